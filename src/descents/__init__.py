@@ -1,0 +1,58 @@
+"""Gradient descent by automatic differentiation, from many starting points at once,
+every result held against the best known answer.
+
+The names below are loaded when they are first used, so that ``import descents`` is
+quick and a wrong option on the command line never waits for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from descents.answers.diagnosis import diagnose as diagnose
+    from descents.answers.references import truncated_svd as truncated_svd
+    from descents.checks import DescentsError as DescentsError
+    from descents.descent.loop import Stop as Stop
+    from descents.descent.loop import descend as descend
+    from descents.descent.runs import Runs as Runs
+    from descents.descent.runs import Status as Status
+    from descents.descent.steps import Adam as Adam
+    from descents.descent.steps import GradientDescent as GradientDescent
+    from descents.descent.steps import Momentum as Momentum
+    from descents.problems.factorization import Factorization as Factorization
+    from descents.problems.network import Network as Network
+    from descents.problems.problem import Problem as Problem
+    from descents.studies.reproduce import gd_factorise_ad as gd_factorise_ad
+
+_HOMES = {
+    "Adam": "descents.descent.steps",
+    "DescentsError": "descents.checks",
+    "Factorization": "descents.problems.factorization",
+    "GradientDescent": "descents.descent.steps",
+    "Momentum": "descents.descent.steps",
+    "Network": "descents.problems.network",
+    "Problem": "descents.problems.problem",
+    "Runs": "descents.descent.runs",
+    "Status": "descents.descent.runs",
+    "Stop": "descents.descent.loop",
+    "descend": "descents.descent.loop",
+    "diagnose": "descents.answers.diagnosis",
+    "gd_factorise_ad": "descents.studies.reproduce",
+    "truncated_svd": "descents.answers.references",
+}
+
+__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'descents' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,376 @@
+"""How far results are from answers and from each other: arithmetic only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from descents.answers.references import Reference
+from descents.checks import InvalidValueError
+
+ROUNDING = 1e-12
+"""How far below an exact reference a loss in float64 may be by rounding, relative to
+the loss of the best constant."""
+
+
+def gap(
+    losses: Any, reference: Reference, best_constant_loss: float, dtype: Any
+) -> np.ndarray:
+    """Return (loss - reference) / max(|reference|, eps x loss of the best constant).
+
+    Parameters
+    ----------
+    losses : array-like of shape (S,)
+    reference : Reference
+    best_constant_loss : float
+        The loss of the best constant, which keeps the gap finite where the reference
+        is zero.
+    dtype : numpy dtype
+        The precision that the descent worked in; eps is its spacing at 1.
+
+    Examples
+    --------
+    >>> exact = Reference(2.0, "exact", "known")
+    >>> gap([2.0, 3.0], exact, 10.0, np.float64)
+    array([0. , 0.5])
+    """
+    floor = float(np.finfo(dtype).eps) * best_constant_loss
+    scale = max(abs(reference.value), floor, np.finfo(np.float64).tiny)
+    return (np.asarray(losses, dtype=np.float64) - reference.value) / scale
+
+
+def below_reference(
+    losses: Any, reference: Reference, best_constant_loss: float
+) -> np.ndarray:
+    """Return which losses are below an exact reference or a bound by more than rounding.
+
+    Such a loss is a defect of the program, not a triumph.
+
+    Examples
+    --------
+    >>> exact = Reference(2.0, "exact", "known")
+    >>> below_reference([2.0 - 1e-15, 1.9], exact, 10.0)
+    array([False,  True])
+    """
+    losses = np.asarray(losses, dtype=np.float64)
+    if reference.kind == "best found":
+        return np.zeros(losses.shape, dtype=bool)
+    return losses < reference.value - ROUNDING * max(best_constant_loss, 1e-300)
+
+
+def principal_angles(first: Any, second: Any) -> np.ndarray:
+    """Return the angles between two column spaces, in radians, the largest first.
+
+    By sines where they are small (Björck and Golub [1]_), so that 1e-10 is told from 0.
+
+    Parameters
+    ----------
+    first, second : array-like of shape (rows, k) and (rows, l)
+
+    References
+    ----------
+    .. [1] Björck and Golub (1973), "Numerical methods for computing angles between
+       linear subspaces", Mathematics of Computation 27.
+
+    Examples
+    --------
+    >>> principal_angles([[1.0], [0.0]], [[1.0], [1.0]]).round(4)
+    array([0.7854])
+    """
+    from scipy.linalg import subspace_angles
+
+    angles: np.ndarray = subspace_angles(
+        np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    )
+    return angles
+
+
+def _r_squared(target: np.ndarray, fitted: np.ndarray) -> float:
+    return 1.0 - float(np.square(target - fitted).sum() / np.square(target).sum())
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How one factor maps to another.
+
+    Attributes
+    ----------
+    aligned : ndarray of shape (rows, rank)
+        The source mapped onto the target.
+    r_squared : float
+        1 - |target - aligned|^2 / |target|^2.
+    matrix : ndarray of shape (rank, rank)
+        aligned = source @ matrix.
+    singular_values : ndarray of shape (rank,)
+        Of the matrix: all equal for a rotation with one scale.
+    """
+
+    aligned: np.ndarray
+    r_squared: float
+    matrix: np.ndarray
+    singular_values: np.ndarray
+
+
+def best_similarity(source: Any, target: Any) -> Alignment:
+    """Minimise |target - c source R|^2 over a scale c and an orthogonal R.
+
+    R may reflect, as the signs of singular vectors are arbitrary; the solution is
+    Schönemann's [1]_.
+
+    Parameters
+    ----------
+    source, target : array-like of shape (rows, rank)
+
+    References
+    ----------
+    .. [1] Schönemann (1966), "A generalized solution of the orthogonal Procrustes
+       problem", Psychometrika 31.
+
+    Examples
+    --------
+    >>> turned = best_similarity([[1.0, 0], [0, 1]], [[0.0, 2], [-2, 0]])
+    >>> round(turned.r_squared, 12), turned.singular_values.round(12)
+    (1.0, array([2., 2.]))
+    """
+    from scipy.linalg import orthogonal_procrustes
+
+    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    rotation, total = orthogonal_procrustes(source, target)
+    matrix = rotation * (total / np.square(source).sum())
+    return _alignment(source, target, matrix)
+
+
+def best_linear_map(source: Any, target: Any) -> Alignment:
+    """Minimise |target - source M|^2 over all square matrices M.
+
+    Parameters
+    ----------
+    source, target : array-like of shape (rows, rank)
+
+    Examples
+    --------
+    >>> sheared = best_linear_map([[1.0, 0], [0, 1]], [[1.0, 1], [0, 1]])
+    >>> round(sheared.r_squared, 12)
+    1.0
+    """
+    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    matrix = np.linalg.lstsq(source, target, rcond=None)[0]
+    return _alignment(source, target, matrix)
+
+
+def _alignment(source: np.ndarray, target: np.ndarray, matrix: np.ndarray) -> Alignment:
+    aligned = source @ matrix
+    values = np.linalg.svd(matrix, compute_uv=False)
+    return Alignment(aligned, _r_squared(target, aligned), matrix, values)
+
+
+def wilson_interval(
+    successes: int, count: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return Wilson's interval for a proportion.
+
+    References
+    ----------
+    .. [1] Wilson (1927), "Probable inference, the law of succession, and statistical
+       inference", JASA 22.
+
+    Examples
+    --------
+    >>> low, high = wilson_interval(5, 10)
+    >>> round(low, 4), round(high, 4)
+    (0.2366, 0.7634)
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, count).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def paired_difference_interval(
+    first: Any, second: Any, z: float = 1.959963984540054
+) -> tuple[float, float, float]:
+    """Return the mean of first - second over shared starts, with its normal interval.
+
+    Parameters
+    ----------
+    first, second : array-like of shape (S,), S at least 2
+        Of the same starts in the same order.
+    z : float
+        Half-width in standard errors, by default for 95%.
+
+    Returns
+    -------
+    difference, low, high : float
+
+    Examples
+    --------
+    >>> difference, low, high = paired_difference_interval([1, 1, 1, 0], [0, 0, 1, 0])
+    >>> difference, round(low, 3), round(high, 3)
+    (0.5, -0.066, 1.066)
+    """
+    differences = np.asarray(first, np.float64) - np.asarray(second, np.float64)
+    mean = float(differences.mean())
+    half = z * float(differences.std(ddof=1)) / np.sqrt(len(differences))
+    return mean, mean - float(half), mean + float(half)
+
+
+def variance_components(values: Any, groups: Any) -> tuple[float, float]:
+    """Tell the variance within groups from that between them.
+
+    The one-way random-effects model, by the method of moments: within = mean square
+    within; between = (mean square between - within) / n0, at least 0, with n0 the
+    group size corrected for imbalance [1]_.
+
+    Parameters
+    ----------
+    values : array-like of shape (N,)
+    groups : array-like of shape (N,)
+        At least two groups, one of them with two members.
+
+    Returns
+    -------
+    within, between : float
+
+    References
+    ----------
+    .. [1] Searle, Casella and McCulloch (1992), "Variance Components", chapter 3.
+
+    Examples
+    --------
+    >>> variance_components([1.0, 3.0, 11.0, 13.0], [0, 0, 1, 1])
+    (2.0, 49.0)
+    """
+    values = np.asarray(values, dtype=np.float64)
+    _, member, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    total, count = len(values), len(sizes)
+    if count < 2 or total == count:
+        raise InvalidValueError(
+            f"{total} values in {count} groups; give two groups at least, one of them "
+            "with two values"
+        )
+    means = np.bincount(member, values) / sizes
+    within = float(np.square(values - means[member]).sum() / (total - count))
+    spread = float((sizes * np.square(means - values.mean())).sum() / (count - 1))
+    size = (total - float(np.square(sizes).sum()) / total) / (count - 1)
+    return within, max(0.0, (spread - within) / size)
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """Return p-values adjusted for their number by Holm's step-down rule [1]_.
+
+    References
+    ----------
+    .. [1] Holm (1979), "A simple sequentially rejective multiple test procedure",
+       Scandinavian Journal of Statistics 6.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03])
+    array([0.03, 0.06, 0.06])
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    scaled = p[order] * np.arange(len(p), 0, -1)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return adjusted
+
+
+class TableTest:
+    """Whether a small table of points can come from one of several settings.
+
+    The statistic is the energy distance [1]_ between the table and all points of a
+    setting. Its null distribution is simulated: a group (a shuffle of the rows) is
+    picked at random, and as many points as the table has are drawn within it, without
+    replacement where the group is large enough.
+
+    Parameters
+    ----------
+    points : ndarray of shape (N, d)
+        All points of the setting.
+    groups : ndarray of shape (N,)
+        The group of each.
+    size : int
+        How many points a table has.
+    draws : int
+        How many tables are simulated.
+    generator : numpy Generator
+
+    References
+    ----------
+    .. [1] Székely and Rizzo (2013), "Energy statistics", Journal of Statistical
+       Planning and Inference 143.
+
+    Examples
+    --------
+    >>> generator = np.random.default_rng(0)
+    >>> points = generator.normal(size=(400, 2))
+    >>> test = TableTest(points, np.repeat(np.arange(20), 20), 10, 500, generator)
+    >>> bool(test.p_value(points[:10]) > 0.05), bool(test.p_value(points[:10] + 2) < 0.01)
+    (True, True)
+    """
+
+    def __init__(
+        self,
+        points: np.ndarray,
+        groups: np.ndarray,
+        size: int,
+        draws: int,
+        generator: np.random.Generator,
+    ) -> None:
+        # Accuracies lie on a lattice: distances are computed once for each place.
+        self._places, counts = np.unique(points, axis=0, return_counts=True)
+        self._weights = counts / counts.sum()
+        self._inner = float(self._weights @ self._mean_distance(self._places))
+        self.tables = self._simulate(points, groups, size, draws, generator)
+        self._null = np.sort(self.statistic(self.tables))
+
+    @staticmethod
+    def _simulate(
+        points: np.ndarray,
+        groups: np.ndarray,
+        size: int,
+        draws: int,
+        generator: np.random.Generator,
+    ) -> np.ndarray:
+        members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+        picked = [members[g] for g in generator.integers(len(members), size=draws)]
+        rows = [
+            generator.choice(group, size, replace=len(group) < size) for group in picked
+        ]
+        simulated: np.ndarray = points[np.stack(rows)]
+        return simulated
+
+    def _mean_distance(self, points: np.ndarray) -> np.ndarray:
+        """Return the mean distance from each point to the points of the setting."""
+        unique, place = np.unique(points, axis=0, return_inverse=True)
+        apart = np.linalg.norm(unique[:, None] - self._places[None], axis=-1)
+        mean: np.ndarray = (apart @ self._weights)[place.reshape(-1)]
+        return mean
+
+    def statistic(self, tables: np.ndarray) -> np.ndarray:
+        """Return the energy distance of each table, shape (T,), of (T, size, d)."""
+        count, size, dimension = tables.shape
+        outer = self._mean_distance(tables.reshape(-1, dimension)).reshape(count, size)
+        apart = np.linalg.norm(tables[:, :, None] - tables[:, None], axis=-1)
+        distances: np.ndarray = 2 * outer.mean(1) - apart.mean((1, 2)) - self._inner
+        return distances
+
+    def p_values(self, tables: np.ndarray) -> np.ndarray:
+        """Return the p-value of each table of shape (size, d), stacked to (T, size, d).
+
+        The share of simulated tables at least as far, with the table itself counted,
+        so that it is valid and never 0.
+        """
+        # A hair below, so that equal tables are equal in spite of rounding.
+        found = self.statistic(tables) - 1e-12
+        farther = len(self._null) - np.searchsorted(self._null, found, side="left")
+        p: np.ndarray = (1 + farther) / (1 + len(self._null))
+        return p
+
+    def p_value(self, table: np.ndarray) -> float:
+        """Return the p-value of one table, shape (size, d)."""
+        return float(self.p_values(np.asarray(table, np.float64)[None])[0])

@@ -1,0 +1,333 @@
+"""Run folders and files: the only module that writes to disk.
+
+Every file is written beside its place and renamed, so that it is whole or absent.
+While a study runs, its files are in ``.partial`` inside its folder; at the end they
+are moved up, ``result.json`` last, whose presence says that the run is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from descents.checks import RunFolderError, folder_path
+
+RESULT = "result.json"
+PARTIAL = ".partial"
+IDENTITY = "run.json"
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as JSON has it: numpy becomes Python, NaN and infinity null.
+
+    Examples
+    --------
+    >>> plain({"a": np.float32(0.5), "b": np.array([1, 2]), "c": float("nan")})
+    {'a': 0.5, 'b': [1, 2], 'c': None}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def json_text(value: Any) -> str:
+    """Return `value` as indented JSON text, ending in a newline."""
+    return json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file beside its place, then rename it there.
+
+    Raises
+    ------
+    RunFolderError
+        When the disk refuses; nothing is left behind.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise RunFolderError(
+            f"could not write {path}: {error.strerror}; free some space or give "
+            "another folder"
+        ) from None
+
+
+def write_tensors(
+    path: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
+) -> None:
+    """Write named arrays, with some facts as JSON in the header, as safetensors."""
+    from safetensors.numpy import save
+
+    contiguous = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+    # safetensors keeps no zero-dimensional distinction that we need beyond shape.
+    header = {"facts": json.dumps(plain(facts), allow_nan=False)}
+    write_bytes(path, save(contiguous, metadata=header))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the arrays and the facts that `write_tensors` wrote.
+
+    Raises
+    ------
+    RunFolderError
+        When the file is absent, damaged, or of another kind.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            facts = json.loads((file.metadata() or {})["facts"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise RunFolderError(
+            f"{path} cannot be read ({error}); give a file that descents wrote"
+        ) from None
+    return arrays, facts
+
+
+def write_table(path: Path, columns: Mapping[str, Any]) -> None:
+    """Write columns of equal length as Parquet."""
+    import pyarrow
+    import pyarrow.parquet
+
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.table(dict(columns)), sink)
+    write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def read_table(path: Path) -> dict[str, np.ndarray]:
+    """Return the columns of a Parquet file as arrays; a null number becomes NaN."""
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise RunFolderError(
+            f"{path} cannot be read ({error}); give the folder of a complete run"
+        ) from None
+    return {
+        name: column.to_numpy()
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    }
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises
+    ------
+    RunFolderError
+        When it is absent or holds no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("no JSON object")
+    except (OSError, ValueError) as error:
+        raise RunFolderError(
+            f"{path} cannot be read ({error}); give the folder of a complete run"
+        ) from None
+    return value
+
+
+class RunFolder:
+    """The folder of one run, held by this process alone while it works.
+
+    Parameters
+    ----------
+    path : str or Path
+        Must be absent or empty; with `resume`, it may hold the same run, begun or
+        complete.
+    identity : mapping
+        What makes this run this one: the command and its settings.
+    resume : bool
+
+    Attributes
+    ----------
+    complete : bool
+        Whether the folder already holds the whole of this run.
+    work : Path
+        Where files are written until `finish`.
+
+    Raises
+    ------
+    RunFolderError
+        When the path is a file, cannot be written, or holds something else.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> place = Path(tempfile.mkdtemp()) / "run"
+    >>> with RunFolder(place, {"command": "demo"}) as folder:
+    ...     folder.write_json(RESULT, {"answer": 42})
+    ...     folder.finish()
+    >>> read_json(place / RESULT)
+    {'answer': 42}
+    """
+
+    def __init__(
+        self, path: str | Path, identity: Mapping[str, Any], *, resume: bool = False
+    ) -> None:
+        self.path = folder_path(path)
+        self.work = self.path / PARTIAL
+        self._identity = plain(identity)
+        self._resume = resume
+        self._made: list[Path] = []
+        self._lock: int | None = None
+        self.complete = False
+
+    def __enter__(self) -> RunFolder:
+        try:
+            self._make_folder()
+            self._take_lock()
+            self._look_inside()
+        except OSError as error:
+            self._release()
+            self._unmake()
+            if isinstance(error, RunFolderError):
+                raise
+            raise RunFolderError(
+                f"the folder {self.path} cannot be written: {error.strerror}; "
+                "give another --out"
+            ) from None
+        return self
+
+    def _make_folder(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise RunFolderError(f"{self.path} is a file; give --out a folder")
+        missing = [p for p in (self.path, *self.path.parents) if not p.exists()]
+        for parent in reversed(missing):
+            parent.mkdir()
+            self._made.append(parent)
+
+    def _take_lock(self) -> None:
+        try:
+            import fcntl
+        except ImportError:  # not a POSIX system: no lock is taken
+            return
+        self._lock = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunFolderError(
+                f"another process is working in {self.path}; wait for it, or give "
+                "another --out"
+            ) from None
+
+    def _look_inside(self) -> None:
+        held = sorted(entry.name for entry in self.path.iterdir())
+        if RESULT in held and self._resume:
+            self._compare(read_json(self.path / RESULT).get("run"))
+            self.complete = True
+            return
+        if held == [PARTIAL] and self._resume:
+            if (self.work / IDENTITY).exists():
+                self._compare(read_json(self.work / IDENTITY))
+        elif held == [PARTIAL]:
+            raise RunFolderError(
+                f"{self.path} holds a run that was not finished; go on with --resume, "
+                "or give another --out"
+            )
+        elif held:
+            raise RunFolderError(
+                f"{self.path} is not empty (it holds {held[0]}); give --out a new "
+                "folder"
+            )
+        self.work.mkdir(exist_ok=True)
+        self.write_json(IDENTITY, self._identity)
+
+    def _compare(self, stored: Any) -> None:
+        if stored != self._identity:
+            stored = stored if isinstance(stored, dict) else {}
+            names = sorted({*stored, *self._identity})
+            other = [
+                f"{name} {stored.get(name)!r}, not {self._identity.get(name)!r}"
+                for name in names
+                if stored.get(name) != self._identity.get(name)
+            ]
+            raise RunFolderError(
+                f"{self.path} holds another run ({'; '.join(other)}); give the same "
+                "options, or another --out"
+            )
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file into the work."""
+        write_bytes(self.work / name, json_text(value).encode())
+
+    def write_table(self, name: str, columns: Mapping[str, Any]) -> None:
+        """Write a Parquet file into the work."""
+        write_table(self.work / name, columns)
+
+    def write_tensors(
+        self, name: str, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
+    ) -> None:
+        """Write a safetensors file into the work."""
+        write_tensors(self.work / name, arrays, facts)
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write any file into the work."""
+        write_bytes(self.work / name, content)
+
+    def stage(self, name: str) -> Path:
+        """Return where an intermediate result lives; it is dropped by `finish`."""
+        folder = self.work / "stages"
+        folder.mkdir(exist_ok=True)
+        return folder / name
+
+    def finish(self) -> None:
+        """Move the work up into the folder, ``result.json`` last."""
+        shutil.rmtree(self.work / "stages", ignore_errors=True)
+        (self.work / IDENTITY).unlink(missing_ok=True)
+        names = sorted(path.name for path in self.work.iterdir())
+        for name in sorted(names, key=lambda name: name == RESULT):
+            os.replace(self.work / name, self.path / name)
+        self.work.rmdir()
+        self.complete = True
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _unmake(self) -> None:
+        for parent in reversed(self._made):
+            try:
+                parent.rmdir()
+            except OSError:
+                break
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        from descents.checks import InterruptedRunError
+
+        kept = (KeyboardInterrupt, InterruptedRunError)
+        if not self.complete and not isinstance(error, kept):
+            shutil.rmtree(self.work, ignore_errors=True)
+            self._unmake()
+        self._release()

@@ -1,0 +1,388 @@
+"""The loop: one for every kind of problem and every update rule."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from descents.checks import (
+    Complaints,
+    real_number,
+    seed_number,
+    start_numbers,
+    whole_number,
+)
+from descents.descent.runs import Runs, Status
+from descents.descent.steps import Adam, State, Step
+from descents.problems.problem import Parameters, Problem, check_losses
+
+CHECK_EVERY = 10
+"""How many steps pass between two looks at whether a start is stationary."""
+
+Watch = Callable[[np.ndarray, int, np.ndarray], None]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When a descent ends.
+
+    Parameters
+    ----------
+    max_steps : int
+        The limit of steps, at least 0.
+    tolerance : float
+        A start is stationary, and rests, when the norm of its prox-gradient mapping is
+        at most this times the norm at its initial point; looked at every 10 steps and
+        at the end. 0 never stops a start early.
+    max_seconds : float or None
+        A budget of wall time for the whole call; starts that have not ended then are
+        interrupted.
+
+    Examples
+    --------
+    >>> Stop(100)
+    Stop(max_steps=100, tolerance=0.0, max_seconds=None)
+    """
+
+    max_steps: int = 1000
+    tolerance: float = 0.0
+    max_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        complaints = Complaints()
+        complaints.attempt(whole_number, "max_steps", self.max_steps, 0)
+        complaints.attempt(real_number, "tolerance", self.tolerance, 0)
+        if self.max_seconds is not None:
+            complaints.attempt(real_number, "max_seconds", self.max_seconds, 0)
+        complaints.raise_any()
+
+
+def descend(
+    problem: Problem,
+    starts: int | Iterable[int] = 1,
+    seed: int = 0,
+    *,
+    steps: Step | None = None,
+    stop: Stop | None = None,
+    record: Iterable[int] = (),
+    watch: Watch | None = None,
+    width: int | None = None,
+) -> Runs:
+    """Descend from many starting points at once.
+
+    Minimises the loss of every start separately. Start k depends on (problem, seed, k)
+    alone; at equal chunk width, machine and thread count its result is the same bits
+    whatever other starts are asked for.
+
+    Parameters
+    ----------
+    problem : Problem
+    starts : int or iterable of int
+        How many starts (0, 1, ..., S - 1), or their numbers.
+    seed : int
+    steps : Step, optional
+        The update rule, by default ``Adam()``.
+    stop : Stop, optional
+        By default 1000 steps.
+    record : iterable of int
+        After how many steps losses and metrics are written down, each from 0 to
+        ``stop.max_steps``.
+    watch : callable, optional
+        ``watch(starts, step, losses)`` is called at recorded steps and when a chunk of
+        starts ends.
+    width : int, optional
+        How many starts are computed together, by default ``problem.width``.
+
+    Returns
+    -------
+    Runs
+        With a status for each start: one that becomes non-finite is reported, it
+        raises nothing and does not disturb the others. After an interrupt (Ctrl-C) or
+        at the end of the time budget, what there is is returned; starts that never
+        began rest at their initial points.
+
+    Raises
+    ------
+    InvalidValueError
+        When an argument is wrong, or the losses have the wrong shape.
+
+    Examples
+    --------
+    >>> from descents import Factorization
+    >>> runs = descend(Factorization([[1.0, 0.0], [0.0, 2.0]], rank=1), starts=20)
+    >>> bool(abs(runs.losses[runs.best] - 1.0) < 1e-6)  # the lesser value squared
+    True
+    """
+    steps = Adam() if steps is None else steps
+    stop = Stop() if stop is None else stop
+    complaints = Complaints()
+    numbers = complaints.attempt(start_numbers, starts)
+    seed = complaints.attempt(seed_number, seed)
+    width = problem.width if width is None else width
+    width = complaints.attempt(whole_number, "width", width, 1)
+    epochs = sorted(
+        {
+            complaints.attempt(
+                whole_number, "a recorded step", step, 0, stop.max_steps
+            )
+            for step in record
+        }
+        - {None}
+    )
+    if numbers is not None and problem.available is not None:
+        complaints.require(
+            int(numbers.max()) < problem.available,
+            f"start {int(numbers.max())} is asked for, but only {problem.available} "
+            "initial points were given; ask for those",
+        )
+    complaints.raise_any()
+    assert width is not None
+    clock = _Clock(stop.max_seconds)
+    chunks = []
+    for first in range(0, len(numbers), width):
+        chunk = _Chunk(problem, numbers[first : first + width], seed, width, epochs)
+        chunk.descend(steps, stop, clock, watch)
+        chunks.append(chunk)
+    settings = {"seed": seed, "width": width, "dtype": str(problem.dtype)}
+    settings["steps"] = _described(steps)
+    settings["stop"] = _described(stop)
+    return _gathered(chunks, numbers, epochs, settings)
+
+
+class _Clock:
+    """Whether the time is out, or the user has interrupted."""
+
+    def __init__(self, max_seconds: float | None) -> None:
+        limit = math.inf if max_seconds is None else max_seconds
+        self._end = time.monotonic() + limit
+        self._stopped = False
+
+    def interrupt(self) -> None:
+        self._stopped = True
+
+    @property
+    def out(self) -> bool:
+        return self._stopped or time.monotonic() >= self._end
+
+
+@dataclass
+class _Chunk:
+    """A fixed number of starts that are computed together.
+
+    The last chunk is padded with copies of its last start, so that every product has
+    the same shape, and with it the same bits, however many starts are asked for.
+    """
+
+    problem: Problem
+    numbers: np.ndarray
+    seed: int
+    width: int
+    epochs: list[int]
+    results: dict[str, Any] = field(default_factory=dict)
+
+    def descend(
+        self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
+    ) -> None:
+        begun = time.perf_counter()
+        problem, count = self.problem, len(self.numbers)
+        padded = np.pad(self.numbers, (0, self.width - count), mode="edge")
+        starts = torch.as_tensor(padded, device=problem.device)
+        parameters = problem.points(self.numbers, self.seed)
+        parameters = {name: _pad(p, self.width) for name, p in parameters.items()}
+        state = steps.init(problem, parameters)
+        histories: dict[str, list[np.ndarray]] = {}
+        statuses = np.full(self.width, Status.LIMIT, dtype=object)
+        taken = np.zeros(self.width, dtype=np.int64)
+        active = np.ones(self.width, dtype=bool)
+        initial = np.full(self.width, np.nan)
+        step = 0
+        try:
+            while step < stop.max_steps and active.any():
+                if clock.out:
+                    break
+                moved, state, losses = steps.update(
+                    problem, parameters, state, starts, step
+                )
+                if step in self.epochs:
+                    self._record(histories, parameters, starts, losses)
+                    self._tell(watch, step, losses)
+                if step == 0:
+                    initial = _norms(state["mapping"])
+                active &= self._bad(losses, statuses, active)
+                if stop.tolerance and step % CHECK_EVERY == 0:
+                    small = _norms(state["mapping"]) <= stop.tolerance * initial
+                    statuses[active & small] = Status.STATIONARY
+                    active &= ~small
+                parameters = _keep(active, moved, parameters)
+                taken[active] += 1
+                step += 1
+        except KeyboardInterrupt:
+            clock.interrupt()
+        if clock.out and step < stop.max_steps:
+            statuses[active] = Status.INTERRUPTED
+        self._close(steps, stop, parameters, state, starts, step, statuses, initial)
+        self._complete_histories(histories, statuses)
+        self._tell(watch, step, torch.as_tensor(self.results["losses"]))
+        self.results.update(
+            statuses=tuple(statuses[:count]),
+            steps_taken=taken[:count],
+            histories=histories,
+            seconds=np.full(count, (time.perf_counter() - begun) / count),
+        )
+
+    @staticmethod
+    def _bad(
+        losses: torch.Tensor, statuses: np.ndarray, active: np.ndarray
+    ) -> np.ndarray:
+        """Mark starts whose loss is not finite; return which still are."""
+        finite = torch.isfinite(losses)
+        if bool(finite.all()):
+            return np.ones_like(active)
+        still = finite.cpu().numpy()
+        statuses[active & ~still] = Status.NONFINITE
+        return still
+
+    def _record(
+        self,
+        histories: dict[str, list[np.ndarray]],
+        parameters: Parameters,
+        starts: torch.Tensor,
+        losses: torch.Tensor,
+    ) -> None:
+        count = len(self.numbers)
+        with torch.no_grad():
+            found = {"loss": losses, **self.problem.metrics(parameters, starts)}
+        for name, values in found.items():
+            row = values[:count].cpu().numpy().astype(np.float64)
+            histories.setdefault(name, []).append(row)
+
+    def _tell(self, watch: Watch | None, step: int, losses: torch.Tensor) -> None:
+        if watch is not None:
+            count = len(self.numbers)
+            watch(self.numbers, step, losses[:count].cpu().numpy().astype(np.float64))
+
+    def _close(
+        self,
+        steps: Step,
+        stop: Stop,
+        parameters: Parameters,
+        state: State,
+        starts: torch.Tensor,
+        step: int,
+        statuses: np.ndarray,
+        initial: np.ndarray,
+    ) -> None:
+        """Evaluate the end: losses in the evaluation precision, metrics, gradient."""
+        problem, count = self.problem, len(self.numbers)
+        precise = {n: p.to(problem.evaluation_dtype) for n, p in parameters.items()}
+        with torch.no_grad():
+            losses = problem.losses(precise, starts, step)
+            metrics = problem.metrics(parameters, starts)
+        check_losses(losses, self.width)
+        # One more update tells the mapping at the end; its move is not taken.
+        _, state, _ = steps.update(problem, parameters, state, starts, step)
+        norms = _norms(state["mapping"])
+        if step == 0:
+            initial = norms
+        final = losses.cpu().numpy().astype(np.float64)
+        limited = statuses == Status.LIMIT
+        if stop.tolerance:
+            statuses[limited & (norms <= stop.tolerance * initial)] = Status.STATIONARY
+        statuses[limited & ~np.isfinite(final)] = Status.NONFINITE
+        self.results = {
+            "losses": final[:count],
+            "gradient_norms": norms[:count],
+            "initial_gradient_norms": initial[:count],
+            "parameters": {n: p[:count].cpu().numpy() for n, p in parameters.items()},
+            "metrics": {n: m[:count].cpu().numpy() for n, m in metrics.items()},
+        }
+
+    def _complete_histories(
+        self, histories: dict[str, list[np.ndarray]], statuses: np.ndarray
+    ) -> None:
+        """Fill what was not recorded: ended starts rest where they are."""
+        if not self.epochs:
+            return
+        cut = statuses[: len(self.numbers)] == Status.INTERRUPTED
+        ends = {"loss": self.results["losses"], **self.results["metrics"]}
+        for name, values in ends.items():
+            rows = histories.setdefault(name, [])
+            rest = np.where(cut, np.nan, values.astype(np.float64))
+            rows += [rest] * (len(self.epochs) - len(rows))
+
+
+def _pad(value: torch.Tensor, width: int) -> torch.Tensor:
+    missing = width - len(value)
+    return torch.cat([value, value[-1:].expand(missing, *value.shape[1:])])
+
+
+def _norms(mapping: Parameters) -> np.ndarray:
+    """Return the norm over all parameters of each start, accumulated in float64."""
+    squares = [value.double().square().flatten(1).sum(1) for value in mapping.values()]
+    norms: np.ndarray = torch.stack(squares).sum(0).sqrt().cpu().numpy()
+    return norms
+
+
+def _keep(active: np.ndarray, moved: Parameters, rest: Parameters) -> Parameters:
+    """Return the moved parameters of active starts and the old ones of the others."""
+    if active.all():
+        return moved
+    kept = {}
+    for name, value in moved.items():
+        mask = torch.as_tensor(active, device=value.device)
+        mask = mask.reshape(-1, *[1] * (value.ndim - 1))
+        kept[name] = torch.where(mask, value, rest[name])
+    return kept
+
+
+def _described(rule: Any) -> dict[str, Any]:
+    """Return a rule's name and settings as plain values."""
+    settings = asdict(rule) if is_dataclass(rule) and not isinstance(rule, type) else {}
+    return {"name": type(rule).__name__, **settings}
+
+
+def _gathered(
+    chunks: list[_Chunk],
+    numbers: np.ndarray,
+    epochs: list[int],
+    settings: dict[str, Any],
+) -> Runs:
+    """Join the results of the chunks."""
+    results = [chunk.results for chunk in chunks]
+
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([result[name] for result in results])
+
+    def joined_by_name(group: str) -> dict[str, np.ndarray]:
+        return {
+            name: np.concatenate([result[group][name] for result in results])
+            for name in results[0][group]
+        }
+
+    return Runs(
+        starts=numbers,
+        losses=joined("losses"),
+        statuses=tuple(s for result in results for s in result["statuses"]),
+        steps_taken=joined("steps_taken"),
+        gradient_norms=joined("gradient_norms"),
+        initial_gradient_norms=joined("initial_gradient_norms"),
+        parameters=joined_by_name("parameters"),
+        metrics=joined_by_name("metrics"),
+        recorded=np.array(epochs, dtype=np.int64),
+        histories={
+            name: np.concatenate(
+                [np.stack(result["histories"][name]) for result in results], axis=1
+            )
+            for name in (results[0]["histories"] if epochs else {})
+        },
+        seconds=joined("seconds"),
+        settings=settings,
+    )
+
+

@@ -1,0 +1,169 @@
+"""What a descent leaves behind, as CPU arrays, so that it opens anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from descents.checks import InvalidValueError
+from descents.data import storage
+
+
+class Status(Enum):
+    """How a start ended; the value is the sentence for people."""
+
+    STATIONARY = "stationary: the gradient fell to the tolerance"
+    LIMIT = "stopped at the limit of steps"
+    NONFINITE = "non-finite: the loss became infinite or NaN"
+    INTERRUPTED = "interrupted before its end"
+
+    @property
+    def word(self) -> str:
+        """The status in a word, as tables have it."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Losses, statuses, histories and parameters of S starts.
+
+    Attributes
+    ----------
+    starts : int64 ndarray of shape (S,)
+        Their numbers.
+    losses : float64 ndarray of shape (S,)
+        Final losses, evaluated in float64 on the parameters as they are.
+    statuses : tuple of Status, length S
+    steps_taken : int64 ndarray of shape (S,)
+    gradient_norms, initial_gradient_norms : float64 ndarray of shape (S,)
+        Norm of the prox-gradient mapping (without constraints, of the gradient) at
+        the end and at the beginning.
+    parameters : dict of ndarray, each of shape (S, ...)
+    metrics : dict of ndarray of shape (S,)
+        What the problem records beside the loss, at the end.
+    recorded : int64 ndarray of shape (R,)
+        The steps at which histories were written.
+    histories : dict of ndarray of shape (R, S)
+        ``"loss"`` and each metric, after that many steps; NaN where a start was
+        interrupted before.
+    seconds : float64 ndarray of shape (S,)
+        Wall time of a start's chunk, shared out over the starts in it.
+    settings : dict
+        The seed, the step rule and the stopping rule, as plain values.
+
+    Examples
+    --------
+    >>> from descents import Problem, descend, GradientDescent, Stop
+    >>> line = Problem.from_losses(
+    ...     lambda parameters, starts, step: parameters["x"].square(),
+    ...     lambda generator: {"x": generator.random()},
+    ... )
+    >>> runs = descend(line, 3, steps=GradientDescent(0.5), stop=Stop(1))
+    >>> runs.best, runs.losses[runs.best], runs.statuses[0].word
+    (0, 0.0, 'limit')
+    """
+
+    starts: np.ndarray
+    losses: np.ndarray
+    statuses: tuple[Status, ...]
+    steps_taken: np.ndarray
+    gradient_norms: np.ndarray
+    initial_gradient_norms: np.ndarray
+    parameters: dict[str, np.ndarray]
+    metrics: dict[str, np.ndarray]
+    recorded: np.ndarray
+    histories: dict[str, np.ndarray]
+    seconds: np.ndarray
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def best(self) -> int:
+        """The position of the start with the lowest finite loss.
+
+        Raises
+        ------
+        InvalidValueError
+            When no start has a finite loss.
+        """
+        if not np.isfinite(self.losses).any():
+            raise InvalidValueError(
+                f"none of the {len(self)} starts has a finite loss; "
+                "lower the learning rate"
+            )
+        return int(np.nanargmin(np.where(np.isfinite(self.losses), self.losses, np.nan)))
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether any start was interrupted."""
+        return Status.INTERRUPTED in self.statuses
+
+    def table(self) -> dict[str, np.ndarray]:
+        """Return a column for each fact about a start, one row per start.
+
+        Returns
+        -------
+        dict of ndarray of shape (S,)
+            What `pandas.DataFrame` takes.
+        """
+        return {
+            "start": self.starts,
+            "loss": self.losses,
+            "status": np.array([status.word for status in self.statuses]),
+            "steps_taken": self.steps_taken,
+            "gradient_norm": self.gradient_norms,
+            "initial_gradient_norm": self.initial_gradient_norms,
+            **self.metrics,
+            "seconds": self.seconds,
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one safetensors file, which loads without running code.
+
+        Raises
+        ------
+        RunFolderError
+            When it cannot be written.
+        """
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        for group in _GROUPS:
+            for name, array in getattr(self, group).items():
+                arrays[f"{group}/{name}"] = array
+        words = [status.name for status in self.statuses]
+        facts = {"format": 1, "statuses": words, "settings": self.settings}
+        storage.write_tensors(Path(path), arrays, facts)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Runs:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        RunFolderError
+            When the file cannot be read or is no such file.
+        """
+        arrays, facts = storage.read_tensors(Path(path))
+        groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in _GROUPS}
+        for key in [key for key in arrays if "/" in key]:
+            group, name = key.split("/", 1)
+            groups[group][name] = arrays.pop(key)
+        statuses = tuple(Status[word] for word in facts["statuses"])
+        return cls(statuses=statuses, settings=facts["settings"], **arrays, **groups)
+
+
+_ARRAYS = (
+    "starts",
+    "losses",
+    "steps_taken",
+    "gradient_norms",
+    "initial_gradient_norms",
+    "recorded",
+    "seconds",
+)
+_GROUPS = ("parameters", "metrics", "histories")

@@ -1,0 +1,332 @@
+"""What a problem is, and the seeded streams that its starts are drawn from.
+
+A problem gives the initial point of each start and the losses of many starts at
+once; the starts are independent of each other, so the gradient of the summed losses
+holds the gradient of each.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from descents.checks import InvalidValueError, seed_number
+
+Parameters = dict[str, torch.Tensor]
+"""The parameters of S starts by name; every tensor has the start axis first."""
+
+STREAMS = {"start": 0, "order": 1, "dropout": 2, "split": 3}
+"""Streams of random numbers that never meet: initial points, the order of
+mini-batches, dropout, and the division of rows."""
+
+CHUNK_ENTRIES = 2**17
+"""How many numbers a chunk of starts keeps in its largest tensor: what stays in the
+second-level cache of a common processor."""
+WIDEST_CHUNK = 256
+
+
+def stream(seed: int, name: str, *counters: int) -> np.random.Generator:
+    """Return the generator of one stream, a function of its arguments alone.
+
+    Philox, a counter-based generator [1]_, keyed by a seed sequence of (seed; stream,
+    counters): every bit of the seed counts, and start k has the same numbers whatever
+    else is drawn.
+
+    Parameters
+    ----------
+    seed : int
+        Of any size, at least 0.
+    name : {"start", "order", "dropout", "split"}
+    *counters : int
+        Usually the number of the start; then, for what is drawn at every step, the
+        step.
+
+    References
+    ----------
+    .. [1] Salmon, Moraes, Dror and Shaw (2011), "Parallel random numbers: as easy as
+       1, 2, 3", SC11.
+
+    Examples
+    --------
+    >>> stream(0, "start", 7).random() == stream(0, "start", 7).random()
+    True
+    >>> stream(5, "start", 0).random() == stream(5 + 2**32, "start", 0).random()
+    False
+    """
+    key = (STREAMS[name], *(int(counter) for counter in counters))
+    sequence = np.random.SeedSequence(seed_number(seed), spawn_key=key)
+    return np.random.Generator(np.random.Philox(sequence))
+
+
+class Problem(ABC):
+    """Losses of many starts, and where each start begins.
+
+    A kind of problem says three things: `point`, where one start begins; `losses`, of
+    all starts at once; and `size`. The rest has defaults.
+
+    Attributes
+    ----------
+    dtype : torch.dtype
+        The precision that the descent works in.
+    evaluation_dtype : torch.dtype
+        The precision of final losses.
+    device : torch.device
+    size : int
+        How many numbers one start keeps in its largest tensor; chunks of starts are
+        as wide as that allows.
+    available : int or None
+        How many starts there are, None for no limit.
+    constrained : bool
+        Whether `project` changes anything.
+    """
+
+    dtype: torch.dtype = torch.float32
+    evaluation_dtype: torch.dtype = torch.float64
+    device: torch.device = torch.device("cpu")
+    size: int = CHUNK_ENTRIES // WIDEST_CHUNK
+    available: int | None = None
+    constrained: bool = False
+
+    @property
+    def width(self) -> int:
+        """How many starts are computed together: a function of the problem alone."""
+        width = min(WIDEST_CHUNK, max(1, CHUNK_ENTRIES // self.size))
+        return width if self.available is None else min(width, self.available)
+
+    @abstractmethod
+    def point(
+        self, generator: np.random.Generator, start: int
+    ) -> Mapping[str, np.ndarray]:
+        """Draw the initial point of one start from its own generator."""
+
+    @abstractmethod
+    def losses(
+        self, parameters: Parameters, starts: torch.Tensor, step: int
+    ) -> torch.Tensor:
+        """Return the loss of each start.
+
+        Parameters
+        ----------
+        parameters : dict of Tensor, each of shape (S, ...)
+        starts : int64 Tensor of shape (S,)
+            The numbers of the starts; what differs per start is looked up by them.
+        step : int
+            The iteration.
+
+        Returns
+        -------
+        Tensor of shape (S,), in the dtype of the parameters
+        """
+
+    def points(self, starts: Sequence[int] | np.ndarray, seed: int) -> Parameters:
+        """Return the initial points of the given starts, stacked.
+
+        Start k depends on (seed, k) alone.
+
+        Raises
+        ------
+        InvalidValueError
+            When a point is not a mapping of arrays, or the points differ in shape.
+        """
+        drawn = []
+        for start in starts:
+            point = self.point(stream(seed, "start", int(start)), int(start))
+            if not isinstance(point, Mapping) or not point:
+                raise InvalidValueError(
+                    f"the initial point of start {start} is {type(point).__name__}; "
+                    "give a dict of arrays by name"
+                )
+            drawn.append({name: np.asarray(value) for name, value in point.items()})
+        shapes = {name: value.shape for name, value in drawn[0].items()}
+        for start, point in zip(starts, drawn, strict=True):
+            if {name: value.shape for name, value in point.items()} != shapes:
+                raise InvalidValueError(
+                    f"the initial point of start {start} has other names or shapes "
+                    f"than {shapes}; give every start the same"
+                )
+        return {
+            name: torch.as_tensor(
+                np.stack([point[name] for point in drawn]), dtype=self.dtype
+            ).to(self.device)
+            for name in shapes
+        }
+
+    def project(self, parameters: Parameters) -> Parameters:
+        """Return the nearest point of the feasible set; here, the point itself."""
+        return parameters
+
+    def metrics(
+        self, parameters: Parameters, starts: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return what is recorded beside the loss, by name, each of shape (S,)."""
+        return {}
+
+    def layers(self, parameters: Parameters) -> dict[str, tuple[str, ...]]:
+        """Return which parameters belong together; here, each stands alone."""
+        return {name: (name,) for name in parameters}
+
+    def dead_units(self, parameters: Parameters, starts: torch.Tensor) -> torch.Tensor:
+        """Return which units give nothing on every row: bool, shape (S, units)."""
+        return torch.zeros(len(starts), 0, dtype=torch.bool, device=starts.device)
+
+    @staticmethod
+    def from_losses(
+        losses: Callable[[Parameters, torch.Tensor, int], torch.Tensor],
+        points: Callable[[np.random.Generator], Mapping[str, Any]],
+        *,
+        dtype: torch.dtype = torch.float64,
+        size: int = CHUNK_ENTRIES // WIDEST_CHUNK,
+    ) -> Problem:
+        """Make a problem of a function that gives the losses of all starts.
+
+        Parameters
+        ----------
+        losses : callable
+            ``losses(parameters, starts, step) -> Tensor (S,)``; no start may depend
+            on another.
+        points : callable
+            ``points(generator)`` draws one start from a numpy generator of its own
+            and returns a dict of arrays.
+        dtype : torch.dtype
+            The precision of the parameters, of the descent and of final losses.
+        size : int
+            How many numbers one start keeps in its largest tensor.
+
+        Examples
+        --------
+        The valley (1 - x)^2 + 100 (y - x^2)^2 from four points:
+
+        >>> from descents import Problem, descend, Adam, Stop
+        >>> def valley(parameters, starts, step):
+        ...     x, y = parameters["x"], parameters["y"]
+        ...     return (1 - x) ** 2 + 100 * (y - x**2) ** 2
+        >>> def corner(generator):
+        ...     return {"x": generator.uniform(-2, 2), "y": generator.uniform(-2, 2)}
+        >>> runs = descend(Problem.from_losses(valley, corner), starts=4,
+        ...                steps=Adam(0.05), stop=Stop(3000))
+        >>> bool((runs.losses < 1e-6).all())
+        True
+        """
+        return _FromFunctions(losses, points, dtype, size)
+
+    @staticmethod
+    def from_loss_of_one(
+        loss: Callable[[Parameters], torch.Tensor],
+        points: Callable[[np.random.Generator], Mapping[str, Any]],
+        *,
+        dtype: torch.dtype = torch.float64,
+        size: int = CHUNK_ENTRIES // WIDEST_CHUNK,
+    ) -> Problem:
+        """Make a problem of the loss of one start, lifted by `torch.func.vmap`.
+
+        Parameters
+        ----------
+        loss : callable
+            ``loss(parameters) -> scalar Tensor`` of one start's parameters, which
+            have no start axis.
+        points, dtype, size
+            As in `from_losses`.
+
+        Examples
+        --------
+        >>> from descents import Problem, descend, GradientDescent
+        >>> bowl = Problem.from_loss_of_one(
+        ...     lambda parameters: (parameters["x"] - 3).square().sum(),
+        ...     lambda generator: {"x": generator.normal(size=2)},
+        ... )
+        >>> runs = descend(bowl, starts=2, steps=GradientDescent(0.1))
+        >>> runs.parameters["x"].round(6)
+        array([[3., 3.],
+               [3., 3.]])
+        """
+        lifted = torch.func.vmap(loss)
+
+        def losses(
+            parameters: Parameters, starts: torch.Tensor, step: int
+        ) -> torch.Tensor:
+            return lifted(parameters)
+
+        return _FromFunctions(losses, points, dtype, size)
+
+
+class _FromFunctions(Problem):
+    """A problem made of two functions of the user's."""
+
+    def __init__(
+        self,
+        losses: Callable[[Parameters, torch.Tensor, int], torch.Tensor],
+        points: Callable[[np.random.Generator], Mapping[str, Any]],
+        dtype: torch.dtype,
+        size: int,
+    ) -> None:
+        self._losses, self._points, self.size = losses, points, size
+        # The data in the user's closure has one dtype: final losses keep to it.
+        self.dtype = self.evaluation_dtype = dtype
+
+    def point(
+        self, generator: np.random.Generator, start: int
+    ) -> Mapping[str, np.ndarray]:
+        return self._points(generator)
+
+    def losses(
+        self, parameters: Parameters, starts: torch.Tensor, step: int
+    ) -> torch.Tensor:
+        return self._losses(parameters, starts, step)
+
+
+def losses_and_gradients(
+    problem: Problem, parameters: Parameters, starts: torch.Tensor, step: int
+) -> tuple[torch.Tensor, Parameters]:
+    """Return the losses of all starts and the gradient of each, by autograd.
+
+    The losses are summed and differentiated once: as start j has no part in the loss
+    of start k, the gradient of the sum is the stack of the gradients.
+
+    Returns
+    -------
+    losses : Tensor of shape (S,)
+    gradients : dict of Tensor, shaped as the parameters
+
+    Raises
+    ------
+    InvalidValueError
+        When the losses are not one number for each start.
+
+    Examples
+    --------
+    >>> bowl = Problem.from_losses(
+    ...     lambda parameters, starts, step: parameters["x"].square(),
+    ...     lambda generator: {"x": generator.random()},
+    ... )
+    >>> x = {"x": torch.tensor([1.0, -2.0])}
+    >>> losses_and_gradients(bowl, x, torch.arange(2), 0)
+    (tensor([1., 4.]), {'x': tensor([ 2., -4.])})
+    """
+    leaves = {name: value.detach().requires_grad_() for name, value in parameters.items()}
+    with torch.enable_grad():
+        losses = problem.losses(leaves, starts, step)
+        check_losses(losses, len(starts))
+        if not losses.requires_grad:
+            raise InvalidValueError(
+                "the losses do not depend on the parameters by torch operations; "
+                "compute them from the given tensors without detaching"
+            )
+        gradients = torch.autograd.grad(
+            losses.sum(), list(leaves.values()), materialize_grads=True
+        )
+    return losses.detach(), dict(zip(leaves, gradients, strict=True))
+
+
+def check_losses(losses: Any, count: int) -> None:
+    """Raise unless `losses` is a tensor of one number for each of `count` starts."""
+    if not isinstance(losses, torch.Tensor) or losses.shape != (count,):
+        got = getattr(losses, "shape", type(losses).__name__)
+        got = tuple(got) if isinstance(got, torch.Size) else got
+        raise InvalidValueError(
+            f"the losses of {count} starts are {got}; "
+            f"return a tensor of shape ({count},), one loss for each start"
+        )
