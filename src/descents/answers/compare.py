@@ -279,25 +279,62 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return adjusted
 
 
-class TableTest:
-    """Whether a small table of points can come from one of several settings.
+@dataclass(frozen=True)
+class Compatibility:
+    """Which settings a small table of points can come from; C of them.
+
+    Attributes
+    ----------
+    distances : ndarray of shape (C,)
+        The energy distance between the table and all points of a setting.
+    p_values : ndarray of shape (C,)
+    adjusted : ndarray of shape (C,)
+        By Holm, for the number of settings.
+    power : ndarray of shape (C, C)
+        The share of tables drawn from setting j that the test of setting i rejects, at
+        level / C; the diagonal is the share of false alarms.
+    """
+
+    distances: np.ndarray
+    p_values: np.ndarray
+    adjusted: np.ndarray
+    power: np.ndarray
+
+
+def compatibility(
+    table: np.ndarray,
+    points: Sequence[np.ndarray],
+    groups: Sequence[np.ndarray],
+    generator: np.random.Generator,
+    *,
+    draws: int = 2000,
+    level: float = 0.05,
+) -> Compatibility:
+    """Test by simulation which settings a table of points can come from.
 
     The statistic is the energy distance [1]_ between the table and all points of a
-    setting. Its null distribution is simulated: a group (a shuffle of the rows) is
-    picked at random, and as many points as the table has are drawn within it, without
-    replacement where the group is large enough.
+    setting, 2 E|t - x| - E|t - t'| - E|x - x'|. Its null distribution is simulated: a
+    group (a shuffle of the rows) is picked at random, and as many points as the table
+    has are drawn within it, without replacement where the group is large enough. The
+    p-value is the share of simulated tables at least as far, the table itself counted.
 
     Parameters
     ----------
-    points : ndarray of shape (N, d)
-        All points of the setting.
-    groups : ndarray of shape (N,)
-        The group of each.
-    size : int
-        How many points a table has.
-    draws : int
-        How many tables are simulated.
+    table : ndarray of shape (size, d)
+    points : sequence of ndarray of shape (N, d)
+        The points of each setting. Distances are kept between all distinct points, so
+        these should lie on a lattice, as accuracies do.
+    groups : sequence of ndarray of shape (N,)
+        The group of each point.
     generator : numpy Generator
+    draws : int
+        How many tables are simulated from each setting.
+    level : float
+        For the power.
+
+    Returns
+    -------
+    Compatibility
 
     References
     ----------
@@ -307,70 +344,62 @@ class TableTest:
     Examples
     --------
     >>> generator = np.random.default_rng(0)
-    >>> points = generator.normal(size=(400, 2))
-    >>> test = TableTest(points, np.repeat(np.arange(20), 20), 10, 500, generator)
-    >>> bool(test.p_value(points[:10]) > 0.05), bool(test.p_value(points[:10] + 2) < 0.01)
-    (True, True)
+    >>> near = generator.integers(0, 10, (400, 2)) / 10
+    >>> twenty = np.repeat(np.arange(20), 20)
+    >>> found = compatibility(near[:10], [near, near + 0.5], [twenty, twenty], generator)
+    >>> found.adjusted < 0.05
+    array([False,  True])
     """
+    size = len(table)
+    places, index = np.unique(
+        np.concatenate([table, *points]).round(9), axis=0, return_inverse=True
+    )
+    cuts = np.cumsum([size, *(len(chosen) for chosen in points)])[:-1]
+    own, *members = np.split(index.reshape(-1), cuts)
+    apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
+    weights = np.stack([np.bincount(m, minlength=len(places)) / len(m) for m in members])
+    nearness = weights @ apart  # (C, places): mean distance to the points of a setting
+    inner = (nearness * weights).sum(1)
 
-    def __init__(
-        self,
-        points: np.ndarray,
-        groups: np.ndarray,
-        size: int,
-        draws: int,
-        generator: np.random.Generator,
-    ) -> None:
-        # Accuracies lie on a lattice: distances are computed once for each place.
-        self._places, counts = np.unique(points, axis=0, return_counts=True)
-        self._weights = counts / counts.sum()
-        self._inner = float(self._weights @ self._mean_distance(self._places))
-        self.tables = self._simulate(points, groups, size, draws, generator)
-        self._null = np.sort(self.statistic(self.tables))
+    def statistics(tables: np.ndarray) -> np.ndarray:
+        """Return (C, T) distances of tables of places, shape (T, size)."""
+        within = apart[tables[:, :, None], tables[:, None]].mean((1, 2))
+        found: np.ndarray = 2 * nearness[:, tables].mean(2) - within - inner[:, None]
+        return found
 
-    @staticmethod
-    def _simulate(
-        points: np.ndarray,
-        groups: np.ndarray,
-        size: int,
-        draws: int,
-        generator: np.random.Generator,
-    ) -> np.ndarray:
-        members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-        picked = [members[g] for g in generator.integers(len(members), size=draws)]
-        rows = [
-            generator.choice(group, size, replace=len(group) < size) for group in picked
+    simulated = np.concatenate(
+        [
+            member[_draw_within(group, size, draws, generator)]
+            for member, group in zip(members, groups, strict=True)
         ]
-        simulated: np.ndarray = points[np.stack(rows)]
-        return simulated
+    )
+    each = statistics(simulated).reshape(len(points), len(points), draws)
+    own_distance = statistics(own[None])[:, 0]
+    p_values = np.empty(len(points))
+    power = np.empty((len(points), len(points)))
+    for setting in range(len(points)):
+        null = np.sort(each[setting, setting])
+        p = _upper_tail(null, np.append(each[setting].ravel(), own_distance[setting]))
+        p_values[setting] = p[-1]
+        rejected = p[:-1].reshape(len(points), draws) <= level / len(points)
+        power[setting] = rejected.mean(1)
+    return Compatibility(own_distance, p_values, holm(p_values), power)
 
-    def _mean_distance(self, points: np.ndarray) -> np.ndarray:
-        """Return the mean distance from each point to the points of the setting."""
-        unique, place = np.unique(points, axis=0, return_inverse=True)
-        apart = np.linalg.norm(unique[:, None] - self._places[None], axis=-1)
-        mean: np.ndarray = (apart @ self._weights)[place.reshape(-1)]
-        return mean
 
-    def statistic(self, tables: np.ndarray) -> np.ndarray:
-        """Return the energy distance of each table, shape (T,), of (T, size, d)."""
-        count, size, dimension = tables.shape
-        outer = self._mean_distance(tables.reshape(-1, dimension)).reshape(count, size)
-        apart = np.linalg.norm(tables[:, :, None] - tables[:, None], axis=-1)
-        distances: np.ndarray = 2 * outer.mean(1) - apart.mean((1, 2)) - self._inner
-        return distances
+def _draw_within(
+    groups: np.ndarray, size: int, draws: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Return (draws, size) positions, each row within one group picked at random."""
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    picked = [members[g] for g in generator.integers(len(members), size=draws)]
+    return np.stack(
+        [generator.choice(group, size, replace=len(group) < size) for group in picked]
+    )
 
-    def p_values(self, tables: np.ndarray) -> np.ndarray:
-        """Return the p-value of each table of shape (size, d), stacked to (T, size, d).
 
-        The share of simulated tables at least as far, with the table itself counted,
-        so that it is valid and never 0.
-        """
-        # A hair below, so that equal tables are equal in spite of rounding.
-        found = self.statistic(tables) - 1e-12
-        farther = len(self._null) - np.searchsorted(self._null, found, side="left")
-        p: np.ndarray = (1 + farther) / (1 + len(self._null))
-        return p
-
-    def p_value(self, table: np.ndarray) -> float:
-        """Return the p-value of one table, shape (size, d)."""
-        return float(self.p_values(np.asarray(table, np.float64)[None])[0])
+def _upper_tail(null: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Return the share of a sorted null at least as large, what was found counted."""
+    # A hair lower, so that equal tables count as equal in spite of rounding.
+    farther = len(null) - np.searchsorted(null, found - 1e-12, side="left")
+    tail: np.ndarray = (1 + farther) / (1 + len(null))
+    return tail

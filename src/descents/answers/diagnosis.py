@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from descents.checks import Complaints, real_number, whole_number
+from descents.checks import (
+    Complaints,
+    InterruptedRunError,
+    real_number,
+    whole_number,
+)
 from descents.descent.loop import Stop, Watch, descend
 from descents.descent.runs import Runs, Status
 from descents.descent.steps import Step
@@ -32,8 +37,8 @@ class Verdict(Enum):
 
     NONFINITE = "the loss became infinite or NaN"
     DEAD_UNITS = (
-        "at least half of the hidden units give nothing on every row, "
-        "and more steps do not help"
+        "it does not recover, and after the most steps at least half of the hidden "
+        "units give nothing on every row"
     )
     PLATEAU = "it descends on with more steps, and recovers"
     SADDLE = "stationary after the most steps, where the Hessian has a negative eigenvalue"
@@ -195,6 +200,7 @@ def diagnose(
     metric: str = "training_accuracy",
     threshold: float = 0.8,
     multiples: Sequence[int] = (10, 30),
+    max_seconds: float | None = None,
     watch: Watch | None = None,
 ) -> Diagnosis:
     """Say of each start that fell short why it did.
@@ -218,6 +224,8 @@ def diagnose(
         Recovered means at least this.
     multiples : sequence of int
         How many times the steps of the run are tried, each above 1.
+    max_seconds : float, optional
+        A budget of wall time for the longer descents.
     watch : callable, optional
         As in `descend`.
 
@@ -230,6 +238,8 @@ def diagnose(
     InvalidValueError
         When a start is not in the runs, a multiple is not above 1, or the problem does
         not record the metric.
+    InterruptedRunError
+        When the longer descents were interrupted: evidence cut short decides nothing.
 
     Examples
     --------
@@ -252,11 +262,13 @@ def diagnose(
         chosen,
         runs.settings["seed"],
         steps=steps,
-        stop=Stop(marks[-1]),
+        stop=Stop(marks[-1], max_seconds=max_seconds),
         record=marks,
         watch=watch,
         width=width,
     )
+    if longer.interrupted:
+        raise InterruptedRunError("stopped in the longer descents of the diagnosis")
     initial = problem.points(chosen, runs.settings["seed"])
     at_start = _Look(problem, chosen, initial, curvature=False, width=width)
     ends = {name: value[positions] for name, value in runs.parameters.items()}
@@ -315,8 +327,8 @@ def verdicts(
     curved = found.final_smallest_eigenvalue < (
         NEGATIVE_CURVATURE * np.abs(found.final_largest_eigenvalue)
     )
-    descends = found.loss[-1] < found.loss[0]
-    dead = (found.dead_share >= DEAD_SHARE) & (found.final_dead_share >= DEAD_SHARE)
+    descends = (found.loss[1:] < found.loss[0]).any(0)
+    dead = found.final_dead_share >= DEAD_SHARE
     rules = (
         (Verdict.NONFINITE, nonfinite),
         (Verdict.DEAD_UNITS, dead & ~found.recovered),

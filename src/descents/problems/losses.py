@@ -48,9 +48,5 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     >>> cross_entropy(torch.zeros(1, 1, 2), torch.tensor([[0]]))
     tensor([[0.6931]])
     """
-    starts, rows, classes = logits.shape
-    return torch.nn.functional.cross_entropy(
-        logits.reshape(starts * rows, classes),
-        labels.reshape(starts * rows),
-        reduction="none",
-    ).reshape(starts, rows)
+    # Classes in the middle: several times faster than last, where they are few.
+    return torch.nn.functional.cross_entropy(logits.mT, labels, reduction="none")

@@ -23,7 +23,7 @@ STREAMS = {"start": 0, "order": 1, "dropout": 2, "split": 3}
 """Streams of random numbers that never meet: initial points, the order of
 mini-batches, dropout, and the division of rows."""
 
-CHUNK_ENTRIES = 2**17
+CHUNK_ENTRIES = 2**18
 """How many numbers a chunk of starts keeps in its largest tensor: what stays in the
 second-level cache of a common processor."""
 WIDEST_CHUNK = 256

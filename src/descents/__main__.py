@@ -1,0 +1,7 @@
+"""``python -m descents``."""
+
+import sys
+
+from descents.cli import main
+
+sys.exit(main())

@@ -1,0 +1,269 @@
+"""The page: a stored run as figures and one self-contained HTML file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from descents.checks import RunFolderError
+from descents.data import storage
+from descents.report import figures
+
+PAGE = "report.html"
+SPECIES = ("setosa", "versicolor", "virginica")
+
+
+class Stored(NamedTuple):
+    """What is read of a run's folder."""
+
+    result: dict[str, Any]
+    rows: dict[str, np.ndarray]
+    tensors: dict[str, np.ndarray]
+
+
+class Picture(NamedTuple):
+    """One figure: how it is drawn, and what it says to who cannot see it."""
+
+    draw: Callable[[Stored], Figure]
+    says: str
+    wide: bool = False
+
+
+def _figure_1a(run: Stored) -> Figure:
+    figure, (ax,) = figures.new_figure(4.8, 4.2)
+    tensors = run.tensors
+    figures.scatter_species(
+        ax, tensors["left_singular_vectors"], tensors["species"], SPECIES
+    )
+    ax.set(xlabel="first column of U_t", ylabel="second column of U_t")
+    ax.legend()
+    return figure
+
+
+def _figure_1b(run: Stored) -> Figure:
+    figure, (ax,) = figures.new_figure(4.8, 4.2)
+    figures.scatter_species(ax, run.tensors["U"], run.tensors["species"], SPECIES)
+    ax.set(xlabel="first column of U-hat", ylabel="second column of U-hat")
+    ax.legend()
+    return figure
+
+
+def _figure_1c(run: Stored) -> Figure:
+    figure, axes = figures.new_figure(8.6, 4.2, columns=2)
+    tensors, subspace = run.tensors, run.result["subspace"]
+    panels = (
+        ("U_similar", f"by a rotation with one scale: R² {subspace['similarity_r2']:.3f}"),
+        ("U_aligned", f"by a linear map: R² {subspace['linear_r2']:.6f}"),
+    )
+    for ax, (name, title) in zip(axes, panels, strict=True):
+        figures.scatter_species(
+            ax,
+            tensors["left_singular_vectors"],
+            tensors["species"],
+            SPECIES,
+            hollow=True,
+            suffix=", U_t",
+        )
+        figures.scatter_species(
+            ax, tensors[name], tensors["species"], SPECIES, suffix=", U-hat"
+        )
+        ax.set(xlabel="first column", title=title)
+    axes[0].set_ylabel("second column")
+    axes[0].legend(fontsize=8)
+    return figure
+
+
+def _part(run: Stored, part: str, column: str, setting: str = "") -> np.ndarray:
+    chosen = run.rows["part"] == part
+    if setting:
+        chosen &= run.rows["setting"] == setting
+    return run.rows[column][chosen]
+
+
+def _figure_gaps(run: Stored) -> Figure:
+    figure, (ax,) = figures.new_figure(5.6, 3.6)
+    figures.gaps(ax, _part(run, "factorization", "gap"), run.result["factorization"]["gap"])
+    return figure
+
+
+def _published(run: Stored) -> list[float]:
+    return [row["training_accuracy"] for row in run.result["training"]["published"]]
+
+
+def _figure_settings(run: Stored) -> Figure:
+    figure, (ax,) = figures.new_figure(6.8, 5.6)
+    training = run.result["training"]
+    rows = training["settings"]
+    names = [f"{row['loss']}, {row['weights']}, {row['biases']}" for row in rows]
+    accuracies = [
+        _part(run, "settings", "training_accuracy", name.replace(", ", "-"))
+        for name in names
+    ]
+    possible = [row["p_adjusted"] >= training["level"] for row in rows]
+    figures.settings(ax, names, accuracies, possible, _published(run))
+    ax.set_title("loss, weights, biases; blue: not rejected by Table 1")
+    return figure
+
+
+def _figure_accuracy(run: Stored) -> Figure:
+    figure, (ax,) = figures.new_figure(5.6, 3.6)
+    values = _part(run, "table", "training_accuracy")
+    line = run.result["diagnosis"]["threshold"]
+    figures.accuracy_histogram(ax, values, _published(run), line)
+    return figure
+
+
+def _figure_losses(run: Stored) -> Figure:
+    figure, (ax,) = figures.new_figure(5.6, 3.8)
+    line = run.result["diagnosis"]["threshold"]
+    failed = _part(run, "table", "training_accuracy") < line
+    tensors = run.tensors
+    figures.loss_curves(ax, tensors["recorded"], tensors["history_loss"], failed)
+    return figure
+
+
+def _figure_epochs(run: Stored) -> Figure:
+    figure, (ax,) = figures.new_figure(5.6, 3.6)
+    diagnosis = run.result["diagnosis"]
+    if diagnosis["failed"]:
+        figures.later_accuracy(
+            ax,
+            diagnosis["epochs"],
+            run.tensors["later_accuracy"],
+            diagnosis["threshold"],
+        )
+    else:
+        ax.set_axis_off()
+        ax.text(0.5, 0.5, "no start failed", ha="center", va="center")
+    return figure
+
+
+PICTURES: Mapping[str, Picture] = {
+    "figure-1a": Picture(
+        _figure_1a,
+        "Scatter plot of the first two left singular vectors, a color for each species.",
+    ),
+    "figure-1b": Picture(
+        _figure_1b,
+        "Scatter plot of the two columns of U-hat, a color for each species.",
+    ),
+    "figure-1c": Picture(
+        _figure_1c,
+        "U-hat laid over U_t: by a rotation with one scale the points are near each "
+        "other, by a linear map they coincide.",
+        wide=True,
+    ),
+    "figure-gaps": Picture(
+        _figure_gaps, "The share of starts of the factorization within each gap."
+    ),
+    "figure-settings": Picture(
+        _figure_settings,
+        "The training accuracies of every setting beside the published ones.",
+        wide=True,
+    ),
+    "figure-accuracy": Picture(
+        _figure_accuracy, "Histogram of training accuracy over starts."
+    ),
+    "figure-losses": Picture(
+        _figure_losses, "Loss curves of all starts, failed ones in red."
+    ),
+    "figure-epochs": Picture(
+        _figure_epochs,
+        "Training accuracy of the failed starts after 1, 10 and 30 times the epochs.",
+    ),
+}
+
+
+def _as(figure: Figure, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    with mpl.rc_context(dict(figures.STYLE)):
+        figure.savefig(buffer, format=kind, metadata=metadata)
+    return buffer.getvalue()
+
+
+def read_run(folder: Path) -> Stored:
+    """Read the stored run that a page is drawn from.
+
+    Raises
+    ------
+    RunFolderError
+        When the folder holds no complete run that has a page.
+    """
+    result = storage.read_json(folder / storage.RESULT)
+    command = result.get("run", {}).get("command")
+    if command != "reproduce":
+        raise RunFolderError(
+            f"{folder} holds a run of {command!r}; give the folder of a run that has a "
+            "page, such as that of 'descents reproduce'"
+        )
+    rows = storage.read_table(folder / "starts.parquet")
+    tensors, _ = storage.read_tensors(folder / "tensors.safetensors")
+    return Stored(result, rows, tensors)
+
+
+def draw(folder: Path) -> None:
+    """Draw the figures of a stored run, as PNG and SVG, and its page.
+
+    Parameters
+    ----------
+    folder : Path
+        With ``result.json``, ``starts.parquet`` and ``tensors.safetensors``.
+
+    Raises
+    ------
+    RunFolderError
+        When it holds no such run, or cannot be written.
+    """
+    run = read_run(folder)
+    embedded = {}
+    for name, picture in PICTURES.items():
+        with mpl.rc_context(dict(figures.STYLE)):
+            figure = picture.draw(run)
+        storage.write_bytes(folder / f"{name}.png", _as(figure, "png"))
+        svg = _as(figure, "svg")
+        storage.write_bytes(folder / f"{name}.svg", svg)
+        embedded[name] = {
+            "uri": "data:image/svg+xml;base64," + base64.b64encode(svg).decode(),
+            "says": picture.says,
+            "wide": picture.wide,
+        }
+    storage.write_bytes(folder / PAGE, html(run.result, embedded).encode())
+
+
+def html(result: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the page as text; it asks for nothing from anywhere."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("descents", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    template = environment.get_template("page.html")
+    return template.render(r=result, pictures=pictures)
+
+
+def number(value: Any) -> str:
+    """Return a number as people read it: four significant digits, whole ones whole.
+
+    Examples
+    --------
+    >>> number(0.000123456), number(1000), number(0.9), number(None), number("kaiming")
+    ('0.0001235', '1000', '0.9', 'not known', 'kaiming')
+    """
+    if value is None:
+        return "not known"
+    if isinstance(value, str | int):
+        return str(value)
+    return f"{value:.4g}"

@@ -1,0 +1,256 @@
+"""The published report as data: its figures, its claims, and the rule for each claim.
+
+A rule turns evidence, which is a few numbers, into a verdict; it computes nothing
+itself. Every threshold stands here once, in the rule that it belongs to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SUPPORTED = "supported"
+CORRECTED = "supported with a correction"
+NOT_SUPPORTED = "not supported"
+UNDECIDED = "undecided"
+VERDICTS = (SUPPORTED, CORRECTED, NOT_SUPPORTED, UNDECIDED)
+
+REPORT = {
+    "title": "Lab 2 Exercise - PyTorch Autograd",
+    "where": "University of Southampton, COMP6248",
+    "date": "29 April 2021",
+    "note": "The exercise sheet is by Jonathon Hare.",
+}
+GD_LOSS = 15.228897094726562
+TRUNCATED_SVD_LOSS = 15.22883415222168
+TABLE_1 = (
+    (0.92, 0.88),
+    (0.66, 0.66),
+    (0.92, 0.88),
+    (0.71, 0.70),
+    (0.92, 0.88),
+    (0.92, 0.88),
+    (0.88, 0.82),
+    (0.95, 0.88),
+    (0.85, 0.90),
+    (0.77, 0.72),
+)
+"""Training and validation accuracy of runs 0 to 9, as published."""
+
+FAILED_BELOW = 0.8
+"""A start fails when its training accuracy is below this: it parts the runs that the
+report calls bad (1, 3 and 9) from the others."""
+
+ASSUMPTIONS = (
+    "The table is UCI's iris.data in float32, its columns centered by their float32 "
+    "means.",
+    "U, then V, is drawn uniform on [0, 1) from torch's generator seeded 0. Whether "
+    "numbers were drawn from it before is not said: the run after the 24 draws of the "
+    "previous exercise's test stands beside the fresh one.",
+    "The features of the network are centered and divided by their variance (divisor "
+    "n - 1, torch's default), over all 150 rows; the first 100 rows of a shuffle train "
+    "and the other 50 validate.",
+    "The shuffle is not seeded in the sheet, so it is unknown: 20 shuffles stand for it.",
+    "Whether the cross-entropy is summed or averaged, and how weights and biases are "
+    "drawn, is not certain: every combination is run.",
+    "Each layer has one bias for all its units, as in the sheet.",
+    "The published accuracies are rounded to two decimals.",
+    "A rotation may reflect, as the signs of singular vectors are arbitrary.",
+)
+
+Evidence = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One published figure, and how near a re-run must come to it.
+
+    Attributes
+    ----------
+    figure : str
+    published : float
+    tolerance : float
+        Relative to the published figure where `relative`, else absolute.
+    relative : bool
+    """
+
+    figure: str
+    published: float
+    tolerance: float
+    relative: bool = False
+
+    def judge(self, obtained: float) -> dict[str, Any]:
+        """Return the figures side by side, and whether the tolerance is met."""
+        allowed = self.tolerance * (abs(self.published) if self.relative else 1.0)
+        return {
+            "figure": self.figure,
+            "published": self.published,
+            "obtained": obtained,
+            "tolerance": allowed,
+            "met": bool(abs(obtained - self.published) <= allowed),
+        }
+
+
+CHECKS = {
+    "gd_loss": Check(
+        "gradient descent, fresh generator", GD_LOSS, tolerance=1e-5, relative=True
+    ),
+    "gd_loss_after_24_draws": Check(
+        "gradient descent, after 24 draws", GD_LOSS, tolerance=5e-6
+    ),
+    "truncated_svd_loss": Check("truncated SVD", TRUNCATED_SVD_LOSS, tolerance=2e-6),
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the report, and the rule that decides it.
+
+    Attributes
+    ----------
+    number : int
+    claim : str
+        What the report says.
+    rule : str
+        What decides, in words.
+    judge : callable
+        Evidence to verdict.
+    needs : tuple of str
+        The evidence that the rule looks at; where one is missing or not finite, the
+        claim is undecided.
+    """
+
+    number: int
+    claim: str
+    rule: str
+    judge: Callable[[Evidence], str]
+    needs: tuple[str, ...]
+
+    def verdict(self, evidence: Evidence) -> str:
+        """Return one of `VERDICTS`."""
+        for name in self.needs:
+            value = evidence.get(name)
+            if value is None or not math.isfinite(value):
+                return UNDECIDED
+        return self.judge(evidence)
+
+
+def _almost_identical(evidence: Evidence) -> str:
+    if evidence["gap"] > 1e-3:
+        return NOT_SUPPORTED
+    return SUPPORTED if evidence["share_of_starts_within"] >= 0.95 else CORRECTED
+
+
+def _rotated_and_scaled(evidence: Evidence) -> str:
+    if evidence["similarity_r2"] >= 0.999:
+        return SUPPORTED
+    if evidence["linear_r2"] >= 0.999:
+        return CORRECTED
+    return NOT_SUPPORTED if evidence["linear_r2"] < 0.99 else UNDECIDED
+
+
+def _variance_is_reconstruction(evidence: Evidence) -> str:
+    if abs(evidence["identity_error"]) > 1e-9:
+        return UNDECIDED
+    angle, share = evidence["largest_angle_rad"], evidence["variance_share_of_maximum"]
+    if angle <= 0.01 and share >= 0.9999:
+        return SUPPORTED
+    return CORRECTED if angle <= 0.1 and share >= 0.99 else NOT_SUPPORTED
+
+
+def _start_matters(evidence: Evidence) -> str:
+    if evidence["failed_share_high"] < 0.01:
+        return NOT_SUPPORTED
+    if evidence["failed_share_low"] <= 0.01:
+        return UNDECIDED
+    larger = evidence["variance_between_starts"] > evidence["variance_between_splits"]
+    return SUPPORTED if larger else CORRECTED
+
+
+def _minimum_or_vanishing(evidence: Evidence) -> str:
+    if evidence["failed"] < 20 or evidence["undecided_share"] >= 0.25:
+        return UNDECIDED
+    named = evidence["local_minimum_share"] + evidence["vanished_share"]
+    if named >= 0.5:
+        return SUPPORTED
+    return CORRECTED if named >= 0.05 else NOT_SUPPORTED
+
+
+def _unit_interval_weights(evidence: Evidence) -> str:
+    if evidence["excess_failure_high"] <= 0:
+        return NOT_SUPPORTED
+    if evidence["excess_failure_low"] <= 0:
+        return UNDECIDED
+    return SUPPORTED if evidence["vanished_share"] >= 0.5 else CORRECTED
+
+
+CLAIMS = (
+    Claim(
+        1,
+        "The losses of gradient descent and truncated SVD are almost identical.",
+        "The gap of the report's own run to the exact minimum is at most 1e-3. With at "
+        "least 95% of our starts as near: supported; with fewer: supported with a "
+        "correction. A larger gap: not supported.",
+        _almost_identical,
+        ("gap", "share_of_starts_within"),
+    ),
+    Claim(
+        2,
+        "U-hat is a rotated and scaled version of U_t.",
+        "A rotation with one scale takes U_t to U-hat with R^2 of at least 0.999: "
+        "supported. Only a general linear map does: supported with a correction. Not "
+        "even that reaches 0.99: not supported. Between: undecided.",
+        _rotated_and_scaled,
+        ("similarity_r2", "linear_r2"),
+    ),
+    Claim(
+        3,
+        "Maximizing variance is analogous to minimizing the reconstruction error.",
+        "Captured variance and squared error of the principal subspace add up to the "
+        "total (to 1e-9; else undecided). The row space that gradient descent found by "
+        "minimizing error is within 0.01 rad of the principal components, and captures "
+        "at least 0.9999 of the maximal variance: supported. Within 0.1 rad and 0.99: "
+        "supported with a correction. Else: not supported.",
+        _variance_is_reconstruction,
+        ("identity_error", "largest_angle_rad", "variance_share_of_maximum"),
+    ),
+    Claim(
+        4,
+        "Bad random initialization of weights and biases may majorly impact the "
+        "accuracy.",
+        "On one fixed shuffle, where only the start differs, the 95% interval of the "
+        f"share of starts below {FAILED_BELOW} training accuracy is above 1%. Variance "
+        "between starts larger than between shuffles: supported; smaller: supported "
+        "with a correction. The interval below 1%: not supported; across it: undecided.",
+        _start_matters,
+        (
+            "failed_share_low",
+            "failed_share_high",
+            "variance_between_starts",
+            "variance_between_splits",
+        ),
+    ),
+    Claim(
+        5,
+        "The cause may be a bad local minimum, or the vanishing gradient.",
+        "Of the failed starts, the share at a local minimum or with a vanished gradient "
+        "(first layer at most 1e-3 of its initial norm) is at least 50%: supported; 5% "
+        "to 50%: supported with a correction; below: not supported. Fewer than 20 "
+        "failed starts, or a quarter of them without a verdict: undecided.",
+        _minimum_or_vanishing,
+        ("failed", "undecided_share", "local_minimum_share", "vanished_share"),
+    ),
+    Claim(
+        6,
+        "The vanishing gradient might be due to weights initialized between 0 and 1.",
+        "Against each other way to draw the weights, over the same starts and shuffles, "
+        "the 95% interval of the excess share of failures with weights on [0, 1) is "
+        "above 0. At least half of those failures with a vanished gradient: supported; "
+        "fewer: supported with a correction. The smallest excess at most 0: not "
+        "supported; its interval across 0: undecided.",
+        _unit_interval_weights,
+        ("excess_failure_low", "excess_failure_high", "vanished_share"),
+    ),
+)

@@ -1,0 +1,807 @@
+"""The published report, re-run on its data and judged: `descents reproduce`."""
+
+from __future__ import annotations
+
+import itertools
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from descents.answers import compare
+from descents.answers.diagnosis import (
+    VANISHED_RATIO,
+    Diagnosis,
+    Verdict,
+    diagnose,
+)
+from descents.answers.references import (
+    SVDAnswer,
+    principal_components,
+    truncated_svd,
+)
+from descents.checks import (
+    Complaints,
+    InterruptedRunError,
+    finite_matrix,
+    real_number,
+    seed_number,
+    torch_device,
+    whole_number,
+)
+from descents.data.datasets import uci_iris
+from descents.data.storage import RESULT, RunFolder
+from descents.descent.loop import Stop, descend
+from descents.descent.runs import Runs
+from descents.descent.steps import GradientDescent
+from descents.problems.factorization import Factorization
+from descents.problems.network import BIASES, REDUCTIONS, Network, random_splits
+from descents.studies import claims
+
+RANK = 2
+FACTORIZATION_EPOCHS = 1000
+NETWORK_EPOCHS = 100
+LEARNING_RATE = 0.01
+HIDDEN = (12,)
+TRAINING_ROWS = 100
+SPLITS = 20
+SPENT_DRAWS = 24
+"""Two factorizations of a 3 x 3 table at rank 2: the test of the exercise before."""
+WEIGHT_RULES = ("uniform01", "normal", "kaiming", "xavier")
+LEVEL = 0.05
+RECORDED = tuple(range(0, NETWORK_EPOCHS + 1, 5))
+
+ROWS = "starts.parquet"
+TENSORS = "tensors.safetensors"
+
+Progress = Callable[[str, float], None]
+
+
+def gd_factorise_ad(
+    A: Any,
+    rank: int,
+    num_epochs: int = 1000,
+    lr: float = 0.01,
+    generator: torch.Generator | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    r"""Minimise :math:`\|A - U V^\top\|_F^2` as the exercise sheet does.
+
+    U, then V, is drawn uniform on [0, 1); each epoch takes one gradient step on all of
+    both at once. Named and spelled as in the sheet.
+
+    Parameters
+    ----------
+    A : array-like or Tensor of shape (rows, columns)
+        It is not centred here.
+    rank : int
+    num_epochs : int
+    lr : float
+        The learning rate.
+    generator : torch.Generator, optional
+        Where U and V are drawn from. None means torch's default stream, as in the
+        sheet: the one place where this package touches global state.
+
+    Returns
+    -------
+    U : Tensor of shape (rows, rank)
+    V : Tensor of shape (columns, rank)
+
+    Raises
+    ------
+    InvalidValueError
+        With all that is wrong in one message.
+
+    Examples
+    --------
+    >>> A = torch.tensor([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]])
+    >>> U, V = gd_factorise_ad(A, 1, generator=torch.Generator().manual_seed(0))
+    >>> bool(torch.dist(A, U @ V.T) < 1e-3)
+    True
+    """
+    complaints = Complaints()
+    table = complaints.attempt(finite_matrix, "A", A)
+    least = None if table is None else min(table.shape)
+    rank = complaints.attempt(whole_number, "rank", rank, 1, least)
+    num_epochs = complaints.attempt(whole_number, "num_epochs", num_epochs, 0)
+    lr = complaints.attempt(real_number, "lr", lr, 0, strict=True)
+    complaints.raise_any()
+    rows, columns = table.shape
+    U = torch.rand(rows, rank, generator=generator)
+    V = torch.rand(columns, rank, generator=generator)
+    runs = _report_run(table, (U, V), num_epochs, lr)
+    return tuple(torch.as_tensor(runs.parameters[name][0]) for name in "UV")  # type: ignore[return-value]
+
+
+def _report_run(
+    table: np.ndarray,
+    factors: tuple[torch.Tensor, torch.Tensor],
+    num_epochs: int = FACTORIZATION_EPOCHS,
+    lr: float = LEARNING_RATE,
+) -> Runs:
+    given = tuple(factor.numpy()[None] for factor in factors)
+    problem = Factorization(table, factors[0].shape[1], initialization=given)  # type: ignore[arg-type]
+    return descend(problem, steps=GradientDescent(lr), stop=Stop(num_epochs))
+
+
+@dataclass
+class Reproduction:
+    """All that a re-run of the report found.
+
+    Attributes
+    ----------
+    result : dict
+        What ``result.json`` holds.
+    rows : dict of ndarray
+        What ``starts.parquet`` holds: one row per (part, setting, split, start).
+    tensors : dict of ndarray
+        What the figures are drawn from.
+    """
+
+    result: dict[str, Any]
+    rows: dict[str, np.ndarray]
+    tensors: dict[str, np.ndarray] = field(repr=False)
+
+    def write(self, folder: RunFolder) -> None:
+        """Write the stored run: the result, a row per start, the tensors."""
+        folder.write_table(ROWS, self.rows)
+        folder.write_tensors(TENSORS, self.tensors, {"command": "reproduce"})
+        folder.write_json(RESULT, self.result)
+
+
+def identity(starts: int, seed: int, device: str) -> dict[str, Any]:
+    """Return what makes one re-run the same as another: command and settings."""
+    return {"command": "reproduce", "starts": starts, "seed": seed, "device": device}
+
+
+def reproduce(
+    starts: int = 1000,
+    seed: int = 0,
+    *,
+    device: str = "cpu",
+    max_seconds: float | None = None,
+    folder: RunFolder | None = None,
+    progress: Progress | None = None,
+) -> Reproduction:
+    """Re-run the published report on its data and judge its claims.
+
+    Parameters
+    ----------
+    starts : int
+        How many starts the factorization, each network setting (at least 5 on each of
+        20 shuffles) and the likeliest setting have.
+    seed : int
+        Of our own streams; the report's two runs keep torch's, seeded 0.
+    device : str
+        For our starts; the report's two runs are on the CPU.
+    max_seconds : float, optional
+        A budget of wall time.
+    folder : RunFolder, optional
+        Where finished parts are kept, and taken from by a resumed run.
+    progress : callable, optional
+        ``progress(part, share)``: what runs now, and how much of the whole is done.
+
+    Returns
+    -------
+    Reproduction
+
+    Raises
+    ------
+    InvalidValueError
+        When an argument is wrong.
+    InterruptedRunError
+        When the time was out or Ctrl-C was pressed; finished parts are kept.
+
+    Examples
+    --------
+    >>> found = reproduce(starts=10)  # doctest: +SKIP
+    >>> [claim["verdict"] for claim in found.result["claims"]]  # doctest: +SKIP
+    ['supported', 'supported with a correction', ...]
+    """
+    complaints = Complaints()
+    starts = complaints.attempt(whole_number, "starts", starts, 1)
+    seed = complaints.attempt(seed_number, seed)
+    complaints.attempt(torch_device, device)
+    if max_seconds is not None:
+        complaints.attempt(real_number, "max_seconds", max_seconds, 0)
+    complaints.raise_any()
+    begun = time.perf_counter()
+    parts = _Parts(folder, max_seconds, progress)
+    factorization = _factorization(parts, starts, seed, device)
+    training = _training(parts, starts, seed, device)
+    diagnosis = _diagnosis(parts, training, seed)
+    judged = _judged(factorization, training, diagnosis)
+    result = {
+        "run": identity(starts, seed, device),
+        "report": claims.REPORT,
+        "assumptions": claims.ASSUMPTIONS,
+        **_facts(factorization, training, diagnosis),
+        "claims": judged,
+        "checks": _checks(factorization, training),
+        "environment": _environment(seed, device),
+        "seconds": time.perf_counter() - begun,
+    }
+    return Reproduction(
+        result,
+        _rows(factorization, training, diagnosis),
+        _tensors(factorization, training, diagnosis),
+    )
+
+
+class _Parts:
+    """Runs the parts of the study, or takes those that are stored already."""
+
+    def __init__(
+        self,
+        folder: RunFolder | None,
+        max_seconds: float | None,
+        progress: Progress | None,
+    ) -> None:
+        self._folder = folder
+        self._end = None if max_seconds is None else time.monotonic() + max_seconds
+        self._progress = progress
+        self._done = 0.0
+
+    def run(self, name: str, share: float, descent: Callable[..., Runs]) -> Runs:
+        """Return the runs of one part, `share` of the whole work."""
+        path = None if self._folder is None else self._folder.stage(f"{name}.safetensors")
+        if path is not None and path.exists():
+            runs = Runs.load(path)
+        else:
+            self.tell(name)
+            runs = descent(self.seconds_left())
+            if runs.interrupted:
+                raise InterruptedRunError(f"stopped in the part {name!r}")
+            if path is not None:
+                runs.save(path)
+        self._done += share
+        self.tell(name)
+        return runs
+
+    def seconds_left(self) -> float | None:
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    def tell(self, name: str) -> None:
+        if self._progress is not None:
+            self._progress(name, min(self._done, 1.0))
+
+
+@dataclass
+class _Factorization:
+    """The first half of the report."""
+
+    table: np.ndarray
+    report: Runs
+    after_draws: Runs
+    ours: Runs
+    exact: SVDAnswer
+    best_constant: float
+    as_in_sheet: dict[str, float]
+    similarity: compare.Alignment
+    linear: compare.Alignment
+    angles: np.ndarray
+
+    def gaps(self, runs: Runs) -> np.ndarray:
+        reference = self.exact.reference
+        return compare.gap(runs.losses, reference, self.best_constant, np.float32)
+
+
+def _factorization(
+    parts: _Parts, starts: int, seed: int, device: str
+) -> _Factorization:
+    iris = torch.tensor(uci_iris().values, dtype=torch.float32)
+    centered = iris - iris.mean(0)
+    table = centered.numpy()
+    rows, columns = table.shape
+
+    def report_factors(spent: int) -> tuple[torch.Tensor, torch.Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        torch.rand(spent, generator=generator)
+        U = torch.rand(rows, RANK, generator=generator)
+        return U, torch.rand(columns, RANK, generator=generator)
+
+    report = _report_run(table, report_factors(0))
+    after = _report_run(table, report_factors(SPENT_DRAWS))
+    ours = parts.run(
+        "factorization",
+        0.1,
+        lambda seconds: descend(
+            Factorization(table, RANK, device=device),
+            starts,
+            seed,
+            steps=GradientDescent(LEARNING_RATE),
+            stop=Stop(FACTORIZATION_EPOCHS, max_seconds=seconds),
+        ),
+    )
+    exact = truncated_svd(table, RANK)
+    found = report.parameters["U"][0]
+    left, values, right = torch.linalg.svd(centered, full_matrices=False)
+    cut = left[:, :RANK] @ torch.diag(values[:RANK]) @ right[:RANK]
+
+    def sheet_loss(product: torch.Tensor) -> float:
+        loss = torch.nn.functional.mse_loss(product, centered, reduction="sum")
+        return float(loss)
+
+    def product(runs: Runs) -> torch.Tensor:
+        U, V = (torch.as_tensor(runs.parameters[name][0]) for name in "UV")
+        return U @ V.T
+
+    return _Factorization(
+        table=table,
+        report=report,
+        after_draws=after,
+        ours=ours,
+        exact=exact,
+        best_constant=float(np.square(table.astype(np.float64)).sum()),
+        as_in_sheet={
+            "gd_loss": sheet_loss(product(report)),
+            "gd_loss_after_24_draws": sheet_loss(product(after)),
+            "truncated_svd_loss": sheet_loss(cut),
+        },
+        similarity=compare.best_similarity(exact.left, found),
+        linear=compare.best_linear_map(exact.left, found),
+        angles=compare.principal_angles(exact.left, found),
+    )
+
+
+Setting = tuple[str, str, str]
+
+
+@dataclass
+class _Training:
+    """The second half: every setting, and the likeliest on one shuffle."""
+
+    settings: dict[Setting, Runs]
+    compatible: compare.Compatibility
+    likeliest: Setting
+    problem: Network
+    table: Runs
+
+    @property
+    def failed(self) -> np.ndarray:
+        """Which starts of the table ended below the line."""
+        failed: np.ndarray = _accuracy(self.table) < claims.FAILED_BELOW
+        return failed
+
+
+def _accuracy(runs: Runs) -> np.ndarray:
+    return runs.metrics["training_accuracy"]
+
+
+def _pairs(runs: Runs) -> np.ndarray:
+    return np.stack([_accuracy(runs), runs.metrics["validation_accuracy"]], 1)
+
+
+def _name(setting: Setting) -> str:
+    return "-".join(setting)
+
+
+def _training(parts: _Parts, starts: int, seed: int, device: str) -> _Training:
+    iris = uci_iris()
+    values = torch.tensor(iris.values, dtype=torch.float32)
+    features = ((values - values.mean(0)) / values.var(0)).numpy()
+    shuffles = random_splits(len(features), TRAINING_ROWS, range(SPLITS + 1), seed)
+    rule = GradientDescent(LEARNING_RATE)
+
+    def network(setting: Setting, splits: np.ndarray) -> Network:
+        loss, weights, biases = setting
+        return Network(
+            features,
+            iris.classes,
+            HIDDEN,
+            weights=weights,
+            biases=biases,
+            loss=loss,
+            scalar_biases=True,
+            splits=splits,
+            device=device,
+        )
+
+    settings: dict[Setting, Runs] = {}
+    for setting in itertools.product(REDUCTIONS, WEIGHT_RULES, BIASES):
+        settings[setting] = parts.run(
+            _name(setting),
+            0.5 / (len(REDUCTIONS) * len(WEIGHT_RULES) * len(BIASES)),
+            lambda seconds, setting=setting: descend(
+                network(setting, shuffles[:SPLITS]),
+                max(starts, 5 * SPLITS),
+                seed,
+                steps=rule,
+                stop=Stop(NETWORK_EPOCHS, max_seconds=seconds),
+            ),
+        )
+    compatible = compare.compatibility(
+        np.array(claims.TABLE_1),
+        [_pairs(runs) for runs in settings.values()],
+        [runs.starts % SPLITS for runs in settings.values()],
+        np.random.Generator(np.random.Philox(seed)),
+        level=LEVEL,
+    )
+    # The largest p-value; among equal ones, the least distance.
+    order = np.lexsort((compatible.distances, -compatible.p_values))
+    likeliest = list(settings)[order[0]]
+    problem = network(likeliest, shuffles[SPLITS:])
+    table = parts.run(
+        "table",
+        0.05,
+        lambda seconds: descend(
+            problem,
+            starts,
+            seed,
+            steps=rule,
+            stop=Stop(NETWORK_EPOCHS, max_seconds=seconds),
+            record=RECORDED,
+        ),
+    )
+    return _Training(settings, compatible, likeliest, problem, table)
+
+
+def _diagnosis(parts: _Parts, training: _Training, seed: int) -> Diagnosis:
+    parts.tell("diagnosis")
+    return diagnose(
+        training.problem,
+        training.table,
+        training.table.starts[training.failed],
+        steps=GradientDescent(LEARNING_RATE),
+        threshold=claims.FAILED_BELOW,
+        max_seconds=parts.seconds_left(),
+    )
+
+
+def _facts(f: _Factorization, t: _Training, d: Diagnosis) -> dict[str, Any]:
+    """Return the numbers of `result.json`, as its documented schema has them."""
+    gaps = f.gaps(f.ours)
+    below = compare.below_reference(f.ours.losses, f.exact.reference, f.best_constant)
+    return {
+        "factorization": {
+            "gd_loss": f.report.losses[0],
+            "gd_loss_after_24_draws": f.after_draws.losses[0],
+            "truncated_svd_loss": f.exact.loss,
+            "gap": f.gaps(f.report)[0],
+            "gap_after_24_draws": f.gaps(f.after_draws)[0],
+            "eckart_young": f.exact.reference.value,
+            "reference": {
+                "kind": f.exact.reference.kind,
+                "says": f.exact.reference.says,
+            },
+            "float32_as_in_the_sheet": f.as_in_sheet,
+            "published": {
+                "gd_loss": claims.GD_LOSS,
+                "truncated_svd_loss": claims.TRUNCATED_SVD_LOSS,
+            },
+            "starts": {
+                "count": len(f.ours),
+                "gap_median": np.median(gaps),
+                "gap_max": gaps.max(),
+                "best": int(f.ours.starts[f.ours.best]),
+                "statuses": _counts(f.ours),
+                "below_reference": int(below.sum()),
+            },
+        },
+        "subspace": {
+            "principal_angles_rad": f.angles,
+            "similarity_r2": f.similarity.r_squared,
+            "linear_r2": f.linear.r_squared,
+            "linear_singular_values": f.linear.singular_values,
+        },
+        "training": {
+            "published": [
+                {"start": k, "training_accuracy": a, "validation_accuracy": b}
+                for k, (a, b) in enumerate(claims.TABLE_1)
+            ],
+            "table": [
+                {"start": k, "training_accuracy": a, "validation_accuracy": b}
+                for k, (a, b) in enumerate(_pairs(t.table)[: len(claims.TABLE_1)])
+            ],
+            "table_setting": _named(t.likeliest),
+            "table_split": SPLITS,
+            "starts": len(t.table),
+            "splits": SPLITS,
+            "level": LEVEL,
+            "settings": _settings(t),
+            "chosen": [
+                _named(setting)
+                for setting, p in zip(t.settings, t.compatible.adjusted, strict=True)
+                if p >= LEVEL
+            ],
+            "power_says": _power_sentence(t),
+        },
+        "diagnosis": {
+            "failed": len(d.starts),
+            "of": len(t.table),
+            "threshold": claims.FAILED_BELOW,
+            "epochs": d.steps,
+            "verdicts": d.counts(),
+            "rules": {verdict.word: verdict.value for verdict in Verdict},
+            "recovered_fraction": d.recovered.mean() if len(d.starts) else None,
+            "median_training_accuracy": [
+                np.median(row) if len(row) else None for row in d.metric
+            ],
+            "layer_shares_median": {
+                name: np.median(share) if len(share) else None
+                for name, share in d.layer_shares.items()
+            },
+            "median_gradient_norm": {
+                "failed": _median(d.gradient_norm),
+                "others": _median(t.table.gradient_norms[~t.failed]),
+            },
+            "mean_dead_units": {
+                "failed": _mean(t.table.metrics["dead_units"][t.failed]),
+                "others": _mean(t.table.metrics["dead_units"][~t.failed]),
+            },
+        },
+    }
+
+
+def _median(values: np.ndarray) -> float | None:
+    return float(np.median(values)) if len(values) else None
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(np.mean(values)) if len(values) else None
+
+
+def _counts(runs: Runs) -> dict[str, int]:
+    words, counts = np.unique([s.word for s in runs.statuses], return_counts=True)
+    return {str(word): int(count) for word, count in zip(words, counts, strict=True)}
+
+
+def _named(setting: Setting) -> dict[str, str]:
+    return dict(zip(("loss", "weights", "biases"), setting, strict=True))
+
+
+def _settings(t: _Training) -> list[dict[str, Any]]:
+    found = []
+    for row, (setting, runs) in enumerate(t.settings.items()):
+        accuracy, splits = _accuracy(runs), runs.starts % SPLITS
+        within, between = compare.variance_components(accuracy, splits)
+        others = np.delete(t.compatible.power[row], row)
+        found.append(
+            {
+                **_named(setting),
+                "starts": len(runs),
+                "training_accuracy_mean": accuracy.mean(),
+                "training_accuracy_quartiles": np.quantile(accuracy, [0.25, 0.5, 0.75]),
+                "validation_accuracy_mean": runs.metrics["validation_accuracy"].mean(),
+                "failed_share": (accuracy < claims.FAILED_BELOW).mean(),
+                "variance": {"starts": within, "splits": between},
+                "p_value": t.compatible.p_values[row],
+                "p_adjusted": t.compatible.adjusted[row],
+                "power": {"mean": others.mean(), "least": others.min()},
+                "statuses": _counts(runs),
+            }
+        )
+    return found
+
+
+def _power_sentence(t: _Training) -> str:
+    power = t.compatible.power
+    off = power[~np.eye(len(power), dtype=bool)]
+    return (
+        f"Ten runs are few: a table drawn from one setting is told from another "
+        f"setting with a chance of {off.mean():.0%} on average (median "
+        f"{np.median(off):.0%}, least {off.min():.0%}), so a setting that is not "
+        "rejected is possible, not proved."
+    )
+
+
+def _vanished(ratios: np.ndarray) -> float | None:
+    return float((ratios <= VANISHED_RATIO).mean()) if len(ratios) else None
+
+
+def _evidence(
+    f: _Factorization, t: _Training, d: Diagnosis
+) -> dict[int, dict[str, Any]]:
+    """Return the numbers that each claim is decided by."""
+    failed = len(d.starts)
+    counts = d.counts()
+    low, high = compare.wilson_interval(failed, len(t.table))
+    likeliest = t.settings[t.likeliest]
+    within, between = compare.variance_components(
+        _accuracy(likeliest), likeliest.starts % SPLITS
+    )
+    share = {name: count / failed if failed else None for name, count in counts.items()}
+    return {
+        1: {
+            "gap": f.gaps(f.report)[0],
+            "share_of_starts_within": (f.gaps(f.ours) <= 1e-3).mean(),
+            "gap_median": np.median(f.gaps(f.ours)),
+            "gap_max": f.gaps(f.ours).max(),
+        },
+        2: {
+            "similarity_r2": f.similarity.r_squared,
+            "linear_r2": f.linear.r_squared,
+            "linear_scales_ratio": f.linear.singular_values[0]
+            / f.linear.singular_values[-1],
+            "largest_angle_rad": f.angles.max(),
+        },
+        3: _variance_evidence(f),
+        4: {
+            "failed_share": failed / len(t.table),
+            "failed_share_low": low,
+            "failed_share_high": high,
+            "variance_between_starts": within,
+            "variance_between_splits": between,
+            "least_training_accuracy": _accuracy(t.table).min(),
+            "most_training_accuracy": _accuracy(t.table).max(),
+        },
+        5: {
+            "failed": failed,
+            "plateau_share": share["plateau"],
+            "local_minimum_share": share["local minimum"],
+            "dead_units_share": share["dead units"],
+            "undecided_share": share["undecided"],
+            "vanished_share": _vanished(d.first_layer_ratio),
+            "recovered_fraction": d.recovered.mean() if failed else None,
+        },
+        6: _weights_evidence(t),
+    }
+
+
+def _variance_evidence(f: _Factorization) -> dict[str, Any]:
+    table = f.table.astype(np.float64)
+    table -= table.mean(0)
+    components, variances = principal_components(table, RANK)
+    total = np.square(table).sum()
+    error = np.square(table - table @ components @ components.T).sum()
+    captured = variances.sum() * (len(table) - 1)
+    found, _ = np.linalg.qr(f.report.parameters["V"][0].astype(np.float64))
+    return {
+        "identity_error": (captured + error - total) / total,
+        "variance_share_of_maximum": np.square(table @ found).sum() / captured,
+        "largest_angle_rad": compare.principal_angles(components, found).max(),
+        "reconstruction_error_of_components": error,
+    }
+
+
+def _weights_evidence(t: _Training) -> dict[str, Any]:
+    loss, _, biases = t.likeliest
+    unit = t.settings[loss, "uniform01", biases]
+    bad = _accuracy(unit) < claims.FAILED_BELOW
+    excess = {
+        weights: compare.paired_difference_interval(
+            bad, _accuracy(t.settings[loss, weights, biases]) < claims.FAILED_BELOW
+        )
+        for weights in WEIGHT_RULES
+        if weights != "uniform01"
+    }
+    least = min(excess, key=lambda weights: excess[weights][0])
+    ratios = unit.gradient_norms[bad] / unit.initial_gradient_norms[bad]
+    return {
+        "failed_share_uniform01": bad.mean(),
+        "rival_with_least_excess": least,
+        "excess_failure": excess[least][0],
+        "excess_failure_low": excess[least][1],
+        "excess_failure_high": excess[least][2],
+        "vanished_share": _vanished(ratios),
+        "gradient_left_median": _median(ratios),
+    }
+
+
+def _judged(f: _Factorization, t: _Training, d: Diagnosis) -> list[dict[str, Any]]:
+    evidence = _evidence(f, t, d)
+    return [
+        {
+            "number": claim.number,
+            "claim": claim.claim,
+            "rule": claim.rule,
+            "verdict": claim.verdict(evidence[claim.number]),
+            "evidence": evidence[claim.number],
+        }
+        for claim in claims.CLAIMS
+    ]
+
+
+def _checks(f: _Factorization, t: _Training) -> list[dict[str, Any]]:
+    obtained = {
+        "gd_loss": f.report.losses[0],
+        "gd_loss_after_24_draws": f.after_draws.losses[0],
+        "truncated_svd_loss": f.exact.loss,
+    }
+    found = [check.judge(float(obtained[n])) for n, check in claims.CHECKS.items()]
+    best = float(t.compatible.adjusted.max())
+    return [
+        *found,
+        {
+            "figure": "Table 1, p-value of the likeliest setting (at least the level)",
+            "published": LEVEL,
+            "obtained": best,
+            "tolerance": None,
+            "met": best >= LEVEL,
+        },
+    ]
+
+
+def _environment(seed: int, device: str) -> dict[str, Any]:
+    import scipy
+    import sklearn
+
+    from descents import __version__
+
+    return {
+        "versions": {
+            "descents": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+            "scikit-learn": sklearn.__version__,
+        },
+        "dtype": "float32",
+        "evaluation_dtype": "float64",
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "seed": seed,
+    }
+
+
+def _rows(f: _Factorization, t: _Training, d: Diagnosis) -> dict[str, np.ndarray]:
+    """Return a row per (part, setting, split, start); NaN where a column has no say."""
+    blocks = []
+    for part, runs in (
+        ("factorization-report", f.report),
+        ("factorization-after-24-draws", f.after_draws),
+        ("factorization", f.ours),
+    ):
+        columns = {"gap": f.gaps(runs), **runs.table()}
+        blocks.append((part, "", np.full(len(runs), -1), columns))
+    for setting, runs in t.settings.items():
+        blocks.append(("settings", _name(setting), runs.starts % SPLITS, runs.table()))
+    verdicts = dict(zip(d.starts.tolist(), range(len(d.starts)), strict=True))
+    place = np.array([verdicts.get(int(start), -1) for start in t.table.starts])
+    diagnosed = {
+        name: _spread(values, place) for name, values in d.table().items() if name != "start"
+    }
+    blocks.append(
+        (
+            "table",
+            _name(t.likeliest),
+            np.full(len(t.table), SPLITS),
+            {**t.table.table(), **diagnosed},
+        )
+    )
+    names = list(dict.fromkeys(name for *_, columns in blocks for name in columns))
+    rows: dict[str, list[np.ndarray]] = {
+        "part": [np.full(len(split), part) for part, _, split, _ in blocks],
+        "setting": [np.full(len(split), setting) for _, setting, split, _ in blocks],
+        "split": [split for *_, split, _ in blocks],
+    }
+    for name in names:
+        text = name in ("status", "verdict")
+        rows[name] = [
+            columns[name]
+            if name in columns
+            else np.full(len(split), "" if text else np.nan)
+            for *_, split, columns in blocks
+        ]
+    return {name: np.concatenate(parts) for name, parts in rows.items()}
+
+
+def _spread(values: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Return the value at each place, and nothing where the place is -1."""
+    if values.dtype == object:
+        texts = [str(values[p]) if p >= 0 else "" for p in place]
+        return np.array(texts, dtype=str)
+    padded = np.append(values.astype(np.float64), np.nan)
+    return padded[place]
+
+
+def _tensors(f: _Factorization, t: _Training, d: Diagnosis) -> dict[str, np.ndarray]:
+    report = f.report.parameters
+    return {
+        "species": uci_iris().classes,
+        "left_singular_vectors": f.exact.left,
+        "U": report["U"][0],
+        "V": report["V"][0],
+        "U_aligned": compare.best_linear_map(report["U"][0], f.exact.left).aligned,
+        "U_similar": compare.best_similarity(report["U"][0], f.exact.left).aligned,
+        "recorded": t.table.recorded,
+        "history_loss": t.table.histories["loss"],
+        "history_training_accuracy": t.table.histories["training_accuracy"],
+        "power": t.compatible.power,
+        "later_accuracy": d.metric,
+    }
