@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from descents.problems.factorization import Factorization as Factorization
     from descents.problems.network import Network as Network
     from descents.problems.problem import Problem as Problem
-    from descents.studies.reproduce import gd_factorise_ad as gd_factorise_ad
+    from descents.studies.experiments import gd_factorise_ad as gd_factorise_ad
 
 _HOMES = {
     "Adam": "descents.descent.steps",
@@ -41,7 +41,7 @@ _HOMES = {
     "Stop": "descents.descent.loop",
     "descend": "descents.descent.loop",
     "diagnose": "descents.answers.diagnosis",
-    "gd_factorise_ad": "descents.studies.reproduce",
+    "gd_factorise_ad": "descents.studies.experiments",
     "truncated_svd": "descents.answers.references",
 }
 

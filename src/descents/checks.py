@@ -215,8 +215,7 @@ def finite_matrix(name: str, value: Any) -> np.ndarray:
             array = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidValueError(
-            f"{name} does not hold real numbers only ({error}); "
-            "give a table of numbers"
+            f"{name} does not hold real numbers only ({error}); give a table of numbers"
         ) from None
     if array.ndim != 2 or 0 in array.shape:
         raise InvalidValueError(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BAD_INPUT, NOT_MET, OUT_OF_TIME, CTRL_C = 2, 1, 3, 130
 
 
-class _Seconds(click.ParamType):
+class _Seconds(click.ParamType[float]):
     """A number of seconds above zero."""
 
     name = "seconds"
@@ -41,7 +41,8 @@ class _Seconds(click.ParamType):
 @click.version_option(__version__, message="%(prog)s %(version)s", prog_name="descents")
 def commands() -> None:
     """Gradient descent by automatic differentiation, from many starting points at once,
-    every result held against the best known answer."""
+    every result held against the best known answer.
+    """
 
 
 @commands.command()
@@ -205,13 +206,19 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
     for row in training["published"]:
         accuracies.add_column(str(row["start"]), justify="right")
         for cells, source in zip(rows, (row, ours.get(row["start"])), strict=True):
-            pair = (source["training_accuracy"], source["validation_accuracy"]) if source else ()
+            pair = (
+                (source["training_accuracy"], source["validation_accuracy"])
+                if source
+                else ()
+            )
             cells.append("\n".join(f"{value:.2f}" for value in pair) or "-")
     accuracies.add_row("published", *rows[0], end_section=True)
     accuracies.add_row("obtained", *rows[1])
     console.print(accuracies)
     diagnosis = result["diagnosis"]
-    verdicts = ", ".join(f"{n} {word}" for word, n in diagnosis["verdicts"].items() if n)
+    verdicts = ", ".join(
+        f"{n} {word}" for word, n in diagnosis["verdicts"].items() if n
+    )
     console.print(
         f"{diagnosis['failed']} of {diagnosis['of']} starts end below "
         f"{diagnosis['threshold']} training accuracy"
@@ -229,7 +236,9 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
             str(claim["number"]), claim["claim"], f"[{color}]{claim['verdict']}[/]"
         )
     console.print(claims)
-    console.print(f"{result['seconds']:.0f} s. The page: {out / 'report.html'}", soft_wrap=True)
+    console.print(
+        f"{result['seconds']:.0f} s. The page: {out / 'report.html'}", soft_wrap=True
+    )
 
 
 @commands.command()

@@ -19,7 +19,7 @@ the loss of the best constant."""
 def gap(
     losses: Any, reference: Reference, best_constant_loss: float, dtype: Any
 ) -> np.ndarray:
-    """Return (loss - reference) / max(|reference|, eps x loss of the best constant).
+    """Return (loss - reference) / max(abs(reference), eps x loss of the best constant).
 
     Parameters
     ----------
@@ -58,7 +58,8 @@ def below_reference(
     losses = np.asarray(losses, dtype=np.float64)
     if reference.kind == "best found":
         return np.zeros(losses.shape, dtype=bool)
-    return losses < reference.value - ROUNDING * max(best_constant_loss, 1e-300)
+    below: np.ndarray = losses < reference.value - ROUNDING * best_constant_loss
+    return below
 
 
 def principal_angles(first: Any, second: Any) -> np.ndarray:
@@ -101,7 +102,7 @@ class Alignment:
     aligned : ndarray of shape (rows, rank)
         The source mapped onto the target.
     r_squared : float
-        1 - |target - aligned|^2 / |target|^2.
+        1 - ‖target - aligned‖^2 / ‖target‖^2.
     matrix : ndarray of shape (rank, rank)
         aligned = source @ matrix.
     singular_values : ndarray of shape (rank,)
@@ -115,7 +116,7 @@ class Alignment:
 
 
 def best_similarity(source: Any, target: Any) -> Alignment:
-    """Minimise |target - c source R|^2 over a scale c and an orthogonal R.
+    """Minimise ‖target - c source R‖^2 over a scale c and an orthogonal R.
 
     R may reflect, as the signs of singular vectors are arbitrary; the solution is
     Schönemann's [1]_.
@@ -144,7 +145,7 @@ def best_similarity(source: Any, target: Any) -> Alignment:
 
 
 def best_linear_map(source: Any, target: Any) -> Alignment:
-    """Minimise |target - source M|^2 over all square matrices M.
+    """Minimise ‖target - source M‖^2 over all square matrices M.
 
     Parameters
     ----------
@@ -258,7 +259,7 @@ def variance_components(values: Any, groups: Any) -> tuple[float, float]:
     return within, max(0.0, (spread - within) / size)
 
 
-def holm(p_values: Sequence[float]) -> np.ndarray:
+def holm(p_values: Any) -> np.ndarray:
     """Return p-values adjusted for their number by Holm's step-down rule [1]_.
 
     References
@@ -313,7 +314,7 @@ def compatibility(
     """Test by simulation which settings a table of points can come from.
 
     The statistic is the energy distance [1]_ between the table and all points of a
-    setting, 2 E|t - x| - E|t - t'| - E|x - x'|. Its null distribution is simulated: a
+    setting, 2 E‖t - x‖ - E‖t - t'‖ - E‖x - x'‖. Its null distribution is simulated: a
     group (a shuffle of the rows) is picked at random, and as many points as the table
     has are drawn within it, without replacement where the group is large enough. The
     p-value is the share of simulated tables at least as far, the table itself counted.
@@ -357,7 +358,9 @@ def compatibility(
     cuts = np.cumsum([size, *(len(chosen) for chosen in points)])[:-1]
     own, *members = np.split(index.reshape(-1), cuts)
     apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
-    weights = np.stack([np.bincount(m, minlength=len(places)) / len(m) for m in members])
+    weights = np.stack(
+        [np.bincount(m, minlength=len(places)) / len(m) for m in members]
+    )
     nearness = weights @ apart  # (C, places): mean distance to the points of a setting
     inner = (nearness * weights).sum(1)
 

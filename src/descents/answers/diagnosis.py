@@ -19,7 +19,12 @@ from descents.checks import (
 from descents.descent.loop import Stop, Watch, descend
 from descents.descent.runs import Runs, Status
 from descents.descent.steps import Step
-from descents.problems.problem import Parameters, Problem, losses_and_gradients
+from descents.problems.problem import (
+    Parameters,
+    Problem,
+    flat,
+    losses_and_gradients,
+)
 
 DEAD_SHARE = 0.5
 """Dead units: at least this share of the units gives nothing on every row."""
@@ -41,7 +46,9 @@ class Verdict(Enum):
         "units give nothing on every row"
     )
     PLATEAU = "it descends on with more steps, and recovers"
-    SADDLE = "stationary after the most steps, where the Hessian has a negative eigenvalue"
+    SADDLE = (
+        "stationary after the most steps, where the Hessian has a negative eigenvalue"
+    )
     LOCAL_MINIMUM = (
         "stationary after the most steps, where the Hessian has no negative eigenvalue"
     )
@@ -167,28 +174,26 @@ def hessians(
              [ 0., -6.]]], dtype=torch.float64)
     """
     precise = problem.evaluation_dtype
-    leaves = {
-        n: p.detach().to(precise).requires_grad_() for n, p in parameters.items()
-    }
+    leaves = {n: p.detach().to(precise).requires_grad_() for n, p in parameters.items()}
     with torch.enable_grad():
         losses = problem.losses(leaves, starts, step)
-        first = torch.autograd.grad(
-            losses.sum(), list(leaves.values()), create_graph=True, materialize_grads=True
-        )
-        gradient = torch.cat([value.flatten(1) for value in first], 1)
-        rows = [
-            torch.autograd.grad(
-                gradient[:, entry].sum(),
+
+        def gradient(values: torch.Tensor) -> torch.Tensor:
+            """Return the gradient of the sum by all parameters, flat."""
+            if not values.requires_grad:  # a loss that is linear in the parameters
+                return torch.zeros_like(flat(leaves))
+            entries = torch.autograd.grad(
+                values.sum(),
                 list(leaves.values()),
+                create_graph=values is losses,
                 retain_graph=True,
                 materialize_grads=True,
             )
-            if gradient.requires_grad
-            else [torch.zeros_like(value) for value in leaves.values()]
-            for entry in range(gradient.shape[1])
-        ]
-    stacked = [torch.cat([value.flatten(1) for value in row], 1) for row in rows]
-    return torch.stack(stacked, 1).double().detach()
+            return flat(dict(zip(leaves, entries, strict=True)))
+
+        first = gradient(losses)
+        rows = [gradient(entry) for entry in first.unbind(1)]
+    return torch.stack(rows, 1).double().detach()
 
 
 def diagnose(
@@ -297,7 +302,7 @@ def diagnose(
             steps=marks,
             metric=values,
             loss=losses,
-            recovered=(values[1:] >= threshold).any(0),
+            recovered=np.any(values[1:] >= threshold, axis=0),
         )
     nonfinite = np.array(
         [
@@ -356,7 +361,8 @@ def _checked(
     strangers = [int(start) for start in chosen if int(start) not in place]
     complaints = Complaints()
     complaints.require(
-        not strangers, f"starts {strangers[:3]} are not in these runs; give some that are"
+        not strangers,
+        f"starts {strangers[:3]} are not in these runs; give some that are",
     )
     complaints.require(
         metric in runs.metrics,
@@ -389,7 +395,9 @@ class _Look:
         parts = []
         for first in range(0, len(numbers), width):
             chosen = slice(first, first + width)
-            part = {n: p[chosen].to(problem.evaluation_dtype) for n, p in parameters.items()}
+            part = {
+                n: p[chosen].to(problem.evaluation_dtype) for n, p in parameters.items()
+            }
             starts = torch.as_tensor(numbers[chosen], device=problem.device)
             parts.append(_look(problem, starts, part, curvature))
         self.layers = {
@@ -407,13 +415,7 @@ def _look(
 ) -> dict[str, Any]:
     _, gradients = losses_and_gradients(problem, parameters, starts, 0)
     layers = {
-        layer: torch.stack(
-            [gradients[name].double().square().flatten(1).sum(1) for name in names]
-        )
-        .sum(0)
-        .sqrt()
-        .cpu()
-        .numpy()
+        layer: flat({name: gradients[name] for name in names}).norm(dim=1).cpu().numpy()
         for layer, names in problem.layers(parameters).items()
     }
     with torch.no_grad():
@@ -453,5 +455,3 @@ def _nothing(problem: Problem, marks: tuple[int, ...], runs: Runs) -> Diagnosis:
         np.zeros(0, np.int64), (), none, none, none, {name: none for name in names}, none,
         none, none, none, none, none, none, marks, empty, empty, np.zeros(0, bool),
     )  # fmt: skip
-
-

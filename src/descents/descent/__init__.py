@@ -1,0 +1,1 @@
+"""The loop, its update rules, and what it leaves behind."""

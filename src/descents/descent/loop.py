@@ -20,7 +20,7 @@ from descents.checks import (
 )
 from descents.descent.runs import Runs, Status
 from descents.descent.steps import Adam, State, Step
-from descents.problems.problem import Parameters, Problem, check_losses
+from descents.problems.problem import Parameters, Problem, check_losses, flat
 
 CHECK_EVERY = 10
 """How many steps pass between two looks at whether a start is stationary."""
@@ -128,9 +128,7 @@ def descend(
     width = complaints.attempt(whole_number, "width", width, 1)
     epochs = sorted(
         {
-            complaints.attempt(
-                whole_number, "a recorded step", step, 0, stop.max_steps
-            )
+            complaints.attempt(whole_number, "a recorded step", step, 0, stop.max_steps)
             for step in record
         }
         - {None}
@@ -142,7 +140,6 @@ def descend(
             "initial points were given; ask for those",
         )
     complaints.raise_any()
-    assert width is not None
     clock = _Clock(stop.max_seconds)
     chunks = []
     for first in range(0, len(numbers), width):
@@ -324,8 +321,7 @@ def _pad(value: torch.Tensor, width: int) -> torch.Tensor:
 
 def _norms(mapping: Parameters) -> np.ndarray:
     """Return the norm over all parameters of each start, accumulated in float64."""
-    squares = [value.double().square().flatten(1).sum(1) for value in mapping.values()]
-    norms: np.ndarray = torch.stack(squares).sum(0).sqrt().cpu().numpy()
+    norms: np.ndarray = flat(mapping).double().norm(dim=1).cpu().numpy()
     return norms
 
 
@@ -384,5 +380,3 @@ def _gathered(
         seconds=joined("seconds"),
         settings=settings,
     )
-
-

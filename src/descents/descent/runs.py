@@ -97,7 +97,9 @@ class Runs:
                 f"none of the {len(self)} starts has a finite loss; "
                 "lower the learning rate"
             )
-        return int(np.nanargmin(np.where(np.isfinite(self.losses), self.losses, np.nan)))
+        return int(
+            np.nanargmin(np.where(np.isfinite(self.losses), self.losses, np.nan))
+        )
 
     @property
     def interrupted(self) -> bool:
@@ -154,7 +156,8 @@ class Runs:
             group, name = key.split("/", 1)
             groups[group][name] = arrays.pop(key)
         statuses = tuple(Status[word] for word in facts["statuses"])
-        return cls(statuses=statuses, settings=facts["settings"], **arrays, **groups)
+        fields: dict[str, Any] = {**arrays, **groups}
+        return cls(statuses=statuses, settings=facts["settings"], **fields)
 
 
 _ARRAYS = (

@@ -45,7 +45,7 @@ class _FirstOrder:
 
     def __post_init__(self) -> None:
         rates = self.learning_rate
-        if isinstance(rates, Sequence) or hasattr(rates, "__len__"):
+        if not isinstance(rates, float | int) and hasattr(rates, "__len__"):
             checked = tuple(
                 real_number("a learning rate", rate, 0, strict=True) for rate in rates
             )

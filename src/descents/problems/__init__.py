@@ -1,0 +1,1 @@
+"""What is minimized: kinds of problem and their losses."""

@@ -80,7 +80,7 @@ class Factorization(Problem):
         given_device = complaints.attempt(torch_device, device)
         least = None if array is None else min(array.shape)
         given_rank = complaints.attempt(whole_number, "rank", rank, 1, least)
-        given_dtype = None
+        given_dtype: Any = None
         if array is not None:
             given_dtype = complaints.attempt(torch_dtype, dtype, array)
         if isinstance(initialization, str):

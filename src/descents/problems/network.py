@@ -142,12 +142,12 @@ class Network(Problem):
         complaints.attempt(one_of, "biases", biases, BIASES)
         complaints.attempt(one_of, "loss", loss, REDUCTIONS)
         given_device = complaints.attempt(torch_device, device)
-        labels = given_dtype = None
+        labels: Any = None
+        given_dtype: Any = None
         if features is not None:
             labels = complaints.attempt(class_labels, "y", y, len(features))
             given_dtype = complaints.attempt(torch_dtype, dtype, features)
         complaints.raise_any()
-        assert labels is not None
         self.X: np.ndarray = features
         self.y: np.ndarray = labels
         self.weights, self.biases, self.loss = weights, biases, loss

@@ -278,6 +278,20 @@ class _FromFunctions(Problem):
         return self._losses(parameters, starts, step)
 
 
+def flat(parameters: Parameters) -> torch.Tensor:
+    """Return all parameters of each start in a row, shape (S, P), in the dict's order.
+
+    Examples
+    --------
+    >>> flat({"a": torch.zeros(2), "b": torch.ones(2, 1, 2)})
+    tensor([[0., 1., 1.],
+            [0., 1., 1.]])
+    """
+    return torch.cat(
+        [value.reshape(len(value), -1) for value in parameters.values()], 1
+    )
+
+
 def losses_and_gradients(
     problem: Problem, parameters: Parameters, starts: torch.Tensor, step: int
 ) -> tuple[torch.Tensor, Parameters]:
@@ -306,7 +320,9 @@ def losses_and_gradients(
     >>> losses_and_gradients(bowl, x, torch.arange(2), 0)
     (tensor([1., 4.]), {'x': tensor([ 2., -4.])})
     """
-    leaves = {name: value.detach().requires_grad_() for name, value in parameters.items()}
+    leaves = {
+        name: value.detach().requires_grad_() for name, value in parameters.items()
+    }
     with torch.enable_grad():
         losses = problem.losses(leaves, starts, step)
         check_losses(losses, len(starts))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 INK, FAINT, RED, BLUE = "#222222", "#9aa0a6", "#c0392b", "#1f5fa8"
@@ -24,7 +26,7 @@ STYLE: Mapping[str, Any] = {
     "font.size": 10.5,
     "legend.frameon": False,
     "legend.fontsize": 9.5,
-    "savefig.dpi": 200,
+    "savefig.dpi": 160,
     "svg.hashsalt": "descents",
     "text.color": INK,
     "xtick.color": INK,
@@ -32,9 +34,14 @@ STYLE: Mapping[str, Any] = {
 }
 
 
+def style() -> AbstractContextManager[None]:
+    """Return a context in which matplotlib has our style, put back afterwards."""
+    return mpl.rc_context(rc=dict(STYLE))  # type: ignore[arg-type]
+
+
 def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
     """Return a figure of some inches and its axes, without touching any global state."""
-    with mpl.rc_context(dict(STYLE)):
+    with style():
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)[0]
     return figure, axes
@@ -70,7 +77,9 @@ def scatter_species(
 def gaps(ax: Axes, values: np.ndarray, report: float) -> Axes:
     """Draw the share of starts within each gap, and the report's own run."""
     ordered = np.sort(np.maximum(values, 1e-12))
-    ax.step(ordered, np.arange(1, len(ordered) + 1) / len(ordered), color=BLUE, where="post")
+    ax.step(
+        ordered, np.arange(1, len(ordered) + 1) / len(ordered), color=BLUE, where="post"
+    )
     ax.axvline(max(report, 1e-12), color=RED, linestyle="--", linewidth=1)
     ax.annotate(
         "the report's run",
@@ -95,7 +104,9 @@ def settings(
     """Draw the training accuracies of each setting: range, quartiles and median."""
     for row, (values, possible) in enumerate(zip(accuracies, compatible, strict=True)):
         color = BLUE if possible else FAINT
-        low, first, median, third, high = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])
+        low, first, median, third, high = np.quantile(
+            values, [0.05, 0.25, 0.5, 0.75, 0.95]
+        )
         ax.plot([low, high], [row, row], color=color, linewidth=1.2)
         ax.plot([first, third], [row, row], color=color, linewidth=6, alpha=0.6)
         ax.plot(median, row, "o", color="white", markeredgecolor=color, markersize=5)
@@ -115,18 +126,32 @@ def accuracy_histogram(
     failed = values < line
     ax.hist(
         [values[failed], values[~failed]],
-        bins=bins,
+        bins=list(bins),
         stacked=True,
         color=[RED, BLUE],
         label=[f"below {line:g}", f"{line:g} and above"],
     )
     for value in published:
-        ax.plot(value, 0, "|", color=INK, markersize=16, markeredgewidth=1.6, clip_on=False)
+        ax.plot(
+            value, 0, "|", color=INK, markersize=16, markeredgewidth=1.6, clip_on=False
+        )
     ax.plot([], [], "|", color=INK, markersize=10, label="published runs")
     ax.set_xlabel("training accuracy")
     ax.set_ylabel("starts")
-    ax.legend(loc="upper left")
+    ax.legend(loc="upper center")
     return ax
+
+
+def _many_lines(
+    ax: Axes, x: np.ndarray, y: np.ndarray, color: str, alpha: float
+) -> None:
+    """Draw the columns of y over x as one picture of thin lines."""
+    lines = np.stack([np.broadcast_to(x[:, None], y.shape), y], -1).transpose(1, 0, 2)
+    collection = LineCollection(
+        list(lines), colors=color, linewidths=0.5, alpha=alpha, rasterized=True
+    )
+    ax.add_collection(collection)
+    ax.autoscale_view()
 
 
 def loss_curves(
@@ -136,14 +161,7 @@ def loss_curves(
     for chosen, color, name in ((~failed, BLUE, "others"), (failed, RED, "failed")):
         if not chosen.any():
             continue
-        ax.plot(
-            recorded,
-            losses[:, chosen],
-            color=color,
-            linewidth=0.4,
-            alpha=0.12,
-            rasterized=True,
-        )
+        _many_lines(ax, recorded, losses[:, chosen], color, 0.12)
         median = np.nanmedian(losses[:, chosen], axis=1)
         label = f"{name} ({int(chosen.sum())}), median"
         ax.plot(recorded, median, color=color, linewidth=2.2, label=label)
@@ -158,10 +176,10 @@ def later_accuracy(
     ax: Axes, epochs: Sequence[int], accuracy: np.ndarray, line: float
 ) -> Axes:
     """Draw what more epochs do to the failed starts: every start, and the median."""
+    _many_lines(ax, np.asarray(epochs), accuracy, RED, 0.15)
     ax.plot(
-        epochs, accuracy, color=RED, linewidth=0.5, alpha=0.15, marker=".", rasterized=True
+        epochs, np.median(accuracy, axis=1), color=INK, linewidth=2.2, label="median"
     )
-    ax.plot(epochs, np.median(accuracy, axis=1), color=INK, linewidth=2.2, label="median")
     ax.axhline(line, color=FAINT, linestyle="--", linewidth=1)
     ax.set(xscale="log")
     ax.set_xticks(list(epochs), [f"{epoch:g}" for epoch in epochs])

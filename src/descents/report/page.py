@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -59,8 +58,11 @@ def _figure_1c(run: Stored) -> Figure:
     figure, axes = figures.new_figure(8.6, 4.2, columns=2)
     tensors, subspace = run.tensors, run.result["subspace"]
     panels = (
-        ("U_similar", f"by a rotation with one scale: R² {subspace['similarity_r2']:.3f}"),
-        ("U_aligned", f"by a linear map: R² {subspace['linear_r2']:.6f}"),
+        (
+            "U_similar",
+            f"by a rotation with one scale: R² {subspace['similarity_r2']:.3f}",
+        ),
+        ("U_aligned", f"by a linear map: R² {subspace['linear_r2']:.8f}"),
     )
     for ax, (name, title) in zip(axes, panels, strict=True):
         figures.scatter_species(
@@ -84,12 +86,15 @@ def _part(run: Stored, part: str, column: str, setting: str = "") -> np.ndarray:
     chosen = run.rows["part"] == part
     if setting:
         chosen &= run.rows["setting"] == setting
-    return run.rows[column][chosen]
+    values: np.ndarray = run.rows[column][chosen]
+    return values
 
 
 def _figure_gaps(run: Stored) -> Figure:
     figure, (ax,) = figures.new_figure(5.6, 3.6)
-    figures.gaps(ax, _part(run, "factorization", "gap"), run.result["factorization"]["gap"])
+    figures.gaps(
+        ax, _part(run, "factorization", "gap"), run.result["factorization"]["gap"]
+    )
     return figure
 
 
@@ -184,7 +189,7 @@ PICTURES: Mapping[str, Picture] = {
 def _as(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    with mpl.rc_context(dict(figures.STYLE)):
+    with figures.style():
         figure.savefig(buffer, format=kind, metadata=metadata)
     return buffer.getvalue()
 
@@ -225,7 +230,7 @@ def draw(folder: Path) -> None:
     run = read_run(folder)
     embedded = {}
     for name, picture in PICTURES.items():
-        with mpl.rc_context(dict(figures.STYLE)):
+        with figures.style():
             figure = picture.draw(run)
         storage.write_bytes(folder / f"{name}.png", _as(figure, "png"))
         svg = _as(figure, "svg")

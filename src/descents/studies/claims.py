@@ -117,6 +117,8 @@ class Claim:
         What decides, in words.
     judge : callable
         Evidence to verdict.
+    finding : str
+        What was found, with places for the evidence.
     needs : tuple of str
         The evidence that the rule looks at; where one is missing or not finite, the
         claim is undecided.
@@ -126,15 +128,27 @@ class Claim:
     claim: str
     rule: str
     judge: Callable[[Evidence], str]
+    finding: str
     needs: tuple[str, ...]
+
+    def missing(self, evidence: Evidence) -> list[str]:
+        """Return which needed numbers are absent or not finite."""
+        return [
+            name
+            for name in self.needs
+            if evidence.get(name) is None or not math.isfinite(evidence[name])
+        ]
 
     def verdict(self, evidence: Evidence) -> str:
         """Return one of `VERDICTS`."""
-        for name in self.needs:
-            value = evidence.get(name)
-            if value is None or not math.isfinite(value):
-                return UNDECIDED
-        return self.judge(evidence)
+        return UNDECIDED if self.missing(evidence) else self.judge(evidence)
+
+    def found(self, evidence: Evidence) -> str:
+        """Return in a sentence what was found."""
+        missing = self.missing(evidence)
+        if missing:
+            return f"No evidence: {', '.join(missing).replace('_', ' ')}."
+        return self.finding.format(**evidence)
 
 
 def _almost_identical(evidence: Evidence) -> str:
@@ -194,6 +208,8 @@ CLAIMS = (
         "least 95% of our starts as near: supported; with fewer: supported with a "
         "correction. A larger gap: not supported.",
         _almost_identical,
+        "The report's run ends with a gap of {gap:.2g}; {share_of_starts_within:.1%} of our "
+        "starts are within 1e-3 of the minimum after the same epochs.",
         ("gap", "share_of_starts_within"),
     ),
     Claim(
@@ -203,6 +219,9 @@ CLAIMS = (
         "supported. Only a general linear map does: supported with a correction. Not "
         "even that reaches 0.99: not supported. Between: undecided.",
         _rotated_and_scaled,
+        "A rotation with one scale reaches R^2 {similarity_r2:.4f}, a linear map "
+        "{linear_r2:.7f}: the two span the same space, but are sheared or scaled "
+        "unequally where the first falls short of the second.",
         ("similarity_r2", "linear_r2"),
     ),
     Claim(
@@ -214,6 +233,9 @@ CLAIMS = (
         "at least 0.9999 of the maximal variance: supported. Within 0.1 rad and 0.99: "
         "supported with a correction. Else: not supported.",
         _variance_is_reconstruction,
+        "The subspace that minimizes the error is within {largest_angle_rad:.2g} rad of the "
+        "one that maximizes the variance, and captures {variance_share_of_maximum:.7f} of "
+        "the most that any captures.",
         ("identity_error", "largest_angle_rad", "variance_share_of_maximum"),
     ),
     Claim(
@@ -225,6 +247,9 @@ CLAIMS = (
         "between starts larger than between shuffles: supported; smaller: supported "
         "with a correction. The interval below 1%: not supported; across it: undecided.",
         _start_matters,
+        "Between {failed_share_low:.1%} and {failed_share_high:.1%} of the starts fail on one "
+        "shuffle; the variance between starts is {variance_between_starts:.2g}, that "
+        "between shuffles {variance_between_splits:.2g}.",
         (
             "failed_share_low",
             "failed_share_high",
@@ -240,6 +265,9 @@ CLAIMS = (
         "to 50%: supported with a correction; below: not supported. Fewer than 20 "
         "failed starts, or a quarter of them without a verdict: undecided.",
         _minimum_or_vanishing,
+        "Of {failed} failed starts, {local_minimum_share:.1%} are at a local minimum and "
+        "{vanished_share:.1%} have a vanished gradient; {plateau_share:.1%} were on a plateau "
+        "that more epochs leave, and {dead_units_share:.1%} have lost half their units.",
         ("failed", "undecided_share", "local_minimum_share", "vanished_share"),
     ),
     Claim(
@@ -251,6 +279,9 @@ CLAIMS = (
         "fewer: supported with a correction. The smallest excess at most 0: not "
         "supported; its interval across 0: undecided.",
         _unit_interval_weights,
+        "With weights on [0, 1) {failed_share_uniform01:.1%} fail: {excess_failure:.1%} more "
+        "than with {rival_with_least_excess} weights, the nearest rival. Of those failures "
+        "{vanished_share:.1%} have a vanished gradient.",
         ("excess_failure_low", "excess_failure_high", "vanished_share"),
     ),
 )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import platform
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,15 +17,9 @@ from descents.answers.diagnosis import (
     Verdict,
     diagnose,
 )
-from descents.answers.references import (
-    SVDAnswer,
-    principal_components,
-    truncated_svd,
-)
+from descents.answers.references import principal_components
 from descents.checks import (
     Complaints,
-    InterruptedRunError,
-    finite_matrix,
     real_number,
     seed_number,
     torch_device,
@@ -35,96 +27,29 @@ from descents.checks import (
 )
 from descents.data.datasets import uci_iris
 from descents.data.storage import RESULT, RunFolder
-from descents.descent.loop import Stop, descend
 from descents.descent.runs import Runs
 from descents.descent.steps import GradientDescent
-from descents.problems.factorization import Factorization
-from descents.problems.network import BIASES, REDUCTIONS, Network, random_splits
 from descents.studies import claims
-
-RANK = 2
-FACTORIZATION_EPOCHS = 1000
-NETWORK_EPOCHS = 100
-LEARNING_RATE = 0.01
-HIDDEN = (12,)
-TRAINING_ROWS = 100
-SPLITS = 20
-SPENT_DRAWS = 24
-"""Two factorizations of a 3 x 3 table at rank 2: the test of the exercise before."""
-WEIGHT_RULES = ("uniform01", "normal", "kaiming", "xavier")
-LEVEL = 0.05
-RECORDED = tuple(range(0, NETWORK_EPOCHS + 1, 5))
+from descents.studies.experiments import (
+    LEARNING_RATE,
+    LEVEL,
+    RANK,
+    SPLITS,
+    WEIGHT_RULES,
+    FactorizationPart,
+    Parts,
+    Progress,
+    Setting,
+    TrainingPart,
+    accuracy_of,
+    factorization_part,
+    pairs_of,
+    setting_name,
+    training_part,
+)
 
 ROWS = "starts.parquet"
 TENSORS = "tensors.safetensors"
-
-Progress = Callable[[str, float], None]
-
-
-def gd_factorise_ad(
-    A: Any,
-    rank: int,
-    num_epochs: int = 1000,
-    lr: float = 0.01,
-    generator: torch.Generator | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    r"""Minimise :math:`\|A - U V^\top\|_F^2` as the exercise sheet does.
-
-    U, then V, is drawn uniform on [0, 1); each epoch takes one gradient step on all of
-    both at once. Named and spelled as in the sheet.
-
-    Parameters
-    ----------
-    A : array-like or Tensor of shape (rows, columns)
-        It is not centred here.
-    rank : int
-    num_epochs : int
-    lr : float
-        The learning rate.
-    generator : torch.Generator, optional
-        Where U and V are drawn from. None means torch's default stream, as in the
-        sheet: the one place where this package touches global state.
-
-    Returns
-    -------
-    U : Tensor of shape (rows, rank)
-    V : Tensor of shape (columns, rank)
-
-    Raises
-    ------
-    InvalidValueError
-        With all that is wrong in one message.
-
-    Examples
-    --------
-    >>> A = torch.tensor([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]])
-    >>> U, V = gd_factorise_ad(A, 1, generator=torch.Generator().manual_seed(0))
-    >>> bool(torch.dist(A, U @ V.T) < 1e-3)
-    True
-    """
-    complaints = Complaints()
-    table = complaints.attempt(finite_matrix, "A", A)
-    least = None if table is None else min(table.shape)
-    rank = complaints.attempt(whole_number, "rank", rank, 1, least)
-    num_epochs = complaints.attempt(whole_number, "num_epochs", num_epochs, 0)
-    lr = complaints.attempt(real_number, "lr", lr, 0, strict=True)
-    complaints.raise_any()
-    rows, columns = table.shape
-    U = torch.rand(rows, rank, generator=generator)
-    V = torch.rand(columns, rank, generator=generator)
-    runs = _report_run(table, (U, V), num_epochs, lr)
-    return tuple(torch.as_tensor(runs.parameters[name][0]) for name in "UV")  # type: ignore[return-value]
-
-
-def _report_run(
-    table: np.ndarray,
-    factors: tuple[torch.Tensor, torch.Tensor],
-    num_epochs: int = FACTORIZATION_EPOCHS,
-    lr: float = LEARNING_RATE,
-) -> Runs:
-    given = tuple(factor.numpy()[None] for factor in factors)
-    problem = Factorization(table, factors[0].shape[1], initialization=given)  # type: ignore[arg-type]
-    return descend(problem, steps=GradientDescent(lr), stop=Stop(num_epochs))
 
 
 @dataclass
@@ -209,9 +134,9 @@ def reproduce(
         complaints.attempt(real_number, "max_seconds", max_seconds, 0)
     complaints.raise_any()
     begun = time.perf_counter()
-    parts = _Parts(folder, max_seconds, progress)
-    factorization = _factorization(parts, starts, seed, device)
-    training = _training(parts, starts, seed, device)
+    parts = Parts(folder, max_seconds, progress)
+    factorization = factorization_part(parts, starts, seed, device)
+    training = training_part(parts, starts, seed, device)
     diagnosis = _diagnosis(parts, training, seed)
     judged = _judged(factorization, training, diagnosis)
     result = {
@@ -231,215 +156,7 @@ def reproduce(
     )
 
 
-class _Parts:
-    """Runs the parts of the study, or takes those that are stored already."""
-
-    def __init__(
-        self,
-        folder: RunFolder | None,
-        max_seconds: float | None,
-        progress: Progress | None,
-    ) -> None:
-        self._folder = folder
-        self._end = None if max_seconds is None else time.monotonic() + max_seconds
-        self._progress = progress
-        self._done = 0.0
-
-    def run(self, name: str, share: float, descent: Callable[..., Runs]) -> Runs:
-        """Return the runs of one part, `share` of the whole work."""
-        path = None if self._folder is None else self._folder.stage(f"{name}.safetensors")
-        if path is not None and path.exists():
-            runs = Runs.load(path)
-        else:
-            self.tell(name)
-            runs = descent(self.seconds_left())
-            if runs.interrupted:
-                raise InterruptedRunError(f"stopped in the part {name!r}")
-            if path is not None:
-                runs.save(path)
-        self._done += share
-        self.tell(name)
-        return runs
-
-    def seconds_left(self) -> float | None:
-        return None if self._end is None else max(0.0, self._end - time.monotonic())
-
-    def tell(self, name: str) -> None:
-        if self._progress is not None:
-            self._progress(name, min(self._done, 1.0))
-
-
-@dataclass
-class _Factorization:
-    """The first half of the report."""
-
-    table: np.ndarray
-    report: Runs
-    after_draws: Runs
-    ours: Runs
-    exact: SVDAnswer
-    best_constant: float
-    as_in_sheet: dict[str, float]
-    similarity: compare.Alignment
-    linear: compare.Alignment
-    angles: np.ndarray
-
-    def gaps(self, runs: Runs) -> np.ndarray:
-        reference = self.exact.reference
-        return compare.gap(runs.losses, reference, self.best_constant, np.float32)
-
-
-def _factorization(
-    parts: _Parts, starts: int, seed: int, device: str
-) -> _Factorization:
-    iris = torch.tensor(uci_iris().values, dtype=torch.float32)
-    centered = iris - iris.mean(0)
-    table = centered.numpy()
-    rows, columns = table.shape
-
-    def report_factors(spent: int) -> tuple[torch.Tensor, torch.Tensor]:
-        generator = torch.Generator().manual_seed(0)
-        torch.rand(spent, generator=generator)
-        U = torch.rand(rows, RANK, generator=generator)
-        return U, torch.rand(columns, RANK, generator=generator)
-
-    report = _report_run(table, report_factors(0))
-    after = _report_run(table, report_factors(SPENT_DRAWS))
-    ours = parts.run(
-        "factorization",
-        0.1,
-        lambda seconds: descend(
-            Factorization(table, RANK, device=device),
-            starts,
-            seed,
-            steps=GradientDescent(LEARNING_RATE),
-            stop=Stop(FACTORIZATION_EPOCHS, max_seconds=seconds),
-        ),
-    )
-    exact = truncated_svd(table, RANK)
-    found = report.parameters["U"][0]
-    left, values, right = torch.linalg.svd(centered, full_matrices=False)
-    cut = left[:, :RANK] @ torch.diag(values[:RANK]) @ right[:RANK]
-
-    def sheet_loss(product: torch.Tensor) -> float:
-        loss = torch.nn.functional.mse_loss(product, centered, reduction="sum")
-        return float(loss)
-
-    def product(runs: Runs) -> torch.Tensor:
-        U, V = (torch.as_tensor(runs.parameters[name][0]) for name in "UV")
-        return U @ V.T
-
-    return _Factorization(
-        table=table,
-        report=report,
-        after_draws=after,
-        ours=ours,
-        exact=exact,
-        best_constant=float(np.square(table.astype(np.float64)).sum()),
-        as_in_sheet={
-            "gd_loss": sheet_loss(product(report)),
-            "gd_loss_after_24_draws": sheet_loss(product(after)),
-            "truncated_svd_loss": sheet_loss(cut),
-        },
-        similarity=compare.best_similarity(exact.left, found),
-        linear=compare.best_linear_map(exact.left, found),
-        angles=compare.principal_angles(exact.left, found),
-    )
-
-
-Setting = tuple[str, str, str]
-
-
-@dataclass
-class _Training:
-    """The second half: every setting, and the likeliest on one shuffle."""
-
-    settings: dict[Setting, Runs]
-    compatible: compare.Compatibility
-    likeliest: Setting
-    problem: Network
-    table: Runs
-
-    @property
-    def failed(self) -> np.ndarray:
-        """Which starts of the table ended below the line."""
-        failed: np.ndarray = _accuracy(self.table) < claims.FAILED_BELOW
-        return failed
-
-
-def _accuracy(runs: Runs) -> np.ndarray:
-    return runs.metrics["training_accuracy"]
-
-
-def _pairs(runs: Runs) -> np.ndarray:
-    return np.stack([_accuracy(runs), runs.metrics["validation_accuracy"]], 1)
-
-
-def _name(setting: Setting) -> str:
-    return "-".join(setting)
-
-
-def _training(parts: _Parts, starts: int, seed: int, device: str) -> _Training:
-    iris = uci_iris()
-    values = torch.tensor(iris.values, dtype=torch.float32)
-    features = ((values - values.mean(0)) / values.var(0)).numpy()
-    shuffles = random_splits(len(features), TRAINING_ROWS, range(SPLITS + 1), seed)
-    rule = GradientDescent(LEARNING_RATE)
-
-    def network(setting: Setting, splits: np.ndarray) -> Network:
-        loss, weights, biases = setting
-        return Network(
-            features,
-            iris.classes,
-            HIDDEN,
-            weights=weights,
-            biases=biases,
-            loss=loss,
-            scalar_biases=True,
-            splits=splits,
-            device=device,
-        )
-
-    settings: dict[Setting, Runs] = {}
-    for setting in itertools.product(REDUCTIONS, WEIGHT_RULES, BIASES):
-        settings[setting] = parts.run(
-            _name(setting),
-            0.5 / (len(REDUCTIONS) * len(WEIGHT_RULES) * len(BIASES)),
-            lambda seconds, setting=setting: descend(
-                network(setting, shuffles[:SPLITS]),
-                max(starts, 5 * SPLITS),
-                seed,
-                steps=rule,
-                stop=Stop(NETWORK_EPOCHS, max_seconds=seconds),
-            ),
-        )
-    compatible = compare.compatibility(
-        np.array(claims.TABLE_1),
-        [_pairs(runs) for runs in settings.values()],
-        [runs.starts % SPLITS for runs in settings.values()],
-        np.random.Generator(np.random.Philox(seed)),
-        level=LEVEL,
-    )
-    # The largest p-value; among equal ones, the least distance.
-    order = np.lexsort((compatible.distances, -compatible.p_values))
-    likeliest = list(settings)[order[0]]
-    problem = network(likeliest, shuffles[SPLITS:])
-    table = parts.run(
-        "table",
-        0.05,
-        lambda seconds: descend(
-            problem,
-            starts,
-            seed,
-            steps=rule,
-            stop=Stop(NETWORK_EPOCHS, max_seconds=seconds),
-            record=RECORDED,
-        ),
-    )
-    return _Training(settings, compatible, likeliest, problem, table)
-
-
-def _diagnosis(parts: _Parts, training: _Training, seed: int) -> Diagnosis:
+def _diagnosis(parts: Parts, training: TrainingPart, seed: int) -> Diagnosis:
     parts.tell("diagnosis")
     return diagnose(
         training.problem,
@@ -451,7 +168,7 @@ def _diagnosis(parts: _Parts, training: _Training, seed: int) -> Diagnosis:
     )
 
 
-def _facts(f: _Factorization, t: _Training, d: Diagnosis) -> dict[str, Any]:
+def _facts(f: FactorizationPart, t: TrainingPart, d: Diagnosis) -> dict[str, Any]:
     """Return the numbers of `result.json`, as its documented schema has them."""
     gaps = f.gaps(f.ours)
     below = compare.below_reference(f.ours.losses, f.exact.reference, f.best_constant)
@@ -494,7 +211,7 @@ def _facts(f: _Factorization, t: _Training, d: Diagnosis) -> dict[str, Any]:
             ],
             "table": [
                 {"start": k, "training_accuracy": a, "validation_accuracy": b}
-                for k, (a, b) in enumerate(_pairs(t.table)[: len(claims.TABLE_1)])
+                for k, (a, b) in enumerate(pairs_of(t.table)[: len(claims.TABLE_1)])
             ],
             "table_setting": _named(t.likeliest),
             "table_split": SPLITS,
@@ -553,10 +270,10 @@ def _named(setting: Setting) -> dict[str, str]:
     return dict(zip(("loss", "weights", "biases"), setting, strict=True))
 
 
-def _settings(t: _Training) -> list[dict[str, Any]]:
+def _settings(t: TrainingPart) -> list[dict[str, Any]]:
     found = []
     for row, (setting, runs) in enumerate(t.settings.items()):
-        accuracy, splits = _accuracy(runs), runs.starts % SPLITS
+        accuracy, splits = accuracy_of(runs), runs.starts % SPLITS
         within, between = compare.variance_components(accuracy, splits)
         others = np.delete(t.compatible.power[row], row)
         found.append(
@@ -577,7 +294,7 @@ def _settings(t: _Training) -> list[dict[str, Any]]:
     return found
 
 
-def _power_sentence(t: _Training) -> str:
+def _power_sentence(t: TrainingPart) -> str:
     power = t.compatible.power
     off = power[~np.eye(len(power), dtype=bool)]
     return (
@@ -593,7 +310,7 @@ def _vanished(ratios: np.ndarray) -> float | None:
 
 
 def _evidence(
-    f: _Factorization, t: _Training, d: Diagnosis
+    f: FactorizationPart, t: TrainingPart, d: Diagnosis
 ) -> dict[int, dict[str, Any]]:
     """Return the numbers that each claim is decided by."""
     failed = len(d.starts)
@@ -601,7 +318,7 @@ def _evidence(
     low, high = compare.wilson_interval(failed, len(t.table))
     likeliest = t.settings[t.likeliest]
     within, between = compare.variance_components(
-        _accuracy(likeliest), likeliest.starts % SPLITS
+        accuracy_of(likeliest), likeliest.starts % SPLITS
     )
     share = {name: count / failed if failed else None for name, count in counts.items()}
     return {
@@ -625,8 +342,8 @@ def _evidence(
             "failed_share_high": high,
             "variance_between_starts": within,
             "variance_between_splits": between,
-            "least_training_accuracy": _accuracy(t.table).min(),
-            "most_training_accuracy": _accuracy(t.table).max(),
+            "least_training_accuracy": accuracy_of(t.table).min(),
+            "most_training_accuracy": accuracy_of(t.table).max(),
         },
         5: {
             "failed": failed,
@@ -641,7 +358,7 @@ def _evidence(
     }
 
 
-def _variance_evidence(f: _Factorization) -> dict[str, Any]:
+def _variance_evidence(f: FactorizationPart) -> dict[str, Any]:
     table = f.table.astype(np.float64)
     table -= table.mean(0)
     components, variances = principal_components(table, RANK)
@@ -657,13 +374,13 @@ def _variance_evidence(f: _Factorization) -> dict[str, Any]:
     }
 
 
-def _weights_evidence(t: _Training) -> dict[str, Any]:
+def _weights_evidence(t: TrainingPart) -> dict[str, Any]:
     loss, _, biases = t.likeliest
     unit = t.settings[loss, "uniform01", biases]
-    bad = _accuracy(unit) < claims.FAILED_BELOW
+    bad = accuracy_of(unit) < claims.FAILED_BELOW
     excess = {
         weights: compare.paired_difference_interval(
-            bad, _accuracy(t.settings[loss, weights, biases]) < claims.FAILED_BELOW
+            bad, accuracy_of(t.settings[loss, weights, biases]) < claims.FAILED_BELOW
         )
         for weights in WEIGHT_RULES
         if weights != "uniform01"
@@ -681,7 +398,9 @@ def _weights_evidence(t: _Training) -> dict[str, Any]:
     }
 
 
-def _judged(f: _Factorization, t: _Training, d: Diagnosis) -> list[dict[str, Any]]:
+def _judged(
+    f: FactorizationPart, t: TrainingPart, d: Diagnosis
+) -> list[dict[str, Any]]:
     evidence = _evidence(f, t, d)
     return [
         {
@@ -689,13 +408,14 @@ def _judged(f: _Factorization, t: _Training, d: Diagnosis) -> list[dict[str, Any
             "claim": claim.claim,
             "rule": claim.rule,
             "verdict": claim.verdict(evidence[claim.number]),
+            "finding": claim.found(evidence[claim.number]),
             "evidence": evidence[claim.number],
         }
         for claim in claims.CLAIMS
     ]
 
 
-def _checks(f: _Factorization, t: _Training) -> list[dict[str, Any]]:
+def _checks(f: FactorizationPart, t: TrainingPart) -> list[dict[str, Any]]:
     obtained = {
         "gd_loss": f.report.losses[0],
         "gd_loss_after_24_draws": f.after_draws.losses[0],
@@ -739,7 +459,7 @@ def _environment(seed: int, device: str) -> dict[str, Any]:
     }
 
 
-def _rows(f: _Factorization, t: _Training, d: Diagnosis) -> dict[str, np.ndarray]:
+def _rows(f: FactorizationPart, t: TrainingPart, d: Diagnosis) -> dict[str, np.ndarray]:
     """Return a row per (part, setting, split, start); NaN where a column has no say."""
     blocks = []
     for part, runs in (
@@ -750,16 +470,20 @@ def _rows(f: _Factorization, t: _Training, d: Diagnosis) -> dict[str, np.ndarray
         columns = {"gap": f.gaps(runs), **runs.table()}
         blocks.append((part, "", np.full(len(runs), -1), columns))
     for setting, runs in t.settings.items():
-        blocks.append(("settings", _name(setting), runs.starts % SPLITS, runs.table()))
+        blocks.append(
+            ("settings", setting_name(setting), runs.starts % SPLITS, runs.table())
+        )
     verdicts = dict(zip(d.starts.tolist(), range(len(d.starts)), strict=True))
     place = np.array([verdicts.get(int(start), -1) for start in t.table.starts])
     diagnosed = {
-        name: _spread(values, place) for name, values in d.table().items() if name != "start"
+        name: _spread(values, place)
+        for name, values in d.table().items()
+        if name != "start"
     }
     blocks.append(
         (
             "table",
-            _name(t.likeliest),
+            setting_name(t.likeliest),
             np.full(len(t.table), SPLITS),
             {**t.table.table(), **diagnosed},
         )
@@ -787,10 +511,13 @@ def _spread(values: np.ndarray, place: np.ndarray) -> np.ndarray:
         texts = [str(values[p]) if p >= 0 else "" for p in place]
         return np.array(texts, dtype=str)
     padded = np.append(values.astype(np.float64), np.nan)
-    return padded[place]
+    spread: np.ndarray = padded[place]
+    return spread
 
 
-def _tensors(f: _Factorization, t: _Training, d: Diagnosis) -> dict[str, np.ndarray]:
+def _tensors(
+    f: FactorizationPart, t: TrainingPart, d: Diagnosis
+) -> dict[str, np.ndarray]:
     report = f.report.parameters
     return {
         "species": uci_iris().classes,
