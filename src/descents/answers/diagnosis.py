@@ -30,6 +30,9 @@ DEAD_SHARE = 0.5
 """Dead units: at least this share of the units gives nothing on every row."""
 STATIONARY_RATIO = 1e-3
 """Stationary: the gradient norm is at most this times that at the initial point."""
+STATIONARY_MOVE = 1e-8
+"""... or, where a start begins at a stationary point, a gradient step of 1 / the largest
+curvature would move it by at most this."""
 VANISHED_RATIO = 1e-3
 """Vanished: the gradient norm of the first layer is at most this times that at the
 initial point, while the start still falls short."""
@@ -310,7 +313,9 @@ def diagnose(
             for row, position in enumerate(positions)
         ]
     )
-    stationary = at_last.norm <= STATIONARY_RATIO * at_start.norm
+    stationary = at_last.norm <= np.fmax(
+        STATIONARY_RATIO * at_start.norm, STATIONARY_MOVE * at_last.largest
+    )
     return replace(found, verdicts=verdicts(found, nonfinite, stationary))
 
 
@@ -326,8 +331,8 @@ def verdicts(
     found : Diagnosis
         Its verdicts are not looked at.
     nonfinite, stationary : bool ndarray of shape (F,)
-        Whether the start became non-finite; whether its gradient norm after the most
-        steps is at most 1e-3 times that at the initial point.
+        Whether the start became non-finite; whether it is stationary after the most
+        steps.
     """
     curved = found.final_smallest_eigenvalue < (
         NEGATIVE_CURVATURE * np.abs(found.final_largest_eigenvalue)

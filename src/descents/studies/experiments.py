@@ -250,14 +250,20 @@ class TrainingPart:
 
     @property
     def failed(self) -> np.ndarray:
-        """Which starts of the table ended below the line."""
-        failed: np.ndarray = accuracy_of(self.table) < claims.FAILED_BELOW
-        return failed
+        """Which starts of the table ended below the line, or non-finite."""
+        return failed_of(self.table)
 
 
 def accuracy_of(runs: Runs) -> np.ndarray:
     """Return the training accuracy of each start."""
     return runs.metrics["training_accuracy"]
+
+
+def failed_of(runs: Runs) -> np.ndarray:
+    """Return which starts ended below the line; a non-finite one did, whatever it says."""
+    below = accuracy_of(runs) < claims.FAILED_BELOW
+    failed: np.ndarray = below | ~np.isfinite(runs.losses)
+    return failed
 
 
 def pairs_of(runs: Runs) -> np.ndarray:

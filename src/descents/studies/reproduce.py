@@ -43,6 +43,7 @@ from descents.studies.experiments import (
     TrainingPart,
     accuracy_of,
     factorization_part,
+    failed_of,
     pairs_of,
     setting_name,
     training_part,
@@ -283,7 +284,7 @@ def _settings(t: TrainingPart) -> list[dict[str, Any]]:
                 "training_accuracy_mean": accuracy.mean(),
                 "training_accuracy_quartiles": np.quantile(accuracy, [0.25, 0.5, 0.75]),
                 "validation_accuracy_mean": runs.metrics["validation_accuracy"].mean(),
-                "failed_share": (accuracy < claims.FAILED_BELOW).mean(),
+                "failed_share": failed_of(runs).mean(),
                 "variance": {"starts": within, "splits": between},
                 "p_value": t.compatible.p_values[row],
                 "p_adjusted": t.compatible.adjusted[row],
@@ -377,10 +378,10 @@ def _variance_evidence(f: FactorizationPart) -> dict[str, Any]:
 def _weights_evidence(t: TrainingPart) -> dict[str, Any]:
     loss, _, biases = t.likeliest
     unit = t.settings[loss, "uniform01", biases]
-    bad = accuracy_of(unit) < claims.FAILED_BELOW
+    bad = failed_of(unit)
     excess = {
         weights: compare.paired_difference_interval(
-            bad, accuracy_of(t.settings[loss, weights, biases]) < claims.FAILED_BELOW
+            bad, failed_of(t.settings[loss, weights, biases])
         )
         for weights in WEIGHT_RULES
         if weights != "uniform01"

@@ -1,0 +1,55 @@
+"""What the tests share."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_descents(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "descents", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        **options,
+    )
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of one whole `descents reproduce` at its defaults."""
+    folder = tmp_path_factory.mktemp("reproduce") / "run"
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    done = run_descents("reproduce", "--out", str(folder), "--strict", env=environment)
+    assert done.returncode == 0, done.stderr
+    (folder / "printed.txt").write_text(done.stdout)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def result(whole: Path) -> dict[str, Any]:
+    """Return what that run found."""
+    return dict(json.loads((whole / "result.json").read_text()))
+
+
+@pytest.fixture
+def chromium() -> tuple[str, str]:
+    """Return browser and driver; absent, a test is skipped, but never in CI."""
+    found = shutil.which("chromium"), shutil.which("chromedriver")
+    if not all(found):
+        if os.environ.get("CI"):
+            pytest.fail("chromium and chromedriver are missing; .ci/run installs them")
+        pytest.skip("chromium and chromedriver are not installed")
+    return str(found[0]), str(found[1])

@@ -1,0 +1,257 @@
+"""The command as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import descents
+from conftest import run_descents
+from descents.data import storage
+
+
+def loaded_modules(*arguments: str) -> set[str]:
+    """Return which modules a command loads."""
+    code = (
+        "import sys\nfrom descents.cli import main\n"
+        f"code = main({list(arguments)!r})\n"
+        "print('LOADED', *sorted(sys.modules), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return set(done.stderr.split("LOADED")[1].split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["reproduce", "--help"],
+        ["reproduce", "--starts", "0"],
+        ["reproduce", "--wrong"],
+        ["wrong"],
+        ["report", "nowhere"],
+    ],
+)
+def test_help_and_wrong_options_load_nothing_heavy(arguments) -> None:
+    heavy = {"torch", "sklearn", "scipy", "matplotlib", "pyarrow"}
+    assert not loaded_modules(*arguments) & heavy
+
+
+def test_import_of_the_package_loads_nothing_heavy() -> None:
+    code = "import sys, descents; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["False", "False"]
+    for name in descents.__all__:
+        assert getattr(descents, name) is not None
+    assert set(descents.__all__) <= set(dir(descents))
+    with pytest.raises(AttributeError, match="no attribute 'wrong'"):
+        _ = descents.wrong
+
+
+def test_version_and_help() -> None:
+    assert run_descents("--version").stdout == f"descents {descents.__version__}\n"
+    done = run_descents("--help")
+    assert done.returncode == 0
+    assert "reproduce" in done.stdout
+    assert run_descents().returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["--starts", "0"],
+            "Invalid value for '--starts': 0 is not in the range x>=1.",
+        ),
+        (["--starts", "-3"], "-3 is not in the range"),
+        (["--starts", "many"], "'many' is not a valid integer"),
+        (["--seed", "-1"], "-1 is not in the range x>=0"),
+        (["--max-seconds", "0"], "'0' is not a number of seconds above 0"),
+        (["--strct"], "No such option"),
+        (["extra"], "Got unexpected extra argument"),
+        (["--resume"], "--resume needs --out"),
+        (["--device", "nowhere"], "device is 'nowhere', which is not usable here"),
+        (["--device", "cuda:77"], "give 'cpu' or a device that this machine has"),
+    ],
+)
+def test_bad_options_are_one_sentence_and_exit_2(arguments, sentence, tmp_path) -> None:
+    done = run_descents("reproduce", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("descents: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_folders_are_one_sentence_and_exit_2(tmp_path) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "result.json").write_text('{"run": {"command": "other"}}')
+    for out, sentence in (
+        (file, "is a file; give --out a folder"),
+        (file / "below", "cannot be written: Not a directory"),
+        (full, "is not empty (it holds result.json); give --out a new folder"),
+        (Path("/proc/run"), "cannot be written"),
+    ):
+        done = run_descents("reproduce", "--out", str(out))
+        assert done.returncode == 2
+        assert sentence in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert done.stdout == ""
+    done = run_descents("reproduce", "--resume", "--out", str(full))
+    assert "holds another run (command 'other', not 'reproduce'" in done.stderr
+    assert file.read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "full"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX")
+def test_a_read_only_directory_is_refused(tmp_path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    # Root writes everywhere: the command is run as nobody where the tests are root.
+    options = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
+    code = (
+        "from descents.data.storage import RunFolder\n"
+        f"RunFolder({str(closed / 'run')!r}, {{}}).__enter__()"
+    )
+    tmp_path.chmod(0o755)
+    for parent in list(tmp_path.parents)[:2]:
+        parent.chmod(0o755)
+    program = [sys.executable, "-c", code]
+    try:
+        done = subprocess.run(
+            program, capture_output=True, text=True, check=False, **options
+        )
+    except PermissionError:
+        pytest.skip("the interpreter itself cannot be run by another user here")
+    if "RunFolderError" not in done.stderr and "cannot be written" not in done.stderr:
+        pytest.skip("the package itself cannot be read by another user here")
+    assert "cannot be written: Permission denied; give another --out" in done.stderr
+    assert list(closed.iterdir()) == []
+
+
+def test_a_full_disk_in_the_middle(tmp_path) -> None:
+    code = (
+        "import resource, sys\nfrom descents.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))\n"
+        f"sys.exit(main(['reproduce', '--starts', '5', '--out', {str(tmp_path / 'r')!r}]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "could not write" in done.stderr
+    assert "File too large; free some space" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_printed(whole) -> None:
+    printed = (whole / "printed.txt").read_text()
+    for words in ("Published beside obtained", "15.2288971", "Table 1", "supported"):
+        assert words in printed
+    names = {path.name for path in whole.iterdir()}
+    assert {"result.json", "starts.parquet", "report.html"} <= names
+    assert {f"figure-1{k}.{kind}" for k in "abc" for kind in ("png", "svg")} <= names
+    assert ".partial" not in names
+
+
+def test_json_quiet_and_strict(unbroken, tmp_path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(unbroken, out)
+    again = ("reproduce", "--starts", "40", "--resume", "--out", str(out))
+    quiet = run_descents(*again, "--quiet")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+    as_json = (*again, "--json")
+    done = run_descents(*as_json)
+    assert json.loads(done.stdout) == storage.read_json(out / "result.json")
+    # A figure that is not met: --strict says so by its exit code.
+    changed = storage.read_json(out / "result.json")
+    changed["checks"][0]["met"] = False
+    (out / "result.json").write_text(json.dumps(changed))
+    assert run_descents(*as_json).returncode == 0
+    assert run_descents(*as_json, "--strict").returncode == 1
+
+
+def test_report_draws_the_page_again(whole, tmp_path) -> None:
+    again = tmp_path / "copy"
+    again.mkdir()
+    for name in ("result.json", "starts.parquet", "tensors.safetensors"):
+        (again / name).write_bytes((whole / name).read_bytes())
+    assert run_descents("report", str(again)).returncode == 0
+    for name in ("report.html", "figure-1a.svg", "figure-losses.svg"):
+        assert (again / name).read_bytes() == (whole / name).read_bytes()
+    wrong = run_descents("report", str(tmp_path))
+    assert wrong.returncode == 2
+    assert "give the folder of a complete run" in wrong.stderr
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    for _ in range(1200):
+        if path.exists() or process.poll() is not None:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{path} did not come")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory) -> Path:
+    """Return the folder of a run of 40 starts that nothing interrupted."""
+    out = tmp_path_factory.mktemp("unbroken") / "run"
+    done = run_descents("reproduce", "--starts", "40", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_what_is_interrupted_goes_on_to_the_same_result(
+    how, unbroken, tmp_path
+) -> None:
+    out = tmp_path / "run"
+    arguments = ["reproduce", "--starts", "40", "--out", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "descents", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(out / ".partial" / "stages" / "sum-normal-zero.safetensors", process)
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=60)
+    assert not (out / "result.json").exists()
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert "what was finished is kept: go on with --resume --out" in errors
+    refused = run_descents(*arguments)
+    assert refused.returncode == 2
+    assert "go on with --resume" in refused.stderr
+    assert run_descents(*arguments, "--resume").returncode == 0
+    first, second = (storage.read_json(p / "result.json") for p in (out, unbroken))
+    del first["seconds"], second["seconds"]
+    assert first == second
+
+
+def test_a_budget_of_time(tmp_path) -> None:
+    arguments = ["reproduce", "--starts", "100", "--out", str(tmp_path / "run")]
+    done = run_descents(*arguments, "--max-seconds", "0.01")
+    assert done.returncode == 3
+    assert done.stderr.startswith(
+        "descents: Stopped after 0.01 s; what was finished is"
+    )
+    assert (tmp_path / "run" / ".partial").is_dir()

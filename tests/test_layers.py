@@ -1,0 +1,91 @@
+"""The import order of the house, read from the code."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "descents"
+ORDER = [
+    "checks",
+    "data.storage",
+    "data.datasets",
+    "problems.losses",
+    "problems.problem",
+    "problems.factorization",
+    "problems.network",
+    "descent.runs",
+    "descent.steps",
+    "descent.loop",
+    "answers.references",
+    "answers.diagnosis",
+    "answers.compare",
+    "studies.claims",
+    "studies.experiments",
+    "studies.reproduce",
+    "report.figures",
+    "report.page",
+    "cli",
+]
+KINDS = {"problems.factorization", "problems.network"}
+UNORDERED = {"__init__", "__main__"}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        if name.rsplit(".")[-1] not in UNORDERED:
+            found[name] = path
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    """Return the modules of the package that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            base = node.module or ""
+            found |= {f"{base}.{alias.name}" for alias in node.names} | {base}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    inside = {name.removeprefix("descents.") for name in found if "descents." in name}
+    return inside & set(ORDER)
+
+
+def test_every_module_has_its_place() -> None:
+    assert sorted(modules()) == sorted(ORDER)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_imports_come_from_above(name: str) -> None:
+    allowed = set(ORDER[: ORDER.index(name)])
+    wrong = imports(modules()[name]) - allowed
+    assert not wrong, f"{name} imports {sorted(wrong)}, which is not above it"
+
+
+def test_the_loop_names_no_kind_and_kinds_name_no_loop() -> None:
+    found = modules()
+    for name in ORDER:
+        if name.startswith("descent."):
+            assert not imports(found[name]) & KINDS
+        if name.startswith("problems."):
+            assert not any(used.startswith("descent.") for used in imports(found[name]))
+
+
+def test_the_test_sees_a_wrong_import(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text("def f():\n    from descents.descent import loop\n")
+    assert imports(wrong) == {"descent.loop"}
+
+
+def test_only_storage_writes_files() -> None:
+    for name, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and name != "data.storage":
+                called = ast.unparse(node.func)
+                assert called != "open", name
+                assert not called.endswith((".write_text", ".mkdir", ".rename")), name

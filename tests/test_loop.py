@@ -1,0 +1,389 @@
+"""The loop: oracles, equality, statuses, budgets."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from descents import (
+    Adam,
+    Factorization,
+    GradientDescent,
+    Momentum,
+    Network,
+    Problem,
+    Runs,
+    Status,
+    Stop,
+    descend,
+)
+from descents.checks import InvalidValueError, RunFolderError
+from descents.data.datasets import planted_table
+
+TABLE, _ = planted_table(30, 8, 3, noise=0.1, seed=3)
+LABELS = np.arange(30) % 3
+RULES = {
+    "gradient descent": (GradientDescent(0.004), torch.optim.SGD, {"lr": 0.004}),
+    "momentum": (
+        Momentum(0.002, 0.8),
+        torch.optim.SGD,
+        {"lr": 0.002, "momentum": 0.8},
+    ),
+    "nesterov": (
+        Momentum(0.002, 0.8, nesterov=True),
+        torch.optim.SGD,
+        {"lr": 0.002, "momentum": 0.8, "nesterov": True},
+    ),
+    "adam": (Adam(0.02), torch.optim.Adam, {"lr": 0.02}),
+}
+
+
+def factorization() -> Factorization:
+    return Factorization(TABLE, 2)
+
+
+def network() -> Network:
+    return Network(TABLE, LABELS, [5], loss="sum", splits=[range(20), range(10, 30)])
+
+
+def bowl(**options) -> Problem:
+    """Return (x - 1)^2 from x = start number, whatever the seed."""
+    return Problem.from_losses(
+        lambda p, starts, step: (p["x"] - 1).square(),
+        lambda generator: {"x": 0.0},
+        **options,
+    )
+
+
+@pytest.mark.parametrize("problem", [factorization(), network()], ids=["uv", "mlp"])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_plain_torch_loop_gives_the_same_curve(problem, rule) -> None:
+    steps, optimizer, options = RULES[rule]
+    epochs = range(0, 61, 5)
+    runs = descend(problem, 3, steps=steps, stop=Stop(60), record=epochs)
+    for k in range(3):
+        start = torch.tensor([k])
+        leaves = {n: p.requires_grad_() for n, p in problem.points([k], 0).items()}
+        plain = optimizer(list(leaves.values()), **options)
+        curve = []
+        for _ in range(61):
+            plain.zero_grad()
+            loss = problem.losses(leaves, start, 0).sum()
+            curve.append(float(loss.detach()))
+            loss.backward()
+            plain.step()
+        np.testing.assert_allclose(
+            runs.histories["loss"][:, k], np.array(curve)[::5], rtol=1e-10
+        )
+        assert runs.losses[k] == runs.histories["loss"][-1, k]
+
+
+def same(first: Runs, second: Runs, place: int, other: int) -> None:
+    """Assert that a start has the same bits in two runs."""
+    assert first.starts[place] == second.starts[other]
+    assert first.losses[place] == second.losses[other]
+    assert first.gradient_norms[place] == second.gradient_norms[other]
+    assert first.statuses[place] is second.statuses[other]
+    for name, value in first.parameters.items():
+        np.testing.assert_array_equal(value[place], second.parameters[name][other])
+    for name, history in first.histories.items():
+        np.testing.assert_array_equal(
+            history[:, place], second.histories[name][:, other]
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["factorization", "network"])
+def test_a_start_is_the_same_bits_among_1_10_and_1000(kind, dtype) -> None:
+    if kind == "factorization":
+        problem: Problem = Factorization(TABLE, 2, dtype=dtype)
+    else:
+        problem = Network(TABLE, LABELS, [5], splits=[range(20)], dtype=dtype)
+    options = {"steps": Adam(0.02), "stop": Stop(25), "record": [0, 20, 25]}
+    alone = descend(problem, 1, **options)
+    ten = descend(problem, 10, **options)
+    thousand = descend(problem, 1000, **options)
+    same(alone, ten, 0, 0)
+    same(alone, thousand, 0, 0)
+    same(ten, thousand, 9, 9)
+    # In any company and at any place in its chunk.
+    few = descend(problem, [999, 9, 523], **options)
+    for place, start in enumerate([999, 9, 523]):
+        same(few, thousand, place, start)
+
+
+def test_two_calls_give_the_same_bits_and_seeds_differ() -> None:
+    first, second = (descend(factorization(), 4, stop=Stop(20)) for _ in range(2))
+    np.testing.assert_array_equal(first.losses, second.losses)
+    wrapped = descend(factorization(), 4, seed=2**32, stop=Stop(20))
+    assert not np.isclose(first.losses, wrapped.losses).any()
+
+
+@settings(deadline=None, max_examples=20)
+@given(width=st.integers(1, 12), count=st.integers(1, 12))
+def test_results_agree_across_widths(width, count) -> None:
+    wide = descend(factorization(), 12, stop=Stop(30), width=64)
+    narrow = descend(factorization(), count, stop=Stop(30), width=width)
+    np.testing.assert_allclose(narrow.losses, wide.losses[:count], rtol=1e-10)
+
+
+def test_no_global_state_is_changed() -> None:
+    torch.manual_seed(0)
+    before = (
+        torch.random.get_rng_state(),
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+        torch.is_grad_enabled(),
+    )
+    numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
+    descend(factorization(), 3, stop=Stop(3))
+    assert torch.equal(before[0], torch.random.get_rng_state())
+    assert before[1:] == (
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+        torch.is_grad_enabled(),
+    )
+    np.testing.assert_array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_a_rate_for_each_start() -> None:
+    rates = [0.25, 0.5, 0.1]
+    runs = descend(bowl(), 3, steps=GradientDescent(rates), stop=Stop(2))
+    # x - 1 shrinks by 1 - 2 rate at each step, from -1.
+    np.testing.assert_allclose(
+        runs.losses, [(1 - 2 * r) ** 4 for r in rates], atol=1e-15
+    )
+    one = descend(factorization(), 3, steps=Adam([0.1, 0.02, 0.3]), stop=Stop(9))
+    alone = descend(factorization(), [1], steps=Adam(0.02), stop=Stop(9))
+    np.testing.assert_allclose(one.losses[1], alone.losses[0], rtol=1e-12)
+    with pytest.raises(InvalidValueError, match="3 rates, but start 3 is asked for"):
+        descend(bowl(), 4, steps=GradientDescent(rates), stop=Stop(2))
+
+
+def test_one_bad_start_is_a_status_and_disturbs_nobody() -> None:
+    rates = [0.004] * 5
+    calm = descend(factorization(), 5, steps=GradientDescent(rates), stop=Stop(50))
+    rates[2] = 1e6
+    wild = descend(factorization(), 5, steps=GradientDescent(rates), stop=Stop(50))
+    assert wild.statuses[2] is Status.NONFINITE
+    assert not np.isfinite(wild.losses[2])
+    assert wild.steps_taken[2] < 50
+    for k in (0, 1, 3, 4):
+        same(calm, wild, k, k)
+    assert wild.best in (0, 1, 3, 4)
+
+
+def test_a_start_that_begins_non_finite() -> None:
+    problem = Problem.from_losses(
+        lambda p, starts, step: p["x"].log().square(),
+        lambda generator: {"x": generator.random() - 0.5},
+    )
+    runs = descend(problem, 20, steps=GradientDescent(1e-3), stop=Stop(5))
+    negative = problem.points(range(20), 0)["x"].numpy() < 0
+    assert 0 < negative.sum() < 20
+    statuses = np.array([status is Status.NONFINITE for status in runs.statuses])
+    np.testing.assert_array_equal(statuses, negative)
+    assert (runs.steps_taken[negative] == 0).all()
+
+
+def test_no_finite_start_has_no_best() -> None:
+    runs = descend(bowl(), 2, steps=GradientDescent(1e300), stop=Stop(9))
+    assert runs.statuses == (Status.NONFINITE,) * 2
+    with pytest.raises(
+        InvalidValueError, match="none of the 2 starts has a finite loss"
+    ):
+        _ = runs.best
+
+
+def test_stationary_starts_rest() -> None:
+    rates = [0.4, 0.01]
+    stop = Stop(100, tolerance=1e-6)
+    runs = descend(
+        bowl(), 2, steps=GradientDescent(rates), stop=stop, record=[0, 50, 100]
+    )
+    assert runs.statuses == (Status.STATIONARY, Status.LIMIT)
+    # |x - 1| = 0.2^n is at most 1e-6 at n = 9; the next look is at n = 10.
+    assert list(runs.steps_taken) == [10, 100]
+    np.testing.assert_allclose(runs.losses[0], 0.2**20, rtol=1e-6)
+    np.testing.assert_allclose(runs.histories["loss"][1:, 0], 0.2**20, rtol=1e-6)
+    np.testing.assert_allclose(runs.gradient_norms, [2 * 0.2**10, 2 * 0.98**100])
+    np.testing.assert_allclose(runs.initial_gradient_norms, 2.0)
+
+
+def test_a_start_at_a_stationary_point_of_tolerance() -> None:
+    runs = descend(bowl(), 1, stop=Stop(0, tolerance=2.0))
+    assert runs.statuses == (Status.STATIONARY,)
+    assert runs.losses[0] == 1.0
+
+
+def test_a_projection_keeps_a_start_inside_and_tells_the_mapping() -> None:
+    class Box(type(bowl())):  # type: ignore[misc]
+        constrained = True
+
+        def project(self, parameters):
+            return {"x": parameters["x"].clamp(-0.5, 0.5)}
+
+    problem = Box(
+        lambda p, starts, step: (p["x"] - 1).square(),
+        lambda generator: {"x": 0.0},
+        torch.float64,
+        1,
+    )
+    stop = Stop(40, tolerance=1e-9)
+    runs = descend(problem, 1, steps=GradientDescent(0.1), stop=stop)
+    # The gradient at 1/2 is -1, but the prox-gradient mapping is zero.
+    assert runs.parameters["x"][0] == 0.5
+    assert runs.statuses == (Status.STATIONARY,)
+    assert runs.gradient_norms[0] == 0
+
+
+def test_no_step_at_all_returns_the_initial_points() -> None:
+    runs = descend(factorization(), 3, stop=Stop(0), record=[0])
+    points = factorization().points(range(3), 0)
+    np.testing.assert_array_equal(runs.parameters["U"], points["U"].numpy())
+    np.testing.assert_array_equal(runs.histories["loss"][0], runs.losses)
+
+
+def test_final_losses_are_evaluated_in_float64() -> None:
+    problem = Factorization(TABLE, 2, dtype=torch.float32)
+    runs = descend(problem, 3, stop=Stop(20))
+    assert runs.parameters["U"].dtype == np.float32
+    for k in range(3):
+        U, V = (runs.parameters[name][k].astype(np.float64) for name in "UV")
+        expected = np.square(TABLE - U @ V.T).sum()
+        np.testing.assert_allclose(runs.losses[k], expected, rtol=1e-14)
+
+
+class Interrupting:
+    """A rule that interrupts at one step, as Ctrl-C would."""
+
+    def __init__(self, at: int) -> None:
+        self.rule, self.at, self.calls = GradientDescent(0.004), at, 0
+
+    def init(self, problem, parameters):
+        return self.rule.init(problem, parameters)
+
+    def update(self, problem, parameters, state, starts, step):
+        self.calls += 1
+        if self.calls == self.at:
+            raise KeyboardInterrupt
+        return self.rule.update(problem, parameters, state, starts, step)
+
+
+def test_ctrl_c_keeps_what_there_is() -> None:
+    whole = descend(
+        factorization(), 6, steps=GradientDescent(0.004), stop=Stop(20), width=2
+    )
+    # Chunk 0 takes 20 steps and one look at its end; the interrupt is in chunk 1.
+    cut = descend(
+        factorization(),
+        6,
+        steps=Interrupting(29),
+        stop=Stop(20),
+        width=2,
+        record=[5, 20],
+    )
+    assert [s.word for s in cut.statuses] == ["limit"] * 2 + ["interrupted"] * 4
+    assert list(cut.steps_taken) == [20, 20, 7, 7, 0, 0]
+    assert cut.interrupted
+    np.testing.assert_array_equal(cut.losses[:2], whole.losses[:2])
+    points = factorization().points([4, 5], 0)
+    np.testing.assert_array_equal(cut.parameters["U"][4:], points["U"].numpy())
+    assert np.isfinite(cut.losses).all()
+    assert np.isnan(cut.histories["loss"][1, 2:]).all()
+    assert np.isfinite(cut.histories["loss"][0, :4]).all()
+
+
+def test_a_time_budget_ends_the_descent() -> None:
+    begun = time.monotonic()
+    runs = descend(bowl(), 2, stop=Stop(10**9, max_seconds=0.2))
+    assert time.monotonic() - begun < 20
+    assert runs.statuses == (Status.INTERRUPTED,) * 2
+    assert (runs.steps_taken > 0).all()
+
+
+def test_watch_is_told_of_every_recorded_step_and_every_chunk() -> None:
+    told = []
+    descend(
+        bowl(),
+        3,
+        steps=GradientDescent(0.5),
+        stop=Stop(4),
+        record=[0, 2],
+        width=2,
+        watch=lambda starts, step, losses: told.append(
+            (list(starts), step, list(losses))
+        ),
+    )
+    assert told == [
+        ([0, 1], 0, [1.0, 1.0]),
+        ([0, 1], 2, [0.0, 0.0]),
+        ([0, 1], 4, [0.0, 0.0]),
+        ([2], 0, [1.0]),
+        ([2], 2, [0.0]),
+        ([2], 4, [0.0]),
+    ]
+
+
+def test_runs_come_back_from_a_file_as_they_were(tmp_path) -> None:
+    steps = GradientDescent([0.004, 1e300, 0.001])
+    runs = descend(network(), 3, steps=steps, stop=Stop(8), record=[0, 8])
+    assert Status.NONFINITE in runs.statuses
+    runs.save(tmp_path / "runs.safetensors")
+    back = Runs.load(tmp_path / "runs.safetensors")
+    for field in dataclasses.fields(Runs):
+        mine, stored = getattr(runs, field.name), getattr(back, field.name)
+        if isinstance(mine, dict) and field.name != "settings":
+            assert mine.keys() == stored.keys()
+            for name in mine:
+                np.testing.assert_array_equal(mine[name], stored[name])
+                assert mine[name].dtype == stored[name].dtype
+        elif isinstance(mine, np.ndarray):
+            np.testing.assert_array_equal(mine, stored)
+    assert back.statuses == runs.statuses
+    assert back.settings["steps"]["learning_rate"] == [0.004, 1e300, 0.001]
+    with pytest.raises(RunFolderError, match="cannot be read"):
+        Runs.load(tmp_path / "absent")
+    (tmp_path / "text").write_text("no tensors")
+    with pytest.raises(RunFolderError, match="give a file that descents wrote"):
+        Runs.load(tmp_path / "text")
+
+
+def test_all_that_is_wrong_with_a_call_is_told_at_once() -> None:
+    with pytest.raises(
+        InvalidValueError,
+        match="starts is 0.*seed is -1.*width is 0.*recorded step is 9",
+    ):
+        descend(bowl(), 0, -1, stop=Stop(5), width=0, record=[9])
+    with pytest.raises(InvalidValueError, match="max_steps is -1.*tolerance is -1"):
+        Stop(-1, tolerance=-1)
+    given_points = Factorization(
+        TABLE, 1, initialization=(np.ones((2, 30, 1)), np.ones((2, 8, 1)))
+    )
+    with pytest.raises(InvalidValueError, match="only 2 initial points were given"):
+        descend(given_points, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: GradientDescent(0),
+            "learning_rate is 0; give a finite number above 0",
+        ),
+        (lambda: GradientDescent([]), "learning_rate is empty"),
+        (lambda: Adam([0.1, -1]), "a learning rate is -1"),
+        (lambda: Momentum(0.1, 1.0), r"momentum is 1.0; give a number in \[0, 1\)"),
+        (lambda: Adam(beta2=2), "beta2 is 2"),
+        (lambda: Adam(epsilon=0), "epsilon is 0"),
+    ],
+)
+def test_wrong_rules_are_refused(make, message) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        make()

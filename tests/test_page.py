@@ -1,0 +1,115 @@
+"""The page in a real browser: nothing from outside, nothing cut off."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+
+import pytest
+from selenium import webdriver
+
+from descents.report.page import PICTURES, html
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture
+def browser(chromium, tmp_path) -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium[0]
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path}"):
+        options.add_argument(flag)
+    options.set_capability(
+        "goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"}
+    )
+    service = webdriver.ChromeService(chromium[1])
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_fits_and_asks_for_nothing(browser, whole, width) -> None:
+    metrics = {
+        "width": width,
+        "height": 900,
+        "deviceScaleFactor": 1,
+        "mobile": width < 500,
+    }
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.get((whole / "report.html").as_uri())
+    assert browser.title == "The report, re-run and judged"
+    scroll, inner = browser.execute_script(
+        "return [document.documentElement.scrollWidth, window.innerWidth]"
+    )
+    assert scroll <= inner == width
+    images = browser.execute_script(
+        "return [...document.images].map(i => [i.complete, i.naturalWidth, i.alt])"
+    )
+    assert len(images) == len(PICTURES)
+    assert all(done and wide > 100 and len(alt) > 20 for done, wide, alt in images)
+    fonts = browser.execute_script(
+        "return [...document.querySelectorAll('p, td, li, figcaption')]"
+        ".map(e => parseFloat(getComputedStyle(e).fontSize))"
+    )
+    assert min(fonts) >= 12
+    asked = [
+        entry["message"]
+        for entry in browser.get_log("performance")
+        if "Network.requestWillBeSent" in entry["message"]
+    ]
+    urls = [re.search(r'"url":"(\w+):', message).group(1) for message in asked]
+    # chrome: is the empty tab that the browser opens with.
+    assert set(urls) - {"chrome"} <= {"file", "data"}
+    assert urls.count("file") == 1
+    assert browser.get_log("browser") == []
+
+
+def test_the_page_prints(browser, whole) -> None:
+    browser.get((whole / "report.html").as_uri())
+    pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {})["data"])
+    assert pdf.startswith(b"%PDF")
+    pages = len(re.findall(rb"/Type\s*/Page[^s]", pdf))
+    assert 3 <= pages <= 14
+
+
+class Links(HTMLParser):
+    """Collects what a page refers to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.found += [value for name, value in attrs if name in ("src", "href")]
+
+
+def test_the_page_is_one_file(whole) -> None:
+    text = (whole / "report.html").read_text()
+    links = Links()
+    links.feed(text)
+    assert links.found
+    assert all(link.startswith("data:image/svg+xml;base64,") for link in links.found)
+    assert "<script" not in text
+    assert "url(" not in text
+
+
+def test_what_comes_from_a_result_is_escaped(result) -> None:
+    pictures = {
+        name: {"uri": "data:,", "says": "<b>", "wide": False} for name in PICTURES
+    }
+    changed = {**result, "assumptions": ["a <script>alert(1)</script> b"]}
+    text = html(changed, pictures)
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text

@@ -1,0 +1,169 @@
+"""Run folders: whole or absent, locked, resumed, refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from descents.checks import InterruptedRunError, RunFolderError
+from descents.data import storage
+from descents.data.storage import RESULT, RunFolder
+
+ME = {"command": "test", "starts": 3}
+
+
+def finished(path: Path) -> None:
+    with RunFolder(path, ME) as folder:
+        folder.write_json(RESULT, {"run": ME})
+        folder.finish()
+
+
+def test_a_finished_folder_holds_only_what_was_written(tmp_path) -> None:
+    place = tmp_path / "deep" / "run"
+    with RunFolder(place, ME) as folder:
+        folder.stage("part").write_text("dropped")
+        folder.write_table(
+            "rows.parquet", {"a": np.arange(3), "b": np.array(list("xyz"))}
+        )
+        folder.write_tensors("t.safetensors", {"x": np.eye(2)}, {"n": 1})
+        assert not (place / "rows.parquet").exists()
+        folder.write_json(RESULT, {"run": ME, "nan": float("nan")})
+        folder.finish()
+    assert sorted(p.name for p in place.iterdir()) == [
+        RESULT,
+        "rows.parquet",
+        "t.safetensors",
+    ]
+    assert storage.read_json(place / RESULT) == {"run": ME, "nan": None}
+    assert storage.read_table(place / "rows.parquet")["b"].tolist() == ["x", "y", "z"]
+    arrays, facts = storage.read_tensors(place / "t.safetensors")
+    np.testing.assert_array_equal(arrays["x"], np.eye(2))
+    assert facts == {"n": 1}
+
+
+def test_an_error_leaves_nothing_behind(tmp_path) -> None:
+    place = tmp_path / "deep" / "run"
+
+    def fail() -> None:
+        with RunFolder(place, ME) as folder:
+            folder.write_json("some.json", {})
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_keeps_the_work_for_a_resume(tmp_path) -> None:
+    place = tmp_path / "run"
+
+    def interrupt() -> None:
+        with RunFolder(place, ME) as folder:
+            folder.stage("part").write_text("kept")
+            raise InterruptedRunError
+
+    with pytest.raises(InterruptedRunError):
+        interrupt()
+    with pytest.raises(RunFolderError, match="not finished; go on with --resume"):
+        RunFolder(place, ME).__enter__()
+    with pytest.raises(RunFolderError, match="holds another run .starts 3, not 4"):
+        RunFolder(place, {**ME, "starts": 4}, resume=True).__enter__()
+    with RunFolder(place, ME, resume=True) as folder:
+        assert not folder.complete
+        assert folder.stage("part").read_text() == "kept"
+        folder.write_json(RESULT, {"run": ME})
+        folder.finish()
+    assert [p.name for p in place.iterdir()] == [RESULT]
+
+
+def test_a_complete_run_is_returned_at_once_by_resume_only(tmp_path) -> None:
+    place = tmp_path / "run"
+    finished(place)
+    with RunFolder(place, ME, resume=True) as folder:
+        assert folder.complete
+    with pytest.raises(RunFolderError, match="is not empty .it holds result.json"):
+        RunFolder(place, ME).__enter__()
+    with pytest.raises(RunFolderError, match="holds another run"):
+        RunFolder(place, {**ME, "starts": 4}, resume=True).__enter__()
+    assert storage.read_json(place / RESULT) == {"run": ME}
+
+
+def test_resume_of_nothing_begins_afresh(tmp_path) -> None:
+    with RunFolder(tmp_path / "run", ME, resume=True) as folder:
+        assert not folder.complete
+        folder.write_json(RESULT, {})
+        folder.finish()
+    assert (tmp_path / "run" / RESULT).exists()
+
+
+@pytest.mark.parametrize("inside", ["notes.txt", "starts.parquet"])
+def test_a_folder_with_anything_else_is_refused_and_left_alone(
+    tmp_path, inside
+) -> None:
+    (tmp_path / inside).write_text("mine")
+    for resume in (False, True):
+        with pytest.raises(RunFolderError, match=f"not empty .it holds {inside}"):
+            RunFolder(tmp_path, ME, resume=resume).__enter__()
+    assert [p.name for p in tmp_path.iterdir()] == [inside]
+
+
+def test_a_file_is_refused(tmp_path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RunFolderError, match="is a file; give --out a folder"):
+        RunFolder(tmp_path / "file", ME).__enter__()
+    with pytest.raises(RunFolderError, match="cannot be written: Not a directory"):
+        RunFolder(tmp_path / "file" / "run", ME).__enter__()
+
+
+def test_two_at_once_are_refused(tmp_path) -> None:
+    place = tmp_path / "run"
+    with RunFolder(place, ME) as folder:
+        code = (
+            "from descents.data.storage import RunFolder\n"
+            "from descents.checks import RunFolderError\n"
+            f"try: RunFolder({str(place)!r}, {ME!r}, resume=True).__enter__()\n"
+            "except RunFolderError as error: print(error)\n"
+        )
+        other = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        assert "another process is working in" in other.stdout
+        folder.write_json(RESULT, {})
+        folder.finish()
+
+
+def test_a_full_disk_is_one_sentence_and_nothing_half_written(tmp_path) -> None:
+    """A limit on file size stands for a full disk: the write fails in the middle."""
+    code = (
+        "import resource, sys\n"
+        "from descents.data.storage import RunFolder\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        f"with RunFolder({str(tmp_path / 'run')!r}, {ME!r}) as folder:\n"
+        "    folder.write_bytes('small', b'x' * 100)\n"
+        "    folder.write_bytes('large', b'x' * 100_000)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert "RunFolderError: could not write" in done.stderr
+    assert "File too large; free some space or give another folder" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plain_is_json() -> None:
+    value = {"a": (np.int64(1), np.float32("inf")), 2: np.array([[True]])}
+    assert json.loads(storage.json_text(value)) == {"a": [1, None], "2": [[True]]}
+
+
+def test_damaged_files_are_refused(tmp_path) -> None:
+    (tmp_path / "list.json").write_text("[1]")
+    with pytest.raises(RunFolderError, match="no JSON object"):
+        storage.read_json(tmp_path / "list.json")
+    (tmp_path / "rows.parquet").write_text("no table")
+    with pytest.raises(RunFolderError, match="cannot be read"):
+        storage.read_table(tmp_path / "rows.parquet")
