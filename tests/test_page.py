@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -64,12 +65,14 @@ def test_the_page_fits_and_asks_for_nothing(browser, whole, width) -> None:
         ".map(e => parseFloat(getComputedStyle(e).fontSize))"
     )
     assert min(fonts) >= 12
-    asked = [
-        entry["message"]
-        for entry in browser.get_log("performance")
-        if "Network.requestWillBeSent" in entry["message"]
+    events = [
+        json.loads(e["message"])["message"] for e in browser.get_log("performance")
     ]
-    urls = [re.search(r'"url":"(\w+):', message).group(1) for message in asked]
+    urls = [
+        event["params"]["request"]["url"].split(":")[0]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
     # chrome: is the empty tab that the browser opens with.
     assert set(urls) - {"chrome"} <= {"file", "data"}
     assert urls.count("file") == 1
