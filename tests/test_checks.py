@@ -39,6 +39,10 @@ from descents.checks import DescentsError, InvalidValueError
         (lambda: checks.class_labels("y", [0.5, 1], 2), "class numbers 0, 1, 2"),
         (lambda: checks.class_labels("y", [0, 0], 2), "one class only"),
         (lambda: checks.torch_device("nowhere"), "'nowhere', which is not usable"),
+        (lambda: checks.torch_device("meta"), "'meta', which is not usable"),
+        (lambda: checks.start_numbers(10**20), "starts is 1000+; give a whole number"),
+        (lambda: checks.start_numbers([2**63]), "a start is 9223372036854775808"),
+        (lambda: checks.folder_path("~nosuchuser/x"), "is no path"),
     ],
 )
 def test_a_message_says_what_was_given_and_what_to_do(call, message) -> None:

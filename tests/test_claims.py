@@ -18,10 +18,21 @@ from descents.studies.claims import (
 
 EVIDENCE = {
     1: [
-        ({"gap": 1e-6, "share_of_starts_within": 0.99}, SUPPORTED),
-        ({"gap": 1e-6, "share_of_starts_within": 0.5}, CORRECTED),
-        ({"gap": 2e-3, "share_of_starts_within": 0.99}, NOT_SUPPORTED),
-        ({"gap": float("nan"), "share_of_starts_within": 0.99}, UNDECIDED),
+        ({"gap": 1e-6, "share_of_starts_within": 0.99, "below_exact": 0}, SUPPORTED),
+        ({"gap": 1e-6, "share_of_starts_within": 0.5, "below_exact": 0}, CORRECTED),
+        (
+            {"gap": 2e-3, "share_of_starts_within": 0.99, "below_exact": 0},
+            NOT_SUPPORTED,
+        ),
+        ({"gap": -0.5, "share_of_starts_within": 0.99, "below_exact": 1}, UNDECIDED),
+        (
+            {"gap": -0.5, "share_of_starts_within": 0.99, "below_exact": 0},
+            NOT_SUPPORTED,
+        ),
+        (
+            {"gap": float("nan"), "share_of_starts_within": 0.99, "below_exact": 0},
+            UNDECIDED,
+        ),
     ],
     2: [
         ({"similarity_r2": 0.9995, "linear_r2": 1.0}, SUPPORTED),
@@ -66,6 +77,7 @@ EVIDENCE = {
     4: [
         (
             {
+                "starts": 1000,
                 "failed_share_low": 0.2,
                 "failed_share_high": 0.3,
                 "variance_between_starts": 2.0,
@@ -75,6 +87,7 @@ EVIDENCE = {
         ),
         (
             {
+                "starts": 1000,
                 "failed_share_low": 0.2,
                 "failed_share_high": 0.3,
                 "variance_between_starts": 1.0,
@@ -84,6 +97,7 @@ EVIDENCE = {
         ),
         (
             {
+                "starts": 1000,
                 "failed_share_low": 0.0,
                 "failed_share_high": 0.005,
                 "variance_between_starts": 2.0,
@@ -93,8 +107,29 @@ EVIDENCE = {
         ),
         (
             {
+                "starts": 1000,
                 "failed_share_low": 0.0,
                 "failed_share_high": 0.3,
+                "variance_between_starts": 2.0,
+                "variance_between_splits": 1.0,
+            },
+            UNDECIDED,
+        ),
+        (
+            {
+                "starts": 1000,
+                "failed_share_low": 0.996,
+                "failed_share_high": 1.0,
+                "variance_between_starts": 2.0,
+                "variance_between_splits": 1.0,
+            },
+            UNDECIDED,
+        ),
+        (
+            {
+                "starts": 1,
+                "failed_share_low": 0.2,
+                "failed_share_high": 0.9,
                 "variance_between_starts": 2.0,
                 "variance_between_splits": 1.0,
             },
@@ -106,8 +141,7 @@ EVIDENCE = {
             {
                 "failed": 100,
                 "undecided_share": 0.1,
-                "local_minimum_share": 0.4,
-                "vanished_share": 0.2,
+                "minimum_or_vanished_share": 0.6,
             },
             SUPPORTED,
         ),
@@ -115,8 +149,7 @@ EVIDENCE = {
             {
                 "failed": 100,
                 "undecided_share": 0.1,
-                "local_minimum_share": 0.1,
-                "vanished_share": 0.0,
+                "minimum_or_vanished_share": 0.1,
             },
             CORRECTED,
         ),
@@ -124,8 +157,7 @@ EVIDENCE = {
             {
                 "failed": 100,
                 "undecided_share": 0.1,
-                "local_minimum_share": 0.0,
-                "vanished_share": 0.01,
+                "minimum_or_vanished_share": 0.01,
             },
             NOT_SUPPORTED,
         ),
@@ -133,8 +165,7 @@ EVIDENCE = {
             {
                 "failed": 100,
                 "undecided_share": 0.3,
-                "local_minimum_share": 0.0,
-                "vanished_share": 0.0,
+                "minimum_or_vanished_share": 0.0,
             },
             UNDECIDED,
         ),
@@ -142,8 +173,7 @@ EVIDENCE = {
             {
                 "failed": 5,
                 "undecided_share": 0.0,
-                "local_minimum_share": 1.0,
-                "vanished_share": 0.0,
+                "minimum_or_vanished_share": 1.0,
             },
             UNDECIDED,
         ),
@@ -151,8 +181,7 @@ EVIDENCE = {
             {
                 "failed": 0,
                 "undecided_share": None,
-                "local_minimum_share": None,
-                "vanished_share": None,
+                "minimum_or_vanished_share": None,
             },
             UNDECIDED,
         ),
@@ -215,8 +244,11 @@ def test_every_rule_can_come_out_every_way() -> None:
 
 def test_missing_evidence_is_said() -> None:
     claim = CLAIMS[0]
-    assert claim.verdict({"gap": 1e-9}) == UNDECIDED
-    assert claim.found({"gap": 1e-9}) == "No evidence: share of starts within."
+    assert claim.verdict({"gap": 1e-9, "below_exact": 0}) == UNDECIDED
+    assert (
+        claim.found({"gap": 1e-9, "below_exact": 0})
+        == "No evidence: share of starts within."
+    )
 
 
 def test_the_line_of_failure_parts_the_runs_that_the_report_calls_bad() -> None:

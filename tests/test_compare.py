@@ -80,12 +80,13 @@ def test_wilson_by_its_formula() -> None:
     np.testing.assert_allclose(found, [center - half, center + half], rtol=1e-6)
 
 
-def test_paired_interval_covers_as_often_as_it_says() -> None:
+def test_paired_interval_over_groups_covers_as_often_as_it_says() -> None:
     rng = RNG(0)
     covered = 0
     for _ in range(1000):
-        first, second = rng.normal(size=(2, 200))
-        _, low, high = compare.paired_difference_interval(first + 0.3, second)
+        groups = np.arange(200) % 10
+        first, second = rng.normal(size=(2, 200)) + rng.normal(size=(2, 10))[:, groups]
+        _, low, high = compare.paired_difference_interval(first + 0.3, second, groups)
         covered += low <= 0.3 <= high
     assert 0.93 <= covered / 1000 <= 0.97
 
@@ -138,20 +139,22 @@ def test_its_distance_is_the_energy_distance() -> None:
     assert found.distances[0] == pytest.approx(expected, rel=1e-9)
 
 
-def test_its_level_holds_where_groups_differ() -> None:
-    """Tables drawn within one group are rejected no more often than they should be."""
+def test_its_level_holds_for_a_table_of_a_new_group() -> None:
+    """Tables of new points of new groups are rejected no more often than they should."""
     rng = RNG(2)
-    shifts = rng.normal(0, 2, 20)
+
+    def draw(shifts):
+        return (rng.normal(shifts[:, None], 3, (len(shifts), 2)).round() + 50) / 100
+
+    rejected = np.zeros(2)
     groups = np.arange(1000) % 20
-    points = (rng.normal(shifts[groups][:, None], 3, (1000, 2)).round() + 50) / 100
-    rejected = 0
     for trial in range(300):
-        member = np.flatnonzero(groups == rng.integers(20))
-        table = points[rng.choice(member, 10, replace=False)]
+        points = draw(rng.normal(0, 1, 20)[groups])
+        table = draw(np.full(10, rng.normal(0, 1)))
         found = compare.compatibility(table, [points], [groups], RNG(trial), draws=400)
-        rejected += found.p_values[0] <= 0.05
-    assert rejected / 300 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
-    assert rejected > 0
+        rejected += found.p_values[0] <= np.array([0.05, 0.01])
+    for share, level in zip(rejected / 300, (0.05, 0.01), strict=True):
+        assert 0 < share <= level + 3 * np.sqrt(level * (1 - level) / 300)
 
 
 def test_small_groups_are_drawn_from_with_replacement() -> None:

@@ -30,6 +30,7 @@ ORDER = [
     "cli",
 ]
 KINDS = {"problems.factorization", "problems.network"}
+FOLDERS = {name.split(".")[0] for name in ORDER}
 UNORDERED = {"__init__", "__main__"}
 
 
@@ -49,6 +50,8 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} has a relative import"
             base = node.module or ""
+            if base == "descents":  # the lazy names would hide where they come from
+                assert {alias.name for alias in node.names} <= {"__version__", *FOLDERS}
             found |= {f"{base}.{alias.name}" for alias in node.names} | {base}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
@@ -80,6 +83,9 @@ def test_the_test_sees_a_wrong_import(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.py"
     wrong.write_text("def f():\n    from descents.descent import loop\n")
     assert imports(wrong) == {"descent.loop"}
+    wrong.write_text("from descents import descend\n")
+    with pytest.raises(AssertionError):
+        imports(wrong)
 
 
 def test_only_storage_writes_files() -> None:

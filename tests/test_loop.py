@@ -152,6 +152,12 @@ def test_no_global_state_is_changed() -> None:
     np.testing.assert_array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002
 
 
+def test_a_rate_may_be_any_number() -> None:
+    for rate in (np.float32(0.25), np.array(0.25), torch.tensor(0.25), 0.25):
+        assert GradientDescent(rate) == GradientDescent(0.25)
+    assert GradientDescent(np.array([0.25, 1])) == GradientDescent([0.25, 1.0])
+
+
 def test_a_rate_for_each_start() -> None:
     rates = [0.25, 0.5, 0.1]
     runs = descend(bowl(), 3, steps=GradientDescent(rates), stop=Stop(2))
@@ -190,6 +196,28 @@ def test_a_start_that_begins_non_finite() -> None:
     statuses = np.array([status is Status.NONFINITE for status in runs.statuses])
     np.testing.assert_array_equal(statuses, negative)
     assert (runs.steps_taken[negative] == 0).all()
+
+
+def test_an_overflow_in_float32_is_no_finite_loss_in_float64() -> None:
+    problem = Factorization(TABLE, 2, dtype=torch.float32)
+    runs = descend(problem, 3, steps=GradientDescent(1e5), stop=Stop(50))
+    assert runs.statuses == (Status.NONFINITE,) * 3
+    assert not np.isfinite(runs.losses).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_start_that_rests_is_the_same_in_any_company(dtype) -> None:
+    options = {
+        "steps": GradientDescent(0.004),
+        "stop": Stop(400, tolerance=0.02),
+        "record": range(0, 401, 10),
+    }
+    problem = Factorization(TABLE, 2, dtype=dtype)
+    many = descend(problem, 8, **options)
+    assert Status.STATIONARY in many.statuses
+    assert len(set(many.steps_taken)) > 1
+    for k in range(8):
+        same(descend(problem, [k], **options), many, 0, k)
 
 
 def test_no_finite_start_has_no_best() -> None:
@@ -300,6 +328,39 @@ def test_ctrl_c_keeps_what_there_is() -> None:
     assert np.isfinite(cut.histories["loss"][0, :4]).all()
 
 
+@pytest.mark.parametrize("kind", [factorization, network])
+def test_chunks_side_by_side_give_the_same_bits(kind) -> None:
+    options = {"stop": Stop(30), "width": 4, "record": [0, 10, 30]}
+    one = descend(kind(), 19, **options)
+    three = descend(kind(), 19, threads=3, **options)
+    for k in range(19):
+        same(one, three, k, k)
+
+
+def test_an_error_or_an_interrupt_in_one_thread_ends_all() -> None:
+    cut = descend(
+        factorization(),
+        6,
+        steps=Interrupting(29),
+        stop=Stop(10**7),
+        width=2,
+        threads=3,
+    )
+    assert cut.statuses == (Status.INTERRUPTED,) * 6
+    wrong = Problem.from_losses(
+        lambda p, starts, step: p["x"].sum(), lambda generator: {"x": np.ones(2)}
+    )
+    with pytest.raises(InvalidValueError, match="return a tensor of shape"):
+        descend(wrong, 6, stop=Stop(10**7), width=2, threads=3)
+
+
+def test_ctrl_c_at_the_very_end_keeps_the_finished_starts() -> None:
+    # The 21st call is the look at the end of chunk 0.
+    cut = descend(factorization(), 4, steps=Interrupting(21), stop=Stop(20), width=2)
+    assert [s.word for s in cut.statuses] == ["limit"] * 2 + ["interrupted"] * 2
+    assert np.isfinite(cut.gradient_norms[:2]).all()
+
+
 def test_a_time_budget_ends_the_descent() -> None:
     begun = time.monotonic()
     runs = descend(bowl(), 2, stop=Stop(10**9, max_seconds=0.2))
@@ -378,6 +439,7 @@ def test_all_that_is_wrong_with_a_call_is_told_at_once() -> None:
             "learning_rate is 0; give a finite number above 0",
         ),
         (lambda: GradientDescent([]), "learning_rate is empty"),
+        (lambda: GradientDescent("x"), "learning_rate is 'x'"),
         (lambda: Adam([0.1, -1]), "a learning rate is -1"),
         (lambda: Momentum(0.1, 1.0), r"momentum is 1.0; give a number in \[0, 1\)"),
         (lambda: Adam(beta2=2), "beta2 is 2"),

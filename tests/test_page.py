@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from selenium import webdriver
 
-from descents.report.page import PICTURES, html
+from descents.report.page import PICTURES, html, read_run
 
 FLAGS = (
     "--headless",
@@ -116,3 +117,20 @@ def test_what_comes_from_a_result_is_escaped(result) -> None:
     text = html(changed, pictures)
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
+
+
+def test_numbers_that_are_not_known_are_said_so(result, whole) -> None:
+    """A result in which everything that can fail has failed still has a page."""
+    pictures = {name: {"uri": "data:,", "says": "", "wide": False} for name in PICTURES}
+    changed = json.loads(json.dumps(result))
+    changed["factorization"].update(gap=None, gd_loss=None)
+    changed["factorization"]["starts"].update(gap_median=None, gap_max=None)
+    changed["diagnosis"]["median_gradient_norm"] = {"failed": None, "others": None}
+    changed["diagnosis"]["mean_dead_units"] = {"failed": None, "others": None}
+    assert "the median gap is not known" in html(changed, pictures)
+    run = read_run(whole)
+    for name in ("history_loss", "later_accuracy"):
+        run.tensors[name] = np.full_like(run.tensors[name], np.nan)
+    run.rows["gap"] = np.full_like(run.rows["gap"], np.nan)
+    for picture in PICTURES.values():
+        assert picture.draw(run).axes

@@ -133,6 +133,7 @@ def test_two_at_once_are_refused(tmp_path) -> None:
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         )
         assert "another process is working in" in other.stdout
+        assert (folder.work / storage.IDENTITY).exists()
         folder.write_json(RESULT, {})
         folder.finish()
 
@@ -152,6 +153,36 @@ def test_a_full_disk_is_one_sentence_and_nothing_half_written(tmp_path) -> None:
     )
     assert "RunFolderError: could not write" in done.stderr
     assert "File too large; free some space or give another folder" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_end_while_files_are_moved_up_is_resumed(tmp_path) -> None:
+    place = tmp_path / "run"
+    folder = RunFolder(place, ME)
+    folder.__enter__()
+    folder.write_json("a.json", {})
+    folder.write_json(RESULT, {"run": ME})
+    (folder.work / ".half.json.123").write_text("half")
+    (folder.work / "a.json").rename(place / "a.json")
+    folder.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    with RunFolder(place, ME, resume=True) as again:
+        again.write_json("a.json", {"new": 1})
+        again.finish()
+    assert sorted(p.name for p in place.iterdir()) == ["a.json", RESULT]
+    assert storage.read_json(place / "a.json") == {"new": 1}
+
+
+def test_a_disk_that_is_full_from_the_start_leaves_nothing(tmp_path) -> None:
+    code = (
+        "import resource\n"
+        "from descents.data.storage import RunFolder\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4, 4))\n"
+        f"RunFolder({str(tmp_path / 'run')!r}, {ME!r}).__enter__()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert "RunFolderError: could not write" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

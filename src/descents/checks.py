@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import torch
 
 
+MOST_STARTS = 10**9
+"""More starts than this are taken for a slip."""
+
+
 class DescentsError(Exception):
     """Base class of every error that this package raises on purpose."""
 
@@ -180,13 +184,13 @@ def start_numbers(value: Any) -> np.ndarray:
     array([7, 2])
     """
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):
-        numbers = [whole_number("a start", start, 0) for start in value]
+        numbers = [whole_number("a start", start, 0, 2**63 - 1) for start in value]
         if not numbers:
             raise InvalidValueError("starts is empty; give at least one start")
         if len(set(numbers)) < len(numbers):
             raise InvalidValueError("starts names a start twice; give each once")
         return np.array(numbers, dtype=np.int64)
-    return np.arange(whole_number("starts", value, 1), dtype=np.int64)
+    return np.arange(whole_number("starts", value, 1, MOST_STARTS), dtype=np.int64)
 
 
 def finite_matrix(name: str, value: Any) -> np.ndarray:
@@ -280,7 +284,7 @@ def torch_device(value: str | torch.device) -> torch.device:
 
     try:
         device = torch.device(value)
-        torch.empty(0, device=device)
+        torch.empty(0, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidValueError(
@@ -312,4 +316,7 @@ def torch_dtype(dtype: torch.dtype | None, data: np.ndarray) -> torch.dtype:
 
 def folder_path(value: str | Path) -> Path:
     """Return `value` as a path, `~` expanded."""
-    return Path(value).expanduser()
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise InvalidValueError(f"{value} is no path ({error}); give another") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -12,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from descents import __version__
-from descents.checks import DescentsError, InterruptedRunError
+from descents.checks import (
+    MOST_STARTS,
+    DescentsError,
+    InterruptedRunError,
+    folder_path,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +54,7 @@ def commands() -> None:
 @commands.command()
 @click.option(
     "--starts",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MOST_STARTS),
     default=1000,
     show_default=True,
     help="Starting points of the factorization and of each network setting.",
@@ -95,6 +101,7 @@ def reproduce(
         raise click.UsageError("--resume needs --out, the folder to go on with.")
     if out is None:
         out = Path("runs") / f"reproduce-{time.strftime('%Y%m%d-%H%M%S')}"
+    out = folder_path(out)
     settings = {
         "command": "reproduce",
         "starts": starts,
@@ -160,12 +167,14 @@ def _reproduce(
         def progress(part: str, share: float) -> None:
             bar.update(task, description=part, completed=share)
 
+        threads = _threads()
         from descents.studies.reproduce import reproduce as study
 
         found = study(
             starts,
             seed,
             device=device,
+            threads=threads,
             max_seconds=max_seconds,
             folder=folder,
             progress=progress,
@@ -176,6 +185,22 @@ def _reproduce(
 
         draw(folder.work)
         folder.finish()
+
+
+def _threads() -> int:
+    """Return how many chunks run side by side, with torch kept to one thread each.
+
+    Two torch threads that share a small product wait for each other busily, and are
+    many times slower than one where another process wants the processor. This sets the
+    environment of this process, and only before torch is loaded; a user's own
+    ``OMP_NUM_THREADS`` stands.
+    """
+    if "OMP_NUM_THREADS" in os.environ or "torch" in sys.modules:
+        return 1
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _show(console: Console, result: dict[str, Any], out: Path) -> None:
@@ -248,6 +273,7 @@ def report(run: Path, quiet: bool) -> int:
     """Draw the figures and the page of the stored RUN again."""
     from descents.data.storage import RESULT, read_json
 
+    run = folder_path(run)
     read_json(run / RESULT)  # before the drawing library is loaded
     from descents.report.page import PAGE, draw
 

@@ -191,16 +191,18 @@ def wilson_interval(
 
 
 def paired_difference_interval(
-    first: Any, second: Any, z: float = 1.959963984540054
+    first: Any, second: Any, groups: Any = None, *, confidence: float = 0.95
 ) -> tuple[float, float, float]:
-    """Return the mean of first - second over shared starts, with its normal interval.
+    """Return the mean of first - second over shared starts, with Student's interval.
 
     Parameters
     ----------
     first, second : array-like of shape (S,), S at least 2
         Of the same starts in the same order.
-    z : float
-        Half-width in standard errors, by default for 95%.
+    groups : array-like of shape (S,), optional
+        What starts have in common, such as the shuffle they train on. The interval is
+        then over the means of the groups, of which there must be two at least.
+    confidence : float
 
     Returns
     -------
@@ -210,12 +212,19 @@ def paired_difference_interval(
     --------
     >>> difference, low, high = paired_difference_interval([1, 1, 1, 0], [0, 0, 1, 0])
     >>> difference, round(low, 3), round(high, 3)
-    (0.5, -0.066, 1.066)
+    (0.5, -0.419, 1.419)
     """
+    from scipy.stats import t
+
     differences = np.asarray(first, np.float64) - np.asarray(second, np.float64)
+    if groups is not None:
+        _, member, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        differences = np.bincount(member, differences) / sizes
+    count = len(differences)
     mean = float(differences.mean())
-    half = z * float(differences.std(ddof=1)) / np.sqrt(len(differences))
-    return mean, mean - float(half), mean + float(half)
+    quantile = t.ppf((1 + confidence) / 2, count - 1)
+    half = float(quantile * differences.std(ddof=1) / np.sqrt(count))
+    return mean, mean - half, mean + half
 
 
 def variance_components(values: Any, groups: Any) -> tuple[float, float]:
@@ -315,9 +324,11 @@ def compatibility(
 
     The statistic is the energy distance [1]_ between the table and all points of a
     setting, 2 E‖t - x‖ - E‖t - t'‖ - E‖x - x'‖. Its null distribution is simulated: a
-    group (a shuffle of the rows) is picked at random, and as many points as the table
-    has are drawn within it, without replacement where the group is large enough. The
+    group (a shuffle of the rows) is picked at random, as many points as the table has
+    are drawn within it with replacement, and their distance to the points of the other
+    groups is taken, as the table comes from a group that is not among these. The
     p-value is the share of simulated tables at least as far, the table itself counted.
+    It knows the spread between groups only as well as the number of groups tells.
 
     Parameters
     ----------
@@ -351,53 +362,53 @@ def compatibility(
     >>> found.adjusted < 0.05
     array([False,  True])
     """
-    size = len(table)
+    size, count = len(table), len(points)
     places, index = np.unique(
         np.concatenate([table, *points]).round(9), axis=0, return_inverse=True
     )
     cuts = np.cumsum([size, *(len(chosen) for chosen in points)])[:-1]
     own, *members = np.split(index.reshape(-1), cuts)
     apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
-    weights = np.stack(
-        [np.bincount(m, minlength=len(places)) / len(m) for m in members]
-    )
-    nearness = weights @ apart  # (C, places): mean distance to the points of a setting
-    inner = (nearness * weights).sum(1)
 
-    def statistics(tables: np.ndarray) -> np.ndarray:
-        """Return (C, T) distances of tables of places, shape (T, size)."""
+    def distances(tables: np.ndarray, shares: np.ndarray) -> np.ndarray:
+        """Return the distances of (T, size) tables of places to shares of places."""
+        nearness = apart @ shares
         within = apart[tables[:, :, None], tables[:, None]].mean((1, 2))
-        found: np.ndarray = 2 * nearness[:, tables].mean(2) - within - inner[:, None]
+        found: np.ndarray = 2 * nearness[tables].mean(1) - within - shares @ nearness
         return found
 
-    simulated = np.concatenate(
+    def shares_of(chosen: np.ndarray) -> np.ndarray:
+        return np.bincount(chosen, minlength=len(places)) / len(chosen)
+
+    shares = [shares_of(member) for member in members]
+    simulated, nulls = [], []
+    for member, group in zip(members, groups, strict=True):
+        tables, left_out = [], []
+        names = np.unique(group)
+        picked = np.bincount(generator.integers(len(names), size=draws))
+        for name, number in zip(names, picked, strict=False):
+            inside = member[group == name]
+            tables.append(generator.choice(inside, (number, size)))
+            others = member[group != name]
+            left_out.append(
+                distances(tables[-1], shares_of(others if len(others) else member))
+            )
+        simulated.append(np.concatenate(tables))
+        nulls.append(np.sort(np.concatenate(left_out)))
+    own_distance = np.array([distances(own[None], share)[0] for share in shares])
+    p_values = np.array(
+        [_upper_tail(*pair) for pair in zip(nulls, own_distance, strict=True)]
+    )
+    power = np.array(
         [
-            member[_draw_within(group, size, draws, generator)]
-            for member, group in zip(members, groups, strict=True)
+            [
+                np.mean(_upper_tail(null, distances(tables, share)) <= level / count)
+                for tables in simulated
+            ]
+            for null, share in zip(nulls, shares, strict=True)
         ]
     )
-    each = statistics(simulated).reshape(len(points), len(points), draws)
-    own_distance = statistics(own[None])[:, 0]
-    p_values = np.empty(len(points))
-    power = np.empty((len(points), len(points)))
-    for setting in range(len(points)):
-        null = np.sort(each[setting, setting])
-        p = _upper_tail(null, np.append(each[setting].ravel(), own_distance[setting]))
-        p_values[setting] = p[-1]
-        rejected = p[:-1].reshape(len(points), draws) <= level / len(points)
-        power[setting] = rejected.mean(1)
     return Compatibility(own_distance, p_values, holm(p_values), power)
-
-
-def _draw_within(
-    groups: np.ndarray, size: int, draws: int, generator: np.random.Generator
-) -> np.ndarray:
-    """Return (draws, size) positions, each row within one group picked at random."""
-    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    picked = [members[g] for g in generator.integers(len(members), size=draws)]
-    return np.stack(
-        [generator.choice(group, size, replace=len(group) < size) for group in picked]
-    )
 
 
 def _upper_tail(null: np.ndarray, found: np.ndarray) -> np.ndarray:

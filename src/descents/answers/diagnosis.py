@@ -34,7 +34,7 @@ STATIONARY_MOVE = 1e-8
 """... or, where a start begins at a stationary point, a gradient step of 1 / the largest
 curvature would move it by at most this."""
 VANISHED_RATIO = 1e-3
-"""Vanished: the gradient norm of the first layer is at most this times that at the
+"""Vanished: the gradient norm at the end of the run is at most this times that at the
 initial point, while the start still falls short."""
 NEGATIVE_CURVATURE = -1e-6
 """Saddle: a Hessian eigenvalue is below this times the largest in magnitude."""
@@ -45,8 +45,8 @@ class Verdict(Enum):
 
     NONFINITE = "the loss became infinite or NaN"
     DEAD_UNITS = (
-        "it does not recover, and after the most steps at least half of the hidden "
-        "units give nothing on every row"
+        "at the end of the run at least half of the hidden units give nothing on every "
+        "row, and it does not recover with more steps"
     )
     PLATEAU = "it descends on with more steps, and recovers"
     SADDLE = (
@@ -210,6 +210,7 @@ def diagnose(
     multiples: Sequence[int] = (10, 30),
     max_seconds: float | None = None,
     watch: Watch | None = None,
+    threads: int = 1,
 ) -> Diagnosis:
     """Say of each start that fell short why it did.
 
@@ -234,7 +235,7 @@ def diagnose(
         How many times the steps of the run are tried, each above 1.
     max_seconds : float, optional
         A budget of wall time for the longer descents.
-    watch : callable, optional
+    watch, threads
         As in `descend`.
 
     Returns
@@ -257,7 +258,7 @@ def diagnose(
     >>> runs = descend(network, 3, steps=rule, stop=Stop(5))
     >>> short = runs.starts[runs.metrics["training_accuracy"] < 0.8]
     >>> diagnose(network, runs, short, steps=rule, multiples=[100]).counts()["plateau"]
-    2
+    3
     """
     chosen, positions = _checked(problem, runs, failed, metric, threshold, multiples)
     limit = int(runs.settings["stop"]["max_steps"])
@@ -274,6 +275,7 @@ def diagnose(
         record=marks,
         watch=watch,
         width=width,
+        threads=threads,
     )
     if longer.interrupted:
         raise InterruptedRunError("stopped in the longer descents of the diagnosis")
@@ -338,7 +340,7 @@ def verdicts(
         NEGATIVE_CURVATURE * np.abs(found.final_largest_eigenvalue)
     )
     descends = (found.loss[1:] < found.loss[0]).any(0)
-    dead = found.final_dead_share >= DEAD_SHARE
+    dead = found.dead_share >= DEAD_SHARE
     rules = (
         (Verdict.NONFINITE, nonfinite),
         (Verdict.DEAD_UNITS, dead & ~found.recovered),

@@ -23,6 +23,7 @@ from descents.checks import RunFolderError, folder_path
 RESULT = "result.json"
 PARTIAL = ".partial"
 IDENTITY = "run.json"
+STAGES = "stages"
 
 
 def plain(value: Any) -> Any:
@@ -195,6 +196,7 @@ class RunFolder:
         self._identity = plain(identity)
         self._resume = resume
         self._made: list[Path] = []
+        self._ours = False  # whether what is in .partial may be removed
         self._lock: int | None = None
         self.complete = False
 
@@ -204,8 +206,7 @@ class RunFolder:
             self._take_lock()
             self._look_inside()
         except OSError as error:
-            self._release()
-            self._unmake()
+            self._abandon()
             if isinstance(error, RunFolderError):
                 raise
             raise RunFolderError(
@@ -238,14 +239,17 @@ class RunFolder:
 
     def _look_inside(self) -> None:
         held = sorted(entry.name for entry in self.path.iterdir())
+        begun = (self.work / IDENTITY).exists()
         if RESULT in held and self._resume:
             self._compare(read_json(self.path / RESULT).get("run"))
             self.complete = True
             return
-        if held == [PARTIAL] and self._resume:
-            if (self.work / IDENTITY).exists():
-                self._compare(read_json(self.work / IDENTITY))
-        elif held == [PARTIAL]:
+        if self._resume and begun:
+            # Perhaps ended while files were moved up: they are moved again.
+            self._compare(read_json(self.work / IDENTITY))
+        elif self._resume and held == [PARTIAL]:
+            pass  # ended before it said what it was
+        elif PARTIAL in held:
             raise RunFolderError(
                 f"{self.path} holds a run that was not finished; go on with --resume, "
                 "or give another --out"
@@ -255,7 +259,8 @@ class RunFolder:
                 f"{self.path} is not empty (it holds {held[0]}); give --out a new "
                 "folder"
             )
-        self.work.mkdir(exist_ok=True)
+        self._ours = True
+        (self.work / STAGES).mkdir(parents=True, exist_ok=True)
         self.write_json(IDENTITY, self._identity)
 
     def _compare(self, stored: Any) -> None:
@@ -292,19 +297,34 @@ class RunFolder:
 
     def stage(self, name: str) -> Path:
         """Return where an intermediate result lives; it is dropped by `finish`."""
-        folder = self.work / "stages"
-        folder.mkdir(exist_ok=True)
-        return folder / name
+        return self.work / STAGES / name
 
     def finish(self) -> None:
         """Move the work up into the folder, ``result.json`` last."""
-        shutil.rmtree(self.work / "stages", ignore_errors=True)
-        (self.work / IDENTITY).unlink(missing_ok=True)
-        names = sorted(path.name for path in self.work.iterdir())
-        for name in sorted(names, key=lambda name: name == RESULT):
-            os.replace(self.work / name, self.path / name)
-        self.work.rmdir()
+        try:
+            self._move_up()
+        except KeyboardInterrupt:
+            self._move_up()  # a moment's work: it is done, and the run complete
+        except OSError as error:
+            raise RunFolderError(
+                f"could not write {self.path}: {error.strerror}; free some space or "
+                "give another --out"
+            ) from None
+
+    def _move_up(self) -> None:
+        names = {path.name for path in self.work.iterdir()} - {STAGES, IDENTITY}
+        for name in sorted(names, key=lambda name: (name == RESULT, name)):
+            if not name.startswith("."):  # what a killed process left half-written
+                os.replace(self.work / name, self.path / name)
         self.complete = True
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def _abandon(self) -> None:
+        """Leave nothing behind that was not there before."""
+        if self._ours:
+            shutil.rmtree(self.work, ignore_errors=True)
+        self._release()
+        self._unmake()
 
     def _release(self) -> None:
         if self._lock is not None:
@@ -328,6 +348,5 @@ class RunFolder:
 
         kept = (KeyboardInterrupt, InterruptedRunError)
         if not self.complete and not isinstance(error, kept):
-            shutil.rmtree(self.work, ignore_errors=True)
-            self._unmake()
+            self._abandon()
         self._release()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import math
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
 
@@ -73,6 +76,7 @@ def descend(
     record: Iterable[int] = (),
     watch: Watch | None = None,
     width: int | None = None,
+    threads: int = 1,
 ) -> Runs:
     """Descend from many starting points at once.
 
@@ -98,6 +102,10 @@ def descend(
         starts ends.
     width : int, optional
         How many starts are computed together, by default ``problem.width``.
+    threads : int
+        How many chunks of starts run side by side, each on a thread of its own; the
+        result is the same. Worth it where torch itself uses one thread: many small
+        products keep several cores busier than each product shared out.
 
     Returns
     -------
@@ -126,6 +134,7 @@ def descend(
     seed = complaints.attempt(seed_number, seed)
     width = problem.width if width is None else width
     width = complaints.attempt(whole_number, "width", width, 1)
+    complaints.attempt(whole_number, "threads", threads, 1)
     epochs = sorted(
         {
             complaints.attempt(whole_number, "a recorded step", step, 0, stop.max_steps)
@@ -141,11 +150,26 @@ def descend(
         )
     complaints.raise_any()
     clock = _Clock(stop.max_seconds)
-    chunks = []
-    for first in range(0, len(numbers), width):
-        chunk = _Chunk(problem, numbers[first : first + width], seed, width, epochs)
-        chunk.descend(steps, stop, clock, watch)
-        chunks.append(chunk)
+    chunks = [
+        # A copy each: a problem may remember what it looked up for its chunk.
+        _Chunk(copy.copy(problem), numbers[k : k + width], seed, width, epochs)
+        for k in range(0, len(numbers), width)
+    ]
+    if threads == 1:
+        for chunk in chunks:
+            chunk.descend(steps, stop, clock, watch)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            tasks = [
+                pool.submit(chunk.descend, steps, stop, clock, watch)
+                for chunk in chunks
+            ]
+            with contextlib.suppress(KeyboardInterrupt):  # it reaches this thread only
+                wait(tasks, return_when=FIRST_EXCEPTION)
+            if not all(task.done() and task.exception() is None for task in tasks):
+                clock.interrupt()
+            for task in tasks:
+                task.result()
     settings = {"seed": seed, "width": width, "dtype": str(problem.dtype)}
     settings["steps"] = _described(steps)
     settings["stop"] = _described(stop)
@@ -182,56 +206,74 @@ class _Chunk:
     width: int
     epochs: list[int]
     results: dict[str, Any] = field(default_factory=dict)
+    histories: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    starts: torch.Tensor = field(init=False)
+    parameters: Parameters = field(init=False)
+    state: State = field(init=False)
+    statuses: np.ndarray = field(init=False)
+    taken: np.ndarray = field(init=False)
+    initial: np.ndarray = field(init=False)
 
     def descend(
         self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
     ) -> None:
+        """Descend all starts of the chunk; an interrupt ends it where it is."""
         begun = time.perf_counter()
-        problem, count = self.problem, len(self.numbers)
+        count = len(self.numbers)
         padded = np.pad(self.numbers, (0, self.width - count), mode="edge")
-        starts = torch.as_tensor(padded, device=problem.device)
-        parameters = problem.points(self.numbers, self.seed)
-        parameters = {name: _pad(p, self.width) for name, p in parameters.items()}
-        state = steps.init(problem, parameters)
-        histories: dict[str, list[np.ndarray]] = {}
-        statuses = np.full(self.width, Status.LIMIT, dtype=object)
-        taken = np.zeros(self.width, dtype=np.int64)
-        active = np.ones(self.width, dtype=bool)
-        initial = np.full(self.width, np.nan)
-        step = 0
+        self.starts = torch.as_tensor(padded, device=self.problem.device)
+        self.statuses = np.full(self.width, Status.LIMIT, dtype=object)
+        self.taken = np.zeros(self.width, dtype=np.int64)
+        self.initial = np.full(self.width, np.nan)
+        points = self.problem.points(self.numbers, self.seed)
+        self.parameters = {n: _pad(p, self.width) for n, p in points.items()}
+        self.state = steps.init(self.problem, self.parameters)
         try:
-            while step < stop.max_steps and active.any():
-                if clock.out:
-                    break
-                moved, state, losses = steps.update(
-                    problem, parameters, state, starts, step
-                )
-                if step in self.epochs:
-                    self._record(histories, parameters, starts, losses)
-                    self._tell(watch, step, losses)
-                if step == 0:
-                    initial = _norms(state["mapping"])
-                active &= self._bad(losses, statuses, active)
-                if stop.tolerance and step % CHECK_EVERY == 0:
-                    small = _norms(state["mapping"]) <= stop.tolerance * initial
-                    statuses[active & small] = Status.STATIONARY
-                    active &= ~small
-                parameters = _keep(active, moved, parameters)
-                taken[active] += 1
-                step += 1
+            self._loop(steps, stop, clock, watch)
         except KeyboardInterrupt:
             clock.interrupt()
-        if clock.out and step < stop.max_steps:
-            statuses[active] = Status.INTERRUPTED
-        self._close(steps, stop, parameters, state, starts, step, statuses, initial)
-        self._complete_histories(histories, statuses)
-        self._tell(watch, step, torch.as_tensor(self.results["losses"]))
+        if clock.out:
+            running = (self.statuses == Status.LIMIT) & (self.taken < stop.max_steps)
+            self.statuses[running] = Status.INTERRUPTED
+        try:
+            self._close(steps, stop)
+        except KeyboardInterrupt:
+            clock.interrupt()
+            self._close(steps, stop)
+        self._complete_histories()
+        if watch is not None:
+            watch(self.numbers, int(self.taken.max()), self.results["losses"])
         self.results.update(
-            statuses=tuple(statuses[:count]),
-            steps_taken=taken[:count],
-            histories=histories,
+            statuses=tuple(self.statuses[:count]),
+            steps_taken=self.taken[:count],
+            histories=self.histories,
             seconds=np.full(count, (time.perf_counter() - begun) / count),
         )
+
+    def _loop(
+        self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
+    ) -> None:
+        active = np.ones(self.width, dtype=bool)
+        for step in range(stop.max_steps):
+            if clock.out or not active.any():
+                return
+            moved, state, losses = steps.update(
+                self.problem, self.parameters, self.state, self.starts, step
+            )
+            if step in self.epochs:
+                row = self._record(losses)
+                if watch is not None:
+                    watch(self.numbers, step, row)
+            if step == 0:
+                self.initial = _norms(state["mapping"])
+            active &= self._bad(losses, self.statuses, active)
+            if stop.tolerance and step % CHECK_EVERY == 0:
+                small = _norms(state["mapping"]) <= stop.tolerance * self.initial
+                self.statuses[active & small] = Status.STATIONARY
+                active &= ~small
+            self.parameters = _keep(active, moved, self.parameters)
+            self.state = state
+            self.taken[active] += 1
 
     @staticmethod
     def _bad(
@@ -245,73 +287,69 @@ class _Chunk:
         statuses[active & ~still] = Status.NONFINITE
         return still
 
-    def _record(
-        self,
-        histories: dict[str, list[np.ndarray]],
-        parameters: Parameters,
-        starts: torch.Tensor,
-        losses: torch.Tensor,
-    ) -> None:
+    def _record(self, losses: torch.Tensor) -> np.ndarray:
+        """Write losses and metrics down; return the losses."""
         count = len(self.numbers)
         with torch.no_grad():
-            found = {"loss": losses, **self.problem.metrics(parameters, starts)}
-        for name, values in found.items():
+            metrics = self.problem.metrics(self.parameters, self.starts)
+        for name, values in {"loss": losses, **metrics}.items():
             row = values[:count].cpu().numpy().astype(np.float64)
-            histories.setdefault(name, []).append(row)
+            self.histories.setdefault(name, []).append(row)
+        return self.histories["loss"][-1]
 
-    def _tell(self, watch: Watch | None, step: int, losses: torch.Tensor) -> None:
-        if watch is not None:
-            count = len(self.numbers)
-            watch(self.numbers, step, losses[:count].cpu().numpy().astype(np.float64))
+    def _close(self, steps: Step, stop: Stop) -> None:
+        """Evaluate the end: losses in the evaluation precision, metrics, gradient.
 
-    def _close(
-        self,
-        steps: Step,
-        stop: Stop,
-        parameters: Parameters,
-        state: State,
-        starts: torch.Tensor,
-        step: int,
-        statuses: np.ndarray,
-        initial: np.ndarray,
-    ) -> None:
-        """Evaluate the end: losses in the evaluation precision, metrics, gradient."""
-        problem, count = self.problem, len(self.numbers)
-        precise = {n: p.to(problem.evaluation_dtype) for n, p in parameters.items()}
+        At one step number for all, so that a start's end does not depend on others.
+        """
+        problem, count, step = self.problem, len(self.numbers), stop.max_steps
+        precise = {
+            n: p.to(problem.evaluation_dtype) for n, p in self.parameters.items()
+        }
         with torch.no_grad():
-            losses = problem.losses(precise, starts, step)
-            metrics = problem.metrics(parameters, starts)
+            losses = problem.losses(precise, self.starts, step)
+            metrics = problem.metrics(self.parameters, self.starts)
         check_losses(losses, self.width)
-        # One more update tells the mapping at the end; its move is not taken.
-        _, state, _ = steps.update(problem, parameters, state, starts, step)
-        norms = _norms(state["mapping"])
-        if step == 0:
-            initial = norms
         final = losses.cpu().numpy().astype(np.float64)
-        limited = statuses == Status.LIMIT
+        norms = np.full(self.width, np.nan)
+        if step == 0 or self.taken.any() or np.isfinite(self.initial).any():
+            # One more update tells the mapping at the end; its move is not taken. A
+            # chunk that never began, for want of time, is spared it.
+            _, state, _ = steps.update(
+                problem, self.parameters, self.state, self.starts, step
+            )
+            norms = _norms(state["mapping"])
+        if step == 0:
+            self.initial = norms
+        limited = self.statuses == Status.LIMIT
         if stop.tolerance:
-            statuses[limited & (norms <= stop.tolerance * initial)] = Status.STATIONARY
-        statuses[limited & ~np.isfinite(final)] = Status.NONFINITE
+            small = norms <= stop.tolerance * self.initial
+            self.statuses[limited & small] = Status.STATIONARY
+        self.statuses[limited & ~np.isfinite(final)] = Status.NONFINITE
+        # What overflowed in the working precision may be finite in the other.
+        final[(self.statuses == Status.NONFINITE) & np.isfinite(final)] = np.inf
         self.results = {
             "losses": final[:count],
             "gradient_norms": norms[:count],
-            "initial_gradient_norms": initial[:count],
-            "parameters": {n: p[:count].cpu().numpy() for n, p in parameters.items()},
+            "initial_gradient_norms": self.initial[:count],
+            "parameters": {
+                n: p[:count].cpu().numpy() for n, p in self.parameters.items()
+            },
             "metrics": {n: m[:count].cpu().numpy() for n, m in metrics.items()},
         }
 
-    def _complete_histories(
-        self, histories: dict[str, list[np.ndarray]], statuses: np.ndarray
-    ) -> None:
-        """Fill what was not recorded: ended starts rest where they are."""
-        if not self.epochs:
-            return
-        cut = statuses[: len(self.numbers)] == Status.INTERRUPTED
+    def _complete_histories(self) -> None:
+        """Give every start its own end from where it ended: NaN if interrupted."""
+        count = len(self.numbers)
+        cut = self.statuses[:count] == Status.INTERRUPTED
         ends = {"loss": self.results["losses"], **self.results["metrics"]}
         for name, values in ends.items():
-            rows = histories.setdefault(name, [])
+            rows = self.histories.setdefault(name, [])
             rest = np.where(cut, np.nan, values.astype(np.float64))
             rows += [rest] * (len(self.epochs) - len(rows))
+            for place, epoch in enumerate(self.epochs):
+                ended = self.taken[:count] <= epoch
+                rows[place] = np.where(ended & ~cut, rest, rows[place])
 
 
 def _pad(value: torch.Tensor, width: int) -> torch.Tensor:
@@ -375,7 +413,8 @@ def _gathered(
             name: np.concatenate(
                 [np.stack(result["histories"][name]) for result in results], axis=1
             )
-            for name in (results[0]["histories"] if epochs else {})
+            for name in results[0]["histories"]
+            if epochs
         },
         seconds=joined("seconds"),
         settings=settings,

@@ -63,7 +63,7 @@ class Runs:
     ...     lambda generator: {"x": generator.random()},
     ... )
     >>> runs = descend(line, 3, steps=GradientDescent(0.5), stop=Stop(1))
-    >>> runs.best, runs.losses[runs.best], runs.statuses[0].word
+    >>> runs.best, float(runs.losses[runs.best]), runs.statuses[0].word
     (0, 0.0, 'limit')
     """
 
@@ -92,14 +92,13 @@ class Runs:
         InvalidValueError
             When no start has a finite loss.
         """
-        if not np.isfinite(self.losses).any():
+        finite = np.isfinite(self.losses)
+        if not finite.any():
             raise InvalidValueError(
                 f"none of the {len(self)} starts has a finite loss; "
                 "lower the learning rate"
             )
-        return int(
-            np.nanargmin(np.where(np.isfinite(self.losses), self.losses, np.nan))
-        )
+        return int(np.argmin(np.where(finite, self.losses, np.inf)))
 
     @property
     def interrupted(self) -> bool:

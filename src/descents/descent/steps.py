@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from descents.checks import InvalidValueError, real_number
@@ -45,7 +46,7 @@ class _FirstOrder:
 
     def __post_init__(self) -> None:
         rates = self.learning_rate
-        if not isinstance(rates, float | int) and hasattr(rates, "__len__"):
+        if not isinstance(rates, float | int) and np.ndim(rates):
             checked = tuple(
                 real_number("a learning rate", rate, 0, strict=True) for rate in rates
             )
@@ -53,7 +54,8 @@ class _FirstOrder:
                 raise InvalidValueError("learning_rate is empty; give a rate a start")
             object.__setattr__(self, "learning_rate", checked)
         else:
-            real_number("learning_rate", rates, 0, strict=True)
+            rate = real_number("learning_rate", rates, 0, strict=True)
+            object.__setattr__(self, "learning_rate", rate)
 
     def _rates(self, parameters: Parameters, starts: torch.Tensor) -> Parameters:
         """Return the rate of each start, shaped to multiply each parameter."""

@@ -87,7 +87,7 @@ class Network(Problem):
     X : array-like of shape (rows, features)
     y : array-like of shape (rows,)
         Classes 0, 1, ..., C - 1.
-    hidden : sequence of int
+    hidden : int or sequence of int
         The width of each hidden layer, at least one.
     weights : {"uniform01", "normal", "kaiming", "xavier"}
     biases : {"zero", "uniform01"}
@@ -121,7 +121,7 @@ class Network(Problem):
         self,
         X: Any,
         y: Any,
-        hidden: Sequence[int] = (12,),
+        hidden: int | Sequence[int] = (12,),
         *,
         weights: str = "kaiming",
         biases: str = "zero",
@@ -133,6 +133,7 @@ class Network(Problem):
     ) -> None:
         complaints = Complaints()
         features = complaints.attempt(finite_matrix, "X", X)
+        hidden = [hidden] if isinstance(hidden, int) else list(hidden)
         widths = [
             complaints.attempt(whole_number, "a hidden width", width, 1)
             for width in hidden

@@ -76,9 +76,10 @@ def scatter_species(
 
 def gaps(ax: Axes, values: np.ndarray, report: float) -> Axes:
     """Draw the share of starts within each gap, and the report's own run."""
-    ordered = np.sort(np.maximum(values, 1e-12))
+    finite = values[np.isfinite(values)]
+    ordered = np.sort(np.maximum(finite, 1e-12))
     ax.step(
-        ordered, np.arange(1, len(ordered) + 1) / len(ordered), color=BLUE, where="post"
+        ordered, np.arange(1, len(ordered) + 1) / len(values), color=BLUE, where="post"
     )
     ax.axvline(max(report, 1e-12), color=RED, linestyle="--", linewidth=1)
     ax.annotate(
@@ -158,17 +159,19 @@ def loss_curves(
     ax: Axes, recorded: np.ndarray, losses: np.ndarray, failed: np.ndarray
 ) -> Axes:
     """Draw the loss of every start, failed ones apart, with both medians."""
-    for chosen, color, name in ((~failed, BLUE, "others"), (failed, RED, "failed")):
+    for members, color, name in ((~failed, BLUE, "others"), (failed, RED, "failed")):
+        chosen = members & np.isfinite(losses).all(0)  # what is not has no place here
         if not chosen.any():
             continue
         _many_lines(ax, recorded, losses[:, chosen], color, 0.12)
-        median = np.nanmedian(losses[:, chosen], axis=1)
+        median = np.median(losses[:, chosen], axis=1)
         label = f"{name} ({int(chosen.sum())}), median"
         ax.plot(recorded, median, color=color, linewidth=2.2, label=label)
-    ax.set(yscale="log")
+    if ax.lines:
+        ax.set(yscale="log")
+        ax.legend(loc="upper right")
     ax.set_xlabel("epoch")
     ax.set_ylabel("training loss (log scale)")
-    ax.legend(loc="upper right")
     return ax
 
 

@@ -56,13 +56,13 @@ def _figure_1b(run: Stored) -> Figure:
 
 def _figure_1c(run: Stored) -> Figure:
     figure, axes = figures.new_figure(8.6, 4.2, columns=2)
-    tensors, subspace = run.tensors, run.result["subspace"]
+    tensors, fit = run.tensors, run.result["subspace"]["figure_1c_r2"]
     panels = (
         (
             "U_similar",
-            f"by a rotation with one scale: R² {subspace['similarity_r2']:.3f}",
+            f"by a rotation with one scale: R² {fit['rotation_with_one_scale']:.3f}",
         ),
-        ("U_aligned", f"by a linear map: R² {subspace['linear_r2']:.8f}"),
+        ("U_aligned", f"by a linear map: R² {fit['linear_map']:.8f}"),
     )
     for ax, (name, title) in zip(axes, panels, strict=True):
         figures.scatter_species(
@@ -127,10 +127,10 @@ def _figure_accuracy(run: Stored) -> Figure:
 
 def _figure_losses(run: Stored) -> Figure:
     figure, (ax,) = figures.new_figure(5.6, 3.8)
-    line = run.result["diagnosis"]["threshold"]
-    failed = _part(run, "table", "training_accuracy") < line
     tensors = run.tensors
-    figures.loss_curves(ax, tensors["recorded"], tensors["history_loss"], failed)
+    figures.loss_curves(
+        ax, tensors["recorded"], tensors["history_loss"], tensors["failed"]
+    )
     return figure
 
 
@@ -161,8 +161,8 @@ PICTURES: Mapping[str, Picture] = {
     ),
     "figure-1c": Picture(
         _figure_1c,
-        "U-hat laid over U_t: by a rotation with one scale the points are near each "
-        "other, by a linear map they coincide.",
+        "Two scatter plots of U-hat laid over U_t: mapped by a rotation with one scale, "
+        "and by a linear map.",
         wide=True,
     ),
     "figure-gaps": Picture(
@@ -255,8 +255,20 @@ def html(result: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Any]]) -
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
+    environment.filters["f"] = fixed
     template = environment.get_template("page.html")
     return template.render(r=result, pictures=pictures)
+
+
+def fixed(value: Any, form: str) -> str:
+    """Return a number in the given form, or say that there is none.
+
+    Examples
+    --------
+    >>> fixed(0.12345, ".2f"), fixed(None, ".2f")
+    ('0.12', 'not known')
+    """
+    return "not known" if value is None else format(value, form)
 
 
 def number(value: Any) -> str:

@@ -121,7 +121,9 @@ class Parts:
         folder: RunFolder | None,
         max_seconds: float | None,
         progress: Progress | None,
+        threads: int,
     ) -> None:
+        self.threads = threads
         self._folder = folder
         self._end = None if max_seconds is None else time.monotonic() + max_seconds
         self._progress = progress
@@ -169,6 +171,13 @@ class FactorizationPart:
     similarity: compare.Alignment
     linear: compare.Alignment
     angles: np.ndarray
+    onto_similar: compare.Alignment
+    onto_linear: compare.Alignment
+
+    def below(self, runs: Runs) -> np.ndarray:
+        """Return which losses are below the exact minimum: defects, were there any."""
+        reference = self.exact.reference
+        return compare.below_reference(runs.losses, reference, self.best_constant)
 
     def gaps(self, runs: Runs) -> np.ndarray:
         """Return the gap of each start to the exact minimum."""
@@ -202,6 +211,7 @@ def factorization_part(
             seed,
             steps=GradientDescent(LEARNING_RATE),
             stop=Stop(FACTORIZATION_EPOCHS, max_seconds=seconds),
+            threads=parts.threads,
         ),
     )
     exact = truncated_svd(table, RANK)
@@ -232,6 +242,8 @@ def factorization_part(
         similarity=compare.best_similarity(exact.left, found),
         linear=compare.best_linear_map(exact.left, found),
         angles=compare.principal_angles(exact.left, found),
+        onto_similar=compare.best_similarity(found, exact.left),
+        onto_linear=compare.best_linear_map(found, exact.left),
     )
 
 
@@ -309,6 +321,7 @@ def training_part(parts: Parts, starts: int, seed: int, device: str) -> Training
                 seed,
                 steps=rule,
                 stop=Stop(NETWORK_EPOCHS, max_seconds=seconds),
+                threads=parts.threads,
             ),
         )
     compatible = compare.compatibility(
@@ -331,6 +344,7 @@ def training_part(parts: Parts, starts: int, seed: int, device: str) -> Training
             seed,
             steps=rule,
             stop=Stop(NETWORK_EPOCHS, max_seconds=seconds),
+            threads=parts.threads,
             record=RECORDED,
         ),
     )

@@ -88,6 +88,7 @@ def reproduce(
     seed: int = 0,
     *,
     device: str = "cpu",
+    threads: int = 1,
     max_seconds: float | None = None,
     folder: RunFolder | None = None,
     progress: Progress | None = None,
@@ -103,6 +104,8 @@ def reproduce(
         Of our own streams; the report's two runs keep torch's, seeded 0.
     device : str
         For our starts; the report's two runs are on the CPU.
+    threads : int
+        As in `descend`.
     max_seconds : float, optional
         A budget of wall time.
     folder : RunFolder, optional
@@ -123,19 +126,20 @@ def reproduce(
 
     Examples
     --------
-    >>> found = reproduce(starts=10)  # doctest: +SKIP
-    >>> [claim["verdict"] for claim in found.result["claims"]]  # doctest: +SKIP
-    ['supported', 'supported with a correction', ...]
+    >>> found = reproduce(starts=5)
+    >>> found.result["claims"][1]["verdict"]  # is U-hat U_t, rotated and scaled?
+    'supported with a correction'
     """
     complaints = Complaints()
     starts = complaints.attempt(whole_number, "starts", starts, 1)
     seed = complaints.attempt(seed_number, seed)
     complaints.attempt(torch_device, device)
+    complaints.attempt(whole_number, "threads", threads, 1)
     if max_seconds is not None:
         complaints.attempt(real_number, "max_seconds", max_seconds, 0)
     complaints.raise_any()
     begun = time.perf_counter()
-    parts = Parts(folder, max_seconds, progress)
+    parts = Parts(folder, max_seconds, progress, threads)
     factorization = factorization_part(parts, starts, seed, device)
     training = training_part(parts, starts, seed, device)
     diagnosis = _diagnosis(parts, training, seed)
@@ -147,7 +151,7 @@ def reproduce(
         **_facts(factorization, training, diagnosis),
         "claims": judged,
         "checks": _checks(factorization, training),
-        "environment": _environment(seed, device),
+        "environment": _environment(seed, device, threads),
         "seconds": time.perf_counter() - begun,
     }
     return Reproduction(
@@ -166,13 +170,13 @@ def _diagnosis(parts: Parts, training: TrainingPart, seed: int) -> Diagnosis:
         steps=GradientDescent(LEARNING_RATE),
         threshold=claims.FAILED_BELOW,
         max_seconds=parts.seconds_left(),
+        threads=parts.threads,
     )
 
 
 def _facts(f: FactorizationPart, t: TrainingPart, d: Diagnosis) -> dict[str, Any]:
     """Return the numbers of `result.json`, as its documented schema has them."""
     gaps = f.gaps(f.ours)
-    below = compare.below_reference(f.ours.losses, f.exact.reference, f.best_constant)
     return {
         "factorization": {
             "gd_loss": f.report.losses[0],
@@ -196,7 +200,7 @@ def _facts(f: FactorizationPart, t: TrainingPart, d: Diagnosis) -> dict[str, Any
                 "gap_max": gaps.max(),
                 "best": int(f.ours.starts[f.ours.best]),
                 "statuses": _counts(f.ours),
-                "below_reference": int(below.sum()),
+                "below_reference": int(f.below(f.ours).sum()),
             },
         },
         "subspace": {
@@ -204,6 +208,10 @@ def _facts(f: FactorizationPart, t: TrainingPart, d: Diagnosis) -> dict[str, Any
             "similarity_r2": f.similarity.r_squared,
             "linear_r2": f.linear.r_squared,
             "linear_singular_values": f.linear.singular_values,
+            "figure_1c_r2": {
+                "rotation_with_one_scale": f.onto_similar.r_squared,
+                "linear_map": f.onto_linear.r_squared,
+            },
         },
         "training": {
             "published": [
@@ -306,10 +314,6 @@ def _power_sentence(t: TrainingPart) -> str:
     )
 
 
-def _vanished(ratios: np.ndarray) -> float | None:
-    return float((ratios <= VANISHED_RATIO).mean()) if len(ratios) else None
-
-
 def _evidence(
     f: FactorizationPart, t: TrainingPart, d: Diagnosis
 ) -> dict[int, dict[str, Any]]:
@@ -321,10 +325,15 @@ def _evidence(
     within, between = compare.variance_components(
         accuracy_of(likeliest), likeliest.starts % SPLITS
     )
+    shuffles = likeliest.starts % SPLITS
+    by_shuffle = np.bincount(shuffles, failed_of(likeliest)) / np.bincount(shuffles)
+    vanished = d.gradient_ratio <= VANISHED_RATIO
+    minimum = np.array([v is Verdict.LOCAL_MINIMUM for v in d.verdicts], dtype=bool)
     share = {name: count / failed if failed else None for name, count in counts.items()}
     return {
         1: {
             "gap": f.gaps(f.report)[0],
+            "below_exact": int(f.below(f.ours).sum() + f.below(f.report).sum()),
             "share_of_starts_within": (f.gaps(f.ours) <= 1e-3).mean(),
             "gap_median": np.median(f.gaps(f.ours)),
             "gap_max": f.gaps(f.ours).max(),
@@ -338,9 +347,12 @@ def _evidence(
         },
         3: _variance_evidence(f),
         4: {
+            "starts": len(t.table),
             "failed_share": failed / len(t.table),
             "failed_share_low": low,
             "failed_share_high": high,
+            "least_failed_share": by_shuffle.min(),
+            "most_failed_share": by_shuffle.max(),
             "variance_between_starts": within,
             "variance_between_splits": between,
             "least_training_accuracy": accuracy_of(t.table).min(),
@@ -352,7 +364,9 @@ def _evidence(
             "local_minimum_share": share["local minimum"],
             "dead_units_share": share["dead units"],
             "undecided_share": share["undecided"],
-            "vanished_share": _vanished(d.first_layer_ratio),
+            "vanished_share": _mean(vanished),
+            "minimum_or_vanished_share": _mean(vanished | minimum),
+            "gradient_left_median": _median(d.gradient_ratio),
             "recovered_fraction": d.recovered.mean() if failed else None,
         },
         6: _weights_evidence(t),
@@ -381,20 +395,22 @@ def _weights_evidence(t: TrainingPart) -> dict[str, Any]:
     bad = failed_of(unit)
     excess = {
         weights: compare.paired_difference_interval(
-            bad, failed_of(t.settings[loss, weights, biases])
+            bad, failed_of(t.settings[loss, weights, biases]), unit.starts % SPLITS
         )
         for weights in WEIGHT_RULES
         if weights != "uniform01"
     }
     least = min(excess, key=lambda weights: excess[weights][0])
     ratios = unit.gradient_norms[bad] / unit.initial_gradient_norms[bad]
+    vanished = _mean(ratios <= VANISHED_RATIO)
     return {
         "failed_share_uniform01": bad.mean(),
         "rival_with_least_excess": least,
         "excess_failure": excess[least][0],
-        "excess_failure_low": excess[least][1],
-        "excess_failure_high": excess[least][2],
-        "vanished_share": _vanished(ratios),
+        "excess_failure_low": min(low for _, low, _ in excess.values()),
+        "excess_failure_high": min(high for *_, high in excess.values()),
+        "vanished_share": vanished,
+        "vanished_text": "none failed" if vanished is None else f"{vanished:.1%}",
         "gradient_left_median": _median(ratios),
     }
 
@@ -436,7 +452,7 @@ def _checks(f: FactorizationPart, t: TrainingPart) -> list[dict[str, Any]]:
     ]
 
 
-def _environment(seed: int, device: str) -> dict[str, Any]:
+def _environment(seed: int, device: str, threads: int) -> dict[str, Any]:
     import scipy
     import sklearn
 
@@ -454,7 +470,8 @@ def _environment(seed: int, device: str) -> dict[str, Any]:
         "dtype": "float32",
         "evaluation_dtype": "float64",
         "device": device,
-        "threads": torch.get_num_threads(),
+        "threads": threads,
+        "torch_threads": torch.get_num_threads(),
         "machine": platform.machine(),
         "seed": seed,
     }
@@ -525,11 +542,12 @@ def _tensors(
         "left_singular_vectors": f.exact.left,
         "U": report["U"][0],
         "V": report["V"][0],
-        "U_aligned": compare.best_linear_map(report["U"][0], f.exact.left).aligned,
-        "U_similar": compare.best_similarity(report["U"][0], f.exact.left).aligned,
+        "U_aligned": f.onto_linear.aligned,
+        "U_similar": f.onto_similar.aligned,
         "recorded": t.table.recorded,
         "history_loss": t.table.histories["loss"],
         "history_training_accuracy": t.table.histories["training_accuracy"],
+        "failed": t.failed,
         "power": t.compatible.power,
         "later_accuracy": d.metric,
     }
