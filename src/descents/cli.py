@@ -222,23 +222,20 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
     training = result["training"]
     setting = ", ".join(training["table_setting"].values())
     accuracies = Table(
-        title=f"Table 1 (training, validation), ours from {setting}",
+        title=f"Table 1, and ours from {setting}: training, validation",
         title_justify="left",
     )
-    accuracies.add_column("run")
+    for name in ("run", "published", "obtained"):
+        accuracies.add_column(name, justify="right")
     ours = {row["start"]: row for row in training["table"]}
-    rows: tuple[list[str], list[str]] = ([], [])
     for row in training["published"]:
-        accuracies.add_column(str(row["start"]), justify="right")
-        for cells, source in zip(rows, (row, ours.get(row["start"])), strict=True):
-            pair = (
-                (source["training_accuracy"], source["validation_accuracy"])
-                if source
-                else ()
-            )
-            cells.append("\n".join(f"{value:.2f}" for value in pair) or "-")
-    accuracies.add_row("published", *rows[0], end_section=True)
-    accuracies.add_row("obtained", *rows[1])
+        pairs = [
+            f"{r['training_accuracy']:.2f}  {r['validation_accuracy']:.2f}"
+            if r
+            else "-"
+            for r in (row, ours.get(row["start"]))
+        ]
+        accuracies.add_row(str(row["start"]), *pairs)
     console.print(accuracies)
     diagnosis = result["diagnosis"]
     verdicts = ", ".join(

@@ -272,7 +272,7 @@ def fixed(value: Any, form: str) -> str:
 
 
 def number(value: Any) -> str:
-    """Return a number as people read it: four significant digits, whole ones whole.
+    """Return a number as people read it: four significant digits, more just below 1.
 
     Examples
     --------
@@ -283,4 +283,5 @@ def number(value: Any) -> str:
         return "not known"
     if isinstance(value, str | int):
         return str(value)
-    return f"{value:.4g}"
+    # Four digits would round 0.9999996 to 1.
+    return f"{value:.7g}" if 0.999 < abs(value) < 1 else f"{value:.4g}"

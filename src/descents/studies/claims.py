@@ -104,6 +104,13 @@ CHECKS = {
 }
 
 
+class _Unknown:
+    """Stands in a finding for evidence that there is none of."""
+
+    def __format__(self, form: str) -> str:
+        return "not known"
+
+
 @dataclass(frozen=True)
 class Claim:
     """One claim of the report, and the rule that decides it.
@@ -148,7 +155,9 @@ class Claim:
         missing = self.missing(evidence)
         if missing:
             return f"No evidence: {', '.join(missing).replace('_', ' ')}."
-        return self.finding.format(**evidence)
+        return self.finding.format_map(
+            {name: _Unknown() if v is None else v for name, v in evidence.items()}
+        )
 
 
 def _almost_identical(evidence: Evidence) -> str:
@@ -239,7 +248,7 @@ CLAIMS = (
         "supported with a correction. Else: not supported.",
         _variance_is_reconstruction,
         "The subspace that minimizes the error is within {largest_angle_rad:.2g} rad of the "
-        "one that maximizes the variance, and captures {variance_share_of_maximum:.7f} of "
+        "one that maximizes the variance, and captures {variance_share_of_maximum:.9f} of "
         "the most that any captures.",
         ("identity_error", "largest_angle_rad", "variance_share_of_maximum"),
     ),
@@ -253,9 +262,9 @@ CLAIMS = (
         "with a correction. The interval below 1%: not supported. Across it, above 99%, or "
         "fewer than 20 starts: undecided.",
         _start_matters,
-        "Between {failed_share_low:.1%} and {failed_share_high:.1%} of the starts fail on one "
-        "shuffle (on the 20 others {least_failed_share:.0%} to {most_failed_share:.0%} do); "
-        "the variance between starts is {variance_between_starts:.2g}, that "
+        "On one shuffle {failed_share:.1%} of the starts fail (95% interval "
+        "{failed_share_low:.1%} to {failed_share_high:.1%}), on the 20 others "
+        "{least_failed_share:.0%} to {most_failed_share:.0%}; the variance between starts is {variance_between_starts:.2g}, that "
         "between shuffles {variance_between_splits:.2g}.",
         (
             "starts",
@@ -291,7 +300,7 @@ CLAIMS = (
         "With weights on [0, 1) {failed_share_uniform01:.1%} fail: {excess_failure:.1%} more "
         "than with {rival_with_least_excess} weights, the nearest rival (95% interval "
         "{excess_failure_low:.1%} to {excess_failure_high:.1%}). Share of those failures "
-        "with a vanished gradient: {vanished_text}.",
+        "with a vanished gradient: {vanished_share:.1%}.",
         ("excess_failure_low", "excess_failure_high"),
     ),
 )

@@ -12,6 +12,7 @@ import torch
 
 from descents.answers import compare
 from descents.answers.diagnosis import (
+    DEAD_SHARE,
     VANISHED_RATIO,
     Diagnosis,
     Verdict,
@@ -246,6 +247,10 @@ def _facts(f: FactorizationPart, t: TrainingPart, d: Diagnosis) -> dict[str, Any
             "median_training_accuracy": [
                 np.median(row) if len(row) else None for row in d.metric
             ],
+            "undecided_with_dead_units_later": sum(
+                verdict is Verdict.UNDECIDED and dead >= DEAD_SHARE
+                for verdict, dead in zip(d.verdicts, d.final_dead_share, strict=True)
+            ),
             "layer_shares_median": {
                 name: np.median(share) if len(share) else None
                 for name, share in d.layer_shares.items()
@@ -402,15 +407,13 @@ def _weights_evidence(t: TrainingPart) -> dict[str, Any]:
     }
     least = min(excess, key=lambda weights: excess[weights][0])
     ratios = unit.gradient_norms[bad] / unit.initial_gradient_norms[bad]
-    vanished = _mean(ratios <= VANISHED_RATIO)
     return {
         "failed_share_uniform01": bad.mean(),
         "rival_with_least_excess": least,
         "excess_failure": excess[least][0],
         "excess_failure_low": min(low for _, low, _ in excess.values()),
         "excess_failure_high": min(high for *_, high in excess.values()),
-        "vanished_share": vanished,
-        "vanished_text": "none failed" if vanished is None else f"{vanished:.1%}",
+        "vanished_share": _mean(ratios <= VANISHED_RATIO),
         "gradient_left_median": _median(ratios),
     }
 
