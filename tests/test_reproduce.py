@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from descents import GradientDescent, Network, Stop, descend, gd_factorise_ad
+from descents.answers.compare import compatibility
 from descents.checks import InvalidValueError
 from descents.data import storage
 from descents.data.datasets import uci_iris
@@ -248,3 +249,41 @@ def test_few_starts_and_another_seed() -> None:
 def test_wrong_arguments_are_told_together() -> None:
     with pytest.raises(InvalidValueError, match="starts is 0.*seed is -1.*device is"):
         reproduce(0, -1, device="nowhere")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("loss", "weights", "biases"),
+    [("sum", "uniform01", "uniform01"), ("sum", "kaiming", "zero")],
+)
+def test_a_new_table_on_a_new_shuffle_is_rejected_as_rarely_as_it_should_be(
+    loss, weights, biases
+) -> None:
+    """Real networks: 20 of 200 shuffles make the null, a table comes from another."""
+    iris = uci_iris()
+    values = torch.tensor(iris.values, dtype=torch.float32)
+    network = Network(
+        ((values - values.mean(0)) / values.var(0)).numpy(),
+        iris.classes,
+        [12],
+        weights=weights,
+        biases=biases,
+        loss=loss,
+        scalar_biases=True,
+        splits=random_splits(150, 100, range(200), 1),
+    )
+    runs = descend(network, 10_000, 1, steps=GradientDescent(0.01), stop=Stop(100))
+    pairs = np.stack(list(runs.metrics.values())[:2], 1)
+    shuffle = runs.starts % 200
+    rng = np.random.default_rng(0)
+    p_values = []
+    for _ in range(400):
+        own, *others = rng.permutation(200)[:21]
+        table = pairs[rng.choice(np.flatnonzero(shuffle == own), 10, replace=False)]
+        null = np.isin(shuffle, others)
+        found = compatibility(table, [pairs[null]], [shuffle[null]], rng)
+        p_values.append(found.p_values[0])
+    for level in (0.05, 0.05 / 16):
+        rejected = np.mean(np.array(p_values) <= level)
+        # Tables share shuffles, so the error is somewhat more than binomial.
+        assert rejected <= level + 3 * np.sqrt(level * (1 - level) / 400), level

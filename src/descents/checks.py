@@ -68,6 +68,12 @@ class Complaints:
             self.messages.append(str(error))
             return None
 
+    def table_and_rank(self, name: str, table: Any, rank: Any) -> tuple[Any, Any]:
+        """Return a complete table and a rank that fits it, or note what is wrong."""
+        array = self.attempt(finite_matrix, name, table)
+        most = None if array is None else min(array.shape)
+        return array, self.attempt(whole_number, "rank", rank, 1, most)
+
     def raise_any(self) -> None:
         """Raise one error with every message, if there is any."""
         if self.messages:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from descents.checks import Complaints, finite_matrix, whole_number
+from descents.checks import Complaints
 from descents.descent.runs import Runs
 
 Kind = Literal["exact", "bound", "best found"]
@@ -91,9 +91,7 @@ def truncated_svd(table: Any, rank: int) -> SVDAnswer:
     (4.0, 4.0, 'exact')
     """
     complaints = Complaints()
-    array = complaints.attempt(finite_matrix, "table", table)
-    least = None if array is None else min(array.shape)
-    rank = complaints.attempt(whole_number, "rank", rank, 1, least)
+    array, rank = complaints.table_and_rank("table", table, rank)
     complaints.raise_any()
     array = array.astype(np.float64)
     left, values, right = np.linalg.svd(array, full_matrices=False)
@@ -136,9 +134,7 @@ def principal_components(table: Any, rank: int) -> tuple[np.ndarray, np.ndarray]
     (array([1., 0.]), array([4.]))
     """
     complaints = Complaints()
-    array = complaints.attempt(finite_matrix, "table", table)
-    columns = None if array is None else array.shape[1]
-    rank = complaints.attempt(whole_number, "rank", rank, 1, columns)
+    array, rank = complaints.table_and_rank("table", table, rank)
     if array is not None:
         complaints.require(len(array) > 1, "table has one row; a variance needs two")
     complaints.raise_any()

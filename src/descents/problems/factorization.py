@@ -11,11 +11,9 @@ import torch
 from descents.checks import (
     Complaints,
     InvalidValueError,
-    finite_matrix,
     one_of,
     torch_device,
     torch_dtype,
-    whole_number,
 )
 from descents.problems import losses
 from descents.problems.problem import Parameters, Problem
@@ -76,10 +74,8 @@ class Factorization(Problem):
         device: str | torch.device = "cpu",
     ) -> None:
         complaints = Complaints()
-        array = complaints.attempt(finite_matrix, "table", table)
+        array, given_rank = complaints.table_and_rank("table", table, rank)
         given_device = complaints.attempt(torch_device, device)
-        least = None if array is None else min(array.shape)
-        given_rank = complaints.attempt(whole_number, "rank", rank, 1, least)
         given_dtype: Any = None
         if array is not None:
             given_dtype = complaints.attempt(torch_dtype, dtype, array)

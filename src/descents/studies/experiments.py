@@ -16,7 +16,6 @@ from descents.answers.references import SVDAnswer, truncated_svd
 from descents.checks import (
     Complaints,
     InterruptedRunError,
-    finite_matrix,
     real_number,
     whole_number,
 )
@@ -88,9 +87,7 @@ def gd_factorise_ad(
     True
     """
     complaints = Complaints()
-    table = complaints.attempt(finite_matrix, "A", A)
-    least = None if table is None else min(table.shape)
-    rank = complaints.attempt(whole_number, "rank", rank, 1, least)
+    table, rank = complaints.table_and_rank("A", A, rank)
     num_epochs = complaints.attempt(whole_number, "num_epochs", num_epochs, 0)
     lr = complaints.attempt(real_number, "lr", lr, 0, strict=True)
     complaints.raise_any()

@@ -13,6 +13,7 @@ import torch
 from descents.answers import compare
 from descents.answers.diagnosis import (
     DEAD_SHARE,
+    NEGATIVE_CURVATURE,
     VANISHED_RATIO,
     Diagnosis,
     Verdict,
@@ -251,6 +252,10 @@ def _facts(f: FactorizationPart, t: TrainingPart, d: Diagnosis) -> dict[str, Any
                 verdict is Verdict.UNDECIDED and dead >= DEAD_SHARE
                 for verdict, dead in zip(d.verdicts, d.final_dead_share, strict=True)
             ),
+            "negative_curvature_fraction": _mean(
+                d.smallest_eigenvalue < NEGATIVE_CURVATURE * d.largest_eigenvalue
+            ),
+            "smallest_eigenvalue_median": _median(d.smallest_eigenvalue),
             "layer_shares_median": {
                 name: np.median(share) if len(share) else None
                 for name, share in d.layer_shares.items()
