@@ -199,9 +199,17 @@ EVIDENCE = {
             {
                 "excess_failure_low": 0.1,
                 "excess_failure_high": 0.2,
-                "vanished_share": 0.0,
+                "vanished_share": 0.2,
             },
             CORRECTED,
+        ),
+        (
+            {
+                "excess_failure_low": 0.1,
+                "excess_failure_high": 0.2,
+                "vanished_share": 0.0,
+            },
+            NOT_SUPPORTED,
         ),
         (
             {

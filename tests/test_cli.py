@@ -183,7 +183,9 @@ def test_json_quiet_and_strict(unbroken, tmp_path) -> None:
     changed["checks"][0]["met"] = False
     (out / "result.json").write_text(json.dumps(changed))
     assert run_descents(*as_json).returncode == 0
-    assert run_descents(*as_json, "--strict").returncode == 1
+    strict = run_descents(*as_json, "--strict")
+    assert strict.returncode == 1
+    assert "not met: gradient descent, fresh generator" in strict.stderr
 
 
 def test_report_draws_the_page_again(whole, tmp_path) -> None:
@@ -194,6 +196,13 @@ def test_report_draws_the_page_again(whole, tmp_path) -> None:
     assert run_descents("report", str(again)).returncode == 0
     for name in ("report.html", "figure-1a.svg", "figure-losses.svg"):
         assert (again / name).read_bytes() == (whole / name).read_bytes()
+    page = (again / "report.html").read_bytes()
+    for damaged in ('{"run": null}', '{"run": {"command": "reproduce"}}'):
+        (again / "result.json").write_text(damaged)
+        refused = run_descents("report", str(again))
+        assert refused.returncode == 2
+        assert refused.stderr.count("\n") == 1
+        assert (again / "report.html").read_bytes() == page
     wrong = run_descents("report", str(tmp_path))
     assert wrong.returncode == 2
     assert "give the folder of a complete run" in wrong.stderr
@@ -234,7 +243,9 @@ def test_what_is_interrupted_goes_on_to_the_same_result(
     assert not (out / "result.json").exists()
     if how == signal.SIGINT:
         assert process.returncode == 130
-        assert "what was finished is kept: go on with --resume --out" in errors
+        assert "finished parts are kept: go on with --resume --out" in errors
+    stage = out / ".partial" / "stages" / "sum-uniform01-zero.safetensors"
+    stage.write_bytes(stage.read_bytes()[:100])  # a damaged part is run again
     refused = run_descents(*arguments)
     assert refused.returncode == 2
     assert "go on with --resume" in refused.stderr
@@ -249,6 +260,6 @@ def test_a_budget_of_time(tmp_path) -> None:
     done = run_descents(*arguments, "--max-seconds", "0.01")
     assert done.returncode == 3
     assert done.stderr.startswith(
-        "descents: Stopped after 0.01 s; what was finished is"
+        "descents: Stopped after 0.01 s; no part was finished: give more seconds"
     )
     assert (tmp_path / "run" / ".partial").is_dir()

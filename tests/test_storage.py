@@ -186,6 +186,24 @@ def test_a_disk_that_is_full_from_the_start_leaves_nothing(tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_error_in_a_resumed_run_keeps_what_was_finished(tmp_path) -> None:
+    place = tmp_path / "run"
+
+    def end(error: Exception, *, resume: bool) -> None:
+        with RunFolder(place, ME, resume=resume) as folder:
+            folder.stage("part").write_text("kept")
+            raise error
+
+    with pytest.raises(InterruptedRunError):
+        end(InterruptedRunError(), resume=False)
+    with pytest.raises(RunFolderError):
+        end(RunFolderError("the disk is full"), resume=True)
+    with RunFolder(place, ME, resume=True) as folder:
+        assert folder.stages == 1
+        folder.write_json(RESULT, {})
+        folder.finish()
+
+
 def test_plain_is_json() -> None:
     value = {"a": (np.int64(1), np.float32("inf")), 2: np.array([[True]])}
     assert json.loads(storage.json_text(value)) == {"a": [1, None], "2": [[True]]}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 
-MOST_STARTS = 10**9
+MOST_STARTS = 10**6
 """More starts than this are taken for a slip."""
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -109,15 +111,19 @@ def reproduce(
         "device": device,
     }
     begun = time.monotonic()
+    folder = RunFolder(out, settings, resume=resume)
     try:
-        with RunFolder(out, settings, resume=resume) as folder:
+        with folder:
             if not folder.complete:
                 _reproduce(folder, starts, seed, device, max_seconds, quiet or as_json)
     except (InterruptedRunError, KeyboardInterrupt):
         late = max_seconds is not None and time.monotonic() - begun >= max_seconds
         why = f"Stopped after {max_seconds:g} s" if late else "Interrupted"
+        kept = f"{folder.stages} finished parts are kept"
+        if late and not folder.stages:
+            kept = "no part was finished: give more seconds"
         _say_error(
-            f"{why}; what was finished is kept: go on with --resume --out {out} and the "
+            f"{why}; {kept}: go on with --resume --out {shlex.quote(str(out))} and the "
             "same options."
         )
         return OUT_OF_TIME if late else CTRL_C
@@ -128,7 +134,11 @@ def reproduce(
         from rich.console import Console
 
         _show(Console(highlight=False), result, out)
-    return NOT_MET if strict and not all(c["met"] for c in result["checks"]) else 0
+    missed = [check["figure"] for check in result["checks"] if not check["met"]]
+    if strict and missed:
+        _say_error(f"published figures that are not met: {'; '.join(missed)}.")
+        return NOT_MET
+    return 0
 
 
 def _reproduce(
@@ -287,6 +297,8 @@ def _say_error(sentence: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; bad input ends in one sentence and exit code 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without the characters
     try:
         code = commands.main(
             args=None if arguments is None else list(arguments),

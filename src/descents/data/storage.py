@@ -259,7 +259,7 @@ class RunFolder:
                 f"{self.path} is not empty (it holds {held[0]}); give --out a new "
                 "folder"
             )
-        self._ours = True
+        self._ours = not begun  # what an earlier run finished outlives any error here
         (self.work / STAGES).mkdir(parents=True, exist_ok=True)
         self.write_json(IDENTITY, self._identity)
 
@@ -298,6 +298,11 @@ class RunFolder:
     def stage(self, name: str) -> Path:
         """Return where an intermediate result lives; it is dropped by `finish`."""
         return self.work / STAGES / name
+
+    @property
+    def stages(self) -> int:
+        """How many intermediate results are stored."""
+        return len(list((self.work / STAGES).glob("[!.]*")))
 
     def finish(self) -> None:
         """Move the work up into the folder, ``result.json`` last."""

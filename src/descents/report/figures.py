@@ -123,7 +123,8 @@ def accuracy_histogram(
     ax: Axes, values: np.ndarray, published: Sequence[float], line: float
 ) -> Axes:
     """Draw how many starts reach each accuracy, over marks of the published ones."""
-    bins = np.arange(np.floor(values.min() * 50) / 50 - 0.01, 1.02, 0.02)
+    # Edges between the hundredths that accuracies are multiples of.
+    bins = (np.arange(np.floor(values.min() * 100), 102, 2) - 0.5) / 100
     failed = values < line
     ax.hist(
         [values[failed], values[~failed]],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 from matplotlib.figure import Figure
 
 from descents.checks import RunFolderError
@@ -203,7 +204,8 @@ def read_run(folder: Path) -> Stored:
         When the folder holds no complete run that has a page.
     """
     result = storage.read_json(folder / storage.RESULT)
-    command = result.get("run", {}).get("command")
+    identity = result.get("run")
+    command = identity.get("command") if isinstance(identity, dict) else None
     if command != "reproduce":
         raise RunFolderError(
             f"{folder} holds a run of {command!r}; give the folder of a run that has a "
@@ -228,25 +230,31 @@ def draw(folder: Path) -> None:
         When it holds no such run, or cannot be written.
     """
     run = read_run(folder)
+    files: dict[str, bytes] = {}
     embedded = {}
-    for name, picture in PICTURES.items():
-        with figures.style():
-            figure = picture.draw(run)
-        storage.write_bytes(folder / f"{name}.png", _as(figure, "png"))
-        svg = _as(figure, "svg")
-        storage.write_bytes(folder / f"{name}.svg", svg)
-        embedded[name] = {
-            "uri": "data:image/svg+xml;base64," + base64.b64encode(svg).decode(),
-            "says": picture.says,
-            "wide": picture.wide,
-        }
-    storage.write_bytes(folder / PAGE, html(run.result, embedded).encode())
+    try:
+        for name, picture in PICTURES.items():
+            with figures.style():
+                figure = picture.draw(run)
+            files[f"{name}.png"] = _as(figure, "png")
+            svg = files[f"{name}.svg"] = _as(figure, "svg")
+            embedded[name] = {
+                "uri": "data:image/svg+xml;base64," + base64.b64encode(svg).decode(),
+                "says": picture.says,
+                "wide": picture.wide,
+            }
+        files[PAGE] = html(run.result, embedded).encode()
+    except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
+        raise RunFolderError(
+            f"{folder} holds a damaged run, or files of different ones ({error}); run "
+            "the command again, to a new folder"
+        ) from error
+    for name, content in files.items():
+        storage.write_bytes(folder / name, content)
 
 
 def html(result: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the page as text; it asks for nothing from anywhere."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     environment = Environment(
         loader=PackageLoader("descents", "report"),
         autoescape=True,

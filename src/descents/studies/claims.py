@@ -210,8 +210,10 @@ def _unit_interval_weights(evidence: Evidence) -> str:
         return NOT_SUPPORTED
     if evidence["excess_failure_low"] <= 0:
         return UNDECIDED
-    vanished = evidence["vanished_share"]
-    return SUPPORTED if vanished is not None and vanished >= 0.5 else CORRECTED
+    vanished = evidence["vanished_share"] or 0.0  # None: nothing failed, nothing did
+    if vanished < 0.05:
+        return NOT_SUPPORTED
+    return SUPPORTED if vanished >= 0.5 else CORRECTED
 
 
 CLAIMS = (
@@ -294,8 +296,10 @@ CLAIMS = (
         "The excess share of failures with weights on [0, 1), against each other way to "
         "draw them, over the same starts, has a 95% interval over the shuffles. All above "
         "0: supported where at least half of those failures have a vanished gradient, "
-        "with a correction where fewer have. One wholly at or below 0: not supported. "
-        "Else: undecided.",
+        "with a correction where 5% to 50% have, not supported where fewer have: the "
+        "weights may then make starts fail, but not by a vanishing gradient. One wholly "
+        "at or below 0: not supported. Else: undecided. Loss and biases are those of the "
+        "likeliest setting.",
         _unit_interval_weights,
         "With weights on [0, 1) {failed_share_uniform01:.1%} fail: {excess_failure:.1%} more "
         "than with {rival_with_least_excess} weights, the nearest rival (95% interval "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from descents.answers.references import SVDAnswer, truncated_svd
 from descents.checks import (
     Complaints,
     InterruptedRunError,
+    RunFolderError,
     real_number,
     whole_number,
 )
@@ -131,9 +133,11 @@ class Parts:
         path = (
             None if self._folder is None else self._folder.stage(f"{name}.safetensors")
         )
+        runs = None
         if path is not None and path.exists():
-            runs = Runs.load(path)
-        else:
+            with contextlib.suppress(RunFolderError):  # a damaged part is run again
+                runs = Runs.load(path)
+        if runs is None:
             self.tell(name)
             runs = descent(self.seconds_left())
             if runs.interrupted:
