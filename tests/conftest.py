@@ -27,6 +27,17 @@ def run_descents(*arguments: str, **options: Any) -> subprocess.CompletedProcess
     )
 
 
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    """Run a piece of Python in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of one whole `descents reproduce` at its defaults."""

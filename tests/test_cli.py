@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import descents
-from conftest import run_descents
+from conftest import run_descents, run_python
 from descents.data import storage
 
 
@@ -24,9 +24,8 @@ def loaded_modules(*arguments: str) -> set[str]:
         f"code = main({list(arguments)!r})\n"
         "print('LOADED', *sorted(sys.modules), file=sys.stderr)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
     return set(done.stderr.split("LOADED")[1].split())
 
 
@@ -49,9 +48,7 @@ def test_help_and_wrong_options_load_nothing_heavy(arguments) -> None:
 
 def test_import_of_the_package_loads_nothing_heavy() -> None:
     code = "import sys, descents; print('torch' in sys.modules, 'numpy' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    done = run_python(code)
     assert done.stdout.split() == ["False", "False"]
     for name in descents.__all__:
         assert getattr(descents, name) is not None
@@ -130,13 +127,11 @@ def test_a_read_only_directory_is_refused(tmp_path) -> None:
     for parent in [tmp_path, *list(tmp_path.parents)[:2]]:
         parent.chmod(0o755)
     code = (
-        "import os, sys\nfrom descents import cli\nimport descents.data.storage\n"
+        "import os, sys\nfrom descents import cli\nimport descents.data.storage, descents.studies.claims\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"
         f"sys.exit(cli.main(['reproduce', '--out', {str(closed / 'run')!r}]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    done = run_python(code)
     assert done.returncode == 2
     assert "cannot be written: Permission denied; give another --out" in done.stderr
     assert done.stderr.count("\n") == 1
@@ -149,9 +144,7 @@ def test_a_full_disk_in_the_middle(tmp_path) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))\n"
         f"sys.exit(main(['reproduce', '--starts', '5', '--out', {str(tmp_path / 'r')!r}]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    done = run_python(code)
     assert done.returncode == 2
     assert "could not write" in done.stderr
     assert "File too large; free some space" in done.stderr

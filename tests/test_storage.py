@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from conftest import run_python
 from descents.checks import InterruptedRunError, RunFolderError
 from descents.data import storage
 from descents.data.storage import RESULT, RunFolder
@@ -129,9 +128,7 @@ def test_two_at_once_are_refused(tmp_path) -> None:
             f"try: RunFolder({str(place)!r}, {ME!r}, resume=True).__enter__()\n"
             "except RunFolderError as error: print(error)\n"
         )
-        other = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        )
+        other = run_python(code)
         assert "another process is working in" in other.stdout
         assert (folder.work / storage.IDENTITY).exists()
         folder.write_json(RESULT, {})
@@ -142,15 +139,13 @@ def test_a_full_disk_is_one_sentence_and_nothing_half_written(tmp_path) -> None:
     """A limit on file size stands for a full disk: the write fails in the middle."""
     code = (
         "import resource, sys\n"
-        "from descents.data.storage import RunFolder\n"
+        "from descents.data.storage import RunFolder, write_bytes\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         f"with RunFolder({str(tmp_path / 'run')!r}, {ME!r}) as folder:\n"
-        "    folder.write_bytes('small', b'x' * 100)\n"
-        "    folder.write_bytes('large', b'x' * 100_000)\n"
+        "    write_bytes(folder.work / 'small', b'x' * 100)\n"
+        "    write_bytes(folder.work / 'large', b'x' * 100_000)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    done = run_python(code)
     assert "RunFolderError: could not write" in done.stderr
     assert "File too large; free some space or give another folder" in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -179,9 +174,7 @@ def test_a_disk_that_is_full_from_the_start_leaves_nothing(tmp_path) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4, 4))\n"
         f"RunFolder({str(tmp_path / 'run')!r}, {ME!r}).__enter__()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    done = run_python(code)
     assert "RunFolderError: could not write" in done.stderr
     assert list(tmp_path.iterdir()) == []
 

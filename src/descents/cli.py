@@ -98,20 +98,14 @@ def reproduce(
 ) -> int:
     """Re-run the published report on its data and judge its claims."""
     from descents.data.storage import RESULT, RunFolder, read_json
+    from descents.studies.claims import identity
 
     if resume and out is None:
         raise click.UsageError("--resume needs --out, the folder to go on with.")
     if out is None:
         out = Path("runs") / f"reproduce-{time.strftime('%Y%m%d-%H%M%S')}"
-    out = folder_path(out)
-    settings = {
-        "command": "reproduce",
-        "starts": starts,
-        "seed": seed,
-        "device": device,
-    }
     begun = time.monotonic()
-    folder = RunFolder(out, settings, resume=resume)
+    folder = RunFolder(out, identity(starts, seed, device), resume=resume)
     try:
         with folder:
             if not folder.complete:
@@ -123,17 +117,17 @@ def reproduce(
         if late and not folder.stages:
             kept = "no part was finished: give more seconds"
         _say_error(
-            f"{why}; {kept}: go on with --resume --out {shlex.quote(str(out))} and the "
+            f"{why}; {kept}: go on with --resume --out {shlex.quote(str(folder.path))} and the "
             "same options."
         )
         return OUT_OF_TIME if late else CTRL_C
-    result = read_json(out / RESULT)
+    result = read_json(folder.path / RESULT)
     if as_json:
         click.echo(json.dumps(result, indent=2))
     elif not quiet:
         from rich.console import Console
 
-        _show(Console(highlight=False), result, out)
+        _show(Console(highlight=False), result, folder.path)
     missed = [check["figure"] for check in result["checks"] if not check["met"]]
     if strict and missed:
         _say_error(f"published figures that are not met: {'; '.join(missed)}.")

@@ -18,9 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from descents.checks import RunFolderError, folder_path
+from descents.checks import InterruptedRunError, RunFolderError, folder_path
 
 RESULT = "result.json"
+ROWS = "starts.parquet"
+TENSORS = "tensors.safetensors"
 PARTIAL = ".partial"
 IDENTITY = "run.json"
 STAGES = "stages"
@@ -291,10 +293,6 @@ class RunFolder:
         """Write a safetensors file into the work."""
         write_tensors(self.work / name, arrays, facts)
 
-    def write_bytes(self, name: str, content: bytes) -> None:
-        """Write any file into the work."""
-        write_bytes(self.work / name, content)
-
     def stage(self, name: str) -> Path:
         """Return where an intermediate result lives; it is dropped by `finish`."""
         return self.work / STAGES / name
@@ -349,8 +347,6 @@ class RunFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        from descents.checks import InterruptedRunError
-
         kept = (KeyboardInterrupt, InterruptedRunError)
         if not self.complete and not isinstance(error, kept):
             self._abandon()

@@ -266,7 +266,7 @@ class _Chunk:
                     watch(self.numbers, step, row)
             if step == 0:
                 self.initial = _norms(state["mapping"])
-            active &= self._bad(losses, self.statuses, active)
+            active &= self._finite(losses, active)
             if stop.tolerance and step % CHECK_EVERY == 0:
                 small = _norms(state["mapping"]) <= stop.tolerance * self.initial
                 self.statuses[active & small] = Status.STATIONARY
@@ -275,16 +275,13 @@ class _Chunk:
             self.state = state
             self.taken[active] += 1
 
-    @staticmethod
-    def _bad(
-        losses: torch.Tensor, statuses: np.ndarray, active: np.ndarray
-    ) -> np.ndarray:
-        """Mark starts whose loss is not finite; return which still are."""
+    def _finite(self, losses: torch.Tensor, active: np.ndarray) -> np.ndarray:
+        """Return which losses are finite; mark active starts whose is not."""
         finite = torch.isfinite(losses)
         if bool(finite.all()):
             return np.ones_like(active)
-        still = finite.cpu().numpy()
-        statuses[active & ~still] = Status.NONFINITE
+        still: np.ndarray = finite.cpu().numpy()
+        self.statuses[active & ~still] = Status.NONFINITE
         return still
 
     def _record(self, losses: torch.Tensor) -> np.ndarray:
@@ -312,7 +309,7 @@ class _Chunk:
         check_losses(losses, self.width)
         final = losses.cpu().numpy().astype(np.float64)
         norms = np.full(self.width, np.nan)
-        if step == 0 or self.taken.any() or np.isfinite(self.initial).any():
+        if step == 0 or "mapping" in self.state:
             # One more update tells the mapping at the end; its move is not taken. A
             # chunk that never began, for want of time, is spared it.
             _, state, _ = steps.update(

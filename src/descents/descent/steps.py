@@ -59,9 +59,8 @@ class _FirstOrder:
 
     def _rates(self, parameters: Parameters, starts: torch.Tensor) -> Parameters:
         """Return the rate of each start, shaped to multiply each parameter."""
-        if isinstance(self.learning_rate, float | int):
-            # One number for all is the same bits as a tensor of it, and no gather.
-            rates = torch.tensor(float(self.learning_rate), dtype=torch.float64)
+        if isinstance(self.learning_rate, float):  # one for all: nothing to look up
+            rates = torch.tensor(self.learning_rate, dtype=torch.float64)
             return {name: rates.to(value) for name, value in parameters.items()}
         if int(starts.max()) >= len(self.learning_rate):
             raise InvalidValueError(

@@ -211,8 +211,8 @@ def read_run(folder: Path) -> Stored:
             f"{folder} holds a run of {command!r}; give the folder of a run that has a "
             "page, such as that of 'descents reproduce'"
         )
-    rows = storage.read_table(folder / "starts.parquet")
-    tensors, _ = storage.read_tensors(folder / "tensors.safetensors")
+    rows = storage.read_table(folder / storage.ROWS)
+    tensors, _ = storage.read_tensors(folder / storage.TENSORS)
     return Stored(result, rows, tensors)
 
 

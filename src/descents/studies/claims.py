@@ -104,6 +104,11 @@ CHECKS = {
 }
 
 
+def identity(starts: int, seed: int, device: str) -> dict[str, Any]:
+    """Return what makes one re-run the same as another: command and settings."""
+    return {"command": "reproduce", "starts": starts, "seed": seed, "device": device}
+
+
 class _Unknown:
     """Stands in a finding for evidence that there is none of."""
 

@@ -94,10 +94,17 @@ def gd_factorise_ad(
     lr = complaints.attempt(real_number, "lr", lr, 0, strict=True)
     complaints.raise_any()
     rows, columns = table.shape
-    U = torch.rand(rows, rank, generator=generator)
-    V = torch.rand(columns, rank, generator=generator)
-    runs = report_run(table, (U, V), num_epochs, lr)
+    factors = _uniform_factors(rows, columns, rank, generator)
+    runs = report_run(table, factors, num_epochs, lr)
     return tuple(torch.as_tensor(runs.parameters[name][0]) for name in "UV")  # type: ignore[return-value]
+
+
+def _uniform_factors(
+    rows: int, columns: int, rank: int, generator: torch.Generator | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw U, then V, uniform on [0, 1), as the report does."""
+    U = torch.rand(rows, rank, generator=generator)
+    return U, torch.rand(columns, rank, generator=generator)
 
 
 def report_run(
@@ -198,8 +205,7 @@ def factorization_part(
     def report_factors(spent: int) -> tuple[torch.Tensor, torch.Tensor]:
         generator = torch.Generator().manual_seed(0)
         torch.rand(spent, generator=generator)
-        U = torch.rand(rows, RANK, generator=generator)
-        return U, torch.rand(columns, RANK, generator=generator)
+        return _uniform_factors(rows, columns, RANK, generator)
 
     report = report_run(table, report_factors(0))
     after = report_run(table, report_factors(SPENT_DRAWS))
@@ -284,6 +290,12 @@ def pairs_of(runs: Runs) -> np.ndarray:
     return np.stack([accuracy_of(runs), runs.metrics["validation_accuracy"]], 1)
 
 
+def shuffle_of(runs: Runs) -> np.ndarray:
+    """Return the shuffle that each start of a setting trains on."""
+    shuffles: np.ndarray = runs.starts % SPLITS
+    return shuffles
+
+
 def setting_name(setting: Setting) -> str:
     """Return a setting as tables have it."""
     return "-".join(setting)
@@ -328,7 +340,7 @@ def training_part(parts: Parts, starts: int, seed: int, device: str) -> Training
     compatible = compare.compatibility(
         np.array(claims.TABLE_1),
         [pairs_of(runs) for runs in settings.values()],
-        [runs.starts % SPLITS for runs in settings.values()],
+        [shuffle_of(runs) for runs in settings.values()],
         np.random.Generator(np.random.Philox(seed)),
         level=LEVEL,
     )

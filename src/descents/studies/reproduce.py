@@ -28,7 +28,7 @@ from descents.checks import (
     whole_number,
 )
 from descents.data.datasets import uci_iris
-from descents.data.storage import RESULT, RunFolder
+from descents.data.storage import RESULT, ROWS, TENSORS, RunFolder
 from descents.descent.runs import Runs
 from descents.descent.steps import GradientDescent
 from descents.studies import claims
@@ -48,11 +48,9 @@ from descents.studies.experiments import (
     failed_of,
     pairs_of,
     setting_name,
+    shuffle_of,
     training_part,
 )
-
-ROWS = "starts.parquet"
-TENSORS = "tensors.safetensors"
 
 
 @dataclass
@@ -78,11 +76,6 @@ class Reproduction:
         folder.write_table(ROWS, self.rows)
         folder.write_tensors(TENSORS, self.tensors, {"command": "reproduce"})
         folder.write_json(RESULT, self.result)
-
-
-def identity(starts: int, seed: int, device: str) -> dict[str, Any]:
-    """Return what makes one re-run the same as another: command and settings."""
-    return {"command": "reproduce", "starts": starts, "seed": seed, "device": device}
 
 
 def reproduce(
@@ -147,7 +140,7 @@ def reproduce(
     diagnosis = _diagnosis(parts, training, seed)
     judged = _judged(factorization, training, diagnosis)
     result = {
-        "run": identity(starts, seed, device),
+        "run": claims.identity(starts, seed, device),
         "report": claims.REPORT,
         "assumptions": claims.ASSUMPTIONS,
         **_facts(factorization, training, diagnosis),
@@ -244,10 +237,8 @@ def _facts(f: FactorizationPart, t: TrainingPart, d: Diagnosis) -> dict[str, Any
             "epochs": d.steps,
             "verdicts": d.counts(),
             "rules": {verdict.word: verdict.value for verdict in Verdict},
-            "recovered_fraction": d.recovered.mean() if len(d.starts) else None,
-            "median_training_accuracy": [
-                np.median(row) if len(row) else None for row in d.metric
-            ],
+            "recovered_fraction": _mean(d.recovered),
+            "median_training_accuracy": [_median(row) for row in d.metric],
             "undecided_with_dead_units_later": sum(
                 verdict is Verdict.UNDECIDED and dead >= DEAD_SHARE
                 for verdict, dead in zip(d.verdicts, d.final_dead_share, strict=True)
@@ -257,8 +248,7 @@ def _facts(f: FactorizationPart, t: TrainingPart, d: Diagnosis) -> dict[str, Any
             ),
             "smallest_eigenvalue_median": _median(d.smallest_eigenvalue),
             "layer_shares_median": {
-                name: np.median(share) if len(share) else None
-                for name, share in d.layer_shares.items()
+                name: _median(share) for name, share in d.layer_shares.items()
             },
             "median_gradient_norm": {
                 "failed": _median(d.gradient_norm),
@@ -292,8 +282,8 @@ def _named(setting: Setting) -> dict[str, str]:
 def _settings(t: TrainingPart) -> list[dict[str, Any]]:
     found = []
     for row, (setting, runs) in enumerate(t.settings.items()):
-        accuracy, splits = accuracy_of(runs), runs.starts % SPLITS
-        within, between = compare.variance_components(accuracy, splits)
+        accuracy = accuracy_of(runs)
+        within, between = compare.variance_components(accuracy, shuffle_of(runs))
         others = np.delete(t.compatible.power[row], row)
         found.append(
             {
@@ -332,21 +322,20 @@ def _evidence(
     counts = d.counts()
     low, high = compare.wilson_interval(failed, len(t.table))
     likeliest = t.settings[t.likeliest]
-    within, between = compare.variance_components(
-        accuracy_of(likeliest), likeliest.starts % SPLITS
-    )
-    shuffles = likeliest.starts % SPLITS
+    shuffles = shuffle_of(likeliest)
+    within, between = compare.variance_components(accuracy_of(likeliest), shuffles)
     by_shuffle = np.bincount(shuffles, failed_of(likeliest)) / np.bincount(shuffles)
     vanished = d.gradient_ratio <= VANISHED_RATIO
     minimum = np.array([v is Verdict.LOCAL_MINIMUM for v in d.verdicts], dtype=bool)
     share = {name: count / failed if failed else None for name, count in counts.items()}
+    gaps = f.gaps(f.ours)
     return {
         1: {
             "gap": f.gaps(f.report)[0],
             "below_exact": int(f.below(f.ours).sum() + f.below(f.report).sum()),
-            "share_of_starts_within": (f.gaps(f.ours) <= 1e-3).mean(),
-            "gap_median": np.median(f.gaps(f.ours)),
-            "gap_max": f.gaps(f.ours).max(),
+            "share_of_starts_within": (gaps <= 1e-3).mean(),
+            "gap_median": np.median(gaps),
+            "gap_max": gaps.max(),
         },
         2: {
             "similarity_r2": f.similarity.r_squared,
@@ -377,7 +366,7 @@ def _evidence(
             "vanished_share": _mean(vanished),
             "minimum_or_vanished_share": _mean(vanished | minimum),
             "gradient_left_median": _median(d.gradient_ratio),
-            "recovered_fraction": d.recovered.mean() if failed else None,
+            "recovered_fraction": _mean(d.recovered),
         },
         6: _weights_evidence(t),
     }
@@ -405,7 +394,7 @@ def _weights_evidence(t: TrainingPart) -> dict[str, Any]:
     bad = failed_of(unit)
     excess = {
         weights: compare.paired_difference_interval(
-            bad, failed_of(t.settings[loss, weights, biases]), unit.starts % SPLITS
+            bad, failed_of(t.settings[loss, weights, biases]), shuffle_of(unit)
         )
         for weights in WEIGHT_RULES
         if weights != "uniform01"
@@ -497,7 +486,7 @@ def _rows(f: FactorizationPart, t: TrainingPart, d: Diagnosis) -> dict[str, np.n
         blocks.append((part, "", np.full(len(runs), -1), columns))
     for setting, runs in t.settings.items():
         blocks.append(
-            ("settings", setting_name(setting), runs.starts % SPLITS, runs.table())
+            ("settings", setting_name(setting), shuffle_of(runs), runs.table())
         )
     verdicts = dict(zip(d.starts.tolist(), range(len(d.starts)), strict=True))
     place = np.array([verdicts.get(int(start), -1) for start in t.table.starts])
