@@ -11,10 +11,16 @@ PACKAGE = Path(__file__).parents[1] / "src" / "descents"
 ORDER = [
     "checks",
     "data.storage",
+    "data.tables",
     "data.datasets",
     "problems.losses",
+    "problems.constraints",
+    "problems.cells",
+    "problems.layouts",
+    "problems.observed",
     "problems.problem",
     "problems.factorization",
+    "problems.alternating",
     "problems.network",
     "descent.runs",
     "descent.steps",
@@ -29,7 +35,7 @@ ORDER = [
     "report.page",
     "cli",
 ]
-KINDS = {"problems.factorization", "problems.network"}
+KINDS = {"problems.factorization", "problems.alternating", "problems.network"}
 FOLDERS = {name.split(".")[0] for name in ORDER}
 UNORDERED = {"__init__", "__main__"}
 

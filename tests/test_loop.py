@@ -254,7 +254,7 @@ def test_a_projection_keeps_a_start_inside_and_tells_the_mapping() -> None:
     class Box(type(bowl())):  # type: ignore[misc]
         constrained = True
 
-        def project(self, parameters):
+        def prox(self, parameters, rates):
             return {"x": parameters["x"].clamp(-0.5, 0.5)}
 
     problem = Box(

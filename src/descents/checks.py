@@ -199,10 +199,11 @@ def start_numbers(value: Any) -> np.ndarray:
     return np.arange(whole_number("starts", value, 1, MOST_STARTS), dtype=np.int64)
 
 
-def finite_matrix(name: str, value: Any) -> np.ndarray:
+def finite_matrix(name: str, value: Any, *, holes: bool = False) -> np.ndarray:
     """Return a complete table as a float32 or float64 array of shape (rows, columns).
 
-    float32 and float64 are kept, everything else becomes float64.
+    float32 and float64 are kept, everything else becomes float64. With `holes`, NaN may
+    stand where a cell is missing.
 
     Raises
     ------
@@ -232,11 +233,11 @@ def finite_matrix(name: str, value: Any) -> np.ndarray:
             f"{name} has shape {array.shape}; give a table of at least one row "
             "and one column"
         )
-    bad = np.argwhere(~np.isfinite(array))
+    bad = np.argwhere(np.isinf(array) if holes else ~np.isfinite(array))
     if len(bad):
         row, column = bad[0]
         raise InvalidValueError(
-            f"{name} holds {len(bad)} NaN or infinite cell(s), the first at row {row}, "
+            f"{name} holds {len(bad)} {'' if holes else 'NaN or '}infinite cell(s), the first at row {row}, "
             f"column {column} (0-based); give finite numbers"
         )
     return array

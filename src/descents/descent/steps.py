@@ -15,8 +15,13 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from descents.checks import InvalidValueError, real_number
-from descents.problems.problem import Parameters, Problem, losses_and_gradients
+from descents.checks import InvalidValueError, real_number, whole_number
+from descents.problems.problem import (
+    Parameters,
+    Problem,
+    flat,
+    losses_and_gradients,
+)
 
 State = dict[str, Parameters]
 
@@ -80,20 +85,23 @@ class _FirstOrder:
         directions: Parameters,
         gradients: Parameters,
         rates: Parameters,
+        scales: Parameters | None = None,
     ) -> tuple[Parameters, Parameters]:
-        """Return the projected step along minus `directions`, and the mapping.
+        """Return the step along minus `directions`, its prox taken, and the mapping.
 
-        The prox-gradient mapping is (x - project(x - rate g)) / rate, which without
-        constraints is the gradient g.
+        The prox-gradient mapping is (x - prox(x - rate g)) / rate, which without
+        constraints is the gradient g. `scales`, where a rule has them, are what each
+        entry's rate is multiplied by: the prox is taken with the rates that were used.
         """
-        moved = {n: p - rates[n] * directions[n] for n, p in parameters.items()}
+        used = rates if scales is None else {n: r * scales[n] for n, r in rates.items()}
+        moved = {n: p - used[n] * directions[n] for n, p in parameters.items()}
         if not problem.constrained:
             return moved, gradients
-        plain = problem.project(
-            {n: p - rates[n] * gradients[n] for n, p in parameters.items()}
+        plain = problem.prox(
+            {n: p - rates[n] * gradients[n] for n, p in parameters.items()}, rates
         )
         mapping = {n: (p - plain[n]) / rates[n] for n, p in parameters.items()}
-        return problem.project(moved), mapping
+        return problem.prox(moved, used), mapping
 
 
 @dataclass(frozen=True)
@@ -239,16 +247,292 @@ class Adam(_FirstOrder):
     ) -> tuple[Parameters, State, torch.Tensor]:
         """Take one step."""
         losses, gradients = losses_and_gradients(problem, parameters, starts, step)
-        mean, square, directions = {}, {}, {}
+        mean, square, directions, scales = {}, {}, {}, {}
         for name, g in gradients.items():
             mean[name] = state["mean"][name].lerp(g, 1 - self.beta1)
             square[name] = self.beta2 * state["square"][name] + (1 - self.beta2) * g * g
             scale = (square[name] / (1 - self.beta2 ** (step + 1))).sqrt()
-            unbiased = mean[name] / (1 - self.beta1 ** (step + 1))
-            directions[name] = unbiased / (scale + self.epsilon)
+            directions[name] = mean[name] / (1 - self.beta1 ** (step + 1))
+            scales[name] = 1 / (scale + self.epsilon)
         rates = self._rates(parameters, starts)
-        moved, mapping = self._move(problem, parameters, directions, gradients, rates)
+        moved, mapping = self._move(
+            problem, parameters, directions, gradients, rates, scales
+        )
         return moved, {"mapping": mapping, "mean": mean, "square": square}, losses
+
+
+SUFFICIENT, CURVATURE = 1e-4, 0.9
+"""Wolfe's two constants: how much of the promised fall a step must give, and how much of
+the slope may be left."""
+TRIALS = 25
+"""How many lengths a line search tries."""
+
+
+@dataclass(frozen=True)
+class LineDescent:
+    """Gradient descent that finds its own rate, for losses without randomness.
+
+    x <- prox(x - t gradient), where t begins at the rate of Barzilai and Borwein [1]_
+    and is halved until the loss falls by a quarter of ||move||^2 / t.
+
+    References
+    ----------
+    .. [1] Barzilai and Borwein (1988), "Two-point step size gradient methods", IMA
+       Journal of Numerical Analysis 8.
+
+    Examples
+    --------
+    >>> from descents import Problem, descend, Stop
+    >>> bowl = Problem.from_losses(
+    ...     lambda parameters, starts, step: (parameters["x"] - 1).square(),
+    ...     lambda generator: {"x": 0.0},
+    ... )
+    >>> descend(bowl, 1, steps=LineDescent(), stop=Stop(30)).losses
+    array([0.])
+    """
+
+    def init(self, problem: Problem, parameters: Parameters) -> State:
+        """Return a state without a rate."""
+        rate = next(iter(parameters.values()))
+        return {"rate": {"rate": rate.new_zeros(len(rate))}}
+
+    def update(
+        self,
+        problem: Problem,
+        parameters: Parameters,
+        state: State,
+        starts: torch.Tensor,
+        step: int,
+    ) -> tuple[Parameters, State, torch.Tensor]:
+        """Take one step."""
+        losses, gradients = _evaluated(problem, parameters, state, starts, step)
+        g = flat(gradients)
+        given = state["rate"]["rate"]
+        # Before the first step: a move of a hundredth of the point's own size.
+        size = flat(parameters).norm(dim=1) + 1e-3
+        first = 0.01 * size / g.norm(dim=1).clamp_min(1e-30)
+        rate = torch.where(given > 0, given, first)
+        found = {n: p.clone() for n, p in parameters.items()}
+        best, slopes = losses.clone(), {n: v.clone() for n, v in gradients.items()}
+        waiting = torch.isfinite(losses) & torch.isfinite(g).all(1)
+        mapping = gradients
+        for trial in range(TRIALS):
+            rates = {n: _shaped(rate, p) for n, p in parameters.items()}
+            tried = problem.prox(
+                {n: p - rates[n] * gradients[n] for n, p in parameters.items()}, rates
+            )
+            if problem.constrained and trial == 0:
+                mapping = {n: (p - tried[n]) / rates[n] for n, p in parameters.items()}
+            new, sloped = losses_and_gradients(problem, tried, starts, step)
+            square = (flat(tried) - flat(parameters)).square().sum(1)
+            slack = 4 * torch.finfo(new.dtype).eps * losses.abs()
+            good = waiting & (new <= losses - 0.25 * square / rate + slack)
+            found = _chosen(good, tried, found)
+            slopes = _chosen(good, sloped, slopes)
+            best = torch.where(good, new, best)
+            waiting = waiting & ~good
+            if not bool(waiting.any()):
+                break
+            rate = torch.where(waiting, rate / 2, rate)
+        moved, change = flat(found) - flat(parameters), flat(slopes) - g
+        inner = (moved * change).sum(1)
+        longer = moved.square().sum(1) / inner.clamp_min(1e-30)
+        following = torch.where(
+            inner > 0, longer.clamp(max=10 * rate).maximum(rate / 10), 2 * rate
+        )
+        known = {"loss": best, **slopes}
+        new_state = {"mapping": mapping, "rate": {"rate": following}, "known": known}
+        return found, new_state, losses
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """Limited-memory BFGS [1]_ with a line search that meets Wolfe's weak conditions [2]_.
+
+    For smooth losses without constraint or randomness. Each start has its own memory
+    and its own step length; all are evaluated together.
+
+    Parameters
+    ----------
+    memory : int
+        How many steps are remembered.
+
+    References
+    ----------
+    .. [1] Liu and Nocedal (1989), "On the limited memory BFGS method for large scale
+       optimization", Mathematical Programming 45.
+    .. [2] Lewis and Overton (2013), "Nonsmooth optimization via quasi-Newton methods",
+       Mathematical Programming 141.
+
+    Examples
+    --------
+    >>> from descents import Problem, descend, Stop
+    >>> def valley(parameters, starts, step):
+    ...     x, y = parameters["x"], parameters["y"]
+    ...     return (1 - x) ** 2 + 100 * (y - x**2) ** 2
+    >>> def corner(generator):
+    ...     return {"x": generator.uniform(-2, 2), "y": generator.uniform(-2, 2)}
+    >>> runs = descend(Problem.from_losses(valley, corner), starts=4, steps=LBFGS(),
+    ...                stop=Stop(100))
+    >>> bool(runs.losses.max() < 1e-20)
+    True
+    """
+
+    memory: int = 10
+
+    def __post_init__(self) -> None:
+        whole_number("memory", self.memory, 1)
+
+    def init(self, problem: Problem, parameters: Parameters) -> State:
+        """Return an empty memory."""
+        if problem.constrained:
+            raise InvalidValueError(
+                "L-BFGS steps know no constraint and no l1 penalty; give other steps"
+            )
+        x = flat(parameters)
+        blank = x.new_zeros(len(x), self.memory, x.shape[1])
+        return {
+            "memory": {
+                "moves": blank,
+                "changes": blank.clone(),
+                "weights": x.new_zeros(len(x), self.memory),
+            }
+        }
+
+    def update(
+        self,
+        problem: Problem,
+        parameters: Parameters,
+        state: State,
+        starts: torch.Tensor,
+        step: int,
+    ) -> tuple[Parameters, State, torch.Tensor]:
+        """Take one step: a direction, and a line search along it."""
+        losses, gradients = _evaluated(problem, parameters, state, starts, step)
+        x, g = flat(parameters), flat(gradients)
+        direction = -_inverse_times(state["memory"], g)
+        uphill = (direction * g).sum(1) >= 0
+        direction = torch.where(uphill[:, None], -g, direction)
+        fresh = uphill | ~(state["memory"]["weights"] > 0).any(1)
+        size = 0.01 * (x.norm(dim=1) + 1e-3) / g.norm(dim=1).clamp_min(1e-30)
+        length = torch.where(fresh, size, torch.ones_like(size))
+        y, best, slopes = _line_search(
+            problem, parameters, (losses, g), direction, length, (starts, step)
+        )
+        memory = _remembered(state["memory"], y - x, slopes - g)
+        known = {"loss": best, **_unflat(slopes, parameters)}
+        new_state = {"mapping": gradients, "memory": memory, "known": known}
+        return _unflat(y, parameters), new_state, losses
+
+
+def _evaluated(
+    problem: Problem,
+    parameters: Parameters,
+    state: State,
+    starts: torch.Tensor,
+    step: int,
+) -> tuple[torch.Tensor, Parameters]:
+    """Return losses and gradients, from the last line search where it found them."""
+    if "known" not in state:
+        return losses_and_gradients(problem, parameters, starts, step)
+    known = dict(state["known"])
+    return known.pop("loss"), known
+
+
+def _line_search(
+    problem: Problem,
+    parameters: Parameters,
+    here: tuple[torch.Tensor, torch.Tensor],
+    direction: torch.Tensor,
+    length: torch.Tensor,
+    batch: tuple[torch.Tensor, int],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the points, losses and gradients that a bracketing search accepts.
+
+    A start for which no length is accepted gets the best that fell enough, or stays.
+    """
+    losses, g = here
+    x = flat(parameters)
+    slope = (g * direction).sum(1)
+    low, high = torch.zeros_like(length), torch.full_like(length, torch.inf)
+    y, best, slopes = x.clone(), losses.clone(), g.clone()
+    waiting = torch.isfinite(losses) & torch.isfinite(direction).all(1) & (slope < 0)
+    slack = 4 * torch.finfo(losses.dtype).eps * losses.abs()
+    for _ in range(TRIALS):
+        if not bool(waiting.any()):
+            break
+        tried = x + length[:, None] * direction
+        new, gradients = losses_and_gradients(
+            problem, _unflat(tried, parameters), *batch
+        )
+        found = flat(gradients)
+        enough = new <= losses + SUFFICIENT * length * slope + slack
+        enough &= torch.isfinite(found).all(1)
+        flatter = (found * direction).sum(1) >= CURVATURE * slope
+        kept = (waiting & enough)[:, None]
+        y, slopes = torch.where(kept, tried, y), torch.where(kept, found, slopes)
+        best = torch.where(kept[:, 0], new, best)
+        low = torch.where(waiting & enough, length, low)
+        high = torch.where(waiting & ~enough, length, high)
+        waiting = waiting & ~(enough & flatter)
+        middle = torch.where(torch.isfinite(high), (low + high) / 2, 2 * low)
+        length = torch.where(waiting, middle, length)
+    return y, best, slopes
+
+
+def _inverse_times(memory: Parameters, g: torch.Tensor) -> torch.Tensor:
+    """Return the inverse Hessian of the memory times g, by the two loops."""
+    moves, changes, weights = memory["moves"], memory["changes"], memory["weights"]
+    q, shares = g, []
+    for k in range(moves.shape[1]):  # the newest first
+        share = weights[:, k] * (moves[:, k] * q).sum(1)
+        q = q - share[:, None] * changes[:, k]
+        shares.append(share)
+    square = changes[:, 0].square().sum(1)
+    newest = weights[:, 0] > 0
+    scale = 1 / (weights[:, 0] * square).clamp_min(1e-30)
+    q = torch.where(newest, scale, torch.ones_like(scale))[:, None] * q
+    for k in reversed(range(moves.shape[1])):
+        back = weights[:, k] * (changes[:, k] * q).sum(1)
+        q = q + (shares[k] - back)[:, None] * moves[:, k]
+    return q
+
+
+def _remembered(
+    memory: Parameters, move: torch.Tensor, change: torch.Tensor
+) -> Parameters:
+    """Return the memory with one more step of positive curvature; none forgets all."""
+    inner = (move * change).sum(1)
+    usable = inner > 1e-12 * move.norm(dim=1) * change.norm(dim=1)
+    stuck = move.square().sum(1) == 0
+    weight = torch.where(usable, 1 / inner.clamp_min(1e-300), torch.zeros_like(inner))
+    added = {"moves": move, "changes": change, "weights": weight}
+    kept = {}
+    for name, old in memory.items():
+        new = torch.cat([added[name][:, None], old[:, :-1]], 1)
+        new = torch.where(_shaped(usable, old), new, old)
+        kept[name] = torch.where(_shaped(stuck, old), torch.zeros_like(old), new)
+    return kept
+
+
+def _shaped(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return one value a start, shaped to multiply a parameter."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def _chosen(good: torch.Tensor, new: Parameters, old: Parameters) -> Parameters:
+    return {n: torch.where(_shaped(good, v), new[n], v) for n, v in old.items()}
+
+
+def _unflat(values: torch.Tensor, like: Parameters) -> Parameters:
+    """Return what `flat` put in a row as parameters again."""
+    sizes = [value[0].numel() for value in like.values()]
+    return {
+        name: part.reshape(value.shape)
+        for (name, value), part in zip(
+            like.items(), torch.split(values, sizes, 1), strict=True
+        )
+    }
 
 
 def _check_fraction(name: str, value: float) -> None:

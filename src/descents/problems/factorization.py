@@ -1,4 +1,4 @@
-"""Factorization: a table as the product U V^T of two thin factors."""
+"""Factorization: the natural parameters of a table as U V^T of two thin factors."""
 
 from __future__ import annotations
 
@@ -11,55 +11,78 @@ import torch
 from descents.checks import (
     Complaints,
     InvalidValueError,
+    finite_matrix,
     one_of,
     torch_device,
     torch_dtype,
+    whole_number,
 )
-from descents.problems import losses
+from descents.problems.cells import Cells
+from descents.problems.constraints import counted, regularizers
+from descents.problems.layouts import Complete
+from descents.problems.observed import cells
 from descents.problems.problem import Parameters, Problem
 
-INITIALIZATIONS: dict[str, Callable[[np.random.Generator, tuple[int, int]], Any]] = {
-    "uniform": lambda generator, shape: generator.random(shape),
-    "normal": lambda generator, shape: generator.standard_normal(shape),
-}
-"""How the entries of U and V are drawn: uniform on [0, 1), or standard normal."""
+OFFSETS = ("none", "columns", "rows", "both")
+SHAKEN = 0.1
+"""How large the random part of later spectral starts is, over that of a normal one."""
+SMALL_SIDE = 300
+"""Up to this many rows or columns, a whole SVD is cheaper than a partial one."""
 
 
 class Factorization(Problem):
-    r"""Squared error of a complete table against U V^T.
+    r"""Losses of the observed cells of a table under U V^T, with penalties.
 
-    Minimises :math:`\|A - U V^\top\|_F^2` over U of shape (rows, rank) and V of shape
-    (columns, rank).
+    Minimises :math:`\sum_{ij} w_{ij}\, \ell_j(a_i + b_j + u_i^\top v_j,\; x_{ij})
+    + \sum_i c_i r_U(u_i) + \sum_j c_j r_V(v_j)` over U of shape (rows, rank) and V of
+    shape (coordinates, rank); by default :math:`\|A - U V^\top\|_F^2`. Each column has
+    one coordinate, save those of categorical loss, which have one for each class. r is
+    l1 |x| + l2 x^2, on 0 or more where nonnegative; c is 1, or the number of observed
+    cells to the power ``count_power``.
 
     Parameters
     ----------
-    table : array-like of shape (rows, columns)
-        Finite numbers. It is not centred here.
+    table : array-like or sparse array of shape (rows, columns), or Cells
+        What is NaN is left out of the loss. It is not centred here. `Cells`, made by
+        `descents.problems.observed.cells`, also have weights, scales and levels.
     rank : int
         From 1 to min(rows, columns).
-    initialization : {"uniform", "normal"} or pair of arrays
-        How each start is drawn; or U of shape (starts, rows, rank) and V of shape
-        (starts, columns, rank), of which start k takes the k-th.
+    loss : str, Loss, callable, or a sequence of one for each column
+        Only of a table; Cells have their own.
+    offsets : {"none", "columns", "rows", "both"}
+        Whether the columns have offsets b and the rows biases a.
+    constraint, penalty
+        As `descents.problems.constraints.regularizers` takes them.
+    initialization : {"uniform", "normal", "spectral", "nndsvd"} or pair of arrays
+        Uniform on [0, 1); normal, of such a size that U V^T has the spread of the
+        table; from the leading singular vectors of what the best constants leave
+        (later starts shaken); its nonnegative form [1]_; or U of shape (starts, rows,
+        rank) and V of shape (starts, coordinates, rank), of which start k takes the
+        k-th.
     dtype : torch.dtype, optional
         float32 or float64, by default that of the table.
     device : str or torch.device
 
     Attributes
     ----------
-    table : ndarray of shape (rows, columns)
-        As given; final losses compare with it in float64.
+    cells : Cells
 
     Raises
     ------
     InvalidValueError
         With all that is wrong in one message.
 
+    References
+    ----------
+    .. [1] Boutsidis and Gallopoulos (2008), "SVD based initialization: a head start for
+       nonnegative matrix factorization", Pattern Recognition 41.
+
     Examples
     --------
     >>> from descents import descend, GradientDescent, Stop
-    >>> table = [[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]]  # of rank one
+    >>> table = [[1.0, 2.0], [2.0, 4.0], [3.0, float("nan")]]  # of rank one
     >>> runs = descend(Factorization(table, rank=1), starts=3,
-    ...                steps=GradientDescent(0.01), stop=Stop(500))
+    ...                steps=GradientDescent(0.02), stop=Stop(2000))
     >>> bool((runs.losses < 1e-12).all())
     True
     """
@@ -69,33 +92,71 @@ class Factorization(Problem):
         table: Any,
         rank: int,
         *,
+        loss: Any = "squared",
+        offsets: str = "none",
+        constraint: Any = None,
+        penalty: Any = None,
         initialization: str | tuple[Any, Any] = "uniform",
         dtype: torch.dtype | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
         complaints = Complaints()
-        array, given_rank = complaints.table_and_rank("table", table, rank)
+        found: Any = table
+        if not isinstance(table, Cells):
+            found = complaints.attempt(_cells_of, table, loss)
+        most = None if found is None else min(found.shape)
+        given_rank = complaints.attempt(whole_number, "rank", rank, 1, most)
         given_device = complaints.attempt(torch_device, device)
         given_dtype: Any = None
-        if array is not None:
-            given_dtype = complaints.attempt(torch_dtype, dtype, array)
+        if found is not None:
+            given_dtype = complaints.attempt(torch_dtype, dtype, found.table)
         if isinstance(initialization, str):
             complaints.attempt(
                 one_of, "initialization", initialization, INITIALIZATIONS
             )
+        complaints.attempt(one_of, "offsets", offsets, OFFSETS)
+        asked = complaints.attempt(regularizers, constraint, penalty)
         complaints.raise_any()
-        self.table: np.ndarray = array
+        self.cells: Cells = found
         self.rank: int = given_rank
+        self.row_regularizer, self.column_regularizer = asked[:2]
+        self.l2_biases, self.count_power = asked[2:]
         self.dtype, self.device = given_dtype, given_device
-        self.size = self.table.size
+        self.offsets = offsets
+        self.constrained = not (
+            self.row_regularizer.smooth and self.column_regularizer.smooth
+        )
+        self._check_kl()
+        self.size = self._largest()
+        self.row_penalties, self.coordinate_penalties = self._counted()
         self.initialization = initialization
         if not isinstance(initialization, str):
             self._given = self._check_given(initialization)
             self.available = len(self._given["U"])
-        self._tables: dict[torch.dtype, torch.Tensor] = {}
+        self._spectra: dict[str, Any] = {}
+
+    def _check_kl(self) -> None:
+        has_kl = any(block.loss.name == "kl" for block in self.cells.blocks)
+        both = self.row_regularizer.nonnegative and self.column_regularizer.nonnegative
+        if has_kl and (not both or self.offsets != "none"):
+            raise InvalidValueError(
+                "kl loss needs predictions of at least 0; give "
+                "constraint='nonnegative' and no offsets, or loss 'poisson'"
+            )
+
+    def _largest(self) -> int:
+        if isinstance(self.cells, Complete):
+            return self.cells.size
+        q = self.rank + 2
+        return max(self.cells.size, sum(self.cells.shape) * q * (q + 1) // 2)
+
+    def _counted(self) -> tuple[np.ndarray, np.ndarray]:
+        rows = counted(self.cells.row_counts, self.count_power)
+        columns = counted(self.cells.column_counts, self.count_power)
+        return rows, columns[self.cells.coordinate_columns]
 
     def _check_given(self, factors: tuple[Any, Any]) -> dict[str, np.ndarray]:
-        rows, columns = self.table.shape
+        rows, columns = self.cells.shape[0], self.cells.coordinates
         given = {name: np.asarray(f) for name, f in zip("UV", factors, strict=True)}
         count = len(given["U"])
         for name, length in (("U", rows), ("V", columns)):
@@ -105,35 +166,357 @@ class Factorization(Problem):
                     f"the initial {name} has shape {given[name].shape}; give "
                     f"(starts, {length}, {self.rank}), here {expected}"
                 )
+            asked = self.row_regularizer if name == "U" else self.column_regularizer
+            if not np.isfinite(given[name]).all() or (
+                asked.nonnegative and (given[name] < 0).any()
+            ):
+                kind = "nonnegative " if asked.nonnegative else ""
+                raise InvalidValueError(
+                    f"the initial {name} holds other than finite {kind}numbers; give "
+                    "such ones"
+                )
         return given
+
+    @property
+    def has_offsets(self) -> bool:
+        """Whether columns have offsets."""
+        return self.offsets in ("columns", "both")
+
+    @property
+    def has_row_biases(self) -> bool:
+        """Whether rows have biases."""
+        return self.offsets in ("rows", "both")
+
+    @property
+    def base(self) -> np.ndarray:
+        """What penalised biases deviate from, shape (coordinates,).
+
+        The best constant of the whole table where all of it is on one scale, else that
+        of each column; 0 where biases are not penalised.
+        """
+        found, zero = self.cells, np.zeros(self.cells.coordinates)
+        if self.l2_biases == 0 and self.has_offsets:
+            return zero
+        if not (self.has_offsets or self.has_row_biases):
+            return zero
+        if len(found.blocks) == 1 and found.blocks[0].each == 1:
+            weight = found.column_counts[found.coordinate_columns]
+            return zero + np.average(found.offsets, weights=weight)
+        return found.offsets
 
     def point(
         self, generator: np.random.Generator, start: int
     ) -> Mapping[str, np.ndarray]:
-        """Draw U, then V, of one start."""
-        if not isinstance(self.initialization, str):
-            return {name: value[start] for name, value in self._given.items()}
-        draw = INITIALIZATIONS[self.initialization]
-        rows, columns = self.table.shape
-        return {
-            "U": draw(generator, (rows, self.rank)),
-            "V": draw(generator, (columns, self.rank)),
-        }
+        """Draw U, then V, of one start; offsets and cut points begin at the best ones.
 
-    def _table_as(self, dtype: torch.dtype) -> torch.Tensor:
-        if dtype not in self._tables:
-            self._tables[dtype] = torch.as_tensor(
-                self.table, dtype=dtype, device=self.device
-            )
-        return self._tables[dtype]
+        Rows and columns without a cell begin, and stay, at zero.
+        """
+        if isinstance(self.initialization, str):
+            U, V = INITIALIZATIONS[self.initialization](self, generator, start)
+        else:
+            U, V = self._given["U"][start], self._given["V"][start]
+        blank = self.cells.column_counts[self.cells.coordinate_columns] == 0
+        if blank.any():
+            V = np.where(blank[:, None], 0, V)
+        if not self.cells.row_counts.all():
+            U = np.where((self.cells.row_counts == 0)[:, None], 0, U)
+        point = {"U": U, "V": V}
+        if self.has_row_biases:
+            point["row_biases"] = np.zeros(self.cells.shape[0])
+        if self.has_offsets:
+            point["offsets"] = self.cells.offsets - self.base
+            if self.l2_biases > 0:
+                point["offsets"] = np.where(blank, 0, point["offsets"])
+        if self.cells.cut_count:
+            point["cuts"] = self.cells.cuts
+        return point
+
+    def extended(self, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return L = [U, a, 1] and R = [V, 1, b], of which L R^T is the prediction.
+
+        Columns that the problem has no use for are left out.
+        """
+        left, right = [parameters["U"]], [parameters["V"]]
+        if not (self.has_row_biases or self.has_offsets):
+            return left[0], right[0]
+        if self.has_row_biases:
+            left.append(parameters["row_biases"][..., None])
+            right.append(torch.ones_like(parameters["V"][..., :1]))
+        base = torch.as_tensor(self.base).to(parameters["V"])
+        offsets = base.expand(parameters["V"].shape[:-1])
+        if self.has_offsets:
+            offsets = offsets + parameters["offsets"]
+        left.append(torch.ones_like(parameters["U"][..., :1]))
+        right.append(offsets[..., None])
+        return torch.cat(left, -1), torch.cat(right, -1)
+
+    def cut_parameters(self, parameters: Parameters) -> torch.Tensor:
+        """Return the parameters of the cut points, shape (S, cut_count)."""
+        if "cuts" in parameters:
+            return parameters["cuts"]
+        U = parameters["U"]
+        return U.new_zeros(len(U), 0)
 
     def losses(
         self, parameters: Parameters, starts: torch.Tensor, step: int
     ) -> torch.Tensor:
-        """Return the summed squared error of each start, shape (S,)."""
-        product = self.predict(parameters)
-        return losses.squared(product, self._table_as(product.dtype)).sum((1, 2))
+        """Return the summed loss and penalties of each start, shape (S,)."""
+        left, right = self.extended(parameters)
+        losses = self.cells.losses(left, right, self.cut_parameters(parameters))
+        return self.penalized(losses, parameters)
+
+    def penalized(self, losses: torch.Tensor, parameters: Parameters) -> torch.Tensor:
+        """Return losses with the penalties added; what `prox` minds has no gradient."""
+        for name, counts, asked in self._sides():
+            weight = torch.as_tensor(counts).to(parameters[name])
+            if asked.l2:
+                losses = losses + asked.ridge(parameters[name], weight)
+            if asked.l1:
+                with torch.no_grad():
+                    lasso = asked.lasso(parameters[name], weight)
+                losses = losses + lasso
+        if self.l2_biases:
+            for name, counts in (
+                ("row_biases", self.row_penalties),
+                ("offsets", self.coordinate_penalties),
+            ):
+                if name in parameters:
+                    weight = torch.as_tensor(counts).to(parameters[name])
+                    square = (parameters[name].square() * weight).sum(-1)
+                    losses = losses + self.l2_biases * square
+        return losses
+
+    def _sides(self) -> tuple[tuple[str, np.ndarray, Any], ...]:
+        return (
+            ("U", self.row_penalties, self.row_regularizer),
+            ("V", self.coordinate_penalties, self.column_regularizer),
+        )
+
+    def prox(self, parameters: Parameters, rates: Parameters) -> Parameters:
+        """Return the prox of l1 and of the nonnegative sets, entry by entry."""
+        moved = dict(parameters)
+        for name, counts, asked in self._sides():
+            rate = rates[name]
+            if asked.l1:
+                rate = rate * torch.as_tensor(counts).to(parameters[name])[:, None]
+            moved[name] = asked.prox(parameters[name], rate)
+        return moved
 
     def predict(self, parameters: Parameters) -> torch.Tensor:
-        """Return U V^T of each start, shape (S, rows, columns)."""
-        return torch.bmm(parameters["U"], parameters["V"].mT)
+        """Return the natural parameters of each start, (S, rows, coordinates)."""
+        left, right = self.extended(parameters)
+        return torch.bmm(left, right.mT)
+
+    def spectrum(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return leading singular triples of what the constants leave, holes at zero.
+
+        The values are divided by the share of cells that are data, so that they
+        estimate those of the whole table.
+
+        Returns
+        -------
+        left : ndarray of shape (rows, rank)
+        values : ndarray of shape (rank,)
+        right : ndarray of shape (coordinates, rank)
+        """
+        if "spectrum" not in self._spectra:
+            rest = self._rest()
+            share = self.cells.observed / (self.cells.shape[0] * self.cells.shape[1])
+            left, values, right = leading_triples(rest, self.rank)
+            self._spectra["spectrum"] = left, values / share, right
+        found: tuple[np.ndarray, np.ndarray, np.ndarray] = self._spectra["spectrum"]
+        return found
+
+    def _rest(self) -> Any:
+        """Return minus half the slopes at the best constants: residuals, if squared."""
+        found = self.cells
+        constant = found.offsets if self.has_offsets else self.base
+        if isinstance(found, Complete):
+            if not constant.any():
+                return found.table
+            if isinstance(found.table, np.ndarray):
+                return found.table - constant
+            return shifted(found.table, constant)
+        left = torch.ones(found.shape[0], 1, dtype=torch.float64)
+        right = torch.as_tensor(constant)[:, None]
+        return found.slopes(left, right, torch.as_tensor(found.cuts)) * -0.5
+
+    def spread(self) -> np.ndarray:
+        """Return the typical size of predictions about the constants, one a coordinate.
+
+        The root mean square of what the best constants leave where predictions are on
+        the scale of the data, else 1.
+        """
+        if "spread" not in self._spectra:
+            self._spectra["spread"] = self._find_spread()
+        found: np.ndarray = self._spectra["spread"]
+        return found
+
+    def _find_spread(self) -> np.ndarray:
+        found = self.cells
+        spread = np.ones(found.coordinates)
+        constant = found.offsets if self.has_offsets else self.base
+        for block in found.blocks:
+            if not block.loss.identity:
+                continue
+            columns, place = block.columns, block.place
+            if isinstance(found.table, np.ndarray):
+                kept = np.ones(1)
+                if not isinstance(found, Complete):
+                    kept = found.weights[:, columns] > 0
+                rest = (found.table[:, columns] - constant[place]) * kept
+                squares = np.square(rest).sum(0)
+            else:
+                rest = found.table.data - constant[found.table.indices]
+                squares = np.bincount(
+                    found.table.indices, np.square(rest), found.shape[1]
+                )
+            mean = squares / np.maximum(found.column_counts[columns], 1)
+            spread[place] = np.sqrt(mean)
+        typical = np.sqrt(np.square(spread).mean())
+        floor = 1e-3 * typical if typical > 0 else 1.0
+        return np.maximum(spread, floor)
+
+
+def _cells_of(table: Any, loss: Any) -> Cells:
+    if hasattr(table, "tocsr"):
+        return cells(table, loss)
+    array = finite_matrix("table", table, holes=True)
+    return cells(array, loss)
+
+
+def shifted(table: Any, constant: np.ndarray) -> Any:
+    """Return a sparse table minus a constant of each column, as a linear operator."""
+    from scipy.sparse.linalg import LinearOperator
+
+    return LinearOperator(
+        table.shape,
+        matvec=lambda v: table @ v.ravel() - constant @ v.ravel(),
+        rmatvec=lambda u: table.T @ u.ravel() - constant * u.sum(),
+        dtype=np.float64,
+    )
+
+
+def leading_triples(
+    matrix: Any, rank: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the leading singular triples, the largest first, signs fixed.
+
+    Parameters
+    ----------
+    matrix : ndarray, sparse array or LinearOperator of shape (rows, columns)
+    rank : int
+
+    Returns
+    -------
+    left : ndarray of shape (rows, rank)
+    values : ndarray of shape (rank,)
+    right : ndarray of shape (columns, rank)
+        The largest entry of each column is positive.
+
+    Examples
+    --------
+    >>> leading_triples(np.diag([1.0, -3.0]), 1)[1]
+    array([3.])
+    """
+    least = min(matrix.shape)
+    if isinstance(matrix, np.ndarray) and (least <= SMALL_SIDE or rank > least // 3):
+        left, values, right = np.linalg.svd(
+            matrix.astype(np.float64), full_matrices=False
+        )
+        right = right.T
+    elif rank >= least - 1:
+        dense = matrix @ np.eye(matrix.shape[1])
+        return leading_triples(np.asarray(dense), rank)
+    else:
+        from scipy.sparse.linalg import svds
+
+        generator = np.random.Generator(np.random.Philox(0))
+        left, values, right = svds(
+            matrix.astype(np.float64) if hasattr(matrix, "astype") else matrix,
+            rank,
+            v0=generator.standard_normal(least),
+        )
+        order = np.argsort(values)[::-1]
+        left, values, right = left[:, order], values[order], right[order].T
+    left, values, right = left[:, :rank], values[:rank], right[:, :rank]
+    largest = np.abs(right).argmax(0)
+    signs = np.where(right[largest, np.arange(rank)] < 0, -1.0, 1.0)
+    return left * signs, values, right * signs
+
+
+def _uniform(
+    problem: Factorization, generator: np.random.Generator, start: int
+) -> tuple[np.ndarray, np.ndarray]:
+    U = generator.random((problem.cells.shape[0], problem.rank))
+    return U, generator.random((problem.cells.coordinates, problem.rank))
+
+
+def _normal(
+    problem: Factorization, generator: np.random.Generator, start: int
+) -> tuple[np.ndarray, np.ndarray]:
+    spread = problem.spread()
+    typical = np.sqrt(np.sqrt(np.square(spread).mean()) / np.sqrt(problem.rank))
+    U = generator.standard_normal((problem.cells.shape[0], problem.rank)) * typical
+    V = generator.standard_normal((problem.cells.coordinates, problem.rank))
+    V *= (spread / np.sqrt(np.square(spread).mean()) * typical)[:, None]
+    if problem.row_regularizer.nonnegative:
+        U = np.abs(U)
+    if problem.column_regularizer.nonnegative:
+        V = np.abs(V)
+    return U, V
+
+
+def _spectral(
+    problem: Factorization, generator: np.random.Generator, start: int
+) -> tuple[np.ndarray, np.ndarray]:
+    left, values, right = problem.spectrum()
+    U, V = left * np.sqrt(values), right * np.sqrt(values)
+    if start:
+        other = _normal(problem, generator, start)
+        U, V = U + SHAKEN * other[0], V + SHAKEN * other[1]
+    if problem.row_regularizer.nonnegative:
+        U = np.abs(U)
+    if problem.column_regularizer.nonnegative:
+        V = np.abs(V)
+    return U, V
+
+
+def _nndsvd(
+    problem: Factorization, generator: np.random.Generator, start: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the larger of the positive and the negative part of each singular pair.
+
+    Zeros, which multiplicative steps would never leave, are filled with the mean, or
+    in later starts with random numbers below a hundredth of it.
+    """
+    left, values, right = problem.spectrum()
+    U, V = np.zeros_like(left), np.zeros_like(right)
+    for r in range(problem.rank):
+        x, y = left[:, r], right[:, r]
+        parts = [(np.maximum(s * x, 0), np.maximum(s * y, 0)) for s in (1, -1)]
+        sizes = [np.linalg.norm(a) * np.linalg.norm(b) for a, b in parts]
+        a, b = parts[int(sizes[1] > sizes[0])]
+        size = max(sizes)
+        if size > 0:
+            root = np.sqrt(values[r] * size)
+            U[:, r], V[:, r] = (
+                root * a / np.linalg.norm(a),
+                root * b / np.linalg.norm(b),
+            )
+    for factor in (U, V):
+        mean = factor.mean()
+        fill = np.full(factor.shape, mean)
+        if start:
+            fill = mean / 100 * generator.random(factor.shape)
+        np.copyto(factor, fill, where=factor <= 1e-6 * mean)
+    return U, V
+
+
+INITIALIZATIONS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
+    "uniform": _uniform,
+    "normal": _normal,
+    "spectral": _spectral,
+    "nndsvd": _nndsvd,
+}
+"""How U and V begin: see `Factorization`."""

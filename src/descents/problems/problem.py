@@ -81,7 +81,7 @@ class Problem(ABC):
     available : int or None
         How many starts there are, None for no limit.
     constrained : bool
-        Whether `project` changes anything.
+        Whether `prox` changes anything.
     """
 
     dtype: torch.dtype = torch.float32
@@ -155,8 +155,20 @@ class Problem(ABC):
             for name in shapes
         }
 
-    def project(self, parameters: Parameters) -> Parameters:
-        """Return the nearest point of the feasible set; here, the point itself."""
+    def prox(self, parameters: Parameters, rates: Parameters) -> Parameters:
+        """Return the prox of what has no gradient; here, the point itself.
+
+        Minimises h(x) + sum (x - p)^2 / (2 rate), where h is infinite outside the
+        feasible set, and else that part of the losses which is computed without a
+        gradient. A constraint alone makes it the nearest feasible point.
+
+        Parameters
+        ----------
+        parameters : dict of Tensor
+            The point p.
+        rates : dict of Tensor
+            Of shapes that multiply the parameters.
+        """
         return parameters
 
     def metrics(

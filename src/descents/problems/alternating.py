@@ -1,0 +1,249 @@
+"""Alternating steps: each factor in turn, at the minimum of a quadratic above the loss.
+
+For squared loss the quadratic is the loss, and each half of a step is exact. No rate is
+to be chosen, no step raises the loss, and no result leaves the constraints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from descents.checks import InvalidValueError
+from descents.problems.cells import Look, Side
+from descents.problems.factorization import Factorization
+from descents.problems.problem import Parameters, Problem
+
+State = dict[str, Parameters]
+
+
+@dataclass(frozen=True)
+class Alternating:
+    """Alternating minimisation over the rows of U, then over those of V.
+
+    With biases and offsets in their turns. Rows are independent, and their normal
+    equations are solved together; with a constraint or an l1 penalty by rounds over
+    their coordinates (for nonnegative factors the HALS of [1]_). Kullback-Leibler loss
+    has the multiplicative step of [2]_, with penalties.
+
+    References
+    ----------
+    .. [1] Cichocki and Phan (2009), "Fast local algorithms for large scale nonnegative
+       matrix and tensor factorizations", IEICE Transactions.
+    .. [2] Lee and Seung (2000), "Algorithms for non-negative matrix factorization",
+       NIPS.
+
+    Examples
+    --------
+    >>> from descents import Factorization, descend, Stop
+    >>> table = [[1.0, 2.0], [2.0, 4.0], [3.0, float("nan")]]  # of rank one
+    >>> problem = Factorization(table, rank=1)
+    >>> runs = descend(problem, 3, steps=Alternating(), stop=Stop(100))
+    >>> bool((runs.losses < 1e-20).all())
+    True
+    """
+
+    def init(self, problem: Problem, parameters: Parameters) -> State:
+        """Return an empty state: nothing is remembered."""
+        if not applies(problem):
+            raise InvalidValueError(
+                "alternating steps are for a Factorization whose losses have a quadratic "
+                "above them (squared, absolute, huber, logistic, categorical), or of kl "
+                "loss alone; give other steps"
+            )
+        return {}
+
+    def update(
+        self,
+        problem: Problem,
+        parameters: Parameters,
+        state: State,
+        starts: torch.Tensor,
+        step: int,
+    ) -> tuple[Parameters, State, torch.Tensor]:
+        """Take one step over both factors."""
+        assert isinstance(problem, Factorization)  # noqa: S101
+        with torch.no_grad():
+            if problem.cells.blocks[0].loss.name == "kl":
+                return _multiplicative(problem, parameters)
+            left, right = problem.extended(parameters)
+            cuts = problem.cut_parameters(parameters)
+            look = problem.cells.look(left, right, cuts, step)
+            losses = problem.penalized(look.losses, parameters)
+            mapping = _column_mapping(problem, parameters, look, left, right)
+            moved, rows = _half(problem, parameters, look, "rows", right)
+            mapping.update(rows)
+            left, right = problem.extended(moved)
+            if (
+                problem.cells.blocks[0].loss.quadratic
+                and len(problem.cells.blocks) == 1
+            ):
+                nearer = look  # the quadratic is the loss itself, wherever it is taken
+            else:
+                nearer = problem.cells.look(left, right, cuts, step)
+            moved, _ = _half(problem, moved, nearer, "columns", left)
+        ordered = {name: mapping[name] for name in parameters}
+        return moved, {"mapping": ordered}, losses
+
+
+def applies(problem: Problem) -> bool:
+    """Return whether alternating steps can be taken.
+
+    Examples
+    --------
+    >>> applies(Factorization([[1.0, 2.0], [0.0, 1.0]], 1, loss="poisson"))
+    False
+    """
+    if not isinstance(problem, Factorization):
+        return False
+    found = problem.cells
+    kl = len(found.blocks) == 1 and found.blocks[0].loss.name == "kl"
+    return kl or found.majorized
+
+
+class _Turn:
+    """Whose turn it is: which of its coordinates are free, and what they are charged.
+
+    Attributes
+    ----------
+    free : list of int
+        The columns of [U, a, 1] or [V, 1, b] that are solved for.
+    known : Tensor of shape (rows or coordinates, q)
+        The entries that are not: ones, and what penalised offsets deviate from.
+    l2, l1 : Tensor
+        The penalty of each free entry, multiplied out.
+    """
+
+    def __init__(self, problem: Factorization, side: Side, like: torch.Tensor) -> None:
+        rank, rows = problem.rank, side == "rows"
+        self.rank = rank
+        self.factor = "U" if rows else "V"
+        self.bias = None
+        if rows and problem.has_row_biases:
+            self.bias = "row_biases"
+        if not rows and problem.has_offsets:
+            self.bias = "offsets"
+        self.regularizer = (
+            problem.row_regularizer if rows else problem.column_regularizer
+        )
+        counts = problem.row_penalties if rows else problem.coordinate_penalties
+        self.counts = torch.as_tensor(counts).to(like)[:, None]
+        own = int(self.bias is not None)
+        charges = [self.regularizer.l2] * rank + [problem.l2_biases] * own
+        self.l2 = self.counts * torch.tensor(charges).to(like)
+        charges = [self.regularizer.l1] * rank + [0.0] * own
+        self.l1 = self.counts * torch.tensor(charges).to(like)
+        self.free = list(range(rank))
+        if own:
+            self.free.append(rank if rows else rank + int(problem.has_row_biases))
+        self.known = like.new_zeros(len(counts), like.shape[-1])
+        if rows and like.shape[-1] > rank:
+            self.known[:, -1] = 1
+        elif like.shape[-1] > rank:
+            self.known[:, rank:-1] = 1
+            self.known[:, -1] = torch.as_tensor(problem.base).to(like)
+
+    def point(self, parameters: Parameters) -> torch.Tensor:
+        point = parameters[self.factor]
+        if self.bias is None:
+            return point
+        return torch.cat([point, parameters[self.bias][..., None]], -1)
+
+    def split(self, value: torch.Tensor) -> Parameters:
+        found = {self.factor: value[..., : self.rank]}
+        if self.bias is not None:
+            found[self.bias] = value[..., self.rank]
+        return found
+
+
+def _half(
+    problem: Factorization,
+    parameters: Parameters,
+    look: Look,
+    side: Side,
+    other: torch.Tensor,
+) -> tuple[Parameters, Parameters]:
+    """Solve for one side; return the parameters, and the mapping before the move."""
+    turn = _Turn(problem, side, other)
+    gram, wanted = problem.cells.normal(look, side, other)
+    point = turn.point(parameters)
+    if gram.shape[-1] > problem.rank:
+        wanted = (wanted - _products(gram, turn.known))[..., turn.free]
+        gram = gram[..., turn.free, :][..., turn.free]
+    gradient = 2 * (_products(gram, point) - wanted + turn.l2 * point)
+    mapping = turn.split(_mapping(turn, point, gradient, gram))
+    solved = turn.regularizer.solve(gram, wanted, point, turn.l2, turn.l1, turn.rank)
+    return {**parameters, **turn.split(solved)}, mapping
+
+
+def _products(gram: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """Return G x of every row, where all rows may share one G."""
+    if gram.shape[1] == 1:
+        return points @ gram[:, 0]
+    return (gram @ points[..., None])[..., 0]
+
+
+def _mapping(
+    turn: _Turn,
+    point: torch.Tensor,
+    gradient: torch.Tensor,
+    gram: torch.Tensor,
+) -> torch.Tensor:
+    """Return (x - prox(x - rate g)) / rate; without constraints, the gradient g."""
+    if turn.regularizer.smooth:
+        return gradient
+    largest = gram.diagonal(dim1=-2, dim2=-1).sum(-1).amax(-1) + turn.l2.max()
+    rate = (0.5 / largest.clamp_min(1e-30))[:, None, None]
+    plain = point - rate * gradient
+    factor = turn.regularizer.prox(plain[..., : turn.rank], rate * turn.counts)
+    moved = torch.cat([factor, plain[..., turn.rank :]], -1)
+    return (point - moved) / rate
+
+
+def _column_mapping(
+    problem: Factorization,
+    parameters: Parameters,
+    look: Look,
+    left: torch.Tensor,
+    right: torch.Tensor,
+) -> Parameters:
+    """Return the mapping of the columns at the point that the losses are of."""
+    turn = _Turn(problem, "columns", left)
+    downhill = problem.cells.descent(look, left, right)[..., turn.free]
+    point = turn.point(parameters)
+    gradient = 2 * turn.l2 * point - downhill
+    bound = (left.mT @ left)[:, None]
+    return turn.split(_mapping(turn, point, gradient, bound))
+
+
+def _multiplicative(
+    problem: Factorization, parameters: Parameters
+) -> tuple[Parameters, State, torch.Tensor]:
+    """Take the step of Kullback-Leibler loss over U, then over V.
+
+    x <- x * s, where the factor x of a row minimises d x - n log x + l1 x + l2 x^2 with
+    n = x sum w a / z v and d = sum w v: the surrogate of Lee and Seung with penalties.
+    """
+    left, right = parameters["U"], parameters["V"]
+    cuts = problem.cut_parameters(parameters)
+    losses = problem.penalized(problem.cells.losses(left, right, cuts), parameters)
+    moved, mapping = dict(parameters), {}
+    turns: tuple[Side, Side] = ("rows", "columns")
+    for side in turns:
+        turn = _Turn(problem, side, left)
+        name = turn.factor
+        ratio, total = problem.cells.ratios(side, parameters["U"], parameters["V"])
+        gradient = total - ratio + 2 * turn.l2 * parameters[name] + turn.l1
+        rate = 1 / total.mean((1, 2), keepdim=True).clamp_min(1e-30)
+        plain = (parameters[name] - rate * gradient).clamp_min(0)
+        mapping[name] = (parameters[name] - plain) / rate
+        if side == "columns":
+            ratio, total = problem.cells.ratios(side, moved["U"], moved["V"])
+        n, d = moved[name] * ratio, total + turn.l1
+        if turn.regularizer.l2 == 0:
+            moved[name] = n / d.clamp_min(1e-30)
+        else:
+            # The positive root of 2 l2 x^2 + d x - n = 0, without cancellation.
+            moved[name] = 2 * n / (d + (d.square() + 8 * turn.l2 * n).sqrt())
+    return moved, {"mapping": mapping}, losses

@@ -1,0 +1,264 @@
+"""The cells of a table that are data, and what a fit asks of them.
+
+A model's natural parameters are Z = L R^T, for factors L of shape (rows, q) and R of
+shape (coordinates, q) that hold offsets and biases as columns beside a column of ones.
+The layouts that answer are in `descents.problems.layouts`.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from descents.problems.losses import Loss
+
+Side = Literal["rows", "columns"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Columns of one loss, whose coordinates and cut points lie side by side.
+
+    Attributes
+    ----------
+    loss : Loss
+    columns : int64 ndarray of shape (J,)
+        Their places in the table.
+    levels : int
+        How many levels each has; 0 where the loss asks for none.
+    first, first_cut : int
+        Where their coordinates, and their cut points, begin.
+    """
+
+    loss: Loss
+    columns: np.ndarray
+    levels: int
+    first: int
+    first_cut: int
+
+    @property
+    def each(self) -> int:
+        """How many coordinates a column has."""
+        return self.loss.coordinates(self.levels)
+
+    @property
+    def place(self) -> slice:
+        """Where its coordinates are."""
+        return slice(self.first, self.first + self.each * len(self.columns))
+
+    @property
+    def cut_place(self) -> slice:
+        """Where its cut points are."""
+        count = self.loss.thresholds(self.levels) * len(self.columns)
+        return slice(self.first_cut, self.first_cut + count)
+
+    def predictions(self, coordinates: Any) -> Any:
+        """Return the block's part of (..., coordinates), a column an entry."""
+        part = coordinates[..., self.place]
+        if self.each == 1:
+            return part
+        return part.reshape(*part.shape[:-1], len(self.columns), self.each)
+
+    def cuts(self, cuts: Any) -> dict[str, Any]:
+        """Return the block's part of (..., cut points) as a keyword."""
+        count = self.loss.thresholds(self.levels)
+        if not count:
+            return {}
+        part = cuts[..., self.cut_place]
+        return {"cuts": part.reshape(*part.shape[:-1], len(self.columns), count)}
+
+
+class Look(NamedTuple):
+    """A quadratic above the loss at one point: sum w (t - Z)^2 + constant.
+
+    Weights of None stand for one on every cell.
+    """
+
+    losses: torch.Tensor
+    weights: torch.Tensor | None
+    targets: torch.Tensor | None
+    predictions: torch.Tensor | None
+
+
+class Cells(ABC):
+    """What a fit asks of its data.
+
+    Attributes
+    ----------
+    table : ndarray or sparse array
+        The data, with zeros at the holes of a dense one.
+    weights : ndarray or None
+        The weight of each cell (of each entry of a sparse table), zero at holes; None
+        where all are one.
+    weighted : bool
+        Whether weights other than one were given or made by scaling.
+    shape : tuple of int
+        Rows and columns of the table.
+    blocks : tuple of Block
+    coordinates : int
+        How many natural parameters a row has.
+    cut_count : int
+    row_counts, column_counts : float64 ndarray
+        How many cells of each row and column are data.
+    offsets : float64 ndarray of shape (coordinates,)
+        The natural parameters of the best constant of each column.
+    cuts : float64 ndarray of shape (cut_count,)
+        The cut points that go with them.
+    size : int
+        How many numbers one start keeps in its largest tensor, for rank 1.
+    """
+
+    table: Any
+    weights: Any = None
+    shape: tuple[int, int]
+    blocks: tuple[Block, ...]
+    coordinates: int
+    cut_count: int
+    row_counts: np.ndarray
+    column_counts: np.ndarray
+    offsets: np.ndarray
+    cuts: np.ndarray
+    size: int
+    weighted: bool = False
+
+    _cache: dict[Any, dict[str, Any]]
+
+    @property
+    def losses_of_columns(self) -> list[Loss]:
+        """The loss of each column, in the table's order."""
+        found: list[Any] = [None] * self.shape[1]
+        for block in self.blocks:
+            for place, column in enumerate(block.columns):
+                found[column] = block.loss.column(place)
+        return found
+
+    @property
+    def one_loss(self) -> Loss | None:
+        """The loss of all columns, or None where they differ."""
+        return self.blocks[0].loss if len(self.blocks) == 1 else None
+
+    @property
+    def observed(self) -> int:
+        """How many cells are data."""
+        return int(self.row_counts.sum())
+
+    @property
+    def majorized(self) -> bool:
+        """Whether every loss has a quadratic above it."""
+        return all(block.loss.majorized for block in self.blocks)
+
+    @property
+    def smooth(self) -> bool:
+        """Whether every loss has a continuous gradient."""
+        return all(block.loss.smooth for block in self.blocks)
+
+    @property
+    def coordinate_columns(self) -> np.ndarray:
+        """The column of each coordinate."""
+        return np.concatenate([np.repeat(b.columns, b.each) for b in self.blocks])
+
+    def with_losses(self, losses: Sequence[Loss]) -> Cells:
+        """Return the same cells under other losses of the same kinds, one a block."""
+        other = copy.copy(self)
+        other._cache = {}
+        other.blocks = tuple(
+            Block(loss, b.columns, b.levels, b.first, b.first_cut)
+            for loss, b in zip(losses, self.blocks, strict=True)
+        )
+        return other
+
+    def constants_loss(self) -> float:
+        """Return the loss of the best constant of each column."""
+        left = torch.ones(1, self.shape[0], 1, dtype=torch.float64)
+        right = torch.as_tensor(self.offsets)[None, :, None]
+        cuts = torch.as_tensor(self.cuts)[None]
+        return float(self.losses(left, right, cuts))
+
+    def _held(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+        key = (dtype, device)
+        if key not in self._cache:
+            self._cache[key] = self._hold(dtype, device)
+        return self._cache[key]
+
+    @abstractmethod
+    def _hold(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+        """Return the data in one precision on one device."""
+
+    @abstractmethod
+    def losses(
+        self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the summed loss of each start, for autograd to differentiate.
+
+        Parameters
+        ----------
+        left : Tensor of shape (S, rows, q)
+        right : Tensor of shape (S, coordinates, q)
+        cuts : Tensor of shape (S, cut_count)
+
+        Returns
+        -------
+        Tensor of shape (S,)
+        """
+
+    @abstractmethod
+    def look(
+        self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor, step: int
+    ) -> Look:
+        """Return the losses, and a quadratic above them that touches at this point."""
+
+    @abstractmethod
+    def normal(
+        self, look: Look, side: Side, other: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the normal equations G x = r of every row of one side.
+
+        Parameters
+        ----------
+        look : Look
+        side : {"rows", "columns"}
+        other : Tensor
+            The factor of the other side.
+
+        Returns
+        -------
+        gram : Tensor of shape (S, rows, q, q), or (S, 1, q, q) where all rows share it
+        right : Tensor of shape (S, rows, q)
+        """
+
+    @abstractmethod
+    def descent(self, look: Look, left: torch.Tensor, right: torch.Tensor) -> Any:
+        """Return minus the derivative of the loss by R, shape (S, coordinates, q)."""
+
+    @abstractmethod
+    def ratios(
+        self, side: Side, left: torch.Tensor, right: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return sum w x / z v and sum w v of every row, for multiplicative steps."""
+
+    @abstractmethod
+    def slopes(
+        self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor
+    ) -> Any:
+        """Return the derivative of the loss by each prediction of one start.
+
+        Parameters
+        ----------
+        left : Tensor of shape (rows, q)
+        right : Tensor of shape (coordinates, q)
+        cuts : Tensor of shape (cut_count,)
+
+        Returns
+        -------
+        ndarray or sparse array of shape (rows, coordinates), zero at holes
+        """
+
+    @abstractmethod
+    def conjugates(self, slopes: Any) -> float:
+        """Return sum w f*(g / w), the conjugate of the summed loss at such slopes."""

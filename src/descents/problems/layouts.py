@@ -1,0 +1,528 @@
+"""Three layouts of the cells of a table; none fills a hole.
+
+- `Complete`: squared loss of every cell, of a dense table or of a sparse one whose
+  absent entries are zeros; no residual is ever formed, but for the last evaluation;
+- `Dense`: any losses, weights and holes, of a dense table;
+- `Stored`: one loss of the stored entries of a sparse table, in memory of the order of
+  entries times rank.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from descents.problems.cells import Block, Cells, Look, Side
+from descents.problems.losses import Categorical, Ordinal, slope
+
+PIECE = 2**24
+"""How many numbers a product over stored entries keeps at once."""
+
+
+def pairs(rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the places (a, b), a <= b, of the distinct entries of a Gram matrix."""
+    places = torch.triu_indices(rank, rank)
+    return places[0], places[1]
+
+
+def _unpacked(packed: torch.Tensor, rank: int) -> torch.Tensor:
+    """Return symmetric matrices of (..., rank (rank + 1) / 2) entries."""
+    where = torch.empty(rank, rank, dtype=torch.int64)
+    a, b = pairs(rank)
+    where[a, b] = where[b, a] = torch.arange(len(a))
+    return packed[..., where.reshape(-1).to(packed.device)].reshape(
+        *packed.shape[:-1], rank, rank
+    )
+
+
+def _outer(factor: torch.Tensor) -> torch.Tensor:
+    """Return the distinct products of the entries of each row."""
+    a, b = pairs(factor.shape[-1])
+    return factor[..., a.to(factor.device)] * factor[..., b.to(factor.device)]
+
+
+def _times(table: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    """Return one table times the factors of all starts, as a single product."""
+    starts, _, q = factor.shape
+    flat = factor.permute(1, 0, 2).reshape(factor.shape[1], starts * q)
+    return (table @ flat).reshape(-1, starts, q).permute(1, 0, 2)
+
+
+class Complete(Cells):
+    """Squared loss of every cell with weight one, of a dense or a sparse table.
+
+    In a sparse table, an absent entry is a zero. Kullback-Leibler divergence is also
+    taken for a sparse one, as its zeros need only the sums of the predictions.
+    """
+
+    def __init__(self, table: Any, block: Block) -> None:
+        self.table = table
+        self._sparse = not isinstance(table, np.ndarray)
+        self.shape = table.shape
+        self.blocks, self.coordinates, self.cut_count = (block,), table.shape[1], 0
+        rows, columns = self.shape
+        self.row_counts = np.full(rows, float(columns))
+        self.column_counts = np.full(columns, float(rows))
+        self.offsets = np.asarray(table.mean(axis=0, dtype=np.float64)).reshape(-1)
+        self.cuts = np.zeros(0)
+        self.size = table.nnz if self._sparse else table.size
+        self._cache = {}
+
+    def _hold(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+        if not self._sparse:
+            table = torch.as_tensor(self.table, dtype=dtype, device=device)
+            return {"table": table, "turned": table.mT, "square": table.square().sum()}
+        held = _sparse_tensors(self.table.tocsr(), dtype, device)
+        held["square"] = held["values"].square().sum()
+        return held
+
+    def losses(
+        self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the summed loss of each start, by residuals where it is dense."""
+        held = self._held(left.dtype, left.device)
+        if not self._sparse:
+            product = torch.bmm(left, right.mT)
+            loss: torch.Tensor = self.blocks[0].loss(product, held["table"])
+            return loss.sum((1, 2))
+        z, x = _entries(left, right, held), held["values"]
+        if self.blocks[0].loss.quadratic:
+            every = (left.mT @ left * (right.mT @ right)).sum((1, 2))
+            return every + (x * (x - 2 * z)).sum(-1)
+        every = (left.sum(1) * right.sum(1)).sum(-1)
+        return every + (self.blocks[0].loss(z, x) - z).sum(-1)
+
+    def look(
+        self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor, step: int
+    ) -> Look:
+        """Return the losses through Gram matrices alone, without residuals."""
+        held = self._held(left.dtype, left.device)
+        cross = (_times(held["table"], right) * left).sum((1, 2), dtype=torch.float64)
+        every = ((left.mT @ left).double() * (right.mT @ right)).sum((1, 2))
+        losses = held["square"].double() - 2 * cross + every
+        return Look(losses.clamp_min(0).to(left.dtype), None, None, None)
+
+    def normal(
+        self, look: Look, side: Side, other: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return one Gram matrix for all rows, and the table times the factor."""
+        held = self._held(other.dtype, other.device)
+        table = held["table"] if side == "rows" else held["turned"]
+        return (other.mT @ other)[:, None], _times(table, other)
+
+    def descent(self, look: Look, left: torch.Tensor, right: torch.Tensor) -> Any:
+        """Return 2 (A^T L - R L^T L)."""
+        held = self._held(left.dtype, left.device)
+        return 2 * (_times(held["turned"], left) - right @ (left.mT @ left))
+
+    def ratios(
+        self, side: Side, left: torch.Tensor, right: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return them through the stored entries; the zeros add to the sums alone."""
+        held = self._held(left.dtype, left.device)
+        this, other = (left, right) if side == "rows" else (right, left)
+        ratio = held["values"] / _entries(left, right, held).clamp_min(_tiny(left))
+        sums = other.sum(1, keepdim=True).expand(-1, this.shape[1], -1)
+        return _spread(held, side, ratio, other), sums
+
+    def slopes(
+        self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor
+    ) -> Any:
+        """Return 2 (Z - A) of a dense table."""
+        if self._sparse:
+            raise NotImplementedError
+        return 2 * ((left @ right.mT).cpu().numpy().astype(np.float64) - self.table)
+
+    def conjugates(self, slopes: Any) -> float:
+        """Return the sum of g x + g^2 / 4."""
+        return float(self.blocks[0].loss.conjugate(slopes, self.table).sum())
+
+
+class Dense(Cells):
+    """Losses of a dense table, a block of columns each, with weights and holes."""
+
+    def __init__(
+        self, table: np.ndarray, weights: np.ndarray, blocks: tuple[Block, ...]
+    ) -> None:
+        """Take a table with zeros at its holes, and weights that are zero there."""
+        self.shape = (table.shape[0], table.shape[1])
+        self.blocks = blocks
+        self.table, self.weights = table, weights
+        self.coordinates = blocks[-1].place.stop
+        self.cut_count = blocks[-1].cut_place.stop
+        self.row_counts = (weights > 0).sum(1).astype(np.float64)
+        self.column_counts = (weights > 0).sum(0).astype(np.float64)
+        self.offsets, self.cuts = np.zeros(self.coordinates), np.zeros(self.cut_count)
+        self.size = table.shape[0] * self.coordinates
+        self._cache = {}
+        for block in blocks:
+            _best_constants(self, block, table[:, block.columns], weights)
+
+    def scaled(self) -> Dense:
+        """Return the cells with each column's weights over its mean best loss.
+
+        Then every column adds as much to the loss of the best constants as it has
+        cells, whatever its units and its loss [1]_.
+
+        References
+        ----------
+        .. [1] Udell, Horn, Zadeh and Boyd (2016), "Generalized low rank models",
+           Foundations and Trends in Machine Learning 9, section 5.
+        """
+        zero = np.zeros((1, 1, self.coordinates)) + self.offsets
+        predictions = torch.as_tensor(zero).expand(1, self.shape[0], -1)
+        cuts = torch.as_tensor(self.cuts)[None]
+        scale = np.ones(self.shape[1])
+        for block, loss in self._each(predictions, cuts):
+            weight = self.weights[:, block.columns]
+            total = (loss[0].numpy() * weight).sum(0)
+            mean = total / np.maximum(weight.sum(0), np.finfo(float).tiny)
+            usable = mean > 1e-12 * max(mean.max(initial=0.0), 1e-300)
+            scale[block.columns] = np.where(usable, 1 / np.where(usable, mean, 1), 1.0)
+        return Dense(self.table, self.weights * scale, self.blocks)
+
+    def _hold(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+        def tensor(array: np.ndarray) -> torch.Tensor:
+            return torch.as_tensor(array, dtype=dtype, device=device).contiguous()
+
+        wide = self.weights[:, self.coordinate_columns]
+        target = self.table[:, self.coordinate_columns]
+        held: dict[str, Any] = {
+            "targets": [tensor(self.table[:, b.columns]) for b in self.blocks],
+            "cells": [tensor(self.weights[:, b.columns]) for b in self.blocks],
+        }
+        if all(b.loss.quadratic for b in self.blocks):
+            held["wide"], held["target"] = tensor(wide), tensor(target)
+            held["product"] = held["wide"] * held["target"]
+        return held
+
+    def _each(
+        self, predictions: torch.Tensor, cuts: torch.Tensor
+    ) -> list[tuple[Block, torch.Tensor]]:
+        """Return the loss of each cell of each block, shape (S, rows, J)."""
+        held = self._held(predictions.dtype, predictions.device)
+        return [
+            (block, block.loss(block.predictions(predictions), x, **block.cuts(cuts)))
+            for block, x in zip(self.blocks, held["targets"], strict=True)
+        ]
+
+    def losses(
+        self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the weighted sum of the losses of each start."""
+        return self._summed(torch.bmm(left, right.mT), cuts)
+
+    def _summed(self, predictions: torch.Tensor, cuts: torch.Tensor) -> torch.Tensor:
+        held = self._held(predictions.dtype, predictions.device)
+        parts = self._each(predictions, cuts)
+        totals = [
+            (loss * w).sum((1, 2))
+            for (_, loss), w in zip(parts, held["cells"], strict=True)
+        ]
+        return torch.stack(totals).sum(0)
+
+    def look(
+        self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor, step: int
+    ) -> Look:
+        """Return the losses and the quadratics of all blocks side by side."""
+        held = self._held(left.dtype, left.device)
+        z = torch.bmm(left, right.mT)
+        losses = self._summed(z, cuts)
+        if "wide" in held:
+            return Look(losses, held["wide"], held["target"], z)
+        weights, targets = torch.empty_like(z), torch.empty_like(z)
+        for block, x, w in zip(
+            self.blocks, held["targets"], held["cells"], strict=True
+        ):
+            weight, target = block.loss.majorize(block.predictions(z), x, step)
+            cell = w if block.each == 1 else w[..., None]
+            weight = cell.expand_as(target) if weight is None else weight * cell
+            shape = z[..., block.place].shape
+            wide = (*shape[:-1], len(block.columns), block.each)
+            if block.each == 1:
+                wide = tuple(shape)
+            weights[..., block.place] = weight.expand(wide).reshape(shape)
+            targets[..., block.place] = target.expand(wide).reshape(shape)
+        return Look(losses, weights, targets, z)
+
+    def normal(
+        self, look: Look, side: Side, other: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the weighted Gram matrix of each row, and its right-hand side."""
+        weights, targets = look.weights, look.targets
+        assert weights is not None  # noqa: S101
+        assert targets is not None  # noqa: S101
+        shared = weights.ndim == 2
+        if shared:
+            product = self._held(other.dtype, other.device)["product"]
+        else:
+            product = weights * targets
+        if side == "columns":
+            weights, product = weights.mT, product.mT
+        outer = _outer(other)
+        if shared:
+            return (
+                _unpacked(_times(weights, outer), other.shape[-1]),
+                _times(product, other),
+            )
+        gram = torch.bmm(weights, outer)
+        return _unpacked(gram, other.shape[-1]), torch.bmm(product, other)
+
+    def descent(self, look: Look, left: torch.Tensor, right: torch.Tensor) -> Any:
+        """Return 2 (w (t - Z))^T L."""
+        assert look.weights is not None  # noqa: S101
+        assert look.targets is not None  # noqa: S101
+        assert look.predictions is not None  # noqa: S101
+        return 2 * ((look.weights * (look.targets - look.predictions)).mT @ left)
+
+    def ratios(
+        self, side: Side, left: torch.Tensor, right: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return them from a product over all cells."""
+        held = self._held(left.dtype, left.device)
+        weight = held["cells"][0]
+        ratio = weight * held["targets"][0]
+        ratio = ratio / torch.bmm(left, right.mT).clamp_min(_tiny(left))
+        if side == "rows":
+            return torch.bmm(ratio, right), _times(weight, right)
+        return torch.bmm(ratio.mT, left), _times(weight.mT, left)
+
+    def slopes(
+        self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor
+    ) -> Any:
+        """Return w f'(z), zero at holes."""
+        z = left @ right.mT
+        held = self._held(z.dtype, z.device)
+        found = torch.zeros_like(z)
+        for block, x, w in zip(
+            self.blocks, held["targets"], held["cells"], strict=True
+        ):
+            part = slope(block.loss, block.predictions(z), x, **block.cuts(cuts))
+            part = part * (w if block.each == 1 else w[..., None])
+            found[..., block.place] = part.reshape(found[..., block.place].shape)
+        return found.cpu().numpy().astype(np.float64)
+
+    def conjugates(self, slopes: Any) -> float:
+        """Return sum w f*(g / w) over the cells that are data."""
+        total = 0.0
+        for block in self.blocks:
+            weight = self.weights[:, block.columns]
+            kept = weight > 0
+            over = slopes[:, block.place] / np.where(kept, weight, 1)
+            value = block.loss.conjugate(over, self.table[:, block.columns])
+            total += float((weight * np.where(kept, value, 0)).sum())
+        return total
+
+
+class Stored(Cells):
+    """One loss of the stored entries of a sparse table; what is absent is a hole."""
+
+    def __init__(self, table: Any, weights: np.ndarray | None, block: Block) -> None:
+        """Take a canonical CSR array, and the weight of each of its entries."""
+        self.table = table
+        self.weights = weights
+        self.weighted = weights is not None
+        self.shape = table.shape
+        self.blocks, self.coordinates, self.cut_count = (block,), table.shape[1], 0
+        columns = self.shape[1]
+        self.row_counts = np.diff(table.indptr).astype(np.float64)
+        self.column_counts = np.bincount(table.indices, minlength=columns) * 1.0
+        self.offsets, self.cuts = np.zeros(columns), np.zeros(0)
+        weight = np.ones(table.nnz) if weights is None else weights
+        if block.loss.quadratic:
+            total = np.bincount(table.indices, weight, columns)
+            sums = np.bincount(table.indices, weight * table.data, columns)
+            self.offsets = sums / np.where(total > 0, total, 1)
+        else:
+            turned = table.tocsc()
+            heavy = type(table)((weight, table.indices, table.indptr), table.shape)
+            heavy = heavy.tocsc()
+            for j in np.flatnonzero(self.column_counts):
+                part = slice(turned.indptr[j], turned.indptr[j + 1])
+                self.offsets[j] = block.loss.best_constant(
+                    turned.data[part].astype(np.float64), heavy.data[part]
+                )[0]
+        self.size = table.nnz
+        self._cache = {}
+
+    def _hold(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+        held = _sparse_tensors(self.table, dtype, device)
+        if self.weights is not None:
+            held["weights"] = torch.as_tensor(self.weights, dtype=dtype, device=device)
+        return held
+
+    def losses(
+        self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the weighted sum over the stored entries of each start."""
+        held = self._held(left.dtype, left.device)
+        return self._summed(_entries(left, right, held), held)
+
+    def _summed(self, z: torch.Tensor, held: dict[str, Any]) -> torch.Tensor:
+        loss = self.blocks[0].loss(z, held["values"])
+        return (loss * held["weights"] if "weights" in held else loss).sum(-1)
+
+    def look(
+        self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor, step: int
+    ) -> Look:
+        """Return the losses and the quadratic of each entry."""
+        held = self._held(left.dtype, left.device)
+        z = _entries(left, right, held)
+        weight, target = self.blocks[0].loss.majorize(z, held["values"], step)
+        if "weights" in held:
+            weight = held["weights"] if weight is None else weight * held["weights"]
+        return Look(self._summed(z, held), weight, target, z)
+
+    def normal(
+        self, look: Look, side: Side, other: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return sparse products: the pattern times the outer products of the rows."""
+        held = self._held(other.dtype, other.device)
+        weights, targets = look.weights, look.targets
+        assert targets is not None  # noqa: S101
+        outer = _outer(other)
+        ones = torch.ones_like(held["values"]) if weights is None else weights
+        product = targets if weights is None else weights * targets
+        gram = _spread(held, side, ones, outer)
+        return _unpacked(gram, other.shape[-1]), _spread(held, side, product, other)
+
+    def descent(self, look: Look, left: torch.Tensor, right: torch.Tensor) -> Any:
+        """Return 2 (w (t - Z))^T L over the stored entries."""
+        held = self._held(left.dtype, left.device)
+        residual = look.targets - look.predictions  # type: ignore[operator]
+        if look.weights is not None:
+            residual = residual * look.weights
+        return 2 * _spread(held, "columns", residual, left)
+
+    def ratios(
+        self, side: Side, left: torch.Tensor, right: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return them through the stored entries."""
+        held = self._held(left.dtype, left.device)
+        other = right if side == "rows" else left
+        weight = held.get("weights", torch.ones_like(held["values"]))
+        ratio = weight * held["values"]
+        ratio = ratio / _entries(left, right, held).clamp_min(_tiny(left))
+        return _spread(held, side, ratio, other), _spread(held, side, weight, other)
+
+    def slopes(
+        self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor
+    ) -> Any:
+        """Return w f'(z) as a sparse array of the same pattern."""
+        held = self._held(left.dtype, left.device)
+        with torch.no_grad():
+            z = _entries(left[None], right[None], held)[0]
+        part = slope(self.blocks[0].loss, z, held["values"])
+        if "weights" in held:
+            part = part * held["weights"]
+        data = part.cpu().numpy().astype(np.float64)
+        table = self.table
+        return type(table)((data, table.indices, table.indptr), table.shape)
+
+    def conjugates(self, slopes: Any) -> float:
+        """Return sum w f*(g / w) over the stored entries."""
+        weight = np.ones(len(slopes.data)) if self.weights is None else self.weights
+        value = self.blocks[0].loss.conjugate(slopes.data / weight, self.table.data)
+        return float((weight * value).sum())
+
+
+def _tiny(like: torch.Tensor) -> float:
+    return float(torch.finfo(like.dtype).tiny ** 0.5)
+
+
+def _sparse_tensors(
+    table: Any, dtype: torch.dtype, device: torch.device
+) -> dict[str, Any]:
+    """Return the entries of a CSR array, row by row, and how to put them by column."""
+    rows = np.repeat(np.arange(table.shape[0]), np.diff(table.indptr))
+    order = np.argsort(table.indices, kind="stable")
+    held: dict[str, Any] = {
+        "values": torch.as_tensor(table.data, dtype=dtype, device=device),
+        "rows": torch.as_tensor(rows, device=device),
+        "columns": torch.as_tensor(table.indices.astype(np.int64), device=device),
+        "order": torch.as_tensor(order, device=device),
+        "row_ends": torch.as_tensor(table.indptr.astype(np.int64), device=device),
+        "column_ends": torch.as_tensor(
+            np.concatenate(
+                [[0], np.bincount(table.indices, minlength=table.shape[1]).cumsum()]
+            ).astype(np.int64),
+            device=device,
+        ),
+        "shape": table.shape,
+    }
+    held["turned_rows"] = held["rows"][held["order"]]
+    held["table"] = _pattern(held, "rows", held["values"])
+    held["turned"] = _pattern(held, "columns", held["values"])
+    return held
+
+
+def _pattern(held: dict[str, Any], side: Side, values: torch.Tensor) -> torch.Tensor:
+    """Return a sparse matrix of these entries, with one row for each of a side."""
+    m, n = held["shape"]
+    if side == "rows":
+        return torch.sparse_csr_tensor(
+            held["row_ends"], held["columns"], values, (m, n), check_invariants=False
+        )
+    return torch.sparse_csr_tensor(
+        held["column_ends"],
+        held["turned_rows"],
+        values[held["order"]],
+        (n, m),
+        check_invariants=False,
+    )
+
+
+def _spread(
+    held: dict[str, Any], side: Side, values: torch.Tensor, factor: torch.Tensor
+) -> torch.Tensor:
+    """Return sum_j values_ij factor_j of every row i of a side, for every start."""
+    if values.ndim == 1:
+        return _times(_pattern(held, side, values), factor)
+    return torch.stack(
+        [_pattern(held, side, v) @ f for v, f in zip(values, factor, strict=True)]
+    )
+
+
+def _entries(
+    left: torch.Tensor, right: torch.Tensor, held: dict[str, Any]
+) -> torch.Tensor:
+    """Return the predictions of the stored entries, shape (S, entries)."""
+    rows, columns = held["rows"], held["columns"]
+    if torch.is_grad_enabled() and (left.requires_grad or right.requires_grad):
+        return (left[:, rows] * right[:, columns]).sum(-1)
+    piece = max(1, PIECE // (left.shape[0] * left.shape[2]))
+    parts = [
+        (left[:, rows[k : k + piece]] * right[:, columns[k : k + piece]]).sum(-1)
+        for k in range(0, len(rows), piece)
+    ]
+    return torch.cat(parts, 1) if parts else left.new_zeros(left.shape[0], 0)
+
+
+def _best_constants(
+    cells: Dense, block: Block, table: np.ndarray, weights: np.ndarray
+) -> None:
+    """Write the best constants of a block's columns into the cells."""
+    weight = weights[:, block.columns]
+    if block.loss.quadratic:
+        total = weight.sum(0)
+        cells.offsets[block.place] = (weight * table).sum(0) / np.where(
+            total > 0, total, 1
+        )
+        return
+    cuts = block.loss.thresholds(block.levels)
+    for place in range(len(block.columns)):
+        kept = weight[:, place] > 0
+        x, w = table[kept, place], weight[kept, place]
+        if not kept.any():
+            x, w = np.zeros(1), np.ones(1)
+        first = block.first + place * block.each
+        if isinstance(block.loss, Categorical):
+            best = Categorical.best_logits(x, w, block.levels)
+        else:
+            best = block.loss.column(place).best_constant(x, w)
+        cells.offsets[first : first + block.each] = best
+        if isinstance(block.loss, Ordinal):
+            first = block.first_cut + place * cuts
+            cells.cuts[first : first + cuts] = Ordinal.best_cuts(x, w, block.levels)
