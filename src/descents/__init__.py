@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     from descents.descent.loop import descend as descend
     from descents.descent.runs import Runs as Runs
     from descents.descent.runs import Status as Status
+    from descents.descent.steps import LBFGS as LBFGS
     from descents.descent.steps import Adam as Adam
     from descents.descent.steps import GradientDescent as GradientDescent
+    from descents.descent.steps import LineDescent as LineDescent
     from descents.descent.steps import Momentum as Momentum
+    from descents.estimators import LowRankModel as LowRankModel
+    from descents.problems.alternating import Alternating as Alternating
     from descents.problems.factorization import Factorization as Factorization
     from descents.problems.network import Network as Network
     from descents.problems.problem import Problem as Problem
@@ -30,9 +34,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Adam": "descents.descent.steps",
+    "Alternating": "descents.problems.alternating",
     "DescentsError": "descents.checks",
     "Factorization": "descents.problems.factorization",
     "GradientDescent": "descents.descent.steps",
+    "LBFGS": "descents.descent.steps",
+    "LineDescent": "descents.descent.steps",
+    "LowRankModel": "descents.estimators",
     "Momentum": "descents.descent.steps",
     "Network": "descents.problems.network",
     "Problem": "descents.problems.problem",

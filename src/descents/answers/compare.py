@@ -89,6 +89,36 @@ def principal_angles(first: Any, second: Any) -> np.ndarray:
     return angles
 
 
+def subspace_agreement(factors: Any, best: int) -> float | None:
+    """Return how far column spaces agree with that of one of them.
+
+    The median over the others of the mean squared cosine of the principal angles: 1
+    for the same space, 0 for orthogonal ones.
+
+    Parameters
+    ----------
+    factors : array-like of shape (S, columns, rank)
+    best : int
+
+    Returns
+    -------
+    float or None
+        None where there is one alone.
+
+    Examples
+    --------
+    >>> subspace_agreement([[[1.0], [0.0]], [[2.0], [0.0]], [[1.0], [1.0]]], 0)
+    0.75
+    """
+    factors = np.asarray(factors, dtype=np.float64)
+    if len(factors) < 2:
+        return None
+    bases = np.linalg.qr(factors)[0]
+    cosines = np.linalg.svd(bases[best].T @ bases, compute_uv=False)
+    means = np.delete(np.square(cosines).mean(1), best)
+    return float(np.median(means).round(12))
+
+
 def _r_squared(target: np.ndarray, fitted: np.ndarray) -> float:
     return 1.0 - float(np.square(target - fitted).sum() / np.square(target).sum())
 

@@ -132,13 +132,16 @@ class Runs:
         RunFolderError
             When it cannot be written.
         """
+        storage.write_tensors(Path(path), *self.stored())
+
+    def stored(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return everything as named arrays and plain values: what `save` writes."""
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         for group in _GROUPS:
             for name, array in getattr(self, group).items():
                 arrays[f"{group}/{name}"] = array
         words = [status.name for status in self.statuses]
-        facts = {"format": 1, "statuses": words, "settings": self.settings}
-        storage.write_tensors(Path(path), arrays, facts)
+        return arrays, {"format": 1, "statuses": words, "settings": self.settings}
 
     @classmethod
     def load(cls, path: str | Path) -> Runs:
@@ -149,13 +152,18 @@ class Runs:
         RunFolderError
             When the file cannot be read or is no such file.
         """
-        arrays, facts = storage.read_tensors(Path(path))
+        return cls.restored(*storage.read_tensors(Path(path)))
+
+    @classmethod
+    def restored(cls, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> Runs:
+        """Return the runs that `stored` gave; other arrays are left alone."""
         groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in _GROUPS}
         for key in [key for key in arrays if "/" in key]:
             group, name = key.split("/", 1)
-            groups[group][name] = arrays.pop(key)
+            groups[group][name] = arrays[key]
         statuses = tuple(Status[word] for word in facts["statuses"])
-        fields: dict[str, Any] = {**arrays, **groups}
+        fields: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
+        fields.update(groups)
         return cls(statuses=statuses, settings=facts["settings"], **fields)
 
 

@@ -71,9 +71,10 @@ class Alternating:
             cuts = problem.cut_parameters(parameters)
             look = problem.cells.look(left, right, cuts, step)
             losses = problem.penalized(look.losses, parameters)
-            mapping = _column_mapping(problem, parameters, look, left, right)
-            moved, rows = _half(problem, parameters, look, "rows", right)
-            mapping.update(rows)
+            moved, mapping = _half(problem, parameters, look, "rows", right)
+            if "V" not in parameters:  # the columns are held fixed
+                return moved, {"mapping": mapping}, losses
+            mapping.update(_column_mapping(problem, parameters, look, left, right))
             left, right = problem.extended(moved)
             if (
                 problem.cells.blocks[0].loss.quadratic
@@ -225,15 +226,15 @@ def _multiplicative(
     x <- x * s, where the factor x of a row minimises d x - n log x + l1 x + l2 x^2 with
     n = x sum w a / z v and d = sum w v: the surrogate of Lee and Seung with penalties.
     """
-    left, right = parameters["U"], parameters["V"]
+    left, right = problem.extended(parameters)
     cuts = problem.cut_parameters(parameters)
     losses = problem.penalized(problem.cells.losses(left, right, cuts), parameters)
     moved, mapping = dict(parameters), {}
-    turns: tuple[Side, Side] = ("rows", "columns")
+    turns: tuple[Side, ...] = ("rows", "columns") if "V" in parameters else ("rows",)
     for side in turns:
         turn = _Turn(problem, side, left)
         name = turn.factor
-        ratio, total = problem.cells.ratios(side, parameters["U"], parameters["V"])
+        ratio, total = problem.cells.ratios(side, left, right)
         gradient = total - ratio + 2 * turn.l2 * parameters[name] + turn.l1
         rate = 1 / total.mean((1, 2), keepdim=True).clamp_min(1e-30)
         plain = (parameters[name] - rate * gradient).clamp_min(0)

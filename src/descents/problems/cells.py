@@ -7,9 +7,7 @@ The layouts that answer are in `descents.problems.layouts`.
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -98,6 +96,8 @@ class Cells(ABC):
         where all are one.
     weighted : bool
         Whether weights other than one were given or made by scaling.
+    scales : ndarray of shape (columns,) or None
+        What the weights of each column were multiplied by.
     shape : tuple of int
         Rows and columns of the table.
     blocks : tuple of Block
@@ -126,6 +126,7 @@ class Cells(ABC):
     cuts: np.ndarray
     size: int
     weighted: bool = False
+    scales: np.ndarray | None = None
 
     _cache: dict[Any, dict[str, Any]]
 
@@ -162,16 +163,6 @@ class Cells(ABC):
     def coordinate_columns(self) -> np.ndarray:
         """The column of each coordinate."""
         return np.concatenate([np.repeat(b.columns, b.each) for b in self.blocks])
-
-    def with_losses(self, losses: Sequence[Loss]) -> Cells:
-        """Return the same cells under other losses of the same kinds, one a block."""
-        other = copy.copy(self)
-        other._cache = {}
-        other.blocks = tuple(
-            Block(loss, b.columns, b.levels, b.first, b.first_cut)
-            for loss, b in zip(losses, self.blocks, strict=True)
-        )
-        return other
 
     def constants_loss(self) -> float:
         """Return the loss of the best constant of each column."""

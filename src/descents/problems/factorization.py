@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -134,6 +135,8 @@ class Factorization(Problem):
             self._given = self._check_given(initialization)
             self.available = len(self._given["U"])
         self._spectra: dict[str, Any] = {}
+        self._fixed: Parameters = {}
+        self._base: np.ndarray | None = None
 
     def _check_kl(self) -> None:
         has_kl = any(block.loss.name == "kl" for block in self.cells.blocks)
@@ -194,7 +197,10 @@ class Factorization(Problem):
         The best constant of the whole table where all of it is on one scale, else that
         of each column; 0 where biases are not penalised.
         """
-        found, zero = self.cells, np.zeros(self.cells.coordinates)
+        if self._base is not None:
+            return self._base
+        found = self.cells
+        zero: np.ndarray = np.zeros(found.coordinates)
         if self.l2_biases == 0 and self.has_offsets:
             return zero
         if not (self.has_offsets or self.has_row_biases):
@@ -211,6 +217,8 @@ class Factorization(Problem):
 
         Rows and columns without a cell begin, and stay, at zero.
         """
+        if self._fixed:
+            return self._row_point()
         if isinstance(self.initialization, str):
             U, V = INITIALIZATIONS[self.initialization](self, generator, start)
         else:
@@ -231,11 +239,104 @@ class Factorization(Problem):
             point["cuts"] = self.cells.cuts
         return point
 
+    def _row_point(self) -> dict[str, np.ndarray]:
+        """Return zeros; multiplicative steps, which would stay there, get ones."""
+        kl = any(block.loss.name == "kl" for block in self.cells.blocks)
+        U = np.full((self.cells.shape[0], self.rank), 1.0 if kl else 0.0)
+        U[self.cells.row_counts == 0] = 0
+        point: dict[str, np.ndarray] = {"U": U}
+        if self.has_row_biases:
+            point["row_biases"] = np.zeros(len(U))
+        return point
+
+    def for_rows(self, rows: Cells, parameters: Mapping[str, np.ndarray]) -> Any:
+        """Return the problem of new rows, all that belongs to the columns held fixed.
+
+        Parameters
+        ----------
+        rows : Cells
+            Of other rows, with the same columns.
+        parameters : mapping of ndarray
+            Of one start of this problem, without a start axis.
+
+        Examples
+        --------
+        >>> from descents.problems.observed import cells
+        >>> problem = Factorization([[1.0, 2.0], [2.0, 4.0]], 1)
+        >>> fixed = {"U": np.ones((2, 1)), "V": np.array([[1.0], [2.0]])}
+        >>> list(problem.for_rows(cells([[3.0, float("nan")]]), fixed).points([0], 0))
+        ['U']
+        """
+        other = copy.copy(self)
+        other._base = self.base
+        other.cells = rows
+        other.row_penalties, other.coordinate_penalties = other._counted()
+        other.size = other._largest()
+        other._spectra = {}
+        other.available = None
+        other.initialization = "rows"
+        other._fixed = {
+            name: torch.as_tensor(value, dtype=self.dtype, device=self.device)
+            for name, value in parameters.items()
+            if name in ("V", "offsets", "cuts")
+        }
+        return other
+
+    @classmethod
+    def of_columns(
+        cls,
+        columns: Cells,
+        parameters: Mapping[str, np.ndarray],
+        *,
+        offsets: str,
+        constraint: Any,
+        penalty: Any,
+        base: np.ndarray,
+        device: str | torch.device = "cpu",
+    ) -> Factorization:
+        """Return a problem that knows columns alone, for `for_rows`: a stored model's.
+
+        Parameters
+        ----------
+        columns : Cells
+            Any rows with the columns of the model.
+        parameters : mapping of ndarray
+            Of one start, without a start axis.
+        base : ndarray of shape (coordinates,)
+            What penalised offsets deviate from.
+        """
+        problem = cls(
+            columns,
+            1,
+            offsets=offsets,
+            constraint=constraint,
+            penalty=penalty,
+            dtype=torch.float32
+            if parameters["V"].dtype == np.float32
+            else torch.float64,
+            device=device,
+        )
+        problem.rank = parameters["V"].shape[1]
+        problem._base = np.asarray(base)
+        return problem
+
+    def _with_fixed(self, parameters: Parameters) -> Parameters:
+        """Return the parameters with those that are held fixed, for every start."""
+        if not self._fixed:
+            return parameters
+        some = next(iter(parameters.values()))
+        fixed = {
+            name: value.to(some).expand(len(some), *value.shape)
+            for name, value in self._fixed.items()
+        }
+        return {**parameters, **fixed}
+
     def extended(self, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Return L = [U, a, 1] and R = [V, 1, b], of which L R^T is the prediction.
 
         Columns that the problem has no use for are left out.
         """
+        parameters = self._with_fixed(parameters)
         left, right = [parameters["U"]], [parameters["V"]]
         if not (self.has_row_biases or self.has_offsets):
             return left[0], right[0]
@@ -252,6 +353,7 @@ class Factorization(Problem):
 
     def cut_parameters(self, parameters: Parameters) -> torch.Tensor:
         """Return the parameters of the cut points, shape (S, cut_count)."""
+        parameters = self._with_fixed(parameters)
         if "cuts" in parameters:
             return parameters["cuts"]
         U = parameters["U"]
@@ -268,6 +370,8 @@ class Factorization(Problem):
     def penalized(self, losses: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Return losses with the penalties added; what `prox` minds has no gradient."""
         for name, counts, asked in self._sides():
+            if name in self._fixed:
+                continue
             weight = torch.as_tensor(counts).to(parameters[name])
             if asked.l2:
                 losses = losses + asked.ridge(parameters[name], weight)
@@ -280,7 +384,7 @@ class Factorization(Problem):
                 ("row_biases", self.row_penalties),
                 ("offsets", self.coordinate_penalties),
             ):
-                if name in parameters:
+                if name in parameters and name not in self._fixed:
                     weight = torch.as_tensor(counts).to(parameters[name])
                     square = (parameters[name].square() * weight).sum(-1)
                     losses = losses + self.l2_biases * square
@@ -296,6 +400,8 @@ class Factorization(Problem):
         """Return the prox of l1 and of the nonnegative sets, entry by entry."""
         moved = dict(parameters)
         for name, counts, asked in self._sides():
+            if name in self._fixed:
+                continue
             rate = rates[name]
             if asked.l1:
                 rate = rate * torch.as_tensor(counts).to(parameters[name])[:, None]
@@ -376,6 +482,53 @@ class Factorization(Problem):
         typical = np.sqrt(np.square(spread).mean())
         floor = 1e-3 * typical if typical > 0 else 1.0
         return np.maximum(spread, floor)
+
+
+def singular_form(
+    U: np.ndarray, V: np.ndarray, *, center: bool, rotate: bool = True
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return factors with the product (U - mean) V^T in SVD form.
+
+    Parameters
+    ----------
+    U : ndarray of shape (rows, rank)
+    V : ndarray of shape (columns, rank)
+    center : bool
+        Whether the mean of U is taken off; else it is zero.
+    rotate : bool
+        Whether the form may be changed at all.
+
+    Returns
+    -------
+    scores : ndarray of shape (rows, rank)
+        Orthogonal columns, by falling norm.
+    components : ndarray of shape (rank, columns)
+        Orthonormal rows, of which the largest entry is positive.
+    turn : ndarray of shape (rank, rank)
+        scores = (U - mean) @ turn.
+    mean : ndarray of shape (rank,)
+
+    Examples
+    --------
+    >>> scores, components, _, _ = singular_form(
+    ...     np.array([[1.0], [-1.0]]), np.array([[3.0], [4.0]]), center=True)
+    >>> components.round(6)
+    array([[0.6, 0.8]])
+    """
+    dtype, rank = U.dtype, U.shape[1]
+    U, V = U.astype(np.float64), V.astype(np.float64)
+    mean = U.mean(0) if center else np.zeros(rank)
+    if not rotate:
+        return U.astype(dtype), V.T.astype(dtype), np.eye(rank), mean
+    left, right = np.linalg.qr(U - mean), np.linalg.qr(V)
+    _, _, inner = np.linalg.svd(left[1] @ right[1].T)
+    components = inner @ right[0].T
+    largest = np.abs(components).argmax(1)
+    signs = np.where(components[np.arange(rank), largest] < 0, -1.0, 1.0)
+    components = components * signs[:, None]
+    turn = V.T @ components.T
+    scores = (U - mean) @ turn
+    return scores.astype(dtype), components.astype(dtype), turn, mean
 
 
 def _cells_of(table: Any, loss: Any) -> Cells:

@@ -181,7 +181,13 @@ class Dense(Cells):
             mean = total / np.maximum(weight.sum(0), np.finfo(float).tiny)
             usable = mean > 1e-12 * max(mean.max(initial=0.0), 1e-300)
             scale[block.columns] = np.where(usable, 1 / np.where(usable, mean, 1), 1.0)
-        return Dense(self.table, self.weights * scale, self.blocks)
+        return self.rescaled(scale)
+
+    def rescaled(self, scale: np.ndarray) -> Dense:
+        """Return the cells with each column's weights multiplied by a number."""
+        other = Dense(self.table, self.weights * scale, self.blocks)
+        other.scales, other.weighted = scale, True
+        return other
 
     def _hold(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
         def tensor(array: np.ndarray) -> torch.Tensor:

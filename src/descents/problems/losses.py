@@ -85,6 +85,9 @@ class Loss(ABC):
         Whether `majorize` is the loss itself.
     majorized : bool
         Whether there is a quadratic above it, for alternating steps.
+    robust : bool
+        Whether its quadratic weighs outliers down, so that alternating steps are the
+        ones to take: they begin nearer to least squares, and are not caught as others.
     identity : bool
         Whether the natural parameter is on the scale of the data.
     domain : str
@@ -95,6 +98,7 @@ class Loss(ABC):
     smooth: ClassVar[bool] = True
     quadratic: ClassVar[bool] = False
     majorized: ClassVar[bool] = False
+    robust: ClassVar[bool] = False
     identity: ClassVar[bool] = True
     domain: ClassVar[str] = "finite numbers"
 
@@ -222,6 +226,7 @@ class Absolute(Loss):
     """
 
     name: ClassVar[str] = "absolute"
+    robust: ClassVar[bool] = True
     smooth: ClassVar[bool] = False
     majorized: ClassVar[bool] = True
 
@@ -275,6 +280,7 @@ class Huber(Loss):
     width: float | tuple[float, ...] | None = None
 
     name: ClassVar[str] = "huber"
+    robust: ClassVar[bool] = True
     majorized: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

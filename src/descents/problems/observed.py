@@ -10,7 +10,14 @@ import numpy as np
 from descents.checks import Complaints, InvalidValueError
 from descents.problems.cells import Block, Cells
 from descents.problems.layouts import Complete, Dense, Stored
-from descents.problems.losses import Categorical, Loss, Ordinal, Squared, named
+from descents.problems.losses import (
+    Categorical,
+    Huber,
+    Loss,
+    Ordinal,
+    Squared,
+    named,
+)
 
 
 def cells(
@@ -19,8 +26,9 @@ def cells(
     *,
     weights: Any = None,
     levels: Sequence[int] | None = None,
-    scales: bool = False,
+    scales: bool | np.ndarray = False,
     sparse: str = "missing",
+    blank: bool = False,
 ) -> Cells:
     """Return the cells of a table that are data, under their losses.
 
@@ -34,10 +42,13 @@ def cells(
         At least 0; a weight of 0 makes a hole.
     levels : sequence of int, optional
         How many levels each column has, by default those up to its largest code.
-    scales : bool
-        Whether the weights of a column are divided by its loss at the best constant.
+    scales : bool or ndarray of shape (columns,)
+        Whether the weights of a column are divided by its loss at the best constant;
+        or what they are multiplied by.
     sparse : {"missing", "zero"}
         What an entry that a sparse table does not store is: a hole, or a zero.
+    blank : bool
+        Whether a table without any data is let through.
 
     Raises
     ------
@@ -51,7 +62,8 @@ def cells(
     (3, ['squared', 'logistic'])
     """
     if hasattr(table, "tocsr"):
-        return _sparse_cells(table, named_all(loss, table.shape[1]), weights, sparse)
+        each = named_all(loss, table.shape[1])
+        return _sparse_cells(table, each, weights, sparse, blank)
     array = np.asarray(table)
     if array.dtype != np.float32:
         array = array.astype(np.float64)
@@ -76,24 +88,25 @@ def cells(
         kept = mask[:, j] > 0
         complaints.attempt(_in_domain, f"column {j}", array[kept, j], one)
     complaints.raise_any()
-    if not (mask > 0).any():
+    if not blank and not (mask > 0).any():
         raise InvalidValueError(
             "the table has no observed cell; give one that has some"
         )
     filled = np.where(mask > 0, array, 0).astype(array.dtype)
     blocks = _blocks(each, filled, levels)
     plain = len(blocks) == 1 and isinstance(blocks[0].loss, Squared)
-    if plain and not scales and (mask == 1).all():
+    if plain and scales is False and (mask == 1).all():
         return Complete(array, blocks[0])
     dense = Dense(filled.astype(np.float64), mask, blocks)
     dense.weighted = weights is not None
-    if scales:
-        dense = dense.scaled()
-        dense.weighted = True
-    return dense
+    if scales is False:
+        return dense
+    return dense.scaled() if scales is True else dense.rescaled(np.asarray(scales))
 
 
-def _sparse_cells(table: Any, each: Sequence[Loss], weights: Any, sparse: str) -> Cells:
+def _sparse_cells(
+    table: Any, each: Sequence[Loss], weights: Any, sparse: str, blank: bool
+) -> Cells:
     import scipy.sparse
 
     if table.dtype == object:
@@ -143,7 +156,7 @@ def _sparse_cells(table: Any, each: Sequence[Loss], weights: Any, sparse: str) -
         if heavy is not None:
             heavy = heavy[kept]
         array = scipy.sparse.csr_array((array.data[kept], places), shape=array.shape)
-    if not array.nnz:
+    if not array.nnz and not blank:
         raise InvalidValueError(
             "the table has no observed cell; give one that has some"
         )
@@ -212,7 +225,7 @@ def _blocks(
     each: Sequence[Loss], table: np.ndarray, levels: Sequence[int] | None
 ) -> tuple[Block, ...]:
     """Put columns of one loss, and of as many levels, side by side."""
-    groups: dict[tuple[Loss, int], list[int]] = {}
+    groups: dict[tuple[Any, int], list[int]] = {}
     for j, loss in enumerate(each):
         count = 0
         if isinstance(loss, Categorical | Ordinal):
@@ -220,11 +233,22 @@ def _blocks(
             if levels is not None:
                 count = max(count, levels[j])
             count = max(count, 2)
-        groups.setdefault((loss, count), []).append(j)
+        # Huber's loss has a width for each column, and is one all the same.
+        kind = type(loss) if isinstance(loss, Huber) else loss
+        groups.setdefault((kind, count), []).append(j)
     blocks: list[Block] = []
     first = first_cut = 0
-    for (loss, count), columns in groups.items():
+    for (_, count), columns in groups.items():
+        loss = _joined([each[j] for j in columns])
         block = Block(loss, np.array(columns), count, first, first_cut)
         blocks.append(block)
         first, first_cut = block.place.stop, block.cut_place.stop
     return tuple(blocks)
+
+
+def _joined(losses: Sequence[Loss]) -> Loss:
+    """Return one loss for some columns, which differ in the width of Huber's at most."""
+    widths = [loss.width for loss in losses if isinstance(loss, Huber)]
+    if len(set(widths)) <= 1:
+        return losses[0]
+    return Huber(tuple(widths))  # type: ignore[arg-type]

@@ -1,0 +1,381 @@
+"""A fitted factorization: what it says of cells, of new rows, and how it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from descents.answers import compare
+from descents.answers.references import Reference, reference
+from descents.descent.loop import Stop, descend
+from descents.descent.runs import Runs
+from descents.descent.steps import LBFGS, Adam, GradientDescent, LineDescent, Step
+from descents.problems import alternating, columns
+from descents.problems.alternating import Alternating
+from descents.problems.cells import Cells
+from descents.problems.columns import ColumnModel
+from descents.problems.factorization import Factorization, singular_form
+from descents.problems.losses import Huber
+from descents.problems.observed import cells
+
+STEPS = ("auto", "alternating", "lbfgs", "gd", "adam")
+ADAM_RATE = 0.05
+"""The rate of Adam where none is given: it is only taken where nothing else applies."""
+HUBER_EFFICIENCY = 1.345
+"""The width of Huber's loss over the noise's standard deviation, at which 95% of the
+efficiency of least squares remains under normal noise (Huber, 1964)."""
+NORMAL_MEDIAN = 0.6745
+"""The median of the absolute value of a standard normal number."""
+
+
+class Fitted:
+    """The columns of a table, the problem that was descended, and what was found.
+
+    Parameters
+    ----------
+    models : list of ColumnModel
+    problem : Factorization
+    runs : Runs
+        Of that problem.
+    combine : {"best", "mean"}
+        Whether the best start predicts, or the mean of all that are finite.
+
+    Attributes
+    ----------
+    points : list of dict of ndarray
+        The parameters of the starts that predict, the best first.
+    scores, components, offsets : ndarray
+        Of the best start, in SVD form where a rotation is allowed.
+
+    Examples
+    --------
+    >>> from descents import Alternating, Factorization, Stop, descend
+    >>> from descents.problems.columns import of_matrix
+    >>> from descents.problems.losses import named
+    >>> table = np.array([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]])
+    >>> problem = Factorization(table, 1)
+    >>> runs = descend(problem, 1, steps=Alternating(), stop=Stop(20))
+    >>> models = of_matrix(table, [named("squared")] * 2, ["a", "b"])
+    >>> fitted = Fitted(models, problem, runs, "best")
+    >>> natural, cuts = fitted.predictions(fitted.points)
+    >>> fitted.decoded(natural, cuts)[1].round(6)
+    array([2., 4., 6.])
+    """
+
+    def __init__(
+        self,
+        models: list[ColumnModel],
+        problem: Factorization,
+        runs: Runs,
+        combine: str,
+    ) -> None:
+        self.models, self.problem, self.runs = models, problem, runs
+        kept = [runs.best]
+        if combine == "mean":
+            finite = np.flatnonzero(np.isfinite(runs.losses)).tolist()
+            kept += [k for k in finite if k != runs.best]
+        self.points = [
+            {name: value[k] for name, value in runs.parameters.items()} for k in kept
+        ]
+        best = self.points[0]
+        shift = np.asarray(problem.base, dtype=np.float64)
+        if "offsets" in best:
+            shift = shift + best["offsets"]
+        free = not problem.constrained
+        self.scores, self.components, self._turn, self._mean = singular_form(
+            best["U"],
+            best["V"],
+            center=problem.has_offsets and free and not problem.l2_biases,
+            rotate=free,
+        )
+        self.offsets = (shift + self._mean @ best["V"].T).astype(best["U"].dtype)
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of the coordinates, in the order of `components`."""
+        return [
+            label
+            for block in self.problem.cells.blocks
+            for column in block.columns
+            for label in self.models[column].labels
+        ]
+
+    def judged(self) -> tuple[Reference, float, float]:
+        """Return the reference of the best start, its gap, and the constants' loss."""
+        best = float(self.runs.losses[self.runs.best])
+        found = reference(self.problem, self.runs)
+        constants = self.problem.cells.constants_loss()
+        dtype = np.float32 if self.problem.dtype == torch.float32 else np.float64
+        gap = compare.gap([best], found, constants, dtype)[0]
+        return found, float(gap), constants
+
+    def agreement(self) -> float | None:
+        """Return how far the finite starts find one space of columns."""
+        finite = np.isfinite(self.runs.losses)
+        place = int(finite[: self.runs.best].sum())
+        return compare.subspace_agreement(self.runs.parameters["V"][finite], place)
+
+    def cells_of(self, values: Any, sparse: str = "missing") -> Cells:
+        """Return the cells of new rows; there may be none."""
+        losses = [model.loss for model in self.models]
+        if hasattr(values, "tocsr"):
+            return cells(values, losses, sparse=sparse, blank=True)
+        scales = self.problem.cells.scales
+        return cells(
+            values,
+            losses,
+            levels=[len(model.levels) for model in self.models],
+            scales=False if scales is None else scales,
+            blank=True,
+        )
+
+    def solved(
+        self, rows: Cells, point: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Return the parameters of new rows, with the columns of one start fixed."""
+        problem = self.problem.for_rows(rows, point)
+        known: dict[str, Step] = {"alternating": Alternating(), "lbfgs": LBFGS()}
+        steps = known.get(automatic_steps(problem), LineDescent())
+        tolerance = 100 * float(np.finfo(point["U"].dtype).eps)
+        runs = descend(
+            problem, 1, steps=steps, stop=Stop(500, tolerance=tolerance), width=1
+        )
+        return {**point, **{n: v[0] for n, v in runs.parameters.items()}}
+
+    def embedded(self, U: np.ndarray) -> np.ndarray:
+        """Return rows of U in the space of the components."""
+        return np.asarray((U - self._mean) @ self._turn, dtype=U.dtype)
+
+    def sides(self, point: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Return L and R of one start in float64, of which L R^T is the prediction."""
+        tensors = {n: torch.as_tensor(v)[None].double() for n, v in point.items()}
+        left, right = self.problem.extended(tensors)
+        return left[0].cpu().numpy(), right[0].cpu().numpy()
+
+    def predictions(self, points: Sequence[dict[str, np.ndarray]]) -> tuple[Any, Any]:
+        """Return natural parameters and cut points, the mean over some starts."""
+        natural: Any = 0.0
+        cuts: Any = 0.0
+        for point in points:
+            left, right = self.sides(point)
+            natural = natural + left @ right.T
+            cuts = cuts + np.asarray(point.get("cuts", np.zeros(0)), dtype=np.float64)
+        return natural / len(points), cuts / len(points)
+
+    def decoded(self, natural: np.ndarray, cuts: np.ndarray) -> list[np.ndarray]:
+        """Return the numbers or codes that natural parameters stand for, by column."""
+        found: list[Any] = [None] * len(self.models)
+        for block in self.problem.cells.blocks:
+            values = block.loss.impute(block.predictions(natural), **block.cuts(cuts))
+            for place, column in enumerate(block.columns):
+                found[column] = values[:, place]
+        return found
+
+    def stacked(self, codes: Sequence[np.ndarray]) -> np.ndarray:
+        """Return columns as one array: of numbers, or of objects where there are levels."""
+        parts = [
+            columns.decoded(model, code)
+            for model, code in zip(self.models, codes, strict=True)
+        ]
+        kind = object if any(part.dtype == object for part in parts) else np.float64
+        table = np.empty((len(parts[0]), len(parts)), dtype=kind)
+        for j, part in enumerate(parts):
+            table[:, j] = part
+        return table
+
+    def loss_of(self, rows: Cells) -> float:
+        """Return the loss of new rows without penalties, the mean over the starts."""
+        total = 0.0
+        for point in self.points:
+            left, right = self.sides(self.solved(rows, point))
+            cuts = np.asarray(point.get("cuts", np.zeros(0)), dtype=np.float64)
+            loss = rows.losses(
+                *(torch.as_tensor(part)[None] for part in (left, right, cuts))
+            )
+            total += float(loss)
+        return total / len(self.points)
+
+    def stored(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return everything as arrays and plain values.
+
+        Raises
+        ------
+        InvalidValueError
+            When a loss is a function of the user's.
+        """
+        arrays, runs = self.runs.stored()
+        arrays["base"] = np.asarray(self.problem.base)
+        if self.problem.cells.scales is not None:
+            arrays["scales"] = self.problem.cells.scales
+        rows, wide = self.problem.row_regularizer, self.problem.column_regularizer
+        facts = {
+            "columns": [model.described() for model in self.models],
+            "offsets": self.problem.offsets,
+            "constraint": [
+                "nonnegative" if side.nonnegative else None for side in (rows, wide)
+            ],
+            "penalty": {
+                "l1_rows": rows.l1,
+                "l2_rows": rows.l2,
+                "l1_columns": wide.l1,
+                "l2_columns": wide.l2,
+                "l2_biases": self.problem.l2_biases,
+                "count_power": self.problem.count_power,
+            },
+            "runs": runs,
+        }
+        return arrays, facts
+
+    @classmethod
+    def restored(
+        cls, arrays: dict[str, np.ndarray], facts: dict[str, Any], combine: str
+    ) -> Fitted:
+        """Return the model that `stored` gave; it knows the columns, not the table."""
+        models = [ColumnModel.restored(column) for column in facts["columns"]]
+        runs = Runs.restored(arrays, facts["runs"])
+        known = cells(
+            np.zeros((1, len(models))),
+            [model.loss for model in models],
+            levels=[len(model.levels) for model in models],
+            scales=arrays.get("scales", np.ones(len(models))),
+        )
+        problem = Factorization.of_columns(
+            known,
+            {name: value[runs.best] for name, value in runs.parameters.items()},
+            offsets=facts["offsets"],
+            constraint=facts["constraint"],
+            penalty=facts["penalty"],
+            base=arrays["base"],
+        )
+        return cls(models, problem, runs, combine)
+
+
+def automatic_steps(problem: Factorization) -> str:
+    """Return the name of the steps that fit a problem.
+
+    Alternating where every loss is squared, where one is robust or there is a
+    constraint and all have a quadratic above them, and for kl; L-BFGS for other smooth
+    losses; under constraints gradient descent that finds its own rate, or Adam for a
+    function of the user's, of which nothing is known.
+
+    Examples
+    --------
+    >>> automatic_steps(Factorization([[1.0, 1.0], [0.0, 1.0]], 1, loss="logistic"))
+    'lbfgs'
+    """
+    found = problem.cells
+    quadratic = all(block.loss.quadratic for block in found.blocks)
+    robust = any(block.loss.robust for block in found.blocks)
+    wanted = quadratic or robust or problem.constrained
+    if alternating.applies(problem) and wanted:
+        return "alternating"
+    if found.smooth and not problem.constrained:
+        return "lbfgs"
+    own = any(block.loss.name == "own" for block in found.blocks)
+    return "adam" if own or not found.smooth else "gd"
+
+
+def step_named(name: str, problem: Factorization, rate: float | None = None) -> Step:
+    """Return the update rule of a name; "auto" is the one that fits.
+
+    Examples
+    --------
+    >>> step_named("gd", Factorization([[1.0]], 1))
+    LineDescent()
+    """
+    name = automatic_steps(problem) if name == "auto" else name
+    if name == "alternating":
+        return Alternating()
+    if name == "lbfgs":
+        return LBFGS()
+    if name == "gd":
+        return LineDescent() if rate is None else GradientDescent(rate)
+    return Adam(ADAM_RATE if rate is None else rate)
+
+
+def name_of(step: Step) -> str:
+    """Return the name of an update rule, as `step_named` takes it where it can.
+
+    Examples
+    --------
+    >>> name_of(LBFGS())
+    'lbfgs'
+    """
+    names = {"LineDescent": "gd", "GradientDescent": "gd"}
+    kind = type(step).__name__
+    return names.get(kind, kind.lower())
+
+
+def with_widths(models: list[ColumnModel], problem: Factorization) -> list[ColumnModel]:
+    """Give Huber's loss the width 1.345 times a robust estimate of the noise.
+
+    The noise of a column is judged from a fit by absolute loss: the median size of its
+    residuals over 0.6745, among the largest N - p of N, as the fit itself makes as many
+    as its parameters, p, vanish [1]_.
+
+    Parameters
+    ----------
+    models : list of ColumnModel
+    problem : Factorization
+        With absolute loss in place of Huber's.
+
+    References
+    ----------
+    .. [1] Maronna, Martin and Yohai (2006), "Robust Statistics", section 4.4.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0).normal(size=(400, 40))
+    >>> models = [ColumnModel(str(j), Huber(), (), "") for j in range(40)]
+    >>> problem = Factorization(noise, 1, loss="absolute")
+    >>> widths = [m.loss.width for m in with_widths(models, problem)]
+    >>> bool(np.allclose(widths, 1.345, rtol=0.25))
+    True
+    """
+    applies = alternating.applies(problem)
+    steps: Step = Alternating() if applies else Adam(ADAM_RATE)
+    runs = descend(problem, 1, steps=steps, stop=Stop(100), width=1)
+    tensors = {n: torch.as_tensor(v).double() for n, v in runs.parameters.items()}
+    left, right = (side[0].numpy() for side in problem.extended(tensors))
+    found, given = problem.cells, list(models)
+    scale = float(np.abs(found.table).max()) or 1.0
+    rows, wide = found.shape
+    if hasattr(found.table, "tocsr"):
+        places = np.repeat(np.arange(rows), np.diff(found.table.indptr))
+        rest = found.table.data - (left[places] * right[found.table.indices]).sum(1)
+        noise = _noise(np.abs(rest), problem.rank * (rows + wide))
+        width = HUBER_EFFICIENCY * max(noise, 1e-9 * scale)
+        return [_with_loss(model, Huber(width)) for model in models]
+    noises = {}
+    for block in found.blocks:
+        for place, column in enumerate(block.columns):
+            if not isinstance(models[column].loss, Huber):
+                continue
+            kept = np.ones(rows, dtype=bool)
+            if found.weights is not None:
+                kept = found.weights[:, column] > 0
+            line = right[block.first + place]
+            rest = np.abs(found.table[kept, column] - left[kept] @ line)
+            spent = problem.rank * (1 + rows / wide) * kept.sum() / rows
+            noises[int(column)] = _noise(rest, spent)
+    # A column that is fitted exactly by chance is not to become all but absolute.
+    typical = np.median(list(noises.values()))
+    for column, noise in noises.items():
+        floor = max(noise, 0.1 * typical, 1e-9 * scale)
+        loss = Huber(float(HUBER_EFFICIENCY * floor))
+        given[column] = _with_loss(given[column], loss)
+    return given
+
+
+def _noise(sizes: np.ndarray, parameters: float) -> float:
+    spent = min(int(np.ceil(parameters)), len(sizes) // 2)
+    largest = np.sort(sizes)[spent:]
+    return float(np.median(largest) / NORMAL_MEDIAN) if len(largest) else 0.0
+
+
+def _with_loss(model: ColumnModel, loss: Huber) -> ColumnModel:
+    why = f"{model.why}; width {loss.width:.3g} from the noise"
+    return ColumnModel(model.name, loss, model.levels, why, model.whole)

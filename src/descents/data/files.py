@@ -1,0 +1,590 @@
+"""The table in a file: Parquet, numpy and scipy.sparse arrays, and any CSV text."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import os
+import re
+import sys
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from descents.checks import InvalidValueError, folder_path, one_of
+from descents.data.frames import Dialect, Source, cell_texts, reason_of, short
+from descents.data.tables import (
+    Column,
+    Kind,
+    Stored,
+    Table,
+    as_column,
+    as_days,
+    check_names,
+    from_source,
+    known_names,
+    stored_once,
+    text_kind,
+)
+
+MISSING = ("", "NA", "NaN", "nan", "null", "None", "N/A", "NULL", "#N/A")
+"""What always stands for a missing cell in a text file, spaces around it apart."""
+LONGEST_LINE = 64 * 2**20
+"""A line of more bytes than this is taken for something else than a table."""
+MOST_COLUMNS = 100_000
+"""A text file with more columns than this is taken for something else than a table."""
+
+_NUMBERS_AS_NAMES = (
+    "the first line holds only numbers and was taken for names; give --no-header if it "
+    "is data"
+)
+_REMEDY = " (or --no-header, where the first line is data)"
+_DELIMITERS = (",", ";", "\t", "|")
+_PAIRS = (("false", "true"), ("no", "yes"))
+_WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
+_NUMBER = re.compile(
+    r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf|infinity)", re.ASCII | re.IGNORECASE
+)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?Z?)?", re.ASCII)
+
+
+def read(
+    source: str | Path,
+    *,
+    header: bool = True,
+    missing: Sequence[str] = (),
+    decimal: str = ".",
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+    ignore: Sequence[str] = (),
+) -> Table | Stored:
+    r"""Return the table in a file.
+
+    Parameters
+    ----------
+    source : str or Path
+        ``.parquet``, ``.npy``, ``.npz`` (one dense table, or a scipy.sparse matrix),
+        or text: CSV, TSV, either with ``.gz``; ``-`` reads CSV from standard input.
+    header : bool
+        Whether the first line of a text file names the columns.
+    missing : sequence of str
+        Marks for a missing cell, beside `MISSING`.
+    decimal : {".", ","}
+    delimiter : str, optional
+        One character; otherwise found in the first lines.
+    encoding : str
+    ignore : sequence of str
+        Columns that may hold anything: not among `Table.columns`, but given back by
+        `Table.filled`.
+
+    Returns
+    -------
+    Table, or Stored for a sparse matrix
+
+    Raises
+    ------
+    InvalidValueError
+        When the file cannot be read, is no table, or lacks a column of `ignore`; the
+        message says what to do.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from descents.data.tables import describe
+    >>> path = Path(tempfile.mkdtemp()) / "table.csv"
+    >>> _ = path.write_text("length;kind\n1,50;x\n?;y\n2;x\n")
+    >>> table = read(path, missing=["?"], decimal=",")
+    >>> describe(table.columns)
+    ['length: numbers 1.5 to 2, 1 missing', 'kind: category of 2 levels']
+    >>> table.filled({"length": np.full(3, 1.25)})
+    'length;kind\n1,50;x\n1,25;y\n2;x\n'
+    """
+    one_of("decimal", decimal, (".", ","))
+    delimiter = _delimiter(delimiter, decimal)
+    if not isinstance(source, str | Path):
+        raise InvalidValueError(
+            f"the table is a {type(source).__name__}; give the path of a file"
+        )
+    marks = (missing,) if isinstance(missing, str) else tuple(missing)
+    if not all(isinstance(mark, str) for mark in marks):
+        raise InvalidValueError(f"missing is {missing!r}; give texts, such as ['?']")
+    if str(source) == "-":
+        where, path = "standard input", None
+    else:
+        where, path = str(source), folder_path(source)
+        if os.path.isdir(path):
+            raise InvalidValueError(f"{where} is a folder; give a file")
+        if not os.path.exists(path):
+            raise InvalidValueError(f"there is no file {where}; check its name")
+        if path.suffix.lower() == ".parquet":
+            return _read_parquet(where, path, ignore)
+        if path.suffix.lower() in (".npy", ".npz"):
+            return _read_arrays(where, path, ignore)
+        if delimiter is None and re.search(r"\.tsv(\.gz)?$", path.name.lower()):
+            delimiter = "\t"
+    text = _decoded(where, _all_bytes(where, path), encoding)
+    return _read_text(
+        where, text, header, {*MISSING, *marks}, decimal, delimiter, ignore
+    )
+
+
+def read_triples(
+    source: str | Path,
+    *,
+    header: bool = True,
+    missing: Sequence[str] = (),
+    decimal: str = ".",
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+) -> Stored:
+    r"""Return the table whose cells a file lists: row, column, value.
+
+    The first three columns of the file are read; the options are those of `read`.
+    Labels are sorted, numbers in them as numbers; a missing value is no entry, though
+    its row and column are part of the table.
+
+    Raises
+    ------
+    InvalidValueError
+        When `read` refuses the file, there are fewer columns, values are no numbers,
+        a label is missing, or a cell is given twice.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "ratings.csv"
+    >>> _ = path.write_text("user,film,stars\nu10,A,4\nu9,A,0\nu9,B,\n")
+    >>> stored = read_triples(path)
+    >>> stored.row_names, stored.column_names, stored.values.tolist()
+    (('u9', 'u10'), ('A', 'B'), [4.0, 0.0])
+    """
+    table = read(
+        source,
+        header=header,
+        missing=missing,
+        decimal=decimal,
+        delimiter=delimiter,
+        encoding=encoding,
+    )
+    if isinstance(table, Stored):
+        return table
+    where = "standard input" if str(source) == "-" else str(source)
+    if len(table.columns) < 3:
+        raise InvalidValueError(
+            f"{where} has {len(table.columns)} column(s); give three: row, column, value"
+        )
+    if table.columns[2].kind != "number":
+        found = table.columns[2]
+        raise InvalidValueError(
+            f"the third column of {where}, {short(found.name)!r}, is {found.says}; "
+            "give numbers as values"
+        )
+    rows, row_names = _labels(where, table, 0)
+    columns, column_names = _labels(where, table, 1)
+    values = table.columns[2].values
+    kept = ~np.isnan(values)
+    return stored_once(
+        where, rows[kept], columns[kept], values[kept], row_names, column_names
+    )
+
+
+# Parquet and arrays
+
+
+def _read_parquet(where: str, path: Path, ignore: Sequence[str]) -> Table:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            return _from_arrow(where, file.read(), ignore)
+    except InvalidValueError:
+        raise
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise InvalidValueError(
+            f"{where} cannot be read as Parquet ({reason_of(error)}); give a whole "
+            "Parquet file"
+        ) from None
+
+
+def _from_arrow(where: str, frame: Any, ignore: Sequence[str]) -> Table:
+    names = tuple(frame.column_names)
+    dialect = Dialect(header=names)
+    source = Source("pyarrow", frame, names, len(frame), dialect)
+    return from_source(source, where, ignore)
+
+
+def _read_arrays(where: str, path: Path, ignore: Sequence[str]) -> Table | Stored:
+    """Return what numpy or scipy.sparse stored."""
+    import pyarrow
+    import scipy.sparse
+
+    try:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                array = loaded
+            elif {"format", "shape", "data"} <= set(loaded.files):
+                if len(ignore):
+                    raise InvalidValueError(
+                        f"{where} is a sparse matrix, all of whose columns are read; "
+                        "give no column to ignore"
+                    )
+                file.seek(0)
+                return _from_sparse(where, scipy.sparse.load_npz(file))
+            else:
+                array = loaded[_array_name(where, loaded.files)]
+    except InvalidValueError:
+        raise
+    except Exception as error:  # of a damaged file: zip, zlib, tokenizer, memory, ...
+        pickled = "pickled" in str(error) or "Object arrays" in str(error)
+        reason = (
+            "it holds Python objects, or is damaged" if pickled else reason_of(error)
+        )
+        raise InvalidValueError(
+            f"{where} cannot be read as a numpy file ({reason}); give a whole .npy or "
+            ".npz file of numbers"
+        ) from None
+    if array.dtype.kind not in "buif" or array.ndim != 2:
+        raise InvalidValueError(
+            f"{where} holds {array.dtype} values of shape {array.shape}; give a table "
+            "of two dimensions of real numbers"
+        )
+    if array.dtype.kind == "f":
+        array = array.astype(np.float32 if array.itemsize <= 4 else np.float64)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    columns = [pyarrow.array(np.ascontiguousarray(column)) for column in array.T]
+    names = [str(place) for place in range(array.shape[1])]
+    return _from_arrow(where, pyarrow.table(columns, names=names), ignore)
+
+
+def _array_name(where: str, names: Sequence[str]) -> str:
+    known = [name for name in names if name in ("table", "X", "data")]
+    for choice in (names, known):
+        if len(choice) == 1:
+            return choice[0]
+    raise InvalidValueError(
+        f"{where} holds {len(names)} arrays ({', '.join(map(short, names[:10]))}); "
+        "give a file with one, or with one that is called table, X or data"
+    )
+
+
+def _from_sparse(where: str, matrix: Any) -> Stored:
+    if matrix.dtype.kind not in "buif":
+        raise InvalidValueError(
+            f"{where} is a sparse matrix of {matrix.dtype} values; give real numbers"
+        )
+    if hasattr(matrix, "check_format"):
+        matrix.check_format(full_check=True)  # damaged indices would crash below
+    entries = matrix.tocoo()
+    values = entries.data.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise InvalidValueError(
+            f"{where} stores NaN or infinite values; give finite numbers, and leave "
+            "missing cells out"
+        )
+    rows, columns = (place.astype(np.int64) for place in (entries.row, entries.col))
+    row_names, column_names = (tuple(map(str, range(size))) for size in matrix.shape)
+    return stored_once(where, rows, columns, values, row_names, column_names)
+
+
+# Triples
+
+
+def _labels(where: str, table: Table, place: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return codes and sorted names of a column of labels."""
+    column, dialect = table.columns[place], table.source.dialect or Dialect(None)
+    holes = np.flatnonzero(np.isnan(column.values))
+    if len(holes):
+        raise InvalidValueError(
+            f"column {short(column.name)!r} of {where} has no label in "
+            f"{len(holes)} row(s), the first row {holes[0]} (0-based); give every "
+            "value its row and column"
+        )
+    cells = cell_texts(table.source.frame[place], dialect)
+    texts = np.array([text.strip() for text in cells])
+    names, codes = np.unique(texts, return_inverse=True)
+    order = sorted(range(len(names)), key=lambda code: _natural(str(names[code])))
+    rank = np.empty(len(names), dtype=np.int64)
+    rank[order] = np.arange(len(names))
+    return rank[codes], tuple(str(names[code]) for code in order)
+
+
+def _natural(label: str) -> tuple[Any, ...]:
+    """Return a sorting key: numbers first, then text with its numbers as numbers."""
+    if _NUMBER.fullmatch(label):
+        return 0, float(label), label
+    parts = re.split(r"(\d+)", label, flags=re.ASCII)
+    return 1, [int(p) if i % 2 else p for i, p in enumerate(parts)], label
+
+
+# Text
+
+
+def _delimiter(given: str | None, decimal: str) -> str | None:
+    if given is None:
+        return None
+    given = "\t" if given == "\\t" else given
+    if not isinstance(given, str) or len(given) != 1 or given in '"\r\n\0':
+        raise InvalidValueError(f"delimiter is {given!r}; give one character, as ';'")
+    if not given.isascii() or given == decimal:
+        raise InvalidValueError(
+            f"delimiter is {given!r} with decimal {decimal!r}; give an ASCII character "
+            "that is not the decimal mark"
+        )
+    return given
+
+
+def _all_bytes(where: str, path: Path | None) -> bytes:
+    """Return the content of a file, unpacked, unless a line of it has no end."""
+    try:
+        if path is None:
+            return _bytes_in_lines(where, sys.stdin.buffer)
+        packed = path.suffix.lower() == ".gz"
+        with gzip.open(path) if packed else path.open("rb") as stream:
+            return _bytes_in_lines(where, stream)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InvalidValueError(
+            f"{where} is no whole gzip file ({reason_of(error)}); give another, or "
+            "unpack it"
+        ) from None
+    except OSError as error:
+        raise InvalidValueError(
+            f"{where} cannot be read ({error.strerror or error}); give a file that can"
+        ) from None
+
+
+def _bytes_in_lines(where: str, stream: Any) -> bytes:
+    chunks = []
+    length = 0  # of the line that has not ended
+    while chunk := stream.read(2**20):
+        end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
+        length = len(chunk) - end - 1 if end >= 0 else length + len(chunk)
+        if length > LONGEST_LINE:
+            raise InvalidValueError(
+                f"{where} has a line of over {LONGEST_LINE // 2**20} MiB; give a table "
+                "with one line for each row, or a Parquet or .npy file"
+            )
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _decoded(where: str, content: bytes, encoding: str) -> str:
+    binary = f"{where} holds zero bytes, so it is no text"
+    utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    try:
+        text = content.decode(encoding)
+    except LookupError:
+        raise InvalidValueError(
+            f"encoding is {encoding!r}, which is unknown; give one such as 'utf-8' or "
+            "'latin-1'"
+        ) from None
+    except UnicodeError as error:
+        at = getattr(error, "start", 0)
+        if b"\0" not in content or utf16:
+            other = "utf-16" if utf16 else "latin-1"
+            line = content.count(b"\n", 0, at) + 1
+            raise InvalidValueError(
+                f"{where} is not {encoding}: byte {at}, in line {line}, has no meaning; "
+                f"give its encoding, such as encoding='{other}' (--encoding {other})"
+            ) from None
+        text = "\0"
+    if "\0" in text:
+        raise InvalidValueError(
+            f"{binary}; give CSV text, or a file whose name ends in .parquet, .npy or "
+            ".npz (UTF-16 text is read with --encoding utf-16)"
+        )
+    return text.removeprefix("\ufeff")
+
+
+def _records(text: str, delimiter: str, most: int) -> list[list[str]]:
+    """Return the first records of a text, blank lines left out."""
+    found = []
+    for record in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+        if record:
+            found.append(record)
+        if len(found) == most:
+            break
+    return found
+
+
+def _sniffed(head: str, decimal: str) -> str:
+    """Return the delimiter that cuts the first lines evenly, into the most cells."""
+    best = (False, 1, ",")
+    for delimiter in _DELIMITERS:
+        if delimiter != decimal:
+            counts = [len(record) for record in _records(head, delimiter, 20)]
+            even = counts[0] > 1 and len(set(counts)) == 1
+            if (even, counts[0]) > best[:2]:
+                best = (even, counts[0], delimiter)
+    return best[2]
+
+
+def _read_text(
+    where: str,
+    text: str,
+    header: bool,
+    marks: set[str],
+    decimal: str,
+    delimiter: str | None,
+    ignore: Sequence[str],
+) -> Table:
+    if not text.strip():
+        raise InvalidValueError(f"{where} is empty; give a table of at least one row")
+    end = text.find("\n") + 1 or len(text)
+    marks_in_line = [text.count(mark, 0, end) for mark in delimiter or _DELIMITERS]
+    if max(marks_in_line) >= MOST_COLUMNS:
+        raise InvalidValueError(
+            f"{where} has {max(marks_in_line) + 1} columns, more than {MOST_COLUMNS}; "
+            "give fewer, or a Parquet or .npy file"
+        )
+    head = text[: max(2**16, end)]
+    if len(head) < len(text):
+        head = head[: head.rfind("\n") + 1]
+    try:
+        delimiter = delimiter or _sniffed(head, decimal)
+        first = _records(head, delimiter, 1)[0]
+    except csv.Error:  # the csv module refuses a cell of over 128 KiB
+        raise InvalidValueError(
+            f"{where} has a huge cell in its first lines; give a table with one line "
+            "for each row, and a delimiter between its cells"
+        ) from None
+    cells = _parsed(where, text, delimiter, len(first))
+    if header:
+        cells = cells.slice(1)
+        names = [name.strip() for name in first]
+    else:
+        names = [""] * len(first)
+    numeric = header and all(_number(name, decimal) is not None for name in names)
+    names = [name or f"column{place}" for place, name in enumerate(names, 1)]
+    check_names(where, names, _REMEDY)
+    if not len(cells):
+        raise InvalidValueError(
+            f"{where} has a header and no rows; give at least one row (or, for a file "
+            "without names, say that it has no header)"
+        )
+    newline = "\r\n" if "\r\n" in head else "\n"
+    titles = tuple(first) if header else None
+    dialect = Dialect(titles, delimiter, decimal, newline, textual=True)
+    source = Source("pyarrow", cells, tuple(names), len(cells), dialect)
+    ignored = known_names(ignore, names)
+    columns = tuple(
+        _text_column(name, cells.column(place), marks, decimal)
+        for place, name in enumerate(names)
+        if name not in ignored
+    )
+    return Table(columns, source, (_NUMBERS_AS_NAMES,) if numeric else ())
+
+
+def _parsed(where: str, text: str, delimiter: str, width: int) -> Any:
+    """Return every record of a text, the first included, as columns of strings."""
+    import pyarrow
+    from pyarrow import csv as arrow_csv
+
+    content = text.encode()
+    names = [str(place) for place in range(width)]
+    try:
+        return arrow_csv.read_csv(
+            pyarrow.BufferReader(content),
+            # A record that does not fit into a block is refused: one block for all.
+            arrow_csv.ReadOptions(
+                column_names=names, block_size=min(len(content) + 1, 2**31 - 1)
+            ),
+            arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            arrow_csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pyarrow.string()),
+                strings_can_be_null=False,
+            ),
+        )
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = _ragged(text, delimiter, width) or reason_of(error)
+    raise InvalidValueError(
+        f"{where} is no table with {delimiter!r} between cells: {reason}; give every "
+        "line as many cells, or another delimiter"
+    )
+
+
+def _ragged(text: str, delimiter: str, width: int) -> str | None:
+    """Return what is wrong with the first record of another length."""
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    line = 1
+    try:
+        for record in lines:
+            if record and len(record) != width:
+                return f"line {line} has {len(record)} cell(s), the first line {width}"
+            line = lines.line_num + 1
+    except csv.Error as error:
+        return f"line {line} cannot be read ({error})"
+    return None
+
+
+def _text_column(name: str, cells: Any, marks: set[str], decimal: str) -> Column:
+    """Return what a column of text holds."""
+    from pyarrow import compute
+
+    encoded = compute.utf8_trim_whitespace(cells.combine_chunks()).dictionary_encode()
+    texts = encoded.dictionary.to_pylist()
+    places = encoded.indices.to_numpy()
+    seen = [text for text in texts if text not in marks]
+
+    def column(kind: Kind, codes: Mapping[str, float | None], **rest: Any) -> Column:
+        found = [codes.get(text) for text in texts]
+        lookup = np.array(found, dtype=np.float64)  # None becomes NaN
+        return as_column(name, kind, lookup[places], **rest)
+
+    if not seen:
+        return column("empty", {})
+    numbers = {text: _number(text, decimal) for text in seen}
+    numeric = sum(number is not None for number in numbers.values())
+    if numeric == len(seen):
+        whole = all(map(_WHOLE.fullmatch, seen))
+        return column("number", numbers, whole=whole)
+    for pair in _PAIRS:
+        if {text.lower() for text in seen} <= set(pair):
+            truth = {text: float(pair.index(text.lower())) for text in seen}
+            return column("boolean", truth, levels=_both(seen, pair))
+    if all(map(_DATE.fullmatch, seen)):
+        days = _days_of_text(seen)
+        if days is not None:
+            return column("date", days)
+    levels = sorted(seen)
+    codes = {text: float(code) for code, text in enumerate(levels)}
+    result = column("text", codes, levels=levels)
+    result = column(text_kind(result.values, levels), codes, levels=levels)
+    if 2 * numeric > len(seen):
+        odd = next(text for text in levels if numbers[text] is None)
+        hint = f"{result.says}, mostly numbers: is {short(odd)!r} a missing mark?"
+        return replace(result, says=hint)
+    return result
+
+
+def _number(text: str, decimal: str) -> float | None:
+    if decimal == ",":
+        text = text.replace(".", "?").replace(",", ".")
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
+def _both(seen: Sequence[str], pair: tuple[str, str]) -> tuple[str, str]:
+    """Return the two texts of a boolean, one that never occurs in the other's case."""
+    spelled = {text.lower(): text for text in reversed(seen)}
+    one = seen[0]
+    change = str.upper if one.isupper() else str.title if one.istitle() else str.lower
+    false, true = (spelled.get(word, change(word)) for word in pair)
+    return false, true
+
+
+def _days_of_text(texts: Sequence[str]) -> dict[str, float] | None:
+    """Return ISO dates as days, or None when one is no date."""
+    import pyarrow
+
+    plain = [text.removesuffix("Z") for text in texts]
+    try:
+        cells = pyarrow.array(plain).cast(pyarrow.timestamp("us"))
+    except pyarrow.ArrowException:
+        return None
+    return dict(zip(texts, as_days(cells).tolist(), strict=True))

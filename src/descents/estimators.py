@@ -1,0 +1,708 @@
+"""scikit-learn estimators: a problem, its descent, and how far from the best it is."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from descents.answers import compare
+from descents.answers.fitted import STEPS, Fitted, name_of, step_named, with_widths
+from descents.answers.references import Reference
+from descents.checks import (
+    Complaints,
+    InvalidValueError,
+    one_of,
+    real_number,
+    whole_number,
+)
+from descents.data import storage
+from descents.data.tables import Table, from_frame
+from descents.descent.loop import Stop, descend
+from descents.descent.runs import Status
+from descents.problems import columns
+from descents.problems.cells import Cells
+from descents.problems.columns import ColumnModel
+from descents.problems.constraints import regularizers
+from descents.problems.factorization import INITIALIZATIONS, OFFSETS, Factorization
+from descents.problems.losses import Huber, Loss, named
+from descents.problems.observed import cells, named_all
+
+SCALES = ("auto", True, False)
+
+
+class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    r"""A table as a product of two thin factors, whatever its columns hold.
+
+    Minimises the loss of the observed cells,
+    :math:`\sum_{ij} w_{ij}\, \ell_j(a_i + b_j + u_i^\top v_j,\; x_{ij})`, plus penalties
+    on U and V, from one or many starting points, and says how far the result is from
+    the best known answer [1]_. Holes (NaN, None, NA, masked, or not stored) have no
+    part in the loss and are never filled while fitting.
+
+    Parameters
+    ----------
+    n_components : int
+        The rank, from 1 to min(rows, columns).
+    loss : "auto", str, Loss, callable, a sequence of one for each column, or a dict
+        "squared", "absolute", "huber", "logistic", "poisson", "kl", "categorical" or
+        "ordinal"; or a function of prediction and target, two tensors of one shape,
+        that returns the loss of each cell. "auto" takes squared loss for numbers,
+        logistic for two values, categorical for text and ordinal for ordered levels of
+        a data frame; a dict of column names overrules it for some.
+    offsets : {"auto", "none", "columns", "rows", "both"}
+        Column offsets b and row biases a. "auto" is "columns", or "none" where a factor
+        is nonnegative.
+    scales : "auto" or bool
+        Whether the loss of each column is divided by that of its best constant, so that
+        units do not count; "auto" where columns have different losses.
+    constraint : None, "nonnegative", or a pair for rows and columns
+    penalty : None, float, or dict
+        l2 on both factors: l2 (||U||^2 + ||V||^2); or a dict of l1, l2, l1_rows,
+        l2_rows, l1_columns, l2_columns, l2_biases and count_power, with which the
+        penalty of a row or column grows with its number of observed cells. None is no
+        penalty where predictions are on the scale of the data, and l2 of 1 where they
+        are log-odds or logarithms, which without one can run to infinity.
+    sparse : {"missing", "zero"}
+        What an entry is that a sparse table does not store: a hole, or a zero.
+    initialization : {"auto", "uniform", "normal", "spectral", "nndsvd"} or two arrays
+        "auto" is "normal", or "nndsvd" under nonnegativity. Arrays are U of shape
+        (n_starts, rows, n_components) and V of shape (n_starts, coordinates,
+        n_components).
+    n_starts : int
+        How many starting points are descended from together.
+    combine : {"best", "mean"}
+        What imputes and scores: the start of least loss, or the mean of the
+        predictions of all.
+    steps : {"auto", "alternating", "lbfgs", "gd", "adam"} or Step
+        "auto": alternating, where every loss is squared, has a quadratic above it and
+        is constrained or not smooth, or is kl; L-BFGS for other smooth losses without
+        constraint; gradient descent that finds its own rate for others, Adam for a
+        function of the user's under constraints.
+    learning_rate : float, optional
+        Of "gd" and "adam"; without it "gd" finds its own.
+    max_iter : int
+    tol : float
+        A start is stationary when its gradient is at most this times what it was at
+        the beginning (at least a hundred roundings).
+    random_state : int, RandomState or None
+    device : str
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, coordinates)
+        V^T in SVD form (orthonormal rows, by falling size, the largest entry of each
+        positive) where loss and penalty allow a rotation, else as it was found. A
+        column has one coordinate, with categorical loss one for each class.
+    embedding_ : ndarray of shape (rows, n_components)
+        What `fit_transform` returns.
+    offsets_ : ndarray of shape (coordinates,)
+        The natural parameters at an embedding of zero.
+    loss_ : float
+        Of the best start, penalties included.
+    gap_ : float
+        (loss_ - reference_.value) / reference_.value.
+    reference_ : Reference
+        The best known answer: its value, its kind ("exact", "bound" or "best found")
+        and what it says.
+    runs_ : Runs
+        All starts: losses, statuses, parameters.
+    subspace_agreement_ : float or None
+        How far the starts find one space of columns: the median over the others of the
+        mean squared cosine of the angles to the best's; 1 is the same space.
+    steps_ : str
+        Which steps were taken.
+    columns_ : list of ColumnModel
+        The loss of each column and why, and the levels that its codes stand for.
+    n_iter_ : int
+        Steps of the best start.
+    n_features_in_ : int
+    feature_names_in_ : ndarray
+        Where the table had names.
+
+    Raises
+    ------
+    InvalidValueError
+        With all that is wrong in one message.
+
+    References
+    ----------
+    .. [1] Udell, Horn, Zadeh and Boyd (2016), "Generalized low rank models",
+       Foundations and Trends in Machine Learning 9.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> table = np.outer([1.0, 2.0, 3.0, 4.0], [1.0, -1.0, 2.0])
+    >>> table[1, 2] = np.nan
+    >>> model = LowRankModel(n_components=1, offsets="none", random_state=0).fit(table)
+    >>> model.impute(table)[1].round(6)
+    array([ 2., -2.,  4.])
+    >>> bool(model.loss_ < 1e-12)
+    True
+    """
+
+    columns_: list[ColumnModel]
+
+    def __init__(  # noqa: PLR0913
+        self,
+        n_components: int = 2,
+        *,
+        loss: Any = "auto",
+        offsets: str = "auto",
+        scales: Any = "auto",
+        constraint: Any = None,
+        penalty: Any = None,
+        sparse: str = "missing",
+        initialization: Any = "auto",
+        n_starts: int = 1,
+        combine: str = "best",
+        steps: Any = "auto",
+        learning_rate: float | None = None,
+        max_iter: int = 2000,
+        tol: float = 1e-8,
+        random_state: Any = None,
+        device: str = "cpu",
+    ) -> None:
+        self.n_components = n_components
+        self.loss = loss
+        self.offsets = offsets
+        self.scales = scales
+        self.constraint = constraint
+        self.penalty = penalty
+        self.sparse = sparse
+        self.initialization = initialization
+        self.n_starts = n_starts
+        self.combine = combine
+        self.steps = steps
+        self.learning_rate = learning_rate
+        self.max_iter = max_iter
+        self.tol = tol
+        self.random_state = random_state
+        self.device = device
+
+    def __sklearn_tags__(self) -> Any:
+        """Return what scikit-learn asks: holes and sparse tables are welcome."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    # Fitting
+
+    def fit(self, X: Any, y: Any = None, *, weights: Any = None) -> LowRankModel:
+        """Fit the model to the observed cells of a table.
+
+        Parameters
+        ----------
+        X : array-like, masked array, sparse array or data frame, (rows, columns)
+        y : ignored
+        weights : array-like of the shape of X, optional
+            At least 0; of a sparse table, a sparse array of the same entries.
+
+        Returns
+        -------
+        LowRankModel
+            Itself.
+        """
+        self._check_settings()
+        _, values = self._read(X, reset=True)
+        found = self._cells(values, weights, self._trial_losses())
+        self._warn_of_blanks(found)
+        problem = self._problem(found, values.dtype)
+        if self._waiting():
+            self.columns_ = with_widths(self.columns_, problem)
+            found = self._cells(values, weights, [c.loss for c in self.columns_])
+            problem = self._problem(found, values.dtype)
+        step = self.steps
+        if isinstance(step, str):
+            step = step_named(step, problem, self.learning_rate)
+        tolerance = max(self.tol, 100 * float(np.finfo(values.dtype).eps))
+        runs = descend(
+            problem,
+            self.n_starts,
+            int(check_random_state(self.random_state).randint(2**31 - 1)),
+            steps=step,
+            stop=Stop(self.max_iter, tolerance=tolerance),
+            # One start is not to pay for a whole chunk.
+            width=min(problem.width, self.n_starts),
+        )
+        self.steps_ = name_of(step)
+        if not np.isfinite(runs.losses).any():
+            raise InvalidValueError(self._hopeless())
+        self._keep(Fitted(self.columns_, problem, runs, self.combine))
+        self.reference_, self.gap_, self._constants_loss = self._fitted.judged()
+        bound = compare.below_reference(
+            [self.loss_], self.reference_, self._constants_loss
+        )
+        if bound[0]:
+            warnings.warn(
+                f"the loss {self.loss_:.10g} is below what no loss can be below, "
+                f"{self.reference_.value:.10g}: a defect of descents; please report it",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        if Status.STATIONARY not in runs.statuses:
+            warnings.warn(
+                f"none of {len(runs)} starts is stationary after {self.max_iter} "
+                "iterations; raise max_iter or tol",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None, *, weights: Any = None) -> Any:
+        """Fit, and return the rows of the table in the space of the components.
+
+        Parameters
+        ----------
+        X, y, weights
+            As `fit` takes them.
+
+        Returns
+        -------
+        ndarray of shape (rows, n_components)
+        """
+        return self.fit(X, y, weights=weights).embedding_
+
+    def _check_settings(self) -> None:
+        complaints = Complaints()
+        complaints.attempt(whole_number, "n_components", self.n_components, 1)
+        complaints.attempt(whole_number, "n_starts", self.n_starts, 1)
+        complaints.attempt(whole_number, "max_iter", self.max_iter, 1)
+        complaints.attempt(real_number, "tol", self.tol, 0)
+        complaints.attempt(one_of, "combine", self.combine, ("best", "mean"))
+        complaints.attempt(one_of, "sparse", self.sparse, ("missing", "zero"))
+        complaints.attempt(one_of, "offsets", self.offsets, ("auto", *OFFSETS))
+        complaints.require(
+            self.scales in SCALES,
+            f"scales is {self.scales!r}; give one of {', '.join(map(repr, SCALES))}",
+        )
+        complaints.attempt(regularizers, self.constraint, self.penalty)
+        if isinstance(self.steps, str) or not hasattr(self.steps, "update"):
+            complaints.attempt(one_of, "steps", self.steps, STEPS)
+        if self.learning_rate is not None:
+            complaints.attempt(
+                real_number, "learning_rate", self.learning_rate, 0, strict=True
+            )
+            complaints.require(
+                self.steps in ("gd", "adam"),
+                f"learning_rate is given, but steps is {self.steps!r}, which has none; "
+                "give steps='gd' or steps='adam' with it",
+            )
+        if isinstance(self.initialization, str):
+            names = ("auto", *INITIALIZATIONS)
+            complaints.attempt(one_of, "initialization", self.initialization, names)
+        complaints.raise_any()
+
+    def _read(self, X: Any, *, reset: bool) -> tuple[Table | None, Any]:
+        """Return the table of a data frame, and its values as numbers and codes."""
+        if _is_frame(X):
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            table = from_frame(X)
+            if reset:
+                self.columns_ = columns.of_table(table, self.loss)
+                if not self.columns_ or not table.rows:
+                    raise InvalidValueError(
+                        f"the table has {table.rows} rows and {len(table.columns)} "
+                        "columns, none of which can be used; give one that has some"
+                    )
+            return table, self._codes_of_table(table)
+        if np.ma.isMaskedArray(X):
+            X = np.ma.filled(np.ma.asarray(X).astype(np.float64), np.nan)
+        X = validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype=[np.float64, np.float32],
+            accept_sparse="csr",
+            ensure_all_finite="allow-nan",
+        )
+        if hasattr(X, "tocsr"):
+            if reset:
+                loss = "squared" if isinstance(self.loss, str | dict) else self.loss
+                if isinstance(self.loss, str) and self.loss != "auto":
+                    loss = self.loss
+                losses = named_all(loss, X.shape[1])
+                names = self._names(X.shape[1])
+                self.columns_ = [
+                    ColumnModel(name, one, (), "stored numbers")
+                    for name, one in zip(names, losses, strict=True)
+                ]
+            return None, X
+        if reset:
+            names = self._names(X.shape[1])
+            self.columns_ = columns.of_matrix(X, self._losses(names), names)
+        if not any(column.levels for column in self.columns_):
+            return None, X
+        complaints = Complaints()
+        parts = [
+            complaints.attempt(columns.coded, column, X[:, j])
+            for j, column in enumerate(self.columns_)
+        ]
+        coded = [
+            part if column.levels else X[:, j]
+            for j, (column, part) in enumerate(zip(self.columns_, parts, strict=True))
+        ]
+        complaints.raise_any()
+        return None, np.column_stack(coded)
+
+    def _names(self, count: int) -> list[str]:
+        given = getattr(self, "feature_names_in_", None)
+        return [f"x{j}" for j in range(count)] if given is None else list(given)
+
+    def _losses(self, names: Sequence[str]) -> list[Any]:
+        if isinstance(self.loss, str) and self.loss == "auto":
+            return named_all("squared", len(names))
+        if not isinstance(self.loss, dict):
+            return named_all(self.loss, len(names))
+        unknown = [name for name in self.loss if name not in names]
+        if unknown:
+            raise InvalidValueError(
+                f"loss names column {unknown[0]!r}, but the columns are "
+                f"{', '.join(list(names)[:10])}; name those"
+            )
+        return [named(self.loss.get(name, "squared")) for name in names]
+
+    def _codes_of_table(self, table: Table) -> np.ndarray:
+        complaints = Complaints()
+        parts = [
+            complaints.attempt(columns.encoded, model, table.column(model.name))
+            for model in self.columns_
+        ]
+        complaints.raise_any()
+        return np.column_stack(parts)
+
+    def _waiting(self) -> bool:
+        """Return whether a Huber loss waits for its width."""
+        return self._trial_losses() != [column.loss for column in self.columns_]
+
+    def _trial_losses(self) -> list[Loss]:
+        """Return the losses, with absolute loss where Huber's has no width yet."""
+        return [
+            named("absolute")
+            if isinstance(column.loss, Huber) and column.loss.width is None
+            else column.loss
+            for column in self.columns_
+        ]
+
+    def _cells(self, values: Any, weights: Any, losses: Sequence[Loss]) -> Cells:
+        if hasattr(values, "tocsr"):
+            return cells(values, losses, weights=weights, sparse=self.sparse)
+        several = len({column.loss.name for column in self.columns_}) > 1
+        return cells(
+            values,
+            losses,
+            weights=weights,
+            levels=[len(column.levels) for column in self.columns_],
+            scales=several if self.scales == "auto" else bool(self.scales),
+        )
+
+    def _warn_of_blanks(self, found: Cells) -> None:
+        blank = np.flatnonzero(found.row_counts == 0)
+        if len(blank):
+            listed = ", ".join(str(i) for i in blank[:5])
+            warnings.warn(
+                f"{len(blank)} row(s) have no observed cell ({listed}"
+                f"{', ...' if len(blank) > 5 else ''}, 0-based); they stay at the best "
+                "constant of each column",
+                UserWarning,
+                stacklevel=3,
+            )
+        blank = np.flatnonzero(found.column_counts == 0)
+        if len(blank):
+            listed = ", ".join(self.columns_[j].name for j in blank[:5])
+            warnings.warn(
+                f"{len(blank)} column(s) have no observed cell ({listed}"
+                f"{', ...' if len(blank) > 5 else ''}); nothing is known of them, and "
+                "they are predicted as 0",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def _problem(self, found: Cells, dtype: Any) -> Factorization:
+        nonnegative = any(
+            side.nonnegative for side in regularizers(self.constraint, None)[:2]
+        )
+        offsets = self.offsets
+        if offsets == "auto":
+            offsets = "none" if nonnegative else "columns"
+        initialization = self.initialization
+        if isinstance(initialization, str) and initialization == "auto":
+            initialization = "nndsvd" if nonnegative else "normal"
+        penalty = self.penalty
+        if penalty is None:
+            bounded = all(block.loss.identity for block in found.blocks)
+            penalty = None if bounded else 1.0
+        rows, wide = found.shape
+        if self.n_components > min(rows, wide):
+            raise InvalidValueError(
+                f"n_components is {self.n_components}, but the table has "
+                f"n_samples={rows} and n_features={wide}; give a whole number from 1 "
+                f"to {min(rows, wide)}"
+            )
+        return Factorization(
+            found,
+            self.n_components,
+            offsets=offsets,
+            constraint=self.constraint,
+            penalty=penalty,
+            initialization=initialization,
+            dtype=torch.float32 if dtype == np.float32 else torch.float64,
+            device=self.device,
+        )
+
+    def _hopeless(self) -> str:
+        if any(column.loss.name == "own" for column in self.columns_):
+            return (
+                "the given loss is NaN or infinite at every start; return finite numbers "
+                "for every finite prediction"
+            )
+        remedy = "give other steps"
+        if self.learning_rate is not None:
+            remedy += f", or a learning_rate below {self.learning_rate:g}"
+        return (
+            f"the loss of every start became infinite or NaN with {self.steps_} steps; "
+            f"{remedy}"
+        )
+
+    def _keep(self, fitted: Fitted) -> None:
+        """Set what is known once a descent is done, or read back."""
+        self._fitted, self.runs_ = fitted, fitted.runs
+        best = fitted.runs.best
+        self.loss_ = float(fitted.runs.losses[best])
+        self.n_iter_ = int(fitted.runs.steps_taken[best])
+        self.subspace_agreement_ = fitted.agreement()
+        self.embedding_, self.components_ = fitted.scores, fitted.components
+        self.offsets_ = fitted.offsets
+        self._n_features_out = len(fitted.components)
+
+    # Using
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return new rows in the space of the components.
+
+        Minimises the loss and the row penalty over the rows alone, with all that
+        belongs to the columns held fixed; a row without observed cells is put where
+        the penalty is least.
+
+        Parameters
+        ----------
+        X : array-like, sparse array or data frame of shape (rows, columns)
+            Holes are allowed.
+
+        Returns
+        -------
+        ndarray of shape (rows, n_components)
+        """
+        check_is_fitted(self)
+        _, values = self._read(X, reset=False)
+        found = self._fitted.cells_of(values, self.sparse)
+        solved = self._fitted.solved(found, self._fitted.points[0])
+        return self._fitted.embedded(solved["U"])
+
+    def inverse_transform(self, X: Any) -> np.ndarray:
+        """Return the table that points in the space of the components stand for.
+
+        Parameters
+        ----------
+        X : array-like of shape (rows, n_components)
+
+        Returns
+        -------
+        ndarray of shape (rows, columns)
+            Numbers; of objects where a column holds levels that are no numbers. Row
+            biases are not in the components, and left out.
+        """
+        check_is_fitted(self)
+        scores = np.asarray(X, dtype=np.float64)
+        if scores.ndim != 2 or scores.shape[1] != len(self.components_):
+            raise InvalidValueError(
+                f"X has shape {scores.shape}; give (rows, {len(self.components_)}), as "
+                "transform returns it"
+            )
+        natural = scores @ self.components_ + self.offsets_
+        cuts = np.asarray(self._fitted.points[0].get("cuts", np.zeros(0)))
+        return self._fitted.stacked(self._fitted.decoded(natural, cuts))
+
+    def predict_cells(self, rows: Any, columns: Any) -> np.ndarray:
+        """Return what the model says of some cells of the table it was fitted to.
+
+        Parameters
+        ----------
+        rows, columns : array-like of int, shape (cells,)
+            Places in the table, from 0. The columns have one coordinate each.
+
+        Returns
+        -------
+        ndarray of shape (cells,)
+            Numbers, or codes of levels.
+        """
+        check_is_fitted(self)
+        found = self._fitted.problem.cells
+        block = found.blocks[0]
+        if len(found.blocks) > 1 or block.each > 1 or found.cut_count:
+            raise InvalidValueError(
+                "predict_cells is for tables of one loss of single numbers; give the "
+                "table to impute"
+            )
+        i, j = np.asarray(rows, dtype=np.int64), np.asarray(columns, dtype=np.int64)
+        total = np.zeros(len(i))
+        for point in self._fitted.points:
+            left, right = self._fitted.sides(point)
+            total += (left[i] * right[j]).sum(1)
+        return block.loss.impute(total / len(self._fitted.points))
+
+    def impute(self, X: Any) -> Any:
+        """Return the table with its holes filled, and nothing else changed.
+
+        Parameters
+        ----------
+        X : array-like, masked array or data frame of shape (rows, columns)
+            The table of the fit, or new rows. A sparse table of which most is not
+            stored has no place for the answer: see `predict_cells`.
+
+        Returns
+        -------
+        ndarray or data frame
+            Of the library and types that were given. Observed cells are the same to
+            the bit.
+        """
+        check_is_fitted(self)
+        if hasattr(X, "tocsr"):
+            raise InvalidValueError(
+                "X is sparse, and filling what it does not store would make it dense; "
+                "ask predict_cells for the cells that you need, or give a dense table"
+            )
+        table, values = self._read(X, reset=False)
+        fitted = self._fitted
+        found = fitted.cells_of(values)
+        natural, cuts = fitted.predictions(
+            [fitted.solved(found, point) for point in fitted.points]
+        )
+        codes = fitted.decoded(natural, cuts)
+        if table is not None:
+            held = [table.column(model.name) for model in self.columns_]
+            return table.filled(
+                {
+                    column.name: columns.for_filling(model, column, code)
+                    for model, column, code in zip(
+                        self.columns_, held, codes, strict=True
+                    )
+                    if column.kind != "empty"
+                }
+            )
+        filled = fitted.stacked(codes)
+        if np.ma.isMaskedArray(X):
+            whole = X.dtype.kind in "iu"
+            fill = (np.round(filled) if whole else filled).astype(X.dtype)
+            return np.where(np.ma.getmaskarray(X), fill, X.data)
+        given = np.asarray(X)
+        if given.dtype.kind != "f":
+            given = given.astype(np.float64)
+        return np.where(np.isnan(given), filled.astype(given.dtype), given)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Return the share of the best constants' loss that the model takes away.
+
+        1 - loss / loss of the best constant of each column, over the observed cells of
+        X and without penalties: R^2 for squared loss.
+
+        Parameters
+        ----------
+        X : as `transform` takes it
+        y : ignored
+        """
+        check_is_fitted(self)
+        _, values = self._read(X, reset=False)
+        found = self._fitted.cells_of(values, self.sparse)
+        loss, constants = self._fitted.loss_of(found), found.constants_loss()
+        return 1.0 - loss / constants if constants > 0 else float(loss == 0)
+
+    # Storing
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted model to one safetensors file, which loads without code.
+
+        Raises
+        ------
+        InvalidValueError
+            When a loss is a function of the user's, which cannot be stored.
+        RunFolderError
+            When the file cannot be written.
+        """
+        check_is_fitted(self)
+        arrays, facts = self.stored()
+        storage.write_tensors(Path(path), arrays, facts)
+
+    def stored(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return the fitted model as arrays and plain values: what `save` writes."""
+        arrays, facts = self._fitted.stored()
+        settings = self.get_params()
+        plain = str | int | float | None
+        for name in ("loss", "initialization", "steps"):
+            if not isinstance(settings[name], plain):
+                settings[name] = "auto"
+        if not isinstance(settings["random_state"], plain):
+            settings["random_state"] = None
+        facts |= {
+            "format": 1,
+            "model": "LowRankModel",
+            "settings": settings,
+            "names": list(getattr(self, "feature_names_in_", [])),
+            "features": self.n_features_in_,
+            "reference": vars(self.reference_),
+            "gap": self.gap_,
+            "constants_loss": self._constants_loss,
+            "steps": self.steps_,
+        }
+        return arrays, facts
+
+    @classmethod
+    def load(cls, path: str | Path) -> LowRankModel:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        RunFolderError
+            When the file cannot be read or is no such file.
+        """
+        return cls.restored(*storage.read_tensors(Path(path)))
+
+    @classmethod
+    def restored(
+        cls, arrays: dict[str, np.ndarray], facts: dict[str, Any]
+    ) -> LowRankModel:
+        """Return the model that `stored` gave."""
+        model = cls(**facts["settings"])
+        if facts["names"]:
+            model.feature_names_in_ = np.array(facts["names"], dtype=object)
+        model.n_features_in_ = facts["features"]
+        fitted = Fitted.restored(arrays, facts, model.combine)
+        model.columns_ = fitted.models
+        model._keep(fitted)
+        model.steps_, model.gap_ = facts["steps"], facts["gap"]
+        model.reference_ = Reference(**facts["reference"])
+        model._constants_loss = facts["constants_loss"]
+        return model
+
+
+def _is_frame(X: Any) -> bool:
+    if isinstance(X, np.ndarray | list | tuple) or hasattr(X, "tocsr"):
+        return False
+    import narwhals
+
+    return bool(narwhals.dependencies.is_into_dataframe(X))

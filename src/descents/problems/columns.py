@@ -1,0 +1,316 @@
+"""The columns of a user's table: which loss each gets and why, and codes for levels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from descents.checks import Complaints, InvalidValueError
+from descents.data.tables import Column, Table
+from descents.problems.losses import (
+    NAMED,
+    Categorical,
+    Logistic,
+    Loss,
+    Ordinal,
+    Own,
+    named,
+)
+
+MOST_CLASSES = 200
+"""A column with more levels than this is refused under a loss of levels."""
+TYPED = {"boolean", "category", "order", "text"}
+"""Kinds whose values are codes of levels."""
+REMEDIES = (
+    "leave it out (--ignore, ignore=), name the rows by it (--id), or say its loss "
+    "(--loss-of COLUMN=LOSS, loss={COLUMN: LOSS})"
+)
+
+
+@dataclass(frozen=True)
+class ColumnModel:
+    """What a column is to the model.
+
+    Attributes
+    ----------
+    name : str
+    loss : Loss
+    levels : tuple
+        What the codes 0, 1, ... stand for; empty where the column holds numbers.
+    why : str
+        Why it has this loss, for people.
+    whole : bool
+        Whether it holds whole numbers only.
+
+    Examples
+    --------
+    >>> ColumnModel("size", named("ordinal"), ("S", "L"), "asked for").labels
+    ('size',)
+    """
+
+    name: str
+    loss: Loss
+    levels: tuple[Any, ...]
+    why: str
+    whole: bool = False
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of its coordinates: one, or one for each class."""
+        if isinstance(self.loss, Categorical):
+            return tuple(f"{self.name}={level}" for level in self.levels)
+        return (self.name,)
+
+    def described(self) -> dict[str, Any]:
+        """Return it as plain values, but for a loss of the user's.
+
+        Raises
+        ------
+        InvalidValueError
+            When the loss is a function, which a file that runs no code cannot hold.
+        """
+        if isinstance(self.loss, Own):
+            raise InvalidValueError(
+                f"column {self.name!r} has a loss of your own, which cannot be stored; "
+                "store the numbers that you need instead"
+            )
+        settings = {"width": self.loss.width} if hasattr(self.loss, "width") else {}
+        levels = [x.item() if hasattr(x, "item") else x for x in self.levels]
+        return {
+            "name": self.name,
+            "loss": self.loss.name,
+            "settings": settings,
+            "levels": levels,
+            "why": self.why,
+            "whole": self.whole,
+        }
+
+    @classmethod
+    def restored(cls, facts: Mapping[str, Any]) -> ColumnModel:
+        """Return what `described` described."""
+        loss = type(NAMED[facts["loss"]])(**facts["settings"])
+        levels = tuple(facts["levels"])
+        return cls(facts["name"], loss, levels, facts["why"], facts["whole"])
+
+
+def of_table(table: Table, loss: Any) -> list[ColumnModel]:
+    """Choose the loss of each column of a table.
+
+    Numbers have squared loss, two values logistic, text of some levels categorical,
+    ordered levels ordinal, unless something else is asked for.
+
+    Parameters
+    ----------
+    table : Table
+    loss : "auto", a loss for all columns it fits, or a mapping from columns to losses
+
+    Raises
+    ------
+    InvalidValueError
+        When a column is text whose values do not repeat, or dates; when a loss does not
+        fit, or a column that is named is not there. All are told together.
+
+    Examples
+    --------
+    >>> import pyarrow
+    >>> from descents.data.tables import from_frame
+    >>> frame = from_frame(pyarrow.table({"a": [1.5, 2.0], "b": [True, False]}))
+    >>> [(c.loss.name, c.why) for c in of_table(frame, "auto")]
+    [('squared', 'numbers'), ('logistic', 'two values')]
+    """
+    complaints = Complaints()
+    asked: dict[str, Any] = {}
+    general: Any = None
+    if isinstance(loss, Mapping):
+        for name, value in loss.items():
+            column = complaints.attempt(table.column, str(name))
+            if column is not None:
+                asked[column.name] = complaints.attempt(named, value)
+    elif isinstance(loss, list | tuple):
+        complaints.require(
+            len(loss) == len(table.columns),
+            f"{len(loss)} losses are given for {len(table.columns)} columns; give one "
+            "for each, or one for all",
+        )
+        for value, column in zip(loss, table.columns, strict=False):
+            asked[column.name] = complaints.attempt(named, value)
+    elif loss != "auto":
+        general = complaints.attempt(named, loss)
+    complaints.raise_any()
+    found = [
+        complaints.attempt(_of_column, column, asked.get(column.name), general)
+        for column in table.columns
+        if column.kind != "empty" or asked.get(column.name) is not None
+    ]
+    complaints.raise_any()
+    return found
+
+
+def _of_column(column: Column, asked: Any, general: Any) -> ColumnModel:
+    takes_levels = Categorical | Ordinal | Logistic
+    fits = column.kind == "number" or isinstance(general, takes_levels)
+    if asked is None and general is not None and fits:
+        asked = general
+    if asked is None and column.kind in ("text", "date"):
+        raise InvalidValueError(
+            f"column {column.name!r} is {column.says}, which a model cannot use; "
+            f"{REMEDIES}"
+        )
+    if asked is None:
+        loss, why = _by_type(column)
+        return ColumnModel(column.name, loss, column.levels, why, column.whole)
+    if isinstance(asked, takes_levels):
+        levels = column.levels
+        if column.kind not in TYPED:
+            levels = tuple(np.unique(column.values[~np.isnan(column.values)]).tolist())
+            if column.whole:
+                levels = tuple(int(level) for level in levels)
+        _check_levels(column.name, asked, levels)
+        return ColumnModel(column.name, asked, levels, "as asked for", column.whole)
+    if column.kind in TYPED:
+        raise InvalidValueError(
+            f"column {column.name!r} is {column.says}, but {asked.name} loss is for "
+            f"{asked.domain}; give it logistic, categorical or ordinal loss"
+        )
+    return ColumnModel(column.name, asked, (), "as asked for", column.whole)
+
+
+def _by_type(column: Column) -> tuple[Loss, str]:
+    if column.kind == "boolean" or (
+        column.kind in ("category", "order") and len(column.levels) <= 2
+    ):
+        return NAMED["logistic"], "two values"
+    if column.kind == "category":
+        return NAMED["categorical"], f"{len(column.levels)} levels without an order"
+    if column.kind == "order":
+        return NAMED["ordinal"], f"{len(column.levels)} levels with an order"
+    return NAMED["squared"], "numbers"
+
+
+def _check_levels(name: str, loss: Loss, levels: Sequence[Any]) -> None:
+    if isinstance(loss, Logistic) and len(levels) > 2:
+        raise InvalidValueError(
+            f"column {name!r} holds {len(levels)} different values, but logistic loss is "
+            "for two values; give it categorical or ordinal loss"
+        )
+    if len(levels) > MOST_CLASSES:
+        raise InvalidValueError(
+            f"column {name!r} holds {len(levels)} different values, too many for "
+            f"{loss.name} loss (at most {MOST_CLASSES}); give it another loss"
+        )
+
+
+def of_matrix(
+    X: np.ndarray, losses: Sequence[Loss], names: Sequence[str]
+) -> list[ColumnModel]:
+    """Return the columns of a matrix of numbers under the given losses.
+
+    Examples
+    --------
+    >>> of_matrix(np.array([[1.0], [-1.0]]), [named("logistic")], ["x"])[0].levels
+    (-1.0, 1.0)
+    """
+    complaints, found = Complaints(), []
+    for j, loss in enumerate(losses):
+        levels: tuple[Any, ...] = ()
+        if isinstance(loss, Categorical | Ordinal | Logistic):
+            values = X[:, j]
+            levels = tuple(np.unique(values[~np.isnan(values)]).tolist())
+            if isinstance(loss, Logistic) and set(levels) < {0.0, 1.0}:
+                levels = (0.0, 1.0)
+            complaints.attempt(_check_levels, names[j], loss, levels)
+        why = "numbers" if loss == NAMED["squared"] else "as asked for"
+        found.append(ColumnModel(names[j], loss, levels, why))
+    complaints.raise_any()
+    return found
+
+
+def encoded(model: ColumnModel, column: Column) -> np.ndarray:
+    """Return a column's numbers, or the codes of its levels as the model has them.
+
+    Raises
+    ------
+    InvalidValueError
+        When it holds a level that the model does not know, or is of another kind.
+
+    Examples
+    --------
+    >>> import pyarrow
+    >>> from descents.data.tables import from_frame
+    >>> column = from_frame(pyarrow.table({"a": ["y", "x", "y"]})).column("a")
+    >>> encoded(ColumnModel("a", named("logistic"), ("x", "y"), ""), column)
+    array([1., 0., 1.])
+    """
+    if not model.levels:
+        if column.kind in TYPED:
+            raise InvalidValueError(
+                f"column {column.name!r} is {column.says}, but the model has numbers "
+                "there; give numbers"
+            )
+        return column.values
+    if column.kind == "empty":
+        return column.values
+    return coded(model, column.values, column.levels)
+
+
+def coded(
+    model: ColumnModel, values: np.ndarray, levels: Sequence[Any] = ()
+) -> np.ndarray:
+    """Return values, which may be codes into `levels`, as codes of the model's.
+
+    Raises
+    ------
+    InvalidValueError
+        When there is a level that the model does not know.
+    """
+    places = {level: float(k) for k, level in enumerate(model.levels)}
+    known = {str(level): place for level, place in places.items()}
+    seen = np.unique(values[~np.isnan(values)])
+    codes = np.full(values.shape, np.nan)
+    for value in seen:
+        level = levels[int(value)] if levels else value
+        place = places.get(level, known.get(str(level)))
+        if place is None:
+            listed = ", ".join(repr(x) for x in model.levels[:10])
+            raise InvalidValueError(
+                f"column {model.name!r} holds {level!r}, which the model was not fitted "
+                f"with; give one of {listed}, or leave the cell empty"
+            )
+        codes[values == value] = place
+    return codes
+
+
+def decoded(model: ColumnModel, codes: np.ndarray) -> np.ndarray:
+    """Return numbers, or the levels that codes stand for, as an array.
+
+    Examples
+    --------
+    >>> decoded(ColumnModel("a", named("logistic"), ("x", "y"), ""), np.array([1.0]))
+    array(['y'], dtype=object)
+    """
+    if not model.levels:
+        return codes
+    levels = model.levels
+    places = np.clip(codes.astype(np.int64), 0, len(levels) - 1)
+    if all(isinstance(x, int | float) and not isinstance(x, bool) for x in levels):
+        return np.asarray(levels, dtype=np.float64)[places]
+    return np.array(levels, dtype=object)[places]
+
+
+def for_filling(model: ColumnModel, column: Column, codes: np.ndarray) -> np.ndarray:
+    """Return codes as `Table.filled` wants them for a column of another table.
+
+    Where the column's own levels lack one, the nearest before it in the model stands
+    in, or the first.
+    """
+    if not model.levels:
+        return codes
+    values = decoded(model, codes)
+    if column.kind not in TYPED:
+        return values.astype(np.float64)
+    places = {str(level): float(k) for k, level in enumerate(column.levels)}
+    found = np.array([places.get(str(value), np.nan) for value in values])
+    return np.where(np.isnan(found), 0.0, found)
