@@ -41,6 +41,8 @@ from descents.problems.losses import Huber, Loss, named
 from descents.problems.observed import cells, named_all
 
 SCALES = ("auto", True, False)
+SETTLED = 1e-7
+"""Losses without a continuous gradient rest once they fall by less than this share."""
 
 
 class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -236,7 +238,11 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             self.n_starts,
             int(check_random_state(self.random_state).randint(2**31 - 1)),
             steps=step,
-            stop=Stop(self.max_iter, tolerance=tolerance),
+            stop=Stop(
+                self.max_iter,
+                tolerance=tolerance,
+                least_fall=_least_fall(found, values.dtype),
+            ),
             # One start is not to pay for a whole chunk.
             width=min(problem.width, self.n_starts),
         )
@@ -255,7 +261,7 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 RuntimeWarning,
                 stacklevel=2,
             )
-        if Status.STATIONARY not in runs.statuses:
+        if not {Status.STATIONARY, Status.SETTLED} & set(runs.statuses):
             warnings.warn(
                 f"none of {len(runs)} starts is stationary after {self.max_iter} "
                 "iterations; raise max_iter or tol",
@@ -698,6 +704,12 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         model.reference_ = Reference(**facts["reference"])
         model._constants_loss = facts["constants_loss"]
         return model
+
+
+def _least_fall(found: Cells, dtype: Any) -> float:
+    """Return the relative fall over some steps below which a start is settled."""
+    roundings = 10 * float(np.finfo(dtype).eps)
+    return roundings if found.smooth else max(SETTLED, roundings)
 
 
 def _is_frame(X: Any) -> bool:

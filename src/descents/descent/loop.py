@@ -43,6 +43,10 @@ class Stop:
         A start is stationary, and rests, when the norm of its prox-gradient mapping is
         at most this times the norm at its initial point; looked at every 10 steps and
         at the end. 0 never stops a start early.
+    least_fall : float
+        A start is settled, and rests, when its loss has fallen by at most this times
+        itself over 10 steps: what is left for losses without a continuous gradient, and
+        at the end of a precision. 0 never stops a start so.
     max_seconds : float or None
         A budget of wall time for the whole call; starts that have not ended then are
         interrupted.
@@ -50,17 +54,19 @@ class Stop:
     Examples
     --------
     >>> Stop(100)
-    Stop(max_steps=100, tolerance=0.0, max_seconds=None)
+    Stop(max_steps=100, tolerance=0.0, least_fall=0.0, max_seconds=None)
     """
 
     max_steps: int = 1000
     tolerance: float = 0.0
+    least_fall: float = 0.0
     max_seconds: float | None = None
 
     def __post_init__(self) -> None:
         complaints = Complaints()
         complaints.attempt(whole_number, "max_steps", self.max_steps, 0)
         complaints.attempt(real_number, "tolerance", self.tolerance, 0)
+        complaints.attempt(real_number, "least_fall", self.least_fall, 0)
         if self.max_seconds is not None:
             complaints.attempt(real_number, "max_seconds", self.max_seconds, 0)
         complaints.raise_any()
@@ -254,6 +260,7 @@ class _Chunk:
         self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
     ) -> None:
         active = np.ones(self.width, dtype=bool)
+        before: torch.Tensor | None = None
         for step in range(stop.max_steps):
             if clock.out or not active.any():
                 return
@@ -271,6 +278,13 @@ class _Chunk:
                 small = _norms(state["mapping"]) <= stop.tolerance * self.initial
                 self.statuses[active & small] = Status.STATIONARY
                 active &= ~small
+            if stop.least_fall and step % CHECK_EVERY == 0:
+                if before is not None:
+                    fall = before - losses <= stop.least_fall * losses.abs()
+                    still = fall.cpu().numpy()
+                    self.statuses[active & still] = Status.SETTLED
+                    active &= ~still
+                before = losses
             self.parameters = _keep(active, moved, self.parameters)
             # What a finished start remembers rests with it.
             self.state = {

@@ -17,6 +17,7 @@ class Status(Enum):
     """How a start ended; the value is the sentence for people."""
 
     STATIONARY = "stationary: the gradient fell to the tolerance"
+    SETTLED = "settled: the loss fell by less than asked for"
     LIMIT = "stopped at the limit of steps"
     NONFINITE = "non-finite: the loss became infinite or NaN"
     INTERRUPTED = "interrupted before its end"

@@ -21,7 +21,7 @@ from descents.checks import InvalidValueError, one_of, real_number
 
 FARTHEST_LOGIT = 30.0
 """Where the best constant of a column that holds one class only is cut off."""
-NEAREST = 1e-9
+NEAREST = 1e-6
 """How near to zero a residual of the absolute loss may be taken for, over its scale."""
 
 
