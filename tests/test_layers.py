@@ -36,7 +36,10 @@ ORDER = [
     "studies.claims",
     "studies.experiments",
     "studies.reproduce",
+    "studies.factorize",
     "report.figures",
+    "report.reproduced",
+    "report.factorized",
     "report.page",
     "cli",
 ]

@@ -30,7 +30,7 @@ from descents.checks import (
 )
 from descents.data import storage
 from descents.data.tables import Table, from_frame
-from descents.descent.loop import Stop, descend
+from descents.descent.loop import Stop, Watch, descend
 from descents.descent.runs import Status
 from descents.problems import columns
 from descents.problems.cells import Cells
@@ -128,6 +128,10 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Which steps were taken.
     columns_ : list of ColumnModel
         The loss of each column and why, and the levels that its codes stand for.
+    fitted_ : Fitted
+        The problem and what was found, for who wants more of it.
+    constants_loss_ : float
+        The loss of the best constant of each column.
     n_iter_ : int
         Steps of the best start.
     n_features_in_ : int
@@ -157,6 +161,10 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     """
 
     columns_: list[ColumnModel]
+    # For the command: what is watched and written down, and a budget of seconds.
+    _watch: Watch | None = None
+    _record: Sequence[int] = ()
+    _max_seconds: float | None = None
 
     def __init__(  # noqa: PLR0913
         self,
@@ -242,7 +250,10 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 self.max_iter,
                 tolerance=tolerance,
                 least_fall=_least_fall(found, values.dtype),
+                max_seconds=self._max_seconds,
             ),
+            record=[step for step in self._record if step <= self.max_iter],
+            watch=self._watch,
             # One start is not to pay for a whole chunk.
             width=min(problem.width, self.n_starts),
         )
@@ -250,9 +261,9 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         if not np.isfinite(runs.losses).any():
             raise InvalidValueError(self._hopeless())
         self._keep(Fitted(self.columns_, problem, runs, self.combine))
-        self.reference_, self.gap_, self._constants_loss = self._fitted.judged()
+        self.reference_, self.gap_, self.constants_loss_ = self.fitted_.judged()
         bound = compare.below_reference(
-            [self.loss_], self.reference_, self._constants_loss
+            [self.loss_], self.reference_, self.constants_loss_
         )
         if bound[0]:
             warnings.warn(
@@ -316,9 +327,14 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def _read(self, X: Any, *, reset: bool) -> tuple[Table | None, Any]:
         """Return the table of a data frame, and its values as numbers and codes."""
-        if _is_frame(X):
-            validate_data(self, X, reset=reset, skip_check_array=True)
-            table = from_frame(X)
+        if isinstance(X, Table) or _is_frame(X):
+            if not isinstance(X, Table):
+                validate_data(self, X, reset=reset, skip_check_array=True)
+            elif reset:
+                names = [column.name for column in X.columns]
+                self.feature_names_in_ = np.array(names, dtype=object)
+                self.n_features_in_ = len(names)
+            table = X if isinstance(X, Table) else from_frame(X)
             if reset:
                 self.columns_ = columns.of_table(table, self.loss)
                 if not self.columns_ or not table.rows:
@@ -487,7 +503,7 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def _keep(self, fitted: Fitted) -> None:
         """Set what is known once a descent is done, or read back."""
-        self._fitted, self.runs_ = fitted, fitted.runs
+        self.fitted_, self.runs_ = fitted, fitted.runs
         best = fitted.runs.best
         self.loss_ = float(fitted.runs.losses[best])
         self.n_iter_ = int(fitted.runs.steps_taken[best])
@@ -516,9 +532,9 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """
         check_is_fitted(self)
         _, values = self._read(X, reset=False)
-        found = self._fitted.cells_of(values, self.sparse)
-        solved = self._fitted.solved(found, self._fitted.points[0])
-        return self._fitted.embedded(solved["U"])
+        found = self.fitted_.cells_of(values, self.sparse)
+        solved = self.fitted_.solved(found, self.fitted_.points[0])
+        return self.fitted_.embedded(solved["U"])
 
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Return the table that points in the space of the components stand for.
@@ -541,8 +557,8 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 "transform returns it"
             )
         natural = scores @ self.components_ + self.offsets_
-        cuts = np.asarray(self._fitted.points[0].get("cuts", np.zeros(0)))
-        return self._fitted.stacked(self._fitted.decoded(natural, cuts))
+        cuts = np.asarray(self.fitted_.points[0].get("cuts", np.zeros(0)))
+        return self.fitted_.stacked(self.fitted_.decoded(natural, cuts))
 
     def predict_cells(self, rows: Any, columns: Any) -> np.ndarray:
         """Return what the model says of some cells of the table it was fitted to.
@@ -558,7 +574,7 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             Numbers, or codes of levels.
         """
         check_is_fitted(self)
-        found = self._fitted.problem.cells
+        found = self.fitted_.problem.cells
         block = found.blocks[0]
         if len(found.blocks) > 1 or block.each > 1 or found.cut_count:
             raise InvalidValueError(
@@ -567,10 +583,10 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             )
         i, j = np.asarray(rows, dtype=np.int64), np.asarray(columns, dtype=np.int64)
         total = np.zeros(len(i))
-        for point in self._fitted.points:
-            left, right = self._fitted.sides(point)
+        for point in self.fitted_.points:
+            left, right = self.fitted_.sides(point)
             total += (left[i] * right[j]).sum(1)
-        return block.loss.impute(total / len(self._fitted.points))
+        return block.loss.impute(total / len(self.fitted_.points))
 
     def impute(self, X: Any) -> Any:
         """Return the table with its holes filled, and nothing else changed.
@@ -594,7 +610,7 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 "ask predict_cells for the cells that you need, or give a dense table"
             )
         table, values = self._read(X, reset=False)
-        fitted = self._fitted
+        fitted = self.fitted_
         found = fitted.cells_of(values)
         natural, cuts = fitted.predictions(
             [fitted.solved(found, point) for point in fitted.points]
@@ -634,8 +650,8 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """
         check_is_fitted(self)
         _, values = self._read(X, reset=False)
-        found = self._fitted.cells_of(values, self.sparse)
-        loss, constants = self._fitted.loss_of(found), found.constants_loss()
+        found = self.fitted_.cells_of(values, self.sparse)
+        loss, constants = self.fitted_.loss_of(found), found.constants_loss()
         return 1.0 - loss / constants if constants > 0 else float(loss == 0)
 
     # Storing
@@ -656,7 +672,7 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def stored(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return the fitted model as arrays and plain values: what `save` writes."""
-        arrays, facts = self._fitted.stored()
+        arrays, facts = self.fitted_.stored()
         settings = self.get_params()
         plain = str | int | float | None
         for name in ("loss", "initialization", "steps"):
@@ -672,7 +688,7 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             "features": self.n_features_in_,
             "reference": vars(self.reference_),
             "gap": self.gap_,
-            "constants_loss": self._constants_loss,
+            "constants_loss": self.constants_loss_,
             "steps": self.steps_,
         }
         return arrays, facts
@@ -702,7 +718,7 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         model._keep(fitted)
         model.steps_, model.gap_ = facts["steps"], facts["gap"]
         model.reference_ = Reference(**facts["reference"])
-        model._constants_loss = facts["constants_loss"]
+        model.constants_loss_ = facts["constants_loss"]
         return model
 
 

@@ -103,6 +103,19 @@ class Fitted:
             for label in self.models[column].labels
         ]
 
+    @property
+    def penalty(self) -> dict[str, float]:
+        """The penalties, as `descents.problems.constraints.regularizers` takes them."""
+        rows, wide = self.problem.row_regularizer, self.problem.column_regularizer
+        return {
+            "l1_rows": rows.l1,
+            "l2_rows": rows.l2,
+            "l1_columns": wide.l1,
+            "l2_columns": wide.l2,
+            "l2_biases": self.problem.l2_biases,
+            "count_power": self.problem.count_power,
+        }
+
     def judged(self) -> tuple[Reference, float, float]:
         """Return the reference of the best start, its gap, and the constants' loss."""
         best = float(self.runs.losses[self.runs.best])
@@ -174,6 +187,35 @@ class Fitted:
                 found[column] = values[:, place]
         return found
 
+    def codes_of(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Return the numbers or codes predicted for rows of the fitted table."""
+        points = [
+            {
+                name: value[rows] if name in ("U", "row_biases") else value
+                for name, value in point.items()
+            }
+            for point in self.points
+        ]
+        return self.decoded(*self.predictions(points))
+
+    def cell_losses(self, *, constants: bool = False) -> np.ndarray:
+        """Return the loss of each cell under the best start, or the best constants.
+
+        Returns
+        -------
+        ndarray of shape (rows, columns), NaN at holes; of a sparse table, of shape
+        (entries,)
+        """
+        found, best = self.problem.cells, self.points[0]
+        left, right = self.sides(best)
+        cuts = np.asarray(best.get("cuts", np.zeros(0)), dtype=np.float64)
+        if constants:
+            left, right = np.ones((found.shape[0], 1)), found.offsets[:, None]
+            cuts = found.cuts
+        return np.asarray(
+            found.each(*(torch.as_tensor(part) for part in (left, right, cuts)))
+        )
+
     def stacked(self, codes: Sequence[np.ndarray]) -> np.ndarray:
         """Return columns as one array: of numbers, or of objects where there are levels."""
         parts = [
@@ -211,20 +253,13 @@ class Fitted:
         if self.problem.cells.scales is not None:
             arrays["scales"] = self.problem.cells.scales
         rows, wide = self.problem.row_regularizer, self.problem.column_regularizer
-        facts = {
+        facts: dict[str, Any] = {
             "columns": [model.described() for model in self.models],
             "offsets": self.problem.offsets,
             "constraint": [
                 "nonnegative" if side.nonnegative else None for side in (rows, wide)
             ],
-            "penalty": {
-                "l1_rows": rows.l1,
-                "l2_rows": rows.l2,
-                "l1_columns": wide.l1,
-                "l2_columns": wide.l2,
-                "l2_biases": self.problem.l2_biases,
-                "count_power": self.problem.count_power,
-            },
+            "penalty": self.penalty,
             "runs": runs,
         }
         return arrays, facts

@@ -251,5 +251,15 @@ class Cells(ABC):
         """
 
     @abstractmethod
+    def each(self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor) -> Any:
+        """Return the loss of each cell of one start, without its weight.
+
+        Returns
+        -------
+        ndarray of shape (rows, columns), NaN at holes, or ndarray of shape (entries,)
+        for the stored entries of a sparse table
+        """
+
+    @abstractmethod
     def conjugates(self, slopes: Any) -> float:
         """Return sum w f*(g / w), the conjugate of the summed loss at such slopes."""

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,16 @@ class Complete(Cells):
         if self._sparse:
             raise NotImplementedError
         return 2 * ((left @ right.mT).cpu().numpy().astype(np.float64) - self.table)
+
+    def each(self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor) -> Any:
+        """Return the loss of each cell, or of each stored entry."""
+        held = self._held(left.dtype, left.device)
+        loss = self.blocks[0].loss
+        if self._sparse:
+            part = loss(_entries(left[None], right[None], held)[0], held["values"])
+        else:
+            part = loss(left @ right.mT, held["table"])
+        return part.cpu().numpy()
 
     def conjugates(self, slopes: Any) -> float:
         """Return the sum of g x + g^2 / 4."""
@@ -310,6 +321,14 @@ class Dense(Cells):
             found[..., block.place] = part.reshape(found[..., block.place].shape)
         return found.cpu().numpy().astype(np.float64)
 
+    def each(self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor) -> Any:
+        """Return the loss of each cell, NaN at holes."""
+        z = (left @ right.mT)[None]
+        found = np.full(self.shape, np.nan)
+        for block, loss in self._each(z, cuts[None]):
+            found[:, block.columns] = loss[0].cpu().numpy()
+        return np.where(self.weights > 0, found, np.nan)
+
     def conjugates(self, slopes: Any) -> float:
         """Return sum w f*(g / w) over the cells that are data."""
         total = 0.0
@@ -427,6 +446,12 @@ class Stored(Cells):
         table = self.table
         return type(table)((data, table.indices, table.indptr), table.shape)
 
+    def each(self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor) -> Any:
+        """Return the loss of each stored entry."""
+        held = self._held(left.dtype, left.device)
+        z = _entries(left[None], right[None], held)[0]
+        return self.blocks[0].loss(z, held["values"]).cpu().numpy()
+
     def conjugates(self, slopes: Any) -> float:
         """Return sum w f*(g / w) over the stored entries."""
         weight = np.ones(len(slopes.data)) if self.weights is None else self.weights
@@ -459,8 +484,11 @@ def _sparse_tensors(
         "shape": table.shape,
     }
     held["turned_rows"] = held["rows"][held["order"]]
-    held["table"] = _pattern(held, "rows", held["values"])
-    held["turned"] = _pattern(held, "columns", held["values"])
+    with warnings.catch_warnings():
+        # torch says once in a process that its sparse tensors are young.
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)
+        held["table"] = _pattern(held, "rows", held["values"])
+        held["turned"] = _pattern(held, "columns", held["values"])
     return held
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 INK, FAINT, RED, BLUE = "#222222", "#9aa0a6", "#c0392b", "#1f5fa8"
 SPECIES_COLORS = ("#0072b2", "#e69f00", "#009e73")
@@ -32,6 +33,22 @@ STYLE: Mapping[str, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
 }
+
+
+class Stored(NamedTuple):
+    """What is read of a run's folder."""
+
+    result: dict[str, Any]
+    rows: dict[str, np.ndarray]
+    tensors: dict[str, np.ndarray]
+
+
+class Picture(NamedTuple):
+    """One figure: how it is drawn, and what it says to who cannot see it."""
+
+    draw: Callable[[Stored], Figure]
+    says: str
+    wide: bool = False
 
 
 def style() -> AbstractContextManager[None]:
@@ -191,4 +208,114 @@ def later_accuracy(
     ax.set_xlabel("epochs (log scale)")
     ax.set_ylabel("training accuracy")
     ax.legend(loc="lower right")
+    return ax
+
+
+def pattern(ax: Axes, shares: np.ndarray, shape: Sequence[int]) -> Axes:
+    """Draw which share of the cells of each square of a table is observed."""
+    ax.imshow(
+        shares,
+        cmap="Blues",
+        vmin=0,
+        vmax=max(1.0 if shares.max() > 0.5 else shares.max(), 1e-12),
+        aspect="auto",
+        interpolation="nearest",
+        extent=(0.5, shape[1] + 0.5, shape[0] + 0.5, 0.5),
+    )
+    ax.set(xlabel="column", ylabel="row")
+    for axis, count in ((ax.xaxis, shape[1]), (ax.yaxis, shape[0])):
+        axis.set_major_locator(MaxNLocator(integer=True))
+        if count <= 12:
+            axis.set_ticks(range(1, count + 1))
+    return ax
+
+
+def start_losses(
+    ax: Axes, steps: np.ndarray, histories: np.ndarray, losses: np.ndarray, best: int
+) -> Axes:
+    """Draw the loss of every start over the steps, the best in color."""
+    shown = np.isfinite(losses)
+    floor = losses[shown].min()
+    span = max(float(losses[shown].max() - floor), 1e-300)
+    if len(steps):
+        _many_lines(ax, steps + 1, histories[:, shown], FAINT, 0.6)
+        ax.plot(steps + 1, histories[:, best], color=BLUE, lw=2, label="best start")
+        ax.set_xscale("log")
+        ax.legend(loc="upper right")
+    first = histories[0, shown].max() if len(steps) else floor + span
+    if floor > 0 and first / floor > 20:
+        ax.set_yscale("log")
+    ax.set(xlabel="steps + 1", ylabel="loss with penalties")
+    return ax
+
+
+def biplot(
+    ax: Axes, scores: np.ndarray, loadings: np.ndarray, names: Sequence[str]
+) -> Axes:
+    """Draw rows as points and columns as arrows, in the first two components.
+
+    Arrows are drawn to the scale of the points: only their directions and their lengths
+    among themselves mean something.
+    """
+    if scores.shape[1] == 1:
+        order = np.argsort(scores[:, 0])
+        ax.plot(np.arange(1, len(order) + 1), scores[order, 0], ".", color=BLUE, ms=3)
+        ax.set(xlabel="rows, by their score", ylabel="component 1")
+        return ax
+    ax.axhline(0, color=FAINT, lw=0.6)
+    ax.axvline(0, color=FAINT, lw=0.6)
+    ax.plot(scores[:, 0], scores[:, 1], ".", color=BLUE, ms=3.5, alpha=0.5)
+    reach = np.abs(scores).max() or 1.0
+    size = np.linalg.norm(loadings, axis=1).max() or 1.0
+    # Names of arrows that end side by side would hide each other: the longer is kept.
+    taken: list[np.ndarray] = []
+    for arrow, name in zip(loadings / size * reach * 0.95, names, strict=True):
+        ax.annotate(
+            "",
+            xy=tuple(arrow),
+            xytext=(0, 0),
+            arrowprops={"arrowstyle": "-|>", "color": RED, "lw": 1, "alpha": 0.8},
+        )
+        place = arrow * 1.06
+        gap = np.array([0.5, 0.09]) * reach
+        if any((np.abs(place - other) < gap).all() for other in taken):
+            continue
+        taken.append(place)
+        ax.text(
+            float(place[0]),
+            float(place[1]),
+            name if len(name) <= 18 else name[:17] + "…",
+            color=RED,
+            fontsize=9,
+            ha="left" if arrow[0] >= 0 else "right",
+            va="center",
+        )
+    ax.margins(0.18)
+    ax.set(xlabel="component 1", ylabel="component 2")
+    return ax
+
+
+def reconstruction(ax: Axes, observed: np.ndarray, predicted: np.ndarray) -> Axes:
+    """Draw what is predicted against what is observed; a perfect fit lies on the line."""
+    if not len(observed):
+        ax.set_axis_off()
+        ax.text(0.5, 0.5, "no column holds numbers", ha="center", va="center")
+        return ax
+    low, high = np.quantile(np.concatenate([observed, predicted]), [0.002, 0.998])
+    ax.plot([low, high], [low, high], color=FAINT, lw=1)
+    ax.plot(observed, predicted, ".", color=BLUE, ms=3, alpha=0.4)
+    pad = 0.05 * (high - low) or 1.0
+    ax.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad))
+    return ax
+
+
+def explained(ax: Axes, names: Sequence[str], shares: Sequence[float | None]) -> Axes:
+    """Draw the share of each column's loss that the model takes away."""
+    known = [0.0 if share is None else share for share in shares]
+    places = np.arange(len(known))
+    ax.barh(places, known, color=BLUE, height=0.7)
+    ax.set_yticks(places, [n if len(n) <= 22 else n[:21] + "…" for n in names])
+    ax.invert_yaxis()
+    ax.set(xlabel="share of the loss of the column's best constant that is gone")
+    ax.set_xlim(min([0.0, *known]), 1.0)
     return ax

@@ -1,0 +1,81 @@
+"""The pictures of `descents factorize`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from descents.report import figures
+from descents.report.figures import Picture, Stored
+
+MOST_BARS = 40
+"""How many columns the picture of their shares shows at most."""
+
+
+def _pattern(run: Stored) -> Figure:
+    figure, (ax,) = figures.new_figure(5.2, 4.4)
+    figures.pattern(ax, run.tensors["pattern"], run.result["shape"])
+    return figure
+
+
+def _losses(run: Stored) -> Figure:
+    figure, (ax,) = figures.new_figure(5.6, 3.8)
+    tensors = run.tensors
+    figures.start_losses(
+        ax,
+        tensors["recorded"],
+        tensors["history_loss"],
+        tensors["losses"],
+        int(tensors["best"].reshape(-1)[0]),
+    )
+    return figure
+
+
+def _biplot(run: Stored) -> Figure:
+    figure, (ax,) = figures.new_figure(6.4, 5.6)
+    names = run.result["strongest"]
+    figures.biplot(ax, run.tensors["scores"], run.tensors["loadings"], names)
+    return figure
+
+
+def _reconstruction(run: Stored) -> Figure:
+    figure, (ax,) = figures.new_figure(4.8, 4.6)
+    figures.reconstruction(ax, run.tensors["observed"], run.tensors["predicted"])
+    scaled = "" if run.result["stored"] else ", standardised by column"
+    ax.set(xlabel=f"observed{scaled}", ylabel=f"predicted{scaled}")
+    return figure
+
+
+def _explained(run: Stored) -> Figure:
+    columns = sorted(
+        run.result["columns"], key=lambda column: -(column["explained"] or 0.0)
+    )
+    if len(columns) > MOST_BARS:
+        columns = columns[: MOST_BARS // 2] + columns[-MOST_BARS // 2 :]
+    figure, (ax,) = figures.new_figure(6.2, 1.1 + 0.24 * len(columns))
+    figures.explained(
+        ax, [c["name"] for c in columns], [c["explained"] for c in columns]
+    )
+    return figure
+
+
+PICTURES: Mapping[str, Picture] = {
+    "figure-pattern": Picture(
+        _pattern, "Map of the table, dark where cells are observed."
+    ),
+    "figure-losses": Picture(
+        _losses, "The loss of every start over its steps, the best start in blue."
+    ),
+    "figure-biplot": Picture(
+        _biplot,
+        "Rows as points and columns as arrows in the first two components.",
+        wide=True,
+    ),
+    "figure-reconstruction": Picture(
+        _reconstruction, "Predicted values against observed ones."
+    ),
+    "figure-explained": Picture(
+        _explained, "Bars: the share of each column's loss that the model explains."
+    ),
+}

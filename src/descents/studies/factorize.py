@@ -1,0 +1,774 @@
+"""`descents factorize` and `descents apply`: a user's table, its model, what it says."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from descents import __version__
+from descents.answers import compare
+from descents.checks import Complaints, InvalidValueError, one_of, real_number
+from descents.data import files, storage
+from descents.data.storage import RESULT, ROWS, TENSORS, RunFolder
+from descents.data.tables import Column, Stored, Table, describe
+from descents.descent.runs import Runs, Status
+from descents.estimators import LowRankModel
+from descents.problems import columns
+from descents.problems.losses import NAMED
+
+MODEL = "model.safetensors"
+SCORES = "rows.parquet"
+COMPONENTS = "components.parquet"
+IMPUTED = "imputed.csv"
+RECORDED = tuple(sorted({0, *np.geomspace(1, 2000, 40).astype(int).tolist()}))
+"""After how many steps the losses of the starts are written down."""
+WORST = 10
+"""How many of the worst rows and cells are told."""
+MOST_POINTS = 4000
+"""How many rows, or cells, a picture shows at most."""
+ARROWS = 16
+"""How many columns have an arrow in the picture of the components."""
+PATTERN = 160
+"""How many squares a side of the picture of the observed cells has at most."""
+CONSTRAINTS = {
+    "none": None,
+    "nonnegative": "nonnegative",
+    "nonnegative-rows": ("nonnegative", None),
+    "nonnegative-columns": (None, "nonnegative"),
+}
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a table is read.
+
+    Attributes
+    ----------
+    triples : bool
+        Whether its first three columns are row, column and value.
+    header, missing, decimal, delimiter, encoding
+        As `descents.data.files.read` takes them.
+    ignore : tuple of str
+        Columns that have no part in the model.
+    identifier : str or None
+        The column that names the rows, without a part in the model.
+    """
+
+    triples: bool = False
+    header: bool = True
+    missing: tuple[str, ...] = ()
+    decimal: str = "."
+    delimiter: str | None = None
+    encoding: str = "utf-8"
+    ignore: tuple[str, ...] = ()
+    identifier: str | None = None
+
+    def read(self, source: str) -> Data:
+        """Return the table in a file.
+
+        Raises
+        ------
+        InvalidValueError
+            When it cannot be read.
+        """
+        options: dict[str, Any] = {
+            "header": self.header,
+            "missing": self.missing,
+            "decimal": self.decimal,
+            "delimiter": self.delimiter,
+            "encoding": self.encoding,
+        }
+        if self.triples:
+            if self.ignore or self.identifier:
+                raise InvalidValueError(
+                    "--ignore and --id name columns of a table, but triples have row, "
+                    "column and value alone; leave them out"
+                )
+            return Data.of_stored(files.read_triples(source, **options))
+        found = files.read(source, **options, ignore=self.ignore)
+        if isinstance(found, Stored):
+            if self.identifier:
+                raise InvalidValueError(
+                    "--id names a column, but a sparse table has numbers alone; leave "
+                    "it out"
+                )
+            return Data.of_stored(found)
+        return Data.of_table(found, self.identifier)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A table as it was read, with the names of its rows.
+
+    Attributes
+    ----------
+    values : Table or sparse array
+    row_names, column_names : tuple of str
+    notes : tuple of str
+        What was read as what, a line each.
+    """
+
+    values: Any
+    row_names: tuple[str, ...]
+    column_names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of_table(cls, table: Table, identifier: str | None) -> Data:
+        """Return a table, its rows named by a column or from 1."""
+        names = tuple(str(i + 1) for i in range(table.rows))
+        if identifier is not None:
+            names = _texts(table.column(identifier))
+            table = table.without([identifier])
+        if not table.columns:
+            raise InvalidValueError(
+                "no column is left to model; ignore fewer, or give a table with more"
+            )
+        notes = (*table.notes, *describe(table.columns))
+        return cls(table, names, tuple(c.name for c in table.columns), notes)
+
+    @classmethod
+    def of_stored(cls, stored: Stored) -> Data:
+        """Return a sparse table."""
+        rows, wide = stored.shape
+        share = len(stored.values) / (rows * wide)
+        note = (
+            f"{len(stored.values)} stored cells of {rows} rows and {wide} columns "
+            f"({100 * share:.3g}%)"
+        )
+        return cls(stored.to_sparse(), stored.row_names, stored.column_names, (note,))
+
+
+def _texts(column: Column) -> tuple[str, ...]:
+    """Return the cells of a column as text."""
+    codes = column.values
+    if column.levels:
+        return tuple("" if np.isnan(c) else str(column.levels[int(c)]) for c in codes)
+    form = "{:.0f}" if column.whole else "{:g}"
+    return tuple("" if np.isnan(c) else form.format(c) for c in codes)
+
+
+def named_pairs(option: str, given: Sequence[str]) -> dict[str, str]:
+    """Return ``NAME=VALUE`` texts as a dict.
+
+    Raises
+    ------
+    InvalidValueError
+        When one is no such pair, or a name comes twice.
+
+    Examples
+    --------
+    >>> named_pairs("--loss-of", ["age=huber"])
+    {'age': 'huber'}
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.rpartition("=")
+        if not equals or not name or not value:
+            raise InvalidValueError(f"{option} is {text!r}; give NAME=VALUE")
+        if name in found:
+            raise InvalidValueError(f"{option} names {name!r} twice; give it once")
+        found[name] = value
+    return found
+
+
+def penalties(given: Sequence[str]) -> dict[str, float] | None:
+    """Return ``l2=0.1`` texts, or a bare number for l2, as a dict; None for none.
+
+    Examples
+    --------
+    >>> penalties(["0.5"]), penalties(["l1_rows=1", "l2=2"]), penalties([])
+    ({'l2': 0.5}, {'l1_rows': 1.0, 'l2': 2.0}, None)
+    """
+    if not given:
+        return None
+    pairs = named_pairs("--penalty", [x if "=" in x else f"l2={x}" for x in given])
+    return {name: real_number(name, value, 0) for name, value in pairs.items()}
+
+
+def identity(table: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what makes one run the same as another: the table's bytes and options."""
+    digest = ""
+    path = Path(table).expanduser()
+    if table != "-" and path.is_file():
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "command": "factorize",
+        "table": Path(table).name if table != "-" else table,
+        "sha256": digest,
+        **storage.plain(dict(options)),
+    }
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked of a model, as `LowRankModel` has it.
+
+    Attributes
+    ----------
+    rank, starts, seed : int
+    loss : str
+        For all columns that it fits; "auto" chooses by type.
+    loss_of : dict of str
+        Losses of some columns.
+    constraint : one of `CONSTRAINTS`
+    penalty : dict of float or None
+    offsets, steps, sparse, initialization, combine, device : str
+    learning_rate : float or None
+    max_iter : int
+    """
+
+    rank: int
+    loss: str = "auto"
+    loss_of: Mapping[str, str] | None = None
+    constraint: str = "none"
+    penalty: Mapping[str, float] | None = None
+    offsets: str = "auto"
+    starts: int = 1
+    steps: str = "auto"
+    learning_rate: float | None = None
+    sparse: str = "missing"
+    initialization: str = "auto"
+    combine: str = "best"
+    max_iter: int = 2000
+    seed: int = 0
+    device: str = "cpu"
+
+    def model(self, data: Data) -> LowRankModel:
+        """Return the model that is asked for, of these data."""
+        complaints = Complaints()
+        complaints.attempt(one_of, "--loss", self.loss, ("auto", *NAMED))
+        for value in (self.loss_of or {}).values():
+            complaints.attempt(one_of, "--loss-of", value, NAMED)
+        for name in self.loss_of or {}:
+            if isinstance(data.values, Table):
+                complaints.attempt(data.values.column, name)
+            else:
+                complaints.require(False, "--loss-of is for tables, not for triples")
+        complaints.raise_any()
+        loss: Any = self.loss
+        if self.loss_of:
+            loss = {**_for_all(data.values, self.loss), **self.loss_of}
+        penalty = None if self.penalty is None else dict(self.penalty)
+        return LowRankModel(
+            self.rank,
+            loss=loss,
+            offsets=self.offsets,
+            constraint=CONSTRAINTS[self.constraint],
+            penalty=penalty,
+            sparse=self.sparse,
+            initialization=self.initialization,
+            n_starts=self.starts,
+            combine=self.combine,
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+            max_iter=self.max_iter,
+            random_state=self.seed,
+            device=self.device,
+        )
+
+
+def _for_all(table: Any, loss: str) -> dict[str, str]:
+    """Return the loss for all as one for each column that it fits."""
+    if loss == "auto" or not isinstance(table, Table):
+        return {}
+    levels = loss in ("logistic", "categorical", "ordinal")
+    return {c.name: loss for c in table.columns if levels or c.kind == "number"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A fitted model of a table, as a run stores it.
+
+    Attributes
+    ----------
+    result : dict
+        ``result.json``.
+    model : LowRankModel
+    data : Data
+    rows, tensors : dict of ndarray
+        A row for each start; what the pictures are drawn from.
+    """
+
+    result: dict[str, Any]
+    model: LowRankModel
+    data: Data
+    rows: dict[str, np.ndarray]
+    tensors: dict[str, np.ndarray]
+
+    def write(self, folder: RunFolder) -> None:
+        """Write everything but the page into the work of a run folder."""
+        folder.write_json(RESULT, self.result)
+        folder.write_table(ROWS, self.rows)
+        folder.write_tensors(TENSORS, self.tensors, {})
+        folder.write_tensors(MODEL, *self.model.stored())
+        folder.write_table(SCORES, scores(self.data, self.model.embedding_))
+        folder.write_table(COMPONENTS, self._components())
+
+    def _components(self) -> dict[str, Any]:
+        """Return a row for each coordinate: its name, offset and loadings."""
+        found: dict[str, Any] = {
+            "coordinate": self.model.fitted_.labels,
+            "offset": self.model.offsets_,
+        }
+        for k, loadings in enumerate(self.model.components_, 1):
+            found[f"component_{k}"] = loadings
+        return found
+
+
+def scores(data: Data, embedding: np.ndarray) -> dict[str, Any]:
+    """Return a row for each row of a table: its name and its scores."""
+    found: dict[str, Any] = {"row": list(data.row_names)}
+    for k in range(embedding.shape[1]):
+        found[f"component_{k + 1}"] = embedding[:, k]
+    return found
+
+
+def factorize(
+    data: Data,
+    options: Options,
+    run: Mapping[str, Any],
+    *,
+    max_seconds: float | None = None,
+    progress: Progress | None = None,
+) -> Found:
+    """Fit a model to a table and judge it.
+
+    Parameters
+    ----------
+    data : Data
+    options : Options
+    run : mapping
+        The identity of the run.
+    max_seconds : float, optional
+        Starts that have not ended then are interrupted; what they reached is kept.
+    progress : callable, optional
+        ``progress(what, share)``.
+
+    Raises
+    ------
+    InvalidValueError
+        With all that is wrong in one message.
+    """
+    begun = time.perf_counter()
+    model = options.model(data)
+    model._record, model._max_seconds = RECORDED, max_seconds
+    if progress is not None:
+        tell = progress
+        tell("descending", 0.0)
+
+        def watch(starts: np.ndarray, step: int, losses: np.ndarray) -> None:
+            done = (int(starts[0]) + len(starts) * step / options.max_iter) / (
+                options.starts
+            )
+            tell("descending", 0.9 * min(done, 1.0))
+
+        model._watch = watch
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(data.values)
+    if not isinstance(data.values, Table):
+        model.columns_[:] = [
+            replace(column, name=name)
+            for column, name in zip(model.columns_, data.column_names, strict=True)
+        ]
+    said = list(dict.fromkeys(str(warning.message) for warning in caught))
+    if progress is not None:
+        progress("judging", 0.92)
+    result = _result(model, data, run, said)
+    gaps = compare.gap(
+        model.runs_.losses, model.reference_, model.constants_loss_, np.float64
+    )
+    rows = {"gap": gaps, **model.runs_.table()}
+    tensors = _tensors(model, data, result)
+    result["seconds"] = time.perf_counter() - begun
+    return Found(result, model, data, rows, tensors)
+
+
+def _result(
+    model: LowRankModel, data: Data, run: Mapping[str, Any], said: Sequence[str]
+) -> dict[str, Any]:
+    runs, cells = model.runs_, model.fitted_.problem.cells
+    finite = runs.losses[np.isfinite(runs.losses)]
+    shares = _explained(model)
+    return {
+        "run": run,
+        "read": list(data.notes),
+        "warnings": list(said),
+        "shape": list(cells.shape),
+        "observed": cells.observed,
+        "rank": len(model.components_),
+        "losses": {column.name: column.loss.name for column in model.columns_},
+        "chosen": _chosen(model),
+        "offsets": model.fitted_.problem.offsets,
+        "penalty": model.fitted_.penalty,
+        "steps": model.steps_,
+        "loss": model.loss_,
+        "constants_loss": model.constants_loss_,
+        "reference": vars(model.reference_),
+        "gap": model.gap_,
+        "gap_says": gap_sentence(model),
+        "starts": {
+            "count": len(runs),
+            "best": int(runs.starts[runs.best]),
+            "loss_median": float(np.median(finite)),
+            "loss_max": float(finite.max()),
+            "subspace_agreement": model.subspace_agreement_,
+        },
+        "statuses": _counts(runs),
+        "iterations": model.n_iter_,
+        "columns": [
+            {
+                "name": column.name,
+                "loss": column.loss.name,
+                "why": column.why,
+                "observed": int(count),
+                "explained": share,
+            }
+            for column, count, share in zip(
+                model.columns_, cells.column_counts, shares, strict=True
+            )
+        ],
+        **_worst(model, data),
+        "strongest": _strongest(model)[1],
+        "stored": not isinstance(data.values, Table),
+        "environment": {
+            "descents": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+        "seconds": 0.0,
+    }
+
+
+def gap_sentence(model: LowRankModel) -> str:
+    """Return in a sentence how far the loss is from the best known answer."""
+    kind, gap = model.reference_.kind, model.gap_
+    if kind == "best found":
+        return f"The loss is {model.reference_.says}."
+    if kind == "exact":
+        how = "equals" if gap <= 1e-9 else "is above"
+        size = f"within {max(gap, 1e-16):.1g}" if gap <= 1e-9 else f"by {gap:.2g}"
+        return (
+            f"The loss {how} the best possible one {size} of it: "
+            f"{model.reference_.says}."
+        )
+    return (
+        f"The loss is at most {gap:.2g} of it above the best possible one: "
+        f"{model.reference_.says}."
+    )
+
+
+def _counts(runs: Runs) -> dict[str, int]:
+    words = [status.word for status in runs.statuses]
+    return {s.word: words.count(s.word) for s in Status if s.word in words}
+
+
+def _chosen(model: LowRankModel) -> list[str]:
+    """Return a line for each loss: which columns have it, and why."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for column in model.columns_:
+        why = column.why.split(";")[0]
+        groups.setdefault((column.loss.name, why), []).append(column.name)
+    lines = []
+    for (loss, why), names in groups.items():
+        listed = ", ".join(names[:6])
+        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+        lines.append(f"{loss} loss ({why}): {listed}{more}")
+    return lines
+
+
+def _explained(model: LowRankModel) -> list[float | None]:
+    """Return the share of each column's constant loss that the model takes away."""
+    each, constant = (
+        model.fitted_.cell_losses(),
+        model.fitted_.cell_losses(constants=True),
+    )
+    if each.ndim == 1:
+        places = model.fitted_.problem.cells.table.indices
+        wide = model.fitted_.problem.cells.shape[1]
+        left, whole = (np.bincount(places, part, wide) for part in (each, constant))
+    else:
+        left, whole = np.nansum(each, 0), np.nansum(constant, 0)
+    return [
+        float(1 - a / b) if b > 0 else None for a, b in zip(left, whole, strict=True)
+    ]
+
+
+def _worst(model: LowRankModel, data: Data) -> dict[str, Any]:
+    """Return the rows and the cells that the model fits worst."""
+    each, scale = model.fitted_.cell_losses(), _scales(model)
+    if each.ndim == 1:
+        table = model.fitted_.problem.cells.table
+        places = np.repeat(np.arange(table.shape[0]), np.diff(table.indptr))
+        weighted = each * scale[table.indices]
+        count = np.bincount(places, minlength=table.shape[0])
+        mean = np.bincount(places, weighted, table.shape[0]) / np.maximum(count, 1)
+        order = np.argsort(-weighted, kind="stable")[:WORST]
+        pairs = [(int(places[k]), int(table.indices[k])) for k in order]
+    else:
+        weighted = each * scale
+        count = np.isfinite(each).sum(1)
+        mean = np.nansum(weighted, 1) / np.maximum(count, 1)
+        flat = np.where(np.isnan(weighted), -np.inf, weighted).ravel()
+        order = np.argsort(-flat, kind="stable")[:WORST]
+        order = order[np.isfinite(flat[order])]
+        pairs = [(int(k) // each.shape[1], int(k) % each.shape[1]) for k in order]
+    typical = float(np.median(mean[count > 0]))
+    worst = np.argsort(-mean, kind="stable")[:WORST]
+    return {
+        "worst_rows": [
+            {
+                "row": data.row_names[i],
+                "loss": float(mean[i]),
+                "observed": int(count[i]),
+                "times_typical": float(mean[i] / typical) if typical > 0 else None,
+            }
+            for i in worst
+            if count[i]
+        ],
+        "worst_cells": [
+            {
+                "row": data.row_names[i],
+                "column": model.columns_[j].name,
+                "value": value,
+                "predicted": predicted,
+            }
+            for (i, j), (value, predicted) in zip(
+                pairs, _said(model, pairs), strict=True
+            )
+        ],
+    }
+
+
+def _scales(model: LowRankModel) -> np.ndarray:
+    scales = model.fitted_.problem.cells.scales
+    return np.ones(model.fitted_.problem.cells.shape[1]) if scales is None else scales
+
+
+def _said(
+    model: LowRankModel, pairs: Sequence[tuple[int, int]]
+) -> list[tuple[Any, Any]]:
+    """Return what some cells hold, and what the model says of them."""
+    found = []
+    for i, j in pairs:
+        column = model.columns_[j]
+        code = np.array([float(model.fitted_.problem.cells.table[i, j])])
+        guess = model.fitted_.codes_of(np.array([i]))[j]
+        values = [columns.decoded(column, x)[0] for x in (code, guess)]
+        found.append((_plain(values[0]), _plain(values[1])))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+def _tensors(
+    model: LowRankModel, data: Data, result: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """Return what the pictures are drawn from, thinned to what they can show."""
+    generator = np.random.Generator(np.random.Philox(0))
+    cells, runs = model.fitted_.problem.cells, model.runs_
+    rows = np.arange(cells.shape[0])
+    if len(rows) > MOST_POINTS:
+        rows = np.sort(generator.choice(len(rows), MOST_POINTS, replace=False))
+    observed, predicted, column = _pairs(model, generator)
+    # Beyond the last step that any start took, the lines would only go on level.
+    moving = runs.recorded <= max(2, int(1.3 * runs.steps_taken.max()))
+    return {
+        "pattern": _pattern(cells),
+        "scores": model.embedding_[rows, :2],
+        "loadings": model.components_[:2, _strongest(model)[0]].T,
+        "recorded": runs.recorded[moving],
+        "history_loss": runs.histories["loss"][moving],
+        "losses": runs.losses,
+        "best": np.array(runs.best),
+        "sizes": np.linalg.norm(model.embedding_, axis=0),
+        "observed": observed,
+        "predicted": predicted,
+        "column": column,
+    }
+
+
+def _strongest(model: LowRankModel) -> tuple[np.ndarray, list[str]]:
+    """Return the coordinates with the largest loadings, and their names."""
+    size = np.square(model.components_[:2]).sum(0)
+    places = np.argsort(-size, kind="stable")[:ARROWS]
+    return places, [model.fitted_.labels[place] for place in places]
+
+
+def _pattern(cells: Any) -> np.ndarray:
+    """Return the share of cells that are data in each square of a coarse grid."""
+    m, n = cells.shape
+    high, wide = min(m, PATTERN), min(n, PATTERN)
+    table = cells.table
+    if hasattr(table, "tocsr"):
+        i = np.repeat(np.arange(m), np.diff(table.indptr))
+        j = table.indices
+    else:
+        mask = np.ones((m, n), bool) if cells.weights is None else cells.weights > 0
+        i, j = np.nonzero(mask)
+    place = (i * high // m) * wide + j * wide // n
+    counts = np.bincount(place, minlength=high * wide).reshape(high, wide)
+    tall = np.bincount(np.arange(m) * high // m, minlength=high)
+    broad = np.bincount(np.arange(n) * wide // n, minlength=wide)
+    share: np.ndarray = counts / (tall[:, None] * broad)
+    return share
+
+
+def _pairs(
+    model: LowRankModel, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return observed numbers and what is predicted there, over each column's spread.
+
+    Of columns of numbers alone; both are centered at the column's mean.
+    """
+    cells = model.fitted_.problem.cells
+    table = cells.table
+    numbers = [j for j, c in enumerate(model.columns_) if not c.levels]
+    if hasattr(table, "tocsr"):
+        place = np.repeat(np.arange(table.shape[0]), np.diff(table.indptr))
+        pick = np.arange(table.nnz)
+        if len(pick) > MOST_POINTS:
+            pick = np.sort(generator.choice(len(pick), MOST_POINTS, replace=False))
+        x = table.data[pick].astype(np.float64)
+        z = model.predict_cells(place[pick], table.indices[pick])
+        return x, z, table.indices[pick].astype(np.int64)
+    if not numbers:
+        return np.zeros(0), np.zeros(0), np.zeros(0, dtype=np.int64)
+    mask = np.ones(cells.shape, bool) if cells.weights is None else cells.weights > 0
+    rows, wide = np.nonzero(mask[:, numbers])
+    if len(rows) > MOST_POINTS:
+        pick = np.sort(generator.choice(len(rows), MOST_POINTS, replace=False))
+        rows, wide = rows[pick], wide[pick]
+    codes = model.fitted_.codes_of(np.arange(cells.shape[0]))
+    where = np.array(numbers)[wide]
+    x = table[rows, where].astype(np.float64)
+    z = np.array([codes[j][i] for i, j in zip(rows, where, strict=True)])
+    mean, spread = np.zeros(cells.shape[1]), np.ones(cells.shape[1])
+    for j in numbers:
+        values = table[mask[:, j], j].astype(np.float64)
+        if len(values) and values.std() > 0:
+            mean[j], spread[j] = values.mean(), values.std()
+    return (x - mean[where]) / spread[where], (z - mean[where]) / spread[where], where
+
+
+def apply(
+    model: LowRankModel, run: Mapping[str, Any], data: Data
+) -> tuple[dict[str, Any], np.ndarray, Any]:
+    """Return what a stored model says of new rows.
+
+    Returns
+    -------
+    result : dict
+    embedding : ndarray of shape (rows, rank)
+    imputed : str or None
+        The table as CSV with its holes filled; None of a sparse one.
+
+    Raises
+    ------
+    InvalidValueError
+        When columns are missing, or hold what the model does not know.
+    """
+    values = data.values
+    if isinstance(values, Table):
+        complaints = Complaints()
+        for column in model.columns_:
+            complaints.attempt(values.column, column.name)
+        complaints.raise_any()
+        known = {column.name for column in model.columns_}
+        extra = [c.name for c in values.columns if c.name not in known]
+        values = values.without(extra)
+    else:
+        extra = []
+        if values.shape[1] != model.n_features_in_:
+            raise InvalidValueError(
+                f"the table has {values.shape[1]} columns, but the model was fitted "
+                f"with {model.n_features_in_}; give a table of the same columns"
+            )
+    embedding = model.transform(values)
+    imputed = model.impute(values) if isinstance(values, Table) else None
+    rows, observed = len(data.row_names), _observed(values)
+    result = {
+        "run": dict(run),
+        "read": list(data.notes),
+        "not_used": extra,
+        "rows": rows,
+        "observed": observed,
+        "holes": rows * len(model.columns_) - observed,
+        "score": model.score(values) if observed else None,
+    }
+    return result, embedding, imputed
+
+
+def write_applied(
+    folder: RunFolder,
+    data: Data,
+    applied: tuple[dict[str, Any], np.ndarray, Any],
+    impute: Path | None,
+) -> None:
+    """Write what `apply` returned into the work of a run folder, and the table aside."""
+    result, embedding, imputed = applied
+    if impute is not None and imputed is None:
+        raise InvalidValueError(
+            "--impute writes a table with its holes filled, but a sparse table has no "
+            "place for them; leave it out"
+        )
+    folder.write_table(SCORES, scores(data, embedding))
+    if imputed is not None:
+        storage.write_bytes(folder.work / IMPUTED, imputed.encode())
+    if impute is not None:
+        storage.write_bytes(impute, imputed.encode())
+    folder.write_json(RESULT, result)
+
+
+def write_imputed(found: Found, path: Path) -> None:
+    """Write the table of a fit with its holes filled.
+
+    Raises
+    ------
+    InvalidValueError
+        Of a sparse table.
+    RunFolderError
+        When the file cannot be written.
+    """
+    if not isinstance(found.data.values, Table):
+        raise InvalidValueError(
+            "--impute writes a table with its holes filled, but a sparse table has no "
+            "place for them; leave it out"
+        )
+    storage.write_bytes(path, found.model.impute(found.data.values).encode())
+
+
+def _observed(values: Any) -> int:
+    if isinstance(values, Table):
+        return sum(int((~np.isnan(c.values)).sum()) for c in values.columns)
+    return int((~np.isnan(values.data)).sum())
+
+
+def load_model(folder: Path) -> LowRankModel:
+    """Return the model of a stored run.
+
+    Raises
+    ------
+    RunFolderError
+        When the folder holds no complete run of `descents factorize`.
+    """
+    result = storage.read_json(folder / RESULT)
+    run = result.get("run")
+    if not isinstance(run, dict) or run.get("command") != "factorize":
+        raise InvalidValueError(
+            f"{folder} holds no run of 'descents factorize'; give the folder of one"
+        )
+    return LowRankModel.load(folder / MODEL)

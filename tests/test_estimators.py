@@ -1,0 +1,825 @@
+"""LowRankModel: against PCA, plain computations, and all the ways to say a hole."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import scipy.sparse
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.optimize import minimize
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from descents import LowRankModel, descend
+from descents.answers.compare import principal_angles
+from descents.checks import DescentsError, InvalidValueError, RunFolderError
+from descents.data.datasets import planted_table, uci_iris
+
+IRIS = uci_iris().values
+UNFINISHED = pytest.mark.filterwarnings(
+    "ignore::sklearn.exceptions.ConvergenceWarning"
+)
+BLANKS = pytest.mark.filterwarnings("ignore:.*no observed cell:UserWarning")
+
+
+def with_holes(table: np.ndarray, share: float = 0.3, seed: int = 0) -> np.ndarray:
+    """Return a table of which a share is missing, no row or column wholly."""
+    hidden = np.random.default_rng(seed).random(table.shape) < share
+    spared = np.arange(len(table)) % table.shape[1]
+    hidden[np.arange(len(table)), spared] = False
+    return np.where(hidden, np.nan, table)
+
+
+def two_by_two(loss: str, rows: int = 40, seed: int = 0) -> np.ndarray:
+    """Return a table of six columns that a loss can take, with holes."""
+    noisy, _ = planted_table(rows, 6, 2, noise=0.3, seed=seed)
+    table = noisy
+    if loss == "logistic":
+        table = (noisy > 0).astype(float)
+    elif loss in ("categorical", "ordinal"):
+        table = np.digitize(noisy, [-0.5, 0.5]).astype(float)
+    elif loss in ("poisson", "kl"):
+        table = np.random.default_rng(seed).poisson(np.exp(0.5 * noisy)).astype(float)
+    elif loss == "nonnegative":
+        table = np.abs(noisy)
+    return with_holes(table, 0.15, seed)
+
+
+def settings_for(loss: str) -> dict[str, object]:
+    """Return the settings under which a loss has a minimum and is followed to it."""
+    given: dict[str, object] = {"loss": loss, "penalty": 0.5}
+    if loss in ("kl", "nonnegative"):
+        given["constraint"] = "nonnegative"
+    if loss == "nonnegative":
+        given["loss"] = "squared"
+    return given | {"random_state": 0, "tol": 1e-12, "max_iter": 20_000}
+
+
+LOSSES = (
+    "squared",
+    "absolute",
+    "huber",
+    "logistic",
+    "poisson",
+    "kl",
+    "categorical",
+    "ordinal",
+)
+
+
+# What scikit-learn asks of an estimator
+
+
+@UNFINISHED
+@BLANKS
+@parametrize_with_checks(
+    [
+        LowRankModel(random_state=0, max_iter=50),
+        LowRankModel(random_state=0, max_iter=50, constraint="nonnegative"),
+        LowRankModel(random_state=0, max_iter=20, loss="huber", penalty=0.1),
+    ]
+)
+def test_scikit_learn_checks(estimator, check) -> None:
+    check(estimator)
+
+
+# Against PCA
+
+
+def standardized() -> np.ndarray:
+    return StandardScaler().fit_transform(load_breast_cancer().data)
+
+
+TABLES = {
+    "iris": (lambda: IRIS, 2),
+    "digits": (lambda: load_digits().data, 10),
+    "cancer": (standardized, 5),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("random_state", [0, 1, 7])
+def test_complete_squared_loss_is_pca(name, random_state) -> None:
+    make, rank = TABLES[name]
+    table = make()
+    model = LowRankModel(rank, random_state=random_state).fit(table)
+    peer = PCA(rank, svd_solver="full").fit(table)
+    np.testing.assert_allclose(model.components_, peer.components_, atol=1e-6)
+    scale = np.abs(table).max()
+    np.testing.assert_allclose(
+        model.embedding_, peer.transform(table), atol=1e-6 * scale
+    )
+    np.testing.assert_allclose(model.offsets_, peer.mean_, atol=1e-9 * scale)
+    assert abs(model.gap_) < 1e-9
+    assert model.reference_.kind == "exact"
+    assert model.columns_[0].why == "numbers"
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_float32_stays_float32(name) -> None:
+    make, rank = TABLES[name]
+    table = make().astype(np.float32)
+    model = LowRankModel(rank, random_state=0)
+    embedding = model.fit_transform(table)
+    assert embedding.dtype == model.components_.dtype == np.float32
+    assert model.transform(table).dtype == model.impute(table).dtype == np.float32
+    assert abs(model.gap_) < 1e-5
+    peer = PCA(rank, svd_solver="full").fit(table)
+    np.testing.assert_allclose(model.components_, peer.components_, atol=5e-3)
+
+
+# Holes
+
+
+def said_in_many_ways() -> dict[str, object]:
+    """Return one table, its holes said in all ways; what is under them differs."""
+    table = with_holes(np.round(10 * IRIS[:40]), 0.25)
+    hole = np.isnan(table)
+    under = np.where(hole, 1e6, table)
+    names = list("abcd")
+    whole = pd.DataFrame({n: under[:, j].astype(int) for j, n in enumerate(names)})
+    nullable = whole.astype("Int64").mask(hole)
+    return {
+        "nan": table,
+        "list of None": [
+            [None if np.isnan(x) else x for x in row] for row in table.tolist()
+        ],
+        "objects": np.where(hole, None, table.astype(object)),
+        "masked": np.ma.masked_array(under, hole),
+        "masked integers": np.ma.masked_array(under.astype(int), hole),
+        "masked nan": np.ma.masked_array(np.where(hole, np.nan, table), hole),
+        "masked infinity": np.ma.masked_array(np.where(hole, np.inf, table), hole),
+        "pandas": pd.DataFrame(table, columns=names),
+        "pandas Int64": nullable,
+        "pandas Float64": nullable.astype("Float64"),
+        "pandas objects": pd.DataFrame(
+            np.where(hole, None, table.astype(object)), columns=names
+        ),
+        "polars": pl.DataFrame(
+            {n: pl.Series(table[:, j]).fill_nan(None) for j, n in enumerate(names)}
+        ),
+        "polars integers": pl.DataFrame(
+            {
+                n: pl.Series([None if np.isnan(x) else int(x) for x in table[:, j]])
+                for j, n in enumerate(names)
+            }
+        ),
+    }
+
+
+@pytest.mark.parametrize("way", [w for w in said_in_many_ways() if w != "nan"])
+def test_all_ways_to_say_a_hole_are_one_fit(way) -> None:
+    tables = said_in_many_ways()
+    model = LowRankModel(2, penalty=1.0, random_state=0)
+    expected = clone(model).fit(tables["nan"])
+    found = clone(model).fit(tables[way])
+    assert found.loss_ == pytest.approx(expected.loss_, rel=1e-12)
+    np.testing.assert_allclose(found.embedding_, expected.embedding_, atol=1e-10)
+    again = found.transform(tables[way])
+    np.testing.assert_allclose(again, expected.transform(tables["nan"]), atol=1e-10)
+
+
+@pytest.mark.parametrize("under", [0.0, -3.0, 1e6, np.nan])
+def test_a_weight_of_zero_is_a_hole(under) -> None:
+    table = said_in_many_ways()["nan"]
+    hole = np.isnan(table)
+    model = LowRankModel(2, penalty=1.0, random_state=0)
+    expected = clone(model).fit(table)
+    found = clone(model).fit(
+        np.where(hole, under, table), weights=(~hole).astype(float)
+    )
+    np.testing.assert_allclose(found.embedding_, expected.embedding_, atol=1e-10)
+    np.testing.assert_allclose(found.components_, expected.components_, atol=1e-10)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "categorical", "ordinal"])
+@pytest.mark.parametrize("under", [7.0, -1.0, np.nan])
+def test_a_level_under_a_weight_of_zero_is_none(loss, under) -> None:
+    table = two_by_two(loss)
+    hole = np.isnan(table)
+    model = LowRankModel(2, loss=loss, penalty=0.5, random_state=0)
+    expected = clone(model).fit(table)
+    weights = (~hole).astype(float)
+    found = clone(model).fit(np.where(hole, under, table), weights=weights)
+    assert found.columns_ == expected.columns_
+    np.testing.assert_allclose(found.embedding_, expected.embedding_, atol=1e-10)
+
+
+def test_whole_weights_count_rows_that_often() -> None:
+    table = with_holes(IRIS[:30])
+    often = np.random.default_rng(0).integers(1, 4, 30)
+    model = LowRankModel(2, random_state=0, tol=1e-12, max_iter=20_000)
+    weighted = clone(model).fit(table, weights=np.repeat(often[:, None], 4, 1))
+    repeated = clone(model).fit(np.repeat(table, often, axis=0))
+    assert weighted.loss_ == pytest.approx(repeated.loss_, rel=1e-7)
+
+
+def mixed_frame(rows: int = 60) -> pd.DataFrame:
+    """Return numbers and levels of rank two, complete."""
+    noisy, _ = planted_table(rows, 8, 2, noise=0.2, seed=3)
+    three = np.digitize(noisy, [-0.5, 0.5])
+    return pd.DataFrame(
+        {
+            "height": noisy[:, 0],
+            "single": noisy[:, 1].astype(np.float32),
+            "count": np.rint(10 * noisy[:, 2]).astype(int),
+            "colour": np.array(["red", "green", "blue"])[three[:, 3]],
+            "member": noisy[:, 4] > 0,
+            "size": pd.Categorical(
+                np.array(["S", "M", "L"])[three[:, 5]], ["S", "M", "L"], ordered=True
+            ),
+            "kind": pd.Categorical(np.array(["x", "y", "z"])[three[:, 6]]),
+            "yes": pd.Categorical(np.array(["no", "yes"])[(noisy[:, 7] > 0) * 1]),
+        },
+        index=[f"row {i}" for i in range(100, 100 + rows)],
+    )
+
+
+def frame_with_holes(rows: int = 60) -> tuple[pd.DataFrame, np.ndarray]:
+    frame = mixed_frame(rows)
+    hole = np.isnan(with_holes(np.zeros(frame.shape), 0.2, seed=4))
+    frame = frame.astype({"count": "Int64", "member": "boolean", "colour": "string"})
+    return frame.mask(hole), hole
+
+
+@pytest.fixture(scope="module")
+def mixed() -> LowRankModel:
+    frame, _ = frame_with_holes()
+    return LowRankModel(2, random_state=0).fit(frame)
+
+
+def test_missing_levels_are_the_same_in_pandas_and_polars(mixed) -> None:
+    frame, _ = frame_with_holes()
+    objects = frame.astype({"colour": object, "member": object})
+    assert LowRankModel(2, random_state=0).fit(objects).loss_ == mixed.loss_
+    other = pl.from_pandas(frame.reset_index(drop=True)).with_columns(
+        pl.col("size").cast(pl.String).cast(pl.Enum(["S", "M", "L"]))
+    )
+    found = LowRankModel(2, random_state=0).fit(other)
+    np.testing.assert_allclose(found.embedding_, mixed.embedding_, atol=1e-10)
+
+
+# Imputing
+
+
+def test_imputing_pandas_changes_no_observed_cell_and_no_type(mixed) -> None:
+    frame, hole = frame_with_holes()
+    before = frame.copy(deep=True)
+    filled = mixed.impute(frame)
+    pd.testing.assert_frame_equal(frame, before)
+    assert not filled.isna().to_numpy().any()
+    assert (filled.dtypes == frame.dtypes).all()
+    assert list(filled.dtypes) == [
+        np.float64,
+        np.float32,
+        pd.Int64Dtype(),
+        pd.StringDtype(),
+        pd.BooleanDtype(),
+        frame["size"].dtype,
+        frame["kind"].dtype,
+        frame["yes"].dtype,
+    ]
+    assert filled.index.equals(frame.index)
+    assert list(filled.columns) == list(frame.columns)
+    pd.testing.assert_frame_equal(filled.mask(hole), frame, check_exact=True)
+    truth = mixed_frame()
+    for name in ("colour", "member", "size", "kind", "yes"):
+        missing = hole[:, frame.columns.get_loc(name)]
+        right = filled[name].astype(str)[missing] == truth[name].astype(str)[missing]
+        assert right.mean() > 0.5, name
+
+
+def test_imputing_polars_changes_no_observed_cell_and_no_type() -> None:
+    frame = pl.from_pandas(frame_with_holes()[0].reset_index(drop=True))
+    filled = LowRankModel(2, random_state=0).fit(frame).impute(frame)
+    assert filled.schema == frame.schema
+    assert sum(filled.null_count().row(0)) == 0
+    for name in frame.columns:
+        known = frame[name].is_not_null()
+        assert filled[name].filter(known).equals(frame[name].filter(known))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_imputing_an_array_changes_no_observed_cell(dtype) -> None:
+    table = with_holes(IRIS).astype(dtype)
+    filled = LowRankModel(2, random_state=0).fit(table).impute(table)
+    assert filled.dtype == dtype
+    known = ~np.isnan(table)
+    assert filled[known].tobytes() == table[known].tobytes()
+    assert np.isfinite(filled).all()
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int8, np.uint8, np.float32, bool])
+def test_imputing_a_masked_array_keeps_its_type(dtype) -> None:
+    noisy, _ = planted_table(40, 6, 2, noise=0.1, seed=0)
+    values = noisy > 0 if dtype is bool else np.maximum(np.rint(3 * noisy), 0)
+    hole = np.isnan(with_holes(noisy))
+    table = np.ma.masked_array(values.astype(dtype), hole)
+    filled = LowRankModel(2, penalty=0.1, random_state=0).fit(table).impute(table)
+    assert filled.dtype == dtype
+    assert not np.ma.isMaskedArray(filled)
+    assert (filled[~hole] == table.data[~hole]).all()
+    # Unsigned numbers do not wrap, and no prediction turns true by not being zero.
+    assert (filled[hole] == values[hole]).mean() > 0.4 or dtype is np.float32
+    assert (filled.astype(float) <= values.max() + 1).all()
+
+
+def test_imputing_a_list_of_lists() -> None:
+    table = [[1.0, 2.0, None], [2.0, 4.0, 6.0], [3.0, None, 9.0], [4.0, 8.0, 12.0]]
+    model = LowRankModel(1, offsets="none", random_state=0).fit(table)
+    expected = np.outer([1, 2, 3, 4], [1, 2, 3])
+    np.testing.assert_allclose(model.impute(table), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_hidden_cells_of_a_planted_table_come_back(seed) -> None:
+    noisy, clean = planted_table(300, 100, 4, noise=0.1, seed=seed)
+    hidden = np.random.default_rng(seed).random(noisy.shape) < 0.4
+    table = np.where(hidden, np.nan, noisy)
+    model = LowRankModel(4, offsets="none", random_state=seed).fit(table)
+    error = (model.impute(table) - clean)[hidden]
+    assert np.sqrt(np.square(error).mean()) < 0.05  # noise alone: 0.1
+
+
+def test_imputing_new_rows_of_text_may_need_a_level_they_lack() -> None:
+    frame = mixed_frame(80)[["height", "single", "colour", "kind", "member"]]
+    model = LowRankModel(2, random_state=0, penalty=0.1).fit(frame)
+    for name in ("colour", "kind"):
+        for lacking in frame[name].unique():
+            rows = frame[frame[name] != lacking].copy()
+            rows.loc[rows.index[::2], name] = None
+            whole = frame[["height", "single", "colour", "kind", "member"]].copy()
+            whole.loc[rows.index[::2], name] = None
+            expected = model.impute(whole).loc[rows.index, name]
+            found = model.impute(rows)[name]
+            assert (found.astype(str) == expected.astype(str)).all()
+
+
+# New rows
+
+
+@pytest.mark.parametrize("loss", [*LOSSES, "nonnegative"])
+def test_transform_of_the_training_table_is_the_embedding(loss) -> None:
+    if loss == "absolute":
+        pytest.skip("absolute loss has no unique embedding")
+    table = two_by_two(loss)
+    model = LowRankModel(2, **settings_for(loss))
+    embedding = model.fit_transform(table)
+    np.testing.assert_array_equal(embedding, model.embedding_)
+    found = model.transform(table)
+    np.testing.assert_allclose(found, embedding, atol=1e-6)
+    # Neither the order of the rows nor what stands beside them matters.
+    order = np.random.default_rng(0).permutation(len(table))
+    np.testing.assert_allclose(model.transform(table[order]), found[order], atol=1e-8)
+    each = np.vstack([model.transform(row[None]) for row in table[:5]])
+    np.testing.assert_allclose(each, found[:5], atol=1e-6)
+
+
+def row_objective(loss, scores, row, model) -> float:
+    """Return the loss and the penalty of one row, in plain numpy."""
+    known = ~np.isnan(row)
+    z = (scores @ model.components_ + model.offsets_)[known]
+    x = row[known]
+    values = {
+        "squared": lambda: np.square(z - x),
+        "logistic": lambda: np.logaddexp(0, z) - x * z,
+        "poisson": lambda: np.exp(z) - x * z,
+    }[loss]()
+    return float(values.sum() + model.penalty * np.square(scores - model.at_zero).sum())
+
+
+@pytest.mark.parametrize("loss", ["squared", "logistic", "poisson"])
+def test_a_new_row_minimises_its_own_objective(loss) -> None:
+    table = two_by_two(loss)
+    # Without offsets the scores are a rotation of U, up to scale that U^T U and V^T V
+    # share, so that the penalty is put on rows alone of a V that is orthonormal.
+    model = LowRankModel(
+        2, **(settings_for(loss) | {"offsets": "none", "penalty": {"l2": 0.5}})
+    ).fit(table)
+    problem, point = model._fitted.problem, model._fitted.points[0]
+    row = two_by_two(loss, seed=5)[3]
+    row[1] = np.nan
+    known = ~np.isnan(row)
+    V = point["V"][known]
+
+    def objective(u: np.ndarray) -> float:
+        z, x = V @ u + problem.base[known], row[known]
+        values = {
+            "squared": np.square(z - x),
+            "logistic": np.logaddexp(0, z) - x * z,
+            "poisson": np.exp(z) - x * z,
+        }[loss]
+        return float(values.sum() + 0.5 * u @ u)
+
+    best = minimize(objective, np.zeros(2), options={"gtol": 1e-10}, method="BFGS")
+    expected = best.x @ point["V"].T
+    found = model.transform(row[None]) @ model.components_
+    np.testing.assert_allclose(found[0], expected, atol=1e-5)
+
+
+def test_a_row_without_any_cell_is_the_constant() -> None:
+    model = LowRankModel(2, penalty=0.1, random_state=0).fit(with_holes(IRIS))
+    blank = np.full((1, 4), np.nan)
+    assert np.isfinite(model.transform(blank)).all()
+    np.testing.assert_allclose(
+        model.impute(blank),
+        model.inverse_transform(model.transform(blank)),
+        atol=1e-9,
+    )
+    both = model.transform(np.vstack([IRIS[:1], blank, IRIS[1:2]]))
+    np.testing.assert_allclose(both[1:2], model.transform(blank), atol=1e-12)
+    np.testing.assert_allclose(both[::2], model.transform(IRIS[:2]), atol=1e-9)
+
+
+@pytest.mark.parametrize("loss", [*LOSSES, "nonnegative"])
+def test_inverse_transform_is_the_reconstruction(loss) -> None:
+    table = two_by_two(loss)
+    settings = settings_for(loss) | {"max_iter": 500, "tol": 1e-8}
+    with np.errstate(all="raise"):
+        model = LowRankModel(2, **settings)
+        if loss in ("kl", "absolute", "nonnegative"):
+            import warnings
+
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                model.fit(table)
+        else:
+            model.fit(table)
+    back = model.inverse_transform(model.transform(table))
+    hole = np.isnan(table)
+    assert back.shape == table.shape
+    # float64 numbers all, as the levels of the array are numbers.
+    np.testing.assert_allclose(model.impute(table)[hole], back[hole], atol=1e-9)
+
+
+def test_inverse_transform_of_a_frame_gives_levels(mixed) -> None:
+    frame, _ = frame_with_holes()
+    back = mixed.inverse_transform(mixed.transform(frame))
+    assert back.shape == frame.shape
+    assert set(back[:, 3]) <= {"red", "green", "blue"}
+    assert set(back[:, 4]) <= {True, False}
+    assert set(back[:, 5]) <= {"S", "M", "L"}
+    with pytest.raises(InvalidValueError, match=r"shape \(60, 3\); give \(rows, 2\)"):
+        mixed.inverse_transform(np.zeros((60, 3)))
+
+
+@pytest.mark.parametrize("offsets", ["none", "columns", "rows", "both"])
+def test_offsets_are_in_the_predictions(offsets) -> None:
+    noisy, _ = planted_table(40, 8, 1, noise=0.1, seed=0)
+    rows = np.linspace(-5, 5, 40)[:, None]
+    columns = np.linspace(10, 20, 8)
+    table = with_holes(noisy + rows * (offsets in ("rows", "both")))
+    table += columns * (offsets in ("columns", "both"))
+    model = LowRankModel(1, offsets=offsets, random_state=0).fit(table)
+    again = model.transform(table)
+    np.testing.assert_allclose(again, model.embedding_, atol=1e-4)
+    assert model.score(table) > 0.9
+    # As many parameters as that, and no more: each kept cell is near.
+    left, right = model._fitted.sides(model._fitted.points[0])
+    assert np.nanstd(left @ right.T - table) < 0.12
+
+
+# Scores, names, pipelines
+
+
+@pytest.mark.parametrize("holes", [False, True])
+def test_score_is_r_squared(holes) -> None:
+    table = with_holes(IRIS) if holes else IRIS
+    model = LowRankModel(2, random_state=0).fit(table)
+    rest = model.inverse_transform(model.embedding_) - table
+    total = table - np.nanmean(table, axis=0)
+    expected = 1 - np.nansum(rest**2) / np.nansum(total**2)
+    assert model.score(table) == pytest.approx(expected, abs=1e-9)
+
+
+def test_names_and_output_formats() -> None:
+    frame = pd.DataFrame(IRIS, columns=list("abcd"), index=range(5, 155))
+    model = LowRankModel(2, random_state=0).set_output(transform="pandas")
+    out = model.fit_transform(frame)
+    assert list(model.get_feature_names_out()) == ["lowrankmodel0", "lowrankmodel1"]
+    assert list(out.columns) == ["lowrankmodel0", "lowrankmodel1"]
+    assert out.index.equals(frame.index)
+    np.testing.assert_array_equal(out.to_numpy(), model.embedding_)
+    polars = model.set_output(transform="polars").transform(frame)
+    assert isinstance(polars, pl.DataFrame)
+    assert polars.columns == ["lowrankmodel0", "lowrankmodel1"]
+    assert list(model.feature_names_in_) == list("abcd")
+    assert model.n_features_in_ == 4
+    other = model.set_output(transform="default").inverse_transform(out)
+    assert other.shape == IRIS.shape
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.transform(frame[["b", "a", "c", "d"]])
+    with pytest.raises(ValueError, match="3 features"):
+        LowRankModel(2).fit(IRIS).transform(IRIS[:, :3])
+
+
+def test_in_a_pipeline_and_a_grid_search() -> None:
+    pipeline = make_pipeline(StandardScaler(), LowRankModel(random_state=0))
+    search = GridSearchCV(
+        pipeline,
+        {"lowrankmodel__n_components": [1, 2, 3]},
+        cv=3,
+        error_score="raise",
+    )
+    search.fit(with_holes(IRIS, 0.1))
+    assert search.best_params_ == {"lowrankmodel__n_components": 3}
+    assert search.transform(IRIS).shape == (150, 3)
+    assert 0.8 < search.best_score_ <= 1
+
+
+def test_clone_and_pickle(mixed) -> None:
+    frame, _ = frame_with_holes()
+    twin = clone(mixed)
+    assert not hasattr(twin, "components_")
+    with pytest.raises(NotFittedError):
+        twin.transform(frame)
+    assert twin.fit(frame).loss_ == mixed.loss_
+    other = pickle.loads(pickle.dumps(mixed))
+    np.testing.assert_array_equal(other.transform(frame), mixed.transform(frame))
+
+
+def test_the_same_random_state_gives_the_same_fit() -> None:
+    table = with_holes(IRIS)
+    first, second = (LowRankModel(2, random_state=3).fit(table) for _ in range(2))
+    assert first.embedding_.tobytes() == second.embedding_.tobytes()
+    state = np.random.RandomState(3)
+    assert LowRankModel(2, random_state=state).fit(table).loss_ == first.loss_
+    before = np.random.get_state()[1].tolist()  # noqa: NPY002
+    torch_before = torch.get_rng_state()
+    LowRankModel(2).fit(table)
+    assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), torch_before)
+
+
+# Several starts
+
+
+def test_the_mean_of_starts_is_the_mean_of_predictions() -> None:
+    table = with_holes(planted_table(30, 8, 3, noise=0.5, seed=2)[0], 0.4)
+    shared = {"n_components": 3, "n_starts": 8, "random_state": 0, "penalty": 0.1}
+    best = LowRankModel(**shared).fit(table)
+    mean = LowRankModel(**shared, combine="mean").fit(table)
+    np.testing.assert_array_equal(best.runs_.losses, mean.runs_.losses)
+    parameters = mean.runs_.parameters
+    predictions = parameters["U"] @ parameters["V"].mT if False else np.einsum(
+        "sir,sjr->sij", parameters["U"], parameters["V"]
+    )
+    predictions = predictions + parameters["offsets"][:, None]
+    hole = np.isnan(table)
+    expected = predictions.mean(0)[hole]
+    np.testing.assert_allclose(mean.impute(table)[hole], expected, atol=1e-5)
+    at_best = predictions[best.runs_.best][hole]
+    np.testing.assert_allclose(best.impute(table)[hole], at_best, atol=1e-5)
+    i, j = np.argwhere(hole).T
+    np.testing.assert_allclose(mean.predict_cells(i, j), expected, atol=1e-9)
+    assert best.loss_ == best.runs_.losses.min()
+
+
+def test_what_the_runs_say() -> None:
+    noisy, _ = planted_table(60, 10, 2, noise=0.05, seed=0)
+    several = LowRankModel(2, n_starts=8, random_state=0).fit(with_holes(noisy, 0.1))
+    assert several.subspace_agreement_ == pytest.approx(1, abs=1e-6)
+    table = pd.DataFrame(several.runs_.table())
+    assert len(table) == 8
+    assert {"start", "loss", "status", "steps_taken"} <= set(table.columns)
+    assert table["loss"].min() == several.loss_
+    assert several.n_iter_ == table["steps_taken"][several.runs_.best]
+    assert LowRankModel(2, random_state=0).fit(noisy).subspace_agreement_ is None
+
+
+def test_starts_of_the_users_own() -> None:
+    generator = np.random.default_rng(0)
+    U, V = generator.normal(size=(3, 150, 2)), generator.normal(size=(3, 4, 2))
+    model = LowRankModel(2, initialization=(U, V), n_starts=3).fit(IRIS)
+    assert abs(model.gap_) < 1e-9
+    with pytest.raises(InvalidValueError, match="starts"):
+        LowRankModel(2, initialization=(U, V), n_starts=4).fit(IRIS)
+    with pytest.raises(InvalidValueError, match=r"initial V has shape \(3, 2, 4\)"):
+        LowRankModel(2, initialization=(U, V.transpose(0, 2, 1)), n_starts=3).fit(IRIS)
+    for wrong in (None, 3, (U,), (U, V, V), ("U", "V"), (U[0], V[0])):
+        with pytest.raises(InvalidValueError, match="initial"):
+            LowRankModel(2, initialization=wrong, n_starts=3).fit(IRIS)
+
+
+@pytest.mark.parametrize("initialization", ["uniform", "normal", "spectral", "nndsvd"])
+@pytest.mark.parametrize("steps", ["alternating", "lbfgs", "gd"])
+def test_all_roads_lead_to_the_minimum(initialization, steps) -> None:
+    table = (IRIS - IRIS.mean(0))[:50]
+    model = LowRankModel(
+        2, initialization=initialization, steps=steps, random_state=0, max_iter=5000
+    ).fit(table)
+    assert model.steps_ == steps
+    assert abs(model.gap_) < 1e-6
+
+
+# Losses of the user's own
+
+
+def own_squared(prediction, target):
+    return (prediction - target) ** 2
+
+
+@pytest.mark.parametrize("penalty", [None, 0.5])
+def test_a_function_that_is_squared_loss(penalty) -> None:
+    table = with_holes(IRIS[:60], 0.2)
+    shared = {"random_state": 0, "tol": 1e-12, "max_iter": 50_000, "penalty": penalty}
+    named = LowRankModel(2, loss="squared", **shared).fit(table)
+    own = LowRankModel(2, loss=own_squared, **shared).fit(table)
+    assert own.loss_ == pytest.approx(named.loss_, rel=1e-8)
+    np.testing.assert_allclose(own.impute(table), named.impute(table), atol=1e-5)
+    np.testing.assert_allclose(
+        own.transform(table) @ own.components_ + own.offsets_,
+        named.transform(table) @ named.components_ + named.offsets_,
+        atol=1e-5,
+    )
+    assert own.steps_ == "lbfgs"
+    assert own.columns_[0].why == "as asked for"
+
+
+class BoomError(RuntimeError):
+    pass
+
+
+def boom(prediction, target):
+    raise BoomError("mine")
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda prediction, target: prediction * float("nan"), "NaN or infinite"),
+        (lambda prediction, target: prediction.sum(), r"returns \(\)"),
+        (lambda prediction, target: prediction.mean(-1), "return a tensor of that shape"),
+        (lambda prediction, target: 3.0, "returns float"),
+        (lambda prediction, target: None, "returns NoneType"),
+    ],
+)
+def test_a_function_that_is_no_loss(function, message) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        LowRankModel(2, loss=function, random_state=0).fit(with_holes(IRIS))
+    with pytest.raises(InvalidValueError, match=message):
+        LowRankModel(2, loss=function, random_state=0).fit(IRIS)
+
+
+def test_an_error_in_a_function_passes_through() -> None:
+    with pytest.raises(BoomError, match="mine"):
+        LowRankModel(2, loss=boom).fit(IRIS)
+
+
+# Storing
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@UNFINISHED
+def test_a_stored_model_is_the_same_to_the_bit(loss, tmp_path) -> None:
+    table = two_by_two(loss)
+    model = LowRankModel(2, **(settings_for(loss) | {"max_iter": 60, "tol": 1e-6}))
+    model.fit(table).save(tmp_path / "model.safetensors")
+    other = LowRankModel.load(tmp_path / "model.safetensors")
+    same = np.testing.assert_array_equal
+    same(other.components_, model.components_)
+    same(other.embedding_, model.embedding_)
+    same(other.offsets_, model.offsets_)
+    same(other.transform(table), model.transform(table))
+    same(other.impute(table), model.impute(table))
+    scores = model.transform(table)
+    same(other.inverse_transform(scores), model.inverse_transform(scores))
+    assert other.score(table) == model.score(table)
+    assert other.loss_ == model.loss_
+    assert other.gap_ == model.gap_
+    assert other.reference_ == model.reference_
+    assert other.columns_ == model.columns_
+    assert other.n_iter_ == model.n_iter_
+    assert other.steps_ == model.steps_
+    assert other.get_params() == model.get_params()
+    other.save(tmp_path / "again.safetensors")
+    first, second = (
+        (tmp_path / f"{name}.safetensors").read_bytes() for name in ("model", "again")
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"combine": "mean", "n_starts": 3},
+        {"offsets": "both", "penalty": {"l2": 0.1, "l2_biases": 0.2}},
+        {"offsets": "rows"},
+        {"constraint": (None, "nonnegative"), "penalty": {"l1_rows": 0.1}},
+        {"scales": True},
+        {"random_state": np.random.RandomState(0)},
+        {"loss": ["squared", "huber", "squared", "absolute"]},
+        {"initialization": (np.ones((1, 150, 2)), np.eye(4)[None, :, :2])},
+    ],
+)
+@UNFINISHED
+def test_stored_with_other_settings(settings, tmp_path) -> None:
+    table = with_holes(IRIS)
+    model = LowRankModel(2, **({"random_state": 0, "max_iter": 30} | settings))
+    model.fit(table).save(tmp_path / "model")
+    other = LowRankModel.load(str(tmp_path / "model"))
+    np.testing.assert_array_equal(other.impute(table), model.impute(table))
+    np.testing.assert_array_equal(other.transform(table), model.transform(table))
+    assert other.score(table) == model.score(table)
+
+
+def test_a_stored_model_of_a_frame(mixed, tmp_path) -> None:
+    frame, _ = frame_with_holes()
+    mixed.save(tmp_path / "model")
+    other = LowRankModel.load(tmp_path / "model")
+    pd.testing.assert_frame_equal(other.impute(frame), mixed.impute(frame))
+    assert other.columns_ == mixed.columns_
+    assert list(other.feature_names_in_) == list(frame.columns)
+    with pytest.raises(ValueError, match="feature names"):
+        other.transform(frame.rename(columns={"height": "width"}))
+
+
+def test_a_stored_float32_model(tmp_path) -> None:
+    table = with_holes(IRIS).astype(np.float32)
+    model = LowRankModel(2, random_state=0).fit(table)
+    model.save(tmp_path / "model")
+    other = LowRankModel.load(tmp_path / "model")
+    assert other.components_.dtype == np.float32
+    np.testing.assert_array_equal(other.impute(table), model.impute(table))
+
+
+def test_a_stored_sparse_model(tmp_path) -> None:
+    table = scipy.sparse.csr_array(np.nan_to_num(with_holes(IRIS)))
+    model = LowRankModel(2, random_state=0).fit(table)
+    model.save(tmp_path / "model")
+    other = LowRankModel.load(tmp_path / "model")
+    np.testing.assert_array_equal(other.transform(table), model.transform(table))
+    assert other.score(table) == model.score(table)
+    i, j = np.indices((150, 4)).reshape(2, -1)
+    np.testing.assert_array_equal(other.predict_cells(i, j), model.predict_cells(i, j))
+
+
+def test_a_function_cannot_be_stored(tmp_path) -> None:
+    frame = pd.DataFrame(IRIS, columns=list("abcd"))
+    model = LowRankModel(2, loss={"c": own_squared}, random_state=0).fit(frame)
+    with pytest.raises(InvalidValueError, match="column 'c' has a loss of your own"):
+        model.save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_damaged_or_foreign_file_is_one_sentence(tmp_path) -> None:
+    model = LowRankModel(2, random_state=0).fit(IRIS)
+    path = tmp_path / "model"
+    model.save(path)
+    content = path.read_bytes()
+    assert b"pickle" not in content
+    size = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + size])
+    facts = json.loads(header["__metadata__"]["facts"])
+    assert facts["model"] == "LowRankModel"
+
+    def with_facts(facts: object) -> bytes:
+        head = header | {"__metadata__": {"facts": json.dumps(facts)}}
+        text = json.dumps(head).encode()
+        return struct.pack("<Q", len(text)) + text + content[8 + size :]
+
+    model.runs_.save(tmp_path / "runs")
+    damaged = {
+        "empty": b"",
+        "cut": content[:-20],
+        "cut in the header": content[:100],
+        "text": b"a,b\n1,2\n",
+        "pickle": pickle.dumps([1, 2]),
+        "runs": (tmp_path / "runs").read_bytes(),
+        "no facts": with_facts({}),
+        "a list": with_facts([1]),
+        "a number": with_facts(3),
+        "without columns": with_facts({k: v for k, v in facts.items() if k != "columns"}),
+        "unknown setting": with_facts(facts | {"settings": {"colour": 3}}),
+        "unknown loss": with_facts(
+            facts | {"columns": [facts["columns"][0] | {"loss": "cubic"}] * 4}
+        ),
+        "fewer columns": with_facts(facts | {"columns": facts["columns"][:2]}),
+        "other format": with_facts(facts | {"format": 99}),
+        "another model": with_facts(facts | {"model": "Other"}),
+    }
+    assert LowRankModel.load(path).loss_ == model.loss_
+    for name, wrong in damaged.items():
+        path.write_bytes(wrong)
+        with pytest.raises(RunFolderError, match="model"):
+            LowRankModel.load(path)
+            pytest.fail(name)
+    with pytest.raises(RunFolderError, match="absent"):
+        LowRankModel.load(tmp_path / "absent")
+    with pytest.raises(RunFolderError):
+        model.save(tmp_path / "no" / "\0")
