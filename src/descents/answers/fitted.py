@@ -81,17 +81,19 @@ class Fitted:
             {name: value[k] for name, value in runs.parameters.items()} for k in kept
         ]
         best = self.points[0]
+        dtype = best["U"].dtype
+        right = best["V"] * problem.units[:, None].astype(dtype)
         shift = np.asarray(problem.base, dtype=np.float64)
         if "offsets" in best:
-            shift = shift + best["offsets"]
+            shift = shift + best["offsets"] * problem.units
         free = not problem.constrained
         self.scores, self.components, self._turn, self._mean = singular_form(
             best["U"],
-            best["V"],
+            right,
             center=problem.has_offsets and free and not problem.l2_biases,
             rotate=free,
         )
-        self.offsets = (shift + self._mean @ best["V"].T).astype(best["U"].dtype)
+        self.offsets = (shift + self._mean @ right.T).astype(dtype)
 
     @property
     def labels(self) -> list[str]:
@@ -250,6 +252,7 @@ class Fitted:
         """
         arrays, runs = self.runs.stored()
         arrays["base"] = np.asarray(self.problem.base)
+        arrays["units"] = self.problem.units
         if self.problem.cells.scales is not None:
             arrays["scales"] = self.problem.cells.scales
         rows, wide = self.problem.row_regularizer, self.problem.column_regularizer
@@ -284,6 +287,7 @@ class Fitted:
             constraint=facts["constraint"],
             penalty=facts["penalty"],
             base=arrays["base"],
+            units=arrays["units"],
         )
         return cls(models, problem, runs, combine)
 

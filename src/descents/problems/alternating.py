@@ -7,6 +7,7 @@ to be chosen, no step raises the loss, and no result leaves the constraints.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -113,7 +114,9 @@ class _Turn:
     known : Tensor of shape (rows or coordinates, q)
         The entries that are not: ones, and what penalised offsets deviate from.
     l2, l1 : Tensor
-        The penalty of each free entry, multiplied out.
+        The penalty of each free entry, multiplied out, in the units of the data.
+    units : Tensor of shape (coordinates, 1) or 1.0
+        Those that the parameters are counted in.
     """
 
     def __init__(self, problem: Factorization, side: Side, like: torch.Tensor) -> None:
@@ -128,11 +131,15 @@ class _Turn:
         self.regularizer = (
             problem.row_regularizer if rows else problem.column_regularizer
         )
-        counts = problem.row_penalties if rows else problem.coordinate_penalties
+        counts = problem.row_penalties if rows else problem.coordinate_counts
         self.counts = torch.as_tensor(counts).to(like)[:, None]
+        self.units: Any = 1.0
+        if not rows and (problem.units != 1).any():
+            self.units = torch.as_tensor(problem.units).to(like)[:, None]
+            self.counts = self.counts / self.units
         own = int(self.bias is not None)
         charges = [self.regularizer.l2] * rank + [problem.l2_biases] * own
-        self.l2 = self.counts * torch.tensor(charges).to(like)
+        self.l2 = self.counts / self.units * torch.tensor(charges).to(like)
         charges = [self.regularizer.l1] * rank + [0.0] * own
         self.l1 = self.counts * torch.tensor(charges).to(like)
         self.free = list(range(rank))
@@ -147,11 +154,16 @@ class _Turn:
 
     def point(self, parameters: Parameters) -> torch.Tensor:
         point = parameters[self.factor]
-        if self.bias is None:
-            return point
-        return torch.cat([point, parameters[self.bias][..., None]], -1)
+        if self.bias is not None:
+            point = torch.cat([point, parameters[self.bias][..., None]], -1)
+        return point * self.units
+
+    def slopes(self, value: torch.Tensor) -> Parameters:
+        """Return derivatives by what is counted in the data's units as by parameters."""
+        return self.split(value * self.units * self.units)
 
     def split(self, value: torch.Tensor) -> Parameters:
+        value = value / self.units
         found = {self.factor: value[..., : self.rank]}
         if self.bias is not None:
             found[self.bias] = value[..., self.rank]
@@ -173,7 +185,7 @@ def _half(
         wanted = (wanted - _products(gram, turn.known))[..., turn.free]
         gram = gram[..., turn.free, :][..., turn.free]
     gradient = 2 * (_products(gram, point) - wanted + turn.l2 * point)
-    mapping = turn.split(_mapping(turn, point, gradient, gram))
+    mapping = turn.slopes(_mapping(turn, point, gradient, gram))
     solved = turn.regularizer.solve(gram, wanted, point, turn.l2, turn.l1, turn.rank)
     return {**parameters, **turn.split(solved)}, mapping
 
@@ -215,7 +227,7 @@ def _column_mapping(
     point = turn.point(parameters)
     gradient = 2 * turn.l2 * point - downhill
     bound = (left.mT @ left)[:, None]
-    return turn.split(_mapping(turn, point, gradient, bound))
+    return turn.slopes(_mapping(turn, point, gradient, bound))
 
 
 def _multiplicative(

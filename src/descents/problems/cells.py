@@ -98,6 +98,8 @@ class Cells(ABC):
         Whether weights other than one were given or made by scaling.
     scales : ndarray of shape (columns,) or None
         What the weights of each column were multiplied by.
+    units : ndarray of shape (coordinates,) or None
+        In what units each coordinate's factor is counted, where columns are scaled.
     shape : tuple of int
         Rows and columns of the table.
     blocks : tuple of Block
@@ -127,6 +129,7 @@ class Cells(ABC):
     size: int
     weighted: bool = False
     scales: np.ndarray | None = None
+    units: np.ndarray | None = None
 
     _cache: dict[Any, dict[str, Any]]
 

@@ -124,12 +124,15 @@ class Factorization(Problem):
         self.l2_biases, self.count_power = asked[2:]
         self.dtype, self.device = given_dtype, given_device
         self.offsets = offsets
+        self.units: np.ndarray = np.ones(found.coordinates)
+        if found.units is not None:
+            self.units = found.units
         self.constrained = not (
             self.row_regularizer.smooth and self.column_regularizer.smooth
         )
         self._check_kl()
         self.size = self._largest()
-        self.row_penalties, self.coordinate_penalties = self._counted()
+        self.row_penalties, self.coordinate_counts = self._counted()
         self.initialization = initialization
         if not isinstance(initialization, str):
             self._given = self._check_given(initialization)
@@ -154,9 +157,15 @@ class Factorization(Problem):
         return max(self.cells.size, sum(self.cells.shape) * q * (q + 1) // 2)
 
     def _counted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the penalties of rows of U, and of V in its units, are times."""
         rows = counted(self.cells.row_counts, self.count_power)
         columns = counted(self.cells.column_counts, self.count_power)
         return rows, columns[self.cells.coordinate_columns]
+
+    @property
+    def coordinate_penalties(self) -> np.ndarray:
+        """What the l2 penalty of each coordinate's predictions is multiplied by."""
+        return self.coordinate_counts / np.square(self.units)
 
     def _check_given(self, factors: tuple[Any, Any]) -> dict[str, np.ndarray]:
         rows, columns = self.cells.shape[0], self.cells.coordinates
@@ -228,11 +237,11 @@ class Factorization(Problem):
             V = np.where(blank[:, None], 0, V)
         if not self.cells.row_counts.all():
             U = np.where((self.cells.row_counts == 0)[:, None], 0, U)
-        point = {"U": U, "V": V}
+        point = {"U": U, "V": V / self.units[:, None]}
         if self.has_row_biases:
             point["row_biases"] = np.zeros(self.cells.shape[0])
         if self.has_offsets:
-            point["offsets"] = self.cells.offsets - self.base
+            point["offsets"] = (self.cells.offsets - self.base) / self.units
             if self.l2_biases > 0:
                 point["offsets"] = np.where(blank, 0, point["offsets"])
         if self.cells.cut_count:
@@ -270,7 +279,7 @@ class Factorization(Problem):
         other = copy.copy(self)
         other._base = self.base
         other.cells = rows
-        other.row_penalties, other.coordinate_penalties = other._counted()
+        other.row_penalties, other.coordinate_counts = other._counted()
         other.size = other._largest()
         other._spectra = {}
         other.available = None
@@ -292,6 +301,7 @@ class Factorization(Problem):
         constraint: Any,
         penalty: Any,
         base: np.ndarray,
+        units: np.ndarray,
         device: str | torch.device = "cpu",
     ) -> Factorization:
         """Return a problem that knows columns alone, for `for_rows`: a stored model's.
@@ -304,6 +314,8 @@ class Factorization(Problem):
             Of one start, without a start axis.
         base : ndarray of shape (coordinates,)
             What penalised offsets deviate from.
+        units : ndarray of shape (coordinates,)
+            In which V and offsets are counted.
         """
         problem = cls(
             columns,
@@ -317,7 +329,7 @@ class Factorization(Problem):
             device=device,
         )
         problem.rank = parameters["V"].shape[1]
-        problem._base = np.asarray(base)
+        problem._base, problem.units = np.asarray(base), np.asarray(units)
         return problem
 
     def _with_fixed(self, parameters: Parameters) -> Parameters:
@@ -334,10 +346,12 @@ class Factorization(Problem):
     def extended(self, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Return L = [U, a, 1] and R = [V, 1, b], of which L R^T is the prediction.
 
+        V and b are counted in the units of their columns, R in those of the data.
+
         Columns that the problem has no use for are left out.
         """
         parameters = self._with_fixed(parameters)
-        left, right = [parameters["U"]], [parameters["V"]]
+        left, right = [parameters["U"]], [self._in_data_units(parameters["V"])]
         if not (self.has_row_biases or self.has_offsets):
             return left[0], right[0]
         if self.has_row_biases:
@@ -346,10 +360,16 @@ class Factorization(Problem):
         base = torch.as_tensor(self.base).to(parameters["V"])
         offsets = base.expand(parameters["V"].shape[:-1])
         if self.has_offsets:
-            offsets = offsets + parameters["offsets"]
+            shift = self._in_data_units(parameters["offsets"][..., None])
+            offsets = offsets + shift[..., 0]
         left.append(torch.ones_like(parameters["U"][..., :1]))
         right.append(offsets[..., None])
         return torch.cat(left, -1), torch.cat(right, -1)
+
+    def _in_data_units(self, factor: torch.Tensor) -> torch.Tensor:
+        if self.cells.units is None and (self.units == 1).all():
+            return factor
+        return factor * torch.as_tensor(self.units).to(factor)[:, None]
 
     def cut_parameters(self, parameters: Parameters) -> torch.Tensor:
         """Return the parameters of the cut points, shape (S, cut_count)."""
@@ -382,7 +402,7 @@ class Factorization(Problem):
         if self.l2_biases:
             for name, counts in (
                 ("row_biases", self.row_penalties),
-                ("offsets", self.coordinate_penalties),
+                ("offsets", self.coordinate_counts),
             ):
                 if name in parameters and name not in self._fixed:
                     weight = torch.as_tensor(counts).to(parameters[name])
@@ -393,7 +413,7 @@ class Factorization(Problem):
     def _sides(self) -> tuple[tuple[str, np.ndarray, Any], ...]:
         return (
             ("U", self.row_penalties, self.row_regularizer),
-            ("V", self.coordinate_penalties, self.column_regularizer),
+            ("V", self.coordinate_counts, self.column_regularizer),
         )
 
     def prox(self, parameters: Parameters, rates: Parameters) -> Parameters:

@@ -175,7 +175,9 @@ class Dense(Cells):
         """Return the cells with each column's weights over its mean best loss.
 
         Then every column adds as much to the loss of the best constants as it has
-        cells, whatever its units and its loss [1]_.
+        cells, whatever its units and its loss [1]_. Where predictions are on the scale
+        of the data, factors are counted in units of the column's spread, so that a
+        penalty means the same for all.
 
         References
         ----------
@@ -192,7 +194,23 @@ class Dense(Cells):
             mean = total / np.maximum(weight.sum(0), np.finfo(float).tiny)
             usable = mean > 1e-12 * max(mean.max(initial=0.0), 1e-300)
             scale[block.columns] = np.where(usable, 1 / np.where(usable, mean, 1), 1.0)
-        return self.rescaled(scale)
+        found = self.rescaled(scale)
+        found.units = self._spreads()
+        return found
+
+    def _spreads(self) -> np.ndarray:
+        """Return the root mean square about the best constant, or 1 for log-odds."""
+        spreads = np.ones(self.coordinates)
+        for block in self.blocks:
+            if block.loss.identity:
+                weight = self.weights[:, block.columns]
+                rest = np.square(
+                    self.table[:, block.columns] - self.offsets[block.place]
+                )
+                total = np.maximum(weight.sum(0), np.finfo(float).tiny)
+                spread = np.sqrt((weight * rest).sum(0) / total)
+                spreads[block.place] = np.where(spread > 0, spread, 1.0)
+        return spreads
 
     def rescaled(self, scale: np.ndarray) -> Dense:
         """Return the cells with each column's weights multiplied by a number."""
