@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from descents.problems.network import Network as Network
     from descents.problems.problem import Problem as Problem
     from descents.studies.experiments import gd_factorise_ad as gd_factorise_ad
+    from descents.studies.factorize import load as load
 
 _HOMES = {
     "Adam": "descents.descent.steps",
@@ -50,6 +51,7 @@ _HOMES = {
     "descend": "descents.descent.loop",
     "diagnose": "descents.answers.diagnosis",
     "gd_factorise_ad": "descents.studies.experiments",
+    "load": "descents.studies.factorize",
     "truncated_svd": "descents.answers.references",
 }
 

@@ -362,6 +362,14 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
     help="Offsets of columns, biases of rows, or both.",
 )
 @click.option(
+    "--scales",
+    type=click.Choice(["auto", "yes", "no"]),
+    default="auto",
+    show_default=True,
+    help="Whether all columns count alike, whatever their units; auto where columns "
+    "have different losses.",
+)
+@click.option(
     "--starts",
     type=click.IntRange(1, MOST_STARTS),
     default=1,
@@ -452,6 +460,11 @@ def factorize(table: str, **given: Any) -> int:
         raise click.UsageError(
             "--impute writes a table with its holes filled, but triples have no holes; "
             "leave it out."
+        )
+    if impute is not None and not impute.expanduser().parent.is_dir():
+        raise click.UsageError(
+            f"--impute is {impute}, but there is no folder {impute.parent}; make it, or "
+            "give another place."
         )
     if out is None:
         out = Path("runs") / f"factorize-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -592,7 +605,7 @@ def apply(run: Path, table: str, **given: Any) -> int:
     _threads()
     from descents.studies import factorize as study
 
-    model = study.load_model(run)
+    model = study.load(run)
     reading = study.Reading(
         triples=given.pop("triples"),
         header=not given.pop("no_header"),

@@ -24,6 +24,7 @@ from descents.answers.references import Reference
 from descents.checks import (
     Complaints,
     InvalidValueError,
+    RunFolderError,
     one_of,
     real_number,
     whole_number,
@@ -41,6 +42,9 @@ from descents.problems.losses import Huber, Loss, named
 from descents.problems.observed import cells, named_all
 
 SCALES = ("auto", True, False)
+PRIOR = 0.1
+"""The default l2 over the root of a column's number of cells, where there is one: what
+hidden cells of real tables of mixed columns asked for (benchmarks/imputation.py)."""
 SETTLED = 1e-7
 """Losses without a continuous gradient rest once they fall by less than this share."""
 
@@ -75,8 +79,9 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         l2 on both factors: l2 (||U||^2 + ||V||^2); or a dict of l1, l2, l1_rows,
         l2_rows, l1_columns, l2_columns, l2_biases and count_power, with which the
         penalty of a row or column grows with its number of observed cells. None is no
-        penalty where predictions are on the scale of the data, and l2 of 1 where they
-        are log-odds or logarithms, which without one can run to infinity.
+        penalty where predictions are on the scale of the data; where some are log-odds
+        or logarithms, which without one can run to infinity, it is an l2 of a tenth of
+        the root of a column's mean number of observed cells, as noise grows with it.
     sparse : {"missing", "zero"}
         What an entry is that a sparse table does not store: a hole, or a zero.
     initialization : {"auto", "uniform", "normal", "spectral", "nndsvd"} or two arrays
@@ -107,11 +112,15 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     components_ : ndarray of shape (n_components, coordinates)
         V^T in SVD form (orthonormal rows, by falling size, the largest entry of each
         positive) where loss and penalty allow a rotation, else as it was found. A
-        column has one coordinate, with categorical loss one for each class.
+        column has one coordinate, with categorical loss one for each class. Where
+        columns are scaled, it is counted in `units_`.
     embedding_ : ndarray of shape (rows, n_components)
         What `fit_transform` returns.
     offsets_ : ndarray of shape (coordinates,)
         The natural parameters at an embedding of zero.
+    units_ : ndarray of shape (coordinates,)
+        The spread of each column where columns are scaled, else 1:
+        ``offsets_ + units_ * (embedding_ @ components_)`` is the prediction.
     loss_ : float
         Of the best start, penalties included.
     gap_ : float
@@ -229,7 +238,10 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             Itself.
         """
         self._check_settings()
-        _, values = self._read(X, reset=True)
+        weights = _weights(weights)
+        table, values = self._read(X, reset=True, weights=weights)
+        if table is not None:
+            weights = self._weights_of_table(table, weights)
         found = self._cells(values, weights, self._trial_losses())
         self._warn_of_blanks(found)
         problem = self._problem(found, values.dtype)
@@ -262,9 +274,10 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             raise InvalidValueError(self._hopeless())
         self._keep(Fitted(self.columns_, problem, runs, self.combine))
         self.reference_, self.gap_, self.constants_loss_ = self.fitted_.judged()
-        bound = compare.below_reference(
-            [self.loss_], self.reference_, self.constants_loss_
-        )
+        size = self.constants_loss_
+        if not all(block.loss.identity for block in found.blocks):
+            size += found.observed  # sums of logarithms, which may cancel
+        bound = compare.below_reference([self.loss_], self.reference_, size)
         if bound[0]:
             warnings.warn(
                 f"the loss {self.loss_:.10g} is below what no loss can be below, "
@@ -323,9 +336,13 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         if isinstance(self.initialization, str):
             names = ("auto", *INITIALIZATIONS)
             complaints.attempt(one_of, "initialization", self.initialization, names)
+        else:
+            complaints.attempt(_check_pair, self.initialization)
         complaints.raise_any()
 
-    def _read(self, X: Any, *, reset: bool) -> tuple[Table | None, Any]:
+    def _read(
+        self, X: Any, *, reset: bool, weights: Any = None
+    ) -> tuple[Table | None, Any]:
         """Return the table of a data frame, and its values as numbers and codes."""
         if isinstance(X, Table) or _is_frame(X):
             if not isinstance(X, Table):
@@ -343,8 +360,9 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                         "columns, none of which can be used; give one that has some"
                     )
             return table, self._codes_of_table(table)
-        if np.ma.isMaskedArray(X):
-            X = np.ma.filled(np.ma.asarray(X).astype(np.float64), np.nan)
+        if np.ma.isMaskedArray(X) and X.dtype.kind in "biuf":
+            kind = np.float32 if X.dtype == np.float32 else np.float64
+            X = np.ma.filled(X.astype(kind), np.nan)
         X = validate_data(
             self,
             X,
@@ -367,6 +385,7 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             return None, X
         if reset:
             names = self._names(X.shape[1])
+            X = _without_weightless(X, weights)
             self.columns_ = columns.of_matrix(X, self._losses(names), names)
         if not any(column.levels for column in self.columns_):
             return None, X
@@ -381,6 +400,30 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         ]
         complaints.raise_any()
         return None, np.column_stack(coded)
+
+    def _weights_of_table(self, table: Table, weights: Any) -> Any:
+        """Return the weights of the columns that have any data, and name the others."""
+        names = [column.name for column in table.columns]
+        kept = [names.index(column.name) for column in self.columns_]
+        blank = [name for j, name in enumerate(names) if j not in kept]
+        if blank:
+            listed = ", ".join(blank[:5])
+            warnings.warn(
+                f"{len(blank)} column(s) have no observed cell ({listed}"
+                f"{', ...' if len(blank) > 5 else ''}); they are left out, and stay "
+                "missing",
+                UserWarning,
+                stacklevel=3,
+            )
+        if weights is None:
+            return None
+        given = weights.toarray() if hasattr(weights, "toarray") else weights
+        if given.shape != (table.rows, len(names)):
+            raise InvalidValueError(
+                f"weights have shape {given.shape}; give the table's, "
+                f"{(table.rows, len(names))}"
+            )
+        return given[:, kept]
 
     def _names(self, count: int) -> list[str]:
         given = getattr(self, "feature_names_in_", None)
@@ -431,6 +474,7 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             weights=weights,
             levels=[len(column.levels) for column in self.columns_],
             scales=several if self.scales == "auto" else bool(self.scales),
+            names=[column.name for column in self.columns_],
         )
 
     def _warn_of_blanks(self, found: Cells) -> None:
@@ -468,7 +512,8 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         penalty = self.penalty
         if penalty is None:
             bounded = all(block.loss.identity for block in found.blocks)
-            penalty = None if bounded else 1.0
+            if not bounded:
+                penalty = PRIOR * float(np.sqrt(found.observed / found.shape[1]))
         rows, wide = found.shape
         if self.n_components > min(rows, wide):
             raise InvalidValueError(
@@ -509,7 +554,7 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.n_iter_ = int(fitted.runs.steps_taken[best])
         self.subspace_agreement_ = fitted.agreement()
         self.embedding_, self.components_ = fitted.scores, fitted.components
-        self.offsets_ = fitted.offsets
+        self.offsets_, self.units_ = fitted.offsets, fitted.problem.units
         self._n_features_out = len(fitted.components)
 
     # Using
@@ -556,7 +601,7 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 f"X has shape {scores.shape}; give (rows, {len(self.components_)}), as "
                 "transform returns it"
             )
-        natural = scores @ self.components_ + self.offsets_
+        natural = self.fitted_.natural(scores)
         cuts = np.asarray(self.fitted_.points[0].get("cuts", np.zeros(0)))
         return self.fitted_.stacked(self.fitted_.decoded(natural, cuts))
 
@@ -581,7 +626,21 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 "predict_cells is for tables of one loss of single numbers; give the "
                 "table to impute"
             )
-        i, j = np.asarray(rows, dtype=np.int64), np.asarray(columns, dtype=np.int64)
+        i, j = (np.asarray(places) for places in (rows, columns))
+        for name, places, end in (
+            ("rows", i, len(self.embedding_)),
+            ("columns", j, found.shape[1]),
+        ):
+            whole = places.dtype.kind in "iu" or not places.size
+            inside = (
+                whole and places.ndim == 1 and ((places >= 0) & (places < end)).all()
+            )
+            if not inside or len(i) != len(j):
+                raise InvalidValueError(
+                    f"{name} are no places in the table; give whole numbers from 0 to "
+                    f"{end - 1}, as many rows as columns"
+                )
+        i, j = i.astype(np.int64), j.astype(np.int64)
         total = np.zeros(len(i))
         for point in self.fitted_.points:
             left, right = self.fitted_.sides(point)
@@ -617,20 +676,10 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         )
         codes = fitted.decoded(natural, cuts)
         if table is not None:
-            held = [table.column(model.name) for model in self.columns_]
-            return table.filled(
-                {
-                    column.name: columns.for_filling(model, column, code)
-                    for model, column, code in zip(
-                        self.columns_, held, codes, strict=True
-                    )
-                    if column.kind != "empty"
-                }
-            )
+            return columns.filled(table, self.columns_, codes)
         filled = fitted.stacked(codes)
         if np.ma.isMaskedArray(X):
-            whole = X.dtype.kind in "iu"
-            fill = (np.round(filled) if whole else filled).astype(X.dtype)
+            fill = _of_type(filled, X.dtype)
             return np.where(np.ma.getmaskarray(X), fill, X.data)
         given = np.asarray(X)
         if given.dtype.kind != "f":
@@ -702,7 +751,16 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         RunFolderError
             When the file cannot be read or is no such file.
         """
-        return cls.restored(*storage.read_tensors(Path(path)))
+        arrays, facts = storage.read_tensors(Path(path))
+        try:
+            if facts["model"] != "LowRankModel" or facts["format"] != 1:
+                raise InvalidValueError("it holds something else than a LowRankModel")
+            return cls.restored(arrays, facts)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+            raise RunFolderError(
+                f"{path} holds no model that can be used ({error}); give a file that "
+                "LowRankModel.save wrote"
+            ) from None
 
     @classmethod
     def restored(
@@ -726,6 +784,52 @@ def _least_fall(found: Cells, dtype: Any) -> float:
     """Return the relative fall over some steps below which a start is settled."""
     roundings = 10 * float(np.finfo(dtype).eps)
     return roundings if found.smooth else max(SETTLED, roundings)
+
+
+def _check_pair(factors: Any) -> None:
+    pair = isinstance(factors, tuple | list) and len(factors) == 2
+    if not pair or any(
+        np.ndim(f) != 3 or np.asarray(f).dtype.kind not in "biuf" for f in factors
+    ):
+        raise InvalidValueError(
+            "initialization is neither a name nor two arrays of numbers; give one of "
+            f"{', '.join(map(repr, ('auto', *INITIALIZATIONS)))}, or U of shape "
+            "(n_starts, rows, n_components) and V of shape (n_starts, coordinates, "
+            "n_components)"
+        )
+
+
+def _weights(given: Any) -> Any:
+    """Return weights as float64, or sparse as they are."""
+    if given is None or hasattr(given, "tocsr"):
+        return given
+    try:
+        return np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidValueError(
+            f"weights hold other than numbers ({error}); give numbers of at least 0"
+        ) from None
+
+
+def _without_weightless(X: np.ndarray, weights: Any) -> np.ndarray:
+    """Return a matrix with NaN where the weight is zero: no level is known from there."""
+    if weights is None:
+        return X
+    weights = weights.toarray() if hasattr(weights, "toarray") else weights
+    # Weights of another shape are refused where all of them are looked at.
+    return np.where(weights == 0, np.nan, X) if weights.shape == X.shape else X
+
+
+def _of_type(numbers: np.ndarray, dtype: Any) -> np.ndarray:
+    """Return numbers as a type has them: rounded, and in its range, if it is of whole ones."""
+    if dtype.kind not in "biu":
+        return numbers.astype(dtype)
+    if dtype.kind == "b":
+        return np.rint(numbers) > 0
+    limits = np.iinfo(dtype)
+    low, high = float(limits.min), float(limits.max)
+    high = high if int(high) <= limits.max else np.nextafter(high, 0)
+    return np.clip(np.rint(numbers), low, high).astype(dtype)
 
 
 def _is_frame(X: Any) -> bool:

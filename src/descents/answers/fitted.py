@@ -10,6 +10,7 @@ import torch
 
 from descents.answers import compare
 from descents.answers.references import Reference, reference
+from descents.checks import InvalidValueError
 from descents.descent.loop import Stop, descend
 from descents.descent.runs import Runs
 from descents.descent.steps import LBFGS, Adam, GradientDescent, LineDescent, Step
@@ -48,7 +49,8 @@ class Fitted:
     points : list of dict of ndarray
         The parameters of the starts that predict, the best first.
     scores, components, offsets : ndarray
-        Of the best start, in SVD form where a rotation is allowed.
+        Of the best start, in SVD form where a rotation is allowed; components are
+        counted in the units of their columns, offsets in those of the data.
 
     Examples
     --------
@@ -82,18 +84,25 @@ class Fitted:
         ]
         best = self.points[0]
         dtype = best["U"].dtype
-        right = best["V"] * problem.units[:, None].astype(dtype)
         shift = np.asarray(problem.base, dtype=np.float64)
         if "offsets" in best:
             shift = shift + best["offsets"] * problem.units
         free = not problem.constrained
         self.scores, self.components, self._turn, self._mean = singular_form(
             best["U"],
-            right,
+            best["V"],
             center=problem.has_offsets and free and not problem.l2_biases,
             rotate=free,
         )
-        self.offsets = (shift + self._mean @ right.T).astype(dtype)
+        shift = shift + problem.units * (self._mean @ best["V"].T)
+        self.offsets = shift.astype(dtype)
+
+    def natural(self, scores: np.ndarray) -> np.ndarray:
+        """Return the natural parameters that points in the components' space stand for.
+
+        offsets + units * (scores @ components), of the best start.
+        """
+        return self.offsets + (scores @ self.components) * self.problem.units
 
     @property
     def labels(self) -> list[str]:
@@ -154,10 +163,10 @@ class Fitted:
         problem = self.problem.for_rows(rows, point)
         known: dict[str, Step] = {"alternating": Alternating(), "lbfgs": LBFGS()}
         steps = known.get(automatic_steps(problem), LineDescent())
-        tolerance = 100 * float(np.finfo(point["U"].dtype).eps)
-        runs = descend(
-            problem, 1, steps=steps, stop=Stop(500, tolerance=tolerance), width=1
-        )
+        unit = float(np.finfo(point["U"].dtype).eps)
+        # Where zero is all but the answer, no gradient falls to a share of the first.
+        stop = Stop(500, tolerance=100 * unit, least_fall=unit)
+        runs = descend(problem, 1, steps=steps, stop=stop, width=1)
         return {**point, **{n: v[0] for n, v in runs.parameters.items()}}
 
     def embedded(self, U: np.ndarray) -> np.ndarray:
@@ -278,7 +287,7 @@ class Fitted:
             np.zeros((1, len(models))),
             [model.loss for model in models],
             levels=[len(model.levels) for model in models],
-            scales=arrays.get("scales", np.ones(len(models))),
+            scales=arrays.get("scales", False),
         )
         problem = Factorization.of_columns(
             known,
@@ -289,6 +298,11 @@ class Fitted:
             base=arrays["base"],
             units=arrays["units"],
         )
+        if len(runs.parameters["V"][0]) != known.coordinates:
+            raise InvalidValueError(
+                f"it has {known.coordinates} coordinates, but factors of "
+                f"{len(runs.parameters['V'][0])}"
+            )
         return cls(models, problem, runs, combine)
 
 

@@ -199,11 +199,13 @@ def shrunk_svd(problem: Factorization) -> Reference | None:
     9.0
     """
     cells, rank = problem.cells, problem.rank
-    plain = isinstance(cells, Complete) and cells.blocks[0].loss.quadratic
+    weights = _column_weights(problem)
     free = not (problem.has_offsets or problem.has_row_biases) or not problem.l2_biases
-    if not plain or not free or problem.count_power:
+    if weights is None or not free or problem.count_power:
         return None
     table: Any = cells.table
+    if (weights != 1).any():
+        table = table * np.sqrt(weights)
     dense = isinstance(table, np.ndarray)
     if problem.has_row_biases:
         if not dense:
@@ -220,7 +222,9 @@ def shrunk_svd(problem: Factorization) -> Reference | None:
             square -= float(np.square(cells.offsets).sum()) * cells.shape[0]
             table = shifted(table, cells.offsets)
     rows, columns = problem.row_regularizer, problem.column_regularizer
-    threshold = float(np.sqrt(rows.l2 * columns.l2))
+    # The penalty is of V in its units, the singular values of the weighted table.
+    unit = float((np.sqrt(weights) * problem.units)[0])
+    threshold = float(np.sqrt(rows.l2 * columns.l2)) / unit
     whole = dense and min(table.shape) <= WHOLE_SIDE
     if whole:
         values = np.linalg.svd(table, compute_uv=False)
@@ -253,6 +257,30 @@ def shrunk_svd(problem: Factorization) -> Reference | None:
             "singular values (Mazumder, Hastie and Tibshirani, 2010)"
         )
     return Reference(value=value, kind="exact", says=says)
+
+
+def _column_weights(problem: Factorization) -> np.ndarray | None:
+    """Return the weight of each column of a complete table under squared loss.
+
+    None where there are holes, other losses, or weights for which no answer is known.
+    """
+    cells = problem.cells
+    if len(cells.blocks) > 1 or not cells.blocks[0].loss.quadratic:
+        return None
+    if isinstance(cells, Complete):
+        return np.ones(cells.shape[1])
+    if (
+        hasattr(cells.table, "tocsr")
+        or cells.observed < cells.shape[0] * cells.shape[1]
+    ):
+        return None
+    weights: np.ndarray = cells.weights[0]
+    units = np.sqrt(weights) * problem.units
+    penalized = problem.row_regularizer.l2 * problem.column_regularizer.l2 > 0
+    uneven = penalized and np.ptp(units) > 1e-12 * units.max()
+    if problem.has_row_biases or uneven or (cells.weights != weights).any():
+        return None
+    return weights
 
 
 def dual_bound(problem: Factorization, runs: Runs) -> Reference | None:

@@ -258,5 +258,6 @@ def _multiplicative(
             moved[name] = n / d.clamp_min(1e-30)
         else:
             # The positive root of 2 l2 x^2 + d x - n = 0, without cancellation.
-            moved[name] = 2 * n / (d + (d.square() + 8 * turn.l2 * n).sqrt())
+            root = (d.square() + 8 * turn.l2 * n).sqrt()
+            moved[name] = 2 * n / (d + root).clamp_min(1e-30)
     return moved, {"mapping": mapping}, losses

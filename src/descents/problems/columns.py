@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from descents.checks import Complaints, InvalidValueError
+from descents.data.frames import reason_of
 from descents.data.tables import Column, Table
 from descents.problems.losses import (
     NAMED,
@@ -300,17 +301,72 @@ def decoded(model: ColumnModel, codes: np.ndarray) -> np.ndarray:
     return np.array(levels, dtype=object)[places]
 
 
-def for_filling(model: ColumnModel, column: Column, codes: np.ndarray) -> np.ndarray:
-    """Return codes as `Table.filled` wants them for a column of another table.
+def filled(
+    table: Table, models: Sequence[ColumnModel], codes: Sequence[np.ndarray]
+) -> Any:
+    """Return a table with its holes filled by numbers or codes of the model's.
 
-    Where the column's own levels lack one, the nearest before it in the model stands
-    in, or the first.
+    Raises
+    ------
+    InvalidValueError
+        When a column cannot hold what is to be filled in.
+
+    Examples
+    --------
+    >>> import pyarrow
+    >>> from descents.data.tables import from_frame
+    >>> table = from_frame(pyarrow.table({"a": ["y", None, "y"]}))
+    >>> model = ColumnModel("a", named("logistic"), ("x", "y"), "")
+    >>> filled(table, [model], [np.zeros(3)]).to_pydict()
+    {'a': ['y', 'x', 'y']}
     """
+    parts = {
+        model.name: _for_filling(model, table.column(model.name), code)
+        for model, code in zip(models, codes, strict=True)
+    }
+    columns = tuple(
+        parts[column.name][0] if column.name in parts else column
+        for column in table.columns
+    )
+    values = {name: numbers for name, (_, numbers) in parts.items()}
+    try:
+        return replace(table, columns=columns).filled(values)
+    except InvalidValueError:
+        raise
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise InvalidValueError(
+            f"a column cannot hold what is to be filled in ({reason_of(error)}); give "
+            "the columns the types that they had in the fit"
+        ) from None
+
+
+def _for_filling(
+    model: ColumnModel, column: Column, codes: np.ndarray
+) -> tuple[Column, np.ndarray]:
+    """Return a column as `Table.filled` takes it, with the model's levels, and codes.
+
+    A column without a single observed cell is of the model's kind.
+    """
+    blank = column.kind == "empty"
     if not model.levels:
-        return codes
-    values = decoded(model, codes)
-    if column.kind not in TYPED:
-        return values.astype(np.float64)
-    places = {str(level): float(k) for k, level in enumerate(column.levels)}
-    found = np.array([places.get(str(value), np.nan) for value in values])
-    return np.where(np.isnan(found), 0.0, found)
+        if not blank:
+            return column, codes
+        if not model.whole:
+            return replace(column, kind="number"), codes
+        # No range is known, to which whole numbers could be held: they are levels.
+        whole, places = np.unique(np.rint(codes), return_inverse=True)
+        levels = tuple(int(number) for number in whole)
+        return replace(column, kind="category", levels=levels), places.astype(float)
+    if column.kind not in TYPED and not blank:
+        return column, decoded(model, codes).astype(np.float64)
+    places = np.clip(codes.astype(np.int64), 0, len(model.levels) - 1)
+    # The column's own levels first, whose types may differ.
+    own = list(column.levels)
+    known = [str(level) for level in own]
+    for level in model.levels:
+        if str(level) not in known:
+            own.append(level)
+            known.append(str(level))
+    table = np.array([known.index(str(level)) for level in model.levels], dtype=float)
+    kind: Any = "category" if blank else column.kind
+    return replace(column, kind=kind, levels=tuple(own)), table[places]

@@ -463,6 +463,9 @@ class Factorization(Problem):
             if isinstance(found.table, np.ndarray):
                 return found.table - constant
             return shifted(found.table, constant)
+        if found.blocks[0].loss.name == "kl":
+            # Its slope at zero is the same for every count. It has no offsets.
+            return found.table if found.weights is None else _weighted(found)
         left = torch.ones(found.shape[0], 1, dtype=torch.float64)
         right = torch.as_tensor(constant)[:, None]
         return found.slopes(left, right, torch.as_tensor(found.cuts)) * -0.5
@@ -497,6 +500,9 @@ class Factorization(Problem):
                 squares = np.bincount(
                     found.table.indices, np.square(rest), found.shape[1]
                 )
+                if isinstance(found, Complete):  # what is not stored is a zero
+                    stored = np.bincount(found.table.indices, minlength=found.shape[1])
+                    squares = squares + (found.shape[0] - stored) * constant**2
             mean = squares / np.maximum(found.column_counts[columns], 1)
             spread[place] = np.sqrt(mean)
         typical = np.sqrt(np.square(spread).mean())
@@ -558,6 +564,14 @@ def _cells_of(table: Any, loss: Any) -> Cells:
     return cells(array, loss)
 
 
+def _weighted(found: Cells) -> Any:
+    """Return a table times its weights, of the layout that it has."""
+    if isinstance(found.table, np.ndarray):
+        return found.table * found.weights
+    parts = (found.table.data * found.weights, found.table.indices, found.table.indptr)
+    return type(found.table)(parts, found.shape)
+
+
 def shifted(table: Any, constant: np.ndarray) -> Any:
     """Return a sparse table minus a constant of each column, as a linear operator."""
     from scipy.sparse.linalg import LinearOperator
@@ -605,10 +619,15 @@ def leading_triples(
         from scipy.sparse.linalg import svds
 
         generator = np.random.Generator(np.random.Philox(0))
+        first = generator.standard_normal(least)
+        wide = matrix.shape[1] > matrix.shape[0]
+        if not np.any(matrix.T @ first if wide else matrix @ first):  # all zero
+            rows, columns = (np.eye(side, rank) for side in matrix.shape)
+            return rows, np.zeros(rank), columns
         left, values, right = svds(
             matrix.astype(np.float64) if hasattr(matrix, "astype") else matrix,
             rank,
-            v0=generator.standard_normal(least),
+            v0=first,
         )
         order = np.argsort(values)[::-1]
         left, values, right = left[:, order], values[order], right[order].T
@@ -628,11 +647,12 @@ def _uniform(
 def _normal(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    spread = problem.spread()
+    spread = problem.spread() / problem.units
     typical = np.sqrt(np.sqrt(np.square(spread).mean()) / np.sqrt(problem.rank))
     U = generator.standard_normal((problem.cells.shape[0], problem.rank)) * typical
     V = generator.standard_normal((problem.cells.coordinates, problem.rank))
     V *= (spread / np.sqrt(np.square(spread).mean()) * typical)[:, None]
+    V *= problem.units[:, None]
     if problem.row_regularizer.nonnegative:
         U = np.abs(U)
     if problem.column_regularizer.nonnegative:

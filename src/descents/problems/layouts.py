@@ -16,7 +16,13 @@ import numpy as np
 import torch
 
 from descents.problems.cells import Block, Cells, Look, Side
-from descents.problems.losses import Categorical, Ordinal, slope
+from descents.problems.losses import (
+    Categorical,
+    Loss,
+    Ordinal,
+    golden_section,
+    slope,
+)
 
 PIECE = 2**24
 """How many numbers a product over stored entries keeps at once."""
@@ -378,6 +384,8 @@ class Stored(Cells):
             total = np.bincount(table.indices, weight, columns)
             sums = np.bincount(table.indices, weight * table.data, columns)
             self.offsets = sums / np.where(total > 0, total, 1)
+        elif type(block.loss).best_constant is Loss.best_constant:
+            self.offsets = self._searched(weight)
         else:
             turned = table.tocsc()
             heavy = type(table)((weight, table.indices, table.indptr), table.shape)
@@ -389,6 +397,28 @@ class Stored(Cells):
                 )[0]
         self.size = table.nnz
         self._cache = {}
+
+    def _searched(self, weight: np.ndarray) -> np.ndarray:
+        """Return the best constants of all columns by one search."""
+        table, found = self.table, np.zeros(self.shape[1])
+        seen = np.flatnonzero(self.column_counts)
+        if not len(seen):
+            return found
+        turned, place = table.tocsc(), np.zeros(self.shape[1], dtype=np.int64)
+        values = turned.data.astype(np.float64)
+        place[seen] = np.arange(len(seen))
+        columns = place[table.indices]
+        target = torch.as_tensor(table.data.astype(np.float64))
+
+        def total(z: np.ndarray) -> np.ndarray:
+            loss = self.blocks[0].loss(torch.as_tensor(z[columns]), target)
+            return np.bincount(columns, weight * loss.numpy(), len(seen))
+
+        begins = turned.indptr[seen]
+        low = np.minimum.reduceat(values, begins)
+        high = np.maximum.reduceat(values, begins)
+        found[seen] = golden_section(total, low, high)
+        return found
 
     def _hold(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
         held = _sparse_tensors(self.table, dtype, device)

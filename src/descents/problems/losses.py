@@ -68,6 +68,25 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(logits.mT, labels, reduction="none")
 
 
+def golden_section(
+    total: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray
+) -> np.ndarray:
+    """Return where functions of one variable are least, each between its two ends.
+
+    Examples
+    --------
+    >>> golden_section(np.square, np.array([-1.0, 2.0]), np.array([2.0, 3.0])).round(6)
+    array([0., 2.])
+    """
+    ratio = (math.sqrt(5) - 1) / 2
+    for _ in range(80):
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        falls = total(left) <= total(right)
+        high, low = np.where(falls, right, high), np.where(falls, low, left)
+    middle: np.ndarray = (low + high) / 2
+    return middle
+
+
 class Loss(ABC):
     """The loss of one cell.
 
@@ -132,19 +151,11 @@ class Loss(ABC):
         low, high = np.array([values.min()]), np.array([values.max()])
         target, weight = torch.as_tensor(values), torch.as_tensor(weights)
 
-        def total(z: np.ndarray) -> float:
+        def total(z: np.ndarray) -> np.ndarray:
             loss = self(torch.as_tensor(z).expand(len(values)), target)
-            return float((weight * loss).sum())
+            return (weight * loss).sum(0, keepdim=True).numpy()
 
-        ratio = (math.sqrt(5) - 1) / 2
-        for _ in range(80):
-            left, right = high - ratio * (high - low), low + ratio * (high - low)
-            if total(left) <= total(right):
-                high = right
-            else:
-                low = left
-        middle: np.ndarray = (low + high) / 2
-        return middle
+        return golden_section(total, low, high)
 
     def majorize(
         self, prediction: torch.Tensor, target: torch.Tensor, step: int
@@ -247,7 +258,10 @@ class Absolute(Loss):
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
         """Return the weight 1 / (2 sqrt(r^2 + s^2)) and the value itself."""
         spread = target.std(0, correction=0)  # of each column, or of all stored cells
-        width = (spread * max(0.1 * 0.9**step, NEAREST)).clamp_min(1e-30)
+        # A column that hardly varies is not held to its values with all weight.
+        typical, size = spread.square().mean().sqrt(), target.square().mean().sqrt()
+        floor = (1e-3 * typical + NEAREST * size).clamp_min(1e-12)
+        width = spread.maximum(floor) * max(0.1 * 0.9**step, NEAREST)
         weight = 0.5 * torch.rsqrt((prediction - target).square() + width.square())
         return weight, target
 
@@ -286,7 +300,7 @@ class Huber(Loss):
     def __post_init__(self) -> None:
         if self.width is None:
             return
-        for width in np.atleast_1d(self.width):
+        for width in np.atleast_1d(self.width).tolist():
             real_number("the width of huber", width, 0, strict=True)
 
     def column(self, place: int) -> Loss:

@@ -29,6 +29,7 @@ def cells(
     scales: bool | np.ndarray = False,
     sparse: str = "missing",
     blank: bool = False,
+    names: Sequence[str] | None = None,
 ) -> Cells:
     """Return the cells of a table that are data, under their losses.
 
@@ -49,6 +50,8 @@ def cells(
         What an entry that a sparse table does not store is: a hole, or a zero.
     blank : bool
         Whether a table without any data is let through.
+    names : sequence of str, optional
+        What messages call the columns, by default their numbers.
 
     Raises
     ------
@@ -86,7 +89,8 @@ def cells(
     complaints = Complaints()
     for j, one in enumerate(each):
         kept = mask[:, j] > 0
-        complaints.attempt(_in_domain, f"column {j}", array[kept, j], one)
+        name = f"column {j}" if names is None else f"column {names[j]!r}"
+        complaints.attempt(_in_domain, name, array[kept, j], one)
     complaints.raise_any()
     if not blank and not (mask > 0).any():
         raise InvalidValueError(

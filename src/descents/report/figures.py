@@ -237,6 +237,8 @@ def start_losses(
     shown = np.isfinite(losses)
     floor = losses[shown].min()
     span = max(float(losses[shown].max() - floor), 1e-300)
+    kept = np.isfinite(histories[:, best]) if len(steps) else np.zeros(0, dtype=bool)
+    steps, histories = steps[kept], histories[kept]
     if len(steps):
         _many_lines(ax, steps + 1, histories[:, shown], FAINT, 0.6)
         ax.plot(steps + 1, histories[:, best], color=BLUE, lw=2, label="best start")
@@ -254,8 +256,9 @@ def biplot(
 ) -> Axes:
     """Draw rows as points and columns as arrows, in the first two components.
 
-    Arrows are drawn to the scale of the points: only their directions and their lengths
-    among themselves mean something.
+    Along each component the arrows are drawn to the scale of the points, so that
+    lengths may be compared along one component alone. Arrows that would hide a longer
+    one's name are faint, and have none.
     """
     if scores.shape[1] == 1:
         order = np.argsort(scores[:, 0])
@@ -265,20 +268,27 @@ def biplot(
     ax.axhline(0, color=FAINT, lw=0.6)
     ax.axvline(0, color=FAINT, lw=0.6)
     ax.plot(scores[:, 0], scores[:, 1], ".", color=BLUE, ms=3.5, alpha=0.5)
-    reach = np.abs(scores).max() or 1.0
-    size = np.linalg.norm(loadings, axis=1).max() or 1.0
+    reach = np.maximum(np.abs(scores).max(0), 1e-300)
+    size = np.maximum(np.abs(loadings).max(0), 1e-300)
     # Names of arrows that end side by side would hide each other: the longer is kept.
     taken: list[np.ndarray] = []
-    for arrow, name in zip(loadings / size * reach * 0.95, names, strict=True):
+    for arrow, name in zip(loadings / size * reach * 0.9, names, strict=True):
+        place = arrow * 1.06
+        near = np.array([0.5, 0.09]) * reach
+        hidden = any((np.abs(place - other) < near).all() for other in taken)
         ax.annotate(
             "",
             xy=tuple(arrow),
             xytext=(0, 0),
-            arrowprops={"arrowstyle": "-|>", "color": RED, "lw": 1, "alpha": 0.8},
+            arrowprops={
+                "arrowstyle": "-|>",
+                "color": RED,
+                "lw": 1,
+                "alpha": 0.2 if hidden else 0.85,
+            },
+            in_layout=False,
         )
-        place = arrow * 1.06
-        gap = np.array([0.5, 0.09]) * reach
-        if any((np.abs(place - other) < gap).all() for other in taken):
+        if hidden:
             continue
         taken.append(place)
         ax.text(
@@ -289,8 +299,9 @@ def biplot(
             fontsize=9,
             ha="left" if arrow[0] >= 0 else "right",
             va="center",
+            in_layout=False,
         )
-    ax.margins(0.18)
+    ax.margins(0.2)
     ax.set(xlabel="component 1", ylabel="component 2")
     return ax
 

@@ -15,7 +15,13 @@ import torch
 
 from descents import __version__
 from descents.answers import compare
-from descents.checks import Complaints, InvalidValueError, one_of, real_number
+from descents.checks import (
+    Complaints,
+    InvalidValueError,
+    folder_path,
+    one_of,
+    real_number,
+)
 from descents.data import files, storage
 from descents.data.storage import RESULT, ROWS, TENSORS, RunFolder
 from descents.data.tables import Column, Stored, Table, describe
@@ -44,6 +50,9 @@ CONSTRAINTS = {
     "nonnegative-rows": ("nonnegative", None),
     "nonnegative-columns": (None, "nonnegative"),
 }
+SCALES = {"auto": "auto", "yes": True, "no": False}
+DOMINANT = 0.9
+"""A column with more than this share of the best constants' loss is warned of."""
 Progress = Callable[[str, float], None]
 
 
@@ -223,6 +232,7 @@ class Options:
         Losses of some columns.
     constraint : one of `CONSTRAINTS`
     penalty : dict of float or None
+    scales : one of `SCALES`
     offsets, steps, sparse, initialization, combine, device : str
     learning_rate : float or None
     max_iter : int
@@ -234,6 +244,7 @@ class Options:
     constraint: str = "none"
     penalty: Mapping[str, float] | None = None
     offsets: str = "auto"
+    scales: str = "auto"
     starts: int = 1
     steps: str = "auto"
     learning_rate: float | None = None
@@ -264,6 +275,7 @@ class Options:
             self.rank,
             loss=loss,
             offsets=self.offsets,
+            scales=SCALES[self.scales],
             constraint=CONSTRAINTS[self.constraint],
             penalty=penalty,
             sparse=self.sparse,
@@ -320,6 +332,7 @@ class Found:
         found: dict[str, Any] = {
             "coordinate": self.model.fitted_.labels,
             "offset": self.model.offsets_,
+            "unit": self.model.units_,
         }
         for k, loadings in enumerate(self.model.components_, 1):
             found[f"component_{k}"] = loadings
@@ -383,6 +396,7 @@ def factorize(
             for column, name in zip(model.columns_, data.column_names, strict=True)
         ]
     said = list(dict.fromkeys(str(warning.message) for warning in caught))
+    said += _dominant(model)
     if progress is not None:
         progress("judging", 0.92)
     result = _result(model, data, run, said)
@@ -449,6 +463,24 @@ def _result(
         },
         "seconds": 0.0,
     }
+
+
+def _dominant(model: LowRankModel) -> list[str]:
+    """Return a warning where one column of many is nearly all of the loss."""
+    cells = model.fitted_.problem.cells
+    constant = model.fitted_.cell_losses(constants=True)
+    if cells.units is not None or constant.ndim == 1 or cells.shape[1] < 3:
+        return []
+    totals = np.nansum(constant, 0)
+    largest = int(totals.argmax())
+    share = totals[largest] / max(totals.sum(), 1e-300)
+    if share <= DOMINANT:
+        return []
+    return [
+        f"column {model.columns_[largest].name!r} alone is {100 * share:.0f}% of the "
+        "loss of the best constants, so that the model is mostly about it; give "
+        "--scales yes for all columns to count alike"
+    ]
 
 
 def gap_sentence(model: LowRankModel) -> str:
@@ -757,14 +789,17 @@ def _observed(values: Any) -> int:
     return int((~np.isnan(values.data)).sum())
 
 
-def load_model(folder: Path) -> LowRankModel:
+def load(folder: str | Path) -> LowRankModel:
     """Return the model of a stored run.
 
     Raises
     ------
     RunFolderError
-        When the folder holds no complete run of `descents factorize`.
+        When the folder holds no complete run.
+    InvalidValueError
+        When it is a run of another command.
     """
+    folder = folder_path(folder)
     result = storage.read_json(folder / RESULT)
     run = result.get("run")
     if not isinstance(run, dict) or run.get("command") != "factorize":

@@ -1,0 +1,332 @@
+"""`descents factorize` and `descents apply`, as a user runs them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jsonschema
+import numpy as np
+import pyarrow.parquet
+import pytest
+from sklearn.datasets import load_iris
+
+import descents
+from conftest import run_descents
+from descents.cli import main
+from descents.data.datasets import planted_table
+from descents.studies import factorize as study
+
+SCHEMA = Path(__file__).parents[1] / "docs" / "factorize.schema.json"
+TABLE = """name,size,weight,color,grade
+a,1.50,10,red,yes
+b,,12,blue,no
+c,2.25,15,red,
+d,2.75,,blue,yes
+e,3.5,19,,no
+f,4.0,22,red,yes
+g,4.25,24,blue,no
+"""
+
+
+class Done(NamedTuple):
+    """What a command did, as `subprocess.run` has it."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run_here(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Return what runs a command in this process, which has torch loaded already."""
+
+    def run(*arguments: str) -> Done:
+        capsys.readouterr()
+        code = main(arguments)
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+def write_csv(path: Path, table: np.ndarray) -> Path:
+    header = ",".join(f"c{j}" for j in range(table.shape[1]))
+    lines = [
+        ",".join("" if np.isnan(x) else repr(float(x)) for x in row) for row in table
+    ]
+    path.write_text("\n".join([header, *lines]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a small mixed table, its run, and the table filled."""
+    place = tmp_path_factory.mktemp("mixed")
+    (place / "table.csv").write_text(TABLE)
+    done = run_descents(
+        "factorize", str(place / "table.csv"), "--rank", "1", "--id", "name",
+        "--starts", "3", "--out", str(place / "run"), "--impute",
+        str(place / "filled.csv"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (place / "printed.txt").write_text(done.stdout)
+    return place
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "result.json").read_text()))
+
+
+def test_what_was_read_and_chosen_is_said(mixed: Path) -> None:
+    said = (mixed / "printed.txt").read_text()
+    assert "size: numbers 1.5 to 4.25, 1 missing" in said
+    assert "categorical loss" not in said  # two colors are two values
+    assert "logistic loss (two values): color, grade" in said
+    assert "squared loss (numbers): size, weight" in said
+    assert "3 starts: median loss" in said
+    assert "dual of the nuclear-norm problem" in said
+
+
+def test_the_result_follows_its_schema(mixed: Path) -> None:
+    result = result_of(mixed / "run")
+    jsonschema.validate(result, json.loads(SCHEMA.read_text()))
+    assert result["shape"] == [7, 4]
+    assert result["observed"] == 24
+    assert result["losses"]["grade"] == "logistic"
+    assert sum(result["statuses"].values()) == result["starts"]["count"] == 3
+
+
+def test_only_holes_are_filled_and_the_rest_is_the_same_text(mixed: Path) -> None:
+    before = [line.split(",") for line in TABLE.splitlines()]
+    after = [
+        line.split(",") for line in (mixed / "filled.csv").read_text().splitlines()
+    ]
+    for old, new in zip(before, after, strict=True):
+        for x, y in zip(old, new, strict=True):
+            assert y == x if x else y
+    assert after[5][3] in ("red", "blue")
+    assert after[3][4] in ("yes", "no")
+    assert 1.5 <= float(after[2][1]) <= 4.25
+    assert after[4][2] == str(int(after[4][2]))  # whole numbers stay whole
+
+
+def test_stored_model_does_what_the_run_did(run_here, mixed: Path) -> None:
+    done = run_here(
+        "apply", str(mixed / "run"), str(mixed / "table.csv"), "--id", "name",
+        "--out", str(mixed / "applied"), "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["holes"] == 4
+    imputed = (mixed / "applied" / "imputed.csv").read_text()
+    assert imputed == (mixed / "filled.csv").read_text()
+    fitted = pyarrow.parquet.read_table(mixed / "run" / "rows.parquet").to_pydict()
+    again = pyarrow.parquet.read_table(mixed / "applied" / "rows.parquet").to_pydict()
+    assert fitted["row"] == again["row"] == list("abcdefg")
+    np.testing.assert_allclose(
+        fitted["component_1"], again["component_1"], rtol=0, atol=1e-5
+    )
+    model = descents.load(mixed / "run")
+    assert model.loss_ == result_of(mixed / "run")["loss"]
+
+
+def test_report_draws_the_same_page_again(run_here, mixed: Path) -> None:
+    page = (mixed / "run" / "report.html").read_text()
+    assert run_here("report", str(mixed / "run")).returncode == 0
+    assert (mixed / "run" / "report.html").read_text() == page
+    assert "dual of the nuclear-norm problem" in page
+
+
+def test_complete_iris_equals_the_exact_answer(run_here, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "iris.csv", load_iris().data)
+    options = ("factorize", str(path), "--rank", "2", "--init", "normal", "--json")
+    done = run_here(*options, "--out", str(tmp_path / "run"))
+    result = json.loads(done.stdout)
+    values = load_iris().data - load_iris().data.mean(0)
+    tail = np.square(np.linalg.svd(values, compute_uv=False)[2:]).sum()
+    assert result["reference"]["kind"] == "exact"
+    np.testing.assert_allclose(result["reference"]["value"], tail, rtol=1e-12)
+    assert abs(result["gap"]) < 1e-9
+    assert result["steps"] == "alternating"
+    again = run_here(*options, "--out", str(tmp_path / "run"), "--resume")
+    assert json.loads(again.stdout) == result  # complete: returned at once
+    other = run_here(*options, "--out", str(tmp_path / "run"))
+    assert other.returncode == 2
+    assert "not empty" in other.stderr
+
+
+def test_triples_equal_the_same_table_with_holes(run_here, tmp_path: Path) -> None:
+    noisy, _ = planted_table(30, 12, 2, noise=0.1, seed=3)
+    keep = np.random.default_rng(4).random(noisy.shape) < 0.6
+    dense = write_csv(tmp_path / "dense.csv", np.where(keep, noisy, np.nan))
+    lines = [f"r{i:02d},c{j:02d},{float(noisy[i, j])!r}" for i, j in np.argwhere(keep)]
+    triples = tmp_path / "triples.csv.gz"
+    triples.write_bytes(gzip.compress(("row,column,x\n" + "\n".join(lines)).encode()))
+    common = ("--rank", "2", "--penalty", "l2=0.5", "--json", "--out")
+    a = run_here("factorize", str(dense), *common, str(tmp_path / "a"))
+    b = run_here("factorize", str(triples), "--triples", *common, str(tmp_path / "b"))
+    first, second = json.loads(a.stdout), json.loads(b.stdout)
+    assert second["columns"][0]["name"] == "c00"
+    np.testing.assert_allclose(first["loss"], second["loss"], rtol=1e-9)
+    np.testing.assert_allclose(
+        first["reference"]["value"], second["reference"]["value"], rtol=1e-9
+    )
+    assert first["reference"]["kind"] == "bound"
+    refused = run_here(
+        "factorize", str(triples), "--triples", *common[:-1], "--impute", "x.csv"
+    )
+    assert refused.returncode == 2
+    assert "triples have no holes" in refused.stderr
+
+
+def test_seeds_make_equal_bits(run_here, tmp_path: Path) -> None:
+    noisy, _ = planted_table(40, 9, 2, noise=0.3, seed=5)
+    noisy[::7, 2] = np.nan
+    path = write_csv(tmp_path / "table.csv", noisy)
+    printed = []
+    for out in "ab":
+        done = run_here(
+            "factorize", str(path), "--rank", "2", "--starts", "4", "--seed", "9",
+            "--json", "--out", str(tmp_path / out),
+        )  # fmt: skip
+        result = json.loads(done.stdout)
+        result.pop("seconds")
+        printed.append(result)
+    assert printed[0] == printed[1]
+    models = [(tmp_path / out / "model.safetensors").read_bytes() for out in "ab"]
+    loaded = [descents.load(tmp_path / out) for out in "ab"]
+    assert (loaded[0].components_ == loaded[1].components_).all()
+    assert len(models[0]) == len(models[1])
+
+
+BAD = [
+    (("--rank", "9"), "n_features=3"),
+    (("--rank", "1", "--loss", "best"), "--loss is 'best'"),
+    (("--rank", "1", "--loss-of", "zz=huber"), "no column 'zz'"),
+    (("--rank", "1", "--loss-of", "a"), "NAME=VALUE"),
+    (("--rank", "1", "--penalty", "l3=1"), "l3"),
+    (("--rank", "1", "--penalty", "l2=-1"), "at least 0"),
+    (("--rank", "1", "--loss", "poisson"), "column 'a' holds -1"),
+    (("--rank", "1", "--loss", "kl"), "column 'a' holds -1"),
+    (("--rank", "1", "--learning-rate", "0.1"), "steps is 'auto'"),
+    (("--rank", "1", "--steps", "gd", "--learning-rate", "1e9"), "learning_rate below"),
+    (("--rank", "1", "--ignore", "zz"), "no column 'zz'"),
+    (
+        ("--rank", "1", "--ignore", "a", "--ignore", "b", "--ignore", "c"),
+        "no column is",
+    ),
+    (("--rank", "1", "--id", "zz"), "no column 'zz'"),
+    (("--rank", "1", "--impute", "no/such/place.csv"), "no folder"),
+    (("--rank", "1", "--device", "cuda:99"), "not usable here"),
+    (("--rank", "0"), "0 is not in the range"),
+    ((), "--rank"),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), BAD)
+def test_bad_options_are_one_sentence(
+    run_here, tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("a,b,c\n-1,2,1\n3,4,0\n5,6,1\n2,2,0\n")
+    done = run_here("factorize", str(table), *options, "--out", str(tmp_path / "o"))
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "o").exists()
+
+
+def test_all_that_is_wrong_is_told_together(run_here, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("a,b\n1,2\n3,4\n")
+    done = run_here(
+        "factorize", str(table), "--rank", "1", "--penalty", "l2=x", "--loss-of", "a",
+        "--out", str(tmp_path / "o"),
+    )  # fmt: skip
+    assert "l2 is 'x'" in done.stderr
+    assert "--loss-of is 'a'" in done.stderr
+
+
+def test_a_text_column_is_refused_with_its_remedies(run_here, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("who,a,b\nx,1,2\ny,3,4\nz,5,7\n")
+    done = run_here(
+        "factorize", str(table), "--rank", "1", "--out", str(tmp_path / "o")
+    )
+    assert done.returncode == 2
+    for word in ("'who'", "--id", "--ignore", "--loss-of"):
+        assert word in done.stderr
+    for remedy in (("--id", "who"), ("--ignore", "who")):
+        out = str(tmp_path / remedy[0].strip("-"))
+        done = run_here("factorize", str(table), "--rank", "1", *remedy, "--out", out)
+        assert done.returncode == 0
+
+
+def test_apply_refuses_other_columns_and_other_levels(
+    run_here, mixed: Path, tmp_path: Path
+) -> None:
+    fewer = tmp_path / "fewer.csv"
+    fewer.write_text("name,size,weight\na,1,2\n")
+    done = run_here(
+        "apply", str(mixed / "run"), str(fewer), "--out", str(tmp_path / "o")
+    )
+    assert done.returncode == 2
+    assert "no column 'color'" in done.stderr
+    assert "no column 'grade'" in done.stderr  # both at once
+    other = tmp_path / "other.csv"
+    other.write_text(TABLE.replace("red", "green"))
+    done = run_here(
+        "apply",
+        str(mixed / "run"),
+        str(other),
+        "--id",
+        "name",
+        "--out",
+        str(tmp_path / "o"),
+    )
+    assert done.returncode == 2
+    assert "'green'" in done.stderr
+    done = run_here("apply", str(tmp_path), str(fewer))
+    assert done.returncode == 2
+
+
+def test_out_of_time_keeps_what_was_reached(run_here, tmp_path: Path) -> None:
+    noisy, _ = planted_table(60, 20, 3, noise=0.5, seed=6)
+    noisy[np.random.default_rng(7).random(noisy.shape) < 0.3] = np.nan
+    path = write_csv(tmp_path / "table.csv", noisy)
+    done = run_here(
+        "factorize", str(path), "--rank", "3", "--max-seconds", "0.001",
+        "--out", str(tmp_path / "run"), "--quiet",
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "what they reached is kept" in done.stderr
+    result = result_of(tmp_path / "run")
+    assert result["statuses"] == {"interrupted": 1}
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_standard_input_and_json_alone(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "descents", "factorize", "-", "--rank", "1", "--json",
+         "--out", str(tmp_path / "run")],
+        input="a;b\n1,5;2\n3;4\n5;7,25\n", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2  # a decimal comma that was not said
+    done = subprocess.run(
+        [sys.executable, "-m", "descents", "factorize", "-", "--rank", "1", "--json",
+         "--decimal", ",", "--out", str(tmp_path / "run")],
+        input="a;b\n1,5;2\n3;4\n5;7,25\n", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["shape"] == [3, 2]
+
+
+def test_penalties_and_pairs() -> None:
+    assert study.penalties(["3"]) == {"l2": 3.0}
+    with pytest.raises(descents.DescentsError, match="twice"):
+        study.named_pairs("--loss-of", ["a=x", "a=y"])
+    assert study.named_pairs("--loss-of", ["a=b=huber"]) == {"a=b": "huber"}
