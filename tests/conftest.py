@@ -13,6 +13,15 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
+MIXED = """name,size,weight,color,grade
+a,1.50,10,red,yes
+b,,12,blue,no
+c,2.25,15,red,
+d,2.75,,blue,yes
+e,3.5,19,,no
+f,4.0,22,red,yes
+g,4.25,24,blue,no
+"""
 
 
 def run_descents(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -53,6 +62,21 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def result(whole: Path) -> dict[str, Any]:
     """Return what that run found."""
     return dict(json.loads((whole / "result.json").read_text()))
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a small mixed table, its run, and the table filled."""
+    place = tmp_path_factory.mktemp("mixed")
+    (place / "table.csv").write_text(MIXED)
+    done = run_descents(
+        "factorize", str(place / "table.csv"), "--rank", "1", "--id", "name",
+        "--starts", "3", "--out", str(place / "run"), "--impute",
+        str(place / "filled.csv"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (place / "printed.txt").write_text(done.stdout)
+    return place
 
 
 @pytest.fixture

@@ -17,21 +17,12 @@ import pytest
 from sklearn.datasets import load_iris
 
 import descents
-from conftest import run_descents
+from conftest import MIXED
 from descents.cli import main
 from descents.data.datasets import planted_table
 from descents.studies import factorize as study
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "factorize.schema.json"
-TABLE = """name,size,weight,color,grade
-a,1.50,10,red,yes
-b,,12,blue,no
-c,2.25,15,red,
-d,2.75,,blue,yes
-e,3.5,19,,no
-f,4.0,22,red,yes
-g,4.25,24,blue,no
-"""
 
 
 class Done(NamedTuple):
@@ -63,21 +54,6 @@ def write_csv(path: Path, table: np.ndarray) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a small mixed table, its run, and the table filled."""
-    place = tmp_path_factory.mktemp("mixed")
-    (place / "table.csv").write_text(TABLE)
-    done = run_descents(
-        "factorize", str(place / "table.csv"), "--rank", "1", "--id", "name",
-        "--starts", "3", "--out", str(place / "run"), "--impute",
-        str(place / "filled.csv"),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (place / "printed.txt").write_text(done.stdout)
-    return place
-
-
 def result_of(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "result.json").read_text()))
 
@@ -102,7 +78,7 @@ def test_the_result_follows_its_schema(mixed: Path) -> None:
 
 
 def test_only_holes_are_filled_and_the_rest_is_the_same_text(mixed: Path) -> None:
-    before = [line.split(",") for line in TABLE.splitlines()]
+    before = [line.split(",") for line in MIXED.splitlines()]
     after = [
         line.split(",") for line in (mixed / "filled.csv").read_text().splitlines()
     ]
@@ -278,7 +254,7 @@ def test_apply_refuses_other_columns_and_other_levels(
     assert "no column 'color'" in done.stderr
     assert "no column 'grade'" in done.stderr  # both at once
     other = tmp_path / "other.csv"
-    other.write_text(TABLE.replace("red", "green"))
+    other.write_text(MIXED.replace("red", "green"))
     done = run_here(
         "apply",
         str(mixed / "run"),

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from selenium import webdriver
 
-from descents.report.page import PICTURES, html, read_run
+from descents.report import factorized
+from descents.report.page import html, read_run
+from descents.report.reproduced import PICTURES
 
 FLAGS = (
     "--headless",
@@ -42,7 +44,16 @@ def browser(chromium, tmp_path) -> Iterator[webdriver.Chrome]:
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_fits_and_asks_for_nothing(browser, whole, width) -> None:
+@pytest.mark.parametrize(
+    ("run", "title", "pictures"),
+    [
+        ("whole", "The report, re-run and judged", PICTURES),
+        ("mixed", "table.csv: a model of rank 1", factorized.PICTURES),
+    ],
+)
+def test_the_page_fits_and_asks_for_nothing(browser, request, run, title, pictures, width) -> None:
+    folder = request.getfixturevalue(run)
+    page = (folder if run == "whole" else folder / "run") / "report.html"
     metrics = {
         "width": width,
         "height": 900,
@@ -50,8 +61,8 @@ def test_the_page_fits_and_asks_for_nothing(browser, whole, width) -> None:
         "mobile": width < 500,
     }
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    browser.get((whole / "report.html").as_uri())
-    assert browser.title == "The report, re-run and judged"
+    browser.get(page.as_uri())
+    assert browser.title == title
     scroll, inner = browser.execute_script(
         "return [document.documentElement.scrollWidth, window.innerWidth]"
     )
@@ -59,7 +70,7 @@ def test_the_page_fits_and_asks_for_nothing(browser, whole, width) -> None:
     images = browser.execute_script(
         "return [...document.images].map(i => [i.complete, i.naturalWidth, i.alt])"
     )
-    assert len(images) == len(PICTURES)
+    assert len(images) == len(pictures)
     assert all(done and wide > 100 and len(alt) > 20 for done, wide, alt in images)
     fonts = browser.execute_script(
         "return [...document.querySelectorAll('p, td, li, figcaption')]"
