@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import cvxpy
 import numpy as np
 import pytest
@@ -91,6 +93,16 @@ LOSSES = {
 }
 
 
+def solved(problem: cvxpy.Problem) -> float:
+    """Return a minimum as nearly as the solver of cones can."""
+    tight = {f"tol_{kind}": 1e-11 for kind in ("gap_abs", "gap_rel", "feas")}
+    with warnings.catch_warnings():
+        # It may fall short of these tolerances, but the tests' own are what counts.
+        warnings.filterwarnings("ignore", "Solution may be inaccurate", UserWarning)
+        problem.solve(solver="CLARABEL", **tight)
+    return float(problem.value)
+
+
 def convex(
     name: str, l2: float, offsets: str = "none", l2_biases: float = 0, power: float = 0
 ) -> float:
@@ -121,9 +133,7 @@ def convex(
     weighted = np.diag(np.sqrt(rows)) @ X @ np.diag(np.sqrt(columns))
     value = loss + 2 * l2 * cvxpy.normNuc(weighted) + extra
     problem = cvxpy.Problem(cvxpy.Minimize(value))
-    tight = {f"tol_{kind}": 1e-11 for kind in ("gap_abs", "gap_rel", "feas")}
-    problem.solve(solver="CLARABEL", **tight)
-    return float(problem.value)
+    return solved(problem)
 
 
 def fitted(name: str, rank: int, l2: float, offsets: str = "none", **penalty):
@@ -162,13 +172,13 @@ def test_the_optimum_is_that_of_a_convex_solver(name, offsets) -> None:
         ("logistic", 1, 0.5, "none", {}),
         ("squared", 2, 0.05, "none", {}),  # a penalty below the noise
         ("squared", 20, 0.05, "columns", {}),
-        ("squared", 8, 1.0, "rows", {}),
-        ("squared", 8, 1.0, "both", {}),
-        ("huber", 8, 1.0, "both", {}),
-        ("squared", 8, 1.0, "columns", {"l2_biases": 0.5}),
-        ("squared", 8, 1.0, "both", {"l2_biases": 0.5}),
-        ("squared", 8, 0.1, "none", {"count_power": 1.0}),
-        ("squared", 8, 0.1, "both", {"count_power": 1.0, "l2_biases": 0.2}),
+        ("squared", 8, 2.5, "rows", {}),
+        ("squared", 8, 2.5, "both", {}),
+        ("huber", 8, 1.8, "both", {}),
+        ("squared", 8, 2.5, "columns", {"l2_biases": 0.5}),
+        ("squared", 8, 2.5, "both", {"l2_biases": 0.5}),
+        ("squared", 8, 0.15, "none", {"count_power": 1.0}),
+        ("squared", 8, 0.15, "both", {"count_power": 1.0, "l2_biases": 0.2}),
     ],
 )
 def test_the_bound_is_never_above_the_convex_minimum(
@@ -177,12 +187,9 @@ def test_the_bound_is_never_above_the_convex_minimum(
     power, biases = penalty.get("count_power", 0), penalty.get("l2_biases", 0)
     problem, runs = fitted(name, rank, l2, offsets, **penalty)
     bound = dual_bound(problem, runs)
-    value = None
-    # What penalised biases deviate from is the problem's own affair.
-    if not biases:
-        value = convex(name, l2, offsets, biases, power)
-        assert bound.value <= value * (1 + 1e-7)
-        assert runs.losses[0] >= value * (1 - 1e-7)
+    value = convex(name, l2, offsets, biases, power)
+    assert bound.value <= value * (1 + 1e-7)
+    assert runs.losses[0] >= value * (1 - 1e-7)
     assert 0 <= bound.value <= runs.losses[0] * (1 + 1e-12)
     if rank == 8:  # with rank to spare the two meet
         assert runs.losses[0] / bound.value - 1 < 1e-5
@@ -247,11 +254,10 @@ def test_shrunk_singular_values_are_the_convex_minimum(offsets) -> None:
     b = cvxpy.Variable((1, 20))
     Z = X + np.ones((30, 1)) @ b if offsets == "columns" else X
     value = cvxpy.sum_squares(SMALL - Z) + 2.4 * cvxpy.normNuc(X)
-    tight = {f"tol_{kind}": 1e-10 for kind in ("gap_abs", "gap_rel", "feas")}
-    cvxpy.Problem(cvxpy.Minimize(value)).solve(solver="CLARABEL", **tight)
+    least = solved(cvxpy.Problem(cvxpy.Minimize(value)))
     found = shrunk_svd(problem)
     assert found.kind == "exact"
-    assert found.value == pytest.approx(float(value.value), rel=1e-7)
+    assert found.value == pytest.approx(least, rel=1e-7)
 
 
 @pytest.mark.parametrize("offsets", ["none", "columns", "rows", "both"])

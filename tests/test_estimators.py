@@ -1154,7 +1154,7 @@ def test_predicting_cells_beyond_the_table_is_refused() -> None:
 TYPES = [np.float32, np.float64, np.int64, np.int8, bool]
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(
     data=st.data(),
     shape=st.tuples(st.integers(1, 8), st.integers(1, 6)),

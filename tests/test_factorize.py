@@ -20,7 +20,7 @@ import descents
 from conftest import MIXED
 from descents.cli import main
 from descents.data.datasets import planted_table
-from descents.studies import factorize as study
+from descents.studies import asked
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "factorize.schema.json"
 
@@ -302,7 +302,7 @@ def test_standard_input_and_json_alone(tmp_path: Path) -> None:
 
 
 def test_penalties_and_pairs() -> None:
-    assert study.penalties(["3"]) == {"l2": 3.0}
+    assert asked.penalties(["3"]) == {"l2": 3.0}
     with pytest.raises(descents.DescentsError, match="twice"):
-        study.named_pairs("--loss-of", ["a=x", "a=y"])
-    assert study.named_pairs("--loss-of", ["a=b=huber"]) == {"a=b": "huber"}
+        asked.named_pairs("--loss-of", ["a=x", "a=y"])
+    assert asked.named_pairs("--loss-of", ["a=b=huber"]) == {"a=b": "huber"}

@@ -36,6 +36,7 @@ ORDER = [
     "studies.claims",
     "studies.experiments",
     "studies.reproduce",
+    "studies.asked",
     "studies.factorize",
     "report.figures",
     "report.reproduced",

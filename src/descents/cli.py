@@ -469,22 +469,23 @@ def factorize(table: str, **given: Any) -> int:
     if out is None:
         out = Path("runs") / f"factorize-{time.strftime('%Y%m%d-%H%M%S')}"
     _threads()
+    from descents.studies import asked
     from descents.studies import factorize as study
 
     # All that is wrong with the options is told together, before the table is read.
     complaints = Complaints()
-    loss_of = complaints.attempt(study.named_pairs, "--loss-of", given.pop("loss_of"))
-    penalty = complaints.attempt(study.penalties, given.pop("penalty"))
+    loss_of = complaints.attempt(asked.named_pairs, "--loss-of", given.pop("loss_of"))
+    penalty = complaints.attempt(asked.penalties, given.pop("penalty"))
     complaints.raise_any()
-    reading = study.Reading(
+    reading = asked.Reading(
         triples=given.pop("triples"),
         header=not given.pop("no_header"),
         **{n: given.pop(n) for n in ("missing", "decimal", "delimiter", "encoding")},
         ignore=given.pop("ignore"),
         identifier=given.pop("identifier"),
     )
-    options = study.Options(loss_of=loss_of, penalty=penalty, **given)
-    run = study.identity(table, {"options": vars(options), "reading": vars(reading)})
+    options = asked.Options(loss_of=loss_of, penalty=penalty, **given)
+    run = asked.identity(table, {"options": vars(options), "reading": vars(reading)})
     folder = RunFolder(out, run, resume=resume)
     with folder:
         if not folder.complete:
@@ -603,10 +604,11 @@ def apply(run: Path, table: str, **given: Any) -> int:
     if out is None:
         out = Path("runs") / f"apply-{time.strftime('%Y%m%d-%H%M%S')}"
     _threads()
+    from descents.studies import asked
     from descents.studies import factorize as study
 
     model = study.load(run)
-    reading = study.Reading(
+    reading = asked.Reading(
         triples=given.pop("triples"),
         header=not given.pop("no_header"),
         **given,

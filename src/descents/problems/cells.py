@@ -94,8 +94,6 @@ class Cells(ABC):
     weights : ndarray or None
         The weight of each cell (of each entry of a sparse table), zero at holes; None
         where all are one.
-    weighted : bool
-        Whether weights other than one were given or made by scaling.
     scales : ndarray of shape (columns,) or None
         What the weights of each column were multiplied by.
     units : ndarray of shape (coordinates,) or None
@@ -127,7 +125,6 @@ class Cells(ABC):
     offsets: np.ndarray
     cuts: np.ndarray
     size: int
-    weighted: bool = False
     scales: np.ndarray | None = None
     units: np.ndarray | None = None
 

@@ -221,7 +221,7 @@ class Dense(Cells):
     def rescaled(self, scale: np.ndarray) -> Dense:
         """Return the cells with each column's weights multiplied by a number."""
         other = Dense(self.table, self.weights * scale, self.blocks)
-        other.scales, other.weighted = scale, True
+        other.scales = scale
         return other
 
     def _hold(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
@@ -372,7 +372,6 @@ class Stored(Cells):
         """Take a canonical CSR array, and the weight of each of its entries."""
         self.table = table
         self.weights = weights
-        self.weighted = weights is not None
         self.shape = table.shape
         self.blocks, self.coordinates, self.cut_count = (block,), table.shape[1], 0
         columns = self.shape[1]

@@ -102,7 +102,6 @@ def cells(
     if plain and scales is False and (mask == 1).all():
         return Complete(array, blocks[0])
     dense = Dense(filled.astype(np.float64), mask, blocks)
-    dense.weighted = weights is not None
     if scales is False:
         return dense
     return dense.scaled() if scales is True else dense.rescaled(np.asarray(scales))

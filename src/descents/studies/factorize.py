@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -19,16 +18,14 @@ from descents.checks import (
     Complaints,
     InvalidValueError,
     folder_path,
-    one_of,
-    real_number,
 )
-from descents.data import files, storage
+from descents.data import storage
 from descents.data.storage import RESULT, ROWS, TENSORS, RunFolder
-from descents.data.tables import Column, Stored, Table, describe
+from descents.data.tables import Table
 from descents.descent.runs import Runs, Status
 from descents.estimators import LowRankModel
 from descents.problems import columns
-from descents.problems.losses import NAMED
+from descents.studies.asked import Data, Options
 
 MODEL = "model.safetensors"
 SCORES = "rows.parquet"
@@ -44,258 +41,9 @@ ARROWS = 16
 """How many columns have an arrow in the picture of the components."""
 PATTERN = 160
 """How many squares a side of the picture of the observed cells has at most."""
-CONSTRAINTS = {
-    "none": None,
-    "nonnegative": "nonnegative",
-    "nonnegative-rows": ("nonnegative", None),
-    "nonnegative-columns": (None, "nonnegative"),
-}
-SCALES = {"auto": "auto", "yes": True, "no": False}
 DOMINANT = 0.9
 """A column with more than this share of the best constants' loss is warned of."""
 Progress = Callable[[str, float], None]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a table is read.
-
-    Attributes
-    ----------
-    triples : bool
-        Whether its first three columns are row, column and value.
-    header, missing, decimal, delimiter, encoding
-        As `descents.data.files.read` takes them.
-    ignore : tuple of str
-        Columns that have no part in the model.
-    identifier : str or None
-        The column that names the rows, without a part in the model.
-    """
-
-    triples: bool = False
-    header: bool = True
-    missing: tuple[str, ...] = ()
-    decimal: str = "."
-    delimiter: str | None = None
-    encoding: str = "utf-8"
-    ignore: tuple[str, ...] = ()
-    identifier: str | None = None
-
-    def read(self, source: str) -> Data:
-        """Return the table in a file.
-
-        Raises
-        ------
-        InvalidValueError
-            When it cannot be read.
-        """
-        options: dict[str, Any] = {
-            "header": self.header,
-            "missing": self.missing,
-            "decimal": self.decimal,
-            "delimiter": self.delimiter,
-            "encoding": self.encoding,
-        }
-        if self.triples:
-            if self.ignore or self.identifier:
-                raise InvalidValueError(
-                    "--ignore and --id name columns of a table, but triples have row, "
-                    "column and value alone; leave them out"
-                )
-            return Data.of_stored(files.read_triples(source, **options))
-        found = files.read(source, **options, ignore=self.ignore)
-        if isinstance(found, Stored):
-            if self.identifier:
-                raise InvalidValueError(
-                    "--id names a column, but a sparse table has numbers alone; leave "
-                    "it out"
-                )
-            return Data.of_stored(found)
-        return Data.of_table(found, self.identifier)
-
-
-@dataclass(frozen=True)
-class Data:
-    """A table as it was read, with the names of its rows.
-
-    Attributes
-    ----------
-    values : Table or sparse array
-    row_names, column_names : tuple of str
-    notes : tuple of str
-        What was read as what, a line each.
-    """
-
-    values: Any
-    row_names: tuple[str, ...]
-    column_names: tuple[str, ...]
-    notes: tuple[str, ...]
-
-    @classmethod
-    def of_table(cls, table: Table, identifier: str | None) -> Data:
-        """Return a table, its rows named by a column or from 1."""
-        names = tuple(str(i + 1) for i in range(table.rows))
-        if identifier is not None:
-            names = _texts(table.column(identifier))
-            table = table.without([identifier])
-        if not table.columns:
-            raise InvalidValueError(
-                "no column is left to model; ignore fewer, or give a table with more"
-            )
-        notes = (*table.notes, *describe(table.columns))
-        return cls(table, names, tuple(c.name for c in table.columns), notes)
-
-    @classmethod
-    def of_stored(cls, stored: Stored) -> Data:
-        """Return a sparse table."""
-        rows, wide = stored.shape
-        share = len(stored.values) / (rows * wide)
-        note = (
-            f"{len(stored.values)} stored cells of {rows} rows and {wide} columns "
-            f"({100 * share:.3g}%)"
-        )
-        return cls(stored.to_sparse(), stored.row_names, stored.column_names, (note,))
-
-
-def _texts(column: Column) -> tuple[str, ...]:
-    """Return the cells of a column as text."""
-    codes = column.values
-    if column.levels:
-        return tuple("" if np.isnan(c) else str(column.levels[int(c)]) for c in codes)
-    form = "{:.0f}" if column.whole else "{:g}"
-    return tuple("" if np.isnan(c) else form.format(c) for c in codes)
-
-
-def named_pairs(option: str, given: Sequence[str]) -> dict[str, str]:
-    """Return ``NAME=VALUE`` texts as a dict.
-
-    Raises
-    ------
-    InvalidValueError
-        When one is no such pair, or a name comes twice.
-
-    Examples
-    --------
-    >>> named_pairs("--loss-of", ["age=huber"])
-    {'age': 'huber'}
-    """
-    found: dict[str, str] = {}
-    for text in given:
-        name, equals, value = text.rpartition("=")
-        if not equals or not name or not value:
-            raise InvalidValueError(f"{option} is {text!r}; give NAME=VALUE")
-        if name in found:
-            raise InvalidValueError(f"{option} names {name!r} twice; give it once")
-        found[name] = value
-    return found
-
-
-def penalties(given: Sequence[str]) -> dict[str, float] | None:
-    """Return ``l2=0.1`` texts, or a bare number for l2, as a dict; None for none.
-
-    Examples
-    --------
-    >>> penalties(["0.5"]), penalties(["l1_rows=1", "l2=2"]), penalties([])
-    ({'l2': 0.5}, {'l1_rows': 1.0, 'l2': 2.0}, None)
-    """
-    if not given:
-        return None
-    pairs = named_pairs("--penalty", [x if "=" in x else f"l2={x}" for x in given])
-    return {name: real_number(name, value, 0) for name, value in pairs.items()}
-
-
-def identity(table: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what makes one run the same as another: the table's bytes and options."""
-    digest = ""
-    path = Path(table).expanduser()
-    if table != "-" and path.is_file():
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {
-        "command": "factorize",
-        "table": Path(table).name if table != "-" else table,
-        "sha256": digest,
-        **storage.plain(dict(options)),
-    }
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is asked of a model, as `LowRankModel` has it.
-
-    Attributes
-    ----------
-    rank, starts, seed : int
-    loss : str
-        For all columns that it fits; "auto" chooses by type.
-    loss_of : dict of str
-        Losses of some columns.
-    constraint : one of `CONSTRAINTS`
-    penalty : dict of float or None
-    scales : one of `SCALES`
-    offsets, steps, sparse, initialization, combine, device : str
-    learning_rate : float or None
-    max_iter : int
-    """
-
-    rank: int
-    loss: str = "auto"
-    loss_of: Mapping[str, str] | None = None
-    constraint: str = "none"
-    penalty: Mapping[str, float] | None = None
-    offsets: str = "auto"
-    scales: str = "auto"
-    starts: int = 1
-    steps: str = "auto"
-    learning_rate: float | None = None
-    sparse: str = "missing"
-    initialization: str = "auto"
-    combine: str = "best"
-    max_iter: int = 2000
-    seed: int = 0
-    device: str = "cpu"
-
-    def model(self, data: Data) -> LowRankModel:
-        """Return the model that is asked for, of these data."""
-        complaints = Complaints()
-        complaints.attempt(one_of, "--loss", self.loss, ("auto", *NAMED))
-        for value in (self.loss_of or {}).values():
-            complaints.attempt(one_of, "--loss-of", value, NAMED)
-        for name in self.loss_of or {}:
-            if isinstance(data.values, Table):
-                complaints.attempt(data.values.column, name)
-            else:
-                complaints.require(False, "--loss-of is for tables, not for triples")
-        complaints.raise_any()
-        loss: Any = self.loss
-        if self.loss_of:
-            loss = {**_for_all(data.values, self.loss), **self.loss_of}
-        penalty = None if self.penalty is None else dict(self.penalty)
-        return LowRankModel(
-            self.rank,
-            loss=loss,
-            offsets=self.offsets,
-            scales=SCALES[self.scales],
-            constraint=CONSTRAINTS[self.constraint],
-            penalty=penalty,
-            sparse=self.sparse,
-            initialization=self.initialization,
-            n_starts=self.starts,
-            combine=self.combine,
-            steps=self.steps,
-            learning_rate=self.learning_rate,
-            max_iter=self.max_iter,
-            random_state=self.seed,
-            device=self.device,
-        )
-
-
-def _for_all(table: Any, loss: str) -> dict[str, str]:
-    """Return the loss for all as one for each column that it fits."""
-    if loss == "auto" or not isinstance(table, Table):
-        return {}
-    levels = loss in ("logistic", "categorical", "ordinal")
-    return {c.name: loss for c in table.columns if levels or c.kind == "number"}
 
 
 @dataclass(frozen=True)
