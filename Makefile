@@ -32,10 +32,10 @@ docs: $(VENV)/dev
 	$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env docs docs/_build/html
 
 test: lint docs
-	$(TESTS) -m "not slow"
+	$(TESTS) -n auto --dist loadgroup -m "not slow"
 
 test-all: lint docs
-	$(TESTS)
+	$(TESTS) -n auto --dist loadgroup
 
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/run.py

@@ -47,6 +47,15 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what shares a long run on one worker, so that it runs once."""
+    for item in items:
+        for name in ("whole", "mixed"):
+            if name in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group("long run"))
+                break
+
+
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of one whole `descents reproduce` at its defaults."""

@@ -171,14 +171,21 @@ def test_the_optimum_is_that_of_a_convex_solver(name, offsets) -> None:
         ("huber", 1, 0.5, "columns", {}),
         ("logistic", 1, 0.5, "none", {}),
         ("squared", 2, 0.05, "none", {}),  # a penalty below the noise
-        ("squared", 20, 0.05, "columns", {}),
+        pytest.param("squared", 20, 0.05, "columns", {}, marks=SLOW),
         ("squared", 8, 2.5, "rows", {}),
         ("squared", 8, 2.5, "both", {}),
         ("huber", 8, 1.8, "both", {}),
         ("squared", 8, 2.5, "columns", {"l2_biases": 0.5}),
         ("squared", 8, 2.5, "both", {"l2_biases": 0.5}),
         ("squared", 8, 0.15, "none", {"count_power": 1.0}),
-        ("squared", 8, 0.15, "both", {"count_power": 1.0, "l2_biases": 0.2}),
+        pytest.param(
+            "squared",
+            8,
+            0.15,
+            "both",
+            {"count_power": 1.0, "l2_biases": 0.2},
+            marks=SLOW,
+        ),
     ],
 )
 def test_the_bound_is_never_above_the_convex_minimum(
@@ -197,7 +204,7 @@ def test_the_bound_is_never_above_the_convex_minimum(
         assert "the gap is open" in bound.says
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(
     rows=st.integers(1, 7),
     columns=st.integers(1, 6),

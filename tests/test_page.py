@@ -51,7 +51,9 @@ def browser(chromium, tmp_path) -> Iterator[webdriver.Chrome]:
         ("mixed", "table.csv: a model of rank 1", factorized.PICTURES),
     ],
 )
-def test_the_page_fits_and_asks_for_nothing(browser, request, run, title, pictures, width) -> None:
+def test_the_page_fits_and_asks_for_nothing(
+    browser, request, run, title, pictures, width
+) -> None:
     folder = request.getfixturevalue(run)
     page = (folder if run == "whole" else folder / "run") / "report.html"
     metrics = {

@@ -256,7 +256,7 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         runs = descend(
             problem,
             self.n_starts,
-            int(check_random_state(self.random_state).randint(2**31 - 1)),
+            _seed(self.random_state),
             steps=step,
             stop=Stop(
                 self.max_iter,
@@ -286,9 +286,11 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 stacklevel=2,
             )
         if not {Status.STATIONARY, Status.SETTLED} & set(runs.statuses):
+            flat = problem.row_regularizer.l2 == 0 and found.weights is not None
             warnings.warn(
                 f"none of {len(runs)} starts is stationary after {self.max_iter} "
-                "iterations; raise max_iter or tol",
+                "iterations; raise max_iter or tol"
+                + (", or give a penalty, as holes can leave no minimum" * flat),
                 ConvergenceWarning,
                 stacklevel=2,
             )
@@ -778,6 +780,15 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         model.reference_ = Reference(**facts["reference"])
         model.constants_loss_ = facts["constants_loss"]
         return model
+
+
+def _seed(random_state: Any) -> int:
+    """Return a seed; without one, a fresh one, and not from numpy's global stream."""
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    if isinstance(random_state, int) and random_state >= 0:
+        return random_state
+    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def _least_fall(found: Cells, dtype: Any) -> float:

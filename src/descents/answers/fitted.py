@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -131,9 +132,12 @@ class Fitted:
         """Return the reference of the best start, its gap, and the constants' loss."""
         best = float(self.runs.losses[self.runs.best])
         found = reference(self.problem, self.runs)
+        # Of a constant table the best constants leave nothing: what a gap is over is
+        # then the size of the table, a hundred millionth of it.
         constants = self.problem.cells.constants_loss()
+        floor = max(constants, 1e-8 * self.problem.cells.square)
         dtype = np.float32 if self.problem.dtype == torch.float32 else np.float64
-        gap = compare.gap([best], found, constants, dtype)[0]
+        gap = compare.gap([best], found, floor, dtype)[0]
         return found, float(gap), constants
 
     def agreement(self) -> float | None:
@@ -431,4 +435,4 @@ def _noise(sizes: np.ndarray, parameters: float) -> float:
 
 def _with_loss(model: ColumnModel, loss: Huber) -> ColumnModel:
     why = f"{model.why}; width {loss.width:.3g} from the noise"
-    return ColumnModel(model.name, loss, model.levels, why, model.whole)
+    return replace(model, loss=loss, why=why)

@@ -7,6 +7,7 @@ are moved up, ``result.json`` last, whose presence says that the run is complete
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -70,7 +71,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
         raise RunFolderError(
             f"could not write {path}: {error.strerror}; free some space or give "
             "another folder"

@@ -139,9 +139,9 @@ class _Turn:
             self.counts = self.counts / self.units
         own = int(self.bias is not None)
         charges = [self.regularizer.l2] * rank + [problem.l2_biases] * own
-        self.l2 = self.counts / self.units * torch.tensor(charges).to(like)
+        self.l2 = self.counts / self.units * like.new_tensor(charges)
         charges = [self.regularizer.l1] * rank + [0.0] * own
-        self.l1 = self.counts * torch.tensor(charges).to(like)
+        self.l1 = self.counts * like.new_tensor(charges)
         self.free = list(range(rank))
         if own:
             self.free.append(rank if rows else rank + int(problem.has_row_biases))

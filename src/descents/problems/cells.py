@@ -145,6 +145,12 @@ class Cells(ABC):
         return self.blocks[0].loss if len(self.blocks) == 1 else None
 
     @property
+    def square(self) -> float:
+        """The sum of the squares of the data."""
+        data = self.table.data if hasattr(self.table, "tocsr") else self.table
+        return float(np.square(data, dtype=np.float64).sum())
+
+    @property
     def observed(self) -> int:
         """How many cells are data."""
         return int(self.row_counts.sum())

@@ -45,6 +45,8 @@ class ColumnModel:
         Why it has this loss, for people.
     whole : bool
         Whether it holds whole numbers only.
+    limits : tuple of float or None
+        Between which whole numbers were observed, and what fills a hole is held.
 
     Examples
     --------
@@ -57,6 +59,7 @@ class ColumnModel:
     levels: tuple[Any, ...]
     why: str
     whole: bool = False
+    limits: tuple[float, float] | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -87,6 +90,7 @@ class ColumnModel:
             "levels": levels,
             "why": self.why,
             "whole": self.whole,
+            "limits": self.limits,
         }
 
     @classmethod
@@ -94,7 +98,8 @@ class ColumnModel:
         """Return what `described` described."""
         loss = type(NAMED[facts["loss"]])(**facts["settings"])
         levels = tuple(facts["levels"])
-        return cls(facts["name"], loss, levels, facts["why"], facts["whole"])
+        limits = None if facts["limits"] is None else tuple(facts["limits"])
+        return cls(facts["name"], loss, levels, facts["why"], facts["whole"], limits)
 
 
 def of_table(table: Table, loss: Any) -> list[ColumnModel]:
@@ -162,7 +167,9 @@ def _of_column(column: Column, asked: Any, general: Any) -> ColumnModel:
         )
     if asked is None:
         loss, why = _by_type(column)
-        return ColumnModel(column.name, loss, column.levels, why, column.whole)
+        return ColumnModel(
+            column.name, loss, column.levels, why, column.whole, _limits(column)
+        )
     if isinstance(asked, takes_levels):
         levels = column.levels
         if column.kind not in TYPED:
@@ -176,7 +183,15 @@ def _of_column(column: Column, asked: Any, general: Any) -> ColumnModel:
             f"column {column.name!r} is {column.says}, but {asked.name} loss is for "
             f"{asked.domain}; give it logistic, categorical or ordinal loss"
         )
-    return ColumnModel(column.name, asked, (), "as asked for", column.whole)
+    return ColumnModel(
+        column.name, asked, (), "as asked for", column.whole, _limits(column)
+    )
+
+
+def _limits(column: Column) -> tuple[float, float] | None:
+    if not column.whole or column.kind != "number":
+        return None
+    return float(np.nanmin(column.values)), float(np.nanmax(column.values))
 
 
 def _by_type(column: Column) -> tuple[Loss, str]:
@@ -349,12 +364,11 @@ def _for_filling(
     """
     blank = column.kind == "empty"
     if not model.levels:
-        if not blank:
-            return column, codes
-        if not model.whole:
-            return replace(column, kind="number"), codes
-        # No range is known, to which whole numbers could be held: they are levels.
-        whole, places = np.unique(np.rint(codes), return_inverse=True)
+        if not (blank or column.whole) or not model.whole:
+            return replace(column, kind="number") if blank else column, codes
+        # Held to what the fit saw, not to the few numbers of this table: as levels.
+        low, high = model.limits or (-(2.0**53), 2.0**53)
+        whole, places = np.unique(np.rint(codes).clip(low, high), return_inverse=True)
         levels = tuple(int(number) for number in whole)
         return replace(column, kind="category", levels=levels), places.astype(float)
     if column.kind not in TYPED and not blank:
