@@ -124,7 +124,7 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     loss_ : float
         Of the best start, penalties included.
     gap_ : float
-        (loss_ - reference_.value) / reference_.value.
+        ``(loss_ - reference_.value) / reference_.value``.
     reference_ : Reference
         The best known answer: its value, its kind ("exact", "bound" or "best found")
         and what it says.

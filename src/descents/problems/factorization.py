@@ -38,7 +38,7 @@ class Factorization(Problem):
     + \sum_i c_i r_U(u_i) + \sum_j c_j r_V(v_j)` over U of shape (rows, rank) and V of
     shape (coordinates, rank); by default :math:`\|A - U V^\top\|_F^2`. Each column has
     one coordinate, save those of categorical loss, which have one for each class. r is
-    l1 |x| + l2 x^2, on 0 or more where nonnegative; c is 1, or the number of observed
+    l1 abs(x) + l2 x^2, on 0 or more where nonnegative; c is 1, or the number of observed
     cells to the power ``count_power``.
 
     Parameters

@@ -219,7 +219,7 @@ class Squared(Loss):
 
 @dataclass(frozen=True)
 class Absolute(Loss):
-    """Absolute error |z - x|, which gross outliers hardly move.
+    """Absolute error abs(z - x), which gross outliers hardly move.
 
     Its quadratic is that of sqrt(r^2 + s^2), iteratively reweighted least squares
     [1]_; s falls with the steps to almost nothing.
