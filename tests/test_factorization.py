@@ -53,9 +53,7 @@ def descend(problem: Problem, starts, **options) -> Runs:
 @pytest.mark.parametrize("offsets", OFFSETS)
 @pytest.mark.parametrize("penalty", [None, 0.5, PENALTY])
 @pytest.mark.parametrize("kind", ["complete", "holes", "weights", "scales", "sparse"])
-def test_losses_are_those_of_a_plain_double_loop(
-    offsets, penalty, kind
-) -> None:
+def test_losses_are_those_of_a_plain_double_loop(offsets, penalty, kind) -> None:
     mask, weights = np.ones(TABLE.shape, bool), np.ones(TABLE.shape)
     if kind == "complete":
         found = cells(TABLE)
