@@ -75,8 +75,13 @@ def descend(problem: Problem, starts, **options) -> Runs:
     return descents.descend(problem, starts, **{"width": count, **options})
 
 
-@pytest.mark.parametrize("offsets", ["none", "both"])
-@pytest.mark.parametrize("kind", ["complete", "holes", "scales"])
+def SLOW(value: str) -> object:  # noqa: N802
+    """Return a value of a parameter that is left to `make test-all`."""
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("offsets", ["none", SLOW("both")])
+@pytest.mark.parametrize("kind", [SLOW("complete"), "holes", SLOW("scales")])
 @pytest.mark.parametrize("asked", ASKED)
 @pytest.mark.parametrize("name", LOSSES)
 def test_no_step_raises_the_objective_nor_leaves_the_set(
@@ -100,8 +105,8 @@ def test_no_step_raises_the_objective_nor_leaves_the_set(
             assert (runs.parameters["V"] < 0).any()
 
 
-@pytest.mark.parametrize("offsets", ["none", "columns", "rows", "both"])
-@pytest.mark.parametrize("kind", ["complete", "holes", "scales"])
+@pytest.mark.parametrize("offsets", ["none", SLOW("columns"), SLOW("rows"), "both"])
+@pytest.mark.parametrize("kind", [SLOW("complete"), "holes", "scales"])
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_mapping_is_the_gradient_by_autograd(name, kind, offsets) -> None:
     for asked in ("free", "l2"):
