@@ -129,9 +129,11 @@ def _sparse_cells(
         any(other != loss for other in each)
         or loss.coordinates(2) > 1
         or loss.thresholds(3)
+        or (isinstance(loss, Huber) and isinstance(loss.width, tuple))
     ):
         raise InvalidValueError(
-            "a sparse table takes one loss of single numbers for all columns; give a "
+            "a sparse table takes one loss of single numbers, of one width, for all "
+            "columns; give a "
             "dense table with NaN at the holes for categorical, ordinal or mixed ones"
         )
     block = Block(loss, np.arange(array.shape[1]), 0, 0, 0)
