@@ -490,3 +490,22 @@ def test_a_start_that_hardly_falls_is_settled() -> None:
     assert never.statuses == (Status.LIMIT,)
     with pytest.raises(InvalidValueError, match="least_fall is -1"):
         Stop(least_fall=-1)
+
+
+@pytest.mark.parametrize("offsets", ["none", "columns"])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("rule", [Alternating(), LBFGS(), LineDescent()])
+def test_a_start_is_the_same_bits_in_any_company(rule, masked, offsets) -> None:
+    # Nine columns: every other slice of a batch begins off the vector lanes.
+    table = np.where(MASK, TABLE, np.nan) if masked else TABLE
+    problem = Factorization(table, 2, loss=Huber(0.3), offsets=offsets)
+    options = {"steps": rule, "stop": Stop(40), "width": 4}
+    many = descend(problem, 6, **options)
+    for k in range(6):
+        few = descend(problem, [k], **options)
+        assert few.losses[0] == many.losses[k]
+        for name, value in few.parameters.items():
+            np.testing.assert_array_equal(value[0], many.parameters[name][k])
+    np.testing.assert_array_equal(
+        descend(problem, [5, 0, 3], **options).losses, many.losses[[5, 0, 3]]
+    )

@@ -156,10 +156,11 @@ def descend(
         )
     complaints.raise_any()
     clock = _Clock(stop.max_seconds)
+    order = np.argsort(numbers, kind="stable")
     chunks = [
         # A copy each: a problem may remember what it looked up for its chunk.
-        _Chunk(copy.copy(problem), numbers[k : k + width], seed, width, epochs)
-        for k in range(0, len(numbers), width)
+        _Chunk(copy.copy(problem), together, seed, width, epochs)
+        for together in _chunked(numbers[order], width)
     ]
     if threads == 1:
         for chunk in chunks:
@@ -179,7 +180,7 @@ def descend(
     settings = {"seed": seed, "width": width, "dtype": str(problem.dtype)}
     settings["steps"] = _described(steps)
     settings["stop"] = _described(stop)
-    return _gathered(chunks, numbers, epochs, settings)
+    return _gathered(chunks, epochs, settings).picked(np.argsort(order, kind="stable"))
 
 
 class _Clock:
@@ -202,8 +203,9 @@ class _Clock:
 class _Chunk:
     """A fixed number of starts that are computed together.
 
-    The last chunk is padded with copies of its last start, so that every product has
-    the same shape, and with it the same bits, however many starts are asked for.
+    Every product has the same shape, and start k the place k modulo the width in it:
+    where a slice begins in memory decides its last bits. Places of starts that are not
+    asked for are filled with copies.
     """
 
     problem: Problem
@@ -213,6 +215,7 @@ class _Chunk:
     epochs: list[int]
     results: dict[str, Any] = field(default_factory=dict)
     histories: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    places: np.ndarray = field(init=False)
     starts: torch.Tensor = field(init=False)
     parameters: Parameters = field(init=False)
     state: State = field(init=False)
@@ -226,13 +229,15 @@ class _Chunk:
         """Descend all starts of the chunk; an interrupt ends it where it is."""
         begun = time.perf_counter()
         count = len(self.numbers)
-        padded = np.pad(self.numbers, (0, self.width - count), mode="edge")
-        self.starts = torch.as_tensor(padded, device=self.problem.device)
+        self.places = self.numbers % self.width
+        sources = np.zeros(self.width, dtype=np.int64)
+        sources[self.places] = np.arange(count)
+        self.starts = torch.tensor(self.numbers[sources], device=self.problem.device)
         self.statuses = np.full(self.width, Status.LIMIT, dtype=object)
         self.taken = np.zeros(self.width, dtype=np.int64)
         self.initial = np.full(self.width, np.nan)
         points = self.problem.points(self.numbers, self.seed)
-        self.parameters = {n: _pad(p, self.width) for n, p in points.items()}
+        self.parameters = {n: p[sources] for n, p in points.items()}
         self.state = steps.init(self.problem, self.parameters)
         try:
             self._loop(steps, stop, clock, watch)
@@ -250,8 +255,9 @@ class _Chunk:
         if watch is not None:
             watch(self.numbers, int(self.taken.max()), self.results["losses"])
         self.results.update(
-            statuses=tuple(self.statuses[:count]),
-            steps_taken=self.taken[:count],
+            numbers=self.numbers,
+            statuses=tuple(self.statuses[self.places]),
+            steps_taken=self.taken[self.places],
             histories=self.histories,
             seconds=np.full(count, (time.perf_counter() - begun) / count),
         )
@@ -304,11 +310,10 @@ class _Chunk:
 
     def _record(self, losses: torch.Tensor) -> np.ndarray:
         """Write losses and metrics down; return the losses."""
-        count = len(self.numbers)
         with torch.no_grad():
             metrics = self.problem.metrics(self.parameters, self.starts)
         for name, values in {"loss": losses, **metrics}.items():
-            row = values[:count].cpu().numpy().astype(np.float64)
+            row = values[self.places].cpu().numpy().astype(np.float64)
             self.histories.setdefault(name, []).append(row)
         return self.histories["loss"][-1]
 
@@ -317,7 +322,7 @@ class _Chunk:
 
         At one step number for all, so that a start's end does not depend on others.
         """
-        problem, count, step = self.problem, len(self.numbers), stop.max_steps
+        problem, places, step = self.problem, self.places, stop.max_steps
         precise = {
             n: p.to(problem.evaluation_dtype) for n, p in self.parameters.items()
         }
@@ -344,32 +349,31 @@ class _Chunk:
         # What overflowed in the working precision may be finite in the other.
         final[(self.statuses == Status.NONFINITE) & np.isfinite(final)] = np.inf
         self.results = {
-            "losses": final[:count],
-            "gradient_norms": norms[:count],
-            "initial_gradient_norms": self.initial[:count],
+            "losses": final[places],
+            "gradient_norms": norms[places],
+            "initial_gradient_norms": self.initial[places],
             "parameters": {
-                n: p[:count].cpu().numpy() for n, p in self.parameters.items()
+                n: p[places].cpu().numpy() for n, p in self.parameters.items()
             },
-            "metrics": {n: m[:count].cpu().numpy() for n, m in metrics.items()},
+            "metrics": {n: m[places].cpu().numpy() for n, m in metrics.items()},
         }
 
     def _complete_histories(self) -> None:
         """Give every start its own end from where it ended: NaN if interrupted."""
-        count = len(self.numbers)
-        cut = self.statuses[:count] == Status.INTERRUPTED
+        cut = self.statuses[self.places] == Status.INTERRUPTED
         ends = {"loss": self.results["losses"], **self.results["metrics"]}
         for name, values in ends.items():
             rows = self.histories.setdefault(name, [])
             rest = np.where(cut, np.nan, values.astype(np.float64))
             rows += [rest] * (len(self.epochs) - len(rows))
             for place, epoch in enumerate(self.epochs):
-                ended = self.taken[:count] <= epoch
+                ended = self.taken[self.places] <= epoch
                 rows[place] = np.where(ended & ~cut, rest, rows[place])
 
 
-def _pad(value: torch.Tensor, width: int) -> torch.Tensor:
-    missing = width - len(value)
-    return torch.cat([value, value[-1:].expand(missing, *value.shape[1:])])
+def _chunked(numbers: np.ndarray, width: int) -> list[np.ndarray]:
+    """Return the sorted numbers in groups: 0 to width - 1, width to 2 width - 1, ..."""
+    return np.split(numbers, np.flatnonzero(np.diff(numbers // width)) + 1)
 
 
 def _norms(mapping: Parameters) -> np.ndarray:
@@ -398,7 +402,6 @@ def _described(rule: Any) -> dict[str, Any]:
 
 def _gathered(
     chunks: list[_Chunk],
-    numbers: np.ndarray,
     epochs: list[int],
     settings: dict[str, Any],
 ) -> Runs:
@@ -415,7 +418,7 @@ def _gathered(
         }
 
     return Runs(
-        starts=numbers,
+        starts=joined("numbers"),
         losses=joined("losses"),
         statuses=tuple(s for result in results for s in result["statuses"]),
         steps_taken=joined("steps_taken"),

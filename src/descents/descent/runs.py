@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,25 @@ class Runs:
         """Whether any start was interrupted."""
         return Status.INTERRUPTED in self.statuses
 
+    def picked(self, positions: np.ndarray) -> Runs:
+        """Return the runs at some positions, in that order.
+
+        Examples
+        --------
+        >>> from descents import Factorization, descend
+        >>> runs = descend(Factorization([[1.0, 0.0], [0.0, 2.0]], rank=1), starts=3)
+        >>> runs.picked(np.array([2, 0])).starts
+        array([2, 0])
+        """
+        fields: dict[str, Any] = {
+            name: getattr(self, name)[positions] for name in _PER_START
+        }
+        for group in ("parameters", "metrics"):
+            fields[group] = {n: a[positions] for n, a in getattr(self, group).items()}
+        histories = {n: a[:, positions] for n, a in self.histories.items()}
+        statuses = tuple(self.statuses[position] for position in positions)
+        return replace(self, statuses=statuses, histories=histories, **fields)
+
     def table(self) -> dict[str, np.ndarray]:
         """Return a column for each fact about a start, one row per start.
 
@@ -168,13 +187,13 @@ class Runs:
         return cls(statuses=statuses, settings=facts["settings"], **fields)
 
 
-_ARRAYS = (
+_PER_START = (
     "starts",
     "losses",
     "steps_taken",
     "gradient_norms",
     "initial_gradient_norms",
-    "recorded",
     "seconds",
 )
+_ARRAYS = (*_PER_START, "recorded")
 _GROUPS = ("parameters", "metrics", "histories")

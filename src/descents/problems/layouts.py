@@ -79,7 +79,7 @@ class Complete(Cells):
 
     def _hold(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
         if not self._sparse:
-            table = torch.as_tensor(self.table, dtype=dtype, device=device)
+            table = torch.tensor(self.table, dtype=dtype, device=device)
             return {"table": table, "turned": table.mT, "square": table.square().sum()}
         held = _sparse_tensors(self.table.tocsr(), dtype, device)
         held["square"] = held["values"].square().sum()
@@ -226,7 +226,7 @@ class Dense(Cells):
 
     def _hold(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
         def tensor(array: np.ndarray) -> torch.Tensor:
-            return torch.as_tensor(array, dtype=dtype, device=device).contiguous()
+            return torch.tensor(array, dtype=dtype, device=device).contiguous()
 
         wide = self.weights[:, self.coordinate_columns]
         target = self.table[:, self.coordinate_columns]
@@ -422,7 +422,7 @@ class Stored(Cells):
     def _hold(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
         held = _sparse_tensors(self.table, dtype, device)
         if self.weights is not None:
-            held["weights"] = torch.as_tensor(self.weights, dtype=dtype, device=device)
+            held["weights"] = torch.tensor(self.weights, dtype=dtype, device=device)
         return held
 
     def losses(
@@ -506,6 +506,10 @@ class Stored(Cells):
         return float((weight * value).sum())
 
 
+# Tables are copied, as torch aligns its own memory where numpy does not, and where an
+# array begins decides the last bits of its products.
+
+
 def _tiny(like: torch.Tensor) -> float:
     return float(torch.finfo(like.dtype).tiny ** 0.5)
 
@@ -517,7 +521,7 @@ def _sparse_tensors(
     rows = np.repeat(np.arange(table.shape[0]), np.diff(table.indptr))
     order = np.argsort(table.indices, kind="stable")
     held: dict[str, Any] = {
-        "values": torch.as_tensor(table.data, dtype=dtype, device=device),
+        "values": torch.tensor(table.data, dtype=dtype, device=device),
         "rows": torch.as_tensor(rows, device=device),
         "columns": torch.as_tensor(table.indices.astype(np.int64), device=device),
         "order": torch.as_tensor(order, device=device),
