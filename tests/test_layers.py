@@ -32,7 +32,8 @@ ORDER = [
     "answers.diagnosis",
     "answers.compare",
     "answers.fitted",
-    "estimators",
+    "estimators.intake",
+    "estimators.lowrank",
     "studies.claims",
     "studies.experiments",
     "studies.reproduce",
@@ -42,6 +43,9 @@ ORDER = [
     "report.reproduced",
     "report.factorized",
     "report.page",
+    "commands.shared",
+    "commands.reproduce",
+    "commands.factorize",
     "cli",
 ]
 KINDS = {"problems.factorization", "problems.alternating", "problems.network"}

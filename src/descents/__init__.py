@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from descents.descent.steps import GradientDescent as GradientDescent
     from descents.descent.steps import LineDescent as LineDescent
     from descents.descent.steps import Momentum as Momentum
-    from descents.estimators import LowRankModel as LowRankModel
+    from descents.estimators.lowrank import LowRankModel as LowRankModel
     from descents.problems.alternating import Alternating as Alternating
     from descents.problems.factorization import Factorization as Factorization
     from descents.problems.network import Network as Network
@@ -41,7 +41,7 @@ _HOMES = {
     "GradientDescent": "descents.descent.steps",
     "LBFGS": "descents.descent.steps",
     "LineDescent": "descents.descent.steps",
-    "LowRankModel": "descents.estimators",
+    "LowRankModel": "descents.estimators.lowrank",
     "Momentum": "descents.descent.steps",
     "Network": "descents.problems.network",
     "Problem": "descents.problems.problem",

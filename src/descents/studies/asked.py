@@ -13,7 +13,7 @@ import numpy as np
 from descents.checks import Complaints, InvalidValueError, one_of, real_number
 from descents.data import files, storage
 from descents.data.tables import Column, Stored, Table, describe
-from descents.estimators import LowRankModel
+from descents.estimators.lowrank import LowRankModel
 from descents.problems.losses import NAMED
 
 CONSTRAINTS = {

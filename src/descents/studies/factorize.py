@@ -23,7 +23,7 @@ from descents.data import storage
 from descents.data.storage import RESULT, ROWS, TENSORS, RunFolder
 from descents.data.tables import Table
 from descents.descent.runs import Runs, Status
-from descents.estimators import LowRankModel
+from descents.estimators.lowrank import LowRankModel
 from descents.problems import columns
 from descents.studies.asked import Data, Options
 

@@ -16,7 +16,7 @@ from sklearn.base import (
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from descents.answers import compare
 from descents.answers.fitted import STEPS, Fitted, name_of, step_named, with_widths
@@ -30,16 +30,15 @@ from descents.checks import (
     whole_number,
 )
 from descents.data import storage
-from descents.data.tables import Table, from_frame
 from descents.descent.loop import Stop, Watch, descend
 from descents.descent.runs import Status
+from descents.estimators.intake import ReadsTables, checked_weights
 from descents.problems import columns
 from descents.problems.cells import Cells
-from descents.problems.columns import ColumnModel
 from descents.problems.constraints import regularizers
 from descents.problems.factorization import INITIALIZATIONS, OFFSETS, Factorization
 from descents.problems.losses import Huber, Loss, named
-from descents.problems.observed import cells, named_all
+from descents.problems.observed import cells
 
 SCALES = ("auto", True, False)
 PRIOR = 0.1
@@ -49,7 +48,9 @@ SETTLED = 1e-7
 """Losses without a continuous gradient rest once they fall by less than this share."""
 
 
-class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class LowRankModel(
+    ReadsTables, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     r"""A table as a product of two thin factors, whatever its columns hold.
 
     Minimises the loss of the observed cells,
@@ -169,7 +170,6 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     True
     """
 
-    columns_: list[ColumnModel]
     # For the command: what is watched and written down, and a budget of seconds.
     _watch: Watch | None = None
     _record: Sequence[int] = ()
@@ -238,7 +238,7 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             Itself.
         """
         self._check_settings()
-        weights = _weights(weights)
+        weights = checked_weights(weights)
         table, values = self._read(X, reset=True, weights=weights)
         if table is not None:
             weights = self._weights_of_table(table, weights)
@@ -342,117 +342,6 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             complaints.attempt(_check_pair, self.initialization)
         complaints.raise_any()
 
-    def _read(
-        self, X: Any, *, reset: bool, weights: Any = None
-    ) -> tuple[Table | None, Any]:
-        """Return the table of a data frame, and its values as numbers and codes."""
-        if isinstance(X, Table) or _is_frame(X):
-            if not isinstance(X, Table):
-                validate_data(self, X, reset=reset, skip_check_array=True)
-            elif reset:
-                names = [column.name for column in X.columns]
-                self.feature_names_in_ = np.array(names, dtype=object)
-                self.n_features_in_ = len(names)
-            table = X if isinstance(X, Table) else from_frame(X)
-            if reset:
-                self.columns_ = columns.of_table(table, self.loss)
-                if not self.columns_ or not table.rows:
-                    raise InvalidValueError(
-                        f"the table has {table.rows} rows and {len(table.columns)} "
-                        "columns, none of which can be used; give one that has some"
-                    )
-            return table, self._codes_of_table(table)
-        if np.ma.isMaskedArray(X) and X.dtype.kind in "biuf":
-            kind = np.float32 if X.dtype == np.float32 else np.float64
-            X = np.ma.filled(X.astype(kind), np.nan)
-        X = validate_data(
-            self,
-            X,
-            reset=reset,
-            dtype=[np.float64, np.float32],
-            accept_sparse="csr",
-            ensure_all_finite="allow-nan",
-        )
-        if hasattr(X, "tocsr"):
-            if reset:
-                loss = "squared" if isinstance(self.loss, str | dict) else self.loss
-                if isinstance(self.loss, str) and self.loss != "auto":
-                    loss = self.loss
-                losses = named_all(loss, X.shape[1])
-                names = self._names(X.shape[1])
-                self.columns_ = [
-                    ColumnModel(name, one, (), "stored numbers")
-                    for name, one in zip(names, losses, strict=True)
-                ]
-            return None, X
-        if reset:
-            names = self._names(X.shape[1])
-            X = _without_weightless(X, weights)
-            self.columns_ = columns.of_matrix(X, self._losses(names), names)
-        if not any(column.levels for column in self.columns_):
-            return None, X
-        complaints = Complaints()
-        parts = [
-            complaints.attempt(columns.coded, column, X[:, j])
-            for j, column in enumerate(self.columns_)
-        ]
-        coded = [
-            part if column.levels else X[:, j]
-            for j, (column, part) in enumerate(zip(self.columns_, parts, strict=True))
-        ]
-        complaints.raise_any()
-        return None, np.column_stack(coded)
-
-    def _weights_of_table(self, table: Table, weights: Any) -> Any:
-        """Return the weights of the columns that have any data, and name the others."""
-        names = [column.name for column in table.columns]
-        kept = [names.index(column.name) for column in self.columns_]
-        blank = [name for j, name in enumerate(names) if j not in kept]
-        if blank:
-            listed = ", ".join(blank[:5])
-            warnings.warn(
-                f"{len(blank)} column(s) have no observed cell ({listed}"
-                f"{', ...' if len(blank) > 5 else ''}); they are left out, and stay "
-                "missing",
-                UserWarning,
-                stacklevel=3,
-            )
-        if weights is None:
-            return None
-        given = weights.toarray() if hasattr(weights, "toarray") else weights
-        if given.shape != (table.rows, len(names)):
-            raise InvalidValueError(
-                f"weights have shape {given.shape}; give the table's, "
-                f"{(table.rows, len(names))}"
-            )
-        return given[:, kept]
-
-    def _names(self, count: int) -> list[str]:
-        given = getattr(self, "feature_names_in_", None)
-        return [f"x{j}" for j in range(count)] if given is None else list(given)
-
-    def _losses(self, names: Sequence[str]) -> list[Any]:
-        if isinstance(self.loss, str) and self.loss == "auto":
-            return named_all("squared", len(names))
-        if not isinstance(self.loss, dict):
-            return named_all(self.loss, len(names))
-        unknown = [name for name in self.loss if name not in names]
-        if unknown:
-            raise InvalidValueError(
-                f"loss names column {unknown[0]!r}, but the columns are "
-                f"{', '.join(list(names)[:10])}; name those"
-            )
-        return [named(self.loss.get(name, "squared")) for name in names]
-
-    def _codes_of_table(self, table: Table) -> np.ndarray:
-        complaints = Complaints()
-        parts = [
-            complaints.attempt(columns.encoded, model, table.column(model.name))
-            for model in self.columns_
-        ]
-        complaints.raise_any()
-        return np.column_stack(parts)
-
     def _waiting(self) -> bool:
         """Return whether a Huber loss waits for its width."""
         return self._trial_losses() != [column.loss for column in self.columns_]
@@ -478,28 +367,6 @@ class LowRankModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             scales=several if self.scales == "auto" else bool(self.scales),
             names=[column.name for column in self.columns_],
         )
-
-    def _warn_of_blanks(self, found: Cells) -> None:
-        blank = np.flatnonzero(found.row_counts == 0)
-        if len(blank):
-            listed = ", ".join(str(i) for i in blank[:5])
-            warnings.warn(
-                f"{len(blank)} row(s) have no observed cell ({listed}"
-                f"{', ...' if len(blank) > 5 else ''}, 0-based); they stay at the best "
-                "constant of each column",
-                UserWarning,
-                stacklevel=3,
-            )
-        blank = np.flatnonzero(found.column_counts == 0)
-        if len(blank):
-            listed = ", ".join(self.columns_[j].name for j in blank[:5])
-            warnings.warn(
-                f"{len(blank)} column(s) have no observed cell ({listed}"
-                f"{', ...' if len(blank) > 5 else ''}); nothing is known of them, and "
-                "they are predicted as 0",
-                UserWarning,
-                stacklevel=3,
-            )
 
     def _problem(self, found: Cells, dtype: Any) -> Factorization:
         nonnegative = any(
@@ -810,27 +677,6 @@ def _check_pair(factors: Any) -> None:
         )
 
 
-def _weights(given: Any) -> Any:
-    """Return weights as float64, or sparse as they are."""
-    if given is None or hasattr(given, "tocsr"):
-        return given
-    try:
-        return np.asarray(given, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidValueError(
-            f"weights hold other than numbers ({error}); give numbers of at least 0"
-        ) from None
-
-
-def _without_weightless(X: np.ndarray, weights: Any) -> np.ndarray:
-    """Return a matrix with NaN where the weight is zero: no level is known from there."""
-    if weights is None:
-        return X
-    weights = weights.toarray() if hasattr(weights, "toarray") else weights
-    # Weights of another shape are refused where all of them are looked at.
-    return np.where(weights == 0, np.nan, X) if weights.shape == X.shape else X
-
-
 def _of_type(numbers: np.ndarray, dtype: Any) -> np.ndarray:
     """Return numbers as a type has them: rounded, and in its range, if it is of whole ones."""
     if dtype.kind not in "biu":
@@ -841,11 +687,3 @@ def _of_type(numbers: np.ndarray, dtype: Any) -> np.ndarray:
     low, high = float(limits.min), float(limits.max)
     high = high if int(high) <= limits.max else np.nextafter(high, 0)
     return np.clip(np.rint(numbers), low, high).astype(dtype)
-
-
-def _is_frame(X: Any) -> bool:
-    if isinstance(X, np.ndarray | list | tuple) or hasattr(X, "tocsr"):
-        return False
-    import narwhals
-
-    return bool(narwhals.dependencies.is_into_dataframe(X))

@@ -1,0 +1,343 @@
+"""descents factorize and descents apply."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from descents.checks import (
+    MOST_STARTS,
+    Complaints,
+    InvalidValueError,
+    folder_path,
+)
+from descents.commands.shared import (
+    CTRL_C,
+    OUT_OF_TIME,
+    Seconds,
+    bar,
+    printing_options,
+    reading_options,
+    say_error,
+    threads,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@click.command()
+@click.argument("table")
+@click.option(
+    "--rank", type=click.IntRange(1), required=True, help="How many components."
+)
+@click.option(
+    "--loss",
+    default="auto",
+    show_default=True,
+    help="Of all columns that it fits: squared, absolute, huber, logistic, poisson, kl, "
+    "categorical or ordinal; auto chooses by type.",
+)
+@click.option(
+    "--loss-of",
+    multiple=True,
+    metavar="COLUMN=LOSS",
+    help="The loss of one column. May be repeated.",
+)
+@click.option(
+    "--constraint",
+    type=click.Choice(
+        ["none", "nonnegative", "nonnegative-rows", "nonnegative-columns"]
+    ),
+    default="none",
+    show_default=True,
+)
+@click.option(
+    "--penalty",
+    multiple=True,
+    metavar="NAME=NUMBER",
+    help="l2=0.1, l1=1, or for one factor l2_rows, l1_columns, ...; l2_biases; "
+    "count_power=0.5 lets penalties grow with a row's cells. May be repeated.",
+)
+@click.option(
+    "--offsets",
+    type=click.Choice(["auto", "none", "columns", "rows", "both"]),
+    default="auto",
+    show_default=True,
+    help="Offsets of columns, biases of rows, or both.",
+)
+@click.option(
+    "--scales",
+    type=click.Choice(["auto", "yes", "no"]),
+    default="auto",
+    show_default=True,
+    help="Whether all columns count alike, whatever their units; auto where columns "
+    "have different losses.",
+)
+@click.option(
+    "--starts",
+    type=click.IntRange(1, MOST_STARTS),
+    default=1,
+    show_default=True,
+    help="Starting points.",
+)
+@click.option(
+    "--combine",
+    type=click.Choice(["best", "mean"]),
+    default="best",
+    show_default=True,
+    help="What imputes: the best start, or the mean of all.",
+)
+@click.option(
+    "--init",
+    "initialization",
+    type=click.Choice(["auto", "uniform", "normal", "spectral", "nndsvd"]),
+    default="auto",
+    show_default=True,
+)
+@click.option(
+    "--steps",
+    type=click.Choice(["auto", "alternating", "lbfgs", "gd", "adam"]),
+    default="auto",
+    show_default=True,
+    help="The update rule.",
+)
+@click.option(
+    "--learning-rate",
+    type=float,
+    help="Of gd and adam.  [default: found by itself]",
+)
+@click.option(
+    "--max-iter",
+    type=click.IntRange(1),
+    default=2000,
+    show_default=True,
+    help="The limit of steps.",
+)
+@click.option(
+    "--sparse",
+    type=click.Choice(["missing", "zero"]),
+    default="missing",
+    show_default=True,
+    help="What a cell is that triples or a sparse table do not hold.",
+)
+@click.option(
+    "--ignore", multiple=True, metavar="COLUMN", help="Leave a column out. Repeatable."
+)
+@click.option("--id", "identifier", metavar="COLUMN", help="It names the rows.")
+@reading_options
+@click.option(
+    "--impute",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="OUT.csv",
+    help="Write TABLE with its holes filled.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0, show_default=True
+)
+@click.option("--device", default="cpu", show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="A new folder for the results.  [default: runs/factorize-<time>]",
+)
+@click.option("--resume", is_flag=True, help="Return at once if --out has this run.")
+@click.option(
+    "--max-seconds",
+    type=Seconds(),
+    help="Interrupt what has not ended then, and keep what it reached.",
+)
+@printing_options
+def factorize(table: str, **given: Any) -> int:
+    """Fit a low-rank model to TABLE, whatever its columns hold and with its holes.
+
+    TABLE is a CSV or TSV file (.gz too), Parquet, .npy, .npz, or - for standard input.
+    """
+    from descents.data.storage import RESULT, RunFolder, read_json
+
+    resume, out, max_seconds = (
+        given.pop(name) for name in ("resume", "out", "max_seconds")
+    )
+    quiet, as_json, impute = (given.pop(n) for n in ("quiet", "as_json", "impute"))
+    if resume and out is None:
+        raise click.UsageError("--resume needs --out, the folder to go on with.")
+    if impute is not None and given["triples"]:
+        raise click.UsageError(
+            "--impute writes a table with its holes filled, but triples have no holes; "
+            "leave it out."
+        )
+    if impute is not None and not impute.expanduser().parent.is_dir():
+        raise click.UsageError(
+            f"--impute is {impute}, but there is no folder {impute.parent}; make it, or "
+            "give another place."
+        )
+    if out is None:
+        out = Path("runs") / f"factorize-{time.strftime('%Y%m%d-%H%M%S')}"
+    threads()
+    from descents.studies import asked
+    from descents.studies import factorize as study
+
+    # All that is wrong with the options is told together, before the table is read.
+    complaints = Complaints()
+    loss_of = complaints.attempt(asked.named_pairs, "--loss-of", given.pop("loss_of"))
+    penalty = complaints.attempt(asked.penalties, given.pop("penalty"))
+    complaints.raise_any()
+    reading = asked.Reading(
+        triples=given.pop("triples"),
+        header=not given.pop("no_header"),
+        **{n: given.pop(n) for n in ("missing", "decimal", "delimiter", "encoding")},
+        ignore=given.pop("ignore"),
+        identifier=given.pop("identifier"),
+    )
+    options = asked.Options(loss_of=loss_of, penalty=penalty, **given)
+    run = asked.identity(table, {"options": vars(options), "reading": vars(reading)})
+    folder = RunFolder(out, run, resume=resume)
+    with folder:
+        if not folder.complete:
+            found = _factorize(
+                study,
+                folder,
+                reading.read(table),
+                options,
+                run,
+                max_seconds,
+                quiet or as_json,
+            )
+            if impute is not None:
+                study.write_imputed(found, impute)
+            folder.finish()
+        elif impute is not None:
+            raise InvalidValueError(
+                f"{out} already holds this run, which is not fitted again; to fill the "
+                f"holes of a table with it, give 'descents apply {out} TABLE'"
+            )
+    result = read_json(folder.path / RESULT)
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+    elif not quiet:
+        from rich.console import Console
+
+        _show_model(Console(highlight=False, soft_wrap=True), result, folder.path)
+        if impute is not None:
+            click.echo(f"The table with its holes filled: {impute}")
+    if result["statuses"].get("interrupted"):
+        say_error(
+            f"stopped after {max_seconds:g} s, before the starts had ended; what they "
+            "reached is kept. Give more seconds for a better answer."
+            if max_seconds
+            else "interrupted; what the starts had reached is kept."
+        )
+        return OUT_OF_TIME if max_seconds else CTRL_C
+    return 0
+
+
+def _factorize(
+    study: Any,
+    folder: Any,
+    data: Any,
+    options: Any,
+    run: Any,
+    max_seconds: float | None,
+    silent: bool,
+) -> Any:
+    """Fit, store and draw, with what was read said first and a bar on a terminal."""
+    if not silent:
+        for note in data.notes:
+            click.echo(note)
+    with bar(silent) as progress:
+        found = study.factorize(
+            data, options, run, max_seconds=max_seconds, progress=progress
+        )
+        found.write(folder)
+        progress("drawing", 0.97)
+        from descents.report.page import draw
+
+        draw(folder.work)
+    return found
+
+
+def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
+    """Print what was fitted, how good it is, and how sure that is."""
+    for line in result["chosen"]:
+        console.print(line, markup=False)
+    for line in result["warnings"]:
+        console.print(f"Warning: {line}.", style="yellow", markup=False)
+    starts = result["starts"]
+    rows, wide = result["shape"]
+    console.print(
+        f"\nRank {result['rank']} on {result['observed']} cells of {rows} x {wide}, by "
+        f"{result['steps']} steps: loss {result['loss']:.8g}, where the best constants "
+        f"have {result['constants_loss']:.6g}."
+    )
+    console.print(result["gap_says"], markup=False)
+    if starts["count"] > 1:
+        console.print(
+            f"{starts['count']} starts: median loss {starts['loss_median']:.8g}, largest "
+            f"{starts['loss_max']:.8g}; their column spaces agree to "
+            f"{starts['subspace_agreement']:.3g} (1 is the same space)."
+        )
+    statuses = ", ".join(f"{n} {word}" for word, n in result["statuses"].items())
+    console.print(f"Starts: {statuses}. {result['seconds']:.1f} s.")
+    console.print(f"The page: {out / 'report.html'}")
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("table")
+@click.option("--id", "identifier", metavar="COLUMN", help="It names the rows.")
+@reading_options
+@click.option(
+    "--impute",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="OUT.csv",
+    help="Write TABLE with its holes filled here too.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="A new folder for the results.  [default: runs/apply-<time>]",
+)
+@printing_options
+def apply(run: Path, table: str, **given: Any) -> int:
+    """Transform and impute the rows of TABLE with the stored model of RUN."""
+    from descents.data.storage import RESULT, RunFolder, read_json
+
+    run = folder_path(run)
+    read_json(run / RESULT)  # before anything heavy is loaded
+    out, impute = given.pop("out"), given.pop("impute")
+    quiet, as_json = given.pop("quiet"), given.pop("as_json")
+    if out is None:
+        out = Path("runs") / f"apply-{time.strftime('%Y%m%d-%H%M%S')}"
+    threads()
+    from descents.studies import asked
+    from descents.studies import factorize as study
+
+    model = study.load(run)
+    reading = asked.Reading(
+        triples=given.pop("triples"),
+        header=not given.pop("no_header"),
+        **given,
+    )
+    data = reading.read(table)
+    identity = {"command": "apply", "model": str(run), "table": table}
+    with RunFolder(out, identity) as folder:
+        applied = study.apply(model, identity, data)
+        study.write_applied(folder, data, applied, impute)
+        folder.finish()
+    result = applied[0]
+    if as_json:
+        click.echo(json.dumps(read_json(folder.path / RESULT), indent=2))
+    elif not quiet:
+        for note in data.notes:
+            click.echo(note)
+        if result["not_used"]:
+            click.echo(f"Not in the model, left alone: {', '.join(result['not_used'])}")
+        click.echo(
+            f"{result['rows']} rows put in {len(model.components_)} dimensions, "
+            f"{result['holes']} holes filled: {folder.path}"
+        )
+    return 0

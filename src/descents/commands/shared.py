@@ -1,0 +1,129 @@
+"""What the commands share: options, a bar, words on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+
+BAD_INPUT, NOT_MET, OUT_OF_TIME, CTRL_C = 2, 1, 3, 130
+
+
+class Seconds(click.ParamType[float]):
+    """A number of seconds above zero."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number, or end the command with a sentence."""
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = float("nan")
+        if not 0 < seconds < float("inf"):
+            self.fail(f"{value!r} is not a number of seconds above 0.", param, ctx)
+        return seconds
+
+
+def options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return one decorator of several options, in the order in which help has them."""
+
+    def decorated(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorated
+
+
+printing_options = options(
+    click.option("--quiet", is_flag=True, help="Print nothing but errors."),
+    click.option(
+        "--json", "as_json", is_flag=True, help="Print the result as JSON only."
+    ),
+)
+
+reading_options = options(
+    click.option(
+        "--triples",
+        is_flag=True,
+        help="TABLE has row, column and value in its first three columns.",
+    ),
+    click.option("--no-header", is_flag=True, help="The first line is data."),
+    click.option(
+        "--missing",
+        multiple=True,
+        metavar="MARK",
+        help="One more mark of a missing cell, such as '?'. May be repeated.",
+    ),
+    click.option(
+        "--decimal",
+        type=click.Choice([".", ","]),
+        default=".",
+        help="The decimal mark.  [default: .]",
+    ),
+    click.option(
+        "--delimiter", metavar="CHARACTER", help="By default found in the first lines."
+    ),
+    click.option("--encoding", default="utf-8", show_default=True),
+)
+
+
+@contextlib.contextmanager
+def bar(silent: bool) -> Iterator[Callable[[str, float], None]]:
+    """Show a progress bar on a terminal; what is returned moves it."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<26}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    shown = console.is_terminal and not silent
+    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
+        task = bar.add_task("loading", total=1.0)
+
+        def progress(part: str, share: float) -> None:
+            bar.update(task, description=part, completed=share)
+
+        yield progress
+
+
+def threads() -> int:
+    """Return how many chunks run side by side, with torch kept to one thread each.
+
+    Two torch threads that share a small product wait for each other busily, and are
+    many times slower than one where another process wants the processor. This sets the
+    environment of this process, and only before torch is loaded; a user's own
+    ``OMP_NUM_THREADS`` stands.
+    """
+    if "OMP_NUM_THREADS" in os.environ or "torch" in sys.modules:
+        return 1
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def say_error(sentence: str) -> None:
+    """Print one line on standard error."""
+    click.echo(f"descents: {' '.join(sentence.split())}", err=True)

@@ -1,0 +1,1 @@
+"""scikit-learn classes, and how they take tables in."""
