@@ -31,6 +31,8 @@ ORDER = [
     "answers.references",
     "answers.diagnosis",
     "answers.compare",
+    "answers.statistics",
+    "answers.differences",
     "answers.fitted",
     "estimators.intake",
     "estimators.lowrank",
