@@ -32,6 +32,7 @@ ORDER = [
     "answers.diagnosis",
     "answers.compare",
     "answers.statistics",
+    "answers.planning",
     "answers.differences",
     "answers.fitted",
     "estimators.intake",
