@@ -173,7 +173,11 @@ def test_text_of_more_levels_is_refused_with_remedies() -> None:
         fitted(text_of(21))
     message = str(caught.value)
     assert "column 't' is text of 21 different values" in message
-    for remedy in ("leave it out", "name the rows by it", "loss={COLUMN: LOSS}"):
+    for remedy in (
+        "leave the column out",
+        "name the rows by it",
+        "loss={COLUMN: LOSS}",
+    ):
         assert remedy in message
     # One of the remedies.
     assert losses(fitted(text_of(21), loss={"t": "categorical"}))["t"] == "categorical"

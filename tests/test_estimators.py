@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import struct
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +22,7 @@ from scipy.optimize import minimize
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.decomposition import PCA
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -28,6 +31,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from descents import LowRankModel
 from descents.answers.compare import principal_angles
 from descents.checks import DescentsError, InvalidValueError, RunFolderError
+from descents.data import files
 from descents.data.datasets import planted_table, uci_iris
 
 IRIS = uci_iris().values
@@ -1208,3 +1212,87 @@ def test_any_table_is_fitted_or_refused(
         assert model.gap_ >= -1e-9
     assert np.isfinite(model.impute(table)).all()
     assert np.isfinite(model.transform(table)).all()
+
+
+def frame_in_units(unit: float) -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    u = generator.normal(size=(60, 2))
+
+    def column() -> np.ndarray:
+        return u @ generator.normal(size=2) + 0.2 * generator.normal(size=60)
+
+    numbers = {name: column() for name in "abc"}
+    words = np.where(column() > 0, "yes", "no")
+    return pd.DataFrame({**numbers, "word": words, "large": column() * unit})
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e6, 1e12])
+def test_a_mixed_fit_does_not_depend_on_units(unit) -> None:
+    model = LowRankModel(2, random_state=0).fit(frame_in_units(unit))
+    plain = LowRankModel(2, random_state=0).fit(frame_in_units(1.0))
+    assert model.constants_loss_ == pytest.approx(300.0, rel=1e-9)  # one for each cell
+    assert model.loss_ == pytest.approx(plain.loss_, rel=1e-9)
+
+
+def test_what_fills_a_row_does_not_depend_on_the_other_rows() -> None:
+    table, _ = planted_table(40, 5, 2, noise=0.1, seed=0)
+    frame = pd.DataFrame(table, columns=list("abcde"))
+    model = LowRankModel(2, random_state=0).fit(frame)
+    expected = model.impute(pd.DataFrame([[np.nan] * 5], columns=frame.columns))
+    # A table whose numbers happen to be whole, as text and as a type.
+    rows = "a,b,c,d,e\n,,,,\n8,7,6,5,4\n"
+    filled = pd.read_csv(io.StringIO(model.impute(files.read(io_file(rows)))))
+    np.testing.assert_allclose(filled.to_numpy()[0], expected.to_numpy()[0], rtol=1e-12)
+    typed = pd.DataFrame([[pd.NA] * 5, [8, 7, 6, 5, 4]], columns=frame.columns)
+    whole = model.impute(typed.astype("Int64"))
+    assert whole.iloc[0].tolist() == np.rint(expected.to_numpy()[0]).tolist()
+
+
+def io_file(text: str) -> str:
+    path = Path(tempfile.mkdtemp()) / "table.csv"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_gap_is_not_claimed_where_nothing_better_is_known() -> None:
+    table, _ = planted_table(20, 6, 2, noise=0.1, seed=0)
+    table[0, 0] = np.nan
+    model = LowRankModel(2, n_starts=3, random_state=0).fit(table)
+    assert model.reference_.kind == "best found"
+    assert np.isnan(model.gap_)
+
+
+def test_with_holes_the_first_of_the_default_starts_is_spectral() -> None:
+    table, _ = planted_table(60, 8, 2, noise=0.1, seed=0)
+    hidden = np.random.default_rng(0).random(table.shape) < 0.25
+    holed = np.where(hidden, np.nan, table)
+    model = LowRankModel(2, n_starts=2, random_state=0, max_iter=1)
+    with pytest.warns(ConvergenceWarning):
+        model.fit(holed)
+    for start, name in enumerate(["spectral", "normal"]):
+        named = LowRankModel(
+            2, n_starts=2, random_state=0, max_iter=1, initialization=name
+        )
+        with pytest.warns(ConvergenceWarning):
+            named.fit(holed)
+        assert model.runs_.losses[start] == named.runs_.losses[start]
+
+
+def test_a_column_far_from_zero_is_pointed_at() -> None:
+    table, _ = planted_table(30, 4, 1, noise=0.1, seed=0)
+    with pytest.warns(UserWarning, match="'x2' vary by less than 1e-07"):
+        LowRankModel(1, random_state=0).fit(table + np.array([0, 0, 1e9, 0]))
+
+
+def test_python_mistakes_end_in_a_sentence() -> None:
+    table = np.eye(4)
+    for X, loss, words in (
+        (np.array([["a", 1], ["b", 2]], dtype=object), "auto", "data frame"),
+        (pd.DataFrame(table[:, :2], columns=["a", "a"]), "auto", "named 'a'"),
+        (table, lambda prediction: prediction, "two tensors"),
+    ):
+        with pytest.raises(InvalidValueError, match=words):
+            LowRankModel(1, loss=loss).fit(X)
+    model = LowRankModel(1, random_state=0).fit(table)
+    with pytest.raises(InvalidValueError, match="NaN"):
+        model.inverse_transform([[np.nan]])

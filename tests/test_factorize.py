@@ -251,8 +251,8 @@ def test_apply_refuses_other_columns_and_other_levels(
         "apply", str(mixed / "run"), str(fewer), "--out", str(tmp_path / "o")
     )
     assert done.returncode == 2
-    assert "no column 'color'" in done.stderr
-    assert "no column 'grade'" in done.stderr  # both at once
+    assert "lacks 2 of the 4 columns" in done.stderr
+    assert "'color', 'grade'" in done.stderr
     other = tmp_path / "other.csv"
     other.write_text(MIXED.replace("red", "green"))
     done = run_here(
@@ -306,3 +306,40 @@ def test_penalties_and_pairs() -> None:
     with pytest.raises(descents.DescentsError, match="twice"):
         asked.named_pairs("--loss-of", ["a=x", "a=y"])
     assert asked.named_pairs("--loss-of", ["a=b=huber"]) == {"a=b": "huber"}
+
+
+def test_impute_goes_neither_over_the_table_nor_into_another_format(
+    run_here, tmp_path: Path
+) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("a,b\n1,2\n,3\n4,5\n")
+    for place, words in (
+        (table, "TABLE itself"),
+        (tmp_path / "o.parquet", "CSV text"),
+        (tmp_path / "no" / "o.csv", "no folder"),
+    ):
+        done = run_here("factorize", str(table), "--rank", "1", "--impute", str(place))
+        assert done.returncode == 2
+        assert words in done.stderr
+    assert table.read_text() == "a,b\n1,2\n,3\n4,5\n"
+
+
+def test_apply_reads_as_the_fit_did(tmp_path: Path) -> None:
+    before = {
+        "identifier": "name",
+        "missing": ["?"],
+        "decimal": ",",
+        "encoding": "utf-8",
+    }
+    reading = asked.Reading(decimal=".").after(before)
+    assert (reading.identifier, reading.missing, reading.decimal) == (
+        "name",
+        ("?",),
+        ",",
+    )
+    table = tmp_path / "t.csv"
+    table.write_text("a;b\n1,5;?\n2;3\n")
+    assert reading.read(str(table)).row_names == ("1", "2")  # there is no such column
+    assert asked.Reading(identifier="b").after(before).identifier == "b"
+    with pytest.raises(descents.DescentsError, match="--id and to --ignore"):
+        asked.Reading(identifier="a", ignore=("a",)).read(str(table))

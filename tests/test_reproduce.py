@@ -15,7 +15,7 @@ from descents.answers.compare import compatibility
 from descents.checks import InvalidValueError
 from descents.data import storage
 from descents.data.datasets import uci_iris
-from descents.problems.network import random_splits
+from descents.problems.batches import random_splits
 from descents.problems.problem import stream
 from descents.studies.claims import GD_LOSS, TRUNCATED_SVD_LOSS
 from descents.studies.reproduce import reproduce

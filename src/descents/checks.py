@@ -38,6 +38,10 @@ class InterruptedRunError(DescentsError):
     """A study ended before its time; what was finished is kept for a resume."""
 
 
+MOST_TOLD = 6
+"""How many problems with one remedy are told of a call."""
+
+
 class Complaints:
     """Collects the problems of one call, so that all are told together.
 
@@ -75,9 +79,21 @@ class Complaints:
         return array, self.attempt(whole_number, "rank", rank, 1, most)
 
     def raise_any(self) -> None:
-        """Raise one error with every message, if there is any."""
-        if self.messages:
-            raise InvalidValueError("; ".join(self.messages))
+        """Raise one error with every message; a remedy that many share is said once."""
+        if not self.messages:
+            return
+        groups: dict[str, list[str]] = {}
+        for message in self.messages:
+            problem, _, remedy = message.rpartition("; ")
+            groups.setdefault(remedy if problem else message, []).append(problem)
+        parts = []
+        for remedy, problems in groups.items():
+            shown = [problem for problem in dict.fromkeys(problems) if problem]
+            if len(shown) > MOST_TOLD:
+                more = len(shown) - MOST_TOLD
+                shown = [*shown[:MOST_TOLD], f"and {more} more like these"]
+            parts.append("; ".join([*shown, remedy]))
+        raise InvalidValueError("; ".join(parts))
 
 
 def whole_number(

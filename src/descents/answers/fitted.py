@@ -138,6 +138,8 @@ class Fitted:
         floor = max(constants, 1e-8 * self.problem.cells.square)
         dtype = np.float32 if self.problem.dtype == torch.float32 else np.float64
         gap = compare.gap([best], found, floor, dtype)[0]
+        if found.kind == "best found":  # the best start beside itself: nothing is known
+            gap = np.nan
         return found, float(gap), constants
 
     def agreement(self) -> float | None:

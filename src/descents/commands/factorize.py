@@ -170,10 +170,15 @@ def factorize(table: str, **given: Any) -> int:
             "--impute writes a table with its holes filled, but triples have no holes; "
             "leave it out."
         )
-    if impute is not None and not impute.expanduser().parent.is_dir():
+    _check_impute(impute, table)
+    if given["sparse"] == "zero" and not given["triples"] and table.endswith("v"):
         raise click.UsageError(
-            f"--impute is {impute}, but there is no folder {impute.parent}; make it, or "
-            "give another place."
+            "--sparse zero says what triples or a sparse table do not hold, but TABLE is "
+            "neither; leave it out."
+        )
+    if given["combine"] == "mean" and given["starts"] == 1:
+        raise click.UsageError(
+            "--combine mean averages several starts, but --starts is 1; give more."
         )
     if out is None:
         out = Path("runs") / f"factorize-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -233,6 +238,28 @@ def factorize(table: str, **given: Any) -> int:
         )
         return OUT_OF_TIME if max_seconds else CTRL_C
     return 0
+
+
+def _check_impute(impute: Path | None, table: str) -> None:
+    """Refuse a place that a table with its holes filled cannot go to."""
+    if impute is None:
+        return
+    place = impute.expanduser()
+    if not place.parent.is_dir():
+        raise click.UsageError(
+            f"--impute is {impute}, but there is no folder {impute.parent}; make it, or "
+            "give another place."
+        )
+    if place.suffix.lower() in (".parquet", ".npy", ".npz", ".gz"):
+        raise click.UsageError(
+            f"--impute is {impute}, but CSV text is written; give a name that ends in "
+            ".csv."
+        )
+    given = Path(table).expanduser()
+    if table != "-" and given.exists() and place.exists() and place.samefile(given):
+        raise click.UsageError(
+            f"--impute is {impute}, which is TABLE itself; give another name."
+        )
 
 
 def _factorize(
@@ -307,9 +334,10 @@ def apply(run: Path, table: str, **given: Any) -> int:
     from descents.data.storage import RESULT, RunFolder, read_json
 
     run = folder_path(run)
-    read_json(run / RESULT)  # before anything heavy is loaded
+    stored = read_json(run / RESULT).get("run")  # before anything heavy is loaded
     out, impute = given.pop("out"), given.pop("impute")
     quiet, as_json = given.pop("quiet"), given.pop("as_json")
+    _check_impute(impute, table)
     if out is None:
         out = Path("runs") / f"apply-{time.strftime('%Y%m%d-%H%M%S')}"
     threads()
@@ -322,7 +350,8 @@ def apply(run: Path, table: str, **given: Any) -> int:
         header=not given.pop("no_header"),
         **given,
     )
-    data = reading.read(table)
+    before = stored.get("reading", {}) if isinstance(stored, dict) else {}
+    data = reading.after(before).read(table)
     identity = {"command": "apply", "model": str(run), "table": table}
     with RunFolder(out, identity) as folder:
         applied = study.apply(model, identity, data)

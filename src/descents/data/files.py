@@ -47,6 +47,8 @@ _REMEDY = " (or --no-header, where the first line is data)"
 _DELIMITERS = (",", ";", "\t", "|")
 _PAIRS = (("false", "true"), ("no", "yes"))
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
+_PADDED = re.compile(r"[+-]?0[0-9]+")
+_THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}([,.' ][0-9]{3})+([.,][0-9]*)?")
 _NUMBER = re.compile(
     r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf|infinity)", re.ASCII | re.IGNORECASE
 )
@@ -540,8 +542,8 @@ def _text_column(name: str, cells: Any, marks: set[str], decimal: str) -> Column
     if not seen:
         return column("empty", {})
     numbers = {text: _number(text, decimal) for text in seen}
-    numeric = sum(number is not None for number in numbers.values())
-    if numeric == len(seen):
+    padded = any(map(_PADDED.fullmatch, seen))
+    if None not in numbers.values() and not padded:
         whole = all(map(_WHOLE.fullmatch, seen))
         return column("number", numbers, whole=whole)
     for pair in _PAIRS:
@@ -556,11 +558,20 @@ def _text_column(name: str, cells: Any, marks: set[str], decimal: str) -> Column
     codes = {text: float(code) for code, text in enumerate(levels)}
     result = column("text", codes, levels=levels)
     result = column(text_kind(result.values, levels), codes, levels=levels)
-    if 2 * numeric > len(seen):
-        odd = next(text for text in levels if numbers[text] is None)
-        hint = f"{result.says}, mostly numbers: is {short(odd)!r} a missing mark?"
-        return replace(result, says=hint)
-    return result
+    return replace(result, says=result.says + _hint(numbers, levels))
+
+
+def _hint(numbers: Mapping[str, float | None], levels: Sequence[str]) -> str:
+    """Return what is to be said of text that is all, or mostly, numbers."""
+    odd = [text for text in levels if numbers[text] is None]
+    if not odd:
+        return ", codes with leading zeros"
+    if 2 * len(odd) >= len(levels):
+        return ""
+    hint = f", mostly numbers but for {short(odd[0])!r}"
+    if _THOUSANDS.fullmatch(odd[0]):
+        return f"{hint}, whose mark between thousands is to be taken out"
+    return f"{hint} (a missing mark, for --missing?)"
 
 
 def _number(text: str, decimal: str) -> float | None:

@@ -16,6 +16,7 @@ import torch
 
 from descents.checks import (
     Complaints,
+    InvalidValueError,
     real_number,
     seed_number,
     start_numbers,
@@ -23,12 +24,56 @@ from descents.checks import (
 )
 from descents.descent.runs import Runs, Status
 from descents.descent.steps import Adam, State, Step
-from descents.problems.problem import Parameters, Problem, check_losses, flat
+from descents.problems.problem import (
+    Parameters,
+    Problem,
+    check_losses,
+    flat,
+    losses_and_gradients,
+)
 
 CHECK_EVERY = 10
 """How many steps pass between two looks at whether a start is stationary."""
 
 Watch = Callable[[np.ndarray, int, np.ndarray], None]
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """Keep each start where a metric was best, and end it once that no longer improves.
+
+    Parameters
+    ----------
+    metric : str
+        One that the problem records.
+    higher_is_better : bool
+    every : int
+        How many steps pass between two looks.
+    patience : int or None
+        A start is stopped when so many looks in a row have not improved on its best;
+        None never ends one, and only keeps the best.
+    least_gain : float
+        An improvement is more than this times the best.
+
+    Examples
+    --------
+    >>> EarlyStopping(every=5, patience=10).metric
+    'validation_loss'
+    """
+
+    metric: str = "validation_loss"
+    higher_is_better: bool = False
+    every: int = 1
+    patience: int | None = 10
+    least_gain: float = 0.0
+
+    def __post_init__(self) -> None:
+        complaints = Complaints()
+        complaints.attempt(whole_number, "every", self.every, 1)
+        if self.patience is not None:
+            complaints.attempt(whole_number, "patience", self.patience, 1)
+        complaints.attempt(real_number, "least_gain", self.least_gain, 0)
+        complaints.raise_any()
 
 
 @dataclass(frozen=True)
@@ -42,7 +87,7 @@ class Stop:
     tolerance : float
         A start is stationary, and rests, when the norm of its prox-gradient mapping is
         at most this times the norm at its initial point; looked at every 10 steps and
-        at the end. 0 never stops a start early.
+        at the end, where steps look at a sample at the end only. 0 never stops a start.
     least_fall : float
         A start is settled, and rests, when its loss has fallen by at most this times
         itself over 10 steps: what is left for losses without a continuous gradient, and
@@ -50,17 +95,21 @@ class Stop:
     max_seconds : float or None
         A budget of wall time for the whole call; starts that have not ended then are
         interrupted.
+    early : EarlyStopping or None
+        What a start returns is then where its metric was best, with the step as the
+        metric ``best_step``.
 
     Examples
     --------
-    >>> Stop(100)
-    Stop(max_steps=100, tolerance=0.0, least_fall=0.0, max_seconds=None)
+    >>> Stop(100, tolerance=1e-6).max_steps
+    100
     """
 
     max_steps: int = 1000
     tolerance: float = 0.0
     least_fall: float = 0.0
     max_seconds: float | None = None
+    early: EarlyStopping | None = None
 
     def __post_init__(self) -> None:
         complaints = Complaints()
@@ -160,7 +209,7 @@ def descend(
     chunks = [
         # A copy each: a problem may remember what it looked up for its chunk.
         _Chunk(copy.copy(problem), together, seed, width, epochs)
-        for together in _chunked(numbers[order], width)
+        for together in chunked(numbers[order], width)
     ]
     if threads == 1:
         for chunk in chunks:
@@ -180,7 +229,8 @@ def descend(
     settings = {"seed": seed, "width": width, "dtype": str(problem.dtype)}
     settings["steps"] = _described(steps)
     settings["stop"] = _described(stop)
-    return _gathered(chunks, epochs, settings).picked(np.argsort(order, kind="stable"))
+    found = Runs.joined([chunk.runs(settings) for chunk in chunks])
+    return found.picked(np.argsort(order, kind="stable"))
 
 
 class _Clock:
@@ -215,6 +265,8 @@ class _Chunk:
     epochs: list[int]
     results: dict[str, Any] = field(default_factory=dict)
     histories: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    whole: Problem = field(init=False)
+    best: _Best | None = field(init=False)
     places: np.ndarray = field(init=False)
     starts: torch.Tensor = field(init=False)
     parameters: Parameters = field(init=False)
@@ -237,8 +289,10 @@ class _Chunk:
         self.taken = np.zeros(self.width, dtype=np.int64)
         self.initial = np.full(self.width, np.nan)
         points = self.problem.points(self.numbers, self.seed)
+        self.whole = self.problem.whole
         self.parameters = {n: p[sources] for n, p in points.items()}
         self.state = steps.init(self.problem, self.parameters)
+        self.best = None if stop.early is None else _Best(stop.early, self.width)
         try:
             self._loop(steps, stop, clock, watch)
         except KeyboardInterrupt:
@@ -255,11 +309,21 @@ class _Chunk:
         if watch is not None:
             watch(self.numbers, int(self.taken.max()), self.results["losses"])
         self.results.update(
-            numbers=self.numbers,
             statuses=tuple(self.statuses[self.places]),
             steps_taken=self.taken[self.places],
-            histories=self.histories,
             seconds=np.full(count, (time.perf_counter() - begun) / count),
+        )
+
+    def runs(self, settings: dict[str, Any]) -> Runs:
+        """Return what has become of the starts."""
+        return Runs(
+            starts=self.numbers,
+            recorded=np.array(self.epochs, dtype=np.int64),
+            histories={
+                name: np.stack(rows) for name, rows in self.histories.items() if rows
+            },
+            settings=settings,
+            **self.results,
         )
 
     def _loop(
@@ -268,6 +332,10 @@ class _Chunk:
         active = np.ones(self.width, dtype=bool)
         before: torch.Tensor | None = None
         for step in range(stop.max_steps):
+            if self.best is not None and step % self.best.rule.every == 0:
+                tired = self._look_for_best(step, active) & active
+                self.statuses[tired] = Status.STOPPED
+                active &= ~tired
             if clock.out or not active.any():
                 return
             moved, state, losses = steps.update(
@@ -278,13 +346,14 @@ class _Chunk:
                 if watch is not None:
                     watch(self.numbers, step, row)
             if step == 0:
-                self.initial = _norms(state["mapping"])
+                self.initial = self._gradient_norms(step, state)
             active &= self._finite(losses, active)
-            if stop.tolerance and step % CHECK_EVERY == 0:
+            sampled = self.problem.stochastic
+            if stop.tolerance and not sampled and step % CHECK_EVERY == 0:
                 small = _norms(state["mapping"]) <= stop.tolerance * self.initial
                 self.statuses[active & small] = Status.STATIONARY
                 active &= ~small
-            if stop.least_fall and step % CHECK_EVERY == 0:
+            if stop.least_fall and not sampled and step % CHECK_EVERY == 0:
                 if before is not None:
                     fall = before - losses <= stop.least_fall * losses.abs()
                     still = fall.cpu().numpy()
@@ -299,6 +368,20 @@ class _Chunk:
             }
             self.taken[active] += 1
 
+    def _gradient_norms(self, step: int, state: State) -> np.ndarray:
+        """Return the norm of the prox-gradient mapping of the whole loss."""
+        if not self.problem.stochastic:
+            return _norms(state["mapping"])
+        whole = losses_and_gradients(self.whole, self.parameters, self.starts, step)
+        return _norms(whole[1])
+
+    def _look_for_best(self, step: int, active: np.ndarray) -> np.ndarray:
+        """Keep the parameters of starts that are at their best; return who is tired."""
+        assert self.best is not None  # noqa: S101
+        with torch.no_grad():
+            metrics = self.whole.metrics(self.parameters, self.starts)
+        return self.best.look(metrics, self.parameters, step, active)
+
     def _finite(self, losses: torch.Tensor, active: np.ndarray) -> np.ndarray:
         """Return which losses are finite; mark active starts whose is not."""
         finite = torch.isfinite(losses)
@@ -311,7 +394,9 @@ class _Chunk:
     def _record(self, losses: torch.Tensor) -> np.ndarray:
         """Write losses and metrics down; return the losses."""
         with torch.no_grad():
-            metrics = self.problem.metrics(self.parameters, self.starts)
+            metrics = self.whole.metrics(self.parameters, self.starts)
+            if self.problem.stochastic:
+                losses = self.whole.losses(self.parameters, self.starts, 0)
         for name, values in {"loss": losses, **metrics}.items():
             row = values[self.places].cpu().numpy().astype(np.float64)
             self.histories.setdefault(name, []).append(row)
@@ -322,7 +407,13 @@ class _Chunk:
 
         At one step number for all, so that a start's end does not depend on others.
         """
-        problem, places, step = self.problem, self.places, stop.max_steps
+        problem, places, step = self.whole, self.places, stop.max_steps
+        if self.best is not None:
+            self._look_for_best(int(self.taken.max()), self.statuses == Status.LIMIT)
+            failed = self.statuses == Status.NONFINITE
+            if self.best.parameters:
+                best = self.best.parameters
+                self.parameters = _keep(failed, self.parameters, best)
         precise = {
             n: p.to(problem.evaluation_dtype) for n, p in self.parameters.items()
         }
@@ -335,10 +426,12 @@ class _Chunk:
         if step == 0 or "mapping" in self.state:
             # One more update tells the mapping at the end; its move is not taken. A
             # chunk that never began, for want of time, is spared it.
-            _, state, _ = steps.update(
-                problem, self.parameters, self.state, self.starts, step
-            )
-            norms = _norms(state["mapping"])
+            state = self.state
+            if not self.problem.stochastic:
+                _, state, _ = steps.update(
+                    problem, self.parameters, self.state, self.starts, step
+                )
+            norms = self._gradient_norms(step, state)
         if step == 0:
             self.initial = norms
         limited = self.statuses == Status.LIMIT
@@ -353,15 +446,22 @@ class _Chunk:
             "gradient_norms": norms[places],
             "initial_gradient_norms": self.initial[places],
             "parameters": {
-                n: p[places].cpu().numpy() for n, p in self.parameters.items()
+                n: p[places].cpu().numpy()
+                for n, p in {
+                    **self.parameters,
+                    **problem.remembered(self.starts),
+                }.items()
             },
             "metrics": {n: m[places].cpu().numpy() for n, m in metrics.items()},
         }
+        if self.best is not None:
+            self.results["metrics"]["best_step"] = self.best.steps[places]
 
     def _complete_histories(self) -> None:
         """Give every start its own end from where it ended: NaN if interrupted."""
         cut = self.statuses[self.places] == Status.INTERRUPTED
         ends = {"loss": self.results["losses"], **self.results["metrics"]}
+        ends.pop("best_step", None)
         for name, values in ends.items():
             rows = self.histories.setdefault(name, [])
             rest = np.where(cut, np.nan, values.astype(np.float64))
@@ -371,7 +471,47 @@ class _Chunk:
                 rows[place] = np.where(ended & ~cut, rest, rows[place])
 
 
-def _chunked(numbers: np.ndarray, width: int) -> list[np.ndarray]:
+class _Best:
+    """Where a metric of each start was best, and since when it has not improved."""
+
+    def __init__(self, rule: EarlyStopping, width: int) -> None:
+        self.rule = rule
+        self.values = np.full(width, np.inf)
+        self.steps = np.zeros(width, dtype=np.int64)
+        self.waited = np.zeros(width, dtype=np.int64)
+        self.parameters: Parameters = {}
+
+    def look(
+        self,
+        metrics: dict[str, torch.Tensor],
+        parameters: Parameters,
+        step: int,
+        active: np.ndarray,
+    ) -> np.ndarray:
+        """Take note of a metric; return which starts have not improved for too long."""
+        rule = self.rule
+        if rule.metric not in metrics:
+            raise InvalidValueError(
+                f"early stopping asks for {rule.metric!r}; give a metric that the "
+                f"problem records: {', '.join(metrics) or 'it records none'}"
+            )
+        values = metrics[rule.metric].cpu().numpy().astype(np.float64)
+        values = -values if rule.higher_is_better else values
+        with np.errstate(invalid="ignore"):
+            gain = self.values - values
+            better = (gain > rule.least_gain * np.abs(self.values)) & active
+            better |= np.isinf(self.values) & np.isfinite(values) & active
+        if not self.parameters:  # at the first look there is nothing else to go back to
+            self.parameters = dict(parameters)
+        self.parameters = _keep(better, parameters, self.parameters)
+        self.values = np.where(better, values, self.values)
+        self.steps = np.where(better, step, self.steps)
+        self.waited = np.where(better, 0, self.waited + active)
+        limit = np.inf if rule.patience is None else rule.patience
+        return self.waited >= limit
+
+
+def chunked(numbers: np.ndarray, width: int) -> list[np.ndarray]:
     """Return the sorted numbers in groups: 0 to width - 1, width to 2 width - 1, ..."""
     return np.split(numbers, np.flatnonzero(np.diff(numbers // width)) + 1)
 
@@ -398,42 +538,3 @@ def _described(rule: Any) -> dict[str, Any]:
     """Return a rule's name and settings as plain values."""
     settings = asdict(rule) if is_dataclass(rule) and not isinstance(rule, type) else {}
     return {"name": type(rule).__name__, **settings}
-
-
-def _gathered(
-    chunks: list[_Chunk],
-    epochs: list[int],
-    settings: dict[str, Any],
-) -> Runs:
-    """Join the results of the chunks."""
-    results = [chunk.results for chunk in chunks]
-
-    def joined(name: str) -> np.ndarray:
-        return np.concatenate([result[name] for result in results])
-
-    def joined_by_name(group: str) -> dict[str, np.ndarray]:
-        return {
-            name: np.concatenate([result[group][name] for result in results])
-            for name in results[0][group]
-        }
-
-    return Runs(
-        starts=joined("numbers"),
-        losses=joined("losses"),
-        statuses=tuple(s for result in results for s in result["statuses"]),
-        steps_taken=joined("steps_taken"),
-        gradient_norms=joined("gradient_norms"),
-        initial_gradient_norms=joined("initial_gradient_norms"),
-        parameters=joined_by_name("parameters"),
-        metrics=joined_by_name("metrics"),
-        recorded=np.array(epochs, dtype=np.int64),
-        histories={
-            name: np.concatenate(
-                [np.stack(result["histories"][name]) for result in results], axis=1
-            )
-            for name in results[0]["histories"]
-            if epochs
-        },
-        seconds=joined("seconds"),
-        settings=settings,
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
@@ -18,6 +19,7 @@ class Status(Enum):
 
     STATIONARY = "stationary: the gradient fell to the tolerance"
     SETTLED = "settled: the loss fell by less than asked for"
+    STOPPED = "stopped early: its metric no longer improved"
     LIMIT = "stopped at the limit of steps"
     NONFINITE = "non-finite: the loss became infinite or NaN"
     INTERRUPTED = "interrupted before its end"
@@ -105,6 +107,31 @@ class Runs:
     def interrupted(self) -> bool:
         """Whether any start was interrupted."""
         return Status.INTERRUPTED in self.statuses
+
+    @classmethod
+    def joined(cls, parts: Sequence[Runs]) -> Runs:
+        """Return the runs of some parts, one after the other, as one.
+
+        Examples
+        --------
+        >>> from descents import Factorization, descend
+        >>> table = Factorization([[1.0, 0.0], [0.0, 2.0]], rank=1)
+        >>> Runs.joined([descend(table, [3]), descend(table, [1])]).starts
+        array([3, 1])
+        """
+        fields: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in _PER_START
+        }
+        for group, axis in (("parameters", 0), ("metrics", 0), ("histories", 1)):
+            fields[group] = {
+                name: np.concatenate(
+                    [getattr(part, group)[name] for part in parts], axis=axis
+                )
+                for name in getattr(parts[0], group)
+            }
+        statuses = tuple(status for part in parts for status in part.statuses)
+        return replace(parts[0], statuses=statuses, **fields)
 
     def picked(self, positions: np.ndarray) -> Runs:
         """Return the runs at some positions, in that order.

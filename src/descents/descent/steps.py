@@ -269,6 +269,55 @@ TRIALS = 25
 
 
 @dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay [1]_: x <- (1 - rate * weight_decay) x, then Adam.
+
+    Only what the problem calls a weight decays.
+
+    Parameters
+    ----------
+    learning_rate, beta1, beta2, epsilon
+        As `Adam` takes them.
+    weight_decay : float
+        At least 0.
+
+    References
+    ----------
+    .. [1] Loshchilov and Hutter (2019), "Decoupled weight decay regularization", ICLR.
+
+    Examples
+    --------
+    >>> AdamW(0.1).weight_decay
+    0.01
+    """
+
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        real_number("weight_decay", self.weight_decay, 0)
+
+    def update(
+        self,
+        problem: Problem,
+        parameters: Parameters,
+        state: State,
+        starts: torch.Tensor,
+        step: int,
+    ) -> tuple[Parameters, State, torch.Tensor]:
+        """Take one step."""
+        moved, state, losses = super().update(problem, parameters, state, starts, step)
+        rates = self._rates(parameters, starts)
+        shrunk = {
+            name: value - rates[name] * self.weight_decay * parameters[name]
+            if problem.decays(name)
+            else value
+            for name, value in moved.items()
+        }
+        return shrunk, state, losses
+
+
+@dataclass(frozen=True)
 class LineDescent:
     """Gradient descent that finds its own rate, for losses without randomness.
 

@@ -39,13 +39,13 @@ class ReadsTables:
     ) -> tuple[Table | None, Any]:
         """Return the table of a data frame, and its values as numbers and codes."""
         if isinstance(X, Table) or _is_frame(X):
+            table = X if isinstance(X, Table) else from_frame(X)
             if not isinstance(X, Table):
                 validate_data(self, X, reset=reset, skip_check_array=True)
             elif reset:
                 names = [column.name for column in X.columns]
                 self.feature_names_in_ = np.array(names, dtype=object)
                 self.n_features_in_ = len(names)
-            table = X if isinstance(X, Table) else from_frame(X)
             if reset:
                 self.columns_ = columns.of_table(table, self.loss)
                 if not self.columns_ or not table.rows:
@@ -57,6 +57,13 @@ class ReadsTables:
         if np.ma.isMaskedArray(X) and X.dtype.kind in "biuf":
             kind = np.float32 if X.dtype == np.float32 else np.float64
             X = np.ma.filled(X.astype(kind), np.nan)
+        if getattr(X, "dtype", np.dtype(float)).kind == "O" and any(
+            isinstance(cell, str) for cell in np.ravel(X)
+        ):
+            raise InvalidValueError(
+                "X is an array of objects with text in it; give a pandas or polars data "
+                "frame, whose columns have types of their own"
+            )
         X = validate_data(
             self,
             X,
@@ -151,8 +158,8 @@ class ReadsTables:
             listed = ", ".join(str(i) for i in blank[:5])
             warnings.warn(
                 f"{len(blank)} row(s) have no observed cell ({listed}"
-                f"{', ...' if len(blank) > 5 else ''}, 0-based); they stay at the best "
-                "constant of each column",
+                f"{', ...' if len(blank) > 5 else ''}, 0-based); nothing is known of "
+                "them, and they are predicted by the offsets of the columns",
                 UserWarning,
                 stacklevel=3,
             )

@@ -37,6 +37,7 @@ from descents.problems import columns
 from descents.problems.cells import Cells
 from descents.problems.constraints import regularizers
 from descents.problems.factorization import INITIALIZATIONS, OFFSETS, Factorization
+from descents.problems.layouts import Complete
 from descents.problems.losses import Huber, Loss, named
 from descents.problems.observed import cells
 
@@ -44,6 +45,8 @@ SCALES = ("auto", True, False)
 PRIOR = 0.1
 """The default l2 over the root of a column's number of cells, where there is one: what
 hidden cells of real tables of mixed columns asked for (benchmarks/imputation.py)."""
+FAR = 1e7
+"""A column that is so much larger than it varies loses digits to rounding."""
 SETTLED = 1e-7
 """Losses without a continuous gradient rest once they fall by less than this share."""
 
@@ -86,7 +89,8 @@ class LowRankModel(
     sparse : {"missing", "zero"}
         What an entry is that a sparse table does not store: a hole, or a zero.
     initialization : {"auto", "uniform", "normal", "spectral", "nndsvd"} or two arrays
-        "auto" is "normal", or "nndsvd" under nonnegativity. Arrays are U of shape
+        "auto" is "nndsvd" under nonnegativity, else "normal"; with holes and squared
+        loss, where a normal start may run off, the first is spectral. Arrays are U of shape
         (n_starts, rows, n_components) and V of shape (n_starts, coordinates,
         n_components).
     n_starts : int
@@ -125,7 +129,8 @@ class LowRankModel(
     loss_ : float
         Of the best start, penalties included.
     gap_ : float
-        ``(loss_ - reference_.value) / reference_.value``.
+        ``(loss_ - reference_.value) / reference_.value``; NaN where nothing better
+        than the best start is known.
     reference_ : Reference
         The best known answer: its value, its kind ("exact", "bound" or "best found")
         and what it says.
@@ -277,6 +282,8 @@ class LowRankModel(
         size = self.constants_loss_
         if not all(block.loss.identity for block in found.blocks):
             size += found.observed  # sums of logarithms, which may cancel
+        # Far from zero the squares themselves are rounded.
+        size += np.finfo(np.float64).eps / compare.ROUNDING * found.square
         bound = compare.below_reference([self.loss_], self.reference_, size)
         if bound[0]:
             warnings.warn(
@@ -285,16 +292,44 @@ class LowRankModel(
                 RuntimeWarning,
                 stacklevel=2,
             )
+        self._warn_of_the_fit(found)
         if not {Status.STATIONARY, Status.SETTLED} & set(runs.statuses):
             flat = problem.row_regularizer.l2 == 0 and found.weights is not None
             warnings.warn(
                 f"none of {len(runs)} starts is stationary after {self.max_iter} "
-                "iterations; raise max_iter or tol"
+                "iterations; raise max_iter, or try more starts (n_starts)"
                 + (", or give a penalty, as holes can leave no minimum" * flat),
                 ConvergenceWarning,
                 stacklevel=2,
             )
         return self
+
+    def _warn_of_the_fit(self, found: Cells) -> None:
+        """Say when a fit is worse than constants, or numbers are too large to fit."""
+        if self.fitted_.problem.has_offsets and self.loss_ > self.constants_loss_ * (
+            1 + 1e-6
+        ):
+            warnings.warn(
+                f"the loss {self.loss_:.6g} is above {self.constants_loss_:.6g}, that of "
+                "the best constants; try more starts, other steps, or numbers of a size "
+                "nearer to 1",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        far = []
+        for block in found.blocks:
+            if block.loss.identity and self.fitted_.problem.has_offsets:
+                middle = np.abs(found.offsets[block.place])
+                spread = self.fitted_.problem.spread()[block.place]
+                far += list(block.columns[middle > FAR * spread])
+        if far:
+            listed = ", ".join(repr(self.columns_[j].name) for j in far[:5])
+            warnings.warn(
+                f"column(s) {listed} vary by less than {1 / FAR:g} of their size, so that "
+                "rounding hides part of it; subtract a constant, such as the mean",
+                UserWarning,
+                stacklevel=3,
+            )
 
     def fit_transform(self, X: Any, y: Any = None, *, weights: Any = None) -> Any:
         """Fit, and return the rows of the table in the space of the components.
@@ -377,7 +412,11 @@ class LowRankModel(
             offsets = "none" if nonnegative else "columns"
         initialization = self.initialization
         if isinstance(initialization, str) and initialization == "auto":
-            initialization = "nndsvd" if nonnegative else "normal"
+            holes = not isinstance(found, Complete)
+            known = all(block.loss.quadratic for block in found.blocks)
+            initialization = "spectral_then_normal" if holes and known else "normal"
+            if nonnegative:
+                initialization = "nndsvd"
         penalty = self.penalty
         if penalty is None:
             bounded = all(block.loss.identity for block in found.blocks)
@@ -386,9 +425,9 @@ class LowRankModel(
         rows, wide = found.shape
         if self.n_components > min(rows, wide):
             raise InvalidValueError(
-                f"n_components is {self.n_components}, but the table has "
-                f"n_samples={rows} and n_features={wide}; give a whole number from 1 "
-                f"to {min(rows, wide)}"
+                f"n_components (the rank) is {self.n_components}, but the table has "
+                f"n_samples={rows} rows and n_features={wide} columns; give a whole "
+                f"number from 1 to {min(rows, wide)}"
             )
         return Factorization(
             found,
@@ -407,7 +446,7 @@ class LowRankModel(
                 "the given loss is NaN or infinite at every start; return finite numbers "
                 "for every finite prediction"
             )
-        remedy = "give other steps"
+        remedy = "give other steps, or divide numbers that are very large"
         if self.learning_rate is not None:
             remedy += f", or a learning_rate below {self.learning_rate:g}"
         return (
@@ -469,6 +508,11 @@ class LowRankModel(
             raise InvalidValueError(
                 f"X has shape {scores.shape}; give (rows, {len(self.components_)}), as "
                 "transform returns it"
+            )
+        if not np.isfinite(scores).all():
+            raise InvalidValueError(
+                "X holds NaN or infinite numbers; give finite ones, as transform "
+                "returns them"
             )
         natural = self.fitted_.natural(scores)
         cuts = np.asarray(self.fitted_.points[0].get("cuts", np.zeros(0)))
@@ -620,6 +664,11 @@ class LowRankModel(
         RunFolderError
             When the file cannot be read or is no such file.
         """
+        if Path(path).is_dir():
+            raise RunFolderError(
+                f"{path} is a folder; give the file that LowRankModel.save wrote, or "
+                "the folder to descents.load"
+            )
         arrays, facts = storage.read_tensors(Path(path))
         try:
             if facts["model"] != "LowRankModel" or facts["format"] != 1:

@@ -26,8 +26,8 @@ MOST_CLASSES = 200
 TYPED = {"boolean", "category", "order", "text"}
 """Kinds whose values are codes of levels."""
 REMEDIES = (
-    "leave it out (--ignore, ignore=), name the rows by it (--id), or say its loss "
-    "(--loss-of COLUMN=LOSS, loss={COLUMN: LOSS})"
+    "leave the column out (--ignore COLUMN), name the rows by it (--id COLUMN), or say "
+    "its loss (--loss-of COLUMN=LOSS, loss={COLUMN: LOSS})"
 )
 
 
@@ -181,7 +181,7 @@ def _of_column(column: Column, asked: Any, general: Any) -> ColumnModel:
     if column.kind in TYPED:
         raise InvalidValueError(
             f"column {column.name!r} is {column.says}, but {asked.name} loss is for "
-            f"{asked.domain}; give it logistic, categorical or ordinal loss"
+            f"{asked.domain}; give it categorical or ordinal loss, or logistic where it has two values"
         )
     return ColumnModel(
         column.name, asked, (), "as asked for", column.whole, _limits(column)
@@ -335,8 +335,10 @@ def filled(
     >>> filled(table, [model], [np.zeros(3)]).to_pydict()
     {'a': ['y', 'x', 'y']}
     """
+    dialect = table.source.dialect
+    textual = dialect is not None and dialect.textual
     parts = {
-        model.name: _for_filling(model, table.column(model.name), code)
+        model.name: _for_filling(model, table.column(model.name), code, textual)
         for model, code in zip(models, codes, strict=True)
     }
     columns = tuple(
@@ -356,16 +358,18 @@ def filled(
 
 
 def _for_filling(
-    model: ColumnModel, column: Column, codes: np.ndarray
+    model: ColumnModel, column: Column, codes: np.ndarray, textual: bool
 ) -> tuple[Column, np.ndarray]:
     """Return a column as `Table.filled` takes it, with the model's levels, and codes.
 
-    A column without a single observed cell is of the model's kind.
+    A column without a single observed cell is of the model's kind; text that happens to
+    hold whole numbers only can hold others, a type of whole numbers cannot.
     """
     blank = column.kind == "empty"
     if not model.levels:
-        if not (blank or column.whole) or not model.whole:
-            return replace(column, kind="number") if blank else column, codes
+        rounded = model.whole if blank or textual else column.whole
+        if not (blank or column.whole) or not rounded:
+            return replace(column, kind="number", whole=False), codes
         # Held to what the fit saw, not to the few numbers of this table: as levels.
         low, high = model.limits or (-(2.0**53), 2.0**53)
         whole, places = np.unique(np.rint(codes).clip(low, high), return_inverse=True)

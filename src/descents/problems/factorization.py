@@ -505,9 +505,10 @@ class Factorization(Problem):
                     squares = squares + (found.shape[0] - stored) * constant**2
             mean = squares / np.maximum(found.column_counts[columns], 1)
             spread[place] = np.sqrt(mean)
-        typical = np.sqrt(np.square(spread).mean())
+        # A constant column is not to begin at zero; what is small is so in its units.
+        typical = np.sqrt(np.square(spread / self.units).mean())
         floor = 1e-3 * typical if typical > 0 else 1.0
-        return np.maximum(spread, floor)
+        return np.maximum(spread, floor * self.units)
 
 
 def singular_form(
@@ -675,6 +676,12 @@ def _spectral(
     return U, V
 
 
+def _spectral_then_normal(
+    problem: Factorization, generator: np.random.Generator, start: int
+) -> tuple[np.ndarray, np.ndarray]:
+    return (_normal if start else _spectral)(problem, generator, start)
+
+
 def _nndsvd(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -710,6 +717,7 @@ INITIALIZATIONS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
     "uniform": _uniform,
     "normal": _normal,
     "spectral": _spectral,
+    "spectral_then_normal": _spectral_then_normal,
     "nndsvd": _nndsvd,
 }
 """How U and V begin: see `Factorization`."""

@@ -57,6 +57,10 @@ def _times(table: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     return (table @ flat).reshape(-1, starts, q).permute(1, 0, 2)
 
 
+FLAT = 1e-12
+"""A column that varies by less than this share of its size is constant."""
+
+
 class Complete(Cells):
     """Squared loss of every cell with weight one, of a dense or a sparse table.
 
@@ -193,15 +197,19 @@ class Dense(Cells):
         zero = np.zeros((1, 1, self.coordinates)) + self.offsets
         predictions = torch.as_tensor(zero).expand(1, self.shape[0], -1)
         cuts = torch.as_tensor(self.cuts)[None]
-        scale = np.ones(self.shape[1])
+        scale, spreads = np.ones(self.shape[1]), self._spreads()
         for block, loss in self._each(predictions, cuts):
             weight = self.weights[:, block.columns]
             total = (loss[0].numpy() * weight).sum(0)
             mean = total / np.maximum(weight.sum(0), np.finfo(float).tiny)
-            usable = mean > 1e-12 * max(mean.max(initial=0.0), 1e-300)
+            usable = mean > FLAT
+            if block.loss.identity:
+                # What is left of a constant column is rounding of its own size.
+                size = np.abs(self.table[:, block.columns]) * (weight > 0)
+                usable = spreads[block.place] > FLAT * size.max(0, initial=0.0)
             scale[block.columns] = np.where(usable, 1 / np.where(usable, mean, 1), 1.0)
         found = self.rescaled(scale)
-        found.units = self._spreads()
+        found.units = spreads
         return found
 
     def _spreads(self) -> np.ndarray:

@@ -644,7 +644,13 @@ class Own(Loss):
         self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
     ) -> torch.Tensor:
         """Return what the function does, checked for its shape."""
-        value = self.function(prediction, target)
+        try:
+            value = self.function(prediction, target)
+        except TypeError as error:
+            raise InvalidValueError(
+                f"the given loss cannot be called with prediction and target ({error}); "
+                "give a function of two tensors of one shape"
+            ) from error
         expected = prediction.shape
         if not isinstance(value, torch.Tensor) or value.shape != expected:
             got = getattr(value, "shape", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,26 @@ import torch
 from descents.checks import (
     Complaints,
     InvalidValueError,
-    class_labels,
     finite_matrix,
     one_of,
-    torch_device,
-    torch_dtype,
+    real_number,
     whole_number,
 )
-from descents.problems import losses
-from descents.problems.problem import Parameters, Problem, stream
+from descents.problems.problem import Parameters, stream
+from descents.problems.supervised import Supervised
 
-WEIGHTS: dict[str, Callable[[np.random.Generator, int, int], np.ndarray]] = {
+Initialization = Callable[[np.random.Generator, int, int], np.ndarray]
+
+
+def _orthogonal(generator: np.random.Generator, inputs: int, outputs: int) -> Any:
+    """Draw a matrix with orthonormal rows or columns, uniformly (Haar)."""
+    tall = generator.standard_normal((max(inputs, outputs), min(inputs, outputs)))
+    basis, upper = np.linalg.qr(tall)
+    basis = basis * np.sign(np.diag(upper))
+    return basis if inputs >= outputs else basis.T
+
+
+WEIGHTS: dict[str, Initialization] = {
     "uniform01": lambda generator, inputs, outputs: generator.random((inputs, outputs)),
     "normal": lambda generator, inputs, outputs: generator.standard_normal(
         (inputs, outputs)
@@ -32,10 +42,13 @@ WEIGHTS: dict[str, Callable[[np.random.Generator, int, int], np.ndarray]] = {
     "xavier": lambda generator, inputs, outputs: (
         generator.uniform(-1, 1, (inputs, outputs)) * np.sqrt(6 / (inputs + outputs))
     ),
+    "orthogonal": _orthogonal,
+    "zero": lambda generator, inputs, outputs: np.zeros((inputs, outputs)),
 }
 """How the weights of a layer are drawn: uniform on [0, 1); standard normal; normal of
 variance 2 / inputs (He et al., 2015, ICCV); uniform of variance 2 / (inputs + outputs)
-(Glorot and Bengio, 2010, AISTATS)."""
+(Glorot and Bengio, 2010, AISTATS); orthonormal rows or columns (Saxe et al., 2014,
+ICLR); all zero."""
 
 BIASES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
     "zero": lambda generator, outputs: np.zeros((1, outputs)),
@@ -43,61 +56,88 @@ BIASES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
 }
 """How the biases of a layer are drawn: all zero, or uniform on [0, 1)."""
 
-REDUCTIONS = ("sum", "mean")
 
+@dataclass(frozen=True)
+class Activation:
+    """What a hidden unit makes of its sum z, and when it is off or flat.
 
-def random_splits(
-    rows: int, training_rows: int, splits: Sequence[int], seed: int
-) -> np.ndarray:
-    """Return the training rows of some random divisions of a table.
-
-    Split number s is a shuffle drawn from (seed, s) alone, of which the first rows
-    train.
-
-    Parameters
+    Attributes
     ----------
-    rows, training_rows : int
-    splits : sequence of int
-        The numbers of the splits.
-    seed : int
-
-    Returns
-    -------
-    ndarray of int64, shape (len(splits), training_rows)
-
-    Examples
-    --------
-    >>> random_splits(5, 3, [0, 1], seed=0).shape
-    (2, 3)
+    name : str
+    function : callable
+    off, flat : callable
+        Which z the unit gives nothing at, with no gradient; which it is saturated at:
+        the slope is below a hundredth of the largest.
     """
-    return np.stack(
-        [stream(seed, "split", s).permutation(rows)[:training_rows] for s in splits]
+
+    name: str
+    function: Callable[[torch.Tensor], torch.Tensor]
+    off: Callable[[torch.Tensor], torch.Tensor]
+    flat: Callable[[torch.Tensor], torch.Tensor]
+
+
+def _never(values: torch.Tensor) -> torch.Tensor:
+    return torch.zeros_like(values, dtype=torch.bool)
+
+
+ACTIVATIONS = {
+    found.name: found
+    for found in (
+        Activation("relu", torch.relu, lambda z: z <= 0, _never),
+        # tanh' = 1 - tanh^2 is 0.01 at z = 2.993; the logistic's slope at twice that.
+        Activation("tanh", torch.tanh, _never, lambda z: z.abs() > 2.9932),
+        Activation("logistic", torch.sigmoid, _never, lambda z: z.abs() > 5.9864),
+        # The slope of z Phi(z) is within 0.01 of nothing below -2.9.
+        Activation("gelu", torch.nn.functional.gelu, lambda z: z < -2.9, _never),
     )
+}
 
 
-class Network(Problem):
-    """Cross-entropy of a ReLU perceptron for classes.
+class Network(Supervised):
+    """Cross-entropy, or squared error, of a multilayer perceptron.
 
-    One layer after the other computes ``x @ weight + bias``, with ReLU between them;
-    the last gives a logit for each class. Minimises the sum or mean over the training
-    rows of log(sum_c exp(z_c)) - z_label.
+    One layer after the other computes ``x @ weight + bias``, with the activation
+    between them; the last gives a logit for each class, or the numbers foretold.
+    Minimises the sum or mean over the training rows of log(sum_c exp(z_c)) - z_label,
+    or of (z - y)^2, plus weight_decay / 2 times the squared weights (not biases).
 
     Parameters
     ----------
     X : array-like of shape (rows, features)
-    y : array-like of shape (rows,)
-        Classes 0, 1, ..., C - 1.
+    y : array-like
+        Classes 0, 1, ..., C - 1, shape (rows,); for regression numbers, shape (rows,)
+        or (rows, outputs).
     hidden : int or sequence of int
         The width of each hidden layer, at least one.
-    weights : {"uniform01", "normal", "kaiming", "xavier"}
+    task : {"classification", "regression"}
+    outputs : int, optional
+        How many classes there are, where y may lack the last of them.
+    activation : {"relu", "tanh", "logistic", "gelu"}
+    weights : {"uniform01", "normal", "kaiming", "xavier", "orthogonal", "zero"} or callable
+        ``weights(generator, inputs, outputs)`` returns an array of that shape.
     biases : {"zero", "uniform01"}
-    loss : {"sum", "mean"}
+    loss : {"mean", "sum"}
         Whether losses are summed or averaged over the training rows.
     scalar_biases : bool
         One bias for each layer in place of one for each unit.
-    splits : array-like of int, shape (splits, training rows), optional
-        The training rows of each division; start k trains on number k modulo
-        `splits` and is validated on the other rows. By default all rows train.
+    splits : sequence of array-like of int, optional
+        The training rows of each division; with the default `crossed` start k trains
+        on number k modulo their count and is validated on the other rows. By default
+        all rows train.
+    crossed : bool
+        Whether every initial point is tried on every split: number k then begins where
+        start k // splits does.
+    row_weights : array-like of shape (rows,), optional
+        What each row counts while training, at least 0.
+    batch_size : int, optional
+        How many rows a step looks at, in an order that each start draws anew for every
+        epoch; by default all.
+    dropout : float
+        The probability, from 0 to below 1, with which a step leaves a hidden unit out
+        of a row; the others count 1 / (1 - dropout) times.
+    weight_decay : float
+    seed : int
+        Of the order of rows and of dropout, each a function of (seed, start, step).
     dtype : torch.dtype, optional
         float32 or float64, by default that of X.
     device : str or torch.device
@@ -117,73 +157,72 @@ class Network(Problem):
     array([1., 1., 1., 1., 1.])
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         X: Any,
         y: Any,
         hidden: int | Sequence[int] = (12,),
         *,
-        weights: str = "kaiming",
+        task: str = "classification",
+        outputs: int | None = None,
+        activation: str = "relu",
+        weights: str | Initialization = "kaiming",
         biases: str = "zero",
         loss: str = "mean",
         scalar_biases: bool = False,
         splits: Any = None,
+        crossed: bool = False,
+        row_weights: Any = None,
+        batch_size: int | None = None,
+        dropout: float = 0.0,
+        weight_decay: float = 0.0,
+        seed: int = 0,
         dtype: torch.dtype | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
         complaints = Complaints()
-        features = complaints.attempt(finite_matrix, "X", X)
         hidden = [hidden] if isinstance(hidden, int) else list(hidden)
         widths = [
             complaints.attempt(whole_number, "a hidden width", width, 1)
             for width in hidden
         ]
         complaints.require(bool(widths), "hidden is empty; give one width at least")
-        complaints.attempt(one_of, "weights", weights, WEIGHTS)
+        complaints.attempt(one_of, "activation", activation, ACTIVATIONS)
+        if not callable(weights):
+            complaints.attempt(one_of, "weights", weights, WEIGHTS)
         complaints.attempt(one_of, "biases", biases, BIASES)
-        complaints.attempt(one_of, "loss", loss, REDUCTIONS)
-        given_device = complaints.attempt(torch_device, device)
-        labels: Any = None
-        given_dtype: Any = None
-        if features is not None:
-            labels = complaints.attempt(class_labels, "y", y, len(features))
-            given_dtype = complaints.attempt(torch_dtype, dtype, features)
-        complaints.raise_any()
-        self.X: np.ndarray = features
-        self.y: np.ndarray = labels
-        self.weights, self.biases, self.loss = weights, biases, loss
-        self.scalar_biases = scalar_biases
-        self.dtype, self.device = given_dtype, given_device
-        self.widths: list[int] = [features.shape[1], *widths, int(labels.max()) + 1]
-        self.splits = self._check_splits(splits)
-        self.size = self.splits.shape[1] * max(self.widths)
-        self._rows = torch.as_tensor(self.splits, device=self.device)
-        self._held_out = torch.as_tensor(
-            np.stack(
-                [np.setdiff1d(np.arange(len(labels)), rows) for rows in self.splits]
-            ),
-            device=self.device,
+        fraction = complaints.attempt(real_number, "dropout", dropout, 0)
+        complaints.require(
+            fraction is None or fraction < 1,
+            f"dropout is {dropout}; give a probability from 0 to below 1",
         )
-        self._labels = torch.as_tensor(labels, device=self.device)
-        self._batch: tuple[Any, ...] = (None,)
+        complaints.attempt(
+            super().__init__,
+            X,
+            y,
+            task=task,
+            outputs=outputs,
+            loss=loss,
+            splits=splits,
+            row_weights=row_weights,
+            batch_size=batch_size,
+            weight_decay=weight_decay,
+            seed=seed,
+            dtype=dtype,
+            device=device,
+        )
+        complaints.raise_any()
+        self.activation = ACTIVATIONS[activation]
+        self.weights = weights if callable(weights) else WEIGHTS[weights]
+        self.biases = biases
+        self.scalar_biases, self.crossed = scalar_biases, crossed
+        self.dropout, self.seed = float(dropout), seed
+        self.widths: list[int] = [self.X.shape[1], *widths, self.outputs]
+        self._has_layers_of(max(self.widths))
 
-    def _check_splits(self, splits: Any) -> np.ndarray:
-        rows = len(self.y)
-        if splits is None:
-            return np.arange(rows)[None]
-        array = np.asarray(splits)
-        if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "iu":
-            raise InvalidValueError(
-                f"splits has shape {array.shape} and dtype {array.dtype}; give whole "
-                "numbers of shape (splits, training rows)"
-            )
-        distinct = all(len(np.unique(row)) == len(row) for row in array)
-        if array.min() < 0 or array.max() >= rows or not distinct:
-            raise InvalidValueError(
-                f"splits names a row twice or outside 0 to {rows - 1}; name each "
-                "training row once"
-            )
-        return array.astype(np.int64)
+    def origin(self, start: int) -> int:
+        """Return the number of the start whose initial point this is."""
+        return start // len(self.batches.splits) if self.crossed else start
 
     def point(
         self, generator: np.random.Generator, start: int
@@ -194,84 +233,76 @@ class Network(Problem):
         """
         pairs = list(zip(self.widths[:-1], self.widths[1:], strict=True))
         point: dict[str, np.ndarray] = {}
-        for layer, (inputs, outputs) in enumerate(pairs, 1):
-            point[f"weight{layer}"] = WEIGHTS[self.weights](generator, inputs, outputs)
+        for layer, shape in enumerate(pairs, 1):
+            drawn = finite_matrix(
+                "what weights returned", self.weights(generator, *shape)
+            )
+            if drawn.shape != shape:
+                raise InvalidValueError(
+                    f"weights returned shape {drawn.shape} for layer {layer}; return "
+                    f"an array of shape {shape}, (inputs, outputs)"
+                )
+            point[f"weight{layer}"] = drawn
         for layer, (_, outputs) in enumerate(pairs, 1):
             width = 1 if self.scalar_biases else outputs
             point[f"bias{layer}"] = BIASES[self.biases](generator, width)
         return point
 
-    def split_of(self, starts: torch.Tensor) -> torch.Tensor:
-        """Return the number of the split that each start trains on, shape (S,)."""
-        return starts % len(self._rows)
-
-    def _training_batch(
-        self, starts: torch.Tensor, dtype: torch.dtype
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        # A chunk asks at every step with the same tensor of starts: gather once.
-        if self._batch[0] is not starts or self._batch[1].dtype != dtype:
-            self._batch = (starts, *self._gather(self._rows, starts, dtype))
-        return self._batch[1], self._batch[2]
-
-    def _gather(
-        self, rows: torch.Tensor, starts: torch.Tensor, dtype: torch.dtype
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        chosen = rows[self.split_of(starts)]
-        features = torch.as_tensor(self.X, dtype=dtype, device=self.device)
-        return features[chosen], self._labels[chosen]
-
     def predict(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return the logits, shape (S, rows, classes), of features (S, rows, d)."""
+        """Return logits or numbers, shape (S, rows, outputs), of features (S, rows, d)."""
         return self._forward(parameters, features)[-1]
 
+    def _predict_in_training(
+        self,
+        parameters: Parameters,
+        features: torch.Tensor,
+        starts: torch.Tensor,
+        step: int,
+    ) -> torch.Tensor:
+        masks = None
+        if self.dropout:
+            shape = (features.shape[1], sum(self.widths[1:-1]))
+            masks = self._masks(starts, step, shape).to(features.dtype)
+        return self._forward(parameters, features, masks)[-1]
+
+    def _masks(
+        self, starts: torch.Tensor, step: int, shape: tuple[int, int]
+    ) -> torch.Tensor:
+        """Return what each hidden unit counts on each row: 0, or 1 / (1 - dropout)."""
+        drawn: dict[int, np.ndarray] = {}
+        numbers = starts.tolist()
+        for number in numbers:
+            if number not in drawn:
+                generator = stream(self.seed, "dropout", number, step)
+                kept = generator.random(shape, dtype=np.float32) >= self.dropout
+                drawn[number] = kept / (1 - self.dropout)
+        masks = np.stack([drawn[number] for number in numbers])
+        return torch.tensor(masks, device=self.device)
+
     def _forward(
-        self, parameters: Parameters, features: torch.Tensor
+        self,
+        parameters: Parameters,
+        features: torch.Tensor,
+        masks: torch.Tensor | None = None,
     ) -> list[torch.Tensor]:
         """Return what every layer computes before its activation."""
         outputs: list[torch.Tensor] = []
+        inputs, first = features, 0
         for layer in range(1, len(self.widths)):
-            inputs = torch.relu(outputs[-1]) if outputs else features
             outputs.append(
                 torch.baddbmm(
                     parameters[f"bias{layer}"], inputs, parameters[f"weight{layer}"]
                 )
             )
+            inputs = self.activation.function(outputs[-1])
+            if masks is not None and layer < len(self.widths) - 1:
+                inputs = inputs * masks[..., first : first + self.widths[layer]]
+                first += self.widths[layer]
         return outputs
 
-    def losses(
-        self, parameters: Parameters, starts: torch.Tensor, step: int
-    ) -> torch.Tensor:
-        """Return the cross-entropy of each start on its training rows, shape (S,)."""
-        dtype = parameters["weight1"].dtype
-        features, labels = self._training_batch(starts, dtype)
-        each = losses.cross_entropy(self.predict(parameters, features), labels)
-        return each.sum(1) if self.loss == "sum" else each.mean(1)
-
-    def metrics(
-        self, parameters: Parameters, starts: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """Return accuracies on training and validation rows, and dead units.
-
-        Returns
-        -------
-        dict of Tensor of shape (S,)
-            ``training_accuracy``, ``validation_accuracy`` (where rows are held out)
-            and ``dead_units``, the number of them.
-        """
-        dtype = parameters["weight1"].dtype
-
-        def accuracy(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-            guess = self.predict(parameters, features).argmax(-1)
-            # float64 whatever the working precision: 92 of 100 rows is 0.92.
-            return (guess == labels).double().mean(1)
-
-        found = {"training_accuracy": accuracy(*self._training_batch(starts, dtype))}
-        if self._held_out.shape[1]:
-            found["validation_accuracy"] = accuracy(
-                *self._gather(self._held_out, starts, dtype)
-            )
-        found["dead_units"] = self.dead_units(parameters, starts).sum(1)
-        return found
+    def decays(self, name: str) -> bool:
+        """Return whether a parameter is a weight, not a bias."""
+        return name.startswith("weight")
 
     def layers(self, parameters: Parameters) -> dict[str, tuple[str, ...]]:
         """Return the weight and bias of each layer."""
@@ -280,8 +311,12 @@ class Network(Problem):
             for layer in range(1, len(self.widths))
         }
 
-    def dead_units(self, parameters: Parameters, starts: torch.Tensor) -> torch.Tensor:
-        """Return which hidden units are off on every training row, (S, units)."""
-        features, _ = self._training_batch(starts, parameters["weight1"].dtype)
+    def off(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
+        """Return which hidden units give nothing on some rows, (S, rows, units)."""
         hidden = self._forward(parameters, features)[:-1]
-        return torch.cat([(values <= 0).all(1) for values in hidden], 1)
+        return torch.cat([self.activation.off(z) for z in hidden], -1)
+
+    def flat(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
+        """Return which hidden units are saturated on some rows, (S, rows, units)."""
+        hidden = self._forward(parameters, features)[:-1]
+        return torch.cat([self.activation.flat(z) for z in hidden], -1)

@@ -94,7 +94,7 @@ def cells(
     complaints.raise_any()
     if not blank and not (mask > 0).any():
         raise InvalidValueError(
-            "the table has no observed cell; give one that has some"
+            "the table has no observed cell of positive weight; give one that has some"
         )
     filled = np.where(mask > 0, array, 0).astype(array.dtype)
     blocks = _blocks(each, filled, levels)
@@ -163,7 +163,7 @@ def _sparse_cells(
         array = scipy.sparse.csr_array((array.data[kept], places), shape=array.shape)
     if not array.nnz and not blank:
         raise InvalidValueError(
-            "the table has no observed cell; give one that has some"
+            "the table has no observed cell of positive weight; give one that has some"
         )
     _in_domain("the table", array.data, loss)
     return Stored(array, heavy, block)

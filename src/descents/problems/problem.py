@@ -122,6 +122,27 @@ class Problem(ABC):
         Tensor of shape (S,), in the dtype of the parameters
         """
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether `losses` are those of a sample, such as a mini-batch."""
+        return False
+
+    @property
+    def whole(self) -> Problem:
+        """The problem whose losses the sampled ones stand for; without sampling, itself.
+
+        Final losses, their gradients and what is recorded are of this one.
+        """
+        return self
+
+    def origin(self, start: int) -> int:
+        """Return the number of the stream that a start's initial point is drawn from."""
+        return start
+
+    def decays(self, name: str) -> bool:
+        """Return whether weight decay acts on a parameter."""
+        return True
+
     def points(self, starts: Sequence[int] | np.ndarray, seed: int) -> Parameters:
         """Return the initial points of the given starts, stacked.
 
@@ -134,7 +155,9 @@ class Problem(ABC):
         """
         drawn = []
         for start in starts:
-            point = self.point(stream(seed, "start", int(start)), int(start))
+            point = self.point(
+                stream(seed, "start", self.origin(int(start))), int(start)
+            )
             if not isinstance(point, Mapping) or not point:
                 raise InvalidValueError(
                     f"the initial point of start {start} is {type(point).__name__}; "
@@ -181,8 +204,18 @@ class Problem(ABC):
         """Return which parameters belong together; here, each stands alone."""
         return {name: (name,) for name in parameters}
 
+    def remembered(self, starts: torch.Tensor) -> Parameters:
+        """Return what is learned beside the parameters, kept with them at the end."""
+        return {}
+
     def dead_units(self, parameters: Parameters, starts: torch.Tensor) -> torch.Tensor:
         """Return which units give nothing on every row: bool, shape (S, units)."""
+        return torch.zeros(len(starts), 0, dtype=torch.bool, device=starts.device)
+
+    def saturated_units(
+        self, parameters: Parameters, starts: torch.Tensor
+    ) -> torch.Tensor:
+        """Return which units are flat on every row: bool, shape (S, units)."""
         return torch.zeros(len(starts), 0, dtype=torch.bool, device=starts.device)
 
     @staticmethod

@@ -303,6 +303,14 @@ def biplot(
         )
     ax.margins(0.2)
     ax.set(xlabel="component 1", ylabel="component 2")
+    # Room for names beyond the ends of the arrows.
+    low, high = ax.get_xlim()
+    room = 0.22 * (high - low)
+    ends = [place[0] for place in taken]
+    ax.set_xlim(
+        low - room * any(end < 0.6 * low for end in ends),
+        high + room * any(end > 0.6 * high for end in ends),
+    )
     return ax
 
 

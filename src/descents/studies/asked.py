@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class Reading:
         Columns that have no part in the model.
     identifier : str or None
         The column that names the rows, without a part in the model.
+    lenient : bool
+        Whether there may be no such column.
     """
 
     triples: bool = False
@@ -49,6 +51,25 @@ class Reading:
     encoding: str = "utf-8"
     ignore: tuple[str, ...] = ()
     identifier: str | None = None
+    lenient: bool = False
+
+    def after(self, before: Mapping[str, Any]) -> Reading:
+        """Return it with what it leaves open, as the table of a fit was read.
+
+        Examples
+        --------
+        >>> Reading().after({"identifier": "name", "missing": ["?"]}).missing
+        ('?',)
+        """
+        kept: dict[str, Any] = {}
+        for name in ("missing", "decimal", "delimiter", "encoding"):
+            default = getattr(type(self), name)
+            if name in before and getattr(self, name) == default:
+                value = before[name]
+                kept[name] = tuple(value) if isinstance(value, list) else value
+        if self.identifier is None and before.get("identifier"):
+            kept |= {"identifier": before["identifier"], "lenient": True}
+        return replace(self, **kept)
 
     def read(self, source: str) -> Data:
         """Return the table in a file.
@@ -72,6 +93,10 @@ class Reading:
                     "column and value alone; leave them out"
                 )
             return Data.of_stored(files.read_triples(source, **options))
+        if self.identifier is not None and self.identifier in self.ignore:
+            raise InvalidValueError(
+                f"{self.identifier!r} is given to --id and to --ignore; give it to one"
+            )
         found = files.read(source, **options, ignore=self.ignore)
         if isinstance(found, Stored):
             if self.identifier:
@@ -80,7 +105,9 @@ class Reading:
                     "it out"
                 )
             return Data.of_stored(found)
-        return Data.of_table(found, self.identifier)
+        names = [column.name for column in found.columns]
+        absent = self.lenient and self.identifier not in names
+        return Data.of_table(found, None if absent else self.identifier)
 
 
 @dataclass(frozen=True)

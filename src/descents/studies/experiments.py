@@ -26,8 +26,10 @@ from descents.data.storage import RunFolder
 from descents.descent.loop import Stop, descend
 from descents.descent.runs import Runs
 from descents.descent.steps import GradientDescent
+from descents.problems.batches import random_splits
 from descents.problems.factorization import Factorization
-from descents.problems.network import BIASES, REDUCTIONS, Network, random_splits
+from descents.problems.network import BIASES, Network
+from descents.problems.supervised import REDUCTIONS
 from descents.studies import claims
 
 RANK = 2

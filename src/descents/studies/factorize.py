@@ -15,7 +15,6 @@ import torch
 from descents import __version__
 from descents.answers import compare
 from descents.checks import (
-    Complaints,
     InvalidValueError,
     folder_path,
 )
@@ -237,6 +236,9 @@ def gap_sentence(model: LowRankModel) -> str:
     if kind == "best found":
         return f"The loss is {model.reference_.says}."
     if kind == "exact":
+        nothing = model.loss_ <= 1e-20 * max(model.fitted_.problem.cells.square, 1e-300)
+        if nothing:
+            return "The table is fitted exactly: the loss is nothing but rounding."
         how = "equals" if gap <= 1e-9 else "is above"
         size = f"within {max(gap, 1e-16):.1g}" if gap <= 1e-9 else f"by {gap:.2g}"
         return (
@@ -463,10 +465,15 @@ def apply(
     """
     values = data.values
     if isinstance(values, Table):
-        complaints = Complaints()
-        for column in model.columns_:
-            complaints.attempt(values.column, column.name)
-        complaints.raise_any()
+        held = {column.name for column in values.columns}
+        absent = [c.name for c in model.columns_ if c.name not in held]
+        if absent:
+            more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+            raise InvalidValueError(
+                f"the table lacks {len(absent)} of the {len(model.columns_)} columns that "
+                f"the model was fitted with: {', '.join(map(repr, absent[:5]))}{more}; "
+                "give them, empty where nothing is known"
+            )
         known = {column.name for column in model.columns_}
         extra = [c.name for c in values.columns if c.name not in known]
         values = values.without(extra)
@@ -486,7 +493,7 @@ def apply(
         "not_used": extra,
         "rows": rows,
         "observed": observed,
-        "holes": rows * len(model.columns_) - observed,
+        "holes": rows * len(model.columns_) - observed if imputed is not None else 0,
         "score": model.score(values) if observed else None,
     }
     return result, embedding, imputed
@@ -538,7 +545,7 @@ def _observed(values: Any) -> int:
 
 
 def load(folder: str | Path) -> LowRankModel:
-    """Return the model of a stored run.
+    """Return the model of a stored run, or of a file that a model was saved to.
 
     Raises
     ------
@@ -548,6 +555,8 @@ def load(folder: str | Path) -> LowRankModel:
         When it is a run of another command.
     """
     folder = folder_path(folder)
+    if folder.is_file():
+        return LowRankModel.load(folder)
     result = storage.read_json(folder / RESULT)
     run = result.get("run")
     if not isinstance(run, dict) or run.get("command") != "factorize":

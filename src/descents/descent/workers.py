@@ -1,0 +1,147 @@
+"""The same starts on several processes, and what is finished kept at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from descents.checks import start_numbers, whole_number
+from descents.descent.loop import Stop, Watch, chunked, descend
+from descents.descent.runs import Runs
+from descents.descent.steps import Step
+from descents.problems.problem import Problem
+
+
+class Store(Protocol):
+    """Where finished chunks of starts are kept."""
+
+    def get(self, name: str) -> Runs | None:
+        """Return what was kept under a name, None where nothing was."""
+
+    def put(self, name: str, runs: Runs) -> None:
+        """Keep a finished chunk."""
+
+
+def descend_in_parts(  # noqa: PLR0913
+    problem: Problem,
+    starts: int | Iterable[int] = 1,
+    seed: int = 0,
+    *,
+    steps: Step,
+    stop: Stop,
+    record: Iterable[int] = (),
+    watch: Watch | None = None,
+    width: int | None = None,
+    threads: int = 1,
+    workers: int = 1,
+    store: Store | None = None,
+) -> Runs:
+    """Descend as `descend` does, chunk by chunk, on several processes if asked for.
+
+    Each chunk of starts is a descent of its own, so that the result has the same bits
+    for any number of workers of equal machines; finished chunks are kept in `store`,
+    and taken from there where they are known.
+
+    Parameters
+    ----------
+    problem, starts, seed, steps, stop, record, watch, width, threads
+        As `descend` takes them. With several workers `watch` is told of finished
+        chunks only, and each worker uses one thread.
+    workers : int
+        How many processes, by joblib; 1 is this one.
+    store : Store, optional
+
+    Returns
+    -------
+    Runs
+        Interrupted starts are in it, but not in the store.
+
+    Examples
+    --------
+    >>> from descents import Factorization, GradientDescent
+    >>> problem = Factorization([[1.0, 0.0], [0.0, 2.0]], rank=1)
+    >>> rule = GradientDescent(0.1)
+    >>> descend_in_parts(problem, 3, steps=rule, stop=Stop(5), width=2).starts
+    array([0, 1, 2])
+    """
+    numbers = start_numbers(starts)
+    whole_number("workers", workers, 1)
+    width = problem.width if width is None else width
+    order = np.argsort(numbers, kind="stable")
+    chunks = chunked(numbers[order], width)
+    names = [_name(chunk) for chunk in chunks]
+    kept = [None if store is None else store.get(name) for name in names]
+    known = {name: runs for name, runs in zip(names, kept, strict=True) if runs}
+    waiting = [chunk for chunk in chunks if _name(chunk) not in known]
+    deadline = None if stop.max_seconds is None else time.time() + stop.max_seconds
+    options = {"steps": steps, "stop": stop, "record": tuple(record), "width": width}
+    if watch is not None:
+        for runs in known.values():
+            watch(runs.starts, int(runs.steps_taken.max()), runs.losses)
+
+    def take(runs: Runs) -> None:
+        known[_name(runs.starts)] = runs
+        if store is not None and not runs.interrupted:
+            store.put(_name(runs.starts), runs)
+
+    if workers == 1:
+        # Chunks side by side on threads go together; one group is kept at a time.
+        for first in range(0, len(waiting), threads):
+            group = np.concatenate(waiting[first : first + threads])
+            runs = _descended(problem, group, seed, deadline, options, watch, threads)
+            for chunk in chunked(group, width):
+                take(runs.picked(np.flatnonzero(np.isin(group, chunk))))
+            if runs.interrupted:  # the rest is not to begin
+                deadline = 0.0
+    elif waiting:
+        from joblib import Parallel, delayed, parallel_config
+
+        with parallel_config("loky", n_jobs=workers, inner_max_num_threads=1):
+            tasks = (
+                delayed(_descended)(problem, chunk, seed, deadline, options)
+                for chunk in waiting
+            )
+            finished = Parallel(return_as="generator_unordered", pre_dispatch="all")(
+                tasks
+            )
+            for runs in finished:
+                take(runs)
+                if watch is not None:
+                    watch(runs.starts, int(runs.steps_taken.max()), runs.losses)
+    joined = Runs.joined([known[name] for name in names])
+    return joined.picked(np.argsort(order, kind="stable"))
+
+
+def _name(chunk: np.ndarray) -> str:
+    """Return the name of a chunk of sorted numbers, of which some may not be there."""
+    return f"{chunk[0]}-{chunk[-1]}-{len(chunk)}"
+
+
+def _descended(
+    problem: Problem,
+    numbers: np.ndarray,
+    seed: int,
+    deadline: float | None,
+    options: dict[str, Any],
+    watch: Watch | None = None,
+    threads: int = 1,
+) -> Runs:
+    stop = options["stop"]
+    if deadline is not None:
+        stop = replace(stop, max_seconds=max(0.0, deadline - time.time()))
+    found = descend(
+        problem,
+        numbers.tolist(),
+        seed,
+        **{**options, "stop": stop},
+        watch=watch,
+        threads=threads,
+    )
+    # The budget left is no setting of the run.
+    settings = {**found.settings}
+    settings["stop"] = {**settings["stop"], "max_seconds": None}
+    return replace(found, settings=settings)

@@ -1,0 +1,286 @@
+"""Which rows each start trains on, at which step, and which are held out from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from descents.checks import InvalidValueError
+from descents.problems.problem import stream
+
+
+def random_splits(
+    rows: int, training_rows: int, splits: Sequence[int], seed: int
+) -> np.ndarray:
+    """Return the training rows of some random divisions of a table.
+
+    Split number s is a shuffle drawn from (seed, s) alone, of which the first rows
+    train.
+
+    Parameters
+    ----------
+    rows, training_rows : int
+    splits : sequence of int
+        The numbers of the splits.
+    seed : int
+
+    Returns
+    -------
+    ndarray of int64, shape (len(splits), training_rows)
+
+    Examples
+    --------
+    >>> random_splits(5, 3, [0, 1], seed=0).shape
+    (2, 3)
+    """
+    return np.stack(
+        [stream(seed, "split", s).permutation(rows)[:training_rows] for s in splits]
+    )
+
+
+def stratified_splits(
+    groups: np.ndarray, held_out: float, splits: Sequence[int], seed: int
+) -> list[np.ndarray]:
+    """Return training rows of random divisions that keep the shares of some groups.
+
+    Rows are shuffled within each group; from every group the same share is held out,
+    rounded so that the shares add up, and at least one row of each group trains.
+
+    Parameters
+    ----------
+    groups : ndarray of shape (rows,)
+        Classes; all equal for a plain random division.
+    held_out : float
+        The share that is held out, above 0 and below 1.
+    splits : sequence of int
+        The numbers of the splits; each is a function of (seed, its number).
+    seed : int
+
+    Returns
+    -------
+    list of ndarray of int64
+        The training rows of each split, in rising order.
+
+    Examples
+    --------
+    >>> stratified_splits(np.array([0, 0, 0, 1, 1, 1]), 1 / 3, [0], seed=0)[0].shape
+    (4,)
+    """
+    found = []
+    for split in splits:
+        generator = stream(seed, "split", split)
+        parts, owed = [], 0.0
+        for group in np.unique(groups):
+            members = generator.permutation(np.flatnonzero(groups == group))
+            owed += held_out * len(members)
+            count = min(round(owed), len(members) - 1)
+            owed -= count
+            parts.append(members[count:])
+        found.append(np.sort(np.concatenate(parts)))
+    return found
+
+
+def stratified_folds(groups: np.ndarray, folds: int, seed: int) -> list[np.ndarray]:
+    """Return the training rows of k folds that keep the shares of some groups.
+
+    Each row is held out once. Groups are shuffled, and dealt out one after the other.
+
+    Parameters
+    ----------
+    groups : ndarray of shape (rows,)
+    folds : int
+        From 2 to the number of rows.
+    seed : int
+
+    Returns
+    -------
+    list of ndarray of int64, one for each fold
+
+    Examples
+    --------
+    >>> [len(rows) for rows in stratified_folds(np.zeros(5), 2, seed=0)]
+    [2, 3]
+    """
+    generator = stream(seed, "split", 0)
+    order = np.concatenate(
+        [
+            generator.permutation(np.flatnonzero(groups == group))
+            for group in np.unique(groups)
+        ]
+    )
+    fold = np.empty(len(groups), dtype=np.int64)
+    fold[order] = np.arange(len(groups)) % folds
+    return [np.flatnonzero(fold != number) for number in range(folds)]
+
+
+class Batches:
+    """The rows of a table that each start trains on, and in which order.
+
+    Parameters
+    ----------
+    rows : int
+        How many there are.
+    splits : sequence of array-like of int, optional
+        The training rows of each division, each row once; start k trains on number k
+        modulo their count and is validated on the other rows. By default all rows
+        train.
+    weights : ndarray of shape (rows,), optional
+        What each row counts while training, at least 0; by default all count 1.
+    batch_size : int, optional
+        How many rows a step looks at; by default all. Then a start goes through its
+        rows in an order of its own, a new one in every epoch; the last batch of an
+        epoch may be smaller.
+    seed : int
+        Of the order: batch b of start k is a function of (seed, k, its epoch).
+    device : torch.device
+
+    Raises
+    ------
+    InvalidValueError
+        When splits name a row twice, or one that there is not.
+
+    Examples
+    --------
+    >>> batches = Batches(5, splits=[[0, 1, 2], [2, 3, 4]])
+    >>> batches.training(torch.tensor([1]))[0]
+    tensor([[2, 3, 4]])
+    >>> batches.held_out(torch.tensor([1]))[0]
+    tensor([[0, 1]])
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        *,
+        splits: Any = None,
+        weights: np.ndarray | None = None,
+        batch_size: int | None = None,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.splits = [np.arange(rows)] if splits is None else _checked(splits, rows)
+        others = [np.setdiff1d(np.arange(rows), split) for split in self.splits]
+        self.counts = np.array([len(split) for split in self.splits])
+        self.longest = int(self.counts.max())
+        self.batch_size = None if batch_size is None else min(batch_size, self.longest)
+        self.seed, self.device = seed, torch.device(device)
+        self._training = _padded(self.splits, self.device)
+        self._held_out = _padded(others, self.device)
+        self._weights = self._training[1]
+        if weights is not None:
+            each = torch.tensor(weights, dtype=torch.float64, device=self.device)
+            chosen = each[self._training[0]]
+            self._weights = chosen if self._weights is None else chosen * self._weights
+        self._order: tuple[Any, ...] = (None, -1)
+
+    @property
+    def steps_in_epoch(self) -> int:
+        """How many steps go once through all training rows."""
+        size = self.batch_size
+        return 1 if size is None else -(-self.longest // size)
+
+    @property
+    def any_held_out(self) -> bool:
+        """Whether there are rows to validate on."""
+        return bool(self._held_out[0].shape[1])
+
+    def split_of(self, starts: torch.Tensor) -> torch.Tensor:
+        """Return the number of the split that each start trains on, shape (S,)."""
+        return starts % len(self.splits)
+
+    def training(
+        self, starts: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return all training rows of each start, and what they count.
+
+        Returns
+        -------
+        rows : int64 Tensor of shape (S, R)
+            Where splits differ in length, the shorter ones are filled up.
+        weights : float64 Tensor of shape (S, R), or None where all count 1
+            0 for what only fills up.
+        """
+        place = self.split_of(starts)
+        weights = None if self._weights is None else self._weights[place]
+        return self._training[0][place], weights
+
+    def held_out(
+        self, starts: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the rows that each start is validated on, and which of them count."""
+        place = self.split_of(starts)
+        rows, counted = self._held_out
+        return rows[place], None if counted is None else counted[place]
+
+    def counted(self, starts: torch.Tensor) -> torch.Tensor | None:
+        """Return which training rows are rows, (S, R); None where all are."""
+        counted = self._training[1]
+        return None if counted is None else counted[self.split_of(starts)]
+
+    def at(
+        self, starts: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the rows of each start at a step, and what they count, as `training`."""
+        if self.batch_size is None:
+            return self.training(starts)
+        epoch, place = divmod(step, self.steps_in_epoch)
+        # A chunk asks at every step with the same tensor of starts.
+        if self._order[0] is not starts or self._order[1] != epoch:
+            rows, weights = self.training(starts)
+            order = self._shuffled(starts, epoch)
+            rows = rows.gather(1, order)
+            weights = None if weights is None else weights.gather(1, order)
+            self._order = (starts, epoch, rows, weights)
+        _, _, rows, weights = self._order
+        chosen = slice(place * self.batch_size, (place + 1) * self.batch_size)
+        return rows[:, chosen], None if weights is None else weights[:, chosen]
+
+    def _shuffled(self, starts: torch.Tensor, epoch: int) -> torch.Tensor:
+        """Return an order of the training rows of each start, (S, R)."""
+        drawn: dict[int, np.ndarray] = {}
+        numbers = starts.tolist()
+        for number in numbers:
+            if number not in drawn:
+                count = int(self.counts[number % len(self.splits)])
+                order = np.arange(self.longest)  # what fills up stays last
+                generator = stream(self.seed, "order", number, epoch)
+                order[:count] = generator.permutation(count)
+                drawn[number] = order
+        orders = np.stack([drawn[number] for number in numbers])
+        return torch.tensor(orders, device=self.device)
+
+
+def _checked(splits: Any, rows: int) -> list[np.ndarray]:
+    found = [np.asarray(split) for split in splits]
+    whole = [s.ndim == 1 and len(s) and s.dtype.kind in "iu" for s in found]
+    if not found or not all(whole):
+        raise InvalidValueError(
+            "splits are not lists of whole numbers; give the training rows of each "
+            "split, one at least"
+        )
+    for split in found:
+        if split.min() < 0 or split.max() >= rows or len(np.unique(split)) < len(split):
+            raise InvalidValueError(
+                f"splits names a row twice or outside 0 to {rows - 1}; name each "
+                "training row once"
+            )
+    return [split.astype(np.int64) for split in found]
+
+
+def _padded(
+    parts: list[np.ndarray], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return ragged rows as one tensor, and which of its entries are rows."""
+    longest = max(len(part) for part in parts)
+    rows = np.zeros((len(parts), longest), dtype=np.int64)
+    counted = np.zeros((len(parts), longest))
+    for place, part in enumerate(parts):
+        rows[place, : len(part)] = part
+        counted[place, : len(part)] = 1
+    return (
+        torch.tensor(rows, device=device),
+        None if counted.all() else torch.tensor(counted, device=device),
+    )

@@ -1,0 +1,402 @@
+"""Learning from labeled rows: data, loss and metrics of any model over the start axis."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from descents.checks import (
+    Complaints,
+    InvalidValueError,
+    class_labels,
+    finite_matrix,
+    one_of,
+    real_number,
+    torch_device,
+    torch_dtype,
+    whole_number,
+)
+from descents.problems import losses
+from descents.problems.batches import Batches
+from descents.problems.problem import Parameters, Problem
+
+REDUCTIONS = ("sum", "mean")
+TASKS = ("classification", "regression")
+LOOK_ENTRIES = 2**24
+"""How many numbers are kept at once where all rows are looked at."""
+
+
+class Supervised(Problem):
+    """What every model learns from: rows with a class or with numbers to foretell.
+
+    Minimises over the parameters of each start the weighted mean (or sum) over its
+    training rows of the cross-entropy log(sum_c exp(z_c)) - z_label, or of the squared
+    error, plus weight_decay / 2 times the squared weights. A kind says what the
+    predictions are (`predict`) and where a start begins (`point`).
+
+    Parameters
+    ----------
+    X : array-like of shape (rows, features)
+    y : array-like
+        Classes 0, 1, ..., C - 1, shape (rows,); or numbers, shape (rows,) or
+        (rows, outputs).
+    task : {"classification", "regression"}
+    outputs : int, optional
+        How many classes there are, where y may lack the last of them.
+    loss : {"mean", "sum"}
+    splits, batch_size
+        As `descents.problems.batches.Batches` takes them.
+    row_weights : array-like of shape (rows,), optional
+        What each row counts while training, at least 0, as if it stood there so often.
+    weight_decay : float
+    seed : int
+        Of what is drawn at every step: the order of rows, dropout.
+    dtype : torch.dtype, optional
+        float32 or float64, by default that of X.
+    device : str or torch.device
+
+    Attributes
+    ----------
+    batches : Batches
+    outputs : int
+        The number of classes, or of numbers foretold of a row.
+    stochastic : bool
+        Whether a step looks at less than the whole loss.
+    """
+
+    dropout: float = 0.0
+
+    def __init__(  # noqa: PLR0913
+        self,
+        X: Any,
+        y: Any,
+        *,
+        task: str = "classification",
+        outputs: int | None = None,
+        loss: str = "mean",
+        splits: Any = None,
+        row_weights: Any = None,
+        batch_size: int | None = None,
+        weight_decay: float = 0.0,
+        seed: int = 0,
+        dtype: torch.dtype | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        complaints = Complaints()
+        features = complaints.attempt(finite_matrix, "X", X)
+        complaints.attempt(one_of, "loss", loss, REDUCTIONS)
+        complaints.attempt(one_of, "task", task, TASKS)
+        complaints.attempt(real_number, "weight_decay", weight_decay, 0)
+        if batch_size is not None:
+            complaints.attempt(whole_number, "batch_size", batch_size, 1)
+        given_device = complaints.attempt(torch_device, device)
+        target: Any = None
+        weights: Any = None
+        given_dtype: Any = None
+        if features is not None:
+            rows = len(features)
+            reader = class_labels if task == "classification" else _numbers
+            target = complaints.attempt(reader, "y", y, rows)
+            given_dtype = complaints.attempt(torch_dtype, dtype, features)
+            if row_weights is not None:
+                weights = complaints.attempt(_row_weights, row_weights, rows)
+        complaints.raise_any()
+        self.X: np.ndarray = features
+        self.y: np.ndarray = target
+        self.task, self.loss, self.weight_decay = task, loss, float(weight_decay)
+        self.dtype, self.device = given_dtype, given_device
+        self.batches = Batches(
+            len(features),
+            splits=splits,
+            weights=weights,
+            batch_size=batch_size,
+            seed=seed,
+            device=given_device,
+        )
+        self.classifies = task == "classification"
+        if self.classifies:
+            self.outputs = max(outputs or 0, int(target.max()) + 1)
+        else:
+            self.outputs = target.shape[1]
+        self._has_layers_of(features.shape[1])
+        self._gathered: tuple[Any, ...] = (None, -1)
+        self._tables: dict[torch.dtype, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def _has_layers_of(self, widest: int) -> None:
+        """Take note of how wide the widest layer is."""
+        self._widest = widest
+        self.size = (self.batches.batch_size or self.batches.longest) * widest
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether a step looks at some of the rows, or with some of the units."""
+        return self.batches.batch_size is not None or self.dropout > 0
+
+    @property
+    def whole(self) -> Problem:
+        """The problem with every row and every unit at every step."""
+        if not self.stochastic:
+            return self
+        whole = copy.copy(self)
+        whole.batches = copy.copy(self.batches)
+        whole.batches.batch_size = None
+        whole.dropout = 0.0
+        whole._gathered = (None, -1)
+        return whole
+
+    @abstractmethod
+    def predict(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
+        """Return logits or numbers, shape (S, rows, outputs), of features (S, rows, d)."""
+
+    def _predict_in_training(
+        self,
+        parameters: Parameters,
+        features: torch.Tensor,
+        starts: torch.Tensor,
+        step: int,
+    ) -> torch.Tensor:
+        """Return predictions as training sees them; a kind may drop some units."""
+        return self.predict(parameters, features)
+
+    def decays(self, name: str) -> bool:
+        """Return whether a parameter is a weight, which decays."""
+        return True
+
+    # Losses
+
+    def losses(
+        self, parameters: Parameters, starts: torch.Tensor, step: int
+    ) -> torch.Tensor:
+        """Return the loss of each start on the rows of a step, shape (S,)."""
+        rows, weights = self.batches.at(starts, step)
+        dtype = next(iter(parameters.values())).dtype
+        size = rows.shape[1] if self.stochastic else self._slice(len(starts))
+        if rows.shape[1] <= size:
+            key = step if self.batches.batch_size is not None else 0
+            features, target = self._gather(rows, starts, key, dtype)
+            each = self._each(
+                self._predict_in_training(parameters, features, starts, step), target
+            )
+            total = self._reduced(each, weights)
+        else:
+            total = self._in_slices(parameters, rows, weights, size)
+        return total + self._decay(parameters) if self.weight_decay else total
+
+    def _reduced(
+        self, each: torch.Tensor, weights: torch.Tensor | None
+    ) -> torch.Tensor:
+        if weights is None:
+            return each.sum(1) if self.loss == "sum" else each.mean(1)
+        weights = weights.to(each.dtype)
+        total = (each * weights).sum(1)
+        if self.loss == "sum":
+            return total
+        return total / weights.sum(1).clamp_min(torch.finfo(each.dtype).tiny)
+
+    def _in_slices(
+        self,
+        parameters: Parameters,
+        rows: torch.Tensor,
+        weights: torch.Tensor | None,
+        size: int,
+    ) -> torch.Tensor:
+        """Return the loss over many rows, of which few are kept in memory at once."""
+        dtype = next(iter(parameters.values())).dtype
+
+        def part(chosen: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
+            given = dict(zip(parameters, tensors, strict=True))
+            features, target = self._rows(chosen, dtype)
+            each = self._each(self.predict(given, features), target)
+            counts = torch.ones_like(each) if weights is None else weights[:, place]
+            return (each * counts.to(dtype)).sum(1)
+
+        total: Any = 0.0
+        for first in range(0, rows.shape[1], size):
+            place = slice(first, first + size)
+            arguments = (rows[:, place], *parameters.values())
+            if torch.is_grad_enabled():
+                total = total + checkpoint(part, *arguments, use_reentrant=False)
+            else:
+                total = total + part(*arguments)
+        if self.loss == "sum":
+            return total
+        count = rows.shape[1] if weights is None else weights.to(dtype).sum(1)
+        return total / count
+
+    def _decay(self, parameters: Parameters) -> torch.Tensor:
+        total: Any = 0.0
+        for name, value in parameters.items():
+            if self.decays(name):
+                total = total + value.square().flatten(1).sum(1)
+        return self.weight_decay / 2 * total
+
+    def _each(self, predictions: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the loss of each row, (S, rows)."""
+        if self.classifies:
+            return losses.cross_entropy(predictions, target)
+        return (predictions - target).square().mean(-1)
+
+    # Rows
+
+    def _rows(
+        self, rows: torch.Tensor, dtype: torch.dtype
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if dtype not in self._tables:
+            features = torch.tensor(self.X, dtype=dtype, device=self.device)
+            kind = None if self.classifies else dtype
+            target = torch.tensor(self.y, dtype=kind, device=self.device)
+            self._tables = {**self._tables, dtype: (features, target)}
+        features, target = self._tables[dtype]
+        return features[rows], target[rows]
+
+    def _gather(
+        self, rows: torch.Tensor, starts: torch.Tensor, key: int, dtype: torch.dtype
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        # A chunk asks at every step with the same tensor of starts: gather once.
+        last = self._gathered
+        if last[0] is not starts or last[1] != key or last[2].dtype != dtype:
+            self._gathered = (starts, key, *self._rows(rows, dtype))
+        return self._gathered[2], self._gathered[3]
+
+    def _slice(self, count: int) -> int:
+        """Return how many rows of each of some starts are looked at at once."""
+        return max(1, LOOK_ENTRIES // (count * self._widest))
+
+    def _slices(
+        self, starts: torch.Tensor, rows: torch.Tensor, dtype: torch.dtype
+    ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+        """Give all rows of each start, some at a time."""
+        size = self._slice(len(starts))
+        for first in range(0, rows.shape[1], size):
+            place = slice(first, first + size)
+            yield place, *self._rows(rows[:, place], dtype)
+
+    # Metrics
+
+    def metrics(
+        self, parameters: Parameters, starts: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return how well each start does on its training and validation rows.
+
+        Returns
+        -------
+        dict of Tensor of shape (S,)
+            ``training_accuracy`` and ``validation_accuracy``, or ``training_r2`` and
+            ``validation_r2``; ``validation_loss``, unweighted; validation where rows
+            are held out; ``dead_units``, the number of them, where there are units.
+        """
+        rows = self.batches.training(starts)[0]
+        counted = self.batches.counted(starts)
+        name = "accuracy" if self.classifies else "r2"
+        found = {f"training_{name}": self._judged(parameters, starts, rows, counted)[1]}
+        if self.batches.any_held_out:
+            loss, score = self._judged(
+                parameters, starts, *self.batches.held_out(starts)
+            )
+            found[f"validation_{name}"] = score
+            found["validation_loss"] = loss
+        dead = self.dead_units(parameters, starts)
+        if dead.shape[1]:
+            found["dead_units"] = dead.sum(1)
+        return found
+
+    def _judged(
+        self,
+        parameters: Parameters,
+        starts: torch.Tensor,
+        rows: torch.Tensor,
+        counted: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the mean loss of some rows, and accuracy or R^2, in float64."""
+        dtype = next(iter(parameters.values())).dtype
+        loss: Any = 0.0
+        good: Any = 0.0
+        count: Any = 0.0
+        first: Any = 0.0
+        second: Any = 0.0
+        for place, features, target in self._slices(starts, rows, dtype):
+            predictions = self.predict(parameters, features)
+            kept = torch.ones(features.shape[:2], dtype=torch.float64)
+            kept = kept.to(self.device) if counted is None else counted[:, place]
+            each = self._each(predictions, target).double()
+            loss = loss + (each * kept).sum(1)
+            count = count + kept.sum(1)
+            if self.classifies:
+                good = good + ((predictions.argmax(-1) == target) * kept).sum(1)
+            else:
+                exact = target.double()
+                first = first + (exact * kept[..., None]).sum(1)
+                second = second + (exact.square() * kept[..., None]).sum(1)
+        if self.classifies:
+            return loss / count, good / count
+        spread = (second - first.square() / count[:, None]).mean(-1)
+        tiny = torch.finfo(torch.float64).tiny
+        return loss / count, 1 - loss / spread.clamp_min(tiny)
+
+    def dead_units(self, parameters: Parameters, starts: torch.Tensor) -> torch.Tensor:
+        """Return which hidden units are off on every training row, (S, units)."""
+        return self._all_rows(parameters, starts, self.off)
+
+    def saturated_units(
+        self, parameters: Parameters, starts: torch.Tensor
+    ) -> torch.Tensor:
+        """Return which hidden units are flat on every training row, (S, units)."""
+        return self._all_rows(parameters, starts, self.flat)
+
+    def off(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
+        """Return which hidden units give nothing on some rows, (S, rows, units)."""
+        return torch.zeros(*features.shape[:2], 0, dtype=torch.bool)
+
+    def flat(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
+        """Return which hidden units are saturated on some rows, (S, rows, units)."""
+        return torch.zeros(*features.shape[:2], 0, dtype=torch.bool)
+
+    def _all_rows(
+        self,
+        parameters: Parameters,
+        starts: torch.Tensor,
+        look: Callable[[Parameters, torch.Tensor], torch.Tensor],
+    ) -> torch.Tensor:
+        """Return which units something holds of on all training rows."""
+        rows = self.batches.training(starts)[0]
+        counted = self.batches.counted(starts)
+        dtype = next(iter(parameters.values())).dtype
+        found: Any = None
+        for place, features, _ in self._slices(starts, rows, dtype):
+            holds = look(parameters, features)
+            if counted is not None:
+                holds = holds | (counted[:, place] == 0)[..., None]
+            holds = holds.all(1)
+            found = holds if found is None else found & holds
+        return torch.as_tensor(found)
+
+
+def _numbers(name: str, value: Any, rows: int) -> np.ndarray:
+    """Return numbers to foretell as float64 of shape (rows, outputs)."""
+    array = np.asarray(value)
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or len(array) != rows:
+        raise InvalidValueError(
+            f"{name} has shape {np.shape(value)}; give numbers for each of the {rows} "
+            "rows"
+        )
+    return finite_matrix(name, array.astype(np.float64))
+
+
+def _row_weights(value: Any, rows: int) -> np.ndarray:
+    weights = np.asarray(value, dtype=np.float64)
+    if weights.shape != (rows,) or not np.isfinite(weights).all() or weights.min() < 0:
+        raise InvalidValueError(
+            f"row_weights has shape {weights.shape}; give a finite number of at least "
+            f"0 for each of the {rows} rows"
+        )
+    if not weights.any():
+        raise InvalidValueError("row_weights are all 0; give a row at least a weight")
+    return weights
