@@ -41,6 +41,7 @@ ORDER = [
     "answers.fitted",
     "estimators.intake",
     "estimators.lowrank",
+    "estimators.networks",
     "studies.claims",
     "studies.experiments",
     "studies.reproduce",
