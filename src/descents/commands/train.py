@@ -51,6 +51,31 @@ class _Widths(click.ParamType[tuple[int, ...]]):
         return widths
 
 
+class _BatchSize(click.ParamType[Any]):
+    """A number of rows, all, or auto."""
+
+    name = "rows"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Return it, None for all, or end the command with a sentence."""
+        if value in ("auto", "all"):
+            return value
+        try:
+            rows = int(value)
+        except ValueError:
+            rows = 0
+        if rows < 1:
+            self.fail(
+                f"{value!r} is not a number of rows; give one of at least 1, all, or "
+                "auto.",
+                param,
+                ctx,
+            )
+        return rows
+
+
 @click.command()
 @click.argument("table")
 @click.option("--target", required=True, metavar="COLUMN", help="What to foretell.")
@@ -89,11 +114,14 @@ class _Widths(click.ParamType[tuple[int, ...]]):
     type=click.FloatRange(0, min_open=True),
     help="Repeat to compare.  [default: 0.01]",
 )  # fmt: skip
-@click.option("--epochs", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), default=100, show_default=True)
 @click.option(
-    "--batch-size", type=click.IntRange(0), default=128, show_default=True,
-    help="Rows of a step; 0 for all.",
-)  # fmt: skip
+    "--batch-size",
+    type=_BatchSize(),
+    default="auto",
+    show_default=True,
+    help="Rows of a step: a number, all, or auto (a tenth of the rows, 16 to 128).",
+)
 @click.option("--weight-decay", type=click.FloatRange(0), default=0.0)
 @click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.0)
 @click.option(
@@ -158,7 +186,8 @@ def train(table: str, **given: Any) -> int:
         ignore=given.pop("ignore"),
         identifier=given.pop("identifier"),
     )
-    given["batch_size"] = given["batch_size"] or None
+    if given["batch_size"] == "all":
+        given["batch_size"] = None
     options = study.Options(**given)
     options.settings()
     options.held_out()

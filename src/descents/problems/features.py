@@ -250,7 +250,7 @@ class Target:
             raise InvalidValueError(
                 f"the target {column.name!r} holds {what}; give one with two at least"
             )
-        levels = column.kind in TYPED
+        levels = column.kind in TYPED  # text of many levels is among them
         few = column.whole and len(distinct) <= MOST_NUMERIC_CLASSES
         if task == "regression" or (task == "auto" and not levels and not few):
             if levels or column.kind == "date":
@@ -261,11 +261,13 @@ class Target:
             why = "asked for" if task == "regression" else "numbers"
             center, spread = float(seen.mean()), float(seen.std())
             return cls(column.name, (), center, spread, why), column.values
-        if len(distinct) > MOST_CLASSES or column.kind in ("text", "date"):
+        alone = len(distinct) == len(seen)
+        if len(distinct) > MOST_CLASSES or column.kind == "date" or alone:
             raise InvalidValueError(
-                f"the target {column.name!r} is {column.says}: {len(distinct)} different "
-                f"values, too many for classes (at most {MOST_CLASSES}); give --task "
-                "regression for numbers, or another target"
+                f"the target {column.name!r} is {column.says}, with {len(distinct)} "
+                f"different values in {len(seen)} rows: too many for classes (at most "
+                f"{MOST_CLASSES}, two rows of each at least); give --task regression for "
+                "numbers, or another target"
             )
         why = "asked for" if task == "classification" else "levels"
         if not levels and task == "auto":

@@ -80,7 +80,8 @@ class Options:
     initializations, optimizers : tuple of str
         Several are compared, each with each.
     learning_rates : tuple of float
-    batch_size : int or None
+    batch_size : int, None or "auto"
+        None is all rows; "auto" is a tenth of the training rows, from 16 to 128.
     weight_decay, dropout : float
     validation : str
         "none", a share, or "folds=K".
@@ -98,8 +99,8 @@ class Options:
     initializations: tuple[str, ...] = ("kaiming",)
     optimizers: tuple[str, ...] = ("adam",)
     learning_rates: tuple[float, ...] = (0.01,)
-    epochs: int = 50
-    batch_size: int | None = 128
+    epochs: int = 100
+    batch_size: int | str | None = "auto"
     weight_decay: float = 0.0
     dropout: float = 0.0
     validation: str = "0.33"
@@ -339,6 +340,9 @@ def _model(
 ) -> MLPStartsClassifier | MLPStartsRegressor:
     kind: Any = MLPStartsClassifier if given.target.classes else MLPStartsRegressor
     second_order = setting.optimizer == "lbfgs"
+    batch = options.batch_size
+    if batch == "auto":
+        batch = int(np.clip(len(given.y) // 10, 16, 128))
     model: MLPStartsClassifier | MLPStartsRegressor = kind(
         options.hidden,
         activation=options.activation,
@@ -346,7 +350,7 @@ def _model(
         optimizer=setting.optimizer,
         learning_rate=setting.learning_rate,
         max_epochs=options.epochs,
-        batch_size=None if second_order else options.batch_size,
+        batch_size=None if second_order else batch,
         weight_decay=options.weight_decay,
         dropout=0.0 if second_order else options.dropout,
         validation=held_out,
@@ -409,6 +413,7 @@ def _result(
         "starts": options.starts,
         "splits": len(model.problem_.batches.splits),
         "epochs": options.epochs,
+        "batch_size": model.batch_size,
         "metric": metric,
         "higher_is_better": higher,
         "success_threshold": threshold,
