@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -118,7 +119,12 @@ def descend_in_parts(  # noqa: PLR0913
 
 def _name(chunk: np.ndarray) -> str:
     """Return the name of a chunk of sorted numbers, of which some may not be there."""
-    return f"{chunk[0]}-{chunk[-1]}-{len(chunk)}"
+    name = f"{chunk[0]}-{chunk[-1]}-{len(chunk)}"
+    if chunk[-1] - chunk[0] + 1 == len(chunk):
+        return name
+    # Other numbers may have the same ends and count.
+    told = hashlib.sha256(np.asarray(chunk, dtype="<i8").tobytes()).hexdigest()
+    return f"{name}-{told[:16]}"
 
 
 def _descended(

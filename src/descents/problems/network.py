@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,8 +87,8 @@ ACTIVATIONS = {
         # tanh' = 1 - tanh^2 is 0.01 at z = 2.993; the logistic's slope at twice that.
         Activation("tanh", torch.tanh, _never, lambda z: z.abs() > 2.9932),
         Activation("logistic", torch.sigmoid, _never, lambda z: z.abs() > 5.9864),
-        # The slope of z Phi(z) is within 0.01 of nothing below -2.9.
-        Activation("gelu", torch.nn.functional.gelu, lambda z: z < -2.9, _never),
+        # The slope of z Phi(z) is within 0.01 of nothing below -3.0674.
+        Activation("gelu", torch.nn.functional.gelu, lambda z: z < -3.0674, _never),
     )
 }
 
@@ -181,7 +181,7 @@ class Network(Supervised):
         device: str | torch.device = "cpu",
     ) -> None:
         complaints = Complaints()
-        hidden = [hidden] if isinstance(hidden, int) else list(hidden)
+        hidden = list(hidden) if isinstance(hidden, Iterable) else [hidden]
         widths = [
             complaints.attempt(whole_number, "a hidden width", width, 1)
             for width in hidden
