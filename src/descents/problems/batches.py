@@ -232,13 +232,14 @@ class Batches:
             return self.training(starts)
         epoch, place = divmod(step, self.steps_in_epoch)
         # A chunk asks at every step with the same tensor of starts.
-        if self._order[0] is not starts or self._order[1] != epoch:
+        known = self._order
+        if known[0] is not starts or known[1] != epoch:
             rows, weights = self.training(starts)
             order = self._shuffled(starts, epoch)
             rows = rows.gather(1, order)
             weights = None if weights is None else weights.gather(1, order)
-            self._order = (starts, epoch, rows, weights)
-        _, _, rows, weights = self._order
+            known = self._order = (starts, epoch, rows, weights)
+        _, _, rows, weights = known
         chosen = slice(place * self.batch_size, (place + 1) * self.batch_size)
         return rows[:, chosen], None if weights is None else weights[:, chosen]
 

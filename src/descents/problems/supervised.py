@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -150,6 +150,13 @@ class Supervised(Problem):
         self._gathered: tuple[Any, ...] = (None, -1)
         self._tables: dict[torch.dtype, tuple[torch.Tensor, torch.Tensor]] = {}
 
+    def __copy__(self) -> Self:
+        """Return a problem on the same rows that looks them up for itself."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.batches = copy.copy(self.batches)
+        return other
+
     def _has_layers_of(self, widest: int) -> None:
         """Take note of how wide the widest layer is."""
         self._widest = widest
@@ -166,7 +173,6 @@ class Supervised(Problem):
         if not self.stochastic:
             return self
         whole = copy.copy(self)
-        whole.batches = copy.copy(self.batches)
         whole.batches.batch_size = None
         whole.dropout = 0.0
         whole._gathered = (None, -1)
