@@ -19,9 +19,7 @@ from descents.problems.batches import (
 shapes = st.integers(2, 30).flatmap(
     lambda rows: st.tuples(
         st.just(rows),
-        st.lists(
-            st.sets(st.integers(0, rows - 1), min_size=1), min_size=1, max_size=4
-        ),
+        st.lists(st.sets(st.integers(0, rows - 1), min_size=1), min_size=1, max_size=4),
         st.integers(1, rows + 3),
     )
 )
@@ -102,10 +100,7 @@ def test_weights_go_with_their_rows() -> None:
 def test_held_out_rows_are_the_others() -> None:
     batches = Batches(6, splits=[[5, 0], [1, 2, 3], range(6)])
     rows, counted = batches.held_out(torch.arange(4))
-    found = [
-        sorted(r[c > 0].tolist())
-        for r, c in zip(rows, counted, strict=True)
-    ]
+    found = [sorted(r[c > 0].tolist()) for r, c in zip(rows, counted, strict=True)]
     assert found == [[1, 2, 3, 4], [0, 4, 5], [], [1, 2, 3, 4]]
     assert batches.any_held_out
     assert not Batches(6).any_held_out
@@ -168,7 +163,9 @@ def test_random_splits_are_each_a_function_of_their_number() -> None:
     assert len({tuple(split) for split in many.tolist()}) == 10
 
 
-@pytest.mark.parametrize("splits", [3, [], [[]], [[0, [1]]], [["a"]], [[0.5]], [[True]]])
+@pytest.mark.parametrize(
+    "splits", [3, [], [[]], [[0, [1]]], [["a"]], [[0.5]], [[True]]]
+)
 def test_wrong_splits_are_refused(splits) -> None:
     with pytest.raises(InvalidValueError, match="splits are not lists of whole numb"):
         Batches(4, splits=splits)

@@ -43,9 +43,7 @@ def perceptron(activation=nn.ReLU, outputs: int = 3):
 
 
 def normed() -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3)
-    )
+    return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
 
 
 def dropped() -> nn.Module:
@@ -265,9 +263,7 @@ def loop(make, k, optimizer, options, steps, *, batches, seed=0, masks=False):
 @pytest.mark.parametrize("batch_size", [None, 7])
 @pytest.mark.parametrize("make", [normed, dropped])
 def test_start_by_start_is_a_plain_torch_loop(make, batch_size) -> None:
-    modules = Modules(
-        make, X, CLASSES, batched=False, batch_size=batch_size, seed=6
-    )
+    modules = Modules(make, X, CLASSES, batched=False, batch_size=batch_size, seed=6)
     runs = descend(
         modules, 3, steps=Momentum(0.1, 0.8), stop=Stop(25), record=range(26)
     )

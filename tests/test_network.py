@@ -112,7 +112,9 @@ class Plain:
         all_rows = torch.tensor(list(range(len(X)) if split is None else split))
         found = []
         for step in range(steps + 1):
-            squares = sum(float(part.weight.detach().square().sum()) for part in self.linear)
+            squares = sum(
+                float(part.weight.detach().square().sum()) for part in self.linear
+            )
             with torch.no_grad():
                 whole = float(self.loss(all_rows, None))
             found.append(whole + network.weight_decay / 2 * squares)
@@ -187,9 +189,14 @@ def test_a_weight_k_is_the_row_k_times(task) -> None:
     for loss in ("mean", "sum"):
         options = {"task": task, "loss": loss, "weight_decay": 0.01}
         weighted = Network(X, y, [5], row_weights=COUNTS, **options)
-        repeated = Network(X[places], y[places], [5], outputs=weighted.outputs, **options)
+        repeated = Network(
+            X[places], y[places], [5], outputs=weighted.outputs, **options
+        )
         together = {"steps": Adam(0.02), "stop": Stop(25), "record": range(26)}
-        first, second = descend(weighted, 4, **together), descend(repeated, 4, **together)
+        first, second = (
+            descend(weighted, 4, **together),
+            descend(repeated, 4, **together),
+        )
         np.testing.assert_allclose(
             first.histories["loss"], second.histories["loss"], rtol=1e-11
         )
@@ -214,7 +221,9 @@ def test_lbfgs_finds_the_minimum_that_scipy_finds() -> None:
 
     minima = []
     for k in range(6):
-        begin = np.concatenate([p.numpy().ravel() for p in network.points([k], 0).values()])
+        begin = np.concatenate(
+            [p.numpy().ravel() for p in network.points([k], 0).values()]
+        )
         found = optimize.minimize(
             of_one, begin, jac=True, method="BFGS",
             options={"gtol": 1e-9, "maxiter": 2000},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
-from collections.abc import Iterable
+import warnings
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -59,7 +61,8 @@ def descend_in_parts(  # noqa: PLR0913
     Returns
     -------
     Runs
-        Interrupted starts are in it, but not in the store.
+        Interrupted starts are in it, but not in the store. What a process of several
+        had not finished when Ctrl-C came rests at its initial points.
 
     Examples
     --------
@@ -99,22 +102,40 @@ def descend_in_parts(  # noqa: PLR0913
             if runs.interrupted:  # the rest is not to begin
                 deadline = 0.0
     elif waiting:
-        from joblib import Parallel, delayed, parallel_config
-
-        with parallel_config("loky", n_jobs=workers, inner_max_num_threads=1):
-            tasks = (
-                delayed(_descended)(problem, chunk, seed, deadline, options)
-                for chunk in waiting
-            )
-            finished = Parallel(return_as="generator_unordered", pre_dispatch="all")(
-                tasks
-            )
+        tasks = [(problem, chunk, seed, deadline, options) for chunk in waiting]
+        # As in one process, what there is at Ctrl-C is returned.
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            contextlib.closing(_from_processes(workers, tasks)) as finished,
+        ):
             for runs in finished:
                 take(runs)
                 if watch is not None:
                     watch(runs.starts, int(runs.steps_taken.max()), runs.losses)
+        for chunk in waiting:
+            if _name(chunk) not in known:
+                take(_descended(problem, chunk, seed, 0.0, options))
     joined = Runs.joined([known[name] for name in names])
     return joined.picked(np.argsort(order, kind="stable"))
+
+
+def _from_processes(
+    workers: int, tasks: Sequence[tuple[Any, ...]]
+) -> Generator[Runs, None, None]:
+    """Give the runs of some tasks as they are finished; to close it gives up the rest."""
+    from joblib import Parallel, delayed, parallel_config
+
+    with parallel_config("loky", n_jobs=workers, inner_max_num_threads=1):
+        finished = Parallel(return_as="generator_unordered", pre_dispatch="all")(
+            delayed(_descended)(*task) for task in tasks
+        )
+        try:
+            for runs in finished:  # not `yield from`, which closes it unasked
+                yield runs  # noqa: UP028
+        finally:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that tasks are given up is meant
+                finished.close()
 
 
 def _name(chunk: np.ndarray) -> str:

@@ -165,7 +165,9 @@ class Batches:
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> None:
-        self.splits = [np.arange(rows)] if splits is None else training_rows(splits, rows)
+        self.splits = (
+            [np.arange(rows)] if splits is None else training_rows(splits, rows)
+        )
         others = [np.setdiff1d(np.arange(rows), split) for split in self.splits]
         self.counts = np.array([len(split) for split in self.splits])
         self.longest = int(self.counts.max())

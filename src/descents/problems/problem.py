@@ -208,7 +208,7 @@ class Problem(ABC):
         """Return what is learned beside the parameters, kept with them at the end."""
         return {}
 
-    def recall(self, kept: Parameters) -> None:
+    def recall(self, kept: Parameters) -> None:  # noqa: B027 - most keep nothing
         """Put back what `remembered` returned; here, there is nothing."""
 
     def dead_units(self, parameters: Parameters, starts: torch.Tensor) -> torch.Tensor:

@@ -252,13 +252,18 @@ class Supervised(Problem):
         for first in range(0, rows.shape[1], size):
             place = slice(first, first + size)
             counts = None if weights is None else weights[:, place]
-            arguments = (rows[:, place], counts, *parameters.values())
+            tensors = tuple(parameters.values())
             if torch.is_grad_enabled():
                 total = total + checkpoint(
-                    part, *arguments, use_reentrant=False, preserve_rng_state=False
+                    part,
+                    rows[:, place],
+                    counts,
+                    *tensors,
+                    use_reentrant=False,
+                    preserve_rng_state=False,
                 )
             else:
-                total = total + part(*arguments)
+                total = total + part(rows[:, place], counts, *tensors)
         if self.loss == "sum":
             return total
         if weights is None:
