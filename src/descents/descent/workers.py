@@ -130,8 +130,9 @@ def _from_processes(
             delayed(_descended)(*task) for task in tasks
         )
         try:
-            for runs in finished:  # not `yield from`, which closes it unasked
-                yield runs  # noqa: UP028
+            # Not `yield from`, which would close it with a warning.
+            for runs in finished:  # noqa: UP028
+                yield runs
         finally:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that tasks are given up is meant
