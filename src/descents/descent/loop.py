@@ -313,6 +313,9 @@ class _Chunk:
             steps_taken=self.taken[self.places],
             seconds=np.full(count, (time.perf_counter() - begun) / count),
         )
+        # The results are copies: many finished chunks would fill the memory.
+        del self.problem, self.whole, self.starts, self.parameters, self.state
+        del self.best
 
     def runs(self, settings: dict[str, Any]) -> Runs:
         """Return what has become of the starts."""
@@ -338,11 +341,13 @@ class _Chunk:
                 active &= ~tired
             if clock.out or not active.any():
                 return
+            # Before the step: a problem may remember what it saw while training.
+            known = self._known() if step in self.epochs else {}
             moved, state, losses = steps.update(
                 self.problem, self.parameters, self.state, self.starts, step
             )
             if step in self.epochs:
-                row = self._record(losses)
+                row = self._record({"loss": losses, **known})
                 if watch is not None:
                     watch(self.numbers, step, row)
             if step == 0:
@@ -375,12 +380,13 @@ class _Chunk:
         whole = losses_and_gradients(self.whole, self.parameters, self.starts, step)
         return _norms(whole[1])
 
-    def _look_for_best(self, step: int, active: np.ndarray) -> np.ndarray:
+    def _look_for_best(self, step: int | np.ndarray, active: np.ndarray) -> np.ndarray:
         """Keep the parameters of starts that are at their best; return who is tired."""
         assert self.best is not None  # noqa: S101
         with torch.no_grad():
             metrics = self.whole.metrics(self.parameters, self.starts)
-        return self.best.look(metrics, self.parameters, step, active)
+        kept = self.problem.remembered(self.starts)
+        return self.best.look(metrics, self.parameters, kept, step, active)
 
     def _finite(self, losses: torch.Tensor, active: np.ndarray) -> np.ndarray:
         """Return which losses are finite; mark active starts whose is not."""
@@ -391,13 +397,17 @@ class _Chunk:
         self.statuses[active & ~still] = Status.NONFINITE
         return still
 
-    def _record(self, losses: torch.Tensor) -> np.ndarray:
-        """Write losses and metrics down; return the losses."""
+    def _known(self) -> Parameters:
+        """Return the metrics and, where a step looks at a sample, the whole losses."""
         with torch.no_grad():
-            metrics = self.whole.metrics(self.parameters, self.starts)
+            known = dict(self.whole.metrics(self.parameters, self.starts))
             if self.problem.stochastic:
-                losses = self.whole.losses(self.parameters, self.starts, 0)
-        for name, values in {"loss": losses, **metrics}.items():
+                known["loss"] = self.whole.losses(self.parameters, self.starts, 0)
+        return known
+
+    def _record(self, known: Parameters) -> np.ndarray:
+        """Write losses and metrics down; return the losses."""
+        for name, values in known.items():
             row = values[self.places].cpu().numpy().astype(np.float64)
             self.histories.setdefault(name, []).append(row)
         return self.histories["loss"][-1]
@@ -408,18 +418,22 @@ class _Chunk:
         At one step number for all, so that a start's end does not depend on others.
         """
         problem, places, step = self.whole, self.places, stop.max_steps
+        kept = problem.remembered(self.starts)
         if self.best is not None:
-            self._look_for_best(int(self.taken.max()), self.statuses == Status.LIMIT)
+            ended = (self.statuses == Status.NONFINITE) | (
+                self.statuses == Status.STOPPED
+            )
+            self._look_for_best(self.taken, ~ended)
             failed = self.statuses == Status.NONFINITE
-            if self.best.parameters:
-                best = self.best.parameters
-                self.parameters = _keep(failed, self.parameters, best)
+            self.parameters = _keep(failed, self.parameters, self.best.parameters)
+            kept = _keep(failed, kept, self.best.kept)
+            problem.recall(kept)
         precise = {
             n: p.to(problem.evaluation_dtype) for n, p in self.parameters.items()
         }
         with torch.no_grad():
-            losses = problem.losses(precise, self.starts, step)
             metrics = problem.metrics(self.parameters, self.starts)
+            losses = problem.losses(precise, self.starts, step)
         check_losses(losses, self.width)
         final = losses.cpu().numpy().astype(np.float64)
         norms = np.full(self.width, np.nan)
@@ -427,9 +441,11 @@ class _Chunk:
             # One more update tells the mapping at the end; its move is not taken. A
             # chunk that never began, for want of time, is spared it.
             state = self.state
+            if self.best is not None:  # what it remembers is of where it went on to
+                state = steps.init(self.problem, self.parameters)
             if not self.problem.stochastic:
                 _, state, _ = steps.update(
-                    problem, self.parameters, self.state, self.starts, step
+                    problem, self.parameters, state, self.starts, step
                 )
             norms = self._gradient_norms(step, state)
         if step == 0:
@@ -447,10 +463,7 @@ class _Chunk:
             "initial_gradient_norms": self.initial[places],
             "parameters": {
                 n: p[places].cpu().numpy()
-                for n, p in {
-                    **self.parameters,
-                    **problem.remembered(self.starts),
-                }.items()
+                for n, p in {**self.parameters, **kept}.items()
             },
             "metrics": {n: m[places].cpu().numpy() for n, m in metrics.items()},
         }
@@ -480,12 +493,14 @@ class _Best:
         self.steps = np.zeros(width, dtype=np.int64)
         self.waited = np.zeros(width, dtype=np.int64)
         self.parameters: Parameters = {}
+        self.kept: Parameters = {}
 
     def look(
         self,
         metrics: dict[str, torch.Tensor],
         parameters: Parameters,
-        step: int,
+        kept: Parameters,
+        step: int | np.ndarray,
         active: np.ndarray,
     ) -> np.ndarray:
         """Take note of a metric; return which starts have not improved for too long."""
@@ -502,8 +517,9 @@ class _Best:
             better = (gain > rule.least_gain * np.abs(self.values)) & active
             better |= np.isinf(self.values) & np.isfinite(values) & active
         if not self.parameters:  # at the first look there is nothing else to go back to
-            self.parameters = dict(parameters)
+            self.parameters, self.kept = dict(parameters), kept
         self.parameters = _keep(better, parameters, self.parameters)
+        self.kept = _keep(better, kept, self.kept)
         self.values = np.where(better, values, self.values)
         self.steps = np.where(better, step, self.steps)
         self.waited = np.where(better, 0, self.waited + active)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import time
-from collections.abc import Iterable
+import warnings
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -58,7 +61,8 @@ def descend_in_parts(  # noqa: PLR0913
     Returns
     -------
     Runs
-        Interrupted starts are in it, but not in the store.
+        Interrupted starts are in it, but not in the store. What a process of several
+        had not finished when Ctrl-C came rests at its initial points.
 
     Examples
     --------
@@ -98,27 +102,51 @@ def descend_in_parts(  # noqa: PLR0913
             if runs.interrupted:  # the rest is not to begin
                 deadline = 0.0
     elif waiting:
-        from joblib import Parallel, delayed, parallel_config
-
-        with parallel_config("loky", n_jobs=workers, inner_max_num_threads=1):
-            tasks = (
-                delayed(_descended)(problem, chunk, seed, deadline, options)
-                for chunk in waiting
-            )
-            finished = Parallel(return_as="generator_unordered", pre_dispatch="all")(
-                tasks
-            )
+        tasks = [(problem, chunk, seed, deadline, options) for chunk in waiting]
+        # As in one process, what there is at Ctrl-C is returned.
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            contextlib.closing(_from_processes(workers, tasks)) as finished,
+        ):
             for runs in finished:
                 take(runs)
                 if watch is not None:
                     watch(runs.starts, int(runs.steps_taken.max()), runs.losses)
+        for chunk in waiting:
+            if _name(chunk) not in known:
+                take(_descended(problem, chunk, seed, 0.0, options))
     joined = Runs.joined([known[name] for name in names])
     return joined.picked(np.argsort(order, kind="stable"))
 
 
+def _from_processes(
+    workers: int, tasks: Sequence[tuple[Any, ...]]
+) -> Generator[Runs, None, None]:
+    """Give the runs of some tasks as they are finished; to close it gives up the rest."""
+    from joblib import Parallel, delayed, parallel_config
+
+    with parallel_config("loky", n_jobs=workers, inner_max_num_threads=1):
+        finished = Parallel(return_as="generator_unordered", pre_dispatch="all")(
+            delayed(_descended)(*task) for task in tasks
+        )
+        try:
+            # Not `yield from`, which would close it with a warning.
+            for runs in finished:  # noqa: UP028
+                yield runs
+        finally:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that tasks are given up is meant
+                finished.close()
+
+
 def _name(chunk: np.ndarray) -> str:
     """Return the name of a chunk of sorted numbers, of which some may not be there."""
-    return f"{chunk[0]}-{chunk[-1]}-{len(chunk)}"
+    name = f"{chunk[0]}-{chunk[-1]}-{len(chunk)}"
+    if chunk[-1] - chunk[0] + 1 == len(chunk):
+        return name
+    # Other numbers may have the same ends and count.
+    told = hashlib.sha256(np.asarray(chunk, dtype="<i8").tobytes()).hexdigest()
+    return f"{name}-{told[:16]}"
 
 
 def _descended(

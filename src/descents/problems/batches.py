@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,8 @@ def stratified_splits(
     """Return training rows of random divisions that keep the shares of some groups.
 
     Rows are shuffled within each group; from every group the same share is held out,
-    rounded so that the shares add up, and at least one row of each group trains.
+    rounded up or down so that the shares add up as far as that goes, and at least one
+    row of each group trains.
 
     Parameters
     ----------
@@ -81,8 +83,10 @@ def stratified_splits(
         parts, owed = [], 0.0
         for group in np.unique(groups):
             members = generator.permutation(np.flatnonzero(groups == group))
-            owed += held_out * len(members)
-            count = min(round(owed), len(members) - 1)
+            share = held_out * len(members)
+            owed += share
+            # What small groups could not give is not taken from one that follows.
+            count = max(0, min(round(owed), math.ceil(share), len(members) - 1))
             owed -= count
             parts.append(members[count:])
         found.append(np.sort(np.concatenate(parts)))
@@ -167,7 +171,9 @@ class Batches:
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> None:
-        self.splits = [np.arange(rows)] if splits is None else _checked(splits, rows)
+        self.splits = (
+            [np.arange(rows)] if splits is None else training_rows(splits, rows)
+        )
         others = [np.setdiff1d(np.arange(rows), split) for split in self.splits]
         self.counts = np.array([len(split) for split in self.splits])
         self.longest = int(self.counts.max())
@@ -234,13 +240,14 @@ class Batches:
             return self.training(starts)
         epoch, place = divmod(step, self.steps_in_epoch)
         # A chunk asks at every step with the same tensor of starts.
-        if self._order[0] is not starts or self._order[1] != epoch:
+        known = self._order
+        if known[0] is not starts or known[1] != epoch:
             rows, weights = self.training(starts)
             order = self._shuffled(starts, epoch)
             rows = rows.gather(1, order)
             weights = None if weights is None else weights.gather(1, order)
-            self._order = (starts, epoch, rows, weights)
-        _, _, rows, weights = self._order
+            known = self._order = (starts, epoch, rows, weights)
+        _, _, rows, weights = known
         chosen = slice(place * self.batch_size, (place + 1) * self.batch_size)
         return rows[:, chosen], None if weights is None else weights[:, chosen]
 
@@ -259,8 +266,18 @@ class Batches:
         return torch.tensor(orders, device=self.device)
 
 
-def _checked(splits: Any, rows: int) -> list[np.ndarray]:
-    found = [np.asarray(split) for split in splits]
+def training_rows(splits: Any, rows: int) -> list[np.ndarray]:
+    """Return the training rows of each split, as given, once they are seen to be rows.
+
+    Examples
+    --------
+    >>> training_rows([[0, 2]], 3)
+    [array([0, 2])]
+    """
+    try:
+        found = [np.asarray(split) for split in splits]
+    except (TypeError, ValueError):
+        found = []
     whole = [s.ndim == 1 and len(s) and s.dtype.kind in "iu" for s in found]
     if not found or not all(whole):
         raise InvalidValueError(

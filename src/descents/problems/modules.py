@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 
 from descents.checks import InvalidValueError
 from descents.problems.network import ACTIVATIONS
-from descents.problems.problem import Parameters, stream
+from descents.problems.problem import Parameters, Problem, stream
 from descents.problems.supervised import Supervised
 
 RANDOM = (
@@ -21,6 +23,8 @@ RANDOM = (
     torch.nn.FractionalMaxPool3d,
 )
 """Layers that draw random numbers while training."""
+GENERATOR = threading.RLock()
+"""All threads have one generator of torch's: who seeds it keeps the others waiting."""
 BATCH = torch.nn.modules.batchnorm._BatchNorm
 """Layers that look at other rows while training, and remember them."""
 KINDS: dict[type, str] = {
@@ -55,8 +59,14 @@ class Modules(Supervised):
     ------
     InvalidValueError
         When a batched module has layers that are random or look at other rows while
-        training, which would not be each start's own; when what it returns has another
-        shape.
+        training, or constants, which would not be each start's own; when it cannot take
+        the rows, or what it returns has another shape.
+
+    Notes
+    -----
+    Final and recorded losses are without randomness: where steps look at some of the
+    rows or call random layers, they are those of the module in evaluation mode. Weight
+    decay acts on what is not named ``bias``.
 
     Examples
     --------
@@ -85,9 +95,12 @@ class Modules(Supervised):
         module = self._made(stream(seed, "start", 0))
         self._check(module)
         self._module = module.to(self.device, self.dtype)
+        self._in_training = True
+        self._random = self._remembers = False
         shapes = self._probe()
+        self._probe_training()
         self._has_layers_of(max([self.X.shape[1], self.outputs, *shapes]))
-        self._random = any(isinstance(part, RANDOM) for part in module.modules())
+        self.rows_apart = batched
 
     @property
     def width(self) -> int:
@@ -96,10 +109,12 @@ class Modules(Supervised):
 
     def points(self, starts: Sequence[int] | np.ndarray, seed: int) -> Parameters:
         """Return the initial points, stacked; a module that remembers begins anew."""
-        if not self.batched:
+        # A module of its own for each chunk: chunks may run side by side.
+        if self.batched:
             self._module = copy.deepcopy(self._module)
+        else:
             fresh = self._made(stream(seed, "start", int(starts[0])))
-            self._module.load_state_dict(fresh.state_dict())
+            self._module = fresh.to(self.device, self.dtype)
         return super().points(starts, seed)
 
     def remembered(self, starts: torch.Tensor) -> Parameters:
@@ -110,15 +125,32 @@ class Modules(Supervised):
             if not self.batched
         }
 
+    def recall(self, kept: Parameters) -> None:
+        """Put the buffers back into the module."""
+        for name, value in self._module.named_buffers():
+            if name in kept:
+                value.copy_(kept[name][0])
+
     @property
     def stochastic(self) -> bool:
         """Whether a step looks at some of the rows, or calls random layers."""
         return super().stochastic or self._random
 
+    @property
+    def whole(self) -> Problem:
+        """The problem with every row at every step, and no layer random."""
+        whole = super().whole
+        if isinstance(whole, Modules) and whole is not self:
+            whole._random = whole._in_training = False
+        return whole
+
+    def decays(self, name: str) -> bool:
+        """Return whether a parameter is a weight, not a bias."""
+        return name.rsplit(".", 1)[-1] != "bias"
+
     def _made(self, generator: np.random.Generator) -> torch.nn.Module:
         """Make a module with torch's generator seeded from that of a start."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(int(generator.integers(2**32)))
+        with _seeded(generator):
             module = self._make()
         if not isinstance(module, torch.nn.Module):
             raise InvalidValueError(
@@ -158,6 +190,11 @@ class Modules(Supervised):
         try:
             with torch.no_grad():
                 found = self._module(rows)
+        except Exception as error:
+            raise InvalidValueError(
+                f"the module cannot take rows of shape {tuple(rows.shape)} "
+                f"({_first_line(error)}); give one that takes (rows, features)"
+            ) from error
         finally:
             for hook in hooks:
                 hook.remove()
@@ -171,14 +208,57 @@ class Modules(Supervised):
             )
         return widths
 
+    def _probe_training(self) -> None:
+        """See whether the module can be trained as it is asked to be."""
+        rows = torch.tensor(self.X[:2], dtype=self.dtype, device=self.device)
+        module = self._module
+        self._module = copy.deepcopy(module).train()
+        buffers = {n: v.clone() for n, v in self._module.named_buffers()}
+        try:
+            with _seeded(np.random.default_rng(0)), torch.no_grad():
+                before = torch.get_rng_state()
+                self._called(
+                    {
+                        name: torch.stack([value, value])
+                        for name, value in self._module.named_parameters()
+                        if value.requires_grad
+                    },
+                    torch.stack([rows, rows]),
+                )
+                self._random = not torch.equal(before, torch.get_rng_state())
+        except Exception as error:
+            raise InvalidValueError(
+                f"the module cannot be trained on rows of shape {tuple(rows.shape)}"
+                f"{', many starts at once' if self.batched else ''} "
+                f"({_first_line(error)}); give another module"
+                f"{', or batched=False' if self.batched else ''}"
+            ) from error
+        self._remembers = any(
+            not torch.equal(value, buffers[name])
+            for name, value in self._module.named_buffers()
+        )
+        self._module = module
+
+    def _check_constants(self, module: torch.nn.Module, start: int) -> None:
+        """Refuse what is not learned but differs between starts that are batched."""
+        own = _constants(self._module)
+        for name, value in _constants(module).items():
+            if not torch.equal(value.to(own[name]), own[name]):
+                raise InvalidValueError(
+                    f"{name} of the module is not learned, but is another in start "
+                    f"{start}; make it the same each time, or give batched=False"
+                )
+
     def point(
         self, generator: np.random.Generator, start: int
     ) -> Mapping[str, np.ndarray]:
         """Make the module of one start, and return its parameters."""
-        named = self._made(generator).named_parameters()
+        module = self._made(generator)
+        if self.batched:
+            self._check_constants(module, start)
         return {
             name: value.detach().double().cpu().numpy()
-            for name, value in named
+            for name, value in module.named_parameters()
             if value.requires_grad
         }
 
@@ -212,16 +292,20 @@ class Modules(Supervised):
         starts: torch.Tensor,
         step: int,
     ) -> torch.Tensor:
+        if not self._in_training:
+            return self.predict(parameters, features)
+        if self._remembers and len(features) > 1:
+            raise InvalidValueError(
+                f"{len(features)} starts share a module that remembers what it saw; "
+                "leave the width at 1"
+            )
         self._module.to(features.dtype)
-        if self.batched or not self.stochastic:
-            self._module.train()
-            return self._called(parameters, features)
         self._module.train()
+        if not self._random:
+            return self._called(parameters, features)
         found = []
         for place, number in enumerate(starts.tolist()):
-            generator = stream(self.seed, "dropout", number, step)
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(int(generator.integers(2**32)))
+            with _seeded(stream(self.seed, "dropout", number, step)):
                 one = {name: value[place] for name, value in parameters.items()}
                 found.append(self._of_one(one, features[place]))
         return torch.stack(found)
@@ -268,3 +352,21 @@ class Modules(Supervised):
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+@contextlib.contextmanager
+def _seeded(generator: np.random.Generator) -> Iterator[None]:
+    """Seed torch's generator from one of ours, and put it back afterwards."""
+    with GENERATOR, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(generator.integers(2**32)))
+        yield
+
+
+def _constants(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return buffers and parameters that are not learned."""
+    frozen = {n: v for n, v in module.named_parameters() if not v.requires_grad}
+    return {**frozen, **dict(module.named_buffers())}
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -208,6 +208,9 @@ class Problem(ABC):
         """Return what is learned beside the parameters, kept with them at the end."""
         return {}
 
+    def recall(self, kept: Parameters) -> None:  # noqa: B027 - most keep nothing
+        """Put back what `remembered` returned; here, there is nothing."""
+
     def dead_units(self, parameters: Parameters, starts: torch.Tensor) -> torch.Tensor:
         """Return which units give nothing on every row: bool, shape (S, units)."""
         return torch.zeros(len(starts), 0, dtype=torch.bool, device=starts.device)

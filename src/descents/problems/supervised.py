@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,12 +18,13 @@ from descents.checks import (
     finite_matrix,
     one_of,
     real_number,
+    seed_number,
     torch_device,
     torch_dtype,
     whole_number,
 )
 from descents.problems import losses
-from descents.problems.batches import Batches
+from descents.problems.batches import Batches, training_rows
 from descents.problems.problem import Parameters, Problem
 
 REDUCTIONS = ("sum", "mean")
@@ -71,6 +72,8 @@ class Supervised(Problem):
     """
 
     dropout: float = 0.0
+    rows_apart: bool = True
+    """Whether in training a row's prediction is its own, so that few rows will do."""
 
     def __init__(  # noqa: PLR0913
         self,
@@ -95,6 +98,9 @@ class Supervised(Problem):
         complaints.attempt(real_number, "weight_decay", weight_decay, 0)
         if batch_size is not None:
             complaints.attempt(whole_number, "batch_size", batch_size, 1)
+        if outputs is not None:
+            outputs = complaints.attempt(whole_number, "outputs", outputs, 1)
+        complaints.attempt(seed_number, seed)
         given_device = complaints.attempt(torch_device, device)
         target: Any = None
         weights: Any = None
@@ -106,6 +112,21 @@ class Supervised(Problem):
             given_dtype = complaints.attempt(torch_dtype, dtype, features)
             if row_weights is not None:
                 weights = complaints.attempt(_row_weights, row_weights, rows)
+            if splits is not None:
+                splits = complaints.attempt(training_rows, splits, rows)
+        if outputs is not None and target is not None:
+            found = int(target.max()) + 1 if target.ndim == 1 else target.shape[1]
+            complaints.require(
+                outputs == found or (target.ndim == 1 and outputs > found),
+                f"outputs is {outputs}, but y has {found}; leave it out, or give as "
+                "many as y has (or, of classes, more)",
+            )
+        if weights is not None and splits is not None:
+            complaints.require(
+                all(weights[split].any() for split in splits),
+                "row_weights are 0 on all training rows of a split; give a row of each "
+                "split a weight",
+            )
         complaints.raise_any()
         self.X: np.ndarray = features
         self.y: np.ndarray = target
@@ -124,9 +145,17 @@ class Supervised(Problem):
             self.outputs = max(outputs or 0, int(target.max()) + 1)
         else:
             self.outputs = target.shape[1]
+        self._middle = torch.tensor(target.mean(0), dtype=torch.float64)
         self._has_layers_of(features.shape[1])
         self._gathered: tuple[Any, ...] = (None, -1)
         self._tables: dict[torch.dtype, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def __copy__(self) -> Self:
+        """Return a problem on the same rows that looks them up for itself."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.batches = copy.copy(self.batches)
+        return other
 
     def _has_layers_of(self, widest: int) -> None:
         """Take note of how wide the widest layer is."""
@@ -144,7 +173,6 @@ class Supervised(Problem):
         if not self.stochastic:
             return self
         whole = copy.copy(self)
-        whole.batches = copy.copy(self.batches)
         whole.batches.batch_size = None
         whole.dropout = 0.0
         whole._gathered = (None, -1)
@@ -176,7 +204,8 @@ class Supervised(Problem):
         """Return the loss of each start on the rows of a step, shape (S,)."""
         rows, weights = self.batches.at(starts, step)
         dtype = next(iter(parameters.values())).dtype
-        size = rows.shape[1] if self.stochastic else self._slice(len(starts))
+        together = self.stochastic or not self.rows_apart
+        size = rows.shape[1] if together else self._slice(len(starts))
         if rows.shape[1] <= size:
             key = step if self.batches.batch_size is not None else 0
             features, target = self._gather(rows, starts, key, dtype)
@@ -209,25 +238,37 @@ class Supervised(Problem):
         """Return the loss over many rows, of which few are kept in memory at once."""
         dtype = next(iter(parameters.values())).dtype
 
-        def part(chosen: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
+        # All that a part needs comes in as arguments: it runs again while the gradient
+        # is taken, when the names of the loop below stand for its last slice.
+        def part(
+            chosen: torch.Tensor, counts: torch.Tensor | None, *tensors: torch.Tensor
+        ) -> torch.Tensor:
             given = dict(zip(parameters, tensors, strict=True))
             features, target = self._rows(chosen, dtype)
             each = self._each(self.predict(given, features), target)
-            counts = torch.ones_like(each) if weights is None else weights[:, place]
-            return (each * counts.to(dtype)).sum(1)
+            return (each if counts is None else each * counts.to(dtype)).sum(1)
 
         total: Any = 0.0
         for first in range(0, rows.shape[1], size):
             place = slice(first, first + size)
-            arguments = (rows[:, place], *parameters.values())
+            counts = None if weights is None else weights[:, place]
+            tensors = tuple(parameters.values())
             if torch.is_grad_enabled():
-                total = total + checkpoint(part, *arguments, use_reentrant=False)
+                total = total + checkpoint(
+                    part,
+                    rows[:, place],
+                    counts,
+                    *tensors,
+                    use_reentrant=False,
+                    preserve_rng_state=False,
+                )
             else:
-                total = total + part(*arguments)
+                total = total + part(rows[:, place], counts, *tensors)
         if self.loss == "sum":
             return total
-        count = rows.shape[1] if weights is None else weights.to(dtype).sum(1)
-        return total / count
+        if weights is None:
+            return total / rows.shape[1]
+        return total / weights.to(dtype).sum(1).clamp_min(torch.finfo(dtype).tiny)
 
     def _decay(self, parameters: Parameters) -> torch.Tensor:
         total: Any = 0.0
@@ -330,7 +371,8 @@ class Supervised(Problem):
             if self.classifies:
                 good = good + ((predictions.argmax(-1) == target) * kept).sum(1)
             else:
-                exact = target.double()
+                # From the mean of all rows: squares of large numbers would cancel.
+                exact = target.double() - self._middle.to(self.device)
                 first = first + (exact * kept[..., None]).sum(1)
                 second = second + (exact.square() * kept[..., None]).sum(1)
         if self.classifies:
@@ -351,11 +393,11 @@ class Supervised(Problem):
 
     def off(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
         """Return which hidden units give nothing on some rows, (S, rows, units)."""
-        return torch.zeros(*features.shape[:2], 0, dtype=torch.bool)
+        return features.new_zeros(*features.shape[:2], 0, dtype=torch.bool)
 
     def flat(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
         """Return which hidden units are saturated on some rows, (S, rows, units)."""
-        return torch.zeros(*features.shape[:2], 0, dtype=torch.bool)
+        return features.new_zeros(*features.shape[:2], 0, dtype=torch.bool)
 
     def _all_rows(
         self,
@@ -379,7 +421,15 @@ class Supervised(Problem):
 
 def _numbers(name: str, value: Any, rows: int) -> np.ndarray:
     """Return numbers to foretell as float64 of shape (rows, outputs)."""
-    array = np.asarray(value)
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InvalidValueError(
+            f"{name} is no table of numbers ({error}); give numbers for each of the "
+            f"{rows} rows"
+        ) from None
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2 or len(array) != rows:
@@ -387,11 +437,19 @@ def _numbers(name: str, value: Any, rows: int) -> np.ndarray:
             f"{name} has shape {np.shape(value)}; give numbers for each of the {rows} "
             "rows"
         )
-    return finite_matrix(name, array.astype(np.float64))
+    return finite_matrix(name, array).astype(np.float64)
 
 
 def _row_weights(value: Any, rows: int) -> np.ndarray:
-    weights = np.asarray(value, dtype=np.float64)
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    try:
+        weights = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidValueError(
+            f"row_weights are no numbers ({error}); give a finite number of at least 0 "
+            f"for each of the {rows} rows"
+        ) from None
     if weights.shape != (rows,) or not np.isfinite(weights).all() or weights.min() < 0:
         raise InvalidValueError(
             f"row_weights has shape {weights.shape}; give a finite number of at least "
