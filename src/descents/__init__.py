@@ -16,17 +16,24 @@ if TYPE_CHECKING:
     from descents.answers.diagnosis import diagnose as diagnose
     from descents.answers.references import truncated_svd as truncated_svd
     from descents.checks import DescentsError as DescentsError
+    from descents.descent.loop import EarlyStopping as EarlyStopping
     from descents.descent.loop import Stop as Stop
     from descents.descent.loop import descend as descend
     from descents.descent.runs import Runs as Runs
     from descents.descent.runs import Status as Status
     from descents.descent.steps import LBFGS as LBFGS
     from descents.descent.steps import Adam as Adam
+    from descents.descent.steps import AdamW as AdamW
     from descents.descent.steps import GradientDescent as GradientDescent
     from descents.descent.steps import LineDescent as LineDescent
     from descents.descent.steps import Momentum as Momentum
     from descents.estimators.lowrank import LowRankModel as LowRankModel
+    from descents.estimators.networks import MLPStartsClassifier as MLPStartsClassifier
+    from descents.estimators.networks import MLPStartsRegressor as MLPStartsRegressor
+    from descents.estimators.networks import train_starts as train_starts
     from descents.problems.alternating import Alternating as Alternating
+    from descents.problems.batches import Folds as Folds
+    from descents.problems.batches import HoldOut as HoldOut
     from descents.problems.factorization import Factorization as Factorization
     from descents.problems.network import Network as Network
     from descents.problems.problem import Problem as Problem
@@ -35,13 +42,19 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Adam": "descents.descent.steps",
+    "AdamW": "descents.descent.steps",
     "Alternating": "descents.problems.alternating",
     "DescentsError": "descents.checks",
+    "EarlyStopping": "descents.descent.loop",
     "Factorization": "descents.problems.factorization",
+    "Folds": "descents.problems.batches",
     "GradientDescent": "descents.descent.steps",
+    "HoldOut": "descents.problems.batches",
     "LBFGS": "descents.descent.steps",
     "LineDescent": "descents.descent.steps",
     "LowRankModel": "descents.estimators.lowrank",
+    "MLPStartsClassifier": "descents.estimators.networks",
+    "MLPStartsRegressor": "descents.estimators.networks",
     "Momentum": "descents.descent.steps",
     "Network": "descents.problems.network",
     "Problem": "descents.problems.problem",
@@ -52,6 +65,7 @@ _HOMES = {
     "diagnose": "descents.answers.diagnosis",
     "gd_factorise_ad": "descents.studies.experiments",
     "load": "descents.studies.factorize",
+    "train_starts": "descents.estimators.networks",
     "truncated_svd": "descents.answers.references",
 }
 

@@ -14,6 +14,7 @@ from descents.checks import DescentsError, folder_path
 from descents.commands.factorize import apply, factorize
 from descents.commands.reproduce import reproduce
 from descents.commands.shared import BAD_INPUT, CTRL_C, say_error
+from descents.commands.train import compare, train
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -41,7 +42,7 @@ def report(run: Path, quiet: bool) -> int:
     return 0
 
 
-for command in (reproduce, factorize, apply):
+for command in (reproduce, factorize, train, compare, apply):
     commands.add_command(command)
 
 

@@ -298,6 +298,53 @@ def variance_components(values: Any, groups: Any) -> tuple[float, float]:
     return within, max(0.0, (spread - within) / size)
 
 
+def crossed_variances(values: Any) -> dict[str, float | None]:
+    """Tell the variance between rows from that between columns of a table.
+
+    Two crossed random effects without repetition, by the method of moments [1]_: rows
+    = (mean square of rows - of the residual) / columns, and so for columns; at least 0.
+
+    Parameters
+    ----------
+    values : array-like of shape (starts, splits)
+        Rows with a NaN are left out.
+
+    Returns
+    -------
+    dict
+        ``starts``, ``splits`` and ``residual``; with one split ``starts`` is the plain
+        variance and the others are None; all None with fewer than two starts.
+
+    References
+    ----------
+    .. [1] Searle, Casella and McCulloch (1992), "Variance Components", chapter 4.
+
+    Examples
+    --------
+    >>> crossed_variances([[0.0, 2.0], [4.0, 6.0]])
+    {'starts': 8.0, 'splits': 2.0, 'residual': 0.0}
+    """
+    table = np.asarray(values, dtype=np.float64)
+    table = table[np.isfinite(table).all(1)]
+    rows, columns = table.shape
+    if rows < 2:
+        return {"starts": None, "splits": None, "residual": None}
+    if columns < 2:
+        return {
+            "starts": float(table.var(ddof=1)),
+            "splits": None,
+            "residual": None,
+        }
+    by_row, by_column = table.mean(1), table.mean(0)
+    rest = table - by_row[:, None] - by_column + table.mean()
+    residual = float(np.square(rest).sum() / ((rows - 1) * (columns - 1)))
+    return {
+        "starts": max(0.0, float(by_row.var(ddof=1)) - residual / columns),
+        "splits": max(0.0, float(by_column.var(ddof=1)) - residual / rows),
+        "residual": residual,
+    }
+
+
 def holm(p_values: Any) -> np.ndarray:
     """Return p-values adjusted for their number by Holm's step-down rule [1]_.
 

@@ -330,7 +330,11 @@ def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
 )
 @printing_options
 def apply(run: Path, table: str, **given: Any) -> int:
-    """Transform and impute the rows of TABLE with the stored model of RUN."""
+    """Use the stored model of RUN on the rows of TABLE.
+
+    A model of `factorize` transforms and imputes them, a network of `train` foretells
+    its target.
+    """
     from descents.data.storage import RESULT, RunFolder, read_json
 
     run = folder_path(run)
@@ -344,15 +348,21 @@ def apply(run: Path, table: str, **given: Any) -> int:
     from descents.studies import asked
     from descents.studies import factorize as study
 
-    model = study.load(run)
+    stored = stored if isinstance(stored, dict) else {}
     reading = asked.Reading(
         triples=given.pop("triples"),
         header=not given.pop("no_header"),
         **given,
-    )
-    before = stored.get("reading", {}) if isinstance(stored, dict) else {}
-    data = reading.after(before).read(table)
+    ).after(stored.get("reading", {}))
     identity = {"command": "apply", "model": str(run), "table": table}
+    if stored.get("command") == "train":
+        if impute is not None:
+            raise InvalidValueError(
+                f"{run} holds a network, which fills no holes; leave --impute out"
+            )
+        return _foretell(run, reading, table, identity, out, quiet, as_json)
+    model = study.load(run)
+    data = reading.read(table)
     with RunFolder(out, identity) as folder:
         applied = study.apply(model, identity, data)
         study.write_applied(folder, data, applied, impute)
@@ -368,5 +378,46 @@ def apply(run: Path, table: str, **given: Any) -> int:
         click.echo(
             f"{result['rows']} rows put in {len(model.components_)} dimensions, "
             f"{result['holes']} holes filled: {folder.path}"
+        )
+    return 0
+
+
+def _foretell(
+    run: Path,
+    reading: Any,
+    table: str,
+    identity: dict[str, Any],
+    out: Path,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Write what a stored network foretells of the rows of a table."""
+    from descents.data.storage import RESULT, RunFolder, read_json
+    from descents.studies import train as study
+
+    trained = study.load(run)
+    data = reading.read(table)
+    with RunFolder(out, identity) as folder:
+        found = trained.apply(data)
+        folder.write_table("predictions.parquet", found)
+        folder.write_json(
+            RESULT,
+            {
+                "run": identity,
+                "read": list(data.notes),
+                "target": trained.target["name"],
+                "rows": len(data.row_names),
+                "columns": list(found),
+            },
+        )
+        folder.finish()
+    if as_json:
+        click.echo(json.dumps(read_json(folder.path / RESULT), indent=2))
+    elif not quiet:
+        for note in data.notes:
+            click.echo(note)
+        click.echo(
+            f"{trained.target['name']} of {len(data.row_names)} rows foretold: "
+            f"{folder.path / 'predictions.parquet'}"
         )
     return 0

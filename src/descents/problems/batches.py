@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from descents.checks import InvalidValueError
+from descents.checks import (
+    Complaints,
+    InvalidValueError,
+    real_number,
+    whole_number,
+)
 from descents.problems.problem import stream
 
 
@@ -301,3 +307,82 @@ def _padded(
         torch.tensor(rows, device=device),
         None if counted.all() else torch.tensor(counted, device=device),
     )
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """Validation on a share of the rows that no start trains on, once or several times.
+
+    Parameters
+    ----------
+    share : float
+        Above 0 and below 1; of every class, where there are classes.
+    repeats : int
+        How many random divisions; every initial point is tried on each.
+
+    Examples
+    --------
+    >>> [len(rows) for rows in HoldOut(0.25, 2).splits(np.zeros(8), seed=0)]
+    [6, 6]
+    """
+
+    share: float = 0.33
+    repeats: int = 1
+
+    def __post_init__(self) -> None:
+        complaints = Complaints()
+        share = complaints.attempt(real_number, "the share held out", self.share, 0)
+        complaints.require(
+            share is None or 0 < share < 1,
+            f"the share held out is {self.share}; give a number above 0 and below 1",
+        )
+        complaints.attempt(whole_number, "repeats", self.repeats, 1)
+        complaints.raise_any()
+
+    def splits(self, groups: np.ndarray, seed: int) -> list[np.ndarray]:
+        """Return the training rows of each division."""
+        found = stratified_splits(groups, self.share, range(self.repeats), seed)
+        if any(len(rows) == len(groups) for rows in found):
+            raise InvalidValueError(
+                f"a share of {self.share:g} of {len(groups)} rows holds none out; give "
+                "a larger share, or more rows"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Validation by k folds: every initial point is tried on each of them.
+
+    Parameters
+    ----------
+    count : int
+        At least 2; every row is held out in one fold.
+
+    Examples
+    --------
+    >>> [len(rows) for rows in Folds(4).splits(np.zeros(8), seed=0)]
+    [6, 6, 6, 6]
+    """
+
+    count: int = 5
+
+    def __post_init__(self) -> None:
+        whole_number("the number of folds", self.count, 2)
+
+    def splits(self, groups: np.ndarray, seed: int) -> list[np.ndarray]:
+        """Return the training rows of each fold."""
+        if self.count > len(groups):
+            raise InvalidValueError(
+                f"{self.count} folds are asked for, but there are {len(groups)} rows; "
+                "give fewer folds"
+            )
+        found = stratified_folds(groups, self.count, seed)
+        for rows in found:
+            absent = np.setdiff1d(groups, groups[rows])
+            if len(absent):
+                raise InvalidValueError(
+                    f"a class has so few rows that a fold of {self.count} trains on "
+                    "none; give fewer folds, or leave rare classes out"
+                )
+        return found

@@ -80,15 +80,32 @@ def _never(values: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(values, dtype=torch.bool)
 
 
+def _negative(values: torch.Tensor) -> torch.Tensor:
+    return values <= 0
+
+
+def _far_below(values: torch.Tensor) -> torch.Tensor:
+    # The slope of z Phi(z) is within 0.01 of nothing below -3.0674.
+    return values < -3.0674
+
+
+def _tanh_flat(values: torch.Tensor) -> torch.Tensor:
+    # tanh' = 1 - tanh^2 is 0.01 at z = 2.993; the logistic's slope at twice that.
+    return values.abs() > TANH_FLAT
+
+
+def _logistic_flat(values: torch.Tensor) -> torch.Tensor:
+    return values.abs() > 2 * TANH_FLAT
+
+
+TANH_FLAT = 2.9932
 ACTIVATIONS = {
     found.name: found
     for found in (
-        Activation("relu", torch.relu, lambda z: z <= 0, _never),
-        # tanh' = 1 - tanh^2 is 0.01 at z = 2.993; the logistic's slope at twice that.
-        Activation("tanh", torch.tanh, _never, lambda z: z.abs() > 2.9932),
-        Activation("logistic", torch.sigmoid, _never, lambda z: z.abs() > 5.9864),
-        # The slope of z Phi(z) is within 0.01 of nothing below -3.0674.
-        Activation("gelu", torch.nn.functional.gelu, lambda z: z < -3.0674, _never),
+        Activation("relu", torch.relu, _negative, _never),
+        Activation("tanh", torch.tanh, _never, _tanh_flat),
+        Activation("logistic", torch.sigmoid, _never, _logistic_flat),
+        Activation("gelu", torch.nn.functional.gelu, _far_below, _never),
     )
 }
 
@@ -213,7 +230,7 @@ class Network(Supervised):
         )
         complaints.raise_any()
         self.activation = ACTIVATIONS[activation]
-        self.weights = weights if callable(weights) else WEIGHTS[weights]
+        self.weights = weights
         self.biases = biases
         self.scalar_biases, self.crossed = scalar_biases, crossed
         self.dropout, self.seed = float(dropout), seed
@@ -233,10 +250,10 @@ class Network(Supervised):
         """
         pairs = list(zip(self.widths[:-1], self.widths[1:], strict=True))
         point: dict[str, np.ndarray] = {}
+        rule = self.weights
+        draw = rule if callable(rule) else WEIGHTS[rule]
         for layer, shape in enumerate(pairs, 1):
-            drawn = finite_matrix(
-                "what weights returned", self.weights(generator, *shape)
-            )
+            drawn = finite_matrix("what weights returned", draw(generator, *shape))
             if drawn.shape != shape:
                 raise InvalidValueError(
                     f"weights returned shape {drawn.shape} for layer {layer}; return "

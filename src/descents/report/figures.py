@@ -338,3 +338,73 @@ def explained(ax: Axes, names: Sequence[str], shares: Sequence[float | None]) ->
     ax.set(xlabel="share of the loss of the column's best constant that is gone")
     ax.set_xlim(min([0.0, *known]), 1.0)
     return ax
+
+
+def distributions(ax: Axes, names: Sequence[str], values: Sequence[np.ndarray]) -> Axes:
+    """Draw each start as a dot, a line of dots for each name, quartiles in ink."""
+    generator = np.random.Generator(np.random.Philox(0))
+    for place, each in enumerate(values):
+        finite = each[np.isfinite(each)]
+        shift = generator.uniform(-0.28, 0.28, len(finite))
+        ax.plot(finite, place + shift, ".", color=BLUE, ms=3.5, alpha=0.35)
+        if len(finite):
+            low, middle, high = np.quantile(finite, [0.25, 0.5, 0.75])
+            ax.plot([low, high], [place, place], color=INK, lw=2.5)
+            ax.plot([middle], [place], "o", color=INK, ms=6, mec="white")
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    return ax
+
+
+def histogram(ax: Axes, values: np.ndarray) -> Axes:
+    """Draw how many starts have which value."""
+    ax.hist(values, bins=30, color=BLUE, alpha=0.8)
+    return ax
+
+
+def against(ax: Axes, training: np.ndarray, held_out: np.ndarray) -> Axes:
+    """Draw validation against training, a dot a start, and the line of equality."""
+    both = np.concatenate([training, held_out])
+    low, high = np.quantile(both, [0.01, 1.0])
+    pad = 0.05 * (high - low) or 0.01
+    ax.plot([low - pad, high + pad], [low - pad, high + pad], color=FAINT, lw=1)
+    # Accuracies are few values: a little noise shows how many starts share one.
+    generator = np.random.Generator(np.random.Philox(0))
+    noise = generator.normal(0, 0.006 * (high - low + 1e-12), (2, len(training)))
+    ax.plot(training + noise[0], held_out + noise[1], ".", color=BLUE, ms=4, alpha=0.4)
+    ax.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad))
+    return ax
+
+
+def training_curves(
+    ax: Axes, epochs: np.ndarray, losses: np.ndarray, failed: np.ndarray
+) -> Axes:
+    """Draw the loss of each start over the epochs, those that failed in red."""
+    for chosen, color in ((~failed, BLUE), (failed, RED)):
+        places = np.flatnonzero(chosen)[:500]
+        lines = [
+            np.column_stack([epochs, losses[:, k]])[np.isfinite(losses[:, k])]
+            for k in places
+        ]
+        kept = [line for line in lines if len(line) > 1]
+        ax.add_collection(
+            LineCollection(kept, colors=color, linewidths=0.6, alpha=0.35)
+        )
+    finite = losses[np.isfinite(losses) & (losses > 0)]
+    if len(finite):
+        low, high = np.quantile(finite, [0.0, 0.995])
+        ax.set_yscale("log")
+        ax.set_ylim(0.8 * low, 1.25 * high)
+    ax.set_xlim(float(epochs[0]), float(max(epochs[-1], epochs[0] + 1)))
+    ax.set(xlabel="epochs", ylabel="training loss (log scale)")
+    return ax
+
+
+def band(ax: Axes, x: Sequence[float], middle: Any, low: Any, high: Any) -> Axes:
+    """Draw a line and its interval."""
+    ax.fill_between(x, low, high, color=BLUE, alpha=0.2, lw=0)
+    ax.plot(x, middle, color=BLUE)
+    if len(x) > 1:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
+    return ax

@@ -13,13 +13,17 @@ from matplotlib.figure import Figure
 
 from descents.checks import RunFolderError
 from descents.data import storage
-from descents.report import factorized, figures, reproduced
+from descents.report import factorized, figures, reproduced, trained
 from descents.report.figures import Stored
 
 PAGE = "report.html"
 
 
-PAGES = {"reproduce": reproduced.PICTURES, "factorize": factorized.PICTURES}
+PAGES = {
+    "reproduce": reproduced.PICTURES,
+    "factorize": factorized.PICTURES,
+    "train": trained.PICTURES,
+}
 """The pictures of each command; its template has the command's name."""
 
 
@@ -45,7 +49,7 @@ def read_run(folder: Path) -> Stored:
     if command not in PAGES:
         raise RunFolderError(
             f"{folder} holds a run of {command!r}; give the folder of a run that has a "
-            "page: of 'descents reproduce' or 'descents factorize'"
+            "page: of 'descents reproduce', 'descents factorize' or 'descents train'"
         )
     rows = storage.read_table(folder / storage.ROWS)
     tensors, _ = storage.read_tensors(folder / storage.TENSORS)

@@ -200,7 +200,9 @@ def penalties(given: Sequence[str]) -> dict[str, float] | None:
     return {name: real_number(name, value, 0) for name, value in pairs.items()}
 
 
-def identity(table: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def identity(
+    table: str, options: Mapping[str, Any], command: str = "factorize"
+) -> dict[str, Any]:
     """Return what makes one run the same as another: the table's bytes and options."""
     digest = ""
     path = Path(table).expanduser()
@@ -208,7 +210,7 @@ def identity(table: str, options: Mapping[str, Any]) -> dict[str, Any]:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
-        "command": "factorize",
+        "command": command,
         "table": Path(table).name if table != "-" else table,
         "sha256": digest,
         **storage.plain(dict(options)),

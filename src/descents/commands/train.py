@@ -1,0 +1,330 @@
+"""descents train and descents compare."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from descents.checks import MOST_STARTS, InterruptedRunError, folder_path
+from descents.commands.shared import (
+    CTRL_C,
+    OUT_OF_TIME,
+    Seconds,
+    bar,
+    printing_options,
+    reading_options,
+    say_error,
+    threads,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class _Widths(click.ParamType[tuple[int, ...]]):
+    """Widths of hidden layers, such as 64,64."""
+
+    name = "widths"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Return the widths, or end the command with a sentence."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            widths = tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            widths = (0,)
+        if min(widths) < 1:
+            self.fail(
+                f"{value!r} is not a list of widths; give whole numbers of at least 1, "
+                "such as 64 or 64,64.",
+                param,
+                ctx,
+            )
+        return widths
+
+
+class _BatchSize(click.ParamType[Any]):
+    """A number of rows, all, or auto."""
+
+    name = "rows"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Return it, None for all, or end the command with a sentence."""
+        if value in ("auto", "all"):
+            return value
+        try:
+            rows = int(value)
+        except ValueError:
+            rows = 0
+        if rows < 1:
+            self.fail(
+                f"{value!r} is not a number of rows; give one of at least 1, all, or "
+                "auto.",
+                param,
+                ctx,
+            )
+        return rows
+
+
+@click.command()
+@click.argument("table")
+@click.option("--target", required=True, metavar="COLUMN", help="What to foretell.")
+@click.option(
+    "--task",
+    type=click.Choice(["auto", "classification", "regression"]),
+    default="auto",
+    show_default=True,
+    help="auto: levels and few whole numbers are classes.",
+)
+@click.option(
+    "--starts", type=click.IntRange(1, MOST_STARTS), default=1000, show_default=True,
+    help="Initial points of each setting.",
+)  # fmt: skip
+@click.option(
+    "--hidden", type=_Widths(), default="64", show_default=True,
+    help="Widths of the hidden layers, such as 64,64.",
+)  # fmt: skip
+@click.option(
+    "--activation",
+    type=click.Choice(["relu", "tanh", "logistic", "gelu"]),
+    default="relu",
+    show_default=True,
+)
+@click.option(
+    "--init", "initializations", multiple=True, default=("kaiming",), metavar="NAME",
+    help="kaiming, xavier, normal, orthogonal, uniform01 or zero; repeat to compare.  "
+    "[default: kaiming]",
+)  # fmt: skip
+@click.option(
+    "--optimizer", "optimizers", multiple=True, default=("adam",), metavar="NAME",
+    help="adam, adamw, gd, momentum or lbfgs; repeat to compare.  [default: adam]",
+)  # fmt: skip
+@click.option(
+    "--learning-rate", "learning_rates", multiple=True, default=(0.01,),
+    type=click.FloatRange(0, min_open=True),
+    help="Repeat to compare.  [default: 0.01]",
+)  # fmt: skip
+@click.option("--epochs", type=click.IntRange(1), default=100, show_default=True)
+@click.option(
+    "--batch-size",
+    type=_BatchSize(),
+    default="auto",
+    show_default=True,
+    help="Rows of a step: a number, all, or auto (a tenth of the rows, 16 to 128).",
+)
+@click.option("--weight-decay", type=click.FloatRange(0), default=0.0)
+@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.0)
+@click.option(
+    "--validation", default="0.33", show_default=True,
+    help="Rows held out: a share, a share and how often (0.33x5), folds=5, or none.",
+)  # fmt: skip
+@click.option(
+    "--early-stopping", type=click.IntRange(1), metavar="EPOCHS",
+    help="End a start after so long without a lower validation loss; keep its best.",
+)  # fmt: skip
+@click.option(
+    "--metric",
+    help="What starts and settings are compared by, a column of starts.parquet.  "
+    "[default: the score on held-out rows]",
+)
+@click.option(
+    "--ignore", multiple=True, metavar="COLUMN", help="Leave a column out. Repeatable."
+)
+@click.option("--id", "identifier", metavar="COLUMN", help="It names the rows.")
+@reading_options
+@click.option(
+    "--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0, show_default=True
+)
+@click.option("--device", default="cpu", show_default=True)
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True,
+    help="Processes that train side by side; the result is the same.",
+)  # fmt: skip
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="A new folder for the results.  [default: runs/train-<time>]",
+)
+@click.option("--resume", is_flag=True, help="Go on with what is in --out.")
+@click.option(
+    "--max-seconds",
+    type=Seconds(),
+    help="Stop after so long; what is finished is kept for --resume.",
+)
+@printing_options
+def train(table: str, **given: Any) -> int:
+    """Train one network on TABLE from many starts, and say how far they differ.
+
+    TABLE is a CSV or TSV file (.gz too), Parquet, .npy, .npz, or - for standard input.
+    """
+    from descents.data.storage import RESULT, RunFolder, read_json
+
+    names = ("resume", "out", "max_seconds", "quiet", "as_json", "workers")
+    resume, out, max_seconds, quiet, as_json, workers = (given.pop(n) for n in names)
+    if resume and out is None:
+        raise click.UsageError("--resume needs --out, the folder to go on with.")
+    if out is None:
+        out = Path("runs") / f"train-{time.strftime('%Y%m%d-%H%M%S')}"
+    side_by_side = threads()
+    from descents.studies import asked
+    from descents.studies import train as study
+
+    reading = asked.Reading(
+        triples=given.pop("triples"),
+        header=not given.pop("no_header"),
+        **{n: given.pop(n) for n in ("missing", "decimal", "delimiter", "encoding")},
+        ignore=given.pop("ignore"),
+        identifier=given.pop("identifier"),
+    )
+    if given["batch_size"] == "all":
+        given["batch_size"] = None
+    options = study.Options(**given)
+    options.settings()
+    options.held_out()
+    run = asked.identity(
+        table, {"options": vars(options), "reading": vars(reading)}, command="train"
+    )
+    folder = RunFolder(out, run, resume=resume)
+    begun = time.monotonic()
+    try:
+        with folder:
+            if not folder.complete:
+                data = reading.read(table)
+                if not (quiet or as_json):
+                    for note in data.notes:
+                        click.echo(note)
+                with bar(quiet or as_json) as progress:
+                    found = study.train(
+                        data,
+                        options,
+                        run,
+                        folder=folder,
+                        threads=side_by_side if workers == 1 else 1,
+                        workers=workers,
+                        max_seconds=max_seconds,
+                        progress=progress,
+                    )
+                    found.write(folder)
+                    progress("drawing", 0.97)
+                    from descents.report.page import draw
+
+                    draw(folder.work)
+                folder.finish()
+    except (InterruptedRunError, KeyboardInterrupt):
+        late = max_seconds is not None and time.monotonic() - begun >= max_seconds
+        why = f"Stopped after {max_seconds:g} s" if late else "Interrupted"
+        say_error(
+            f"{why}; {folder.stages} finished chunks of starts are kept: go on with "
+            f"--resume --out {shlex.quote(str(folder.path))} and the same options."
+        )
+        return OUT_OF_TIME if late else CTRL_C
+    result = read_json(folder.path / RESULT)
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+    elif not quiet:
+        from rich.console import Console
+
+        _show(Console(highlight=False, soft_wrap=True), result, folder.path)
+    return 0
+
+
+def _show(console: Console, result: dict[str, Any], out: Path) -> None:
+    """Print what was trained, and how far it depends on the start."""
+    from rich.table import Table
+
+    what = f"{len(result['classes'])} classes" if result["classes"] else "numbers"
+    console.print(
+        f"{result['target']['name']}: {what} ({result['why']}), {result['rows']} rows, "
+        f"{len(result['features'])} features.",
+        markup=False,
+    )
+    for line in [*result["warnings"]]:
+        console.print(f"Warning: {line}.", style="yellow", markup=False)
+    metric = result["metric"].replace("_", " ")
+    shown = Table(title=f"{metric}, {result['starts']} starts", title_justify="left")
+    shown.add_column("setting", overflow="fold")
+    for name in ("mean", "95% interval", "deviation", "median", "failed"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for setting in result["settings"]:
+        m = setting["metric"]
+        shown.add_row(
+            setting["name"],
+            _form(m["mean"]),
+            f"{_form(m['interval'][0])} to {_form(m['interval'][1])}",
+            _form(m["standard_deviation"]),
+            _form(m["quartiles"][1]),
+            str(m["failed"]),
+        )
+    console.print(shown)
+    for each in result["compared"]:
+        console.print(
+            f"{each['setting']} against {each['against']}: {each['difference']:+.4f} "
+            f"({_form(each['interval'][0])} to {_form(each['interval'][1])}), adjusted "
+            f"p {each['p_adjusted']:.2g}.",
+            markup=False,
+        )
+    best = result["best"]
+    held = "" if best["validation"] is None else f", {best['validation']:.4f} held out"
+    console.print(
+        f"The best start, {best['start']} of {best['setting']}: {best['training']:.4f} in "
+        f"training{held}. {result['seconds']:.1f} s.",
+        markup=False,
+    )
+    console.print(f"The page: {out / 'report.html'}")
+
+
+def _form(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+@click.command("compare")
+@click.argument("first", type=click.Path(path_type=Path))
+@click.argument("second", type=click.Path(path_type=Path))
+@click.option(
+    "--metric", help="A column of both starts.parquet.  [default: that of the runs]"
+)
+@printing_options
+def compare(
+    first: Path, second: Path, metric: str | None, quiet: bool, as_json: bool
+) -> int:
+    """Say whether the starts of one train RUN are better than those of another."""
+    from descents.data.storage import RESULT, read_json
+
+    for run in (first, second):
+        read_json(folder_path(run) / RESULT)  # before anything heavy is loaded
+    threads()
+    from descents.studies import train as study
+
+    found = study.compare_runs(first, second, metric)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    elif not quiet:
+        low, high = found["interval"]
+        chance = found["probability_of_improvement"]
+        how = "start by start" if found["paired"] else "as two samples"
+        name = found["metric"].replace("_", " ")
+        click.echo(
+            f"Mean {name}: {found['means'][0]:.4f} of {found['starts'][0]} starts of "
+            f"{first} ({found['settings'][0]}), {found['means'][1]:.4f} of "
+            f"{found['starts'][1]} of {second} ({found['settings'][1]})."
+        )
+        click.echo(
+            f"Difference {found['difference']:+.4f} (95% interval {_form(low)} to "
+            f"{_form(high)}), compared {how}; permutation p {found['p_value']:.3g}."
+        )
+        click.echo(
+            f"A start of the first is better than one of the second with probability "
+            f"{chance:.3f} ({_form(found['improvement_interval'][0])} to "
+            f"{_form(found['improvement_interval'][1])})."
+        )
+    return 0

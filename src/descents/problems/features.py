@@ -1,0 +1,294 @@
+"""A user's table as features and a target: numbers for a network to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from descents.checks import Complaints, InvalidValueError
+from descents.data.tables import Column, Table
+from descents.problems.columns import MOST_CLASSES, TYPED
+
+MOST_NUMERIC_CLASSES = 20
+"""A target of whole numbers with at most so many different ones is one of classes."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """How one column becomes numbers.
+
+    Attributes
+    ----------
+    name : str
+    levels : tuple
+        Each has a column of zeros and ones; empty where the column holds numbers.
+    fill : float
+        What stands in for a missing cell: the median, or the code of the commonest
+        level.
+    center, spread : float
+        What numbers are shifted and divided by: mean and standard deviation.
+    """
+
+    name: str
+    levels: tuple[Any, ...]
+    fill: float
+    center: float = 0.0
+    spread: float = 1.0
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of its columns: one, or one for each level."""
+        return [f"{self.name}={x}" for x in self.levels] if self.levels else [self.name]
+
+    def encoded(self, column: Column) -> np.ndarray:
+        """Return the numbers of a column, shape (rows, len(labels)).
+
+        Raises
+        ------
+        InvalidValueError
+            When it holds text where there were numbers, or a level that is not known.
+        """
+        values = column.values
+        if column.kind != "empty" and bool(self.levels) != (column.kind in TYPED):
+            raise InvalidValueError(
+                f"column {self.name!r} is {column.says}, but the model was trained with "
+                f"{'levels' if self.levels else 'numbers'} there; give those"
+            )
+        if not self.levels:
+            values = np.where(np.isnan(values), self.fill, values)
+            return ((values - self.center) / self.spread)[:, None]
+        known = {str(level): code for code, level in enumerate(self.levels)}
+        codes = np.full(len(values), self.fill)
+        for code in np.unique(values[~np.isnan(values)]):
+            level = str(column.levels[int(code)])
+            if level not in known:
+                raise InvalidValueError(
+                    f"column {self.name!r} holds {level!r}, which the model was not "
+                    f"trained with; give one of {', '.join(list(known)[:10])}, or leave "
+                    "the cell empty"
+                )
+            codes[values == code] = known[level]
+        return (codes[:, None] == np.arange(len(self.levels))).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Features:
+    """How a table becomes a matrix of features.
+
+    Attributes
+    ----------
+    features : tuple of Feature
+    notes : tuple of str
+        What was filled in, left out or spread over several columns, a line each.
+
+    Examples
+    --------
+    >>> import pyarrow
+    >>> from descents.data.tables import from_frame
+    >>> table = from_frame(pyarrow.table({"a": [1.0, None, 3.0], "b": ["x", "y", "x"]}))
+    >>> Features.of_table(table).encoded(table)
+    array([[-1.2247...,  1.        ,  0.        ],
+           [ 0.        ,  0.        ,  1.        ],
+           [ 1.2247...,  1.        ,  0.        ]])
+    """
+
+    features: tuple[Feature, ...]
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of_table(cls, table: Table, target: str | None = None) -> Features:
+        """Look at the columns of a table, all but the target.
+
+        Raises
+        ------
+        InvalidValueError
+            When a column is text whose values do not repeat, or dates; when no column
+            is left. All are told together.
+        """
+        complaints, found, notes = Complaints(), [], []
+        filled = []
+        for column in table.columns:
+            if column.name == target:
+                continue
+            if column.kind in ("text", "date"):
+                complaints.require(
+                    False,
+                    f"column {column.name!r} is {column.says}, which a network cannot "
+                    "use; leave the column out (--ignore COLUMN), or name the rows by it "
+                    "(--id COLUMN)",
+                )
+                continue
+            seen = column.values[~np.isnan(column.values)]
+            if len(np.unique(seen)) < 2:
+                what = "is empty" if not len(seen) else "is constant"
+                notes.append(f"{column.name} {what}: left out")
+                continue
+            if len(seen) < len(column.values):
+                filled.append(column.name)
+            found.append(_feature(column, seen))
+        complaints.raise_any()
+        if not found:
+            raise InvalidValueError(
+                "no column is left to learn from; give a table with one at least that "
+                "varies"
+            )
+        wide = [f"{f.name} ({len(f.levels)})" for f in found if f.levels]
+        if wide:
+            notes.append(f"one column of zeros and ones for each level: {_list(wide)}")
+        if filled:
+            notes.append(
+                "missing cells filled in, numbers by the median, levels by the commonest: "
+                f"{_list(filled)}"
+            )
+        if any(not f.levels for f in found):
+            notes.append("numbers shifted and scaled to mean 0 and deviation 1")
+        return cls(tuple(found), tuple(notes))
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of the columns of the matrix."""
+        return [label for feature in self.features for label in feature.labels]
+
+    def encoded(self, table: Table) -> np.ndarray:
+        """Return the matrix of features, float64 of shape (rows, len(labels)).
+
+        Raises
+        ------
+        InvalidValueError
+            When the table lacks a column, or one holds what is not known.
+        """
+        held = {column.name for column in table.columns}
+        absent = [f.name for f in self.features if f.name not in held]
+        if absent:
+            raise InvalidValueError(
+                f"the table lacks {len(absent)} of the {len(self.features)} columns that "
+                f"the model was trained with: {_list([repr(x) for x in absent])}; give "
+                "them, empty where nothing is known"
+            )
+        complaints = Complaints()
+        parts = [
+            complaints.attempt(feature.encoded, table.column(feature.name))
+            for feature in self.features
+        ]
+        complaints.raise_any()
+        return np.column_stack(parts)
+
+    def described(self) -> list[dict[str, Any]]:
+        """Return it as plain values."""
+        return [asdict(feature) for feature in self.features]
+
+    @classmethod
+    def restored(cls, facts: Sequence[Mapping[str, Any]]) -> Features:
+        """Return what `described` described."""
+        return cls(tuple(Feature(**{**f, "levels": tuple(f["levels"])}) for f in facts))
+
+
+def _feature(column: Column, seen: np.ndarray) -> Feature:
+    if column.kind not in TYPED:
+        spread = float(seen.std())
+        fill = float(np.median(seen))
+        values = np.where(np.isnan(column.values), fill, column.values)
+        return Feature(
+            column.name, (), fill, float(values.mean()), float(values.std()) or spread
+        )
+    codes, counts = np.unique(seen.astype(int), return_counts=True)
+    levels = tuple(_plain(column.levels[code]) for code in codes)
+    return Feature(column.name, levels, float(counts.argmax()))
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be foretold.
+
+    Attributes
+    ----------
+    name : str
+    classes : tuple
+        Empty for numbers.
+    center, spread : float
+        What numbers are shifted and divided by while training.
+    why : str
+        Why it is taken for classes or for numbers.
+    """
+
+    name: str
+    classes: tuple[Any, ...]
+    center: float
+    spread: float
+    why: str
+
+    @property
+    def task(self) -> str:
+        """Return "classification" or "regression"."""
+        return "classification" if self.classes else "regression"
+
+    @classmethod
+    def of_column(cls, column: Column, task: str) -> tuple[Target, np.ndarray]:
+        """Return the target of a column, and its values, NaN where there is none.
+
+        Parameters
+        ----------
+        column : Column
+        task : {"auto", "classification", "regression"}
+            "auto": levels, booleans and at most 20 different whole numbers are
+            classes.
+
+        Raises
+        ------
+        InvalidValueError
+            When it cannot be foretold so.
+        """
+        seen = column.values[~np.isnan(column.values)]
+        distinct = np.unique(seen)
+        if len(distinct) < 2:
+            what = f"one value only, {distinct[0]:g}" if len(distinct) else "no value"
+            if column.levels and len(distinct):
+                what = f"one class only, {column.levels[int(distinct[0])]!r}"
+            raise InvalidValueError(
+                f"the target {column.name!r} holds {what}; give one with two at least"
+            )
+        levels = column.kind in TYPED  # text of many levels is among them
+        few = column.whole and len(distinct) <= MOST_NUMERIC_CLASSES
+        if task == "regression" or (task == "auto" and not levels and not few):
+            if levels or column.kind == "date":
+                raise InvalidValueError(
+                    f"the target {column.name!r} is {column.says}, but regression is for "
+                    "numbers; give --task classification"
+                )
+            why = "asked for" if task == "regression" else "numbers"
+            center, spread = float(seen.mean()), float(seen.std())
+            return cls(column.name, (), center, spread, why), column.values
+        alone = len(distinct) == len(seen)
+        if len(distinct) > MOST_CLASSES or column.kind == "date" or alone:
+            raise InvalidValueError(
+                f"the target {column.name!r} is {column.says}, with {len(distinct)} "
+                f"different values in {len(seen)} rows: too many for classes (at most "
+                f"{MOST_CLASSES}, two rows of each at least); give --task regression for "
+                "numbers, or another target"
+            )
+        why = "asked for" if task == "classification" else "levels"
+        if not levels and task == "auto":
+            why = (
+                f"{len(distinct)} different whole numbers; --task regression says else"
+            )
+        classes = tuple(
+            _plain(column.levels[int(x)])
+            if levels
+            else (int(x) if column.whole else float(x))
+            for x in distinct
+        )
+        codes = np.searchsorted(distinct, column.values).astype(np.float64)
+        codes[np.isnan(column.values)] = np.nan
+        return cls(column.name, classes, 0.0, 1.0, why), codes
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+def _list(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(names[:8]) + more

@@ -1,0 +1,338 @@
+"""`descents train`, `compare` and `apply`: from a user's table to what the starts tell."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_iris
+
+import descents
+from descents.checks import InvalidValueError
+from descents.cli import main
+from descents.data import storage
+from descents.data.files import read
+from descents.problems.features import Features, Target
+from descents.studies import asked
+from descents.studies import train as study
+
+SCHEMA = Path(__file__).parents[1] / "docs" / "train.schema.json"
+
+
+def iris_csv(folder: Path) -> Path:
+    found = load_iris(as_frame=True)
+    frame = found.data.copy()
+    frame["species"] = [found.target_names[code] for code in found.target]
+    frame.loc[3, "sepal width (cm)"] = np.nan
+    frame["wet"] = ["yes", "no", "no"] * 50
+    path = folder / "iris.csv"
+    frame.to_csv(path, index=False)
+    return path
+
+
+def ran(*arguments: str) -> int:
+    return main([*arguments, "--quiet"])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("train")
+    table = iris_csv(folder)
+    code = ran(
+        "train", str(table), "--target", "species", "--starts", "12", "--hidden", "8",
+        "--init", "kaiming", "--init", "zero", "--validation", "folds=3",
+        "--epochs", "60", "--out", str(folder / "run"),
+    )  # fmt: skip
+    assert code == 0
+    return folder / "run"
+
+
+def test_the_result_follows_its_schema(run: Path) -> None:
+    result = json.loads((run / "result.json").read_text())
+    jsonschema.validate(result, json.loads(SCHEMA.read_text()))
+    assert result["task"] == "classification"
+    assert result["classes"] == ["setosa", "versicolor", "virginica"]
+    assert result["rows"] == 150
+    assert [s["name"] for s in result["settings"]] == ["kaiming", "zero"]
+    assert result["splits"] == 3
+
+
+def test_the_result_is_that_of_its_rows(run: Path) -> None:
+    result = json.loads((run / "result.json").read_text())
+    rows = pd.read_parquet(run / "starts.parquet")
+    assert len(rows) == 2 * 12 * 3
+    means = rows.groupby(["setting", "start"])["validation_accuracy"].mean()
+    for setting in result["settings"]:
+        values = means[setting["name"]]
+        metric = setting["metric"]
+        assert metric["mean"] == pytest.approx(values.mean(), rel=1e-12)
+        assert metric["quartiles"][1] == pytest.approx(values.median(), rel=1e-12)
+        good = (values >= result["success_threshold"]).mean()
+        assert metric["success"]["share"] == pytest.approx(good, rel=1e-12)
+    # Weights of zero never tell the classes apart beyond the biases.
+    assert result["settings"][1]["metric"]["maximum"] < 0.5
+    compared = result["compared"][0]
+    assert (compared["setting"], compared["against"]) == ("kaiming", "zero")
+    gap = means["kaiming"].mean() - means["zero"].mean()
+    assert compared["difference"] == pytest.approx(gap, rel=1e-12)
+    assert compared["p_value"] < 0.001
+
+
+def test_the_page_shows_every_picture(run: Path) -> None:
+    page = (run / "report.html").read_text()
+    assert page.count("data:image/svg+xml;base64,") == 4
+    for name in ("distribution", "training-validation", "curves", "expected-best"):
+        assert (run / f"figure-{name}.png").stat().st_size > 5000
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_apply_foretells_what_the_model_predicts(run: Path, tmp_path: Path) -> None:
+    table = iris_csv(tmp_path)
+    assert ran("apply", str(run), str(table), "--out", str(tmp_path / "a")) == 0
+    found = pd.read_parquet(tmp_path / "a" / "predictions.parquet")
+    truth = pd.read_csv(table)["species"]
+    assert (found["species"] == truth).mean() > 0.9
+    chances = found.filter(like="probability_").to_numpy()
+    np.testing.assert_allclose(chances.sum(1), 1, rtol=1e-12)
+    # One row alone is told the same; columns may come in any order.
+    frame = pd.read_csv(table).iloc[[60], ::-1]
+    frame.to_csv(tmp_path / "one.csv", index=False)
+    trained = study.load(run)
+    one = trained.apply(asked.Reading().read(str(tmp_path / "one.csv")))
+    np.testing.assert_allclose(
+        [one[f"probability_{name}"][0] for name in trained.classes], chances[60],
+        rtol=1e-5,
+    )  # fmt: skip
+
+
+def test_regression_comes_back_in_the_units_of_its_target(tmp_path: Path) -> None:
+    table = iris_csv(tmp_path)
+    code = ran(
+        "train", str(table), "--target", "petal width (cm)", "--starts", "3",
+        "--validation", "none", "--out", str(tmp_path / "r"), "--epochs", "60",
+    )  # fmt: skip
+    assert code == 0
+    result = json.loads((tmp_path / "r" / "result.json").read_text())
+    assert result["metric"] == "training_r2"
+    assert result["classes"] is None
+    found = study.load(tmp_path / "r").apply(asked.Reading().read(str(table)))
+    truth = pd.read_csv(table)["petal width (cm)"]
+    error = truth - found["petal width (cm)"]
+    explained = 1 - np.square(error).sum() / np.square(truth - truth.mean()).sum()
+    assert explained == pytest.approx(result["best"]["training"], rel=1e-4)
+
+
+def test_compare_is_paired_where_the_starts_are_shared(
+    run: Path, tmp_path: Path, capsys
+) -> None:
+    assert main(["compare", str(run), str(run), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["paired"]
+    assert found["difference"] == 0
+    assert found["probability_of_improvement"] == 0.5
+    table = iris_csv(tmp_path)
+    common = ["train", str(table), "--target", "species", "--hidden", "8"]
+    common += ["--starts", "12", "--validation", "folds=3", "--epochs", "3"]
+    assert ran(*common, "--out", str(tmp_path / "b")) == 0
+    assert ran(*common, "--seed", "1", "--out", str(tmp_path / "c")) == 0
+    for other, paired in (("b", True), ("c", False)):
+        assert main(["compare", str(run), str(tmp_path / other), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["paired"] is paired
+        assert found["difference"] > 0.05
+        assert found["interval"][0] > 0
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    skipped = ("seconds",)
+    rows = storage.read_table(folder / "starts.parquet")
+    arrays, _ = storage.read_tensors(folder / "model.safetensors")
+    arrays.pop("seconds", None)
+    kept = {n: v.tobytes() for n, v in arrays.items()}
+    return kept | {
+        n: np.asarray(v).astype(str).tobytes()
+        for n, v in rows.items()
+        if n not in skipped
+    }
+
+
+def options_of(table: Path, out: Path) -> list[str]:
+    return [
+        "train", str(table), "--target", "species", "--starts", "600", "--hidden", "8",
+        "--dropout", "0.1", "--epochs", "12", "--out", str(out),
+    ]  # fmt: skip
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    table = iris_csv(tmp_path)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert ran(*options_of(table, whole)) == 0
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "descents", *options_of(table, broken), "--quiet"],
+        env=environment,
+    )
+    stages = broken / ".partial" / "stages"
+    end = time.monotonic() + 120
+    while time.monotonic() < end and not list(stages.glob("*.safetensors")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = len(list(stages.glob("[!.]*.safetensors")))
+    assert kept >= 1
+    assert ran(*options_of(table, broken), "--resume") == 0
+    assert files_of(broken) == files_of(whole)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_bits_as_one(tmp_path: Path) -> None:
+    table = iris_csv(tmp_path)
+    assert ran(*options_of(table, tmp_path / "one")) == 0
+    assert ran(*options_of(table, tmp_path / "two"), "--workers", "2") == 0
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--target", "nothing"], ["no column 'nothing'"]),
+        (["--target", "species", "--task", "regression"], ["numbers", "classification"]),
+        (["--target", "species", "--init", "x", "--optimizer", "y"],
+         ["--init", "'kaiming'", "--optimizer", "'adamw'"]),
+        (["--target", "species", "--validation", "half"], ["0.33", "folds=5"]),
+        (["--target", "species", "--validation", "folds=151"], ["150 rows"]),
+        (["--target", "species", "--hidden", "0"], ["64,64"]),
+        (["--target", "species", "--batch-size", "-1"], ["all, or auto"]),
+        (["--target", "species", "--device", "tpu"], ["'tpu'", "cpu"]),
+        (["--target", "species", "--learning-rate", "1e30", "--optimizer", "gd"],
+         ["every start", "1e+30"]),
+        (["--target", "species", "--metric", "speed"], ["validation_accuracy"]),
+        (["--target", "species", "--early-stopping", "3", "--validation", "none"],
+         ["held out"]),
+    ],
+)  # fmt: skip
+def test_wrong_options_end_in_a_sentence(options, words, tmp_path, capsys) -> None:
+    table = iris_csv(tmp_path)
+    code = main(
+        ["train", str(table), "--starts", "2", "--epochs", "2", *options,
+         "--out", str(tmp_path / "o")]
+    )  # fmt: skip
+    said = capsys.readouterr().err
+    assert code == 2
+    for word in words:
+        assert word in said
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "words"),
+    [
+        ("a,b\n1,x\n2,x\n", ["--target", "b"], ["one class only, 'x'"]),
+        ("a,b\n1,x\n2,y\n3,z\n", ["--target", "b"], ["3 different values in 3 rows"]),
+        ("a,b\n1,1\n1,2\n1,1\n1,2\n", ["--target", "b"], ["no column is left"]),
+        ("a,b\n1,\n2,\n", ["--target", "b"], ["no value"]),
+        (
+            "t,b\n" + "".join(f"w{i},{i % 2}\n" for i in range(30)),
+            ["--target", "b"],
+            ["'t'", "all 30 values different", "--ignore", "--id"],
+        ),
+        ("t,b\n" + "".join(f"{i},w{i}\n" for i in range(300)), ["--target", "b"],
+         ["300 different"]),
+    ],
+)  # fmt: skip
+def test_tables_that_cannot_be_learned_from(text, options, words, tmp_path, capsys):
+    (tmp_path / "t.csv").write_text(text)
+    code = main(
+        ["train", str(tmp_path / "t.csv"), *options, "--out", str(tmp_path / "o")]
+    )
+    said = capsys.readouterr().err
+    assert code == 2
+    for word in words:
+        assert word in said
+
+
+def test_rows_without_a_target_are_left_out_and_counted(tmp_path: Path) -> None:
+    lines = [f"{i / 7},{'x' if i % 2 else 'y'}" for i in range(40)]
+    lines[5] = "0.3,"
+    (tmp_path / "t.csv").write_text("a,b\n" + "\n".join(lines) + "\n")
+    code = ran("train", str(tmp_path / "t.csv"), "--target", "b", "--starts", "2",
+               "--epochs", "2", "--out", str(tmp_path / "o"))  # fmt: skip
+    assert code == 0
+    result = json.loads((tmp_path / "o" / "result.json").read_text())
+    assert (result["rows"], result["rows_without_target"]) == (39, 1)
+    assert result["warnings"] == ["1 rows without a target were left out"]
+
+
+def test_features_of_a_table(tmp_path: Path) -> None:
+    text = "n,k,c,flag,e\n1,a,7,yes,\n,b,7,no,\n3,,7,,\n5,a,7,yes,\n"
+    (tmp_path / "t.csv").write_text(text)
+    table = read(str(tmp_path / "t.csv"))
+    features = Features.of_table(table)
+    assert features.labels == ["n", "k=a", "k=b", "flag=no", "flag=yes"]
+    numbers = np.array([1.0, 3.0, 3.0, 5.0])  # the median fills the hole
+    expected = (numbers - numbers.mean()) / numbers.std()
+    found = features.encoded(table)
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-12)
+    np.testing.assert_array_equal(found[:, 1:3], [[1, 0], [0, 1], [1, 0], [1, 0]])
+    again = Features.restored(json.loads(json.dumps(features.described())))
+    np.testing.assert_array_equal(again.encoded(table), found)
+    (tmp_path / "u.csv").write_text("n,k,flag\n2,z,yes\n")
+    with pytest.raises(InvalidValueError, match="'z'.*not.*trained with"):
+        features.encoded(read(str(tmp_path / "u.csv")))
+    (tmp_path / "v.csv").write_text("n\n2\n")
+    with pytest.raises(InvalidValueError, match="lacks 2 of the 3"):
+        features.encoded(read(str(tmp_path / "v.csv")))
+
+
+@pytest.mark.parametrize(
+    ("cells", "task", "expected"),
+    [
+        ("0 1 0 1", "auto", (0, 1)),
+        ("yes no no yes", "auto", ("no", "yes")),
+        ("0.5 1 2.5 3", "auto", ()),
+        ("0 1 0 1", "regression", ()),
+        ("0.5 1 1 0.5", "classification", (0.5, 1.0)),
+        (" ".join(str(i) for i in range(30)), "auto", ()),
+    ],
+)
+def test_what_kind_of_target_a_column_is(cells, task, expected, tmp_path) -> None:
+    (tmp_path / "t.csv").write_text("b\n" + cells.replace(" ", "\n") + "\n")
+    column = read(str(tmp_path / "t.csv")).column("b")
+    target, values = Target.of_column(column, task)
+    assert target.classes == expected
+    assert np.isfinite(values).all()
+
+
+def test_json_alone_on_standard_output(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "descents", "train", "-", "--target", "b", "--starts", "2",
+         "--epochs", "2", "--json", "--out", str(tmp_path / "o")],
+        input="a,b\n" + "".join(f"{i},{i % 2}\n" for i in range(20)),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"] == 20
+
+
+def test_a_run_of_another_command_is_not_compared(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text('{"run": {"command": "factorize"}}')
+    with pytest.raises(descents.DescentsError, match="no run of 'descents train'"):
+        study.compare_runs(run, tmp_path)
+
+
+def test_max_seconds_keeps_what_is_finished(tmp_path: Path, capsys) -> None:
+    table = iris_csv(tmp_path)
+    out = tmp_path / "o"
+    code = main([*options_of(table, out), "--max-seconds", "0.001"])
+    assert code == 3
+    assert "go on with --resume" in capsys.readouterr().err
+    assert ran(*options_of(table, out), "--resume") == 0
