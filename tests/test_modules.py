@@ -336,6 +336,48 @@ def test_threads_do_not_share_what_they_look_up(modules) -> None:
             same(one, four, k, k)
 
 
+@pytest.mark.parametrize("batch_size", [None, 5])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_what_fills_up_a_shorter_split_is_not_seen(batch_size, weighted) -> None:
+    short, longer = range(4, 16), range(2, 17)
+    counts = np.arange(21) % 3 + bool(batch_size) if weighted else None
+    options = {"batched": False, "batch_size": batch_size, "row_weights": counts}
+    ragged = Modules(normed, X, CLASSES, splits=[longer, short], **options)
+    even = Modules(normed, X, CLASSES, splits=[short, short], **options)
+    together = {"steps": Momentum(0.1), "stop": Stop(9), "record": [0, 3, 9]}
+    found = descend(ragged, [1], **together)
+    expected = descend(even, [1], **together)
+    for name, value in expected.parameters.items():
+        np.testing.assert_allclose(found.parameters[name], value, rtol=1e-10)
+    np.testing.assert_allclose(
+        found.histories["loss"], expected.histories["loss"], rtol=1e-10
+    )
+    if weighted and batch_size is None:  # a row of weight 0 is as if it were absent
+        kept = [row for row in short if counts[row]]
+        absent = Modules(normed, X, CLASSES, splits=[kept, kept], **options)
+        without = descend(absent, [1], **together)
+        np.testing.assert_allclose(
+            found.histories["loss"], without.histories["loss"], rtol=1e-10
+        )
+
+
+def test_a_step_without_a_row_moves_no_running_mean() -> None:
+    modules = Modules(
+        normed, X, CLASSES, batched=False, splits=[range(12), range(4)], batch_size=4
+    )
+    runs = descend(modules, 2, steps=GradientDescent(0.1), stop=Stop(6))
+    counted = runs.parameters["1.num_batches_tracked"]
+    np.testing.assert_array_equal(counted, [6, 2])
+
+
+def test_a_batch_of_one_row_is_refused_where_rows_meet() -> None:
+    with pytest.raises(
+        InvalidValueError, match=r"cannot be trained on rows of shape \(1, 4\)"
+    ):
+        Modules(normed, X, CLASSES, batched=False, batch_size=5)  # 21 = 4 * 5 + 1
+    Modules(dropped, X, CLASSES, batched=False, batch_size=5)
+
+
 def test_starts_that_would_share_running_means_are_refused() -> None:
     modules = Modules(normed, X, CLASSES, batched=False)
     with pytest.raises(InvalidValueError, match="leave the width at 1"):

@@ -255,3 +255,22 @@ def test_wrong_numbers_of_workers_are_refused() -> None:
         descend_in_parts(network(), 2, workers=0, **OPTIONS)
     with pytest.raises(InvalidValueError, match="starts is 0"):
         descend_in_parts(network(), 0, **OPTIONS)
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_modules_on_two_processes(batched) -> None:
+    from torch import nn
+
+    from descents.problems.modules import Modules
+
+    def make() -> nn.Module:
+        middle = (
+            nn.Tanh() if batched else nn.Sequential(nn.BatchNorm1d(5), nn.Dropout())
+        )
+        return nn.Sequential(nn.Linear(4, 5), middle, nn.Linear(5, 3))
+
+    problem = Modules(make, X, CLASSES, batched=batched, batch_size=6, seed=3)
+    width = 4 if batched else 1
+    one = descend(problem, 7, width=width, **OPTIONS)
+    two = descend_in_parts(problem, 7, width=width, workers=2, **OPTIONS)
+    all_same(one, two)

@@ -210,7 +210,11 @@ class Modules(Supervised):
 
     def _probe_training(self) -> None:
         """See whether the module can be trained as it is asked to be."""
-        rows = torch.tensor(self.X[:2], dtype=self.dtype, device=self.device)
+        fewest = 2
+        for count in self.batches.counts.tolist():
+            size = min(self.batches.batch_size or count, count)
+            fewest = min(fewest, count % size or size)
+        rows = torch.tensor(self.X[:fewest], dtype=self.dtype, device=self.device)
         module = self._module
         self._module = copy.deepcopy(module).train()
         buffers = {n: v.clone() for n, v in self._module.named_buffers()}

@@ -192,6 +192,16 @@ class Supervised(Problem):
         """Return predictions as training sees them; a kind may drop some units."""
         return self.predict(parameters, features)
 
+    def _predict_apart(
+        self,
+        parameters: Parameters,
+        features: torch.Tensor,
+        starts: torch.Tensor,
+        step: int,
+    ) -> torch.Tensor:
+        """Return predictions where a step has no row that counts."""
+        return self.predict(parameters, features)
+
     def decays(self, name: str) -> bool:
         """Return whether a parameter is a weight, which decays."""
         return True
@@ -204,14 +214,20 @@ class Supervised(Problem):
         """Return the loss of each start on the rows of a step, shape (S,)."""
         rows, weights = self.batches.at(starts, step)
         dtype = next(iter(parameters.values())).dtype
+        predict = self._predict_in_training
+        if not self.rows_apart and weights is not None and len(starts) == 1:
+            # What only fills up, or counts nothing, is not to be seen by the others.
+            seen = weights[0] > 0
+            if bool(seen.any()):
+                rows, weights = rows[:, seen], weights[:, seen]
+            else:
+                predict = self._predict_apart
         together = self.stochastic or not self.rows_apart
         size = rows.shape[1] if together else self._slice(len(starts))
         if rows.shape[1] <= size:
             key = step if self.batches.batch_size is not None else 0
             features, target = self._gather(rows, starts, key, dtype)
-            each = self._each(
-                self._predict_in_training(parameters, features, starts, step), target
-            )
+            each = self._each(predict(parameters, features, starts, step), target)
             total = self._reduced(each, weights)
         else:
             total = self._in_slices(parameters, rows, weights, size)
