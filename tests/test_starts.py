@@ -28,7 +28,10 @@ SCALED = StandardScaler().fit_transform(IRIS)
 
 
 @parametrize_with_checks(
-    [MLPStartsClassifier(max_epochs=150), MLPStartsRegressor(max_epochs=400)]
+    [
+        MLPStartsClassifier(max_epochs=100),
+        MLPStartsRegressor(max_epochs=120, learning_rate=0.05),
+    ]
 )
 def test_scikit_learn(estimator, check) -> None:
     check(estimator)
@@ -114,10 +117,10 @@ def test_early_stopping_keeps_the_best_epoch_of_each_start() -> None:
 
 @pytest.mark.parametrize("optimizer", ["gd", "momentum", "adam", "adamw", "lbfgs"])
 def test_every_optimizer_learns_iris(optimizer) -> None:
-    rate = {"gd": 0.3, "momentum": 0.1}.get(optimizer, 0.02)
+    rate = {"gd": 0.5, "momentum": 0.1}.get(optimizer, 0.03)
     model = MLPStartsClassifier(
         n_starts=3, optimizer=optimizer, learning_rate=rate, weight_decay=1e-3,
-        random_state=0, max_epochs=150,
+        random_state=0, max_epochs=100,
     ).fit(SCALED, SPECIES)  # fmt: skip
     assert (model.values("training_accuracy") > 0.93).all()
 
@@ -148,7 +151,12 @@ def test_regression_has_the_shape_of_its_target() -> None:
     X = np.linspace(-2, 2, 60)[:, None]
     both = np.column_stack([np.sin(X[:, 0]), np.cos(X[:, 0])])
     model = MLPStartsRegressor(
-        (20,), activation="tanh", n_starts=3, optimizer="lbfgs", random_state=0
+        (20,),
+        activation="tanh",
+        n_starts=2,
+        optimizer="lbfgs",
+        random_state=0,
+        max_epochs=100,
     ).fit(X, both)
     assert model.predict(X).shape == (60, 2)
     assert model.score(X, both) > 0.999
@@ -197,7 +205,10 @@ def test_all_problems_are_told_together() -> None:
 
 
 def test_pipelines_and_searches() -> None:
-    model = make_pipeline(StandardScaler(), MLPStartsClassifier(random_state=0))
+    model = make_pipeline(
+        StandardScaler(),
+        MLPStartsClassifier(max_epochs=60, learning_rate=0.05, random_state=0),
+    )
     assert cross_val_score(model, IRIS, SPECIES, cv=3).mean() > 0.9
     search = GridSearchCV(
         model, {"mlpstartsclassifier__activation": ["relu", "tanh"]}, cv=2
@@ -223,7 +234,14 @@ def test_a_module_is_trained_as_the_network_is() -> None:
         )
 
     runs = train_starts(
-        make, SCALED, SPECIES, n_starts=5, validation=0.3, early_stopping=20
+        make,
+        SCALED,
+        SPECIES,
+        n_starts=5,
+        validation=0.3,
+        early_stopping=20,
+        max_epochs=80,
+        learning_rate=0.05,
     )
     assert (runs.metrics["validation_accuracy"] > 0.85).all()
     assert len({loss.round(9) for loss in runs.losses}) == 5

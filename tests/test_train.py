@@ -50,7 +50,7 @@ def run(tmp_path_factory) -> Path:
     code = ran(
         "train", str(table), "--target", "species", "--starts", "12", "--hidden", "8",
         "--init", "kaiming", "--init", "zero", "--validation", "folds=3",
-        "--epochs", "60", "--out", str(folder / "run"),
+        "--epochs", "15", "--out", str(folder / "run"),
     )  # fmt: skip
     assert code == 0
     return folder / "run"
@@ -168,7 +168,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def options_of(table: Path, out: Path) -> list[str]:
     return [
         "train", str(table), "--target", "species", "--starts", "600", "--hidden", "8",
-        "--dropout", "0.1", "--epochs", "12", "--out", str(out),
+        "--dropout", "0.1", "--epochs", "3", "--out", str(out),
     ]  # fmt: skip
 
 
