@@ -68,8 +68,8 @@ class Verdict(Enum):
 
     NONFINITE = "the loss became infinite or NaN"
     EXPLODING = (
-        "the loss grew to 100 times its initial value or more; or to twice, and the "
-        "gradient to 100 times its own"
+        "the loss grew to 100 times its initial value or more, or overflows with more "
+        "steps; or it grew to twice, and the gradient to 100 times its own"
     )
     DEAD_UNITS = (
         "at the end of the run at least half of the hidden units give nothing on every "
@@ -132,7 +132,8 @@ class Diagnosis:
     distance : ndarray of shape (F,)
         From the initial point to the end of the run, over the norm of the initial point.
     growth : ndarray of shape (F,)
-        The largest loss seen in the run, over the initial loss.
+        The largest loss seen in the run, over the initial loss; infinite where it
+        overflows, in the run or with more steps.
     steps : tuple of int
         After how many steps `metric` was looked at: the run's own and its multiples.
     metric : ndarray of shape (len(steps), F)
@@ -380,7 +381,8 @@ def diagnose(
         losses[:, ~reached] = history[rows]
         within = history[longer.recorded <= limit]
         growth[~reached] = _ratio(within.max(0), within[0])
-        nonfinite[~reached] |= [s is Status.NONFINITE for s in longer.statuses]
+        burst = np.array([s is Status.NONFINITE for s in longer.statuses], bool)
+        growth[np.flatnonzero(~reached)[burst]] = np.inf
         latest = place.tensors(longer.parameters, np.arange(len(longer)), begun)
     initial = place.look(begun, curved=np.zeros_like(reached))
     end = place.look(ended, curved=~reached)

@@ -132,8 +132,10 @@ def look(
         name: np.concatenate([part["layers"][name] for part in parts])
         for name in parts[0]["layers"]
     }
+    with np.errstate(over="ignore"):  # of a start that exploded
+        total = np.sqrt(sum(np.square(norms) for norms in layers.values()))
     return Look(
-        gradient_norm=np.sqrt(sum(np.square(norms) for norms in layers.values())),
+        gradient_norm=total,
         layers=layers,
         **{
             name: np.concatenate([part[name] for part in parts])
