@@ -15,6 +15,7 @@ from descents import (
     Adam,
     Factorization,
     GradientDescent,
+    Momentum,
     Network,
     Problem,
     Stop,
@@ -120,13 +121,16 @@ def tiny(generator, inputs, outputs):
     return 0.05 * generator.standard_normal((inputs, outputs))
 
 
+RULE = GradientDescent(0.1)
+
+
 @dataclass(frozen=True)
 class Case:
     """How starts are planted to fail, and what is to be said of them."""
 
     verdict: Verdict
     make: Callable[[], Problem]
-    steps: Any = GradientDescent(0.1)
+    steps: Any = RULE
     stop: int = 30
     multiples: tuple[int, ...] = (10,)
     threshold: float = 0.8
@@ -145,7 +149,7 @@ class Case:
 
 CASES = {
     "overflow": Case(
-        Verdict.NONFINITE, lambda: Network(X, Y, [8]), GradientDescent(1e4)
+        Verdict.NONFINITE, lambda: Network(X, Y, [8]), GradientDescent(1e5), stop=60
     ),
     "wild rate": Case(
         Verdict.EXPLODING, lambda: Network(X, Y, [8]), GradientDescent(30)
@@ -156,9 +160,7 @@ CASES = {
         GradientDescent(20),
         stop=5,
     ),
-    "biases of -100": Case(
-        Verdict.DEAD_UNITS, lambda: Planted(X, Y, [8], plant=dead)
-    ),
+    "biases of -100": Case(Verdict.DEAD_UNITS, lambda: Planted(X, Y, [8], plant=dead)),
     "one dead layer of two": Case(
         Verdict.DEAD_UNITS, lambda: Planted(X, Y, [3, 9], plant=dead), Adam(0.01)
     ),
@@ -200,8 +202,8 @@ CASES = {
     "Safran and Shamir": Case(
         Verdict.LOCAL_MINIMUM,
         Students,
-        GradientDescent(0.3),
-        stop=100,
+        Momentum(0.1),
+        stop=200,
         threshold=0.9999,
     ),
     "Yun, Sra and Jadbabaie": Case(
@@ -232,8 +234,7 @@ def test_the_minimum_of_safran_and_shamir() -> None:
     # Positive definite, with a loss above that of the teacher, which is 0.
     found = CASES["Safran and Shamir"](5)
     assert (found.last.smallest_eigenvalue > 1e-3).all()
-    np.testing.assert_allclose(found.loss[-1], found.loss[-1, 0], rtol=1e-6)
-    assert 0.01 < found.loss[-1, 0] < 0.1
+    np.testing.assert_allclose(found.loss[-1], 0.0250806, rtol=1e-5)
     problem = Students()
     exact = {"weights": torch.eye(6, dtype=torch.float64)[None].flip(1) * (1 - 1e-9)}
     assert float(problem.losses(exact, torch.arange(1), 0)) < 1e-6

@@ -178,7 +178,9 @@ def lanczos(
         chosen = slice(first, first + together)
         part = {name: value[chosen] for name, value in parameters.items()}
         product, _ = _products(problem, part, starts[chosen], step)
-        parts.append(_ends(product, len(starts[chosen]), size, max_steps, starts.device))
+        parts.append(
+            _ends(product, len(starts[chosen]), size, max_steps, starts.device)
+        )
     return Curvature(*(np.concatenate(pieces) for pieces in zip(*parts, strict=True)))
 
 

@@ -37,9 +37,9 @@ SATURATED_SHARE = 0.5
 """Saturated: at least this share of the units is saturated on every row."""
 LAYER_RATIO = 1e-3
 """Vanishing: the gradient norm of the first layer is at most this times the last's."""
-FLAT_CURVATURE = -1e-3
+FLAT_CURVATURE = -1e-2
 """... while no Hessian eigenvalue is below this times the largest in magnitude: where
-one is, there is a way out, along which the gradient grows."""
+one is, there is a way out, along which the gradient grows: a saddle."""
 STATIONARY_RATIO = 1e-3
 """Stationary: the gradient norm is at most this times that at the initial point."""
 STATIONARY_MOVE = 1e-8
@@ -82,8 +82,8 @@ class Verdict(Enum):
         "recover with more steps"
     )
     VANISHING_GRADIENT = (
-        "the gradient of the first layer is at most a thousandth of the last's, nothing "
-        "curves downward, and it does not recover with more steps"
+        "the gradient of the first layer is at most a thousandth of the last's, and "
+        "with more steps it does not recover and finds no curvature that leads away"
     )
     PLATEAU = "it descends on with more steps, and recovers"
     SADDLE = (
@@ -351,7 +351,9 @@ def diagnose(
     marks = (limit, *(limit * multiple for multiple in sorted(multiples)))
     seed, width = runs.settings["seed"], int(runs.settings["width"])
     place = _Place(problem, chosen, width)
-    nonfinite = np.array([runs.statuses[p] is Status.NONFINITE for p in positions], bool)
+    nonfinite = np.array(
+        [runs.statuses[p] is Status.NONFINITE for p in positions], bool
+    )
     nonfinite |= ~np.isfinite(runs.losses[positions])
     values = runs.metrics[metric][positions].astype(np.float64)
     reached = (values >= threshold) & ~nonfinite
@@ -441,7 +443,7 @@ def verdicts(found: Diagnosis) -> tuple[Verdict, ...]:
         (Verdict.EXPLODING, short & exploded),
         (Verdict.DEAD_UNITS, lasting & dead),
         (Verdict.SATURATED, lasting & saturated),
-        (Verdict.VANISHING_GRADIENT, lasting & _vanishing(initial, end)),
+        (Verdict.VANISHING_GRADIENT, lasting & _vanishing(initial, end, last)),
         (Verdict.PLATEAU, found.recovered & descends),
         (Verdict.SADDLE, short & found.stationary & curved),
         (Verdict.LOCAL_MINIMUM, short & found.stationary & ~curved & sure),
@@ -454,7 +456,7 @@ def verdicts(found: Diagnosis) -> tuple[Verdict, ...]:
     )
 
 
-def _vanishing(initial: Look, end: Look) -> np.ndarray:
+def _vanishing(initial: Look, end: Look, last: Look) -> np.ndarray:
     """Return where the first layer gets far less gradient than the last.
 
     From the initial point on, or since: then it must also have shrunk. What moves no
@@ -469,7 +471,7 @@ def _vanishing(initial: Look, end: Look) -> np.ndarray:
     late = (end.first_layer > 0) & (end.last_layer > rounding)
     late &= end.first_layer <= LAYER_RATIO * end.last_layer
     late &= end.first_layer <= VANISHED_RATIO * initial.first_layer
-    flat = end.smallest_eigenvalue >= FLAT_CURVATURE * end.largest_eigenvalue
+    flat = last.smallest_eigenvalue >= FLAT_CURVATURE * last.largest_eigenvalue
     found: np.ndarray = (early | late) & flat
     return found
 
@@ -481,7 +483,9 @@ def _overfitted(
     held_out = metric.replace("training_", "validation_")
     if held_out == metric or held_out not in runs.metrics:
         return np.zeros(len(positions), dtype=bool)
-    training, validation = (runs.metrics[name][positions] for name in (metric, held_out))
+    training, validation = (
+        runs.metrics[name][positions] for name in (metric, held_out)
+    )
     baseline = problem.baseline(metric)
     gained = baseline + GENERALIZED_SHARE * (training - baseline)
     below: np.ndarray = validation < np.minimum(gained, training)
