@@ -137,7 +137,8 @@ class Case:
 
     def __call__(self, starts: int):
         problem = self.make()
-        runs = descend(problem, starts, steps=self.steps, stop=Stop(self.stop))
+        stop = Stop(self.stop)
+        runs = descend(problem, starts, steps=self.steps, stop=stop, width=starts)
         return diagnose(
             problem,
             runs,
@@ -263,7 +264,7 @@ def healthy(data: str, starts: int, **options):
         **options,
     )
     rule = Adam(0.02)
-    runs = descend(problem, starts, steps=rule, stop=Stop(150))
+    runs = descend(problem, starts, steps=rule, stop=Stop(150), width=min(starts, 50))
     return problem, runs, diagnose(problem, runs, steps=rule, multiples=[5])
 
 
@@ -308,7 +309,7 @@ def test_overfitted() -> None:
         splits=[np.arange(40)],
     )
     rule = Adam(0.05)
-    runs = descend(problem, 10, steps=rule, stop=Stop(200))
+    runs = descend(problem, 10, steps=rule, stop=Stop(200), width=10)
     found = diagnose(problem, runs, steps=rule)
     assert set(found.verdicts) == {Verdict.OVERFITTED}
     assert not found.failed.any()
@@ -326,7 +327,7 @@ def test_failed_starts_among_healthy_ones() -> None:
 
     problem = Planted(X, Y, [8], activation="relu", plant=plant)
     rule = Adam(0.05)
-    runs = descend(problem, 30, steps=rule, stop=Stop(100))
+    runs = descend(problem, 30, steps=rule, stop=Stop(100), width=30)
     found = diagnose(problem, runs, steps=rule, multiples=[3])
     low = runs.metrics["training_accuracy"] < 0.5
     assert 10 < low.sum() < 25
@@ -339,7 +340,7 @@ def test_failed_starts_among_healthy_ones() -> None:
 def test_where_the_best_has_learned_nothing_every_start_is_diagnosed() -> None:
     problem = Network(X, Y, [8], activation="tanh", weights="zero")
     rule = GradientDescent(0.1)
-    runs = descend(problem, 3, steps=rule, stop=Stop(10))
+    runs = descend(problem, 3, steps=rule, stop=Stop(10), width=3)
     assert reached_by_the_best(problem, runs, "training_accuracy") > 1 / 3
     assert diagnose(problem, runs, steps=rule).counts()["saddle"] == 3
 
@@ -348,7 +349,7 @@ def test_of_a_stochastic_problem_the_whole_is_seen() -> None:
     options: dict[str, Any] = {"activation": "tanh", "weight_decay": 0.01}
     problem = Network(X, Y, [6], batch_size=20, dropout=0.2, **options)
     rule = Adam(0.01)
-    runs = descend(problem, 4, steps=rule, stop=Stop(20))
+    runs = descend(problem, 4, steps=rule, stop=Stop(20), width=4)
     found = diagnose(problem, runs, steps=rule, threshold=1.01, multiples=[2])
     whole = Network(X, Y, [6], **options)
     for k in range(4):
@@ -381,7 +382,7 @@ def at_a_point(kind: str):
         problem = Network(X[:, :3], Y, [9], activation="tanh", loss="sum")
     else:
         problem = Network(X, Y, [20, 20], activation="tanh")
-    runs = descend(problem, 3, steps=Adam(0.02), stop=Stop(100))
+    runs = descend(problem, 3, steps=Adam(0.02), stop=Stop(100), width=3)
     begun = problem.points(range(3), 0)
     points = {
         name: torch.cat([begun[name][:2], torch.tensor(runs.parameters[name][2:])])

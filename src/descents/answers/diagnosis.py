@@ -108,6 +108,7 @@ class Verdict(Enum):
 
 
 METRICS = ("training_accuracy", "training_r2")
+"""What says whether a start falls short, where nothing else is asked for."""
 
 HEALTHY = (Verdict.OVERFITTED, Verdict.CONVERGED)
 """Verdicts of starts that do not fall short."""
