@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from descents import Factorization, GradientDescent, Network, Problem, Stop, descend
-from descents.answers.diagnosis import Verdict, diagnose, hessians
+from descents.answers.curvature import hessians
+from descents.answers.diagnosis import Verdict, diagnose
 from descents.checks import InterruptedRunError, InvalidValueError
 
 X = np.random.default_rng(0).normal(size=(60, 4))
@@ -33,7 +34,9 @@ def judged(problem, rate=0.05, steps=20, starts=4, multiples=(10, 30)):
     runs = descend(problem, starts, steps=rule, stop=Stop(steps))
     below = runs.metrics["training_accuracy"] < 0.8
     failed = runs.starts[below | ~np.isfinite(runs.losses)]
-    found = diagnose(problem, runs, failed, steps=rule, multiples=multiples)
+    found = diagnose(
+        problem, runs, failed, steps=rule, threshold=0.8, multiples=multiples
+    )
     return runs, found
 
 
@@ -126,10 +129,15 @@ def test_all_ways_in_one_batch() -> None:
 def test_precedence_is_the_order_of_the_verdicts() -> None:
     assert [verdict.word for verdict in Verdict] == [
         "non-finite",
+        "exploding",
         "dead units",
+        "saturated",
+        "vanishing gradient",
         "plateau",
         "saddle",
         "local minimum",
+        "overfitted",
+        "converged",
         "undecided",
     ]
 
@@ -223,7 +231,7 @@ def test_what_cannot_be_diagnosed_is_refused() -> None:
     with pytest.raises(InvalidValueError, match="a multiple is 1"):
         diagnose(problem, runs, [0], steps=rule, multiples=[1])
     with pytest.raises(InterruptedRunError, match="longer descents"):
-        diagnose(problem, runs, [0], steps=rule, max_seconds=0)
+        diagnose(problem, runs, [0], steps=rule, threshold=1.01, max_seconds=0)
     cut = descend(problem, 2, steps=rule, stop=Stop(2, max_seconds=0))
     with pytest.raises(InvalidValueError, match="were interrupted"):
         diagnose(problem, cut, [0], steps=rule)

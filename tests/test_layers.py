@@ -34,6 +34,8 @@ ORDER = [
     "descent.loop",
     "descent.workers",
     "answers.references",
+    "answers.curvature",
+    "answers.evidence",
     "answers.diagnosis",
     "answers.compare",
     "answers.statistics",

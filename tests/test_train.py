@@ -80,6 +80,9 @@ def test_the_result_is_that_of_its_rows(run: Path) -> None:
         assert metric["success"]["share"] == pytest.approx(good, rel=1e-12)
     # Weights of zero never tell the classes apart beyond the biases.
     assert result["settings"][1]["metric"]["maximum"] < 0.5
+    for setting in result["settings"]:
+        told = sum(setting["verdicts"].values())
+        assert told == 36 - setting["short"] + setting["diagnosed"]
     compared = result["compared"][0]
     assert (compared["setting"], compared["against"]) == ("kaiming", "zero")
     gap = means["kaiming"].mean() - means["zero"].mean()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
 
 import numpy as np
 import torch
 
+from descents.answers.evidence import Look, look, norms
 from descents.checks import (
     Complaints,
     InterruptedRunError,
@@ -19,15 +19,27 @@ from descents.checks import (
 from descents.descent.loop import Stop, Watch, descend
 from descents.descent.runs import Runs, Status
 from descents.descent.steps import Step
-from descents.problems.problem import (
-    Parameters,
-    Problem,
-    flat,
-    losses_and_gradients,
-)
+from descents.problems.problem import Parameters, Problem
 
+REACHED_SHARE = 0.8
+"""Reached: the metric is at least the baseline plus this share of what the best start
+gains over it, and above the baseline."""
+GENERALIZED_SHARE = 0.8
+"""Overfitted: the validation metric is below the baseline plus this share of what the
+training metric of the same start gains over it."""
+EXPLODED_RATIO = 100.0
+"""Exploded: at some step of the run the loss is at least this times the initial one, ..."""
+RISEN_RATIO = 2.0
+"""... or at least this times, and the gradient norm at the end `EXPLODED_RATIO` times."""
 DEAD_SHARE = 0.5
 """Dead units: at least this share of the units gives nothing on every row."""
+SATURATED_SHARE = 0.5
+"""Saturated: at least this share of the units is saturated on every row."""
+LAYER_RATIO = 1e-3
+"""Vanishing: the gradient norm of the first layer is at most this times the last's."""
+FLAT_CURVATURE = -1e-2
+"""... while no Hessian eigenvalue is below this times the largest in magnitude: where
+one is, there is a way out, along which the gradient grows: a saddle."""
 STATIONARY_RATIO = 1e-3
 """Stationary: the gradient norm is at most this times that at the initial point."""
 STATIONARY_MOVE = 1e-8
@@ -38,15 +50,40 @@ VANISHED_RATIO = 1e-3
 initial point, while the start still falls short."""
 NEGATIVE_CURVATURE = -1e-6
 """Saddle: a Hessian eigenvalue is below this times the largest in magnitude."""
+SURE_RESIDUAL = 1e-3
+"""Local minimum: the eigenvalues are known to this times the largest in magnitude."""
 
 
 class Verdict(Enum):
-    """Why a start fell short, in order of precedence; the value says the rule."""
+    """Why a start fell short, in order of precedence; the value says the rule.
+
+    What overflowed comes first, then what blew up on the way: whatever is seen of such
+    a start later, units that died or saturated among it, is of its explosion. Dead and
+    saturated units stand before the vanishing gradient because they cause one: what a
+    unit does not pass on, the layers before it do not get. These four are about what
+    more steps do not mend, so they leave to the plateau what recovers, and they stand
+    before saddle and minimum, which say only that nothing moves, not why. The last
+    three are for starts that reach what the best reach, and for what no rule explains.
+    """
 
     NONFINITE = "the loss became infinite or NaN"
+    EXPLODING = (
+        "the loss grew to 100 times its initial value or more, or overflows with more "
+        "steps; or it grew to twice, and the gradient to 100 times its own"
+    )
     DEAD_UNITS = (
         "at the end of the run at least half of the hidden units give nothing on every "
-        "row, and it does not recover with more steps"
+        "row, or some do and no gradient reaches the first layer, and it does not "
+        "recover with more steps"
+    )
+    SATURATED = (
+        "at the end of the run at least half of the hidden units are saturated on every "
+        "row, or some are and no gradient reaches the first layer, and it does not "
+        "recover with more steps"
+    )
+    VANISHING_GRADIENT = (
+        "the gradient of the first layer is at most a thousandth of the last's, and "
+        "with more steps it does not recover and finds no curvature that leads away"
     )
     PLATEAU = "it descends on with more steps, and recovers"
     SADDLE = (
@@ -55,6 +92,11 @@ class Verdict(Enum):
     LOCAL_MINIMUM = (
         "stationary after the most steps, where the Hessian has no negative eigenvalue"
     )
+    OVERFITTED = (
+        "it reaches what the best reach on its training rows, and far less on its "
+        "validation rows"
+    )
+    CONVERGED = "it reaches what the best reach"
     UNDECIDED = "no rule holds"
 
     @property
@@ -65,55 +107,115 @@ class Verdict(Enum):
         )
 
 
+METRICS = ("training_accuracy", "training_r2")
+"""What says whether a start falls short, where nothing else is asked for."""
+
+HEALTHY = (Verdict.OVERFITTED, Verdict.CONVERGED)
+"""Verdicts of starts that do not fall short."""
+
+
 @dataclass(frozen=True)
 class Diagnosis:
-    """Evidence and verdict for each start that fell short, F of them.
+    """Evidence and verdict for each start that is diagnosed, F of them.
+
+    What takes longer descents or curvature is looked at for starts below the threshold
+    only, and is NaN for the others. Of a stochastic problem, all is of the whole.
 
     Attributes
     ----------
     starts : int64 ndarray of shape (F,)
     verdicts : tuple of Verdict, length F
-    gradient_norm : ndarray of shape (F,)
-        At the end of the run that is diagnosed.
-    gradient_ratio, final_gradient_ratio : ndarray of shape (F,)
-        The gradient norm over that at the initial point: at the end of the run, and
-        after the most steps.
-    layer_shares : dict of ndarray of shape (F,)
-        The share of each layer in the squared gradient norm.
-    first_layer_ratio : ndarray of shape (F,)
-        The gradient norm of the first layer over that at the initial point.
-    dead_share : ndarray of shape (F,)
-        The share of dead hidden units at the end of the run (0 where the problem has no
-        units); `final_dead_share` after the most steps.
-    smallest_eigenvalue, largest_eigenvalue : ndarray of shape (F,)
-        Of the Hessian at the end of the run, the largest in magnitude; NaN where the
-        start is non-finite. `final_smallest_eigenvalue` and `final_largest_eigenvalue`
-        after the most steps.
+    threshold : float
+        The least metric of a start that does not fall short.
+    initial, end, last : Look
+        Gradient, units and curvature at the initial point (there without curvature), at
+        the end of the run that is diagnosed, and after the most steps.
+    distance : ndarray of shape (F,)
+        From the initial point to the end of the run, over the norm of the initial point.
+    growth : ndarray of shape (F,)
+        The largest loss seen in the run, over the initial loss; infinite where it
+        overflows, in the run or with more steps.
     steps : tuple of int
         After how many steps `metric` was looked at: the run's own and its multiples.
     metric : ndarray of shape (len(steps), F)
     loss : ndarray of shape (len(steps), F)
-    recovered : bool ndarray of shape (F,)
-        Whether the metric reached the threshold at one of the multiples.
+    reached, recovered : bool ndarray of shape (F,)
+        Whether the metric is at the threshold at the end of the run; whether one that
+        fell short was there at one of the multiples.
+    nonfinite, stationary, overfitted : bool ndarray of shape (F,)
+        Whether the start became non-finite; whether the gradient is small after the
+        most steps; whether the validation metric is far below the training metric.
     """
 
     starts: np.ndarray
     verdicts: tuple[Verdict, ...]
-    gradient_norm: np.ndarray
-    gradient_ratio: np.ndarray
-    final_gradient_ratio: np.ndarray
-    layer_shares: dict[str, np.ndarray]
-    first_layer_ratio: np.ndarray
-    dead_share: np.ndarray
-    final_dead_share: np.ndarray
-    smallest_eigenvalue: np.ndarray
-    largest_eigenvalue: np.ndarray
-    final_smallest_eigenvalue: np.ndarray
-    final_largest_eigenvalue: np.ndarray
+    threshold: float
+    initial: Look
+    end: Look
+    last: Look
+    distance: np.ndarray
+    growth: np.ndarray
     steps: tuple[int, ...]
     metric: np.ndarray
     loss: np.ndarray
+    reached: np.ndarray
     recovered: np.ndarray
+    nonfinite: np.ndarray
+    stationary: np.ndarray
+    overfitted: np.ndarray
+
+    @property
+    def gradient_norm(self) -> np.ndarray:
+        """The gradient norm at the end of the run."""
+        return self.end.gradient_norm
+
+    @property
+    def gradient_ratio(self) -> np.ndarray:
+        """The gradient norm at the end of the run over that at the initial point."""
+        return _ratio(self.end.gradient_norm, self.initial.gradient_norm)
+
+    @property
+    def final_gradient_ratio(self) -> np.ndarray:
+        """The same after the most steps."""
+        return _ratio(self.last.gradient_norm, self.initial.gradient_norm)
+
+    @property
+    def layer_shares(self) -> dict[str, np.ndarray]:
+        """The share of each layer in the squared gradient norm at the end of the run."""
+        return {
+            name: np.square(_ratio(layer, self.end.gradient_norm))
+            for name, layer in self.end.layers.items()
+        }
+
+    @property
+    def first_layer_ratio(self) -> np.ndarray:
+        """The gradient norm of the first layer over that at the initial point."""
+        return _ratio(self.end.first_layer, self.initial.first_layer)
+
+    @property
+    def dead_share(self) -> np.ndarray:
+        """The share of dead hidden units at the end of the run."""
+        return self.end.dead_share
+
+    @property
+    def final_dead_share(self) -> np.ndarray:
+        """The same after the most steps."""
+        return self.last.dead_share
+
+    @property
+    def smallest_eigenvalue(self) -> np.ndarray:
+        """The smallest eigenvalue of the Hessian at the end of the run."""
+        return self.end.smallest_eigenvalue
+
+    @property
+    def largest_eigenvalue(self) -> np.ndarray:
+        """The largest in magnitude."""
+        return self.end.largest_eigenvalue
+
+    @property
+    def failed(self) -> np.ndarray:
+        """Which starts have a verdict of those that fall short, bool of shape (F,)."""
+        return np.array([v not in HEALTHY for v in self.verdicts], dtype=bool)
 
     def counts(self) -> dict[str, int]:
         """Return how many starts have each verdict, all verdicts named."""
@@ -121,116 +223,98 @@ class Diagnosis:
 
     def table(self) -> dict[str, np.ndarray]:
         """Return a column for each fact, one row per diagnosed start."""
-        columns = {
-            name: getattr(self, name)
-            for name in (
-                "gradient_ratio",
-                "final_gradient_ratio",
-                "first_layer_ratio",
-                "dead_share",
-                "final_dead_share",
-                "smallest_eigenvalue",
-                "largest_eigenvalue",
-                "final_smallest_eigenvalue",
-                "final_largest_eigenvalue",
-                "recovered",
-            )
+        words = np.array([verdict.word for verdict in self.verdicts], dtype=object)
+        layers = {
+            f"{when}gradient_of_{name}": values
+            for when, seen in (("initial_", self.initial), ("", self.end))
+            for name, values in seen.layers.items()
         }
         shares = {f"gradient_share_{n}": s for n, s in self.layer_shares.items()}
         later = {
             f"metric_after_{steps}": row
             for steps, row in zip(self.steps[1:], self.metric[1:], strict=True)
         }
-        words = np.array([verdict.word for verdict in self.verdicts], dtype=object)
-        return {"start": self.starts, "verdict": words, **columns, **shares, **later}
+        return {
+            "start": self.starts,
+            "verdict": words,
+            "gradient_ratio": self.gradient_ratio,
+            "final_gradient_ratio": self.final_gradient_ratio,
+            "first_layer_ratio": self.first_layer_ratio,
+            "dead_share": self.end.dead_share,
+            "final_dead_share": self.last.dead_share,
+            "saturated_share": self.end.saturated_share,
+            "final_saturated_share": self.last.saturated_share,
+            "smallest_eigenvalue": self.end.smallest_eigenvalue,
+            "largest_eigenvalue": self.end.largest_eigenvalue,
+            "eigenvalue_residual": self.end.eigenvalue_residual,
+            "final_smallest_eigenvalue": self.last.smallest_eigenvalue,
+            "final_largest_eigenvalue": self.last.largest_eigenvalue,
+            "final_eigenvalue_residual": self.last.eigenvalue_residual,
+            "distance": self.distance,
+            "growth": self.growth,
+            "reached": self.reached,
+            "recovered": self.recovered,
+            **layers,
+            **shares,
+            **later,
+        }
 
 
-def hessians(
-    problem: Problem, parameters: Parameters, starts: torch.Tensor, step: int = 0
-) -> torch.Tensor:
-    """Return the Hessian of each start's loss, exact by autograd, in float64.
+def reached_by_the_best(problem: Problem, runs: Runs, metric: str) -> float:
+    """Return the least metric of a start that reaches what the best of the runs reach.
 
-    The gradient is differentiated entry by entry, all starts at once; parameters are
-    flattened and joined in the order of the dict.
-
-    Parameters
-    ----------
-    problem : Problem
-    parameters : dict of Tensor, each of shape (S, ...)
-    starts : int64 Tensor of shape (S,)
-    step : int
-
-    Returns
-    -------
-    Tensor of shape (S, P, P)
+    That is ``baseline + REACHED_SHARE * (best - baseline)``, with the best of the starts
+    whose loss is finite, and the baseline that of the problem: what is got without
+    learning. It is always above the baseline.
 
     Examples
     --------
-    >>> saddle = Problem.from_losses(
-    ...     lambda parameters, starts, step: (
-    ...         parameters["x"][:, 0] ** 2 - 3 * parameters["x"][:, 1] ** 2
-    ...     ),
-    ...     lambda generator: {"x": generator.random(2)},
-    ... )
-    >>> hessians(saddle, {"x": torch.zeros(1, 2)}, torch.arange(1))
-    tensor([[[ 2.,  0.],
-             [ 0., -6.]]], dtype=torch.float64)
+    >>> from descents import Network, descend, GradientDescent, Stop
+    >>> network = Network([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1], hidden=[4])
+    >>> runs = descend(network, 3, steps=GradientDescent(0.3), stop=Stop(300))
+    >>> round(reached_by_the_best(network, runs, "training_accuracy"), 3)
+    0.9
     """
-    precise = problem.evaluation_dtype
-    leaves = {n: p.detach().to(precise).requires_grad_() for n, p in parameters.items()}
-    with torch.enable_grad():
-        losses = problem.losses(leaves, starts, step)
-
-        def gradient(values: torch.Tensor) -> torch.Tensor:
-            """Return the gradient of the sum by all parameters, flat."""
-            if not values.requires_grad:  # a loss that is linear in the parameters
-                return torch.zeros_like(flat(leaves))
-            entries = torch.autograd.grad(
-                values.sum(),
-                list(leaves.values()),
-                create_graph=values is losses,
-                retain_graph=True,
-                materialize_grads=True,
-            )
-            return flat(dict(zip(leaves, entries, strict=True)))
-
-        first = gradient(losses)
-        rows = [gradient(entry) for entry in first.unbind(1)]
-    return torch.stack(rows, 1).double().detach()
+    baseline = problem.baseline(metric)
+    values = runs.metrics[metric][np.isfinite(runs.losses)].astype(np.float64)
+    best = float(np.nanmax(values, initial=baseline))
+    share = baseline + REACHED_SHARE * (best - baseline)
+    return max(share, float(np.nextafter(baseline, np.inf)))
 
 
 def diagnose(
     problem: Problem,
     runs: Runs,
-    failed: Iterable[int],
+    starts: Iterable[int] | None = None,
     *,
     steps: Step,
-    metric: str = "training_accuracy",
-    threshold: float = 0.8,
+    metric: str | None = None,
+    threshold: float | None = None,
     multiples: Sequence[int] = (10, 30),
     max_seconds: float | None = None,
     watch: Watch | None = None,
     threads: int = 1,
 ) -> Diagnosis:
-    """Say of each start that fell short why it did.
+    """Say of each start how it ended: why it fell short, or that it did not.
 
-    The starts are descended again, by the same rule, for multiples of the steps; where
-    they end, and where the run ended, gradient, curvature and units are looked at. The
-    first verdict of `Verdict` whose rule holds is given.
+    Starts below the threshold are descended again, by the same rule, for multiples of
+    the steps; where they end, and where the run ended, gradient, curvature and units
+    are looked at. The first verdict of `Verdict` whose rule holds is given.
 
     Parameters
     ----------
     problem : Problem
     runs : Runs
         Of this problem, not interrupted.
-    failed : iterable of int
-        The numbers of the starts to diagnose, each in `runs`.
+    starts : iterable of int, optional
+        The numbers of the starts to diagnose, each in `runs`; by default all.
     steps : Step
         The rule that `runs` came from.
-    metric : str
-        The metric that says whether a start recovers: one that the problem records.
-    threshold : float
-        Recovered means at least this.
+    metric : str, optional
+        The metric, higher for better, that says whether a start falls short: one that
+        the problem records; by default ``training_accuracy`` or ``training_r2``.
+    threshold : float, optional
+        A start falls short below this; by default, `reached_by_the_best`.
     multiples : sequence of int
         How many times the steps of the run are tried, each above 1.
     max_seconds : float, optional
@@ -256,74 +340,83 @@ def diagnose(
     >>> network = Network([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1], hidden=[4])
     >>> rule = GradientDescent(0.05)
     >>> runs = descend(network, 3, steps=rule, stop=Stop(5))
-    >>> short = runs.starts[runs.metrics["training_accuracy"] < 0.8]
-    >>> diagnose(network, runs, short, steps=rule, multiples=[100]).counts()["plateau"]
+    >>> found = diagnose(network, runs, steps=rule, threshold=0.8, multiples=[100])
+    >>> found.counts()["plateau"]
     3
     """
-    chosen, positions = _checked(problem, runs, failed, metric, threshold, multiples)
+    metric = _metric(runs) if metric is None else metric
+    chosen, positions = _checked(runs, starts, metric, threshold, multiples)
+    if threshold is None:
+        threshold = reached_by_the_best(problem, runs, metric)
     limit = int(runs.settings["stop"]["max_steps"])
     marks = (limit, *(limit * multiple for multiple in sorted(multiples)))
-    width = int(runs.settings["width"])
-    if not len(chosen):
-        return _nothing(problem, marks, runs)
-    longer = descend(
-        problem,
-        chosen,
-        runs.settings["seed"],
-        steps=steps,
-        stop=Stop(marks[-1], max_seconds=max_seconds),
-        record=marks,
-        watch=watch,
-        width=width,
-        threads=threads,
-    )
-    if longer.interrupted:
-        raise InterruptedRunError("stopped in the longer descents of the diagnosis")
-    initial = problem.points(chosen, runs.settings["seed"])
-    at_start = _Look(problem, chosen, initial, curvature=False, width=width)
-    ends = {name: value[positions] for name, value in runs.parameters.items()}
-    at_end = _Look(problem, chosen, _tensors(problem, ends), width=width)
-    at_last = _Look(problem, chosen, _tensors(problem, longer.parameters), width=width)
-    values, losses = longer.histories[metric], longer.histories["loss"]
-    first = next(iter(at_start.layers))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = Diagnosis(
-            starts=chosen,
-            verdicts=(),
-            gradient_norm=at_end.norm,
-            gradient_ratio=at_end.norm / at_start.norm,
-            final_gradient_ratio=at_last.norm / at_start.norm,
-            layer_shares={
-                name: np.square(norms / at_end.norm)
-                for name, norms in at_end.layers.items()
-            },
-            first_layer_ratio=at_end.layers[first] / at_start.layers[first],
-            dead_share=at_end.dead,
-            final_dead_share=at_last.dead,
-            smallest_eigenvalue=at_end.smallest,
-            largest_eigenvalue=at_end.largest,
-            final_smallest_eigenvalue=at_last.smallest,
-            final_largest_eigenvalue=at_last.largest,
-            steps=marks,
-            metric=values,
-            loss=losses,
-            recovered=np.any(values[1:] >= threshold, axis=0),
-        )
+    seed, width = runs.settings["seed"], int(runs.settings["width"])
+    place = _Place(problem, chosen, width)
     nonfinite = np.array(
-        [
-            Status.NONFINITE in (runs.statuses[position], longer.statuses[row])
-            for row, position in enumerate(positions)
-        ]
+        [runs.statuses[p] is Status.NONFINITE for p in positions], bool
     )
-    stationary = at_last.norm <= np.fmax(
-        STATIONARY_RATIO * at_start.norm, STATIONARY_MOVE * at_last.largest
+    nonfinite |= ~np.isfinite(runs.losses[positions])
+    values = runs.metrics[metric][positions].astype(np.float64)
+    reached = (values >= threshold) & ~nonfinite
+    begun = place.points(seed)
+    ended = place.tensors(runs.parameters, positions, begun)
+    metrics, losses = np.full((2, len(marks), len(chosen)), np.nan)
+    metrics[0], losses[0] = values, runs.losses[positions]
+    growth = np.full(len(chosen), np.nan)
+    latest = ended
+    if not reached.all():
+        longer = descend(
+            problem,
+            chosen[~reached],
+            seed,
+            steps=steps,
+            stop=Stop(marks[-1], max_seconds=max_seconds),
+            record={*_doubling(limit), *marks},
+            watch=watch,
+            width=width,
+            threads=threads,
+        )
+        if longer.interrupted:
+            raise InterruptedRunError("stopped in the longer descents of the diagnosis")
+        history = longer.histories["loss"]
+        rows = np.searchsorted(longer.recorded, marks)
+        metrics[:, ~reached] = longer.histories[metric][rows]
+        losses[:, ~reached] = history[rows]
+        within = history[longer.recorded <= limit]
+        growth[~reached] = _ratio(within.max(0), within[0])
+        burst = np.array([s is Status.NONFINITE for s in longer.statuses], bool)
+        growth[np.flatnonzero(~reached)[burst]] = np.inf
+        latest = place.tensors(longer.parameters, np.arange(len(longer)), begun)
+    initial = place.look(begun, curved=np.zeros_like(reached))
+    end = place.look(ended, curved=~reached)
+    last = place.look(latest, curved=None, rows=~reached)
+    moved = {name: ended[name].double() - begun[name].double() for name in begun}
+    still = np.fmax(
+        STATIONARY_RATIO * initial.gradient_norm,
+        STATIONARY_MOVE * last.largest_eigenvalue,
     )
-    return replace(found, verdicts=verdicts(found, nonfinite, stationary))
+    found = Diagnosis(
+        starts=chosen,
+        verdicts=(),
+        threshold=threshold,
+        initial=initial,
+        end=end,
+        last=last,
+        distance=_ratio(norms(moved), norms(begun)),
+        growth=growth,
+        steps=marks,
+        metric=metrics,
+        loss=losses,
+        reached=reached,
+        recovered=~reached & np.any(metrics[1:] >= threshold, axis=0),
+        nonfinite=nonfinite,
+        stationary=last.gradient_norm <= still,
+        overfitted=_overfitted(problem, runs, positions, metric),
+    )
+    return replace(found, verdicts=verdicts(found))
 
 
-def verdicts(
-    found: Diagnosis, nonfinite: np.ndarray, stationary: np.ndarray
-) -> tuple[Verdict, ...]:
+def verdicts(found: Diagnosis) -> tuple[Verdict, ...]:
     """Return the verdict that the evidence of each start leads to.
 
     The one place where the rules stand, in the order of `Verdict`.
@@ -332,21 +425,31 @@ def verdicts(
     ----------
     found : Diagnosis
         Its verdicts are not looked at.
-    nonfinite, stationary : bool ndarray of shape (F,)
-        Whether the start became non-finite; whether it is stationary after the most
-        steps.
     """
-    curved = found.final_smallest_eigenvalue < (
-        NEGATIVE_CURVATURE * np.abs(found.final_largest_eigenvalue)
-    )
-    descends = (found.loss[1:] < found.loss[0]).any(0)
-    dead = found.dead_share >= DEAD_SHARE
+    initial, end, last = found.initial, found.end, found.last
+    short = ~found.reached
+    lasting = short & ~found.recovered
+    exploded = found.growth >= EXPLODED_RATIO
+    exploded |= (found.growth >= RISEN_RATIO) & (found.gradient_ratio >= EXPLODED_RATIO)
+    cut_off = end.first_layer == 0
+    dead = (end.dead_share >= DEAD_SHARE) | (cut_off & (end.dead_share > 0))
+    saturated = end.saturated_share >= SATURATED_SHARE
+    saturated |= cut_off & (end.saturated_share > 0)
+    curved = last.smallest_eigenvalue < NEGATIVE_CURVATURE * last.largest_eigenvalue
+    sure = last.eigenvalue_residual <= SURE_RESIDUAL * last.largest_eigenvalue
+    with np.errstate(invalid="ignore"):
+        descends = (found.loss[1:] < found.loss[0]).any(0)
     rules = (
-        (Verdict.NONFINITE, nonfinite),
-        (Verdict.DEAD_UNITS, dead & ~found.recovered),
+        (Verdict.NONFINITE, found.nonfinite),
+        (Verdict.EXPLODING, short & exploded),
+        (Verdict.DEAD_UNITS, lasting & dead),
+        (Verdict.SATURATED, lasting & saturated),
+        (Verdict.VANISHING_GRADIENT, lasting & _vanishing(initial, end, last)),
         (Verdict.PLATEAU, found.recovered & descends),
-        (Verdict.SADDLE, stationary & curved),
-        (Verdict.LOCAL_MINIMUM, stationary & ~curved),
+        (Verdict.SADDLE, short & found.stationary & curved),
+        (Verdict.LOCAL_MINIMUM, short & found.stationary & ~curved & sure),
+        (Verdict.OVERFITTED, found.reached & found.overfitted),
+        (Verdict.CONVERGED, found.reached),
     )
     return tuple(
         next((verdict for verdict, holds in rules if holds[row]), Verdict.UNDECIDED)
@@ -354,17 +457,57 @@ def verdicts(
     )
 
 
+def _vanishing(initial: Look, end: Look, last: Look) -> np.ndarray:
+    """Return where the first layer gets far less gradient than the last.
+
+    From the initial point on, or since: then it must also have shrunk. What moves no
+    parameter is rounding, and no gradient; one that is exactly 0 is cut off.
+    """
+    rounding = STATIONARY_MOVE * end.largest_eigenvalue
+    early = (initial.first_layer > 0) & (initial.last_layer > rounding)
+    early &= initial.first_layer <= LAYER_RATIO * initial.last_layer
+    early &= end.first_layer <= LAYER_RATIO * np.fmax(
+        initial.last_layer, end.last_layer
+    )
+    late = (end.first_layer > 0) & (end.last_layer > rounding)
+    late &= end.first_layer <= LAYER_RATIO * end.last_layer
+    late &= end.first_layer <= VANISHED_RATIO * initial.first_layer
+    flat = last.smallest_eigenvalue >= FLAT_CURVATURE * last.largest_eigenvalue
+    found: np.ndarray = (early | late) & flat
+    return found
+
+
+def _overfitted(
+    problem: Problem, runs: Runs, positions: list[int], metric: str
+) -> np.ndarray:
+    """Return which starts do far less on validation rows than on training rows."""
+    held_out = metric.replace("training_", "validation_")
+    if held_out == metric or held_out not in runs.metrics:
+        return np.zeros(len(positions), dtype=bool)
+    training, validation = (
+        runs.metrics[name][positions] for name in (metric, held_out)
+    )
+    baseline = problem.baseline(metric)
+    gained = baseline + GENERALIZED_SHARE * (training - baseline)
+    below: np.ndarray = validation < np.minimum(gained, training)
+    return below
+
+
+def _metric(runs: Runs) -> str:
+    """Return the metric that says whether a start falls short."""
+    return next((m for m in METRICS if m in runs.metrics), METRICS[0])
+
+
 def _checked(
-    problem: Problem,
     runs: Runs,
-    failed: Iterable[int],
+    starts: Iterable[int] | None,
     metric: str,
-    threshold: float,
+    threshold: float | None,
     multiples: Sequence[int],
 ) -> tuple[np.ndarray, list[int]]:
     """Return the numbers of the starts and their positions in the runs."""
     place = {int(start): position for position, start in enumerate(runs.starts)}
-    chosen = np.array(list(failed), dtype=np.int64)
+    chosen = np.array(list(runs.starts if starts is None else starts), dtype=np.int64)
     strangers = [int(start) for start in chosen if int(start) not in place]
     complaints = Complaints()
     complaints.require(
@@ -379,7 +522,8 @@ def _checked(
     complaints.require(
         not runs.interrupted, "the runs were interrupted; run them to their end first"
     )
-    complaints.attempt(real_number, "threshold", threshold)
+    if threshold is not None:
+        complaints.attempt(real_number, "threshold", threshold)
     complaints.require(bool(multiples), "multiples is empty; give one at least")
     for multiple in multiples:
         complaints.attempt(whole_number, "a multiple", multiple, 2)
@@ -387,78 +531,52 @@ def _checked(
     return chosen, [place[int(start)] for start in chosen]
 
 
-class _Look:
-    """Gradient, units and curvature of some starts at some parameters, in float64."""
+class _Place:
+    """The starts that are diagnosed: where they are, and what is seen of them there."""
 
-    def __init__(
+    def __init__(self, problem: Problem, starts: np.ndarray, width: int) -> None:
+        self.problem, self.starts, self.width = problem, starts, width
+
+    def points(self, seed: int) -> Parameters:
+        """Return the initial points."""
+        if not len(self.starts):
+            return {n: p[:0] for n, p in self.problem.points([0], seed).items()}
+        return self.problem.points(self.starts, seed)
+
+    def tensors(
         self,
-        problem: Problem,
-        numbers: np.ndarray,
-        parameters: Parameters,
-        *,
-        width: int,
-        curvature: bool = True,
-    ) -> None:
-        parts = []
-        for first in range(0, len(numbers), width):
-            chosen = slice(first, first + width)
-            part = {
-                n: p[chosen].to(problem.evaluation_dtype) for n, p in parameters.items()
-            }
-            starts = torch.as_tensor(numbers[chosen], device=problem.device)
-            parts.append(_look(problem, starts, part, curvature))
-        self.layers = {
-            name: np.concatenate([part["layers"][name] for part in parts])
-            for name in parts[0]["layers"]
+        arrays: dict[str, np.ndarray],
+        rows: Sequence[int] | np.ndarray,
+        like: Parameters,
+    ) -> Parameters:
+        """Return the parameters at some rows; what is remembered beside is left out."""
+        return {
+            name: torch.as_tensor(arrays[name][rows], device=self.problem.device)
+            for name in like
         }
-        self.norm = np.sqrt(sum(np.square(norms) for norms in self.layers.values()))
-        self.dead = np.concatenate([part["dead"] for part in parts])
-        self.smallest = np.concatenate([part["smallest"] for part in parts])
-        self.largest = np.concatenate([part["largest"] for part in parts])
+
+    def look(
+        self,
+        parameters: Parameters,
+        curved: np.ndarray | None,
+        rows: np.ndarray | None = None,
+    ) -> Look:
+        """Look at all starts; or at some rows, with their curvature, and NaN else."""
+        whole = self.problem.whole
+        if rows is None:
+            return look(whole, self.starts, parameters, self.width, curved)
+        chosen = self.starts[rows]
+        found = look(whole, chosen, parameters, self.width)
+        return found.placed(np.flatnonzero(rows), len(self.starts))
 
 
-def _look(
-    problem: Problem, starts: torch.Tensor, parameters: Parameters, curvature: bool
-) -> dict[str, Any]:
-    _, gradients = losses_and_gradients(problem, parameters, starts, 0)
-    layers = {
-        layer: flat({name: gradients[name] for name in names}).norm(dim=1).cpu().numpy()
-        for layer, names in problem.layers(parameters).items()
-    }
-    with torch.no_grad():
-        dead = problem.dead_units(parameters, starts).double()
-    share = dead.mean(1) if dead.shape[1] else dead.sum(1)
-    smallest = np.full(len(starts), np.nan)
-    largest = np.full(len(starts), np.nan)
-    if curvature:
-        matrices = hessians(problem, parameters, starts).cpu().numpy()
-        sound = np.isfinite(matrices).all((1, 2))
-        if sound.any():
-            symmetric = (matrices + matrices.transpose(0, 2, 1))[sound] / 2
-            values = np.linalg.eigvalsh(symmetric)
-            smallest[sound] = values[:, 0]
-            largest[sound] = np.abs(values).max(1)
-    return {
-        "layers": layers,
-        "dead": share.cpu().numpy(),
-        "smallest": smallest,
-        "largest": largest,
-    }
+def _doubling(limit: int) -> list[int]:
+    """Return 0, 1, 2, 4, 8, ... below the limit: where explosions are looked for."""
+    return [0, *(2**power for power in range(limit.bit_length()) if 2**power < limit)]
 
 
-def _tensors(problem: Problem, arrays: dict[str, np.ndarray]) -> Parameters:
-    return {
-        name: torch.as_tensor(value, device=problem.device)
-        for name, value in arrays.items()
-    }
-
-
-def _nothing(problem: Problem, marks: tuple[int, ...], runs: Runs) -> Diagnosis:
-    """Return the diagnosis of no start at all."""
-    names = problem.layers(_tensors(problem, runs.parameters))
-    none = np.zeros(0)
-    empty = np.zeros((len(marks), 0))
-    return Diagnosis(
-        np.zeros(0, np.int64), (), none, none, none, {name: none for name in names}, none,
-        none, none, none, none, none, none, marks, empty, empty, np.zeros(0, bool),
-    )  # fmt: skip
+def _ratio(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return quotients, infinite or NaN where a divisor is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: np.ndarray = values / others
+    return found

@@ -266,6 +266,11 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
             str(m["failed"]),
         )
     console.print(shown)
+    for setting in result["settings"]:
+        counts = ", ".join(f"{n} {word}" for word, n in setting["verdicts"].items())
+        rest = setting["short"] - setting["diagnosed"]
+        more = f", {rest} more below what the best reach" if rest else ""
+        console.print(f"{setting['name']}: {counts}{more}.", markup=False)
     for each in result["compared"]:
         console.print(
             f"{each['setting']} against {each['against']}: {each['difference']:+.4f} "

@@ -20,6 +20,7 @@ from sklearn.utils.validation import (
 )
 
 from descents.answers import compare, statistics
+from descents.answers.diagnosis import Diagnosis, diagnose
 from descents.checks import (
     Complaints,
     InvalidValueError,
@@ -93,7 +94,8 @@ class _Starts(BaseEstimator):
         steps = optimizer_named(
             self.optimizer, self.learning_rate, self.weight_decay, splits=count
         )
-        self.problem_, self.steps_in_epoch_ = problem, problem.batches.steps_in_epoch
+        self.problem_, self.rule_ = problem, steps
+        self.steps_in_epoch_ = problem.batches.steps_in_epoch
         self.runs_ = descend_network(
             problem,
             self.n_starts * count,
@@ -263,6 +265,45 @@ class _Starts(BaseEstimator):
         values = table[metric].astype(np.float64)
         values = np.where(np.isfinite(table["loss"]), values, np.nan)
         return compare.crossed_variances(values.reshape(-1, count))
+
+    def diagnose(
+        self, starts: Any = None, *, multiples: Sequence[int] = (10, 30)
+    ) -> Diagnosis:
+        """Say of each start how it ended: why it falls short, or that it does not.
+
+        Those that fall short of what the best reach are trained on, for multiples of
+        the epochs.
+
+        Parameters
+        ----------
+        starts : iterable of int, optional
+            Numbers in `runs_`; by default all.
+        multiples : sequence of int
+
+        Returns
+        -------
+        Diagnosis
+
+        Raises
+        ------
+        InvalidValueError
+            When the model was read back, and has no rows to train on.
+        """
+        check_is_fitted(self)
+        if not hasattr(self, "rule_"):
+            raise InvalidValueError(
+                "the model was read from a file, which holds no rows to train on; fit it "
+                "to diagnose it"
+            )
+        return diagnose(
+            self.problem_,
+            self.runs_,
+            starts,
+            steps=self.rule_,
+            multiples=multiples,
+            max_seconds=self._max_seconds,
+            threads=self._threads,
+        )
 
     # Storing
 

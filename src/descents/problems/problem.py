@@ -200,8 +200,12 @@ class Problem(ABC):
         """Return what is recorded beside the loss, by name, each of shape (S,)."""
         return {}
 
+    def baseline(self, metric: str) -> float:
+        """Return what is got of a metric without learning, here 0."""
+        return 0.0
+
     def layers(self, parameters: Parameters) -> dict[str, tuple[str, ...]]:
-        """Return which parameters belong together; here, each stands alone."""
+        """Return which parameters belong together, from the first; here, each alone."""
         return {name: (name,) for name in parameters}
 
     def remembered(self, starts: torch.Tensor) -> Parameters:

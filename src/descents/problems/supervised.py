@@ -397,6 +397,18 @@ class Supervised(Problem):
         tiny = torch.finfo(torch.float64).tiny
         return loss / count, 1 - loss / spread.clamp_min(tiny)
 
+    def baseline(self, metric: str) -> float:
+        """Return the accuracy of the best constant answer to the training rows, or 0.
+
+        The share of the largest class; where splits differ, the largest such share.
+        """
+        if not metric.endswith("_accuracy"):
+            return 0.0
+        return max(
+            float(np.bincount(self.y[rows]).max() / len(rows))
+            for rows in self.batches.splits
+        )
+
     def dead_units(self, parameters: Parameters, starts: torch.Tensor) -> torch.Tensor:
         """Return which hidden units are off on every training row, (S, units)."""
         return self._all_rows(parameters, starts, self.off)

@@ -52,6 +52,16 @@ from descents.studies.experiments import (
     training_part,
 )
 
+REPORTED = (
+    Verdict.NONFINITE,
+    Verdict.DEAD_UNITS,
+    Verdict.PLATEAU,
+    Verdict.SADDLE,
+    Verdict.LOCAL_MINIMUM,
+    Verdict.UNDECIDED,
+)
+"""Verdicts that the result always counts; the others where a start has them."""
+
 
 @dataclass
 class Reproduction:
@@ -235,8 +245,8 @@ def _facts(f: FactorizationPart, t: TrainingPart, d: Diagnosis) -> dict[str, Any
             "of": len(t.table),
             "threshold": claims.FAILED_BELOW,
             "epochs": d.steps,
-            "verdicts": d.counts(),
-            "rules": {verdict.word: verdict.value for verdict in Verdict},
+            "verdicts": _verdicts(d),
+            "rules": {v.word: v.value for v in Verdict if v.word in _verdicts(d)},
             "recovered_fraction": _mean(d.recovered),
             "median_training_accuracy": [_median(row) for row in d.metric],
             "undecided_with_dead_units_later": sum(
@@ -312,6 +322,12 @@ def _power_sentence(t: TrainingPart) -> str:
         f"{np.median(off):.0%}, least {off.min():.0%}), so a setting that is not "
         "rejected is possible, not proved."
     )
+
+
+def _verdicts(d: Diagnosis) -> dict[str, int]:
+    """Return the counts of the verdicts that the report has, and of others given."""
+    named = {verdict.word for verdict in REPORTED}
+    return {word: n for word, n in d.counts().items() if n or word in named}
 
 
 def _evidence(

@@ -14,6 +14,7 @@ import torch
 
 from descents import __version__
 from descents.answers import compare, differences, planning, statistics
+from descents.answers.diagnosis import reached_by_the_best
 from descents.checks import (
     Complaints,
     InterruptedRunError,
@@ -43,6 +44,10 @@ NEAR_BEST = 0.02
 """A start succeeds when its metric is within this of the best start's."""
 PRECISION = 0.005
 """For which half width of the mean's interval the number of starts is told."""
+MOST_DIAGNOSED = 40
+"""How many starts that fall short are diagnosed in each setting at most."""
+LONGER = 10
+"""For how many times the epochs those are trained on."""
 MOST_DRAWS = 100
 """Up to how many draws the expected best is told."""
 Progress = Callable[[str, float], None]
@@ -295,6 +300,7 @@ def train(
         np.linspace(0, options.epochs, min(CURVES, options.epochs + 1)).astype(int)
     )
     models: dict[str, Any] = {}
+    judged: dict[str, dict[str, Any]] = {}
     for place, setting in enumerate(settings):
         model = _model(given, options, setting, held_out)
         model._record, model._threads, model._workers = marks.tolist(), threads, workers
@@ -309,9 +315,12 @@ def train(
         if model.runs_.interrupted:
             raise InterruptedRunError(f"stopped in the setting {setting.name}")
         models[setting.name] = model
+        judged[setting.name] = _diagnosed(model)
     if progress is not None:
         progress("judging", 0.95)
     result = _result(given, data, options, run, settings, models)
+    for facts in result["settings"]:
+        facts.update(judged[facts["name"]])
     result["seconds"] = time.perf_counter() - begun
     return Found(
         result, models, _starts(settings, models), _tensors(result, models, marks)
@@ -441,6 +450,39 @@ def _result(
             "numpy": np.__version__,
         },
         "seconds": 0.0,
+    }
+
+
+def _diagnosed(model: Any) -> dict[str, Any]:
+    """Return how many starts have each verdict, and an example of each.
+
+    Of the starts that fall short of what the best reach, the first so many are
+    diagnosed, as each is trained on for ten times its epochs.
+    """
+    runs = model.runs_
+    metric = model.metric_.replace("validation", "training")
+    threshold = reached_by_the_best(model.problem_, runs, metric)
+    short = ~(runs.metrics[metric] >= threshold) | ~np.isfinite(runs.losses)
+    kept = ~short
+    kept[np.flatnonzero(short)[:MOST_DIAGNOSED]] = True
+    chosen = np.flatnonzero(kept)
+    found = model.diagnose(runs.starts[chosen].tolist(), multiples=[LONGER])
+    examples = {}
+    for row, verdict in enumerate(found.verdicts):
+        if verdict.word not in examples:
+            examples[verdict.word] = {
+                "start": int(runs.starts[chosen[row]]),
+                "says": verdict.value,
+                "training": float(found.metric[0, row]),
+                "gradient_ratio": float(found.gradient_ratio[row]),
+                "dead_share": float(found.dead_share[row]),
+            }
+    return {
+        "verdicts": {word: count for word, count in found.counts().items() if count},
+        "short": int(short.sum()),
+        "diagnosed": int(min(short.sum(), MOST_DIAGNOSED)),
+        "reached": float(threshold),
+        "examples": examples,
     }
 
 

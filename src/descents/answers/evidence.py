@@ -1,0 +1,193 @@
+"""What is seen of starts at one point each: gradient, units, curvature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from descents.answers.curvature import curvature
+from descents.problems.problem import (
+    Parameters,
+    Problem,
+    flat,
+    losses_and_gradients,
+)
+
+
+@dataclass(frozen=True)
+class Look:
+    """Evidence of S starts at one point each, computed in float64.
+
+    Attributes
+    ----------
+    gradient_norm : ndarray of shape (S,)
+    layers : dict of ndarray of shape (S,)
+        The gradient norm of each layer, from the first to the last.
+    dead_share, saturated_share : ndarray of shape (S,)
+        The share of hidden units that give nothing, and that are saturated, on every
+        training row; 0 where the problem has no units.
+    smallest_eigenvalue : ndarray of shape (S,)
+        Of the Hessian; NaN where it was not looked at, or is not finite.
+    largest_eigenvalue : ndarray of shape (S,)
+        The largest in magnitude.
+    eigenvalue_residual : ndarray of shape (S,)
+        How far from an eigenvalue both may be: 0 where all were computed, else what
+        Lanczos left.
+    """
+
+    gradient_norm: np.ndarray
+    layers: dict[str, np.ndarray]
+    dead_share: np.ndarray
+    saturated_share: np.ndarray
+    smallest_eigenvalue: np.ndarray
+    largest_eigenvalue: np.ndarray
+    eigenvalue_residual: np.ndarray
+
+    @property
+    def first_layer(self) -> np.ndarray:
+        """The gradient norm of the first layer."""
+        return next(iter(self.layers.values()))
+
+    @property
+    def last_layer(self) -> np.ndarray:
+        """The gradient norm of the last layer."""
+        return next(reversed(self.layers.values()))
+
+    def placed(self, rows: np.ndarray, count: int) -> Look:
+        """Return a look at `count` starts that has this one at some rows, else NaN."""
+
+        def spread(values: np.ndarray) -> np.ndarray:
+            wide = np.full(count, np.nan)
+            wide[rows] = values
+            return wide
+
+        fields: dict[str, Any] = {
+            name: spread(getattr(self, name)) for name in _PER_START
+        }
+        layers = {name: spread(values) for name, values in self.layers.items()}
+        return Look(layers=layers, **fields)
+
+
+_PER_START = (
+    "gradient_norm",
+    "dead_share",
+    "saturated_share",
+    "smallest_eigenvalue",
+    "largest_eigenvalue",
+    "eigenvalue_residual",
+)
+
+
+def look(
+    problem: Problem,
+    numbers: np.ndarray,
+    parameters: Parameters,
+    width: int,
+    curved: np.ndarray | None = None,
+) -> Look:
+    """Look at some starts where they are.
+
+    Parameters
+    ----------
+    problem : Problem
+    numbers : int64 ndarray of shape (S,)
+        Of the starts.
+    parameters : dict of Tensor, each of shape (S, ...)
+    width : int
+        How many starts are looked at together.
+    curved : bool ndarray of shape (S,), optional
+        For which starts the curvature is computed; by default for all.
+
+    Returns
+    -------
+    Look
+
+    Examples
+    --------
+    >>> bowl = Problem.from_losses(
+    ...     lambda parameters, starts, step: 2 * parameters["x"].square().sum(1),
+    ...     lambda generator: {"x": generator.random(2)},
+    ... )
+    >>> seen = look(bowl, np.arange(1), {"x": torch.tensor([[3.0, 4.0]])}, 1)
+    >>> seen.gradient_norm, seen.largest_eigenvalue
+    (array([20.]), array([4.]))
+    """
+    if not len(numbers):
+        names = problem.layers(parameters)
+        none = np.zeros(0)
+        return Look(none, dict.fromkeys(names, none), none, none, none, none, none)
+    parts = []
+    for first in range(0, len(numbers), width):
+        chosen = slice(first, first + width)
+        part = {
+            n: p[chosen].to(problem.evaluation_dtype) for n, p in parameters.items()
+        }
+        starts = torch.as_tensor(numbers[chosen], device=problem.device)
+        which = np.ones(len(starts), bool) if curved is None else curved[chosen]
+        parts.append(_look(problem, starts, part, which))
+    layers = {
+        name: np.concatenate([part["layers"][name] for part in parts])
+        for name in parts[0]["layers"]
+    }
+    with np.errstate(over="ignore"):  # of a start that exploded
+        total = np.sqrt(sum(np.square(norms) for norms in layers.values()))
+    return Look(
+        gradient_norm=total,
+        layers=layers,
+        **{
+            name: np.concatenate([part[name] for part in parts])
+            for name in _PER_START[1:]
+        },
+    )
+
+
+def _look(
+    problem: Problem, starts: torch.Tensor, parameters: Parameters, curved: np.ndarray
+) -> dict[str, Any]:
+    _, gradients = losses_and_gradients(problem, parameters, starts, 0)
+    layers = {
+        layer: flat({name: gradients[name] for name in names}).norm(dim=1).cpu().numpy()
+        for layer, names in problem.layers(parameters).items()
+    }
+    with torch.no_grad():
+        dead = problem.dead_units(parameters, starts)
+        saturated = problem.saturated_units(parameters, starts)
+    smallest, largest, residual = np.full((3, len(starts)), np.nan)
+    if curved.any():
+        rows = torch.as_tensor(curved, device=starts.device)
+        some = {name: value[rows] for name, value in parameters.items()}
+        ends = curvature(problem, some, starts[rows])
+        smallest[curved], largest[curved] = ends.smallest, ends.magnitude
+        residual[curved] = ends.residuals
+    return {
+        "layers": layers,
+        "dead_share": _share(dead),
+        "saturated_share": _share(saturated),
+        "smallest_eigenvalue": smallest,
+        "largest_eigenvalue": largest,
+        "eigenvalue_residual": residual,
+    }
+
+
+def _share(units: torch.Tensor) -> np.ndarray:
+    """Return the share of units that something holds of, 0 where there are none."""
+    whole = units.double()
+    share = whole.mean(1) if units.shape[1] else whole.sum(1)
+    return share.cpu().numpy()
+
+
+def norms(parameters: Parameters) -> np.ndarray:
+    """Return the norm of all parameters of each start, shape (S,), in float64.
+
+    Examples
+    --------
+    >>> norms({"a": torch.tensor([[3.0], [0.0]]), "b": torch.tensor([4.0, 1.0])})
+    array([5., 1.])
+    """
+    if not len(next(iter(parameters.values()))):
+        return np.zeros(0)
+    found: np.ndarray = flat(parameters).double().norm(dim=1).cpu().numpy()
+    return found
