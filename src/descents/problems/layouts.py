@@ -206,7 +206,8 @@ class Dense(Cells):
             if block.loss.identity:
                 # What is left of a constant column is rounding of its own size.
                 size = np.abs(self.table[:, block.columns]) * (weight > 0)
-                usable = spreads[block.place] > FLAT * size.max(0, initial=0.0)
+                least = FLAT * size.max(0, initial=0.0)
+                usable = (spreads[block.place] > least) & (mean > 0)
             scale[block.columns] = np.where(usable, 1 / np.where(usable, mean, 1), 1.0)
         found = self.rescaled(scale)
         found.units = spreads
