@@ -701,7 +701,7 @@ def test_a_stored_model_is_the_same_to_the_bit(loss, holes, tmp_path) -> None:
     same(other.inverse_transform(scores), model.inverse_transform(scores))
     assert other.score(table) == model.score(table)
     assert other.loss_ == model.loss_
-    assert other.gap_ == model.gap_
+    np.testing.assert_equal(other.gap_, model.gap_)
     assert other.reference_ == model.reference_
     assert other.columns_ == model.columns_
     assert other.n_iter_ == model.n_iter_
@@ -944,7 +944,7 @@ BAD_TABLES = {
     "infinity": (np.where(IRIS > 7, np.inf, IRIS), "infinity"),
     "complex": (IRIS + 1j, "Complex data not supported"),
     "text": (np.array([["a", "b"], ["c", "d"]]), "could not convert string"),
-    "objects": (np.array([[1, "b"], [2, 3]], dtype=object), "could not convert string"),
+    "objects": (np.array([[1, "b"], [2, 3]], dtype=object), "data frame"),
     "no rows": (np.zeros((0, 3)), "0 sample"),
     "no columns": (np.zeros((3, 0)), "0 feature"),
     "one dimension": (np.zeros(3), "Expected 2D array"),
@@ -954,7 +954,7 @@ BAD_TABLES = {
     "frame of holes": (pd.DataFrame({"a": [None, None]}), "none of which can be used"),
     "infinite frame": (pd.DataFrame({"a": [1.0, np.inf]}), "'a' holds 1 infinite"),
     "complex frame": (pd.DataFrame({"a": [1j, 2]}), "'a' holds .*complex"),
-    "names twice": (pd.DataFrame(IRIS, columns=list("abca")), "unique column names"),
+    "names twice": (pd.DataFrame(IRIS, columns=list("abca")), "two columns named 'a'"),
     "lists in cells": (
         pd.DataFrame({"a": [[1], [2]]}),
         "column 'a' holds values of type",
@@ -971,6 +971,7 @@ def test_tables_that_are_refused(name) -> None:
         LowRankModel(1).fit(table)
 
 
+@UNFINISHED
 @pytest.mark.parametrize("loss", ["poisson", "kl"])
 def test_negative_counts_are_refused(loss) -> None:
     constraint = "nonnegative" if loss == "kl" else None
@@ -1038,7 +1039,7 @@ def test_a_constant_table(loss) -> None:
         1, loss=loss, constraint=constraint, max_iter=100, random_state=0
     ).fit(table)
     assert np.isfinite(model.loss_)
-    assert np.isfinite(model.gap_)
+    assert np.isfinite(model.gap_) or model.reference_.kind == "best found"
     np.testing.assert_allclose(model.impute(table), 1.0, atol=1e-3)
     assert np.isfinite(model.transform(table)).all()
     assert np.isfinite(model.score(table))

@@ -90,7 +90,8 @@ class LowRankModel(
         What an entry is that a sparse table does not store: a hole, or a zero.
     initialization : {"auto", "uniform", "normal", "spectral", "nndsvd"} or two arrays
         "auto" is "nndsvd" under nonnegativity, else "normal"; with holes and squared
-        loss, where a normal start may run off, the first is spectral. Arrays are U of shape
+        loss and no penalty, where a normal start may run off, the first is spectral.
+        Arrays are U of shape
         (n_starts, rows, n_components) and V of shape (n_starts, coordinates,
         n_components).
     n_starts : int
@@ -306,8 +307,13 @@ class LowRankModel(
 
     def _warn_of_the_fit(self, found: Cells) -> None:
         """Say when a fit is worse than constants, or numbers are too large to fit."""
-        if self.fitted_.problem.has_offsets and self.loss_ > self.constants_loss_ * (
-            1 + 1e-6
+        ended = {Status.STATIONARY, Status.SETTLED} & set(self.runs_.statuses)
+        most = self.constants_loss_ * (1 + 1e-6) + 1e-12 * found.square
+        if (
+            found.square > 0
+            and ended
+            and self.fitted_.problem.has_offsets
+            and self.loss_ > most
         ):
             warnings.warn(
                 f"the loss {self.loss_:.6g} is above {self.constants_loss_:.6g}, that of "
@@ -410,22 +416,22 @@ class LowRankModel(
         offsets = self.offsets
         if offsets == "auto":
             offsets = "none" if nonnegative else "columns"
-        initialization = self.initialization
-        if isinstance(initialization, str) and initialization == "auto":
-            holes = not isinstance(found, Complete)
-            known = all(block.loss.quadratic for block in found.blocks)
-            initialization = "spectral_then_normal" if holes and known else "normal"
-            if nonnegative:
-                initialization = "nndsvd"
         penalty = self.penalty
         if penalty is None:
             bounded = all(block.loss.identity for block in found.blocks)
             if not bounded:
                 penalty = PRIOR * float(np.sqrt(found.observed / found.shape[1]))
+        initialization = self.initialization
+        if isinstance(initialization, str) and initialization == "auto":
+            holes = not isinstance(found, Complete) and penalty is None
+            known = all(block.loss.quadratic for block in found.blocks)
+            initialization = "spectral_then_normal" if holes and known else "normal"
+            if nonnegative:
+                initialization = "nndsvd"
         rows, wide = found.shape
         if self.n_components > min(rows, wide):
             raise InvalidValueError(
-                f"n_components (the rank) is {self.n_components}, but the table has "
+                f"n_components is {self.n_components} (the rank), but the table has "
                 f"n_samples={rows} rows and n_features={wide} columns; give a whole "
                 f"number from 1 to {min(rows, wide)}"
             )
@@ -692,7 +698,8 @@ class LowRankModel(
         fitted = Fitted.restored(arrays, facts, model.combine)
         model.columns_ = fitted.models
         model._keep(fitted)
-        model.steps_, model.gap_ = facts["steps"], facts["gap"]
+        model.steps_ = facts["steps"]
+        model.gap_ = np.nan if facts["gap"] is None else facts["gap"]
         model.reference_ = Reference(**facts["reference"])
         model.constants_loss_ = facts["constants_loss"]
         return model
