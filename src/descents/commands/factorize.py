@@ -21,6 +21,7 @@ from descents.commands.shared import (
     Seconds,
     bar,
     printing_options,
+    reading_of,
     reading_options,
     say_error,
     threads,
@@ -191,13 +192,7 @@ def factorize(table: str, **given: Any) -> int:
     loss_of = complaints.attempt(asked.named_pairs, "--loss-of", given.pop("loss_of"))
     penalty = complaints.attempt(asked.penalties, given.pop("penalty"))
     complaints.raise_any()
-    reading = asked.Reading(
-        triples=given.pop("triples"),
-        header=not given.pop("no_header"),
-        **{n: given.pop(n) for n in ("missing", "decimal", "delimiter", "encoding")},
-        ignore=given.pop("ignore"),
-        identifier=given.pop("identifier"),
-    )
+    reading = reading_of(given)
     options = asked.Options(loss_of=loss_of, penalty=penalty, **given)
     run = asked.identity(table, {"options": vars(options), "reading": vars(reading)})
     folder = RunFolder(out, run, resume=resume)
@@ -345,15 +340,10 @@ def apply(run: Path, table: str, **given: Any) -> int:
     if out is None:
         out = Path("runs") / f"apply-{time.strftime('%Y%m%d-%H%M%S')}"
     threads()
-    from descents.studies import asked
     from descents.studies import factorize as study
 
     stored = stored if isinstance(stored, dict) else {}
-    reading = asked.Reading(
-        triples=given.pop("triples"),
-        header=not given.pop("no_header"),
-        **given,
-    ).after(stored.get("reading", {}))
+    reading = reading_of(given).after(stored.get("reading", {}))
     identity = {"command": "apply", "model": str(run), "table": table}
     if stored.get("command") == "train":
         if impute is not None:

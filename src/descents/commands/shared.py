@@ -124,6 +124,19 @@ def threads() -> int:
     return os.cpu_count() or 1
 
 
+def reading_of(given: dict[str, Any]) -> Any:
+    """Take out of the options how TABLE is to be read, a `descents.studies.asked.Reading`."""
+    from descents.studies import asked
+
+    return asked.Reading(
+        triples=given.pop("triples"),
+        header=not given.pop("no_header"),
+        **{n: given.pop(n) for n in ("missing", "decimal", "delimiter", "encoding")},
+        ignore=given.pop("ignore", ()),
+        identifier=given.pop("identifier"),
+    )
+
+
 def say_error(sentence: str) -> None:
     """Print one line on standard error."""
     click.echo(f"descents: {' '.join(sentence.split())}", err=True)

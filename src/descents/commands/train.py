@@ -17,6 +17,7 @@ from descents.commands.shared import (
     Seconds,
     bar,
     printing_options,
+    reading_of,
     reading_options,
     say_error,
     threads,
@@ -179,13 +180,7 @@ def train(table: str, **given: Any) -> int:
     from descents.studies import asked
     from descents.studies import train as study
 
-    reading = asked.Reading(
-        triples=given.pop("triples"),
-        header=not given.pop("no_header"),
-        **{n: given.pop(n) for n in ("missing", "decimal", "delimiter", "encoding")},
-        ignore=given.pop("ignore"),
-        identifier=given.pop("identifier"),
-    )
+    reading = reading_of(given)
     if given["batch_size"] == "all":
         given["batch_size"] = None
     options = study.Options(**given)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
 from descents.checks import Complaints, InvalidValueError
@@ -173,6 +174,15 @@ class ReadsTables:
                 UserWarning,
                 stacklevel=3,
             )
+
+
+def seed_of(random_state: Any) -> int:
+    """Return a seed; without one, a fresh one, and not from numpy's global stream."""
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    if isinstance(random_state, int) and random_state >= 0:
+        return random_state
+    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def checked_weights(given: Any) -> Any:

@@ -15,7 +15,6 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from descents.answers import compare
@@ -32,7 +31,7 @@ from descents.checks import (
 from descents.data import storage
 from descents.descent.loop import Stop, Watch, descend
 from descents.descent.runs import Status
-from descents.estimators.intake import ReadsTables, checked_weights
+from descents.estimators.intake import ReadsTables, checked_weights, seed_of
 from descents.problems import columns
 from descents.problems.cells import Cells
 from descents.problems.constraints import regularizers
@@ -262,7 +261,7 @@ class LowRankModel(
         runs = descend(
             problem,
             self.n_starts,
-            _seed(self.random_state),
+            seed_of(self.random_state),
             steps=step,
             stop=Stop(
                 self.max_iter,
@@ -703,15 +702,6 @@ class LowRankModel(
         model.reference_ = Reference(**facts["reference"])
         model.constants_loss_ = facts["constants_loss"]
         return model
-
-
-def _seed(random_state: Any) -> int:
-    """Return a seed; without one, a fresh one, and not from numpy's global stream."""
-    if random_state is None:
-        return int(np.random.SeedSequence().generate_state(1)[0])
-    if isinstance(random_state, int) and random_state >= 0:
-        return random_state
-    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def _least_fall(found: Cells, dtype: Any) -> float:

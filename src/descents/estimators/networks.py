@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
@@ -41,6 +40,7 @@ from descents.descent.steps import (
     Step,
 )
 from descents.descent.workers import Store, descend_in_parts
+from descents.estimators.intake import seed_of
 from descents.problems.batches import Folds, HoldOut
 from descents.problems.modules import Modules
 from descents.problems.network import ACTIVATIONS, WEIGHTS, Network
@@ -67,7 +67,7 @@ class _Starts(BaseEstimator):
     def _descend(self, X: np.ndarray, y: np.ndarray, weights: Any) -> None:
         """Build the problem, descend, and keep what came of it."""
         self._check_settings()
-        seed = self._seed()
+        seed = seed_of(self.random_state)
         splits = None
         if self.validation is not None:
             groups = y if self._task == "classification" else np.zeros(len(y))
@@ -125,13 +125,6 @@ class _Starts(BaseEstimator):
         merit = self.runs_.metrics.get("validation_loss", self.runs_.losses)
         merit = np.where(np.isfinite(self.runs_.losses), merit, np.nan)
         return np.asarray(merit, dtype=np.float64)
-
-    def _seed(self) -> int:
-        if self.random_state is None:
-            return int(np.random.SeedSequence().generate_state(1)[0])
-        if isinstance(self.random_state, int) and self.random_state >= 0:
-            return self.random_state
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _check_settings(self) -> None:
         complaints = Complaints()

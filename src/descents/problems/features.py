@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from descents.checks import Complaints, InvalidValueError
+from descents.data.storage import plain
 from descents.data.tables import Column, Table
 from descents.problems.columns import MOST_CLASSES, TYPED
 
@@ -87,7 +88,8 @@ class Features:
     Examples
     --------
     >>> import pyarrow
-    >>> from descents.data.tables import from_frame
+    >>> from descents.data.storage import plain
+    from descents.data.tables import from_frame
     >>> table = from_frame(pyarrow.table({"a": [1.0, None, 3.0], "b": ["x", "y", "x"]}))
     >>> Features.of_table(table).encoded(table)
     array([[-1.2247...,  1.        ,  0.        ],
@@ -195,7 +197,7 @@ def _feature(column: Column, seen: np.ndarray) -> Feature:
             column.name, (), fill, float(values.mean()), float(values.std()) or spread
         )
     codes, counts = np.unique(seen.astype(int), return_counts=True)
-    levels = tuple(_plain(column.levels[code]) for code in codes)
+    levels = tuple(plain(column.levels[code]) for code in codes)
     return Feature(column.name, levels, float(counts.argmax()))
 
 
@@ -275,7 +277,7 @@ class Target:
                 f"{len(distinct)} different whole numbers; --task regression says else"
             )
         classes = tuple(
-            _plain(column.levels[int(x)])
+            plain(column.levels[int(x)])
             if levels
             else (int(x) if column.whole else float(x))
             for x in distinct
@@ -283,10 +285,6 @@ class Target:
         codes = np.searchsorted(distinct, column.values).astype(np.float64)
         codes[np.isnan(column.values)] = np.nan
         return cls(column.name, classes, 0.0, 1.0, why), codes
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
 
 
 def _list(names: Sequence[str]) -> str:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from descents import __version__
 from descents.checks import Complaints, InvalidValueError, one_of, real_number
 from descents.data import files, storage
 from descents.data.tables import Column, Stored, Table, describe
@@ -214,6 +216,15 @@ def identity(
         "table": Path(table).name if table != "-" else table,
         "sha256": digest,
         **storage.plain(dict(options)),
+    }
+
+
+def environment() -> dict[str, str]:
+    """Return the versions that a result came from."""
+    return {
+        "descents": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
     }
 
 

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from descents import __version__
 from descents.answers import compare
 from descents.checks import (
     InvalidValueError,
@@ -24,7 +22,7 @@ from descents.data.tables import Table
 from descents.descent.runs import Runs, Status
 from descents.estimators.lowrank import LowRankModel
 from descents.problems import columns
-from descents.studies.asked import Data, Options
+from descents.studies.asked import Data, Options, environment
 
 MODEL = "model.safetensors"
 SCORES = "rows.parquet"
@@ -203,11 +201,7 @@ def _result(
         **_worst(model, data),
         "strongest": _strongest(model)[1],
         "stored": not isinstance(data.values, Table),
-        "environment": {
-            "descents": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
+        "environment": environment(),
         "seconds": 0.0,
     }
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from descents import __version__
 from descents.answers import compare, differences, planning, statistics
 from descents.answers.diagnosis import reached_by_the_best
 from descents.checks import (
@@ -35,7 +33,7 @@ from descents.estimators.networks import (
 from descents.problems.batches import Folds, HoldOut
 from descents.problems.features import Features, Target
 from descents.problems.network import WEIGHTS
-from descents.studies.asked import Data
+from descents.studies.asked import Data, environment
 
 MODEL = "model.safetensors"
 CURVES = 40
@@ -218,8 +216,9 @@ def prepared(data: Data, options: Options) -> Prepared:
     column = table.column(options.target)
     target, values = Target.of_column(column, options.task)
     kept = ~np.isnan(values)
-    features = Features.of_table(_rows(table, kept), options.target)
-    X = features.encoded(_rows(table, kept)).astype(np.float32)
+    learned = _rows(table, kept)
+    features = Features.of_table(learned, options.target)
+    X = features.encoded(learned).astype(np.float32)
     if target.classes:
         y = values[kept].astype(np.int64)
         counts = np.bincount(y)
@@ -235,8 +234,6 @@ def prepared(data: Data, options: Options) -> Prepared:
 
 def _rows(table: Table, kept: np.ndarray) -> Table:
     """Return some rows of a table, to be looked at only."""
-    from dataclasses import replace
-
     columns = tuple(replace(c, values=c.values[kept]) for c in table.columns)
     return replace(table, columns=columns)
 
@@ -382,7 +379,7 @@ def _result(
     first = models[settings[0].name]
     metric = options.metric or first.metric_
     values = {name: model.values(metric) for name, model in models.items()}
-    higher = "loss" not in metric and metric != "gradient_norm"
+    higher = _higher_is_better(metric)
     tops = {n: np.nanmax(v) if higher else np.nanmin(v) for n, v in values.items()}
     best_value = max(tops.values()) if higher else min(tops.values())
     near = NEAR_BEST * (1 if higher else abs(best_value))
@@ -444,11 +441,7 @@ def _result(
             ),
             "epochs": int(table.get("best_epoch", table["epochs"])[position]),
         },
-        "environment": {
-            "descents": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
+        "environment": environment(),
         "seconds": 0.0,
     }
 
@@ -484,6 +477,10 @@ def _diagnosed(model: Any) -> dict[str, Any]:
         "reached": float(threshold),
         "examples": examples,
     }
+
+
+def _higher_is_better(metric: str) -> bool:
+    return "loss" not in metric and metric != "gradient_norm"
 
 
 def _generator() -> np.random.Generator:
@@ -699,7 +696,7 @@ def compare_runs(
     )
     paired = paired and one["run"]["sha256"] == two["run"]["sha256"]
     name = metric or one["metric"]
-    higher = "loss" not in name and name != "gradient_norm"
+    higher = _higher_is_better(name)
     found = compared_values(values, others, paired, higher)
     return {
         "runs": [str(first), str(second)],
