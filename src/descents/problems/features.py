@@ -88,8 +88,7 @@ class Features:
     Examples
     --------
     >>> import pyarrow
-    >>> from descents.data.storage import plain
-    from descents.data.tables import from_frame
+    >>> from descents.data.tables import from_frame
     >>> table = from_frame(pyarrow.table({"a": [1.0, None, 3.0], "b": ["x", "y", "x"]}))
     >>> Features.of_table(table).encoded(table)
     array([[-1.2247...,  1.        ,  0.        ],
