@@ -1088,6 +1088,28 @@ def test_a_blank_row_and_a_blank_column(loss) -> None:
     assert np.isfinite(model.transform(table)).all()
 
 
+@pytest.mark.parametrize(
+    ("offsets", "words"),
+    [
+        ("columns", "as 0"),
+        ("rows", "by the biases of the rows"),
+        ("both", "by the mean and the biases of the rows"),
+    ],
+)
+def test_a_blank_column_is_predicted_as_the_warning_says(offsets, words) -> None:
+    rng = np.random.default_rng(0)
+    table = 3 + rng.normal(size=(12, 1)) + rng.normal(size=(12, 6)) / 5
+    table[:, 2] = np.nan
+    model = LowRankModel(1, offsets=offsets, penalty=1.0, random_state=0)
+    with pytest.warns(UserWarning, match=f"they are predicted {words}"):
+        model.fit(table)
+    said = model.predict_cells(np.arange(12), np.full(12, 2))
+    expected = np.zeros(12)
+    if offsets != "columns":
+        expected = np.nanmean(np.delete(table, 2, 1), axis=1)
+    np.testing.assert_allclose(said, expected, atol=0.25)
+
+
 def test_a_blank_column_of_a_frame_stays_so() -> None:
     frame = pd.DataFrame(with_holes(PLANTED), columns=list("abcdefghij"))
     frame["c"] = np.nan

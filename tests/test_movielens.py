@@ -22,6 +22,7 @@ def ratings() -> Ratings:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:.*no observed cell")  # movies rated once
 @pytest.mark.parametrize(
     ("starts", "iterations", "most"), [(1, 300, 0.908), (8, 120, 0.906)]
 )

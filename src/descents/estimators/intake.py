@@ -153,7 +153,11 @@ class ReadsTables:
         complaints.raise_any()
         return np.column_stack(parts)
 
-    def _warn_of_blanks(self, found: Cells) -> None:
+    def _warn_of_blanks(self, found: Cells, offsets: str) -> None:
+        by = {
+            "rows": "by the biases of the rows",
+            "both": "by the mean and the biases of the rows",
+        }.get(offsets, "as 0")
         blank = np.flatnonzero(found.row_counts == 0)
         if len(blank):
             listed = ", ".join(str(i) for i in blank[:5])
@@ -170,7 +174,7 @@ class ReadsTables:
             warnings.warn(
                 f"{len(blank)} column(s) have no observed cell ({listed}"
                 f"{', ...' if len(blank) > 5 else ''}); nothing is known of them, and "
-                "they are predicted as 0",
+                f"they are predicted {by}",
                 UserWarning,
                 stacklevel=3,
             )

@@ -248,8 +248,8 @@ class LowRankModel(
         if table is not None:
             weights = self._weights_of_table(table, weights)
         found = self._cells(values, weights, self._trial_losses())
-        self._warn_of_blanks(found)
         problem = self._problem(found, values.dtype)
+        self._warn_of_blanks(found, problem.offsets)
         if self._waiting():
             self.columns_ = with_widths(self.columns_, problem)
             found = self._cells(values, weights, [c.loss for c in self.columns_])

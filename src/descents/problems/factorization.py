@@ -214,10 +214,18 @@ class Factorization(Problem):
             return zero
         if not (self.has_offsets or self.has_row_biases):
             return zero
-        if len(found.blocks) == 1 and found.blocks[0].each == 1:
-            weight = found.column_counts[found.coordinate_columns]
-            return zero + np.average(found.offsets, weights=weight)
-        return found.offsets
+        return zero + self._mean_offset if self._one_scale else found.offsets
+
+    @property
+    def _one_scale(self) -> bool:
+        """Whether all columns have one loss, of one number a cell."""
+        return len(self.cells.blocks) == 1 and self.cells.blocks[0].each == 1
+
+    @property
+    def _mean_offset(self) -> float:
+        found = self.cells
+        weight = found.column_counts[found.coordinate_columns]
+        return float(np.average(found.offsets, weights=weight))
 
     def point(
         self, generator: np.random.Generator, start: int
@@ -244,6 +252,13 @@ class Factorization(Problem):
             point["offsets"] = (self.cells.offsets - self.base) / self.units
             if self.l2_biases > 0:
                 point["offsets"] = np.where(blank, 0, point["offsets"])
+            elif self.has_row_biases and self._one_scale:
+                # As with the least of penalties: what is like other columns but for
+                # its cells is their mean.
+                mean = self._mean_offset - self.base
+                point["offsets"] = np.where(
+                    blank, mean / self.units, point["offsets"]
+                )
         if self.cells.cut_count:
             point["cuts"] = self.cells.cuts
         return point
