@@ -44,6 +44,7 @@ ORDER = [
     "answers.fitted",
     "estimators.intake",
     "estimators.lowrank",
+    "estimators.training",
     "estimators.networks",
     "studies.claims",
     "studies.experiments",

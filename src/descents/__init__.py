@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from descents.estimators.lowrank import LowRankModel as LowRankModel
     from descents.estimators.networks import MLPStartsClassifier as MLPStartsClassifier
     from descents.estimators.networks import MLPStartsRegressor as MLPStartsRegressor
-    from descents.estimators.networks import train_starts as train_starts
+    from descents.estimators.training import train_starts as train_starts
     from descents.problems.alternating import Alternating as Alternating
     from descents.problems.batches import Folds as Folds
     from descents.problems.batches import HoldOut as HoldOut
@@ -65,7 +65,7 @@ _HOMES = {
     "diagnose": "descents.answers.diagnosis",
     "gd_factorise_ad": "descents.studies.experiments",
     "load": "descents.studies.factorize",
-    "train_starts": "descents.estimators.networks",
+    "train_starts": "descents.estimators.training",
     "truncated_svd": "descents.answers.references",
 }
 

@@ -227,8 +227,8 @@ def descend(
             for task in tasks:
                 task.result()
     settings = {"seed": seed, "width": width, "dtype": str(problem.dtype)}
-    settings["steps"] = _described(steps)
-    settings["stop"] = _described(stop)
+    settings["steps"] = described(steps)
+    settings["stop"] = described(stop)
     found = Runs.joined([chunk.runs(settings) for chunk in chunks])
     return found.picked(np.argsort(order, kind="stable"))
 
@@ -550,7 +550,13 @@ def _keep(active: np.ndarray, moved: Parameters, rest: Parameters) -> Parameters
     return kept
 
 
-def _described(rule: Any) -> dict[str, Any]:
-    """Return a rule's name and settings as plain values."""
+def described(rule: Any) -> dict[str, Any]:
+    """Return a rule's name and settings as plain values.
+
+    Examples
+    --------
+    >>> described(Stop(5))["max_steps"]
+    5
+    """
     settings = asdict(rule) if is_dataclass(rule) and not isinstance(rule, type) else {}
     return {"name": type(rule).__name__, **settings}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,27 +30,24 @@ from descents.checks import (
     whole_number,
 )
 from descents.data import storage
-from descents.descent.loop import EarlyStopping, Stop, Watch
+from descents.descent.loop import EarlyStopping, Watch, described
 from descents.descent.runs import Runs
-from descents.descent.steps import (
-    LBFGS,
-    Adam,
-    AdamW,
-    GradientDescent,
-    Momentum,
-    Step,
-)
-from descents.descent.workers import Store, descend_in_parts
+from descents.descent.workers import Store
 from descents.estimators.intake import seed_of
+from descents.estimators.training import (
+    check_optimizer,
+    descend_network,
+    early_stopping_of,
+    hopeless,
+    optimizer_named,
+    predicted,
+    validation_of,
+)
 from descents.problems.batches import Folds, HoldOut
-from descents.problems.modules import Modules
 from descents.problems.network import ACTIVATIONS, WEIGHTS, Network
-from descents.problems.problem import Parameters
-from descents.problems.supervised import Supervised
 
-OPTIMIZERS = ("gd", "momentum", "adam", "adamw", "lbfgs")
-PREDICTED_ENTRIES = 2**24
-"""How many numbers are kept at once while predicting."""
+SHARED = ("initialization", "learning_rate", "weight_decay", "dropout")
+"""In what estimators may differ that are trained in one batch."""
 
 
 class _Starts(BaseEstimator):
@@ -64,53 +62,47 @@ class _Starts(BaseEstimator):
     _workers: int = 1
     _store: Store | None = None
 
-    def _descend(self, X: np.ndarray, y: np.ndarray, weights: Any) -> None:
-        """Build the problem, descend, and keep what came of it."""
-        self._check_settings()
-        seed = seed_of(self.random_state)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Train all starts.
+
+        Parameters
+        ----------
+        X : array-like of shape (rows, features)
+        y : array-like of shape (rows,), for regression also (rows, outputs)
+            Classes of any type, or numbers.
+        sample_weight : array-like of shape (rows,), optional
+            As if the row stood there so often.
+
+        Returns
+        -------
+        MLPStartsClassifier or MLPStartsRegressor
+            Itself.
+        """
+        fit_together([self], X, y, sample_weight)
+        self._keep()
+        return self
+
+    def _network(self, X: np.ndarray, y: np.ndarray, **of_settings: Any) -> Network:
+        """Return the problem, in some of whose settings other models may take part."""
         splits = None
+        seed = seed_of(self.random_state)
         if self.validation is not None:
             groups = y if self._task == "classification" else np.zeros(len(y))
             splits = validation_of(self.validation).splits(groups, seed)
-        decoupled = self.optimizer == "adamw"
-        problem = Network(
+        return Network(
             X,
             y,
             self.hidden_layer_sizes,
             task=self._task,
             outputs=len(self.classes_) if self._task == "classification" else None,
             activation=self.activation,
-            weights=self.initialization,
             splits=splits,
             crossed=True,
-            row_weights=weights,
             batch_size=self.batch_size,
-            dropout=self.dropout,
-            weight_decay=0.0 if decoupled else self.weight_decay,
             seed=seed,
             device=self.device,
+            **of_settings,
         )
-        count = len(problem.batches.splits)
-        steps = optimizer_named(
-            self.optimizer, self.learning_rate, self.weight_decay, splits=count
-        )
-        self.problem_, self.rule_ = problem, steps
-        self.steps_in_epoch_ = problem.batches.steps_in_epoch
-        self.runs_ = descend_network(
-            problem,
-            self.n_starts * count,
-            seed,
-            steps=steps,
-            max_epochs=self.max_epochs,
-            early_stopping=self.early_stopping,
-            record=self._record,
-            watch=self._watch,
-            threads=self._threads,
-            workers=self._workers,
-            store=self._store,
-            max_seconds=self._max_seconds,
-        )
-        self._keep()
 
     def _keep(self) -> None:
         runs = self.runs_
@@ -409,6 +401,10 @@ class _Starts(BaseEstimator):
     def _take_facts(self, facts: dict[str, Any]) -> None:
         """Take what the class alone has from what `save` wrote."""
 
+    def _read(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
+        """Return rows, codes or numbers, and weights, seen to be such."""
+        raise NotImplementedError
+
 
 class MLPStartsClassifier(ClassifierMixin, _Starts):
     """The same classifying network from many initial points, in one batch.
@@ -525,22 +521,7 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
         self.random_state = random_state
         self.device = device
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPStartsClassifier:
-        """Train all starts.
-
-        Parameters
-        ----------
-        X : array-like of shape (rows, features)
-        y : array-like of shape (rows,)
-            Classes of any type.
-        sample_weight : array-like of shape (rows,), optional
-            As if the row stood there so often.
-
-        Returns
-        -------
-        MLPStartsClassifier
-            Itself.
-        """
+    def _read(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(y)
         y = column_or_1d(y, warn=True)
@@ -555,8 +536,7 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
         if self.class_weight is not None:
             each = compute_sample_weight(self.class_weight, y)
             weights = each if weights is None else weights * each
-        self._descend(X, codes, weights)
-        return self
+        return X, codes, weights
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class, shape (rows, classes)."""
@@ -657,21 +637,7 @@ class MLPStartsRegressor(RegressorMixin, _Starts):
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPStartsRegressor:
-        """Train all starts.
-
-        Parameters
-        ----------
-        X : array-like of shape (rows, features)
-        y : array-like of shape (rows,) or (rows, outputs)
-        sample_weight : array-like of shape (rows,), optional
-            As if the row stood there so often.
-
-        Returns
-        -------
-        MLPStartsRegressor
-            Itself.
-        """
+    def _read(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
         X, y = validate_data(
             self,
             X,
@@ -684,8 +650,7 @@ class MLPStartsRegressor(RegressorMixin, _Starts):
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         self._single = y.ndim == 1
-        self._descend(X, y, weights)
-        return self
+        return X, y, weights
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the numbers foretold, of the shape that y had."""
@@ -699,241 +664,72 @@ class MLPStartsRegressor(RegressorMixin, _Starts):
         self._single = facts["single"]
 
 
-def train_starts(  # noqa: PLR0913
-    make_module: Callable[[], torch.nn.Module],
-    X: Any,
-    y: Any,
-    *,
-    task: str = "classification",
-    n_starts: int = 100,
-    optimizer: str = "adam",
-    learning_rate: Any = 0.01,
-    max_epochs: int = 200,
-    batch_size: int | None = None,
-    weight_decay: float = 0.0,
-    validation: Any = None,
-    early_stopping: Any = None,
-    batched: bool = True,
-    random_state: int = 0,
-    device: str = "cpu",
-) -> Runs:
-    """Train any torch module from many initial points, in one batch.
+def fit_together(
+    models: Sequence[Any], X: Any, y: Any, sample_weight: Any = None
+) -> None:
+    """Train the starts of some estimators in one batch.
 
-    Parameters
-    ----------
-    make_module : callable
-        ``make_module()`` returns a `torch.nn.Module` with its parameters drawn, which
-        takes rows of features and returns logits, or numbers to foretell.
-    X : array-like of shape (rows, features)
-    y : array-like
-        Classes 0, 1, ..., or numbers.
-    task : {"classification", "regression"}
-    n_starts : int
-    optimizer, learning_rate, max_epochs, batch_size, weight_decay, validation
-        As `MLPStartsClassifier` has them; start k is tried on split k modulo their
-        count.
-    early_stopping
-        As `MLPStartsClassifier` has it.
-    batched : bool
-        False trains start by start: for modules with random layers or batch
-        normalization, which in a batch would not be each start's own.
-    random_state : int
-    device : str
-
-    Returns
-    -------
-    Runs
+    They may differ in what `SHARED` names; what each learns is what it would learn
+    alone, but for rounding. A model all of whose starts fail is left with its `runs_`
+    and no best start.
 
     Raises
     ------
     InvalidValueError
-        When an argument is wrong, or the module has layers that cannot be batched.
-
-    Examples
-    --------
-    >>> X, y = [[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]
-    >>> make = lambda: torch.nn.Sequential(
-    ...     torch.nn.Linear(1, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2)
-    ... )
-    >>> train_starts(make, X, y, n_starts=3, learning_rate=0.05).metrics
-    {'training_accuracy': array([1., 1., 1.]), 'dead_units': array([0, 0, 0])}
+        When a parameter of one, or the data, cannot be used.
     """
-    complaints = Complaints()
-    complaints.attempt(whole_number, "n_starts", n_starts, 1)
-    complaints.attempt(whole_number, "max_epochs", max_epochs, 1)
-    complaints.attempt(one_of, "optimizer", optimizer, OPTIMIZERS)
-    complaints.raise_any()
-    splits = None
-    if validation is not None:
-        groups = np.asarray(y) if task == "classification" else np.zeros(len(y))
-        splits = validation_of(validation).splits(groups, random_state)
-    problem = Modules(
-        make_module,
+    first = models[0]
+    for model in models:
+        model._check_settings()
+    read = [model._read(X, y, sample_weight) for model in models]
+    X, y, weights = read[0]
+    coupled = first.optimizer != "adamw"
+    problem = first._network(
         X,
         y,
-        batched=batched,
-        task=task,
-        splits=splits,
-        batch_size=batch_size,
-        weight_decay=0.0 if optimizer == "adamw" else weight_decay,
-        seed=random_state,
-        device=device,
+        settings=len(models),
+        row_weights=weights,
+        weights=tuple(model.initialization for model in models),
+        dropout=tuple(model.dropout for model in models),
+        weight_decay=tuple(model.weight_decay if coupled else 0.0 for model in models),
     )
-    return descend_network(
+    splits = len(problem.batches.splits)
+    count, several = first.n_starts * splits, len(models)
+    runs = descend_network(
         problem,
-        n_starts,
-        random_state,
-        steps=optimizer_named(optimizer, learning_rate, weight_decay),
-        max_epochs=max_epochs,
-        early_stopping=early_stopping,
+        count * several,
+        problem.seed,
+        steps=optimizer_named(
+            first.optimizer, _rates(models), first.weight_decay, splits=splits
+        ),
+        max_epochs=first.max_epochs,
+        early_stopping=first.early_stopping,
+        record=first._record,
+        watch=first._watch,
+        threads=first._threads,
+        workers=first._workers,
+        store=first._store,
+        max_seconds=first._max_seconds,
     )
-
-
-def descend_network(  # noqa: PLR0913
-    problem: Supervised,
-    count: int,
-    seed: int,
-    *,
-    steps: Step,
-    max_epochs: int,
-    early_stopping: Any = None,
-    record: Sequence[int] = (),
-    watch: Watch | None = None,
-    threads: int = 1,
-    workers: int = 1,
-    store: Store | None = None,
-    max_seconds: float | None = None,
-) -> Runs:
-    """Descend from some starts for some epochs."""
-    epoch = problem.batches.steps_in_epoch
-    early = None
-    if early_stopping is not None:
-        early = early_stopping_of(early_stopping, epoch)
-    return descend_in_parts(
-        problem,
-        count,
-        seed,
-        steps=steps,
-        stop=Stop(max_epochs * epoch, early=early, max_seconds=max_seconds),
-        record=[epoch * number for number in record if number <= max_epochs],
-        watch=watch,
-        width=min(problem.width, count),
-        threads=threads,
-        workers=workers,
-        store=store,
-    )
-
-
-def optimizer_named(
-    name: str, learning_rate: Any, weight_decay: float = 0.0, *, splits: int = 1
-) -> Step:
-    """Return the update rule of a name.
-
-    Parameters
-    ----------
-    name : one of `OPTIMIZERS`
-    learning_rate : float or sequence of float
-        One for all, or one for each start.
-    weight_decay : float
-        Of "adamw".
-    splits : int
-        On how many splits each start is tried.
-
-    Examples
-    --------
-    >>> optimizer_named("adamw", 0.1, 0.5).weight_decay
-    0.5
-    """
-    if name == "lbfgs":
-        return LBFGS()
-    if np.ndim(learning_rate):
-        learning_rate = tuple(np.repeat(np.asarray(learning_rate, float), splits))
-    if name == "adamw":
-        return AdamW(learning_rate, weight_decay=weight_decay)
-    rules: dict[str, Any] = {"gd": GradientDescent, "momentum": Momentum, "adam": Adam}
-    rule: Step = rules[name](learning_rate)
-    return rule
-
-
-def check_optimizer(estimator: Any) -> None:
-    """Raise unless the optimizer is known and its rate, and what else it needs, right."""
-    name, rate = estimator.optimizer, estimator.learning_rate
-    one_of("optimizer", name, OPTIMIZERS)
-    if name == "lbfgs":
-        if estimator.batch_size is not None or estimator.dropout:
-            raise InvalidValueError(
-                "optimizer is 'lbfgs', which looks at the whole loss at every step; "
-                "leave batch_size and dropout out, or give another optimizer"
-            )
-        return
-    rates = np.atleast_1d(np.asarray(rate, dtype=object))
-    for one in rates:
-        real_number("learning_rate", one, 0, strict=True)
-    if np.ndim(rate) and len(rates) != estimator.n_starts:
-        raise InvalidValueError(
-            f"learning_rate has {len(rates)} rates for {estimator.n_starts} starts; give "
-            "one for each, or one for all"
+    settings = problem.batches.setting_of(runs.starts)
+    for place, model in enumerate(models):
+        model.problem_ = problem.of_setting(place)
+        model.rule_ = optimizer_named(
+            model.optimizer, model.learning_rate, model.weight_decay, splits=splits
+        )
+        model.steps_in_epoch_ = problem.batches.steps_in_epoch
+        own = runs.picked(np.flatnonzero(settings == place))
+        model.runs_ = replace(
+            own,
+            starts=problem.batches.alone(own.starts),
+            settings={**runs.settings, "steps": described(model.rule_)},
         )
 
 
-def validation_of(given: Any) -> HoldOut | Folds:
-    """Return what is held out: a share stands for `HoldOut`.
-
-    Examples
-    --------
-    >>> validation_of(0.25)
-    HoldOut(share=0.25, repeats=1)
-    """
-    if isinstance(given, HoldOut | Folds):
-        return given
-    if isinstance(given, float):
-        return HoldOut(given)
-    raise InvalidValueError(
-        f"validation is {given!r}; give None, a share such as 0.33, HoldOut or Folds"
-    )
-
-
-def early_stopping_of(given: Any, steps_in_epoch: int) -> EarlyStopping:
-    """Return how starts are stopped early: a number of epochs stands for the patience.
-
-    Examples
-    --------
-    >>> early_stopping_of(10, 5).every
-    5
-    """
-    if isinstance(given, EarlyStopping):
-        return given
-    patience = whole_number("early_stopping", given, 1)
-    return EarlyStopping(every=steps_in_epoch, patience=patience)
-
-
-def hopeless(optimizer: str, learning_rate: Any) -> str:
-    """Return what to say when every start failed."""
-    if optimizer == "lbfgs":
-        return "the loss of every start became infinite or NaN; scale the features"
-    highest = float(np.max(learning_rate))
-    return (
-        f"the loss of every start became infinite or NaN with learning_rate {highest:g}; "
-        "give a smaller one, or scale the features"
-    )
-
-
-def predicted(problem: Supervised, parameters: Parameters, X: np.ndarray) -> np.ndarray:
-    """Return probabilities, or numbers, of rows by some starts, (S, rows, outputs).
-
-    Few rows of few starts are kept in memory at once.
-    """
-    count = len(next(iter(parameters.values())))
-    widest = max([X.shape[1], *(v[0].numel() for v in parameters.values())])
-    size = max(1, PREDICTED_ENTRIES // (count * min(widest, 2**12)))
-    found = []
-    with torch.no_grad():
-        for first in range(0, len(X), size):
-            rows = torch.tensor(X[first : first + size], dtype=problem.dtype)
-            features = rows.to(problem.device).expand(count, *rows.shape)
-            given = {n: v.to(problem.device) for n, v in parameters.items()}
-            outputs = problem.predict(given, features).double()
-            if problem.classifies:
-                outputs = outputs.softmax(-1)
-            found.append(outputs.cpu().numpy())
-    return np.concatenate(found, 1)
+def _rates(models: Sequence[Any]) -> Any:
+    """Return the rate of all models, or of each start in each of them."""
+    given = [model.learning_rate for model in models]
+    if len(models) == 1 or models[0].optimizer == "lbfgs":
+        return given[0]
+    each = np.stack([np.broadcast_to(rate, models[0].n_starts) for rate in given], 1)
+    return given[0] if (each == each[0, 0]).all() else each.ravel()

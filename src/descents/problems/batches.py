@@ -145,6 +145,10 @@ class Batches:
         epoch may be smaller.
     seed : int
         Of the order: batch b of start k is a function of (seed, k, its epoch).
+    settings : int
+        How many settings each start is tried in, on each split: number k is start
+        k // (settings splits) in setting (k // splits) modulo settings. Its order is
+        that of the start and split alone, so that settings are compared in pairs.
     device : torch.device
 
     Raises
@@ -169,8 +173,10 @@ class Batches:
         weights: np.ndarray | None = None,
         batch_size: int | None = None,
         seed: int = 0,
+        settings: int = 1,
         device: str | torch.device = "cpu",
     ) -> None:
+        self.settings = settings
         self.splits = (
             [np.arange(rows)] if splits is None else training_rows(splits, rows)
         )
@@ -202,6 +208,15 @@ class Batches:
     def split_of(self, starts: torch.Tensor) -> torch.Tensor:
         """Return the number of the split that each start trains on, shape (S,)."""
         return starts % len(self.splits)
+
+    def setting_of(self, starts: Any) -> Any:
+        """Return the number of the setting of each start."""
+        return starts // len(self.splits) % self.settings
+
+    def alone(self, start: Any) -> Any:
+        """Return the number that a start has on its split with one setting only."""
+        count = len(self.splits)
+        return start // (count * self.settings) * count + start % count
 
     def training(
         self, starts: torch.Tensor
@@ -259,7 +274,7 @@ class Batches:
             if number not in drawn:
                 count = int(self.counts[number % len(self.splits)])
                 order = np.arange(self.longest)  # what fills up stays last
-                generator = stream(self.seed, "order", number, epoch)
+                generator = stream(self.seed, "order", self.alone(number), epoch)
                 order[:count] = generator.permutation(count)
                 drawn[number] = order
         orders = np.stack([drawn[number] for number in numbers])

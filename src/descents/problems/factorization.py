@@ -256,9 +256,7 @@ class Factorization(Problem):
                 # As with the least of penalties: what is like other columns but for
                 # its cells is their mean.
                 mean = self._mean_offset - self.base
-                point["offsets"] = np.where(
-                    blank, mean / self.units, point["offsets"]
-                )
+                point["offsets"] = np.where(blank, mean / self.units, point["offsets"])
         if self.cells.cut_count:
             point["cuts"] = self.cells.cuts
         return point

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from descents.checks import (
     whole_number,
 )
 from descents.problems.problem import Parameters, stream
-from descents.problems.supervised import Supervised
+from descents.problems.supervised import Supervised, of_settings
 
 Initialization = Callable[[np.random.Generator, int, int], np.ndarray]
 
@@ -110,6 +111,19 @@ ACTIVATIONS = {
 }
 
 
+def _initialization(name: str, value: Any) -> Any:
+    return value if callable(value) else one_of(name, value, WEIGHTS)
+
+
+def _probability(name: str, value: Any) -> float:
+    fraction = real_number(name, value, 0)
+    if fraction >= 1:
+        raise InvalidValueError(
+            f"{name} is {value}; give a probability from 0 to below 1"
+        )
+    return fraction
+
+
 class Network(Supervised):
     """Cross-entropy, or squared error, of a multilayer perceptron.
 
@@ -131,7 +145,9 @@ class Network(Supervised):
         How many classes there are, where y may lack the last of them.
     activation : {"relu", "tanh", "logistic", "gelu"}
     weights : {"uniform01", "normal", "kaiming", "xavier", "orthogonal", "zero"} or callable
-        ``weights(generator, inputs, outputs)`` returns an array of that shape.
+        ``weights(generator, inputs, outputs)`` returns an array of that shape. A
+        sequence has one for each of several settings, which `batches` explains; the
+        same may be given of `dropout` and `weight_decay`.
     biases : {"zero", "uniform01"}
     loss : {"mean", "sum"}
         Whether losses are summed or averaged over the training rows.
@@ -149,10 +165,12 @@ class Network(Supervised):
     batch_size : int, optional
         How many rows a step looks at, in an order that each start draws anew for every
         epoch; by default all.
-    dropout : float
+    dropout : float or sequence of float
         The probability, from 0 to below 1, with which a step leaves a hidden unit out
         of a row; the others count 1 / (1 - dropout) times.
-    weight_decay : float
+    weight_decay : float or sequence of float
+    settings : int
+        How many settings every start is tried in; more than one need `crossed`.
     seed : int
         Of the order of rows and of dropout, each a function of (seed, start, step).
     dtype : torch.dtype, optional
@@ -183,7 +201,7 @@ class Network(Supervised):
         task: str = "classification",
         outputs: int | None = None,
         activation: str = "relu",
-        weights: str | Initialization = "kaiming",
+        weights: str | Initialization | Sequence[Any] = "kaiming",
         biases: str = "zero",
         loss: str = "mean",
         scalar_biases: bool = False,
@@ -191,8 +209,9 @@ class Network(Supervised):
         crossed: bool = False,
         row_weights: Any = None,
         batch_size: int | None = None,
-        dropout: float = 0.0,
-        weight_decay: float = 0.0,
+        dropout: float | Sequence[float] = 0.0,
+        weight_decay: float | Sequence[float] = 0.0,
+        settings: int = 1,
         seed: int = 0,
         dtype: torch.dtype | None = None,
         device: str | torch.device = "cpu",
@@ -205,13 +224,17 @@ class Network(Supervised):
         ]
         complaints.require(bool(widths), "hidden is empty; give one width at least")
         complaints.attempt(one_of, "activation", activation, ACTIVATIONS)
-        if not callable(weights):
-            complaints.attempt(one_of, "weights", weights, WEIGHTS)
+        rule = complaints.attempt(
+            of_settings, "weights", weights, settings, _initialization
+        )
         complaints.attempt(one_of, "biases", biases, BIASES)
-        fraction = complaints.attempt(real_number, "dropout", dropout, 0)
+        fraction = complaints.attempt(
+            of_settings, "dropout", dropout, settings, _probability
+        )
         complaints.require(
-            fraction is None or fraction < 1,
-            f"dropout is {dropout}; give a probability from 0 to below 1",
+            settings == 1 or crossed,
+            f"there are {settings} settings, but starts are not crossed with them; give "
+            "crossed=True",
         )
         complaints.attempt(
             super().__init__,
@@ -224,22 +247,38 @@ class Network(Supervised):
             row_weights=row_weights,
             batch_size=batch_size,
             weight_decay=weight_decay,
+            settings=settings,
             seed=seed,
             dtype=dtype,
             device=device,
         )
         complaints.raise_any()
         self.activation = ACTIVATIONS[activation]
-        self.weights = weights
+        self.weights: Any = rule
         self.biases = biases
         self.scalar_biases, self.crossed = scalar_biases, crossed
-        self.dropout, self.seed = float(dropout), seed
+        self.dropouts = np.broadcast_to(np.asarray(fraction, np.float64), settings)
+        self.dropout, self.seed = float(self.dropouts.max()), seed
         self.widths: list[int] = [self.X.shape[1], *widths, self.outputs]
         self._has_layers_of(max(self.widths))
 
     def origin(self, start: int) -> int:
         """Return the number of the start whose initial point this is."""
-        return start // len(self.batches.splits) if self.crossed else start
+        if not self.crossed:
+            return start
+        return start // (len(self.batches.splits) * self.batches.settings)
+
+    def of_setting(self, number: int) -> Network:
+        """Return the problem of one of the settings, with no other beside it."""
+        alone = copy.copy(self)
+        alone.batches.settings = 1
+        alone.dropouts = self.dropouts[number : number + 1]
+        alone.dropout = float(alone.dropouts[0])
+        if isinstance(self.weights, tuple):
+            alone.weights = self.weights[number]
+        if isinstance(self.weight_decay, tuple):
+            alone.weight_decay = self.weight_decay[number]
+        return alone
 
     def point(
         self, generator: np.random.Generator, start: int
@@ -251,6 +290,8 @@ class Network(Supervised):
         pairs = list(zip(self.widths[:-1], self.widths[1:], strict=True))
         point: dict[str, np.ndarray] = {}
         rule = self.weights
+        if isinstance(rule, tuple):
+            rule = rule[self.batches.setting_of(start)]
         draw = rule if callable(rule) else WEIGHTS[rule]
         for layer, shape in enumerate(pairs, 1):
             drawn = finite_matrix("what weights returned", draw(generator, *shape))
@@ -290,9 +331,11 @@ class Network(Supervised):
         numbers = starts.tolist()
         for number in numbers:
             if number not in drawn:
-                generator = stream(self.seed, "dropout", number, step)
-                kept = generator.random(shape, dtype=np.float32) >= self.dropout
-                drawn[number] = kept / (1 - self.dropout)
+                rate = self.dropouts[self.batches.setting_of(number)]
+                alone = self.batches.alone(number)
+                generator = stream(self.seed, "dropout", alone, step)
+                kept = generator.random(shape, dtype=np.float32) >= rate
+                drawn[number] = kept / (1 - rate)
         masks = np.stack([drawn[number] for number in numbers])
         return torch.tensor(masks, device=self.device)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -55,7 +55,10 @@ class Supervised(Problem):
         As `descents.problems.batches.Batches` takes them.
     row_weights : array-like of shape (rows,), optional
         What each row counts while training, at least 0, as if it stood there so often.
-    weight_decay : float
+    weight_decay : float or sequence of float
+        One for all, or one for each setting.
+    settings : int
+        As `descents.problems.batches.Batches` takes it.
     seed : int
         Of what is drawn at every step: the order of rows, dropout.
     dtype : torch.dtype, optional
@@ -86,7 +89,8 @@ class Supervised(Problem):
         splits: Any = None,
         row_weights: Any = None,
         batch_size: int | None = None,
-        weight_decay: float = 0.0,
+        weight_decay: float | Sequence[float] = 0.0,
+        settings: int = 1,
         seed: int = 0,
         dtype: torch.dtype | None = None,
         device: str | torch.device = "cpu",
@@ -95,7 +99,9 @@ class Supervised(Problem):
         features = complaints.attempt(finite_matrix, "X", X)
         complaints.attempt(one_of, "loss", loss, REDUCTIONS)
         complaints.attempt(one_of, "task", task, TASKS)
-        complaints.attempt(real_number, "weight_decay", weight_decay, 0)
+        decay = complaints.attempt(
+            of_settings, "weight_decay", weight_decay, settings, real_number, 0
+        )
         if batch_size is not None:
             complaints.attempt(whole_number, "batch_size", batch_size, 1)
         if outputs is not None:
@@ -130,7 +136,7 @@ class Supervised(Problem):
         complaints.raise_any()
         self.X: np.ndarray = features
         self.y: np.ndarray = target
-        self.task, self.loss, self.weight_decay = task, loss, float(weight_decay)
+        self.task, self.loss, self.weight_decay = task, loss, decay
         self.dtype, self.device = given_dtype, given_device
         self.batches = Batches(
             len(features),
@@ -138,6 +144,7 @@ class Supervised(Problem):
             weights=weights,
             batch_size=batch_size,
             seed=seed,
+            settings=settings,
             device=given_device,
         )
         self.classifies = task == "classification"
@@ -231,7 +238,7 @@ class Supervised(Problem):
             total = self._reduced(each, weights)
         else:
             total = self._in_slices(parameters, rows, weights, size)
-        return total + self._decay(parameters) if self.weight_decay else total
+        return total + self._decay(parameters, starts) if self.weight_decay else total
 
     def _reduced(
         self, each: torch.Tensor, weights: torch.Tensor | None
@@ -286,12 +293,16 @@ class Supervised(Problem):
             return total / rows.shape[1]
         return total / weights.to(dtype).sum(1).clamp_min(torch.finfo(dtype).tiny)
 
-    def _decay(self, parameters: Parameters) -> torch.Tensor:
+    def _decay(self, parameters: Parameters, starts: torch.Tensor) -> torch.Tensor:
         total: Any = 0.0
         for name, value in parameters.items():
             if self.decays(name):
                 total = total + value.square().flatten(1).sum(1)
-        return self.weight_decay / 2 * total
+        rate: Any = self.weight_decay
+        if isinstance(rate, tuple):
+            setting = self.batches.setting_of(starts)
+            rate = torch.tensor(rate, dtype=total.dtype, device=self.device)[setting]
+        return rate / 2 * total
 
     def _each(self, predictions: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the loss of each row, (S, rows)."""
@@ -445,6 +456,26 @@ class Supervised(Problem):
             holds = holds.all(1)
             found = holds if found is None else found & holds
         return torch.as_tensor(found)
+
+
+def of_settings(
+    name: str, value: Any, settings: int, check: Callable[..., Any], *limits: Any
+) -> Any:
+    """Return a value that settings share, or a tuple of one for each, checked.
+
+    Examples
+    --------
+    >>> of_settings("weight_decay", [0, 0.1], 2, real_number, 0)
+    (0.0, 0.1)
+    """
+    if not isinstance(value, list | tuple):
+        return check(name, value, *limits)
+    if len(value) != settings:
+        raise InvalidValueError(
+            f"{name} has {len(value)} values for {settings} setting(s); give one for "
+            "each, or one for all"
+        )
+    return tuple(check(name, one, *limits) for one in value)
 
 
 def _numbers(name: str, value: Any, rows: int) -> np.ndarray:

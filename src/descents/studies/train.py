@@ -25,11 +25,8 @@ from descents.data import storage
 from descents.data.storage import RESULT, ROWS, TENSORS, RunFolder
 from descents.data.tables import Table
 from descents.descent.runs import Runs, Status
-from descents.estimators.networks import (
-    OPTIMIZERS,
-    MLPStartsClassifier,
-    MLPStartsRegressor,
-)
+from descents.estimators.networks import MLPStartsClassifier, MLPStartsRegressor
+from descents.estimators.training import OPTIMIZERS
 from descents.problems.batches import Folds, HoldOut
 from descents.problems.features import Features, Target
 from descents.problems.network import WEIGHTS

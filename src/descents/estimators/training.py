@@ -1,0 +1,276 @@
+"""Training models from many initial points: optimizers, validation and stopping by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from descents.checks import (
+    Complaints,
+    InvalidValueError,
+    one_of,
+    real_number,
+    whole_number,
+)
+from descents.descent.loop import EarlyStopping, Stop, Watch
+from descents.descent.runs import Runs
+from descents.descent.steps import (
+    LBFGS,
+    Adam,
+    AdamW,
+    GradientDescent,
+    Momentum,
+    Step,
+)
+from descents.descent.workers import Store, descend_in_parts
+from descents.problems.batches import Folds, HoldOut
+from descents.problems.modules import Modules
+from descents.problems.problem import Parameters
+from descents.problems.supervised import Supervised
+
+OPTIMIZERS = ("gd", "momentum", "adam", "adamw", "lbfgs")
+PREDICTED_ENTRIES = 2**24
+"""How many numbers are kept at once while predicting."""
+
+
+def train_starts(  # noqa: PLR0913
+    make_module: Callable[[], torch.nn.Module],
+    X: Any,
+    y: Any,
+    *,
+    task: str = "classification",
+    n_starts: int = 100,
+    optimizer: str = "adam",
+    learning_rate: Any = 0.01,
+    max_epochs: int = 200,
+    batch_size: int | None = None,
+    weight_decay: float = 0.0,
+    validation: Any = None,
+    early_stopping: Any = None,
+    batched: bool = True,
+    random_state: int = 0,
+    device: str = "cpu",
+) -> Runs:
+    """Train any torch module from many initial points, in one batch.
+
+    Parameters
+    ----------
+    make_module : callable
+        ``make_module()`` returns a `torch.nn.Module` with its parameters drawn, which
+        takes rows of features and returns logits, or numbers to foretell.
+    X : array-like of shape (rows, features)
+    y : array-like
+        Classes 0, 1, ..., or numbers.
+    task : {"classification", "regression"}
+    n_starts : int
+    optimizer, learning_rate, max_epochs, batch_size, weight_decay, validation
+        As `MLPStartsClassifier` has them; start k is tried on split k modulo their
+        count.
+    early_stopping
+        As `MLPStartsClassifier` has it.
+    batched : bool
+        False trains start by start: for modules with random layers or batch
+        normalization, which in a batch would not be each start's own.
+    random_state : int
+    device : str
+
+    Returns
+    -------
+    Runs
+
+    Raises
+    ------
+    InvalidValueError
+        When an argument is wrong, or the module has layers that cannot be batched.
+
+    Examples
+    --------
+    >>> X, y = [[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]
+    >>> make = lambda: torch.nn.Sequential(
+    ...     torch.nn.Linear(1, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2)
+    ... )
+    >>> train_starts(make, X, y, n_starts=3, learning_rate=0.05).metrics
+    {'training_accuracy': array([1., 1., 1.]), 'dead_units': array([0, 0, 0])}
+    """
+    complaints = Complaints()
+    complaints.attempt(whole_number, "n_starts", n_starts, 1)
+    complaints.attempt(whole_number, "max_epochs", max_epochs, 1)
+    complaints.attempt(one_of, "optimizer", optimizer, OPTIMIZERS)
+    complaints.raise_any()
+    splits = None
+    if validation is not None:
+        groups = np.asarray(y) if task == "classification" else np.zeros(len(y))
+        splits = validation_of(validation).splits(groups, random_state)
+    problem = Modules(
+        make_module,
+        X,
+        y,
+        batched=batched,
+        task=task,
+        splits=splits,
+        batch_size=batch_size,
+        weight_decay=0.0 if optimizer == "adamw" else weight_decay,
+        seed=random_state,
+        device=device,
+    )
+    return descend_network(
+        problem,
+        n_starts,
+        random_state,
+        steps=optimizer_named(optimizer, learning_rate, weight_decay),
+        max_epochs=max_epochs,
+        early_stopping=early_stopping,
+    )
+
+
+def descend_network(  # noqa: PLR0913
+    problem: Supervised,
+    count: int,
+    seed: int,
+    *,
+    steps: Step,
+    max_epochs: int,
+    early_stopping: Any = None,
+    record: Sequence[int] = (),
+    watch: Watch | None = None,
+    threads: int = 1,
+    workers: int = 1,
+    store: Store | None = None,
+    max_seconds: float | None = None,
+) -> Runs:
+    """Descend from some starts for some epochs."""
+    epoch = problem.batches.steps_in_epoch
+    early = None
+    if early_stopping is not None:
+        early = early_stopping_of(early_stopping, epoch)
+    return descend_in_parts(
+        problem,
+        count,
+        seed,
+        steps=steps,
+        stop=Stop(max_epochs * epoch, early=early, max_seconds=max_seconds),
+        record=[epoch * number for number in record if number <= max_epochs],
+        watch=watch,
+        width=min(problem.width, count),
+        threads=threads,
+        workers=workers,
+        store=store,
+    )
+
+
+def optimizer_named(
+    name: str, learning_rate: Any, weight_decay: float = 0.0, *, splits: int = 1
+) -> Step:
+    """Return the update rule of a name.
+
+    Parameters
+    ----------
+    name : one of `OPTIMIZERS`
+    learning_rate : float or sequence of float
+        One for all, or one for each start.
+    weight_decay : float
+        Of "adamw".
+    splits : int
+        On how many splits each start is tried.
+
+    Examples
+    --------
+    >>> optimizer_named("adamw", 0.1, 0.5).weight_decay
+    0.5
+    """
+    if name == "lbfgs":
+        return LBFGS()
+    if np.ndim(learning_rate):
+        learning_rate = tuple(np.repeat(np.asarray(learning_rate, float), splits))
+    if name == "adamw":
+        return AdamW(learning_rate, weight_decay=weight_decay)
+    rules: dict[str, Any] = {"gd": GradientDescent, "momentum": Momentum, "adam": Adam}
+    rule: Step = rules[name](learning_rate)
+    return rule
+
+
+def check_optimizer(estimator: Any) -> None:
+    """Raise unless the optimizer is known and its rate, and what else it needs, right."""
+    name, rate = estimator.optimizer, estimator.learning_rate
+    one_of("optimizer", name, OPTIMIZERS)
+    if name == "lbfgs":
+        if estimator.batch_size is not None or estimator.dropout:
+            raise InvalidValueError(
+                "optimizer is 'lbfgs', which looks at the whole loss at every step; "
+                "leave batch_size and dropout out, or give another optimizer"
+            )
+        return
+    rates = np.atleast_1d(np.asarray(rate, dtype=object))
+    for one in rates:
+        real_number("learning_rate", one, 0, strict=True)
+    if np.ndim(rate) and len(rates) != estimator.n_starts:
+        raise InvalidValueError(
+            f"learning_rate has {len(rates)} rates for {estimator.n_starts} starts; give "
+            "one for each, or one for all"
+        )
+
+
+def validation_of(given: Any) -> HoldOut | Folds:
+    """Return what is held out: a share stands for `HoldOut`.
+
+    Examples
+    --------
+    >>> validation_of(0.25)
+    HoldOut(share=0.25, repeats=1)
+    """
+    if isinstance(given, HoldOut | Folds):
+        return given
+    if isinstance(given, float):
+        return HoldOut(given)
+    raise InvalidValueError(
+        f"validation is {given!r}; give None, a share such as 0.33, HoldOut or Folds"
+    )
+
+
+def early_stopping_of(given: Any, steps_in_epoch: int) -> EarlyStopping:
+    """Return how starts are stopped early: a number of epochs stands for the patience.
+
+    Examples
+    --------
+    >>> early_stopping_of(10, 5).every
+    5
+    """
+    if isinstance(given, EarlyStopping):
+        return given
+    patience = whole_number("early_stopping", given, 1)
+    return EarlyStopping(every=steps_in_epoch, patience=patience)
+
+
+def hopeless(optimizer: str, learning_rate: Any) -> str:
+    """Return what to say when every start failed."""
+    if optimizer == "lbfgs":
+        return "the loss of every start became infinite or NaN; scale the features"
+    highest = float(np.max(learning_rate))
+    return (
+        f"the loss of every start became infinite or NaN with learning_rate {highest:g}; "
+        "give a smaller one, or scale the features"
+    )
+
+
+def predicted(problem: Supervised, parameters: Parameters, X: np.ndarray) -> np.ndarray:
+    """Return probabilities, or numbers, of rows by some starts, (S, rows, outputs).
+
+    Few rows of few starts are kept in memory at once.
+    """
+    count = len(next(iter(parameters.values())))
+    widest = max([X.shape[1], *(v[0].numel() for v in parameters.values())])
+    size = max(1, PREDICTED_ENTRIES // (count * min(widest, 2**12)))
+    found = []
+    with torch.no_grad():
+        for first in range(0, len(X), size):
+            rows = torch.tensor(X[first : first + size], dtype=problem.dtype)
+            features = rows.to(problem.device).expand(count, *rows.shape)
+            given = {n: v.to(problem.device) for n, v in parameters.items()}
+            outputs = problem.predict(given, features).double()
+            if problem.classifies:
+                outputs = outputs.softmax(-1)
+            found.append(outputs.cpu().numpy())
+    return np.concatenate(found, 1)
