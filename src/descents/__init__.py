@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from descents.problems.problem import Problem as Problem
     from descents.studies.experiments import gd_factorise_ad as gd_factorise_ad
     from descents.studies.factorize import load as load
+    from descents.studies.sweep import Study as Study
+    from descents.studies.sweep import sweep as sweep
 
 _HOMES = {
     "Adam": "descents.descent.steps",
@@ -59,12 +61,14 @@ _HOMES = {
     "Network": "descents.problems.network",
     "Problem": "descents.problems.problem",
     "Runs": "descents.descent.runs",
+    "Study": "descents.studies.sweep",
     "Status": "descents.descent.runs",
     "Stop": "descents.descent.loop",
     "descend": "descents.descent.loop",
     "diagnose": "descents.answers.diagnosis",
     "gd_factorise_ad": "descents.studies.experiments",
     "load": "descents.studies.factorize",
+    "sweep": "descents.studies.sweep",
     "train_starts": "descents.estimators.training",
     "truncated_svd": "descents.answers.references",
 }

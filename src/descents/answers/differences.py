@@ -209,8 +209,16 @@ def _welch_half_width(
     return float(quantile * np.sqrt(variance))
 
 
-def _permuted_share(found: float, chunks: Iterator[np.ndarray], exact: bool) -> float:
-    """Return the share of permuted statistics at least as large as the one found."""
+def permuted_share(found: float, chunks: Iterator[np.ndarray], exact: bool) -> float:
+    """Return the share of permuted statistics at least as large as the one found.
+
+    Of some that were drawn, not gone through, the one found counts once more.
+
+    Examples
+    --------
+    >>> permuted_share(2.0, iter([np.array([1.0, 3.0]), np.array([0.0])]), exact=False)
+    0.5
+    """
     total = larger = 0 if exact else 1
     for statistics in chunks:
         total += len(statistics)
@@ -241,7 +249,7 @@ def _sign_flip_test(
             begin += rows
             yield np.abs((1.0 - 2.0 * flips) @ differences).round(11)
 
-    return _permuted_share(round(abs(float(differences.sum())), 11), chunks(), exact)
+    return permuted_share(round(abs(float(differences.sum())), 11), chunks(), exact)
 
 
 def _label_test(
@@ -283,4 +291,4 @@ def _label_test(
             else:
                 yield statistics(generator.permuted(np.tile(pooled, (rows, 1)), axis=1))
 
-    return _permuted_share(float(statistics(pooled[None])[0]), chunks(), exact)
+    return permuted_share(float(statistics(pooled[None])[0]), chunks(), exact)

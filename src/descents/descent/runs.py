@@ -13,6 +13,9 @@ import numpy as np
 from descents.checks import InvalidValueError
 from descents.data import storage
 
+UNJUDGED = "not diagnosed"
+"""What stands for the verdict of a start that nobody asked about."""
+
 
 class Status(Enum):
     """How a start ended; the value is the sentence for people."""
@@ -57,6 +60,9 @@ class Runs:
         Wall time of a start's chunk, shared out over the starts in it.
     settings : dict
         The seed, the step rule and the stopping rule, as plain values.
+    verdicts : tuple of str
+        How each start ended, in a word, where that was found out (`with_verdicts`);
+        else empty.
 
     Examples
     --------
@@ -82,6 +88,7 @@ class Runs:
     histories: dict[str, np.ndarray]
     seconds: np.ndarray
     settings: dict[str, Any] = field(default_factory=dict)
+    verdicts: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -131,7 +138,11 @@ class Runs:
                 for name in getattr(parts[0], group)
             }
         statuses = tuple(status for part in parts for status in part.statuses)
-        return replace(parts[0], statuses=statuses, **fields)
+        verdicts: tuple[str, ...] = ()
+        if any(part.verdicts for part in parts):
+            each = (part.verdicts or (UNJUDGED,) * len(part) for part in parts)
+            verdicts = tuple(word for words in each for word in words)
+        return replace(parts[0], statuses=statuses, verdicts=verdicts, **fields)
 
     def picked(self, positions: np.ndarray) -> Runs:
         """Return the runs at some positions, in that order.
@@ -150,7 +161,25 @@ class Runs:
             fields[group] = {n: a[positions] for n, a in getattr(self, group).items()}
         histories = {n: a[:, positions] for n, a in self.histories.items()}
         statuses = tuple(self.statuses[position] for position in positions)
-        return replace(self, statuses=statuses, histories=histories, **fields)
+        words = self.verdicts and tuple(self.verdicts[k] for k in positions)
+        return replace(
+            self, statuses=statuses, verdicts=words, histories=histories, **fields
+        )
+
+    def with_verdicts(self, starts: Any, words: Sequence[str]) -> Runs:
+        """Return the runs with the verdicts of some starts in their table.
+
+        Examples
+        --------
+        >>> from descents import Factorization, descend
+        >>> runs = descend(Factorization([[1.0, 0.0], [0.0, 2.0]], rank=1), starts=2)
+        >>> runs.with_verdicts([1], ["converged"]).table()["verdict"].tolist()
+        ['not diagnosed', 'converged']
+        """
+        known = dict(zip(map(int, starts), words, strict=True))
+        old = self.verdicts or (UNJUDGED,) * len(self)
+        pairs = zip(self.starts.tolist(), old, strict=True)
+        return replace(self, verdicts=tuple(known.get(k, word) for k, word in pairs))
 
     def table(self) -> dict[str, np.ndarray]:
         """Return a column for each fact about a start, one row per start.
@@ -158,12 +187,14 @@ class Runs:
         Returns
         -------
         dict of ndarray of shape (S,)
-            What `pandas.DataFrame` takes.
+            What `pandas.DataFrame` takes; ``verdict`` where starts were diagnosed.
         """
+        judged = {"verdict": np.array(self.verdicts)} if self.verdicts else {}
         return {
             "start": self.starts,
             "loss": self.losses,
             "status": np.array([status.word for status in self.statuses]),
+            **judged,
             "steps_taken": self.steps_taken,
             "gradient_norm": self.gradient_norms,
             "initial_gradient_norm": self.initial_gradient_norms,
@@ -188,7 +219,8 @@ class Runs:
             for name, array in getattr(self, group).items():
                 arrays[f"{group}/{name}"] = array
         words = [status.name for status in self.statuses]
-        return arrays, {"format": 1, "statuses": words, "settings": self.settings}
+        facts = {"format": 1, "statuses": words, "settings": self.settings}
+        return arrays, {**facts, "verdicts": list(self.verdicts)}
 
     @classmethod
     def load(cls, path: str | Path) -> Runs:
@@ -211,7 +243,10 @@ class Runs:
         statuses = tuple(Status[word] for word in facts["statuses"])
         fields: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
         fields.update(groups)
-        return cls(statuses=statuses, settings=facts["settings"], **fields)
+        words = tuple(facts.get("verdicts", ()))
+        return cls(
+            statuses=statuses, settings=facts["settings"], verdicts=words, **fields
+        )
 
 
 _PER_START = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from descents.answers import compare, statistics
 from descents.answers.diagnosis import Diagnosis, diagnose
 from descents.checks import (
     Complaints,
+    InterruptedRunError,
     InvalidValueError,
     RunFolderError,
     one_of,
@@ -32,6 +34,7 @@ from descents.checks import (
 from descents.data import storage
 from descents.descent.loop import EarlyStopping, Watch, described
 from descents.descent.runs import Runs
+from descents.descent.steps import Step
 from descents.descent.workers import Store
 from descents.estimators.intake import seed_of
 from descents.estimators.training import (
@@ -57,10 +60,13 @@ class _Starts(BaseEstimator):
     # For the command: what is watched and written down, where, and for how long.
     _watch: Watch | None = None
     _record: Sequence[int] = ()
-    _max_seconds: float | None = None
+    _deadline: float | None = None  # of time.monotonic
     _threads: int = 1
     _workers: int = 1
     _store: Store | None = None
+    problem_: Network
+    rule_: Step
+    runs_: Runs
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train all starts.
@@ -103,6 +109,11 @@ class _Starts(BaseEstimator):
             device=self.device,
             **of_settings,
         )
+
+    def _seconds_left(self) -> float | None:
+        if self._deadline is None:
+            return None
+        return max(0.0, self._deadline - time.monotonic())
 
     def _keep(self) -> None:
         runs = self.runs_
@@ -168,7 +179,8 @@ class _Starts(BaseEstimator):
         -------
         dict of ndarray
             What `pandas.DataFrame` takes: start, split, loss, metrics, epochs, status,
-            gradient norm; ``best_epoch`` where a best one was kept.
+            gradient norm; ``best_epoch`` where a best one was kept, ``verdict`` once
+            `diagnose` was asked.
         """
         check_is_fitted(self)
         count = len(self.problem_.batches.splits)
@@ -196,8 +208,7 @@ class _Starts(BaseEstimator):
         """
         table = self.table()
         metric = self.metric_ if metric is None else metric
-        numbers = [n for n, v in table.items() if v.dtype.kind in "biuf"]
-        one_of("metric", metric, numbers)
+        one_of("metric", metric, self.metric_names())
         count = len(self.problem_.batches.splits)
         finite = np.isfinite(table["loss"])
         values = np.where(finite, table[metric].astype(np.float64), np.nan)
@@ -206,9 +217,18 @@ class _Starts(BaseEstimator):
     @property
     def metric_(self) -> str:
         """The score that starts are told apart by."""
+        return self.metric_names()[0]
+
+    def metric_names(self) -> list[str]:
+        """Return by which columns of `table` starts can be compared, the score first."""
         score = "accuracy" if self._task == "classification" else "r2"
-        held_out = self.problem_.batches.any_held_out
-        return f"{'validation' if held_out else 'training'}_{score}"
+        names = [f"training_{score}", "loss", "gradient_norm", "initial_gradient_norm"]
+        names += ["epochs", "dead_units"]
+        if self.validation is not None:
+            names = [f"validation_{score}", "validation_loss", *names]
+        if self.early_stopping is not None:
+            names.append("best_epoch")
+        return names
 
     def interval(
         self, metric: str | None = None, confidence: float = 0.95
@@ -257,7 +277,7 @@ class _Starts(BaseEstimator):
         """Say of each start how it ended: why it falls short, or that it does not.
 
         Those that fall short of what the best reach are trained on, for multiples of
-        the epochs.
+        the epochs. The verdicts are then a column of `table` and of ``runs_.table()``.
 
         Parameters
         ----------
@@ -280,15 +300,18 @@ class _Starts(BaseEstimator):
                 "the model was read from a file, which holds no rows to train on; fit it "
                 "to diagnose it"
             )
-        return diagnose(
+        found = diagnose(
             self.problem_,
             self.runs_,
             starts,
             steps=self.rule_,
             multiples=multiples,
-            max_seconds=self._max_seconds,
+            max_seconds=self._seconds_left(),
             threads=self._threads,
         )
+        words = [verdict.word for verdict in found.verdicts]
+        self.runs_ = self.runs_.with_verdicts(found.starts, words)
+        return found
 
     # Storing
 
@@ -670,23 +693,25 @@ def fit_together(
     """Train the starts of some estimators in one batch.
 
     They may differ in what `SHARED` names; what each learns is what it would learn
-    alone, but for rounding. A model all of whose starts fail is left with its `runs_`
+    alone, but for rounding. Where one of them fills a batch, each has its own. A model all of whose starts fail is left with its `runs_`
     and no best start.
 
     Raises
     ------
     InvalidValueError
         When a parameter of one, or the data, cannot be used.
+    InterruptedRunError
+        When several do not share a batch, and one was interrupted.
     """
     first = models[0]
     for model in models:
         model._check_settings()
     read = [model._read(X, y, sample_weight) for model in models]
-    X, y, weights = read[0]
+    features, target, weights = read[0]
     coupled = first.optimizer != "adamw"
     problem = first._network(
-        X,
-        y,
+        features,
+        target,
         settings=len(models),
         row_weights=weights,
         weights=tuple(model.initialization for model in models),
@@ -695,6 +720,12 @@ def fit_together(
     )
     splits = len(problem.batches.splits)
     count, several = first.n_starts * splits, len(models)
+    if several > 1 and count >= problem.width:  # each fills a batch of its own
+        for model in models:
+            fit_together([model], X, y, sample_weight)
+            if model.runs_.interrupted:
+                raise InterruptedRunError("interrupted before its end")
+        return
     runs = descend_network(
         problem,
         count * several,
@@ -709,7 +740,7 @@ def fit_together(
         threads=first._threads,
         workers=first._workers,
         store=first._store,
-        max_seconds=first._max_seconds,
+        max_seconds=first._seconds_left(),
     )
     settings = problem.batches.setting_of(runs.starts)
     for place, model in enumerate(models):
