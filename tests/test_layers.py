@@ -54,6 +54,7 @@ ORDER = [
     "studies.factorize",
     "studies.sweep",
     "studies.train",
+    "studies.trained",
     "report.figures",
     "report.reproduced",
     "report.factorized",

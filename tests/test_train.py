@@ -22,8 +22,7 @@ from descents.cli import main
 from descents.data import storage
 from descents.data.files import read
 from descents.problems.features import Features, Target
-from descents.studies import asked
-from descents.studies import train as study
+from descents.studies import asked, trained
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "train.schema.json"
 
@@ -109,10 +108,10 @@ def test_apply_foretells_what_the_model_predicts(run: Path, tmp_path: Path) -> N
     # One row alone is told the same; columns may come in any order.
     frame = pd.read_csv(table).iloc[[60], ::-1]
     frame.to_csv(tmp_path / "one.csv", index=False)
-    trained = study.load(run)
-    one = trained.apply(asked.Reading().read(str(tmp_path / "one.csv")))
+    stored = trained.load(run)
+    one = stored.apply(asked.Reading().read(str(tmp_path / "one.csv")))
     np.testing.assert_allclose(
-        [one[f"probability_{name}"][0] for name in trained.classes], chances[60],
+        [one[f"probability_{name}"][0] for name in stored.classes], chances[60],
         rtol=1e-5,
     )  # fmt: skip
 
@@ -127,7 +126,7 @@ def test_regression_comes_back_in_the_units_of_its_target(tmp_path: Path) -> Non
     result = json.loads((tmp_path / "r" / "result.json").read_text())
     assert result["metric"] == "training_r2"
     assert result["classes"] is None
-    found = study.load(tmp_path / "r").apply(asked.Reading().read(str(table)))
+    found = trained.load(tmp_path / "r").apply(asked.Reading().read(str(table)))
     truth = pd.read_csv(table)["petal width (cm)"]
     error = truth - found["petal width (cm)"]
     explained = 1 - np.square(error).sum() / np.square(truth - truth.mean()).sum()
@@ -329,7 +328,7 @@ def test_json_alone_on_standard_output(tmp_path: Path) -> None:
 def test_a_run_of_another_command_is_not_compared(run: Path, tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text('{"run": {"command": "factorize"}}')
     with pytest.raises(descents.DescentsError, match="no run of 'descents train'"):
-        study.compare_runs(run, tmp_path)
+        trained.compare_runs(run, tmp_path)
 
 
 def test_max_seconds_keeps_what_is_finished(tmp_path: Path, capsys) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -125,31 +125,33 @@ def main_effects(
     for name, (levels, places) in grid.items():
         means = np.stack([table[places == k].mean(0) for k in range(len(levels))], 1)
         middle = means.mean(1)
-        told = [
+        compared = [
             paired_difference_interval(means[:, k], middle, confidence=confidence)
             for k in range(len(levels))
         ]
         each = table.size / len(levels)
-        square = float(each * sum(one[0] ** 2 for one in told))
+        square = float(each * sum(one[0] ** 2 for one in compared))
         share = square - (len(levels) - 1) * rest
         found.append(
             Effect(
                 name,
                 levels,
                 tuple(float(mean) for mean in means.mean(0)),
-                tuple(one[0] for one in told),
-                tuple((one[1], one[2]) for one in told),
+                tuple(one[0] for one in compared),
+                tuple((one[1], one[2]) for one in compared),
                 max(0.0, share / (total + rest)) if total > 0 else 0.0,
                 _test(means - middle[:, None], generator, resamples),
                 1.0,
             )
         )
-    adjusted = holm([effect.p_value for effect in found]) if found else []
-    told_all = [
-        Effect(**{**vars(effect), "p_adjusted": float(p)})
+    if not found:
+        return []
+    adjusted = holm([effect.p_value for effect in found])
+    told = [
+        replace(effect, p_adjusted=float(p))
         for effect, p in zip(found, adjusted, strict=True)
     ]
-    return sorted(told_all, key=lambda effect: -effect.share)
+    return sorted(told, key=lambda effect: -effect.share)
 
 
 def _grid(

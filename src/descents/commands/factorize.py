@@ -383,7 +383,7 @@ def _foretell(
 ) -> int:
     """Write what a stored network foretells of the rows of a table."""
     from descents.data.storage import RESULT, RunFolder, read_json
-    from descents.studies import train as study
+    from descents.studies import trained as study
 
     trained = study.load(run)
     data = reading.read(table)

@@ -219,7 +219,7 @@ def train(table: str, **given: Any) -> int:
         late = max_seconds is not None and time.monotonic() - begun >= max_seconds
         why = f"Stopped after {max_seconds:g} s" if late else "Interrupted"
         say_error(
-            f"{why}; {folder.stages} finished chunks of starts are kept: go on with "
+            f"{why}; {folder.stages} finished parts are kept: go on with "
             f"--resume --out {shlex.quote(str(folder.path))} and the same options."
         )
         return OUT_OF_TIME if late else CTRL_C
@@ -255,9 +255,9 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
         shown.add_row(
             setting["name"],
             _form(m["mean"]),
-            f"{_form(m['interval'][0])} to {_form(m['interval'][1])}",
+            _between(m["interval"]),
             _form(m["standard_deviation"]),
-            _form(m["quartiles"][1]),
+            _form(m["quartiles"] and m["quartiles"][1]),
             str(m["failed"]),
         )
     console.print(shown)
@@ -266,10 +266,20 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
         rest = setting["short"] - setting["diagnosed"]
         more = f", {rest} more below what the best reach" if rest else ""
         console.print(f"{setting['name']}: {counts}{more}.", markup=False)
+    for each in result["effects"]:
+        told = ", ".join(
+            f"{level['value']} {level['mean']:.4f} ({_between(level['interval'], '+')})"
+            for level in each["levels"]
+        )
+        console.print(
+            f"{each['parameter']}: {each['share']:.0%} of the variance, adjusted p "
+            f"{each['p_adjusted']:.2g}; mean, and difference from the mean of all: {told}.",
+            markup=False,
+        )
     for each in result["compared"]:
         console.print(
             f"{each['setting']} against {each['against']}: {each['difference']:+.4f} "
-            f"({_form(each['interval'][0])} to {_form(each['interval'][1])}), adjusted "
+            f"({_between(each['interval'])}), adjusted "
             f"p {each['p_adjusted']:.2g}.",
             markup=False,
         )
@@ -281,6 +291,12 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
         markup=False,
     )
     console.print(f"The page: {out / 'report.html'}")
+
+
+def _between(ends: list[float | None] | None, sign: str = "") -> str:
+    if ends is None or None in ends:
+        return "-"
+    return f"{ends[0]:{sign}.4f} to {ends[1]:{sign}.4f}"
 
 
 def _form(value: float | None) -> str:
@@ -303,13 +319,12 @@ def compare(
     for run in (first, second):
         read_json(folder_path(run) / RESULT)  # before anything heavy is loaded
     threads()
-    from descents.studies import train as study
+    from descents.studies import trained as study
 
     found = study.compare_runs(first, second, metric)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     elif not quiet:
-        low, high = found["interval"]
         chance = found["probability_of_improvement"]
         how = "start by start" if found["paired"] else "as two samples"
         name = found["metric"].replace("_", " ")
@@ -319,8 +334,8 @@ def compare(
             f"{found['starts'][1]} of {second} ({found['settings'][1]})."
         )
         click.echo(
-            f"Difference {found['difference']:+.4f} (95% interval {_form(low)} to "
-            f"{_form(high)}), compared {how}; permutation p {found['p_value']:.3g}."
+            f"Difference {found['difference']:+.4f} (95% interval "
+            f"{_between(found['interval'])}), compared {how}; permutation p {found['p_value']:.3g}."
         )
         click.echo(
             f"A start of the first is better than one of the second with probability "

@@ -84,7 +84,7 @@ class Study:
         None for a setting all of whose starts failed.
         """
         return [
-            statistics.summary(row[np.isfinite(row)], _generator(), confidence)
+            statistics.summary(row[np.isfinite(row)], generator(), confidence)
             if np.isfinite(row).any()
             else None
             for row in self.values(metric)
@@ -115,7 +115,7 @@ class Study:
                             values[best][shared],
                             values[other][shared],
                             paired=True,
-                            generator=_generator(),
+                            generator=generator(),
                             higher_is_better=self.higher_is_better,
                         ),
                     )
@@ -169,7 +169,7 @@ class Study:
                 "more starts"
             )
         return effects.main_effects(
-            values[:, kept], self.settings, generator=_generator()
+            values[:, kept], self.settings, generator=generator()
         )
 
     def table(self) -> dict[str, np.ndarray]:
@@ -294,10 +294,24 @@ def judged(
         if good:
             model._keep()
     metric = models[0].metric_ if metric is None else metric
-    higher = "loss" not in metric and metric != "gradient_norm"
     return Study(
-        tuple(dict(s) for s in settings), tuple(names), tuple(models), metric, higher
+        tuple(dict(s) for s in settings),
+        tuple(names),
+        tuple(models),
+        metric,
+        higher_is_better(metric),
     )
+
+
+def higher_is_better(metric: str) -> bool:
+    """Return whether more of a metric is better.
+
+    Examples
+    --------
+    >>> higher_is_better("validation_loss"), higher_is_better("training_r2")
+    (False, True)
+    """
+    return metric.endswith(("accuracy", "r2"))
 
 
 def batched(models: Sequence[Any]) -> list[list[int]]:
@@ -389,5 +403,12 @@ def _settings(estimator: Any, grid: Any) -> list[dict[str, Any]]:
     return found
 
 
-def _generator() -> np.random.Generator:
+def generator() -> np.random.Generator:
+    """Return the generator of bootstrap and tests, at its beginning.
+
+    Examples
+    --------
+    >>> generator().random() == generator().random()
+    True
+    """
     return np.random.Generator(np.random.Philox(0))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,8 @@ from descents.answers import compare, differences, planning, statistics
 from descents.answers.diagnosis import reached_by_the_best
 from descents.checks import (
     Complaints,
-    InterruptedRunError,
     InvalidValueError,
     RunFolderError,
-    folder_path,
     one_of,
 )
 from descents.data import storage
@@ -30,6 +28,7 @@ from descents.estimators.training import OPTIMIZERS
 from descents.problems.batches import Folds, HoldOut
 from descents.problems.features import Features, Target
 from descents.problems.network import WEIGHTS
+from descents.studies import sweep
 from descents.studies.asked import Data, environment
 
 MODEL = "model.safetensors"
@@ -64,6 +63,11 @@ class Setting:
     initialization: str
     optimizer: str
     learning_rate: float
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What the setting has of each option that settings may differ in."""
+        return {n: v for n, v in vars(self).items() if n != "name"}
 
 
 @dataclass(frozen=True)
@@ -240,7 +244,7 @@ class Found:
     """What came of it, as a run stores it."""
 
     result: dict[str, Any]
-    models: dict[str, Any]
+    study: sweep.Study
     rows: dict[str, np.ndarray]
     tensors: dict[str, np.ndarray]
 
@@ -249,7 +253,7 @@ class Found:
         folder.write_json(RESULT, self.result)
         folder.write_table(ROWS, self.rows)
         folder.write_tensors(TENSORS, self.tensors, {})
-        self.models[self.result["best"]["setting"]].save(folder.work / MODEL)
+        self.study.best_model.save(folder.work / MODEL)
 
 
 def train(
@@ -282,7 +286,7 @@ def train(
     Raises
     ------
     InvalidValueError
-        With all that is wrong in one message; when every start of a setting failed.
+        With all that is wrong in one message; when every start failed.
     InterruptedRunError
         When time ended, or the user interrupted; finished chunks are kept.
     """
@@ -290,50 +294,54 @@ def train(
     settings = options.settings()
     held_out = options.held_out()
     given = prepared(data, options)
+    models = [_model(given, options, setting, held_out) for setting in settings]
+    if options.metric is not None:
+        known = models[0].metric_names()
+        one_of("--metric", options.metric, known)
     marks = np.unique(
         np.linspace(0, options.epochs, min(CURVES, options.epochs + 1)).astype(int)
     )
-    models: dict[str, Any] = {}
-    judged: dict[str, dict[str, Any]] = {}
-    for place, setting in enumerate(settings):
-        model = _model(given, options, setting, held_out)
+    ended: set[tuple[str, int]] = set()
+    for setting, model in zip(settings, models, strict=True):
         model._record, model._threads, model._workers = marks.tolist(), threads, workers
         if max_seconds is not None:
-            left = max_seconds - (time.perf_counter() - begun)
-            model._max_seconds = max(left, 0.0)
+            model._deadline = time.monotonic() + max_seconds
         if folder is not None:
             model._store = FolderStore(folder, setting.name)
         if progress is not None:
-            model._watch = _watch(progress, setting.name, place, len(settings), model)
-        model.fit(given.X, given.y)
-        if model.runs_.interrupted:
-            raise InterruptedRunError(f"stopped in the setting {setting.name}")
-        models[setting.name] = model
-        judged[setting.name] = _diagnosed(model)
+            model._watch = _watch(progress, setting.name, len(settings), model, ended)
+    sweep.train_all(models, given.X, given.y)
+    study = sweep.judged(
+        [setting.chosen for setting in settings],
+        [setting.name for setting in settings],
+        models,
+        options.metric,
+    )
+    diagnosed = []
+    for place, name in enumerate(study.names):
+        if progress is not None:
+            progress(f"diagnosing {name}", 0.8 + 0.15 * place / len(settings))
+        diagnosed.append(_diagnosed(models[place], folder, name))
     if progress is not None:
         progress("judging", 0.95)
-    result = _result(given, data, options, run, settings, models)
-    for facts in result["settings"]:
-        facts.update(judged[facts["name"]])
+    result = _result(given, data, options, run, study)
+    for facts, told in zip(result["settings"], diagnosed, strict=True):
+        facts.update(told)
     result["seconds"] = time.perf_counter() - begun
-    return Found(
-        result, models, _starts(settings, models), _tensors(result, models, marks)
-    )
+    return Found(result, study, study.table(), _tensors(study, marks))
 
 
 def _watch(
-    progress: Progress, name: str, place: int, count: int, model: Any
+    progress: Progress, name: str, count: int, model: Any, ended: set[tuple[str, int]]
 ) -> Callable[[np.ndarray, int, np.ndarray], None]:
-    ended: set[int] = set()
+    """Return what is told of the starts of a model, or of those beside it in a batch."""
+    splits = getattr(model.validation, "count", getattr(model.validation, "repeats", 1))
+    whole = count * model.n_starts * splits
 
     def watch(starts: np.ndarray, step: int, losses: np.ndarray) -> None:
-        splits = getattr(
-            model.validation, "count", getattr(model.validation, "repeats", 1)
-        )
         if step >= model.max_epochs:
-            ended.update(int(k) for k in starts)
-        share = min(1.0, len(ended) / (model.n_starts * splits))
-        progress(name, 0.93 * (place + share) / count)
+            ended.update((name, int(k)) for k in starts)
+        progress(name, 0.8 * min(1.0, len(ended) / whole))
 
     return watch
 
@@ -370,36 +378,22 @@ def _result(
     data: Data,
     options: Options,
     run: Mapping[str, Any],
-    settings: Sequence[Setting],
-    models: Mapping[str, Any],
+    study: sweep.Study,
 ) -> dict[str, Any]:
-    first = models[settings[0].name]
-    metric = options.metric or first.metric_
-    values = {name: model.values(metric) for name, model in models.items()}
-    higher = _higher_is_better(metric)
-    tops = {n: np.nanmax(v) if higher else np.nanmin(v) for n, v in values.items()}
-    best_value = max(tops.values()) if higher else min(tops.values())
+    metric, higher = study.metric, study.higher_is_better
+    values = study.values()
+    best_value = float(np.nanmax(values) if higher else np.nanmin(values))
     near = NEAR_BEST * (1 if higher else abs(best_value))
-    threshold = float(best_value - near if higher else best_value + near)
-    facts = [
-        _setting_facts(s, models[s.name], values[s.name], threshold, higher)
-        for s in settings
-    ]
-    ranked = sorted(facts, key=lambda f: f["metric"]["mean"], reverse=higher)
-    best = ranked[0]["name"]
-    model = models[best]
-    left = (
-        [f"{given.without_target} rows without a target were left out"]
-        if given.without_target
-        else []
-    )
+    threshold = best_value - near if higher else best_value + near
+    best = study.best
+    model = study.models[best]
     table = model.table()
     position = model.best_
     score = model.metric_.split("_", 1)[1]
     return {
         "run": run,
         "read": [*data.notes, *given.features.notes],
-        "warnings": left,
+        "warnings": _warnings(given, study),
         "task": given.target.task,
         "why": given.target.why,
         "target": {
@@ -420,13 +414,14 @@ def _result(
         "metric": metric,
         "higher_is_better": higher,
         "success_threshold": threshold,
-        "settings": facts,
-        "compared": _compared(ranked, values, higher),
+        "settings": _settings(study, values, threshold),
+        "compared": _compared(study),
+        "effects": _effects(study),
         "variance": model.variance(metric),
         "expected_best": _expected_best(values[best], higher),
         "starts_needed": _needed(values[best]),
         "best": {
-            "setting": best,
+            "setting": study.names[best],
             "start": int(table["start"][position]),
             "split": int(table["split"][position]),
             "loss": float(table["loss"][position]),
@@ -443,19 +438,40 @@ def _result(
     }
 
 
-def _diagnosed(model: Any) -> dict[str, Any]:
+def _warnings(given: Prepared, study: sweep.Study) -> list[str]:
+    found = []
+    if given.without_target:
+        found.append(f"{given.without_target} rows without a target were left out")
+    found += [
+        f"every start of {name} failed: its loss became infinite or NaN"
+        for name, model in zip(study.names, study.models, strict=True)
+        if not np.isfinite(model.runs_.losses).any()
+    ]
+    return found
+
+
+def _diagnosed(model: Any, folder: RunFolder | None, name: str) -> dict[str, Any]:
     """Return how many starts have each verdict, and an example of each.
 
     Of the starts that fall short of what the best reach, the first so many are
-    diagnosed, as each is trained on for ten times its epochs.
+    diagnosed, as each is trained on for ten times its epochs. What was found is kept
+    with the finished chunks.
     """
+    kept = None if folder is None else folder.stage(f"{name}-verdicts.json")
+    if kept is not None and kept.exists():
+        try:
+            told = storage.read_json(kept)
+            model.runs_ = model.runs_.with_verdicts(told["starts"], told["words"])
+            return dict(told["facts"])
+        except (RunFolderError, KeyError, ValueError, TypeError):
+            pass  # damaged: it is done again
     runs = model.runs_
     metric = model.metric_.replace("validation", "training")
     threshold = reached_by_the_best(model.problem_, runs, metric)
     short = ~(runs.metrics[metric] >= threshold) | ~np.isfinite(runs.losses)
-    kept = ~short
-    kept[np.flatnonzero(short)[:MOST_DIAGNOSED]] = True
-    chosen = np.flatnonzero(kept)
+    looked_at = ~short
+    looked_at[np.flatnonzero(short)[:MOST_DIAGNOSED]] = True
+    chosen = np.flatnonzero(looked_at)
     found = model.diagnose(runs.starts[chosen].tolist(), multiples=[LONGER])
     examples = {}
     for row, verdict in enumerate(found.verdicts):
@@ -467,91 +483,81 @@ def _diagnosed(model: Any) -> dict[str, Any]:
                 "gradient_ratio": float(found.gradient_ratio[row]),
                 "dead_share": float(found.dead_share[row]),
             }
-    return {
+    facts = {
         "verdicts": {word: count for word, count in found.counts().items() if count},
         "short": int(short.sum()),
         "diagnosed": int(min(short.sum(), MOST_DIAGNOSED)),
         "reached": float(threshold),
         "examples": examples,
     }
+    if kept is not None:
+        words = [verdict.word for verdict in found.verdicts]
+        told = {"starts": found.starts, "words": words, "facts": facts}
+        storage.write_bytes(kept, storage.json_text(told).encode())
+    return facts
 
 
-def _higher_is_better(metric: str) -> bool:
-    return "loss" not in metric and metric != "gradient_norm"
-
-
-def _generator() -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(0))
-
-
-def _setting_facts(
-    setting: Setting, model: Any, values: np.ndarray, threshold: float, higher: bool
-) -> dict[str, Any]:
-    """Return what the starts of one setting tell."""
-    finite = values[np.isfinite(values)]
-    found = statistics.summary(finite, _generator())
+def _settings(
+    study: sweep.Study, values: np.ndarray, threshold: float
+) -> list[dict[str, Any]]:
+    """Return what the starts of each setting tell."""
     # A failed start is no success, and counts.
-    worst = -np.inf if higher else np.inf
+    worst = -np.inf if study.higher_is_better else np.inf
     reached = np.where(np.isfinite(values), values, worst)
-    good = int(((reached >= threshold) if higher else (reached <= threshold)).sum())
-    words = [status.word for status in model.runs_.statuses]
+    good = reached >= threshold if study.higher_is_better else reached <= threshold
+    facts = []
+    for place, found in enumerate(study.summaries()):
+        words = [status.word for status in study.models[place].runs_.statuses]
+        count, several = int(good[place].sum()), values.shape[1]
+        facts.append(
+            {
+                "name": study.names[place],
+                **study.settings[place],
+                "metric": {
+                    "count": 0 if found is None else found.count,
+                    "failed": int((~np.isfinite(values[place])).sum()),
+                    **_summary(found),
+                    "success": {
+                        "share": count / several,
+                        "interval": list(compare.wilson_interval(count, several)),
+                    },
+                },
+                "statuses": {
+                    s.word: words.count(s.word) for s in Status if s.word in words
+                },
+            }
+        )
+    return facts
+
+
+def _summary(found: statistics.Summary | None) -> dict[str, Any]:
+    if found is None:
+        names = ("mean", "interval", "standard_deviation", "minimum", "quartiles")
+        return dict.fromkeys((*names, "maximum"))
     return {
-        **asdict(setting),
-        "metric": {
-            "count": found.count,
-            "failed": int(len(values) - found.count),
-            "mean": found.mean,
-            "interval": [found.low, found.high],
-            "standard_deviation": found.standard_deviation,
-            "minimum": found.minimum,
-            "quartiles": [found.lower_quartile, found.median, found.upper_quartile],
-            "maximum": found.maximum,
-            "success": {
-                "share": good / len(values),
-                "interval": list(compare.wilson_interval(good, len(values))),
-            },
-        },
-        "statuses": {s.word: words.count(s.word) for s in Status if s.word in words},
+        "mean": found.mean,
+        "interval": [found.low, found.high],
+        "standard_deviation": found.standard_deviation,
+        "minimum": found.minimum,
+        "quartiles": [found.lower_quartile, found.median, found.upper_quartile],
+        "maximum": found.maximum,
     }
 
 
-def _compared(
-    ranked: Sequence[Mapping[str, Any]], values: Mapping[str, np.ndarray], higher: bool
-) -> list[dict[str, Any]]:
+def _compared(study: sweep.Study) -> list[dict[str, Any]]:
     """Compare the best setting with each other one, start by start."""
-    best = ranked[0]["name"]
-    found = [
+    return [
         {
-            "setting": best,
-            "against": other["name"],
-            **facts_of(
-                compared_values(values[best], values[other["name"]], True, higher)
-            ),
+            "setting": study.names[study.best],
+            "against": study.names[other],
+            **comparison_facts(found),
+            "p_adjusted": adjusted,
         }
-        for other in ranked[1:]
+        for other, found, adjusted in study.compared()
     ]
-    if found:
-        adjusted = compare.holm([each["p_value"] for each in found])
-        for each, p in zip(found, adjusted, strict=True):
-            each["p_adjusted"] = float(p)
-    return found
 
 
-def compared_values(
-    first: np.ndarray, second: np.ndarray, paired: bool, higher: bool
-) -> differences.Comparison:
-    """Compare a metric of two sets of starts, those that failed left out."""
-    if paired:
-        kept = np.isfinite(first) & np.isfinite(second)
-        first, second = first[kept], second[kept]
-    else:
-        first, second = first[np.isfinite(first)], second[np.isfinite(second)]
-    return differences.compared(
-        first, second, paired=paired, generator=_generator(), higher_is_better=higher
-    )
-
-
-def facts_of(comparison: differences.Comparison) -> dict[str, Any]:
+def comparison_facts(comparison: differences.Comparison) -> dict[str, Any]:
     """Return a comparison as plain values."""
     return {
         "difference": comparison.difference,
@@ -564,6 +570,38 @@ def facts_of(comparison: differences.Comparison) -> dict[str, Any]:
         "p_value": comparison.p_value,
         "paired": comparison.paired,
     }
+
+
+def _effects(study: sweep.Study) -> list[dict[str, Any]]:
+    """Return which of several options matter; none where a setting failed wholly."""
+    try:
+        found = study.effects()
+    except InvalidValueError:
+        return []
+    return [
+        {
+            "parameter": effect.parameter,
+            "share": effect.share,
+            "p_value": effect.p_value,
+            "p_adjusted": effect.p_adjusted,
+            "levels": [
+                {
+                    "value": value,
+                    "mean": mean,
+                    "difference": gap,
+                    "interval": list(ends),
+                }
+                for value, mean, gap, ends in zip(
+                    effect.levels,
+                    effect.means,
+                    effect.differences,
+                    effect.intervals,
+                    strict=True,
+                )
+            ],
+        }
+        for effect in found
+    ]
 
 
 def _expected_best(values: np.ndarray, higher: bool) -> dict[str, Any]:
@@ -582,146 +620,13 @@ def _needed(values: np.ndarray) -> dict[str, Any]:
     return {"precision": PRECISION, "count": count}
 
 
-def _starts(
-    settings: Sequence[Setting], models: Mapping[str, Any]
-) -> dict[str, np.ndarray]:
-    """Return a row for each setting, start and split."""
-    tables = [models[setting.name].table() for setting in settings]
-    shared = [n for n in tables[0] if all(n in table for table in tables)]
-    names = np.repeat([s.name for s in settings], [len(t["start"]) for t in tables])
-    columns = {n: np.concatenate([table[n] for table in tables]) for n in shared}
-    return {"setting": names, **columns}
-
-
-def _tensors(
-    result: Mapping[str, Any], models: Mapping[str, Any], marks: np.ndarray
-) -> dict[str, np.ndarray]:
+def _tensors(study: sweep.Study, marks: np.ndarray) -> dict[str, np.ndarray]:
     """Return what the pictures are drawn from."""
-    model = models[result["best"]["setting"]]
-    history = model.runs_.histories["loss"]
+    runs = study.best_model.runs_
+    values = zip(study.names, study.values(), strict=True)
     return {
         "epochs": marks,
-        "history_loss": history,
-        "failed": ~np.isfinite(model.runs_.losses),
-        **{f"values/{name}": m.values(result["metric"]) for name, m in models.items()},
+        "history_loss": runs.histories["loss"],
+        "failed": ~np.isfinite(runs.losses),
+        **{f"values/{name}": row for name, row in values},
     }
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A stored network with what its table was made into.
-
-    Attributes
-    ----------
-    model : MLPStartsClassifier or MLPStartsRegressor
-    features : Features
-    target : dict
-    classes : list or None
-    """
-
-    model: Any
-    features: Features
-    target: Mapping[str, Any]
-    classes: list[Any] | None
-
-    def apply(self, data: Data) -> dict[str, Any]:
-        """Return what is foretold of new rows, a column for each fact."""
-        if not isinstance(data.values, Table):
-            raise InvalidValueError(
-                "the model needs a table whose columns have names, but this one is "
-                "sparse; give CSV, TSV or Parquet"
-            )
-        X = self.features.encoded(data.values).astype(np.float32)
-        found: dict[str, Any] = {"row": list(data.row_names)}
-        if self.classes is None:
-            numbers = self.model.predict(X) * self.target["spread"]
-            found[self.target["name"]] = numbers + self.target["center"]
-            return found
-        chances = self.model.predict_proba(X)
-        chosen = chances.argmax(1)
-        found[self.target["name"]] = [str(self.classes[code]) for code in chosen]
-        for code, name in enumerate(self.classes):
-            found[f"probability_{name}"] = chances[:, code]
-        return found
-
-
-def load(folder: str | Path) -> Trained:
-    """Return the network of a stored run.
-
-    Raises
-    ------
-    RunFolderError
-        When the folder holds no complete run.
-    """
-    folder = folder_path(folder)
-    result = storage.read_json(folder / RESULT)
-    kind: Any = MLPStartsClassifier if result["classes"] else MLPStartsRegressor
-    return Trained(
-        kind.load(folder / MODEL),
-        Features.restored(result["encoding"]),
-        result["target"],
-        result["classes"],
-    )
-
-
-def compare_runs(
-    first: str | Path, second: str | Path, metric: str | None = None
-) -> dict[str, Any]:
-    """Compare the best settings of two stored runs.
-
-    Starts are compared in pairs where both runs have the same numbers of starts, seed
-    and validation.
-
-    Raises
-    ------
-    RunFolderError
-        When a folder holds no complete run of train.
-    InvalidValueError
-        When the metric is not in both.
-    """
-    sides = [_side(folder, metric) for folder in (first, second)]
-    (one, values, a), (two, others, b) = sides
-    if one["metric"] != two["metric"] and metric is None:
-        raise InvalidValueError(
-            f"the runs are judged by {one['metric']} and {two['metric']}; give --metric "
-            "one that both have"
-        )
-    same = ("starts", "splits", "rows", "target")
-    paired = all(one[n] == two[n] for n in same) and all(
-        one["run"]["options"][n] == two["run"]["options"][n]
-        for n in ("seed", "validation")
-    )
-    paired = paired and one["run"]["sha256"] == two["run"]["sha256"]
-    name = metric or one["metric"]
-    higher = _higher_is_better(name)
-    found = compared_values(values, others, paired, higher)
-    return {
-        "runs": [str(first), str(second)],
-        "settings": [a, b],
-        "metric": name,
-        "means": [float(np.nanmean(values)), float(np.nanmean(others))],
-        "starts": [len(values), len(others)],
-        **facts_of(found),
-    }
-
-
-def _side(
-    folder: str | Path, metric: str | None
-) -> tuple[dict[str, Any], np.ndarray, str]:
-    folder = folder_path(folder)
-    result = storage.read_json(folder / RESULT)
-    run = result.get("run")
-    if not isinstance(run, dict) or run.get("command") != "train":
-        raise InvalidValueError(
-            f"{folder} holds no run of 'descents train'; give the folder of one"
-        )
-    rows = storage.read_table(folder / ROWS)
-    name = metric or result["metric"]
-    numbers = [n for n, v in rows.items() if v.dtype.kind in "biuf"]
-    one_of("--metric", name, numbers)
-    setting = result["best"]["setting"]
-    chosen = rows["setting"] == setting
-    values = np.where(
-        np.isfinite(rows["loss"][chosen]), rows[name][chosen].astype(float), np.nan
-    )
-    return result, values.reshape(-1, result["splits"]).mean(1), setting

@@ -1,0 +1,150 @@
+"""A stored network of `descents train`: used on new rows, and compared with another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from descents.answers import differences
+from descents.checks import InvalidValueError, folder_path, one_of
+from descents.data import storage
+from descents.data.storage import RESULT, ROWS
+from descents.data.tables import Table
+from descents.estimators.networks import MLPStartsClassifier, MLPStartsRegressor
+from descents.problems.features import Features
+from descents.studies.asked import Data
+from descents.studies.sweep import generator, higher_is_better
+from descents.studies.train import MODEL, comparison_facts
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A stored network with what its table was made into.
+
+    Attributes
+    ----------
+    model : MLPStartsClassifier or MLPStartsRegressor
+    features : Features
+    target : dict
+    classes : list or None
+    """
+
+    model: Any
+    features: Features
+    target: Mapping[str, Any]
+    classes: list[Any] | None
+
+    def apply(self, data: Data) -> dict[str, Any]:
+        """Return what is foretold of new rows, a column for each fact."""
+        if not isinstance(data.values, Table):
+            raise InvalidValueError(
+                "the model needs a table whose columns have names, but this one is "
+                "sparse; give CSV, TSV or Parquet"
+            )
+        X = self.features.encoded(data.values).astype(np.float32)
+        found: dict[str, Any] = {"row": list(data.row_names)}
+        if self.classes is None:
+            numbers = self.model.predict(X) * self.target["spread"]
+            found[self.target["name"]] = numbers + self.target["center"]
+            return found
+        chances = self.model.predict_proba(X)
+        chosen = chances.argmax(1)
+        found[self.target["name"]] = [str(self.classes[code]) for code in chosen]
+        for code, name in enumerate(self.classes):
+            found[f"probability_{name}"] = chances[:, code]
+        return found
+
+
+def load(folder: str | Path) -> Trained:
+    """Return the network of a stored run.
+
+    Raises
+    ------
+    RunFolderError
+        When the folder holds no complete run.
+    """
+    folder = folder_path(folder)
+    result = storage.read_json(folder / RESULT)
+    kind: Any = MLPStartsClassifier if result["classes"] else MLPStartsRegressor
+    return Trained(
+        kind.load(folder / MODEL),
+        Features.restored(result["encoding"]),
+        result["target"],
+        result["classes"],
+    )
+
+
+def compare_runs(
+    first: str | Path, second: str | Path, metric: str | None = None
+) -> dict[str, Any]:
+    """Compare the best settings of two stored runs.
+
+    Starts are compared in pairs where both runs have the same numbers of starts, seed
+    and validation.
+
+    Raises
+    ------
+    RunFolderError
+        When a folder holds no complete run of train.
+    InvalidValueError
+        When the metric is not in both.
+    """
+    sides = [_side(folder, metric) for folder in (first, second)]
+    (one, values, a), (two, others, b) = sides
+    if one["metric"] != two["metric"] and metric is None:
+        raise InvalidValueError(
+            f"the runs are judged by {one['metric']} and {two['metric']}; give --metric "
+            "one that both have"
+        )
+    same = ("starts", "splits", "rows", "target")
+    paired = all(one[n] == two[n] for n in same) and all(
+        one["run"]["options"][n] == two["run"]["options"][n]
+        for n in ("seed", "validation")
+    )
+    paired = paired and one["run"]["sha256"] == two["run"]["sha256"]
+    name = metric or one["metric"]
+    higher = higher_is_better(name)
+    kept, matched = np.isfinite(values), np.isfinite(others)
+    if paired:
+        kept = matched = kept & matched
+    found = differences.compared(
+        values[kept],
+        others[matched],
+        paired=paired,
+        generator=generator(),
+        higher_is_better=higher,
+    )
+    return {
+        "runs": [str(first), str(second)],
+        "settings": [a, b],
+        "metric": name,
+        "means": [float(np.nanmean(values)), float(np.nanmean(others))],
+        "starts": [len(values), len(others)],
+        **comparison_facts(found),
+    }
+
+
+def _side(
+    folder: str | Path, metric: str | None
+) -> tuple[dict[str, Any], np.ndarray, str]:
+    folder = folder_path(folder)
+    result = storage.read_json(folder / RESULT)
+    run = result.get("run")
+    if not isinstance(run, dict) or run.get("command") != "train":
+        raise InvalidValueError(
+            f"{folder} holds no run of 'descents train'; give the folder of one"
+        )
+    rows = storage.read_table(folder / ROWS)
+    name = metric or result["metric"]
+    numbers = [n for n, v in rows.items() if v.dtype.kind in "biuf"]
+    one_of("--metric", name, numbers)
+    setting = result["best"]["setting"]
+    chosen = rows["setting"] == setting
+    values = np.where(
+        np.isfinite(rows["loss"][chosen]), rows[name][chosen].astype(float), np.nan
+    )
+    return result, values.reshape(-1, result["splits"]).mean(1), setting
