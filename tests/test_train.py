@@ -325,6 +325,77 @@ def test_json_alone_on_standard_output(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["rows"] == 20
 
 
+def test_which_option_matters(run: Path, tmp_path: Path, capsys) -> None:
+    """By the rows of starts.parquet, and no setting is lost where another fails."""
+    result = json.loads((run / "result.json").read_text())
+    (effect,) = result["effects"]
+    rows = pd.read_parquet(run / "starts.parquet")
+    means = rows.groupby("setting")["validation_accuracy"].mean()
+    assert effect["parameter"] == "initialization"
+    for level in effect["levels"]:
+        assert level["mean"] == pytest.approx(means[level["value"]], rel=1e-12)
+    gap = (means["kaiming"] - means["zero"]) / 2
+    assert effect["levels"][0]["difference"] == pytest.approx(gap, rel=1e-12)
+    assert effect["p_adjusted"] < 0.01
+    assert "Which option matters?" in (run / "report.html").read_text()
+    out = tmp_path / "wild"
+    code = main(
+        ["train", str(iris_csv(tmp_path)), "--target", "species", "--starts", "3",
+         "--epochs", "3", "--optimizer", "gd", "--learning-rate", "0.1",
+         "--learning-rate", "1e30", "--out", str(out)]
+    )  # fmt: skip
+    assert code == 0
+    said = capsys.readouterr().out
+    assert "every start of the setting 1e+30 failed" in said
+    result = json.loads((out / "result.json").read_text())
+    jsonschema.validate(result, json.loads(SCHEMA.read_text()))
+    assert result["best"]["setting"] == "0.1"
+    wild = result["settings"][1]
+    assert wild["metric"]["mean"] is None
+    assert wild["metric"]["success"]["share"] == 0
+    assert wild["verdicts"] == {"non-finite": 3}
+    assert result["effects"] == []
+    assert any("two are needed" in line for line in result["warnings"])
+    assert "not known" in (out / "report.html").read_text()
+
+
+def test_verdicts_stand_in_the_rows_and_are_kept_for_a_resume(
+    run: Path, tmp_path: Path, monkeypatch
+) -> None:
+    result = json.loads((run / "result.json").read_text())
+    rows = pd.read_parquet(run / "starts.parquet")
+    for setting in result["settings"]:
+        found = rows[rows["setting"] == setting["name"]]["verdict"].value_counts()
+        left = setting["short"] - setting["diagnosed"]
+        assert found.get("not diagnosed", 0) == left
+        assert {w: n for w, n in found.items() if w != "not diagnosed"} == setting[
+            "verdicts"
+        ]
+    table, out = iris_csv(tmp_path), tmp_path / "o"
+    options = ["train", str(table), "--target", "species", "--starts", "4",
+               "--hidden", "4", "--epochs", "3", "--out", str(out)]  # fmt: skip
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("descents.report.page.draw", interrupted)
+    assert ran(*options) == 130
+    monkeypatch.undo()
+
+    def forbidden(*_, **__):
+        raise AssertionError("diagnosed again")
+
+    monkeypatch.setattr(descents.MLPStartsClassifier, "diagnose", forbidden)
+    assert ran(*options, "--resume") == 0
+    monkeypatch.undo()
+    again = pd.read_parquet(out / "starts.parquet")
+    assert ran(*options[:-1], str(tmp_path / "whole")) == 0
+    whole = pd.read_parquet(tmp_path / "whole" / "starts.parquet")
+    pd.testing.assert_frame_equal(
+        again.drop(columns="seconds"), whole.drop(columns="seconds")
+    )
+
+
 def test_a_run_of_another_command_is_not_compared(run: Path, tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text('{"run": {"command": "factorize"}}')
     with pytest.raises(descents.DescentsError, match="no run of 'descents train'"):

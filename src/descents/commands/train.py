@@ -247,7 +247,8 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
         console.print(f"Warning: {line}.", style="yellow", markup=False)
     metric = result["metric"].replace("_", " ")
     shown = Table(title=f"{metric}, {result['starts']} starts", title_justify="left")
-    shown.add_column("setting", overflow="fold")
+    longest = max(len(setting["name"]) for setting in result["settings"])
+    shown.add_column("setting", overflow="fold", min_width=min(longest, 30))
     for name in ("mean", "95% interval", "deviation", "median", "failed"):
         shown.add_column(name, justify="right", no_wrap=True)
     for setting in result["settings"]:
@@ -266,16 +267,8 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
         rest = setting["short"] - setting["diagnosed"]
         more = f", {rest} more below what the best reach" if rest else ""
         console.print(f"{setting['name']}: {counts}{more}.", markup=False)
-    for each in result["effects"]:
-        told = ", ".join(
-            f"{level['value']} {level['mean']:.4f} ({_between(level['interval'], '+')})"
-            for level in each["levels"]
-        )
-        console.print(
-            f"{each['parameter']}: {each['share']:.0%} of the variance, adjusted p "
-            f"{each['p_adjusted']:.2g}; mean, and difference from the mean of all: {told}.",
-            markup=False,
-        )
+    if result["effects"]:
+        console.print(_effects(result["effects"]))
     for each in result["compared"]:
         console.print(
             f"{each['setting']} against {each['against']}: {each['difference']:+.4f} "
@@ -291,6 +284,30 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
         markup=False,
     )
     console.print(f"The page: {out / 'report.html'}")
+
+
+def _effects(effects: list[dict[str, Any]]) -> Any:
+    """Return a table of what each option does."""
+    from rich.table import Table
+
+    shown = Table(title="which option matters", title_justify="left")
+    for name in ("option", "value"):
+        shown.add_column(name, overflow="fold")
+    for name in ("share", "p", "mean", "less the mean of all"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for each in effects:
+        first = True
+        for level in each["levels"]:
+            shown.add_row(
+                each["parameter"].replace("_", " ") if first else "",
+                str(level["value"]),
+                f"{each['share']:.1%}" if first else "",
+                f"{each['p_adjusted']:.2g}" if first else "",
+                f"{level['mean']:.4f}",
+                _between(level["interval"], "+"),
+            )
+            first = False
+    return shown
 
 
 def _between(ends: list[float | None] | None, sign: str = "") -> str:

@@ -220,7 +220,12 @@ class Runs:
                 arrays[f"{group}/{name}"] = array
         words = [status.name for status in self.statuses]
         facts = {"format": 1, "statuses": words, "settings": self.settings}
-        return arrays, {**facts, "verdicts": list(self.verdicts)}
+        # A file does not keep the order of its arrays.
+        return arrays, {
+            **facts,
+            "verdicts": list(self.verdicts),
+            "order": list(arrays),
+        }
 
     @classmethod
     def load(cls, path: str | Path) -> Runs:
@@ -237,7 +242,7 @@ class Runs:
     def restored(cls, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> Runs:
         """Return the runs that `stored` gave; other arrays are left alone."""
         groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in _GROUPS}
-        for key in [key for key in arrays if "/" in key]:
+        for key in [key for key in facts.get("order", arrays) if "/" in key]:
             group, name = key.split("/", 1)
             groups[group][name] = arrays[key]
         statuses = tuple(Status[word] for word in facts["statuses"])

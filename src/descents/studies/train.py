@@ -382,6 +382,7 @@ def _result(
 ) -> dict[str, Any]:
     metric, higher = study.metric, study.higher_is_better
     values = study.values()
+    effects, why_not = _effects(study)
     best_value = float(np.nanmax(values) if higher else np.nanmin(values))
     near = NEAR_BEST * (1 if higher else abs(best_value))
     threshold = best_value - near if higher else best_value + near
@@ -393,7 +394,7 @@ def _result(
     return {
         "run": run,
         "read": [*data.notes, *given.features.notes],
-        "warnings": _warnings(given, study),
+        "warnings": [*_warnings(given, study), *why_not],
         "task": given.target.task,
         "why": given.target.why,
         "target": {
@@ -416,7 +417,7 @@ def _result(
         "success_threshold": threshold,
         "settings": _settings(study, values, threshold),
         "compared": _compared(study),
-        "effects": _effects(study),
+        "effects": effects,
         "variance": model.variance(metric),
         "expected_best": _expected_best(values[best], higher),
         "starts_needed": _needed(values[best]),
@@ -443,7 +444,7 @@ def _warnings(given: Prepared, study: sweep.Study) -> list[str]:
     if given.without_target:
         found.append(f"{given.without_target} rows without a target were left out")
     found += [
-        f"every start of {name} failed: its loss became infinite or NaN"
+        f"every start of the setting {name} failed: its loss became infinite or NaN"
         for name, model in zip(study.names, study.models, strict=True)
         if not np.isfinite(model.runs_.losses).any()
     ]
@@ -572,13 +573,14 @@ def comparison_facts(comparison: differences.Comparison) -> dict[str, Any]:
     }
 
 
-def _effects(study: sweep.Study) -> list[dict[str, Any]]:
-    """Return which of several options matter; none where a setting failed wholly."""
+def _effects(study: sweep.Study) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return which of several options matter, or why that cannot be told."""
     try:
         found = study.effects()
-    except InvalidValueError:
-        return []
-    return [
+    except InvalidValueError as error:
+        several = len(study.names) > 1
+        return [], [f"which option matters is not told: {error}"] if several else []
+    facts = [
         {
             "parameter": effect.parameter,
             "share": effect.share,
@@ -602,6 +604,7 @@ def _effects(study: sweep.Study) -> list[dict[str, Any]]:
         }
         for effect in found
     ]
+    return facts, []
 
 
 def _expected_best(values: np.ndarray, higher: bool) -> dict[str, Any]:

@@ -1,0 +1,228 @@
+"""Settings compared over shared starts: what each learns, and what is told of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+
+from descents import (
+    Folds,
+    HoldOut,
+    MLPStartsClassifier,
+    MLPStartsRegressor,
+    Study,
+    sweep,
+)
+from descents.checks import InvalidValueError
+from descents.estimators import networks
+from descents.estimators.networks import fit_together
+from descents.studies.sweep import batched, named
+
+X, Y = load_iris(return_X_y=True)
+X = (X - X.mean(0)) / X.std(0)
+
+
+def classifier(**settings) -> MLPStartsClassifier:
+    given = {"hidden_layer_sizes": (5,), "max_epochs": 12, "n_starts": 6}
+    given |= {"random_state": 3, "batch_size": 20, "validation": HoldOut(0.3, 2)}
+    return MLPStartsClassifier(**{**given, **settings})
+
+
+@pytest.mark.parametrize(
+    ("base", "grid"),
+    [
+        ({}, {"initialization": ["kaiming", "normal", "zero"]}),
+        ({"optimizer": "momentum"}, {"learning_rate": [0.1, 0.01], "weight_decay": [0, 0.1]}),
+        ({"activation": "tanh"}, {"dropout": [0.1, 0.5], "initialization": ["xavier", "uniform01"]}),
+        ({"early_stopping": 2}, {"learning_rate": [0.5, [0.1] * 6]}),
+        ({"batch_size": None, "optimizer": "lbfgs", "validation": None},
+         {"initialization": ["kaiming", "orthogonal"], "weight_decay": [0.01, 0.1]}),
+        ({"optimizer": "adamw", "weight_decay": 0.3}, {"learning_rate": [0.1, 0.01]}),
+    ],
+)  # fmt: skip
+def test_a_setting_learns_in_a_shared_batch_what_it_learns_alone(base, grid) -> None:
+    study = sweep(classifier(**base), grid, X, Y)
+    assert len(batched(study.models)) == 1
+    assert len(study.models) == int(np.prod([len(v) for v in grid.values()]))
+    for setting, model in zip(study.settings, study.models, strict=True):
+        alone = classifier(**base).set_params(**setting).fit(X, Y)
+        np.testing.assert_array_equal(model.runs_.starts, alone.runs_.starts)
+        assert model.runs_.statuses == alone.runs_.statuses
+        np.testing.assert_allclose(
+            model.runs_.losses, alone.runs_.losses, rtol=1e-10, atol=1e-14
+        )
+        for name, values in alone.runs_.parameters.items():
+            np.testing.assert_allclose(
+                model.runs_.parameters[name], values, rtol=1e-8, atol=1e-10
+            )
+        assert model.runs_.settings["steps"] == alone.runs_.settings["steps"]
+        np.testing.assert_array_equal(model.predict(X), alone.predict(X))
+        words = model.diagnose([0], multiples=[2]).verdicts
+        assert words == alone.diagnose([0], multiples=[2]).verdicts
+
+
+def test_settings_that_differ_in_more_have_batches_of_their_own() -> None:
+    models = [
+        classifier(optimizer=o, learning_rate=r, activation=a)
+        for o in ("adam", "gd")
+        for r in (0.1, 0.2)
+        for a in ("relu", "tanh")
+    ]
+    assert batched(models) == [[0, 2], [1, 3], [4, 6], [5, 7]]
+    # What is decoupled from the gradient is the rule's own; no dropout is a descent
+    # without chance.
+    assert batched([classifier(optimizer="adamw", weight_decay=w) for w in (0, 1)]) == [
+        [0],
+        [1],
+    ]
+    assert batched([classifier(dropout=d) for d in (0, 0.1, 0.2)]) == [[0], [1, 2]]
+
+
+def test_a_setting_that_fills_a_batch_is_trained_alone(monkeypatch) -> None:
+    widths = []
+    usual = networks.descend_network
+
+    def watched(problem, count, seed, **options):
+        widths.append((count, problem.batches.settings))
+        return usual(problem, count, seed, **options)
+
+    monkeypatch.setattr(networks, "descend_network", watched)
+    given = {"max_epochs": 1, "validation": None}
+    models = [classifier(n_starts=300, learning_rate=r, **given) for r in (0.1, 0.2)]
+    fit_together(models, X, Y)
+    assert widths == [(300, 1), (300, 1)]
+    assert {len(model.runs_) for model in models} == {300}
+    # Then it is the same to the bit.
+    alone = clone(models[1]).fit(X, Y)
+    np.testing.assert_array_equal(models[1].runs_.losses, alone.runs_.losses)
+
+
+def test_a_study_tells_settings_apart() -> None:
+    grid = {"initialization": ["kaiming", "zero"], "learning_rate": [0.02, 1e-7]}
+    model = classifier(n_starts=10, max_epochs=40)
+    study = sweep(model, grid, X, Y)
+    assert isinstance(study, Study)
+    assert not hasattr(model, "runs_")
+    assert study.metric == "validation_accuracy"
+    values = study.values()
+    assert values.shape == (4, 10)
+    best = study.best
+    assert study.settings[best] == {"initialization": "kaiming", "learning_rate": 0.02}
+    assert study.names[best] == "initialization=kaiming, learning_rate=0.02"
+    assert study.ranked[0] == best
+    assert study.best_model is study.models[best]
+    assert values[best].mean() > 0.9
+    np.testing.assert_allclose([s.mean for s in study.summaries()], values.mean(1))
+    compared = study.compared()
+    assert [other for other, _, _ in compared] == study.ranked[1:]
+    for other, found, adjusted in compared:
+        gaps = values[best] - values[other]
+        assert found.difference == pytest.approx(gaps.mean(), rel=1e-12)
+        assert found.paired
+        assert found.p_value <= adjusted <= 0.01
+    effects = {e.parameter: e for e in study.effects()}
+    assert set(effects) == {"initialization", "learning_rate"}
+    gap = effects["learning_rate"].means[0] - effects["learning_rate"].means[1]
+    assert gap == pytest.approx(values[[0, 2]].mean() - values[[1, 3]].mean())
+    assert all(e.p_adjusted < 0.02 for e in effects.values())
+    table = pd.DataFrame(study.table())
+    assert len(table) == 4 * 10 * 2
+    means = table.groupby(["setting", "start"])["validation_accuracy"].mean()
+    for name, row in zip(study.names, values, strict=True):
+        np.testing.assert_allclose(means[name], row)
+    # By a loss, less is better.
+    by_loss = sweep(model, grid, X, Y, metric="validation_loss")
+    assert not by_loss.higher_is_better
+    assert by_loss.best == np.argmin(by_loss.values().mean(1))
+
+
+def test_a_regressor_a_list_of_grids_and_folds() -> None:
+    target = X[:, 0] + X[:, 1] ** 2
+    model = MLPStartsRegressor((6,), n_starts=4, max_epochs=20, validation=Folds(3))
+    study = sweep(
+        model,
+        [{"activation": ["tanh"]}, {"hidden_layer_sizes": [(6,), (3, 3)]}],
+        X[:, :2], target,
+    )  # fmt: skip
+    assert len(study.models) == 3
+    assert study.metric == "validation_r2"
+    # The seed is drawn once: no random_state is given, and starts are shared.
+    np.testing.assert_array_equal(
+        study.models[1].runs_.settings["seed"], study.models[2].runs_.settings["seed"]
+    )
+    assert len(study.table()["start"]) == 3 * 4 * 3
+    with pytest.raises(InvalidValueError, match="full grid"):
+        study.effects()
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_setting_that_fails_wholly_is_told_and_the_others_are_not_lost() -> None:
+    model = classifier(optimizer="gd", validation=None, batch_size=None)
+    study = sweep(model, {"learning_rate": [1e30, 0.1, 0.2]}, X, Y)
+    assert study.summaries()[0] is None
+    assert np.isnan(study.values()[0]).all()
+    assert study.best in (1, 2)
+    assert study.ranked[-1] == 0
+    assert [other for other, _, _ in study.compared()] == [3 - study.best]
+    with pytest.raises(InvalidValueError, match="in learning_rate=1e\\+30 nearly all"):
+        study.effects()
+    with pytest.raises(InvalidValueError, match="learning_rate 1e\\+30"):
+        sweep(model, {"learning_rate": [1e30]}, X, Y)
+
+
+@pytest.mark.parametrize(
+    ("grid", "words"),
+    [
+        ({"initialisation": ["zero"]}, "'initialisation'; give one of 'activation'"),
+        ({"initialization": "zero"}, "give a list of values"),
+        ({"learning_rate": 0.1}, "give a list of values"),
+        ({"learning_rate": []}, "give a list of values"),
+        ({"n_starts": [1, 2]}, "n_starts, which settings share"),
+        ({"random_state": [1, 2]}, "random_state, which settings share"),
+        ({"initialization": ["zero", "none"]}, "'none'; give one of"),
+        ({"learning_rate": [0.1, -1]}, "learning_rate is -1"),
+        (7, "give a dict"),
+        ([], "give a dict"),
+        ([3], "give dicts of lists"),
+    ],
+)
+def test_a_grid_that_cannot_be_used_is_refused(grid, words) -> None:
+    with pytest.raises(InvalidValueError, match=words):
+        sweep(classifier(), grid, X, Y)
+
+
+def test_an_unknown_metric_or_estimator_is_refused_before_any_training() -> None:
+    with pytest.raises(InvalidValueError, match="metric is 'f1'; give one of 'valid"):
+        sweep(classifier(max_epochs=10**9), {"dropout": [0, 0.1]}, X, Y, metric="f1")
+    with pytest.raises(InvalidValueError, match="estimator is int"):
+        sweep(3, {"dropout": [0]}, X, Y)
+
+
+@pytest.mark.parametrize(("early", "validation"), [(None, None), (None, 0.3), (3, 0.3)])
+def test_the_metrics_that_are_named_are_those_of_the_table(early, validation) -> None:
+    model = classifier(validation=validation, early_stopping=early).fit(X, Y)
+    table = model.table()
+    numbers = {n for n, v in table.items() if v.dtype.kind in "biuf"}
+    assert set(model.metric_names()) == numbers - {"start", "split", "seconds"}
+    assert model.metric_ == model.metric_names()[0]
+    assert "verdict" not in table
+    model.diagnose([1], multiples=[2])
+    words = model.table()["verdict"]
+    assert words[0] == "not diagnosed"
+    assert words[1] != "not diagnosed"
+    assert model.runs_.table()["verdict"][1] == words[1]
+
+
+def test_settings_are_named_by_what_tells_them_apart() -> None:
+    def mine(generator, inputs, outputs):
+        return generator.normal(size=(inputs, outputs))
+
+    found = named(
+        [{"initialization": mine, "n": (2, 3)}, {"initialization": "zero", "n": (2, 3)}]
+    )
+    assert found == ("initialization=mine", "initialization=zero")
+    assert named([{"n": (2, 3)}]) == ("n=(2, 3)",)
+    assert named([{}]) == ("as given",)
