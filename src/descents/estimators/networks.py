@@ -183,7 +183,7 @@ class _Starts(BaseEstimator):
             `diagnose` was asked.
         """
         check_is_fitted(self)
-        count = len(self.problem_.batches.splits)
+        count = self.splits_
         columns = dict(self.runs_.table())
         numbers = columns.pop("start")
         found = {"start": numbers // count, "split": numbers % count, **columns}
@@ -209,7 +209,7 @@ class _Starts(BaseEstimator):
         table = self.table()
         metric = self.metric_ if metric is None else metric
         one_of("metric", metric, self.metric_names())
-        count = len(self.problem_.batches.splits)
+        count = self.splits_
         finite = np.isfinite(table["loss"])
         values = np.where(finite, table[metric].astype(np.float64), np.nan)
         return values.reshape(-1, count).mean(1)
@@ -266,7 +266,7 @@ class _Starts(BaseEstimator):
         """
         table = self.table()
         metric = self.metric_ if metric is None else metric
-        count = len(self.problem_.batches.splits)
+        count = self.splits_
         values = table[metric].astype(np.float64)
         values = np.where(np.isfinite(table["loss"]), values, np.nan)
         return compare.crossed_variances(values.reshape(-1, count))
@@ -344,8 +344,7 @@ class _Starts(BaseEstimator):
             "names": list(getattr(self, "feature_names_in_", [])),
             "features": self.n_features_in_,
             "outputs": self.problem_.outputs,
-            "splits": len(self.problem_.batches.splits),
-            "held_out": self.problem_.batches.any_held_out,
+            "splits": self.splits_,
             "steps_in_epoch": self.steps_in_epoch_,
             "dtype": str(self.problem_.dtype),
             "runs": runs,
@@ -396,26 +395,16 @@ class _Starts(BaseEstimator):
         model._take_facts(facts)
         model.runs_ = Runs.restored(arrays, facts["runs"])
         model.steps_in_epoch_ = facts["steps_in_epoch"]
-        outputs = facts["outputs"]
-        # It knows the shapes, not the rows: as many blank ones as there are splits.
-        rows = facts["splits"] + 1
-        classes = np.arange(max(rows, outputs)) % max(outputs, 2)
-        given = classes if cls._task == "classification" else np.zeros((rows, outputs))
-        splits = [
-            np.delete(np.arange(len(given)), k)
-            if facts["held_out"]
-            else np.arange(len(given))
-            for k in range(facts["splits"])
-        ]
+        model.splits_ = facts["splits"]
+        # It knows the shapes, not the rows: blank ones stand for them.
+        classes = cls._task == "classification"
         model.problem_ = Network(
-            np.zeros((len(given), facts["features"])),
-            given,
+            np.zeros((2, facts["features"])),
+            [0, 1] if classes else np.zeros((2, facts["outputs"])),
             model.hidden_layer_sizes,
             task=cls._task,
-            outputs=outputs if cls._task == "classification" else None,
+            outputs=facts["outputs"] if classes else None,
             activation=model.activation,
-            splits=splits,
-            crossed=True,
             dtype=torch.float32 if facts["dtype"] == "torch.float32" else torch.float64,
         )
         model._keep()
@@ -482,6 +471,8 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
         Its training loss.
     n_iter_ : int
         Its epochs.
+    splits_ : int
+        On how many divisions of the rows each start is tried.
     problem_ : Network
     n_features_in_ : int
     feature_names_in_ : ndarray
@@ -601,7 +592,7 @@ class MLPStartsRegressor(RegressorMixin, _Starts):
 
     Attributes
     ----------
-    runs_, best_, loss_, n_iter_, problem_, n_features_in_, feature_names_in_
+    runs_, best_, loss_, n_iter_, splits_, problem_, n_features_in_, feature_names_in_
         As `MLPStartsClassifier` has them.
 
     Raises
@@ -744,7 +735,7 @@ def fit_together(
     )
     settings = problem.batches.setting_of(runs.starts)
     for place, model in enumerate(models):
-        model.problem_ = problem.of_setting(place)
+        model.problem_, model.splits_ = problem.of_setting(place), splits
         model.rule_ = optimizer_named(
             model.optimizer, model.learning_rate, model.weight_decay, splits=splits
         )

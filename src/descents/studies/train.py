@@ -409,7 +409,7 @@ def _result(
         "encoding": given.features.described(),
         "hidden": list(options.hidden),
         "starts": options.starts,
-        "splits": len(model.problem_.batches.splits),
+        "splits": model.splits_,
         "epochs": options.epochs,
         "batch_size": model.batch_size,
         "metric": metric,
