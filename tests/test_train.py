@@ -79,6 +79,12 @@ def test_the_result_is_that_of_its_rows(run: Path) -> None:
         assert metric["success"]["share"] == pytest.approx(good, rel=1e-12)
     # Weights of zero never tell the classes apart beyond the biases.
     assert result["settings"][1]["metric"]["maximum"] < 0.5
+    profile = result["profile"]
+    for name, curve in profile["settings"].items():
+        reached = [
+            (means[name] >= place - 1e-12).mean() for place in profile["thresholds"]
+        ]
+        np.testing.assert_allclose(curve["shares"], reached, rtol=1e-12)
     for setting in result["settings"]:
         told = sum(setting["verdicts"].values())
         assert told == 36 - setting["short"] + setting["diagnosed"]
@@ -91,8 +97,15 @@ def test_the_result_is_that_of_its_rows(run: Path) -> None:
 
 def test_the_page_shows_every_picture(run: Path) -> None:
     page = (run / "report.html").read_text()
-    assert page.count("data:image/svg+xml;base64,") == 4
-    for name in ("distribution", "training-validation", "curves", "expected-best"):
+    names = (
+        "distribution",
+        "profile",
+        "training-validation",
+        "curves",
+        "expected-best",
+    )
+    assert page.count("data:image/svg+xml;base64,") == len(names)
+    for name in names:
         assert (run / f"figure-{name}.png").stat().st_size > 5000
     assert "http" not in page.replace("http://www.w3.org", "")
 

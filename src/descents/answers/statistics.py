@@ -368,6 +368,9 @@ class Summary:
     standard_deviation : float
         With S - 1; NaN for one start.
     minimum, lower_quartile, median, upper_quartile, maximum : float
+    quartile_intervals : tuple of three (float, float)
+        Of the lower quartile, the median and the upper, see `quantile_interval`; NaN
+        where there are too few starts for a bound.
     """
 
     count: int
@@ -380,6 +383,7 @@ class Summary:
     median: float
     upper_quartile: float
     maximum: float
+    quartile_intervals: tuple[tuple[float, float], ...]
 
 
 def summary(
@@ -388,7 +392,7 @@ def summary(
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
 ) -> Summary:
-    """Return count, mean with its interval, standard deviation and five quantiles.
+    """Return count, mean and quartiles with intervals, standard deviation, extremes.
 
     Parameters
     ----------
@@ -417,4 +421,10 @@ def summary(
     sample = start_values("values", values)
     spread = float(sample.std(ddof=1)) if len(sample) > 1 else math.nan
     quantiles = np.quantile(sample, [0, 0.25, 0.5, 0.75, 1]).tolist()
-    return Summary(len(sample), mean, low, high, spread, *quantiles)
+    bounds = tuple(
+        quantile_interval(sample, probability, confidence)[1:]
+        for probability in (0.25, 0.5, 0.75)
+    )
+    return Summary(
+        len(sample), mean, low, high, spread, *quantiles, quartile_intervals=bounds
+    )

@@ -408,3 +408,24 @@ def band(ax: Axes, x: Sequence[float], middle: Any, low: Any, high: Any) -> Axes
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:g}")
     return ax
+
+
+def profile(
+    ax: Axes,
+    thresholds: Sequence[float],
+    curves: Mapping[str, Mapping[str, Any]],
+    best: str,
+) -> Axes:
+    """Draw the share of starts that reach each threshold: the best in color."""
+    for name, curve in curves.items():
+        if name != best:
+            ax.plot(thresholds, curve["shares"], color=FAINT, lw=0.9)
+    if len(curves) > 1:
+        ax.plot([], [], color=FAINT, label="other settings")
+    told = curves[best]
+    ax.fill_between(thresholds, told["low"], told["high"], color=BLUE, alpha=0.2, lw=0)
+    ax.plot(thresholds, told["shares"], color=BLUE, label=best)
+    if len(curves) > 1:
+        ax.legend()
+    ax.set_ylim(-0.02, 1.02)
+    return ax

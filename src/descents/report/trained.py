@@ -53,6 +53,17 @@ def _curves(run: Stored) -> Figure:
     return figure
 
 
+def _profile(run: Stored) -> Figure:
+    figure, (ax,) = figures.new_figure(5.6, 3.6)
+    found = run.result["profile"]
+    best = run.result["best"]["setting"]
+    figures.profile(ax, found["thresholds"], found["settings"], best)
+    if not run.result["higher_is_better"]:
+        ax.invert_xaxis()
+    ax.set(xlabel=_named(run.result["metric"]), ylabel="share of starts that reach it")
+    return figure
+
+
 def _expected_best(run: Stored) -> Figure:
     figure, (ax,) = figures.new_figure(5.6, 3.6)
     found = run.result["expected_best"]
@@ -71,6 +82,9 @@ PICTURES: Mapping[str, Picture] = {
     "figure-distribution": Picture(
         _distribution, "The metric of every start as a dot, settings below each other.",
         wide=True,
+    ),
+    "figure-profile": Picture(
+        _profile, "The share of starts that reach each value of the metric."
     ),
     "figure-training-validation": Picture(
         _training_and_validation, "Validation against training score, a dot a start."

@@ -42,6 +42,8 @@ MOST_DIAGNOSED = 40
 """How many starts that fall short are diagnosed in each setting at most."""
 LONGER = 10
 """For how many times the epochs those are trained on."""
+PROFILE = 60
+"""At how many thresholds the share of starts that reach them is told."""
 MOST_DRAWS = 100
 """Up to how many draws the expected best is told."""
 Progress = Callable[[str, float], None]
@@ -418,6 +420,7 @@ def _result(
         "settings": _settings(study, values, threshold),
         "compared": _compared(study),
         "effects": effects,
+        "profile": _profile(study, values),
         "variance": model.variance(metric),
         "expected_best": _expected_best(values[best], higher),
         "starts_needed": _needed(values[best]),
@@ -534,13 +537,14 @@ def _settings(
 def _summary(found: statistics.Summary | None) -> dict[str, Any]:
     if found is None:
         names = ("mean", "interval", "standard_deviation", "minimum", "quartiles")
-        return dict.fromkeys((*names, "maximum"))
+        return dict.fromkeys((*names, "quartile_intervals", "maximum"))
     return {
         "mean": found.mean,
         "interval": [found.low, found.high],
         "standard_deviation": found.standard_deviation,
         "minimum": found.minimum,
         "quartiles": [found.lower_quartile, found.median, found.upper_quartile],
+        "quartile_intervals": [list(ends) for ends in found.quartile_intervals],
         "maximum": found.maximum,
     }
 
@@ -605,6 +609,25 @@ def _effects(study: sweep.Study) -> tuple[list[dict[str, Any]], list[str]]:
         for effect in found
     ]
     return facts, []
+
+
+def _profile(study: sweep.Study, values: np.ndarray) -> dict[str, Any]:
+    """Return which share of the starts of each setting is at least so good."""
+    ends = float(np.nanmin(values)), float(np.nanmax(values))
+    thresholds = (
+        np.linspace(*ends, PROFILE) if ends[0] < ends[1] else np.array(ends[:1])
+    )
+    # A failed start is worse than any threshold, and counts.
+    worst = ends[0] - 1 if study.higher_is_better else ends[1] + 1
+    found = {}
+    for name, row in zip(study.names, values, strict=True):
+        shares, low, high = statistics.performance_profile(
+            np.where(np.isfinite(row), row, worst),
+            thresholds,
+            higher_is_better=study.higher_is_better,
+        )
+        found[name] = {"shares": shares, "low": low, "high": high}
+    return {"thresholds": thresholds, "settings": found}
 
 
 def _expected_best(values: np.ndarray, higher: bool) -> dict[str, Any]:
