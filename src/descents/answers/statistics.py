@@ -420,11 +420,13 @@ def summary(
     mean, low, high = mean_interval(values, generator, confidence, resamples)
     sample = start_values("values", values)
     spread = float(sample.std(ddof=1)) if len(sample) > 1 else math.nan
-    quantiles = np.quantile(sample, [0, 0.25, 0.5, 0.75, 1]).tolist()
+    least, lower, median, upper, most = np.quantile(
+        sample, [0, 0.25, 0.5, 0.75, 1]
+    ).tolist()
     bounds = tuple(
         quantile_interval(sample, probability, confidence)[1:]
         for probability in (0.25, 0.5, 0.75)
     )
     return Summary(
-        len(sample), mean, low, high, spread, *quantiles, quartile_intervals=bounds
+        len(sample), mean, low, high, spread, least, lower, median, upper, most, bounds
     )
