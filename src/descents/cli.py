@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 
 from descents import __version__
-from descents.checks import DescentsError, folder_path
+from descents.checks import DescentsError, LostProcessError, folder_path
 from descents.commands.factorize import apply, factorize
 from descents.commands.reproduce import reproduce
-from descents.commands.shared import BAD_INPUT, CTRL_C, say_error
+from descents.commands.shared import BAD_INPUT, CTRL_C, LOST_PROCESS, say_error
 from descents.commands.train import compare, train
 
 
@@ -69,8 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say_error("interrupted.")
         return CTRL_C
     except DescentsError as error:
-        say_error(f"{error}.")
-        return BAD_INPUT
+        notes = getattr(error, "__notes__", [])
+        say_error(f"{'; '.join([str(error), *notes])}.")
+        return LOST_PROCESS if isinstance(error, LostProcessError) else BAD_INPUT
     return code if isinstance(code, int) else 0
 
 

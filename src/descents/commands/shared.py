@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-BAD_INPUT, NOT_MET, OUT_OF_TIME, CTRL_C = 2, 1, 3, 130
+NOT_MET, BAD_INPUT, OUT_OF_TIME, LOST_PROCESS, CTRL_C = 1, 2, 3, 4, 130
 
 
 class Seconds(click.ParamType[float]):
