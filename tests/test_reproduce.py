@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from descents import GradientDescent, Network, Stop, descend, gd_factorise_ad
+from descents import (
+    Factorization,
+    GradientDescent,
+    Network,
+    Stop,
+    descend,
+    gd_factorise_ad,
+)
 from descents.answers.compare import compatibility
 from descents.checks import InvalidValueError
 from descents.data import storage
@@ -246,9 +253,24 @@ def test_few_starts_and_another_seed() -> None:
     assert without_time(again) == without_time(result)
 
 
+def test_two_processes_give_the_same_bits(monkeypatch) -> None:
+    # Two chunks of the 100 starts of a setting.
+    for kind in (Network, Factorization):
+        monkeypatch.setattr(kind, "width", 64)
+    one, two = (reproduce(70, workers=workers) for workers in (1, 2))
+    for mine, others in ((one.tensors, two.tensors), (one.rows, two.rows)):
+        assert mine.keys() == others.keys()
+        for name, values in mine.items():
+            if name != "seconds":
+                np.testing.assert_array_equal(values, others[name])
+    results = [json.loads(storage.json_text(found.result)) for found in (one, two)]
+    assert without_time(results[0]) == without_time(results[1])
+
+
 def test_wrong_arguments_are_told_together() -> None:
-    with pytest.raises(InvalidValueError, match="starts is 0.*seed is -1.*device is"):
-        reproduce(0, -1, device="nowhere")
+    told = "starts is 0.*workers is 0.*seed is -1.*device is"
+    with pytest.raises(InvalidValueError, match=told):
+        reproduce(0, -1, device="nowhere", workers=0)
 
 
 @pytest.mark.slow

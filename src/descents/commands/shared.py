@@ -49,6 +49,14 @@ printing_options = options(
     ),
 )
 
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes that descend side by side; the result is the same.",
+)
+
 reading_options = options(
     click.option(
         "--triples",
