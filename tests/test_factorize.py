@@ -21,6 +21,7 @@ from conftest import MIXED
 from descents.cli import main
 from descents.data.datasets import planted_table
 from descents.studies import asked
+from test_workers import all_same
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "factorize.schema.json"
 
@@ -179,6 +180,27 @@ def test_seeds_make_equal_bits(run_here, tmp_path: Path) -> None:
     assert len(models[0]) == len(models[1])
 
 
+@pytest.mark.parametrize("steps", ["alternating", "lbfgs", "gd", "adam"])
+def test_two_processes_give_the_same_bits(
+    run_here, tmp_path: Path, monkeypatch, steps: str
+) -> None:
+    monkeypatch.setattr(descents.Factorization, "width", 2)
+    noisy, _ = planted_table(20, 6, 2, noise=0.3, seed=5)
+    noisy[::7, 2] = np.nan
+    path = write_csv(tmp_path / "table.csv", noisy)
+    for workers in "12":
+        done = run_here(
+            "factorize", str(path), "--rank", "2", "--starts", "5", "--seed", "9",
+            "--steps", steps, "--max-iter", "60", "--quiet", "--workers", workers,
+            "--out", str(tmp_path / workers),
+        )  # fmt: skip
+        assert done.returncode == 0
+    one, two = (descents.load(tmp_path / workers) for workers in "12")
+    all_same(one.runs_, two.runs_)
+    assert one.runs_.settings == two.runs_.settings
+    assert (one.components_ == two.components_).all()
+
+
 BAD = [
     (("--rank", "9"), "n_features=3"),
     (("--rank", "1", "--loss", "best"), "--loss is 'best'"),
@@ -279,6 +301,7 @@ def test_out_of_time_keeps_what_was_reached(run_here, tmp_path: Path) -> None:
         "--out", str(tmp_path / "run"), "--quiet",
     )  # fmt: skip
     assert done.returncode == 3
+    assert "the descent was stopped after 0.001 s" in done.stderr
     assert "what they reached is kept" in done.stderr
     result = result_of(tmp_path / "run")
     assert result["statuses"] == {"interrupted": 1}

@@ -24,8 +24,11 @@ from descents.data import storage
 from descents.data.datasets import uci_iris
 from descents.problems.batches import random_splits
 from descents.problems.problem import stream
+from descents.studies import experiments
 from descents.studies.claims import GD_LOSS, TRUNCATED_SVD_LOSS
+from descents.studies.experiments import Parts, factorization_part, training_part
 from descents.studies.reproduce import reproduce
+from test_workers import all_same
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "result.schema.json"
 
@@ -254,17 +257,19 @@ def test_few_starts_and_another_seed() -> None:
 
 
 def test_two_processes_give_the_same_bits(monkeypatch) -> None:
-    # Two chunks of the 100 starts of a setting.
-    for kind in (Network, Factorization):
+    monkeypatch.setattr(experiments, "WEIGHT_RULES", ("kaiming", "normal"))
+    for kind in (Network, Factorization):  # two chunks of the starts of a part
         monkeypatch.setattr(kind, "width", 64)
-    one, two = (reproduce(70, workers=workers) for workers in (1, 2))
-    for mine, others in ((one.tensors, two.tensors), (one.rows, two.rows)):
-        assert mine.keys() == others.keys()
-        for name, values in mine.items():
-            if name != "seconds":
-                np.testing.assert_array_equal(values, others[name])
-    results = [json.loads(storage.json_text(found.result)) for found in (one, two)]
-    assert without_time(results[0]) == without_time(results[1])
+    one, two = (
+        Parts(None, None, None, threads=1, workers=workers) for workers in (1, 2)
+    )
+    first, second = (factorization_part(p, 70, 3, "cpu").ours for p in (one, two))
+    all_same(first, second)
+    first, second = (training_part(p, 70, 3, "cpu") for p in (one, two))
+    assert first.likeliest == second.likeliest
+    all_same(first.table, second.table)
+    for setting, runs in first.settings.items():
+        all_same(runs, second.settings[setting])
 
 
 def test_wrong_arguments_are_told_together() -> None:

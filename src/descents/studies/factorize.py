@@ -97,6 +97,7 @@ def factorize(
     options: Options,
     run: Mapping[str, Any],
     *,
+    workers: int = 1,
     max_seconds: float | None = None,
     progress: Progress | None = None,
 ) -> Found:
@@ -108,8 +109,11 @@ def factorize(
     options : Options
     run : mapping
         The identity of the run.
+    workers : int
+        Processes that descend side by side, each with a chunk of starts.
     max_seconds : float, optional
-        Starts that have not ended then are interrupted; what they reached is kept.
+        For the descent: starts that have not ended then are interrupted, and what they
+        reached is judged.
     progress : callable, optional
         ``progress(what, share)``.
 
@@ -121,6 +125,7 @@ def factorize(
     begun = time.perf_counter()
     model = options.model(data)
     model._record, model._max_seconds = RECORDED, max_seconds
+    model._workers = workers
     if progress is not None:
         tell = progress
         tell("descending", 0.0)
