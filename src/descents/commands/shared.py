@@ -11,6 +11,8 @@ from typing import Any
 import click
 
 NOT_MET, BAD_INPUT, OUT_OF_TIME, LOST_PROCESS, CTRL_C = 1, 2, 3, 4, 130
+CLOSED_OUTPUT = 141
+"""What a shell says of a process that the signal of a closed pipe ended."""
 
 
 class Seconds(click.ParamType[float]):

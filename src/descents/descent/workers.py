@@ -121,11 +121,11 @@ def descend_in_parts(  # noqa: PLR0913
                     if watch is not None:
                         watch(runs.starts, int(runs.steps_taken.max()), runs.losses)
         except TerminatedWorkerError as error:
-            kept = "not kept" if store is None else "kept"
+            fate = "not kept" if store is None else "kept"
             raise LostProcessError(
                 f"one of {workers} processes was ended from outside, probably for want "
                 f"of memory, when {len(known)} of {len(chunks)} chunks of starts were "
-                f"finished, and {kept}; use fewer workers"
+                f"finished, and {fate}; use fewer workers"
             ) from error
         for chunk in waiting:
             if _name(chunk) not in known:
