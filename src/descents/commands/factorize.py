@@ -175,11 +175,6 @@ def factorize(table: str, **given: Any) -> int:
             "leave it out."
         )
     _check_impute(impute, table)
-    if given["sparse"] == "zero" and not given["triples"] and table.endswith("v"):
-        raise click.UsageError(
-            "--sparse zero says what triples or a sparse table do not hold, but TABLE is "
-            "neither; leave it out."
-        )
     if given["combine"] == "mean" and given["starts"] == 1:
         raise click.UsageError(
             "--combine mean averages several starts, but --starts is 1; give more."

@@ -125,7 +125,7 @@ def factorize(
     begun = time.perf_counter()
     model = options.model(data)
     model._record, model._max_seconds = RECORDED, max_seconds
-    model._workers = workers
+    model._workers, model._row_names = workers, data.row_names
     if progress is not None:
         tell = progress
         tell("descending", 0.0)
@@ -513,9 +513,10 @@ def write_applied(
         )
     folder.write_table(SCORES, scores(data, embedding))
     if imputed is not None:
-        storage.write_bytes(folder.work / IMPUTED, imputed.encode())
-    if impute is not None:
-        storage.write_bytes(impute, imputed.encode())
+        content = data.values.encoded(imputed)
+        storage.write_bytes(folder.work / IMPUTED, content)
+        if impute is not None:
+            storage.write_bytes(impute, content)
     folder.write_json(RESULT, result)
 
 
@@ -529,12 +530,13 @@ def write_imputed(found: Found, path: Path) -> None:
     RunFolderError
         When the file cannot be written.
     """
-    if not isinstance(found.data.values, Table):
+    table = found.data.values
+    if not isinstance(table, Table):
         raise InvalidValueError(
             "--impute writes a table with its holes filled, but a sparse table has no "
             "place for them; leave it out"
         )
-    storage.write_bytes(path, found.model.impute(found.data.values).encode())
+    storage.write_bytes(path, table.encoded(found.model.impute(table)))
 
 
 def _observed(values: Any) -> int:
