@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from descents import Network
 from descents.checks import InvalidValueError
 from descents.problems.batches import (
     Batches,
@@ -15,6 +16,7 @@ from descents.problems.batches import (
     stratified_folds,
     stratified_splits,
 )
+from descents.problems.problem import losses_and_gradients
 
 shapes = st.integers(2, 30).flatmap(
     lambda rows: st.tuples(
@@ -27,33 +29,44 @@ shapes = st.integers(2, 30).flatmap(
 
 @settings(deadline=None, max_examples=60)
 @given(shapes, st.integers(0, 2**70), st.integers(0, 3))
-def test_every_epoch_is_a_permutation_of_the_rows_of_the_split(
-    shape, seed, epoch
-) -> None:
+def test_every_epoch_goes_through_the_rows_of_the_split(shape, seed, epoch) -> None:
     rows, splits, batch_size = shape
     splits = [sorted(split) for split in splits]
     batches = Batches(rows, splits=splits, batch_size=batch_size, seed=seed)
     starts = torch.arange(5)
     longest = max(len(split) for split in splits)
     size = min(batch_size, longest)
-    assert batches.steps_in_epoch == int(np.ceil(longest / size))
+    count = int(np.ceil(longest / size))
+    assert batches.steps_in_epoch == count
+    ragged = len({len(split) for split in splits}) > 1
+    width = int(np.ceil(longest / count)) if ragged else size
+    fewest = []
     seen: list[list[int]] = [[] for _ in range(5)]
     for place in range(batches.steps_in_epoch):
         step = epoch * batches.steps_in_epoch + place
         found, weights = batches.at(starts, step)
-        last = place == batches.steps_in_epoch - 1
-        assert found.shape == (5, longest - place * size if last else size)
+        last = place == count - 1 and not ragged
+        assert found.shape == (5, longest - place * size if last else width)
         for k in range(5):
             counted = slice(None) if weights is None else weights[k] > 0
             if weights is not None:
                 assert set(weights[k].tolist()) <= {0.0, 1.0}
+            share = len(splits[k % len(splits)]) / count
+            in_batch = len(found[k][counted])
+            if ragged:
+                assert in_batch in {1, int(share), int(np.ceil(share))} - {0}
+            fewest.append(in_batch)
             seen[k] += found[k][counted].tolist()
+    assert min(fewest) == batches.fewest
     for k in range(5):
-        assert sorted(seen[k]) == splits[k % len(splits)]
+        own = splits[k % len(splits)]
+        assert sorted(set(seen[k])) == own
+        assert len(seen[k]) == max(len(own), count if ragged else 0)
         # The order is the start's own, whoever else is asked about.
         alone = Batches(rows, splits=splits, batch_size=batch_size, seed=seed)
-        first, _ = alone.at(torch.tensor([k]), epoch * batches.steps_in_epoch)
-        assert seen[k][: first.shape[1]] == first[0].tolist()[: len(seen[k])]
+        first, weights = alone.at(torch.tensor([k]), epoch * count)
+        mine = first[0] if weights is None else first[0][weights[0] > 0]
+        assert seen[k][: len(mine)] == mine.tolist()
 
 
 def test_orders_differ_between_starts_epochs_and_seeds() -> None:
@@ -87,14 +100,25 @@ def test_weights_go_with_their_rows() -> None:
     batches = Batches(5, splits=[[0, 2, 4], [1, 3]], weights=weights, batch_size=2)
     for step in range(6):
         rows, counts = batches.at(torch.arange(4), step)
-        for k in (0, 2):
-            np.testing.assert_array_equal(counts[k], weights[rows[k]])
-        for k in (1, 3):  # its second batch only fills up
-            expected = weights[rows[k]] if step % 2 == 0 else [0.0]
-            np.testing.assert_array_equal(counts[k], expected)
+        for k in (0, 2):  # two of its three rows, or one
+            here = [1.0, float(step % 2)]
+            np.testing.assert_array_equal(counts[k], weights[rows[k]] * here)
+        for k in (1, 3):  # one of its two rows, and what fills up
+            np.testing.assert_array_equal(counts[k], weights[rows[k]] * [1.0, 0.0])
     assert torch.equal(
         batches.counted(torch.tensor([1])), torch.tensor([[1.0, 1.0, 0.0]]).double()
     )
+
+
+def test_every_step_has_a_gradient_for_the_shorter_split() -> None:
+    X = np.random.default_rng(0).normal(size=(12, 2))
+    splits = [range(12), range(3), range(1)]
+    network = Network(X, np.arange(12) % 2, [4], splits=splits, batch_size=2)
+    points, starts = network.points(range(3), 0), torch.arange(3)
+    for step in range(6):
+        losses, gradients = losses_and_gradients(network, points, starts, step)
+        assert (losses > 0).all()
+        assert (gradients["bias2"].norm(dim=1) > 0).all()
 
 
 def test_held_out_rows_are_the_others() -> None:

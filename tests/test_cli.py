@@ -30,6 +30,49 @@ def loaded_modules(*arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "read"),
+    [
+        (["--help"], 0),
+        (["reproduce", "--strict", "--starts", "0"], 0),
+        (["factorize", "{table}", "--rank", "1", "--out", "{out}"], 10),
+        (["factorize", "{table}", "--rank", "1", "--json", "--out", "{out}"], 0),
+    ],
+)
+def test_a_closed_output_ends_quietly(arguments, read, tmp_path) -> None:
+    """As other tools do in ``... | head -1``: with the code of the signal of a pipe."""
+    table = tmp_path / "table.csv"
+    table.write_text("a,b\n1,2\n3,4\n5,7\n2,2\n")
+    given = [a.format(table=table, out=tmp_path / "run") for a in arguments]
+    errors = tmp_path / "errors.txt"
+    wrong = "0" in arguments  # said on standard error, which is closed too
+    with errors.open("w") as kept:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "descents", *given],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if wrong else kept,
+        )
+        assert process.stdout is not None
+        process.stdout.read(read)
+        process.stdout.close()
+        assert process.wait(120) == 141
+    assert errors.read_text() == ""
+
+
+def test_an_interrupt_while_the_command_is_loaded() -> None:
+    code = (
+        "import sys\nfrom descents.__main__ import main\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'numpy': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "sys.exit(main())"
+    )
+    done = run_python(code)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "descents: interrupted.\n"
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ["--help"],

@@ -235,3 +235,15 @@ def test_what_cannot_be_diagnosed_is_refused() -> None:
     cut = descend(problem, 2, steps=rule, stop=Stop(2, max_seconds=0))
     with pytest.raises(InvalidValueError, match="were interrupted"):
         diagnose(problem, cut, [0], steps=rule)
+
+
+def test_a_metric_that_is_not_defined_tells_of_no_failure() -> None:
+    """A target without spread on the training rows of a split has no R^2 there."""
+    y = np.append(np.zeros(30), np.arange(30.0) / 30)
+    splits = [range(30), range(30, 60)]
+    network = Network(X, y, [4], task="regression", splits=splits)
+    rule = GradientDescent(0.05)
+    runs = descend(network, 4, steps=rule, stop=Stop(20))
+    assert np.isnan(runs.metrics["training_r2"]).tolist() == [True, False] * 2
+    found = diagnose(network, runs, [0, 2], steps=rule)
+    assert found.verdicts == (Verdict.CONVERGED,) * 2

@@ -21,6 +21,7 @@ from conftest import MIXED
 from descents.cli import main
 from descents.data.datasets import planted_table
 from descents.studies import asked
+from test_workers import all_same
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "factorize.schema.json"
 
@@ -179,6 +180,27 @@ def test_seeds_make_equal_bits(run_here, tmp_path: Path) -> None:
     assert len(models[0]) == len(models[1])
 
 
+@pytest.mark.parametrize("steps", ["alternating", "lbfgs", "gd", "adam"])
+def test_two_processes_give_the_same_bits(
+    run_here, tmp_path: Path, monkeypatch, steps: str
+) -> None:
+    monkeypatch.setattr(descents.Factorization, "width", 2)
+    noisy, _ = planted_table(20, 6, 2, noise=0.3, seed=5)
+    noisy[::7, 2] = np.nan
+    path = write_csv(tmp_path / "table.csv", noisy)
+    for workers in "12":
+        done = run_here(
+            "factorize", str(path), "--rank", "2", "--starts", "5", "--seed", "9",
+            "--steps", steps, "--max-iter", "60", "--quiet", "--workers", workers,
+            "--out", str(tmp_path / workers),
+        )  # fmt: skip
+        assert done.returncode == 0
+    one, two = (descents.load(tmp_path / workers) for workers in "12")
+    all_same(one.runs_, two.runs_)
+    assert one.runs_.settings == two.runs_.settings
+    assert (one.components_ == two.components_).all()
+
+
 BAD = [
     (("--rank", "9"), "n_features=3"),
     (("--rank", "1", "--loss", "best"), "--loss is 'best'"),
@@ -279,6 +301,7 @@ def test_out_of_time_keeps_what_was_reached(run_here, tmp_path: Path) -> None:
         "--out", str(tmp_path / "run"), "--quiet",
     )  # fmt: skip
     assert done.returncode == 3
+    assert "the descent was stopped after 0.001 s" in done.stderr
     assert "what they reached is kept" in done.stderr
     result = result_of(tmp_path / "run")
     assert result["statuses"] == {"interrupted": 1}
@@ -322,6 +345,64 @@ def test_impute_goes_neither_over_the_table_nor_into_another_format(
         assert done.returncode == 2
         assert words in done.stderr
     assert table.read_text() == "a,b\n1,2\n,3\n4,5\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_what_is_filled_is_written_as_it_was_read(
+    run_here, tmp_path: Path, encoding: str
+) -> None:
+    table, filled = tmp_path / "t.csv", tmp_path / "filled.csv"
+    table.write_text("a,größe\n1,ä\n,ö\n4,ä\n2,\n", encoding=encoding)
+    options = () if encoding == "utf-8-sig" else ("--encoding", encoding)
+    done = run_here(
+        "factorize", str(table), "--rank", "1", *options, "--impute", str(filled),
+        "--out", str(tmp_path / "run"),
+    )  # fmt: skip
+    assert done.returncode == 0
+    text = filled.read_bytes().decode(encoding)
+    assert text.startswith("a,größe\n1,ä\n")  # a mark that is left over would show
+    assert filled.read_bytes().startswith(table.read_bytes()[:8])
+    done = run_here(
+        "apply", str(tmp_path / "run"), str(table), "--out", str(tmp_path / "applied")
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "applied" / "imputed.csv").read_bytes() == filled.read_bytes()
+
+
+def test_rows_are_called_as_on_the_page(run_here, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("who,a,b\nx,1,2\ny,,\nz,5,7\nu,2,1\n")
+    for out, options, name in (
+        ("named", ("--id", "who"), "y"),
+        ("counted", ("--ignore", "who"), "2"),
+    ):
+        run_here(
+            "factorize", str(table), "--rank", "1", *options, "--out",
+            str(tmp_path / out),
+        )  # fmt: skip
+        said = result_of(tmp_path / out)["warnings"]
+        assert any(f"1 row(s) have no observed cell ({name});" in t for t in said)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.txt", "t.dat", "t.npy"])
+def test_sparse_zero_is_for_what_is_read_as_sparse(
+    run_here, tmp_path: Path, name: str
+) -> None:
+    path, text = tmp_path / name, "a,b,c\n1,2,3\n4,5,6\n7,8,1\n"
+    if name.endswith("npy"):
+        np.save(path, np.arange(12.0).reshape(4, 3))
+    else:
+        path.write_bytes(
+            gzip.compress(text.encode()) if "gz" in name else text.encode()
+        )
+    options = ("factorize", str(path), "--rank", "1", "--sparse", "zero")
+    done = run_here(*options, "--out", str(tmp_path / "o"))
+    assert done.returncode == 2
+    assert "--sparse zero says what triples or a sparse table do not" in done.stderr
+    assert not (tmp_path / "o").exists()
+    if name == "t.dat":
+        done = run_here(*options, "--triples", "--out", str(tmp_path / "o"))
+        assert done.returncode == 0
 
 
 def test_apply_reads_as_the_fit_did(tmp_path: Path) -> None:

@@ -163,6 +163,12 @@ def test_no_header_blank_names_and_a_byte_order_mark(write) -> None:
     table = read(write("\ufeffa, ,b\n1,2,\n"))
     assert [c.name for c in table.columns] == ["a", "column2", "b"]
     assert table.filled({}) == "a, ,b\n1,2,\n"
+    marked = b"\xef\xbb\xbfa, ,b\n1,2,\n"
+    assert table.encoded(table.filled({})) == marked
+    bare = read(write(marked[3:]))
+    assert bare.encoded(bare.filled({})) == marked[3:]
+    latin = read(write("a\n1\n"), encoding="latin-1")
+    refused(lambda: latin.encoded("ał"), "'ł'", "latin-1 cannot write")
 
 
 def test_one_column_with_holes_comes_back(write) -> None:
@@ -182,6 +188,8 @@ def test_encodings_gz_tsv_and_standard_input(write, monkeypatch) -> None:
         table = read(write(content, name), decimal=",", **options)
         assert facts(table)[0] == ("größe", "number", [1.5, 2.5], (), False)
         assert table.filled({}) == text
+        unpacked = gzip.decompress(content) if name.endswith("gz") else content
+        assert table.encoded(table.filled({})) == unpacked
     stream = types.SimpleNamespace(buffer=io.BytesIO(text.encode()))
     monkeypatch.setattr("sys.stdin", stream)
     assert read("-").filled({}) == text
@@ -290,7 +298,7 @@ def test_triples(write) -> None:
         ("u,i\na,b\n", ["2 column(s)", "row, column, value"]),
         ("u,i,v\na,b,c\n", ["third column", "'v'", "text"]),
         ("u,i,v\na,b,NA\n", ["third column", "empty"]),
-        ("u,i,v\na,b,1\n,b,1\n", ["'u'", "no label", "row 1 (0-based)"]),
+        ("u,i,v\na,b,1\n,b,1\n", ["'u'", "no label", "row 2 (1-based)"]),
         ("u,i,v\na,b,1\nc,d,1\na,b,2\nc,d,1\n", ["row 'a', column 'b'", "2 such"]),
         ("u,i,v\na,b,inf\n", ["'v'", "infinite"]),
     ],
@@ -312,7 +320,7 @@ def test_triples_refused(write, text, words) -> None:
         ('a,b\n"x\ny",2\n3,4,5\n', ["line 4 has 3 cell(s)"]),
         ('a,b\n"x,1\ny,2\n', ["line 2"]),
         ("a,b,a\n1,2,3\n", ["two columns named 'a'", "header"]),
-        ("a,b\n1,inf\n2,-Infinity\n", ["'b'", "2 infinite", "row 0 (0-based)"]),
+        ("a,b\n1,inf\n2,-Infinity\n", ["'b'", "2 infinite", "row 1 (1-based)"]),
         ("a\n1e999\n", ["'a'", "infinite"]),
         ("größe\n1\n".encode("latin-1"), ["byte 2", "line 1", "--encoding latin-1"]),
         (b"a\n1\n\xff\n", ["byte 4", "line 3", "latin-1"]),

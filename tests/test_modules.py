@@ -343,6 +343,8 @@ def test_what_fills_up_a_shorter_split_is_not_seen(batch_size, weighted) -> None
     counts = np.arange(21) % 3 + bool(batch_size) if weighted else None
     options = {"batched": False, "batch_size": batch_size, "row_weights": counts}
     ragged = Modules(normed, X, CLASSES, splits=[longer, short], **options)
+    if batch_size:  # 12 rows in 3 batches, as 15 of 5 have
+        options["batch_size"] = 4
     even = Modules(normed, X, CLASSES, splits=[short, short], **options)
     together = {"steps": Momentum(0.1), "stop": Stop(9), "record": [0, 3, 9]}
     found = descend(ragged, [1], **together)
@@ -362,12 +364,13 @@ def test_what_fills_up_a_shorter_split_is_not_seen(batch_size, weighted) -> None
 
 
 def test_a_step_without_a_row_moves_no_running_mean() -> None:
-    modules = Modules(
-        normed, X, CLASSES, batched=False, splits=[range(12), range(4)], batch_size=4
-    )
-    runs = descend(modules, 2, steps=GradientDescent(0.1), stop=Stop(6))
-    counted = runs.parameters["1.num_batches_tracked"]
-    np.testing.assert_array_equal(counted, [6, 2])
+    options = {"batched": False, "splits": [range(12)], "batch_size": 4}
+    second = Modules(normed, X, CLASSES, **options).batches.at(torch.tensor([0]), 1)[0]
+    weights = np.ones(21)
+    weights[second[0]] = 0
+    modules = Modules(normed, X, CLASSES, row_weights=weights, **options)
+    runs = descend(modules, 1, steps=GradientDescent(0.1), stop=Stop(3))
+    np.testing.assert_array_equal(runs.parameters["1.num_batches_tracked"], [2])
 
 
 def test_a_batch_of_one_row_is_refused_where_rows_meet() -> None:
@@ -375,6 +378,15 @@ def test_a_batch_of_one_row_is_refused_where_rows_meet() -> None:
         InvalidValueError, match=r"cannot be trained on rows of shape \(1, 4\)"
     ):
         Modules(normed, X, CLASSES, batched=False, batch_size=5)  # 21 = 4 * 5 + 1
+    with pytest.raises(InvalidValueError, match=r"rows of shape \(1, 4\)"):
+        Modules(  # four rows in three batches
+            normed, X, CLASSES, batched=False, splits=[range(12), range(4)],
+            batch_size=4,
+        )  # fmt: skip
+    # 13 rows of 12 and 13 in 4 batches leave none alone.
+    Modules(
+        normed, X, CLASSES, batched=False, splits=[range(12), range(13)], batch_size=4
+    )
     Modules(dropped, X, CLASSES, batched=False, batch_size=5)
 
 

@@ -394,6 +394,30 @@ def test_r2_is_one_minus_the_share_of_squares_left(shift) -> None:
                 )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("level", [0.0, 0.3, -1e6])
+def test_r2_is_not_defined_where_the_target_has_no_spread(dtype, level) -> None:
+    y = np.random.default_rng(3).normal(size=(23, 2))
+    y[:8] = level
+    y[3] = np.nextafter(level, np.inf) if level else level  # as 0.1 + 0.2 and 0.3
+    splits = [range(8, 23), range(8), range(4, 20)]
+    network = Network(X, y, [5], task="regression", splits=splits, dtype=dtype)
+    found = network.metrics(network.points(range(3), 0), torch.arange(3))
+    defined = {
+        name: found[f"{name}_r2"].isfinite() for name in ("training", "validation")
+    }
+    assert defined["training"].tolist() == [True, False, True]
+    assert defined["validation"].tolist() == [False, True, True]
+    assert found["validation_loss"].isfinite().all()
+    # One output without spread is no more than a loss.
+    y[:8, 1] = np.arange(8.0)
+    network = Network(X, y, [5], task="regression", splits=splits[:1], dtype=dtype)
+    points = network.points([0], 0)
+    found = network.metrics(points, torch.tensor([0]))
+    loss, spread = float(found["validation_loss"][0]), np.arange(8.0).var() / 2
+    assert float(found["validation_r2"][0]) == pytest.approx(1 - loss / spread)
+
+
 # Large tables
 
 

@@ -10,15 +10,25 @@ import numpy as np
 import pytest
 import torch
 
-from descents import GradientDescent, Network, Stop, descend, gd_factorise_ad
+from descents import (
+    Factorization,
+    GradientDescent,
+    Network,
+    Stop,
+    descend,
+    gd_factorise_ad,
+)
 from descents.answers.compare import compatibility
 from descents.checks import InvalidValueError
 from descents.data import storage
 from descents.data.datasets import uci_iris
 from descents.problems.batches import random_splits
 from descents.problems.problem import stream
+from descents.studies import experiments
 from descents.studies.claims import GD_LOSS, TRUNCATED_SVD_LOSS
+from descents.studies.experiments import Parts, factorization_part, training_part
 from descents.studies.reproduce import reproduce
+from test_workers import all_same
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "result.schema.json"
 
@@ -246,9 +256,26 @@ def test_few_starts_and_another_seed() -> None:
     assert without_time(again) == without_time(result)
 
 
+def test_two_processes_give_the_same_bits(monkeypatch) -> None:
+    monkeypatch.setattr(experiments, "WEIGHT_RULES", ("kaiming", "normal"))
+    for kind in (Network, Factorization):  # two chunks of the starts of a part
+        monkeypatch.setattr(kind, "width", 64)
+    one, two = (
+        Parts(None, None, None, threads=1, workers=workers) for workers in (1, 2)
+    )
+    first, second = (factorization_part(p, 70, 3, "cpu").ours for p in (one, two))
+    all_same(first, second)
+    first, second = (training_part(p, 70, 3, "cpu") for p in (one, two))
+    assert first.likeliest == second.likeliest
+    all_same(first.table, second.table)
+    for setting, runs in first.settings.items():
+        all_same(runs, second.settings[setting])
+
+
 def test_wrong_arguments_are_told_together() -> None:
-    with pytest.raises(InvalidValueError, match="starts is 0.*seed is -1.*device is"):
-        reproduce(0, -1, device="nowhere")
+    told = "starts is 0.*workers is 0.*seed is -1.*device is"
+    with pytest.raises(InvalidValueError, match=told):
+        reproduce(0, -1, device="nowhere", workers=0)
 
 
 @pytest.mark.slow

@@ -225,7 +225,7 @@ def test_sparse_and_view_columns() -> None:
         ([1 + 2j, 1j], ["'bad'", "complex"]),
         ([b"a", b"b"], ["'bad'", "binary"]),
         ([2**70, 1], ["'bad'"]),
-        ([1.0, np.inf], ["'bad'", "1 infinite", "row 1 (0-based)"]),
+        ([1.0, np.inf], ["'bad'", "1 infinite", "row 2 (1-based)"]),
         (pd.period_range("2020", periods=2), ["'bad'", "period"]),
         (pd.Categorical(pd.to_datetime(["2020", "2021"])), ["'bad'", "dictionary"]),
     ],

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from descents import (
     Adam,
@@ -20,7 +21,8 @@ from descents import (
     Stop,
     descend,
 )
-from descents.checks import InvalidValueError
+from descents.checks import InvalidValueError, LostProcessError
+from descents.cli import main
 from descents.descent.loop import EarlyStopping
 from descents.descent.workers import descend_in_parts
 
@@ -222,17 +224,54 @@ def test_a_killed_process_leaves_the_store_usable(tmp_path) -> None:
     Path(flag).touch()
     store = Folder(tmp_path)
     options = {"steps": GradientDescent(0.1), "stop": Stop(5), "width": 4}
-    with pytest.raises(Exception, match="(?i)worker|process") as raised:
+    with pytest.raises(LostProcessError) as raised:
         descend_in_parts(
             Killed(), 12, workers=2, store=store,
             watch=lambda *told: Path(flag + ".kept").touch(), **options,
         )  # fmt: skip
-    assert "Terminated" in type(raised.value).__name__
     assert len(store.kept) >= 1
+    said = str(raised.value)
+    assert f"{len(store.kept)} of 3 chunks of starts were finished" in said
+    for words in ("one of 2 processes", "want of memory", "kept", "fewer workers"):
+        assert words in said
     again = Folder(tmp_path)
     whole = descend_in_parts(Killed(), 12, workers=2, store=again, **options)
     assert sorted(again.found) == sorted(store.kept)
     all_same(whole, descend(Killed(), 12, **options))
+
+
+@pytest.fixture
+def dying(monkeypatch) -> None:
+    """Let joblib give what a first task returns, and then lose a process."""
+
+    class Dying:
+        def __init__(self, **options) -> None:
+            pass
+
+        def __call__(self, tasks):
+            work, given, named = next(iter(tasks))
+            yield work(*given, **named)
+            raise TerminatedWorkerError("killed")
+
+    monkeypatch.setattr("joblib.Parallel", Dying)
+
+
+def test_a_command_that_lost_a_process_says_how_to_go_on(
+    dying, tmp_path, monkeypatch, capsys
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("a,b\n" + "".join(f"{i},{i % 2}\n" for i in range(20)))
+    monkeypatch.setattr(Network, "width", 2)
+    options = ["train", str(table), "--target", "b", "--starts", "6", "--epochs", "2",
+               "--out", str(tmp_path / "run")]  # fmt: skip
+    assert main([*options, "--workers", "2"]) == 4
+    said = capsys.readouterr().err
+    assert "1 of 3 chunks of starts were finished, and kept" in said
+    assert "use fewer workers; go on with --resume --out" in said
+    assert said.count("\n") == 1
+    stages = tmp_path / "run" / ".partial" / "stages"
+    assert [path.name for path in stages.iterdir()] == ["kaiming-0-1-2.safetensors"]
+    assert main([*options, "--resume"]) == 0
 
 
 def test_an_error_in_a_process_is_the_users_to_see() -> None:

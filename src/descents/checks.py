@@ -38,6 +38,10 @@ class InterruptedRunError(DescentsError):
     """A study ended before its time; what was finished is kept for a resume."""
 
 
+class LostProcessError(DescentsError):
+    """A process that descended was killed; chunks finished before are kept in a store."""
+
+
 MOST_TOLD = 6
 """How many problems with one remedy are told of a call."""
 

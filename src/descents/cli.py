@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +11,16 @@ from pathlib import Path
 import click
 
 from descents import __version__
-from descents.checks import DescentsError, folder_path
+from descents.checks import DescentsError, LostProcessError, folder_path
 from descents.commands.factorize import apply, factorize
 from descents.commands.reproduce import reproduce
-from descents.commands.shared import BAD_INPUT, CTRL_C, say_error
+from descents.commands.shared import (
+    BAD_INPUT,
+    CLOSED_OUTPUT,
+    CTRL_C,
+    LOST_PROCESS,
+    say_error,
+)
 from descents.commands.train import compare, train
 
 
@@ -47,9 +54,25 @@ for command in (reproduce, factorize, train, compare, apply):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; bad input ends in one sentence and exit code 2."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without the characters
+    """Run a command; bad input ends in one sentence and exit code 2.
+
+    Where nobody reads on, as in ``descents ... | head -1``, it ends without a word.
+    """
+    stdout = sys.stdout
+    if isinstance(stdout, io.TextIOWrapper):
+        stdout.reconfigure(errors="replace")  # a terminal without the characters
+    try:
+        return _run(arguments)
+    except (
+        BrokenPipeError,
+        SystemExit,
+    ):  # click and rich end so where a pipe is closed
+        # Else the interpreter, which writes out what is left, would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+        return CLOSED_OUTPUT
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         code = commands.main(
             args=None if arguments is None else list(arguments),
@@ -69,8 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say_error("interrupted.")
         return CTRL_C
     except DescentsError as error:
-        say_error(f"{error}.")
-        return BAD_INPUT
+        notes = getattr(error, "__notes__", [])
+        say_error(f"{'; '.join([str(error), *notes])}.")
+        return LOST_PROCESS if isinstance(error, LostProcessError) else BAD_INPUT
     return code if isinstance(code, int) else 0
 
 

@@ -357,7 +357,8 @@ def diagnose(
     )
     nonfinite |= ~np.isfinite(runs.losses[positions])
     values = runs.metrics[metric][positions].astype(np.float64)
-    reached = (values >= threshold) & ~nonfinite
+    # Of a start whose metric is not defined, nothing says that it falls short.
+    reached = ~(values < threshold) & ~nonfinite
     begun = place.points(seed)
     ended = place.tensors(runs.parameters, positions, begun)
     metrics, losses = np.full((2, len(marks), len(chosen)), np.nan)

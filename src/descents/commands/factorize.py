@@ -25,6 +25,7 @@ from descents.commands.shared import (
     reading_options,
     say_error,
     threads,
+    workers_option,
 )
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ if TYPE_CHECKING:
     "--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0, show_default=True
 )
 @click.option("--device", default="cpu", show_default=True)
+@workers_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -150,7 +152,8 @@ if TYPE_CHECKING:
 @click.option(
     "--max-seconds",
     type=Seconds(),
-    help="Interrupt what has not ended then, and keep what it reached.",
+    help="For the descent: interrupt starts that have not ended then, and judge what "
+    "they reached, which takes its own time.",
 )
 @printing_options
 def factorize(table: str, **given: Any) -> int:
@@ -160,8 +163,8 @@ def factorize(table: str, **given: Any) -> int:
     """
     from descents.data.storage import RESULT, RunFolder, read_json
 
-    resume, out, max_seconds = (
-        given.pop(name) for name in ("resume", "out", "max_seconds")
+    resume, out, max_seconds, workers = (
+        given.pop(name) for name in ("resume", "out", "max_seconds", "workers")
     )
     quiet, as_json, impute = (given.pop(n) for n in ("quiet", "as_json", "impute"))
     if resume and out is None:
@@ -172,11 +175,6 @@ def factorize(table: str, **given: Any) -> int:
             "leave it out."
         )
     _check_impute(impute, table)
-    if given["sparse"] == "zero" and not given["triples"] and table.endswith("v"):
-        raise click.UsageError(
-            "--sparse zero says what triples or a sparse table do not hold, but TABLE is "
-            "neither; leave it out."
-        )
     if given["combine"] == "mean" and given["starts"] == 1:
         raise click.UsageError(
             "--combine mean averages several starts, but --starts is 1; give more."
@@ -204,6 +202,7 @@ def factorize(table: str, **given: Any) -> int:
                 reading.read(table),
                 options,
                 run,
+                workers,
                 max_seconds,
                 quiet or as_json,
             )
@@ -226,8 +225,8 @@ def factorize(table: str, **given: Any) -> int:
             click.echo(f"The table with its holes filled: {impute}")
     if result["statuses"].get("interrupted"):
         say_error(
-            f"stopped after {max_seconds:g} s, before the starts had ended; what they "
-            "reached is kept. Give more seconds for a better answer."
+            f"the descent was stopped after {max_seconds:g} s, before the starts had "
+            "ended; what they reached is kept. Give more seconds for a better answer."
             if max_seconds
             else "interrupted; what the starts had reached is kept."
         )
@@ -263,6 +262,7 @@ def _factorize(
     data: Any,
     options: Any,
     run: Any,
+    workers: int,
     max_seconds: float | None,
     silent: bool,
 ) -> Any:
@@ -272,7 +272,12 @@ def _factorize(
             click.echo(note)
     with bar(silent) as progress:
         found = study.factorize(
-            data, options, run, max_seconds=max_seconds, progress=progress
+            data,
+            options,
+            run,
+            workers=workers,
+            max_seconds=max_seconds,
+            progress=progress,
         )
         found.write(folder)
         progress("drawing", 0.97)

@@ -19,6 +19,7 @@ from descents.commands.shared import (
     bar,
     say_error,
     threads,
+    workers_option,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     help="Seed of our own starts; the report's runs keep torch's, seeded 0.",
 )
 @click.option("--device", default="cpu", show_default=True, help="For our own starts.")
+@workers_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -61,6 +63,7 @@ def reproduce(
     starts: int,
     seed: int,
     device: str,
+    workers: int,
     out: Path | None,
     resume: bool,
     max_seconds: float | None,
@@ -81,7 +84,9 @@ def reproduce(
     try:
         with folder:
             if not folder.complete:
-                _reproduce(folder, starts, seed, device, max_seconds, quiet or as_json)
+                _reproduce(
+                    folder, starts, seed, device, workers, max_seconds, quiet or as_json
+                )
     except (InterruptedRunError, KeyboardInterrupt):
         late = max_seconds is not None and time.monotonic() - begun >= max_seconds
         why = f"Stopped after {max_seconds:g} s" if late else "Interrupted"
@@ -112,6 +117,7 @@ def _reproduce(
     starts: int,
     seed: int,
     device: str,
+    workers: int,
     max_seconds: float | None,
     silent: bool,
 ) -> None:
@@ -125,6 +131,7 @@ def _reproduce(
             seed,
             device=device,
             threads=side_by_side,
+            workers=workers,
             max_seconds=max_seconds,
             folder=folder,
             progress=progress,

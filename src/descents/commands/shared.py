@@ -10,7 +10,9 @@ from typing import Any
 
 import click
 
-BAD_INPUT, NOT_MET, OUT_OF_TIME, CTRL_C = 2, 1, 3, 130
+NOT_MET, BAD_INPUT, OUT_OF_TIME, LOST_PROCESS, CTRL_C = 1, 2, 3, 4, 130
+CLOSED_OUTPUT = 141
+"""What a shell says of a process that the signal of a closed pipe ended."""
 
 
 class Seconds(click.ParamType[float]):
@@ -47,6 +49,14 @@ printing_options = options(
     click.option(
         "--json", "as_json", is_flag=True, help="Print the result as JSON only."
     ),
+)
+
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes that descend side by side; the result is the same.",
 )
 
 reading_options = options(

@@ -130,8 +130,12 @@ def read(
         if delimiter is None and re.search(r"\.tsv(\.gz)?$", path.name.lower()):
             delimiter = "\t"
     text = _decoded(where, _all_bytes(where, path), encoding)
+    bare = text.removeprefix("\ufeff")
+    written = Dialect(
+        None, decimal=decimal, encoding=encoding, marked=len(bare) < len(text)
+    )
     return _read_text(
-        where, text, header, {*MISSING, *marks}, decimal, delimiter, ignore
+        where, bare, header, {*MISSING, *marks}, written, delimiter, ignore
     )
 
 
@@ -305,7 +309,7 @@ def _labels(where: str, table: Table, place: int) -> tuple[np.ndarray, tuple[str
     if len(holes):
         raise InvalidValueError(
             f"column {short(column.name)!r} of {where} has no label in "
-            f"{len(holes)} row(s), the first row {holes[0]} (0-based); give every "
+            f"{len(holes)} row(s), the first row {holes[0] + 1} (1-based); give every "
             "value its row and column"
         )
     cells = cell_texts(table.source.frame[place], dialect)
@@ -401,7 +405,7 @@ def _decoded(where: str, content: bytes, encoding: str) -> str:
             f"{binary}; give CSV text, or a file whose name ends in .parquet, .npy or "
             ".npz (UTF-16 text is read with --encoding utf-16)"
         )
-    return text.removeprefix("\ufeff")
+    return text
 
 
 def _records(text: str, delimiter: str, most: int) -> list[list[str]]:
@@ -432,10 +436,11 @@ def _read_text(
     text: str,
     header: bool,
     marks: set[str],
-    decimal: str,
+    written: Dialect,
     delimiter: str | None,
     ignore: Sequence[str],
 ) -> Table:
+    decimal = written.decimal
     if not text.strip():
         raise InvalidValueError(f"{where} is empty; give a table of at least one row")
     end = text.find("\n") + 1 or len(text)
@@ -471,8 +476,13 @@ def _read_text(
             "without names, say that it has no header)"
         )
     newline = "\r\n" if "\r\n" in head else "\n"
-    titles = tuple(first) if header else None
-    dialect = Dialect(titles, delimiter, decimal, newline, textual=True)
+    dialect = replace(
+        written,
+        header=tuple(first) if header else None,
+        delimiter=delimiter,
+        newline=newline,
+        textual=True,
+    )
     source = Source("pyarrow", cells, tuple(names), len(cells), dialect)
     ignored = known_names(ignore, names)
     columns = tuple(

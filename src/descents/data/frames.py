@@ -26,6 +26,8 @@ class Dialect:
     decimal: str = "."
     newline: str = "\n"
     textual: bool = False  # whether the cells are kept as the text of a file
+    encoding: str = "utf-8"
+    marked: bool = False  # whether a byte order mark that is no text comes first
 
 
 @dataclass(frozen=True, eq=False)

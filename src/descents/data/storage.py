@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import os
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from descents.checks import InterruptedRunError, RunFolderError, folder_path
+from descents.checks import (
+    InterruptedRunError,
+    LostProcessError,
+    RunFolderError,
+    folder_path,
+)
 
 RESULT = "result.json"
 ROWS = "starts.parquet"
@@ -349,7 +355,11 @@ class RunFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        kept = (KeyboardInterrupt, InterruptedRunError)
-        if not self.complete and not isinstance(error, kept):
+        kept = isinstance(error, KeyboardInterrupt | InterruptedRunError)
+        if isinstance(error, LostProcessError) and self.stages:
+            kept = True
+            place = shlex.quote(str(self.path))
+            error.add_note(f"go on with --resume --out {place} and the same options")
+        if not self.complete and not kept:
             self._abandon()
         self._release()

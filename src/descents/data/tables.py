@@ -16,7 +16,15 @@ from typing import Any, Literal
 import numpy as np
 
 from descents.checks import InvalidValueError
-from descents.data.frames import Source, arrow_cells, assemble, native, put, short
+from descents.data.frames import (
+    Dialect,
+    Source,
+    arrow_cells,
+    assemble,
+    native,
+    put,
+    short,
+)
 
 Kind = Literal["number", "boolean", "category", "order", "text", "date", "empty"]
 
@@ -175,6 +183,32 @@ class Table:
             if fills:
                 parts[places[name]] = put(source, places[name], holes, fills)
         return assemble(source, parts)
+
+    def encoded(self, text: str) -> bytes:
+        r"""Return text that `filled` returned as the bytes of a file like the source's.
+
+        In its encoding, with a byte order mark where it has one.
+
+        Raises
+        ------
+        InvalidValueError
+            When the encoding lacks a character.
+
+        Examples
+        --------
+        >>> import pyarrow
+        >>> from_frame(pyarrow.table({"a": [1]})).encoded("a\n1\n")
+        b'a\n1\n'
+        """
+        dialect = self.source.dialect or Dialect(None)
+        marked = "\ufeff" + text if dialect.marked else text
+        try:
+            return marked.encode(dialect.encoding)
+        except UnicodeEncodeError as error:
+            raise InvalidValueError(
+                f"the filled table holds {error.object[error.start]!r}, which "
+                f"{dialect.encoding} cannot write; give the table in UTF-8"
+            ) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -345,7 +379,7 @@ def as_column(
     if len(infinite):
         raise InvalidValueError(
             f"column {short(name)!r} holds {len(infinite)} infinite value(s), the "
-            f"first in row {infinite[0]} (0-based); give finite numbers, or leave the "
+            f"first in row {infinite[0] + 1} (1-based); give finite numbers, or leave the "
             "cell empty"
         )
     column = Column(name, kind, values, tuple(levels), whole, "")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from descents.checks import InvalidValueError
+from descents.checks import InvalidValueError, RunFolderError
 from descents.data import storage
 
 UNJUDGED = "not diagnosed"
@@ -237,6 +237,20 @@ class Runs:
             When the file cannot be read or is no such file.
         """
         return cls.restored(*storage.read_tensors(Path(path)))
+
+    @classmethod
+    def if_kept(cls, path: str | Path) -> Runs | None:
+        """Return what `save` wrote, None where nothing is that can be read.
+
+        Examples
+        --------
+        >>> print(Runs.if_kept("nowhere.safetensors"))
+        None
+        """
+        try:
+            return cls.load(path)
+        except RunFolderError:  # what is damaged is run again
+            return None
 
     @classmethod
     def restored(cls, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> Runs:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from descents.checks import start_numbers, whole_number
+from descents.checks import LostProcessError, start_numbers, whole_number
 from descents.descent.loop import Stop, Watch, chunked, descend
 from descents.descent.runs import Runs
 from descents.descent.steps import Step
@@ -64,6 +64,11 @@ def descend_in_parts(  # noqa: PLR0913
         Interrupted starts are in it, but not in the store. What a process of several
         had not finished when Ctrl-C came rests at its initial points.
 
+    Raises
+    ------
+    LostProcessError
+        When a process of several was killed. What was finished before is in the store.
+
     Examples
     --------
     >>> from descents import Factorization, GradientDescent
@@ -102,16 +107,26 @@ def descend_in_parts(  # noqa: PLR0913
             if runs.interrupted:  # the rest is not to begin
                 deadline = 0.0
     elif waiting:
+        from joblib.externals.loky.process_executor import TerminatedWorkerError
+
         tasks = [(problem, chunk, seed, deadline, options) for chunk in waiting]
-        # As in one process, what there is at Ctrl-C is returned.
-        with (
-            contextlib.suppress(KeyboardInterrupt),
-            contextlib.closing(_from_processes(workers, tasks)) as finished,
-        ):
-            for runs in finished:
-                take(runs)
-                if watch is not None:
-                    watch(runs.starts, int(runs.steps_taken.max()), runs.losses)
+        try:
+            # As in one process, what there is at Ctrl-C is returned.
+            with (
+                contextlib.suppress(KeyboardInterrupt),
+                contextlib.closing(_from_processes(workers, tasks)) as finished,
+            ):
+                for runs in finished:
+                    take(runs)
+                    if watch is not None:
+                        watch(runs.starts, int(runs.steps_taken.max()), runs.losses)
+        except TerminatedWorkerError as error:
+            fate = "not kept" if store is None else "kept"
+            raise LostProcessError(
+                f"one of {workers} processes was ended from outside, probably for want "
+                f"of memory, when {len(known)} of {len(chunks)} chunks of starts were "
+                f"finished, and {fate}; use fewer workers"
+            ) from error
         for chunk in waiting:
             if _name(chunk) not in known:
                 take(_descended(problem, chunk, seed, 0.0, options))

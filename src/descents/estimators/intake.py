@@ -34,6 +34,8 @@ class ReadsTables:
     columns_: list[ColumnModel]
     n_features_in_: int
     feature_names_in_: np.ndarray
+    _row_names: Sequence[str] | None = None
+    """What a warning calls the rows of the table of the fit."""
 
     def _read(
         self, X: Any, *, reset: bool, weights: Any = None
@@ -160,11 +162,13 @@ class ReadsTables:
         }.get(offsets, "as 0")
         blank = np.flatnonzero(found.row_counts == 0)
         if len(blank):
-            listed = ", ".join(str(i) for i in blank[:5])
+            names = self._row_names
+            listed = ", ".join(str(i) if names is None else names[i] for i in blank[:5])
             warnings.warn(
                 f"{len(blank)} row(s) have no observed cell ({listed}"
-                f"{', ...' if len(blank) > 5 else ''}, 0-based); nothing is known of "
-                "them, and they are predicted by the offsets of the columns",
+                f"{', ...' if len(blank) > 5 else ''}"
+                f"{', 0-based' if names is None else ''}); nothing is known of them, and "
+                "they are predicted by the offsets of the columns",
                 UserWarning,
                 stacklevel=3,
             )

@@ -29,8 +29,9 @@ from descents.checks import (
     whole_number,
 )
 from descents.data import storage
-from descents.descent.loop import Stop, Watch, descend
+from descents.descent.loop import Stop, Watch
 from descents.descent.runs import Status
+from descents.descent.workers import descend_in_parts
 from descents.estimators.intake import ReadsTables, checked_weights, seed_of
 from descents.problems import columns
 from descents.problems.cells import Cells
@@ -179,6 +180,7 @@ class LowRankModel(
     _watch: Watch | None = None
     _record: Sequence[int] = ()
     _max_seconds: float | None = None
+    _workers: int = 1
 
     def __init__(  # noqa: PLR0913
         self,
@@ -258,7 +260,7 @@ class LowRankModel(
         if isinstance(step, str):
             step = step_named(step, problem, self.learning_rate)
         tolerance = max(self.tol, 100 * float(np.finfo(values.dtype).eps))
-        runs = descend(
+        runs = descend_in_parts(
             problem,
             self.n_starts,
             seed_of(self.random_state),
@@ -271,6 +273,7 @@ class LowRankModel(
             ),
             record=[step for step in self._record if step <= self.max_iter],
             watch=self._watch,
+            workers=self._workers,
             # One start is not to pay for a whole chunk.
             width=min(problem.width, self.n_starts),
         )

@@ -140,9 +140,10 @@ class Batches:
     weights : ndarray of shape (rows,), optional
         What each row counts while training, at least 0; by default all count 1.
     batch_size : int, optional
-        How many rows a step looks at; by default all. Then a start goes through its
-        rows in an order of its own, a new one in every epoch; the last batch of an
-        epoch may be smaller.
+        How many rows a step looks at, at most; by default all. Then a start goes
+        through its rows in an order of its own, a new one in every epoch; the last
+        batch of an epoch may be smaller. Where splits differ in length, all have as
+        many batches as the longest needs, and each deals its rows to them evenly.
     seed : int
         Of the order: batch b of start k is a function of (seed, k, its epoch).
     settings : int
@@ -201,6 +202,14 @@ class Batches:
         return 1 if size is None else -(-self.longest // size)
 
     @property
+    def fewest(self) -> int:
+        """How many rows of its own the smallest batch of any start has."""
+        least = int(self.counts.min())
+        if self.batch_size is None or least < self.longest:
+            return max(1, least // self.steps_in_epoch)
+        return least % self.batch_size or self.batch_size
+
+    @property
     def any_held_out(self) -> bool:
         """Whether there are rows to validate on."""
         return bool(self._held_out[0].shape[1])
@@ -250,7 +259,11 @@ class Batches:
     def at(
         self, starts: torch.Tensor, step: int
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the rows of each start at a step, and what they count, as `training`."""
+        """Return the rows of each start at a step, and what they count, as `training`.
+
+        No batch is empty: with fewer rows than there are batches, a start meets some of
+        them more than once in an epoch.
+        """
         if self.batch_size is None:
             return self.training(starts)
         epoch, place = divmod(step, self.steps_in_epoch)
@@ -263,8 +276,34 @@ class Batches:
             weights = None if weights is None else weights.gather(1, order)
             known = self._order = (starts, epoch, rows, weights)
         _, _, rows, weights = known
+        if self._training[1] is not None:
+            dealt, counted = self._dealt(starts, place)
+            return rows.gather(1, dealt), weights.gather(1, dealt) * counted
         chosen = slice(place * self.batch_size, (place + 1) * self.batch_size)
         return rows[:, chosen], None if weights is None else weights[:, chosen]
+
+    def _dealt(
+        self, starts: torch.Tensor, place: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return which of the rows of each start, in their order, are in a batch.
+
+        Batch b of B has, of n rows, those from floor(b n / B) to floor((b + 1) n / B),
+        one at least.
+
+        Returns
+        -------
+        places : int64 Tensor of shape (S, ceil(R / B))
+        counted : float64 Tensor of shape (S, ceil(R / B))
+            0 for what only fills up.
+        """
+        batches = self.steps_in_epoch
+        counts = torch.tensor(self.counts, device=self.device)
+        counts = counts[self.split_of(starts)][:, None]
+        first = place * counts // batches
+        end = ((place + 1) * counts // batches).maximum(first + 1)
+        width = -(-self.longest // batches)
+        places = first + torch.arange(width, device=self.device)
+        return places, (places < end).double()
 
     def _shuffled(self, starts: torch.Tensor, epoch: int) -> torch.Tensor:
         """Return an order of the training rows of each start, (S, R)."""

@@ -210,10 +210,7 @@ class Modules(Supervised):
 
     def _probe_training(self) -> None:
         """See whether the module can be trained as it is asked to be."""
-        fewest = 2
-        for count in self.batches.counts.tolist():
-            size = min(self.batches.batch_size or count, count)
-            fewest = min(fewest, count % size or size)
+        fewest = min(2, self.batches.fewest)
         rows = torch.tensor(self.X[:fewest], dtype=self.dtype, device=self.device)
         module = self._module
         self._module = copy.deepcopy(module).train()

@@ -152,7 +152,6 @@ class Supervised(Problem):
             self.outputs = max(outputs or 0, int(target.max()) + 1)
         else:
             self.outputs = target.shape[1]
-        self._middle = torch.tensor(target.mean(0), dtype=torch.float64)
         self._has_layers_of(features.shape[1])
         self._gathered: tuple[Any, ...] = (None, -1)
         self._tables: dict[torch.dtype, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -356,8 +355,10 @@ class Supervised(Problem):
         -------
         dict of Tensor of shape (S,)
             ``training_accuracy`` and ``validation_accuracy``, or ``training_r2`` and
-            ``validation_r2``; ``validation_loss``, unweighted; validation where rows
-            are held out; ``dead_units``, the number of them, where there are units.
+            ``validation_r2``, NaN where the target of those rows has no spread beyond
+            rounding, so that R^2 is not defined; ``validation_loss``, unweighted;
+            validation where rows are held out; ``dead_units``, the number of them,
+            where there are units.
         """
         rows = self.batches.training(starts)[0]
         counted = self.batches.counted(starts)
@@ -388,6 +389,8 @@ class Supervised(Problem):
         count: Any = 0.0
         first: Any = 0.0
         second: Any = 0.0
+        largest: Any = 0.0
+        origin: Any = None
         for place, features, target in self._slices(starts, rows, dtype):
             predictions = self.predict(parameters, features)
             kept = torch.ones(features.shape[:2], dtype=torch.float64)
@@ -398,15 +401,20 @@ class Supervised(Problem):
             if self.classifies:
                 good = good + ((predictions.argmax(-1) == target) * kept).sum(1)
             else:
-                # From the mean of all rows: squares of large numbers would cancel.
-                exact = target.double() - self._middle.to(self.device)
+                exact = target.double()
+                largest = (exact.abs() * kept[..., None]).amax(1).clamp_min(largest)
+                # From one of these rows: squares of large numbers would cancel.
+                origin = exact[:, :1] if origin is None else origin
+                exact = exact - origin
                 first = first + (exact * kept[..., None]).sum(1)
                 second = second + (exact.square() * kept[..., None]).sum(1)
         if self.classifies:
             return loss / count, good / count
-        spread = (second - first.square() / count[:, None]).mean(-1)
-        tiny = torch.finfo(torch.float64).tiny
-        return loss / count, 1 - loss / spread.clamp_min(tiny)
+        spread = second - first.square() / count[:, None]
+        rounding = count[:, None] * (torch.finfo(dtype).eps * largest).square()
+        spread = torch.where(spread > rounding, spread, 0.0).mean(-1)
+        score = torch.where(spread > 0, 1 - loss / spread, torch.nan)
+        return loss / count, score
 
     def baseline(self, metric: str) -> float:
         """Return the accuracy of the best constant answer to the training rows, or 0.

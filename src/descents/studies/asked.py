@@ -275,6 +275,11 @@ class Options:
                 complaints.attempt(data.values.column, name)
             else:
                 complaints.require(False, "--loss-of is for tables, not for triples")
+        complaints.require(
+            self.sparse == "missing" or not isinstance(data.values, Table),
+            "--sparse zero says what triples or a sparse table do not hold, but the "
+            "table is neither; leave it out",
+        )
         complaints.raise_any()
         loss: Any = self.loss
         if self.loss_of:

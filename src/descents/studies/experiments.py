@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,6 @@ from descents.answers.references import SVDAnswer, truncated_svd
 from descents.checks import (
     Complaints,
     InterruptedRunError,
-    RunFolderError,
     real_number,
     whole_number,
 )
@@ -26,9 +24,11 @@ from descents.data.storage import RunFolder
 from descents.descent.loop import Stop, descend
 from descents.descent.runs import Runs
 from descents.descent.steps import GradientDescent
+from descents.descent.workers import descend_in_parts
 from descents.problems.batches import random_splits
 from descents.problems.factorization import Factorization
 from descents.problems.network import BIASES, Network
+from descents.problems.problem import Problem
 from descents.problems.supervised import REDUCTIONS
 from descents.studies import claims
 
@@ -130,25 +130,42 @@ class Parts:
         max_seconds: float | None,
         progress: Progress | None,
         threads: int,
+        workers: int,
     ) -> None:
         self.threads = threads
+        self._workers = workers
         self._folder = folder
         self._end = None if max_seconds is None else time.monotonic() + max_seconds
         self._progress = progress
         self._done = 0.0
 
-    def run(self, name: str, share: float, descent: Callable[..., Runs]) -> Runs:
+    def run(
+        self,
+        name: str,
+        share: float,
+        problem: Problem,
+        starts: int,
+        seed: int,
+        epochs: int,
+        record: Sequence[int] = (),
+    ) -> Runs:
         """Return the runs of one part, `share` of the whole work."""
         path = (
             None if self._folder is None else self._folder.stage(f"{name}.safetensors")
         )
-        runs = None
-        if path is not None and path.exists():
-            with contextlib.suppress(RunFolderError):  # a damaged part is run again
-                runs = Runs.load(path)
+        runs = None if path is None else Runs.if_kept(path)
         if runs is None:
             self.tell(name)
-            runs = descent(self.seconds_left())
+            runs = descend_in_parts(
+                problem,
+                starts,
+                seed,
+                steps=GradientDescent(LEARNING_RATE),
+                stop=Stop(epochs, max_seconds=self.seconds_left()),
+                record=record,
+                threads=self.threads,
+                workers=self._workers,
+            )
             if runs.interrupted:
                 raise InterruptedRunError(f"stopped in the part {name!r}")
             if path is not None:
@@ -214,14 +231,10 @@ def factorization_part(
     ours = parts.run(
         "factorization",
         0.1,
-        lambda seconds: descend(
-            Factorization(table, RANK, device=device),
-            starts,
-            seed,
-            steps=GradientDescent(LEARNING_RATE),
-            stop=Stop(FACTORIZATION_EPOCHS, max_seconds=seconds),
-            threads=parts.threads,
-        ),
+        Factorization(table, RANK, device=device),
+        starts,
+        seed,
+        FACTORIZATION_EPOCHS,
     )
     exact = truncated_svd(table, RANK)
     found = report.parameters["U"][0]
@@ -309,7 +322,6 @@ def training_part(parts: Parts, starts: int, seed: int, device: str) -> Training
     values = torch.tensor(iris.values, dtype=torch.float32)
     features = ((values - values.mean(0)) / values.var(0)).numpy()
     shuffles = random_splits(len(features), TRAINING_ROWS, range(SPLITS + 1), seed)
-    rule = GradientDescent(LEARNING_RATE)
 
     def network(setting: Setting, splits: np.ndarray) -> Network:
         loss, weights, biases = setting
@@ -330,14 +342,10 @@ def training_part(parts: Parts, starts: int, seed: int, device: str) -> Training
         settings[setting] = parts.run(
             setting_name(setting),
             0.5 / (len(REDUCTIONS) * len(WEIGHT_RULES) * len(BIASES)),
-            lambda seconds, setting=setting: descend(
-                network(setting, shuffles[:SPLITS]),
-                max(starts, 5 * SPLITS),
-                seed,
-                steps=rule,
-                stop=Stop(NETWORK_EPOCHS, max_seconds=seconds),
-                threads=parts.threads,
-            ),
+            network(setting, shuffles[:SPLITS]),
+            max(starts, 5 * SPLITS),
+            seed,
+            NETWORK_EPOCHS,
         )
     compatible = compare.compatibility(
         np.array(claims.TABLE_1),
@@ -350,17 +358,5 @@ def training_part(parts: Parts, starts: int, seed: int, device: str) -> Training
     order = np.lexsort((compatible.distances, -compatible.p_values))
     likeliest = list(settings)[order[0]]
     problem = network(likeliest, shuffles[SPLITS:])
-    table = parts.run(
-        "table",
-        0.05,
-        lambda seconds: descend(
-            problem,
-            starts,
-            seed,
-            steps=rule,
-            stop=Stop(NETWORK_EPOCHS, max_seconds=seconds),
-            threads=parts.threads,
-            record=RECORDED,
-        ),
-    )
+    table = parts.run("table", 0.05, problem, starts, seed, NETWORK_EPOCHS, RECORDED)
     return TrainingPart(settings, compatible, likeliest, problem, table)

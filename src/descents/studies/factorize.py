@@ -97,6 +97,7 @@ def factorize(
     options: Options,
     run: Mapping[str, Any],
     *,
+    workers: int = 1,
     max_seconds: float | None = None,
     progress: Progress | None = None,
 ) -> Found:
@@ -108,8 +109,11 @@ def factorize(
     options : Options
     run : mapping
         The identity of the run.
+    workers : int
+        Processes that descend side by side, each with a chunk of starts.
     max_seconds : float, optional
-        Starts that have not ended then are interrupted; what they reached is kept.
+        For the descent: starts that have not ended then are interrupted, and what they
+        reached is judged.
     progress : callable, optional
         ``progress(what, share)``.
 
@@ -121,6 +125,7 @@ def factorize(
     begun = time.perf_counter()
     model = options.model(data)
     model._record, model._max_seconds = RECORDED, max_seconds
+    model._workers, model._row_names = workers, data.row_names
     if progress is not None:
         tell = progress
         tell("descending", 0.0)
@@ -508,9 +513,10 @@ def write_applied(
         )
     folder.write_table(SCORES, scores(data, embedding))
     if imputed is not None:
-        storage.write_bytes(folder.work / IMPUTED, imputed.encode())
-    if impute is not None:
-        storage.write_bytes(impute, imputed.encode())
+        content = data.values.encoded(imputed)
+        storage.write_bytes(folder.work / IMPUTED, content)
+        if impute is not None:
+            storage.write_bytes(impute, content)
     folder.write_json(RESULT, result)
 
 
@@ -524,12 +530,13 @@ def write_imputed(found: Found, path: Path) -> None:
     RunFolderError
         When the file cannot be written.
     """
-    if not isinstance(found.data.values, Table):
+    table = found.data.values
+    if not isinstance(table, Table):
         raise InvalidValueError(
             "--impute writes a table with its holes filled, but a sparse table has no "
             "place for them; leave it out"
         )
-    storage.write_bytes(path, found.model.impute(found.data.values).encode())
+    storage.write_bytes(path, table.encoded(found.model.impute(table)))
 
 
 def _observed(values: Any) -> int:

@@ -94,6 +94,7 @@ def reproduce(
     *,
     device: str = "cpu",
     threads: int = 1,
+    workers: int = 1,
     max_seconds: float | None = None,
     folder: RunFolder | None = None,
     progress: Progress | None = None,
@@ -109,8 +110,9 @@ def reproduce(
         Of our own streams; the report's two runs keep torch's, seeded 0.
     device : str
         For our starts; the report's two runs are on the CPU.
-    threads : int
-        As in `descend`.
+    threads, workers : int
+        Chunks of starts side by side, on threads or on processes; the result is the
+        same. What is diagnosed stays in this process.
     max_seconds : float, optional
         A budget of wall time.
     folder : RunFolder, optional
@@ -128,6 +130,8 @@ def reproduce(
         When an argument is wrong.
     InterruptedRunError
         When the time was out or Ctrl-C was pressed; finished parts are kept.
+    LostProcessError
+        When a process of several was killed; finished parts are kept.
 
     Examples
     --------
@@ -140,11 +144,12 @@ def reproduce(
     seed = complaints.attempt(seed_number, seed)
     complaints.attempt(torch_device, device)
     complaints.attempt(whole_number, "threads", threads, 1)
+    complaints.attempt(whole_number, "workers", workers, 1)
     if max_seconds is not None:
         complaints.attempt(real_number, "max_seconds", max_seconds, 0)
     complaints.raise_any()
     begun = time.perf_counter()
-    parts = Parts(folder, max_seconds, progress, threads)
+    parts = Parts(folder, max_seconds, progress, threads, workers)
     factorization = factorization_part(parts, starts, seed, device)
     training = training_part(parts, starts, seed, device)
     diagnosis = _diagnosis(parts, training, seed)
