@@ -63,10 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stdout.reconfigure(errors="replace")  # a terminal without the characters
     try:
         return _run(arguments)
-    except (
-        BrokenPipeError,
-        SystemExit,
-    ):  # click and rich end so where a pipe is closed
+    except (BrokenPipeError, SystemExit):  # so click and rich end at a closed pipe
         # Else the interpreter, which writes out what is left, would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
         return CLOSED_OUTPUT

@@ -18,14 +18,14 @@ from descents.checks import (
 from descents.commands.shared import (
     CTRL_C,
     OUT_OF_TIME,
-    Seconds,
     bar,
+    column_options,
     printing_options,
     reading_of,
     reading_options,
+    run_options,
     say_error,
     threads,
-    workers_option,
 )
 
 if TYPE_CHECKING:
@@ -127,10 +127,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What a cell is that triples or a sparse table do not hold.",
 )
-@click.option(
-    "--ignore", multiple=True, metavar="COLUMN", help="Leave a column out. Repeatable."
-)
-@click.option("--id", "identifier", metavar="COLUMN", help="It names the rows.")
+@column_options
 @reading_options
 @click.option(
     "--impute",
@@ -138,22 +135,11 @@ if TYPE_CHECKING:
     metavar="OUT.csv",
     help="Write TABLE with its holes filled.",
 )
-@click.option(
-    "--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0, show_default=True
-)
-@click.option("--device", default="cpu", show_default=True)
-@workers_option
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="A new folder for the results.  [default: runs/factorize-<time>]",
-)
-@click.option("--resume", is_flag=True, help="Return at once if --out has this run.")
-@click.option(
-    "--max-seconds",
-    type=Seconds(),
-    help="For the descent: interrupt starts that have not ended then, and judge what "
-    "they reached, which takes its own time.",
+@run_options(
+    "factorize",
+    resume="Return at once if --out has this run.",
+    max_seconds="For the descent: interrupt starts that have not ended then, and judge "
+    "what they reached, which takes its own time.",
 )
 @printing_options
 def factorize(table: str, **given: Any) -> int:

@@ -15,11 +15,11 @@ from descents.commands.shared import (
     CTRL_C,
     NOT_MET,
     OUT_OF_TIME,
-    Seconds,
     bar,
+    printing_options,
+    run_options,
     say_error,
     threads,
-    workers_option,
 )
 
 if TYPE_CHECKING:
@@ -34,31 +34,17 @@ if TYPE_CHECKING:
     show_default=True,
     help="Starting points of the factorization and of each network setting.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Seed of our own starts; the report's runs keep torch's, seeded 0.",
-)
-@click.option("--device", default="cpu", show_default=True, help="For our own starts.")
-@workers_option
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="A new folder for the results.  [default: runs/reproduce-<time>]",
-)
-@click.option("--resume", is_flag=True, help="Go on with what is in --out.")
-@click.option(
-    "--max-seconds",
-    type=Seconds(),
-    help="Stop after so long; what is finished is kept for --resume.",
+@run_options(
+    "reproduce",
+    seed="Seed of our own starts; the report's runs keep torch's, seeded 0.",
+    device="For our own starts.",
+    resume="Go on with what is in --out.",
+    max_seconds="Stop after so long; what is finished is kept for --resume.",
 )
 @click.option(
     "--strict", is_flag=True, help="Exit with 1 when a published figure is not met."
 )
-@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON only.")
+@printing_options
 def reproduce(
     starts: int,
     seed: int,

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -51,13 +52,51 @@ printing_options = options(
     ),
 )
 
-workers_option = click.option(
-    "--workers",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Processes that descend side by side; the result is the same.",
+column_options = options(
+    click.option(
+        "--ignore",
+        multiple=True,
+        metavar="COLUMN",
+        help="Leave a column out. Repeatable.",
+    ),
+    click.option("--id", "identifier", metavar="COLUMN", help="It names the rows."),
 )
+
+
+def run_options(
+    name: str,
+    *,
+    resume: str,
+    max_seconds: str,
+    seed: str | None = None,
+    device: str | None = None,
+) -> Callable[[Any], Any]:
+    """Return the options of every command that descends, with what two of them do."""
+    return options(
+        click.option(
+            "--seed",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            help=seed,
+        ),
+        click.option("--device", default="cpu", show_default=True, help=device),
+        click.option(
+            "--workers",
+            type=click.IntRange(1),
+            default=1,
+            show_default=True,
+            help="Processes that descend side by side; the result is the same.",
+        ),
+        click.option(
+            "--out",
+            type=click.Path(path_type=Path),
+            help=f"A new folder for the results.  [default: runs/{name}-<time>]",
+        ),
+        click.option("--resume", is_flag=True, help=resume),
+        click.option("--max-seconds", type=Seconds(), help=max_seconds),
+    )
+
 
 reading_options = options(
     click.option(

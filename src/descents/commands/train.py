@@ -14,11 +14,12 @@ from descents.checks import MOST_STARTS, InterruptedRunError, folder_path
 from descents.commands.shared import (
     CTRL_C,
     OUT_OF_TIME,
-    Seconds,
     bar,
+    column_options,
     printing_options,
     reading_of,
     reading_options,
+    run_options,
     say_error,
     threads,
 )
@@ -138,29 +139,12 @@ class _BatchSize(click.ParamType[Any]):
     help="What starts and settings are compared by, a column of starts.parquet.  "
     "[default: the score on held-out rows]",
 )
-@click.option(
-    "--ignore", multiple=True, metavar="COLUMN", help="Leave a column out. Repeatable."
-)
-@click.option("--id", "identifier", metavar="COLUMN", help="It names the rows.")
+@column_options
 @reading_options
-@click.option(
-    "--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0, show_default=True
-)
-@click.option("--device", default="cpu", show_default=True)
-@click.option(
-    "--workers", type=click.IntRange(1), default=1, show_default=True,
-    help="Processes that train side by side; the result is the same.",
-)  # fmt: skip
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="A new folder for the results.  [default: runs/train-<time>]",
-)
-@click.option("--resume", is_flag=True, help="Go on with what is in --out.")
-@click.option(
-    "--max-seconds",
-    type=Seconds(),
-    help="Stop after so long; what is finished is kept for --resume.",
+@run_options(
+    "train",
+    resume="Go on with what is in --out.",
+    max_seconds="Stop after so long; what is finished is kept for --resume.",
 )
 @printing_options
 def train(table: str, **given: Any) -> int:

@@ -167,13 +167,7 @@ class FolderStore:
 
     def get(self, name: str) -> Runs | None:
         """Return a chunk, None where there is none that can be read."""
-        path = self._path(name)
-        if not path.exists():
-            return None
-        try:
-            return Runs.load(path)
-        except RunFolderError:  # a damaged one is run again
-            return None
+        return Runs.if_kept(self._path(name))
 
     def put(self, name: str, runs: Runs) -> None:
         """Keep a finished chunk."""
