@@ -37,7 +37,6 @@ import io
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy.stats import chi2, f, t
 
 from descents import EarlyStopping, HoldOut, MLPStartsClassifier, MLPStartsRegressor
@@ -94,11 +93,7 @@ def errors_in_percent(
             random_state=seed,  # start k has the same weights wherever the network is
         ).fit(X[rows], targets[rows])
         test = np.setdiff1d(np.arange(len(y)), rows)
-        features = torch.tensor(X[test]).expand(starts, -1, -1)
-        weights = {
-            n: torch.tensor(value) for n, value in model.runs_.parameters.items()
-        }
-        chosen = model.problem_.predict(weights, features).argmax(-1).numpy()
+        chosen = model.predict_starts(X[test]).argmax(-1)
         found.append(100 * np.mean(chosen != y[test], axis=1))
     return np.array(found).T
 

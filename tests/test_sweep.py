@@ -216,6 +216,21 @@ def test_the_metrics_that_are_named_are_those_of_the_table(early, validation) ->
     assert model.runs_.table()["verdict"][1] == words[1]
 
 
+def test_every_start_predicts() -> None:
+    model = classifier(n_starts=3).fit(X, Y)
+    each = model.predict_starts(X)
+    assert each.shape == (6, 150, 3)
+    np.testing.assert_allclose(each.sum(-1), 1, rtol=1e-12)
+    np.testing.assert_array_equal(each[model.best_], model.predict_proba(X))
+    hits = (each.argmax(-1) == Y[None]).astype(float)
+    splits = model.problem_.batches.splits
+    for number, held_out in enumerate(model.table()["validation_accuracy"]):
+        others = np.setdiff1d(np.arange(150), splits[number % 2])
+        assert hits[number, others].mean() == pytest.approx(held_out, rel=1e-12)
+    whole = clone(model).set_params(combine="mean").fit(X, Y)
+    np.testing.assert_allclose(whole.predict_proba(X), each.mean(0), rtol=1e-12)
+
+
 def test_settings_are_named_by_what_tells_them_apart() -> None:
     def mine(generator, inputs, outputs):
         return generator.normal(size=(inputs, outputs))

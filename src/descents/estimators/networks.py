@@ -155,20 +155,41 @@ class _Starts(BaseEstimator):
             )
         complaints.raise_any()
 
-    def _outputs(self, X: Any) -> np.ndarray:
-        """Return what the starts say of rows, combined: logits' softmax, or numbers."""
+    def predict_starts(self, X: Any) -> np.ndarray:
+        """Return what every start says of rows, one after the other.
+
+        Parameters
+        ----------
+        X : array-like of shape (rows, features)
+
+        Returns
+        -------
+        ndarray of shape (n_starts splits, rows, outputs)
+            Probabilities of the classes, or numbers, in the order of `runs_`; NaN of
+            starts that failed.
+        """
         check_is_fitted(self)
+        return self._outputs(X, np.arange(len(self.runs_)))
+
+    def _outputs(self, X: Any, chosen: np.ndarray) -> np.ndarray:
+        """Return probabilities or numbers of rows by some starts, (S, rows, outputs)."""
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
-        parameters = self.runs_.parameters
-        if self.combine == "best":
-            chosen = np.array([self.best_])
-        else:
-            chosen = np.flatnonzero(np.isfinite(self.runs_.losses))
         working = {
             n: torch.tensor(value[chosen]).to(self.problem_.dtype)
-            for n, value in parameters.items()
+            for n, value in self.runs_.parameters.items()
         }
-        return predicted(self.problem_, working, X).mean(0)
+        found = predicted(self.problem_, working, X)
+        return np.where(
+            np.isfinite(self.runs_.losses[chosen])[:, None, None], found, np.nan
+        )
+
+    def _combined(self, X: Any) -> np.ndarray:
+        """Return the best start's answer, or the mean of all that did not fail."""
+        check_is_fitted(self)
+        chosen = np.array([self.best_])
+        if self.combine == "mean":
+            chosen = np.flatnonzero(np.isfinite(self.runs_.losses))
+        return np.asarray(self._outputs(X, chosen).mean(0))
 
     # What the starts tell
 
@@ -554,12 +575,12 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class, shape (rows, classes)."""
-        return self._outputs(X)
+        return self._combined(X)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the likeliest class of each row, shape (rows,)."""
         check_is_fitted(self)
-        chosen: np.ndarray = self.classes_[self._outputs(X).argmax(1)]
+        chosen: np.ndarray = self.classes_[self._combined(X).argmax(1)]
         return chosen
 
     def _own_facts(self) -> dict[str, Any]:
@@ -668,7 +689,7 @@ class MLPStartsRegressor(RegressorMixin, _Starts):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the numbers foretold, of the shape that y had."""
-        found = self._outputs(X)
+        found = self._combined(X)
         return found[:, 0] if self._single else found
 
     def _own_facts(self) -> dict[str, Any]:
