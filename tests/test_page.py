@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from selenium import webdriver
 
-from descents.report import factorized
+from descents.report import factorized, figures
 from descents.report.page import html, read_run
 from descents.report.reproduced import PICTURES
 
@@ -147,3 +147,14 @@ def test_numbers_that_are_not_known_are_said_so(result, whole) -> None:
     run.rows["gap"] = np.full_like(run.rows["gap"], np.nan)
     for picture in PICTURES.values():
         assert picture.draw(run).axes
+
+
+def test_scores_that_are_not_defined_have_no_dot() -> None:
+    score, undefined = np.array([0.5, 0.7, 0.9]), np.full(3, np.nan)
+    _, (ax,) = figures.new_figure(4, 4)
+    figures.against(ax, score, np.array([0.4, np.nan, 0.6]))
+    assert len(ax.lines[-1].get_xdata()) == 2
+    assert np.isfinite([ax.get_xlim(), ax.get_ylim()]).all()
+    _, (ax,) = figures.new_figure(4, 4)
+    figures.against(ax, score, undefined)
+    assert [text.get_text() for text in ax.texts] == ["not defined of any start"]

@@ -363,7 +363,16 @@ def histogram(ax: Axes, values: np.ndarray) -> Axes:
 
 
 def against(ax: Axes, training: np.ndarray, held_out: np.ndarray) -> Axes:
-    """Draw validation against training, a dot a start, and the line of equality."""
+    """Draw validation against training, a dot a start, and the line of equality.
+
+    Starts of which one of both is not defined have no dot.
+    """
+    known = np.isfinite(training) & np.isfinite(held_out)
+    training, held_out = training[known], held_out[known]
+    if not len(training):
+        ax.set_axis_off()
+        ax.text(0.5, 0.5, "not defined of any start", ha="center", va="center")
+        return ax
     both = np.concatenate([training, held_out])
     low, high = np.quantile(both, [0.01, 1.0])
     pad = 0.05 * (high - low) or 0.01
