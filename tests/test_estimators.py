@@ -1237,6 +1237,15 @@ def test_any_table_is_fitted_or_refused(
     assert np.isfinite(model.transform(table)).all()
 
 
+def test_only_a_column_that_varies_loses_digits() -> None:
+    table = np.random.default_rng(0).normal(size=(20, 4))
+    table[:, 1] = 5e6
+    LowRankModel(1, random_state=0).fit(table)  # a warning would be an error
+    table[:, 1] += np.arange(20) / 100
+    with pytest.warns(UserWarning, match="'x1' vary by less than 1e-07"):
+        LowRankModel(1, random_state=0).fit(table)
+
+
 def frame_in_units(unit: float) -> pd.DataFrame:
     generator = np.random.default_rng(0)
     u = generator.normal(size=(60, 2))

@@ -287,6 +287,20 @@ def test_rows_without_a_target_are_left_out_and_counted(tmp_path: Path) -> None:
     assert result["warnings"] == ["1 rows without a target were left out"]
 
 
+def test_a_score_that_no_start_has_is_told(tmp_path: Path, capsys) -> None:
+    """R^2 of one row held out is not defined; the loss is."""
+    lines = "\n".join(f"{i / 3},{(i * 7 % 5) / 2}" for i in range(12))
+    (tmp_path / "t.csv").write_text(f"a,b\n{lines}\n")
+    options = ["train", str(tmp_path / "t.csv"), "--target", "b", "--starts", "2",
+               "--task", "regression", "--epochs", "2", "--validation", "folds=12"]  # fmt: skip
+    assert main([*options, "--out", str(tmp_path / "o")]) == 2
+    said = capsys.readouterr().err
+    assert "validation_r2 is not defined for any start" in said
+    assert "--metric validation_loss" in said
+    more = ["--metric", "validation_loss", "--out", str(tmp_path / "p")]
+    assert ran(*options, *more) == 0
+
+
 def test_features_of_a_table(tmp_path: Path) -> None:
     text = "n,k,c,flag,e\n1,a,7,yes,\n,b,7,no,\n3,,7,,\n5,a,7,yes,\n"
     (tmp_path / "t.csv").write_text(text)

@@ -328,8 +328,10 @@ class LowRankModel(
         for block in found.blocks:
             if block.loss.identity and self.fitted_.problem.has_offsets:
                 middle = np.abs(found.offsets[block.place])
-                spread = self.fitted_.problem.spread()[block.place]
-                far += list(block.columns[middle > FAR * spread])
+                spread = self.fitted_.problem.deviations()[block.place]
+                # What is left of a constant column is rounding, and hides nothing.
+                varies = spread > 8 * np.finfo(found.table.dtype).eps * middle
+                far += list(block.columns[varies & (middle > FAR * spread)])
         if far:
             listed = ", ".join(repr(self.columns_[j].name) for j in far[:5])
             warnings.warn(

@@ -217,6 +217,9 @@ class _Starts(BaseEstimator):
     def values(self, metric: str | None = None) -> np.ndarray:
         """Return a metric of every start, the mean over its splits; NaN where it failed.
 
+        Splits on which it is not defined are left out: R^2 where all rows held out have
+        one target.
+
         Parameters
         ----------
         metric : str, optional
@@ -232,8 +235,13 @@ class _Starts(BaseEstimator):
         one_of("metric", metric, self.metric_names())
         count = self.splits_
         finite = np.isfinite(table["loss"])
-        values = np.where(finite, table[metric].astype(np.float64), np.nan)
-        return values.reshape(-1, count).mean(1)
+        values = table[metric].astype(np.float64).reshape(-1, count)
+        # A score may be undefined on a division whose rows held out are all alike.
+        known = np.isfinite(values)
+        total = np.where(known, values, 0).sum(1)
+        with np.errstate(invalid="ignore"):
+            means = total / known.sum(1)
+        return np.where(finite.reshape(-1, count).all(1), means, np.nan)
 
     @property
     def metric_(self) -> str:

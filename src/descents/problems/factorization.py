@@ -489,12 +489,20 @@ class Factorization(Problem):
         The root mean square of what the best constants leave where predictions are on
         the scale of the data, else 1.
         """
-        if "spread" not in self._spectra:
-            self._spectra["spread"] = self._find_spread()
-        found: np.ndarray = self._spectra["spread"]
+        # A constant column is not to begin at zero; what is small is so in its units.
+        left = self.deviations()
+        typical = np.sqrt(np.square(left / self.units).mean())
+        floor = 1e-3 * typical if typical > 0 else 1.0
+        return np.asarray(np.maximum(left, floor * self.units))
+
+    def deviations(self) -> np.ndarray:
+        """Return the same as it is: next to nothing for a constant column."""
+        if "deviations" not in self._spectra:
+            self._spectra["deviations"] = self._find_deviations()
+        found: np.ndarray = self._spectra["deviations"]
         return found
 
-    def _find_spread(self) -> np.ndarray:
+    def _find_deviations(self) -> np.ndarray:
         found = self.cells
         spread = np.ones(found.coordinates)
         constant = found.offsets if self.has_offsets else self.base
@@ -518,10 +526,7 @@ class Factorization(Problem):
                     squares = squares + (found.shape[0] - stored) * constant**2
             mean = squares / np.maximum(found.column_counts[columns], 1)
             spread[place] = np.sqrt(mean)
-        # A constant column is not to begin at zero; what is small is so in its units.
-        typical = np.sqrt(np.square(spread / self.units).mean())
-        floor = 1e-3 * typical if typical > 0 else 1.0
-        return np.maximum(spread, floor * self.units)
+        return spread
 
 
 def singular_form(

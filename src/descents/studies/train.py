@@ -378,6 +378,12 @@ def _result(
 ) -> dict[str, Any]:
     metric, higher = study.metric, study.higher_is_better
     values = study.values()
+    if not np.isfinite(values).any():
+        raise InvalidValueError(
+            f"{metric} is not defined for any start, as no part of the rows that is "
+            "held out has a target that varies; give --metric validation_loss, or hold "
+            "more rows out"
+        )
     effects, why_not = _effects(study)
     best_value = float(np.nanmax(values) if higher else np.nanmin(values))
     near = NEAR_BEST * (1 if higher else abs(best_value))
@@ -466,7 +472,7 @@ def _diagnosed(model: Any, folder: RunFolder | None, name: str) -> dict[str, Any
     runs = model.runs_
     metric = model.metric_.replace("validation", "training")
     threshold = reached_by_the_best(model.problem_, runs, metric)
-    short = ~(runs.metrics[metric] >= threshold) | ~np.isfinite(runs.losses)
+    short = (runs.metrics[metric] < threshold) | ~np.isfinite(runs.losses)
     looked_at = ~short
     looked_at[np.flatnonzero(short)[:MOST_DIAGNOSED]] = True
     chosen = np.flatnonzero(looked_at)
