@@ -72,10 +72,11 @@ class Alternating:
             cuts = problem.cut_parameters(parameters)
             look = problem.cells.look(left, right, cuts, step)
             losses = problem.penalized(look.losses, parameters)
-            moved, mapping = _half(problem, parameters, look, "rows", right)
+            moved, mapping, _ = _half(problem, parameters, look, "rows", right)
             if "V" not in parameters:  # the columns are held fixed
                 return moved, {"mapping": mapping}, losses
-            mapping.update(_column_mapping(problem, parameters, look, left, right))
+            downhill = self._downhill(problem, state, look, left, right)
+            mapping.update(_column_mapping(problem, parameters, downhill, left))
             left, right = problem.extended(moved)
             if (
                 problem.cells.blocks[0].loss.quadratic
@@ -84,9 +85,30 @@ class Alternating:
                 nearer = look  # the quadratic is the loss itself, wherever it is taken
             else:
                 nearer = problem.cells.look(left, right, cuts, step)
-            moved, _ = _half(problem, moved, nearer, "columns", left)
-        ordered = {name: mapping[name] for name in parameters}
-        return moved, {"mapping": ordered}, losses
+            moved, _, equations = _half(problem, moved, nearer, "columns", left)
+        found = {"mapping": {name: mapping[name] for name in parameters}}
+        if look.weights is None:
+            found["equations"] = equations
+        return moved, found, losses
+
+    @staticmethod
+    def _downhill(
+        problem: Factorization,
+        state: State,
+        look: Look,
+        left: torch.Tensor,
+        right: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return minus the derivative of the loss by the columns.
+
+        Where all cells count one, the normal equations that the columns were solved by
+        still hold: only they have moved since.
+        """
+        if "equations" in state:
+            known = state["equations"]
+            return 2 * (known["wanted"] - _products(known["gram"], right))
+        downhill: torch.Tensor = problem.cells.descent(look, left, right)
+        return downhill
 
 
 def applies(problem: Problem) -> bool:
@@ -176,10 +198,11 @@ def _half(
     look: Look,
     side: Side,
     other: torch.Tensor,
-) -> tuple[Parameters, Parameters]:
-    """Solve for one side; return the parameters, and the mapping before the move."""
+) -> tuple[Parameters, Parameters, Parameters]:
+    """Solve for one side; return parameters, the mapping before the move, equations."""
     turn = _Turn(problem, side, other)
     gram, wanted = problem.cells.normal(look, side, other)
+    equations = {"gram": gram, "wanted": wanted}
     point = turn.point(parameters)
     if gram.shape[-1] > problem.rank:
         wanted = (wanted - _products(gram, turn.known))[..., turn.free]
@@ -187,7 +210,7 @@ def _half(
     gradient = 2 * (_products(gram, point) - wanted + turn.l2 * point)
     mapping = turn.slopes(_mapping(turn, point, gradient, gram))
     solved = turn.regularizer.solve(gram, wanted, point, turn.l2, turn.l1, turn.rank)
-    return {**parameters, **turn.split(solved)}, mapping
+    return {**parameters, **turn.split(solved)}, mapping, equations
 
 
 def _products(gram: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
@@ -217,13 +240,12 @@ def _mapping(
 def _column_mapping(
     problem: Factorization,
     parameters: Parameters,
-    look: Look,
+    downhill: torch.Tensor,
     left: torch.Tensor,
-    right: torch.Tensor,
 ) -> Parameters:
     """Return the mapping of the columns at the point that the losses are of."""
     turn = _Turn(problem, "columns", left)
-    downhill = problem.cells.descent(look, left, right)[..., turn.free]
+    downhill = downhill[..., turn.free]
     point = turn.point(parameters)
     gradient = 2 * turn.l2 * point - downhill
     bound = (left.mT @ left)[:, None]

@@ -75,13 +75,15 @@ class Block:
 class Look(NamedTuple):
     """A quadratic above the loss at one point: sum w (t - Z)^2 + constant.
 
-    Weights of None stand for one on every cell.
+    Weights of None stand for one on every cell; then the table times the factor of the
+    columns is kept, where it was computed.
     """
 
     losses: torch.Tensor
     weights: torch.Tensor | None
     targets: torch.Tensor | None
     predictions: torch.Tensor | None
+    product: torch.Tensor | None = None
 
 
 class Cells(ABC):

@@ -57,6 +57,8 @@ def _times(table: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     return (table @ flat).reshape(-1, starts, q).permute(1, 0, 2)
 
 
+BLOCK_ENTRIES = 2**18
+"""How many residuals are kept at once where a dense table is looked at."""
 FLAT = 1e-12
 """A column that varies by less than this share of its size is constant."""
 
@@ -93,11 +95,9 @@ class Complete(Cells):
         self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor
     ) -> torch.Tensor:
         """Return the summed loss of each start, by residuals where it is dense."""
-        held = self._held(left.dtype, left.device)
         if not self._sparse:
-            product = torch.bmm(left, right.mT)
-            loss: torch.Tensor = self.blocks[0].loss(product, held["table"])
-            return loss.sum((1, 2))
+            return self._residuals(left, right)
+        held = self._held(left.dtype, left.device)
         z, x = _entries(left, right, held), held["values"]
         if self.blocks[0].loss.quadratic:
             every = (left.mT @ left * (right.mT @ right)).sum((1, 2))
@@ -105,23 +105,43 @@ class Complete(Cells):
         every = (left.sum(1) * right.sum(1)).sum(-1)
         return every + (self.blocks[0].loss(z, x) - z).sum(-1)
 
+    def _residuals(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        """Return the losses of a dense table; without gradients, some rows at a time."""
+        loss = self.blocks[0].loss
+        if torch.is_grad_enabled():
+            held = self._held(left.dtype, left.device)
+            return loss(torch.bmm(left, right.mT), held["table"]).sum((1, 2))
+        rows, columns = self.shape
+        size = max(1, BLOCK_ENTRIES // (len(left) * columns))
+        total = left.new_zeros(len(left))
+        for first in range(0, rows, size):
+            place = slice(first, first + size)
+            # No second table is kept for what is only looked at in the end.
+            table = torch.tensor(self.table[place], dtype=left.dtype)
+            product = torch.bmm(left[:, place], right.mT)
+            total += loss(product, table.to(left.device)).sum((1, 2))
+        return total
+
     def look(
         self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor, step: int
     ) -> Look:
         """Return the losses through Gram matrices alone, without residuals."""
         held = self._held(left.dtype, left.device)
-        cross = (_times(held["table"], right) * left).sum((1, 2), dtype=torch.float64)
+        product = _times(held["table"], right)
+        cross = (product * left).sum((1, 2), dtype=torch.float64)
         every = ((left.mT @ left).double() * (right.mT @ right)).sum((1, 2))
         losses = held["square"].double() - 2 * cross + every
-        return Look(losses.clamp_min(0).to(left.dtype), None, None, None)
+        return Look(losses.clamp_min(0).to(left.dtype), None, None, None, product)
 
     def normal(
         self, look: Look, side: Side, other: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return one Gram matrix for all rows, and the table times the factor."""
         held = self._held(other.dtype, other.device)
-        table = held["table"] if side == "rows" else held["turned"]
-        return (other.mT @ other)[:, None], _times(table, other)
+        product = look.product if side == "rows" else _times(held["turned"], other)
+        if product is None:
+            product = _times(held["table"], other)
+        return (other.mT @ other)[:, None], product
 
     def descent(self, look: Look, left: torch.Tensor, right: torch.Tensor) -> Any:
         """Return 2 (A^T L - R L^T L)."""
