@@ -7,7 +7,7 @@ to be chosen, no step raises the loss, and no result leaves the constraints.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,6 +17,8 @@ from descents.problems.factorization import Factorization
 from descents.problems.problem import Parameters, Problem
 
 State = dict[str, Parameters]
+WORN = 1e-3
+"""The share of a measured loss below which it is measured again."""
 
 
 @dataclass(frozen=True)
@@ -70,45 +72,68 @@ class Alternating:
                 return _multiplicative(problem, parameters)
             left, right = problem.extended(parameters)
             cuts = problem.cut_parameters(parameters)
-            look = problem.cells.look(left, right, cuts, step)
-            losses = problem.penalized(look.losses, parameters)
-            moved, mapping, _ = _half(problem, parameters, look, "rows", right)
+            quadratic = problem.cells.quadratic(left.dtype, left.device)
+            look, known = _looked(problem, state, parameters, quadratic, step)
+            losses = problem.penalized(known["loss"].to(left.dtype), parameters)
+            rows = _half(problem, parameters, look, "rows", right)
+            if quadratic is not None:
+                known["loss"] = (known["loss"] + rows.change).clamp_min(0)
             if "V" not in parameters:  # the columns are held fixed
-                return moved, {"mapping": mapping}, losses
-            downhill = self._downhill(problem, state, look, left, right)
-            mapping.update(_column_mapping(problem, parameters, downhill, left))
-            left, right = problem.extended(moved)
-            if (
-                problem.cells.blocks[0].loss.quadratic
-                and len(problem.cells.blocks) == 1
-            ):
-                nearer = look  # the quadratic is the loss itself, wherever it is taken
+                return (
+                    rows.parameters,
+                    {"mapping": rows.mapping, "known": known},
+                    losses,
+                )
+            if "equations" in state:  # only the columns have moved since
+                solved = state["equations"]
+                downhill = 2 * (solved["wanted"] - _products(solved["gram"], right))
             else:
-                nearer = problem.cells.look(left, right, cuts, step)
-            moved, _, equations = _half(problem, moved, nearer, "columns", left)
-        found = {"mapping": {name: mapping[name] for name in parameters}}
-        if look.weights is None:
-            found["equations"] = equations
-        return moved, found, losses
+                downhill = problem.cells.descent(look, left, right)
+            slopes = _column_mapping(problem, parameters, downhill, left)
+            mapping = {**rows.mapping, **slopes}
+            found = {"mapping": {name: mapping[name] for name in parameters}}
+            left, right = problem.extended(rows.parameters)
+            nearer = quadratic or problem.cells.look(left, right, cuts, step)
+            columns = _half(problem, rows.parameters, nearer, "columns", left)
+            if quadratic is not None:
+                known["loss"] = (known["loss"] + columns.change).clamp_min(0)
+                found.update(known=known, equations=columns.equations)
+        return columns.parameters, found, losses
 
-    @staticmethod
-    def _downhill(
-        problem: Factorization,
-        state: State,
-        look: Look,
-        left: torch.Tensor,
-        right: torch.Tensor,
-    ) -> torch.Tensor:
-        """Return minus the derivative of the loss by the columns.
 
-        Where all cells count one, the normal equations that the columns were solved by
-        still hold: only they have moved since.
-        """
-        if "equations" in state:
-            known = state["equations"]
-            return 2 * (known["wanted"] - _products(known["gram"], right))
-        downhill: torch.Tensor = problem.cells.descent(look, left, right)
-        return downhill
+def _looked(
+    problem: Factorization,
+    state: State,
+    parameters: Parameters,
+    quadratic: Look | None,
+    step: int,
+) -> tuple[Look, Parameters]:
+    """Return the quadratic of the loss, and the loss of the data as far as it is known.
+
+    Where the loss is quadratic, it is measured by residuals once, and then changes by
+    what every half of a step takes from it; it is measured again when so much of it is
+    gone that the rounding of what is gone would show.
+    """
+    if quadratic is not None and "known" in state:
+        known = dict(state["known"])
+        small = known["loss"] < WORN * known["measured"]
+        if not bool(small.any()):
+            return quadratic, known
+    left, right = problem.extended(parameters)
+    cuts = problem.cut_parameters(parameters)
+    if quadratic is None:
+        look = problem.cells.look(left, right, cuts, step)
+        assert look.losses is not None  # noqa: S101
+        return look, {"loss": look.losses}
+    if "known" not in state:
+        look = problem.cells.look(left, right, cuts, step)
+        assert look.losses is not None  # noqa: S101
+        fresh = look.losses.double()
+        return look, {"loss": fresh, "measured": fresh}
+    fresh = problem.cells.losses(left, right, cuts).double()
+    known["loss"] = torch.where(small, fresh, known["loss"])
+    known["measured"] = torch.where(small, fresh, known["measured"])
+    return quadratic, known
 
 
 def applies(problem: Problem) -> bool:
@@ -192,14 +217,35 @@ class _Turn:
         return found
 
 
+class _Half(NamedTuple):
+    """What half a step makes of the parameters.
+
+    Attributes
+    ----------
+    parameters : dict of Tensor
+        After it.
+    mapping : dict of Tensor
+        Of its side, before it.
+    equations : dict of Tensor
+        The normal equations it solved.
+    change : float64 Tensor of shape (S,)
+        What the quadratic changes by, without its penalties.
+    """
+
+    parameters: Parameters
+    mapping: Parameters
+    equations: Parameters
+    change: torch.Tensor
+
+
 def _half(
     problem: Factorization,
     parameters: Parameters,
     look: Look,
     side: Side,
     other: torch.Tensor,
-) -> tuple[Parameters, Parameters, Parameters]:
-    """Solve for one side; return parameters, the mapping before the move, equations."""
+) -> _Half:
+    """Solve for one side."""
     turn = _Turn(problem, side, other)
     gram, wanted = problem.cells.normal(look, side, other)
     equations = {"gram": gram, "wanted": wanted}
@@ -207,10 +253,13 @@ def _half(
     if gram.shape[-1] > problem.rank:
         wanted = (wanted - _products(gram, turn.known))[..., turn.free]
         gram = gram[..., turn.free, :][..., turn.free]
-    gradient = 2 * (_products(gram, point) - wanted + turn.l2 * point)
+    slope = _products(gram, point) - wanted
+    gradient = 2 * (slope + turn.l2 * point)
     mapping = turn.slopes(_mapping(turn, point, gradient, gram))
     solved = turn.regularizer.solve(gram, wanted, point, turn.l2, turn.l1, turn.rank)
-    return {**parameters, **turn.split(solved)}, mapping, equations
+    moved = solved - point
+    change = (moved * (_products(gram, moved) + 2 * slope)).double().sum((1, 2))
+    return _Half({**parameters, **turn.split(solved)}, mapping, equations, change)
 
 
 def _products(gram: torch.Tensor, points: torch.Tensor) -> torch.Tensor:

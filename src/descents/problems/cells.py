@@ -79,7 +79,7 @@ class Look(NamedTuple):
     columns is kept, where it was computed.
     """
 
-    losses: torch.Tensor
+    losses: torch.Tensor | None
     weights: torch.Tensor | None
     targets: torch.Tensor | None
     predictions: torch.Tensor | None
@@ -211,6 +211,19 @@ class Cells(ABC):
         self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor, step: int
     ) -> Look:
         """Return the losses, and a quadratic above them that touches at this point."""
+
+    def quadratic(self, dtype: torch.dtype, device: torch.device) -> Look | None:
+        """Return the quadratic that is the loss itself, if it is one: without losses.
+
+        Its weights and targets are the same wherever it is taken.
+        """
+        if not all(block.loss.quadratic for block in self.blocks):
+            return None
+        return self._quadratic(self._held(dtype, device))
+
+    @abstractmethod
+    def _quadratic(self, held: dict[str, Any]) -> Look:
+        """Return the weights and targets of squared loss."""
 
     @abstractmethod
     def normal(

@@ -24,7 +24,7 @@ from descents.problems.losses import (
     slope,
 )
 
-PIECE = 2**24
+PIECE = 2**18
 """How many numbers a product over stored entries keeps at once."""
 
 
@@ -132,6 +132,9 @@ class Complete(Cells):
         every = ((left.mT @ left).double() * (right.mT @ right)).sum((1, 2))
         losses = held["square"].double() - 2 * cross + every
         return Look(losses.clamp_min(0).to(left.dtype), None, None, None, product)
+
+    def _quadratic(self, held: dict[str, Any]) -> Look:
+        return Look(None, None, None, None)
 
     def normal(
         self, look: Look, side: Side, other: torch.Tensor
@@ -317,6 +320,9 @@ class Dense(Cells):
             targets[..., block.place] = target.expand(wide).reshape(shape)
         return Look(losses, weights, targets, z)
 
+    def _quadratic(self, held: dict[str, Any]) -> Look:
+        return Look(None, held["wide"], held["target"], None)
+
     def normal(
         self, look: Look, side: Side, other: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -476,6 +482,9 @@ class Stored(Cells):
             weight = held["weights"] if weight is None else weight * held["weights"]
         return Look(self._summed(z, held), weight, target, z)
 
+    def _quadratic(self, held: dict[str, Any]) -> Look:
+        return Look(None, held.get("weights"), held["values"], None)
+
     def normal(
         self, look: Look, side: Side, other: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -484,8 +493,10 @@ class Stored(Cells):
         weights, targets = look.weights, look.targets
         assert targets is not None  # noqa: S101
         outer = _outer(other)
-        ones = torch.ones_like(held["values"]) if weights is None else weights
+        ones = held["ones"] if weights is None else weights
         product = targets if weights is None else weights * targets
+        if weights is held.get("weights") and targets is held["values"]:
+            product = held.setdefault("product", product)
         gram = _spread(held, side, ones, outer)
         return _unpacked(gram, other.shape[-1]), _spread(held, side, product, other)
 
@@ -503,7 +514,7 @@ class Stored(Cells):
         """Return them through the stored entries."""
         held = self._held(left.dtype, left.device)
         other = right if side == "rows" else left
-        weight = held.get("weights", torch.ones_like(held["values"]))
+        weight = held.get("weights", held["ones"])
         ratio = weight * held["values"]
         ratio = ratio / _entries(left, right, held).clamp_min(_tiny(left))
         return _spread(held, side, ratio, other), _spread(held, side, weight, other)
@@ -562,7 +573,9 @@ def _sparse_tensors(
             device=device,
         ),
         "shape": table.shape,
+        "arranged": {},
     }
+    held["ones"] = torch.ones_like(held["values"])
     held["turned_rows"] = held["rows"][held["order"]]
     with warnings.catch_warnings():
         # torch says once in a process that its sparse tensors are young.
@@ -593,7 +606,13 @@ def _spread(
 ) -> torch.Tensor:
     """Return sum_j values_ij factor_j of every row i of a side, for every start."""
     if values.ndim == 1:
-        return _times(_pattern(held, side, values), factor)
+        # What does not change from step to step is arranged once.
+        key = (side, id(values))
+        known = held["arranged"]
+        if key not in known and any(values is value for value in held.values()):
+            known[key] = _pattern(held, side, values)
+        table = known[key] if key in known else _pattern(held, side, values)
+        return _times(table, factor)
     return torch.stack(
         [_pattern(held, side, v) @ f for v, f in zip(values, factor, strict=True)]
     )
@@ -608,7 +627,10 @@ def _entries(
         return (left[:, rows] * right[:, columns]).sum(-1)
     piece = max(1, PIECE // (left.shape[0] * left.shape[2]))
     parts = [
-        (left[:, rows[k : k + piece]] * right[:, columns[k : k + piece]]).sum(-1)
+        torch.linalg.vecdot(
+            left.index_select(1, rows[k : k + piece]),
+            right.index_select(1, columns[k : k + piece]),
+        )
         for k in range(0, len(rows), piece)
     ]
     return torch.cat(parts, 1) if parts else left.new_zeros(left.shape[0], 0)
