@@ -126,13 +126,19 @@ class Regularizer:
                 wide = torch.cholesky_solve(target[..., 0].mT, factor[:, 0])
                 return wide.mT
             return torch.cholesky_solve(target, factor)[..., 0]
-        moved = point.clone()
+        # Coordinate by coordinate: each lies in one piece, with the rows beside it.
+        moved = point.mT.clone(memory_format=torch.contiguous_format)
+        target = right.mT.contiguous()
+        damped = damping[..., 0]
         for _ in range(PASSES):
             for c in range(q):
-                curvature = gram[..., c, c] + l2[..., c] + damping[..., 0]
                 row = gram[..., c, :]
-                inner = (row * moved).sum(-1) - gram[..., c, c] * moved[..., c]
-                free = right[..., c] - inner + damping[..., 0] * moved[..., c]
+                if gram.shape[1] == 1:
+                    inner = torch.bmm(row, moved)[:, 0]
+                else:
+                    inner = (row.mT * moved).sum(1)
+                here, own = moved[:, c], gram[..., c, c]
+                free = target[:, c] - inner + (own + damped) * here
                 half = l1[..., c] / 2
                 if c >= bound:
                     pass
@@ -140,8 +146,8 @@ class Regularizer:
                     free = (free - half).clamp_min(0)
                 else:
                     free = free.sign() * (free.abs() - half).clamp_min(0)
-                moved[..., c] = free / curvature
-        return moved
+                moved[:, c] = free / (own + l2[..., c] + damped)
+        return moved.mT.contiguous()
 
 
 def regularizers(
