@@ -62,9 +62,9 @@ def main_effects(
     are shared, what one start does to all settings cancels too: intervals and tests are
     over the differences d_kl of a start's mean at level l from its mean over the levels.
 
-    The test permutes the levels within each start. Its statistic is the greatest
-    |mean of d_kl| / standard error over the levels, so that levels which spread
-    differently do not upset it. The share is omega squared [1]_, that is
+    The test permutes the levels within each start. Its statistic is the size of the mean
+    of d_kl over its standard error, the greatest over the levels, so that levels which
+    spread differently do not upset it. The share is omega squared [1]_, that is
     (SS - df MS_rest) / (SS_total + MS_rest), of a two-way analysis of settings by
     starts; what all parameters and the starts leave is interaction and noise.
 
