@@ -176,7 +176,8 @@ def test_a_saved_model_predicts_and_tells_the_same(kind, tmp_path: Path) -> None
     np.testing.assert_array_equal(again.predict(X), model.predict(X))
     np.testing.assert_array_equal(again.values(), model.values())
     assert again.get_params() == model.get_params()
-    assert again.interval() == model.interval()
+    # As text: with four starts some bounds are NaN.
+    assert repr(again.interval()) == repr(model.interval())
     other = {MLPStartsClassifier: MLPStartsRegressor}.get(kind, MLPStartsClassifier)
     with pytest.raises(RunFolderError, match=f"{other.__name__}.save wrote"):
         other.load(tmp_path / "m.safetensors")
