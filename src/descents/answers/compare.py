@@ -298,6 +298,19 @@ def variance_components(values: Any, groups: Any) -> tuple[float, float]:
     return within, max(0.0, (spread - within) / size)
 
 
+def residual_mean_square(table: np.ndarray) -> float:
+    """Return the mean square that rows and columns of a table leave: interaction, noise.
+
+    Examples
+    --------
+    >>> residual_mean_square(np.array([[1.0, 0.0], [0.0, 1.0]]))
+    1.0
+    """
+    rows, columns = table.shape
+    rest = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
+    return float(np.square(rest).sum() / max(1, (rows - 1) * (columns - 1)))
+
+
 def crossed_variances(values: Any) -> dict[str, float | None]:
     """Tell the variance between rows from that between columns of a table.
 
@@ -336,8 +349,7 @@ def crossed_variances(values: Any) -> dict[str, float | None]:
             "residual": None,
         }
     by_row, by_column = table.mean(1), table.mean(0)
-    rest = table - by_row[:, None] - by_column + table.mean()
-    residual = float(np.square(rest).sum() / ((rows - 1) * (columns - 1)))
+    residual = residual_mean_square(table)
     return {
         "starts": max(0.0, float(by_row.var(ddof=1)) - residual / columns),
         "splits": max(0.0, float(by_column.var(ddof=1)) - residual / rows),

@@ -8,7 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from descents.answers.compare import holm, paired_difference_interval
+from descents.answers.compare import (
+    holm,
+    paired_difference_interval,
+    residual_mean_square,
+)
 from descents.answers.differences import permuted_share
 from descents.answers.statistics import RESAMPLES, chunk_rows, number_between
 from descents.checks import Complaints, InvalidValueError, whole_number
@@ -119,7 +123,7 @@ def main_effects(
     )
     complaints.raise_any()
     grid = _grid(settings)
-    rest = _rest(table)
+    rest = residual_mean_square(table)
     total = float(np.square(table - table.mean()).sum())
     found = []
     for name, (levels, places) in grid.items():
@@ -180,13 +184,6 @@ def _grid(
             "once; give a full grid"
         )
     return found
-
-
-def _rest(table: np.ndarray) -> float:
-    """Return the mean square of settings by starts, less both: noise."""
-    left = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
-    degrees = max(1, (len(table) - 1) * (table.shape[1] - 1))
-    return float(np.square(left).sum() / degrees)
 
 
 def _test(

@@ -280,8 +280,8 @@ def _effects(effects: list[dict[str, Any]]) -> Any:
     for name in ("share", "p", "mean", "less the mean of all"):
         shown.add_column(name, justify="right", no_wrap=True)
     for each in effects:
-        first = True
-        for level in each["levels"]:
+        for place, level in enumerate(each["levels"]):
+            first = place == 0
             shown.add_row(
                 each["parameter"].replace("_", " ") if first else "",
                 str(level["value"]),
@@ -290,7 +290,6 @@ def _effects(effects: list[dict[str, Any]]) -> Any:
                 f"{level['mean']:.4f}",
                 _between(level["interval"], "+"),
             )
-            first = False
     return shown
 
 

@@ -713,8 +713,8 @@ def fit_together(
     """Train the starts of some estimators in one batch.
 
     They may differ in what `SHARED` names; what each learns is what it would learn
-    alone, but for rounding. Where one of them fills a batch, each has its own. A model all of whose starts fail is left with its `runs_`
-    and no best start.
+    alone, but for rounding. Where one of them fills a batch, each has its own. A model
+    all of whose starts fail is left with its `runs_` and no best start.
 
     Raises
     ------
@@ -738,17 +738,22 @@ def fit_together(
         dropout=tuple(model.dropout for model in models),
         weight_decay=tuple(model.weight_decay if coupled else 0.0 for model in models),
     )
-    splits = len(problem.batches.splits)
-    count, several = first.n_starts * splits, len(models)
-    if several > 1 and count >= problem.width:  # each fills a batch of its own
-        for model in models:
-            fit_together([model], X, y, sample_weight)
-            if model.runs_.interrupted:
-                raise InterruptedRunError("interrupted before its end")
+    starts = first.n_starts * len(problem.batches.splits)
+    if len(models) == 1 or starts < problem.width:
+        _train(problem, models)
         return
+    for place, model in enumerate(models):  # each fills a batch of its own
+        _train(problem.of_setting(place), [model])
+        if model.runs_.interrupted:
+            raise InterruptedRunError("interrupted before its end")
+
+
+def _train(problem: Network, models: Sequence[Any]) -> None:
+    """Train the starts of the settings of a problem, one for each of some estimators."""
+    first, splits = models[0], len(problem.batches.splits)
     runs = descend_network(
         problem,
-        count * several,
+        first.n_starts * splits * len(models),
         problem.seed,
         steps=optimizer_named(
             first.optimizer, _rates(models), first.weight_decay, splits=splits

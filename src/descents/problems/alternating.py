@@ -73,7 +73,7 @@ class Alternating:
             left, right = problem.extended(parameters)
             cuts = problem.cut_parameters(parameters)
             quadratic = problem.cells.quadratic(left.dtype, left.device)
-            look, known = _looked(problem, state, parameters, quadratic, step)
+            look, known = _looked(problem, state, (left, right, cuts), quadratic, step)
             losses = problem.penalized(known["loss"].to(left.dtype), parameters)
             rows = _half(problem, parameters, look, "rows", right)
             if quadratic is not None:
@@ -104,7 +104,7 @@ class Alternating:
 def _looked(
     problem: Factorization,
     state: State,
-    parameters: Parameters,
+    point: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
     quadratic: Look | None,
     step: int,
 ) -> tuple[Look, Parameters]:
@@ -114,25 +114,16 @@ def _looked(
     what every half of a step takes from it; it is measured again when so much of it is
     gone that the rounding of what is gone would show.
     """
-    if quadratic is not None and "known" in state:
-        known = dict(state["known"])
-        small = known["loss"] < WORN * known["measured"]
-        if not bool(small.any()):
-            return quadratic, known
-    left, right = problem.extended(parameters)
-    cuts = problem.cut_parameters(parameters)
-    if quadratic is None:
-        look = problem.cells.look(left, right, cuts, step)
-        assert look.losses is not None  # noqa: S101
-        return look, {"loss": look.losses}
-    if "known" not in state:
-        look = problem.cells.look(left, right, cuts, step)
+    if quadratic is None or "known" not in state:
+        look = problem.cells.look(*point, step)
         assert look.losses is not None  # noqa: S101
         fresh = look.losses.double()
         return look, {"loss": fresh, "measured": fresh}
-    fresh = problem.cells.losses(left, right, cuts).double()
-    known["loss"] = torch.where(small, fresh, known["loss"])
-    known["measured"] = torch.where(small, fresh, known["measured"])
+    known = dict(state["known"])
+    small = known["loss"] < WORN * known["measured"]
+    if bool(small.any()):
+        fresh = problem.cells.losses(*point).double()
+        known = {name: torch.where(small, fresh, old) for name, old in known.items()}
     return quadratic, known
 
 

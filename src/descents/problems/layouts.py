@@ -586,19 +586,25 @@ def _sparse_tensors(
 
 
 def _pattern(held: dict[str, Any], side: Side, values: torch.Tensor) -> torch.Tensor:
-    """Return a sparse matrix of these entries, with one row for each of a side."""
+    """Return a sparse matrix of these entries, with one row for each of a side.
+
+    Of entries that are held, and so the same at every step, it is made once.
+    """
+    known, key = held["arranged"], (side, id(values))
+    if key in known:
+        return torch.as_tensor(known[key])
     m, n = held["shape"]
     if side == "rows":
-        return torch.sparse_csr_tensor(
-            held["row_ends"], held["columns"], values, (m, n), check_invariants=False
-        )
-    return torch.sparse_csr_tensor(
-        held["column_ends"],
-        held["turned_rows"],
-        values[held["order"]],
-        (n, m),
-        check_invariants=False,
+        ends, others, entries = held["row_ends"], held["columns"], values
+    else:
+        ends, others, (m, n) = held["column_ends"], held["turned_rows"], (n, m)
+        entries = values[held["order"]]
+    table = torch.sparse_csr_tensor(
+        ends, others, entries, (m, n), check_invariants=False
     )
+    if any(values is kept for kept in held.values()):
+        known[key] = table
+    return table
 
 
 def _spread(
@@ -606,13 +612,7 @@ def _spread(
 ) -> torch.Tensor:
     """Return sum_j values_ij factor_j of every row i of a side, for every start."""
     if values.ndim == 1:
-        # What does not change from step to step is arranged once.
-        key = (side, id(values))
-        known = held["arranged"]
-        if key not in known and any(values is value for value in held.values()):
-            known[key] = _pattern(held, side, values)
-        table = known[key] if key in known else _pattern(held, side, values)
-        return _times(table, factor)
+        return _times(_pattern(held, side, values), factor)
     return torch.stack(
         [_pattern(held, side, v) @ f for v, f in zip(values, factor, strict=True)]
     )

@@ -471,6 +471,9 @@ def of_settings(
 ) -> Any:
     """Return a value that settings share, or a tuple of one for each, checked.
 
+    What is the same in all is shared: nothing is then looked up at every step, nor
+    computed for the sake of zeros.
+
     Examples
     --------
     >>> of_settings("weight_decay", [0, 0.1], 2, real_number, 0)
@@ -483,7 +486,8 @@ def of_settings(
             f"{name} has {len(value)} values for {settings} setting(s); give one for "
             "each, or one for all"
         )
-    return tuple(check(name, one, *limits) for one in value)
+    found = tuple(check(name, one, *limits) for one in value)
+    return found[0] if all(one == found[0] for one in found) else found
 
 
 def _numbers(name: str, value: Any, rows: int) -> np.ndarray:

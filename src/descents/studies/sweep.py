@@ -58,18 +58,23 @@ class Study:
         return np.stack([model.values(metric) for model in self.models])
 
     @property
-    def best(self) -> int:
-        """The number of the setting with the best mean over the starts that did not fail.
+    def ranked(self) -> list[int]:
+        """The numbers of the settings from the best on; those that failed are last.
 
-        Of settings equally good, the first.
+        By the mean over the starts that did not fail; of equal ones, the first is first.
         """
-        values = self.values()
-        means = np.full(len(values), -np.inf)
-        for place, row in enumerate(values):
-            if np.isfinite(row).any():
-                mean = row[np.isfinite(row)].mean()
-                means[place] = mean if self.higher_is_better else -mean
-        return int(np.argmax(means))
+        means = [
+            row[np.isfinite(row)].mean() if np.isfinite(row).any() else np.nan
+            for row in self.values()
+        ]
+        sign = -1 if self.higher_is_better else 1
+        order = np.argsort(sign * np.array(means), kind="stable")
+        return [int(place) for place in order]  # NaN is sorted to the end
+
+    @property
+    def best(self) -> int:
+        """The number of the best setting, the first of `ranked`."""
+        return self.ranked[0]
 
     @property
     def best_model(self) -> Any:
@@ -103,23 +108,21 @@ class Study:
             the p-value adjusted for the number of comparisons (Holm). Settings without
             a start in common with the best are left out.
         """
-        values, best = self.values(metric), self.best
-        found = []
-        for other in self.ranked:
-            shared = np.isfinite(values[best]) & np.isfinite(values[other])
-            if other != best and shared.any():
-                found.append(
-                    (
-                        other,
-                        differences.compared(
-                            values[best][shared],
-                            values[other][shared],
-                            paired=True,
-                            generator=generator(),
-                            higher_is_better=self.higher_is_better,
-                        ),
-                    )
-                )
+        values = self.values(metric)
+        best, *others = self.ranked
+        found = [
+            (
+                other,
+                compared_starts(
+                    values[best],
+                    values[other],
+                    paired=True,
+                    higher_is_better=self.higher_is_better,
+                ),
+            )
+            for other in others
+            if np.isfinite(values[[best, other]]).all(0).any()
+        ]
         if not found:
             return []
         adjusted = compare.holm([one.p_value for _, one in found])
@@ -127,15 +130,6 @@ class Study:
             (other, one, float(p))
             for (other, one), p in zip(found, adjusted, strict=True)
         ]
-
-    @property
-    def ranked(self) -> list[int]:
-        """The numbers of the settings from the best mean on; failed ones are last."""
-        means = [
-            np.nan if summary is None else summary.mean for summary in self.summaries()
-        ]
-        order = np.argsort(np.array(means) * (-1 if self.higher_is_better else 1))
-        return [int(place) for place in order]  # NaN is sorted to the end
 
     def effects(self, metric: str | None = None) -> list[effects.Effect]:
         """Say which parameters of the grid matter, with intervals.
@@ -314,10 +308,35 @@ def higher_is_better(metric: str) -> bool:
     return metric.endswith(("accuracy", "r2"))
 
 
-def batched(models: Sequence[Any]) -> list[list[int]]:
-    """Return which models are trained in one batch, as groups of their numbers.
+def compared_starts(
+    first: np.ndarray, second: np.ndarray, *, paired: bool, higher_is_better: bool
+) -> differences.Comparison:
+    """Compare a metric of two sets of starts, without those that failed.
 
-    Those that differ in `SHARED` alone, where one of them would not fill a batch.
+    If paired, a start is left out where it failed in either.
+
+    Examples
+    --------
+    >>> first, second = np.array([0.9, 0.8, np.nan]), np.array([0.7, np.nan, 0.6])
+    >>> compared_starts(first, second, paired=True, higher_is_better=True).first_count
+    1
+    """
+    kept, matched = np.isfinite(first), np.isfinite(second)
+    if paired:
+        kept = matched = kept & matched
+    return differences.compared(
+        first[kept],
+        second[matched],
+        paired=paired,
+        generator=generator(),
+        higher_is_better=higher_is_better,
+    )
+
+
+def batched(models: Sequence[Any]) -> list[list[int]]:
+    """Return which models can be trained in one batch, as groups of their numbers.
+
+    Those that differ in `SHARED` alone.
 
     Examples
     --------

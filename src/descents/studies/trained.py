@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from descents.answers import differences
 from descents.checks import InvalidValueError, folder_path, one_of
 from descents.data import storage
 from descents.data.storage import RESULT, ROWS
@@ -17,7 +16,7 @@ from descents.data.tables import Table
 from descents.estimators.networks import MLPStartsClassifier, MLPStartsRegressor
 from descents.problems.features import Features
 from descents.studies.asked import Data
-from descents.studies.sweep import generator, higher_is_better
+from descents.studies.sweep import compared_starts, higher_is_better
 from descents.studies.train import MODEL, comparison_facts
 
 
@@ -108,16 +107,7 @@ def compare_runs(
     paired = paired and one["run"]["sha256"] == two["run"]["sha256"]
     name = metric or one["metric"]
     higher = higher_is_better(name)
-    kept, matched = np.isfinite(values), np.isfinite(others)
-    if paired:
-        kept = matched = kept & matched
-    found = differences.compared(
-        values[kept],
-        others[matched],
-        paired=paired,
-        generator=generator(),
-        higher_is_better=higher,
-    )
+    found = compared_starts(values, others, paired=paired, higher_is_better=higher)
     return {
         "runs": [str(first), str(second)],
         "settings": [a, b],
