@@ -412,12 +412,15 @@ def test_apply_reads_as_the_fit_did(tmp_path: Path) -> None:
         "decimal": ",",
         "encoding": "utf-8",
     }
-    reading = asked.Reading(decimal=".").after(before)
+    reading = asked.Reading().after(before)
     assert (reading.identifier, reading.missing, reading.decimal) == (
         "name",
         ("?",),
         ",",
     )
+    back = asked.Reading(decimal=".", encoding="utf-8")  # said, and so it holds
+    back = back.after(before | {"encoding": "latin-1"})
+    assert (back.decimal, back.encoding) == (".", "utf-8")
     table = tmp_path / "t.csv"
     table.write_text("a;b\n1,5;?\n2;3\n")
     assert reading.read(str(table)).row_names == ("1", "2")  # there is no such column

@@ -481,6 +481,8 @@ class Two(nn.Module):
         (Two, "returned tuple for 2 rows"),
         (nn.Identity, "has no parameter that requires a gradient"),
         (lambda: nn.Linear(4, 3).requires_grad_(False), "has no parameter that"),
+        (nn.Linear(4, 3), "make_module is a Linear; give a function"),
+        ("net", "make_module is a str; give a function"),
         (lambda: "net", "make_module returned str; return a torch.nn.Module"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,20 @@ def test_the_mean_of_the_starts_is_that_of_their_probabilities() -> None:
     np.testing.assert_allclose(
         model.predict_proba(SCALED), np.mean(singles, 0), rtol=1e-12
     )
+
+
+def test_the_best_start_is_best_on_average_over_the_splits() -> None:
+    """The easiest split does not decide, and a start that failed on one is last."""
+    model = MLPStartsClassifier(
+        n_starts=4, validation=Folds(2), random_state=0, max_epochs=2
+    ).fit(SCALED, SPECIES)
+    held_out = np.array([[0.1, 0.9], [0.4, 0.3], [0.2, 0.0], [np.inf, 0.0]])
+    losses = np.zeros((4, 2))
+    losses[2, 1] = np.nan
+    metrics = {**model.runs_.metrics, "validation_loss": held_out.ravel()}
+    model.runs_ = replace(model.runs_, metrics=metrics, losses=losses.ravel())
+    model._keep()
+    assert model.best_ == 1 * 2 + 1  # the mean 0.35, and there the second split's 0.3
 
 
 def test_classes_of_any_type_come_back() -> None:

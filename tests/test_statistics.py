@@ -83,10 +83,21 @@ def test_chunks_of_resamples_do_not_change_the_bounds(monkeypatch: Any) -> None:
 
 
 @settings(deadline=None, max_examples=50)
-@given(values=st.lists(st.integers(0, 3), min_size=2, max_size=6))
+@given(values=st.lists(st.integers(0, 3), min_size=10, max_size=14))
 def test_bounds_lie_within_the_values_and_around_the_mean(values: list[int]) -> None:
     mean, low, high = statistics.mean_interval(values, RNG(0), 0.9999, 99)
     assert min(values) <= low <= mean <= high <= max(values)
+
+
+@settings(deadline=None, max_examples=30)
+@given(values=st.lists(st.integers(-99, 99), min_size=2, max_size=9, unique=True))
+def test_few_starts_have_the_interval_of_student(values: list[int]) -> None:
+    mean, low, high = statistics.mean_interval(values, RNG(0), 0.9)
+    expected = stats.t.interval(
+        0.9, len(values) - 1, np.mean(values), stats.sem(values)
+    )
+    np.testing.assert_allclose((low, high), expected, rtol=1e-9, atol=1e-9)
+    assert low <= mean <= high
 
 
 def test_the_summary_by_numpy() -> None:

@@ -72,6 +72,11 @@ def test_an_interrupt_keeps_the_work_for_a_resume(tmp_path) -> None:
         RunFolder(place, ME).__enter__()
     with pytest.raises(RunFolderError, match="holds another run .starts 3, not 4"):
         RunFolder(place, {**ME, "starts": 4}, resume=True).__enter__()
+    nested = {**ME, "options": {"rate": 1}}
+    with pytest.raises(
+        RunFolderError, match=r"run \(rate None, not 1\); give the same"
+    ):
+        RunFolder(place, nested, resume=True).__enter__()
     with RunFolder(place, ME, resume=True) as folder:
         assert not folder.complete
         assert folder.stage("part").read_text() == "kept"

@@ -194,6 +194,15 @@ def test_a_grid_that_cannot_be_used_is_refused(grid, words) -> None:
         sweep(classifier(), grid, X, Y)
 
 
+def test_one_start_cannot_tell_what_a_setting_does() -> None:
+    model = classifier(n_starts=1, max_epochs=3)
+    study = sweep(model, {"initialization": ["kaiming", "zero"]}, X, Y)
+    with pytest.raises(
+        InvalidValueError, match="one start was trained in each setting"
+    ):
+        study.effects()
+
+
 def test_an_unknown_metric_or_estimator_is_refused_before_any_training() -> None:
     with pytest.raises(InvalidValueError, match="metric is 'f1'; give one of 'valid"):
         sweep(classifier(max_epochs=10**9), {"dropout": [0, 0.1]}, X, Y, metric="f1")

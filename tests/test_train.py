@@ -95,6 +95,37 @@ def test_the_result_is_that_of_its_rows(run: Path) -> None:
     assert compared["p_value"] < 0.001
 
 
+def test_an_example_of_a_verdict_is_a_start_on_a_division(run: Path) -> None:
+    result = json.loads((run / "result.json").read_text())
+    rows = pd.read_parquet(run / "starts.parquet")
+    rows = rows.set_index(["setting", "start", "split"])
+    for setting in result["settings"]:
+        assert setting["examples"]
+        for word, example in setting["examples"].items():
+            row = rows.loc[(setting["name"], example["start"], example["split"])]
+            assert row["verdict"] == word
+            assert row["training_accuracy"] == pytest.approx(example["training"])
+        gained = setting["reached"] - setting["baseline"]
+        gain = setting["most"] - setting["baseline"]
+        if gain > 0.01:
+            assert gained == pytest.approx(0.8 * gain, rel=1e-9)
+    page = (run / "report.html").read_text()
+    assert "A start counts once on each division." in page
+
+
+def test_the_best_start_is_that_of_the_best_mean_over_divisions(run: Path) -> None:
+    best = json.loads((run / "result.json").read_text())["best"]
+    rows = pd.read_parquet(run / "starts.parquet")
+    rows = rows[rows["setting"] == best["setting"]]
+    losses = rows.pivot_table(index="start", columns="split", values="validation_loss")
+    assert best["start"] == losses.mean(axis=1).idxmin()
+    assert best["split"] == losses.loc[best["start"]].idxmin()
+    own = rows[rows["start"] == best["start"]]
+    assert best["mean"] == pytest.approx(own["validation_accuracy"].mean(), rel=1e-12)
+    page = (run / "report.html").read_text()
+    assert f"On division {best['split']}, where it does best" in page
+
+
 def test_the_page_shows_every_picture(run: Path) -> None:
     page = (run / "report.html").read_text()
     names = (
@@ -165,6 +196,32 @@ def test_compare_is_paired_where_the_starts_are_shared(
         assert found["paired"] is paired
         assert found["difference"] > 0.05
         assert found["interval"][0] > 0
+    assert "their seeds (0 and 1) draw other starts" in found["warnings"][0]
+
+
+def test_compare_says_what_else_the_runs_differ_in(
+    run: Path, tmp_path: Path, capsys
+) -> None:
+    table = iris_csv(tmp_path)
+    frame = pd.read_csv(table).iloc[1:]
+    frame.to_csv(table, index=False)
+    options = ["train", str(table), "--target", "species", "--hidden", "4"]
+    options += ["--epochs", "2", "--starts", "1", "--out", str(tmp_path / "one")]
+    assert ran(*options) == 0
+    assert main(["compare", str(run), str(tmp_path / "one"), "--json"]) == 0
+    text = capsys.readouterr().out
+    found = json.loads(
+        text, parse_constant=pytest.fail
+    )  # no NaN: there is none in JSON
+    assert found["interval"] == [None, None]
+    assert ["tables" in w or "rows" in w for w in found["warnings"]] == [True, True]
+    assert main(["compare", str(run), str(tmp_path / "one")]) == 0
+    said = capsys.readouterr().out
+    assert "Warning: they learned from different tables" in said
+    assert "nan" not in said
+    for metric in ("start", "split", "seconds"):
+        assert main(["compare", str(run), str(run), "--metric", metric]) == 2
+        assert "'validation_accuracy'" in capsys.readouterr().err
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -231,6 +288,8 @@ def test_two_processes_give_the_same_bits_as_one(tmp_path: Path) -> None:
         (["--target", "species", "--learning-rate", "1e30", "--optimizer", "gd"],
          ["every start", "1e+30"]),
         (["--target", "species", "--metric", "speed"], ["validation_accuracy"]),
+        (["--target", "species", "--id", "species"], ["--target and to --id"]),
+        (["--target", "wet", "--ignore", "wet"], ["--target and to --ignore"]),
         (["--target", "species", "--early-stopping", "3", "--validation", "none"],
          ["held out"]),
     ],
@@ -252,7 +311,14 @@ def test_wrong_options_end_in_a_sentence(options, words, tmp_path, capsys) -> No
     ("text", "options", "words"),
     [
         ("a,b\n1,x\n2,x\n", ["--target", "b"], ["one class only, 'x'"]),
-        ("a,b\n1,x\n2,y\n3,z\n", ["--target", "b"], ["3 different values in 3 rows"]),
+        ("a,b\n1,x\n2,y\n3,z\n", ["--target", "b"],
+         ["3 different values in 3 rows", "no value comes twice"]),
+        ("a;b\n" + "".join(f"{i},5;{i % 2}\n" for i in range(30)),
+         ["--target", "b", "--delimiter", ";"], ["'a'", "--decimal ,"]),
+        ("a;b\n" + "".join(f"{i};{i},25\n" for i in range(30)),
+         ["--target", "b", "--delimiter", ";"], ["'b'", "--decimal ,"]),
+        ("a,b\n" + "".join(f"{i},2024-01-{i + 1:02}\n" for i in range(30)),
+         ["--target", "b"], ["'b'", "cannot be foretold", "another target"]),
         ("a,b\n1,1\n1,2\n1,1\n1,2\n", ["--target", "b"], ["no column is left"]),
         ("a,b\n1,\n2,\n", ["--target", "b"], ["no value"]),
         (
@@ -285,6 +351,32 @@ def test_rows_without_a_target_are_left_out_and_counted(tmp_path: Path) -> None:
     result = json.loads((tmp_path / "o" / "result.json").read_text())
     assert (result["rows"], result["rows_without_target"]) == (39, 1)
     assert result["warnings"] == ["1 rows without a target were left out"]
+
+
+def test_what_was_asked_for_in_vain_is_told(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=60)
+    lines = [f"{v},{'x' if i % 10 else 'y'}" for i, v in enumerate(values)]
+    lines[7] = "0.3,rare"
+    (tmp_path / "t.csv").write_text("a,b\n" + "\n".join(lines) + "\n")
+    options = ["train", str(tmp_path / "t.csv"), "--target", "b", "--starts", "2",
+               "--hidden", "2", "--epochs", "2", "--batch-size", "8"]  # fmt: skip
+    more = ["--optimizer", "lbfgs", "--optimizer", "gd", "--out", str(tmp_path / "o")]
+    assert ran(*options, *more) == 0
+    said = json.loads((tmp_path / "o" / "result.json").read_text())["warnings"]
+    assert any("1 class of one row alone (rare)" in line for line in said)
+    assert any("lbfgs looks at all rows" in x and "--batch-size" in x for x in said)
+    # What stands there anyway is foretold without looking at the features.
+    assert any("the verdicts tell little" in line for line in said)
+    assert ran(*options, "--diagnose", "0", "--out", str(tmp_path / "p")) == 0
+    result = json.loads((tmp_path / "p" / "result.json").read_text())
+    jsonschema.validate(result, json.loads(SCHEMA.read_text()))
+    assert result["settings"][0]["verdicts"] == {}
+    assert not any("verdicts" in line for line in result["warnings"])
+    rows = pd.read_parquet(tmp_path / "p" / "starts.parquet")
+    assert "verdict" not in rows
+    assert "--diagnose tells why" in (tmp_path / "p" / "report.html").read_text() or (
+        result["settings"][0]["short"] == 0
+    )
 
 
 def test_a_score_that_no_start_has_is_told(tmp_path: Path, capsys) -> None:

@@ -294,6 +294,17 @@ def class_labels(name: str, value: Any, rows: int) -> np.ndarray:
     return labels.astype(np.int64)
 
 
+def counted(count: int, noun: str, nouns: str | None = None) -> str:
+    """Return a number of things in words.
+
+    Examples
+    --------
+    >>> counted(1, "start"), counted(2, "start"), counted(0, "class", "classes")
+    ('1 start', '2 starts', '0 classes')
+    """
+    return f"{count} {noun if count == 1 else nouns or noun + 's'}"
+
+
 def torch_device(value: str | torch.device) -> torch.device:
     """Return a torch device that is present on this machine.
 
@@ -313,7 +324,9 @@ def torch_device(value: str | torch.device) -> torch.device:
         device = torch.device(value)
         torch.empty(0, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        # torch names every kind of device where it does not know this one.
+        reason, unknown, _ = str(error).splitlines()[0].partition("Expected one of")
+        reason = "torch knows no such kind" if unknown else reason
         raise InvalidValueError(
             f"device is {str(value)!r}, which is not usable here ({reason}); "
             "give 'cpu' or a device that this machine has"

@@ -114,13 +114,12 @@ reading_options = options(
     click.option(
         "--decimal",
         type=click.Choice([".", ","]),
-        default=".",
         help="The decimal mark.  [default: .]",
     ),
     click.option(
         "--delimiter", metavar="CHARACTER", help="By default found in the first lines."
     ),
-    click.option("--encoding", default="utf-8", show_default=True),
+    click.option("--encoding", metavar="NAME", help="[default: utf-8]"),
 )
 
 

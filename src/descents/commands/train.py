@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from descents.checks import MOST_STARTS, InterruptedRunError, folder_path
+from descents.checks import MOST_STARTS, InterruptedRunError, counted, folder_path
 from descents.commands.shared import (
     CTRL_C,
     OUT_OF_TIME,
@@ -135,6 +135,12 @@ class _BatchSize(click.ParamType[Any]):
     help="End a start after so long without a lower validation loss; keep its best.",
 )  # fmt: skip
 @click.option(
+    "--diagnose", "diagnosed", type=click.IntRange(0), default=40, show_default=True,
+    metavar="STARTS",
+    help="Of how many starts that fall short, in each setting, it is told why; each is "
+    "trained on for ten times the epochs. 0: no verdicts.",
+)  # fmt: skip
+@click.option(
     "--metric",
     help="What starts and settings are compared by, a column of starts.parquet.  "
     "[default: the score on held-out rows]",
@@ -165,6 +171,12 @@ def train(table: str, **given: Any) -> int:
     from descents.studies import train as study
 
     reading = reading_of(given)
+    taken = (("--id", (reading.identifier,)), ("--ignore", reading.ignore))
+    for option, columns in taken:
+        if given["target"] in columns:
+            raise click.UsageError(
+                f"{given['target']!r} is given to --target and to {option}; give it to one."
+            )
     if given["batch_size"] == "all":
         given["batch_size"] = None
     options = study.Options(**given)
@@ -230,7 +242,8 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
     for line in [*result["warnings"]]:
         console.print(f"Warning: {line}.", style="yellow", markup=False)
     metric = result["metric"].replace("_", " ")
-    shown = Table(title=f"{metric}, {result['starts']} starts", title_justify="left")
+    starts = counted(result["starts"], "start")
+    shown = Table(title=f"{metric}, {starts}", title_justify="left")
     longest = max(len(setting["name"]) for setting in result["settings"])
     shown.add_column("setting", overflow="fold", min_width=min(longest, 30))
     for name in ("mean", "95% interval", "deviation", "median", "failed"):
@@ -249,8 +262,11 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
     for setting in result["settings"]:
         counts = ", ".join(f"{n} {word}" for word, n in setting["verdicts"].items())
         rest = setting["short"] - setting["diagnosed"]
-        more = f", {rest} more below what the best reach" if rest else ""
-        console.print(f"{setting['name']}: {counts}{more}.", markup=False)
+        more = f"{', ' if counts else ''}{rest} {'more ' if counts else ''}below what "
+        more = f"{more}the best reach, not diagnosed" if rest else ""
+        if counts or more:
+            each = " (each on each division)" if result["splits"] > 1 else ""
+            console.print(f"{setting['name']}{each}: {counts}{more}.", markup=False)
     if result["effects"]:
         console.print(_effects(result["effects"]))
     for each in result["compared"]:
@@ -260,11 +276,19 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
             f"p {each['p_adjusted']:.2g}.",
             markup=False,
         )
+    variance = result["variance"]
+    if variance["splits"] is not None:
+        console.print(
+            f"The interval is over starts, on these {result['splits']} divisions of the "
+            f"rows: the deviation between starts is {variance['starts'] ** 0.5:.4f}, "
+            f"between divisions {variance['splits'] ** 0.5:.4f}."
+        )
     best = result["best"]
     held = "" if best["validation"] is None else f", {best['validation']:.4f} held out"
+    where = f" on division {best['split']}" if result["splits"] > 1 else ""
     console.print(
-        f"The best start, {best['start']} of {best['setting']}: {best['training']:.4f} in "
-        f"training{held}. {result['seconds']:.1f} s.",
+        f"The best start, {best['start']} of {best['setting']}{where}: "
+        f"{best['training']:.4f} in training{held}. {result['seconds']:.1f} s.",
         markup=False,
     )
     console.print(f"The page: {out / 'report.html'}")
@@ -325,6 +349,8 @@ def compare(
     if as_json:
         click.echo(json.dumps(found, indent=2))
     elif not quiet:
+        for line in found["warnings"]:
+            click.echo(f"Warning: {line}.")
         chance = found["probability_of_improvement"]
         how = "start by start" if found["paired"] else "as two samples"
         name = found["metric"].replace("_", " ")
@@ -335,11 +361,12 @@ def compare(
         )
         click.echo(
             f"Difference {found['difference']:+.4f} (95% interval "
-            f"{_between(found['interval'])}), compared {how}; permutation p {found['p_value']:.3g}."
+            f"{_between(found['interval'])}), compared {how}; permutation p "
+            f"{_form(found['p_value'])}."
         )
         click.echo(
             f"A start of the first is better than one of the second with probability "
-            f"{chance:.3f} ({_form(found['improvement_interval'][0])} to "
+            f"{_form(chance)} ({_form(found['improvement_interval'][0])} to "
             f"{_form(found['improvement_interval'][1])})."
         )
     return 0

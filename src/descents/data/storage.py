@@ -56,6 +56,19 @@ def plain(value: Any) -> Any:
     return value
 
 
+def _flat(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of a mapping, those of mappings in it among them."""
+    found: dict[str, Any] = {}
+    for name, item in value.items():
+        found |= _flat(item) if isinstance(item, Mapping) else {name: item}
+    return found
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong, without number and path."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def json_text(value: Any) -> str:
     """Return `value` as indented JSON text, ending in a newline."""
     return json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
@@ -113,7 +126,7 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise RunFolderError(
-            f"{path} cannot be read ({error}); give a file that descents wrote"
+            f"{path} cannot be read ({_reason(error)}); give a file that descents wrote"
         ) from None
     return arrays, facts
 
@@ -136,7 +149,7 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
         table = pyarrow.parquet.read_table(path)
     except (OSError, pyarrow.ArrowException) as error:
         raise RunFolderError(
-            f"{path} cannot be read ({error}); give the folder of a complete run"
+            f"{path} cannot be read ({_reason(error)}); give the folder of a complete run"
         ) from None
     return {
         name: column.to_numpy()
@@ -158,7 +171,7 @@ def read_json(path: Path) -> dict[str, Any]:
             raise ValueError("no JSON object")
     except (OSError, ValueError) as error:
         raise RunFolderError(
-            f"{path} cannot be read ({error}); give the folder of a complete run"
+            f"{path} cannot be read ({_reason(error)}); give the folder of a complete run"
         ) from None
     return value
 
@@ -275,12 +288,12 @@ class RunFolder:
 
     def _compare(self, stored: Any) -> None:
         if stored != self._identity:
-            stored = stored if isinstance(stored, dict) else {}
-            names = sorted({*stored, *self._identity})
+            there = _flat(stored) if isinstance(stored, dict) else {}
+            asked = _flat(self._identity)
             other = [
-                f"{name} {stored.get(name)!r}, not {self._identity.get(name)!r}"
-                for name in names
-                if stored.get(name) != self._identity.get(name)
+                f"{name} {there.get(name)!r}, not {asked.get(name)!r}"
+                for name in sorted({*there, *asked})
+                if there.get(name) != asked.get(name)
             ]
             raise RunFolderError(
                 f"{self.path} holds another run ({'; '.join(other)}); give the same "

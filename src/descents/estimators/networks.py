@@ -119,15 +119,26 @@ class _Starts(BaseEstimator):
         runs = self.runs_
         if not np.isfinite(runs.losses).any():
             raise InvalidValueError(hopeless(self.optimizer, self.learning_rate))
-        self.best_ = int(np.nanargmin(self._merit()))
+        self.best_ = self._best()
         self.loss_ = float(runs.losses[self.best_])
         self.n_iter_ = int(np.ceil(runs.steps_taken[self.best_] / self.steps_in_epoch_))
 
-    def _merit(self) -> np.ndarray:
-        """Return what the best start has the least of."""
-        merit = self.runs_.metrics.get("validation_loss", self.runs_.losses)
-        merit = np.where(np.isfinite(self.runs_.losses), merit, np.nan)
-        return np.asarray(merit, dtype=np.float64)
+    def _best(self) -> int:
+        """Return the place of the start of least mean over splits, where it is least.
+
+        A start that failed on a split comes after all that did on fewer.
+        """
+        runs = self.runs_
+        merit = np.asarray(runs.metrics.get("validation_loss", runs.losses), np.float64)
+        known = np.isfinite(runs.losses) & np.isfinite(merit)
+        table = np.where(known, merit, np.inf).reshape(-1, self.splits_)
+        finite = np.isfinite(table)
+        total = np.where(finite, table, 0.0).sum(1)
+        means = np.divide(
+            total, finite.sum(1), out=np.full(len(table), np.inf), where=finite.any(1)
+        )
+        start = int(np.lexsort((means, -finite.sum(1)))[0])
+        return start * self.splits_ + int(table[start].argmin())
 
     def _check_settings(self) -> None:
         complaints = Complaints()
@@ -484,7 +495,8 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
     combine : {"best", "mean"}
         What predicts: the start of least training loss (of least validation loss, where
         rows are held out), or the mean of the probabilities of all (a deep ensemble
-        [1]_).
+        [1]_). Of several splits, the start is that of the least mean over them, and the
+        split the one on which it has the least.
     random_state : int, RandomState or None
     device : str
 
@@ -571,7 +583,8 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise InvalidValueError(
-                f"y holds one class only, {self.classes_[0]!r}; give two at least"
+                f"y holds one class only, {storage.plain(self.classes_[0])!r}; give two "
+                "at least"
             )
         weights = None
         if sample_weight is not None:

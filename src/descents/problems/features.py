@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from descents.data.storage import plain
 from descents.data.tables import Column, Table
 from descents.problems.columns import MOST_CLASSES, TYPED
 
+_COMMA = re.compile(r"\s*[-+]?\d+(,\d+)?([eE][-+]?\d+)?\s*")
 MOST_NUMERIC_CLASSES = 20
 """A target of whole numbers with at most so many different ones is one of classes."""
 
@@ -115,11 +117,16 @@ class Features:
             if column.name == target:
                 continue
             if column.kind in ("text", "date"):
+                remedy = (
+                    "its numbers seem to have decimal commas: give --decimal ,"
+                    if _has_decimal_commas(column)
+                    else "leave the column out (--ignore COLUMN), or name the rows by it "
+                    "(--id COLUMN)"
+                )
                 complaints.require(
                     False,
                     f"column {column.name!r} is {column.says}, which a network cannot "
-                    "use; leave the column out (--ignore COLUMN), or name the rows by it "
-                    "(--id COLUMN)",
+                    f"use; {remedy}",
                 )
                 continue
             seen = column.values[~np.isnan(column.values)]
@@ -251,10 +258,20 @@ class Target:
             raise InvalidValueError(
                 f"the target {column.name!r} holds {what}; give one with two at least"
             )
+        if column.kind == "date":
+            raise InvalidValueError(
+                f"the target {column.name!r} is {column.says}, which cannot be foretold; "
+                "give another target, or a column of days since some day as numbers"
+            )
+        if _has_decimal_commas(column):
+            raise InvalidValueError(
+                f"the target {column.name!r} is {column.says}, but its values seem to be "
+                "numbers with decimal commas; give --decimal ,"
+            )
         levels = column.kind in TYPED  # text of many levels is among them
         few = column.whole and len(distinct) <= MOST_NUMERIC_CLASSES
         if task == "regression" or (task == "auto" and not levels and not few):
-            if levels or column.kind == "date":
+            if levels:
                 raise InvalidValueError(
                     f"the target {column.name!r} is {column.says}, but regression is for "
                     "numbers; give --task classification"
@@ -263,12 +280,20 @@ class Target:
             center, spread = float(seen.mean()), float(seen.std())
             return cls(column.name, (), center, spread, why), column.values
         alone = len(distinct) == len(seen)
-        if len(distinct) > MOST_CLASSES or column.kind == "date" or alone:
+        if len(distinct) > MOST_CLASSES or alone:
+            why_not = (
+                "no value comes twice"
+                if alone
+                else f"classes can be {MOST_CLASSES} at most"
+            )
+            remedy = "give another target"
+            if not levels:
+                remedy = (
+                    f"give --task regression for numbers, or {remedy.split(' ', 1)[1]}"
+                )
             raise InvalidValueError(
                 f"the target {column.name!r} is {column.says}, with {len(distinct)} "
-                f"different values in {len(seen)} rows: too many for classes (at most "
-                f"{MOST_CLASSES}, two rows of each at least); give --task regression for "
-                "numbers, or another target"
+                f"different values in {len(seen)} rows, but {why_not}; {remedy}"
             )
         why = "asked for" if task == "classification" else "levels"
         if not levels and task == "auto":
@@ -284,6 +309,12 @@ class Target:
         codes = np.searchsorted(distinct, column.values).astype(np.float64)
         codes[np.isnan(column.values)] = np.nan
         return cls(column.name, classes, 0.0, 1.0, why), codes
+
+
+def _has_decimal_commas(column: Column) -> bool:
+    """Return whether all cells of a column of text are numbers, some with a comma."""
+    texts = [str(level) for level in column.levels]
+    return any("," in text for text in texts) and all(map(_COMMA.fullmatch, texts))
 
 
 def _list(names: Sequence[str]) -> str:

@@ -90,6 +90,11 @@ class Modules(Supervised):
         seed: int = 0,
         **options: Any,
     ) -> None:
+        if not callable(make_module) or isinstance(make_module, torch.nn.Module):
+            raise InvalidValueError(
+                f"make_module is a {type(make_module).__name__}; give a function without "
+                "arguments that makes the module, each time with new parameters"
+            )
         super().__init__(X, y, seed=seed, **options)
         self._make, self.batched, self.seed = make_module, batched, seed
         module = self._made(stream(seed, "start", 0))

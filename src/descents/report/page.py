@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 from matplotlib.figure import Figure
 
-from descents.checks import RunFolderError
+from descents.checks import RunFolderError, counted
 from descents.data import storage
 from descents.report import factorized, figures, reproduced, trained
 from descents.report.figures import Stored
@@ -104,6 +104,7 @@ def html(result: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Any]]) -
     )
     environment.filters["number"] = number
     environment.filters["f"] = fixed
+    environment.filters["counted"] = counted
     template = environment.get_template(f"{result['run']['command']}.html")
     return template.render(r=result, pictures=pictures)
 

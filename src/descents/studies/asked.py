@@ -36,7 +36,7 @@ class Reading:
     triples : bool
         Whether its first three columns are row, column and value.
     header, missing, decimal, delimiter, encoding
-        As `descents.data.files.read` takes them.
+        As `descents.data.files.read` takes them; None is its default, or what a fit has.
     ignore : tuple of str
         Columns that have no part in the model.
     identifier : str or None
@@ -48,9 +48,9 @@ class Reading:
     triples: bool = False
     header: bool = True
     missing: tuple[str, ...] = ()
-    decimal: str = "."
+    decimal: str | None = None
     delimiter: str | None = None
-    encoding: str = "utf-8"
+    encoding: str | None = None
     ignore: tuple[str, ...] = ()
     identifier: str | None = None
     lenient: bool = False
@@ -84,9 +84,9 @@ class Reading:
         options: dict[str, Any] = {
             "header": self.header,
             "missing": self.missing,
-            "decimal": self.decimal,
+            "decimal": self.decimal or ".",
             "delimiter": self.delimiter,
-            "encoding": self.encoding,
+            "encoding": self.encoding or "utf-8",
         }
         if self.triples:
             if self.ignore or self.identifier:

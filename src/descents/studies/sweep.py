@@ -150,6 +150,11 @@ class Study:
         """
         values = self.values(metric)
         kept = np.isfinite(values).all(0)
+        if len(kept) < 2:
+            raise InvalidValueError(
+                "one start was trained in each setting, and two are needed to tell what a "
+                "setting does from what the start does; give more starts"
+            )
         if kept.sum() < 2:
             failed = [
                 name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from descents.checks import (
     Complaints,
     InvalidValueError,
     RunFolderError,
+    counted,
     one_of,
 )
 from descents.data import storage
@@ -39,7 +40,10 @@ NEAR_BEST = 0.02
 PRECISION = 0.005
 """For which half width of the mean's interval the number of starts is told."""
 MOST_DIAGNOSED = 40
-"""How many starts that fall short are diagnosed in each setting at most."""
+"""How many starts that fall short are diagnosed in each setting, if not told else."""
+WORTH_A_VERDICT = 0.1
+"""Verdicts tell little where the best start gains less than this share of what there
+is to gain over no learning."""
 LONGER = 10
 """For how many times the epochs those are trained on."""
 PROFILE = 60
@@ -94,6 +98,9 @@ class Options:
     early_stopping : int or None
     metric : str or None
         By default the validation score, or without held-out rows the training score.
+    diagnosed : int
+        How many starts that fall short are diagnosed in each setting at most; 0 gives
+        no verdicts at all.
     device : str
     """
 
@@ -112,6 +119,7 @@ class Options:
     validation: str = "0.33"
     early_stopping: int | None = None
     metric: str | None = None
+    diagnosed: int = MOST_DIAGNOSED
     seed: int = 0
     device: str = "cpu"
 
@@ -186,6 +194,8 @@ class Prepared:
     target : Target
     without_target : int
         How many rows were left out.
+    single : tuple of str
+        The classes of one row alone.
     """
 
     X: np.ndarray
@@ -193,6 +203,7 @@ class Prepared:
     features: Features
     target: Target
     without_target: int
+    single: tuple[str, ...] = ()
 
 
 def prepared(data: Data, options: Options) -> Prepared:
@@ -216,6 +227,7 @@ def prepared(data: Data, options: Options) -> Prepared:
     learned = _rows(table, kept)
     features = Features.of_table(learned, options.target)
     X = features.encoded(learned).astype(np.float32)
+    single: tuple[str, ...] = ()
     if target.classes:
         y = values[kept].astype(np.int64)
         counts = np.bincount(y)
@@ -224,9 +236,10 @@ def prepared(data: Data, options: Options) -> Prepared:
                 f"there are {len(y)} rows for {len(counts)} classes; give two rows of "
                 "each at least, or --task regression"
             )
+        single = tuple(str(target.classes[code]) for code in np.flatnonzero(counts < 2))
     else:
         y = ((values[kept] - target.center) / target.spread).astype(np.float32)
-    return Prepared(X, y, features, target, int((~kept).sum()))
+    return Prepared(X, y, features, target, int((~kept).sum()), single)
 
 
 def _rows(table: Table, kept: np.ndarray) -> Table:
@@ -317,12 +330,14 @@ def train(
     for place, name in enumerate(study.names):
         if progress is not None:
             progress(f"diagnosing {name}", 0.8 + 0.15 * place / len(settings))
-        diagnosed.append(_diagnosed(models[place], folder, name))
+        most = options.diagnosed
+        diagnosed.append(_diagnosed(models[place], folder, name, most))
     if progress is not None:
         progress("judging", 0.95)
     result = _result(given, data, options, run, study)
     for facts, told in zip(result["settings"], diagnosed, strict=True):
         facts.update(told)
+    result["warnings"] += _weak_verdicts(result["settings"])
     result["seconds"] = time.perf_counter() - begun
     return Found(result, study, study.table(), _tensors(study, marks))
 
@@ -392,11 +407,12 @@ def _result(
     model = study.models[best]
     table = model.table()
     position = model.best_
+    start = int(table["start"][position])
     score = model.metric_.split("_", 1)[1]
     return {
         "run": run,
         "read": [*data.notes, *given.features.notes],
-        "warnings": [*_warnings(given, study), *why_not],
+        "warnings": [*_warnings(given, options, study), *why_not],
         "task": given.target.task,
         "why": given.target.why,
         "target": {
@@ -426,8 +442,9 @@ def _result(
         "starts_needed": _needed(values[best]),
         "best": {
             "setting": study.names[best],
-            "start": int(table["start"][position]),
+            "start": start,
             "split": int(table["split"][position]),
+            "mean": float(values[best][start]),
             "loss": float(table["loss"][position]),
             "training": float(table[f"training_{score}"][position]),
             "validation": (
@@ -442,10 +459,30 @@ def _result(
     }
 
 
-def _warnings(given: Prepared, study: sweep.Study) -> list[str]:
+def _warnings(given: Prepared, options: Options, study: sweep.Study) -> list[str]:
     found = []
     if given.without_target:
         found.append(f"{given.without_target} rows without a target were left out")
+    if given.single:
+        count = counted(len(given.single), "class", "classes")
+        found.append(
+            f"{count} of one row alone ({', '.join(given.single)}): what is learned of "
+            "that row is tried on no other"
+        )
+    if "lbfgs" in options.optimizers:
+        unused = [
+            f"--{name}"
+            for name, used in (
+                ("batch-size", isinstance(options.batch_size, int)),
+                ("dropout", options.dropout > 0),
+            )
+            if used
+        ]
+        if unused:
+            found.append(
+                f"lbfgs looks at all rows and units at every step: {' and '.join(unused)} "
+                "did not hold for it"
+            )
     found += [
         f"every start of the setting {name} failed: its loss became infinite or NaN"
         for name, model in zip(study.names, study.models, strict=True)
@@ -454,12 +491,14 @@ def _warnings(given: Prepared, study: sweep.Study) -> list[str]:
     return found
 
 
-def _diagnosed(model: Any, folder: RunFolder | None, name: str) -> dict[str, Any]:
+def _diagnosed(
+    model: Any, folder: RunFolder | None, name: str, most: int
+) -> dict[str, Any]:
     """Return how many starts have each verdict, and an example of each.
 
-    Of the starts that fall short of what the best reach, the first so many are
-    diagnosed, as each is trained on for ten times its epochs. What was found is kept
-    with the finished chunks.
+    A start on one of several divisions counts by itself. Of those that fall short of
+    what the best reach, the first so many are diagnosed, as each is trained on for ten
+    times its epochs. What was found is kept with the finished chunks.
     """
     kept = None if folder is None else folder.stage(f"{name}-verdicts.json")
     if kept is not None and kept.exists():
@@ -469,36 +508,57 @@ def _diagnosed(model: Any, folder: RunFolder | None, name: str) -> dict[str, Any
             return dict(told["facts"])
         except (RunFolderError, KeyError, ValueError, TypeError):
             pass  # damaged: it is done again
-    runs = model.runs_
+    runs, splits = model.runs_, model.splits_
     metric = model.metric_.replace("validation", "training")
     threshold = reached_by_the_best(model.problem_, runs, metric)
-    short = (runs.metrics[metric] < threshold) | ~np.isfinite(runs.losses)
+    finite = np.isfinite(runs.losses)
+    short = (runs.metrics[metric] < threshold) | ~finite
+    facts: dict[str, Any] = {
+        "verdicts": {},
+        "short": int(short.sum()),
+        "diagnosed": int(min(short.sum(), most)),
+        "reached": float(threshold),
+        "baseline": float(model.problem_.baseline(metric)),
+        "most": float(np.max(runs.metrics[metric][finite])) if finite.any() else None,
+        "examples": {},
+    }
+    if not most:
+        return facts
     looked_at = ~short
-    looked_at[np.flatnonzero(short)[:MOST_DIAGNOSED]] = True
+    looked_at[np.flatnonzero(short)[:most]] = True
     chosen = np.flatnonzero(looked_at)
     found = model.diagnose(runs.starts[chosen].tolist(), multiples=[LONGER])
     examples = {}
     for row, verdict in enumerate(found.verdicts):
         if verdict.word not in examples:
             examples[verdict.word] = {
-                "start": int(runs.starts[chosen[row]]),
+                "start": int(runs.starts[chosen[row]]) // splits,
+                "split": int(runs.starts[chosen[row]]) % splits,
                 "says": verdict.value,
                 "training": float(found.metric[0, row]),
                 "gradient_ratio": float(found.gradient_ratio[row]),
                 "dead_share": float(found.dead_share[row]),
             }
-    facts = {
-        "verdicts": {word: count for word, count in found.counts().items() if count},
-        "short": int(short.sum()),
-        "diagnosed": int(min(short.sum(), MOST_DIAGNOSED)),
-        "reached": float(threshold),
-        "examples": examples,
-    }
+    verdicts = {word: count for word, count in found.counts().items() if count}
+    facts |= {"verdicts": verdicts, "examples": examples}
     if kept is not None:
         words = [verdict.word for verdict in found.verdicts]
         told = {"starts": found.starts, "words": words, "facts": facts}
         storage.write_bytes(kept, storage.json_text(told).encode())
     return facts
+
+
+def _weak_verdicts(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say where too little was learned for verdicts to tell much."""
+    return [
+        f"the best start of {s['name']} has a training score of {s['most']:.3f}, and "
+        f"{s['baseline']:.3f} is got without learning: with so little between them the "
+        "verdicts tell little"
+        for s in settings
+        if s["verdicts"]
+        and s["most"] is not None
+        and s["most"] - s["baseline"] < WORTH_A_VERDICT * (1 - s["baseline"])
+    ]
 
 
 def _settings(
@@ -632,7 +692,8 @@ def _profile(study: sweep.Study, values: np.ndarray) -> dict[str, Any]:
 
 def _expected_best(values: np.ndarray, higher: bool) -> dict[str, Any]:
     finite = values[np.isfinite(values)]
-    most = min(MOST_DRAWS, len(finite))
+    # With nearly as many draws as starts, little is known of how far the best varies.
+    most = min(MOST_DRAWS, max(1, len(finite) // 2))
     draws = np.unique(np.geomspace(1, most, 30).astype(int))
     best, low, high = planning.expected_best_interval(
         finite, draws, higher_is_better=higher

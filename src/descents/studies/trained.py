@@ -19,6 +19,9 @@ from descents.studies.asked import Data
 from descents.studies.sweep import compared_starts, higher_is_better
 from descents.studies.train import MODEL, comparison_facts
 
+NO_METRIC = ("start", "split")
+"""Columns of numbers that say of which start a row is, not how good it is."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -52,7 +55,7 @@ class Trained:
             return found
         chances = self.model.predict_proba(X)
         chosen = chances.argmax(1)
-        found[self.target["name"]] = [str(self.classes[code]) for code in chosen]
+        found[self.target["name"]] = [self.classes[code] for code in chosen]
         for code, name in enumerate(self.classes):
             found[f"probability_{name}"] = chances[:, code]
         return found
@@ -108,14 +111,40 @@ def compare_runs(
     name = metric or one["metric"]
     higher = higher_is_better(name)
     found = compared_starts(values, others, paired=paired, higher_is_better=higher)
-    return {
+    told = {
         "runs": [str(first), str(second)],
         "settings": [a, b],
         "metric": name,
         "means": [float(np.nanmean(values)), float(np.nanmean(others))],
         "starts": [len(values), len(others)],
         **comparison_facts(found),
+        "warnings": _differing(one, two),
     }
+    plain: dict[str, Any] = storage.plain(told)
+    return plain
+
+
+def _differing(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
+    """Say what the runs differ in beside what they are compared for."""
+    found = []
+    if one["run"]["sha256"] != two["run"]["sha256"] or one["target"] != two["target"]:
+        found.append(
+            "they learned from different tables or targets, so that the difference is of "
+            "these too"
+        )
+    first, second = (run["run"]["options"]["validation"] for run in (one, two))
+    if first != second:
+        found.append(
+            f"they hold out different rows (--validation {first} and {second}), so that "
+            "the difference is of these too"
+        )
+    seeds = [run["run"]["options"]["seed"] for run in (one, two)]
+    if not found and seeds[0] != seeds[1]:
+        found.append(
+            f"their seeds ({seeds[0]} and {seeds[1]}) draw other starts, and other rows "
+            "to hold out; with the same seed they are compared start by start"
+        )
+    return found
 
 
 def _side(
@@ -130,8 +159,12 @@ def _side(
         )
     rows = storage.read_table(folder / ROWS)
     name = metric or result["metric"]
-    numbers = [n for n, v in rows.items() if v.dtype.kind in "biuf"]
-    one_of("--metric", name, numbers)
+    known = [
+        n
+        for n, v in rows.items()
+        if v.dtype.kind in "iuf" and n not in NO_METRIC and not n.startswith("seconds")
+    ]
+    one_of("--metric", name, known)
     setting = result["best"]["setting"]
     chosen = rows["setting"] == setting
     values = np.where(
