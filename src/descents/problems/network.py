@@ -18,6 +18,7 @@ from descents.checks import (
     real_number,
     whole_number,
 )
+from descents.problems.fused import Rows, Shape, losses_and_gradients
 from descents.problems.problem import Parameters, stream
 from descents.problems.supervised import Supervised, of_settings
 
@@ -359,6 +360,73 @@ class Network(Supervised):
                 inputs = inputs * masks[..., first : first + self.widths[layer]]
                 first += self.widths[layer]
         return outputs
+
+    # The faster way to losses and gradients
+
+    @property
+    def _shape(self) -> Shape | None:
+        """What compiled code needs to know; None where torch operations are for it."""
+        # A kind derived from this one may have other losses.
+        if type(self) is not Network or self.device.type != "cpu" or self.dropout:
+            return None
+        shape = Shape(
+            tuple(self.widths),
+            self.activation.name,
+            self.scalar_biases,
+            self.classifies,
+        )
+        return shape if shape.applies else None
+
+    @property
+    def width(self) -> int:
+        """How many starts are computed together: a function of the problem alone."""
+        if self._shape is None:
+            return super().width
+        return self._shape.width(self.batches.batch_size or self.batches.longest)
+
+    def fused(
+        self, parameters: Parameters, starts: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, Parameters] | None:
+        """Return losses and gradients by compiled code, where that is the faster way."""
+        shape = self._shape
+        if shape is None:
+            return None
+        dtype = parameters["weight1"].dtype
+        rows = self._rows_at(starts, step, dtype)
+        return losses_and_gradients(shape, rows, parameters)
+
+    def _rows_at(self, starts: torch.Tensor, step: int, dtype: torch.dtype) -> Rows:
+        """Return the rows of each start at a step, and what they count."""
+        sampled = self.batches.batch_size is not None
+        key = (step if sampled else 0, dtype)
+        # A chunk asks at every step with the same tensor of starts: look up once.
+        if self._looked_up[0] is not starts or self._looked_up[1] != key:
+            rows, weights = self.batches.at(starts, step)
+            if not sampled and len(self.batches.splits) == 1:  # all have the same
+                rows, weights = rows[:1], None if weights is None else weights[:1]
+            scale = 1.0
+            if weights is not None:
+                weights = weights.to(dtype)
+            if self.loss == "mean" and weights is None:
+                scale = 1 / rows.shape[1]
+            elif self.loss == "mean" and weights is not None:
+                whole = weights.sum(1, keepdim=True)
+                weights = weights / whole.clamp_min(torch.finfo(dtype).tiny)
+            features, target = self._table(dtype)
+            decay = None
+            if self.weight_decay:
+                rates = torch.tensor(self.weight_decay, dtype=dtype).reshape(-1)
+                decay = rates[self.batches.setting_of(starts) % len(rates)]
+            found = Rows(
+                features,
+                target,
+                rows.contiguous(),
+                None if weights is None else weights.contiguous(),
+                scale,
+                decay,
+            )
+            self._looked_up = (starts, key, found)
+        return self._looked_up[2]
 
     def decays(self, name: str) -> bool:
         """Return whether a parameter is a weight, not a bias."""

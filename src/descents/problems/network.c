@@ -1,0 +1,457 @@
+/* The losses of a multilayer perceptron from many starts, and their gradients.
+
+   The starts are the lanes of the vectors: what is done for one is done for all, in
+   the same order, and nothing is added up across lanes. So a start has the same bits in
+   any lane and in any company, and what is not finite stays with its own start.
+
+   Compiled with REAL (float or double) and INTEGER (of the same size) defined. There is
+   no -ffast-math: NaN and infinity have to come out as they are. */
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#define BYTES 64
+#elif defined(__AVX__)
+#define BYTES 32
+#else
+#define BYTES 16
+#endif
+
+typedef REAL V __attribute__((vector_size(BYTES)));
+typedef INTEGER I __attribute__((vector_size(BYTES)));
+
+enum { LANES = BYTES / sizeof(REAL), SINGLE = sizeof(REAL) == 4 };
+enum { MANTISSA = SINGLE ? 23 : 52, BIAS = SINGLE ? 127 : 1023 };
+enum { RELU, TANH, LOGISTIC, GELU };
+
+/* Sums stay in registers only where loops over them are written out. */
+#define UNROLLED _Pragma("GCC unroll 4")
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE V all(REAL value) { return value - (V){0}; }
+
+/* a where the mask is set, else b. */
+INLINE V pick(I mask, V a, V b) { return (V)((mask & (I)a) | (~mask & (I)b)); }
+
+INLINE V absolute(V x) { return (V)((I)x & ~(I)all((REAL)-0.0)); }
+
+/* exp(x) - 1 of x <= 0; NaN of NaN. */
+INLINE V expm1_below(V x)
+{
+    /* Added to this, a number is rounded to a whole one, which ends its bits. */
+    const REAL magic = SINGLE ? (REAL)12582912.0 : (REAL)6755399441055744.0;
+    const REAL least = SINGLE ? (REAL)-87.0 : (REAL)-708.0;
+    /* ln 2 in two parts: n times the first has no rounding. */
+    const REAL high = SINGLE ? (REAL)0.693359375 : (REAL)6.93147180369123816490e-01;
+    const REAL low = SINGLE ? (REAL)-2.12194440e-4 : (REAL)1.90821492927058770002e-10;
+    V shifted = x * (REAL)1.4426950408889634 + magic;
+    V n = shifted - magic;
+    V r = (x - n * high) - n * low;
+    V scale = (V)((((I)shifted - (I)all(magic)) + BIAS) << MANTISSA);
+    V p = all(0);
+    if (!SINGLE) {
+        p = p * r + (REAL)(1 / 87178291200.0);
+        p = p * r + (REAL)(1 / 6227020800.0);
+        p = p * r + (REAL)(1 / 479001600.0);
+        p = p * r + (REAL)(1 / 39916800.0);
+        p = p * r + (REAL)(1 / 3628800.0);
+        p = p * r + (REAL)(1 / 362880.0);
+        p = p * r + (REAL)(1 / 40320.0);
+    }
+    p = p * r + (REAL)(1 / 5040.0);
+    p = p * r + (REAL)(1 / 720.0);
+    p = p * r + (REAL)(1 / 120.0);
+    p = p * r + (REAL)(1 / 24.0);
+    p = p * r + (REAL)(1 / 6.0);
+    p = p * r + (REAL)0.5;
+    p = p * r * r + r;
+    return pick(x < least, all(-1), scale * p + (scale - 1));
+}
+
+/* log(x) of finite x >= 1; NaN of NaN. */
+INLINE V log_above(V x)
+{
+    const REAL high = SINGLE ? (REAL)0.693359375 : (REAL)6.93147180369123816490e-01;
+    const REAL low = SINGLE ? (REAL)-2.12194440e-4 : (REAL)1.90821492927058770002e-10;
+    const INTEGER ones = ((INTEGER)1 << MANTISSA) - 1;
+    I exponent = ((I)x >> MANTISSA) - BIAS;
+    V m = (V)(((I)x & ones) | ((INTEGER)BIAS << MANTISSA));
+    I large = m > (REAL)1.4142135623730951;
+    m = pick(large, m * (REAL)0.5, m);
+    V n = __builtin_convertvector(exponent - large, V);
+    V s = (m - 1) / (m + 1), q = s * s, p = all(0);
+    if (!SINGLE) {
+        p = p * q + (REAL)(1 / 21.0);
+        p = p * q + (REAL)(1 / 19.0);
+        p = p * q + (REAL)(1 / 17.0);
+        p = p * q + (REAL)(1 / 15.0);
+        p = p * q + (REAL)(1 / 13.0);
+        p = p * q + (REAL)(1 / 11.0);
+    }
+    p = p * q + (REAL)(1 / 9.0);
+    p = p * q + (REAL)(1 / 7.0);
+    p = p * q + (REAL)(1 / 5.0);
+    p = p * q + (REAL)(1 / 3.0);
+    V found = n * high + (n * low + (2 * s + 2 * s * q * p));
+    return pick(x == x, found, x);
+}
+
+/* Replace z by the activation, and return its slope where that is not told by it. */
+INLINE V activate(V *z, int kind)
+{
+    V x = *z, slope = all(0);
+    if (kind == RELU) {
+        *z = pick(x <= 0, all(0), x);
+    } else if (kind == TANH) {
+        V e = expm1_below(-2 * absolute(x)), size = -e / (2 + e);
+        *z = (V)((I)size | ((I)x & (I)all((REAL)-0.0)));
+    } else if (kind == LOGISTIC) {
+        V e = 1 + expm1_below(-absolute(x));
+        *z = pick(x > 0, all(1), e) / (1 + e);
+    } else {
+        /* erfc(u) = exp(-u^2) p(t) / (1 + 2 u), t = (u - 3) / (u + 3): p is the
+           Chebyshev fit of degree 22, within 2e-15. */
+        static const double p[] = {
+            1.2530080582697303, -0.13562110612457484, -0.047562294353413248,
+            0.12964515870218821, -0.11927366341703957, 0.068308027358649881,
+            -0.02377051488744884, 0.0025293916433165313, 0.001888690065875996,
+            -0.00077983114267163518, -0.00010515816157551534,
+            0.00012509484071674385, 4.9436620216368908e-06,
+            -2.0088992203068341e-05, -7.1786383210393118e-07,
+            3.45294205089176e-06, 3.3549698261615079e-07,
+            -5.9528691072723601e-07, -1.1956795189541916e-07,
+            8.7149329937824368e-08, 2.7397509483668578e-08,
+            -7.5421353240411549e-09, -3.0931012359313365e-09,
+        };
+        V u = absolute(x) * (REAL)0.70710678118654752;
+        V t = (u - 3) / (u + 3), e = 1 + expm1_below(-(u * u)), q = all(0);
+        for (int k = 22; k >= 0; k--)
+            q = q * t + (REAL)p[k];
+        V tail = (REAL)0.5 * e * q / (1 + 2 * u);
+        V below = pick(x > 0, 1 - tail, tail);
+        slope = below + x * (REAL)0.39894228040143268 * e;
+        *z = x * below;
+    }
+    return slope;
+}
+
+/* C[a][b] += sum over k of A[a][k] B[k][b], for few a and b, which stay in registers.
+   The strides say how far apart entries lie. */
+INLINE void tile(
+    const int as, const int bs, V *C, long ca, const V *A, long aa, long ak, const V *B,
+    long bk, long bb, long count)
+{
+    V sum[4][3];
+    UNROLLED for (int a = 0; a < as; a++)
+        UNROLLED for (int b = 0; b < bs; b++)
+            sum[a][b] = C[a * ca + b];
+    for (long k = 0; k < count; k++) {
+        UNROLLED for (int b = 0; b < bs; b++)
+            UNROLLED for (int a = 0; a < as; a++)
+                sum[a][b] += A[a * aa] * B[b * bb];
+        A += ak;
+        B += bk;
+    }
+    UNROLLED for (int a = 0; a < as; a++)
+        UNROLLED for (int b = 0; b < bs; b++)
+            C[a * ca + b] = sum[a][b];
+}
+
+INLINE void column(
+    const int bs, V *C, long ca, long as, const V *A, long aa, long ak, const V *B,
+    long bk, long bb, long count)
+{
+    long a = 0;
+    for (; a + 4 <= as; a += 4)
+        tile(4, bs, C + a * ca, ca, A + a * aa, aa, ak, B, bk, bb, count);
+    for (; a < as; a++)
+        tile(1, bs, C + a * ca, ca, A + a * aa, aa, ak, B, bk, bb, count);
+}
+
+/* C (as x bs) += A B, over `count`; the columns of B stay in the cache. */
+INLINE void product(
+    V *C, long as, long bs, const V *A, long aa, long ak, const V *B, long bk, long bb,
+    long count)
+{
+    long b = 0;
+    for (; b + 3 <= bs; b += 3)
+        column(3, C + b, bs, as, A, aa, ak, B + b * bb, bk, bb, count);
+    for (; b < bs; b++)
+        column(1, C + b, bs, as, A, aa, ak, B + b * bb, bk, bb, count);
+}
+
+/* What to compute. A start has `rows` rows of its own, or all have the same. */
+struct network {
+    int64_t layers;          /* how many weight matrices there are */
+    const int64_t *widths;   /* layers + 1 of them, the features first */
+    int64_t scalar_biases;   /* whether a layer has one bias */
+    int64_t activation;
+    int64_t classifies;
+    const REAL *features;    /* of all rows of the table, (n, widths[0]) */
+    const void *target;      /* int64 classes (n), or numbers (n, widths[layers]) */
+    int64_t rows;
+    int64_t stride;          /* rows, or 0 where all starts have the same */
+    const int64_t *chosen;   /* numbers of rows, (starts or 1, rows) */
+    const REAL *weights;     /* what they count, (starts or 1, rows), or NULL */
+    REAL scale;              /* what they count, where weights are NULL */
+    const REAL *decay;       /* of each start, or NULL */
+};
+
+/* Where everything lies, in vectors. */
+struct layout {
+    long block;              /* how many rows are looked at together */
+    long widest;
+    long parameters;
+    long vectors;            /* of memory, in all */
+};
+
+static struct layout arranged(const struct network *net)
+{
+    long units = net->widths[0], widest = net->widths[0], parameters = 0;
+    for (long l = 0; l < net->layers; l++) {
+        long out = net->widths[l + 1];
+        units += (net->activation == GELU ? 2 : 1) * out;
+        widest = out > widest ? out : widest;
+        parameters += (net->widths[l] + 1) * out;
+    }
+    /* What a block of rows needs stays in the cache of the core, as far as it goes. */
+    const long each = units + 2 * widest + net->widths[net->layers] + 1;
+    const long most = (net->rows + 3) / 4 * 4;
+    long block = 65536 / (BYTES * each);
+    block = block < 8 ? 8 : block > 32 ? 32 : block / 4 * 4;
+    struct layout found = {block > most ? most : block, widest, parameters, 0};
+    found.vectors = 2 * parameters + found.block * each;
+    return found;
+}
+
+INLINE void lanes_of_rows(
+    const struct network *net, const long *starts, long first, const long block,
+    V *features, I *labels, V *numbers, V *counts)
+{
+    const long wide = net->widths[0], out = net->widths[net->layers];
+    const int64_t *classes = net->target;
+    const REAL *target = net->target;
+    for (long r = 0; r < block; r++) {
+        /* What only fills up is the last row, counted nothing. */
+        const long place = first + r < net->rows ? first + r : net->rows - 1;
+        REAL *x = (REAL *)(features + r * wide), *y = (REAL *)(numbers + r * out);
+        for (int lane = 0; lane < LANES; lane++) {
+            const int64_t row = net->chosen[starts[lane] * net->stride + place];
+            REAL count = net->weights == NULL
+                ? net->scale : net->weights[starts[lane] * net->stride + place];
+            ((REAL *)(counts + r))[lane] = first + r < net->rows ? count : 0;
+            if (net->stride || lane == 0)
+                for (long i = 0; i < wide; i++)
+                    x[i * LANES + lane] = net->features[row * wide + i];
+            if (net->classifies)
+                ((INTEGER *)(labels + r))[lane] = (INTEGER)classes[row];
+            else
+                for (long j = 0; j < out; j++)
+                    y[j * LANES + lane] = target[row * out + j];
+        }
+        if (!net->stride)
+            for (long i = 0; i < wide; i++)
+                features[r * wide + i] = all(x[i * LANES]);
+    }
+}
+
+/* Replace outputs by the slopes of the losses; return the sum of the losses. */
+INLINE V losses_of_classes(V *z, long block, long out, const I *labels, const V *counts)
+{
+    V sum = all(0);
+    for (long r = 0; r < block; r++, z += out) {
+        V most = z[0], whole = all(0), own = all(0);
+        for (long c = 1; c < out; c++)
+            most = pick(z[c] > most, z[c], most);
+        for (long c = 0; c < out; c++) {
+            V e = 1 + expm1_below(z[c] - most);
+            own = pick(labels[r] == (INTEGER)c, z[c] - most, own);
+            whole += e;
+            z[c] = e;
+        }
+        sum += counts[r] * (log_above(whole) - own);
+        V share = 1 / whole;
+        for (long c = 0; c < out; c++)
+            z[c] = counts[r] * (z[c] * share - pick(labels[r] == (INTEGER)c, all(1), all(0)));
+    }
+    return sum;
+}
+
+INLINE V losses_of_numbers(V *z, long block, long out, const V *numbers, const V *counts)
+{
+    V sum = all(0);
+    for (long r = 0; r < block; r++) {
+        V squares = all(0);
+        for (long j = 0; j < out; j++, z++, numbers++) {
+            V off = *z - *numbers;
+            squares += off * off;
+            *z = counts[r] * (off * (REAL)(2.0 / out));
+        }
+        sum += counts[r] * (squares * (REAL)(1.0 / out));
+    }
+    return sum;
+}
+
+/* The losses of LANES starts, and their gradients over parameters packed as lanes. */
+static V lanes(
+    const struct network *net, const struct layout *at, const long *starts,
+    const V *parameters, V *gradients, V *scratch)
+{
+    const long layers = net->layers, wide = net->widths[0];
+    const long out = net->widths[layers], block = at->block;
+    V *counts = scratch, *numbers = counts + block;
+    I *labels = (I *)numbers;
+    V *delta = numbers + block * out, *other = delta + block * at->widest;
+    V *features = other + block * at->widest;
+    V total = all(0), rest = all(0);
+    for (long first = 0; first < net->rows; first += block) {
+        /* The rows that all starts share are laid out once, where one block has all. */
+        if (net->stride || net->rows > block || starts[0] == 0)
+            lanes_of_rows(net, starts, first, block, features, labels, numbers, counts);
+        /* Forward. */
+        V *inputs = features;
+        const V *w = parameters;
+        for (long l = 0; l < layers; l++) {
+            const long ni = net->widths[l], nj = net->widths[l + 1];
+            V *z = inputs + block * ni;
+            if (l > 0 && net->activation == GELU)
+                z += block * ni; /* the slopes lie between */
+            for (long r = 0; r < block; r++)
+                for (long j = 0; j < nj; j++)
+                    z[r * nj + j] = w[ni * nj + j];
+            product(z, block, nj, inputs, ni, 1, w, nj, 1, ni);
+            if (l < layers - 1) {
+                if (net->activation == RELU)
+                    for (long k = 0; k < block * nj; k++)
+                        activate(z + k, RELU);
+                else if (net->activation == TANH)
+                    for (long k = 0; k < block * nj; k++)
+                        activate(z + k, TANH);
+                else if (net->activation == LOGISTIC)
+                    for (long k = 0; k < block * nj; k++)
+                        activate(z + k, LOGISTIC);
+                else
+                    for (long k = 0; k < block * nj; k++)
+                        z[block * nj + k] = activate(z + k, GELU);
+            }
+            inputs = z;
+            w += (ni + 1) * nj;
+        }
+        V sum = net->classifies
+            ? losses_of_classes(inputs, block, out, labels, counts)
+            : losses_of_numbers(inputs, block, out, numbers, counts);
+        /* What rounding takes from the total is kept beside it. */
+        V next = total + sum, back = next - total;
+        rest += (total - (next - back)) + (sum - back);
+        total = next;
+        /* Backward: `slopes` are those of the sums of a layer. */
+        V *slopes = inputs;
+        V *g = gradients + at->parameters;
+        for (long l = layers - 1; l >= 0; l--) {
+            const long ni = net->widths[l], nj = net->widths[l + 1];
+            inputs -= block * ni;
+            if (l > 0 && net->activation == GELU)
+                inputs -= block * ni;
+            w -= (ni + 1) * nj;
+            g -= (ni + 1) * nj;
+            for (long r = 0; r < block; r++)
+                for (long j = 0; j < nj; j++)
+                    g[ni * nj + j] += slopes[r * nj + j];
+            product(g, ni, nj, inputs, 1, ni, slopes, nj, 1, block);
+            if (l == 0)
+                break;
+            V *into = delta;
+            delta = other;
+            other = into;
+            for (long k = 0; k < block * ni; k++)
+                into[k] = all(0);
+            product(into, block, ni, slopes, nj, 1, w, 1, nj, nj);
+            if (net->activation == RELU)
+                for (long k = 0; k < block * ni; k++)
+                    into[k] = pick(inputs[k] <= 0, all(0), into[k]);
+            else if (net->activation == TANH)
+                for (long k = 0; k < block * ni; k++)
+                    into[k] *= 1 - inputs[k] * inputs[k];
+            else if (net->activation == LOGISTIC)
+                for (long k = 0; k < block * ni; k++)
+                    into[k] *= inputs[k] * (1 - inputs[k]);
+            else
+                for (long k = 0; k < block * ni; k++)
+                    into[k] *= inputs[block * ni + k];
+            slopes = into;
+        }
+    }
+    return total + rest;
+}
+
+/* Write losses (starts) and gradients, shaped as the parameters: of each layer weights
+   (starts, inputs, outputs), then of each layer biases (starts, 1, outputs or 1).
+   Return 0, or 1 where there is no memory for it. */
+int losses_and_gradients(
+    const struct network *net, int64_t count, const REAL *const *parameters,
+    REAL *losses, REAL *const *gradients)
+{
+    const struct layout at = arranged(net);
+    V *memory = aligned_alloc(BYTES, at.vectors * sizeof(V));
+    if (memory == NULL)
+        return 1;
+    V *packed = memory, *slopes = packed + at.parameters;
+    V *scratch = slopes + at.parameters;
+    for (long group = 0; group < count; group += LANES) {
+        const long filled = count - group < LANES ? count - group : LANES;
+        long starts[LANES];
+        for (int lane = 0; lane < LANES; lane++)
+            starts[lane] = group + (lane < filled ? lane : filled - 1);
+        V *p = packed;
+        for (long l = 0; l < net->layers; l++) {
+            const long weights = net->widths[l] * net->widths[l + 1];
+            const long biases = net->widths[l + 1], kept = net->scalar_biases ? 1 : biases;
+            for (int lane = 0; lane < LANES; lane++) {
+                const REAL *w = parameters[l] + starts[lane] * weights;
+                const REAL *b = parameters[net->layers + l] + starts[lane] * kept;
+                for (long k = 0; k < weights; k++)
+                    ((REAL *)(p + k))[lane] = w[k];
+                for (long k = 0; k < biases; k++)
+                    ((REAL *)(p + weights + k))[lane] = b[kept == 1 ? 0 : k];
+            }
+            p += weights + biases;
+        }
+        memset(slopes, 0, at.parameters * sizeof(V));
+        V found = lanes(net, &at, starts, packed, slopes, scratch);
+        p = packed;
+        V *g = slopes, squares = all(0), decay = all(0);
+        if (net->decay != NULL)
+            for (int lane = 0; lane < LANES; lane++)
+                ((REAL *)&decay)[lane] = net->decay[starts[lane]];
+        for (long l = 0; l < net->layers; l++) {
+            const long weights = net->widths[l] * net->widths[l + 1];
+            const long biases = net->widths[l + 1], kept = net->scalar_biases ? 1 : biases;
+            if (net->decay != NULL)
+                for (long k = 0; k < weights; k++) {
+                    squares += p[k] * p[k];
+                    g[k] += decay * p[k];
+                }
+            if (net->scalar_biases)
+                for (long k = 1; k < biases; k++)
+                    g[weights] += g[weights + k];
+            for (int lane = 0; lane < filled; lane++) {
+                REAL *w = gradients[l] + starts[lane] * weights;
+                REAL *b = gradients[net->layers + l] + starts[lane] * kept;
+                for (long k = 0; k < weights; k++)
+                    w[k] = ((REAL *)(g + k))[lane];
+                for (long k = 0; k < kept; k++)
+                    b[k] = ((REAL *)(g + weights + k))[lane];
+            }
+            p += weights + biases;
+            g += weights + biases;
+        }
+        if (net->decay != NULL)
+            found += (REAL)0.5 * decay * squares;
+        for (int lane = 0; lane < filled; lane++)
+            losses[starts[lane]] = ((REAL *)&found)[lane];
+    }
+    free(memory);
+    return 0;
+}
