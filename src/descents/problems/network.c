@@ -28,6 +28,9 @@ enum { RELU, TANH, LOGISTIC, GELU };
 
 /* Sums stay in registers only where loops over them are written out. */
 #define UNROLLED _Pragma("GCC unroll 4")
+#ifndef BLOCK_BYTES
+#define BLOCK_BYTES 49152
+#endif
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE V all(REAL value) { return value - (V){0}; }
@@ -137,16 +140,16 @@ INLINE V activate(V *z, int kind)
     return slope;
 }
 
-/* C[a][b] += sum over k of A[a][k] B[k][b], for few a and b, which stay in registers.
-   The strides say how far apart entries lie. */
+/* C[a][b] = from[a][b] + sum over k of A[a][k] B[k][b], for few a and b, which stay in
+   registers; from zero where `from` is NULL. Strides say how far apart entries lie. */
 INLINE void tile(
-    const int as, const int bs, V *C, long ca, const V *A, long aa, long ak, const V *B,
-    long bk, long bb, long count)
+    const int as, const int bs, V *C, long ca, const V *from, long fa, const V *A, long aa,
+    long ak, const V *B, long bk, long bb, long count)
 {
     V sum[4][3];
     UNROLLED for (int a = 0; a < as; a++)
         UNROLLED for (int b = 0; b < bs; b++)
-            sum[a][b] = C[a * ca + b];
+            sum[a][b] = from == NULL ? all(0) : from[a * fa + b];
     for (long k = 0; k < count; k++) {
         UNROLLED for (int b = 0; b < bs; b++)
             UNROLLED for (int a = 0; a < as; a++)
@@ -160,26 +163,35 @@ INLINE void tile(
 }
 
 INLINE void column(
-    const int bs, V *C, long ca, long as, const V *A, long aa, long ak, const V *B,
-    long bk, long bb, long count)
+    const int bs, long as, V *C, long ca, const V *from, long fa, const V *A, long aa,
+    long ak, const V *B, long bk, long bb, long count)
 {
     long a = 0;
-    for (; a + 4 <= as; a += 4)
-        tile(4, bs, C + a * ca, ca, A + a * aa, aa, ak, B, bk, bb, count);
-    for (; a < as; a++)
-        tile(1, bs, C + a * ca, ca, A + a * aa, aa, ak, B, bk, bb, count);
+    for (; a + 4 <= as; a += 4, C += 4 * ca, A += 4 * aa) {
+        tile(4, bs, C, ca, from, fa, A, aa, ak, B, bk, bb, count);
+        from = from == NULL ? NULL : from + 4 * fa;
+    }
+    for (; a < as; a++, C += ca, A += aa) {
+        tile(1, bs, C, ca, from, fa, A, aa, ak, B, bk, bb, count);
+        from = from == NULL ? NULL : from + fa;
+    }
 }
 
-/* C (as x bs) += A B, over `count`; the columns of B stay in the cache. */
+/* The same for many a and b: three columns of B stay in the cache while rows of A go
+   by. */
 INLINE void product(
-    V *C, long as, long bs, const V *A, long aa, long ak, const V *B, long bk, long bb,
-    long count)
+    long as, long bs, V *C, long ca, const V *from, long fa, const V *A, long aa, long ak,
+    const V *B, long bk, long bb, long count)
 {
     long b = 0;
-    for (; b + 3 <= bs; b += 3)
-        column(3, C + b, bs, as, A, aa, ak, B + b * bb, bk, bb, count);
-    for (; b < bs; b++)
-        column(1, C + b, bs, as, A, aa, ak, B + b * bb, bk, bb, count);
+    for (; b + 3 <= bs; b += 3, B += 3 * bb, C += 3) {
+        column(3, as, C, ca, from, fa, A, aa, ak, B, bk, bb, count);
+        from = from == NULL ? NULL : from + 3;
+    }
+    for (; b < bs; b++, B += bb, C++) {
+        column(1, as, C, ca, from, fa, A, aa, ak, B, bk, bb, count);
+        from = from == NULL ? NULL : from + 1;
+    }
 }
 
 /* What to compute. A start has `rows` rows of its own, or all have the same. */
@@ -199,6 +211,10 @@ struct network {
     const REAL *decay;       /* of each start, or NULL */
 };
 
+/* How far apart rows of vectors lie: an odd number of them, as distances of a power of
+   two share few places of the cache. */
+INLINE long apart(long width) { return width | 1; }
+
 /* Where everything lies, in vectors. */
 struct layout {
     long block;              /* how many rows are looked at together */
@@ -209,51 +225,62 @@ struct layout {
 
 static struct layout arranged(const struct network *net)
 {
-    long units = net->widths[0], widest = net->widths[0], parameters = 0;
+    long units = apart(net->widths[0]), widest = units, parameters = 0;
     for (long l = 0; l < net->layers; l++) {
-        long out = net->widths[l + 1];
+        long out = apart(net->widths[l + 1]);
         units += (net->activation == GELU ? 2 : 1) * out;
         widest = out > widest ? out : widest;
         parameters += (net->widths[l] + 1) * out;
     }
-    /* What a block of rows needs stays in the cache of the core, as far as it goes. */
     const long each = units + 2 * widest + net->widths[net->layers] + 1;
-    const long most = (net->rows + 3) / 4 * 4;
-    long block = 65536 / (BYTES * each);
-    block = block < 8 ? 8 : block > 32 ? 32 : block / 4 * 4;
-    struct layout found = {block > most ? most : block, widest, parameters, 0};
-    found.vectors = 2 * parameters + found.block * each;
+    /* What a block of rows needs stays in the cache of the core, as far as it goes. */
+    long most = BLOCK_BYTES / (BYTES * each);
+    most = most < 8 ? 8 : most > 32 ? 32 : most;
+    /* Blocks of the same size, so that the last is not nearly empty. */
+    const long blocks = (net->rows + most - 1) / most;
+    const long block = ((net->rows + blocks - 1) / blocks + 3) / 4 * 4;
+    struct layout found = {block, widest, parameters, 0};
+    found.vectors = 2 * parameters + block * each;
     return found;
 }
 
-INLINE void lanes_of_rows(
+/* Lay out some rows, (block, features), with targets and what they count. */
+INLINE void rows_as_lanes(
     const struct network *net, const long *starts, long first, const long block,
     V *features, I *labels, V *numbers, V *counts)
 {
     const long wide = net->widths[0], out = net->widths[net->layers];
     const int64_t *classes = net->target;
     const REAL *target = net->target;
-    for (long r = 0; r < block; r++) {
+    for (long r = 0; r < block; r++, features += apart(wide)) {
         /* What only fills up is the last row, counted nothing. */
         const long place = first + r < net->rows ? first + r : net->rows - 1;
-        REAL *x = (REAL *)(features + r * wide), *y = (REAL *)(numbers + r * out);
+        const REAL full = first + r < net->rows ? 1 : 0;
+        if (net->stride == 0) {
+            const int64_t row = net->chosen[place];
+            for (long i = 0; i < wide; i++)
+                features[i] = all(net->features[row * wide + i]);
+            if (net->classifies)
+                labels[r] = (INTEGER)classes[row] - (I){0};
+            else
+                for (long j = 0; j < out; j++)
+                    numbers[r * out + j] = all(target[row * out + j]);
+            counts[r] = all(full * (net->weights ? net->weights[place] : net->scale));
+            continue;
+        }
         for (int lane = 0; lane < LANES; lane++) {
-            const int64_t row = net->chosen[starts[lane] * net->stride + place];
-            REAL count = net->weights == NULL
-                ? net->scale : net->weights[starts[lane] * net->stride + place];
-            ((REAL *)(counts + r))[lane] = first + r < net->rows ? count : 0;
-            if (net->stride || lane == 0)
-                for (long i = 0; i < wide; i++)
-                    x[i * LANES + lane] = net->features[row * wide + i];
+            const long at = starts[lane] * net->stride + place;
+            const int64_t row = net->chosen[at];
+            for (long i = 0; i < wide; i++)
+                ((REAL *)(features + i))[lane] = net->features[row * wide + i];
             if (net->classifies)
                 ((INTEGER *)(labels + r))[lane] = (INTEGER)classes[row];
             else
                 for (long j = 0; j < out; j++)
-                    y[j * LANES + lane] = target[row * out + j];
+                    ((REAL *)(numbers + r * out + j))[lane] = target[row * out + j];
+            ((REAL *)(counts + r))[lane] =
+                full * (net->weights ? net->weights[at] : net->scale);
         }
-        if (!net->stride)
-            for (long i = 0; i < wide; i++)
-                features[r * wide + i] = all(x[i * LANES]);
     }
 }
 
@@ -261,7 +288,7 @@ INLINE void lanes_of_rows(
 INLINE V losses_of_classes(V *z, long block, long out, const I *labels, const V *counts)
 {
     V sum = all(0);
-    for (long r = 0; r < block; r++, z += out) {
+    for (long r = 0; r < block; r++, z += apart(out)) {
         V most = z[0], whole = all(0), own = all(0);
         for (long c = 1; c < out; c++)
             most = pick(z[c] > most, z[c], most);
@@ -282,62 +309,64 @@ INLINE V losses_of_classes(V *z, long block, long out, const I *labels, const V 
 INLINE V losses_of_numbers(V *z, long block, long out, const V *numbers, const V *counts)
 {
     V sum = all(0);
-    for (long r = 0; r < block; r++) {
+    for (long r = 0; r < block; r++, z += apart(out), numbers += out) {
         V squares = all(0);
-        for (long j = 0; j < out; j++, z++, numbers++) {
-            V off = *z - *numbers;
+        for (long j = 0; j < out; j++) {
+            V off = z[j] - numbers[j];
             squares += off * off;
-            *z = counts[r] * (off * (REAL)(2.0 / out));
+            z[j] = counts[r] * (off * (REAL)(2.0 / out));
         }
         sum += counts[r] * (squares * (REAL)(1.0 / out));
     }
     return sum;
 }
 
-/* The losses of LANES starts, and their gradients over parameters packed as lanes. */
+/* The losses of LANES starts, and their gradients over parameters packed as lanes: of
+   each layer weights (inputs, outputs), then biases, with rows `apart`. */
 static V lanes(
     const struct network *net, const struct layout *at, const long *starts,
     const V *parameters, V *gradients, V *scratch)
 {
-    const long layers = net->layers, wide = net->widths[0];
-    const long out = net->widths[layers], block = at->block;
-    V *counts = scratch, *numbers = counts + block;
+    const long layers = net->layers, out = net->widths[layers];
+    const long widest = at->block * at->widest;
+    const int gelu = net->activation == GELU;
+    const V one = all(1);
+    V *counts = scratch, *numbers = counts + at->block;
     I *labels = (I *)numbers;
-    V *delta = numbers + block * out, *other = delta + block * at->widest;
-    V *features = other + block * at->widest;
+    V *into = numbers + at->block * out, *other = into + widest;
+    V *features = other + widest;
     V total = all(0), rest = all(0);
-    for (long first = 0; first < net->rows; first += block) {
+    for (long first = 0; first < net->rows; first += at->block) {
+        const long left = (net->rows - first + 3) / 4 * 4;
+        const long block = left < at->block ? left : at->block;
         /* The rows that all starts share are laid out once, where one block has all. */
         if (net->stride || net->rows > block || starts[0] == 0)
-            lanes_of_rows(net, starts, first, block, features, labels, numbers, counts);
-        /* Forward. */
+            rows_as_lanes(net, starts, first, block, features, labels, numbers, counts);
         V *inputs = features;
         const V *w = parameters;
         for (long l = 0; l < layers; l++) {
             const long ni = net->widths[l], nj = net->widths[l + 1];
-            V *z = inputs + block * ni;
-            if (l > 0 && net->activation == GELU)
-                z += block * ni; /* the slopes lie between */
-            for (long r = 0; r < block; r++)
-                for (long j = 0; j < nj; j++)
-                    z[r * nj + j] = w[ni * nj + j];
-            product(z, block, nj, inputs, ni, 1, w, nj, 1, ni);
+            const long di = apart(ni), dj = apart(nj);
+            /* The slopes of GELU lie behind what it gives. */
+            V *z = inputs + (gelu && l > 0 ? 2 : 1) * block * di;
+            product(block, nj, z, dj, w + ni * dj, 0, inputs, di, 1, w, dj, 1, ni);
             if (l < layers - 1) {
+                const long count = block * dj;
                 if (net->activation == RELU)
-                    for (long k = 0; k < block * nj; k++)
+                    for (long k = 0; k < count; k++)
                         activate(z + k, RELU);
                 else if (net->activation == TANH)
-                    for (long k = 0; k < block * nj; k++)
+                    for (long k = 0; k < count; k++)
                         activate(z + k, TANH);
                 else if (net->activation == LOGISTIC)
-                    for (long k = 0; k < block * nj; k++)
+                    for (long k = 0; k < count; k++)
                         activate(z + k, LOGISTIC);
                 else
-                    for (long k = 0; k < block * nj; k++)
-                        z[block * nj + k] = activate(z + k, GELU);
+                    for (long k = 0; k < count; k++)
+                        z[count + k] = activate(z + k, GELU);
             }
             inputs = z;
-            w += (ni + 1) * nj;
+            w += (ni + 1) * dj;
         }
         V sum = net->classifies
             ? losses_of_classes(inputs, block, out, labels, counts)
@@ -346,44 +375,113 @@ static V lanes(
         V next = total + sum, back = next - total;
         rest += (total - (next - back)) + (sum - back);
         total = next;
-        /* Backward: `slopes` are those of the sums of a layer. */
-        V *slopes = inputs;
-        V *g = gradients + at->parameters;
+        /* Back through the layers; `slopes` are those of the sums of each. */
+        V *slopes = inputs, *g = gradients + at->parameters;
         for (long l = layers - 1; l >= 0; l--) {
             const long ni = net->widths[l], nj = net->widths[l + 1];
-            inputs -= block * ni;
-            if (l > 0 && net->activation == GELU)
-                inputs -= block * ni;
-            w -= (ni + 1) * nj;
-            g -= (ni + 1) * nj;
-            for (long r = 0; r < block; r++)
-                for (long j = 0; j < nj; j++)
-                    g[ni * nj + j] += slopes[r * nj + j];
-            product(g, ni, nj, inputs, 1, ni, slopes, nj, 1, block);
+            const long di = apart(ni), dj = apart(nj);
+            inputs -= (gelu && l > 0 ? 2 : 1) * block * di;
+            w -= (ni + 1) * dj;
+            g -= (ni + 1) * dj;
+            V *b = g + ni * dj;
+            product(1, nj, b, dj, b, dj, &one, 0, 0, slopes, dj, 1, block);
+            product(ni, nj, g, dj, g, dj, inputs, 1, di, slopes, dj, 1, block);
             if (l == 0)
                 break;
-            V *into = delta;
-            delta = other;
-            other = into;
-            for (long k = 0; k < block * ni; k++)
-                into[k] = all(0);
-            product(into, block, ni, slopes, nj, 1, w, 1, nj, nj);
+            product(block, ni, into, di, NULL, 0, slopes, dj, 1, w, 1, dj, nj);
+            const long count = block * di;
             if (net->activation == RELU)
-                for (long k = 0; k < block * ni; k++)
+                for (long k = 0; k < count; k++)
                     into[k] = pick(inputs[k] <= 0, all(0), into[k]);
             else if (net->activation == TANH)
-                for (long k = 0; k < block * ni; k++)
+                for (long k = 0; k < count; k++)
                     into[k] *= 1 - inputs[k] * inputs[k];
             else if (net->activation == LOGISTIC)
-                for (long k = 0; k < block * ni; k++)
+                for (long k = 0; k < count; k++)
                     into[k] *= inputs[k] * (1 - inputs[k]);
             else
-                for (long k = 0; k < block * ni; k++)
-                    into[k] *= inputs[block * ni + k];
+                for (long k = 0; k < count; k++)
+                    into[k] *= inputs[count + k];
             slopes = into;
+            into = other;
+            other = slopes;
         }
     }
     return total + rest;
+}
+
+/* How the parameters of a layer lie: weights (inputs, outputs) in rows, then biases. */
+struct part {
+    long inputs, outputs, kept, apart;
+};
+
+static struct part part_of(const struct network *net, long layer)
+{
+    const long outputs = net->widths[layer + 1];
+    struct part found = {
+        net->widths[layer], outputs, net->scalar_biases ? 1 : outputs, apart(outputs)};
+    return found;
+}
+
+static void pack(
+    const struct network *net, const long *starts, const REAL *const *parameters, V *p)
+{
+    for (long l = 0; l < net->layers; l++) {
+        const struct part at = part_of(net, l);
+        for (int lane = 0; lane < LANES; lane++) {
+            const REAL *w = parameters[l] + starts[lane] * at.inputs * at.outputs;
+            const REAL *b = parameters[net->layers + l] + starts[lane] * at.kept;
+            for (long i = 0; i < at.inputs; i++)
+                for (long j = 0; j < at.outputs; j++)
+                    ((REAL *)(p + i * at.apart + j))[lane] = *w++;
+            for (long j = 0; j < at.outputs; j++)
+                ((REAL *)(p + at.inputs * at.apart + j))[lane] = b[at.kept == 1 ? 0 : j];
+        }
+        p += (at.inputs + 1) * at.apart;
+    }
+}
+
+static void unpack(
+    const struct network *net, const long *starts, long filled, const V *g,
+    REAL *const *gradients)
+{
+    for (long l = 0; l < net->layers; l++) {
+        const struct part at = part_of(net, l);
+        const V *of_biases = g + at.inputs * at.apart;
+        V sum = of_biases[0];
+        for (long j = 1; j < at.outputs; j++)
+            sum += of_biases[j];
+        for (int lane = 0; lane < filled; lane++) {
+            REAL *w = gradients[l] + starts[lane] * at.inputs * at.outputs;
+            REAL *b = gradients[net->layers + l] + starts[lane] * at.kept;
+            for (long i = 0; i < at.inputs; i++)
+                for (long j = 0; j < at.outputs; j++)
+                    *w++ = ((const REAL *)(g + i * at.apart + j))[lane];
+            for (long j = 0; j < at.kept; j++)
+                b[j] = ((const REAL *)(at.kept == 1 ? &sum : of_biases + j))[lane];
+        }
+        g += (at.inputs + 1) * at.apart;
+    }
+}
+
+/* Add the slopes of decay / 2 times the squared weights; return that. */
+static V decayed(
+    const struct network *net, const long *starts, const V *p, V *g)
+{
+    V squares = all(0), decay;
+    for (int lane = 0; lane < LANES; lane++)
+        ((REAL *)&decay)[lane] = net->decay[starts[lane]];
+    for (long l = 0; l < net->layers; l++) {
+        const struct part at = part_of(net, l);
+        for (long i = 0; i < at.inputs; i++, p += at.apart, g += at.apart)
+            for (long j = 0; j < at.outputs; j++) {
+                squares += p[j] * p[j];
+                g[j] += decay * p[j];
+            }
+        p += at.apart;
+        g += at.apart;
+    }
+    return (REAL)0.5 * decay * squares;
 }
 
 /* Write losses (starts) and gradients, shaped as the parameters: of each layer weights
@@ -394,64 +492,25 @@ int losses_and_gradients(
     REAL *losses, REAL *const *gradients)
 {
     const struct layout at = arranged(net);
-    V *memory = aligned_alloc(BYTES, at.vectors * sizeof(V));
-    if (memory == NULL)
+    V *packed = aligned_alloc(BYTES, at.vectors * sizeof(V));
+    if (packed == NULL)
         return 1;
-    V *packed = memory, *slopes = packed + at.parameters;
-    V *scratch = slopes + at.parameters;
+    V *slopes = packed + at.parameters, *scratch = slopes + at.parameters;
+    memset(packed, 0, at.vectors * sizeof(V));
     for (long group = 0; group < count; group += LANES) {
         const long filled = count - group < LANES ? count - group : LANES;
         long starts[LANES];
         for (int lane = 0; lane < LANES; lane++)
             starts[lane] = group + (lane < filled ? lane : filled - 1);
-        V *p = packed;
-        for (long l = 0; l < net->layers; l++) {
-            const long weights = net->widths[l] * net->widths[l + 1];
-            const long biases = net->widths[l + 1], kept = net->scalar_biases ? 1 : biases;
-            for (int lane = 0; lane < LANES; lane++) {
-                const REAL *w = parameters[l] + starts[lane] * weights;
-                const REAL *b = parameters[net->layers + l] + starts[lane] * kept;
-                for (long k = 0; k < weights; k++)
-                    ((REAL *)(p + k))[lane] = w[k];
-                for (long k = 0; k < biases; k++)
-                    ((REAL *)(p + weights + k))[lane] = b[kept == 1 ? 0 : k];
-            }
-            p += weights + biases;
-        }
+        pack(net, starts, parameters, packed);
         memset(slopes, 0, at.parameters * sizeof(V));
         V found = lanes(net, &at, starts, packed, slopes, scratch);
-        p = packed;
-        V *g = slopes, squares = all(0), decay = all(0);
         if (net->decay != NULL)
-            for (int lane = 0; lane < LANES; lane++)
-                ((REAL *)&decay)[lane] = net->decay[starts[lane]];
-        for (long l = 0; l < net->layers; l++) {
-            const long weights = net->widths[l] * net->widths[l + 1];
-            const long biases = net->widths[l + 1], kept = net->scalar_biases ? 1 : biases;
-            if (net->decay != NULL)
-                for (long k = 0; k < weights; k++) {
-                    squares += p[k] * p[k];
-                    g[k] += decay * p[k];
-                }
-            if (net->scalar_biases)
-                for (long k = 1; k < biases; k++)
-                    g[weights] += g[weights + k];
-            for (int lane = 0; lane < filled; lane++) {
-                REAL *w = gradients[l] + starts[lane] * weights;
-                REAL *b = gradients[net->layers + l] + starts[lane] * kept;
-                for (long k = 0; k < weights; k++)
-                    w[k] = ((REAL *)(g + k))[lane];
-                for (long k = 0; k < kept; k++)
-                    b[k] = ((REAL *)(g + weights + k))[lane];
-            }
-            p += weights + biases;
-            g += weights + biases;
-        }
-        if (net->decay != NULL)
-            found += (REAL)0.5 * decay * squares;
+            found += decayed(net, starts, packed, slopes);
+        unpack(net, starts, filled, slopes, gradients);
         for (int lane = 0; lane < filled; lane++)
             losses[starts[lane]] = ((REAL *)&found)[lane];
     }
-    free(memory);
+    free(packed);
     return 0;
 }
