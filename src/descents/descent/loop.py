@@ -17,6 +17,7 @@ import torch
 from descents.checks import (
     Complaints,
     InvalidValueError,
+    processors,
     real_number,
     seed_number,
     start_numbers,
@@ -131,7 +132,7 @@ def descend(
     record: Iterable[int] = (),
     watch: Watch | None = None,
     width: int | None = None,
-    threads: int = 1,
+    threads: int | None = None,
 ) -> Runs:
     """Descend from many starting points at once.
 
@@ -157,9 +158,11 @@ def descend(
         starts ends.
     width : int, optional
         How many starts are computed together, by default ``problem.width``.
-    threads : int
+    threads : int, optional
         How many chunks of starts run side by side, each on a thread of its own; the
-        result is the same. Worth it where torch itself uses one thread: many small
+        result is the same. By default as many as there are processors where the problem
+        is computed by code of one thread (`Problem.side_by_side`) and nobody watches,
+        else one. More are worth it where torch itself uses one thread: many small
         products keep several cores busier than each product shared out.
 
     Returns
@@ -189,7 +192,8 @@ def descend(
     seed = complaints.attempt(seed_number, seed)
     width = problem.width if width is None else width
     width = complaints.attempt(whole_number, "width", width, 1)
-    complaints.attempt(whole_number, "threads", threads, 1)
+    if threads is not None:
+        complaints.attempt(whole_number, "threads", threads, 1)
     epochs = sorted(
         {
             complaints.attempt(whole_number, "a recorded step", step, 0, stop.max_steps)
@@ -211,6 +215,7 @@ def descend(
         _Chunk(copy.copy(problem), together, seed, width, epochs)
         for together in chunked(numbers[order], width)
     ]
+    threads = min(threads_for(problem, threads, watch), len(chunks))
     if threads == 1:
         for chunk in chunks:
             chunk.descend(steps, stop, clock, watch)
@@ -231,6 +236,16 @@ def descend(
     settings["stop"] = described(stop)
     found = Runs.joined([chunk.runs(settings) for chunk in chunks])
     return found.picked(np.argsort(order, kind="stable"))
+
+
+def threads_for(problem: Problem, threads: int | None, watch: Watch | None) -> int:
+    """Return how many chunks run side by side: as asked for, or what suits the problem.
+
+    Who watches is told from one thread, unless threads are asked for.
+    """
+    if threads is not None:
+        return threads
+    return processors() if watch is None and problem.side_by_side else 1
 
 
 class _Clock:
@@ -365,12 +380,14 @@ class _Chunk:
                     self.statuses[active & still] = Status.SETTLED
                     active &= ~still
                 before = losses
-            self.parameters = _keep(active, moved, self.parameters)
-            # What a finished start remembers rests with it.
-            self.state = {
-                name: _keep(active, group, self.state.get(name, group))
-                for name, group in state.items()
-            }
+            if active.all():
+                self.parameters, self.state = moved, state
+            else:  # what a finished start remembers rests with it
+                self.parameters = _keep(active, moved, self.parameters)
+                self.state = {
+                    name: _keep(active, group, self.state.get(name, group))
+                    for name, group in state.items()
+                }
             self.taken += active
 
     def _gradient_norms(self, step: int, state: State) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import hashlib
 import os
 import platform
@@ -28,6 +27,7 @@ SECONDS = 120
 """How long a compiler may take."""
 
 _once = threading.Lock()
+_known: dict[tuple[Path, tuple[str, ...]], ctypes.CDLL | None] = {}
 
 
 def library(source: Path, *options: str) -> ctypes.CDLL | None:
@@ -54,11 +54,13 @@ def library(source: Path, *options: str) -> ctypes.CDLL | None:
     """
     if os.environ.get("DESCENTS_COMPILE") == "0":
         return None
-    with _once:
-        return _made(source, options)
+    if (source, options) not in _known:
+        with _once:
+            if (source, options) not in _known:
+                _known[source, options] = _made(source, options)
+    return _known[source, options]
 
 
-@functools.cache
 def _made(source: Path, options: tuple[str, ...]) -> ctypes.CDLL | None:
     compiler = _compiler()
     if compiler is None:

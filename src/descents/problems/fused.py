@@ -117,6 +117,11 @@ class Rows:
         return self._structures[shape]
 
 
+def compiled(dtype: torch.dtype) -> ctypes.CDLL | None:
+    """Return the compiled code of a precision, None without a compiler."""
+    return library(SOURCE, *REALS[dtype][1])
+
+
 def losses_and_gradients(
     shape: Shape, rows: Rows, parameters: Parameters
 ) -> tuple[torch.Tensor, Parameters] | None:
@@ -135,7 +140,7 @@ def losses_and_gradients(
     gradients : dict of Tensor, shaped as the parameters
     """
     dtype = rows.features.dtype
-    code = library(SOURCE, *REALS[dtype][1])
+    code = compiled(dtype)
     if code is None:
         return None
     layers = range(1, len(shape.widths))

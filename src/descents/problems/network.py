@@ -18,7 +18,7 @@ from descents.checks import (
     real_number,
     whole_number,
 )
-from descents.problems.fused import Rows, Shape, losses_and_gradients
+from descents.problems.fused import Rows, Shape, compiled, losses_and_gradients
 from descents.problems.problem import Parameters, stream
 from descents.problems.supervised import Supervised, of_settings
 
@@ -262,6 +262,8 @@ class Network(Supervised):
         self.dropout, self.seed = float(self.dropouts.max()), seed
         self.widths: list[int] = [self.X.shape[1], *widths, self.outputs]
         self._has_layers_of(max(self.widths))
+        shape = Shape(tuple(self.widths), activation, scalar_biases, self.classifies)
+        self._whole_shape = shape if shape.applies else None
 
     def origin(self, start: int) -> int:
         """Return the number of the start whose initial point this is."""
@@ -371,13 +373,7 @@ class Network(Supervised):
         # A kind derived from this one may have other losses.
         if type(self) is not Network or self.device.type != "cpu" or self.dropout:
             return None
-        shape = Shape(
-            tuple(self.widths),
-            self.activation.name,
-            self.scalar_biases,
-            self.classifies,
-        )
-        return shape if shape.applies else None
+        return self._whole_shape
 
     @property
     def width(self) -> int:
@@ -385,6 +381,11 @@ class Network(Supervised):
         if self._shape is None:
             return super().width
         return self._shape.width(self.batches.batch_size or self.batches.longest)
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether compiled code is there, which keeps to one thread."""
+        return self._shape is not None and compiled(self.dtype) is not None
 
     def fused(
         self, parameters: Parameters, starts: torch.Tensor, step: int

@@ -161,6 +161,9 @@ class Problem(ABC):
         How many starts there are, None for no limit.
     constrained : bool
         Whether `prox` changes anything.
+    side_by_side : bool
+        Whether chunks of starts go side by side: a step is computed by code that keeps
+        to one thread, outside Python.
     """
 
     dtype: torch.dtype = torch.float32
@@ -169,6 +172,10 @@ class Problem(ABC):
     size: int = CHUNK_ENTRIES // WIDEST_CHUNK
     available: int | None = None
     constrained: bool = False
+
+    @property
+    def side_by_side(self) -> bool:  # noqa: D102 - among the attributes
+        return False
 
     @property
     def width(self) -> int:
@@ -241,7 +248,7 @@ class Problem(ABC):
         InvalidValueError
             When a point is not a mapping of arrays, or the points differ in shape.
         """
-        drawn: dict[str, list[np.ndarray]] = {}
+        drawn: list[dict[str, np.ndarray]] = []
         shapes: dict[str, tuple[int, ...]] = {}
         generators = streams(seed, "start", [self.origin(int(k)) for k in starts])
         for start, generator in zip(starts, generators, strict=True):
@@ -251,17 +258,20 @@ class Problem(ABC):
                     f"the initial point of start {start} is {type(point).__name__}; "
                     "give a dict of arrays by name"
                 )
-            shapes = shapes or {name: np.shape(value) for name, value in point.items()}
-            if {name: np.shape(value) for name, value in point.items()} != shapes:
+            arrays = [np.asarray(value) for value in point.values()]
+            found = {n: a.shape for n, a in zip(point, arrays, strict=True)}
+            shapes = shapes or found
+            if found != shapes:
                 raise InvalidValueError(
                     f"the initial point of start {start} has other names or shapes "
                     f"than {shapes}; give every start the same"
                 )
-            for name, value in point.items():
-                drawn.setdefault(name, []).append(value)
+            drawn.append(dict(zip(point, arrays, strict=True)))
         return {
-            name: torch.as_tensor(np.stack(values), dtype=self.dtype).to(self.device)
-            for name, values in drawn.items()
+            name: torch.as_tensor(
+                np.stack([point[name] for point in drawn]), dtype=self.dtype
+            ).to(self.device)
+            for name in shapes
         }
 
     def prox(self, parameters: Parameters, rates: Parameters) -> Parameters:
