@@ -269,8 +269,9 @@ def calls(folder: Path) -> list[str]:
     return [line for line in found if line != "--version"]
 
 
-def same_as_autograd(network: Network) -> None:
-    plain = ByAutograd(X, CLASSES, [4])
+def same_as_autograd(dtype: torch.dtype = torch.float64) -> None:
+    network = Network(X, CLASSES, [4], dtype=dtype)
+    plain = ByAutograd(X, CLASSES, [4], dtype=dtype)
     options = {"steps": Adam(0.02), "stop": Stop(5), "width": network.width}
     first, second = (descend(which, 5, **options) for which in (network, plain))
     np.testing.assert_array_equal(first.losses, second.losses)
@@ -279,17 +280,18 @@ def same_as_autograd(network: Network) -> None:
 def test_without_a_compiler_one_line_is_said(afresh, monkeypatch) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
     with pytest.warns(RuntimeWarning, match="no C compiler was found") as told:
-        same_as_autograd(Network(X, CLASSES, [4]))
-        same_as_autograd(Network(X, CLASSES, [4]))
-        descend(Network(X, CLASSES, [4], dtype=torch.float32), 2, stop=Stop(2))
+        for dtype in (torch.float64, torch.float64, torch.float32):
+            same_as_autograd(dtype)
     assert len(told) == 1
 
 
 def test_a_compiler_that_fails_is_told(afresh, monkeypatch) -> None:
-    does = 'case "$*" in --version) echo 1;; *) echo "x.c: error: full" >&2; exit 1;; esac'
+    does = (
+        'case "$*" in --version) echo 1;; *) echo "x.c: error: full" >&2; exit 1;; esac'
+    )
     monkeypatch.setenv("CC", compiler_that(afresh, does))
     with pytest.warns(RuntimeWarning, match=r"failed \(x\.c: error: full\)") as told:
-        same_as_autograd(Network(X, CLASSES, [4]))
+        same_as_autograd()
     assert len(told) == 1
     assert len(calls(afresh)) == len(compiled.MACHINES)  # once with each
 
@@ -297,7 +299,7 @@ def test_a_compiler_that_fails_is_told(afresh, monkeypatch) -> None:
 def test_compilation_is_turned_off_without_a_word(afresh, monkeypatch) -> None:
     monkeypatch.setenv("CC", compiler_that(afresh, "exit 1"))
     monkeypatch.setenv("DESCENTS_COMPILE", "0")
-    same_as_autograd(Network(X, CLASSES, [4]))
+    same_as_autograd()
     assert not (afresh / "calls").exists()
 
 
@@ -329,7 +331,9 @@ def test_two_processes_compile_at_once(afresh) -> None:
         "print(fused.compiled(torch.float64) is not None)"
     )
     both = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+        )
         for _ in range(2)
     ]
     assert [one.communicate(timeout=120)[0].strip() for one in both] == ["True"] * 2

@@ -67,7 +67,7 @@ def _made(source: Path, options: tuple[str, ...]) -> ctypes.CDLL | None:
         _warn("no C compiler was found")
         return None
     try:
-        version = subprocess.run(
+        version = subprocess.run(  # noqa: S603 - the user's own compiler
             [*compiler, "--version"], capture_output=True, timeout=SECONDS, check=True
         ).stdout
         told = [source.read_bytes(), version, _processor().encode()]
@@ -80,7 +80,7 @@ def _made(source: Path, options: tuple[str, ...]) -> ctypes.CDLL | None:
             fresh = Path(folder) / place.name
             for machine in MACHINES:
                 command = [*compiler, *FLAGS, *machine, *options, "-o", str(fresh)]
-                done = subprocess.run(
+                done = subprocess.run(  # noqa: S603
                     [*command, str(source)],
                     capture_output=True,
                     timeout=SECONDS,

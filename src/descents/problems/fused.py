@@ -25,7 +25,7 @@ REALS: dict[torch.dtype, tuple[Any, tuple[str, str]]] = {
     torch.float64: (ctypes.c_double, ("-DREAL=double", "-DINTEGER=int64_t")),
 }
 ACTIVATIONS = {"relu": 0, "tanh": 1, "logistic": 2, "gelu": 3}
-MOST_PARAMETERS = 2**15
+MOST_PARAMETERS = 2**16
 """Larger networks are left to matrix products: a group of starts no longer fits into the
 second-level cache of a core."""
 
@@ -188,4 +188,3 @@ def _structure(number: Any) -> Any:
         )
 
     return Network
-

@@ -430,15 +430,19 @@ static void pack(
 {
     for (long l = 0; l < net->layers; l++) {
         const struct part at = part_of(net, l);
+        const REAL *w[LANES], *b[LANES];
         for (int lane = 0; lane < LANES; lane++) {
-            const REAL *w = parameters[l] + starts[lane] * at.inputs * at.outputs;
-            const REAL *b = parameters[net->layers + l] + starts[lane] * at.kept;
-            for (long i = 0; i < at.inputs; i++)
-                for (long j = 0; j < at.outputs; j++)
-                    ((REAL *)(p + i * at.apart + j))[lane] = *w++;
-            for (long j = 0; j < at.outputs; j++)
-                ((REAL *)(p + at.inputs * at.apart + j))[lane] = b[at.kept == 1 ? 0 : j];
+            w[lane] = parameters[l] + starts[lane] * at.inputs * at.outputs;
+            b[lane] = parameters[net->layers + l] + starts[lane] * at.kept;
         }
+        for (long i = 0, k = 0; i < at.inputs; i++)
+            for (long j = 0; j < at.outputs; j++, k++)
+                for (int lane = 0; lane < LANES; lane++)
+                    ((REAL *)(p + i * at.apart + j))[lane] = w[lane][k];
+        for (long j = 0; j < at.outputs; j++)
+            for (int lane = 0; lane < LANES; lane++)
+                ((REAL *)(p + at.inputs * at.apart + j))[lane] =
+                    b[lane][at.kept == 1 ? 0 : j];
         p += (at.inputs + 1) * at.apart;
     }
 }
@@ -453,15 +457,18 @@ static void unpack(
         V sum = of_biases[0];
         for (long j = 1; j < at.outputs; j++)
             sum += of_biases[j];
+        REAL *w[LANES], *b[LANES];
         for (int lane = 0; lane < filled; lane++) {
-            REAL *w = gradients[l] + starts[lane] * at.inputs * at.outputs;
-            REAL *b = gradients[net->layers + l] + starts[lane] * at.kept;
-            for (long i = 0; i < at.inputs; i++)
-                for (long j = 0; j < at.outputs; j++)
-                    *w++ = ((const REAL *)(g + i * at.apart + j))[lane];
-            for (long j = 0; j < at.kept; j++)
-                b[j] = ((const REAL *)(at.kept == 1 ? &sum : of_biases + j))[lane];
+            w[lane] = gradients[l] + starts[lane] * at.inputs * at.outputs;
+            b[lane] = gradients[net->layers + l] + starts[lane] * at.kept;
         }
+        for (long i = 0, k = 0; i < at.inputs; i++)
+            for (long j = 0; j < at.outputs; j++, k++)
+                for (int lane = 0; lane < filled; lane++)
+                    w[lane][k] = ((const REAL *)(g + i * at.apart + j))[lane];
+        for (long j = 0; j < at.kept; j++)
+            for (int lane = 0; lane < filled; lane++)
+                b[lane][j] = ((const REAL *)(at.kept == 1 ? &sum : of_biases + j))[lane];
         g += (at.inputs + 1) * at.apart;
     }
 }

@@ -19,7 +19,7 @@ from descents.checks import (
     whole_number,
 )
 from descents.problems.fused import Rows, Shape, compiled, losses_and_gradients
-from descents.problems.problem import Parameters, stream
+from descents.problems.problem import Parameters, streams
 from descents.problems.supervised import Supervised, of_settings
 
 Initialization = Callable[[np.random.Generator, int, int], np.ndarray]
@@ -332,17 +332,16 @@ class Network(Supervised):
         self, starts: torch.Tensor, step: int, shape: tuple[int, int]
     ) -> torch.Tensor:
         """Return what each hidden unit counts on each row: 0, or 1 / (1 - dropout)."""
-        drawn: dict[int, np.ndarray] = {}
-        numbers = starts.tolist()
-        for number in numbers:
-            if number not in drawn:
-                rate = self.dropouts[self.batches.setting_of(number)]
-                alone = self.batches.alone(number)
-                generator = stream(self.seed, "dropout", alone, step)
-                kept = generator.random(shape, dtype=np.float32) >= rate
-                drawn[number] = kept / (1 - rate)
-        masks = np.stack([drawn[number] for number in numbers])
-        return torch.tensor(masks, device=self.device)
+        numbers, places = np.unique(starts.cpu().numpy(), return_inverse=True)
+        rates = self.dropouts[self.batches.setting_of(numbers)]
+        alone = self.batches.alone(numbers)
+        drawn = [
+            (generator.random(shape, dtype=np.float32) >= rate) / (1 - rate)
+            for rate, generator in zip(
+                rates, streams(self.seed, "dropout", alone, step), strict=True
+            )
+        ]
+        return torch.tensor(np.stack(drawn)[places], device=self.device)
 
     def _forward(
         self,

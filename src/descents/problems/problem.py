@@ -80,22 +80,22 @@ def streams(
     >>> one.random() == stream(0, "start", 7).random()
     True
     """
-    given = np.asarray(numbers, dtype=object if len(numbers) == 0 else None)
-    rest = (STREAMS[name], *counters)
-    if max(*rest, *given.tolist(), 0) > WORD or len(given) < 2:
-        for number in given.tolist():  # of several words, or not worth it
+    given = [int(number) for number in numbers]
+    if max([*given, *counters, 0]) > WORD:  # of several words
+        for number in given:
             yield stream(seed, name, number, *counters)
         return
     seed = seed_number(seed)
     words = [seed >> shift & WORD for shift in range(0, seed.bit_length(), 32)]
     words += [0] * (4 - len(words))
-    columns = [*words, STREAMS[name], given.astype(np.uint32), *counters]
-    state = _hashed([np.asarray(column, np.uint32).reshape(-1) for column in columns])
-    for key in state:
-        yield np.random.Generator(np.random.Philox(_Key(key)))
+    columns = [*words, STREAMS[name], given, *counters]
+    entropy = [np.asarray(column, np.uint32).reshape(-1) for column in columns]
+    for key in _hashed(entropy):
+        yield np.random.Generator(np.random.Philox(_Key(key)))  # type: ignore[arg-type]
 
 
 WORD = 2**32 - 1
+Words = np.ndarray[Any, np.dtype[np.uint32]]
 
 
 class _Key(np.random.bit_generator.ISeedSequence):
@@ -108,23 +108,23 @@ class _Key(np.random.bit_generator.ISeedSequence):
         return self.state
 
 
-def _hashed(entropy: list[np.ndarray]) -> np.ndarray:
-    """Return two 64-bit words of `numpy.random.SeedSequence`, shape (n, 2).
+def _hashed(entropy: list[Words]) -> np.ndarray:
+    """Return two 64-bit words of the state of n seed sequences, shape (n, 2).
 
-    Each of the 32-bit words of entropy, four or more, is an array of n, or of one that
-    all share.
+    Each of the 32-bit words of their entropy, four or more, is an array of n, or of one
+    that all share.
     """
     constant = 0x43B0D7E5
 
-    def hashed(value: np.ndarray, factor: int) -> np.ndarray:
+    def hashed(value: Words, factor: int) -> Words:
         nonlocal constant
         value = value ^ np.uint32(constant)
         constant = constant * factor & WORD
-        value = value * np.uint32(constant)
+        value *= np.uint32(constant)
         return value ^ (value >> np.uint32(16))
 
-    def mixed(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        value = np.uint32(0xCA01F9DD) * x - np.uint32(0x4973F715) * y
+    def mixed(x: Words, y: Words) -> Words:
+        value: Words = np.uint32(0xCA01F9DD) * x - np.uint32(0x4973F715) * y
         return value ^ (value >> np.uint32(16))
 
     pool = [hashed(word, 0x931E8875) for word in entropy[:4]]
