@@ -269,19 +269,19 @@ def calls(folder: Path) -> list[str]:
     return [line for line in found if line != "--version"]
 
 
-def same_as_autograd(dtype: torch.dtype = torch.float64) -> None:
-    network = Network(X, CLASSES, [4], dtype=dtype)
-    plain = ByAutograd(X, CLASSES, [4], dtype=dtype)
-    options = {"steps": Adam(0.02), "stop": Stop(5), "width": network.width}
-    first, second = (descend(which, 5, **options) for which in (network, plain))
-    np.testing.assert_array_equal(first.losses, second.losses)
+def same_as_autograd(*dtypes: torch.dtype) -> None:
+    for dtype in dtypes or (torch.float64,):
+        network = Network(X, CLASSES, [4], dtype=dtype)
+        plain = ByAutograd(X, CLASSES, [4], dtype=dtype)
+        options = {"steps": Adam(0.02), "stop": Stop(5), "width": network.width}
+        first, second = (descend(which, 5, **options) for which in (network, plain))
+        np.testing.assert_array_equal(first.losses, second.losses)
 
 
 def test_without_a_compiler_one_line_is_said(afresh, monkeypatch) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
     with pytest.warns(RuntimeWarning, match="no C compiler was found") as told:
-        for dtype in (torch.float64, torch.float64, torch.float32):
-            same_as_autograd(dtype)
+        same_as_autograd(torch.float64, torch.float64, torch.float32)
     assert len(told) == 1
 
 
