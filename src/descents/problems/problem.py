@@ -269,7 +269,7 @@ class Problem(ABC):
             drawn.append(dict(zip(point, arrays, strict=True)))
         return {
             name: torch.as_tensor(
-                np.stack([point[name] for point in drawn]), dtype=self.dtype
+                np.array([point[name] for point in drawn]), dtype=self.dtype
             ).to(self.device)
             for name in shapes
         }
