@@ -189,6 +189,48 @@ def test_a_start_that_diverges_is_told_and_disturbs_none() -> None:
     assert np.isfinite(calm.losses).all()
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("scalar", [False, True])
+@pytest.mark.parametrize("name", ["plain", "splits", "weights"])
+def test_steps_at_once_have_the_bits_of_single_ones(name, scalar, task, dtype) -> None:
+    network = Network(
+        X, target(task), [6, 4], task=task, scalar_biases=scalar, dtype=dtype,
+        biases="uniform01", weight_decay=0.1, **OPTIONS[name],
+    )  # fmt: skip
+    rates = list(np.linspace(0.01, 0.3, 21))
+    for rule in (GradientDescent(0.1), GradientDescent(rates)):
+        # Where every step is recorded, none is taken together with another.
+        single = descend(network, 21, steps=rule, stop=Stop(90), record=range(91))
+        several = descend(network, 21, steps=rule, stop=Stop(90), record=[0, 40, 90])
+        np.testing.assert_array_equal(single.losses, several.losses)
+        np.testing.assert_array_equal(single.gradient_norms, several.gradient_norms)
+        np.testing.assert_array_equal(single.steps_taken, several.steps_taken)
+        for key, value in single.parameters.items():
+            np.testing.assert_array_equal(value, several.parameters[key])
+        for key, history in several.histories.items():
+            expected = single.histories[key][[0, 40, 90]]
+            np.testing.assert_array_equal(history, expected)
+
+
+def test_a_start_that_fails_among_steps_at_once_ends_where_it_does_alone() -> None:
+    network = Network(X, NUMBERS, [6], task="regression")
+    rates = [0.01] * 20
+    rates[4] = 3.0
+    rule = GradientDescent(rates)
+    points, starts = network.points(range(20), 0), torch.arange(20)
+    found = rule.leap(network, points, starts, 0, 100)
+    assert found is None
+    assert rule.leap(network, points, starts, 0, 2) is not None
+    single = descend(network, 20, steps=rule, stop=Stop(100), record=range(101))
+    several = descend(network, 20, steps=rule, stop=Stop(100))
+    assert several.statuses[4] is Status.NONFINITE
+    assert 2 < several.steps_taken[4] < 100
+    np.testing.assert_array_equal(single.steps_taken, several.steps_taken)
+    for key, value in single.parameters.items():
+        np.testing.assert_array_equal(value, several.parameters[key])
+
+
 def test_large_differences_of_logits() -> None:
     # Softmax far in its tails: losses from 0 to hundreds.
     network = Network(X, CLASSES, [4], weights="normal")

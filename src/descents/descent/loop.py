@@ -289,6 +289,7 @@ class _Chunk:
     statuses: np.ndarray = field(init=False)
     taken: np.ndarray = field(init=False)
     initial: np.ndarray = field(init=False)
+    single: int = 0
 
     def descend(
         self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
@@ -349,13 +350,18 @@ class _Chunk:
     ) -> None:
         active = np.ones(self.width, dtype=bool)
         before: torch.Tensor | None = None
-        for step in range(stop.max_steps):
+        step = -1
+        while (step := step + 1) < stop.max_steps:
             if self.best is not None and step % self.best.rule.every == 0:
                 tired = self._look_for_best(step, active) & active
                 self.statuses[tired] = Status.STOPPED
                 active &= ~tired
             if clock.out or not active.any():
                 return
+            leapt = self._leap(steps, stop, step, active)
+            if leapt:
+                step += leapt - 1
+                continue
             # Before the step: a problem may remember what it saw while training.
             known = self._known() if step in self.epochs else {}
             moved, state, losses = steps.update(
@@ -389,6 +395,26 @@ class _Chunk:
                     for name, group in state.items()
                 }
             self.taken += active
+
+    def _leap(self, steps: Step, stop: Stop, step: int, active: np.ndarray) -> int:
+        """Take steps at which nothing is looked at together; return how many.
+
+        None where a start fails on the way: which, and when, single steps tell.
+        """
+        looks = stop.early is not None or stop.tolerance or stop.least_fall
+        together = not (looks or self.problem.stochastic) and active.all()
+        if not together or step < max(1, self.single) or not hasattr(steps, "leap"):
+            return 0
+        end = min([stop.max_steps, *(e for e in self.epochs if e >= step)])
+        if end - step < 2:
+            return 0
+        found = steps.leap(self.problem, self.parameters, self.starts, step, end - step)
+        if found is None:
+            self.single = end
+            return 0
+        taken, self.parameters, self.state = found
+        self.taken += taken
+        return int(taken)
 
     def _gradient_norms(self, step: int, state: State) -> np.ndarray:
         """Return the norm of the prox-gradient mapping of the whole loss."""

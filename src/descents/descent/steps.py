@@ -153,6 +153,32 @@ class GradientDescent(_FirstOrder):
         moved, mapping = self._move(problem, parameters, gradients, gradients, rates)
         return moved, {"mapping": mapping}, losses
 
+    def leap(
+        self,
+        problem: Problem,
+        parameters: Parameters,
+        starts: torch.Tensor,
+        step: int,
+        count: int,
+    ) -> tuple[int, Parameters, State] | None:
+        """Take up to `count` steps at once, where the problem can; the bits are the same.
+
+        Returns
+        -------
+        taken : int
+        parameters : dict of Tensor
+        state : dict
+        """
+        if type(self) is not GradientDescent or problem.constrained:
+            return None
+        rates = next(iter(self._rates(parameters, starts).values())).reshape(-1)
+        rates = rates.expand(len(starts)).contiguous()
+        found = problem.plain_steps(parameters, starts, step, rates, count)
+        if found is None:
+            return None
+        taken, moved, gradients = found
+        return taken, moved, {"mapping": gradients}
+
 
 @dataclass(frozen=True)
 class Momentum(_FirstOrder):

@@ -53,6 +53,13 @@ class Shape:
         pairs = zip(self.widths[:-1], self.widths[1:], strict=True)
         return sum((inputs + 1) * outputs for inputs, outputs in pairs)
 
+    def steps_at_once(self, rows: int, starts: int) -> int:
+        """Return how many steps take about a tenth of a second, at least one.
+
+        An interrupt, or the end of the time, is seen between them only.
+        """
+        return max(1, 2**28 // (rows * self.parameters * starts))
+
     @property
     def applies(self) -> bool:
         """Whether compiled code is the faster way."""
@@ -139,27 +146,65 @@ def losses_and_gradients(
     losses : Tensor of shape (S,)
     gradients : dict of Tensor, shaped as the parameters
     """
-    dtype = rows.features.dtype
-    code = compiled(dtype)
+    found = _called(shape, rows, parameters)
+    return None if found is None else found[:2]
+
+
+def plain_steps(
+    shape: Shape, rows: Rows, parameters: Parameters, rates: torch.Tensor, steps: int
+) -> tuple[torch.Tensor, Parameters, Parameters] | None:
+    """Take steps of gradient descent; None where a loss is not finite on the way.
+
+    The same bits as by `losses_and_gradients` and p - rate * g, one step at a time.
+
+    Parameters
+    ----------
+    shape, rows, parameters
+        As in `losses_and_gradients`.
+    rates : Tensor of shape (S,)
+    steps : int
+
+    Returns
+    -------
+    losses : Tensor of shape (S,)
+        Where the last step began; so are the gradients.
+    gradients, moved : dict of Tensor, shaped as the parameters
+    """
+    return _called(shape, rows, parameters, rates, steps)
+
+
+def _called(
+    shape: Shape,
+    rows: Rows,
+    parameters: Parameters,
+    rates: torch.Tensor | None = None,
+    steps: int = 1,
+) -> tuple[torch.Tensor, Parameters, Parameters] | None:
+    code = compiled(rows.features.dtype)
     if code is None:
         return None
     layers = range(1, len(shape.widths))
     names = [f"{kind}{layer}" for kind in ("weight", "bias") for layer in layers]
     given = [parameters[name].contiguous() for name in names]
-    found = [torch.empty_like(value) for value in given]
-    count = len(given[0])
-    losses = torch.empty(count, dtype=dtype)
+    slopes = [torch.empty_like(value) for value in given]
+    moved = [] if rates is None else [torch.empty_like(value) for value in given]
+    losses = torch.empty(len(given[0]), dtype=rows.features.dtype)
     failed = code.losses_and_gradients(
         ctypes.byref(rows.structure(shape)),
-        ctypes.c_int64(count),
+        ctypes.c_int64(len(losses)),
         _pointers(given),
         ctypes.c_void_p(losses.data_ptr()),
-        _pointers(found),
+        _pointers(slopes),
+        ctypes.c_int64(steps),
+        None if rates is None else ctypes.c_void_p(rates.data_ptr()),
+        _pointers(moved),
     )
     if failed:
         return None
-    gradients = dict(zip(names, found, strict=True))
-    return losses, {name: gradients[name] for name in parameters}
+    found = dict(zip(names, slopes, strict=True))
+    gradients = {name: found[name] for name in parameters}
+    ends = dict(zip(names, moved, strict=False))
+    return losses, gradients, {name: ends[name] for name in parameters if ends}
 
 
 def _pointers(tensors: Sequence[torch.Tensor]) -> Any:

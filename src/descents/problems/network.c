@@ -447,30 +447,54 @@ static void pack(
     }
 }
 
+/* Give every copy of a bias that a layer shares the sum of their slopes. */
+static void share(const struct network *net, V *g)
+{
+    for (long l = 0; net->scalar_biases && l < net->layers; l++) {
+        const struct part at = part_of(net, l);
+        V *of_biases = g + at.inputs * at.apart, sum = of_biases[0];
+        for (long j = 1; j < at.outputs; j++)
+            sum += of_biases[j];
+        for (long j = 0; j < at.outputs; j++)
+            of_biases[j] = sum;
+        g = of_biases + at.apart;
+    }
+}
+
 static void unpack(
-    const struct network *net, const long *starts, long filled, const V *g,
-    REAL *const *gradients)
+    const struct network *net, const long *starts, long filled, const V *p,
+    REAL *const *parameters)
 {
     for (long l = 0; l < net->layers; l++) {
         const struct part at = part_of(net, l);
-        const V *of_biases = g + at.inputs * at.apart;
-        V sum = of_biases[0];
-        for (long j = 1; j < at.outputs; j++)
-            sum += of_biases[j];
         REAL *w[LANES], *b[LANES];
         for (int lane = 0; lane < filled; lane++) {
-            w[lane] = gradients[l] + starts[lane] * at.inputs * at.outputs;
-            b[lane] = gradients[net->layers + l] + starts[lane] * at.kept;
+            w[lane] = parameters[l] + starts[lane] * at.inputs * at.outputs;
+            b[lane] = parameters[net->layers + l] + starts[lane] * at.kept;
         }
         for (long i = 0, k = 0; i < at.inputs; i++)
             for (long j = 0; j < at.outputs; j++, k++)
                 for (int lane = 0; lane < filled; lane++)
-                    w[lane][k] = ((const REAL *)(g + i * at.apart + j))[lane];
+                    w[lane][k] = ((const REAL *)(p + i * at.apart + j))[lane];
         for (long j = 0; j < at.kept; j++)
             for (int lane = 0; lane < filled; lane++)
-                b[lane][j] = ((const REAL *)(at.kept == 1 ? &sum : of_biases + j))[lane];
-        g += (at.inputs + 1) * at.apart;
+                b[lane][j] = ((const REAL *)(p + at.inputs * at.apart + j))[lane];
+        p += (at.inputs + 1) * at.apart;
     }
+}
+
+/* A step in two functions: in one, product and difference would be rounded once, and
+   have other bits than the same step by torch. */
+APART void scale(V *g, V rate, long count)
+{
+    for (long k = 0; k < count; k++)
+        g[k] *= rate;
+}
+
+APART void subtract(V *p, const V *move, long count)
+{
+    for (long k = 0; k < count; k++)
+        p[k] -= move[k];
 }
 
 /* Add the slopes of decay / 2 times the squared weights; return that. */
@@ -494,11 +518,15 @@ static V decayed(
 }
 
 /* Write losses (starts) and gradients, shaped as the parameters: of each layer weights
-   (starts, inputs, outputs), then of each layer biases (starts, 1, outputs or 1).
-   Return 0, or 1 where there is no memory for it. */
+   (starts, inputs, outputs), then of each layer biases (starts, 1, outputs or 1). With
+   rates (starts), take `steps` steps of gradient descent, write where they lead as
+   `moved`, and losses and gradients where the last began.
+   Return 0; 1 where there is no memory for it; 2 where a loss is not finite while
+   descending. */
 int losses_and_gradients(
     const struct network *net, int64_t count, const REAL *const *parameters,
-    REAL *losses, REAL *const *gradients)
+    REAL *losses, REAL *const *gradients, int64_t steps, const REAL *rates,
+    REAL *const *moved)
 {
     const struct layout at = arranged(net);
     V *packed = aligned_alloc(BYTES, at.vectors * sizeof(V));
@@ -506,20 +534,40 @@ int losses_and_gradients(
         return 1;
     V *slopes = packed + at.parameters, *scratch = slopes + at.parameters;
     memset(packed, 0, at.vectors * sizeof(V));
+    I finite = ~(I){0};
     for (long group = 0; group < count; group += LANES) {
         const long filled = count - group < LANES ? count - group : LANES;
         long starts[LANES];
-        for (int lane = 0; lane < LANES; lane++)
+        V rate = all(0);
+        for (int lane = 0; lane < LANES; lane++) {
             starts[lane] = group + (lane < filled ? lane : filled - 1);
+            if (rates != NULL)
+                ((REAL *)&rate)[lane] = rates[starts[lane]];
+        }
         pack(net, starts, parameters, packed);
-        memset(slopes, 0, at.parameters * sizeof(V));
-        V found = lanes(net, &at, starts, packed, slopes, scratch);
-        if (net->decay != NULL)
-            found += decayed(net, starts, packed, slopes);
-        unpack(net, starts, filled, slopes, gradients);
-        for (int lane = 0; lane < filled; lane++)
-            losses[starts[lane]] = ((REAL *)&found)[lane];
+        for (long step = 0; step < steps; step++) {
+            memset(slopes, 0, at.parameters * sizeof(V));
+            V found = lanes(net, &at, starts, packed, slopes, scratch);
+            if (net->decay != NULL)
+                found += decayed(net, starts, packed, slopes);
+            share(net, slopes);
+            if (step == steps - 1) {
+                unpack(net, starts, filled, slopes, gradients);
+                for (int lane = 0; lane < filled; lane++)
+                    losses[starts[lane]] = ((REAL *)&found)[lane];
+            }
+            if (rates != NULL) {
+                finite &= (I)(found - found == 0);
+                scale(slopes, rate, at.parameters);
+                subtract(packed, slopes, at.parameters);
+            }
+        }
+        if (rates != NULL)
+            unpack(net, starts, filled, packed, moved);
     }
     free(packed);
+    for (int lane = 0; lane < LANES; lane++)
+        if (rates != NULL && !finite[lane])
+            return 2;
     return 0;
 }

@@ -18,7 +18,13 @@ from descents.checks import (
     real_number,
     whole_number,
 )
-from descents.problems.fused import Rows, Shape, compiled, losses_and_gradients
+from descents.problems.fused import (
+    Rows,
+    Shape,
+    compiled,
+    losses_and_gradients,
+    plain_steps,
+)
 from descents.problems.problem import Parameters, streams
 from descents.problems.supervised import Supervised, of_settings
 
@@ -396,6 +402,23 @@ class Network(Supervised):
         dtype = parameters["weight1"].dtype
         rows = self._rows_at(starts, step, dtype)
         return losses_and_gradients(shape, rows, parameters)
+
+    def plain_steps(
+        self,
+        parameters: Parameters,
+        starts: torch.Tensor,
+        step: int,
+        rates: torch.Tensor,
+        count: int,
+    ) -> tuple[int, Parameters, Parameters] | None:
+        """Take some steps of gradient descent on all rows by compiled code."""
+        shape = self._shape
+        if shape is None or self.stochastic:
+            return None
+        count = min(count, shape.steps_at_once(self.batches.longest, len(starts)))
+        rows = self._rows_at(starts, step, parameters["weight1"].dtype)
+        found = plain_steps(shape, rows, parameters, rates, count)
+        return None if found is None else (count, found[2], found[1])
 
     def _rows_at(self, starts: torch.Tensor, step: int, dtype: torch.dtype) -> Rows:
         """Return the rows of each start at a step, and what they count."""

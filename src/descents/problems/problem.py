@@ -217,6 +217,36 @@ class Problem(ABC):
         """
         return None
 
+    def plain_steps(
+        self,
+        parameters: Parameters,
+        starts: torch.Tensor,
+        step: int,
+        rates: torch.Tensor,
+        count: int,
+    ) -> tuple[int, Parameters, Parameters] | None:
+        """Take steps of plain gradient descent at once; None without a way to.
+
+        They have the same bits as single ones.
+
+        Parameters
+        ----------
+        rates : Tensor of shape (S,)
+        count : int
+            How many steps at most.
+
+        Returns
+        -------
+        taken : int
+            How many steps were taken; None where the loss of a start is not finite
+            before one of them.
+        moved : dict of Tensor
+            Where they lead.
+        gradients : dict of Tensor
+            Those of the last step.
+        """
+        return None
+
     @property
     def stochastic(self) -> bool:
         """Whether `losses` are those of a sample, such as a mini-batch."""
