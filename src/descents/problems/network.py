@@ -39,17 +39,41 @@ def _orthogonal(generator: np.random.Generator, inputs: int, outputs: int) -> An
     return basis if inputs >= outputs else basis.T
 
 
+Draw = Callable[[np.random.Generator, Any], Any]
+Scale = Callable[[int, int], float]
+SCALED: dict[str, tuple[Draw, Scale]] = {
+    "uniform01": (
+        lambda generator, shape: generator.random(shape),
+        lambda inputs, outputs: 1.0,
+    ),
+    "normal": (
+        lambda generator, shape: generator.standard_normal(shape),
+        lambda inputs, outputs: 1.0,
+    ),
+    "kaiming": (
+        lambda generator, shape: generator.standard_normal(shape),
+        lambda inputs, outputs: np.sqrt(2 / inputs),
+    ),
+    "xavier": (
+        lambda generator, shape: generator.uniform(-1, 1, shape),
+        lambda inputs, outputs: np.sqrt(6 / (inputs + outputs)),
+    ),
+}
+"""Weights that are drawn one by one, and what those of a layer are multiplied by."""
+
+
+def _scaled(draw: Draw, scale: Scale) -> Initialization:
+    def weights(
+        generator: np.random.Generator, inputs: int, outputs: int
+    ) -> np.ndarray:
+        drawn: np.ndarray = draw(generator, (inputs, outputs))
+        return drawn * scale(inputs, outputs)
+
+    return weights
+
+
 WEIGHTS: dict[str, Initialization] = {
-    "uniform01": lambda generator, inputs, outputs: generator.random((inputs, outputs)),
-    "normal": lambda generator, inputs, outputs: generator.standard_normal(
-        (inputs, outputs)
-    ),
-    "kaiming": lambda generator, inputs, outputs: (
-        generator.standard_normal((inputs, outputs)) * np.sqrt(2 / inputs)
-    ),
-    "xavier": lambda generator, inputs, outputs: (
-        generator.uniform(-1, 1, (inputs, outputs)) * np.sqrt(6 / (inputs + outputs))
-    ),
+    **{name: _scaled(*rule) for name, rule in SCALED.items()},
     "orthogonal": _orthogonal,
     "zero": lambda generator, inputs, outputs: np.zeros((inputs, outputs)),
 }
@@ -317,6 +341,37 @@ class Network(Supervised):
             point[f"bias{layer}"] = BIASES[self.biases](generator, width)
         return point
 
+    def points(self, starts: Sequence[int] | np.ndarray, seed: int) -> Parameters:
+        """Return the initial points of the given starts, stacked.
+
+        Where weights are drawn one by one, those of all layers come at once.
+        """
+        rule = self.weights if isinstance(self.weights, str) else ""
+        if rule not in SCALED or type(self).point is not Network.point:
+            return super().points(starts, seed)
+        draw, scale = SCALED[rule]
+        shapes = list(zip(self.widths[:-1], self.widths[1:], strict=True))
+        sizes = [inputs * outputs for inputs, outputs in shapes]
+        widths = [1 if self.scalar_biases else outputs for _, outputs in shapes]
+        weights = np.empty((len(starts), sum(sizes)))
+        biases = np.empty((len(starts), sum(widths)))
+        generators = streams(seed, "start", [self.origin(int(k)) for k in starts])
+        for place, generator in enumerate(generators):
+            weights[place] = draw(generator, sum(sizes))
+            biases[place] = BIASES[self.biases](generator, sum(widths))[0]
+        points = {
+            f"weight{layer}": part.reshape(-1, *shape) * scale(*shape)
+            for layer, (part, shape) in enumerate(
+                zip(np.split(weights, np.cumsum(sizes)[:-1], 1), shapes, strict=True), 1
+            )
+        }
+        for layer, part in enumerate(np.split(biases, np.cumsum(widths)[:-1], 1), 1):
+            points[f"bias{layer}"] = part[:, None]
+        return {
+            name: torch.tensor(value, dtype=self.dtype, device=self.device)
+            for name, value in points.items()
+        }
+
     def predict(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
         """Return logits or numbers, shape (S, rows, outputs), of features (S, rows, d)."""
         return self._forward(parameters, features)[-1]
@@ -354,11 +409,12 @@ class Network(Supervised):
         parameters: Parameters,
         features: torch.Tensor,
         masks: torch.Tensor | None = None,
+        hidden: bool = False,
     ) -> list[torch.Tensor]:
-        """Return what every layer computes before its activation."""
+        """Return what every layer, or hidden layer, computes before its activation."""
         outputs: list[torch.Tensor] = []
         inputs, first = features, 0
-        for layer in range(1, len(self.widths)):
+        for layer in range(1, len(self.widths) - hidden):
             outputs.append(
                 torch.baddbmm(
                     parameters[f"bias{layer}"], inputs, parameters[f"weight{layer}"]
@@ -466,10 +522,10 @@ class Network(Supervised):
 
     def off(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
         """Return which hidden units give nothing on some rows, (S, rows, units)."""
-        hidden = self._forward(parameters, features)[:-1]
+        hidden = self._forward(parameters, features, hidden=True)
         return torch.cat([self.activation.off(z) for z in hidden], -1)
 
     def flat(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
         """Return which hidden units are saturated on some rows, (S, rows, units)."""
-        hidden = self._forward(parameters, features)[:-1]
+        hidden = self._forward(parameters, features, hidden=True)
         return torch.cat([self.activation.flat(z) for z in hidden], -1)

@@ -466,7 +466,7 @@ class Supervised(Problem):
             holds = look(parameters, features)
             if counted is not None:
                 holds = holds | (counted[:, place] == 0)[..., None]
-            holds = holds.all(1)
+            holds = holds.sum(1) == holds.shape[1]  # several times faster than `all`
             found = holds if found is None else found & holds
         return torch.as_tensor(found)
 
