@@ -20,7 +20,7 @@ import torch
 
 from descents import GradientDescent, Network, Stop, descend
 from descents.data.datasets import uci_iris
-from descents.problems.network import random_splits
+from descents.problems.batches import random_splits
 
 EPOCHS, RATE = 100, 0.01
 

@@ -27,6 +27,8 @@ ORDER = [
     "problems.features",
     "problems.batches",
     "problems.supervised",
+    "problems.compiled",
+    "problems.fused",
     "problems.network",
     "problems.modules",
     "descent.runs",

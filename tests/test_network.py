@@ -22,8 +22,8 @@ from descents import (
 from descents.checks import InvalidValueError
 from descents.descent.steps import AdamW
 from descents.problems import supervised
-from descents.problems.network import ACTIVATIONS
-from descents.problems.problem import losses_and_gradients
+from descents.problems.network import ACTIVATIONS, WEIGHTS
+from descents.problems.problem import losses_and_gradients, stream
 
 RANDOM = np.random.default_rng(11)
 X = RANDOM.normal(size=(23, 4))
@@ -271,6 +271,21 @@ def test_initial_weights_have_their_law(rule, law) -> None:
     points = Network(X, CLASSES, [20], weights=rule).points(range(60), 8)
     drawn = points["weight1"].numpy().ravel()
     assert stats.kstest(drawn, law.cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("scalar", [False, True])
+@pytest.mark.parametrize("biases", ["zero", "uniform01"])
+@pytest.mark.parametrize("rule", WEIGHTS)
+def test_many_points_are_those_of_each_start(rule, biases, scalar) -> None:
+    network = Network(
+        X, CLASSES, [6, 2], weights=rule, biases=biases, scalar_biases=scalar
+    )
+    together = network.points([5, 0, 2**33], 7)
+    for place, start in enumerate([5, 0, 2**33]):
+        alone = network.point(stream(7, "start", start), start)
+        assert list(alone) == list(together)
+        for name, value in alone.items():
+            np.testing.assert_array_equal(together[name][place].numpy(), value)
 
 
 def test_orthogonal_weights_are_orthonormal_and_uniform() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from descents import Factorization, Network, Problem
 from descents.checks import InvalidValueError
-from descents.problems.problem import losses_and_gradients, stream
+from descents.problems.problem import losses_and_gradients, stream, streams
 
 TABLE = np.random.default_rng(0).normal(size=(7, 5))
 
@@ -19,6 +21,32 @@ def test_a_seed_has_all_its_bits() -> None:
     wrapped = problem.points([0], 5 + 2**32)["U"]
     assert not torch.equal(five, wrapped)
     assert torch.equal(five, problem.points([0], 5)["U"])
+
+
+@given(
+    seed=st.integers(0, 2**200),
+    numbers=st.lists(st.integers(0, 2**32 - 1), max_size=5),
+    counters=st.lists(st.integers(0, 2**32 - 1), max_size=2),
+)
+@example(seed=0, numbers=[0, 1, 2**32 - 1], counters=[])
+@example(seed=2**32 - 1, numbers=[7, 8], counters=[3])
+@example(seed=2**32, numbers=[7, 8], counters=[3])
+@example(seed=2**100, numbers=[0], counters=[0])
+@example(seed=2**128, numbers=[5, 6], counters=[])
+@example(seed=5, numbers=[2**32, 1, 2**70], counters=[])
+@example(seed=5, numbers=[1, 2], counters=[2**64])
+def test_many_streams_are_those_that_numpy_makes_one_by_one(
+    seed, numbers, counters
+) -> None:
+    found = list(streams(seed, "order", numbers, *counters))
+    assert len(found) == len(numbers)
+    for number, generator in zip(numbers, found, strict=True):
+        key = (1, number, *counters)
+        sequence = np.random.SeedSequence(seed, spawn_key=key)
+        state = np.random.Philox(sequence).state["state"]
+        own = generator.bit_generator.state["state"]
+        np.testing.assert_array_equal(own["key"], state["key"])
+        np.testing.assert_array_equal(own["counter"], state["counter"])
 
 
 def test_streams_do_not_meet() -> None:

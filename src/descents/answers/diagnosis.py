@@ -293,7 +293,7 @@ def diagnose(
     multiples: Sequence[int] = (10, 30),
     max_seconds: float | None = None,
     watch: Watch | None = None,
-    threads: int = 1,
+    threads: int | None = None,
 ) -> Diagnosis:
     """Say of each start how it ended: why it fell short, or that it did not.
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from descents.checks import processors
+
 NOT_MET, BAD_INPUT, OUT_OF_TIME, LOST_PROCESS, CTRL_C = 1, 2, 3, 4, 130
 CLOSED_OUTPUT = 141
 """What a shell says of a process that the signal of a closed pipe ended."""
@@ -167,9 +169,7 @@ def threads() -> int:
     if "OMP_NUM_THREADS" in os.environ or "torch" in sys.modules:
         return 1
     os.environ["OMP_NUM_THREADS"] = "1"
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return processors()
 
 
 def reading_of(given: dict[str, Any]) -> Any:

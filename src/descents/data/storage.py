@@ -98,6 +98,17 @@ def write_bytes(path: Path, content: bytes) -> None:
         ) from None
 
 
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file, and the folders that it lies in, as `write_bytes` does."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(
+            f"could not make {path.parent}: {error.strerror}; give another folder"
+        ) from None
+    write_bytes(path, content)
+
+
 def write_tensors(
     path: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
 ) -> None:

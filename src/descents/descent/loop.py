@@ -17,6 +17,7 @@ import torch
 from descents.checks import (
     Complaints,
     InvalidValueError,
+    processors,
     real_number,
     seed_number,
     start_numbers,
@@ -131,7 +132,7 @@ def descend(
     record: Iterable[int] = (),
     watch: Watch | None = None,
     width: int | None = None,
-    threads: int = 1,
+    threads: int | None = None,
 ) -> Runs:
     """Descend from many starting points at once.
 
@@ -157,9 +158,11 @@ def descend(
         starts ends.
     width : int, optional
         How many starts are computed together, by default ``problem.width``.
-    threads : int
+    threads : int, optional
         How many chunks of starts run side by side, each on a thread of its own; the
-        result is the same. Worth it where torch itself uses one thread: many small
+        result is the same. By default as many as there are processors where the problem
+        is computed by code of one thread (`Problem.side_by_side`) and nobody watches,
+        else one. More are worth it where torch itself uses one thread: many small
         products keep several cores busier than each product shared out.
 
     Returns
@@ -189,7 +192,8 @@ def descend(
     seed = complaints.attempt(seed_number, seed)
     width = problem.width if width is None else width
     width = complaints.attempt(whole_number, "width", width, 1)
-    complaints.attempt(whole_number, "threads", threads, 1)
+    if threads is not None:
+        complaints.attempt(whole_number, "threads", threads, 1)
     epochs = sorted(
         {
             complaints.attempt(whole_number, "a recorded step", step, 0, stop.max_steps)
@@ -211,6 +215,7 @@ def descend(
         _Chunk(copy.copy(problem), together, seed, width, epochs)
         for together in chunked(numbers[order], width)
     ]
+    threads = min(threads_for(problem, threads, watch), len(chunks))
     if threads == 1:
         for chunk in chunks:
             chunk.descend(steps, stop, clock, watch)
@@ -231,6 +236,16 @@ def descend(
     settings["stop"] = described(stop)
     found = Runs.joined([chunk.runs(settings) for chunk in chunks])
     return found.picked(np.argsort(order, kind="stable"))
+
+
+def threads_for(problem: Problem, threads: int | None, watch: Watch | None) -> int:
+    """Return how many chunks run side by side: as asked for, or what suits the problem.
+
+    Who watches is told from one thread, unless threads are asked for.
+    """
+    if threads is not None:
+        return threads
+    return processors() if watch is None and problem.side_by_side else 1
 
 
 class _Clock:
@@ -274,6 +289,7 @@ class _Chunk:
     statuses: np.ndarray = field(init=False)
     taken: np.ndarray = field(init=False)
     initial: np.ndarray = field(init=False)
+    single: int = 0
 
     def descend(
         self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
@@ -334,13 +350,18 @@ class _Chunk:
     ) -> None:
         active = np.ones(self.width, dtype=bool)
         before: torch.Tensor | None = None
-        for step in range(stop.max_steps):
+        step = -1
+        while (step := step + 1) < stop.max_steps:
             if self.best is not None and step % self.best.rule.every == 0:
                 tired = self._look_for_best(step, active) & active
                 self.statuses[tired] = Status.STOPPED
                 active &= ~tired
             if clock.out or not active.any():
                 return
+            leapt = self._leap(steps, stop, step, active)
+            if leapt:
+                step += leapt - 1
+                continue
             # Before the step: a problem may remember what it saw while training.
             known = self._known() if step in self.epochs else {}
             moved, state, losses = steps.update(
@@ -365,13 +386,35 @@ class _Chunk:
                     self.statuses[active & still] = Status.SETTLED
                     active &= ~still
                 before = losses
-            self.parameters = _keep(active, moved, self.parameters)
-            # What a finished start remembers rests with it.
-            self.state = {
-                name: _keep(active, group, self.state.get(name, group))
-                for name, group in state.items()
-            }
-            self.taken[active] += 1
+            if active.all():
+                self.parameters, self.state = moved, state
+            else:  # what a finished start remembers rests with it
+                self.parameters = _keep(active, moved, self.parameters)
+                self.state = {
+                    name: _keep(active, group, self.state.get(name, group))
+                    for name, group in state.items()
+                }
+            self.taken += active
+
+    def _leap(self, steps: Step, stop: Stop, step: int, active: np.ndarray) -> int:
+        """Take steps at which nothing is looked at together; return how many.
+
+        None where a start fails on the way: which, and when, single steps tell.
+        """
+        looks = stop.early is not None or stop.tolerance or stop.least_fall
+        together = not (looks or self.problem.stochastic) and active.all()
+        if not together or step < max(1, self.single) or not hasattr(steps, "leap"):
+            return 0
+        end = min([stop.max_steps, *(e for e in self.epochs if e >= step)])
+        if end - step < 2:
+            return 0
+        found = steps.leap(self.problem, self.parameters, self.starts, step, end - step)
+        if found is None:
+            self.single = end
+            return 0
+        taken, self.parameters, self.state = found
+        self.taken += taken
+        return int(taken)
 
     def _gradient_norms(self, step: int, state: State) -> np.ndarray:
         """Return the norm of the prox-gradient mapping of the whole loss."""
@@ -390,12 +433,10 @@ class _Chunk:
 
     def _finite(self, losses: torch.Tensor, active: np.ndarray) -> np.ndarray:
         """Return which losses are finite; mark active starts whose is not."""
-        finite = torch.isfinite(losses)
-        if bool(finite.all()):
-            return np.ones_like(active)
-        still: np.ndarray = finite.cpu().numpy()
-        self.statuses[active & ~still] = Status.NONFINITE
-        return still
+        finite: np.ndarray = np.isfinite(losses.cpu().numpy())
+        if not finite.all():
+            self.statuses[active & ~finite] = Status.NONFINITE
+        return finite
 
     def _known(self) -> Parameters:
         """Return the metrics and, where a step looks at a sample, the whole losses."""
@@ -433,7 +474,8 @@ class _Chunk:
         }
         with torch.no_grad():
             metrics = problem.metrics(self.parameters, self.starts)
-            losses = problem.losses(precise, self.starts, step)
+            fused = problem.fused(precise, self.starts, step)
+            losses = fused[0] if fused else problem.losses(precise, self.starts, step)
         check_losses(losses, self.width)
         final = losses.cpu().numpy().astype(np.float64)
         norms = np.full(self.width, np.nan)

@@ -8,6 +8,7 @@ were evaluated: its norm says how far a start is from being stationary.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -43,6 +44,12 @@ class Step(Protocol):
         """Return new parameters, new state, and the losses of the given parameters."""
 
 
+@functools.lru_cache(maxsize=64)
+def _constant(value: float, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return a number as a tensor that is never written to."""
+    return torch.tensor(value, dtype=dtype, device=device)
+
+
 @dataclass(frozen=True)
 class _FirstOrder:
     """What rules that follow one gradient share: the rate, and the projection."""
@@ -65,8 +72,10 @@ class _FirstOrder:
     def _rates(self, parameters: Parameters, starts: torch.Tensor) -> Parameters:
         """Return the rate of each start, shaped to multiply each parameter."""
         if isinstance(self.learning_rate, float):  # one for all: nothing to look up
-            rates = torch.tensor(self.learning_rate, dtype=torch.float64)
-            return {name: rates.to(value) for name, value in parameters.items()}
+            return {
+                name: _constant(self.learning_rate, value.dtype, value.device)
+                for name, value in parameters.items()
+            }
         if int(starts.max()) >= len(self.learning_rate):
             raise InvalidValueError(
                 f"learning_rate has {len(self.learning_rate)} rates, but start "
@@ -143,6 +152,32 @@ class GradientDescent(_FirstOrder):
         rates = self._rates(parameters, starts)
         moved, mapping = self._move(problem, parameters, gradients, gradients, rates)
         return moved, {"mapping": mapping}, losses
+
+    def leap(
+        self,
+        problem: Problem,
+        parameters: Parameters,
+        starts: torch.Tensor,
+        step: int,
+        count: int,
+    ) -> tuple[int, Parameters, State] | None:
+        """Take up to `count` steps at once, where the problem can; the bits are the same.
+
+        Returns
+        -------
+        taken : int
+        parameters : dict of Tensor
+        state : dict
+        """
+        if type(self) is not GradientDescent or problem.constrained:
+            return None
+        rates = next(iter(self._rates(parameters, starts).values())).reshape(-1)
+        rates = rates.expand(len(starts)).contiguous()
+        found = problem.plain_steps(parameters, starts, step, rates, count)
+        if found is None:
+            return None
+        taken, moved, gradients = found
+        return taken, moved, {"mapping": gradients}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from descents.checks import LostProcessError, start_numbers, whole_number
-from descents.descent.loop import Stop, Watch, chunked, descend
+from descents.descent.loop import Stop, Watch, chunked, descend, threads_for
 from descents.descent.runs import Runs
 from descents.descent.steps import Step
 from descents.problems.problem import Problem
@@ -39,7 +39,7 @@ def descend_in_parts(  # noqa: PLR0913
     record: Iterable[int] = (),
     watch: Watch | None = None,
     width: int | None = None,
-    threads: int = 1,
+    threads: int | None = None,
     workers: int = 1,
     store: Store | None = None,
 ) -> Runs:
@@ -99,6 +99,7 @@ def descend_in_parts(  # noqa: PLR0913
 
     if workers == 1:
         # Chunks side by side on threads go together; one group is kept at a time.
+        threads = threads_for(problem, threads, watch)
         for first in range(0, len(waiting), threads):
             group = np.concatenate(waiting[first : first + threads])
             runs = _descended(problem, group, seed, deadline, options, watch, threads)

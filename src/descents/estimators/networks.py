@@ -61,7 +61,7 @@ class _Starts(BaseEstimator):
     _watch: Watch | None = None
     _record: Sequence[int] = ()
     _deadline: float | None = None  # of time.monotonic
-    _threads: int = 1
+    _threads: int | None = None
     _workers: int = 1
     _store: Store | None = None
     problem_: Network

@@ -136,7 +136,7 @@ def descend_network(  # noqa: PLR0913
     early_stopping: Any = None,
     record: Sequence[int] = (),
     watch: Watch | None = None,
-    threads: int = 1,
+    threads: int | None = None,
     workers: int = 1,
     store: Store | None = None,
     max_seconds: float | None = None,

@@ -16,7 +16,7 @@ from descents.checks import (
     real_number,
     whole_number,
 )
-from descents.problems.problem import stream
+from descents.problems.problem import stream, streams
 
 
 def random_splits(
@@ -307,17 +307,14 @@ class Batches:
 
     def _shuffled(self, starts: torch.Tensor, epoch: int) -> torch.Tensor:
         """Return an order of the training rows of each start, (S, R)."""
-        drawn: dict[int, np.ndarray] = {}
-        numbers = starts.tolist()
-        for number in numbers:
-            if number not in drawn:
-                count = int(self.counts[number % len(self.splits)])
-                order = np.arange(self.longest)  # what fills up stays last
-                generator = stream(self.seed, "order", self.alone(number), epoch)
-                order[:count] = generator.permutation(count)
-                drawn[number] = order
-        orders = np.stack([drawn[number] for number in numbers])
-        return torch.tensor(orders, device=self.device)
+        numbers, places = np.unique(starts.cpu().numpy(), return_inverse=True)
+        orders = np.tile(np.arange(self.longest), (len(numbers), 1))
+        counts = self.counts[numbers % len(self.splits)]
+        generators = streams(self.seed, "order", self.alone(numbers), epoch)
+        for order, count, generator in zip(orders, counts, generators, strict=True):
+            # What fills up stays last.
+            order[:count] = generator.permutation(count)
+        return torch.tensor(orders[places], device=self.device)
 
 
 def training_rows(splits: Any, rows: int) -> list[np.ndarray]:

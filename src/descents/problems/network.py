@@ -18,7 +18,14 @@ from descents.checks import (
     real_number,
     whole_number,
 )
-from descents.problems.problem import Parameters, stream
+from descents.problems.fused import (
+    Rows,
+    Shape,
+    compiled,
+    losses_and_gradients,
+    plain_steps,
+)
+from descents.problems.problem import Parameters, streams
 from descents.problems.supervised import Supervised, of_settings
 
 Initialization = Callable[[np.random.Generator, int, int], np.ndarray]
@@ -32,17 +39,41 @@ def _orthogonal(generator: np.random.Generator, inputs: int, outputs: int) -> An
     return basis if inputs >= outputs else basis.T
 
 
+Draw = Callable[[np.random.Generator, Any], Any]
+Scale = Callable[[int, int], float]
+SCALED: dict[str, tuple[Draw, Scale]] = {
+    "uniform01": (
+        lambda generator, shape: generator.random(shape),
+        lambda inputs, outputs: 1.0,
+    ),
+    "normal": (
+        lambda generator, shape: generator.standard_normal(shape),
+        lambda inputs, outputs: 1.0,
+    ),
+    "kaiming": (
+        lambda generator, shape: generator.standard_normal(shape),
+        lambda inputs, outputs: np.sqrt(2 / inputs),
+    ),
+    "xavier": (
+        lambda generator, shape: generator.uniform(-1, 1, shape),
+        lambda inputs, outputs: np.sqrt(6 / (inputs + outputs)),
+    ),
+}
+"""Weights that are drawn one by one, and what those of a layer are multiplied by."""
+
+
+def _scaled(draw: Draw, scale: Scale) -> Initialization:
+    def weights(
+        generator: np.random.Generator, inputs: int, outputs: int
+    ) -> np.ndarray:
+        drawn: np.ndarray = draw(generator, (inputs, outputs))
+        return drawn * scale(inputs, outputs)
+
+    return weights
+
+
 WEIGHTS: dict[str, Initialization] = {
-    "uniform01": lambda generator, inputs, outputs: generator.random((inputs, outputs)),
-    "normal": lambda generator, inputs, outputs: generator.standard_normal(
-        (inputs, outputs)
-    ),
-    "kaiming": lambda generator, inputs, outputs: (
-        generator.standard_normal((inputs, outputs)) * np.sqrt(2 / inputs)
-    ),
-    "xavier": lambda generator, inputs, outputs: (
-        generator.uniform(-1, 1, (inputs, outputs)) * np.sqrt(6 / (inputs + outputs))
-    ),
+    **{name: _scaled(*rule) for name, rule in SCALED.items()},
     "orthogonal": _orthogonal,
     "zero": lambda generator, inputs, outputs: np.zeros((inputs, outputs)),
 }
@@ -261,6 +292,8 @@ class Network(Supervised):
         self.dropout, self.seed = float(self.dropouts.max()), seed
         self.widths: list[int] = [self.X.shape[1], *widths, self.outputs]
         self._has_layers_of(max(self.widths))
+        shape = Shape(tuple(self.widths), activation, scalar_biases, self.classifies)
+        self._whole_shape = shape if shape.applies else None
 
     def origin(self, start: int) -> int:
         """Return the number of the start whose initial point this is."""
@@ -294,7 +327,9 @@ class Network(Supervised):
             rule = rule[self.batches.setting_of(start)]
         draw = rule if callable(rule) else WEIGHTS[rule]
         for layer, shape in enumerate(pairs, 1):
-            drawn = finite_matrix("what weights returned", draw(generator, *shape))
+            drawn = draw(generator, *shape)
+            if callable(rule):
+                drawn = finite_matrix("what weights returned", drawn)
             if drawn.shape != shape:
                 raise InvalidValueError(
                     f"weights returned shape {drawn.shape} for layer {layer}; return "
@@ -305,6 +340,37 @@ class Network(Supervised):
             width = 1 if self.scalar_biases else outputs
             point[f"bias{layer}"] = BIASES[self.biases](generator, width)
         return point
+
+    def points(self, starts: Sequence[int] | np.ndarray, seed: int) -> Parameters:
+        """Return the initial points of the given starts, stacked.
+
+        Where weights are drawn one by one, those of all layers come at once.
+        """
+        rule = self.weights if isinstance(self.weights, str) else ""
+        if rule not in SCALED or type(self).point is not Network.point:
+            return super().points(starts, seed)
+        draw, scale = SCALED[rule]
+        shapes = list(zip(self.widths[:-1], self.widths[1:], strict=True))
+        sizes = [inputs * outputs for inputs, outputs in shapes]
+        widths = [1 if self.scalar_biases else outputs for _, outputs in shapes]
+        weights = np.empty((len(starts), sum(sizes)))
+        biases = np.empty((len(starts), sum(widths)))
+        generators = streams(seed, "start", [self.origin(int(k)) for k in starts])
+        for place, generator in enumerate(generators):
+            weights[place] = draw(generator, sum(sizes))
+            biases[place] = BIASES[self.biases](generator, sum(widths))[0]
+        points = {
+            f"weight{layer}": part.reshape(-1, *shape) * scale(*shape)
+            for layer, (part, shape) in enumerate(
+                zip(np.split(weights, np.cumsum(sizes)[:-1], 1), shapes, strict=True), 1
+            )
+        }
+        for layer, part in enumerate(np.split(biases, np.cumsum(widths)[:-1], 1), 1):
+            points[f"bias{layer}"] = part[:, None]
+        return {
+            name: torch.tensor(value, dtype=self.dtype, device=self.device)
+            for name, value in points.items()
+        }
 
     def predict(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
         """Return logits or numbers, shape (S, rows, outputs), of features (S, rows, d)."""
@@ -327,28 +393,28 @@ class Network(Supervised):
         self, starts: torch.Tensor, step: int, shape: tuple[int, int]
     ) -> torch.Tensor:
         """Return what each hidden unit counts on each row: 0, or 1 / (1 - dropout)."""
-        drawn: dict[int, np.ndarray] = {}
-        numbers = starts.tolist()
-        for number in numbers:
-            if number not in drawn:
-                rate = self.dropouts[self.batches.setting_of(number)]
-                alone = self.batches.alone(number)
-                generator = stream(self.seed, "dropout", alone, step)
-                kept = generator.random(shape, dtype=np.float32) >= rate
-                drawn[number] = kept / (1 - rate)
-        masks = np.stack([drawn[number] for number in numbers])
-        return torch.tensor(masks, device=self.device)
+        numbers, places = np.unique(starts.cpu().numpy(), return_inverse=True)
+        rates = self.dropouts[self.batches.setting_of(numbers)]
+        alone = self.batches.alone(numbers)
+        drawn = [
+            (generator.random(shape, dtype=np.float32) >= rate) / (1 - rate)
+            for rate, generator in zip(
+                rates, streams(self.seed, "dropout", alone, step), strict=True
+            )
+        ]
+        return torch.tensor(np.stack(drawn)[places], device=self.device)
 
     def _forward(
         self,
         parameters: Parameters,
         features: torch.Tensor,
         masks: torch.Tensor | None = None,
+        hidden: bool = False,
     ) -> list[torch.Tensor]:
-        """Return what every layer computes before its activation."""
+        """Return what every layer, or hidden layer, computes before its activation."""
         outputs: list[torch.Tensor] = []
         inputs, first = features, 0
-        for layer in range(1, len(self.widths)):
+        for layer in range(1, len(self.widths) - hidden):
             outputs.append(
                 torch.baddbmm(
                     parameters[f"bias{layer}"], inputs, parameters[f"weight{layer}"]
@@ -359,6 +425,89 @@ class Network(Supervised):
                 inputs = inputs * masks[..., first : first + self.widths[layer]]
                 first += self.widths[layer]
         return outputs
+
+    # The faster way to losses and gradients
+
+    @property
+    def _shape(self) -> Shape | None:
+        """What compiled code needs to know; None where torch operations are for it."""
+        # A kind derived from this one may have other losses.
+        if type(self) is not Network or self.device.type != "cpu" or self.dropout:
+            return None
+        return self._whole_shape
+
+    @property
+    def width(self) -> int:
+        """How many starts are computed together: a function of the problem alone."""
+        if self._shape is None:
+            return super().width
+        return self._shape.width(self.batches.batch_size or self.batches.longest)
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether compiled code is there, which keeps to one thread."""
+        return self._shape is not None and compiled(self.dtype) is not None
+
+    def fused(
+        self, parameters: Parameters, starts: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, Parameters] | None:
+        """Return losses and gradients by compiled code, where that is the faster way."""
+        shape = self._shape
+        if shape is None:
+            return None
+        dtype = parameters["weight1"].dtype
+        rows = self._rows_at(starts, step, dtype)
+        return losses_and_gradients(shape, rows, parameters)
+
+    def plain_steps(
+        self,
+        parameters: Parameters,
+        starts: torch.Tensor,
+        step: int,
+        rates: torch.Tensor,
+        count: int,
+    ) -> tuple[int, Parameters, Parameters] | None:
+        """Take some steps of gradient descent on all rows by compiled code."""
+        shape = self._shape
+        if shape is None or self.stochastic:
+            return None
+        count = min(count, shape.steps_at_once(self.batches.longest, len(starts)))
+        rows = self._rows_at(starts, step, parameters["weight1"].dtype)
+        found = plain_steps(shape, rows, parameters, rates, count)
+        return None if found is None else (count, found[2], found[1])
+
+    def _rows_at(self, starts: torch.Tensor, step: int, dtype: torch.dtype) -> Rows:
+        """Return the rows of each start at a step, and what they count."""
+        sampled = self.batches.batch_size is not None
+        key = (step if sampled else 0, dtype)
+        # A chunk asks at every step with the same tensor of starts: look up once.
+        if self._looked_up[0] is not starts or self._looked_up[1] != key:
+            rows, weights = self.batches.at(starts, step)
+            if not sampled and len(self.batches.splits) == 1:  # all have the same
+                rows, weights = rows[:1], None if weights is None else weights[:1]
+            scale = 1.0
+            if weights is not None:
+                weights = weights.to(dtype)
+            if self.loss == "mean" and weights is None:
+                scale = 1 / rows.shape[1]
+            elif self.loss == "mean" and weights is not None:
+                whole = weights.sum(1, keepdim=True)
+                weights = weights / whole.clamp_min(torch.finfo(dtype).tiny)
+            features, target = self._table(dtype)
+            decay = None
+            if self.weight_decay:
+                rates = torch.tensor(self.weight_decay, dtype=dtype).reshape(-1)
+                decay = rates[self.batches.setting_of(starts) % len(rates)]
+            found = Rows(
+                features,
+                target,
+                rows.contiguous(),
+                None if weights is None else weights.contiguous(),
+                scale,
+                decay,
+            )
+            self._looked_up = (starts, key, found)
+        return self._looked_up[2]
 
     def decays(self, name: str) -> bool:
         """Return whether a parameter is a weight, not a bias."""
@@ -373,10 +522,10 @@ class Network(Supervised):
 
     def off(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
         """Return which hidden units give nothing on some rows, (S, rows, units)."""
-        hidden = self._forward(parameters, features)[:-1]
+        hidden = self._forward(parameters, features, hidden=True)
         return torch.cat([self.activation.off(z) for z in hidden], -1)
 
     def flat(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
         """Return which hidden units are saturated on some rows, (S, rows, units)."""
-        hidden = self._forward(parameters, features)[:-1]
+        hidden = self._forward(parameters, features, hidden=True)
         return torch.cat([self.activation.flat(z) for z in hidden], -1)

@@ -154,6 +154,7 @@ class Supervised(Problem):
             self.outputs = target.shape[1]
         self._has_layers_of(features.shape[1])
         self._gathered: tuple[Any, ...] = (None, -1)
+        self._looked_up: tuple[Any, ...] = (None, -1)
         self._tables: dict[torch.dtype, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def __copy__(self) -> Self:
@@ -161,6 +162,7 @@ class Supervised(Problem):
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.batches = copy.copy(self.batches)
+        other._gathered = other._looked_up = (None, -1)
         return other
 
     def _has_layers_of(self, widest: int) -> None:
@@ -181,7 +183,6 @@ class Supervised(Problem):
         whole = copy.copy(self)
         whole.batches.batch_size = None
         whole.dropout = 0.0
-        whole._gathered = (None, -1)
         return whole
 
     @abstractmethod
@@ -311,15 +312,19 @@ class Supervised(Problem):
 
     # Rows
 
-    def _rows(
-        self, rows: torch.Tensor, dtype: torch.dtype
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _table(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the features and target of all rows."""
         if dtype not in self._tables:
             features = torch.tensor(self.X, dtype=dtype, device=self.device)
             kind = None if self.classifies else dtype
             target = torch.tensor(self.y, dtype=kind, device=self.device)
             self._tables = {**self._tables, dtype: (features, target)}
-        features, target = self._tables[dtype]
+        return self._tables[dtype]
+
+    def _rows(
+        self, rows: torch.Tensor, dtype: torch.dtype
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        features, target = self._table(dtype)
         return features[rows], target[rows]
 
     def _gather(
@@ -461,7 +466,7 @@ class Supervised(Problem):
             holds = look(parameters, features)
             if counted is not None:
                 holds = holds | (counted[:, place] == 0)[..., None]
-            holds = holds.all(1)
+            holds = holds.sum(1) == holds.shape[1]  # several times faster than `all`
             found = holds if found is None else found & holds
         return torch.as_tensor(found)
 
