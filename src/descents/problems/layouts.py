@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from descents.problems import entries
 from descents.problems.cells import Block, Cells, Look, Side
 from descents.problems.losses import (
     Categorical,
@@ -89,6 +90,8 @@ class Complete(Cells):
             return {"table": table, "turned": table.mT, "square": table.square().sum()}
         held = _sparse_tensors(self.table.tocsr(), dtype, device)
         held["square"] = held["values"].square().sum()
+        held["table"] = _pattern(held, "rows", held["values"])
+        held["turned"] = _pattern(held, "columns", held["values"])
         return held
 
     def losses(
@@ -492,6 +495,16 @@ class Stored(Cells):
         held = self._held(other.dtype, other.device)
         weights, targets = look.weights, look.targets
         assert targets is not None  # noqa: S101
+        rows = side == "rows"
+        found = entries.normal_equations(
+            held["row_ends"] if rows else held["column_ends"],
+            held["columns"] if rows else held["turned_rows"],
+            None if weights is None else _arranged(held, side, weights),
+            _arranged(held, side, targets),
+            other,
+        )
+        if found is not None:
+            return found
         outer = _outer(other)
         ones = held["ones"] if weights is None else weights
         product = targets if weights is None else weights * targets
@@ -559,7 +572,7 @@ def _sparse_tensors(
 ) -> dict[str, Any]:
     """Return the entries of a CSR array, row by row, and how to put them by column."""
     rows = np.repeat(np.arange(table.shape[0]), np.diff(table.indptr))
-    order = np.argsort(table.indices, kind="stable")
+    order, turned_rows = _turned(table)
     held: dict[str, Any] = {
         "values": torch.tensor(table.data, dtype=dtype, device=device),
         "rows": torch.as_tensor(rows, device=device),
@@ -576,13 +589,28 @@ def _sparse_tensors(
         "arranged": {},
     }
     held["ones"] = torch.ones_like(held["values"])
-    held["turned_rows"] = held["rows"][held["order"]]
-    with warnings.catch_warnings():
-        # torch says once in a process that its sparse tensors are young.
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)
-        held["table"] = _pattern(held, "rows", held["values"])
-        held["turned"] = _pattern(held, "columns", held["values"])
+    held["turned_rows"] = torch.as_tensor(turned_rows, device=device)
     return held
+
+
+def _turned(table: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the order in which the entries of a CSR array are by column, and their rows."""
+    places = np.arange(table.nnz)
+    turned = type(table)((places, table.indices, table.indptr), table.shape).tocsc()
+    return turned.data, turned.indices.astype(np.int64)
+
+
+def _arranged(held: dict[str, Any], side: Side, values: torch.Tensor) -> torch.Tensor:
+    """Return entries in the order of a side; of those that are held, once."""
+    if side == "rows":
+        return values
+    known, key = held["arranged"], ("order", id(values))
+    if key in known:
+        return torch.as_tensor(known[key])
+    ordered = values[..., held["order"]]
+    if any(values is kept for kept in held.values()):
+        known[key] = ordered
+    return ordered
 
 
 def _pattern(held: dict[str, Any], side: Side, values: torch.Tensor) -> torch.Tensor:
@@ -595,13 +623,15 @@ def _pattern(held: dict[str, Any], side: Side, values: torch.Tensor) -> torch.Te
         return torch.as_tensor(known[key])
     m, n = held["shape"]
     if side == "rows":
-        ends, others, entries = held["row_ends"], held["columns"], values
+        ends, others = held["row_ends"], held["columns"]
     else:
         ends, others, (m, n) = held["column_ends"], held["turned_rows"], (n, m)
-        entries = values[held["order"]]
-    table = torch.sparse_csr_tensor(
-        ends, others, entries, (m, n), check_invariants=False
-    )
+    with warnings.catch_warnings():
+        # torch says once in a process that its sparse tensors are young.
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)
+        table = torch.sparse_csr_tensor(
+            ends, others, _arranged(held, side, values), (m, n), check_invariants=False
+        )
     if any(values is kept for kept in held.values()):
         known[key] = table
     return table
@@ -625,6 +655,9 @@ def _entries(
     rows, columns = held["rows"], held["columns"]
     if torch.is_grad_enabled() and (left.requires_grad or right.requires_grad):
         return (left[:, rows] * right[:, columns]).sum(-1)
+    found = entries.products(rows, columns, left, right)
+    if found is not None:
+        return found
     piece = max(1, PIECE // (left.shape[0] * left.shape[2]))
     parts = [
         torch.linalg.vecdot(
