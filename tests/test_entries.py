@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -45,7 +47,7 @@ def plainly(
     gram = factor.new_zeros(starts, len(ends) - 1, q, q)
     wanted = factor.new_zeros(starts, len(ends) - 1, q)
     for k in range(starts):
-        for i, (a, b) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+        for i, (a, b) in enumerate(itertools.pairwise(ends.tolist())):
             v = factor[k][others[a:b]]
             w = (
                 torch.ones(len(v), dtype=v.dtype)
