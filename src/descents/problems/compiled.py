@@ -132,8 +132,8 @@ def _warn(what: str) -> None:
     if not _told:
         _told.append(what)
         warnings.warn(
-            f"{what}: what has compiled code is computed by the slower way, with the same results to "
-            "rounding; install one, or set DESCENTS_COMPILE=0 to be told no more",
+            f"{what}: the slower way is taken, with the same results to rounding; "
+            "install one, or set DESCENTS_COMPILE=0 to be told no more",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -8,6 +8,7 @@ hold the two against each other.
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -163,7 +164,7 @@ def _shared_out(
     tasks = [
         (k, first, last)
         for k in range(starts)
-        for first, last in zip(cuts[:-1], cuts[1:], strict=True)
+        for first, last in itertools.pairwise(cuts)
     ]
     if threads == 1:
         for task in tasks:
