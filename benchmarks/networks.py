@@ -378,7 +378,15 @@ def compiled(source: str) -> ctypes.CDLL:
         raise ImportError("there is no C compiler")
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "starts.so"
-        options = ["-O3", "-funroll-loops", "-march=native", "-ffast-math", "-fopenmp", "-shared", "-fPIC"]
+        options = [
+            "-O3",
+            "-funroll-loops",
+            "-march=native",
+            "-ffast-math",
+            "-fopenmp",
+            "-shared",
+            "-fPIC",
+        ]
         files = [str(Path(__file__).parent / source), "-o", str(library)]
         subprocess.run([compiler, *options, *files], check=True, capture_output=True)
         return ctypes.CDLL(str(library))
@@ -406,7 +414,9 @@ def process(command: list[str], environment: dict[str, str] | None = None) -> Ru
 
 def alone(make: str, starts: int) -> Run:
     """Train in a process of its own that does nothing else."""
-    return process(["-c", f"import networks; print(networks.{make}({starts})().quality)"])
+    return process(
+        ["-c", f"import networks; print(networks.{make}({starts})().quality)"]
+    )
 
 
 # The cases

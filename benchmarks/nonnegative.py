@@ -124,9 +124,7 @@ def cases(quick: bool) -> list[Case]:
     ]
     if not quick:
         contenders.append(
-            Contender(
-                "torchnmf, 500 steps", "nonnegative:torchnmf", threads=2, turns=1
-            )
+            Contender("torchnmf, 500 steps", "nonnegative:torchnmf", threads=2, turns=1)
         )
     return [
         Case(
