@@ -16,6 +16,7 @@ import datetime
 import importlib.metadata
 import importlib.util
 import json
+import math
 import os
 import platform
 import subprocess
@@ -107,7 +108,7 @@ def number(value: float | None) -> str:
     >>> number(1234.5), number(0.012345), number(None)
     ('1230', '0.0123', '')
     """
-    if value is None or value != value:
+    if value is None or math.isnan(value):
         return ""
     if value != 0 and (abs(value) < 1e-3 or abs(value) >= 1e6):
         return f"{value:.2e}"

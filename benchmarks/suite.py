@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import math
 import os
 import resource
 import select
@@ -30,7 +31,6 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 HERE = Path(__file__).parent
-MEBIBYTE = 2**20
 
 
 class Outcome(NamedTuple):
@@ -123,7 +123,7 @@ class Case:
     def good(self, quality: float) -> bool:
         """Return whether a contender has done the task."""
         return not (
-            quality != quality
+            math.isnan(quality)
             or (self.most is not None and quality > self.most)
             or (self.least is not None and quality < self.least)
         )
@@ -183,7 +183,7 @@ class Result:
         return Spread.of(self.seconds[t] / ours.seconds[t] for t in turns)
 
 
-class LeftOut(Exception):
+class LeftOut(Exception):  # noqa: N818 - not always an error
     """A contender cannot go on; the message says why."""
 
 
@@ -198,7 +198,7 @@ class Worker:
 
     def __init__(self, contender: Contender) -> None:
         self._limit = contender.limit
-        self._errors: IO[bytes] = tempfile.TemporaryFile()
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - see close
         threads = str(contender.threads)
         names = ("OMP", "OPENBLAS", "MKL", "NUMEXPR")
         environment = {
@@ -427,7 +427,16 @@ def serve(make: str, options: Mapping[str, Any], answers: IO[str]) -> None:
 
 
 def _peak() -> int:
-    """Return the most bytes that this process has held."""
+    """Return the most bytes that this process has held since `_forget_peak`.
+
+    By the system's own account, where there is one: what `getrusage` says begins with
+    what the process held that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return held if sys.platform == "darwin" else held * 1024
 
