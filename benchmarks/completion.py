@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 import numpy as np
-from suite import Case, Contender, Curve, LeftOut, Outcome, Run, fewest
+from suite import Case, Contender, Curve, LeftOut, Outcome, Run, fewest, own_threads
 
 ROWS, COLUMNS, RANK, OBSERVED = 20_000, 5_000, 10, 2_000_000
 NOISE = 0.1
@@ -71,7 +71,6 @@ def _fewest_then(fit: Any, planted: Planted, most: float, steps: int | None) -> 
 def ours(
     most: float = LARGE_ERROR,
     small: bool = False,
-    threads: int = 2,
     steps: int | None = None,
     observed: int = OBSERVED,
     cells: int = ROWS * COLUMNS,
@@ -84,7 +83,6 @@ def ours(
     from descents import Alternating, Factorization, Stop, descend
     from descents.problems.observed import cells as observed_cells
 
-    torch.set_num_threads(threads)
     planted = _small() if small else _large(observed, cells)
     if small:
         table: Any = planted.dense
@@ -107,7 +105,6 @@ def ours(
 
 def cmfrec(
     cg: bool = False,
-    threads: int = 2,
     steps: int | None = None,
     observed: int = OBSERVED,
     cells: int = ROWS * COLUMNS,
@@ -132,7 +129,7 @@ def cmfrec(
             center=False,
             use_float=True,
             niter=count,
-            nthreads=threads,
+            nthreads=own_threads(),
             precompute_for_predictions=False,
             verbose=False,
             random_state=0,
@@ -165,7 +162,7 @@ def soft_impute() -> Run:
     return run
 
 
-def h2o_glrm(threads: int = 2) -> Run:
+def h2o_glrm() -> Run:
     """Take H2O's GLRM: its training alone, without its server's start and the upload."""
     import logging
 
@@ -173,7 +170,7 @@ def h2o_glrm(threads: int = 2) -> Run:
     from h2o.estimators import H2OGeneralizedLowRankEstimator
 
     logging.disable(logging.WARNING)
-    h2o.init(nthreads=threads, max_mem_size="3g", log_level="ERRR")
+    h2o.init(nthreads=own_threads(), max_mem_size="3g", log_level="ERRR")
     h2o.no_progress()
     planted = _small()
     frame = h2o.H2OFrame(planted.dense)
@@ -230,7 +227,7 @@ def cases(quick: bool) -> list[Case]:
                 "H2O GLRM, training alone",
                 "completion:h2o_glrm",
                 asked=40,
-                turns=2,
+                turns=1,
                 threads=2,
                 limit=300,
             ),

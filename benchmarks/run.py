@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -385,6 +386,14 @@ def history(path: Path) -> str:
     )
 
 
+def limited(what: Any, threads: int) -> Any:
+    """Return a case or curve whose contenders have so many threads at most."""
+    contenders = tuple(
+        replace(one, threads=min(one.threads, threads)) for one in what.contenders
+    )
+    return replace(what, contenders=contenders)
+
+
 def main() -> None:
     """Measure, print, and write."""
     parser = argparse.ArgumentParser(
@@ -396,6 +405,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small versions")
     parser.add_argument("--turns", type=int, help=f"by default {TURNS}")
     parser.add_argument("--out", type=Path, help="the folder to write to")
+    parser.add_argument(
+        "--threads", type=int, help="at most, of numerical libraries; by default 2"
+    )
     parser.add_argument("--before", metavar="REV", default=BEFORE)
     parser.add_argument("--history", action="store_true", help="print earlier runs")
     given = parser.parse_args()
@@ -424,6 +436,12 @@ def main() -> None:
     ]
     cases = [case for case in cases if asked_for(case.name)]
     curves = [curve for curve in curves if asked_for(curve.name)]
+    if given.threads:
+        cases = [limited(case, given.threads) for case in cases]
+        curves = [limited(curve, given.threads) for curve in curves]
+        facts["machine"] += (
+            f"; at most {given.threads} thread(s) of numerical libraries"
+        )
     if not cases and not curves:
         parser.error(f"no case begins with {', '.join(given.only)}")
 

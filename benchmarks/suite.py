@@ -157,7 +157,7 @@ class Result:
     quality : float or None
         Of the last run.
     first : float or None
-        Seconds of the first run, which does not count, of the whole work.
+        Seconds of the first run, which does not count, as they were.
     setting_up : float or None
         Seconds of imports, data and compilation before it.
     peak : int or None
@@ -279,7 +279,8 @@ def compete(
                 workers[place] = Worker(result.contender)
                 result.setting_up = workers[place].setting_up
                 if result.contender.warms:
-                    result.first = _run(result, workers[place])
+                    taken = _run(result, workers[place])
+                    result.first = taken / result.contender.scale
             say(f"{case.name}: {result.contender.name} {result.left_out or 'is ready'}")
         for turn in range(turns):
             for place in _order(len(results), turn):
@@ -424,6 +425,11 @@ def serve(make: str, options: Mapping[str, Any], answers: IO[str]) -> None:
         answer(left_out=f"cannot be imported: {error}")
     except Exception as error:  # whatever a peer raises is a reason
         answer(left_out=f"{type(error).__name__}: {error}".strip().splitlines()[0])
+
+
+def own_threads() -> int:
+    """Return how many threads the contender of this process may use."""
+    return int(os.environ.get("OMP_NUM_THREADS", "1"))
 
 
 def _peak() -> int:
