@@ -467,6 +467,7 @@ def cases(quick: bool) -> list[Case]:
                     {"starts": 5},
                     scale=starts / 5,
                     turns=1,
+                    warms=False,
                 ),
             ]
         found.append(

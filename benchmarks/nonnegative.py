@@ -57,7 +57,7 @@ def _timed(fit: Any, count: int | None = None, most: int = 2000) -> Run:
     return run
 
 
-def ours(initialization: str = "nndsvd") -> Run:
+def ours(initialization: str = "normal") -> Run:
     """Alternate, the problem built within the time."""
     from descents import Alternating, Factorization, Stop, descend
 

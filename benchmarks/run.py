@@ -386,6 +386,19 @@ def history(path: Path) -> str:
     )
 
 
+def chosen(names: set[str], asked: Sequence[str]) -> set[str]:
+    """Return the names that are asked for, or begin with what is.
+
+    >>> sorted(chosen({"cells", "starts-10", "starts-100"}, ["starts-10", "c"]))
+    ['cells', 'starts-10']
+    """
+    found = set()
+    for word in asked:
+        begin = {name for name in names if name.startswith(word)}
+        found |= {word} if word in names else begin
+    return found
+
+
 def limited(what: Any, threads: int) -> Any:
     """Return a case or curve whose contenders have so many threads at most."""
     contenders = tuple(
@@ -424,9 +437,6 @@ def main() -> None:
         "peers": peers(),
     }
 
-    def asked_for(name: str) -> bool:
-        return given.only is None or any(name.startswith(n) for n in given.only)
-
     cases = [case for subject in SUBJECTS for case in subject.cases(given.quick)]
     cases += startup.cases(given.quick, given.before)
     curves = [
@@ -434,8 +444,10 @@ def main() -> None:
         for subject in (networks, factorization, completion)
         for curve in subject.curves(given.quick)
     ]
-    cases = [case for case in cases if asked_for(case.name)]
-    curves = [curve for curve in curves if asked_for(curve.name)]
+    names = {one.name for one in (*cases, *curves)}
+    wanted = names if given.only is None else chosen(names, given.only)
+    cases = [case for case in cases if case.name in wanted]
+    curves = [curve for curve in curves if curve.name in wanted]
     if given.threads:
         cases = [limited(case, given.threads) for case in cases]
         curves = [limited(curve, given.threads) for curve in curves]
@@ -449,20 +461,30 @@ def main() -> None:
         print(words, file=sys.stderr, flush=True)
 
     found: Found = []
+    traced: Traced = []
+    whole = given.only is None and not given.quick
+    out = given.out or (HERE if whole else None)
+
+    def write() -> str:
+        """Write the page of what is known so far: a long run may be cut short."""
+        plot = "costs.png" if traced and out is not None else ""
+        text = page(found, traced, facts, plot)
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "RESULTS.md").write_text(text)
+            if plot:
+                draw(traced, out / plot)
+        return text
+
     for case in cases:
         found.append((case, compete(case, turns, say)))
         say("\n".join(detailed(*found[-1])))
-    traced: Traced = [(curve, trace(curve, say=say)) for curve in curves]
-    whole = given.only is None and not given.quick
-    out = given.out or (HERE if whole else None)
-    plot = "costs.png" if traced and out is not None else ""
-    text = page(found, traced, facts, plot)
-    print(text)
+        write()
+    for curve in curves:
+        traced.append((curve, trace(curve, say=say)))
+        write()
+    print(write())
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "RESULTS.md").write_text(text)
-        if plot:
-            draw(traced, out / plot)
         with (out / "history.jsonl").open("a") as lines:
             lines.write(json.dumps(line(found, traced, facts)) + "\n")
 
