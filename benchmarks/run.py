@@ -407,8 +407,8 @@ def limited(what: Any, threads: int) -> Any:
     return replace(what, contenders=contenders)
 
 
-def main() -> None:
-    """Measure, print, and write."""
+def options() -> argparse.ArgumentParser:
+    """Return what may be asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -423,6 +423,12 @@ def main() -> None:
     )
     parser.add_argument("--before", metavar="REV", default=BEFORE)
     parser.add_argument("--history", action="store_true", help="print earlier runs")
+    return parser
+
+
+def main() -> None:
+    """Measure, print, and write."""
+    parser = options()
     given = parser.parse_args()
     if given.history:
         print(history((given.out or HERE) / "history.jsonl"))

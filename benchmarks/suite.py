@@ -20,6 +20,7 @@ import math
 import os
 import resource
 import select
+import signal
 import statistics
 import subprocess
 import sys
@@ -213,6 +214,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=environment,
+            start_new_session=True,
         )
         try:
             self.setting_up: float = self._answer()["seconds"]
@@ -235,19 +237,24 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         try:
-            self._process.wait(10)
+            self._process.wait(20)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self._kill()
         self._process.stdout.close()
         self._errors.close()
+
+    def _kill(self) -> None:
+        """End the process at once, with those that it has started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
     def _answer(self) -> dict[str, Any]:
         pipe = self._process.stdout
         assert pipe is not None
         ready, _, _ = select.select([pipe], [], [], self._limit)
         if not ready:
-            self._process.kill()
+            self._kill()
             raise LeftOut(f"stopped after {self._limit:g} s")
         line = pipe.readline()
         if not line:
