@@ -40,6 +40,13 @@ TURNS, QUICK_TURNS = 5, 2
 SUBJECTS = (networks, factorization, completion, nonnegative)
 FAILED_INSTALLS = Path(sys.prefix) / "peers.json"
 
+WITHOUT_A_CASE = {
+    "implicit": "models which cells were seen, an absent one as a zero: it foretells no "
+    "value, so that no held-out error is its aim",
+    "pytabkit": "trains its networks with a schedule, preprocessing and ensembles of its "
+    "own: nothing here is the same task",
+}
+
 Found = list[tuple[Case, list[Result]]]
 Traced = list[tuple[Curve, list[Point]]]
 
@@ -277,14 +284,15 @@ def page(found: Found, traced: Traced, facts: dict[str, Any], plot: str) -> str:
         ),
         "",
     ]
+    kept_out = [["none", *pair] for pair in WITHOUT_A_CASE.items()]
     left = [
         [case.title, result.contender.name, result.left_out]
         for case, results in found
         for result in results
         if result.left_out
     ]
-    if left:
-        lines += ["## Left out", "", *table(("case", "contender", "why"), left), ""]
+    heads = ("case", "contender", "why")
+    lines += ["## Left out", "", *table(heads, [*left, *kept_out]), ""]
     lines += ["## Every case", ""]
     for case, results in found:
         lines += detailed(case, results)
