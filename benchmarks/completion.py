@@ -232,6 +232,14 @@ def _small() -> Planted:
 
 def cases(quick: bool) -> list[Case]:
     """Return the cases of this subject."""
+    h2o = Contender(
+        "H2O GLRM, training alone",
+        "completion:h2o_glrm",
+        asked=40,
+        turns=1,
+        threads=2,
+        limit=300,
+    )
     small = Case(
         "completion-small",
         "A small table with holes to one held-out error",
@@ -242,14 +250,7 @@ def cases(quick: bool) -> list[Case]:
                 {"small": True, "most": SMALL_ERROR},
                 threads=2,
             ),
-            Contender(
-                "H2O GLRM, training alone",
-                "completion:h2o_glrm",
-                asked=40,
-                turns=1,
-                threads=2,
-                limit=300,
-            ),
+            *([] if quick else [h2o]),
             Contender(
                 "fancyimpute SoftImpute", "completion:soft_impute", threads=2, turns=1
             ),
