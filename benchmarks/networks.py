@@ -479,7 +479,7 @@ def cases(quick: bool) -> list[Case]:
                 least=0.8,
                 note="4-12-3, 100 rows of UCI's iris, full batch, summed cross-entropy, "
                 f"100 epochs, float32. The plain loop trains {few} starts and is scaled "
-                "up, skorch 5.",
+                "up, skorch 5, which begin as torch's layers do.",
             )
         )
     if quick:

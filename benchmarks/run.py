@@ -182,7 +182,7 @@ def detailed(case: Case, results: list[Result]) -> list[str]:
                 [result.contender.name, f"left out: {result.left_out}", *[""] * 6]
             )
             continue
-        quality = number(result.quality)
+        quality = "" if result.quality is None else f"{result.quality:.4g}"
         if case.quality == "relative excess" and result.quality is not None:
             quality = f"{result.quality:.1e}"
         if case.quality == "loss over the SVD's" and result.quality is not None:
@@ -462,6 +462,8 @@ def main() -> None:
     wanted = names if given.only is None else chosen(names, given.only)
     cases = [case for case in cases if case.name in wanted]
     curves = [curve for curve in curves if curve.name in wanted]
+    if given.only or given.quick:
+        facts["machine"] += "\n- not the whole: " + " ".join(sys.argv[1:])
     if given.threads:
         cases = [limited(case, given.threads) for case in cases]
         curves = [limited(curve, given.threads) for curve in curves]
