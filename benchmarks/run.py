@@ -40,6 +40,8 @@ TURNS, QUICK_TURNS = 5, 2
 SUBJECTS = (networks, factorization, completion, nonnegative)
 FAILED_INSTALLS = Path(sys.prefix) / "peers.json"
 
+GROWS = 1.5
+"""The ratio of two peaks of memory beyond which memory is said to grow."""
 WITHOUT_A_CASE = {
     "implicit": "models which cells were seen, an absent one as a zero: it foretells no "
     "value, so that no held-out error is its aim",
@@ -243,7 +245,7 @@ def memory_rows(traced: Traced) -> list[list[str]]:
             continue
         sizes, peaks = own[-1].size / own[0].size, own[-1].peak / own[0].peak
         with_entries = curve.name == "observed"
-        shown = peaks > sizes / 2 if with_entries else peaks < sizes / 2
+        shown = peaks > GROWS if with_entries else peaks < GROWS
         rows.append(
             [
                 "Memory of completion",
