@@ -465,7 +465,8 @@ def main() -> None:
     cases = [case for case in cases if case.name in wanted]
     curves = [curve for curve in curves if curve.name in wanted]
     if given.only or given.quick:
-        facts["machine"] += "\n- not the whole: " + " ".join(sys.argv[1:])
+        some = ", ".join(given.only or ["small versions"])
+        facts["machine"] += f"\n- not the whole, but {some}"
     if given.threads:
         cases = [limited(case, given.threads) for case in cases]
         curves = [limited(curve, given.threads) for curve in curves]
