@@ -1,0 +1,318 @@
+"""Tables with holes, to one held-out error: a large sparse one, and a small dense one.
+
+Planted rank 10, factors normal, each entry of variance 1, noise of standard deviation
+0.1. Quality is the root mean square error on what was held out, which noise keeps above
+0.1. Each contender takes the fewest sweeps that reach the error asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from suite import Case, Contender, Curve, LeftOut, Outcome, Run, fewest, own_threads
+
+ROWS, COLUMNS, RANK, OBSERVED = 20_000, 5_000, 10, 2_000_000
+NOISE = 0.1
+LARGE_ERROR, SMALL_ERROR = 0.1080, 0.1022
+
+
+class Planted:
+    """Observed and held-out entries of a planted table, in float32."""
+
+    def __init__(
+        self, rows: int = ROWS, columns: int = COLUMNS, observed: int = OBSERVED
+    ) -> None:
+        generator = np.random.default_rng(0)
+        U = generator.normal(size=(rows, RANK)).astype(np.float32)
+        V = generator.normal(size=(columns, RANK)).astype(np.float32)
+        U /= np.float32(np.sqrt(RANK))
+        cells = np.unique(generator.integers(0, rows * columns, observed))
+        i, j = np.divmod(cells, columns)
+        noise = generator.normal(scale=NOISE, size=len(cells))
+        x = (_products(U, V, i, j) + noise).astype(np.float32)
+        held = generator.random(len(cells)) < 0.1
+        self.shape = (rows, columns)
+        self.i, self.j, self.x = (part[~held] for part in (i, j, x))
+        self.held_i, self.held_j, self.held_x = (part[held] for part in (i, j, x))
+
+    def error(self, U: Any, V: Any) -> float:
+        """Return the root mean square error of factors on what was held out."""
+        guess = _products(np.asarray(U), np.asarray(V), self.held_i, self.held_j)
+        return float(np.sqrt(np.mean((guess - self.held_x) ** 2, dtype=np.float64)))
+
+    @property
+    def dense(self) -> np.ndarray:
+        """The table with NaN at its holes."""
+        table = np.full(self.shape, np.nan, np.float32)
+        table[self.i, self.j] = self.x
+        return table
+
+
+def _products(U: Any, V: Any, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    pieces = [slice(k, k + 2**16) for k in range(0, len(i), 2**16)]
+    return np.concatenate([(U[i[p]] * V[j[p]]).sum(1) for p in pieces])
+
+
+def _fewest_then(fit: Any, planted: Planted, most: float, steps: int | None) -> Run:
+    """Find the fewest steps that reach an error; time the fit, its data made ready too."""
+    count = steps or fewest(lambda count: planted.error(*fit(count)) <= most, 200)
+
+    def run() -> Outcome:
+        begun = time.perf_counter()
+        U, V = fit(count)
+        seconds = time.perf_counter() - begun
+        return Outcome(planted.error(U, V), seconds, f"{count} sweeps")
+
+    return run
+
+
+def ours(
+    most: float = LARGE_ERROR,
+    small: bool = False,
+    steps: int | None = None,
+    observed: int = OBSERVED,
+    cells: int = ROWS * COLUMNS,
+    penalty: float = 0.1,
+) -> Run:
+    """Alternate from a normal start, the problem built within the time."""
+    import torch
+    from scipy.sparse import csr_array
+
+    from descents import Alternating, Factorization, Stop, descend
+    from descents.problems.observed import cells as observed_cells
+
+    planted = _small() if small else _large(observed, cells)
+    if small:
+        table: Any = planted.dense
+    else:
+        table = csr_array((planted.x, (planted.i, planted.j)), shape=planted.shape)
+
+    def fit(count: int) -> Any:
+        problem = Factorization(
+            observed_cells(table),
+            RANK,
+            initialization="normal",
+            penalty=penalty,
+            dtype=torch.float32,
+        )
+        runs = descend(problem, 1, steps=Alternating(), stop=Stop(count), width=1)
+        return runs.parameters["U"][0], runs.parameters["V"][0]
+
+    return _fewest_then(fit, planted, most, steps)
+
+
+def cmfrec(
+    cg: bool = False,
+    steps: int | None = None,
+    observed: int = OBSERVED,
+    cells: int = ROWS * COLUMNS,
+) -> Run:
+    """Take cmfrec's CMF without biases, by Cholesky or conjugate gradients."""
+    from cmfrec import CMF
+    from scipy.sparse import coo_array, coo_matrix
+
+    planted = _large(observed, cells)
+    places = (planted.i.astype(np.int32), planted.j.astype(np.int32))
+    table = coo_matrix(coo_array((planted.x, places), shape=planted.shape))
+
+    def fit(count: int) -> Any:
+        model = CMF(
+            k=RANK,
+            lambda_=0.1,
+            method="als",
+            use_cg=cg,
+            finalize_chol=False,
+            user_bias=False,
+            item_bias=False,
+            center=False,
+            use_float=True,
+            niter=count,
+            nthreads=own_threads(),
+            precompute_for_predictions=False,
+            verbose=False,
+            random_state=0,
+        ).fit(table)
+        return model.A_, model.B_
+
+    return _fewest_then(fit, planted, LARGE_ERROR, steps)
+
+
+def soft_impute() -> Run:
+    """Take fancyimpute's SoftImpute; it centres nothing and needs a rank and a shrinkage."""
+    from fancyimpute import SoftImpute
+
+    planted = _small()
+    table = planted.dense
+
+    def run() -> Outcome:
+        begun = time.perf_counter()
+        filled = SoftImpute(
+            max_rank=RANK,
+            shrinkage_value=4.0,
+            max_iters=100,
+            init_fill_method="zero",
+            verbose=False,
+        ).fit_transform(table)
+        seconds = time.perf_counter() - begun
+        guess = filled[planted.held_i, planted.held_j]
+        return Outcome(float(np.sqrt(np.mean((guess - planted.held_x) ** 2))), seconds)
+
+    return run
+
+
+def qolmat_soft() -> Run:
+    """Take qolmat's SoftImpute, of the rank that is planted."""
+    from qolmat.imputations.softimpute import SoftImpute
+
+    planted = _small()
+    table = planted.dense.astype(np.float64)
+    seen = ~np.isnan(table)
+
+    def run() -> Outcome:
+        begun = time.perf_counter()
+        model = SoftImpute(tau=0.1, rank=RANK, max_iterations=100, tolerance=1e-6)
+        filled = model.decompose(table.copy(), seen)[0]
+        seconds = time.perf_counter() - begun
+        guess = filled[planted.held_i, planted.held_j]
+        return Outcome(float(np.sqrt(np.mean((guess - planted.held_x) ** 2))), seconds)
+
+    return run
+
+
+def h2o_glrm() -> Run:
+    """Take H2O's GLRM: its training alone, without its server's start and the upload."""
+    import logging
+
+    import h2o
+    from h2o.estimators import H2OGeneralizedLowRankEstimator
+
+    logging.disable(logging.WARNING)
+    h2o.init(nthreads=own_threads(), max_mem_size="3g", log_level="ERRR")
+    h2o.no_progress()
+    planted = _small()
+    frame = h2o.H2OFrame(planted.dense)
+
+    def run() -> Outcome:
+        model = H2OGeneralizedLowRankEstimator(
+            k=RANK,
+            loss="Quadratic",
+            gamma_x=0.1,
+            gamma_y=0.1,
+            regularization_x="Quadratic",
+            regularization_y="Quadratic",
+            init="SVD",
+            max_iterations=100,
+            seed=0,
+        )
+        begun = time.perf_counter()
+        model.train(training_frame=frame)
+        seconds = time.perf_counter() - begun
+        V = np.array(model.archetypes(), np.float64)
+        name = model._model_json["output"]["representation_name"]
+        U = h2o.get_frame(name).as_data_frame(use_multi_thread=False).to_numpy()
+        if len(U) != planted.shape[0]:
+            raise LeftOut("its factors have another shape than the table")
+        return Outcome(planted.error(U, V.T), seconds)
+
+    return run
+
+
+def _large(observed: int, cells: int) -> Planted:
+    """Return a table of so many entries, four times as many rows as columns."""
+    columns = round((cells / 4) ** 0.5)
+    return Planted(4 * columns, columns, observed)
+
+
+def _small() -> Planted:
+    """Return the small table, with 70% of its cells and a tenth of those held out."""
+    return Planted(2000, 500, 1_204_000)  # draws with repeats leave 70% of a million
+
+
+def cases(quick: bool) -> list[Case]:
+    """Return the cases of this subject."""
+    h2o = Contender(
+        "H2O GLRM, training alone",
+        "completion:h2o_glrm",
+        asked=40,
+        turns=1,
+        threads=2,
+        limit=300,
+    )
+    small = Case(
+        "completion-small",
+        "A small table with holes to one held-out error",
+        (
+            Contender(
+                "descents, alternating",
+                "completion:ours",
+                {"small": True, "most": SMALL_ERROR},
+                threads=2,
+            ),
+            *([] if quick else [h2o]),
+            Contender(
+                "fancyimpute SoftImpute", "completion:soft_impute", threads=2, turns=1
+            ),
+            Contender(
+                "qolmat SoftImpute", "completion:qolmat_soft", threads=2, turns=1
+            ),
+        ),
+        "held-out RMSE",
+        most=SMALL_ERROR,
+        note="2,000 x 500, rank 10, 30% missing and 7% held out, noise 0.1, float32. "
+        "H2O's time is that of its training, of 100 iterations as it is not told a target, "
+        "without its server's start and the upload.",
+    )
+    if quick:
+        return [small]
+    large = Case(
+        "completion",
+        "A sparse table to one held-out error",
+        (
+            Contender("descents, alternating", "completion:ours", threads=2),
+            Contender("cmfrec, exact", "completion:cmfrec", asked=1.3, threads=2),
+            Contender(
+                "cmfrec, conjugate gradients",
+                "completion:cmfrec",
+                {"cg": True},
+                asked=1.3,
+                threads=2,
+            ),
+        ),
+        "held-out RMSE",
+        most=LARGE_ERROR,
+        note="20,000 x 5,000, rank 10, 2 million entries of which 10% held out, noise "
+        "0.1, float32; what each contender does with the entries before it sweeps "
+        "counts. cmfrec without biases and centering, as the data have none.",
+    )
+    return [large, small]
+
+
+def curves(quick: bool) -> list[Curve]:
+    """Return what a run costs, in time and memory, against entries and cells."""
+    both = (
+        Contender("descents", "completion:ours", {"steps": 5}, threads=2),
+        Contender("cmfrec", "completion:cmfrec", {"steps": 5}, threads=2),
+    )
+    million = 10**6
+    return [
+        Curve(
+            "observed",
+            "Completion, 20,000 x 5,000, 5 sweeps",
+            "observed",
+            both,
+            (million // 4, million // 2)
+            if quick
+            else (million // 2, million, 2 * million, 4 * million),
+        ),
+        Curve(
+            "cells",
+            "Completion, 500,000 entries, 5 sweeps",
+            "cells",
+            both,
+            (4 * million, 16 * million)
+            if quick
+            else (4 * million, 16 * million, 64 * million, 256 * million),
+        ),
+    ]

@@ -1,0 +1,36 @@
+"""Install the peers of the benchmarks one by one; one that fails does not stop the rest.
+
+Why it failed is kept beside the environment, for RESULTS.md to say.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+
+from run import FAILED_INSTALLS, HERE
+
+
+def main() -> None:
+    """Install, and write down what failed."""
+    declared = tomllib.loads((HERE.parent / "pyproject.toml").read_text())
+    failed = {}
+    for peer in declared["project"]["optional-dependencies"]["peers"]:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint"]
+        done = subprocess.run(
+            [*pip, str(HERE.parent / "constraints.txt"), peer],
+            check=False,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if done.returncode:
+            said = [line for line in done.stderr.splitlines() if "ERROR" in line]
+            failed[peer] = said[-1] if said else f"pip ended with {done.returncode}"
+            print(f"{peer} does not install: {failed[peer]}", file=sys.stderr)
+    FAILED_INSTALLS.write_text(json.dumps(failed))
+
+
+if __name__ == "__main__":
+    main()
