@@ -14,7 +14,19 @@ import descents
 from descents import Adam, Factorization, LineDescent, Problem, Runs, Stop
 from descents.checks import InvalidValueError
 from descents.data.datasets import planted_table
-from descents.problems.constraints import Regularizer, counted, regularizers
+from descents.problems.compiled import library
+from descents.problems.constraints import (
+    MOST_COORDINATES,
+    REALS,
+    SOURCE,
+    Regularizer,
+    counted,
+    regularizers,
+)
+
+needs_compiler = pytest.mark.skipif(
+    library(SOURCE, *REALS[torch.float64][1]) is None, reason="there is no C compiler"
+)
 
 KINDS = {
     "free": Regularizer(l2=0.3),
@@ -28,6 +40,50 @@ def descend(problem: Problem, starts, **options) -> Runs:
     """Descend in chunks no wider than asked for: a whole one is 256 starts."""
     count = starts if isinstance(starts, int) else len(starts)
     return descents.descend(problem, starts, **{"width": count, **options})
+
+
+@needs_compiler
+@settings(deadline=None, max_examples=40)
+@given(
+    q=st.integers(1, MOST_COORDINATES),
+    rows=st.integers(1, 70),
+    kind=st.sampled_from(["nonnegative", "l1", "both"]),
+    shared=st.booleans(),
+    double=st.booleans(),
+)
+def test_compiled_rounds_are_those_of_torch(q, rows, kind, shared, double) -> None:
+    rng = np.random.default_rng(rows * 100 + q)
+    dtype = torch.float64 if double else torch.float32
+    bases = rng.normal(size=(2, 1 if shared else rows, q + 2, q))
+    gram = torch.tensor(bases.swapaxes(-1, -2) @ bases, dtype=dtype)
+    right, point = torch.tensor(rng.normal(size=(2, 2, rows, q)), dtype=dtype)
+    l2, l1 = torch.tensor(rng.uniform(0, 2, (2, rows, q)), dtype=dtype)
+    bound = max(1, q - 1)
+    found = []
+    with pytest.MonkeyPatch.context() as patched:
+        for compiled in ("1", "0"):
+            patched.setenv("DESCENTS_COMPILE", compiled)
+            found.append(KINDS[kind].solve(gram, right, point, l2, l1, bound))
+    tolerance = 1e-9 if double else 2e-3
+    torch.testing.assert_close(*found, rtol=tolerance, atol=tolerance)
+    if KINDS[kind].nonnegative:
+        assert (found[0][..., :bound] >= 0).all()
+
+
+@needs_compiler
+@pytest.mark.parametrize("shared", [True, False])
+def test_rows_and_starts_do_not_change_the_bits_of_others(shared) -> None:
+    rng = np.random.default_rng(0)
+    bases = rng.normal(size=(2, 1 if shared else 50, 9, 6))
+    gram = torch.tensor(bases.swapaxes(-1, -2) @ bases)
+    right, point = torch.tensor(rng.normal(size=(2, 2, 50, 6)))
+    zero, asked = torch.zeros(50, 6, dtype=torch.float64), KINDS["nonnegative"]
+    right[1, 7] = torch.nan
+    both = asked.solve(gram, right, point, zero, zero, 6)
+    alone = asked.solve(gram[:1], right[:1], point[:1], zero, zero, 6)
+    assert torch.equal(both[:1], alone)
+    spoilt = both[1].isnan().any(-1)
+    assert spoilt.nonzero().flatten().tolist() == [7]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,14 +7,24 @@ exact.
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from descents.checks import InvalidValueError, real_number
+from descents.problems.compiled import library
 
+SOURCE = Path(__file__).with_name("rounds.c")
+REALS: dict[torch.dtype, tuple[Any, tuple[str, str]]] = {
+    torch.float32: (ctypes.c_float, ("-DREAL=float", "-DINTEGER=int32_t")),
+    torch.float64: (ctypes.c_double, ("-DREAL=double", "-DINTEGER=int64_t")),
+}
+MOST_COORDINATES = 64
+"""Rows of more coordinates are left to torch."""
 PASSES = 4
 """How many rounds over the coordinates solve a constrained quadratic at each step."""
 
@@ -126,6 +136,10 @@ class Regularizer:
                 wide = torch.cholesky_solve(target[..., 0].mT, factor[:, 0])
                 return wide.mT
             return torch.cholesky_solve(target, factor)[..., 0]
+        charges = [charge.expand(right.shape[1:]) for charge in (l2, l1)]
+        found = self._compiled(gram, right, point, charges, damping[..., 0], bound)
+        if found is not None:
+            return found
         # Coordinate by coordinate: each lies in one piece, with the rows beside it.
         moved = point.mT.clone(memory_format=torch.contiguous_format)
         target = right.mT.contiguous()
@@ -148,6 +162,61 @@ class Regularizer:
                     free = free.sign() * (free.abs() - half).clamp_min(0)
                 moved[:, c] = free / (own + l2[..., c] + damped)
         return moved.mT.contiguous()
+
+    def _compiled(
+        self,
+        gram: torch.Tensor,
+        right: torch.Tensor,
+        point: torch.Tensor,
+        charges: list[torch.Tensor],
+        damping: torch.Tensor,
+        bound: int,
+    ) -> torch.Tensor | None:
+        """Take the same rounds by compiled code; None where there is none."""
+        starts, rows, q = right.shape
+        if (
+            right.device.type != "cpu"
+            or q > MOST_COORDINATES
+            or right.dtype not in REALS
+        ):
+            return None
+        number, options = REALS[right.dtype]
+        code = library(SOURCE, *options)
+        if code is None:
+            return None
+        counts = [ctypes.c_int64(n) for n in (q, PASSES, bound, self.nonnegative)]
+        given = [right, *charges, point]
+        if gram.shape[1] > 1 or rows == 1:  # a row lies in one piece
+            tensors = [t.contiguous() for t in given]
+            tensors[-1] = point.clone(memory_format=torch.contiguous_format)
+            each = [damping.contiguous(), gram.contiguous()]
+            for k in range(starts):
+                code.rounds_apart(
+                    ctypes.c_int64(rows), *counts, *_places(k, [*each, *tensors])
+                )
+            return tensors[-1]
+        group = code.group()  # rows are filled up to whole groups
+        wide = -(-rows // group) * group
+        tensors = [t.new_zeros(*t.shape[:-2], q, wide) for t in given]
+        for tensor, value in zip(tensors, given, strict=True):
+            tensor[..., :rows] = value.mT
+        for k in range(starts):
+            code.rounds_shared(
+                ctypes.c_int64(wide),
+                *counts,
+                number(damping[k, 0].item()),
+                *_places(k, [gram[:, 0].contiguous(), *tensors]),
+            )
+        return tensors[-1][..., :rows].mT.contiguous()
+
+
+def _places(start: int, tensors: list[torch.Tensor]) -> list[Any]:
+    """Return where in memory a start's part is; charges are those of all starts."""
+    charges = (len(tensors) - 3, len(tensors) - 2)
+    return [
+        ctypes.c_void_p((t if place in charges else t[start]).data_ptr())
+        for place, t in enumerate(tensors)
+    ]
 
 
 def regularizers(
