@@ -87,8 +87,8 @@ def test_the_page_fits_and_asks_for_nothing(
         for event in events
         if event["method"] == "Network.requestWillBeSent"
     ]
-    # chrome: is the empty tab that the browser opens with.
-    assert set(urls) - {"chrome"} <= {"file", "data"}
+    # chrome: and chrome-untrusted: are of the tab that the browser opens with.
+    assert set(urls) - {"chrome", "chrome-untrusted"} <= {"file", "data"}
     assert urls.count("file") == 1
     assert browser.get_log("browser") == []
 

@@ -261,8 +261,9 @@ def finite_matrix(name: str, value: Any, *, holes: bool = False) -> np.ndarray:
             f"{name} has shape {array.shape}; give a table of at least one row "
             "and one column"
         )
-    bad = np.argwhere(np.isinf(array) if holes else ~np.isfinite(array))
-    if len(bad):
+    wrong = np.isinf(array) if holes else ~np.isfinite(array)
+    if wrong.any():
+        bad = np.argwhere(wrong)
         row, column = bad[0]
         raise InvalidValueError(
             f"{name} holds {len(bad)} {'' if holes else 'NaN or '}infinite cell(s), the first at row {row}, "

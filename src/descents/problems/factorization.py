@@ -27,6 +27,8 @@ from descents.problems.problem import Parameters, Problem
 OFFSETS = ("none", "columns", "rows", "both")
 SHAKEN = 0.1
 """How large the random part of later spectral starts is, over that of a normal one."""
+SQUARES_AT_ONCE = 2**16
+"""How many residuals are squared at once: what stays in the cache."""
 SMALL_SIDE = 300
 """Up to this many rows or columns, a whole SVD is cheaper than a partial one."""
 
@@ -511,11 +513,16 @@ class Factorization(Problem):
                 continue
             columns, place = block.columns, block.place
             if isinstance(found.table, np.ndarray):
-                kept = np.ones(1)
-                if not isinstance(found, Complete):
-                    kept = found.weights[:, columns] > 0
-                rest = (found.table[:, columns] - constant[place]) * kept
-                squares = np.square(rest).sum(0)
+                squares = np.zeros(len(columns))
+                each = max(1, SQUARES_AT_ONCE // len(columns))
+                every = len(columns) == found.shape[1]
+                for first in range(0, found.shape[0], each):
+                    rows = slice(first, first + each)
+                    part = found.table[rows] if every else found.table[rows, columns]
+                    rest = part - constant[place]
+                    if not isinstance(found, Complete):
+                        rest *= found.weights[rows, columns] > 0
+                    squares += np.einsum("ij,ij->j", rest, rest)
             else:
                 rest = found.table.data - constant[found.table.indices]
                 squares = np.bincount(

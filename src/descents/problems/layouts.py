@@ -54,6 +54,10 @@ def _outer(factor: torch.Tensor) -> torch.Tensor:
 def _times(table: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     """Return one table times the factors of all starts, as a single product."""
     starts, _, q = factor.shape
+    if table.layout == torch.strided:
+        # Turned: libraries are slow at products of few columns, not at those of few rows.
+        flat = factor.mT.reshape(starts * q, -1)
+        return (flat @ table.mT).reshape(starts, q, -1).mT
     flat = factor.permute(1, 0, 2).reshape(factor.shape[1], starts * q)
     return (table @ flat).reshape(-1, starts, q).permute(1, 0, 2)
 
