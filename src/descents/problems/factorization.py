@@ -513,7 +513,7 @@ class Factorization(Problem):
                 continue
             columns, place = block.columns, block.place
             if isinstance(found.table, np.ndarray):
-                squares = np.zeros(len(columns))
+                squares: np.ndarray = np.zeros(len(columns))
                 each = max(1, SQUARES_AT_ONCE // len(columns))
                 every = len(columns) == found.shape[1]
                 for first in range(0, found.shape[0], each):

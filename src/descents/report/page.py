@@ -77,6 +77,7 @@ def draw(folder: Path) -> None:
             with figures.style():
                 figure = picture.draw(run)
             files[f"{name}.png"] = _as(figure, "png")
+            figure.set_layout_engine("none")  # it is laid out, and stays so
             svg = files[f"{name}.svg"] = _as(figure, "svg")
             embedded[name] = {
                 "uri": "data:image/svg+xml;base64," + base64.b64encode(svg).decode(),
