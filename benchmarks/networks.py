@@ -310,35 +310,23 @@ def digits_work(starts: int, epochs: int) -> float:
 
 
 def products(starts: int, epochs: int) -> Run:
-    """Time the products within `descend`: seconds for 1e9 operations, one thread.
-
-    Where the steps take another path than torch's products, all of it is timed.
-    """
+    """Time losses and gradients alone: seconds for 1e9 operations of their products."""
     import torch
-    from torch.profiler import profile
 
-    run = ours_digits(starts, epochs, threads=1)
-    names = ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm")
-    work = digits_work(starts, epochs)
-
-    def profiled() -> Outcome:
-        with profile(with_flops=True) as found:
-            run()
-        events = [event for event in found.key_averages() if event.key in names]
-        done = sum(event.flops for event in events) / 1e9
-        if done < 0.9 * work:
-            return whole()
-        seconds = sum(event.self_cpu_time_total for event in events) / 1e6
-        return Outcome(done / seconds, seconds / done, "products alone, as profiled")
-
-    def whole() -> Outcome:
-        begun = time.perf_counter()
-        run()
-        seconds = time.perf_counter() - begun
-        return Outcome(work / seconds, seconds / work, "the whole, not the products")
+    from descents.problems.problem import losses_and_gradients
 
     torch.set_num_threads(1)
-    return profiled
+    problem, numbers = digits_problem(), torch.arange(starts)
+    point, work = problem.points(range(starts), 0), digits_work(starts, epochs)
+
+    def run() -> Outcome:
+        begun = time.perf_counter()
+        for step in range(epochs):
+            losses_and_gradients(problem, point, numbers, step)
+        seconds = time.perf_counter() - begun
+        return Outcome(work / seconds, seconds / work, "losses and gradients alone")
+
+    return run
 
 
 def whole_steps(starts: int, epochs: int) -> Run:
@@ -525,13 +513,13 @@ def cases(quick: bool) -> list[Case]:
             note="64-64-10, 1,797 rows, full batch, mean cross-entropy, 200 epochs.",
         )
     )
-    work = {"starts": 8, "epochs": 10}
+    work = {"starts": 16, "epochs": 50}
     found.append(
         Case(
             "products",
             "Products of the digits network, against the machine's rate",
             (
-                Contender("descents, products of the steps", "networks:products", work),
+                Contender("descents, losses and gradients", "networks:products", work),
                 Contender(
                     "one product of 2048 x 2048", "networks:large_product", asked=0.8
                 ),

@@ -47,12 +47,15 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are looked at
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep what shares a long run on one worker, so that it runs once."""
     for item in items:
-        for name in ("whole", "mixed"):
-            if name in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group("long run"))
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        used = (*getattr(item, "fixturenames", ()), parameters.get("run"))
+        for name in ("whole", "unbroken", "mixed"):
+            if name in used:
+                item.add_marker(pytest.mark.xdist_group(f"run: {name}"))
                 break
 
 

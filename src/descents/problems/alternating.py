@@ -208,6 +208,15 @@ class _Turn:
         return found
 
 
+def _turn(problem: Factorization, side: Side, like: torch.Tensor) -> _Turn:
+    """Return whose turn it is, worked out once for a problem."""
+    key = (side, like.dtype, like.device)
+    if key not in problem.turns:
+        problem.turns[key] = _Turn(problem, side, like)
+    found: _Turn = problem.turns[key]
+    return found
+
+
 class _Half(NamedTuple):
     """What half a step makes of the parameters.
 
@@ -216,7 +225,7 @@ class _Half(NamedTuple):
     parameters : dict of Tensor
         After it.
     mapping : dict of Tensor
-        Of its side, before it.
+        Of the rows, before it.
     equations : dict of Tensor
         The normal equations it solved.
     change : float64 Tensor of shape (S,)
@@ -237,7 +246,7 @@ def _half(
     other: torch.Tensor,
 ) -> _Half:
     """Solve for one side."""
-    turn = _Turn(problem, side, other)
+    turn = _turn(problem, side, other)
     gram, wanted = problem.cells.normal(look, side, other)
     equations = {"gram": gram, "wanted": wanted}
     point = turn.point(parameters)
@@ -245,8 +254,10 @@ def _half(
         wanted = (wanted - _products(gram, turn.known))[..., turn.free]
         gram = gram[..., turn.free, :][..., turn.free]
     slope = _products(gram, point) - wanted
-    gradient = 2 * (slope + turn.l2 * point)
-    mapping = turn.slopes(_mapping(turn, point, gradient, gram))
+    mapping = {}
+    if side == "rows":  # that of the columns is asked for before the rows have moved
+        gradient = 2 * (slope + turn.l2 * point)
+        mapping = turn.slopes(_mapping(turn, point, gradient, gram))
     solved = turn.regularizer.solve(gram, wanted, point, turn.l2, turn.l1, turn.rank)
     moved = solved - point
     change = (moved * (_products(gram, moved) + 2 * slope)).double().sum((1, 2))
@@ -284,7 +295,7 @@ def _column_mapping(
     left: torch.Tensor,
 ) -> Parameters:
     """Return the mapping of the columns at the point that the losses are of."""
-    turn = _Turn(problem, "columns", left)
+    turn = _turn(problem, "columns", left)
     downhill = downhill[..., turn.free]
     point = turn.point(parameters)
     gradient = 2 * turn.l2 * point - downhill
@@ -306,7 +317,7 @@ def _multiplicative(
     moved, mapping = dict(parameters), {}
     turns: tuple[Side, ...] = ("rows", "columns") if "V" in parameters else ("rows",)
     for side in turns:
-        turn = _Turn(problem, side, left)
+        turn = _turn(problem, side, left)
         name = turn.factor
         ratio, total = problem.cells.ratios(side, left, right)
         gradient = total - ratio + 2 * turn.l2 * parameters[name] + turn.l1

@@ -140,6 +140,7 @@ class Factorization(Problem):
             self._given = self._check_given(initialization)
             self.available = len(self._given["U"])
         self._spectra: dict[str, Any] = {}
+        self.turns: dict[Any, Any] = {}
         self._fixed: Parameters = {}
         self._base: np.ndarray | None = None
 
@@ -296,7 +297,7 @@ class Factorization(Problem):
         other.cells = rows
         other.row_penalties, other.coordinate_counts = other._counted()
         other.size = other._largest()
-        other._spectra = {}
+        other._spectra, other.turns = {}, {}
         other.available = None
         other.initialization = "rows"
         other._fixed = {
