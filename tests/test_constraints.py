@@ -14,10 +14,9 @@ import descents
 from descents import Adam, Factorization, LineDescent, Problem, Runs, Stop
 from descents.checks import InvalidValueError
 from descents.data.datasets import planted_table
-from descents.problems.compiled import library
+from descents.problems.compiled import of_precision
 from descents.problems.constraints import (
     MOST_COORDINATES,
-    REALS,
     SOURCE,
     Regularizer,
     counted,
@@ -25,7 +24,7 @@ from descents.problems.constraints import (
 )
 
 needs_compiler = pytest.mark.skipif(
-    library(SOURCE, *REALS[torch.float64][1]) is None, reason="there is no C compiler"
+    of_precision(SOURCE, torch.float64) is None, reason="there is no C compiler"
 )
 
 KINDS = {

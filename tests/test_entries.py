@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from descents import Alternating, Factorization, Stop, descend
 from descents.problems import entries
-from descents.problems.compiled import library
+from descents.problems.compiled import of_precision
 
 DOUBLE = torch.float64
 needs_compiler = pytest.mark.skipif(
-    library(entries.SOURCE, entries.REALS[DOUBLE]) is None,
+    of_precision(entries.SOURCE, DOUBLE) is None,
     reason="there is no C compiler",
 )
 

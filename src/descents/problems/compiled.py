@@ -13,6 +13,9 @@ import tempfile
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from descents.checks import RunFolderError
 from descents.data.storage import write_new
@@ -23,6 +26,15 @@ FLAGS = ("-O3", "-fno-strict-aliasing", "-shared", "-fPIC")
 MACHINES = (("-march=native",), ("-mcpu=native",), ())
 """How compilers are told to use all that this processor can do; what none knows is left
 out."""
+NUMBERS: dict[torch.dtype, Any] = {
+    torch.float32: ctypes.c_float,
+    torch.float64: ctypes.c_double,
+}
+"""The precisions that there is code for, as C has them."""
+OPTIONS = {
+    torch.float32: ("-DREAL=float", "-DINTEGER=int32_t"),
+    torch.float64: ("-DREAL=double", "-DINTEGER=int64_t"),
+}
 SECONDS = 120
 """How long a compiler may take."""
 
@@ -61,6 +73,16 @@ def library(source: Path, *options: str) -> ctypes.CDLL | None:
     return _known[source, options]
 
 
+def of_precision(source: Path, dtype: torch.dtype) -> ctypes.CDLL | None:
+    """Return a C file for one precision as a library, None where it cannot be had."""
+    return library(source, *OPTIONS[dtype]) if dtype in OPTIONS else None
+
+
+def address(tensor: torch.Tensor | None) -> ctypes.c_void_p:
+    """Return where a tensor begins, as C takes it; NULL for none."""
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+
 def _made(source: Path, options: tuple[str, ...]) -> ctypes.CDLL | None:
     compiler = _compiler()
     if compiler is None:
@@ -71,6 +93,7 @@ def _made(source: Path, options: tuple[str, ...]) -> ctypes.CDLL | None:
             [*compiler, "--version"], capture_output=True, timeout=SECONDS, check=True
         ).stdout
         told = [source.read_bytes(), version, _processor().encode()]
+        told += [path.read_bytes() for path in sorted(source.parent.glob("*.h"))]
         told += [" ".join([*compiler, *FLAGS, *options]).encode()]
         key = hashlib.sha256(b"\0".join(told)).hexdigest()[:24]
         place = _folder() / f"{source.stem}-{key}.so"

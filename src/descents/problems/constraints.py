@@ -16,13 +16,9 @@ import numpy as np
 import torch
 
 from descents.checks import InvalidValueError, real_number
-from descents.problems.compiled import library
+from descents.problems.compiled import NUMBERS, address, of_precision
 
 SOURCE = Path(__file__).with_name("rounds.c")
-REALS: dict[torch.dtype, tuple[Any, tuple[str, str]]] = {
-    torch.float32: (ctypes.c_float, ("-DREAL=float", "-DINTEGER=int32_t")),
-    torch.float64: (ctypes.c_double, ("-DREAL=double", "-DINTEGER=int64_t")),
-}
 MOST_COORDINATES = 64
 """Rows of more coordinates are left to torch."""
 PASSES = 4
@@ -174,14 +170,9 @@ class Regularizer:
     ) -> torch.Tensor | None:
         """Take the same rounds by compiled code; None where there is none."""
         starts, rows, q = right.shape
-        if (
-            right.device.type != "cpu"
-            or q > MOST_COORDINATES
-            or right.dtype not in REALS
-        ):
+        if right.device.type != "cpu" or q > MOST_COORDINATES:
             return None
-        number, options = REALS[right.dtype]
-        code = library(SOURCE, *options)
+        code = of_precision(SOURCE, right.dtype)
         if code is None:
             return None
         counts = [ctypes.c_int64(n) for n in (q, PASSES, bound, self.nonnegative)]
@@ -204,7 +195,7 @@ class Regularizer:
             code.rounds_shared(
                 ctypes.c_int64(wide),
                 *counts,
-                number(damping[k, 0].item()),
+                NUMBERS[right.dtype](damping[k, 0].item()),
                 *_places(k, [gram[:, 0].contiguous(), *tensors]),
             )
         return tensors[-1][..., :rows].mT.contiguous()
@@ -214,8 +205,7 @@ def _places(start: int, tensors: list[torch.Tensor]) -> list[Any]:
     """Return where in memory a start's part is; charges are those of all starts."""
     charges = (len(tensors) - 3, len(tensors) - 2)
     return [
-        ctypes.c_void_p((t if place in charges else t[start]).data_ptr())
-        for place, t in enumerate(tensors)
+        address(t if place in charges else t[start]) for place, t in enumerate(tensors)
     ]
 
 

@@ -4,23 +4,12 @@
    up with zeros. Each row is added up by itself, in the order of its entries, so that the
    bits depend neither on how rows are shared out nor on what else is computed. */
 
-#include <stdint.h>
-#include <string.h>
-
-#if defined(__AVX512F__)
-#define BYTES 64
-#elif defined(__AVX__)
-#define BYTES 32
-#else
-#define BYTES 16
-#endif
+#include "vectors.h"
 
 /* Rows of a factor may begin anywhere: no load may assume more. */
 typedef REAL V __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
 
 enum { LANES = BYTES / sizeof(REAL), TALL = BYTES == 64 ? 8 : 4, PIECE = 64, MOST = 64 };
-
-#define INLINE static inline __attribute__((always_inline))
 
 /* How many numbers a row of a factor of q columns is filled up to. */
 int64_t filled(int64_t q) { return (q + LANES - 1) / LANES * LANES; }

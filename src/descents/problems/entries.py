@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from descents.problems.compiled import library
+from descents.problems.compiled import address, of_precision
 
 SOURCE = Path(__file__).with_name("entries.c")
-REALS = {torch.float32: "-DREAL=float", torch.float64: "-DREAL=double"}
 MOST_COLUMNS = 64
 """Factors of more columns are left to sparse products."""
 WORTH_A_THREAD = 2**20
@@ -127,9 +126,9 @@ def products(
 
 def _code(factor: torch.Tensor, q: int) -> Any:
     """Return the compiled code of a precision, None where it does not apply."""
-    if factor.device.type != "cpu" or factor.dtype not in REALS or q > MOST_COLUMNS:
+    if factor.device.type != "cpu" or q > MOST_COLUMNS:
         return None
-    code = library(SOURCE, REALS[factor.dtype])
+    code = of_precision(SOURCE, factor.dtype)
     if code is not None:
         code.filled.restype = ctypes.c_int64
     return code
@@ -147,7 +146,7 @@ def _numbers(*values: int) -> list[Any]:
 
 
 def _places(*tensors: torch.Tensor | None) -> list[Any]:
-    return [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors]
+    return [address(tensor) for tensor in tensors]
 
 
 def _shared_out(

@@ -16,14 +16,10 @@ from typing import Any
 
 import torch
 
-from descents.problems.compiled import library
+from descents.problems.compiled import NUMBERS, address, of_precision
 from descents.problems.problem import WIDEST_CHUNK, Parameters
 
 SOURCE = Path(__file__).with_name("network.c")
-REALS: dict[torch.dtype, tuple[Any, tuple[str, str]]] = {
-    torch.float32: (ctypes.c_float, ("-DREAL=float", "-DINTEGER=int32_t")),
-    torch.float64: (ctypes.c_double, ("-DREAL=double", "-DINTEGER=int64_t")),
-}
 ACTIVATIONS = {"relu": 0, "tanh": 1, "logistic": 2, "gelu": 3}
 MOST_PARAMETERS = 2**16
 """Larger networks are left to matrix products: a group of starts no longer fits into the
@@ -104,7 +100,7 @@ class Rows:
     def structure(self, shape: Shape) -> Any:
         """Return what the compiled code is told, of memory that these rows own."""
         if shape not in self._structures:
-            number = REALS[self.features.dtype][0]
+            number = NUMBERS[self.features.dtype]
             widths = (ctypes.c_int64 * len(shape.widths))(*shape.widths)
             self._structures[shape] = _structure(number)(
                 len(shape.widths) - 1,
@@ -126,7 +122,7 @@ class Rows:
 
 def compiled(dtype: torch.dtype) -> ctypes.CDLL | None:
     """Return the compiled code of a precision, None without a compiler."""
-    return library(SOURCE, *REALS[dtype][1])
+    return of_precision(SOURCE, dtype)
 
 
 def losses_and_gradients(
@@ -193,10 +189,10 @@ def _called(
         ctypes.byref(rows.structure(shape)),
         ctypes.c_int64(len(losses)),
         _pointers(given),
-        ctypes.c_void_p(losses.data_ptr()),
+        address(losses),
         _pointers(slopes),
         ctypes.c_int64(steps),
-        None if rates is None else ctypes.c_void_p(rates.data_ptr()),
+        address(rates),
         _pointers(moved),
     )
     if failed:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -608,37 +609,46 @@ def _arranged(held: dict[str, Any], side: Side, values: torch.Tensor) -> torch.T
     """Return entries in the order of a side; of those that are held, once."""
     if side == "rows":
         return values
-    known, key = held["arranged"], ("order", id(values))
+    return _once(held, "order", values, lambda: values[..., held["order"]])
+
+
+def _once(
+    held: dict[str, Any],
+    what: str,
+    values: torch.Tensor,
+    make: Callable[[], torch.Tensor],
+) -> torch.Tensor:
+    """Return what is made of entries: of those that are held, at every step the same, once."""
+    known, key = held["arranged"], (what, id(values))
     if key in known:
         return torch.as_tensor(known[key])
-    ordered = values[..., held["order"]]
+    made = make()
     if any(values is kept for kept in held.values()):
-        known[key] = ordered
-    return ordered
+        known[key] = made
+    return made
 
 
 def _pattern(held: dict[str, Any], side: Side, values: torch.Tensor) -> torch.Tensor:
-    """Return a sparse matrix of these entries, with one row for each of a side.
+    """Return a sparse matrix of these entries, with one row for each of a side."""
 
-    Of entries that are held, and so the same at every step, it is made once.
-    """
-    known, key = held["arranged"], (side, id(values))
-    if key in known:
-        return torch.as_tensor(known[key])
-    m, n = held["shape"]
-    if side == "rows":
-        ends, others = held["row_ends"], held["columns"]
-    else:
-        ends, others, (m, n) = held["column_ends"], held["turned_rows"], (n, m)
-    with warnings.catch_warnings():
-        # torch says once in a process that its sparse tensors are young.
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)
-        table = torch.sparse_csr_tensor(
-            ends, others, _arranged(held, side, values), (m, n), check_invariants=False
-        )
-    if any(values is kept for kept in held.values()):
-        known[key] = table
-    return table
+    def made() -> torch.Tensor:
+        m, n = held["shape"]
+        if side == "rows":
+            ends, others = held["row_ends"], held["columns"]
+        else:
+            ends, others, (m, n) = held["column_ends"], held["turned_rows"], (n, m)
+        with warnings.catch_warnings():
+            # torch says once in a process that its sparse tensors are young.
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)
+            return torch.sparse_csr_tensor(
+                ends,
+                others,
+                _arranged(held, side, values),
+                (m, n),
+                check_invariants=False,
+            )
+
+    return _once(held, side, values, made)
 
 
 def _spread(

@@ -7,17 +7,9 @@
    Compiled with REAL (float or double) and INTEGER (of the same size) defined. There is
    no -ffast-math: NaN and infinity have to come out as they are. */
 
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "vectors.h"
 
-#if defined(__AVX512F__)
-#define BYTES 64
-#elif defined(__AVX__)
-#define BYTES 32
-#else
-#define BYTES 16
-#endif
+#include <stdlib.h>
 
 typedef REAL V __attribute__((vector_size(BYTES)));
 typedef INTEGER I __attribute__((vector_size(BYTES)));
@@ -31,7 +23,6 @@ enum { RELU, TANH, LOGISTIC, GELU };
 #ifndef BLOCK_BYTES
 #define BLOCK_BYTES 49152
 #endif
-#define INLINE static inline __attribute__((always_inline))
 /* In a function of their own, loops have the registers to themselves. */
 #define APART static __attribute__((noinline))
 

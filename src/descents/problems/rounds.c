@@ -4,23 +4,12 @@
    REAL (float or double) defined. No row has part in another, so that the bits do not
    depend on what else is computed. */
 
-#include <stdint.h>
-#include <string.h>
-
-#if defined(__AVX512F__)
-#define BYTES 64
-#elif defined(__AVX__)
-#define BYTES 32
-#else
-#define BYTES 16
-#endif
+#include "vectors.h"
 
 typedef REAL V __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
 typedef INTEGER I __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
 
 enum { LANES = BYTES / sizeof(REAL), SIDE = 4, MOST = 64, GROUP = SIDE * LANES };
-
-#define INLINE static inline __attribute__((always_inline))
 
 /* How many rows are taken together where all share one G. */
 int64_t group(void) { return GROUP; }
