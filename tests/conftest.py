@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,27 +49,36 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are looked at
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what shares a long run on one worker, so that it runs once."""
-    for item in items:
-        parameters = getattr(getattr(item, "callspec", None), "params", {})
-        used = (*getattr(item, "fixturenames", ()), parameters.get("run"))
-        for name in ("whole", "unbroken", "mixed"):
-            if name in used:
-                item.add_marker(pytest.mark.xdist_group(f"run: {name}"))
-                break
+def made_once(
+    factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]
+) -> Path:
+    """Return a folder that `make` fills, once for all processes of a test run."""
+    place = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    folder, done = place / name, place / f"{name}.done"
+    with (place / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process waits, and finds it done
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
 
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of one whole `descents reproduce` at its defaults."""
-    folder = tmp_path_factory.mktemp("reproduce") / "run"
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
-    done = run_descents("reproduce", "--out", str(folder), "--strict", env=environment)
-    assert done.returncode == 0, done.stderr
-    (folder / "printed.txt").write_text(done.stdout)
-    return folder
+
+    def make(folder: Path) -> None:
+        out = folder / "run"
+        done = run_descents("reproduce", "--out", str(out), "--strict", env=environment)
+        assert done.returncode == 0, done.stderr
+        (out / "printed.txt").write_text(done.stdout)
+
+    return made_once(tmp_path_factory, "reproduce", make) / "run"
 
 
 @pytest.fixture(scope="session")
@@ -79,16 +90,18 @@ def result(whole: Path) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a small mixed table, its run, and the table filled."""
-    place = tmp_path_factory.mktemp("mixed")
-    (place / "table.csv").write_text(MIXED)
-    done = run_descents(
-        "factorize", str(place / "table.csv"), "--rank", "1", "--id", "name",
-        "--starts", "3", "--out", str(place / "run"), "--impute",
-        str(place / "filled.csv"),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (place / "printed.txt").write_text(done.stdout)
-    return place
+
+    def make(place: Path) -> None:
+        (place / "table.csv").write_text(MIXED)
+        done = run_descents(
+            "factorize", str(place / "table.csv"), "--rank", "1", "--id", "name",
+            "--starts", "3", "--out", str(place / "run"), "--impute",
+            str(place / "filled.csv"),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        (place / "printed.txt").write_text(done.stdout)
+
+    return made_once(tmp_path_factory, "mixed", make)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import descents
-from conftest import run_descents, run_python
+from conftest import made_once, run_descents, run_python
 from descents.data import storage
 
 
@@ -255,10 +255,13 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory) -> Path:
     """Return the folder of a run of 40 starts that nothing interrupted."""
-    out = tmp_path_factory.mktemp("unbroken") / "run"
-    done = run_descents("reproduce", "--starts", "40", "--out", str(out))
-    assert done.returncode == 0, done.stderr
-    return out
+
+    def make(folder: Path) -> None:
+        out = folder / "run"
+        done = run_descents("reproduce", "--starts", "40", "--out", str(out))
+        assert done.returncode == 0, done.stderr
+
+    return made_once(tmp_path_factory, "unbroken", make) / "run"
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
