@@ -14,6 +14,7 @@ import pytest
 
 import descents
 from conftest import made_once, run_descents, run_python
+from descents.checks import processors
 from descents.data import storage
 
 
@@ -87,6 +88,27 @@ def test_an_interrupt_while_the_command_is_loaded() -> None:
 def test_help_and_wrong_options_load_nothing_heavy(arguments) -> None:
     heavy = {"torch", "sklearn", "scipy", "matplotlib", "pyarrow"}
     assert not loaded_modules(*arguments) & heavy
+
+
+def test_a_fit_loads_no_library_that_it_can_do_without(tmp_path) -> None:
+    """scikit-learn alone takes as long to load as torch; another process draws."""
+    table = tmp_path / "table.csv"
+    table.write_text("a,b,c\n1,x,2.5\n3,y,0.5\n5,x,\n2,y,1.5\n")
+    loaded = loaded_modules(
+        "factorize",
+        str(table),
+        "--rank",
+        "1",
+        "--quiet",
+        "--out",
+        str(tmp_path / "run"),
+    )
+    assert "torch" in loaded
+    heavy = {"sklearn", "pandas", "scipy.stats", "rich", "joblib"}
+    if processors() > 1:
+        heavy.add("matplotlib")
+    assert not loaded & heavy
+    assert (tmp_path / "run" / "report.html").exists()
 
 
 def test_import_of_the_package_loads_nothing_heavy() -> None:

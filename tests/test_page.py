@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from selenium import webdriver
 
+from conftest import run_python
 from descents.report import factorized, figures
 from descents.report.page import html, read_run
 from descents.report.reproduced import PICTURES
@@ -99,6 +101,41 @@ def test_the_page_prints(browser, whole) -> None:
     assert pdf.startswith(b"%PDF")
     pages = len(re.findall(rb"/Type\s*/Page[^s]", pdf))
     assert 3 <= pages <= 14
+
+
+DRAWN_BESIDE = """
+import sys
+from pathlib import Path
+from descents.report import drawing
+folder = Path({folder!r})
+drawing.AT_ONCE = 1
+{change}
+with drawing.drawing() as draw:
+    draw(folder)
+    first = {{path.name: path.read_bytes() for path in folder.glob("*.svg")}}
+    first["page"] = (folder / "report.html").read_bytes()
+from descents.report.page import draw
+draw(folder)
+for path in folder.glob("*.svg"):
+    assert first.pop(path.name) == path.read_bytes(), path
+assert first == {{"page": (folder / "report.html").read_bytes()}}
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "drawing._draw_here = None  # the other process has to do it",
+        "sys.executable = 'false'  # the other process ends at once",
+    ],
+)
+def test_another_process_draws_the_same(mixed, tmp_path, change) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(mixed / "run", folder)
+    for path in (*folder.glob("*.svg"), folder / "report.html"):
+        path.unlink()
+    done = run_python(DRAWN_BESIDE.format(folder=str(folder), change=change))
+    assert done.returncode == 0, done.stderr
 
 
 class Links(HTMLParser):

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from descents.descent.steps import GradientDescent as GradientDescent
     from descents.descent.steps import LineDescent as LineDescent
     from descents.descent.steps import Momentum as Momentum
-    from descents.estimators.lowrank import LowRankModel as LowRankModel
     from descents.estimators.networks import MLPStartsClassifier as MLPStartsClassifier
     from descents.estimators.networks import MLPStartsRegressor as MLPStartsRegressor
     from descents.estimators.training import train_starts as train_starts
+    from descents.estimators.transformer import LowRankModel as LowRankModel
     from descents.problems.alternating import Alternating as Alternating
     from descents.problems.batches import Folds as Folds
     from descents.problems.batches import HoldOut as HoldOut
@@ -54,7 +54,7 @@ _HOMES = {
     "HoldOut": "descents.problems.batches",
     "LBFGS": "descents.descent.steps",
     "LineDescent": "descents.descent.steps",
-    "LowRankModel": "descents.estimators.lowrank",
+    "LowRankModel": "descents.estimators.transformer",
     "MLPStartsClassifier": "descents.estimators.networks",
     "MLPStartsRegressor": "descents.estimators.networks",
     "Momentum": "descents.descent.steps",

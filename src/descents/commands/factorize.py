@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from descents.commands.shared import (
     say_error,
     threads,
 )
+from descents.report.drawing import drawing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -167,6 +169,7 @@ def factorize(table: str, **given: Any) -> int:
         )
     if out is None:
         out = Path("runs") / f"factorize-{time.strftime('%Y%m%d-%H%M%S')}"
+    draw = click.get_current_context().with_resource(drawing())
     threads()
     from descents.studies import asked
     from descents.studies import factorize as study
@@ -191,6 +194,7 @@ def factorize(table: str, **given: Any) -> int:
                 workers,
                 max_seconds,
                 quiet or as_json,
+                draw,
             )
             if impute is not None:
                 study.write_imputed(found, impute)
@@ -251,6 +255,7 @@ def _factorize(
     workers: int,
     max_seconds: float | None,
     silent: bool,
+    draw: Callable[[Path], None],
 ) -> Any:
     """Fit, store and draw, with what was read said first and a bar on a terminal."""
     if not silent:
@@ -267,8 +272,6 @@ def _factorize(
         )
         found.write(folder)
         progress("drawing", 0.97)
-        from descents.report.page import draw
-
         draw(folder.work)
     return found
 
@@ -342,7 +345,7 @@ def apply(run: Path, table: str, **given: Any) -> int:
                 f"{run} holds a network, which fills no holes; leave --impute out"
             )
         return _foretell(run, reading, table, identity, out, quiet, as_json)
-    model = study.load(run)
+    model = study.load_as(run)
     data = reading.read(table)
     with RunFolder(out, identity) as folder:
         applied = study.apply(model, identity, data)

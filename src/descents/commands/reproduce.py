@@ -21,6 +21,7 @@ from descents.commands.shared import (
     say_error,
     threads,
 )
+from descents.report.drawing import drawing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -108,6 +109,7 @@ def _reproduce(
     silent: bool,
 ) -> None:
     """Run the study and draw its page, with a bar on a terminal."""
+    draw = click.get_current_context().with_resource(drawing())
     with bar(silent) as progress:
         side_by_side = threads()
         from descents.studies.reproduce import reproduce as study
@@ -124,8 +126,6 @@ def _reproduce(
         )
         progress("drawing", 0.97)
         found.write(folder)
-        from descents.report.page import draw
-
         draw(folder.work)
         folder.finish()
 

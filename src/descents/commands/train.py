@@ -23,6 +23,7 @@ from descents.commands.shared import (
     say_error,
     threads,
 )
+from descents.report.drawing import drawing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -166,6 +167,7 @@ def train(table: str, **given: Any) -> int:
         raise click.UsageError("--resume needs --out, the folder to go on with.")
     if out is None:
         out = Path("runs") / f"train-{time.strftime('%Y%m%d-%H%M%S')}"
+    draw = click.get_current_context().with_resource(drawing())
     side_by_side = threads()
     from descents.studies import asked
     from descents.studies import train as study
@@ -207,8 +209,6 @@ def train(table: str, **given: Any) -> int:
                     )
                     found.write(folder)
                     progress("drawing", 0.97)
-                    from descents.report.page import draw
-
                     draw(folder.work)
                 folder.finish()
     except (InterruptedRunError, KeyboardInterrupt):

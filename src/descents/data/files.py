@@ -541,7 +541,8 @@ def _text_column(name: str, cells: Any, marks: set[str], decimal: str) -> Column
 
     encoded = compute.utf8_trim_whitespace(cells.combine_chunks()).dictionary_encode()
     texts = encoded.dictionary.to_pylist()
-    places = encoded.indices.to_numpy()
+    # Arrow's own to_numpy imports pandas, which takes longer than all of the reading.
+    places = np.from_dlpack(encoded.indices)
     seen = [text for text in texts if text not in marks]
 
     def column(kind: Kind, codes: Mapping[str, float | None], **rest: Any) -> Column:

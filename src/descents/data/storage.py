@@ -148,8 +148,33 @@ def write_table(path: Path, columns: Mapping[str, Any]) -> None:
     import pyarrow.parquet
 
     sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.table(dict(columns)), sink)
+    table = pyarrow.table({name: _arrow(values) for name, values in columns.items()})
+    pyarrow.parquet.write_table(table, sink)
     write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def _arrow(values: Any) -> Any:
+    """Return a column as Arrow has it.
+
+    Numbers and texts by their bytes: Arrow's own conversion imports pandas, where that
+    is installed, which takes longer than all the writing.
+    """
+    import pyarrow
+
+    array = np.asarray(values)
+    if array.dtype.kind in "iuf" and array.ndim == 1:
+        data = pyarrow.py_buffer(np.ascontiguousarray(array))
+        kind = pyarrow.from_numpy_dtype(array.dtype)
+        return pyarrow.Array.from_buffers(kind, len(array), [None, data])
+    texts = [text for text in values if isinstance(text, str)]
+    if len(array) and len(texts) == len(array):
+        encoded = [str(text).encode() for text in texts]
+        ends = np.cumsum([0, *map(len, encoded)])
+        if ends[-1] < 2**31:
+            parts = [ends.astype(np.int32), b"".join(encoded)]
+            buffers = [None, *map(pyarrow.py_buffer, parts)]
+            return pyarrow.Array.from_buffers(pyarrow.string(), len(texts), buffers)
+    return pyarrow.array(values)
 
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
@@ -157,15 +182,30 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path)
+        with pyarrow.parquet.ParquetFile(path) as file:
+            table = file.read()
     except (OSError, pyarrow.ArrowException) as error:
         raise RunFolderError(
             f"{path} cannot be read ({_reason(error)}); give the folder of a complete run"
         ) from None
     return {
-        name: column.to_numpy()
+        name: _numpy(column)
         for name, column in zip(table.column_names, table.columns, strict=True)
     }
+
+
+def _numpy(column: Any) -> np.ndarray:
+    """Return a column of Arrow's; as in `_arrow`, without pandas where that can be."""
+    from pyarrow import types
+
+    plain = types.is_integer(column.type) or types.is_floating(column.type)
+    if plain and not column.null_count:
+        parts = [np.from_dlpack(part) for part in column.chunks if len(part)]
+        return np.concatenate(parts) if parts else column.to_numpy()
+    if types.is_string(column.type):
+        return np.array(column.to_pylist(), dtype=object)
+    found: np.ndarray = column.to_numpy()
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any]:

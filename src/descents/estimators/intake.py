@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import validate_data
 
 from descents.checks import Complaints, InvalidValueError
 from descents.data.tables import Table, from_frame
@@ -37,6 +35,21 @@ class ReadsTables:
     _row_names: Sequence[str] | None = None
     """What a warning calls the rows of the table of the fit."""
 
+    def _validated(self, X: Any, *, reset: bool, **settings: Any) -> Any:
+        """Return an array as it is taken; here one that was read, and so is clean."""
+        if reset:
+            self.n_features_in_ = X.shape[1]
+        return X
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "fitted_"):
+            from sklearn.exceptions import NotFittedError
+
+            raise NotFittedError(
+                f"this {type(self).__name__} is not fitted yet; call fit with a table "
+                "first"
+            )
+
     def _read(
         self, X: Any, *, reset: bool, weights: Any = None
     ) -> tuple[Table | None, Any]:
@@ -44,7 +57,7 @@ class ReadsTables:
         if isinstance(X, Table) or _is_frame(X):
             table = X if isinstance(X, Table) else from_frame(X)
             if not isinstance(X, Table):
-                validate_data(self, X, reset=reset, skip_check_array=True)
+                self._validated(X, reset=reset, skip_check_array=True)
             elif reset:
                 names = [column.name for column in X.columns]
                 self.feature_names_in_ = np.array(names, dtype=object)
@@ -67,8 +80,7 @@ class ReadsTables:
                 "X is an array of objects with text in it; give a pandas or polars data "
                 "frame, whose columns have types of their own"
             )
-        X = validate_data(
-            self,
+        X = self._validated(
             X,
             reset=reset,
             dtype=[np.float64, np.float32],
@@ -190,7 +202,16 @@ def seed_of(random_state: Any) -> int:
         return int(np.random.SeedSequence().generate_state(1)[0])
     if isinstance(random_state, int) and random_state >= 0:
         return random_state
+    from sklearn.utils import check_random_state
+
     return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def convergence_warning() -> type[Warning]:
+    """Return scikit-learn's class, which is imported when somebody is to be warned."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    return ConvergenceWarning
 
 
 def checked_weights(given: Any) -> Any:

@@ -1,21 +1,15 @@
-"""scikit-learn estimators: a problem, its descent, and how far from the best it is."""
+"""The low-rank model: a problem, its descent, and how far from the best it is."""
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted
 
 from descents.answers import compare
 from descents.answers.fitted import STEPS, Fitted, name_of, step_named, with_widths
@@ -32,7 +26,12 @@ from descents.data import storage
 from descents.descent.loop import Stop, Watch
 from descents.descent.runs import Status
 from descents.descent.workers import descend_in_parts
-from descents.estimators.intake import ReadsTables, checked_weights, seed_of
+from descents.estimators.intake import (
+    ReadsTables,
+    checked_weights,
+    convergence_warning,
+    seed_of,
+)
 from descents.problems import columns
 from descents.problems.cells import Cells
 from descents.problems.constraints import regularizers
@@ -51,9 +50,7 @@ SETTLED = 1e-7
 """Losses without a continuous gradient rest once they fall by less than this share."""
 
 
-class LowRankModel(
-    ReadsTables, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
-):
+class LowRank(ReadsTables):
     r"""A table as a product of two thin factors, whatever its columns hold.
 
     Minimises the loss of the observed cells,
@@ -167,6 +164,7 @@ class LowRankModel(
     Examples
     --------
     >>> import numpy as np
+    >>> from descents import LowRankModel
     >>> table = np.outer([1.0, 2.0, 3.0, 4.0], [1.0, -1.0, 2.0])
     >>> table[1, 2] = np.nan
     >>> model = LowRankModel(n_components=1, offsets="none", random_state=0).fit(table)
@@ -219,17 +217,9 @@ class LowRankModel(
         self.random_state = random_state
         self.device = device
 
-    def __sklearn_tags__(self) -> Any:
-        """Return what scikit-learn asks: holes and sparse tables are welcome."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.input_tags.sparse = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
-
     # Fitting
 
-    def fit(self, X: Any, y: Any = None, *, weights: Any = None) -> LowRankModel:
+    def fit(self, X: Any, y: Any = None, *, weights: Any = None) -> Self:
         """Fit the model to the observed cells of a table.
 
         Parameters
@@ -302,7 +292,7 @@ class LowRankModel(
                 f"none of {len(runs)} starts is stationary after {self.max_iter} "
                 "iterations; raise max_iter, or try more starts (n_starts)"
                 + (", or give a penalty, as holes can leave no minimum" * flat),
-                ConvergenceWarning,
+                convergence_warning(),
                 stacklevel=2,
             )
         return self
@@ -321,7 +311,7 @@ class LowRankModel(
                 f"the loss {self.loss_:.6g} is above {self.constants_loss_:.6g}, that of "
                 "the best constants; try more starts, other steps, or numbers of a size "
                 "nearer to 1",
-                ConvergenceWarning,
+                convergence_warning(),
                 stacklevel=3,
             )
         far = []
@@ -340,20 +330,6 @@ class LowRankModel(
                 UserWarning,
                 stacklevel=3,
             )
-
-    def fit_transform(self, X: Any, y: Any = None, *, weights: Any = None) -> Any:
-        """Fit, and return the rows of the table in the space of the components.
-
-        Parameters
-        ----------
-        X, y, weights
-            As `fit` takes them.
-
-        Returns
-        -------
-        ndarray of shape (rows, n_components)
-        """
-        return self.fit(X, y, weights=weights).embedding_
 
     def _check_settings(self) -> None:
         complaints = Complaints()
@@ -477,23 +453,9 @@ class LowRankModel(
 
     # Using
 
-    def transform(self, X: Any) -> np.ndarray:
-        """Return new rows in the space of the components.
-
-        Minimises the loss and the row penalty over the rows alone, with all that
-        belongs to the columns held fixed; a row without observed cells is put where
-        the penalty is least.
-
-        Parameters
-        ----------
-        X : array-like, sparse array or data frame of shape (rows, columns)
-            Holes are allowed.
-
-        Returns
-        -------
-        ndarray of shape (rows, n_components)
-        """
-        check_is_fitted(self)
+    def embedded(self, X: Any) -> np.ndarray:
+        """Return new rows in the space of the components: `LowRankModel.transform`."""
+        self._check_fitted()
         _, values = self._read(X, reset=False)
         found = self.fitted_.cells_of(values, self.sparse)
         solved = self.fitted_.solved(found, self.fitted_.points[0])
@@ -512,7 +474,7 @@ class LowRankModel(
             Numbers; of objects where a column holds levels that are no numbers. Row
             biases are not in the components, and left out.
         """
-        check_is_fitted(self)
+        self._check_fitted()
         scores = np.asarray(X, dtype=np.float64)
         if scores.ndim != 2 or scores.shape[1] != len(self.components_):
             raise InvalidValueError(
@@ -541,7 +503,7 @@ class LowRankModel(
         ndarray of shape (cells,)
             Numbers, or codes of levels.
         """
-        check_is_fitted(self)
+        self._check_fitted()
         found = self.fitted_.problem.cells
         block = found.blocks[0]
         if len(found.blocks) > 1 or block.each > 1 or found.cut_count:
@@ -585,7 +547,7 @@ class LowRankModel(
             Of the library and types that were given. Observed cells are the same to
             the bit.
         """
-        check_is_fitted(self)
+        self._check_fitted()
         if hasattr(X, "tocsr"):
             raise InvalidValueError(
                 "X is sparse, and filling what it does not store would make it dense; "
@@ -620,7 +582,7 @@ class LowRankModel(
         X : as `transform` takes it
         y : ignored
         """
-        check_is_fitted(self)
+        self._check_fitted()
         _, values = self._read(X, reset=False)
         found = self.fitted_.cells_of(values, self.sparse)
         loss, constants = self.fitted_.loss_of(found), found.constants_loss()
@@ -638,14 +600,15 @@ class LowRankModel(
         RunFolderError
             When the file cannot be written.
         """
-        check_is_fitted(self)
+        self._check_fitted()
         arrays, facts = self.stored()
         storage.write_tensors(Path(path), arrays, facts)
 
     def stored(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return the fitted model as arrays and plain values: what `save` writes."""
         arrays, facts = self.fitted_.stored()
-        settings = self.get_params()
+        names = list(inspect.signature(type(self).__init__).parameters)[1:]
+        settings = {name: getattr(self, name) for name in names}
         plain = str | int | float | None
         for name in ("loss", "initialization", "steps"):
             if not isinstance(settings[name], plain):
@@ -666,7 +629,7 @@ class LowRankModel(
         return arrays, facts
 
     @classmethod
-    def load(cls, path: str | Path) -> LowRankModel:
+    def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote.
 
         Raises
@@ -691,9 +654,7 @@ class LowRankModel(
             ) from None
 
     @classmethod
-    def restored(
-        cls, arrays: dict[str, np.ndarray], facts: dict[str, Any]
-    ) -> LowRankModel:
+    def restored(cls, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> Self:
         """Return the model that `stored` gave."""
         model = cls(**facts["settings"])
         if facts["names"]:

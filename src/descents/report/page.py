@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
-from matplotlib.figure import Figure
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 from descents.checks import RunFolderError, counted
 from descents.data import storage
@@ -27,12 +29,28 @@ PAGES = {
 """The pictures of each command; its template has the command's name."""
 
 
-def _as(figure: Figure, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+
+
+def _files(task: tuple[Stored, str]) -> tuple[bytes, bytes]:
+    """Return a picture of a run as PNG and as SVG.
+
+    By the canvases themselves: `Figure.savefig` draws everything twice.
+    """
+    run, name = task
+    png, svg = io.BytesIO(), io.BytesIO()
     with figures.style():
-        figure.savefig(buffer, format=kind, metadata=metadata)
-    return buffer.getvalue()
+        figure = PAGES[run.result["run"]["command"]][name].draw(run)
+        figure.set_dpi(mpl.rcParams["savefig.dpi"])
+        _write(FigureCanvasAgg(figure).print_png, png, {"Software": None})
+        figure.set_layout_engine("none")  # it is laid out, and stays so
+        _write(FigureCanvasSVG(figure).print_svg, svg, {"Date": None})
+    return png.getvalue(), svg.getvalue()
+
+
+def _write(write: Any, buffer: io.BytesIO, metadata: Mapping[str, Any]) -> None:
+    """Write a picture by a method of a canvas, which matplotlib does not type."""
+    write(buffer, metadata=metadata)
 
 
 def read_run(folder: Path) -> Stored:
@@ -56,13 +74,15 @@ def read_run(folder: Path) -> Stored:
     return Stored(result, rows, tensors)
 
 
-def draw(folder: Path) -> None:
+def draw(folder: Path, each: Each | None = None) -> None:
     """Draw the figures of a stored run, as PNG and SVG, and its page.
 
     Parameters
     ----------
     folder : Path
         With ``result.json``, ``starts.parquet`` and ``tensors.safetensors``.
+    each : callable, optional
+        As `map`, which it is by default: a function over the pictures.
 
     Raises
     ------
@@ -73,12 +93,10 @@ def draw(folder: Path) -> None:
     files: dict[str, bytes] = {}
     embedded = {}
     try:
-        for name, picture in PAGES[run.result["run"]["command"]].items():
-            with figures.style():
-                figure = picture.draw(run)
-            files[f"{name}.png"] = _as(figure, "png")
-            figure.set_layout_engine("none")  # it is laid out, and stays so
-            svg = files[f"{name}.svg"] = _as(figure, "svg")
+        pictures = PAGES[run.result["run"]["command"]]
+        drawn = (each or map)(_files, [(run, name) for name in pictures])
+        for (name, picture), (png, svg) in zip(pictures.items(), drawn, strict=True):
+            files |= {f"{name}.png": png, f"{name}.svg": svg}
             embedded[name] = {
                 "uri": "data:image/svg+xml;base64," + base64.b64encode(svg).decode(),
                 "says": picture.says,
@@ -92,6 +110,16 @@ def draw(folder: Path) -> None:
         ) from error
     for name, content in files.items():
         storage.write_bytes(folder / name, content)
+
+
+def warm() -> None:
+    """Draw a small picture, so that fonts and parsers are loaded before they are needed."""
+    figure, (ax,) = figures.new_figure(1, 1)
+    ax.plot([1, 2], [1, 10])
+    ax.set(yscale="log")
+    with figures.style():
+        _write(FigureCanvasAgg(figure).print_png, io.BytesIO(), {})
+        _write(FigureCanvasSVG(figure).print_svg, io.BytesIO(), {})
 
 
 def html(result: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Any]]) -> str:

@@ -15,7 +15,7 @@ from descents import __version__
 from descents.checks import Complaints, InvalidValueError, one_of, real_number
 from descents.data import files, storage
 from descents.data.tables import Column, Stored, Table, describe
-from descents.estimators.lowrank import LowRankModel
+from descents.estimators.lowrank import LowRank as LowRankModel
 from descents.problems.losses import NAMED
 
 CONSTRAINTS = {

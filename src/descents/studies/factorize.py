@@ -20,7 +20,7 @@ from descents.data import storage
 from descents.data.storage import RESULT, ROWS, TENSORS, RunFolder
 from descents.data.tables import Table
 from descents.descent.runs import Runs, Status
-from descents.estimators.lowrank import LowRankModel
+from descents.estimators.lowrank import LowRank as LowRankModel
 from descents.problems import columns
 from descents.studies.asked import Data, Options, environment
 
@@ -483,7 +483,7 @@ def apply(
                 f"the table has {values.shape[1]} columns, but the model was fitted "
                 f"with {model.n_features_in_}; give a table of the same columns"
             )
-    embedding = model.transform(values)
+    embedding = model.embedded(values)
     imputed = model.impute(values) if isinstance(values, Table) else None
     rows, observed = len(data.row_names), _observed(values)
     result = {
@@ -545,8 +545,12 @@ def _observed(values: Any) -> int:
     return int((~np.isnan(values.data)).sum())
 
 
-def load(folder: str | Path) -> LowRankModel:
+def load(folder: str | Path) -> Any:
     """Return the model of a stored run, or of a file that a model was saved to.
+
+    Returns
+    -------
+    LowRankModel
 
     Raises
     ------
@@ -555,13 +559,20 @@ def load(folder: str | Path) -> LowRankModel:
     InvalidValueError
         When it is a run of another command.
     """
+    from descents.estimators.transformer import LowRankModel as Transformer
+
+    return load_as(folder, Transformer)
+
+
+def load_as(folder: str | Path, kind: type[LowRankModel] = LowRankModel) -> Any:
+    """Return the same as a model of a kind: here one without scikit-learn."""
     folder = folder_path(folder)
     if folder.is_file():
-        return LowRankModel.load(folder)
+        return kind.load(folder)
     result = storage.read_json(folder / RESULT)
     run = result.get("run")
     if not isinstance(run, dict) or run.get("command") != "factorize":
         raise InvalidValueError(
             f"{folder} holds no run of 'descents factorize'; give the folder of one"
         )
-    return LowRankModel.load(folder / MODEL)
+    return kind.load(folder / MODEL)
