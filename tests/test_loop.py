@@ -10,9 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from descents import (
     Adam,
+    EarlyStopping,
     Factorization,
     GradientDescent,
     Momentum,
@@ -25,6 +27,7 @@ from descents import (
 )
 from descents.checks import InvalidValueError, RunFolderError
 from descents.data.datasets import planted_table
+from descents.descent.loop import _Chunk
 
 TABLE, _ = planted_table(30, 8, 3, noise=0.1, seed=3)
 LABELS = np.arange(30) % 3
@@ -183,6 +186,68 @@ def test_one_bad_start_is_a_status_and_disturbs_nobody() -> None:
     for k in (0, 1, 3, 4):
         same(calm, wild, k, k)
     assert wild.best in (0, 1, 3, 4)
+
+
+class Reads(TorchDispatchMode):
+    """Counts what waits for a device: a number that is read, a tensor that is fetched."""
+
+    def __init__(self, monkeypatch) -> None:
+        super().__init__()
+        self.count = 0
+        plain = torch.Tensor.numpy
+
+        def numpy(tensor, **options):
+            self.count += 1
+            return plain(tensor, **options)
+
+        monkeypatch.setattr(torch.Tensor, "numpy", numpy)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+REMOTE = {
+    "plain": (factorization, GradientDescent(0.004), {"stop": Stop(300)}),
+    "adam": (network, Adam(0.02), {"stop": Stop(300), "record": [0, 7, 300]}),
+    "failing": (
+        factorization,
+        GradientDescent([0.004, 1e6, 0.003, 0.5]),
+        {"stop": Stop(300), "record": [0, 100]},
+    ),
+    "stationary": (
+        factorization,
+        GradientDescent(0.004),
+        {"stop": Stop(400, tolerance=0.02)},
+    ),
+    "settled": (factorization, Momentum(0.002), {"stop": Stop(400, least_fall=1e-4)}),
+    "sampled": (
+        lambda: Network(
+            TABLE, LABELS, [5], splits=[range(20)], batch_size=6, dtype=torch.float64
+        ),
+        Adam(0.02),
+        {"stop": Stop(120, early=EarlyStopping("validation_loss", 3, every=20))},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REMOTE)
+def test_on_another_device_steps_wait_for_no_number(case, monkeypatch) -> None:
+    """Told by a device that is the CPU in truth: the same bits, and few reads."""
+    make, steps, options = REMOTE[case]
+    near = descend(make(), 4, steps=steps, **options)
+    monkeypatch.setattr(_Chunk, "remote", True)
+    monkeypatch.setattr(_Chunk, "_leap", lambda *_: 0)
+    with Reads(monkeypatch) as reads:
+        far = descend(make(), 4, steps=steps, **options)
+    assert far.statuses == near.statuses
+    np.testing.assert_array_equal(far.steps_taken, near.steps_taken)
+    for name, values in near.histories.items():
+        np.testing.assert_array_equal(far.histories[name], values)
+    for start in range(4):
+        same(near, far, start, start)
+    looks = {"stationary": 40, "settled": 40, "sampled": 8}.get(case, 6)
+    assert reads.count <= 30 + 6 * looks, reads.count
 
 
 def test_a_start_that_begins_non_finite() -> None:

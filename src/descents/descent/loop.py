@@ -35,6 +35,8 @@ from descents.problems.problem import (
 
 CHECK_EVERY = 10
 """How many steps pass between two looks at whether a start is stationary."""
+MOST_UNREAD = 50
+"""After so many steps at most the losses on another device are read, and the clock."""
 
 Watch = Callable[[np.ndarray, int, np.ndarray], None]
 
@@ -207,6 +209,8 @@ def descend(
             f"start {int(numbers.max())} is asked for, but only {problem.available} "
             "initial points were given; ask for those",
         )
+    if numbers is not None and hasattr(steps, "check"):
+        complaints.attempt(steps.check, int(numbers.max()))
     complaints.raise_any()
     clock = _Clock(stop.max_seconds)
     order = np.argsort(numbers, kind="stable")
@@ -280,15 +284,18 @@ class _Chunk:
     epochs: list[int]
     results: dict[str, Any] = field(default_factory=dict)
     histories: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    noted: dict[str, list[torch.Tensor]] = field(default_factory=dict)
     whole: Problem = field(init=False)
     best: _Best | None = field(init=False)
     places: np.ndarray = field(init=False)
+    rows: torch.Tensor = field(init=False)
     starts: torch.Tensor = field(init=False)
     parameters: Parameters = field(init=False)
     state: State = field(init=False)
     statuses: np.ndarray = field(init=False)
     taken: np.ndarray = field(init=False)
     initial: np.ndarray = field(init=False)
+    before: torch.Tensor | None = None
     single: int = 0
 
     def descend(
@@ -298,6 +305,7 @@ class _Chunk:
         begun = time.perf_counter()
         count = len(self.numbers)
         self.places = self.numbers % self.width
+        self.rows = torch.as_tensor(self.places, device=self.problem.device)
         sources = np.zeros(self.width, dtype=np.int64)
         sources[self.places] = np.arange(count)
         self.starts = torch.tensor(self.numbers[sources], device=self.problem.device)
@@ -330,8 +338,9 @@ class _Chunk:
             seconds=np.full(count, (time.perf_counter() - begun) / count),
         )
         # The results are copies: many finished chunks would fill the memory.
-        del self.problem, self.whole, self.starts, self.parameters, self.state
-        del self.best
+        del self.problem, self.whole, self.starts, self.rows
+        del self.parameters, self.state
+        del self.best, self.before
 
     def runs(self, settings: dict[str, Any]) -> Runs:
         """Return what has become of the starts."""
@@ -349,7 +358,6 @@ class _Chunk:
         self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
     ) -> None:
         active = np.ones(self.width, dtype=bool)
-        before: torch.Tensor | None = None
         step = -1
         while (step := step + 1) < stop.max_steps:
             if self.best is not None and step % self.best.rule.every == 0:
@@ -358,9 +366,8 @@ class _Chunk:
                 active &= ~tired
             if clock.out or not active.any():
                 return
-            leapt = self._leap(steps, stop, step, active)
-            if leapt:
-                step += leapt - 1
+            if several := self._several(steps, stop, step, active):
+                step += several - 1
                 continue
             # Before the step: a problem may remember what it saw while training.
             known = self._known() if step in self.epochs else {}
@@ -368,24 +375,14 @@ class _Chunk:
                 self.problem, self.parameters, self.state, self.starts, step
             )
             if step in self.epochs:
-                row = self._record({"loss": losses, **known})
+                self._record({"loss": losses, **known})
                 if watch is not None:
-                    watch(self.numbers, step, row)
+                    watch(self.numbers, step, self.noted["loss"][-1].cpu().numpy())
             if step == 0:
                 self.initial = self._gradient_norms(step, state)
             active &= self._finite(losses, active)
-            sampled = self.problem.stochastic
-            if stop.tolerance and not sampled and step % CHECK_EVERY == 0:
-                small = _norms(state["mapping"]) <= stop.tolerance * self.initial
-                self.statuses[active & small] = Status.STATIONARY
-                active &= ~small
-            if stop.least_fall and not sampled and step % CHECK_EVERY == 0:
-                if before is not None:
-                    fall = before - losses <= stop.least_fall * losses.abs()
-                    still = fall.cpu().numpy()
-                    self.statuses[active & still] = Status.SETTLED
-                    active &= ~still
-                before = losses
+            if step % CHECK_EVERY == 0 and not self.problem.stochastic:
+                active &= ~self._resting(stop, state, losses, active)
             if active.all():
                 self.parameters, self.state = moved, state
             else:  # what a finished start remembers rests with it
@@ -395,6 +392,56 @@ class _Chunk:
                     for name, group in state.items()
                 }
             self.taken += active
+
+    def _several(self, steps: Step, stop: Stop, step: int, active: np.ndarray) -> int:
+        """Take steps at which nothing is looked at, where they go together; return how many."""
+        taken = self._leap(steps, stop, step, active)
+        if not taken and self.remote:
+            taken = self._unread(stop, step)
+            self._without_reading(steps, range(step, step + taken), active)
+        return taken
+
+    @property
+    def remote(self) -> bool:
+        """Whether to read a number of the device means to wait for it."""
+        return self.problem.device.type != "cpu"
+
+    def _unread(self, stop: Stop, step: int) -> int:
+        """Return how many steps from this one on nothing is looked at."""
+        checked = (stop.tolerance or stop.least_fall) and not self.problem.stochastic
+        every = [CHECK_EVERY] * bool(checked)
+        if self.best is not None:
+            every.append(self.best.rule.every)
+        end = step
+        while end < min(stop.max_steps, step + MOST_UNREAD):
+            if end == 0 or end in self.epochs:
+                break
+            if any(end % often == 0 for often in every):
+                break
+            end += 1
+        return end - step
+
+    def _without_reading(self, steps: Step, several: range, active: np.ndarray) -> None:
+        """Take steps whose losses stay on the device; who failed is told after them."""
+        if not several:
+            return
+        alive = torch.as_tensor(active, device=self.problem.device)
+        taken = torch.zeros_like(alive, dtype=torch.int64)
+        for step in several:
+            moved, state, losses = steps.update(
+                self.problem, self.parameters, self.state, self.starts, step
+            )
+            alive = alive & losses.isfinite()
+            taken += alive
+            self.parameters = _where(alive, moved, self.parameters)
+            self.state = {
+                name: _where(alive, group, self.state.get(name, group))
+                for name, group in state.items()
+            }
+        lives = alive.cpu().numpy()
+        self.statuses[active & ~lives] = Status.NONFINITE
+        active &= lives
+        self.taken += taken.cpu().numpy()
 
     def _leap(self, steps: Step, stop: Stop, step: int, active: np.ndarray) -> int:
         """Take steps at which nothing is looked at together; return how many.
@@ -431,6 +478,23 @@ class _Chunk:
         kept = self.problem.remembered(self.starts)
         return self.best.look(metrics, self.parameters, kept, step, active)
 
+    def _resting(
+        self, stop: Stop, state: State, losses: torch.Tensor, active: np.ndarray
+    ) -> np.ndarray:
+        """Return which starts are stationary, or have settled; mark active ones."""
+        resting: np.ndarray = np.zeros(self.width, dtype=bool)
+        if stop.tolerance:
+            resting = _norms(state["mapping"]) <= stop.tolerance * self.initial
+            self.statuses[active & resting] = Status.STATIONARY
+        if stop.least_fall:
+            if self.before is not None:
+                fall = self.before - losses <= stop.least_fall * losses.abs()
+                still = fall.cpu().numpy()
+                self.statuses[active & ~resting & still] = Status.SETTLED
+                resting = resting | still
+            self.before = losses
+        return resting
+
     def _finite(self, losses: torch.Tensor, active: np.ndarray) -> np.ndarray:
         """Return which losses are finite; mark active starts whose is not."""
         finite: np.ndarray = np.isfinite(losses.cpu().numpy())
@@ -446,12 +510,11 @@ class _Chunk:
                 known["loss"] = self.whole.losses(self.parameters, self.starts, 0)
         return known
 
-    def _record(self, known: Parameters) -> np.ndarray:
-        """Write losses and metrics down; return the losses."""
+    def _record(self, known: Parameters) -> None:
+        """Write losses and metrics down, on the device where they are."""
         for name, values in known.items():
-            row = values[self.places].cpu().numpy().astype(np.float64)
-            self.histories.setdefault(name, []).append(row)
-        return self.histories["loss"][-1]
+            row = values[self.rows].double()
+            self.noted.setdefault(name, []).append(row)
 
     def _close(self, steps: Step, stop: Stop) -> None:
         """Evaluate the end: losses in the evaluation precision, metrics, gradient.
@@ -514,6 +577,9 @@ class _Chunk:
 
     def _complete_histories(self) -> None:
         """Give every start its own end from where it ended: NaN if interrupted."""
+        for name, noted in self.noted.items():
+            self.histories[name] = list(torch.stack(noted).cpu().numpy())
+        self.noted.clear()
         cut = self.statuses[self.places] == Status.INTERRUPTED
         ends = {"loss": self.results["losses"], **self.results["metrics"]}
         ends.pop("best_step", None)
@@ -582,14 +648,17 @@ def _norms(mapping: Parameters) -> np.ndarray:
 
 def _keep(active: np.ndarray, moved: Parameters, rest: Parameters) -> Parameters:
     """Return the moved parameters of active starts and the old ones of the others."""
-    if active.all():
+    if active.all() or not moved:
         return moved
-    kept = {}
-    for name, value in moved.items():
-        mask = torch.as_tensor(active, device=value.device)
-        mask = mask.reshape(-1, *[1] * (value.ndim - 1))
-        kept[name] = torch.where(mask, value, rest[name])
-    return kept
+    some = next(iter(moved.values()))
+    return _where(torch.as_tensor(active, device=some.device), moved, rest)
+
+
+def _where(mask: torch.Tensor, moved: Parameters, rest: Parameters) -> Parameters:
+    return {
+        name: torch.where(mask.reshape(-1, *[1] * (value.ndim - 1)), value, rest[name])
+        for name, value in moved.items()
+    }
 
 
 def described(rule: Any) -> dict[str, Any]:

@@ -65,9 +65,19 @@ class _FirstOrder:
             if not checked:
                 raise InvalidValueError("learning_rate is empty; give a rate a start")
             object.__setattr__(self, "learning_rate", checked)
+            object.__setattr__(self, "_kept", {})
         else:
             rate = real_number("learning_rate", rates, 0, strict=True)
             object.__setattr__(self, "learning_rate", rate)
+
+    def check(self, last: int) -> None:
+        """Refuse starts up to a last one for which there is no rate."""
+        count = len(self.learning_rate) if isinstance(self.learning_rate, tuple) else 0
+        if 0 < count <= last:
+            raise InvalidValueError(
+                f"learning_rate has {count} rates, but start {last} is asked for; give "
+                "a rate for each start"
+            )
 
     def _rates(self, parameters: Parameters, starts: torch.Tensor) -> Parameters:
         """Return the rate of each start, shaped to multiply each parameter."""
@@ -76,12 +86,12 @@ class _FirstOrder:
                 name: _constant(self.learning_rate, value.dtype, value.device)
                 for name, value in parameters.items()
             }
-        if int(starts.max()) >= len(self.learning_rate):
-            raise InvalidValueError(
-                f"learning_rate has {len(self.learning_rate)} rates, but start "
-                f"{int(starts.max())} is asked for; give a rate for each start"
+        kept: dict[torch.device, torch.Tensor] = vars(self)["_kept"]
+        if starts.device not in kept:
+            kept[starts.device] = torch.tensor(
+                self.learning_rate, dtype=torch.float64, device=starts.device
             )
-        rates = torch.tensor(self.learning_rate, dtype=torch.float64)[starts.cpu()]
+        rates = kept[starts.device][starts]
         return {
             name: rates.to(value).reshape(-1, *[1] * (value.ndim - 1))
             for name, value in parameters.items()
