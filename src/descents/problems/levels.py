@@ -259,7 +259,8 @@ class _Sum(Loss):
         count, target = self.coordinates(levels), torch.as_tensor(values)
         answers = self._answers(target, count).numpy().astype(np.float64)
         asked = self._asked(target, count)
-        heavy = weights[:, None] * (np.ones_like(answers) if asked is None else asked)
+        heavy = weights[:, None] * (1 if asked is None else asked.numpy())
+        heavy = np.broadcast_to(heavy, answers.shape)
         best = np.zeros(count)
         for j in np.flatnonzero(heavy.sum(0) > 0):
             best[j] = self.binary.best_constant(answers[:, j], heavy[:, j])[0]

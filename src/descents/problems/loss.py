@@ -25,15 +25,19 @@ NEAREST = 1e-6
 """How near to zero a residual of a loss with a corner may be taken for, over its scale."""
 
 
-def corner(step: int) -> float:
+def corner(step: int, first: float = 1.0, rate: float = 0.95) -> float:
     """Return how far a corner is rounded at a step, over the scale of the residuals.
+
+    From all of the scale, slowly: corners that are sharp before the factors are near
+    their place hold them where they are. (Ninety percent quantiles of a small table, 12
+    starts: all end at one loss, where 0.1 and 0.9 end at up to twice of it.)
 
     Examples
     --------
     >>> corner(0), corner(1000)
-    (0.1, 1e-06)
+    (1.0, 1e-06)
     """
-    return max(0.1 * 0.9**step, NEAREST)
+    return max(first * rate**step, NEAREST)
 
 
 def golden_section(

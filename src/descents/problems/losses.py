@@ -125,20 +125,21 @@ def weighted_quantile(
     return found
 
 
-def rounded(rest: torch.Tensor, target: torch.Tensor, step: int) -> torch.Tensor:
-    """Return r^2 + s^2 of residuals r, where s falls with the steps to almost nothing.
+def rounded(rest: torch.Tensor, target: torch.Tensor, share: float) -> torch.Tensor:
+    """Return r^2 + s^2 of residuals r, where s is a share of the spread.
 
     Parameters
     ----------
     rest : Tensor
         Residuals, of the shape of the target or with a start axis before it.
     target : Tensor
-        The observed values; s is a share of their spread in each column, or among all
-        stored cells.
+        The observed values, whose spread is that of each column, or of all stored
+        cells.
+    share : float
 
     Examples
     --------
-    >>> rounded(torch.tensor([[3.0], [0.0]]), torch.tensor([[-1.0], [1.0]]), 0)
+    >>> rounded(torch.tensor([[3.0], [0.0]]), torch.tensor([[-1.0], [1.0]]), 0.1)
     tensor([[9.0100],
             [0.0100]])
     """
@@ -146,7 +147,7 @@ def rounded(rest: torch.Tensor, target: torch.Tensor, step: int) -> torch.Tensor
     # A column that hardly varies is not held to its values with all weight.
     typical, size = spread.square().mean().sqrt(), target.square().mean().sqrt()
     floor = (1e-3 * typical + NEAREST * size).clamp_min(1e-12)
-    width = spread.maximum(floor) * corner(step)
+    width = spread.maximum(floor) * share
     return rest.square() + width.square()
 
 
@@ -224,7 +225,8 @@ class Absolute(Loss):
         self, prediction: torch.Tensor, target: torch.Tensor, step: int
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
         """Return the weight 1 / (2 sqrt(r^2 + s^2)) and the value itself."""
-        return 0.5 * torch.rsqrt(rounded(prediction - target, target, step)), target
+        width = corner(step, 0.1, 0.9)  # its slopes pull alike from both sides
+        return 0.5 * torch.rsqrt(rounded(prediction - target, target, width)), target
 
     def conjugate(self, slope: np.ndarray, target: np.ndarray) -> np.ndarray:
         """Return g x where abs(g) is at most 1."""
@@ -289,7 +291,7 @@ class Quantile(Loss):
         self, prediction: torch.Tensor, target: torch.Tensor, step: int
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
         """Return the weight 1 / (4 c) and the target x + (2 q - 1) c."""
-        size = rounded(prediction - target, target, step).sqrt()
+        size = rounded(prediction - target, target, corner(step)).sqrt()
         return 0.25 / size, target + (2 * self.level - 1) * size
 
     def conjugate(self, slope: np.ndarray, target: np.ndarray) -> np.ndarray:
