@@ -15,6 +15,8 @@ ORDER = [
     "data.tables",
     "data.files",
     "data.datasets",
+    "problems.loss",
+    "problems.levels",
     "problems.losses",
     "problems.compiled",
     "problems.constraints",

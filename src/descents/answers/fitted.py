@@ -290,7 +290,7 @@ class Fitted:
         models = [ColumnModel.restored(column) for column in facts["columns"]]
         runs = Runs.restored(arrays, facts["runs"])
         known = cells(
-            np.zeros((1, len(models))),
+            np.ones((1, len(models))),  # a value that every loss is for
             [model.loss for model in models],
             levels=[len(model.levels) for model in models],
             scales=arrays.get("scales", False),
@@ -316,8 +316,8 @@ def automatic_steps(problem: Factorization) -> str:
     """Return the name of the steps that fit a problem.
 
     Alternating where every loss is squared, where one is robust or there is a
-    constraint and all have a quadratic above them, and for kl; L-BFGS for other smooth
-    losses; under constraints gradient descent that finds its own rate, or Adam for a
+    constraint and all have a quadratic above them, and for one divergence; L-BFGS for
+    other smooth losses; under constraints gradient descent that finds its own rate, or Adam for a
     function of the user's, of which nothing is known.
 
     Examples
@@ -436,5 +436,5 @@ def _noise(sizes: np.ndarray, parameters: float) -> float:
 
 
 def _with_loss(model: ColumnModel, loss: Huber) -> ColumnModel:
-    why = f"{model.why}; width {loss.width:.3g} from the noise"
+    why = f"{model.why}{columns.NOISE_WIDTH} {loss.width:.3g} from the noise"
     return replace(model, loss=loss, why=why)

@@ -340,7 +340,9 @@ def dual_bound(problem: Factorization, runs: Runs) -> Reference | None:
     )
     most = 2 * np.sqrt(l2) / norm if norm > 0 else 1.0
     value = _best_scale(lambda c: _dual_value(problem, slopes, c), min(most, 4.0))
-    if not np.isfinite(value):
+    # That no loss is negative is known without: slopes of a hinge, which are nothing for
+    # most cells, may leave the domain with any offset.
+    if not np.isfinite(value) or value <= 0 < runs.losses[runs.best]:
         return None
     gap = (float(runs.losses[runs.best]) - value) / max(abs(value), 1e-300)
     says = (

@@ -43,8 +43,10 @@ if TYPE_CHECKING:
     "--loss",
     default="auto",
     show_default=True,
-    help="Of all columns that it fits: squared, absolute, huber, logistic, poisson, kl, "
-    "categorical or ordinal; auto chooses by type.",
+    help="Of all columns that it fits: squared, absolute, huber, quantile:0.9, "
+    "periodic:24, logistic, hinge, poisson, kl, itakura_saito, beta:0.5, categorical, "
+    "one_vs_all, ordinal, ordinal_hinge, bigger_vs_smaller, sequential, ordistic, with a "
+    "number of their own behind a colon; auto chooses by type.",
 )
 @click.option(
     "--loss-of",

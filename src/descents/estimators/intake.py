@@ -93,6 +93,7 @@ class ReadsTables:
                 if isinstance(self.loss, str) and self.loss != "auto":
                     loss = self.loss
                 losses = named_all(loss, X.shape[1])
+                losses = [one.of_values(X.data) for one in losses]
                 names = self._names(X.shape[1])
                 self.columns_ = [
                     ColumnModel(name, one, (), "stored numbers")

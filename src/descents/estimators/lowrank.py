@@ -64,9 +64,15 @@ class LowRank(ReadsTables):
     n_components : int
         The rank, from 1 to min(rows, columns).
     loss : "auto", str, Loss, callable, a sequence of one for each column, or a dict
-        "squared", "absolute", "huber", "logistic", "poisson", "kl", "categorical" or
-        "ordinal"; or a function of prediction and target, two tensors of one shape,
-        that returns the loss of each cell. "auto" takes squared loss for numbers,
+        Numbers: "squared", "absolute", "huber", "quantile", "periodic:24"; two values:
+        "logistic", "hinge"; counts and other numbers of 0 or more: "poisson", "kl",
+        "itakura_saito", "beta:0.5"; classes: "categorical", "one_vs_all",
+        "one_vs_all_hinge"; levels with an order: "ordinal", "ordinal_hinge",
+        "bigger_vs_smaller", "bigger_vs_smaller_hinge", "sequential", "ordistic". A
+        number behind a colon is the width of huber, the level of quantile, the period
+        of periodic, the weight of ones in hinge, the exponent of beta. Or a function
+        of prediction and target, two tensors of one shape, that returns the loss of
+        each cell. "auto" takes squared loss for numbers,
         logistic for two values, categorical for text and ordinal for ordered levels of
         a data frame; a dict of column names overrules it for some.
     offsets : {"auto", "none", "columns", "rows", "both"}
@@ -98,7 +104,7 @@ class LowRank(ReadsTables):
         predictions of all.
     steps : {"auto", "alternating", "lbfgs", "gd", "adam"} or Step
         "auto": alternating, where every loss is squared, has a quadratic above it and
-        is constrained or not smooth, or is kl; L-BFGS for other smooth losses without
+        is constrained or not smooth, or for a divergence alone; L-BFGS for other smooth losses without
         constraint; gradient descent that finds its own rate for others, Adam for a
         function of the user's under constraints.
     learning_rate : float, optional

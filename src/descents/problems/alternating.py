@@ -27,8 +27,9 @@ class Alternating:
 
     With biases and offsets in their turns. Rows are independent, and their normal
     equations are solved together; with a constraint or an l1 penalty by rounds over
-    their coordinates (for nonnegative factors the HALS of [1]_). Kullback-Leibler loss
-    has the multiplicative step of [2]_, with penalties.
+    their coordinates (for nonnegative factors the HALS of [1]_). Beta-divergences,
+    Kullback-Leibler among them, have the multiplicative step of [2]_ with the exponent
+    of [3]_, with penalties.
 
     References
     ----------
@@ -36,6 +37,8 @@ class Alternating:
        matrix and tensor factorizations", IEICE Transactions.
     .. [2] Lee and Seung (2000), "Algorithms for non-negative matrix factorization",
        NIPS.
+    .. [3] Févotte and Idier (2011), "Algorithms for nonnegative matrix factorization
+       with the beta-divergence", Neural Computation 23.
 
     Examples
     --------
@@ -52,8 +55,8 @@ class Alternating:
         if not applies(problem):
             raise InvalidValueError(
                 "alternating steps are for a Factorization whose losses have a quadratic "
-                "above them (squared, absolute, huber, logistic, categorical), or of kl "
-                "loss alone; give other steps"
+                "above them (all but poisson, ordinal, ordistic and one's own), or of "
+                "one divergence (kl, itakura_saito, beta) alone; give other steps"
             )
         return {}
 
@@ -68,7 +71,7 @@ class Alternating:
         """Take one step over both factors."""
         assert isinstance(problem, Factorization)  # noqa: S101
         with torch.no_grad():
-            if problem.cells.blocks[0].loss.name == "kl":
+            if problem.cells.blocks[0].loss.divergence:
                 return _multiplicative(problem, parameters)
             left, right = problem.extended(parameters)
             cuts = problem.cut_parameters(parameters)
@@ -138,8 +141,8 @@ def applies(problem: Problem) -> bool:
     if not isinstance(problem, Factorization):
         return False
     found = problem.cells
-    kl = len(found.blocks) == 1 and found.blocks[0].loss.name == "kl"
-    return kl or found.majorized
+    alone = len(found.blocks) == 1 and found.blocks[0].loss.divergence
+    return alone or found.majorized
 
 
 class _Turn:
@@ -306,31 +309,42 @@ def _column_mapping(
 def _multiplicative(
     problem: Factorization, parameters: Parameters
 ) -> tuple[Parameters, State, torch.Tensor]:
-    """Take the step of Kullback-Leibler loss over U, then over V.
+    """Take the step of a divergence over U, then over V.
 
-    x <- x * s, where the factor x of a row minimises d x - n log x + l1 x + l2 x^2 with
-    n = x sum w a / z v and d = sum w v: the surrogate of Lee and Seung with penalties.
+    x <- x s, where s minimises a surrogate that lies above the loss and touches it at 1.
+    With n and p the two parts of the slope of the loss, summed over a row times v, its
+    slope is x ((p + l1 + 2 l2 x) s^(m - 1) - n s^(k - 1)), so that s is n / (p + l1 + 2
+    l2 x) to the power 1 / (m - k): terms of lower powers of s are bounded by those of
+    the highest. For kl, x itself minimises p x - n log x + l1 x + l2 x^2 with n = x sum
+    w a / z v: the surrogate of Lee and Seung with penalties, without that bound.
     """
+    loss = problem.cells.blocks[0].loss
     left, right = problem.extended(parameters)
     cuts = problem.cut_parameters(parameters)
     losses = problem.penalized(problem.cells.losses(left, right, cuts), parameters)
-    moved, mapping = dict(parameters), {}
+    moved, mapping = dict(parameters), dict[str, torch.Tensor]()
     turns: tuple[Side, ...] = ("rows", "columns") if "V" in parameters else ("rows",)
     for side in turns:
         turn = _turn(problem, side, left)
-        name = turn.factor
+        point = turn.point(parameters)
         ratio, total = problem.cells.ratios(side, left, right)
-        gradient = total - ratio + 2 * turn.l2 * parameters[name] + turn.l1
+        gradient = total - ratio + 2 * turn.l2 * point + turn.l1
         rate = 1 / total.mean((1, 2), keepdim=True).clamp_min(1e-30)
-        plain = (parameters[name] - rate * gradient).clamp_min(0)
-        mapping[name] = (parameters[name] - plain) / rate
+        plain = (point - rate * gradient).clamp_min(0)
+        mapping |= turn.slopes((point - plain) / rate)
         if side == "columns":
-            ratio, total = problem.cells.ratios(side, moved["U"], moved["V"])
-        n, d = moved[name] * ratio, total + turn.l1
-        if turn.regularizer.l2 == 0:
-            moved[name] = n / d.clamp_min(1e-30)
-        else:
+            ratio, total = problem.cells.ratios(side, *problem.extended(moved))
+        n, d = point * ratio, total + turn.l1
+        ridge = turn.regularizer.l2 > 0
+        power = loss.exponent(ridge=ridge)
+        if ridge and loss.name == "kl":
             # The positive root of 2 l2 x^2 + d x - n = 0, without cancellation.
             root = (d.square() + 8 * turn.l2 * n).sqrt()
-            moved[name] = 2 * n / (d + root).clamp_min(1e-30)
+            point = 2 * n / (d + root).clamp_min(1e-30)
+        elif power == 1:
+            point = n / (d + 2 * turn.l2 * point).clamp_min(1e-30)
+        else:
+            share = ratio / (d + 2 * turn.l2 * point).clamp_min(1e-30)
+            point = point * share**power
+        moved |= turn.split(point)
     return moved, {"mapping": mapping}, losses

@@ -252,7 +252,10 @@ class Cells(ABC):
     def ratios(
         self, side: Side, left: torch.Tensor, right: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return sum w x / z v and sum w v of every row, for multiplicative steps."""
+        """Return sum w n v and sum w p v of every row, for multiplicative steps.
+
+        n and p are the parts of the slope of a divergence: x / z and 1 for kl.
+        """
 
     @abstractmethod
     def slopes(

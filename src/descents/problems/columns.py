@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,18 +11,12 @@ import numpy as np
 from descents.checks import Complaints, InvalidValueError
 from descents.data.frames import reason_of
 from descents.data.tables import Column, Table
-from descents.problems.losses import (
-    NAMED,
-    Categorical,
-    Logistic,
-    Loss,
-    Ordinal,
-    Own,
-    named,
-)
+from descents.problems.losses import NAMED, Loss, Own, Periodic, named
 
 MOST_CLASSES = 200
 """A column with more levels than this is refused under a loss of levels."""
+NOISE_WIDTH = "; width"
+"""How the reason begins that Huber's width was judged from the noise."""
 TYPED = {"boolean", "category", "order", "text"}
 """Kinds whose values are codes of levels."""
 REMEDIES = (
@@ -63,10 +57,19 @@ class ColumnModel:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The names of its coordinates: one, or one for each class."""
-        if isinstance(self.loss, Categorical):
+        """The names of its coordinates: one, or one for each class or boundary."""
+        each = self.loss.coordinates(len(self.levels))
+        if each > 1 and each == len(self.levels):
             return tuple(f"{self.name}={level}" for level in self.levels)
+        if each > 1:
+            return tuple(f"{self.name}>{level}" for level in self.levels[:each])
         return (self.name,)
+
+    @property
+    def loss_label(self) -> str:
+        """The name of its loss, with the number that was asked for, if one was."""
+        found = NOISE_WIDTH in self.why
+        return self.loss.name if found else self.loss.label
 
     def described(self) -> dict[str, Any]:
         """Return it as plain values, but for a loss of the user's.
@@ -81,7 +84,8 @@ class ColumnModel:
                 f"column {self.name!r} has a loss of your own, which cannot be stored; "
                 "store the numbers that you need instead"
             )
-        settings = {"width": self.loss.width} if hasattr(self.loss, "width") else {}
+        given: Any = self.loss
+        settings = {f.name: getattr(given, f.name) for f in fields(given)}
         levels = [x.item() if hasattr(x, "item") else x for x in self.levels]
         return {
             "name": self.name,
@@ -96,7 +100,7 @@ class ColumnModel:
     @classmethod
     def restored(cls, facts: Mapping[str, Any]) -> ColumnModel:
         """Return what `described` described."""
-        loss = type(NAMED[facts["loss"]])(**facts["settings"])
+        loss = NAMED[facts["loss"]](**facts["settings"])
         levels = tuple(facts["levels"])
         limits = None if facts["limits"] is None else tuple(facts["limits"])
         return cls(facts["name"], loss, levels, facts["why"], facts["whole"], limits)
@@ -156,8 +160,7 @@ def of_table(table: Table, loss: Any) -> list[ColumnModel]:
 
 
 def _of_column(column: Column, asked: Any, general: Any) -> ColumnModel:
-    takes_levels = Categorical | Ordinal | Logistic
-    fits = column.kind == "number" or isinstance(general, takes_levels)
+    fits = column.kind == "number" or (general and general.kind != "numbers")
     if asked is None and general is not None and fits:
         asked = general
     if asked is None and column.kind in ("text", "date"):
@@ -170,7 +173,7 @@ def _of_column(column: Column, asked: Any, general: Any) -> ColumnModel:
         return ColumnModel(
             column.name, loss, column.levels, why, column.whole, _limits(column)
         )
-    if isinstance(asked, takes_levels):
+    if asked.kind != "numbers":
         levels = column.levels
         if column.kind not in TYPED:
             levels = tuple(np.unique(column.values[~np.isnan(column.values)]).tolist())
@@ -183,9 +186,9 @@ def _of_column(column: Column, asked: Any, general: Any) -> ColumnModel:
             f"column {column.name!r} is {column.says}, but {asked.name} loss is for "
             f"{asked.domain}; give it categorical or ordinal loss, or logistic where it has two values"
         )
-    return ColumnModel(
-        column.name, asked, (), "as asked for", column.whole, _limits(column)
-    )
+    asked = asked.of_values(column.values)
+    limits = None if isinstance(asked, Periodic) else _limits(column)
+    return ColumnModel(column.name, asked, (), "as asked for", column.whole, limits)
 
 
 def _limits(column: Column) -> tuple[float, float] | None:
@@ -198,19 +201,19 @@ def _by_type(column: Column) -> tuple[Loss, str]:
     if column.kind == "boolean" or (
         column.kind in ("category", "order") and len(column.levels) <= 2
     ):
-        return NAMED["logistic"], "two values"
+        return named("logistic"), "two values"
     if column.kind == "category":
-        return NAMED["categorical"], f"{len(column.levels)} levels without an order"
+        return named("categorical"), f"{len(column.levels)} levels without an order"
     if column.kind == "order":
-        return NAMED["ordinal"], f"{len(column.levels)} levels with an order"
-    return NAMED["squared"], "numbers"
+        return named("ordinal"), f"{len(column.levels)} levels with an order"
+    return named("squared"), "numbers"
 
 
 def _check_levels(name: str, loss: Loss, levels: Sequence[Any]) -> None:
-    if isinstance(loss, Logistic) and len(levels) > 2:
+    if loss.kind == "two values" and len(levels) > 2:
         raise InvalidValueError(
-            f"column {name!r} holds {len(levels)} different values, but logistic loss is "
-            "for two values; give it categorical or ordinal loss"
+            f"column {name!r} holds {len(levels)} different values, but {loss.name} loss "
+            "is for two values; give it categorical or ordinal loss"
         )
     if len(levels) > MOST_CLASSES:
         raise InvalidValueError(
@@ -232,14 +235,15 @@ def of_matrix(
     complaints, found = Complaints(), []
     for j, loss in enumerate(losses):
         levels: tuple[Any, ...] = ()
-        if isinstance(loss, Categorical | Ordinal | Logistic):
+        if loss.kind != "numbers":
             values = X[:, j]
             levels = tuple(np.unique(values[~np.isnan(values)]).tolist())
-            if isinstance(loss, Logistic) and set(levels) < {0.0, 1.0}:
+            if loss.kind == "two values" and set(levels) < {0.0, 1.0}:
                 levels = (0.0, 1.0)
             complaints.attempt(_check_levels, names[j], loss, levels)
-        why = "numbers" if loss == NAMED["squared"] else "as asked for"
-        found.append(ColumnModel(names[j], loss, levels, why))
+        why = "numbers" if loss == named("squared") else "as asked for"
+        own = loss.of_values(X[:, j])
+        found.append(ColumnModel(names[j], own, levels, why))
     complaints.raise_any()
     return found
 
@@ -372,7 +376,10 @@ def _for_filling(
             return replace(column, kind="number", whole=False), codes
         # Held to what the fit saw, not to the few numbers of this table: as levels.
         low, high = model.limits or (-(2.0**53), 2.0**53)
-        whole, places = np.unique(np.rint(codes).clip(low, high), return_inverse=True)
+        codes = np.rint(codes)
+        if isinstance(model.loss, Periodic):  # 23.7 o'clock is nearer to 0 than to 23
+            codes = model.loss.impute(codes)
+        whole, places = np.unique(codes.clip(low, high), return_inverse=True)
         levels = tuple(int(number) for number in whole)
         return replace(column, kind="category", levels=levels), places.astype(float)
     if column.kind not in TYPED and not blank:

@@ -132,7 +132,7 @@ class Factorization(Problem):
         self.constrained = not (
             self.row_regularizer.smooth and self.column_regularizer.smooth
         )
-        self._check_kl()
+        self._check_divergences()
         self.size = self._largest()
         self.row_penalties, self.coordinate_counts = self._counted()
         self.initialization = initialization
@@ -144,14 +144,17 @@ class Factorization(Problem):
         self._fixed: Parameters = {}
         self._base: np.ndarray | None = None
 
-    def _check_kl(self) -> None:
-        has_kl = any(block.loss.name == "kl" for block in self.cells.blocks)
+    def _check_divergences(self) -> None:
         both = self.row_regularizer.nonnegative and self.column_regularizer.nonnegative
-        if has_kl and (not both or self.offsets != "none"):
-            raise InvalidValueError(
-                "kl loss needs predictions of at least 0; give "
-                "constraint='nonnegative' and no offsets, or loss 'poisson'"
-            )
+        if both and self.offsets == "none":
+            return
+        for block in self.cells.blocks:
+            if block.loss.divergence:
+                instead = ", or loss 'poisson'" if block.loss.name == "kl" else ""
+                raise InvalidValueError(
+                    f"{block.loss.label} loss needs predictions of at least 0; give "
+                    f"constraint='nonnegative' and no offsets{instead}"
+                )
 
     def _largest(self) -> int:
         if isinstance(self.cells, Complete):
@@ -266,8 +269,8 @@ class Factorization(Problem):
 
     def _row_point(self) -> dict[str, np.ndarray]:
         """Return zeros; multiplicative steps, which would stay there, get ones."""
-        kl = any(block.loss.name == "kl" for block in self.cells.blocks)
-        U = np.full((self.cells.shape[0], self.rank), 1.0 if kl else 0.0)
+        stuck = any(block.loss.divergence for block in self.cells.blocks)
+        U = np.full((self.cells.shape[0], self.rank), 1.0 if stuck else 0.0)
         U[self.cells.row_counts == 0] = 0
         point: dict[str, np.ndarray] = {"U": U}
         if self.has_row_biases:
@@ -479,7 +482,7 @@ class Factorization(Problem):
             if isinstance(found.table, np.ndarray):
                 return found.table - constant
             return shifted(found.table, constant)
-        if found.blocks[0].loss.name == "kl":
+        if found.blocks[0].loss.divergence:
             # Its slope at zero is the same for every count. It has no offsets.
             return found.table if found.weights is None else _weighted(found)
         left = torch.ones(found.shape[0], 1, dtype=torch.float64)

@@ -18,13 +18,7 @@ import torch
 
 from descents.problems import entries
 from descents.problems.cells import Block, Cells, Look, Side
-from descents.problems.losses import (
-    Categorical,
-    Loss,
-    Ordinal,
-    golden_section,
-    slope,
-)
+from descents.problems.losses import Loss, Ordinal, golden_section, slope
 
 PIECE = 2**18
 """How many numbers a product over stored entries keeps at once."""
@@ -366,12 +360,15 @@ class Dense(Cells):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return them from a product over all cells."""
         held = self._held(left.dtype, left.device)
-        weight = held["cells"][0]
-        ratio = weight * held["targets"][0]
-        ratio = ratio / torch.bmm(left, right.mT).clamp_min(_tiny(left))
-        if side == "rows":
-            return torch.bmm(ratio, right), _times(weight, right)
-        return torch.bmm(ratio.mT, left), _times(weight.mT, left)
+        weight, z = held["cells"][0], torch.bmm(left, right.mT)
+        less, more = self.blocks[0].loss.parts(z, weight * held["targets"][0])
+        other = right
+        if side == "columns":
+            weight, less, other = weight.mT, less.mT, left
+            more = None if more is None else more.mT
+        if more is None:
+            return torch.bmm(less, other), _times(weight, other)
+        return torch.bmm(less, other), torch.bmm(weight * more, other)
 
     def slopes(
         self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor
@@ -533,9 +530,10 @@ class Stored(Cells):
         held = self._held(left.dtype, left.device)
         other = right if side == "rows" else left
         weight = held.get("weights", held["ones"])
-        ratio = weight * held["values"]
-        ratio = ratio / _entries(left, right, held).clamp_min(_tiny(left))
-        return _spread(held, side, ratio, other), _spread(held, side, weight, other)
+        z = _entries(left, right, held)
+        less, more = self.blocks[0].loss.parts(z, weight * held["values"])
+        total = weight if more is None else weight * more
+        return _spread(held, side, less, other), _spread(held, side, total, other)
 
     def slopes(
         self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor
@@ -701,10 +699,7 @@ def _best_constants(
         if not kept.any():
             x, w = np.zeros(1), np.ones(1)
         first = block.first + place * block.each
-        if isinstance(block.loss, Categorical):
-            best = Categorical.best_logits(x, w, block.levels)
-        else:
-            best = block.loss.column(place).best_constant(x, w)
+        best = block.loss.column(place).best_point(x, w, block.levels)
         cells.offsets[first : first + block.each] = best
         if isinstance(block.loss, Ordinal):
             first = block.first_cut + place * cuts

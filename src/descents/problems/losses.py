@@ -1,28 +1,65 @@
-"""Losses of single cells, each written once and differentiated by autograd.
+"""Losses of numbers, each written once and differentiated by autograd, and all by name.
 
-A loss takes what a model says of a cell, its natural parameter z, and what was observed
-there, and returns a deviance: never negative, zero for a perfect fit. Beside its value
-it may know the constant that fits a column best, its convex conjugate, a quadratic that
-lies above it, and which value a natural parameter stands for.
+What a loss is stands in `descents.problems.loss`, the losses of codes of levels in
+`descents.problems.levels`; both can be had from here.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from descents.checks import InvalidValueError, one_of, real_number
+from descents.problems.levels import (
+    BiggerVsSmaller,
+    BiggerVsSmallerHinge,
+    Categorical,
+    Hinge,
+    Logistic,
+    OneVsAll,
+    OneVsAllHinge,
+    Ordinal,
+    OrdinalHinge,
+    Ordistic,
+    Sequential,
+)
+from descents.problems.loss import FARTHEST_LOGIT, NEAREST, Loss, corner, golden_section
 
-FARTHEST_LOGIT = 30.0
-"""Where the best constant of a column that holds one class only is cut off."""
-NEAREST = 1e-6
-"""How near to zero a residual of the absolute loss may be taken for, over its scale."""
+__all__ = [
+    "NAMED",
+    "Absolute",
+    "BetaDivergence",
+    "BiggerVsSmaller",
+    "BiggerVsSmallerHinge",
+    "Categorical",
+    "Hinge",
+    "Huber",
+    "ItakuraSaito",
+    "KullbackLeibler",
+    "Logistic",
+    "Loss",
+    "OneVsAll",
+    "OneVsAllHinge",
+    "Ordinal",
+    "OrdinalHinge",
+    "Ordistic",
+    "Own",
+    "Periodic",
+    "Poisson",
+    "Quantile",
+    "Sequential",
+    "Squared",
+    "cross_entropy",
+    "golden_section",
+    "named",
+    "slope",
+    "squared",
+]
 
 
 def squared(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -68,117 +105,50 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(logits.mT, labels, reduction="none")
 
 
-def golden_section(
-    total: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray
+def weighted_quantile(
+    values: np.ndarray, weights: np.ndarray, level: float
 ) -> np.ndarray:
-    """Return where functions of one variable are least, each between its two ends.
+    """Return the least value with at least a share of the weights at or below it.
+
+    Returns
+    -------
+    ndarray of shape (1,)
 
     Examples
     --------
-    >>> golden_section(np.square, np.array([-1.0, 2.0]), np.array([2.0, 3.0])).round(6)
-    array([0., 2.])
+    >>> weighted_quantile(np.array([3.0, 1.0, 2.0]), np.ones(3), 0.5)
+    array([2.])
     """
-    ratio = (math.sqrt(5) - 1) / 2
-    for _ in range(80):
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        falls = total(left) <= total(right)
-        high, low = np.where(falls, right, high), np.where(falls, low, left)
-    middle: np.ndarray = (low + high) / 2
-    return middle
+    order = np.argsort(values, kind="stable")
+    total = np.cumsum(weights[order])
+    found: np.ndarray = values[order][[int(np.searchsorted(total, total[-1] * level))]]
+    return found
 
 
-class Loss(ABC):
-    """The loss of one cell.
+def rounded(rest: torch.Tensor, target: torch.Tensor, share: float) -> torch.Tensor:
+    """Return r^2 + s^2 of residuals r, where s is a share of the spread.
 
-    A column with `levels` levels has `coordinates(levels)` natural parameters, and
-    `thresholds(levels)` cut points of its own. Where a column has one natural
-    parameter, predictions and targets have one shape, (..., columns); else predictions
-    have one axis more, at the end.
-
-    Attributes
+    Parameters
     ----------
-    name : str
-    smooth : bool
-        Whether the gradient is continuous.
-    quadratic : bool
-        Whether `majorize` is the loss itself.
-    majorized : bool
-        Whether there is a quadratic above it, for alternating steps.
-    robust : bool
-        Whether its quadratic weighs outliers down, so that alternating steps are the
-        ones to take: they begin nearer to least squares, and are not caught as others.
-    identity : bool
-        Whether the natural parameter is on the scale of the data.
-    domain : str
-        Which values a column may hold, in words.
+    rest : Tensor
+        Residuals, of the shape of the target or with a start axis before it.
+    target : Tensor
+        The observed values, whose spread is that of each column, or of all stored
+        cells.
+    share : float
+
+    Examples
+    --------
+    >>> rounded(torch.tensor([[3.0], [0.0]]), torch.tensor([[-1.0], [1.0]]), 0.1)
+    tensor([[9.0100],
+            [0.0100]])
     """
-
-    name: ClassVar[str]
-    smooth: ClassVar[bool] = True
-    quadratic: ClassVar[bool] = False
-    majorized: ClassVar[bool] = False
-    robust: ClassVar[bool] = False
-    identity: ClassVar[bool] = True
-    domain: ClassVar[str] = "finite numbers"
-
-    @abstractmethod
-    def __call__(
-        self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the loss of each cell, shaped as the target."""
-
-    def coordinates(self, levels: int) -> int:
-        """Return how many natural parameters a column has."""
-        return 1
-
-    def thresholds(self, levels: int) -> int:
-        """Return how many cut points a column has."""
-        return 0
-
-    def column(self, place: int) -> Loss:
-        """Return the loss of one column of those it is for; here, the same."""
-        return self
-
-    def allows(self, values: np.ndarray) -> np.ndarray:
-        """Return which observed values lie in the domain."""
-        return np.isfinite(values)
-
-    def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return the natural parameter that fits one column best, shape (coordinates,).
-
-        Here by golden-section search between the least and the greatest value.
-        """
-        low, high = np.array([values.min()]), np.array([values.max()])
-        target, weight = torch.as_tensor(values), torch.as_tensor(weights)
-
-        def total(z: np.ndarray) -> np.ndarray:
-            loss = self(torch.as_tensor(z).expand(len(values)), target)
-            return (weight * loss).sum(0, keepdim=True).numpy()
-
-        return golden_section(total, low, high)
-
-    def majorize(
-        self, prediction: torch.Tensor, target: torch.Tensor, step: int
-    ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Return w and t of a quadratic w (t - z)^2 + constant that touches the loss.
-
-        It lies above the loss everywhere and meets it, value and slope, at the given
-        prediction. A weight of None stands for one.
-        """
-        raise NotImplementedError(f"{self.name} has no quadratic above it")
-
-    def conjugate(self, slope: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Return sup_z (slope z - loss(z, target)), infinite outside its domain."""
-        raise NotImplementedError(f"{self.name} has no conjugate here")
-
-    @property
-    def has_conjugate(self) -> bool:
-        """Whether `conjugate` is known."""
-        return type(self).conjugate is not Loss.conjugate
-
-    def impute(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
-        """Return the value (or code) that has the least loss under a prediction."""
-        return prediction
+    spread = target.std(0, correction=0)
+    # A column that hardly varies is not held to its values with all weight.
+    typical, size = spread.square().mean().sqrt(), target.square().mean().sqrt()
+    floor = (1e-3 * typical + NEAREST * size).clamp_min(1e-12)
+    width = spread.maximum(floor) * share
+    return rest.square() + width.square()
 
 
 @dataclass(frozen=True)
@@ -249,25 +219,85 @@ class Absolute(Loss):
 
     def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return the weighted median."""
-        order = np.argsort(values, kind="stable")
-        total = np.cumsum(weights[order])
-        return values[order][[int(np.searchsorted(total, total[-1] / 2))]]
+        return weighted_quantile(values, weights, 0.5)
 
     def majorize(
         self, prediction: torch.Tensor, target: torch.Tensor, step: int
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
         """Return the weight 1 / (2 sqrt(r^2 + s^2)) and the value itself."""
-        spread = target.std(0, correction=0)  # of each column, or of all stored cells
-        # A column that hardly varies is not held to its values with all weight.
-        typical, size = spread.square().mean().sqrt(), target.square().mean().sqrt()
-        floor = (1e-3 * typical + NEAREST * size).clamp_min(1e-12)
-        width = spread.maximum(floor) * max(0.1 * 0.9**step, NEAREST)
-        weight = 0.5 * torch.rsqrt((prediction - target).square() + width.square())
-        return weight, target
+        width = corner(step, 0.1, 0.9)  # its slopes pull alike from both sides
+        return 0.5 * torch.rsqrt(rounded(prediction - target, target, width)), target
 
     def conjugate(self, slope: np.ndarray, target: np.ndarray) -> np.ndarray:
         """Return g x where abs(g) is at most 1."""
         return np.where(np.abs(slope) <= 1, slope * target, np.inf)
+
+
+@dataclass(frozen=True)
+class Quantile(Loss):
+    """Pinball loss of r = x - z: q r where r > 0, else (q - 1) r [1]_.
+
+    Its fit has a share q of the cells at or below it; q = 1/2 is half the absolute
+    error. Its quadratic is that of Hunter and Lange [2]_, (r^2 / c + c) / 4 + (q - 1/2)
+    r with c = sqrt(r^2 + s^2); s falls with the steps to almost nothing.
+
+    Parameters
+    ----------
+    level : float
+        q, between 0 and 1.
+
+    References
+    ----------
+    .. [1] Koenker and Bassett (1978), "Regression quantiles", Econometrica 46.
+    .. [2] Hunter and Lange (2000), "Quantile regression via an MM algorithm", Journal of
+       Computational and Graphical Statistics 9.
+
+    Examples
+    --------
+    >>> Quantile(0.75)(torch.tensor([1.0, 3.0]), torch.tensor([2.0, 2.0]))
+    tensor([0.7500, 0.2500])
+    """
+
+    level: float = 0.5
+
+    name: ClassVar[str] = "quantile"
+    robust: ClassVar[bool] = True
+    smooth: ClassVar[bool] = False
+    majorized: ClassVar[bool] = True
+    parameter: ClassVar[str] = "level"
+    sample: ClassVar[str] = "quantile:0.9"
+
+    def __post_init__(self) -> None:
+        level = real_number("the level of quantile", self.level)
+        if not 0 < level < 1:
+            raise InvalidValueError(
+                f"the level of quantile is {self.level!r}; give a number between 0 and "
+                "1, such as 0.9"
+            )
+        object.__setattr__(self, "level", level)
+
+    def __call__(
+        self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
+    ) -> torch.Tensor:
+        """Return q max(x - z, 0) + (1 - q) max(z - x, 0)."""
+        rest = target - prediction
+        return (self.level * rest).maximum((self.level - 1) * rest)
+
+    def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the weighted quantile."""
+        return weighted_quantile(values, weights, self.level)
+
+    def majorize(
+        self, prediction: torch.Tensor, target: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Return the weight 1 / (4 c) and the target x + (2 q - 1) c."""
+        size = rounded(prediction - target, target, corner(step)).sqrt()
+        return 0.25 / size, target + (2 * self.level - 1) * size
+
+    def conjugate(self, slope: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Return g x for g from -q to 1 - q."""
+        inside = (slope >= -self.level) & (slope <= 1 - self.level)
+        return np.where(inside, slope * target, np.inf)
 
 
 @dataclass(frozen=True)
@@ -294,14 +324,19 @@ class Huber(Loss):
     width: float | tuple[float, ...] | None = None
 
     name: ClassVar[str] = "huber"
+    parameter: ClassVar[str] = "width"
+    sample: ClassVar[str] = "huber:2"
     robust: ClassVar[bool] = True
     majorized: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.width is None:
             return
-        for width in np.atleast_1d(self.width).tolist():
-            real_number("the width of huber", width, 0, strict=True)
+        if isinstance(self.width, tuple):
+            widths = tuple(_width(width) for width in self.width)
+            object.__setattr__(self, "width", widths)
+        else:
+            object.__setattr__(self, "width", _width(self.width))
 
     def column(self, place: int) -> Loss:
         """Return the loss of one column of those it is for."""
@@ -336,65 +371,100 @@ class Huber(Loss):
         return np.where(inside, slope * target + np.square(slope) / 4, np.inf)
 
 
-@dataclass(frozen=True)
-class Logistic(Loss):
-    """Logistic loss log(1 + exp(z)) - x z, for x of 0 and 1.
+def _width(given: Any) -> float:
+    return real_number("the width of huber", given, 0, strict=True)
 
-    Its quadratic is that of Jaakkola and Jordan [1]_.
+
+@dataclass(frozen=True)
+class Periodic(Loss):
+    """1 - cos(2 pi (z - x) / T), for angles, hours and days: numbers modulo a period T.
+
+    It is not convex, and z counts modulo T. Its quadratic is about the copy of x that is
+    nearest to z, with the weight f'(r) / (2 r) that is sharp for even losses [1]_: half
+    the curvature (2 pi / T)^2 where r is 0, nothing half a period away.
+
+    Parameters
+    ----------
+    period : float
+        T, in units of the data.
+    low : float, optional
+        Where the period begins that values are imputed into, by default 0. A fitted
+        model takes it from the column: 0 where its values lie from 0 to T, -T/2 where
+        they lie from there to T/2, else the least.
 
     References
     ----------
-    .. [1] Jaakkola and Jordan (2000), "Bayesian parameter estimation via variational
-       methods", Statistics and Computing 10.
+    .. [1] de Leeuw and Lange (2009), "Sharp quadratic majorization in one dimension",
+       Computational Statistics & Data Analysis 53.
 
     Examples
     --------
-    >>> Logistic()(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 1.0]))
-    tensor([0.6931, 0.1269])
+    >>> Periodic(24.0)(torch.tensor([1.0, 12.0]), torch.tensor([25.0, 0.0]))
+    tensor([0., 2.])
+    >>> Periodic(24.0).impute(np.array([-1.0, 25.0]))
+    array([23.,  1.])
     """
 
-    name: ClassVar[str] = "logistic"
+    period: float
+    low: float | None = None
+
+    name: ClassVar[str] = "periodic"
     majorized: ClassVar[bool] = True
-    identity: ClassVar[bool] = False
-    domain: ClassVar[str] = "two values, such as 0 and 1"
+    parameter: ClassVar[str] = "period"
+    sample: ClassVar[str] = "periodic:24"
+
+    def __post_init__(self) -> None:
+        period = real_number("the period of periodic", self.period, 0, strict=True)
+        object.__setattr__(self, "period", period)
 
     def __call__(
         self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
     ) -> torch.Tensor:
-        """Return log(1 + exp(z)) - x z."""
-        return torch.nn.functional.softplus((1 - 2 * target) * prediction, threshold=40)
+        """Return 2 sin(pi (z - x) / T)^2, the same without cancellation."""
+        rest = prediction - self._nearest(prediction, target)
+        return 2 * torch.sin(math.pi / self.period * rest).square()
 
-    def allows(self, values: np.ndarray) -> np.ndarray:
-        """Return which values are 0 or 1."""
-        return (values == 0) | (values == 1)
+    def _nearest(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the copies of the targets that are nearest to the predictions."""
+        turns = ((prediction - target) / self.period).round()
+        return target + self.period * turns
+
+    def of_values(self, values: np.ndarray) -> Loss:
+        """Return the loss with the period that the values lie in."""
+        seen, half = values[np.isfinite(values)], self.period / 2
+        if self.low is not None or not len(seen):
+            return self
+        least, most = float(seen.min()), float(seen.max())
+        if least >= 0 and most < self.period:
+            low = 0.0
+        elif -half <= least and most < half:
+            low = -half
+        elif most - least <= self.period:
+            low = least
+        else:
+            low = (least + most) / 2 - half
+        return replace(self, low=low)
 
     def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return the log-odds of the weighted mean."""
-        mean = np.average(values, weights=weights)
-        with np.errstate(divide="ignore"):
-            logit = np.log(mean) - np.log1p(-mean)
-        return np.array([np.clip(logit, -FARTHEST_LOGIT, FARTHEST_LOGIT)])
+        """Return the weighted mean direction."""
+        turn = 2 * math.pi / self.period
+        sine, cosine = (weights @ f(turn * values) for f in (np.sin, np.cos))
+        return self.impute(np.array([np.arctan2(sine, cosine) / turn]))
 
     def majorize(
         self, prediction: torch.Tensor, target: torch.Tensor, step: int
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Return the weight tanh(z / 2) / (4 z) and the target (x - 1/2) / (2 w)."""
-        size = prediction.abs().clamp_min(1e-4)  # the limit at zero is 1/8
-        weight = torch.tanh(size / 2) / (4 * size)
-        return weight, (target - 0.5) / (2 * weight)
-
-    def conjugate(self, slope: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Return s log s + (1 - s) log(1 - s) of the probability s = g + x in [0, 1]."""
-        from scipy.special import xlogy
-
-        s = slope + target
-        inside = (s >= 0) & (s <= 1)
-        s = np.clip(s, 0, 1)
-        return np.where(inside, xlogy(s, s) + xlogy(1 - s, 1 - s), np.inf)
+        """Return the weight k sin(k r) / (2 r), k = 2 pi / T, and the nearest copy."""
+        nearest = self._nearest(prediction, target)
+        share = torch.sinc(2 / self.period * (prediction - nearest)).clamp_min(0)
+        return 2 * (math.pi / self.period) ** 2 * share, nearest
 
     def impute(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
-        """Return the likelier of 0 and 1."""
-        return (prediction > 0).astype(np.float64)
+        """Return the copy in the period that begins at `low`."""
+        low = 0.0 if self.low is None else self.low
+        found: np.ndarray = low + np.mod(prediction - low, self.period)
+        # What is below by less than a rounding would come out at the other end.
+        return np.where(found >= low + self.period, low, found)
 
 
 @dataclass(frozen=True)
@@ -442,8 +512,69 @@ class Poisson(Loss):
         return np.exp(prediction)
 
 
+class _Divergence(Loss):
+    """What beta-divergences share; the exponents are those of Fevotte and Idier."""
+
+    beta: float
+
+    divergence: ClassVar[bool] = True
+    domain: ClassVar[str] = "numbers of 0 or more"
+
+    def _floor(self, like: torch.Tensor) -> float:
+        """Return what predictions are held above, so that no power overflows."""
+        return float(torch.finfo(like.dtype).tiny ** (0.5 / max(1.0, 2 - self.beta)))
+
+    def __call__(
+        self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
+    ) -> torch.Tensor:
+        """Return (x^b + (b - 1) z^b - b x z^(b - 1)) / (b (b - 1)), or its limit."""
+        # A prediction of zero for a positive value would be infinite, and its gradient
+        # NaN: it is held a hair above.
+        b, floor = self.beta, self._floor(prediction)
+        held = prediction.clamp_min(floor)
+        if b == 1:
+            log = torch.special.xlogy(target, target)
+            log = log - torch.special.xlogy(target, held)
+            return log - target + prediction
+        if b == 2:
+            return (prediction - target).square() / 2
+        if b <= 0:  # only holes hold zeros, which would be infinite times no weight
+            target = target.clamp_min(floor)
+        if b == 0:
+            rest = (target - held) / held
+            return rest - rest.log1p()
+        least = target.pow(b) / (b * (b - 1))
+        return least + held.pow(b) / b - target * held.pow(b - 1) / (b - 1)
+
+    def allows(self, values: np.ndarray) -> np.ndarray:
+        """Return which values are not negative, and positive where beta is 0 or less."""
+        return np.isfinite(values) & (values > 0 if self.beta <= 0 else values >= 0)
+
+    def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the weighted mean."""
+        return np.array([np.average(values, weights=weights)])
+
+    def parts(
+        self, prediction: torch.Tensor, target: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return x z^(b - 2) and z^(b - 1)."""
+        held = prediction.clamp_min(self._floor(prediction))
+        if self.beta == 1:
+            return target / held, None
+        return target * held.pow(self.beta - 2), held.pow(self.beta - 1)
+
+    def exponent(self, *, ridge: bool) -> float:
+        """Return 1 / (m - n), of the powers m and n of the two parts of a surrogate.
+
+        In the ratio s of a factor to what it was, what rises is at most a multiple of
+        s^m, what falls is s^n: m = max(b, 1), and at least 2 under l2; n = min(b - 1,
+        1). Without l2 it is 1 / (2 - b) below 1, 1 up to 2, and 1 / (b - 1) beyond.
+        """
+        return 1 / (max(self.beta, 2 if ridge else 1) - min(self.beta - 1, 1))
+
+
 @dataclass(frozen=True)
-class KullbackLeibler(Loss):
+class KullbackLeibler(_Divergence):
     """Generalised Kullback-Leibler divergence x log(x / z) - x + z, for z of 0 or more.
 
     Half the Poisson deviance with the identity link: the loss of nonnegative matrix
@@ -456,167 +587,65 @@ class KullbackLeibler(Loss):
     """
 
     name: ClassVar[str] = "kl"
+    beta: ClassVar[float] = 1.0  # type: ignore[misc]
     domain: ClassVar[str] = "counts, 0 or more"
 
-    def __call__(
-        self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
-    ) -> torch.Tensor:
-        """Return x log(x / z) - x + z."""
-        # A prediction of zero for a positive count would be infinite, and its gradient
-        # NaN: it is held a hair above.
-        held = prediction.clamp_min(torch.finfo(prediction.dtype).tiny ** 0.5)
-        log = torch.special.xlogy(target, target) - torch.special.xlogy(target, held)
-        return log - target + prediction
-
-    def allows(self, values: np.ndarray) -> np.ndarray:
-        """Return which values are not negative."""
-        return np.isfinite(values) & (values >= 0)
-
-    def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return the weighted mean."""
-        return np.array([np.average(values, weights=weights)])
-
 
 @dataclass(frozen=True)
-class Categorical(Loss):
-    """Multinomial loss log(sum_c exp(z_c)) - z_x, for classes without an order.
+class ItakuraSaito(_Divergence):
+    """Itakura-Saito divergence x / z - log(x / z) - 1, for x above 0 [1]_.
 
-    Its quadratic has the curvature 1/2 that bounds the softmax [1]_.
+    It sees ratios alone, whatever their size: for power spectra, whose noise multiplies.
+    It asks for nonnegative factors, and is not convex in z.
 
     References
     ----------
-    .. [1] Böhning (1992), "Multinomial logistic regression algorithm", Annals of the
-       Institute of Statistical Mathematics 44.
+    .. [1] Févotte, Bertin and Durrieu (2009), "Nonnegative matrix factorization with the
+       Itakura-Saito divergence", Neural Computation 21.
 
     Examples
     --------
-    >>> Categorical()(torch.zeros(1, 2), torch.tensor([1.0]))
-    tensor([0.6931])
+    >>> ItakuraSaito()(torch.tensor([2.0, 1.0]), torch.tensor([2.0, 2.0]))
+    tensor([0.0000, 0.3069])
     """
 
-    name: ClassVar[str] = "categorical"
-    majorized: ClassVar[bool] = True
-    identity: ClassVar[bool] = False
-    domain: ClassVar[str] = "classes"
-
-    def __call__(
-        self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the negative log-likelihood of the class."""
-        chosen = target.long().expand(prediction.shape[:-1])[..., None]
-        return prediction.logsumexp(-1) - prediction.gather(-1, chosen)[..., 0]
-
-    def coordinates(self, levels: int) -> int:
-        """Return one for each class."""
-        return levels
-
-    def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Raise: the number of classes is not in the values; see `best_logits`."""
-        raise NotImplementedError
-
-    @staticmethod
-    def best_logits(values: np.ndarray, weights: np.ndarray, levels: int) -> np.ndarray:
-        """Return the logarithms of the weighted shares, their mean taken off."""
-        counts = np.bincount(values.astype(np.int64), weights, levels)
-        logits = np.log(np.maximum(counts / counts.sum(), np.exp(-FARTHEST_LOGIT)))
-        centered: np.ndarray = logits - logits.mean()
-        return centered
-
-    def majorize(
-        self, prediction: torch.Tensor, target: torch.Tensor, step: int
-    ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Return the weight 1/4 and the target z - 2 gradient."""
-        classes = prediction.shape[-1]
-        hot = torch.nn.functional.one_hot(target.long(), classes).to(prediction)
-        slope = prediction.softmax(-1) - hot
-        return torch.full_like(prediction, 0.25), prediction - 2 * slope
-
-    def impute(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
-        """Return the likeliest class."""
-        return prediction.argmax(-1).astype(np.float64)
+    name: ClassVar[str] = "itakura_saito"
+    beta: ClassVar[float] = 0.0  # type: ignore[misc]
+    domain: ClassVar[str] = "numbers above 0"
 
 
 @dataclass(frozen=True)
-class Ordinal(Loss):
-    """Ordered logit: -log(s(c_x - z) - s(c_{x-1} - z)), s the logistic function [1]_.
+class BetaDivergence(_Divergence):
+    """Beta-divergence (x^b + (b - 1) z^b - b x z^(b - 1)) / (b (b - 1)) [1]_.
 
-    Levels 0 to L - 1 are parted by L - 1 cut points c of the column's own; those beyond
-    the ends are infinite. The cut points are kept in order by their parameters: the
-    first, and the logarithms of the steps to the next.
+    Itakura-Saito for b = 0, Kullback-Leibler for 1, half the squared error for 2: the
+    smaller b, the more small values count. It asks for nonnegative factors.
+
+    Parameters
+    ----------
+    beta : float
+        b. Where it is 0 or less, values must be above 0.
 
     References
     ----------
-    .. [1] McCullagh (1980), "Regression models for ordinal data", Journal of the Royal
-       Statistical Society B 42.
+    .. [1] Févotte and Idier (2011), "Algorithms for nonnegative matrix factorization
+       with the beta-divergence", Neural Computation 23.
 
     Examples
     --------
-    >>> cuts = torch.tensor([[-1.0, math.log(2.0)]])  # at -1 and 1
-    >>> Ordinal()(torch.zeros(1, 1), torch.tensor([[1.0]]), cuts=cuts)
-    tensor([[0.7719]])
+    >>> BetaDivergence(0.5)(torch.tensor([4.0, 1.0]), torch.tensor([4.0, 0.0]))
+    tensor([0., 2.])
     """
 
-    name: ClassVar[str] = "ordinal"
-    identity: ClassVar[bool] = False
-    domain: ClassVar[str] = "levels with an order"
+    beta: float
 
-    def __call__(
-        self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the negative log-likelihood of the level; cuts has a row a column."""
-        points = self.cut_points(cuts["cuts"])  # (..., columns, L - 1)
-        infinite = torch.full_like(points[..., :1], math.inf)
-        edges = torch.cat([-infinite, points, infinite], -1)
-        level = target.long().expand(prediction.shape)
-        edges = edges.unsqueeze(-3).expand(*level.shape, edges.shape[-1])
-        upper = edges.gather(-1, level[..., None] + 1)[..., 0] - prediction
-        lower = edges.gather(-1, level[..., None])[..., 0] - prediction
-        # log(s(b) - s(a)) = log s(b) + log s(-a) + log(1 - exp(a - b)), in which an
-        # infinite end leaves out its terms.
-        top, bottom = torch.isinf(upper), torch.isinf(lower)
-        b, a = upper.masked_fill(top, 0), lower.masked_fill(bottom, 0)
-        width = (b - a).masked_fill(top | bottom, 1.0).clamp_min(1e-30)
-        log = torch.nn.functional.logsigmoid
-        total = log(b).masked_fill(top, 0) + log(-a).masked_fill(bottom, 0)
-        inner = torch.log(-torch.expm1(-width)).masked_fill(top | bottom, 0)
-        return -(total + inner)
+    name: ClassVar[str] = "beta"
+    domain: ClassVar[str] = "numbers of 0 or more, above 0 where beta is 0 or less"
+    parameter: ClassVar[str] = "beta"
+    sample: ClassVar[str] = "beta:0.5"
 
-    @staticmethod
-    def cut_points(parameters: torch.Tensor) -> torch.Tensor:
-        """Return the rising cut points of parameters of shape (..., L - 1)."""
-        first, rest = parameters[..., :1], parameters[..., 1:].exp()
-        return torch.cat([first, first + rest.cumsum(-1)], -1)
-
-    def thresholds(self, levels: int) -> int:
-        """Return one less than there are levels."""
-        return levels - 1
-
-    def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return 0: the cut points hold the constant."""
-        return np.zeros(1)
-
-    @staticmethod
-    def best_cuts(values: np.ndarray, weights: np.ndarray, levels: int) -> np.ndarray:
-        """Return the parameters of the cut points that fit one column best.
-
-        The log-odds of the cumulated shares, of counts raised by a thousandth so that
-        an empty level has some room.
-        """
-        counts = np.bincount(values.astype(np.int64), weights, levels)
-        share = np.cumsum(counts + 1e-3)[:-1] / (counts + 1e-3).sum()
-        points = np.log(share) - np.log1p(-share)
-        best: np.ndarray = np.concatenate([points[:1], np.log(np.diff(points))])
-        return best
-
-    def impute(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
-        """Return the likeliest level."""
-        from scipy.special import expit
-
-        points = self.cut_points(torch.as_tensor(cuts["cuts"])).numpy()
-        below = expit(points - prediction[..., None])
-        ends = (*below.shape[:-1], 1)
-        chances = np.diff(np.concatenate([np.zeros(ends), below, np.ones(ends)], -1))
-        return chances.argmax(-1).astype(np.float64)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "beta", real_number("the beta of beta", self.beta))
 
 
 @dataclass(frozen=True)
@@ -662,40 +691,73 @@ class Own(Loss):
         return value
 
 
-NAMED: dict[str, Loss] = {
+NAMED: dict[str, type[Loss]] = {
     loss.name: loss
     for loss in (
-        Squared(),
-        Absolute(),
-        Huber(),
-        Logistic(),
-        Poisson(),
-        KullbackLeibler(),
-        Categorical(),
-        Ordinal(),
+        Squared,
+        Absolute,
+        Huber,
+        Quantile,
+        Periodic,
+        Logistic,
+        Hinge,
+        Poisson,
+        KullbackLeibler,
+        ItakuraSaito,
+        BetaDivergence,
+        Categorical,
+        OneVsAll,
+        OneVsAllHinge,
+        Ordinal,
+        OrdinalHinge,
+        BiggerVsSmaller,
+        BiggerVsSmallerHinge,
+        Sequential,
+        Ordistic,
     )
 }
 """The losses that have a name."""
 
 
-def named(value: Any) -> Loss:
-    """Return a loss of a name, of a function, or as it is.
+def named(value: Any, what: str = "loss") -> Loss:
+    """Return a loss of a name, with a number behind a colon, of a function, or as it is.
+
+    Parameters
+    ----------
+    value : str, Loss or callable
+        "quantile:0.9" is ``Quantile(0.9)``.
+    what : str
+        What messages call it.
 
     Raises
     ------
     InvalidValueError
-        When it is none of these.
+        When it is none of these, or a number is missing, wrong, or too many.
 
     Examples
     --------
-    >>> named("huber")
-    Huber(width=None)
+    >>> named("huber"), named("quantile:0.9")
+    (Huber(width=None), Quantile(level=0.9))
     """
     if isinstance(value, Loss):
         return value
     if callable(value) and not isinstance(value, type):
         return Own(value)
-    return NAMED[one_of("loss", value, NAMED)]
+    name, colon, number = str(value).partition(":")
+    if not isinstance(value, str) or name not in NAMED:
+        one_of(what, value, NAMED)
+    kind: Any = NAMED[name]
+    if colon and not kind.parameter:
+        raise InvalidValueError(
+            f"{what} is {value!r}, but {name} takes no number; give {name!r}"
+        )
+    if not colon and any(f.default is MISSING for f in fields(kind)):
+        raise InvalidValueError(
+            f"{what} is {value!r}, which needs its {kind.parameter}; give it behind a "
+            f"colon, such as {kind.sample!r}"
+        )
+    found: Loss = kind(number) if colon else kind()
+    return found
 
 
 def slope(

@@ -10,14 +10,10 @@ import numpy as np
 from descents.checks import Complaints, InvalidValueError
 from descents.problems.cells import Block, Cells
 from descents.problems.layouts import Complete, Dense, Stored
-from descents.problems.losses import (
-    Categorical,
-    Huber,
-    Loss,
-    Ordinal,
-    Squared,
-    named,
-)
+from descents.problems.losses import Huber, Loss, Squared, named
+
+CODED = ("classes", "levels")
+"""Kinds of losses whose columns hold codes 0, 1, 2, ... of as many levels as they have."""
 
 
 def cells(
@@ -36,8 +32,8 @@ def cells(
     Parameters
     ----------
     table : array-like or sparse array of shape (rows, columns)
-        Numbers, 0 and 1 for logistic, the codes 0, 1, ... of levels for categorical and
-        ordinal loss. NaN is a hole.
+        Numbers, 0 and 1 for losses of two values, the codes 0, 1, ... of levels for
+        those of classes and of levels. NaN is a hole.
     loss : str, Loss, callable, or a sequence of one for each column
     weights : array-like or sparse array of the table's shape, optional
         At least 0; a weight of 0 makes a hole.
@@ -129,8 +125,7 @@ def _sparse_cells(
     loss = each[0]
     if (
         any(other != loss for other in each)
-        or loss.coordinates(2) > 1
-        or loss.thresholds(3)
+        or loss.kind in CODED
         or (isinstance(loss, Huber) and isinstance(loss.width, tuple))
     ):
         raise InvalidValueError(
@@ -216,10 +211,10 @@ def _in_domain(name: str, values: np.ndarray, loss: Loss) -> None:
     bad = values[~loss.allows(values)]
     if len(bad):
         raise InvalidValueError(
-            f"{name} holds {bad[0]:g}, but {loss.name} loss is for {loss.domain}; give "
+            f"{name} holds {bad[0]:g}, but {loss.label} loss is for {loss.domain}; give "
             "another loss, or other values"
         )
-    if isinstance(loss, Categorical | Ordinal):
+    if loss.kind in CODED:
         wrong = values[(values < 0) | (values != np.floor(values))]
         if len(wrong):
             raise InvalidValueError(
@@ -235,7 +230,7 @@ def _blocks(
     groups: dict[tuple[Any, int], list[int]] = {}
     for j, loss in enumerate(each):
         count = 0
-        if isinstance(loss, Categorical | Ordinal):
+        if loss.kind in CODED:
             count = int(table[:, j].max(initial=0)) + 1
             if levels is not None:
                 count = max(count, levels[j])
@@ -246,7 +241,7 @@ def _blocks(
     blocks: list[Block] = []
     first = first_cut = 0
     for (_, count), columns in groups.items():
-        loss = _joined([each[j] for j in columns])
+        loss = _joined([each[j] for j in columns]).of_levels(count)
         block = Block(loss, np.array(columns), count, first, first_cut)
         blocks.append(block)
         first, first_cut = block.place.stop, block.cut_place.stop

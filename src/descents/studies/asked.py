@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from descents import __version__
-from descents.checks import Complaints, InvalidValueError, one_of, real_number
+from descents.checks import Complaints, InvalidValueError, real_number
 from descents.data import files, storage
 from descents.data.tables import Column, Stored, Table, describe
 from descents.estimators.lowrank import LowRank as LowRankModel
-from descents.problems.losses import NAMED
+from descents.problems.losses import named
 
 CONSTRAINTS = {
     "none": None,
@@ -267,9 +267,10 @@ class Options:
     def model(self, data: Data) -> LowRankModel:
         """Return the model that is asked for, of these data."""
         complaints = Complaints()
-        complaints.attempt(one_of, "--loss", self.loss, ("auto", *NAMED))
+        if self.loss != "auto":
+            complaints.attempt(named, self.loss, "--loss")
         for value in (self.loss_of or {}).values():
-            complaints.attempt(one_of, "--loss-of", value, NAMED)
+            complaints.attempt(named, value, "--loss-of")
         for name in self.loss_of or {}:
             if isinstance(data.values, Table):
                 complaints.attempt(data.values.column, name)
@@ -308,5 +309,5 @@ def _for_all(table: Any, loss: str) -> dict[str, str]:
     """Return the loss for all as one for each column that it fits."""
     if loss == "auto" or not isinstance(table, Table):
         return {}
-    levels = loss in ("logistic", "categorical", "ordinal")
+    levels = named(loss).kind != "numbers"
     return {c.name: loss for c in table.columns if levels or c.kind == "number"}

@@ -172,7 +172,7 @@ def _result(
         "shape": list(cells.shape),
         "observed": cells.observed,
         "rank": len(model.components_),
-        "losses": {column.name: column.loss.name for column in model.columns_},
+        "losses": {column.name: column.loss_label for column in model.columns_},
         "chosen": _chosen(model),
         "offsets": model.fitted_.problem.offsets,
         "penalty": model.fitted_.penalty,
@@ -194,7 +194,7 @@ def _result(
         "columns": [
             {
                 "name": column.name,
-                "loss": column.loss.name,
+                "loss": column.loss_label,
                 "why": column.why,
                 "observed": int(count),
                 "explained": share,
@@ -260,7 +260,7 @@ def _chosen(model: LowRankModel) -> list[str]:
     groups: dict[tuple[str, str], list[str]] = {}
     for column in model.columns_:
         why = column.why.split(";")[0]
-        groups.setdefault((column.loss.name, why), []).append(column.name)
+        groups.setdefault((column.loss_label, why), []).append(column.name)
     lines = []
     for (loss, why), names in groups.items():
         listed = ", ".join(names[:6])

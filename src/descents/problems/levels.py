@@ -1,0 +1,669 @@
+"""Losses of levels: of two values, of classes, and of levels with an order.
+
+Columns hold codes 0, 1, 2, ... Many are sums of losses of two values, one for each class
+or for each boundary between two levels.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from descents.checks import InvalidValueError, real_number
+from descents.problems.loss import FARTHEST_LOGIT, Kind, Loss, corner
+
+
+@dataclass(frozen=True)
+class Logistic(Loss):
+    """Logistic loss log(1 + exp(z)) - x z, for x of 0 and 1.
+
+    Its quadratic is that of Jaakkola and Jordan [1]_.
+
+    References
+    ----------
+    .. [1] Jaakkola and Jordan (2000), "Bayesian parameter estimation via variational
+       methods", Statistics and Computing 10.
+
+    Examples
+    --------
+    >>> Logistic()(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 1.0]))
+    tensor([0.6931, 0.1269])
+    """
+
+    name: ClassVar[str] = "logistic"
+    majorized: ClassVar[bool] = True
+    identity: ClassVar[bool] = False
+    domain: ClassVar[str] = "two values, such as 0 and 1"
+    kind: ClassVar[Kind] = "two values"
+
+    def __call__(
+        self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
+    ) -> torch.Tensor:
+        """Return log(1 + exp(z)) - x z."""
+        return torch.nn.functional.softplus((1 - 2 * target) * prediction, threshold=40)
+
+    def allows(self, values: np.ndarray) -> np.ndarray:
+        """Return which values are 0 or 1."""
+        return (values == 0) | (values == 1)
+
+    def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the log-odds of the weighted mean."""
+        mean = np.average(values, weights=weights)
+        with np.errstate(divide="ignore"):
+            logit = np.log(mean) - np.log1p(-mean)
+        return np.array([np.clip(logit, -FARTHEST_LOGIT, FARTHEST_LOGIT)])
+
+    def majorize(
+        self, prediction: torch.Tensor, target: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Return the weight tanh(z / 2) / (4 z) and the target (x - 1/2) / (2 w)."""
+        size = prediction.abs().clamp_min(1e-4)  # the limit at zero is 1/8
+        weight = torch.tanh(size / 2) / (4 * size)
+        return weight, (target - 0.5) / (2 * weight)
+
+    def conjugate(self, slope: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Return s log s + (1 - s) log(1 - s) of the probability s = g + x in [0, 1]."""
+        from scipy.special import xlogy
+
+        s = slope + target
+        inside = (s >= 0) & (s <= 1)
+        s = np.clip(s, 0, 1)
+        return np.where(inside, xlogy(s, s) + xlogy(1 - s, 1 - s), np.inf)
+
+    def impute(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
+        """Return the likelier of 0 and 1."""
+        return (prediction > 0).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Hinge(Loss):
+    """Hinge loss max(0, 1 - y z), for x of 0 and 1, y = 2 x - 1, times W where x is 1.
+
+    Its quadratic is that of support vector machines by majorization [1]_, with r = 1 - y
+    z: (r^2 / c + c) / 4 + r / 2, c = sqrt(r^2 + s^2); s falls with the steps to almost
+    nothing.
+
+    Parameters
+    ----------
+    weight : float
+        W, of ones over zeros, above 0.
+
+    References
+    ----------
+    .. [1] Groenen, Nalbantov and Bioch (2008), "SVM-Maj: a majorization approach to
+       linear support vector machines with different hinge errors", Advances in Data
+       Analysis and Classification 2.
+
+    Examples
+    --------
+    >>> Hinge(3.0)(torch.tensor([0.0, 0.0, 2.0]), torch.tensor([1.0, 0.0, 1.0]))
+    tensor([3., 1., 0.])
+    """
+
+    weight: float = 1.0
+
+    name: ClassVar[str] = "hinge"
+    robust: ClassVar[bool] = True
+    smooth: ClassVar[bool] = False
+    majorized: ClassVar[bool] = True
+    identity: ClassVar[bool] = False
+    domain: ClassVar[str] = "two values, such as 0 and 1"
+    kind: ClassVar[Kind] = "two values"
+    parameter: ClassVar[str] = "weight"
+    sample: ClassVar[str] = "hinge:3"
+
+    def __post_init__(self) -> None:
+        weight = real_number("the weight of hinge", self.weight, 0, strict=True)
+        object.__setattr__(self, "weight", weight)
+
+    def __call__(
+        self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
+    ) -> torch.Tensor:
+        """Return max(0, 1 - y z), times W where x is 1."""
+        rest = (1 - (2 * target - 1) * prediction).clamp_min(0)
+        return rest * (1 + (self.weight - 1) * target)
+
+    def allows(self, values: np.ndarray) -> np.ndarray:
+        """Return which values are 0 or 1."""
+        return (values == 0) | (values == 1)
+
+    def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return 1 or -1, whichever weighs more; 0, one of the best, where none does."""
+        return np.sign([weights @ np.where(values == 1, self.weight, -1.0)])
+
+    def majorize(
+        self, prediction: torch.Tensor, target: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Return the weight 1 / (4 c) and the target y (1 + c)."""
+        side = 2 * target - 1
+        size = ((1 - side * prediction).square() + corner(step) ** 2).sqrt()
+        return (1 + (self.weight - 1) * target) / (4 * size), side * (1 + size)
+
+    def conjugate(self, slope: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Return y g for y g from -W (-1 where x is 0) to 0."""
+        inner = (2 * target - 1) * slope
+        most = np.where(target == 1, self.weight, 1.0)
+        return np.where((inner >= -most) & (inner <= 0), inner, np.inf)
+
+    def impute(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
+        """Return the value on the side of the prediction, however they are weighed."""
+        return (prediction > 0).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Categorical(Loss):
+    """Multinomial loss log(sum_c exp(z_c)) - z_x, for classes without an order.
+
+    Its quadratic has the curvature 1/2 that bounds the softmax [1]_.
+
+    References
+    ----------
+    .. [1] Böhning (1992), "Multinomial logistic regression algorithm", Annals of the
+       Institute of Statistical Mathematics 44.
+
+    Examples
+    --------
+    >>> Categorical()(torch.zeros(1, 2), torch.tensor([1.0]))
+    tensor([0.6931])
+    """
+
+    name: ClassVar[str] = "categorical"
+    majorized: ClassVar[bool] = True
+    identity: ClassVar[bool] = False
+    domain: ClassVar[str] = "classes"
+    kind: ClassVar[Kind] = "classes"
+
+    def __call__(
+        self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the negative log-likelihood of the class."""
+        chosen = target.long().expand(prediction.shape[:-1])[..., None]
+        return prediction.logsumexp(-1) - prediction.gather(-1, chosen)[..., 0]
+
+    def coordinates(self, levels: int) -> int:
+        """Return one for each class."""
+        return levels
+
+    def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Raise: the number of classes is not in the values; see `best_point`."""
+        raise NotImplementedError
+
+    def best_point(
+        self, values: np.ndarray, weights: np.ndarray, levels: int
+    ) -> np.ndarray:
+        """Return the logarithms of the weighted shares, their mean taken off."""
+        counts = np.bincount(values.astype(np.int64), weights, levels)
+        logits = np.log(np.maximum(counts / counts.sum(), np.exp(-FARTHEST_LOGIT)))
+        centered: np.ndarray = logits - logits.mean()
+        return centered
+
+    def majorize(
+        self, prediction: torch.Tensor, target: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Return the weight 1/4 and the target z - 2 gradient."""
+        classes = prediction.shape[-1]
+        hot = torch.nn.functional.one_hot(target.long(), classes).to(prediction)
+        slope = prediction.softmax(-1) - hot
+        return torch.full_like(prediction, 0.25), prediction - 2 * slope
+
+    def impute(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
+        """Return the likeliest class."""
+        return prediction.argmax(-1).astype(np.float64)
+
+
+class _Sum(Loss):
+    """A sum of losses of two values, asked of every code.
+
+    What each code answers to each question is in `_answers`; which questions it is
+    asked, in `_asked`.
+    """
+
+    binary: ClassVar[Loss] = Logistic()
+    majorized: ClassVar[bool] = True
+    identity: ClassVar[bool] = False
+
+    @abstractmethod
+    def _answers(self, target: torch.Tensor, count: int) -> torch.Tensor:
+        """Return 0 or 1 for each of so many questions, on an axis at the end."""
+
+    def _asked(self, target: torch.Tensor, count: int) -> torch.Tensor | None:
+        """Return which questions are asked; None where all are."""
+        return None
+
+    def _parts(self, prediction: torch.Tensor) -> torch.Tensor:
+        """Return the natural parameter of each question, on an axis at the end."""
+        return prediction
+
+    def __call__(
+        self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the sum over the questions."""
+        z = self._parts(prediction)
+        loss = self.binary(z, self._answers(target, z.shape[-1]).to(z))
+        asked = self._asked(target, z.shape[-1])
+        return (loss if asked is None else loss * asked.to(z)).sum(-1)
+
+    def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Raise: the number of levels is not in the values; see `best_point`."""
+        raise NotImplementedError
+
+    def best_point(
+        self, values: np.ndarray, weights: np.ndarray, levels: int
+    ) -> np.ndarray:
+        """Return the best constant of each question."""
+        count, target = self.coordinates(levels), torch.as_tensor(values)
+        answers = self._answers(target, count).numpy().astype(np.float64)
+        asked = self._asked(target, count)
+        heavy = weights[:, None] * (1 if asked is None else asked.numpy())
+        heavy = np.broadcast_to(heavy, answers.shape)
+        best = np.zeros(count)
+        for j in np.flatnonzero(heavy.sum(0) > 0):
+            best[j] = self.binary.best_constant(answers[:, j], heavy[:, j])[0]
+        return best
+
+    def majorize(
+        self, prediction: torch.Tensor, target: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Return the weights and targets of every question."""
+        z = self._parts(prediction)
+        answers = self._answers(target, z.shape[-1]).to(z)
+        weight, center = self.binary.majorize(z, answers, step)
+        asked = self._asked(target, z.shape[-1])
+        assert weight is not None  # noqa: S101
+        return weight if asked is None else weight * asked.to(z), center
+
+    def _rises(self, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the loss of the answer 0 to every question, and what 1 adds to it."""
+        z = self._parts(torch.as_tensor(prediction))
+        no, yes = (self.binary(z, torch.full_like(z, x)) for x in (0, 1))
+        return no.numpy(), (yes - no).numpy()
+
+
+@dataclass(frozen=True)
+class OneVsAll(_Sum):
+    """Sum over all classes c of the logistic loss of z_c for x = c [1]_.
+
+    Each class has a natural parameter of its own, as in `Categorical`, but they do not
+    share out one: none of the classes may be likely, or several.
+
+    References
+    ----------
+    .. [1] Rifkin and Klautau (2004), "In defense of one-vs-all classification", JMLR 5.
+
+    Examples
+    --------
+    >>> OneVsAll()(torch.zeros(1, 3), torch.tensor([1.0]))
+    tensor([2.0794])
+    """
+
+    name: ClassVar[str] = "one_vs_all"
+    domain: ClassVar[str] = "classes"
+    kind: ClassVar[Kind] = "classes"
+
+    def _answers(self, target: torch.Tensor, count: int) -> torch.Tensor:
+        return target[..., None] == torch.arange(count, device=target.device)
+
+    def coordinates(self, levels: int) -> int:
+        """Return one for each class."""
+        return levels
+
+    def impute(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
+        """Return the class of largest natural parameter, which has the least loss."""
+        return prediction.argmax(-1).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class OneVsAllHinge(OneVsAll):
+    """Sum over all classes c of the hinge loss of z_c for x = c [1]_.
+
+    References
+    ----------
+    .. [1] Rifkin and Klautau (2004), "In defense of one-vs-all classification", JMLR 5.
+
+    Examples
+    --------
+    >>> OneVsAllHinge()(torch.tensor([[-1.0, 0.5, 0.0]]), torch.tensor([1.0]))
+    tensor([1.5000])
+    """
+
+    name: ClassVar[str] = "one_vs_all_hinge"
+    binary: ClassVar[Loss] = Hinge()
+    robust: ClassVar[bool] = True
+    smooth: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class Ordinal(Loss):
+    """Ordered logit: -log(s(c_x - z) - s(c_{x-1} - z)), s the logistic function [1]_.
+
+    Levels 0 to L - 1 are parted by L - 1 cut points c of the column's own; those beyond
+    the ends are infinite. The cut points are kept in order by their parameters: the
+    first, and the logarithms of the steps to the next.
+
+    References
+    ----------
+    .. [1] McCullagh (1980), "Regression models for ordinal data", Journal of the Royal
+       Statistical Society B 42.
+
+    Examples
+    --------
+    >>> cuts = torch.tensor([[-1.0, math.log(2.0)]])  # at -1 and 1
+    >>> Ordinal()(torch.zeros(1, 1), torch.tensor([[1.0]]), cuts=cuts)
+    tensor([[0.7719]])
+    """
+
+    name: ClassVar[str] = "ordinal"
+    identity: ClassVar[bool] = False
+    domain: ClassVar[str] = "levels with an order"
+    kind: ClassVar[Kind] = "levels"
+
+    def __call__(
+        self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the negative log-likelihood of the level; cuts has a row a column."""
+        points = self.cut_points(cuts["cuts"])  # (..., columns, L - 1)
+        infinite = torch.full_like(points[..., :1], math.inf)
+        edges = torch.cat([-infinite, points, infinite], -1)
+        level = target.long().expand(prediction.shape)
+        edges = edges.unsqueeze(-3).expand(*level.shape, edges.shape[-1])
+        upper = edges.gather(-1, level[..., None] + 1)[..., 0] - prediction
+        lower = edges.gather(-1, level[..., None])[..., 0] - prediction
+        # log(s(b) - s(a)) = log s(b) + log s(-a) + log(1 - exp(a - b)), in which an
+        # infinite end leaves out its terms.
+        top, bottom = torch.isinf(upper), torch.isinf(lower)
+        b, a = upper.masked_fill(top, 0), lower.masked_fill(bottom, 0)
+        width = (b - a).masked_fill(top | bottom, 1.0).clamp_min(1e-30)
+        log = torch.nn.functional.logsigmoid
+        total = log(b).masked_fill(top, 0) + log(-a).masked_fill(bottom, 0)
+        inner = torch.log(-torch.expm1(-width)).masked_fill(top | bottom, 0)
+        return -(total + inner)
+
+    @staticmethod
+    def cut_points(parameters: torch.Tensor) -> torch.Tensor:
+        """Return the rising cut points of parameters of shape (..., L - 1)."""
+        first, rest = parameters[..., :1], parameters[..., 1:].exp()
+        return torch.cat([first, first + rest.cumsum(-1)], -1)
+
+    def thresholds(self, levels: int) -> int:
+        """Return one less than there are levels."""
+        return levels - 1
+
+    def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return 0: the cut points hold the constant."""
+        return np.zeros(1)
+
+    @staticmethod
+    def best_cuts(values: np.ndarray, weights: np.ndarray, levels: int) -> np.ndarray:
+        """Return the parameters of the cut points that fit one column best.
+
+        The log-odds of the cumulated shares, of counts raised by a thousandth so that
+        an empty level has some room.
+        """
+        counts = np.bincount(values.astype(np.int64), weights, levels)
+        share = np.cumsum(counts + 1e-3)[:-1] / (counts + 1e-3).sum()
+        points = np.log(share) - np.log1p(-share)
+        best: np.ndarray = np.concatenate([points[:1], np.log(np.diff(points))])
+        return best
+
+    def impute(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
+        """Return the likeliest level."""
+        from scipy.special import expit
+
+        points = self.cut_points(torch.as_tensor(cuts["cuts"])).numpy()
+        below = expit(points - prediction[..., None])
+        ends = (*below.shape[:-1], 1)
+        chances = np.diff(np.concatenate([np.zeros(ends), below, np.ones(ends)], -1))
+        return chances.argmax(-1).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class BiggerVsSmaller(_Sum):
+    """Sum over the boundaries j of the logistic loss of z_j for x > j [1]_.
+
+    Each boundary between two levels has a natural parameter of its own, and z_j is that
+    of x being above it; nothing keeps them in order.
+
+    Parameters
+    ----------
+    levels : int, optional
+        How many there are, which a fit sets; else one more than natural parameters.
+
+    References
+    ----------
+    .. [1] Udell, Horn, Zadeh and Boyd (2016), "Generalized low rank models",
+       Foundations and Trends in Machine Learning 9, section 6.2.
+
+    Examples
+    --------
+    >>> BiggerVsSmaller()(torch.zeros(1, 3), torch.tensor([1.0]))
+    tensor([2.0794])
+    """
+
+    levels: int | None = None
+
+    name: ClassVar[str] = "bigger_vs_smaller"
+    domain: ClassVar[str] = "levels with an order"
+    kind: ClassVar[Kind] = "levels"
+
+    def of_levels(self, levels: int) -> Loss:
+        """Return the loss of columns of so many levels."""
+        return replace(self, levels=levels)
+
+    def _answers(self, target: torch.Tensor, count: int) -> torch.Tensor:
+        return target[..., None] > torch.arange(count, device=target.device)
+
+    def _parts(self, prediction: torch.Tensor) -> torch.Tensor:
+        # One boundary is one number a cell, which has no axis of its own.
+        return prediction[..., None] if self.levels == 2 else prediction
+
+    def coordinates(self, levels: int) -> int:
+        """Return one for each boundary."""
+        return levels - 1
+
+    def majorize(
+        self, prediction: torch.Tensor, target: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Return the weights and targets of every boundary."""
+        weight, center = super().majorize(prediction, target, step)
+        assert weight is not None  # noqa: S101
+        if self.levels == 2:
+            return weight[..., 0], center[..., 0]
+        return weight, center
+
+    def impute(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
+        """Return the level of least loss."""
+        rises = self._rises(prediction)[1].cumsum(-1)
+        every = np.concatenate([np.zeros_like(rises[..., :1]), rises], -1)
+        return every.argmin(-1).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class BiggerVsSmallerHinge(BiggerVsSmaller):
+    """Sum over the boundaries j of the hinge loss of z_j for x > j [1]_.
+
+    References
+    ----------
+    .. [1] Udell, Horn, Zadeh and Boyd (2016), "Generalized low rank models",
+       Foundations and Trends in Machine Learning 9, section 6.2.
+
+    Examples
+    --------
+    >>> BiggerVsSmallerHinge()(torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([1.0]))
+    tensor([1.])
+    """
+
+    name: ClassVar[str] = "bigger_vs_smaller_hinge"
+    binary: ClassVar[Loss] = Hinge()
+    robust: ClassVar[bool] = True
+    smooth: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class OrdinalHinge(BiggerVsSmaller):
+    """Sum over the boundaries j of the hinge max(0, 1/2 - y_j (z - j - 1/2)) [1]_.
+
+    y_j is 1 where x > j, else -1. One natural parameter, on the scale of the codes:
+    within half a level of its code a cell costs the least, and every further level adds
+    one to the slope.
+
+    References
+    ----------
+    .. [1] Rennie and Srebro (2005), "Loss functions for preference levels: regression
+       with discrete ordered labels", IJCAI workshop on preference handling.
+
+    Examples
+    --------
+    >>> OrdinalHinge(4)(torch.tensor([0.0, 1.0, 1.5, 3.0]), torch.ones(4))
+    tensor([1.0000, 0.0000, 0.5000, 3.0000])
+    """
+
+    name: ClassVar[str] = "ordinal_hinge"
+    binary: ClassVar[Loss] = Hinge()
+    robust: ClassVar[bool] = True
+    smooth: ClassVar[bool] = False
+    identity: ClassVar[bool] = True
+
+    def _known(self) -> int:
+        if self.levels is None:
+            raise InvalidValueError(
+                f"{self.name} does not know how many levels there are; give "
+                "OrdinalHinge(levels)"
+            )
+        return self.levels
+
+    def _middles(self, like: torch.Tensor) -> torch.Tensor:
+        return torch.arange(self._known() - 1).to(like) + 0.5
+
+    def _parts(self, prediction: torch.Tensor) -> torch.Tensor:
+        return 2 * (prediction[..., None] - self._middles(prediction))
+
+    def coordinates(self, levels: int) -> int:
+        """Return one."""
+        return 1
+
+    def __call__(
+        self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
+    ) -> torch.Tensor:
+        """Return half the sum of hinges whose margin is 1 at twice the distance."""
+        return super().__call__(prediction, target) / 2
+
+    def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the code that fits best: corners are at whole numbers alone."""
+        codes = np.arange(float(self._known()))
+        loss = self(torch.as_tensor(codes), torch.as_tensor(values)[:, None]).numpy()
+        return codes[[int((weights @ loss).argmin())]]
+
+    def best_point(
+        self, values: np.ndarray, weights: np.ndarray, levels: int
+    ) -> np.ndarray:
+        """Return the best constant."""
+        return self.best_constant(values, weights)
+
+    def majorize(
+        self, prediction: torch.Tensor, target: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Return the sum of the quadratics of the boundaries."""
+        weight, center = _Sum.majorize(self, prediction, target, step)
+        assert weight is not None  # noqa: S101
+        center = self._middles(prediction) + center / 2
+        total = weight.sum(-1)
+        return 2 * total, (weight * center).sum(-1) / total
+
+    def conjugate(self, slope: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Return the largest of g z - f(z) at the codes, for g from -x to L - 1 - x."""
+        codes = np.arange(float(self._known()))
+        x = torch.as_tensor(np.asarray(target, dtype=np.float64))
+        loss = self(torch.as_tensor(codes), x[..., None]).numpy()
+        most = (np.asarray(slope)[..., None] * codes - loss).max(-1)
+        inside = (slope >= -target) & (slope <= len(codes) - 1 - target)
+        return np.where(inside, most, np.inf)
+
+
+@dataclass(frozen=True)
+class Sequential(BiggerVsSmaller):
+    """Logistic losses of x > j over the boundaries j up to x: one level after another.
+
+    The sequential logit (continuation ratios) [1]_: -log of the chance to pass every
+    boundary below x and to stop there. The chances of the levels share out one, whatever
+    the natural parameters, one for each boundary; every rising chain of P(x > j) that a
+    multinomial ordinal loss asks for is had, without a constraint.
+
+    References
+    ----------
+    .. [1] Tutz (1991), "Sequential models in categorical regression", Computational
+       Statistics & Data Analysis 11.
+
+    Examples
+    --------
+    >>> Sequential()(torch.zeros(3, 2), torch.tensor([0.0, 1.0, 2.0]))
+    tensor([0.6931, 1.3863, 1.3863])
+    """
+
+    name: ClassVar[str] = "sequential"
+
+    def _asked(self, target: torch.Tensor, count: int) -> torch.Tensor:
+        return target[..., None] >= torch.arange(count, device=target.device)
+
+    def impute(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
+        """Return the likeliest level."""
+        no, rises = self._rises(prediction)
+        passed = (no + rises).cumsum(-1)  # minus the log of the chance to pass them all
+        none = np.zeros_like(no[..., :1])
+        every = np.concatenate([none, passed], -1) + np.concatenate([no, none], -1)
+        return every.argmin(-1).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Ordistic(Loss):
+    """Multinomial loss of -z_c^2: log(sum_c exp(-z_c^2)) + z_x^2, for levels [1]_.
+
+    The likeliest level is the one whose natural parameter is nearest to zero. It is not
+    convex.
+
+    References
+    ----------
+    .. [1] Rennie and Srebro (2005), "Loss functions for preference levels: regression
+       with discrete ordered labels", IJCAI workshop on preference handling; here with a
+       natural parameter for each level, as in LowRankModels.jl.
+
+    Examples
+    --------
+    >>> Ordistic()(torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([0.0]))
+    tensor([0.3266])
+    """
+
+    name: ClassVar[str] = "ordistic"
+    identity: ClassVar[bool] = False
+    domain: ClassVar[str] = "levels with an order"
+    kind: ClassVar[Kind] = "levels"
+
+    def __call__(
+        self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the negative log-likelihood of the level."""
+        loss: torch.Tensor = Categorical()(-prediction.square(), target)
+        return loss
+
+    def coordinates(self, levels: int) -> int:
+        """Return one for each level."""
+        return levels
+
+    def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Raise: the number of levels is not in the values; see `best_point`."""
+        raise NotImplementedError
+
+    def best_point(
+        self, values: np.ndarray, weights: np.ndarray, levels: int
+    ) -> np.ndarray:
+        """Return the roots of what the logarithms of the shares lack to the largest."""
+        logits = Categorical().best_point(values, weights, levels)
+        return np.sqrt(logits.max() - logits)
+
+    def impute(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
+        """Return the likeliest level."""
+        return np.abs(prediction).argmin(-1).astype(np.float64)
