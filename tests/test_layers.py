@@ -17,6 +17,7 @@ ORDER = [
     "data.datasets",
     "problems.losses",
     "problems.compiled",
+    "problems.sets",
     "problems.constraints",
     "problems.columns",
     "problems.cells",

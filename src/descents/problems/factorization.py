@@ -19,7 +19,12 @@ from descents.checks import (
     whole_number,
 )
 from descents.problems.cells import Cells
-from descents.problems.constraints import counted, regularizers
+from descents.problems.constraints import (
+    Regularizer,
+    counted,
+    most_components,
+    regularizers,
+)
 from descents.problems.layouts import Complete
 from descents.problems.observed import cells
 from descents.problems.problem import Parameters, Problem
@@ -29,6 +34,8 @@ SHAKEN = 0.1
 """How large the random part of later spectral starts is, over that of a normal one."""
 SQUARES_AT_ONCE = 2**16
 """How many residuals are squared at once: what stays in the cache."""
+ROUNDED = 1e-5
+"""How far from their set given initial factors may be, by rounding."""
 SMALL_SIDE = 300
 """Up to this many rows or columns, a whole SVD is cheaper than a partial one."""
 
@@ -41,7 +48,8 @@ class Factorization(Problem):
     shape (coordinates, rank); by default :math:`\|A - U V^\top\|_F^2`. Each column has
     one coordinate, save those of categorical loss, which have one for each class. r is
     l1 abs(x) + l2 x^2, on 0 or more where nonnegative; c is 1, or the number of observed
-    cells to the power ``count_power``.
+    cells to the power ``count_power``. A factor may be smooth from row to row, and lie in
+    one of `descents.problems.sets`.
 
     Parameters
     ----------
@@ -49,19 +57,22 @@ class Factorization(Problem):
         What is NaN is left out of the loss. It is not centred here. `Cells`, made by
         `descents.problems.observed.cells`, also have weights, scales and levels.
     rank : int
-        From 1 to min(rows, columns).
+        From 1 to min(rows, columns); up to the number of rows of a factor whose rows
+        are shares or sparse.
     loss : str, Loss, callable, or a sequence of one for each column
         Only of a table; Cells have their own.
     offsets : {"none", "columns", "rows", "both"}
         Whether the columns have offsets b and the rows biases a.
     constraint, penalty
         As `descents.problems.constraints.regularizers` takes them.
-    initialization : {"uniform", "normal", "spectral", "nndsvd"} or pair of arrays
+    initialization : {"uniform", "normal", "spectral", "nndsvd", "centers"} or arrays
         Uniform on [0, 1); normal, of such a size that U V^T has the spread of the
         table; from the leading singular vectors of what the best constants leave
-        (later starts shaken); its nonnegative form [1]_; or U of shape (starts, rows,
-        rank) and V of shape (starts, coordinates, rank), of which start k takes the
-        k-th.
+        (later starts shaken); its nonnegative form [1]_; V of rows of the table that
+        lie apart, as k-means++ chooses them [2]_, and U of ones where they are the
+        nearest; or a pair of U of shape (starts, rows, rank) and V of shape (starts,
+        coordinates, rank), of which start k takes the k-th. Where a factor has to lie
+        in a set, it begins at the nearest point of that.
     dtype : torch.dtype, optional
         float32 or float64, by default that of the table.
     device : str or torch.device
@@ -79,6 +90,8 @@ class Factorization(Problem):
     ----------
     .. [1] Boutsidis and Gallopoulos (2008), "SVD based initialization: a head start for
        nonnegative matrix factorization", Pattern Recognition 41.
+    .. [2] Arthur and Vassilvitskii (2007), "k-means++: the advantages of careful
+       seeding", SODA.
 
     Examples
     --------
@@ -107,7 +120,10 @@ class Factorization(Problem):
         found: Any = table
         if not isinstance(table, Cells):
             found = complaints.attempt(_cells_of, table, loss)
+        asked = complaints.attempt(regularizers, constraint, penalty)
         most = None if found is None else min(found.shape)
+        if found is not None and asked is not None:
+            most = most_components(found.shape, *asked[:2])
         given_rank = complaints.attempt(whole_number, "rank", rank, 1, most)
         given_device = complaints.attempt(torch_device, device)
         given_dtype: Any = None
@@ -118,7 +134,6 @@ class Factorization(Problem):
                 one_of, "initialization", initialization, INITIALIZATIONS
             )
         complaints.attempt(one_of, "offsets", offsets, OFFSETS)
-        asked = complaints.attempt(regularizers, constraint, penalty)
         complaints.raise_any()
         self.cells: Cells = found
         self.rank: int = given_rank
@@ -132,6 +147,7 @@ class Factorization(Problem):
         self.constrained = not (
             self.row_regularizer.smooth and self.column_regularizer.smooth
         )
+        self._check_sets(initialization)
         self._check_kl()
         self.size = self._largest()
         self.row_penalties, self.coordinate_counts = self._counted()
@@ -144,14 +160,44 @@ class Factorization(Problem):
         self._fixed: Parameters = {}
         self._base: np.ndarray | None = None
 
+    def _check_sets(self, initialization: Any) -> None:
+        complaints = Complaints()
+        for name, asked, length in (
+            ("U, the factor of the rows,", self.row_regularizer, self.cells.shape[0]),
+            (
+                "V, the factor of the columns,",
+                self.column_regularizer,
+                self.cells.coordinates,
+            ),
+        ):
+            if asked.inside is not None:
+                shape = (length, self.rank)
+                complaints.attempt(asked.inside.check, name, shape)
+        by_values = initialization in ("spectral", "spectral_then_normal", "nndsvd")
+        complaints.require(
+            self.rank <= min(self.cells.shape) or not by_values,
+            f"initialization is {initialization!r}, of which there are no more than "
+            f"{min(self.cells.shape)} components, but the rank is {self.rank}; give "
+            "'centers', 'normal' or 'uniform'",
+        )
+        complaints.raise_any()
+
     def _check_kl(self) -> None:
-        has_kl = any(block.loss.name == "kl" for block in self.cells.blocks)
-        both = self.row_regularizer.nonnegative and self.column_regularizer.nonnegative
-        if has_kl and (not both or self.offsets != "none"):
+        if all(block.loss.name != "kl" for block in self.cells.blocks):
+            return
+        sides = (self.row_regularizer, self.column_regularizer)
+        if not all(side.positive for side in sides) or self.offsets != "none":
             raise InvalidValueError(
                 "kl loss needs predictions of at least 0; give "
                 "constraint='nonnegative' and no offsets, or loss 'poisson'"
             )
+        for side in sides:
+            if side.inside is not None and side.inside.sparse:
+                raise InvalidValueError(
+                    f"kl loss is infinite where a count is predicted to be 0, which "
+                    f"'{side.inside.name}' rows do; give loss 'squared' or 'poisson', or "
+                    "an l1 penalty in place of the constraint"
+                )
 
     def _largest(self) -> int:
         if isinstance(self.cells, Complete):
@@ -190,6 +236,15 @@ class Factorization(Problem):
                     f"the initial {name} holds other than finite {kind}numbers; give "
                     "such ones"
                 )
+            if asked.inside is not None:
+                units = 1.0 if name == "U" else self.units[:, None]
+                away = asked.distance(torch.as_tensor(given[name] / units).double())
+                if away > ROUNDED:
+                    raise InvalidValueError(
+                        f"the initial {name} is up to {away:.3g} away from the nearest "
+                        f"of the constraint {'+'.join(_names(asked))!r}; give one that "
+                        "meets it"
+                    )
         return given
 
     @property
@@ -249,6 +304,10 @@ class Factorization(Problem):
         if not self.cells.row_counts.all():
             U = np.where((self.cells.row_counts == 0)[:, None], 0, U)
         point = {"U": U, "V": V / self.units[:, None]}
+        for name, _, asked in self._sides():
+            if asked.inside is not None:
+                drawn = torch.as_tensor(point[name], dtype=torch.float64)
+                point[name] = asked.nearest(drawn).numpy()
         if self.has_row_biases:
             point["row_biases"] = np.zeros(self.cells.shape[0])
         if self.has_offsets:
@@ -269,6 +328,8 @@ class Factorization(Problem):
         kl = any(block.loss.name == "kl" for block in self.cells.blocks)
         U = np.full((self.cells.shape[0], self.rank), 1.0 if kl else 0.0)
         U[self.cells.row_counts == 0] = 0
+        if self.row_regularizer.inside is not None:
+            U = self.row_regularizer.nearest(torch.as_tensor(U)).numpy()
         point: dict[str, np.ndarray] = {"U": U}
         if self.has_row_biases:
             point["row_biases"] = np.zeros(len(U))
@@ -295,6 +356,7 @@ class Factorization(Problem):
         other = copy.copy(self)
         other._base = self.base
         other.cells = rows
+        other.row_regularizer = self.row_regularizer.of_other_rows(rows.shape[0])
         other.row_penalties, other.coordinate_counts = other._counted()
         other.size = other._largest()
         other._spectra, other.turns = {}, {}
@@ -333,17 +395,23 @@ class Factorization(Problem):
         units : ndarray of shape (coordinates,)
             In which V and offsets are counted.
         """
+        asked = regularizers(constraint, penalty)
         problem = cls(
             columns,
             1,
             offsets=offsets,
-            constraint=constraint,
+            # What else is asked is of factors of another shape.
+            constraint=tuple(
+                "nonnegative" if side.positive else None for side in asked[:2]
+            ),
             penalty=penalty,
             dtype=torch.float32
             if parameters["V"].dtype == np.float32
             else torch.float64,
             device=device,
         )
+        problem.row_regularizer, problem.column_regularizer = asked[:2]
+        problem.constrained = not all(side.smooth for side in asked[:2])
         problem.rank = parameters["V"].shape[1]
         problem._base, problem.units = np.asarray(base), np.asarray(units)
         return problem
@@ -411,6 +479,8 @@ class Factorization(Problem):
             weight = torch.as_tensor(counts).to(parameters[name])
             if asked.l2:
                 losses = losses + asked.ridge(parameters[name], weight)
+            if asked.smoothness:
+                losses = losses + asked.roughness(parameters[name])
             if asked.l1:
                 with torch.no_grad():
                     lasso = asked.lasso(parameters[name], weight)
@@ -426,22 +496,22 @@ class Factorization(Problem):
                     losses = losses + self.l2_biases * square
         return losses
 
-    def _sides(self) -> tuple[tuple[str, np.ndarray, Any], ...]:
+    def _sides(self) -> tuple[tuple[str, np.ndarray, Regularizer], ...]:
         return (
             ("U", self.row_penalties, self.row_regularizer),
             ("V", self.coordinate_counts, self.column_regularizer),
         )
 
     def prox(self, parameters: Parameters, rates: Parameters) -> Parameters:
-        """Return the prox of l1 and of the nonnegative sets, entry by entry."""
+        """Return the prox of l1 and of the sets of each factor."""
         moved = dict(parameters)
         for name, counts, asked in self._sides():
             if name in self._fixed:
                 continue
-            rate = rates[name]
+            weight: Any = 1.0
             if asked.l1:
-                rate = rate * torch.as_tensor(counts).to(parameters[name])[:, None]
-            moved[name] = asked.prox(parameters[name], rate)
+                weight = torch.as_tensor(counts).to(parameters[name])[:, None]
+            moved[name] = asked.prox(parameters[name], rates[name], weight)
         return moved
 
     def predict(self, parameters: Parameters) -> torch.Tensor:
@@ -485,6 +555,30 @@ class Factorization(Problem):
         left = torch.ones(found.shape[0], 1, dtype=torch.float64)
         right = torch.as_tensor(constant)[:, None]
         return found.slopes(left, right, torch.as_tensor(found.cuts)) * -0.5
+
+    def row_candidates(self) -> Any:
+        """Return the rows of the table as V may begin with them, in units, or None.
+
+        Of sparse tables with holes, or with offsets, there are none.
+        """
+        found = self.cells
+        if "candidates" not in self._spectra:
+            rest = self._rest()
+            if hasattr(rest, "tocsr"):
+                rest = rest.tocsr() if isinstance(found, Complete) else None
+            elif isinstance(rest, np.ndarray) and found.weights is not None:
+                constant = found.offsets if self.has_offsets else self.base
+                weights = found.weights[:, found.coordinate_columns]
+                kept = weights > 0
+                rest = np.where(
+                    kept, rest / np.where(kept, weights, 1), found.offsets - constant
+                )
+            elif not isinstance(rest, np.ndarray):
+                rest = None
+            if isinstance(rest, np.ndarray):
+                rest = rest / self.units
+            self._spectra["candidates"] = rest
+        return self._spectra["candidates"]
 
     def spread(self) -> np.ndarray:
         """Return the typical size of predictions about the constants, one a coordinate.
@@ -739,11 +833,47 @@ def _nndsvd(
     return U, V
 
 
+def _centers(
+    problem: Factorization, generator: np.random.Generator, start: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of the table that lie apart, and which of them is nearest to each row.
+
+    Each is drawn by its squared distance from those before. Rows are what the best
+    constants leave (minus half the slopes at them), a hole its column's best constant.
+    """
+    table = problem.row_candidates()
+    if table is None:
+        return _normal(problem, generator, start)
+    rows, rank = table.shape[0], problem.rank
+    multiply = getattr(table, "multiply", None)
+    squares = np.square(table) if multiply is None else multiply(table)
+    square = np.asarray(squares.sum(1), dtype=np.float64).reshape(-1)
+    away = np.where(problem.cells.row_counts > 0, 1.0, 0.0)
+    distances: np.ndarray = np.empty((rows, rank))
+    V: np.ndarray = np.empty((table.shape[1], rank))
+    for r in range(rank):
+        total = away.sum()
+        chances = away / total if total > 0 else None
+        row = table[[int(generator.choice(rows, p=chances))]]
+        center = np.asarray(row.todense() if multiply else row, dtype=np.float64)[0]
+        inner = np.asarray(table @ center).reshape(-1)
+        distances[:, r] = np.maximum(square - 2 * inner + center @ center, 0)
+        V[:, r] = center * problem.units
+        nearest = distances[:, : r + 1].min(1)
+        away = np.where(problem.cells.row_counts > 0, nearest, 0.0)
+    return np.eye(rank)[distances.argmin(1)], V
+
+
+def _names(asked: Regularizer) -> list[str]:
+    return [one if isinstance(one, str) else one.name for one in asked.constraint]
+
+
 INITIALIZATIONS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
     "uniform": _uniform,
     "normal": _normal,
     "spectral": _spectral,
     "spectral_then_normal": _spectral_then_normal,
     "nndsvd": _nndsvd,
+    "centers": _centers,
 }
 """How U and V begin: see `Factorization`."""
