@@ -264,7 +264,11 @@ class LowRankModel(
             weights = self._weights_of_table(table, weights)
         found = self._cells(values, weights, self._trial_losses())
         problem = self._problem(found, values.dtype)
-        self._warn_of_blanks(found, problem.offsets)
+        smooth = (
+            problem.row_regularizer.smoothness > 0,
+            problem.column_regularizer.smoothness > 0,
+        )
+        self._warn_of_blanks(found, problem.offsets, smooth)
         if self._waiting():
             self.columns_ = with_widths(self.columns_, problem)
             found = self._cells(values, weights, [c.loss for c in self.columns_])

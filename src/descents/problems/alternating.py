@@ -222,6 +222,7 @@ class _Turn:
         gradient: torch.Tensor,
         gram: torch.Tensor,
         heaviest: torch.Tensor | float = 1.0,
+        solved: torch.Tensor | None = None,
     ) -> Parameters:
         """Return (x - prox(x - rate g)) / rate; without constraints, the gradient g.
 
@@ -233,6 +234,10 @@ class _Turn:
         ----------
         gram : Tensor of shape (S, rows, q, q) or (S, 1, q, q)
             At least the curvature, when multiplied by the heaviest weight.
+        solved : Tensor, optional
+            The factor at the minimum of each row, where it is known of a set that is
+            not convex: in place of the prox, which stays at members that are better
+            than their neighbors alone.
         """
         asked, u = self.regularizer, self.units
         if asked.smooth and not asked.smoothness:
@@ -256,8 +261,9 @@ class _Turn:
         found = self.named(slope)
         if not asked.smooth:
             plain = factor - rate * found[self.factor]
-            moved = asked.prox(plain, rate, self.counts * u)
-            found[self.factor] = (factor - moved) / rate
+            if solved is None:
+                solved = asked.prox(plain, rate, self.counts * u)
+            found[self.factor] = (factor - solved) / rate
         return found
 
     def named(self, value: torch.Tensor) -> Parameters:
@@ -315,10 +321,11 @@ def _half(
         gram = gram[..., turn.free, :][..., turn.free]
     slope = products(gram, point) - wanted
     mapping: Parameters = {}
+    solved, found = turn.solve(gram, wanted, point)
     if side == "rows":  # that of the columns is asked for before the rows have moved
         gradient = 2 * (slope + turn.l2 * point)
-        mapping = turn.mapping(point, gradient, gram)
-    solved, found = turn.solve(gram, wanted, point)
+        best = found[turn.factor] if turn.regularizer.exact else None
+        mapping = turn.mapping(point, gradient, gram, solved=best)
     moved = solved - point
     change = (moved * (products(gram, moved) + 2 * slope)).double().sum((1, 2))
     return _Half({**parameters, **found}, mapping, equations, change)
@@ -339,7 +346,10 @@ def _column_mapping(
     bound = (left.mT @ left)[:, None]
     heavy = 1.0 if turn.regularizer.entrywise or look.weights is None else look.weights
     heaviest = heavy if isinstance(heavy, float) else heavy.max()
-    return turn.mapping(point, gradient, bound, heaviest)
+    best = None
+    if turn.regularizer.exact:
+        best = _half(problem, parameters, look, "columns", left).parameters["V"]
+    return turn.mapping(point, gradient, bound, heaviest, best)
 
 
 def _multiplicative(

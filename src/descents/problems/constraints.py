@@ -84,6 +84,11 @@ class Regularizer:
         return self.inside is None and self.smoothness == 0
 
     @property
+    def exact(self) -> bool:
+        """Whether `solve` finds the least of a set that is not convex."""
+        return self.inside is not None and self.inside.exact and not self.smoothness
+
+    @property
     def positive(self) -> bool:
         """Whether the factor is 0 or more."""
         return self.nonnegative or (self.inside is not None and self.inside.positive)

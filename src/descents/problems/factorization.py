@@ -28,6 +28,7 @@ from descents.problems.constraints import (
 from descents.problems.layouts import Complete
 from descents.problems.observed import cells
 from descents.problems.problem import Parameters, Problem
+from descents.problems.sets import UnitOneSparse
 
 OFFSETS = ("none", "columns", "rows", "both")
 SHAKEN = 0.1
@@ -173,6 +174,13 @@ class Factorization(Problem):
             if asked.inside is not None:
                 shape = (length, self.rank)
                 complaints.attempt(asked.inside.check, name, shape)
+                complaints.require(
+                    self.cells.majorized or not isinstance(asked.inside, UnitOneSparse),
+                    f"the constraint of {name} is '{asked.inside.name}', whose members "
+                    "have no neighbors for a gradient to lead to; give losses with a "
+                    "quadratic above them (squared, absolute, huber, logistic, "
+                    "categorical)",
+                )
         by_values = initialization in ("spectral", "spectral_then_normal", "nndsvd")
         complaints.require(
             self.rank <= min(self.cells.shape) or not by_values,
@@ -838,30 +846,41 @@ def _centers(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return rows of the table that lie apart, and which of them is nearest to each row.
 
-    Each is drawn by its squared distance from those before. Rows are what the best
-    constants leave (minus half the slopes at them), a hole its column's best constant.
+    Each is the best of a few that are drawn by the squared distance from those before.
+    Rows are what the best constants leave (minus half the slopes at them), a hole its
+    column's best constant.
     """
     table = problem.row_candidates()
     if table is None:
         return _normal(problem, generator, start)
-    rows, rank = table.shape[0], problem.rank
-    multiply = getattr(table, "multiply", None)
-    squares = np.square(table) if multiply is None else multiply(table)
+    sparse = hasattr(table, "tocsr")
+    squares = table.multiply(table) if sparse else np.square(table)
     square = np.asarray(squares.sum(1), dtype=np.float64).reshape(-1)
-    away = np.where(problem.cells.row_counts > 0, 1.0, 0.0)
-    distances: np.ndarray = np.empty((rows, rank))
-    V: np.ndarray = np.empty((table.shape[1], rank))
+    seen = problem.cells.row_counts > 0
+
+    def distances(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        chosen = table[places]
+        centers = np.asarray(chosen.toarray() if sparse else chosen, dtype=np.float64)
+        inner = np.asarray(table @ centers.T)
+        away = square[:, None] - 2 * inner + np.square(centers).sum(1)
+        return centers, np.maximum(away, 0)
+
+    rank, few = problem.rank, 2 + int(np.log(problem.rank))
+    away: np.ndarray = np.full(len(seen), np.inf)
+    V, nearest = np.empty((table.shape[1], rank)), np.zeros(len(seen), dtype=np.int64)
     for r in range(rank):
-        total = away.sum()
-        chances = away / total if total > 0 else None
-        row = table[[int(generator.choice(rows, p=chances))]]
-        center = np.asarray(row.todense() if multiply else row, dtype=np.float64)[0]
-        inner = np.asarray(table @ center).reshape(-1)
-        distances[:, r] = np.maximum(square - 2 * inner + center @ center, 0)
-        V[:, r] = center * problem.units
-        nearest = distances[:, : r + 1].min(1)
-        away = np.where(problem.cells.row_counts > 0, nearest, 0.0)
-    return np.eye(rank)[distances.argmin(1)], V
+        weight = np.where(seen, away if r else 1.0, 0.0)
+        total = weight.sum()
+        drawn = generator.choice(
+            len(seen), few if r else 1, p=weight / total if total > 0 else None
+        )
+        centers, found = distances(drawn)
+        nearer = np.minimum(found, away[:, None])
+        best = int((nearer * seen[:, None]).sum(0).argmin())
+        nearest[found[:, best] < away] = r
+        away = nearer[:, best]
+        V[:, r] = centers[best] * problem.units
+    return np.eye(rank)[nearest], V
 
 
 def _names(asked: Regularizer) -> list[str]:

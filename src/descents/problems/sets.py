@@ -90,6 +90,8 @@ class FactorSet:
         Whether a factor of more columns than the table has still says something.
     couples : bool
         Whether what is asked of a row depends on the others.
+    exact : bool
+        Whether `solve` finds the least of all members.
     """
 
     name: str
@@ -97,6 +99,7 @@ class FactorSet:
     sparse: ClassVar[bool] = False
     overcomplete: ClassVar[bool] = False
     couples: ClassVar[bool] = False
+    exact: bool = False
 
     def prox(
         self,
@@ -221,6 +224,11 @@ class Sparse(FactorSet):
         """sparse:K, or one_sparse."""
         return "one_sparse" if self.count == 1 else f"sparse:{self.count}"
 
+    @property
+    def exact(self) -> bool:  # type: ignore[override]
+        """Whether there is one entry, for which all are tried."""
+        return self.count == 1
+
     def check(self, name: str, shape: tuple[int, int]) -> None:
         """Raise where there are fewer columns than entries are allowed."""
         if self.count > shape[1]:
@@ -278,6 +286,7 @@ class UnitOneSparse(FactorSet):
     """
 
     name: str = field(default="unit_one_sparse", init=False)
+    exact: ClassVar[bool] = True  # type: ignore[misc]
     positive: ClassVar[bool] = True
     sparse: ClassVar[bool] = True
     overcomplete: ClassVar[bool] = True
