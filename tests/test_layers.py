@@ -19,6 +19,7 @@ ORDER = [
     "problems.levels",
     "problems.losses",
     "problems.compiled",
+    "problems.sets",
     "problems.constraints",
     "problems.columns",
     "problems.cells",

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from descents.problems.factorization import Factorization as Factorization
     from descents.problems.network import Network as Network
     from descents.problems.problem import Problem as Problem
+    from descents.problems.sets import Fixed as Fixed
     from descents.studies.experiments import gd_factorise_ad as gd_factorise_ad
     from descents.studies.factorize import load as load
     from descents.studies.sweep import Study as Study
@@ -49,6 +50,7 @@ _HOMES = {
     "DescentsError": "descents.checks",
     "EarlyStopping": "descents.descent.loop",
     "Factorization": "descents.problems.factorization",
+    "Fixed": "descents.problems.sets",
     "Folds": "descents.problems.batches",
     "GradientDescent": "descents.descent.steps",
     "HoldOut": "descents.problems.batches",

@@ -22,6 +22,7 @@ from descents.problems.columns import ColumnModel
 from descents.problems.factorization import Factorization, singular_form
 from descents.problems.losses import Huber
 from descents.problems.observed import cells
+from descents.problems.sets import Fixed
 
 STEPS = ("auto", "alternating", "lbfgs", "gd", "adam")
 ADAM_RATE = 0.05
@@ -124,9 +125,17 @@ class Fitted:
             "l2_rows": rows.l2,
             "l1_columns": wide.l1,
             "l2_columns": wide.l2,
+            "smooth_rows": rows.smoothness,
+            "smooth_columns": wide.smoothness,
             "l2_biases": self.problem.l2_biases,
             "count_power": self.problem.count_power,
         }
+
+    @property
+    def constraint(self) -> tuple[list[Any], list[Any]]:
+        """The constraints, as `descents.problems.constraints.regularizers` takes them."""
+        problem = self.problem
+        return problem.row_regularizer.constraint, problem.column_regularizer.constraint
 
     def judged(self) -> tuple[Reference, float, float]:
         """Return the reference of the best start, its gap, and the constants' loss."""
@@ -270,13 +279,16 @@ class Fitted:
         arrays["units"] = self.problem.units
         if self.problem.cells.scales is not None:
             arrays["scales"] = self.problem.cells.scales
-        rows, wide = self.problem.row_regularizer, self.problem.column_regularizer
+        named: list[list[Any]] = []
+        for of, asked in zip(("rows", "columns"), self.constraint, strict=True):
+            fixed = [one for one in asked if isinstance(one, Fixed)]
+            if fixed:
+                arrays[f"fixed_{of}"] = fixed[0].values
+            named.append([one for one in asked if one not in fixed])
         facts: dict[str, Any] = {
             "columns": [model.described() for model in self.models],
             "offsets": self.problem.offsets,
-            "constraint": [
-                "nonnegative" if side.nonnegative else None for side in (rows, wide)
-            ],
+            "constraint": named,
             "penalty": self.penalty,
             "runs": runs,
         }
@@ -299,7 +311,7 @@ class Fitted:
             known,
             {name: value[runs.best] for name, value in runs.parameters.items()},
             offsets=facts["offsets"],
-            constraint=facts["constraint"],
+            constraint=_restored_constraint(arrays, facts["constraint"]),
             penalty=facts["penalty"],
             base=arrays["base"],
             units=arrays["units"],
@@ -312,13 +324,25 @@ class Fitted:
         return cls(models, problem, runs, combine)
 
 
+def _restored_constraint(arrays: dict[str, np.ndarray], named: Any) -> list[list[Any]]:
+    """Return the constraints of both factors, with fixed values that lie apart."""
+    found = []
+    for of, names in zip(("rows", "columns"), named, strict=True):
+        asked = list(names) if isinstance(names, list) else [names]
+        if f"fixed_{of}" in arrays:
+            asked.append(Fixed(arrays[f"fixed_{of}"]))
+        found.append(asked)
+    return found
+
+
 def automatic_steps(problem: Factorization) -> str:
     """Return the name of the steps that fit a problem.
 
     Alternating where every loss is squared, where one is robust or there is a
     constraint and all have a quadratic above them, and for one divergence; L-BFGS for
-    other smooth losses; under constraints gradient descent that finds its own rate, or Adam for a
-    function of the user's, of which nothing is known.
+    other smooth losses; under constraints gradient descent that finds its own rate, or
+    Adam for a function of the user's, of which nothing is known, and which has no
+    columns of norm one.
 
     Examples
     --------
@@ -334,7 +358,11 @@ def automatic_steps(problem: Factorization) -> str:
     if found.smooth and not problem.constrained:
         return "lbfgs"
     own = any(block.loss.name == "own" for block in found.blocks)
-    return "adam" if own or not found.smooth else "gd"
+    coupled = any(
+        side.inside is not None and side.inside.couples
+        for side in (problem.row_regularizer, problem.column_regularizer)
+    )  # which asks for one rate
+    return "adam" if not coupled and (own or not found.smooth) else "gd"
 
 
 def step_named(name: str, problem: Factorization, rate: float | None = None) -> Step:
@@ -395,7 +423,7 @@ def with_widths(models: list[ColumnModel], problem: Factorization) -> list[Colum
     True
     """
     applies = alternating.applies(problem)
-    steps: Step = Alternating() if applies else Adam(ADAM_RATE)
+    steps: Step = Alternating() if applies else step_named("auto", problem)
     runs = descend(problem, 1, steps=steps, stop=Stop(100), width=1)
     tensors = {n: torch.as_tensor(v).double() for n, v in runs.parameters.items()}
     left, right = (side[0].numpy() for side in problem.extended(tensors))

@@ -159,7 +159,8 @@ def reference(problem: Factorization, runs: Runs) -> Reference:
 
     - complete squared loss: the exact minimum by the singular values of the table, cut
       to the rank (Eckart and Young, 1936) and, under l2 on both factors, shrunk [1]_;
-      under constraints or l1 the same number is a bound;
+      under constraints, l1 or smoothness, which only raise the loss of the same
+      product, the same number is a bound, where the rank is below the table's;
     - holes, weights, Huber or logistic loss with l2 on both factors: the dual bound of
       the nuclear-norm problem, from the best start (see `dual_bound`);
     - else the best loss that was found.
@@ -199,9 +200,13 @@ def shrunk_svd(problem: Factorization) -> Reference | None:
     9.0
     """
     cells, rank = problem.cells, problem.rank
+    sides = (problem.row_regularizer, problem.column_regularizer)
+    # Of sets, where the rank is that of the table, the answer is zero, which says nothing.
+    within = any(side.inside is not None for side in sides)
+    empty = within and rank >= min(cells.shape)
     weights = _column_weights(problem)
     free = not (problem.has_offsets or problem.has_row_biases) or not problem.l2_biases
-    if weights is None or not free or problem.count_power:
+    if weights is None or not free or problem.count_power or empty:
         return None
     table: Any = cells.table
     if (weights != 1).any():
@@ -237,7 +242,8 @@ def shrunk_svd(problem: Factorization) -> Reference | None:
     kept = np.square(head) - np.square(np.maximum(head - threshold, 0))
     value = tail + float(kept.sum()) if threshold else tail
     one_sided = (rows.l2 > 0) != (columns.l2 > 0)
-    if problem.constrained or one_sided:
+    smoothed = any(side.smoothness > 0 for side in sides)
+    if problem.constrained or one_sided or smoothed:
         return Reference(
             value=value,
             kind="bound",

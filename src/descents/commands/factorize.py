@@ -56,17 +56,18 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--constraint",
-    type=click.Choice(
-        ["none", "nonnegative", "nonnegative-rows", "nonnegative-columns"]
-    ),
     default="none",
     show_default=True,
+    metavar="NAME",
+    help="none, nonnegative, simplex, unit_norm, sparse:K, one_sparse or unit_one_sparse; "
+    "joined as nonnegative+sparse:2; of one factor as rows=simplex,columns=nonnegative.",
 )
 @click.option(
     "--penalty",
     multiple=True,
     metavar="NAME=NUMBER",
-    help="l2=0.1, l1=1, or for one factor l2_rows, l1_columns, ...; l2_biases; "
+    help="l2=0.1, l1=1, or for one factor l2_rows, l1_columns, ...; smooth_rows, "
+    "smooth_columns; l2_biases; "
     "count_power=0.5 lets penalties grow with a row's cells. May be repeated.",
 )
 @click.option(
@@ -101,7 +102,7 @@ if TYPE_CHECKING:
 @click.option(
     "--init",
     "initialization",
-    type=click.Choice(["auto", "uniform", "normal", "spectral", "nndsvd"]),
+    type=click.Choice(["auto", "uniform", "normal", "spectral", "nndsvd", "centers"]),
     default="auto",
     show_default=True,
 )
@@ -180,6 +181,7 @@ def factorize(table: str, **given: Any) -> int:
     complaints = Complaints()
     loss_of = complaints.attempt(asked.named_pairs, "--loss-of", given.pop("loss_of"))
     penalty = complaints.attempt(asked.penalties, given.pop("penalty"))
+    complaints.attempt(asked.constraints, given["constraint"])
     complaints.raise_any()
     reading = reading_of(given)
     options = asked.Options(loss_of=loss_of, penalty=penalty, **given)

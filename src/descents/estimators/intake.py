@@ -168,13 +168,16 @@ class ReadsTables:
         complaints.raise_any()
         return np.column_stack(parts)
 
-    def _warn_of_blanks(self, found: Cells, offsets: str) -> None:
+    def _warn_of_blanks(
+        self, found: Cells, offsets: str, smooth: tuple[bool, bool] = (False, False)
+    ) -> None:
+        """Name rows and columns without a cell, save those known from their neighbors."""
         by = {
             "rows": "by the biases of the rows",
             "both": "by the mean and the biases of the rows",
         }.get(offsets, "as 0")
         blank = np.flatnonzero(found.row_counts == 0)
-        if len(blank):
+        if len(blank) and not smooth[0]:
             names = self._row_names
             listed = ", ".join(str(i) if names is None else names[i] for i in blank[:5])
             warnings.warn(
@@ -186,7 +189,7 @@ class ReadsTables:
                 stacklevel=3,
             )
         blank = np.flatnonzero(found.column_counts == 0)
-        if len(blank):
+        if len(blank) and not smooth[1]:
             listed = ", ".join(self.columns_[j].name for j in blank[:5])
             warnings.warn(
                 f"{len(blank)} column(s) have no observed cell ({listed}"

@@ -34,11 +34,12 @@ from descents.estimators.intake import (
 )
 from descents.problems import columns
 from descents.problems.cells import Cells
-from descents.problems.constraints import regularizers
+from descents.problems.constraints import most_components, regularizers
 from descents.problems.factorization import INITIALIZATIONS, OFFSETS, Factorization
 from descents.problems.layouts import Complete
 from descents.problems.losses import Huber, Loss, named
 from descents.problems.observed import cells
+from descents.problems.sets import Simplex, Sparse, UnitOneSparse
 
 SCALES = ("auto", True, False)
 PRIOR = 0.1
@@ -62,7 +63,8 @@ class LowRank(ReadsTables):
     Parameters
     ----------
     n_components : int
-        The rank, from 1 to min(rows, columns).
+        The rank, from 1 to min(rows, columns); up to the number of rows where rows are
+        shares or sparse, such as clusters.
     loss : "auto", str, Loss, callable, a sequence of one for each column, or a dict
         Numbers: "squared", "absolute", "huber", "quantile", "periodic:24"; two values:
         "logistic", "hinge"; counts and other numbers of 0 or more: "poisson", "kl",
@@ -77,23 +79,34 @@ class LowRank(ReadsTables):
         a data frame; a dict of column names overrules it for some.
     offsets : {"auto", "none", "columns", "rows", "both"}
         Column offsets b and row biases a. "auto" is "columns", or "none" where a factor
-        is nonnegative.
+        is nonnegative (also as shares, or as clusters).
     scales : "auto" or bool
         Whether the loss of each column is divided by that of its best constant, so that
         units do not count; "auto" where columns have different losses.
-    constraint : None, "nonnegative", or a pair for rows and columns
+    constraint : None, str, `Fixed`, or a pair for rows and columns
+        What U and V have to be: "nonnegative"; "simplex" (each row of the factor is of
+        shares, 0 or more with the sum 1); "unit_norm" (each of its columns has norm 1,
+        exactly); "sparse:K" (rows of at most K entries that are not 0); "one_sparse"
+        (K of 1); "unit_one_sparse" (one entry of 1, the others 0: as U, the clusters of
+        k-means); or `Fixed` values, NaN where free. "nonnegative" may be joined to each
+        ("nonnegative+sparse:2", or a sequence inside of a pair).
     penalty : None, float, or dict
         l2 on both factors: l2 (||U||^2 + ||V||^2); or a dict of l1, l2, l1_rows,
-        l2_rows, l1_columns, l2_columns, l2_biases and count_power, with which the
-        penalty of a row or column grows with its number of observed cells. None is no
+        l2_rows, l1_columns, l2_columns, l2_biases and count_power, with which the l1 and
+        l2 of a row or column grow with its number of observed cells; and smooth_rows and
+        smooth_columns, s in s sum_i ||x_{i+1} - x_i||^2 over neighboring rows of U or
+        of V (which shrinks them too, so that the other factor needs a penalty or norm 1
+        to hold their size). None is no
         penalty where predictions are on the scale of the data; where some are log-odds
         or logarithms, which without one can run to infinity, it is an l2 of a tenth of
         the root of a column's mean number of observed cells, as noise grows with it.
     sparse : {"missing", "zero"}
         What an entry is that a sparse table does not store: a hole, or a zero.
-    initialization : {"auto", "uniform", "normal", "spectral", "nndsvd"} or two arrays
-        "auto" is "nndsvd" under nonnegativity, else "normal"; with holes and squared
-        loss and no penalty, where a normal start may run off, the first is spectral.
+    initialization : {"auto", "uniform", "normal", "spectral", "nndsvd", "centers"}
+        Or two arrays. "auto" is "nndsvd" under nonnegativity; "centers", rows of the
+        table chosen as k-means++ does, where rows of U are shares or have one entry;
+        else "normal"; with holes and squared loss and no penalty or other constraint,
+        where a normal start may run off, the first is spectral.
         Arrays are U of shape
         (n_starts, rows, n_components) and V of shape (n_starts, coordinates,
         n_components).
@@ -247,7 +260,11 @@ class LowRank(ReadsTables):
             weights = self._weights_of_table(table, weights)
         found = self._cells(values, weights, self._trial_losses())
         problem = self._problem(found, values.dtype)
-        self._warn_of_blanks(found, problem.offsets)
+        smooth = (
+            problem.row_regularizer.smoothness > 0,
+            problem.column_regularizer.smoothness > 0,
+        )
+        self._warn_of_blanks(found, problem.offsets, smooth)
         if self._waiting():
             self.columns_ = with_widths(self.columns_, problem)
             found = self._cells(values, weights, [c.loss for c in self.columns_])
@@ -396,12 +413,11 @@ class LowRank(ReadsTables):
         )
 
     def _problem(self, found: Cells, dtype: Any) -> Factorization:
-        nonnegative = any(
-            side.nonnegative for side in regularizers(self.constraint, None)[:2]
-        )
+        sides = regularizers(self.constraint, None)[:2]
         offsets = self.offsets
         if offsets == "auto":
-            offsets = "none" if nonnegative else "columns"
+            positive = any(side.positive for side in sides)
+            offsets = "none" if positive else "columns"
         penalty = self.penalty
         if penalty is None:
             bounded = all(block.loss.identity for block in found.blocks)
@@ -412,14 +428,20 @@ class LowRank(ReadsTables):
             holes = not isinstance(found, Complete) and penalty is None
             known = all(block.loss.quadratic for block in found.blocks)
             initialization = "spectral_then_normal" if holes and known else "normal"
-            if nonnegative:
+            if any(side.inside is not None for side in sides):
+                one = sides[0].inside
+                initialization = "normal"
+                if isinstance(one, Simplex | UnitOneSparse) or one == Sparse(1):
+                    initialization = "centers"
+            elif any(side.nonnegative for side in sides):
                 initialization = "nndsvd"
         rows, wide = found.shape
-        if self.n_components > min(rows, wide):
+        most = most_components((rows, wide), *sides)
+        if self.n_components > most:
             raise InvalidValueError(
                 f"n_components is {self.n_components} (the rank), but the table has "
                 f"n_samples={rows} rows and n_features={wide} columns; give a whole "
-                f"number from 1 to {min(rows, wide)}"
+                f"number from 1 to {most}"
             )
         return Factorization(
             found,
@@ -621,6 +643,10 @@ class LowRank(ReadsTables):
                 settings[name] = "auto"
         if not isinstance(settings["random_state"], plain):
             settings["random_state"] = None
+        if any(
+            not isinstance(one, str) for side in self.fitted_.constraint for one in side
+        ):
+            settings["constraint"] = None  # fixed values stand apart
         facts |= {
             "format": 1,
             "model": "LowRankModel",
@@ -668,6 +694,8 @@ class LowRank(ReadsTables):
         model.n_features_in_ = facts["features"]
         fitted = Fitted.restored(arrays, facts, model.combine)
         model.columns_ = fitted.models
+        if model.constraint is None and any(fitted.constraint):
+            model.constraint = fitted.constraint
         model._keep(fitted)
         model.steps_ = facts["steps"]
         model.gap_ = np.nan if facts["gap"] is None else facts["gap"]

@@ -57,7 +57,10 @@ class LowRankModel(
 
         Minimises the loss and the row penalty over the rows alone, with all that
         belongs to the columns held fixed; a row without observed cells is put where
-        the penalty is least.
+        the penalty is least. The constraint of U holds for new rows too, save that of
+        columns of norm 1, which is of the rows of the fit. Rows that are smooth are so
+        among themselves, in the order given. Fixed values are those of the fit for a
+        table of as many rows; for others they have to be the same in all rows.
 
         Parameters
         ----------

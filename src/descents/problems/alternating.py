@@ -15,6 +15,7 @@ from descents.checks import InvalidValueError
 from descents.problems.cells import Look, Side
 from descents.problems.factorization import Factorization
 from descents.problems.problem import Parameters, Problem
+from descents.problems.sets import products
 
 State = dict[str, Parameters]
 WORN = 1e-3
@@ -27,7 +28,9 @@ class Alternating:
 
     With biases and offsets in their turns. Rows are independent, and their normal
     equations are solved together; with a constraint or an l1 penalty by rounds over
-    their coordinates (for nonnegative factors the HALS of [1]_). Beta-divergences,
+    their coordinates (for nonnegative factors the HALS of [1]_); in a set of
+    `descents.problems.sets` in the way of that set, at the least by prox-gradient
+    steps; smooth rows together, or every other one in turn. Beta-divergences,
     Kullback-Leibler among them, have the multiplicative step of [2]_ with the exponent
     of [3]_, with penalties.
 
@@ -56,7 +59,8 @@ class Alternating:
             raise InvalidValueError(
                 "alternating steps are for a Factorization whose losses have a quadratic "
                 "above them (all but poisson, ordinal, ordistic and one's own), or of "
-                "one divergence (kl, itakura_saito, beta) alone; give other steps"
+                "one divergence (kl, itakura_saito, beta) alone and nonnegative factors; "
+                "give other steps"
             )
         return {}
 
@@ -89,10 +93,10 @@ class Alternating:
                 )
             if "equations" in state:  # only the columns have moved since
                 solved = state["equations"]
-                downhill = 2 * (solved["wanted"] - _products(solved["gram"], right))
+                downhill = 2 * (solved["wanted"] - products(solved["gram"], right))
             else:
                 downhill = problem.cells.descent(look, left, right)
-            slopes = _column_mapping(problem, parameters, downhill, left)
+            slopes = _column_mapping(problem, parameters, downhill, left, look)
             mapping = {**rows.mapping, **slopes}
             found = {"mapping": {name: mapping[name] for name in parameters}}
             left, right = problem.extended(rows.parameters)
@@ -142,7 +146,8 @@ def applies(problem: Problem) -> bool:
         return False
     found = problem.cells
     alone = len(found.blocks) == 1 and found.blocks[0].loss.divergence
-    return alone or found.majorized
+    sides = (problem.row_regularizer, problem.column_regularizer)
+    return (alone and all(side.entrywise for side in sides)) or found.majorized
 
 
 class _Turn:
@@ -199,12 +204,74 @@ class _Turn:
             point = torch.cat([point, parameters[self.bias][..., None]], -1)
         return point * self.units
 
-    def slopes(self, value: torch.Tensor) -> Parameters:
-        """Return derivatives by what is counted in the data's units as by parameters."""
-        return self.split(value * self.units * self.units)
+    def solve(
+        self, gram: torch.Tensor, wanted: torch.Tensor, point: torch.Tensor
+    ) -> tuple[torch.Tensor, Parameters]:
+        """Return the solution of the quadratics of all rows, and the parameters it is."""
+        asked = self.regularizer
+        if asked.entrywise:
+            found = asked.solve(gram, wanted, point, self.l2, self.l1, self.rank)
+            return found, self.named(found / self.units)
+        u = self.units  # sets, and differences of rows, are of the parameters
+        each = u[..., None] if isinstance(u, torch.Tensor) else u
+        l2, l1 = self.l2 * u * u, self.l1 * u
+        found = asked.solve(
+            gram * each * each, wanted * u, point / u, l2, l1, self.rank
+        )
+        return found * u, self.named(found)
 
-    def split(self, value: torch.Tensor) -> Parameters:
-        value = value / self.units
+    def mapping(
+        self,
+        point: torch.Tensor,
+        gradient: torch.Tensor,
+        gram: torch.Tensor,
+        heaviest: torch.Tensor | float = 1.0,
+        solved: torch.Tensor | None = None,
+    ) -> Parameters:
+        """Return (x - prox(x - rate g)) / rate; without constraints, the gradient g.
+
+        Of the parameters, from what is counted in the units of the data. The rate is
+        below one over the largest curvature, so that it is zero wherever a row, or a
+        column of norm one, is at its minimum, whatever the set.
+
+        Parameters
+        ----------
+        gram : Tensor of shape (S, rows, q, q) or (S, 1, q, q)
+            At least the curvature, when multiplied by the heaviest weight.
+        solved : Tensor, optional
+            The factor at the minimum of each row, where it is known of a set that is
+            not convex: in place of the prox, which stays at members that are better
+            than their neighbors alone.
+        """
+        asked, u = self.regularizer, self.units
+        if asked.smooth and not asked.smoothness:
+            return self.named(gradient * u)
+        size = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
+        if asked.entrywise:
+            largest = size.amax(-1) + self.l2.max()
+            rate = (0.5 / largest.clamp_min(1e-30))[:, None, None]
+            plain = point - rate * gradient
+            factor = asked.prox(plain[..., : self.rank], rate, self.counts)
+            moved = torch.cat([factor, plain[..., self.rank :]], -1)
+            return self.named((point - moved) / rate * u)
+        square = u[:, 0] * u[:, 0] if isinstance(u, torch.Tensor) else u
+        largest = (size * square * heaviest).amax(-1) + (self.l2 * u * u).max()
+        rate = 0.5 / (largest + 4 * asked.smoothness).clamp_min(1e-30)[:, None, None]
+        factor, slope = (point / u)[..., : self.rank], gradient * u
+        if asked.smoothness:
+            uphill = 2 * asked.uphill(factor)
+            rest = slope[..., self.rank :]
+            slope = torch.cat([slope[..., : self.rank] + uphill, rest], -1)
+        found = self.named(slope)
+        if not asked.smooth:
+            plain = factor - rate * found[self.factor]
+            if solved is None:
+                solved = asked.prox(plain, rate, self.counts * u)
+            found[self.factor] = (factor - solved) / rate
+        return found
+
+    def named(self, value: torch.Tensor) -> Parameters:
+        """Return the columns of a point as parameters."""
         found = {self.factor: value[..., : self.rank]}
         if self.bias is not None:
             found[self.bias] = value[..., self.rank]
@@ -254,41 +321,18 @@ def _half(
     equations = {"gram": gram, "wanted": wanted}
     point = turn.point(parameters)
     if gram.shape[-1] > problem.rank:
-        wanted = (wanted - _products(gram, turn.known))[..., turn.free]
+        wanted = (wanted - products(gram, turn.known))[..., turn.free]
         gram = gram[..., turn.free, :][..., turn.free]
-    slope = _products(gram, point) - wanted
-    mapping = {}
+    slope = products(gram, point) - wanted
+    mapping: Parameters = {}
+    solved, found = turn.solve(gram, wanted, point)
     if side == "rows":  # that of the columns is asked for before the rows have moved
         gradient = 2 * (slope + turn.l2 * point)
-        mapping = turn.slopes(_mapping(turn, point, gradient, gram))
-    solved = turn.regularizer.solve(gram, wanted, point, turn.l2, turn.l1, turn.rank)
+        best = found[turn.factor] if turn.regularizer.exact else None
+        mapping = turn.mapping(point, gradient, gram, solved=best)
     moved = solved - point
-    change = (moved * (_products(gram, moved) + 2 * slope)).double().sum((1, 2))
-    return _Half({**parameters, **turn.split(solved)}, mapping, equations, change)
-
-
-def _products(gram: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Return G x of every row, where all rows may share one G."""
-    if gram.shape[1] == 1:
-        return points @ gram[:, 0]
-    return (gram @ points[..., None])[..., 0]
-
-
-def _mapping(
-    turn: _Turn,
-    point: torch.Tensor,
-    gradient: torch.Tensor,
-    gram: torch.Tensor,
-) -> torch.Tensor:
-    """Return (x - prox(x - rate g)) / rate; without constraints, the gradient g."""
-    if turn.regularizer.smooth:
-        return gradient
-    largest = gram.diagonal(dim1=-2, dim2=-1).sum(-1).amax(-1) + turn.l2.max()
-    rate = (0.5 / largest.clamp_min(1e-30))[:, None, None]
-    plain = point - rate * gradient
-    factor = turn.regularizer.prox(plain[..., : turn.rank], rate * turn.counts)
-    moved = torch.cat([factor, plain[..., turn.rank :]], -1)
-    return (point - moved) / rate
+    change = (moved * (products(gram, moved) + 2 * slope)).double().sum((1, 2))
+    return _Half({**parameters, **found}, mapping, equations, change)
 
 
 def _column_mapping(
@@ -296,6 +340,7 @@ def _column_mapping(
     parameters: Parameters,
     downhill: torch.Tensor,
     left: torch.Tensor,
+    look: Look,
 ) -> Parameters:
     """Return the mapping of the columns at the point that the losses are of."""
     turn = _turn(problem, "columns", left)
@@ -303,7 +348,12 @@ def _column_mapping(
     point = turn.point(parameters)
     gradient = 2 * turn.l2 * point - downhill
     bound = (left.mT @ left)[:, None]
-    return turn.slopes(_mapping(turn, point, gradient, bound))
+    heavy = 1.0 if turn.regularizer.entrywise or look.weights is None else look.weights
+    heaviest = heavy if isinstance(heavy, float) else heavy.max()
+    best = None
+    if turn.regularizer.exact:
+        best = _half(problem, parameters, look, "columns", left).parameters["V"]
+    return turn.mapping(point, gradient, bound, heaviest, best)
 
 
 def _multiplicative(

@@ -19,16 +19,24 @@ from descents.checks import (
     whole_number,
 )
 from descents.problems.cells import Cells
-from descents.problems.constraints import counted, regularizers
+from descents.problems.constraints import (
+    Regularizer,
+    counted,
+    most_components,
+    regularizers,
+)
 from descents.problems.layouts import Complete
 from descents.problems.observed import cells
 from descents.problems.problem import Parameters, Problem
+from descents.problems.sets import UnitOneSparse
 
 OFFSETS = ("none", "columns", "rows", "both")
 SHAKEN = 0.1
 """How large the random part of later spectral starts is, over that of a normal one."""
 SQUARES_AT_ONCE = 2**16
 """How many residuals are squared at once: what stays in the cache."""
+ROUNDED = 1e-5
+"""How far from their set given initial factors may be, by rounding."""
 SMALL_SIDE = 300
 """Up to this many rows or columns, a whole SVD is cheaper than a partial one."""
 
@@ -41,7 +49,8 @@ class Factorization(Problem):
     shape (coordinates, rank); by default :math:`\|A - U V^\top\|_F^2`. Each column has
     one coordinate, save those of categorical loss, which have one for each class. r is
     l1 abs(x) + l2 x^2, on 0 or more where nonnegative; c is 1, or the number of observed
-    cells to the power ``count_power``.
+    cells to the power ``count_power``. A factor may be smooth from row to row, and lie in
+    one of `descents.problems.sets`.
 
     Parameters
     ----------
@@ -49,19 +58,22 @@ class Factorization(Problem):
         What is NaN is left out of the loss. It is not centred here. `Cells`, made by
         `descents.problems.observed.cells`, also have weights, scales and levels.
     rank : int
-        From 1 to min(rows, columns).
+        From 1 to min(rows, columns); up to the number of rows of a factor whose rows
+        are shares or sparse.
     loss : str, Loss, callable, or a sequence of one for each column
         Only of a table; Cells have their own.
     offsets : {"none", "columns", "rows", "both"}
         Whether the columns have offsets b and the rows biases a.
     constraint, penalty
         As `descents.problems.constraints.regularizers` takes them.
-    initialization : {"uniform", "normal", "spectral", "nndsvd"} or pair of arrays
+    initialization : {"uniform", "normal", "spectral", "nndsvd", "centers"} or arrays
         Uniform on [0, 1); normal, of such a size that U V^T has the spread of the
         table; from the leading singular vectors of what the best constants leave
-        (later starts shaken); its nonnegative form [1]_; or U of shape (starts, rows,
-        rank) and V of shape (starts, coordinates, rank), of which start k takes the
-        k-th.
+        (later starts shaken); its nonnegative form [1]_; V of rows of the table that
+        lie apart, as k-means++ chooses them [2]_, and U of ones where they are the
+        nearest; or a pair of U of shape (starts, rows, rank) and V of shape (starts,
+        coordinates, rank), of which start k takes the k-th. Where a factor has to lie
+        in a set, it begins at the nearest point of that.
     dtype : torch.dtype, optional
         float32 or float64, by default that of the table.
     device : str or torch.device
@@ -79,6 +91,8 @@ class Factorization(Problem):
     ----------
     .. [1] Boutsidis and Gallopoulos (2008), "SVD based initialization: a head start for
        nonnegative matrix factorization", Pattern Recognition 41.
+    .. [2] Arthur and Vassilvitskii (2007), "k-means++: the advantages of careful
+       seeding", SODA.
 
     Examples
     --------
@@ -107,7 +121,10 @@ class Factorization(Problem):
         found: Any = table
         if not isinstance(table, Cells):
             found = complaints.attempt(_cells_of, table, loss)
+        asked = complaints.attempt(regularizers, constraint, penalty)
         most = None if found is None else min(found.shape)
+        if found is not None and asked is not None:
+            most = most_components(found.shape, *asked[:2])
         given_rank = complaints.attempt(whole_number, "rank", rank, 1, most)
         given_device = complaints.attempt(torch_device, device)
         given_dtype: Any = None
@@ -118,7 +135,6 @@ class Factorization(Problem):
                 one_of, "initialization", initialization, INITIALIZATIONS
             )
         complaints.attempt(one_of, "offsets", offsets, OFFSETS)
-        asked = complaints.attempt(regularizers, constraint, penalty)
         complaints.raise_any()
         self.cells: Cells = found
         self.rank: int = given_rank
@@ -132,6 +148,7 @@ class Factorization(Problem):
         self.constrained = not (
             self.row_regularizer.smooth and self.column_regularizer.smooth
         )
+        self._check_sets(initialization)
         self._check_divergences()
         self.size = self._largest()
         self.row_penalties, self.coordinate_counts = self._counted()
@@ -144,17 +161,57 @@ class Factorization(Problem):
         self._fixed: Parameters = {}
         self._base: np.ndarray | None = None
 
+    def _check_sets(self, initialization: Any) -> None:
+        complaints = Complaints()
+        for name, asked, length in (
+            ("U, the factor of the rows,", self.row_regularizer, self.cells.shape[0]),
+            (
+                "V, the factor of the columns,",
+                self.column_regularizer,
+                self.cells.coordinates,
+            ),
+        ):
+            if asked.inside is not None:
+                shape = (length, self.rank)
+                complaints.attempt(asked.inside.check, name, shape)
+                complaints.require(
+                    self.cells.majorized or not isinstance(asked.inside, UnitOneSparse),
+                    f"the constraint of {name} is '{asked.inside.name}', whose members "
+                    "have no neighbors for a gradient to lead to; give losses with a "
+                    "quadratic above them (all but poisson, ordinal, ordistic and one's "
+                    "own)",
+                )
+        by_values = initialization in ("spectral", "spectral_then_normal", "nndsvd")
+        complaints.require(
+            self.rank <= min(self.cells.shape) or not by_values,
+            f"initialization is {initialization!r}, of which there are no more than "
+            f"{min(self.cells.shape)} components, but the rank is {self.rank}; give "
+            "'centers', 'normal' or 'uniform'",
+        )
+        complaints.raise_any()
+
     def _check_divergences(self) -> None:
-        both = self.row_regularizer.nonnegative and self.column_regularizer.nonnegative
-        if both and self.offsets == "none":
-            return
+        sides = (self.row_regularizer, self.column_regularizer)
+        within = all(side.positive for side in sides) and self.offsets == "none"
         for block in self.cells.blocks:
-            if block.loss.divergence:
-                instead = ", or loss 'poisson'" if block.loss.name == "kl" else ""
+            if not block.loss.divergence:
+                continue
+            label, instead = block.loss.label, ""
+            if block.loss.name == "kl":
+                instead = ", or loss 'poisson'"
+            if not within:
                 raise InvalidValueError(
-                    f"{block.loss.label} loss needs predictions of at least 0; give "
+                    f"{label} loss needs predictions of at least 0; give "
                     f"constraint='nonnegative' and no offsets{instead}"
                 )
+            finite = getattr(block.loss, "beta", 1.0) > 1
+            for side in sides:
+                if side.inside is not None and side.inside.sparse and not finite:
+                    raise InvalidValueError(
+                        f"{label} loss is infinite where a value is predicted to be 0, "
+                        f"which '{side.inside.name}' rows do; give loss 'squared' or "
+                        "'poisson', or an l1 penalty in place of the constraint"
+                    )
 
     def _largest(self) -> int:
         if isinstance(self.cells, Complete):
@@ -193,6 +250,15 @@ class Factorization(Problem):
                     f"the initial {name} holds other than finite {kind}numbers; give "
                     "such ones"
                 )
+            if asked.inside is not None:
+                units = 1.0 if name == "U" else self.units[:, None]
+                away = asked.distance(torch.as_tensor(given[name] / units).double())
+                if away > ROUNDED:
+                    raise InvalidValueError(
+                        f"the initial {name} is up to {away:.3g} away from the nearest "
+                        f"of the constraint {'+'.join(_names(asked))!r}; give one that "
+                        "meets it"
+                    )
         return given
 
     @property
@@ -252,6 +318,10 @@ class Factorization(Problem):
         if not self.cells.row_counts.all():
             U = np.where((self.cells.row_counts == 0)[:, None], 0, U)
         point = {"U": U, "V": V / self.units[:, None]}
+        for name, _, asked in self._sides():
+            if asked.inside is not None:
+                drawn = torch.as_tensor(point[name], dtype=torch.float64)
+                point[name] = asked.nearest(drawn).numpy()
         if self.has_row_biases:
             point["row_biases"] = np.zeros(self.cells.shape[0])
         if self.has_offsets:
@@ -272,6 +342,8 @@ class Factorization(Problem):
         stuck = any(block.loss.divergence for block in self.cells.blocks)
         U = np.full((self.cells.shape[0], self.rank), 1.0 if stuck else 0.0)
         U[self.cells.row_counts == 0] = 0
+        if self.row_regularizer.inside is not None:
+            U = self.row_regularizer.nearest(torch.as_tensor(U)).numpy()
         point: dict[str, np.ndarray] = {"U": U}
         if self.has_row_biases:
             point["row_biases"] = np.zeros(len(U))
@@ -298,6 +370,7 @@ class Factorization(Problem):
         other = copy.copy(self)
         other._base = self.base
         other.cells = rows
+        other.row_regularizer = self.row_regularizer.of_other_rows(rows.shape[0])
         other.row_penalties, other.coordinate_counts = other._counted()
         other.size = other._largest()
         other._spectra, other.turns = {}, {}
@@ -336,17 +409,23 @@ class Factorization(Problem):
         units : ndarray of shape (coordinates,)
             In which V and offsets are counted.
         """
+        asked = regularizers(constraint, penalty)
         problem = cls(
             columns,
             1,
             offsets=offsets,
-            constraint=constraint,
+            # What else is asked is of factors of another shape.
+            constraint=tuple(
+                "nonnegative" if side.positive else None for side in asked[:2]
+            ),
             penalty=penalty,
             dtype=torch.float32
             if parameters["V"].dtype == np.float32
             else torch.float64,
             device=device,
         )
+        problem.row_regularizer, problem.column_regularizer = asked[:2]
+        problem.constrained = not all(side.smooth for side in asked[:2])
         problem.rank = parameters["V"].shape[1]
         problem._base, problem.units = np.asarray(base), np.asarray(units)
         return problem
@@ -414,6 +493,8 @@ class Factorization(Problem):
             weight = torch.as_tensor(counts).to(parameters[name])
             if asked.l2:
                 losses = losses + asked.ridge(parameters[name], weight)
+            if asked.smoothness:
+                losses = losses + asked.roughness(parameters[name])
             if asked.l1:
                 with torch.no_grad():
                     lasso = asked.lasso(parameters[name], weight)
@@ -429,22 +510,22 @@ class Factorization(Problem):
                     losses = losses + self.l2_biases * square
         return losses
 
-    def _sides(self) -> tuple[tuple[str, np.ndarray, Any], ...]:
+    def _sides(self) -> tuple[tuple[str, np.ndarray, Regularizer], ...]:
         return (
             ("U", self.row_penalties, self.row_regularizer),
             ("V", self.coordinate_counts, self.column_regularizer),
         )
 
     def prox(self, parameters: Parameters, rates: Parameters) -> Parameters:
-        """Return the prox of l1 and of the nonnegative sets, entry by entry."""
+        """Return the prox of l1 and of the sets of each factor."""
         moved = dict(parameters)
         for name, counts, asked in self._sides():
             if name in self._fixed:
                 continue
-            rate = rates[name]
+            weight: Any = 1.0
             if asked.l1:
-                rate = rate * torch.as_tensor(counts).to(parameters[name])[:, None]
-            moved[name] = asked.prox(parameters[name], rate)
+                weight = torch.as_tensor(counts).to(parameters[name])[:, None]
+            moved[name] = asked.prox(parameters[name], rates[name], weight)
         return moved
 
     def predict(self, parameters: Parameters) -> torch.Tensor:
@@ -488,6 +569,30 @@ class Factorization(Problem):
         left = torch.ones(found.shape[0], 1, dtype=torch.float64)
         right = torch.as_tensor(constant)[:, None]
         return found.slopes(left, right, torch.as_tensor(found.cuts)) * -0.5
+
+    def row_candidates(self) -> Any:
+        """Return the rows of the table as V may begin with them, in units, or None.
+
+        Of sparse tables with holes, or with offsets, there are none.
+        """
+        found = self.cells
+        if "candidates" not in self._spectra:
+            rest = self._rest()
+            if hasattr(rest, "tocsr"):
+                rest = rest.tocsr() if isinstance(found, Complete) else None
+            elif isinstance(rest, np.ndarray) and found.weights is not None:
+                constant = found.offsets if self.has_offsets else self.base
+                weights = found.weights[:, found.coordinate_columns]
+                kept = weights > 0
+                rest = np.where(
+                    kept, rest / np.where(kept, weights, 1), found.offsets - constant
+                )
+            elif not isinstance(rest, np.ndarray):
+                rest = None
+            if isinstance(rest, np.ndarray):
+                rest = rest / self.units
+            self._spectra["candidates"] = rest
+        return self._spectra["candidates"]
 
     def spread(self) -> np.ndarray:
         """Return the typical size of predictions about the constants, one a coordinate.
@@ -742,11 +847,58 @@ def _nndsvd(
     return U, V
 
 
+def _centers(
+    problem: Factorization, generator: np.random.Generator, start: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of the table that lie apart, and which of them is nearest to each row.
+
+    Each is the best of a few that are drawn by the squared distance from those before.
+    Rows are what the best constants leave (minus half the slopes at them), a hole its
+    column's best constant.
+    """
+    table = problem.row_candidates()
+    if table is None:
+        return _normal(problem, generator, start)
+    sparse = hasattr(table, "tocsr")
+    squares = table.multiply(table) if sparse else np.square(table)
+    square = np.asarray(squares.sum(1), dtype=np.float64).reshape(-1)
+    seen = problem.cells.row_counts > 0
+
+    def distances(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        chosen = table[places]
+        centers = np.asarray(chosen.toarray() if sparse else chosen, dtype=np.float64)
+        inner = np.asarray(table @ centers.T)
+        away = square[:, None] - 2 * inner + np.square(centers).sum(1)
+        return centers, np.maximum(away, 0)
+
+    rank, few = problem.rank, 2 + int(np.log(problem.rank))
+    away: np.ndarray = np.full(len(seen), np.inf)
+    V, nearest = np.empty((table.shape[1], rank)), np.zeros(len(seen), dtype=np.int64)
+    for r in range(rank):
+        weight = np.where(seen, away if r else 1.0, 0.0)
+        total = weight.sum()
+        drawn = generator.choice(
+            len(seen), few if r else 1, p=weight / total if total > 0 else None
+        )
+        centers, found = distances(drawn)
+        nearer = np.minimum(found, away[:, None])
+        best = int((nearer * seen[:, None]).sum(0).argmin())
+        nearest[found[:, best] < away] = r
+        away = nearer[:, best]
+        V[:, r] = centers[best] * problem.units
+    return np.eye(rank)[nearest], V
+
+
+def _names(asked: Regularizer) -> list[str]:
+    return [one if isinstance(one, str) else one.name for one in asked.constraint]
+
+
 INITIALIZATIONS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
     "uniform": _uniform,
     "normal": _normal,
     "spectral": _spectral,
     "spectral_then_normal": _spectral_then_normal,
     "nndsvd": _nndsvd,
+    "centers": _centers,
 }
 """How U and V begin: see `Factorization`."""

@@ -16,14 +16,9 @@ from descents.checks import Complaints, InvalidValueError, real_number
 from descents.data import files, storage
 from descents.data.tables import Column, Stored, Table, describe
 from descents.estimators.lowrank import LowRank as LowRankModel
+from descents.problems.constraints import regularizers
 from descents.problems.losses import named
 
-CONSTRAINTS = {
-    "none": None,
-    "nonnegative": "nonnegative",
-    "nonnegative-rows": ("nonnegative", None),
-    "nonnegative-columns": (None, "nonnegative"),
-}
 SCALES = {"auto": "auto", "yes": True, "no": False}
 
 
@@ -188,6 +183,41 @@ def named_pairs(option: str, given: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def constraints(given: str) -> str | tuple[str, str] | None:
+    """Return what is asked of the factors as `LowRankModel` takes it.
+
+    One text for both factors, ``rows=NAME,columns=NAME`` or one of these, or
+    ``NAME-rows`` and ``NAME-columns``.
+
+    Raises
+    ------
+    InvalidValueError
+        When a name is unknown.
+
+    Examples
+    --------
+    >>> constraints("nonnegative-rows"), constraints("columns=sparse:2")
+    (('nonnegative', 'none'), ('none', 'sparse:2'))
+    """
+    sides = ("rows", "columns")
+    name, dash, side = given.rpartition("-")
+    found: str | tuple[str, str] | None = given
+    if dash and side in sides:
+        given = f"{side}={name}"
+    if "=" in given:
+        pairs = named_pairs("--constraint", given.split(","))
+        unknown = [side for side in pairs if side not in sides]
+        if unknown:
+            raise InvalidValueError(
+                f"--constraint names {unknown[0]!r}; give rows=NAME, columns=NAME, or both"
+            )
+        found = (pairs.get("rows", "none"), pairs.get("columns", "none"))
+    elif given == "none":
+        found = None
+    regularizers(found, None)
+    return found
+
+
 def penalties(given: Sequence[str]) -> dict[str, float] | None:
     """Return ``l2=0.1`` texts, or a bare number for l2, as a dict; None for none.
 
@@ -239,7 +269,8 @@ class Options:
         For all columns that it fits; "auto" chooses by type.
     loss_of : dict of str
         Losses of some columns.
-    constraint : one of `CONSTRAINTS`
+    constraint : str
+        As `constraints` takes it.
     penalty : dict of float or None
     scales : one of `SCALES`
     offsets, steps, sparse, initialization, combine, device : str
@@ -291,7 +322,7 @@ class Options:
             loss=loss,
             offsets=self.offsets,
             scales=SCALES[self.scales],
-            constraint=CONSTRAINTS[self.constraint],
+            constraint=constraints(self.constraint),
             penalty=penalty,
             sparse=self.sparse,
             initialization=self.initialization,
