@@ -6,6 +6,7 @@ to be chosen, no step raises the loss, and no result leaves the constraints.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,10 +14,11 @@ import torch
 
 from descents.checks import InvalidValueError
 from descents.problems.cells import Look, Side
+from descents.problems.constraints import products
 from descents.problems.factorization import Factorization
-from descents.problems.problem import Parameters, Problem
+from descents.problems.problem import Asked, Parameters, Problem
 
-State = dict[str, Parameters]
+State = dict[str, Any]
 WORN = 1e-3
 """The share of a measured loss below which it is measured again."""
 
@@ -84,14 +86,10 @@ class Alternating:
                     {"mapping": rows.mapping, "known": known},
                     losses,
                 )
-            if "equations" in state:  # only the columns have moved since
-                solved = state["equations"]
-                downhill = 2 * (solved["wanted"] - _products(solved["gram"], right))
-            else:
-                downhill = problem.cells.descent(look, left, right)
-            slopes = _column_mapping(problem, parameters, downhill, left)
-            mapping = {**rows.mapping, **slopes}
-            found = {"mapping": {name: mapping[name] for name in parameters}}
+            slopes = _column_mapping(problem, parameters, state, look, (left, right))
+            found: dict[str, Any] = {
+                "mapping": Asked.both(rows.mapping, slopes, parameters)
+            }
             left, right = problem.extended(rows.parameters)
             nearer = quadratic or problem.cells.look(left, right, cuts, step)
             columns = _half(problem, rows.parameters, nearer, "columns", left)
@@ -153,8 +151,8 @@ class _Turn:
         The entries that are not: ones, and what penalised offsets deviate from.
     l2, l1 : Tensor
         The penalty of each free entry, multiplied out, in the units of the data.
-    units : Tensor of shape (coordinates, 1) or 1.0
-        Those that the parameters are counted in.
+    units : Tensor of shape (coordinates, 1) or None
+        Those that the parameters are counted in; None is 1.
     """
 
     def __init__(self, problem: Factorization, side: Side, like: torch.Tensor) -> None:
@@ -171,13 +169,14 @@ class _Turn:
         )
         counts = problem.row_penalties if rows else problem.coordinate_counts
         self.counts = torch.as_tensor(counts).to(like)[:, None]
-        self.units: Any = 1.0
+        self.units: Any = None
         if not rows and (problem.units != 1).any():
             self.units = torch.as_tensor(problem.units).to(like)[:, None]
             self.counts = self.counts / self.units
+        units = 1.0 if self.units is None else self.units
         own = int(self.bias is not None)
         charges = [self.regularizer.l2] * rank + [problem.l2_biases] * own
-        self.l2 = self.counts / self.units * like.new_tensor(charges)
+        self.l2 = self.counts / units * like.new_tensor(charges)
         charges = [self.regularizer.l1] * rank + [0.0] * own
         self.l1 = self.counts * like.new_tensor(charges)
         self.free = list(range(rank))
@@ -194,14 +193,17 @@ class _Turn:
         point = parameters[self.factor]
         if self.bias is not None:
             point = torch.cat([point, parameters[self.bias][..., None]], -1)
-        return point * self.units
+        return point if self.units is None else point * self.units
 
     def slopes(self, value: torch.Tensor) -> Parameters:
         """Return derivatives by what is counted in the data's units as by parameters."""
-        return self.split(value * self.units * self.units)
+        if self.units is not None:
+            value = value * self.units * self.units
+        return self.split(value)
 
     def split(self, value: torch.Tensor) -> Parameters:
-        value = value / self.units
+        if self.units is not None:
+            value = value / self.units
         found = {self.factor: value[..., : self.rank]}
         if self.bias is not None:
             found[self.bias] = value[..., self.rank]
@@ -224,7 +226,7 @@ class _Half(NamedTuple):
     ----------
     parameters : dict of Tensor
         After it.
-    mapping : dict of Tensor
+    mapping : Asked
         Of the rows, before it.
     equations : dict of Tensor
         The normal equations it solved.
@@ -233,7 +235,7 @@ class _Half(NamedTuple):
     """
 
     parameters: Parameters
-    mapping: Parameters
+    mapping: Asked
     equations: Parameters
     change: torch.Tensor
 
@@ -251,24 +253,24 @@ def _half(
     equations = {"gram": gram, "wanted": wanted}
     point = turn.point(parameters)
     if gram.shape[-1] > problem.rank:
-        wanted = (wanted - _products(gram, turn.known))[..., turn.free]
+        wanted = (wanted - products(gram, turn.known))[..., turn.free]
         gram = gram[..., turn.free, :][..., turn.free]
-    slope = _products(gram, point) - wanted
-    mapping = {}
-    if side == "rows":  # that of the columns is asked for before the rows have moved
-        gradient = 2 * (slope + turn.l2 * point)
-        mapping = turn.slopes(_mapping(turn, point, gradient, gram))
-    solved = turn.regularizer.solve(gram, wanted, point, turn.l2, turn.l1, turn.rank)
-    moved = solved - point
-    change = (moved * (_products(gram, moved) + 2 * slope)).double().sum((1, 2))
-    return _Half({**parameters, **turn.split(solved)}, mapping, equations, change)
+    solved, change = turn.regularizer.step(
+        gram, wanted, point, turn.l2, turn.l1, turn.rank
+    )
+
+    def mapping() -> Parameters:
+        gradient = 2 * (products(gram, point) - wanted + turn.l2 * point)
+        return turn.slopes(_mapping(turn, point, gradient, gram))
+
+    # That of the columns is asked for before the rows have moved.
+    asked = _asked(mapping, gram) if side == "rows" else Asked(dict)
+    return _Half({**parameters, **turn.split(solved)}, asked, equations, change)
 
 
-def _products(gram: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Return G x of every row, where all rows may share one G."""
-    if gram.shape[1] == 1:
-        return points @ gram[:, 0]
-    return (gram @ points[..., None])[..., 0]
+def _asked(mapping: Callable[[], Parameters], gram: torch.Tensor) -> Asked:
+    """Return a mapping worked out where it is looked at; now, where it holds much."""
+    return Asked(mapping) if gram.shape[1] == 1 else Asked(mapping).now()
 
 
 def _mapping(
@@ -291,16 +293,25 @@ def _mapping(
 def _column_mapping(
     problem: Factorization,
     parameters: Parameters,
-    downhill: torch.Tensor,
-    left: torch.Tensor,
-) -> Parameters:
+    state: State,
+    look: Look,
+    sides: tuple[torch.Tensor, torch.Tensor],
+) -> Asked:
     """Return the mapping of the columns at the point that the losses are of."""
+    left, right = sides
     turn = _turn(problem, "columns", left)
-    downhill = downhill[..., turn.free]
-    point = turn.point(parameters)
-    gradient = 2 * turn.l2 * point - downhill
-    bound = (left.mT @ left)[:, None]
-    return turn.slopes(_mapping(turn, point, gradient, bound))
+
+    def along(downhill: torch.Tensor) -> Parameters:
+        point = turn.point(parameters)
+        gradient = 2 * turn.l2 * point - downhill[..., turn.free]
+        bound = (left.mT @ left)[:, None]
+        return turn.slopes(_mapping(turn, point, gradient, bound))
+
+    if "equations" not in state:
+        return Asked(lambda: along(problem.cells.descent(look, left, right))).now()
+    solved = state["equations"]  # only the columns have moved since
+    gram, wanted = solved["gram"], solved["wanted"]
+    return _asked(lambda: along(2 * (wanted - products(gram, right))), gram)
 
 
 def _multiplicative(
