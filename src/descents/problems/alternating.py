@@ -16,11 +16,15 @@ from descents.checks import InvalidValueError
 from descents.problems.cells import Look, Side
 from descents.problems.constraints import products
 from descents.problems.factorization import Factorization
-from descents.problems.problem import Asked, Parameters, Problem
+from descents.problems.problem import Asked, Parameters, Problem, flat
 
 State = dict[str, Any]
 WORN = 1e-3
 """The share of a measured loss below which it is measured again."""
+EVERY = 3
+"""Of so many multiplicative steps, one goes further than the others."""
+LEFT = 0.5
+"""What extrapolation leaves of a factor's entry at least."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ class Alternating:
     With biases and offsets in their turns. Rows are independent, and their normal
     equations are solved together; with a constraint or an l1 penalty by rounds over
     their coordinates (for nonnegative factors the HALS of [1]_). Kullback-Leibler loss
-    has the multiplicative step of [2]_, with penalties.
+    has the multiplicative step of [2]_, with penalties, each third one extrapolated [3]_
+    where that lowers the loss.
 
     References
     ----------
@@ -38,6 +43,9 @@ class Alternating:
        matrix and tensor factorizations", IEICE Transactions.
     .. [2] Lee and Seung (2000), "Algorithms for non-negative matrix factorization",
        NIPS.
+    .. [3] Varadhan and Roland (2008), "Simple and globally convergent methods for
+       accelerating the convergence of any EM algorithm", Scandinavian Journal of
+       Statistics 35.
 
     Examples
     --------
@@ -71,7 +79,7 @@ class Alternating:
         assert isinstance(problem, Factorization)  # noqa: S101
         with torch.no_grad():
             if problem.cells.blocks[0].loss.name == "kl":
-                return _multiplicative(problem, parameters)
+                return _accelerated(problem, parameters, state, step)
             left, right = problem.extended(parameters)
             cuts = problem.cut_parameters(parameters)
             quadratic = problem.cells.quadratic(left.dtype, left.device)
@@ -323,20 +331,16 @@ def _multiplicative(
     n = x sum w a / z v and d = sum w v: the surrogate of Lee and Seung with penalties.
     """
     left, right = problem.extended(parameters)
-    cuts = problem.cut_parameters(parameters)
-    losses = problem.penalized(problem.cells.losses(left, right, cuts), parameters)
-    moved, mapping = dict(parameters), {}
+    losses = _penalized(problem, parameters)
+    moved = dict(parameters)
     turns: tuple[Side, ...] = ("rows", "columns") if "V" in parameters else ("rows",)
+    of_rows = problem.cells.ratios("rows", left, right)
     for side in turns:
         turn = _turn(problem, side, left)
         name = turn.factor
-        ratio, total = problem.cells.ratios(side, left, right)
-        gradient = total - ratio + 2 * turn.l2 * parameters[name] + turn.l1
-        rate = 1 / total.mean((1, 2), keepdim=True).clamp_min(1e-30)
-        plain = (parameters[name] - rate * gradient).clamp_min(0)
-        mapping[name] = (parameters[name] - plain) / rate
+        ratio, total = of_rows
         if side == "columns":
-            ratio, total = problem.cells.ratios(side, moved["U"], moved["V"])
+            ratio, total = problem.cells.ratios(side, moved["U"], right)
         n, d = moved[name] * ratio, total + turn.l1
         if turn.regularizer.l2 == 0:
             moved[name] = n / d.clamp_min(1e-30)
@@ -344,4 +348,61 @@ def _multiplicative(
             # The positive root of 2 l2 x^2 + d x - n = 0, without cancellation.
             root = (d.square() + 8 * turn.l2 * n).sqrt()
             moved[name] = 2 * n / (d + root).clamp_min(1e-30)
-    return moved, {"mapping": mapping}, losses
+
+    def mapping() -> Parameters:
+        found = {}
+        for side in turns:
+            turn = _turn(problem, side, left)
+            ratio, total = of_rows
+            if side == "columns":  # where they were before the rows were moved
+                ratio, total = problem.cells.ratios(side, left, right)
+            x = parameters[turn.factor]
+            gradient = total - ratio + 2 * turn.l2 * x + turn.l1
+            rate = 1 / total.mean((1, 2), keepdim=True).clamp_min(1e-30)
+            found[turn.factor] = (x - (x - rate * gradient).clamp_min(0)) / rate
+        return found
+
+    return moved, {"mapping": Asked(mapping)}, losses
+
+
+def _penalized(problem: Factorization, parameters: Parameters) -> torch.Tensor:
+    """Return the losses of the data, with penalties."""
+    left, right = problem.extended(parameters)
+    losses = problem.cells.losses(left, right, problem.cut_parameters(parameters))
+    return problem.penalized(losses, parameters)
+
+
+def _accelerated(
+    problem: Factorization, parameters: Parameters, state: State, step: int
+) -> tuple[Parameters, State, torch.Tensor]:
+    """Take the multiplicative step; each third goes further where that is lower.
+
+    With the points x, x + r and x + 2 r + v of two steps, it goes to x + 2 a r + a^2 v
+    for a = max(1, norm(r) / norm(v)), the squared extrapolation of [3]_; for a = 1 that
+    is where the two steps led. The next cycle begins one step on.
+    """
+    moved, found, losses = _multiplicative(problem, parameters)
+    if step % EVERY == EVERY - 2:
+        found["before"] = parameters
+    elif step % EVERY == EVERY - 1 and "before" in state:
+        moved = _further(problem, (state["before"], parameters, moved), losses)
+    return moved, found, losses
+
+
+def _further(
+    problem: Factorization, points: tuple[Parameters, ...], losses: torch.Tensor
+) -> Parameters:
+    """Extrapolate from three points, and keep the third of the starts that do not fall."""
+    before, middle, last = points
+    first = {name: middle[name] - before[name] for name in last}
+    turn = {name: last[name] - middle[name] - first[name] for name in last}
+    norms = [flat(part).double().norm(dim=1) for part in (first, turn)]
+    length = (norms[0] / norms[1].clamp_min(1e-300)).clamp_min(1.0)
+    tried = {}
+    for name, end in last.items():
+        a = length.to(end)[:, None, None]
+        ahead = before[name] + 2 * a * first[name] + a.square() * turn[name]
+        # What reaches zero would stay there.
+        tried[name] = torch.maximum(ahead, LEFT * end)
+    lower = (_penalized(problem, tried) <= losses)[:, None, None]
+    return {name: torch.where(lower, tried[name], last[name]) for name in last}

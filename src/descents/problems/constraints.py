@@ -215,7 +215,7 @@ class Regularizer:
             code.rounds_shared.restype = ctypes.c_double
             found = torch.empty_like(point, memory_format=torch.contiguous_format)
             for k, scale in enumerate(damping[:, 0].tolist()):
-                places = [NUMBERS[right.dtype](scale), address(gram[k])]
+                places: list[Any] = [NUMBERS[right.dtype](scale), address(gram[k])]
                 for tensor in (right[k], *charges, point[k]):
                     places += [address(tensor), *map(ctypes.c_int64, tensor.stride())]
                 changes.append(code.rounds_shared(*counts, *places, address(found[k])))

@@ -465,7 +465,7 @@ class KullbackLeibler(Loss):
         # A prediction of zero for a positive count would be infinite, and its gradient
         # NaN: it is held a hair above.
         held = prediction.clamp_min(torch.finfo(prediction.dtype).tiny ** 0.5)
-        log = torch.special.xlogy(target, target) - torch.special.xlogy(target, held)
+        log = torch.special.xlogy(target, target) - target * held.log()
         return log - target + prediction
 
     def allows(self, values: np.ndarray) -> np.ndarray:
