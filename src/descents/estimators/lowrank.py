@@ -89,9 +89,9 @@ class LowRankModel(
     sparse : {"missing", "zero"}
         What an entry is that a sparse table does not store: a hole, or a zero.
     initialization : {"auto", "uniform", "normal", "spectral", "nndsvd"} or two arrays
-        "auto" is "nndsvd" under nonnegativity, else "normal"; with holes and squared
-        loss and no penalty, where a normal start may run off, the first is spectral.
-        Arrays are U of shape
+        "auto" is "normal"; under nonnegativity "nndsvd", but for squared loss of a
+        complete dense table, where normal starts lead as low and differ; with holes and squared loss and no penalty, where a normal start may run off, the
+        first is spectral. Arrays are U of shape
         (n_starts, rows, n_components) and V of shape (n_starts, coordinates,
         n_components).
     n_starts : int
@@ -430,7 +430,10 @@ class LowRankModel(
             holes = not isinstance(found, Complete) and penalty is None
             known = all(block.loss.quadratic for block in found.blocks)
             initialization = "spectral_then_normal" if holes and known else "normal"
-            if nonnegative:
+            written_out = isinstance(found, Complete) and not hasattr(
+                found.table, "tocsr"
+            )
+            if nonnegative and not written_out:
                 initialization = "nndsvd"
         rows, wide = found.shape
         if self.n_components > min(rows, wide):

@@ -74,6 +74,8 @@ def draw(folder: Path) -> None:
     embedded = {}
     try:
         for name, picture in PAGES[run.result["run"]["command"]].items():
+            if picture.needs is not None and picture.needs not in run.tensors:
+                continue
             with figures.style():
                 figure = picture.draw(run)
             files[f"{name}.png"] = _as(figure, "png")
