@@ -25,6 +25,7 @@ from descents import (
 from descents.answers.references import reference
 from descents.checks import InvalidValueError
 from descents.data.datasets import planted_table, uci_iris
+from descents.problems import alternating
 from descents.problems.alternating import applies
 from descents.problems.losses import Absolute, Huber
 from descents.problems.observed import cells
@@ -250,6 +251,83 @@ def test_the_multiplicative_fixed_point_is_stationary() -> None:
         inside = p[name] > 0.05  # others are on their way to 0
         assert float(whole[inside].abs().max()) < 1e-2
         assert float(whole.min()) > -0.1
+
+
+def counts_problem(rank: int = 2, **options) -> Factorization:
+    found = cells(scipy.sparse.csr_array(COUNTS), "kl", sparse="zero")
+    options = {"constraint": "nonnegative", "initialization": "normal", **options}
+    return Factorization(found, rank, **options)
+
+
+def test_one_component_of_counts_has_a_closed_form() -> None:
+    # The best one is the product of the margins over the total.
+    expected = np.outer(COUNTS.sum(1), COUNTS.sum(0)) / COUNTS.sum()
+    runs = descend(counts_problem(1), 3, steps=Alternating(), stop=Stop(30))
+    for k in range(3):
+        found = runs.parameters["U"][k] @ runs.parameters["V"][k].T
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+def test_extrapolated_steps_arrive_where_plain_ones_do_and_sooner(monkeypatch) -> None:
+    stop = Stop(6000)
+    problem = counts_problem()
+    losses, soon = {}, {}
+    for every in (alternating.EVERY, 10**9):
+        monkeypatch.setattr(alternating, "EVERY", every)
+        runs = descend(problem, 4, steps=Alternating(), stop=stop, record=[60])
+        losses[every], soon[every] = runs.losses, runs.histories["loss"][0]
+        assert (runs.gradient_norms <= 1e-5 * runs.initial_gradient_norms).all()
+    fast, plain = losses.values()
+    np.testing.assert_allclose(fast, plain, rtol=1e-9)
+    left = [early - plain for early in soon.values()]
+    assert (left[0] < 0.5 * left[1]).all()
+
+
+def test_who_would_rise_by_extrapolation_takes_the_plain_step() -> None:
+    problem = counts_problem()
+    starts, first = torch.arange(2), problem.points([0, 1], 0)
+    points = [first]
+    for _ in range(2):
+        moved, _, losses = alternating._multiplicative(problem, points[-1])
+        points.append(moved)
+    points[1] = dict(points[1])
+    # The second start's two steps look like a straight line that goes on for long.
+    for name, end in points[2].items():
+        middle = (points[0][name][1] + end[1]) / 2
+        points[1][name] = torch.stack([points[1][name][0], middle * (1 + 1e-9)])
+    losses = problem.losses(points[1], starts, 0)
+    found = alternating._further(problem, tuple(points), losses)
+    for name, end in points[2].items():
+        assert not torch.equal(found[name][0], end[0])
+        assert torch.equal(found[name][1], end[1])
+    assert (problem.losses(found, starts, 0) <= losses).all()
+
+
+@pytest.mark.parametrize("compiled", ["1", "0"])
+def test_counts_stored_are_as_counts_written_out(compiled, monkeypatch) -> None:
+    monkeypatch.setenv("DESCENTS_COMPILE", compiled)
+    dense = Factorization(
+        cells(COUNTS, "kl"), 2, constraint="nonnegative", initialization="normal"
+    )
+    found = [
+        descend(problem, 3, steps=Alternating(), stop=Stop(50))
+        for problem in (counts_problem(), dense)
+    ]
+    np.testing.assert_allclose(found[0].losses, found[1].losses, rtol=1e-10)
+    for name in "UV":
+        np.testing.assert_allclose(
+            found[0].parameters[name], found[1].parameters[name], rtol=1e-7, atol=1e-10
+        )
+
+
+def test_a_start_of_counts_is_the_same_bits_in_any_company() -> None:
+    problem = counts_problem()
+    options = {"steps": Alternating(), "stop": Stop(40), "width": 4}
+    many = descend(problem, 6, **options)
+    for k in (0, 5):
+        few = descend(problem, [k], **options)
+        for name, value in few.parameters.items():
+            np.testing.assert_array_equal(value[0], many.parameters[name][k])
 
 
 @pytest.mark.parametrize("loss", ["squared", "kl"])

@@ -11,7 +11,7 @@ import pytest
 
 from descents.checks import InvalidValueError
 from descents.data import datasets
-from descents.data.datasets import mixed_table, movielens_100k, reuters_counts
+from descents.data.datasets import faces, mixed_table, movielens_100k, reuters_counts
 
 
 def needs(*packages: str) -> pytest.MarkDecorator:
@@ -47,6 +47,17 @@ def test_reuters_has_its_words() -> None:
     assert counts.data.min() == 1
     assert counts.sum(axis=0).min() >= 1
     assert counts[0, 12] == 5
+
+
+@needs("skimage")
+def test_faces_are_pictures() -> None:
+    pictures = faces()
+    assert pictures.shape == (200, 25 * 25)
+    assert pictures.min() == 0
+    assert pictures.max() == 1
+    shades = pictures.reshape(200, 25, 25)[:100].mean(0)
+    # The eyes lie in the dark, above bright cheeks.
+    assert (shades[8, [6, 15]] < shades[12, [6, 15]] - 0.2).all()
 
 
 @pytest.mark.parametrize(

@@ -138,3 +138,25 @@ def test_where_there_is_no_code_for_it() -> None:
     assert entries.normal_equations(ends, others, weights, targets, factor) is None
     half = factor[..., :4].half()
     assert entries.products(others, others, half, half) is None
+
+
+@needs_compiler
+@pytest.mark.parametrize("q", [1, 5, 17, 64])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_ratios_are_those_added_up_a_row_at_a_time(q, threads, monkeypatch) -> None:
+    monkeypatch.setattr(entries, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    ends, others, _, targets, factor = drawn(12, 9, q, 2)
+    own = torch.as_tensor(np.random.default_rng(1).random((2, 12, q)))
+    own[:, 3] = 0  # a prediction of zero is held above it
+    targets, factor, least = targets.abs(), factor.abs(), 1e-3
+    found = entries.ratios(ends, others, targets, own, factor, least)
+    assert found is not None
+    for k in range(2):
+        for i, (a, b) in enumerate(itertools.pairwise(ends.tolist())):
+            v = factor[k][others[a:b]]
+            z = (v @ own[k, i]).clamp_min(least)
+            torch.testing.assert_close(found[k, i], v.T @ (targets[a:b] / z))
+    assert (
+        entries.ratios(ends, others, targets, own.repeat(1, 1, 65), factor, 1.0) is None
+    )

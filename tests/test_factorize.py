@@ -20,7 +20,9 @@ import descents
 from conftest import MIXED
 from descents.cli import main
 from descents.data.datasets import planted_table
+from descents.report import figures, page
 from descents.studies import asked
+from descents.studies import factorize as study
 from test_workers import all_same
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "factorize.schema.json"
@@ -329,6 +331,75 @@ def test_penalties_and_pairs() -> None:
     with pytest.raises(descents.DescentsError, match="twice"):
         asked.named_pairs("--loss-of", ["a=x", "a=y"])
     assert asked.named_pairs("--loss-of", ["a=b=huber"]) == {"a=b": "huber"}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("25", "--image is '25'; give HEIGHTxWIDTH, such as 25x20"),
+        ("2x-3", "give HEIGHTxWIDTH"),
+        ("0x4", "give HEIGHTxWIDTH"),
+        ("2x2x4", "of 4 numbers a point; give HEIGHTxWIDTH for shades"),
+    ],
+)
+def test_an_image_has_two_sizes_or_colors(given, words) -> None:
+    with pytest.raises(descents.DescentsError, match=words):
+        asked.image_shape(given)
+
+
+def test_components_are_drawn_as_pictures(run_here, tmp_path: Path) -> None:
+    table = np.random.default_rng(0).random((20, 12))
+    np.save(tmp_path / "t.npy", table)
+    given = ["factorize", str(tmp_path / "t.npy"), "--rank", "2", "--max-iter", "20"]
+    given += ["--constraint", "nonnegative"]
+    for sizes, shape in (("3x4", (2, 3, 4)), ("2x2x3", (2, 2, 2, 3))):
+        out = tmp_path / sizes
+        done = run_here(*given, "--image", sizes, "--out", str(out))
+        assert done.returncode == 0, done.stderr
+        run = page.read_run(out)
+        assert run.tensors["images"].shape == shape
+        components = study.load(out).components_
+        np.testing.assert_array_equal(run.tensors["images"].reshape(2, 12), components)
+        assert "as pictures, numbered" in (out / "report.html").read_text()
+        assert (out / "figure-images.png").stat().st_size > 1000
+    done = run_here(*given, "--image", "5x3", "--out", str(tmp_path / "wrong"))
+    assert done.returncode == 2
+    assert "5x3, which is 15 numbers, but the table has 12 columns" in done.stderr
+    assert "such as 3x4" in done.stderr
+    assert not (tmp_path / "wrong").exists()
+    done = run_here(*given, "--out", str(tmp_path / "plain"))
+    assert done.returncode == 0
+    assert not (tmp_path / "plain" / "figure-images.png").exists()
+
+
+def test_a_column_of_classes_is_no_point_of_a_picture(run_here, tmp_path: Path) -> None:
+    lines = [f"{k % 5},{k * k % 7},{'rgb'[k % 3]},{k % 4}" for k in range(20)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,c,d", *lines]) + "\n")
+    done = run_here(
+        "factorize", str(tmp_path / "t.csv"), "--rank", "1", "--image", "2x2",
+        "--out", str(tmp_path / "run"),
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "column 'c' of categorical loss has several" in done.stderr
+
+
+def test_pictures_keep_their_places_and_colors() -> None:
+    values = np.zeros((3, 2, 2))
+    values[0, 0, 1], values[1, 1, 0], values[2] = 5.0, 0.1, 0.0
+    _, (ax,) = figures.new_figure(4, 4)
+    figures.images(ax, values, 2)
+    drawn = [image.get_array() for image in ax.images]
+    assert len(drawn) == 3
+    for k, (i, j) in enumerate([(0, 1), (1, 0)]):  # white, on a scale of their own
+        assert drawn[k][i, j].tolist() == [1, 1, 1]
+        assert drawn[k].sum() == 3
+    assert drawn[2].sum() == 0
+    _, (ax,) = figures.new_figure(4, 4)
+    values[0, 0, 0] = -5.0
+    figures.images(ax, values, 3)
+    red, blue = ax.images[0].get_array()[0, ::-1]
+    assert red[0] > red[2]
+    assert blue[2] > blue[0]
 
 
 def test_impute_goes_neither_over_the_table_nor_into_another_format(

@@ -140,6 +140,12 @@ if TYPE_CHECKING:
     metavar="OUT.csv",
     help="Write TABLE with its holes filled.",
 )
+@click.option(
+    "--image",
+    metavar="HEIGHTxWIDTH",
+    help="Draw each component as a picture: each row of TABLE is one, its numbers line by "
+    "line; HEIGHTxWIDTHx3 in color.",
+)
 @run_options(
     "factorize",
     resume="Return at once if --out has this run.",
@@ -182,9 +188,10 @@ def factorize(table: str, **given: Any) -> int:
     loss_of = complaints.attempt(asked.named_pairs, "--loss-of", given.pop("loss_of"))
     penalty = complaints.attempt(asked.penalties, given.pop("penalty"))
     complaints.attempt(asked.constraints, given["constraint"])
+    image = complaints.attempt(asked.image_shape, given.pop("image"))
     complaints.raise_any()
     reading = reading_of(given)
-    options = asked.Options(loss_of=loss_of, penalty=penalty, **given)
+    options = asked.Options(loss_of=loss_of, penalty=penalty, image=image, **given)
     run = asked.identity(table, {"options": vars(options), "reading": vars(reading)})
     folder = RunFolder(out, run, resume=resume)
     with folder:

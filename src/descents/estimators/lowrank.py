@@ -103,10 +103,11 @@ class LowRank(ReadsTables):
     sparse : {"missing", "zero"}
         What an entry is that a sparse table does not store: a hole, or a zero.
     initialization : {"auto", "uniform", "normal", "spectral", "nndsvd", "centers"}
-        Or two arrays. "auto" is "nndsvd" under nonnegativity; "centers", rows of the
-        table chosen as k-means++ does, where rows of U are shares or have one entry;
-        else "normal"; with holes and squared loss and no penalty or other constraint,
-        where a normal start may run off, the first is spectral.
+        Or two arrays. "auto" is "normal"; "centers", rows of the table chosen as
+        k-means++ does, where rows of U are shares or have one entry; under
+        nonnegativity "nndsvd", but for squared loss of a complete dense table, where
+        normal starts lead as low and differ; with holes and squared loss and no penalty
+        or other constraint, where a normal start may run off, the first is spectral.
         Arrays are U of shape
         (n_starts, rows, n_components) and V of shape (n_starts, coordinates,
         n_components).
@@ -428,12 +429,15 @@ class LowRank(ReadsTables):
             holes = not isinstance(found, Complete) and penalty is None
             known = all(block.loss.quadratic for block in found.blocks)
             initialization = "spectral_then_normal" if holes and known else "normal"
+            written_out = isinstance(found, Complete) and not hasattr(
+                found.table, "tocsr"
+            )
             if any(side.inside is not None for side in sides):
                 one = sides[0].inside
                 initialization = "normal"
                 if isinstance(one, Simplex | UnitOneSparse) or one == Sparse(1):
                     initialization = "centers"
-            elif any(side.nonnegative for side in sides):
+            elif any(side.nonnegative for side in sides) and not written_out:
                 initialization = "nndsvd"
         rows, wide = found.shape
         most = most_components((rows, wide), *sides)

@@ -27,6 +27,7 @@ from descents.problems.sets import (
     differences,
     entrywise,
     named_set,
+    products,
 )
 
 SOURCE = Path(__file__).with_name("rounds.c")
@@ -195,39 +196,63 @@ class Regularizer:
             How many coordinates, from the first, the constraint holds for: all, or
             all but the last, a bias.
         """
+        return self.step(gram, right, point, l2, l1, bound)[0]
+
+    def step(
+        self,
+        gram: torch.Tensor,
+        right: torch.Tensor,
+        point: torch.Tensor,
+        l2: torch.Tensor,
+        l1: torch.Tensor,
+        bound: int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what `solve` does, and the change of x' G x - 2 x' r over all rows.
+
+        Returns
+        -------
+        solved : Tensor of shape (S, rows, q)
+        change : float64 Tensor of shape (S,)
+        """
         if not self.entrywise:
-            return self._solve_together(gram, right, point, l2, l1, bound)
-        q = right.shape[-1]
+            together = self._solve_together(gram, right, point, l2, l1, bound)
+            return together, _change(gram, right, point, together)
         scale = gram.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
         unit = torch.finfo(right.dtype).eps
         damping = 30 * unit * (scale + scale.mean(1, keepdim=True)) + 1e-30
         if not self.nonnegative and not self.l1:
-            # Rows that share a Gram matrix have as many cells, and so one penalty.
-            charge = l2[: gram.shape[1]] + damping
-            whole = gram + torch.diag_embed(charge.expand(*scale.shape[:2], q))
-            target = (right + damping * point)[..., None]
-            factor, _ = torch.linalg.cholesky_ex(whole)
-            if whole.shape[1] == 1 and right.shape[1] > 1:  # one Gram for all rows
-                wide = torch.cholesky_solve(target[..., 0].mT, factor[:, 0])
-                return wide.mT
-            return torch.cholesky_solve(target, factor)[..., 0]
-        charges = [charge.expand(right.shape[1:]) for charge in (l2, l1)]
-        found = self._compiled(gram, right, point, charges, damping[..., 0], bound)
-        if found is not None:
-            return found
-        # Coordinate by coordinate: each lies in one piece, with the rows beside it.
+            found = _exactly(gram, right, point, l2, damping)
+        else:
+            charges = [charge.expand(right.shape[1:]) for charge in (l2, l1)]
+            args = (gram, right, point, charges, damping[..., 0], bound)
+            compiled = self._compiled(*args)
+            if compiled is not None:
+                return compiled
+            found = self._rounds(*args)
+        return found, _change(gram, right, point, found)
+
+    def _rounds(
+        self,
+        gram: torch.Tensor,
+        right: torch.Tensor,
+        point: torch.Tensor,
+        charges: list[torch.Tensor],
+        damping: torch.Tensor,
+        bound: int,
+    ) -> torch.Tensor:
+        """Take the rounds coordinate by coordinate: each lies in one piece."""
+        l2, l1 = charges
         moved = point.mT.clone(memory_format=torch.contiguous_format)
         target = right.mT.contiguous()
-        damped = damping[..., 0]
         for _ in range(PASSES):
-            for c in range(q):
+            for c in range(right.shape[-1]):
                 row = gram[..., c, :]
                 if gram.shape[1] == 1:
                     inner = torch.bmm(row, moved)[:, 0]
                 else:
                     inner = (row.mT * moved).sum(1)
                 here, own = moved[:, c], gram[..., c, c]
-                free = target[:, c] - inner + (own + damped) * here
+                free = target[:, c] - inner + (own + damping) * here
                 half = l1[..., c] / 2
                 if c >= bound:
                     pass
@@ -235,7 +260,7 @@ class Regularizer:
                     free = (free - half).clamp_min(0)
                 else:
                     free = free.sign() * (free.abs() - half).clamp_min(0)
-                moved[:, c] = free / (own + l2[..., c] + damped)
+                moved[:, c] = free / (own + l2[..., c] + damping)
         return moved.mT.contiguous()
 
     def _solve_together(
@@ -322,7 +347,7 @@ class Regularizer:
         charges: list[torch.Tensor],
         damping: torch.Tensor,
         bound: int,
-    ) -> torch.Tensor | None:
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Take the same rounds by compiled code; None where there is none."""
         starts, rows, q = right.shape
         if right.device.type != "cpu" or q > MOST_COORDINATES:
@@ -330,30 +355,38 @@ class Regularizer:
         code = of_precision(SOURCE, right.dtype)
         if code is None:
             return None
-        counts = [ctypes.c_int64(n) for n in (q, PASSES, bound, self.nonnegative)]
-        given = [right, *charges, point]
+        counts = [ctypes.c_int64(n) for n in (rows, q, PASSES, bound, self.nonnegative)]
+        gram = gram.contiguous()
+        changes = []
         if gram.shape[1] > 1 or rows == 1:  # a row lies in one piece
-            tensors = [t.contiguous() for t in given]
-            tensors[-1] = point.clone(memory_format=torch.contiguous_format)
-            each = [damping.contiguous(), gram.contiguous()]
+            code.rounds_apart.restype = ctypes.c_double
+            found = point.clone(memory_format=torch.contiguous_format)
+            held = [charge.contiguous() for charge in charges]
+            each = [damping.contiguous(), gram, right.contiguous()]
             for k in range(starts):
-                code.rounds_apart(
-                    ctypes.c_int64(rows), *counts, *_places(k, [*each, *tensors])
-                )
-            return tensors[-1]
-        group = code.group()  # rows are filled up to whole groups
-        wide = -(-rows // group) * group
-        tensors = [t.new_zeros(*t.shape[:-2], q, wide) for t in given]
-        for tensor, value in zip(tensors, given, strict=True):
-            tensor[..., :rows] = value.mT
-        for k in range(starts):
-            code.rounds_shared(
-                ctypes.c_int64(wide),
-                *counts,
-                NUMBERS[right.dtype](damping[k, 0].item()),
-                *_places(k, [gram[:, 0].contiguous(), *tensors]),
-            )
-        return tensors[-1][..., :rows].mT.contiguous()
+                apart = [address(t) for t in (*(t[k] for t in each), *held, found[k])]
+                changes.append(code.rounds_apart(*counts, *apart))
+        else:
+            code.rounds_shared.restype = ctypes.c_double
+            found = torch.empty_like(point, memory_format=torch.contiguous_format)
+            for k, scale in enumerate(damping[:, 0].tolist()):
+                places: list[Any] = [NUMBERS[right.dtype](scale), address(gram[k])]
+                for tensor in (right[k], *charges, point[k]):
+                    places += [address(tensor), *map(ctypes.c_int64, tensor.stride())]
+                changes.append(code.rounds_shared(*counts, *places, address(found[k])))
+        return found, torch.tensor(changes, dtype=torch.float64)
+
+
+def _change(
+    gram: torch.Tensor,
+    right: torch.Tensor,
+    point: torch.Tensor,
+    found: torch.Tensor,
+) -> torch.Tensor:
+    """Return what x' G x - 2 x' r changes by, over all rows."""
+    moved = found - point
+    twice = products(gram, moved) + 2 * (products(gram, point) - right)
+    return (moved * twice).double().sum((1, 2))
 
 
 def _solve_chain(
@@ -400,12 +433,24 @@ def _numpy_type(like: torch.Tensor) -> Any:
     return np.float32 if like.dtype == torch.float32 else np.float64
 
 
-def _places(start: int, tensors: list[torch.Tensor]) -> list[Any]:
-    """Return where in memory a start's part is; charges are those of all starts."""
-    charges = (len(tensors) - 3, len(tensors) - 2)
-    return [
-        address(t if place in charges else t[start]) for place, t in enumerate(tensors)
-    ]
+def _exactly(
+    gram: torch.Tensor,
+    right: torch.Tensor,
+    point: torch.Tensor,
+    l2: torch.Tensor,
+    damping: torch.Tensor,
+) -> torch.Tensor:
+    """Minimise x' G x - 2 x' r + sum l2 x^2 by Cholesky, damped towards the point."""
+    # Rows that share a Gram matrix have as many cells, and so one penalty.
+    charge = l2[: gram.shape[1]] + damping
+    diagonal = charge.expand(len(gram), gram.shape[1], right.shape[-1])
+    whole = gram + torch.diag_embed(diagonal)
+    target = (right + damping * point)[..., None]
+    factor, _ = torch.linalg.cholesky_ex(whole)
+    if whole.shape[1] == 1 and right.shape[1] > 1:  # one Gram for all rows
+        wide = torch.cholesky_solve(target[..., 0].mT, factor[:, 0])
+        return wide.mT
+    return torch.cholesky_solve(target, factor)[..., 0]
 
 
 def regularizers(

@@ -92,20 +92,45 @@ void normal_equations(
     }
 }
 
+/* The inner product of two rows of whole vectors. */
+INLINE REAL inner(int64_t wide, const REAL *x, const REAL *y)
+{
+    V sum = *(const V *)x * *(const V *)y;
+    for (int64_t k = LANES; k < wide; k += LANES)
+        sum += *(const V *)(x + k) * *(const V *)(y + k);
+    REAL total = sum[0];
+    for (int lane = 1; lane < LANES; lane++)
+        total += sum[lane];
+    return total;
+}
+
+/* sum (t / max(u'v, least)) v over the entries of each row from `first` to `last`, for the
+   row u of `own`. */
+void ratios(
+    int64_t first, int64_t last, const int64_t *ends, const int64_t *others,
+    const REAL *targets, const REAL *own, const REAL *factor, int64_t q, REAL least,
+    REAL *found)
+{
+    const int64_t wide = filled(q);
+    for (int64_t i = first; i < last; i++) {
+        REAL sums[MOST + LANES] = {0};
+        for (int64_t e = ends[i]; e < ends[i + 1]; e++) {
+            const REAL *v = factor + others[e] * wide;
+            const REAL z = inner(wide, own + i * wide, v);
+            const REAL ratio = targets[e] / (z < least ? least : z);
+            for (int64_t k = 0; k < wide; k += LANES)
+                *(V *)(sums + k) += ratio * *(const V *)(v + k);
+        }
+        memcpy(found + i * q, sums, q * sizeof(REAL));
+    }
+}
+
 /* The inner product of the two factors at each entry from `first` to `last`. */
 void products(
     int64_t first, int64_t last, const int64_t *rows, const int64_t *columns,
     const REAL *left, const REAL *right, int64_t q, REAL *found)
 {
     const int64_t wide = filled(q);
-    for (int64_t e = first; e < last; e++) {
-        const REAL *x = left + rows[e] * wide, *y = right + columns[e] * wide;
-        V sum = *(const V *)x * *(const V *)y;
-        for (int64_t k = LANES; k < wide; k += LANES)
-            sum += *(const V *)(x + k) * *(const V *)(y + k);
-        REAL total = sum[0];
-        for (int lane = 1; lane < LANES; lane++)
-            total += sum[lane];
-        found[e] = total;
-    }
+    for (int64_t e = first; e < last; e++)
+        found[e] = inner(wide, left + rows[e] * wide, right + columns[e] * wide);
 }

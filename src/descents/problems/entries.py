@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from descents.problems.compiled import address, of_precision
+from descents.problems.compiled import NUMBERS, address, of_precision
 
 SOURCE = Path(__file__).with_name("entries.c")
 MOST_COLUMNS = 64
@@ -121,6 +121,60 @@ def products(
         )
 
     _shared_out(part, starts, np.arange(len(rows) + 1), q)
+    return found
+
+
+def ratios(
+    ends: torch.Tensor,
+    others: torch.Tensor,
+    targets: torch.Tensor,
+    own: torch.Tensor,
+    factor: torch.Tensor,
+    least: float,
+) -> torch.Tensor | None:
+    """Return sum (t / z) v over the entries of each row, for every start.
+
+    z = u'v is the prediction of an entry, at least `least`.
+
+    Parameters
+    ----------
+    ends : int64 Tensor of shape (rows + 1,)
+        Where the entries of each row begin and end.
+    others : int64 Tensor of shape (entries,)
+        Which row of the factor an entry has.
+    targets : Tensor of shape (entries,)
+    own : Tensor of shape (S, rows, q)
+    factor : Tensor of shape (S, n, q)
+    least : float
+
+    Returns
+    -------
+    Tensor of shape (S, rows, q), or None where there is no compiled code for it
+
+    Examples
+    --------
+    >>> ends, at, ones = torch.tensor([0, 2]), torch.tensor([0, 0]), torch.ones(1, 1, 1)
+    >>> found = ratios(ends, at, torch.tensor([1.0, 3.0]), ones, 2 * ones, 1e-9)
+    >>> found is None or found.flatten().tolist()
+    [4.0]
+    """
+    starts, _, q = own.shape
+    code = _code(own, q)
+    if code is None:
+        return None
+    found = torch.empty_like(own, memory_format=torch.contiguous_format)
+    filled = _filled(code, own), _filled(code, factor)
+
+    def part(k: int, first: int, last: int) -> None:
+        code.ratios(
+            *_numbers(first, last),
+            *_places(ends, others, targets, filled[0][k], filled[1][k]),
+            *_numbers(q),
+            NUMBERS[own.dtype](least),
+            *_places(found[k]),
+        )
+
+    _shared_out(part, starts, ends.numpy(), 2 * q)
     return found
 
 

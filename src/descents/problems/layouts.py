@@ -159,9 +159,8 @@ class Complete(Cells):
         """Return them through the stored entries; the zeros add to the sums alone."""
         held = self._held(left.dtype, left.device)
         this, other = (left, right) if side == "rows" else (right, left)
-        ratio = held["values"] / _entries(left, right, held).clamp_min(_tiny(left))
         sums = other.sum(1, keepdim=True).expand(-1, this.shape[1], -1)
-        return _spread(held, side, ratio, other), sums
+        return _ratios(held, side, held["values"], left, right), sums
 
     def slopes(
         self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor
@@ -529,11 +528,16 @@ class Stored(Cells):
         """Return them through the stored entries."""
         held = self._held(left.dtype, left.device)
         other = right if side == "rows" else left
-        weight = held.get("weights", held["ones"])
-        z = _entries(left, right, held)
-        less, more = self.blocks[0].loss.parts(z, weight * held["values"])
-        total = weight if more is None else weight * more
-        return _spread(held, side, less, other), _spread(held, side, total, other)
+        weight, target = held.get("weights", held["ones"]), held["values"]
+        if "weights" in held:
+            target = held.setdefault("product", weight * target)
+        loss = self.blocks[0].loss
+        if getattr(loss, "beta", None) == 1:
+            less = _ratios(held, side, target, left, right)
+            return less, _spread(held, side, weight, other)
+        parts = loss.parts(_entries(left, right, held), target)
+        total = weight if parts[1] is None else weight * parts[1]
+        return _spread(held, side, parts[0], other), _spread(held, side, total, other)
 
     def slopes(
         self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor
@@ -658,6 +662,30 @@ def _spread(
     return torch.stack(
         [_pattern(held, side, v) @ f for v, f in zip(values, factor, strict=True)]
     )
+
+
+def _ratios(
+    held: dict[str, Any],
+    side: Side,
+    targets: torch.Tensor,
+    left: torch.Tensor,
+    right: torch.Tensor,
+) -> torch.Tensor:
+    """Return sum t / z v over the entries of every row of a side, for every start."""
+    rows, least = side == "rows", _tiny(left)
+    this, other = (left, right) if rows else (right, left)
+    found = entries.ratios(
+        held["row_ends"] if rows else held["column_ends"],
+        held["columns"] if rows else held["turned_rows"],
+        _arranged(held, side, targets),
+        this,
+        other,
+        least,
+    )
+    if found is not None:
+        return found
+    ratio = targets / _entries(left, right, held).clamp_min(least)
+    return _spread(held, side, ratio, other)
 
 
 def _entries(

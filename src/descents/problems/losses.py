@@ -533,8 +533,7 @@ class _Divergence(Loss):
         b, floor = self.beta, self._floor(prediction)
         held = prediction.clamp_min(floor)
         if b == 1:
-            log = torch.special.xlogy(target, target)
-            log = log - torch.special.xlogy(target, held)
+            log = torch.special.xlogy(target, target) - target * held.log()
             return log - target + prediction
         if b == 2:
             return (prediction - target).square() / 2

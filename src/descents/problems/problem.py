@@ -8,7 +8,7 @@ holds the gradient of each.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -456,7 +456,54 @@ class _FromFunctions(Problem):
         return self._losses(parameters, starts, step)
 
 
-def flat(parameters: Parameters) -> torch.Tensor:
+class Asked(Mapping[str, torch.Tensor]):
+    """Parameters that are worked out when they are first looked at.
+
+    Parameters
+    ----------
+    make : callable
+        Takes nothing and returns them.
+
+    Examples
+    --------
+    >>> asked = Asked(lambda: {"U": torch.zeros(2)})
+    >>> list(asked), len(asked["U"])
+    (['U'], 2)
+    """
+
+    def __init__(self, make: Callable[[], Parameters]) -> None:
+        self._make: Callable[[], Parameters] | None = make
+        self._made: Parameters = {}
+
+    @classmethod
+    def both(cls, one: Asked, other: Asked, names: Iterable[str]) -> Asked:
+        """Return what two hold together, in the order of some names."""
+        order = tuple(names)
+
+        def made() -> Parameters:
+            whole = {**one.now()._made, **other.now()._made}
+            return {name: whole[name] for name in order}
+
+        return cls(made)
+
+    def now(self) -> Asked:
+        """Return itself, worked out; what that took is let go."""
+        if self._make is not None:
+            with torch.no_grad():
+                self._made, self._make = self._make(), None
+        return self
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self.now()._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.now()._made)
+
+    def __len__(self) -> int:
+        return len(self.now()._made)
+
+
+def flat(parameters: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Return all parameters of each start in a row, shape (S, P), in the dict's order.
 
     Examples

@@ -12,6 +12,9 @@ from descents.report.figures import Picture, Stored
 MOST_BARS = 40
 """How many columns the picture of their shares shows at most."""
 
+MOST_ABREAST = 10
+"""How many components stand side by side as pictures at most."""
+
 
 def _pattern(run: Stored) -> Figure:
     figure, (ax,) = figures.new_figure(5.2, 4.4)
@@ -36,6 +39,19 @@ def _biplot(run: Stored) -> Figure:
     figure, (ax,) = figures.new_figure(6.4, 5.6)
     names = run.result["strongest"]
     figures.biplot(ax, run.tensors["scores"], run.tensors["loadings"], names)
+    return figure
+
+
+def _images(run: Stored) -> Figure:
+    values = run.tensors["images"]
+    count, high, wide = values.shape[:3]
+    columns = min(count, MOST_ABREAST)
+    lines = -(-count // columns)
+    each = min(1.0, 2.0 * wide / high)  # inches; pictures that are tall are narrow
+    figure, (ax,) = figures.new_figure(
+        each * max(columns, 3), each * lines * (high / wide + 0.3)
+    )
+    figures.images(ax, values, columns)
     return figure
 
 
@@ -71,6 +87,12 @@ PICTURES: Mapping[str, Picture] = {
         _biplot,
         "Rows as points and columns as arrows in the first two components.",
         wide=True,
+    ),
+    "figure-images": Picture(
+        _images,
+        "Each component as a picture, its numbers line by line.",
+        wide=True,
+        needs="images",
     ),
     "figure-reconstruction": Picture(
         _reconstruction, "Predicted values against observed ones."

@@ -49,6 +49,8 @@ class Picture(NamedTuple):
     draw: Callable[[Stored], Figure]
     says: str
     wide: bool = False
+    needs: str | None = None
+    """The tensor without which there is no such picture."""
 
 
 def style() -> AbstractContextManager[None]:
@@ -337,6 +339,49 @@ def explained(ax: Axes, names: Sequence[str], shares: Sequence[float | None]) ->
     ax.invert_yaxis()
     ax.set(xlabel="share of the loss of the column's best constant that is gone")
     ax.set_xlim(min([0.0, *known]), 1.0)
+    return ax
+
+
+def images(ax: Axes, values: np.ndarray, columns: int) -> Axes:
+    """Draw small pictures in lines of so many, each numbered, on a scale of its own.
+
+    Parameters
+    ----------
+    values : ndarray of shape (pictures, height, width) or (pictures, height, width, 3)
+        From black for 0 to white for the largest of a picture; where any picture has
+        negative numbers, blue for those, red for positive ones and white for 0. In
+        color, 0 is then gray.
+    columns : int
+    """
+    count, high, wide = values.shape[:3]
+    signed = bool((values < 0).any())
+    size = np.abs(values).reshape(count, -1).max(1)
+    scaled = values / np.where(size > 0, size, 1).reshape(-1, *[1] * (values.ndim - 1))
+    if values.ndim == 4:
+        painted = scaled / 2 + 0.5 if signed else scaled
+    elif signed:
+        painted = mpl.colormaps["RdBu_r"](scaled / 2 + 0.5)[..., :3]
+    else:
+        painted = mpl.colormaps["gray"](scaled)[..., :3]
+    lines = -(-count // columns)
+    # In the units of a picture's side: the ways between, with room for a number above.
+    between, above = 0.08, 0.2
+    for k in range(count):
+        line, place = divmod(k, columns)
+        left, top = place * (1 + between), line * (high / wide + above + between)
+        bottom = top + above + high / wide
+        ax.imshow(
+            painted[k],
+            extent=(left, left + 1, bottom, top + above),
+            interpolation="nearest",
+        )
+        ax.text(
+            left, top + 0.8 * above, str(k + 1), color=FAINT, fontsize=9, va="bottom"
+        )
+    ax.set_xlim(0, columns * (1 + between) - between)
+    ax.set_ylim(lines * (high / wide + above + between), 0)
+    ax.set_aspect("equal")
+    ax.set_axis_off()
     return ax
 
 

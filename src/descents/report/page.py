@@ -93,7 +93,11 @@ def draw(folder: Path, each: Each | None = None) -> None:
     files: dict[str, bytes] = {}
     embedded = {}
     try:
-        pictures = PAGES[run.result["run"]["command"]]
+        pictures = {
+            name: picture
+            for name, picture in PAGES[run.result["run"]["command"]].items()
+            if picture.needs is None or picture.needs in run.tensors
+        }
         drawn = (each or map)(_files, [(run, name) for name in pictures])
         for (name, picture), (png, svg) in zip(pictures.items(), drawn, strict=True):
             files |= {f"{name}.png": png, f"{name}.svg": svg}

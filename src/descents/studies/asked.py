@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -218,6 +219,63 @@ def constraints(given: str) -> str | tuple[str, str] | None:
     return found
 
 
+def image_shape(given: str | None) -> tuple[int, ...] | None:
+    """Return ``HEIGHTxWIDTH``, or ``HEIGHTxWIDTHx3`` for color, as numbers.
+
+    Raises
+    ------
+    InvalidValueError
+        When it is no such text.
+
+    Examples
+    --------
+    >>> image_shape("25x20"), image_shape("8x8x3"), image_shape(None)
+    ((25, 20), (8, 8, 3), None)
+    """
+    if given is None:
+        return None
+    parts = given.lower().split("x")
+    sizes = tuple(int(part) for part in parts if part.isascii() and part.isdigit())
+    if len(sizes) != len(parts) or len(sizes) not in (2, 3) or min(sizes) < 1:
+        raise InvalidValueError(
+            f"--image is {given!r}; give HEIGHTxWIDTH, such as 25x20, or HEIGHTxWIDTHx3 "
+            "for color"
+        )
+    if len(sizes) == 3 and sizes[2] != 3:
+        raise InvalidValueError(
+            f"--image is {given!r}, of {sizes[2]} numbers a point; give HEIGHTxWIDTH for "
+            "shades, or HEIGHTxWIDTHx3 for red, green and blue"
+        )
+    return sizes
+
+
+def check_image(sizes: Sequence[int], columns: int) -> None:
+    """Refuse a picture of other than as many numbers as there are columns.
+
+    Examples
+    --------
+    >>> check_image((2, 4), 6)
+    Traceback (most recent call last):
+    ...
+    descents.checks.InvalidValueError: --image is 2x4, which is 8 numbers, but the table
+    has 6 columns; give two sizes of that product, such as 2x3, or leave out columns
+    that are no part of the picture (--ignore, --id)
+    """
+    count = math.prod(sizes)
+    if count == columns:
+        return
+    color = len(sizes) == 3 and columns % 3 == 0
+    points = columns // 3 if color else columns
+    side = max(n for n in range(1, math.isqrt(points) + 1) if points % n == 0)
+    such = f"{side}x{points // side}" + "x3" * color
+    raise InvalidValueError(
+        f"--image is {'x'.join(map(str, sizes))}, which is {count} numbers, but the "
+        f"table has {columns} columns; give {'three' if color else 'two'} sizes of that "
+        f"product, such as {such}, or leave out columns that are no part of the picture "
+        "(--ignore, --id)"
+    )
+
+
 def penalties(given: Sequence[str]) -> dict[str, float] | None:
     """Return ``l2=0.1`` texts, or a bare number for l2, as a dict; None for none.
 
@@ -276,6 +334,8 @@ class Options:
     offsets, steps, sparse, initialization, combine, device : str
     learning_rate : float or None
     max_iter : int
+    image : tuple of int or None
+        Height and width, and 3 in color, of the picture that a row is.
     """
 
     rank: int
@@ -294,6 +354,7 @@ class Options:
     max_iter: int = 2000
     seed: int = 0
     device: str = "cpu"
+    image: tuple[int, ...] | None = None
 
     def model(self, data: Data) -> LowRankModel:
         """Return the model that is asked for, of these data."""
@@ -312,6 +373,8 @@ class Options:
             "--sparse zero says what triples or a sparse table do not hold, but the "
             "table is neither; leave it out",
         )
+        if self.image is not None:
+            complaints.attempt(check_image, self.image, len(data.column_names))
         complaints.raise_any()
         loss: Any = self.loss
         if self.loss_of:

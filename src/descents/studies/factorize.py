@@ -38,6 +38,8 @@ ARROWS = 16
 """How many columns have an arrow in the picture of the components."""
 PATTERN = 160
 """How many squares a side of the picture of the observed cells has at most."""
+MOST_IMAGES = 60
+"""How many components are drawn as pictures at most."""
 DOMINANT = 0.9
 """A column with more than this share of the best constants' loss is warned of."""
 Progress = Callable[[str, float], None]
@@ -155,6 +157,8 @@ def factorize(
     )
     rows = {"gap": gaps, **model.runs_.table()}
     tensors = _tensors(model, data, result)
+    if options.image is not None:
+        tensors["images"] = _images(model, options.image)
     result["seconds"] = time.perf_counter() - begun
     return Found(result, model, data, rows, tensors)
 
@@ -380,6 +384,19 @@ def _tensors(
         "predicted": predicted,
         "column": column,
     }
+
+
+def _images(model: LowRankModel, sizes: Sequence[int]) -> np.ndarray:
+    """Return the components as pictures, shape (components, height, width[, 3])."""
+    components = model.components_[:MOST_IMAGES]
+    if components.shape[1] != len(model.columns_):
+        many = next(c for c in model.columns_ if len(c.levels) > 2)
+        raise InvalidValueError(
+            f"--image draws one number for each column, but column {many.name!r} of "
+            f"{many.loss.name} loss has several; leave --image out, or give the column "
+            "another loss (--loss-of)"
+        )
+    return components.reshape(-1, *sizes)
 
 
 def _strongest(model: LowRankModel) -> tuple[np.ndarray, list[str]]:
