@@ -14,7 +14,8 @@ import torch
 from descents.checks import InvalidValueError
 from descents.problems.cells import Look, Side
 from descents.problems.factorization import Factorization
-from descents.problems.problem import Parameters, Problem
+from descents.problems.problem import Parameters, Problem, flat
+from descents.problems.streamed import Streamed, losses_of
 
 State = dict[str, Parameters]
 WORN = 1e-3
@@ -70,6 +71,8 @@ class Alternating:
         with torch.no_grad():
             if problem.cells.blocks[0].loss.name == "kl":
                 return _multiplicative(problem, parameters)
+            if isinstance(problem.cells, Streamed):
+                return _streamed(problem, problem.cells, parameters, state)
             left, right = problem.extended(parameters)
             cuts = problem.cut_parameters(parameters)
             quadratic = problem.cells.quadratic(left.dtype, left.device)
@@ -89,7 +92,8 @@ class Alternating:
                 downhill = 2 * (solved["wanted"] - _products(solved["gram"], right))
             else:
                 downhill = problem.cells.descent(look, left, right)
-            slopes = _column_mapping(problem, parameters, downhill, left)
+            bound = (left.mT @ left)[:, None]
+            slopes = _column_mapping(problem, parameters, downhill, bound)
             mapping = {**rows.mapping, **slopes}
             found = {"mapping": {name: mapping[name] for name in parameters}}
             left, right = problem.extended(rows.parameters)
@@ -120,11 +124,16 @@ def _looked(
         fresh = look.losses.double()
         return look, {"loss": fresh, "measured": fresh}
     known = dict(state["known"])
-    small = known["loss"] < WORN * known["measured"]
+    small = _worn(known)
     if bool(small.any()):
         fresh = problem.cells.losses(*point).double()
         known = {name: torch.where(small, fresh, old) for name, old in known.items()}
     return quadratic, known
+
+
+def _worn(known: Parameters) -> torch.Tensor:
+    """Return of which starts so much of the loss is gone that it is measured again."""
+    return known["loss"] < WORN * known["measured"]
 
 
 def applies(problem: Problem) -> bool:
@@ -246,8 +255,19 @@ def _half(
     other: torch.Tensor,
 ) -> _Half:
     """Solve for one side."""
-    turn = _turn(problem, side, other)
-    gram, wanted = problem.cells.normal(look, side, other)
+    equations = problem.cells.normal(look, side, other)
+    return _solved(problem, parameters, side, equations)
+
+
+def _solved(
+    problem: Factorization,
+    parameters: Parameters,
+    side: Side,
+    normal: tuple[torch.Tensor, torch.Tensor],
+) -> _Half:
+    """Solve the normal equations of one side."""
+    gram, wanted = normal
+    turn = _turn(problem, side, wanted)
     equations = {"gram": gram, "wanted": wanted}
     point = turn.point(parameters)
     if gram.shape[-1] > problem.rank:
@@ -292,15 +312,79 @@ def _column_mapping(
     problem: Factorization,
     parameters: Parameters,
     downhill: torch.Tensor,
-    left: torch.Tensor,
+    bound: torch.Tensor,
 ) -> Parameters:
     """Return the mapping of the columns at the point that the losses are of."""
-    turn = _turn(problem, "columns", left)
+    turn = _turn(problem, "columns", downhill)
     downhill = downhill[..., turn.free]
     point = turn.point(parameters)
     gradient = 2 * turn.l2 * point - downhill
-    bound = (left.mT @ left)[:, None]
     return turn.slopes(_mapping(turn, point, gradient, bound))
+
+
+def _streamed(
+    problem: Factorization, found: Streamed, parameters: Parameters, state: State
+) -> tuple[Parameters, State, torch.Tensor]:
+    """Take a step from one reading of a table on disk.
+
+    The rows of a block are solved for while it is in memory, and add their part to the
+    normal equations of the columns.
+    """
+    like = parameters["U"]
+    own = {name: parameters[name] for name in ("U", "row_biases") if name in parameters}
+    moved = {name: torch.empty_like(value) for name, value in own.items()}
+    known = dict(state.get("known", {}))
+    measured = _worn(known) if known else torch.ones(len(like), dtype=torch.bool)
+    sums: Parameters = {}
+
+    def add(**parts: torch.Tensor) -> None:
+        for name, part in parts.items():
+            sums[name] = part.double() + sums.get(name, 0.0)
+
+    for place, block in found.pieces():
+        part = problem.of_rows(place, block)
+        here = {**parameters, **{name: value[:, place] for name, value in own.items()}}
+        left, right = part.extended(here)
+        if bool(measured.any()):
+            add(loss=losses_of(block, left, right))
+        look = block.quadratic(left.dtype, left.device)
+        assert look is not None  # noqa: S101
+        rows = _half(part, here, look, "rows", right)
+        add(change=rows.change)
+        for name in own:
+            moved[name][:, place] = rows.parameters[name]
+            add(**{name: flat({name: rows.mapping[name]}).double().square().sum(1)})
+        if "V" in parameters:
+            add(bound=(left.mT @ left)[:, None])
+            if "equations" not in state:
+                gram, wanted = block.normal(look, "columns", left)
+                add(gram_before=gram, wanted_before=wanted)
+            gram, wanted = block.normal(
+                look, "columns", part.extended(rows.parameters)[0]
+            )
+            add(gram=gram, wanted=wanted)
+        del block, look
+    if not known:
+        known = {"loss": sums["loss"], "measured": sums["loss"]}
+    elif "loss" in sums:
+        known = {n: torch.where(measured, sums["loss"], k) for n, k in known.items()}
+    losses = problem.penalized(known["loss"].to(like.dtype), parameters)
+    known["loss"] = (known["loss"] + sums["change"]).clamp_min(0)
+    # Of the rows the norms alone: what is asked of a mapping is how large it is.
+    mapping = {name: sums[name].sqrt()[:, None] for name in own}
+    moved = {**parameters, **moved}
+    if "V" not in parameters:
+        return moved, {"mapping": mapping, "known": known}, losses
+    summed = {name: value.to(like.dtype) for name, value in sums.items()}
+    solved = state.get("equations")
+    if solved is None:
+        solved = {name: summed[f"{name}_before"] for name in ("gram", "wanted")}
+    downhill = 2 * (solved["wanted"] - _products(solved["gram"], right))
+    mapping |= _column_mapping(problem, parameters, downhill, summed["bound"])
+    columns = _solved(problem, moved, "columns", (summed["gram"], summed["wanted"]))
+    known["loss"] = (known["loss"] + columns.change).clamp_min(0)
+    ended = {"mapping": {name: mapping[name] for name in parameters}, "known": known}
+    return columns.parameters, {**ended, "equations": columns.equations}, losses
 
 
 def _multiplicative(

@@ -23,6 +23,7 @@ from descents.problems.constraints import counted, regularizers
 from descents.problems.layouts import Complete
 from descents.problems.observed import cells
 from descents.problems.problem import Parameters, Problem
+from descents.problems.streamed import WIDEST, Streamed
 
 OFFSETS = ("none", "columns", "rows", "both")
 SHAKEN = 0.1
@@ -154,7 +155,7 @@ class Factorization(Problem):
             )
 
     def _largest(self) -> int:
-        if isinstance(self.cells, Complete):
+        if isinstance(self.cells, Complete | Streamed):
             return self.cells.size
         q = self.rank + 2
         return max(self.cells.size, sum(self.cells.shape) * q * (q + 1) // 2)
@@ -305,6 +306,22 @@ class Factorization(Problem):
             for name, value in parameters.items()
             if name in ("V", "offsets", "cuts")
         }
+        return other
+
+    def of_rows(self, place: slice, rows: Cells) -> Factorization:
+        """Return the problem of some rows of a table that is read by blocks of them.
+
+        Parameters
+        ----------
+        place : slice
+            Where they are in the table.
+        rows : Cells
+            Theirs.
+        """
+        other = copy.copy(self)
+        other._base = self.base
+        other.cells, other.row_penalties = rows, self.row_penalties[place]
+        other.turns = {}
         return other
 
     @classmethod
@@ -462,12 +479,31 @@ class Factorization(Problem):
         right : ndarray of shape (coordinates, rank)
         """
         if "spectrum" not in self._spectra:
-            rest = self._rest()
             share = self.cells.observed / (self.cells.shape[0] * self.cells.shape[1])
-            left, values, right = leading_triples(rest, self.rank)
+            if isinstance(self.cells, Streamed):
+                left, values, right = self._streamed_triples(self.cells)
+            else:
+                left, values, right = leading_triples(self._rest(), self.rank)
             self._spectra["spectrum"] = left, values / share, right
         found: tuple[np.ndarray, np.ndarray, np.ndarray] = self._spectra["spectrum"]
         return found
+
+    def _streamed_triples(
+        self, found: Streamed
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the leading triples of a table on disk, from two readings."""
+        if not found.has_triangle:
+            raise InvalidValueError(
+                f"a spectral start of {found.shape[1]} columns that are read by blocks "
+                f"of rows takes more memory than {found.table.memory} bytes, or more "
+                f"columns than are looked at ({WIDEST}); give initialization='normal' "
+                "or 'uniform'"
+            )
+        constant = found.offsets if self.has_offsets else self.base
+        _, values, right = leading_triples(found.triangle(constant), self.rank)
+        left = found.times(constant, right)
+        kept = values > np.finfo(np.float64).eps * values[0]
+        return left * np.where(kept, 1 / np.where(kept, values, 1), 0), values, right
 
     def _rest(self) -> Any:
         """Return minus half the slopes at the best constants: residuals, if squared."""
@@ -509,6 +545,8 @@ class Factorization(Problem):
         found = self.cells
         spread = np.ones(found.coordinates)
         constant = found.offsets if self.has_offsets else self.base
+        if isinstance(found, Streamed):
+            return found.deviations(constant)
         for block in found.blocks:
             if not block.loss.identity:
                 continue
