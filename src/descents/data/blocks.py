@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import mmap
 import os
 import re
@@ -176,7 +177,30 @@ class TableOnDisk:
             raise InvalidValueError(f"dtype is {dtype}; give float32 or float64")
         self._stamp = _stamp(reader.where, reader.path)
         self.passes = 0
-        """How often it was read from its first row."""
+        """How often its first row was read."""
+
+    def of_columns(self, names: Sequence[str]) -> TableOnDisk:
+        """Return the table with some of its columns, in another order.
+
+        Raises
+        ------
+        InvalidValueError
+            When it lacks one.
+        """
+        absent = [name for name in names if name not in self.names]
+        if absent:
+            more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+            raise InvalidValueError(
+                f"the table lacks {len(absent)} of the {len(names)} columns that the "
+                f"model was fitted with: {', '.join(map(repr, absent[:5]))}{more}; give "
+                "them, null where nothing is known"
+            )
+        other = copy.copy(self)
+        other._reader = copy.copy(self._reader)
+        other._reader.keep([self._reader.names.index(name) for name in names])
+        other.names, other.shape = tuple(names), (self.shape[0], len(names))
+        other.whole = np.array([self.whole[self.names.index(n)] for n in names])
+        return other
 
     def blocks(self, rows: int) -> Iterator[tuple[slice, np.ndarray]]:
         """Give the places of some rows, and the rows, from the first to the last.

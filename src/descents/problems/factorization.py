@@ -611,8 +611,8 @@ def singular_form(
     mean = U.mean(0) if center else np.zeros(rank)
     if not rotate:
         return U.astype(dtype), V.T.astype(dtype), np.eye(rank), mean
-    left, right = np.linalg.qr(U - mean), np.linalg.qr(V)
-    _, _, inner = np.linalg.svd(left[1] @ right[1].T)
+    left, right = np.linalg.qr(U - mean, mode="r"), np.linalg.qr(V)
+    _, _, inner = np.linalg.svd(left @ right[1].T)
     components = inner @ right[0].T
     largest = np.abs(components).argmax(1)
     signs = np.where(components[np.arange(rank), largest] < 0, -1.0, 1.0)

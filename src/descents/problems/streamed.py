@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -103,36 +103,18 @@ class Streamed(Cells):
         return factors + equations + self._block(block_rows)
 
     def _block(self, rows: int) -> int:
-        item, q = self.table.dtype.itemsize, self.rank + 2
-        cell = item + 40 if self.complete else 7 * item + 40
-        row = self.starts * item * (6 * q if self.complete else 4 * q * q)
-        return self.table.reading(rows) + rows * (self.shape[1] * cell + row)
+        return block_bytes(
+            self.table, rows, self.rank, self.starts, complete=self.complete
+        )
 
     def _fitting(self) -> int:
         """Return how many rows at a time the memory is enough for."""
-        rows, memory = self.shape[0], self.table.memory
-        low, high = min(LEAST_ROWS, rows), rows
-        if self.needed(low) > memory:
-            self._refuse_memory(low)
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self.needed(middle) <= memory and self._block(middle) <= MOST_BYTES:
-                low = middle
-            else:
-                high = middle - 1
-        return low
-
-    def _refuse_memory(self, least: int) -> None:
-        rows, columns = self.shape
-        block = self._block(least)
-        raise InvalidValueError(
-            f"memory is {said(self.table.memory)}, but the factors and normal equations "
-            f"of {rows} x {columns} cells at rank {self.rank} from {self.starts} "
-            f"start(s) take {said(self.needed(least) - block)}, and {least} rows at a "
-            f"time, as the file is read, {said(block)}; give at least "
-            f"{said(self.needed(least))}, a smaller rank, fewer starts, or a Parquet "
-            "file of smaller row groups"
+        held = self.needed(0) - self._block(0)
+        what = (
+            f"the factors and normal equations of {self.shape[0]} x {self.shape[1]} "
+            f"cells at rank {self.rank} from {self.starts} start(s)"
         )
+        return rows_at_once(self.table, held, self._block, what)
 
     # What one reading tells
 
@@ -275,6 +257,53 @@ class Streamed(Cells):
 
     look = normal = descent = ratios = _refuse  # type: ignore[assignment]
     slopes = each = conjugates = _hold = _quadratic = _refuse  # type: ignore[assignment]
+
+
+def block_bytes(
+    table: TableOnDisk, rows: int, rank: int, starts: int, *, complete: bool
+) -> int:
+    """Return what memory some rows take, as they are read and worked on."""
+    item, q = table.dtype.itemsize, rank + 2
+    cell = item + 40 if complete else 7 * item + 64
+    row = starts * item * (6 * q if complete else 4 * q * q)
+    return table.reading(rows) + rows * (table.shape[1] * cell + row)
+
+
+def rows_at_once(
+    table: TableOnDisk, held: int, block: Callable[[int], int], what: str
+) -> int:
+    """Return how many rows at a time the memory of a table is enough for.
+
+    Parameters
+    ----------
+    table : TableOnDisk
+    held : int
+        How many bytes are taken by what is no block.
+    block : callable
+        How many are taken by a block of so many rows.
+    what : str
+        What the others are taken by, for people.
+
+    Raises
+    ------
+    InvalidValueError
+        When it is not enough for a few.
+    """
+    low, high = min(LEAST_ROWS, table.shape[0]), table.shape[0]
+    if held + block(low) > table.memory:
+        raise InvalidValueError(
+            f"memory is {said(table.memory)}, but {what} take {said(held)}, and {low} "
+            f"rows at a time, as {table.where} is read, {said(block(low))}; give at "
+            f"least {said(held + block(low))}, a smaller rank, fewer starts, or a "
+            "Parquet file of smaller row groups"
+        )
+    while low < high:
+        middle = (low + high + 1) // 2
+        if held + block(middle) <= table.memory and block(middle) <= MOST_BYTES:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def losses_of(block: Cells, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
