@@ -56,6 +56,7 @@ ORDER = [
     "studies.experiments",
     "studies.reproduce",
     "studies.asked",
+    "studies.streamed",
     "studies.factorize",
     "studies.sweep",
     "studies.train",

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from descents.checks import processors
+from descents.checks import InvalidValueError, processors
 
 NOT_MET, BAD_INPUT, OUT_OF_TIME, LOST_PROCESS, CTRL_C = 1, 2, 3, 4, 130
 CLOSED_OUTPUT = 141
@@ -36,6 +36,23 @@ class Seconds(click.ParamType[float]):
         return seconds
 
 
+class Size(click.ParamType[int]):
+    """A size of memory, in bytes."""
+
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Return the number of bytes, or end the command with a sentence."""
+        from descents.data.blocks import size_in_bytes
+
+        try:
+            return size_in_bytes(value)
+        except InvalidValueError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
 def options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return one decorator of several options, in the order in which help has them."""
 
@@ -52,6 +69,14 @@ printing_options = options(
     click.option(
         "--json", "as_json", is_flag=True, help="Print the result as JSON only."
     ),
+)
+
+memory_option = click.option(
+    "--memory",
+    type=Size(),
+    metavar="SIZE",
+    help="Of a .npy or .parquet TABLE that is larger: read it by blocks of rows, and "
+    "take at most so much memory, as 500MB.",
 )
 
 column_options = options(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -532,11 +532,25 @@ class LowRankModel(
         _, values = self._read(X, reset=False)
         if isinstance(values, TableOnDisk):
             scores = np.empty((values.shape[0], len(self.components_)), values.dtype)
-            for place, block in values.blocks(self._rows_at_once(values)):
-                scores[place] = self._transformed(block)
-                del block
+            for place, block in self.transformed_blocks(values):
+                scores[place] = block
             return scores
         return self._transformed(values)
+
+    def transformed_blocks(
+        self, X: TableOnDisk
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """Give the places of some rows of a table on disk, and what `transform` returns.
+
+        Parameters
+        ----------
+        X : TableOnDisk
+        """
+        check_is_fitted(self)
+        _, table = self._read(X, reset=False)
+        for place, block in table.blocks(self._rows_at_once(table)):
+            yield place, self._transformed(block)
+            del block
 
     def _transformed(self, values: Any) -> np.ndarray:
         found = self.fitted_.cells_of(values, self.sparse)
