@@ -20,6 +20,7 @@ from descents.commands.shared import (
     OUT_OF_TIME,
     bar,
     column_options,
+    free_at_once,
     memory_option,
     printing_options,
     reading_of,
@@ -172,6 +173,8 @@ def factorize(table: str, **given: Any) -> int:
     if out is None:
         out = Path("runs") / f"factorize-{time.strftime('%Y%m%d-%H%M%S')}"
     threads()
+    if memory is not None:
+        free_at_once()
     from descents.studies import asked
     from descents.studies import factorize as study
 
@@ -354,6 +357,8 @@ def apply(run: Path, table: str, **given: Any) -> int:
     if out is None:
         out = Path("runs") / f"apply-{time.strftime('%Y%m%d-%H%M%S')}"
     threads()
+    if memory is not None:
+        free_at_once()
     from descents.studies import factorize as study
 
     stored = stored if isinstance(stored, dict) else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ import click
 from descents.checks import InvalidValueError, processors
 
 NOT_MET, BAD_INPUT, OUT_OF_TIME, LOST_PROCESS, CTRL_C = 1, 2, 3, 4, 130
+M_MMAP_THRESHOLD, LARGE = -3, 2**20
+"""What glibc calls the size from which on memory is given back, and what it is to be."""
 CLOSED_OUTPUT = 141
 """What a shell says of a process that the signal of a closed pipe ended."""
 
@@ -195,6 +198,16 @@ def threads() -> int:
         return 1
     os.environ["OMP_NUM_THREADS"] = "1"
     return processors()
+
+
+def free_at_once() -> None:
+    """Ask the C library to give large pieces of memory back as soon as they are free.
+
+    Else it keeps some for later, so that more is taken than is used. Where it is not
+    glibc, nothing is asked.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 def reading_of(given: dict[str, Any]) -> Any:

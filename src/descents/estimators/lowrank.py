@@ -427,7 +427,8 @@ class LowRankModel(
 
     def _cells(self, values: Any, weights: Any, losses: Sequence[Loss]) -> Cells:
         if isinstance(values, TableOnDisk):
-            found = Streamed(values, self.n_components, self.n_starts)
+            biased = self.offsets in ("rows", "both")
+            found = Streamed(values, self.n_components + biased, self.n_starts)
             for j in np.flatnonzero(values.whole):
                 limits = (float(found.least[j]), float(found.most[j]))
                 self.columns_[j] = replace(

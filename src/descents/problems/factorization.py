@@ -607,19 +607,20 @@ def singular_form(
     array([[0.6, 0.8]])
     """
     dtype, rank = U.dtype, U.shape[1]
-    U, V = U.astype(np.float64), V.astype(np.float64)
-    mean = U.mean(0) if center else np.zeros(rank)
+    V = V.astype(np.float64)
+    mean = U.mean(0, dtype=np.float64) if center else np.zeros(rank)
     if not rotate:
-        return U.astype(dtype), V.T.astype(dtype), np.eye(rank), mean
-    left, right = np.linalg.qr(U - mean, mode="r"), np.linalg.qr(V)
+        return U.copy(), V.T.astype(dtype), np.eye(rank), mean
+    centered = U - mean
+    left, right = np.linalg.qr(centered, mode="r"), np.linalg.qr(V)
     _, _, inner = np.linalg.svd(left @ right[1].T)
     components = inner @ right[0].T
     largest = np.abs(components).argmax(1)
     signs = np.where(components[np.arange(rank), largest] < 0, -1.0, 1.0)
     components = components * signs[:, None]
     turn = V.T @ components.T
-    scores = (U - mean) @ turn
-    return scores.astype(dtype), components.astype(dtype), turn, mean
+    scores = (centered @ turn).astype(dtype, copy=False)
+    return scores, components.astype(dtype), turn, mean
 
 
 def _cells_of(table: Any, loss: Any) -> Cells:

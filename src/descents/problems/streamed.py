@@ -36,7 +36,8 @@ class Streamed(Cells):
     ----------
     table : TableOnDisk
     rank, starts : int
-        Of the fit that its memory is to be enough for.
+        Of the fit that its memory is to be enough for: how many numbers a start has
+        for each row, and how many starts there are.
 
     Attributes
     ----------
@@ -88,14 +89,17 @@ class Streamed(Cells):
     def needed(self, block_rows: int) -> int:
         """Return how much memory a fit takes with so many rows at a time, in bytes.
 
-        Three times the factors of the rows of all starts in the working precision, and
-        twice those of one in float64, with four numbers for each row; the normal
-        equations of the columns, and the triangle whose singular values are the
-        table's; a block as it is read, and what is made of it.
+        Of the factor of the rows: four copies for each start, or of the best the form
+        it is given in, which is found in float64. The normal equations of the columns,
+        and the triangle whose singular values are the table's. A block as it is read,
+        and what is made of it.
         """
         rows, columns = self.shape
-        item, q = self.table.dtype.itemsize, self.rank + 2
-        factors = rows * (3 * self.starts * q * item + 2 * q * 8 + 4 * 8)
+        item, rank, q = self.table.dtype.itemsize, self.rank, self.rank + 2
+        descent = self.starts * (rank * max(4 * item, item + 16) + 16)
+        if not self.complete:  # a spectral start is kept in float64
+            descent += 8 * rank
+        factors = rows * (8 + max(descent, rank * (self.starts * item + 4 * 8)))
         each = q * q if not self.complete else q
         equations = 4 * 8 * self.starts * columns * each
         if self.has_triangle:

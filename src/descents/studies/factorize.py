@@ -217,10 +217,11 @@ def _warmed_up() -> int | None:
     import pyarrow.parquet
     import scipy.sparse.linalg  # noqa: F401
 
-    small = np.random.Generator(np.random.Philox(0)).standard_normal((64, 8))
+    # Large enough for all buffers that libraries of linear algebra keep.
+    small = np.random.Generator(np.random.Philox(0)).standard_normal((4096, 100))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        LowRankModel(1, random_state=0, max_iter=5).fit(small)
+        LowRankModel(10, random_state=0, max_iter=5).fit(small)
     pyarrow.parquet.write_table(pyarrow.table({"x": small[:, 0]}), io.BytesIO())
     return peak_memory()
 
