@@ -19,6 +19,8 @@ from descents.data.tables import check_names, known_names
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+COLUMNS_AT_ONCE = 16
+"""How many columns of a Parquet file are unpacked together."""
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", re.ASCII)
 
 
@@ -382,16 +384,15 @@ class _Parquet:
             self.rows = facts.num_rows
             groups = [facts.row_group(k) for k in range(facts.num_row_groups)]
             self.groups = [group.num_rows for group in groups]
-            # A column of a group is read at a time: its pages, packed and unpacked.
-            self.pages = max(
-                (
+            # Of each column the largest pages of a group, packed and unpacked.
+            self.pages = [
+                max(
                     group.column(j).total_compressed_size
                     + group.column(j).total_uncompressed_size
                     for group in groups
-                    for j in range(group.num_columns)
-                ),
-                default=0,
-            )
+                )
+                for j in range(facts.num_columns * bool(groups))
+            ]
         self.names = list(schema.names)
         check_names(where, self.names)
         self.types = list(schema.types)
@@ -426,13 +427,18 @@ class _Parquet:
             )
         self.kept = [self.names[j] for j in columns]
         self.kinds = [np.dtype(self.types[j].to_pandas_dtype()) for j in columns]
-        self.width = sum(kind.itemsize for kind in self.kinds)
+        self.sizes = [self.pages[j] for j in columns]
 
     def reading(self, rows: int, dtype: np.dtype) -> int:
         together = max(max(self.groups), min(rows, self.rows))
-        # Holes are told by a bit each, which may grow to a byte on the way.
-        frame = together * (self.width + len(self.kept))
-        return self.pages + frame + rows * len(self.kept) * dtype.itemsize
+        # The library takes up to twice what a few columns hold, with marks of holes.
+        few = max(
+            sum(self.sizes[k : k + COLUMNS_AT_ONCE])
+            + together
+            * sum(kind.itemsize + 1 for kind in self.kinds[k : k + COLUMNS_AT_ONCE])
+            for k in range(0, len(self.kept), COLUMNS_AT_ONCE)
+        )
+        return 2 * few + together * len(self.kept) * dtype.itemsize
 
     def read(self, rows: int, dtype: np.dtype) -> Iterator[np.ndarray]:
         import pyarrow
@@ -440,12 +446,10 @@ class _Parquet:
         try:
             with self._file() as file:
                 for together in self._together(rows):
-                    frame = file.read_row_groups(
-                        together, columns=self.kept, use_threads=False
-                    )
-                    for first in range(0, len(frame), rows):
-                        yield self._block(frame.slice(first, rows), dtype)
-                    del frame
+                    block = self._read_groups(file, together, dtype)
+                    for first in range(0, len(block), rows):
+                        yield block[first : first + rows]
+                    del block
         except pyarrow.ArrowException as error:
             raise OSError(reason_of(error)) from None
 
@@ -462,8 +466,13 @@ class _Parquet:
         if waiting:
             yield waiting
 
-    def _block(self, frame: Any, dtype: np.dtype) -> np.ndarray:
-        block = np.empty((len(frame), len(self.kept)), dtype=dtype)
-        for j, name in enumerate(self.kept):
-            block[:, j] = frame.column(name).to_numpy()
+    def _read_groups(self, file: Any, groups: list[int], dtype: np.dtype) -> np.ndarray:
+        """Return some row groups, of which a few columns at a time are unpacked."""
+        rows = sum(self.groups[group] for group in groups)
+        block = np.empty((rows, len(self.kept)), dtype=dtype)
+        for k in range(0, len(self.kept), COLUMNS_AT_ONCE):
+            names = self.kept[k : k + COLUMNS_AT_ONCE]
+            frame = file.read_row_groups(groups, columns=names, use_threads=False)
+            for j, name in enumerate(names, k):
+                block[:, j] = frame.column(name).to_numpy()
         return block

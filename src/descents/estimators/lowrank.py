@@ -431,9 +431,7 @@ class LowRankModel(
             found = Streamed(values, self.n_components + biased, self.n_starts)
             for j in np.flatnonzero(values.whole):
                 limits = (float(found.least[j]), float(found.most[j]))
-                self.columns_[j] = replace(
-                    self.columns_[j], whole=True, limits=limits
-                )
+                self.columns_[j] = replace(self.columns_[j], whole=True, limits=limits)
             return found
         if hasattr(values, "tocsr"):
             return cells(values, losses, weights=weights, sparse=self.sparse)
@@ -538,9 +536,7 @@ class LowRankModel(
             return scores
         return self._transformed(values)
 
-    def transformed_blocks(
-        self, X: TableOnDisk
-    ) -> Iterator[tuple[slice, np.ndarray]]:
+    def transformed_blocks(self, X: TableOnDisk) -> Iterator[tuple[slice, np.ndarray]]:
         """Give the places of some rows of a table on disk, and what `transform` returns.
 
         Parameters

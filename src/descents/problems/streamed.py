@@ -75,8 +75,8 @@ class Streamed(Cells):
         self.size = 1  # all starts go together, as the table is read for all at once
         self.complete, self._cache = True, {}
         self._triangles: dict[Any, np.ndarray] = {}
-        self.has_triangle = (
-            columns <= WIDEST and 32 * columns**2 <= max(table.memory // 4, 2**16)
+        self.has_triangle = columns <= WIDEST and 32 * columns**2 <= max(
+            table.memory // 4, 2**16
         )
         self.block_rows = self._fitting()
         self.row_counts = np.broadcast_to(np.float64(columns), (rows,))
@@ -140,7 +140,9 @@ class Streamed(Cells):
             total = block.sum(0, dtype=np.float64)
             if not np.isfinite(total).all():
                 self._refuse_infinite(place.start, block)
-            np.minimum(self.least, np.fmin.reduce(given), out=self.least, where=here > 0)
+            np.minimum(
+                self.least, np.fmin.reduce(given), out=self.least, where=here > 0
+            )
             np.maximum(self.most, np.fmax.reduce(given), out=self.most, where=here > 0)
             middle = total / np.maximum(here, 1)
             about = np.where(hole, 0, block - middle)

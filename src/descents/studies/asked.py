@@ -115,7 +115,6 @@ class Reading:
         absent = self.lenient and self.identifier not in names
         return Data.of_table(found, None if absent else self.identifier)
 
-
     def _on_disk(self, source: str, memory: int) -> TableOnDisk:
         complaints = Complaints()
         complaints.require(

@@ -78,7 +78,9 @@ class Found:
         if isinstance(self.data.values, TableOnDisk):
             places = _places(self.data.values)
             found = self.model.embedding_
-            folder.write_blocks(SCORES, (scores(self.data, found[p], p) for p in places))
+            folder.write_blocks(
+                SCORES, (scores(self.data, found[p], p) for p in places)
+            )
             _tell_peak(self.result["memory"])
         else:
             folder.write_table(SCORES, scores(self.data, self.model.embedding_))
@@ -639,7 +641,10 @@ def apply_by_blocks(
     table, before = data.values, _warmed_up()
     folder.write_blocks(
         SCORES,
-        (scores(data, found, place) for place, found in model.transformed_blocks(table)),
+        (
+            scores(data, found, place)
+            for place, found in model.transformed_blocks(table)
+        ),
     )
     known = {column.name for column in model.columns_}
     cells = Streamed(table)
