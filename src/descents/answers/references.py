@@ -187,7 +187,7 @@ def reference(problem: Factorization, runs: Runs) -> Reference:
     return found or best_found(runs)
 
 
-def shrunk_svd(problem: Factorization) -> Reference | None:
+def shrunk_svd(problem: Factorization) -> Reference | None:  # noqa: PLR0912
     r"""Return the minimum of complete squared loss, or None where it is not known.
 
     With singular values s of the centered table and t the geometric mean of the two l2

@@ -366,7 +366,7 @@ class _Array:
 
     def _fill(self, file: Any, place: int, block: np.ndarray) -> None:
         file.seek(place)
-        view = memoryview(block.reshape(-1).view(np.uint8))
+        view = memoryview(block.reshape(-1).view(np.uint8).data)
         while view:
             count = file.readinto(view)
             if not count:
@@ -430,7 +430,7 @@ class _Parquet:
         self.sizes = [self.pages[j] for j in columns]
 
     def reading(self, rows: int, dtype: np.dtype) -> int:
-        together = max(max(self.groups), min(rows, self.rows))
+        together = max(*self.groups, min(rows, self.rows))
         # The library takes up to twice what a few columns hold, with marks of holes.
         few = max(
             sum(self.sizes[k : k + COLUMNS_AT_ONCE])

@@ -38,7 +38,7 @@ class ReadsTables:
     _row_names: Sequence[str] | None = None
     """What a warning calls the rows of the table of the fit."""
 
-    def _read(
+    def _read(  # noqa: PLR0912
         self, X: Any, *, reset: bool, weights: Any = None
     ) -> tuple[Table | None, Any]:
         """Return the table of a data frame, and its values as numbers and codes."""

@@ -18,6 +18,8 @@ from descents.problems.problem import Parameters, Problem, flat
 from descents.problems.streamed import Streamed, losses_of
 
 State = dict[str, Parameters]
+OF_ROWS = ("U", "row_biases")
+"""The parameters that have an entry for each row of the table."""
 WORN = 1e-3
 """The share of a measured loss below which it is measured again."""
 
@@ -331,8 +333,10 @@ def _streamed(
     normal equations of the columns.
     """
     like = parameters["U"]
-    own = {name: parameters[name] for name in ("U", "row_biases") if name in parameters}
-    moved = {name: torch.empty_like(value) for name, value in own.items()}
+    own: Parameters = {
+        name: value for name, value in parameters.items() if name in OF_ROWS
+    }
+    moved: Parameters = {name: torch.empty_like(value) for name, value in own.items()}
     known = dict(state.get("known", {}))
     measured = _worn(known) if known else torch.ones(len(like), dtype=torch.bool)
     sums: Parameters = {}

@@ -241,12 +241,13 @@ class Streamed(Cells):
         """
         key = (constant.tobytes(), level)
         if key not in self._triangles:
-            found = np.zeros((0, self.shape[1]))
+            found: Any = np.zeros((0, self.shape[1]))
             for _, block in self.rest(constant, level=level):
                 found = np.linalg.qr(np.vstack([found, block]), mode="r")
                 del block
             self._triangles[key] = found
-        return self._triangles[key]
+        triangle: np.ndarray = self._triangles[key]
+        return triangle
 
     def times(self, constant: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Return the rest times a thin matrix, from one reading."""

@@ -488,6 +488,7 @@ def _tensors(
         pattern = _pattern(cells)
         observed, predicted, column = _pairs(model, generator)
     else:
+        assert isinstance(cells, Streamed)  # noqa: S101
         pattern, column = seen.pattern, seen.places[:, 1]
         spread = cells.deviations(cells.offsets)[column]
         spread[spread == 0] = 1
