@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from descents.answers.diagnosis import diagnose as diagnose
     from descents.answers.references import truncated_svd as truncated_svd
     from descents.checks import DescentsError as DescentsError
+    from descents.data.blocks import TableOnDisk as TableOnDisk
     from descents.descent.loop import EarlyStopping as EarlyStopping
     from descents.descent.loop import Stop as Stop
     from descents.descent.loop import descend as descend
@@ -66,6 +67,7 @@ _HOMES = {
     "Study": "descents.studies.sweep",
     "Status": "descents.descent.runs",
     "Stop": "descents.descent.loop",
+    "TableOnDisk": "descents.data.blocks",
     "descend": "descents.descent.loop",
     "diagnose": "descents.answers.diagnosis",
     "gd_factorise_ad": "descents.studies.experiments",

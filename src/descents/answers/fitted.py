@@ -215,14 +215,17 @@ class Fitted:
 
     def codes_of(self, rows: np.ndarray) -> list[np.ndarray]:
         """Return the numbers or codes predicted for rows of the fitted table."""
-        points = [
-            {
-                name: value[rows] if name in ("U", "row_biases") else value
-                for name, value in point.items()
-            }
-            for point in self.points
-        ]
+        points = [self.of_rows(point, rows) for point in self.points]
         return self.decoded(*self.predictions(points))
+
+    def of_rows(
+        self, point: dict[str, np.ndarray], rows: np.ndarray | slice
+    ) -> dict[str, np.ndarray]:
+        """Return the parameters of one start for some rows of the fitted table."""
+        return {
+            name: value[rows] if name in ("U", "row_biases") else value
+            for name, value in point.items()
+        }
 
     def cell_losses(self, *, constants: bool = False) -> np.ndarray:
         """Return the loss of each cell under the best start, or the best constants.

@@ -15,6 +15,7 @@ from descents.problems.factorization import (
     shifted,
 )
 from descents.problems.layouts import Complete
+from descents.problems.streamed import Streamed
 
 Kind = Literal["exact", "bound", "best found"]
 
@@ -187,7 +188,7 @@ def reference(problem: Factorization, runs: Runs) -> Reference:
     return found or best_found(runs)
 
 
-def shrunk_svd(problem: Factorization) -> Reference | None:
+def shrunk_svd(problem: Factorization) -> Reference | None:  # noqa: PLR0912
     r"""Return the minimum of complete squared loss, or None where it is not known.
 
     With singular values s of the centered table and t the geometric mean of the two l2
@@ -212,11 +213,13 @@ def shrunk_svd(problem: Factorization) -> Reference | None:
     if (weights != 1).any():
         table = table * np.sqrt(weights)
     dense = isinstance(table, np.ndarray)
-    if problem.has_row_biases:
+    if isinstance(cells, Streamed):
+        table, dense = _triangle(problem, cells), True
+    elif problem.has_row_biases:
         if not dense:
             return None
         table = table - table.mean(1, keepdims=True, dtype=np.float64)
-    if dense and problem.has_offsets:
+    if dense and problem.has_offsets and not isinstance(cells, Streamed):
         table = table - table.mean(0, dtype=np.float64)
     if dense:
         table = table.astype(np.float64)
@@ -265,6 +268,14 @@ def shrunk_svd(problem: Factorization) -> Reference | None:
     return Reference(value=value, kind="exact", says=says)
 
 
+def _triangle(problem: Factorization, cells: Streamed) -> np.ndarray:
+    """Return a small matrix with the singular values of a centered table on disk."""
+    constant = cells.offsets if problem.has_offsets else np.zeros(cells.shape[1])
+    if problem.has_row_biases:
+        constant = constant - constant.mean()
+    return cells.triangle(constant, level=problem.has_row_biases)
+
+
 def _column_weights(problem: Factorization) -> np.ndarray | None:
     """Return the weight of each column of a complete table under squared loss.
 
@@ -273,6 +284,9 @@ def _column_weights(problem: Factorization) -> np.ndarray | None:
     cells = problem.cells
     if len(cells.blocks) > 1 or not cells.blocks[0].loss.quadratic:
         return None
+    if isinstance(cells, Streamed):
+        known = cells.complete and cells.has_triangle
+        return np.ones(cells.shape[1]) if known else None
     if isinstance(cells, Complete):
         return np.ones(cells.shape[1])
     if (
@@ -329,7 +343,7 @@ def dual_bound(problem: Factorization, runs: Runs) -> Reference | None:
     l2 = problem.row_regularizer.l2 * problem.column_regularizer.l2
     known = all(b.each == 1 and b.loss.has_conjugate for b in cells.blocks)
     sparse_zeros = isinstance(cells, Complete) and hasattr(cells.table, "tocsr")
-    if not l2 or not known or sparse_zeros:
+    if not l2 or not known or sparse_zeros or isinstance(cells, Streamed):
         return None
     best = {
         name: torch.as_tensor(value[runs.best : runs.best + 1]).double()

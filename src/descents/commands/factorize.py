@@ -21,6 +21,8 @@ from descents.commands.shared import (
     OUT_OF_TIME,
     bar,
     column_options,
+    free_at_once,
+    memory_option,
     printing_options,
     reading_of,
     reading_options,
@@ -146,6 +148,7 @@ if TYPE_CHECKING:
     help="Draw each component as a picture: each row of TABLE is one, its numbers line by "
     "line; HEIGHTxWIDTHx3 in color.",
 )
+@memory_option
 @run_options(
     "factorize",
     resume="Return at once if --out has this run.",
@@ -164,6 +167,8 @@ def factorize(table: str, **given: Any) -> int:
         given.pop(name) for name in ("resume", "out", "max_seconds", "workers")
     )
     quiet, as_json, impute = (given.pop(n) for n in ("quiet", "as_json", "impute"))
+    memory = given.pop("memory")
+    _check_memory(memory, impute, workers)
     if resume and out is None:
         raise click.UsageError("--resume needs --out, the folder to go on with.")
     if impute is not None and given["triples"]:
@@ -180,6 +185,8 @@ def factorize(table: str, **given: Any) -> int:
         out = Path("runs") / f"factorize-{time.strftime('%Y%m%d-%H%M%S')}"
     draw = click.get_current_context().with_resource(drawing())
     threads()
+    if memory is not None:
+        free_at_once()
     from descents.studies import asked
     from descents.studies import factorize as study
 
@@ -192,14 +199,15 @@ def factorize(table: str, **given: Any) -> int:
     complaints.raise_any()
     reading = reading_of(given)
     options = asked.Options(loss_of=loss_of, penalty=penalty, image=image, **given)
-    run = asked.identity(table, {"options": vars(options), "reading": vars(reading)})
+    settings = vars(options) | ({} if memory is None else {"memory": memory})
+    run = asked.identity(table, {"options": settings, "reading": vars(reading)})
     folder = RunFolder(out, run, resume=resume)
     with folder:
         if not folder.complete:
             found = _factorize(
                 study,
                 folder,
-                reading.read(table),
+                reading.read(table, memory),
                 options,
                 run,
                 workers,
@@ -233,6 +241,20 @@ def factorize(table: str, **given: Any) -> int:
         )
         return OUT_OF_TIME if max_seconds else CTRL_C
     return 0
+
+
+def _check_memory(memory: int | None, impute: Path | None, workers: int = 1) -> None:
+    """Refuse what a table that is read by blocks of rows cannot have."""
+    if memory is not None and impute is not None:
+        raise click.UsageError(
+            "--impute writes a whole table, which --memory keeps out of memory; leave "
+            "one of them out."
+        )
+    if memory is not None and workers > 1:
+        raise click.UsageError(
+            "--memory is for one process, where all starts go together, but --workers "
+            f"is {workers}; leave one of them out."
+        )
 
 
 def _check_impute(impute: Path | None, table: str) -> None:
@@ -309,6 +331,8 @@ def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
         )
     statuses = ", ".join(f"{n} {word}" for word, n in result["statuses"].items())
     console.print(f"Starts: {statuses}. {result['seconds']:.1f} s.")
+    if "memory" in result:
+        console.print(result["memory"]["says"])
     console.print(f"The page: {out / 'report.html'}")
 
 
@@ -323,6 +347,7 @@ def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
     metavar="OUT.csv",
     help="Write TABLE with its holes filled here too.",
 )
+@memory_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -339,30 +364,40 @@ def apply(run: Path, table: str, **given: Any) -> int:
 
     run = folder_path(run)
     stored = read_json(run / RESULT).get("run")  # before anything heavy is loaded
-    out, impute = given.pop("out"), given.pop("impute")
+    out, impute, memory = (given.pop(name) for name in ("out", "impute", "memory"))
     quiet, as_json = given.pop("quiet"), given.pop("as_json")
+    _check_memory(memory, impute)
     _check_impute(impute, table)
     if out is None:
         out = Path("runs") / f"apply-{time.strftime('%Y%m%d-%H%M%S')}"
     threads()
+    if memory is not None:
+        free_at_once()
     from descents.studies import factorize as study
 
     stored = stored if isinstance(stored, dict) else {}
     reading = reading_of(given).after(stored.get("reading", {}))
     identity = {"command": "apply", "model": str(run), "table": table}
     if stored.get("command") == "train":
+        if memory is not None:
+            raise InvalidValueError(
+                f"{run} holds a network, whose table is read whole; leave --memory out"
+            )
         if impute is not None:
             raise InvalidValueError(
                 f"{run} holds a network, which fills no holes; leave --impute out"
             )
         return _foretell(run, reading, table, identity, out, quiet, as_json)
     model = study.load_as(run)
-    data = reading.read(table)
+    data = reading.read(table, memory)
     with RunFolder(out, identity) as folder:
-        applied = study.apply(model, identity, data)
-        study.write_applied(folder, data, applied, impute)
+        if memory is not None:
+            result = study.apply_by_blocks(folder, model, identity, data)
+        else:
+            applied = study.apply(model, identity, data)
+            study.write_applied(folder, data, applied, impute)
+            result = applied[0]
         folder.finish()
-    result = applied[0]
     if as_json:
         click.echo(json.dumps(read_json(folder.path / RESULT), indent=2))
     elif not quiet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -11,9 +12,11 @@ from typing import Any
 
 import click
 
-from descents.checks import processors
+from descents.checks import InvalidValueError, processors
 
 NOT_MET, BAD_INPUT, OUT_OF_TIME, LOST_PROCESS, CTRL_C = 1, 2, 3, 4, 130
+M_MMAP_THRESHOLD, LARGE = -3, 2**20
+"""What glibc calls the size from which on memory is given back, and what it is to be."""
 CLOSED_OUTPUT = 141
 """What a shell says of a process that the signal of a closed pipe ended."""
 
@@ -36,6 +39,23 @@ class Seconds(click.ParamType[float]):
         return seconds
 
 
+class Size(click.ParamType[int]):
+    """A size of memory, in bytes."""
+
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Return the number of bytes, or end the command with a sentence."""
+        from descents.data.blocks import size_in_bytes
+
+        try:
+            return size_in_bytes(value)
+        except InvalidValueError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
 def options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return one decorator of several options, in the order in which help has them."""
 
@@ -52,6 +72,14 @@ printing_options = options(
     click.option(
         "--json", "as_json", is_flag=True, help="Print the result as JSON only."
     ),
+)
+
+memory_option = click.option(
+    "--memory",
+    type=Size(),
+    metavar="SIZE",
+    help="Of a .npy or .parquet TABLE that is larger: read it by blocks of rows, and "
+    "take at most so much memory, as 500MB.",
 )
 
 column_options = options(
@@ -173,6 +201,16 @@ def threads() -> int:
         return 1
     os.environ["OMP_NUM_THREADS"] = "1"
     return processors()
+
+
+def free_at_once() -> None:
+    """Ask the C library to give large pieces of memory back as soon as they are free.
+
+    Else it keeps some for later, so that more is taken than is used. Where it is not
+    glibc, nothing is asked.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 def reading_of(given: dict[str, Any]) -> Any:

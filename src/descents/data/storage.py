@@ -13,7 +13,7 @@ import math
 import os
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -148,9 +148,14 @@ def write_table(path: Path, columns: Mapping[str, Any]) -> None:
     import pyarrow.parquet
 
     sink = pyarrow.BufferOutputStream()
-    table = pyarrow.table({name: _arrow(values) for name, values in columns.items()})
-    pyarrow.parquet.write_table(table, sink)
+    pyarrow.parquet.write_table(_table(columns), sink)
     write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def _table(columns: Mapping[str, Any]) -> Any:
+    import pyarrow
+
+    return pyarrow.table({name: _arrow(values) for name, values in columns.items()})
 
 
 def _arrow(values: Any) -> Any:
@@ -175,6 +180,41 @@ def _arrow(values: Any) -> Any:
             buffers = [None, *map(pyarrow.py_buffer, parts)]
             return pyarrow.Array.from_buffers(pyarrow.string(), len(texts), buffers)
     return pyarrow.array(values)
+
+
+def write_blocks(path: Path, blocks: Iterable[Mapping[str, Any]]) -> None:
+    """Write columns of which some rows are given at a time as Parquet.
+
+    Raises
+    ------
+    RunFolderError
+        When the disk refuses; nothing is left behind.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    writer = None
+    try:
+        for block in blocks:
+            rows = _table(block)
+            if writer is None:
+                writer = pyarrow.parquet.ParquetWriter(beside, rows.schema)
+            writer.write_table(rows)
+        if writer is not None:
+            writer.close()
+        with open(beside, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        if not isinstance(error, OSError) or isinstance(error, RunFolderError):
+            raise
+        raise RunFolderError(
+            f"could not write {path}: {_reason(error)}; free some space or give "
+            "another folder"
+        ) from None
 
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
@@ -358,6 +398,10 @@ class RunFolder:
     def write_table(self, name: str, columns: Mapping[str, Any]) -> None:
         """Write a Parquet file into the work."""
         write_table(self.work / name, columns)
+
+    def write_blocks(self, name: str, blocks: Iterable[Mapping[str, Any]]) -> None:
+        """Write a Parquet file of which some rows are given at a time into the work."""
+        write_blocks(self.work / name, blocks)
 
     def write_tensors(
         self, name: str, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]

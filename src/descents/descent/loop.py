@@ -315,6 +315,7 @@ class _Chunk:
         points = self.problem.points(self.numbers, self.seed)
         self.whole = self.problem.whole
         self.parameters = {n: p[sources] for n, p in points.items()}
+        del points  # a second copy, that large factors would be kept in till the end
         self.state = steps.init(self.problem, self.parameters)
         self.best = None if stop.early is None else _Best(stop.early, self.width)
         try:

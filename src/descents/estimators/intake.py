@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from descents.checks import Complaints, InvalidValueError
+from descents.data.blocks import TableOnDisk
 from descents.data.tables import Table, from_frame
 from descents.problems import columns
 from descents.problems.cells import Cells
@@ -50,10 +51,12 @@ class ReadsTables:
                 "first"
             )
 
-    def _read(
+    def _read(  # noqa: PLR0912
         self, X: Any, *, reset: bool, weights: Any = None
     ) -> tuple[Table | None, Any]:
         """Return the table of a data frame, and its values as numbers and codes."""
+        if isinstance(X, TableOnDisk):
+            return None, self._read_from_disk(X, reset=reset)
         if isinstance(X, Table) or _is_frame(X):
             table = X if isinstance(X, Table) else from_frame(X)
             if not isinstance(X, Table):
@@ -117,6 +120,26 @@ class ReadsTables:
         ]
         complaints.raise_any()
         return None, np.column_stack(coded)
+
+    def _read_from_disk(self, X: TableOnDisk, *, reset: bool) -> TableOnDisk:
+        """Return a table on disk with the columns that the model has."""
+        if reset:
+            vars(self).pop("feature_names_in_", None)
+            if X.named:
+                self.feature_names_in_ = np.array(X.names, dtype=object)
+            self.n_features_in_ = X.shape[1]
+            self.columns_ = [
+                ColumnModel(name, named("squared"), (), "numbers")
+                for name in self._names(X.shape[1])
+            ]
+        elif X.named and hasattr(self, "feature_names_in_"):
+            return X.of_columns([column.name for column in self.columns_])
+        elif X.shape[1] != self.n_features_in_:
+            raise InvalidValueError(
+                f"the table has {X.shape[1]} columns, but the model was fitted with "
+                f"{self.n_features_in_}; give a table of the same columns"
+            )
+        return X
 
     def _weights_of_table(self, table: Table, weights: Any) -> Any:
         """Return the weights of the columns that have any data, and name the others."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +24,7 @@ from descents.checks import (
     whole_number,
 )
 from descents.data import storage
+from descents.data.blocks import TableOnDisk
 from descents.descent.loop import Stop, Watch
 from descents.descent.runs import Status
 from descents.descent.workers import descend_in_parts
@@ -33,13 +35,14 @@ from descents.estimators.intake import (
     seed_of,
 )
 from descents.problems import columns
+from descents.problems.alternating import Alternating
 from descents.problems.cells import Cells
 from descents.problems.constraints import most_components, regularizers
 from descents.problems.factorization import INITIALIZATIONS, OFFSETS, Factorization
-from descents.problems.layouts import Complete
 from descents.problems.losses import Huber, Loss, named
 from descents.problems.observed import cells
 from descents.problems.sets import Simplex, Sparse, UnitOneSparse
+from descents.problems.streamed import LIMITS, Streamed, block_bytes, rows_at_once
 
 SCALES = ("auto", True, False)
 PRIOR = 0.1
@@ -245,6 +248,9 @@ class LowRank(ReadsTables):
         Parameters
         ----------
         X : array-like, masked array, sparse array or data frame, (rows, columns)
+            Or a `descents.TableOnDisk`, which is read by blocks of rows: once for
+            each step, and a few times before and after. It takes squared loss and
+            alternating steps.
         y : ignored
         weights : array-like of the shape of X, optional
             At least 0; of a sparse table, a sparse array of the same entries.
@@ -256,6 +262,8 @@ class LowRank(ReadsTables):
         """
         self._check_settings()
         weights = checked_weights(weights)
+        if isinstance(X, TableOnDisk):
+            self._check_streamed(weights)
         table, values = self._read(X, reset=True, weights=weights)
         if table is not None:
             weights = self._weights_of_table(table, weights)
@@ -387,6 +395,23 @@ class LowRank(ReadsTables):
             complaints.attempt(_check_pair, self.initialization)
         complaints.raise_any()
 
+    def _check_streamed(self, weights: Any) -> None:
+        """Refuse, all together, what a table on disk cannot have."""
+        complaints = Complaints()
+        for name, allowed in (
+            ("loss", ("auto", "squared", named("squared"))),
+            ("steps", ("auto", "alternating", Alternating())),
+            ("scales", ("auto", False)),
+            ("device", ("cpu",)),
+        ):
+            value = getattr(self, name)
+            complaints.require(
+                any(value is one or value == one for one in allowed),
+                f"{name} is {value!r}, but {LIMITS}",
+            )
+        complaints.require(weights is None, f"weights are given, but {LIMITS}")
+        complaints.raise_any()
+
     def _waiting(self) -> bool:
         """Return whether a Huber loss waits for its width."""
         return self._trial_losses() != [column.loss for column in self.columns_]
@@ -401,6 +426,13 @@ class LowRank(ReadsTables):
         ]
 
     def _cells(self, values: Any, weights: Any, losses: Sequence[Loss]) -> Cells:
+        if isinstance(values, TableOnDisk):
+            biased = self.offsets in ("rows", "both")
+            found = Streamed(values, self.n_components + biased, self.n_starts)
+            for j in np.flatnonzero(values.whole):
+                limits = (float(found.least[j]), float(found.most[j]))
+                self.columns_[j] = replace(self.columns_[j], whole=True, limits=limits)
+            return found
         if hasattr(values, "tocsr"):
             return cells(values, losses, weights=weights, sparse=self.sparse)
         several = len({column.loss.name for column in self.columns_}) > 1
@@ -426,12 +458,10 @@ class LowRank(ReadsTables):
                 penalty = PRIOR * float(np.sqrt(found.observed / found.shape[1]))
         initialization = self.initialization
         if isinstance(initialization, str) and initialization == "auto":
-            holes = not isinstance(found, Complete) and penalty is None
+            holes = not found.complete and penalty is None
             known = all(block.loss.quadratic for block in found.blocks)
             initialization = "spectral_then_normal" if holes and known else "normal"
-            written_out = isinstance(found, Complete) and not hasattr(
-                found.table, "tocsr"
-            )
+            written_out = found.complete and not hasattr(found.table, "tocsr")
             if any(side.inside is not None for side in sides):
                 one = sides[0].inside
                 initialization = "normal"
@@ -439,6 +469,8 @@ class LowRank(ReadsTables):
                     initialization = "centers"
             elif any(side.nonnegative for side in sides) and not written_out:
                 initialization = "nndsvd"
+            if isinstance(found, Streamed) and not found.has_triangle:
+                initialization = "normal"
         rows, wide = found.shape
         most = most_components((rows, wide), *sides)
         if self.n_components > most:
@@ -485,13 +517,44 @@ class LowRank(ReadsTables):
 
     # Using
 
-    def embedded(self, X: Any) -> np.ndarray:
+    def transform(self, X: Any) -> np.ndarray:
         """Return new rows in the space of the components: `LowRankModel.transform`."""
         self._check_fitted()
         _, values = self._read(X, reset=False)
+        if isinstance(values, TableOnDisk):
+            scores = np.empty((values.shape[0], len(self.components_)), values.dtype)
+            for place, block in self.transformed_blocks(values):
+                scores[place] = block
+            return scores
+        return self._transformed(values)
+
+    def transformed_blocks(self, X: TableOnDisk) -> Iterator[tuple[slice, np.ndarray]]:
+        """Give the places of some rows of a table on disk, and what `transform` returns.
+
+        Parameters
+        ----------
+        X : TableOnDisk
+        """
+        self._check_fitted()
+        _, table = self._read(X, reset=False)
+        for place, block in table.blocks(self._rows_at_once(table)):
+            yield place, self._transformed(block)
+            del block
+
+    def _transformed(self, values: Any) -> np.ndarray:
         found = self.fitted_.cells_of(values, self.sparse)
         solved = self.fitted_.solved(found, self.fitted_.points[0])
         return self.fitted_.embedded(solved["U"])
+
+    def _rows_at_once(self, table: TableOnDisk) -> int:
+        """Return how many new rows the memory of a table on disk is enough for."""
+        rank = len(self.components_)
+        return rows_at_once(
+            table,
+            2 * table.shape[0] * rank * table.dtype.itemsize,
+            lambda rows: block_bytes(table, rows, rank, 1, complete=False),
+            f"the scores of {table.shape[0]} rows at rank {rank}",
+        )
 
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Return the table that points in the space of the components stand for.
@@ -580,6 +643,11 @@ class LowRank(ReadsTables):
             the bit.
         """
         self._check_fitted()
+        if isinstance(X, TableOnDisk):
+            raise InvalidValueError(
+                "X is a table on disk, and filling its holes would make a table in "
+                "memory; give some of its rows at a time"
+            )
         if hasattr(X, "tocsr"):
             raise InvalidValueError(
                 "X is sparse, and filling what it does not store would make it dense; "
@@ -616,8 +684,16 @@ class LowRank(ReadsTables):
         """
         self._check_fitted()
         _, values = self._read(X, reset=False)
-        found = self.fitted_.cells_of(values, self.sparse)
-        loss, constants = self.fitted_.loss_of(found), found.constants_loss()
+        if isinstance(values, TableOnDisk):
+            found: Cells = Streamed(values, len(self.components_))
+            loss, rows = 0.0, self._rows_at_once(values)
+            for _, block in values.blocks(rows):
+                loss += self.fitted_.loss_of(self.fitted_.cells_of(block))
+                del block
+        else:
+            found = self.fitted_.cells_of(values, self.sparse)
+            loss = self.fitted_.loss_of(found)
+        constants = found.constants_loss()
         return 1.0 - loss / constants if constants > 0 else float(loss == 0)
 
     # Storing

@@ -64,11 +64,11 @@ class LowRankModel(
 
         Parameters
         ----------
-        X : array-like, sparse array or data frame of shape (rows, columns)
+        X : array-like, sparse array, data frame or TableOnDisk, (rows, columns)
             Holes are allowed.
 
         Returns
         -------
         ndarray of shape (rows, n_components)
         """
-        return self.embedded(X)
+        return super().transform(X)

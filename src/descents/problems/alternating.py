@@ -17,8 +17,11 @@ from descents.problems.cells import Look, Side
 from descents.problems.factorization import Factorization
 from descents.problems.problem import Asked, Parameters, Problem, flat
 from descents.problems.sets import products
+from descents.problems.streamed import Streamed, losses_of
 
 State = dict[str, Any]
+OF_ROWS = ("U", "row_biases")
+"""The parameters that have an entry for each row of the table."""
 WORN = 1e-3
 """The share of a measured loss below which it is measured again."""
 EVERY = 3
@@ -85,6 +88,8 @@ class Alternating:
         with torch.no_grad():
             if problem.cells.blocks[0].loss.divergence:
                 return _accelerated(problem, parameters, state, step)
+            if isinstance(problem.cells, Streamed):
+                return _streamed(problem, problem.cells, parameters, state)
             left, right = problem.extended(parameters)
             cuts = problem.cut_parameters(parameters)
             quadratic = problem.cells.quadratic(left.dtype, left.device)
@@ -131,11 +136,16 @@ def _looked(
         fresh = look.losses.double()
         return look, {"loss": fresh, "measured": fresh}
     known = dict(state["known"])
-    small = known["loss"] < WORN * known["measured"]
+    small = _worn(known)
     if bool(small.any()):
         fresh = problem.cells.losses(*point).double()
         known = {name: torch.where(small, fresh, old) for name, old in known.items()}
     return quadratic, known
+
+
+def _worn(known: Parameters) -> torch.Tensor:
+    """Return of which starts so much of the loss is gone that it is measured again."""
+    return known["loss"] < WORN * known["measured"]
 
 
 def applies(problem: Problem) -> bool:
@@ -328,8 +338,19 @@ def _half(
     other: torch.Tensor,
 ) -> _Half:
     """Solve for one side."""
-    turn = _turn(problem, side, other)
-    gram, wanted = problem.cells.normal(look, side, other)
+    equations = problem.cells.normal(look, side, other)
+    return _solved(problem, parameters, side, equations)
+
+
+def _solved(
+    problem: Factorization,
+    parameters: Parameters,
+    side: Side,
+    normal: tuple[torch.Tensor, torch.Tensor],
+) -> _Half:
+    """Solve the normal equations of one side."""
+    gram, wanted = normal
+    turn = _turn(problem, side, wanted)
     equations = {"gram": gram, "wanted": wanted}
     point = turn.point(parameters)
     if gram.shape[-1] > problem.rank:
@@ -364,22 +385,102 @@ def _column_mapping(
     turn = _turn(problem, "columns", left)
 
     def along(downhill: torch.Tensor) -> Parameters:
-        point = turn.point(parameters)
-        gradient = 2 * turn.l2 * point - downhill[..., turn.free]
-        bound = (left.mT @ left)[:, None]
         heaviest: torch.Tensor | float = 1.0
         if not turn.regularizer.entrywise and look.weights is not None:
             heaviest = look.weights.max()
         best = None
         if turn.regularizer.exact:
             best = _half(problem, parameters, look, "columns", left).parameters["V"]
-        return turn.mapping(point, gradient, bound, heaviest, best)
+        bound = (left.mT @ left)[:, None]
+        return _along(turn, parameters, downhill, bound, heaviest, best)
 
     if "equations" not in state:
         return Asked(lambda: along(problem.cells.descent(look, left, right))).now()
     solved = state["equations"]  # only the columns have moved since
     gram, wanted = solved["gram"], solved["wanted"]
     return _asked(lambda: along(2 * (wanted - products(gram, right))), gram)
+
+
+def _along(
+    turn: _Turn,
+    parameters: Parameters,
+    downhill: torch.Tensor,
+    bound: torch.Tensor,
+    heaviest: torch.Tensor | float = 1.0,
+    solved: torch.Tensor | None = None,
+) -> Parameters:
+    """Return the mapping of the columns where the loss falls along `downhill`."""
+    point = turn.point(parameters)
+    gradient = 2 * turn.l2 * point - downhill[..., turn.free]
+    return turn.mapping(point, gradient, bound, heaviest, solved)
+
+
+def _streamed(
+    problem: Factorization, found: Streamed, parameters: Parameters, state: State
+) -> tuple[Parameters, State, torch.Tensor]:
+    """Take a step from one reading of a table on disk.
+
+    The rows of a block are solved for while it is in memory, and add their part to the
+    normal equations of the columns.
+    """
+    like = parameters["U"]
+    own: Parameters = {
+        name: value for name, value in parameters.items() if name in OF_ROWS
+    }
+    moved: Parameters = {name: torch.empty_like(value) for name, value in own.items()}
+    known = dict(state.get("known", {}))
+    measured = _worn(known) if known else torch.ones(len(like), dtype=torch.bool)
+    sums: Parameters = {}
+
+    def add(**parts: torch.Tensor) -> None:
+        for name, part in parts.items():
+            sums[name] = part.double() + sums.get(name, 0.0)
+
+    for place, block in found.pieces():
+        part = problem.of_rows(place, block)
+        here = {**parameters, **{name: value[:, place] for name, value in own.items()}}
+        left, right = part.extended(here)
+        if bool(measured.any()):
+            add(loss=losses_of(block, left, right))
+        look = block.quadratic(left.dtype, left.device)
+        assert look is not None  # noqa: S101
+        rows = _half(part, here, look, "rows", right)
+        add(change=rows.change)
+        for name in own:
+            moved[name][:, place] = rows.parameters[name]
+            add(**{name: flat({name: rows.mapping[name]}).double().square().sum(1)})
+        if "V" in parameters:
+            add(bound=(left.mT @ left)[:, None])
+            if "equations" not in state:
+                gram, wanted = block.normal(look, "columns", left)
+                add(gram_before=gram, wanted_before=wanted)
+            gram, wanted = block.normal(
+                look, "columns", part.extended(rows.parameters)[0]
+            )
+            add(gram=gram, wanted=wanted)
+        del block, look
+    if not known:
+        known = {"loss": sums["loss"], "measured": sums["loss"]}
+    elif "loss" in sums:
+        known = {n: torch.where(measured, sums["loss"], k) for n, k in known.items()}
+    losses = problem.penalized(known["loss"].to(like.dtype), parameters)
+    known["loss"] = (known["loss"] + sums["change"]).clamp_min(0)
+    # Of the rows the norms alone: what is asked of a mapping is how large it is.
+    mapping = {name: sums[name].sqrt()[:, None] for name in own}
+    moved = {**parameters, **moved}
+    if "V" not in parameters:
+        return moved, {"mapping": mapping, "known": known}, losses
+    summed = {name: value.to(like.dtype) for name, value in sums.items()}
+    solved = state.get("equations")
+    if solved is None:
+        solved = {name: summed[f"{name}_before"] for name in ("gram", "wanted")}
+    downhill = 2 * (solved["wanted"] - products(solved["gram"], right))
+    turn = _turn(problem, "columns", downhill)
+    mapping |= _along(turn, parameters, downhill, summed["bound"])
+    columns = _solved(problem, moved, "columns", (summed["gram"], summed["wanted"]))
+    known["loss"] = (known["loss"] + columns.change).clamp_min(0)
+    ended = {"mapping": {name: mapping[name] for name in parameters}, "known": known}
+    return columns.parameters, {**ended, "equations": columns.equations}, losses
 
 
 def _multiplicative(

@@ -98,6 +98,8 @@ class Cells(ABC):
         where all are one.
     scales : ndarray of shape (columns,) or None
         What the weights of each column were multiplied by.
+    complete : bool
+        Whether every cell is data, of weight one and one loss.
     units : ndarray of shape (coordinates,) or None
         In what units each coordinate's factor is counted, where columns are scaled.
     shape : tuple of int
@@ -129,6 +131,7 @@ class Cells(ABC):
     size: int
     scales: np.ndarray | None = None
     units: np.ndarray | None = None
+    complete: bool = False
 
     _cache: dict[Any, dict[str, Any]]
 

@@ -29,6 +29,8 @@ from descents.problems.layouts import Complete
 from descents.problems.observed import cells
 from descents.problems.problem import Parameters, Problem
 from descents.problems.sets import UnitOneSparse
+from descents.problems.streamed import LIMITS as STREAMED_LIMITS
+from descents.problems.streamed import WIDEST, Streamed
 
 OFFSETS = ("none", "columns", "rows", "both")
 SHAKEN = 0.1
@@ -181,6 +183,12 @@ class Factorization(Problem):
                     "quadratic above them (all but poisson, ordinal, ordistic and one's "
                     "own)",
                 )
+        apart = self.row_regularizer.entrywise and self.column_regularizer.entrywise
+        complaints.require(
+            apart or not isinstance(self.cells, Streamed),
+            "a set that a factor lies in, or smooth rows, are asked for, but "
+            f"{STREAMED_LIMITS}",
+        )
         by_values = initialization in ("spectral", "spectral_then_normal", "nndsvd")
         complaints.require(
             self.rank <= min(self.cells.shape) or not by_values,
@@ -214,7 +222,7 @@ class Factorization(Problem):
                     )
 
     def _largest(self) -> int:
-        if isinstance(self.cells, Complete):
+        if isinstance(self.cells, Complete | Streamed):
             return self.cells.size
         q = self.rank + 2
         return max(self.cells.size, sum(self.cells.shape) * q * (q + 1) // 2)
@@ -383,6 +391,22 @@ class Factorization(Problem):
         }
         return other
 
+    def of_rows(self, place: slice, rows: Cells) -> Factorization:
+        """Return the problem of some rows of a table that is read by blocks of them.
+
+        Parameters
+        ----------
+        place : slice
+            Where they are in the table.
+        rows : Cells
+            Theirs.
+        """
+        other = copy.copy(self)
+        other._base = self.base
+        other.cells, other.row_penalties = rows, self.row_penalties[place]
+        other.turns = {}
+        return other
+
     @classmethod
     def of_columns(
         cls,
@@ -546,12 +570,31 @@ class Factorization(Problem):
         right : ndarray of shape (coordinates, rank)
         """
         if "spectrum" not in self._spectra:
-            rest = self._rest()
             share = self.cells.observed / (self.cells.shape[0] * self.cells.shape[1])
-            left, values, right = leading_triples(rest, self.rank)
+            if isinstance(self.cells, Streamed):
+                left, values, right = self._streamed_triples(self.cells)
+            else:
+                left, values, right = leading_triples(self._rest(), self.rank)
             self._spectra["spectrum"] = left, values / share, right
         found: tuple[np.ndarray, np.ndarray, np.ndarray] = self._spectra["spectrum"]
         return found
+
+    def _streamed_triples(
+        self, found: Streamed
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the leading triples of a table on disk, from two readings."""
+        if not found.has_triangle:
+            raise InvalidValueError(
+                f"a spectral start of {found.shape[1]} columns that are read by blocks "
+                f"of rows takes more memory than {found.table.memory} bytes, or more "
+                f"columns than are looked at ({WIDEST}); give initialization='normal' "
+                "or 'uniform'"
+            )
+        constant = found.offsets if self.has_offsets else self.base
+        _, values, right = leading_triples(found.triangle(constant), self.rank)
+        left = found.times(constant, right)
+        kept = values > np.finfo(np.float64).eps * values[0]
+        return left * np.where(kept, 1 / np.where(kept, values, 1), 0), values, right
 
     def _rest(self) -> Any:
         """Return minus half the slopes at the best constants: residuals, if squared."""
@@ -617,6 +660,8 @@ class Factorization(Problem):
         found = self.cells
         spread = np.ones(found.coordinates)
         constant = found.offsets if self.has_offsets else self.base
+        if isinstance(found, Streamed):
+            return found.deviations(constant)
         for block in found.blocks:
             if not block.loss.identity:
                 continue
@@ -677,19 +722,20 @@ def singular_form(
     array([[0.6, 0.8]])
     """
     dtype, rank = U.dtype, U.shape[1]
-    U, V = U.astype(np.float64), V.astype(np.float64)
-    mean = U.mean(0) if center else np.zeros(rank)
+    V = V.astype(np.float64)
+    mean = U.mean(0, dtype=np.float64) if center else np.zeros(rank)
     if not rotate:
-        return U.astype(dtype), V.T.astype(dtype), np.eye(rank), mean
-    left, right = np.linalg.qr(U - mean), np.linalg.qr(V)
-    _, _, inner = np.linalg.svd(left[1] @ right[1].T)
+        return U.copy(), V.T.astype(dtype), np.eye(rank), mean
+    centered = U - mean
+    left, right = np.linalg.qr(centered, mode="r"), np.linalg.qr(V)
+    _, _, inner = np.linalg.svd(left @ right[1].T)
     components = inner @ right[0].T
     largest = np.abs(components).argmax(1)
     signs = np.where(components[np.arange(rank), largest] < 0, -1.0, 1.0)
     components = components * signs[:, None]
     turn = V.T @ components.T
-    scores = (U - mean) @ turn
-    return scores.astype(dtype), components.astype(dtype), turn, mean
+    scores = (centered @ turn).astype(dtype, copy=False)
+    return scores, components.astype(dtype), turn, mean
 
 
 def _cells_of(table: Any, loss: Any) -> Cells:

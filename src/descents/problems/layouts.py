@@ -70,6 +70,8 @@ class Complete(Cells):
     taken for a sparse one, as its zeros need only the sums of the predictions.
     """
 
+    complete = True
+
     def __init__(self, table: Any, block: Block) -> None:
         self.table = table
         self._sparse = not isinstance(table, np.ndarray)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -15,10 +15,12 @@ import torch
 from descents import __version__
 from descents.checks import Complaints, InvalidValueError, real_number
 from descents.data import files, storage
+from descents.data.blocks import TableOnDisk
 from descents.data.tables import Column, Stored, Table, describe
 from descents.estimators.lowrank import LowRank as LowRankModel
 from descents.problems.constraints import regularizers
 from descents.problems.losses import named
+from descents.problems.streamed import LIMITS
 
 SCALES = {"auto": "auto", "yes": True, "no": False}
 
@@ -69,14 +71,16 @@ class Reading:
             kept |= {"identifier": before["identifier"], "lenient": True}
         return replace(self, **kept)
 
-    def read(self, source: str) -> Data:
-        """Return the table in a file.
+    def read(self, source: str, memory: int | None = None) -> Data:
+        """Return the table in a file, or with a limit of memory where its rows are.
 
         Raises
         ------
         InvalidValueError
             When it cannot be read.
         """
+        if memory is not None:
+            return Data.of_disk(self._on_disk(source, memory))
         options: dict[str, Any] = {
             "header": self.header,
             "missing": self.missing,
@@ -107,6 +111,28 @@ class Reading:
         absent = self.lenient and self.identifier not in names
         return Data.of_table(found, None if absent else self.identifier)
 
+    def _on_disk(self, source: str, memory: int) -> TableOnDisk:
+        complaints = Complaints()
+        complaints.require(
+            not self.triples,
+            "--memory is for a table of rows and columns, but --triples lists cells; "
+            "leave one out",
+        )
+        complaints.require(
+            self.identifier is None or self.lenient,
+            "--memory counts the rows from 1, and has no room for the names of --id; "
+            f"give --ignore {self.identifier} for it",
+        )
+        complaints.raise_any()
+        ignored = list(self.ignore)
+        if source == "-":
+            raise InvalidValueError(
+                "--memory reads a table more than once, but standard input can be read "
+                "once; give a .npy or .parquet file"
+            )
+        # In float64, as tables in memory are.
+        return TableOnDisk(source, memory, ignore=ignored, dtype=np.float64)
+
 
 @dataclass(frozen=True)
 class Data:
@@ -114,14 +140,14 @@ class Data:
 
     Attributes
     ----------
-    values : Table or sparse array
-    row_names, column_names : tuple of str
+    values : Table, TableOnDisk or sparse array
+    row_names, column_names : sequence of str
     notes : tuple of str
         What was read as what, a line each.
     """
 
     values: Any
-    row_names: tuple[str, ...]
+    row_names: Sequence[str]
     column_names: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -140,6 +166,13 @@ class Data:
         return cls(table, names, tuple(c.name for c in table.columns), notes)
 
     @classmethod
+    def of_disk(cls, table: TableOnDisk) -> Data:
+        """Return a table on disk, its rows named from 1."""
+        rows, wide = table.shape
+        note = f"{rows} rows and {wide} columns of numbers, read by blocks of rows"
+        return cls(table, Numbered(rows), table.names, (note,))
+
+    @classmethod
     def of_stored(cls, stored: Stored) -> Data:
         """Return a sparse table."""
         rows, wide = stored.shape
@@ -149,6 +182,31 @@ class Data:
             f"({100 * share:.3g}%)"
         )
         return cls(stored.to_sparse(), stored.row_names, stored.column_names, (note,))
+
+
+class Numbered(Sequence[str]):
+    """The names of rows that are counted from 1, none of which is kept.
+
+    Examples
+    --------
+    >>> names = Numbered(1000)
+    >>> len(names), names[0], list(names[998:])
+    (1000, '1', ['999', '1000'])
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._places = range(1, rows + 1)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: Any) -> Any:
+        found = self._places[place]
+        return [str(k) for k in found] if isinstance(place, slice) else str(found)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 def _texts(column: Column) -> tuple[str, ...]:
@@ -366,10 +424,13 @@ class Options:
         for name in self.loss_of or {}:
             if isinstance(data.values, Table):
                 complaints.attempt(data.values.column, name)
+            elif isinstance(data.values, TableOnDisk):
+                complaints.require(False, f"--loss-of is given, but {LIMITS}")
             else:
                 complaints.require(False, "--loss-of is for tables, not for triples")
         complaints.require(
-            self.sparse == "missing" or not isinstance(data.values, Table),
+            self.sparse == "missing"
+            or not isinstance(data.values, Table | TableOnDisk),
             "--sparse zero says what triples or a sparse table do not hold, but the "
             "table is neither; leave it out",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -17,12 +18,15 @@ from descents.checks import (
     folder_path,
 )
 from descents.data import storage
+from descents.data.blocks import TableOnDisk, peak_memory, said
 from descents.data.storage import RESULT, ROWS, TENSORS, RunFolder
 from descents.data.tables import Table
 from descents.descent.runs import Runs, Status
 from descents.estimators.lowrank import LowRank as LowRankModel
 from descents.problems import columns
+from descents.problems.streamed import Streamed
 from descents.studies.asked import Data, Options, environment
+from descents.studies.streamed import Seen, look
 
 MODEL = "model.safetensors"
 SCORES = "rows.parquet"
@@ -32,6 +36,8 @@ RECORDED = tuple(sorted({0, *np.geomspace(1, 2000, 40).astype(int).tolist()}))
 """After how many steps the losses of the starts are written down."""
 WORST = 10
 """How many of the worst rows and cells are told."""
+AT_ONCE = 2**14
+"""How many rows of a table on disk have their scores written at once."""
 MOST_POINTS = 4000
 """How many rows, or cells, a picture shows at most."""
 ARROWS = 16
@@ -67,12 +73,20 @@ class Found:
 
     def write(self, folder: RunFolder) -> None:
         """Write everything but the page into the work of a run folder."""
-        folder.write_json(RESULT, self.result)
         folder.write_table(ROWS, self.rows)
         folder.write_tensors(TENSORS, self.tensors, {})
         folder.write_tensors(MODEL, *self.model.stored())
-        folder.write_table(SCORES, scores(self.data, self.model.embedding_))
         folder.write_table(COMPONENTS, self._components())
+        if isinstance(self.data.values, TableOnDisk):
+            places = _places(self.data.values)
+            found = self.model.embedding_
+            folder.write_blocks(
+                SCORES, (scores(self.data, found[p], p) for p in places)
+            )
+            _tell_peak(self.result["memory"])
+        else:
+            folder.write_table(SCORES, scores(self.data, self.model.embedding_))
+        folder.write_json(RESULT, self.result)
 
     def _components(self) -> dict[str, Any]:
         """Return a row for each coordinate: its name, offset and loadings."""
@@ -86,12 +100,47 @@ class Found:
         return found
 
 
-def scores(data: Data, embedding: np.ndarray) -> dict[str, Any]:
-    """Return a row for each row of a table: its name and its scores."""
-    found: dict[str, Any] = {"row": list(data.row_names)}
+def scores(
+    data: Data, embedding: np.ndarray, place: slice = slice(None)
+) -> dict[str, Any]:
+    """Return a row for each row of a table, or of some: its name and its scores."""
+    found: dict[str, Any] = {"row": list(data.row_names[place])}
     for k in range(embedding.shape[1]):
         found[f"component_{k + 1}"] = embedding[:, k]
     return found
+
+
+def _places(table: TableOnDisk) -> list[slice]:
+    """Return the places of the rows of a table, some at a time."""
+    return [slice(k, k + AT_ONCE) for k in range(0, table.shape[0], AT_ONCE)]
+
+
+def _memory(cells: Streamed, before: int | None) -> dict[str, Any]:
+    """Return what was asked of memory, and what was reckoned with."""
+    return {
+        "asked": cells.table.memory,
+        "needed": cells.needed(cells.block_rows),
+        "before": before,
+        "peak": None,
+        "passes": cells.table.passes,
+        "block_rows": cells.block_rows,
+    }
+
+
+def _tell_peak(memory: dict[str, Any]) -> None:
+    """Write down the peak of memory so far, and say it in a sentence."""
+    memory["process_peak"] = peak_memory()
+    said_peak = "not told by this system"
+    if memory["process_peak"] is not None:
+        memory["peak"] = memory["process_peak"] - memory["before"]
+        said_peak = (
+            f"{said(memory['peak'])} at the peak, beside the {said(memory['before'])} of "
+            "Python and its libraries"
+        )
+    memory["says"] = (
+        f"Memory: {said(memory['asked'])} asked for, {said_peak}; the table was read "
+        f"{memory['passes']} times, {memory['block_rows']} rows at a time."
+    )
 
 
 def factorize(
@@ -126,6 +175,7 @@ def factorize(
     """
     begun = time.perf_counter()
     model = options.model(data)
+    before = _warmed_up() if isinstance(data.values, TableOnDisk) else None
     model._record, model._max_seconds = RECORDED, max_seconds
     model._workers, model._row_names = workers, data.row_names
     if progress is not None:
@@ -147,32 +197,65 @@ def factorize(
             replace(column, name=name)
             for column, name in zip(model.columns_, data.column_names, strict=True)
         ]
-    said = list(dict.fromkeys(str(warning.message) for warning in caught))
-    said += _dominant(model)
+    warned = list(dict.fromkeys(str(warning.message) for warning in caught))
+    generator = np.random.Generator(np.random.Philox(0))
     if progress is not None:
         progress("judging", 0.92)
-    result = _result(model, data, run, said)
+    seen = _seen(model, generator)
+    warned += _dominant(model, seen)
+    result = _result(model, data, run, warned, seen)
     gaps = compare.gap(
         model.runs_.losses, model.reference_, model.constants_loss_, np.float64
     )
     rows = {"gap": gaps, **model.runs_.table()}
-    tensors = _tensors(model, data, result)
+    tensors = _tensors(model, result, generator, seen)
     if options.image is not None:
         tensors["images"] = _images(model, options.image)
     result["seconds"] = time.perf_counter() - begun
+    cells = model.fitted_.problem.cells
+    if isinstance(cells, Streamed):
+        result["memory"] = _memory(cells, before)
     return Found(result, model, data, rows, tensors)
 
 
+def _warmed_up() -> int | None:
+    """Return the peak of memory once libraries are loaded and have worked a little."""
+    import pyarrow.parquet
+    import scipy.sparse.linalg  # noqa: F401
+
+    # Large enough for all buffers that libraries of linear algebra keep.
+    small = np.random.Generator(np.random.Philox(0)).standard_normal((4096, 100))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        LowRankModel(10, random_state=0, max_iter=5).fit(small)
+    pyarrow.parquet.write_table(pyarrow.table({"x": small[:, 0]}), io.BytesIO())
+    return peak_memory()
+
+
+def _seen(model: LowRankModel, generator: np.random.Generator) -> Seen | None:
+    """Return what one reading of a table on disk tells; None of another."""
+    cells = model.fitted_.problem.cells
+    if not isinstance(cells, Streamed):
+        return None
+    count = min(cells.observed, MOST_POINTS)
+    picked = np.sort(generator.choice(cells.observed, count, replace=False))
+    return look(model.fitted_, picked, WORST, PATTERN)
+
+
 def _result(
-    model: LowRankModel, data: Data, run: Mapping[str, Any], said: Sequence[str]
+    model: LowRankModel,
+    data: Data,
+    run: Mapping[str, Any],
+    warned: Sequence[str],
+    seen: Seen | None,
 ) -> dict[str, Any]:
     runs, cells = model.runs_, model.fitted_.problem.cells
     finite = runs.losses[np.isfinite(runs.losses)]
-    shares = _explained(model)
+    shares = _explained(model, seen)
     return {
         "run": run,
         "read": list(data.notes),
-        "warnings": list(said),
+        "warnings": list(warned),
         "shape": list(cells.shape),
         "observed": cells.observed,
         "rank": len(model.components_),
@@ -207,18 +290,21 @@ def _result(
                 model.columns_, cells.column_counts, shares, strict=True
             )
         ],
-        **_worst(model, data),
+        **_worst(model, data, seen),
         "strongest": _strongest(model)[1],
-        "stored": not isinstance(data.values, Table),
+        "stored": not isinstance(data.values, Table | TableOnDisk),
         "environment": environment(),
         "seconds": 0.0,
     }
 
 
-def _dominant(model: LowRankModel) -> list[str]:
+def _dominant(model: LowRankModel, seen: Seen | None) -> list[str]:
     """Return a warning where one column of many is nearly all of the loss."""
     cells = model.fitted_.problem.cells
-    constant = model.fitted_.cell_losses(constants=True)
+    if seen is not None:
+        constant = seen.constants[None]
+    else:
+        constant = model.fitted_.cell_losses(constants=True)
     if cells.units is not None or constant.ndim == 1 or cells.shape[1] < 3:
         return []
     totals = np.nansum(constant, 0)
@@ -273,8 +359,10 @@ def _chosen(model: LowRankModel) -> list[str]:
     return lines
 
 
-def _explained(model: LowRankModel) -> list[float | None]:
+def _explained(model: LowRankModel, seen: Seen | None) -> list[float | None]:
     """Return the share of each column's constant loss that the model takes away."""
+    if seen is not None:
+        return _shares(seen.losses, seen.constants)
     each, constant = (
         model.fitted_.cell_losses(),
         model.fitted_.cell_losses(constants=True),
@@ -285,13 +373,22 @@ def _explained(model: LowRankModel) -> list[float | None]:
         left, whole = (np.bincount(places, part, wide) for part in (each, constant))
     else:
         left, whole = np.nansum(each, 0), np.nansum(constant, 0)
+    return _shares(left, whole)
+
+
+def _shares(left: np.ndarray, whole: np.ndarray) -> list[float | None]:
     return [
         float(1 - a / b) if b > 0 else None for a, b in zip(left, whole, strict=True)
     ]
 
 
-def _worst(model: LowRankModel, data: Data) -> dict[str, Any]:
+def _worst(model: LowRankModel, data: Data, seen: Seen | None) -> dict[str, Any]:
     """Return the rows and the cells that the model fits worst."""
+    if seen is not None:
+        pairs = [(i, j) for i, j, _ in seen.cells]
+        guesses = _said(model, pairs, [value for *_, value in seen.cells])
+        counts = model.fitted_.problem.cells.row_counts
+        return _named(model, data, seen.row_losses, counts, pairs, guesses)
     each, scale = model.fitted_.cell_losses(), _scales(model)
     if each.ndim == 1:
         table = model.fitted_.problem.cells.table
@@ -309,6 +406,29 @@ def _worst(model: LowRankModel, data: Data) -> dict[str, Any]:
         order = np.argsort(-flat, kind="stable")[:WORST]
         order = order[np.isfinite(flat[order])]
         pairs = [(int(k) // each.shape[1], int(k) % each.shape[1]) for k in order]
+    held = [float(model.fitted_.problem.cells.table[i, j]) for i, j in pairs]
+    return _named(model, data, mean, count, pairs, _said(model, pairs, held))
+
+
+def _named(
+    model: LowRankModel,
+    data: Data,
+    mean: np.ndarray,
+    count: np.ndarray,
+    pairs: Sequence[tuple[int, int]],
+    guesses: Sequence[tuple[Any, Any]],
+) -> dict[str, Any]:
+    """Return the worst rows and cells with their names.
+
+    Parameters
+    ----------
+    mean, count : ndarray of shape (rows,)
+        The mean loss of a cell of each row, and how many are observed.
+    pairs : sequence of (int, int)
+        The cells.
+    guesses : sequence of pairs
+        What they hold, and what the model says of them.
+    """
     typical = float(np.median(mean[count > 0]))
     worst = np.argsort(-mean, kind="stable")[:WORST]
     return {
@@ -329,9 +449,7 @@ def _worst(model: LowRankModel, data: Data) -> dict[str, Any]:
                 "value": value,
                 "predicted": predicted,
             }
-            for (i, j), (value, predicted) in zip(
-                pairs, _said(model, pairs), strict=True
-            )
+            for (i, j), (value, predicted) in zip(pairs, guesses, strict=True)
         ],
     }
 
@@ -342,13 +460,13 @@ def _scales(model: LowRankModel) -> np.ndarray:
 
 
 def _said(
-    model: LowRankModel, pairs: Sequence[tuple[int, int]]
+    model: LowRankModel, pairs: Sequence[tuple[int, int]], held: Sequence[float]
 ) -> list[tuple[Any, Any]]:
     """Return what some cells hold, and what the model says of them."""
     found = []
-    for i, j in pairs:
+    for (i, j), number in zip(pairs, held, strict=True):
         column = model.columns_[j]
-        code = np.array([float(model.fitted_.problem.cells.table[i, j])])
+        code = np.array([number])
         guess = model.fitted_.codes_of(np.array([i]))[j]
         values = [columns.decoded(column, x)[0] for x in (code, guess)]
         found.append((_plain(values[0]), _plain(values[1])))
@@ -360,19 +478,32 @@ def _plain(value: Any) -> Any:
 
 
 def _tensors(
-    model: LowRankModel, data: Data, result: Mapping[str, Any]
+    model: LowRankModel,
+    result: Mapping[str, Any],
+    generator: np.random.Generator,
+    seen: Seen | None,
 ) -> dict[str, np.ndarray]:
     """Return what the pictures are drawn from, thinned to what they can show."""
-    generator = np.random.Generator(np.random.Philox(0))
     cells, runs = model.fitted_.problem.cells, model.runs_
     rows = np.arange(cells.shape[0])
     if len(rows) > MOST_POINTS:
         rows = np.sort(generator.choice(len(rows), MOST_POINTS, replace=False))
-    observed, predicted, column = _pairs(model, generator)
+    if seen is None:
+        pattern = _pattern(cells)
+        observed, predicted, column = _pairs(model, generator)
+    else:
+        assert isinstance(cells, Streamed)  # noqa: S101
+        pattern, column = seen.pattern, seen.places[:, 1]
+        spread = cells.deviations(cells.offsets)[column]
+        spread[spread == 0] = 1
+        observed, predicted = (
+            (part - cells.offsets[column]) / spread
+            for part in (seen.values, seen.predicted)
+        )
     # Beyond the last step that any start took, the lines would only go on level.
     moving = runs.recorded <= max(2, int(1.3 * runs.steps_taken.max()))
     return {
-        "pattern": _pattern(cells),
+        "pattern": pattern,
         "scores": model.embedding_[rows, :2],
         "loadings": model.components_[:2, _strongest(model)[0]].T,
         "recorded": runs.recorded[moving],
@@ -500,7 +631,7 @@ def apply(
                 f"the table has {values.shape[1]} columns, but the model was fitted "
                 f"with {model.n_features_in_}; give a table of the same columns"
             )
-    embedding = model.embedded(values)
+    embedding = model.transform(values)
     imputed = model.impute(values) if isinstance(values, Table) else None
     rows, observed = len(data.row_names), _observed(values)
     result = {
@@ -513,6 +644,41 @@ def apply(
         "score": model.score(values) if observed else None,
     }
     return result, embedding, imputed
+
+
+def apply_by_blocks(
+    folder: RunFolder, model: LowRankModel, run: Mapping[str, Any], data: Data
+) -> dict[str, Any]:
+    """Write what a stored model says of the rows of a table on disk, some at a time.
+
+    Returns
+    -------
+    dict
+        What `apply` returns first, with what memory it took.
+    """
+    table, before = data.values, _warmed_up()
+    folder.write_blocks(
+        SCORES,
+        (
+            scores(data, found, place)
+            for place, found in model.transformed_blocks(table)
+        ),
+    )
+    known = {column.name for column in model.columns_}
+    cells = Streamed(table)
+    result = {
+        "run": dict(run),
+        "read": list(data.notes),
+        "not_used": [name for name in table.names if table.named and name not in known],
+        "rows": table.shape[0],
+        "observed": cells.observed,
+        "holes": 0,
+        "score": model.score(table),
+        "memory": _memory(cells, before),
+    }
+    _tell_peak(result["memory"])
+    folder.write_json(RESULT, result)
+    return result
 
 
 def write_applied(

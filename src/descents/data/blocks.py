@@ -1,0 +1,478 @@
+"""A table larger than memory: numbers in a file, read by blocks of rows."""
+
+from __future__ import annotations
+
+import copy
+import mmap
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from descents.checks import InvalidValueError, folder_path
+from descents.data.frames import reason_of, short
+from descents.data.tables import check_names, known_names
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+COLUMNS_AT_ONCE = 16
+"""How many columns of a Parquet file are unpacked together."""
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", re.ASCII)
+
+
+def size_in_bytes(given: str | int) -> int:
+    """Return a size of memory in bytes.
+
+    Raises
+    ------
+    InvalidValueError
+        When it is none, or not above 0.
+
+    Examples
+    --------
+    >>> size_in_bytes("1.5GB"), size_in_bytes("2 MiB"), size_in_bytes(4096)
+    (1500000000, 2097152, 4096)
+    """
+    found = _SIZE.fullmatch(str(given).strip())
+    size = 0
+    if found and not isinstance(given, bool) and found[2].upper() in UNITS:
+        size = int(float(found[1]) * UNITS[found[2].upper()])
+    if size <= 0:
+        raise InvalidValueError(
+            f"memory is {given!r}; give a size above 0, such as 500MB, 2GB or 1.5GiB"
+        )
+    return size
+
+
+def said(size: float) -> str:
+    """Return a size of memory for people, rounded up.
+
+    Examples
+    --------
+    >>> said(1_234_000_000), said(5_600_001), said(999)
+    ('1.3 GB', '6 MB', '1 KB')
+    """
+    for unit, places in (("GB", 1), ("MB", 0)):
+        if size >= UNITS[unit]:
+            step = 10**places
+            return f"{-(-size * step // UNITS[unit]) / step:.{places}f} {unit}"
+    return f"{-(-size // 1000):.0f} KB"
+
+
+def peak_memory() -> int | None:
+    """Return the largest resident size that this process has had, in bytes.
+
+    None where the system does not tell.
+
+    Examples
+    --------
+    >>> peak_memory() is None or peak_memory() > 10**6
+    True
+    """
+    try:
+        # What getrusage tells is handed on from the process that started this one.
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+    except (OSError, IndexError, ValueError):
+        pass
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+class TableOnDisk:
+    """A table of numbers in a file, of which a block of rows at a time is in memory.
+
+    What `LowRankModel.fit`, `transform` and `score` take in place of a table that is
+    larger than memory.
+
+    Parameters
+    ----------
+    source : str, Path or numpy.memmap
+        A ``.npy`` file of two dimensions, a ``.parquet`` file whose columns are
+        numbers, or a whole memory map, of whose file the rows are read. NaN and null
+        are holes.
+    memory : str or int
+        How much of it a fit may take, such as "500MB": blocks of rows as they are read
+        and worked on, the factors of all starts, and normal equations, but not what
+        Python and its libraries take themselves.
+    ignore : sequence of str
+        Columns that are not read. Those of an array are called "0", "1", ...
+    dtype : numpy dtype, optional
+        float32 or float64, in which the rows are given; by default float32 where the
+        file has no more digits, else float64.
+
+    Attributes
+    ----------
+    where : str
+    memory : int
+        In bytes.
+    shape : tuple of int
+    names : tuple of str
+        Of its columns.
+    named : bool
+        Whether the file names its columns.
+    whole : bool ndarray of shape (columns,)
+        Which hold whole numbers only.
+    dtype : numpy dtype
+
+    Raises
+    ------
+    InvalidValueError
+        When it is no such table, or no size; the message says what to do.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "table.npy"
+    >>> np.save(path, np.arange(6.0).reshape(3, 2))
+    >>> table = TableOnDisk(path, "1MB")
+    >>> [(place.start, block.tolist()) for place, block in table.blocks(2)]
+    [(0, [[0.0, 1.0], [2.0, 3.0]]), (2, [[4.0, 5.0]])]
+    """
+
+    def __init__(
+        self,
+        source: str | Path | np.memmap,
+        memory: str | int,
+        *,
+        ignore: Sequence[str] = (),
+        dtype: Any = None,
+    ) -> None:
+        self.memory = size_in_bytes(memory)
+        reader: _Array | _Parquet
+        if isinstance(source, np.memmap):
+            reader = _mapped(source)
+        elif isinstance(source, str | Path):
+            reader = _opened(source)
+        else:
+            raise InvalidValueError(
+                f"the table is a {type(source).__name__}; give the path of a .npy or "
+                ".parquet file, or a numpy.memmap"
+            )
+        self.where, self._reader = reader.where, reader
+        left_out = known_names(ignore, reader.names)
+        kept = [j for j, name in enumerate(reader.names) if name not in left_out]
+        self.names = tuple(reader.names[j] for j in kept)
+        self.named = isinstance(reader, _Parquet)
+        reader.keep(kept)
+        self.shape = (reader.rows, len(kept))
+        if not all(self.shape):
+            raise InvalidValueError(
+                f"{self.where} has {self.shape[0]} rows and {self.shape[1]} columns to "
+                "be read; give one that has some"
+            )
+        kinds = reader.kinds
+        self.whole = np.array([kind.kind in "iu" for kind in kinds])
+        small = all(kind.kind == "f" and kind.itemsize <= 4 for kind in kinds)
+        self.dtype = np.dtype(np.float32 if small else np.float64)
+        if dtype is not None:
+            self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.float32, np.float64):
+            raise InvalidValueError(f"dtype is {dtype}; give float32 or float64")
+        self._stamp = _stamp(reader.where, reader.path)
+        self.passes = 0
+        """How often its first row was read."""
+
+    def of_columns(self, names: Sequence[str]) -> TableOnDisk:
+        """Return the table with some of its columns, in another order.
+
+        Raises
+        ------
+        InvalidValueError
+            When it lacks one.
+        """
+        absent = [name for name in names if name not in self.names]
+        if absent:
+            more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+            raise InvalidValueError(
+                f"the table lacks {len(absent)} of the {len(names)} columns that the "
+                f"model was fitted with: {', '.join(map(repr, absent[:5]))}{more}; give "
+                "them, null where nothing is known"
+            )
+        other = copy.copy(self)
+        other._reader = copy.copy(self._reader)
+        other._reader.keep([self._reader.names.index(name) for name in names])
+        other.names, other.shape = tuple(names), (self.shape[0], len(names))
+        other.whole = np.array([self.whole[self.names.index(n)] for n in names])
+        return other
+
+    def blocks(self, rows: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """Give the places of some rows, and the rows, from the first to the last.
+
+        Parameters
+        ----------
+        rows : int
+            How many at most.
+
+        Raises
+        ------
+        InvalidValueError
+            When the file cannot be read, or has changed since it was opened.
+        """
+        self.passes += 1
+        first = 0
+        self._check()
+        try:
+            for block in self._reader.read(rows, self.dtype):
+                place = slice(first, first + len(block))
+                first = place.stop
+                yield place, block
+                del block
+        except (OSError, EOFError) as error:
+            self._check()
+            raise InvalidValueError(
+                f"{self.where} cannot be read ({reason_of(error)}); give a file that can"
+            ) from None
+        self._check()
+
+    def reading(self, rows: int) -> int:
+        """Return what memory it takes to read blocks of so many rows, in bytes."""
+        return self._reader.reading(rows, self.dtype)
+
+    def _check(self) -> None:
+        now = _stamp(self.where, self._reader.path)
+        if now != self._stamp:
+            raise InvalidValueError(
+                f"{self.where} has changed since it was opened (it had {self._stamp[0]} "
+                f"bytes, and has {now[0]}); give a file that nothing writes to meanwhile"
+            )
+
+
+def _stamp(where: str, path: Path) -> tuple[int, int]:
+    """Return the size of a file, and when it was written to."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise InvalidValueError(
+            f"{where} cannot be read ({error.strerror}); give a file that can"
+        ) from None
+    return found.st_size, found.st_mtime_ns
+
+
+def _opened(source: str | Path) -> _Array | _Parquet:
+    where, path = str(source), folder_path(source)
+    suffix = path.suffix.lower()
+    if suffix not in (".npy", ".parquet"):
+        raise InvalidValueError(
+            f"{where} is neither a .npy nor a .parquet file, which alone are read by "
+            "blocks of rows; convert it to one of them, or give no memory to read it "
+            "whole"
+        )
+    if path.is_dir():
+        raise InvalidValueError(f"{where} is a folder; give a file")
+    if not path.exists():
+        raise InvalidValueError(f"there is no file {where}; check its name")
+    if suffix == ".parquet":
+        return _Parquet(where, path)
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            head = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
+            shape, turned, dtype = head(file)
+            begins = file.tell()
+    except (OSError, ValueError, EOFError) as error:
+        raise InvalidValueError(
+            f"{where} cannot be read as a numpy file ({reason_of(error)}); give a whole "
+            ".npy file of numbers"
+        ) from None
+    return _Array(where, path, shape, dtype, begins, turned=turned)
+
+
+def _mapped(source: np.memmap) -> _Array:
+    """Return the file of a memory map, whose pages would count as memory once read."""
+    path, whole = source.filename, isinstance(source.base, mmap.mmap)
+    if path is None or not whole or source.mode == "c":
+        raise InvalidValueError(
+            "the memory map is a part of another, has no file, or has changes of its "
+            "own (mode 'c'); give a whole one, opened by mode 'r', or the path of a file"
+        )
+    source.flush()
+    turned = source.flags.f_contiguous and not source.flags.c_contiguous
+    return _Array(
+        str(path), Path(path), source.shape, source.dtype, source.offset, turned=turned
+    )
+
+
+class _Array:
+    """The numbers of an array, which lie one behind the other in a file."""
+
+    def __init__(
+        self,
+        where: str,
+        path: Path,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        begins: int,
+        *,
+        turned: bool,
+    ) -> None:
+        self.where, self.path, self.begins = where, path.absolute(), begins
+        if dtype.kind not in "iuf" or len(shape) != 2:
+            raise InvalidValueError(
+                f"{where} holds {dtype} values of shape {shape}; give a table of two "
+                "dimensions of real numbers"
+            )
+        self.dtype, self.turned = dtype, turned
+        self.rows, self.columns = shape
+        self.names = [str(place) for place in range(self.columns)]
+        missing = begins + self.rows * self.columns * dtype.itemsize
+        missing -= _stamp(where, path)[0]
+        if missing > 0:
+            raise InvalidValueError(
+                f"{where} is {missing} bytes too short for its shape, {shape}; give a "
+                "whole file"
+            )
+
+    def keep(self, columns: list[int]) -> None:
+        self.kept: Any = slice(None) if len(columns) == self.columns else columns
+        self.kinds = [self.dtype] * len(columns)
+
+    def reading(self, rows: int, dtype: np.dtype) -> int:
+        copied = dtype != self.dtype or not isinstance(self.kept, slice)
+        size = rows * self.columns * self.dtype.itemsize
+        return size + copied * rows * len(self.kinds) * dtype.itemsize
+
+    def read(self, rows: int, dtype: np.dtype) -> Iterator[np.ndarray]:
+        with self.path.open("rb", buffering=0) as file:
+            for first in range(0, self.rows, rows):
+                count = min(rows, self.rows - first)
+                block = self._filled(file, first, count)
+                yield block[:, self.kept].astype(dtype, order="C", copy=False)
+                del block
+
+    def _filled(self, file: Any, first: int, count: int) -> np.ndarray:
+        size = self.dtype.itemsize
+        if not self.turned:
+            block = np.empty((count, self.columns), dtype=self.dtype)
+            self._fill(file, self.begins + first * self.columns * size, block)
+            return block
+        block = np.empty((self.columns, count), dtype=self.dtype)
+        for column in range(self.columns):
+            place = (column * self.rows + first) * size
+            self._fill(file, self.begins + place, block[column])
+        return block.T
+
+    def _fill(self, file: Any, place: int, block: np.ndarray) -> None:
+        file.seek(place)
+        view = memoryview(block.reshape(-1).view(np.uint8).data)
+        while view:
+            count = file.readinto(view)
+            if not count:
+                raise EOFError("it ends too soon")
+            view = view[count:]
+
+
+class _Parquet:
+    """The columns of a Parquet file, of which some row groups at a time are read."""
+
+    def __init__(self, where: str, path: Path) -> None:
+        self.where, self.path = where, path.absolute()
+        with self._file() as file:
+            schema, facts = file.schema_arrow, file.metadata
+            self.rows = facts.num_rows
+            groups = [facts.row_group(k) for k in range(facts.num_row_groups)]
+            self.groups = [group.num_rows for group in groups]
+            # Of each column the largest pages of a group, packed and unpacked.
+            self.pages = [
+                max(
+                    group.column(j).total_compressed_size
+                    + group.column(j).total_uncompressed_size
+                    for group in groups
+                )
+                for j in range(facts.num_columns * bool(groups))
+            ]
+        self.names = list(schema.names)
+        check_names(where, self.names)
+        self.types = list(schema.types)
+
+    def _file(self) -> Any:
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            return pyarrow.parquet.ParquetFile(self.path)
+        except (OSError, ValueError, pyarrow.ArrowException) as error:
+            raise InvalidValueError(
+                f"{self.where} cannot be read as Parquet ({reason_of(error)}); give a "
+                "whole Parquet file"
+            ) from None
+
+    def keep(self, columns: list[int]) -> None:
+        from pyarrow import types
+
+        odd = [
+            f"{short(self.names[j])!r} ({self.types[j]})"
+            for j in columns
+            if not (types.is_integer(self.types[j]) or types.is_floating(self.types[j]))
+        ]
+        if odd:
+            more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
+            raise InvalidValueError(
+                f"{self.where} has columns of other than numbers: {', '.join(odd[:5])}"
+                f"{more}; a table that is read by blocks of rows takes numbers alone: "
+                "leave them out (--ignore COLUMN, ignore=[...]), or give no memory to "
+                "read it whole"
+            )
+        self.kept = [self.names[j] for j in columns]
+        self.kinds = [np.dtype(self.types[j].to_pandas_dtype()) for j in columns]
+        self.sizes = [self.pages[j] for j in columns]
+
+    def reading(self, rows: int, dtype: np.dtype) -> int:
+        together = max(*self.groups, min(rows, self.rows))
+        # The library takes up to twice what a few columns hold, with marks of holes.
+        few = max(
+            sum(self.sizes[k : k + COLUMNS_AT_ONCE])
+            + together
+            * sum(kind.itemsize + 1 for kind in self.kinds[k : k + COLUMNS_AT_ONCE])
+            for k in range(0, len(self.kept), COLUMNS_AT_ONCE)
+        )
+        return 2 * few + together * len(self.kept) * dtype.itemsize
+
+    def read(self, rows: int, dtype: np.dtype) -> Iterator[np.ndarray]:
+        import pyarrow
+
+        try:
+            with self._file() as file:
+                for together in self._together(rows):
+                    block = self._read_groups(file, together, dtype)
+                    for first in range(0, len(block), rows):
+                        yield block[first : first + rows]
+                    del block
+        except pyarrow.ArrowException as error:
+            raise OSError(reason_of(error)) from None
+
+    def _together(self, rows: int) -> Iterator[list[int]]:
+        """Give the numbers of the groups that are read at once: of as many rows at most."""
+        waiting: list[int] = []
+        count = 0
+        for number, size in enumerate(self.groups):
+            if waiting and count + size > rows:
+                yield waiting
+                waiting, count = [], 0
+            waiting.append(number)
+            count += size
+        if waiting:
+            yield waiting
+
+    def _read_groups(self, file: Any, groups: list[int], dtype: np.dtype) -> np.ndarray:
+        """Return some row groups, of which a few columns at a time are unpacked."""
+        rows = sum(self.groups[group] for group in groups)
+        block = np.empty((rows, len(self.kept)), dtype=dtype)
+        for k in range(0, len(self.kept), COLUMNS_AT_ONCE):
+            names = self.kept[k : k + COLUMNS_AT_ONCE]
+            frame = file.read_row_groups(groups, columns=names, use_threads=False)
+            for j, name in enumerate(names, k):
+                block[:, j] = frame.column(name).to_numpy()
+        return block
