@@ -541,8 +541,8 @@ class _Divergence(Loss):
         if b <= 0:  # only holes hold zeros, which would be infinite times no weight
             target = target.clamp_min(floor)
         if b == 0:
-            rest = (target - held) / held
-            return rest - rest.log1p()
+            ratio = target / held
+            return ratio - ratio.log() - 1
         least = target.pow(b) / (b * (b - 1))
         return least + held.pow(b) / b - target * held.pow(b - 1) / (b - 1)
 
