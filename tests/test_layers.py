@@ -18,6 +18,7 @@ ORDER = [
     "data.datasets",
     "problems.loss",
     "problems.levels",
+    "problems.divergences",
     "problems.losses",
     "problems.compiled",
     "problems.sets",
