@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import cvxpy
 import numpy as np
+import pyarrow.parquet
 import pytest
 import scipy.sparse
 import torch
@@ -14,6 +16,7 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_iris
 
 import descents
+from conftest import run_descents
 from descents import (
     Adam,
     Alternating,
@@ -242,32 +245,44 @@ def test_starts_are_random_members_and_their_own(constraint) -> None:
     assert torch.equal(alone["V"][0], points["V"][4])
 
 
+KINDS = {
+    "holes, biases": lambda: (HOLED, "both"),
+    "huber": lambda: (cells(HOLED, Huber(0.3)), "columns"),
+    "complete": lambda: (TABLE, "none"),
+    "stored": lambda: (
+        cells(scipy.sparse.csr_array(np.where(MASK, TABLE, 0)), "squared"),
+        "none",
+    ),
+    "scales": lambda: (
+        cells(HOLED * np.arange(1, 10), "squared", scales=True),
+        "columns",
+    ),
+    "logistic": lambda: (cells(LABELS, "logistic"), "columns"),
+}
+
+
 @pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("constraint", CONSTRAINTS)
-def test_alternating_steps_fall_and_stay_inside(constraint, penalty) -> None:
-    kinds = {
-        "complete": (TABLE, "none"),
-        "holes, biases": (HOLED, "both"),
-        "stored": (cells(scipy.sparse.csr_array(np.where(MASK, TABLE, 0)), "squared"), "none"),
-        "huber": (cells(HOLED, Huber(0.3)), "columns"),
-        "scales": (cells(HOLED * np.arange(1, 10), "squared", scales=True), "columns"),
-        "logistic": (cells(LABELS, "logistic"), "columns"),
-    }  # fmt: skip
-    for table, offsets in kinds.values():
-        problem = made(constraint, penalty, table, offsets=offsets)
-        runs = descend(problem, 2, steps=Alternating(), stop=Stop(25), record=range(26))
-        curve = runs.histories["loss"]
-        assert (np.diff(curve, axis=0) <= 1e-11 * np.abs(curve[0])).all()
-        assert (curve[-1] < curve[0]).all()
-        assert inside(problem, runs.parameters)
-        assert runs.losses == pytest.approx(
-            problem.losses(
-                {n: torch.tensor(p) for n, p in runs.parameters.items()},
-                torch.arange(2),
-                0,
-            ).numpy(),
-            rel=1e-12,
-        )
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind
+        if kind in ("holes, biases", "huber")
+        else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in KINDS
+    ],
+)
+def test_alternating_steps_fall_and_stay_inside(constraint, penalty, kind) -> None:
+    table, offsets = KINDS[kind]()
+    problem = made(constraint, penalty, table, offsets=offsets)
+    runs = descend(problem, 2, steps=Alternating(), stop=Stop(25), record=range(26))
+    curve = runs.histories["loss"]
+    assert (np.diff(curve, axis=0) <= 1e-11 * np.abs(curve[0])).all()
+    assert (curve[-1] < curve[0]).all()
+    assert inside(problem, runs.parameters)
+    point = {n: torch.tensor(p) for n, p in runs.parameters.items()}
+    losses = problem.losses(point, torch.arange(2), 0)
+    assert runs.losses == pytest.approx(losses.numpy(), rel=1e-12)
 
 
 @pytest.mark.parametrize("constraint", CONSTRAINTS)
@@ -718,3 +733,32 @@ def test_constraints_of_the_command(text, expected) -> None:
 def test_wrong_constraints_of_the_command(text, message) -> None:
     with pytest.raises(InvalidValueError, match=message):
         study.constraints(text)
+
+
+def test_the_command_makes_clusters_and_uses_them(tmp_path) -> None:
+    header = "a,b,c,d"
+    np.savetxt(
+        tmp_path / "iris.csv", IRIS, delimiter=",", header=header, comments="", fmt="%g"
+    )
+    done = run_descents(
+        "factorize", "iris.csv", "--rank", "3", "--starts", "5", "--json",
+        "--constraint", "rows=unit_one_sparse,columns=none", "--out", "run",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["loss"] == pytest.approx(78.85144142614601, rel=1e-6)
+    done = run_descents("apply", "run", "iris.csv", "--out", "applied", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    parts = [
+        pyarrow.parquet.read_table(tmp_path / folder / "rows.parquet").to_pylist()
+        for folder in ("run", "applied")
+    ]
+    assert parts[0] == parts[1]
+    assert all(sorted(list(row.values())[1:]) == [0, 0, 1] for row in parts[0])
+
+
+def test_the_command_refuses_what_it_does_not_know(tmp_path) -> None:
+    done = run_descents("factorize", "-", "--rank", "3", "--constraint", "rows=ones")
+    assert done.returncode == 2
+    assert "constraint is 'ones'; give None, 'nonnegative', 'simplex'" in done.stderr

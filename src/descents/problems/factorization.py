@@ -327,7 +327,7 @@ class Factorization(Problem):
             U = np.where((self.cells.row_counts == 0)[:, None], 0, U)
         point = {"U": U, "V": V / self.units[:, None]}
         for name, _, asked in self._sides():
-            if asked.inside is not None:
+            if asked.constraint:
                 drawn = torch.as_tensor(point[name], dtype=torch.float64)
                 point[name] = asked.nearest(drawn).numpy()
         if self.has_row_biases:
