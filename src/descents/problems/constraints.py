@@ -364,8 +364,8 @@ class Regularizer:
             held = [charge.contiguous() for charge in charges]
             each = [damping.contiguous(), gram, right.contiguous()]
             for k in range(starts):
-                apart = [address(t) for t in (*(t[k] for t in each), *held, found[k])]
-                changes.append(code.rounds_apart(*counts, *apart))
+                given = (*(tensor[k] for tensor in each), *held, found[k])
+                changes.append(code.rounds_apart(*counts, *map(address, given)))
         else:
             code.rounds_shared.restype = ctypes.c_double
             found = torch.empty_like(point, memory_format=torch.contiguous_format)

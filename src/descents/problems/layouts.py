@@ -59,6 +59,9 @@ def _times(table: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
 
 BLOCK_ENTRIES = 2**18
 """How many residuals are kept at once where a dense table is looked at."""
+MOST_TURNED = 2**24
+"""Up to so many numbers a table is also kept turned: products by columns then take half
+the time."""
 FLAT = 1e-12
 """A column that varies by less than this share of its size is constant."""
 
@@ -88,7 +91,10 @@ class Complete(Cells):
     def _hold(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
         if not self._sparse:
             table = torch.tensor(self.table, dtype=dtype, device=device)
-            return {"table": table, "turned": table.mT, "square": table.square().sum()}
+            turned = table.mT
+            if table.numel() <= MOST_TURNED:
+                turned = turned.contiguous()
+            return {"table": table, "turned": turned, "square": table.square().sum()}
         held = _sparse_tensors(self.table.tocsr(), dtype, device)
         held["square"] = held["values"].square().sum()
         held["table"] = _pattern(held, "rows", held["values"])
