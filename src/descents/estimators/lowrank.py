@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +18,10 @@ from sklearn.base import (
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from descents.answers import compare
+from descents.answers import compare, selection
 from descents.answers.fitted import STEPS, Fitted, name_of, step_named, with_widths
 from descents.answers.references import Reference
+from descents.answers.selection import Search, Selection
 from descents.checks import (
     Complaints,
     InvalidValueError,
@@ -64,8 +66,12 @@ class LowRankModel(
 
     Parameters
     ----------
-    n_components : int
-        The rank, from 1 to min(rows, columns).
+    n_components : int, "auto", sequence of int, or "gavish-donoho"
+        The rank, from 1 to min(rows, columns). "auto" and a sequence choose it by cells
+        that are held out, in `folds` folds, with the one-standard-error rule
+        (`descents.answers.selection.by_cells`), for a complete table too;
+        "gavish-donoho" counts the singular values above the optimal hard threshold
+        [2]_, which is for complete squared loss without constraint or penalty.
     loss : "auto", str, Loss, callable, a sequence of one for each column, or a dict
         "squared", "absolute", "huber", "logistic", "poisson", "kl", "categorical" or
         "ordinal"; or a function of prediction and target, two tensors of one shape,
@@ -79,13 +85,16 @@ class LowRankModel(
         Whether the loss of each column is divided by that of its best constant, so that
         units do not count; "auto" where columns have different losses.
     constraint : None, "nonnegative", or a pair for rows and columns
-    penalty : None, float, or dict
+    penalty : None, float, "auto", or dict
         l2 on both factors: l2 (||U||^2 + ||V||^2); or a dict of l1, l2, l1_rows,
         l2_rows, l1_columns, l2_columns, l2_biases and count_power, with which the
         penalty of a row or column grows with its number of observed cells. None is no
         penalty where predictions are on the scale of the data; where some are log-odds
         or logarithms, which without one can run to infinity, it is an l2 of a tenth of
         the root of a column's mean number of observed cells, as noise grows with it.
+        "auto" is {"l2": "auto"}: l2 is chosen as the rank is, the largest within one
+        standard error, together with it where both are open. l2, or l1, may also be a
+        sequence of numbers to choose from.
     sparse : {"missing", "zero"}
         What an entry is that a sparse table does not store: a hole, or a zero.
     initialization : {"auto", "uniform", "normal", "spectral", "nndsvd"} or two arrays
@@ -106,6 +115,8 @@ class LowRankModel(
         function of the user's under constraints.
     learning_rate : float, optional
         Of "gd" and "adam"; without it "gd" finds its own.
+    folds : int
+        In how many parts cells are held out where something is chosen, at least 2.
     max_iter : int
     tol : float
         A start is stationary when its gradient is at most this times what it was at
@@ -142,6 +153,10 @@ class LowRankModel(
         mean squared cosine of the angles to the best's; 1 is the same space.
     steps_ : str
         Which steps were taken.
+    n_components_ : int
+        The rank, chosen or given.
+    selection_ : Selection or None
+        The held-out losses and what was chosen by them.
     columns_ : list of ColumnModel
         The loss of each column and why, and the levels that its codes stand for.
     fitted_ : Fitted
@@ -163,6 +178,8 @@ class LowRankModel(
     ----------
     .. [1] Udell, Horn, Zadeh and Boyd (2016), "Generalized low rank models",
        Foundations and Trends in Machine Learning 9.
+    .. [2] Gavish and Donoho (2014), "The optimal hard threshold for singular values is
+       4 / sqrt(3)", IEEE Transactions on Information Theory 60.
 
     Examples
     --------
@@ -184,7 +201,7 @@ class LowRankModel(
 
     def __init__(  # noqa: PLR0913
         self,
-        n_components: int = 2,
+        n_components: Any = 2,
         *,
         loss: Any = "auto",
         offsets: str = "auto",
@@ -197,6 +214,7 @@ class LowRankModel(
         combine: str = "best",
         steps: Any = "auto",
         learning_rate: float | None = None,
+        folds: int = 5,
         max_iter: int = 2000,
         tol: float = 1e-8,
         random_state: Any = None,
@@ -214,6 +232,7 @@ class LowRankModel(
         self.combine = combine
         self.steps = steps
         self.learning_rate = learning_rate
+        self.folds = folds
         self.max_iter = max_iter
         self.tol = tol
         self.random_state = random_state
@@ -245,31 +264,35 @@ class LowRankModel(
             Itself.
         """
         self._check_settings()
+        self._seed = seed_of(self.random_state)
         weights = checked_weights(weights)
         table, values = self._read(X, reset=True, weights=weights)
         if table is not None:
             weights = self._weights_of_table(table, weights)
+        begun = time.monotonic()
         found = self._cells(values, weights, self._trial_losses())
-        problem = self._problem(found, values.dtype)
-        self._warn_of_blanks(found, problem.offsets)
+        self._warn_of_blanks(found, self._offsets())
+        rank, penalty = self._chosen(found, values, weights)
+        problem = self._problem(found, values.dtype, rank, penalty)
         if self._waiting():
             self.columns_ = with_widths(self.columns_, problem)
             found = self._cells(values, weights, [c.loss for c in self.columns_])
-            problem = self._problem(found, values.dtype)
-        step = self.steps
-        if isinstance(step, str):
-            step = step_named(step, problem, self.learning_rate)
+            problem = self._problem(found, values.dtype, rank, penalty)
+        step = self._step(problem)
+        seconds = self._max_seconds
+        if seconds is not None:
+            seconds = max(0.0, seconds - (time.monotonic() - begun))
         tolerance = max(self.tol, 100 * float(np.finfo(values.dtype).eps))
         runs = descend_in_parts(
             problem,
             self.n_starts,
-            seed_of(self.random_state),
+            self._seed,
             steps=step,
             stop=Stop(
                 self.max_iter,
                 tolerance=tolerance,
                 least_fall=_least_fall(found, values.dtype),
-                max_seconds=self._max_seconds,
+                max_seconds=seconds,
             ),
             record=[step for step in self._record if step <= self.max_iter],
             watch=self._watch,
@@ -357,7 +380,8 @@ class LowRankModel(
 
     def _check_settings(self) -> None:
         complaints = Complaints()
-        complaints.attempt(whole_number, "n_components", self.n_components, 1)
+        search = complaints.attempt(selection.asked, *self._open())
+        complaints.attempt(whole_number, "folds", self.folds, 2)
         complaints.attempt(whole_number, "n_starts", self.n_starts, 1)
         complaints.attempt(whole_number, "max_iter", self.max_iter, 1)
         complaints.attempt(real_number, "tol", self.tol, 0)
@@ -368,7 +392,8 @@ class LowRankModel(
             self.scales in SCALES,
             f"scales is {self.scales!r}; give one of {', '.join(map(repr, SCALES))}",
         )
-        complaints.attempt(regularizers, self.constraint, self.penalty)
+        penalty = self.penalty if search is None else search.penalty(1.0)
+        complaints.attempt(regularizers, self.constraint, penalty)
         if isinstance(self.steps, str) or not hasattr(self.steps, "update"):
             complaints.attempt(one_of, "steps", self.steps, STEPS)
         if self.learning_rate is not None:
@@ -385,7 +410,95 @@ class LowRankModel(
             complaints.attempt(one_of, "initialization", self.initialization, names)
         else:
             complaints.attempt(_check_pair, self.initialization)
+            complaints.require(
+                search is None,
+                "initialization is two arrays, which have one rank, but a rank or a "
+                "penalty is to be chosen; give the name of an initialization",
+            )
         complaints.raise_any()
+
+    def _by_threshold(self) -> bool:
+        """Return whether singular values are to choose the rank."""
+        rank = self.n_components
+        return isinstance(rank, str) and rank == selection.THRESHOLD
+
+    def _open(self) -> tuple[Any, Any]:
+        """Return the rank and the penalty as `selection.asked` takes them."""
+        return (1 if self._by_threshold() else self.n_components), self.penalty
+
+    def _step(self, problem: Factorization) -> Any:
+        if isinstance(self.steps, str):
+            return step_named(self.steps, problem, self.learning_rate)
+        return self.steps
+
+    def _chosen(self, found: Cells, values: Any, weights: Any) -> tuple[int, Any]:
+        """Return the rank and the penalty, given or chosen."""
+        self.selection_: Selection | None = None
+        search = selection.asked(*self._open())
+        if self._by_threshold():
+            self.selection_ = self._counted(found, search)
+        elif search is not None:
+            self.selection_ = self._searched(found, search, values, weights)
+        if self.selection_ is None:
+            return self.n_components, self.penalty
+        penalty = self.penalty
+        if search is not None:
+            penalty = search.penalty(self.selection_.penalty)
+        return max(1, self.selection_.rank), penalty
+
+    def _counted(self, found: Cells, search: Search | None) -> Selection:
+        """Return the rank by singular values."""
+        asked = None if search else regularizers(self.constraint, self.penalty)
+        if asked is None or any(s.nonnegative or s.l1 or s.l2 for s in asked[:2]):
+            raise InvalidValueError(
+                f"n_components is {selection.THRESHOLD!r}, which knows no constraint "
+                "and no penalty; give 'auto', or leave those out"
+            )
+        chosen = selection.by_singular_values(found, self._offsets())
+        if chosen.rank == 0:
+            warnings.warn(
+                "no singular value is above the optimal hard threshold: nothing stands "
+                "out of the noise, and rank 1 is taken",
+                UserWarning,
+                stacklevel=4,
+            )
+        return chosen
+
+    def _searched(
+        self, found: Cells, search: Search, values: Any, weights: Any
+    ) -> Selection:
+        """Return the rank and the penalty by held-out cells."""
+        dtype = values.dtype
+        if self._waiting():
+            # Huber's widths, which the chosen rank will have anew, at the largest.
+            most = min(found.shape)
+            rank = search.ranks[-1] if search.ranks else selection.RANKS
+            trial = self._problem(found, dtype, min(rank, most), search.penalty(1.0))
+            known = with_widths(self.columns_, trial)
+            found = self._cells(values, weights, [column.loss for column in known])
+        chosen = selection.by_cells(
+            found,
+            search,
+            lambda penalty: self._settings(found, dtype, penalty, holes=True),
+            self._step,
+            folds=self.folds,
+            seed=self._seed,
+            stop=Stop(
+                min(self.max_iter, selection.STEPS),
+                tolerance=max(self.tol, 100 * float(np.finfo(dtype).eps)),
+                least_fall=selection.SETTLED,
+                max_seconds=self._max_seconds,
+            ),
+            workers=self._workers,
+        )
+        if chosen.mean[chosen.best] >= 1:
+            warnings.warn(
+                "no rank and penalty of those tried predicts held-out cells better than "
+                "the best constants do; the table may have no low-rank structure",
+                UserWarning,
+                stacklevel=4,
+            )
+        return chosen
 
     def _waiting(self) -> bool:
         """Return whether a Huber loss waits for its width."""
@@ -413,42 +526,52 @@ class LowRankModel(
             names=[column.name for column in self.columns_],
         )
 
-    def _problem(self, found: Cells, dtype: Any) -> Factorization:
+    def _offsets(self) -> str:
+        if self.offsets != "auto":
+            return self.offsets
+        sides = regularizers(self.constraint, None)[:2]
+        return "none" if any(side.nonnegative for side in sides) else "columns"
+
+    def _settings(
+        self, found: Cells, dtype: Any, penalty: Any, *, holes: bool
+    ) -> dict[str, Any]:
+        """Return the settings of `Factorization` that the rank has no part in."""
         nonnegative = any(
             side.nonnegative for side in regularizers(self.constraint, None)[:2]
         )
-        offsets = self.offsets
-        if offsets == "auto":
-            offsets = "none" if nonnegative else "columns"
-        penalty = self.penalty
         if penalty is None:
             bounded = all(block.loss.identity for block in found.blocks)
             if not bounded:
                 penalty = PRIOR * float(np.sqrt(found.observed / found.shape[1]))
         initialization = self.initialization
         if isinstance(initialization, str) and initialization == "auto":
-            holes = not isinstance(found, Complete) and penalty is None
             known = all(block.loss.quadratic for block in found.blocks)
-            initialization = "spectral_then_normal" if holes and known else "normal"
+            spectral = holes and penalty is None and known
+            initialization = "spectral_then_normal" if spectral else "normal"
             if nonnegative:
                 initialization = "nndsvd"
+        return {
+            "offsets": self._offsets(),
+            "constraint": self.constraint,
+            "penalty": penalty,
+            "initialization": initialization,
+            "dtype": torch.float32 if dtype == np.float32 else torch.float64,
+            "device": self.device,
+        }
+
+    def _problem(
+        self, found: Cells, dtype: Any, rank: int, penalty: Any
+    ) -> Factorization:
         rows, wide = found.shape
-        if self.n_components > min(rows, wide):
+        if rank > min(rows, wide):
             raise InvalidValueError(
-                f"n_components is {self.n_components} (the rank), but the table has "
+                f"n_components is {rank} (the rank), but the table has "
                 f"n_samples={rows} rows and n_features={wide} columns; give a whole "
                 f"number from 1 to {min(rows, wide)}"
             )
-        return Factorization(
-            found,
-            self.n_components,
-            offsets=offsets,
-            constraint=self.constraint,
-            penalty=penalty,
-            initialization=initialization,
-            dtype=torch.float32 if dtype == np.float32 else torch.float64,
-            device=self.device,
-        )
+        holes = not isinstance(found, Complete)
+        settings = self._settings(found, dtype, penalty, holes=holes)
+        return Factorization(found, rank, **settings)
 
     def _hopeless(self) -> str:
         if any(column.loss.name == "own" for column in self.columns_):
@@ -473,7 +596,7 @@ class LowRankModel(
         self.subspace_agreement_ = fitted.agreement()
         self.embedding_, self.components_ = fitted.scores, fitted.components
         self.offsets_, self.units_ = fitted.offsets, fitted.problem.units
-        self._n_features_out = len(fitted.components)
+        self._n_features_out = self.n_components_ = len(fitted.components)
 
     # Using
 
@@ -652,6 +775,14 @@ class LowRankModel(
                 settings[name] = "auto"
         if not isinstance(settings["random_state"], plain):
             settings["random_state"] = None
+        if np.ndim(settings["n_components"]):
+            ranks = settings["n_components"]
+            settings["n_components"] = [int(rank) for rank in ranks]
+        if isinstance(settings["penalty"], dict):
+            settings["penalty"] = {
+                n: list(map(float, v)) if np.ndim(v) else v
+                for n, v in settings["penalty"].items()
+            }
         facts |= {
             "format": 1,
             "model": "LowRankModel",
@@ -662,6 +793,7 @@ class LowRankModel(
             "gap": self.gap_,
             "constants_loss": self.constants_loss_,
             "steps": self.steps_,
+            "selection": self.selection_ and self.selection_.described(),
         }
         return arrays, facts
 
@@ -706,6 +838,8 @@ class LowRankModel(
         model.gap_ = np.nan if facts["gap"] is None else facts["gap"]
         model.reference_ = Reference(**facts["reference"])
         model.constants_loss_ = facts["constants_loss"]
+        chosen = facts.get("selection")
+        model.selection_ = None if chosen is None else Selection.restored(chosen)
         return model
 
 

@@ -113,7 +113,7 @@ class Regularizer:
         ----------
         gram : Tensor of shape (S, rows, q, q) or (S, 1, q, q)
         right, point : Tensor of shape (S, rows, q)
-        l2, l1 : Tensor that broadcast to (rows, q)
+        l2, l1 : Tensor that broadcast to (rows, q), or to (S, rows, q)
             The penalties of each coordinate, multiplied out.
         bound : int
             How many coordinates, from the first, the constraint holds for.
@@ -124,7 +124,7 @@ class Regularizer:
         damping = 30 * unit * (scale + scale.mean(1, keepdim=True)) + 1e-30
         if not self.nonnegative and not self.l1:
             # Rows that share a Gram matrix have as many cells, and so one penalty.
-            charge = l2[: gram.shape[1]] + damping
+            charge = l2[..., : gram.shape[1], :] + damping
             whole = gram + torch.diag_embed(charge.expand(*scale.shape[:2], q))
             target = (right + damping * point)[..., None]
             factor, _ = torch.linalg.cholesky_ex(whole)
@@ -132,7 +132,7 @@ class Regularizer:
                 wide = torch.cholesky_solve(target[..., 0].mT, factor[:, 0])
                 return wide.mT
             return torch.cholesky_solve(target, factor)[..., 0]
-        charges = [charge.expand(right.shape[1:]) for charge in (l2, l1)]
+        charges = [c.expand(right.shape[3 - c.ndim :]) for c in (l2, l1)]
         found = self._compiled(gram, right, point, charges, damping[..., 0], bound)
         if found is not None:
             return found
@@ -202,10 +202,11 @@ class Regularizer:
 
 
 def _places(start: int, tensors: list[torch.Tensor]) -> list[Any]:
-    """Return where in memory a start's part is; charges are those of all starts."""
+    """Return where in memory a start's part is; charges may be those of all starts."""
     charges = (len(tensors) - 3, len(tensors) - 2)
     return [
-        address(t if place in charges else t[start]) for place, t in enumerate(tensors)
+        address(t if place in charges and t.ndim == 2 else t[start])
+        for place, t in enumerate(tensors)
     ]
 
 
