@@ -32,10 +32,24 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+def intervals_option(says: str) -> Any:
+    """Return the option that asks for intervals."""
+    return click.option(
+        "--intervals",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        metavar="COVERAGE",
+        help=says,
+    )
+
+
 @click.command()
 @click.argument("table")
 @click.option(
-    "--rank", type=click.IntRange(1), required=True, help="How many components."
+    "--rank",
+    required=True,
+    metavar="R",
+    help="How many components; auto, auto:1-12 or auto:1,2,4 choose by cells that are "
+    "held out, gavish-donoho by singular values.",
 )
 @click.option(
     "--loss",
@@ -62,7 +76,7 @@ if TYPE_CHECKING:
     "--penalty",
     multiple=True,
     metavar="NAME=NUMBER",
-    help="l2=0.1, l1=1, or for one factor l2_rows, l1_columns, ...; l2_biases; "
+    help="l2=0.1, l2=auto (chosen as a rank is), l2=auto:0.1,1,10, l1=1, or for one factor l2_rows, l1_columns, ...; l2_biases; "
     "count_power=0.5 lets penalties grow with a row's cells. May be repeated.",
 )
 @click.option(
@@ -121,6 +135,13 @@ if TYPE_CHECKING:
     help="The limit of steps.",
 )
 @click.option(
+    "--folds",
+    type=click.IntRange(2),
+    default=5,
+    show_default=True,
+    help="In how many parts cells are held out to choose by.",
+)
+@click.option(
     "--sparse",
     type=click.Choice(["missing", "zero"]),
     default="missing",
@@ -134,6 +155,10 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="OUT.csv",
     help="Write TABLE with its holes filled.",
+)
+@intervals_option(
+    "Fit once more, without a fifth of the cells, to know what holds a filled cell with "
+    "this probability; --impute writes it too."
 )
 @run_options(
     "factorize",
@@ -175,9 +200,10 @@ def factorize(table: str, **given: Any) -> int:
     complaints = Complaints()
     loss_of = complaints.attempt(asked.named_pairs, "--loss-of", given.pop("loss_of"))
     penalty = complaints.attempt(asked.penalties, given.pop("penalty"))
+    rank = complaints.attempt(asked.rank, given.pop("rank"))
     complaints.raise_any()
     reading = reading_of(given)
-    options = asked.Options(loss_of=loss_of, penalty=penalty, **given)
+    options = asked.Options(rank=rank, loss_of=loss_of, penalty=penalty, **given)
     run = asked.identity(table, {"options": vars(options), "reading": vars(reading)})
     folder = RunFolder(out, run, resume=resume)
     with folder:
@@ -193,7 +219,7 @@ def factorize(table: str, **given: Any) -> int:
                 quiet or as_json,
             )
             if impute is not None:
-                study.write_imputed(found, impute)
+                study.write_imputed(found, impute, options.intervals)
             folder.finish()
         elif impute is not None:
             raise InvalidValueError(
@@ -279,6 +305,8 @@ def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
         console.print(line, markup=False)
     for line in result["warnings"]:
         console.print(f"Warning: {line}.", style="yellow", markup=False)
+    if result["selection"] is not None:
+        console.print(result["selection"]["says"], markup=False)
     starts = result["starts"]
     rows, wide = result["shape"]
     console.print(
@@ -292,6 +320,12 @@ def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
             f"{starts['count']} starts: median loss {starts['loss_median']:.8g}, largest "
             f"{starts['loss_max']:.8g}; their column spaces agree to "
             f"{starts['subspace_agreement']:.3g} (1 is the same space)."
+        )
+    intervals = result["intervals"]
+    if intervals is not None:
+        console.print(
+            f"Filled cells are held with probability {intervals['coverage']:g}, by the "
+            f"residuals of {intervals['held']} cells that a second fit had not seen."
         )
     statuses = ", ".join(f"{n} {word}" for word, n in result["statuses"].items())
     console.print(f"Starts: {statuses}. {result['seconds']:.1f} s.")
@@ -309,6 +343,10 @@ def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
     metavar="OUT.csv",
     help="Write TABLE with its holes filled here too.",
 )
+@intervals_option(
+    "Write what holds a filled cell with this probability, too; RUN was made with "
+    "--intervals."
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -325,7 +363,7 @@ def apply(run: Path, table: str, **given: Any) -> int:
 
     run = folder_path(run)
     stored = read_json(run / RESULT).get("run")  # before anything heavy is loaded
-    out, impute = given.pop("out"), given.pop("impute")
+    out, impute, coverage = (given.pop(n) for n in ("out", "impute", "intervals"))
     quiet, as_json = given.pop("quiet"), given.pop("as_json")
     _check_impute(impute, table)
     if out is None:
@@ -336,16 +374,19 @@ def apply(run: Path, table: str, **given: Any) -> int:
     stored = stored if isinstance(stored, dict) else {}
     reading = reading_of(given).after(stored.get("reading", {}))
     identity = {"command": "apply", "model": str(run), "table": table}
+    if coverage is not None:
+        identity["intervals"] = coverage
     if stored.get("command") == "train":
-        if impute is not None:
+        if impute is not None or coverage is not None:
             raise InvalidValueError(
-                f"{run} holds a network, which fills no holes; leave --impute out"
+                f"{run} holds a network, which fills no holes; leave --impute and "
+                "--intervals out"
             )
         return _foretell(run, reading, table, identity, out, quiet, as_json)
     model = study.load(run)
     data = reading.read(table)
     with RunFolder(out, identity) as folder:
-        applied = study.apply(model, identity, data)
+        applied = study.apply(model, identity, data, coverage)
         study.write_applied(folder, data, applied, impute)
         folder.finish()
     result = applied[0]

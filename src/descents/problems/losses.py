@@ -180,6 +180,15 @@ class Loss(ABC):
         """Return the value (or code) that has the least loss under a prediction."""
         return prediction
 
+    def probabilities(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
+        """Return the probability of each level, on an axis at the end."""
+        raise NotImplementedError(f"{self.name} has no probabilities")
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether `probabilities` are known."""
+        return type(self).probabilities is not Loss.probabilities
+
 
 @dataclass(frozen=True)
 class Squared(Loss):
@@ -396,6 +405,12 @@ class Logistic(Loss):
         """Return the likelier of 0 and 1."""
         return (prediction > 0).astype(np.float64)
 
+    def probabilities(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
+        """Return 1 / (1 + exp(z)) and 1 / (1 + exp(-z))."""
+        from scipy.special import expit
+
+        return np.stack([expit(-prediction), expit(prediction)], -1)
+
 
 @dataclass(frozen=True)
 class Poisson(Loss):
@@ -535,6 +550,13 @@ class Categorical(Loss):
         """Return the likeliest class."""
         return prediction.argmax(-1).astype(np.float64)
 
+    def probabilities(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
+        """Return exp(z_c) / sum exp(z)."""
+        from scipy.special import softmax
+
+        found: np.ndarray = softmax(prediction, -1)
+        return found
+
 
 @dataclass(frozen=True)
 class Ordinal(Loss):
@@ -610,13 +632,18 @@ class Ordinal(Loss):
 
     def impute(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
         """Return the likeliest level."""
+        return self.probabilities(prediction, **cuts).argmax(-1).astype(np.float64)
+
+    def probabilities(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
+        """Return s(c_x - z) - s(c_{x-1} - z)."""
         from scipy.special import expit
 
         points = self.cut_points(torch.as_tensor(cuts["cuts"])).numpy()
         below = expit(points - prediction[..., None])
         ends = (*below.shape[:-1], 1)
-        chances = np.diff(np.concatenate([np.zeros(ends), below, np.ones(ends)], -1))
-        return chances.argmax(-1).astype(np.float64)
+        edges = [np.zeros(ends), below, np.ones(ends)]
+        chances: np.ndarray = np.diff(np.concatenate(edges, -1))
+        return chances
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,10 @@ def draw(folder: Path) -> None:
     files: dict[str, bytes] = {}
     embedded = {}
     try:
-        for name, picture in PAGES[run.result["run"]["command"]].items():
+        pictures = PAGES[run.result["run"]["command"]]
+        for name, picture in pictures.items():
+            if not picture.of(run):
+                continue
             with figures.style():
                 figure = picture.draw(run)
             files[f"{name}.png"] = _as(figure, "png")
