@@ -28,7 +28,6 @@ import numpy as np
 
 from descents.answers.fitted import Fitted
 from descents.checks import InvalidValueError, real_number
-from descents.problems import columns
 from descents.problems.columns import ColumnModel
 from descents.problems.losses import Loss
 
@@ -36,6 +35,10 @@ PARTS = 5
 """One part of so many of the observed cells is held out."""
 OWN = 30
 """A column with so many cells held out has a quantile of its own."""
+MOST_SCORED = 2**15
+"""How many cells are scored at most."""
+AT_ONCE = 2**22
+"""How many numbers the rows of cells that are scored together have at most."""
 CONSTANT = 1e-9
 """A column that varies by less than this share of its size is constant."""
 
@@ -236,10 +239,12 @@ class Calibration:
             if chances[j] is not None:
                 kept = 1 - chances[j][rows] <= q
                 kept[np.arange(len(rows)), point.astype(np.int64)] = True
-                codes = np.arange(kept.shape[1], dtype=np.float64)
-                labels = columns.decoded(model, codes)
                 for row, one in zip(rows, kept, strict=True):
-                    sets[row, j] = tuple(labels[: len(one)][one].tolist())
+                    sets[row, j] = tuple(
+                        level
+                        for level, has in zip(model.levels, one, strict=False)
+                        if has
+                    )
                 continue
             if kind_of(model.loss) == "count":
                 root = np.sqrt(np.maximum(point, 0) + 3 / 8)
@@ -300,8 +305,17 @@ def probabilities(
     return found
 
 
-def calibrated(twin: Fitted, values: np.ndarray, held: np.ndarray) -> Calibration:
+def calibrated(
+    twin: Fitted,
+    values: np.ndarray,
+    held: np.ndarray,
+    generator: np.random.Generator,
+) -> Calibration:
     """Score the cells that a twin was not fitted to.
+
+    Each is predicted as a hidden cell is: the twin's columns held fixed, from all other
+    observed cells of its row, those held out among them. So it has as many others to go
+    by as a hidden one, on the average; only the columns have seen fewer cells.
 
     Parameters
     ----------
@@ -310,9 +324,9 @@ def calibrated(twin: Fitted, values: np.ndarray, held: np.ndarray) -> Calibratio
     values : ndarray of shape (rows, columns)
         The table, codes for levels.
     held : bool ndarray of shape (rows, columns)
+    generator : numpy Generator
+        Of many cells some are drawn.
     """
-    predicted = twin.predictions(twin.points)
-    points, chances = twin.decoded(*predicted), probabilities(twin, *predicted)
     deviations, spreads = twin.problem.deviations(), np.full(len(twin.models), np.nan)
     cells = twin.problem.cells
     for block in cells.blocks:
@@ -322,22 +336,37 @@ def calibrated(twin: Fitted, values: np.ndarray, held: np.ndarray) -> Calibratio
                 first = block.first + place * block.each
                 least = CONSTANT * max(abs(cells.offsets[first]), CONSTANT)
                 spreads[column] = max(deviations[first], least)
-    columns_of, scores = [], []
-    for j, model in enumerate(twin.models):
-        rows = np.flatnonzero(held[:, j])
-        if not len(rows):
-            continue
-        x, point, chance = values[rows, j].astype(np.float64), points[j][rows], chances[j]
+    i, j = np.nonzero(held & np.isfinite(spreads))
+    if len(i) > MOST_SCORED:
+        kept = np.sort(generator.choice(len(i), MOST_SCORED, replace=False))
+        i, j = i[kept], j[kept]
+    size = max(1, AT_ONCE // values.shape[1])
+    scores = [
+        _scores(twin, values, spreads, i[k : k + size], j[k : k + size])
+        for k in range(0, len(i), size)
+    ]
+    return Calibration(twin.models, j, np.concatenate([*scores, np.zeros(0)]), spreads)
+
+
+def _scores(
+    twin: Fitted, values: np.ndarray, spreads: np.ndarray, i: np.ndarray, j: np.ndarray
+) -> np.ndarray:
+    """Score cells, each by the other cells of its row."""
+    rows, places = values[i], np.arange(len(i))
+    truth = rows[places, j].astype(np.float64)
+    rows[places, j] = np.nan
+    known = twin.cells_of(rows)
+    predicted = twin.predictions([twin.solved(known, one) for one in twin.points])
+    points, chances = twin.decoded(*predicted), probabilities(twin, *predicted)
+    scores = np.empty(len(i))
+    for column in np.unique(j):
+        here = np.flatnonzero(j == column)
+        x, point, chance = truth[here], points[column][here], chances[column]
         if chance is not None:
-            score = 1 - chance[rows, x.astype(np.int64)]
-        elif kind_of(model.loss) == "count":
+            scores[here] = 1 - chance[here, x.astype(np.int64)]
+        elif kind_of(twin.models[column].loss) == "count":
             roots = (np.sqrt(np.maximum(part, 0) + 3 / 8) for part in (x, point))
-            score = 2 * np.abs(np.subtract(*roots))
+            scores[here] = 2 * np.abs(np.subtract(*roots))
         else:
-            score = np.abs(x - point) / spreads[j]
-        if np.isfinite(spreads[j]):
-            columns_of.append(np.full(len(rows), j))
-            scores.append(score)
-    nothing = [np.zeros(0)]
-    places = np.concatenate([*columns_of, *nothing]).astype(np.int64)
-    return Calibration(twin.models, places, np.concatenate(scores + nothing), spreads)
+            scores[here] = np.abs(x - point) / spreads[column]
+    return scores

@@ -435,9 +435,7 @@ def by_cells(
         return np.reshape(each, (len(ranks), max(1, len(values)), folds))
 
     losses = tried(ranks, values or ())
-    chosen = Selection(
-        "cells", 0, None, search.name, ranks, values or (), losses, held
-    )
+    chosen = Selection("cells", 0, None, search.name, ranks, values or (), losses, held)
     while search.ranks is None and chosen.ranks[-1] < widest:
         if chosen.best[0] < len(chosen.ranks) - 1 or not np.isfinite(losses).any():
             break

@@ -771,7 +771,8 @@ class LowRankModel(
         whole = with_holes(self._cells(values, weights, losses))
         if self._seed is None:  # a model that was read from a file
             self._seed = seed_of(self.random_state)
-        held = dealt(whole, intervals.PARTS, stream(self._seed, "split", 1)) == 0
+        generator = stream(self._seed, "split", 1)
+        held = dealt(whole, intervals.PARTS, generator) == 0
         if not held.any():
             raise InvalidValueError(
                 "no cell of X can be held out, as none has another in its row, its "
@@ -783,7 +784,7 @@ class LowRankModel(
         if not np.isfinite(runs.losses).any():
             raise InvalidValueError(self._hopeless())
         twin = Fitted(self.columns_, problem, runs, self.combine)
-        self.calibration_ = intervals.calibrated(twin, values, held)
+        self.calibration_ = intervals.calibrated(twin, values, held, generator)
         return self
 
     def _taken(self) -> Any:
@@ -807,13 +808,14 @@ class LowRankModel(
             Whether to return what holds each filled cell with the probability
             `coverage`, too: split conformal prediction [1]_ [2]_ [3]_, for which
             `calibrate` must have been called. What is filled in is the same, the
-            prediction of this model, and the interval is about it, as wide as the
-            residuals of the twin, fitted without the cells held out, ask for. That
-            cells are held at least so often is proved for the twin, if cells are
-            missing at random, over all cells, not for each row or column on its own;
-            for this model, which has seen a fourth more cells, it holds as far as these
-            make its predictions no worse, as for the jackknife. Nothing is proved of
-            rows without an observed cell.
+            prediction of this model from all observed cells of a row, and the interval
+            is about it, as wide as the residuals of the twin ask for, whose columns
+            have not seen the cells held out, and which predicts each of them from all
+            others of its row, as a hidden cell is. That cells are held at least so
+            often is proved for the twin, if cells are missing at random, over all
+            cells, not for each row or column on its own; for this model, whose columns
+            have seen a fourth more cells, it holds as far as that makes its predictions
+            no worse. Nothing is known of rows without an observed cell.
         coverage : float
             Above 0 and below 1.
 

@@ -77,9 +77,7 @@ class Candidates(Problem):
         self.folds, self._settings = folds, settings
         self.template = Factorization(cells, max(ranks), **settings)
         count = int(folds.max()) + 1
-        self.numbered = list(
-            itertools.product(sorted(ranks), strengths, range(count))
-        )
+        self.numbered = list(itertools.product(sorted(ranks), strengths, range(count)))
         self.parts: list[Any] = [
             cells.part(folds != fold)  # type: ignore[attr-defined]
             for fold in range(count)

@@ -473,9 +473,7 @@ class Factorization(Problem):
         found: tuple[np.ndarray, np.ndarray, np.ndarray] = self._spectra["spectrum"]
         return found
 
-    def take_spectrum(
-        self, triples: tuple[np.ndarray, np.ndarray, np.ndarray]
-    ) -> None:
+    def take_spectrum(self, triples: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
         """Take the first of what `spectrum` gave of the same cells for a larger rank."""
         left, values, right = (part[..., : self.rank] for part in triples)
         self._spectra["spectrum"] = left, values, right

@@ -219,7 +219,9 @@ def rank(text: str) -> Any:
         if not colon:
             return whole_number("--rank", int(text), 1)
         ends = [part.split("-") for part in grid.split(",")]
-        ranks = [k for low, *high in ends for k in range(int(low), _last(low, high) + 1)]
+        ranks = [
+            k for low, *high in ends for k in range(int(low), _last(low, high) + 1)
+        ]
     except ValueError:
         raise wanted from None
     if begin != AUTO or not ranks or min(ranks) < 1:
