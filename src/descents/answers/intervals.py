@@ -235,9 +235,9 @@ class Calibration:
             rows = np.flatnonzero(holes[:, j])
             if not np.isfinite(self.spreads[j]):  # next to nothing is known of it
                 continue
-            point, q = points[j][rows], quantiles[j]
-            if chances[j] is not None:
-                kept = 1 - chances[j][rows] <= q
+            point, q, chance = points[j][rows], quantiles[j], chances[j]
+            if chance is not None:
+                kept = 1 - chance[rows] <= q
                 kept[np.arange(len(rows)), point.astype(np.int64)] = True
                 for row, one in zip(rows, kept, strict=True):
                     sets[row, j] = tuple(

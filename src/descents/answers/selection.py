@@ -11,6 +11,7 @@ import torch
 
 from descents.answers.folds import dealt, with_holes
 from descents.checks import Complaints, InvalidValueError, real_number, whole_number
+from descents.data.storage import plain
 from descents.descent.loop import Stop
 from descents.descent.steps import Step
 from descents.descent.workers import descend_in_parts
@@ -271,11 +272,11 @@ class Selection:
             "name": self.name,
             "ranks": list(self.ranks),
             "penalties": list(self.penalties),
-            "losses": _plain(self.losses),
-            "mean": _plain(self.mean) if cells else [],
-            "error": _plain(self.error) if cells else [],
+            "losses": plain(self.losses),
+            "mean": plain(self.mean) if cells else [],
+            "error": plain(self.error) if cells else [],
             "held": self.held,
-            "values": _plain(self.values),
+            "values": plain(self.values),
             "threshold": self.threshold,
             "says": self.says,
         }
@@ -296,11 +297,6 @@ class Selection:
             np.array(facts["values"], dtype=np.float64),
             facts["threshold"],
         )
-
-
-def _plain(values: np.ndarray) -> Any:
-    """Return numbers as lists, with None for what is not finite."""
-    return np.where(np.isfinite(values), values, None).tolist()  # type: ignore[arg-type]
 
 
 def _listed(ranks: Sequence[int]) -> str:

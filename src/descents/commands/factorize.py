@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def intervals_option(says: str) -> Any:
+def intervals_option(says: str) -> Callable[[Any], Any]:
     """Return the option that asks for intervals."""
     return click.option(
         "--intervals",

@@ -370,12 +370,12 @@ def held_out(
     Those far above the best, which would press the others flat, leave the axes.
     """
     kept = np.isfinite(mean)
-    x = np.asarray(x)
+    at = np.asarray(x, dtype=np.float64)
     ax.axhline(most, color=FAINT, lw=1, ls="--", label="least + one standard error")
     ax.errorbar(
-        x[kept], mean[kept], error[kept], color=BLUE, fmt="o-", ms=4, lw=1, capsize=3
+        at[kept], mean[kept], error[kept], color=BLUE, fmt="o-", ms=4, lw=1, capsize=3
     )
-    ax.plot(x[chosen], mean[chosen], "o", color=RED, ms=9, mfc="none", label="chosen")
+    ax.plot(at[chosen], mean[chosen], "o", color=RED, ms=9, mfc="none", label="chosen")
     least = mean[kept].min()
     high = max(1.0, 1.5 * float(mean[kept][0]), most + (most - least))
     if (mean[kept] > high).any():
