@@ -115,11 +115,11 @@ def test_one_batch_equals_separate_fits(name: str) -> None:
     def step(problem: Factorization) -> Any:
         return step_named("auto", problem)
 
-    found = by_cells(known, search, settings, step, folds=2, seed=5, stop=STOP)
-    assert found.losses.shape == (2, max(1, len(penalties)), 2)
-    folds = dealt(known, 2, stream(5, "split", 0))
+    found = by_cells(known, search, settings, step, folds=3, seed=5, stop=STOP)
+    assert found.losses.shape == (2, max(1, len(penalties)), 3)
+    folds = dealt(known, 3, stream(5, "split", 0))
     scale = known.scales
-    for fold in range(2):
+    for fold in range(3):
         part = known.part(folds != fold)
         for r, rank in enumerate(ranks):
             for p, value in enumerate(penalties or (None,)):
