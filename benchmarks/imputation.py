@@ -247,8 +247,8 @@ def coverages(
         cells = np.flatnonzero(hidden[:, list(frame).index(column)])
         truth = frame[column].to_numpy()[cells]
         if is_class(frame[column]):
-            sets = [tuple(map(str, found.sets[i, place])) for i in cells]
-            held = [str(x) in one for x, one in zip(truth, sets, strict=True)]
+            sets = [found.sets[i, place] for i in cells]
+            held = [x in one for x, one in zip(truth, sets, strict=True)]
             width = np.mean([len(one) for one in sets])
         else:
             low, high = (part[cells, place] for part in (found.lower, found.upper))
