@@ -203,7 +203,8 @@ def test_folds_leave_something_of_every_row_column_and_level() -> None:
             for level in range(3):
                 assert left[table[:, 3] == level, 3].any()
         counts = np.array([(folds == fold).sum(0) for fold in range(3)])
-        assert np.median(np.ptp(counts, 0)) <= 1
+        assert np.ptp(counts, 0).max() <= 6  # of about 20; rows of few cells repaired
+        assert np.median(np.ptp(counts, 0)) <= 2
 
 
 def test_thresholds_are_the_published_ones() -> None:
