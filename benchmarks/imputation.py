@@ -228,6 +228,54 @@ def impute_ours(
     return pd.DataFrame(filled, index=frame.index, columns=frame.columns)
 
 
+def coverages(
+    name: str, seed: int, components: int, coverage: float, **options: Any
+) -> list[dict[str, object]]:
+    """Return how often intervals hold the hidden cells of each column, and how wide.
+
+    The width is that of an interval over the standard deviation of its column, or the
+    mean number of labels of a set.
+    """
+    frame = mixed_table(name)
+    shown, hidden = hide(frame, seed)
+    model = descents.LowRankModel(components, random_state=seed, **options)
+    model.fit(shown).calibrate(shown)
+    _, found = model.impute(shown, return_interval=True, coverage=coverage)
+    rows = []
+    for column in frame:
+        place = found.names.index(column)
+        cells = np.flatnonzero(hidden[:, list(frame).index(column)])
+        truth = frame[column].to_numpy()[cells]
+        if is_class(frame[column]):
+            sets = [found.sets[i, place] for i in cells]
+            held = [x in one for x, one in zip(truth, sets, strict=True)]
+            width = np.mean([len(one) for one in sets])
+        else:
+            low, high = (part[cells, place] for part in (found.lower, found.upper))
+            held = (low <= truth.astype(float)) & (truth.astype(float) <= high)
+            width = np.mean(high - low) / frame[column].std()
+        kind = model.columns_[place].loss.name
+        count = len(cells)
+        rows.append({"kind": kind, "held": np.sum(held), "of": count, "width": width})
+    return rows
+
+
+def print_coverage(name: str, given: argparse.Namespace) -> None:
+    """Print how often intervals of one table hold its hidden cells."""
+    rows = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for seed in range(given.repetitions):
+            rows += coverages(
+                name, seed, given.components, given.coverage, **given.options
+            )
+    table = pd.DataFrame(rows)
+    for kind, part in [*table.groupby("kind"), ("all", table)]:
+        share = part["held"].sum() / part["of"].sum()
+        width = "" if kind == "all" else f"width {part['width'].mean():5.2f}"
+        print(f"{name:13} {kind:12} {share:6.3f} of {part['of'].sum():6} cells {width}")
+
+
 PEERS: dict[str, Impute] = {
     "mean / mode": mean_or_mode,
     "IterativeImputer, one-hot": ridge_one_hot,
@@ -281,7 +329,14 @@ def main() -> None:
     parser.add_argument("--ours-only", action="store_true", help="run no peer")
     parser.add_argument("--fresh", action="store_true", help="run every peer again")
     parser.add_argument("--cache", type=Path, default=CACHE)
+    parser.add_argument(
+        "--coverage", type=float, help="measure intervals instead, such as 0.9"
+    )
     given = parser.parse_args()
+    if given.coverage is not None:
+        for name in given.tables:
+            print_coverage(name, given)
+        return
     seeds = range(given.repetitions)
     ours = hasattr(descents, "LowRankModel")
     if not ours:

@@ -36,10 +36,24 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+def intervals_option(says: str) -> Callable[[Any], Any]:
+    """Return the option that asks for intervals."""
+    return click.option(
+        "--intervals",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        metavar="COVERAGE",
+        help=says,
+    )
+
+
 @click.command()
 @click.argument("table")
 @click.option(
-    "--rank", type=click.IntRange(1), required=True, help="How many components."
+    "--rank",
+    required=True,
+    metavar="R",
+    help="How many components; auto, auto:1-12 or auto:1,2,4 choose by cells that are "
+    "held out, gavish-donoho by singular values.",
 )
 @click.option(
     "--loss",
@@ -68,8 +82,8 @@ if TYPE_CHECKING:
     "--penalty",
     multiple=True,
     metavar="NAME=NUMBER",
-    help="l2=0.1, l1=1, or for one factor l2_rows, l1_columns, ...; smooth_rows, "
-    "smooth_columns; l2_biases; "
+    help="l2=0.1, l2=auto (chosen as a rank is), l2=auto:0.1,1,10, l1=1, or for one "
+    "factor l2_rows, l1_columns, ...; smooth_rows, smooth_columns; l2_biases; "
     "count_power=0.5 lets penalties grow with a row's cells. May be repeated.",
 )
 @click.option(
@@ -128,6 +142,13 @@ if TYPE_CHECKING:
     help="The limit of steps.",
 )
 @click.option(
+    "--folds",
+    type=click.IntRange(2),
+    default=5,
+    show_default=True,
+    help="In how many parts cells are held out to choose by.",
+)
+@click.option(
     "--sparse",
     type=click.Choice(["missing", "zero"]),
     default="missing",
@@ -141,6 +162,10 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="OUT.csv",
     help="Write TABLE with its holes filled.",
+)
+@intervals_option(
+    "Fit once more, without a fifth of the cells, to know what holds a filled cell with "
+    "this probability; --impute writes it too."
 )
 @click.option(
     "--image",
@@ -168,15 +193,10 @@ def factorize(table: str, **given: Any) -> int:
     )
     quiet, as_json, impute = (given.pop(n) for n in ("quiet", "as_json", "impute"))
     memory = given.pop("memory")
-    _check_memory(memory, impute, workers)
+    _check_memory(memory, impute, given["intervals"], workers)
     if resume and out is None:
         raise click.UsageError("--resume needs --out, the folder to go on with.")
-    if impute is not None and given["triples"]:
-        raise click.UsageError(
-            "--impute writes a table with its holes filled, but triples have no holes; "
-            "leave it out."
-        )
-    _check_impute(impute, table)
+    _check_impute(impute, table, triples=given["triples"])
     if given["combine"] == "mean" and given["starts"] == 1:
         raise click.UsageError(
             "--combine mean averages several starts, but --starts is 1; give more."
@@ -196,9 +216,12 @@ def factorize(table: str, **given: Any) -> int:
     penalty = complaints.attempt(asked.penalties, given.pop("penalty"))
     complaints.attempt(asked.constraints, given["constraint"])
     image = complaints.attempt(asked.image_shape, given.pop("image"))
+    rank = complaints.attempt(asked.rank, given.pop("rank"))
     complaints.raise_any()
     reading = reading_of(given)
-    options = asked.Options(loss_of=loss_of, penalty=penalty, image=image, **given)
+    options = asked.Options(
+        rank=rank, loss_of=loss_of, penalty=penalty, image=image, **given
+    )
     settings = vars(options) | ({} if memory is None else {"memory": memory})
     run = asked.identity(table, {"options": settings, "reading": vars(reading)})
     folder = RunFolder(out, run, resume=resume)
@@ -216,7 +239,7 @@ def factorize(table: str, **given: Any) -> int:
                 draw,
             )
             if impute is not None:
-                study.write_imputed(found, impute)
+                study.write_imputed(found, impute, options.intervals)
             folder.finish()
         elif impute is not None:
             raise InvalidValueError(
@@ -243,12 +266,22 @@ def factorize(table: str, **given: Any) -> int:
     return 0
 
 
-def _check_memory(memory: int | None, impute: Path | None, workers: int = 1) -> None:
+def _check_memory(
+    memory: int | None,
+    impute: Path | None,
+    coverage: float | None,
+    workers: int = 1,
+) -> None:
     """Refuse what a table that is read by blocks of rows cannot have."""
     if memory is not None and impute is not None:
         raise click.UsageError(
             "--impute writes a whole table, which --memory keeps out of memory; leave "
             "one of them out."
+        )
+    if memory is not None and coverage is not None:
+        raise click.UsageError(
+            "--intervals is for cells that are filled in, and a table that --memory "
+            "keeps out of memory is not filled; leave one of them out."
         )
     if memory is not None and workers > 1:
         raise click.UsageError(
@@ -257,10 +290,15 @@ def _check_memory(memory: int | None, impute: Path | None, workers: int = 1) -> 
         )
 
 
-def _check_impute(impute: Path | None, table: str) -> None:
+def _check_impute(impute: Path | None, table: str, *, triples: bool = False) -> None:
     """Refuse a place that a table with its holes filled cannot go to."""
     if impute is None:
         return
+    if triples:
+        raise click.UsageError(
+            "--impute writes a table with its holes filled, but triples have no holes; "
+            "leave it out."
+        )
     place = impute.expanduser()
     if not place.parent.is_dir():
         raise click.UsageError(
@@ -315,6 +353,8 @@ def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
         console.print(line, markup=False)
     for line in result["warnings"]:
         console.print(f"Warning: {line}.", style="yellow", markup=False)
+    if result["selection"] is not None:
+        console.print(result["selection"]["says"], markup=False)
     starts = result["starts"]
     rows, wide = result["shape"]
     console.print(
@@ -328,6 +368,12 @@ def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
             f"{starts['count']} starts: median loss {starts['loss_median']:.8g}, largest "
             f"{starts['loss_max']:.8g}; their column spaces agree to "
             f"{starts['subspace_agreement']:.3g} (1 is the same space)."
+        )
+    intervals = result["intervals"]
+    if intervals is not None:
+        console.print(
+            f"Filled cells are held with probability {intervals['coverage']:g}, by the "
+            f"residuals of {intervals['held']} cells that a second fit had not seen."
         )
     statuses = ", ".join(f"{n} {word}" for word, n in result["statuses"].items())
     console.print(f"Starts: {statuses}. {result['seconds']:.1f} s.")
@@ -347,6 +393,10 @@ def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
     metavar="OUT.csv",
     help="Write TABLE with its holes filled here too.",
 )
+@intervals_option(
+    "Write what holds a filled cell with this probability, too; RUN was made with "
+    "--intervals."
+)
 @memory_option
 @click.option(
     "--out",
@@ -364,9 +414,11 @@ def apply(run: Path, table: str, **given: Any) -> int:
 
     run = folder_path(run)
     stored = read_json(run / RESULT).get("run")  # before anything heavy is loaded
-    out, impute, memory = (given.pop(name) for name in ("out", "impute", "memory"))
+    out, impute, memory, coverage = (
+        given.pop(name) for name in ("out", "impute", "memory", "intervals")
+    )
     quiet, as_json = given.pop("quiet"), given.pop("as_json")
-    _check_memory(memory, impute)
+    _check_memory(memory, impute, coverage)
     _check_impute(impute, table)
     if out is None:
         out = Path("runs") / f"apply-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -378,14 +430,17 @@ def apply(run: Path, table: str, **given: Any) -> int:
     stored = stored if isinstance(stored, dict) else {}
     reading = reading_of(given).after(stored.get("reading", {}))
     identity = {"command": "apply", "model": str(run), "table": table}
+    if coverage is not None:
+        identity["intervals"] = coverage
     if stored.get("command") == "train":
         if memory is not None:
             raise InvalidValueError(
                 f"{run} holds a network, whose table is read whole; leave --memory out"
             )
-        if impute is not None:
+        if impute is not None or coverage is not None:
             raise InvalidValueError(
-                f"{run} holds a network, which fills no holes; leave --impute out"
+                f"{run} holds a network, which fills no holes; leave --impute and "
+                "--intervals out"
             )
         return _foretell(run, reading, table, identity, out, quiet, as_json)
     model = study.load_as(run)
@@ -394,7 +449,7 @@ def apply(run: Path, table: str, **given: Any) -> int:
         if memory is not None:
             result = study.apply_by_blocks(folder, model, identity, data)
         else:
-            applied = study.apply(model, identity, data)
+            applied = study.apply(model, identity, data, coverage)
             study.write_applied(folder, data, applied, impute)
             result = applied[0]
         folder.finish()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Context, Decimal
 from typing import Any
 
@@ -185,6 +185,21 @@ def assemble(source: Source, parts: Mapping[int, Any]) -> Any:
     columns = [parts.get(place, cells) for place, cells in enumerate(frame.columns)]
     frame = pyarrow.Table.from_arrays(columns, schema=frame.schema)
     return frame if source.dialect is None else _csv_text(frame, source.dialect)
+
+
+def beside(source: Source, texts: Mapping[str, Sequence[Any]]) -> Source:
+    """Return the source of a file with columns after its own; None is a blank."""
+    import pyarrow
+
+    assert source.dialect is not None  # noqa: S101
+    frame, dialect = source.frame, source.dialect
+    for name, cells in texts.items():
+        written = ["" if x is None else _cell_text(x, dialect.decimal) for x in cells]
+        frame = frame.append_column(name, pyarrow.array(written, pyarrow.string()))
+    names = (*source.names, *texts)
+    if dialect.header is not None:
+        dialect = replace(dialect, header=(*dialect.header, *texts))
+    return replace(source, frame=frame, names=names, dialect=dialect)
 
 
 def _csv_text(frame: Any, dialect: Dialect) -> str:

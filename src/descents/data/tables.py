@@ -21,6 +21,7 @@ from descents.data.frames import (
     Source,
     arrow_cells,
     assemble,
+    beside,
     native,
     put,
     short,
@@ -183,6 +184,37 @@ class Table:
             if fills:
                 parts[places[name]] = put(source, places[name], holes, fills)
         return assemble(source, parts)
+
+    def beside(self, texts: Mapping[str, Sequence[Any]]) -> Table:
+        """Return the table of a file with more columns after its own, for `filled`.
+
+        Parameters
+        ----------
+        texts : mapping of names to sequences of length rows
+            Numbers or text; None is a blank.
+
+        Raises
+        ------
+        InvalidValueError
+            When the table has a column of such a name.
+
+        Examples
+        --------
+        >>> import pyarrow
+        >>> frame = pyarrow.table({"a": ["1.5", "2.0"]})
+        >>> dialect = Dialect(("a",), textual=True)
+        >>> source = Source("pyarrow", frame, ("a",), 2, dialect)
+        >>> table = from_source(source, "a table", ())
+        >>> table.beside({"a_low": [None, 1.25]}).filled({}).splitlines()
+        ['a,a_low', '1.5,', '2.0,1.25']
+        """
+        twice = [name for name in texts if name in self.source.names]
+        if twice:
+            raise InvalidValueError(
+                f"a column {twice[0]!r} is to be written, but the table has one of that "
+                "name; rename it"
+            )
+        return replace(self, source=beside(self.source, texts))
 
     def encoded(self, text: str) -> bytes:
         r"""Return text that `filled` returned as the bytes of a file like the source's.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,9 +13,12 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from descents.answers import compare
+from descents.answers import compare, intervals, selection
 from descents.answers.fitted import STEPS, Fitted, name_of, step_named, with_widths
+from descents.answers.folds import dealt, with_holes
+from descents.answers.intervals import Calibration
 from descents.answers.references import Reference
+from descents.answers.selection import Search, Selection
 from descents.checks import (
     Complaints,
     InvalidValueError,
@@ -26,7 +30,7 @@ from descents.checks import (
 from descents.data import storage
 from descents.data.blocks import TableOnDisk
 from descents.descent.loop import Stop, Watch
-from descents.descent.runs import Status
+from descents.descent.runs import Runs, Status
 from descents.descent.workers import descend_in_parts
 from descents.estimators.intake import (
     ReadsTables,
@@ -41,6 +45,7 @@ from descents.problems.constraints import most_components, regularizers
 from descents.problems.factorization import INITIALIZATIONS, OFFSETS, Factorization
 from descents.problems.losses import Huber, Loss, named
 from descents.problems.observed import cells
+from descents.problems.problem import stream
 from descents.problems.sets import Simplex, Sparse, UnitOneSparse
 from descents.problems.streamed import LIMITS, Streamed, block_bytes, rows_at_once
 
@@ -65,9 +70,13 @@ class LowRank(ReadsTables):
 
     Parameters
     ----------
-    n_components : int
+    n_components : int, "auto", sequence of int, or "gavish-donoho"
         The rank, from 1 to min(rows, columns); up to the number of rows where rows are
-        shares or sparse, such as clusters.
+        shares or sparse, such as clusters. "auto" and a sequence choose it by cells
+        that are held out, in `folds` folds, with the one-standard-error rule
+        (`descents.answers.selection.by_cells`), for a complete table too;
+        "gavish-donoho" counts the singular values above the optimal hard threshold
+        [2]_, which is for complete squared loss without constraint or penalty.
     loss : "auto", str, Loss, callable, a sequence of one for each column, or a dict
         Numbers: "squared", "absolute", "huber", "quantile", "periodic:24"; two values:
         "logistic", "hinge"; counts and other numbers of 0 or more: "poisson", "kl",
@@ -93,7 +102,7 @@ class LowRank(ReadsTables):
         (K of 1); "unit_one_sparse" (one entry of 1, the others 0: as U, the clusters of
         k-means); or `Fixed` values, NaN where free. "nonnegative" may be joined to each
         ("nonnegative+sparse:2", or a sequence inside of a pair).
-    penalty : None, float, or dict
+    penalty : None, float, "auto", or dict
         l2 on both factors: l2 (||U||^2 + ||V||^2); or a dict of l1, l2, l1_rows,
         l2_rows, l1_columns, l2_columns, l2_biases and count_power, with which the l1 and
         l2 of a row or column grow with its number of observed cells; and smooth_rows and
@@ -103,6 +112,9 @@ class LowRank(ReadsTables):
         penalty where predictions are on the scale of the data; where some are log-odds
         or logarithms, which without one can run to infinity, it is an l2 of a tenth of
         the root of a column's mean number of observed cells, as noise grows with it.
+        "auto" is {"l2": "auto"}: l2 is chosen as the rank is, the largest within one
+        standard error, together with it where both are open. l2, or l1, may also be a
+        sequence of numbers to choose from.
     sparse : {"missing", "zero"}
         What an entry is that a sparse table does not store: a hole, or a zero.
     initialization : {"auto", "uniform", "normal", "spectral", "nndsvd", "centers"}
@@ -126,6 +138,8 @@ class LowRank(ReadsTables):
         function of the user's under constraints.
     learning_rate : float, optional
         Of "gd" and "adam"; without it "gd" finds its own.
+    folds : int
+        In how many parts cells are held out where something is chosen, at least 2.
     max_iter : int
     tol : float
         A start is stationary when its gradient is at most this times what it was at
@@ -162,6 +176,12 @@ class LowRank(ReadsTables):
         mean squared cosine of the angles to the best's; 1 is the same space.
     steps_ : str
         Which steps were taken.
+    n_components_ : int
+        The rank, chosen or given.
+    selection_ : Selection or None
+        The held-out losses and what was chosen by them.
+    calibration_ : Calibration or None
+        What `calibrate` found.
     columns_ : list of ColumnModel
         The loss of each column and why, and the levels that its codes stand for.
     fitted_ : Fitted
@@ -183,6 +203,8 @@ class LowRank(ReadsTables):
     ----------
     .. [1] Udell, Horn, Zadeh and Boyd (2016), "Generalized low rank models",
        Foundations and Trends in Machine Learning 9.
+    .. [2] Gavish and Donoho (2014), "The optimal hard threshold for singular values is
+       4 / sqrt(3)", IEEE Transactions on Information Theory 60.
 
     Examples
     --------
@@ -202,10 +224,11 @@ class LowRank(ReadsTables):
     _record: Sequence[int] = ()
     _max_seconds: float | None = None
     _workers: int = 1
+    _seed: int | None = None
 
     def __init__(  # noqa: PLR0913
         self,
-        n_components: int = 2,
+        n_components: Any = 2,
         *,
         loss: Any = "auto",
         offsets: str = "auto",
@@ -218,6 +241,7 @@ class LowRank(ReadsTables):
         combine: str = "best",
         steps: Any = "auto",
         learning_rate: float | None = None,
+        folds: int = 5,
         max_iter: int = 2000,
         tol: float = 1e-8,
         random_state: Any = None,
@@ -235,6 +259,7 @@ class LowRank(ReadsTables):
         self.combine = combine
         self.steps = steps
         self.learning_rate = learning_rate
+        self.folds = folds
         self.max_iter = max_iter
         self.tol = tol
         self.random_state = random_state
@@ -261,14 +286,18 @@ class LowRank(ReadsTables):
             Itself.
         """
         self._check_settings()
+        self._seed = seed_of(self.random_state)
         weights = checked_weights(weights)
         if isinstance(X, TableOnDisk):
             self._check_streamed(weights)
         table, values = self._read(X, reset=True, weights=weights)
         if table is not None:
             weights = self._weights_of_table(table, weights)
+        begun = time.monotonic()
+        self.calibration_: Calibration | None = None
         found = self._cells(values, weights, self._trial_losses())
-        problem = self._problem(found, values.dtype)
+        rank, penalty = self._chosen(found, values, weights)
+        problem = self._problem(found, values.dtype, rank, penalty)
         smooth = (
             problem.row_regularizer.smoothness > 0,
             problem.column_regularizer.smoothness > 0,
@@ -277,28 +306,13 @@ class LowRank(ReadsTables):
         if self._waiting():
             self.columns_ = with_widths(self.columns_, problem)
             found = self._cells(values, weights, [c.loss for c in self.columns_])
-            problem = self._problem(found, values.dtype)
-        step = self.steps
-        if isinstance(step, str):
-            step = step_named(step, problem, self.learning_rate)
-        tolerance = max(self.tol, 100 * float(np.finfo(values.dtype).eps))
-        runs = descend_in_parts(
-            problem,
-            self.n_starts,
-            seed_of(self.random_state),
-            steps=step,
-            stop=Stop(
-                self.max_iter,
-                tolerance=tolerance,
-                least_fall=_least_fall(found, values.dtype),
-                max_seconds=self._max_seconds,
-            ),
-            record=[step for step in self._record if step <= self.max_iter],
-            watch=self._watch,
-            workers=self._workers,
-            # One start is not to pay for a whole chunk.
-            width=min(problem.width, self.n_starts),
-        )
+            problem = self._problem(found, values.dtype, rank, penalty)
+        step = self._step(problem)
+        seconds = self._max_seconds
+        if seconds is not None:
+            seconds = max(0.0, seconds - (time.monotonic() - begun))
+        record = [step for step in self._record if step <= self.max_iter]
+        runs = self._descended(problem, step, seconds, record, self._watch)
         self.steps_ = name_of(step)
         if not np.isfinite(runs.losses).any():
             raise InvalidValueError(self._hopeless())
@@ -328,6 +342,33 @@ class LowRank(ReadsTables):
                 stacklevel=2,
             )
         return self
+
+    def _descended(
+        self,
+        problem: Factorization,
+        step: Any,
+        seconds: float | None = None,
+        record: Sequence[int] = (),
+        watch: Watch | None = None,
+    ) -> Runs:
+        dtype = np.float32 if problem.dtype == torch.float32 else np.float64
+        return descend_in_parts(
+            problem,
+            self.n_starts,
+            self._seed or 0,
+            steps=step,
+            stop=Stop(
+                self.max_iter,
+                tolerance=max(self.tol, 100 * float(np.finfo(dtype).eps)),
+                least_fall=_least_fall(problem.cells, dtype),
+                max_seconds=seconds,
+            ),
+            record=record,
+            watch=watch,
+            workers=self._workers,
+            # One start is not to pay for a whole chunk.
+            width=min(problem.width, self.n_starts),
+        )
 
     def _warn_of_the_fit(self, found: Cells) -> None:
         """Say when a fit is worse than constants, or numbers are too large to fit."""
@@ -365,7 +406,8 @@ class LowRank(ReadsTables):
 
     def _check_settings(self) -> None:
         complaints = Complaints()
-        complaints.attempt(whole_number, "n_components", self.n_components, 1)
+        search = complaints.attempt(selection.asked, *self._open())
+        complaints.attempt(whole_number, "folds", self.folds, 2)
         complaints.attempt(whole_number, "n_starts", self.n_starts, 1)
         complaints.attempt(whole_number, "max_iter", self.max_iter, 1)
         complaints.attempt(real_number, "tol", self.tol, 0)
@@ -376,7 +418,8 @@ class LowRank(ReadsTables):
             self.scales in SCALES,
             f"scales is {self.scales!r}; give one of {', '.join(map(repr, SCALES))}",
         )
-        complaints.attempt(regularizers, self.constraint, self.penalty)
+        penalty = self.penalty if search is None else search.penalty(1.0)
+        complaints.attempt(regularizers, self.constraint, penalty)
         if isinstance(self.steps, str) or not hasattr(self.steps, "update"):
             complaints.attempt(one_of, "steps", self.steps, STEPS)
         if self.learning_rate is not None:
@@ -393,6 +436,11 @@ class LowRank(ReadsTables):
             complaints.attempt(one_of, "initialization", self.initialization, names)
         else:
             complaints.attempt(_check_pair, self.initialization)
+            complaints.require(
+                search is None,
+                "initialization is two arrays, which have one rank, but a rank or a "
+                "penalty is to be chosen; give the name of an initialization",
+            )
         complaints.raise_any()
 
     def _check_streamed(self, weights: Any) -> None:
@@ -410,7 +458,97 @@ class LowRank(ReadsTables):
                 f"{name} is {value!r}, but {LIMITS}",
             )
         complaints.require(weights is None, f"weights are given, but {LIMITS}")
+        complaints.require(
+            not self._by_threshold() and selection.asked(*self._open()) is None,
+            f"a rank or a penalty is to be chosen, but {LIMITS}",
+        )
         complaints.raise_any()
+
+    def _by_threshold(self) -> bool:
+        """Return whether singular values are to choose the rank."""
+        rank = self.n_components
+        return isinstance(rank, str) and rank == selection.THRESHOLD
+
+    def _open(self) -> tuple[Any, Any]:
+        """Return the rank and the penalty as `selection.asked` takes them."""
+        return (1 if self._by_threshold() else self.n_components), self.penalty
+
+    def _step(self, problem: Factorization) -> Any:
+        if isinstance(self.steps, str):
+            return step_named(self.steps, problem, self.learning_rate)
+        return self.steps
+
+    def _chosen(self, found: Cells, values: Any, weights: Any) -> tuple[int, Any]:
+        """Return the rank and the penalty, given or chosen."""
+        self.selection_: Selection | None = None
+        search = selection.asked(*self._open())
+        if self._by_threshold():
+            self.selection_ = self._counted(found, search)
+        elif search is not None:
+            self.selection_ = self._searched(found, search, values, weights)
+        if self.selection_ is None:
+            return self.n_components, self.penalty
+        penalty = self.penalty
+        if search is not None:
+            penalty = search.penalty(self.selection_.penalty)
+        return max(1, self.selection_.rank), penalty
+
+    def _counted(self, found: Cells, search: Search | None) -> Selection:
+        """Return the rank by singular values."""
+        asked = None if search else regularizers(self.constraint, self.penalty)
+        if asked is None or any(
+            not side.smooth or side.l2 or side.smoothness for side in asked[:2]
+        ):
+            raise InvalidValueError(
+                f"n_components is {selection.THRESHOLD!r}, which knows no constraint "
+                "and no penalty; give 'auto', or leave those out"
+            )
+        chosen = selection.by_singular_values(found, self._offsets())
+        if chosen.rank == 0:
+            warnings.warn(
+                "no singular value is above the optimal hard threshold: nothing stands "
+                "out of the noise, and rank 1 is taken",
+                UserWarning,
+                stacklevel=4,
+            )
+        return chosen
+
+    def _searched(
+        self, found: Cells, search: Search, values: Any, weights: Any
+    ) -> Selection:
+        """Return the rank and the penalty by held-out cells."""
+        dtype = values.dtype
+        if self._waiting():
+            # Huber's widths, which the chosen rank will have anew, at the largest.
+            sides = regularizers(self.constraint, None)[:2]
+            most = most_components(found.shape, *sides)
+            rank = search.ranks[-1] if search.ranks else selection.RANKS
+            trial = self._problem(found, dtype, min(rank, most), search.penalty(1.0))
+            known = with_widths(self.columns_, trial)
+            found = self._cells(values, weights, [column.loss for column in known])
+        chosen = selection.by_cells(
+            found,
+            search,
+            lambda penalty: self._settings(found, dtype, penalty, holes=True),
+            self._step,
+            folds=self.folds,
+            seed=self._seed or 0,
+            stop=Stop(
+                min(self.max_iter, selection.STEPS),
+                tolerance=max(self.tol, 100 * float(np.finfo(dtype).eps)),
+                least_fall=selection.SETTLED,
+                max_seconds=self._max_seconds,
+            ),
+            workers=self._workers,
+        )
+        if chosen.mean[chosen.best] >= 1:
+            warnings.warn(
+                "no rank and penalty of those tried predicts held-out cells better than "
+                "the best constants do; the table may have no low-rank structure",
+                UserWarning,
+                stacklevel=4,
+            )
+        return chosen
 
     def _waiting(self) -> bool:
         """Return whether a Huber loss waits for its width."""
@@ -445,23 +583,27 @@ class LowRank(ReadsTables):
             names=[column.name for column in self.columns_],
         )
 
-    def _problem(self, found: Cells, dtype: Any) -> Factorization:
+    def _offsets(self) -> str:
+        if self.offsets != "auto":
+            return self.offsets
         sides = regularizers(self.constraint, None)[:2]
-        offsets = self.offsets
-        if offsets == "auto":
-            positive = any(side.positive for side in sides)
-            offsets = "none" if positive else "columns"
-        penalty = self.penalty
+        return "none" if any(side.positive for side in sides) else "columns"
+
+    def _settings(
+        self, found: Cells, dtype: Any, penalty: Any, *, holes: bool
+    ) -> dict[str, Any]:
+        """Return the settings of `Factorization` that the rank has no part in."""
         if penalty is None:
             bounded = all(block.loss.identity for block in found.blocks)
             if not bounded:
                 penalty = PRIOR * float(np.sqrt(found.observed / found.shape[1]))
         initialization = self.initialization
         if isinstance(initialization, str) and initialization == "auto":
-            holes = not found.complete and penalty is None
             known = all(block.loss.quadratic for block in found.blocks)
-            initialization = "spectral_then_normal" if holes and known else "normal"
-            written_out = found.complete and not hasattr(found.table, "tocsr")
+            spectral = holes and penalty is None and known
+            initialization = "spectral_then_normal" if spectral else "normal"
+            sides = regularizers(self.constraint, None)[:2]
+            written_out = not holes and not hasattr(found.table, "tocsr")
             if any(side.inside is not None for side in sides):
                 one = sides[0].inside
                 initialization = "normal"
@@ -471,24 +613,29 @@ class LowRank(ReadsTables):
                 initialization = "nndsvd"
             if isinstance(found, Streamed) and not found.has_triangle:
                 initialization = "normal"
+        return {
+            "offsets": self._offsets(),
+            "constraint": self.constraint,
+            "penalty": penalty,
+            "initialization": initialization,
+            "dtype": torch.float32 if dtype == np.float32 else torch.float64,
+            "device": self.device,
+        }
+
+    def _problem(
+        self, found: Cells, dtype: Any, rank: int, penalty: Any
+    ) -> Factorization:
         rows, wide = found.shape
+        sides = regularizers(self.constraint, None)[:2]
         most = most_components((rows, wide), *sides)
-        if self.n_components > most:
+        if rank > most:
             raise InvalidValueError(
-                f"n_components is {self.n_components} (the rank), but the table has "
+                f"n_components is {rank} (the rank), but the table has "
                 f"n_samples={rows} rows and n_features={wide} columns; give a whole "
                 f"number from 1 to {most}"
             )
-        return Factorization(
-            found,
-            self.n_components,
-            offsets=offsets,
-            constraint=self.constraint,
-            penalty=penalty,
-            initialization=initialization,
-            dtype=torch.float32 if dtype == np.float32 else torch.float64,
-            device=self.device,
-        )
+        settings = self._settings(found, dtype, penalty, holes=not found.complete)
+        return Factorization(found, rank, **settings)
 
     def _hopeless(self) -> str:
         if any(column.loss.name == "own" for column in self.columns_):
@@ -513,7 +660,7 @@ class LowRank(ReadsTables):
         self.subspace_agreement_ = fitted.agreement()
         self.embedding_, self.components_ = fitted.scores, fitted.components
         self.offsets_, self.units_ = fitted.offsets, fitted.problem.units
-        self._n_features_out = len(fitted.components)
+        self._n_features_out = self.n_components_ = len(fitted.components)
 
     # Using
 
@@ -627,7 +774,97 @@ class LowRank(ReadsTables):
             total += (left[i] * right[j]).sum(1)
         return block.loss.impute(total / len(self.fitted_.points))
 
-    def impute(self, X: Any) -> Any:
+    def calibrate(self, X: Any, y: Any = None, *, weights: Any = None) -> Self:
+        """Find how far predictions are from cells that they have not seen.
+
+        A fifth of the observed cells is held out, of each column as much, and a twin of
+        this model, of the same rank, penalty and settings, is fitted without them: this
+        takes as long as the fit, and changes nothing of it. Its residuals on the cells
+        held out are what `impute` makes intervals of; `save` keeps them. To fit again
+        forgets them.
+
+        Parameters
+        ----------
+        X : array-like, masked array or data frame
+            The table of the fit; not a sparse one.
+        y : ignored
+        weights : array-like, optional
+            Those of the fit.
+
+        Returns
+        -------
+        LowRankModel
+            Itself.
+
+        Raises
+        ------
+        InvalidValueError
+            When a column has a loss of the user's, the table is sparse, or no cell can
+            be held out, as no row and column has another.
+
+        Examples
+        --------
+        >>> from descents.data.datasets import planted_table
+        >>> table = planted_table(60, 12, 1, noise=0.1)[0]
+        >>> truth, table[3, 4] = table[3, 4], np.nan
+        >>> model = LowRankModel(1, random_state=0).fit(table).calibrate(table)
+        >>> filled, found = model.impute(table, return_interval=True, coverage=0.95)
+        >>> bool(found.lower[3, 4] < filled[3, 4] < found.upper[3, 4])
+        True
+        >>> bool(found.lower[3, 4] <= truth <= found.upper[3, 4])
+        True
+        """
+        self._check_fitted()
+        if isinstance(X, TableOnDisk):
+            raise InvalidValueError(
+                "X is a table on disk, and intervals are for cells that impute fills, "
+                f"but {LIMITS}"
+            )
+        if hasattr(X, "tocsr"):
+            raise InvalidValueError(
+                "X is sparse, and intervals are for cells that impute fills, of which a "
+                "sparse table has none; give a dense table with NaN at the holes"
+            )
+        intervals.check_scored(self.columns_)
+        weights = checked_weights(weights)
+        table, values = self._read(X, reset=False)
+        if table is not None and weights is not None:
+            weights = self._weights_of_table(table, weights)
+        if len(values) != len(self.embedding_):
+            raise InvalidValueError(
+                f"X has {len(values)} rows, but the model was fitted to "
+                f"{len(self.embedding_)}; give the table of the fit"
+            )
+        losses = [column.loss for column in self.columns_]
+        whole = with_holes(self._cells(values, weights, losses))
+        if self._seed is None:  # a model that was read from a file
+            self._seed = seed_of(self.random_state)
+        generator = stream(self._seed, "split", 1)
+        held = dealt(whole, intervals.PARTS, generator) == 0
+        if not held.any():
+            raise InvalidValueError(
+                "no cell of X can be held out, as none has another in its row, its "
+                "column and its level; give a larger table"
+            )
+        found = self._cells(np.where(held, np.nan, values), weights, losses)
+        problem = self._problem(found, values.dtype, self.n_components_, self._taken())
+        runs = self._descended(problem, self._step(problem), self._max_seconds)
+        if not np.isfinite(runs.losses).any():
+            raise InvalidValueError(self._hopeless())
+        twin = Fitted(self.columns_, problem, runs, self.combine)
+        self.calibration_ = intervals.calibrated(twin, values, held, generator)
+        return self
+
+    def _taken(self) -> Any:
+        """Return the penalty that the model was fitted with, given or chosen."""
+        search = selection.asked(*self._open())
+        if search is None or self.selection_ is None:
+            return self.penalty
+        return search.penalty(self.selection_.penalty)
+
+    def impute(
+        self, X: Any, *, return_interval: bool = False, coverage: float = 0.9
+    ) -> Any:
         """Return the table with its holes filled, and nothing else changed.
 
         Parameters
@@ -635,12 +872,39 @@ class LowRank(ReadsTables):
         X : array-like, masked array or data frame of shape (rows, columns)
             The table of the fit, or new rows. A sparse table of which most is not
             stored has no place for the answer: see `predict_cells`.
+        return_interval : bool
+            Whether to return what holds each filled cell with the probability
+            `coverage`, too: split conformal prediction [1]_ [2]_ [3]_, for which
+            `calibrate` must have been called. What is filled in is the same, the
+            prediction of this model from all observed cells of a row, and the interval
+            is about it, as wide as the residuals of the twin ask for, whose columns
+            have not seen the cells held out, and which predicts each of them from all
+            others of its row, as a hidden cell is. That cells are held at least so
+            often is proved for the twin, if cells are missing at random, over all
+            cells, not for each row or column on its own; for this model, whose columns
+            have seen a fourth more cells, it holds as far as that makes its predictions
+            no worse. Nothing is known of rows without an observed cell.
+        coverage : float
+            Above 0 and below 1.
 
         Returns
         -------
-        ndarray or data frame
+        filled : ndarray or data frame
             Of the library and types that were given. Observed cells are the same to
             the bit.
+        intervals : Intervals
+            With `return_interval`: `lower` and `upper` of numbers and counts, `sets` of
+            labels for levels.
+
+        References
+        ----------
+        .. [1] Vovk, Gammerman and Shafer (2005), "Algorithmic learning in a random
+           world".
+        .. [2] Lei, G'Sell, Rinaldo, Tibshirani and Wasserman (2018), "Distribution-free
+           predictive inference for regression", Journal of the American Statistical
+           Association 113.
+        .. [3] Angelopoulos and Bates (2023), "Conformal prediction: a gentle
+           introduction", Foundations and Trends in Machine Learning 16.
         """
         self._check_fitted()
         if isinstance(X, TableOnDisk):
@@ -653,16 +917,32 @@ class LowRank(ReadsTables):
                 "X is sparse, and filling what it does not store would make it dense; "
                 "ask predict_cells for the cells that you need, or give a dense table"
             )
+        if return_interval:
+            intervals.coverage_checked(coverage)
+            intervals.check_scored(self.columns_)
+            if self.calibration_ is None:
+                raise InvalidValueError(
+                    "intervals ask for residuals of cells that were held out; call "
+                    "calibrate with the table of the fit first"
+                )
         table, values = self._read(X, reset=False)
         fitted = self.fitted_
         found = fitted.cells_of(values)
-        natural, cuts = fitted.predictions(
+        predicted = fitted.predictions(
             [fitted.solved(found, point) for point in fitted.points]
         )
-        codes = fitted.decoded(natural, cuts)
+        filled = self._filled(X, table, fitted.decoded(*predicted))
+        if not return_interval:
+            return filled
+        assert self.calibration_ is not None  # noqa: S101
+        holes = np.isnan(values)
+        return filled, self.calibration_.intervals(fitted, predicted, holes, coverage)
+
+    def _filled(self, X: Any, table: Any, codes: list[np.ndarray]) -> Any:
+        """Return a table with its holes filled by numbers and codes."""
         if table is not None:
             return columns.filled(table, self.columns_, codes)
-        filled = fitted.stacked(codes)
+        filled = self.fitted_.stacked(codes)
         if np.ma.isMaskedArray(X):
             fill = _of_type(filled, X.dtype)
             return np.where(np.ma.getmaskarray(X), fill, X.data)
@@ -727,6 +1007,16 @@ class LowRank(ReadsTables):
             not isinstance(one, str) for side in self.fitted_.constraint for one in side
         ):
             settings["constraint"] = None  # fixed values stand apart
+        if np.ndim(settings["n_components"]):
+            ranks = settings["n_components"]
+            settings["n_components"] = [int(rank) for rank in ranks]
+        if isinstance(settings["penalty"], dict):
+            settings["penalty"] = {
+                n: list(map(float, v)) if np.ndim(v) else v
+                for n, v in settings["penalty"].items()
+            }
+        if self.calibration_ is not None:
+            arrays |= self.calibration_.stored()
         facts |= {
             "format": 1,
             "model": "LowRankModel",
@@ -737,6 +1027,7 @@ class LowRank(ReadsTables):
             "gap": self.gap_,
             "constants_loss": self.constants_loss_,
             "steps": self.steps_,
+            "selection": self.selection_ and self.selection_.described(),
         }
         return arrays, facts
 
@@ -781,6 +1072,9 @@ class LowRank(ReadsTables):
         model.gap_ = np.nan if facts["gap"] is None else facts["gap"]
         model.reference_ = Reference(**facts["reference"])
         model.constants_loss_ = facts["constants_loss"]
+        model.calibration_ = Calibration.restored(model.columns_, arrays)
+        chosen = facts.get("selection")
+        model.selection_ = None if chosen is None else Selection.restored(chosen)
         return model
 
 

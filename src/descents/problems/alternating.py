@@ -171,7 +171,7 @@ class _Turn:
     ----------
     free : list of int
         The columns of [U, a, 1] or [V, 1, b] that are solved for.
-    known : Tensor of shape (rows or coordinates, q)
+    known : Tensor of shape (..., rows or coordinates, q)
         The entries that are not: ones, and what penalised offsets deviate from.
     l2, l1 : Tensor
         The penalty of each free entry, multiplied out, in the units of the data.
@@ -192,26 +192,32 @@ class _Turn:
             problem.row_regularizer if rows else problem.column_regularizer
         )
         counts = problem.row_penalties if rows else problem.coordinate_counts
-        self.counts = torch.as_tensor(counts).to(like)[:, None]
+        plain = torch.as_tensor(counts).to(like)[..., None]
         self.units: Any = None
         if not rows and (problem.units != 1).any():
             self.units = torch.as_tensor(problem.units).to(like)[:, None]
-            self.counts = self.counts / self.units
+            plain = plain / self.units
         units = 1.0 if self.units is None else self.units
+        # Of candidates, each start has a strength and counts of its own.
+        strength = torch.as_tensor(problem.strength).to(like)[..., None]
+        self.counts = plain * strength
         own = int(self.bias is not None)
-        charges = [self.regularizer.l2] * rank + [problem.l2_biases] * own
-        self.l2 = self.counts / units * like.new_tensor(charges)
-        charges = [self.regularizer.l1] * rank + [0.0] * own
-        self.l1 = self.counts * like.new_tensor(charges)
+        self.l2 = self.counts / units * like.new_tensor([self.regularizer.l2] * rank)
+        self.l1 = self.counts * like.new_tensor([self.regularizer.l1] * rank)
+        if own:
+            biases = (plain / units * problem.l2_biases).expand_as(self.counts)
+            self.l2 = torch.cat([self.l2, biases], -1)
+            self.l1 = torch.cat([self.l1, torch.zeros_like(self.counts)], -1)
         self.free = list(range(rank))
         if own:
             self.free.append(rank if rows else rank + int(problem.has_row_biases))
-        self.known = like.new_zeros(len(counts), like.shape[-1])
+        base = torch.as_tensor(problem.base).to(like)
+        self.known = like.new_zeros(*base.shape[:-1], counts.shape[-1], like.shape[-1])
         if rows and like.shape[-1] > rank:
-            self.known[:, -1] = 1
+            self.known[..., -1] = 1
         elif like.shape[-1] > rank:
-            self.known[:, rank:-1] = 1
-            self.known[:, -1] = torch.as_tensor(problem.base).to(like)
+            self.known[..., rank:-1] = 1
+            self.known[..., -1] = base
 
     def point(self, parameters: Parameters) -> torch.Tensor:
         point = parameters[self.factor]
@@ -270,14 +276,15 @@ class _Turn:
             return self.named(gradient * u)
         size = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
         if asked.entrywise:
-            largest = size.amax(-1) + self.l2.max()
+            largest = size.amax(-1) + self.l2.amax((-1, -2))
             rate = (0.5 / largest.clamp_min(1e-30))[:, None, None]
             plain = point - rate * gradient
             factor = asked.prox(plain[..., : self.rank], rate, self.counts)
             moved = torch.cat([factor, plain[..., self.rank :]], -1)
             return self.named((point - moved) / rate * u)
         square = u[:, 0] * u[:, 0] if isinstance(u, torch.Tensor) else u
-        largest = (size * square * heaviest).amax(-1) + (self.l2 * u * u).max()
+        largest = (size * square * heaviest).amax(-1)
+        largest = largest + (self.l2 * u * u).amax((-1, -2))
         rate = 0.5 / (largest + 4 * asked.smoothness).clamp_min(1e-30)[:, None, None]
         factor, slope = (point / u)[..., : self.rank], gradient * u
         if asked.smoothness:

@@ -190,7 +190,7 @@ class Regularizer:
         ----------
         gram : Tensor of shape (S, rows, q, q) or (S, 1, q, q)
         right, point : Tensor of shape (S, rows, q)
-        l2, l1 : Tensor that broadcast to (rows, q)
+        l2, l1 : Tensor that broadcast to (rows, q), or to (S, rows, q)
             The penalties of each coordinate, multiplied out.
         bound : int
             How many coordinates, from the first, the constraint holds for: all, or
@@ -223,7 +223,10 @@ class Regularizer:
         if not self.nonnegative and not self.l1:
             found = _exactly(gram, right, point, l2, damping)
         else:
-            charges = [charge.expand(right.shape[1:]) for charge in (l2, l1)]
+            charges = [
+                charge.expand(right.shape if charge.ndim == 3 else right.shape[1:])
+                for charge in (l2, l1)
+            ]
             args = (gram, right, point, charges, damping[..., 0], bound)
             compiled = self._compiled(*args)
             if compiled is not None:
@@ -275,17 +278,18 @@ class Regularizer:
         """Solve where there is a set, or rows depend on each other."""
         if not self.smoothness or isinstance(self.inside, UnitNorm):
             return self._solve_inside(gram, right, point, l2, l1, bound)
-        near = torch.full_like(l2[:, :1], 2.0)  # how many neighbors a row has
-        near[0] -= 1
-        near[-1] -= 1
+        rows = l2.shape[-2]
+        near = torch.full_like(l2[..., :1], 2.0)  # how many neighbors a row has
+        near[..., 0, :] -= 1
+        near[..., -1, :] -= 1
         held = torch.zeros_like(l2)
-        held[:, :bound] = self.smoothness
+        held[..., :bound] = self.smoothness
         l2 = l2 + near * held
-        gram = gram.expand(-1, len(l2), -1, -1)
+        gram = gram.expand(-1, rows, -1, -1)
         if self.smooth:
             return _solve_chain(gram, right, point, l2, self.smoothness, bound)
         moved = point.clone(memory_format=torch.contiguous_format)
-        for first in range(min(2, len(l2))):
+        for first in range(min(2, rows)):
             pick = slice(first, None, 2)
             toward = held * (near * moved - differences(moved))
             part = self if self.inside is None else self._of_rows(pick)
@@ -293,8 +297,8 @@ class Regularizer:
                 gram[:, pick],
                 (right + toward)[:, pick],
                 moved[:, pick],
-                l2[pick],
-                l1[pick],
+                l2[..., pick, :],
+                l1[..., pick, :],
                 bound,
             )
         return moved
@@ -319,7 +323,7 @@ class Regularizer:
             return plain(gram, right, point, l2, l1, bound)
         bias = None
         if bound < right.shape[-1]:
-            own = gram[..., -1, -1] + l2[: gram.shape[1], -1] + 1e-30
+            own = gram[..., -1, -1] + l2[..., : gram.shape[1], -1] + 1e-30
             cross = gram[..., :-1, -1]
             bias = (right[..., -1] + 1e-30 * point[..., -1]) / own
             gram = gram[..., :-1, :-1] - (
@@ -364,17 +368,24 @@ class Regularizer:
             held = [charge.contiguous() for charge in charges]
             each = [damping.contiguous(), gram, right.contiguous()]
             for k in range(starts):
-                given = (*(tensor[k] for tensor in each), *held, found[k])
+                own = [_of_start(charge, k) for charge in held]
+                given = (*(tensor[k] for tensor in each), *own, found[k])
                 changes.append(code.rounds_apart(*counts, *map(address, given)))
         else:
             code.rounds_shared.restype = ctypes.c_double
             found = torch.empty_like(point, memory_format=torch.contiguous_format)
             for k, scale in enumerate(damping[:, 0].tolist()):
                 places: list[Any] = [NUMBERS[right.dtype](scale), address(gram[k])]
-                for tensor in (right[k], *charges, point[k]):
+                own = [_of_start(charge, k) for charge in charges]
+                for tensor in (right[k], *own, point[k]):
                     places += [address(tensor), *map(ctypes.c_int64, tensor.stride())]
                 changes.append(code.rounds_shared(*counts, *places, address(found[k])))
         return found, torch.tensor(changes, dtype=torch.float64)
+
+
+def _of_start(charge: torch.Tensor, start: int) -> torch.Tensor:
+    """Return the charges of one start, where they are not those of all."""
+    return charge[start] if charge.ndim == 3 else charge
 
 
 def _change(
@@ -405,7 +416,7 @@ def _solve_chain(
     from scipy.linalg import LinAlgError, solveh_banded
 
     starts, rows, q = right.shape
-    size = gram.diagonal(dim1=-2, dim2=-1).mean((-1, -2)) + l2.mean()
+    size = gram.diagonal(dim1=-2, dim2=-1).mean((-1, -2)) + l2.mean((-1, -2))
     damping = (30 * torch.finfo(right.dtype).eps * size + 1e-30)[:, None, None]
     whole = gram + torch.diag_embed(l2 + damping)
     wanted = right + damping * point
@@ -442,7 +453,7 @@ def _exactly(
 ) -> torch.Tensor:
     """Minimise x' G x - 2 x' r + sum l2 x^2 by Cholesky, damped towards the point."""
     # Rows that share a Gram matrix have as many cells, and so one penalty.
-    charge = l2[: gram.shape[1]] + damping
+    charge = l2[..., : gram.shape[1], :] + damping
     diagonal = charge.expand(len(gram), gram.shape[1], right.shape[-1])
     whole = gram + torch.diag_embed(diagonal)
     target = (right + damping * point)[..., None]

@@ -142,7 +142,7 @@ def ratios(
         Where the entries of each row begin and end.
     others : int64 Tensor of shape (entries,)
         Which row of the factor an entry has.
-    targets : Tensor of shape (entries,)
+    targets : Tensor of shape (entries,) or (S, entries)
     own : Tensor of shape (S, rows, q)
     factor : Tensor of shape (S, n, q)
     least : float
@@ -164,11 +164,12 @@ def ratios(
         return None
     found = torch.empty_like(own, memory_format=torch.contiguous_format)
     filled = _filled(code, own), _filled(code, factor)
+    each = targets.contiguous().expand(starts, -1)
 
     def part(k: int, first: int, last: int) -> None:
         code.ratios(
             *_numbers(first, last),
-            *_places(ends, others, targets, filled[0][k], filled[1][k]),
+            *_places(ends, others, each[k], filled[0][k], filled[1][k]),
             *_numbers(q),
             NUMBERS[own.dtype](least),
             *_places(found[k]),

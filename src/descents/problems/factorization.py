@@ -83,6 +83,8 @@ class Factorization(Problem):
     Attributes
     ----------
     cells : Cells
+    strength : ndarray of shape (1,), or (S, 1) where starts differ in it
+        What the penalties of the factors, not those of biases, are multiplied by.
 
     Raises
     ------
@@ -158,6 +160,7 @@ class Factorization(Problem):
         if not isinstance(initialization, str):
             self._given = self._check_given(initialization)
             self.available = len(self._given["U"])
+        self.strength: np.ndarray = np.ones(1)
         self._spectra: dict[str, Any] = {}
         self.turns: dict[Any, Any] = {}
         self._fixed: Parameters = {}
@@ -189,7 +192,7 @@ class Factorization(Problem):
             "a set that a factor lies in, or smooth rows, are asked for, but "
             f"{STREAMED_LIMITS}",
         )
-        by_values = initialization in ("spectral", "spectral_then_normal", "nndsvd")
+        by_values = isinstance(initialization, str) and initialization in SPECTRAL
         complaints.require(
             self.rank <= min(self.cells.shape) or not by_values,
             f"initialization is {initialization!r}, of which there are no more than "
@@ -514,7 +517,7 @@ class Factorization(Problem):
         for name, counts, asked in self._sides():
             if name in self._fixed:
                 continue
-            weight = torch.as_tensor(counts).to(parameters[name])
+            weight = torch.as_tensor(counts * self.strength).to(parameters[name])
             if asked.l2:
                 losses = losses + asked.ridge(parameters[name], weight)
             if asked.smoothness:
@@ -548,7 +551,8 @@ class Factorization(Problem):
                 continue
             weight: Any = 1.0
             if asked.l1:
-                weight = torch.as_tensor(counts).to(parameters[name])[:, None]
+                weight = torch.as_tensor(counts * self.strength)[..., None]
+                weight = weight.to(parameters[name])
             moved[name] = asked.prox(parameters[name], rates[name], weight)
         return moved
 
@@ -578,6 +582,35 @@ class Factorization(Problem):
             self._spectra["spectrum"] = left, values / share, right
         found: tuple[np.ndarray, np.ndarray, np.ndarray] = self._spectra["spectrum"]
         return found
+
+    def take_spectrum(self, triples: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+        """Take the first of what `spectrum` gave of the same cells for a larger rank."""
+        left, values, right = (part[..., : self.rank] for part in triples)
+        self._spectra["spectrum"] = left, values, right
+
+    def vanishing_l2(self) -> float:
+        r"""Return the least l2 on both factors under which zero factors are stationary.
+
+        Where the loss is convex they are then the minimum: with Z = U V^T the penalty
+        is at least 2 l2 times the nuclear norm, so that it is the spectral norm of half
+        the slopes at the best constants, each row and column over the root of what its
+        penalty is multiplied by.
+
+        Examples
+        --------
+        >>> Factorization([[3.0, 0.0], [0.0, 1.0]], 1).vanishing_l2()
+        3.0
+        """
+        from scipy.sparse import diags_array
+
+        rest = self._rest()
+        rows = 1 / np.sqrt(self.row_penalties)
+        columns = self.units / np.sqrt(self.coordinate_counts)
+        if isinstance(rest, np.ndarray):
+            rest = rest * rows[:, None] * columns
+        elif (rows != 1).any() or (columns != 1).any():
+            rest = (diags_array(rows) @ rest @ diags_array(columns)).tocsr()
+        return float(leading_triples(rest, 1)[1][0])
 
     def _streamed_triples(
         self, found: Streamed
@@ -948,3 +981,5 @@ INITIALIZATIONS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
     "centers": _centers,
 }
 """How U and V begin: see `Factorization`."""
+SPECTRAL = ("spectral", "spectral_then_normal", "nndsvd")
+"""Those that ask for the spectrum."""

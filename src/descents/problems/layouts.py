@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -259,6 +260,28 @@ class Dense(Cells):
                 spreads[block.place] = np.where(spread > 0, spread, 1.0)
         return spreads
 
+    def part(self, mask: np.ndarray) -> Dense:
+        """Return the cells of a part of the table, its scales and units the same.
+
+        Parameters
+        ----------
+        mask : bool ndarray of the table's shape
+        """
+        other = Dense(self.table, np.where(mask, self.weights, 0.0), self.blocks)
+        other.scales, other.units = self.scales, self.units
+        return other
+
+    def of_starts(self, masks: np.ndarray) -> Dense:
+        """Return the cells with a part of its own for each of S starts.
+
+        Parameters
+        ----------
+        masks : bool ndarray of shape (S, rows, columns)
+        """
+        other = copy.copy(self)
+        other.weights, other._cache = self.weights * masks, {}
+        return other
+
     def rescaled(self, scale: np.ndarray) -> Dense:
         """Return the cells with each column's weights multiplied by a number."""
         other = Dense(self.table, self.weights * scale, self.blocks)
@@ -269,11 +292,11 @@ class Dense(Cells):
         def tensor(array: np.ndarray) -> torch.Tensor:
             return torch.tensor(array, dtype=dtype, device=device).contiguous()
 
-        wide = self.weights[:, self.coordinate_columns]
+        wide = self.weights[..., self.coordinate_columns]
         target = self.table[:, self.coordinate_columns]
         held: dict[str, Any] = {
             "targets": [tensor(self.table[:, b.columns]) for b in self.blocks],
-            "cells": [tensor(self.weights[:, b.columns]) for b in self.blocks],
+            "cells": [tensor(self.weights[..., b.columns]) for b in self.blocks],
         }
         if all(b.loss.quadratic for b in self.blocks):
             held["wide"], held["target"] = tensor(wide), tensor(target)
@@ -340,8 +363,9 @@ class Dense(Cells):
         assert weights is not None  # noqa: S101
         assert targets is not None  # noqa: S101
         shared = weights.ndim == 2
-        if shared:
-            product = self._held(other.dtype, other.device)["product"]
+        held = self._held(other.dtype, other.device)
+        if shared or weights is held.get("wide"):
+            product = held["product"]
         else:
             product = weights * targets
         if side == "columns":
@@ -369,12 +393,13 @@ class Dense(Cells):
         held = self._held(left.dtype, left.device)
         weight, z = held["cells"][0], torch.bmm(left, right.mT)
         less, more = self.blocks[0].loss.parts(z, weight * held["targets"][0])
+        times = torch.bmm if weight.ndim == 3 else _times
         other = right
         if side == "columns":
             weight, less, other = weight.mT, less.mT, left
             more = None if more is None else more.mT
         if more is None:
-            return torch.bmm(less, other), _times(weight, other)
+            return torch.bmm(less, other), times(weight, other)
         return torch.bmm(less, other), torch.bmm(weight * more, other)
 
     def slopes(
@@ -465,6 +490,31 @@ class Stored(Cells):
         high = np.maximum.reduceat(values, begins)
         found[seen] = golden_section(total, low, high)
         return found
+
+    def part(self, mask: np.ndarray) -> Stored:
+        """Return some of the stored entries.
+
+        Parameters
+        ----------
+        mask : bool ndarray of shape (entries,)
+        """
+        rows = np.repeat(np.arange(self.shape[0]), np.diff(self.table.indptr))[mask]
+        places = (rows, self.table.indices[mask])
+        table = type(self.table)((self.table.data[mask], places), shape=self.shape)
+        weights = None if self.weights is None else self.weights[mask]
+        return Stored(table, weights, self.blocks[0])
+
+    def of_starts(self, masks: np.ndarray) -> Stored:
+        """Return the entries with a part of its own for each of S starts.
+
+        Parameters
+        ----------
+        masks : bool ndarray of shape (S, entries)
+        """
+        other = copy.copy(self)
+        weights = np.ones(self.table.nnz) if self.weights is None else self.weights
+        other.weights, other._cache = weights * masks, {}
+        return other
 
     def _hold(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
         held = _sparse_tensors(self.table, dtype, device)

@@ -205,3 +205,32 @@ class Loss(ABC):
     def impute(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
         """Return the value (or code) that has the least loss under a prediction."""
         return prediction
+
+    def probabilities(
+        self, prediction: np.ndarray, levels: int, **cuts: np.ndarray
+    ) -> np.ndarray:
+        """Return exp(-loss) of each level over their sum, on an axis at the end.
+
+        Where the loss is a negative log-likelihood that is the probability; else it
+        says how the levels stand to each other.
+
+        Parameters
+        ----------
+        prediction : ndarray
+        levels : int
+            How many there are; two where a loss is of two values.
+        """
+        if not self.has_levels:
+            raise NotImplementedError(f"{self.name} is of numbers, not of levels")
+        z = torch.as_tensor(prediction)
+        points = {name: torch.as_tensor(value) for name, value in cuts.items()}
+        count = 2 if self.kind == "two values" else levels
+        shape = z.shape if self.coordinates(count) == 1 else z.shape[:-1]
+        each = [self(z, z.new_full(shape, float(x)), **points) for x in range(count)]
+        chances: np.ndarray = torch.stack(each, -1).neg().softmax(-1).numpy()
+        return chances
+
+    @property
+    def has_levels(self) -> bool:
+        """Whether a column holds codes of levels."""
+        return self.kind != "numbers"

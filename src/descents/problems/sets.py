@@ -140,12 +140,12 @@ class FactorSet:
         ----------
         gram : Tensor of shape (S, rows, q, q) or (S, 1, q, q)
         right, point : Tensor of shape (S, rows, q)
-        l2, l1 : Tensor of shape (rows, q)
+        l2, l1 : Tensor of shape (rows, q) or (S, rows, q)
         nonnegative : bool
         plain : callable
             Solves the same without the set.
         """
-        whole = gram + torch.diag_embed(l2[: gram.shape[1]])
+        whole = gram + torch.diag_embed(l2[..., : gram.shape[1], :])
         size = torch.linalg.matrix_norm(whole)[..., None].clamp_min(1e-30)
         rate = 0.5 / size
         for _ in range(ROUNDS):

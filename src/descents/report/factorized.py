@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from descents.report import figures
 from descents.report.figures import Picture, Stored
@@ -76,7 +78,41 @@ def _explained(run: Stored) -> Figure:
     return figure
 
 
+def _selection(run: Stored) -> Figure:
+    """Return the held-out losses: over the ranks, then over the chosen's penalties."""
+    told = run.result["selection"]
+    if told["how"] != "cells":
+        figure, (ax,) = figures.new_figure(5.6, 3.8)
+        figures.threshold(ax, np.array(told["values"]), told["threshold"])
+        return figure
+    mean, error = (np.array(told[n], dtype=np.float64) for n in ("mean", "error"))
+    best = np.unravel_index(int(np.nanargmin(mean)), mean.shape)
+    most = float(mean[best] + error[best])
+    rank = told["ranks"].index(told["rank"])
+    both = len(told["ranks"]) > 1 and bool(told["penalties"])
+    figure, axes = figures.new_figure(9.6 if both else 5.6, 3.8, 2 if both else 1)
+    place = told["penalties"].index(told["penalty"]) if told["penalties"] else 0
+    if len(told["ranks"]) > 1 or not told["penalties"]:
+        ax = axes[0]
+        lines = mean[:, place], error[:, place]
+        figures.held_out(ax, told["ranks"], *lines, rank, most)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xlabel("rank" + (f", at the chosen {told['name']}" if both else ""))
+    if told["penalties"]:
+        ax = axes[-1]
+        lines = mean[rank], error[rank]
+        figures.held_out(ax, told["penalties"], *lines, place, most)
+        ax.set_xscale("log" if min(told["penalties"]) > 0 else "symlog")
+        ax.set_xlabel(told["name"] + (f", at rank {told['rank']}" if both else ""))
+    return figure
+
+
 PICTURES: Mapping[str, Picture] = {
+    "figure-selection": Picture(
+        _selection,
+        "Held-out losses, or singular values, with what was chosen marked.",
+        needs="selection",
+    ),
     "figure-pattern": Picture(
         _pattern, "Map of the table, dark where cells are observed."
     ),

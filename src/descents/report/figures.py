@@ -50,7 +50,7 @@ class Picture(NamedTuple):
     says: str
     wide: bool = False
     needs: str | None = None
-    """The tensor without which there is no such picture."""
+    """The tensor, or the part of the result, without which there is no such picture."""
 
 
 def style() -> AbstractContextManager[None]:
@@ -398,6 +398,47 @@ def distributions(ax: Axes, names: Sequence[str], values: Sequence[np.ndarray]) 
             ax.plot([middle], [place], "o", color=INK, ms=6, mec="white")
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
+    return ax
+
+
+def held_out(
+    ax: Axes,
+    x: Sequence[float],
+    mean: np.ndarray,
+    error: np.ndarray,
+    chosen: int,
+    most: float,
+) -> Axes:
+    """Draw held-out losses with standard errors, and the one that was chosen.
+
+    Those far above the best, which would press the others flat, leave the axes.
+    """
+    kept = np.isfinite(mean)
+    at = np.asarray(x, dtype=np.float64)
+    ax.axhline(most, color=FAINT, lw=1, ls="--", label="least + one standard error")
+    ax.errorbar(
+        at[kept], mean[kept], error[kept], color=BLUE, fmt="o-", ms=4, lw=1, capsize=3
+    )
+    ax.plot(at[chosen], mean[chosen], "o", color=RED, ms=9, mfc="none", label="chosen")
+    least = mean[kept].min()
+    high = max(1.0, 1.5 * float(mean[kept][0]), most + (most - least))
+    if (mean[kept] > high).any():
+        ax.set_ylim(max(0.0, least - 0.1 * (high - least)), 1.05 * high)
+    ax.set_ylabel("held-out loss (1: constants)")
+    ax.legend()
+    return ax
+
+
+def threshold(ax: Axes, values: np.ndarray, least: float) -> Axes:
+    """Draw singular values, and the threshold above which they are counted."""
+    places = np.arange(1, len(values) + 1)
+    above = values > least
+    ax.plot(places[above], values[above], "o", color=BLUE, ms=5, label="counted")
+    ax.plot(places[~above], values[~above], "o", color=FAINT, ms=4, label="noise")
+    ax.axhline(least, color=RED, lw=1, ls="--", label="optimal hard threshold")
+    ax.set(xlabel="place", ylabel="singular value", ylim=(0, None))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend()
     return ax
 
 

@@ -96,7 +96,9 @@ def draw(folder: Path, each: Each | None = None) -> None:
         pictures = {
             name: picture
             for name, picture in PAGES[run.result["run"]["command"]].items()
-            if picture.needs is None or picture.needs in run.tensors
+            if picture.needs is None
+            or picture.needs in run.tensors
+            or run.result.get(picture.needs) is not None
         }
         drawn = (each or map)(_files, [(run, name) for name in pictures])
         for (name, picture), (png, svg) in zip(pictures.items(), drawn, strict=True):

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from descents import __version__
-from descents.checks import Complaints, InvalidValueError, real_number
+from descents.answers.selection import AUTO, THRESHOLD
+from descents.checks import Complaints, InvalidValueError, real_number, whole_number
 from descents.data import files, storage
 from descents.data.blocks import TableOnDisk
 from descents.data.tables import Column, Stored, Table, describe
@@ -242,6 +243,58 @@ def named_pairs(option: str, given: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def rank(text: str) -> Any:
+    """Return a rank, ``auto``, ranks to choose from, or ``gavish-donoho``.
+
+    Raises
+    ------
+    InvalidValueError
+        When it is none of these.
+
+    Examples
+    --------
+    >>> rank("3"), rank("auto"), rank("auto:1-3"), rank("auto:2,4,8")
+    (3, 'auto', [1, 2, 3], [2, 4, 8])
+    """
+    if text in (AUTO, THRESHOLD):
+        return text
+    wanted = InvalidValueError(
+        f"--rank is {text!r}; give a whole number of at least 1, auto, auto:1-12, "
+        f"auto:1,2,4 or {THRESHOLD}"
+    )
+    begin, colon, grid = text.partition(":")
+    try:
+        if not colon:
+            return whole_number("--rank", int(text), 1)
+        ends = [part.split("-") for part in grid.split(",")]
+        ranks = [
+            k for low, *high in ends for k in range(int(low), _last(low, high) + 1)
+        ]
+    except ValueError:
+        raise wanted from None
+    if begin != AUTO or not ranks or min(ranks) < 1:
+        raise wanted
+    return ranks
+
+
+def _last(low: str, high: Sequence[str]) -> int:
+    (last,) = high or [low]
+    return int(last)
+
+
+def _penalty(name: str, value: str) -> Any:
+    """Return a number, ``auto``, or the numbers of ``auto:0.1,1,10``."""
+    if value == AUTO:
+        return AUTO
+    if value.startswith(f"{AUTO}:"):
+        grid = value.removeprefix(f"{AUTO}:").split(",")
+        return [real_number(name, part, 0) for part in grid]
+    try:
+        return real_number(name, value, 0)
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{error}, auto, or auto:0.1,1,10") from None
+
+
 def constraints(given: str) -> str | tuple[str, str] | None:
     """Return what is asked of the factors as `LowRankModel` takes it.
 
@@ -334,18 +387,22 @@ def check_image(sizes: Sequence[int], columns: int) -> None:
     )
 
 
-def penalties(given: Sequence[str]) -> dict[str, float] | None:
+def penalties(given: Sequence[str]) -> dict[str, Any] | None:
     """Return ``l2=0.1`` texts, or a bare number for l2, as a dict; None for none.
+
+    ``auto`` in the place of a number asks for it to be chosen, ``auto:0.1,1`` of some.
 
     Examples
     --------
     >>> penalties(["0.5"]), penalties(["l1_rows=1", "l2=2"]), penalties([])
     ({'l2': 0.5}, {'l1_rows': 1.0, 'l2': 2.0}, None)
+    >>> penalties(["auto"]), penalties(["l2=auto:0.1,1"])
+    ({'l2': 'auto'}, {'l2': [0.1, 1.0]})
     """
     if not given:
         return None
     pairs = named_pairs("--penalty", [x if "=" in x else f"l2={x}" for x in given])
-    return {name: real_number(name, value, 0) for name, value in pairs.items()}
+    return {name: _penalty(name, value) for name, value in pairs.items()}
 
 
 def identity(
@@ -380,7 +437,8 @@ class Options:
 
     Attributes
     ----------
-    rank, starts, seed : int
+    rank : int, list of int, "auto" or "gavish-donoho"
+    starts, seed : int
     loss : str
         For all columns that it fits; "auto" chooses by type.
     loss_of : dict of str
@@ -391,16 +449,18 @@ class Options:
     scales : one of `SCALES`
     offsets, steps, sparse, initialization, combine, device : str
     learning_rate : float or None
-    max_iter : int
+    folds, max_iter : int
+    intervals : float or None
+        With which coverage hidden cells are to be held.
     image : tuple of int or None
         Height and width, and 3 in color, of the picture that a row is.
     """
 
-    rank: int
+    rank: Any
     loss: str = "auto"
     loss_of: Mapping[str, str] | None = None
     constraint: str = "none"
-    penalty: Mapping[str, float] | None = None
+    penalty: Mapping[str, Any] | None = None
     offsets: str = "auto"
     scales: str = "auto"
     starts: int = 1
@@ -409,7 +469,9 @@ class Options:
     sparse: str = "missing"
     initialization: str = "auto"
     combine: str = "best"
+    folds: int = 5
     max_iter: int = 2000
+    intervals: float | None = None
     seed: int = 0
     device: str = "cpu"
     image: tuple[int, ...] | None = None
@@ -436,6 +498,11 @@ class Options:
         )
         if self.image is not None:
             complaints.attempt(check_image, self.image, len(data.column_names))
+        complaints.require(
+            self.intervals is None or isinstance(data.values, Table),
+            "--intervals is for cells that are filled in, but neither a sparse table nor "
+            "one that is read by blocks of rows has a place for them; leave it out",
+        )
         complaints.raise_any()
         loss: Any = self.loss
         if self.loss_of:
@@ -454,6 +521,7 @@ class Options:
             combine=self.combine,
             steps=self.steps,
             learning_rate=self.learning_rate,
+            folds=self.folds,
             max_iter=self.max_iter,
             random_state=self.seed,
             device=self.device,

@@ -180,7 +180,8 @@ def factorize(
     model._workers, model._row_names = workers, data.row_names
     if progress is not None:
         tell = progress
-        tell("descending", 0.0)
+        chosen = not isinstance(options.rank, int) or "auto" in repr(options.penalty)
+        tell("choosing" if chosen else "descending", 0.0)
 
         def watch(starts: np.ndarray, step: int, losses: np.ndarray) -> None:
             done = (int(starts[0]) + len(starts) * step / options.max_iter) / (
@@ -192,6 +193,10 @@ def factorize(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.fit(data.values)
+        if options.intervals is not None:
+            if progress is not None:
+                progress("calibrating", 0.9)
+            model.calibrate(data.values)
     if not isinstance(data.values, Table):
         model.columns_[:] = [
             replace(column, name=name)
@@ -204,6 +209,9 @@ def factorize(
     seen = _seen(model, generator)
     warned += _dominant(model, seen)
     result = _result(model, data, run, warned, seen)
+    if options.intervals is not None:
+        assert model.calibration_ is not None  # noqa: S101
+        result["intervals"] = model.calibration_.described(options.intervals)
     gaps = compare.gap(
         model.runs_.losses, model.reference_, model.constants_loss_, np.float64
     )
@@ -259,6 +267,8 @@ def _result(
         "shape": list(cells.shape),
         "observed": cells.observed,
         "rank": len(model.components_),
+        "selection": model.selection_ and model.selection_.described(),
+        "intervals": None,
         "losses": {column.name: column.loss_label for column in model.columns_},
         "chosen": _chosen(model),
         "offsets": model.fitted_.problem.offsets,
@@ -593,10 +603,48 @@ def _pairs(
     return (x - mean[where]) / spread[where], (z - mean[where]) / spread[where], where
 
 
+def imputed(model: LowRankModel, table: Table, coverage: float | None) -> Any:
+    """Return the table of a file as text, its holes filled, with intervals if asked for.
+
+    A column with holes is followed, after all columns, by NAME_low and NAME_high, or
+    NAME_set, in which labels are parted by bars; observed cells have blanks there.
+
+    Parameters
+    ----------
+    coverage : float, optional
+        With which probability filled cells are held.
+    """
+    if coverage is None:
+        return model.impute(table)
+    _, found = model.impute(table, return_interval=True, coverage=coverage)
+    texts: dict[str, Any] = {}
+    for j, name in enumerate(found.names):
+        for end, values in (("low", found.lower[:, j]), ("high", found.upper[:, j])):
+            if np.isfinite(values).any():
+                texts[f"{name}_{end}"] = [
+                    float(f"{x:.6g}") if np.isfinite(x) else None for x in values
+                ]
+        sets = found.sets[:, j]
+        if any(labels is not None for labels in sets):
+            texts[f"{name}_set"] = [
+                None if labels is None else "|".join(map(str, labels))
+                for labels in sets
+            ]
+    return model.impute(table.beside(texts))
+
+
 def apply(
-    model: LowRankModel, run: Mapping[str, Any], data: Data
+    model: LowRankModel,
+    run: Mapping[str, Any],
+    data: Data,
+    coverage: float | None = None,
 ) -> tuple[dict[str, Any], np.ndarray, Any]:
     """Return what a stored model says of new rows.
+
+    Parameters
+    ----------
+    coverage : float, optional
+        With which probability filled cells are to be held.
 
     Returns
     -------
@@ -608,7 +656,8 @@ def apply(
     Raises
     ------
     InvalidValueError
-        When columns are missing, or hold what the model does not know.
+        When columns are missing, or hold what the model does not know; when intervals
+        are asked of a sparse table, or of a model that was not calibrated.
     """
     values = data.values
     if isinstance(values, Table):
@@ -631,8 +680,18 @@ def apply(
                 f"the table has {values.shape[1]} columns, but the model was fitted "
                 f"with {model.n_features_in_}; give a table of the same columns"
             )
+    if coverage is not None and not isinstance(values, Table):
+        raise InvalidValueError(
+            "--intervals is for cells that are filled in, but a sparse table has no "
+            "place for them; leave it out"
+        )
+    if coverage is not None and model.calibration_ is None:
+        raise InvalidValueError(
+            "the model was stored without residuals of cells that were held out; give "
+            "--intervals to 'descents factorize' too"
+        )
     embedding = model.transform(values)
-    imputed = model.impute(values) if isinstance(values, Table) else None
+    filled = imputed(model, values, coverage) if isinstance(values, Table) else None
     rows, observed = len(data.row_names), _observed(values)
     result = {
         "run": dict(run),
@@ -640,10 +699,10 @@ def apply(
         "not_used": extra,
         "rows": rows,
         "observed": observed,
-        "holes": rows * len(model.columns_) - observed if imputed is not None else 0,
+        "holes": rows * len(model.columns_) - observed if filled is not None else 0,
         "score": model.score(values) if observed else None,
     }
-    return result, embedding, imputed
+    return result, embedding, filled
 
 
 def apply_by_blocks(
@@ -688,23 +747,23 @@ def write_applied(
     impute: Path | None,
 ) -> None:
     """Write what `apply` returned into the work of a run folder, and the table aside."""
-    result, embedding, imputed = applied
-    if impute is not None and imputed is None:
+    result, embedding, filled = applied
+    if impute is not None and filled is None:
         raise InvalidValueError(
             "--impute writes a table with its holes filled, but a sparse table has no "
             "place for them; leave it out"
         )
     folder.write_table(SCORES, scores(data, embedding))
-    if imputed is not None:
-        content = data.values.encoded(imputed)
+    if filled is not None:
+        content = data.values.encoded(filled)
         storage.write_bytes(folder.work / IMPUTED, content)
         if impute is not None:
             storage.write_bytes(impute, content)
     folder.write_json(RESULT, result)
 
 
-def write_imputed(found: Found, path: Path) -> None:
-    """Write the table of a fit with its holes filled.
+def write_imputed(found: Found, path: Path, coverage: float | None = None) -> None:
+    """Write the table of a fit with its holes filled, with intervals if asked for.
 
     Raises
     ------
@@ -719,7 +778,7 @@ def write_imputed(found: Found, path: Path) -> None:
             "--impute writes a table with its holes filled, but a sparse table has no "
             "place for them; leave it out"
         )
-    storage.write_bytes(path, table.encoded(found.model.impute(table)))
+    storage.write_bytes(path, table.encoded(imputed(found.model, table, coverage)))
 
 
 def _observed(values: Any) -> int:
