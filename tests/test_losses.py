@@ -731,3 +731,52 @@ def test_wrong_losses_are_refused(make, message) -> None:
 def test_which_values_a_loss_is_for(name, inside, outside) -> None:
     assert CASES[name].loss.allows(np.array(inside)).all()
     assert not CASES[name].loss.allows(np.array(outside)).any()
+
+
+CHANCES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "logistic": lambda z: np.stack([1 / (1 + np.exp(z)), 1 / (1 + np.exp(-z))], -1),
+    "categorical": lambda z: np.exp(z) / np.exp(z).sum(-1, keepdims=True),
+    # That one of independent classes has come true, and no other, given that one has.
+    "one_vs_all": lambda z: np.exp(z) / np.exp(z).sum(-1, keepdims=True),
+    "ordinal": lambda z: np.diff(
+        1 / (1 + np.exp(z[..., None] - np.array([-np.inf, *POINTS, np.inf]))), axis=-1
+    ),
+    "sequential": lambda z: np.stack(
+        [
+            np.prod(1 / (1 + np.exp(-z[..., :x])), -1)
+            * (1 / (1 + np.exp(z[..., x])) if x < LEVELS - 1 else 1)
+            for x in range(LEVELS)
+        ],
+        -1,
+    ),
+    "ordistic": lambda z: np.exp(-(z**2)) / np.exp(-(z**2)).sum(-1, keepdims=True),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, kind in NAMED.items() if kind.kind != "numbers"]
+)
+def test_probabilities_are_those_of_the_model_and_imply_what_is_imputed(
+    name: str,
+) -> None:
+    levels = 2 if NAMED[name].kind == "two values" else LEVELS
+    loss = named(name).of_levels(levels)
+    count = loss.coordinates(levels)
+    shape = (50, 1) if count == 1 else (50, 1, count)
+    z = np.random.default_rng(0).normal(size=shape)
+    if name == "ordinal_hinge":
+        z = z + 1.5
+    cuts = {"cuts": CUTS.numpy()} if loss.thresholds(levels) else {}
+    found = loss.probabilities(z, levels, **cuts)
+    assert found.shape == (50, 1, levels)
+    np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-14)
+    if name in CHANCES:
+        np.testing.assert_allclose(found, CHANCES[name](z), rtol=1e-10)
+    filled = loss.impute(z, **cuts).astype(int)
+    most = np.take_along_axis(found, filled[..., None], -1)[..., 0]
+    np.testing.assert_allclose(most, found.max(-1), rtol=1e-12)
+
+
+def test_numbers_have_no_probabilities() -> None:
+    with pytest.raises(NotImplementedError, match="squared is of numbers"):
+        Squared().probabilities(np.zeros(1), 2)

@@ -804,6 +804,7 @@ class LowRank(ReadsTables):
 
         Examples
         --------
+        >>> from descents import LowRankModel
         >>> from descents.data.datasets import planted_table
         >>> table = planted_table(60, 12, 1, noise=0.1)[0]
         >>> truth, table[3, 4] = table[3, 4], np.nan

@@ -219,6 +219,12 @@ class Loss(ABC):
         prediction : ndarray
         levels : int
             How many there are; two where a loss is of two values.
+
+        Examples
+        --------
+        >>> from descents.problems.losses import named
+        >>> named("logistic").probabilities(np.zeros(1), 2)
+        array([[0.5, 0.5]])
         """
         if not self.has_levels:
             raise NotImplementedError(f"{self.name} is of numbers, not of levels")
