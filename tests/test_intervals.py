@@ -100,11 +100,11 @@ def test_a_table_on_disk_has_no_intervals(tmp_path: Path) -> None:
     model = LowRankModel(2, random_state=0).fit(disk)
     with pytest.raises(InvalidValueError, match="table on disk, and intervals"):
         model.calibrate(disk)
-    with pytest.raises(InvalidValueError, match="is to be chosen, but a table that is"):
+    with pytest.raises(InvalidValueError, match="is to be chosen, but a table"):
         LowRankModel("auto").fit(disk)
-    with pytest.raises(InvalidValueError, match="is to be chosen, but a table that is"):
+    with pytest.raises(InvalidValueError, match="is to be chosen, but a table"):
         LowRankModel("gavish-donoho").fit(disk)
-    with pytest.raises(InvalidValueError, match="is to be chosen, but a table that is"):
+    with pytest.raises(InvalidValueError, match="is to be chosen, but a table"):
         LowRankModel(2, penalty="auto").fit(disk)
 
 

@@ -209,6 +209,35 @@ def test_a_candidate_does_not_depend_on_the_others() -> None:
     np.testing.assert_allclose(whole[1, 1], part[0, 0], rtol=1e-9)
 
 
+def test_clusters_may_be_more_than_columns() -> None:
+    generator = np.random.default_rng(0)
+    # Of which any two columns tell the third.
+    centers = np.array([[0, 0, 0], [8, 8, 0], [8, 0, 8], [0, 8, 8]])
+    table = centers[np.arange(80) % 4] + 0.2 * generator.normal(size=(80, 3))
+    model = LowRankModel(
+        [1, 2, 4], constraint=("unit_one_sparse", None), offsets="none", random_state=0
+    ).fit(table)
+    assert model.n_components_ == 4
+    with pytest.raises(InvalidValueError, match="give ranks from 1 to 80"):
+        LowRankModel([1, 90], constraint=("simplex", None)).fit(table)
+    with pytest.raises(InvalidValueError, match="no scale where a factor has to lie"):
+        LowRankModel(1, penalty="auto", constraint=("simplex", None)).fit(table)
+    with pytest.raises(InvalidValueError, match="knows no constraint and no penalty"):
+        LowRankModel("gavish-donoho", penalty={"smooth_rows": 1.0}).fit(table)
+
+
+def test_the_command_chooses_nothing_of_a_table_on_disk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "table.npy", planted_table(30, 6, 2)[0])
+    begin = ["factorize", str(tmp_path / "table.npy"), "--memory", "60MB", "--rank"]
+    out = ["--out", str(tmp_path / "run")]
+    assert main([*begin, "auto", *out]) == 2
+    assert "has no cells to hold out; give both" in capsys.readouterr().err
+    assert main([*begin, "2", "--intervals", "0.9", *out]) == 2
+    assert "a table that --memory keeps out of memory is not" in capsys.readouterr().err
+
+
 def test_the_rule_takes_the_simplest_within_one_standard_error() -> None:
     # Means 1, .55, .5, .52; the least has folds .4, .5, .6: an error of .1 / sqrt(3).
     folds = np.array([-0.1, 0.0, 0.1])

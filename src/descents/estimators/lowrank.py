@@ -460,7 +460,8 @@ class LowRank(ReadsTables):
         complaints.require(weights is None, f"weights are given, but {LIMITS}")
         complaints.require(
             not self._by_threshold() and selection.asked(*self._open()) is None,
-            f"a rank or a penalty is to be chosen, but {LIMITS}",
+            "a rank or a penalty is to be chosen, but a table that is read by blocks of "
+            "rows has no cells to hold out; give both as numbers",
         )
         complaints.raise_any()
 
