@@ -322,3 +322,48 @@ def test_what_a_penalty_may_say() -> None:
 def test_wrong_penalties_are_refused(arguments, message) -> None:
     with pytest.raises(InvalidValueError, match=message):
         regularizers(*arguments)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(
+    ("constraint", "penalty"),
+    [
+        (None, {"l2": 1.0}),
+        (None, {"l1": 0.5}),
+        ("nonnegative", {"l1": 0.5, "l2": 1.0}),
+        ("sparse:2", {"l1": 0.5, "l2": 1.0}),
+        ("unit_norm", {"l1": 0.5}),
+        (None, {"l2": 1.0, "smooth_rows": 0.7}),
+        ("nonnegative", {"l1": 0.5, "smooth_rows": 0.7}),
+    ],
+)
+@pytest.mark.parametrize("compiled", [True, False])
+def test_starts_may_have_charges_of_their_own(
+    constraint: str | None,
+    penalty: dict[str, float],
+    *,
+    shared: bool,
+    compiled: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not compiled:
+        monkeypatch.setattr(Regularizer, "_compiled", lambda *args: None)
+    starts, rows, q = 3, 7, 4  # the last coordinate is a bias
+    generator = torch.Generator().manual_seed(0)
+    numbers = {"generator": generator, "dtype": torch.float64}
+    root = torch.randn(starts, 1 if shared else rows, 9, q, **numbers)
+    gram = root.mT @ root
+    right, point = (torch.randn(starts, rows, q, **numbers) for _ in range(2))
+    l2, l1 = (
+        torch.rand(starts, 1, q, **numbers).expand(-1, rows, -1) for _ in range(2)
+    )
+    l1 = l1 * (torch.arange(q) < q - 1)
+    asked = regularizers((constraint, None), penalty)[0]
+    if not asked.l1:
+        l1 = torch.zeros_like(l1)
+    found, change = asked.step(gram, right, point, l2, l1, q - 1)
+    for k in range(starts):
+        one = slice(k, k + 1)
+        alone, fall = asked.step(gram[one], right[one], point[one], l2[k], l1[k], q - 1)
+        torch.testing.assert_close(found[one], alone, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(change[one], fall, rtol=1e-10, atol=1e-10)

@@ -222,7 +222,7 @@ BAD = [
     (("--rank", "1", "--id", "zz"), "no column 'zz'"),
     (("--rank", "1", "--impute", "no/such/place.csv"), "no folder"),
     (("--rank", "1", "--device", "cuda:99"), "not usable here"),
-    (("--rank", "0"), "0 is not in the range"),
+    (("--rank", "0"), "give a whole number of at least 1, auto"),
     ((), "--rank"),
 ]
 
