@@ -158,6 +158,7 @@ def test_multiplicative_steps_are_those_of_scikit_learn(beta) -> None:
     np.testing.assert_allclose(runs.parameters["V"][0], peer.components_.T, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["itakura_saito", "beta:-0.5", "beta:0.5", "beta:1.5"])
 def test_a_planted_product_is_recovered(loss) -> None:
     generator = np.random.default_rng(3)
@@ -237,6 +238,7 @@ def test_a_weight_moves_a_hinge_towards_ones() -> None:
     assert ones[0] < ones[1] < ones[2]
 
 
+@pytest.mark.slow
 def test_sums_over_classes_predict_as_categorical_loss_does() -> None:
     generator, U, _ = planted(80, 1)
     W = 2 * generator.normal(size=(12, 4, 2))
@@ -252,6 +254,7 @@ def test_sums_over_classes_predict_as_categorical_loss_does() -> None:
         assert errors[name] < errors["categorical"] + 0.06
 
 
+@pytest.mark.slow
 def test_sums_over_boundaries_predict_as_ordered_logit_does() -> None:
     generator, U, V = planted(80, 12)
     z = 1.5 * U @ V.T + 0.3 * generator.normal(size=(80, 12))
