@@ -21,9 +21,9 @@ LEAST_ROWS = 16
 WIDEST = 2000
 """Up to this many columns the singular values of a table are computed."""
 LIMITS = (
-    "a table that is read by blocks of rows takes squared loss and alternating steps "
-    "alone, without weights or scales, nonnegative factors and l1 and l2 penalties; "
-    "leave the others out, or give the table whole"
+    "a table that is read by blocks of rows takes squared loss, alternating steps, "
+    "nonnegative factors and l1 and l2 penalties alone, without weights or scales; leave "
+    "the others out, or give the table whole"
 )
 
 
