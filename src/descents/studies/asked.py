@@ -18,7 +18,7 @@ from descents.checks import Complaints, InvalidValueError, real_number, whole_nu
 from descents.data import files, storage
 from descents.data.blocks import TableOnDisk
 from descents.data.tables import Column, Stored, Table, describe
-from descents.estimators.lowrank import LowRank as LowRankModel
+from descents.estimators.lowrank import LowRank
 from descents.problems.constraints import regularizers
 from descents.problems.losses import named
 from descents.problems.streamed import LIMITS
@@ -476,7 +476,7 @@ class Options:
     device: str = "cpu"
     image: tuple[int, ...] | None = None
 
-    def model(self, data: Data) -> LowRankModel:
+    def model(self, data: Data) -> LowRank:
         """Return the model that is asked for, of these data."""
         complaints = Complaints()
         if self.loss != "auto":
@@ -508,7 +508,7 @@ class Options:
         if self.loss_of:
             loss = {**_for_all(data.values, self.loss), **self.loss_of}
         penalty = None if self.penalty is None else dict(self.penalty)
-        return LowRankModel(
+        return LowRank(
             self.rank,
             loss=loss,
             offsets=self.offsets,

@@ -22,7 +22,7 @@ from descents.data.blocks import TableOnDisk, peak_memory, said
 from descents.data.storage import RESULT, ROWS, TENSORS, RunFolder
 from descents.data.tables import Table
 from descents.descent.runs import Runs, Status
-from descents.estimators.lowrank import LowRank as LowRankModel
+from descents.estimators.lowrank import LowRank
 from descents.problems import columns
 from descents.problems.streamed import Streamed
 from descents.studies.asked import Data, Options, environment
@@ -59,14 +59,14 @@ class Found:
     ----------
     result : dict
         ``result.json``.
-    model : LowRankModel
+    model : LowRank
     data : Data
     rows, tensors : dict of ndarray
         A row for each start; what the pictures are drawn from.
     """
 
     result: dict[str, Any]
-    model: LowRankModel
+    model: LowRank
     data: Data
     rows: dict[str, np.ndarray]
     tensors: dict[str, np.ndarray]
@@ -235,12 +235,12 @@ def _warmed_up() -> int | None:
     small = np.random.Generator(np.random.Philox(0)).standard_normal((4096, 100))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        LowRankModel(10, random_state=0, max_iter=5).fit(small)
+        LowRank(10, random_state=0, max_iter=5).fit(small)
     pyarrow.parquet.write_table(pyarrow.table({"x": small[:, 0]}), io.BytesIO())
     return peak_memory()
 
 
-def _seen(model: LowRankModel, generator: np.random.Generator) -> Seen | None:
+def _seen(model: LowRank, generator: np.random.Generator) -> Seen | None:
     """Return what one reading of a table on disk tells; None of another."""
     cells = model.fitted_.problem.cells
     if not isinstance(cells, Streamed):
@@ -251,7 +251,7 @@ def _seen(model: LowRankModel, generator: np.random.Generator) -> Seen | None:
 
 
 def _result(
-    model: LowRankModel,
+    model: LowRank,
     data: Data,
     run: Mapping[str, Any],
     warned: Sequence[str],
@@ -308,7 +308,7 @@ def _result(
     }
 
 
-def _dominant(model: LowRankModel, seen: Seen | None) -> list[str]:
+def _dominant(model: LowRank, seen: Seen | None) -> list[str]:
     """Return a warning where one column of many is nearly all of the loss."""
     cells = model.fitted_.problem.cells
     if seen is not None:
@@ -329,7 +329,7 @@ def _dominant(model: LowRankModel, seen: Seen | None) -> list[str]:
     ]
 
 
-def gap_sentence(model: LowRankModel) -> str:
+def gap_sentence(model: LowRank) -> str:
     """Return in a sentence how far the loss is from the best known answer."""
     kind, gap = model.reference_.kind, model.gap_
     if kind == "best found":
@@ -355,7 +355,7 @@ def _counts(runs: Runs) -> dict[str, int]:
     return {s.word: words.count(s.word) for s in Status if s.word in words}
 
 
-def _chosen(model: LowRankModel) -> list[str]:
+def _chosen(model: LowRank) -> list[str]:
     """Return a line for each loss: which columns have it, and why."""
     groups: dict[tuple[str, str], list[str]] = {}
     for column in model.columns_:
@@ -369,7 +369,7 @@ def _chosen(model: LowRankModel) -> list[str]:
     return lines
 
 
-def _explained(model: LowRankModel, seen: Seen | None) -> list[float | None]:
+def _explained(model: LowRank, seen: Seen | None) -> list[float | None]:
     """Return the share of each column's constant loss that the model takes away."""
     if seen is not None:
         return _shares(seen.losses, seen.constants)
@@ -392,7 +392,7 @@ def _shares(left: np.ndarray, whole: np.ndarray) -> list[float | None]:
     ]
 
 
-def _worst(model: LowRankModel, data: Data, seen: Seen | None) -> dict[str, Any]:
+def _worst(model: LowRank, data: Data, seen: Seen | None) -> dict[str, Any]:
     """Return the rows and the cells that the model fits worst."""
     if seen is not None:
         pairs = [(i, j) for i, j, _ in seen.cells]
@@ -421,7 +421,7 @@ def _worst(model: LowRankModel, data: Data, seen: Seen | None) -> dict[str, Any]
 
 
 def _named(
-    model: LowRankModel,
+    model: LowRank,
     data: Data,
     mean: np.ndarray,
     count: np.ndarray,
@@ -464,13 +464,13 @@ def _named(
     }
 
 
-def _scales(model: LowRankModel) -> np.ndarray:
+def _scales(model: LowRank) -> np.ndarray:
     scales = model.fitted_.problem.cells.scales
     return np.ones(model.fitted_.problem.cells.shape[1]) if scales is None else scales
 
 
 def _said(
-    model: LowRankModel, pairs: Sequence[tuple[int, int]], held: Sequence[float]
+    model: LowRank, pairs: Sequence[tuple[int, int]], held: Sequence[float]
 ) -> list[tuple[Any, Any]]:
     """Return what some cells hold, and what the model says of them."""
     found = []
@@ -488,7 +488,7 @@ def _plain(value: Any) -> Any:
 
 
 def _tensors(
-    model: LowRankModel,
+    model: LowRank,
     result: Mapping[str, Any],
     generator: np.random.Generator,
     seen: Seen | None,
@@ -527,7 +527,7 @@ def _tensors(
     }
 
 
-def _images(model: LowRankModel, sizes: Sequence[int]) -> np.ndarray:
+def _images(model: LowRank, sizes: Sequence[int]) -> np.ndarray:
     """Return the components as pictures, shape (components, height, width[, 3])."""
     components = model.components_[:MOST_IMAGES]
     if components.shape[1] != len(model.columns_):
@@ -540,7 +540,7 @@ def _images(model: LowRankModel, sizes: Sequence[int]) -> np.ndarray:
     return components.reshape(-1, *sizes)
 
 
-def _strongest(model: LowRankModel) -> tuple[np.ndarray, list[str]]:
+def _strongest(model: LowRank) -> tuple[np.ndarray, list[str]]:
     """Return the coordinates with the largest loadings, and their names."""
     size = np.square(model.components_[:2]).sum(0)
     places = np.argsort(-size, kind="stable")[:ARROWS]
@@ -567,7 +567,7 @@ def _pattern(cells: Any) -> np.ndarray:
 
 
 def _pairs(
-    model: LowRankModel, generator: np.random.Generator
+    model: LowRank, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return observed numbers and what is predicted there, over each column's spread.
 
@@ -603,7 +603,7 @@ def _pairs(
     return (x - mean[where]) / spread[where], (z - mean[where]) / spread[where], where
 
 
-def imputed(model: LowRankModel, table: Table, coverage: float | None) -> Any:
+def imputed(model: LowRank, table: Table, coverage: float | None) -> Any:
     """Return the table of a file as text, its holes filled, with intervals if asked for.
 
     A column with holes is followed, after all columns, by NAME_low and NAME_high, or
@@ -634,7 +634,7 @@ def imputed(model: LowRankModel, table: Table, coverage: float | None) -> Any:
 
 
 def apply(
-    model: LowRankModel,
+    model: LowRank,
     run: Mapping[str, Any],
     data: Data,
     coverage: float | None = None,
@@ -706,7 +706,7 @@ def apply(
 
 
 def apply_by_blocks(
-    folder: RunFolder, model: LowRankModel, run: Mapping[str, Any], data: Data
+    folder: RunFolder, model: LowRank, run: Mapping[str, Any], data: Data
 ) -> dict[str, Any]:
     """Write what a stored model says of the rows of a table on disk, some at a time.
 
@@ -801,12 +801,12 @@ def load(folder: str | Path) -> Any:
     InvalidValueError
         When it is a run of another command.
     """
-    from descents.estimators.transformer import LowRankModel as Transformer
+    from descents.estimators.transformer import LowRankModel
 
-    return load_as(folder, Transformer)
+    return load_as(folder, LowRankModel)
 
 
-def load_as(folder: str | Path, kind: type[LowRankModel] = LowRankModel) -> Any:
+def load_as(folder: str | Path, kind: type[LowRank] = LowRank) -> Any:
     """Return the same as a model of a kind: here one without scikit-learn."""
     folder = folder_path(folder)
     if folder.is_file():
