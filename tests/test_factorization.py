@@ -16,11 +16,10 @@ from descents.data.datasets import planted_table
 from descents.problems.factorization import (
     INITIALIZATIONS,
     OFFSETS,
-    leading_triples,
-    singular_form,
 )
 from descents.problems.observed import cells
 from descents.problems.problem import flat, losses_and_gradients
+from descents.problems.spectra import leading_triples, singular_form
 
 GENERATOR = np.random.default_rng(0)
 TABLE = planted_table(9, 6, 2, noise=0.3, seed=1)[0] + 1.0

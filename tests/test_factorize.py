@@ -18,11 +18,11 @@ from sklearn.datasets import load_iris
 
 import descents
 from conftest import MIXED
+from descents import load
 from descents.cli import main
 from descents.data.datasets import planted_table
 from descents.report import figures, page
 from descents.studies import asked
-from descents.studies import factorize as study
 from test_workers import all_same
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "factorize.schema.json"
@@ -358,7 +358,7 @@ def test_components_are_drawn_as_pictures(run_here, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         run = page.read_run(out)
         assert run.tensors["images"].shape == shape
-        components = study.load(out).components_
+        components = load(out).components_
         np.testing.assert_array_equal(run.tensors["images"].reshape(2, 12), components)
         assert "as pictures, numbered" in (out / "report.html").read_text()
         assert (out / "figure-images.png").stat().st_size > 1000

@@ -19,10 +19,11 @@ from descents.problems import alternating, columns
 from descents.problems.alternating import Alternating
 from descents.problems.cells import Cells
 from descents.problems.columns import ColumnModel
-from descents.problems.factorization import Factorization, singular_form
+from descents.problems.factorization import Factorization
 from descents.problems.losses import Huber
 from descents.problems.observed import cells
 from descents.problems.sets import Fixed
+from descents.problems.spectra import singular_form
 
 STEPS = ("auto", "alternating", "lbfgs", "gd", "adam")
 ADAM_RATE = 0.05

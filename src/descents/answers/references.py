@@ -9,12 +9,9 @@ import numpy as np
 
 from descents.checks import Complaints
 from descents.descent.runs import Runs
-from descents.problems.factorization import (
-    Factorization,
-    leading_triples,
-    shifted,
-)
+from descents.problems.factorization import Factorization
 from descents.problems.layouts import Complete
+from descents.problems.spectra import leading_triples, shifted
 from descents.problems.streamed import Streamed
 
 Kind = Literal["exact", "bound", "best found"]

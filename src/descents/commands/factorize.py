@@ -207,7 +207,7 @@ def factorize(table: str, **given: Any) -> int:
     threads()
     if memory is not None:
         free_at_once()
-    from descents.studies import asked
+    from descents.studies import applied, asked
     from descents.studies import factorize as study
 
     # All that is wrong with the options is told together, before the table is read.
@@ -239,7 +239,7 @@ def factorize(table: str, **given: Any) -> int:
                 draw,
             )
             if impute is not None:
-                study.write_imputed(found, impute, options.intervals)
+                applied.write_imputed(found, impute, options.intervals)
             folder.finish()
         elif impute is not None:
             raise InvalidValueError(
@@ -425,7 +425,7 @@ def apply(run: Path, table: str, **given: Any) -> int:
     threads()
     if memory is not None:
         free_at_once()
-    from descents.studies import factorize as study
+    from descents.studies import applied as study
 
     stored = stored if isinstance(stored, dict) else {}
     reading = reading_of(given).after(stored.get("reading", {}))

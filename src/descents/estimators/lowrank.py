@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -17,28 +15,24 @@ from descents.answers import compare, intervals, selection
 from descents.answers.fitted import STEPS, Fitted, name_of, step_named, with_widths
 from descents.answers.folds import dealt, with_holes
 from descents.answers.intervals import Calibration
-from descents.answers.references import Reference
 from descents.answers.selection import Search, Selection
 from descents.checks import (
     Complaints,
     InvalidValueError,
-    RunFolderError,
     one_of,
     real_number,
     whole_number,
 )
-from descents.data import storage
 from descents.data.blocks import TableOnDisk
 from descents.descent.loop import Stop, Watch
 from descents.descent.runs import Runs, Status
 from descents.descent.workers import descend_in_parts
 from descents.estimators.intake import (
-    ReadsTables,
     checked_weights,
     convergence_warning,
     seed_of,
 )
-from descents.problems import columns
+from descents.estimators.using import UsesFitted
 from descents.problems.alternating import Alternating
 from descents.problems.cells import Cells
 from descents.problems.constraints import most_components, regularizers
@@ -47,7 +41,7 @@ from descents.problems.losses import Huber, Loss, named
 from descents.problems.observed import cells
 from descents.problems.problem import stream
 from descents.problems.sets import Simplex, Sparse, UnitOneSparse
-from descents.problems.streamed import LIMITS, Streamed, block_bytes, rows_at_once
+from descents.problems.streamed import LIMITS, Streamed
 
 SCALES = ("auto", True, False)
 PRIOR = 0.1
@@ -59,7 +53,7 @@ SETTLED = 1e-7
 """Losses without a continuous gradient rest once they fall by less than this share."""
 
 
-class LowRank(ReadsTables):
+class LowRank(UsesFitted):
     r"""A table as a product of two thin factors, whatever its columns hold.
 
     Minimises the loss of the observed cells,
@@ -652,129 +646,6 @@ class LowRank(ReadsTables):
             f"{remedy}"
         )
 
-    def _keep(self, fitted: Fitted) -> None:
-        """Set what is known once a descent is done, or read back."""
-        self.fitted_, self.runs_ = fitted, fitted.runs
-        best = fitted.runs.best
-        self.loss_ = float(fitted.runs.losses[best])
-        self.n_iter_ = int(fitted.runs.steps_taken[best])
-        self.subspace_agreement_ = fitted.agreement()
-        self.embedding_, self.components_ = fitted.scores, fitted.components
-        self.offsets_, self.units_ = fitted.offsets, fitted.problem.units
-        self._n_features_out = self.n_components_ = len(fitted.components)
-
-    # Using
-
-    def transform(self, X: Any) -> np.ndarray:
-        """Return new rows in the space of the components: `LowRankModel.transform`."""
-        self._check_fitted()
-        _, values = self._read(X, reset=False)
-        if isinstance(values, TableOnDisk):
-            scores = np.empty((values.shape[0], len(self.components_)), values.dtype)
-            for place, block in self.transformed_blocks(values):
-                scores[place] = block
-            return scores
-        return self._transformed(values)
-
-    def transformed_blocks(self, X: TableOnDisk) -> Iterator[tuple[slice, np.ndarray]]:
-        """Give the places of some rows of a table on disk, and what `transform` returns.
-
-        Parameters
-        ----------
-        X : TableOnDisk
-        """
-        self._check_fitted()
-        _, table = self._read(X, reset=False)
-        for place, block in table.blocks(self._rows_at_once(table)):
-            yield place, self._transformed(block)
-            del block
-
-    def _transformed(self, values: Any) -> np.ndarray:
-        found = self.fitted_.cells_of(values, self.sparse)
-        solved = self.fitted_.solved(found, self.fitted_.points[0])
-        return self.fitted_.embedded(solved["U"])
-
-    def _rows_at_once(self, table: TableOnDisk) -> int:
-        """Return how many new rows the memory of a table on disk is enough for."""
-        rank = len(self.components_)
-        return rows_at_once(
-            table,
-            2 * table.shape[0] * rank * table.dtype.itemsize,
-            lambda rows: block_bytes(table, rows, rank, 1, complete=False),
-            f"the scores of {table.shape[0]} rows at rank {rank}",
-        )
-
-    def inverse_transform(self, X: Any) -> np.ndarray:
-        """Return the table that points in the space of the components stand for.
-
-        Parameters
-        ----------
-        X : array-like of shape (rows, n_components)
-
-        Returns
-        -------
-        ndarray of shape (rows, columns)
-            Numbers; of objects where a column holds levels that are no numbers. Row
-            biases are not in the components, and left out.
-        """
-        self._check_fitted()
-        scores = np.asarray(X, dtype=np.float64)
-        if scores.ndim != 2 or scores.shape[1] != len(self.components_):
-            raise InvalidValueError(
-                f"X has shape {scores.shape}; give (rows, {len(self.components_)}), as "
-                "transform returns it"
-            )
-        if not np.isfinite(scores).all():
-            raise InvalidValueError(
-                "X holds NaN or infinite numbers; give finite ones, as transform "
-                "returns them"
-            )
-        natural = self.fitted_.natural(scores)
-        cuts = np.asarray(self.fitted_.points[0].get("cuts", np.zeros(0)))
-        return self.fitted_.stacked(self.fitted_.decoded(natural, cuts))
-
-    def predict_cells(self, rows: Any, columns: Any) -> np.ndarray:
-        """Return what the model says of some cells of the table it was fitted to.
-
-        Parameters
-        ----------
-        rows, columns : array-like of int, shape (cells,)
-            Places in the table, from 0. The columns have one coordinate each.
-
-        Returns
-        -------
-        ndarray of shape (cells,)
-            Numbers, or codes of levels.
-        """
-        self._check_fitted()
-        found = self.fitted_.problem.cells
-        block = found.blocks[0]
-        if len(found.blocks) > 1 or block.each > 1 or found.cut_count:
-            raise InvalidValueError(
-                "predict_cells is for tables of one loss of single numbers; give the "
-                "table to impute"
-            )
-        i, j = (np.asarray(places) for places in (rows, columns))
-        for name, places, end in (
-            ("rows", i, len(self.embedding_)),
-            ("columns", j, found.shape[1]),
-        ):
-            whole = places.dtype.kind in "iu" or not places.size
-            inside = (
-                whole and places.ndim == 1 and ((places >= 0) & (places < end)).all()
-            )
-            if not inside or len(i) != len(j):
-                raise InvalidValueError(
-                    f"{name} are no places in the table; give whole numbers from 0 to "
-                    f"{end - 1}, as many rows as columns"
-                )
-        i, j = i.astype(np.int64), j.astype(np.int64)
-        total = np.zeros(len(i))
-        for point in self.fitted_.points:
-            left, right = self.fitted_.sides(point)
-            total += (left[i] * right[j]).sum(1)
-        return block.loss.impute(total / len(self.fitted_.points))
-
     def calibrate(self, X: Any, y: Any = None, *, weights: Any = None) -> Self:
         """Find how far predictions are from cells that they have not seen.
 
@@ -864,221 +735,6 @@ class LowRank(ReadsTables):
             return self.penalty
         return search.penalty(self.selection_.penalty)
 
-    def impute(
-        self, X: Any, *, return_interval: bool = False, coverage: float = 0.9
-    ) -> Any:
-        """Return the table with its holes filled, and nothing else changed.
-
-        Parameters
-        ----------
-        X : array-like, masked array or data frame of shape (rows, columns)
-            The table of the fit, or new rows. A sparse table of which most is not
-            stored has no place for the answer: see `predict_cells`.
-        return_interval : bool
-            Whether to return what holds each filled cell with the probability
-            `coverage`, too: split conformal prediction [1]_ [2]_ [3]_, for which
-            `calibrate` must have been called. What is filled in is the same, the
-            prediction of this model from all observed cells of a row, and the interval
-            is about it, as wide as the residuals of the twin ask for, whose columns
-            have not seen the cells held out, and which predicts each of them from all
-            others of its row, as a hidden cell is. That cells are held at least so
-            often is proved for the twin, if cells are missing at random, over all
-            cells, not for each row or column on its own; for this model, whose columns
-            have seen a fourth more cells, it holds as far as that makes its predictions
-            no worse. Nothing is known of rows without an observed cell.
-        coverage : float
-            Above 0 and below 1.
-
-        Returns
-        -------
-        filled : ndarray or data frame
-            Of the library and types that were given. Observed cells are the same to
-            the bit.
-        intervals : Intervals
-            With `return_interval`: `lower` and `upper` of numbers and counts, `sets` of
-            labels for levels.
-
-        References
-        ----------
-        .. [1] Vovk, Gammerman and Shafer (2005), "Algorithmic learning in a random
-           world".
-        .. [2] Lei, G'Sell, Rinaldo, Tibshirani and Wasserman (2018), "Distribution-free
-           predictive inference for regression", Journal of the American Statistical
-           Association 113.
-        .. [3] Angelopoulos and Bates (2023), "Conformal prediction: a gentle
-           introduction", Foundations and Trends in Machine Learning 16.
-        """
-        self._check_fitted()
-        if isinstance(X, TableOnDisk):
-            raise InvalidValueError(
-                "X is a table on disk, and filling its holes would make a table in "
-                "memory; give some of its rows at a time"
-            )
-        if hasattr(X, "tocsr"):
-            raise InvalidValueError(
-                "X is sparse, and filling what it does not store would make it dense; "
-                "ask predict_cells for the cells that you need, or give a dense table"
-            )
-        if return_interval:
-            intervals.coverage_checked(coverage)
-            intervals.check_scored(self.columns_)
-            if self.calibration_ is None:
-                raise InvalidValueError(
-                    "intervals ask for residuals of cells that were held out; call "
-                    "calibrate with the table of the fit first"
-                )
-        table, values = self._read(X, reset=False)
-        fitted = self.fitted_
-        found = fitted.cells_of(values)
-        predicted = fitted.predictions(
-            [fitted.solved(found, point) for point in fitted.points]
-        )
-        filled = self._filled(X, table, fitted.decoded(*predicted))
-        if not return_interval:
-            return filled
-        assert self.calibration_ is not None  # noqa: S101
-        holes = np.isnan(values)
-        return filled, self.calibration_.intervals(fitted, predicted, holes, coverage)
-
-    def _filled(self, X: Any, table: Any, codes: list[np.ndarray]) -> Any:
-        """Return a table with its holes filled by numbers and codes."""
-        if table is not None:
-            return columns.filled(table, self.columns_, codes)
-        filled = self.fitted_.stacked(codes)
-        if np.ma.isMaskedArray(X):
-            fill = _of_type(filled, X.dtype)
-            return np.where(np.ma.getmaskarray(X), fill, X.data)
-        given = np.asarray(X)
-        if given.dtype.kind != "f":
-            given = given.astype(np.float64)
-        return np.where(np.isnan(given), filled.astype(given.dtype), given)
-
-    def score(self, X: Any, y: Any = None) -> float:
-        """Return the share of the best constants' loss that the model takes away.
-
-        1 - loss / loss of the best constant of each column, over the observed cells of
-        X and without penalties: R^2 for squared loss.
-
-        Parameters
-        ----------
-        X : as `transform` takes it
-        y : ignored
-        """
-        self._check_fitted()
-        _, values = self._read(X, reset=False)
-        if isinstance(values, TableOnDisk):
-            found: Cells = Streamed(values, len(self.components_))
-            loss, rows = 0.0, self._rows_at_once(values)
-            for _, block in values.blocks(rows):
-                loss += self.fitted_.loss_of(self.fitted_.cells_of(block))
-                del block
-        else:
-            found = self.fitted_.cells_of(values, self.sparse)
-            loss = self.fitted_.loss_of(found)
-        constants = found.constants_loss()
-        return 1.0 - loss / constants if constants > 0 else float(loss == 0)
-
-    # Storing
-
-    def save(self, path: str | Path) -> None:
-        """Write the fitted model to one safetensors file, which loads without code.
-
-        Raises
-        ------
-        InvalidValueError
-            When a loss is a function of the user's, which cannot be stored.
-        RunFolderError
-            When the file cannot be written.
-        """
-        self._check_fitted()
-        arrays, facts = self.stored()
-        storage.write_tensors(Path(path), arrays, facts)
-
-    def stored(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Return the fitted model as arrays and plain values: what `save` writes."""
-        arrays, facts = self.fitted_.stored()
-        names = list(inspect.signature(type(self).__init__).parameters)[1:]
-        settings = {name: getattr(self, name) for name in names}
-        plain = str | int | float | None
-        for name in ("loss", "initialization", "steps"):
-            if not isinstance(settings[name], plain):
-                settings[name] = "auto"
-        if not isinstance(settings["random_state"], plain):
-            settings["random_state"] = None
-        if any(
-            not isinstance(one, str) for side in self.fitted_.constraint for one in side
-        ):
-            settings["constraint"] = None  # fixed values stand apart
-        if np.ndim(settings["n_components"]):
-            ranks = settings["n_components"]
-            settings["n_components"] = [int(rank) for rank in ranks]
-        if isinstance(settings["penalty"], dict):
-            settings["penalty"] = {
-                n: list(map(float, v)) if np.ndim(v) else v
-                for n, v in settings["penalty"].items()
-            }
-        if self.calibration_ is not None:
-            arrays |= self.calibration_.stored()
-        facts |= {
-            "format": 1,
-            "model": "LowRankModel",
-            "settings": settings,
-            "names": list(getattr(self, "feature_names_in_", [])),
-            "features": self.n_features_in_,
-            "reference": vars(self.reference_),
-            "gap": self.gap_,
-            "constants_loss": self.constants_loss_,
-            "steps": self.steps_,
-            "selection": self.selection_ and self.selection_.described(),
-        }
-        return arrays, facts
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        RunFolderError
-            When the file cannot be read or is no such file.
-        """
-        if Path(path).is_dir():
-            raise RunFolderError(
-                f"{path} is a folder; give the file that LowRankModel.save wrote, or "
-                "the folder to descents.load"
-            )
-        arrays, facts = storage.read_tensors(Path(path))
-        try:
-            if facts["model"] != "LowRankModel" or facts["format"] != 1:
-                raise InvalidValueError("it holds something else than a LowRankModel")
-            return cls.restored(arrays, facts)
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-            raise RunFolderError(
-                f"{path} holds no model that can be used ({error}); give a file that "
-                "LowRankModel.save wrote"
-            ) from None
-
-    @classmethod
-    def restored(cls, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> Self:
-        """Return the model that `stored` gave."""
-        model = cls(**facts["settings"])
-        if facts["names"]:
-            model.feature_names_in_ = np.array(facts["names"], dtype=object)
-        model.n_features_in_ = facts["features"]
-        fitted = Fitted.restored(arrays, facts, model.combine)
-        model.columns_ = fitted.models
-        if model.constraint is None and any(fitted.constraint):
-            model.constraint = fitted.constraint
-        model._keep(fitted)
-        model.steps_ = facts["steps"]
-        model.gap_ = np.nan if facts["gap"] is None else facts["gap"]
-        model.reference_ = Reference(**facts["reference"])
-        model.constants_loss_ = facts["constants_loss"]
-        model.calibration_ = Calibration.restored(model.columns_, arrays)
-        chosen = facts.get("selection")
-        model.selection_ = None if chosen is None else Selection.restored(chosen)
-        return model
-
 
 def _least_fall(found: Cells, dtype: Any) -> float:
     """Return the relative fall over some steps below which a start is settled."""
@@ -1097,15 +753,3 @@ def _check_pair(factors: Any) -> None:
             "(n_starts, rows, n_components) and V of shape (n_starts, coordinates, "
             "n_components)"
         )
-
-
-def _of_type(numbers: np.ndarray, dtype: Any) -> np.ndarray:
-    """Return numbers as a type has them: rounded, and in its range, if it is of whole ones."""
-    if dtype.kind not in "biu":
-        return numbers.astype(dtype)
-    if dtype.kind == "b":
-        return np.rint(numbers) > 0
-    limits = np.iinfo(dtype)
-    low, high = float(limits.min), float(limits.max)
-    high = high if int(high) <= limits.max else np.nextafter(high, 0)
-    return np.clip(np.rint(numbers), low, high).astype(dtype)

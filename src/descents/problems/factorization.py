@@ -29,6 +29,7 @@ from descents.problems.layouts import Complete
 from descents.problems.observed import cells
 from descents.problems.problem import Parameters, Problem
 from descents.problems.sets import UnitOneSparse
+from descents.problems.spectra import leading_triples, shifted
 from descents.problems.streamed import LIMITS as STREAMED_LIMITS
 from descents.problems.streamed import WIDEST, Streamed
 
@@ -39,8 +40,6 @@ SQUARES_AT_ONCE = 2**16
 """How many residuals are squared at once: what stays in the cache."""
 ROUNDED = 1e-5
 """How far from their set given initial factors may be, by rounding."""
-SMALL_SIDE = 300
-"""Up to this many rows or columns, a whole SVD is cheaper than a partial one."""
 
 
 class Factorization(Problem):
@@ -723,54 +722,6 @@ class Factorization(Problem):
         return spread
 
 
-def singular_form(
-    U: np.ndarray, V: np.ndarray, *, center: bool, rotate: bool = True
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return factors with the product (U - mean) V^T in SVD form.
-
-    Parameters
-    ----------
-    U : ndarray of shape (rows, rank)
-    V : ndarray of shape (columns, rank)
-    center : bool
-        Whether the mean of U is taken off; else it is zero.
-    rotate : bool
-        Whether the form may be changed at all.
-
-    Returns
-    -------
-    scores : ndarray of shape (rows, rank)
-        Orthogonal columns, by falling norm.
-    components : ndarray of shape (rank, columns)
-        Orthonormal rows, of which the largest entry is positive.
-    turn : ndarray of shape (rank, rank)
-        scores = (U - mean) @ turn.
-    mean : ndarray of shape (rank,)
-
-    Examples
-    --------
-    >>> scores, components, _, _ = singular_form(
-    ...     np.array([[1.0], [-1.0]]), np.array([[3.0], [4.0]]), center=True)
-    >>> components.round(6)
-    array([[0.6, 0.8]])
-    """
-    dtype, rank = U.dtype, U.shape[1]
-    V = V.astype(np.float64)
-    mean = U.mean(0, dtype=np.float64) if center else np.zeros(rank)
-    if not rotate:
-        return U.copy(), V.T.astype(dtype), np.eye(rank), mean
-    centered = U - mean
-    left, right = np.linalg.qr(centered, mode="r"), np.linalg.qr(V)
-    _, _, inner = np.linalg.svd(left @ right[1].T)
-    components = inner @ right[0].T
-    largest = np.abs(components).argmax(1)
-    signs = np.where(components[np.arange(rank), largest] < 0, -1.0, 1.0)
-    components = components * signs[:, None]
-    turn = V.T @ components.T
-    scores = (centered @ turn).astype(dtype, copy=False)
-    return scores, components.astype(dtype), turn, mean
-
-
 def _cells_of(table: Any, loss: Any) -> Cells:
     if hasattr(table, "tocsr"):
         return cells(table, loss)
@@ -784,71 +735,6 @@ def _weighted(found: Cells) -> Any:
         return found.table * found.weights
     parts = (found.table.data * found.weights, found.table.indices, found.table.indptr)
     return type(found.table)(parts, found.shape)
-
-
-def shifted(table: Any, constant: np.ndarray) -> Any:
-    """Return a sparse table minus a constant of each column, as a linear operator."""
-    from scipy.sparse.linalg import LinearOperator
-
-    return LinearOperator(
-        table.shape,
-        matvec=lambda v: table @ v.ravel() - constant @ v.ravel(),
-        rmatvec=lambda u: table.T @ u.ravel() - constant * u.sum(),
-        dtype=np.float64,
-    )
-
-
-def leading_triples(
-    matrix: Any, rank: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the leading singular triples, the largest first, signs fixed.
-
-    Parameters
-    ----------
-    matrix : ndarray, sparse array or LinearOperator of shape (rows, columns)
-    rank : int
-
-    Returns
-    -------
-    left : ndarray of shape (rows, rank)
-    values : ndarray of shape (rank,)
-    right : ndarray of shape (columns, rank)
-        The largest entry of each column is positive.
-
-    Examples
-    --------
-    >>> leading_triples(np.diag([1.0, -3.0]), 1)[1]
-    array([3.])
-    """
-    least = min(matrix.shape)
-    if isinstance(matrix, np.ndarray) and (least <= SMALL_SIDE or rank > least // 3):
-        left, values, right = np.linalg.svd(
-            matrix.astype(np.float64), full_matrices=False
-        )
-        right = right.T
-    elif rank >= least - 1:
-        dense = matrix @ np.eye(matrix.shape[1])
-        return leading_triples(np.asarray(dense), rank)
-    else:
-        from scipy.sparse.linalg import svds
-
-        generator = np.random.Generator(np.random.Philox(0))
-        first = generator.standard_normal(least)
-        wide = matrix.shape[1] > matrix.shape[0]
-        if not np.any(matrix.T @ first if wide else matrix @ first):  # all zero
-            rows, columns = (np.eye(side, rank) for side in matrix.shape)
-            return rows, np.zeros(rank), columns
-        left, values, right = svds(
-            matrix.astype(np.float64) if hasattr(matrix, "astype") else matrix,
-            rank,
-            v0=first,
-        )
-        order = np.argsort(values)[::-1]
-        left, values, right = left[:, order], values[order], right[order].T
-    left, values, right = left[:, :rank], values[:rank], right[:, :rank]
-    largest = np.abs(right).argmax(0)
-    signs = np.where(right[largest, np.arange(rank)] < 0, -1.0, 1.0)
-    return left * signs, values, right * signs
 
 
 def _uniform(

@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,7 @@ import numpy as np
 from descents.answers import compare
 from descents.checks import (
     InvalidValueError,
-    folder_path,
 )
-from descents.data import storage
 from descents.data.blocks import TableOnDisk, peak_memory, said
 from descents.data.storage import RESULT, ROWS, TENSORS, RunFolder
 from descents.data.tables import Table
@@ -31,7 +28,6 @@ from descents.studies.streamed import Seen, look
 MODEL = "model.safetensors"
 SCORES = "rows.parquet"
 COMPONENTS = "components.parquet"
-IMPUTED = "imputed.csv"
 RECORDED = tuple(sorted({0, *np.geomspace(1, 2000, 40).astype(int).tolist()}))
 """After how many steps the losses of the starts are written down."""
 WORST = 10
@@ -83,7 +79,7 @@ class Found:
             folder.write_blocks(
                 SCORES, (scores(self.data, found[p], p) for p in places)
             )
-            _tell_peak(self.result["memory"])
+            tell_peak(self.result["memory"])
         else:
             folder.write_table(SCORES, scores(self.data, self.model.embedding_))
         folder.write_json(RESULT, self.result)
@@ -115,7 +111,7 @@ def _places(table: TableOnDisk) -> list[slice]:
     return [slice(k, k + AT_ONCE) for k in range(0, table.shape[0], AT_ONCE)]
 
 
-def _memory(cells: Streamed, before: int | None) -> dict[str, Any]:
+def memory_facts(cells: Streamed, before: int | None) -> dict[str, Any]:
     """Return what was asked of memory, and what was reckoned with."""
     return {
         "asked": cells.table.memory,
@@ -127,7 +123,7 @@ def _memory(cells: Streamed, before: int | None) -> dict[str, Any]:
     }
 
 
-def _tell_peak(memory: dict[str, Any]) -> None:
+def tell_peak(memory: dict[str, Any]) -> None:
     """Write down the peak of memory so far, and say it in a sentence."""
     memory["process_peak"] = peak_memory()
     said_peak = "not told by this system"
@@ -175,7 +171,7 @@ def factorize(
     """
     begun = time.perf_counter()
     model = options.model(data)
-    before = _warmed_up() if isinstance(data.values, TableOnDisk) else None
+    before = warmed_up() if isinstance(data.values, TableOnDisk) else None
     model._record, model._max_seconds = RECORDED, max_seconds
     model._workers, model._row_names = workers, data.row_names
     if progress is not None:
@@ -222,11 +218,11 @@ def factorize(
     result["seconds"] = time.perf_counter() - begun
     cells = model.fitted_.problem.cells
     if isinstance(cells, Streamed):
-        result["memory"] = _memory(cells, before)
+        result["memory"] = memory_facts(cells, before)
     return Found(result, model, data, rows, tensors)
 
 
-def _warmed_up() -> int | None:
+def warmed_up() -> int | None:
     """Return the peak of memory once libraries are loaded and have worked a little."""
     import pyarrow.parquet
     import scipy.sparse.linalg  # noqa: F401
@@ -601,220 +597,3 @@ def _pairs(
         if len(values) and values.std() > 0:
             mean[j], spread[j] = values.mean(), values.std()
     return (x - mean[where]) / spread[where], (z - mean[where]) / spread[where], where
-
-
-def imputed(model: LowRank, table: Table, coverage: float | None) -> Any:
-    """Return the table of a file as text, its holes filled, with intervals if asked for.
-
-    A column with holes is followed, after all columns, by NAME_low and NAME_high, or
-    NAME_set, in which labels are parted by bars; observed cells have blanks there.
-
-    Parameters
-    ----------
-    coverage : float, optional
-        With which probability filled cells are held.
-    """
-    if coverage is None:
-        return model.impute(table)
-    _, found = model.impute(table, return_interval=True, coverage=coverage)
-    texts: dict[str, Any] = {}
-    for j, name in enumerate(found.names):
-        for end, values in (("low", found.lower[:, j]), ("high", found.upper[:, j])):
-            if np.isfinite(values).any():
-                texts[f"{name}_{end}"] = [
-                    float(f"{x:.6g}") if np.isfinite(x) else None for x in values
-                ]
-        sets = found.sets[:, j]
-        if any(labels is not None for labels in sets):
-            texts[f"{name}_set"] = [
-                None if labels is None else "|".join(map(str, labels))
-                for labels in sets
-            ]
-    return model.impute(table.beside(texts))
-
-
-def apply(
-    model: LowRank,
-    run: Mapping[str, Any],
-    data: Data,
-    coverage: float | None = None,
-) -> tuple[dict[str, Any], np.ndarray, Any]:
-    """Return what a stored model says of new rows.
-
-    Parameters
-    ----------
-    coverage : float, optional
-        With which probability filled cells are to be held.
-
-    Returns
-    -------
-    result : dict
-    embedding : ndarray of shape (rows, rank)
-    imputed : str or None
-        The table as CSV with its holes filled; None of a sparse one.
-
-    Raises
-    ------
-    InvalidValueError
-        When columns are missing, or hold what the model does not know; when intervals
-        are asked of a sparse table, or of a model that was not calibrated.
-    """
-    values = data.values
-    if isinstance(values, Table):
-        held = {column.name for column in values.columns}
-        absent = [c.name for c in model.columns_ if c.name not in held]
-        if absent:
-            more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-            raise InvalidValueError(
-                f"the table lacks {len(absent)} of the {len(model.columns_)} columns that "
-                f"the model was fitted with: {', '.join(map(repr, absent[:5]))}{more}; "
-                "give them, empty where nothing is known"
-            )
-        known = {column.name for column in model.columns_}
-        extra = [c.name for c in values.columns if c.name not in known]
-        values = values.without(extra)
-    else:
-        extra = []
-        if values.shape[1] != model.n_features_in_:
-            raise InvalidValueError(
-                f"the table has {values.shape[1]} columns, but the model was fitted "
-                f"with {model.n_features_in_}; give a table of the same columns"
-            )
-    if coverage is not None and not isinstance(values, Table):
-        raise InvalidValueError(
-            "--intervals is for cells that are filled in, but a sparse table has no "
-            "place for them; leave it out"
-        )
-    if coverage is not None and model.calibration_ is None:
-        raise InvalidValueError(
-            "the model was stored without residuals of cells that were held out; give "
-            "--intervals to 'descents factorize' too"
-        )
-    embedding = model.transform(values)
-    filled = imputed(model, values, coverage) if isinstance(values, Table) else None
-    rows, observed = len(data.row_names), _observed(values)
-    result = {
-        "run": dict(run),
-        "read": list(data.notes),
-        "not_used": extra,
-        "rows": rows,
-        "observed": observed,
-        "holes": rows * len(model.columns_) - observed if filled is not None else 0,
-        "score": model.score(values) if observed else None,
-    }
-    return result, embedding, filled
-
-
-def apply_by_blocks(
-    folder: RunFolder, model: LowRank, run: Mapping[str, Any], data: Data
-) -> dict[str, Any]:
-    """Write what a stored model says of the rows of a table on disk, some at a time.
-
-    Returns
-    -------
-    dict
-        What `apply` returns first, with what memory it took.
-    """
-    table, before = data.values, _warmed_up()
-    folder.write_blocks(
-        SCORES,
-        (
-            scores(data, found, place)
-            for place, found in model.transformed_blocks(table)
-        ),
-    )
-    known = {column.name for column in model.columns_}
-    cells = Streamed(table)
-    result = {
-        "run": dict(run),
-        "read": list(data.notes),
-        "not_used": [name for name in table.names if table.named and name not in known],
-        "rows": table.shape[0],
-        "observed": cells.observed,
-        "holes": 0,
-        "score": model.score(table),
-        "memory": _memory(cells, before),
-    }
-    _tell_peak(result["memory"])
-    folder.write_json(RESULT, result)
-    return result
-
-
-def write_applied(
-    folder: RunFolder,
-    data: Data,
-    applied: tuple[dict[str, Any], np.ndarray, Any],
-    impute: Path | None,
-) -> None:
-    """Write what `apply` returned into the work of a run folder, and the table aside."""
-    result, embedding, filled = applied
-    if impute is not None and filled is None:
-        raise InvalidValueError(
-            "--impute writes a table with its holes filled, but a sparse table has no "
-            "place for them; leave it out"
-        )
-    folder.write_table(SCORES, scores(data, embedding))
-    if filled is not None:
-        content = data.values.encoded(filled)
-        storage.write_bytes(folder.work / IMPUTED, content)
-        if impute is not None:
-            storage.write_bytes(impute, content)
-    folder.write_json(RESULT, result)
-
-
-def write_imputed(found: Found, path: Path, coverage: float | None = None) -> None:
-    """Write the table of a fit with its holes filled, with intervals if asked for.
-
-    Raises
-    ------
-    InvalidValueError
-        Of a sparse table.
-    RunFolderError
-        When the file cannot be written.
-    """
-    table = found.data.values
-    if not isinstance(table, Table):
-        raise InvalidValueError(
-            "--impute writes a table with its holes filled, but a sparse table has no "
-            "place for them; leave it out"
-        )
-    storage.write_bytes(path, table.encoded(imputed(found.model, table, coverage)))
-
-
-def _observed(values: Any) -> int:
-    if isinstance(values, Table):
-        return sum(int((~np.isnan(c.values)).sum()) for c in values.columns)
-    return int((~np.isnan(values.data)).sum())
-
-
-def load(folder: str | Path) -> Any:
-    """Return the model of a stored run, or of a file that a model was saved to.
-
-    Returns
-    -------
-    LowRankModel
-
-    Raises
-    ------
-    RunFolderError
-        When the folder holds no complete run.
-    InvalidValueError
-        When it is a run of another command.
-    """
-    from descents.estimators.transformer import LowRankModel
-
-    return load_as(folder, LowRankModel)
-
-
-def load_as(folder: str | Path, kind: type[LowRank] = LowRank) -> Any:
-    """Return the same as a model of a kind: here one without scikit-learn."""
-    folder = folder_path(folder)
-    if folder.is_file():
-        return kind.load(folder)
-    result = storage.read_json(folder / RESULT)
-    run = result.get("run")
-    if not isinstance(run, dict) or run.get("command") != "factorize":
-        raise InvalidValueError(
-            f"{folder} holds no run of 'descents factorize'; give the folder of one"
-        )
-    return kind.load(folder / MODEL)

@@ -1,0 +1,245 @@
+"""`descents apply` of a low-rank model, and tables with their holes filled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from descents.checks import InvalidValueError, folder_path
+from descents.data import storage
+from descents.data.storage import RESULT, RunFolder
+from descents.data.tables import Table
+from descents.estimators.lowrank import LowRank
+from descents.problems.streamed import Streamed
+from descents.studies.asked import Data
+from descents.studies.factorize import (
+    MODEL,
+    SCORES,
+    Found,
+    memory_facts,
+    scores,
+    tell_peak,
+    warmed_up,
+)
+
+IMPUTED = "imputed.csv"
+
+
+def imputed(model: LowRank, table: Table, coverage: float | None) -> Any:
+    """Return the table of a file as text, its holes filled, with intervals if asked for.
+
+    A column with holes is followed, after all columns, by NAME_low and NAME_high, or
+    NAME_set, in which labels are parted by bars; observed cells have blanks there.
+
+    Parameters
+    ----------
+    coverage : float, optional
+        With which probability filled cells are held.
+    """
+    if coverage is None:
+        return model.impute(table)
+    _, found = model.impute(table, return_interval=True, coverage=coverage)
+    texts: dict[str, Any] = {}
+    for j, name in enumerate(found.names):
+        for end, values in (("low", found.lower[:, j]), ("high", found.upper[:, j])):
+            if np.isfinite(values).any():
+                texts[f"{name}_{end}"] = [
+                    float(f"{x:.6g}") if np.isfinite(x) else None for x in values
+                ]
+        sets = found.sets[:, j]
+        if any(labels is not None for labels in sets):
+            texts[f"{name}_set"] = [
+                None if labels is None else "|".join(map(str, labels))
+                for labels in sets
+            ]
+    return model.impute(table.beside(texts))
+
+
+def apply(
+    model: LowRank,
+    run: Mapping[str, Any],
+    data: Data,
+    coverage: float | None = None,
+) -> tuple[dict[str, Any], np.ndarray, Any]:
+    """Return what a stored model says of new rows.
+
+    Parameters
+    ----------
+    coverage : float, optional
+        With which probability filled cells are to be held.
+
+    Returns
+    -------
+    result : dict
+    embedding : ndarray of shape (rows, rank)
+    imputed : str or None
+        The table as CSV with its holes filled; None of a sparse one.
+
+    Raises
+    ------
+    InvalidValueError
+        When columns are missing, or hold what the model does not know; when intervals
+        are asked of a sparse table, or of a model that was not calibrated.
+    """
+    values = data.values
+    if isinstance(values, Table):
+        held = {column.name for column in values.columns}
+        absent = [c.name for c in model.columns_ if c.name not in held]
+        if absent:
+            more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+            raise InvalidValueError(
+                f"the table lacks {len(absent)} of the {len(model.columns_)} columns that "
+                f"the model was fitted with: {', '.join(map(repr, absent[:5]))}{more}; "
+                "give them, empty where nothing is known"
+            )
+        known = {column.name for column in model.columns_}
+        extra = [c.name for c in values.columns if c.name not in known]
+        values = values.without(extra)
+    else:
+        extra = []
+        if values.shape[1] != model.n_features_in_:
+            raise InvalidValueError(
+                f"the table has {values.shape[1]} columns, but the model was fitted "
+                f"with {model.n_features_in_}; give a table of the same columns"
+            )
+    if coverage is not None and not isinstance(values, Table):
+        raise InvalidValueError(
+            "--intervals is for cells that are filled in, but a sparse table has no "
+            "place for them; leave it out"
+        )
+    if coverage is not None and model.calibration_ is None:
+        raise InvalidValueError(
+            "the model was stored without residuals of cells that were held out; give "
+            "--intervals to 'descents factorize' too"
+        )
+    embedding = model.transform(values)
+    filled = imputed(model, values, coverage) if isinstance(values, Table) else None
+    rows, observed = len(data.row_names), _observed(values)
+    result = {
+        "run": dict(run),
+        "read": list(data.notes),
+        "not_used": extra,
+        "rows": rows,
+        "observed": observed,
+        "holes": rows * len(model.columns_) - observed if filled is not None else 0,
+        "score": model.score(values) if observed else None,
+    }
+    return result, embedding, filled
+
+
+def apply_by_blocks(
+    folder: RunFolder, model: LowRank, run: Mapping[str, Any], data: Data
+) -> dict[str, Any]:
+    """Write what a stored model says of the rows of a table on disk, some at a time.
+
+    Returns
+    -------
+    dict
+        What `apply` returns first, with what memory it took.
+    """
+    table, before = data.values, warmed_up()
+    folder.write_blocks(
+        SCORES,
+        (
+            scores(data, found, place)
+            for place, found in model.transformed_blocks(table)
+        ),
+    )
+    known = {column.name for column in model.columns_}
+    cells = Streamed(table)
+    result = {
+        "run": dict(run),
+        "read": list(data.notes),
+        "not_used": [name for name in table.names if table.named and name not in known],
+        "rows": table.shape[0],
+        "observed": cells.observed,
+        "holes": 0,
+        "score": model.score(table),
+        "memory": memory_facts(cells, before),
+    }
+    tell_peak(result["memory"])
+    folder.write_json(RESULT, result)
+    return result
+
+
+def write_applied(
+    folder: RunFolder,
+    data: Data,
+    applied: tuple[dict[str, Any], np.ndarray, Any],
+    impute: Path | None,
+) -> None:
+    """Write what `apply` returned into the work of a run folder, and the table aside."""
+    result, embedding, filled = applied
+    if impute is not None and filled is None:
+        raise InvalidValueError(
+            "--impute writes a table with its holes filled, but a sparse table has no "
+            "place for them; leave it out"
+        )
+    folder.write_table(SCORES, scores(data, embedding))
+    if filled is not None:
+        content = data.values.encoded(filled)
+        storage.write_bytes(folder.work / IMPUTED, content)
+        if impute is not None:
+            storage.write_bytes(impute, content)
+    folder.write_json(RESULT, result)
+
+
+def write_imputed(found: Found, path: Path, coverage: float | None = None) -> None:
+    """Write the table of a fit with its holes filled, with intervals if asked for.
+
+    Raises
+    ------
+    InvalidValueError
+        Of a sparse table.
+    RunFolderError
+        When the file cannot be written.
+    """
+    table = found.data.values
+    if not isinstance(table, Table):
+        raise InvalidValueError(
+            "--impute writes a table with its holes filled, but a sparse table has no "
+            "place for them; leave it out"
+        )
+    storage.write_bytes(path, table.encoded(imputed(found.model, table, coverage)))
+
+
+def _observed(values: Any) -> int:
+    if isinstance(values, Table):
+        return sum(int((~np.isnan(c.values)).sum()) for c in values.columns)
+    return int((~np.isnan(values.data)).sum())
+
+
+def load(folder: str | Path) -> Any:
+    """Return the model of a stored run, or of a file that a model was saved to.
+
+    Returns
+    -------
+    LowRankModel
+
+    Raises
+    ------
+    RunFolderError
+        When the folder holds no complete run.
+    InvalidValueError
+        When it is a run of another command.
+    """
+    from descents.estimators.transformer import LowRankModel
+
+    return load_as(folder, LowRankModel)
+
+
+def load_as(folder: str | Path, kind: type[LowRank] = LowRank) -> Any:
+    """Return the same as a model of a kind: here one without scikit-learn."""
+    folder = folder_path(folder)
+    if folder.is_file():
+        return kind.load(folder)
+    result = storage.read_json(folder / RESULT)
+    run = result.get("run")
+    if not isinstance(run, dict) or run.get("command") != "factorize":
+        raise InvalidValueError(
+            f"{folder} holds no run of 'descents factorize'; give the folder of one"
+        )
+    return kind.load(folder / MODEL)
