@@ -225,7 +225,9 @@ def test_what_cannot_be_streamed_is_told_together(tmp_path: Path) -> None:
     model = LowRankModel(2, loss="huber", steps="lbfgs", scales=True)
     with pytest.raises(InvalidValueError, match="(?s)loss is 'huber'.*steps.*scales"):
         model.fit(disk)
-    with pytest.raises(InvalidValueError, match="squared loss and alternating steps"):
+    with pytest.raises(
+        InvalidValueError, match="takes squared loss, alternating steps"
+    ):
         descend(Factorization(Streamed(disk), 1), 1, steps=Adam())
     fitted = LowRankModel(2, random_state=0).fit(disk)
     with pytest.raises(InvalidValueError, match="filling its holes"):

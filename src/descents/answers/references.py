@@ -359,7 +359,8 @@ def dual_bound(problem: Factorization, runs: Runs) -> Reference | None:
     value = _best_scale(lambda c: _dual_value(problem, slopes, c), min(most, 4.0))
     # That no loss is negative is known without: slopes of a hinge, which are nothing for
     # most cells, may leave the domain with any offset.
-    if not np.isfinite(value) or value <= 0 < runs.losses[runs.best]:
+    nothing = 1e-9 * max(cells.constants_loss(), 1e-8 * cells.square)
+    if not np.isfinite(value) or (value <= 0 and runs.losses[runs.best] > nothing):
         return None
     gap = (float(runs.losses[runs.best]) - value) / max(abs(value), 1e-300)
     says = (
