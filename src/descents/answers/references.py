@@ -358,9 +358,10 @@ def dual_bound(problem: Factorization, runs: Runs) -> Reference | None:
     most = 2 * np.sqrt(l2) / norm if norm > 0 else 1.0
     value = _best_scale(lambda c: _dual_value(problem, slopes, c), min(most, 4.0))
     # That no loss is negative is known without: slopes of a hinge, which are nothing for
-    # most cells, may leave the domain with any offset.
-    nothing = 1e-9 * max(cells.constants_loss(), 1e-8 * cells.square)
-    if not np.isfinite(value) or (value <= 0 and runs.losses[runs.best] > nothing):
+    # most cells, may leave the domain with any offset. Smooth losses have a bound of 0
+    # where that is the infimum, as of classes that a bias parts.
+    empty = not cells.smooth and value <= 0 < runs.losses[runs.best]
+    if not np.isfinite(value) or empty:
         return None
     gap = (float(runs.losses[runs.best]) - value) / max(abs(value), 1e-300)
     says = (
