@@ -92,10 +92,11 @@ class Complete(Cells):
     def _hold(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
         if not self._sparse:
             table = torch.tensor(self.table, dtype=dtype, device=device)
-            turned = table.mT
+            square, turned = table.square().sum(), table.mT
             if table.numel() <= MOST_TURNED:
-                turned = turned.contiguous()
-            return {"table": table, "turned": turned, "square": table.square().sum()}
+                # `_times` turns what it is given: it is to lie in one piece then.
+                table = turned.contiguous().mT
+            return {"table": table, "turned": turned, "square": square}
         held = _sparse_tensors(self.table.tocsr(), dtype, device)
         held["square"] = held["values"].square().sum()
         held["table"] = _pattern(held, "rows", held["values"])
