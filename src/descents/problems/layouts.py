@@ -60,9 +60,9 @@ def _times(table: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
 
 BLOCK_ENTRIES = 2**18
 """How many residuals are kept at once where a dense table is looked at."""
-MOST_TURNED = 2**24
-"""Up to so many numbers a table is also kept turned: products by columns then take half
-the time."""
+MOST_TURNED = 2**21
+"""Up to so many numbers a table is also kept turned: on two threads its products by rows
+then take half the time. Larger ones, often fitted in a few steps, are not worth the copy."""
 FLAT = 1e-12
 """A column that varies by less than this share of its size is constant."""
 
