@@ -386,16 +386,21 @@ class _Chunk:
                 active &= ~self._resting(stop, state, losses, active)
             if active.all():
                 self.parameters, self.state = moved, state
-            else:  # what a finished start remembers rests with it
-                self.parameters = _keep(active, moved, self.parameters)
-                self.state = {
-                    # The mapping is of this point alone, and may not be worked out yet.
-                    name: group
-                    if name == "mapping"
-                    else _keep(active, group, self.state.get(name, group))
-                    for name, group in state.items()
-                }
+            else:
+                going = torch.as_tensor(active, device=self.problem.device)
+                self._advance(going, moved, state)
             self.taken += active
+
+    def _advance(self, going: torch.Tensor, moved: Parameters, state: State) -> None:
+        """Take a step of some starts; what the others remember rests with them."""
+        self.parameters = _where(going, moved, self.parameters)
+        self.state = {
+            # The mapping is of this point alone, and may not be worked out yet.
+            name: group
+            if name == "mapping"
+            else _where(going, group, self.state.get(name, group))
+            for name, group in state.items()
+        }
 
     def _several(self, steps: Step, stop: Stop, step: int, active: np.ndarray) -> int:
         """Take steps at which nothing is looked at, where they go together; return how many."""
@@ -437,11 +442,7 @@ class _Chunk:
             )
             alive = alive & losses.isfinite()
             taken += alive
-            self.parameters = _where(alive, moved, self.parameters)
-            self.state = {
-                name: _where(alive, group, self.state.get(name, group))
-                for name, group in state.items()
-            }
+            self._advance(alive, moved, state)
         lives = alive.cpu().numpy()
         self.statuses[active & ~lives] = Status.NONFINITE
         active &= lives
