@@ -268,6 +268,9 @@ def test_the_command_writes_what_it_writes_in_memory(
     for name in ("run", "read", "environment", "seconds"):
         for result in results:
             result.pop(name)
+    for result in results:
+        # Both starts end at the optimum: which of them is lower is rounding.
+        assert result["starts"].pop("best") in (0, 1)
     _same(*results)
     tables = [
         pyarrow.parquet.read_table(out / "rows.parquet") for out in (whole, found)
