@@ -1,8 +1,9 @@
 """A complete dense table: 5000 x 1000, rank 20, singular values 100 to 1 under noise.
 
 Quality is the relative excess of the loss over that of the truncated SVD, in float64 on
-the factors as they are; all work in float32. Each contender takes the fewest steps that
-reach 1e-6, plain gradient descent those that reach 1e-2.
+the factors as they are; all work in float32. Each contender begins at four random points
+one after the other, as a lucky one saves a step, and takes from each the fewest steps that
+reach 1e-6; plain gradient descent from one those that reach 1e-2.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from suite import Case, Contender, Curve, Outcome, Run, fewest
 ROWS, COLUMNS, RANK = 5000, 1000, 20
 NOISE = 2e-3
 EXCESS, PLAIN_EXCESS = 1e-6, 1e-2
+SEEDS = range(4)
 
 
 @functools.cache
@@ -51,16 +53,15 @@ def ours(
     A = table(rows)
     problem = Factorization(A, rank, initialization="normal")
 
-    def fit(count: int) -> Any:
+    def fit(seed: int, count: int) -> Any:
         of = problem
         if building:
             of = Factorization(A, rank, initialization="normal")
-        runs = descend(of, 1, steps=Alternating(), stop=Stop(count), width=1)
+        stop = Stop(count)
+        runs = descend(of, 1, seed=seed, steps=Alternating(), stop=stop, width=1)
         return runs.parameters["U"][0], runs.parameters["V"][0]
 
-    judge = Judge(A, rank)
-    count = steps or fewest(lambda count: judge(*fit(count)) <= EXCESS, 100)
-    return _judged(fit, judge, count, "sweeps")
+    return _judged(fit, Judge(A, rank), steps, "sweeps")
 
 
 def svd_lowrank(rank: int = RANK, rows: int = ROWS, steps: int | None = None) -> Run:
@@ -69,14 +70,12 @@ def svd_lowrank(rank: int = RANK, rows: int = ROWS, steps: int | None = None) ->
 
     A = torch.as_tensor(table(rows))
 
-    def fit(count: int) -> Any:
-        torch.manual_seed(0)
+    def fit(seed: int, count: int) -> Any:
+        torch.manual_seed(seed)
         U, values, V = torch.svd_lowrank(A, q=rank, niter=count)
         return U * values, V
 
-    judge = Judge(table(rows), rank)
-    count = steps or fewest(lambda count: judge(*fit(count)) <= EXCESS, 100)
-    return _judged(fit, judge, count, "iterations")
+    return _judged(fit, Judge(table(rows), rank), steps, "iterations")
 
 
 def sklearn_randomized(rank: int = RANK, rows: int = ROWS) -> Run:
@@ -85,24 +84,32 @@ def sklearn_randomized(rank: int = RANK, rows: int = ROWS) -> Run:
 
     A = table(rows)
 
-    def fit(count: int) -> Any:
-        U, values, V = randomized_svd(A, rank, n_iter=count, random_state=0)
+    def fit(seed: int, count: int) -> Any:
+        U, values, V = randomized_svd(A, rank, n_iter=count, random_state=seed)
         return U * values, V.T
 
-    judge = Judge(A, rank)
-    count = fewest(lambda count: judge(*fit(count)) <= EXCESS, 100)
-    return _judged(fit, judge, count, "iterations")
+    return _judged(fit, Judge(A, rank), None, "iterations")
 
 
-def _judged(fit: Any, judge: Judge, count: int, what: str) -> Run:
-    """Time the fit alone: the judgement is no part of the work."""
+def _judged(fit: Any, judge: Judge, steps: int | None, what: str) -> Run:
+    """Time the fits alone, a mean over the seeds; the worst of them is judged."""
     import time
+
+    def needed(seed: int) -> int:
+        return fewest(lambda count: judge(*fit(seed, count)) <= EXCESS, 100)
+
+    counts = {seed: steps or needed(seed) for seed in SEEDS}
 
     def run() -> Outcome:
         begun = time.perf_counter()
-        U, V = fit(count)
-        seconds = time.perf_counter() - begun
-        return Outcome(judge(U, V), seconds, f"{count} {what}")
+        found = [fit(seed, count) for seed, count in counts.items()]
+        seconds = (time.perf_counter() - begun) / len(counts)
+        told = sorted(set(counts.values()))
+        return Outcome(
+            max(judge(*pair) for pair in found),
+            seconds,
+            f"{' or '.join(map(str, told))} {what}",
+        )
 
     return run
 
@@ -182,7 +189,8 @@ def cases(quick: bool) -> list[Case]:
             "relative excess",
             most=1.01e-2,
             note="5000 x 1000, rank 20, singular values 100 to 1, noise 2e-3, float32. "
-            "Plain gradient descent runs once.",
+            "Mean of a fit over four random starts, each with the fewest steps that it "
+            "needs, the worst of their ends; plain gradient descent runs once.",
         )
     ]
 

@@ -203,7 +203,8 @@ def factorize(table: str, **given: Any) -> int:
         )
     if out is None:
         out = Path("runs") / f"factorize-{time.strftime('%Y%m%d-%H%M%S')}"
-    draw = click.get_current_context().with_resource(drawing())
+    again = resume and (out / RESULT).exists()  # and nothing to be drawn
+    draw = click.get_current_context().with_resource(drawing(ahead=not again))
     threads()
     if memory is not None:
         free_at_once()

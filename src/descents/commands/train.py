@@ -167,7 +167,8 @@ def train(table: str, **given: Any) -> int:
         raise click.UsageError("--resume needs --out, the folder to go on with.")
     if out is None:
         out = Path("runs") / f"train-{time.strftime('%Y%m%d-%H%M%S')}"
-    draw = click.get_current_context().with_resource(drawing())
+    again = resume and (out / RESULT).exists()  # and nothing to be drawn
+    draw = click.get_current_context().with_resource(drawing(ahead=not again))
     side_by_side = threads()
     from descents.studies import asked
     from descents.studies import train as study

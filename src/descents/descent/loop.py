@@ -553,10 +553,11 @@ class _Chunk:
             state = self.state
             if self.best is not None:  # what it remembers is of where it went on to
                 state = steps.init(self.problem, self.parameters)
-            if not self.problem.stochastic:
-                _, state, _ = steps.update(
-                    problem, self.parameters, state, self.starts, step
-                )
+            here = problem, self.parameters, state, self.starts, step
+            if hasattr(steps, "mapping"):  # at less than a step
+                state = {"mapping": steps.mapping(*here)}
+            elif not self.problem.stochastic:
+                state = steps.update(*here)[1]
             norms = self._gradient_norms(step, state)
         if step == 0:
             self.initial = norms

@@ -453,11 +453,15 @@ class LowRank(UsesFitted):
             )
         complaints.require(weights is None, f"weights are given, but {LIMITS}")
         complaints.require(
-            not self._by_threshold() and selection.asked(*self._open()) is None,
+            not self._chooses(),
             "a rank or a penalty is to be chosen, but a table that is read by blocks of "
             "rows has no cells to hold out; give both as numbers",
         )
         complaints.raise_any()
+
+    def _chooses(self) -> bool:
+        """Return whether the rank or the penalty is to be chosen."""
+        return self._by_threshold() or selection.asked(*self._open()) is not None
 
     def _by_threshold(self) -> bool:
         """Return whether singular values are to choose the rank."""

@@ -95,19 +95,12 @@ class Alternating:
             quadratic = problem.cells.quadratic(left.dtype, left.device)
             look, known = _looked(problem, state, (left, right, cuts), quadratic, step)
             losses = problem.penalized(known["loss"].to(left.dtype), parameters)
-            rows = _half(problem, parameters, look, "rows", right)
+            rows, mapping = _rows_first(problem, parameters, state, look, (left, right))
             if quadratic is not None:
                 known["loss"] = (known["loss"] + rows.change).clamp_min(0)
             if "V" not in parameters:  # the columns are held fixed
-                return (
-                    rows.parameters,
-                    {"mapping": rows.mapping, "known": known},
-                    losses,
-                )
-            slopes = _column_mapping(problem, parameters, state, look, (left, right))
-            found: dict[str, Any] = {
-                "mapping": Asked.both(rows.mapping, slopes, parameters)
-            }
+                return rows.parameters, {"mapping": mapping, "known": known}, losses
+            found: dict[str, Any] = {"mapping": mapping}
             left, right = problem.extended(rows.parameters)
             nearer = quadratic or problem.cells.look(left, right, cuts, step)
             columns = _half(problem, rows.parameters, nearer, "columns", left)
@@ -115,6 +108,42 @@ class Alternating:
                 known["loss"] = (known["loss"] + columns.change).clamp_min(0)
                 found.update(known=known, equations=columns.equations)
         return columns.parameters, found, losses
+
+    def mapping(
+        self,
+        problem: Problem,
+        parameters: Parameters,
+        state: State,
+        starts: torch.Tensor,
+        step: int,
+    ) -> Asked | Parameters:
+        """Return the mapping alone: half the work of a step where that is known."""
+        assert isinstance(problem, Factorization)  # noqa: S101
+        single = problem.cells.blocks[0].loss.divergence
+        if single or isinstance(problem.cells, Streamed):
+            return self.update(problem, parameters, state, starts, step)[1]["mapping"]
+        with torch.no_grad():
+            left, right = problem.extended(parameters)
+            look = problem.cells.quadratic(left.dtype, left.device)
+            if look is None:
+                cuts = problem.cut_parameters(parameters)
+                look = problem.cells.look(left, right, cuts, step)
+            return _rows_first(problem, parameters, state, look, (left, right))[1]
+
+
+def _rows_first(
+    problem: Factorization,
+    parameters: Parameters,
+    state: State,
+    look: Look,
+    sides: tuple[torch.Tensor, torch.Tensor],
+) -> tuple[_Half, Asked]:
+    """Solve for the rows; return that half, and the mapping of both before it."""
+    rows = _half(problem, parameters, look, "rows", sides[1])
+    if "V" not in parameters:
+        return rows, rows.mapping
+    slopes = _column_mapping(problem, parameters, state, look, sides)
+    return rows, Asked.both(rows.mapping, slopes, parameters)
 
 
 def _looked(

@@ -50,6 +50,8 @@ def _outer(factor: torch.Tensor) -> torch.Tensor:
 def _times(table: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     """Return one table times the factors of all starts, as a single product."""
     starts, _, q = factor.shape
+    if starts == 1:
+        return (table @ factor[0])[None]
     if table.layout == torch.strided:
         # Turned: libraries are slow at products of few columns, not at those of few rows.
         flat = factor.mT.reshape(starts * q, -1)
@@ -58,7 +60,7 @@ def _times(table: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     return (table @ flat).reshape(-1, starts, q).permute(1, 0, 2)
 
 
-BLOCK_ENTRIES = 2**18
+BLOCK_ENTRIES = 2**19
 """How many residuals are kept at once where a dense table is looked at."""
 MOST_TURNED = 2**21
 """Up to so many numbers a table is also kept turned: on two threads its products by rows
@@ -119,19 +121,23 @@ class Complete(Cells):
 
     def _residuals(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """Return the losses of a dense table; without gradients, some rows at a time."""
-        loss = self.blocks[0].loss
         if torch.is_grad_enabled():
             held = self._held(left.dtype, left.device)
+            loss = self.blocks[0].loss
             return loss(torch.bmm(left, right.mT), held["table"]).sum((1, 2))
         rows, columns = self.shape
-        size = max(1, BLOCK_ENTRIES // (len(left) * columns))
+        size = min(rows, max(1, BLOCK_ENTRIES // (len(left) * columns)))
+        # Made anew for each block, they would cost more than the products; and no second
+        # table is kept for what is only looked at in the end.
+        rest = left.new_empty(len(left), size, columns)
         total = left.new_zeros(len(left))
+        # torch warns of arrays that may not be written to, though none is.
+        shared = torch.from_numpy if self.table.flags.writeable else torch.tensor
         for first in range(0, rows, size):
             place = slice(first, first + size)
-            # No second table is kept for what is only looked at in the end.
-            table = torch.tensor(self.table[place], dtype=left.dtype)
-            product = torch.bmm(left[:, place], right.mT)
-            total += loss(product, table.to(left.device)).sum((1, 2))
+            here = left[:, place]
+            block = rest[:, : here.shape[1]].copy_(shared(self.table[place]))
+            total += block.baddbmm_(here, right.mT, alpha=-1).square_().sum((1, 2))
         return total
 
     def look(

@@ -22,11 +22,11 @@ AT_ONCE = 2
 
 
 @contextlib.contextmanager
-def drawing() -> Iterator[Callable[[Path], None]]:
+def drawing(*, ahead: bool = True) -> Iterator[Callable[[Path], None]]:
     """Make ready to draw; what is returned draws the page of a stored run.
 
     Where torch is loaded already, or there is one processor alone, nothing is started:
-    there is no time to be won.
+    there is no time to be won. Nor is it where it is not to be made ready ahead.
 
     Examples
     --------
@@ -34,7 +34,7 @@ def drawing() -> Iterator[Callable[[Path], None]]:
     ...     callable(draw)
     True
     """
-    if "torch" in sys.modules or processors() < AT_ONCE:
+    if not ahead or "torch" in sys.modules or processors() < AT_ONCE:
         yield _draw_here
         return
     # The same modules as here, wherever they came from.

@@ -15,15 +15,8 @@ from descents.data.tables import Table
 from descents.estimators.lowrank import LowRank
 from descents.problems.streamed import Streamed
 from descents.studies.asked import Data
-from descents.studies.factorize import (
-    MODEL,
-    SCORES,
-    Found,
-    memory_facts,
-    scores,
-    tell_peak,
-    warmed_up,
-)
+from descents.studies.factorize import MODEL, SCORES, Found, scores
+from descents.studies.streamed import memory_facts, tell_peak, warmed_up
 
 IMPUTED = "imputed.csv"
 

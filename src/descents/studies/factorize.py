@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -12,10 +11,8 @@ from typing import Any
 import numpy as np
 
 from descents.answers import compare
-from descents.checks import (
-    InvalidValueError,
-)
-from descents.data.blocks import TableOnDisk, peak_memory, said
+from descents.checks import InvalidValueError
+from descents.data.blocks import TableOnDisk
 from descents.data.storage import RESULT, ROWS, TENSORS, RunFolder
 from descents.data.tables import Table
 from descents.descent.runs import Runs, Status
@@ -23,7 +20,7 @@ from descents.estimators.lowrank import LowRank
 from descents.problems import columns
 from descents.problems.streamed import Streamed
 from descents.studies.asked import Data, Options, environment
-from descents.studies.streamed import Seen, look
+from descents.studies.streamed import Seen, look, memory_facts, tell_peak, warmed_up
 
 MODEL = "model.safetensors"
 SCORES = "rows.parquet"
@@ -111,34 +108,6 @@ def _places(table: TableOnDisk) -> list[slice]:
     return [slice(k, k + AT_ONCE) for k in range(0, table.shape[0], AT_ONCE)]
 
 
-def memory_facts(cells: Streamed, before: int | None) -> dict[str, Any]:
-    """Return what was asked of memory, and what was reckoned with."""
-    return {
-        "asked": cells.table.memory,
-        "needed": cells.needed(cells.block_rows),
-        "before": before,
-        "peak": None,
-        "passes": cells.table.passes,
-        "block_rows": cells.block_rows,
-    }
-
-
-def tell_peak(memory: dict[str, Any]) -> None:
-    """Write down the peak of memory so far, and say it in a sentence."""
-    memory["process_peak"] = peak_memory()
-    said_peak = "not told by this system"
-    if memory["process_peak"] is not None:
-        memory["peak"] = memory["process_peak"] - memory["before"]
-        said_peak = (
-            f"{said(memory['peak'])} at the peak, beside the {said(memory['before'])} of "
-            "Python and its libraries"
-        )
-    memory["says"] = (
-        f"Memory: {said(memory['asked'])} asked for, {said_peak}; the table was read "
-        f"{memory['passes']} times, {memory['block_rows']} rows at a time."
-    )
-
-
 def factorize(
     data: Data,
     options: Options,
@@ -176,8 +145,7 @@ def factorize(
     model._workers, model._row_names = workers, data.row_names
     if progress is not None:
         tell = progress
-        chosen = not isinstance(options.rank, int) or "auto" in repr(options.penalty)
-        tell("choosing" if chosen else "descending", 0.0)
+        tell("choosing" if model._chooses() else "descending", 0.0)
 
         def watch(starts: np.ndarray, step: int, losses: np.ndarray) -> None:
             done = (int(starts[0]) + len(starts) * step / options.max_iter) / (
@@ -220,20 +188,6 @@ def factorize(
     if isinstance(cells, Streamed):
         result["memory"] = memory_facts(cells, before)
     return Found(result, model, data, rows, tensors)
-
-
-def warmed_up() -> int | None:
-    """Return the peak of memory once libraries are loaded and have worked a little."""
-    import pyarrow.parquet
-    import scipy.sparse.linalg  # noqa: F401
-
-    # Large enough for all buffers that libraries of linear algebra keep.
-    small = np.random.Generator(np.random.Philox(0)).standard_normal((4096, 100))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        LowRank(10, random_state=0, max_iter=5).fit(small)
-    pyarrow.parquet.write_table(pyarrow.table({"x": small[:, 0]}), io.BytesIO())
-    return peak_memory()
 
 
 def _seen(model: LowRank, generator: np.random.Generator) -> Seen | None:

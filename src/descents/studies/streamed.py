@@ -1,12 +1,17 @@
-"""What one reading of a table on disk tells of a model of it: where it fits and where not."""
+"""Models of tables on disk: what one reading tells of their fit, and what memory they took."""
 
 from __future__ import annotations
 
+import io
+import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from descents.answers.fitted import Fitted
+from descents.data.blocks import peak_memory, said
+from descents.estimators.lowrank import LowRank
 from descents.problems.streamed import Streamed
 
 
@@ -137,3 +142,45 @@ class _Grid:
     def share(self) -> np.ndarray:
         size: np.ndarray = self.sizes[:, None] * self.belongs.sum(0)
         return self.counts / size
+
+
+def warmed_up() -> int | None:
+    """Return the peak of memory once libraries are loaded and have worked a little."""
+    import pyarrow.parquet
+    import scipy.sparse.linalg  # noqa: F401
+
+    # Large enough for all buffers that libraries of linear algebra keep.
+    small = np.random.Generator(np.random.Philox(0)).standard_normal((4096, 100))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        LowRank(10, random_state=0, max_iter=5).fit(small)
+    pyarrow.parquet.write_table(pyarrow.table({"x": small[:, 0]}), io.BytesIO())
+    return peak_memory()
+
+
+def memory_facts(cells: Streamed, before: int | None) -> dict[str, Any]:
+    """Return what was asked of memory, and what was reckoned with."""
+    return {
+        "asked": cells.table.memory,
+        "needed": cells.needed(cells.block_rows),
+        "before": before,
+        "peak": None,
+        "passes": cells.table.passes,
+        "block_rows": cells.block_rows,
+    }
+
+
+def tell_peak(memory: dict[str, Any]) -> None:
+    """Write down the peak of memory so far, and say it in a sentence."""
+    memory["process_peak"] = peak_memory()
+    said_peak = "not told by this system"
+    if memory["process_peak"] is not None:
+        memory["peak"] = memory["process_peak"] - memory["before"]
+        said_peak = (
+            f"{said(memory['peak'])} at the peak, beside the {said(memory['before'])} of "
+            "Python and its libraries"
+        )
+    memory["says"] = (
+        f"Memory: {said(memory['asked'])} asked for, {said_peak}; the table was read "
+        f"{memory['passes']} times, {memory['block_rows']} rows at a time."
+    )
