@@ -25,9 +25,9 @@ from descents import (
 from descents.answers.references import reference
 from descents.checks import InvalidValueError
 from descents.data.datasets import planted_table, uci_iris
+from descents.losses import Absolute, Huber
 from descents.problems import alternating
 from descents.problems.alternating import applies
-from descents.problems.losses import Absolute, Huber
 from descents.problems.observed import cells
 from descents.problems.problem import losses_and_gradients
 

@@ -16,7 +16,7 @@ import descents
 from descents import LBFGS, Alternating, Factorization, Problem, Runs, Stop
 from descents.answers.references import dual_bound, reference, shrunk_svd
 from descents.data.datasets import planted_table
-from descents.problems.losses import Huber
+from descents.losses import Huber
 from descents.problems.observed import cells
 
 NOISY, CLEAN = planted_table(500, 300, 5, noise=0.1)

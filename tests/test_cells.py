@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 import descents
 from descents import Alternating, Factorization, GradientDescent, Problem, Runs, Stop
 from descents.checks import InvalidValueError
+from descents.losses import Huber, Squared, named
 from descents.problems.cells import Cells
 from descents.problems.layouts import Complete, Dense, Stored
-from descents.problems.losses import Huber, Squared, named
 from descents.problems.observed import cells
 
 

@@ -13,6 +13,7 @@ import pytest
 from descents import LowRankModel
 from descents.checks import InvalidValueError
 from descents.data.tables import from_frame
+from descents.losses import Huber, named
 from descents.problems.columns import (
     ColumnModel,
     coded,
@@ -22,7 +23,6 @@ from descents.problems.columns import (
     of_matrix,
     of_table,
 )
-from descents.problems.losses import Huber, named
 
 ROWS = 24
 

@@ -20,8 +20,8 @@ from descents.answers.intervals import Calibration, kind_of, rank_of
 from descents.checks import InvalidValueError
 from descents.cli import main
 from descents.data.datasets import planted_table
+from descents.losses import NAMED, named
 from descents.problems.columns import ColumnModel
-from descents.problems.losses import NAMED, named
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "factorize.schema.json"
 

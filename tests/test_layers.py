@@ -16,10 +16,12 @@ ORDER = [
     "data.files",
     "data.blocks",
     "data.datasets",
-    "problems.loss",
-    "problems.levels",
-    "problems.divergences",
-    "problems.losses",
+    "losses.base",
+    "losses.numbers",
+    "losses.divergences",
+    "losses.levels",
+    "losses.named",
+    "losses",
     "problems.compiled",
     "problems.sets",
     "problems.constraints",
@@ -94,8 +96,9 @@ def modules() -> dict[str, Path]:
     found = {}
     for path in PACKAGE.rglob("*.py"):
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-        if name.rsplit(".")[-1] not in UNORDERED:
-            found[name] = path
+        gathered = name.removesuffix(".__init__")
+        if gathered in ORDER or name.rsplit(".")[-1] not in UNORDERED:
+            found[gathered] = path
     return found
 
 

@@ -15,9 +15,7 @@ from descents import Alternating, Factorization, LowRankModel, Stop, descend, lo
 from descents.answers.fitted import automatic_steps
 from descents.checks import InvalidValueError
 from descents.cli import main
-from descents.problems import alternating
-from descents.problems.columns import ColumnModel
-from descents.problems.losses import (
+from descents.losses import (
     BetaDivergence,
     Hinge,
     ItakuraSaito,
@@ -26,6 +24,8 @@ from descents.problems.losses import (
     Quantile,
     named,
 )
+from descents.problems import alternating
+from descents.problems.columns import ColumnModel
 from descents.problems.observed import cells
 
 cvxpy = pytest.importorskip("cvxpy")

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize, minimize_scalar
 
 from descents.checks import InvalidValueError
-from descents.problems.loss import corner
-from descents.problems.losses import (
+from descents.losses import (
     NAMED,
     Absolute,
     BetaDivergence,
@@ -41,6 +40,7 @@ from descents.problems.losses import (
     named,
     slope,
 )
+from descents.losses.base import corner
 
 COSH = Own(lambda prediction, target: torch.log(torch.cosh(prediction - target)))
 LEVELS = 4

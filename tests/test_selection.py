@@ -51,7 +51,7 @@ def mixed() -> tuple[np.ndarray, list[str]]:
 
 
 def with_width(losses: list[str]) -> list[Any]:
-    from descents.problems.losses import Huber
+    from descents.losses import Huber
 
     return [Huber(0.5) if name == "huber" else name for name in losses]
 

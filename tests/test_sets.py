@@ -31,9 +31,9 @@ from descents import (
 from descents.answers.references import reference
 from descents.checks import InvalidValueError
 from descents.data.datasets import planted_table
+from descents.losses import Huber
 from descents.problems.cells import Cells
 from descents.problems.constraints import Regularizer, regularizers
-from descents.problems.losses import Huber
 from descents.problems.observed import cells
 from descents.studies import asked as study
 

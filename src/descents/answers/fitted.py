@@ -15,12 +15,12 @@ from descents.checks import InvalidValueError
 from descents.descent.loop import Stop, descend
 from descents.descent.runs import Runs
 from descents.descent.steps import LBFGS, Adam, GradientDescent, LineDescent, Step
+from descents.losses import Huber
 from descents.problems import alternating, columns
 from descents.problems.alternating import Alternating
 from descents.problems.cells import Cells
 from descents.problems.columns import ColumnModel
 from descents.problems.factorization import Factorization
-from descents.problems.losses import Huber
 from descents.problems.observed import cells
 from descents.problems.sets import Fixed
 from descents.problems.spectra import singular_form
@@ -59,7 +59,7 @@ class Fitted:
     --------
     >>> from descents import Alternating, Factorization, Stop, descend
     >>> from descents.problems.columns import of_matrix
-    >>> from descents.problems.losses import named
+    >>> from descents.losses import named
     >>> table = np.array([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]])
     >>> problem = Factorization(table, 1)
     >>> runs = descend(problem, 1, steps=Alternating(), stop=Stop(20))

@@ -28,8 +28,8 @@ import numpy as np
 
 from descents.answers.fitted import Fitted
 from descents.checks import InvalidValueError, real_number
+from descents.losses import Loss, Periodic
 from descents.problems.columns import ColumnModel
-from descents.problems.losses import Loss, Periodic
 
 PARTS = 5
 """One part of so many of the observed cells is held out."""
@@ -57,7 +57,7 @@ def kind_of(loss: Loss) -> str | None:
 
     Examples
     --------
-    >>> from descents.problems.losses import named
+    >>> from descents.losses import named
     >>> kind_of(named("ordinal")), kind_of(named("poisson")), kind_of(named("huber"))
     ('labels', 'count', 'number')
     >>> print(kind_of(named(lambda prediction, target: (prediction - target) ** 4)))
@@ -143,7 +143,7 @@ class Calibration:
 
     Examples
     --------
-    >>> from descents.problems.losses import named
+    >>> from descents.losses import named
     >>> models = [ColumnModel(name, named("squared"), (), "") for name in "ab"]
     >>> scores = np.arange(1.0, 41.0)
     >>> known = Calibration(models, np.repeat([0, 1], [38, 2]), scores, np.ones(2))

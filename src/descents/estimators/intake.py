@@ -11,10 +11,10 @@ import numpy as np
 from descents.checks import Complaints, InvalidValueError
 from descents.data.blocks import TableOnDisk
 from descents.data.tables import Table, from_frame
+from descents.losses import named
 from descents.problems import columns
 from descents.problems.cells import Cells
 from descents.problems.columns import ColumnModel
-from descents.problems.losses import named
 from descents.problems.observed import named_all
 
 

@@ -33,11 +33,11 @@ from descents.estimators.intake import (
     seed_of,
 )
 from descents.estimators.using import UsesFitted
+from descents.losses import Huber, Loss, named
 from descents.problems.alternating import Alternating
 from descents.problems.cells import Cells
 from descents.problems.constraints import most_components, regularizers
 from descents.problems.factorization import INITIALIZATIONS, OFFSETS, Factorization
-from descents.problems.losses import Huber, Loss, named
 from descents.problems.observed import cells
 from descents.problems.problem import stream
 from descents.problems.sets import Simplex, Sparse, UnitOneSparse

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from descents.problems.losses import Loss
+from descents.losses import Loss
 
 Side = Literal["rows", "columns"]
 

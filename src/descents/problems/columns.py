@@ -11,7 +11,7 @@ import numpy as np
 from descents.checks import Complaints, InvalidValueError
 from descents.data.frames import reason_of
 from descents.data.tables import Column, Table
-from descents.problems.losses import NAMED, Loss, Own, Periodic, named
+from descents.losses import NAMED, Loss, Own, Periodic, named
 
 MOST_CLASSES = 200
 """A column with more levels than this is refused under a loss of levels."""

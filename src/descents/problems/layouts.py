@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from descents.losses import Loss, Ordinal, golden_section, slope
 from descents.problems import entries
 from descents.problems.cells import Block, Cells, Look, Side
-from descents.problems.losses import Loss, Ordinal, golden_section, slope
 
 PIECE = 2**18
 """How many numbers a product over stored entries keeps at once."""

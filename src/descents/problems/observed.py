@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from descents.checks import Complaints, InvalidValueError
+from descents.losses import Huber, Loss, Squared, named
 from descents.problems.cells import Block, Cells
 from descents.problems.layouts import Complete, Dense, Stored
-from descents.problems.losses import Huber, Loss, Squared, named
 
 CODED = ("classes", "levels")
 """Kinds of losses whose columns hold codes 0, 1, 2, ... of as many levels as they have."""

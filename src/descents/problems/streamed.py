@@ -10,9 +10,9 @@ import torch
 
 from descents.checks import InvalidValueError
 from descents.data.blocks import TableOnDisk, said
+from descents.losses import Squared
 from descents.problems.cells import Block, Cells
 from descents.problems.layouts import Complete, Dense
-from descents.problems.losses import Squared
 
 MOST_BYTES = 2**25
 """How much memory a block takes at most: larger ones are no faster."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from descents import losses
 from descents.checks import (
     Complaints,
     InvalidValueError,
@@ -23,7 +24,6 @@ from descents.checks import (
     torch_dtype,
     whole_number,
 )
-from descents.problems import losses
 from descents.problems.batches import Batches, training_rows
 from descents.problems.problem import Parameters, Problem
 

@@ -19,8 +19,8 @@ from descents.data import files, storage
 from descents.data.blocks import TableOnDisk
 from descents.data.tables import Column, Stored, Table, describe
 from descents.estimators.lowrank import LowRank
+from descents.losses import named
 from descents.problems.constraints import regularizers
-from descents.problems.losses import named
 from descents.problems.streamed import LIMITS
 
 SCALES = {"auto": "auto", "yes": True, "no": False}

@@ -222,7 +222,7 @@ class Loss(ABC):
 
         Examples
         --------
-        >>> from descents.problems.losses import named
+        >>> from descents.losses import named
         >>> named("logistic").probabilities(np.zeros(1), 2)
         array([[0.5, 0.5]])
         """
@@ -240,3 +240,21 @@ class Loss(ABC):
     def has_levels(self) -> bool:
         """Whether a column holds codes of levels."""
         return self.kind != "numbers"
+
+
+def slope(
+    loss: Loss, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
+) -> torch.Tensor:
+    """Return the derivative of a loss by the prediction, cell by cell, by autograd.
+
+    Examples
+    --------
+    >>> from descents.losses import Squared
+    >>> slope(Squared(), torch.tensor([3.0]), torch.tensor([1.0]))
+    tensor([4.])
+    """
+    leaf = prediction.detach().requires_grad_()
+    with torch.enable_grad():
+        total = loss(leaf, target, **cuts).sum()
+        (gradient,) = torch.autograd.grad(total, leaf)
+    return gradient

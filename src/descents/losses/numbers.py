@@ -1,71 +1,17 @@
-"""Losses of numbers, each written once and differentiated by autograd, and all by name.
-
-What a loss is stands in `descents.problems.loss`, the losses of codes of levels in
-`descents.problems.levels`, divergences of numbers that are not negative in
-`descents.problems.divergences`; all can be had from here.
-"""
+"""Losses of numbers, each written once and differentiated by autograd."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from descents.checks import InvalidValueError, one_of, real_number
-from descents.problems.divergences import (
-    BetaDivergence,
-    ItakuraSaito,
-    KullbackLeibler,
-)
-from descents.problems.levels import (
-    BiggerVsSmaller,
-    BiggerVsSmallerHinge,
-    Categorical,
-    Hinge,
-    Logistic,
-    OneVsAll,
-    OneVsAllHinge,
-    Ordinal,
-    OrdinalHinge,
-    Ordistic,
-    Sequential,
-)
-from descents.problems.loss import FARTHEST_LOGIT, NEAREST, Loss, corner, golden_section
-
-__all__ = [
-    "NAMED",
-    "Absolute",
-    "BetaDivergence",
-    "BiggerVsSmaller",
-    "BiggerVsSmallerHinge",
-    "Categorical",
-    "Hinge",
-    "Huber",
-    "ItakuraSaito",
-    "KullbackLeibler",
-    "Logistic",
-    "Loss",
-    "OneVsAll",
-    "OneVsAllHinge",
-    "Ordinal",
-    "OrdinalHinge",
-    "Ordistic",
-    "Own",
-    "Periodic",
-    "Poisson",
-    "Quantile",
-    "Sequential",
-    "Squared",
-    "cross_entropy",
-    "golden_section",
-    "named",
-    "slope",
-    "squared",
-]
+from descents.checks import InvalidValueError, real_number
+from descents.losses.base import FARTHEST_LOGIT, NEAREST, Loss, corner
 
 
 def squared(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -559,89 +505,3 @@ class Own(Loss):
                 f"{tuple(expected)}; return a tensor of that shape, a loss a cell"
             )
         return value
-
-
-NAMED: dict[str, type[Loss]] = {
-    loss.name: loss
-    for loss in (
-        Squared,
-        Absolute,
-        Huber,
-        Quantile,
-        Periodic,
-        Logistic,
-        Hinge,
-        Poisson,
-        KullbackLeibler,
-        ItakuraSaito,
-        BetaDivergence,
-        Categorical,
-        OneVsAll,
-        OneVsAllHinge,
-        Ordinal,
-        OrdinalHinge,
-        BiggerVsSmaller,
-        BiggerVsSmallerHinge,
-        Sequential,
-        Ordistic,
-    )
-}
-"""The losses that have a name."""
-
-
-def named(value: Any, what: str = "loss") -> Loss:
-    """Return a loss of a name, with a number behind a colon, of a function, or as it is.
-
-    Parameters
-    ----------
-    value : str, Loss or callable
-        "quantile:0.9" is ``Quantile(0.9)``.
-    what : str
-        What messages call it.
-
-    Raises
-    ------
-    InvalidValueError
-        When it is none of these, or a number is missing, wrong, or too many.
-
-    Examples
-    --------
-    >>> named("huber"), named("quantile:0.9")
-    (Huber(width=None), Quantile(level=0.9))
-    """
-    if isinstance(value, Loss):
-        return value
-    if callable(value) and not isinstance(value, type):
-        return Own(value)
-    name, colon, number = str(value).partition(":")
-    if not isinstance(value, str) or name not in NAMED:
-        one_of(what, value, NAMED)
-    kind: Any = NAMED[name]
-    if colon and not kind.parameter:
-        raise InvalidValueError(
-            f"{what} is {value!r}, but {name} takes no number; give {name!r}"
-        )
-    if not colon and any(f.default is MISSING for f in fields(kind)):
-        raise InvalidValueError(
-            f"{what} is {value!r}, which needs its {kind.parameter}; give it behind a "
-            f"colon, such as {kind.sample!r}"
-        )
-    found: Loss = kind(number) if colon else kind()
-    return found
-
-
-def slope(
-    loss: Loss, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
-) -> torch.Tensor:
-    """Return the derivative of a loss by the prediction, cell by cell, by autograd.
-
-    Examples
-    --------
-    >>> slope(Squared(), torch.tensor([3.0]), torch.tensor([1.0]))
-    tensor([4.])
-    """
-    leaf = prediction.detach().requires_grad_()
-    with torch.enable_grad():
-        total = loss(leaf, target, **cuts).sum()
-        (gradient,) = torch.autograd.grad(total, leaf)
-    return gradient

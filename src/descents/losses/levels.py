@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from descents.checks import InvalidValueError, real_number
-from descents.problems.loss import FARTHEST_LOGIT, Kind, Loss, corner
+from descents.losses.base import FARTHEST_LOGIT, Kind, Loss, corner
 
 
 @dataclass(frozen=True)

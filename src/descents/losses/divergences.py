@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from descents.checks import real_number
-from descents.problems.loss import Loss
+from descents.losses.base import Loss
 
 
 class _Divergence(Loss):
