@@ -151,7 +151,7 @@ def fitted(name: str, rank: int, l2: float, offsets: str = "none", **penalty):
     return problem, descend(problem, 1, steps=steps, stop=stop, width=1)
 
 
-@pytest.mark.parametrize("offsets", ["none", "columns"])
+@pytest.mark.parametrize("offsets", ["none", pytest.param("columns", marks=SLOW)])
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_optimum_is_that_of_a_convex_solver(name, offsets) -> None:
     l2 = 1.5
@@ -168,14 +168,14 @@ def test_the_optimum_is_that_of_a_convex_solver(name, offsets) -> None:
     ("name", "rank", "l2", "offsets", "penalty"),
     [
         ("squared", 1, 1.5, "none", {}),  # below the rank of the convex solution
-        ("huber", 1, 0.5, "columns", {}),
+        pytest.param("huber", 1, 0.5, "columns", {}, marks=SLOW),
         ("logistic", 1, 0.5, "none", {}),
         ("squared", 2, 0.05, "none", {}),  # a penalty below the noise
         pytest.param("squared", 20, 0.05, "columns", {}, marks=SLOW),
-        ("squared", 8, 2.5, "rows", {}),
+        pytest.param("squared", 8, 2.5, "rows", {}, marks=SLOW),
         ("squared", 8, 2.5, "both", {}),
-        ("huber", 8, 1.8, "both", {}),
-        ("squared", 8, 2.5, "columns", {"l2_biases": 0.5}),
+        pytest.param("huber", 8, 1.8, "both", {}, marks=SLOW),
+        pytest.param("squared", 8, 2.5, "columns", {"l2_biases": 0.5}, marks=SLOW),
         ("squared", 8, 2.5, "both", {"l2_biases": 0.5}),
         ("squared", 8, 0.15, "none", {"count_power": 1.0}),
         pytest.param(

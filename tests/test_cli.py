@@ -286,7 +286,9 @@ def unbroken(tmp_path_factory) -> Path:
     return made_once(tmp_path_factory, "unbroken", make) / "run"
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+)
 def test_what_is_interrupted_goes_on_to_the_same_result(
     how, unbroken, tmp_path
 ) -> None:

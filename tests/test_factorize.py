@@ -182,7 +182,15 @@ def test_seeds_make_equal_bits(run_here, tmp_path: Path) -> None:
     assert len(models[0]) == len(models[1])
 
 
-@pytest.mark.parametrize("steps", ["alternating", "lbfgs", "gd", "adam"])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "alternating",
+        pytest.param("lbfgs", marks=pytest.mark.slow),
+        pytest.param("gd", marks=pytest.mark.slow),
+        "adam",
+    ],
+)
 def test_two_processes_give_the_same_bits(
     run_here, tmp_path: Path, monkeypatch, steps: str
 ) -> None:

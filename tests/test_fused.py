@@ -367,6 +367,7 @@ def test_a_folder_that_cannot_be_written_to(afresh, monkeypatch) -> None:
     agree(network, ByAutograd(X, CLASSES, [4]), torch.arange(3), 0)
 
 
+@pytest.mark.slow
 def test_two_processes_compile_at_once(afresh) -> None:
     code = (
         "import torch; from descents.problems import fused; "

@@ -71,6 +71,7 @@ def test_the_gradient_at_the_answer_is_zero_and_nothing_is_below() -> None:
         assert float(losses.min()) >= answer.reference.value
 
 
+@pytest.mark.slow
 def test_gradient_descent_reaches_the_answer_and_stays_above() -> None:
     table, _ = planted_table(40, 12, 3, noise=0.2, seed=1)
     answer = truncated_svd(table, 3)

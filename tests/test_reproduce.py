@@ -256,6 +256,7 @@ def test_few_starts_and_another_seed() -> None:
     assert without_time(again) == without_time(result)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_bits(monkeypatch) -> None:
     monkeypatch.setattr(experiments, "WEIGHT_RULES", ("kaiming", "normal"))
     for kind in (Network, Factorization):  # two chunks of the starts of a part

@@ -50,9 +50,7 @@ def _outer(factor: torch.Tensor) -> torch.Tensor:
 def _times(table: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     """Return one table times the factors of all starts, as a single product."""
     starts, _, q = factor.shape
-    if starts == 1:
-        return (table @ factor[0])[None]
-    if table.layout == torch.strided:
+    if table.layout == torch.strided and not (starts == 1 and table.is_contiguous()):
         # Turned: libraries are slow at products of few columns, not at those of few rows.
         flat = factor.mT.reshape(starts * q, -1)
         return (flat @ table.mT).reshape(starts, q, -1).mT
