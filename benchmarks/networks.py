@@ -342,6 +342,29 @@ def whole_steps(starts: int, epochs: int) -> Run:
     return timed
 
 
+def library_products(starts: int) -> Run:
+    """Time the products of one step alone, as the library takes them, one thread."""
+    import torch
+
+    torch.set_num_threads(1)
+    work = digits_work(starts, 1)
+    x, wide = torch.randn(2, starts, 1797, 64)
+    narrow = torch.randn(starts, 1797, 10)
+    inner, outer = torch.randn(starts, 64, 64), torch.randn(starts, 64, 10)
+
+    def run() -> Outcome:
+        begun = time.perf_counter()
+        torch.bmm(x, inner)
+        torch.bmm(wide, outer)
+        torch.bmm(wide.mT, narrow)
+        torch.bmm(narrow, outer.mT)
+        torch.bmm(x.mT, wide)
+        seconds = time.perf_counter() - begun
+        return Outcome(work / seconds, seconds / work, "no activation, no loss")
+
+    return run
+
+
 def large_product(size: int = 2048) -> Run:
     """Time one large product, one thread."""
     import torch
@@ -524,6 +547,11 @@ def cases(quick: bool) -> list[Case]:
                     "one product of 2048 x 2048", "networks:large_product", asked=0.8
                 ),
                 Contender("descents, whole steps", "networks:whole_steps", work),
+                Contender(
+                    "the same products alone, by torch.bmm",
+                    "networks:library_products",
+                    {"starts": 16},
+                ),
             ),
             "GFLOP/s",
             note="One thread each; seconds are those of 1e9 operations of products. "
