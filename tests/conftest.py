@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,15 @@ e,3.5,19,,no
 f,4.0,22,red,yes
 g,4.25,24,blue,no
 """
+
+
+def some(values: Iterable[Any], count: int) -> list[Any]:
+    """Return values of a parameter: so many for `make test`, the others are slow."""
+    slow = [pytest.mark.slow]
+    return [
+        value if place < count else pytest.param(value, marks=slow)
+        for place, value in enumerate(values)
+    ]
 
 
 def run_descents(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -141,14 +141,22 @@ def test_version_and_help() -> None:
         (["--starts", "many"], "'many' is not a valid integer"),
         (["--starts", "100000000000000000000"], "is not in the range"),
         (["--out=~nosuchuser/x"], "~nosuchuser/x is no path"),
-        (["--device", "meta"], "device is 'meta', which is not usable here"),
+        pytest.param(
+            ["--device", "meta"],
+            "device is 'meta', which is not usable here",
+            marks=pytest.mark.slow,
+        ),
         (["--seed", "-1"], "-1 is not in the range x>=0"),
         (["--max-seconds", "0"], "'0' is not a number of seconds above 0"),
         (["--strct"], "No such option"),
         (["extra"], "Got unexpected extra argument"),
         (["--resume"], "--resume needs --out"),
         (["--device", "nowhere"], "device is 'nowhere', which is not usable here"),
-        (["--device", "cuda:77"], "give 'cpu' or a device that this machine has"),
+        pytest.param(
+            ["--device", "cuda:77"],
+            "give 'cpu' or a device that this machine has",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_bad_options_are_one_sentence_and_exit_2(arguments, sentence, tmp_path) -> None:

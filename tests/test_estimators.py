@@ -28,6 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from conftest import some
 from descents import LowRankModel
 from descents.answers.compare import principal_angles
 from descents.checks import DescentsError, InvalidValueError, RunFolderError
@@ -203,7 +204,7 @@ def said_in_many_ways() -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("way", [w for w in said_in_many_ways() if w != "nan"])
+@pytest.mark.parametrize("way", some(list(said_in_many_ways())[:0:-1], 6))
 def test_all_ways_to_say_a_hole_are_one_fit(way) -> None:
     tables = said_in_many_ways()
     model = LowRankModel(2, penalty=1.0, random_state=0)
@@ -611,7 +612,9 @@ def test_starts_of_the_users_own() -> None:
             LowRankModel(2, initialization=wrong, n_starts=3).fit(IRIS)
 
 
-@pytest.mark.parametrize("initialization", ["uniform", "normal", "spectral", "nndsvd"])
+@pytest.mark.parametrize(
+    "initialization", some(["uniform", "nndsvd", "normal", "spectral"], 2)
+)
 @pytest.mark.parametrize("steps", ["alternating", "lbfgs", "gd"])
 def test_all_roads_lead_to_the_minimum(initialization, steps) -> None:
     table = (IRIS - IRIS.mean(0))[:50]
@@ -714,16 +717,19 @@ def test_a_stored_model_is_the_same_to_the_bit(loss, holes, tmp_path) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        {"combine": "mean", "n_starts": 3},
-        {"offsets": "both", "penalty": {"l2": 0.1, "l2_biases": 0.2}},
-        {"offsets": "rows"},
-        {"constraint": (None, "nonnegative"), "penalty": {"l1_rows": 0.1}},
-        {"scales": True},
-        {"random_state": np.random.RandomState(0)},
-        {"loss": ["squared", "huber", "squared", "absolute"]},
-        {"initialization": (np.ones((1, 150, 2)), np.eye(4)[None, :, :2])},
-    ],
+    some(
+        [
+            {"combine": "mean", "n_starts": 3},
+            {"offsets": "both", "penalty": {"l2": 0.1, "l2_biases": 0.2}},
+            {"offsets": "rows"},
+            {"constraint": (None, "nonnegative"), "penalty": {"l1_rows": 0.1}},
+            {"scales": True},
+            {"random_state": np.random.RandomState(0)},
+            {"loss": ["squared", "huber", "squared", "absolute"]},
+            {"initialization": (np.ones((1, 150, 2)), np.eye(4)[None, :, :2])},
+        ],
+        4,
+    ),
 )
 @UNFINISHED
 def test_stored_with_other_settings(settings, tmp_path) -> None:
@@ -1151,7 +1157,7 @@ def test_sparse_tables_are_the_dense_ones(form) -> None:
             found.impute(stored)
 
 
-@pytest.mark.parametrize("loss", ["squared", "huber", "absolute", "poisson"])
+@pytest.mark.parametrize("loss", some(["poisson", "absolute", "squared", "huber"], 2))
 @UNFINISHED
 def test_other_losses_of_sparse_tables(loss) -> None:
     table = two_by_two("poisson" if loss == "poisson" else "squared")

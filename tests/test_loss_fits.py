@@ -11,6 +11,7 @@ import scipy.sparse
 import torch
 from sklearn.decomposition import NMF
 
+from conftest import some
 from descents import Alternating, Factorization, LowRankModel, Stop, descend, load
 from descents.answers.fitted import automatic_steps
 from descents.checks import InvalidValueError
@@ -102,7 +103,7 @@ def test_angles_are_recovered_modulo_the_period() -> None:
 # Beta-divergences
 
 
-@pytest.mark.parametrize("beta", [-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize("beta", some([0.0, 0.5, 1.0, 3.0, -1.0, 1.5, 2.0], 4))
 @pytest.mark.parametrize(
     "penalty", [None, {"l1": 0.3}, {"l2": 0.2}, {"l1": 0.2, "l2": 0.3}]
 )

@@ -367,9 +367,8 @@ def test_the_largest_penalty_leaves_nothing() -> None:
                 initialization="normal",
                 penalty={**penalty, "l2": factor * top},
             )
-            runs = descend(
-                problem, 1, steps=step_named("auto", problem), stop=Stop(200)
-            )
+            steps = step_named("auto", problem)
+            runs = descend(problem, 1, steps=steps, stop=Stop(200), width=1)
             size = np.abs(runs.parameters["U"]).max()
             assert (size < 1e-3) == vanishes
 
