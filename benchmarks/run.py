@@ -21,6 +21,7 @@ import os
 import platform
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -313,6 +314,7 @@ def draw(traced: Traced, path: Path) -> None:
 
     mpl.use("agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
     panels = [(curve, points, "seconds") for curve, points in traced]
     panels += [
@@ -338,7 +340,12 @@ def draw(traced: Traced, path: Path) -> None:
             ax.plot([p.size for p in own], values, "o-", label=contender.name)
         ax.set(xscale="log", yscale="log", xlabel=curve.axis)
         ax.set_ylabel("seconds" if what == "seconds" else "peak memory, MiB")
-        ax.set_title(curve.title, fontsize=8)
+        ax.set_xticks(curve.sizes, [EngFormatter(sep="")(n) for n in curve.sizes])
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.set_title("\n".join(textwrap.wrap(curve.title, 48)), fontsize=8)
         ax.grid(alpha=0.3)
         ax.legend(fontsize=7)
     figure.savefig(path, dpi=110)
