@@ -261,7 +261,7 @@ def test_what_has_no_intervals_is_said() -> None:
     with pytest.raises(InvalidValueError, match="no intervals for the loss.*x0.*own"):
         own.calibrate(table)
     tiny = LowRankModel(1, offsets="none", random_state=0).fit([[2.0]])
-    with pytest.raises(InvalidValueError, match="no cell of X can be held out"):
+    with pytest.raises(InvalidValueError, match="no cell can be held out"):
         tiny.calibrate([[2.0]])
 
 

@@ -358,3 +358,29 @@ def test_the_peak_is_within_what_was_asked(tmp_path: Path, kind: str) -> None:
         peaks[name] = json.loads(done.stdout)["memory"]
     assert peaks["big"]["peak"] <= 30e6
     assert peaks["big"]["process_peak"] - peaks["tiny"]["process_peak"] <= 30e6
+
+
+def test_apply_takes_columns_by_their_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = table_of()
+    kept = write(tmp_path, table, "parquet")
+    turned = tmp_path / "turned.parquet"
+    whole = pyarrow.parquet.read_table(kept)
+    pyarrow.parquet.write_table(whole.select(whole.column_names[::-1]), turned)
+    np.save(tmp_path / "t.npy", table)
+    fit = ["factorize", str(kept), "--rank", "2", "--memory", "1MB", "--quiet", "--out"]
+    assert main([*fit, str(tmp_path / "run")]) == 0
+    found = []
+    for place, given in enumerate((kept, turned)):
+        out = tmp_path / str(place)
+        use = ["apply", str(tmp_path / "run"), str(given), "--memory", "1MB", "--out"]
+        assert main([*use, str(out)]) == 0
+        found.append(pyarrow.parquet.read_table(out / "rows.parquet").to_pandas())
+    assert "no hole filled" in capsys.readouterr().out
+    np.testing.assert_allclose(
+        found[1].iloc[:, 1:].to_numpy(), found[0].iloc[:, 1:].to_numpy(), atol=1e-5
+    )
+    use = ["apply", str(tmp_path / "run"), str(tmp_path / "t.npy"), "--memory", "1MB"]
+    assert main([*use, "--out", str(tmp_path / "no")]) == 2
+    assert "the table lacks 12 of the 12 columns" in capsys.readouterr().err

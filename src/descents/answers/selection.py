@@ -92,14 +92,15 @@ def asked(rank: Any, penalty: Any) -> Search | None:
     if open_ones:
         name = open_ones[0]
         others = [n for n in named if n.startswith(("l1", "l2")) and n != "l2_biases"]
+        beside = [n for n in others if n != name]
+        given = f", with {', '.join(map(repr, beside))} given" if beside else ""
         complaints.require(
-            name in ("l1", "l2") and len(others) == 1,
-            f"penalty {name!r} is to be chosen, with {', '.join(map(repr, others))} "
-            "given; let 'l2' or 'l1' alone be chosen, beside l2_biases, "
-            "count_power, smooth_rows and smooth_columns",
+            name in ("l1", "l2") and not beside,
+            f"penalty {name!r} is to be chosen{given}; let 'l2' or 'l1' alone be chosen, "
+            "beside l2_biases, count_power, smooth_rows and smooth_columns",
         )
         complaints.require(
-            name == "l2" or not _is_auto(named[name]),
+            name != "l1" or not _is_auto(named[name]),
             f"penalty {name!r} is 'auto', for which there is no scale; give a list of "
             "numbers to choose from",
         )

@@ -373,7 +373,7 @@ def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
     intervals = result["intervals"]
     if intervals is not None:
         console.print(
-            f"Filled cells are held with probability {intervals['coverage']:g}, by the "
+            f"A cell that is filled in is held with probability {intervals['coverage']:g}, by the "
             f"residuals of {intervals['held']} cells that a second fit had not seen."
         )
     statuses = ", ".join(f"{n} {word}" for word, n in result["statuses"].items())
@@ -461,9 +461,12 @@ def apply(run: Path, table: str, **given: Any) -> int:
             click.echo(note)
         if result["not_used"]:
             click.echo(f"Not in the model, left alone: {', '.join(result['not_used'])}")
+        filled = (
+            f"{result['holes']} holes filled" if memory is None else "no hole filled"
+        )
         click.echo(
-            f"{result['rows']} rows put in {len(model.components_)} dimensions, "
-            f"{result['holes']} holes filled: {folder.path}"
+            f"{result['rows']} rows put in {len(model.components_)} dimensions, {filled}: "
+            f"{folder.path}"
         )
     return 0
 

@@ -336,7 +336,9 @@ class _Array:
             )
 
     def keep(self, columns: list[int]) -> None:
-        self.kept: Any = slice(None) if len(columns) == self.columns else columns
+        self.kept: Any = (
+            slice(None) if columns == list(range(self.columns)) else columns
+        )
         self.kinds = [self.dtype] * len(columns)
 
     def reading(self, rows: int, dtype: np.dtype) -> int:

@@ -720,8 +720,8 @@ class LowRank(UsesFitted):
         held = dealt(whole, intervals.PARTS, generator) == 0
         if not held.any():
             raise InvalidValueError(
-                "no cell of X can be held out, as none has another in its row, its "
-                "column and its level; give a larger table"
+                "no cell can be held out such that its row, its column and its level "
+                "keep another; give a larger table"
             )
         found = self._cells(np.where(held, np.nan, values), weights, losses)
         problem = self._problem(found, values.dtype, self.n_components_, self._taken())

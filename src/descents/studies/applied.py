@@ -133,7 +133,9 @@ def apply_by_blocks(
     dict
         What `apply` returns first, with what memory it took.
     """
-    table, before = data.values, warmed_up()
+    known = [column.name for column in model.columns_]
+    table = data.values.of_columns(known)  # by their names, as in memory
+    before = warmed_up()
     folder.write_blocks(
         SCORES,
         (
@@ -141,12 +143,11 @@ def apply_by_blocks(
             for place, found in model.transformed_blocks(table)
         ),
     )
-    known = {column.name for column in model.columns_}
     cells = Streamed(table)
     result = {
         "run": dict(run),
         "read": list(data.notes),
-        "not_used": [name for name in table.names if table.named and name not in known],
+        "not_used": [name for name in data.values.names if name not in known],
         "rows": table.shape[0],
         "observed": cells.observed,
         "holes": 0,

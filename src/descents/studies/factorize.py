@@ -284,10 +284,16 @@ def gap_sentence(model: LowRank) -> str:
     kind, gap = model.reference_.kind, model.gap_
     if kind == "best found":
         return f"The loss is {model.reference_.says}."
+    rounding = 1e-20 * max(model.fitted_.problem.cells.square, 1e-300)
+    if kind == "exact" and model.loss_ <= rounding:
+        return "The table is fitted exactly: the loss is nothing but rounding."
+    if model.loss_ > rounding >= model.reference_.value:
+        share = model.loss_ / max(model.constants_loss_, 1e-300)
+        return (
+            f"The loss is {share:.2g} of that of the best constants, and what it is held "
+            f"against is nothing but rounding: {model.reference_.says}."
+        )
     if kind == "exact":
-        nothing = model.loss_ <= 1e-20 * max(model.fitted_.problem.cells.square, 1e-300)
-        if nothing:
-            return "The table is fitted exactly: the loss is nothing but rounding."
         how = "equals" if gap <= 1e-9 else "is above"
         size = f"within {max(gap, 1e-16):.1g}" if gap <= 1e-9 else f"by {gap:.2g}"
         return (
