@@ -235,6 +235,16 @@ def test_a_chosen_penalty_and_rank_are_those_of_the_twin() -> None:
     np.testing.assert_allclose(one.lower[mask], other.lower[mask], rtol=1e-6)
 
 
+def test_a_row_of_which_nothing_is_known_has_no_interval() -> None:
+    table, _ = planted_table(60, 8, 1, noise=0.3)
+    model = LowRankModel(1, random_state=0).fit(table).calibrate(table)
+    rows = [[np.nan] * 8, [1.0, *[np.nan] * 7]]
+    filled, found = model.impute(rows, return_interval=True)
+    assert np.isfinite(filled).all()
+    assert np.isnan(found.lower[0]).all()
+    assert np.isfinite(found.lower[1, 1:]).all()
+
+
 @pytest.mark.parametrize("coverage", [0, 1, 90, -0.1, "most", float("nan")])
 def test_a_coverage_that_is_none_is_refused(coverage: Any) -> None:
     table, _ = planted_table(30, 8, 1, noise=0.3)
@@ -255,7 +265,7 @@ def test_what_has_no_intervals_is_said() -> None:
         model.calibrate(table[:7])
     model.calibrate(table)
     with pytest.raises(InvalidValueError, match="0.99 needs at least 99 cells"):
-        model.impute(np.full((1, 8), np.nan), return_interval=True, coverage=0.99)
+        model.impute([[1.0, *[np.nan] * 7]], return_interval=True, coverage=0.99)
     own = LowRankModel(1, loss=lambda z, x: (z - x) ** 4, random_state=0, max_iter=5)
     own.fit(table)
     with pytest.raises(InvalidValueError, match="no intervals for the loss.*x0.*own"):

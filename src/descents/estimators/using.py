@@ -184,7 +184,7 @@ class UsesFitted(ReadsTables):
             often is proved for the twin, if cells are missing at random, over all
             cells, not for each row or column on its own; for this model, whose columns
             have seen a fourth more cells, it holds as far as that makes its predictions
-            no worse. Nothing is known of rows without an observed cell.
+            no worse. A row without any observed cell has none.
         coverage : float
             Above 0 and below 1.
 
@@ -236,7 +236,9 @@ class UsesFitted(ReadsTables):
         if not return_interval:
             return filled
         assert self.calibration_ is not None  # noqa: S101
+        # A row of which nothing is known is none of those that the residuals are of.
         holes = np.isnan(values)
+        holes &= ~holes.all(1, keepdims=True)
         return filled, self.calibration_.intervals(fitted, predicted, holes, coverage)
 
     def _filled(self, X: Any, table: Any, codes: list[np.ndarray]) -> Any:
