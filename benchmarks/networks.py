@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -309,6 +310,18 @@ def digits_work(starts: int, epochs: int) -> float:
     return starts * epochs * (forward + backward) / 1e9
 
 
+def rated(act: Callable[[], Any], work: float, note: str = "") -> Run:
+    """Time 1e9 operations of what does so much work; its rate is the quality."""
+
+    def run() -> Outcome:
+        begun = time.perf_counter()
+        act()
+        seconds = time.perf_counter() - begun
+        return Outcome(work / seconds, seconds / work, note)
+
+    return run
+
+
 def products(starts: int, epochs: int) -> Run:
     """Time losses and gradients alone: seconds for 1e9 operations of their products."""
     import torch
@@ -319,27 +332,16 @@ def products(starts: int, epochs: int) -> Run:
     problem, numbers = digits_problem(), torch.arange(starts)
     point, work = problem.points(range(starts), 0), digits_work(starts, epochs)
 
-    def run() -> Outcome:
-        begun = time.perf_counter()
+    def act() -> None:
         for step in range(epochs):
             losses_and_gradients(problem, point, numbers, step)
-        seconds = time.perf_counter() - begun
-        return Outcome(work / seconds, seconds / work, "losses and gradients alone")
 
-    return run
+    return rated(act, work, "losses and gradients alone")
 
 
 def whole_steps(starts: int, epochs: int) -> Run:
     """Time `descend` by the operations of its products, one thread."""
-    run, work = ours_digits(starts, epochs, threads=1), digits_work(starts, epochs)
-
-    def timed() -> Outcome:
-        begun = time.perf_counter()
-        run()
-        seconds = time.perf_counter() - begun
-        return Outcome(work / seconds, seconds / work)
-
-    return timed
+    return rated(ours_digits(starts, epochs, threads=1), digits_work(starts, epochs))
 
 
 def library_products(starts: int) -> Run:
@@ -347,22 +349,18 @@ def library_products(starts: int) -> Run:
     import torch
 
     torch.set_num_threads(1)
-    work = digits_work(starts, 1)
     x, wide = torch.randn(2, starts, 1797, 64)
     narrow = torch.randn(starts, 1797, 10)
     inner, outer = torch.randn(starts, 64, 64), torch.randn(starts, 64, 10)
 
-    def run() -> Outcome:
-        begun = time.perf_counter()
+    def act() -> None:
         torch.bmm(x, inner)
         torch.bmm(wide, outer)
         torch.bmm(wide.mT, narrow)
         torch.bmm(narrow, outer.mT)
         torch.bmm(x.mT, wide)
-        seconds = time.perf_counter() - begun
-        return Outcome(work / seconds, seconds / work, "no activation, no loss")
 
-    return run
+    return rated(act, digits_work(starts, 1), "no activation, no loss")
 
 
 def large_product(size: int = 2048) -> Run:
@@ -371,15 +369,7 @@ def large_product(size: int = 2048) -> Run:
 
     torch.set_num_threads(1)
     a, b = torch.randn(size, size), torch.randn(size, size)
-    work = 2 * size**3 / 1e9
-
-    def run() -> Outcome:
-        begun = time.perf_counter()
-        torch.mm(a, b)
-        seconds = time.perf_counter() - begun
-        return Outcome(work / seconds, seconds / work)
-
-    return run
+    return rated(lambda: torch.mm(a, b), 2 * size**3 / 1e9)
 
 
 def compiled(source: str) -> ctypes.CDLL:

@@ -26,12 +26,15 @@ g,4.25,24,blue,no
 """
 
 
+def slow(value: Any) -> Any:
+    """Return a value of a parameter that is left to `make test-all`."""
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 def some(values: Iterable[Any], count: int) -> list[Any]:
     """Return values of a parameter: so many for `make test`, the others are slow."""
-    slow = [pytest.mark.slow]
     return [
-        value if place < count else pytest.param(value, marks=slow)
-        for place, value in enumerate(values)
+        value if place < count else slow(value) for place, value in enumerate(values)
     ]
 
 

@@ -11,7 +11,7 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.decomposition import NMF
 
 import descents
-from conftest import some
+from conftest import slow, some
 from descents import (
     LBFGS,
     Alternating,
@@ -77,13 +77,8 @@ def descend(problem: Problem, starts, **options) -> Runs:
     return descents.descend(problem, starts, **{"width": count, **options})
 
 
-def SLOW(value: str) -> object:  # noqa: N802
-    """Return a value of a parameter that is left to `make test-all`."""
-    return pytest.param(value, marks=pytest.mark.slow)
-
-
-@pytest.mark.parametrize("offsets", ["none", SLOW("both")])
-@pytest.mark.parametrize("kind", [SLOW("complete"), "holes", SLOW("scales")])
+@pytest.mark.parametrize("offsets", ["none", slow("both")])
+@pytest.mark.parametrize("kind", [slow("complete"), "holes", slow("scales")])
 @pytest.mark.parametrize("asked", ASKED)
 @pytest.mark.parametrize("name", LOSSES)
 def test_no_step_raises_the_objective_nor_leaves_the_set(
@@ -107,8 +102,8 @@ def test_no_step_raises_the_objective_nor_leaves_the_set(
             assert (runs.parameters["V"] < 0).any()
 
 
-@pytest.mark.parametrize("offsets", ["none", SLOW("columns"), SLOW("rows"), "both"])
-@pytest.mark.parametrize("kind", [SLOW("complete"), "holes", "scales"])
+@pytest.mark.parametrize("offsets", ["none", slow("columns"), slow("rows"), "both"])
+@pytest.mark.parametrize("kind", [slow("complete"), "holes", "scales"])
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_mapping_is_the_gradient_by_autograd(name, kind, offsets) -> None:
     for asked in ("free", "l2"):

@@ -28,7 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from conftest import some
+from conftest import slow, some
 from descents import LowRankModel
 from descents.answers.compare import principal_angles
 from descents.checks import DescentsError, InvalidValueError, RunFolderError
@@ -39,11 +39,6 @@ IRIS = uci_iris().values
 PLANTED = planted_table(60, 10, 2, noise=0.3, seed=0)[0]
 UNFINISHED = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 BLANKS = pytest.mark.filterwarnings("ignore:.*no observed cell:UserWarning")
-
-
-def slow(value: object) -> object:
-    """Return a value of a parameter that is left to `make test-all`."""
-    return pytest.param(value, marks=pytest.mark.slow)
 
 
 def with_holes(table: np.ndarray, share: float = 0.3, seed: int = 0) -> np.ndarray:

@@ -17,7 +17,7 @@ import pytest
 from sklearn.datasets import load_iris
 
 import descents
-from conftest import MIXED
+from conftest import MIXED, slow
 from descents import load
 from descents.cli import main
 from descents.data.datasets import planted_table
@@ -186,8 +186,8 @@ def test_seeds_make_equal_bits(run_here, tmp_path: Path) -> None:
     "steps",
     [
         "alternating",
-        pytest.param("lbfgs", marks=pytest.mark.slow),
-        pytest.param("gd", marks=pytest.mark.slow),
+        slow("lbfgs"),
+        slow("gd"),
         "adam",
     ],
 )

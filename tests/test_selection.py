@@ -14,6 +14,7 @@ import torch
 from sklearn.base import clone
 
 import descents
+from conftest import slow
 from descents import Factorization, LowRankModel, Stop, descend
 from descents.answers import selection
 from descents.answers.fitted import step_named
@@ -150,11 +151,7 @@ LEFT_TO_ALL = {"smooth", "nonnegative", "itakura_saito", "shares", "norms", "abs
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name in LEFT_TO_ALL else [])
-        for name in CASES
-    ],
+    "name", [slow(name) if name in LEFT_TO_ALL else name for name in CASES]
 )
 def test_one_batch_equals_separate_fits(name: str) -> None:
     known, given, initialization, penalties = CASES[name]

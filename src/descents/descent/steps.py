@@ -28,7 +28,11 @@ State = dict[str, Parameters]
 
 
 class Step(Protocol):
-    """What the loop asks of an update rule."""
+    """What the loop asks of an update rule.
+
+    A rule may also have `mapping`, which takes what `update` takes and returns the
+    mapping alone, where that is less work: the loop asks for it at the end.
+    """
 
     def init(self, problem: Problem, parameters: Parameters) -> State:
         """Return the state before the first step."""
