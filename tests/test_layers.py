@@ -44,6 +44,7 @@ ORDER = [
     "problems.modules",
     "descent.runs",
     "descent.steps",
+    "descent.recording",
     "descent.loop",
     "descent.workers",
     "answers.references",

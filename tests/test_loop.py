@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from descents import (
     Adam,
+    Alternating,
     EarlyStopping,
     Factorization,
     GradientDescent,
@@ -28,6 +29,7 @@ from descents import (
 from descents.checks import InvalidValueError, RunFolderError
 from descents.data.datasets import planted_table
 from descents.descent.loop import _Chunk
+from descents.problems import alternating
 
 TABLE, _ = planted_table(30, 8, 3, noise=0.1, seed=3)
 LABELS = np.arange(30) % 3
@@ -248,6 +250,27 @@ def test_on_another_device_steps_wait_for_no_number(case, monkeypatch) -> None:
         same(near, far, start, start)
     looks = {"stationary": 40, "settled": 40, "sampled": 8}.get(case, 6)
     assert reads.count <= 30 + 6 * looks, reads.count
+
+
+@pytest.mark.parametrize("holes", [False, True])
+def test_alternating_steps_wait_for_no_number(holes, monkeypatch) -> None:
+    """Nor for whether a loss has to be measured again, on a table of rank two."""
+    table, _ = planted_table(30, 8, 2, noise=0.0, seed=3)
+    table[0, 0] = np.nan if holes else table[0, 0]
+    problem = Factorization(table, 2, offsets="columns", penalty=1e-9)
+    options = {"steps": Alternating(), "stop": Stop(60), "record": range(61)}
+    near = descend(problem, 3, **options)
+    assert near.losses.max() < 1e-3 * near.histories["loss"][0].min()
+    monkeypatch.setattr(_Chunk, "remote", True)
+    monkeypatch.setattr(alternating, "remote", lambda device: True)
+    with Reads(monkeypatch) as reads:
+        far = descend(problem, 3, **{**options, "record": ()})
+    assert reads.count <= 20, reads.count
+    np.testing.assert_allclose(far.losses, near.losses, rtol=1e-6)
+    told = descend(problem, 3, **options).histories["loss"]
+    whole = near.histories["loss"]
+    np.testing.assert_allclose(told, whole, rtol=1e-6, atol=1e-12 * whole[0].max())
+    np.testing.assert_allclose(told[::10], whole[::10], rtol=1e-6)
 
 
 def test_a_start_that_begins_non_finite() -> None:

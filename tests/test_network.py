@@ -80,8 +80,7 @@ class Plain:
         hidden = self.X[rows]
         masks = None
         if step is not None and self.network.dropout:
-            units = sum(self.network.widths[1:-1])
-            masks = self.network._masks(self.start, step, (len(rows), units))[0]
+            masks = self.network._masks(self.start, step, len(rows))[0]
         for layer, linear in enumerate(self.linear):
             hidden = linear(hidden)
             if layer < len(self.linear) - 1:

@@ -6,6 +6,7 @@ This module imports numpy alone, so that a wrong option never waits for torch.
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import os
@@ -341,6 +342,23 @@ def torch_device(value: str | torch.device) -> torch.device:
             "give 'cpu' or a device that this machine has"
         ) from None
     return device
+
+
+@functools.lru_cache(maxsize=64)
+def constant(
+    value: float | tuple[float, ...], dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
+    """Return a number, or several, as a tensor that is never written to.
+
+    Examples
+    --------
+    >>> import torch
+    >>> constant(0.5, torch.float64, torch.device("cpu"))
+    tensor(0.5000, dtype=torch.float64)
+    """
+    import torch
+
+    return torch.tensor(value, dtype=dtype, device=device)
 
 
 def torch_dtype(dtype: torch.dtype | None, data: np.ndarray) -> torch.dtype:

@@ -23,6 +23,7 @@ from descents.checks import (
     start_numbers,
     whole_number,
 )
+from descents.descent.recording import Recording, advanced, chosen
 from descents.descent.runs import Runs, Status
 from descents.descent.steps import Adam, State, Step
 from descents.problems.problem import (
@@ -31,6 +32,7 @@ from descents.problems.problem import (
     check_losses,
     flat,
     losses_and_gradients,
+    remote,
 )
 
 CHECK_EVERY = 10
@@ -295,6 +297,7 @@ class _Chunk:
     statuses: np.ndarray = field(init=False)
     taken: np.ndarray = field(init=False)
     initial: np.ndarray = field(init=False)
+    recording: Recording | None = None
     before: torch.Tensor | None = None
     single: int = 0
 
@@ -341,7 +344,7 @@ class _Chunk:
         # The results are copies: many finished chunks would fill the memory.
         del self.problem, self.whole, self.starts, self.rows
         del self.parameters, self.state
-        del self.best, self.before
+        del self.best, self.before, self.recording
 
     def runs(self, settings: dict[str, Any]) -> Runs:
         """Return what has become of the starts."""
@@ -388,19 +391,10 @@ class _Chunk:
                 self.parameters, self.state = moved, state
             else:
                 going = torch.as_tensor(active, device=self.problem.device)
-                self._advance(going, moved, state)
+                self.parameters, self.state = advanced(
+                    going, (self.parameters, moved), (self.state, state)
+                )
             self.taken += active
-
-    def _advance(self, going: torch.Tensor, moved: Parameters, state: State) -> None:
-        """Take a step of some starts; what the others remember rests with them."""
-        self.parameters = _where(going, moved, self.parameters)
-        self.state = {
-            # The mapping is of this point alone, and may not be worked out yet.
-            name: group
-            if name == "mapping"
-            else _where(going, group, self.state.get(name, group))
-            for name, group in state.items()
-        }
 
     def _several(self, steps: Step, stop: Stop, step: int, active: np.ndarray) -> int:
         """Take steps at which nothing is looked at, where they go together; return how many."""
@@ -412,8 +406,8 @@ class _Chunk:
 
     @property
     def remote(self) -> bool:
-        """Whether to read a number of the device means to wait for it."""
-        return self.problem.device.type != "cpu"
+        """Whether to read a number of the device is to wait for it."""
+        return remote(self.problem.device)
 
     def _unread(self, stop: Stop, step: int) -> int:
         """Return how many steps from this one on nothing is looked at."""
@@ -435,14 +429,24 @@ class _Chunk:
         if not several:
             return
         alive = torch.as_tensor(active, device=self.problem.device)
-        taken = torch.zeros_like(alive, dtype=torch.int64)
-        for step in several:
-            moved, state, losses = steps.update(
-                self.problem, self.parameters, self.state, self.starts, step
-            )
-            alive = alive & losses.isfinite()
-            taken += alive
-            self._advance(alive, moved, state)
+        if self.recording is None and len(several) > 1:
+            here = steps, self.problem, self.starts
+            if Recording.possible(*here, several.start):
+                self.recording = Recording(*here)
+        if self.recording is not None:
+            found = self.recording.take(self.parameters, self.state, alive, several)
+            self.parameters, self.state, alive, taken = found
+        else:
+            taken = torch.zeros_like(alive, dtype=torch.int64)
+            for step in several:
+                moved, state, losses = steps.update(
+                    self.problem, self.parameters, self.state, self.starts, step
+                )
+                alive = alive & losses.isfinite()
+                taken += alive
+                self.parameters, self.state = advanced(
+                    alive, (self.parameters, moved), (self.state, state)
+                )
         lives = alive.cpu().numpy()
         self.statuses[active & ~lives] = Status.NONFINITE
         active &= lives
@@ -657,14 +661,7 @@ def _keep(active: np.ndarray, moved: Parameters, rest: Parameters) -> Parameters
     if active.all() or not moved:
         return moved
     some = next(iter(moved.values()))
-    return _where(torch.as_tensor(active, device=some.device), moved, rest)
-
-
-def _where(mask: torch.Tensor, moved: Parameters, rest: Parameters) -> Parameters:
-    return {
-        name: torch.where(mask.reshape(-1, *[1] * (value.ndim - 1)), value, rest[name])
-        for name, value in moved.items()
-    }
+    return chosen(torch.as_tensor(active, device=some.device), moved, rest)
 
 
 def described(rule: Any) -> dict[str, Any]:

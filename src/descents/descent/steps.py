@@ -8,15 +8,14 @@ were evaluated: its norm says how far a start is from being stationary.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
 
-from descents.checks import InvalidValueError, real_number, whole_number
+from descents.checks import InvalidValueError, constant, real_number, whole_number
 from descents.problems.problem import (
     Parameters,
     Problem,
@@ -31,7 +30,9 @@ class Step(Protocol):
     """What the loop asks of an update rule.
 
     A rule may also have `mapping`, which takes what `update` takes and returns the
-    mapping alone, where that is less work: the loop asks for it at the end.
+    mapping alone, where that is less work: the loop asks for it at the end. And
+    `recordable`, where `update` is torch operations alone, of which none reads a number,
+    and also takes the step as a tensor.
     """
 
     def init(self, problem: Problem, parameters: Parameters) -> State:
@@ -48,17 +49,12 @@ class Step(Protocol):
         """Return new parameters, new state, and the losses of the given parameters."""
 
 
-@functools.lru_cache(maxsize=64)
-def _constant(value: float, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Return a number as a tensor that is never written to."""
-    return torch.tensor(value, dtype=dtype, device=device)
-
-
 @dataclass(frozen=True)
 class _FirstOrder:
     """What rules that follow one gradient share: the rate, and the projection."""
 
     learning_rate: float | Sequence[float] = 0.01
+    recordable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         rates = self.learning_rate
@@ -87,7 +83,7 @@ class _FirstOrder:
         """Return the rate of each start, shaped to multiply each parameter."""
         if isinstance(self.learning_rate, float):  # one for all: nothing to look up
             return {
-                name: _constant(self.learning_rate, value.dtype, value.device)
+                name: constant(self.learning_rate, value.dtype, value.device)
                 for name, value in parameters.items()
             }
         kept: dict[torch.device, torch.Tensor] = vars(self)["_kept"]

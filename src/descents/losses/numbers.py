@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from descents.checks import InvalidValueError, real_number
+from descents.checks import InvalidValueError, constant, real_number
 from descents.losses.base import FARTHEST_LOGIT, NEAREST, Loss, corner
 
 
@@ -294,19 +294,19 @@ class Huber(Loss):
         """Return the loss of one column of those it is for."""
         return Huber(self.width[place]) if isinstance(self.width, tuple) else self
 
-    def _known(self) -> np.ndarray:
+    def _known(self) -> float | tuple[float, ...]:
         if self.width is None:
             raise InvalidValueError(
                 "huber has no width yet; give Huber(width), in units of the data"
             )
-        return np.asarray(self.width, dtype=np.float64)
+        return self.width
 
     def __call__(
         self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
     ) -> torch.Tensor:
         """Return Huber's loss, continuous with its slope."""
         size = (prediction - target).abs()
-        inner = size.minimum(torch.as_tensor(self._known()).to(size))
+        inner = size.minimum(constant(self._known(), size.dtype, size.device))
         return inner * (2 * size - inner)
 
     def majorize(
@@ -314,12 +314,12 @@ class Huber(Loss):
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
         """Return the weight min(1, d / abs(r)) and the value itself."""
         size = (prediction - target).abs()
-        width = torch.as_tensor(self._known()).to(size)
+        width = constant(self._known(), size.dtype, size.device)
         return width / size.maximum(width), target
 
     def conjugate(self, slope: np.ndarray, target: np.ndarray) -> np.ndarray:
         """Return g x + g^2 / 4 where abs(g) is at most 2 d."""
-        inside = np.abs(slope) <= 2 * self._known()
+        inside = np.abs(slope) <= 2 * np.asarray(self._known())
         return np.where(inside, slope * target + np.square(slope) / 4, np.inf)
 
 

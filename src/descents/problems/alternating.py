@@ -15,7 +15,7 @@ import torch
 from descents.checks import InvalidValueError
 from descents.problems.cells import Look, Side
 from descents.problems.factorization import Factorization
-from descents.problems.problem import Asked, Parameters, Problem, flat
+from descents.problems.problem import Asked, Parameters, Problem, flat, remote
 from descents.problems.sets import products
 from descents.problems.streamed import Streamed, losses_of
 
@@ -24,6 +24,8 @@ OF_ROWS = ("U", "row_biases")
 """The parameters that have an entry for each row of the table."""
 WORN = 1e-3
 """The share of a measured loss below which it is measured again."""
+AWAY_EVERY = 10
+"""On another device it is looked at after so many steps, whether or not."""
 EVERY = 3
 """Of so many multiplicative steps, one goes further than the others."""
 LEFT = 0.5
@@ -166,7 +168,8 @@ def _looked(
         return look, {"loss": fresh, "measured": fresh}
     known = dict(state["known"])
     small = _worn(known)
-    if bool(small.any()):
+    away = remote(small.device)  # it is not asked whether there are any
+    if step % AWAY_EVERY == 0 if away else bool(small.any()):
         fresh = problem.cells.losses(*point).double()
         known = {name: torch.where(small, fresh, old) for name, old in known.items()}
     return quadratic, known

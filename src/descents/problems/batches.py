@@ -16,7 +16,7 @@ from descents.checks import (
     real_number,
     whole_number,
 )
-from descents.problems.problem import stream, streams
+from descents.problems.problem import sent, stream, streams
 
 
 def random_splits(
@@ -193,7 +193,9 @@ class Batches:
             each = torch.tensor(weights, dtype=torch.float64, device=self.device)
             chosen = each[self._training[0]]
             self._weights = chosen if self._weights is None else chosen * self._weights
+        self._counts = torch.tensor(self.counts, device=self.device)
         self._order: tuple[Any, ...] = (None, -1)
+        self._numbers: tuple[Any, ...] = (None,)
 
     @property
     def steps_in_epoch(self) -> int:
@@ -297,8 +299,7 @@ class Batches:
             0 for what only fills up.
         """
         batches = self.steps_in_epoch
-        counts = torch.tensor(self.counts, device=self.device)
-        counts = counts[self.split_of(starts)][:, None]
+        counts = self._counts[self.split_of(starts)][:, None]
         first = place * counts // batches
         end = ((place + 1) * counts // batches).maximum(first + 1)
         width = -(-self.longest // batches)
@@ -307,14 +308,22 @@ class Batches:
 
     def _shuffled(self, starts: torch.Tensor, epoch: int) -> torch.Tensor:
         """Return an order of the training rows of each start, (S, R)."""
-        numbers, places = np.unique(starts.cpu().numpy(), return_inverse=True)
+        numbers, places = self.numbers(starts)
         orders = np.tile(np.arange(self.longest), (len(numbers), 1))
         counts = self.counts[numbers % len(self.splits)]
         generators = streams(self.seed, "order", self.alone(numbers), epoch)
         for order, count, generator in zip(orders, counts, generators, strict=True):
             # What fills up stays last.
             order[:count] = generator.permutation(count)
-        return torch.tensor(orders[places], device=self.device)
+        return sent(orders[places], self.device)
+
+    def numbers(self, starts: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers of some starts, each once, and which of them each is."""
+        # Once for a chunk: to read from a device is to wait for it.
+        if self._numbers[0] is not starts:
+            found = np.unique(starts.cpu().numpy(), return_inverse=True)
+            self._numbers = (starts, *found)
+        return self._numbers[1], self._numbers[2]
 
 
 def training_rows(splits: Any, rows: int) -> list[np.ndarray]:

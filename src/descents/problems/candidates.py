@@ -87,7 +87,7 @@ class Candidates(Problem):
         self.size, self.constrained = self.template.size, self.template.constrained
         self._alone: dict[tuple[int, int], Factorization] = {}
         self._spectra: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
-        self._here: tuple[tuple[int, ...], Factorization] | None = None
+        self._here: tuple[torch.Tensor, Factorization] | None = None
 
     def alone(self, rank: int, fold: int) -> Factorization:
         """Return the factorization of one rank without the cells of a fold."""
@@ -125,9 +125,9 @@ class Candidates(Problem):
 
         It is kept: a chunk asks for the same starts at every step.
         """
-        key = tuple(starts.tolist())
-        if self._here is None or self._here[0] != key:
-            self._here = key, self._joined([self.numbered[k] for k in key])
+        if self._here is None or self._here[0] is not starts:
+            joined = self._joined([self.numbered[k] for k in starts.tolist()])
+            self._here = starts, joined
         return self._here[1]
 
     def _joined(self, chosen: Sequence[tuple[int, float, int]]) -> Factorization:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -164,6 +165,7 @@ class Factorization(Problem):
         self.turns: dict[Any, Any] = {}
         self._fixed: Parameters = {}
         self._base: np.ndarray | None = None
+        self._kept: dict[Any, tuple[tuple[np.ndarray, ...], torch.Tensor]] = {}
 
     def _check_sets(self, initialization: Any) -> None:
         complaints = Complaints()
@@ -292,11 +294,12 @@ class Factorization(Problem):
             return self._base
         found = self.cells
         zero: np.ndarray = np.zeros(found.coordinates)
-        if self.l2_biases == 0 and self.has_offsets:
-            return zero
-        if not (self.has_offsets or self.has_row_biases):
-            return zero
-        return zero + self._mean_offset if self._one_scale else found.offsets
+        penalized = self.has_row_biases or self.has_offsets
+        if not penalized or (self.l2_biases == 0 and self.has_offsets):
+            self._base = zero
+        else:
+            self._base = zero + self._mean_offset if self._one_scale else found.offsets
+        return self._base
 
     @property
     def _one_scale(self) -> bool:
@@ -481,7 +484,7 @@ class Factorization(Problem):
         if self.has_row_biases:
             left.append(parameters["row_biases"][..., None])
             right.append(torch.ones_like(parameters["V"][..., :1]))
-        base = torch.as_tensor(self.base).to(parameters["V"])
+        base = self._held("base", parameters["V"], self.base)
         offsets = base.expand(parameters["V"].shape[:-1])
         if self.has_offsets:
             shift = self._in_data_units(parameters["offsets"][..., None])
@@ -493,7 +496,18 @@ class Factorization(Problem):
     def _in_data_units(self, factor: torch.Tensor) -> torch.Tensor:
         if self.cells.units is None and (self.units == 1).all():
             return factor
-        return factor * torch.as_tensor(self.units).to(factor)[:, None]
+        return factor * self._held("units", factor, self.units)[:, None]
+
+    def _held(self, name: str, like: torch.Tensor, *arrays: np.ndarray) -> torch.Tensor:
+        """Return the product of arrays as a tensor like another, kept between steps."""
+        key = name, like.dtype, like.device
+        known, found = self._kept.get(key, ((), like))
+        if len(known) == 0 or any(
+            old is not new for old, new in zip(known, arrays, strict=True)
+        ):
+            found = torch.as_tensor(math.prod(arrays)).to(like)
+            self._kept[key] = arrays, found
+        return found
 
     def cut_parameters(self, parameters: Parameters) -> torch.Tensor:
         """Return the parameters of the cut points, shape (S, cut_count)."""
@@ -511,12 +525,17 @@ class Factorization(Problem):
         losses = self.cells.losses(left, right, self.cut_parameters(parameters))
         return self.penalized(losses, parameters)
 
+    def drawn(self, starts: torch.Tensor, step: int) -> Parameters | None:
+        """Return nothing, where all cells are in memory: every step is the same."""
+        plain = type(self) is Factorization and not isinstance(self.cells, Streamed)
+        return {} if plain else None
+
     def penalized(self, losses: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Return losses with the penalties added; what `prox` minds has no gradient."""
         for name, counts, asked in self._sides():
             if name in self._fixed:
                 continue
-            weight = torch.as_tensor(counts * self.strength).to(parameters[name])
+            weight = self._held(name, parameters[name], counts, self.strength)
             if asked.l2:
                 losses = losses + asked.ridge(parameters[name], weight)
             if asked.smoothness:
@@ -531,7 +550,7 @@ class Factorization(Problem):
                 ("offsets", self.coordinate_counts),
             ):
                 if name in parameters and name not in self._fixed:
-                    weight = torch.as_tensor(counts).to(parameters[name])
+                    weight = self._held(name, parameters[name], counts)
                     square = (parameters[name].square() * weight).sum(-1)
                     losses = losses + self.l2_biases * square
         return losses
@@ -550,8 +569,8 @@ class Factorization(Problem):
                 continue
             weight: Any = 1.0
             if asked.l1:
-                weight = torch.as_tensor(counts * self.strength)[..., None]
-                weight = weight.to(parameters[name])
+                weight = self._held(name, parameters[name], counts, self.strength)
+                weight = weight[..., None]
             moved[name] = asked.prox(parameters[name], rates[name], weight)
         return moved
 

@@ -25,7 +25,7 @@ from descents.problems.fused import (
     losses_and_gradients,
     plain_steps,
 )
-from descents.problems.problem import Parameters, streams
+from descents.problems.problem import Parameters, sent, streams
 from descents.problems.supervised import Supervised, of_settings
 
 Initialization = Callable[[np.random.Generator, int, int], np.ndarray]
@@ -385,15 +385,17 @@ class Network(Supervised):
     ) -> torch.Tensor:
         masks = None
         if self.dropout:
-            shape = (features.shape[1], sum(self.widths[1:-1]))
-            masks = self._masks(starts, step, shape).to(features.dtype)
+            if self._given is None:
+                masks = self._masks(starts, step, features.shape[1])
+            else:
+                masks = self._given["masks"]
+            masks = masks.to(features.dtype)
         return self._forward(parameters, features, masks)[-1]
 
-    def _masks(
-        self, starts: torch.Tensor, step: int, shape: tuple[int, int]
-    ) -> torch.Tensor:
+    def _masks(self, starts: torch.Tensor, step: int, rows: int) -> torch.Tensor:
         """Return what each hidden unit counts on each row: 0, or 1 / (1 - dropout)."""
-        numbers, places = np.unique(starts.cpu().numpy(), return_inverse=True)
+        numbers, places = self.batches.numbers(starts)
+        shape = (rows, sum(self.widths[1:-1]))
         rates = self.dropouts[self.batches.setting_of(numbers)]
         alone = self.batches.alone(numbers)
         drawn = [
@@ -402,7 +404,27 @@ class Network(Supervised):
                 rates, streams(self.seed, "dropout", alone, step), strict=True
             )
         ]
-        return torch.tensor(np.stack(drawn)[places], device=self.device)
+        return sent(np.stack(drawn)[places], self.device)
+
+    def drawn(self, starts: torch.Tensor, step: int) -> Parameters | None:
+        """Return the rows of a mini-batch, what they count, and the masks of dropout."""
+        # A kind derived from this one may have other losses.
+        if type(self) is not Network:
+            return None
+        found: Parameters = {}
+        if self.stochastic:
+            found["rows"], weights = self.batches.at(starts, step)
+            if weights is not None:
+                found["weights"] = weights
+        if self.dropout:
+            found["masks"] = self._masks(starts, step, found["rows"].shape[1])
+        return found
+
+    def given(self, drawn: Parameters) -> Network:
+        """Return the network whose steps look at these rows, with these masks."""
+        other = copy.copy(self)
+        other._given = drawn
+        return other
 
     def _forward(
         self,
@@ -433,6 +455,8 @@ class Network(Supervised):
         """What compiled code needs to know; None where torch operations are for it."""
         # A kind derived from this one may have other losses.
         if type(self) is not Network or self.device.type != "cpu" or self.dropout:
+            return None
+        if self._given is not None:  # what is recorded are torch operations
             return None
         return self._whole_shape
 

@@ -27,6 +27,34 @@ CHUNK_ENTRIES = 2**18
 """How many numbers a chunk of starts keeps in its largest tensor: what stays in the
 second-level cache of a common processor."""
 WIDEST_CHUNK = 256
+AWAY = 16
+"""On an accelerator a chunk has so many times as much of both: its second-level cache is
+as much larger, and it has to be kept busy."""
+
+
+def remote(device: torch.device) -> bool:
+    """Return whether to read a number of a device is to wait for all it was told.
+
+    Examples
+    --------
+    >>> remote(torch.device("cpu"))
+    False
+    """
+    return device.type != "cpu"
+
+
+def sent(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Return a copy of an array on a device, without waiting for what that is at.
+
+    Examples
+    --------
+    >>> sent(np.arange(3), torch.device("cpu"))
+    tensor([0, 1, 2])
+    """
+    copied = torch.tensor(array)
+    if device.type == "cuda":  # of other memory the copy is waited for
+        copied = copied.pin_memory()
+    return copied.to(device, non_blocking=True)
 
 
 def stream(seed: int, name: str, *counters: int) -> np.random.Generator:
@@ -180,7 +208,8 @@ class Problem(ABC):
     @property
     def width(self) -> int:
         """How many starts are computed together: a function of the problem alone."""
-        width = min(WIDEST_CHUNK, max(1, CHUNK_ENTRIES // self.size))
+        scale = AWAY if remote(self.device) else 1
+        width = min(scale * WIDEST_CHUNK, max(1, scale * CHUNK_ENTRIES // self.size))
         return width if self.available is None else min(width, self.available)
 
     @abstractmethod
@@ -246,6 +275,19 @@ class Problem(ABC):
             Those of the last step.
         """
         return None
+
+    def drawn(self, starts: torch.Tensor, step: int) -> Parameters | None:
+        """Return what is looked up or drawn for one step, as tensors by name.
+
+        None where losses cannot be recorded on a device and repeated there. Else those of
+        `given` what was drawn are torch operations alone, of which none reads a number,
+        and do not depend on the step.
+        """
+        return None
+
+    def given(self, drawn: Parameters) -> Problem:
+        """Return the problem whose steps use these tensors, whatever they will hold."""
+        raise NotImplementedError
 
     @property
     def stochastic(self) -> bool:

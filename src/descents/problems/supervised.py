@@ -16,6 +16,7 @@ from descents.checks import (
     Complaints,
     InvalidValueError,
     class_labels,
+    constant,
     finite_matrix,
     one_of,
     real_number,
@@ -156,6 +157,7 @@ class Supervised(Problem):
         self._gathered: tuple[Any, ...] = (None, -1)
         self._looked_up: tuple[Any, ...] = (None, -1)
         self._tables: dict[torch.dtype, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._given: Parameters | None = None
 
     def __copy__(self) -> Self:
         """Return a problem on the same rows that looks them up for itself."""
@@ -219,7 +221,12 @@ class Supervised(Problem):
         self, parameters: Parameters, starts: torch.Tensor, step: int
     ) -> torch.Tensor:
         """Return the loss of each start on the rows of a step, shape (S,)."""
-        rows, weights = self.batches.at(starts, step)
+        given = self._given
+        rows, weights = (
+            self.batches.at(starts, step)
+            if given is None
+            else (given["rows"], given.get("weights"))
+        )
         dtype = next(iter(parameters.values())).dtype
         predict = self._predict_in_training
         if not self.rows_apart and weights is not None and len(starts) == 1:
@@ -233,7 +240,10 @@ class Supervised(Problem):
         size = rows.shape[1] if together else self._slice(len(starts))
         if rows.shape[1] <= size:
             key = step if self.batches.batch_size is not None else 0
-            features, target = self._gather(rows, starts, key, dtype)
+            if given is None:
+                features, target = self._gather(rows, starts, key, dtype)
+            else:  # other rows may stand there the next time
+                features, target = self._rows(rows, dtype)
             each = self._each(predict(parameters, features, starts, step), target)
             total = self._reduced(each, weights)
         else:
@@ -301,7 +311,7 @@ class Supervised(Problem):
         rate: Any = self.weight_decay
         if isinstance(rate, tuple):
             setting = self.batches.setting_of(starts)
-            rate = torch.tensor(rate, dtype=total.dtype, device=self.device)[setting]
+            rate = constant(rate, total.dtype, self.device)[setting]
         return rate / 2 * total
 
     def _each(self, predictions: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

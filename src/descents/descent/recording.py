@@ -1,0 +1,223 @@
+"""Steps that another device is told of once, and then repeats.
+
+What a small step costs on an accelerator is telling it of some hundreds of operations,
+one by one. A recording, there a CUDA graph [1]_, tells them all at once.
+
+References
+----------
+.. [1] Ng et al. (2021), "Accelerating PyTorch with CUDA graphs", PyTorch blog.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from descents.descent.steps import State, Step
+from descents.problems.problem import Parameters, Problem
+
+Body = Callable[[], None]
+"""What is recorded: it takes nothing, returns nothing, and writes to tensors it knows."""
+
+
+class Recording:
+    """Steps of an update rule at which nothing is looked at, each told at once.
+
+    A step reads from tensors that stay where they are, and writes to them: parameters,
+    state, who is alive, how many steps each start has taken, the number of the step,
+    and what the problem draws for a step, which is put there before it.
+
+    Parameters
+    ----------
+    rule : Step
+    problem : Problem
+    starts : int64 Tensor of shape (S,)
+        The numbers of the starts, the same tensor for all steps.
+
+    Examples
+    --------
+    >>> from descents import Adam, Network
+    >>> network = Network([[0.0], [1.0]], [0, 1])
+    >>> Recording.possible(Adam(), network, torch.arange(2), 1)  # on a CPU
+    False
+    """
+
+    def __init__(self, rule: Step, problem: Problem, starts: torch.Tensor) -> None:
+        self.rule, self.problem, self.starts = rule, problem, starts
+        self.kept: dict[str, Parameters] = {}
+        # Batches of an epoch differ in size: one recording for each.
+        self._plays: dict[Any, tuple[Parameters, Body]] = {}
+
+    @staticmethod
+    def possible(rule: Step, problem: Problem, starts: torch.Tensor, step: int) -> bool:
+        """Return whether the device can record, and the steps be recorded."""
+        return (
+            problem.device.type in RECORDERS
+            and getattr(rule, "recordable", False)
+            and not problem.constrained
+            and problem.drawn(starts, step) is not None
+        )
+
+    def take(
+        self,
+        parameters: Parameters,
+        state: State,
+        alive: torch.Tensor,
+        steps: range,
+    ) -> tuple[Parameters, State, torch.Tensor, torch.Tensor]:
+        """Take some steps; a start whose loss is not finite stays where it is.
+
+        Parameters
+        ----------
+        parameters, state
+            As the rule's `update` returned them.
+        alive : bool Tensor of shape (S,)
+            Which starts go on.
+        steps : range
+            The numbers of the steps.
+
+        Returns
+        -------
+        parameters, state
+        alive : bool Tensor of shape (S,)
+        taken : int64 Tensor of shape (S,)
+            How many of the steps each start has taken.
+        """
+        device = alive.device
+        point: dict[str, Parameters] = {f"of {name}": g for name, g in state.items()}
+        point["parameters"] = parameters
+        point["told"] = {
+            "alive": alive,
+            "taken": torch.zeros_like(alive, dtype=torch.int64),
+            "step": torch.full((), steps.start, dtype=torch.float64, device=device),
+        }
+        if self.kept:
+            for name, group in self.kept.items():
+                _written(point[name], group)
+        else:
+            self.kept = {name: _copied(group) for name, group in point.items()}
+        for step in steps:
+            self._one(self.problem.drawn(self.starts, step) or {})
+        found = {name: _copied(group) for name, group in self.kept.items()}
+        moved, told = found.pop("parameters"), found.pop("told")
+        later = {name.removeprefix("of "): group for name, group in found.items()}
+        return moved, later, told["alive"], told["taken"]
+
+    def _one(self, drawn: Parameters) -> None:
+        key = tuple((name, value.shape) for name, value in drawn.items())
+        if key in self._plays:
+            place, play = self._plays[key]
+            _written(drawn, place)
+            play()
+            return
+        place = _copied(drawn)
+        problem = self.problem.given(place) if place else self.problem
+        recorder = RECORDERS[self.problem.device.type]
+        play = recorder(lambda: self._step(problem), self.problem.device)
+        self._plays[key] = (place, play)
+
+    def _step(self, problem: Problem) -> None:
+        """Take one step, from the kept tensors to the kept tensors."""
+        told, parameters = self.kept["told"], self.kept["parameters"]
+        state = {n[3:]: g for n, g in self.kept.items() if n.startswith("of ")}
+        step: Any = told["step"]
+        moved, later, losses = self.rule.update(
+            problem, dict(parameters), state, self.starts, step
+        )
+        alive = told["alive"] & losses.isfinite()
+        parameters, state = advanced(alive, (parameters, moved), (state, later))
+        _written(parameters, self.kept["parameters"])
+        for name, group in state.items():
+            _written(group, self.kept[f"of {name}"])
+        taken = told["taken"] + alive
+        _written({"alive": alive, "taken": taken, "step": step + 1}, told)
+
+
+def advanced(
+    going: torch.Tensor,
+    parameters: tuple[Parameters, Parameters],
+    state: tuple[State, State],
+) -> tuple[Parameters, State]:
+    """Return where a step of some starts leads; what the others remember rests.
+
+    Parameters
+    ----------
+    going : bool Tensor of shape (S,)
+    parameters, state
+        Before and after the step of all.
+
+    Examples
+    --------
+    >>> x = {"x": torch.zeros(2)}, {"x": torch.ones(2)}
+    >>> advanced(torch.tensor([True, False]), x, ({}, {}))
+    ({'x': tensor([1., 0.])}, {})
+    """
+    before, after = state
+    rested = {
+        # The mapping is of this point alone, and may not be worked out yet.
+        name: group
+        if name == "mapping"
+        else chosen(going, group, before.get(name, group))
+        for name, group in after.items()
+    }
+    return chosen(going, parameters[1], parameters[0]), rested
+
+
+def chosen(mask: torch.Tensor, moved: Parameters, rest: Parameters) -> Parameters:
+    """Return the moved parameters of some starts, and of the others the old ones.
+
+    Examples
+    --------
+    >>> mask = torch.tensor([True, False])
+    >>> chosen(mask, {"x": torch.ones(2, 1)}, {"x": torch.zeros(2, 1)})["x"].T
+    tensor([[1., 0.]])
+    """
+    return {
+        name: torch.where(mask.reshape(-1, *[1] * (value.ndim - 1)), value, rest[name])
+        for name, value in moved.items()
+    }
+
+
+def _copied(group: Parameters) -> Parameters:
+    return {name: value.clone() for name, value in group.items()}
+
+
+def _written(group: Parameters, places: Parameters) -> None:
+    for name, place in places.items():
+        place.copy_(group[name])
+
+
+def _cuda_graph(body: Body, device: torch.device) -> Body:
+    """Do it once, and return what does it again: a CUDA graph.
+
+    The first time is on a stream of its own, as the recording will be: what libraries
+    make at first use is not to be made while it is recorded.
+    """
+    with torch.cuda.device(device):
+        here, beside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        beside.wait_stream(here)
+        with torch.cuda.stream(beside):
+            body()
+        here.wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # Of this thread alone: other threads may do what no recording allows.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                body()
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            warnings.warn(
+                f"CUDA cannot record the steps ({reason}): it is told them one by one, "
+                "with the same results",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return body
+    return graph.replay
+
+
+RECORDERS: dict[str, Callable[[Body, torch.device], Body]] = {"cuda": _cuda_graph}
+"""How each kind of device records: the body is run once, and what runs it again returned."""
