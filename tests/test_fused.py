@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from conftest import some
 from descents import Adam, GradientDescent, Network, Stop, descend
 from descents.checks import processors
-from descents.descent.loop import threads_for
+from descents.descent.pace import Pace
 from descents.descent.runs import Status
 from descents.problems import compiled, fused
 from descents.problems.problem import Parameters, losses_and_gradients
@@ -256,7 +256,7 @@ def test_what_is_not_covered_is_left_to_autograd(network) -> None:
     starts = torch.arange(2)
     points = network.points([0, 1], 0)
     assert network.fused(points, starts, 0) is None
-    assert not network.side_by_side
+    assert not network.one_threaded
     assert losses_and_gradients(network, points, starts, 0)[0].shape == (2,)
 
 
@@ -273,10 +273,10 @@ def test_chunks_are_as_wide_as_the_problem_is_small() -> None:
 
 def test_threads_are_chosen_by_the_problem() -> None:
     network, plain = Network(X, CLASSES, [4]), ByAutograd(X, CLASSES, [4])
-    assert threads_for(network, None, None) == processors()
-    assert threads_for(plain, None, None) == 1
-    assert threads_for(network, 3, None) == 3
-    assert threads_for(network, None, lambda starts, step, losses: None) == 1
+    assert Pace(network, Adam(), 8, None).share(9) == (9, min(9, processors()))
+    assert Pace(plain, Adam(), 8, None).share(9) == (9, 1)
+    assert Pace(network, Adam(), 8, 3).share(9) == (9, 3)
+    assert Pace(network, Adam(), 8, 3).share(2) == (2, 2)
     options = {"stop": Stop(20), "width": 8, "record": [0, 20]}
     runs = [descend(network, 40, threads=t, **options) for t in (None, 1, 3)]
     for other in runs[1:]:

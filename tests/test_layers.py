@@ -45,6 +45,7 @@ ORDER = [
     "descent.runs",
     "descent.steps",
     "descent.recording",
+    "descent.pace",
     "descent.loop",
     "descent.workers",
     "answers.references",

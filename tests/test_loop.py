@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 
 import numpy as np
@@ -28,7 +29,9 @@ from descents import (
 )
 from descents.checks import InvalidValueError, RunFolderError
 from descents.data.datasets import planted_table
+from descents.descent import pace
 from descents.descent.loop import _Chunk
+from descents.descent.pace import Pace
 from descents.problems import alternating
 
 TABLE, _ = planted_table(30, 8, 3, noise=0.1, seed=3)
@@ -403,6 +406,7 @@ def test_ctrl_c_keeps_what_there_is() -> None:
         steps=Interrupting(29),
         stop=Stop(20),
         width=2,
+        threads=1,
         record=[5, 20],
     )
     assert [s.word for s in cut.statuses] == ["limit"] * 2 + ["interrupted"] * 4
@@ -444,7 +448,9 @@ def test_an_error_or_an_interrupt_in_one_thread_ends_all() -> None:
 
 def test_ctrl_c_at_the_very_end_keeps_the_finished_starts() -> None:
     # The 21st call is the look at the end of chunk 0.
-    cut = descend(factorization(), 4, steps=Interrupting(21), stop=Stop(20), width=2)
+    cut = descend(
+        factorization(), 4, steps=Interrupting(21), stop=Stop(20), width=2, threads=1
+    )
     assert [s.word for s in cut.statuses] == ["limit"] * 2 + ["interrupted"] * 2
     assert np.isfinite(cut.gradient_norms[:2]).all()
 
@@ -537,3 +543,56 @@ def test_all_that_is_wrong_with_a_call_is_told_at_once() -> None:
 def test_wrong_rules_are_refused(make, message) -> None:
     with pytest.raises(InvalidValueError, match=message):
         make()
+
+
+def paced(monkeypatch, threads: int = 1) -> Pace:
+    """Return the pace of a problem by torch operations, on four processors."""
+    monkeypatch.setattr(pace, "processors", lambda: 4)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    return Pace(factorization(), Adam(), 2, None)
+
+
+@pytest.mark.parametrize(("faster", "threads"), [(1.05, 1), (3.0, 4)])
+def test_threads_are_tried_once_on_the_work_itself(
+    faster, threads, monkeypatch
+) -> None:
+    monkeypatch.setattr(pace, "_known", {})
+    tried = paced(monkeypatch)
+    assert tried.share(20) == (1, 1)
+    tried.took(100, 2.0)  # the first makes what is kept
+    assert tried.share(19) == (1, 1)
+    tried.took(100, 1.0)
+    assert tried.share(18) == (4, 4)
+    tried.took(400, 4.0 / faster)
+    assert tried.share(14) == (14, threads)
+    assert paced(monkeypatch).share(3) == (3, min(3, threads))  # known from then on
+
+
+def test_threads_are_not_tried_where_there_is_little_to_learn(monkeypatch) -> None:
+    monkeypatch.setattr(pace, "_known", {})
+    assert paced(monkeypatch).share(5) == (5, 4)
+    assert paced(monkeypatch, threads=2).share(20) == (20, 1)
+    monkeypatch.setattr(pace, "MOST_ENTRIES", 2 * 2 * factorization().size)
+    small = paced(monkeypatch)  # room for two chunks
+    assert [small.share(20)[0] for _ in range(2)] == [1, 1]
+    for steps, seconds in ((9, 1.0), (9, 1.0), (18, 1.0)):
+        small.took(steps, seconds)
+    assert small.share(20) == (20, 2)
+
+
+def test_who_watches_is_told_by_the_calling_thread() -> None:
+    seen = set()
+
+    def watch(starts, step, losses) -> None:
+        seen.add((threading.current_thread().name, int(starts[0]), step))
+
+    options = {"stop": Stop(20), "width": 2, "record": [0, 10]}
+    descend(factorization(), 6, threads=3, watch=watch, **options)
+    here = threading.current_thread().name
+    assert seen == {(here, k, step) for k in (0, 2, 4) for step in (0, 10, 20)}
+
+    def broken(starts, step, losses) -> None:
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        descend(factorization(), 6, threads=3, watch=broken, **options)

@@ -282,7 +282,7 @@ def test_an_error_in_a_process_is_the_users_to_see() -> None:
 
 def test_a_budget_of_time_is_for_all_parts() -> None:
     options = {**OPTIONS, "stop": Stop(10**7, max_seconds=0.5), "record": []}
-    runs = descend_in_parts(network(), 8, width=4, **options)
+    runs = descend_in_parts(network(), 8, width=4, threads=1, **options)
     assert runs.interrupted
     assert list(runs.steps_taken[4:]) == [0] * 4
     points = network().points(range(4, 8), 0)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, is_dataclass
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,12 @@ import torch
 from descents.checks import (
     Complaints,
     InvalidValueError,
-    processors,
     real_number,
     seed_number,
     start_numbers,
     whole_number,
 )
+from descents.descent.pace import Pace
 from descents.descent.recording import Recording, advanced, chosen
 from descents.descent.runs import Runs, Status
 from descents.descent.steps import Adam, State, Step
@@ -164,10 +164,8 @@ def descend(
         How many starts are computed together, by default ``problem.width``.
     threads : int, optional
         How many chunks of starts run side by side, each on a thread of its own; the
-        result is the same. By default as many as there are processors where the problem
-        is computed by code of one thread (`Problem.side_by_side`) and nobody watches,
-        else one. More are worth it where torch itself uses one thread: many small
-        products keep several cores busier than each product shared out.
+        result is the same. By default what suits the problem and torch's own threads:
+        `descents.descent.pace.Pace`. Who watches is told by the calling thread.
 
     Returns
     -------
@@ -221,22 +219,18 @@ def descend(
         _Chunk(copy.copy(problem), together, seed, width, epochs)
         for together in chunked(numbers[order], width)
     ]
-    threads = min(threads_for(problem, threads, watch), len(chunks))
-    if threads == 1:
-        for chunk in chunks:
-            chunk.descend(steps, stop, clock, watch)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            tasks = [
-                pool.submit(chunk.descend, steps, stop, clock, watch)
-                for chunk in chunks
-            ]
-            with contextlib.suppress(KeyboardInterrupt):  # it reaches this thread only
-                wait(tasks, return_when=FIRST_EXCEPTION)
-            if not all(task.done() and task.exception() is None for task in tasks):
-                clock.interrupt()
-            for task in tasks:
-                task.result()
+    pace = Pace(problem, steps, width, threads)
+    done = 0
+    while done < len(chunks):
+        count, side = pace.share(len(chunks) - done)
+        group = chunks[done : done + count]
+        begun, done = time.perf_counter(), done + count
+        if side == 1:
+            for chunk in group:
+                chunk.descend(steps, stop, clock, watch)
+        else:
+            _side_by_side(group, side, steps, stop, clock, watch)
+        pace.took(sum(chunk.steps for chunk in group), time.perf_counter() - begun)
     settings = {"seed": seed, "width": width, "dtype": str(problem.dtype)}
     settings["steps"] = described(steps)
     settings["stop"] = described(stop)
@@ -244,14 +238,40 @@ def descend(
     return found.picked(np.argsort(order, kind="stable"))
 
 
-def threads_for(problem: Problem, threads: int | None, watch: Watch | None) -> int:
-    """Return how many chunks run side by side: as asked for, or what suits the problem.
-
-    Who watches is told from one thread, unless threads are asked for.
-    """
-    if threads is not None:
-        return threads
-    return processors() if watch is None and problem.side_by_side else 1
+def _side_by_side(
+    chunks: Sequence[_Chunk],
+    threads: int,
+    steps: Step,
+    stop: Stop,
+    clock: _Clock,
+    watch: Watch | None,
+) -> None:
+    """Descend chunks on threads; this one tells who watches."""
+    events: SimpleQueue[Any] = SimpleQueue()
+    told = None if watch is None else lambda *event: events.put(event)
+    with ThreadPoolExecutor(threads) as pool:
+        tasks = [
+            pool.submit(chunk.descend, steps, stop, clock, told) for chunk in chunks
+        ]
+        for task in tasks:
+            task.add_done_callback(events.put)
+        left = len(tasks)
+        try:
+            while left:
+                event = events.get()
+                if isinstance(event, Future):
+                    left -= 1
+                    if event.exception() is not None:
+                        break
+                elif watch is not None:
+                    watch(*event)
+        except KeyboardInterrupt:  # it reaches this thread only
+            pass
+        finally:
+            if left:
+                clock.interrupt()
+        for task in tasks:
+            task.result()
 
 
 class _Clock:
@@ -345,6 +365,11 @@ class _Chunk:
         del self.problem, self.whole, self.starts, self.rows
         del self.parameters, self.state
         del self.best, self.before, self.recording
+
+    @property
+    def steps(self) -> int:
+        """How many steps were taken."""
+        return int(self.taken.max())
 
     def runs(self, settings: dict[str, Any]) -> Runs:
         """Return what has become of the starts."""

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from descents.checks import LostProcessError, start_numbers, whole_number
-from descents.descent.loop import Stop, Watch, chunked, descend, threads_for
+from descents.descent.loop import Stop, Watch, chunked, descend
+from descents.descent.pace import Pace
 from descents.descent.runs import Runs
 from descents.descent.steps import Step
 from descents.problems.problem import Problem
@@ -99,12 +100,20 @@ def descend_in_parts(  # noqa: PLR0913
 
     if workers == 1:
         # Chunks side by side on threads go together; one group is kept at a time.
-        threads = threads_for(problem, threads, watch)
-        for first in range(0, len(waiting), threads):
-            group = np.concatenate(waiting[first : first + threads])
-            runs = _descended(problem, group, seed, deadline, options, watch, threads)
-            for chunk in chunked(group, width):
-                take(runs.picked(np.flatnonzero(np.isin(group, chunk))))
+        pace, done = Pace(problem, steps, width, threads), 0
+        while done < len(waiting):
+            side = pace.share(len(waiting) - done)[1]
+            group = np.concatenate(waiting[done : done + side])
+            begun, done = time.perf_counter(), done + side
+            runs = _descended(problem, group, seed, deadline, options, watch, side)
+            parts = [
+                runs.picked(np.flatnonzero(np.isin(group, chunk)))
+                for chunk in chunked(group, width)
+            ]
+            taken = sum(int(part.steps_taken.max()) for part in parts)
+            pace.took(taken, time.perf_counter() - begun)
+            for part in parts:
+                take(part)
             if runs.interrupted:  # the rest is not to begin
                 deadline = 0.0
     elif waiting:

@@ -120,6 +120,11 @@ class Candidates(Problem):
         wider = [(0, 0), (0, self.template.rank - rank)]
         return {n: np.pad(p, wider) if n in ("U", "V") else p for n, p in point.items()}
 
+    @property
+    def side_by_side(self) -> bool:
+        """True: each chunk makes a factorization of its own."""
+        return True
+
     def at(self, starts: torch.Tensor) -> Factorization:
         """Return the factorization whose starts are these, of their largest rank.
 

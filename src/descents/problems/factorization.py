@@ -525,10 +525,14 @@ class Factorization(Problem):
         losses = self.cells.losses(left, right, self.cut_parameters(parameters))
         return self.penalized(losses, parameters)
 
+    @property
+    def side_by_side(self) -> bool:
+        """Whether chunks may go side by side: not where blocks are read from a disk."""
+        return type(self) is Factorization and not isinstance(self.cells, Streamed)
+
     def drawn(self, starts: torch.Tensor, step: int) -> Parameters | None:
         """Return nothing, where all cells are in memory: every step is the same."""
-        plain = type(self) is Factorization and not isinstance(self.cells, Streamed)
-        return {} if plain else None
+        return {} if self.side_by_side else None
 
     def penalized(self, losses: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Return losses with the penalties added; what `prox` minds has no gradient."""

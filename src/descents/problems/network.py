@@ -469,6 +469,11 @@ class Network(Supervised):
 
     @property
     def side_by_side(self) -> bool:
+        """Whether chunks may go side by side: not those of a kind derived from this."""
+        return type(self) is Network
+
+    @property
+    def one_threaded(self) -> bool:
         """Whether compiled code is there, which keeps to one thread."""
         return self._shape is not None and compiled(self.dtype) is not None
 

@@ -190,8 +190,10 @@ class Problem(ABC):
     constrained : bool
         Whether `prox` changes anything.
     side_by_side : bool
-        Whether chunks of starts go side by side: a step is computed by code that keeps
-        to one thread, outside Python.
+        Whether chunks of starts may go side by side: no step writes to what another
+        chunk reads.
+    one_threaded : bool
+        Whether a step is computed outside Python, by code that keeps to one thread.
     """
 
     dtype: torch.dtype = torch.float32
@@ -203,6 +205,10 @@ class Problem(ABC):
 
     @property
     def side_by_side(self) -> bool:  # noqa: D102 - among the attributes
+        return False
+
+    @property
+    def one_threaded(self) -> bool:  # noqa: D102
         return False
 
     @property

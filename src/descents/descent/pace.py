@@ -1,0 +1,88 @@
+"""How many chunks of starts go side by side, tried once on the work itself."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import torch
+
+from descents.checks import processors
+from descents.problems.problem import Problem, remote
+
+MOST_ENTRIES = 2**27
+"""How many numbers chunks side by side keep at most in their largest tensors together."""
+ALONE = 2
+"""How many chunks are tried alone: the first also makes what is kept for the others."""
+WORTH = 1.1
+"""Several threads are taken where they do at least so many times as much as one."""
+
+_known: dict[Hashable, int] = {}
+"""What was found before in this process."""
+
+
+class Pace:
+    """How many threads do the chunks of a descent, each on one of its own.
+
+    As many as are asked for. Else as many as there are processors where the problem is
+    computed by code of one thread. Where torch does it on one thread, side by side may
+    be faster by as many times, or no faster at all, as with many small operations that
+    wait for Python: two chunks are done alone, then some side by side, and what did
+    more goes on; it is known then for all work of the same shape. Where torch has
+    several threads already, chunks go one by one: threads of threads wait for each
+    other. The results are the same bits in every case.
+
+    Parameters
+    ----------
+    problem : Problem
+    rule : object
+        The update rule.
+    width : int
+        How many starts a chunk has.
+    asked : int or None
+        How many threads are asked for.
+
+    Examples
+    --------
+    >>> from descents import Factorization, GradientDescent
+    >>> Pace(Factorization([[1.0, 2.0]], 1), GradientDescent(0.1), 2, asked=3).share(7)
+    (7, 3)
+    """
+
+    def __init__(
+        self, problem: Problem, rule: object, width: int, asked: int | None
+    ) -> None:
+        self._most, self._settled = asked or 1, True
+        self._alone: list[float] = []
+        self._key: Hashable = None
+        if asked is not None or not problem.side_by_side or remote(problem.device):
+            return
+        if problem.one_threaded:
+            self._most = processors()
+        elif torch.get_num_threads() == 1:
+            room = max(1, MOST_ENTRIES // (problem.size * width))
+            self._most = min(processors(), room)
+            kinds = type(problem).__name__, type(rule).__name__
+            self._key = *kinds, problem.size, width, problem.dtype, self._most
+            self._settled = self._most == 1 or self._key in _known
+            self._most = _known.get(self._key, self._most)
+
+    def share(self, waiting: int) -> tuple[int, int]:
+        """Return how many of the waiting chunks to do next, and on how many threads."""
+        if not self._settled and not self._alone and waiting < ALONE + self._most:
+            self._settled = True  # there are too few to try with
+        threads = min(self._most, waiting)
+        if self._settled:
+            return waiting, threads
+        return (1, 1) if len(self._alone) < ALONE else (threads, threads)
+
+    def took(self, steps: int, seconds: float) -> None:
+        """Take note of how long it took: the steps of all chunks of a share."""
+        if self._settled:
+            return
+        rate = steps / max(seconds, 1e-9)
+        if len(self._alone) < ALONE:
+            self._alone.append(rate)
+            return
+        if rate < WORTH * max(self._alone):
+            self._most = 1
+        self._settled, _known[self._key] = True, self._most
