@@ -164,7 +164,7 @@ def test_an_interrupt_leaves_the_store_usable(tmp_path) -> None:
 
     problem, store = network(), Folder(tmp_path)
     options = {**OPTIONS, "steps": Interrupting(0.03)}
-    cut = descend_in_parts(problem, 12, width=4, store=store, **options)
+    cut = descend_in_parts(problem, 12, width=4, store=store, threads=1, **options)
     assert cut.statuses == (Status.LIMIT,) * 4 + (Status.INTERRUPTED,) * 8
     assert store.kept == ["0-3-4"]
     again = Folder(tmp_path)

@@ -28,12 +28,17 @@ from descents.commands.shared import (
     reading_options,
     run_options,
     say_error,
+    share_products,
     threads,
 )
 from descents.report.drawing import drawing
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+LARGE_TABLE = 2**20
+"""From so many cells on, products are worth to be shared out to several threads: one
+that waits for another is nothing beside what it does."""
 
 
 def intervals_option(says: str) -> Callable[[Any], Any]:
@@ -205,7 +210,7 @@ def factorize(table: str, **given: Any) -> int:
         out = Path("runs") / f"factorize-{time.strftime('%Y%m%d-%H%M%S')}"
     again = resume and (out / RESULT).exists()  # and nothing to be drawn
     draw = click.get_current_context().with_resource(drawing(ahead=not again))
-    threads()
+    side = threads()
     if memory is not None:
         free_at_once()
     from descents.studies import applied, asked
@@ -234,6 +239,7 @@ def factorize(table: str, **given: Any) -> int:
                 reading.read(table, memory),
                 options,
                 run,
+                side if workers == 1 else 1,
                 workers,
                 max_seconds,
                 quiet or as_json,
@@ -324,6 +330,7 @@ def _factorize(
     data: Any,
     options: Any,
     run: Any,
+    processors: int,
     workers: int,
     max_seconds: float | None,
     silent: bool,
@@ -333,6 +340,8 @@ def _factorize(
     if not silent:
         for note in data.notes:
             click.echo(note)
+    if options.starts < processors and data.entries >= LARGE_TABLE:
+        share_products(processors)
     with bar(silent) as progress:
         found = study.factorize(
             data,

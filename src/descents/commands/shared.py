@@ -203,6 +203,13 @@ def threads() -> int:
     return processors()
 
 
+def share_products(count: int) -> None:
+    """Let torch share each product out to so many threads, in this process."""
+    import torch
+
+    torch.set_num_threads(count)
+
+
 def free_at_once() -> None:
     """Ask the C library to give large pieces of memory back as soon as they are free.
 

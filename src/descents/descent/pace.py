@@ -11,8 +11,6 @@ from descents.problems.problem import Problem, remote
 
 MOST_ENTRIES = 2**27
 """How many numbers chunks side by side keep at most in their largest tensors together."""
-ALONE = 2
-"""How many chunks are tried alone: the first also makes what is kept for the others."""
 WORTH = 1.1
 """Several threads are taken where they do at least so many times as much as one."""
 
@@ -26,8 +24,8 @@ class Pace:
     As many as are asked for. Else as many as there are processors where the problem is
     computed by code of one thread. Where torch does it on one thread, side by side may
     be faster by as many times, or no faster at all, as with many small operations that
-    wait for Python: two chunks are done alone, then some side by side, and what did
-    more goes on; it is known then for all work of the same shape. Where torch has
+    wait for Python: one chunk is done alone, then some side by side, and what did more
+    goes on; it is known then for all work of the same shape. Where torch has
     several threads already, chunks go one by one: threads of threads wait for each
     other. The results are the same bits in every case.
 
@@ -52,7 +50,7 @@ class Pace:
         self, problem: Problem, rule: object, width: int, asked: int | None
     ) -> None:
         self._most, self._settled = asked or 1, True
-        self._alone: list[float] = []
+        self._alone: float | None = None
         self._key: Hashable = None
         if asked is not None or not problem.side_by_side or remote(problem.device):
             return
@@ -68,21 +66,21 @@ class Pace:
 
     def share(self, waiting: int) -> tuple[int, int]:
         """Return how many of the waiting chunks to do next, and on how many threads."""
-        if not self._settled and not self._alone and waiting < ALONE + self._most:
+        if not self._settled and self._alone is None and waiting <= self._most:
             self._settled = True  # there are too few to try with
         threads = min(self._most, waiting)
         if self._settled:
             return waiting, threads
-        return (1, 1) if len(self._alone) < ALONE else (threads, threads)
+        return (1, 1) if self._alone is None else (threads, threads)
 
     def took(self, steps: int, seconds: float) -> None:
         """Take note of how long it took: the steps of all chunks of a share."""
         if self._settled:
             return
         rate = steps / max(seconds, 1e-9)
-        if len(self._alone) < ALONE:
-            self._alone.append(rate)
+        if self._alone is None:
+            self._alone = rate
             return
-        if rate < WORTH * max(self._alone):
+        if rate < WORTH * self._alone:
             self._most = 1
         self._settled, _known[self._key] = True, self._most

@@ -152,6 +152,13 @@ class Data:
     column_names: tuple[str, ...]
     notes: tuple[str, ...]
 
+    @property
+    def entries(self) -> int:
+        """How many cells there are, or are stored."""
+        if hasattr(self.values, "nnz"):
+            return int(self.values.nnz)
+        return len(self.row_names) * len(self.column_names)
+
     @classmethod
     def of_table(cls, table: Table, identifier: str | None) -> Data:
         """Return a table, its rows named by a column or from 1."""

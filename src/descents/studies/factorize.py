@@ -144,14 +144,14 @@ def factorize(
     model._record, model._max_seconds = RECORDED, max_seconds
     model._workers, model._row_names = workers, data.row_names
     if progress is not None:
-        tell = progress
+        tell, farthest = progress, 0.0
         tell("choosing" if model._chooses() else "descending", 0.0)
 
         def watch(starts: np.ndarray, step: int, losses: np.ndarray) -> None:
-            done = (int(starts[0]) + len(starts) * step / options.max_iter) / (
-                options.starts
-            )
-            tell("descending", 0.9 * min(done, 1.0))
+            nonlocal farthest  # of chunks side by side, one is ahead
+            done = int(starts[0]) + len(starts) * step / options.max_iter
+            farthest = max(farthest, min(done / options.starts, 1.0))
+            tell("descending", 0.9 * farthest)
 
         model._watch = watch
     with warnings.catch_warnings(record=True) as caught:
