@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,34 @@ def draw(starts: int) -> list[np.ndarray]:
 # The report's network
 
 
-def ours(starts: int, rows: int = 100, threads: int = 2) -> Run:
-    from descents import GradientDescent, Network, Stop, descend
+def on_device(device: str) -> str:
+    """Return a device that there is.
 
+    Raises
+    ------
+    ImportError
+        Where there is none.
+    """
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ImportError("there is no GPU here")
+    return device
+
+
+def ours(
+    starts: int,
+    rows: int = 100,
+    threads: int | None = 2,
+    width: int | None = None,
+    device: str = "cpu",
+    recorded: bool = True,
+) -> Run:
+    from descents import GradientDescent, Network, Stop, descend
+    from descents.descent import recording
+
+    if not recorded:
+        recording.RECORDERS.clear()
     x, y = iris()
     repeated = np.resize(np.arange(100), rows)
     problem = Network(
@@ -67,6 +92,7 @@ def ours(starts: int, rows: int = 100, threads: int = 2) -> Run:
         loss="sum",
         scalar_biases=True,
         outputs=3,
+        device=on_device(device),
     )
 
     def run() -> Outcome:
@@ -76,6 +102,7 @@ def ours(starts: int, rows: int = 100, threads: int = 2) -> Run:
             steps=GradientDescent(RATE * 100 / rows),
             stop=Stop(EPOCHS),
             threads=threads,
+            width=width,
         )
         return Outcome(float(runs.metrics["training_accuracy"].mean()))
 
@@ -104,11 +131,11 @@ def plain_loop(starts: int) -> Run:
     return run
 
 
-def vmap(starts: int, chunk: int) -> Run:
+def vmap(starts: int, chunk: int, device: str = "cpu") -> Run:
     """Train chunks of starts by torch.func.vmap of the gradient of one."""
     import torch
 
-    x, y = (torch.as_tensor(part) for part in iris())
+    x, y = (torch.as_tensor(part).to(on_device(device)) for part in iris())
 
     def logits(p: Any) -> Any:
         return torch.relu(x @ p[0] + p[1]) @ p[2] + p[3]
@@ -125,7 +152,7 @@ def vmap(starts: int, chunk: int) -> Run:
         right = 0.0
         drawn = [torch.as_tensor(value).split(chunk) for value in draw(starts)]
         for part in zip(*drawn, strict=True):
-            p = list(part)
+            p = [value.to(device) for value in part]
             for _ in range(EPOCHS):
                 p = step(p)
             right += float((torch.vmap(logits)(p).argmax(-1) == y).float().sum())
@@ -242,20 +269,33 @@ def skorch_net(starts: int) -> Run:
 # Larger networks
 
 
-def digits_problem(rows: int = 1797) -> Any:
+def digits_problem(hidden: Sequence[int] = (64,)) -> Any:
     from descents import Network
 
     x, y = digits()
-    return Network(x[:rows], y[:rows], [64], weights="kaiming", outputs=10)
+    return Network(x, y, hidden, weights="kaiming", outputs=10)
 
 
-def ours_digits(starts: int, epochs: int = DIGITS_EPOCHS, threads: int = 2) -> Run:
+def ours_digits(
+    starts: int,
+    epochs: int = DIGITS_EPOCHS,
+    threads: int | None = 2,
+    width: int | None = None,
+    hidden: Sequence[int] = (64,),
+) -> Run:
     from descents import GradientDescent, Stop, descend
 
-    problem, steps = digits_problem(), GradientDescent(DIGITS_RATE)
+    problem, steps = digits_problem(hidden), GradientDescent(DIGITS_RATE)
 
     def run() -> Outcome:
-        runs = descend(problem, starts, steps=steps, stop=Stop(epochs), threads=threads)
+        runs = descend(
+            problem,
+            starts,
+            steps=steps,
+            stop=Stop(epochs),
+            threads=threads,
+            width=width,
+        )
         return Outcome(float(runs.metrics["training_accuracy"].mean()))
 
     return run
@@ -548,7 +588,92 @@ def cases(quick: bool) -> list[Case]:
             "asked is the share of the machine's rate that products reach.",
         )
     )
-    return found
+    return [*found, *choices(), on_a_gpu()]
+
+
+def choices() -> list[Case]:
+    """Return what the loop chooses, beside the other choices there are."""
+    note = (
+        "How many starts are computed together, and how many chunks of them side by side: "
+        "what is chosen, against other choices. Asked is that none is faster by a tenth."
+    )
+    report = {"starts": 2000, "threads": None}
+    digits = {"starts": 64, "epochs": 60, "threads": None}
+    wide = {"starts": 16, "epochs": 4, "threads": None, "hidden": (512, 512)}
+
+    def others(
+        make: str, base: dict[str, Any], changes: dict[str, dict[str, Any]]
+    ) -> tuple[Contender, ...]:
+        found = [Contender("descents, as chosen", make, base)]
+        for name, change in changes.items():
+            own = dict(change)
+            count = own.pop("torch", 1)
+            options = {**base, **own}
+            found.append(Contender(name, make, options, asked=0.9, threads=count))
+        return tuple(found)
+
+    widths = {f"{width} together": {"width": width} for width in (16, 64, 1024)}
+    alone = {"one chunk after the other": {"threads": 1}}
+    shared = {"the same, two threads a product": {"threads": 1, "torch": 2}}
+    of_digits = {name: widths[name] for name in ("64 together",)}
+    of_digits = {"4 together": {"width": 4}, **of_digits}
+    return [
+        Case(
+            "choice-report",
+            "Chosen for the report's network, 2,000 starts",
+            others("networks:ours", report, {**widths, **alone}),
+            "mean training accuracy",
+            least=0.8,
+            note=note,
+        ),
+        Case(
+            "choice-digits",
+            "Chosen for the digits network, 64 starts",
+            others("networks:ours_digits", digits, {**of_digits, **alone}),
+            "mean training accuracy",
+            note=note,
+        ),
+        Case(
+            "choice-wide",
+            "Chosen for a network of 512 and 512 units, 16 starts",
+            others(
+                "networks:ours_digits",
+                wide,
+                {"4 together": {"width": 4}, **alone, **shared},
+            ),
+            "mean training accuracy",
+            note=f"{note} It is too large for compiled code: torch does the products, and "
+            "threads are tried on the work itself.",
+        ),
+    ]
+
+
+def on_a_gpu() -> Case:
+    """Return the report's network on a GPU."""
+    options = {"starts": 100_000, "threads": None}
+    return Case(
+        "gpu",
+        "The report's network on a GPU, 100,000 starts",
+        (
+            Contender("descents", "networks:ours", {**options, "device": "cuda"}),
+            Contender(
+                "descents, each operation told by itself",
+                "networks:ours",
+                {**options, "device": "cuda", "recorded": False},
+                asked=1,
+            ),
+            Contender(
+                "torch.func.vmap, in chunks",
+                "networks:vmap",
+                {"starts": 100_000, "chunk": 4000, "device": "cuda"},
+                asked=1,
+            ),
+            Contender("descents, on the CPU", "networks:ours", options),
+        ),
+        "mean training accuracy",
+        least=0.8,
+        note="As above, on the first GPU; points are drawn on the CPU in the same time.",
+    )
 
 
 def curves(quick: bool) -> list[Curve]:

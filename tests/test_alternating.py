@@ -425,7 +425,7 @@ def valley(p, starts, step):
     return ((1 - x[:, :-1]) ** 2 + 100 * (x[:, 1:] - x[:, :-1] ** 2) ** 2).sum(1)
 
 
-@pytest.mark.parametrize("dimension", [2, 4])
+@pytest.mark.parametrize("dimension", [2, slow(4)])
 def test_lbfgs_goes_through_the_valley_of_rosenbrock(dimension) -> None:
     problem = Problem.from_losses(
         valley, lambda generator: {"x": generator.uniform(0, 2, dimension)}

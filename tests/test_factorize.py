@@ -185,7 +185,7 @@ def test_seeds_make_equal_bits(run_here, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "steps",
     [
-        "alternating",
+        slow("alternating"),
         slow("lbfgs"),
         slow("gd"),
         "adam",

@@ -200,3 +200,16 @@ def test_what_may_read_a_number_is_not_recorded(tapes, monkeypatch) -> None:
     descend(own, 3, stop=Stop(40))
     descend(factorization(constraint="nonnegative"), 3, steps=GradientDescent(1e-3))
     assert not tapes
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+@pytest.mark.parametrize("made", [network, factorization])
+@pytest.mark.parametrize("rule", [GradientDescent(0.004), Adam(0.02)])
+def test_a_gpu_agrees_with_the_processor(made, rule) -> None:
+    """Warnings are errors: among them, that CUDA cannot record the steps."""
+    options = {"stop": Stop(120), "steps": rule, "width": 8, "record": [0, 60]}
+    near = descend(made(), 4, **options)
+    far = descend(made(device="cuda"), 4, **options)
+    np.testing.assert_allclose(far.losses, near.losses, rtol=1e-8)
+    for name, values in near.histories.items():
+        np.testing.assert_allclose(far.histories[name], values, rtol=1e-8)

@@ -147,7 +147,16 @@ CASES: dict[str, tuple[Any, dict[str, Any], str, tuple[float, ...]]] = {
 }
 
 
-LEFT_TO_ALL = {"smooth", "nonnegative", "itakura_saito", "shares", "norms", "absolute"}
+LEFT_TO_ALL = {
+    "stored",
+    "smooth and nonnegative",
+    "smooth",
+    "nonnegative",
+    "itakura_saito",
+    "shares",
+    "norms",
+    "absolute",
+}
 
 
 @pytest.mark.parametrize(

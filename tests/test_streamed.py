@@ -15,6 +15,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from conftest import slow
 from descents import (
     Adam,
     Alternating,
@@ -247,7 +248,7 @@ def test_too_little_memory_says_how_much_is_needed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["npy", "parquet"])
-@pytest.mark.parametrize("holes", [0.0, 0.2])
+@pytest.mark.parametrize("holes", [slow(0.0), 0.2])
 def test_the_command_writes_what_it_writes_in_memory(
     tmp_path: Path, kind: str, holes: float
 ) -> None:
