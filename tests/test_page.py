@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from selenium import webdriver
 
 from conftest import run_python
@@ -195,3 +197,14 @@ def test_scores_that_are_not_defined_have_no_dot() -> None:
     _, (ax,) = figures.new_figure(4, 4)
     figures.against(ax, score, undefined)
     assert [text.get_text() for text in ax.texts] == ["not defined of any start"]
+
+
+def test_names_are_drawn_as_they_are_and_ticks_as_plain_numbers() -> None:
+    with figures.style():
+        figure, (ax,) = figures.new_figure(3, 2)
+        ax.plot([1, 2], [1, 1e3])
+        ax.set(yscale="log", title="cost ($a^$) of $1")  # no formula
+        figures.plain_logarithms(figure)
+        FigureCanvasAgg(figure).print_png(io.BytesIO())
+        labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert {"1", "10", "100", "1000"} <= set(labels)

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, LogFormatterMathtext, MaxNLocator
 
 INK, FAINT, RED, BLUE = "#222222", "#9aa0a6", "#c0392b", "#1f5fa8"
 SPECIES_COLORS = ("#0072b2", "#e69f00", "#009e73")
@@ -30,6 +30,7 @@ STYLE: Mapping[str, Any] = {
     "savefig.dpi": 160,
     "svg.hashsalt": "descents",
     "text.color": INK,
+    "text.parse_math": False,  # a column may be called "cost ($) of $1"
     "xtick.color": INK,
     "ytick.color": INK,
 }
@@ -64,6 +65,30 @@ def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, A
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)[0]
     return figure, axes
+
+
+class PlainLogFormatter(LogFormatter):
+    """Labels the ticks of a logarithmic axis that matplotlib would, by plain numbers.
+
+    Examples
+    --------
+    >>> PlainLogFormatter()(1000.0), PlainLogFormatter()(2e-7)
+    ('1000', '2e-07')
+    """
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """Return the label of a tick, empty for one without."""
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
+def plain_logarithms(figure: Figure) -> None:
+    """Let all logarithmic axes of a figure have plain numbers."""
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            if isinstance(axis.get_major_formatter(), LogFormatterMathtext):
+                axis.set_major_formatter(PlainLogFormatter())
+            if isinstance(axis.get_minor_formatter(), LogFormatterMathtext):
+                axis.set_minor_formatter(PlainLogFormatter())
 
 
 def scatter_species(

@@ -41,6 +41,7 @@ def _files(task: tuple[Stored, str]) -> tuple[bytes, bytes]:
     png, svg = io.BytesIO(), io.BytesIO()
     with figures.style():
         figure = PAGES[run.result["run"]["command"]][name].draw(run)
+        figures.plain_logarithms(figure)
         figure.set_dpi(mpl.rcParams["savefig.dpi"])
         _write(FigureCanvasAgg(figure).print_png, png, {"Software": None})
         figure.set_layout_engine("none")  # it is laid out, and stays so
@@ -123,6 +124,7 @@ def warm() -> None:
     figure, (ax,) = figures.new_figure(1, 1)
     ax.plot([1, 2], [1, 10])
     ax.set(yscale="log")
+    figures.plain_logarithms(figure)
     with figures.style():
         _write(FigureCanvasAgg(figure).print_png, io.BytesIO(), {})
         _write(FigureCanvasSVG(figure).print_svg, io.BytesIO(), {})
