@@ -32,10 +32,10 @@ docs: $(VENV)/dev
 	$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env docs docs/_build/html
 
 test: lint docs
-	$(TESTS) -n auto -m "not slow"
+	$(TESTS) -n auto --dist worksteal -m "not slow"
 
 test-all: lint docs
-	$(TESTS) -n auto
+	$(TESTS) -n auto --dist worksteal
 
 # Peers are installed as far as they can be; the results say which are missing, and why.
 $(VENV)/peers: $(VENV)/dev

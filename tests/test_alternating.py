@@ -264,6 +264,7 @@ def test_one_component_of_counts_has_a_closed_form() -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_extrapolated_steps_arrive_where_plain_ones_do_and_sooner(monkeypatch) -> None:
     steps, stop = Alternating(), Stop(3000)
     problem = counts_problem()
@@ -396,7 +397,7 @@ def test_alternating_steps_close_the_gap_from_a_random_start(
 
 @pytest.mark.parametrize(
     "name",
-    ["iris", pytest.param("digits", marks=pytest.mark.slow), "breast cancer"],
+    some(["breast cancer", "iris", "digits"], 1),
 )
 def test_line_descent_closes_the_gap_from_a_random_start(name) -> None:
     load, rank, offsets = KNOWN[name]
@@ -446,7 +447,7 @@ def test_line_descent_goes_through_the_valley_of_rosenbrock() -> None:
     assert (np.diff(runs.histories["loss"], axis=0) <= 1e-12).all()
 
 
-@pytest.mark.parametrize("loss", some(["poisson", "squared", "logistic", "ordinal"], 2))
+@pytest.mark.parametrize("loss", some(["poisson", "squared", "logistic", "ordinal"], 1))
 def test_lbfgs_finds_the_minimum_that_scipy_finds(loss) -> None:
     table = {"logistic": LABELS, "poisson": COUNTS, "ordinal": CLASSES}.get(loss, TABLE)
     problem = Factorization(

@@ -171,7 +171,8 @@ def test_the_optimum_is_that_of_a_convex_solver(name, offsets) -> None:
         ("squared", 1, 1.5, "none", {}),  # below the rank of the convex solution
         pytest.param("huber", 1, 0.5, "columns", {}, marks=SLOW),
         ("logistic", 1, 0.5, "none", {}),
-        ("squared", 2, 0.05, "none", {}),  # a penalty below the noise
+        # A penalty below the noise:
+        pytest.param("squared", 2, 0.05, "none", {}, marks=SLOW),
         pytest.param("squared", 20, 0.05, "columns", {}, marks=SLOW),
         pytest.param("squared", 8, 2.5, "rows", {}, marks=SLOW),
         ("squared", 8, 2.5, "both", {}),

@@ -258,6 +258,7 @@ def test_json_quiet_and_strict(unbroken, tmp_path) -> None:
     assert "not met: gradient descent, fresh generator" in strict.stderr
 
 
+@pytest.mark.slow
 def test_report_draws_the_page_again(whole, tmp_path) -> None:
     again = tmp_path / "copy"
     again.mkdir()

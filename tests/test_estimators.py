@@ -610,7 +610,7 @@ def test_starts_of_the_users_own() -> None:
 @pytest.mark.parametrize(
     "initialization", some(["uniform", "nndsvd", "normal", "spectral"], 2)
 )
-@pytest.mark.parametrize("steps", ["alternating", "lbfgs", "gd"])
+@pytest.mark.parametrize("steps", ["alternating", "lbfgs", slow("gd")])
 def test_all_roads_lead_to_the_minimum(initialization, steps) -> None:
     table = (IRIS - IRIS.mean(0))[:50]
     model = LowRankModel(
@@ -838,9 +838,7 @@ def angle(model, right) -> float:
 
 @pytest.mark.parametrize("noise", [0.0, slow(0.1), 0.5])
 @pytest.mark.parametrize("holes", [slow(False), True])
-@pytest.mark.parametrize(
-    "seed", [0, 1, *(pytest.param(s, marks=pytest.mark.slow) for s in range(2, 6))]
-)
+@pytest.mark.parametrize("seed", some(range(6), 1))
 @UNFINISHED
 def test_gross_outliers_hardly_move_robust_losses(noise, holes, seed) -> None:
     table, clean = planted_table(300, 50, 3, noise=noise, seed=seed)

@@ -188,7 +188,7 @@ def test_seeds_make_equal_bits(run_here, tmp_path: Path) -> None:
         slow("alternating"),
         slow("lbfgs"),
         slow("gd"),
-        "adam",
+        slow("adam"),
     ],
 )
 def test_two_processes_give_the_same_bits(

@@ -148,6 +148,7 @@ CASES: dict[str, tuple[Any, dict[str, Any], str, tuple[float, ...]]] = {
 
 
 LEFT_TO_ALL = {
+    "penalties",
     "stored",
     "smooth and nonnegative",
     "smooth",

@@ -520,6 +520,7 @@ def test_smooth_nonnegative_rows_are_those_of_a_convex_solver() -> None:
     assert model.loss_ == pytest.approx(best, rel=1e-8)
 
 
+@pytest.mark.slow
 def test_smooth_columns_and_norms_together() -> None:
     # With U of norm one and one component: the leading eigenvalue of a matrix.
     s = 3.0
@@ -735,6 +736,7 @@ def test_wrong_constraints_of_the_command(text, message) -> None:
         study.constraints(text)
 
 
+@pytest.mark.slow
 def test_the_command_makes_clusters_and_uses_them(tmp_path) -> None:
     header = "a,b,c,d"
     np.savetxt(

@@ -231,6 +231,7 @@ def test_95_of_100_planted_starts_are_told(name: str) -> None:
     assert case(100).counts()[case.verdict.word] >= 95
 
 
+@pytest.mark.slow
 def test_the_minimum_of_safran_and_shamir() -> None:
     # Positive definite, with a loss above that of the teacher, which is 0.
     found = CASES["Safran and Shamir"](5)

@@ -296,7 +296,7 @@ def test_wrong_numbers_of_workers_are_refused() -> None:
         descend_in_parts(network(), 0, **OPTIONS)
 
 
-@pytest.mark.parametrize("batched", [True, False])
+@pytest.mark.parametrize("batched", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_modules_on_two_processes(batched) -> None:
     from torch import nn
 

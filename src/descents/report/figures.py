@@ -72,8 +72,10 @@ class PlainLogFormatter(LogFormatter):
 
     Examples
     --------
-    >>> PlainLogFormatter()(1000.0), PlainLogFormatter()(2e-7)
-    ('1000', '2e-07')
+    >>> figure, (ax,) = new_figure(3, 2)
+    >>> ax.set(yscale="log", ylim=(1, 100)) and plain_logarithms(figure)
+    >>> [label.get_text() for label in ax.get_yticklabels()][1:-1]
+    ['1', '10', '100']
     """
 
     def __call__(self, x: float, pos: int | None = None) -> str:
