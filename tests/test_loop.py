@@ -33,6 +33,7 @@ from descents.descent import pace
 from descents.descent.loop import _Chunk
 from descents.descent.pace import Pace
 from descents.problems import alternating
+from descents.problems.problem import losses_and_gradients
 
 TABLE, _ = planted_table(30, 8, 3, noise=0.1, seed=3)
 LABELS = np.arange(30) % 3
@@ -573,6 +574,7 @@ def test_threads_are_not_tried_where_there_is_little_to_learn(monkeypatch) -> No
     monkeypatch.setattr(pace, "MOST_ENTRIES", 2 * 2 * factorization().size)
     small = paced(monkeypatch)  # room for two chunks
     assert small.share(20) == (1, 1)
+    small.took(0, 1.0)  # the time was out
     for steps, seconds in ((9, 1.0), (18, 1.0)):
         small.took(steps, seconds)
     assert small.share(20) == (20, 2)
@@ -594,3 +596,17 @@ def test_who_watches_is_told_by_the_calling_thread() -> None:
 
     with pytest.raises(RuntimeError, match="no more"):
         descend(factorization(), 6, threads=3, watch=broken, **options)
+
+
+def test_chunks_go_one_after_the_other_on_another_device(monkeypatch) -> None:
+    monkeypatch.setattr(pace, "remote", lambda device: True)
+    assert Pace(factorization(), Adam(), 2, None).share(9) == (9, 1)
+    assert Pace(factorization(), Adam(), 2, 4).share(9) == (9, 1)
+
+
+def test_what_is_kept_in_inference_mode_can_be_fitted_with() -> None:
+    table = Factorization(TABLE, 1, loss="huber:0.123", offsets="both", penalty=0.1)
+    point = table.points([0], 0)
+    with torch.inference_mode():
+        table.losses(point, torch.arange(1), 0)
+    assert losses_and_gradients(table, point, torch.arange(1), 0)[0].shape == (1,)

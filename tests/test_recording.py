@@ -51,6 +51,15 @@ class Tape(TorchDispatchMode):
         self.calls: list = []
         self.before: dict = {}
 
+    def __enter__(self):
+        def sent(*arguments, **options):
+            raise AssertionError("numbers are sent to the device")
+
+        self.patch = pytest.MonkeyPatch()
+        for name in ("tensor", "as_tensor", "from_numpy"):
+            self.patch.setattr(torch, name, sent)
+        return super().__enter__()
+
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         assert function not in READS, f"{function} waits for the device"
         if function is aten.copy_.default:
@@ -61,6 +70,7 @@ class Tape(TorchDispatchMode):
 
     def __exit__(self, *reasons) -> None:
         super().__exit__(*reasons)
+        self.patch.undo()
         for tensor, value in self.before.values():
             tensor.copy_(value)
 
@@ -108,44 +118,70 @@ UNEVEN = [range(20), range(7, 30)]
 CASES = {
     "plain": (factorization, GradientDescent(0.004), {}, 1),
     "failing": (
-        lambda: factorization(penalty=0.1, offsets="both"),
+        lambda **more: factorization(penalty=0.1, offsets="both", **more),
         GradientDescent([0.004, 1e6, 0.003, 0.5]),
         {"record": [0, 40]},
         1,
     ),
     "holes": (
-        lambda: Factorization(np.where(TABLE > 1, np.nan, TABLE), 2, loss="huber:0.3"),
+        lambda **more: Factorization(
+            np.where(TABLE > 1, np.nan, TABLE), 2, loss="huber:0.3", **more
+        ),
         Momentum(0.002, nesterov=True),
         {"stop": Stop(120, tolerance=0.02)},
         1,
     ),
-    "network": (lambda: network(splits=HALVES), Adam(0.02), {"record": [7, 120]}, 1),
+    "network": (
+        lambda **more: network(splits=HALVES, **more),
+        Adam(0.02),
+        {"record": [7, 120]},
+        1,
+    ),
     "batches": (
-        lambda: network(splits=[range(20)], batch_size=6, row_weights=LABELS + 1.0),
+        lambda **more: network(
+            splits=[range(20)], batch_size=6, row_weights=LABELS + 1.0, **more
+        ),
         Adam(0.02),
         {"stop": Stop(120, early=EarlyStopping("validation_loss", every=20))},
         2,  # of 6 rows, and of 2
     ),
     "settings": (
-        lambda: network(
+        lambda **more: network(
             splits=UNEVEN,
             batch_size=7,
             dropout=[0.0, 0.3],
             weight_decay=[0.1, 0.0],
             settings=2,
             crossed=True,
+            **more,
         ),
         AdamW(0.02),
         {"stop": Stop(90)},
         1,
     ),
     "numbers": (
-        lambda: Network(TABLE[:, :5], TABLE[:, 5:], [4, 3], task="regression"),
+        lambda **more: Network(
+            TABLE[:, :5], TABLE[:, 5:], [4, 3], task="regression", **more
+        ),
         Momentum([0.01, 0.02, 0.03, 0.04]),
         {"stop": Stop(80)},
         1,
     ),
 }
+
+
+def same_ends(near, far) -> None:
+    assert far.statuses == near.statuses
+    np.testing.assert_array_equal(far.steps_taken, near.steps_taken)
+    for name, values in near.histories.items():
+        np.testing.assert_allclose(far.histories[name], values, rtol=1e-9)
+    np.testing.assert_allclose(far.losses, near.losses, rtol=1e-9)
+    for name, values in near.parameters.items():
+        np.testing.assert_allclose(
+            far.parameters[name], values, rtol=1e-7, atol=1e-9, err_msg=name
+        )
+    for name, values in near.metrics.items():
+        np.testing.assert_allclose(far.metrics[name], values, rtol=1e-9, err_msg=name)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -167,17 +203,7 @@ def test_what_is_recorded_is_what_single_steps_do(case, tapes, monkeypatch) -> N
     told = [step for step in updates if not isinstance(step, torch.Tensor)]
     assert len(updates) - len(told) == 2 * count  # to warm up, and to record
     assert len(told) <= 60 if options["stop"].tolerance else len(told) <= 15
-    assert far.statuses == near.statuses
-    np.testing.assert_array_equal(far.steps_taken, near.steps_taken)
-    for name, values in near.histories.items():
-        np.testing.assert_allclose(far.histories[name], values, rtol=1e-9)
-    np.testing.assert_allclose(far.losses, near.losses, rtol=1e-9)
-    for name, values in near.parameters.items():
-        np.testing.assert_allclose(
-            far.parameters[name], values, rtol=1e-7, atol=1e-9, err_msg=name
-        )
-    for name, values in near.metrics.items():
-        np.testing.assert_allclose(far.metrics[name], values, rtol=1e-9, err_msg=name)
+    same_ends(near, far)
 
 
 def test_a_start_that_fails_on_the_way_rests_where_it_was(tapes, monkeypatch) -> None:
@@ -199,17 +225,33 @@ def test_what_may_read_a_number_is_not_recorded(tapes, monkeypatch) -> None:
     )
     descend(own, 3, stop=Stop(40))
     descend(factorization(constraint="nonnegative"), 3, steps=GradientDescent(1e-3))
+
+    class Counting(Adam):
+        def update(self, *arguments):
+            return super().update(*arguments)
+
+    descend(factorization(), 3, steps=Counting(0.01), stop=Stop(40))
+    by_user = factorization(loss=lambda z, x: (z - x).square())
+    descend(by_user, 3, steps=Adam(0.01), stop=Stop(40))
     assert not tapes
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
-@pytest.mark.parametrize("made", [network, factorization])
-@pytest.mark.parametrize("rule", [GradientDescent(0.004), Adam(0.02)])
-def test_a_gpu_agrees_with_the_processor(made, rule) -> None:
+@pytest.mark.parametrize("case", CASES)
+def test_a_gpu_agrees_with_the_processor(case) -> None:
     """Warnings are errors: among them, that CUDA cannot record the steps."""
-    options = {"stop": Stop(120), "steps": rule, "width": 8, "record": [0, 60]}
-    near = descend(made(), 4, **options)
-    far = descend(made(device="cuda"), 4, **options)
-    np.testing.assert_allclose(far.losses, near.losses, rtol=1e-8)
-    for name, values in near.histories.items():
-        np.testing.assert_allclose(far.histories[name], values, rtol=1e-8)
+    make, rule, options, _ = CASES[case]
+    options = {"stop": Stop(120), "steps": rule, "width": 8, **options}
+    same_ends(descend(make(), 4, **options), descend(make(device="cuda"), 4, **options))
+
+
+def test_a_device_that_refuses_is_told_step_by_step(tapes, monkeypatch) -> None:
+    near = descend(network(), 3, steps=Adam(0.02), stop=Stop(60))
+
+    def refused(body, device):
+        body()
+        return body
+
+    monkeypatch.setitem(recording.RECORDERS, "cpu", refused)
+    monkeypatch.setattr(_Chunk, "remote", True)
+    same_ends(near, descend(network(), 3, steps=Adam(0.02), stop=Stop(60)))

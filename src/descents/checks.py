@@ -344,7 +344,19 @@ def torch_device(value: str | torch.device) -> torch.device:
     return device
 
 
-@functools.lru_cache(maxsize=64)
+def remote(device: torch.device) -> bool:
+    """Return whether to read a number of a device is to wait for all it was told.
+
+    Examples
+    --------
+    >>> import torch
+    >>> remote(torch.device("cpu"))
+    False
+    """
+    return device.type != "cpu"
+
+
+@functools.lru_cache(maxsize=4096)
 def constant(
     value: float | tuple[float, ...], dtype: torch.dtype, device: torch.device
 ) -> torch.Tensor:
@@ -358,7 +370,8 @@ def constant(
     """
     import torch
 
-    return torch.tensor(value, dtype=dtype, device=device)
+    with torch.inference_mode(False):  # it outlives the caller's
+        return torch.tensor(value, dtype=dtype, device=device)
 
 
 def torch_dtype(dtype: torch.dtype | None, data: np.ndarray) -> torch.dtype:

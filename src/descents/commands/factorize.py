@@ -340,7 +340,9 @@ def _factorize(
     if not silent:
         for note in data.notes:
             click.echo(note)
-    if options.starts < processors and data.entries >= LARGE_TABLE:
+    single = options.starts == 1 and isinstance(options.rank, int)
+    single = single and "auto" not in (options.penalty or {}).values()
+    if single and processors > 1 and data.entries >= LARGE_TABLE:
         share_products(processors)
     with bar(silent) as progress:
         found = study.factorize(

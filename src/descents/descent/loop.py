@@ -18,6 +18,7 @@ from descents.checks import (
     Complaints,
     InvalidValueError,
     real_number,
+    remote,
     seed_number,
     start_numbers,
     whole_number,
@@ -32,7 +33,6 @@ from descents.problems.problem import (
     check_losses,
     flat,
     losses_and_gradients,
-    remote,
 )
 
 CHECK_EVERY = 10
@@ -250,13 +250,12 @@ def _side_by_side(
     events: SimpleQueue[Any] = SimpleQueue()
     told = None if watch is None else lambda *event: events.put(event)
     with ThreadPoolExecutor(threads) as pool:
-        tasks = [
-            pool.submit(chunk.descend, steps, stop, clock, told) for chunk in chunks
-        ]
-        for task in tasks:
-            task.add_done_callback(events.put)
-        left = len(tasks)
+        tasks: list[Future[None]] = []
+        left = len(chunks)
         try:
+            for chunk in chunks:
+                tasks.append(pool.submit(chunk.descend, steps, stop, clock, told))
+                tasks[-1].add_done_callback(events.put)
             while left:
                 event = events.get()
                 if isinstance(event, Future):

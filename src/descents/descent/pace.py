@@ -6,11 +6,12 @@ from collections.abc import Hashable
 
 import torch
 
-from descents.checks import processors
-from descents.problems.problem import Problem, remote
+from descents.checks import processors, remote
+from descents.problems.problem import Problem
 
-MOST_ENTRIES = 2**27
-"""How many numbers chunks side by side keep at most in their largest tensors together."""
+MOST_ENTRIES = 2**25
+"""How many numbers chunks side by side keep at most in their largest tensors together, of
+which each has several."""
 WORTH = 1.1
 """Several threads are taken where they do at least so many times as much as one."""
 
@@ -25,9 +26,10 @@ class Pace:
     computed by code of one thread. Where torch does it on one thread, side by side may
     be faster by as many times, or no faster at all, as with many small operations that
     wait for Python: one chunk is done alone, then some side by side, and what did more
-    goes on; it is known then for all work of the same shape. Where torch has
-    several threads already, chunks go one by one: threads of threads wait for each
-    other. The results are the same bits in every case.
+    goes on; it is known then for all work of the same shape. With no more chunks than
+    processors all go side by side, untried. Where torch has several threads already,
+    chunks go one by one: threads of threads wait for each other. So they do on another
+    device, whatever is asked. The results are the same bits in every case.
 
     Parameters
     ----------
@@ -49,17 +51,19 @@ class Pace:
     def __init__(
         self, problem: Problem, rule: object, width: int, asked: int | None
     ) -> None:
-        self._most, self._settled = asked or 1, True
+        away = remote(problem.device)
+        self._most, self._settled = 1 if away else asked or 1, True
         self._alone: float | None = None
         self._key: Hashable = None
-        if asked is not None or not problem.side_by_side or remote(problem.device):
+        if asked is not None or away or not problem.side_by_side:
             return
         if problem.one_threaded:
             self._most = processors()
         elif torch.get_num_threads() == 1:
             room = max(1, MOST_ENTRIES // (problem.size * width))
             self._most = min(processors(), room)
-            kinds = type(problem).__name__, type(rule).__name__
+            inner = getattr(rule, "rule", rule)
+            kinds = tuple(type(part).__name__ for part in (problem, rule, inner))
             self._key = *kinds, problem.size, width, problem.dtype, self._most
             self._settled = self._most == 1 or self._key in _known
             self._most = _known.get(self._key, self._most)
@@ -75,7 +79,7 @@ class Pace:
 
     def took(self, steps: int, seconds: float) -> None:
         """Take note of how long it took: the steps of all chunks of a share."""
-        if self._settled:
+        if self._settled or not steps:  # the time was out
             return
         rate = steps / max(seconds, 1e-9)
         if self._alone is None:

@@ -10,6 +10,7 @@ References
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -49,14 +50,15 @@ class Recording:
         self.rule, self.problem, self.starts = rule, problem, starts
         self.kept: dict[str, Parameters] = {}
         # Batches of an epoch differ in size: one recording for each.
-        self._plays: dict[Any, tuple[Parameters, Body]] = {}
+        self._plays: dict[Any, tuple[Parameters, Problem, Body]] = {}
 
     @staticmethod
     def possible(rule: Step, problem: Problem, starts: torch.Tensor, step: int) -> bool:
         """Return whether the device can record, and the steps be recorded."""
         return (
             problem.device.type in RECORDERS
-            and getattr(rule, "recordable", False)
+            # One derived from it may do more than it says.
+            and vars(type(rule)).get("recordable", False)
             and not problem.constrained
             and problem.drawn(starts, step) is not None
         )
@@ -109,7 +111,7 @@ class Recording:
     def _one(self, drawn: Parameters) -> None:
         key = tuple((name, value.shape) for name, value in drawn.items())
         if key in self._plays:
-            place, play = self._plays[key]
+            place, _, play = self._plays[key]
             _written(drawn, place)
             play()
             return
@@ -117,7 +119,8 @@ class Recording:
         problem = self.problem.given(place) if place else self.problem
         recorder = RECORDERS[self.problem.device.type]
         play = recorder(lambda: self._step(problem), self.problem.device)
-        self._plays[key] = (place, play)
+        # With the problem: a recording keeps no tensor alive that it reads from.
+        self._plays[key] = (place, problem, play)
 
     def _step(self, problem: Problem) -> None:
         """Take one step, from the kept tensors to the kept tensors."""
@@ -196,27 +199,43 @@ def _cuda_graph(body: Body, device: torch.device) -> Body:
     The first time is on a stream of its own, as the recording will be: what libraries
     make at first use is not to be made while it is recorded.
     """
-    with torch.cuda.device(device):
-        here, beside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    # A process records one thing at a time, on one stream of a device: each stream that
+    # has multiplied keeps memory of its own.
+    with _one_at_a_time, torch.cuda.device(device):
+        here, number = torch.cuda.current_stream(), torch.cuda.current_device()
+        if number not in _beside:
+            _beside[number] = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        beside = _beside[number]
         beside.wait_stream(here)
         with torch.cuda.stream(beside):
             body()
         here.wait_stream(beside)
+        if _refused:
+            return body
         graph = torch.cuda.CUDAGraph()
         try:
-            # Of this thread alone: other threads may do what no recording allows.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with torch.cuda.graph(
+                graph, stream=beside, capture_error_mode="thread_local"
+            ):
                 body()
         except RuntimeError as error:
-            reason = str(error).partition("\n")[0]
+            torch.cuda.set_stream(here)  # the failed recording may have left its own
+            _refused.append(str(error).partition("\n")[0])
             warnings.warn(
-                f"CUDA cannot record the steps ({reason}): it is told them one by one, "
-                "with the same results",
+                f"CUDA cannot record the steps ({_refused[0]}): it is told them one by "
+                "one, with the same results to rounding",
                 RuntimeWarning,
                 stacklevel=2,
             )
             return body
     return graph.replay
+
+
+_one_at_a_time = threading.Lock()
+_beside: dict[int, Any] = {}
+"""The stream of each device that is recorded on."""
+_refused: list[str] = []
+"""Why CUDA could not record, if it could not: it is not asked again."""
 
 
 RECORDERS: dict[str, Callable[[Body, torch.device], Body]] = {"cuda": _cuda_graph}

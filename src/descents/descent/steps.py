@@ -31,8 +31,8 @@ class Step(Protocol):
 
     A rule may also have `mapping`, which takes what `update` takes and returns the
     mapping alone, where that is less work: the loop asks for it at the end. And
-    `recordable`, where `update` is torch operations alone, of which none reads a number,
-    and also takes the step as a tensor.
+    `recordable`, of its own class, where `update` is torch operations alone, of which
+    none reads a number, and also takes the step as a tensor.
     """
 
     def init(self, problem: Problem, parameters: Parameters) -> State:
@@ -54,7 +54,6 @@ class _FirstOrder:
     """What rules that follow one gradient share: the rate, and the projection."""
 
     learning_rate: float | Sequence[float] = 0.01
-    recordable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         rates = self.learning_rate
@@ -88,9 +87,10 @@ class _FirstOrder:
             }
         kept: dict[torch.device, torch.Tensor] = vars(self)["_kept"]
         if starts.device not in kept:
-            kept[starts.device] = torch.tensor(
-                self.learning_rate, dtype=torch.float64, device=starts.device
-            )
+            with torch.inference_mode(False):  # it outlives the caller's
+                kept[starts.device] = torch.tensor(
+                    self.learning_rate, dtype=torch.float64, device=starts.device
+                )
         rates = kept[starts.device][starts]
         return {
             name: rates.to(value).reshape(-1, *[1] * (value.ndim - 1))
@@ -144,6 +144,8 @@ class GradientDescent(_FirstOrder):
     >>> descend(bowl, 2, steps=GradientDescent([0.25, 0.5]), stop=Stop(1)).losses
     array([0.25, 0.  ])
     """
+
+    recordable: ClassVar[bool] = True
 
     def init(self, problem: Problem, parameters: Parameters) -> State:
         """Return an empty state: this rule remembers nothing."""
@@ -211,6 +213,7 @@ class Momentum(_FirstOrder):
 
     momentum: float = 0.9
     nesterov: bool = False
+    recordable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -271,6 +274,7 @@ class Adam(_FirstOrder):
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
+    recordable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -337,6 +341,7 @@ class AdamW(Adam):
     """
 
     weight_decay: float = 0.01
+    recordable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

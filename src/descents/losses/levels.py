@@ -537,7 +537,8 @@ class OrdinalHinge(BiggerVsSmaller):
         return self.levels
 
     def _middles(self, like: torch.Tensor) -> torch.Tensor:
-        return torch.arange(self._known() - 1).to(like) + 0.5
+        count = self._known() - 1
+        return torch.arange(count, dtype=like.dtype, device=like.device) + 0.5
 
     def _parts(self, prediction: torch.Tensor) -> torch.Tensor:
         return 2 * (prediction[..., None] - self._middles(prediction))

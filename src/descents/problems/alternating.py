@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from descents.checks import InvalidValueError
+from descents.checks import InvalidValueError, remote
 from descents.problems.cells import Look, Side
 from descents.problems.factorization import Factorization
-from descents.problems.problem import Asked, Parameters, Problem, flat, remote
+from descents.problems.problem import Asked, Parameters, Problem, flat
 from descents.problems.sets import products
 from descents.problems.streamed import Streamed, losses_of
 
@@ -25,7 +25,8 @@ OF_ROWS = ("U", "row_biases")
 WORN = 1e-3
 """The share of a measured loss below which it is measured again."""
 AWAY_EVERY = 10
-"""On another device it is looked at after so many steps, whether or not."""
+"""On another device it is measured after so many steps, whether or not: in between, that
+of an exact fit may be told as 0."""
 EVERY = 3
 """Of so many multiplicative steps, one goes further than the others."""
 LEFT = 0.5

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from descents.problems.cells import Cells
+from descents.problems.cells import ONCE, Cells
 from descents.problems.factorization import SPECTRAL, Factorization
 from descents.problems.problem import Parameters, Problem
 
@@ -91,6 +91,10 @@ class Candidates(Problem):
 
     def alone(self, rank: int, fold: int) -> Factorization:
         """Return the factorization of one rank without the cells of a fold."""
+        with ONCE:
+            return self._made(rank, fold)
+
+    def _made(self, rank: int, fold: int) -> Factorization:
         key = (rank, fold)
         if key not in self._alone:
             found = Factorization(self.parts[fold], rank, **self._settings)
@@ -122,7 +126,7 @@ class Candidates(Problem):
 
     @property
     def side_by_side(self) -> bool:
-        """True: each chunk makes a factorization of its own."""
+        """True: each chunk has a factorization of its own; what they share is made once."""
         return True
 
     def at(self, starts: torch.Tensor) -> Factorization:

@@ -7,6 +7,7 @@ The layouts that answer are in `descents.problems.layouts`.
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -17,6 +18,8 @@ import torch
 from descents.losses import Loss
 
 Side = Literal["rows", "columns"]
+ONCE = threading.RLock()
+"""Held while something is made that several threads ask for."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,10 @@ class Cells(ABC):
     def _held(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
         key = (dtype, device)
         if key not in self._cache:
-            self._cache[key] = self._hold(dtype, device)
+            # For all chunks that go side by side; and it outlives the caller's mode.
+            with ONCE, torch.inference_mode(False):
+                if key not in self._cache:
+                    self._cache[key] = self._hold(dtype, device)
         return self._cache[key]
 
     @abstractmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from descents.checks import (
     torch_dtype,
     whole_number,
 )
-from descents.problems.cells import Cells
+from descents.losses import Own
+from descents.problems.cells import ONCE, Cells
 from descents.problems.constraints import (
     Regularizer,
     counted,
@@ -166,6 +167,13 @@ class Factorization(Problem):
         self._fixed: Parameters = {}
         self._base: np.ndarray | None = None
         self._kept: dict[Any, tuple[tuple[np.ndarray, ...], torch.Tensor]] = {}
+
+    def __copy__(self) -> Self:
+        """Return a problem on the same cells that keeps its tensors for itself."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._base, other._kept = self.base, {}
+        return other
 
     def _check_sets(self, initialization: Any) -> None:
         complaints = Complaints()
@@ -505,7 +513,8 @@ class Factorization(Problem):
         if len(known) == 0 or any(
             old is not new for old, new in zip(known, arrays, strict=True)
         ):
-            found = torch.as_tensor(math.prod(arrays)).to(like)
+            with torch.inference_mode(False):  # it outlives the caller's
+                found = torch.as_tensor(math.prod(arrays)).to(like)
             self._kept[key] = arrays, found
         return found
 
@@ -532,7 +541,9 @@ class Factorization(Problem):
 
     def drawn(self, starts: torch.Tensor, step: int) -> Parameters | None:
         """Return nothing, where all cells are in memory: every step is the same."""
-        return {} if self.side_by_side else None
+        own = any(isinstance(block.loss, Own) for block in self.cells.blocks)
+        plain = type(self) is Factorization and not isinstance(self.cells, Streamed)
+        return {} if plain and not own else None
 
     def penalized(self, losses: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Return losses with the penalties added; what `prox` minds has no gradient."""
@@ -595,6 +606,12 @@ class Factorization(Problem):
         values : ndarray of shape (rank,)
         right : ndarray of shape (coordinates, rank)
         """
+        with ONCE:
+            self._make_spectrum()
+        found: tuple[np.ndarray, np.ndarray, np.ndarray] = self._spectra["spectrum"]
+        return found
+
+    def _make_spectrum(self) -> None:
         if "spectrum" not in self._spectra:
             share = self.cells.observed / (self.cells.shape[0] * self.cells.shape[1])
             if isinstance(self.cells, Streamed):
@@ -602,8 +619,6 @@ class Factorization(Problem):
             else:
                 left, values, right = leading_triples(self._rest(), self.rank)
             self._spectra["spectrum"] = left, values / share, right
-        found: tuple[np.ndarray, np.ndarray, np.ndarray] = self._spectra["spectrum"]
-        return found
 
     def take_spectrum(self, triples: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
         """Take the first of what `spectrum` gave of the same cells for a larger rank."""

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from descents.checks import remote
 from descents.losses import Loss, Ordinal, golden_section, slope
 from descents.problems import entries
 from descents.problems.cells import Block, Cells, Look, Side
@@ -131,10 +132,13 @@ class Complete(Cells):
         total = left.new_zeros(len(left))
         # torch warns of arrays that may not be written to, though none is.
         shared = torch.from_numpy if self.table.flags.writeable else torch.tensor
+        # What lies on another device already is not sent there again.
+        away = self._held(left.dtype, left.device) if remote(left.device) else None
         for first in range(0, rows, size):
             place = slice(first, first + size)
             here = left[:, place]
-            block = rest[:, : here.shape[1]].copy_(shared(self.table[place]))
+            part = away["table"][place] if away else shared(self.table[place])
+            block = rest[:, : here.shape[1]].copy_(part)
             total += block.baddbmm_(here, right.mT, alpha=-1).square_().sum((1, 2))
         return total
 
@@ -688,7 +692,7 @@ def _once(
     if key in known:
         return torch.as_tensor(known[key])
     made = make()
-    if any(values is kept for kept in held.values()):
+    if any(values is kept for kept in tuple(held.values())):
         known[key] = made
     return made
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from descents.checks import InvalidValueError, seed_number
+from descents.checks import InvalidValueError, remote, seed_number
 
 Parameters = dict[str, torch.Tensor]
 """The parameters of S starts by name; every tensor has the start axis first."""
@@ -32,17 +32,6 @@ AWAY = 16
 as much larger, and it has to be kept busy."""
 
 
-def remote(device: torch.device) -> bool:
-    """Return whether to read a number of a device is to wait for all it was told.
-
-    Examples
-    --------
-    >>> remote(torch.device("cpu"))
-    False
-    """
-    return device.type != "cpu"
-
-
 def sent(array: np.ndarray, device: torch.device) -> torch.Tensor:
     """Return a copy of an array on a device, without waiting for what that is at.
 
@@ -52,9 +41,9 @@ def sent(array: np.ndarray, device: torch.device) -> torch.Tensor:
     tensor([0, 1, 2])
     """
     copied = torch.tensor(array)
-    if device.type == "cuda":  # of other memory the copy is waited for
-        copied = copied.pin_memory()
-    return copied.to(device, non_blocking=True)
+    if device.type != "cuda":
+        return copied.to(device)
+    return copied.pin_memory().to(device, non_blocking=True)
 
 
 def stream(seed: int, name: str, *counters: int) -> np.random.Generator:
@@ -190,8 +179,8 @@ class Problem(ABC):
     constrained : bool
         Whether `prox` changes anything.
     side_by_side : bool
-        Whether chunks of starts may go side by side: no step writes to what another
-        chunk reads.
+        Whether chunks of starts may go side by side: they share what stays as it is,
+        and what is made once for all.
     one_threaded : bool
         Whether a step is computed outside Python, by code that keeps to one thread.
     """

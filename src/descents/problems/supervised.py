@@ -311,7 +311,7 @@ class Supervised(Problem):
         rate: Any = self.weight_decay
         if isinstance(rate, tuple):
             setting = self.batches.setting_of(starts)
-            rate = constant(rate, total.dtype, self.device)[setting]
+            rate = constant(rate, total.dtype, total.device)[setting]
         return rate / 2 * total
 
     def _each(self, predictions: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -325,9 +325,10 @@ class Supervised(Problem):
     def _table(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the features and target of all rows."""
         if dtype not in self._tables:
-            features = torch.tensor(self.X, dtype=dtype, device=self.device)
             kind = None if self.classifies else dtype
-            target = torch.tensor(self.y, dtype=kind, device=self.device)
+            with torch.inference_mode(False):  # it outlives the caller's
+                features = torch.tensor(self.X, dtype=dtype, device=self.device)
+                target = torch.tensor(self.y, dtype=kind, device=self.device)
             self._tables = {**self._tables, dtype: (features, target)}
         return self._tables[dtype]
 
