@@ -271,6 +271,10 @@ def _side_by_side(
                 clock.interrupt()
         for task in tasks:
             task.result()
+    while watch is not None and not events.empty():  # after an interrupt
+        event = events.get()
+        if not isinstance(event, Future):
+            watch(*event)
 
 
 class _Clock:
