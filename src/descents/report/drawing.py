@@ -70,6 +70,7 @@ def _draw_here(folder: Path) -> None:
 
 def serve() -> None:
     """Draw the pages that standard input names, a line each, until it ends."""
+    import gc
     import multiprocessing
     import signal
 
@@ -77,6 +78,7 @@ def serve() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
     page.warm()
+    gc.disable()  # it draws a few pictures and ends: what is to be found again is little
     fork = "fork" in multiprocessing.get_all_start_methods()
     with contextlib.ExitStack() as stack:
         each = None
