@@ -331,6 +331,7 @@ def test_what_is_interrupted_goes_on_to_the_same_result(
     assert first == second
 
 
+@pytest.mark.slow
 def test_a_budget_of_time(tmp_path) -> None:
     arguments = ["reproduce", "--starts", "100", "--out", str(tmp_path / "run")]
     done = run_descents(*arguments, "--max-seconds", "0.01")

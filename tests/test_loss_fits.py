@@ -373,6 +373,7 @@ def test_a_divergence_without_zeros_is_stored(tmp_path) -> None:
     np.testing.assert_array_equal(again.impute(table), model.impute(table))
 
 
+@pytest.mark.slow
 def test_losses_with_numbers_on_the_command_line(tmp_path, capsys) -> None:
     table, run = str(tmp_path / "table.csv"), str(tmp_path / "run")
     mixed_frame().to_csv(table, index=False)

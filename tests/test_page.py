@@ -15,7 +15,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from selenium import webdriver
 
-from conftest import run_python
+from conftest import run_python, slow
 from descents.report import factorized, figures
 from descents.report.page import html, read_run
 from descents.report.reproduced import PICTURES
@@ -128,7 +128,7 @@ assert first == {{"page": (folder / "report.html").read_bytes()}}
     "change",
     [
         "drawing._draw_here = None  # the other process has to do it",
-        "sys.executable = 'false'  # the other process ends at once",
+        slow("sys.executable = 'false'  # the other process ends at once"),
     ],
 )
 def test_another_process_draws_the_same(mixed, tmp_path, change) -> None:
