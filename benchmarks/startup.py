@@ -22,8 +22,12 @@ def command(arguments: list[str], source: str | None = None) -> Run:
     np.savetxt(
         folder / "table.csv", values, "%.4f", ",", header="a,b,c,d,e", comments=""
     )
-    # What a user has: the libraries' own numbers of threads.
-    environment = {k: v for k, v in os.environ.items() if "_NUM_THREADS" not in k}
+    # What a user has: the libraries' own numbers of threads,
+    # and what is compiled once is kept.
+    own = ("_NUM_THREADS", "PYTHONDONTWRITEBYTECODE")
+    environment = {
+        k: v for k, v in os.environ.items() if not any(name in k for name in own)
+    }
     if source is not None:
         environment["PYTHONPATH"] = source
     done = 0
