@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Two torch threads beside another busy process can be many times slower than one.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 # On all processors, and no tests of others: in half the time that pip takes for it.
 COMPILE := $(BIN)/python -m compileall -qq -j 0 -r 20 -x '/tests?/' $(VENV)/lib src || true
+# Two torch threads beside another busy process can be many times slower than one.
 TESTS := OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m pytest
 
 .PHONY: reproduce test test-all bench docs lint clean
