@@ -24,9 +24,9 @@ from descents.checks import (
     whole_number,
 )
 from descents.descent.pace import Pace
-from descents.descent.recording import Recording, advanced, chosen
+from descents.descent.recording import Recording, advanced
 from descents.descent.runs import Runs, Status
-from descents.descent.steps import Adam, State, Step
+from descents.descent.steps import Adam, State, Step, chosen
 from descents.problems.problem import (
     Parameters,
     Problem,

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from descents.descent.steps import State, Step
+from descents.descent.steps import State, Step, chosen
 from descents.problems.problem import Parameters, Problem
 
 Body = Callable[[], None]
@@ -167,21 +167,6 @@ def advanced(
         for name, group in after.items()
     }
     return chosen(going, parameters[1], parameters[0]), rested
-
-
-def chosen(mask: torch.Tensor, moved: Parameters, rest: Parameters) -> Parameters:
-    """Return the moved parameters of some starts, and of the others the old ones.
-
-    Examples
-    --------
-    >>> mask = torch.tensor([True, False])
-    >>> chosen(mask, {"x": torch.ones(2, 1)}, {"x": torch.zeros(2, 1)})["x"].T
-    tensor([[1., 0.]])
-    """
-    return {
-        name: torch.where(mask.reshape(-1, *[1] * (value.ndim - 1)), value, rest[name])
-        for name, value in moved.items()
-    }
 
 
 def _copied(group: Parameters) -> Parameters:

@@ -426,8 +426,8 @@ class LineDescent:
             square = (flat(tried) - flat(parameters)).square().sum(1)
             slack = 4 * torch.finfo(new.dtype).eps * losses.abs()
             good = waiting & (new <= losses - 0.25 * square / rate + slack)
-            found = _chosen(good, tried, found)
-            slopes = _chosen(good, sloped, slopes)
+            found = chosen(good, tried, found)
+            slopes = chosen(good, sloped, slopes)
             best = torch.where(good, new, best)
             waiting = waiting & ~good
             if not bool(waiting.any()):
@@ -619,8 +619,19 @@ def _shaped(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
-def _chosen(good: torch.Tensor, new: Parameters, old: Parameters) -> Parameters:
-    return {n: torch.where(_shaped(good, v), new[n], v) for n, v in old.items()}
+def chosen(mask: torch.Tensor, moved: Parameters, rest: Parameters) -> Parameters:
+    """Return the moved parameters of some starts, and of the others the old ones.
+
+    Examples
+    --------
+    >>> mask = torch.tensor([True, False])
+    >>> chosen(mask, {"x": torch.ones(2, 1)}, {"x": torch.zeros(2, 1)})["x"].T
+    tensor([[1., 0.]])
+    """
+    return {
+        name: torch.where(_shaped(mask, value), value, rest[name])
+        for name, value in moved.items()
+    }
 
 
 def _unflat(values: torch.Tensor, like: Parameters) -> Parameters:
