@@ -363,7 +363,7 @@ def test_scaled_columns_cost_as_much_as_they_have_cells() -> None:
     np.testing.assert_allclose(
         np.nansum(each * found.scales, 0), found.column_counts, rtol=1e-9
     )
-    again = cells(table, MIXED, scales=found.scales)
+    again = cells(table, MIXED, scales=found.scales, units=found.units)
     np.testing.assert_array_equal(again.weights, found.weights)
 
 

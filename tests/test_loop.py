@@ -328,11 +328,14 @@ def test_stationary_starts_rest() -> None:
         bowl(), 2, steps=GradientDescent(rates), stop=stop, record=[0, 50, 100]
     )
     assert runs.statuses == (Status.STATIONARY, Status.LIMIT)
-    # |x - 1| = 0.2^n is at most 1e-6 at n = 9; the next look is at n = 10.
-    assert list(runs.steps_taken) == [10, 100]
-    np.testing.assert_allclose(runs.losses[0], 0.2**20, rtol=1e-6)
-    np.testing.assert_allclose(runs.histories["loss"][1:, 0], 0.2**20, rtol=1e-6)
-    np.testing.assert_allclose(runs.gradient_norms, [2 * 0.2**10, 2 * 0.98**100])
+    # A Newton step gains all of the loss, 0.2^2n, at every step: stationary where that
+    # is ten roundings, squared, of the first loss, 1. 0.2^n is 2e-15 at n = 21.
+    assert list(runs.steps_taken) == [30, 100]
+    np.testing.assert_allclose(runs.losses[0], 0, atol=1e-28)
+    np.testing.assert_allclose(runs.histories["loss"][1:, 0], 0, atol=1e-28)
+    np.testing.assert_allclose(
+        runs.gradient_norms, [0, 2 * 0.98**100], rtol=1e-7, atol=1e-14
+    )
     np.testing.assert_allclose(runs.initial_gradient_norms, 2.0)
 
 

@@ -319,9 +319,11 @@ def test_columns_keep_their_own_parameters_through_a_file(tmp_path) -> None:
         "one_vs_all",
         "ordinal_hinge",
     ]
-    each = model.fitted_.problem.cells.losses_of_columns
+    each = [column.loss for column in model.columns_]
     assert each[:3] == [Quantile(0.9), Quantile(0.1), Periodic(24.0, 0.0)]
-    assert each[5] == OrdinalHinge(4)
+    standardized = model.fitted_.problem.cells.losses_of_columns
+    assert standardized[2] == Periodic(2 * np.pi, 0.0)  # in radians
+    assert standardized[5] == OrdinalHinge(4)
     assert "kind=b" in model.fitted_.labels
     filled = model.impute(holed)
     assert not filled.isna().any().any()

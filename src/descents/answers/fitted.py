@@ -89,7 +89,7 @@ class Fitted:
         dtype = best["U"].dtype
         shift = np.asarray(problem.base, dtype=np.float64)
         if "offsets" in best:
-            shift = shift + best["offsets"] * problem.units
+            shift = shift + best["offsets"]
         free = not problem.constrained
         self.scores, self.components, self._turn, self._mean = singular_form(
             best["U"],
@@ -97,15 +97,17 @@ class Fitted:
             center=problem.has_offsets and free and not problem.l2_biases,
             rotate=free,
         )
-        shift = shift + problem.units * (self._mean @ best["V"].T)
-        self.offsets = shift.astype(dtype)
+        shift = shift + self._mean @ best["V"].T
+        self._shift = shift
+        self.offsets = (shift * problem.units).astype(dtype)
 
     def natural(self, scores: np.ndarray) -> np.ndarray:
         """Return the natural parameters that points in the components' space stand for.
 
-        offsets + units * (scores @ components), of the best start.
+        (offsets + units * (scores @ components)) / units, of the best start: in the
+        units of the cells, as `predictions` returns them.
         """
-        return self.offsets + (scores @ self.components) * self.problem.units
+        return self._shift + scores @ self.components
 
     @property
     def labels(self) -> list[str]:
@@ -163,12 +165,13 @@ class Fitted:
         losses = [model.loss for model in self.models]
         if hasattr(values, "tocsr"):
             return cells(values, losses, sparse=sparse, blank=True)
-        scales = self.problem.cells.scales
+        known = self.problem.cells
         return cells(
             values,
             losses,
             levels=[len(model.levels) for model in self.models],
-            scales=False if scales is None else scales,
+            scales=False if known.scales is None else known.scales,
+            units=known.units,
             blank=True,
         )
 
@@ -190,13 +193,19 @@ class Fitted:
         return np.asarray((U - self._mean) @ self._turn, dtype=U.dtype)
 
     def sides(self, point: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Return L and R of one start in float64, of which L R^T is the prediction."""
+        """Return L and R of one start in float64, of which L R^T is the prediction.
+
+        In the units of the cells.
+        """
         tensors = {n: torch.as_tensor(v)[None].double() for n, v in point.items()}
         left, right = self.problem.extended(tensors)
         return left[0].cpu().numpy(), right[0].cpu().numpy()
 
     def predictions(self, points: Sequence[dict[str, np.ndarray]]) -> tuple[Any, Any]:
-        """Return natural parameters and cut points, the mean over some starts."""
+        """Return natural parameters and cut points, the mean over some starts.
+
+        In the units of the cells.
+        """
         natural: Any = 0.0
         cuts: Any = 0.0
         for point in points:
@@ -206,12 +215,18 @@ class Fitted:
         return natural / len(points), cuts / len(points)
 
     def decoded(self, natural: np.ndarray, cuts: np.ndarray) -> list[np.ndarray]:
-        """Return the numbers or codes that natural parameters stand for, by column."""
+        """Return the numbers or codes that natural parameters stand for, by column.
+
+        Natural parameters are in the units of the cells, numbers in those of the data.
+        """
         found: list[Any] = [None] * len(self.models)
+        units = self.problem.cells.units
         for block in self.problem.cells.blocks:
             values = block.loss.impute(block.predictions(natural), **block.cuts(cuts))
             for place, column in enumerate(block.columns):
                 found[column] = values[:, place]
+                if units is not None and block.loss.has_units:
+                    found[column] = found[column] * units[column]
         return found
 
     def codes_of(self, rows: np.ndarray) -> list[np.ndarray]:
@@ -280,9 +295,10 @@ class Fitted:
         """
         arrays, runs = self.runs.stored()
         arrays["base"] = np.asarray(self.problem.base)
-        arrays["units"] = self.problem.units
         if self.problem.cells.scales is not None:
             arrays["scales"] = self.problem.cells.scales
+        if self.problem.cells.units is not None:
+            arrays["column_units"] = self.problem.cells.units
         named: list[list[Any]] = []
         for of, asked in zip(("rows", "columns"), self.constraint, strict=True):
             fixed = [one for one in asked if isinstance(one, Fixed)]
@@ -304,12 +320,15 @@ class Fitted:
     ) -> Fitted:
         """Return the model that `stored` gave; it knows the columns, not the table."""
         models = [ColumnModel.restored(column) for column in facts["columns"]]
+        if "units" in arrays:
+            arrays = _standardized(arrays, models)
         runs = Runs.restored(arrays, facts["runs"])
         known = cells(
             np.ones((1, len(models))),  # a value that every loss is for
             [model.loss for model in models],
             levels=[len(model.levels) for model in models],
             scales=arrays.get("scales", False),
+            units=arrays.get("column_units"),
         )
         problem = Factorization.of_columns(
             known,
@@ -318,7 +337,6 @@ class Fitted:
             constraint=_restored_constraint(arrays, facts["constraint"]),
             penalty=facts["penalty"],
             base=arrays["base"],
-            units=arrays["units"],
         )
         if len(runs.parameters["V"][0]) != known.coordinates:
             raise InvalidValueError(
@@ -326,6 +344,52 @@ class Fitted:
                 f"{len(runs.parameters['V'][0])}"
             )
         return cls(models, problem, runs, combine)
+
+
+def _standardized(
+    arrays: dict[str, np.ndarray], models: list[ColumnModel]
+) -> dict[str, np.ndarray]:
+    """Return the arrays of a model that an earlier version stored, in today's units.
+
+    There, V and offsets were in the units of their coordinates, as they are here, but
+    the weights of columns, what penalized offsets deviate from, and row biases were in
+    those of the data.
+
+    Raises
+    ------
+    InvalidValueError
+        When it has scaled columns and row biases, which have no counterpart.
+    """
+    arrays = dict(arrays)
+    old = arrays.pop("units")
+    if "scales" not in arrays:
+        return arrays
+    if "parameters/row_biases" in arrays:
+        raise InvalidValueError(
+            "it was stored by an earlier version with scaled columns and row biases, "
+            "which this version cannot apply; fit it again"
+        )
+    known = cells(
+        np.ones((1, len(models))),
+        [model.loss for model in models],
+        levels=[len(model.levels) for model in models],
+    )
+    places, units, ratios = known.coordinate_columns, *np.ones((2, len(models)))
+    one, two = torch.ones(1, dtype=torch.float64), torch.full((1,), 2.0).double()
+    for unit, column in zip(old, places, strict=True):
+        loss = models[column].loss
+        if loss.has_units:
+            units[column] = own = loss.unit(float(unit))
+            here = loss.in_units(np.array([own]))
+            ratios[column] = float(loss(two * own, one * own) / here(two, one))
+    factor = old / units[places]
+    arrays["base"] = arrays["base"] / units[places]
+    arrays["scales"] = arrays["scales"] * ratios
+    arrays["column_units"] = units
+    arrays["parameters/V"] = arrays["parameters/V"] * factor[:, None]
+    if "parameters/offsets" in arrays:
+        arrays["parameters/offsets"] = arrays["parameters/offsets"] * factor
+    return arrays
 
 
 def _restored_constraint(arrays: dict[str, np.ndarray], named: Any) -> list[list[Any]]:
@@ -440,7 +504,7 @@ def with_widths(models: list[ColumnModel], problem: Factorization) -> list[Colum
         noise = _noise(np.abs(rest), problem.rank * (rows + wide))
         width = HUBER_EFFICIENCY * max(noise, 1e-9 * scale)
         return [_with_loss(model, Huber(width)) for model in models]
-    noises = {}
+    noises, units = {}, dict[int, float]()
     for block in found.blocks:
         for place, column in enumerate(block.columns):
             if not isinstance(models[column].loss, Huber):
@@ -450,13 +514,15 @@ def with_widths(models: list[ColumnModel], problem: Factorization) -> list[Colum
                 kept = found.weights[:, column] > 0
             line = right[block.first + place]
             rest = np.abs(found.table[kept, column] - left[kept] @ line)
+            if found.units is not None:  # columns are compared in the cells' units
+                units[int(column)] = found.units[column]
             spent = problem.rank * (1 + rows / wide) * kept.sum() / rows
             noises[int(column)] = _noise(rest, spent)
     # A column that is fitted exactly by chance is not to become all but absolute.
     typical = np.median(list(noises.values()))
     for column, noise in noises.items():
         floor = max(noise, 0.1 * typical, 1e-9 * scale)
-        loss = Huber(float(HUBER_EFFICIENCY * floor))
+        loss = Huber(float(HUBER_EFFICIENCY * floor * units.get(column, 1.0)))
         given[column] = _with_loss(given[column], loss)
     return given
 

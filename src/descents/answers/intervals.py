@@ -343,8 +343,10 @@ def calibrated(
             if cells.column_counts[column] > 1:
                 # Of a constant column, the size of rounding.
                 first = block.first + place * block.each
-                least = CONSTANT * max(abs(cells.offsets[first]), CONSTANT)
-                spreads[column] = max(deviations[first], least)
+                size = abs(cells.offsets[first])
+                floor = CONSTANT * (size if size > 0 else CONSTANT)
+                unit = twin.problem.units[first]
+                spreads[column] = max(deviations[first], floor) * unit
     i, j = np.nonzero(held & np.isfinite(spreads))
     if len(i) > MOST_SCORED:
         kept = np.sort(generator.choice(len(i), MOST_SCORED, replace=False))

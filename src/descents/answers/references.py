@@ -227,8 +227,8 @@ def shrunk_svd(problem: Factorization) -> Reference | None:  # noqa: PLR0912
             square -= float(np.square(cells.offsets).sum()) * cells.shape[0]
             table = shifted(table, cells.offsets)
     rows, columns = problem.row_regularizer, problem.column_regularizer
-    # The penalty is of V in its units, the singular values of the weighted table.
-    unit = float((np.sqrt(weights) * problem.units)[0])
+    # The penalty is of V, the singular values are those of the weighted table.
+    unit = float(np.sqrt(weights[0]))
     threshold = float(np.sqrt(rows.l2 * columns.l2)) / unit
     whole = dense and min(table.shape) <= WHOLE_SIDE
     if whole:
@@ -292,9 +292,8 @@ def _column_weights(problem: Factorization) -> np.ndarray | None:
     ):
         return None
     weights: np.ndarray = cells.weights[0]
-    units = np.sqrt(weights) * problem.units
     penalized = problem.row_regularizer.l2 * problem.column_regularizer.l2 > 0
-    uneven = penalized and np.ptp(units) > 1e-12 * units.max()
+    uneven = penalized and np.ptp(weights) > 2e-12 * weights.max()
     if problem.has_row_biases or uneven or (cells.weights != weights).any():
         return None
     return weights
@@ -353,7 +352,7 @@ def dual_bound(problem: Factorization, runs: Runs) -> Reference | None:
         if slopes is None:
             return None
     norm = _spectral_norm(
-        _scaled(slopes, problem.row_penalties, problem.coordinate_penalties)
+        _scaled(slopes, problem.row_penalties, problem.coordinate_counts)
     )
     most = 2 * np.sqrt(l2) / norm if norm > 0 else 1.0
     value = _best_scale(lambda c: _dual_value(problem, slopes, c), min(most, 4.0))
@@ -386,7 +385,7 @@ def _dual_value(problem: Factorization, slopes: Any, scale: float) -> float:
     if problem.l2_biases:
         for has, axis, counts in (
             (problem.has_row_biases, 1, problem.row_penalties),
-            (problem.has_offsets, 0, problem.coordinate_penalties),
+            (problem.has_offsets, 0, problem.coordinate_counts),
         ):
             if has:
                 sums = np.asarray(scaled.sum(axis=axis)).reshape(-1)

@@ -26,7 +26,7 @@ from descents.checks import (
 from descents.descent.pace import Pace
 from descents.descent.recording import Recording, advanced
 from descents.descent.runs import Runs, Status
-from descents.descent.steps import Adam, State, Step, chosen
+from descents.descent.steps import Adam, State, Step, chosen, gains
 from descents.problems.problem import (
     Parameters,
     Problem,
@@ -37,6 +37,8 @@ from descents.problems.problem import (
 
 CHECK_EVERY = 10
 """How many steps pass between two looks at whether a start is stationary."""
+ROUNDINGS = 10
+"""A loss of less than so many roundings of the data, squared, is an exact fit."""
 MOST_UNREAD = 50
 """After so many steps at most the losses on another device are read, and the clock."""
 
@@ -90,9 +92,12 @@ class Stop:
     max_steps : int
         The limit of steps, at least 0.
     tolerance : float
-        A start is stationary, and rests, when the norm of its prox-gradient mapping is
-        at most this times the norm at its initial point; looked at every 10 steps and
-        at the end, where steps look at a sample at the end only. 0 never stops a start.
+        A start is stationary, and stops, when a Newton or prox-gradient step can lower
+        its loss by at most ``tolerance**2`` of the loss, so that the parameters are
+        within about ``tolerance`` of the minimum nearby. What a step can gain is
+        predicted from gradient and curvature; it does not depend on units, on the
+        learning rate or on where the start began. Checked every 10 steps and at the
+        end; at the end only where steps use mini-batches. 0 never stops a start.
     least_fall : float
         A start is settled, and rests, when its loss has fallen by at most this times
         itself over 10 steps: what is left for losses without a continuous gradient, and
@@ -320,6 +325,7 @@ class _Chunk:
     statuses: np.ndarray = field(init=False)
     taken: np.ndarray = field(init=False)
     initial: np.ndarray = field(init=False)
+    scale: np.ndarray = field(init=False)
     recording: Recording | None = None
     before: torch.Tensor | None = None
     single: int = 0
@@ -413,8 +419,10 @@ class _Chunk:
             if step == 0:
                 self.initial = self._gradient_norms(step, state)
             active &= self._finite(losses, active)
+            if step == 0:
+                self._measure(losses)
             if step % CHECK_EVERY == 0 and not self.problem.stochastic:
-                active &= ~self._resting(stop, state, losses, active)
+                active &= ~self._resting(stop, state, losses, active, step)
             if active.all():
                 self.parameters, self.state = moved, state
             else:
@@ -515,13 +523,41 @@ class _Chunk:
         kept = self.problem.remembered(self.starts)
         return self.best.look(metrics, self.parameters, kept, step, active)
 
+    def _measure(self, losses: torch.Tensor) -> None:
+        """Write down the size of the losses, to know when one is next to nothing."""
+        known = self.problem.loss_scale
+        first = losses.abs().cpu().numpy().astype(np.float64)
+        self.scale = first if known is None else np.full(self.width, known)
+
+    def _stationary(
+        self, stop: Stop, state: State, losses: torch.Tensor, step: int
+    ) -> np.ndarray:
+        """Return for which starts a step can gain next to nothing of the loss."""
+        if "gain" in state:
+            gain = state["gain"]["gain"]
+        else:
+            here = self.parameters, state["mapping"], self.starts, step
+            gain = gains(self.whole, *here)
+        size = losses.abs().cpu().numpy().astype(np.float64)
+        # Of an exact fit nothing is left but roundings of the size of the data.
+        unit = float(torch.finfo(self.problem.dtype).eps)
+        rounded = np.square(ROUNDINGS * unit) * self.scale
+        most = np.maximum(np.square(stop.tolerance) * size, rounded)
+        found: np.ndarray = gain.cpu().numpy() <= most
+        return found
+
     def _resting(
-        self, stop: Stop, state: State, losses: torch.Tensor, active: np.ndarray
+        self,
+        stop: Stop,
+        state: State,
+        losses: torch.Tensor,
+        active: np.ndarray,
+        step: int,
     ) -> np.ndarray:
         """Return which starts are stationary, or have settled; mark active ones."""
         resting: np.ndarray = np.zeros(self.width, dtype=bool)
         if stop.tolerance:
-            resting = _norms(state["mapping"]) <= stop.tolerance * self.initial
+            resting = self._stationary(stop, state, losses, step)
             self.statuses[active & resting] = Status.STATIONARY
         if stop.least_fall:
             if self.before is not None:
@@ -586,17 +622,25 @@ class _Chunk:
             if self.best is not None:  # what it remembers is of where it went on to
                 state = steps.init(self.problem, self.parameters)
             here = problem, self.parameters, state, self.starts, step
-            if hasattr(steps, "mapping"):  # at less than a step
+            limited = self.statuses[places] == Status.LIMIT
+            decides = bool(stop.tolerance) and limited.any()
+            if hasattr(steps, "mapping") and not decides:  # at less than a step
                 state = {"mapping": steps.mapping(*here)}
             elif not self.problem.stochastic:
                 state = steps.update(*here)[1]
             norms = self._gradient_norms(step, state)
+            if decides:
+                if step == 0:
+                    self._measure(losses)
+                if self.problem.stochastic:  # the mapping of the whole loss
+                    whole = losses_and_gradients(problem, *here[1:2], *here[3:])
+                    state = {"mapping": whole[1]}
+                small = self._stationary(stop, state, losses, step)
+                small &= self.statuses == Status.LIMIT
+                self.statuses[small] = Status.STATIONARY
         if step == 0:
             self.initial = norms
         limited = self.statuses == Status.LIMIT
-        if stop.tolerance:
-            small = norms <= stop.tolerance * self.initial
-            self.statuses[limited & small] = Status.STATIONARY
         self.statuses[limited & ~np.isfinite(final)] = Status.NONFINITE
         # What overflowed in the working precision may be finite in the other.
         final[(self.statuses == Status.NONFINITE) & np.isfinite(final)] = np.inf

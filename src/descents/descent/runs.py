@@ -20,7 +20,7 @@ UNJUDGED = "not diagnosed"
 class Status(Enum):
     """How a start ended; the value is the sentence for people."""
 
-    STATIONARY = "stationary: the gradient fell to the tolerance"
+    STATIONARY = "stationary: a step can gain next to nothing"
     SETTLED = "settled: the loss fell by less than asked for"
     STOPPED = "stopped early: its metric no longer improved"
     LIMIT = "stopped at the limit of steps"

@@ -3,7 +3,8 @@
 A rule holds its settings only; what it remembers between steps is the state that
 `init` makes and `update` returns, so that it can be stored, cut and resumed. Every
 state has an entry ``"mapping"``, the prox-gradient mapping where the returned losses
-were evaluated: its norm says how far a start is from being stationary.
+were evaluated. It may have an entry ``"gain"``, with one tensor of shape (S,) of that
+name: by how much a step that knows the curvature could still lower each loss.
 """
 
 from __future__ import annotations
@@ -407,10 +408,11 @@ class LineDescent:
         losses, gradients = _evaluated(problem, parameters, state, starts, step)
         g = flat(gradients)
         given = state["rate"]["rate"]
-        # Before the first step: a move of a hundredth of the point's own size.
-        size = flat(parameters).norm(dim=1) + 1e-3
-        first = 0.01 * size / g.norm(dim=1).clamp_min(1e-30)
-        rate = torch.where(given > 0, given, first)
+        rate = given
+        if not bool((given > 0).all()):
+            first = first_length(problem, parameters, g, starts, step)
+            rate = torch.where(given > 0, given, first)
+        begun = rate
         found = {n: p.clone() for n, p in parameters.items()}
         best, slopes = losses.clone(), {n: v.clone() for n, v in gradients.items()}
         waiting = torch.isfinite(losses) & torch.isfinite(g).all(1)
@@ -440,7 +442,13 @@ class LineDescent:
             inner > 0, longer.clamp(max=10 * rate).maximum(rate / 10), 2 * rate
         )
         known = {"loss": best, **slopes}
-        new_state = {"mapping": mapping, "rate": {"rate": following}, "known": known}
+        gain = begun.double() * flat(mapping).double().square().sum(1) / 2
+        new_state = {
+            "mapping": mapping,
+            "rate": {"rate": following},
+            "known": known,
+            "gain": {"gain": gain},
+        }
         return found, new_state, losses
 
 
@@ -513,15 +521,136 @@ class LBFGS:
         uphill = (direction * g).sum(1) >= 0
         direction = torch.where(uphill[:, None], -g, direction)
         fresh = uphill | ~(state["memory"]["weights"] > 0).any(1)
-        size = 0.01 * (x.norm(dim=1) + 1e-3) / g.norm(dim=1).clamp_min(1e-30)
-        length = torch.where(fresh, size, torch.ones_like(size))
+        length = torch.ones_like(losses)
+        if bool(fresh.any()):
+            first = first_length(problem, parameters, g, starts, step)
+            length = torch.where(fresh, first, length)
+        # By the Hessian that the memory stands for: half g' H^-1 g.
+        gain = -0.5 * (length[:, None] * direction * g).double().sum(1)
         y, best, slopes = _line_search(
             problem, parameters, (losses, g), direction, length, (starts, step)
         )
         memory = _remembered(state["memory"], y - x, slopes - g)
         known = {"loss": best, **_unflat(slopes, parameters)}
-        new_state = {"mapping": gradients, "memory": memory, "known": known}
+        new_state = {
+            "mapping": gradients,
+            "memory": memory,
+            "known": known,
+            "gain": {"gain": gain},
+        }
         return _unflat(y, parameters), new_state, losses
+
+
+def curvature_along(
+    problem: Problem,
+    parameters: Parameters,
+    direction: torch.Tensor,
+    starts: torch.Tensor,
+    step: int,
+) -> torch.Tensor:
+    """Return d' H d of each start, by differentiating the gradient along d.
+
+    Parameters
+    ----------
+    problem : Problem
+    parameters : dict of Tensor, each of shape (S, ...)
+    direction : Tensor of shape (S, P)
+        d, in the order of `flat`.
+    starts : int64 Tensor of shape (S,)
+    step : int
+
+    Returns
+    -------
+    Tensor of shape (S,)
+
+    Examples
+    --------
+    >>> from descents import Problem
+    >>> bowl = Problem.from_losses(
+    ...     lambda parameters, starts, step: 3 * parameters["x"].square(),
+    ...     lambda generator: {"x": 0.0},
+    ... )
+    >>> x = {"x": torch.zeros(2)}
+    >>> curvature_along(bowl, x, torch.tensor([[1.0], [2.0]]), torch.arange(2), 0)
+    tensor([ 6., 24.])
+    """
+    leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
+    with torch.inference_mode(False), torch.enable_grad():
+        losses = problem.losses(leaves, starts, step)
+        gradients = torch.autograd.grad(
+            losses.sum(), list(leaves.values()), create_graph=True, allow_unused=True
+        )
+        slopes = {
+            name: torch.zeros_like(leaf) if g is None else g
+            for (name, leaf), g in zip(leaves.items(), gradients, strict=True)
+        }
+        along = (flat(slopes) * direction).sum()
+        if not along.requires_grad:  # the loss is linear here
+            return direction.new_zeros(len(direction))
+        bent = torch.autograd.grad(
+            along, list(leaves.values()), materialize_grads=True
+        )
+    return (flat(dict(zip(leaves, bent, strict=True))) * direction).sum(1)
+
+
+def first_length(
+    problem: Problem,
+    parameters: Parameters,
+    gradient: torch.Tensor,
+    starts: torch.Tensor,
+    step: int,
+) -> torch.Tensor:
+    """Return how far to go along minus the gradient where nothing is known, shape (S,).
+
+    To the minimum of the quadratic that has the slope and the curvature there, g'g /
+    |g'Hg|, but not by more than the point's own size. In other units of the parameters
+    or of the loss it is the same move.
+    """
+    square = gradient.square().sum(1)
+    norm = square.sqrt().clamp_min(torch.finfo(gradient.dtype).tiny)
+    bent = curvature_along(problem, parameters, gradient, starts, step).abs()
+    size = flat(parameters).norm(dim=1)
+    # From zero, only the curvature says how large numbers are.
+    least = torch.where(size > 0, 0.01 * size, 1e-5)
+    most = torch.where(size > 0, size, torch.inf)
+    length = torch.where(bent > 0, square / bent, least / norm)
+    length = torch.minimum(length, most / norm)
+    return torch.where(torch.isfinite(length), length, least / norm)
+
+
+def gains(
+    problem: Problem,
+    parameters: Parameters,
+    mapping: Parameters,
+    starts: torch.Tensor,
+    step: int,
+) -> torch.Tensor:
+    """Return by how much the best step along the prox-gradient mapping lowers each loss.
+
+    (m'm)^2 / (2 |m'Hm|), to second order: it does not depend on the units of the
+    parameters as long as they share one, nor on any learning rate.
+
+    Returns
+    -------
+    float64 Tensor of shape (S,)
+        Infinite where the loss has a slope and no curvature along it.
+
+    Examples
+    --------
+    >>> from descents import Problem
+    >>> bowl = Problem.from_losses(
+    ...     lambda parameters, starts, step: 3 * parameters["x"].square(),
+    ...     lambda generator: {"x": 0.0},
+    ... )
+    >>> x = {"x": torch.tensor([2.0])}
+    >>> gains(bowl, x, {"x": 6 * x["x"]}, torch.arange(1), 0)  # all of the loss
+    tensor([12.], dtype=torch.float64)
+    """
+    along = flat(mapping)
+    square = along.double().square().sum(1)
+    bent = curvature_along(problem, parameters, along, starts, step).double().abs()
+    gain = torch.where(bent > 0, square.square() / (2 * bent), torch.inf)
+    return torch.where(square > 0, gain, square)
 
 
 def _evaluated(

@@ -612,6 +612,9 @@ class LowRank(UsesFitted):
                 initialization = "nndsvd"
             if isinstance(found, Streamed) and not found.has_triangle:
                 initialization = "normal"
+        if not isinstance(initialization, str) and found.units is not None:
+            U, V = (np.asarray(factor) for factor in initialization)
+            initialization = (U, V / found.coordinate_units[:, None])
         return {
             "offsets": self._offsets(),
             "constraint": self.constraint,

@@ -133,6 +133,35 @@ class Loss(ABC):
         return self
 
     @property
+    def has_units(self) -> bool:
+        """Whether predictions and values are numbers in the units of the column."""
+        return self.identity and self.kind == "numbers"
+
+    def unit(self, spread: float) -> float:
+        """Return what to divide a column of this spread by; here, the spread."""
+        return spread
+
+    def in_units(self, units: np.ndarray) -> Loss:
+        """Return the loss of columns whose values are divided by their units.
+
+        Up to a constant factor for each column, which scaling removes, it has the same
+        minima: loss(z, x) is proportional to in_units(u)(z / u, x / u). Here, for
+        losses that are homogeneous, the same.
+
+        Parameters
+        ----------
+        units : float64 ndarray of shape (columns,)
+            Positive.
+
+        Examples
+        --------
+        >>> from descents.losses import Huber
+        >>> Huber(6.0).in_units(np.array([2.0, 3.0])).width
+        (3.0, 2.0)
+        """
+        return self
+
+    @property
     def label(self) -> str:
         """Its name, with the number that sets it apart, as `named` takes it."""
         defaults = {field.name: field.default for field in fields(self)}  # type: ignore[arg-type]

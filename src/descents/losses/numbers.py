@@ -98,7 +98,10 @@ def rounded(rest: torch.Tensor, target: torch.Tensor, share: float) -> torch.Ten
     spread = target.std(0, correction=0)
     # A column that hardly varies is not held to its values with all weight.
     typical, size = spread.square().mean().sqrt(), target.square().mean().sqrt()
-    floor = (1e-3 * typical + NEAREST * size).clamp_min(1e-12)
+    # Above zero for a table of zeros, and too small to matter for any other.
+    floor = (1e-3 * typical + NEAREST * size).clamp_min(
+        torch.finfo(target.dtype).tiny ** 0.5
+    )
     width = spread.maximum(floor) * share
     return rest.square() + width.square()
 
@@ -294,6 +297,11 @@ class Huber(Loss):
         """Return the loss of one column of those it is for."""
         return Huber(self.width[place]) if isinstance(self.width, tuple) else self
 
+    def in_units(self, units: np.ndarray) -> Loss:
+        """Return the loss with each column's width over its unit."""
+        widths = np.asarray(self._known()) / units
+        return Huber(tuple(float(f"{width:.11g}") for width in widths))
+
     def _known(self) -> float | tuple[float, ...]:
         if self.width is None:
             raise InvalidValueError(
@@ -397,6 +405,15 @@ class Periodic(Loss):
             low = (least + most) / 2 - half
         return replace(self, low=low)
 
+    def unit(self, spread: float) -> float:
+        """Return the length of a radian, whatever the spread."""
+        return self.period / (2 * math.pi)
+
+    def in_units(self, units: np.ndarray) -> Loss:
+        """Return the loss in radians."""
+        low = None if self.low is None else self.low / self.unit(1.0)
+        return Periodic(2 * math.pi, low)
+
     def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return the weighted mean direction."""
         turn = 2 * math.pi / self.period
@@ -473,6 +490,9 @@ class Own(Loss):
     function : callable
         ``function(prediction, target)`` of two tensors of one shape returns a tensor of
         that shape, by torch operations; autograd differentiates it.
+    units : tuple of float, optional
+        What predictions and targets are multiplied by before the call: the unit of
+        each column, where the table is divided by them.
 
     Examples
     --------
@@ -482,13 +502,25 @@ class Own(Loss):
     """
 
     function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    units: tuple[float, ...] | None = None
 
     name: ClassVar[str] = "own"
+
+    def column(self, place: int) -> Loss:
+        """Return the loss of one column of those it is for."""
+        return self if self.units is None else Own(self.function, (self.units[place],))
+
+    def in_units(self, units: np.ndarray) -> Loss:
+        """Return a loss that calls the function with numbers in the data's units."""
+        return Own(self.function, tuple(units.tolist()))
 
     def __call__(
         self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
     ) -> torch.Tensor:
         """Return what the function does, checked for its shape."""
+        if self.units is not None:
+            unit = constant(self.units, prediction.dtype, prediction.device)
+            prediction, target = prediction * unit, target * unit
         try:
             value = self.function(prediction, target)
         except TypeError as error:

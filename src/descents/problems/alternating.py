@@ -98,18 +98,21 @@ class Alternating:
             quadratic = problem.cells.quadratic(left.dtype, left.device)
             look, known = _looked(problem, state, (left, right, cuts), quadratic, step)
             losses = problem.penalized(known["loss"].to(left.dtype), parameters)
+            found: State
             rows, mapping = _rows_first(problem, parameters, state, look, (left, right))
             if quadratic is not None:
                 known["loss"] = (known["loss"] + rows.change).clamp_min(0)
             if "V" not in parameters:  # the columns are held fixed
-                return rows.parameters, {"mapping": mapping, "known": known}, losses
-            found: dict[str, Any] = {"mapping": mapping}
+                found = {"mapping": mapping, "known": known, **_gain(rows.whole)}
+                return rows.parameters, found, losses
+            found = {"mapping": mapping}
             left, right = problem.extended(rows.parameters)
             nearer = quadratic or problem.cells.look(left, right, cuts, step)
             columns = _half(problem, rows.parameters, nearer, "columns", left)
             if quadratic is not None:
                 known["loss"] = (known["loss"] + columns.change).clamp_min(0)
                 found.update(known=known, equations=columns.equations)
+            found |= _gain(rows.whole + columns.whole)
         return columns.parameters, found, losses
 
     def mapping(
@@ -147,6 +150,11 @@ def _rows_first(
         return rows, rows.mapping
     slopes = _column_mapping(problem, parameters, state, look, sides)
     return rows, Asked.both(rows.mapping, slopes, parameters)
+
+
+def _gain(change: torch.Tensor) -> State:
+    """Return what a step gains by the quadratic above the loss, as state."""
+    return {"gain": {"gain": -change}}
 
 
 def _looked(
@@ -207,9 +215,7 @@ class _Turn:
     known : Tensor of shape (..., rows or coordinates, q)
         The entries that are not: ones, and what penalised offsets deviate from.
     l2, l1 : Tensor
-        The penalty of each free entry, multiplied out, in the units of the data.
-    units : Tensor of shape (coordinates, 1) or None
-        Those that the parameters are counted in; None is 1.
+        The penalty of each free entry, multiplied out.
     """
 
     def __init__(self, problem: Factorization, side: Side, like: torch.Tensor) -> None:
@@ -226,19 +232,14 @@ class _Turn:
         )
         counts = problem.row_penalties if rows else problem.coordinate_counts
         plain = torch.as_tensor(counts).to(like)[..., None]
-        self.units: Any = None
-        if not rows and (problem.units != 1).any():
-            self.units = torch.as_tensor(problem.units).to(like)[:, None]
-            plain = plain / self.units
-        units = 1.0 if self.units is None else self.units
         # Of candidates, each start has a strength and counts of its own.
         strength = torch.as_tensor(problem.strength).to(like)[..., None]
         self.counts = plain * strength
         own = int(self.bias is not None)
-        self.l2 = self.counts / units * like.new_tensor([self.regularizer.l2] * rank)
+        self.l2 = self.counts * like.new_tensor([self.regularizer.l2] * rank)
         self.l1 = self.counts * like.new_tensor([self.regularizer.l1] * rank)
         if own:
-            biases = (plain / units * problem.l2_biases).expand_as(self.counts)
+            biases = (plain * problem.l2_biases).expand_as(self.counts)
             self.l2 = torch.cat([self.l2, biases], -1)
             self.l1 = torch.cat([self.l1, torch.zeros_like(self.counts)], -1)
         self.free = list(range(rank))
@@ -256,30 +257,32 @@ class _Turn:
         point = parameters[self.factor]
         if self.bias is not None:
             point = torch.cat([point, parameters[self.bias][..., None]], -1)
-        return point if self.units is None else point * self.units
+        return point
 
     def solve(
         self, gram: torch.Tensor, wanted: torch.Tensor, point: torch.Tensor
-    ) -> tuple[Parameters, torch.Tensor]:
-        """Return the solution of the quadratics of all rows, and their change by it."""
-        asked = self.regularizer
-        if asked.entrywise:
-            found, change = asked.step(gram, wanted, point, self.l2, self.l1, self.rank)
-            if self.units is not None:
-                found = found / self.units
-            return self.named(found), change
-        u = self.unit  # sets, and differences of rows, are of the parameters
-        each = u[..., None] if isinstance(u, torch.Tensor) else u
-        l2, l1 = self.l2 * u * u, self.l1 * u
-        found, change = asked.step(
-            gram * each * each, wanted * u, point / u, l2, l1, self.rank
-        )
-        return self.named(found), change
+    ) -> tuple[Parameters, torch.Tensor, torch.Tensor]:
+        """Return the solution of the quadratics of all rows, and their change by it.
 
-    @property
-    def unit(self) -> Any:
-        """The units, or 1."""
-        return 1.0 if self.units is None else self.units
+        Returns
+        -------
+        found : dict of Tensor
+        change, whole : float64 Tensor of shape (S,)
+            The change without and with the penalties.
+        """
+        found, change = self.regularizer.step(
+            gram, wanted, point, self.l2, self.l1, self.rank
+        )
+        # l2 (x'^2 - x^2) as a product, without cancellation.
+        penalty = self.l2 * (found - point) * (found + point)
+        if self.regularizer.l1:
+            penalty = penalty + self.l1 * (found.abs() - point.abs())
+        whole = change + penalty.double().sum((1, 2))
+        if self.regularizer.smoothness:
+            moved, both = ((found + s * point)[..., : self.rank] for s in (-1, 1))
+            rough = (moved.diff(dim=-2) * both.diff(dim=-2)).double().sum((1, 2))
+            whole = whole + self.regularizer.smoothness * rough
+        return self.named(found), change, whole
 
     def mapping(
         self,
@@ -291,8 +294,7 @@ class _Turn:
     ) -> Parameters:
         """Return (x - prox(x - rate g)) / rate; without constraints, the gradient g.
 
-        Of the parameters, from what is counted in the units of the data. The rate is
-        below one over the largest curvature, so that it is zero wherever a row, or a
+        The rate is below one over the largest curvature, so that it is zero wherever a row, or a
         column of norm one, is at its minimum, whatever the set.
 
         Parameters
@@ -304,9 +306,9 @@ class _Turn:
             not convex: in place of the prox, which stays at members that are better
             than their neighbors alone.
         """
-        asked, u = self.regularizer, self.unit
+        asked = self.regularizer
         if asked.smooth and not asked.smoothness:
-            return self.named(gradient * u)
+            return self.named(gradient)
         size = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
         if asked.entrywise:
             largest = size.amax(-1) + self.l2.amax((-1, -2))
@@ -314,12 +316,10 @@ class _Turn:
             plain = point - rate * gradient
             factor = asked.prox(plain[..., : self.rank], rate, self.counts)
             moved = torch.cat([factor, plain[..., self.rank :]], -1)
-            return self.named((point - moved) / rate * u)
-        square = u[:, 0] * u[:, 0] if isinstance(u, torch.Tensor) else u
-        largest = (size * square * heaviest).amax(-1)
-        largest = largest + (self.l2 * u * u).amax((-1, -2))
+            return self.named((point - moved) / rate)
+        largest = (size * heaviest).amax(-1) + self.l2.amax((-1, -2))
         rate = 0.5 / (largest + 4 * asked.smoothness).clamp_min(1e-30)[:, None, None]
-        factor, slope = (point / u)[..., : self.rank], gradient * u
+        factor, slope = point[..., : self.rank], gradient
         if asked.smoothness:
             uphill = 2 * asked.uphill(factor)
             rest = slope[..., self.rank :]
@@ -328,7 +328,7 @@ class _Turn:
         if not asked.smooth:
             plain = factor - rate * found[self.factor]
             if solved is None:
-                solved = asked.prox(plain, rate, self.counts * u)
+                solved = asked.prox(plain, rate, self.counts)
             found[self.factor] = (factor - solved) / rate
         return found
 
@@ -360,14 +360,15 @@ class _Half(NamedTuple):
         Of the rows, before it.
     equations : dict of Tensor
         The normal equations it solved.
-    change : float64 Tensor of shape (S,)
-        What the quadratic changes by, without its penalties.
+    change, whole : float64 Tensor of shape (S,)
+        What the quadratic changes by, without and with its penalties.
     """
 
     parameters: Parameters
     mapping: Asked
     equations: Parameters
     change: torch.Tensor
+    whole: torch.Tensor
 
 
 def _half(
@@ -396,7 +397,7 @@ def _solved(
     if gram.shape[-1] > problem.rank:
         wanted = (wanted - products(gram, turn.known))[..., turn.free]
         gram = gram[..., turn.free, :][..., turn.free]
-    found, change = turn.solve(gram, wanted, point)
+    found, change, whole = turn.solve(gram, wanted, point)
 
     def mapping() -> Parameters:
         gradient = 2 * (products(gram, point) - wanted + turn.l2 * point)
@@ -405,7 +406,7 @@ def _solved(
 
     # That of the columns is asked for before the rows have moved.
     asked = _asked(mapping, gram) if side == "rows" else Asked(dict)
-    return _Half({**parameters, **found}, asked, equations, change)
+    return _Half({**parameters, **found}, asked, equations, change, whole)
 
 
 def _asked(mapping: Callable[[], Parameters], gram: torch.Tensor) -> Asked:
@@ -485,7 +486,7 @@ def _streamed(
         look = block.quadratic(left.dtype, left.device)
         assert look is not None  # noqa: S101
         rows = _half(part, here, look, "rows", right)
-        add(change=rows.change)
+        add(change=rows.change, whole=rows.whole)
         for name in own:
             moved[name][:, place] = rows.parameters[name]
             add(**{name: flat({name: rows.mapping[name]}).double().square().sum(1)})
@@ -509,7 +510,8 @@ def _streamed(
     mapping = {name: sums[name].sqrt()[:, None] for name in own}
     moved = {**parameters, **moved}
     if "V" not in parameters:
-        return moved, {"mapping": mapping, "known": known}, losses
+        found = {"mapping": mapping, "known": known, **_gain(sums["whole"])}
+        return moved, found, losses
     summed = {name: value.to(like.dtype) for name, value in sums.items()}
     solved = state.get("equations")
     if solved is None:
@@ -519,8 +521,10 @@ def _streamed(
     mapping |= _along(turn, parameters, downhill, summed["bound"])
     columns = _solved(problem, moved, "columns", (summed["gram"], summed["wanted"]))
     known["loss"] = (known["loss"] + columns.change).clamp_min(0)
-    ended = {"mapping": {name: mapping[name] for name in parameters}, "known": known}
-    return columns.parameters, {**ended, "equations": columns.equations}, losses
+    ended: State = {"mapping": {name: mapping[name] for name in parameters}}
+    ended["known"] = known
+    ended |= {"equations": columns.equations, **_gain(sums["whole"] + columns.whole)}
+    return columns.parameters, ended, losses
 
 
 def _multiplicative(
@@ -538,7 +542,7 @@ def _multiplicative(
     loss = problem.cells.blocks[0].loss
     left, right = problem.extended(parameters)
     losses = _penalized(problem, parameters)
-    moved = dict(parameters)
+    moved, change = dict(parameters), losses.new_zeros(len(losses)).double()
     turns: tuple[Side, ...] = ("rows", "columns") if "V" in parameters else ("rows",)
     of_rows = problem.cells.ratios("rows", left, right)
     for side in turns:
@@ -546,8 +550,9 @@ def _multiplicative(
         ratio, total = of_rows
         if side == "columns":
             ratio, total = problem.cells.ratios(side, *problem.extended(moved))
-        point = turn.point(parameters)
+        point = before = turn.point(parameters)
         n, d = point * ratio, total + turn.l1
+        slope = d + 2 * turn.l2 * point - ratio
         ridge = turn.regularizer.l2 > 0
         power = loss.exponent(ridge=ridge)
         if ridge and loss.name == "kl":
@@ -559,7 +564,9 @@ def _multiplicative(
         else:
             share = ratio / (d + 2 * turn.l2 * point).clamp_min(1e-30)
             point = point * share**power
-        moved |= turn.named(point / turn.unit)
+        # Half of what the slope promises: all of it, if the loss were linear.
+        change = change + (slope * (point - before)).double().sum((1, 2)) / 2
+        moved |= turn.named(point)
 
     def mapping() -> Parameters:
         found: Parameters = {}
@@ -572,10 +579,10 @@ def _multiplicative(
             gradient = total - ratio + 2 * turn.l2 * x + turn.l1
             rate = 1 / total.mean((1, 2), keepdim=True).clamp_min(1e-30)
             away = (x - (x - rate * gradient).clamp_min(0)) / rate
-            found |= turn.named(away * turn.unit)
+            found |= turn.named(away)
         return found
 
-    return moved, {"mapping": Asked(mapping)}, losses
+    return moved, {"mapping": Asked(mapping), **_gain(change)}, losses
 
 
 def _penalized(problem: Factorization, parameters: Parameters) -> torch.Tensor:

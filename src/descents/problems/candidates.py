@@ -125,6 +125,11 @@ class Candidates(Problem):
         return {n: np.pad(p, wider) if n in ("U", "V") else p for n, p in point.items()}
 
     @property
+    def loss_scale(self) -> float | None:
+        """That of all cells."""
+        return self.template.loss_scale
+
+    @property
     def side_by_side(self) -> bool:
         """True: each chunk has a factorization of its own; what they share is made once."""
         return True

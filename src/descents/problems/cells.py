@@ -95,7 +95,10 @@ class Cells(ABC):
     Attributes
     ----------
     table : ndarray or sparse array
-        The data, with zeros at the holes of a dense one.
+        The data, with zeros at the missing cells of a dense one, each column over its
+        unit.
+    given : ndarray or sparse array
+        The same in the units that the table came in.
     weights : ndarray or None
         The weight of each cell (of each entry of a sparse table), zero at holes; None
         where all are one.
@@ -103,8 +106,10 @@ class Cells(ABC):
         What the weights of each column were multiplied by.
     complete : bool
         Whether every cell is data, of weight one and one loss.
-    units : ndarray of shape (coordinates,) or None
-        In what units each coordinate's factor is counted, where columns are scaled.
+    units : float64 ndarray of shape (columns,) or None
+        What each column was divided by; None where the table is as it was given.
+        Everything that a problem works with is in these units: predictions, offsets,
+        factors, penalties, the widths of losses.
     shape : tuple of int
         Rows and columns of the table.
     blocks : tuple of Block
@@ -137,6 +142,18 @@ class Cells(ABC):
     complete: bool = False
 
     _cache: dict[Any, dict[str, Any]]
+    _given: Any = None
+
+    @property
+    def given(self) -> Any:  # noqa: D102 - among the attributes
+        return self.table if self._given is None else self._given
+
+    @property
+    def coordinate_units(self) -> np.ndarray:
+        """What the predictions of each coordinate are multiplied by: units, or 1."""
+        if self.units is None:
+            return np.ones(self.coordinates)
+        return np.asarray(self.units[self.coordinate_columns])
 
     @property
     def losses_of_columns(self) -> list[Loss]:
@@ -164,6 +181,12 @@ class Cells(ABC):
         return int(self.row_counts.sum())
 
     @property
+    def mean_weight(self) -> float:
+        """The mean weight of the cells that are data."""
+        total = 0.0 if self.weights is None else float(self.weights.sum())
+        return total / self.observed if total > 0 else 1.0
+
+    @property
     def majorized(self) -> bool:
         """Whether every loss has a quadratic above it."""
         return all(block.loss.majorized for block in self.blocks)
@@ -180,10 +203,14 @@ class Cells(ABC):
 
     def constants_loss(self) -> float:
         """Return the loss of the best constant of each column."""
-        left = torch.ones(1, self.shape[0], 1, dtype=torch.float64)
-        right = torch.as_tensor(self.offsets)[None, :, None]
-        cuts = torch.as_tensor(self.cuts)[None]
-        return float(self.losses(left, right, cuts))
+        if "constants" not in self._cache:
+            left = torch.ones(1, self.shape[0], 1, dtype=torch.float64)
+            right = torch.as_tensor(self.offsets)[None, :, None]
+            cuts = torch.as_tensor(self.cuts)[None]
+            with torch.no_grad():
+                loss = float(self.losses(left, right, cuts))
+            self._cache["constants"] = {"loss": loss}
+        return float(self._cache["constants"]["loss"])
 
     def _held(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
         key = (dtype, device)

@@ -219,7 +219,8 @@ class Regularizer:
             return together, _change(gram, right, point, together)
         scale = gram.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
         unit = torch.finfo(right.dtype).eps
-        damping = 30 * unit * (scale + scale.mean(1, keepdim=True)) + 1e-30
+        # Each row's own scale: the weights of rows may span many orders.
+        damping = 60 * unit * scale + torch.finfo(right.dtype).tiny
         if not self.nonnegative and not self.l1:
             found = _exactly(gram, right, point, l2, damping)
         else:

@@ -147,9 +147,6 @@ class Factorization(Problem):
         self.l2_biases, self.count_power = asked[2:]
         self.dtype, self.device = given_dtype, given_device
         self.offsets = offsets
-        self.units: np.ndarray = np.ones(found.coordinates)
-        if found.units is not None:
-            self.units = found.units
         self.constrained = not (
             self.row_regularizer.smooth and self.column_regularizer.smooth
         )
@@ -240,15 +237,15 @@ class Factorization(Problem):
         return max(self.cells.size, sum(self.cells.shape) * q * (q + 1) // 2)
 
     def _counted(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return what the penalties of rows of U, and of V in its units, are times."""
+        """Return what the penalties of rows of U, and of V, are multiplied by."""
         rows = counted(self.cells.row_counts, self.count_power)
         columns = counted(self.cells.column_counts, self.count_power)
         return rows, columns[self.cells.coordinate_columns]
 
     @property
-    def coordinate_penalties(self) -> np.ndarray:
-        """What the l2 penalty of each coordinate's predictions is multiplied by."""
-        return self.coordinate_counts / np.square(self.units)
+    def units(self) -> np.ndarray:
+        """What predictions are multiplied by, to be in the units of the data."""
+        return self.cells.coordinate_units
 
     def _check_given(self, factors: tuple[Any, Any]) -> dict[str, np.ndarray]:
         rows, columns = self.cells.shape[0], self.cells.coordinates
@@ -271,8 +268,7 @@ class Factorization(Problem):
                     "such ones"
                 )
             if asked.inside is not None:
-                units = 1.0 if name == "U" else self.units[:, None]
-                away = asked.distance(torch.as_tensor(given[name] / units).double())
+                away = asked.distance(torch.as_tensor(given[name]).double())
                 if away > ROUNDED:
                     raise InvalidValueError(
                         f"the initial {name} is up to {away:.3g} away from the nearest "
@@ -311,8 +307,9 @@ class Factorization(Problem):
 
     @property
     def _one_scale(self) -> bool:
-        """Whether all columns have one loss, of one number a cell."""
-        return len(self.cells.blocks) == 1 and self.cells.blocks[0].each == 1
+        """Whether all columns have one loss, of one number a cell, and one unit."""
+        alike = self.cells.units is None and len(self.cells.blocks) == 1
+        return alike and self.cells.blocks[0].each == 1
 
     @property
     def _mean_offset(self) -> float:
@@ -338,7 +335,7 @@ class Factorization(Problem):
             V = np.where(blank[:, None], 0, V)
         if not self.cells.row_counts.all():
             U = np.where((self.cells.row_counts == 0)[:, None], 0, U)
-        point = {"U": U, "V": V / self.units[:, None]}
+        point = {"U": U, "V": V}
         for name, _, asked in self._sides():
             if asked.constraint:
                 drawn = torch.as_tensor(point[name], dtype=torch.float64)
@@ -346,14 +343,14 @@ class Factorization(Problem):
         if self.has_row_biases:
             point["row_biases"] = np.zeros(self.cells.shape[0])
         if self.has_offsets:
-            point["offsets"] = (self.cells.offsets - self.base) / self.units
+            point["offsets"] = self.cells.offsets - self.base
             if self.l2_biases > 0:
                 point["offsets"] = np.where(blank, 0, point["offsets"])
             elif self.has_row_biases and self._one_scale:
                 # As with the least of penalties: what is like other columns but for
                 # its cells is their mean.
                 mean = self._mean_offset - self.base
-                point["offsets"] = np.where(blank, mean / self.units, point["offsets"])
+                point["offsets"] = np.where(blank, mean, point["offsets"])
         if self.cells.cut_count:
             point["cuts"] = self.cells.cuts
         return point
@@ -430,7 +427,6 @@ class Factorization(Problem):
         constraint: Any,
         penalty: Any,
         base: np.ndarray,
-        units: np.ndarray,
         device: str | torch.device = "cpu",
     ) -> Factorization:
         """Return a problem that knows columns alone, for `for_rows`: a stored model's.
@@ -443,8 +439,6 @@ class Factorization(Problem):
             Of one start, without a start axis.
         base : ndarray of shape (coordinates,)
             What penalised offsets deviate from.
-        units : ndarray of shape (coordinates,)
-            In which V and offsets are counted.
         """
         asked = regularizers(constraint, penalty)
         problem = cls(
@@ -464,7 +458,7 @@ class Factorization(Problem):
         problem.row_regularizer, problem.column_regularizer = asked[:2]
         problem.constrained = not all(side.smooth for side in asked[:2])
         problem.rank = parameters["V"].shape[1]
-        problem._base, problem.units = np.asarray(base), np.asarray(units)
+        problem._base = np.asarray(base)
         return problem
 
     def _with_fixed(self, parameters: Parameters) -> Parameters:
@@ -481,12 +475,11 @@ class Factorization(Problem):
     def extended(self, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Return L = [U, a, 1] and R = [V, 1, b], of which L R^T is the prediction.
 
-        V and b are counted in the units of their columns, R in those of the data.
-
-        Columns that the problem has no use for are left out.
+        All in the units of the cells. Columns that the problem does not need are left
+        out.
         """
         parameters = self._with_fixed(parameters)
-        left, right = [parameters["U"]], [self._in_data_units(parameters["V"])]
+        left, right = [parameters["U"]], [parameters["V"]]
         if not (self.has_row_biases or self.has_offsets):
             return left[0], right[0]
         if self.has_row_biases:
@@ -495,16 +488,10 @@ class Factorization(Problem):
         base = self._held("base", parameters["V"], self.base)
         offsets = base.expand(parameters["V"].shape[:-1])
         if self.has_offsets:
-            shift = self._in_data_units(parameters["offsets"][..., None])
-            offsets = offsets + shift[..., 0]
+            offsets = offsets + parameters["offsets"]
         left.append(torch.ones_like(parameters["U"][..., :1]))
         right.append(offsets[..., None])
         return torch.cat(left, -1), torch.cat(right, -1)
-
-    def _in_data_units(self, factor: torch.Tensor) -> torch.Tensor:
-        if self.cells.units is None and (self.units == 1).all():
-            return factor
-        return factor * self._held("units", factor, self.units)[:, None]
 
     def _held(self, name: str, like: torch.Tensor, *arrays: np.ndarray) -> torch.Tensor:
         """Return the product of arrays as a tensor like another, kept between steps."""
@@ -533,6 +520,14 @@ class Factorization(Problem):
         left, right = self.extended(parameters)
         losses = self.cells.losses(left, right, self.cut_parameters(parameters))
         return self.penalized(losses, parameters)
+
+    @property
+    def loss_scale(self) -> float | None:
+        """The loss of the best constants, or what rounding leaves of the data."""
+        if self._fixed or isinstance(self.cells, Streamed):
+            return None
+        rounded = float(np.finfo(np.float64).eps) * self.cells.square
+        return max(self.cells.constants_loss(), rounded)
 
     @property
     def side_by_side(self) -> bool:
@@ -597,8 +592,8 @@ class Factorization(Problem):
     def spectrum(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return leading singular triples of what the constants leave, holes at zero.
 
-        The values are divided by the share of cells that are data, so that they
-        estimate those of the whole table.
+        The values are divided by the share of cells that are data, and by their mean
+        weight, so that they estimate those of the whole table.
 
         Returns
         -------
@@ -614,6 +609,7 @@ class Factorization(Problem):
     def _make_spectrum(self) -> None:
         if "spectrum" not in self._spectra:
             share = self.cells.observed / (self.cells.shape[0] * self.cells.shape[1])
+            share *= self.cells.mean_weight  # the same for weights of any size
             if isinstance(self.cells, Streamed):
                 left, values, right = self._streamed_triples(self.cells)
             else:
@@ -642,7 +638,7 @@ class Factorization(Problem):
 
         rest = self._rest()
         rows = 1 / np.sqrt(self.row_penalties)
-        columns = self.units / np.sqrt(self.coordinate_counts)
+        columns = 1 / np.sqrt(self.coordinate_counts)
         if isinstance(rest, np.ndarray):
             rest = rest * rows[:, None] * columns
         elif (rows != 1).any() or (columns != 1).any():
@@ -684,7 +680,7 @@ class Factorization(Problem):
         return found.slopes(left, right, torch.as_tensor(found.cuts)) * -0.5
 
     def row_candidates(self) -> Any:
-        """Return the rows of the table as V may begin with them, in units, or None.
+        """Return the rows of the table as V may begin with them, or None.
 
         Of sparse tables with holes, or with offsets, there are none.
         """
@@ -702,8 +698,6 @@ class Factorization(Problem):
                 )
             elif not isinstance(rest, np.ndarray):
                 rest = None
-            if isinstance(rest, np.ndarray):
-                rest = rest / self.units
             self._spectra["candidates"] = rest
         return self._spectra["candidates"]
 
@@ -713,11 +707,11 @@ class Factorization(Problem):
         The root mean square of what the best constants leave where predictions are on
         the scale of the data, else 1.
         """
-        # A constant column is not to begin at zero; what is small is so in its units.
         left = self.deviations()
-        typical = np.sqrt(np.square(left / self.units).mean())
+        typical = np.sqrt(np.square(left).mean())
+        # A constant column is not to begin at zero.
         floor = 1e-3 * typical if typical > 0 else 1.0
-        return np.asarray(np.maximum(left, floor * self.units))
+        return np.asarray(np.maximum(left, floor))
 
     def deviations(self) -> np.ndarray:
         """Return the same as it is: next to nothing for a constant column."""
@@ -785,12 +779,11 @@ def _uniform(
 def _normal(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    spread = problem.spread() / problem.units
+    spread = problem.spread()
     typical = np.sqrt(np.sqrt(np.square(spread).mean()) / np.sqrt(problem.rank))
     U = generator.standard_normal((problem.cells.shape[0], problem.rank)) * typical
     V = generator.standard_normal((problem.cells.coordinates, problem.rank))
     V *= (spread / np.sqrt(np.square(spread).mean()) * typical)[:, None]
-    V *= problem.units[:, None]
     if problem.row_regularizer.nonnegative:
         U = np.abs(U)
     if problem.column_regularizer.nonnegative:
@@ -888,7 +881,7 @@ def _centers(
         best = int((nearer * seen[:, None]).sum(0).argmin())
         nearest[found[:, best] < away] = r
         away = nearer[:, best]
-        V[:, r] = centers[best] * problem.units
+        V[:, r] = centers[best]
     return np.eye(rank)[nearest], V
 
 

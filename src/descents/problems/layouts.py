@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,11 +60,40 @@ def _times(table: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     return (table @ flat).reshape(-1, starts, q).permute(1, 0, 2)
 
 
+GRID = 36
+"""To how many binary places standardized values are rounded."""
+
+
+def on_a_grid(values: np.ndarray, *, relative: bool) -> np.ndarray:
+    """Round standardized values to `GRID` binary places, about 1.5e-11.
+
+    A table in other units then gives the same bits, and descents that magnify
+    roundings, as those with long steps or a line search do, take the same way.
+
+    Parameters
+    ----------
+    values : float64 ndarray
+    relative : bool
+        Whether to round the significands, so that small values keep their ratios.
+
+    Examples
+    --------
+    >>> third = np.array([1.0 / 3.0])
+    >>> same = on_a_grid(third * 0.1 / 0.1, relative=True)
+    >>> bool(same == on_a_grid(third, relative=True)), bool(abs(same - third) < 1e-11)
+    (True, True)
+    """
+    fraction, exponent = np.frexp(values) if relative else (values, 0)
+    rounded: np.ndarray = np.ldexp(np.rint(np.ldexp(fraction, GRID)), exponent - GRID)
+    return rounded
+
+
 BLOCK_ENTRIES = 2**19
 """How many residuals are kept at once where a dense table is looked at."""
 MOST_TURNED = 2**21
 """Up to so many numbers a table is also kept turned: on two threads its products by rows
 then take half the time. Larger ones, often fitted in a few steps, are not worth the copy."""
+TINIEST = float(np.finfo(np.float64).tiny)
 FLAT = 1e-12
 """A column that varies by less than this share of its size is constant."""
 
@@ -223,51 +253,105 @@ class Dense(Cells):
         for block in blocks:
             _best_constants(self, block, table[:, block.columns], weights)
 
-    def scaled(self) -> Dense:
-        """Return the cells with each column's weights over its mean best loss.
+    def standardized(
+        self, scales: np.ndarray | None = None, units: np.ndarray | None = None
+    ) -> Dense | Complete:
+        """Return the cells with columns of numbers over their spread, and all weighed.
 
-        Then every column adds as much to the loss of the best constants as it has
-        cells, whatever its units and its loss [1]_. Where predictions are on the scale
-        of the data, factors are counted in units of the column's spread, so that a
-        penalty means the same for all.
+        The weights of each column are divided by its mean loss at the best constant, so
+        that every column adds as much to the loss of the best constants as it has
+        cells, whatever its units and its loss [1]_. A penalty then means the same for
+        all columns, and no result depends on the units that a column came in.
+
+        Parameters
+        ----------
+        scales, units : ndarray of shape (columns,), optional
+            Those of another table, in place of this one's.
 
         References
         ----------
         .. [1] Udell, Horn, Zadeh and Boyd (2016), "Generalized low rank models",
            Foundations and Trends in Machine Learning 9, section 5.
         """
-        zero = np.zeros((1, 1, self.coordinates)) + self.offsets
-        predictions = torch.as_tensor(zero).expand(1, self.shape[0], -1)
-        cuts = torch.as_tensor(self.cuts)[None]
-        scale, spreads = np.ones(self.shape[1]), self._spreads()
-        for block, loss in self._each(predictions, cuts):
-            weight = self.weights[:, block.columns]
-            total = (loss[0].numpy() * weight).sum(0)
-            mean = total / np.maximum(weight.sum(0), np.finfo(float).tiny)
-            usable = mean > FLAT
-            if block.loss.identity:
-                # What is left of a constant column is rounding of its own size.
-                size = np.abs(self.table[:, block.columns]) * (weight > 0)
-                least = FLAT * size.max(0, initial=0.0)
-                usable = (spreads[block.place] > least) & (mean > 0)
-            scale[block.columns] = np.where(usable, 1 / np.where(usable, mean, 1), 1.0)
-        found = self.rescaled(scale)
-        found.units = spreads
+        if units is None:
+            units = self._own_units()
+        found = self._over(units)
+        if scales is None:
+            scales = found._own_scales()
+        found.weights, found._cache = found.weights * scales, {}
+        found.scales = scales
+        quadratic = len(found.blocks) == 1 and found.blocks[0].loss.quadratic
+        if quadratic and found.complete_with_ones:
+            whole = Complete(found.table, found.blocks[0])
+            whole.scales, whole.units, whole._given = scales, units, self.table
+            return whole
         return found
 
-    def _spreads(self) -> np.ndarray:
-        """Return the root mean square about the best constant, or 1 for log-odds."""
-        spreads = np.ones(self.coordinates)
+    @property
+    def complete_with_ones(self) -> bool:
+        """Whether every cell is data, of weight one."""
+        return bool((self.weights == 1).all())
+
+    def _own_units(self) -> np.ndarray:
+        """Return the standard deviation of each column; 1 for levels.
+
+        For a constant column, its size. (About the mean whatever the loss: a search for
+        the best constant ends in other digits in other units.)
+        """
+        units = np.ones(self.shape[1])
         for block in self.blocks:
-            if block.loss.identity:
-                weight = self.weights[:, block.columns]
-                rest = np.square(
-                    self.table[:, block.columns] - self.offsets[block.place]
-                )
-                total = np.maximum(weight.sum(0), np.finfo(float).tiny)
-                spread = np.sqrt((weight * rest).sum(0) / total)
-                spreads[block.place] = np.where(spread > 0, spread, 1.0)
-        return spreads
+            if not block.loss.has_units:
+                continue
+            values = self.table[:, block.columns]
+            weight = self.weights[:, block.columns]
+            seen = weight > 0
+            largest = np.where(seen, np.abs(values), 0).max(0, initial=0.0)
+            # In units of the largest value, no square overflows or vanishes.
+            size = np.where(largest > 0, largest, 1.0)
+            heaviest = weight.max(0, initial=0.0)
+            share = weight / np.where(heaviest > 0, heaviest, 1.0)
+            share /= np.where(heaviest > 0, share.sum(0), 1.0)
+            over = np.where(seen, values / size, 0)
+            rest = np.where(seen, over - (share * over).sum(0), 0)
+            spread = size * np.sqrt((share * np.square(rest)).sum(0))
+            # What is left of a constant column is rounding of its own size.
+            spread = np.where(spread > FLAT * size, spread, size)
+            units[block.columns] = [
+                block.loss.column(place).unit(float(one))
+                for place, one in enumerate(spread)
+            ]
+        return units
+
+    def _over(self, units: np.ndarray) -> Dense:
+        """Return the cells with each column over its unit, and its loss in that."""
+        table, blocks = self.table / units, []
+        for block in self.blocks:
+            if not block.loss.has_units:
+                blocks.append(block)
+                continue
+            loss = block.loss.in_units(units[block.columns])
+            blocks.append(replace(block, loss=loss))
+            ratios = block.loss.divergence  # which values of 0 or more are judged by
+            values = table[:, block.columns]
+            table[:, block.columns] = on_a_grid(values, relative=ratios)
+        found = Dense(table, self.weights, tuple(blocks))
+        found.units, found._given = units, self.table
+        return found
+
+    def _own_scales(self) -> np.ndarray:
+        """Return one over each column's mean loss at its best constant; 1 if constant."""
+        scales = np.ones(self.shape[1])
+        predictions = torch.as_tensor(self.offsets).expand(1, self.shape[0], -1)
+        cuts = torch.as_tensor(self.cuts)[None]
+        for block, loss in self._each(predictions, cuts):
+            if block.loss.quadratic:  # a column of spread 1 has a mean loss of 1
+                continue
+            weight = self.weights[:, block.columns]
+            share = weight / np.maximum(weight.max(0, initial=0.0), TINIEST)
+            mean = (loss[0].numpy() * share).sum(0) / np.maximum(share.sum(0), TINIEST)
+            usable = mean > FLAT
+            scales[block.columns] = np.where(usable, 1 / np.where(usable, mean, 1), 1.0)
+        return scales
 
     def part(self, mask: np.ndarray) -> Dense:
         """Return the cells of a part of the table, its scales and units the same.
@@ -277,7 +361,7 @@ class Dense(Cells):
         mask : bool ndarray of the table's shape
         """
         other = Dense(self.table, np.where(mask, self.weights, 0.0), self.blocks)
-        other.scales, other.units = self.scales, self.units
+        other.scales, other.units, other._given = self.scales, self.units, self._given
         return other
 
     def of_starts(self, masks: np.ndarray) -> Dense:
@@ -291,12 +375,6 @@ class Dense(Cells):
         other.weights, other._cache = self.weights * masks, {}
         return other
 
-    def rescaled(self, scale: np.ndarray) -> Dense:
-        """Return the cells with each column's weights multiplied by a number."""
-        other = Dense(self.table, self.weights * scale, self.blocks)
-        other.scales = scale
-        return other
-
     def _hold(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
         def tensor(array: np.ndarray) -> torch.Tensor:
             return torch.tensor(array, dtype=dtype, device=device).contiguous()
@@ -304,13 +382,26 @@ class Dense(Cells):
         wide = self.weights[..., self.coordinate_columns]
         target = self.table[:, self.coordinate_columns]
         held: dict[str, Any] = {
-            "targets": [tensor(self.table[:, b.columns]) for b in self.blocks],
+            "targets": [tensor(self._targets(block)) for block in self.blocks],
             "cells": [tensor(self.weights[..., b.columns]) for b in self.blocks],
         }
         if all(b.loss.quadratic for b in self.blocks):
             held["wide"], held["target"] = tensor(wide), tensor(target)
             held["product"] = held["wide"] * held["target"]
         return held
+
+    def _targets(self, block: Block) -> np.ndarray:
+        """Return a block's values, with the best constants in place of missing ones.
+
+        They have no weight, but losses that judge the spread of a column look at them.
+        """
+        values = self.table[:, block.columns]
+        if not block.loss.has_units:
+            return values
+        seen = self.weights[..., block.columns] > 0
+        if seen.ndim > 2:  # each start has cells of its own
+            seen = seen.any(0)
+        return np.where(seen, values, self.offsets[block.place])
 
     def _each(
         self, predictions: torch.Tensor, cuts: torch.Tensor

@@ -23,6 +23,7 @@ def cells(
     weights: Any = None,
     levels: Sequence[int] | None = None,
     scales: bool | np.ndarray = False,
+    units: np.ndarray | None = None,
     sparse: str = "missing",
     blank: bool = False,
     names: Sequence[str] | None = None,
@@ -40,8 +41,10 @@ def cells(
     levels : sequence of int, optional
         How many levels each column has, by default those up to its largest code.
     scales : bool or ndarray of shape (columns,)
-        Whether the weights of a column are divided by its loss at the best constant;
-        or what they are multiplied by.
+        Whether columns of numbers are divided by their spread, and the weights of each
+        column by its mean loss at the best constant; or what weights are multiplied by.
+    units : ndarray of shape (columns,), optional
+        What columns are divided by, where `scales` is an array.
     sparse : {"missing", "zero"}
         What an entry that a sparse table does not store is: a hole, or a zero.
     blank : bool
@@ -102,7 +105,12 @@ def cells(
     dense = Dense(filled.astype(np.float64), mask, blocks)
     if scales is False:
         return dense
-    return dense.scaled() if scales is True else dense.rescaled(np.asarray(scales))
+    if scales is True:
+        return dense.standardized()
+    ones = np.ones(array.shape[1])
+    return dense.standardized(
+        np.asarray(scales), ones if units is None else np.asarray(units)
+    )
 
 
 def _sparse_cells(

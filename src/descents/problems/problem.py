@@ -178,6 +178,9 @@ class Problem(ABC):
         How many starts there are, None for no limit.
     constrained : bool
         Whether `prox` changes anything.
+    loss_scale : float or None
+        What a loss is next to nothing of, such as that of the best constants; None
+        takes the loss of each start's initial point.
     side_by_side : bool
         Whether chunks of starts may go side by side: they share what stays as it is,
         and what is made once for all.
@@ -191,6 +194,10 @@ class Problem(ABC):
     size: int = CHUNK_ENTRIES // WIDEST_CHUNK
     available: int | None = None
     constrained: bool = False
+
+    @property
+    def loss_scale(self) -> float | None:  # noqa: D102 - among the attributes
+        return None
 
     @property
     def side_by_side(self) -> bool:  # noqa: D102 - among the attributes

@@ -372,7 +372,7 @@ def _worst(model: LowRank, data: Data, seen: Seen | None) -> dict[str, Any]:
         order = np.argsort(-flat, kind="stable")[:WORST]
         order = order[np.isfinite(flat[order])]
         pairs = [(int(k) // each.shape[1], int(k) % each.shape[1]) for k in order]
-    held = [float(model.fitted_.problem.cells.table[i, j]) for i, j in pairs]
+    held = [float(model.fitted_.problem.cells.given[i, j]) for i, j in pairs]
     return _named(model, data, mean, count, pairs, _said(model, pairs, held))
 
 
@@ -530,7 +530,7 @@ def _pairs(
     Of columns of numbers alone; both are centered at the column's mean.
     """
     cells = model.fitted_.problem.cells
-    table = cells.table
+    table = cells.given
     numbers = [j for j, c in enumerate(model.columns_) if not c.levels]
     if hasattr(table, "tocsr"):
         place = np.repeat(np.arange(table.shape[0]), np.diff(table.indptr))
