@@ -36,6 +36,7 @@ ORDER = [
     "problems.factorization",
     "problems.alternating",
     "problems.candidates",
+    "problems.rescaled",
     "problems.features",
     "problems.batches",
     "problems.supervised",

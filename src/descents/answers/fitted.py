@@ -22,6 +22,7 @@ from descents.problems.cells import Cells
 from descents.problems.columns import ColumnModel
 from descents.problems.factorization import Factorization
 from descents.problems.observed import cells
+from descents.problems.rescaled import rescaled
 from descents.problems.sets import Fixed
 from descents.problems.spectra import singular_form
 
@@ -490,6 +491,10 @@ def with_widths(models: list[ColumnModel], problem: Factorization) -> list[Colum
     >>> bool(np.allclose(widths, 1.345, rtol=0.25))
     True
     """
+    # In one unit for the whole table, if not in one for each column.
+    over, unit = rescaled(problem), 1.0
+    if over is not None:
+        problem, unit = over.problem, over.unit
     applies = alternating.applies(problem)
     steps: Step = Alternating() if applies else step_named("auto", problem)
     runs = descend(problem, 1, steps=steps, stop=Stop(100), width=1)
@@ -503,7 +508,7 @@ def with_widths(models: list[ColumnModel], problem: Factorization) -> list[Colum
         rest = found.table.data - (left[places] * right[found.table.indices]).sum(1)
         noise = _noise(np.abs(rest), problem.rank * (rows + wide))
         width = HUBER_EFFICIENCY * max(noise, 1e-9 * scale)
-        return [_with_loss(model, Huber(width)) for model in models]
+        return [_with_loss(model, Huber(width * unit)) for model in models]
     noises, units = {}, dict[int, float]()
     for block in found.blocks:
         for place, column in enumerate(block.columns):
@@ -522,7 +527,7 @@ def with_widths(models: list[ColumnModel], problem: Factorization) -> list[Colum
     typical = np.median(list(noises.values()))
     for column, noise in noises.items():
         floor = max(noise, 0.1 * typical, 1e-9 * scale)
-        loss = Huber(float(HUBER_EFFICIENCY * floor * units.get(column, 1.0)))
+        loss = Huber(float(HUBER_EFFICIENCY * floor * units.get(column, unit)))
         given[column] = _with_loss(given[column], loss)
     return given
 

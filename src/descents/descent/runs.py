@@ -26,6 +26,7 @@ class Status(Enum):
     LIMIT = "stopped at the limit of steps"
     NONFINITE = "non-finite: the loss became infinite or NaN"
     INTERRUPTED = "interrupted before its end"
+    WORSE = "worse: the loss is above that of the best constants"
 
     @property
     def word(self) -> str:

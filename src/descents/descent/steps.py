@@ -437,7 +437,7 @@ class LineDescent:
             rate = torch.where(waiting, rate / 2, rate)
         moved, change = flat(found) - flat(parameters), flat(slopes) - g
         inner = (moved * change).sum(1)
-        longer = moved.square().sum(1) / inner.clamp_min(1e-30)
+        longer = moved.square().sum(1) / inner.clamp_min(torch.finfo(g.dtype).tiny)
         following = torch.where(
             inner > 0, longer.clamp(max=10 * rate).maximum(rate / 10), 2 * rate
         )
@@ -587,9 +587,7 @@ def curvature_along(
         along = (flat(slopes) * direction).sum()
         if not along.requires_grad:  # the loss is linear here
             return direction.new_zeros(len(direction))
-        bent = torch.autograd.grad(
-            along, list(leaves.values()), materialize_grads=True
-        )
+        bent = torch.autograd.grad(along, list(leaves.values()), materialize_grads=True)
     return (flat(dict(zip(leaves, bent, strict=True))) * direction).sum(1)
 
 

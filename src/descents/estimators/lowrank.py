@@ -26,6 +26,7 @@ from descents.checks import (
 from descents.data.blocks import TableOnDisk
 from descents.descent.loop import Stop, Watch
 from descents.descent.runs import Runs, Status
+from descents.descent.steps import Adam, Step
 from descents.descent.workers import descend_in_parts
 from descents.estimators.intake import (
     checked_weights,
@@ -40,6 +41,7 @@ from descents.problems.constraints import most_components, regularizers
 from descents.problems.factorization import INITIALIZATIONS, OFFSETS, Factorization
 from descents.problems.observed import cells
 from descents.problems.problem import stream
+from descents.problems.rescaled import Rescaled, rescaled
 from descents.problems.sets import Simplex, Sparse, UnitOneSparse
 from descents.problems.streamed import LIMITS, Streamed
 
@@ -307,6 +309,7 @@ class LowRank(UsesFitted):
             seconds = max(0.0, seconds - (time.monotonic() - begun))
         record = [step for step in self._record if step <= self.max_iter]
         runs = self._descended(problem, step, seconds, record, self._watch)
+        runs = _compared_with_constants(problem, runs)
         self.steps_ = name_of(step)
         if not np.isfinite(runs.losses).any():
             raise InvalidValueError(self._hopeless())
@@ -326,7 +329,8 @@ class LowRank(UsesFitted):
                 stacklevel=2,
             )
         self._warn_of_the_fit(found)
-        if not {Status.STATIONARY, Status.SETTLED} & set(runs.statuses):
+        ended = {Status.STATIONARY, Status.SETTLED, Status.WORSE}
+        if not ended & set(runs.statuses):
             flat = problem.row_regularizer.l2 == 0 and found.weights is not None
             warnings.warn(
                 f"none of {len(runs)} starts is stationary after {self.max_iter} "
@@ -345,7 +349,32 @@ class LowRank(UsesFitted):
         record: Sequence[int] = (),
         watch: Watch | None = None,
     ) -> Runs:
+        automatic = isinstance(self.steps, str) and self.learning_rate is None
+        exact = all(block.loss.quadratic for block in problem.cells.blocks)
+        if automatic and not (exact and isinstance(step, Alternating)):
+            over = rescaled(problem)
+            if over is not None:
+                told = None
+                if watch is not None:
+                    told = _watching(watch, over.factor)
+                runs = self._in_units(over.problem, step, seconds, record, told)
+                return _brought_back(problem, over, runs)
+        return self._in_units(problem, step, seconds, record, watch)
+
+    def _in_units(
+        self,
+        problem: Factorization,
+        step: Step,
+        seconds: float | None,
+        record: Sequence[int],
+        watch: Watch | None,
+    ) -> Runs:
+        """Descend from the starts of a problem, in whatever units it is."""
         dtype = np.float32 if problem.dtype == torch.float32 else np.float64
+        if isinstance(step, Adam) and self.learning_rate is None:
+            # Weights that are all larger make gradients larger, and nothing else.
+            epsilon = Adam().epsilon * problem.cells.mean_weight
+            step = replace(step, epsilon=epsilon)
         return descend_in_parts(
             problem,
             self.n_starts,
@@ -365,19 +394,21 @@ class LowRank(UsesFitted):
         )
 
     def _warn_of_the_fit(self, found: Cells) -> None:
-        """Say when a fit is worse than constants, or numbers are too large to fit."""
-        ended = {Status.STATIONARY, Status.SETTLED} & set(self.runs_.statuses)
-        most = self.constants_loss_ * (1 + 1e-6) + 1e-12 * found.square
-        if (
-            found.square > 0
-            and ended
-            and self.fitted_.problem.has_offsets
-            and self.loss_ > most
-        ):
+        """Warn when a fit is worse than constants, or numbers are too large to fit."""
+        worse = self.runs_.statuses.count(Status.WORSE)
+        if self.runs_.statuses[self.runs_.best] is Status.WORSE:
             warnings.warn(
                 f"the loss {self.loss_:.6g} is above {self.constants_loss_:.6g}, that of "
-                "the best constants; try more starts, other steps, or numbers of a size "
-                "nearer to 1",
+                "the best constant of each column: the model predicts worse than column "
+                f"means or modes would; {self._remedy()}",
+                convergence_warning(),
+                stacklevel=3,
+            )
+        elif worse:
+            warnings.warn(
+                f"{worse} of {len(self.runs_)} starts end at a loss above that of the "
+                "best constant of each column; their statuses say so, and the best "
+                "start is not one of them",
                 convergence_warning(),
                 stacklevel=3,
             )
@@ -397,6 +428,19 @@ class LowRank(UsesFitted):
                 UserWarning,
                 stacklevel=3,
             )
+
+    def _remedy(self) -> str:
+        """Return what to change where the fit is worse than constants."""
+        problem, runs = self.fitted_.problem, self.runs_
+        sides = (problem.row_regularizer, problem.column_regularizer)
+        charged = any(side.l1 or side.l2 or side.smoothness for side in sides)
+        if charged and not problem.has_offsets:
+            return "lower the penalty, or give offsets='columns'"
+        if runs.steps_taken[runs.best] >= self.max_iter:
+            return "raise max_iter, or try more starts (n_starts)"
+        if not problem.has_offsets and not any(side.positive for side in sides):
+            return "give offsets='columns', a larger n_components, or more starts"
+        return "try more starts (n_starts), a larger n_components, or other steps"
 
     def _check_settings(self) -> None:
         complaints = Complaints()
@@ -741,6 +785,58 @@ class LowRank(UsesFitted):
         if search is None or self.selection_ is None:
             return self.penalty
         return search.penalty(self.selection_.penalty)
+
+
+def _watching(watch: Watch, factor: float) -> Watch:
+    """Return what reports losses in the units of the data."""
+    return lambda starts, step, losses: watch(starts, step, losses * factor)
+
+
+def _brought_back(problem: Factorization, over: Rescaled, runs: Runs) -> Runs:
+    """Return runs in the units of the data, their final losses evaluated in these."""
+    parameters = over.parameters(runs.parameters)
+    losses, count = runs.losses.copy(), len(runs)
+    for first in range(0, count, problem.width):
+        place = slice(first, first + problem.width)
+        tensors = {
+            name: torch.as_tensor(value[place], device=problem.device).double()
+            for name, value in parameters.items()
+        }
+        with torch.no_grad():
+            found = problem.losses(tensors, torch.as_tensor(runs.starts[place]), 0)
+        losses[place] = found.cpu().numpy()
+    losses = np.where(np.isfinite(runs.losses), losses, runs.losses)
+    histories = {**runs.histories}
+    if "loss" in histories:
+        histories["loss"] = histories["loss"] * over.factor
+    return replace(runs, parameters=parameters, losses=losses, histories=histories)
+
+
+def _compared_with_constants(problem: Factorization, runs: Runs) -> Runs:
+    """Return the runs with the status WORSE for starts that constants would beat.
+
+    The loss of the data counts, without penalties.
+    """
+    found = problem.cells
+    constants = found.constants_loss()
+    most = constants * (1 + 1e-6) + 1e-12 * found.square
+    above = np.flatnonzero(np.isfinite(runs.losses) & (runs.losses > most))
+    if found.square == 0 or not len(above) or isinstance(found, Streamed):
+        return runs
+    statuses = list(runs.statuses)
+    ended = (Status.STATIONARY, Status.SETTLED, Status.LIMIT)
+    for k in above:
+        if statuses[k] not in ended:
+            continue
+        one = {
+            n: torch.as_tensor(p[k])[None].double() for n, p in runs.parameters.items()
+        }
+        with torch.no_grad():
+            left, right = problem.extended(one)
+            loss = float(found.losses(left, right, problem.cut_parameters(one)))
+        if loss > most:
+            statuses[k] = Status.WORSE
+    return replace(runs, statuses=tuple(statuses))
 
 
 def _least_fall(found: Cells, dtype: Any) -> float:

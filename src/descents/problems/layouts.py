@@ -350,6 +350,10 @@ class Dense(Cells):
             share = weight / np.maximum(weight.max(0, initial=0.0), TINIEST)
             mean = (loss[0].numpy() * share).sum(0) / np.maximum(share.sum(0), TINIEST)
             usable = mean > FLAT
+            if block.loss.has_units:  # a constant column is 1 or -1 throughout
+                x = self.table[:, block.columns]
+                varies = np.ptp(np.where(share > 0, x, x.max(0)), axis=0) > FLAT
+                usable = varies & (mean > 0)
             scales[block.columns] = np.where(usable, 1 / np.where(usable, mean, 1), 1.0)
         return scales
 
@@ -590,6 +594,22 @@ class Stored(Cells):
         high = np.maximum.reduceat(values, begins)
         found[seen] = golden_section(total, low, high)
         return found
+
+    def over(self, unit: float, scale: float) -> Stored:
+        """Return the entries over a unit, their weights multiplied by a number."""
+        loss = self.blocks[0].loss.in_units(np.array([unit])).column(0)
+        data = on_a_grid(
+            self.table.data.astype(np.float64) / unit, relative=loss.divergence
+        )
+        places = (data, self.table.indices, self.table.indptr)
+        weights = self.weights
+        if weights is not None or scale != 1:
+            weights = (np.ones(len(data)) if weights is None else weights) * scale
+        return Stored(
+            type(self.table)(places, self.shape),
+            weights,
+            replace(self.blocks[0], loss=loss),
+        )
 
     def part(self, mask: np.ndarray) -> Stored:
         """Return some of the stored entries.
