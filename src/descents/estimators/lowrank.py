@@ -89,8 +89,13 @@ class LowRank(UsesFitted):
         Column offsets b and row biases a. "auto" is "columns", or "none" where a factor
         is nonnegative (also as shares, or as clusters).
     scales : "auto" or bool
-        Whether the loss of each column is divided by that of its best constant, so that
-        units do not count; "auto" where columns have different losses.
+        Whether each column of numbers is divided by its standard deviation before the
+        fit, and the loss of each column by that of its best constant, so that the units
+        of columns do not count; "auto" where columns have different losses. Penalties,
+        row biases and the components are then in units of the standard deviations
+        (`units_`); widths and periods of losses are given in those of the data.
+        Without it, the unit of the whole table does not count either, except with a
+        `learning_rate`.
     constraint : None, str, `Fixed`, or a pair for rows and columns
         What U and V have to be: "nonnegative"; "simplex" (each row of the factor is of
         shares, 0 or more with the sum 1); "unit_norm" (each of its columns has norm 1,
@@ -138,8 +143,9 @@ class LowRank(UsesFitted):
         In how many parts cells are held out where something is chosen, at least 2.
     max_iter : int
     tol : float
-        A start is stationary when its gradient is at most this times what it was at
-        the beginning (at least a hundred roundings).
+        A start is stationary when a step can lower its loss by at most ``tol**2`` of
+        the loss, so that the parameters are within about `tol` (at least a hundred
+        roundings) of the minimum nearby.
     random_state : int, RandomState or None
     device : str
 
@@ -155,7 +161,8 @@ class LowRank(UsesFitted):
     offsets_ : ndarray of shape (coordinates,)
         The natural parameters at an embedding of zero.
     units_ : ndarray of shape (coordinates,)
-        The spread of each column where columns are scaled, else 1:
+        The standard deviation of each column of numbers where columns are scaled,
+        else 1:
         ``offsets_ + units_ * (embedding_ @ components_)`` is the prediction.
     loss_ : float
         Of the best start, penalties included.
