@@ -225,6 +225,7 @@ def factorize(table: str, **given: Any) -> int:
     rank = complaints.attempt(asked.rank, given.pop("rank"))
     complaints.raise_any()
     reading = reading_of(given)
+    loss_of = {reading.name_in(table, name): loss for name, loss in loss_of.items()}
     options = asked.Options(
         rank=rank, loss_of=loss_of, penalty=penalty, image=image, **given
     )

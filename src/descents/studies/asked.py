@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +15,17 @@ import torch
 
 from descents import __version__
 from descents.answers.selection import AUTO, THRESHOLD
-from descents.checks import Complaints, InvalidValueError, real_number, whole_number
+from descents.checks import (
+    Complaints,
+    InvalidValueError,
+    counted,
+    real_number,
+    whole_number,
+)
 from descents.data import files, storage
 from descents.data.blocks import TableOnDisk
-from descents.data.tables import Column, Stored, Table, describe
+from descents.data.frames import short
+from descents.data.tables import Stored, Table, describe
 from descents.estimators.lowrank import LowRank
 from descents.losses import named
 from descents.problems.constraints import regularizers
@@ -96,11 +104,15 @@ class Reading:
                     "column and value alone; leave them out"
                 )
             return Data.of_stored(files.read_triples(source, **options))
-        if self.identifier is not None and self.identifier in self.ignore:
+        ignore = tuple(self.name_in(source, name) for name in self.ignore)
+        identifier = self.identifier and self.name_in(source, self.identifier)
+        if identifier is not None and identifier in ignore:
             raise InvalidValueError(
                 f"{self.identifier!r} is given to --id and to --ignore; give it to one"
             )
-        found = files.read(source, **options, ignore=self.ignore)
+        # What names the rows is text, whatever it looks like, and is not interpreted.
+        skip = () if identifier is None else (identifier,)
+        found = files.read(source, **options, ignore=ignore, skip=skip)
         if isinstance(found, Stored):
             if self.identifier:
                 raise InvalidValueError(
@@ -108,9 +120,20 @@ class Reading:
                     "it out"
                 )
             return Data.of_stored(found)
-        names = [column.name for column in found.columns]
-        absent = self.lenient and self.identifier not in names
-        return Data.of_table(found, None if absent else self.identifier)
+        absent = self.lenient and identifier not in found.source.names
+        return Data.of_table(found, None if absent else identifier)
+
+    def name_in(self, source: str, name: str) -> str:
+        """Return the name of a column, which may be its number in text without names.
+
+        Examples
+        --------
+        >>> Reading(header=False).name_in("a.csv", "2"), Reading().name_in("a.csv", "2")
+        ('column2', '2')
+        """
+        text = Path(source).suffix.lower() not in (".parquet", ".npy", ".npz")
+        number = name.isascii() and name.isdigit()
+        return name if self.header or not (text and number) else f"column{int(name)}"
 
     def _on_disk(self, source: str, memory: int) -> TableOnDisk:
         complaints = Complaints()
@@ -161,16 +184,22 @@ class Data:
 
     @classmethod
     def of_table(cls, table: Table, identifier: str | None) -> Data:
-        """Return a table, its rows named by a column or from 1."""
+        """Return a table, its rows named by a column of its source or from 1.
+
+        The names are the text of the cells, to the letter.
+        """
         names = tuple(str(i + 1) for i in range(table.rows))
+        notes = (*table.notes,)
         if identifier is not None:
-            names = _texts(table.column(identifier))
-            table = table.without([identifier])
+            names = table.texts(identifier)
+            notes += _of_names(identifier, names)
+            if identifier in {column.name for column in table.columns}:
+                table = table.without([identifier])
         if not table.columns:
             raise InvalidValueError(
                 "no column is left to model; ignore fewer, or give a table with more"
             )
-        notes = (*table.notes, *describe(table.columns))
+        notes += (*describe(table.columns),)
         return cls(table, names, tuple(c.name for c in table.columns), notes)
 
     @classmethod
@@ -217,13 +246,15 @@ class Numbered(Sequence[str]):
         return len(self._places)
 
 
-def _texts(column: Column) -> tuple[str, ...]:
-    """Return the cells of a column as text."""
-    codes = column.values
-    if column.levels:
-        return tuple("" if np.isnan(c) else str(column.levels[int(c)]) for c in codes)
-    form = "{:.0f}" if column.whole else "{:g}"
-    return tuple("" if np.isnan(c) else form.format(c) for c in codes)
+def _of_names(identifier: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Return a note where rows have no name, or share one."""
+    counts = Counter(names)
+    blank = counts.pop("", 0)
+    shared = sum(count > 1 for count in counts.values())
+    says = [f"{counted(blank, 'row')} without a name"] if blank else []
+    if shared:
+        says.append(f"{counted(shared, 'name')} of several rows each")
+    return (f"{short(identifier)} (--id): {', '.join(says)}",) if says else ()
 
 
 def named_pairs(option: str, given: Sequence[str]) -> dict[str, str]:
