@@ -496,7 +496,10 @@ def _read_text(
     source = Source("pyarrow", cells, tuple(names), len(cells), dialect)
     ignored = known_names(ignore, names).union(skip)
     columns = tuple(
-        _text_column(name, cells.column(place), marks, decimal)
+        replace(
+            _text_column(name, cells.column(place), marks, decimal),
+            cells=cells.column(place),
+        )
         for place, name in enumerate(names)
         if name not in ignored
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, Literal
 
@@ -55,6 +55,8 @@ class Column:
         Whether the source holds whole numbers only: an integer type, or such text.
     says : str
         A clause for people.
+    cells : arrow array, optional
+        The cells as the source has them; None where there is no source.
 
     Examples
     --------
@@ -70,6 +72,7 @@ class Column:
     levels: tuple[Any, ...]
     whole: bool
     says: str
+    cells: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -457,11 +460,12 @@ def from_source(
     if not source.rows or not source.names:
         raise InvalidValueError(f"{where} has no rows or no columns; give at least one")
     ignored = known_names(ignore, source.names).union(skip)
-    columns = (
-        _typed_column(name, *arrow_cells(source, place))
-        for place, name in enumerate(source.names)
-        if name not in ignored
-    )
+    columns = []
+    for place, name in enumerate(source.names):
+        if name not in ignored:
+            cells, in_order = arrow_cells(source, place)
+            column = _typed_column(name, cells, in_order)
+            columns.append(replace(column, cells=cells))
     return Table(tuple(columns), source)
 
 
