@@ -165,11 +165,11 @@ class Places:
         ----------
         value : str, number, bool or date
         number : float, optional
-            What the value was read as, where its text is no plain number.
+                What the value was read as.
         """
         exact = number_of(value)
-        if exact is None and number is not None:
-            exact = number_of(number)
+        # A float32 is not the number of its text; a long whole number is its text alone.
+        read = None if number is None or abs(number) > LARGEST else number_of(number)
         truth = _truth_of(value)
         if truth is not None and isinstance(value, bool | np.bool_):
             exact = int(truth) if self._bits or {0, 1} >= set(self._numbers) else None
@@ -177,6 +177,7 @@ class Places:
             (self._texts, text_of(value)),
             (self._words, spelled(value) if self.loose or truth is not None else None),
             (self._numbers, exact),
+            (self._numbers, read),
             (self._bits, exact),
             (self._truths, truth),
             (self._days, _day_of(value)),
@@ -341,7 +342,22 @@ def coded(column: Column, known: Known) -> tuple[np.ndarray, dict[Any, int]]:
             lookup[code] = place
     found = np.full(len(codes), np.nan)
     found[here] = lookup[places]
-    return found, unseen
+    return np.where(np.isnan(codes), _marks(column, known.levels), found), unseen
+
+
+def _marks(column: Column, levels: Sequence[Any]) -> np.ndarray:
+    """Return the places of known levels that the table has as marks of missing cells.
+
+    None, mild and severe are levels where they are listed so, but None alone is a mark.
+    """
+    found = np.full(len(column.values), np.nan)
+    places = {level: k for k, level in enumerate(levels) if isinstance(level, str)}
+    if column.cells is None or not places or not np.isnan(column.values).any():
+        return found
+    codes, cells = _different(column.cells)
+    lookup = np.array([places.get(cell, np.nan) for cell in cells] + [np.nan])
+    lookup[[k for k, cell in enumerate(cells) if cell == ""]] = np.nan
+    return lookup[np.nan_to_num(codes, nan=-1).astype(np.int64)]
 
 
 def numbers_in(column: Column) -> np.ndarray | None:

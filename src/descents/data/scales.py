@@ -87,7 +87,9 @@ _SCALES = [
         f"{_NEITHER}|neither satisfied nor dissatisfied"
         "|neither dissatisfied nor satisfied",
     ),
-    _two_sided("unsatisfied", "satisfied", f"{_NEITHER}|neither satisfied nor unsatisfied"),
+    _two_sided(
+        "unsatisfied", "satisfied", f"{_NEITHER}|neither satisfied nor unsatisfied"
+    ),
     _two_sided(
         "unlikely",
         "likely",
@@ -95,12 +97,16 @@ _SCALES = [
         "|unsure|not sure|about as likely as not|even chance|equally likely and unlikely",
     ),
     _two_sided(
-        "oppose", "support", f"{_NEITHER}|neither support nor oppose|neither oppose nor support"
+        "oppose",
+        "support",
+        f"{_NEITHER}|neither support nor oppose|neither oppose nor support",
     ),
     _two_sided("oppose", "favor", f"{_NEITHER}|neither favor nor oppose"),
     _two_sided("oppose", "favour", f"{_NEITHER}|neither favour nor oppose"),
     _two_sided("disapprove", "approve", f"{_NEITHER}|neither approve nor disapprove"),
-    _two_sided("unimportant", "important", f"{_NEITHER}|neither important nor unimportant"),
+    _two_sided(
+        "unimportant", "important", f"{_NEITHER}|neither important nor unimportant"
+    ),
     _two_sided("unhappy", "happy", f"{_NEITHER}|neither happy nor unhappy"),
     _two_sided("uncomfortable", "comfortable", _NEITHER),
     _two_sided("difficult", "easy", f"{_NEITHER}|neither easy nor difficult"),
@@ -219,8 +225,7 @@ completely|extremely|totally|fully|to a very great extent|all
     "zero\none\ntwo\nthree\nfour\nfive\nsix\nseven\neight\nnine\nten\neleven\ntwelve",
     "i\nii\niii\niv\nv\nvi\nvii\nviii\nix\nx",
     "\n".join(
-        f"{name}|{name[:3]}" + "|sept" * (name == "september")
-        for name in _MONTHS
+        f"{name}|{name[:3]}" + "|sept" * (name == "september") for name in _MONTHS
     ),
 ]
 _WEEK = [
@@ -329,7 +334,8 @@ def _brackets(texts: Sequence[str]) -> list[tuple[float, float, int]] | None:
         keys.append(found[0])
         units.add(found[1])
     apart = all(
-        a[1] <= b[0] or (a[0] == b[0] and a[2] < b[2]) for a, b in pairwise(sorted(keys))
+        a[1] <= b[0] or (a[0] == b[0] and a[2] < b[2])
+        for a, b in pairwise(sorted(keys))
     )
     return keys if apart and len(units - {""}) <= 1 else None
 

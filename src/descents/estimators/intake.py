@@ -82,19 +82,29 @@ class ReadsTables:
         if np.ma.isMaskedArray(X) and X.dtype.kind in "biuf":
             kind = np.float32 if X.dtype == np.float32 else np.float64
             X = np.ma.filled(X.astype(kind), np.nan)
-        if _has_text(X):
+        if getattr(X, "dtype", np.dtype(float)).kind == "O" and any(
+            isinstance(cell, str) for cell in np.ravel(X)
+        ):
             raise InvalidValueError(
                 "X is an array with text in it; give a pandas or polars data frame, whose "
                 "columns have types of their own"
             )
         given = X
-        X = self._validated(
-            X,
-            reset=reset,
-            dtype=[np.float64, np.float32],
-            accept_sparse="csr",
-            ensure_all_finite="allow-nan",
-        )
+        try:
+            X = self._validated(
+                X,
+                reset=reset,
+                dtype=[np.float64, np.float32],
+                accept_sparse="csr",
+                ensure_all_finite="allow-nan",
+            )
+        except ValueError as error:
+            if not str(error).startswith("could not convert string"):
+                raise
+            raise InvalidValueError(
+                f"X holds text ({error}); give a pandas or polars data frame, whose "
+                "columns have types of their own"
+            ) from None
         if hasattr(X, "tocsr"):
             if reset:
                 loss = "squared" if isinstance(self.loss, str | dict) else self.loss
@@ -283,19 +293,6 @@ def checked_weights(given: Any) -> Any:
         raise InvalidValueError(
             f"weights hold other than numbers ({error}); give numbers of at least 0"
         ) from None
-
-
-def _has_text(X: Any) -> bool:
-    """Return whether an array, or what becomes one, holds text."""
-    if hasattr(X, "tocsr"):
-        return False
-    if isinstance(X, list | tuple):
-        rows = (row if isinstance(row, list | tuple) else [row] for row in X)
-        return any(isinstance(cell, str) for row in rows for cell in row)
-    kind = getattr(getattr(X, "dtype", None), "kind", "")
-    return kind in ("U", "T") or (
-        kind == "O" and any(isinstance(cell, str) for cell in np.ravel(X))
-    )
 
 
 def _without_weightless(X: np.ndarray, weights: Any) -> np.ndarray:

@@ -11,7 +11,15 @@ import numpy as np
 from descents.checks import Complaints, InvalidValueError
 from descents.data import levels
 from descents.data.frames import reason_of
-from descents.data.levels import LARGEST, Known, Places, Unseen, listed, number_of, text_of
+from descents.data.levels import (
+    LARGEST,
+    Known,
+    Places,
+    Unseen,
+    listed,
+    number_of,
+    text_of,
+)
 from descents.data.scales import KNOWN_SCALE, arranged
 from descents.data.tables import Column, Table
 from descents.losses import NAMED, Loss, Own, Periodic, named
@@ -252,7 +260,10 @@ def _by_type(column: Column) -> tuple[Loss, str]:
         scale = arranged(texts) if len(texts) == len(column.levels) else None
         if scale is not None and scale[1] == KNOWN_SCALE:
             low, *_, high = scale[0]
-            why = f"{len(texts)} levels, whose order from {low} to {high} ordinal loss uses"
+            why = (
+                f"{len(texts)} levels, taken without their order from {low} to {high}, "
+                "which ordinal loss would use"
+            )
         return named("categorical"), why
     if column.kind == "order":
         return named("ordinal"), f"{len(column.levels)} levels with an order"
@@ -314,10 +325,8 @@ def encoded(model: ColumnModel, column: Column) -> np.ndarray:
     >>> encoded(ColumnModel("a", named("logistic"), ("x", "y"), ""), column)
     array([1., 0., 1.])
     """
-    if column.kind == "empty":
-        return column.values
     if not model.levels:
-        return _numbers(model, column)
+        return column.values if column.kind == "empty" else _numbers(model, column)
     codes, unseen = levels.coded(column, model.known)
     if unseen:
         raise Unseen(model.name, unseen, model.levels).error(UNSEEN)
@@ -352,7 +361,9 @@ def coded(model: ColumnModel, values: np.ndarray) -> np.ndarray:
     return codes
 
 
-def looked_up(model: ColumnModel, values: np.ndarray) -> tuple[np.ndarray, Unseen | None]:
+def looked_up(
+    model: ColumnModel, values: np.ndarray
+) -> tuple[np.ndarray, Unseen | None]:
     """Return numbers as codes of the model's levels, NaN for others, and these.
 
     Examples
@@ -450,7 +461,8 @@ def _for_filling(
         places = np.clip(codes.astype(np.int64), 0, len(model.levels) - 1)
         own, index = _levels_for(model, column, textual)
         kind: Any = column.kind if typed else "category"
-        return replace(column, kind=kind, levels=own), index[places]
+        values, _ = levels.coded(column, model.known)  # NaN where a cell is missing
+        return replace(column, kind=kind, levels=own, values=values), index[places]
     rounded = model.whole if blank or textual or typed else column.whole
     if not (blank or column.whole or typed) or not rounded:
         if typed and not textual:
@@ -476,7 +488,9 @@ def _levels_for(
     Its own levels come first, which may be spelled in another way.
     """
     if column.kind in TYPED or column.kind == "date":
-        own = list(levels.own_levels(column)[1] if column.kind == "date" else column.levels)
+        own = list(
+            levels.own_levels(column)[1] if column.kind == "date" else column.levels
+        )
         search = Places(model.levels, model.known.loose)
         index: dict[int, int] = {}
         for at, level in enumerate(own):

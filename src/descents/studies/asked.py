@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import math
 from collections import Counter
@@ -25,6 +26,7 @@ from descents.checks import (
 from descents.data import files, storage
 from descents.data.blocks import TableOnDisk
 from descents.data.frames import short
+from descents.data.levels import ordered
 from descents.data.tables import Stored, Table, describe
 from descents.estimators.lowrank import LowRank
 from descents.losses import named
@@ -32,6 +34,7 @@ from descents.problems.constraints import regularizers
 from descents.problems.streamed import LIMITS
 
 SCALES = {"auto": "auto", "yes": True, "no": False}
+_NO_LEVELS = "--levels is for columns of a table, not for triples; leave it out"
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Reading:
         The column that names the rows, without a part in the model.
     lenient : bool
         Whether there may be no such column.
+    levels : tuple of str
+        The order of the levels of some columns, as `level_lists` takes it.
     """
 
     triples: bool = False
@@ -61,6 +66,7 @@ class Reading:
     ignore: tuple[str, ...] = ()
     identifier: str | None = None
     lenient: bool = False
+    levels: tuple[str, ...] = ()
 
     def after(self, before: Mapping[str, Any]) -> Reading:
         """Return it with what it leaves open, as the table of a fit was read.
@@ -90,6 +96,8 @@ class Reading:
         """
         if memory is not None:
             return Data.of_disk(self._on_disk(source, memory))
+        if self.triples and self.levels:
+            raise InvalidValueError(_NO_LEVELS)
         options: dict[str, Any] = {
             "header": self.header,
             "missing": self.missing,
@@ -119,7 +127,16 @@ class Reading:
                     "--id names a column, but a sparse table has numbers alone; leave "
                     "it out"
                 )
+            if self.levels:
+                raise InvalidValueError(_NO_LEVELS)
             return Data.of_stored(found)
+        if self.levels:
+            names = [column.name for column in found.columns]
+            if not self.header:
+                names += [str(place) for place in range(1, len(found.source.names) + 1)]
+            given = level_lists(self.levels, names)
+            named = {self.name_in(source, name): order for name, order in given.items()}
+            found = ordered(found, named)
         absent = self.lenient and identifier not in found.source.names
         return Data.of_table(found, None if absent else identifier)
 
@@ -137,6 +154,11 @@ class Reading:
 
     def _on_disk(self, source: str, memory: int) -> TableOnDisk:
         complaints = Complaints()
+        complaints.require(
+            not self.levels,
+            "--levels is for columns of text, but --memory reads columns of numbers; "
+            "leave it out",
+        )
         complaints.require(
             not self.triples,
             "--memory is for a table of rows and columns, but --triples lists cells; "
@@ -279,6 +301,62 @@ def named_pairs(option: str, given: Sequence[str]) -> dict[str, str]:
             raise InvalidValueError(f"{option} names {name!r} twice; give it once")
         found[name] = value
     return found
+
+
+def level_lists(
+    given: Sequence[str], names: Sequence[str] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """Return ``COLUMN=LOWEST,...,HIGHEST`` texts as the levels of each column.
+
+    Several columns with the same levels are parted by commas: ``q1,q2=low,high``. A
+    name or level with a comma in it stands in double quotes.
+
+    Parameters
+    ----------
+    given : sequence of str
+    names : sequence of str, optional
+        The columns of the table, which tell where a name with an equals sign ends.
+
+    Raises
+    ------
+    InvalidValueError
+        When one is no such text, or a column comes twice.
+
+    Examples
+    --------
+    >>> level_lists(["q1,q2=no,perhaps,yes"])
+    {'q1': ('no', 'perhaps', 'yes'), 'q2': ('no', 'perhaps', 'yes')}
+    >>> level_lists(['a=b=<5,"5, 6",>6'], ["a=b"])
+    {'a=b': ('<5', '5, 6', '>6')}
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for text in given:
+        ways = [
+            ([text[:at]] if text[:at] in (names or ()) else _parted(text[:at]), at)
+            for at, mark in enumerate(text)
+            if mark == "="
+        ]
+        known = [way for way in ways if names and set(way[0]) <= set(names)]
+        columns, at = (known or ways or [([], 0)])[0]
+        levels = _parted(text[at + 1 :])
+        if not columns or "" in columns or not levels or "" in levels:
+            raise InvalidValueError(
+                f"--levels is {text!r}; give COLUMN=LOWEST,...,HIGHEST, such as "
+                "size=small,medium,large"
+            )
+        for column in columns:
+            if column in found:
+                raise InvalidValueError(
+                    f"--levels names {column!r} twice; give it once"
+                )
+            found[column] = tuple(levels)
+    return found
+
+
+def _parted(text: str) -> list[str]:
+    """Return what commas part, which may stand in double quotes."""
+    parts = next(csv.reader([text], skipinitialspace=True), [])
+    return [part.strip() for part in parts]
 
 
 def rank(text: str) -> Any:

@@ -15,6 +15,7 @@ from descents.data.storage import RESULT, ROWS
 from descents.data.tables import Table
 from descents.estimators.networks import MLPStartsClassifier, MLPStartsRegressor
 from descents.problems.features import Features
+from descents.studies.applied import without_unseen
 from descents.studies.asked import Data
 from descents.studies.sweep import compared_starts, higher_is_better
 from descents.studies.train import MODEL, comparison_facts
@@ -40,25 +41,42 @@ class Trained:
     target: Mapping[str, Any]
     classes: list[Any] | None
 
-    def apply(self, data: Data) -> dict[str, Any]:
-        """Return what is foretold of new rows, a column for each fact."""
+    def apply(
+        self, data: Data, unseen: str = "error"
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Return predictions for new rows, and the levels that the model does not know.
+
+        Parameters
+        ----------
+        data : Data
+        unseen : {"error", "missing"}
+            Whether such levels are refused, or read as missing cells.
+
+        Returns
+        -------
+        found : dict
+            A column for each fact.
+        strange : list of dict
+            As `descents.studies.applied.without_unseen` returns them.
+        """
         if not isinstance(data.values, Table):
             raise InvalidValueError(
                 "the model needs a table whose columns have names, but this one is "
                 "sparse; give CSV, TSV or Parquet"
             )
-        X = self.features.encoded(data.values).astype(np.float32)
+        table, strange = without_unseen(data.values, self.features.known, unseen)
+        X = self.features.encoded(table).astype(np.float32)
         found: dict[str, Any] = {"row": list(data.row_names)}
         if self.classes is None:
             numbers = self.model.predict(X) * self.target["spread"]
             found[self.target["name"]] = numbers + self.target["center"]
-            return found
+            return found, strange
         chances = self.model.predict_proba(X)
         chosen = chances.argmax(1)
         found[self.target["name"]] = [self.classes[code] for code in chosen]
         for code, name in enumerate(self.classes):
             found[f"probability_{name}"] = chances[:, code]
-        return found
+        return found, strange
 
 
 def load(folder: str | Path) -> Trained:
