@@ -44,7 +44,7 @@ def text_of(value: Any) -> str:
     >>> text_of("01"), text_of(np.float64(10.0)), text_of(datetime.datetime(2021, 3, 1))
     ('01', '10', '2021-03-01')
     """
-    value = value.item() if isinstance(value, np.generic) else value
+    value = plain(value)
     if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST:
         return str(int(value))
     if isinstance(value, datetime.datetime):
@@ -76,6 +76,19 @@ def listed(levels: Iterable[Any]) -> str:
     return ", ".join(map(shown, levels[:MOST_SHOWN])) + more
 
 
+def plain(value: Any) -> Any:
+    """Return a number of numpy as Python's, a float32 as the shortest that it prints.
+
+    Examples
+    --------
+    >>> plain(np.float32(0.1)), plain(np.int64(3)), plain("x")
+    (0.1, 3, 'x')
+    """
+    if isinstance(value, np.float32 | np.float16):
+        return float(str(value))
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def number_of(value: Any) -> int | float | None:
     """Return the number that a level is, whole ones exactly; None of another.
 
@@ -84,7 +97,7 @@ def number_of(value: Any) -> int | float | None:
     >>> number_of("01"), number_of("1.50"), number_of(Decimal("3")), number_of("x")
     (1, 1.5, 3, None)
     """
-    value = value.item() if isinstance(value, np.generic) else value
+    value = plain(value)
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
@@ -99,7 +112,7 @@ def number_of(value: Any) -> int | float | None:
 
 
 def _truth_of(value: Any) -> bool | None:
-    value = value.item() if isinstance(value, np.generic) else value
+    value = plain(value)
     if isinstance(value, str):
         return _TRUTHS.get(value.strip().casefold())
     return value if isinstance(value, bool) else None
@@ -256,7 +269,10 @@ def _different(cells: Any) -> tuple[np.ndarray, tuple[Any, ...]]:
     if types.is_dictionary(cells.type):
         cells = cells.dictionary_decode()
     if types.is_float16(cells.type) or types.is_float32(cells.type):
-        cells = cells.cast(pyarrow.string())  # .1 is not to become .100000001
+        # By their own short text: 0.1 is not to become 0.10000000149.
+        numbers = np.asarray(cells.to_numpy(zero_copy_only=False))
+        found, places = np.unique(numbers, return_inverse=True)
+        return places.astype(np.float64), tuple(map(plain, found))
     if types.is_string(cells.type) or types.is_large_string(cells.type):
         cells = compute.utf8_trim_whitespace(cells)
     encoded = cells.dictionary_encode()
@@ -289,8 +305,11 @@ def levels_of(column: Column) -> tuple[Any, ...]:
         exact = [number_of(level) for level in own_levels(column)[1]]
         if all(isinstance(x, int) for x in exact if x is not None):
             return tuple(sorted({x for x in exact if x is not None}))
-    numbers = np.unique(values).tolist()
-    return tuple(int(x) for x in numbers) if column.whole else tuple(numbers)
+    numbers = np.unique(values)
+    narrow = {"float": np.float32, "halffloat": np.float16}
+    if column.cells is not None and str(column.cells.type) in narrow:
+        numbers = numbers.astype(narrow[str(column.cells.type)])  # for .1, not .10000000149
+    return tuple(int(x) if column.whole else plain(x) for x in numbers)
 
 
 @dataclass(frozen=True)

@@ -298,9 +298,10 @@ _FORMS = [
     (re.compile(rf"{_ABOVE}\s*{_AMOUNT}{_NO_UNIT}(.*)"), 1),
     (re.compile(rf"{_AMOUNT}\s*{_MORE}(.*)"), 1),
     (re.compile(rf"{_AMOUNT}\s*(?:-|\u2013|\u2014|to)\s*{_AMOUNT}{_NO_UNIT}(.*)"), 0),
+    (re.compile(rf"[(\[]\s*{_AMOUNT}\s*[,;]\s*{_AMOUNT}\s*[)\]](.*)"), 0),
     (re.compile(rf"{_AMOUNT}{_NO_UNIT}(.*)"), 0),
 ]
-_LABELLED = re.compile(r"[(\[]?(\d+)[)\]]?\s*(?:[-\u2013:.=)]\s*|\s)(\D+)")
+_LABELLED = re.compile(r"[(\[]?(\d+)[)\]]?\s*[-\u2013:.=)]\s*(\D+)")
 _COUNTED = re.compile(
     r"(grade|level|stage|quarter|q|week|wk|year|yr|month|day|phase|wave|step|degree|score"
     r"|rank|decile|quartile|quintile|tercile|percentile|tier|round|semester|term)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -101,8 +102,9 @@ class ReadsTables:
         except ValueError as error:
             if not str(error).startswith("could not convert string"):
                 raise
+            reason = re.sub(r"np\.str_\((.*)\)", r"\1", str(error))
             raise InvalidValueError(
-                f"X holds text ({error}); give a pandas or polars data frame, whose "
+                f"X holds text ({reason}); give a pandas or polars data frame, whose "
                 "columns have types of their own"
             ) from None
         if hasattr(X, "tocsr"):

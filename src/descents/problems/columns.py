@@ -18,6 +18,7 @@ from descents.data.levels import (
     Unseen,
     listed,
     number_of,
+    plain,
     text_of,
 )
 from descents.data.scales import KNOWN_SCALE, arranged
@@ -298,7 +299,7 @@ def of_matrix(
         levels: tuple[Any, ...] = ()
         if loss.kind != "numbers":
             values = X[:, j]
-            levels = tuple(np.unique(values[~np.isnan(values)]).tolist())
+            levels = tuple(map(plain, np.unique(values[~np.isnan(values)])))
             if loss.kind == "two values" and set(levels) < {0.0, 1.0}:
                 levels = (0.0, 1.0)
             complaints.attempt(_check_levels, names[j], loss, levels)
@@ -381,7 +382,7 @@ def looked_up(
         here = values == value
         place = places.of(value)
         if place is None:
-            unseen[value.item()] = int(here.sum())
+            unseen[plain(value)] = int(here.sum())
         else:
             codes[here] = place
     return codes, Unseen(model.name, unseen, model.levels) if unseen else None
