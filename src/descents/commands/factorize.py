@@ -540,7 +540,8 @@ def _foretell(
     trained = study.load(run)
     data = reading.read(table)
     with RunFolder(out, identity) as folder:
-        found, strange = trained.apply(data, unseen)
+        data, strange = trained.known_only(data, unseen)
+        found = trained.apply(data)
         folder.write_table("predictions.parquet", found)
         folder.write_json(
             RESULT,

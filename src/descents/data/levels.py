@@ -186,7 +186,7 @@ class Places:
         truth = _truth_of(value)
         if truth is not None and isinstance(value, bool | np.bool_):
             exact = int(truth) if self._bits or {0, 1} >= set(self._numbers) else None
-        for known, key in (
+        ways: tuple[tuple[dict[Any, int], Any], ...] = (
             (self._texts, text_of(value)),
             (self._words, spelled(value) if self.loose or truth is not None else None),
             (self._numbers, exact),
@@ -194,7 +194,8 @@ class Places:
             (self._bits, exact),
             (self._truths, truth),
             (self._days, _day_of(value)),
-        ):
+        )
+        for known, key in ways:
             place = None if key is None else known.get(key)
             if place is not None:
                 return place
@@ -308,7 +309,9 @@ def levels_of(column: Column) -> tuple[Any, ...]:
     numbers = np.unique(values)
     narrow = {"float": np.float32, "halffloat": np.float16}
     if column.cells is not None and str(column.cells.type) in narrow:
-        numbers = numbers.astype(narrow[str(column.cells.type)])  # for .1, not .10000000149
+        numbers = numbers.astype(
+            narrow[str(column.cells.type)]
+        )  # for .1, not .10000000149
     return tuple(int(x) if column.whole else plain(x) for x in numbers)
 
 
@@ -414,11 +417,13 @@ class Unseen:
         The number of cells of each such level.
     known : tuple
         The levels of the model.
+    verb : {"fitted", "trained"}
     """
 
     column: str
     cells: Mapping[Any, int]
     known: tuple[Any, ...]
+    verb: str = "fitted"
 
     @property
     def says(self) -> str:
@@ -427,7 +432,7 @@ class Unseen:
         where = f" in {count} cells" if count > 1 else ""
         return (
             f"column {short(self.column)!r} holds {listed(self.cells)}{where}, which the "
-            f"model was not fitted with (it knows {listed(self.known)})"
+            f"model was not {self.verb} with (it knows {listed(self.known)})"
         )
 
     def error(self, remedy: str) -> InvalidValueError:

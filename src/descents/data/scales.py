@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 KNOWN_SCALE = "a known scale"
 BY_NUMBERS = "its numbers"
@@ -232,7 +233,7 @@ _WEEK = [
     "monday|mon",
     "tuesday|tue|tues",
     "wednesday|wed",
-    "thursday|thu|thur|thurs",
+    "thursday|thu|thurs",
     "friday|fri",
     "saturday|sat",
 ]
@@ -318,7 +319,12 @@ def _by_numbers(levels: Sequence[str]) -> tuple[str, ...] | None:
     texts = [" ".join(level.casefold().split()) for level in levels]
     if not texts or any(map(_NO_ANSWER.search, texts)):
         return None
-    for keys in (_brackets(texts), _labels(texts), _ranks(texts)):
+    ways: tuple[list[Any] | None, ...] = (
+        _brackets(texts),
+        _labels(texts),
+        _ranks(texts),
+    )
+    for keys in ways:
         if keys is not None and len(set(keys)) == len(keys):
             place = dict(zip(levels, keys, strict=True))
             return tuple(sorted(levels, key=lambda level: place[level]))

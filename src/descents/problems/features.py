@@ -63,7 +63,7 @@ class Feature:
             return ((values - self.center) / self.spread)[:, None]
         codes, unseen = levels.coded(column, Known(self.levels))
         if unseen:
-            raise Unseen(self.name, unseen, self.levels).error(UNSEEN)
+            raise Unseen(self.name, unseen, self.levels, "trained").error(UNSEEN)
         codes = np.where(np.isnan(codes), self.fill, codes)
         return (codes[:, None] == np.arange(len(self.levels))).astype(np.float64)
 

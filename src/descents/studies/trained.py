@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,42 +41,36 @@ class Trained:
     target: Mapping[str, Any]
     classes: list[Any] | None
 
-    def apply(
-        self, data: Data, unseen: str = "error"
-    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Return predictions for new rows, and the levels that the model does not know.
+    def known_only(self, data: Data, unseen: str) -> tuple[Data, list[dict[str, Any]]]:
+        """Return data without levels that the model does not know, and what they were.
 
-        Parameters
-        ----------
-        data : Data
-        unseen : {"error", "missing"}
-            Whether such levels are refused, or read as missing cells.
-
-        Returns
-        -------
-        found : dict
-            A column for each fact.
-        strange : list of dict
-            As `descents.studies.applied.without_unseen` returns them.
+        The parameter `unseen` and what is returned second are those of
+        `descents.studies.applied.without_unseen`.
         """
+        if not isinstance(data.values, Table):
+            return data, []
+        table, strange = without_unseen(data.values, self.features.known, unseen)
+        return replace(data, values=table), strange
+
+    def apply(self, data: Data) -> dict[str, Any]:
+        """Return what is foretold of new rows, a column for each fact."""
         if not isinstance(data.values, Table):
             raise InvalidValueError(
                 "the model needs a table whose columns have names, but this one is "
                 "sparse; give CSV, TSV or Parquet"
             )
-        table, strange = without_unseen(data.values, self.features.known, unseen)
-        X = self.features.encoded(table).astype(np.float32)
+        X = self.features.encoded(data.values).astype(np.float32)
         found: dict[str, Any] = {"row": list(data.row_names)}
         if self.classes is None:
             numbers = self.model.predict(X) * self.target["spread"]
             found[self.target["name"]] = numbers + self.target["center"]
-            return found, strange
+            return found
         chances = self.model.predict_proba(X)
         chosen = chances.argmax(1)
         found[self.target["name"]] = [self.classes[code] for code in chosen]
         for code, name in enumerate(self.classes):
             found[f"probability_{name}"] = chances[:, code]
-        return found, strange
+        return found
 
 
 def load(folder: str | Path) -> Trained:
