@@ -148,6 +148,7 @@ def test_numbers_may_come_as_text_and_text_may_not_come_as_numbers() -> None:
             model.transform(frame_of(cells))
 
 
+@pytest.mark.slow
 def test_days_are_levels_by_their_text() -> None:
     days = [datetime.date(2021, 1, day) for day in (10, 9, 11)]
     for maker in (lambda x: x, pl.from_pandas, pa.Table.from_pandas):
@@ -379,6 +380,7 @@ def test_a_known_scale_is_the_same_as_its_numbers(loss) -> None:
     assert "a known scale: strongly disagree < disagree" in model.why
 
 
+@pytest.mark.slow
 def test_a_fit_to_a_known_scale_is_that_to_its_numbers() -> None:
     cells = repeated(*AGREE)
     text = fitted(frame_of(cells), loss={"c": "ordinal"})
@@ -440,6 +442,8 @@ def test_a_level_that_is_a_mark_of_missing_cells(tmp_path) -> None:
     path.write_text("a,pain\n1,None\n2,Mild\n3,\n4,Severe\n5,NA\n")
     table = files.read(path)
     assert np.isnan(table.column("pain").values).tolist() == [1, 0, 1, 0, 1]
+    model = of_table(table, {"pain": "ordinal"})[1]
+    assert "with 'None' read as missing (--levels" in model.why
     found = ordered(table, {"pain": ["None", "Mild", "Severe"]})
     np.testing.assert_array_equal(
         found.column("pain").values, [0, 1, np.nan, 2, np.nan]

@@ -497,10 +497,13 @@ class Order:
     levels : tuple
     says : str
         What gives the order, for people; empty where nothing need be said.
+    mark : str
+        A mark of missing cells in the column that could be a level of its scale.
     """
 
     levels: tuple[Any, ...]
     says: str = ""
+    mark: str = ""
 
 
 def order_of(column: Column) -> Order | None:
@@ -516,7 +519,7 @@ def order_of(column: Column) -> Order | None:
     >>> from descents.data.tables import from_frame
     >>> frame = pyarrow.table({"a": ["low", "high", "Medium"], "b": ["x", "y", "z"]})
     >>> [order_of(column) for column in from_frame(frame).columns]
-    [Order(levels=('low', 'Medium', 'high'), says='a known scale'), None]
+    [Order(levels=('low', 'Medium', 'high'), says='a known scale', mark=''), None]
     """
     levels = levels_of(column)
     if column.kind in ("number", "date", "order", "boolean"):
@@ -529,8 +532,20 @@ def order_of(column: Column) -> Order | None:
         return Order(tuple(sorted(texts, key=lambda text: number_of(text) or 0)))
     found = arranged(texts)
     if found is not None:
-        return Order(*found)
+        return Order(*found, mark=_doubtful_mark(column, texts))
     return Order(tuple(texts)) if len(texts) <= 2 else None
+
+
+def _doubtful_mark(column: Column, texts: Sequence[str]) -> str:
+    """Return a mark of missing cells that is at home in a scale: None, mild, severe."""
+    if column.cells is None or not np.isnan(column.values).any():
+        return ""
+    known = set(map(spelled, texts))
+    for cell in _different(column.cells)[1]:
+        new = isinstance(cell, str) and cell and spelled(cell) not in known
+        if new and arranged([*texts, cell]) is not None:
+            return str(cell)
+    return ""
 
 
 def _one_of_each(column: Column) -> list[str]:

@@ -76,7 +76,9 @@ class LowRank(UsesFitted):
         "logistic", "hinge"; counts and other numbers of 0 or more: "poisson", "kl",
         "itakura_saito", "beta:0.5"; classes: "categorical", "one_vs_all",
         "one_vs_all_hinge"; levels with an order: "ordinal", "ordinal_hinge",
-        "bigger_vs_smaller", "bigger_vs_smaller_hinge", "sequential", "ordistic". A
+        "bigger_vs_smaller", "bigger_vs_smaller_hinge", "sequential", "ordistic", which
+        take numbers, ordered categories of a data frame, and text of a well-known scale
+        or with numbers; other text is refused, as the alphabet is not an order. A
         number behind a colon is the width of huber, the level of quantile, the period
         of periodic, the weight of ones in hinge, the exponent of beta. Or a function
         of prediction and target, two tensors of one shape, that returns the loss of

@@ -241,6 +241,8 @@ def _in_order(column: Column, loss: Loss) -> tuple[tuple[Any, ...], str]:
     why = "as asked for"
     if order.says:
         why += f", in the order of {order.says}: {' < '.join(order.levels)}"
+    if order.mark:
+        why += f", with {order.mark!r} read as missing (--levels can make it a level)"
     return order.levels, why
 
 
