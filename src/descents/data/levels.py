@@ -63,6 +63,18 @@ def shown(value: Any) -> str:
     return repr(short(value)) if isinstance(value, str) else text_of(value)
 
 
+def printed(value: Any) -> str:
+    r"""Return a level as a sentence has it, without characters that a terminal obeys.
+
+    Examples
+    --------
+    >>> printed("low"), printed("\x1b[31mlow")
+    ('low', '\\x1b[31mlow')
+    """
+    text = short(text_of(value))
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
 def listed(levels: Iterable[Any]) -> str:
     """Return levels as a message lists them.
 

@@ -19,6 +19,7 @@ from descents.data.levels import (
     listed,
     number_of,
     plain,
+    printed,
     text_of,
 )
 from descents.data.scales import KNOWN_SCALE, arranged
@@ -240,7 +241,9 @@ def _in_order(column: Column, loss: Loss) -> tuple[tuple[Any, ...], str]:
         )
     why = "as asked for"
     if order.says:
-        why += f", in the order of {order.says}: {' < '.join(order.levels)}"
+        why += (
+            f", in the order of {order.says}: {' < '.join(map(printed, order.levels))}"
+        )
     if order.mark:
         why += f", with {order.mark!r} read as missing (--levels can make it a level)"
     return order.levels, why
@@ -264,7 +267,7 @@ def _by_type(column: Column) -> tuple[Loss, str]:
         if scale is not None and scale[1] == KNOWN_SCALE:
             low, *_, high = scale[0]
             why = (
-                f"{len(texts)} levels, taken without their order from {low} to {high}, "
+                f"{len(texts)} levels, taken without their order from {printed(low)} to {printed(high)}, "
                 "which ordinal loss would use"
             )
         return named("categorical"), why

@@ -10,7 +10,7 @@ import numpy as np
 
 from descents.checks import InvalidValueError, folder_path
 from descents.data import storage
-from descents.data.levels import Known, known_only, text_of
+from descents.data.levels import Known, coded, known_only, text_of
 from descents.data.storage import RESULT, RunFolder
 from descents.data.tables import Table
 from descents.estimators.lowrank import LowRank
@@ -118,7 +118,7 @@ def apply(
         )
     embedding = model.transform(values)
     filled = imputed(model, values, coverage) if isinstance(values, Table) else None
-    rows, observed = len(data.row_names), _observed(values)
+    rows, observed = len(data.row_names), _observed(model, values)
     result = {
         "run": dict(run),
         "read": list(data.notes),
@@ -242,10 +242,16 @@ def write_imputed(found: Found, path: Path, coverage: float | None = None) -> No
     storage.write_bytes(path, table.encoded(imputed(found.model, table, coverage)))
 
 
-def _observed(values: Any) -> int:
-    if isinstance(values, Table):
-        return sum(int((~np.isnan(c.values)).sum()) for c in values.columns)
-    return int((~np.isnan(values.data)).sum())
+def _observed(model: LowRank, values: Any) -> int:
+    """Return how many cells are observed: for a level, as the model knows it."""
+    if not isinstance(values, Table):
+        return int((~np.isnan(values.data)).sum())
+    total = 0
+    for column in model.columns_:
+        part = values.column(column.name)
+        codes = coded(part, column.known)[0] if column.levels else part.values
+        total += int((~np.isnan(codes)).sum())
+    return total
 
 
 def load(folder: str | Path) -> Any:
