@@ -13,6 +13,8 @@ ORDER = [
     "data.storage",
     "data.frames",
     "data.tables",
+    "data.scales",
+    "data.levels",
     "data.files",
     "data.blocks",
     "data.datasets",

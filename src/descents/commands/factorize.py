@@ -14,6 +14,7 @@ from descents.checks import (
     MOST_STARTS,
     Complaints,
     InvalidValueError,
+    counted,
     folder_path,
 )
 from descents.commands.shared import (
@@ -74,6 +75,14 @@ def intervals_option(says: str) -> Callable[[Any], Any]:
     multiple=True,
     metavar="COLUMN=LOSS",
     help="The loss of one column. May be repeated.",
+)
+@click.option(
+    "--levels",
+    multiple=True,
+    metavar="COLUMN=LOWEST,...,HIGHEST",
+    help="The order of the levels of a column, or of several: "
+    "q1,q2=never,sometimes,always. Quote a level that has a comma. The column gets "
+    "ordinal loss unless --loss or --loss-of gives it another. May be repeated.",
 )
 @click.option(
     "--constraint",
@@ -196,8 +205,9 @@ def factorize(table: str, **given: Any) -> int:
     resume, out, max_seconds, workers = (
         given.pop(name) for name in ("resume", "out", "max_seconds", "workers")
     )
-    quiet, as_json, impute = (given.pop(n) for n in ("quiet", "as_json", "impute"))
-    memory = given.pop("memory")
+    quiet, as_json, impute, memory = (
+        given.pop(name) for name in ("quiet", "as_json", "impute", "memory")
+    )
     _check_memory(memory, impute, given["intervals"], workers)
     if resume and out is None:
         raise click.UsageError("--resume needs --out, the folder to go on with.")
@@ -221,12 +231,17 @@ def factorize(table: str, **given: Any) -> int:
     loss_of = complaints.attempt(asked.named_pairs, "--loss-of", given.pop("loss_of"))
     penalty = complaints.attempt(asked.penalties, given.pop("penalty"))
     complaints.attempt(asked.constraints, given["constraint"])
+    complaints.attempt(asked.level_lists, given["levels"])
     image = complaints.attempt(asked.image_shape, given.pop("image"))
     rank = complaints.attempt(asked.rank, given.pop("rank"))
     complaints.raise_any()
     reading = reading_of(given)
     options = asked.Options(
-        rank=rank, loss_of=loss_of, penalty=penalty, image=image, **given
+        rank=rank,
+        loss_of={reading.name_in(table, name): loss_of[name] for name in loss_of},
+        penalty=penalty,
+        image=image,
+        **given,
     )
     settings = vars(options) | ({} if memory is None else {"memory": memory})
     run = asked.identity(table, {"options": settings, "reading": vars(reading)})
@@ -409,6 +424,14 @@ def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
     "Write what holds a filled cell with this probability, too; RUN was made with "
     "--intervals."
 )
+@click.option(
+    "--unseen",
+    type=click.Choice(["error", "missing"]),
+    default="error",
+    show_default=True,
+    help="What to do with a level of a column that the model was not fitted with: stop, "
+    "or read the cell as missing.",
+)
 @memory_option
 @click.option(
     "--out",
@@ -426,8 +449,8 @@ def apply(run: Path, table: str, **given: Any) -> int:
 
     run = folder_path(run)
     stored = read_json(run / RESULT).get("run")  # before anything heavy is loaded
-    out, impute, memory, coverage = (
-        given.pop(name) for name in ("out", "impute", "memory", "intervals")
+    out, impute, memory, coverage, unseen = (
+        given.pop(name) for name in ("out", "impute", "memory", "intervals", "unseen")
     )
     quiet, as_json = given.pop("quiet"), given.pop("as_json")
     _check_memory(memory, impute, coverage)
@@ -442,8 +465,8 @@ def apply(run: Path, table: str, **given: Any) -> int:
     stored = stored if isinstance(stored, dict) else {}
     reading = reading_of(given).after(stored.get("reading", {}))
     identity = {"command": "apply", "model": str(run), "table": table}
-    if coverage is not None:
-        identity["intervals"] = coverage
+    identity |= {} if coverage is None else {"intervals": coverage}
+    identity |= {} if unseen == "error" else {"unseen": unseen}
     if stored.get("command") == "train":
         if memory is not None:
             raise InvalidValueError(
@@ -454,14 +477,14 @@ def apply(run: Path, table: str, **given: Any) -> int:
                 f"{run} holds a network, which fills no holes; leave --impute and "
                 "--intervals out"
             )
-        return _foretell(run, reading, table, identity, out, quiet, as_json)
+        return _foretell(run, reading, table, identity, out, unseen, quiet, as_json)
     model = study.load_as(run)
     data = reading.read(table, memory)
     with RunFolder(out, identity) as folder:
         if memory is not None:
             result = study.apply_by_blocks(folder, model, identity, data)
         else:
-            applied = study.apply(model, identity, data, coverage)
+            applied = study.apply(model, identity, data, coverage, unseen)
             study.write_applied(folder, data, applied, impute)
             result = applied[0]
         folder.finish()
@@ -472,6 +495,7 @@ def apply(run: Path, table: str, **given: Any) -> int:
             click.echo(note)
         if result["not_used"]:
             click.echo(f"Not in the model, left alone: {', '.join(result['not_used'])}")
+        _show_unseen(result["unseen"])
         filled = (
             f"{result['holes']} holes filled" if memory is None else "no hole filled"
         )
@@ -482,12 +506,30 @@ def apply(run: Path, table: str, **given: Any) -> int:
     return 0
 
 
+def _show_unseen(strange: list[dict[str, Any]]) -> None:
+    """Print which cells were read as missing, a line for each column."""
+    from descents.data.frames import short
+    from descents.data.levels import listed
+
+    columns: dict[str, list[dict[str, Any]]] = {}
+    for one in strange:
+        columns.setdefault(one["column"], []).append(one)
+    for name, levels in columns.items():
+        cells = counted(sum(level["cells"] for level in levels), "cell")
+        says = listed(level["level"] for level in levels)
+        click.echo(
+            f"{short(name)}: {cells} read as missing, of levels that the model was not "
+            f"fitted with: {says}"
+        )
+
+
 def _foretell(
     run: Path,
     reading: Any,
     table: str,
     identity: dict[str, Any],
     out: Path,
+    unseen: str,
     quiet: bool,
     as_json: bool,
 ) -> int:
@@ -498,6 +540,7 @@ def _foretell(
     trained = study.load(run)
     data = reading.read(table)
     with RunFolder(out, identity) as folder:
+        data, strange = trained.known_only(data, unseen)
         found = trained.apply(data)
         folder.write_table("predictions.parquet", found)
         folder.write_json(
@@ -506,6 +549,7 @@ def _foretell(
                 "run": identity,
                 "read": list(data.notes),
                 "target": trained.target["name"],
+                "unseen": strange,
                 "rows": len(data.row_names),
                 "columns": list(found),
             },
@@ -516,6 +560,7 @@ def _foretell(
     elif not quiet:
         for note in data.notes:
             click.echo(note)
+        _show_unseen(strange)
         click.echo(
             f"{trained.target['name']} of {len(data.row_names)} rows foretold: "
             f"{folder.path / 'predictions.parquet'}"

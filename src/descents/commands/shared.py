@@ -230,6 +230,7 @@ def reading_of(given: dict[str, Any]) -> Any:
         **{n: given.pop(n) for n in ("missing", "decimal", "delimiter", "encoding")},
         ignore=given.pop("ignore", ()),
         identifier=given.pop("identifier"),
+        levels=given.pop("levels", ()),
     )
 
 

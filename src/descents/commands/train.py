@@ -174,6 +174,7 @@ def train(table: str, **given: Any) -> int:
     from descents.studies import train as study
 
     reading = reading_of(given)
+    given["target"] = reading.name_in(table, given["target"])
     taken = (("--id", (reading.identifier,)), ("--ignore", reading.ignore))
     for option, columns in taken:
         if given["target"] in columns:

@@ -64,6 +64,7 @@ def read(
     delimiter: str | None = None,
     encoding: str = "utf-8",
     ignore: Sequence[str] = (),
+    skip: Sequence[str] = (),
 ) -> Table | Stored:
     r"""Return the table in a file.
 
@@ -83,6 +84,8 @@ def read(
     ignore : sequence of str
         Columns that may hold anything: not among `Table.columns`, but given back by
         `Table.filled`.
+    skip : sequence of str
+        The same, of columns that the table may or may not have.
 
     Returns
     -------
@@ -124,9 +127,9 @@ def read(
         if not os.path.exists(path):
             raise InvalidValueError(f"there is no file {where}; check its name")
         if path.suffix.lower() == ".parquet":
-            return _read_parquet(where, path, ignore)
+            return _read_parquet(where, path, ignore, skip)
         if path.suffix.lower() in (".npy", ".npz"):
-            return _read_arrays(where, path, ignore)
+            return _read_arrays(where, path, ignore, skip)
         if delimiter is None and re.search(r"\.tsv(\.gz)?$", path.name.lower()):
             delimiter = "\t"
     text = _decoded(where, _all_bytes(where, path), encoding)
@@ -135,7 +138,7 @@ def read(
         None, decimal=decimal, encoding=encoding, marked=len(bare) < len(text)
     )
     return _read_text(
-        where, bare, header, {*MISSING, *marks}, written, delimiter, ignore
+        where, bare, header, {*MISSING, *marks}, written, delimiter, ignore, skip
     )
 
 
@@ -202,13 +205,15 @@ def read_triples(
 # Parquet and arrays
 
 
-def _read_parquet(where: str, path: Path, ignore: Sequence[str]) -> Table:
+def _read_parquet(
+    where: str, path: Path, ignore: Sequence[str], skip: Sequence[str]
+) -> Table:
     import pyarrow
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            return _from_arrow(where, file.read(), ignore)
+            return _from_arrow(where, file.read(), ignore, skip)
     except InvalidValueError:
         raise
     except (OSError, ValueError, pyarrow.ArrowException) as error:
@@ -218,14 +223,18 @@ def _read_parquet(where: str, path: Path, ignore: Sequence[str]) -> Table:
         ) from None
 
 
-def _from_arrow(where: str, frame: Any, ignore: Sequence[str]) -> Table:
+def _from_arrow(
+    where: str, frame: Any, ignore: Sequence[str], skip: Sequence[str]
+) -> Table:
     names = tuple(frame.column_names)
     dialect = Dialect(header=names)
     source = Source("pyarrow", frame, names, len(frame), dialect)
-    return from_source(source, where, ignore)
+    return from_source(source, where, ignore, skip)
 
 
-def _read_arrays(where: str, path: Path, ignore: Sequence[str]) -> Table | Stored:
+def _read_arrays(
+    where: str, path: Path, ignore: Sequence[str], skip: Sequence[str]
+) -> Table | Stored:
     """Return what numpy or scipy.sparse stored."""
     import pyarrow
     import scipy.sparse
@@ -266,7 +275,7 @@ def _read_arrays(where: str, path: Path, ignore: Sequence[str]) -> Table | Store
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     columns = [pyarrow.array(np.ascontiguousarray(column)) for column in array.T]
     names = [str(place) for place in range(array.shape[1])]
-    return _from_arrow(where, pyarrow.table(columns, names=names), ignore)
+    return _from_arrow(where, pyarrow.table(columns, names=names), ignore, skip)
 
 
 def _array_name(where: str, names: Sequence[str]) -> str:
@@ -439,6 +448,7 @@ def _read_text(
     written: Dialect,
     delimiter: str | None,
     ignore: Sequence[str],
+    skip: Sequence[str],
 ) -> Table:
     decimal = written.decimal
     if not text.strip():
@@ -484,9 +494,12 @@ def _read_text(
         textual=True,
     )
     source = Source("pyarrow", cells, tuple(names), len(cells), dialect)
-    ignored = known_names(ignore, names)
+    ignored = known_names(ignore, names).union(skip)
     columns = tuple(
-        _text_column(name, cells.column(place), marks, decimal)
+        replace(
+            _text_column(name, cells.column(place), marks, decimal),
+            cells=cells.column(place),
+        )
         for place, name in enumerate(names)
         if name not in ignored
     )

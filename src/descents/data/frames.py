@@ -219,8 +219,13 @@ def _csv_text(frame: Any, dialect: Dialect) -> str:
 
 
 def cell_texts(cells: Any, dialect: Dialect) -> list[str]:
-    """Return the cells of a column as text, "" where missing."""
+    """Return the cells of a column as text, "" where missing.
+
+    The cells of a text file are returned to the letter. Whole numbers, decimals, dates
+    and times of other files are exact; whole floats below 2**53 have no exponent.
+    """
     import pyarrow
+    from pyarrow import types
 
     if dialect.textual:
         return list(cells.to_pylist())
@@ -228,4 +233,26 @@ def cell_texts(cells: Any, dialect: Dialect) -> list[str]:
         found = cells.cast(pyarrow.string()).to_pylist()
     except pyarrow.ArrowException:
         found = [None if each is None else str(each) for each in cells.to_pylist()]
-    return ["" if text is None or text == "nan" else text for text in found]
+    if types.is_floating(cells.type):
+        found = [None if text == "nan" else _without_exponent(text) for text in found]
+    elif types.is_timestamp(cells.type):
+        found = _without_fraction(found)
+    return ["" if text is None else text for text in found]
+
+
+def _without_exponent(text: str | None) -> str | None:
+    """Return the text of a float without an exponent where it is a whole number."""
+    if text is None or "e+" not in text:
+        return text
+    number = float(text)
+    return str(int(number)) if abs(number) < 2**53 and number.is_integer() else text
+
+
+_FRACTION = re.compile(r"(?<=:\d\d)\.0+(?=\D|$)", re.ASCII)
+
+
+def _without_fraction(texts: list[str | None]) -> list[str | None]:
+    """Return times of a column without fractions of a second, if none has any."""
+    if all(text is None or _FRACTION.search(text) for text in texts):
+        return [None if text is None else _FRACTION.sub("", text) for text in texts]
+    return texts

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from descents.data.frames import (
     arrow_cells,
     assemble,
     beside,
+    cell_texts,
     native,
     put,
     short,
@@ -54,6 +55,8 @@ class Column:
         Whether the source holds whole numbers only: an integer type, or such text.
     says : str
         A clause for people.
+    cells : arrow array, optional
+        The cells as the source has them; None where there is no source.
 
     Examples
     --------
@@ -69,6 +72,7 @@ class Column:
     levels: tuple[Any, ...]
     whole: bool
     says: str
+    cells: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +146,30 @@ class Table:
         dropped = known_names(names, [column.name for column in self.columns])
         left = tuple(column for column in self.columns if column.name not in dropped)
         return replace(self, columns=left)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return the cells of a column of the source as text, "" where missing.
+
+        The text of a file is returned to the letter: leading zeros, all digits, and
+        marks of missing cells. The column need not be among `columns`.
+
+        Raises
+        ------
+        InvalidValueError
+            When there is none; the message lists the names.
+
+        Examples
+        --------
+        >>> import pyarrow
+        >>> table = from_frame(pyarrow.table({"id": [2**60 + 1, None], "a": [1, 2]}))
+        >>> table.texts("id")
+        ('1152921504606846977', '')
+        """
+        names = self.source.names
+        if name not in names:
+            raise _unknown(name, names)
+        cells, _ = arrow_cells(self.source, names.index(name))
+        return tuple(cell_texts(cells, self.source.dialect or Dialect(None)))
 
     def filled(self, values: Mapping[str, np.ndarray]) -> Any:
         """Return the source with the missing cells of some columns filled.
@@ -421,17 +449,23 @@ def as_column(
 # From a frame
 
 
-def from_source(source: Source, where: str, ignore: Iterable[str]) -> Table:
-    """Return the table of typed columns in a frame, less those to ignore."""
+def from_source(
+    source: Source, where: str, ignore: Iterable[str], skip: Iterable[str] = ()
+) -> Table:
+    """Return the table of typed columns in a frame, less those to ignore or skip.
+
+    A column to skip may be absent, one to ignore may not.
+    """
     check_names(where, source.names)
     if not source.rows or not source.names:
         raise InvalidValueError(f"{where} has no rows or no columns; give at least one")
-    ignored = known_names(ignore, source.names)
-    columns = (
-        _typed_column(name, *arrow_cells(source, place))
-        for place, name in enumerate(source.names)
-        if name not in ignored
-    )
+    ignored = known_names(ignore, source.names).union(skip)
+    columns = []
+    for place, name in enumerate(source.names):
+        if name not in ignored:
+            cells, in_order = arrow_cells(source, place)
+            column = _typed_column(name, cells, in_order)
+            columns.append(replace(column, cells=cells))
     return Table(tuple(columns), source)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from descents.checks import Complaints, InvalidValueError
 from descents.data.blocks import TableOnDisk
+from descents.data.levels import Unseen, known_only
 from descents.data.tables import Table, from_frame
 from descents.losses import named
 from descents.problems import columns
@@ -23,13 +25,14 @@ class ReadsTables:
 
     Attributes
     ----------
-    loss
-        As `descents.LowRankModel` takes it.
+    loss, unseen
+        As `descents.LowRankModel` takes them.
     columns_ : list of ColumnModel
         The loss of each column and why, and the levels that its codes stand for.
     """
 
     loss: Any
+    unseen: str
     columns_: list[ColumnModel]
     n_features_in_: int
     feature_names_in_: np.ndarray
@@ -72,6 +75,10 @@ class ReadsTables:
                         f"the table has {table.rows} rows and {len(table.columns)} "
                         "columns, none of which can be used; give one that has some"
                     )
+            elif self.unseen == "missing":
+                known = {model.name: model.known for model in self.columns_}
+                table, unseen = known_only(table, known, None)
+                self._warn_of_unseen(unseen)
             return table, self._codes_of_table(table)
         if np.ma.isMaskedArray(X) and X.dtype.kind in "biuf":
             kind = np.float32 if X.dtype == np.float32 else np.float64
@@ -80,16 +87,26 @@ class ReadsTables:
             isinstance(cell, str) for cell in np.ravel(X)
         ):
             raise InvalidValueError(
-                "X is an array of objects with text in it; give a pandas or polars data "
-                "frame, whose columns have types of their own"
+                "X is an array with text in it; give a pandas or polars data frame, whose "
+                "columns have types of their own"
             )
-        X = self._validated(
-            X,
-            reset=reset,
-            dtype=[np.float64, np.float32],
-            accept_sparse="csr",
-            ensure_all_finite="allow-nan",
-        )
+        given = X
+        try:
+            X = self._validated(
+                X,
+                reset=reset,
+                dtype=[np.float64, np.float32],
+                accept_sparse="csr",
+                ensure_all_finite="allow-nan",
+            )
+        except ValueError as error:
+            if not str(error).startswith("could not convert string"):
+                raise
+            reason = re.sub(r"np\.str_\((.*)\)", r"\1", str(error))
+            raise InvalidValueError(
+                f"X holds text ({reason}); give a pandas or polars data frame, whose "
+                "columns have types of their own"
+            ) from None
         if hasattr(X, "tocsr"):
             if reset:
                 loss = "squared" if isinstance(self.loss, str | dict) else self.loss
@@ -109,17 +126,44 @@ class ReadsTables:
             self.columns_ = columns.of_matrix(X, self._losses(names), names)
         if not any(column.levels for column in self.columns_):
             return None, X
-        complaints = Complaints()
-        parts = [
-            complaints.attempt(columns.coded, column, X[:, j])
-            for j, column in enumerate(self.columns_)
-        ]
-        coded = [
-            part if column.levels else X[:, j]
-            for j, (column, part) in enumerate(zip(self.columns_, parts, strict=True))
-        ]
+        if reset:
+            self._check_whole(given)
+        return None, self._codes_of_array(X)
+
+    def _codes_of_array(self, X: np.ndarray) -> np.ndarray:
+        """Return an array with the levels of its columns as codes."""
+        complaints, unseen, parts = Complaints(), [], []
+        for j, column in enumerate(self.columns_):
+            part, other = X[:, j], None
+            if column.levels:
+                part, other = columns.looked_up(column, part)
+            if other is not None:
+                unseen.append(other)
+                says = f"{other.says}; {columns.UNSEEN}"
+                complaints.require(self.unseen == "missing", says)
+            parts.append(part)
         complaints.raise_any()
-        return None, np.column_stack(coded)
+        self._warn_of_unseen(unseen)
+        return np.column_stack(parts)
+
+    def _check_whole(self, X: Any) -> None:
+        """Refuse levels of an array that float64, which it becomes, cannot separate."""
+        if getattr(getattr(X, "dtype", None), "kind", "") not in "iu":
+            return
+        names = [
+            column.name
+            for j, column in enumerate(self.columns_)
+            if column.levels and len(column.levels) < len(np.unique(X[:, j]))
+        ]
+        if names:
+            raise InvalidValueError(
+                f"column(s) {', '.join(map(repr, names[:5]))} hold whole numbers beyond "
+                "2**53 as levels, some of which are the same as floats; give a data frame"
+            )
+
+    def _warn_of_unseen(self, unseen: Sequence[Unseen]) -> None:
+        for one in unseen:
+            warnings.warn(f"{one.says}; read as missing", UserWarning, stacklevel=4)
 
     def _read_from_disk(self, X: TableOnDisk, *, reset: bool) -> TableOnDisk:
         """Return a table on disk with the columns that the model has."""

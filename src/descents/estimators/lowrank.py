@@ -78,7 +78,9 @@ class LowRank(UsesFitted):
         "logistic", "hinge"; counts and other numbers of 0 or more: "poisson", "kl",
         "itakura_saito", "beta:0.5"; classes: "categorical", "one_vs_all",
         "one_vs_all_hinge"; levels with an order: "ordinal", "ordinal_hinge",
-        "bigger_vs_smaller", "bigger_vs_smaller_hinge", "sequential", "ordistic". A
+        "bigger_vs_smaller", "bigger_vs_smaller_hinge", "sequential", "ordistic", which
+        take numbers, ordered categories of a data frame, and text of a well-known scale
+        or with numbers; other text is refused, as the alphabet is not an order. A
         number behind a colon is the width of huber, the level of quantile, the period
         of periodic, the weight of ones in hinge, the exponent of beta. Or a function
         of prediction and target, two tensors of one shape, that returns the loss of
@@ -116,6 +118,10 @@ class LowRank(UsesFitted):
         "auto" is {"l2": "auto"}: l2 is chosen as the rank is, the largest within one
         standard error, together with it where both are open. l2, or l1, may also be a
         sequence of numbers to choose from.
+    unseen : {"error", "missing"}
+        What `transform`, `impute` and `score` do with a level of a column that the
+        model was not fitted with: raise an error, or read the cell as missing, with a
+        warning that counts such cells.
     sparse : {"missing", "zero"}
         What an entry is that a sparse table does not store: a hole, or a zero.
     initialization : {"auto", "uniform", "normal", "spectral", "nndsvd", "centers"}
@@ -239,6 +245,7 @@ class LowRank(UsesFitted):
         constraint: Any = None,
         penalty: Any = None,
         sparse: str = "missing",
+        unseen: str = "error",
         initialization: Any = "auto",
         n_starts: int = 1,
         combine: str = "best",
@@ -257,6 +264,7 @@ class LowRank(UsesFitted):
         self.constraint = constraint
         self.penalty = penalty
         self.sparse = sparse
+        self.unseen = unseen
         self.initialization = initialization
         self.n_starts = n_starts
         self.combine = combine
@@ -458,6 +466,7 @@ class LowRank(UsesFitted):
         complaints.attempt(real_number, "tol", self.tol, 0)
         complaints.attempt(one_of, "combine", self.combine, ("best", "mean"))
         complaints.attempt(one_of, "sparse", self.sparse, ("missing", "zero"))
+        complaints.attempt(one_of, "unseen", self.unseen, ("error", "missing"))
         complaints.attempt(one_of, "offsets", self.offsets, ("auto", *OFFSETS))
         complaints.require(
             self.scales in SCALES,

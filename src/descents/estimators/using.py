@@ -172,7 +172,9 @@ class UsesFitted(ReadsTables):
         ----------
         X : array-like, masked array or data frame of shape (rows, columns)
             The table of the fit, or new rows. A sparse table of which most is not
-            stored has no place for the answer: see `predict_cells`.
+            stored has no place for the answer: see `predict_cells`. With
+            ``unseen="missing"``, cells of levels that the model was not fitted with are
+            filled as missing cells are.
         return_interval : bool
             Whether to return what holds each filled cell with the probability
             `coverage`, too: split conformal prediction [1]_ [2]_ [3]_, for which
@@ -232,7 +234,7 @@ class UsesFitted(ReadsTables):
         predicted = fitted.predictions(
             [fitted.solved(found, point) for point in fitted.points]
         )
-        filled = self._filled(X, table, fitted.decoded(*predicted))
+        filled = self._filled(X, table, values, fitted.decoded(*predicted))
         if not return_interval:
             return filled
         assert self.calibration_ is not None  # noqa: S101
@@ -241,18 +243,24 @@ class UsesFitted(ReadsTables):
         holes &= ~holes.all(1, keepdims=True)
         return filled, self.calibration_.intervals(fitted, predicted, holes, coverage)
 
-    def _filled(self, X: Any, table: Any, codes: list[np.ndarray]) -> Any:
-        """Return a table with its holes filled by numbers and codes."""
+    def _filled(
+        self, X: Any, table: Any, values: np.ndarray, codes: list[np.ndarray]
+    ) -> Any:
+        """Return a table with its holes filled by numbers and codes.
+
+        Holes are where `values`, the table as the model reads it, has NaN.
+        """
         if table is not None:
             return columns.filled(table, self.columns_, codes)
         filled = self.fitted_.stacked(codes)
         if np.ma.isMaskedArray(X):
             fill = _of_type(filled, X.dtype)
-            return np.where(np.ma.getmaskarray(X), fill, X.data)
+            holes = np.ma.getmaskarray(X) | np.isnan(values)
+            return np.where(holes, fill, X.data)
         given = np.asarray(X)
         if given.dtype.kind != "f":
             given = given.astype(np.float64)
-        return np.where(np.isnan(given), filled.astype(given.dtype), given)
+        return np.where(np.isnan(values), filled.astype(given.dtype), given)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the share of the best constants' loss that the model takes away.

@@ -9,7 +9,20 @@ from typing import Any
 import numpy as np
 
 from descents.checks import Complaints, InvalidValueError
+from descents.data import levels
 from descents.data.frames import reason_of
+from descents.data.levels import (
+    LARGEST,
+    Known,
+    Places,
+    Unseen,
+    listed,
+    number_of,
+    plain,
+    printed,
+    text_of,
+)
+from descents.data.scales import KNOWN_SCALE, arranged
 from descents.data.tables import Column, Table
 from descents.losses import NAMED, Loss, Own, Periodic, named
 
@@ -19,6 +32,12 @@ NOISE_WIDTH = "; width"
 """How the reason begins that Huber's width was judged from the noise."""
 TYPED = {"boolean", "category", "order", "text"}
 """Kinds whose values are codes of levels."""
+ORDERED = "levels"
+"""The kind of the losses that need an order of the levels."""
+UNSEEN = (
+    "give one of these, leave the cell empty, or read such cells as missing "
+    "(unseen='missing')"
+)
 REMEDIES = (
     "leave the column out (--ignore COLUMN), name the rows by it (--id COLUMN), or say "
     "its loss (--loss-of COLUMN=LOSS, loss={COLUMN: LOSS})"
@@ -41,6 +60,8 @@ class ColumnModel:
         Whether it holds whole numbers only.
     limits : tuple of float or None
         Between which whole numbers were observed, and what fills a hole is held.
+    dates : bool
+        Whether its numbers are days.
 
     Examples
     --------
@@ -54,6 +75,12 @@ class ColumnModel:
     why: str
     whole: bool = False
     limits: tuple[float, float] | None = None
+    dates: bool = False
+
+    @property
+    def known(self) -> Known:
+        """The levels as they are looked for in another table."""
+        return Known(self.levels, self.loss.kind == ORDERED)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -95,15 +122,23 @@ class ColumnModel:
             "why": self.why,
             "whole": self.whole,
             "limits": self.limits,
+            "dates": self.dates,
         }
 
     @classmethod
     def restored(cls, facts: Mapping[str, Any]) -> ColumnModel:
         """Return what `described` described."""
         loss = NAMED[facts["loss"]](**facts["settings"])
-        levels = tuple(facts["levels"])
         limits = None if facts["limits"] is None else tuple(facts["limits"])
-        return cls(facts["name"], loss, levels, facts["why"], facts["whole"], limits)
+        return cls(
+            facts["name"],
+            loss,
+            tuple(facts["levels"]),
+            facts["why"],
+            facts["whole"],
+            limits,
+            facts.get("dates", False),
+        )
 
 
 def of_table(table: Table, loss: Any) -> list[ColumnModel]:
@@ -121,7 +156,8 @@ def of_table(table: Table, loss: Any) -> list[ColumnModel]:
     ------
     InvalidValueError
         When a column is text whose values do not repeat, or dates; when a loss does not
-        fit, or a column that is named is not there. All are told together.
+        fit, or needs an order of levels that is not known; when a column that is named
+        is not there. One message has all of them.
 
     Examples
     --------
@@ -174,13 +210,11 @@ def _of_column(column: Column, asked: Any, general: Any) -> ColumnModel:
             column.name, loss, column.levels, why, column.whole, _limits(column)
         )
     if asked.kind != "numbers":
-        levels = column.levels
-        if column.kind not in TYPED:
-            levels = tuple(np.unique(column.values[~np.isnan(column.values)]).tolist())
-            if column.whole:
-                levels = tuple(int(level) for level in levels)
-        _check_levels(column.name, asked, levels)
-        return ColumnModel(column.name, asked, levels, "as asked for", column.whole)
+        found, why = levels.levels_of(column), "as asked for"
+        _check_levels(column.name, asked, found)
+        if asked.kind == ORDERED:
+            found, why = _in_order(column, asked)
+        return ColumnModel(column.name, asked, found, why, column.whole)
     if column.kind in TYPED:
         raise InvalidValueError(
             f"column {column.name!r} is {column.says}, but {asked.name} loss is for "
@@ -188,7 +222,31 @@ def _of_column(column: Column, asked: Any, general: Any) -> ColumnModel:
         )
     asked = asked.of_values(column.values)
     limits = None if isinstance(asked, Periodic) else _limits(column)
-    return ColumnModel(column.name, asked, (), "as asked for", column.whole, limits)
+    dates = column.kind == "date"
+    return ColumnModel(
+        column.name, asked, (), "as asked for", column.whole, limits, dates
+    )
+
+
+def _in_order(column: Column, loss: Loss) -> tuple[tuple[Any, ...], str]:
+    """Return the levels of a column in their order, and why it has this loss."""
+    order = levels.order_of(column)
+    if order is None:
+        raise InvalidValueError(
+            f"column {column.name!r} has {len(column.levels)} levels of text whose order "
+            f"is not known ({listed(column.levels)}), but {loss.name} loss needs it; "
+            "give the levels from the lowest to the highest (--levels "
+            "COLUMN=LOWEST,...,HIGHEST, or an ordered category in a data frame), or "
+            "categorical loss (--loss-of COLUMN=categorical)"
+        )
+    why = "as asked for"
+    if order.says:
+        why += (
+            f", in the order of {order.says}: {' < '.join(map(printed, order.levels))}"
+        )
+    if order.mark:
+        why += f", with {order.mark!r} read as missing (--levels can make it a level)"
+    return order.levels, why
 
 
 def _limits(column: Column) -> tuple[float, float] | None:
@@ -203,7 +261,16 @@ def _by_type(column: Column) -> tuple[Loss, str]:
     ):
         return named("logistic"), "two values"
     if column.kind == "category":
-        return named("categorical"), f"{len(column.levels)} levels without an order"
+        why = f"{len(column.levels)} levels without an order"
+        texts = [level for level in column.levels if isinstance(level, str)]
+        scale = arranged(texts) if len(texts) == len(column.levels) else None
+        if scale is not None and scale[1] == KNOWN_SCALE:
+            low, *_, high = scale[0]
+            why = (
+                f"{len(texts)} levels, taken without their order from {printed(low)} to {printed(high)}, "
+                "which ordinal loss would use"
+            )
+        return named("categorical"), why
     if column.kind == "order":
         return named("ordinal"), f"{len(column.levels)} levels with an order"
     return named("squared"), "numbers"
@@ -237,7 +304,7 @@ def of_matrix(
         levels: tuple[Any, ...] = ()
         if loss.kind != "numbers":
             values = X[:, j]
-            levels = tuple(np.unique(values[~np.isnan(values)]).tolist())
+            levels = tuple(map(plain, np.unique(values[~np.isnan(values)])))
             if loss.kind == "two values" and set(levels) < {0.0, 1.0}:
                 levels = (0.0, 1.0)
             complaints.attempt(_check_levels, names[j], loss, levels)
@@ -265,42 +332,65 @@ def encoded(model: ColumnModel, column: Column) -> np.ndarray:
     array([1., 0., 1.])
     """
     if not model.levels:
-        if column.kind in TYPED:
-            raise InvalidValueError(
-                f"column {column.name!r} is {column.says}, but the model has numbers "
-                "there; give numbers"
-            )
-        return column.values
-    if column.kind == "empty":
-        return column.values
-    return coded(model, column.values, column.levels)
+        return column.values if column.kind == "empty" else _numbers(model, column)
+    codes, unseen = levels.coded(column, model.known)
+    if unseen:
+        raise Unseen(model.name, unseen, model.levels).error(UNSEEN)
+    return codes
 
 
-def coded(
-    model: ColumnModel, values: np.ndarray, levels: Sequence[Any] = ()
-) -> np.ndarray:
-    """Return values, which may be codes into `levels`, as codes of the model's.
+def _numbers(model: ColumnModel, column: Column) -> np.ndarray:
+    """Return a column as numbers, where it holds such."""
+    dates = column.kind == "date"
+    if column.kind == "number" or (dates and model.dates):
+        return column.values
+    values = None if dates else levels.numbers_in(column)
+    if values is None:
+        raise InvalidValueError(
+            f"column {column.name!r} is {column.says}, but the model has numbers "
+            "there; give numbers"
+        )
+    return values
+
+
+def coded(model: ColumnModel, values: np.ndarray) -> np.ndarray:
+    """Return numbers as codes of the model's levels.
 
     Raises
     ------
     InvalidValueError
         When there is a level that the model does not know.
     """
-    places = {level: float(k) for k, level in enumerate(model.levels)}
-    known = {str(level): place for level, place in places.items()}
-    seen = np.unique(values[~np.isnan(values)])
-    codes = np.full(values.shape, np.nan)
-    for value in seen:
-        level = levels[int(value)] if levels else value
-        place = places.get(level, known.get(str(level)))
-        if place is None:
-            listed = ", ".join(repr(x) for x in model.levels[:10])
-            raise InvalidValueError(
-                f"column {model.name!r} holds {level!r}, which the model was not fitted "
-                f"with; give one of {listed}, or leave the cell empty"
-            )
-        codes[values == value] = place
+    codes, unseen = looked_up(model, values)
+    if unseen is not None:
+        raise unseen.error(UNSEEN)
     return codes
+
+
+def looked_up(
+    model: ColumnModel, values: np.ndarray
+) -> tuple[np.ndarray, Unseen | None]:
+    """Return numbers as codes of the model's levels, NaN for others, and these.
+
+    Examples
+    --------
+    >>> model = ColumnModel("a", named("categorical"), ("01", "10"), "")
+    >>> codes, unseen = looked_up(model, np.array([10.0, np.nan, 7.0, 1.0]))
+    >>> codes, unseen.says
+    (array([ 1., nan, nan,  0.]), "column 'a' holds 7, which the model was not fitted
+    with (it knows '01', '10')")
+    """
+    places = Places(model.levels)
+    codes = np.full(values.shape, np.nan)
+    unseen: dict[Any, int] = {}
+    for value in np.unique(values[~np.isnan(values)]):
+        here = values == value
+        place = places.of(value)
+        if place is None:
+            unseen[plain(value)] = int(here.sum())
+        else:
+            codes[here] = place
+    return codes, Unseen(model.name, unseen, model.levels) if unseen else None
 
 
 def decoded(model: ColumnModel, codes: np.ndarray) -> np.ndarray:
@@ -313,11 +403,13 @@ def decoded(model: ColumnModel, codes: np.ndarray) -> np.ndarray:
     """
     if not model.levels:
         return codes
-    levels = model.levels
-    places = np.clip(codes.astype(np.int64), 0, len(levels) - 1)
-    if all(isinstance(x, int | float) and not isinstance(x, bool) for x in levels):
-        return np.asarray(levels, dtype=np.float64)[places]
-    return np.array(levels, dtype=object)[places]
+    known = model.levels
+    places = np.clip(codes.astype(np.int64), 0, len(known) - 1)
+    plain = all(
+        isinstance(x, int | float) and not isinstance(x, bool) and abs(x) <= LARGEST
+        for x in known
+    )
+    return np.array(known, dtype=np.float64 if plain else object)[places]
 
 
 def filled(
@@ -367,31 +459,63 @@ def _for_filling(
     """Return a column as `Table.filled` takes it, with the model's levels, and codes.
 
     A column without a single observed cell is of the model's kind; text that happens to
-    hold whole numbers only can hold others, a type of whole numbers cannot.
+    hold whole numbers only can hold others, a type of whole numbers cannot. Text that
+    holds numbers gets numbers as text.
     """
-    blank = column.kind == "empty"
-    if not model.levels:
-        rounded = model.whole if blank or textual else column.whole
-        if not (blank or column.whole) or not rounded:
-            return replace(column, kind="number", whole=False), codes
-        # Held to what the fit saw, not to the few numbers of this table: as levels.
-        low, high = model.limits or (-(2.0**53), 2.0**53)
-        codes = np.rint(codes)
-        if isinstance(model.loss, Periodic):  # 23.7 o'clock is nearer to 0 than to 23
-            codes = model.loss.impute(codes)
-        whole, places = np.unique(codes.clip(low, high), return_inverse=True)
-        levels = tuple(int(number) for number in whole)
-        return replace(column, kind="category", levels=levels), places.astype(float)
-    if column.kind not in TYPED and not blank:
-        return column, decoded(model, codes).astype(np.float64)
-    places = np.clip(codes.astype(np.int64), 0, len(model.levels) - 1)
-    # The column's own levels first, whose types may differ.
-    own = list(column.levels)
-    known = [str(level) for level in own]
-    for level in model.levels:
-        if str(level) not in known:
-            own.append(level)
-            known.append(str(level))
-    table = np.array([known.index(str(level)) for level in model.levels], dtype=float)
-    kind: Any = "category" if blank else column.kind
-    return replace(column, kind=kind, levels=tuple(own)), table[places]
+    blank, typed = column.kind == "empty", column.kind in TYPED
+    if model.levels:
+        places = np.clip(codes.astype(np.int64), 0, len(model.levels) - 1)
+        own, index = _levels_for(model, column, textual)
+        kind: Any = column.kind if typed else "category"
+        values, _ = levels.coded(column, model.known)  # NaN where a cell is missing
+        return replace(column, kind=kind, levels=own, values=values), index[places]
+    rounded = model.whole if blank or textual or typed else column.whole
+    if not (blank or column.whole or typed) or not rounded:
+        if typed and not textual:
+            numbers, places = np.unique(codes, return_inverse=True)
+            texts = tuple(map(text_of, numbers))
+            return replace(column, levels=texts), places.astype(float)
+        return replace(column, kind="number", whole=False), codes
+    # Held to what the fit saw, not to the few numbers of this table: as levels.
+    low, high = model.limits or (-(2.0**53), 2.0**53)
+    codes = np.rint(codes)
+    if isinstance(model.loss, Periodic):  # 23.7 o'clock is nearer to 0 than to 23
+        codes = model.loss.impute(codes)
+    whole, places = np.unique(codes.clip(low, high), return_inverse=True)
+    fills = tuple(str(int(x)) if typed else int(x) for x in whole)
+    return replace(column, kind="category", levels=fills), places.astype(float)
+
+
+def _levels_for(
+    model: ColumnModel, column: Column, textual: bool
+) -> tuple[tuple[Any, ...], np.ndarray]:
+    """Return levels that a column can hold, and the place of each of the model's.
+
+    Its own levels come first, which may be spelled in another way.
+    """
+    if column.kind in TYPED or column.kind == "date":
+        own = list(
+            levels.own_levels(column)[1] if column.kind == "date" else column.levels
+        )
+        search = Places(model.levels, model.known.loose)
+        index: dict[int, int] = {}
+        for at, level in enumerate(own):
+            place = search.of(level)
+            if place is not None:
+                index.setdefault(place, at)
+        text = bool(own) and all(isinstance(level, str) for level in own)
+        for place, level in enumerate(model.levels):
+            if place not in index:
+                index[place] = len(own)
+                own.append(text_of(level) if text else level)
+        return tuple(own), np.array([index[k] for k in range(len(index))], dtype=float)
+    fills = [_as_number(level, column, textual) for level in model.levels]
+    return tuple(fills), np.arange(len(fills), dtype=float)
+
+
+def _as_number(level: Any, column: Column, textual: bool) -> Any:
+    """Return a level as a column of numbers has it, text as it is in a text file."""
+    number = number_of(level)
+    if column.kind == "empty" or number is None or (textual and isinstance(level, str)):
+        return level
+    return int(number) if column.whole and number == int(number) else float(number)

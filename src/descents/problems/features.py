@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from descents.checks import Complaints, InvalidValueError
+from descents.data import levels
+from descents.data.levels import Known, Unseen
 from descents.data.storage import plain
 from descents.data.tables import Column, Table
 from descents.problems.columns import MOST_CLASSES, TYPED
 
 _COMMA = re.compile(r"\s*[-+]?\d+(,\d+)?([eE][-+]?\d+)?\s*")
+UNSEEN = "give one of these, leave the cell empty, or give --unseen missing"
 MOST_NUMERIC_CLASSES = 20
 """A target of whole numbers with at most so many different ones is one of classes."""
 
@@ -54,27 +57,26 @@ class Feature:
         InvalidValueError
             When it holds text where there were numbers, or a level that is not known.
         """
-        values = column.values
-        if column.kind != "empty" and bool(self.levels) != (column.kind in TYPED):
-            raise InvalidValueError(
-                f"column {self.name!r} is {column.says}, but the model was trained with "
-                f"{'levels' if self.levels else 'numbers'} there; give those"
-            )
         if not self.levels:
+            values = self._numbers(column)
             values = np.where(np.isnan(values), self.fill, values)
             return ((values - self.center) / self.spread)[:, None]
-        known = {str(level): code for code, level in enumerate(self.levels)}
-        codes = np.full(len(values), self.fill)
-        for code in np.unique(values[~np.isnan(values)]):
-            level = str(column.levels[int(code)])
-            if level not in known:
-                raise InvalidValueError(
-                    f"column {self.name!r} holds {level!r}, which the model was not "
-                    f"trained with; give one of {', '.join(list(known)[:10])}, or leave "
-                    "the cell empty"
-                )
-            codes[values == code] = known[level]
+        codes, unseen = levels.coded(column, Known(self.levels))
+        if unseen:
+            raise Unseen(self.name, unseen, self.levels, "trained").error(UNSEEN)
+        codes = np.where(np.isnan(codes), self.fill, codes)
         return (codes[:, None] == np.arange(len(self.levels))).astype(np.float64)
+
+    def _numbers(self, column: Column) -> np.ndarray:
+        if column.kind in ("number", "empty"):
+            return column.values
+        values = None if column.kind == "date" else levels.numbers_in(column)
+        if values is None:
+            raise InvalidValueError(
+                f"column {self.name!r} is {column.says}, but the model was trained with "
+                "numbers there; give those"
+            )
+        return values
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,11 @@ class Features:
         complaints.raise_any()
         return np.column_stack(parts)
 
+    @property
+    def known(self) -> dict[str, Known]:
+        """The levels of each column that has levels."""
+        return {f.name: Known(f.levels) for f in self.features if f.levels}
+
     def described(self) -> list[dict[str, Any]]:
         """Return it as plain values."""
         return [asdict(feature) for feature in self.features]
@@ -203,8 +210,8 @@ def _feature(column: Column, seen: np.ndarray) -> Feature:
             column.name, (), fill, float(values.mean()), float(values.std()) or spread
         )
     codes, counts = np.unique(seen.astype(int), return_counts=True)
-    levels = tuple(plain(column.levels[code]) for code in codes)
-    return Feature(column.name, levels, float(counts.argmax()))
+    known = tuple(plain(column.levels[code]) for code in codes)
+    return Feature(column.name, known, float(counts.argmax()))
 
 
 @dataclass(frozen=True)
@@ -251,6 +258,9 @@ class Target:
         """
         seen = column.values[~np.isnan(column.values)]
         distinct = np.unique(seen)
+        found = levels.levels_of(column)  # whole numbers, however large, are distinct
+        if column.kind == "number" and len(found) > len(distinct):
+            distinct = np.arange(len(found))
         if len(distinct) < 2:
             what = f"one value only, {distinct[0]:g}" if len(distinct) else "no value"
             if column.levels and len(distinct):
@@ -268,10 +278,10 @@ class Target:
                 f"the target {column.name!r} is {column.says}, but its values seem to be "
                 "numbers with decimal commas; give --decimal ,"
             )
-        levels = column.kind in TYPED  # text of many levels is among them
+        typed = column.kind in TYPED  # text of many levels is among them
         few = column.whole and len(distinct) <= MOST_NUMERIC_CLASSES
-        if task == "regression" or (task == "auto" and not levels and not few):
-            if levels:
+        if task == "regression" or (task == "auto" and not typed and not few):
+            if typed:
                 raise InvalidValueError(
                     f"the target {column.name!r} is {column.says}, but regression is for "
                     "numbers; give --task classification"
@@ -287,7 +297,7 @@ class Target:
                 else f"classes can be {MOST_CLASSES} at most"
             )
             remedy = "give another target"
-            if not levels:
+            if not typed:
                 remedy = (
                     f"give --task regression for numbers, or {remedy.split(' ', 1)[1]}"
                 )
@@ -296,18 +306,17 @@ class Target:
                 f"different values in {len(seen)} rows, but {why_not}; {remedy}"
             )
         why = "asked for" if task == "classification" else "levels"
-        if not levels and task == "auto":
+        if not typed and task == "auto":
             why = (
                 f"{len(distinct)} different whole numbers; --task regression says else"
             )
-        classes = tuple(
-            plain(column.levels[int(x)])
-            if levels
-            else (int(x) if column.whole else float(x))
-            for x in distinct
-        )
-        codes = np.searchsorted(distinct, column.values).astype(np.float64)
-        codes[np.isnan(column.values)] = np.nan
+        if typed:
+            classes = tuple(plain(column.levels[int(x)]) for x in distinct)
+            codes = np.searchsorted(distinct, column.values).astype(np.float64)
+            codes[np.isnan(column.values)] = np.nan
+        else:
+            classes = found
+            codes, _ = levels.coded(column, Known(classes))
         return cls(column.name, classes, 0.0, 1.0, why), codes
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from descents.checks import InvalidValueError, folder_path
 from descents.data import storage
+from descents.data.levels import Known, coded, known_only, text_of
 from descents.data.storage import RESULT, RunFolder
 from descents.data.tables import Table
 from descents.estimators.lowrank import LowRank
@@ -56,11 +57,15 @@ def apply(
     run: Mapping[str, Any],
     data: Data,
     coverage: float | None = None,
+    unseen: str = "error",
 ) -> tuple[dict[str, Any], np.ndarray, Any]:
     """Return what a stored model says of new rows.
 
     Parameters
     ----------
+    unseen : {"error", "missing"}
+        Whether cells of levels that the model was not fitted with are refused, or read
+        as missing, and filled as such.
     coverage : float, optional
         With which probability filled cells are to be held.
 
@@ -91,7 +96,10 @@ def apply(
         known = {column.name for column in model.columns_}
         extra = [c.name for c in values.columns if c.name not in known]
         values = values.without(extra)
+        levels = {column.name: column.known for column in model.columns_}
+        values, strange = without_unseen(values, levels, unseen)
     else:
+        strange = []
         extra = []
         if values.shape[1] != model.n_features_in_:
             raise InvalidValueError(
@@ -110,17 +118,50 @@ def apply(
         )
     embedding = model.transform(values)
     filled = imputed(model, values, coverage) if isinstance(values, Table) else None
-    rows, observed = len(data.row_names), _observed(values)
+    rows, observed = len(data.row_names), _observed(model, values)
     result = {
         "run": dict(run),
         "read": list(data.notes),
         "not_used": extra,
+        "unseen": strange,
         "rows": rows,
         "observed": observed,
         "holes": rows * len(model.columns_) - observed if filled is not None else 0,
         "score": model.score(values) if observed else None,
     }
     return result, embedding, filled
+
+
+def without_unseen(
+    table: Table, known: Mapping[str, Known], unseen: str
+) -> tuple[Table, list[dict[str, Any]]]:
+    """Return a table without levels that a model does not know, and what they were.
+
+    Parameters
+    ----------
+    table : Table
+    known : mapping from names of columns to Known
+    unseen : {"error", "missing"}
+        Whether they are refused, or their cells become missing.
+
+    Returns
+    -------
+    table : Table
+    strange : list of dict
+        The column, the level and the number of cells of each such level.
+
+    Raises
+    ------
+    InvalidValueError
+        When there are any and `unseen` is "error".
+    """
+    remedy = "leave the cells empty, or give --unseen missing to read them as missing"
+    table, found = known_only(table, known, remedy if unseen == "error" else None)
+    return table, [
+        {"column": one.column, "level": text_of(level), "cells": count}
+        for one in found
+        for level, count in one.cells.items()
+    ]
 
 
 def apply_by_blocks(
@@ -148,6 +189,7 @@ def apply_by_blocks(
         "run": dict(run),
         "read": list(data.notes),
         "not_used": [name for name in data.values.names if name not in known],
+        "unseen": [],
         "rows": table.shape[0],
         "observed": cells.observed,
         "holes": 0,
@@ -200,10 +242,16 @@ def write_imputed(found: Found, path: Path, coverage: float | None = None) -> No
     storage.write_bytes(path, table.encoded(imputed(found.model, table, coverage)))
 
 
-def _observed(values: Any) -> int:
-    if isinstance(values, Table):
-        return sum(int((~np.isnan(c.values)).sum()) for c in values.columns)
-    return int((~np.isnan(values.data)).sum())
+def _observed(model: LowRank, values: Any) -> int:
+    """Return how many cells are observed: for a level, as the model knows it."""
+    if not isinstance(values, Table):
+        return int((~np.isnan(values.data)).sum())
+    total = 0
+    for column in model.columns_:
+        part = values.column(column.name)
+        codes = coded(part, column.known)[0] if column.levels else part.values
+        total += int((~np.isnan(codes)).sum())
+    return total
 
 
 def load(folder: str | Path) -> Any:

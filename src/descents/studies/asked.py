@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,16 +16,25 @@ import torch
 
 from descents import __version__
 from descents.answers.selection import AUTO, THRESHOLD
-from descents.checks import Complaints, InvalidValueError, real_number, whole_number
+from descents.checks import (
+    Complaints,
+    InvalidValueError,
+    counted,
+    real_number,
+    whole_number,
+)
 from descents.data import files, storage
 from descents.data.blocks import TableOnDisk
-from descents.data.tables import Column, Stored, Table, describe
+from descents.data.frames import short
+from descents.data.levels import ordered
+from descents.data.tables import Stored, Table, describe
 from descents.estimators.lowrank import LowRank
 from descents.losses import named
 from descents.problems.constraints import regularizers
 from descents.problems.streamed import LIMITS
 
 SCALES = {"auto": "auto", "yes": True, "no": False}
+_NO_LEVELS = "--levels is for columns of a table, not for triples; leave it out"
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,8 @@ class Reading:
         The column that names the rows, without a part in the model.
     lenient : bool
         Whether there may be no such column.
+    levels : tuple of str
+        The order of the levels of some columns, as `level_lists` takes it.
     """
 
     triples: bool = False
@@ -53,6 +66,7 @@ class Reading:
     ignore: tuple[str, ...] = ()
     identifier: str | None = None
     lenient: bool = False
+    levels: tuple[str, ...] = ()
 
     def after(self, before: Mapping[str, Any]) -> Reading:
         """Return it with what it leaves open, as the table of a fit was read.
@@ -82,6 +96,8 @@ class Reading:
         """
         if memory is not None:
             return Data.of_disk(self._on_disk(source, memory))
+        if self.triples and self.levels:
+            raise InvalidValueError(_NO_LEVELS)
         options: dict[str, Any] = {
             "header": self.header,
             "missing": self.missing,
@@ -96,24 +112,53 @@ class Reading:
                     "column and value alone; leave them out"
                 )
             return Data.of_stored(files.read_triples(source, **options))
-        if self.identifier is not None and self.identifier in self.ignore:
+        ignore = tuple(self.name_in(source, name) for name in self.ignore)
+        identifier = self.identifier and self.name_in(source, self.identifier)
+        if identifier is not None and identifier in ignore:
             raise InvalidValueError(
                 f"{self.identifier!r} is given to --id and to --ignore; give it to one"
             )
-        found = files.read(source, **options, ignore=self.ignore)
+        # What names the rows is text, whatever it looks like, and is not interpreted.
+        skip = () if identifier is None else (identifier,)
+        found = files.read(source, **options, ignore=ignore, skip=skip)
         if isinstance(found, Stored):
             if self.identifier:
                 raise InvalidValueError(
                     "--id names a column, but a sparse table has numbers alone; leave "
                     "it out"
                 )
+            if self.levels:
+                raise InvalidValueError(_NO_LEVELS)
             return Data.of_stored(found)
-        names = [column.name for column in found.columns]
-        absent = self.lenient and self.identifier not in names
-        return Data.of_table(found, None if absent else self.identifier)
+        if self.levels:
+            names = [column.name for column in found.columns]
+            if not self.header:
+                names += [str(place) for place in range(1, len(found.source.names) + 1)]
+            given = level_lists(self.levels, names)
+            named = {self.name_in(source, name): order for name, order in given.items()}
+            found = ordered(found, named)
+        absent = self.lenient and identifier not in found.source.names
+        return Data.of_table(found, None if absent else identifier)
+
+    def name_in(self, source: str, name: str) -> str:
+        """Return the name of a column, which may be its number in text without names.
+
+        Examples
+        --------
+        >>> Reading(header=False).name_in("a.csv", "2"), Reading().name_in("a.csv", "2")
+        ('column2', '2')
+        """
+        text = Path(source).suffix.lower() not in (".parquet", ".npy", ".npz")
+        number = name.isascii() and name.isdigit()
+        return name if self.header or not (text and number) else f"column{int(name)}"
 
     def _on_disk(self, source: str, memory: int) -> TableOnDisk:
         complaints = Complaints()
+        complaints.require(
+            not self.levels,
+            "--levels is for columns of text, but --memory reads columns of numbers; "
+            "leave it out",
+        )
         complaints.require(
             not self.triples,
             "--memory is for a table of rows and columns, but --triples lists cells; "
@@ -161,16 +206,22 @@ class Data:
 
     @classmethod
     def of_table(cls, table: Table, identifier: str | None) -> Data:
-        """Return a table, its rows named by a column or from 1."""
+        """Return a table, its rows named by a column of its source or from 1.
+
+        The names are the text of the cells, to the letter.
+        """
         names = tuple(str(i + 1) for i in range(table.rows))
+        notes = (*table.notes,)
         if identifier is not None:
-            names = _texts(table.column(identifier))
-            table = table.without([identifier])
+            names = table.texts(identifier)
+            notes += _of_names(identifier, names)
+            if identifier in {column.name for column in table.columns}:
+                table = table.without([identifier])
         if not table.columns:
             raise InvalidValueError(
                 "no column is left to model; ignore fewer, or give a table with more"
             )
-        notes = (*table.notes, *describe(table.columns))
+        notes += (*describe(table.columns),)
         return cls(table, names, tuple(c.name for c in table.columns), notes)
 
     @classmethod
@@ -217,13 +268,15 @@ class Numbered(Sequence[str]):
         return len(self._places)
 
 
-def _texts(column: Column) -> tuple[str, ...]:
-    """Return the cells of a column as text."""
-    codes = column.values
-    if column.levels:
-        return tuple("" if np.isnan(c) else str(column.levels[int(c)]) for c in codes)
-    form = "{:.0f}" if column.whole else "{:g}"
-    return tuple("" if np.isnan(c) else form.format(c) for c in codes)
+def _of_names(identifier: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Return a note where rows have no name, or share one."""
+    counts = Counter(names)
+    blank = counts.pop("", 0)
+    shared = sum(count > 1 for count in counts.values())
+    says = [f"{counted(blank, 'row')} without a name"] if blank else []
+    if shared:
+        says.append(f"{counted(shared, 'name')} of several rows each")
+    return (f"{short(identifier)} (--id): {', '.join(says)}",) if says else ()
 
 
 def named_pairs(option: str, given: Sequence[str]) -> dict[str, str]:
@@ -248,6 +301,62 @@ def named_pairs(option: str, given: Sequence[str]) -> dict[str, str]:
             raise InvalidValueError(f"{option} names {name!r} twice; give it once")
         found[name] = value
     return found
+
+
+def level_lists(
+    given: Sequence[str], names: Sequence[str] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """Return ``COLUMN=LOWEST,...,HIGHEST`` texts as the levels of each column.
+
+    Several columns with the same levels are parted by commas: ``q1,q2=low,high``. A
+    name or level with a comma in it stands in double quotes.
+
+    Parameters
+    ----------
+    given : sequence of str
+    names : sequence of str, optional
+        The columns of the table, which tell where a name with an equals sign ends.
+
+    Raises
+    ------
+    InvalidValueError
+        When one is no such text, or a column comes twice.
+
+    Examples
+    --------
+    >>> level_lists(["q1,q2=no,perhaps,yes"])
+    {'q1': ('no', 'perhaps', 'yes'), 'q2': ('no', 'perhaps', 'yes')}
+    >>> level_lists(['a=b=<5,"5, 6",>6'], ["a=b"])
+    {'a=b': ('<5', '5, 6', '>6')}
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for text in given:
+        ways = [
+            ([text[:at]] if text[:at] in (names or ()) else _parted(text[:at]), at)
+            for at, mark in enumerate(text)
+            if mark == "="
+        ]
+        known = [way for way in ways if names and set(way[0]) <= set(names)]
+        columns, at = (known or ways or [([], 0)])[0]
+        levels = _parted(text[at + 1 :])
+        if not columns or "" in columns or not levels or "" in levels:
+            raise InvalidValueError(
+                f"--levels is {text!r}; give COLUMN=LOWEST,...,HIGHEST, such as "
+                "size=small,medium,large"
+            )
+        for column in columns:
+            if column in found:
+                raise InvalidValueError(
+                    f"--levels names {column!r} twice; give it once"
+                )
+            found[column] = tuple(levels)
+    return found
+
+
+def _parted(text: str) -> list[str]:
+    """Return what commas part, which may stand in double quotes."""
+    parts = next(csv.reader([text], skipinitialspace=True), [])
+    return [part.strip() for part in parts]
 
 
 def rank(text: str) -> Any:

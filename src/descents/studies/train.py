@@ -244,7 +244,15 @@ def prepared(data: Data, options: Options) -> Prepared:
 
 def _rows(table: Table, kept: np.ndarray) -> Table:
     """Return some rows of a table, to be looked at only."""
-    columns = tuple(replace(c, values=c.values[kept]) for c in table.columns)
+    places = np.flatnonzero(kept)
+    columns = tuple(
+        replace(
+            column,
+            values=column.values[kept],
+            cells=None if column.cells is None else column.cells.take(places),
+        )
+        for column in table.columns
+    )
     return replace(table, columns=columns)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from descents.data.storage import RESULT, ROWS
 from descents.data.tables import Table
 from descents.estimators.networks import MLPStartsClassifier, MLPStartsRegressor
 from descents.problems.features import Features
+from descents.studies.applied import without_unseen
 from descents.studies.asked import Data
 from descents.studies.sweep import compared_starts, higher_is_better
 from descents.studies.train import MODEL, comparison_facts
@@ -39,6 +40,17 @@ class Trained:
     features: Features
     target: Mapping[str, Any]
     classes: list[Any] | None
+
+    def known_only(self, data: Data, unseen: str) -> tuple[Data, list[dict[str, Any]]]:
+        """Return data without levels that the model does not know, and what they were.
+
+        The parameter `unseen` and what is returned second are those of
+        `descents.studies.applied.without_unseen`.
+        """
+        if not isinstance(data.values, Table):
+            return data, []
+        table, strange = without_unseen(data.values, self.features.known, unseen)
+        return replace(data, values=table), strange
 
     def apply(self, data: Data) -> dict[str, Any]:
         """Return what is foretold of new rows, a column for each fact."""

@@ -1,0 +1,378 @@
+"""The order of levels of text: well-known scales, and numbers with words around them.
+
+An order is certain or it is none: levels of which two come at one place of a scale, or
+that two scales put in different orders (Sunday before Monday or after), have none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+KNOWN_SCALE = "a known scale"
+BY_NUMBERS = "its numbers"
+
+# Each line is one place of a scale, from the lowest to the highest; names that a bar
+# parts are the same place. An X stands for the word that the scale is about.
+_DEGREES = """
+not at all X|not X
+not very X|not so X|not too X|hardly X|barely X
+slightly X|a little X|a little bit X|a bit X|of little X|minimally X
+somewhat X|partly X|partially X|some X
+moderately X|fairly X|reasonably X|rather X
+X|mostly X|generally X
+very X|quite X|highly X|strongly X|very much X|quite a bit X
+extremely X|completely X|totally X|fully X|absolutely X|entirely X|exceptionally X
+"""
+_ABOUT = (
+    "aware",
+    "certain",
+    "clear",
+    "comfortable",
+    "concerned",
+    "confident",
+    "difficult",
+    "easy",
+    "effective",
+    "familiar",
+    "happy",
+    "helpful",
+    "important",
+    "influential",
+    "interested",
+    "likely",
+    "motivated",
+    "painful",
+    "relevant",
+    "safe",
+    "satisfied",
+    "stressful",
+    "sure",
+    "useful",
+    "worried",
+)
+
+
+def _two_sided(negative: str, positive: str, middle: str) -> str:
+    """Return a scale from strongly negative through a middle to strongly positive."""
+    strong = (
+        "extremely W|completely W|totally W|fully W|entirely W|absolutely W|W completely",
+        "strongly W|very W|highly W|very strongly W|definitely W|W strongly",
+        "W|mostly W|generally W",
+        "moderately W|W moderately",
+        "somewhat W|slightly W|rather W|tend to W|a little W|W somewhat|W slightly"
+        "|mildly W|partly W|partially W|W a little",
+    )
+    low = [line.replace("W", negative) for line in strong]
+    high = [line.replace("W", positive) for line in reversed(strong)]
+    return "\n".join([*low, middle, *high])
+
+
+_MONTHS = (
+    *("january", "february", "march", "april", "may", "june", "july", "august"),
+    *("september", "october", "november", "december"),
+)
+_NEITHER = "neutral|neither|undecided|no opinion|indifferent|mixed|in between"
+_SCALES = [
+    _two_sided(
+        "disagree",
+        "agree",
+        f"{_NEITHER}|neither agree nor disagree|neither disagree nor agree"
+        "|neither agree or disagree|neutral neither agree nor disagree|unsure|not sure",
+    ),
+    _two_sided(
+        "dissatisfied",
+        "satisfied",
+        f"{_NEITHER}|neither satisfied nor dissatisfied"
+        "|neither dissatisfied nor satisfied",
+    ),
+    _two_sided(
+        "unsatisfied", "satisfied", f"{_NEITHER}|neither satisfied nor unsatisfied"
+    ),
+    _two_sided(
+        "unlikely",
+        "likely",
+        f"{_NEITHER}|neither likely nor unlikely|neither unlikely nor likely|possible"
+        "|unsure|not sure|about as likely as not|even chance|equally likely and unlikely",
+    ),
+    _two_sided(
+        "oppose",
+        "support",
+        f"{_NEITHER}|neither support nor oppose|neither oppose nor support",
+    ),
+    _two_sided("oppose", "favor", f"{_NEITHER}|neither favor nor oppose"),
+    _two_sided("oppose", "favour", f"{_NEITHER}|neither favour nor oppose"),
+    _two_sided("disapprove", "approve", f"{_NEITHER}|neither approve nor disapprove"),
+    _two_sided(
+        "unimportant", "important", f"{_NEITHER}|neither important nor unimportant"
+    ),
+    _two_sided("unhappy", "happy", f"{_NEITHER}|neither happy nor unhappy"),
+    _two_sided("uncomfortable", "comfortable", _NEITHER),
+    _two_sided("difficult", "easy", f"{_NEITHER}|neither easy nor difficult"),
+    _two_sided("negative", "positive", _NEITHER),
+    "\n".join(
+        (
+            "much worse|far worse|a lot worse",
+            "worse",
+            "slightly worse|somewhat worse|a little worse",
+            "the same|same|about the same|unchanged|no change",
+            "slightly better|somewhat better|a little better",
+            "better",
+            "much better|far better|a lot better",
+        )
+    ),
+    """
+definitely not|certainly not
+probably not
+maybe|perhaps|possibly|might or might not|unsure|not sure|undecided
+probably|probably yes
+definitely|certainly|definitely yes
+""",
+    """
+never|at no time|none of the time
+almost never|hardly ever|very rarely|nearly never|very seldom
+rarely|seldom|infrequently|a little of the time
+occasionally|sometimes|some of the time|now and then|from time to time
+often|frequently|regularly|a good bit of the time
+very often|usually|very frequently|most of the time|mostly|generally|most times
+almost always|nearly always|almost every time
+always|all of the time|every time|all the time
+""",
+    """
+never
+less than once a year
+once a year|yearly|annually
+a few times a year|several times a year
+once a month|monthly
+a few times a month|2 3 times a month
+once a week|weekly
+a few times a week|several times a week
+once a day|daily|every day
+several times a day|many times a day
+""",
+    """
+not at all
+several days
+more than half the days
+nearly every day
+""",
+    """
+terrible|awful|horrible|abysmal
+very poor|very bad
+poor|bad|inadequate|unsatisfactory
+below average
+fair|average|ok|okay|acceptable|satisfactory|adequate|neutral|medium|mediocre|moderate
+above average|good
+very good|great
+excellent|outstanding|exceptional|superb
+perfect
+""",
+    """
+none|no|zero|nil
+extremely low|lowest
+very low|vlow|v low
+low|l
+medium low|low medium|moderately low|low moderate
+medium|med|moderate|mid|middle|intermediate|average|normal|m
+medium high|moderately high|high medium|moderate high
+high|h
+very high|vhigh|v high
+extremely high|highest|extreme|critical
+""",
+    """
+xxxs|3xs
+xxs|2xs|extra extra small
+xs|extra small|very small|tiny
+s|small|little
+m|medium|med|mid|middle|regular|average|moderate
+l|large|big
+xl|extra large|very large|very big
+xxl|2xl|extra extra large|huge|giant
+xxxl|3xl
+xxxxl|4xl
+""",
+    """
+none|no|absent|not at all|normal|asymptomatic
+very mild|minimal|trace|very slight
+mild|slight
+mild to moderate|mild moderate
+moderate
+moderately severe|moderate to severe|moderate severe|marked
+severe|serious
+very severe|extreme|critical
+""",
+    """
+none|not at all|nothing|no
+very little|a tiny bit|hardly at all|hardly|barely
+a little|a little bit|slightly|little|a bit|to a small extent
+some|somewhat|partly|to some extent
+moderately|a moderate amount|fairly|to a moderate extent
+a lot|quite a bit|quite a lot|much|to a great extent|very|quite
+very much|a great deal|extremely much
+completely|extremely|totally|fully|to a very great extent|all
+""",
+    "none|no\nfew|a few\nsome|several\nmany|a lot|most\nall",
+    "worst\nbad\nneutral|average|ok|okay\ngood\nbest",
+    "primary|elementary\nsecondary\ntertiary",
+    "young\nmiddle aged|middle|adult\nold|elderly|senior",
+    "short\nmedium|average|middle\ntall|long",
+    "light\nmedium|moderate|average\nheavy",
+    "slow\nmedium|moderate|average|normal\nfast",
+    "cold|freezing\ncool|chilly\nmild\nwarm\nhot",
+    "beginner|novice\nelementary|basic\nintermediate\nadvanced\nexpert",
+    "first\nsecond\nthird\nfourth\nfifth\nsixth\nseventh\neighth\nninth\ntenth",
+    "zero\none\ntwo\nthree\nfour\nfive\nsix\nseven\neight\nnine\nten\neleven\ntwelve",
+    "i\nii\niii\niv\nv\nvi\nvii\nviii\nix\nx",
+    "\n".join(
+        f"{name}|{name[:3]}" + "|sept" * (name == "september") for name in _MONTHS
+    ),
+]
+_WEEK = [
+    "monday|mon",
+    "tuesday|tue|tues",
+    "wednesday|wed",
+    "thursday|thu|thurs",
+    "friday|fri",
+    "saturday|sat",
+]
+# Weeks begin on Monday or on Sunday: with a Sunday, the order is not certain.
+_SCALES += ["\n".join([*_WEEK, "sunday|sun"]), "\n".join(["sunday|sun", *_WEEK])]
+_SCALES += [_DEGREES.replace("X", word) for word in _ABOUT]
+
+PLACES: list[dict[str, int]] = [
+    {
+        name: place
+        for place, line in enumerate(scale.strip().splitlines())
+        for name in line.split("|")
+    }
+    for scale in _SCALES
+]
+
+
+def arranged(levels: Sequence[str]) -> tuple[tuple[str, ...], str] | None:
+    """Return levels of text from the lowest to the highest, and how that is known.
+
+    None where it is not certain. Case, spaces and marks do not count, so that levels
+    that differ in these alone have no order.
+
+    Examples
+    --------
+    >>> arranged(["Agree", "strongly agree", "NEUTRAL"])
+    (('NEUTRAL', 'Agree', 'strongly agree'), 'a known scale')
+    >>> arranged(["35+", "18-24", "25-34", "under 18"])
+    (('under 18', '18-24', '25-34', '35+'), 'its numbers')
+    >>> arranged(["Mon", "Tue"]), arranged(["Mon", "Tue", "Sun"]), arranged(["a", "b"])
+    ((('Mon', 'Tue'), 'a known scale'), None, None)
+    """
+    words = [_words(level) for level in levels]
+    orders = set()
+    for scale in PLACES:
+        places = [scale.get(word, -1) for word in words]
+        if min(places, default=-1) >= 0:
+            if len(set(places)) < len(places):
+                return None
+            place = dict(zip(levels, places, strict=True))
+            orders.add(tuple(sorted(levels, key=lambda level: place[level])))
+    if len(orders) == 1:
+        return orders.pop(), KNOWN_SCALE
+    by_numbers = None if orders else _by_numbers(levels)
+    return None if by_numbers is None else (by_numbers, BY_NUMBERS)
+
+
+def _words(text: str) -> str:
+    """Return text in small letters, its words one space apart, without marks."""
+    plain = re.sub(r"['\u2019.]", "", text.casefold())
+    return " ".join(re.sub(r"[\W_]+", " ", plain).split())
+
+
+# Numbers with words around them
+
+_AMOUNT = r"(?:[$\u20ac\u00a3]\s*)?([+-]?\d[\d,]*(?:\.\d+)?)\s*(k(?![a-z])|%)?"
+_BELOW = r"(?:<=?|\u2264|under|below|less than|fewer than|up to|at most|younger than)"
+_ABOVE = r"(?:>=?|\u2265|over|above|more than|at least|older than)"
+_MORE = r"(?:\+|(?:and|or) (?:over|more|above|older|up|greater|higher)|more|plus)"
+_NO_UNIT = r"(?![\d.,-])"
+_FORMS = [
+    (re.compile(rf"{_BELOW}\s*{_AMOUNT}{_NO_UNIT}(.*)"), -1),
+    (re.compile(rf"{_ABOVE}\s*{_AMOUNT}{_NO_UNIT}(.*)"), 1),
+    (re.compile(rf"{_AMOUNT}\s*{_MORE}(.*)"), 1),
+    (re.compile(rf"{_AMOUNT}\s*(?:-|\u2013|\u2014|to)\s*{_AMOUNT}{_NO_UNIT}(.*)"), 0),
+    (re.compile(rf"[(\[]\s*{_AMOUNT}\s*[,;]\s*{_AMOUNT}\s*[)\]](.*)"), 0),
+    (re.compile(rf"{_AMOUNT}{_NO_UNIT}(.*)"), 0),
+]
+_LABELLED = re.compile(r"[(\[]?(\d+)[)\]]?\s*[-\u2013:.=)]\s*(\D+)")
+_COUNTED = re.compile(
+    r"(grade|level|stage|quarter|q|week|wk|year|yr|month|day|phase|wave|step|degree|score"
+    r"|rank|decile|quartile|quintile|tercile|percentile|tier|round|semester|term)"
+    r"[\s:#._-]*(\d+)"
+)
+_NO_ANSWER = re.compile(
+    r"\b(don'?t know|do not know|refused?|no answer|not applicable|n/?a|missing|unknown"
+    r"|other|prefer not|not sure|unsure|undisclosed|none of)",
+)
+
+
+def _by_numbers(levels: Sequence[str]) -> tuple[str, ...] | None:
+    """Return levels in the order of the numbers in them, if each has one of its own."""
+    texts = [" ".join(level.casefold().split()) for level in levels]
+    if not texts or any(map(_NO_ANSWER.search, texts)):
+        return None
+    ways: tuple[list[Any] | None, ...] = (
+        _brackets(texts),
+        _labels(texts),
+        _ranks(texts),
+    )
+    for keys in ways:
+        if keys is not None and len(set(keys)) == len(keys):
+            place = dict(zip(levels, keys, strict=True))
+            return tuple(sorted(levels, key=lambda level: place[level]))
+    return None
+
+
+def _brackets(texts: Sequence[str]) -> list[tuple[float, float, int]] | None:
+    """Return keys of numbers and ranges with one unit: 18-24, under 18, 65+, 3 stars."""
+    keys, units = [], set()
+    for text in texts:
+        found = _bracket(text)
+        if found is None:
+            return None
+        keys.append(found[0])
+        units.add(found[1])
+    apart = all(
+        a[1] <= b[0] or (a[0] == b[0] and a[2] < b[2])
+        for a, b in pairwise(sorted(keys))
+    )
+    return keys if apart and len(units - {""}) <= 1 else None
+
+
+def _bracket(text: str) -> tuple[tuple[float, float, int], str] | None:
+    """Return the ends of a range, whether it is below or above them, and the unit."""
+    for form, side in _FORMS:
+        match = form.fullmatch(text)
+        if match is not None:
+            *amounts, unit = match.groups()
+            numbers = [
+                float(digits.replace(",", "")) * (1000 if mark == "k" else 1)
+                for digits, mark in zip(amounts[::2], amounts[1::2], strict=True)
+            ]
+            unit = unit.strip()
+            unit = unit.removesuffix("s") if len(unit) > 1 else unit
+            rising = numbers == sorted(numbers)
+            return ((numbers[0], numbers[-1], side), unit) if rising else None
+    return None
+
+
+def _labels(texts: Sequence[str]) -> list[int] | None:
+    """Return the numbers of labels such as 1 - never, 2 - often."""
+    found = [_LABELLED.fullmatch(text) for text in texts]
+    return [int(match[1]) for match in found if match] if all(found) else None
+
+
+def _ranks(texts: Sequence[str]) -> list[int] | None:
+    """Return the numbers of levels such as grade 1, grade 2."""
+    found = [_COUNTED.fullmatch(text) for text in texts]
+    if not all(found) or len({match[1] for match in found if match}) > 1:
+        return None
+    return [int(match[2]) for match in found if match]
