@@ -27,11 +27,10 @@ import torch
 from descents.data.datasets import uci_iris
 from descents.problems.fused import Rows, Shape, plain_steps
 from descents.studies import claims
+from descents.studies.experiments import TRAINING_ROWS, network_features
 from descents.studies.ten_starts import (
     CLASS_ORDERS,
     RUNS,
-    TRAINING_ROWS,
-    network_features,
     published_starts,
 )
 
@@ -104,24 +103,38 @@ def energies(correct: np.ndarray, runs: np.ndarray = ALL) -> np.ndarray:
     the runs that agree while the others move freely.
     """
     off = np.abs(correct - PUBLISHED[runs]) * PERCENT
-    found: np.ndarray = np.where(off <= NEAR, off, NEAR + (off - NEAR) * FAR).sum((1, 2))
+    found: np.ndarray = np.where(off <= NEAR, off, NEAR + (off - NEAR) * FAR).sum(
+        (1, 2)
+    )
     return found
 
 
 class Search:
-    """Chains at different temperatures that exchange their places (parallel tempering)."""
+    """Chains at different temperatures that exchange their places (parallel tempering).
+
+    Parameters
+    ----------
+    seed : int
+    temperatures : ndarray of shape (chains,)
+        In percentage points, from cold to hot.
+    tries : int
+        How many proposals of each chain are trained together; the first one that is
+        accepted counts.
+    pool : int
+        How many random shuffles are tried at the beginning.
+    """
 
     def __init__(
-        self, seed: int, temperatures: np.ndarray, pool: int, together: int = 2
+        self, seed: int, temperatures: np.ndarray, tries: int, pool: int
     ) -> None:
         self.random = np.random.default_rng(seed)
-        self.temperatures = temperatures
-        self.trained = 0
+        self.temperatures, self.tries = temperatures, tries
+        self.trained = self.proposed = 0
         self._single, self._double = Candidates(), Candidates(torch.float64)
         features = network_features()
         apart = np.linalg.norm(features[:, None] - features[None], axis=-1)
         self._neighbors = np.argsort(apart, 1, kind="stable")[:, 1:]
-        self.best: tuple[int, bool] = (10**6, True)
+        self.best = 10**6
         self.order, self.classes = np.arange(ROWS), 0
         orders = np.stack([self.random.permutation(ROWS) for _ in range(pool)])
         classes = self.random.integers(len(CLASS_ORDERS), size=pool)
@@ -136,57 +149,67 @@ class Search:
         kept = np.argsort(energy, kind="stable")[: len(temperatures)]
         self.orders, self.place = orders[kept], classes[kept]
         self.energy = energy[kept]
-        self._consider(self.orders, self.place, correct[kept])
-        # The runs that are furthest off come first: they reject most proposals.
-        off = (np.abs(correct[kept] - PUBLISHED) * PERCENT).sum(2).mean(0)
-        self._blocks = np.split(np.argsort(-off), range(together, RUNS, together))
+        for n in kept:
+            self._consider(orders[n], classes[n], correct[n])
         self.accepted = np.zeros(len(temperatures))
+        self.plan()
 
-    def _consider(
-        self, orders: np.ndarray, place: np.ndarray, correct: np.ndarray
-    ) -> None:
-        """Keep the best candidate.
+    def _consider(self, order: np.ndarray, place: int, correct: np.ndarray) -> None:
+        """Keep the best candidate: by its distance in float32 or float64, the larger.
 
-        Of equally near ones, one whose table is the same in float64 is better: its
-        accuracies do not hang on rounding.
+        A few descents hang on rounding; one that does not is the better witness.
         """
-        far = distances(correct)
-        for n in np.flatnonzero(far <= self.best[0]):
-            if (int(far[n]), False) >= self.best:
-                continue
-            exact = self._double.correct(orders[n : n + 1], place[n : n + 1])[0]
-            found = (int(far[n]), bool((exact != correct[n]).any()))
-            if found < self.best:
-                self.best = found
-                self.order, self.classes = orders[n].copy(), int(place[n])
+        far = int(distances(correct[None])[0])
+        if far >= self.best:
+            return
+        exact = self._double.correct(order[None], np.array([place]))
+        far = max(far, int(distances(exact)[0]))
+        if far < self.best:
+            self.best, self.order, self.classes = far, order.copy(), int(place)
+
+    def plan(self) -> None:
+        """Choose the order of the runs: those that proposals upset most come first."""
+        orders, place = self.propose()
+        correct = self._single.correct(orders, place)
+        self.trained += len(orders) * RUNS
+        each = np.stack([energies(correct[:, [k]], ALL[[k]]) for k in range(RUNS)], 1)
+        runs = np.argsort(-each.mean(0), kind="stable")
+        self._blocks = np.split(runs, [1, 2, 4, 7])
 
     def propose(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return a changed candidate for each chain."""
-        orders, place, random = self.orders.copy(), self.place.copy(), self.random
-        for chain, order in enumerate(orders):
-            for _ in range(min(random.geometric(0.7), 6)):
-                out = random.integers(TRAINING_ROWS)
-                into = random.integers(TRAINING_ROWS, ROWS)
-                if random.random() < 0.6:  # a near neighbor among the validation rows
-                    held_out = np.zeros(ROWS, dtype=bool)
-                    held_out[order[TRAINING_ROWS:]] = True
-                    near = self._neighbors[order[out]]
-                    near = near[held_out[near]][random.integers(4)]
-                    into = int(np.flatnonzero(order == near)[0])
+        """Return changed candidates, so many of each chain one after the other."""
+        random = self.random
+        orders = self.orders.repeat(self.tries, 0)
+        place = self.place.repeat(self.tries)
+        for order in orders:
+            for _ in range(min(random.geometric(0.75), 5)):
+                out = int(random.integers(TRAINING_ROWS))
+                into = int(random.integers(TRAINING_ROWS, ROWS))
+                kind = random.random()
+                if kind < 0.85:  # a near neighbor among the validation rows, or a kin
+                    where = np.full(ROWS, -1)
+                    where[order[TRAINING_ROWS:]] = np.arange(TRAINING_ROWS, ROWS)
+                    near = where[self._neighbors[order[out]]]
+                    near = near[near >= 0]
+                    into = int(near[random.integers(3 if kind < 0.5 else 15)])
                 order[out], order[into] = order[into], order[out]
-            if random.random() < 0.01:
-                place[chain] = random.integers(len(CLASS_ORDERS))
+        changed = random.random(len(place)) < 0.005
+        place[changed] = random.integers(len(CLASS_ORDERS), size=changed.sum())
         return orders, place
 
     def round(self) -> None:
-        """Propose once for each chain; accept by Metropolis's rule.
+        """Propose for each chain; accept by Metropolis's rule.
 
         Runs are trained a few at a time, and no more once the energy of those trained
         is above what would be accepted.
         """
         orders, place = self.propose()
         count = len(orders)
-        most = self.energy - self.temperatures * np.log(self.random.random(count))
+        self.proposed += count
+        limits = self.temperatures.repeat(self.tries)
+        most = self.energy.repeat(self.tries) - limits * np.log(
+            self.random.random(count)
+        )
         energy = np.zeros(count)
         correct = np.zeros((count, RUNS, 2), dtype=np.int64)
         left = np.arange(count)
@@ -198,15 +221,17 @@ class Search:
             left = left[energy[left] <= most[left]]
             if not len(left):
                 return
-        self.orders[left], self.place[left] = orders[left], place[left]
-        self.energy[left] = energy[left]
-        self.accepted[left] += 1
-        self._consider(orders[left], place[left], correct[left])
+        chains, first = np.unique(left // self.tries, return_index=True)
+        taken = left[first]
+        self.orders[chains], self.place[chains] = orders[taken], place[taken]
+        self.energy[chains] = energy[taken]
+        self.accepted[chains] += 1
+        for n in left:
+            self._consider(orders[n], place[n], correct[n])
 
     def exchange(self) -> None:
         """Exchange neighboring chains by Metropolis's rule."""
-        first = int(self.random.integers(2))
-        for cold in range(first, len(self.temperatures) - 1, 2):
+        for cold in range(int(self.random.integers(2)), len(self.energy) - 1, 2):
             pair = [cold, cold + 1]
             slopes = 1 / self.temperatures[pair]
             gain = (slopes[0] - slopes[1]) * (self.energy[cold] - self.energy[cold + 1])
@@ -233,35 +258,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=16_000)
-    parser.add_argument("--chains", type=int, default=64)
+    parser.add_argument("--chains", type=int, default=8)
+    parser.add_argument("--tries", type=int, default=20)
     parser.add_argument("--pool", type=int, default=6_400, help="random shuffles tried")
-    parser.add_argument("--cold", type=float, default=0.8, help="percentage points")
-    parser.add_argument("--hot", type=float, default=5.0, help="percentage points")
+    parser.add_argument("--cold", type=float, default=0.5, help="percentage points")
+    parser.add_argument("--hot", type=float, default=1.5, help="percentage points")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     torch.set_num_threads(1)
     begun = time.perf_counter()
     temperatures = np.geomspace(given.cold, given.hot, given.chains)
-    search = Search(given.seed, temperatures, given.pool)
+    search = Search(given.seed, temperatures, given.tries, given.pool)
     for number in range(1, given.rounds + 1):
         search.round()
-        if number % 5 == 0:
-            search.exchange()
-        if number % 200 == 0:
+        search.exchange()
+        if number % 100 == 0:
+            search.plan()
+        if number % 100 == 0 or search.best == 0:
+            seconds = time.perf_counter() - begun
             print(  # noqa: T201
-                f"{time.perf_counter() - begun:6.0f} s, round {number}: best "
-                f"{search.best}, {search.trained / RUNS:.0f} tables; energies",
-                search.energy[:: given.chains // 8].round(1),
-                "accepted",
-                (search.accepted / number)[:: given.chains // 8].round(3),
+                f"{seconds:6.0f} s, round {number}: best {search.best}; "
+                f"{search.proposed} proposals, {search.trained / RUNS:.0f} tables; "
+                f"energies {search.energy.round(1)}, accepted "
+                f"{(search.accepted / number).round(2)}",
                 flush=True,
             )
-        if search.best == (0, False):
+            store(search, given, number, seconds)
+        if search.best == 0:
             break
-    store(search, given, time.perf_counter() - begun)
 
 
-def store(search: Search, given: argparse.Namespace, seconds: float) -> None:
+def store(
+    search: Search, given: argparse.Namespace, rounds: int, seconds: float
+) -> None:
     """Write what was found, how near it is, and how it was found."""
     order = first_of_each_class(search.order, search.classes)
     correct = Candidates().correct(order[None], np.array([search.classes]))
@@ -273,8 +302,10 @@ def store(search: Search, given: argparse.Namespace, seconds: float) -> None:
                 "accuracies": (correct[0] / COUNTS).tolist(),
                 "script": "benchmarks/witness.py",
                 "seed": given.seed,
-                "rounds": given.rounds,
+                "rounds": rounds,
                 "chains": given.chains,
+                "tries": given.tries,
+                "proposals": search.proposed,
                 "tables_trained": search.trained // RUNS,
                 "seconds": round(seconds),
             }

@@ -209,6 +209,8 @@ def alignment_test(
     scale = np.linalg.norm(row) * np.linalg.norm(mean)
     if not scale:
         return float("nan"), 1.0
-    permuted = generator.permuted(np.tile(row, (permutations, 1)), axis=1) @ mean / scale
+    permuted = (
+        generator.permuted(np.tile(row, (permutations, 1)), axis=1) @ mean / scale
+    )
     correlation = float(row @ mean / scale)
     return correlation, tail_share(correlation, permuted)
