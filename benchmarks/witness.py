@@ -276,7 +276,7 @@ def main() -> None:
             search.plan()
         if number % 100 == 0 or search.best == 0:
             seconds = time.perf_counter() - begun
-            print(  # noqa: T201
+            print(
                 f"{seconds:6.0f} s, round {number}: best {search.best}; "
                 f"{search.proposed} proposals, {search.trained / RUNS:.0f} tables; "
                 f"energies {search.energy.round(1)}, accepted "

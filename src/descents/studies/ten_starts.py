@@ -343,6 +343,7 @@ def facts(part: TenStartsPart, seed: int) -> dict[str, Any]:
         "failed_share": found.failed.mean(),
         "failed_runs_quantiles": np.quantile(found.failed.sum(1), QUANTILES),
         "published_pattern_share": _pattern_share(found),
+        "published_inside": _inside(found),
         "tests": _test_facts(tests[PUBLISHED_SETTING]),
         "alignment": {
             "correlation": correlation,
@@ -355,6 +356,7 @@ def facts(part: TenStartsPart, seed: int) -> dict[str, Any]:
         },
         "classes": _class_facts(part),
         "settings": _setting_facts(part, tests),
+        "settings_say": _settings_sentence(tests),
         "nearest_shuffle": {
             "split": SPLITS + 1 + int(far.argmin()),
             "distance": far.min(),
@@ -380,6 +382,13 @@ def _pattern_share(found: TenStarts) -> float:
     """Return the share of shuffles on which just the published runs fail."""
     bad = np.array([pair[0] < claims.FAILED_BELOW for pair in claims.TABLE_1])
     return float((found.failed == bad).all(1).mean())
+
+
+def _inside(found: TenStarts) -> int:
+    """Return how many of the twenty published values lie between 5% and 95% of shuffles."""
+    low, high = np.quantile(found.accuracies, [0.05, 0.95], axis=0)
+    published = np.array(claims.TABLE_1)
+    return int(((published >= low - 1e-9) & (published <= high + 1e-9)).sum())
 
 
 def _test_facts(test: TableTest) -> dict[str, Any]:
@@ -465,6 +474,18 @@ def _setting_facts(
     return found
 
 
+def _settings_sentence(tests: dict[Setting, TableTest]) -> str:
+    """Say how small a p-value of a setting can be."""
+    fewest = min(test.simulated for test in tests.values())
+    least = min(1.0, len(tests) / (fewest + 1))
+    said = (
+        f"With {fewest} shuffles and {len(tests)} settings, the smallest adjusted p-value "
+        f"there can be is {least:.3f}"
+    )
+    too_few = ", so no setting can be rejected; more starts have more shuffles."
+    return said + (too_few if least >= LEVEL else ".")
+
+
 def _witness_facts(part: TenStartsPart) -> dict[str, Any]:
     """Return the ten starts on the witness, and whether they are as they were stored."""
     stored = part.witness.facts
@@ -472,8 +493,10 @@ def _witness_facts(part: TenStartsPart) -> dict[str, Any]:
     accuracies = np.stack([part.replayed.metrics[name] for name in names], -1)
     return {
         "table": [
-            {"start": k, names[0]: pair[0], names[1]: pair[1]}
-            for k, pair in enumerate(accuracies.tolist())
+            {"start": k, names[0]: pair[0], names[1]: pair[1], "loss": float(loss)}
+            for k, (pair, loss) in enumerate(
+                zip(accuracies.tolist(), part.replayed.losses, strict=True)
+            )
         ],
         "distance": float(distance(accuracies).round(9)),
         "equal": int(np.isclose(accuracies, claims.TABLE_1, atol=1e-9).sum()),
