@@ -1,15 +1,18 @@
 """Search for a shuffle under which the ten published starts give Table 1.
 
-``python benchmarks/witness.py`` anneals over splits of iris into 100 training and 50
+``python benchmarks/witness.py`` searches over splits of iris into 100 training and 50
 validation rows and over the order in which the classes first appear. It minimizes the
 distance: the absolute differences from the twenty published accuracies, summed, in
-percentage points. Several chains run side by side, since the compiled kernel trains
-many starts at once. A proposal swaps one to a few training rows with validation rows;
-half of the swaps are between near neighbors. Every so often copies of the best chains
-replace the worst ones.
+percentage points. Chains at eight temperatures propose changes and exchange their places
+(parallel tempering); the compiled kernel trains the proposals of all chains in one call.
+A proposal swaps one to a few training rows with validation rows, most often with near
+neighbors. The runs that proposals upset most are trained first, and a proposal is given
+up as soon as it cannot be accepted any more, so that most cost one or two runs in place
+of ten.
 
 The same seed and number of rounds give the same result on the same kind of processor.
-The result is stored as ``src/descents/studies/witness.json``; `descents reproduce` trains
+The best candidate is stored every 100 rounds, so the search may be interrupted at any
+time. ``src/descents/studies/witness.json`` is what it found; `descents reproduce` trains
 the ten starts on it again. It shows that such a shuffle exists among the many that were
 tried, and not that it was the author's.
 """
