@@ -146,34 +146,61 @@ class Parts:
         name: str,
         share: float,
         problem: Problem,
-        starts: int | np.ndarray,
+        starts: int,
         seed: int,
         epochs: int,
         record: Sequence[int] = (),
     ) -> Runs:
         """Return the runs of one part, `share` of the whole work."""
+        return self.kept(
+            name,
+            share,
+            lambda: self.descended(name, problem, starts, seed, epochs, record),
+        )
+
+    def kept(self, name: str, share: float, descended: Callable[[], Runs]) -> Runs:
+        """Return the stored runs of one part; without them, descend and store."""
         path = (
             None if self._folder is None else self._folder.stage(f"{name}.safetensors")
         )
         runs = None if path is None else Runs.if_kept(path)
         if runs is None:
             self.tell(name)
-            runs = descend_in_parts(
-                problem,
-                starts,
-                seed,
-                steps=GradientDescent(LEARNING_RATE),
-                stop=Stop(epochs, max_seconds=self.seconds_left()),
-                record=record,
-                threads=self.threads,
-                workers=self._workers,
-            )
-            if runs.interrupted:
-                raise InterruptedRunError(f"stopped in the part {name!r}")
+            runs = descended()
             if path is not None:
                 runs.save(path)
         self._done += share
         self.tell(name)
+        return runs
+
+    def descended(
+        self,
+        name: str,
+        problem: Problem,
+        starts: int | np.ndarray,
+        seed: int,
+        epochs: int,
+        record: Sequence[int] = (),
+    ) -> Runs:
+        """Descend from some starts of a part.
+
+        Raises
+        ------
+        InterruptedRunError
+            When the time was out or Ctrl-C was pressed.
+        """
+        runs = descend_in_parts(
+            problem,
+            starts,
+            seed,
+            steps=GradientDescent(LEARNING_RATE),
+            stop=Stop(epochs, max_seconds=self.seconds_left()),
+            record=record,
+            threads=self.threads,
+            workers=self._workers,
+        )
+        if runs.interrupted:
+            raise InterruptedRunError(f"stopped in the part {name!r}")
         return runs
 
     def seconds_left(self) -> float | None:
@@ -420,18 +447,21 @@ def _setting_runs(
     device: str,
 ) -> Runs:
     """Return the runs of a setting: start k on shuffle k modulo their number."""
-    share = SETTINGS_SHARE / (len(REDUCTIONS) * len(WEIGHT_RULES) * len(BIASES))
-    numbers, found = np.arange(starts), []
-    for indices, places in numbered(shuffles).items():
-        found.append(
-            parts.run(
-                f"{setting_name(setting)}-{''.join(map(str, indices))}",
-                share * len(places) / len(shuffles),
+    numbers, name = np.arange(starts), setting_name(setting)
+
+    def descended() -> Runs:
+        found = [
+            parts.descended(
+                name,
                 _network(setting, shuffles, indices, device),
                 numbers[np.isin(numbers % len(shuffles), places)],
                 seed,
                 NETWORK_EPOCHS,
             )
-        )
-    runs = Runs.joined(found)
-    return runs.picked(np.argsort(runs.starts))
+            for indices, places in numbered(shuffles).items()
+        ]
+        runs = Runs.joined(found)
+        return runs.picked(np.argsort(runs.starts))
+
+    settings = len(REDUCTIONS) * len(WEIGHT_RULES) * len(BIASES)
+    return parts.kept(name, SETTINGS_SHARE / settings, descended)

@@ -271,23 +271,24 @@ def _over_shuffles(
     loss, weights, biases = setting
     points = published_starts(weights, biases)
     splits = orders[:, :TRAINING_ROWS]
-    found, numbers = [], []
-    for indices, places in numbered(splits).items():
-        problem = network_of(points, indices, splits[places], loss)
-        runs = parts.run(
-            f"ten-{setting_name(setting)}-{''.join(map(str, indices))}",
-            share * len(places) / len(splits),
-            problem,
-            RUNS * len(places),
-            seed,
-            NETWORK_EPOCHS,
+    name = f"ten-{setting_name(setting)}"
+
+    def descended() -> Runs:
+        found, numbers = [], []
+        for indices, places in numbered(splits).items():
+            problem = network_of(points, indices, splits[places], loss)
+            runs = parts.descended(
+                name, problem, RUNS * len(places), seed, NETWORK_EPOCHS
+            )
+            run, place = np.divmod(runs.starts, len(places))
+            numbers.append(RUNS * places[place] + run)
+            found.append(runs)
+        order = np.argsort(np.concatenate(numbers))
+        return replace(
+            Runs.joined(found).picked(order), starts=np.concatenate(numbers)[order]
         )
-        run, place = np.divmod(runs.starts, len(places))
-        numbers.append(RUNS * places[place] + run)
-        found.append(runs)
-    joined = Runs.joined(found)
-    order = np.argsort(np.concatenate(numbers))
-    runs = replace(joined.picked(order), starts=np.concatenate(numbers)[order])
+
+    runs = parts.kept(name, share, descended)
     shape = (len(orders), RUNS)
     names = ("training_accuracy", "validation_accuracy")
     return TenStarts(
