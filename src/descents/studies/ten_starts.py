@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.resources
 import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -116,7 +117,7 @@ class _Given:
     def __init__(self, points: Parameters, splits: int) -> None:
         self.points, self.splits = points, splits
 
-    def __call__(self, starts: np.ndarray, seed: int) -> Parameters:
+    def __call__(self, starts: Sequence[int] | np.ndarray, seed: int) -> Parameters:
         run = torch.as_tensor(np.asarray(starts)) // self.splits
         return {name: value[run] for name, value in self.points.items()}
 
