@@ -77,61 +77,64 @@ EVIDENCE = {
     4: [
         (
             {
-                "starts": 1000,
                 "failed_share_low": 0.2,
                 "failed_share_high": 0.3,
-                "variance_between_starts": 2.0,
-                "variance_between_splits": 1.0,
+                "variance_share_of_starts": 0.6,
+                "variance_share_of_shuffles": 0.2,
             },
             SUPPORTED,
         ),
         (
             {
-                "starts": 1000,
                 "failed_share_low": 0.2,
                 "failed_share_high": 0.3,
-                "variance_between_starts": 1.0,
-                "variance_between_splits": 2.0,
+                "variance_share_of_starts": 0.04,
+                "variance_share_of_shuffles": 0.2,
             },
             CORRECTED,
         ),
         (
             {
-                "starts": 1000,
                 "failed_share_low": 0.0,
                 "failed_share_high": 0.005,
-                "variance_between_starts": 2.0,
-                "variance_between_splits": 1.0,
+                "variance_share_of_starts": 0.6,
+                "variance_share_of_shuffles": 0.2,
             },
             NOT_SUPPORTED,
         ),
         (
             {
-                "starts": 1000,
+                "failed_share_low": 0.2,
+                "failed_share_high": 0.3,
+                "variance_share_of_starts": 0.01,
+                "variance_share_of_shuffles": 0.99,
+            },
+            NOT_SUPPORTED,
+        ),
+        (
+            {
                 "failed_share_low": 0.0,
                 "failed_share_high": 0.3,
-                "variance_between_starts": 2.0,
-                "variance_between_splits": 1.0,
+                "variance_share_of_starts": 0.6,
+                "variance_share_of_shuffles": 0.2,
             },
             UNDECIDED,
         ),
         (
             {
-                "starts": 1000,
                 "failed_share_low": 0.996,
                 "failed_share_high": 1.0,
-                "variance_between_starts": 2.0,
-                "variance_between_splits": 1.0,
+                "variance_share_of_starts": 0.6,
+                "variance_share_of_shuffles": 0.2,
             },
             UNDECIDED,
         ),
         (
             {
-                "starts": 1,
                 "failed_share_low": 0.2,
-                "failed_share_high": 0.9,
-                "variance_between_starts": 2.0,
-                "variance_between_splits": 1.0,
+                "failed_share_high": 0.3,
+                "variance_share_of_starts": None,
+                "variance_share_of_shuffles": 0.2,
             },
             UNDECIDED,
         ),

@@ -146,35 +146,8 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
             "yes" if check["met"] else "[bold red]no[/]",
         )
     console.print(figures)
-    training = result["training"]
-    setting = ", ".join(training["table_setting"].values())
-    accuracies = Table(
-        title=f"Table 1, and ours from {setting}: training, validation",
-        title_justify="left",
-    )
-    for name in ("run", "published", "obtained"):
-        accuracies.add_column(name, justify="right")
-    ours = {row["start"]: row for row in training["table"]}
-    for row in training["published"]:
-        pairs = [
-            f"{r['training_accuracy']:.2f}  {r['validation_accuracy']:.2f}"
-            if r
-            else "-"
-            for r in (row, ours.get(row["start"]))
-        ]
-        accuracies.add_row(str(row["start"]), *pairs)
-    console.print(accuracies)
-    diagnosis = result["diagnosis"]
-    verdicts = ", ".join(
-        f"{n} {word}" for word, n in diagnosis["verdicts"].items() if n
-    )
-    console.print(
-        f"{diagnosis['failed']} of {diagnosis['of']} starts end below "
-        f"{diagnosis['threshold']} training accuracy"
-        + (f": {verdicts}." if verdicts else "."),
-        f"{len(training['chosen'])} of {len(training['settings'])} settings are not "
-        f"rejected by Table 1.\n",
-    )
+    _show_table_1(console, result["training"])
+    _show_failures(console, result)
     colors = {"supported": "green", "supported with a correction": "yellow"}
     claims = Table(title="The report's claims", title_justify="left", show_lines=True)
     for name in ("#", "claim", "judged"):
@@ -187,4 +160,72 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
     console.print(claims)
     console.print(
         f"{result['seconds']:.0f} s. The page: {out / 'report.html'}", soft_wrap=True
+    )
+
+
+def _show_table_1(console: Console, training: dict[str, Any]) -> None:
+    """Print Table 1: published, on the witness, and over shuffles."""
+    from rich.table import Table
+
+    ten = training["ten_starts"]
+    table = Table(
+        title=f"Table 1 and its ten starts: training, validation accuracy; medians and "
+        f"failures over {ten['shuffles']} shuffles",
+        title_justify="left",
+    )
+    for name in ("run", "published", "on the witness", "median", "failed"):
+        table.add_column(name, justify="right")
+    for row, found, run in zip(
+        training["published"], ten["witness"]["table"], ten["runs"], strict=True
+    ):
+        pairs = [
+            f"{each['training_accuracy']:.2f}  {each['validation_accuracy']:.2f}"
+            for each in (row, found)
+        ]
+        median = (
+            f"{run['training_accuracy_quantiles'][2]:.2f}  "
+            f"{run['validation_accuracy_quantiles'][2]:.2f}"
+        )
+        table.add_row(
+            str(row["start"]), *pairs, median, f"{100 * run['failed_share']:.1f}%"
+        )
+    console.print(table)
+    shares = ten["variance"]["training"]["shares"]
+    parts = [
+        "not known" if share is None else f"{share:.0%}" for share in shares.values()
+    ]
+    tests = ten["tests"]
+    kept = sum(not row["rejected"] for row in ten["settings"])
+    console.print(
+        f"p-values of Table 1 given these starts: {tests['joint']['p_value']:.3f} for the "
+        f"whole table, {tests['pattern']['p_value']:.3f} for which runs fail, "
+        f"{tests['shortfall']['p_value']:.3f} for how far. {kept} of "
+        f"{len(ten['settings'])} settings are not rejected.\n"
+        f"Variance of training accuracy: {parts[0]} start, {parts[1]} shuffle, {parts[2]} "
+        f"both together. The witness is {ten['witness']['distance']:.0f} percentage points "
+        "from Table 1, over twenty numbers"
+        + (
+            "."
+            if ten["witness"]["replayed_as_stored"]
+            else "; the accuracies differ from the stored ones on this machine."
+        )
+    )
+
+
+def _show_failures(console: Console, result: dict[str, Any]) -> None:
+    """Print how many fresh starts fail, over shuffles and on the fixed one."""
+    training, diagnosis = result["training"], result["diagnosis"]
+    failures = training["failures"]
+    fixed = failures["fixed"]
+    verdicts = ", ".join(
+        f"{n} {word}" for word, n in diagnosis["verdicts"].items() if n
+    )
+    console.print(
+        f"Fresh starts below {diagnosis['threshold']} training accuracy: "
+        f"{failures['share']:.1%} over {len(failures['by_shuffle'])} shuffles "
+        f"({failures['low']:.1%} to {failures['high']:.1%}). On the fixed shuffle, number "
+        f"{fixed['place']} of {fixed['of']} from the easiest: {diagnosis['failed']} of "
+        f"{diagnosis['of']}" + (f" ({verdicts})." if verdicts else "."),
+        f"{len(training['chosen'])} of {len(training['settings'])} settings are not "
+        "rejected by Table 1 from fresh starts.\n",
     )

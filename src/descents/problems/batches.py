@@ -43,9 +43,29 @@ def random_splits(
     >>> random_splits(5, 3, [0, 1], seed=0).shape
     (2, 3)
     """
-    return np.stack(
-        [stream(seed, "split", s).permutation(rows)[:training_rows] for s in splits]
-    )
+    return random_orders(rows, splits, seed)[:, :training_rows]
+
+
+def random_orders(rows: int, splits: Sequence[int], seed: int) -> np.ndarray:
+    """Return random orders of the rows of a table, a function of (seed, number) each.
+
+    Parameters
+    ----------
+    rows : int
+    splits : sequence of int
+        The numbers of the orders.
+    seed : int
+
+    Returns
+    -------
+    ndarray of int64, shape (len(splits), rows)
+
+    Examples
+    --------
+    >>> random_orders(5, [0, 1], seed=0).shape
+    (2, 5)
+    """
+    return np.stack([stream(seed, "split", s).permutation(rows) for s in splits])
 
 
 def stratified_splits(

@@ -222,6 +222,104 @@ def loss_curves(
     return ax
 
 
+def runs_over_shuffles(
+    ax: Axes, values: np.ndarray, published: Sequence[float], witness: Sequence[float]
+) -> Axes:
+    """Draw where each run ends over shuffles, beside its published value.
+
+    Parameters
+    ----------
+    ax : Axes
+    values : ndarray of shape (shuffles, runs)
+    published, witness : sequence of float, one for each run
+        The witness is drawn where it differs.
+    """
+    low, first, median, third, high = np.quantile(
+        values, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0
+    )
+    rows = np.arange(values.shape[1])
+    ax.hlines(rows, low, high, color=BLUE, linewidth=1.2, label="5% to 95%")
+    ax.hlines(rows, first, third, color=BLUE, linewidth=6, alpha=0.6, label="quartiles")
+    ax.plot(
+        median, rows, "o", color="white", mec=BLUE, ms=5, linestyle="", label="median"
+    )
+    ax.plot(published, rows, "|", color=RED, ms=17, mew=2.2, label="published")
+    other = ~np.isclose(published, witness)
+    if other.any():
+        ax.plot(
+            np.asarray(witness)[other],
+            rows[other],
+            "x",
+            color=INK,
+            ms=6,
+            label="witness",
+        )
+    ax.set_yticks(rows, [str(row) for row in rows])
+    ax.invert_yaxis()
+    return ax
+
+
+def few_loss_curves(
+    ax: Axes, recorded: np.ndarray, losses: np.ndarray, marked: np.ndarray
+) -> Axes:
+    """Draw the loss of each of a few starts, with numbers at those that are marked."""
+    ends = []
+    for run, (curve, bad) in enumerate(zip(losses.T, marked, strict=True)):
+        ax.plot(
+            recorded,
+            curve,
+            color=RED if bad else BLUE,
+            lw=1.6 if bad else 1,
+            alpha=0.85,
+        )
+        if bad and np.isfinite(curve[-1]) and curve[-1] > 0:
+            ends.append((float(np.log(curve[-1])), run))
+    ax.set(yscale="log", xlim=(recorded[0], recorded[-1]))
+    low, high = (np.log(limit) for limit in ax.get_ylim())
+    place = -np.inf
+    for end, run in sorted(ends):  # names of curves that end together stand apart
+        place = max(end, place + 0.04 * (high - low))
+        ax.annotate(
+            f"run {run}",
+            (float(recorded[-1]), float(np.exp(place))),
+            xytext=(5, 0),
+            textcoords="offset points",
+            color=RED,
+            va="center",
+            fontsize=9.5,
+        )
+    ax.plot([], [], color=RED, label="below the line in the report")
+    ax.plot([], [], color=BLUE, label="the other runs")
+    ax.legend(loc="upper right")
+    ax.set(xlabel="epoch", ylabel="training loss (log scale)")
+    return ax
+
+
+def failures_by_shuffle(
+    ax: Axes, shares: Sequence[float], fixed: float, mean: float
+) -> Axes:
+    """Draw the share of failed starts of each shuffle, in order, the fixed one marked."""
+    values = np.append(np.asarray(shares), fixed)
+    order = np.argsort(values, kind="stable")
+    marked = order == len(shares)
+    places = np.arange(1, len(values) + 1)
+    for chosen, color, name in (
+        (~marked, BLUE, "a shuffle"),
+        (marked, RED, "the fixed shuffle"),
+    ):
+        height = values[order][chosen]
+        ax.vlines(places[chosen], 0, height, color=color, linewidth=1.4)
+        ax.plot(
+            places[chosen], height, "o", color=color, ms=6, clip_on=False, label=name
+        )
+    ax.axhline(mean, color=FAINT, linestyle="--", lw=1, label="mean over the others")
+    ax.set(xlabel="shuffles, from the easiest", ylabel="share of failed starts")
+    ax.set_ylim(0, max(0.05, 1.1 * float(np.nanmax(values))))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(loc="upper left")
+    return ax
+
+
 def later_accuracy(
     ax: Axes, epochs: Sequence[int], accuracy: np.ndarray, line: float
 ) -> Axes:

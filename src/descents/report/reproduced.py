@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from descents.report import figures
 from descents.report.figures import Picture, Stored
 
+PUBLISHED_SETTING = "sum-uniform01-uniform01"
 SPECIES = ("setosa", "versicolor", "virginica")
 
 
@@ -80,6 +81,53 @@ def _published(run: Stored) -> list[float]:
     return [row["training_accuracy"] for row in run.result["training"]["published"]]
 
 
+def _figure_ten_starts(run: Stored) -> Figure:
+    figure, axes = figures.new_figure(8.6, 4.2, columns=2)
+    training = run.result["training"]
+    chosen = (run.rows["part"] == "ten-starts") & (
+        run.rows["setting"] == PUBLISHED_SETTING
+    )
+    starts = run.rows["start"][chosen]
+    for ax, kind in zip(axes, ("training", "validation"), strict=True):
+        name = f"{kind}_accuracy"
+        values = run.rows[name][chosen]
+        by_run = np.stack([values[starts == k] for k in np.unique(starts)], 1)
+        marks = [
+            [row[name] for row in rows]
+            for rows in (
+                training["published"],
+                training["ten_starts"]["witness"]["table"],
+            )
+        ]
+        figures.runs_over_shuffles(ax, by_run, *marks)
+        ax.set(xlabel=f"{kind} accuracy")
+    axes[0].set_ylabel("run")
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+    return figure
+
+
+def _figure_ten_losses(run: Stored) -> Figure:
+    figure, (ax,) = figures.new_figure(6.8, 4.2)
+    line = run.result["diagnosis"]["threshold"]
+    figures.few_loss_curves(
+        ax,
+        run.tensors["ten_recorded"],
+        run.tensors["ten_history_loss"],
+        np.array(_published(run)) < line,
+    )
+    return figure
+
+
+def _figure_shuffles(run: Stored) -> Figure:
+    figure, (ax,) = figures.new_figure(5.6, 3.6)
+    failures = run.result["training"]["failures"]
+    figures.failures_by_shuffle(
+        ax, failures["by_shuffle"], failures["fixed"]["share"], failures["share"]
+    )
+    return figure
+
+
 def _figure_settings(run: Stored) -> Figure:
     figure, (ax,) = figures.new_figure(6.8, 5.6)
     training = run.result["training"]
@@ -145,6 +193,21 @@ PICTURES: Mapping[str, Picture] = {
     ),
     "figure-gaps": Picture(
         _figure_gaps, "The share of starts of the factorization within each gap."
+    ),
+    "figure-ten-starts": Picture(
+        _figure_ten_starts,
+        "Where each of the ten published starts ends over shuffles, in training and in "
+        "validation accuracy, with the published values marked.",
+        wide=True,
+    ),
+    "figure-ten-losses": Picture(
+        _figure_ten_losses,
+        "Loss curves of the ten published starts on the witness, the three bad runs in "
+        "red.",
+    ),
+    "figure-shuffles": Picture(
+        _figure_shuffles,
+        "The share of failed starts on each of 21 shuffles, the fixed one in red.",
     ),
     "figure-settings": Picture(
         _figure_settings,

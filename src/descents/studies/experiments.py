@@ -44,6 +44,8 @@ SPENT_DRAWS = 24
 WEIGHT_RULES = ("uniform01", "normal", "kaiming", "xavier")
 LEVEL = 0.05
 RECORDED = tuple(range(0, NETWORK_EPOCHS + 1, 5))
+SETTINGS_SHARE = 0.4
+"""How much of the whole work the 16 settings are, for the progress bar."""
 
 
 Progress = Callable[[str, float], None]
@@ -150,28 +152,55 @@ class Parts:
         record: Sequence[int] = (),
     ) -> Runs:
         """Return the runs of one part, `share` of the whole work."""
+        return self.kept(
+            name,
+            share,
+            lambda: self.descended(name, problem, starts, seed, epochs, record),
+        )
+
+    def kept(self, name: str, share: float, descended: Callable[[], Runs]) -> Runs:
+        """Return the stored runs of one part; without them, descend and store."""
         path = (
             None if self._folder is None else self._folder.stage(f"{name}.safetensors")
         )
         runs = None if path is None else Runs.if_kept(path)
         if runs is None:
             self.tell(name)
-            runs = descend_in_parts(
-                problem,
-                starts,
-                seed,
-                steps=GradientDescent(LEARNING_RATE),
-                stop=Stop(epochs, max_seconds=self.seconds_left()),
-                record=record,
-                threads=self.threads,
-                workers=self._workers,
-            )
-            if runs.interrupted:
-                raise InterruptedRunError(f"stopped in the part {name!r}")
+            runs = descended()
             if path is not None:
                 runs.save(path)
         self._done += share
         self.tell(name)
+        return runs
+
+    def descended(
+        self,
+        name: str,
+        problem: Problem,
+        starts: int | np.ndarray,
+        seed: int,
+        epochs: int,
+        record: Sequence[int] = (),
+    ) -> Runs:
+        """Descend from some starts of a part.
+
+        Raises
+        ------
+        InterruptedRunError
+            When the time was out or Ctrl-C was pressed.
+        """
+        runs = descend_in_parts(
+            problem,
+            starts,
+            seed,
+            steps=GradientDescent(LEARNING_RATE),
+            stop=Stop(epochs, max_seconds=self.seconds_left()),
+            record=record,
+            threads=self.threads,
+            workers=self._workers,
+        )
+        if runs.interrupted:
+            raise InterruptedRunError(f"stopped in the part {name!r}")
         return runs
 
     def seconds_left(self) -> float | None:
@@ -316,36 +345,65 @@ def setting_name(setting: Setting) -> str:
     return "-".join(setting)
 
 
+def network_features() -> np.ndarray:
+    """Return the features as the sheet has them: centered, over the variance of 150 rows.
+
+    Examples
+    --------
+    >>> network_features().shape, network_features().dtype
+    ((150, 4), dtype('float32'))
+    """
+    values = torch.tensor(uci_iris().values, dtype=torch.float32)
+    features: np.ndarray = ((values - values.mean(0)) / values.var(0)).numpy()
+    return features
+
+
+def class_indices(order: np.ndarray) -> tuple[int, ...]:
+    """Return the class index of each species, by first appearance in a shuffled table.
+
+    The numbering matters: where all hidden units are off, the three logits are equal,
+    and the prediction is the class with index 0.
+
+    Parameters
+    ----------
+    order : ndarray of int
+        Rows of the table, as the shuffle has them; each species appears.
+
+    Examples
+    --------
+    >>> class_indices(np.array([149, 0, 1, 50]))  # virginica first, then setosa
+    (1, 2, 0)
+    """
+    seen = list(dict.fromkeys(uci_iris().classes[order].tolist()))
+    return tuple(seen.index(kind) for kind in range(len(seen)))
+
+
+def numbered(splits: np.ndarray) -> dict[tuple[int, ...], np.ndarray]:
+    """Return which splits number the classes alike: places by class indices.
+
+    Parameters
+    ----------
+    splits : ndarray of shape (N, rows)
+        The training rows of each split, in the order of the shuffle.
+
+    Examples
+    --------
+    >>> numbered(np.array([[0, 50, 100], [50, 0, 100], [1, 51, 101]]))
+    {(0, 1, 2): array([0, 2]), (1, 0, 2): array([1])}
+    """
+    found: dict[tuple[int, ...], list[int]] = {}
+    for place, order in enumerate(splits):
+        found.setdefault(class_indices(order), []).append(place)
+    return {indices: np.array(places) for indices, places in found.items()}
+
+
 def training_part(parts: Parts, starts: int, seed: int, device: str) -> TrainingPart:
     """Re-run the network: every setting, then the likeliest on one shuffle."""
-    iris = uci_iris()
-    values = torch.tensor(iris.values, dtype=torch.float32)
-    features = ((values - values.mean(0)) / values.var(0)).numpy()
-    shuffles = random_splits(len(features), TRAINING_ROWS, range(SPLITS + 1), seed)
-
-    def network(setting: Setting, splits: np.ndarray) -> Network:
-        loss, weights, biases = setting
-        return Network(
-            features,
-            iris.classes,
-            HIDDEN,
-            weights=weights,
-            biases=biases,
-            loss=loss,
-            scalar_biases=True,
-            splits=splits,
-            device=device,
-        )
-
+    shuffles = random_splits(150, TRAINING_ROWS, range(SPLITS + 1), seed)
     settings: dict[Setting, Runs] = {}
     for setting in itertools.product(REDUCTIONS, WEIGHT_RULES, BIASES):
-        settings[setting] = parts.run(
-            setting_name(setting),
-            0.5 / (len(REDUCTIONS) * len(WEIGHT_RULES) * len(BIASES)),
-            network(setting, shuffles[:SPLITS]),
-            max(starts, 5 * SPLITS),
-            seed,
-            NETWORK_EPOCHS,
+        settings[setting] = _setting_runs(
+            parts, setting, shuffles[:SPLITS], max(starts, 5 * SPLITS), seed, device
         )
     compatible = compare.compatibility(
         np.array(claims.TABLE_1),
@@ -357,6 +415,53 @@ def training_part(parts: Parts, starts: int, seed: int, device: str) -> Training
     # The largest p-value; among equal ones, the least distance.
     order = np.lexsort((compatible.distances, -compatible.p_values))
     likeliest = list(settings)[order[0]]
-    problem = network(likeliest, shuffles[SPLITS:])
+    fixed = shuffles[SPLITS:]
+    problem = _network(likeliest, fixed, class_indices(fixed[0]), device)
     table = parts.run("table", 0.05, problem, starts, seed, NETWORK_EPOCHS, RECORDED)
     return TrainingPart(settings, compatible, likeliest, problem, table)
+
+
+def _network(
+    setting: Setting, splits: np.ndarray, indices: tuple[int, ...], device: str
+) -> Network:
+    loss, weights, biases = setting
+    return Network(
+        network_features(),
+        np.array(indices)[uci_iris().classes],
+        HIDDEN,
+        weights=weights,
+        biases=biases,
+        loss=loss,
+        scalar_biases=True,
+        splits=splits,
+        device=device,
+    )
+
+
+def _setting_runs(
+    parts: Parts,
+    setting: Setting,
+    shuffles: np.ndarray,
+    starts: int,
+    seed: int,
+    device: str,
+) -> Runs:
+    """Return the runs of a setting: start k on shuffle k modulo their number."""
+    numbers, name = np.arange(starts), setting_name(setting)
+
+    def descended() -> Runs:
+        found = [
+            parts.descended(
+                name,
+                _network(setting, shuffles, indices, device),
+                numbers[np.isin(numbers % len(shuffles), places)],
+                seed,
+                NETWORK_EPOCHS,
+            )
+            for indices, places in numbered(shuffles).items()
+        ]
+        runs = Runs.joined(found)
+        return runs.picked(np.argsort(runs.starts))
+
+    settings = len(REDUCTIONS) * len(WEIGHT_RULES) * len(BIASES)
+    return parts.kept(name, SETTINGS_SHARE / settings, descended)
