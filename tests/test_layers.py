@@ -12,6 +12,7 @@ ORDER = [
     "checks",
     "data.storage",
     "data.frames",
+    "data.arrays",
     "data.tables",
     "data.files",
     "data.blocks",

@@ -253,6 +253,8 @@ def finite_matrix(name: str, value: Any, *, holes: bool = False) -> np.ndarray:
             raise TypeError("complex numbers")
         if array.dtype not in (np.float32, np.float64):
             array = array.astype(np.float64)
+        if any(stride < 0 for stride in array.strides):
+            array = array.copy()  # torch has no negative strides
     except (TypeError, ValueError) as error:
         raise InvalidValueError(
             f"{name} does not hold real numbers only ({error}); give a table of numbers"

@@ -17,6 +17,12 @@ from typing import Any
 import numpy as np
 
 from descents.checks import InvalidValueError, folder_path, one_of
+from descents.data.arrays import (
+    check_members,
+    check_sparse,
+    load_checked,
+    memory_of_machine,
+)
 from descents.data.frames import Dialect, Source, cell_texts, reason_of, short
 from descents.data.tables import (
     Column,
@@ -232,7 +238,7 @@ def _read_arrays(where: str, path: Path, ignore: Sequence[str]) -> Table | Store
 
     try:
         with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
+            loaded = load_checked(file)
             if isinstance(loaded, np.ndarray):
                 array = loaded
             elif {"format", "shape", "data"} <= set(loaded.files):
@@ -241,17 +247,19 @@ def _read_arrays(where: str, path: Path, ignore: Sequence[str]) -> Table | Store
                         f"{where} is a sparse matrix, all of whose columns are read; "
                         "give no column to ignore"
                     )
+                check_sparse(where, loaded)
                 file.seek(0)
                 return _from_sparse(where, scipy.sparse.load_npz(file))
             else:
-                array = loaded[_array_name(where, loaded.files)]
+                name = _array_name(where, loaded.files)
+                check_members(loaded, [name])
+                array = loaded[name]
     except InvalidValueError:
         raise
     except Exception as error:  # of a damaged file: zip, zlib, tokenizer, memory, ...
-        pickled = "pickled" in str(error) or "Object arrays" in str(error)
-        reason = (
-            "it holds Python objects, or is damaged" if pickled else reason_of(error)
-        )
+        reason = reason_of(error)
+        if "pickled" in str(error) or "Object arrays" in str(error):
+            reason = "it holds Python objects, or is damaged"
         raise InvalidValueError(
             f"{where} cannot be read as a numpy file ({reason}); give a whole .npy or "
             ".npz file of numbers"
@@ -368,7 +376,14 @@ def _all_bytes(where: str, path: Path | None) -> bytes:
 def _bytes_in_lines(where: str, stream: Any) -> bytes:
     chunks = []
     length = 0  # of the line that has not ended
+    whole, most = 0, memory_of_machine() // 4  # as the text is kept more than once
     while chunk := stream.read(2**20):
+        whole += len(chunk)
+        if whole > most:
+            raise InvalidValueError(
+                f"{where} has more than {most // 2**20} MiB of text, which the memory of "
+                "this machine has no room for; give a .npy or Parquet file, and --memory"
+            )
         end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
         length = len(chunk) - end - 1 if end >= 0 else length + len(chunk)
         if length > LONGEST_LINE:

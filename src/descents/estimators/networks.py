@@ -36,7 +36,7 @@ from descents.descent.loop import EarlyStopping, Watch, described
 from descents.descent.runs import Runs
 from descents.descent.steps import Step
 from descents.descent.workers import Store
-from descents.estimators.intake import seed_of
+from descents.estimators.intake import plain_array, result_type, seed_of
 from descents.estimators.training import (
     check_optimizer,
     descend_network,
@@ -184,6 +184,7 @@ class _Starts(BaseEstimator):
 
     def _outputs(self, X: Any, chosen: np.ndarray) -> np.ndarray:
         """Return probabilities or numbers of rows by some starts, (S, rows, outputs)."""
+        X = plain_array(X)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         working = {
             n: torch.tensor(value[chosen]).to(self.problem_.dtype)
@@ -709,8 +710,9 @@ class MLPStartsRegressor(RegressorMixin, _Starts):
         return X, y, weights
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the numbers foretold, of the shape that y had."""
-        found = self._combined(X)
+        """Return the numbers foretold, of the shape that y had; float32 where X is."""
+        X = plain_array(X)
+        found = self._combined(X).astype(result_type(X), copy=False)
         return found[:, 0] if self._single else found
 
     def _own_facts(self) -> dict[str, Any]:
@@ -739,6 +741,7 @@ def fit_together(
     first = models[0]
     for model in models:
         model._check_settings()
+    X, y, sample_weight = (plain_array(part) for part in (X, y, sample_weight))
     read = [model._read(X, y, sample_weight) for model in models]
     features, target, weights = read[0]
     coupled = first.optimizer != "adamw"

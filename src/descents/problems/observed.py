@@ -66,6 +66,8 @@ def cells(
     array = np.asarray(table)
     if array.dtype != np.float32:
         array = array.astype(np.float64)
+    elif any(stride < 0 for stride in array.strides):
+        array = array.copy()  # torch has no negative strides
     each = named_all(loss, array.shape[1])
     squares = scales is False and all(isinstance(one, Squared) for one in each)
     if squares and weights is None and array.size and np.isfinite(array).all():
