@@ -27,8 +27,10 @@ from descents.commands.shared import (
     reading_of,
     reading_options,
     run_options,
+    say,
     say_error,
     share_products,
+    terminal,
     threads,
 )
 from descents.report.drawing import drawing
@@ -257,9 +259,7 @@ def factorize(table: str, **given: Any) -> int:
     if as_json:
         click.echo(json.dumps(result, indent=2))
     elif not quiet:
-        from rich.console import Console
-
-        _show_model(Console(highlight=False, soft_wrap=True), result, folder.path)
+        _show_model(terminal(soft_wrap=True), result, folder.path)
         if impute is not None:
             click.echo(f"The table with its holes filled: {impute}")
     if result["statuses"].get("interrupted"):
@@ -339,7 +339,7 @@ def _factorize(
     """Fit, store and draw, with what was read said first and a bar on a terminal."""
     if not silent:
         for note in data.notes:
-            click.echo(note)
+            say(note)
     single = options.starts == 1 and isinstance(options.rank, int)
     single = single and "auto" not in (options.penalty or {}).values()
     if single and processors > 1 and data.entries >= LARGE_TABLE:
@@ -469,7 +469,7 @@ def apply(run: Path, table: str, **given: Any) -> int:
         click.echo(json.dumps(read_json(folder.path / RESULT), indent=2))
     elif not quiet:
         for note in data.notes:
-            click.echo(note)
+            say(note)
         if result["not_used"]:
             click.echo(f"Not in the model, left alone: {', '.join(result['not_used'])}")
         filled = (
@@ -515,7 +515,7 @@ def _foretell(
         click.echo(json.dumps(read_json(folder.path / RESULT), indent=2))
     elif not quiet:
         for note in data.notes:
-            click.echo(note)
+            say(note)
         click.echo(
             f"{trained.target['name']} of {len(data.row_names)} rows foretold: "
             f"{folder.path / 'predictions.parquet'}"

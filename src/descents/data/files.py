@@ -50,6 +50,7 @@ _NUMBERS_AS_NAMES = (
     "is data"
 )
 _REMEDY = " (or --no-header, where the first line is data)"
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _DELIMITERS = (",", ";", "\t", "|")
 _PAIRS = (("false", "true"), ("no", "yes"))
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
@@ -458,7 +459,7 @@ def _read_text(
     decimal = written.decimal
     if not text.strip():
         raise InvalidValueError(f"{where} is empty; give a table of at least one row")
-    end = text.find("\n") + 1 or len(text)
+    end = _first_line(text)
     marks_in_line = [text.count(mark, 0, end) for mark in delimiter or _DELIMITERS]
     if max(marks_in_line) >= MOST_COLUMNS:
         raise InvalidValueError(
@@ -467,16 +468,21 @@ def _read_text(
         )
     head = text[: max(2**16, end)]
     if len(head) < len(text):
-        head = head[: head.rfind("\n") + 1]
+        head = head[: max(head.rfind("\n"), head.rfind("\r")) + 1]
     try:
         delimiter = delimiter or _sniffed(head, decimal)
         first = _records(head, delimiter, 1)[0]
     except csv.Error:  # the csv module refuses a cell of over 128 KiB
+        check_quotes(where, text, delimiter or ",")
         raise InvalidValueError(
             f"{where} has a huge cell in its first lines; give a table with one line "
             "for each row, and a delimiter between its cells"
         ) from None
+    if text.count('"') % 2:
+        check_quotes(where, text, delimiter)
     cells = _parsed(where, text, delimiter, len(first))
+    if len(cells) < _line_count(text):  # lines that are blank, or inside of quotes
+        check_quotes(where, text, delimiter)
     if header:
         cells = cells.slice(1)
         names = [name.strip() for name in first]
@@ -491,6 +497,8 @@ def _read_text(
             "without names, say that it has no header)"
         )
     newline = "\r\n" if "\r\n" in head else "\n"
+    if "\n" not in head and "\r" in head:
+        newline = "\r"
     dialect = replace(
         written,
         header=tuple(first) if header else None,
@@ -529,11 +537,61 @@ def _parsed(where: str, text: str, delimiter: str, width: int) -> Any:
             ),
         )
     except (pyarrow.ArrowException, OSError) as error:
+        check_quotes(where, text, delimiter)
         reason = _ragged(text, delimiter, width) or reason_of(error)
     raise InvalidValueError(
         f"{where} is no table with {delimiter!r} between cells: {reason}; give every "
         "line as many cells, or another delimiter"
     )
+
+
+def _first_line(text: str) -> int:
+    """Return how long the first line of a text is, with its end."""
+    found = _LINE_END.search(text)
+    return found.end() if found else len(text)
+
+
+def _line_count(text: str, end: int | None = None) -> int:
+    """Return how many lines a text has, or the part of it up to a place."""
+    count = text.count("\n", 0, end) + text.count("\r", 0, end)
+    count -= text.count("\r\n", 0, end)
+    last = text[: len(text) if end is None else end][-1:]
+    return count + (last not in ("", "\n", "\r"))
+
+
+def check_quotes(where: str, text: str, delimiter: str) -> None:
+    r"""Refuse a text with a quoted cell that does not end, or ends inside of another.
+
+    Such a cell swallows the lines behind it.
+
+    Examples
+    --------
+    >>> check_quotes("t.csv", 'a,b\n1,"x\n2,y\n', ",")
+    Traceback (most recent call last):
+    ...
+    descents.checks.InvalidValueError: t.csv has a quote that opens in line 2 and is never
+    closed; close it, or write "" for a quote that is part of a cell
+    """
+    # A quote at the beginning of a cell; pairs of quotes inside; perhaps the end.
+    edge = f"{re.escape(delimiter)}\r\n"
+    quoted = re.compile(f'"(?<![^{edge}]")[^"]*+(?:""[^"]*+)*+("?)')
+    for found in quoted.finditer(text):
+        behind = text[found.end() : found.end() + 1]
+        if found[1] and (behind in ("", delimiter, "\r", "\n") or behind.isspace()):
+            continue
+        inside = found[0]
+        if found[1] and "\n" not in inside and "\r" not in inside:
+            continue  # as "x"y, which swallows nothing
+        opens = _line_count(text, found.start() + 1)
+        how = "is never closed"
+        if found[1]:
+            how = (
+                f"is closed in line {_line_count(text, found.end())}, inside of a cell"
+            )
+        raise InvalidValueError(
+            f"{where} has a quote that opens in line {opens} and {how}; close it, or "
+            'write "" for a quote that is part of a cell'
+        )
 
 
 def _ragged(text: str, delimiter: str, width: int) -> str | None:
