@@ -13,6 +13,7 @@ ORDER = [
     "data.storage",
     "data.frames",
     "data.arrays",
+    "data.numerals",
     "data.tables",
     "data.files",
     "data.blocks",

@@ -425,7 +425,8 @@ def apply(run: Path, table: str, **given: Any) -> int:
     from descents.data.storage import RESULT, RunFolder, read_json
 
     run = folder_path(run)
-    stored = read_json(run / RESULT).get("run")  # before anything heavy is loaded
+    result = read_json(run / RESULT)  # before anything heavy is loaded
+    stored, formats = result.get("run"), result.get("formats")
     out, impute, memory, coverage = (
         given.pop(name) for name in ("out", "impute", "memory", "intervals")
     )
@@ -440,7 +441,7 @@ def apply(run: Path, table: str, **given: Any) -> int:
     from descents.studies import applied as study
 
     stored = stored if isinstance(stored, dict) else {}
-    reading = reading_of(given).after(stored.get("reading", {}))
+    reading = reading_of(given).after(stored.get("reading", {}), formats)
     identity = {"command": "apply", "model": str(run), "table": table}
     if coverage is not None:
         identity["intervals"] = coverage

@@ -147,7 +147,7 @@ reading_options = options(
     click.option(
         "--decimal",
         type=click.Choice([".", ","]),
-        help="The decimal mark.  [default: .]",
+        help="The decimal mark.  [default: recognized, else .]",
     ),
     click.option(
         "--delimiter", metavar="CHARACTER", help="By default found in the first lines."

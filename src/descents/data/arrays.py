@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterable
@@ -32,15 +33,11 @@ def memory_of_machine() -> int:
     True
     """
     limits = [2**40]
-    try:
+    with contextlib.suppress(AttributeError, OSError, ValueError):
         limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, OSError, ValueError):
-        pass
-    try:
+    with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
         text = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
         limits.append(int(text))
-    except (OSError, ValueError):  # no such file, or "max"
-        pass
     return min(limit for limit in limits if limit > 0)
 
 

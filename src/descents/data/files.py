@@ -10,7 +10,8 @@ import re
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,20 @@ from descents.data.arrays import (
     memory_of_machine,
 )
 from descents.data.frames import Dialect, Source, cell_texts, reason_of, short
+from descents.data.numerals import (
+    Ends,
+    Written,
+    dotted,
+    grouped,
+    is_open,
+    open_ends,
+    restored,
+    unit,
+    ways,
+    whole,
+)
 from descents.data.tables import (
+    MOST_LEVELS,
     Column,
     Kind,
     Stored,
@@ -67,10 +81,11 @@ def read(
     *,
     header: bool = True,
     missing: Sequence[str] = (),
-    decimal: str = ".",
+    decimal: str | None = None,
     delimiter: str | None = None,
     encoding: str = "utf-8",
     ignore: Sequence[str] = (),
+    formats: Mapping[str, Any] | None = None,
 ) -> Table | Stored:
     r"""Return the table in a file.
 
@@ -83,13 +98,18 @@ def read(
         Whether the first line of a text file names the columns.
     missing : sequence of str
         Marks for a missing cell, beside `MISSING`.
-    decimal : {".", ","}
+    decimal : {".", ","}, optional
+        The decimal mark. Without it, decimal commas are recognized where the cells of a
+        column, or of the other columns, leave no doubt.
     delimiter : str, optional
         One character; otherwise found in the first lines.
     encoding : str
     ignore : sequence of str
         Columns that may hold anything: not among `Table.columns`, but given back by
         `Table.filled`.
+    formats : mapping, optional
+        What `Table.formats` returned of another file: the numbers of the same columns
+        are read in the same way, and nothing is recognized anew.
 
     Returns
     -------
@@ -113,7 +133,8 @@ def read(
     >>> table.filled({"length": np.full(3, 1.25)})
     'length;kind\n1,50;x\n1,25;y\n2;x\n'
     """
-    one_of("decimal", decimal, (".", ","))
+    if decimal is not None:
+        one_of("decimal", decimal, (".", ","))
     delimiter = _delimiter(delimiter, decimal)
     if not isinstance(source, str | Path):
         raise InvalidValueError(
@@ -138,11 +159,10 @@ def read(
             delimiter = "\t"
     text = _decoded(where, _all_bytes(where, path), encoding)
     bare = text.removeprefix("\ufeff")
-    written = Dialect(
-        None, decimal=decimal, encoding=encoding, marked=len(bare) < len(text)
-    )
+    written = Dialect(None, encoding=encoding, marked=len(bare) < len(text))
+    wanted = _Numbers(decimal, formats)
     return _read_text(
-        where, bare, header, {*MISSING, *marks}, written, delimiter, ignore
+        where, bare, header, {*MISSING, *marks}, written, delimiter, ignore, wanted
     )
 
 
@@ -151,7 +171,7 @@ def read_triples(
     *,
     header: bool = True,
     missing: Sequence[str] = (),
-    decimal: str = ".",
+    decimal: str | None = None,
     delimiter: str | None = None,
     encoding: str = "utf-8",
 ) -> Stored:
@@ -341,7 +361,25 @@ def _natural(label: str) -> tuple[Any, ...]:
 # Text
 
 
-def _delimiter(given: str | None, decimal: str) -> str | None:
+@dataclass(frozen=True)
+class _Numbers:
+    """How numbers are asked to be read: the decimal mark, and what a fit remembers."""
+
+    decimal: str | None
+    formats: Mapping[str, Any] | None
+
+    @property
+    def first(self) -> str:
+        """The decimal mark of plain numbers, before a column was looked at."""
+        return self.decimal or (self.formats or {}).get("decimal", ".")
+
+    def known(self, name: str) -> Written | Ends | None:
+        """Return how a column of that name was written in the fit."""
+        facts = (self.formats or {}).get("columns", {}).get(name)
+        return None if facts is None else restored(facts)
+
+
+def _delimiter(given: str | None, decimal: str | None) -> str | None:
     if given is None:
         return None
     given = "\t" if given == "\\t" else given
@@ -435,14 +473,16 @@ def _records(text: str, delimiter: str, most: int) -> list[list[str]]:
     return found
 
 
-def _sniffed(head: str, decimal: str) -> str:
+def _sniffed(head: str, decimal: str | None) -> str:
     """Return the delimiter that cuts the first lines evenly, into the most cells."""
     best = (False, 1, ",")
     for delimiter in _DELIMITERS:
         if delimiter != decimal:
             counts = [len(record) for record in _records(head, delimiter, 20)]
             even = counts[0] > 1 and len(set(counts)) == 1
-            if (even, counts[0]) > best[:2]:
+            commas = decimal is None and even and best[0] and best[2] == ","
+            # Decimal commas, too, may cut every line evenly.
+            if commas or (even, counts[0]) > best[:2]:
                 best = (even, counts[0], delimiter)
     return best[2]
 
@@ -455,8 +495,8 @@ def _read_text(
     written: Dialect,
     delimiter: str | None,
     ignore: Sequence[str],
+    wanted: _Numbers,
 ) -> Table:
-    decimal = written.decimal
     if not text.strip():
         raise InvalidValueError(f"{where} is empty; give a table of at least one row")
     end = _first_line(text)
@@ -470,7 +510,7 @@ def _read_text(
     if len(head) < len(text):
         head = head[: max(head.rfind("\n"), head.rfind("\r")) + 1]
     try:
-        delimiter = delimiter or _sniffed(head, decimal)
+        delimiter = delimiter or _sniffed(head, wanted.decimal)
         first = _records(head, delimiter, 1)[0]
     except csv.Error:  # the csv module refuses a cell of over 128 KiB
         check_quotes(where, text, delimiter or ",")
@@ -488,7 +528,7 @@ def _read_text(
         names = [name.strip() for name in first]
     else:
         names = [""] * len(first)
-    numeric = header and all(_number(name, decimal) is not None for name in names)
+    numeric = header and all(_number(name, wanted.first) is not None for name in names)
     names = [name or f"column{place}" for place, name in enumerate(names, 1)]
     check_names(where, names, _REMEDY)
     if not len(cells):
@@ -499,20 +539,25 @@ def _read_text(
     newline = "\r\n" if "\r\n" in head else "\n"
     if "\n" not in head and "\r" in head:
         newline = "\r"
+    ignored = known_names(ignore, names)
+    columns, decimal = _text_columns(
+        [
+            _Cells(name, cells.column(place), marks)
+            for place, name in enumerate(names)
+            if name not in ignored
+        ],
+        wanted,
+        delimiter,
+    )
     dialect = replace(
         written,
+        decimal=decimal,
         header=tuple(first) if header else None,
         delimiter=delimiter,
         newline=newline,
         textual=True,
     )
     source = Source("pyarrow", cells, tuple(names), len(cells), dialect)
-    ignored = known_names(ignore, names)
-    columns = tuple(
-        _text_column(name, cells.column(place), marks, decimal)
-        for place, name in enumerate(names)
-        if name not in ignored
-    )
     return Table(columns, source, (_NUMBERS_AS_NAMES,) if numeric else ())
 
 
@@ -608,41 +653,157 @@ def _ragged(text: str, delimiter: str, width: int) -> str | None:
     return None
 
 
-def _text_column(name: str, cells: Any, marks: set[str], decimal: str) -> Column:
+class _Cells:
+    """The cells of one column of text: its different texts, and the place of each."""
+
+    def __init__(self, name: str, cells: Any, marks: set[str]) -> None:
+        from pyarrow import compute
+
+        trimmed = compute.utf8_trim_whitespace(cells.combine_chunks())
+        encoded = trimmed.dictionary_encode()
+        self.name = name
+        self.texts: list[str] = encoded.dictionary.to_pylist()
+        # Arrow's own to_numpy imports pandas, which takes longer than all of the reading.
+        self.places = np.from_dlpack(encoded.indices)
+        self.marks = marks
+        self.seen = [text for text in self.texts if text not in marks]
+
+    @cached_property
+    def points(self) -> np.ndarray | None:
+        """The plain numbers of the texts, or None where one is no such number."""
+        return self.numbers(".")
+
+    def numbers(self, decimal: str) -> np.ndarray | None:
+        """Return the plain numbers of the texts with a decimal mark, or None."""
+        found = np.full(len(self.texts), np.nan)
+        for place, text in enumerate(self.texts):
+            if text not in self.marks:
+                number = _number(text, decimal)
+                if number is None:
+                    return None
+                found[place] = number
+        return found
+
+    def column(self, kind: Kind, codes: Any, **rest: Any) -> Column:
+        """Return the column of the numbers of the texts, by their place or their name."""
+        if isinstance(codes, Mapping):
+            found = [codes.get(text) for text in self.texts]
+            codes = np.array(found, dtype=np.float64)  # None becomes NaN
+        return as_column(self.name, kind, codes[self.places], **rest)
+
+
+def _text_columns(
+    each: Sequence[_Cells], wanted: _Numbers, delimiter: str
+) -> tuple[tuple[Column, ...], str]:
+    """Return the columns of a file, and the decimal mark of its plain numbers.
+
+    A column whose cells leave open what their comma is, as 1,234, is read as the others
+    are.
+    """
+    if wanted.formats is not None:
+        decimal = wanted.first
+        known = [wanted.known(cells.name) for cells in each]
+        return tuple(map(_text_column, each, [decimal] * len(each), known)), decimal
+    found = [_ways(cells, wanted) for cells in each]
+    shown = {wanted.decimal} if wanted.decimal else _decimals(each, found)
+    sure = next(iter(shown)) if len(shown) == 1 else None
+    columns = tuple(
+        _text_column(cells, wanted.first, _way(cells, ways, sure, delimiter))
+        for cells, ways in zip(each, found, strict=True)
+    )
+    return columns, sure or wanted.first
+
+
+def _ways(cells: _Cells, wanted: _Numbers) -> list[Written]:
+    """Return the ways in which the numbers of a column may be written; plain has none."""
+    plain = cells.points if wanted.first == "." else cells.numbers(",")
+    if plain is not None:
+        return []
+    return [way for way in ways(cells.seen) if wanted.decimal in (None, way.decimal)]
+
+
+def _decimals(each: Sequence[_Cells], found: Sequence[Sequence[Written]]) -> set[str]:
+    """Return the decimal marks that the columns show beyond doubt."""
+    shown = {
+        one[0].decimal
+        for cells, one in zip(each, found, strict=True)
+        if len(one) == 1 and any("." in text or "," in text for text in cells.seen)
+    }
+    if any(found):  # else there is nothing to decide
+        for cells in each:
+            if cells.points is not None and dotted(cells.seen)[1]:
+                shown.add(".")
+    return shown
+
+
+def _way(
+    cells: _Cells, found: Sequence[Written], decimal: str | None, delimiter: str
+) -> Written | Ends | None:
+    """Return how a column is written, or None if it is plain or in doubt.
+
+    Parameters
+    ----------
+    decimal : str or None
+        The decimal mark of the whole file, if it is known.
+    """
+    if len(found) == 1:
+        return found[0]
+    if len(found) == 2:
+        for way in found:
+            if way.decimal == decimal:
+                return way
+        # In doubt a point is the decimal one, as in plain numbers. A comma is a mark of
+        # thousands where smaller numbers have none, or where it also parts the cells.
+        if any("." in text for text in cells.seen):
+            return found[0]
+        doubtless = delimiter == "," or grouped(cells.seen)
+        return found[0] if doubtless else None
+    if decimal == "," and cells.seen and cells.points is not None:
+        pointed, sure = dotted(cells.seen)
+        return Written(",", ".") if pointed and not sure else None
+    return open_ends(cells.seen, MOST_LEVELS)
+
+
+def _text_column(cells: _Cells, decimal: str, way: Written | Ends | None) -> Column:
     """Return what a column of text holds."""
-    from pyarrow import compute
-
-    encoded = compute.utf8_trim_whitespace(cells.combine_chunks()).dictionary_encode()
-    texts = encoded.dictionary.to_pylist()
-    # Arrow's own to_numpy imports pandas, which takes longer than all of the reading.
-    places = np.from_dlpack(encoded.indices)
-    seen = [text for text in texts if text not in marks]
-
-    def column(kind: Kind, codes: Mapping[str, float | None], **rest: Any) -> Column:
-        found = [codes.get(text) for text in texts]
-        lookup = np.array(found, dtype=np.float64)  # None becomes NaN
-        return as_column(name, kind, lookup[places], **rest)
-
+    seen = cells.seen
     if not seen:
-        return column("empty", {})
-    numbers = {text: _number(text, decimal) for text in seen}
-    padded = any(map(_PADDED.fullmatch, seen))
-    if None not in numbers.values() and not padded:
-        whole = all(map(_WHOLE.fullmatch, seen))
-        return column("number", numbers, whole=whole)
+        return cells.column("empty", {})
+    if way is not None:
+        found = _as_written(cells, way)
+        if found is not None:
+            return found
+    plain = cells.points if decimal == "." else cells.numbers(decimal)
+    if plain is not None and not any(map(_PADDED.fullmatch, seen)):
+        return cells.column("number", plain, whole=all(map(_WHOLE.fullmatch, seen)))
     for pair in _PAIRS:
         if {text.lower() for text in seen} <= set(pair):
             truth = {text: float(pair.index(text.lower())) for text in seen}
-            return column("boolean", truth, levels=_both(seen, pair))
+            return cells.column("boolean", truth, levels=_both(seen, pair))
     if all(map(_DATE.fullmatch, seen)):
         days = _days_of_text(seen)
         if days is not None:
-            return column("date", days)
+            return cells.column("date", days)
     levels = sorted(seen)
     codes = {text: float(code) for code, text in enumerate(levels)}
-    result = column("text", codes, levels=levels)
-    result = column(text_kind(result.values, levels), codes, levels=levels)
+    result = cells.column("text", codes, levels=levels)
+    result = cells.column(text_kind(result.values, levels), codes, levels=levels)
+    numbers = {text: _number(text, decimal) for text in seen}
     return replace(result, says=result.says + _hint(numbers, levels))
+
+
+def _as_written(cells: _Cells, way: Written | Ends) -> Column | None:
+    """Return a column of cells that are written in a known way, or None."""
+    seen = cells.seen
+    if isinstance(way, Ends):
+        codes = {text: float(code) for code, text in enumerate(way.levels)}
+        if set(seen) <= set(codes):
+            return cells.column("order", codes, levels=way.levels, written=way)
+        return None
+    numbers = {text: way.number(text) for text in seen}
+    if None in numbers.values():
+        return None
+    return cells.column("number", numbers, whole=whole(seen, way), written=way)
 
 
 def _hint(numbers: Mapping[str, float | None], levels: Sequence[str]) -> str:
@@ -650,11 +811,40 @@ def _hint(numbers: Mapping[str, float | None], levels: Sequence[str]) -> str:
     odd = [text for text in levels if numbers[text] is None]
     if not odd:
         return ", codes with leading zeros"
-    if 2 * len(odd) >= len(levels):
-        return ""
-    hint = f", mostly numbers but for {short(odd[0])!r}"
-    if _THOUSANDS.fullmatch(odd[0]):
+    if len(ways(levels)) == 2:
+        return (
+            f", numbers such as {short(odd[0])!r} whose comma may be a decimal one "
+            "(--decimal ,) or one between thousands (--decimal .)"
+        )
+    return _odd_ones(numbers, odd, levels)
+
+
+def _odd_ones(
+    numbers: Mapping[str, float | None], odd: Sequence[str], levels: Sequence[str]
+) -> str:
+    """Return what is to be said of some cells that are written otherwise than others."""
+    read = [text for text in levels if ways([text])]
+    if len(read) == len(levels):
+        units = sorted({unit(text) for text in levels})
+        if len(units) > 1:
+            listed = ", ".join(repr(x) if x else "none" for x in units[:4])
+            return f", numbers of several units ({listed}); write all in one"
+        if not any(ways(levels)):
+            return (
+                f", numbers that are written in several ways, as {short(odd[0])!r}; write "
+                "all in one"
+            )
+    if 2 * len(odd) < len(levels):
+        rest = odd
+    else:
+        rest = [text for text in odd if text not in read]
+        if 2 * len(rest) >= len(levels) or not rest:
+            return ""
+    hint = f", mostly numbers but for {short(rest[0])!r}"
+    if _THOUSANDS.fullmatch(rest[0]):
         return f"{hint}, whose mark between thousands is to be taken out"
+    if is_open(rest[0]):
+        return f"{hint}, an open end (--missing {rest[0]!r} reads it as missing)"
     return f"{hint} (a missing mark, for --missing?)"
 
 

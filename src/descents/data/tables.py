@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from descents.data.frames import (
     put,
     short,
 )
+from descents.data.numerals import Ends, Written
 
 Kind = Literal["number", "boolean", "category", "order", "text", "date", "empty"]
 
@@ -54,6 +55,8 @@ class Column:
         Whether the source holds whole numbers only: an integer type, or such text.
     says : str
         A clause for people.
+    written : Written or Ends, optional
+        How the cells of a text file are written, where they are no plain numbers.
 
     Examples
     --------
@@ -69,6 +72,7 @@ class Column:
     levels: tuple[Any, ...]
     whole: bool
     says: str
+    written: Written | Ends | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +185,8 @@ class Table:
             column = known.get(name) or self.column(name)
             holes = np.flatnonzero(np.isnan(column.values))
             fills = _fills(column, given, holes)
+            if isinstance(column.written, Written):  # as its other cells are
+                fills = [column.written.text(fill) for fill in fills]
             if fills:
                 parts[places[name]] = put(source, places[name], holes, fills)
         return assemble(source, parts)
@@ -215,6 +221,25 @@ class Table:
                 "name; rename it"
             )
         return replace(self, source=beside(self.source, texts))
+
+    def formats(self) -> dict[str, Any]:
+        """Return how a file's numbers are written, for `files.read` of new rows.
+
+        Examples
+        --------
+        >>> import pyarrow
+        >>> from_frame(pyarrow.table({"a": [1]})).formats()
+        {'decimal': '.', 'columns': {}}
+        """
+        dialect = self.source.dialect or Dialect(None)
+        return {
+            "decimal": dialect.decimal,
+            "columns": {
+                column.name: column.written.described()
+                for column in self.columns
+                if column.written is not None
+            },
+        }
 
     def encoded(self, text: str) -> bytes:
         r"""Return text that `filled` returned as the bytes of a file like the source's.
@@ -351,6 +376,27 @@ def describe(columns: Sequence[Column]) -> list[str]:
     ]
 
 
+def remarks(columns: Sequence[Column]) -> list[str]:
+    """Return a line for each way in which numbers are written that are not plain.
+
+    Examples
+    --------
+    >>> values = np.array([5.0, 6.0])
+    >>> price = as_column("price", "number", values, written=Written(before="$"))
+    >>> remarks([price])
+    ["price: read as numbers, '$' removed"]
+    """
+    names: dict[str, list[str]] = {}
+    for column in columns:
+        if column.written is not None:
+            names.setdefault(column.written.says, []).append(short(column.name))
+    return [
+        f"{', '.join(group[:6])}"
+        f"{f' and {len(group) - 6} more' if len(group) > 6 else ''}: {says}"
+        for says, group in names.items()
+    ]
+
+
 # What is said of names and columns
 
 
@@ -403,10 +449,11 @@ def as_column(
     values: np.ndarray,
     levels: Iterable[Any] = (),
     whole: bool = False,
+    written: Written | Ends | None = None,
 ) -> Column:
     """Return a column, with its clause; one without a single value is empty."""
     if np.isnan(values).all():
-        kind, levels, whole = "empty", (), False
+        kind, levels, whole, written = "empty", (), False, None
     infinite = np.flatnonzero(np.isinf(values))
     if len(infinite):
         raise InvalidValueError(
@@ -414,7 +461,7 @@ def as_column(
             f"first in row {infinite[0] + 1} (1-based); give finite numbers, or leave the "
             "cell empty"
         )
-    column = Column(name, kind, values, tuple(levels), whole, "")
+    column = Column(name, kind, values, tuple(levels), whole, "", written)
     return replace(column, says=_clause([column]))
 
 

@@ -15,6 +15,10 @@ from descents.data.tables import Column, Table
 from descents.problems.columns import MOST_CLASSES, TYPED
 
 _COMMA = re.compile(r"\s*[-+]?\d+(,\d+)?([eE][-+]?\d+)?\s*")
+_COMMAS = (
+    "its commas may be decimal ones (give --decimal ,) or stand between thousands (give "
+    "--decimal .)"
+)
 MOST_NUMERIC_CLASSES = 20
 """A target of whole numbers with at most so many different ones is one of classes."""
 
@@ -118,7 +122,7 @@ class Features:
                 continue
             if column.kind in ("text", "date"):
                 remedy = (
-                    "its numbers seem to have decimal commas: give --decimal ,"
+                    _COMMAS
                     if _has_decimal_commas(column)
                     else "leave the column out (--ignore COLUMN), or name the rows by it "
                     "(--id COLUMN)"
@@ -265,8 +269,7 @@ class Target:
             )
         if _has_decimal_commas(column):
             raise InvalidValueError(
-                f"the target {column.name!r} is {column.says}, but its values seem to be "
-                "numbers with decimal commas; give --decimal ,"
+                f"the target {column.name!r} is {column.says}; {_COMMAS}"
             )
         levels = column.kind in TYPED  # text of many levels is among them
         few = column.whole and len(distinct) <= MOST_NUMERIC_CLASSES

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, overload
 
@@ -17,7 +18,7 @@ from descents.answers.selection import AUTO, THRESHOLD
 from descents.checks import Complaints, InvalidValueError, real_number, whole_number
 from descents.data import files, storage
 from descents.data.blocks import TableOnDisk
-from descents.data.tables import Column, Stored, Table, describe
+from descents.data.tables import Column, Stored, Table, describe, remarks
 from descents.estimators.lowrank import LowRank
 from descents.losses import named
 from descents.problems.constraints import regularizers
@@ -42,6 +43,8 @@ class Reading:
         The column that names the rows, without a part in the model.
     lenient : bool
         Whether there may be no such column.
+    formats : mapping, optional
+        How the numbers of a fit's table were written, as `Table.formats` has it.
     """
 
     triples: bool = False
@@ -53,8 +56,11 @@ class Reading:
     ignore: tuple[str, ...] = ()
     identifier: str | None = None
     lenient: bool = False
+    formats: Mapping[str, Any] | None = None
 
-    def after(self, before: Mapping[str, Any]) -> Reading:
+    def after(
+        self, before: Mapping[str, Any], formats: Mapping[str, Any] | None = None
+    ) -> Reading:
         """Return it with what it leaves open, as the table of a fit was read.
 
         Examples
@@ -70,6 +76,8 @@ class Reading:
                 kept[name] = tuple(value) if isinstance(value, list) else value
         if self.identifier is None and before.get("identifier"):
             kept |= {"identifier": before["identifier"], "lenient": True}
+        if self.decimal is None:  # another mark is another way of writing
+            kept["formats"] = formats
         return replace(self, **kept)
 
     def read(self, source: str, memory: int | None = None) -> Data:
@@ -85,7 +93,7 @@ class Reading:
         options: dict[str, Any] = {
             "header": self.header,
             "missing": self.missing,
-            "decimal": self.decimal or ".",
+            "decimal": self.decimal,
             "delimiter": self.delimiter,
             "encoding": self.encoding or "utf-8",
         }
@@ -100,6 +108,7 @@ class Reading:
             raise InvalidValueError(
                 f"{self.identifier!r} is given to --id and to --ignore; give it to one"
             )
+        options["formats"] = self.formats
         found = files.read(source, **options, ignore=self.ignore)
         if isinstance(found, Stored):
             if self.identifier:
@@ -170,8 +179,13 @@ class Data:
             raise InvalidValueError(
                 "no column is left to model; ignore fewer, or give a table with more"
             )
-        notes = (*table.notes, *describe(table.columns))
+        said = remarks(table.columns), describe(table.columns)
+        notes = (*table.notes, *chain(*said))
         return cls(table, names, tuple(c.name for c in table.columns), notes)
+
+    def formats(self) -> dict[str, Any] | None:
+        """Return how the numbers of a table are written, for new rows; else None."""
+        return self.values.formats() if isinstance(self.values, Table) else None
 
     @classmethod
     def of_disk(cls, table: TableOnDisk) -> Data:
