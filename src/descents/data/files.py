@@ -28,6 +28,7 @@ from descents.data.frames import Dialect, Source, cell_texts, reason_of, short
 from descents.data.numerals import (
     Ends,
     Written,
+    decimal_commas,
     dotted,
     grouped,
     is_open,
@@ -673,6 +674,11 @@ class _Cells:
         """The plain numbers of the texts, or None where one is no such number."""
         return self.numbers(".")
 
+    @cached_property
+    def commas(self) -> np.ndarray | None:
+        """The same with decimal commas."""
+        return self.numbers(",")
+
     def numbers(self, decimal: str) -> np.ndarray | None:
         """Return the plain numbers of the texts with a decimal mark, or None."""
         found = np.full(len(self.texts), np.nan)
@@ -716,9 +722,15 @@ def _text_columns(
 
 def _ways(cells: _Cells, wanted: _Numbers) -> list[Written]:
     """Return the ways in which the numbers of a column may be written; plain has none."""
-    plain = cells.points if wanted.first == "." else cells.numbers(",")
+    plain = cells.points if wanted.first == "." else cells.commas
     if plain is not None:
         return []
+    if (
+        wanted.decimal is None
+        and cells.commas is not None
+        and decimal_commas(cells.seen)
+    ):
+        return [Written(",")]  # the common case, for which there is a short way
     return [way for way in ways(cells.seen) if wanted.decimal in (None, way.decimal)]
 
 
@@ -773,7 +785,7 @@ def _text_column(cells: _Cells, decimal: str, way: Written | Ends | None) -> Col
         found = _as_written(cells, way)
         if found is not None:
             return found
-    plain = cells.points if decimal == "." else cells.numbers(decimal)
+    plain = cells.points if decimal == "." else cells.commas
     if plain is not None and not any(map(_PADDED.fullmatch, seen)):
         return cells.column("number", plain, whole=all(map(_WHOLE.fullmatch, seen)))
     for pair in _PAIRS:
@@ -800,10 +812,17 @@ def _as_written(cells: _Cells, way: Written | Ends) -> Column | None:
         if set(seen) <= set(codes):
             return cells.column("order", codes, levels=way.levels, written=way)
         return None
+    if way == Written(",") and cells.commas is not None:
+        exact = all(map(_WHOLE.fullmatch, seen))
+        return cells.column("number", cells.commas, whole=exact, written=way)
     numbers = {text: way.number(text) for text in seen}
     if None in numbers.values():
         return None
-    return cells.column("number", numbers, whole=whole(seen, way), written=way)
+    exact, here = whole(seen, way), way
+    if not any(map(unit, seen)):  # new rows, written without what is removed
+        here = replace(way, before="", after="", gap="")
+    written = here if here != Written() else None
+    return cells.column("number", numbers, whole=exact, written=written)
 
 
 def _hint(numbers: Mapping[str, float | None], levels: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 CURRENCIES = frozenset(
@@ -47,6 +48,8 @@ _OPEN_END = re.compile(
     r"(?P<below>[<≤] ?=? ?)?(?P<above>[>≥] ?=? ?)?([0-9]+)(?P<plus> ?\+)?"
 )
 _THREE = re.compile(r"[1-9][0-9]{0,2},[0-9]{3}")
+_SIGNED_THREE = re.compile(rf"[+-]?{_THREE.pattern}")
+_LEADING_ZERO = re.compile(r"[+-]?0[0-9]")
 _DOTTED = re.compile(r"[+-]?[1-9][0-9]{0,2}\.[0-9]{3}")
 """A number that may as well have a mark between thousands."""
 
@@ -252,6 +255,19 @@ def grouped(texts: Iterable[str]) -> bool:
     return any(not set(plain(text)) & set(".,") for text in texts)
 
 
+def decimal_commas(texts: Iterable[str]) -> bool:
+    """Return whether plain numbers with commas leave no doubt that these are decimal.
+
+    Examples
+    --------
+    >>> decimal_commas(["76,4", "5"]), decimal_commas(["1,234"]), decimal_commas(["01,5"])
+    (True, False, False)
+    """
+    if any(map(_LEADING_ZERO.match, texts)):
+        return False
+    return any("," in text and not _SIGNED_THREE.fullmatch(text) for text in texts)
+
+
 def dotted(texts: Iterable[str]) -> tuple[bool, bool]:
     """Return whether plain numbers have points, and whether one is a decimal for sure.
 
@@ -334,10 +350,12 @@ def unit(text: str) -> str:
 def _parted(text: str) -> dict[str, str] | None:
     """Return the parts of a cell that is a number and no more than that."""
     text = plain(text)
-    found = _CELL.fullmatch(_BRACKETS.sub(r"(\1\2)", text))
+    if "(" in text:
+        text = _BRACKETS.sub(r"(\1\2)", text)
+    found = _CELL.fullmatch(text)
     if found is None:
         return None
-    cell = {name: part or "" for name, part in found.groupdict().items()}
+    cell = found.groupdict("")
     signs = cell["sign"] + cell["second"]
     if len(signs) > 1 or bool(cell["open"]) != bool(cell["close"]):
         return None
@@ -375,17 +393,23 @@ def _codes(cells: Sequence[Mapping[str, str]]) -> bool:
     return (called and all("," not in text for text in digits)) or plus
 
 
+@cache
+def _patterns(decimal: str, mark: str) -> tuple[Any, Any]:
+    """Return what matches digits without and with marks between thousands."""
+    point, between = re.escape(decimal), re.escape(mark)
+    single = re.compile(rf"(0|[1-9][0-9]*)?(?:{point}[0-9]*)?")
+    groups = rf"[1-9][0-9]{{0,2}}(?:{between}[0-9]{{3}})+(?:{point}[0-9]*)?"
+    return single.fullmatch, re.compile(groups).fullmatch
+
+
 def _fits(cell: Mapping[str, str], decimal: str, mark: str) -> bool:
     """Return whether the digits of a cell are written so."""
-    digits, point = cell["digits"], re.escape(decimal)
-    if re.fullmatch(rf"(?:0|[1-9][0-9]*)?(?:{point}[0-9]*)?", digits):
-        whole = digits.partition(decimal)[0]
+    single, groups = _patterns(decimal, mark)
+    found = single(cell["digits"])
+    if found:
         most = 3 + (mark == " ")  # 1234 beside 12 345
-        return not mark or len(whole) <= most
-    if not mark or cell["power"]:
-        return False
-    groups = rf"[1-9][0-9]{{0,2}}(?:{re.escape(mark)}[0-9]{{3}})+(?:{point}[0-9]*)?"
-    return re.fullmatch(groups, digits) is not None
+        return not mark or len(found[1] or "") <= most
+    return bool(mark) and not cell["power"] and groups(cell["digits"]) is not None
 
 
 def _value(cell: Mapping[str, str], decimal: str, mark: str) -> float:
