@@ -616,7 +616,7 @@ def check_quotes(where: str, text: str, delimiter: str) -> None:
     Traceback (most recent call last):
     ...
     descents.checks.InvalidValueError: t.csv has a quote that opens in line 2 and is never
-    closed; close it, or write "" for a quote that is part of a cell
+    closed; give it an end, or write "" for a quote that is part of a cell
     """
     # A quote at the beginning of a cell; pairs of quotes inside; perhaps the end.
     edge = f"{re.escape(delimiter)}\r\n"
@@ -635,8 +635,8 @@ def check_quotes(where: str, text: str, delimiter: str) -> None:
                 f"is closed in line {_line_count(text, found.end())}, inside of a cell"
             )
         raise InvalidValueError(
-            f"{where} has a quote that opens in line {opens} and {how}; close it, or "
-            'write "" for a quote that is part of a cell'
+            f"{where} has a quote that opens in line {opens} and {how}; give it "
+            'an end, or write "" for a quote that is part of a cell'
         )
 
 
