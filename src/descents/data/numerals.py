@@ -205,7 +205,7 @@ def ways(texts: Sequence[str]) -> list[Written]:
     >>> [way.thousands for way in ways(["1,234", "2,345"])]
     [',', '']
     """
-    cells = []
+    cells: list[Mapping[str, str]] = []
     for text in texts:
         cell = _parted(text)
         if cell is None or (cells and not _alike(cell, cells[0])):

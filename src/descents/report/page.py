@@ -73,7 +73,16 @@ def read_run(folder: Path) -> Stored:
         )
     rows = storage.read_table(folder / storage.ROWS)
     tensors, _ = storage.read_tensors(folder / storage.TENSORS)
-    return Stored(result, rows, tensors)
+    return Stored(_shown(result), rows, tensors)
+
+
+def _shown(value: Any) -> Any:
+    """Return what JSON holds, with the control characters of its texts written out."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {_shown(name): _shown(one) for name, one in value.items()}
+    return [_shown(one) for one in value] if isinstance(value, list) else value
 
 
 def draw(folder: Path, each: Each | None = None) -> None:
