@@ -529,7 +529,10 @@ def _read_text(
         names = [name.strip() for name in first]
     else:
         names = [""] * len(first)
-    numeric = header and all(_number(name, wanted.first) is not None for name in names)
+    each = (wanted.decimal,) if wanted.decimal else (".", ",")
+    numeric = header and any(
+        all(_number(name, mark) is not None for name in names) for mark in each
+    )
     names = [name or f"column{place}" for place, name in enumerate(names, 1)]
     check_names(where, names, _REMEDY)
     if not len(cells):
@@ -800,8 +803,7 @@ def _text_column(cells: _Cells, decimal: str, way: Written | Ends | None) -> Col
     codes = {text: float(code) for code, text in enumerate(levels)}
     result = cells.column("text", codes, levels=levels)
     result = cells.column(text_kind(result.values, levels), codes, levels=levels)
-    numbers = {text: _number(text, decimal) for text in seen}
-    return replace(result, says=result.says + _hint(numbers, levels))
+    return replace(result, says=result.says + _hint(levels, decimal))
 
 
 def _as_written(cells: _Cells, way: Written | Ends) -> Column | None:
@@ -825,8 +827,9 @@ def _as_written(cells: _Cells, way: Written | Ends) -> Column | None:
     return cells.column("number", numbers, whole=exact, written=written)
 
 
-def _hint(numbers: Mapping[str, float | None], levels: Sequence[str]) -> str:
+def _hint(levels: Sequence[str], decimal: str) -> str:
     """Return what is to be said of text that is all, or mostly, numbers."""
+    numbers = {text: _number(text, decimal) for text in levels}
     odd = [text for text in levels if numbers[text] is None]
     if not odd:
         return ", codes with leading zeros"
@@ -835,6 +838,10 @@ def _hint(numbers: Mapping[str, float | None], levels: Sequence[str]) -> str:
             f", numbers such as {short(odd[0])!r} whose comma may be a decimal one "
             "(--decimal ,) or one between thousands (--decimal .)"
         )
+    other = "," if decimal == "." else "."
+    if all(_number(text, other) is not None for text in levels):
+        mark = {",": "commas", ".": "points"}[other]
+        return f", numbers such as {short(odd[0])!r} with decimal {mark} (--decimal {other})"
     return _odd_ones(numbers, odd, levels)
 
 
