@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 import scipy.sparse as sp
 import torch
+from sklearn.exceptions import ConvergenceWarning
 
 from descents import (
     LowRankModel,
@@ -194,6 +195,29 @@ def test_tensors_are_taken_as_arrays() -> None:
     one = MLPStartsClassifier(**settings).fit(tensor, y)
     two = MLPStartsClassifier(**settings).fit(DENSE, y.numpy())
     np.testing.assert_array_equal(one.predict_proba(tensor), two.predict_proba(DENSE))
+
+
+@pytest.mark.parametrize("steps", ["alternating", "gd", "adam"])
+def test_nothing_that_is_given_is_changed(steps: str) -> None:
+    table, weights = np.abs(HOLES), np.where(MASK, 0.5, 1.0)
+    factors = np.abs(DENSE[None, :, :2]).copy(), np.abs(DENSE[None, :6, :2]).copy()
+    for array in (table, weights, *factors):
+        array.flags.writeable = False
+    before = [array.copy() for array in (table, weights, *factors)]
+    model = LowRankModel(
+        2,
+        constraint="nonnegative",
+        initialization=factors,
+        steps=steps,
+        max_iter=5,
+        random_state=0,
+    )
+    with pytest.warns(ConvergenceWarning):
+        model.fit(table, weights=weights)
+    model.transform(table)
+    model.impute(table)
+    for array, same in zip((table, weights, *factors), before, strict=True):
+        np.testing.assert_array_equal(array, same)
 
 
 # Types of what is returned

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from descents.checks import Complaints, InvalidValueError
+from descents.checks import Complaints, InvalidValueError, visible
 from descents.data.blocks import TableOnDisk
 from descents.data.frames import arrow_cells
 from descents.data.tables import Table, from_frame
@@ -183,7 +183,7 @@ class ReadsTables:
         kept = [names.index(column.name) for column in self.columns_]
         blank = [name for j, name in enumerate(names) if j not in kept]
         if blank:
-            listed = ", ".join(blank[:5])
+            listed = visible(", ".join(blank[:5]))
             warnings.warn(
                 f"{len(blank)} column(s) have no observed cell ({listed}"
                 f"{', ...' if len(blank) > 5 else ''}); they are left out, and stay "
@@ -239,6 +239,7 @@ class ReadsTables:
         if len(blank) and not smooth[0]:
             names = self._row_names
             listed = ", ".join(str(i) if names is None else names[i] for i in blank[:5])
+            listed = visible(listed)
             warnings.warn(
                 f"{len(blank)} row(s) have no observed cell ({listed}"
                 f"{', ...' if len(blank) > 5 else ''}"
@@ -249,7 +250,7 @@ class ReadsTables:
             )
         blank = np.flatnonzero(found.column_counts == 0)
         if len(blank) and not smooth[1]:
-            listed = ", ".join(self.columns_[j].name for j in blank[:5])
+            listed = visible(", ".join(self.columns_[j].name for j in blank[:5]))
             warnings.warn(
                 f"{len(blank)} column(s) have no observed cell ({listed}"
                 f"{', ...' if len(blank) > 5 else ''}); nothing is known of them, and "
@@ -277,7 +278,7 @@ def plain_array(X: Any) -> Any:
         return tensor.resolve_conj().resolve_neg().numpy()
     from scipy.sparse import coo_array
 
-    tensor = tensor.to_sparse_coo().coalesce()
+    tensor = tensor.to_sparse().coalesce()
     if tensor.ndim != 2:
         raise InvalidValueError(
             f"X is a sparse tensor of shape {tuple(tensor.shape)}; give one of two "
