@@ -187,7 +187,7 @@ def test_tensors_are_taken_as_arrays() -> None:
     single = fitted(torch.tensor(HOLES).float())
     assert single.embedding_.dtype == np.float32
     assert fitted(torch.tensor(HOLES).bfloat16()).loss_ > 0
-    stored = torch.tensor(np.where(MASK, DENSE, 0)).to_sparse_csr()
+    stored = torch.tensor(np.where(MASK, DENSE, 0)).to_sparse()
     assert fitted(stored).loss_ == pytest.approx(model.loss_, rel=1e-7)
     y = torch.tensor(DENSE[:, 0] > 0).long()
     settings: dict[str, Any] = {"n_starts": 1, "max_epochs": 2, "random_state": 0}
