@@ -245,6 +245,11 @@ def test_numbers_come_back_with_as_many_digits(dtype: Any) -> None:
             model = MLPStartsRegressor(n_starts=1, max_epochs=1, random_state=0)
             model.fit(DENSE.astype(own), y)
             assert model.predict(DENSE.astype(dtype)).dtype == dtype
+            tensor = torch.tensor(DENSE.astype(dtype))
+            assert model.predict(tensor).dtype == dtype
+    named = pd.DataFrame(DENSE.astype(dtype), columns=list("abcdef"))
+    model = MLPStartsRegressor(n_starts=1, max_epochs=1, random_state=0)
+    assert model.fit(named, DENSE[:, 0]).predict(named).dtype == dtype
 
 
 # Columns without any data

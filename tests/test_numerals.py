@@ -149,6 +149,10 @@ def test_decimal_commas_do_not_part_the_cells(tmp_path: Path) -> None:
     path.write_text("76,4;181,60\n70,3;163,88\n")
     table = read(path, header=False)
     assert [c.values.tolist() for c in table.columns] == [[76.4, 70.3], [181.6, 163.88]]
+    path.write_text("1,Action|Comedy\n2,Drama|Crime\n")
+    assert len(read(path, header=False).columns) == 2
+    path.write_text("1,5\n2,6\n")
+    assert len(read(path, header=False).columns) == 2
 
 
 def test_triples_have_such_values_too(tmp_path: Path) -> None:

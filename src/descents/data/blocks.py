@@ -25,7 +25,7 @@ UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 COLUMNS_AT_ONCE = 16
 """How many columns of a Parquet file are unpacked together."""
 _PAGES = """
-import json, sys
+import json
 import pyarrow.parquet
 with pyarrow.parquet.ParquetFile(sys.argv[1]) as file:
     facts = file.metadata
@@ -409,7 +409,8 @@ class _Parquet:
         pyarrow ends the whole process where what a file says of a column's pages is
         damaged: another process looks at it.
         """
-        command = [sys.executable, "-I", "-c", _PAGES, str(self.path)]
+        source = f"import sys; sys.path[:] = {sys.path!r}\n{_PAGES}"
+        command = [sys.executable, "-c", source, str(self.path)]
         try:
             seen = subprocess.run(command, capture_output=True, check=False)  # noqa: S603
         except OSError as error:

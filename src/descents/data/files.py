@@ -65,6 +65,7 @@ _NUMBERS_AS_NAMES = (
     "is data"
 )
 _REMEDY = " (or --no-header, where the first line is data)"
+_IN_NUMBER = re.compile(r"(?<=[0-9]),(?=[0-9])")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _DELIMITERS = (",", ";", "\t", "|")
 _PAIRS = (("false", "true"), ("no", "yes"))
@@ -477,13 +478,13 @@ def _records(text: str, delimiter: str, most: int) -> list[list[str]]:
 def _sniffed(head: str, decimal: str | None) -> str:
     """Return the delimiter that cuts the first lines evenly, into the most cells."""
     best = (False, 1, ",")
+    # Decimal commas, too, may cut every line evenly.
+    inside = decimal is None and head.count(",") == len(_IN_NUMBER.findall(head))
     for delimiter in _DELIMITERS:
         if delimiter != decimal:
             counts = [len(record) for record in _records(head, delimiter, 20)]
             even = counts[0] > 1 and len(set(counts)) == 1
-            commas = decimal is None and even and best[0] and best[2] == ","
-            # Decimal commas, too, may cut every line evenly.
-            if commas or (even, counts[0]) > best[:2]:
+            if (inside and even and best[2] == ",") or (even, counts[0]) > best[:2]:
                 best = (even, counts[0], delimiter)
     return best[2]
 
