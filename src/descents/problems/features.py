@@ -15,10 +15,8 @@ from descents.data.tables import Column, Table
 from descents.problems.columns import MOST_CLASSES, TYPED
 
 _COMMA = re.compile(r"\s*[-+]?\d+(,\d+)?([eE][-+]?\d+)?\s*")
-_COMMAS = (
-    "its commas may be decimal ones (give --decimal ,) or stand between thousands (give "
-    "--decimal .)"
-)
+_COMMAS = "give the option that fits"
+"""What a column with commas says of itself names the options."""
 MOST_NUMERIC_CLASSES = 20
 """A target of whole numbers with at most so many different ones is one of classes."""
 
