@@ -222,16 +222,23 @@ class Table:
             )
         return replace(self, source=beside(self.source, texts))
 
-    def formats(self) -> dict[str, Any]:
-        """Return how a file's numbers are written, for `files.read` of new rows.
+    def formats(self) -> dict[str, Any] | None:
+        """Return how a text file's numbers are written, for `files.read` of new rows.
+
+        None of what is no text file.
 
         Examples
         --------
         >>> import pyarrow
-        >>> from_frame(pyarrow.table({"a": [1]})).formats()
+        >>> frame = pyarrow.table({"a": ["1.5", "2.0"]})
+        >>> dialect = Dialect(("a",), textual=True)
+        >>> source = Source("pyarrow", frame, ("a",), 2, dialect)
+        >>> from_source(source, "a table", ()).formats()
         {'decimal': '.', 'columns': {}}
         """
-        dialect = self.source.dialect or Dialect(None)
+        dialect = self.source.dialect
+        if dialect is None or not dialect.textual:
+            return None
         return {
             "decimal": dialect.decimal,
             "columns": {
