@@ -12,6 +12,8 @@ ORDER = [
     "checks",
     "data.storage",
     "data.frames",
+    "data.arrays",
+    "data.numerals",
     "data.tables",
     "data.scales",
     "data.levels",

@@ -14,6 +14,13 @@ def main() -> int:
     except KeyboardInterrupt:
         print("descents: interrupted.", file=sys.stderr)  # noqa: T201
         return 130
+    except Exception:  # a defect, shown as Python shows it, but for control characters
+        import traceback
+
+        from descents.checks import visible
+
+        sys.stderr.write(visible(traceback.format_exc()))
+        return 1
 
 
 if __name__ == "__main__":

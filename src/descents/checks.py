@@ -10,6 +10,7 @@ import functools
 import math
 import operator
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,31 @@ MOST_STARTS = 10**6
 """More starts than this are taken for a slip."""
 
 
+_HIDDEN = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+)
+
+
+def visible(text: str) -> str:
+    r"""Return a text with its control characters written out; line ends stay.
+
+    A terminal obeys control characters, and those that turn the direction of writing
+    make a text look like another: neither may reach it from a file.
+
+    Examples
+    --------
+    >>> visible("a\x1b[2Jb\n")
+    'a\\x1b[2Jb\n'
+    """
+    return _HIDDEN.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 class DescentsError(Exception):
     """Base class of every error that this package raises on purpose."""
+
+    def __str__(self) -> str:
+        """Return the message, which may name what is in a file, for a terminal."""
+        return visible(super().__str__())
 
 
 class InvalidValueError(DescentsError, ValueError):
@@ -253,6 +277,8 @@ def finite_matrix(name: str, value: Any, *, holes: bool = False) -> np.ndarray:
             raise TypeError("complex numbers")
         if array.dtype not in (np.float32, np.float64):
             array = array.astype(np.float64)
+        if any(stride < 0 for stride in array.strides):
+            array = array.copy()  # torch has no negative strides
     except (TypeError, ValueError) as error:
         raise InvalidValueError(
             f"{name} does not hold real numbers only ({error}); give a table of numbers"

@@ -20,6 +20,7 @@ from descents.commands.shared import (
     CTRL_C,
     LOST_PROCESS,
     say_error,
+    visible_streams,
 )
 from descents.commands.train import compare, train
 
@@ -62,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="replace")  # a terminal without the characters
     try:
-        return _run(arguments)
+        with visible_streams():
+            return _run(arguments)
     except (BrokenPipeError, SystemExit):  # so click and rich end at a closed pipe
         # Else the interpreter, which writes out what is left, would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())

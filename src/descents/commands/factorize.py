@@ -28,8 +28,10 @@ from descents.commands.shared import (
     reading_of,
     reading_options,
     run_options,
+    say,
     say_error,
     share_products,
+    terminal,
     threads,
 )
 from descents.report.drawing import drawing
@@ -272,9 +274,7 @@ def factorize(table: str, **given: Any) -> int:
     if as_json:
         click.echo(json.dumps(result, indent=2))
     elif not quiet:
-        from rich.console import Console
-
-        _show_model(Console(highlight=False, soft_wrap=True), result, folder.path)
+        _show_model(terminal(soft_wrap=True), result, folder.path)
         if impute is not None:
             click.echo(f"The table with its holes filled: {impute}")
     if result["statuses"].get("interrupted"):
@@ -354,7 +354,7 @@ def _factorize(
     """Fit, store and draw, with what was read said first and a bar on a terminal."""
     if not silent:
         for note in data.notes:
-            click.echo(note)
+            say(note)
     single = options.starts == 1 and isinstance(options.rank, int)
     single = single and "auto" not in (options.penalty or {}).values()
     if single and processors > 1 and data.entries >= LARGE_TABLE:
@@ -448,7 +448,8 @@ def apply(run: Path, table: str, **given: Any) -> int:
     from descents.data.storage import RESULT, RunFolder, read_json
 
     run = folder_path(run)
-    stored = read_json(run / RESULT).get("run")  # before anything heavy is loaded
+    result = read_json(run / RESULT)  # before anything heavy is loaded
+    stored, formats = result.get("run"), result.get("formats")
     out, impute, memory, coverage, unseen = (
         given.pop(name) for name in ("out", "impute", "memory", "intervals", "unseen")
     )
@@ -463,7 +464,7 @@ def apply(run: Path, table: str, **given: Any) -> int:
     from descents.studies import applied as study
 
     stored = stored if isinstance(stored, dict) else {}
-    reading = reading_of(given).after(stored.get("reading", {}))
+    reading = reading_of(given).after(stored.get("reading", {}), formats)
     identity = {"command": "apply", "model": str(run), "table": table}
     identity |= {} if coverage is None else {"intervals": coverage}
     identity |= {} if unseen == "error" else {"unseen": unseen}
@@ -492,7 +493,7 @@ def apply(run: Path, table: str, **given: Any) -> int:
         click.echo(json.dumps(read_json(folder.path / RESULT), indent=2))
     elif not quiet:
         for note in data.notes:
-            click.echo(note)
+            say(note)
         if result["not_used"]:
             click.echo(f"Not in the model, left alone: {', '.join(result['not_used'])}")
         _show_unseen(result["unseen"])
@@ -559,7 +560,7 @@ def _foretell(
         click.echo(json.dumps(read_json(folder.path / RESULT), indent=2))
     elif not quiet:
         for note in data.notes:
-            click.echo(note)
+            say(note)
         _show_unseen(strange)
         click.echo(
             f"{trained.target['name']} of {len(data.row_names)} rows foretold: "

@@ -19,6 +19,7 @@ from descents.commands.shared import (
     printing_options,
     run_options,
     say_error,
+    terminal,
     threads,
 )
 from descents.report.drawing import drawing
@@ -89,9 +90,7 @@ def reproduce(
     if as_json:
         click.echo(json.dumps(result, indent=2))
     elif not quiet:
-        from rich.console import Console
-
-        _show(Console(highlight=False), result, folder.path)
+        _show(terminal(), result, folder.path)
     missed = [check["figure"] for check in result["checks"] if not check["met"]]
     if strict and missed:
         say_error(f"published figures that are not met: {'; '.join(missed)}.")

@@ -6,13 +6,16 @@ import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from descents.checks import InvalidValueError, processors
+from descents.checks import InvalidValueError, processors, visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 NOT_MET, BAD_INPUT, OUT_OF_TIME, LOST_PROCESS, CTRL_C = 1, 2, 3, 4, 130
 M_MMAP_THRESHOLD, LARGE = -3, 2**20
@@ -144,7 +147,7 @@ reading_options = options(
     click.option(
         "--decimal",
         type=click.Choice([".", ","]),
-        help="The decimal mark.  [default: .]",
+        help="The decimal mark.  [default: recognized, else .]",
     ),
     click.option(
         "--delimiter", metavar="CHARACTER", help="By default found in the first lines."
@@ -153,13 +156,65 @@ reading_options = options(
 )
 
 
+class Visible:
+    """A stream to a terminal, to which no control characters of a text are sent."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text with its control characters written out."""
+        self.stream.write(visible(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write texts one after the other."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the stream has."""
+        return getattr(self.stream, name)
+
+
+@contextlib.contextmanager
+def visible_streams() -> Iterator[None]:
+    """Send whatever is printed, also warnings and tracebacks, through `visible`."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (
+        one if one is None or isinstance(one, Visible) else Visible(one)
+        for one in streams
+    )
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+def terminal(*, stderr: bool = False, **settings: Any) -> Console:
+    """Return a console whose colors reach the terminal, but no control characters."""
+    from rich.console import Console
+    from rich.segment import Segment
+
+    stream = sys.stderr if stderr else sys.stdout
+    plain = stream.stream if isinstance(stream, Visible) else stream
+
+    class VisibleConsole(Console):
+        def _render_buffer(self, buffer: Iterable[Segment]) -> str:
+            return super()._render_buffer(
+                part if part.control else Segment(visible(part.text), part.style)
+                for part in buffer
+            )
+
+    return VisibleConsole(file=plain, highlight=False, markup=False, **settings)
+
+
 @contextlib.contextmanager
 def bar(silent: bool) -> Iterator[Callable[[str, float], None]]:
     """Show a progress bar on a terminal; what is returned moves it."""
     if silent:  # and its library is not loaded
         yield lambda part, share: None
         return
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         Progress,
@@ -169,7 +224,7 @@ def bar(silent: bool) -> Iterator[Callable[[str, float], None]]:
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description:<26}"),
@@ -234,6 +289,11 @@ def reading_of(given: dict[str, Any]) -> Any:
     )
 
 
+def say(note: str) -> None:
+    """Print a note on one line, whatever line ends a name in it has."""
+    click.echo(visible(note).replace("\n", "\\n"))
+
+
 def say_error(sentence: str) -> None:
     """Print one line on standard error."""
-    click.echo(f"descents: {' '.join(sentence.split())}", err=True)
+    click.echo(f"descents: {visible(' '.join(sentence.split()))}", err=True)

@@ -20,7 +20,9 @@ from descents.commands.shared import (
     reading_of,
     reading_options,
     run_options,
+    say,
     say_error,
+    terminal,
     threads,
 )
 from descents.report.drawing import drawing
@@ -197,7 +199,7 @@ def train(table: str, **given: Any) -> int:
                 data = reading.read(table)
                 if not (quiet or as_json):
                     for note in data.notes:
-                        click.echo(note)
+                        say(note)
                 with bar(quiet or as_json) as progress:
                     found = study.train(
                         data,
@@ -225,9 +227,7 @@ def train(table: str, **given: Any) -> int:
     if as_json:
         click.echo(json.dumps(result, indent=2))
     elif not quiet:
-        from rich.console import Console
-
-        _show(Console(highlight=False, soft_wrap=True), result, folder.path)
+        _show(terminal(soft_wrap=True), result, folder.path)
     return 0
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
 import mmap
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from descents.checks import InvalidValueError, folder_path
+from descents.data.arrays import array_header
 from descents.data.frames import reason_of, short
 from descents.data.tables import check_names, known_names
 
@@ -21,6 +24,21 @@ UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 COLUMNS_AT_ONCE = 16
 """How many columns of a Parquet file are unpacked together."""
+_PAGES = """
+import json
+import pyarrow.parquet
+with pyarrow.parquet.ParquetFile(sys.argv[1]) as file:
+    facts = file.metadata
+    groups = [facts.row_group(k) for k in range(facts.num_row_groups)]
+    print(json.dumps([
+        max(
+            chunk.total_compressed_size + chunk.total_uncompressed_size
+            for chunk in (group.column(j) for group in groups)
+        )
+        for j in range(facts.num_columns * bool(groups))
+    ]))
+"""
+"""Prints, of each column of a Parquet file, the largest pages of a row group."""
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", re.ASCII)
 
 
@@ -226,7 +244,7 @@ class TableOnDisk:
                 first = place.stop
                 yield place, block
                 del block
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, MemoryError) as error:
             self._check()
             raise InvalidValueError(
                 f"{self.where} cannot be read ({reason_of(error)}); give a file that can"
@@ -274,13 +292,7 @@ def _opened(source: str | Path) -> _Array | _Parquet:
         return _Parquet(where, path)
     try:
         with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            head = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, turned, dtype = head(file)
+            shape, turned, dtype = array_header(file)
             begins = file.tell()
     except (OSError, ValueError, EOFError) as error:
         raise InvalidValueError(
@@ -384,20 +396,42 @@ class _Parquet:
         with self._file() as file:
             schema, facts = file.schema_arrow, file.metadata
             self.rows = facts.num_rows
-            groups = [facts.row_group(k) for k in range(facts.num_row_groups)]
-            self.groups = [group.num_rows for group in groups]
-            # Of each column the largest pages of a group, packed and unpacked.
-            self.pages = [
-                max(
-                    group.column(j).total_compressed_size
-                    + group.column(j).total_uncompressed_size
-                    for group in groups
-                )
-                for j in range(facts.num_columns * bool(groups))
-            ]
+            numbers = range(facts.num_row_groups)
+            self.groups = [facts.row_group(k).num_rows for k in numbers]
+        self.pages = self._largest_pages()
         self.names = list(schema.names)
         check_names(where, self.names)
         self.types = list(schema.types)
+
+    def _largest_pages(self) -> list[int]:
+        """Return, of each column, the largest pages of a group, packed and unpacked.
+
+        pyarrow ends the whole process where what a file says of a column's pages is
+        damaged: another process looks at it.
+        """
+        source = f"import sys; sys.path[:] = {sys.path!r}\n{_PAGES}"
+        command = [sys.executable, "-c", source, str(self.path)]
+        try:
+            seen = subprocess.run(command, capture_output=True, check=False)  # noqa: S603
+        except OSError as error:
+            raise InvalidValueError(
+                f"{self.where} cannot be looked at, as no process can be started "
+                f"({error.strerror}); give it without --memory"
+            ) from None
+        try:
+            pages: list[int] = json.loads(seen.stdout)
+        except ValueError:
+            said = seen.stderr.decode(errors="replace").strip().splitlines()
+            reason = (
+                said[-1].strip().removeprefix("what():").strip()[:200]
+                if said
+                else "what it says of its pages"
+            )
+            raise InvalidValueError(
+                f"{self.where} cannot be read as Parquet ({reason}); give a whole "
+                "Parquet file"
+            ) from None
+        return pages
 
     def _file(self) -> Any:
         import pyarrow
@@ -475,6 +509,8 @@ class _Parquet:
         for k in range(0, len(self.kept), COLUMNS_AT_ONCE):
             names = self.kept[k : k + COLUMNS_AT_ONCE]
             frame = file.read_row_groups(groups, columns=names, use_threads=False)
+            if len(frame) != rows:
+                raise OSError(f"it says {rows} rows and has {len(frame)}")
             for j, name in enumerate(names, k):
                 block[:, j] = frame.column(name).to_numpy()
         return block

@@ -10,15 +10,36 @@ import re
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from descents.checks import InvalidValueError, folder_path, one_of
+from descents.data.arrays import (
+    check_members,
+    check_sparse,
+    load_checked,
+    memory_of_machine,
+)
 from descents.data.frames import Dialect, Source, cell_texts, reason_of, short
+from descents.data.numerals import (
+    Ends,
+    Written,
+    decimal_commas,
+    dotted,
+    grouped,
+    is_open,
+    open_ends,
+    restored,
+    unit,
+    ways,
+    whole,
+)
 from descents.data.tables import (
+    MOST_LEVELS,
     Column,
     Kind,
     Stored,
@@ -44,6 +65,8 @@ _NUMBERS_AS_NAMES = (
     "is data"
 )
 _REMEDY = " (or --no-header, where the first line is data)"
+_IN_NUMBER = re.compile(r"(?<=[0-9]),(?=[0-9])")
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _DELIMITERS = (",", ";", "\t", "|")
 _PAIRS = (("false", "true"), ("no", "yes"))
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
@@ -60,10 +83,11 @@ def read(
     *,
     header: bool = True,
     missing: Sequence[str] = (),
-    decimal: str = ".",
+    decimal: str | None = None,
     delimiter: str | None = None,
     encoding: str = "utf-8",
     ignore: Sequence[str] = (),
+    formats: Mapping[str, Any] | None = None,
     skip: Sequence[str] = (),
 ) -> Table | Stored:
     r"""Return the table in a file.
@@ -77,13 +101,18 @@ def read(
         Whether the first line of a text file names the columns.
     missing : sequence of str
         Marks for a missing cell, beside `MISSING`.
-    decimal : {".", ","}
+    decimal : {".", ","}, optional
+        The decimal mark. Without it, decimal commas are recognized where the cells of a
+        column, or of the other columns, leave no doubt.
     delimiter : str, optional
         One character; otherwise found in the first lines.
     encoding : str
     ignore : sequence of str
         Columns that may hold anything: not among `Table.columns`, but given back by
         `Table.filled`.
+    formats : mapping, optional
+        What `Table.formats` returned of another file: the numbers of the same columns
+        are read in the same way, and nothing is recognized anew.
     skip : sequence of str
         The same, of columns that the table may or may not have.
 
@@ -109,7 +138,8 @@ def read(
     >>> table.filled({"length": np.full(3, 1.25)})
     'length;kind\n1,50;x\n1,25;y\n2;x\n'
     """
-    one_of("decimal", decimal, (".", ","))
+    if decimal is not None:
+        one_of("decimal", decimal, (".", ","))
     delimiter = _delimiter(delimiter, decimal)
     if not isinstance(source, str | Path):
         raise InvalidValueError(
@@ -134,11 +164,18 @@ def read(
             delimiter = "\t"
     text = _decoded(where, _all_bytes(where, path), encoding)
     bare = text.removeprefix("\ufeff")
-    written = Dialect(
-        None, decimal=decimal, encoding=encoding, marked=len(bare) < len(text)
-    )
+    written = Dialect(None, encoding=encoding, marked=len(bare) < len(text))
+    wanted = _Numbers(decimal, formats)
     return _read_text(
-        where, bare, header, {*MISSING, *marks}, written, delimiter, ignore, skip
+        where,
+        bare,
+        header,
+        {*MISSING, *marks},
+        written,
+        delimiter,
+        ignore,
+        wanted,
+        skip,
     )
 
 
@@ -147,7 +184,7 @@ def read_triples(
     *,
     header: bool = True,
     missing: Sequence[str] = (),
-    decimal: str = ".",
+    decimal: str | None = None,
     delimiter: str | None = None,
     encoding: str = "utf-8",
 ) -> Stored:
@@ -241,7 +278,7 @@ def _read_arrays(
 
     try:
         with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
+            loaded = load_checked(file)
             if isinstance(loaded, np.ndarray):
                 array = loaded
             elif {"format", "shape", "data"} <= set(loaded.files):
@@ -250,17 +287,19 @@ def _read_arrays(
                         f"{where} is a sparse matrix, all of whose columns are read; "
                         "give no column to ignore"
                     )
+                check_sparse(where, loaded)
                 file.seek(0)
                 return _from_sparse(where, scipy.sparse.load_npz(file))
             else:
-                array = loaded[_array_name(where, loaded.files)]
+                name = _array_name(where, loaded.files)
+                check_members(loaded, [name])
+                array = loaded[name]
     except InvalidValueError:
         raise
     except Exception as error:  # of a damaged file: zip, zlib, tokenizer, memory, ...
-        pickled = "pickled" in str(error) or "Object arrays" in str(error)
-        reason = (
-            "it holds Python objects, or is damaged" if pickled else reason_of(error)
-        )
+        reason = reason_of(error)
+        if "pickled" in str(error) or "Object arrays" in str(error):
+            reason = "it holds Python objects, or is damaged"
         raise InvalidValueError(
             f"{where} cannot be read as a numpy file ({reason}); give a whole .npy or "
             ".npz file of numbers"
@@ -341,7 +380,25 @@ def _natural(label: str) -> tuple[Any, ...]:
 # Text
 
 
-def _delimiter(given: str | None, decimal: str) -> str | None:
+@dataclass(frozen=True)
+class _Numbers:
+    """How numbers are asked to be read: the decimal mark, and what a fit remembers."""
+
+    decimal: str | None
+    formats: Mapping[str, Any] | None
+
+    @property
+    def first(self) -> str:
+        """The decimal mark of plain numbers, before a column was looked at."""
+        return self.decimal or (self.formats or {}).get("decimal", ".")
+
+    def known(self, name: str) -> Written | Ends | None:
+        """Return how a column of that name was written in the fit."""
+        facts = (self.formats or {}).get("columns", {}).get(name)
+        return None if facts is None else restored(facts)
+
+
+def _delimiter(given: str | None, decimal: str | None) -> str | None:
     if given is None:
         return None
     given = "\t" if given == "\\t" else given
@@ -377,7 +434,14 @@ def _all_bytes(where: str, path: Path | None) -> bytes:
 def _bytes_in_lines(where: str, stream: Any) -> bytes:
     chunks = []
     length = 0  # of the line that has not ended
+    whole, most = 0, memory_of_machine() // 4  # as the text is kept more than once
     while chunk := stream.read(2**20):
+        whole += len(chunk)
+        if whole > most:
+            raise InvalidValueError(
+                f"{where} has more than {most // 2**20} MiB of text, which the memory of "
+                "this machine has no room for; give a .npy or Parquet file, and --memory"
+            )
         end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
         length = len(chunk) - end - 1 if end >= 0 else length + len(chunk)
         if length > LONGEST_LINE:
@@ -428,14 +492,16 @@ def _records(text: str, delimiter: str, most: int) -> list[list[str]]:
     return found
 
 
-def _sniffed(head: str, decimal: str) -> str:
+def _sniffed(head: str, decimal: str | None) -> str:
     """Return the delimiter that cuts the first lines evenly, into the most cells."""
     best = (False, 1, ",")
+    # Decimal commas, too, may cut every line evenly.
+    inside = decimal is None and head.count(",") == len(_IN_NUMBER.findall(head))
     for delimiter in _DELIMITERS:
         if delimiter != decimal:
             counts = [len(record) for record in _records(head, delimiter, 20)]
             even = counts[0] > 1 and len(set(counts)) == 1
-            if (even, counts[0]) > best[:2]:
+            if (inside and even and best[2] == ",") or (even, counts[0]) > best[:2]:
                 best = (even, counts[0], delimiter)
     return best[2]
 
@@ -448,12 +514,12 @@ def _read_text(
     written: Dialect,
     delimiter: str | None,
     ignore: Sequence[str],
+    wanted: _Numbers,
     skip: Sequence[str],
 ) -> Table:
-    decimal = written.decimal
     if not text.strip():
         raise InvalidValueError(f"{where} is empty; give a table of at least one row")
-    end = text.find("\n") + 1 or len(text)
+    end = _first_line(text)
     marks_in_line = [text.count(mark, 0, end) for mark in delimiter or _DELIMITERS]
     if max(marks_in_line) >= MOST_COLUMNS:
         raise InvalidValueError(
@@ -462,22 +528,30 @@ def _read_text(
         )
     head = text[: max(2**16, end)]
     if len(head) < len(text):
-        head = head[: head.rfind("\n") + 1]
+        head = head[: max(head.rfind("\n"), head.rfind("\r")) + 1]
     try:
-        delimiter = delimiter or _sniffed(head, decimal)
+        delimiter = delimiter or _sniffed(head, wanted.decimal)
         first = _records(head, delimiter, 1)[0]
     except csv.Error:  # the csv module refuses a cell of over 128 KiB
+        check_quotes(where, text, delimiter or ",")
         raise InvalidValueError(
             f"{where} has a huge cell in its first lines; give a table with one line "
             "for each row, and a delimiter between its cells"
         ) from None
+    if text.count('"') % 2:
+        check_quotes(where, text, delimiter)
     cells = _parsed(where, text, delimiter, len(first))
+    if len(cells) < _line_count(text):  # lines that are blank, or inside of quotes
+        check_quotes(where, text, delimiter)
     if header:
         cells = cells.slice(1)
         names = [name.strip() for name in first]
     else:
         names = [""] * len(first)
-    numeric = header and all(_number(name, decimal) is not None for name in names)
+    each = (wanted.decimal,) if wanted.decimal else (".", ",")
+    numeric = header and any(
+        all(_number(name, mark) is not None for name in names) for mark in each
+    )
     names = [name or f"column{place}" for place, name in enumerate(names, 1)]
     check_names(where, names, _REMEDY)
     if not len(cells):
@@ -486,23 +560,31 @@ def _read_text(
             "without names, say that it has no header)"
         )
     newline = "\r\n" if "\r\n" in head else "\n"
+    if "\n" not in head and "\r" in head:
+        newline = "\r"
+    ignored = known_names(ignore, names).union(skip)
+    columns, decimal = _text_columns(
+        [
+            _Cells(name, cells.column(place), marks)
+            for place, name in enumerate(names)
+            if name not in ignored
+        ],
+        wanted,
+        delimiter,
+    )
+    places = {name: place for place, name in enumerate(names)}
+    columns = tuple(
+        replace(column, cells=cells.column(places[column.name])) for column in columns
+    )
     dialect = replace(
         written,
+        decimal=decimal,
         header=tuple(first) if header else None,
         delimiter=delimiter,
         newline=newline,
         textual=True,
     )
     source = Source("pyarrow", cells, tuple(names), len(cells), dialect)
-    ignored = known_names(ignore, names).union(skip)
-    columns = tuple(
-        replace(
-            _text_column(name, cells.column(place), marks, decimal),
-            cells=cells.column(place),
-        )
-        for place, name in enumerate(names)
-        if name not in ignored
-    )
     return Table(columns, source, (_NUMBERS_AS_NAMES,) if numeric else ())
 
 
@@ -527,11 +609,61 @@ def _parsed(where: str, text: str, delimiter: str, width: int) -> Any:
             ),
         )
     except (pyarrow.ArrowException, OSError) as error:
+        check_quotes(where, text, delimiter)
         reason = _ragged(text, delimiter, width) or reason_of(error)
     raise InvalidValueError(
         f"{where} is no table with {delimiter!r} between cells: {reason}; give every "
         "line as many cells, or another delimiter"
     )
+
+
+def _first_line(text: str) -> int:
+    """Return how long the first line of a text is, with its end."""
+    found = _LINE_END.search(text)
+    return found.end() if found else len(text)
+
+
+def _line_count(text: str, end: int | None = None) -> int:
+    """Return how many lines a text has, or the part of it up to a place."""
+    count = text.count("\n", 0, end) + text.count("\r", 0, end)
+    count -= text.count("\r\n", 0, end)
+    last = text[: len(text) if end is None else end][-1:]
+    return count + (last not in ("", "\n", "\r"))
+
+
+def check_quotes(where: str, text: str, delimiter: str) -> None:
+    r"""Refuse a text with a quoted cell that does not end, or ends inside of another.
+
+    Such a cell swallows the lines behind it.
+
+    Examples
+    --------
+    >>> check_quotes("t.csv", 'a,b\n1,"x\n2,y\n', ",")
+    Traceback (most recent call last):
+    ...
+    descents.checks.InvalidValueError: t.csv has a quote that opens in line 2 and is never
+    closed; give it an end, or write "" for a quote that is part of a cell
+    """
+    # A quote at the beginning of a cell; pairs of quotes inside; perhaps the end.
+    edge = f"{re.escape(delimiter)}\r\n"
+    quoted = re.compile(f'"(?<![^{edge}]")[^"]*+(?:""[^"]*+)*+("?)')
+    for found in quoted.finditer(text):
+        behind = text[found.end() : found.end() + 1]
+        if found[1] and (behind in ("", delimiter, "\r", "\n") or behind.isspace()):
+            continue
+        inside = found[0]
+        if found[1] and "\n" not in inside and "\r" not in inside:
+            continue  # as "x"y, which swallows nothing
+        opens = _line_count(text, found.start() + 1)
+        how = "is never closed"
+        if found[1]:
+            how = (
+                f"is closed in line {_line_count(text, found.end())}, inside of a cell"
+            )
+        raise InvalidValueError(
+            f"{where} has a quote that opens in line {opens} and {how}; give it "
+            'an end, or write "" for a quote that is part of a cell'
+        )
 
 
 def _ragged(text: str, delimiter: str, width: int) -> str | None:
@@ -548,53 +680,220 @@ def _ragged(text: str, delimiter: str, width: int) -> str | None:
     return None
 
 
-def _text_column(name: str, cells: Any, marks: set[str], decimal: str) -> Column:
+class _Cells:
+    """The cells of one column of text: its different texts, and the place of each."""
+
+    def __init__(self, name: str, cells: Any, marks: set[str]) -> None:
+        from pyarrow import compute
+
+        trimmed = compute.utf8_trim_whitespace(cells.combine_chunks())
+        encoded = trimmed.dictionary_encode()
+        self.name = name
+        self.texts: list[str] = encoded.dictionary.to_pylist()
+        # Arrow's own to_numpy imports pandas, which takes longer than all of the reading.
+        self.places = np.from_dlpack(encoded.indices)
+        self.marks = marks
+        self.seen = [text for text in self.texts if text not in marks]
+
+    @cached_property
+    def points(self) -> np.ndarray | None:
+        """The plain numbers of the texts, or None where one is no such number."""
+        return self.numbers(".")
+
+    @cached_property
+    def commas(self) -> np.ndarray | None:
+        """The same with decimal commas."""
+        return self.numbers(",")
+
+    def numbers(self, decimal: str) -> np.ndarray | None:
+        """Return the plain numbers of the texts with a decimal mark, or None."""
+        found = np.full(len(self.texts), np.nan)
+        for place, text in enumerate(self.texts):
+            if text not in self.marks:
+                number = _number(text, decimal)
+                if number is None:
+                    return None
+                found[place] = number
+        return found
+
+    def column(self, kind: Kind, codes: Any, **rest: Any) -> Column:
+        """Return the column of the numbers of the texts, by their place or their name."""
+        if isinstance(codes, Mapping):
+            found = [codes.get(text) for text in self.texts]
+            codes = np.array(found, dtype=np.float64)  # None becomes NaN
+        return as_column(self.name, kind, codes[self.places], **rest)
+
+
+def _text_columns(
+    each: Sequence[_Cells], wanted: _Numbers, delimiter: str
+) -> tuple[tuple[Column, ...], str]:
+    """Return the columns of a file, and the decimal mark of its plain numbers.
+
+    A column whose cells leave open what their comma is, as 1,234, is read as the others
+    are.
+    """
+    if wanted.formats is not None:
+        decimal = wanted.first
+        known = [wanted.known(cells.name) for cells in each]
+        return tuple(map(_text_column, each, [decimal] * len(each), known)), decimal
+    found = [_ways(cells, wanted) for cells in each]
+    shown = {wanted.decimal} if wanted.decimal else _decimals(each, found)
+    sure = next(iter(shown)) if len(shown) == 1 else None
+    columns = tuple(
+        _text_column(cells, wanted.first, _way(cells, ways, sure, delimiter))
+        for cells, ways in zip(each, found, strict=True)
+    )
+    return columns, sure or wanted.first
+
+
+def _ways(cells: _Cells, wanted: _Numbers) -> list[Written]:
+    """Return the ways in which the numbers of a column may be written; plain has none."""
+    plain = cells.points if wanted.first == "." else cells.commas
+    if plain is not None:
+        return []
+    if (
+        wanted.decimal is None
+        and cells.commas is not None
+        and decimal_commas(cells.seen)
+    ):
+        return [Written(",")]  # the common case, for which there is a short way
+    return [way for way in ways(cells.seen) if wanted.decimal in (None, way.decimal)]
+
+
+def _decimals(each: Sequence[_Cells], found: Sequence[Sequence[Written]]) -> set[str]:
+    """Return the decimal marks that the columns show beyond doubt."""
+    shown = {
+        one[0].decimal
+        for cells, one in zip(each, found, strict=True)
+        if len(one) == 1 and any("." in text or "," in text for text in cells.seen)
+    }
+    if any(found):  # else there is nothing to decide
+        for cells in each:
+            if cells.points is not None and dotted(cells.seen)[1]:
+                shown.add(".")
+    return shown
+
+
+def _way(
+    cells: _Cells, found: Sequence[Written], decimal: str | None, delimiter: str
+) -> Written | Ends | None:
+    """Return how a column is written, or None if it is plain or in doubt.
+
+    Parameters
+    ----------
+    decimal : str or None
+        The decimal mark of the whole file, if it is known.
+    """
+    if len(found) == 1:
+        return found[0]
+    if len(found) == 2:
+        for way in found:
+            if way.decimal == decimal:
+                return way
+        # In doubt a point is the decimal one, as in plain numbers. A comma is a mark of
+        # thousands where smaller numbers have none, or where it also parts the cells.
+        if any("." in text for text in cells.seen):
+            return found[0]
+        doubtless = delimiter == "," or grouped(cells.seen)
+        return found[0] if doubtless else None
+    if decimal == "," and cells.seen and cells.points is not None:
+        pointed, sure = dotted(cells.seen)
+        return Written(",", ".") if pointed and not sure else None
+    return open_ends(cells.seen, MOST_LEVELS)
+
+
+def _text_column(cells: _Cells, decimal: str, way: Written | Ends | None) -> Column:
     """Return what a column of text holds."""
-    from pyarrow import compute
-
-    encoded = compute.utf8_trim_whitespace(cells.combine_chunks()).dictionary_encode()
-    texts = encoded.dictionary.to_pylist()
-    # Arrow's own to_numpy imports pandas, which takes longer than all of the reading.
-    places = np.from_dlpack(encoded.indices)
-    seen = [text for text in texts if text not in marks]
-
-    def column(kind: Kind, codes: Mapping[str, float | None], **rest: Any) -> Column:
-        found = [codes.get(text) for text in texts]
-        lookup = np.array(found, dtype=np.float64)  # None becomes NaN
-        return as_column(name, kind, lookup[places], **rest)
-
+    seen = cells.seen
     if not seen:
-        return column("empty", {})
-    numbers = {text: _number(text, decimal) for text in seen}
-    padded = any(map(_PADDED.fullmatch, seen))
-    if None not in numbers.values() and not padded:
-        whole = all(map(_WHOLE.fullmatch, seen))
-        return column("number", numbers, whole=whole)
+        return cells.column("empty", {})
+    if way is not None:
+        found = _as_written(cells, way)
+        if found is not None:
+            return found
+    plain = cells.points if decimal == "." else cells.commas
+    if plain is not None and not any(map(_PADDED.fullmatch, seen)):
+        return cells.column("number", plain, whole=all(map(_WHOLE.fullmatch, seen)))
     for pair in _PAIRS:
         if {text.lower() for text in seen} <= set(pair):
             truth = {text: float(pair.index(text.lower())) for text in seen}
-            return column("boolean", truth, levels=_both(seen, pair))
+            return cells.column("boolean", truth, levels=_both(seen, pair))
     if all(map(_DATE.fullmatch, seen)):
         days = _days_of_text(seen)
         if days is not None:
-            return column("date", days)
+            return cells.column("date", days)
     levels = sorted(seen)
     codes = {text: float(code) for code, text in enumerate(levels)}
-    result = column("text", codes, levels=levels)
-    result = column(text_kind(result.values, levels), codes, levels=levels)
-    return replace(result, says=result.says + _hint(numbers, levels))
+    result = cells.column("text", codes, levels=levels)
+    result = cells.column(text_kind(result.values, levels), codes, levels=levels)
+    return replace(result, says=result.says + _hint(levels, decimal))
 
 
-def _hint(numbers: Mapping[str, float | None], levels: Sequence[str]) -> str:
+def _as_written(cells: _Cells, way: Written | Ends) -> Column | None:
+    """Return a column of cells that are written in a known way, or None."""
+    seen = cells.seen
+    if isinstance(way, Ends):
+        codes = {text: float(code) for code, text in enumerate(way.levels)}
+        if set(seen) <= set(codes):
+            return cells.column("order", codes, levels=way.levels, written=way)
+        return None
+    if way == Written(",") and cells.commas is not None:
+        exact = all(map(_WHOLE.fullmatch, seen))
+        return cells.column("number", cells.commas, whole=exact, written=way)
+    numbers = {text: way.number(text) for text in seen}
+    if None in numbers.values():
+        return None
+    exact, here = whole(seen, way), way
+    if not any(map(unit, seen)):  # new rows, written without what is removed
+        here = replace(way, before="", after="", gap="")
+    written = here if here != Written() else None
+    return cells.column("number", numbers, whole=exact, written=written)
+
+
+def _hint(levels: Sequence[str], decimal: str) -> str:
     """Return what is to be said of text that is all, or mostly, numbers."""
+    numbers = {text: _number(text, decimal) for text in levels}
     odd = [text for text in levels if numbers[text] is None]
     if not odd:
         return ", codes with leading zeros"
-    if 2 * len(odd) >= len(levels):
-        return ""
-    hint = f", mostly numbers but for {short(odd[0])!r}"
-    if _THOUSANDS.fullmatch(odd[0]):
+    if len(ways(levels)) == 2:
+        return (
+            f", numbers such as {short(odd[0])!r} whose comma may be a decimal one "
+            "(--decimal ,) or one between thousands (--decimal .)"
+        )
+    other = "," if decimal == "." else "."
+    if all(_number(text, other) is not None for text in levels):
+        mark = {",": "commas", ".": "points"}[other]
+        return f", numbers such as {short(odd[0])!r} with decimal {mark} (--decimal {other})"
+    return _odd_ones(numbers, odd, levels)
+
+
+def _odd_ones(
+    numbers: Mapping[str, float | None], odd: Sequence[str], levels: Sequence[str]
+) -> str:
+    """Return what is to be said of some cells that are written otherwise than others."""
+    read = [text for text in levels if ways([text])]
+    if len(read) == len(levels):
+        units = sorted({unit(text) for text in levels})
+        if len(units) > 1:
+            listed = ", ".join(repr(x) if x else "none" for x in units[:4])
+            return f", numbers of several units ({listed}); write all in one"
+        if not any(ways(levels)):
+            return (
+                f", numbers that are written in several ways, as {short(odd[0])!r}; write "
+                "all in one"
+            )
+    if 2 * len(odd) < len(levels):
+        rest = odd
+    else:
+        rest = [text for text in odd if text not in read]
+        if 2 * len(rest) >= len(levels) or not rest:
+            return ""
+    hint = f", mostly numbers but for {short(rest[0])!r}"
+    if _THOUSANDS.fullmatch(rest[0]):
         return f"{hint}, whose mark between thousands is to be taken out"
+    if is_open(rest[0]):
+        return f"{hint}, an open end (--missing {rest[0]!r} reads it as missing)"
     return f"{hint} (a missing mark, for --missing?)"
 
 

@@ -27,6 +27,7 @@ from descents.data.frames import (
     put,
     short,
 )
+from descents.data.numerals import Ends, Written
 
 Kind = Literal["number", "boolean", "category", "order", "text", "date", "empty"]
 
@@ -57,6 +58,8 @@ class Column:
         A clause for people.
     cells : arrow array, optional
         The cells as the source has them; None where there is no source.
+    written : Written or Ends, optional
+        How the cells of a text file are written, where they are no plain numbers.
 
     Examples
     --------
@@ -72,6 +75,7 @@ class Column:
     levels: tuple[Any, ...]
     whole: bool
     says: str
+    written: Written | Ends | None = field(default=None, repr=False)
     cells: Any = field(default=None, repr=False)
 
 
@@ -209,6 +213,8 @@ class Table:
             column = known.get(name) or self.column(name)
             holes = np.flatnonzero(np.isnan(column.values))
             fills = _fills(column, given, holes)
+            if isinstance(column.written, Written):  # as its other cells are
+                fills = [column.written.text(fill) for fill in fills]
             if fills:
                 parts[places[name]] = put(source, places[name], holes, fills)
         return assemble(source, parts)
@@ -243,6 +249,32 @@ class Table:
                 "name; rename it"
             )
         return replace(self, source=beside(self.source, texts))
+
+    def formats(self) -> dict[str, Any] | None:
+        """Return how a text file's numbers are written, for `files.read` of new rows.
+
+        None of what is no text file.
+
+        Examples
+        --------
+        >>> import pyarrow
+        >>> frame = pyarrow.table({"a": ["1.5", "2.0"]})
+        >>> dialect = Dialect(("a",), textual=True)
+        >>> source = Source("pyarrow", frame, ("a",), 2, dialect)
+        >>> from_source(source, "a table", ()).formats()
+        {'decimal': '.', 'columns': {}}
+        """
+        dialect = self.source.dialect
+        if dialect is None or not dialect.textual:
+            return None
+        return {
+            "decimal": dialect.decimal,
+            "columns": {
+                column.name: column.written.described()
+                for column in self.columns
+                if column.written is not None
+            },
+        }
 
     def encoded(self, text: str) -> bytes:
         r"""Return text that `filled` returned as the bytes of a file like the source's.
@@ -379,6 +411,27 @@ def describe(columns: Sequence[Column]) -> list[str]:
     ]
 
 
+def remarks(columns: Sequence[Column]) -> list[str]:
+    """Return a line for each way in which numbers are written that are not plain.
+
+    Examples
+    --------
+    >>> values = np.array([5.0, 6.0])
+    >>> price = as_column("price", "number", values, written=Written(before="$"))
+    >>> remarks([price])
+    ["price: read as numbers, '$' removed"]
+    """
+    names: dict[str, list[str]] = {}
+    for column in columns:
+        if column.written is not None:
+            names.setdefault(column.written.says, []).append(short(column.name))
+    return [
+        f"{', '.join(group[:6])}"
+        f"{f' and {len(group) - 6} more' if len(group) > 6 else ''}: {says}"
+        for says, group in names.items()
+    ]
+
+
 # What is said of names and columns
 
 
@@ -431,10 +484,11 @@ def as_column(
     values: np.ndarray,
     levels: Iterable[Any] = (),
     whole: bool = False,
+    written: Written | Ends | None = None,
 ) -> Column:
     """Return a column, with its clause; one without a single value is empty."""
     if np.isnan(values).all():
-        kind, levels, whole = "empty", (), False
+        kind, levels, whole, written = "empty", (), False, None
     infinite = np.flatnonzero(np.isinf(values))
     if len(infinite):
         raise InvalidValueError(
@@ -442,7 +496,7 @@ def as_column(
             f"first in row {infinite[0] + 1} (1-based); give finite numbers, or leave the "
             "cell empty"
         )
-    column = Column(name, kind, values, tuple(levels), whole, "")
+    column = Column(name, kind, values, tuple(levels), whole, "", written)
     return replace(column, says=_clause([column]))
 
 

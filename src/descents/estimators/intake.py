@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
-from descents.checks import Complaints, InvalidValueError
+from descents.checks import Complaints, InvalidValueError, visible
 from descents.data.blocks import TableOnDisk
+from descents.data.frames import arrow_cells
 from descents.data.levels import Unseen, known_only
 from descents.data.tables import Table, from_frame
 from descents.losses import named
@@ -36,6 +38,10 @@ class ReadsTables:
     columns_: list[ColumnModel]
     n_features_in_: int
     feature_names_in_: np.ndarray
+    _places: list[int] | None = None
+    """Where the columns of the model are among those of the table of the fit."""
+    _kind: Any = None
+    """In what the scores of the frame of the fit are returned, float32 or float64."""
     _row_names: Sequence[str] | None = None
     """What a warning calls the rows of the table of the fit."""
 
@@ -54,59 +60,21 @@ class ReadsTables:
                 "first"
             )
 
-    def _read(  # noqa: PLR0912
+    def _read(
         self, X: Any, *, reset: bool, weights: Any = None
     ) -> tuple[Table | None, Any]:
         """Return the table of a data frame, and its values as numbers and codes."""
+        X = plain_array(X)
+        if reset:
+            self._places, self._kind = None, None
         if isinstance(X, TableOnDisk):
             return None, self._read_from_disk(X, reset=reset)
         if isinstance(X, Table) or _is_frame(X):
-            table = X if isinstance(X, Table) else from_frame(X)
-            if not isinstance(X, Table):
-                self._validated(X, reset=reset, skip_check_array=True)
-            elif reset:
-                names = [column.name for column in X.columns]
-                self.feature_names_in_ = np.array(names, dtype=object)
-                self.n_features_in_ = len(names)
-            if reset:
-                self.columns_ = columns.of_table(table, self.loss)
-                if not self.columns_ or not table.rows:
-                    raise InvalidValueError(
-                        f"the table has {table.rows} rows and {len(table.columns)} "
-                        "columns, none of which can be used; give one that has some"
-                    )
-            elif self.unseen == "missing":
-                known = {model.name: model.known for model in self.columns_}
-                table, unseen = known_only(table, known, None)
-                self._warn_of_unseen(unseen)
+            table = self._read_frame(X, reset=reset)
             return table, self._codes_of_table(table)
-        if np.ma.isMaskedArray(X) and X.dtype.kind in "biuf":
-            kind = np.float32 if X.dtype == np.float32 else np.float64
-            X = np.ma.filled(X.astype(kind), np.nan)
-        if getattr(X, "dtype", np.dtype(float)).kind == "O" and any(
-            isinstance(cell, str) for cell in np.ravel(X)
-        ):
-            raise InvalidValueError(
-                "X is an array with text in it; give a pandas or polars data frame, whose "
-                "columns have types of their own"
-            )
-        given = X
-        try:
-            X = self._validated(
-                X,
-                reset=reset,
-                dtype=[np.float64, np.float32],
-                accept_sparse="csr",
-                ensure_all_finite="allow-nan",
-            )
-        except ValueError as error:
-            if not str(error).startswith("could not convert string"):
-                raise
-            reason = re.sub(r"np\.str_\((.*)\)", r"\1", str(error))
-            raise InvalidValueError(
-                f"X holds text ({reason}); give a pandas or polars data frame, whose "
-                "columns have types of their own"
-            ) from None
+        given, X = X, self._clean(X, reset=reset)
+        if not reset:
+            X = self._of_model(X)
         if hasattr(X, "tocsr"):
             if reset:
                 loss = "squared" if isinstance(self.loss, str | dict) else self.loss
@@ -129,6 +97,60 @@ class ReadsTables:
         if reset:
             self._check_whole(given)
         return None, self._codes_of_array(X)
+
+    def _read_frame(self, X: Any, *, reset: bool) -> Table:
+        """Return the columns of a data frame, or of a table that was read."""
+        table = X if isinstance(X, Table) else from_frame(X)
+        if not isinstance(X, Table):
+            self._validated(X, reset=reset, skip_check_array=True)
+        elif reset:
+            names = [column.name for column in X.columns]
+            self.feature_names_in_ = np.array(names, dtype=object)
+            self.n_features_in_ = len(names)
+        if reset:
+            self.columns_ = columns.of_table(table, self.loss)
+            if not self.columns_ or not table.rows:
+                raise InvalidValueError(
+                    f"the table has {table.rows} rows and {len(table.columns)} "
+                    "columns, none of which can be used; give one that has some"
+                )
+            names = [column.name for column in table.columns]
+            self._places = [names.index(column.name) for column in self.columns_]
+            self._kind = result_type(X, table)
+        elif self.unseen == "missing":
+            known = {model.name: model.known for model in self.columns_}
+            table, unseen = known_only(table, known, None)
+            self._warn_of_unseen(unseen)
+        return table
+
+    def _clean(self, X: Any, *, reset: bool) -> Any:
+        """Return an array or sparse table of floats; masked cells are NaN."""
+        if np.ma.isMaskedArray(X) and X.dtype.kind in "biuf":
+            kind = np.float32 if X.dtype == np.float32 else np.float64
+            X = np.ma.filled(X.astype(kind), np.nan)
+        if getattr(getattr(X, "dtype", None), "kind", "f") == "O" and any(
+            isinstance(cell, str) for cell in np.ravel(X)
+        ):
+            raise InvalidValueError(
+                "X is an array with text in it; give a pandas or polars data frame, whose "
+                "columns have types of their own"
+            )
+        try:
+            return self._validated(
+                X,
+                reset=reset,
+                dtype=[np.float64, np.float32],
+                accept_sparse="csr",
+                ensure_all_finite="allow-nan",
+            )
+        except ValueError as error:
+            if not str(error).startswith("could not convert string"):
+                raise
+            reason = re.sub(r"np\.str_\((.*)\)", r"\1", str(error))
+            raise InvalidValueError(
+                f"X holds text ({reason}); give a pandas or polars data frame, whose "
+                "columns have types of their own"
+            ) from None
 
     def _codes_of_array(self, X: np.ndarray) -> np.ndarray:
         """Return an array with the levels of its columns as codes."""
@@ -183,7 +205,38 @@ class ReadsTables:
                 f"the table has {X.shape[1]} columns, but the model was fitted with "
                 f"{self.n_features_in_}; give a table of the same columns"
             )
+        elif self._has_dropped:
+            return X.of_columns([X.names[place] for place in self._places or []])
         return X
+
+    @property
+    def _has_dropped(self) -> bool:
+        """Whether columns of the fit without any data have no part in the model."""
+        places = self._places
+        return places is not None and len(places) < self.n_features_in_
+
+    def _of_model(self, X: Any) -> Any:
+        """Return the columns of an array of as many as the fit had that are modeled."""
+        if self._has_dropped and X.shape[1] == self.n_features_in_:
+            return X[:, self._places]
+        return X
+
+    def _of_fit(self, filled: np.ndarray) -> np.ndarray:
+        """Return modeled columns among those of the fit, the others all NaN."""
+        if not self._has_dropped:
+            return filled
+        wide = np.full((len(filled), self.n_features_in_), np.nan, dtype=filled.dtype)
+        wide[:, self._places] = filled
+        return wide
+
+    def _without_data(self, rows: int) -> np.ndarray:
+        """Return a mask of the columns of the fit that had no data, (rows, columns)."""
+        places = self._places if self._has_dropped else None
+        mask = np.zeros((rows, self.n_features_in_), dtype=bool)
+        if places is not None:
+            mask[:] = True
+            mask[:, places] = False
+        return mask
 
     def _weights_of_table(self, table: Table, weights: Any) -> Any:
         """Return the weights of the columns that have any data, and name the others."""
@@ -191,7 +244,7 @@ class ReadsTables:
         kept = [names.index(column.name) for column in self.columns_]
         blank = [name for j, name in enumerate(names) if j not in kept]
         if blank:
-            listed = ", ".join(blank[:5])
+            listed = visible(", ".join(blank[:5]))
             warnings.warn(
                 f"{len(blank)} column(s) have no observed cell ({listed}"
                 f"{', ...' if len(blank) > 5 else ''}); they are left out, and stay "
@@ -247,6 +300,7 @@ class ReadsTables:
         if len(blank) and not smooth[0]:
             names = self._row_names
             listed = ", ".join(str(i) if names is None else names[i] for i in blank[:5])
+            listed = visible(listed)
             warnings.warn(
                 f"{len(blank)} row(s) have no observed cell ({listed}"
                 f"{', ...' if len(blank) > 5 else ''}"
@@ -257,7 +311,7 @@ class ReadsTables:
             )
         blank = np.flatnonzero(found.column_counts == 0)
         if len(blank) and not smooth[1]:
-            listed = ", ".join(self.columns_[j].name for j in blank[:5])
+            listed = visible(", ".join(self.columns_[j].name for j in blank[:5]))
             warnings.warn(
                 f"{len(blank)} column(s) have no observed cell ({listed}"
                 f"{', ...' if len(blank) > 5 else ''}); nothing is known of them, and "
@@ -265,6 +319,61 @@ class ReadsTables:
                 UserWarning,
                 stacklevel=3,
             )
+
+
+def plain_array(X: Any) -> Any:
+    """Return a torch tensor as a numpy array or a scipy.sparse one, all else as it is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> plain_array(torch.ones(1, 2, requires_grad=True))
+    array([[1., 1.]], dtype=float32)
+    """
+    if not isinstance(X, torch.Tensor):
+        return X
+    tensor = X.detach().cpu()
+    if tensor.dtype in (torch.bfloat16, torch.float16):
+        tensor = tensor.float()
+    if tensor.layout == torch.strided:
+        return tensor.resolve_conj().resolve_neg().numpy()
+    from scipy.sparse import coo_array
+
+    tensor = tensor.to_sparse().coalesce()
+    if tensor.ndim != 2:
+        raise InvalidValueError(
+            f"X is a sparse tensor of shape {tuple(tensor.shape)}; give one of two "
+            "dimensions"
+        )
+    places = tuple(tensor.indices().numpy())
+    return coo_array((tensor.values().numpy(), places), shape=tuple(X.shape)).tocsr()
+
+
+def result_type(X: Any, table: Table | None = None) -> Any:
+    """Return float32 where what was given has no more digits, else float64.
+
+    Parameters
+    ----------
+    X : array-like or data frame
+    table : Table, optional
+        That of a frame.
+
+    Examples
+    --------
+    >>> result_type(np.zeros(3, np.float32)), result_type([1.0])
+    (<class 'numpy.float32'>, <class 'numpy.float64'>)
+    """
+    if table is not None:
+        from pyarrow import types
+
+        of_frame = table.source.dialect is None
+        places = range(len(table.source.names)) if of_frame else ()
+        kinds = [arrow_cells(table.source, place)[0].type for place in places]
+        small = bool(kinds) and all(
+            types.is_float32(kind) or types.is_float16(kind) for kind in kinds
+        )
+        return np.float32 if small else np.float64
+    return np.float32 if getattr(X, "dtype", None) == np.float32 else np.float64
 
 
 def seed_of(random_state: Any) -> int:
@@ -287,6 +396,7 @@ def convergence_warning() -> type[Warning]:
 
 def checked_weights(given: Any) -> Any:
     """Return weights as float64, or sparse as they are."""
+    given = plain_array(given)
     if given is None or hasattr(given, "tocsr"):
         return given
     try:

@@ -31,6 +31,7 @@ from descents.descent.workers import descend_in_parts
 from descents.estimators.intake import (
     checked_weights,
     convergence_warning,
+    plain_array,
     seed_of,
 )
 from descents.estimators.using import UsesFitted
@@ -755,6 +756,7 @@ class LowRank(UsesFitted):
         True
         """
         self._check_fitted()
+        X = plain_array(X)
         if isinstance(X, TableOnDisk):
             raise InvalidValueError(
                 "X is a table on disk, and intervals are for cells that impute fills, "
@@ -770,6 +772,8 @@ class LowRank(UsesFitted):
         table, values = self._read(X, reset=False)
         if table is not None and weights is not None:
             weights = self._weights_of_table(table, weights)
+        elif weights is not None:
+            weights = self._of_model(weights)
         if len(values) != len(self.embedding_):
             raise InvalidValueError(
                 f"X has {len(values)} rows, but the model was fitted to "

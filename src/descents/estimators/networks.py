@@ -36,7 +36,7 @@ from descents.descent.loop import EarlyStopping, Watch, described
 from descents.descent.runs import Runs
 from descents.descent.steps import Step
 from descents.descent.workers import Store
-from descents.estimators.intake import seed_of
+from descents.estimators.intake import plain_array, seed_of
 from descents.estimators.training import (
     check_optimizer,
     descend_network,
@@ -179,12 +179,19 @@ class _Starts(BaseEstimator):
             Probabilities of the classes, or numbers, in the order of `runs_`; NaN of
             starts that failed.
         """
-        check_is_fitted(self)
-        return self._outputs(X, np.arange(len(self.runs_)))
+        return self._outputs(self._rows(X), np.arange(len(self.runs_)))
 
-    def _outputs(self, X: Any, chosen: np.ndarray) -> np.ndarray:
+    def _rows(self, X: Any) -> np.ndarray:
+        """Return rows to predict as a float32 or float64 array."""
+        check_is_fitted(self)
+        X = plain_array(X)
+        rows: np.ndarray = validate_data(
+            self, X, reset=False, dtype=[np.float64, np.float32]
+        )
+        return rows
+
+    def _outputs(self, X: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         """Return probabilities or numbers of rows by some starts, (S, rows, outputs)."""
-        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         working = {
             n: torch.tensor(value[chosen]).to(self.problem_.dtype)
             for n, value in self.runs_.parameters.items()
@@ -194,9 +201,8 @@ class _Starts(BaseEstimator):
             np.isfinite(self.runs_.losses[chosen])[:, None, None], found, np.nan
         )
 
-    def _combined(self, X: Any) -> np.ndarray:
+    def _combined(self, X: np.ndarray) -> np.ndarray:
         """Return the best start's answer, or the mean of all that did not fail."""
-        check_is_fitted(self)
         chosen = np.array([self.best_])
         if self.combine == "mean":
             chosen = np.flatnonzero(np.isfinite(self.runs_.losses))
@@ -596,12 +602,12 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class, shape (rows, classes)."""
-        return self._combined(X)
+        return self._combined(self._rows(X))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the likeliest class of each row, shape (rows,)."""
-        check_is_fitted(self)
-        chosen: np.ndarray = self.classes_[self._combined(X).argmax(1)]
+        rows = self._rows(X)
+        chosen: np.ndarray = self.classes_[self._combined(rows).argmax(1)]
         return chosen
 
     def _own_facts(self) -> dict[str, Any]:
@@ -709,8 +715,9 @@ class MLPStartsRegressor(RegressorMixin, _Starts):
         return X, y, weights
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the numbers foretold, of the shape that y had."""
-        found = self._combined(X)
+        """Return the numbers foretold, of the shape that y had; float32 where X is."""
+        rows = self._rows(X)
+        found = self._combined(rows).astype(rows.dtype, copy=False)
         return found[:, 0] if self._single else found
 
     def _own_facts(self) -> dict[str, Any]:
@@ -739,6 +746,7 @@ def fit_together(
     first = models[0]
     for model in models:
         model._check_settings()
+    X, y, sample_weight = (plain_array(part) for part in (X, y, sample_weight))
     read = [model._read(X, y, sample_weight) for model in models]
     features, target, weights = read[0]
     coupled = first.optimizer != "adamw"

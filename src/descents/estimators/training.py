@@ -266,7 +266,8 @@ def predicted(problem: Supervised, parameters: Parameters, X: np.ndarray) -> np.
     found = []
     with torch.no_grad():
         for first in range(0, len(X), size):
-            rows = torch.tensor(X[first : first + size], dtype=problem.dtype)
+            part = np.ascontiguousarray(X[first : first + size])
+            rows = torch.tensor(part, dtype=problem.dtype)
             features = rows.to(problem.device).expand(count, *rows.shape)
             given = {n: v.to(problem.device) for n, v in parameters.items()}
             outputs = problem.predict(given, features).double()

@@ -50,7 +50,8 @@ class LowRankModel(
         -------
         ndarray of shape (rows, n_components)
         """
-        return self.fit(X, y, weights=weights).embedding_
+        found = self.fit(X, y, weights=weights).embedding_
+        return found if self._kind is None else found.astype(self._kind, copy=False)
 
     def transform(self, X: Any) -> Any:
         """Return new rows in the space of the components.

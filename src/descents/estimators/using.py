@@ -18,7 +18,7 @@ from descents.checks import InvalidValueError, RunFolderError
 from descents.data import storage
 from descents.data.blocks import TableOnDisk
 from descents.descent.runs import Runs
-from descents.estimators.intake import ReadsTables
+from descents.estimators.intake import ReadsTables, plain_array, result_type
 from descents.problems import columns
 from descents.problems.cells import Cells
 from descents.problems.streamed import Streamed, block_bytes, rows_at_once
@@ -56,13 +56,14 @@ class UsesFitted(ReadsTables):
     def transform(self, X: Any) -> np.ndarray:
         """Return new rows in the space of the components: `LowRankModel.transform`."""
         self._check_fitted()
-        _, values = self._read(X, reset=False)
-        if isinstance(values, TableOnDisk):
-            scores = np.empty((values.shape[0], len(self.components_)), values.dtype)
-            for place, block in self.transformed_blocks(values):
+        if isinstance(X, TableOnDisk):
+            scores = np.empty((X.shape[0], len(self.components_)), X.dtype)
+            for place, block in self.transformed_blocks(X):
                 scores[place] = block
             return scores
-        return self._transformed(values)
+        table, values = self._read(X, reset=False)
+        scores = self._transformed(values)
+        return scores.astype(result_type(values, table), copy=False)
 
     def transformed_blocks(self, X: TableOnDisk) -> Iterator[tuple[slice, np.ndarray]]:
         """Give the places of some rows of a table on disk, and what `transform` returns.
@@ -74,7 +75,7 @@ class UsesFitted(ReadsTables):
         self._check_fitted()
         _, table = self._read(X, reset=False)
         for place, block in table.blocks(self._rows_at_once(table)):
-            yield place, self._transformed(block)
+            yield place, self._transformed(block).astype(block.dtype, copy=False)
             del block
 
     def _transformed(self, values: Any) -> np.ndarray:
@@ -102,11 +103,14 @@ class UsesFitted(ReadsTables):
         Returns
         -------
         ndarray of shape (rows, columns)
-            Numbers; of objects where a column holds levels that are no numbers. Row
+            Numbers, in float32 where X is; of objects where a column holds levels that
+            are no numbers. A column without any data in the fit is NaN. Row
             biases are not in the components, and left out.
         """
         self._check_fitted()
-        scores = np.asarray(X, dtype=np.float64)
+        given = plain_array(X)
+        kind = result_type(given)
+        scores = np.asarray(given, dtype=np.float64)
         if scores.ndim != 2 or scores.shape[1] != len(self.components_):
             raise InvalidValueError(
                 f"X has shape {scores.shape}; give (rows, {len(self.components_)}), as "
@@ -119,7 +123,10 @@ class UsesFitted(ReadsTables):
             )
         natural = self.fitted_.natural(scores)
         cuts = np.asarray(self.fitted_.points[0].get("cuts", np.zeros(0)))
-        return self.fitted_.stacked(self.fitted_.decoded(natural, cuts))
+        found = self.fitted_.stacked(self.fitted_.decoded(natural, cuts))
+        if found.dtype != object:
+            found = found.astype(kind, copy=False)
+        return self._of_fit(found)
 
     def predict_cells(self, rows: Any, columns: Any) -> np.ndarray:
         """Return what the model says of some cells of the table it was fitted to.
@@ -210,6 +217,7 @@ class UsesFitted(ReadsTables):
            introduction", Foundations and Trends in Machine Learning 16.
         """
         self._check_fitted()
+        X = plain_array(X)
         if isinstance(X, TableOnDisk):
             raise InvalidValueError(
                 "X is a table on disk, and filling its holes would make a table in "
@@ -252,15 +260,16 @@ class UsesFitted(ReadsTables):
         """
         if table is not None:
             return columns.filled(table, self.columns_, codes)
-        filled = self.fitted_.stacked(codes)
+        filled = self._of_fit(self.fitted_.stacked(codes))
+        # A column of the fit without any data has nothing to be filled with.
+        missing = np.isnan(self._of_fit(values)) & ~self._without_data(len(values))
         if np.ma.isMaskedArray(X):
             fill = _of_type(filled, X.dtype)
-            holes = np.ma.getmaskarray(X) | np.isnan(values)
-            return np.where(holes, fill, X.data)
+            return np.where(np.ma.getmaskarray(X) | missing, fill, X.data)
         given = np.asarray(X)
         if given.dtype.kind != "f":
             given = given.astype(np.float64)
-        return np.where(np.isnan(values), filled.astype(given.dtype), given)
+        return np.where(missing, filled.astype(given.dtype), given)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the share of the best constants' loss that the model takes away.
@@ -334,6 +343,7 @@ class UsesFitted(ReadsTables):
             "settings": settings,
             "names": list(getattr(self, "feature_names_in_", [])),
             "features": self.n_features_in_,
+            "places": self._places,
             "reference": vars(self.reference_),
             "gap": self.gap_,
             "constants_loss": self.constants_loss_,
@@ -374,6 +384,7 @@ class UsesFitted(ReadsTables):
         if facts["names"]:
             model.feature_names_in_ = np.array(facts["names"], dtype=object)
         model.n_features_in_ = facts["features"]
+        model._places = facts.get("places")
         fitted = Fitted.restored(arrays, facts, model.combine)
         model.columns_ = fitted.models
         if model.constraint is None and any(fitted.constraint):

@@ -338,7 +338,7 @@ class Factorization(Problem):
         point = {"U": U, "V": V}
         for name, _, asked in self._sides():
             if asked.constraint:
-                drawn = torch.as_tensor(point[name], dtype=torch.float64)
+                drawn = torch.from_numpy(np.array(point[name], dtype=np.float64))
                 point[name] = asked.nearest(drawn).numpy()
         if self.has_row_biases:
             point["row_biases"] = np.zeros(self.cells.shape[0])

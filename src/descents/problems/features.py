@@ -18,6 +18,8 @@ from descents.problems.columns import MOST_CLASSES, TYPED
 
 _COMMA = re.compile(r"\s*[-+]?\d+(,\d+)?([eE][-+]?\d+)?\s*")
 UNSEEN = "give one of these, leave the cell empty, or give --unseen missing"
+_COMMAS = "give the option that fits"
+"""What a column with commas says of itself names the options."""
 MOST_NUMERIC_CLASSES = 20
 """A target of whole numbers with at most so many different ones is one of classes."""
 
@@ -120,7 +122,7 @@ class Features:
                 continue
             if column.kind in ("text", "date"):
                 remedy = (
-                    "its numbers seem to have decimal commas: give --decimal ,"
+                    _COMMAS
                     if _has_decimal_commas(column)
                     else "leave the column out (--ignore COLUMN), or name the rows by it "
                     "(--id COLUMN)"
@@ -275,8 +277,7 @@ class Target:
             )
         if _has_decimal_commas(column):
             raise InvalidValueError(
-                f"the target {column.name!r} is {column.says}, but its values seem to be "
-                "numbers with decimal commas; give --decimal ,"
+                f"the target {column.name!r} is {column.says}; {_COMMAS}"
             )
         typed = column.kind in TYPED  # text of many levels is among them
         few = column.whole and len(distinct) <= MOST_NUMERIC_CLASSES

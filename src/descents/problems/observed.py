@@ -69,6 +69,8 @@ def cells(
     array = np.asarray(table)
     if array.dtype != np.float32:
         array = array.astype(np.float64)
+    elif any(stride < 0 for stride in array.strides):
+        array = array.copy()  # torch has no negative strides
     each = named_all(loss, array.shape[1])
     squares = scales is False and all(isinstance(one, Squared) for one in each)
     if squares and weights is None and array.size and np.isfinite(array).all():
@@ -126,10 +128,7 @@ def _sparse_cells(
     array = scipy.sparse.csr_array(table)
     if array.dtype not in (np.float32, np.float64):
         array = array.astype(np.float64)
-    if not array.has_canonical_format:
-        if array is table:
-            array = array.copy()
-        array.sum_duplicates()
+    array = _canonical(array)
     loss = each[0]
     if (
         any(other != loss for other in each)
@@ -174,6 +173,19 @@ def _sparse_cells(
     return Stored(array, heavy, block)
 
 
+def _canonical(array: Any) -> Any:
+    """Return a CSR array with sorted indices, each of them once.
+
+    scipy sorts in place, and a CSR array made of another one shares its memory, which
+    belongs to the caller: sort a copy.
+    """
+    if array.has_canonical_format:
+        return array
+    array = array.copy()
+    array.sum_duplicates()
+    return array
+
+
 def _entry_weights(table: Any, weights: Any) -> np.ndarray:
     """Return the weights of the entries of a CSR array, which store the same ones."""
     import scipy.sparse
@@ -183,7 +195,7 @@ def _entry_weights(table: Any, weights: Any) -> np.ndarray:
         raise InvalidValueError(
             f"weights have shape {given.shape}; give the table's, {table.shape}"
         )
-    given.sum_duplicates()
+    given = _canonical(given)
     same = given.nnz == table.nnz and (given.indices == table.indices).all()
     if not same or (given.indptr != table.indptr).any():
         raise InvalidValueError(

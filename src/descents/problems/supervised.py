@@ -327,8 +327,10 @@ class Supervised(Problem):
         if dtype not in self._tables:
             kind = None if self.classifies else dtype
             with torch.inference_mode(False):  # it outlives the caller's
+                # torch keeps the strides of numpy, and the compiled gradients read rows.
                 features = torch.tensor(self.X, dtype=dtype, device=self.device)
                 target = torch.tensor(self.y, dtype=kind, device=self.device)
+                features, target = features.contiguous(), target.contiguous()
             self._tables = {**self._tables, dtype: (features, target)}
         return self._tables[dtype]
 

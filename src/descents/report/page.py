@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-from descents.checks import RunFolderError, counted
+from descents.checks import RunFolderError, counted, visible
 from descents.data import storage
 from descents.report import factorized, figures, reproduced, trained
 from descents.report.figures import Stored
@@ -46,7 +46,8 @@ def _files(task: tuple[Stored, str]) -> tuple[bytes, bytes]:
         _write(FigureCanvasAgg(figure).print_png, png, {"Software": None})
         figure.set_layout_engine("none")  # it is laid out, and stays so
         _write(FigureCanvasSVG(figure).print_svg, svg, {"Date": None})
-    return png.getvalue(), svg.getvalue()
+    # The name of a column may hold control characters, which XML forbids.
+    return png.getvalue(), visible(svg.getvalue().decode()).encode()
 
 
 def _write(write: Any, buffer: io.BytesIO, metadata: Mapping[str, Any]) -> None:
@@ -72,7 +73,16 @@ def read_run(folder: Path) -> Stored:
         )
     rows = storage.read_table(folder / storage.ROWS)
     tensors, _ = storage.read_tensors(folder / storage.TENSORS)
-    return Stored(result, rows, tensors)
+    return Stored(_shown(result), rows, tensors)
+
+
+def _shown(value: Any) -> Any:
+    """Return what JSON holds, with the control characters of its texts written out."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {_shown(name): _shown(one) for name, one in value.items()}
+    return [_shown(one) for one in value] if isinstance(value, list) else value
 
 
 def draw(folder: Path, each: Each | None = None) -> None:
@@ -143,7 +153,7 @@ def html(result: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Any]]) -
     environment.filters["f"] = fixed
     environment.filters["counted"] = counted
     template = environment.get_template(f"{result['run']['command']}.html")
-    return template.render(r=result, pictures=pictures)
+    return visible(template.render(r=result, pictures=pictures))
 
 
 def fixed(value: Any, form: str) -> str:

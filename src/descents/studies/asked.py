@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, overload
 
@@ -27,7 +28,7 @@ from descents.data import files, storage
 from descents.data.blocks import TableOnDisk
 from descents.data.frames import short
 from descents.data.levels import ordered
-from descents.data.tables import Stored, Table, describe
+from descents.data.tables import Stored, Table, describe, remarks
 from descents.estimators.lowrank import LowRank
 from descents.losses import named
 from descents.problems.constraints import regularizers
@@ -55,6 +56,8 @@ class Reading:
         Whether there may be no such column.
     levels : tuple of str
         The order of the levels of some columns, as `level_lists` takes it.
+    formats : mapping, optional
+        How the numbers of a fit's table were written, as `Table.formats` has it.
     """
 
     triples: bool = False
@@ -67,8 +70,11 @@ class Reading:
     identifier: str | None = None
     lenient: bool = False
     levels: tuple[str, ...] = ()
+    formats: Mapping[str, Any] | None = None
 
-    def after(self, before: Mapping[str, Any]) -> Reading:
+    def after(
+        self, before: Mapping[str, Any], formats: Mapping[str, Any] | None = None
+    ) -> Reading:
         """Return it with what it leaves open, as the table of a fit was read.
 
         Examples
@@ -84,6 +90,8 @@ class Reading:
                 kept[name] = tuple(value) if isinstance(value, list) else value
         if self.identifier is None and before.get("identifier"):
             kept |= {"identifier": before["identifier"], "lenient": True}
+        if self.decimal is None:  # another mark is another way of writing
+            kept["formats"] = formats
         return replace(self, **kept)
 
     def read(self, source: str, memory: int | None = None) -> Data:
@@ -101,7 +109,7 @@ class Reading:
         options: dict[str, Any] = {
             "header": self.header,
             "missing": self.missing,
-            "decimal": self.decimal or ".",
+            "decimal": self.decimal,
             "delimiter": self.delimiter,
             "encoding": self.encoding or "utf-8",
         }
@@ -120,6 +128,7 @@ class Reading:
             )
         # What names the rows is text, whatever it looks like, and is not interpreted.
         skip = () if identifier is None else (identifier,)
+        options["formats"] = self.formats
         found = files.read(source, **options, ignore=ignore, skip=skip)
         if isinstance(found, Stored):
             if self.identifier:
@@ -221,8 +230,13 @@ class Data:
             raise InvalidValueError(
                 "no column is left to model; ignore fewer, or give a table with more"
             )
-        notes += (*describe(table.columns),)
+        said = remarks(table.columns), describe(table.columns)
+        notes += (*chain(*said),)
         return cls(table, names, tuple(c.name for c in table.columns), notes)
+
+    def formats(self) -> dict[str, Any] | None:
+        """Return how the numbers of a table are written, for new rows; else None."""
+        return self.values.formats() if isinstance(self.values, Table) else None
 
     @classmethod
     def of_disk(cls, table: TableOnDisk) -> Data:

@@ -213,6 +213,7 @@ def _result(
     return {
         "run": run,
         "read": list(data.notes),
+        "formats": data.formats(),
         "warnings": list(warned),
         "shape": list(cells.shape),
         "observed": cells.observed,

@@ -420,6 +420,7 @@ def _result(
     return {
         "run": run,
         "read": [*data.notes, *given.features.notes],
+        "formats": data.formats(),
         "warnings": [*_warnings(given, options, study), *why_not],
         "task": given.target.task,
         "why": given.target.why,

@@ -62,7 +62,7 @@ class Trained:
         X = self.features.encoded(data.values).astype(np.float32)
         found: dict[str, Any] = {"row": list(data.row_names)}
         if self.classes is None:
-            numbers = self.model.predict(X) * self.target["spread"]
+            numbers = self.model.predict(X).astype(np.float64) * self.target["spread"]
             found[self.target["name"]] = numbers + self.target["center"]
             return found
         chances = self.model.predict_proba(X)

@@ -1,0 +1,181 @@
+"""numpy and scipy.sparse files, whose headers are checked before memory is taken."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from descents.checks import InvalidValueError
+from descents.data.frames import reason_of
+
+MOST_ROWS = 10**8
+"""A sparse matrix with more rows or columns than this is refused: each needs memory."""
+MOST_BLANK = 10**6
+"""From so many rows or columns on, nearly all of which are empty, one is refused."""
+BLANK = 1000
+"""Nearly all rows are empty where there are this many for each stored cell."""
+
+
+def memory_of_machine() -> int:
+    """Return the memory that this process may use at most, in bytes.
+
+    Where the system does not say, it is 2**40.
+
+    Examples
+    --------
+    >>> memory_of_machine() > 10**6
+    True
+    """
+    limits = [2**40]
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+        text = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        limits.append(int(text))
+    return min(limit for limit in limits if limit > 0)
+
+
+def array_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return shape, whether columns come first, and type from the head of a .npy file.
+
+    Raises
+    ------
+    ValueError
+        When it is no such head, or its shape cannot be.
+
+    Examples
+    --------
+    >>> import io
+    >>> stream = io.BytesIO()
+    >>> np.save(stream, np.zeros((2, 3)))
+    >>> _ = stream.seek(0)
+    >>> array_header(stream)
+    ((2, 3), False, dtype('float64'))
+    """
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version == (1, 0):
+            head = np.lib.format.read_array_header_1_0(stream)
+        elif version in ((2, 0), (3, 0)):
+            head = np.lib.format.read_array_header_2_0(stream)
+        else:
+            raise ValueError(f"its format has version {version}, which is unknown")
+    except OSError:
+        raise
+    except Exception as error:  # of damaged text: of the tokenizer, of recursion, ...
+        raise ValueError(reason_of(error)) from None
+    shape, turned, dtype = head
+    if any(isinstance(size, bool) or size < 0 for size in shape):
+        raise ValueError(f"its shape is {shape}, with a size below 0")
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, or is damaged")
+    return tuple(int(size) for size in shape), bool(turned), dtype
+
+
+def check_length(shape: tuple[int, ...], dtype: np.dtype, length: int) -> None:
+    """Refuse an array of which a file does not hold all, or no memory can.
+
+    Parameters
+    ----------
+    length : int
+        How many bytes follow the head.
+
+    Raises
+    ------
+    ValueError
+
+    Examples
+    --------
+    >>> check_length((10**12, 3), np.dtype(float), 100)
+    Traceback (most recent call last):
+    ...
+    ValueError: its shape is (1000000000000, 3), which takes 24000000000000 bytes, but 100
+    follow
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size > length:
+        raise ValueError(
+            f"its shape is {shape}, which takes {size} bytes, but {length} follow"
+        )
+    if size > memory_of_machine():
+        raise ValueError(
+            f"its shape is {shape}, which takes {size} bytes, more than the memory of "
+            "this machine"
+        )
+
+
+def load_checked(file: Any) -> Any:
+    """Return the array, or the members of a .npz file, that numpy opens.
+
+    Raises
+    ------
+    ValueError
+        When the head of an array and the length of what follows do not agree.
+
+    Examples
+    --------
+    >>> import io
+    >>> stream = io.BytesIO()
+    >>> np.save(stream, np.arange(3.0))
+    >>> load_checked(stream)
+    array([0., 1., 2.])
+    """
+    end = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    magic = file.read(len(np.lib.format.MAGIC_PREFIX))
+    file.seek(0)
+    if magic == np.lib.format.MAGIC_PREFIX:
+        shape, _, dtype = array_header(file)
+        check_length(shape, dtype, end - file.tell())
+        file.seek(0)
+    return np.load(file, allow_pickle=False)
+
+
+def check_members(loaded: Any, names: Iterable[str]) -> None:
+    """Refuse a member of a .npz file that is no .npy file, or none that can be whole.
+
+    Raises
+    ------
+    ValueError
+    """
+    known = {info.filename.removesuffix(".npy"): info for info in loaded.zip.infolist()}
+    for name in names:
+        info = known[name.removesuffix(".npy")]
+        with loaded.zip.open(info) as member:
+            try:
+                shape, _, dtype = array_header(member)
+                check_length(shape, dtype, info.file_size - member.tell())
+            except ValueError as error:
+                raise ValueError(f"its member {info.filename!r}: {error}") from None
+
+
+def check_sparse(where: str, loaded: Any) -> None:
+    """Refuse the members of a sparse matrix whose shape cannot be.
+
+    Raises
+    ------
+    InvalidValueError
+        When the matrix has far more rows or columns than what it stores, which a model
+        would need memory for.
+    ValueError
+        When its shape is no two numbers.
+    """
+    check_members(loaded, loaded.files)
+    shape = loaded["shape"]
+    if shape.dtype.kind not in "iu" or shape.shape != (2,) or (shape < 0).any():
+        raise ValueError(f"its member 'shape' holds {shape.tolist()!r}")
+    stored = int(loaded["data"].size)
+    for size, what in zip(shape.tolist(), ("rows", "columns"), strict=True):
+        blank = size > MOST_BLANK and size > BLANK * stored
+        if size > MOST_ROWS or blank:
+            raise InvalidValueError(
+                f"{where} is a sparse matrix of {size} {what} with {stored} stored cells, but "
+                f"a model needs memory for each of the {what}; give one without those "
+                "that are empty"
+            )
