@@ -57,6 +57,7 @@ ORDER = [
     "answers.statistics",
     "answers.planning",
     "answers.differences",
+    "answers.simultaneous",
     "answers.effects",
     "answers.fitted",
     "answers.folds",
