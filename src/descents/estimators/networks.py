@@ -229,7 +229,7 @@ class _Starts(BaseEstimator):
         """Return a metric of every start, the mean over its splits; NaN where it failed.
 
         Splits on which it is not defined are left out: R^2 where all rows held out have
-        one target.
+        one target. Where no split defines it, all values are NaN.
 
         Parameters
         ----------
@@ -241,18 +241,32 @@ class _Starts(BaseEstimator):
         -------
         ndarray of shape (n_starts,)
         """
+        return statistics.start_means(*self._of_splits(metric))[0]
+
+    def failed(self, metric: str | None = None) -> np.ndarray:
+        """Return which starts failed, so that `values` has no number of theirs.
+
+        The loss of a start that failed became infinite or NaN on a split, or its metric
+        did on a split where the metric is defined.
+
+        Parameters
+        ----------
+        metric : str, optional
+            As `values` takes it.
+
+        Returns
+        -------
+        bool ndarray of shape (n_starts,)
+        """
+        return statistics.start_means(*self._of_splits(metric))[1]
+
+    def _of_splits(self, metric: str | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return a metric and which starts failed, both of shape (n_starts, splits)."""
         table = self.table()
         metric = self.metric_ if metric is None else metric
         one_of("metric", metric, self.metric_names())
-        count = self.splits_
-        finite = np.isfinite(table["loss"])
-        values = table[metric].astype(np.float64).reshape(-1, count)
-        # A score may be undefined on a division whose rows held out are all alike.
-        known = np.isfinite(values)
-        total = np.where(known, values, 0).sum(1)
-        with np.errstate(invalid="ignore"):
-            means = total / known.sum(1)
-        return np.where(finite.reshape(-1, count).all(1), means, np.nan)
+        values = table[metric].astype(np.float64).reshape(-1, self.splits_)
+        return values, ~np.isfinite(table["loss"]).reshape(-1, self.splits_)
 
     @property
     def metric_(self) -> str:
@@ -285,12 +299,13 @@ class _Starts(BaseEstimator):
         -------
         Summary
             Count, mean with a bias-corrected bootstrap interval, standard deviation and
-            quartiles over the starts that have not failed.
+            quartiles over the starts that have not failed, and how many have. All are
+            NaN where the metric is not defined.
         """
-        values = self.values(metric)
-        values = values[np.isfinite(values)]
         generator = np.random.Generator(np.random.Philox(0))
-        return statistics.summary(values, generator, confidence)
+        return statistics.summary_of_starts(
+            *statistics.start_means(*self._of_splits(metric)), generator, confidence
+        )
 
     def variance(self, metric: str | None = None) -> dict[str, float | None]:
         """Tell the variance of a metric between starts from that between splits.
@@ -302,14 +317,11 @@ class _Starts(BaseEstimator):
         Returns
         -------
         dict
-            ``starts``, ``splits`` (None with one split) and ``residual``.
+            ``starts``, ``splits`` (None with one split) and ``residual``. Splits on
+            which the metric is not defined are left out.
         """
-        table = self.table()
-        metric = self.metric_ if metric is None else metric
-        count = self.splits_
-        values = table[metric].astype(np.float64)
-        values = np.where(np.isfinite(table["loss"]), values, np.nan)
-        return compare.crossed_variances(values.reshape(-1, count))
+        values, failed = self._of_splits(metric)
+        return compare.crossed_variances(np.where(failed, np.nan, values))
 
     def diagnose(
         self, starts: Any = None, *, multiples: Sequence[int] = (10, 30)
