@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
@@ -42,6 +44,7 @@ from descents.estimators.training import (
     descend_network,
     early_stopping_of,
     hopeless,
+    many_failed,
     optimizer_named,
     predicted,
     validation_of,
@@ -86,6 +89,9 @@ class _Starts(BaseEstimator):
         """
         fit_together([self], X, y, sample_weight)
         self._keep()
+        sentence = many_failed(self.failed("loss"))
+        if sentence is not None:
+            warnings.warn(sentence, ConvergenceWarning, stacklevel=2)
         return self
 
     def _network(self, X: np.ndarray, y: np.ndarray, **of_settings: Any) -> Network:
