@@ -53,6 +53,9 @@ NEGATIVE_CURVATURE = -1e-6
 SURE_RESIDUAL = 1e-3
 """Local minimum: the eigenvalues are known to this times the largest in magnitude."""
 
+HAIR = 1e-12
+"""A share of a count of rows that equals a threshold may be below it by rounding."""
+
 
 class Verdict(Enum):
     """Why a start fell short, in order of precedence; the value says the rule.
@@ -279,6 +282,7 @@ def reached_by_the_best(problem: Problem, runs: Runs, metric: str) -> float:
     values = runs.metrics[metric][np.isfinite(runs.losses)].astype(np.float64)
     best = float(np.nanmax(values, initial=baseline))
     share = baseline + REACHED_SHARE * (best - baseline)
+    share -= HAIR * abs(share)
     return max(share, float(np.nextafter(baseline, np.inf)))
 
 
@@ -490,7 +494,8 @@ def _overfitted(
     )
     baseline = problem.baseline(metric)
     gained = baseline + GENERALIZED_SHARE * (training - baseline)
-    below: np.ndarray = validation < np.minimum(gained, training)
+    limit = np.minimum(gained, training)
+    below: np.ndarray = validation < limit - HAIR * np.abs(limit)
     return below
 
 

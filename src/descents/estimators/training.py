@@ -280,8 +280,8 @@ def many_failed(failed: np.ndarray, which: str = "") -> str | None:
         return None
     if lost == total:
         return (
-            f"all {total} starts {which}failed, as their loss became infinite or NaN. Give "
-            "a smaller learning rate, or scale the features"
+            f"every start {which}failed: its loss became infinite or NaN. Give a smaller "
+            "learning rate, or scale the features"
         )
     return (
         f"{lost} of {total} starts {which}failed, as their loss became infinite or NaN; "

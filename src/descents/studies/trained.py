@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from descents.answers.statistics import start_means
 from descents.checks import InvalidValueError, folder_path, one_of
 from descents.data import storage
 from descents.data.storage import RESULT, ROWS
 from descents.data.tables import Table
 from descents.estimators.networks import MLPStartsClassifier, MLPStartsRegressor
+from descents.estimators.training import many_failed
 from descents.problems.features import Features
+from descents.problems.metrics import higher_is_better
 from descents.studies.asked import Data
-from descents.studies.sweep import compared_starts, higher_is_better
+from descents.studies.sweep import compared_starts
 from descents.studies.train import MODEL, comparison_facts
 
 NO_METRIC = ("start", "split")
 """Columns of numbers that say of which start a row is, not how good it is."""
+Side = tuple[dict[str, Any], np.ndarray, np.ndarray, str]
+"""A run's result, the values of the starts of its best setting, which failed, its name."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ def compare_runs(
         When the metric is not in both.
     """
     sides = [_side(folder, metric) for folder in (first, second)]
-    (one, values, a), (two, others, b) = sides
+    (one, values, failed, a), (two, others, lost, b) = sides
     if one["metric"] != two["metric"] and metric is None:
         raise InvalidValueError(
             f"the runs are judged by {one['metric']} and {two['metric']}; give --metric "
@@ -109,16 +114,26 @@ def compare_runs(
     )
     paired = paired and one["run"]["sha256"] == two["run"]["sha256"]
     name = metric or one["metric"]
-    higher = higher_is_better(name)
-    found = compared_starts(values, others, paired=paired, higher_is_better=higher)
+    found = compared_starts(
+        values,
+        others,
+        paired=paired,
+        higher_is_better=higher_is_better(name),
+        failed=(failed, lost),
+    )
     told = {
         "runs": [str(first), str(second)],
         "settings": [a, b],
         "metric": name,
-        "means": [float(np.nanmean(values)), float(np.nanmean(others))],
+        "means": [_mean(values), _mean(others)],
         "starts": [len(values), len(others)],
         **comparison_facts(found),
-        "warnings": _differing(one, two),
+        "warnings": [
+            *_differing(one, two),
+            *_undefined(name, sides, (first, second)),
+            *_failing(sides, (first, second)),
+        ],
+        "notes": _chosen(sides, (first, second)),
     }
     plain: dict[str, Any] = storage.plain(told)
     return plain
@@ -147,9 +162,47 @@ def _differing(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _side(
-    folder: str | Path, metric: str | None
-) -> tuple[dict[str, Any], np.ndarray, str]:
+def _mean(values: np.ndarray) -> float:
+    """Return the mean of the starts that have a value; NaN where none has."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else np.nan
+
+
+def _undefined(
+    metric: str, sides: Sequence[Side], runs: Sequence[str | Path]
+) -> list[str]:
+    """Say in which runs no start has a value."""
+    return [
+        f"{metric} is not defined for any start of {run}; give --metric validation_loss, "
+        "or another that is"
+        for (_, values, failed, _), run in zip(sides, runs, strict=True)
+        if not np.isfinite(values).any() and not failed.all()
+    ]
+
+
+def _failing(sides: Sequence[Side], runs: Sequence[str | Path]) -> list[str]:
+    """Say in which runs many starts failed."""
+    found = [
+        many_failed(failed, f"of {run} ({setting}) ")
+        for (_, _, failed, setting), run in zip(sides, runs, strict=True)
+    ]
+    return [sentence for sentence in found if sentence]
+
+
+def _chosen(sides: Sequence[Side], runs: Sequence[str | Path]) -> list[str]:
+    """Say which setting was chosen by the starts that are compared."""
+    found = [
+        f"{setting} is the best of {len(result['settings'])} settings of {run} by these "
+        "starts, so its values are somewhat too good; train it alone with another --seed "
+        "to compare it without that"
+        for (result, _, _, setting), run in zip(sides, runs, strict=True)
+        if len(result["settings"]) > 1
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _side(folder: str | Path, metric: str | None) -> Side:
+    """Return a stored run, its best setting, and what its starts have of a metric."""
     folder = folder_path(folder)
     result = storage.read_json(folder / RESULT)
     run = result.get("run")
@@ -167,7 +220,9 @@ def _side(
     one_of("--metric", name, known)
     setting = result["best"]["setting"]
     chosen = rows["setting"] == setting
-    values = np.where(
-        np.isfinite(rows["loss"][chosen]), rows[name][chosen].astype(float), np.nan
+    table, lost = (
+        column[chosen].reshape(-1, result["splits"])
+        for column in (rows[name].astype(np.float64), ~np.isfinite(rows["loss"]))
     )
-    return result, values.reshape(-1, result["splits"]).mean(1), setting
+    values, failed = start_means(table, lost)
+    return result, values, failed, setting
