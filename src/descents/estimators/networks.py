@@ -379,24 +379,36 @@ class _Starts(BaseEstimator):
         Raises
         ------
         InvalidValueError
-            When the initialization is a function, which cannot be stored.
+            When a parameter or the classes are of a type that cannot be stored.
         RunFolderError
             When the file cannot be written.
         """
         check_is_fitted(self)
+        try:
+            arrays, facts = self._stored()
+        except TypeError as error:
+            raise InvalidValueError(
+                f"the model cannot be saved ({error}); fit it with numbers, text, "
+                "booleans or dates"
+            ) from None
+        storage.write_tensors(Path(path), arrays, facts)
+
+    def _stored(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return the fitted model as arrays and plain values."""
         settings = self.get_params()
         if callable(settings["initialization"]):
             settings["initialization"] = "zero"  # it is not drawn again
-        for name, value in settings.items():
-            if name == "hidden_layer_sizes" and isinstance(value, list | tuple):
-                settings[name] = {"kind": "sizes", "sizes": list(value)}
-            if isinstance(value, HoldOut | Folds | EarlyStopping):
-                settings[name] = {"kind": type(value).__name__, **vars(value)}
-        if not isinstance(settings["random_state"], int | None):
+        if not isinstance(settings["random_state"], int | np.integer | None):
             settings["random_state"] = None
+        for name, value in settings.items():
+            if isinstance(value, HoldOut | Folds | EarlyStopping):
+                given = {n: storage.typed(v) for n, v in vars(value).items()}
+                settings[name] = {"kind": type(value).__name__, **given}
+            else:
+                settings[name] = storage.typed(value)
         arrays, runs = self.runs_.stored()
         facts = {
-            "format": 1,
+            "format": 2,
             "model": type(self).__name__,
             "settings": settings,
             "names": list(getattr(self, "feature_names_in_", [])),
@@ -408,7 +420,7 @@ class _Starts(BaseEstimator):
             "runs": runs,
             **self._own_facts(),
         }
-        storage.write_tensors(Path(path), arrays, facts)
+        return arrays, facts
 
     def _own_facts(self) -> dict[str, Any]:
         return {}
@@ -424,7 +436,7 @@ class _Starts(BaseEstimator):
         """
         arrays, facts = storage.read_tensors(Path(path))
         try:
-            if facts["model"] != cls.__name__ or facts["format"] != 1:
+            if facts["model"] != cls.__name__ or facts["format"] not in (1, 2):
                 raise InvalidValueError(
                     f"it holds something else than a {cls.__name__}"
                 )
@@ -440,12 +452,16 @@ class _Starts(BaseEstimator):
         kinds = {kind.__name__: kind for kind in (HoldOut, Folds, EarlyStopping)}
         settings = dict(facts["settings"])
         for name, value in facts["settings"].items():
-            if isinstance(value, dict) and "kind" in value:
+            kind = value.get("kind") if isinstance(value, dict) else None
+            if kind in kinds:
                 rest = {n: v for n, v in value.items() if n != "kind"}
-                if value["kind"] == "sizes":
-                    settings[name] = tuple(rest["sizes"])
-                    continue
-                settings[name] = kinds[value["kind"]](**rest)
+                settings[name] = kinds[kind](
+                    **{n: storage.of_typed(v) for n, v in rest.items()}
+                )
+            elif kind == "sizes":  # of the first format
+                settings[name] = tuple(value["sizes"])
+            elif facts["format"] > 1:
+                settings[name] = storage.of_typed(value)
         model = cls(**settings)
         if facts["names"]:
             model.feature_names_in_ = np.array(facts["names"], dtype=object)
@@ -623,10 +639,12 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
         return chosen
 
     def _own_facts(self) -> dict[str, Any]:
-        kind = self.classes_.dtype.kind
-        return {"classes": self.classes_.tolist(), "class_kind": kind}
+        return {"classes": storage.typed(self.classes_)}
 
     def _take_facts(self, facts: dict[str, Any]) -> None:
+        if facts["format"] > 1:
+            self.classes_ = storage.of_typed(facts["classes"])
+            return
         self.classes_ = np.array(
             facts["classes"], dtype=object if facts["class_kind"] == "O" else None
         )
