@@ -79,6 +79,7 @@ ORDER = [
     "studies.sweep",
     "studies.train",
     "studies.trained",
+    "studies.stored",
     "report.figures",
     "report.reproduced",
     "report.factorized",

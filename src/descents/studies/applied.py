@@ -206,12 +206,9 @@ def _observed(values: Any) -> int:
     return int((~np.isnan(values.data)).sum())
 
 
-def load(folder: str | Path) -> Any:
-    """Return the model of a stored run, or of a file that a model was saved to.
-
-    Returns
-    -------
-    LowRankModel
+def load_as(folder: str | Path, kind: type[LowRank] = LowRank) -> Any:
+    """Return the model of a stored run of factorize, or of a file: of a class that is
+    given, by default the one without scikit-learn.
 
     Raises
     ------
@@ -220,13 +217,6 @@ def load(folder: str | Path) -> Any:
     InvalidValueError
         When it is a run of another command.
     """
-    from descents.estimators.transformer import LowRankModel
-
-    return load_as(folder, LowRankModel)
-
-
-def load_as(folder: str | Path, kind: type[LowRank] = LowRank) -> Any:
-    """Return the same as a model of a kind: here one without scikit-learn."""
     folder = folder_path(folder)
     if folder.is_file():
         return kind.load(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from descents.answers.statistics import start_means
 from descents.checks import InvalidValueError, folder_path, one_of
 from descents.data import storage
 from descents.data.storage import RESULT, ROWS
-from descents.data.tables import Table
+from descents.data.tables import Table, from_frame
 from descents.estimators.networks import MLPStartsClassifier, MLPStartsRegressor
 from descents.estimators.training import many_failed
 from descents.problems.features import Features
@@ -32,18 +32,72 @@ Side = tuple[dict[str, Any], np.ndarray, np.ndarray, str]
 class Trained:
     """A stored network with what its table was made into.
 
+    It predicts from tables as the run read them: a data frame with the columns of the
+    run, or an array whose columns are those features in their order. What the fitted
+    estimator has beside that, such as ``runs_``, ``table`` and ``interval``, is found
+    here too.
+
     Attributes
     ----------
     model : MLPStartsClassifier or MLPStartsRegressor
+        All starts of the best setting. It takes encoded features, and its classes are
+        numbered.
     features : Features
     target : dict
     classes : list or None
+        The classes as the table had them: text, whole numbers, numbers or booleans.
+    result : dict
+        What the run found, as in ``result.json``.
     """
 
     model: Any
     features: Features
     target: Mapping[str, Any]
     classes: list[Any] | None
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the estimator has of a name that is not here."""
+        if name.startswith("__") or name == "model":
+            raise AttributeError(name)
+        return getattr(self.model, name)
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The classes, of the type that the table had them in.
+
+        Raises
+        ------
+        AttributeError
+            When the network predicts numbers.
+        """
+        if self.classes is None:
+            raise AttributeError("a network that predicts numbers has no classes_")
+        kinds = {type(one) for one in self.classes}
+        mixed = len(kinds) > 1 and kinds != {int, float}
+        return np.array(self.classes, dtype=object if mixed else None)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the class, or the number in the unit of the target, of each row.
+
+        Parameters
+        ----------
+        X : data frame, Table or array-like of shape (rows, columns)
+
+        Returns
+        -------
+        ndarray of shape (rows,)
+        """
+        features = self._encoded(X)
+        if self.classes is None:
+            return self._in_units(features)
+        chosen: np.ndarray = self.classes_[self.model.predict_proba(features).argmax(1)]
+        return chosen
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each class, shape (rows, classes)."""
+        found: np.ndarray = self.model.predict_proba(self._encoded(X))
+        return found
 
     def apply(self, data: Data) -> dict[str, Any]:
         """Return what is foretold of new rows, a column for each fact."""
@@ -52,11 +106,10 @@ class Trained:
                 "the model needs a table whose columns have names, but this one is "
                 "sparse; give CSV, TSV or Parquet"
             )
-        X = self.features.encoded(data.values).astype(np.float32)
+        X = self._encoded(data.values)
         found: dict[str, Any] = {"row": list(data.row_names)}
         if self.classes is None:
-            numbers = self.model.predict(X) * self.target["spread"]
-            found[self.target["name"]] = numbers + self.target["center"]
+            found[self.target["name"]] = self._in_units(X)
             return found
         chances = self.model.predict_proba(X)
         chosen = chances.argmax(1)
@@ -64,6 +117,30 @@ class Trained:
         for code, name in enumerate(self.classes):
             found[f"probability_{name}"] = chances[:, code]
         return found
+
+    def _encoded(self, X: Any) -> np.ndarray:
+        """Return the features of a table as the network takes them."""
+        if not isinstance(X, Table):
+            X = from_frame(X if hasattr(X, "columns") else self._named(X))
+        return self.features.encoded(X).astype(np.float32)
+
+    def _named(self, X: Any) -> Any:
+        """Return an array as a frame, its columns named as those of the run."""
+        import pyarrow
+
+        names = [feature.name for feature in self.features.features]
+        array = np.asarray(X)
+        if array.ndim != 2 or array.shape[1] != len(names):
+            raise InvalidValueError(
+                f"X has shape {array.shape}; give a data frame, or an array of shape "
+                f"(rows, {len(names)}) with the columns {', '.join(names)}"
+            )
+        columns = (array[:, place].tolist() for place in range(len(names)))
+        return pyarrow.table(dict(zip(names, columns, strict=True)))
+
+    def _in_units(self, X: np.ndarray) -> np.ndarray:
+        numbers: np.ndarray = self.model.predict(X) * self.target["spread"]
+        return numbers + self.target["center"]
 
 
 def load(folder: str | Path) -> Trained:
@@ -82,6 +159,7 @@ def load(folder: str | Path) -> Trained:
         Features.restored(result["encoding"]),
         result["target"],
         result["classes"],
+        result,
     )
 
 
