@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import polygamma, stdtr, stdtrit
 
 from descents.answers.statistics import RESAMPLES, chunk_rows, number_between
 from descents.checks import Complaints, whole_number
@@ -76,11 +76,11 @@ def simultaneous_differences(
     what starts, divisions of rows and similar settings have in common; with fewer than
     eight shared starts it is that of independent normal values.
 
-    The variances of the pairs are ŝ² = w s² + (1 - w) mean(s²). The weight w is the
-    share of the spread of s² over the pairs that goes beyond the spread of estimates of
-    one common variance, 2 mean(s²)² / (n - 1). So settings of about equal spread have
-    intervals of one length, as Tukey's, and a setting that spreads far more than the
-    others does not widen theirs.
+    The variances of the pairs are log ŝ² = w log s² + (1 - w) log mean(s²). The weight w
+    is the share of the variance of log s² over the pairs that goes beyond that of
+    estimates of one common variance, the trigamma function of (n - 1) / 2 [3]_. So
+    settings of about equal spread have intervals of one length, as Tukey's, and a setting
+    that spreads far more than the others does not widen theirs.
 
     A setting in which more than half of the starts are missing, and a pair that shares
     fewer than half of the starts, does not enter q. Such a pair has Student's interval
@@ -111,6 +111,9 @@ def simultaneous_differences(
        (1987), "Multiple comparison procedures".
     .. [2] Romano and Wolf (2005), "Exact and approximate stepdown methods for multiple
        hypothesis testing", Journal of the American Statistical Association 100.
+    .. [3] Smyth (2004), "Linear models and empirical Bayes methods for assessing
+       differential expression in microarray experiments", Statistical Applications in
+       Genetics and Molecular Biology 3.
 
     Examples
     --------
@@ -195,12 +198,23 @@ def _chosen(pairs: _Pairs, which: np.ndarray) -> _Pairs:
 
 def _weight(variance: np.ndarray, count: np.ndarray) -> float:
     """Return how much a pair's own variance counts beside the mean over the pairs."""
-    common = float(variance.mean())
-    spread = float(np.square(variance - common).mean())
-    if len(variance) == 1 or spread == 0:
+    positive = variance > 0
+    if positive.sum() < 2:
         return 1.0
-    noise = float((2 * common**2 / (count - 1)).mean())
-    return max(0.0, 1 - noise / spread)
+    spread = float(np.log(variance[positive]).var())
+    noise = float(polygamma(1, (count[positive] - 1) / 2).mean())
+    return max(0.0, 1 - noise / spread) if spread > 0 else 0.0
+
+
+def _mixed(variance: np.ndarray, weight: float) -> np.ndarray:
+    """Return variances (..., P) drawn toward their mean on the log scale; 0 stays 0."""
+    positive = variance > 0
+    each = np.maximum(positive.sum(-1, keepdims=True), 1)
+    common = variance.sum(-1, keepdims=True) / each
+    found: np.ndarray = np.where(
+        positive, variance**weight * common ** (1 - weight), 0.0
+    )
+    return found
 
 
 def _together(
@@ -212,8 +226,7 @@ def _together(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return half the widths of the intervals of all pairs, and their p-values."""
     weight = _weight(pairs.variance, pairs.count)
-    common = pairs.variance.mean()
-    error = np.sqrt((weight * pairs.variance + (1 - weight) * common) / pairs.count)
+    error = np.sqrt(_mixed(pairs.variance, weight) / pairs.count)
     found = _ratio(np.abs(pairs.mean), error)
     if len(found) == 1:
         degrees = int(pairs.count[0]) - 1
@@ -265,9 +278,10 @@ def _normal(
 ) -> np.ndarray:
     """Return the largest statistic of each of some tables of independent normal values."""
     starts = int(pairs.count.min())
+    deviations = _deviations(pairs, settings, weight)
     found = []
     for rows in chunk_rows(resamples, starts * len(pairs.count)):
-        drawn = generator.normal(size=(rows, starts, settings))
+        drawn = deviations * generator.normal(size=(rows, starts, settings))
         gaps = drawn[..., pairs.first] - drawn[..., pairs.second]
         mean, variance = np.abs(gaps.mean(1)), gaps.var(1, ddof=1)
         found.append(
@@ -276,12 +290,26 @@ def _normal(
     return np.concatenate(found)
 
 
+def _deviations(pairs: _Pairs, settings: int, weight: float) -> np.ndarray:
+    """Return the standard deviation of each setting, apart from what all share.
+
+    The variance of a pair is the sum of those of its settings: these are fitted by least
+    squares.
+    """
+    design = np.zeros((len(pairs.count), settings))
+    design[np.arange(len(design)), pairs.first] = 1
+    design[np.arange(len(design)), pairs.second] = 1
+    mixed = _mixed(pairs.variance, weight)
+    found = np.linalg.lstsq(design, mixed, rcond=None)[0]
+    return np.sqrt(np.maximum(found, 0.0))
+
+
 def _largest(
     mean: np.ndarray, variance: np.ndarray, weight: float, count: np.ndarray
 ) -> np.ndarray:
     """Return the largest statistic over the pairs, (draws, P) each, for each draw."""
-    mixed = weight * variance + (1 - weight) * variance.mean(1, keepdims=True)
-    largest: np.ndarray = _ratio(mean, np.sqrt(mixed / count)).max(1)
+    error = np.sqrt(_mixed(variance, weight) / count)
+    largest: np.ndarray = _ratio(mean, error).max(1)
     return largest
 
 
