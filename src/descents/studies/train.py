@@ -481,23 +481,26 @@ def _warnings(given: Prepared, options: Options, study: sweep.Study) -> list[str
 
 
 def _undefined(study: sweep.Study, options: Options) -> list[str]:
-    """Say which metric is not defined, and what settings are compared by then."""
+    """Say which score is not defined, and what settings are ranked by then."""
     model, found = study.best_model, []
-    wanted = options.metric or model.metric_
-    if wanted != study.metric or not np.isfinite(study.values()).any():
-        judge = "validation_loss" if options.validation != "none" else "loss"
-        where = "held-out rows" if wanted.startswith("validation_") else "training rows"
-        found.append(
-            f"{wanted} is not defined for any start, as the target does not vary enough "
-            f"in the {where}; settings are ranked by {judge} instead. Hold out more rows, "
-            f"or give --metric {judge}"
-        )
+    judge = "validation_loss" if options.validation != "none" else "loss"
     score = model.metric_.split("_", 1)[1]
-    training = f"training_{score}"
-    if wanted != training and not np.isfinite(study.values(training)).any():
+    for where, rows in (("validation", "held-out"), ("training", "training")):
+        name = f"{where}_{score}"
+        known = name in model.metric_names()
+        if not known or np.isfinite(study.values(name)).any():
+            continue
+        if not np.isfinite(model.runs_.losses).any():
+            continue  # nothing is known of any start
+        remedy = ""
+        if name == (options.metric or model.metric_):
+            remedy = (
+                f"; settings are ranked by {judge} instead. Hold out more rows, or give "
+                f"--metric {judge}"
+            )
         found.append(
-            f"{training} is not defined for any start, as the target does not vary in the "
-            "training rows: what was learned is a constant"
+            f"{name} is not defined for any start, as the target does not vary in the "
+            f"{rows} rows{remedy}"
         )
     return found
 
