@@ -19,6 +19,7 @@ from descents.checks import (
 from descents.descent.loop import Stop, Watch, descend
 from descents.descent.runs import Runs, Status
 from descents.descent.steps import Step
+from descents.problems.metrics import has_direction, higher_is_better
 from descents.problems.problem import Parameters, Problem
 
 REACHED_SHARE = 0.8
@@ -524,6 +525,11 @@ def _checked(
         metric in runs.metrics,
         f"metric is {metric!r}; give one that the problem records: "
         f"{', '.join(runs.metrics) or 'it records none'}",
+    )
+    complaints.require(
+        not has_direction(metric) or higher_is_better(metric),
+        f"metric is {metric!r}, of which less is better; give one of which more is, such "
+        "as training_accuracy or training_r2",
     )
     complaints.require(
         not runs.interrupted, "the runs were interrupted; run them to their end first"

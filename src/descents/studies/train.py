@@ -485,13 +485,14 @@ def _undefined(study: sweep.Study, options: Options) -> list[str]:
     model, found = study.best_model, []
     judge = "validation_loss" if options.validation != "none" else "loss"
     score = model.metric_.split("_", 1)[1]
-    for where, rows in (("validation", "held-out"), ("training", "training")):
-        name = f"{where}_{score}"
+    names = [f"validation_{score}", f"training_{score}", options.metric]
+    for name in dict.fromkeys(name for name in names if name is not None):
         known = name in model.metric_names()
         if not known or np.isfinite(study.values(name)).any():
             continue
-        if not np.isfinite(model.runs_.losses).any():
-            continue  # nothing is known of any start
+        if study.failed(name).all():  # then it is not the rows
+            continue
+        rows = "held-out" if name.startswith("validation_") else "training"
         remedy = ""
         if name == (options.metric or model.metric_):
             remedy = (
