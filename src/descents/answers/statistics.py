@@ -416,10 +416,8 @@ def performance_profile(
     confidence = complaints.attempt(number_between, "confidence", confidence)
     complaints.raise_any()
     count = len(sample)
-    good = [
-        int(np.sum(reaches(sample, place, higher_is_better=higher_is_better)))
-        for place in places
-    ]
+    sign = 1.0 if higher_is_better else -1.0
+    good = [int(np.sum(sign * sample >= sign * place)) for place in places]
     bounds = {each: wilson_interval(each, count, confidence) for each in set(good)}
     low, high = np.array([bounds[each] for each in good]).T
     return np.array(good) / count, low, high

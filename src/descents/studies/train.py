@@ -720,11 +720,14 @@ def _profile(study: sweep.Study) -> dict[str, Any]:
     # A failed start is worse than any threshold, and counts.
     room = 1 + max(abs(ends[0]), abs(ends[1]))
     worst = ends[0] - room if study.higher_is_better else ends[1] + room
+    # A value that equals a threshold but for rounding reaches it.
+    hair = statistics.ROUNDING * max(abs(ends[0]), abs(ends[1]))
+    reached = thresholds - hair if study.higher_is_better else thresholds + hair
     found = {}
     for name, row in zip(study.names, values, strict=True):
         shares, low, high = statistics.performance_profile(
             np.where(np.isfinite(row), row, worst),
-            thresholds,
+            reached,
             higher_is_better=study.higher_is_better,
         )
         found[name] = {"shares": shares, "low": low, "high": high}
