@@ -79,7 +79,7 @@ CLASSES = {
     "bool": CODES > 0,
     "text": np.where(CODES, "yes", "no"),
     "object": np.where(CODES, "yes", "no").astype(object),
-    "float": CODES + 0.5,
+    "float": CODES.astype(float),
     "date": np.array(["2020-01-01", "2021-01-01"], dtype="datetime64[D]")[CODES],
 }
 
@@ -132,7 +132,7 @@ def test_a_regressor_keeps_its_parameters(settings: dict[str, Any], tmp_path) ->
 
 def test_a_low_rank_model_keeps_its_parameters(tmp_path) -> None:
     model = LowRankModel(
-        np.int64(2), n_starts=np.int8(2), random_state=np.int64(3),
+        np.int64(2), n_starts=np.int64(2), random_state=np.int64(3),
         penalty={"l2": np.float32(0.5)},
     ).fit(X)  # fmt: skip
     model.save(tmp_path / "m")
