@@ -208,12 +208,10 @@ class Study:
                 higher_is_better=higher_is_better(metric),
                 failed=(failed[best], failed[other]),
             )
-            bounds = {
-                "low": float(together.low[best, other]),
-                "high": float(together.high[best, other]),
-            }
+            low, high = (side[best, other] for side in (together.low, together.high))
+            one = replace(one, low=float(low), high=float(high))
             adjusted = np.fmax(together.p_value[best, other], one.p_value)
-            found.append((other, replace(one, **bounds), float(adjusted)))
+            found.append((other, one, float(adjusted)))
         return found
 
     def effects(self, metric: str | None = None) -> list[effects.Effect]:
