@@ -104,7 +104,7 @@ def start_means(table: Any, failed: Any) -> tuple[np.ndarray, np.ndarray]:
     lost = np.asarray(failed, dtype=bool)
     defined = (~np.isnan(values) & ~lost).any(0)
     kept = values[:, defined]
-    missing: np.ndarray = lost.any(1) | ~np.isfinite(kept).all(1)
+    missing = np.asarray(lost.any(1) | ~np.isfinite(kept).all(1))
     means = np.full(len(values), np.nan)
     if defined.any():
         means[~missing] = kept[~missing].mean(1)
