@@ -247,3 +247,13 @@ def test_a_metric_that_is_not_defined_tells_of_no_failure() -> None:
     assert np.isnan(runs.metrics["training_r2"]).tolist() == [True, False] * 2
     found = diagnose(network, runs, [0, 2], steps=rule)
     assert found.verdicts == (Verdict.CONVERGED,) * 2
+
+
+def test_a_metric_of_which_less_is_better_is_refused() -> None:
+    network = Network(
+        [[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1], [4], splits=[[0, 2, 3]]
+    )
+    rule = GradientDescent(0.05)
+    runs = descend(network, 2, steps=rule, stop=Stop(3))
+    with pytest.raises(InvalidValueError, match="of which less is better; give one"):
+        diagnose(network, runs, steps=rule, metric="validation_loss")

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning
 
 from descents import (
     Folds,
@@ -161,7 +162,8 @@ def test_a_regressor_a_list_of_grids_and_folds() -> None:
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_a_setting_that_fails_wholly_is_told_and_the_others_are_not_lost() -> None:
     model = classifier(optimizer="gd", validation=None, batch_size=None)
-    study = sweep(model, {"learning_rate": [1e30, 0.1, 0.2]}, X, Y)
+    with pytest.warns(ConvergenceWarning, match="every start of the setting learning"):
+        study = sweep(model, {"learning_rate": [1e30, 0.1, 0.2]}, X, Y)
     assert study.summaries()[0] is None
     assert np.isnan(study.values()[0]).all()
     assert study.best in (1, 2)
@@ -182,6 +184,9 @@ def test_a_setting_that_fails_wholly_is_told_and_the_others_are_not_lost() -> No
         ({"learning_rate": []}, "give a list of values"),
         ({"n_starts": [1, 2]}, "n_starts, which settings share"),
         ({"random_state": [1, 2]}, "random_state, which settings share"),
+        ({"validation": [0.2, 0.3]}, "same held-out rows.; give validation to the est"),
+        ({"combine": ["mean"]}, "says how a fitted model predicts"),
+        ({"device": ["cpu"]}, "trained on the same device"),
         ({"initialization": ["zero", "none"]}, "'none'; give one of"),
         ({"learning_rate": [0.1, -1]}, "learning_rate is -1"),
         (7, "give a dict"),
@@ -250,3 +255,26 @@ def test_settings_are_named_by_what_tells_them_apart() -> None:
     assert found == ("initialization=mine", "initialization=zero")
     assert named([{"n": (2, 3)}]) == ("n=(2, 3)",)
     assert named([{}]) == ("as given",)
+
+
+def test_no_two_settings_have_one_name() -> None:
+    rates = [0.01, 0.01 + 1e-9, np.float64(0.01) + 2e-9, np.float32(0.02), 1e-5]
+    names = named([{"rate": rate} for rate in rates])
+    assert len(set(names)) == len(rates)
+    assert names[0] == "rate=0.01"
+    assert float(names[1].removeprefix("rate=")) == rates[1]
+    # What has no words of its own gets a number; arrays are equal as a whole.
+    drawn = [lambda g, i, o: g.normal(size=(i, o)), lambda g, i, o: g.random((i, o))]
+    assert named([{"n": one} for one in drawn]) == ("n=<lambda>", "n=<lambda> (2)")
+    long = [np.arange(2000) + k for k in (0.0, 1e-9)]
+    assert len(set(named([{"rates": one} for one in long]))) == 2
+    grid = {"learning_rate": [np.full(2, 0.1), np.full(2, 0.1), np.array([0.1, 0.2])]}
+    study = sweep(classifier(n_starts=2, max_epochs=2), grid, X, Y)
+    assert len(study.names) == len(set(study.names)) == 2
+    assert len(study.effects()[0].levels) == 2
+
+
+def test_a_metric_that_a_setting_does_not_have_is_refused_before_training() -> None:
+    model = classifier(early_stopping=2, max_epochs=10**9)
+    with pytest.raises(InvalidValueError, match="metric is 'best_epoch'"):
+        sweep(model, {"early_stopping": [2, None]}, X, Y, metric="best_epoch")

@@ -385,10 +385,12 @@ def test_a_score_that_no_start_has_is_told(tmp_path: Path, capsys) -> None:
     (tmp_path / "t.csv").write_text(f"a,b\n{lines}\n")
     options = ["train", str(tmp_path / "t.csv"), "--target", "b", "--starts", "2",
                "--task", "regression", "--epochs", "2", "--validation", "folds=12"]  # fmt: skip
-    assert main([*options, "--out", str(tmp_path / "o")]) == 2
-    said = capsys.readouterr().err
+    assert main([*options, "--out", str(tmp_path / "o")]) == 0
+    said = capsys.readouterr().out
     assert "validation_r2 is not defined for any start" in said
     assert "--metric validation_loss" in said
+    result = json.loads((tmp_path / "o" / "result.json").read_text())
+    assert result["metric"] == "validation_loss"
     more = ["--metric", "validation_loss", "--out", str(tmp_path / "p")]
     assert ran(*options, *more) == 0
 
@@ -528,3 +530,14 @@ def test_max_seconds_keeps_what_is_finished(tmp_path: Path, capsys) -> None:
     assert code == 3
     assert "go on with --resume" in capsys.readouterr().err
     assert ran(*options_of(table, out), "--resume") == 0
+
+
+def test_rates_that_print_alike_are_settings_of_their_own(tmp_path: Path) -> None:
+    rates = ["0.01", "0.010000001", "0.010000002"]
+    options = [x for rate in rates for x in ("--learning-rate", rate)]
+    out = tmp_path / "o"
+    assert ran("train", str(iris_csv(tmp_path)), "--target", "species", "--starts", "2",
+               "--epochs", "2", "--diagnose", "0", *options, "--out", str(out)) == 0  # fmt: skip
+    result = json.loads((out / "result.json").read_text())
+    assert [s["name"] for s in result["settings"]] == rates
+    assert pd.read_parquet(out / "starts.parquet")["setting"].nunique() == 3

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from descents.problems.network import Network as Network
     from descents.problems.problem import Problem as Problem
     from descents.problems.sets import Fixed as Fixed
-    from descents.studies.applied import load as load
     from descents.studies.experiments import gd_factorise_ad as gd_factorise_ad
+    from descents.studies.stored import load as load
     from descents.studies.sweep import Study as Study
     from descents.studies.sweep import sweep as sweep
 
@@ -71,7 +71,7 @@ _HOMES = {
     "descend": "descents.descent.loop",
     "diagnose": "descents.answers.diagnosis",
     "gd_factorise_ad": "descents.studies.experiments",
-    "load": "descents.studies.applied",
+    "load": "descents.studies.stored",
     "sweep": "descents.studies.sweep",
     "train_starts": "descents.estimators.training",
     "truncated_svd": "descents.answers.references",

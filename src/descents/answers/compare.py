@@ -320,7 +320,7 @@ def crossed_variances(values: Any) -> dict[str, float | None]:
     Parameters
     ----------
     values : array-like of shape (starts, splits)
-        Rows with a NaN are left out.
+        Columns without any finite number are left out, then rows with one that is not.
 
     Returns
     -------
@@ -338,9 +338,10 @@ def crossed_variances(values: Any) -> dict[str, float | None]:
     {'starts': 8.0, 'splits': 2.0, 'residual': 0.0}
     """
     table = np.asarray(values, dtype=np.float64)
+    table = table[:, np.isfinite(table).any(0)]
     table = table[np.isfinite(table).all(1)]
     rows, columns = table.shape
-    if rows < 2:
+    if rows < 2 or columns < 1:
         return {"starts": None, "splits": None, "residual": None}
     if columns < 2:
         return {

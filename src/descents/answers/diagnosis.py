@@ -19,6 +19,7 @@ from descents.checks import (
 from descents.descent.loop import Stop, Watch, descend
 from descents.descent.runs import Runs, Status
 from descents.descent.steps import Step
+from descents.problems.metrics import has_direction, higher_is_better
 from descents.problems.problem import Parameters, Problem
 
 REACHED_SHARE = 0.8
@@ -52,6 +53,9 @@ NEGATIVE_CURVATURE = -1e-6
 """Saddle: a Hessian eigenvalue is below this times the largest in magnitude."""
 SURE_RESIDUAL = 1e-3
 """Local minimum: the eigenvalues are known to this times the largest in magnitude."""
+
+HAIR = 1e-12
+"""A share of a count of rows that equals a threshold may be below it by rounding."""
 
 
 class Verdict(Enum):
@@ -279,6 +283,7 @@ def reached_by_the_best(problem: Problem, runs: Runs, metric: str) -> float:
     values = runs.metrics[metric][np.isfinite(runs.losses)].astype(np.float64)
     best = float(np.nanmax(values, initial=baseline))
     share = baseline + REACHED_SHARE * (best - baseline)
+    share -= HAIR * abs(share)
     return max(share, float(np.nextafter(baseline, np.inf)))
 
 
@@ -490,7 +495,8 @@ def _overfitted(
     )
     baseline = problem.baseline(metric)
     gained = baseline + GENERALIZED_SHARE * (training - baseline)
-    below: np.ndarray = validation < np.minimum(gained, training)
+    limit = np.minimum(gained, training)
+    below: np.ndarray = validation < limit - HAIR * np.abs(limit)
     return below
 
 
@@ -519,6 +525,11 @@ def _checked(
         metric in runs.metrics,
         f"metric is {metric!r}; give one that the problem records: "
         f"{', '.join(runs.metrics) or 'it records none'}",
+    )
+    complaints.require(
+        not has_direction(metric) or higher_is_better(metric),
+        f"metric is {metric!r}, of which less is better; give one of which more is, such "
+        "as training_accuracy or training_r2",
     )
     complaints.require(
         not runs.interrupted, "the runs were interrupted; run them to their end first"

@@ -40,7 +40,10 @@ class Comparison:
         Of the permutation test of no difference, two-sided.
     paired : bool
     first_count, second_count : int
-        How many starts each has.
+        How many starts of each the difference is of.
+    first_failed, second_failed : int
+        How many starts of each failed. They count in the probability of improvement
+        alone, where a failed start is worse than one that did not fail.
     """
 
     difference: float
@@ -53,6 +56,21 @@ class Comparison:
     paired: bool
     first_count: int
     second_count: int
+    first_failed: int = 0
+    second_failed: int = 0
+
+    @classmethod
+    def of_none(cls, paired: bool) -> Comparison:
+        """Return the comparison where no start can be compared: every number is NaN.
+
+        Examples
+        --------
+        >>> found = Comparison.of_none(paired=True)
+        >>> found.difference, found.first_count
+        (nan, 0)
+        """
+        nan = math.nan
+        return cls(nan, nan, nan, nan, nan, nan, nan, paired, 0, 0)
 
 
 def compared(
@@ -134,10 +152,8 @@ def compared(
             "starts of both, or paired=False",
         )
     complaints.raise_any()
-    sign = 1.0 if higher_is_better else -1.0
-    wins_first, wins_second = _wins(sign * one, sign * two, paired)
     enough = min(len(one), len(two)) > 1
-    low = high = variance = math.nan
+    low = high = math.nan
     difference = float(one.mean() - two.mean())
     if paired:
         p_value = _sign_flip_test(one - two, generator, resamples)
@@ -145,26 +161,55 @@ def compared(
             difference, low, high = paired_difference_interval(
                 one, two, confidence=confidence
             )
-            variance = float(wins_first.var(ddof=1) / len(one))
     else:
         p_value = _label_test(one, two, generator, resamples)
         if enough:
             half = _welch_half_width(one, two, confidence)
             low, high = difference - half, difference + half
-            parts = (wins.var(ddof=1) / len(wins) for wins in (wins_first, wins_second))
-            variance = float(sum(parts))
-    share = float(wins_first.mean())
+    sign = 1.0 if higher_is_better else -1.0
     return Comparison(
         difference,
         low,
         high,
-        share,
-        *_logit_interval(share, variance, min(len(one), len(two)), confidence),
+        *improvement(sign * one, sign * two, paired, confidence),
         p_value,
         paired,
         len(one),
         len(two),
     )
+
+
+def improvement(
+    first: np.ndarray, second: np.ndarray, paired: bool, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Return the probability that a start of the first is better, with its interval.
+
+    See `compared`. The better value is the larger one; a failed start is minus infinity.
+
+    Parameters
+    ----------
+    first : ndarray of shape (A,)
+    second : ndarray of shape (B,)
+        If paired, of the same starts in the same order.
+    paired : bool
+    confidence : float
+
+    Returns
+    -------
+    share, low, high : float
+
+    Examples
+    --------
+    >>> improvement(np.array([1.0, 2.0]), np.array([-np.inf, 2.0]), paired=True)[0]
+    0.75
+    """
+    wins_first, wins_second = _wins(first, second, paired)
+    pairs, variance = min(len(first), len(second)), math.nan
+    if pairs > 1:
+        sides = (wins_first,) if paired else (wins_first, wins_second)
+        variance = float(sum(wins.var(ddof=1) / len(wins) for wins in sides))
+    share = float(wins_first.mean())
+    return share, *_logit_interval(share, variance, pairs, confidence)
 
 
 def _wins(

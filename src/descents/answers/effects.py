@@ -36,6 +36,8 @@ class Effect:
     share : float
         Of the variance over settings and starts, how much is the parameter's alone:
         omega squared, at least 0.
+    count : int
+        The number of starts that it was told from.
     p_value, p_adjusted : float
         Of the permutation test that its value does not matter; adjusted for the number
         of parameters by Holm's method.
@@ -49,6 +51,7 @@ class Effect:
     share: float
     p_value: float
     p_adjusted: float
+    count: int
 
 
 def main_effects(
@@ -146,6 +149,7 @@ def main_effects(
                 max(0.0, share / (total + rest)) if total > 0 else 0.0,
                 _test(means - middle[:, None], generator, resamples),
                 1.0,
+                table.shape[1],
             )
         )
     if not found:
@@ -156,6 +160,23 @@ def main_effects(
         for effect, p in zip(found, adjusted, strict=True)
     ]
     return sorted(told, key=lambda effect: -effect.share)
+
+
+def same_value(one: Any, two: Any) -> bool:
+    """Return whether two values of a parameter are equal; arrays as a whole.
+
+    Examples
+    --------
+    >>> same_value(0.1, 0.1), same_value([0.1, 0.2], np.array([0.1, 0.2]))
+    (True, True)
+    >>> same_value(None, np.array([0.1])), same_value("a", ["a"])
+    (False, False)
+    """
+    if one is None or two is None or isinstance(one, str) or isinstance(two, str):
+        return bool(np.ndim(one) == np.ndim(two) and one == two)
+    if isinstance(one, np.ndarray) or isinstance(two, np.ndarray):
+        return np.shape(one) == np.shape(two) and bool(np.array_equal(one, two))
+    return bool(one == two)
 
 
 def _grid(
@@ -169,9 +190,13 @@ def _grid(
         places = []
         for setting in settings:
             value = setting.get(name)
-            if value not in levels:
+            place = next(
+                (k for k, one in enumerate(levels) if same_value(one, value)),
+                len(levels),
+            )
+            if place == len(levels):
                 levels.append(value)
-            places.append(levels.index(value))
+            places.append(place)
         size *= len(levels)
         if len(levels) > 1:
             found[name] = (tuple(levels), np.array(places))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,9 @@ RESAMPLES = 9999
 
 FEWEST_RESAMPLED = 10
 """Fewer starts than this have Student's interval: their resamples tell too little."""
+
+ROUNDING = 1e-12
+"""How far below a threshold a value may be by rounding, relative to the largest."""
 
 CELLS = 2**20
 """How many numbers a chunk of resamples holds at most, so that memory stays small."""
@@ -70,6 +73,63 @@ def start_values(name: str, values: Any) -> np.ndarray:
             "them the value of a failure"
         )
     return array
+
+
+def start_means(table: Any, failed: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of each start over its splits, and which starts failed.
+
+    A metric may be undefined on a split, as R^2 is where all held-out rows have one
+    target: such a split is NaN for all starts that did not fail on it, and is left out.
+    A start that failed on a split, or whose metric is infinite or NaN on a split where
+    it is defined for another start, has failed.
+
+    Parameters
+    ----------
+    table : array-like of shape (S, splits)
+    failed : array-like of bool of shape (S, splits)
+
+    Returns
+    -------
+    means : ndarray of shape (S,)
+        NaN for starts that failed, and for all where no split defines the metric.
+    failed : bool ndarray of shape (S,)
+
+    Examples
+    --------
+    >>> table = [[0.5, np.nan, 0.7], [0.9, np.nan, np.nan]]
+    >>> start_means(table, np.zeros((2, 3)))
+    (array([0.6, nan]), array([False,  True]))
+    """
+    values = np.asarray(table, dtype=np.float64)
+    lost = np.asarray(failed, dtype=bool)
+    defined = (~np.isnan(values) & ~lost).any(0)
+    kept = values[:, defined]
+    missing = np.asarray(lost.any(1) | ~np.isfinite(kept).all(1))
+    means = np.full(len(values), np.nan)
+    if defined.any():
+        means[~missing] = kept[~missing].mean(1)
+    return means, missing
+
+
+def reaches(
+    values: Any, threshold: float, *, higher_is_better: bool = True
+) -> np.ndarray:
+    """Return which values are at least as good as a threshold.
+
+    A value that equals the threshold but for rounding reaches it: in floating point
+    0.14 - 0.02 is above 0.12.
+
+    Examples
+    --------
+    >>> 0.12 >= 0.14 - 0.02, reaches([0.12, 0.11], 0.14 - 0.02)
+    (False, array([ True, False]))
+    """
+    sign = 1.0 if higher_is_better else -1.0
+    array = np.asarray(values, dtype=np.float64)
+    sizes = np.abs(array[np.isfinite(array)])
+    hair = ROUNDING * max(abs(threshold), float(sizes.max(initial=0.0)))
+    found: np.ndarray = sign * array >= sign * threshold - hair
+    return found
 
 
 def number_between(name: str, value: Any, low: float = 0.0, high: float = 1.0) -> float:
@@ -370,6 +430,7 @@ class Summary:
     Attributes
     ----------
     count : int
+        Of the starts that the numbers are of: those that did not fail.
     mean, low, high : float
         The mean and its interval, see `mean_interval`.
     standard_deviation : float
@@ -378,6 +439,8 @@ class Summary:
     quartile_intervals : tuple of three (float, float)
         Of the lower quartile, the median and the upper, see `quantile_interval`; NaN
         where there are too few starts for a bound.
+    failed : int
+        How many starts failed; no number above is of them.
     """
 
     count: int
@@ -391,6 +454,21 @@ class Summary:
     upper_quartile: float
     maximum: float
     quartile_intervals: tuple[tuple[float, float], ...]
+    failed: int = 0
+
+    @classmethod
+    def of_none(cls, failed: int = 0) -> Summary:
+        """Return the summary where no start has a value: every number is NaN.
+
+        Examples
+        --------
+        >>> found = Summary.of_none(3)
+        >>> found.count, found.mean, found.failed
+        (0, nan, 3)
+        """
+        nan = math.nan
+        bounds = ((nan, nan),) * 3
+        return cls(0, nan, nan, nan, nan, nan, nan, nan, nan, nan, bounds, failed)
 
 
 def summary(
@@ -437,3 +515,34 @@ def summary(
     return Summary(
         len(sample), mean, low, high, spread, least, lower, median, upper, most, bounds
     )
+
+
+def summary_of_starts(
+    values: np.ndarray,
+    failed: np.ndarray,
+    generator: np.random.Generator,
+    confidence: float = 0.95,
+) -> Summary:
+    """Return the summary of the starts that have a value, and how many failed.
+
+    Parameters
+    ----------
+    values : ndarray of shape (S,)
+        NaN where a start has no value.
+    failed : bool ndarray of shape (S,)
+        Which starts failed; the others without a value are undefined.
+    generator : numpy Generator
+    confidence : float
+
+    Examples
+    --------
+    >>> values, failed = np.array([0.8, np.nan, 0.9]), np.array([False, True, False])
+    >>> found = summary_of_starts(values, failed, np.random.default_rng(0))
+    >>> found.count, found.failed, round(found.mean, 3)
+    (2, 1, 0.85)
+    """
+    known = values[np.isfinite(values)]
+    lost = int(failed.sum())
+    if not len(known):
+        return Summary.of_none(lost)
+    return replace(summary(known, generator, confidence), failed=lost)

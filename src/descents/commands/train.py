@@ -258,7 +258,7 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
             _between(m["interval"]),
             _form(m["standard_deviation"]),
             _form(m["quartiles"] and m["quartiles"][1]),
-            str(m["failed"]),
+            f"{m['failed']} of {result['starts']}",
         )
     console.print(shown)
     for setting in result["settings"]:
@@ -271,26 +271,33 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
             console.print(f"{setting['name']}{each}: {counts}{more}.", markup=False)
     if result["effects"]:
         console.print(_effects(result["effects"]))
+    if result["compared"]:
+        console.print(
+            "The best setting against each other (95% simultaneous intervals):"
+        )
     for each in result["compared"]:
         console.print(
-            f"{each['setting']} against {each['against']}: {each['difference']:+.4f} "
-            f"({_between(each['interval'])}), adjusted "
-            f"p {each['p_adjusted']:.2g}.",
+            f"{each['setting']} against {each['against']}: "
+            f"{_form(each['difference'], '+.4f')} ({_between(each['interval'])}), adjusted "
+            f"p {_form(each['p_adjusted'], '.2g')}"
+            f"{_of_how_many(each['counts'][0], result['starts'])}.",
             markup=False,
         )
     variance = result["variance"]
-    if variance["splits"] is not None:
+    if variance["splits"] is not None and variance["starts"] is not None:
         console.print(
             f"The interval is over starts, on these {result['splits']} divisions of the "
             f"rows: the deviation between starts is {variance['starts'] ** 0.5:.4f}, "
             f"between divisions {variance['splits'] ** 0.5:.4f}."
         )
     best = result["best"]
-    held = "" if best["validation"] is None else f", {best['validation']:.4f} held out"
+    # Without held-out rows there is no score of them; one that is there may be undefined.
+    splits = result["run"]["options"]["validation"] != "none"
+    held = f", {_form(best['validation'])} held out" if splits else ""
     where = f" on division {best['split']}" if result["splits"] > 1 else ""
     console.print(
         f"The best start, {best['start']} of {best['setting']}{where}: "
-        f"{best['training']:.4f} in training{held}. {result['seconds']:.1f} s.",
+        f"{_form(best['training'])} in training{held}. {result['seconds']:.1f} s.",
         markup=False,
     )
     console.print(f"The page: {out / 'report.html'}")
@@ -300,7 +307,9 @@ def _effects(effects: list[dict[str, Any]]) -> Any:
     """Return a table of what each option does."""
     from rich.table import Table
 
-    shown = Table(title="which option matters", title_justify="left")
+    count = effects[0]["count"]
+    title = f"which option matters, from {counted(count, 'start')} of each setting"
+    shown = Table(title=title, title_justify="left")
     for name in ("option", "value"):
         shown.add_column(name, overflow="fold")
     for name in ("share", "p", "mean", "less the mean of all"):
@@ -325,8 +334,13 @@ def _between(ends: list[float | None] | None, sign: str = "") -> str:
     return f"{ends[0]:{sign}.4f} to {ends[1]:{sign}.4f}"
 
 
-def _form(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def _form(value: float | None, form: str = ".4f") -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _of_how_many(count: int, total: int) -> str:
+    """Return from how many starts a number is, where those are not all."""
+    return "" if count == total else f", from {count} of {total} starts"
 
 
 @click.command("compare")
@@ -353,22 +367,41 @@ def compare(
     elif not quiet:
         for line in found["warnings"]:
             click.echo(f"Warning: {line}.")
-        chance = found["probability_of_improvement"]
-        how = "start by start" if found["paired"] else "as two samples"
-        name = found["metric"].replace("_", " ")
-        click.echo(
-            f"Mean {name}: {found['means'][0]:.4f} of {found['starts'][0]} starts of "
-            f"{first} ({found['settings'][0]}), {found['means'][1]:.4f} of "
-            f"{found['starts'][1]} of {second} ({found['settings'][1]})."
-        )
-        click.echo(
-            f"Difference {found['difference']:+.4f} (95% interval "
-            f"{_between(found['interval'])}), compared {how}; permutation p "
-            f"{_form(found['p_value'])}."
-        )
-        click.echo(
-            f"A start of the first is better than one of the second with probability "
-            f"{_form(chance)} ({_form(found['improvement_interval'][0])} to "
-            f"{_form(found['improvement_interval'][1])})."
-        )
+        _show_comparison(found)
+        for line in found["notes"]:
+            click.echo(f"Note: {line}.")
     return 0
+
+
+def _show_comparison(found: dict[str, Any]) -> None:
+    """Print what two runs say about each other."""
+    sides = [
+        f"{_form(mean)} of {total - failed} of {counted(total, 'start')} of {run} "
+        f"({setting})"
+        if failed
+        else f"{_form(mean)} of {counted(total, 'start')} of {run} ({setting})"
+        for mean, total, failed, run, setting in zip(
+            found["means"],
+            found["starts"],
+            found["failed"],
+            found["runs"],
+            found["settings"],
+            strict=True,
+        )
+    ]
+    click.echo(f"Mean {found['metric'].replace('_', ' ')}: {', '.join(sides)}.")
+    how = "start by start" if found["paired"] else "as two samples"
+    one, two = found["counts"]
+    each = counted(one, "start") if one == two else f"{one} and {two} starts"
+    click.echo(
+        f"Difference {_form(found['difference'], '+.4f')} (95% interval "
+        f"{_between(found['interval'])}), compared {how} over {each} that did not fail; "
+        f"permutation p {_form(found['p_value'])}."
+    )
+    low, high = found["improvement_interval"]
+    counted_too = ", where a failed start is the worse" if any(found["failed"]) else ""
+    click.echo(
+        "A start of the first is better than one of the second with probability "
+        f"{_form(found['probability_of_improvement'])} ({_form(low)} to {_form(high)})"
+        f"{counted_too}."
+    )

@@ -56,6 +56,81 @@ def plain(value: Any) -> Any:
     return value
 
 
+def typed(value: Any) -> Any:
+    """Return `value` as JSON has it, with the types that JSON does not have written down.
+
+    Numbers, text, booleans, None and lists stay as they are. Tuples, mappings (with keys
+    of any such type), arrays, and numbers of numpy become an object whose ``kind`` names
+    them. `of_typed` reads it.
+
+    Raises
+    ------
+    TypeError
+        When the value is of another type.
+
+    Examples
+    --------
+    >>> typed({0: 1.5, True: None})
+    {'kind': 'mapping', 'items': [[0, 1.5], [True, None]]}
+    >>> of_typed(typed({0: (np.int64(3), "a")}))
+    {0: (np.int64(3), 'a')}
+    """
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if type(value) is float:
+        return value if math.isfinite(value) else {"kind": "float", "value": str(value)}
+    if isinstance(value, list):
+        return [typed(item) for item in value]
+    if isinstance(value, tuple):
+        return {"kind": "tuple", "items": [typed(item) for item in value]}
+    if isinstance(value, Mapping):
+        items = [[typed(key), typed(item)] for key, item in value.items()]
+        return {"kind": "mapping", "items": items}
+    if isinstance(value, np.ndarray | np.generic):
+        array = np.asarray(value)
+        if array.dtype.kind in "mM":
+            items = array.astype(np.int64).tolist()
+        elif array.dtype.kind in "biufUO":
+            items = typed(array.tolist())
+        else:
+            raise TypeError(f"an array of {array.dtype} cannot be stored")
+        kind = "array" if isinstance(value, np.ndarray) else "scalar"
+        return {"kind": kind, "dtype": array.dtype.str, "items": items}
+    raise TypeError(f"{type(value).__name__} cannot be stored")
+
+
+def of_typed(value: Any) -> Any:
+    """Return the value that `typed` wrote, of the types that it had.
+
+    Examples
+    --------
+    >>> of_typed(typed(np.array([True, False])))
+    array([ True, False])
+    """
+    if isinstance(value, list):
+        return [of_typed(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kind = value["kind"]
+    if kind == "float":
+        return float(value["value"])
+    if kind == "tuple":
+        return tuple(of_typed(item) for item in value["items"])
+    if kind == "mapping":
+        return {of_typed(key): of_typed(item) for key, item in value["items"]}
+    if kind not in ("array", "scalar"):
+        raise ValueError(f"a value of the kind {kind!r} is not known")
+    dtype, items = np.dtype(value["dtype"]), of_typed(value["items"])
+    if dtype.kind in "mM":
+        array = np.array(items, dtype=np.int64).astype(dtype)
+    elif dtype.kind == "O":
+        array = np.empty(len(items), dtype=object)
+        array[:] = items
+    else:
+        array = np.array(items, dtype=dtype)
+    return array if kind == "array" else array[()]
+
+
 def _flat(value: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entries of a mapping, those of mappings in it among them."""
     found: dict[str, Any] = {}

@@ -27,6 +27,7 @@ from descents.descent.pace import Pace
 from descents.descent.recording import Recording, advanced
 from descents.descent.runs import Runs, Status
 from descents.descent.steps import Adam, State, Step, chosen, gains
+from descents.problems.metrics import has_direction, higher_is_better
 from descents.problems.problem import (
     Parameters,
     Problem,
@@ -53,7 +54,9 @@ class EarlyStopping:
     ----------
     metric : str
         One that the problem records.
-    higher_is_better : bool
+    higher_is_better : bool, optional
+        By default what `descents.problems.metrics` knows of the metric, and False for a
+        metric that it does not know.
     every : int
         How many steps pass between two looks.
     patience : int or None
@@ -69,7 +72,7 @@ class EarlyStopping:
     """
 
     metric: str = "validation_loss"
-    higher_is_better: bool = False
+    higher_is_better: bool | None = None
     every: int = 1
     patience: int | None = 10
     least_gain: float = 0.0
@@ -81,6 +84,9 @@ class EarlyStopping:
             complaints.attempt(whole_number, "patience", self.patience, 1)
         complaints.attempt(real_number, "least_gain", self.least_gain, 0)
         complaints.raise_any()
+        if self.higher_is_better is None:
+            known = has_direction(self.metric) and higher_is_better(self.metric)
+            object.__setattr__(self, "higher_is_better", known)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
@@ -42,6 +44,7 @@ from descents.estimators.training import (
     descend_network,
     early_stopping_of,
     hopeless,
+    many_failed,
     optimizer_named,
     predicted,
     validation_of,
@@ -86,6 +89,9 @@ class _Starts(BaseEstimator):
         """
         fit_together([self], X, y, sample_weight)
         self._keep()
+        sentence = many_failed(self.failed("loss"))
+        if sentence is not None:
+            warnings.warn(sentence, ConvergenceWarning, stacklevel=2)
         return self
 
     def _network(self, X: np.ndarray, y: np.ndarray, **of_settings: Any) -> Network:
@@ -235,7 +241,7 @@ class _Starts(BaseEstimator):
         """Return a metric of every start, the mean over its splits; NaN where it failed.
 
         Splits on which it is not defined are left out: R^2 where all rows held out have
-        one target.
+        one target. Where no split defines it, all values are NaN.
 
         Parameters
         ----------
@@ -247,18 +253,32 @@ class _Starts(BaseEstimator):
         -------
         ndarray of shape (n_starts,)
         """
+        return statistics.start_means(*self._of_splits(metric))[0]
+
+    def failed(self, metric: str | None = None) -> np.ndarray:
+        """Return which starts failed, so that `values` has no number of theirs.
+
+        The loss of a start that failed became infinite or NaN on a split, or its metric
+        did on a split where the metric is defined.
+
+        Parameters
+        ----------
+        metric : str, optional
+            As `values` takes it.
+
+        Returns
+        -------
+        bool ndarray of shape (n_starts,)
+        """
+        return statistics.start_means(*self._of_splits(metric))[1]
+
+    def _of_splits(self, metric: str | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return a metric and which starts failed, both of shape (n_starts, splits)."""
         table = self.table()
         metric = self.metric_ if metric is None else metric
         one_of("metric", metric, self.metric_names())
-        count = self.splits_
-        finite = np.isfinite(table["loss"])
-        values = table[metric].astype(np.float64).reshape(-1, count)
-        # A score may be undefined on a division whose rows held out are all alike.
-        known = np.isfinite(values)
-        total = np.where(known, values, 0).sum(1)
-        with np.errstate(invalid="ignore"):
-            means = total / known.sum(1)
-        return np.where(finite.reshape(-1, count).all(1), means, np.nan)
+        values = table[metric].astype(np.float64).reshape(-1, self.splits_)
+        return values, ~np.isfinite(table["loss"]).reshape(-1, self.splits_)
 
     @property
     def metric_(self) -> str:
@@ -291,12 +311,13 @@ class _Starts(BaseEstimator):
         -------
         Summary
             Count, mean with a bias-corrected bootstrap interval, standard deviation and
-            quartiles over the starts that have not failed.
+            quartiles over the starts that have not failed, and how many have. All are
+            NaN where the metric is not defined.
         """
-        values = self.values(metric)
-        values = values[np.isfinite(values)]
         generator = np.random.Generator(np.random.Philox(0))
-        return statistics.summary(values, generator, confidence)
+        return statistics.summary_of_starts(
+            *statistics.start_means(*self._of_splits(metric)), generator, confidence
+        )
 
     def variance(self, metric: str | None = None) -> dict[str, float | None]:
         """Tell the variance of a metric between starts from that between splits.
@@ -308,14 +329,11 @@ class _Starts(BaseEstimator):
         Returns
         -------
         dict
-            ``starts``, ``splits`` (None with one split) and ``residual``.
+            ``starts``, ``splits`` (None with one split) and ``residual``. Splits on
+            which the metric is not defined are left out.
         """
-        table = self.table()
-        metric = self.metric_ if metric is None else metric
-        count = self.splits_
-        values = table[metric].astype(np.float64)
-        values = np.where(np.isfinite(table["loss"]), values, np.nan)
-        return compare.crossed_variances(values.reshape(-1, count))
+        values, failed = self._of_splits(metric)
+        return compare.crossed_variances(np.where(failed, np.nan, values))
 
     def diagnose(
         self, starts: Any = None, *, multiples: Sequence[int] = (10, 30)
@@ -367,24 +385,36 @@ class _Starts(BaseEstimator):
         Raises
         ------
         InvalidValueError
-            When the initialization is a function, which cannot be stored.
+            When a parameter or the classes are of a type that cannot be stored.
         RunFolderError
             When the file cannot be written.
         """
         check_is_fitted(self)
+        try:
+            arrays, facts = self._stored()
+        except TypeError as error:
+            raise InvalidValueError(
+                f"the model cannot be saved ({error}); fit it with numbers, text, "
+                "booleans or dates"
+            ) from None
+        storage.write_tensors(Path(path), arrays, facts)
+
+    def _stored(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return the fitted model as arrays and plain values."""
         settings = self.get_params()
         if callable(settings["initialization"]):
             settings["initialization"] = "zero"  # it is not drawn again
-        for name, value in settings.items():
-            if name == "hidden_layer_sizes" and isinstance(value, list | tuple):
-                settings[name] = {"kind": "sizes", "sizes": list(value)}
-            if isinstance(value, HoldOut | Folds | EarlyStopping):
-                settings[name] = {"kind": type(value).__name__, **vars(value)}
-        if not isinstance(settings["random_state"], int | None):
+        if not isinstance(settings["random_state"], int | np.integer | None):
             settings["random_state"] = None
+        for name, value in settings.items():
+            if isinstance(value, HoldOut | Folds | EarlyStopping):
+                given = {n: storage.typed(v) for n, v in vars(value).items()}
+                settings[name] = {"kind": type(value).__name__, **given}
+            else:
+                settings[name] = storage.typed(value)
         arrays, runs = self.runs_.stored()
         facts = {
-            "format": 1,
+            "format": 2,
             "model": type(self).__name__,
             "settings": settings,
             "names": list(getattr(self, "feature_names_in_", [])),
@@ -396,7 +426,7 @@ class _Starts(BaseEstimator):
             "runs": runs,
             **self._own_facts(),
         }
-        storage.write_tensors(Path(path), arrays, facts)
+        return arrays, facts
 
     def _own_facts(self) -> dict[str, Any]:
         return {}
@@ -412,7 +442,7 @@ class _Starts(BaseEstimator):
         """
         arrays, facts = storage.read_tensors(Path(path))
         try:
-            if facts["model"] != cls.__name__ or facts["format"] != 1:
+            if facts["model"] != cls.__name__ or facts["format"] not in (1, 2):
                 raise InvalidValueError(
                     f"it holds something else than a {cls.__name__}"
                 )
@@ -428,12 +458,16 @@ class _Starts(BaseEstimator):
         kinds = {kind.__name__: kind for kind in (HoldOut, Folds, EarlyStopping)}
         settings = dict(facts["settings"])
         for name, value in facts["settings"].items():
-            if isinstance(value, dict) and "kind" in value:
+            kind = value.get("kind") if isinstance(value, dict) else None
+            if kind in kinds:
                 rest = {n: v for n, v in value.items() if n != "kind"}
-                if value["kind"] == "sizes":
-                    settings[name] = tuple(rest["sizes"])
-                    continue
-                settings[name] = kinds[value["kind"]](**rest)
+                settings[name] = kinds[kind](
+                    **{n: storage.of_typed(v) for n, v in rest.items()}
+                )
+            elif kind == "sizes":  # of the first format
+                settings[name] = tuple(value["sizes"])
+            elif facts["format"] > 1:
+                settings[name] = storage.of_typed(value)
         model = cls(**settings)
         if facts["names"]:
             model.feature_names_in_ = np.array(facts["names"], dtype=object)
@@ -611,10 +645,12 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
         return chosen
 
     def _own_facts(self) -> dict[str, Any]:
-        kind = self.classes_.dtype.kind
-        return {"classes": self.classes_.tolist(), "class_kind": kind}
+        return {"classes": storage.typed(self.classes_)}
 
     def _take_facts(self, facts: dict[str, Any]) -> None:
+        if facts["format"] > 1:
+            self.classes_ = storage.of_typed(facts["classes"])
+            return
         self.classes_ = np.array(
             facts["classes"], dtype=object if facts["class_kind"] == "O" else None
         )

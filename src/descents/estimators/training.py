@@ -255,6 +255,41 @@ def hopeless(optimizer: str, learning_rate: Any) -> str:
     )
 
 
+MOST_FAILED = 0.1
+"""A warning is given where more than this share of the starts failed."""
+
+
+def many_failed(failed: np.ndarray, which: str = "") -> str | None:
+    """Return a sentence where more than a tenth of the starts failed, else None.
+
+    Parameters
+    ----------
+    failed : bool ndarray of shape (S,)
+    which : str
+        Whose starts they are.
+
+    Examples
+    --------
+    >>> many_failed(np.array([True] * 4 + [False] * 6))
+    '4 of 10 starts failed, as their loss became infinite or NaN; means and intervals are of the other 6. Give a smaller learning rate, or scale the features'
+    >>> many_failed(np.array([True] + [False] * 9)) is None
+    True
+    """
+    total, lost = len(failed), int(failed.sum())
+    if lost <= MOST_FAILED * total:
+        return None
+    if lost == total:
+        return (
+            f"every start {which}failed: its loss became infinite or NaN. Give a smaller "
+            "learning rate, or scale the features"
+        )
+    return (
+        f"{lost} of {total} starts {which}failed, as their loss became infinite or NaN; "
+        f"means and intervals are of the other {total - lost}. Give a smaller learning "
+        "rate, or scale the features"
+    )
+
+
 def predicted(problem: Supervised, parameters: Parameters, X: np.ndarray) -> np.ndarray:
     """Return probabilities, or numbers, of rows by some starts, (S, rows, outputs).
 

@@ -317,7 +317,7 @@ class UsesFitted(ReadsTables):
         arrays, facts = self.fitted_.stored()
         names = list(inspect.signature(type(self).__init__).parameters)[1:]
         settings = {name: getattr(self, name) for name in names}
-        plain = str | int | float | None
+        plain = str | int | float | np.number | np.bool_ | None
         for name in ("loss", "initialization", "steps"):
             if not isinstance(settings[name], plain):
                 settings[name] = "auto"
@@ -335,10 +335,11 @@ class UsesFitted(ReadsTables):
                 n: list(map(float, v)) if np.ndim(v) else v
                 for n, v in settings["penalty"].items()
             }
+        settings = {name: storage.typed(value) for name, value in settings.items()}
         if self.calibration_ is not None:
             arrays |= self.calibration_.stored()
         facts |= {
-            "format": 1,
+            "format": 2,
             "model": "LowRankModel",
             "settings": settings,
             "names": list(getattr(self, "feature_names_in_", [])),
@@ -368,7 +369,7 @@ class UsesFitted(ReadsTables):
             )
         arrays, facts = storage.read_tensors(Path(path))
         try:
-            if facts["model"] != "LowRankModel" or facts["format"] != 1:
+            if facts["model"] != "LowRankModel" or facts["format"] not in (1, 2):
                 raise InvalidValueError("it holds something else than a LowRankModel")
             return cls.restored(arrays, facts)
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
@@ -380,7 +381,10 @@ class UsesFitted(ReadsTables):
     @classmethod
     def restored(cls, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> Self:
         """Return the model that `stored` gave."""
-        model = cls(**facts["settings"])
+        settings = facts["settings"]
+        if facts["format"] > 1:
+            settings = {n: storage.of_typed(value) for n, value in settings.items()}
+        model = cls(**settings)
         if facts["names"]:
             model.feature_names_in_ = np.array(facts["names"], dtype=object)
         model.n_features_in_ = facts["features"]

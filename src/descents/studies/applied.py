@@ -254,12 +254,9 @@ def _observed(model: LowRank, values: Any) -> int:
     return total
 
 
-def load(folder: str | Path) -> Any:
-    """Return the model of a stored run, or of a file that a model was saved to.
-
-    Returns
-    -------
-    LowRankModel
+def load_as(folder: str | Path, kind: type[LowRank] = LowRank) -> Any:
+    """Return the model of a stored run of factorize, or of a file: of a class that is
+    given, by default the one without scikit-learn.
 
     Raises
     ------
@@ -268,13 +265,6 @@ def load(folder: str | Path) -> Any:
     InvalidValueError
         When it is a run of another command.
     """
-    from descents.estimators.transformer import LowRankModel
-
-    return load_as(folder, LowRankModel)
-
-
-def load_as(folder: str | Path, kind: type[LowRank] = LowRank) -> Any:
-    """Return the same as a model of a kind: here one without scikit-learn."""
     folder = folder_path(folder)
     if folder.is_file():
         return kind.load(folder)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import ParameterGrid
 
-from descents.answers import compare, differences, effects, statistics
+from descents.answers import differences, effects, statistics
+from descents.answers.effects import same_value
+from descents.answers.simultaneous import simultaneous_differences
 from descents.checks import Complaints, InterruptedRunError, InvalidValueError, one_of
 from descents.estimators.intake import seed_of
 from descents.estimators.networks import (
@@ -19,10 +23,27 @@ from descents.estimators.networks import (
     MLPStartsRegressor,
     fit_together,
 )
-from descents.estimators.training import hopeless
+from descents.estimators.training import hopeless, many_failed
+from descents.problems.metrics import higher_is_better, metric_kind
 
-FIXED = ("n_starts", "random_state", "combine", "device")
-"""What settings cannot differ in: their starts are shared."""
+FIXED = {
+    "n_starts": "settings are compared start by start, so all have the same number",
+    "random_state": "settings are compared start by start, so all have the same seed",
+    "combine": "it says how a fitted model predicts, and changes no start",
+    "device": "all settings are trained on the same device",
+    "validation": "settings are compared on the same held-out rows",
+}
+"""In what settings cannot differ, and why."""
+
+
+FLOORS = {
+    "accuracy": 0.0,
+    "balanced_accuracy": 0.0,
+    "f1": 0.0,
+    "roc_auc": 0.0,
+    "r2": 0.0,
+}
+"""What a failed start counts at most in the ranking, for metrics where more is better."""
 
 
 @dataclass(frozen=True)
@@ -34,42 +55,83 @@ class Study:
     settings : tuple of dict
         What each setting has of each parameter of the grid.
     names : tuple of str
-        Each setting in a few words: what tells it from the others.
+        Each setting in a few words: what tells it from the others. No two are equal.
     models : tuple of MLPStartsClassifier or MLPStartsRegressor
         The estimator of each setting, fitted; one all of whose starts failed has
         `runs_`, but predicts nothing.
     metric : str
         What settings are judged by where nothing else is asked for.
-    higher_is_better : bool
     """
 
     settings: tuple[dict[str, Any], ...]
     names: tuple[str, ...]
     models: tuple[Any, ...]
     metric: str
-    higher_is_better: bool
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether larger values of `metric` are better."""
+        return higher_is_better(self.metric)
 
     def values(self, metric: str | None = None) -> np.ndarray:
         """Return a metric of every start in every setting, NaN where it failed.
 
-        The mean over the splits, shape (settings, n_starts).
+        The mean over the splits on which the metric is defined, shape
+        (settings, n_starts); NaN for all where no split defines it.
         """
         metric = self.metric if metric is None else metric
         return np.stack([model.values(metric) for model in self.models])
 
+    def failed(self, metric: str | None = None) -> np.ndarray:
+        """Return which starts failed, bool of shape (settings, n_starts)."""
+        metric = self.metric if metric is None else metric
+        return np.stack([model.failed(metric) for model in self.models])
+
+    def counted_values(self, metric: str | None = None) -> np.ndarray:
+        """Return `values` with each failed start counted as the worst.
+
+        It gets the worst value that any start of any setting has, and no more than an
+        answer that takes nothing from the features: 0 of accuracy and the like and of
+        R^2, and of a loss that of the best constant answer.
+
+        Returns
+        -------
+        ndarray of shape (settings, n_starts)
+            NaN only where the metric is not defined.
+        """
+        metric = self.metric if metric is None else metric
+        values, failed = self.values(metric), self.failed(metric)
+        known = values[np.isfinite(values)]
+        if not len(known):
+            return values
+        if higher_is_better(metric):
+            floor = FLOORS.get(metric_kind(metric), np.inf)
+            worst = min(float(known.min()), floor)
+        else:
+            constant = (_constant_loss(model, metric) for model in self.models)
+            worst = max(float(known.max()), *constant)
+        return np.where(failed, worst, values)
+
     @property
     def ranked(self) -> list[int]:
-        """The numbers of the settings from the best on; those that failed are last.
+        """The numbers of the settings from the best on.
 
-        By the mean over the starts that did not fail; of equal ones, the first is first.
+        By the mean over all starts, where a failed one counts as the worst, as
+        `counted_values` has it. A setting in which more than half of the starts failed
+        comes after all others, and one in which all failed comes last. Of equal
+        settings, the first is first. Where the metric is not defined for any start, the
+        loss on held-out rows ranks, or without such the training loss.
         """
-        means = [
-            row[np.isfinite(row)].mean() if np.isfinite(row).any() else np.nan
-            for row in self.values()
-        ]
-        sign = -1 if self.higher_is_better else 1
-        order = np.argsort(sign * np.array(means), kind="stable")
-        return [int(place) for place in order]  # NaN is sorted to the end
+        metric = self.metric
+        if not np.isfinite(self.values()).any():
+            metric = _loss_of(self.models[0])
+        values, lost = self.counted_values(metric), self.failed(metric).mean(1)
+        sign = -1 if higher_is_better(metric) else 1
+        undefined = np.isnan(values).all(1)
+        means = np.full(len(values), np.inf)
+        means[~undefined] = sign * np.nanmean(values[~undefined], axis=1)
+        rank = (lost > 0.5).astype(int) + (lost == 1)
+        return [int(place) for place in np.lexsort((means, rank))]
 
     @property
     def best(self) -> int:
@@ -84,52 +146,73 @@ class Study:
     def summaries(
         self, metric: str | None = None, confidence: float = 0.95
     ) -> list[statistics.Summary | None]:
-        """Return count, mean with interval, and quartiles of a metric in each setting.
+        """Return counts, mean with interval, and quartiles of a metric in each setting.
 
-        None for a setting all of whose starts failed.
+        ``count`` is of the starts that the numbers are of, ``failed`` of those that
+        failed. None for a setting without a start that has a value: all failed, or the
+        metric is not defined.
         """
-        return [
-            statistics.summary(row[np.isfinite(row)], generator(), confidence)
-            if np.isfinite(row).any()
-            else None
-            for row in self.values(metric)
+        found = [
+            statistics.summary_of_starts(row, lost, generator(), confidence)
+            for row, lost in zip(self.values(metric), self.failed(metric), strict=True)
         ]
+        return [one if one.count else None for one in found]
+
+    def warnings(self) -> list[str]:
+        """Return a sentence for each setting in which many starts failed.
+
+        Those where more than a tenth failed.
+        """
+        found = [
+            many_failed(lost, f"of the setting {name} ")
+            for name, lost in zip(self.names, self.failed(), strict=True)
+        ]
+        return [sentence for sentence in found if sentence]
 
     def compared(
         self, metric: str | None = None
     ) -> list[tuple[int, differences.Comparison, float]]:
         """Compare the best setting with each other one, start by start.
 
+        The best setting is that of the study's own metric, `best`. It is chosen by the
+        values that are compared, so the intervals of the differences hold together for
+        all pairs of settings, see `simultaneous_differences`: the probability that all
+        of them cover is 95%.
+
+        Parameters
+        ----------
+        metric : str, optional
+            As `values` takes it; its own direction says what is better.
+
         Returns
         -------
         list of (int, Comparison, float)
-            The number of the other setting, from the next best on; difference, chance
-            of improvement and permutation test over the starts that failed in neither;
-            the p-value adjusted for the number of comparisons (Holm). Settings without
-            a start in common with the best are left out.
+            The number of the other setting, from the next best on. The difference with
+            its simultaneous interval, and the permutation test, over the starts that
+            failed in neither. The probability of improvement of this pair alone, in
+            which a failed start loses. The p-value adjusted for all pairs of settings.
+            Settings without a start in common with the best are left out.
         """
-        values = self.values(metric)
+        metric = self.metric if metric is None else metric
+        values, failed = self.values(metric), self.failed(metric)
         best, *others = self.ranked
-        found = [
-            (
-                other,
-                compared_starts(
-                    values[best],
-                    values[other],
-                    paired=True,
-                    higher_is_better=self.higher_is_better,
-                ),
+        together = simultaneous_differences(values, generator=generator())
+        found = []
+        for other in others:
+            if not together.count[best, other]:
+                continue
+            one = compared_starts(
+                values[best],
+                values[other],
+                paired=True,
+                higher_is_better=higher_is_better(metric),
+                failed=(failed[best], failed[other]),
             )
-            for other in others
-            if np.isfinite(values[[best, other]]).all(0).any()
-        ]
-        if not found:
-            return []
-        adjusted = compare.holm([one.p_value for _, one in found])
-        return [
-            (other, one, float(p))
-            for (other, one), p in zip(found, adjusted, strict=True)
-        ]
+            low, high = (side[best, other] for side in (together.low, together.high))
+            one = replace(one, low=float(low), high=float(high))
+            adjusted = np.fmax(together.p_value[best, other], one.p_value)
+            found.append((other, one, float(adjusted)))
+        return found
 
     def effects(self, metric: str | None = None) -> list[effects.Effect]:
         """Say which parameters of the grid matter, with intervals.
@@ -145,15 +228,21 @@ class Study:
         Raises
         ------
         InvalidValueError
-            When fewer than two starts ended well in all settings, or the settings are
-            no full grid.
+            When fewer than two starts ended well in all settings, the metric is not
+            defined, or the settings are no full grid.
         """
+        metric = self.metric if metric is None else metric
         values = self.values(metric)
         kept = np.isfinite(values).all(0)
         if len(kept) < 2:
             raise InvalidValueError(
                 "one start was trained in each setting, and two are needed to tell what a "
                 "setting does from what the start does; give more starts"
+            )
+        if not np.isfinite(values).any():
+            raise InvalidValueError(
+                f"{metric} is not defined for any start; give another metric, such as "
+                f"{_loss_of(self.models[0])}"
             )
         if kept.sum() < 2:
             failed = [
@@ -244,16 +333,21 @@ def sweep(
     ('initialization', True)
     """
     settings = _settings(estimator, grid)
-    if metric is not None:
-        one_of("metric", metric, estimator.metric_names())
     names = named(settings)
     seed = seed_of(estimator.random_state)
     models = [
         clone(estimator).set_params(**setting, random_state=seed)
         for setting in settings
     ]
+    if metric is not None:
+        shared = [set(model.metric_names()) for model in models]
+        known = [n for n in models[0].metric_names() if all(n in s for s in shared)]
+        one_of("metric", metric, known)
     train_all(models, X, y, sample_weight)
-    return judged(settings, names, models, metric)
+    study = judged(settings, names, models, metric)
+    for sentence in study.warnings():
+        warnings.warn(sentence, ConvergenceWarning, stacklevel=2)
+    return study
 
 
 def train_all(models: Sequence[Any], X: Any, y: Any, sample_weight: Any = None) -> None:
@@ -280,6 +374,9 @@ def judged(
 ) -> Study:
     """Return the study of some models whose starts were trained.
 
+    Where no metric is given and the score is not defined for any start, settings are
+    judged by the loss on held-out rows, or without such by the training loss.
+
     Raises
     ------
     InvalidValueError
@@ -292,49 +389,100 @@ def judged(
     for model, good in zip(models, well, strict=True):
         if good:
             model._keep()
-    metric = models[0].metric_ if metric is None else metric
-    return Study(
-        tuple(dict(s) for s in settings),
-        tuple(names),
-        tuple(models),
-        metric,
-        higher_is_better(metric),
-    )
+    if metric is None:
+        metric = models[0].metric_
+        defined = any(np.isfinite(model.values(metric)).any() for model in models)
+        metric = metric if defined else _loss_of(models[0])
+    return Study(tuple(dict(s) for s in settings), tuple(names), tuple(models), metric)
 
 
-def higher_is_better(metric: str) -> bool:
-    """Return whether more of a metric is better.
+def _loss_of(model: Any) -> str:
+    """Return the loss that ranks where the metric is not defined."""
+    names = model.metric_names()
+    return "validation_loss" if "validation_loss" in names else "loss"
 
-    Examples
-    --------
-    >>> higher_is_better("validation_loss"), higher_is_better("training_r2")
-    (False, True)
-    """
-    return metric.endswith(("accuracy", "r2"))
+
+def _constant_loss(model: Any, metric: str) -> float:
+    """Return the loss of the best constant answer to all rows; 0 of other metrics."""
+    problem = getattr(model, "problem_", None)
+    if problem is None or metric_kind(metric) not in ("loss", "log_loss"):
+        return 0.0
+    if problem.classifies:
+        shares = np.bincount(problem.y) / len(problem.y)
+        return float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())
+    return float(problem.y.var(0).mean())
 
 
 def compared_starts(
-    first: np.ndarray, second: np.ndarray, *, paired: bool, higher_is_better: bool
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    paired: bool,
+    higher_is_better: bool,
+    failed: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> differences.Comparison:
-    """Compare a metric of two sets of starts, without those that failed.
+    """Compare a metric of two sets of starts, of which some failed.
 
-    If paired, a start is left out where it failed in either.
+    The difference and the test are over the starts that have a value, if paired in both
+    sets. The probability of improvement counts a failed start as worse than any other.
+
+    Parameters
+    ----------
+    first : ndarray of shape (A,)
+        NaN where a start has no value.
+    second : ndarray of shape (B,)
+    paired : bool
+    higher_is_better : bool
+    failed : pair of bool ndarray, optional
+        Which starts of each failed; by default those without a value.
+
+    Returns
+    -------
+    Comparison
+        Every number is NaN where no start can be compared.
 
     Examples
     --------
     >>> first, second = np.array([0.9, 0.8, np.nan]), np.array([0.7, np.nan, 0.6])
-    >>> compared_starts(first, second, paired=True, higher_is_better=True).first_count
-    1
+    >>> found = compared_starts(first, second, paired=True, higher_is_better=True)
+    >>> found.first_count, found.second_failed, round(found.probability_of_improvement, 3)
+    (1, 1, 0.667)
     """
     kept, matched = np.isfinite(first), np.isfinite(second)
+    lost = (~kept, ~matched) if failed is None else failed
     if paired:
         kept = matched = kept & matched
-    return differences.compared(
+    if not (kept.any() and matched.any()):
+        return replace(
+            differences.Comparison.of_none(paired),
+            first_failed=int(lost[0].sum()),
+            second_failed=int(lost[1].sum()),
+        )
+    found = differences.compared(
         first[kept],
         second[matched],
         paired=paired,
         generator=generator(),
         higher_is_better=higher_is_better,
+    )
+    sign = 1.0 if higher_is_better else -1.0
+    sides = [
+        np.where(gone, -np.inf, sign * side)
+        for side, gone in zip((first, second), lost, strict=True)
+    ]
+    counted = [~np.isnan(side) for side in sides]
+    if paired:
+        counted = [counted[0] & counted[1]] * 2
+    share, low, high = differences.improvement(
+        sides[0][counted[0]], sides[1][counted[1]], paired
+    )
+    return replace(
+        found,
+        probability_of_improvement=share,
+        improvement_low=low,
+        improvement_high=high,
+        first_failed=int(lost[0].sum()),
+        second_failed=int(lost[1].sum()),
     )
 
 
@@ -364,25 +512,56 @@ def batched(models: Sequence[Any]) -> list[list[int]]:
 def named(settings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """Return each setting in a few words: what tells it from the others.
 
+    No two names are equal.
+
     Examples
     --------
     >>> named([{"optimizer": "gd", "dropout": 0}, {"optimizer": "adam", "dropout": 0}])
     ('optimizer=gd', 'optimizer=adam')
     """
     every = {name: value for setting in settings for name, value in setting.items()}
-    varied = [n for n in every if any(s.get(n) != every[n] for s in settings)]
-    return tuple(
+    varied = [
+        n for n in every if any(not same_value(s.get(n), every[n]) for s in settings)
+    ]
+    words = [
         ", ".join(
-            f"{n}={_word(v)}" for n, v in setting.items() if n in (varied or every)
+            f"{n}={word_of(v)}" for n, v in setting.items() if n in (varied or every)
         )
         or "as given"
         for setting in settings
-    )
+    ]
+    return _told_apart(words)
 
 
-def _word(value: Any) -> str:
+def _told_apart(words: Sequence[str]) -> tuple[str, ...]:
+    """Return names of which no two are equal: the second of a kind gets a number."""
+    found: list[str] = []
+    for word in words:
+        name, number = word, 1
+        while name in found:
+            number += 1
+            name = f"{word} ({number})"
+        found.append(name)
+    return tuple(found)
+
+
+def word_of(value: Any) -> str:
+    """Return a value of a parameter in a word; a number to its last digit.
+
+    Examples
+    --------
+    >>> word_of(0.01), word_of(1e-5), word_of(0.01000001), word_of(np.int64(3))
+    ('0.01', '1e-05', '0.01000001', '3')
+    """
+    if isinstance(value, np.floating):
+        value = float(str(value)) if value.dtype.itemsize < 8 else float(value)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, float):
-        return f"{value:g}"
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
     return value if isinstance(value, str) else getattr(value, "__name__", repr(value))
 
 
@@ -407,7 +586,8 @@ def _settings(estimator: Any, grid: Any) -> list[dict[str, Any]]:
         for name, values in part.items():
             complaints.require(
                 name not in FIXED,
-                f"grid names {name}, which settings share; set it on the estimator",
+                f"grid names {name}, which settings share ({FIXED.get(name)}); give "
+                f"{name} to the estimator, and call sweep once for each value to try",
             )
             if name not in FIXED:
                 complaints.attempt(one_of, "a parameter of grid", name, known)
@@ -418,13 +598,17 @@ def _settings(estimator: Any, grid: Any) -> list[dict[str, Any]]:
     complaints.raise_any()
     found: list[dict[str, Any]] = []
     for setting in ParameterGrid([dict(part) for part in parts]):
-        if setting not in found:
+        if not any(_same_setting(setting, other) for other in found):
             found.append(setting)
     wrong = Complaints()
     for setting in found:
         wrong.attempt(clone(estimator).set_params(**setting)._check_settings)
     wrong.raise_any()
     return found
+
+
+def _same_setting(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
+    return one.keys() == two.keys() and all(same_value(one[n], two[n]) for n in one)
 
 
 def generator() -> np.random.Generator:

@@ -136,7 +136,7 @@ class Options:
         varied[0] = varied[0] or not any(varied)
         found = []
         for each in dict.fromkeys(itertools.product(*options)):
-            words = (each[0], each[1], f"{each[2]:g}")
+            words = (each[0], each[1], sweep.word_of(each[2]))
             kept = [word for word, told in zip(words, varied, strict=True) if told]
             found.append(Setting("-".join(kept), *each))
         return found
@@ -400,17 +400,9 @@ def _result(
     study: sweep.Study,
 ) -> dict[str, Any]:
     metric, higher = study.metric, study.higher_is_better
-    values = study.values()
-    if not np.isfinite(values).any():
-        raise InvalidValueError(
-            f"{metric} is not defined for any start, as no part of the rows that is "
-            "held out has a target that varies; give --metric validation_loss, or hold "
-            "more rows out"
-        )
+    values, failed = study.values(), study.failed()
     effects, why_not = _effects(study)
-    best_value = float(np.nanmax(values) if higher else np.nanmin(values))
-    near = NEAR_BEST * (1 if higher else abs(best_value))
-    threshold = best_value - near if higher else best_value + near
+    threshold = _success_threshold(values, higher)
     best = study.best
     model = study.models[best]
     table = model.table()
@@ -442,15 +434,17 @@ def _result(
         "metric": metric,
         "higher_is_better": higher,
         "success_threshold": threshold,
-        "settings": _settings(study, values, threshold),
+        "settings": _settings(study, threshold),
         "compared": _compared(study),
         "effects": effects,
-        "profile": _profile(study, values),
+        "profile": _profile(study),
         "variance": model.variance(metric),
-        "expected_best": _expected_best(values[best], higher),
-        "starts_needed": _needed(values[best]),
+        "expected_best": _expected_best(study.counted_values()[best], higher),
+        "starts_needed": _needed(values[best], failed[best]),
         "best": {
             "setting": study.names[best],
+            "count": int(np.isfinite(values[best]).sum()),
+            "failed": int(failed[best].sum()),
             "start": start,
             "split": int(table["split"][position]),
             "mean": float(values[best][start]),
@@ -492,12 +486,41 @@ def _warnings(given: Prepared, options: Options, study: sweep.Study) -> list[str
                 f"lbfgs looks at all rows and units at every step: {' and '.join(unused)} "
                 "did not hold for it"
             )
-    found += [
-        f"every start of the setting {name} failed: its loss became infinite or NaN"
-        for name, model in zip(study.names, study.models, strict=True)
-        if not np.isfinite(model.runs_.losses).any()
-    ]
+    return [*found, *_undefined(study, options), *study.warnings()]
+
+
+def _undefined(study: sweep.Study, options: Options) -> list[str]:
+    """Say which score is not defined, and what settings are ranked by then."""
+    model, found = study.best_model, []
+    judge = "validation_loss" if options.validation != "none" else "loss"
+    score = model.metric_.split("_", 1)[1]
+    names = [f"validation_{score}", f"training_{score}", options.metric]
+    for name in dict.fromkeys(name for name in names if name is not None):
+        known = name in model.metric_names()
+        if not known or np.isfinite(study.values(name)).any():
+            continue
+        if study.failed(name).all():  # then it is not the rows
+            continue
+        rows = "held-out" if name.startswith("validation_") else "training"
+        remedy = ""
+        if name == (options.metric or model.metric_):
+            remedy = (
+                f"; settings are ranked by {judge} instead. Hold out more rows, or give "
+                f"--metric {judge}"
+            )
+        found.append(
+            f"{name} is not defined for any start, as the target does not vary in the "
+            f"{rows} rows{remedy}"
+        )
     return found
+
+
+def _success_threshold(values: np.ndarray, higher: bool) -> float:
+    """Return what a start must reach to succeed; NaN where no start has a value."""
+    if not np.isfinite(values).any():
+        return float("nan")
+    best = float(np.nanmax(values) if higher else np.nanmin(values))
+    return best - NEAR_BEST if higher else best + NEAR_BEST * abs(best)
 
 
 def _diagnosed(
@@ -570,30 +593,38 @@ def _weak_verdicts(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _settings(
-    study: sweep.Study, values: np.ndarray, threshold: float
-) -> list[dict[str, Any]]:
+def _settings(study: sweep.Study, threshold: float) -> list[dict[str, Any]]:
     """Return what the starts of each setting tell."""
+    values, failed = study.values(), study.failed()
     # A failed start is no success, and counts.
     worst = -np.inf if study.higher_is_better else np.inf
-    reached = np.where(np.isfinite(values), values, worst)
-    good = reached >= threshold if study.higher_is_better else reached <= threshold
+    good = statistics.reaches(
+        np.where(np.isfinite(values), values, worst),
+        threshold,
+        higher_is_better=study.higher_is_better,
+    )
+    counted_means = study.counted_values().mean(1)
     facts = []
     for place, found in enumerate(study.summaries()):
         words = [status.word for status in study.models[place].runs_.statuses]
         count, several = int(good[place].sum()), values.shape[1]
+        known = bool(np.isfinite(threshold))
+        share = {
+            "share": count / several if known else None,
+            "interval": list(compare.wilson_interval(count, several))
+            if known
+            else [None, None],
+        }
         facts.append(
             {
                 "name": study.names[place],
                 **study.settings[place],
                 "metric": {
                     "count": 0 if found is None else found.count,
-                    "failed": int((~np.isfinite(values[place])).sum()),
+                    "failed": int(failed[place].sum()),
                     **_summary(found),
-                    "success": {
-                        "share": count / several,
-                        "interval": list(compare.wilson_interval(count, several)),
-                    },
+                    "mean_with_failures": float(counted_means[place]),
+                    "success": share,
                 },
                 "statuses": {
                     s.word: words.count(s.word) for s in Status if s.word in words
@@ -619,7 +650,9 @@ def _summary(found: statistics.Summary | None) -> dict[str, Any]:
 
 
 def _compared(study: sweep.Study) -> list[dict[str, Any]]:
-    """Compare the best setting with each other one, start by start."""
+    """Compare the best setting with each other one, start by start, by simultaneous
+    intervals.
+    """
     return [
         {
             "setting": study.names[study.best],
@@ -643,6 +676,8 @@ def comparison_facts(comparison: differences.Comparison) -> dict[str, Any]:
         ],
         "p_value": comparison.p_value,
         "paired": comparison.paired,
+        "counts": [comparison.first_count, comparison.second_count],
+        "failed": [comparison.first_failed, comparison.second_failed],
     }
 
 
@@ -659,6 +694,7 @@ def _effects(study: sweep.Study) -> tuple[list[dict[str, Any]], list[str]]:
             "share": effect.share,
             "p_value": effect.p_value,
             "p_adjusted": effect.p_adjusted,
+            "count": effect.count,
             "levels": [
                 {
                     "value": value,
@@ -680,19 +716,27 @@ def _effects(study: sweep.Study) -> tuple[list[dict[str, Any]], list[str]]:
     return facts, []
 
 
-def _profile(study: sweep.Study, values: np.ndarray) -> dict[str, Any]:
+def _profile(study: sweep.Study) -> dict[str, Any]:
     """Return which share of the starts of each setting is at least so good."""
+    values = study.values()
+    if not np.isfinite(values).any():
+        empty: dict[str, Any] = {"shares": [], "low": [], "high": []}
+        return {"thresholds": [], "settings": dict.fromkeys(study.names, empty)}
     ends = float(np.nanmin(values)), float(np.nanmax(values))
     thresholds = (
         np.linspace(*ends, PROFILE) if ends[0] < ends[1] else np.array(ends[:1])
     )
     # A failed start is worse than any threshold, and counts.
-    worst = ends[0] - 1 if study.higher_is_better else ends[1] + 1
+    room = 1 + max(abs(ends[0]), abs(ends[1]))
+    worst = ends[0] - room if study.higher_is_better else ends[1] + room
+    # A value that equals a threshold but for rounding reaches it.
+    hair = statistics.ROUNDING * max(abs(ends[0]), abs(ends[1]))
+    reached = thresholds - hair if study.higher_is_better else thresholds + hair
     found = {}
     for name, row in zip(study.names, values, strict=True):
         shares, low, high = statistics.performance_profile(
             np.where(np.isfinite(row), row, worst),
-            thresholds,
+            reached,
             higher_is_better=study.higher_is_better,
         )
         found[name] = {"shares": shares, "low": low, "high": high}
@@ -700,7 +744,10 @@ def _profile(study: sweep.Study, values: np.ndarray) -> dict[str, Any]:
 
 
 def _expected_best(values: np.ndarray, higher: bool) -> dict[str, Any]:
+    """Return the expected best of so many starts, failed ones counted as the worst."""
     finite = values[np.isfinite(values)]
+    if not len(finite):
+        return {"draws": [], "best": [], "low": [], "high": []}
     # With nearly as many draws as starts, little is known of how far the best varies.
     most = min(MOST_DRAWS, max(1, len(finite) // 2))
     draws = np.unique(np.geomspace(1, most, 30).astype(int))
@@ -710,9 +757,13 @@ def _expected_best(values: np.ndarray, higher: bool) -> dict[str, Any]:
     return {"draws": draws, "best": best, "low": low, "high": high}
 
 
-def _needed(values: np.ndarray) -> dict[str, Any]:
+def _needed(values: np.ndarray, failed: np.ndarray) -> dict[str, Any]:
+    """Return how many starts bring the mean to a precision, those that fail included."""
     finite = values[np.isfinite(values)]
-    count = planning.starts_needed(finite, PRECISION) if len(finite) > 1 else None
+    count = None
+    if len(finite) > 1:
+        share = 1 - float(failed.mean())
+        count = int(np.ceil(planning.starts_needed(finite, PRECISION) / share))
     return {"precision": PRECISION, "count": count}
 
 

@@ -2,44 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from descents.answers.statistics import start_means
 from descents.checks import InvalidValueError, folder_path, one_of
 from descents.data import storage
 from descents.data.storage import RESULT, ROWS
-from descents.data.tables import Table
+from descents.data.tables import Table, from_frame
 from descents.estimators.networks import MLPStartsClassifier, MLPStartsRegressor
+from descents.estimators.training import many_failed
 from descents.problems.features import Features
+from descents.problems.metrics import higher_is_better
 from descents.studies.applied import without_unseen
 from descents.studies.asked import Data
-from descents.studies.sweep import compared_starts, higher_is_better
+from descents.studies.sweep import compared_starts
 from descents.studies.train import MODEL, comparison_facts
 
 NO_METRIC = ("start", "split")
 """Columns of numbers that say of which start a row is, not how good it is."""
+Side = tuple[dict[str, Any], np.ndarray, np.ndarray, str]
+"""A run's result, the values of the starts of its best setting, which failed, its name."""
 
 
 @dataclass(frozen=True)
 class Trained:
     """A stored network with what its table was made into.
 
+    It predicts from tables as the run read them: a data frame with the columns of the
+    run, or an array whose columns are those features in their order. What the fitted
+    estimator has beside that, such as ``runs_``, ``table`` and ``interval``, is found
+    here too.
+
     Attributes
     ----------
     model : MLPStartsClassifier or MLPStartsRegressor
+        All starts of the best setting. It takes encoded features, and its classes are
+        numbered.
     features : Features
     target : dict
     classes : list or None
+        The classes as the table had them: text, whole numbers, numbers or booleans.
+    result : dict
+        What the run found, as in ``result.json``.
     """
 
     model: Any
     features: Features
     target: Mapping[str, Any]
     classes: list[Any] | None
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the estimator has of a name that is not here."""
+        if name.startswith("__") or name == "model":
+            raise AttributeError(name)
+        return getattr(self.model, name)
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The classes, of the type that the table had them in.
+
+        Raises
+        ------
+        AttributeError
+            When the network predicts numbers.
+        """
+        if self.classes is None:
+            raise AttributeError("a network that predicts numbers has no classes_")
+        kinds = {type(one) for one in self.classes}
+        mixed = len(kinds) > 1 and kinds != {int, float}
+        return np.array(self.classes, dtype=object if mixed else None)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the class, or the number in the unit of the target, of each row.
+
+        Parameters
+        ----------
+        X : data frame, Table or array-like of shape (rows, columns)
+
+        Returns
+        -------
+        ndarray of shape (rows,)
+        """
+        features = self._encoded(X)
+        if self.classes is None:
+            return self._in_units(features)
+        chosen: np.ndarray = self.classes_[self.model.predict_proba(features).argmax(1)]
+        return chosen
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each class, shape (rows, classes)."""
+        found: np.ndarray = self.model.predict_proba(self._encoded(X))
+        return found
 
     def known_only(self, data: Data, unseen: str) -> tuple[Data, list[dict[str, Any]]]:
         """Return data without levels that the model does not know, and what they were.
@@ -59,11 +118,10 @@ class Trained:
                 "the model needs a table whose columns have names, but this one is "
                 "sparse; give CSV, TSV or Parquet"
             )
-        X = self.features.encoded(data.values).astype(np.float32)
+        X = self._encoded(data.values)
         found: dict[str, Any] = {"row": list(data.row_names)}
         if self.classes is None:
-            numbers = self.model.predict(X).astype(np.float64) * self.target["spread"]
-            found[self.target["name"]] = numbers + self.target["center"]
+            found[self.target["name"]] = self._in_units(X)
             return found
         chances = self.model.predict_proba(X)
         chosen = chances.argmax(1)
@@ -71,6 +129,30 @@ class Trained:
         for code, name in enumerate(self.classes):
             found[f"probability_{name}"] = chances[:, code]
         return found
+
+    def _encoded(self, X: Any) -> np.ndarray:
+        """Return the features of a table as the network takes them."""
+        if not isinstance(X, Table):
+            X = from_frame(X if hasattr(X, "columns") else self._named(X))
+        return self.features.encoded(X).astype(np.float32)
+
+    def _named(self, X: Any) -> Any:
+        """Return an array as a frame, its columns named as those of the run."""
+        import pyarrow
+
+        names = [feature.name for feature in self.features.features]
+        array = np.asarray(X)
+        if array.ndim != 2 or array.shape[1] != len(names):
+            raise InvalidValueError(
+                f"X has shape {array.shape}; give a data frame, or an array of shape "
+                f"(rows, {len(names)}) with the columns {', '.join(names)}"
+            )
+        columns = (array[:, place].tolist() for place in range(len(names)))
+        return pyarrow.table(dict(zip(names, columns, strict=True)))
+
+    def _in_units(self, X: np.ndarray) -> np.ndarray:
+        numbers: np.ndarray = self.model.predict(X) * self.target["spread"]
+        return numbers + self.target["center"]
 
 
 def load(folder: str | Path) -> Trained:
@@ -89,6 +171,7 @@ def load(folder: str | Path) -> Trained:
         Features.restored(result["encoding"]),
         result["target"],
         result["classes"],
+        result,
     )
 
 
@@ -108,7 +191,7 @@ def compare_runs(
         When the metric is not in both.
     """
     sides = [_side(folder, metric) for folder in (first, second)]
-    (one, values, a), (two, others, b) = sides
+    (one, values, failed, a), (two, others, lost, b) = sides
     if one["metric"] != two["metric"] and metric is None:
         raise InvalidValueError(
             f"the runs are judged by {one['metric']} and {two['metric']}; give --metric "
@@ -121,16 +204,26 @@ def compare_runs(
     )
     paired = paired and one["run"]["sha256"] == two["run"]["sha256"]
     name = metric or one["metric"]
-    higher = higher_is_better(name)
-    found = compared_starts(values, others, paired=paired, higher_is_better=higher)
+    found = compared_starts(
+        values,
+        others,
+        paired=paired,
+        higher_is_better=higher_is_better(name),
+        failed=(failed, lost),
+    )
     told = {
         "runs": [str(first), str(second)],
         "settings": [a, b],
         "metric": name,
-        "means": [float(np.nanmean(values)), float(np.nanmean(others))],
+        "means": [_mean(values), _mean(others)],
         "starts": [len(values), len(others)],
         **comparison_facts(found),
-        "warnings": _differing(one, two),
+        "warnings": [
+            *_differing(one, two),
+            *_undefined(name, sides, (first, second)),
+            *_failing(sides, (first, second)),
+        ],
+        "notes": _chosen(sides, (first, second)),
     }
     plain: dict[str, Any] = storage.plain(told)
     return plain
@@ -159,9 +252,47 @@ def _differing(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _side(
-    folder: str | Path, metric: str | None
-) -> tuple[dict[str, Any], np.ndarray, str]:
+def _mean(values: np.ndarray) -> float:
+    """Return the mean of the starts that have a value; NaN where none has."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else np.nan
+
+
+def _undefined(
+    metric: str, sides: Sequence[Side], runs: Sequence[str | Path]
+) -> list[str]:
+    """Say in which runs no start has a value."""
+    return [
+        f"{metric} is not defined for any start of {run}; give --metric validation_loss, "
+        "or another that is"
+        for (_, values, failed, _), run in zip(sides, runs, strict=True)
+        if not np.isfinite(values).any() and not failed.all()
+    ]
+
+
+def _failing(sides: Sequence[Side], runs: Sequence[str | Path]) -> list[str]:
+    """Say in which runs many starts failed."""
+    found = [
+        many_failed(failed, f"of {run} ({setting}) ")
+        for (_, _, failed, setting), run in zip(sides, runs, strict=True)
+    ]
+    return [sentence for sentence in found if sentence]
+
+
+def _chosen(sides: Sequence[Side], runs: Sequence[str | Path]) -> list[str]:
+    """Say which setting was chosen by the starts that are compared."""
+    found = [
+        f"{setting} is the best of {len(result['settings'])} settings of {run} by these "
+        "starts, so its values are somewhat too good; train it alone with another --seed "
+        "to compare it without that"
+        for (result, _, _, setting), run in zip(sides, runs, strict=True)
+        if len(result["settings"]) > 1
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _side(folder: str | Path, metric: str | None) -> Side:
+    """Return a stored run, its best setting, and what its starts have of a metric."""
     folder = folder_path(folder)
     result = storage.read_json(folder / RESULT)
     run = result.get("run")
@@ -179,7 +310,9 @@ def _side(
     one_of("--metric", name, known)
     setting = result["best"]["setting"]
     chosen = rows["setting"] == setting
-    values = np.where(
-        np.isfinite(rows["loss"][chosen]), rows[name][chosen].astype(float), np.nan
+    table, lost = (
+        column[chosen].reshape(-1, result["splits"])
+        for column in (rows[name].astype(np.float64), ~np.isfinite(rows["loss"]))
     )
-    return result, values.reshape(-1, result["splits"]).mean(1), setting
+    values, failed = start_means(table, lost)
+    return result, values, failed, setting
