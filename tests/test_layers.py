@@ -23,6 +23,7 @@ ORDER = [
     "losses.named",
     "losses",
     "problems.compiled",
+    "problems.metrics",
     "problems.sets",
     "problems.constraints",
     "problems.columns",
