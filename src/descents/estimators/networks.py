@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_sample_weight,
@@ -77,7 +77,9 @@ class _Starts(BaseEstimator):
         y : array-like of shape (rows,), for regression also (rows, outputs)
             Classes of any type, or numbers.
         sample_weight : array-like of shape (rows,), optional
-            As if the row stood there so often.
+            The weight of each row, as if the row were repeated so often: in training and
+            validation losses and in all metrics. In mini-batches the expected gradient
+            is that of the weighted mean.
 
         Returns
         -------
@@ -457,6 +459,10 @@ class _Starts(BaseEstimator):
         """Return rows, codes or numbers, and weights, seen to be such."""
         raise NotImplementedError
 
+    def _class_weights(self, codes: np.ndarray, weights: Any) -> np.ndarray | None:
+        """Return the weight of each class, None where classes are not weighted."""
+        return None
+
 
 class MLPStartsClassifier(ClassifierMixin, _Starts):
     """The same classifying network from many initial points, in one batch.
@@ -484,7 +490,10 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
     dropout : float
         With which probability a hidden unit is left out in a step.
     class_weight : dict, "balanced" or None
-        What a row of each class counts.
+        The weight of the rows of each class in training and validation losses,
+        multiplied by `sample_weight`; metrics other than losses ignore it, as
+        scikit-learn's do. "balanced" gives each class the same total weight,
+        ``sum(sample_weight) / (classes * sum(sample_weight of the class))``.
     validation : float, HoldOut, Folds or None
         Which rows are held out: a share, as `HoldOut` or k folds. Every start is tried
         on every split.
@@ -589,10 +598,25 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
         weights = None
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-        if self.class_weight is not None:
-            each = compute_sample_weight(self.class_weight, y)
-            weights = each if weights is None else weights * each
         return X, codes, weights
+
+    def _class_weights(self, codes: np.ndarray, weights: Any) -> np.ndarray | None:
+        """Return the weight of each class; "balanced" counts rows by their weights."""
+        if self.class_weight is None:
+            return None
+        balanced = isinstance(self.class_weight, str)
+        each = np.bincount(codes, weights, minlength=len(self.classes_))
+        if balanced and not each.all():  # a class all of whose rows weigh nothing
+            found = np.ones(len(each))
+            found[each > 0] = each.sum() / (np.count_nonzero(each) * each[each > 0])
+            return found
+        found = compute_class_weight(
+            self.class_weight,
+            classes=self.classes_,
+            y=self.classes_[codes],
+            sample_weight=weights,
+        )
+        return np.asarray(found, np.float64)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class, shape (rows, classes)."""
@@ -747,6 +771,7 @@ def fit_together(
         target,
         settings=len(models),
         row_weights=weights,
+        class_weights=first._class_weights(target, weights),
         weights=tuple(model.initialization for model in models),
         dropout=tuple(model.dropout for model in models),
         weight_decay=tuple(model.weight_decay if coupled else 0.0 for model in models),
