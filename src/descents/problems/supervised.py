@@ -133,17 +133,10 @@ class Supervised(Problem):
                 f"outputs is {outputs}, but y has {found}; leave it out, or give as "
                 "many as y has (or, of classes, more)",
             )
-        if weights is not None and splits is not None:
-            complaints.require(
-                all(weights[split].any() for split in splits),
-                "row_weights are 0 on all training rows of a split; give a row of each "
-                "split a weight",
-            )
         weighed = weights
-        if class_weights is not None and target is not None:
-            found = _by_class(complaints, class_weights, target, outputs, splits)
-            if found is not None:
-                weighed = found if weights is None else found * weights
+        if target is not None:
+            given = (weights, class_weights, target, outputs, splits)
+            weighed = complaints.attempt(_weighed, *given)
         complaints.raise_any()
         self.X: np.ndarray = features
         self.y: np.ndarray = target
@@ -579,24 +572,30 @@ def _numbers(name: str, value: Any, rows: int) -> np.ndarray:
     return finite_matrix(name, array).astype(np.float64)
 
 
-def _by_class(
-    complaints: Complaints,
+def _weighed(
+    weights: np.ndarray | None,
     class_weights: Any,
     target: np.ndarray,
     outputs: int | None,
     splits: Any,
 ) -> np.ndarray | None:
-    """Return the weight that its class gives to each row, None where that is wrong."""
+    """Return the weight of each row in the losses, None where all weigh the same."""
+    places = splits or [slice(None)]
+    if weights is not None and not all(weights[rows].any() for rows in places):
+        raise InvalidValueError(
+            "row_weights are 0 on all training rows of a split; give a row of each split "
+            "a weight"
+        )
+    if class_weights is None:
+        return weights
     classes = max(outputs or 0, int(target.max()) + 1) if target.ndim == 1 else 0
-    each = complaints.attempt(_class_weights, class_weights, classes)
-    if each is None:
-        return None
-    found: np.ndarray = each[target]
-    complaints.require(
-        all(found[rows].any() for rows in splits or [slice(None)]),
-        "class_weights are 0 for every class of the training rows of a split; give one "
-        "of its classes a weight above 0",
-    )
+    each: np.ndarray = _class_weights(class_weights, classes)[target]
+    found = each if weights is None else each * weights
+    if not all(found[rows].any() for rows in places):
+        raise InvalidValueError(
+            "class_weights are 0 for every class of the training rows of a split; give "
+            "one of its classes a weight above 0"
+        )
     return found
 
 
