@@ -141,7 +141,9 @@ class Recording:
             _written(group, self.kept[f"of {name}"])
         taken = told["taken"] + alive
         total = told["total"] + losses.detach().double()
-        _written({"alive": alive, "taken": taken, "total": total, "step": step + 1}, told)
+        _written(
+            {"alive": alive, "taken": taken, "total": total, "step": step + 1}, told
+        )
 
 
 def advanced(

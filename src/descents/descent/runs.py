@@ -25,9 +25,7 @@ class Status(Enum):
     STOPPED = "stopped early: its metric no longer improved"
     STALLED = "stalled: the training loss no longer fell by tol"
     LIMIT = "stopped at the limit of steps"
-    OVERFLOWED = (
-        "overflowed: the loss became infinite or NaN after the best epoch, which is kept"
-    )
+    OVERFLOWED = "overflowed: the loss became infinite or NaN after the best epoch, which is kept"
     NONFINITE = "non-finite: the loss became infinite or NaN"
     INTERRUPTED = "interrupted before its end"
 

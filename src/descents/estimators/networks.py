@@ -42,6 +42,7 @@ from descents.estimators.training import (
     descend_network,
     early_stopping_of,
     hopeless,
+    no_progress,
     optimizer_named,
     predicted,
     validation_of,
@@ -156,6 +157,7 @@ class _Starts(BaseEstimator):
         complaints.attempt(whole_number, "n_starts", self.n_starts, 1)
         complaints.attempt(real_number, "weight_decay", self.weight_decay, 0)
         complaints.attempt(one_of, "combine", self.combine, ("best", "mean"))
+        complaints.attempt(no_progress, self.tol, self.n_iter_no_change, 1)
         if self.validation is not None:
             complaints.attempt(validation_of, self.validation)
         if self.early_stopping is not None:
@@ -499,7 +501,13 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
         on every split.
     early_stopping : int, EarlyStopping or None
         After how many epochs without a lower validation loss a start ends; its best
-        epoch is kept.
+        epoch is kept, also where its loss overflows later.
+    tol : float or None
+        A start ends once its training loss has not fallen by more than this below its
+        least for more than `n_iter_no_change` epochs in a row, as in scikit-learn's
+        `MLPClassifier`; the loss of an epoch is the mean over its mini-batches. None
+        trains for `max_epochs`.
+    n_iter_no_change : int
     n_starts : int
     combine : {"best", "mean"}
         What predicts: the start of least training loss (of least validation loss, where
@@ -563,6 +571,8 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
         class_weight: Any = None,
         validation: Any = None,
         early_stopping: Any = None,
+        tol: float | None = None,
+        n_iter_no_change: int = 10,
         n_starts: int = 1,
         combine: str = "best",
         random_state: Any = None,
@@ -580,6 +590,8 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
         self.class_weight = class_weight
         self.validation = validation
         self.early_stopping = early_stopping
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
         self.n_starts = n_starts
         self.combine = combine
         self.random_state = random_state
@@ -649,8 +661,9 @@ class MLPStartsRegressor(RegressorMixin, _Starts):
     ----------
     hidden_layer_sizes, activation, initialization, optimizer, learning_rate, max_epochs
         As `MLPStartsClassifier` has them.
-    batch_size, weight_decay, dropout, validation, early_stopping, n_starts
+    batch_size, weight_decay, dropout, validation, early_stopping, tol, n_iter_no_change
         As `MLPStartsClassifier` has them.
+    n_starts : int
     combine : {"best", "mean"}
         What predicts: the start of least loss, or the mean of all.
     random_state, device
@@ -690,6 +703,8 @@ class MLPStartsRegressor(RegressorMixin, _Starts):
         dropout: float = 0.0,
         validation: Any = None,
         early_stopping: Any = None,
+        tol: float | None = None,
+        n_iter_no_change: int = 10,
         n_starts: int = 1,
         combine: str = "best",
         random_state: Any = None,
@@ -706,6 +721,8 @@ class MLPStartsRegressor(RegressorMixin, _Starts):
         self.dropout = dropout
         self.validation = validation
         self.early_stopping = early_stopping
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
         self.n_starts = n_starts
         self.combine = combine
         self.random_state = random_state
@@ -798,6 +815,8 @@ def _train(problem: Network, models: Sequence[Any]) -> None:
         ),
         max_epochs=first.max_epochs,
         early_stopping=first.early_stopping,
+        tol=first.tol,
+        n_iter_no_change=first.n_iter_no_change,
         record=first._record,
         watch=first._watch,
         threads=first._threads,

@@ -15,7 +15,7 @@ from descents.checks import (
     real_number,
     whole_number,
 )
-from descents.descent.loop import EarlyStopping, Stop, Watch
+from descents.descent.loop import EarlyStopping, NoProgress, Stop, Watch
 from descents.descent.runs import Runs
 from descents.descent.steps import (
     LBFGS,
@@ -50,6 +50,8 @@ def train_starts(  # noqa: PLR0913
     weight_decay: float = 0.0,
     validation: Any = None,
     early_stopping: Any = None,
+    tol: float | None = None,
+    n_iter_no_change: int = 10,
     batched: bool = True,
     random_state: int = 0,
     device: str = "cpu",
@@ -69,8 +71,8 @@ def train_starts(  # noqa: PLR0913
     optimizer, learning_rate, max_epochs, batch_size, weight_decay, validation
         As `MLPStartsClassifier` has them; start k is tried on split k modulo their
         count.
-    early_stopping
-        As `MLPStartsClassifier` has it.
+    early_stopping, tol, n_iter_no_change
+        As `MLPStartsClassifier` has them.
     batched : bool
         False trains start by start: for modules with random layers or batch
         normalization, which in a batch would not be each start's own.
@@ -99,6 +101,7 @@ def train_starts(  # noqa: PLR0913
     complaints.attempt(whole_number, "n_starts", n_starts, 1)
     complaints.attempt(whole_number, "max_epochs", max_epochs, 1)
     complaints.attempt(one_of, "optimizer", optimizer, OPTIMIZERS)
+    complaints.attempt(no_progress, tol, n_iter_no_change, 1)
     complaints.raise_any()
     splits = None
     if validation is not None:
@@ -123,6 +126,8 @@ def train_starts(  # noqa: PLR0913
         steps=optimizer_named(optimizer, learning_rate, weight_decay),
         max_epochs=max_epochs,
         early_stopping=early_stopping,
+        tol=tol,
+        n_iter_no_change=n_iter_no_change,
     )
 
 
@@ -134,6 +139,8 @@ def descend_network(  # noqa: PLR0913
     steps: Step,
     max_epochs: int,
     early_stopping: Any = None,
+    tol: float | None = None,
+    n_iter_no_change: int = 10,
     record: Sequence[int] = (),
     watch: Watch | None = None,
     threads: int | None = None,
@@ -151,7 +158,12 @@ def descend_network(  # noqa: PLR0913
         count,
         seed,
         steps=steps,
-        stop=Stop(max_epochs * epoch, early=early, max_seconds=max_seconds),
+        stop=Stop(
+            max_epochs * epoch,
+            early=early,
+            max_seconds=max_seconds,
+            progress=no_progress(tol, n_iter_no_change, epoch),
+        ),
         record=[epoch * number for number in record if number <= max_epochs],
         watch=watch,
         width=min(problem.width, count),
@@ -242,6 +254,26 @@ def early_stopping_of(given: Any, steps_in_epoch: int) -> EarlyStopping:
         return given
     patience = whole_number("early_stopping", given, 1)
     return EarlyStopping(every=steps_in_epoch, patience=patience)
+
+
+def no_progress(
+    tol: Any, n_iter_no_change: Any, steps_in_epoch: int
+) -> NoProgress | None:
+    """Return the rule that ends starts by their training loss, None where tol is None.
+
+    Examples
+    --------
+    >>> no_progress(1e-4, 10, 5)
+    NoProgress(tol=0.0001, patience=10, every=5)
+    """
+    complaints = Complaints()
+    if tol is not None:
+        complaints.attempt(real_number, "tol", tol, 0)
+    complaints.attempt(whole_number, "n_iter_no_change", n_iter_no_change, 1)
+    complaints.raise_any()
+    if tol is None:
+        return None
+    return NoProgress(float(tol), n_iter_no_change, steps_in_epoch)
 
 
 def hopeless(optimizer: str, learning_rate: Any) -> str:
