@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -62,7 +63,9 @@ class Verdict(Enum):
     saturated units stand before the vanishing gradient because they cause one: what a
     unit does not pass on, the layers before it do not get. These four are about what
     more steps do not mend, so they leave to the plateau what recovers, and they stand
-    before saddle and minimum, which say only that nothing moves, not why. The last
+    before saddle and minimum, which say only that nothing moves, not why. A start that
+    was ended before the limit of steps has its own verdict in the place of these three,
+    which are about what more steps do: it did not take them. The last
     three are for starts that reach what the best reach, and for what no rule explains.
     """
 
@@ -84,6 +87,10 @@ class Verdict(Enum):
     VANISHING_GRADIENT = (
         "the gradient of the first layer is at most a thousandth of the last's, and "
         "with more steps it does not recover and finds no curvature that leads away"
+    )
+    ENDED_EARLY = (
+        "it was ended before the limit of steps, by early stopping or as its training loss "
+        "no longer fell, and falls short where it was ended"
     )
     PLATEAU = "it descends on with more steps, and recovers"
     SADDLE = (
@@ -109,6 +116,9 @@ class Verdict(Enum):
 
 METRICS = ("training_accuracy", "training_r2")
 """What says whether a start falls short, where nothing else is asked for."""
+
+EARLY = (Status.STOPPED, Status.STALLED)
+"""Statuses of starts that a rule ended before the limit of steps."""
 
 HEALTHY = (Verdict.OVERFITTED, Verdict.CONVERGED)
 """Verdicts of starts that do not fall short."""
@@ -138,13 +148,15 @@ class Diagnosis:
     steps : tuple of int
         After how many steps `metric` was looked at: the run's own and its multiples.
     metric : ndarray of shape (len(steps), F)
+        First of what the run returned, then of longer descents without early stopping.
     loss : ndarray of shape (len(steps), F)
     reached, recovered : bool ndarray of shape (F,)
         Whether the metric is at the threshold at the end of the run; whether one that
         fell short was there at one of the multiples.
-    nonfinite, stationary, overfitted : bool ndarray of shape (F,)
+    nonfinite, stationary, overfitted, ended_early : bool ndarray of shape (F,)
         Whether the start became non-finite; whether the gradient is small after the
-        most steps; whether the validation metric is far below the training metric.
+        most steps; whether the validation metric is far below the training metric;
+        whether a rule ended the start before the limit of steps.
     """
 
     starts: np.ndarray
@@ -163,6 +175,7 @@ class Diagnosis:
     nonfinite: np.ndarray
     stationary: np.ndarray
     overfitted: np.ndarray
+    ended_early: np.ndarray
 
     @property
     def gradient_norm(self) -> np.ndarray:
@@ -356,6 +369,7 @@ def diagnose(
         [runs.statuses[p] is Status.NONFINITE for p in positions], bool
     )
     nonfinite |= ~np.isfinite(runs.losses[positions])
+    early = np.array([runs.statuses[p] in EARLY for p in positions], bool)
     values = runs.metrics[metric][positions].astype(np.float64)
     # Of a start whose metric is not defined, nothing says that it falls short.
     reached = ~(values < threshold) & ~nonfinite
@@ -380,17 +394,22 @@ def diagnose(
         if longer.interrupted:
             raise InterruptedRunError("stopped in the longer descents of the diagnosis")
         history = longer.histories["loss"]
-        rows = np.searchsorted(longer.recorded, marks)
-        metrics[:, ~reached] = longer.histories[metric][rows]
-        losses[:, ~reached] = history[rows]
-        within = history[longer.recorded <= limit]
-        growth[~reached] = _ratio(within.max(0), within[0])
+        # The first row stays that of the run: it may have kept an earlier step.
+        rows = np.searchsorted(longer.recorded, marks[1:])
+        metrics[1:, ~reached] = longer.histories[metric][rows]
+        losses[1:, ~reached] = history[rows]
+        # Only steps that the run took tell how its loss grew.
+        taken = runs.steps_taken[positions][~reached]
+        within = np.where(longer.recorded[:, None] <= taken, history, -np.inf)
+        growth[~reached] = _ratio(within.max(0), history[0])
         burst = np.array([s is Status.NONFINITE for s in longer.statuses], bool)
+        burst &= ~early[~reached]
         growth[np.flatnonzero(~reached)[burst]] = np.inf
         latest = place.tensors(longer.parameters, np.arange(len(longer)), begun)
     initial = place.look(begun, curved=np.zeros_like(reached))
     end = place.look(ended, curved=~reached)
     last = place.look(latest, curved=None, rows=~reached)
+    begun, ended = ({n: p[n] for n in place.learned} for p in (begun, ended))
     moved = {name: ended[name].double() - begun[name].double() for name in begun}
     still = np.fmax(
         STATIONARY_RATIO * initial.gradient_norm,
@@ -413,6 +432,7 @@ def diagnose(
         nonfinite=nonfinite,
         stationary=last.gradient_norm <= still,
         overfitted=_overfitted(problem, runs, positions, metric),
+        ended_early=early,
     )
     return replace(found, verdicts=verdicts(found))
 
@@ -446,6 +466,7 @@ def verdicts(found: Diagnosis) -> tuple[Verdict, ...]:
         (Verdict.DEAD_UNITS, lasting & dead),
         (Verdict.SATURATED, lasting & saturated),
         (Verdict.VANISHING_GRADIENT, lasting & _vanishing(initial, end, last)),
+        (Verdict.ENDED_EARLY, short & found.ended_early),
         (Verdict.PLATEAU, found.recovered & descends),
         (Verdict.SADDLE, short & found.stationary & curved),
         (Verdict.LOCAL_MINIMUM, short & found.stationary & ~curved & sure),
@@ -536,13 +557,25 @@ class _Place:
     """The starts that are diagnosed: where they are, and what is seen of them there."""
 
     def __init__(self, problem: Problem, starts: np.ndarray, width: int) -> None:
-        self.problem, self.starts, self.width = problem, starts, width
+        # A copy: a problem may make a module anew for its points.
+        self.problem, self.starts, self.width = copy.copy(problem), starts, width
+        self.learned: tuple[str, ...] = ()
 
     def points(self, seed: int) -> Parameters:
-        """Return the initial points."""
+        """Return the initial points, with what the problem remembers beside them."""
         if not len(self.starts):
-            return {n: p[:0] for n, p in self.problem.points([0], seed).items()}
-        return self.problem.points(self.starts, seed)
+            return {n: p[:0] for n, p in self._begun([0], seed).items()}
+        if not self.problem.remembered(torch.as_tensor(self.starts[:1])):
+            return self._begun(self.starts, seed)
+        # What is remembered is of one start at a time.
+        each = [self._begun([start], seed) for start in self.starts]
+        return {name: torch.cat([one[name] for one in each]) for name in each[0]}
+
+    def _begun(self, starts: Sequence[int] | np.ndarray, seed: int) -> Parameters:
+        points = self.problem.points(starts, seed)
+        self.learned = tuple(points)
+        numbers = torch.as_tensor(np.asarray(starts), device=self.problem.device)
+        return {**points, **self.problem.remembered(numbers)}
 
     def tensors(
         self,
@@ -550,10 +583,11 @@ class _Place:
         rows: Sequence[int] | np.ndarray,
         like: Parameters,
     ) -> Parameters:
-        """Return the parameters at some rows; what is remembered beside is left out."""
+        """Return the parameters at some rows, with what is remembered beside them."""
         return {
             name: torch.as_tensor(arrays[name][rows], device=self.problem.device)
             for name in like
+            if name in arrays
         }
 
     def look(
