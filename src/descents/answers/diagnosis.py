@@ -41,16 +41,26 @@ LAYER_RATIO = 1e-3
 FLAT_CURVATURE = -1e-2
 """... while no Hessian eigenvalue is below this times the largest in magnitude: where
 one is, there is a way out, along which the gradient grows: a saddle."""
-STATIONARY_RATIO = 1e-3
-"""Stationary: the gradient norm is at most this times that at the initial point."""
+STATIONARY_GAIN = 1e-6
+"""Stationary: a gradient step of 1 / the largest curvature gains at most this times the
+loss, ..."""
+SETTLED_GAIN = 1e-2
+"""... or at most this, ..."""
+SETTLED_FALL = 0.05
+"""... where the loss also fell by at most this times itself since the last but one look.
+Steps of one size keep jumping around a point: what they leave is no sign of a way down,
+and differs between starts that are at one loss."""
 STATIONARY_MOVE = 1e-8
-"""... or, where a start begins at a stationary point, a gradient step of 1 / the largest
-curvature would move it by at most this."""
+"""... or such a step would move the start by at most this."""
 VANISHED_RATIO = 1e-3
 """Vanished: the gradient norm at the end of the run is at most this times that at the
 initial point, while the start still falls short."""
 NEGATIVE_CURVATURE = -1e-6
-"""Saddle: a Hessian eigenvalue is below this times the largest in magnitude."""
+"""Saddle: a Hessian eigenvalue is below this times the largest in magnitude, ..."""
+RESIDUAL_CURVATURE = 10.0
+"""... and its magnitude is more than this times the gradient norm over the norm of the
+parameters. A gradient that is left makes curvature of its own size of either sign, in
+products of weights among others; that of a saddle stays where the gradient vanishes."""
 SURE_RESIDUAL = 1e-3
 """Local minimum: the eigenvalues are known to this times the largest in magnitude."""
 
@@ -94,10 +104,12 @@ class Verdict(Enum):
     )
     PLATEAU = "it descends on with more steps, and recovers"
     SADDLE = (
-        "stationary after the most steps, where the Hessian has a negative eigenvalue"
+        "stationary after the most steps, where the Hessian has a negative eigenvalue "
+        "beyond what is left of the gradient"
     )
     LOCAL_MINIMUM = (
-        "stationary after the most steps, where the Hessian has no negative eigenvalue"
+        "stationary after the most steps, where the Hessian has no negative eigenvalue "
+        "beyond what is left of the gradient"
     )
     OVERFITTED = (
         "it reaches what the best reach on its training rows, and far less on its "
@@ -150,12 +162,14 @@ class Diagnosis:
     metric : ndarray of shape (len(steps), F)
         First of what the run returned, then of longer descents without early stopping.
     loss : ndarray of shape (len(steps), F)
+    size : ndarray of shape (F,)
+        The norm of the parameters after the most steps.
     reached, recovered : bool ndarray of shape (F,)
         Whether the metric is at the threshold at the end of the run; whether one that
         fell short was there at one of the multiples.
     nonfinite, stationary, overfitted, ended_early : bool ndarray of shape (F,)
-        Whether the start became non-finite; whether the gradient is small after the
-        most steps; whether the validation metric is far below the training metric;
+        Whether the start became non-finite; whether, after the most steps, a gradient
+        step can gain next to nothing of the loss; whether the validation metric is far below the training metric;
         whether a rule ended the start before the limit of steps.
     """
 
@@ -170,6 +184,7 @@ class Diagnosis:
     steps: tuple[int, ...]
     metric: np.ndarray
     loss: np.ndarray
+    size: np.ndarray
     reached: np.ndarray
     recovered: np.ndarray
     nonfinite: np.ndarray
@@ -378,6 +393,7 @@ def diagnose(
     metrics, losses = np.full((2, len(marks), len(chosen)), np.nan)
     metrics[0], losses[0] = values, runs.losses[positions]
     growth = np.full(len(chosen), np.nan)
+    size = np.full(len(chosen), np.nan)
     latest = ended
     if not reached.all():
         longer = descend(
@@ -406,15 +422,12 @@ def diagnose(
         burst &= ~early[~reached]
         growth[np.flatnonzero(~reached)[burst]] = np.inf
         latest = place.tensors(longer.parameters, np.arange(len(longer)), begun)
+        size[~reached] = norms({name: latest[name] for name in place.learned})
     initial = place.look(begun, curved=np.zeros_like(reached))
     end = place.look(ended, curved=~reached)
     last = place.look(latest, curved=None, rows=~reached)
     begun, ended = ({n: p[n] for n in place.learned} for p in (begun, ended))
     moved = {name: ended[name].double() - begun[name].double() for name in begun}
-    still = np.fmax(
-        STATIONARY_RATIO * initial.gradient_norm,
-        STATIONARY_MOVE * last.largest_eigenvalue,
-    )
     found = Diagnosis(
         starts=chosen,
         verdicts=(),
@@ -430,7 +443,8 @@ def diagnose(
         reached=reached,
         recovered=~reached & np.any(metrics[1:] >= threshold, axis=0),
         nonfinite=nonfinite,
-        stationary=last.gradient_norm <= still,
+        size=size,
+        stationary=_stationary(last, losses),
         overfitted=_overfitted(problem, runs, positions, metric),
         ended_early=early,
     )
@@ -457,6 +471,9 @@ def verdicts(found: Diagnosis) -> tuple[Verdict, ...]:
     saturated = end.saturated_share >= SATURATED_SHARE
     saturated |= cut_off & (end.saturated_share > 0)
     curved = last.smallest_eigenvalue < NEGATIVE_CURVATURE * last.largest_eigenvalue
+    left = RESIDUAL_CURVATURE * _ratio(last.gradient_norm, found.size)
+    rounding = last.gradient_norm <= STATIONARY_MOVE * last.largest_eigenvalue
+    curved &= rounding | ~(np.abs(last.smallest_eigenvalue) <= left)
     sure = last.eigenvalue_residual <= SURE_RESIDUAL * last.largest_eigenvalue
     with np.errstate(invalid="ignore"):
         descends = (found.loss[1:] < found.loss[0]).any(0)
@@ -477,6 +494,19 @@ def verdicts(found: Diagnosis) -> tuple[Verdict, ...]:
         next((verdict for verdict, holds in rules if holds[row]), Verdict.UNDECIDED)
         for row in range(len(found.starts))
     )
+
+
+def _stationary(last: Look, losses: np.ndarray) -> np.ndarray:
+    """Return where a gradient step can gain next to nothing, after the most steps."""
+    slope, curvature = last.gradient_norm, last.largest_eigenvalue
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        gain = np.where(slope > 0, np.square(slope) / (2 * curvature), 0.0)
+        scale = np.abs(losses[-1])
+        settled = losses[-2] - losses[-1] <= SETTLED_FALL * scale
+        found: np.ndarray = gain <= STATIONARY_GAIN * scale
+        found |= settled & (gain <= SETTLED_GAIN * scale)
+        found |= slope <= STATIONARY_MOVE * curvature
+    return found & np.isfinite(slope)
 
 
 def _vanishing(initial: Look, end: Look, last: Look) -> np.ndarray:
