@@ -39,6 +39,7 @@ ORDER = [
     "problems.candidates",
     "problems.features",
     "problems.batches",
+    "problems.scores",
     "problems.supervised",
     "problems.fused",
     "problems.network",

@@ -14,6 +14,7 @@ from descents.answers.evidence import Look, look, norms
 from descents.checks import (
     Complaints,
     InterruptedRunError,
+    InvalidValueError,
     real_number,
     whole_number,
 )
@@ -409,6 +410,11 @@ def diagnose(
         )
         if longer.interrupted:
             raise InterruptedRunError("stopped in the longer descents of the diagnosis")
+        if metric not in longer.histories:
+            raise InvalidValueError(
+                f"metric is {metric!r}, which is computed at the end only; give one that "
+                f"has a history: {', '.join(longer.histories)}"
+            )
         history = longer.histories["loss"]
         # The first row stays that of the run: it may have kept an earlier step.
         rows = np.searchsorted(longer.recorded, marks[1:])

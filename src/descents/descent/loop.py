@@ -362,6 +362,7 @@ class _Chunk:
     recording: Recording | None = None
     before: torch.Tensor | None = None
     single: int = 0
+    final_only: tuple[str, ...] = ()
 
     def descend(
         self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
@@ -576,6 +577,9 @@ class _Chunk:
         assert self.best is not None  # noqa: S101
         with torch.no_grad():
             metrics = self.whole.metrics(self.parameters, self.starts)
+            if self.best.rule.metric not in metrics:
+                final = self.whole.final_metrics(self.parameters, self.starts)
+                metrics = {**metrics, **final}
         kept = self.problem.remembered(self.starts)
         return self.best.look(metrics, self.parameters, kept, step, active)
 
@@ -642,9 +646,11 @@ class _Chunk:
         }
         with torch.no_grad():
             metrics = problem.metrics(self.parameters, self.starts)
+            final_only = problem.final_metrics(self.parameters, self.starts)
             fused = problem.fused(precise, self.starts, step)
             losses = fused[0] if fused else problem.losses(precise, self.starts, step)
         check_losses(losses, self.width)
+        self.final_only = tuple(final_only)
         final = losses.cpu().numpy().astype(np.float64)
         norms = np.full(self.width, np.nan)
         if step == 0 or "mapping" in self.state:
@@ -677,7 +683,9 @@ class _Chunk:
                 n: p[places].cpu().numpy()
                 for n, p in {**self.parameters, **kept}.items()
             },
-            "metrics": {n: m[places].cpu().numpy() for n, m in metrics.items()},
+            "metrics": {
+                n: m[places].cpu().numpy() for n, m in {**metrics, **final_only}.items()
+            },
         }
         if self.best is not None:
             self.results["metrics"]["best_step"] = self.best.steps[places]
@@ -690,6 +698,8 @@ class _Chunk:
         cut = self.statuses[self.places] == Status.INTERRUPTED
         ends = {"loss": self.results["losses"], **self.results["metrics"]}
         ends.pop("best_step", None)
+        for name in self.final_only:  # these have no histories
+            del ends[name]
         for name, values in ends.items():
             rows = self.histories.setdefault(name, [])
             rest = np.where(cut, np.nan, values.astype(np.float64))

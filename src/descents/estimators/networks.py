@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,17 +39,23 @@ from descents.descent.steps import Step
 from descents.descent.workers import Store
 from descents.estimators.intake import seed_of
 from descents.estimators.training import (
+    REMEDY,
+    Unbeaten,
     check_optimizer,
     descend_network,
     early_stopping_of,
     hopeless,
+    lone_classes,
+    lone_sentence,
     no_progress,
     optimizer_named,
     predicted,
+    unbeaten,
     validation_of,
 )
 from descents.problems.batches import Folds, HoldOut
 from descents.problems.network import ACTIVATIONS, WEIGHTS, Network
+from descents.problems.scores import SCORES
 
 SHARED = ("initialization", "learning_rate", "weight_decay", "dropout")
 """In what estimators may differ that are trained in one batch."""
@@ -89,6 +96,8 @@ class _Starts(BaseEstimator):
         """
         fit_together([self], X, y, sample_weight)
         self._keep()
+        for line in cautions([self]):
+            warnings.warn(line, UserWarning, stacklevel=2)
         return self
 
     def _network(self, X: np.ndarray, y: np.ndarray, **of_settings: Any) -> Network:
@@ -206,6 +215,15 @@ class _Starts(BaseEstimator):
             chosen = np.flatnonzero(np.isfinite(self.runs_.losses))
         return np.asarray(self._outputs(X, chosen).mean(0))
 
+    def unbeaten(self) -> Unbeaten | None:
+        """Return that no start is better than a constant answer, None where one is.
+
+        By accuracy, or R^2, on the rows held out, where there are some; by balanced
+        accuracy where classes are weighted.
+        """
+        balanced = getattr(self, "class_weight", None) is not None
+        return unbeaten(self.problem_, self.runs_, balanced=balanced)
+
     # What the starts tell
 
     def table(self) -> dict[str, np.ndarray]:
@@ -268,8 +286,11 @@ class _Starts(BaseEstimator):
         score = "accuracy" if self._task == "classification" else "r2"
         names = [f"training_{score}", "loss", "gradient_norm", "initial_gradient_norm"]
         names += ["epochs", "dead_units"]
+        more = SCORES if self._task == "classification" else ()
+        names += [f"training_{name}" for name in more]
         if self.validation is not None:
             names = [f"validation_{score}", "validation_loss", *names]
+            names += [f"validation_{name}" for name in more]
         if self.early_stopping is not None:
             names.append("best_epoch")
         return names
@@ -759,6 +780,26 @@ class MLPStartsRegressor(RegressorMixin, _Starts):
 
     def _take_facts(self, facts: dict[str, Any]) -> None:
         self._single = facts["single"]
+
+
+def cautions(models: Sequence[Any]) -> list[str]:
+    """Return what to warn of: classes that are not tested, and that nothing was learned.
+
+    Of several models, that none of them beats the constant answer.
+    """
+    first = models[0]
+    names = [str(storage.plain(name)) for name in getattr(first, "classes_", ())]
+    lone = lone_classes(first.problem_)
+    found = [lone_sentence([names[code] for code in lone])] if lone else []
+    none = [model.unbeaten() for model in models]
+    if all(one is not None for one in none):
+        best = max(none, key=lambda one: one.best - one.constant)
+        answer = "the mean" if best.answer is None else repr(names[best.answer])
+        remedy = REMEDY.replace("weight the classes", "give class_weight='balanced'")
+        if best.answer is None:
+            remedy = REMEDY.split("; ")[0]
+        found.append(best.sentence(answer, remedy))
+    return found
 
 
 def fit_together(

@@ -26,7 +26,9 @@ from descents.checks import (
     whole_number,
 )
 from descents.problems.batches import Batches, training_rows
+from descents.problems.metrics import metric_kind
 from descents.problems.problem import Parameters, Problem
+from descents.problems.scores import SCORES, class_scores
 
 REDUCTIONS = ("sum", "mean")
 TASKS = ("classification", "regression")
@@ -409,6 +411,61 @@ class Supervised(Problem):
             found["dead_units"] = dead.sum(1)
         return found
 
+    def final_metrics(
+        self, parameters: Parameters, starts: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return what else is computed of a classifier where its starts end.
+
+        Returns
+        -------
+        dict of Tensor of shape (S,)
+            ``training_`` and, where rows are held out, ``validation_`` with each of
+            `descents.problems.scores.SCORES`, weighted by `row_weights`.
+        """
+        if not self.classifies:
+            return {}
+        parts = {"training": (self.batches.training(starts)[0], self.batches.counted)}
+        if self.batches.any_held_out:
+            rows = self.batches.held_out(starts)[0]
+            parts["validation"] = (rows, lambda some: self.batches.held_out(some)[1])
+        found: dict[str, torch.Tensor] = {}
+        for part, (rows, counted) in parts.items():
+            # All rows of few starts: ranks are over all rows.
+            size = max(1, LOOK_ENTRIES // (rows.shape[1] * self.outputs))
+            size = len(starts) if not self.rows_apart else size
+            each = [
+                self._scored(
+                    {n: p[first : first + size] for n, p in parameters.items()},
+                    starts[first : first + size],
+                    rows[first : first + size],
+                    counted(starts[first : first + size]),
+                )
+                for first in range(0, len(starts), size)
+            ]
+            for name in SCORES:
+                found[f"{part}_{name}"] = torch.cat([one[name] for one in each])
+        return found
+
+    def _scored(
+        self,
+        parameters: Parameters,
+        starts: torch.Tensor,
+        rows: torch.Tensor,
+        counted: torch.Tensor | None,
+    ) -> dict[str, torch.Tensor]:
+        """Return the scores of some starts on some rows."""
+        dtype = next(iter(parameters.values())).dtype
+        predictions = torch.cat(
+            [
+                self.predict(parameters, features)
+                for _, features, _ in self._slices(starts, rows, dtype)
+            ],
+            1,
+        )
+        target = self._table(dtype)[1][rows]
+        weights = self._weights_of(self._row_weights, rows, counted)
+        return class_scores(predictions, target, weights)
+
     def _judged(
         self,
         parameters: Parameters,
@@ -474,18 +531,53 @@ class Supervised(Problem):
         return chosen if counted is None else chosen * counted
 
     def baseline(self, metric: str) -> float:
-        """Return the accuracy of the best constant answer to the training rows, or 0.
+        """Return what the best constant answer to the training rows has of a score, or 0.
 
-        The weighted share of the largest class; where splits differ, the largest such
-        share.
+        Of accuracy the weighted share of the largest class, of balanced accuracy one
+        over the number of classes, of the area under the ROC curve one half, of R^2 0;
+        where splits differ, the largest such value.
         """
-        if not metric.endswith("_accuracy"):
+        if metric_kind(metric) == "roc_auc":
+            return 0.5
+        if metric_kind(metric) not in ("accuracy", "balanced_accuracy"):
             return 0.0
+        return float(np.nanmax(self.constant_scores(f"training_{metric_kind(metric)}")))
+
+    def constant_scores(self, metric: str) -> np.ndarray:
+        """Return what the most frequent class of the training rows scores, by split.
+
+        Parameters
+        ----------
+        metric : str
+            ``training_`` or ``validation_`` with accuracy, balanced_accuracy or r2.
+
+        Returns
+        -------
+        ndarray of shape (splits,)
+            NaN where no row counts; of R^2 0, which the mean of the rows has.
+        """
+        splits = self.batches.splits
+        if not self.classifies:
+            return np.zeros(len(splits))
         weights = np.ones(len(self.y)) if self.row_weights is None else self.row_weights
-        return max(
-            float(np.bincount(self.y[rows], weights[rows]).max() / weights[rows].sum())
-            for rows in self.batches.splits
-        )
+        found = np.full(len(splits), np.nan)
+        for place, training in enumerate(splits):
+            answer = self.majority(place)
+            rows = training
+            if metric.startswith("validation"):
+                rows = np.setdiff1d(np.arange(len(self.y)), training)
+            rows = rows[weights[rows] > 0]
+            if metric_kind(metric) == "balanced_accuracy" and len(rows):
+                found[place] = (answer in self.y[rows]) / len(np.unique(self.y[rows]))
+            elif len(rows):
+                found[place] = np.average(self.y[rows] == answer, weights=weights[rows])
+        return found
+
+    def majority(self, split: int = 0) -> int:
+        """Return the class of the largest weight among the training rows of a split."""
+        rows = self.batches.splits[split]
+        weights = None if self.row_weights is None else self.row_weights[rows]
+        return int(np.bincount(self.y[rows], weights).argmax())
 
     def dead_units(self, parameters: Parameters, starts: torch.Tensor) -> torch.Tensor:
         """Return which hidden units are off on every training row, (S, units)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from descents.estimators.networks import (
     SHARED,
     MLPStartsClassifier,
     MLPStartsRegressor,
+    cautions,
     fit_together,
 )
 from descents.estimators.training import hopeless
@@ -253,7 +255,10 @@ def sweep(
         for setting in settings
     ]
     train_all(models, X, y, sample_weight)
-    return judged(settings, names, models, metric)
+    study = judged(settings, names, models, metric)
+    for line in cautions(models):
+        warnings.warn(line, UserWarning, stacklevel=2)
+    return study
 
 
 def train_all(models: Sequence[Any], X: Any, y: Any, sample_weight: Any = None) -> None:
