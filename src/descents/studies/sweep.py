@@ -315,7 +315,7 @@ def higher_is_better(metric: str) -> bool:
     >>> higher_is_better("validation_loss"), higher_is_better("training_r2")
     (False, True)
     """
-    return metric.endswith(("accuracy", "r2"))
+    return metric.endswith(("accuracy", "r2", "f1", "roc_auc"))
 
 
 def compared_starts(
