@@ -221,6 +221,11 @@ class _Starts(BaseEstimator):
         By accuracy, or R^2, on the rows held out, where there are some; by balanced
         accuracy where classes are weighted.
         """
+        check_is_fitted(self)
+        if not hasattr(self, "rule_"):
+            raise InvalidValueError(
+                "the model was read from a file, which has no rows to compare with; fit it"
+            )
         balanced = getattr(self, "class_weight", None) is not None
         return unbeaten(self.problem_, self.runs_, balanced=balanced)
 
@@ -791,8 +796,10 @@ def cautions(models: Sequence[Any]) -> list[str]:
     names = [str(storage.plain(name)) for name in getattr(first, "classes_", ())]
     lone = lone_classes(first.problem_)
     found = [lone_sentence([names[code] for code in lone])] if lone else []
-    none = [model.unbeaten() for model in models]
-    if all(one is not None for one in none):
+    # A setting all of whose starts failed beats nothing.
+    well = [model for model in models if np.isfinite(model.runs_.losses).any()]
+    none = [model.unbeaten() for model in well]
+    if none and all(one is not None for one in none):
         best = max(none, key=lambda one: one.best - one.constant)
         answer = "the mean" if best.answer is None else repr(names[best.answer])
         remedy = REMEDY.replace("weight the classes", "give class_weight='balanced'")
