@@ -21,6 +21,8 @@ from descents import (
 from descents.answers.diagnosis import Verdict, diagnose
 from descents.problems.modules import Modules
 
+pytestmark = pytest.mark.filterwarnings("ignore:no start of")
+"""What few epochs learn is not the subject here."""
 XOR = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 RANDOM = np.random.default_rng(1)
 X = RANDOM.normal(size=(60, 4))

@@ -29,6 +29,8 @@ from descents.descent.steps import AdamW
 from descents.descent.workers import descend_in_parts
 from descents.problems import network as networks
 
+pytestmark = pytest.mark.filterwarnings("ignore:no start of")
+"""What few epochs learn is not the subject here."""
 RANDOM = np.random.default_rng(2)
 X = RANDOM.normal(size=(40, 3))
 CLASSES = (X[:, 0] + 0.8 * RANDOM.normal(size=40) > 0).astype(int)

@@ -25,6 +25,8 @@ from descents.checks import InvalidValueError
 from descents.problems.modules import Modules
 from descents.problems.problem import losses_and_gradients
 
+pytestmark = pytest.mark.filterwarnings("ignore:no start of")
+"""What few epochs learn is not the subject here."""
 RANDOM = np.random.default_rng(8)
 X = RANDOM.normal(size=(24, 3))
 CLASSES = (np.arange(24) * 7 % 24 > 9).astype(int) + (X[:, 1] > 0.6)

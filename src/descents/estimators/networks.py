@@ -803,7 +803,7 @@ def cautions(models: Sequence[Any]) -> list[str]:
         best = max(none, key=lambda one: one.best - one.constant)
         answer = "the mean" if best.answer is None else repr(names[best.answer])
         remedy = REMEDY.replace("weight the classes", "give class_weight='balanced'")
-        if best.answer is None:
+        if best.answer is None or "balanced" in best.metric:
             remedy = REMEDY.split("; ")[0]
         found.append(best.sentence(answer, remedy))
     return found

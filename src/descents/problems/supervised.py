@@ -155,7 +155,11 @@ class Supervised(Problem):
         )
         self.row_weights: np.ndarray | None = weights
         self._row_weights = _sent(weights, self.batches.device)
-        self._loss_weights = _sent(weighed, self.batches.device)
+        self._loss_weights = (
+            self._row_weights
+            if weighed is weights
+            else _sent(weighed, self.batches.device)
+        )
         self.classifies = task == "classification"
         if self.classifies:
             self.outputs = max(outputs or 0, int(target.max()) + 1)
@@ -488,7 +492,9 @@ class Supervised(Problem):
             predictions = self.predict(parameters, features)
             real = None if counted is None else counted[:, place]
             kept = self._weights_of(self._row_weights, rows[:, place], real)
-            weighed = self._weights_of(self._loss_weights, rows[:, place], real)
+            weighed = kept
+            if self._loss_weights is not self._row_weights:
+                weighed = self._weights_of(self._loss_weights, rows[:, place], real)
             each = self._each(predictions, target).double()
             loss = loss + (each * weighed).sum(1)
             weight = weight + weighed.sum(1)

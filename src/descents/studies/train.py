@@ -582,9 +582,13 @@ def _cautions(given: Prepared, study: sweep.Study) -> list[str]:
         if worst.answer is not None:
             answer = f"{names[worst.answer]!r}, the most frequent class"
             remedy = (
-                "give more --epochs or another --learning-rate; of rare classes, try "
-                "--class-weight balanced and --metric "
-                f"{worst.metric.split('_')[0]}_balanced_accuracy or roc_auc"
+                remedy
+                if "balanced" in worst.metric
+                else (
+                    "give more --epochs or another --learning-rate; of rare classes, try "
+                    "--class-weight balanced and --metric "
+                    f"{worst.metric.split('_')[0]}_balanced_accuracy or roc_auc"
+                )
             )
         found.append(worst.sentence(answer, remedy))
     return found
