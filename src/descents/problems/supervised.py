@@ -428,7 +428,9 @@ class Supervised(Problem):
         """
         if not self.classifies:
             return {}
-        parts = {"training": (self.batches.training(starts)[0], self.batches.counted)}
+        parts: dict[str, tuple[torch.Tensor, Any]] = {
+            "training": (self.batches.training(starts)[0], self.batches.counted)
+        }
         if self.batches.any_held_out:
             rows = self.batches.held_out(starts)[0]
             parts["validation"] = (rows, lambda some: self.batches.held_out(some)[1])
