@@ -133,6 +133,7 @@ def test_precedence_is_the_order_of_the_verdicts() -> None:
         "dead units",
         "saturated",
         "vanishing gradient",
+        "ended early",
         "plateau",
         "saddle",
         "local minimum",

@@ -44,6 +44,7 @@ ORDER = [
     "problems.rescaled",
     "problems.features",
     "problems.batches",
+    "problems.scores",
     "problems.supervised",
     "problems.fused",
     "problems.network",

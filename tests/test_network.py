@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import optimize, stats
+from sklearn.metrics import r2_score
 from torch.nn import functional
 
 from descents import (
@@ -94,7 +95,12 @@ class Plain:
             each = (hidden - self.y[rows]).square().mean(1)
         weights = self.row_weights[rows]
         total = (each * weights).sum()
-        return total if self.network.loss == "sum" else total / weights.sum()
+        if self.network.loss == "sum":
+            return total
+        if step is None or self.network.batches.batch_size is None:
+            return total / weights.sum()
+        # In expectation over batches, the gradient is that of the weighted mean.
+        return total / (len(rows) * self.row_weights.mean())
 
     def curve(self, optimizer, options: dict[str, float], steps: int) -> np.ndarray:
         """Return the whole loss before every step and after the last."""
@@ -397,14 +403,17 @@ def test_r2_is_one_minus_the_share_of_squares_left(shift) -> None:
             ("training", list(split)),
             ("validation", sorted({*range(23)} - {*split})),
         ):
-            left = np.square(guess - y)[rows].sum()
-            spread = np.square(y[rows] - y[rows].mean(0)).sum()
+            left = np.square(guess - y)[rows].sum(0)
+            spread = np.square(y[rows] - y[rows].mean(0)).sum(0)
+            # Of several outputs, the mean of the R^2 of each, as in scikit-learn.
+            each = 1 - left / spread
+            np.testing.assert_allclose(found[f"{name}_r2"][k], each.mean(), rtol=1e-7)
             np.testing.assert_allclose(
-                found[f"{name}_r2"][k], 1 - left / spread, rtol=1e-7
+                each.mean(), r2_score(y[rows], guess[rows]), rtol=1e-7
             )
             if name == "validation":
                 np.testing.assert_allclose(
-                    found["validation_loss"][k], left / len(rows) / 2, rtol=1e-9
+                    found["validation_loss"][k], left.sum() / len(rows) / 2, rtol=1e-9
                 )
 
 
@@ -423,13 +432,29 @@ def test_r2_is_not_defined_where_the_target_has_no_spread(dtype, level) -> None:
     assert defined["training"].tolist() == [True, False, True]
     assert defined["validation"].tolist() == [False, True, True]
     assert found["validation_loss"].isfinite().all()
-    # One output without spread is no more than a loss.
+    # One output without spread that is not predicted exactly has 0, as in scikit-learn.
     y[:8, 1] = np.arange(8.0)
     network = Network(X, y, [5], task="regression", splits=splits[:1], dtype=dtype)
     points = network.points([0], 0)
     found = network.metrics(points, torch.tensor([0]))
-    loss, spread = float(found["validation_loss"][0]), np.arange(8.0).var() / 2
-    assert float(found["validation_r2"][0]) == pytest.approx(1 - loss / spread)
+    with torch.no_grad():
+        guess = network.predict(points, torch.tensor(X[:8], dtype=dtype)[None])[0]
+    left = (guess[:, 1].numpy().astype(float) - np.arange(8.0)).var() + (
+        guess[:, 1].numpy().mean() - 3.5
+    ) ** 2
+    expected = (0 + 1 - left / np.arange(8.0).var()) / 2
+    assert float(found["validation_r2"][0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_output_that_is_constant_counts_as_in_scikit_learn() -> None:
+    y = np.stack([np.full(23, 2.0), X[:, 0]], 1)
+    network = Network(X, y, [5], task="regression", weights="zero")
+    points = network.points([0, 1], 0)
+    points["bias2"][:, 0, 0] = torch.tensor([2.0, 1.0])
+    found = network.metrics(points, torch.arange(2))["training_r2"]
+    for k, level in enumerate((2.0, 1.0)):
+        guess = np.stack([np.full(23, level), np.zeros(23)], 1)
+        assert float(found[k]) == pytest.approx(r2_score(y, guess))
 
 
 # Large tables

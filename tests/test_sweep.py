@@ -22,6 +22,8 @@ from descents.estimators import networks
 from descents.estimators.networks import fit_together
 from descents.studies.sweep import batched, named
 
+pytestmark = pytest.mark.filterwarnings("ignore:no start of")
+"""What few epochs learn is not the subject here."""
 X, Y = load_iris(return_X_y=True)
 X = (X - X.mean(0)) / X.std(0)
 

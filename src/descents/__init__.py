@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from descents.checks import DescentsError as DescentsError
     from descents.data.blocks import TableOnDisk as TableOnDisk
     from descents.descent.loop import EarlyStopping as EarlyStopping
+    from descents.descent.loop import NoProgress as NoProgress
     from descents.descent.loop import Stop as Stop
     from descents.descent.loop import descend as descend
     from descents.descent.runs import Runs as Runs
@@ -62,6 +63,7 @@ _HOMES = {
     "MLPStartsRegressor": "descents.estimators.networks",
     "Momentum": "descents.descent.steps",
     "Network": "descents.problems.network",
+    "NoProgress": "descents.descent.loop",
     "Problem": "descents.problems.problem",
     "Runs": "descents.descent.runs",
     "Study": "descents.studies.sweep",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -13,6 +14,7 @@ from descents.answers.evidence import Look, look, norms
 from descents.checks import (
     Complaints,
     InterruptedRunError,
+    InvalidValueError,
     real_number,
     whole_number,
 )
@@ -41,16 +43,26 @@ LAYER_RATIO = 1e-3
 FLAT_CURVATURE = -1e-2
 """... while no Hessian eigenvalue is below this times the largest in magnitude: where
 one is, there is a way out, along which the gradient grows: a saddle."""
-STATIONARY_RATIO = 1e-3
-"""Stationary: the gradient norm is at most this times that at the initial point."""
+STATIONARY_GAIN = 1e-6
+"""Stationary: a gradient step of 1 / the largest curvature gains at most this times the
+loss, ..."""
+SETTLED_GAIN = 1e-2
+"""... or at most this, ..."""
+SETTLED_FALL = 0.05
+"""... where the loss also fell by at most this times itself since the last but one look.
+Steps of one size keep jumping around a point: what they leave is no sign of a way down,
+and differs between starts that are at one loss."""
 STATIONARY_MOVE = 1e-8
-"""... or, where a start begins at a stationary point, a gradient step of 1 / the largest
-curvature would move it by at most this."""
+"""... or such a step would move the start by at most this."""
 VANISHED_RATIO = 1e-3
 """Vanished: the gradient norm at the end of the run is at most this times that at the
 initial point, while the start still falls short."""
 NEGATIVE_CURVATURE = -1e-6
-"""Saddle: a Hessian eigenvalue is below this times the largest in magnitude."""
+"""Saddle: a Hessian eigenvalue is below this times the largest in magnitude, ..."""
+RESIDUAL_CURVATURE = 10.0
+"""... and its magnitude is more than this times the gradient norm over the norm of the
+parameters. A gradient that is left makes curvature of its own size of either sign, in
+products of weights among others; that of a saddle stays where the gradient vanishes."""
 SURE_RESIDUAL = 1e-3
 """Local minimum: the eigenvalues are known to this times the largest in magnitude."""
 
@@ -66,7 +78,9 @@ class Verdict(Enum):
     saturated units stand before the vanishing gradient because they cause one: what a
     unit does not pass on, the layers before it do not get. These four are about what
     more steps do not mend, so they leave to the plateau what recovers, and they stand
-    before saddle and minimum, which say only that nothing moves, not why. The last
+    before saddle and minimum, which say only that nothing moves, not why. A start that
+    was ended before the limit of steps has its own verdict in the place of these three,
+    which are about what more steps do: it did not take them. The last
     three are for starts that reach what the best reach, and for what no rule explains.
     """
 
@@ -89,12 +103,18 @@ class Verdict(Enum):
         "the gradient of the first layer is at most a thousandth of the last's, and "
         "with more steps it does not recover and finds no curvature that leads away"
     )
+    ENDED_EARLY = (
+        "it was ended before the limit of steps, by early stopping or as its training loss "
+        "no longer fell, and falls short where it was ended"
+    )
     PLATEAU = "it descends on with more steps, and recovers"
     SADDLE = (
-        "stationary after the most steps, where the Hessian has a negative eigenvalue"
+        "stationary after the most steps, where the Hessian has a negative eigenvalue "
+        "beyond what is left of the gradient"
     )
     LOCAL_MINIMUM = (
-        "stationary after the most steps, where the Hessian has no negative eigenvalue"
+        "stationary after the most steps, where the Hessian has no negative eigenvalue "
+        "beyond what is left of the gradient"
     )
     OVERFITTED = (
         "it reaches what the best reach on its training rows, and far less on its "
@@ -113,6 +133,9 @@ class Verdict(Enum):
 
 METRICS = ("training_accuracy", "training_r2")
 """What says whether a start falls short, where nothing else is asked for."""
+
+EARLY = (Status.STOPPED, Status.STALLED)
+"""Statuses of starts that a rule ended before the limit of steps."""
 
 HEALTHY = (Verdict.OVERFITTED, Verdict.CONVERGED)
 """Verdicts of starts that do not fall short."""
@@ -142,13 +165,17 @@ class Diagnosis:
     steps : tuple of int
         After how many steps `metric` was looked at: the run's own and its multiples.
     metric : ndarray of shape (len(steps), F)
+        First of what the run returned, then of longer descents without early stopping.
     loss : ndarray of shape (len(steps), F)
+    size : ndarray of shape (F,)
+        The norm of the parameters after the most steps.
     reached, recovered : bool ndarray of shape (F,)
         Whether the metric is at the threshold at the end of the run; whether one that
         fell short was there at one of the multiples.
-    nonfinite, stationary, overfitted : bool ndarray of shape (F,)
-        Whether the start became non-finite; whether the gradient is small after the
-        most steps; whether the validation metric is far below the training metric.
+    nonfinite, stationary, overfitted, ended_early : bool ndarray of shape (F,)
+        Whether the start became non-finite; whether, after the most steps, a gradient
+        step can gain next to nothing of the loss; whether the validation metric is far below the training metric;
+        whether a rule ended the start before the limit of steps.
     """
 
     starts: np.ndarray
@@ -162,11 +189,13 @@ class Diagnosis:
     steps: tuple[int, ...]
     metric: np.ndarray
     loss: np.ndarray
+    size: np.ndarray
     reached: np.ndarray
     recovered: np.ndarray
     nonfinite: np.ndarray
     stationary: np.ndarray
     overfitted: np.ndarray
+    ended_early: np.ndarray
 
     @property
     def gradient_norm(self) -> np.ndarray:
@@ -361,6 +390,7 @@ def diagnose(
         [runs.statuses[p] is Status.NONFINITE for p in positions], bool
     )
     nonfinite |= ~np.isfinite(runs.losses[positions])
+    early = np.array([runs.statuses[p] in EARLY for p in positions], bool)
     values = runs.metrics[metric][positions].astype(np.float64)
     # Of a start whose metric is not defined, nothing says that it falls short.
     reached = ~(values < threshold) & ~nonfinite
@@ -369,6 +399,7 @@ def diagnose(
     metrics, losses = np.full((2, len(marks), len(chosen)), np.nan)
     metrics[0], losses[0] = values, runs.losses[positions]
     growth = np.full(len(chosen), np.nan)
+    size = np.full(len(chosen), np.nan)
     latest = ended
     if not reached.all():
         longer = descend(
@@ -384,23 +415,30 @@ def diagnose(
         )
         if longer.interrupted:
             raise InterruptedRunError("stopped in the longer descents of the diagnosis")
+        if metric not in longer.histories:
+            raise InvalidValueError(
+                f"metric is {metric!r}, which is computed at the end only; give one that "
+                f"has a history: {', '.join(longer.histories)}"
+            )
         history = longer.histories["loss"]
-        rows = np.searchsorted(longer.recorded, marks)
-        metrics[:, ~reached] = longer.histories[metric][rows]
-        losses[:, ~reached] = history[rows]
-        within = history[longer.recorded <= limit]
-        growth[~reached] = _ratio(within.max(0), within[0])
+        # The first row stays that of the run: it may have kept an earlier step.
+        rows = np.searchsorted(longer.recorded, marks[1:])
+        metrics[1:, ~reached] = longer.histories[metric][rows]
+        losses[1:, ~reached] = history[rows]
+        # Only steps that the run took tell how its loss grew.
+        taken = runs.steps_taken[positions][~reached]
+        within = np.where(longer.recorded[:, None] <= taken, history, -np.inf)
+        growth[~reached] = _ratio(within.max(0), history[0])
         burst = np.array([s is Status.NONFINITE for s in longer.statuses], bool)
+        burst &= ~early[~reached]
         growth[np.flatnonzero(~reached)[burst]] = np.inf
         latest = place.tensors(longer.parameters, np.arange(len(longer)), begun)
+        size[~reached] = norms({name: latest[name] for name in place.learned})
     initial = place.look(begun, curved=np.zeros_like(reached))
     end = place.look(ended, curved=~reached)
     last = place.look(latest, curved=None, rows=~reached)
+    begun, ended = ({n: p[n] for n in place.learned} for p in (begun, ended))
     moved = {name: ended[name].double() - begun[name].double() for name in begun}
-    still = np.fmax(
-        STATIONARY_RATIO * initial.gradient_norm,
-        STATIONARY_MOVE * last.largest_eigenvalue,
-    )
     found = Diagnosis(
         starts=chosen,
         verdicts=(),
@@ -416,8 +454,10 @@ def diagnose(
         reached=reached,
         recovered=~reached & np.any(metrics[1:] >= threshold, axis=0),
         nonfinite=nonfinite,
-        stationary=last.gradient_norm <= still,
+        size=size,
+        stationary=_stationary(last, losses),
         overfitted=_overfitted(problem, runs, positions, metric),
+        ended_early=early,
     )
     return replace(found, verdicts=verdicts(found))
 
@@ -442,6 +482,9 @@ def verdicts(found: Diagnosis) -> tuple[Verdict, ...]:
     saturated = end.saturated_share >= SATURATED_SHARE
     saturated |= cut_off & (end.saturated_share > 0)
     curved = last.smallest_eigenvalue < NEGATIVE_CURVATURE * last.largest_eigenvalue
+    left = RESIDUAL_CURVATURE * _ratio(last.gradient_norm, found.size)
+    rounding = last.gradient_norm <= STATIONARY_MOVE * last.largest_eigenvalue
+    curved &= rounding | ~(np.abs(last.smallest_eigenvalue) <= left)
     sure = last.eigenvalue_residual <= SURE_RESIDUAL * last.largest_eigenvalue
     with np.errstate(invalid="ignore"):
         descends = (found.loss[1:] < found.loss[0]).any(0)
@@ -451,6 +494,7 @@ def verdicts(found: Diagnosis) -> tuple[Verdict, ...]:
         (Verdict.DEAD_UNITS, lasting & dead),
         (Verdict.SATURATED, lasting & saturated),
         (Verdict.VANISHING_GRADIENT, lasting & _vanishing(initial, end, last)),
+        (Verdict.ENDED_EARLY, short & found.ended_early),
         (Verdict.PLATEAU, found.recovered & descends),
         (Verdict.SADDLE, short & found.stationary & curved),
         (Verdict.LOCAL_MINIMUM, short & found.stationary & ~curved & sure),
@@ -461,6 +505,19 @@ def verdicts(found: Diagnosis) -> tuple[Verdict, ...]:
         next((verdict for verdict, holds in rules if holds[row]), Verdict.UNDECIDED)
         for row in range(len(found.starts))
     )
+
+
+def _stationary(last: Look, losses: np.ndarray) -> np.ndarray:
+    """Return where a gradient step can gain next to nothing, after the most steps."""
+    slope, curvature = last.gradient_norm, last.largest_eigenvalue
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        gain = np.where(slope > 0, np.square(slope) / (2 * curvature), 0.0)
+        scale = np.abs(losses[-1])
+        settled = losses[-2] - losses[-1] <= SETTLED_FALL * scale
+        found: np.ndarray = gain <= STATIONARY_GAIN * scale
+        found |= settled & (gain <= SETTLED_GAIN * scale)
+        found |= slope <= STATIONARY_MOVE * curvature
+    return found & np.isfinite(slope)
 
 
 def _vanishing(initial: Look, end: Look, last: Look) -> np.ndarray:
@@ -547,13 +604,25 @@ class _Place:
     """The starts that are diagnosed: where they are, and what is seen of them there."""
 
     def __init__(self, problem: Problem, starts: np.ndarray, width: int) -> None:
-        self.problem, self.starts, self.width = problem, starts, width
+        # A copy: a problem may make a module anew for its points.
+        self.problem, self.starts, self.width = copy.copy(problem), starts, width
+        self.learned: tuple[str, ...] = ()
 
     def points(self, seed: int) -> Parameters:
-        """Return the initial points."""
+        """Return the initial points, with what the problem remembers beside them."""
         if not len(self.starts):
-            return {n: p[:0] for n, p in self.problem.points([0], seed).items()}
-        return self.problem.points(self.starts, seed)
+            return {n: p[:0] for n, p in self._begun([0], seed).items()}
+        if not self.problem.remembered(torch.as_tensor(self.starts[:1])):
+            return self._begun(self.starts, seed)
+        # What is remembered is of one start at a time.
+        each = [self._begun([start], seed) for start in self.starts]
+        return {name: torch.cat([one[name] for one in each]) for name in each[0]}
+
+    def _begun(self, starts: Sequence[int] | np.ndarray, seed: int) -> Parameters:
+        points = self.problem.points(starts, seed)
+        self.learned = tuple(points)
+        numbers = torch.as_tensor(np.asarray(starts), device=self.problem.device)
+        return {**points, **self.problem.remembered(numbers)}
 
     def tensors(
         self,
@@ -561,10 +630,11 @@ class _Place:
         rows: Sequence[int] | np.ndarray,
         like: Parameters,
     ) -> Parameters:
-        """Return the parameters at some rows; what is remembered beside is left out."""
+        """Return the parameters at some rows, with what is remembered beside them."""
         return {
             name: torch.as_tensor(arrays[name][rows], device=self.problem.device)
             for name in like
+            if name in arrays
         }
 
     def look(

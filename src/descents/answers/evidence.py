@@ -96,6 +96,8 @@ def look(
     numbers : int64 ndarray of shape (S,)
         Of the starts.
     parameters : dict of Tensor, each of shape (S, ...)
+        What the problem remembers beside its parameters, such as the running means of
+        batch normalization, is put back for each start where it is among them.
     width : int
         How many starts are looked at together.
     curved : bool ndarray of shape (S,), optional
@@ -120,11 +122,16 @@ def look(
         none = np.zeros(0)
         return Look(none, dict.fromkeys(names, none), none, none, none, none, none)
     parts = []
+    beside = problem.remembered(torch.as_tensor(numbers[:1], device=problem.device))
+    width = 1 if beside else width  # it remembers one start at a time
     for first in range(0, len(numbers), width):
         chosen = slice(first, first + width)
         part = {
-            n: p[chosen].to(problem.evaluation_dtype) for n, p in parameters.items()
+            n: p[chosen].to(problem.evaluation_dtype)
+            for n, p in parameters.items()
+            if n not in beside
         }
+        problem.recall({n: p[chosen] for n, p in parameters.items() if n in beside})
         starts = torch.as_tensor(numbers[chosen], device=problem.device)
         which = np.ones(len(starts), bool) if curved is None else curved[chosen]
         parts.append(_look(problem, starts, part, which))
@@ -147,14 +154,15 @@ def look(
 def _look(
     problem: Problem, starts: torch.Tensor, parameters: Parameters, curved: np.ndarray
 ) -> dict[str, Any]:
+    # Units first: losses in training may change what the problem remembers.
+    with torch.no_grad():
+        dead = problem.dead_units(parameters, starts)
+        saturated = problem.saturated_units(parameters, starts)
     _, gradients = losses_and_gradients(problem, parameters, starts, 0)
     layers = {
         layer: flat({name: gradients[name] for name in names}).norm(dim=1).cpu().numpy()
         for layer, names in problem.layers(parameters).items()
     }
-    with torch.no_grad():
-        dead = problem.dead_units(parameters, starts)
-        saturated = problem.saturated_units(parameters, starts)
     smallest, largest, residual = np.full((3, len(starts)), np.nan)
     if curved.any():
         rows = torch.as_tensor(curved, device=starts.device)

@@ -138,6 +138,20 @@ class _BatchSize(click.ParamType[Any]):
     help="End a start after so long without a lower validation loss; keep its best.",
 )  # fmt: skip
 @click.option(
+    "--tol", type=click.FloatRange(0), metavar="LOSS",
+    help="End a start once its training loss has not fallen by more than this for "
+    "--n-iter-no-change epochs.  [default: train for all --epochs]",
+)  # fmt: skip
+@click.option(
+    "--n-iter-no-change", type=click.IntRange(1), default=10, show_default=True,
+    metavar="EPOCHS", help="Used with --tol.",
+)  # fmt: skip
+@click.option(
+    "--class-weight", multiple=True, metavar="balanced|LEVEL=WEIGHT",
+    help="Weight the rows of rare classes in the loss: balanced gives every class the "
+    "same total weight; or repeat LEVEL=WEIGHT (1 where a level is not given).",
+)  # fmt: skip
+@click.option(
     "--diagnose", "diagnosed", type=click.IntRange(0), default=40, show_default=True,
     metavar="STARTS",
     help="Of how many starts that fall short, in each setting, it is told why; each is "
@@ -145,7 +159,8 @@ class _BatchSize(click.ParamType[Any]):
 )  # fmt: skip
 @click.option(
     "--metric",
-    help="What starts and settings are compared by, a column of starts.parquet.  "
+    help="What starts and settings are compared by, a column of starts.parquet, such as "
+    "validation_balanced_accuracy, _f1, _roc_auc or _log_loss.  "
     "[default: the score on held-out rows]",
 )
 @column_options

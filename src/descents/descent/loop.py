@@ -90,6 +90,41 @@ class EarlyStopping:
 
 
 @dataclass(frozen=True)
+class NoProgress:
+    """End each start once its training loss no longer falls, as scikit-learn's MLP does.
+
+    A look compares the mean loss over the last `every` steps with the least so far. A
+    start ends when it was not lower by more than `tol` at more than `patience` looks in
+    a row. The loss is that of the steps: of a mini-batch, where steps look at one, with
+    the penalty of weight decay.
+
+    Parameters
+    ----------
+    tol : float
+        At least 0, in the units of the loss.
+    patience : int
+    every : int
+        How many steps pass between two looks: those of an epoch.
+
+    Examples
+    --------
+    >>> NoProgress(tol=1e-3, every=5).patience
+    10
+    """
+
+    tol: float = 1e-4
+    patience: int = 10
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        complaints = Complaints()
+        complaints.attempt(real_number, "tol", self.tol, 0)
+        complaints.attempt(whole_number, "patience", self.patience, 1)
+        complaints.attempt(whole_number, "every", self.every, 1)
+        complaints.raise_any()
+
+
+@dataclass(frozen=True)
 class Stop:
     """When a descent ends.
 
@@ -113,7 +148,9 @@ class Stop:
         interrupted.
     early : EarlyStopping or None
         What a start returns is then where its metric was best, with the step as the
-        metric ``best_step``.
+        metric ``best_step``; also where its loss overflows later, which its status says.
+    progress : NoProgress or None
+        A start also ends once its training loss no longer falls.
 
     Examples
     --------
@@ -126,6 +163,7 @@ class Stop:
     least_fall: float = 0.0
     max_seconds: float | None = None
     early: EarlyStopping | None = None
+    progress: NoProgress | None = None
 
     def __post_init__(self) -> None:
         complaints = Complaints()
@@ -323,6 +361,7 @@ class _Chunk:
     noted: dict[str, list[torch.Tensor]] = field(default_factory=dict)
     whole: Problem = field(init=False)
     best: _Best | None = field(init=False)
+    progress: _Progress | None = field(init=False)
     places: np.ndarray = field(init=False)
     rows: torch.Tensor = field(init=False)
     starts: torch.Tensor = field(init=False)
@@ -335,6 +374,7 @@ class _Chunk:
     recording: Recording | None = None
     before: torch.Tensor | None = None
     single: int = 0
+    final_only: tuple[str, ...] = ()
 
     def descend(
         self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
@@ -356,6 +396,9 @@ class _Chunk:
         del points  # a second copy, that large factors would be kept in till the end
         self.state = steps.init(self.problem, self.parameters)
         self.best = None if stop.early is None else _Best(stop.early, self.width)
+        self.progress = (
+            None if stop.progress is None else _Progress(stop.progress, self.width)
+        )
         try:
             self._loop(steps, stop, clock, watch)
         except KeyboardInterrupt:
@@ -379,7 +422,7 @@ class _Chunk:
         # The results are copies: many finished chunks would fill the memory.
         del self.problem, self.whole, self.starts, self.rows
         del self.parameters, self.state
-        del self.best, self.before, self.recording
+        del self.best, self.progress, self.before, self.recording
 
     @property
     def steps(self) -> int:
@@ -412,6 +455,7 @@ class _Chunk:
                 return
             if several := self._several(steps, stop, step, active):
                 step += several - 1
+                self._end_stalled(step, active)
                 continue
             # Before the step: a problem may remember what it saw while training.
             known = self._known() if step in self.epochs else {}
@@ -437,6 +481,17 @@ class _Chunk:
                     going, (self.parameters, moved), (self.state, state)
                 )
             self.taken += active
+            if self.progress is not None:
+                self.progress.add(losses.detach().double())
+                self._end_stalled(step, active)
+
+    def _end_stalled(self, step: int, active: np.ndarray) -> None:
+        """After a step, end active starts whose training loss no longer falls."""
+        progress = self.progress
+        if progress is not None and (step + 1) % progress.rule.every == 0:
+            stalled = progress.look(active)
+            self.statuses[stalled] = Status.STALLED
+            active &= ~stalled
 
     def _several(self, steps: Step, stop: Stop, step: int, active: np.ndarray) -> int:
         """Take steps at which nothing is looked at, where they go together; return how many."""
@@ -457,8 +512,13 @@ class _Chunk:
         every = [CHECK_EVERY] * bool(checked)
         if self.best is not None:
             every.append(self.best.rule.every)
+        if self.progress is not None:
+            epoch = self.progress.rule.every
+            most = min(stop.max_steps, step + epoch - step % epoch)
+        else:
+            most = min(stop.max_steps, step + MOST_UNREAD)
         end = step
-        while end < min(stop.max_steps, step + MOST_UNREAD):
+        while end < most:
             if end == 0 or end in self.epochs:
                 break
             if any(end % often == 0 for often in every):
@@ -478,6 +538,8 @@ class _Chunk:
         if self.recording is not None:
             found = self.recording.take(self.parameters, self.state, alive, several)
             self.parameters, self.state, alive, taken = found
+            if self.progress is not None:
+                self.progress.add(self.recording.total)
         else:
             taken = torch.zeros_like(alive, dtype=torch.int64)
             for step in several:
@@ -486,6 +548,8 @@ class _Chunk:
                 )
                 alive = alive & losses.isfinite()
                 taken += alive
+                if self.progress is not None:
+                    self.progress.add(losses.detach().double())
                 self.parameters, self.state = advanced(
                     alive, (self.parameters, moved), (self.state, state)
                 )
@@ -499,7 +563,8 @@ class _Chunk:
 
         None where a start fails on the way: which, and when, single steps tell.
         """
-        looks = stop.early is not None or stop.tolerance or stop.least_fall
+        looks = stop.early is not None or stop.progress is not None
+        looks = looks or bool(stop.tolerance or stop.least_fall)
         together = not (looks or self.problem.stochastic) and active.all()
         if not together or step < max(1, self.single) or not hasattr(steps, "leap"):
             return 0
@@ -526,6 +591,9 @@ class _Chunk:
         assert self.best is not None  # noqa: S101
         with torch.no_grad():
             metrics = self.whole.metrics(self.parameters, self.starts)
+            if self.best.rule.metric not in metrics:
+                final = self.whole.final_metrics(self.parameters, self.starts)
+                metrics = {**metrics, **final}
         kept = self.problem.remembered(self.starts)
         return self.best.look(metrics, self.parameters, kept, step, active)
 
@@ -608,17 +676,23 @@ class _Chunk:
             )
             self._look_for_best(self.taken, ~ended)
             failed = self.statuses == Status.NONFINITE
-            self.parameters = _keep(failed, self.parameters, self.best.parameters)
-            kept = _keep(failed, kept, self.best.kept)
+            # Without a finite look after the first step there is no epoch to go back to.
+            found = np.isfinite(self.best.values) & (~failed | (self.best.steps > 0))
+            self.statuses[failed & found] = Status.OVERFLOWED
+            self.best.steps[~found & ~failed] = self.taken[~found & ~failed]
+            self.parameters = _keep(~found, self.parameters, self.best.parameters)
+            kept = _keep(~found, kept, self.best.kept)
             problem.recall(kept)
         precise = {
             n: p.to(problem.evaluation_dtype) for n, p in self.parameters.items()
         }
         with torch.no_grad():
             metrics = problem.metrics(self.parameters, self.starts)
+            final_only = problem.final_metrics(self.parameters, self.starts)
             fused = problem.fused(precise, self.starts, step)
             losses = fused[0] if fused else problem.losses(precise, self.starts, step)
         check_losses(losses, self.width)
+        self.final_only = tuple(final_only)
         final = losses.cpu().numpy().astype(np.float64)
         norms = np.full(self.width, np.nan)
         if step == 0 or "mapping" in self.state:
@@ -647,6 +721,7 @@ class _Chunk:
         if step == 0:
             self.initial = norms
         limited = self.statuses == Status.LIMIT
+        limited |= self.statuses == Status.OVERFLOWED
         self.statuses[limited & ~np.isfinite(final)] = Status.NONFINITE
         # What overflowed in the working precision may be finite in the other.
         final[(self.statuses == Status.NONFINITE) & np.isfinite(final)] = np.inf
@@ -658,7 +733,9 @@ class _Chunk:
                 n: p[places].cpu().numpy()
                 for n, p in {**self.parameters, **kept}.items()
             },
-            "metrics": {n: m[places].cpu().numpy() for n, m in metrics.items()},
+            "metrics": {
+                n: m[places].cpu().numpy() for n, m in {**metrics, **final_only}.items()
+            },
         }
         if self.best is not None:
             self.results["metrics"]["best_step"] = self.best.steps[places]
@@ -671,6 +748,8 @@ class _Chunk:
         cut = self.statuses[self.places] == Status.INTERRUPTED
         ends = {"loss": self.results["losses"], **self.results["metrics"]}
         ends.pop("best_step", None)
+        for name in self.final_only:  # these have no histories
+            del ends[name]
         for name, values in ends.items():
             rows = self.histories.setdefault(name, [])
             rest = np.where(cut, np.nan, values.astype(np.float64))
@@ -718,9 +797,38 @@ class _Best:
         self.kept = _keep(better, kept, self.kept)
         self.values = np.where(better, values, self.values)
         self.steps = np.where(better, step, self.steps)
-        self.waited = np.where(better, 0, self.waited + active)
+        # A metric that was never defined cannot fail to improve.
+        known = np.isfinite(self.values)
+        self.waited = np.where(better, 0, self.waited + (active & known))
         limit = np.inf if rule.patience is None else rule.patience
         return self.waited >= limit
+
+
+class _Progress:
+    """The least training loss of each start, and since when it has not fallen."""
+
+    def __init__(self, rule: NoProgress, width: int) -> None:
+        self.rule = rule
+        self.least = np.full(width, np.inf)
+        self.waited = np.zeros(width, dtype=np.int64)
+        self.total: torch.Tensor | None = None
+
+    def add(self, losses: torch.Tensor) -> None:
+        """Add the losses of a step, or their sums over some steps."""
+        self.total = losses if self.total is None else self.total + losses
+
+    def look(self, active: np.ndarray) -> np.ndarray:
+        """Return which active starts have not made progress for too long."""
+        if self.total is None:
+            return np.zeros_like(active)
+        means = self.total.cpu().numpy() / self.rule.every
+        self.total = None
+        # The comparisons are those of scikit-learn's MLP, ties included.
+        still = means > self.least - self.rule.tol
+        self.waited = np.where(still, self.waited + 1, 0)
+        self.least = np.fmin(self.least, means)
+        stalled: np.ndarray = active & (self.waited > self.rule.patience)
+        return stalled
 
 
 def chunked(numbers: np.ndarray, width: int) -> list[np.ndarray]:

@@ -49,6 +49,8 @@ class Recording:
     def __init__(self, rule: Step, problem: Problem, starts: torch.Tensor) -> None:
         self.rule, self.problem, self.starts = rule, problem, starts
         self.kept: dict[str, Parameters] = {}
+        self.total = torch.zeros(starts.shape, dtype=torch.float64)
+        """The sum of the losses over the steps taken last."""
         # Batches of an epoch differ in size: one recording for each.
         self._plays: dict[Any, tuple[Parameters, Problem, Body]] = {}
 
@@ -94,6 +96,7 @@ class Recording:
         point["told"] = {
             "alive": alive,
             "taken": torch.zeros_like(alive, dtype=torch.int64),
+            "total": torch.zeros(alive.shape, dtype=torch.float64, device=device),
             "step": torch.full((), steps.start, dtype=torch.float64, device=device),
         }
         if self.kept:
@@ -105,6 +108,7 @@ class Recording:
             self._one(self.problem.drawn(self.starts, step) or {})
         found = {name: _copied(group) for name, group in self.kept.items()}
         moved, told = found.pop("parameters"), found.pop("told")
+        self.total = told["total"]
         later = {name.removeprefix("of "): group for name, group in found.items()}
         return moved, later, told["alive"], told["taken"]
 
@@ -136,7 +140,10 @@ class Recording:
         for name, group in state.items():
             _written(group, self.kept[f"of {name}"])
         taken = told["taken"] + alive
-        _written({"alive": alive, "taken": taken, "step": step + 1}, told)
+        total = told["total"] + losses.detach().double()
+        _written(
+            {"alive": alive, "taken": taken, "total": total, "step": step + 1}, told
+        )
 
 
 def advanced(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_sample_weight,
@@ -40,17 +40,24 @@ from descents.descent.steps import Step
 from descents.descent.workers import Store
 from descents.estimators.intake import plain_array, seed_of
 from descents.estimators.training import (
+    REMEDY,
+    Unbeaten,
     check_optimizer,
     descend_network,
     early_stopping_of,
     hopeless,
+    lone_classes,
+    lone_sentence,
     many_failed,
+    no_progress,
     optimizer_named,
     predicted,
+    unbeaten,
     validation_of,
 )
 from descents.problems.batches import Folds, HoldOut
 from descents.problems.network import ACTIVATIONS, WEIGHTS, Network
+from descents.problems.scores import SCORES
 
 SHARED = ("initialization", "learning_rate", "weight_decay", "dropout")
 """In what estimators may differ that are trained in one batch."""
@@ -80,7 +87,9 @@ class _Starts(BaseEstimator):
         y : array-like of shape (rows,), for regression also (rows, outputs)
             Classes of any type, or numbers.
         sample_weight : array-like of shape (rows,), optional
-            As if the row stood there so often.
+            The weight of each row, as if the row were repeated so often: in training and
+            validation losses and in all metrics. In mini-batches the expected gradient
+            is that of the weighted mean.
 
         Returns
         -------
@@ -92,6 +101,8 @@ class _Starts(BaseEstimator):
         sentence = many_failed(self.failed("loss"))
         if sentence is not None:
             warnings.warn(sentence, ConvergenceWarning, stacklevel=2)
+        for line in cautions([self]):
+            warnings.warn(line, UserWarning, stacklevel=2)
         return self
 
     def _network(self, X: np.ndarray, y: np.ndarray, **of_settings: Any) -> Network:
@@ -160,6 +171,7 @@ class _Starts(BaseEstimator):
         complaints.attempt(whole_number, "n_starts", self.n_starts, 1)
         complaints.attempt(real_number, "weight_decay", self.weight_decay, 0)
         complaints.attempt(one_of, "combine", self.combine, ("best", "mean"))
+        complaints.attempt(no_progress, self.tol, self.n_iter_no_change, 1)
         if self.validation is not None:
             complaints.attempt(validation_of, self.validation)
         if self.early_stopping is not None:
@@ -213,6 +225,20 @@ class _Starts(BaseEstimator):
         if self.combine == "mean":
             chosen = np.flatnonzero(np.isfinite(self.runs_.losses))
         return np.asarray(self._outputs(X, chosen).mean(0))
+
+    def unbeaten(self) -> Unbeaten | None:
+        """Return that no start is better than a constant answer, None where one is.
+
+        By accuracy, or R^2, on the rows held out, where there are some; by balanced
+        accuracy where classes are weighted.
+        """
+        check_is_fitted(self)
+        if not hasattr(self, "rule_"):
+            raise InvalidValueError(
+                "the model was read from a file, which has no rows to compare with; fit it"
+            )
+        balanced = getattr(self, "class_weight", None) is not None
+        return unbeaten(self.problem_, self.runs_, balanced=balanced)
 
     # What the starts tell
 
@@ -290,8 +316,11 @@ class _Starts(BaseEstimator):
         score = "accuracy" if self._task == "classification" else "r2"
         names = [f"training_{score}", "loss", "gradient_norm", "initial_gradient_norm"]
         names += ["epochs", "dead_units"]
+        more = SCORES if self._task == "classification" else ()
+        names += [f"training_{name}" for name in more]
         if self.validation is not None:
             names = [f"validation_{score}", "validation_loss", *names]
+            names += [f"validation_{name}" for name in more]
         if self.early_stopping is not None:
             names.append("best_epoch")
         return names
@@ -497,6 +526,10 @@ class _Starts(BaseEstimator):
         """Return rows, codes or numbers, and weights, seen to be such."""
         raise NotImplementedError
 
+    def _class_weights(self, codes: np.ndarray, weights: Any) -> np.ndarray | None:
+        """Return the weight of each class, None where classes are not weighted."""
+        return None
+
 
 class MLPStartsClassifier(ClassifierMixin, _Starts):
     """The same classifying network from many initial points, in one batch.
@@ -524,13 +557,22 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
     dropout : float
         With which probability a hidden unit is left out in a step.
     class_weight : dict, "balanced" or None
-        What a row of each class counts.
+        The weight of the rows of each class in training and validation losses,
+        multiplied by `sample_weight`; metrics other than losses ignore it, as
+        scikit-learn's do. "balanced" gives each class the same total weight,
+        ``sum(sample_weight) / (classes * sum(sample_weight of the class))``.
     validation : float, HoldOut, Folds or None
         Which rows are held out: a share, as `HoldOut` or k folds. Every start is tried
         on every split.
     early_stopping : int, EarlyStopping or None
         After how many epochs without a lower validation loss a start ends; its best
-        epoch is kept.
+        epoch is kept, also where its loss overflows later.
+    tol : float or None
+        A start ends once its training loss has not fallen by more than this below its
+        least for more than `n_iter_no_change` epochs in a row, as in scikit-learn's
+        `MLPClassifier`; the loss of an epoch is the mean over its mini-batches. None
+        trains for `max_epochs`.
+    n_iter_no_change : int
     n_starts : int
     combine : {"best", "mean"}
         What predicts: the start of least training loss (of least validation loss, where
@@ -594,6 +636,8 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
         class_weight: Any = None,
         validation: Any = None,
         early_stopping: Any = None,
+        tol: float | None = None,
+        n_iter_no_change: int = 10,
         n_starts: int = 1,
         combine: str = "best",
         random_state: Any = None,
@@ -611,6 +655,8 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
         self.class_weight = class_weight
         self.validation = validation
         self.early_stopping = early_stopping
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
         self.n_starts = n_starts
         self.combine = combine
         self.random_state = random_state
@@ -629,10 +675,25 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
         weights = None
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-        if self.class_weight is not None:
-            each = compute_sample_weight(self.class_weight, y)
-            weights = each if weights is None else weights * each
         return X, codes, weights
+
+    def _class_weights(self, codes: np.ndarray, weights: Any) -> np.ndarray | None:
+        """Return the weight of each class; "balanced" counts rows by their weights."""
+        if self.class_weight is None:
+            return None
+        balanced = isinstance(self.class_weight, str)
+        each = np.bincount(codes, weights, minlength=len(self.classes_))
+        if balanced and not each.all():  # a class all of whose rows weigh nothing
+            found = np.ones(len(each))
+            found[each > 0] = each.sum() / (np.count_nonzero(each) * each[each > 0])
+            return found
+        found = compute_class_weight(
+            self.class_weight,
+            classes=self.classes_,
+            y=self.classes_[codes],
+            sample_weight=weights,
+        )
+        return np.asarray(found, np.float64)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class, shape (rows, classes)."""
@@ -667,8 +728,9 @@ class MLPStartsRegressor(RegressorMixin, _Starts):
     ----------
     hidden_layer_sizes, activation, initialization, optimizer, learning_rate, max_epochs
         As `MLPStartsClassifier` has them.
-    batch_size, weight_decay, dropout, validation, early_stopping, n_starts
+    batch_size, weight_decay, dropout, validation, early_stopping, tol, n_iter_no_change
         As `MLPStartsClassifier` has them.
+    n_starts : int
     combine : {"best", "mean"}
         What predicts: the start of least loss, or the mean of all.
     random_state, device
@@ -708,6 +770,8 @@ class MLPStartsRegressor(RegressorMixin, _Starts):
         dropout: float = 0.0,
         validation: Any = None,
         early_stopping: Any = None,
+        tol: float | None = None,
+        n_iter_no_change: int = 10,
         n_starts: int = 1,
         combine: str = "best",
         random_state: Any = None,
@@ -724,6 +788,8 @@ class MLPStartsRegressor(RegressorMixin, _Starts):
         self.dropout = dropout
         self.validation = validation
         self.early_stopping = early_stopping
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
         self.n_starts = n_starts
         self.combine = combine
         self.random_state = random_state
@@ -763,6 +829,28 @@ class MLPStartsRegressor(RegressorMixin, _Starts):
         self._single = facts["single"]
 
 
+def cautions(models: Sequence[Any]) -> list[str]:
+    """Return what to warn of: classes that are not tested, and that nothing was learned.
+
+    Of several models, that none of them beats the constant answer.
+    """
+    first = models[0]
+    names = [str(storage.plain(name)) for name in getattr(first, "classes_", ())]
+    lone = lone_classes(first.problem_)
+    found = [lone_sentence([names[code] for code in lone])] if lone else []
+    # A setting all of whose starts failed beats nothing.
+    well = [model for model in models if np.isfinite(model.runs_.losses).any()]
+    none = [model.unbeaten() for model in well]
+    if none and all(one is not None for one in none):
+        best = max(none, key=lambda one: one.best - one.constant)
+        answer = "the mean" if best.answer is None else repr(names[best.answer])
+        remedy = REMEDY.replace("weight the classes", "give class_weight='balanced'")
+        if best.answer is None or "balanced" in best.metric:
+            remedy = REMEDY.split("; ")[0]
+        found.append(best.sentence(answer, remedy))
+    return found
+
+
 def fit_together(
     models: Sequence[Any], X: Any, y: Any, sample_weight: Any = None
 ) -> None:
@@ -791,6 +879,7 @@ def fit_together(
         target,
         settings=len(models),
         row_weights=weights,
+        class_weights=first._class_weights(target, weights),
         weights=tuple(model.initialization for model in models),
         dropout=tuple(model.dropout for model in models),
         weight_decay=tuple(model.weight_decay if coupled else 0.0 for model in models),
@@ -817,6 +906,8 @@ def _train(problem: Network, models: Sequence[Any]) -> None:
         ),
         max_epochs=first.max_epochs,
         early_stopping=first.early_stopping,
+        tol=first.tol,
+        n_iter_no_change=first.n_iter_no_change,
         record=first._record,
         watch=first._watch,
         threads=first._threads,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from descents.checks import (
     real_number,
     whole_number,
 )
-from descents.descent.loop import EarlyStopping, Stop, Watch
+from descents.descent.loop import EarlyStopping, NoProgress, Stop, Watch
 from descents.descent.runs import Runs
 from descents.descent.steps import (
     LBFGS,
@@ -32,6 +34,11 @@ from descents.problems.problem import Parameters
 from descents.problems.supervised import Supervised
 
 OPTIMIZERS = ("gd", "momentum", "adam", "adamw", "lbfgs")
+REMEDY = (
+    "train for longer, try another learning rate, or scale the features; of rare classes "
+    "compare balanced_accuracy or roc_auc, and weight the classes"
+)
+"""What to do where no start beats a constant answer."""
 PREDICTED_ENTRIES = 2**24
 """How many numbers are kept at once while predicting."""
 
@@ -50,6 +57,8 @@ def train_starts(  # noqa: PLR0913
     weight_decay: float = 0.0,
     validation: Any = None,
     early_stopping: Any = None,
+    tol: float | None = None,
+    n_iter_no_change: int = 10,
     batched: bool = True,
     random_state: int = 0,
     device: str = "cpu",
@@ -69,8 +78,8 @@ def train_starts(  # noqa: PLR0913
     optimizer, learning_rate, max_epochs, batch_size, weight_decay, validation
         As `MLPStartsClassifier` has them; start k is tried on split k modulo their
         count.
-    early_stopping
-        As `MLPStartsClassifier` has it.
+    early_stopping, tol, n_iter_no_change
+        As `MLPStartsClassifier` has them.
     batched : bool
         False trains start by start: for modules with random layers or batch
         normalization, which in a batch would not be each start's own.
@@ -92,13 +101,15 @@ def train_starts(  # noqa: PLR0913
     >>> make = lambda: torch.nn.Sequential(
     ...     torch.nn.Linear(1, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2)
     ... )
-    >>> train_starts(make, X, y, n_starts=3, learning_rate=0.05).metrics
-    {'training_accuracy': array([1., 1., 1.]), 'dead_units': array([0, 0, 0])}
+    >>> runs = train_starts(make, X, y, n_starts=3, learning_rate=0.05)
+    >>> runs.metrics["training_accuracy"]
+    array([1., 1., 1.])
     """
     complaints = Complaints()
     complaints.attempt(whole_number, "n_starts", n_starts, 1)
     complaints.attempt(whole_number, "max_epochs", max_epochs, 1)
     complaints.attempt(one_of, "optimizer", optimizer, OPTIMIZERS)
+    complaints.attempt(no_progress, tol, n_iter_no_change, 1)
     complaints.raise_any()
     splits = None
     if validation is not None:
@@ -116,14 +127,24 @@ def train_starts(  # noqa: PLR0913
         seed=random_state,
         device=device,
     )
-    return descend_network(
+    lone = lone_classes(problem)
+    if lone:
+        warnings.warn(lone_sentence([str(c) for c in lone]), UserWarning, stacklevel=2)
+    runs = descend_network(
         problem,
         n_starts,
         random_state,
         steps=optimizer_named(optimizer, learning_rate, weight_decay),
         max_epochs=max_epochs,
         early_stopping=early_stopping,
+        tol=tol,
+        n_iter_no_change=n_iter_no_change,
     )
+    none = unbeaten(problem, runs, crossed=False)
+    if none is not None:
+        answer = "the mean" if none.answer is None else f"class {none.answer}"
+        warnings.warn(none.sentence(answer, REMEDY), UserWarning, stacklevel=2)
+    return runs
 
 
 def descend_network(  # noqa: PLR0913
@@ -134,6 +155,8 @@ def descend_network(  # noqa: PLR0913
     steps: Step,
     max_epochs: int,
     early_stopping: Any = None,
+    tol: float | None = None,
+    n_iter_no_change: int = 10,
     record: Sequence[int] = (),
     watch: Watch | None = None,
     threads: int | None = None,
@@ -151,7 +174,12 @@ def descend_network(  # noqa: PLR0913
         count,
         seed,
         steps=steps,
-        stop=Stop(max_epochs * epoch, early=early, max_seconds=max_seconds),
+        stop=Stop(
+            max_epochs * epoch,
+            early=early,
+            max_seconds=max_seconds,
+            progress=no_progress(tol, n_iter_no_change, epoch),
+        ),
         record=[epoch * number for number in record if number <= max_epochs],
         watch=watch,
         width=min(problem.width, count),
@@ -244,6 +272,26 @@ def early_stopping_of(given: Any, steps_in_epoch: int) -> EarlyStopping:
     return EarlyStopping(every=steps_in_epoch, patience=patience)
 
 
+def no_progress(
+    tol: Any, n_iter_no_change: Any, steps_in_epoch: int
+) -> NoProgress | None:
+    """Return the rule that ends starts by their training loss, None where tol is None.
+
+    Examples
+    --------
+    >>> no_progress(1e-4, 10, 5)
+    NoProgress(tol=0.0001, patience=10, every=5)
+    """
+    complaints = Complaints()
+    if tol is not None:
+        complaints.attempt(real_number, "tol", tol, 0)
+    complaints.attempt(whole_number, "n_iter_no_change", n_iter_no_change, 1)
+    complaints.raise_any()
+    if tol is None:
+        return None
+    return NoProgress(float(tol), n_iter_no_change, steps_in_epoch)
+
+
 def hopeless(optimizer: str, learning_rate: Any) -> str:
     """Return what to say when every start failed."""
     if optimizer == "lbfgs":
@@ -287,6 +335,114 @@ def many_failed(failed: np.ndarray, which: str = "") -> str | None:
         f"{lost} of {total} starts {which}failed, as their loss became infinite or NaN; "
         f"means and intervals are of the other {total - lost}. Give a smaller learning "
         "rate, or scale the features"
+    )
+
+
+@dataclass(frozen=True)
+class Unbeaten:
+    """That no start does better than one constant answer.
+
+    Attributes
+    ----------
+    metric : str
+    best, constant : float
+        The best value of a start, and that of the constant answer.
+    answer : int or None
+        The number of the most frequent class; None for numbers, where it is the mean.
+    starts : int
+    """
+
+    metric: str
+    best: float
+    constant: float
+    answer: int | None
+    starts: int
+
+    def sentence(self, answer: str, remedy: str) -> str:
+        """Return what to say, with the answer and the remedy in the caller's words."""
+        name = self.metric.replace("_", " ")
+        return (
+            f"no start of {self.starts} is better than always answering {answer}: the "
+            f"best {name} is {self.best:.4f}, that of the constant answer "
+            f"{self.constant:.4f}; {remedy}"
+        )
+
+
+def unbeaten(
+    problem: Supervised, runs: Runs, *, balanced: bool = False, crossed: bool = True
+) -> Unbeaten | None:
+    """Return that no start beats the constant answer, None where one does.
+
+    On the rows held out, where there are some, by accuracy or R^2.
+
+    Parameters
+    ----------
+    problem, runs
+    balanced : bool
+        Whether to judge by balanced accuracy: where classes are weighted, the loss does
+        not ask for accuracy.
+    crossed : bool
+        Whether every start was tried on every split; it is judged by the mean over them.
+    """
+    part = "validation" if problem.batches.any_held_out else "training"
+    score = "r2"
+    if problem.classifies:
+        score = "balanced_accuracy" if balanced else "accuracy"
+    metric = f"{part}_{score}"
+    if metric not in runs.metrics:
+        return None
+    count = len(problem.batches.splits)
+    values = np.where(np.isfinite(runs.losses), runs.metrics[metric], np.nan)
+    constants = problem.constant_scores(metric)[runs.starts % count]
+    groups = np.stack([values, constants]).reshape(2, -1, count if crossed else 1)
+    known = np.isfinite(groups).all(0)
+    if not known.any():
+        return None
+    total = np.where(known, groups, 0.0).sum(2)[:, known.any(1)]
+    values, constants = total / known.sum(1)[known.any(1)]
+    if (values > constants + 1e-9).any():
+        return None
+    best = int(np.argmax(values - constants))
+    return Unbeaten(
+        metric,
+        float(values[best]),
+        float(constants[best]),
+        problem.majority() if problem.classifies else None,
+        len(values),
+    )
+
+
+def lone_classes(problem: Supervised) -> list[int]:
+    """Return the classes whose rows are all on one side of every split.
+
+    What is learned of a class of one row, of which nothing is held out, is tried on no
+    other row; and a class of which no row trains (or only rows of weight 0) is never
+    predicted.
+    """
+    if not (problem.classifies and problem.batches.any_held_out):
+        return []
+    counts = np.ones(len(problem.y), dtype=bool)
+    if problem.row_weights is not None:
+        counts = problem.row_weights > 0
+    classes = np.unique(problem.y)
+    crossed = np.zeros(len(classes), dtype=bool)
+    for rows in problem.batches.splits:
+        training = np.zeros(len(problem.y), dtype=bool)
+        training[rows] = True
+        crossed |= np.isin(classes, problem.y[training & counts]) & np.isin(
+            classes, problem.y[~training & counts]
+        )
+    return [int(label) for label in classes[~crossed]]
+
+
+def lone_sentence(names: Sequence[str]) -> str:
+    """Return what to say of such classes."""
+    many = len(names) > 1
+    return (
+        f"{len(names)} class{'es' if many else ''} ({', '.join(names)}) "
+        f"{'have' if many else 'has'} rows only for training or only for validation, as a "
+        "class of one row has: what is learned of it is tested on no other row; give more "
+        "rows of it, or leave it out"
     )
 
 

@@ -209,11 +209,13 @@ class Batches:
         self._training = _padded(self.splits, self.device)
         self._held_out = _padded(others, self.device)
         self._weights = self._training[1]
+        self._counts = torch.tensor(self.counts, device=self.device)
+        self._means: torch.Tensor | None = None
         if weights is not None:
             each = torch.tensor(weights, dtype=torch.float64, device=self.device)
             chosen = each[self._training[0]]
             self._weights = chosen if self._weights is None else chosen * self._weights
-        self._counts = torch.tensor(self.counts, device=self.device)
+            self._means = self._weights.sum(1) / self._counts
         self._order: tuple[Any, ...] = (None, -1)
         self._numbers: tuple[Any, ...] = (None,)
 
@@ -303,6 +305,35 @@ class Batches:
             return rows.gather(1, dealt), weights.gather(1, dealt) * counted
         chosen = slice(place * self.batch_size, (place + 1) * self.batch_size)
         return rows[:, chosen], None if weights is None else weights[:, chosen]
+
+    def shares(
+        self, starts: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the rows of each start at a step, and the share of each in the mean loss.
+
+        The loss of a batch of n rows is the sum of w_r / (n m) times the loss of row r,
+        with m the mean weight of all training rows of the start. The divisor does not
+        depend on which rows are in the batch, so that the expected gradient of a batch
+        is the gradient of the weighted mean over all training rows.
+
+        Returns
+        -------
+        rows : int64 Tensor of shape (S, R)
+        shares : float64 Tensor of shape (S, R), or None where all are 1 / R
+        """
+        rows, weights = self.at(starts, step)
+        if weights is None:
+            return rows, None
+        place = self.split_of(starts)
+        if self.batch_size is None:
+            return rows, weights / weights.sum(1, keepdim=True)
+        counts: Any = rows.shape[1]
+        if self._training[1] is not None:
+            batch = step % self.steps_in_epoch
+            counts = self._dealt(starts, batch)[1].sum(1, keepdim=True)
+        if self._means is not None:
+            counts = counts * self._means[place][:, None]
+        return rows, weights / counts
 
     def _dealt(
         self, starts: torch.Tensor, place: int

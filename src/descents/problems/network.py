@@ -192,7 +192,10 @@ class Network(Supervised):
         Whether every initial point is tried on every split: number k then begins where
         start k // splits does.
     row_weights : array-like of shape (rows,), optional
-        What each row counts while training, at least 0.
+        The weight of each row, at least 0, as if the row were repeated so often: in the
+        losses and in all metrics.
+    class_weights : array-like of shape (classes,), optional
+        The weight of the rows of each class in the losses, multiplied by `row_weights`.
     batch_size : int, optional
         How many rows a step looks at, in an order that each start draws anew for every
         epoch; by default all.
@@ -239,6 +242,7 @@ class Network(Supervised):
         splits: Any = None,
         crossed: bool = False,
         row_weights: Any = None,
+        class_weights: Any = None,
         batch_size: int | None = None,
         dropout: float | Sequence[float] = 0.0,
         weight_decay: float | Sequence[float] = 0.0,
@@ -276,6 +280,7 @@ class Network(Supervised):
             loss=loss,
             splits=splits,
             row_weights=row_weights,
+            class_weights=class_weights,
             batch_size=batch_size,
             weight_decay=weight_decay,
             settings=settings,
@@ -413,7 +418,7 @@ class Network(Supervised):
             return None
         found: Parameters = {}
         if self.stochastic:
-            found["rows"], weights = self.batches.at(starts, step)
+            found["rows"], weights = self._weighed_rows(starts, step)
             if weights is not None:
                 found["weights"] = weights
         if self.dropout:
@@ -511,7 +516,7 @@ class Network(Supervised):
         key = (step if sampled else 0, dtype)
         # A chunk asks at every step with the same tensor of starts: look up once.
         if self._looked_up[0] is not starts or self._looked_up[1] != key:
-            rows, weights = self.batches.at(starts, step)
+            rows, weights = self._weighed_rows(starts, step)
             if not sampled and len(self.batches.splits) == 1:  # all have the same
                 rows, weights = rows[:1], None if weights is None else weights[:1]
             scale = 1.0
@@ -519,9 +524,6 @@ class Network(Supervised):
                 weights = weights.to(dtype)
             if self.loss == "mean" and weights is None:
                 scale = 1 / rows.shape[1]
-            elif self.loss == "mean" and weights is not None:
-                whole = weights.sum(1, keepdim=True)
-                weights = weights / whole.clamp_min(torch.finfo(dtype).tiny)
             features, target = self._table(dtype)
             decay = None
             if self.weight_decay:

@@ -378,6 +378,12 @@ class Problem(ABC):
         """Return which parameters belong together, from the first; here, each alone."""
         return {name: (name,) for name in parameters}
 
+    def final_metrics(
+        self, parameters: Parameters, starts: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return metrics that are computed where starts end only, each of shape (S,)."""
+        return {}
+
     def remembered(self, starts: torch.Tensor) -> Parameters:
         """Return what is learned beside the parameters, kept with them at the end."""
         return {}

@@ -26,7 +26,9 @@ from descents.checks import (
     whole_number,
 )
 from descents.problems.batches import Batches, training_rows
+from descents.problems.metrics import metric_kind
 from descents.problems.problem import Parameters, Problem
+from descents.problems.scores import SCORES, class_scores
 
 REDUCTIONS = ("sum", "mean")
 TASKS = ("classification", "regression")
@@ -55,7 +57,11 @@ class Supervised(Problem):
     splits, batch_size
         As `descents.problems.batches.Batches` takes them.
     row_weights : array-like of shape (rows,), optional
-        What each row counts while training, at least 0, as if it stood there so often.
+        The weight of each row, at least 0, as if the row were repeated so often: in the
+        losses, in all metrics, and in the baselines that metrics are compared with.
+    class_weights : array-like of shape (classes,), optional
+        The weight of the rows of each class in the losses (training and validation),
+        multiplied by `row_weights`. Metrics other than losses ignore it.
     weight_decay : float or sequence of float
         One for all, or one for each setting.
     settings : int
@@ -89,6 +95,7 @@ class Supervised(Problem):
         loss: str = "mean",
         splits: Any = None,
         row_weights: Any = None,
+        class_weights: Any = None,
         batch_size: int | None = None,
         weight_decay: float | Sequence[float] = 0.0,
         settings: int = 1,
@@ -128,12 +135,10 @@ class Supervised(Problem):
                 f"outputs is {outputs}, but y has {found}; leave it out, or give as "
                 "many as y has (or, of classes, more)",
             )
-        if weights is not None and splits is not None:
-            complaints.require(
-                all(weights[split].any() for split in splits),
-                "row_weights are 0 on all training rows of a split; give a row of each "
-                "split a weight",
-            )
+        weighed = weights
+        if target is not None:
+            given = (weights, class_weights, target, outputs, splits)
+            weighed = complaints.attempt(_weighed, *given)
         complaints.raise_any()
         self.X: np.ndarray = features
         self.y: np.ndarray = target
@@ -142,11 +147,18 @@ class Supervised(Problem):
         self.batches = Batches(
             len(features),
             splits=splits,
-            weights=weights,
+            weights=weighed,
             batch_size=batch_size,
             seed=seed,
             settings=settings,
             device=given_device,
+        )
+        self.row_weights: np.ndarray | None = weights
+        self._row_weights = _sent(weights, self.batches.device)
+        self._loss_weights = (
+            self._row_weights
+            if weighed is weights
+            else _sent(weighed, self.batches.device)
         )
         self.classifies = task == "classification"
         if self.classifies:
@@ -223,7 +235,7 @@ class Supervised(Problem):
         """Return the loss of each start on the rows of a step, shape (S,)."""
         given = self._given
         rows, weights = (
-            self.batches.at(starts, step)
+            self._weighed_rows(starts, step)
             if given is None
             else (given["rows"], given.get("weights"))
         )
@@ -255,11 +267,19 @@ class Supervised(Problem):
     ) -> torch.Tensor:
         if weights is None:
             return each.sum(1) if self.loss == "sum" else each.mean(1)
-        weights = weights.to(each.dtype)
-        total = (each * weights).sum(1)
+        return (each * weights.to(each.dtype)).sum(1)
+
+    def _weighed_rows(
+        self, starts: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the rows of each start at a step, and the factor of each row's loss.
+
+        The loss of a step is the sum of factor times loss over its rows; without
+        factors it is the plain sum or mean.
+        """
         if self.loss == "sum":
-            return total
-        return total / weights.sum(1).clamp_min(torch.finfo(each.dtype).tiny)
+            return self.batches.at(starts, step)
+        return self.batches.shares(starts, step)
 
     def _in_slices(
         self,
@@ -297,11 +317,9 @@ class Supervised(Problem):
                 )
             else:
                 total = total + part(rows[:, place], counts, *tensors)
-        if self.loss == "sum":
-            return total
-        if weights is None:
+        if self.loss == "mean" and weights is None:
             return total / rows.shape[1]
-        return total / weights.to(dtype).sum(1).clamp_min(torch.finfo(dtype).tiny)
+        return total
 
     def _decay(self, parameters: Parameters, starts: torch.Tensor) -> torch.Tensor:
         total: Any = 0.0
@@ -373,10 +391,16 @@ class Supervised(Problem):
         -------
         dict of Tensor of shape (S,)
             ``training_accuracy`` and ``validation_accuracy``, or ``training_r2`` and
-            ``validation_r2``, NaN where the target of those rows has no spread beyond
-            rounding, so that R^2 is not defined; ``validation_loss``, unweighted;
-            validation where rows are held out; ``dead_units``, the number of them,
-            where there are units.
+            ``validation_r2``; ``validation_loss``; validation where rows are held out;
+            ``dead_units``, the number of them, where there are units.
+
+        Notes
+        -----
+        Accuracy and R^2 are weighted by `row_weights`, ``validation_loss`` as the
+        training loss. R^2 of several outputs is the mean of the R^2 of each, as
+        scikit-learn's default is, and an output that is constant on the rows has 1 where
+        it is predicted exactly, else 0. R^2 is NaN, not defined, where no output varies
+        beyond rounding.
         """
         rows = self.batches.training(starts)[0]
         counted = self.batches.counted(starts)
@@ -393,6 +417,63 @@ class Supervised(Problem):
             found["dead_units"] = dead.sum(1)
         return found
 
+    def final_metrics(
+        self, parameters: Parameters, starts: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return what else is computed of a classifier where its starts end.
+
+        Returns
+        -------
+        dict of Tensor of shape (S,)
+            ``training_`` and, where rows are held out, ``validation_`` with each of
+            `descents.problems.scores.SCORES`, weighted by `row_weights`.
+        """
+        if not self.classifies:
+            return {}
+        parts: dict[str, tuple[torch.Tensor, Any]] = {
+            "training": (self.batches.training(starts)[0], self.batches.counted)
+        }
+        if self.batches.any_held_out:
+            rows = self.batches.held_out(starts)[0]
+            parts["validation"] = (rows, lambda some: self.batches.held_out(some)[1])
+        found: dict[str, torch.Tensor] = {}
+        for part, (rows, counted) in parts.items():
+            # All rows of few starts: ranks are over all rows.
+            size = max(1, LOOK_ENTRIES // (rows.shape[1] * self.outputs))
+            size = len(starts) if not self.rows_apart else size
+            each = [
+                self._scored(
+                    {n: p[first : first + size] for n, p in parameters.items()},
+                    starts[first : first + size],
+                    rows[first : first + size],
+                    counted(starts[first : first + size]),
+                )
+                for first in range(0, len(starts), size)
+            ]
+            for name in SCORES:
+                found[f"{part}_{name}"] = torch.cat([one[name] for one in each])
+        return found
+
+    def _scored(
+        self,
+        parameters: Parameters,
+        starts: torch.Tensor,
+        rows: torch.Tensor,
+        counted: torch.Tensor | None,
+    ) -> dict[str, torch.Tensor]:
+        """Return the scores of some starts on some rows."""
+        dtype = next(iter(parameters.values())).dtype
+        predictions = torch.cat(
+            [
+                self.predict(parameters, features)
+                for _, features, _ in self._slices(starts, rows, dtype)
+            ],
+            1,
+        )
+        target = self._table(dtype)[1][rows]
+        weights = self._weights_of(self._row_weights, rows, counted)
+        return class_scores(predictions, target, weights)
+
     def _judged(
         self,
         parameters: Parameters,
@@ -400,9 +481,11 @@ class Supervised(Problem):
         rows: torch.Tensor,
         counted: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the mean loss of some rows, and accuracy or R^2, in float64."""
+        """Return the weighted mean loss of some rows, and accuracy or R^2, in float64."""
         dtype = next(iter(parameters.values())).dtype
         loss: Any = 0.0
+        weight: Any = 0.0
+        squares: Any = 0.0
         good: Any = 0.0
         count: Any = 0.0
         first: Any = 0.0
@@ -411,40 +494,100 @@ class Supervised(Problem):
         origin: Any = None
         for place, features, target in self._slices(starts, rows, dtype):
             predictions = self.predict(parameters, features)
-            kept = torch.ones(features.shape[:2], dtype=torch.float64)
-            kept = kept.to(self.device) if counted is None else counted[:, place]
+            real = None if counted is None else counted[:, place]
+            kept = self._weights_of(self._row_weights, rows[:, place], real)
+            weighed = kept
+            if self._loss_weights is not self._row_weights:
+                weighed = self._weights_of(self._loss_weights, rows[:, place], real)
             each = self._each(predictions, target).double()
-            loss = loss + (each * kept).sum(1)
+            loss = loss + (each * weighed).sum(1)
+            weight = weight + weighed.sum(1)
             count = count + kept.sum(1)
             if self.classifies:
                 good = good + ((predictions.argmax(-1) == target) * kept).sum(1)
             else:
+                off = (predictions - target).square().double()
+                squares = squares + (off * kept[..., None]).sum(1)
                 exact = target.double()
-                largest = (exact.abs() * kept[..., None]).amax(1).clamp_min(largest)
+                seen = (kept > 0)[..., None]
+                largest = (exact.abs() * seen).amax(1).clamp_min(largest)
                 # From one of these rows: squares of large numbers would cancel.
                 origin = exact[:, :1] if origin is None else origin
                 exact = exact - origin
                 first = first + (exact * kept[..., None]).sum(1)
                 second = second + (exact.square() * kept[..., None]).sum(1)
         if self.classifies:
-            return loss / count, good / count
+            return loss / weight, good / count
         spread = second - first.square() / count[:, None]
         rounding = count[:, None] * (torch.finfo(dtype).eps * largest).square()
-        spread = torch.where(spread > rounding, spread, 0.0).mean(-1)
-        score = torch.where(spread > 0, 1 - loss / spread, torch.nan)
-        return loss / count, score
+        varies = spread > rounding
+        # What is constant is predicted exactly or not at all, as in scikit-learn.
+        each = torch.where(varies, 1 - squares / spread, (squares == 0).double())
+        score = torch.where(varies.any(-1), each.mean(-1), torch.nan)
+        return loss / weight, score
+
+    def _weights_of(
+        self,
+        weights: torch.Tensor | None,
+        rows: torch.Tensor,
+        counted: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Return the weights of some rows, 0 for what only fills up, in float64."""
+        if weights is None:
+            if counted is not None:
+                return counted
+            return torch.ones(rows.shape, dtype=torch.float64, device=rows.device)
+        chosen = weights[rows]
+        return chosen if counted is None else chosen * counted
 
     def baseline(self, metric: str) -> float:
-        """Return the accuracy of the best constant answer to the training rows, or 0.
+        """Return what the best constant answer to the training rows has of a score, or 0.
 
-        The share of the largest class; where splits differ, the largest such share.
+        Of accuracy the weighted share of the largest class, of balanced accuracy one
+        over the number of classes, of the area under the ROC curve one half, of R^2 0;
+        where splits differ, the largest such value.
         """
-        if not metric.endswith("_accuracy"):
+        if metric_kind(metric) == "roc_auc":
+            return 0.5
+        if metric_kind(metric) not in ("accuracy", "balanced_accuracy"):
             return 0.0
-        return max(
-            float(np.bincount(self.y[rows]).max() / len(rows))
-            for rows in self.batches.splits
-        )
+        return float(np.nanmax(self.constant_scores(f"training_{metric_kind(metric)}")))
+
+    def constant_scores(self, metric: str) -> np.ndarray:
+        """Return what the most frequent class of the training rows scores, by split.
+
+        Parameters
+        ----------
+        metric : str
+            ``training_`` or ``validation_`` with accuracy, balanced_accuracy or r2.
+
+        Returns
+        -------
+        ndarray of shape (splits,)
+            NaN where no row counts; of R^2 0, which the mean of the rows has.
+        """
+        splits = self.batches.splits
+        if not self.classifies:
+            return np.zeros(len(splits))
+        weights = np.ones(len(self.y)) if self.row_weights is None else self.row_weights
+        found = np.full(len(splits), np.nan)
+        for place, training in enumerate(splits):
+            answer = self.majority(place)
+            rows = training
+            if metric.startswith("validation"):
+                rows = np.setdiff1d(np.arange(len(self.y)), training)
+            rows = rows[weights[rows] > 0]
+            if metric_kind(metric) == "balanced_accuracy" and len(rows):
+                found[place] = (answer in self.y[rows]) / len(np.unique(self.y[rows]))
+            elif len(rows):
+                found[place] = np.average(self.y[rows] == answer, weights=weights[rows])
+        return found
+
+    def majority(self, split: int = 0) -> int:
+        """Return the class of the largest weight among the training rows of a split."""
+        rows = self.batches.splits[split]
+        weights = None if self.row_weights is None else self.row_weights[rows]
+        return int(np.bincount(self.y[rows], weights).argmax())
 
     def dead_units(self, parameters: Parameters, starts: torch.Tensor) -> torch.Tensor:
         """Return which hidden units are off on every training row, (S, units)."""
@@ -477,8 +620,10 @@ class Supervised(Problem):
         found: Any = None
         for place, features, _ in self._slices(starts, rows, dtype):
             holds = look(parameters, features)
-            if counted is not None:
-                holds = holds | (counted[:, place] == 0)[..., None]
+            if counted is not None or self._row_weights is not None:
+                real = None if counted is None else counted[:, place]
+                kept = self._weights_of(self._row_weights, rows[:, place], real)
+                holds = holds | (kept == 0)[..., None]
             holds = holds.sum(1) == holds.shape[1]  # several times faster than `all`
             found = holds if found is None else found & holds
         return torch.as_tensor(found)
@@ -527,6 +672,59 @@ def _numbers(name: str, value: Any, rows: int) -> np.ndarray:
             "rows"
         )
     return finite_matrix(name, array).astype(np.float64)
+
+
+def _weighed(
+    weights: np.ndarray | None,
+    class_weights: Any,
+    target: np.ndarray,
+    outputs: int | None,
+    splits: Any,
+) -> np.ndarray | None:
+    """Return the weight of each row in the losses, None where all weigh the same."""
+    places = splits or [slice(None)]
+    if weights is not None and not all(weights[rows].any() for rows in places):
+        raise InvalidValueError(
+            "row_weights are 0 on all training rows of a split; give a row of each split "
+            "a weight"
+        )
+    if class_weights is None:
+        return weights
+    classes = max(outputs or 0, int(target.max()) + 1) if target.ndim == 1 else 0
+    each: np.ndarray = _class_weights(class_weights, classes)[target]
+    found = each if weights is None else each * weights
+    if not all(found[rows].any() for rows in places):
+        raise InvalidValueError(
+            "class_weights are 0 for every class of the training rows of a split; give "
+            "one of its classes a weight above 0"
+        )
+    return found
+
+
+def _class_weights(value: Any, classes: int) -> np.ndarray:
+    try:
+        weights = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        weights = np.full(1, np.nan)
+    if (
+        weights.shape != (classes,)
+        or not np.isfinite(weights).all()
+        or min(weights) < 0
+    ):
+        raise InvalidValueError(
+            f"class_weights is {value!r}; give a finite number of at least 0 for each of "
+            f"the {classes} classes"
+            if classes
+            else "class_weights is for classification; leave it out for regression"
+        )
+    return weights
+
+
+def _sent(weights: np.ndarray | None, device: torch.device) -> torch.Tensor | None:
+    """Return weights as a float64 tensor on a device."""
+    if weights is None:
+        return None
+    return torch.tensor(weights, dtype=torch.float64, device=device)
 
 
 def _row_weights(value: Any, rows: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from descents.estimators.networks import (
     SHARED,
     MLPStartsClassifier,
     MLPStartsRegressor,
+    cautions,
     fit_together,
 )
 from descents.estimators.training import hopeless, many_failed
@@ -347,6 +348,8 @@ def sweep(
     study = judged(settings, names, models, metric)
     for sentence in study.warnings():
         warnings.warn(sentence, ConvergenceWarning, stacklevel=2)
+    for line in cautions(models):
+        warnings.warn(line, UserWarning, stacklevel=2)
     return study
 
 

@@ -25,7 +25,11 @@ from descents.data.storage import RESULT, ROWS, TENSORS, RunFolder
 from descents.data.tables import Table
 from descents.descent.runs import Runs, Status
 from descents.estimators.networks import MLPStartsClassifier, MLPStartsRegressor
-from descents.estimators.training import OPTIMIZERS
+from descents.estimators.training import (
+    OPTIMIZERS,
+    lone_classes,
+    lone_sentence,
+)
 from descents.problems.batches import Folds, HoldOut
 from descents.problems.features import Features, Target
 from descents.problems.network import WEIGHTS
@@ -96,6 +100,12 @@ class Options:
     validation : str
         "none", a share, or "folds=K".
     early_stopping : int or None
+    tol : float or None
+        A start ends once its training loss has not fallen by more than this for more
+        than `n_iter_no_change` epochs; None trains all epochs.
+    n_iter_no_change : int
+    class_weight : tuple of str
+        "balanced" alone, or LEVEL=WEIGHT for each level that does not weigh 1.
     metric : str or None
         By default the validation score, or without held-out rows the training score.
     diagnosed : int
@@ -118,6 +128,9 @@ class Options:
     dropout: float = 0.0
     validation: str = "0.33"
     early_stopping: int | None = None
+    tol: float | None = None
+    n_iter_no_change: int = 10
+    class_weight: tuple[str, ...] = ()
     metric: str | None = None
     diagnosed: int = MOST_DIAGNOSED
     seed: int = 0
@@ -162,6 +175,65 @@ class Options:
                 f"--validation is {self.validation!r} ({error}); give none, a share such "
                 "as 0.33, a share and how often, 0.33x5, or folds=5"
             ) from None
+
+
+def class_weights(
+    given: Sequence[str], target: Target
+) -> dict[int, float] | str | None:
+    """Return the weights of the classes by their numbers, "balanced", or None.
+
+    Raises
+    ------
+    InvalidValueError
+        When the target is no class, a level is not known, or a weight is no number of at
+        least 0.
+
+    Examples
+    --------
+    >>> class_weights(["yes=20"], Target("answer", ("no", "yes"), 0.0, 1.0, ""))
+    {1: 20.0}
+    """
+    if not given:
+        return None
+    if not target.classes:
+        raise InvalidValueError(
+            f"--class-weight is for classes, but {target.name!r} is numbers; leave it "
+            "out, or give --task classification"
+        )
+    if "balanced" in given:
+        if len(given) > 1:
+            raise InvalidValueError(
+                "--class-weight is balanced and more; give balanced alone, or LEVEL=WEIGHT "
+                "for each level"
+            )
+        return "balanced"
+    names = [str(level) for level in target.classes]
+    complaints = Complaints()
+    found: dict[int, float] = {}
+    for one in given:
+        level, equals, text = one.rpartition("=")
+        try:
+            weight = float(text)
+        except ValueError:
+            weight = np.nan
+        if not equals or not np.isfinite(weight) or weight < 0:
+            complaints.require(
+                False,
+                f"--class-weight is {one!r}; give balanced, or LEVEL=WEIGHT with a weight "
+                "of at least 0",
+            )
+        elif level not in names:
+            complaints.require(
+                False,
+                f"--class-weight names {level!r}, which is no level of {target.name!r}; "
+                f"its levels are {', '.join(names)}",
+            )
+        elif names.index(level) in found:
+            complaints.require(False, f"--class-weight names {level!r} twice")
+        else:
+            found[names.index(level)] = weight
+    complaints.raise_any()
+    return found
 
 
 class FolderStore:
@@ -370,6 +442,8 @@ def _model(
 ) -> MLPStartsClassifier | MLPStartsRegressor:
     kind: Any = MLPStartsClassifier if given.target.classes else MLPStartsRegressor
     second_order = setting.optimizer == "lbfgs"
+    weights = class_weights(options.class_weight, given.target)
+    classes = {"class_weight": weights} if given.target.classes else {}
     batch = options.batch_size
     if batch == "auto":
         batch = int(np.clip(len(given.y) // 10, 16, 128))
@@ -385,6 +459,9 @@ def _model(
         dropout=0.0 if second_order else options.dropout,
         validation=held_out,
         early_stopping=options.early_stopping,
+        tol=options.tol,
+        n_iter_no_change=options.n_iter_no_change,
+        **classes,
         n_starts=options.starts,
         random_state=options.seed,
         device=options.device,
@@ -472,6 +549,7 @@ def _warnings(given: Prepared, options: Options, study: sweep.Study) -> list[str
             f"{count} of one row alone ({', '.join(given.single)}): what is learned of "
             "that row is tried on no other"
         )
+    found += _cautions(given, study)
     if "lbfgs" in options.optimizers:
         unused = [
             f"--{name}"
@@ -521,6 +599,31 @@ def _success_threshold(values: np.ndarray, higher: bool) -> float:
         return float("nan")
     best = float(np.nanmax(values) if higher else np.nanmin(values))
     return best - NEAR_BEST if higher else best + NEAR_BEST * abs(best)
+
+
+def _cautions(given: Prepared, study: sweep.Study) -> list[str]:
+    """Warn of classes that are not tested, and where no setting beats a constant."""
+    models = [m for m in study.models if np.isfinite(m.runs_.losses).any()]
+    names = [str(name) for name in given.target.classes or ()]
+    lone = [names[code] for code in lone_classes(models[0].problem_)]
+    found = [lone_sentence(lone)] if set(lone) - set(given.single) else []
+    none = [model.unbeaten() for model in models]
+    if all(one is not None for one in none):
+        worst = max(none, key=lambda one: one.best - one.constant)
+        answer, remedy = "the mean", "give more --epochs, or another --learning-rate"
+        if worst.answer is not None:
+            answer = f"{names[worst.answer]!r}, the most frequent class"
+            remedy = (
+                remedy
+                if "balanced" in worst.metric
+                else (
+                    "give more --epochs or another --learning-rate; of rare classes, try "
+                    "--class-weight balanced and --metric "
+                    f"{worst.metric.split('_')[0]}_balanced_accuracy or roc_auc"
+                )
+            )
+        found.append(worst.sentence(answer, remedy))
+    return found
 
 
 def _diagnosed(
