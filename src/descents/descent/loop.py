@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import copy
 import math
 import time
@@ -141,8 +142,10 @@ def descend(
     """Descend from many starting points at once.
 
     Minimises the loss of every start separately. Start k depends on (problem, seed, k)
-    alone; at equal chunk width, machine and thread count its result is the same bits
-    whatever other starts are asked for.
+    alone. Starts are computed in chunks: start 0 in a chunk of its own, the next few in a
+    second one, later ones in wider chunks (`Problem.edges`, `Problem.width`). The chunk of
+    a start, and its place there, do not depend on which starts are requested, so that on
+    one machine with one number of threads start k has the same bits in every call.
 
     Parameters
     ----------
@@ -161,7 +164,8 @@ def descend(
         ``watch(starts, step, losses)`` is called at recorded steps and when a chunk of
         starts ends.
     width : int, optional
-        How many starts are computed together, by default ``problem.width``.
+        Compute all starts in chunks of this width. By default the first chunks are
+        narrow and the later ones have ``problem.width``; other widths agree to rounding.
     threads : int, optional
         How many chunks of starts run side by side, each on a thread of its own; the
         result is the same. By default what suits the problem and torch's own threads:
@@ -192,6 +196,7 @@ def descend(
     complaints = Complaints()
     numbers = complaints.attempt(start_numbers, starts)
     seed = complaints.attempt(seed_number, seed)
+    edges = problem.edges if width is None else (0,)
     width = problem.width if width is None else width
     width = complaints.attempt(whole_number, "width", width, 1)
     if threads is not None:
@@ -216,13 +221,16 @@ def descend(
     order = np.argsort(numbers, kind="stable")
     chunks = [
         # A copy each: a problem may remember what it looked up for its chunk.
-        _Chunk(copy.copy(problem), together, seed, width, epochs)
-        for together in chunked(numbers[order], width)
+        _Chunk(
+            copy.copy(problem), together, seed, *span(together[0], width, edges), epochs
+        )
+        for together in chunked(numbers[order], width, edges)
     ]
     pace = Pace(problem, steps, width, threads)
     done = 0
     while done < len(chunks):
-        count, side = pace.share(len(chunks) - done)
+        narrow = sum(chunk.width < width for chunk in chunks[done:])
+        count, side = pace.share(len(chunks) - done, narrow)
         group = chunks[done : done + count]
         begun, done = time.perf_counter(), done + count
         if side == 1:
@@ -230,8 +238,10 @@ def descend(
                 chunk.descend(steps, stop, clock, watch)
         else:
             _side_by_side(group, side, steps, stop, clock, watch)
-        pace.took(sum(chunk.steps for chunk in group), time.perf_counter() - begun)
+        if not narrow:
+            pace.took(sum(chunk.steps for chunk in group), time.perf_counter() - begun)
     settings = {"seed": seed, "width": width, "dtype": str(problem.dtype)}
+    settings["edges"] = list(edges)
     settings["steps"] = described(steps)
     settings["stop"] = described(stop)
     found = Runs.joined([chunk.runs(settings) for chunk in chunks])
@@ -297,14 +307,15 @@ class _Clock:
 class _Chunk:
     """A fixed number of starts that are computed together.
 
-    Every product has the same shape, and start k the place k modulo the width in it:
-    where a slice begins in memory decides its last bits. Places of starts that are not
+    Every product has the same shape, and start k the place k - first in it: where a
+    slice begins in memory decides its last bits. Places of starts that are not
     asked for are filled with copies.
     """
 
     problem: Problem
     numbers: np.ndarray
     seed: int
+    first: int
     width: int
     epochs: list[int]
     results: dict[str, Any] = field(default_factory=dict)
@@ -330,7 +341,7 @@ class _Chunk:
         """Descend all starts of the chunk; an interrupt ends it where it is."""
         begun = time.perf_counter()
         count = len(self.numbers)
-        self.places = self.numbers % self.width
+        self.places = self.numbers - self.first
         self.rows = torch.as_tensor(self.places, device=self.problem.device)
         sources = np.zeros(self.width, dtype=np.int64)
         sources[self.places] = np.arange(count)
@@ -673,9 +684,33 @@ class _Best:
         return self.waited >= limit
 
 
-def chunked(numbers: np.ndarray, width: int) -> list[np.ndarray]:
-    """Return the sorted numbers in groups: 0 to width - 1, width to 2 width - 1, ..."""
-    return np.split(numbers, np.flatnonzero(np.diff(numbers // width)) + 1)
+def span(number: int, width: int, edges: Sequence[int] = (0,)) -> tuple[int, int]:
+    """Return the first start of the chunk that a start is in, and the chunk's width.
+
+    Examples
+    --------
+    >>> span(0, 16, (0, 1, 10)), span(4, 16, (0, 1, 10)), span(40, 16, (0, 1, 10))
+    ((0, 1), (1, 9), (32, 16))
+    """
+    if number >= width:
+        return int(number) // width * width, width
+    place = bisect.bisect_right(edges, number)
+    return edges[place - 1], [*edges, width][place] - edges[place - 1]
+
+
+def chunked(
+    numbers: np.ndarray, width: int, edges: Sequence[int] = (0,)
+) -> list[np.ndarray]:
+    """Return the sorted numbers in groups, one for each chunk that they are in.
+
+    Examples
+    --------
+    >>> chunked(np.arange(7), 4, (0, 1))
+    [array([0]), array([1, 2, 3]), array([4, 5, 6])]
+    """
+    firsts = np.asarray(edges)[np.searchsorted(edges, numbers, "right") - 1]
+    firsts = np.where(numbers < width, firsts, numbers // width * width)
+    return np.split(numbers, np.flatnonzero(np.diff(firsts)) + 1)
 
 
 def _norms(mapping: Parameters) -> np.ndarray:

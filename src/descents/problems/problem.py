@@ -27,6 +27,11 @@ CHUNK_ENTRIES = 2**18
 """How many numbers a chunk of starts keeps in its largest tensor: what stays in the
 second-level cache of a common processor."""
 WIDEST_CHUNK = 256
+FEW = 10
+"""So many starts of a small problem are computed in two chunks: one alone, then the rest."""
+CHEAP_ENTRIES = 2**14
+"""An operation on so many numbers takes about as long as one on few: calling it costs as
+much."""
 AWAY = 16
 """On an accelerator a chunk has so many times as much of both: its second-level cache is
 as much larger, and it has to be kept busy."""
@@ -202,10 +207,28 @@ class Problem(ABC):
 
     @property
     def width(self) -> int:
-        """How many starts are computed together: a function of the problem alone."""
+        """How many starts are computed together at most: a function of the problem alone."""
         scale = AWAY if remote(self.device) else 1
         width = min(scale * WIDEST_CHUNK, max(1, scale * CHUNK_ENTRIES // self.size))
         return width if self.available is None else min(width, self.available)
+
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """Return the starts at which chunks begin that are narrower than `width`.
+
+        A function of the problem alone, so that start k is always computed in the same
+        chunk, at the same place. The first start has a chunk of its own. The next chunk
+        has as many starts as cost about as much as one, up to start 9, and each later
+        one about half as many again as all before it, or more where they are cheap.
+        """
+        if remote(self.device):  # there, few starts cost as much as many
+            return (0,)
+        each = max(1, self.size)
+        found = [0, 1, 1 + min(FEW - 1, max(1, CHEAP_ENTRIES // each))]
+        while found[-1] < self.width:
+            more = found[-1] + max(1, found[-1] // 2)
+            found.append(max(more, 2 * CHEAP_ENTRIES // each))
+        return tuple(edge for edge in found if edge < self.width)
 
     @abstractmethod
     def point(
