@@ -401,23 +401,24 @@ class _Chunk:
         self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
     ) -> None:
         active = np.ones(self.width, dtype=bool)
+        epochs = frozenset(self.epochs)
         step = -1
         while (step := step + 1) < stop.max_steps:
             if self.best is not None and step % self.best.rule.every == 0:
                 tired = self._look_for_best(step, active) & active
                 self.statuses[tired] = Status.STOPPED
                 active &= ~tired
-            if clock.out or not active.any():
+            if clock.out or not np.count_nonzero(active):
                 return
             if several := self._several(steps, stop, step, active):
                 step += several - 1
                 continue
             # Before the step: a problem may remember what it saw while training.
-            known = self._known() if step in self.epochs else {}
+            known = self._known() if step in epochs else {}
             moved, state, losses = steps.update(
                 self.problem, self.parameters, self.state, self.starts, step
             )
-            if step in self.epochs:
+            if step in epochs:
                 self._record({"loss": losses, **known})
                 if watch is not None:
                     watch(self.numbers, step, self.noted["loss"][-1].cpu().numpy())
@@ -426,7 +427,7 @@ class _Chunk:
             active &= self._finite(losses, active)
             if step % CHECK_EVERY == 0 and not self.problem.stochastic:
                 active &= ~self._resting(stop, state, losses, active)
-            if active.all():
+            if np.count_nonzero(active) == self.width:
                 self.parameters, self.state = moved, state
             else:
                 going = torch.as_tensor(active, device=self.problem.device)
@@ -545,8 +546,8 @@ class _Chunk:
 
     def _finite(self, losses: torch.Tensor, active: np.ndarray) -> np.ndarray:
         """Return which losses are finite; mark active starts whose is not."""
-        finite: np.ndarray = np.isfinite(losses.cpu().numpy())
-        if not finite.all():
+        finite: np.ndarray = np.isfinite(losses.numpy(force=True))
+        if np.count_nonzero(finite) < self.width:
             self.statuses[active & ~finite] = Status.NONFINITE
         return finite
 
