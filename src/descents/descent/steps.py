@@ -131,10 +131,10 @@ class _FirstOrder:
         """Return the step where all have one rate: the same numbers, by fewer calls."""
         along = [directions[name] for name in parameters]
         if scales is None:
-            moves = torch._foreach_mul(along, self.learning_rate)
+            moves = _times(along, self.learning_rate)
         else:
             used = [scales[name] for name in parameters]
-            moves = torch._foreach_mul(used, self.learning_rate)
+            moves = _times(used, self.learning_rate)
             torch._foreach_mul_(moves, along)
         moved = torch._foreach_sub(list(parameters.values()), moves)
         return dict(zip(parameters, moved, strict=True))
@@ -250,11 +250,11 @@ class Momentum(_FirstOrder):
         """Take one step."""
         losses, gradients = losses_and_gradients(problem, parameters, starts, step)
         g = list(gradients.values())
-        v = torch._foreach_mul([state["velocity"][n] for n in gradients], self.momentum)
+        v = _times([state["velocity"][n] for n in gradients], self.momentum)
         torch._foreach_add_(v, g)
         velocity = directions = dict(zip(gradients, v, strict=True))
         if self.nesterov:
-            ahead = torch._foreach_mul(v, self.momentum)
+            ahead = _times(v, self.momentum)
             torch._foreach_add_(ahead, g)
             directions = dict(zip(gradients, ahead, strict=True))
         moved, mapping = self._move(problem, parameters, directions, gradients, starts)
@@ -316,15 +316,13 @@ class Adam(_FirstOrder):
         m = torch._foreach_lerp(
             [state["mean"][name] for name in gradients], g, 1 - self.beta1
         )
-        s = torch._foreach_mul(
-            [state["square"][name] for name in gradients], self.beta2
-        )
-        squares = torch._foreach_mul(g, 1 - self.beta2)
+        s = _times([state["square"][name] for name in gradients], self.beta2)
+        squares = _times(g, 1 - self.beta2)
         torch._foreach_mul_(squares, g)
         torch._foreach_add_(s, squares)
         scale = _over(s, 1 - self.beta2 ** (step + 1))
         torch._foreach_sqrt_(scale)
-        torch._foreach_add_(scale, self.epsilon)
+        torch._foreach_add_(scale, _number(self.epsilon, scale[0]))
         torch._foreach_reciprocal_(scale)
         ahead = _over(m, 1 - self.beta1 ** (step + 1))
         mean, square, directions, scales = (
@@ -638,6 +636,25 @@ def _remembered(
         new = torch.where(_shaped(usable, old), new, old)
         kept[name] = torch.where(_shaped(stuck, old), torch.zeros_like(old), new)
     return kept
+
+
+def _times(values: Sequence[torch.Tensor], factor: Any) -> list[torch.Tensor]:
+    """Return tensors times a number."""
+    return list(torch._foreach_mul(values, _number(factor, values[0])))
+
+
+def _number(value: Any, like: torch.Tensor) -> Any:
+    """Return a number as a tensor where that is faster: of few numbers, twice as fast."""
+    if like.device.type != "cpu":
+        return value
+    key = value, like.dtype
+    if key not in _numbers:
+        _numbers[key] = constant(value, like.dtype, like.device)
+    return _numbers[key]
+
+
+_numbers: dict[tuple[float, torch.dtype], torch.Tensor] = {}
+"""Rates and the like as tensors, made once."""
 
 
 def _over(values: Sequence[torch.Tensor], divisor: Any) -> list[torch.Tensor]:

@@ -481,12 +481,12 @@ class Problem(ABC):
         array([[3., 3.],
                [3., 3.]])
         """
-        lifted = torch.func.vmap(loss)
+        of_all = lifted(loss)
 
         def losses(
             parameters: Parameters, starts: torch.Tensor, step: int
         ) -> torch.Tensor:
-            return lifted(parameters)
+            return of_all(parameters)
 
         return _FromFunctions(losses, points, dtype, size)
 
@@ -620,10 +620,102 @@ def losses_and_gradients(
                 "the losses do not depend on the parameters by torch operations; "
                 "compute them from the given tensors without detaching"
             )
-        gradients = torch.autograd.grad(
-            losses.sum(), list(leaves.values()), materialize_grads=True
-        )
+        gradients = _gradients(losses, tuple(leaves.values()))
     return losses.detach(), dict(zip(leaves, gradients, strict=True))
+
+
+def _gradients(
+    losses: torch.Tensor, leaves: tuple[torch.Tensor, ...]
+) -> Sequence[torch.Tensor]:
+    """Return the gradient of the summed losses, zero where they do not depend on a leaf.
+
+    The engine is called as `torch.autograd.grad` calls it, whose own checks take as long
+    as the gradient of a small loss.
+    """
+    engine = getattr(torch.autograd.Variable, "_execution_engine", None)
+    if engine is None:
+        return torch.autograd.grad(losses.sum(), leaves, materialize_grads=True)
+    found = engine.run_backward(
+        (losses,),
+        (torch.ones_like(losses),),
+        False,  # the graph is used once
+        False,  # no gradients of gradients
+        leaves,
+        True,  # a leaf need not have a part in the losses
+        accumulate_grad=False,
+    )
+    return [
+        torch.zeros_like(leaf) if gradient is None else gradient
+        for leaf, gradient in zip(leaves, found, strict=True)
+    ]
+
+
+def lifted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of one start as a function of the starts of a chunk.
+
+    It does what `torch.func.vmap` does, which takes longer to look at its arguments than
+    a small loss takes: that is called the first time, with all its checks, and later the
+    same transform without them. A chunk of one start needs no transform.
+
+    Parameters
+    ----------
+    function : callable
+        Takes tensors, or dicts of tensors, of one start; returns a tensor.
+
+    Examples
+    --------
+    >>> double = lifted(lambda parameters: 2 * parameters["x"].sum())
+    >>> double({"x": torch.ones(3, 2)})
+    tensor([4., 4., 4.])
+    """
+    whole = torch.func.vmap(function)
+    seen: set[bool] = set()
+
+    def of_all(*arguments: Any) -> Any:
+        some = arguments[0]
+        count = len(next(iter(some.values())) if isinstance(some, dict) else some)
+        if not seen:
+            with torch.no_grad():  # for its errors alone
+                whole(*arguments)
+            seen.add(True)
+        if count == 1:
+            found = function(*_each(arguments, lambda value: value.squeeze(0)))
+            return found[None] if isinstance(found, torch.Tensor) else found
+        if _FUNCTORCH is None:
+            return whole(*arguments)
+        level = _FUNCTORCH._vmap_increment_nesting(count, "error")
+        try:
+            inside = _each(
+                arguments, lambda value: _FUNCTORCH._add_batch_dim(value, 0, level)
+            )
+            return _FUNCTORCH._remove_batch_dim(function(*inside), level, count, 0)
+        finally:
+            _FUNCTORCH._vmap_decrement_nesting()
+
+    return of_all
+
+
+def _each(arguments: Sequence[Any], change: Callable[[torch.Tensor], Any]) -> list[Any]:
+    """Return tensors, and those of dicts, each changed."""
+    return [
+        {name: change(value) for name, value in argument.items()}
+        if isinstance(argument, dict)
+        else change(argument)
+        for argument in arguments
+    ]
+
+
+_FUNCTORCH: Any = getattr(torch._C, "_functorch", None)
+if not all(
+    hasattr(_FUNCTORCH, name)
+    for name in (
+        "_vmap_increment_nesting",
+        "_vmap_decrement_nesting",
+        "_add_batch_dim",
+        "_remove_batch_dim",
+    )
+):
+    _FUNCTORCH = None
 
 
 def check_losses(losses: Any, count: int) -> None:
