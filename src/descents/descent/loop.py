@@ -497,9 +497,10 @@ class _Chunk:
 
         None where a start fails on the way: which, and when, single steps tell.
         """
+        if step < max(1, self.single) or not hasattr(steps, "leap"):
+            return 0
         looks = stop.early is not None or stop.tolerance or stop.least_fall
-        together = not (looks or self.problem.stochastic) and active.all()
-        if not together or step < max(1, self.single) or not hasattr(steps, "leap"):
+        if looks or self.problem.stochastic or not active.all():
             return 0
         end = min([stop.max_steps, *(e for e in self.epochs if e >= step)])
         if end - step < 2:
