@@ -41,6 +41,9 @@ CHECK_EVERY = 10
 MOST_UNREAD = 50
 """After so many steps at most the losses on another device are read, and the clock."""
 
+LEAST_SHARE = 0.05
+"""The seconds that a chunk goes on at least when it is its turn."""
+
 Watch = Callable[[np.ndarray, int, np.ndarray], None]
 
 
@@ -231,10 +234,14 @@ def descend(
     while done < len(chunks):
         narrow = sum(chunk.width < width for chunk in chunks[done:])
         count, side = pace.share(len(chunks) - done, narrow)
+        if narrow and stop.max_seconds is not None:  # the first ones share the time
+            count, side = narrow, 1
         group = chunks[done : done + count]
         begun, done = time.perf_counter(), done + count
         if side == 1:
-            for chunk in group:
+            first = [chunk for chunk in group if chunk.first < width]
+            _in_turns(first, steps, stop, clock, watch)
+            for chunk in group[len(first) :]:
                 chunk.descend(steps, stop, clock, watch)
         else:
             _side_by_side(group, side, steps, stop, clock, watch)
@@ -246,6 +253,26 @@ def descend(
     settings["stop"] = described(stop)
     found = Runs.joined([chunk.runs(settings) for chunk in chunks])
     return found.picked(np.argsort(order, kind="stable"))
+
+
+def _in_turns(
+    chunks: Sequence[_Chunk],
+    steps: Step,
+    stop: Stop,
+    clock: _Clock,
+    watch: Watch | None,
+) -> None:
+    """Descend chunks one after the other; a budget of time is shared by all of them.
+
+    One that has used its share waits until the others had theirs, and then goes on.
+    """
+    waiting = list(chunks)
+    while waiting:
+        for place, chunk in enumerate(list(waiting)):
+            share = clock.share(len(waiting) - place)
+            if chunk.advance(steps, stop, share, watch):
+                chunk.close(steps, stop, clock, watch)
+        waiting = [chunk for chunk in waiting if not chunk.closed]
 
 
 def _side_by_side(
@@ -294,9 +321,24 @@ class _Clock:
         limit = math.inf if max_seconds is None else max_seconds
         self._end = time.monotonic() + limit
         self._stopped = False
+        self._whole: _Clock | None = None
+
+    def share(self, parts: int) -> _Clock:
+        """Return a clock of one of some equal parts of the time that is left."""
+        left = self._end - time.monotonic()
+        if parts == 1 or math.isinf(left):
+            return self
+        found = _Clock(max(left / parts, LEAST_SHARE))
+        found._end, found._whole = min(found._end, self._end), self
+        return found
+
+    @property
+    def whole(self) -> _Clock:
+        """The clock that this one has a share of."""
+        return self._whole or self
 
     def interrupt(self) -> None:
-        self._stopped = True
+        self.whole._stopped = self._stopped = True
 
     @property
     def out(self) -> bool:
@@ -334,12 +376,35 @@ class _Chunk:
     recording: Recording | None = None
     before: torch.Tensor | None = None
     single: int = 0
+    active: np.ndarray | None = None
+    reached: int = 0
+    seconds: float = 0.0
+    closed: bool = False
 
     def descend(
         self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
     ) -> None:
         """Descend all starts of the chunk; an interrupt ends it where it is."""
+        self.advance(steps, stop, clock, watch)
+        self.close(steps, stop, clock, watch)
+
+    def advance(
+        self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
+    ) -> bool:
+        """Descend until the end, or until the time is out; return whether to close."""
         begun = time.perf_counter()
+        if self.active is None:
+            self._begin(steps, stop)
+        try:
+            self._loop(steps, stop, clock, watch)
+        except KeyboardInterrupt:
+            clock.interrupt()
+        self.seconds += time.perf_counter() - begun
+        going = self.active is not None and self.active.any()
+        return clock.whole.out or not going or self.reached >= stop.max_steps
+
+    def _begin(self, steps: Step, stop: Stop) -> None:
+        """Take all starts to their initial points."""
         count = len(self.numbers)
         self.places = self.numbers - self.first
         self.rows = torch.as_tensor(self.places, device=self.problem.device)
@@ -355,10 +420,13 @@ class _Chunk:
         del points  # a second copy, that large factors would be kept in till the end
         self.state = steps.init(self.problem, self.parameters)
         self.best = None if stop.early is None else _Best(stop.early, self.width)
-        try:
-            self._loop(steps, stop, clock, watch)
-        except KeyboardInterrupt:
-            clock.interrupt()
+        self.active = np.ones(self.width, dtype=bool)
+
+    def close(
+        self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
+    ) -> None:
+        """Evaluate where the starts are, and keep that alone."""
+        begun, count = time.perf_counter(), len(self.numbers)
         if clock.out:
             running = (self.statuses == Status.LIMIT) & (self.taken < stop.max_steps)
             self.statuses[running] = Status.INTERRUPTED
@@ -373,8 +441,11 @@ class _Chunk:
         self.results.update(
             statuses=tuple(self.statuses[self.places]),
             steps_taken=self.taken[self.places],
-            seconds=np.full(count, (time.perf_counter() - begun) / count),
+            seconds=np.full(
+                count, (self.seconds + time.perf_counter() - begun) / count
+            ),
         )
+        self.closed = True
         # The results are copies: many finished chunks would fill the memory.
         del self.problem, self.whole, self.starts, self.rows
         del self.parameters, self.state
@@ -400,15 +471,19 @@ class _Chunk:
     def _loop(
         self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
     ) -> None:
-        active = np.ones(self.width, dtype=bool)
+        active = self.active
+        assert active is not None  # noqa: S101
         epochs = frozenset(self.epochs)
-        step = -1
+        step = self.reached - 1
         while (step := step + 1) < stop.max_steps:
+            self.reached = step
+            if clock.out:
+                return
             if self.best is not None and step % self.best.rule.every == 0:
                 tired = self._look_for_best(step, active) & active
                 self.statuses[tired] = Status.STOPPED
                 active &= ~tired
-            if clock.out or not np.count_nonzero(active):
+            if not np.count_nonzero(active):
                 return
             if several := self._several(steps, stop, step, active):
                 step += several - 1
@@ -435,6 +510,7 @@ class _Chunk:
                     going, (self.parameters, moved), (self.state, state)
                 )
             self.taken += active
+        self.reached = stop.max_steps
 
     def _several(self, steps: Step, stop: Stop, step: int, active: np.ndarray) -> int:
         """Take steps at which nothing is looked at, where they go together; return how many."""

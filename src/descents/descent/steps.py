@@ -322,7 +322,7 @@ class Adam(_FirstOrder):
         torch._foreach_add_(s, squares)
         scale = _over(s, 1 - self.beta2 ** (step + 1))
         torch._foreach_sqrt_(scale)
-        torch._foreach_add_(scale, _number(self.epsilon, scale[0]))
+        torch._foreach_add_(scale, self.epsilon)
         torch._foreach_reciprocal_(scale)
         ahead = _over(m, 1 - self.beta1 ** (step + 1))
         mean, square, directions, scales = (

@@ -105,9 +105,11 @@ def descend_in_parts(  # noqa: PLR0913
         pace, done = Pace(problem, steps, layout["width"], threads), 0
         while done < len(waiting):
             narrow = sum(_width(chunk, layout) < layout["width"] for chunk in waiting[done:])
-            side = pace.share(len(waiting) - done, narrow)[1]
-            group = np.concatenate(waiting[done : done + side])
-            begun, done = time.perf_counter(), done + side
+            side = count = pace.share(len(waiting) - done, narrow)[1]
+            if narrow and deadline is not None:  # the first ones share the time
+                count, side = narrow, 1
+            group = np.concatenate(waiting[done : done + count])
+            begun, done = time.perf_counter(), done + count
             runs = _descended(problem, group, seed, deadline, options, watch, side)
             parts = [
                 runs.picked(np.flatnonzero(np.isin(group, chunk)))
