@@ -107,7 +107,7 @@ def _problem(kind: str) -> tuple[Any, float]:
     if kind == "factorization":
         return Factorization(X, 2), 0.001
     if kind == "penalized":
-        return Factorization(_with_holes(X), 2, penalty=("l2:1", "l2:1")), 0.001
+        return Factorization(_with_holes(X), 2, penalty=1.0), 0.001
     if kind == "network":
         return Network(X, y), 0.1
     if kind == "batches":

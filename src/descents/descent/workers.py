@@ -104,7 +104,9 @@ def descend_in_parts(  # noqa: PLR0913
         # Chunks side by side on threads go together; one group is kept at a time.
         pace, done = Pace(problem, steps, layout["width"], threads), 0
         while done < len(waiting):
-            narrow = sum(_width(chunk, layout) < layout["width"] for chunk in waiting[done:])
+            narrow = sum(
+                _width(chunk, layout) < layout["width"] for chunk in waiting[done:]
+            )
             side = count = pace.share(len(waiting) - done, narrow)[1]
             if narrow and deadline is not None:  # the first ones share the time
                 count, side = narrow, 1

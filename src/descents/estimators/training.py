@@ -154,7 +154,6 @@ def descend_network(  # noqa: PLR0913
         stop=Stop(max_epochs * epoch, early=early, max_seconds=max_seconds),
         record=[epoch * number for number in record if number <= max_epochs],
         watch=watch,
-        width=min(problem.width, count),
         threads=threads,
         workers=workers,
         store=store,
