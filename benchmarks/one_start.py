@@ -166,17 +166,17 @@ def plain(kind: str, rule: str) -> Run:
         count = STEPS // 10 if rule == "lbfgs" else STEPS
         if rule == "gd":
             for step in range(count):
-                value = loss(step)
-                gradients = torch.autograd.grad(value, parameters)
+                total = loss(step)
+                gradients = torch.autograd.grad(total, parameters)
                 with torch.no_grad():
-                    for parameter, gradient in zip(parameters, gradients, strict=True):
-                        parameter -= rate * gradient
+                    for value, slope in zip(parameters, gradients, strict=True):
+                        value.sub_(rate * slope)
         elif rule == "adam":
             optimizer = torch.optim.Adam(parameters, lr=rate)
             for step in range(count):
                 optimizer.zero_grad()
-                value = loss(step)
-                value.backward()
+                total = loss(step)
+                total.backward()
                 optimizer.step()
         else:
             optimizer = torch.optim.LBFGS(
@@ -190,8 +190,8 @@ def plain(kind: str, rule: str) -> Run:
                 found.backward()
                 return found
 
-            value = optimizer.step(closure)
-        return float(value)
+            total = optimizer.step(closure)
+        return float(total)
 
     return timed(work)
 

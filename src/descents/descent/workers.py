@@ -101,29 +101,10 @@ def descend_in_parts(  # noqa: PLR0913
             store.put(_name(runs.starts), runs)
 
     if workers == 1:
-        # Chunks side by side on threads go together; one group is kept at a time.
-        pace, done = Pace(problem, steps, layout["width"], threads), 0
-        while done < len(waiting):
-            narrow = sum(
-                _width(chunk, layout) < layout["width"] for chunk in waiting[done:]
-            )
-            side = count = pace.share(len(waiting) - done, narrow)[1]
-            if narrow and deadline is not None:  # the first ones share the time
-                count, side = narrow, 1
-            group = np.concatenate(waiting[done : done + count])
-            begun, done = time.perf_counter(), done + count
-            runs = _descended(problem, group, seed, deadline, options, watch, side)
-            parts = [
-                runs.picked(np.flatnonzero(np.isin(group, chunk)))
-                for chunk in chunked(group, **layout)
-            ]
-            taken = sum(int(part.steps_taken.max()) for part in parts)
-            if not narrow:
-                pace.took(taken, time.perf_counter() - begun)
-            for part in parts:
-                take(part)
-            if runs.interrupted:  # the rest is not to begin
-                deadline = 0.0
+        for runs in _in_this_process(
+            problem, waiting, seed, deadline, options, watch, threads, layout
+        ):
+            take(runs)
     elif waiting:
         from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -170,6 +151,44 @@ def _from_processes(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that tasks are given up is meant
                 finished.close()
+
+
+def _in_this_process(
+    problem: Problem,
+    waiting: list[np.ndarray],
+    seed: int,
+    deadline: float | None,
+    options: dict[str, Any],
+    watch: Watch | None,
+    threads: int | None,
+    layout: dict[str, Any],
+) -> Generator[Runs, None, None]:
+    """Give the runs of some chunks as they are finished.
+
+    Chunks side by side on threads go together; one group is kept at a time. Where there
+    is a budget of time the narrow chunks go together too, as they share it.
+    """
+    pace, done = Pace(problem, options["steps"], layout["width"], threads), 0
+    while done < len(waiting):
+        narrow = sum(
+            _width(chunk, layout) < layout["width"] for chunk in waiting[done:]
+        )
+        side = count = pace.share(len(waiting) - done, narrow)[1]
+        if narrow and deadline is not None:
+            count, side = narrow, 1
+        group = np.concatenate(waiting[done : done + count])
+        begun, done = time.perf_counter(), done + count
+        runs = _descended(problem, group, seed, deadline, options, watch, side)
+        parts = [
+            runs.picked(np.flatnonzero(np.isin(group, chunk)))
+            for chunk in chunked(group, **layout)
+        ]
+        if not narrow:
+            taken = sum(int(part.steps_taken.max()) for part in parts)
+            pace.took(taken, time.perf_counter() - begun)
+        yield from parts
+        if runs.interrupted:  # the rest is not to begin
+            deadline = 0.0
 
 
 def _width(chunk: np.ndarray, layout: dict[str, Any]) -> int:
