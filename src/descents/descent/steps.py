@@ -605,19 +605,19 @@ def _line_search(
 
 def _inverse_times(memory: Parameters, g: torch.Tensor) -> torch.Tensor:
     """Return the inverse Hessian of the memory times g, by the two loops."""
-    moves, changes, weights = memory["moves"], memory["changes"], memory["weights"]
+    moves, changes = memory["moves"].unbind(1), memory["changes"].unbind(1)
+    weights = memory["weights"][..., None].unbind(1)  # shape (S, 1) each
     q, shares = g, []
-    for k in range(moves.shape[1]):  # the newest first
-        share = weights[:, k] * (moves[:, k] * q).sum(1)
-        q = q - share[:, None] * changes[:, k]
+    for k in range(len(moves)):  # the newest first
+        share = weights[k] * (moves[k] * q).sum(1, keepdim=True)
+        q = torch.addcmul(q, share, changes[k], value=-1)
         shares.append(share)
-    square = changes[:, 0].square().sum(1)
-    newest = weights[:, 0] > 0
-    scale = 1 / (weights[:, 0] * square).clamp_min(1e-30)
-    q = torch.where(newest, scale, torch.ones_like(scale))[:, None] * q
-    for k in reversed(range(moves.shape[1])):
-        back = weights[:, k] * (changes[:, k] * q).sum(1)
-        q = q + (shares[k] - back)[:, None] * moves[:, k]
+    square = changes[0].square().sum(1, keepdim=True)
+    scale = 1 / (weights[0] * square).clamp_min(1e-30)
+    q = torch.where(weights[0] > 0, scale, torch.ones_like(scale)) * q
+    for k in reversed(range(len(moves))):
+        back = weights[k] * (changes[k] * q).sum(1, keepdim=True)
+        q = torch.addcmul(q, shares[k] - back, moves[k])
     return q
 
 
@@ -640,7 +640,8 @@ def _remembered(
 
 def _times(values: Sequence[torch.Tensor], factor: Any) -> list[torch.Tensor]:
     """Return tensors times a number."""
-    return list(torch._foreach_mul(values, _number(factor, values[0])))
+    number: Any = _number(factor, values[0])
+    return list(torch._foreach_mul(list(values), number))
 
 
 def _number(value: Any, like: torch.Tensor) -> Any:
@@ -661,7 +662,7 @@ def _over(values: Sequence[torch.Tensor], divisor: Any) -> list[torch.Tensor]:
     """Return tensors over a number, which is a tensor where steps are recorded."""
     if isinstance(divisor, torch.Tensor):
         return [value / divisor for value in values]
-    return list(torch._foreach_div(values, divisor))
+    return list(torch._foreach_div(list(values), divisor))
 
 
 def _shaped(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -80,7 +80,7 @@ def descend_in_parts(  # noqa: PLR0913
     """
     numbers = start_numbers(starts)
     whole_number("workers", workers, 1)
-    layout = {"width": width, "edges": (0,)}
+    layout: dict[str, Any] = {"width": width, "edges": (0,)}
     if width is None:
         layout = {"width": problem.width, "edges": problem.edges}
     order = np.argsort(numbers, kind="stable")

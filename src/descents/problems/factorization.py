@@ -30,10 +30,10 @@ from descents.problems.constraints import (
 from descents.problems.layouts import Complete
 from descents.problems.observed import cells
 from descents.problems.problem import (
-    CHEAP_ENTRIES,
     CHUNK_ENTRIES,
     Parameters,
     Problem,
+    several_plain_steps,
 )
 from descents.problems.sets import UnitOneSparse
 from descents.problems.spectra import leading_triples, shifted
@@ -594,21 +594,10 @@ class Factorization(Problem):
         rates: torch.Tensor,
         count: int,
     ) -> tuple[int, Parameters, Parameters] | None:
-        """Take some steps of gradient descent; losses are looked at after all of them."""
-        moved, gradients = parameters, parameters
-        total = torch.zeros_like(rates)
-        shaped = {n: rates.reshape(-1, *[1] * (p.ndim - 1)) for n, p in moved.items()}
-        # An interrupt, or the end of the time, is seen between calls only.
-        most = 2**25 // (len(starts) * self.size + CHEAP_ENTRIES)
-        count = min(count, max(1, most))
-        for number in range(step, step + count):
-            found = self.fused(moved, starts, number)
-            if found is None:
-                return None
-            losses, gradients = found
-            total += losses  # what is not finite stays so
-            moved = {n: p - shaped[n] * gradients[n] for n, p in moved.items()}
-        return (count, moved, gradients) if total.isfinite().all() else None
+        """Take some steps of gradient descent, where they take no autograd."""
+        if self.fused(parameters, starts, step) is None:
+            return None
+        return several_plain_steps(self, parameters, starts, step, rates, count)
 
     def _add_penalty_slopes(
         self, gradients: Parameters, parameters: Parameters

@@ -180,7 +180,8 @@ class Modules(Supervised):
             return None
         if any(_hooked(part) for part in self._module.modules()):
             return None
-        widths = (linear[0][1].in_features, *(part.out_features for _, part in linear))
+        layers: list[Any] = [part for _, part in linear]
+        widths = (layers[0].in_features, *(part.out_features for part in layers))
         shape = Shape(widths, KINDS[kinds.pop()], False, self.classifies)
         names = tuple((f"{name}weight", f"{name}bias") for name, _ in linear)
         return (shape, names) if shape.applies else None
@@ -191,7 +192,7 @@ class Modules(Supervised):
             return None
         return self._perceptron[0] if self.device.type == "cpu" else None
 
-    _rows_at = Network._rows_at
+    _rows_at: Any = Network._rows_at
 
     def fused(
         self, parameters: Parameters, starts: torch.Tensor, step: int

@@ -7,6 +7,7 @@ holds the gradient of each.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -32,6 +33,8 @@ FEW = 10
 CHEAP_ENTRIES = 2**14
 """An operation on so many numbers takes about as long as one on few: calling it costs as
 much."""
+SECONDS_AT_ONCE = 0.1
+"""How long a problem may go on without a look at whether it is interrupted."""
 AWAY = 16
 """On an accelerator a chunk has so many times as much of both: its second-level cache is
 as much larger, and it has to be kept busy."""
@@ -515,6 +518,16 @@ class _FromFunctions(Problem):
     ) -> torch.Tensor:
         return self._losses(parameters, starts, step)
 
+    def plain_steps(
+        self,
+        parameters: Parameters,
+        starts: torch.Tensor,
+        step: int,
+        rates: torch.Tensor,
+        count: int,
+    ) -> tuple[int, Parameters, Parameters] | None:
+        return several_plain_steps(self, parameters, starts, step, rates, count)
+
 
 class Asked(Mapping[str, torch.Tensor]):
     """Parameters that are worked out when they are first looked at.
@@ -622,6 +635,31 @@ def losses_and_gradients(
             )
         gradients = _gradients(losses, tuple(leaves.values()))
     return losses.detach(), dict(zip(leaves, gradients, strict=True))
+
+
+def several_plain_steps(
+    problem: Problem,
+    parameters: Parameters,
+    starts: torch.Tensor,
+    step: int,
+    rates: torch.Tensor,
+    count: int,
+) -> tuple[int, Parameters, Parameters] | None:
+    """Take some steps of plain gradient descent, as `Problem.plain_steps` does.
+
+    The losses are looked at after all of them. An interrupt, or the end of the time, is
+    seen between calls only, so that a call takes about a tenth of a second.
+    """
+    moved, gradients = parameters, parameters
+    total = torch.zeros_like(rates)
+    shaped = {n: rates.reshape(-1, *[1] * (p.ndim - 1)) for n, p in moved.items()}
+    begun, taken = time.perf_counter(), 0
+    while taken < count and time.perf_counter() - begun < SECONDS_AT_ONCE:
+        losses, gradients = losses_and_gradients(problem, moved, starts, step + taken)
+        total += losses  # what is not finite stays so
+        moved = {n: p - shaped[n] * gradients[n] for n, p in moved.items()}
+        taken += 1
+    return (taken, moved, gradients) if bool(total.isfinite().all()) else None
 
 
 def _gradients(
