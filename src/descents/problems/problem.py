@@ -627,7 +627,7 @@ def losses_and_gradients(
     }
     with torch.enable_grad():
         losses = problem.losses(leaves, starts, step)
-        check_losses(losses, len(starts))
+        check_losses(losses, starts.shape[0])
         if not losses.requires_grad:
             raise InvalidValueError(
                 "the losses do not depend on the parameters by torch operations; "
@@ -711,7 +711,8 @@ def lifted(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def of_all(*arguments: Any) -> Any:
         some = arguments[0]
-        count = len(next(iter(some.values())) if isinstance(some, dict) else some)
+        first = next(iter(some.values())) if isinstance(some, dict) else some
+        count = first.shape[0]
         if not seen:
             with torch.no_grad():  # for its errors alone
                 whole(*arguments)
