@@ -32,13 +32,14 @@ import completion
 import factorization
 import networks
 import nonnegative
+import one_start
 import startup
 from suite import HERE, Case, Curve, Point, Result, Spread, compete, trace
 
 BEFORE = "7a73f20"
 """What `descents reproduce` is compared with: the last version before this suite."""
 TURNS, QUICK_TURNS = 5, 2
-SUBJECTS = (networks, factorization, completion, nonnegative)
+SUBJECTS = (networks, factorization, completion, nonnegative, one_start)
 FAILED_INSTALLS = Path(sys.prefix) / "peers.json"
 
 GROWS = 1.5

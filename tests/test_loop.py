@@ -241,6 +241,7 @@ REMOTE = {
 def test_on_another_device_steps_wait_for_no_number(case, monkeypatch) -> None:
     """Told by a device that is the CPU in truth: the same bits, and few reads."""
     make, steps, options = REMOTE[case]
+    options = {**options, "width": 4}  # one chunk, as there is on such a device
     near = descend(make(), 4, steps=steps, **options)
     monkeypatch.setattr(_Chunk, "remote", True)
     monkeypatch.setattr(_Chunk, "_leap", lambda *_: 0)
@@ -263,6 +264,7 @@ def test_alternating_steps_wait_for_no_number(holes, monkeypatch) -> None:
     table[0, 0] = np.nan if holes else table[0, 0]
     problem = Factorization(table, 2, offsets="columns", penalty=1e-9)
     options = {"steps": Alternating(), "stop": Stop(60), "record": range(61)}
+    options["width"] = 4  # one chunk, as there is on such a device
     near = descend(problem, 3, **options)
     assert near.losses.max() < 1e-3 * near.histories["loss"][0].min()
     monkeypatch.setattr(_Chunk, "remote", True)

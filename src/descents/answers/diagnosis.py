@@ -386,6 +386,8 @@ def diagnose(
     marks = (limit, *(limit * multiple for multiple in sorted(multiples)))
     seed, width = runs.settings["seed"], int(runs.settings["width"])
     place = _Place(problem, chosen, width)
+    # The first chunks of a descent may be narrower; the longer one has the same chunks.
+    uniform = len(runs.settings.get("edges", (0,))) == 1
     nonfinite = np.array(
         [runs.statuses[p] is Status.NONFINITE for p in positions], bool
     )
@@ -410,7 +412,7 @@ def diagnose(
             stop=Stop(marks[-1], max_seconds=max_seconds),
             record={*_doubling(limit), *marks},
             watch=watch,
-            width=width,
+            width=width if uniform else None,
             threads=threads,
         )
         if longer.interrupted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import copy
 import math
 import time
@@ -42,6 +43,9 @@ ROUNDINGS = 10
 """A loss of less than so many roundings of the data, squared, is an exact fit."""
 MOST_UNREAD = 50
 """After so many steps at most the losses on another device are read, and the clock."""
+
+LEAST_SHARE = 0.05
+"""The seconds that a chunk goes on at least when it is its turn."""
 
 Watch = Callable[[np.ndarray, int, np.ndarray], None]
 
@@ -190,8 +194,10 @@ def descend(
     """Descend from many starting points at once.
 
     Minimises the loss of every start separately. Start k depends on (problem, seed, k)
-    alone; at equal chunk width, machine and thread count its result is the same bits
-    whatever other starts are asked for.
+    alone. Starts are computed in chunks: start 0 in a chunk of its own, the next few in a
+    second one, later ones in wider chunks (`Problem.edges`, `Problem.width`). The chunk of
+    a start, and its place there, do not depend on which starts are requested, so that on
+    one machine with one number of threads start k has the same bits in every call.
 
     Parameters
     ----------
@@ -210,7 +216,8 @@ def descend(
         ``watch(starts, step, losses)`` is called at recorded steps and when a chunk of
         starts ends.
     width : int, optional
-        How many starts are computed together, by default ``problem.width``.
+        Compute all starts in chunks of this width. By default the first chunks are
+        narrow and the later ones have ``problem.width``; other widths agree to rounding.
     threads : int, optional
         How many chunks of starts run side by side, each on a thread of its own; the
         result is the same. By default what suits the problem and torch's own threads:
@@ -241,6 +248,7 @@ def descend(
     complaints = Complaints()
     numbers = complaints.attempt(start_numbers, starts)
     seed = complaints.attempt(seed_number, seed)
+    edges = problem.edges if width is None else (0,)
     width = problem.width if width is None else width
     width = complaints.attempt(whole_number, "width", width, 1)
     if threads is not None:
@@ -265,26 +273,55 @@ def descend(
     order = np.argsort(numbers, kind="stable")
     chunks = [
         # A copy each: a problem may remember what it looked up for its chunk.
-        _Chunk(copy.copy(problem), together, seed, width, epochs)
-        for together in chunked(numbers[order], width)
+        _Chunk(
+            copy.copy(problem), together, seed, *span(together[0], width, edges), epochs
+        )
+        for together in chunked(numbers[order], width, edges)
     ]
     pace = Pace(problem, steps, width, threads)
     done = 0
     while done < len(chunks):
-        count, side = pace.share(len(chunks) - done)
+        narrow = sum(chunk.width < width for chunk in chunks[done:])
+        count, side = pace.share(len(chunks) - done, narrow)
+        if narrow and stop.max_seconds is not None:  # the first ones share the time
+            count, side = narrow, 1
         group = chunks[done : done + count]
         begun, done = time.perf_counter(), done + count
         if side == 1:
-            for chunk in group:
+            first = [chunk for chunk in group if chunk.first < width]
+            _in_turns(first, steps, stop, clock, watch)
+            for chunk in group[len(first) :]:
                 chunk.descend(steps, stop, clock, watch)
         else:
             _side_by_side(group, side, steps, stop, clock, watch)
-        pace.took(sum(chunk.steps for chunk in group), time.perf_counter() - begun)
+        if not narrow:
+            pace.took(sum(chunk.steps for chunk in group), time.perf_counter() - begun)
     settings = {"seed": seed, "width": width, "dtype": str(problem.dtype)}
+    settings["edges"] = list(edges)
     settings["steps"] = described(steps)
     settings["stop"] = described(stop)
     found = Runs.joined([chunk.runs(settings) for chunk in chunks])
     return found.picked(np.argsort(order, kind="stable"))
+
+
+def _in_turns(
+    chunks: Sequence[_Chunk],
+    steps: Step,
+    stop: Stop,
+    clock: _Clock,
+    watch: Watch | None,
+) -> None:
+    """Descend chunks one after the other; a budget of time is shared by all of them.
+
+    One that has used its share waits until the others had theirs, and then goes on.
+    """
+    waiting = list(chunks)
+    while waiting:
+        for place, chunk in enumerate(list(waiting)):
+            share = clock.share(len(waiting) - place)
+            if chunk.advance(steps, stop, share, watch):
+                chunk.close(steps, stop, clock, watch)
+        waiting = [chunk for chunk in waiting if not chunk.closed]
 
 
 def _side_by_side(
@@ -333,9 +370,24 @@ class _Clock:
         limit = math.inf if max_seconds is None else max_seconds
         self._end = time.monotonic() + limit
         self._stopped = False
+        self._whole: _Clock | None = None
+
+    def share(self, parts: int) -> _Clock:
+        """Return a clock of one of some equal parts of the time that is left."""
+        left = self._end - time.monotonic()
+        if parts == 1 or math.isinf(left):
+            return self
+        found = _Clock(max(left / parts, LEAST_SHARE))
+        found._end, found._whole = min(found._end, self._end), self
+        return found
+
+    @property
+    def whole(self) -> _Clock:
+        """The clock that this one has a share of."""
+        return self._whole or self
 
     def interrupt(self) -> None:
-        self._stopped = True
+        self.whole._stopped = self._stopped = True
 
     @property
     def out(self) -> bool:
@@ -346,14 +398,15 @@ class _Clock:
 class _Chunk:
     """A fixed number of starts that are computed together.
 
-    Every product has the same shape, and start k the place k modulo the width in it:
-    where a slice begins in memory decides its last bits. Places of starts that are not
+    Every product has the same shape, and start k the place k - first in it: where a
+    slice begins in memory decides its last bits. Places of starts that are not
     asked for are filled with copies.
     """
 
     problem: Problem
     numbers: np.ndarray
     seed: int
+    first: int
     width: int
     epochs: list[int]
     results: dict[str, Any] = field(default_factory=dict)
@@ -370,19 +423,42 @@ class _Chunk:
     statuses: np.ndarray = field(init=False)
     taken: np.ndarray = field(init=False)
     initial: np.ndarray = field(init=False)
-    scale: np.ndarray = field(init=False)
+    scale: np.ndarray | None = None
     recording: Recording | None = None
     before: torch.Tensor | None = None
     single: int = 0
     final_only: tuple[str, ...] = ()
+    active: np.ndarray | None = None
+    reached: int = 0
+    seconds: float = 0.0
+    closed: bool = False
 
     def descend(
         self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
     ) -> None:
         """Descend all starts of the chunk; an interrupt ends it where it is."""
+        self.advance(steps, stop, clock, watch)
+        self.close(steps, stop, clock, watch)
+
+    def advance(
+        self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
+    ) -> bool:
+        """Descend until the end, or until the time is out; return whether to close."""
         begun = time.perf_counter()
+        if self.active is None:
+            self._begin(steps, stop)
+        try:
+            self._loop(steps, stop, clock, watch)
+        except KeyboardInterrupt:
+            clock.interrupt()
+        self.seconds += time.perf_counter() - begun
+        going = self.active is not None and self.active.any()
+        return clock.whole.out or not going or self.reached >= stop.max_steps
+
+    def _begin(self, steps: Step, stop: Stop) -> None:
+        """Take all starts to their initial points."""
         count = len(self.numbers)
-        self.places = self.numbers % self.width
+        self.places = self.numbers - self.first
         self.rows = torch.as_tensor(self.places, device=self.problem.device)
         sources = np.zeros(self.width, dtype=np.int64)
         sources[self.places] = np.arange(count)
@@ -399,10 +475,13 @@ class _Chunk:
         self.progress = (
             None if stop.progress is None else _Progress(stop.progress, self.width)
         )
-        try:
-            self._loop(steps, stop, clock, watch)
-        except KeyboardInterrupt:
-            clock.interrupt()
+        self.active = np.ones(self.width, dtype=bool)
+
+    def close(
+        self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
+    ) -> None:
+        """Evaluate where the starts are, and keep that alone."""
+        begun, count = time.perf_counter(), len(self.numbers)
         if clock.out:
             running = (self.statuses == Status.LIMIT) & (self.taken < stop.max_steps)
             self.statuses[running] = Status.INTERRUPTED
@@ -417,8 +496,11 @@ class _Chunk:
         self.results.update(
             statuses=tuple(self.statuses[self.places]),
             steps_taken=self.taken[self.places],
-            seconds=np.full(count, (time.perf_counter() - begun) / count),
+            seconds=np.full(
+                count, (self.seconds + time.perf_counter() - begun) / count
+            ),
         )
+        self.closed = True
         # The results are copies: many finished chunks would fill the memory.
         del self.problem, self.whole, self.starts, self.rows
         del self.parameters, self.state
@@ -444,36 +526,39 @@ class _Chunk:
     def _loop(
         self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
     ) -> None:
-        active = np.ones(self.width, dtype=bool)
-        step = -1
+        active = self.active
+        assert active is not None  # noqa: S101
+        epochs = frozenset(self.epochs)
+        step = self.reached - 1
         while (step := step + 1) < stop.max_steps:
+            self.reached = step
+            if clock.out:
+                return
             if self.best is not None and step % self.best.rule.every == 0:
                 tired = self._look_for_best(step, active) & active
                 self.statuses[tired] = Status.STOPPED
                 active &= ~tired
-            if clock.out or not active.any():
+            if not np.count_nonzero(active):
                 return
             if several := self._several(steps, stop, step, active):
                 step += several - 1
                 self._end_stalled(step, active)
                 continue
             # Before the step: a problem may remember what it saw while training.
-            known = self._known() if step in self.epochs else {}
+            known = self._known() if step in epochs else {}
             moved, state, losses = steps.update(
                 self.problem, self.parameters, self.state, self.starts, step
             )
-            if step in self.epochs:
+            if step in epochs:
                 self._record({"loss": losses, **known})
                 if watch is not None:
                     watch(self.numbers, step, self.noted["loss"][-1].cpu().numpy())
             if step == 0:
-                self.initial = self._gradient_norms(step, state)
+                self._look_first(stop, state, losses)
             active &= self._finite(losses, active)
-            if step == 0:
-                self._measure(losses)
             if step % CHECK_EVERY == 0 and not self.problem.stochastic:
                 active &= ~self._resting(stop, state, losses, active, step)
-            if active.all():
+            if np.count_nonzero(active) == self.width:
                 self.parameters, self.state = moved, state
             else:
                 going = torch.as_tensor(active, device=self.problem.device)
@@ -484,6 +569,7 @@ class _Chunk:
             if self.progress is not None:
                 self.progress.add(losses.detach().double())
                 self._end_stalled(step, active)
+        self.reached = stop.max_steps
 
     def _end_stalled(self, step: int, active: np.ndarray) -> None:
         """After a step, end active starts whose training loss no longer falls."""
@@ -563,10 +649,11 @@ class _Chunk:
 
         None where a start fails on the way: which, and when, single steps tell.
         """
+        if step < max(1, self.single) or not hasattr(steps, "leap"):
+            return 0
         looks = stop.early is not None or stop.progress is not None
         looks = looks or bool(stop.tolerance or stop.least_fall)
-        together = not (looks or self.problem.stochastic) and active.all()
-        if not together or step < max(1, self.single) or not hasattr(steps, "leap"):
+        if looks or self.problem.stochastic or not active.all():
             return 0
         end = min([stop.max_steps, *(e for e in self.epochs if e >= step)])
         if end - step < 2:
@@ -597,6 +684,12 @@ class _Chunk:
         kept = self.problem.remembered(self.starts)
         return self.best.look(metrics, self.parameters, kept, step, active)
 
+    def _look_first(self, stop: Stop, state: State, losses: torch.Tensor) -> None:
+        """Write down what the initial points are like."""
+        self.initial = self._gradient_norms(0, state)
+        if stop.tolerance:
+            self._measure(losses)
+
     def _measure(self, losses: torch.Tensor) -> None:
         """Write down the size of the losses, to know when one is next to nothing."""
         known = self.problem.loss_scale
@@ -619,6 +712,18 @@ class _Chunk:
         most = np.maximum(np.square(stop.tolerance) * size, rounded)
         found: np.ndarray = gain.cpu().numpy() <= most
         return found
+
+    def _judge_the_rest(
+        self, stop: Stop, state: State, losses: torch.Tensor, step: int
+    ) -> None:
+        """Mark which starts are stationary at the limit of steps."""
+        if self.scale is None:  # there was no step
+            self._measure(losses)
+        if self.problem.stochastic:  # of the whole loss, not of a mini-batch
+            here = self.parameters, self.starts, step
+            state = {"mapping": losses_and_gradients(self.whole, *here)[1]}
+        small = self._stationary(stop, state, losses, step)
+        self.statuses[small & (self.statuses == Status.LIMIT)] = Status.STATIONARY
 
     def _resting(
         self,
@@ -644,8 +749,8 @@ class _Chunk:
 
     def _finite(self, losses: torch.Tensor, active: np.ndarray) -> np.ndarray:
         """Return which losses are finite; mark active starts whose is not."""
-        finite: np.ndarray = np.isfinite(losses.cpu().numpy())
-        if not finite.all():
+        finite: np.ndarray = np.isfinite(losses.numpy(force=True))
+        if np.count_nonzero(finite) < self.width:
             self.statuses[active & ~finite] = Status.NONFINITE
         return finite
 
@@ -704,20 +809,15 @@ class _Chunk:
             here = problem, self.parameters, state, self.starts, step
             limited = self.statuses[places] == Status.LIMIT
             decides = bool(stop.tolerance) and limited.any()
-            if hasattr(steps, "mapping") and not decides:  # at less than a step
+            if hasattr(steps, "mapping"):  # at less than a step
                 state = {"mapping": steps.mapping(*here)}
             elif not self.problem.stochastic:
                 state = steps.update(*here)[1]
             norms = self._gradient_norms(step, state)
             if decides:
-                if step == 0:
-                    self._measure(losses)
-                if self.problem.stochastic:  # the mapping of the whole loss
-                    whole = losses_and_gradients(problem, *here[1:2], *here[3:])
-                    state = {"mapping": whole[1]}
-                small = self._stationary(stop, state, losses, step)
-                small &= self.statuses == Status.LIMIT
-                self.statuses[small] = Status.STATIONARY
+                if hasattr(steps, "mapping"):
+                    state = steps.update(*here)[1]
+                self._judge_the_rest(stop, state, losses, step)
         if step == 0:
             self.initial = norms
         limited = self.statuses == Status.LIMIT
@@ -831,9 +931,33 @@ class _Progress:
         return stalled
 
 
-def chunked(numbers: np.ndarray, width: int) -> list[np.ndarray]:
-    """Return the sorted numbers in groups: 0 to width - 1, width to 2 width - 1, ..."""
-    return np.split(numbers, np.flatnonzero(np.diff(numbers // width)) + 1)
+def span(number: int, width: int, edges: Sequence[int] = (0,)) -> tuple[int, int]:
+    """Return the first start of the chunk that a start is in, and the chunk's width.
+
+    Examples
+    --------
+    >>> span(0, 16, (0, 1, 10)), span(4, 16, (0, 1, 10)), span(40, 16, (0, 1, 10))
+    ((0, 1), (1, 9), (32, 16))
+    """
+    if number >= width:
+        return int(number) // width * width, width
+    place = bisect.bisect_right(edges, number)
+    return edges[place - 1], [*edges, width][place] - edges[place - 1]
+
+
+def chunked(
+    numbers: np.ndarray, width: int, edges: Sequence[int] = (0,)
+) -> list[np.ndarray]:
+    """Return the sorted numbers in groups, one for each chunk that they are in.
+
+    Examples
+    --------
+    >>> chunked(np.arange(7), 4, (0, 1))
+    [array([0]), array([1, 2, 3]), array([4, 5, 6])]
+    """
+    firsts = np.asarray(edges)[np.searchsorted(edges, numbers, "right") - 1]
+    firsts = np.where(numbers < width, firsts, numbers // width * width)
+    return np.split(numbers, np.flatnonzero(np.diff(firsts)) + 1)
 
 
 def _norms(mapping: Parameters) -> np.ndarray:

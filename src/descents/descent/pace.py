@@ -53,6 +53,7 @@ class Pace:
     ) -> None:
         away = remote(problem.device)
         self._most, self._settled = 1 if away else asked or 1, True
+        self._narrow_too = asked is not None or problem.one_threaded
         self._alone: float | None = None
         self._key: Hashable = None
         if asked is not None or away or not problem.side_by_side:
@@ -68,8 +69,19 @@ class Pace:
             self._settled = self._most == 1 or self._key in _known
             self._most = _known.get(self._key, self._most)
 
-    def share(self, waiting: int) -> tuple[int, int]:
-        """Return how many of the waiting chunks to do next, and on how many threads."""
+    def share(self, waiting: int, narrow: int = 0) -> tuple[int, int]:
+        """Return how many of the waiting chunks to do next, and on how many threads.
+
+        Parameters
+        ----------
+        waiting : int
+        narrow : int
+            How many of them, the first, have fewer starts than the others. By torch
+            operations they are done one by one, as on threads small operations would
+            wait for Python; they say nothing about how fast the others are.
+        """
+        if narrow and not self._narrow_too:
+            return narrow, 1
         if not self._settled and self._alone is None and waiting <= self._most:
             self._settled = True  # there are too few to try with
         threads = min(self._most, waiting)

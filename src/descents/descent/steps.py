@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -104,7 +104,7 @@ class _FirstOrder:
         parameters: Parameters,
         directions: Parameters,
         gradients: Parameters,
-        rates: Parameters,
+        starts: torch.Tensor,
         scales: Parameters | None = None,
     ) -> tuple[Parameters, Parameters]:
         """Return the step along minus `directions`, its prox taken, and the mapping.
@@ -113,6 +113,9 @@ class _FirstOrder:
         constraints is the gradient g. `scales`, where a rule has them, are what each
         entry's rate is multiplied by: the prox is taken with the rates that were used.
         """
+        if not problem.constrained and isinstance(self.learning_rate, float):
+            return self._plain_move(parameters, directions, scales), gradients
+        rates = self._rates(parameters, starts)
         used = rates if scales is None else {n: r * scales[n] for n, r in rates.items()}
         moved = {n: p - used[n] * directions[n] for n, p in parameters.items()}
         if not problem.constrained:
@@ -122,6 +125,20 @@ class _FirstOrder:
         )
         mapping = {n: (p - plain[n]) / rates[n] for n, p in parameters.items()}
         return problem.prox(moved, used), mapping
+
+    def _plain_move(
+        self, parameters: Parameters, directions: Parameters, scales: Parameters | None
+    ) -> Parameters:
+        """Return the step where all have one rate: the same numbers, by fewer calls."""
+        along = [directions[name] for name in parameters]
+        if scales is None:
+            moves = _times(along, self.learning_rate)
+        else:
+            used = [scales[name] for name in parameters]
+            moves = _times(used, self.learning_rate)
+            torch._foreach_mul_(moves, along)
+        moved = torch._foreach_sub(list(parameters.values()), moves)
+        return dict(zip(parameters, moved, strict=True))
 
 
 @dataclass(frozen=True)
@@ -162,8 +179,7 @@ class GradientDescent(_FirstOrder):
     ) -> tuple[Parameters, State, torch.Tensor]:
         """Take one step."""
         losses, gradients = losses_and_gradients(problem, parameters, starts, step)
-        rates = self._rates(parameters, starts)
-        moved, mapping = self._move(problem, parameters, gradients, gradients, rates)
+        moved, mapping = self._move(problem, parameters, gradients, gradients, starts)
         return moved, {"mapping": mapping}, losses
 
     def leap(
@@ -234,16 +250,15 @@ class Momentum(_FirstOrder):
     ) -> tuple[Parameters, State, torch.Tensor]:
         """Take one step."""
         losses, gradients = losses_and_gradients(problem, parameters, starts, step)
-        velocity = {
-            n: self.momentum * state["velocity"][n] + g for n, g in gradients.items()
-        }
-        directions = velocity
+        g = list(gradients.values())
+        v = _times([state["velocity"][n] for n in gradients], self.momentum)
+        torch._foreach_add_(v, g)
+        velocity = directions = dict(zip(gradients, v, strict=True))
         if self.nesterov:
-            directions = {
-                n: g + self.momentum * velocity[n] for n, g in gradients.items()
-            }
-        rates = self._rates(parameters, starts)
-        moved, mapping = self._move(problem, parameters, directions, gradients, rates)
+            ahead = _times(v, self.momentum)
+            torch._foreach_add_(ahead, g)
+            directions = dict(zip(gradients, ahead, strict=True))
+        moved, mapping = self._move(problem, parameters, directions, gradients, starts)
         return moved, {"mapping": mapping, "velocity": velocity}, losses
 
 
@@ -297,16 +312,25 @@ class Adam(_FirstOrder):
     ) -> tuple[Parameters, State, torch.Tensor]:
         """Take one step."""
         losses, gradients = losses_and_gradients(problem, parameters, starts, step)
-        mean, square, directions, scales = {}, {}, {}, {}
-        for name, g in gradients.items():
-            mean[name] = state["mean"][name].lerp(g, 1 - self.beta1)
-            square[name] = self.beta2 * state["square"][name] + (1 - self.beta2) * g * g
-            scale = (square[name] / (1 - self.beta2 ** (step + 1))).sqrt()
-            directions[name] = mean[name] / (1 - self.beta1 ** (step + 1))
-            scales[name] = 1 / (scale + self.epsilon)
-        rates = self._rates(parameters, starts)
+        # One call for all parameters: of small ones, calling is what takes the time.
+        g = list(gradients.values())
+        m = torch._foreach_lerp(
+            [state["mean"][name] for name in gradients], g, 1 - self.beta1
+        )
+        s = _times([state["square"][name] for name in gradients], self.beta2)
+        squares = _times(g, 1 - self.beta2)
+        torch._foreach_mul_(squares, g)
+        torch._foreach_add_(s, squares)
+        scale = _over(s, 1 - self.beta2 ** (step + 1))
+        torch._foreach_sqrt_(scale)
+        torch._foreach_add_(scale, self.epsilon)
+        torch._foreach_reciprocal_(scale)
+        ahead = _over(m, 1 - self.beta1 ** (step + 1))
+        mean, square, directions, scales = (
+            dict(zip(gradients, each, strict=True)) for each in (m, s, ahead, scale)
+        )
         moved, mapping = self._move(
-            problem, parameters, directions, gradients, rates, scales
+            problem, parameters, directions, gradients, starts, scales
         )
         return moved, {"mapping": mapping, "mean": mean, "square": square}, losses
 
@@ -708,19 +732,19 @@ def _line_search(
 
 def _inverse_times(memory: Parameters, g: torch.Tensor) -> torch.Tensor:
     """Return the inverse Hessian of the memory times g, by the two loops."""
-    moves, changes, weights = memory["moves"], memory["changes"], memory["weights"]
+    moves, changes = memory["moves"].unbind(1), memory["changes"].unbind(1)
+    weights = memory["weights"][..., None].unbind(1)  # shape (S, 1) each
     q, shares = g, []
-    for k in range(moves.shape[1]):  # the newest first
-        share = weights[:, k] * (moves[:, k] * q).sum(1)
-        q = q - share[:, None] * changes[:, k]
+    for k in range(len(moves)):  # the newest first
+        share = weights[k] * (moves[k] * q).sum(1, keepdim=True)
+        q = torch.addcmul(q, share, changes[k], value=-1)
         shares.append(share)
-    square = changes[:, 0].square().sum(1)
-    newest = weights[:, 0] > 0
-    scale = 1 / (weights[:, 0] * square).clamp_min(1e-30)
-    q = torch.where(newest, scale, torch.ones_like(scale))[:, None] * q
-    for k in reversed(range(moves.shape[1])):
-        back = weights[:, k] * (changes[:, k] * q).sum(1)
-        q = q + (shares[k] - back)[:, None] * moves[:, k]
+    square = changes[0].square().sum(1, keepdim=True)
+    scale = 1 / (weights[0] * square).clamp_min(1e-30)
+    q = torch.where(weights[0] > 0, scale, torch.ones_like(scale)) * q
+    for k in reversed(range(len(moves))):
+        back = weights[k] * (changes[k] * q).sum(1, keepdim=True)
+        q = torch.addcmul(q, shares[k] - back, moves[k])
     return q
 
 
@@ -739,6 +763,33 @@ def _remembered(
         new = torch.where(_shaped(usable, old), new, old)
         kept[name] = torch.where(_shaped(stuck, old), torch.zeros_like(old), new)
     return kept
+
+
+def _times(values: Sequence[torch.Tensor], factor: Any) -> list[torch.Tensor]:
+    """Return tensors times a number."""
+    number: Any = _number(factor, values[0])
+    return list(torch._foreach_mul(list(values), number))
+
+
+def _number(value: Any, like: torch.Tensor) -> Any:
+    """Return a number as a tensor where that is faster: of few numbers, twice as fast."""
+    if like.device.type != "cpu":
+        return value
+    key = value, like.dtype
+    if key not in _numbers:
+        _numbers[key] = constant(value, like.dtype, like.device)
+    return _numbers[key]
+
+
+_numbers: dict[tuple[float, torch.dtype], torch.Tensor] = {}
+"""Rates and the like as tensors, made once."""
+
+
+def _over(values: Sequence[torch.Tensor], divisor: Any) -> list[torch.Tensor]:
+    """Return tensors over a number, which is a tensor where steps are recorded."""
+    if isinstance(divisor, torch.Tensor):
+        return [value / divisor for value in values]
+    return list(torch._foreach_div(list(values), divisor))
 
 
 def _shaped(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

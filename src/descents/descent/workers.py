@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from descents.checks import LostProcessError, start_numbers, whole_number
-from descents.descent.loop import Stop, Watch, chunked, descend
+from descents.descent.loop import Stop, Watch, chunked, descend, span
 from descents.descent.pace import Pace
 from descents.descent.runs import Runs
 from descents.descent.steps import Step
@@ -80,9 +80,11 @@ def descend_in_parts(  # noqa: PLR0913
     """
     numbers = start_numbers(starts)
     whole_number("workers", workers, 1)
-    width = problem.width if width is None else width
+    layout: dict[str, Any] = {"width": width, "edges": (0,)}
+    if width is None:
+        layout = {"width": problem.width, "edges": problem.edges}
     order = np.argsort(numbers, kind="stable")
-    chunks = chunked(numbers[order], width)
+    chunks = chunked(numbers[order], **layout)
     names = [_name(chunk) for chunk in chunks]
     kept = [None if store is None else store.get(name) for name in names]
     known = {name: runs for name, runs in zip(names, kept, strict=True) if runs}
@@ -99,23 +101,10 @@ def descend_in_parts(  # noqa: PLR0913
             store.put(_name(runs.starts), runs)
 
     if workers == 1:
-        # Chunks side by side on threads go together; one group is kept at a time.
-        pace, done = Pace(problem, steps, width, threads), 0
-        while done < len(waiting):
-            side = pace.share(len(waiting) - done)[1]
-            group = np.concatenate(waiting[done : done + side])
-            begun, done = time.perf_counter(), done + side
-            runs = _descended(problem, group, seed, deadline, options, watch, side)
-            parts = [
-                runs.picked(np.flatnonzero(np.isin(group, chunk)))
-                for chunk in chunked(group, width)
-            ]
-            taken = sum(int(part.steps_taken.max()) for part in parts)
-            pace.took(taken, time.perf_counter() - begun)
-            for part in parts:
-                take(part)
-            if runs.interrupted:  # the rest is not to begin
-                deadline = 0.0
+        for runs in _in_this_process(
+            problem, waiting, seed, deadline, options, watch, threads, layout
+        ):
+            take(runs)
     elif waiting:
         from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -162,6 +151,49 @@ def _from_processes(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that tasks are given up is meant
                 finished.close()
+
+
+def _in_this_process(
+    problem: Problem,
+    waiting: list[np.ndarray],
+    seed: int,
+    deadline: float | None,
+    options: dict[str, Any],
+    watch: Watch | None,
+    threads: int | None,
+    layout: dict[str, Any],
+) -> Generator[Runs, None, None]:
+    """Give the runs of some chunks as they are finished.
+
+    Chunks side by side on threads go together; one group is kept at a time. Where there
+    is a budget of time the narrow chunks go together too, as they share it.
+    """
+    pace, done = Pace(problem, options["steps"], layout["width"], threads), 0
+    while done < len(waiting):
+        narrow = sum(
+            _width(chunk, layout) < layout["width"] for chunk in waiting[done:]
+        )
+        side = count = pace.share(len(waiting) - done, narrow)[1]
+        if narrow and deadline is not None:
+            count, side = narrow, 1
+        group = np.concatenate(waiting[done : done + count])
+        begun, done = time.perf_counter(), done + count
+        runs = _descended(problem, group, seed, deadline, options, watch, side)
+        parts = [
+            runs.picked(np.flatnonzero(np.isin(group, chunk)))
+            for chunk in chunked(group, **layout)
+        ]
+        if not narrow:
+            taken = sum(int(part.steps_taken.max()) for part in parts)
+            pace.took(taken, time.perf_counter() - begun)
+        yield from parts
+        if runs.interrupted:  # the rest is not to begin
+            deadline = 0.0
+
+
+def _width(chunk: np.ndarray, layout: dict[str, Any]) -> int:
+    """Return how many starts the chunk of some starts has in all."""
+    return span(int(chunk[0]), **layout)[1]
 
 
 def _name(chunk: np.ndarray) -> str:

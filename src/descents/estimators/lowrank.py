@@ -405,8 +405,6 @@ class LowRank(UsesFitted):
             record=record,
             watch=watch,
             workers=self._workers,
-            # One start is not to pay for a whole chunk.
-            width=min(problem.width, self.n_starts),
         )
 
     def _warn_of_the_fit(self, found: Cells) -> None:

@@ -182,7 +182,6 @@ def descend_network(  # noqa: PLR0913
         ),
         record=[epoch * number for number in record if number <= max_epochs],
         watch=watch,
-        width=min(problem.width, count),
         threads=threads,
         workers=workers,
         store=store,

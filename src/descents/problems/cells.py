@@ -248,6 +248,25 @@ class Cells(ABC):
     ) -> Look:
         """Return the losses, and a quadratic above them that touches at this point."""
 
+    def squares(
+        self, predictions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return the losses of predictions and their slopes, where all are squared.
+
+        None where a loss is not squared error, or no predictions of all cells are made.
+
+        Parameters
+        ----------
+        predictions : Tensor of shape (S, rows, coordinates)
+
+        Returns
+        -------
+        losses : Tensor of shape (S,)
+        slopes : Tensor of shape (S, rows, coordinates)
+            The derivative of the losses by the predictions.
+        """
+        return None
+
     def quadratic(self, dtype: torch.dtype, device: torch.device) -> Look | None:
         """Return the quadratic that is the loss itself, if it is one: without losses.
 

@@ -26,6 +26,10 @@ MOST_PARAMETERS = 2**16
 second-level cache of a core."""
 
 
+MOST_OF_ONE = 2**19
+"""Up to so many rows times parameters, one start alone is faster by compiled code."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """What of a network is the same at every step.
@@ -60,6 +64,14 @@ class Shape:
     def applies(self) -> bool:
         """Whether compiled code is the faster way."""
         return self.activation in ACTIVATIONS and self.parameters <= MOST_PARAMETERS
+
+    def worthwhile(self, rows: int, starts: int) -> bool:
+        """Return whether it is the faster way for a chunk of so many starts.
+
+        One start fills one lane of each vector; where there is much to compute for it,
+        the matrix products of torch are faster.
+        """
+        return starts > 1 or rows * self.parameters <= MOST_OF_ONE
 
     def width(self, rows: int) -> int:
         """Return how many starts to compute together, from 16 to 256.

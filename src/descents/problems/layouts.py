@@ -148,6 +148,15 @@ class Complete(Cells):
         every = (left.sum(1) * right.sum(1)).sum(-1)
         return every + (self.blocks[0].loss(z, x) - z).sum(-1)
 
+    def squares(
+        self, predictions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return sum (z - x)^2 and 2 (z - x) of a dense table."""
+        if self._sparse or not self.blocks[0].loss.quadratic:
+            return None
+        rest = predictions - self._held(predictions.dtype, predictions.device)["table"]
+        return rest.square().sum((1, 2)), rest.mul_(2)
+
     def _residuals(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """Return the losses of a dense table; without gradients, some rows at a time."""
         if torch.is_grad_enabled():
@@ -422,6 +431,17 @@ class Dense(Cells):
     ) -> torch.Tensor:
         """Return the weighted sum of the losses of each start."""
         return self._summed(torch.bmm(left, right.mT), cuts)
+
+    def squares(
+        self, predictions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return sum w (z - x)^2 and 2 w (z - x), where every loss is squared."""
+        held = self._held(predictions.dtype, predictions.device)
+        if "wide" not in held:
+            return None
+        rest = predictions - held["target"]
+        weighted = held["wide"] * rest
+        return (weighted * rest).sum((1, 2)), weighted.mul_(2)
 
     def _summed(self, predictions: torch.Tensor, cuts: torch.Tensor) -> torch.Tensor:
         held = self._held(predictions.dtype, predictions.device)

@@ -6,14 +6,16 @@ import contextlib
 import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 
 from descents.checks import InvalidValueError
-from descents.problems.network import ACTIVATIONS
-from descents.problems.problem import Parameters, Problem, stream
+from descents.problems import fused
+from descents.problems.fused import Shape
+from descents.problems.network import ACTIVATIONS, Network
+from descents.problems.problem import Parameters, Problem, lifted, stream
 from descents.problems.supervised import Supervised
 
 RANDOM = (
@@ -33,6 +35,10 @@ KINDS: dict[type, str] = {
     torch.nn.Sigmoid: "logistic",
     torch.nn.GELU: "gelu",
 }
+
+
+Layers = tuple[tuple[str, str], ...]
+"""The names of the weight and the bias of each layer."""
 
 
 class Modules(Supervised):
@@ -102,15 +108,120 @@ class Modules(Supervised):
         self._module = module.to(self.device, self.dtype)
         self._in_training = True
         self._random = self._remembers = False
+        self._lift()
         shapes = self._probe()
         self._probe_training()
         self._has_layers_of(max([self.X.shape[1], self.outputs, *shapes]))
         self.rows_apart = batched
+        self._perceptron = self._as_perceptron()
+
+    def __copy__(self) -> Self:
+        """Return a problem on the same rows that calls its own module."""
+        other = super().__copy__()
+        other._lift()
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is made of the module: another process makes its own."""
+        return {n: v for n, v in vars(self).items() if n not in ("_lifted", "_places")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what was stored, and make the rest."""
+        self.__dict__.update(state)
+        self._lift()
+
+    def _lift(self) -> None:
+        """Prepare to call the module with parameters of one start, and of all."""
+        self._places: tuple[Any, list[tuple[str, dict[str, Any], str]]] = (None, [])
+        self._lifted = lifted(self._of_one)
 
     @property
     def width(self) -> int:
         """How many starts are computed together: one, where not batched."""
-        return super().width if self.batched else 1
+        if not self.batched:
+            return 1
+        if self._shape is None:
+            return super().width
+        return self._shape.width(self.batches.batch_size or self.batches.longest)
+
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """Return the starts at which chunks begin that are narrower than `width`."""
+        if self._shape is None:
+            return super().edges
+        return tuple(edge for edge in (0, 1, 16, 64) if edge < self.width)
+
+    # Multilayer perceptrons, which are faster by compiled code
+
+    def _as_perceptron(self) -> tuple[Shape, Layers] | None:
+        """Return the shape of a chain of linear layers with one kind of activation.
+
+        None for every other module, and for those that are called start by start.
+        """
+        named = _chain("", self._module) if self.batched else None
+        if named is None or len(named) < 3 or len(named) % 2 == 0:
+            return None
+        linear, between = named[::2], named[1::2]
+        kinds = {type(part) for _, part in between}
+        whole = all(
+            type(part) is torch.nn.Linear
+            and part.bias is not None
+            and part.weight.requires_grad
+            and part.bias.requires_grad
+            and not _hooked(part)
+            for _, part in linear
+        )
+        if not whole or len(kinds) != 1 or not kinds <= set(KINDS):
+            return None
+        if any(getattr(part, "approximate", "none") != "none" for _, part in between):
+            return None
+        parts = [value for _, part in linear for value in part.parameters()]
+        if len({id(value) for value in parts}) < len(parts):  # shared by two layers
+            return None
+        if any(_hooked(part) for part in self._module.modules()):
+            return None
+        layers: list[Any] = [part for _, part in linear]
+        widths = (layers[0].in_features, *(part.out_features for part in layers))
+        shape = Shape(widths, KINDS[kinds.pop()], False, self.classifies)
+        names = tuple((f"{name}weight", f"{name}bias") for name, _ in linear)
+        return (shape, names) if shape.applies else None
+
+    @property
+    def _shape(self) -> Shape | None:
+        if type(self) is not Modules or self._perceptron is None:
+            return None
+        return self._perceptron[0] if self.device.type == "cpu" else None
+
+    _rows_at: Any = Network._rows_at
+
+    def fused(
+        self, parameters: Parameters, starts: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, Parameters] | None:
+        """Return losses and gradients of a multilayer perceptron by compiled code."""
+        rows = self.batches.batch_size or self.batches.longest
+        shape = self._shape
+        if shape is None or not shape.worthwhile(rows, len(starts)):
+            return None
+        assert self._perceptron is not None  # noqa: S101
+        names = self._perceptron[1]
+        dtype = parameters[names[0][0]].dtype
+        if fused.compiled(dtype) is None:
+            return None
+        # A linear layer of torch keeps its weights as (outputs, inputs).
+        given: Parameters = {}
+        for layer, (weight, bias) in enumerate(names, 1):
+            given[f"weight{layer}"] = parameters[weight].mT
+            given[f"bias{layer}"] = parameters[bias].unsqueeze(1)
+        found = fused.losses_and_gradients(
+            shape, self._rows_at(starts, step, dtype), given
+        )
+        if found is None:
+            return None
+        slopes: Parameters = {}
+        for layer, (weight, bias) in enumerate(names, 1):
+            slopes[weight] = found[1][f"weight{layer}"].mT
+            slopes[bias] = found[1][f"bias{layer}"].squeeze(1)
+        return found[0], {name: slopes[name] for name in parameters}
 
     def points(self, starts: Sequence[int] | np.ndarray, seed: int) -> Parameters:
         """Return the initial points, stacked; a module that remembers begins anew."""
@@ -276,8 +387,11 @@ class Modules(Supervised):
 
     def _called(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
         if self.batched:
-            found: torch.Tensor = torch.func.vmap(self._of_one)(parameters, features)
+            found: torch.Tensor = self._lifted(parameters, features)
             return found
+        if len(features) == 1:
+            one = {name: value.squeeze(0) for name, value in parameters.items()}
+            return self._of_one(one, features[0])[None]
         return torch.stack(
             [
                 self._of_one({n: v[k] for n, v in parameters.items()}, features[k])
@@ -286,9 +400,22 @@ class Modules(Supervised):
         )
 
     def _of_one(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = torch.func.functional_call(
-            self._module, parameters, (features,)
-        )
+        """Call the module with other parameters, as `torch.func.functional_call` does.
+
+        Where each parameter belongs is looked up once, not at every call.
+        """
+        if self._places[0] is not self._module:
+            self._places = self._module, _places(self._module)
+        places = self._places[1]
+        own = [(group, name, group[name]) for _, group, name in places]
+        try:
+            for whole, group, name in places:
+                if whole in parameters:
+                    group[name] = parameters[whole]
+            found: torch.Tensor = self._module(features)
+        finally:
+            for group, name, value in own:
+                group[name] = value
         return found
 
     def _predict_in_training(
@@ -366,6 +493,44 @@ def _seeded(generator: np.random.Generator) -> Iterator[None]:
     with GENERATOR, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(generator.integers(2**32)))
         yield
+
+
+def _places(module: torch.nn.Module) -> list[tuple[str, dict[str, Any], str]]:
+    """Return each parameter's name, and where it is kept: in a dict, under a name.
+
+    One that several layers share has the first of its names in all places.
+    """
+    names = {id(value): name for name, value in module.named_parameters()}
+    return [
+        (names[id(value)], part._parameters, name)
+        for part in module.modules()
+        for name, value in part._parameters.items()
+        if value is not None
+    ]
+
+
+def _chain(
+    prefix: str, module: torch.nn.Module
+) -> list[tuple[str, torch.nn.Module]] | None:
+    """Return the layers of nested `torch.nn.Sequential` in order, None of another kind."""
+    if type(module) is not torch.nn.Sequential:
+        return None
+    found: list[tuple[str, torch.nn.Module]] = []
+    for name, part in module._modules.items():  # one may stand there twice
+        inner = _chain(f"{prefix}{name}.", part)
+        found += [(f"{prefix}{name}.", part)] if inner is None else inner
+    return found
+
+
+def _hooked(part: torch.nn.Module) -> bool:
+    """Return whether something else happens when a layer is called."""
+    return bool(
+        part._forward_hooks
+        or part._forward_pre_hooks
+        or part._backward_hooks
+        or part._backward_pre_hooks
+        or "forward" in vars(part)
+    )
 
 
 def _constants(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -7,6 +7,7 @@ holds the gradient of each.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,13 @@ CHUNK_ENTRIES = 2**18
 """How many numbers a chunk of starts keeps in its largest tensor: what stays in the
 second-level cache of a common processor."""
 WIDEST_CHUNK = 256
+FEW = 10
+"""So many starts of a small problem are computed in two chunks: one alone, then the rest."""
+CHEAP_ENTRIES = 2**14
+"""An operation on so many numbers takes about as long as one on few: calling it costs as
+much."""
+SECONDS_AT_ONCE = 0.1
+"""How long a problem may go on without a look at whether it is interrupted."""
 AWAY = 16
 """On an accelerator a chunk has so many times as much of both: its second-level cache is
 as much larger, and it has to be kept busy."""
@@ -209,10 +217,28 @@ class Problem(ABC):
 
     @property
     def width(self) -> int:
-        """How many starts are computed together: a function of the problem alone."""
+        """How many starts are computed together at most: a function of the problem alone."""
         scale = AWAY if remote(self.device) else 1
         width = min(scale * WIDEST_CHUNK, max(1, scale * CHUNK_ENTRIES // self.size))
         return width if self.available is None else min(width, self.available)
+
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """Return the starts at which chunks begin that are narrower than `width`.
+
+        A function of the problem alone, so that start k is always computed in the same
+        chunk, at the same place. The first start has a chunk of its own. The next chunk
+        has as many starts as cost about as much as one, up to start 9, and each later
+        one about half as many again as all before it, or more where they are cheap.
+        """
+        if remote(self.device):  # there, few starts cost as much as many
+            return (0,)
+        each = max(1, self.size)
+        found = [0, 1, 1 + min(FEW - 1, max(1, CHEAP_ENTRIES // each))]
+        while found[-1] < self.width:
+            more = found[-1] + max(1, found[-1] // 2)
+            found.append(max(more, 2 * CHEAP_ENTRIES // each))
+        return tuple(edge for edge in found if edge < self.width)
 
     @abstractmethod
     def point(
@@ -471,12 +497,12 @@ class Problem(ABC):
         array([[3., 3.],
                [3., 3.]])
         """
-        lifted = torch.func.vmap(loss)
+        of_all = lifted(loss)
 
         def losses(
             parameters: Parameters, starts: torch.Tensor, step: int
         ) -> torch.Tensor:
-            return lifted(parameters)
+            return of_all(parameters)
 
         return _FromFunctions(losses, points, dtype, size)
 
@@ -504,6 +530,16 @@ class _FromFunctions(Problem):
         self, parameters: Parameters, starts: torch.Tensor, step: int
     ) -> torch.Tensor:
         return self._losses(parameters, starts, step)
+
+    def plain_steps(
+        self,
+        parameters: Parameters,
+        starts: torch.Tensor,
+        step: int,
+        rates: torch.Tensor,
+        count: int,
+    ) -> tuple[int, Parameters, Parameters] | None:
+        return several_plain_steps(self, parameters, starts, step, rates, count)
 
 
 class Asked(Mapping[str, torch.Tensor]):
@@ -604,16 +640,134 @@ def losses_and_gradients(
     }
     with torch.enable_grad():
         losses = problem.losses(leaves, starts, step)
-        check_losses(losses, len(starts))
+        check_losses(losses, starts.shape[0])
         if not losses.requires_grad:
             raise InvalidValueError(
                 "the losses do not depend on the parameters by torch operations; "
                 "compute them from the given tensors without detaching"
             )
-        gradients = torch.autograd.grad(
-            losses.sum(), list(leaves.values()), materialize_grads=True
-        )
+        gradients = _gradients(losses, tuple(leaves.values()))
     return losses.detach(), dict(zip(leaves, gradients, strict=True))
+
+
+def several_plain_steps(
+    problem: Problem,
+    parameters: Parameters,
+    starts: torch.Tensor,
+    step: int,
+    rates: torch.Tensor,
+    count: int,
+) -> tuple[int, Parameters, Parameters] | None:
+    """Take some steps of plain gradient descent, as `Problem.plain_steps` does.
+
+    The losses are looked at after all of them. An interrupt, or the end of the time, is
+    seen between calls only, so that a call takes about a tenth of a second.
+    """
+    moved, gradients = parameters, parameters
+    total = torch.zeros_like(rates)
+    shaped = {n: rates.reshape(-1, *[1] * (p.ndim - 1)) for n, p in moved.items()}
+    begun, taken = time.perf_counter(), 0
+    while taken < count and time.perf_counter() - begun < SECONDS_AT_ONCE:
+        losses, gradients = losses_and_gradients(problem, moved, starts, step + taken)
+        total += losses  # what is not finite stays so
+        moved = {n: p - shaped[n] * gradients[n] for n, p in moved.items()}
+        taken += 1
+    return (taken, moved, gradients) if bool(total.isfinite().all()) else None
+
+
+def _gradients(
+    losses: torch.Tensor, leaves: tuple[torch.Tensor, ...]
+) -> Sequence[torch.Tensor]:
+    """Return the gradient of the summed losses, zero where they do not depend on a leaf.
+
+    The engine is called as `torch.autograd.grad` calls it, whose own checks take as long
+    as the gradient of a small loss.
+    """
+    engine = getattr(torch.autograd.Variable, "_execution_engine", None)
+    if engine is None:
+        return torch.autograd.grad(losses.sum(), leaves, materialize_grads=True)
+    found = engine.run_backward(
+        (losses,),
+        (torch.ones_like(losses),),
+        False,  # the graph is used once
+        False,  # no gradients of gradients
+        leaves,
+        True,  # a leaf need not have a part in the losses
+        accumulate_grad=False,
+    )
+    return [
+        torch.zeros_like(leaf) if gradient is None else gradient
+        for leaf, gradient in zip(leaves, found, strict=True)
+    ]
+
+
+def lifted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of one start as a function of the starts of a chunk.
+
+    It does what `torch.func.vmap` does, which takes longer to look at its arguments than
+    a small loss takes: that is called the first time, with all its checks, and later the
+    same transform without them. A chunk of one start needs no transform.
+
+    Parameters
+    ----------
+    function : callable
+        Takes tensors, or dicts of tensors, of one start; returns a tensor.
+
+    Examples
+    --------
+    >>> double = lifted(lambda parameters: 2 * parameters["x"].sum())
+    >>> double({"x": torch.ones(3, 2)})
+    tensor([4., 4., 4.])
+    """
+    whole = torch.func.vmap(function)
+    seen: set[bool] = set()
+
+    def of_all(*arguments: Any) -> Any:
+        some = arguments[0]
+        first = next(iter(some.values())) if isinstance(some, dict) else some
+        count = first.shape[0]
+        if not seen:
+            with torch.no_grad():  # for its errors alone
+                whole(*arguments)
+            seen.add(True)
+        if count == 1:
+            found = function(*_each(arguments, lambda value: value.squeeze(0)))
+            return found[None] if isinstance(found, torch.Tensor) else found
+        if _FUNCTORCH is None:
+            return whole(*arguments)
+        level = _FUNCTORCH._vmap_increment_nesting(count, "error")
+        try:
+            inside = _each(
+                arguments, lambda value: _FUNCTORCH._add_batch_dim(value, 0, level)
+            )
+            return _FUNCTORCH._remove_batch_dim(function(*inside), level, count, 0)
+        finally:
+            _FUNCTORCH._vmap_decrement_nesting()
+
+    return of_all
+
+
+def _each(arguments: Sequence[Any], change: Callable[[torch.Tensor], Any]) -> list[Any]:
+    """Return tensors, and those of dicts, each changed."""
+    return [
+        {name: change(value) for name, value in argument.items()}
+        if isinstance(argument, dict)
+        else change(argument)
+        for argument in arguments
+    ]
+
+
+_FUNCTORCH: Any = getattr(torch._C, "_functorch", None)
+if not all(
+    hasattr(_FUNCTORCH, name)
+    for name in (
+        "_vmap_increment_nesting",
+        "_vmap_decrement_nesting",
+        "_add_batch_dim",
+        "_remove_batch_dim",
+    )
+):
+    _FUNCTORCH = None
 
 
 def check_losses(losses: Any, count: int) -> None:
