@@ -35,6 +35,7 @@ ORDER = [
     "problems.spectra",
     "problems.factorization",
     "problems.alternating",
+    "problems.guarded",
     "problems.candidates",
     "problems.features",
     "problems.batches",

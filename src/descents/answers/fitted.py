@@ -16,11 +16,12 @@ from descents.descent.loop import Stop, descend
 from descents.descent.runs import Runs
 from descents.descent.steps import LBFGS, Adam, GradientDescent, LineDescent, Step
 from descents.losses import Huber
-from descents.problems import alternating, columns
+from descents.problems import alternating, columns, guarded
 from descents.problems.alternating import Alternating
 from descents.problems.cells import Cells
 from descents.problems.columns import ColumnModel
 from descents.problems.factorization import Factorization
+from descents.problems.guarded import Guarded
 from descents.problems.observed import cells
 from descents.problems.sets import Fixed
 from descents.problems.spectra import singular_form
@@ -177,8 +178,8 @@ class Fitted:
     ) -> dict[str, np.ndarray]:
         """Return the parameters of new rows, with the columns of one start fixed."""
         problem = self.problem.for_rows(rows, point)
-        known: dict[str, Step] = {"alternating": Alternating(), "lbfgs": LBFGS()}
-        steps = known.get(automatic_steps(problem), LineDescent())
+        name = automatic_steps(problem)
+        steps = LineDescent() if name == "adam" else step_named(name, problem)
         unit = float(np.finfo(point["U"].dtype).eps)
         # Where zero is all but the answer, no gradient falls to a share of the first.
         stop = Stop(500, tolerance=100 * unit, least_fall=unit)
@@ -357,7 +358,8 @@ def automatic_steps(problem: Factorization) -> str:
     quadratic = all(block.loss.quadratic for block in found.blocks)
     robust = any(block.loss.robust for block in found.blocks)
     wanted = quadratic or robust or problem.constrained
-    if alternating.applies(problem) and wanted:
+    applies = alternating.applies(problem) or guarded.applies(problem)
+    if applies and wanted:
         return "alternating"
     if found.smooth and not problem.constrained:
         return "lbfgs"
@@ -379,7 +381,8 @@ def step_named(name: str, problem: Factorization, rate: float | None = None) -> 
     """
     name = automatic_steps(problem) if name == "auto" else name
     if name == "alternating":
-        return Alternating()
+        checked = guarded.applies(problem) and not alternating.applies(problem)
+        return Guarded() if checked else Alternating()
     if name == "lbfgs":
         return LBFGS()
     if name == "gd":
@@ -395,7 +398,7 @@ def name_of(step: Step) -> str:
     >>> name_of(LBFGS())
     'lbfgs'
     """
-    names = {"LineDescent": "gd", "GradientDescent": "gd"}
+    names = {"LineDescent": "gd", "GradientDescent": "gd", "Guarded": "alternating"}
     kind = type(step).__name__
     return names.get(kind, kind.lower())
 

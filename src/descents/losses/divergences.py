@@ -53,6 +53,25 @@ class _Divergence(Loss):
         """Return the weighted mean."""
         return np.array([np.average(values, weights=weights)])
 
+    def approximate(
+        self,
+        prediction: torch.Tensor,
+        target: torch.Tensor,
+        step: int,
+        **cuts: torch.Tensor,
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Return the quadratic of curvature z^(b - 2) max(1, (b - 1) + (2 - b) x / z).
+
+        That is the larger of the second derivative and of its mean where x is
+        distributed about z; the step on it is from z to at most twice z for kl. Both
+        are those of a number above z where z is next to nothing beside the data.
+        """
+        b = self.beta
+        least = torch.finfo(prediction.dtype).eps ** 0.5 * target.mean()
+        z = prediction.maximum(least.clamp_min(self._floor(prediction)))
+        times = ((b - 1) + (2 - b) * target / z).clamp_min(1)
+        return z.pow(b - 2) * times / 2, prediction + (target - z) / times
+
     def parts(
         self, prediction: torch.Tensor, target: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
