@@ -66,7 +66,9 @@ class ReadsTables:
                 self.feature_names_in_ = np.array(names, dtype=object)
                 self.n_features_in_ = len(names)
             if reset:
-                self.columns_ = columns.of_table(table, self.loss)
+                if hasattr(weights, "toarray"):
+                    weights = weights.toarray()
+                self.columns_ = columns.of_table(table, self.loss, weights)
                 if not self.columns_ or not table.rows:
                     raise InvalidValueError(
                         f"the table has {table.rows} rows and {len(table.columns)} "

@@ -41,6 +41,9 @@ class ColumnModel:
         Whether it holds whole numbers only.
     limits : tuple of float or None
         Between which whole numbers were observed, and what fills a hole is held.
+    declared : tuple
+        The levels of a category with those that do not occur in the table, which have no
+        code; empty where all occur.
 
     Examples
     --------
@@ -54,6 +57,7 @@ class ColumnModel:
     why: str
     whole: bool = False
     limits: tuple[float, float] | None = None
+    declared: tuple[Any, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -86,7 +90,10 @@ class ColumnModel:
             )
         given: Any = self.loss
         settings = {f.name: getattr(given, f.name) for f in fields(given)}
-        levels = [x.item() if hasattr(x, "item") else x for x in self.levels]
+        levels, declared = (
+            [x.item() if hasattr(x, "item") else x for x in some]
+            for some in (self.levels, self.declared)
+        )
         return {
             "name": self.name,
             "loss": self.loss.name,
@@ -95,6 +102,7 @@ class ColumnModel:
             "why": self.why,
             "whole": self.whole,
             "limits": self.limits,
+            "declared": declared,
         }
 
     @classmethod
@@ -103,10 +111,32 @@ class ColumnModel:
         loss = NAMED[facts["loss"]](**facts["settings"])
         levels = tuple(facts["levels"])
         limits = None if facts["limits"] is None else tuple(facts["limits"])
-        return cls(facts["name"], loss, levels, facts["why"], facts["whole"], limits)
+        declared = tuple(facts.get("declared", ()))
+        return cls(
+            facts["name"],
+            loss,
+            levels,
+            facts["why"],
+            facts["whole"],
+            limits,
+            declared,
+        )
+
+    def stand_in(self, level: Any) -> float:
+        """Return the code of a level that did not occur in the table of the fit.
+
+        Of an ordered one the nearest that did, as nothing tells the two apart; of a
+        class NaN, a missing cell.
+        """
+        if self.loss.kind != "levels":
+            return np.nan
+        names = [str(one) for one in self.declared]
+        place = names.index(str(level))
+        known = [names.index(str(one)) for one in self.levels]
+        return float(np.abs(np.array(known) - place).argmin())
 
 
-def of_table(table: Table, loss: Any) -> list[ColumnModel]:
+def of_table(table: Table, loss: Any, weights: Any = None) -> list[ColumnModel]:
     """Choose the loss of each column of a table.
 
     Numbers have squared loss, two values logistic, text of some levels categorical,
@@ -116,6 +146,8 @@ def of_table(table: Table, loss: Any) -> list[ColumnModel]:
     ----------
     table : Table
     loss : "auto", a loss for all columns it fits, or a mapping from columns to losses
+    weights : ndarray of shape (rows, columns), optional
+        A level that occurs where the weight is 0 alone is one that does not occur.
 
     Raises
     ------
@@ -156,7 +188,35 @@ def of_table(table: Table, loss: Any) -> list[ColumnModel]:
         if column.kind != "empty" or asked.get(column.name) is not None
     ]
     complaints.raise_any()
-    return found
+    places = {column.name: j for j, column in enumerate(table.columns)}
+    fits = getattr(weights, "shape", None) == (table.rows, len(table.columns))
+    return [
+        _without_unused(
+            model,
+            table.column(model.name),
+            weights[:, places[model.name]] if fits else None,
+        )
+        for model in found
+    ]
+
+
+def _without_unused(model: ColumnModel, column: Column, weights: Any) -> ColumnModel:
+    """Return a column without codes for levels of a category that do not occur.
+
+    No cut point and no natural parameter of such a level has a best value: it would run
+    to infinity. Two levels are kept, so that there is something to choose between.
+    """
+    if len(model.levels) <= 2 or column.kind not in TYPED:  # noqa: PLR2004
+        return model
+    values = column.values if weights is None else column.values[weights > 0]
+    used = np.unique(values[~np.isnan(values)]).astype(np.int64).tolist()
+    for place in range(len(model.levels)):
+        if len(used) < 2 and place not in used:  # noqa: PLR2004
+            used = sorted([*used, place])
+    if len(used) == len(model.levels):
+        return model
+    levels = tuple(model.levels[place] for place in used)
+    return replace(model, levels=levels, declared=model.levels)
 
 
 def _of_column(column: Column, asked: Any, general: Any) -> ColumnModel:
@@ -293,6 +353,8 @@ def coded(
     for value in seen:
         level = levels[int(value)] if levels else value
         place = places.get(level, known.get(str(level)))
+        if place is None and str(level) in map(str, model.declared):
+            place = model.stand_in(level)
         if place is None:
             listed = ", ".join(repr(x) for x in model.levels[:10])
             raise InvalidValueError(
