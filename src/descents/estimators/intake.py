@@ -200,7 +200,9 @@ class ReadsTables:
         by = {
             "rows": "by the biases of the rows",
             "both": "by the mean and the biases of the rows",
+            "means": "by the mean of the other columns",
         }.get(offsets, "as 0")
+        of_rows = "means" if offsets == "means" else "offsets"
         blank = np.flatnonzero(found.row_counts == 0)
         if len(blank) and not smooth[0]:
             names = self._row_names
@@ -209,7 +211,7 @@ class ReadsTables:
                 f"{len(blank)} row(s) have no observed cell ({listed}"
                 f"{', ...' if len(blank) > 5 else ''}"
                 f"{', 0-based' if names is None else ''}); nothing is known of them, and "
-                "they are predicted by the offsets of the columns",
+                f"they are predicted by the {of_rows} of the columns",
                 UserWarning,
                 stacklevel=3,
             )

@@ -12,7 +12,14 @@ import numpy as np
 import torch
 
 from descents.answers import compare, intervals, selection
-from descents.answers.fitted import STEPS, Fitted, name_of, step_named, with_widths
+from descents.answers.fitted import (
+    STEPS,
+    Fitted,
+    means_for_unseen,
+    name_of,
+    step_named,
+    with_widths,
+)
 from descents.answers.folds import dealt, with_holes
 from descents.answers.intervals import Calibration
 from descents.answers.selection import Search, Selection
@@ -152,6 +159,8 @@ class LowRank(UsesFitted):
         What `fit_transform` returns.
     offsets_ : ndarray of shape (coordinates,)
         The natural parameters at an embedding of zero.
+    row_biases_ : ndarray of shape (rows,)
+        The biases of the rows of the fit, with `offsets` of "rows" or "both".
     units_ : ndarray of shape (coordinates,)
         The spread of each column where columns are scaled, else 1:
         ``offsets_ + units_ * (embedding_ @ components_)`` is the prediction.
@@ -296,7 +305,8 @@ class LowRank(UsesFitted):
             problem.row_regularizer.smoothness > 0,
             problem.column_regularizer.smoothness > 0,
         )
-        self._warn_of_blanks(found, problem.offsets, smooth)
+        by = "means" if means_for_unseen(problem) else problem.offsets
+        self._warn_of_blanks(found, by, smooth)
         if self._waiting():
             self.columns_ = with_widths(self.columns_, problem)
             found = self._cells(values, weights, [c.loss for c in self.columns_])
