@@ -912,16 +912,19 @@ def _centers(
     if table is None:
         return _normal(problem, generator, start)
     sparse = hasattr(table, "tocsr")
-    squares = table.multiply(table) if sparse else np.square(table)
+    far = _evenly_spread(problem, table)
+    squares = far.multiply(far) if sparse else np.square(far)
     square = np.asarray(squares.sum(1), dtype=np.float64).reshape(-1)
     seen = problem.cells.row_counts > 0
 
+    def dense(rows: Any) -> np.ndarray:
+        return np.asarray(rows.toarray() if sparse else rows, dtype=np.float64)
+
     def distances(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        chosen = table[places]
-        centers = np.asarray(chosen.toarray() if sparse else chosen, dtype=np.float64)
-        inner = np.asarray(table @ centers.T)
+        centers = dense(far[places])
+        inner = np.asarray(far @ centers.T)
         away = square[:, None] - 2 * inner + np.square(centers).sum(1)
-        return centers, np.maximum(away, 0)
+        return dense(table[places]), np.maximum(away, 0)
 
     rank, few = problem.rank, 2 + int(np.log(problem.rank))
     away: np.ndarray = np.full(len(seen), np.inf)
@@ -941,6 +944,23 @@ def _centers(
     if problem._diverges:
         return _inside(np.eye(rank)[nearest]), _inside(V)
     return np.eye(rank)[nearest], V
+
+
+def _evenly_spread(problem: Factorization, table: Any) -> Any:
+    """Return a table whose squared distances are like the loss of one row at another.
+
+    Under a beta-divergence the power b / 2 of numbers, or their logarithm: its
+    differences are about as large for small numbers as for large ones.
+    """
+    loss = problem.cells.blocks[0].loss
+    beta = getattr(loss, "beta", 2.0) if loss.divergence else 2.0
+    if beta == 2:  # noqa: PLR2004
+        return table
+    if hasattr(table, "tocsr"):
+        return table.power(beta / 2) if beta > 0 else table
+    typical = float(np.abs(table).mean()) or 1.0
+    held = np.maximum(table, 1e-3 * typical if beta <= 0 else 0.0)
+    return np.log(held) if beta == 0 else np.power(held, beta / 2)
 
 
 def _inside(factor: np.ndarray) -> np.ndarray:
