@@ -635,19 +635,15 @@ BAD = [
         "kl loss needs predictions of at least 0",
     ),
     (
-        {"loss": "kl", "constraint": ("nonnegative+sparse:2", "nonnegative")},
-        "kl loss is infinite .* which 'sparse:2' rows do; give loss 'squared'",
-    ),
-    (
-        {"loss": "kl", "constraint": ("nonnegative+one_sparse", "nonnegative")},
-        "which 'one_sparse' rows do",
+        {"loss": "kl", "constraint": ("nonnegative+sparse:2", "unit_one_sparse")},
+        "kl loss is infinite .* which 'sparse:2' rows and 'unit_one_sparse' columns do",
     ),
     (
         {"initialization": (np.ones((1, 16, 3)), np.ones((1, 9, 3))), "constraint": ("simplex", None)},
         "the initial U is up to 0.667 away from the nearest of the constraint 'simplex'",
     ),
     (
-        {"loss": "poisson", "constraint": (None, "unit_one_sparse")},
+        {"loss": torch.nn.functional.mse_loss, "constraint": (None, "unit_one_sparse")},
         "of the columns, is 'unit_one_sparse', whose members have no neighbors",
     ),
     ({"n_components": 17, "constraint": ("one_sparse", None)}, "number from 1 to 16"),
@@ -661,7 +657,7 @@ BAD = [
         "columns of norm one have no prox for rates that differ",
     ),
     (
-        {"loss": "kl", "constraint": ("simplex", "nonnegative"), "steps": "alternating"},
+        {"loss": torch.nn.functional.mse_loss, "constraint": "simplex", "steps": "alternating"},
         "alternating steps are for",
     ),
 ]  # fmt: skip

@@ -120,9 +120,10 @@ class LowRank(UsesFitted):
         What an entry is that a sparse table does not store: a hole, or a zero.
     initialization : {"auto", "uniform", "normal", "spectral", "nndsvd", "centers"}
         Or two arrays. "auto" is "normal"; "centers", rows of the table chosen as
-        k-means++ does, where rows of U are shares or have one entry; under
-        nonnegativity "nndsvd", but for squared loss of a complete dense table, where
-        normal starts lead as low and differ; with holes and squared loss and no penalty
+        k-means++ does, where rows of U are shares or have one entry ("uniform" where
+        rows are shares and V is in a set too); under nonnegativity "nndsvd", whose later
+        starts are shaken, but of a complete dense table the first alone, as normal starts
+        then lead as low and differ; with holes and squared loss and no penalty
         or other constraint, where a normal start may run off, the first is spectral.
         Arrays are U of shape
         (n_starts, rows, n_components) and V of shape (n_starts, coordinates,
@@ -618,8 +619,11 @@ class LowRank(UsesFitted):
                 initialization = "normal"
                 if isinstance(one, Simplex | UnitOneSparse) or one == Sparse(1):
                     initialization = "centers"
-            elif any(side.nonnegative for side in sides) and not written_out:
-                initialization = "nndsvd"
+                if isinstance(one, Simplex) and sides[1].inside is not None:
+                    # Rows of the table are no members of a set.
+                    initialization = "uniform"
+            elif any(side.nonnegative for side in sides):
+                initialization = "nndsvd_then_normal" if written_out else "nndsvd"
             if isinstance(found, Streamed) and not found.has_triangle:
                 initialization = "normal"
         return {

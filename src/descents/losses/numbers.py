@@ -181,8 +181,8 @@ class Absolute(Loss):
         self, prediction: torch.Tensor, target: torch.Tensor, step: int
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
         """Return the weight 1 / (2 sqrt(r^2 + s^2)) and the value itself."""
-        width = corner(step, 0.1, 0.9)  # its slopes pull alike from both sides
-        return 0.5 * torch.rsqrt(rounded(prediction - target, target, width)), target
+        size = rounded(prediction - target, target, corner(step))
+        return 0.5 * torch.rsqrt(size), target
 
     def conjugate(self, slope: np.ndarray, target: np.ndarray) -> np.ndarray:
         """Return g x where abs(g) is at most 1."""

@@ -899,6 +899,12 @@ def _nndsvd(
     return U, V
 
 
+def _nndsvd_then_normal(
+    problem: Factorization, generator: np.random.Generator, start: int
+) -> tuple[np.ndarray, np.ndarray]:
+    return (_normal if start else _nndsvd)(problem, generator, start)
+
+
 def _centers(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -978,8 +984,9 @@ INITIALIZATIONS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
     "spectral": _spectral,
     "spectral_then_normal": _spectral_then_normal,
     "nndsvd": _nndsvd,
+    "nndsvd_then_normal": _nndsvd_then_normal,
     "centers": _centers,
 }
 """How U and V begin: see `Factorization`."""
-SPECTRAL = ("spectral", "spectral_then_normal", "nndsvd")
+SPECTRAL = ("spectral", "spectral_then_normal", "nndsvd", "nndsvd_then_normal")
 """Those that ask for the spectrum."""
