@@ -190,9 +190,7 @@ class Peer:
             return corner(r) + corner(-r)
         if name == "huber":
             size = r.abs()
-            return torch.where(
-                size <= number, r.square(), number * (2 * size - number)
-            )
+            return torch.where(size <= number, r.square(), number * (2 * size - number))
         if name == "quantile":
             return number * corner(r) + (1 - number) * corner(-r)
         if name == "periodic":
@@ -382,7 +380,9 @@ def test_five_starts_are_as_low_as_an_independent_solver(asked) -> None:
 def test_sparse_tables_give_what_dense_ones_give(loss) -> None:
     table = table_of("kl", 3)
     rows, columns = np.nonzero(~np.isnan(table))
-    stored = scipy.sparse.csr_array((table[rows, columns], (rows, columns)), table.shape)
+    stored = scipy.sparse.csr_array(
+        (table[rows, columns], (rows, columns)), table.shape
+    )
     losses = []
     for given in (table, stored):
         model = LowRankModel(

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 import scipy.sparse
 
+from sklearn.decomposition import PCA
+
 from descents import LowRankModel
 from descents.answers.selection import by_singular_values
 from descents.problems.observed import cells
@@ -117,7 +119,9 @@ def test_points_of_known_rows_keep_their_biases(offsets, tmp_path) -> None:
 
 def test_wrong_row_biases_are_refused() -> None:
     model = fitted(LowRankModel(2, random_state=0), ratings())
-    with pytest.raises(ValueError, match="row_biases are given, but the model has none"):
+    with pytest.raises(
+        ValueError, match="row_biases are given, but the model has none"
+    ):
         model.inverse_transform(model.embedding_, row_biases=np.zeros(50))
     model = fitted(LowRankModel(2, offsets="both", random_state=0), ratings())
     with pytest.raises(ValueError, match=r"row_biases have shape \(3,\)"):
@@ -238,3 +242,21 @@ def test_one_start_finds_disjoint_parts(loss, holes) -> None:
     model = LowRankModel(6, loss=loss, constraint="nonnegative", random_state=0)
     fitted(model, table)
     assert model.loss_ < 1e-6 * model.constants_loss_
+
+
+# float32 far from zero
+
+
+@pytest.mark.parametrize("middle", [1e5, 1e6])
+@pytest.mark.parametrize("holes", [False, True])
+def test_float32_far_from_zero_is_as_good_as_pca(middle, holes) -> None:
+    draw = np.random.default_rng(2)
+    plain = draw.normal(size=(80, 2)) @ (3 * draw.normal(size=(2, 9)))
+    plain = plain + draw.normal(size=plain.shape)
+    table = (plain + middle).astype(np.float32)
+    pca = PCA(2, svd_solver="full").fit(table.astype(np.float64)).components_
+    if holes:  # one, which moves the space by little
+        table[0, 0] = np.nan
+    model = fitted(LowRankModel(2, random_state=0), table)
+    cosines = np.linalg.svd(model.components_ @ pca.T, compute_uv=False)
+    assert cosines.min() > (0.99 if holes else 1 - 1e-9)

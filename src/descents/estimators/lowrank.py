@@ -56,6 +56,8 @@ PRIOR = 0.1
 hidden cells of real tables of mixed columns asked for (benchmarks/imputation.py)."""
 FAR = 1e7
 """A column that is so much larger than it varies loses digits to rounding."""
+FAR_SINGLE = 100.0
+"""The same for float32, which is then computed in float64."""
 SETTLED = 1e-7
 """Losses without a continuous gradient rest once they fall by less than this share."""
 
@@ -647,6 +649,7 @@ class LowRank(UsesFitted):
                 f"n_samples={rows} rows and n_features={wide} columns; give a whole "
                 f"number from 1 to {most}"
             )
+        dtype = _precise_enough(found, dtype, self._offsets())
         settings = self._settings(found, dtype, penalty, holes=not found.complete)
         return Factorization(found, rank, **settings)
 
@@ -752,6 +755,30 @@ class LowRank(UsesFitted):
         if search is None or self.selection_ is None:
             return self.penalty
         return search.penalty(self.selection_.penalty)
+
+
+def _precise_enough(found: Cells, dtype: Any, offsets: str) -> Any:
+    """Return float64 where columns lie too far from zero for sums of float32, else dtype.
+
+    Products with a table of float32 lose the digits that its means take up.
+    """
+    if dtype != np.float32 or offsets == "none" or hasattr(found.table, "tocsr"):
+        return dtype
+    if not isinstance(found.table, np.ndarray):
+        return dtype
+    for block in found.blocks:
+        if not block.loss.identity or block.each > 1:
+            continue
+        middle = found.offsets[block.place]
+        rest = found.table[:, block.columns] - middle
+        if found.weights is not None:
+            rest = np.where(found.weights[:, block.columns] > 0, rest, 0)
+        spread = np.sqrt(
+            np.square(rest).sum(0) / np.maximum(found.column_counts[block.columns], 1)
+        )
+        if (np.abs(middle) > FAR_SINGLE * spread).any():
+            return np.dtype(np.float64)
+    return dtype
 
 
 def _least_fall(found: Cells, dtype: Any) -> float:

@@ -216,7 +216,9 @@ class Factorization(Problem):
         """Whether rows can go to the minimum of a quadratic, above the loss or not."""
         blocks = self.cells.blocks
         known = all(block.loss.has_quadratic for block in blocks)
-        return self.cells.majorized or (known and isinstance(self.cells, Dense | Stored))
+        return self.cells.majorized or (
+            known and isinstance(self.cells, Dense | Stored)
+        )
 
     def _check_divergences(self) -> None:
         sides = (self.row_regularizer, self.column_regularizer)

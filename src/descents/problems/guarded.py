@@ -227,7 +227,9 @@ def _together(here: _Here, side: Side, turn: Any, rise: torch.Tensor) -> torch.T
     for block in here.problem.cells.blocks:
         if block.each > 1 and not block.loss.majorized:
             part = rise[..., block.place].unflatten(-1, (-1, block.each))
-            rise[..., block.place] = part.sum(-1, keepdim=True).expand_as(part).flatten(-2)
+            rise[..., block.place] = (
+                part.sum(-1, keepdim=True).expand_as(part).flatten(-2)
+            )
     return rise
 
 
@@ -283,7 +285,9 @@ def _half(
     for _ in range(TRIALS):
         each = curvature[..., None]
         solved, _ = turn.solve(gram * each[..., None], bent * each + downhill, point)
-        tried = {n: torch.where(_wide(waiting, v), solved[n], v) for n, v in best.items()}
+        tried = {
+            n: torch.where(_wide(waiting, v), solved[n], v) for n, v in best.items()
+        }
         good = waiting & _accepted(here, side, turn, tried)[0]
         best = {n: torch.where(_wide(good, v), tried[n], v) for n, v in best.items()}
         waiting = waiting & ~good
