@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
-
 from sklearn.decomposition import PCA
 
 from descents import LowRankModel
@@ -177,7 +176,7 @@ def test_levels_that_do_not_occur_change_nothing(loss, tmp_path) -> None:
         model.save(tmp_path / "model.safetensors")
         again = LowRankModel.load(tmp_path / "model.safetensors")
         # A row that holds such a level is still a row.
-        frame.loc[0, "c"] = [x for x in levels if x not in ("low", "mid", "high")][0]
+        frame.loc[0, "c"] = next(x for x in levels if x not in ("low", "mid", "high"))
         assert again.transform(frame) == pytest.approx(model.transform(frame))
 
 

@@ -219,11 +219,12 @@ class Fitted:
         stop = Stop(500, tolerance=100 * unit, least_fall=unit)
         runs = descend(problem, 1, steps=steps, stop=stop, width=1)
         solved = {**point, **{n: v[0] for n, v in runs.parameters.items()}}
-        blank = rows.row_counts == 0
-        if self.unseen is not None and blank.any():
-            if not problem.row_regularizer.smoothness:
-                k = next(k for k, one in enumerate(self.points) if one is point)
-                solved["U"] = np.where(blank[:, None], self.unseen[k], solved["U"])
+        blank = (rows.row_counts == 0)[:, None]
+        if problem.row_regularizer.smoothness or not blank.any():
+            return solved
+        if self.unseen is not None:
+            k = next(k for k, one in enumerate(self.points) if one is point)
+            solved["U"] = np.where(blank, self.unseen[k], solved["U"])
         return solved
 
     def embedded(self, U: np.ndarray) -> np.ndarray:

@@ -72,7 +72,7 @@ class _Divergence(Loss):
         z = prediction.maximum(least.clamp_min(self._floor(prediction)))
         times = ((b - 1) + (2 - b) * target / z).clamp_min(1)
         curvature = z.pow(b - 2) * times
-        if b < 2:  # noqa: PLR2004
+        if b < 2:
             curvature = torch.where(target == 0, z.maximum(mean).pow(b - 2), curvature)
         slope = z.pow(b - 2) * (z - target)
         return curvature / 2, prediction - slope / curvature

@@ -13,7 +13,6 @@ import torch
 from descents.checks import InvalidValueError, constant, real_number
 from descents.losses.base import FARTHEST_LOGIT, NEAREST, Loss, corner
 
-
 LARGEST_LOG = 60.0
 """Beyond it a logarithm of a mean is taken for this number where curvatures are judged."""
 

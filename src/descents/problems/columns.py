@@ -206,12 +206,12 @@ def _without_unused(model: ColumnModel, column: Column, weights: Any) -> ColumnM
     No cut point and no natural parameter of such a level has a best value: it would run
     to infinity. Two levels are kept, so that there is something to choose between.
     """
-    if len(model.levels) <= 2 or column.kind not in TYPED:  # noqa: PLR2004
+    if len(model.levels) <= 2 or column.kind not in TYPED:
         return model
     values = column.values if weights is None else column.values[weights > 0]
     used = np.unique(values[~np.isnan(values)]).astype(np.int64).tolist()
     for place in range(len(model.levels)):
-        if len(used) < 2 and place not in used:  # noqa: PLR2004
+        if len(used) < 2 and place not in used:
             used = sorted([*used, place])
     if len(used) == len(model.levels):
         return model

@@ -354,10 +354,7 @@ class Factorization(Problem):
         point = {"U": U, "V": V / self.units[:, None]}
         for name, _, asked in self._sides():
             if asked.constraint:
-                drawn = torch.as_tensor(point[name], dtype=torch.float64)
-                point[name] = asked.nearest(drawn).numpy()
-            if isinstance(asked.inside, Simplex) and self._diverges:
-                point[name] = _inside(point[name])
+                point[name] = self._member(asked, point[name])
         if self.has_row_biases:
             point["row_biases"] = np.zeros(self.cells.shape[0])
         if self.has_offsets:
@@ -372,6 +369,13 @@ class Factorization(Problem):
         if self.cells.cut_count:
             point["cuts"] = self.cells.cuts
         return point
+
+    def _member(self, asked: Regularizer, drawn: np.ndarray) -> np.ndarray:
+        """Return the nearest factor that meets its constraint, and is no cause of zeros."""
+        nearest = asked.nearest(torch.as_tensor(drawn, dtype=torch.float64)).numpy()
+        if isinstance(asked.inside, Simplex) and self._diverges:
+            nearest = _inside(nearest)
+        return np.asarray(nearest)
 
     @property
     def _diverges(self) -> bool:
@@ -962,7 +966,7 @@ def _evenly_spread(problem: Factorization, table: Any) -> Any:
     """
     loss = problem.cells.blocks[0].loss
     beta = getattr(loss, "beta", 2.0) if loss.divergence else 2.0
-    if beta == 2:  # noqa: PLR2004
+    if beta == 2:
         return table
     if hasattr(table, "tocsr"):
         return table.power(beta / 2) if beta > 0 else table
