@@ -168,7 +168,7 @@ class Peer:
             parts[3],
         ]
 
-    def cells(self, z, cuts, smooth):  # noqa: PLR0911, PLR0912
+    def cells(self, z, cuts, smooth):  # noqa: PLR0911
         """Return the loss of each cell of a table of natural parameters."""
         x, name, number = self.x, self.name, self.number
         soft = torch.nn.functional.softplus

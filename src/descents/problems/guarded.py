@@ -173,7 +173,7 @@ def _cells_before_and_after(
     if isinstance(found, Stored):
         loss, weight = found.blocks[0].loss, held.get("weights", held["ones"])
         if loss.majorized:
-            return [(None, *map(quadratic, pair))]
+            return [(None, quadratic(pair[0]), quadratic(pair[1]))]
         before, after = (loss(at, held["values"]) * weight for at in pair)
         return [(None, before, after)]
     parts: list[Any] = []
@@ -207,6 +207,7 @@ def _rise(here: _Here, side: Side, z: torch.Tensor) -> tuple[torch.Tensor, Any]:
         return torch.stack(rises).sum(0), torch.stack(sizes).sum(0)
     rises, sizes = [], []
     for block, before, after in parts:
+        assert block is not None  # noqa: S101
         shares = 1 if block.loss.majorized else block.each
         for part, sums in ((after - before, rises), (before.abs(), sizes)):
             total = part.sum(1) / shares
@@ -226,7 +227,7 @@ def _together(here: _Here, side: Side, turn: Any, rise: torch.Tensor) -> torch.T
     rise = rise.clone()
     for block in here.problem.cells.blocks:
         if block.each > 1 and not block.loss.majorized:
-            part = rise[..., block.place].unflatten(-1, (-1, block.each))
+            part = rise[..., block.place].reshape(*rise.shape[:-1], -1, block.each)
             rise[..., block.place] = (
                 part.sum(-1, keepdim=True).expand_as(part).flatten(-2)
             )
