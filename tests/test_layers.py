@@ -40,6 +40,7 @@ ORDER = [
     "problems.spectra",
     "problems.factorization",
     "problems.alternating",
+    "problems.guarded",
     "problems.candidates",
     "problems.rescaled",
     "problems.features",

@@ -32,6 +32,8 @@ LEAST_FOLD = 2
 SETTLED = 3e-4
 """A candidate rests once its loss falls by less than this share over ten steps: far
 less than the standard error of what is held out."""
+ROUNDINGS = 4
+"""By how many units of its last place a number of a table may be off."""
 STEPS = 100
 """The limit of steps of a candidate."""
 
@@ -240,8 +242,8 @@ class Selection:
         if self.how != "cells":
             return (
                 f"Rank {self.rank} is chosen: so many of {len(self.values)} singular "
-                f"values are above {self.threshold:.4g}, the optimal hard threshold "
-                "(Gavish and Donoho, 2014)."
+                f"values are above {self.threshold:.4g}, the larger of the optimal hard "
+                "threshold (Gavish and Donoho, 2014) and of what rounding leaves."
             )
         what, tried, wanted, best = [], [], [], []
         if len(self.ranks) > 1:
@@ -578,7 +580,10 @@ def by_singular_values(found: Cells, offsets: str) -> Selection:
 
     The threshold is `optimal_threshold` times the median of the singular values of the
     table, less its means where columns have offsets or rows biases: then a side counts
-    one less. It asks for noise of one size on all cells.
+    one less. It asks for noise of one size on all cells. Rows and columns of which
+    nothing is left, such as constant columns, have no noise and are not counted.
+    Singular values no larger than those of rounding errors are not counted either, so
+    that the rank of a table without noise is its numerical rank.
 
     Parameters
     ----------
@@ -620,9 +625,17 @@ def by_singular_values(found: Cells, offsets: str) -> Selection:
             f"a table of {found.shape[0]} x {found.shape[1]} cells, less its means, has "
             "no singular values to judge; give the rank as a number"
         )
-    values = np.linalg.svd(table, compute_uv=False)[: min(rows, wide)]
-    ratio = min(rows, wide) / max(rows, wide)
-    threshold = optimal_threshold(ratio) * float(np.median(values))
+    noisy, rounding = _noisy_part(table, found.table)
+    rows, wide = rows - len(table), wide - table.shape[1]  # what the means take
+    values = np.linalg.svd(table, compute_uv=False)[
+        : min(found.shape[0] + rows, found.shape[1] + wide)
+    ]
+    threshold = rounding
+    sides = sorted((noisy.shape[0] + rows, noisy.shape[1] + wide))
+    if sides[0] >= 1:
+        noise = np.linalg.svd(noisy, compute_uv=False)[: sides[0]]
+        typical = optimal_threshold(sides[0] / sides[1]) * float(np.median(noise))
+        threshold = max(typical, rounding)
     rank = int((values > threshold).sum())
     return Selection(
         "singular values",
@@ -636,3 +649,30 @@ def by_singular_values(found: Cells, offsets: str) -> Selection:
         values,
         threshold,
     )
+
+
+def _noisy_part(centered: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the rows and columns that vary, and the singular value of rounding errors.
+
+    Each number of a table was rounded once at least, and the sums that made it, and its
+    mean, a few times more: by some units of its last place. Such errors as noise of
+    rows and columns have a largest singular value of about its size times the sum of
+    the roots of the sides; those of the decomposition itself are added.
+
+    Parameters
+    ----------
+    centered : float64 ndarray
+        The table less its means.
+    given : ndarray
+        The table in the precision that it came in.
+    """
+    numbers = given.astype(np.float64)
+    error = ROUNDINGS * float(np.finfo(given.dtype).eps) * np.abs(numbers)
+    columns, rows = (
+        (np.ptp(numbers, axis=side) > error.max(side))
+        & (np.abs(centered).max(side) > error.max(side))
+        for side in (0, 1)
+    )
+    spread = float(error.max(initial=0.0)) * float(np.sqrt(given.shape).sum())
+    own = max(given.shape) * np.finfo(np.float64).eps * np.linalg.norm(numbers)
+    return centered[rows][:, columns], spread + float(own)

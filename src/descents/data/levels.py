@@ -336,10 +336,24 @@ class Known:
     levels : tuple
     loose : bool
         Whether case and spaces of text do not count.
+    stand_ins : tuple of (level, float)
+        Further levels, which have no code of their own, and the code that each is read
+        as: NaN for a missing cell.
     """
 
     levels: tuple[Any, ...]
     loose: bool = False
+    stand_ins: tuple[tuple[Any, float], ...] = ()
+
+    @property
+    def all_levels(self) -> tuple[Any, ...]:
+        """The levels and, after them, those that others stand in for."""
+        return (*self.levels, *(level for level, _ in self.stand_ins))
+
+    def code(self, place: int) -> float:
+        """Return the code of a place among all levels."""
+        own = len(self.levels)
+        return float(place) if place < own else self.stand_ins[place - own][1]
 
 
 def coded(column: Column, known: Known) -> tuple[np.ndarray, dict[Any, int]]:
@@ -364,7 +378,7 @@ def coded(column: Column, known: Known) -> tuple[np.ndarray, dict[Any, int]]:
     here = np.flatnonzero(~np.isnan(codes))
     places = codes[here].astype(np.int64)
     used, first, counts = np.unique(places, return_index=True, return_counts=True)
-    search = Places(known.levels, known.loose)
+    search = Places(known.all_levels, known.loose)
     lookup = np.full(len(own) + 1, np.nan)
     unseen: dict[Any, int] = {}
     for code, at, count in zip(used, here[first], counts, strict=True):
@@ -373,7 +387,7 @@ def coded(column: Column, known: Known) -> tuple[np.ndarray, dict[Any, int]]:
         if place is None:
             unseen[own[code]] = unseen.get(own[code], 0) + int(count)
         else:
-            lookup[code] = place
+            lookup[code] = known.code(place)
     found = np.full(len(codes), np.nan)
     found[here] = lookup[places]
     return np.where(np.isnan(codes), _marks(column, known.levels), found), unseen

@@ -70,7 +70,7 @@ class ReadsTables:
         if isinstance(X, TableOnDisk):
             return None, self._read_from_disk(X, reset=reset)
         if isinstance(X, Table) or _is_frame(X):
-            table = self._read_frame(X, reset=reset)
+            table = self._read_frame(X, reset=reset, weights=weights)
             return table, self._codes_of_table(table)
         given, X = X, self._clean(X, reset=reset)
         if not reset:
@@ -98,7 +98,7 @@ class ReadsTables:
             self._check_whole(given)
         return None, self._codes_of_array(X)
 
-    def _read_frame(self, X: Any, *, reset: bool) -> Table:
+    def _read_frame(self, X: Any, *, reset: bool, weights: Any) -> Table:
         """Return the columns of a data frame, or of a table that was read."""
         table = X if isinstance(X, Table) else from_frame(X)
         if not isinstance(X, Table):
@@ -108,7 +108,9 @@ class ReadsTables:
             self.feature_names_in_ = np.array(names, dtype=object)
             self.n_features_in_ = len(names)
         if reset:
-            self.columns_ = columns.of_table(table, self.loss)
+            if hasattr(weights, "toarray"):
+                weights = weights.toarray()
+            self.columns_ = columns.of_table(table, self.loss, weights)
             if not self.columns_ or not table.rows:
                 raise InvalidValueError(
                     f"the table has {table.rows} rows and {len(table.columns)} "
@@ -295,7 +297,9 @@ class ReadsTables:
         by = {
             "rows": "by the biases of the rows",
             "both": "by the mean and the biases of the rows",
+            "means": "by the mean of the other columns",
         }.get(offsets, "as 0")
+        of_rows = "means" if offsets == "means" else "offsets"
         blank = np.flatnonzero(found.row_counts == 0)
         if len(blank) and not smooth[0]:
             names = self._row_names
@@ -305,7 +309,7 @@ class ReadsTables:
                 f"{len(blank)} row(s) have no observed cell ({listed}"
                 f"{', ...' if len(blank) > 5 else ''}"
                 f"{', 0-based' if names is None else ''}); nothing is known of them, and "
-                "they are predicted by the offsets of the columns",
+                f"they are predicted by the {of_rows} of the columns",
                 UserWarning,
                 stacklevel=3,
             )

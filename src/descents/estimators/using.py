@@ -51,19 +51,28 @@ class UsesFitted(ReadsTables):
         self.subspace_agreement_ = fitted.agreement()
         self.embedding_, self.components_ = fitted.scores, fitted.components
         self.offsets_, self.units_ = fitted.offsets, fitted.problem.units
+        if fitted.problem.has_row_biases:
+            self.row_biases_ = np.asarray(fitted.points[0]["row_biases"])
+        vars(self).pop("_recent", None)
         self._n_features_out = self.n_components_ = len(fitted.components)
 
     def transform(self, X: Any) -> np.ndarray:
         """Return new rows in the space of the components: `LowRankModel.transform`."""
         self._check_fitted()
         if isinstance(X, TableOnDisk):
-            scores = np.empty((X.shape[0], len(self.components_)), X.dtype)
-            for place, block in self.transformed_blocks(X):
-                scores[place] = block
-            return scores
-        table, values = self._read(X, reset=False)
-        scores = self._transformed(values)
-        return scores.astype(result_type(values, table), copy=False)
+            _, values = self._read(X, reset=False)
+            scores = np.empty((values.shape[0], len(self.components_)), values.dtype)
+            biases: Any = np.zeros(len(scores))
+            for place, block in values.blocks(self._rows_at_once(values)):
+                scores[place], biases[place] = self._solved(block)
+                del block
+        else:
+            table, values = self._read(X, reset=False)
+            scores, biases = self._solved(values)
+            scores = scores.astype(result_type(values, table), copy=False)
+        if self.fitted_.problem.has_row_biases:
+            self._recent = np.array(scores, dtype=np.float64), biases
+        return scores
 
     def transformed_blocks(self, X: TableOnDisk) -> Iterator[tuple[slice, np.ndarray]]:
         """Give the places of some rows of a table on disk, and what `transform` returns.
@@ -75,13 +84,14 @@ class UsesFitted(ReadsTables):
         self._check_fitted()
         _, table = self._read(X, reset=False)
         for place, block in table.blocks(self._rows_at_once(table)):
-            yield place, self._transformed(block).astype(block.dtype, copy=False)
+            yield place, self._solved(block)[0].astype(block.dtype, copy=False)
             del block
 
-    def _transformed(self, values: Any) -> np.ndarray:
+    def _solved(self, values: Any) -> tuple[np.ndarray, Any]:
+        """Return the scores of new rows, and their biases (0 where there are none)."""
         found = self.fitted_.cells_of(values, self.sparse)
         solved = self.fitted_.solved(found, self.fitted_.points[0])
-        return self.fitted_.embedded(solved["U"])
+        return self.fitted_.embedded(solved["U"]), solved.get("row_biases", 0.0)
 
     def _rows_at_once(self, table: TableOnDisk) -> int:
         """Return how many new rows the memory of a table on disk is enough for."""
@@ -93,19 +103,34 @@ class UsesFitted(ReadsTables):
             f"the scores of {table.shape[0]} rows at rank {rank}",
         )
 
-    def inverse_transform(self, X: Any) -> np.ndarray:
+    def inverse_transform(self, X: Any, *, row_biases: Any = None) -> np.ndarray:
         """Return the table that points in the space of the components stand for.
+
+        ``inverse_transform(transform(X))`` is the prediction of the rows of X, and
+        ``inverse_transform(embedding_)`` that of the rows of the fit. With ``offsets``
+        "rows" or "both" a row also has a bias, which its point does not hold. The model
+        knows the biases of the rows of the fit and of the latest `transform`, and uses
+        them where X has the points of these rows. Any other point gets the bias that
+        least squares on the points of the fit predict for it, or the one in
+        `row_biases`.
 
         Parameters
         ----------
         X : array-like of shape (rows, n_components)
+        row_biases : array-like of shape (rows,), optional
+            The bias of each row; with ``offsets`` "rows" or "both" only.
 
         Returns
         -------
         ndarray of shape (rows, columns)
             Numbers, in float32 where X is; of objects where a column holds levels that
-            are no numbers. A column without any data in the fit is NaN. Row
-            biases are not in the components, and left out.
+            are no numbers. A column without any data in the fit is NaN.
+
+        Raises
+        ------
+        InvalidValueError
+            When X has another number of columns or holds NaN, or when `row_biases` has
+            another length or the model has none.
         """
         self._check_fitted()
         given = plain_array(X)
@@ -121,12 +146,49 @@ class UsesFitted(ReadsTables):
                 "X holds NaN or infinite numbers; give finite ones, as transform "
                 "returns them"
             )
-        natural = self.fitted_.natural(scores)
+        biases = self._biases(scores, row_biases)
+        natural = self.fitted_.natural(scores, biases[:, None])
         cuts = np.asarray(self.fitted_.points[0].get("cuts", np.zeros(0)))
         found = self.fitted_.stacked(self.fitted_.decoded(natural, cuts))
         if found.dtype != object:
             found = found.astype(kind, copy=False)
         return self._of_fit(found)
+
+    def _biases(self, scores: np.ndarray, given: Any) -> np.ndarray:
+        """Return the row biases that go with points in the space of the components."""
+        zero = np.zeros(len(scores))
+        if not self.fitted_.problem.has_row_biases:
+            if given is not None:
+                raise InvalidValueError(
+                    "row_biases are given, but the model has none; leave them out, or "
+                    "fit it with offsets='both'"
+                )
+            return zero
+        if given is not None:
+            biases = np.asarray(given, dtype=np.float64)
+            if biases.shape != zero.shape or not np.isfinite(biases).all():
+                raise InvalidValueError(
+                    f"row_biases have shape {biases.shape}, or hold NaN or infinite "
+                    f"numbers; give {len(scores)} finite numbers, one for each row of X"
+                )
+            return biases
+        fit = np.asarray(self.embedding_, dtype=np.float64), self.row_biases_
+        known = [fit, *([self._recent] if hasattr(self, "_recent") else [])]
+        for points, biases in reversed(known):
+            if np.array_equal(points, scores):
+                return np.asarray(biases, dtype=np.float64)
+        # One value for rows that share a point: the mean of their biases.
+        ones = np.ones((len(fit[0]), 1))
+        line = np.linalg.lstsq(np.hstack([ones, fit[0]]), fit[1], rcond=None)[0]
+        found = line[0] + scores @ line[1:]
+        places: dict[bytes, list[float]] = {}
+        for points, biases in known:
+            for point, bias in zip(points, biases, strict=True):
+                places.setdefault((point + 0.0).tobytes(), []).append(float(bias))
+        for i, point in enumerate(scores):
+            if own := places.get((point + 0.0).tobytes()):
+                found[i] = np.mean(own)
+        return np.asarray(found)
 
     def predict_cells(self, rows: Any, columns: Any) -> np.ndarray:
         """Return what the model says of some cells of the table it was fitted to.

@@ -203,6 +203,25 @@ class Loss(ABC):
         """
         raise NotImplementedError(f"{self.name} has no quadratic above it")
 
+    def approximate(
+        self,
+        prediction: torch.Tensor,
+        target: torch.Tensor,
+        step: int,
+        **cuts: torch.Tensor,
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Return w and t of a quadratic that touches the loss, as `majorize` does.
+
+        It need not lie above the loss: whoever takes a step by it has to check that the
+        loss falls. Here it is that of `majorize`.
+        """
+        return self.majorize(prediction, target, step)
+
+    @property
+    def has_quadratic(self) -> bool:
+        """Whether `approximate` is known."""
+        return self.majorized or type(self).approximate is not Loss.approximate
+
     def conjugate(self, slope: np.ndarray, target: np.ndarray) -> np.ndarray:
         """Return sup_z (slope z - loss(z, target)), infinite outside its domain."""
         raise NotImplementedError(f"{self.name} has no conjugate here")

@@ -53,6 +53,30 @@ class _Divergence(Loss):
         """Return the weighted mean."""
         return np.array([np.average(values, weights=weights)])
 
+    def approximate(
+        self,
+        prediction: torch.Tensor,
+        target: torch.Tensor,
+        step: int,
+        **cuts: torch.Tensor,
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Return the quadratic of curvature z^(b - 2) max(1, (b - 1) + (2 - b) x / z).
+
+        That is the larger of the second derivative and of its mean where x is
+        distributed about z; the step on it is from z to at most twice z for kl. Where x
+        is 0 and b below 2, the loss has no such curvature: it is all but linear, and
+        nothing but 0 stops it. There z is taken for at least the mean of the data.
+        """
+        b, mean = self.beta, target.mean()
+        least = torch.finfo(prediction.dtype).eps ** 0.5 * mean
+        z = prediction.maximum(least.clamp_min(self._floor(prediction)))
+        times = ((b - 1) + (2 - b) * target / z).clamp_min(1)
+        curvature = z.pow(b - 2) * times
+        if b < 2:
+            curvature = torch.where(target == 0, z.maximum(mean).pow(b - 2), curvature)
+        slope = z.pow(b - 2) * (z - target)
+        return curvature / 2, prediction - slope / curvature
+
     def parts(
         self, prediction: torch.Tensor, target: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from descents.checks import InvalidValueError, real_number
-from descents.losses.base import FARTHEST_LOGIT, Kind, Loss, corner
+from descents.losses.base import FARTHEST_LOGIT, Kind, Loss, corner, slope
 
 
 @dataclass(frozen=True)
@@ -383,6 +383,20 @@ class Ordinal(Loss):
         inner = torch.log(-torch.expm1(-width)).masked_fill(top | bottom, 0)
         return -(total + inner)
 
+    def approximate(
+        self,
+        prediction: torch.Tensor,
+        target: torch.Tensor,
+        step: int,
+        **cuts: torch.Tensor,
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Return the weight 1/4 and the target z - 2 gradient, with the cuts fixed.
+
+        The curvature is s'(b) + s'(a) of the two ends of the level, at most 1/2.
+        """
+        gradient = slope(self, prediction, target, **cuts)
+        return torch.full_like(prediction, 0.25), prediction - 2 * gradient
+
     @staticmethod
     def cut_points(parameters: torch.Tensor) -> torch.Tensor:
         """Return the rising cut points of parameters of shape (..., L - 1)."""
@@ -649,6 +663,24 @@ class Ordistic(Loss):
         """Return the negative log-likelihood of the level."""
         loss: torch.Tensor = Categorical()(-prediction.square(), target)
         return loss
+
+    def approximate(
+        self,
+        prediction: torch.Tensor,
+        target: torch.Tensor,
+        step: int,
+        **cuts: torch.Tensor,
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Return the curvature 2 h + 2 z^2 and the slope 2 z (h - p), h one for x.
+
+        z_x^2 has the curvature 2; that of the logarithm is at most 1/2 by z^2, which
+        has the slope 2 z, and what else it has is negative.
+        """
+        hot = torch.nn.functional.one_hot(target.long(), prediction.shape[-1])
+        hot = hot.to(prediction).expand_as(prediction)
+        share = (-prediction.square()).softmax(-1)
+        curvature = 2 * hot + 2 * prediction.square() + 0.1
+        return curvature / 2, prediction - 2 * prediction * (hot - share) / curvature
 
     def coordinates(self, levels: int) -> int:
         """Return one for each level."""

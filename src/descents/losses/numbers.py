@@ -13,6 +13,9 @@ import torch
 from descents.checks import InvalidValueError, constant, real_number
 from descents.losses.base import FARTHEST_LOGIT, NEAREST, Loss, corner
 
+LARGEST_LOG = 60.0
+"""Beyond it a logarithm of a mean is taken for this number where curvatures are judged."""
+
 
 def squared(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Squared error (p - t)^2 of each entry.
@@ -180,8 +183,8 @@ class Absolute(Loss):
         self, prediction: torch.Tensor, target: torch.Tensor, step: int
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
         """Return the weight 1 / (2 sqrt(r^2 + s^2)) and the value itself."""
-        width = corner(step, 0.1, 0.9)  # its slopes pull alike from both sides
-        return 0.5 * torch.rsqrt(rounded(prediction - target, target, width)), target
+        size = rounded(prediction - target, target, corner(step))
+        return 0.5 * torch.rsqrt(size), target
 
     def conjugate(self, slope: np.ndarray, target: np.ndarray) -> np.ndarray:
         """Return g x where abs(g) is at most 1."""
@@ -466,6 +469,30 @@ class Poisson(Loss):
         with np.errstate(divide="ignore"):
             log = np.log(np.average(values, weights=weights))
         return np.array([np.maximum(log, -FARTHEST_LOGIT)])
+
+    def approximate(
+        self,
+        prediction: torch.Tensor,
+        target: torch.Tensor,
+        step: int,
+        **cuts: torch.Tensor,
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Return the quadratic whose minimum is no further than that of the loss.
+
+        Of curvature m = exp(z) where the prediction is too large. Where it is too small,
+        the curvature is the mean (x - m) / (log x - z) on the way to the minimum, and
+        the target is log x: with curvature m alone a step would overflow.
+        """
+        mean = prediction.clamp(-LARGEST_LOG, LARGEST_LOG).exp()
+        log = target.clamp_min(torch.finfo(target.dtype).tiny).log()
+        below = log > prediction
+        way = torch.where(below, log - prediction, torch.ones_like(prediction))
+        # Of a short way the difference of two like numbers over another.
+        near = way < 1e-3
+        between = torch.where(near, mean * (1 + way / 2), (target - mean) / way)
+        curvature = torch.where(below, between, mean)
+        fall = torch.where(below & ~near, way, (target - mean) / curvature)
+        return curvature / 2, prediction + fall
 
     def conjugate(self, slope: np.ndarray, target: np.ndarray) -> np.ndarray:
         """Return m log m - m - x log x + x of the mean m = g + x, at least 0."""

@@ -62,6 +62,9 @@ class ColumnModel:
         Between which whole numbers were observed, and what fills a hole is held.
     dates : bool
         Whether its numbers are days.
+    declared : tuple
+        The levels of a category with those that do not occur in the table, which have no
+        code; empty where all occur.
 
     Examples
     --------
@@ -76,11 +79,15 @@ class ColumnModel:
     whole: bool = False
     limits: tuple[float, float] | None = None
     dates: bool = False
+    declared: tuple[Any, ...] = ()
 
     @property
     def known(self) -> Known:
         """The levels as they are looked for in another table."""
-        return Known(self.levels, self.loss.kind == ORDERED)
+        used = set(map(str, self.levels))
+        others = [level for level in self.declared if str(level) not in used]
+        stand_ins = tuple((level, self.stand_in(level)) for level in others)
+        return Known(self.levels, self.loss.kind == ORDERED, stand_ins)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -113,7 +120,10 @@ class ColumnModel:
             )
         given: Any = self.loss
         settings = {f.name: getattr(given, f.name) for f in fields(given)}
-        levels = [x.item() if hasattr(x, "item") else x for x in self.levels]
+        levels, declared = (
+            [x.item() if hasattr(x, "item") else x for x in some]
+            for some in (self.levels, self.declared)
+        )
         return {
             "name": self.name,
             "loss": self.loss.name,
@@ -123,6 +133,7 @@ class ColumnModel:
             "whole": self.whole,
             "limits": self.limits,
             "dates": self.dates,
+            "declared": declared,
         }
 
     @classmethod
@@ -138,10 +149,24 @@ class ColumnModel:
             facts["whole"],
             limits,
             facts.get("dates", False),
+            tuple(facts.get("declared", ())),
         )
 
+    def stand_in(self, level: Any) -> float:
+        """Return the code of a level that did not occur in the table of the fit.
 
-def of_table(table: Table, loss: Any) -> list[ColumnModel]:
+        Of an ordered one the nearest that did, as nothing tells the two apart; of a
+        class NaN, a missing cell.
+        """
+        if self.loss.kind != "levels":
+            return np.nan
+        names = [str(one) for one in self.declared]
+        place = names.index(str(level))
+        known = [names.index(str(one)) for one in self.levels]
+        return float(np.abs(np.array(known) - place).argmin())
+
+
+def of_table(table: Table, loss: Any, weights: Any = None) -> list[ColumnModel]:
     """Choose the loss of each column of a table.
 
     Numbers have squared loss, two values logistic, text of some levels categorical,
@@ -151,6 +176,8 @@ def of_table(table: Table, loss: Any) -> list[ColumnModel]:
     ----------
     table : Table
     loss : "auto", a loss for all columns it fits, or a mapping from columns to losses
+    weights : ndarray of shape (rows, columns), optional
+        A level that occurs where the weight is 0 alone is one that does not occur.
 
     Raises
     ------
@@ -192,7 +219,36 @@ def of_table(table: Table, loss: Any) -> list[ColumnModel]:
         if column.kind != "empty" or asked.get(column.name) is not None
     ]
     complaints.raise_any()
-    return found
+    places = {column.name: j for j, column in enumerate(table.columns)}
+    fits = getattr(weights, "shape", None) == (table.rows, len(table.columns))
+    return [
+        _without_unused(
+            model,
+            table.column(model.name),
+            weights[:, places[model.name]] if fits else None,
+        )
+        for model in found
+    ]
+
+
+def _without_unused(model: ColumnModel, column: Column, weights: Any) -> ColumnModel:
+    """Return a column without codes for levels of a category that do not occur.
+
+    No cut point and no natural parameter of such a level has a best value: it would run
+    to infinity. Two levels are kept, so that there is something to choose between.
+    """
+    if len(model.levels) <= 2 or column.kind not in TYPED:
+        return model
+    values, _ = levels.coded(column, model.known)
+    values = values if weights is None else values[weights > 0]
+    used = np.unique(values[~np.isnan(values)]).astype(np.int64).tolist()
+    for place in range(len(model.levels)):
+        if len(used) < 2 and place not in used:
+            used = sorted([*used, place])
+    if len(used) == len(model.levels):
+        return model
+    kept = tuple(model.levels[place] for place in used)
+    return replace(model, levels=kept, declared=model.levels)
 
 
 def _of_column(column: Column, asked: Any, general: Any) -> ColumnModel:
@@ -380,7 +436,8 @@ def looked_up(
     (array([ 1., nan, nan,  0.]), "column 'a' holds 7, which the model was not fitted
     with (it knows '01', '10')")
     """
-    places = Places(model.levels)
+    known = model.known
+    places = Places(known.all_levels)
     codes = np.full(values.shape, np.nan)
     unseen: dict[Any, int] = {}
     for value in np.unique(values[~np.isnan(values)]):
@@ -389,7 +446,7 @@ def looked_up(
         if place is None:
             unseen[plain(value)] = int(here.sum())
         else:
-            codes[here] = place
+            codes[here] = known.code(place)
     return codes, Unseen(model.name, unseen, model.levels) if unseen else None
 
 

@@ -19,7 +19,7 @@ from descents.checks import (
     torch_dtype,
     whole_number,
 )
-from descents.losses import Own
+from descents.losses import Loss, Own, Poisson
 from descents.problems.cells import ONCE, Cells
 from descents.problems.constraints import (
     Regularizer,
@@ -27,7 +27,7 @@ from descents.problems.constraints import (
     most_components,
     regularizers,
 )
-from descents.problems.layouts import Complete
+from descents.problems.layouts import Complete, Dense, Stored
 from descents.problems.observed import cells
 from descents.problems.problem import (
     CHUNK_ENTRIES,
@@ -35,7 +35,7 @@ from descents.problems.problem import (
     Problem,
     several_plain_steps,
 )
-from descents.problems.sets import UnitOneSparse
+from descents.problems.sets import Simplex, UnitOneSparse
 from descents.problems.spectra import leading_triples, shifted
 from descents.problems.streamed import LIMITS as STREAMED_LIMITS
 from descents.problems.streamed import WIDEST, Streamed
@@ -45,6 +45,8 @@ SHAKEN = 0.1
 """How large the random part of later spectral starts is, over that of a normal one."""
 SQUARES_AT_ONCE = 2**16
 """How many residuals are squared at once: what stays in the cache."""
+INSIDE = 0.1
+"""What share of a starting point its mean is where predictions of zero cost too much."""
 ROUNDED = 1e-5
 """How far from their set given initial factors may be, by rounding."""
 
@@ -191,11 +193,10 @@ class Factorization(Problem):
                 shape = (length, self.rank)
                 complaints.attempt(asked.inside.check, name, shape)
                 complaints.require(
-                    self.cells.majorized or not isinstance(asked.inside, UnitOneSparse),
+                    self._solvable or not isinstance(asked.inside, UnitOneSparse),
                     f"the constraint of {name} is '{asked.inside.name}', whose members "
-                    "have no neighbors for a gradient to lead to; give losses with a "
-                    "quadratic above them (all but poisson, ordinal, ordistic and one's "
-                    "own)",
+                    "have no neighbors for a gradient to lead to; give losses that have "
+                    "a name, and kl loss of all cells of a sparse table as a dense one",
                 )
         apart = self.row_regularizer.entrywise and self.column_regularizer.entrywise
         complaints.require(
@@ -212,6 +213,15 @@ class Factorization(Problem):
         )
         complaints.raise_any()
 
+    @property
+    def _solvable(self) -> bool:
+        """Whether rows can go to the minimum of a quadratic, above the loss or not."""
+        blocks = self.cells.blocks
+        known = all(block.loss.has_quadratic for block in blocks)
+        return self.cells.majorized or (
+            known and isinstance(self.cells, Dense | Stored)
+        )
+
     def _check_divergences(self) -> None:
         sides = (self.row_regularizer, self.column_regularizer)
         within = all(side.positive for side in sides) and self.offsets == "none"
@@ -227,13 +237,16 @@ class Factorization(Problem):
                     f"constraint='nonnegative' and no offsets{instead}"
                 )
             finite = getattr(block.loss, "beta", 1.0) > 1
-            for side in sides:
-                if side.inside is not None and side.inside.sparse and not finite:
-                    raise InvalidValueError(
-                        f"{label} loss is infinite where a value is predicted to be 0, "
-                        f"which '{side.inside.name}' rows do; give loss 'squared' or "
-                        "'poisson', or an l1 penalty in place of the constraint"
-                    )
+            names = [side.inside.name for side in sides if side.inside is not None]
+            if not finite and all(
+                side.inside is not None and side.inside.sparse for side in sides
+            ):
+                raise InvalidValueError(
+                    f"{label} loss is infinite where a value is predicted to be 0, which "
+                    f"'{names[0]}' rows and '{names[1]}' columns do; leave the "
+                    "constraint of one factor at 'nonnegative', or give loss 'squared' "
+                    "or 'poisson'"
+                )
 
     def _largest(self) -> int:
         if isinstance(self.cells, Complete | Streamed):
@@ -343,8 +356,7 @@ class Factorization(Problem):
         point = {"U": U, "V": V}
         for name, _, asked in self._sides():
             if asked.constraint:
-                drawn = torch.from_numpy(np.array(point[name], dtype=np.float64))
-                point[name] = asked.nearest(drawn).numpy()
+                point[name] = self._member(asked, point[name])
         if self.has_row_biases:
             point["row_biases"] = np.zeros(self.cells.shape[0])
         if self.has_offsets:
@@ -360,10 +372,23 @@ class Factorization(Problem):
             point["cuts"] = self.cells.cuts
         return point
 
+    def _member(self, asked: Regularizer, drawn: np.ndarray) -> np.ndarray:
+        """Return the nearest factor that meets its constraint, and is no cause of zeros."""
+        # A copy: what was given may be read-only.
+        point = torch.from_numpy(np.array(drawn, dtype=np.float64))
+        nearest = asked.nearest(point).numpy()
+        if isinstance(asked.inside, Simplex) and self._diverges:
+            nearest = _inside(nearest)
+        return np.asarray(nearest)
+
+    @property
+    def _diverges(self) -> bool:
+        """Whether a loss is infinite, and without a slope, where zero is predicted."""
+        return any(block.loss.divergence for block in self.cells.blocks)
+
     def _row_point(self) -> dict[str, np.ndarray]:
         """Return zeros; multiplicative steps, which would stay there, get ones."""
-        stuck = any(block.loss.divergence for block in self.cells.blocks)
-        U = np.full((self.cells.shape[0], self.rank), 1.0 if stuck else 0.0)
+        U = np.full((self.cells.shape[0], self.rank), 1.0 if self._diverges else 0.0)
         U[self.cells.row_counts == 0] = 0
         if self.row_regularizer.inside is not None:
             U = self.row_regularizer.nearest(torch.as_tensor(U)).numpy()
@@ -693,7 +718,7 @@ class Factorization(Problem):
             if isinstance(self.cells, Streamed):
                 left, values, right = self._streamed_triples(self.cells)
             else:
-                left, values, right = leading_triples(self._rest(), self.rank)
+                left, values, right = leading_triples(self._distances(), self.rank)
             self._spectra["spectrum"] = left, values / share, right
 
     def take_spectrum(self, triples: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
@@ -759,6 +784,31 @@ class Factorization(Problem):
         right = torch.as_tensor(constant)[:, None]
         return found.slopes(left, right, torch.as_tensor(found.cuts)) * -0.5
 
+    def _distances(self) -> Any:
+        """Return `_rest`, with logarithms where predictions are logarithms of means.
+
+        The slope of Poisson loss is a difference of counts, which as a prediction would
+        be raised to the power of e.
+        """
+        rest, found = self._rest(), self.cells
+        if not any(isinstance(block.loss, Poisson) for block in found.blocks):
+            return rest
+        constant = found.offsets if self.has_offsets else self.base
+        if not isinstance(rest, np.ndarray):
+            rest, weights = rest.copy(), found.weights
+            z = constant[found.table.indices]
+            target = torch.as_tensor(found.table.data.astype(np.float64))
+            away = _away(found.blocks[0].loss, z, target)
+            rest.data = away if weights is None else away * weights
+            return rest
+        for block in found.blocks:
+            if isinstance(block.loss, Poisson):
+                target = torch.as_tensor(found.table[:, block.columns])
+                z = np.broadcast_to(constant[block.place], target.shape)
+                weight = found.weights[:, block.columns]
+                rest[:, block.place] = _away(block.loss, z, target) * weight
+        return rest
+
     def row_candidates(self) -> Any:
         """Return the rows of the table as V may begin with them, or None.
 
@@ -766,7 +816,7 @@ class Factorization(Problem):
         """
         found = self.cells
         if "candidates" not in self._spectra:
-            rest = self._rest()
+            rest = self._distances()
             if hasattr(rest, "tocsr"):
                 rest = rest.tocsr() if isinstance(found, Complete) else None
             elif isinstance(rest, np.ndarray) and found.weights is not None:
@@ -839,6 +889,13 @@ def _cells_of(table: Any, loss: Any) -> Cells:
         return cells(table, loss)
     array = finite_matrix("table", table, holes=True)
     return cells(array, loss)
+
+
+def _away(loss: Loss, z: np.ndarray, target: torch.Tensor) -> np.ndarray:
+    """Return how far the minimum of a quadratic about a prediction is from it."""
+    point = torch.tensor(z, dtype=target.dtype)
+    found: np.ndarray = (loss.approximate(point, target, 0)[1] - point).numpy()
+    return found
 
 
 def _weighted(found: Cells) -> Any:
@@ -923,6 +980,12 @@ def _nndsvd(
     return U, V
 
 
+def _nndsvd_then_normal(
+    problem: Factorization, generator: np.random.Generator, start: int
+) -> tuple[np.ndarray, np.ndarray]:
+    return (_normal if start else _nndsvd)(problem, generator, start)
+
+
 def _centers(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -936,16 +999,19 @@ def _centers(
     if table is None:
         return _normal(problem, generator, start)
     sparse = hasattr(table, "tocsr")
-    squares = table.multiply(table) if sparse else np.square(table)
+    far = _evenly_spread(problem, table)
+    squares = far.multiply(far) if sparse else np.square(far)
     square = np.asarray(squares.sum(1), dtype=np.float64).reshape(-1)
     seen = problem.cells.row_counts > 0
 
+    def dense(rows: Any) -> np.ndarray:
+        return np.asarray(rows.toarray() if sparse else rows, dtype=np.float64)
+
     def distances(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        chosen = table[places]
-        centers = np.asarray(chosen.toarray() if sparse else chosen, dtype=np.float64)
-        inner = np.asarray(table @ centers.T)
+        centers = dense(far[places])
+        inner = np.asarray(far @ centers.T)
         away = square[:, None] - 2 * inner + np.square(centers).sum(1)
-        return centers, np.maximum(away, 0)
+        return dense(table[places]), np.maximum(away, 0)
 
     rank, few = problem.rank, 2 + int(np.log(problem.rank))
     away: np.ndarray = np.full(len(seen), np.inf)
@@ -962,7 +1028,31 @@ def _centers(
         nearest[found[:, best] < away] = r
         away = nearer[:, best]
         V[:, r] = centers[best]
+    if problem._diverges:
+        return _inside(np.eye(rank)[nearest]), _inside(V)
     return np.eye(rank)[nearest], V
+
+
+def _evenly_spread(problem: Factorization, table: Any) -> Any:
+    """Return a table whose squared distances are like the loss of one row at another.
+
+    Under a beta-divergence the power b / 2 of numbers, or their logarithm: its
+    differences are about as large for small numbers as for large ones.
+    """
+    loss = problem.cells.blocks[0].loss
+    beta = getattr(loss, "beta", 2.0) if loss.divergence else 2.0
+    if beta == 2:
+        return table
+    if hasattr(table, "tocsr"):
+        return table.power(beta / 2) if beta > 0 else table
+    typical = float(np.abs(table).mean()) or 1.0
+    held = np.maximum(table, 1e-3 * typical if beta <= 0 else 0.0)
+    return np.log(held) if beta == 0 else np.power(held, beta / 2)
+
+
+def _inside(factor: np.ndarray) -> np.ndarray:
+    """Return rows moved towards their mean, so that what is nonnegative is above 0."""
+    return (1 - INSIDE) * factor + INSIDE * factor.mean(1, keepdims=True)
 
 
 def _names(asked: Regularizer) -> list[str]:
@@ -975,8 +1065,9 @@ INITIALIZATIONS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
     "spectral": _spectral,
     "spectral_then_normal": _spectral_then_normal,
     "nndsvd": _nndsvd,
+    "nndsvd_then_normal": _nndsvd_then_normal,
     "centers": _centers,
 }
 """How U and V begin: see `Factorization`."""
-SPECTRAL = ("spectral", "spectral_then_normal", "nndsvd")
+SPECTRAL = ("spectral", "spectral_then_normal", "nndsvd", "nndsvd_then_normal")
 """Those that ask for the spectrum."""

@@ -26,6 +26,12 @@ ROUNDS = 10
 """How many prox-gradient steps go down the quadratics of rows at each step."""
 PASSES = 4
 """How many rounds over the columns are taken where they have norm one."""
+MOST_PAIRED = 8
+"""Up to so many shares of a row are moved in pairs: there are as many as their square."""
+NORM_ROUNDED = 1e-5
+"""How far from 1 the square of a norm is by rounding."""
+SECULAR_STEPS = 12
+"""How many of Newton's steps find the multiplier of a norm; they rise to it."""
 Solve = Callable[..., torch.Tensor]
 
 
@@ -194,6 +200,47 @@ class Simplex(FactorSet):
         level = (p.cumsum(-1) - 1) / r.cumsum(-1)
         kept = (p > r * level).sum(-1, keepdim=True).clamp_min(1)
         found = (point - rates * level.gather(-1, kept - 1)).clamp_min(0)
+        return found / found.sum(-1, keepdim=True)
+
+    def solve(
+        self,
+        gram: torch.Tensor,
+        right: torch.Tensor,
+        point: torch.Tensor,
+        l2: torch.Tensor,
+        l1: torch.Tensor,
+        *,
+        nonnegative: bool,
+        plain: Solve,
+    ) -> torch.Tensor:
+        """Move shares between two members at a time, each pair exactly.
+
+        Where one member has a far larger curvature than another, or two are much alike,
+        prox-gradient steps of one rate hardly move; they are left to many members. The
+        l1 penalty of a row is the same for all.
+        """
+        members = right.shape[-1]
+        if members == 1:
+            return torch.ones_like(point)
+        if members > MOST_PAIRED:
+            return super().solve(
+                gram, right, point, l2, l1, nonnegative=nonnegative, plain=plain
+            )
+        x = point.movedim(-1, 0).contiguous()
+        whole = gram + torch.diag_embed(l2[..., : gram.shape[1], :])
+        whole = whole.movedim((-2, -1), (0, 1))
+        slope = (products(gram, point) + l2 * point - right).movedim(-1, 0).contiguous()
+        for _ in range(PASSES):
+            for i in range(members):
+                for j in range(i):
+                    along = whole[i] - whole[j]
+                    bent = (along[i] - along[j]).clamp_min(1e-30)
+                    move = (slope[j] - slope[i]) / bent
+                    move = move.maximum(-x[i]).minimum(x[j])
+                    x[i] += move
+                    x[j] -= move
+                    slope += move * along
+        found = x.movedim(0, -1).clamp_min(0)
         return found / found.sum(-1, keepdim=True)
 
 
@@ -379,8 +426,9 @@ class UnitNorm(FactorSet):
     ) -> torch.Tensor:
         """Go down the quadratics of all rows together, column by column.
 
-        Each column takes the prox-gradient step at one over its largest curvature,
-        which is its minimum where all rows share G.
+        Each column goes to its minimum (`_on_sphere`); where rows are smooth, which ties
+        them to each other, it takes the prox-gradient step at one over the largest
+        curvature.
         """
         own = gram.diagonal(dim1=-2, dim2=-1) + l2
         found = point.clone()
@@ -389,6 +437,15 @@ class UnitNorm(FactorSet):
                 here = found[..., c]
                 slope = (found * gram[..., c, :]).sum(-1) + l2[..., c] * here
                 slope = slope - right[..., c]
+                if not smoothness:
+                    found[..., c] = self._on_sphere(
+                        own[..., c].expand_as(here),
+                        slope,
+                        here,
+                        l1[..., c] / 2,
+                        nonnegative=nonnegative,
+                    )
+                    continue
                 if smoothness:
                     slope = slope + smoothness * differences(here[..., None])[..., 0]
                 size = own[..., c].amax(-1, keepdim=True) + 4 * smoothness
@@ -401,6 +458,54 @@ class UnitNorm(FactorSet):
                 )
                 found[..., c] = column[..., 0]
         return found
+
+    def _on_sphere(
+        self,
+        curvature: torch.Tensor,
+        slope: torch.Tensor,
+        here: torch.Tensor,
+        half: torch.Tensor,
+        *,
+        nonnegative: bool,
+    ) -> torch.Tensor:
+        """Minimize sum_i a_i x_i^2 - 2 b_i x_i + 2 h_i |x_i| over columns of norm 1.
+
+        b = a x - slope. With the multiplier m of the norm, x_i = s_i / (a_i + m), where
+        s_i is |b_i| - h_i, and 0 where that is not above 0. The norm falls with m; its
+        inverse is concave, so that Newton's steps from below never pass the root.
+        Where the column was lower before, as entries that are now 0 had been of use, it
+        stays.
+        """
+        wanted = curvature * here - slope
+        sign = torch.ones_like(wanted) if nonnegative else wanted.sign()
+        size = wanted * sign - half
+        used = size > 0
+        size = size.clamp_min(0)
+        least = (size - curvature).masked_fill(~used, -torch.inf)
+        m = least.amax(-1, keepdim=True)
+        empty = ~used.any(-1, keepdim=True)
+        m = m.masked_fill(empty, 0.0)
+        for _ in range(SECULAR_STEPS):
+            bottom = (curvature + m).clamp_min(1e-30)
+            x = size / bottom
+            square = x.square().sum(-1, keepdim=True)
+            norm = square.sqrt()
+            steep = (x.square() / bottom).sum(-1, keepdim=True).clamp_min(1e-30)
+            m = m + (square * (norm - 1) / steep).clamp_min(0)
+        x = sign * size / (curvature + m).clamp_min(1e-30)
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        lone = (curvature - 2 * (wanted * sign - half)).argmin(-1, keepdim=True)
+        alone = torch.zeros_like(x).scatter(-1, lone, sign.gather(-1, lone))
+        x = torch.where(empty | ~(norm > 0), alone, x / norm)
+
+        def value(at: torch.Tensor) -> torch.Tensor:
+            each = at * (curvature * at - 2 * wanted) + 2 * half * at.abs()
+            return each.sum(-1, keepdim=True)
+
+        inside = (here.square().sum(-1, keepdim=True) - 1).abs() < NORM_ROUNDED
+        if nonnegative:
+            inside = inside & (here >= 0).all(-1, keepdim=True)
+        return torch.where(inside & (value(here) < value(x)), here, x)
 
     def of_other_rows(self, rows: int) -> FactorSet | None:
         """Return None: the norm is that of the rows that were fitted."""

@@ -1,0 +1,435 @@
+"""Every loss under every constraint, compared with an independent solver.
+
+The peer writes each set as a smooth function of free numbers (squares, softmax, a column
+over its norm, supports that are chosen in turn) and gives the whole of it to scipy's
+L-BFGS-B, from several starts. Ours takes plain defaults and the best of 5 starts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+from scipy.optimize import minimize
+
+from conftest import slow
+from descents import Factorization, LowRankModel, Stop, descend
+from descents.checks import InvalidValueError
+from descents.losses import named
+from descents.losses.base import slope
+from descents.problems.guarded import Guarded
+from descents.problems.observed import cells
+
+ROWS, COLUMNS, LEVELS = 14, 7, 3
+RANK = 3
+LOSSES = (
+    "squared",
+    "absolute",
+    "huber:0.5",
+    "quantile:0.8",
+    "periodic:6",
+    "logistic",
+    "hinge",
+    "poisson",
+    "kl",
+    "itakura_saito",
+    "beta:0.5",
+    "beta:1.5",
+    "beta:3",
+    "categorical",
+    "one_vs_all",
+    "one_vs_all_hinge",
+    "ordinal",
+    "ordinal_hinge",
+    "bigger_vs_smaller",
+    "bigger_vs_smaller_hinge",
+    "sequential",
+    "ordistic",
+)
+DIVERGENCES = ("kl", "itakura_saito", "beta:0.5", "beta:1.5", "beta:3")
+ALONE = (
+    "nonnegative",
+    "simplex",
+    "unit_norm",
+    "sparse:2",
+    "one_sparse",
+    "unit_one_sparse",
+)
+PAIRS = (
+    (None, None),
+    *((one, None) for one in ALONE),
+    *((None, one) for one in ALONE),
+    *((one, "nonnegative") for one in ALONE),
+    *(("nonnegative", one) for one in ALONE if one != "nonnegative"),
+    ("simplex", "simplex"),
+    ("unit_norm+nonnegative", "nonnegative"),
+    ("nonnegative", "unit_norm+nonnegative"),
+    ("simplex", "unit_norm"),
+    ("sparse:2", "unit_norm"),
+    ("sparse:2+nonnegative", "nonnegative"),
+    ("one_sparse+nonnegative", "nonnegative"),
+    ("unit_one_sparse", "simplex"),
+)
+
+
+def seed_of(*parts: object) -> int:
+    return zlib.crc32(repr(parts).encode())
+
+
+def table_of(loss: str, seed: int) -> np.ndarray:
+    """Return a small table with two holes, of a planted rank of two and noise."""
+    draw = np.random.default_rng(seed)
+    latent = draw.normal(size=(ROWS, 2)) @ draw.normal(size=(2, COLUMNS))
+    latent = latent + 0.5 * draw.normal(size=(ROWS, COLUMNS))
+    name = loss.partition(":")[0]
+    if name in ("squared", "absolute", "huber", "quantile"):
+        table = latent + 1
+    elif name == "periodic":
+        table = (latent + 1) % 6
+    elif name in ("logistic", "hinge"):
+        table = (latent > 0) * 1.0
+    elif name in ("poisson", "kl"):
+        table = draw.poisson(np.exp(latent)) * 1.0
+    elif name in ("itakura_saito", "beta"):
+        table = np.exp(latent) * draw.gamma(4, 0.25, latent.shape)
+    elif name in ("categorical", "one_vs_all", "one_vs_all_hinge"):
+        table = (latent + 0.7 * draw.normal(size=latent.shape) > 0) * 1.0
+        table += (latent > 1.2) * 1.0
+        table = (table + 1) % 3  # no order
+    else:
+        table = (latent > -0.7) * 1.0 + (latent > 0.7)
+    table[draw.integers(ROWS), draw.integers(COLUMNS)] = np.nan
+    table[draw.integers(ROWS), draw.integers(COLUMNS)] = np.nan
+    return table
+
+
+class Peer:
+    """One problem, solved by L-BFGS-B in free numbers.
+
+    Parameters
+    ----------
+    table : ndarray
+    loss : str
+    pair : tuple
+        The constraints of rows and of columns.
+    offsets : bool
+        Whether columns have offsets.
+    l2 : float
+        The penalty on both factors.
+    """
+
+    def __init__(self, table, loss, pair, offsets, l2):
+        self.name, _, number = loss.partition(":")
+        self.number = float(number) if number else None
+        if self.name in ("kl", "itakura_saito"):
+            self.number = {"kl": 1.0, "itakura_saito": 0.0}[self.name]
+        self.mask = torch.tensor(~np.isnan(table))
+        self.x = torch.tensor(np.nan_to_num(table, nan=1.0))
+        self.sets = [set((one or "").split("+")) - {""} for one in pair]
+        self.offsets, self.l2 = offsets, l2
+        self.each = {
+            "categorical": LEVELS,
+            "one_vs_all": LEVELS,
+            "one_vs_all_hinge": LEVELS,
+            "ordistic": LEVELS,
+            "bigger_vs_smaller": LEVELS - 1,
+            "bigger_vs_smaller_hinge": LEVELS - 1,
+            "sequential": LEVELS - 1,
+        }.get(self.name, 1)
+        self.cuts = (LEVELS - 1) * COLUMNS if self.name == "ordinal" else 0
+        self.shapes = [(ROWS, RANK), (COLUMNS * self.each, RANK)]
+        self.wide = COLUMNS * self.each
+
+    def factor(self, free, which, support):
+        """Return a member of a set for free numbers."""
+        asked = self.sets[which]
+        if "unit_one_sparse" in asked:
+            return support * 1.0
+        if "simplex" in asked:
+            return free.softmax(-1)
+        if "nonnegative" in asked:
+            free = free.square()
+        if "unit_norm" in asked:
+            free = free / free.norm(dim=0)
+        return free if support is None else free * support
+
+    def split(self, free):
+        sizes = [math.prod(shape) for shape in self.shapes]
+        sizes += [self.wide * self.offsets, self.cuts]
+        parts = torch.split(free, sizes)
+        return [p.reshape(s) for p, s in zip(parts, self.shapes, strict=False)] + [
+            parts[2],
+            parts[3],
+        ]
+
+    def cells(self, z, cuts, smooth):  # noqa: PLR0911
+        """Return the loss of each cell of a table of natural parameters."""
+        x, name, number = self.x, self.name, self.number
+        soft = torch.nn.functional.softplus
+
+        def corner(r):  # max(r, 0)
+            return (r + (r.square() + smooth**2).sqrt()) / 2
+
+        def hinge(y, z):
+            return corner(1 - y * z)
+
+        if self.each > 1:
+            z = z.reshape(ROWS, COLUMNS, self.each)
+            hot = x[..., None] == torch.arange(self.each)
+            above = x[..., None] > torch.arange(self.each)
+        r = x - z if self.each == 1 else None
+        if name == "squared":
+            return r.square()
+        if name == "absolute":
+            return corner(r) + corner(-r)
+        if name == "huber":
+            size = r.abs()
+            return torch.where(size <= number, r.square(), number * (2 * size - number))
+        if name == "quantile":
+            return number * corner(r) + (1 - number) * corner(-r)
+        if name == "periodic":
+            return 1 - torch.cos(2 * math.pi * r / number)
+        if name == "logistic":
+            return soft(z) - x * z
+        if name == "hinge":
+            return hinge(2 * x - 1, z)
+        if name == "poisson":
+            return z.exp() - x * z + torch.special.xlogy(x, x) - x
+        if name in ("kl", "itakura_saito", "beta"):
+            z, b = z + 1e-300, number
+            if b == 1:
+                return torch.special.xlogy(x, x) - torch.special.xlogy(x, z) - x + z
+            if b == 0:
+                return x / z - (x / z).log() - 1
+            return (x**b + (b - 1) * z**b - b * x * z ** (b - 1)) / (b * (b - 1))
+        if name == "categorical":
+            return z.logsumexp(-1) - (z * hot).sum(-1)
+        if name == "one_vs_all":
+            return (soft(z) - z * hot).sum(-1)
+        if name == "one_vs_all_hinge":
+            return hinge(2.0 * hot - 1, z).sum(-1)
+        if name == "ordistic":
+            return (-z.square()).logsumexp(-1) + (z.square() * hot).sum(-1)
+        if name == "bigger_vs_smaller":
+            return (soft(z) - z * above).sum(-1)
+        if name == "bigger_vs_smaller_hinge":
+            return hinge(2.0 * above - 1, z).sum(-1)
+        if name == "sequential":
+            asked = x[..., None] >= torch.arange(self.each)
+            return ((soft(z) - z * above) * asked).sum(-1)
+        if name == "ordinal_hinge":
+            middles = torch.arange(LEVELS - 1) + 0.5
+            side = 2.0 * (x[..., None] > torch.arange(LEVELS - 1)) - 1
+            return corner(0.5 - side * (z[..., None] - middles)).sum(-1)
+        assert name == "ordinal"
+        cuts = cuts.reshape(COLUMNS, LEVELS - 1)
+        cuts = torch.cat([cuts[:, :1], cuts[:, :1] + cuts[:, 1:].exp().cumsum(-1)], -1)
+        below = torch.sigmoid(cuts - z[..., None])
+        end = torch.ones_like(below[..., :1])
+        chances = torch.cat([below, end], -1) - torch.cat([0 * end, below], -1)
+        return -(chances.gather(-1, x.long()[..., None])[..., 0] + 1e-300).log()
+
+    def total(self, free, supports, smooth):
+        U, V, offsets, cuts = self.split(free)
+        U, V = self.factor(U, 0, supports[0]), self.factor(V, 1, supports[1])
+        z = U @ V.T
+        if self.offsets:
+            z = z + offsets
+        loss = torch.where(self.mask, self.cells(z, cuts, smooth), 0.0).sum()
+        return loss + self.l2 * (U.square().sum() + V.square().sum())
+
+    def descended(self, free, supports):
+        rough = self.name in (
+            "absolute",
+            "quantile",
+            "hinge",
+            "one_vs_all_hinge",
+            "ordinal_hinge",
+            "bigger_vs_smaller_hinge",
+        )
+
+        def value(flat, smooth):
+            leaf = torch.tensor(flat, requires_grad=True)
+            total = self.total(leaf, supports, smooth)
+            (slope,) = torch.autograd.grad(total, leaf)
+            return float(total.detach()), slope.nan_to_num(0, 0, 0).numpy()
+
+        for smooth in (0.3, 0.1, 0.03, 0.01, 0.001, 1e-5) if rough else (0.0,):
+            free = minimize(
+                value,
+                free,
+                (smooth,),
+                jac=True,
+                method="L-BFGS-B",
+                options={"maxiter": 600, "ftol": 1e-9, "maxfun": 800},
+            ).x
+        with torch.no_grad():
+            return free, float(self.total(torch.tensor(free), supports, 0.0))
+
+    def counts(self, which):
+        """Return how many entries of a row may be other than 0, or None."""
+        for one in self.sets[which]:
+            if one.startswith("sparse:"):
+                return int(one[7:])
+            if one in ("one_sparse", "unit_one_sparse"):
+                return 1
+        return None
+
+    def rechosen(self, free, supports, which, loss):
+        """Return supports of which each row's is the best in its turn, or those given."""
+        count = self.counts(which)
+        best = supports[which].clone()
+        for row in range(len(best)):
+            for places in itertools.combinations(range(RANK), count):
+                tried = best.clone()
+                tried[row] = 0
+                tried[row, list(places)] = 1
+                both = [tried if w == which else supports[w] for w in (0, 1)]
+                with torch.no_grad():
+                    total = float(self.total(torch.tensor(free), both, 0.0))
+                if total < loss - 1e-12:
+                    best, loss = tried, total
+        return best
+
+    def best(self, starts, seed):
+        draw = np.random.default_rng(seed)
+        size = sum(map(math.prod, self.shapes)) + self.wide * self.offsets + self.cuts
+        found = []
+        for _ in range(starts):
+            supports = [None, None]
+            for which in (0, 1):
+                count = self.counts(which)
+                if count is not None:
+                    rows = self.shapes[which][0]
+                    places = draw.random((rows, RANK)).argsort(1) < count
+                    supports[which] = torch.tensor(places * 1.0)
+            free, loss = self.descended(draw.normal(size=size) * 0.7, supports)
+            for _ in range(12 if any(s is not None for s in supports) else 0):
+                before = loss
+                for which in (0, 1):
+                    if supports[which] is not None:
+                        supports[which] = self.rechosen(free, supports, which, loss)
+                free, loss = self.descended(free, supports)
+                if loss > before - 1e-6 * abs(before):
+                    break
+            found.append(loss)
+        return min(found)
+
+
+def refused(loss: str, pair: tuple) -> bool:
+    """Return whether predictions of a divergence could be 0 or less."""
+    if loss not in DIVERGENCES:
+        return False
+    positive = {"nonnegative", "simplex", "unit_one_sparse"}
+    parts = [set((one or "").split("+")) for one in pair]
+    return not all(part & positive for part in parts)
+
+
+def compared(loss: str, pair: tuple, starts: int = 4) -> tuple[LowRankModel, float]:
+    """Return our fit, and the loss of the peer."""
+    seed = seed_of(loss, pair, "auto")
+    table = table_of(loss, seed)
+    clusters = any("one_sparse" in (one or "") for one in pair)
+    model = LowRankModel(
+        RANK,
+        loss=loss,
+        constraint=pair,
+        # To which cluster rows belong is a search among finitely many, of which every
+        # start finds one that no single row can improve.
+        n_starts=20 if clusters else 5,
+        random_state=0,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(table)
+    penalty = model.fitted_.penalty
+    assert penalty["l2_rows"] == penalty["l2_columns"]
+    offsets = "offsets" in model.runs_.parameters
+    peer = Peer(table, loss, pair, offsets, penalty["l2_rows"])
+    return model, peer.best(starts, seed)
+
+
+SAMPLE = [
+    ("kl", ("simplex", "nonnegative")),
+    ("itakura_saito", ("nonnegative", "unit_norm+nonnegative")),
+    ("beta:0.5", ("simplex", "simplex")),
+    ("poisson", ("simplex", None)),
+    ("squared", ("simplex", "nonnegative")),
+]
+GRID = [slow((loss, pair)) for loss in LOSSES for pair in PAIRS]
+
+
+@pytest.mark.parametrize("asked", [*SAMPLE, *GRID], ids=str)
+def test_five_starts_are_as_low_as_an_independent_solver(asked) -> None:
+    loss, pair = asked
+    if refused(loss, pair):
+        with pytest.raises(InvalidValueError, match="give constraint='nonnegative'"):
+            compared(loss, pair)
+        return
+    model, peer = compared(loss, pair, 2 if asked in SAMPLE else 4)
+    assert model.loss_ <= 1.01 * peer + 1e-6
+
+
+@pytest.mark.parametrize("loss", ["kl", "poisson"])
+def test_sparse_tables_give_what_dense_ones_give(loss) -> None:
+    table = table_of("kl", 3)
+    rows, columns = np.nonzero(~np.isnan(table))
+    stored = scipy.sparse.csr_array(
+        (table[rows, columns], (rows, columns)), table.shape
+    )
+    losses = []
+    for given in (table, stored):
+        model = LowRankModel(
+            2, loss=loss, constraint=("simplex", "nonnegative"), n_starts=3,
+            random_state=0, initialization="uniform", max_iter=100,
+        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            losses.append(model.fit(given).runs_.losses)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("loss", "constraint"),
+    [
+        ("kl", ("simplex", "nonnegative")),
+        ("poisson", ("unit_norm", "nonnegative")),
+        ("ordistic", ("simplex", None)),
+        ("ordinal", ("nonnegative", None)),
+    ],
+)
+def test_no_checked_step_raises_the_loss(loss, constraint) -> None:
+    found = cells(table_of(loss, 5), loss)
+    problem = Factorization(
+        found, 2, constraint=constraint, initialization="normal",
+        offsets="none" if loss == "kl" else "columns", penalty=0.01,
+    )  # fmt: skip
+    runs = descend(
+        problem, 3, steps=Guarded(), stop=Stop(40), record=range(41), width=3
+    )
+    history = runs.histories["loss"]
+    assert (np.diff(history, axis=0) <= 1e-9 * np.abs(history[:-1])).all()
+    assert (history[-1] < history[0]).all()
+
+
+@pytest.mark.parametrize("name", ["kl", "itakura_saito", "beta:1.5", "poisson", "ordistic", "ordinal"])  # fmt: skip
+def test_quadratics_touch_the_loss_with_its_slope(name) -> None:
+    loss, draw = named(name), torch.Generator().manual_seed(0)
+    shape = (6, 3) if name == "ordistic" else (6,)
+    z = torch.rand(shape, generator=draw, dtype=torch.float64) * 2 + 0.1
+    x = torch.tensor([0.0, 1.0, 2.0, 1.0, 2.0, 1.0], dtype=torch.float64)
+    if name == "itakura_saito":
+        x = x + 0.5
+    cuts = {}
+    if name == "ordinal":
+        z, x = z[:, None], x[:, None]
+        cuts = {"cuts": torch.tensor([[0.3, 0.1]], dtype=torch.float64)}
+    weight, target = loss.approximate(z, x, 0, **cuts)
+    assert (weight > 0).all()
+    assert 2 * weight * (z - target) == pytest.approx(slope(loss, z, x, **cuts))
