@@ -508,11 +508,10 @@ def _streamed(
     known["loss"] = (known["loss"] + sums["change"]).clamp_min(0)
     # Of the rows the norms alone: what is asked of a mapping is how large it is.
     mapping = {name: sums[name].sqrt()[:, None] for name in own}
-    ended: State
     moved = {**parameters, **moved}
     if "V" not in parameters:
-        ended = {"mapping": mapping, "known": known, **_gain(sums["whole"])}
-        return moved, ended, losses
+        gain = _gain(sums["whole"])
+        return moved, {"mapping": mapping, "known": known, **gain}, losses
     summed = {name: value.to(like.dtype) for name, value in sums.items()}
     solved = state.get("equations")
     if solved is None:
@@ -522,8 +521,8 @@ def _streamed(
     mapping |= _along(turn, parameters, downhill, summed["bound"])
     columns = _solved(problem, moved, "columns", (summed["gram"], summed["wanted"]))
     known["loss"] = (known["loss"] + columns.change).clamp_min(0)
-    ended = {"mapping": {name: mapping[name] for name in parameters}}
-    ended["known"] = known
+    ended: State = {"known": known}
+    ended["mapping"] = {name: mapping[name] for name in parameters}
     ended |= {"equations": columns.equations, **_gain(sums["whole"] + columns.whole)}
     return columns.parameters, ended, losses
 
