@@ -231,6 +231,7 @@ def test_hinges_predict_two_values_as_logistic_loss_does() -> None:
     assert errors["hinge"] < errors["logistic"] + 0.08
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_weight_moves_a_hinge_towards_ones() -> None:
     generator, U, V = planted(40, 10)
     table = (U @ V.T + generator.normal(size=(40, 10)) > 0.5) * 1.0

@@ -444,6 +444,7 @@ def test_new_rows_of_sparse_factors_are_the_best_of_all_choices() -> None:
         assert np.square(row - at @ V).sum() == pytest.approx(best, rel=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("constraint", [None, "nonnegative"])
 def test_a_fixed_factor_leaves_least_squares(constraint) -> None:
     V = np.abs(np.random.default_rng(0).normal(size=(9, 3)))
@@ -489,6 +490,7 @@ def smoothed(V: np.ndarray, table: np.ndarray, s: float, l2: float) -> np.ndarra
     return np.linalg.solve(system, right).reshape(rows, rank)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("smoothness", [0.1, 10.0, 1e4])
 def test_smooth_rows_are_those_of_the_linear_system(smoothness) -> None:
     V = np.random.default_rng(0).normal(size=(9, 3))
@@ -693,6 +695,7 @@ def test_kl_takes_alternating_steps_in_positive_sets(constraint) -> None:
     assert inside(model.fitted_.problem, model.runs_.parameters)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_loss_of_ones_own_in_a_set() -> None:
     def quartic(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         return (z - x) ** 4

@@ -23,7 +23,7 @@ from descents.problems.columns import ColumnModel
 from descents.problems.factorization import Factorization
 from descents.problems.guarded import Guarded
 from descents.problems.observed import cells
-from descents.problems.rescaled import rescaled
+from descents.problems.rescaled import charged, rescaled
 from descents.problems.sets import Fixed
 from descents.problems.spectra import singular_form
 
@@ -621,6 +621,10 @@ def with_widths(models: list[ColumnModel], problem: Factorization) -> list[Colum
     over, unit = rescaled(problem), 1.0
     if over is not None:
         problem, unit = over.problem, over.unit
+        # Penalties are those of Huber's loss, which is of one degree more in the unit.
+        problem.row_regularizer = charged(problem.row_regularizer, 1.0, unit)
+        problem.column_regularizer = charged(problem.column_regularizer, 1.0, unit)
+        problem.l2_biases /= unit
     applies = alternating.applies(problem)
     steps: Step = Alternating() if applies else step_named("auto", problem)
     runs = descend(problem, 1, steps=steps, stop=Stop(100), width=1)

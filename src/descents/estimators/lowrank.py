@@ -266,7 +266,7 @@ class LowRank(UsesFitted):
         learning_rate: float | None = None,
         folds: int = 5,
         max_iter: int = 2000,
-        tol: float = 1e-8,
+        tol: float = 1e-7,
         random_state: Any = None,
         device: str = "cpu",
     ) -> None:
@@ -401,9 +401,9 @@ class LowRank(UsesFitted):
         """Descend from the starts of a problem, in whatever units it is."""
         dtype = np.float32 if problem.dtype == torch.float32 else np.float64
         if isinstance(step, Adam) and self.learning_rate is None:
-            # Weights that are all larger make gradients larger, and nothing else.
-            epsilon = Adam().epsilon * problem.cells.mean_weight
-            step = replace(step, epsilon=epsilon)
+            # Losses that are all larger make gradients larger, and nothing else.
+            mean = problem.cells.constants_loss() / max(problem.cells.observed, 1)
+            step = replace(step, epsilon=Adam().epsilon * (mean if mean > 0 else 1.0))
         return descend_in_parts(
             problem,
             self.n_starts,
@@ -854,7 +854,7 @@ def _compared_with_constants(problem: Factorization, runs: Runs) -> Runs:
     """
     found = problem.cells
     constants = found.constants_loss()
-    most = constants * (1 + 1e-6) + 1e-12 * found.square
+    most = constants * (1 + 1e-6) + 1e-12 * found.loss_of_zero
     above = np.flatnonzero(np.isfinite(runs.losses) & (runs.losses > most))
     if found.square == 0 or not len(above) or isinstance(found, Streamed):
         return runs

@@ -101,11 +101,10 @@ def rounded(rest: torch.Tensor, target: torch.Tensor, share: float) -> torch.Ten
     spread = target.std(0, correction=0)
     # A column that hardly varies is not held to its values with all weight.
     typical, size = spread.square().mean().sqrt(), target.square().mean().sqrt()
+    floor = 1e-3 * typical + NEAREST * size
     # Above zero for a table of zeros, and too small to matter for any other.
-    floor = (1e-3 * typical + NEAREST * size).clamp_min(
-        torch.finfo(target.dtype).tiny ** 0.5
-    )
-    width = spread.maximum(floor) * share
+    least = torch.finfo(target.dtype).tiny ** 0.5
+    width = (spread.maximum(floor) * share).clamp_min(least)
     return rest.square() + width.square()
 
 
@@ -183,7 +182,10 @@ class Absolute(Loss):
         self, prediction: torch.Tensor, target: torch.Tensor, step: int
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
         """Return the weight 1 / (2 sqrt(r^2 + s^2)) and the value itself."""
-        size = rounded(prediction - target, target, corner(step))
+        # From near enough to the corner not to follow outliers, and slowly: on small
+        # tables with 5% of outliers, with and without constraints, no other pair of a
+        # first share and a rate among eight ended as low on the whole.
+        size = rounded(prediction - target, target, corner(step, 0.3, 0.98))
         return 0.5 * torch.rsqrt(size), target
 
     def conjugate(self, slope: np.ndarray, target: np.ndarray) -> np.ndarray:

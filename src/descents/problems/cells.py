@@ -176,15 +176,37 @@ class Cells(ABC):
         return float(np.square(data, dtype=np.float64).sum())
 
     @property
+    def loss_of_zero(self) -> float:
+        """About what a loss costs that predicts zero: rounding is a tiny share of that.
+
+        The sum of squares under squared loss, of absolute values under others; 0 where
+        a loss is the user's, whose size is not known.
+        """
+        if all(block.loss.quadratic for block in self.blocks):
+            return self.square
+        if any(block.loss.name == "own" for block in self.blocks):
+            return 0.0
+        data = self.table.data if hasattr(self.table, "tocsr") else self.table
+        return float(np.abs(data).sum(dtype=np.float64))
+
+    @property
     def observed(self) -> int:
         """How many cells are data."""
         return int(self.row_counts.sum())
 
     @property
     def mean_weight(self) -> float:
-        """The mean weight of the cells that are data."""
-        total = 0.0 if self.weights is None else float(self.weights.sum())
+        """The mean weight of the cells that are data, without that of their columns."""
+        weights = self.raw_weights
+        total = 0.0 if weights is None else float(weights.sum())
         return total / self.observed if total > 0 else 1.0
+
+    @property
+    def raw_weights(self) -> Any:
+        """The weights without what those of columns were multiplied by."""
+        if self.weights is None or self.scales is None:
+            return self.weights
+        return self.weights / self.scales
 
     @property
     def majorized(self) -> bool:

@@ -630,7 +630,7 @@ class Factorization(Problem):
         """The loss of the best constants, or what rounding leaves of the data."""
         if self._fixed or isinstance(self.cells, Streamed):
             return None
-        rounded = float(np.finfo(np.float64).eps) * self.cells.square
+        rounded = float(np.finfo(np.float64).eps) * self.cells.loss_of_zero
         return max(self.cells.constants_loss(), rounded)
 
     @property
@@ -718,7 +718,9 @@ class Factorization(Problem):
             if isinstance(self.cells, Streamed):
                 left, values, right = self._streamed_triples(self.cells)
             else:
-                left, values, right = leading_triples(self._distances(), self.rank)
+                left, values, right = leading_triples(
+                    self._distances(self.cells.raw_weights), self.rank
+                )
             self._spectra["spectrum"] = left, values / share, right
 
     def take_spectrum(self, triples: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
@@ -784,13 +786,14 @@ class Factorization(Problem):
         right = torch.as_tensor(constant)[:, None]
         return found.slopes(left, right, torch.as_tensor(found.cuts)) * -0.5
 
-    def _distances(self) -> Any:
+    def _distances(self, weights: Any) -> Any:
         """Return `_rest`, with logarithms where predictions are logarithms of means.
 
         The slope of Poisson loss is a difference of counts, which as a prediction would
         be raised to the power of e.
         """
-        rest, found = self._rest(), self.cells
+        found = self.cells
+        rest = self._with_residuals(self._rest(), weights)
         if not any(isinstance(block.loss, Poisson) for block in found.blocks):
             return rest
         constant = found.offsets if self.has_offsets else self.base
@@ -809,6 +812,26 @@ class Factorization(Problem):
                 rest[:, block.place] = _away(block.loss, z, target) * weight
         return rest
 
+    def _with_residuals(self, rest: Any, weights: Any) -> Any:
+        """Return `_rest` with weighted residuals for losses of the user's.
+
+        Their slopes are of no known size, whatever the size of the numbers is.
+        """
+        found = self.cells
+        if not any(isinstance(block.loss, Own) for block in found.blocks):
+            return rest
+        constant = found.offsets if self.has_offsets else self.base
+        if not isinstance(rest, np.ndarray):
+            rest = rest.copy()
+            rest.data = found.table.data - constant[found.table.indices]
+            rest.data = rest.data if weights is None else rest.data * weights
+            return rest
+        for block in found.blocks:
+            if isinstance(block.loss, Own):
+                left = found.table[:, block.columns] - constant[block.place]
+                rest[:, block.place] = left * weights[:, block.columns]
+        return rest
+
     def row_candidates(self) -> Any:
         """Return the rows of the table as V may begin with them, or None.
 
@@ -816,7 +839,7 @@ class Factorization(Problem):
         """
         found = self.cells
         if "candidates" not in self._spectra:
-            rest = self._distances()
+            rest = self._distances(found.weights)
             if hasattr(rest, "tocsr"):
                 rest = rest.tocsr() if isinstance(found, Complete) else None
             elif isinstance(rest, np.ndarray) and found.weights is not None:

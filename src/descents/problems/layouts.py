@@ -261,6 +261,8 @@ class Dense(Cells):
         self._cache = {}
         for block in blocks:
             _best_constants(self, block, table[:, block.columns], weights)
+        # What stands where the table has no value; the same for parts of the cells.
+        self._stand_ins = weights > 0, self.offsets
 
     def standardized(
         self, scales: np.ndarray | None = None, units: np.ndarray | None = None
@@ -375,6 +377,7 @@ class Dense(Cells):
         """
         other = Dense(self.table, np.where(mask, self.weights, 0.0), self.blocks)
         other.scales, other.units, other._given = self.scales, self.units, self._given
+        other._stand_ins = self._stand_ins
         return other
 
     def of_starts(self, masks: np.ndarray) -> Dense:
@@ -411,10 +414,8 @@ class Dense(Cells):
         values = self.table[:, block.columns]
         if not block.loss.has_units:
             return values
-        seen = self.weights[..., block.columns] > 0
-        if seen.ndim > 2:  # each start has cells of its own
-            seen = seen.any(0)
-        return np.where(seen, values, self.offsets[block.place])
+        seen, offsets = self._stand_ins
+        return np.where(seen[:, block.columns], values, offsets[block.place])
 
     def _each(
         self, predictions: torch.Tensor, cuts: torch.Tensor

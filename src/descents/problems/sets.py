@@ -226,7 +226,7 @@ class Simplex(FactorSet):
             return super().solve(
                 gram, right, point, l2, l1, nonnegative=nonnegative, plain=plain
             )
-        x = point.movedim(-1, 0).contiguous()
+        x = point.movedim(-1, 0).clone(memory_format=torch.contiguous_format)
         whole = gram + torch.diag_embed(l2[..., : gram.shape[1], :])
         whole = whole.movedim((-2, -1), (0, 1))
         slope = (products(gram, point) + l2 * point - right).movedim(-1, 0).contiguous()
