@@ -107,8 +107,8 @@ def test_the_gradient_is_that_of_the_best_point(steps) -> None:
     np.testing.assert_allclose(runs.gradient_norms, norms, rtol=1e-10)
 
 
-def falling() -> Problem:
-    """Return a problem whose metric is its loss (x - 1)^2, from x = 0."""
+def falling(least: float = 0.0) -> Problem:
+    """Return a problem of loss (x - 1)^2 + least and metric (x - 1)^2, from x = 0."""
 
     class Told(Problem):
         dtype = torch.float64
@@ -117,7 +117,7 @@ def falling() -> Problem:
             return {"x": np.zeros(())}
 
         def losses(self, parameters, starts, step):
-            return (parameters["x"] - 1).square()
+            return (parameters["x"] - 1).square() + least
 
         def metrics(self, parameters, starts):
             return {"measured": (parameters["x"] - 1).square()}
@@ -152,11 +152,13 @@ def test_an_overshooting_start_is_stopped_at_its_best() -> None:
 def test_a_start_that_rests_is_looked_at_where_it_rests() -> None:
     rule = EarlyStopping("measured", every=25, patience=None)
     stop = Stop(60, tolerance=1e-3, early=rule)
-    runs = descend(falling(), 1, steps=GradientDescent(0.1), stop=stop)
-    # 0.8^n is at most 1e-3 first at n = 31; looked at when n is 40.
+    runs = descend(falling(1.0), 1, steps=GradientDescent(0.1), stop=stop)
+    # A Newton step gains 0.8^2n of the loss 1 + 0.8^2n: at most 1e-6 of it first at
+    # n = 31; looked at when n is 40.
     assert runs.statuses == (Status.STATIONARY,)
     assert runs.steps_taken[0] == runs.metrics["best_step"][0] == 40
-    np.testing.assert_allclose(runs.losses, 0.8**80, rtol=1e-10)
+    np.testing.assert_allclose(runs.losses, 1 + 0.8**80, rtol=1e-15)
+    np.testing.assert_allclose(runs.metrics["measured"], 0.8**80, rtol=1e-10)
 
 
 def test_a_projected_start_has_the_mapping_of_its_best_point() -> None:

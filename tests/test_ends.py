@@ -270,13 +270,19 @@ def test_estimators_return_the_kept_epoch_and_say_so() -> None:
     rows = np.random.default_rng(0)
     features = rows.normal(size=(80, 3))
     y = features[:, 0] + 0.1 * rows.normal(size=80)
-    table = MLPStartsRegressor(**options).fit(features, y).table()
+    # Those that have an epoch to go back to have not failed.
+    with pytest.warns(ConvergenceWarning, match="4 of 12 starts failed.* the other 8"):
+        model = MLPStartsRegressor(**options).fit(features, y)
+    table = model.table()
+    np.testing.assert_array_equal(model.failed(), table["status"] == "nonfinite")
+    np.testing.assert_array_equal(model.failed("loss"), model.failed())
     over = np.flatnonzero(table["status"] == "overflowed")
     assert len(over)
     assert np.isfinite(table["validation_loss"][over]).all()
     first = int(over[0])
     options["max_epochs"] = int(table["best_epoch"][first]) + 1
     again = MLPStartsRegressor(**options).fit(features, y).table()
+    assert again["status"][first] == "limit"
     assert again["validation_loss"][first] == table["validation_loss"][first]
     assert again["best_epoch"][first] == table["best_epoch"][first]
 

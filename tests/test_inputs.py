@@ -27,6 +27,8 @@ MASK = GENERATOR.random((30, 6)) < 0.6
 HOLES = np.where(MASK, DENSE, np.nan)
 FORMATS = ("csr", "csc", "coo", "bsr", "dia", "lil", "dok")
 PARTS = ("data", "indices", "indptr", "row", "col", "offsets")
+FEW_EPOCHS = pytest.mark.filterwarnings("ignore:no start of .* is better than always")
+"""What few epochs learn is not the subject here."""
 
 
 def parts(table: Any) -> dict[str, np.ndarray]:
@@ -136,6 +138,7 @@ def views() -> dict[str, np.ndarray]:
     return found
 
 
+@FEW_EPOCHS
 @pytest.mark.parametrize("name", views())
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_how_an_array_lies_in_memory_does_not_matter(name: str, dtype: Any) -> None:
@@ -167,6 +170,7 @@ def test_how_an_array_lies_in_memory_does_not_matter(name: str, dtype: Any) -> N
         assert found.loss_ == same.loss_
 
 
+@FEW_EPOCHS
 def test_tensors_are_taken_as_arrays() -> None:
     model = fitted(HOLES)
     for tensor in (
@@ -223,6 +227,7 @@ def test_nothing_that_is_given_is_changed(steps: str) -> None:
 # Types of what is returned
 
 
+@FEW_EPOCHS
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_numbers_come_back_with_as_many_digits(dtype: Any) -> None:
     array = HOLES.astype(dtype)

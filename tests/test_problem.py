@@ -8,7 +8,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from descents import Factorization, Network, Problem
+from descents import Factorization, Network, Problem, Stop, descend
 from descents.checks import InvalidValueError
 from descents.problems.problem import losses_and_gradients, stream, streams
 
@@ -215,6 +215,27 @@ def test_wrong_points_are_refused(points, message) -> None:
     problem = Problem.from_losses(lambda p, starts, step: p["x"].sum(1), points)
     with pytest.raises(InvalidValueError, match=message):
         problem.points(range(5), 0)
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ({"x": torch.ones(9, 2)}, r"of 1 starts have \(9, 2\) for 'x'; .* length 1"),
+        ({"x": torch.tensor(1.0)}, r"of 1 starts have \(\) for 'x'"),
+        ({"x": np.ones((1, 2))}, "of 1 starts have ndarray for 'x'"),
+        ({}, "are dict; return a dict of tensors"),
+        (torch.ones(1, 2), "are Tensor; return a dict of tensors"),
+    ],
+)
+def test_a_problem_whose_own_points_are_not_those_asked_for_is_refused(
+    points, message
+) -> None:
+    own = Problem.from_losses(
+        lambda p, starts, step: p["x"].sum(1), lambda generator: {}
+    )
+    own.points = lambda starts, seed: points
+    with pytest.raises(InvalidValueError, match=message):
+        descend(own, 9, stop=Stop(1))
 
 
 def test_all_that_is_wrong_with_a_problem_is_told_at_once() -> None:

@@ -175,6 +175,11 @@ def test_no_warning_where_something_is_learned_or_classes_are_weighted() -> None
     model = MLPStartsClassifier(6, learning_rate=0.05, **options)
     model.fit(RARE_X, y, sample_weight=heavy)
     assert model.problem_.majority() == 1
+    # Nothing is better than to be right for all rows, as a constant is of one class.
+    one_class = np.where(RARE == "yes", 0.0, 1.0)
+    model.fit(RARE_X, RARE, sample_weight=one_class)
+    assert model.problem_.constant_scores("training_accuracy") == [1.0]
+    assert model.table()["training_accuracy"].max() == 1
 
 
 def test_a_class_that_is_not_tested_is_warned_of() -> None:

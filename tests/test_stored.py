@@ -112,6 +112,7 @@ def test_a_classifier_keeps_its_classes_and_their_weights(kind: str, tmp_path) -
     np.testing.assert_array_equal(refitted.runs_.losses, model.runs_.losses)
 
 
+@pytest.mark.filterwarnings("ignore:no start of .* is better than always")  # 2 epochs
 @pytest.mark.parametrize(
     "settings",
     [

@@ -261,16 +261,16 @@ def test_a_command_that_lost_a_process_says_how_to_go_on(
 ) -> None:
     table = tmp_path / "table.csv"
     table.write_text("a,b\n" + "".join(f"{i},{i % 2}\n" for i in range(20)))
-    monkeypatch.setattr(Network, "width", 2)
+    monkeypatch.setattr(Network, "width", 2)  # starts 0; 1; 2 and 3; 4 and 5
     options = ["train", str(table), "--target", "b", "--starts", "6", "--epochs", "2",
                "--out", str(tmp_path / "run")]  # fmt: skip
     assert main([*options, "--workers", "2"]) == 4
     said = capsys.readouterr().err
-    assert "1 of 3 chunks of starts were finished, and kept" in said
+    assert "1 of 4 chunks of starts were finished, and kept" in said
     assert "use fewer workers; go on with --resume --out" in said
     assert said.count("\n") == 1
     stages = tmp_path / "run" / ".partial" / "stages"
-    assert [path.name for path in stages.iterdir()] == ["kaiming-0-1-2.safetensors"]
+    assert [path.name for path in stages.iterdir()] == ["kaiming-0-0-1.safetensors"]
     assert main([*options, "--resume"]) == 0
 
 

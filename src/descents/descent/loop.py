@@ -33,6 +33,7 @@ from descents.problems.problem import (
     Parameters,
     Problem,
     check_losses,
+    check_points,
     flat,
     losses_and_gradients,
 )
@@ -467,6 +468,7 @@ class _Chunk:
         self.taken = np.zeros(self.width, dtype=np.int64)
         self.initial = np.full(self.width, np.nan)
         points = self.problem.points(self.numbers, self.seed)
+        check_points(points, count)
         self.whole = self.problem.whole
         self.parameters = {n: p[sources] for n, p in points.items()}
         del points  # a second copy, that large factors would be kept in till the end

@@ -399,7 +399,8 @@ def unbeaten(
         return None
     total = np.where(known, groups, 0.0).sum(2)[:, known.any(1)]
     values, constants = total / known.sum(1)[known.any(1)]
-    if (values > constants + 1e-9).any():
+    # Nothing is better than a score of 1, which a constant has where all is of one class.
+    if (values > np.minimum(constants + 1e-9, 1 - 1e-9)).any():
         return None
     best = int(np.argmax(values - constants))
     return Unbeaten(

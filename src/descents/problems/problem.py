@@ -770,6 +770,24 @@ if not all(
     _FUNCTORCH = None
 
 
+def check_points(points: Any, count: int) -> None:
+    """Raise unless `points` has tensors, by name, of a row for each of `count` starts."""
+    if not isinstance(points, Mapping) or not points:
+        raise InvalidValueError(
+            f"the initial points of {count} starts are {type(points).__name__}; "
+            "return a dict of tensors by name, stacked over the starts"
+        )
+    for name, value in points.items():
+        shape = tuple(getattr(value, "shape", ()))
+        if not isinstance(value, torch.Tensor) or shape[:1] != (count,):
+            got = shape if isinstance(value, torch.Tensor) else type(value).__name__
+            raise InvalidValueError(
+                f"the initial points of {count} starts have {got} for {name!r}; return a "
+                f"tensor whose first axis has length {count}, a row for each of the "
+                "starts that are asked for"
+            )
+
+
 def check_losses(losses: Any, count: int) -> None:
     """Raise unless `losses` is a tensor of one number for each of `count` starts."""
     if not isinstance(losses, torch.Tensor) or losses.shape != (count,):
