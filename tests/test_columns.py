@@ -118,6 +118,7 @@ def test_a_sequence_is_a_loss_for_each() -> None:
 
 
 @pytest.mark.parametrize("loss", ["huber", "squared", "absolute", Huber(2.0)])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_loss_of_numbers_for_all_leaves_levels_alone(loss) -> None:
     found = losses(fitted(mixed_frame(), loss=loss))
     name = getattr(loss, "name", loss)

@@ -444,7 +444,6 @@ def test_new_rows_of_sparse_factors_are_the_best_of_all_choices() -> None:
         assert np.square(row - at @ V).sum() == pytest.approx(best, rel=1e-9)
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("constraint", [None, "nonnegative"])
 def test_a_fixed_factor_leaves_least_squares(constraint) -> None:
     V = np.abs(np.random.default_rng(0).normal(size=(9, 3)))

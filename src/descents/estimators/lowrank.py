@@ -50,7 +50,7 @@ from descents.problems.factorization import INITIALIZATIONS, OFFSETS, Factorizat
 from descents.problems.observed import cells
 from descents.problems.problem import stream
 from descents.problems.rescaled import Rescaled, rescaled
-from descents.problems.sets import Simplex, Sparse, UnitOneSparse
+from descents.problems.sets import Fixed, Simplex, Sparse, UnitOneSparse
 from descents.problems.streamed import LIMITS, Streamed
 
 SCALES = ("auto", True, False)
@@ -850,9 +850,13 @@ def _brought_back(problem: Factorization, over: Rescaled, runs: Runs) -> Runs:
 def _compared_with_constants(problem: Factorization, runs: Runs) -> Runs:
     """Return the runs with the status WORSE for starts that constants would beat.
 
-    The loss of the data counts, without penalties.
+    The loss of the data counts, without penalties. Where a factor is given as a whole,
+    the model is the user's, and is not to be judged by what others could be.
     """
     found = problem.cells
+    sides = (problem.row_regularizer.inside, problem.column_regularizer.inside)
+    if any(isinstance(one, Fixed) and not np.isnan(one.values).any() for one in sides):
+        return runs
     constants = found.constants_loss()
     most = constants * (1 + 1e-6) + 1e-12 * found.loss_of_zero
     above = np.flatnonzero(np.isfinite(runs.losses) & (runs.losses > most))
