@@ -357,7 +357,6 @@ def compared(loss: str, pair: tuple, starts: int = 4) -> tuple[LowRankModel, flo
 
 SAMPLE = [
     ("kl", ("simplex", "nonnegative")),
-    ("itakura_saito", ("nonnegative", "unit_norm+nonnegative")),
     ("beta:0.5", ("simplex", "simplex")),
     ("poisson", ("simplex", None)),
     ("squared", ("simplex", "nonnegative")),
