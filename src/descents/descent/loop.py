@@ -302,6 +302,9 @@ def descend(
     settings["steps"] = described(steps)
     settings["stop"] = described(stop)
     found = Runs.joined([chunk.runs(settings) for chunk in chunks])
+    if clock.interrupted and not found.interrupted:
+        # It came when all was done but the last evaluation; the caller is to know.
+        raise KeyboardInterrupt
     return found.picked(np.argsort(order, kind="stable"))
 
 
@@ -389,6 +392,11 @@ class _Clock:
 
     def interrupt(self) -> None:
         self.whole._stopped = self._stopped = True
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the user did so, or something failed; not whether the time is out."""
+        return self._stopped
 
     @property
     def out(self) -> bool:
