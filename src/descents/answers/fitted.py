@@ -500,13 +500,11 @@ def _standardized(
         levels=[len(model.levels) for model in models],
     )
     places, units, ratios = known.coordinate_columns, *np.ones((2, len(models)))
-    one, two = torch.ones(1, dtype=torch.float64), torch.full((1,), 2.0).double()
     for unit, column in zip(old, places, strict=True):
         loss = models[column].loss
         if loss.has_units:
-            units[column] = own = loss.unit(float(unit))
-            here = loss.in_units(np.array([own]))
-            ratios[column] = float(loss(two * own, one * own) / here(two, one))
+            units[column] = loss.unit(float(unit))
+            ratios[column] = loss.size_in(units[column])
     factor = old / units[places]
     arrays["base"] = arrays["base"] / units[places]
     arrays["scales"] = arrays["scales"] * ratios
@@ -639,7 +637,7 @@ def with_widths(models: list[ColumnModel], problem: Factorization) -> list[Colum
         noise = _noise(np.abs(rest), problem.rank * (rows + wide))
         width = HUBER_EFFICIENCY * max(noise, 1e-9 * scale)
         return [_with_loss(model, Huber(width * unit)) for model in models]
-    noises, units = {}, dict[int, float]()
+    noises = {}
     for block in found.blocks:
         for place, column in enumerate(block.columns):
             if not isinstance(models[column].loss, Huber):
@@ -649,15 +647,15 @@ def with_widths(models: list[ColumnModel], problem: Factorization) -> list[Colum
                 kept = found.weights[:, column] > 0
             line = right[block.first + place]
             rest = np.abs(found.table[kept, column] - left[kept] @ line)
-            if found.units is not None:  # columns are compared in the cells' units
-                units[int(column)] = found.units[column]
             spent = problem.rank * (1 + rows / wide) * kept.sum() / rows
             noises[int(column)] = _noise(rest, spent)
-    # A column that is fitted exactly by chance is not to become all but absolute.
+    # A column that is fitted exactly by chance is not to become all but absolute. They
+    # are compared in the units of the cells.
+    units = np.full(wide, unit) if found.units is None else found.units
     typical = np.median(list(noises.values()))
     for column, noise in noises.items():
         floor = max(noise, 0.1 * typical, 1e-9 * scale)
-        loss = Huber(float(HUBER_EFFICIENCY * floor * units.get(column, unit)))
+        loss = Huber(float(HUBER_EFFICIENCY * floor * units[column]))
         given[column] = _with_loss(given[column], loss)
     return given
 

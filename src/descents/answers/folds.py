@@ -109,6 +109,4 @@ def with_holes(found: Cells) -> Dense | Stored:
             )
         table = table.toarray()
     table = table.astype(np.float64)
-    other = Dense(table, np.ones(table.shape), found.blocks)
-    other.scales, other.units, other._given = found.scales, found.units, found._given
-    return other
+    return Dense(table, np.ones(table.shape), found.blocks).in_units_of(found)

@@ -819,14 +819,12 @@ class _Chunk:
             here = problem, self.parameters, state, self.starts, step
             limited = self.statuses[places] == Status.LIMIT
             decides = bool(stop.tolerance) and limited.any()
-            if hasattr(steps, "mapping"):  # at less than a step
+            if hasattr(steps, "mapping") and not decides:  # at less than a step
                 state = {"mapping": steps.mapping(*here)}
             elif not self.problem.stochastic:
                 state = steps.update(*here)[1]
             norms = self._gradient_norms(step, state)
             if decides:
-                if hasattr(steps, "mapping"):
-                    state = steps.update(*here)[1]
                 self._judge_the_rest(stop, state, losses, step)
         if step == 0:
             self.initial = norms

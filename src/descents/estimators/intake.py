@@ -231,14 +231,12 @@ class ReadsTables:
         wide[:, self._places] = filled
         return wide
 
-    def _without_data(self, rows: int) -> np.ndarray:
-        """Return a mask of the columns of the fit that had no data, (rows, columns)."""
-        places = self._places if self._has_dropped else None
-        mask = np.zeros((rows, self.n_features_in_), dtype=bool)
-        if places is not None:
-            mask[:] = True
-            mask[:, places] = False
-        return mask
+    @property
+    def _modeled(self) -> np.ndarray:
+        """Which columns of the table of the fit are modeled, as they had data."""
+        modeled = np.zeros(self.n_features_in_, dtype=bool)
+        modeled[self._places if self._has_dropped else slice(None)] = True
+        return modeled
 
     def _weights_of_table(self, table: Table, weights: Any) -> Any:
         """Return the weights of the columns that have any data, and name the others."""

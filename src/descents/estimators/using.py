@@ -324,7 +324,7 @@ class UsesFitted(ReadsTables):
             return columns.filled(table, self.columns_, codes)
         filled = self._of_fit(self.fitted_.stacked(codes))
         # A column of the fit without any data has nothing to be filled with.
-        missing = np.isnan(self._of_fit(values)) & ~self._without_data(len(values))
+        missing = np.isnan(self._of_fit(values)) & self._modeled
         if np.ma.isMaskedArray(X):
             fill = _of_type(filled, X.dtype)
             return np.where(np.ma.getmaskarray(X) | missing, fill, X.data)

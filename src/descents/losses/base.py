@@ -161,6 +161,21 @@ class Loss(ABC):
         """
         return self
 
+    def size_in(self, unit: float) -> float:
+        """Return loss(u z, u x) over in_units(u)(z, x), the same for all z and x.
+
+        For a loss of degree d in the unit it is u^d; of one column.
+
+        Examples
+        --------
+        >>> from descents.losses import named
+        >>> [round(named(x).size_in(3.0), 9) for x in ("squared", "absolute", "huber:2")]
+        [9.0, 3.0, 9.0]
+        """
+        z, x = torch.full((1,), 2.0).double(), torch.ones(1).double()
+        standard = self.in_units(np.array([unit])).column(0)
+        return float(self(z * unit, x * unit) / standard(z, x))
+
     @property
     def label(self) -> str:
         """Its name, with the number that sets it apart, as `named` takes it."""

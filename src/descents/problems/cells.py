@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -147,6 +147,11 @@ class Cells(ABC):
     @property
     def given(self) -> Any:  # noqa: D102 - among the attributes
         return self.table if self._given is None else self._given
+
+    def in_units_of(self, other: Cells) -> Self:
+        """Say that these cells are in the units of others, and weighted by their scales."""
+        self.scales, self.units, self._given = other.scales, other.units, other._given
+        return self
 
     @property
     def coordinate_units(self) -> np.ndarray:

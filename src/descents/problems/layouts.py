@@ -293,9 +293,7 @@ class Dense(Cells):
         found.scales = scales
         quadratic = len(found.blocks) == 1 and found.blocks[0].loss.quadratic
         if quadratic and found.complete_with_ones:
-            whole = Complete(found.table, found.blocks[0])
-            whole.scales, whole.units, whole._given = scales, units, self.table
-            return whole
+            return Complete(found.table, found.blocks[0]).in_units_of(found)
         return found
 
     @property
@@ -376,9 +374,8 @@ class Dense(Cells):
         mask : bool ndarray of the table's shape
         """
         other = Dense(self.table, np.where(mask, self.weights, 0.0), self.blocks)
-        other.scales, other.units, other._given = self.scales, self.units, self._given
         other._stand_ins = self._stand_ins
-        return other
+        return other.in_units_of(self)
 
     def of_starts(self, masks: np.ndarray) -> Dense:
         """Return the cells with a part of its own for each of S starts.

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from descents.problems.cells import Cells
 from descents.problems.constraints import Regularizer
@@ -71,7 +70,7 @@ def rescaled(problem: Factorization) -> Rescaled | None:
     1560000000.0
     """
     found = problem.cells
-    losses = [found.losses_of_columns[j] for j in range(found.shape[1])]
+    losses = found.losses_of_columns
     sides = (problem.row_regularizer, problem.column_regularizer)
     sized = [_sized(side) for side in sides]
     if (
@@ -87,14 +86,8 @@ def rescaled(problem: Factorization) -> Rescaled | None:
     if len(units) > 1:  # of several periods
         return None
     unit = units.pop()
-    one, two = torch.ones(1).double(), torch.full((1,), 2.0).double()
-    here = [loss.in_units(np.array([unit])).column(0) for loss in losses]
-    ratios = np.array(
-        [
-            float(given(two * unit, one * unit) / standard(two, one))
-            for given, standard in zip(losses, here, strict=True)
-        ]
-    )
+    sizes = {loss: loss.size_in(unit) for loss in set(losses)}
+    ratios = np.array([sizes[loss] for loss in losses])
     if not (np.isfinite(ratios) & (ratios > 0)).all():
         return None
     mean = found.mean_weight
