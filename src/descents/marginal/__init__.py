@@ -1,0 +1,7 @@
+"""Gaussian models of a table with the factors of its rows integrated out.
+
+`patterns` groups rows by their missing cells, `gaussian` is the problem that a descent
+minimizes, and `maximization` has the steps of EM. `features` turns the columns of a table
+into features, `posterior` says what is expected of missing cells, and `model` fits a table
+and judges the model by cells that it has not seen.
+"""

@@ -1,0 +1,354 @@
+"""The problem: the likelihood of the observed cells, with the factors integrated out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from descents.checks import (
+    Complaints,
+    InvalidValueError,
+    one_of,
+    real_number,
+    whole_number,
+)
+from descents.marginal.patterns import Batch, Patterns, grouped
+from descents.problems.problem import Parameters, Problem
+
+Noise = Literal["columns", "equal"]
+Point = Mapping[str, torch.Tensor]
+"""The mean, the loadings and the noise of one start, by name."""
+
+LEAST_NOISE = 1e-10
+"""No variance of noise is smaller, so that covariances can be inverted."""
+LOG_2PI = float(np.log(2 * np.pi))
+
+
+class Parts(NamedTuple):
+    """The parameters of one start."""
+
+    mean: torch.Tensor
+    loadings: torch.Tensor
+    noise: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """What the rows of a table are expected to be, given their observed cells.
+
+    Attributes
+    ----------
+    loss : Tensor
+        The penalized negative log likelihood per observed cell.
+    shift : Tensor of shape (d,)
+        The mean of the completed rows less the mean of the model.
+    second : Tensor of shape (d, d)
+        E[(x - m)(x - m)^T], averaged over rows; m is the mean of the model.
+    """
+
+    loss: torch.Tensor
+    shift: torch.Tensor
+    second: torch.Tensor
+
+
+class Marginal(Problem):
+    r"""A Gaussian model of the rows of a table, with their factors integrated out.
+
+    Row i is x_i = m + V u_i + e_i, with factors u_i ~ N(0, I) and noise e_i ~ N(0, D), D
+    diagonal. The factors are integrated out, so that x_i ~ N(m, C) with C = V V^T + D.
+    The loss of a start is
+
+    .. math::
+        \frac{1}{N} \Big[ -\sum_i \log N(x_{io}; m_o, C_{oo})
+        + \frac{n}{2} \mathrm{tr}(C^{-1} \Lambda)
+        + \frac{k d}{2} (\log|C| - \log|D|) \Big],
+
+    over the n rows and their N observed cells. The second term shrinks the covariance: it
+    adds the variances in the diagonal matrix Lambda to what is observed, so that no noise
+    vanishes [1]_. The third shrinks the eigenvalues of D^{-1/2} C D^{-1/2} towards 1, and
+    removes components that explain less than a multiple k d / n of the noise.
+
+    Parameters
+    ----------
+    features : array of shape (n, d)
+        NaN where missing. Columns should have comparable variances.
+    rank : int, optional
+        The number of columns of V, by default d.
+    noise : {"columns", "equal"}
+        Whether D has a variance for each column, or one for all.
+    ridge : float or array of shape (d,)
+        The diagonal of Lambda, at least 0.
+    strength : float
+        k, at least 0.
+    weights : array of shape (n,), optional
+        Of the rows; n is then their sum.
+
+    References
+    ----------
+    .. [1] Tipping and Bishop (1999), "Probabilistic principal component analysis",
+       Journal of the Royal Statistical Society B 61(3). Rubin and Thayer (1982), "EM
+       algorithms for ML factor analysis", Psychometrika 47(1).
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> table = rng.normal(size=(50, 1)) * [1.0, 2.0, -1.0] + rng.normal(size=(50, 3))
+    >>> table[::3, 1] = np.nan
+    >>> from descents import Stop, descend
+    >>> from descents.marginal.maximization import EM
+    >>> problem = Marginal(table, rank=1, ridge=0.01)
+    >>> runs = descend(problem, steps=EM(), stop=Stop(500, tolerance=1e-6))
+    >>> runs.statuses[0].name
+    'STATIONARY'
+    """
+
+    dtype = torch.float64
+
+    def __init__(
+        self,
+        features: np.ndarray,
+        rank: int | None = None,
+        *,
+        noise: Noise = "columns",
+        ridge: float | np.ndarray = 0.0,
+        strength: float = 0.0,
+        weights: np.ndarray | None = None,
+    ) -> None:
+        features = np.asarray(features, dtype=np.float64)
+        complaints = Complaints()
+        complaints.require(
+            features.ndim == 2 and min(features.shape) > 0,
+            f"features have shape {features.shape}; give a matrix of rows and columns",
+        )
+        complaints.attempt(one_of, "noise", noise, ("columns", "equal"))
+        complaints.attempt(real_number, "strength", strength, 0)
+        if rank is not None:
+            complaints.attempt(whole_number, "rank", rank, 0, features.shape[-1])
+        complaints.raise_any()
+        self.rows, self.columns = features.shape
+        self.rank = self.columns if rank is None else rank
+        self.noise, self.strength = noise, float(strength)
+        self.ridge = torch.as_tensor(
+            np.broadcast_to(np.asarray(ridge, np.float64), (self.columns,)).copy()
+        )
+        if not bool((self.ridge >= 0).all() and self.ridge.isfinite().all()):
+            raise InvalidValueError(f"ridge is {ridge}; give numbers of at least 0")
+        self.patterns: Patterns = grouped(features, weights)
+        if not self.patterns.cells:
+            raise InvalidValueError(
+                "features have no observed cell; give a table that has some"
+            )
+        seen = ~np.isnan(features)
+        counts = np.maximum(seen.sum(0), 1)
+        self._center = np.where(seen, features, 0).sum(0) / counts
+        spread = np.where(seen, features - self._center, 0)
+        self._spread = np.maximum(np.square(spread).sum(0) / counts, LEAST_NOISE)
+        self.size = self.columns * max(self.columns, 1)
+        self._before: Point | None = None
+
+    def begin_at(self, point: Point | None) -> None:
+        """Let start 0 begin at a point, where its shapes are those of this problem."""
+        shapes = {"mean": (self.columns,), "loadings": (self.columns, self.rank)}
+        fits = point is not None and all(
+            tuple(point[name].shape) == shape for name, shape in shapes.items()
+        )
+        self._before = point if fits else None
+
+    @property
+    def full(self) -> bool:
+        """Whether every covariance of at least the ridge is one of the model's."""
+        return (
+            self.rank == self.columns and self.noise == "columns" and not self.strength
+        )
+
+    @property
+    def loss_scale(self) -> float:
+        """One nat for each observed cell."""
+        return 1.0
+
+    def point(
+        self, generator: np.random.Generator, start: int
+    ) -> Mapping[str, np.ndarray]:
+        """Return the observed means, half of the variances as noise, and random loadings.
+
+        Start 0 has loadings of the size of the variances in the first columns alone where
+        the rank allows, which is the independent model; others are normal.
+        """
+        if start == 0 and self._before is not None:
+            return {name: part.numpy() for name, part in self._before.items()}
+        half = np.sqrt(self._spread / 2)
+        if start == 0 and self.rank == self.columns:
+            loadings = np.diag(half)
+        else:
+            loadings = generator.normal(size=(self.columns, self.rank))
+            loadings *= half[:, None] / np.sqrt(max(self.rank, 1))
+        noise = np.log(self._spread / 2)
+        if self.noise == "equal":
+            noise = np.log(self._spread.mean(keepdims=True) / 2)
+        return {"mean": self._center, "loadings": loadings, "noise": noise}
+
+    def losses(
+        self, parameters: Parameters, starts: torch.Tensor, step: int
+    ) -> torch.Tensor:
+        """Return the loss of each start, in nats per observed cell."""
+        return torch.stack([self._expected(one).loss for one in each(parameters)])
+
+    def moments(self, one: Parts) -> Moments:
+        """Return the loss of one start, and the moments of the completed rows."""
+        with torch.no_grad():
+            return self._expected(one, moments=True)
+
+    def fused(
+        self, parameters: Parameters, starts: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, Parameters]:
+        """Return losses and gradients from the moments of the completed rows.
+
+        By Fisher's identity the gradient of the likelihood of observed cells is that of
+        the expected likelihood of completed rows. With S the second moments and
+        P = C^{-1}, its derivative by C is n/2 (P - P (S + Lambda) P) + k d/2 P.
+        """
+        losses, gradients = [], []
+        for one in each(parameters):
+            found = self.moments(one)
+            losses.append(found.loss)
+            gradients.append(self.gradient(one, found))
+        return torch.stack(losses), stacked(gradients)
+
+    def gradient(self, one: Parts, found: Moments) -> Parts:
+        """Return the gradient of the loss of one start from its moments."""
+        _, loadings, noise = one
+        variances = self.variances(noise)
+        inverse = torch.linalg.inv(covariance(loadings, variances))
+        weight, prior = self.patterns.weight, self.strength * self.columns
+        second = found.second + torch.diag(self.ridge)
+        slope = weight * (inverse - inverse @ second @ inverse) + prior * inverse
+        slope = slope / (2 * self.patterns.cells)
+        of_noise = slope.diagonal() * variances - prior / (2 * self.patterns.cells)
+        if self.noise == "equal":
+            of_noise = of_noise.sum(0, keepdim=True)
+        of_mean = -weight / self.patterns.cells * (inverse @ found.shift)
+        return Parts(of_mean, 2 * slope @ loadings, of_noise)
+
+    def variances(self, noise: torch.Tensor) -> torch.Tensor:
+        """Return the variances of the noise of each column, from their logarithms."""
+        return noise.exp().clamp(min=LEAST_NOISE).expand(self.columns)
+
+    def _expected(self, one: Parts, *, moments: bool = False) -> Moments:
+        r"""Return the loss, and where `moments` is true those of the completed rows.
+
+        With P = C^{-1}, o the observed and m the missing features of a row, and d_o the
+        difference from the mean (0 at the missing features),
+
+            log|C_oo| = log|C| + log|P_mm|,
+            d_o^T C_oo^{-1} d_o = d^T P d - t^T P_mm^{-1} t,   t = (P d)_m,
+            E[d_m | d_o] = -P_mm^{-1} t,   Cov[d_m | d_o] = P_mm^{-1},
+
+        so that the work for a row depends on how many of its features are missing.
+        """
+        mean, loadings, noise = one
+        data, variances = self.patterns, self.variances(noise)
+        factor, failed = torch.linalg.cholesky_ex(covariance(loadings, variances))
+        if bool(failed) or not bool(factor.isfinite().all()):
+            lost = loadings.sum() * torch.nan
+            return Moments(lost, mean * lost, loadings @ loadings.T * lost)
+        inverse = torch.cholesky_inverse(factor)
+        log_det = 2 * factor.diagonal().log().sum()
+        off = data.values - data.constants[:, None] * (data.observed * mean)
+        along = off @ inverse
+        logs, squares = data.weight * log_det, (off * along).sum()
+        completed = off.clone() if moments else off
+        spread = torch.zeros(inverse.shape, dtype=inverse.dtype)
+        for batch in data.batches:
+            if batch.missing.shape[1] == 0:
+                continue
+            factors, guess, slopes = conditional(batch, inverse, along[batch.rows])
+            logs = logs + 2 * (
+                factors.diagonal(dim1=1, dim2=2).log().sum(1) @ batch.weights
+            )
+            squares = squares + (slopes * guess).sum()
+            if moments:
+                places = batch.missing[batch.pattern]
+                completed[batch.rows].scatter_add_(1, places, guess)
+                add_covariances(spread, batch, torch.cholesky_inverse(factors))
+        prior = self.strength * self.columns
+        doubled = data.cells * LOG_2PI + logs + squares
+        doubled = doubled + data.weight * (inverse.diagonal() @ self.ridge)
+        if prior:
+            doubled = doubled + prior * (log_det - variances.log().sum())
+        loss = doubled / (2 * data.cells)
+        if not moments:
+            return Moments(loss, mean, inverse)
+        second = (completed.T @ completed + spread) / data.weight
+        return Moments(loss, data.constants @ completed / data.weight, second)
+
+
+def each(parameters: Parameters) -> list[Parts]:
+    """Return the parameters of each start."""
+    mean, loadings, noise = (parameters[name].unbind(0) for name in Parts._fields)
+    return [Parts(*one) for one in zip(mean, loadings, noise, strict=True)]
+
+
+def stacked(ones: Sequence[Parts]) -> Parameters:
+    """Return the parameters of several starts by name."""
+    return {
+        name: torch.stack([getattr(one, name) for one in ones])
+        for name in Parts._fields
+    }
+
+
+def covariance(loadings: torch.Tensor, variances: torch.Tensor) -> torch.Tensor:
+    """Return V V^T + D.
+
+    Examples
+    --------
+    >>> covariance(torch.tensor([[1.0], [2.0]]), torch.tensor([0.5, 0.5]))
+    tensor([[1.5000, 2.0000],
+            [2.0000, 4.5000]])
+    """
+    return loadings @ loadings.T + torch.diag(variances)
+
+
+def conditional(
+    batch: Batch, inverse: torch.Tensor, along: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return what is expected of missing features given the observed ones.
+
+    Parameters
+    ----------
+    batch : Batch
+    inverse : Tensor of shape (d, d)
+        P, the inverse of the covariance.
+    along : Tensor of shape (rows, d)
+        P d for each row of the batch.
+
+    Returns
+    -------
+    factors : Tensor of shape (patterns, m, m)
+        The Cholesky factors of P_mm.
+    guess : Tensor of shape (rows, m)
+        E[d_m | d_o], 0 in the padding.
+    slopes : Tensor of shape (rows, m)
+        (P d)_m.
+    """
+    factors = torch.linalg.cholesky(batch.blocks(inverse))
+    slopes = batch.entries(along)
+    if len(batch.pattern) == len(batch.weights):  # one row a pattern
+        mine = factors
+    else:
+        mine = factors[batch.pattern]
+    guess = -torch.cholesky_solve(slopes[:, :, None], mine)[:, :, 0]
+    return factors, guess, slopes
+
+
+def add_covariances(
+    total: torch.Tensor, batch: Batch, covariances: torch.Tensor
+) -> None:
+    """Add the conditional covariances of a batch to a matrix, times their weights."""
+    both = batch.real[:, :, None] & batch.real[:, None, :]
+    part = covariances * both * batch.weights[:, None, None]
+    places = batch.missing[:, :, None] * len(total) + batch.missing[:, None, :]
+    total.view(-1).index_add_(0, places.reshape(-1), part.reshape(-1))

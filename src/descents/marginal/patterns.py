@@ -1,0 +1,202 @@
+"""Rows grouped by which of their features are missing.
+
+Rows with the same missing features share one conditional covariance, and patterns with
+about as many missing features are computed in one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+BATCH_ENTRIES = 2**21
+"""A batch keeps at most so many entries in its covariances of missing features."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Patterns that are padded to one number of missing features.
+
+    Attributes
+    ----------
+    missing : int64 Tensor of shape (patterns, m)
+        The missing features of each pattern; what is past them is padding.
+    real : bool Tensor of shape (patterns, m)
+        Which of those are no padding.
+    rows : slice
+        The rows of the batch among those of `Patterns`.
+    pattern : int64 Tensor of shape (rows,)
+        The pattern of each row.
+    weights : float64 Tensor of shape (patterns,)
+        The weights of the rows of each pattern, summed.
+    """
+
+    missing: torch.Tensor
+    real: torch.Tensor
+    rows: slice
+    pattern: torch.Tensor
+    weights: torch.Tensor
+
+    def blocks(self, matrix: torch.Tensor) -> torch.Tensor:
+        """Return the submatrix of each pattern's missing features, shape (patterns, m, m).
+
+        Padding has ones on the diagonal and zeros elsewhere.
+        """
+        found = matrix[self.missing[:, :, None], self.missing[:, None, :]]
+        both = self.real[:, :, None] & self.real[:, None, :]
+        return torch.where(both, found, torch.diag_embed((~self.real).to(found)))
+
+    def entries(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the missing features of rows, shape (rows, m); 0 where there is padding."""
+        places = self.missing[self.pattern]
+        return torch.gather(rows, 1, places) * self.real[self.pattern]
+
+
+@dataclass(frozen=True, eq=False)
+class Patterns:
+    """The rows of a table of features, sorted by which of them are missing.
+
+    Rows of one pattern enter a Gaussian likelihood through their second moments alone.
+    Where a pattern has more rows than features, they are therefore replaced by the
+    triangular factor R of a QR decomposition of [1, X], which has the same moments; the
+    column of ones becomes `constants`. A row of weight w is the row times the root of w.
+
+    Attributes
+    ----------
+    values : float64 Tensor of shape (rows, d)
+        0 where missing.
+    observed : bool Tensor of shape (rows, d)
+    constants : float64 Tensor of shape (rows,)
+    batches : tuple of Batch
+        Of all rows, in order.
+    order : int64 ndarray
+        The place in the table of each row; empty where rows were compressed.
+    weight : float
+        The weights of all rows, summed.
+    cells : float
+        The weights of all observed features, summed.
+    """
+
+    values: torch.Tensor
+    observed: torch.Tensor
+    constants: torch.Tensor
+    batches: tuple[Batch, ...]
+    order: np.ndarray
+    weight: float
+    cells: float
+
+
+def grouped(
+    features: np.ndarray, weights: np.ndarray | None = None, *, compress: bool = True
+) -> Patterns:
+    """Group the rows of a table of features by which of them are missing.
+
+    Parameters
+    ----------
+    features : float64 ndarray of shape (n, d)
+        NaN where missing.
+    weights : ndarray of shape (n,), optional
+        Of the rows, by default 1; rows of weight 0 are left out.
+    compress : bool
+        Whether rows of one pattern may be replaced by fewer with the same moments.
+
+    Examples
+    --------
+    >>> table = np.array([[1.0, 2.0], [3.0, np.nan], [5.0, 6.0], [np.nan, 1.0]])
+    >>> found = grouped(table)
+    >>> [batch.missing.tolist() for batch in found.batches], found.order.tolist()
+    ([[[]], [[0], [1]]], [0, 2, 3, 1])
+    """
+    features = np.asarray(features, dtype=np.float64)
+    count = len(features)
+    kept = np.arange(count) if weights is None else np.flatnonzero(weights > 0)
+    if len(kept) < count:
+        features = features[kept]
+    rows = np.ones(len(kept)) if weights is None else np.asarray(weights, float)[kept]
+    observed = ~np.isnan(features)
+    keys = np.packbits(observed, axis=1)
+    _, first, pattern = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    pattern = pattern.ravel()
+    masks = observed[first]
+    # From the fewest missing features to the most, so that batches need little padding.
+    rank = np.argsort((~masks).sum(1), kind="stable")
+    places = np.empty_like(rank)
+    places[rank] = np.arange(len(rank))
+    pattern, masks = places[pattern], masks[rank]
+    order = np.argsort(pattern, kind="stable")
+    pattern, roots = pattern[order], np.sqrt(rows[order])
+    values = np.where(observed, features, 0.0)[order] * roots[:, None]
+    counts = np.bincount(pattern, minlength=len(masks))
+    sums = np.bincount(pattern, weights=rows[order], minlength=len(masks))
+    cells = float(sums @ masks.sum(1))
+    if compress and (counts > masks.sum(1) + 1).any():
+        values, roots, counts = _compressed(values, roots, counts, masks)
+        order = np.empty(0, dtype=np.int64)
+    else:
+        order = kept[order]
+    pattern = np.repeat(np.arange(len(masks)), counts)
+    return Patterns(
+        torch.from_numpy(np.ascontiguousarray(values)),
+        torch.from_numpy(masks)[torch.from_numpy(pattern)],
+        torch.from_numpy(roots),
+        tuple(_batches(masks, counts, sums)),
+        order,
+        float(sums.sum()),
+        cells,
+    )
+
+
+def _compressed(
+    values: np.ndarray, roots: np.ndarray, counts: np.ndarray, masks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows with the same second moments, at most one more a pattern than features."""
+    parts, constants, fewer, begun = [], [], counts.copy(), 0
+    for place, count in enumerate(counts):
+        rows = slice(begun, begun + count)
+        begun += count
+        there = np.flatnonzero(masks[place])
+        part, ones = values[rows], roots[rows]
+        if count > len(there) + 1:
+            whole = np.column_stack([ones, part[:, there]])
+            factor: np.ndarray = np.asarray(np.linalg.qr(whole, mode="r"))
+            ones = np.ascontiguousarray(factor[:, 0])
+            part = np.zeros((len(factor), values.shape[1]))
+            part[:, there] = factor[:, 1:]
+            fewer[place] = len(factor)
+        parts.append(part)
+        constants.append(ones)
+    return np.concatenate(parts), np.concatenate(constants), fewer
+
+
+def _batches(
+    masks: np.ndarray, counts: np.ndarray, sums: np.ndarray
+) -> Iterator[Batch]:
+    """Give batches of patterns, which are sorted by their number of missing features."""
+    lacking = (~masks).sum(1)
+    ends = np.cumsum(counts)
+    first = 0
+    while first < len(masks):
+        last = first + 1
+        # Wider by an eighth at most, and as many as fit.
+        while last < len(masks) and lacking[last] <= lacking[first] * 9 // 8 + 1:
+            if (last + 1 - first) * int(lacking[last]) ** 2 > BATCH_ENTRIES:
+                break
+            if lacking[first] == 0 < lacking[last]:
+                break
+            last += 1
+        here = slice(first, last)
+        width = int(lacking[last - 1])
+        missing = np.argsort(masks[here], axis=1, kind="stable")[:, :width]
+        real = np.arange(width) < lacking[here][:, None]
+        begin = int(ends[first - 1]) if first else 0
+        yield Batch(
+            torch.from_numpy(np.ascontiguousarray(missing)),
+            torch.from_numpy(real),
+            slice(begin, int(ends[last - 1])),
+            torch.from_numpy(np.repeat(np.arange(last - first), counts[here])),
+            torch.from_numpy(sums[here].astype(np.float64)),
+        )
+        first = last

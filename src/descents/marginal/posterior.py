@@ -1,0 +1,205 @@
+"""What a Gaussian model says of missing features: expectations, variances and draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.special import ndtr
+
+from descents.marginal.features import Features, NumberFeatures
+from descents.marginal.gaussian import Marginal, Point, conditional, covariance
+from descents.marginal.patterns import Batch, Patterns, grouped
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """A Gaussian distribution of the features of a row.
+
+    Attributes
+    ----------
+    mean : float64 Tensor of shape (d,)
+    inverse : float64 Tensor of shape (d, d)
+        The inverse of the covariance.
+    """
+
+    mean: torch.Tensor
+    inverse: torch.Tensor
+
+    @classmethod
+    def of(cls, problem: Marginal, point: Point) -> Gaussian:
+        """Return the distribution that the parameters of a start stand for."""
+        variances = problem.variances(point["noise"])
+        factor = torch.linalg.cholesky(covariance(point["loadings"], variances))
+        return cls(point["mean"], torch.cholesky_inverse(factor))
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """What is predicted of the missing cells of a table.
+
+    Attributes
+    ----------
+    values : float64 ndarray of shape (n, p)
+        The expectation of a missing number, and the code of the most probable level;
+        what was observed elsewhere.
+    deviations : float64 ndarray of shape (n, p)
+        The standard deviation of a missing number; 0 elsewhere.
+    probabilities : dict
+        For each column of levels with missing cells, an array of shape (n, levels) with
+        the probabilities of the missing cells, and NaN in other rows.
+    """
+
+    values: np.ndarray
+    deviations: np.ndarray
+    probabilities: dict[int, np.ndarray]
+
+
+def predicted(model: Gaussian, features: Features, codes: np.ndarray) -> Cells:
+    """Return what a model says of the missing cells of a table.
+
+    Parameters
+    ----------
+    model : Gaussian
+    features : Features
+    codes : float64 ndarray of shape (n, p)
+        Numbers, and codes of levels; NaN where missing.
+    """
+    encoded = features.encoded(codes)
+    means, variances = np.zeros_like(encoded), np.zeros_like(encoded)
+    patterns = grouped(encoded, compress=False)
+    along = _along(model, patterns)
+    for batch in patterns.batches:
+        factors, guess, _ = conditional(batch, model.inverse, along[batch.rows])
+        mine = torch.cholesky_inverse(factors).diagonal(dim1=1, dim2=2)
+        means[patterns.order[batch.rows]] = _spread(batch, guess, model.mean)
+        variances[patterns.order[batch.rows]] = _spread(
+            batch, mine[batch.pattern], model.mean, add=False
+        )
+    values, deviations = codes.copy(), np.zeros_like(codes)
+    probabilities = {}
+    for place, (column, here) in enumerate(
+        zip(features.columns, features.places, strict=True)
+    ):
+        lacking = np.isnan(codes[:, place])
+        if not lacking.any():
+            continue
+        part = means[lacking, here]
+        if isinstance(column, NumberFeatures):
+            values[lacking, place] = column.numbers(part)
+            roots = np.sqrt(variances[lacking, here.start])
+            deviations[lacking, place] = roots * column.spread
+        else:
+            found = np.full((len(codes), column.width), np.nan)
+            found[lacking] = column.probabilities(part)
+            probabilities[place] = found
+            values[lacking, place] = found[lacking].argmax(1)
+    return Cells(values, deviations, probabilities)
+
+
+def drawn(
+    model: Gaussian,
+    features: Features,
+    codes: np.ndarray,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Return a table whose missing cells are drawn from their distribution.
+
+    The missing features of a row are drawn together. A level is drawn with its
+    probabilities, by the normal numbers that its indicators were drawn with: what is left
+    of each after the indicators before it decides between its level and those after it,
+    so that cells of one row keep the dependence that the model has found.
+    """
+    encoded = features.encoded(codes)
+    patterns = grouped(encoded, compress=False)
+    along = _along(model, patterns)
+    values = codes.copy()
+    # By row, so that what is drawn does not depend on the order of patterns.
+    noise = generator.standard_normal(encoded.shape)
+    for batch in patterns.batches:
+        if not batch.missing.shape[1]:
+            continue
+        order = patterns.order[batch.rows]
+        factors, guess, _ = conditional(batch, model.inverse, along[batch.rows])
+        covariances = torch.cholesky_inverse(factors)
+        # The lower factor, so that the first m numbers make the first m features.
+        lower = torch.linalg.cholesky(covariances)
+        raw = batch.entries(torch.from_numpy(noise[order]))
+        shift = (lower[batch.pattern] @ raw[:, :, None])[:, :, 0]
+        expected = _spread(batch, guess, model.mean)
+        moved = expected + _spread(batch, shift, model.mean, add=False)
+        for place, (column, here) in enumerate(
+            zip(features.columns, features.places, strict=True)
+        ):
+            lacking = np.isnan(codes[order, place])
+            if not lacking.any():
+                continue
+            rows = order[lacking]
+            if isinstance(column, NumberFeatures):
+                values[rows, place] = column.numbers(moved[lacking, here])
+                continue
+            chances = column.probabilities(expected[lacking, here])
+            if column.width == 1:
+                values[rows, place] = 0.0
+                continue
+            some = np.flatnonzero(lacking)
+            normals = _own_normals(batch, covariances, shift, some, here)
+            values[rows, place] = _levels(chances, normals)
+    return values
+
+
+def _along(model: Gaussian, patterns: Patterns) -> torch.Tensor:
+    """Return P d for each row, with d = 0 at its missing features."""
+    off = patterns.values - patterns.constants[:, None] * (
+        patterns.observed * model.mean
+    )
+    return off @ model.inverse
+
+
+def _spread(
+    batch: Batch, entries: torch.Tensor, base: torch.Tensor, *, add: bool = True
+) -> np.ndarray:
+    """Return entries at missing features as rows of all features, 0 elsewhere.
+
+    Those of `base`, of shape (d,), are added to them.
+    """
+    places = batch.missing[batch.pattern]
+    if add:
+        entries = entries + base[places]
+    rows = torch.zeros(len(places), len(base), dtype=torch.float64)
+    return rows.scatter_add(1, places, entries * batch.real[batch.pattern]).numpy()
+
+
+def _own_normals(
+    batch: Batch,
+    covariances: torch.Tensor,
+    shift: torch.Tensor,
+    rows: np.ndarray,
+    here: slice,
+) -> np.ndarray:
+    """Return independent normal numbers that the indicators of a column were drawn with.
+
+    The shift of the first K - 1 of K indicators from their means, over the Cholesky
+    factor of their covariance, shape (rows, K - 1).
+    """
+    mine = batch.pattern[torch.from_numpy(rows)]
+    before = ((batch.missing < here.start) & batch.real).sum(1)[mine]
+    places = before[:, None] + torch.arange(here.stop - here.start - 1)
+    blocks = covariances[mine[:, None, None], places[:, :, None], places[:, None, :]]
+    factors = torch.linalg.cholesky(blocks)
+    part = torch.gather(shift[torch.from_numpy(rows)], 1, places)
+    found = torch.linalg.solve_triangular(factors, part[:, :, None], upper=False)
+    return found[:, :, 0].numpy()
+
+
+def _levels(chances: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """Return codes of levels with the given probabilities, one a row.
+
+    Level k is taken, if none before it was, where normal number k is above the quantile
+    that leaves it p_k / (p_k + p_{k+1} + ...).
+    """
+    left = np.cumsum(chances[:, ::-1], axis=1)[:, ::-1]
+    taken = ndtr(normals) > 1 - chances[:, :-1] / left[:, :-1]
+    last = np.full(len(chances), chances.shape[1] - 1)
+    return np.where(taken.any(1), taken.argmax(1), last).astype(np.float64)

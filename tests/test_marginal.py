@@ -1,0 +1,237 @@
+"""The marginal likelihood, its gradient and EM, against dense normal distributions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal, norm
+
+from conftest import slow
+from descents import Adam, Stop, descend
+from descents.checks import InvalidValueError
+from descents.marginal.features import features_of
+from descents.marginal.gaussian import Marginal, covariance
+from descents.marginal.maximization import EM
+from descents.marginal.model import Settings, fit
+from descents.marginal.patterns import grouped
+from descents.marginal.posterior import Gaussian, predicted
+
+CASES = [
+    {"rank": 2, "ridge": 0.1, "strength": 0.5},
+    {"rank": None, "ridge": 0.02},
+    {"rank": 2, "noise": "equal"},
+    {"rank": 3, "noise": "equal", "ridge": 0.05, "strength": 0.7},
+    {"rank": 0},
+    {"rank": 5, "strength": 2.0},
+]
+
+
+def table(rows: int = 60, missing: float = 0.3, seed: int = 0) -> np.ndarray:
+    """Return a table of rank 2 and noise with missing cells, some rows without any."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(rows, 2)) @ rng.normal(size=(2, 5))
+    values += 0.3 * rng.normal(size=(rows, 5)) + [0.0, 1.0, 2.0, 0.0, 0.0]
+    values[rng.random(values.shape) < missing] = np.nan
+    values[3] = np.nan
+    return values
+
+
+def loss_by_hand(problem: Marginal, values: np.ndarray, point: dict, weights) -> float:
+    """Return the penalized loss, one row after the other, from dense covariances."""
+    mean, loadings = point["mean"].numpy(), point["loadings"].numpy()
+    noise = np.broadcast_to(np.exp(point["noise"].numpy()), mean.shape)
+    dense = loadings @ loadings.T + np.diag(noise)
+    total, cells = 0.0, 0.0
+    for weight, row in zip(weights, values, strict=True):
+        there = ~np.isnan(row)
+        if there.any():
+            part = multivariate_normal(mean[there], dense[np.ix_(there, there)])
+            total -= weight * part.logpdf(row[there])
+            cells += weight * there.sum()
+    ridge = problem.ridge.numpy()
+    total += sum(weights) / 2 * np.trace(np.linalg.solve(dense, np.diag(ridge)))
+    gap = np.linalg.slogdet(dense)[1] - np.log(noise).sum()
+    total += problem.strength * len(mean) / 2 * gap
+    return float(total / cells)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_losses_and_gradients_are_those_of_dense_normals(case, weighted):
+    values = table()
+    weights = np.random.default_rng(1).random(60) + 0.1 if weighted else np.ones(60)
+    weights[5] = 0.0 if weighted else 1.0
+    problem = Marginal(values, weights=weights if weighted else None, **case)
+    points = problem.points([0, 1, 7], seed=3)
+    rng = torch.Generator().manual_seed(0)
+    points = {
+        n: p + 0.1 * torch.randn(p.shape, generator=rng, dtype=p.dtype)
+        for n, p in points.items()
+    }
+    losses, gradients = problem.fused(points, torch.arange(3), 0)
+    by_hand = [
+        loss_by_hand(problem, values, {n: p[k] for n, p in points.items()}, weights)
+        for k in range(3)
+    ]
+    np.testing.assert_allclose(losses, by_hand, rtol=0, atol=1e-10)
+    leaves = {n: p.clone().requires_grad_() for n, p in points.items()}
+    problem.losses(leaves, torch.arange(3), 0).sum().backward()
+    for name, leaf in leaves.items():
+        np.testing.assert_allclose(gradients[name], leaf.grad, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("accelerate", [slow(False), True])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_loss_never_rises_and_adam_finds_nothing_lower(case, accelerate):
+    problem = Marginal(table(), **case)
+    runs = descend(
+        problem, 3, steps=EM(accelerate), stop=Stop(500, 1e-7), record=range(501)
+    )
+    for k in range(3):
+        losses = runs.histories["loss"][: runs.steps_taken[k] + 1, k]
+        assert np.diff(losses).max(initial=0) < 1e-12
+    assert all(status.value.startswith("stationary") for status in runs.statuses)
+    np.testing.assert_allclose(runs.losses, runs.losses[0], rtol=0, atol=1e-6)
+    # From where EM stopped, first-order steps find nothing lower.
+    problem.begin_at({n: torch.as_tensor(p[0]) for n, p in runs.parameters.items()})
+    other = descend(problem, 1, steps=Adam(1e-4), stop=Stop(100))
+    assert runs.losses[0] - other.losses[0] < 1e-8
+
+
+def test_the_optimum_of_a_complete_table_is_the_closed_form():
+    rng = np.random.default_rng(2)
+    values = rng.normal(size=(80, 3)) @ rng.normal(size=(3, 7)) + rng.normal(
+        size=(80, 7)
+    )
+    eigenvalues = np.linalg.eigvalsh(np.cov(values.T, bias=True))[::-1]
+    for rank in (1, 2, 4):
+        # Tipping and Bishop (1999), equations 7 and 8.
+        noise = eigenvalues[rank:].mean()
+        inside = np.log(eigenvalues[:rank]).sum() + (7 - rank) * np.log(noise) + 7
+        best = (7 * np.log(2 * np.pi) + inside) / 2 / 7
+        problem = Marginal(values, rank, noise="equal")
+        runs = descend(problem, 2, steps=EM(), stop=Stop(50, 1e-8))
+        np.testing.assert_allclose(runs.losses, best, rtol=0, atol=1e-8)
+
+
+def test_compressed_rows_have_the_same_losses():
+    rng = np.random.default_rng(3)
+    values = table(400, 0.2, seed=4)
+    weights = rng.random(400)
+    few, all_rows = grouped(values, weights), grouped(values, weights, compress=False)
+    assert len(few.values) < 250 < len(all_rows.values)
+    problem = Marginal(values, ridge=0.01, weights=weights)
+    point = problem.points([0], 0)
+    expected = problem.fused(point, torch.arange(1), 0)
+    problem.patterns = all_rows
+    found = problem.fused(point, torch.arange(1), 0)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-12)
+    for name, gradient in expected[1].items():
+        np.testing.assert_allclose(found[1][name], gradient, rtol=0, atol=1e-12)
+
+
+def test_predictions_are_conditional_expectations():
+    values = table(seed=5)
+    problem = Marginal(values, ridge=0.01)
+    runs = descend(problem, 1, steps=EM(), stop=Stop(100, 1e-6))
+    point = {n: torch.as_tensor(p[0]) for n, p in runs.parameters.items()}
+    levels = np.zeros(5, dtype=int)
+    features = features_of(values, levels)
+    wide = features.encoded(values)
+    problem = Marginal(wide, ridge=features.ridge)
+    runs = descend(problem, 1, steps=EM(), stop=Stop(100, 1e-6))
+    point = {n: torch.as_tensor(p[0]) for n, p in runs.parameters.items()}
+    found = predicted(Gaussian.of(problem, point), features, values)
+    mean = point["mean"].numpy()
+    dense = covariance(point["loadings"], problem.variances(point["noise"])).numpy()
+    for i, row in enumerate(wide):
+        there = ~np.isnan(row)
+        for j, (column, place) in enumerate(
+            zip(features.columns, features.places, strict=True)
+        ):
+            if not np.isnan(values[i, j]):
+                assert found.values[i, j] == values[i, j]
+                continue
+            k = place.start
+            slope = np.linalg.solve(dense[np.ix_(there, there)], dense[there, k])
+            value = mean[k] + slope @ (row[there] - mean[there])
+            variance = dense[k, k] - slope @ dense[there, k]
+            value = column.center + column.spread * value
+            np.testing.assert_allclose(found.values[i, j], value, atol=1e-9)
+            deviation = column.spread * np.sqrt(variance)
+            np.testing.assert_allclose(found.deviations[i, j], deviation, rtol=1e-9)
+
+
+def test_draws_have_the_moments_and_the_probabilities_that_are_predicted():
+    rng = np.random.default_rng(6)
+    number = rng.normal(size=500)
+    level = (number[:, None] + rng.normal(size=(500, 2)) > [0.0, 1.0]).sum(1)
+    codes = np.column_stack([number, level, rng.normal(size=500) + number])
+    levels = np.array([0, 3, 0])
+    codes[:4, 0] = codes[:4, 1] = codes[2:6, 2] = np.nan
+    found = fit(codes, levels, Settings(held_out=0))
+    cells = found.predicted(codes[:6], limited=False)
+    draws = np.array(
+        [found.drawn(codes[:6], np.random.default_rng(k)) for k in range(4000)]
+    )
+    deviations = np.where(np.isnan(codes[:6]), cells.deviations, 0.0)[:, [0, 2]]
+    off = draws.mean(0)[:, [0, 2]] - cells.values[:, [0, 2]]
+    assert (np.abs(off) <= 4 * deviations / np.sqrt(4000) + 1e-12).all()
+    np.testing.assert_allclose(
+        draws.std(0)[:, [0, 2]], deviations, rtol=0.06, atol=1e-12
+    )
+    for i in range(4):
+        shares = np.bincount(draws[:, i, 1].astype(int), minlength=3) / 4000
+        expected = cells.probabilities[1][i]
+        assert (np.abs(shares - expected) < 4 * np.sqrt(expected / 4000)).all()
+        # A row's number and level are drawn together: they depend on each other.
+        assert np.corrcoef(draws[:, i, 0], draws[:, i, 1])[0, 1] > 0.3
+    np.testing.assert_array_equal(draws[0][4:, :2], codes[4:6, :2])
+
+
+@pytest.mark.parametrize("factor", [1e-9, slow(1e-3), slow(1e9)])
+def test_units_change_nothing_but_units(factor):
+    rng = np.random.default_rng(7)
+    codes = table(120, 0.2, seed=8)
+    codes = np.column_stack([np.exp(codes), rng.integers(0, 3, 120)])
+    levels = np.array([0, 0, 0, 0, 0, 3])
+    base = fit(codes, levels, Settings())
+    units = np.array([factor, 1.0, 1.0, 1 / factor, 1.0, 1.0])
+    other = fit(codes * units, levels, Settings())
+    expected, found = base.predicted(codes), other.predicted(codes * units)
+    np.testing.assert_allclose(found.values / units, expected.values, rtol=1e-6)
+    np.testing.assert_allclose(found.deviations / units, expected.deviations, rtol=1e-6)
+    assert other.strength == base.strength
+
+
+def test_what_is_held_out_says_which_columns_cannot_be_predicted():
+    rng = np.random.default_rng(9)
+    codes = np.column_stack([rng.normal(size=(300, 3)), np.zeros(300)])
+    codes[:, 1] = codes[:, 0] + 0.1 * codes[:, 1]
+    codes[rng.random(codes.shape) < 0.1] = np.nan
+    found = fit(codes, np.zeros(4, int), Settings())
+    assert found.constant.tolist()[:2] == [False, False]
+    scores = found.scores
+    assert scores[0].error < 0.5 * scores[0].constant_error
+    assert abs(scores[2].error / scores[2].constant_error - 1) < 0.1
+    # A constant column is filled by its constant.
+    cells = found.predicted(codes)
+    assert (cells.values[:, 3] == 0).all()
+
+
+def test_normal_scores_are_those_of_average_ranks():
+    values = np.array([1.0, 1.0, 2.0, 50.0, np.nan, 3.0])
+    [column] = features_of(values[:, None], np.array([0])).columns
+    expected = norm.ppf((np.array([1.5, 1.5, 3.0, 5.0, 4.0]) - 0.5) / 5)
+    found = column.encoded(values)[[0, 1, 2, 3, 5], 1]
+    np.testing.assert_allclose(found, expected / np.sqrt(np.mean(expected**2)))
+
+
+def test_bad_settings_are_refused_together():
+    with pytest.raises(InvalidValueError, match="(?s)n_starts.*tol"):
+        Settings(n_starts=0, tol=-1)
+    with pytest.raises(InvalidValueError, match="no observed cell"):
+        fit(np.full((3, 2), np.nan), np.zeros(2, int))
+    with pytest.raises(InvalidValueError, match="rank is 9"):
+        Marginal(np.zeros((3, 2)), rank=9)
