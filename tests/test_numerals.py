@@ -170,7 +170,7 @@ def test_filled_cells_are_written_as_the_others_are(tmp_path: Path) -> None:
     filled = table.filled({name: np.full(3, x) for name, x in values.items()})
     assert filled == text.replace("\n;", "\n1234,5;").replace(
         "2,00;\n", "2,00;7 %\n"
-    ).replace(";;", ";-$1.234,5;")
+    ).replace(";;", ";-$1.234,50;")
     path.write_text(filled)
     again = read(path)
     assert [column.kind for column in again.columns] == ["number"] * 3
@@ -183,7 +183,7 @@ def test_filled_cells_are_written_as_the_others_are(tmp_path: Path) -> None:
         (Written(), -1.5),
         (Written(",", "."), 1234567.25),
         (Written(thousands=",", before="$"), -98765),
-        (Written(",", " ", after="€", gap=" "), 1e-7),
+        (Written(",", " ", after="€", positive="# €"), 1e-7),
         (Written(thousands="'", before="CHF"), 1e22),
         (Written(",", after="kg"), 0.1),
     ],
@@ -200,6 +200,10 @@ def test_a_way_is_the_same_for_new_rows(column) -> None:
         (["6,5 kg", "5 kg"], ["1,234", "5 kg"], [1.234, 5]),
         (["12", "1,234"], ["1,234", "5,678"], [1234, 5678]),
         (["1.234,5", "1"], ["1.234", "5.678"], [1234, 5678]),
+        (["1.234,5", "1"], ["1.234", "5678", "12345,5"], [1234, 5678, 12345.5]),
+        (["1,234.5 kg", "1 kg"], ["1234", "12,345 kg"], [1234, 12345]),
+        (["1 234", "5"], ["1\u202f234,5", "5,25"], [1234.5, 5.25]),
+        (["1'234.5", "5"], ["1’234.5", "1234.25"], [1234.5, 1234.25]),
     ):
         formats = {"decimal": ".", "columns": {}}
         written = column(cells).written

@@ -33,7 +33,12 @@ _NUMBER = re.compile(
     r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE
 )
 _WHOLE = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
-_TRUTHS = {"false": False, "true": True, "no": False, "yes": True}
+WORDS = (("false", "true"), ("no", "yes"))
+"""Words for false and true, which mean nothing else."""
+LETTERS = (("f", "t"), ("n", "y"))
+"""Letters for them, which may mean something else where one stands without the other."""
+
+_TRUTHS = {word: bool(k) for pair in WORDS + LETTERS for k, word in enumerate(pair)}
 
 
 def text_of(value: Any) -> str:
@@ -130,6 +135,60 @@ def _truth_of(value: Any) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
+def _truths_of(levels: Sequence[Any]) -> list[bool | None]:
+    """Return which of false and true each level is, None of every one if one is neither.
+
+    Letters are only so where both of a pair are levels: F and T, not F and M.
+    """
+    truths = list(map(_truth_of, levels))
+    words = {spelled(level) for level in levels}
+    letters = any(len(word) == 1 for word in words)
+    certain = not letters or any(words == set(pair) for pair in LETTERS)
+    alike = None not in truths and len(set(truths)) == len(truths)
+    return truths if alike and certain else [None] * len(truths)
+
+
+def both(seen: Sequence[str], pair: tuple[str, str]) -> tuple[str, str]:
+    """Return the two words of a pair, one that is not seen in the case of the other.
+
+    Examples
+    --------
+    >>> both(["NO"], ("no", "yes"))
+    ('NO', 'YES')
+    """
+    texts = {text.lower(): text for text in reversed(seen)}
+    one = seen[0]
+    change = str.upper if one.isupper() else str.title if one.istitle() else str.lower
+    false, true = (texts.get(word, change(word)) for word in pair)
+    return false, true
+
+
+def truth_among(level: Any, others: Sequence[Any]) -> Any:
+    """Return a level as others have it that are written in another way: F beside T.
+
+    Returns
+    -------
+    object
+        None where it is not of true and false, or none of the others is.
+
+    Examples
+    --------
+    >>> truth_among("no", ["T"]), truth_among("no", [1]), truth_among("low", ["T"])
+    ('F', 0, None)
+    """
+    truth = _truth_of(level)
+    if truth is None:
+        return None
+    if others and all(number_of(one) in (0, 1) for one in others):
+        return int(truth)
+    texts = [one for one in others if isinstance(one, str)]
+    for pair in WORDS + LETTERS:
+        seen = [text for text in texts if spelled(text) in pair]
+        if seen and len(seen) == len(others):
+            return both(seen, pair)[truth]
+    return None
+
+
 def _day_of(value: Any) -> datetime.datetime | None:
     """Return the time that a date, a time or such text stands for."""
     if isinstance(value, str):
@@ -148,9 +207,9 @@ class Places:
     """Finds the places of values among known levels, however a table spells them.
 
     A value is a level if both are the same text. Otherwise it is the one level that is
-    the same number, the same date or time, or the same of true and false (false and no,
-    true and yes, in any case). Where several levels are, as with 1 and 01, the text
-    alone decides.
+    the same number, the same date or time, or the same of true and false: false, no, 0
+    and true, yes, 1, in any case, and F and T or N and Y where both are levels. Where
+    several levels are, as with 1 and 01, the text alone decides.
 
     Parameters
     ----------
@@ -166,6 +225,8 @@ class Places:
     [0, 0, 1, 2, None]
     >>> Places(["no", "yes"]).of(True), Places([1, 2]).of("2"), Places([False]).of("NO")
     (1, 1, 0)
+    >>> Places(["no", "yes"]).of("1.0"), Places(["F", "T"]).of(0), Places([0, 1]).of("Y")
+    (1, 0, 1)
     """
 
     def __init__(self, levels: Sequence[Any], loose: bool = False) -> None:
@@ -173,15 +234,14 @@ class Places:
         self._texts = {text_of(level): place for place, level in enumerate(levels)}
         self._numbers = _single(map(number_of, levels))
         self._days = _single(map(_day_of, levels))
+        self._truths = _single(_truths_of(levels))
+        words = {word for pair in WORDS for word in pair}
         self._words = _single(
-            spelled(level) if loose or _truth_of(level) is not None else None
+            spelled(level) if loose or self._truths or spelled(level) in words else None
             for level in levels
         )
-        truths = [_truth_of(level) for level in levels]
-        alike = None not in truths and len(set(truths)) == len(truths)
-        self._truths = _single(truths) if alike else {}
-        plain = alike and all(isinstance(x, bool | np.bool_) for x in levels)
-        self._bits = {int(truth): at for truth, at in self._truths.items() if plain}
+        self._bits = {int(truth): at for truth, at in self._truths.items()}
+        self._binary = len(levels) == 2 and {0, 1} == set(self._numbers)
 
     def of(self, value: Any, number: float | None = None) -> int | None:
         """Return the place of a value, None where it is no known level.
@@ -196,8 +256,10 @@ class Places:
         # A float32 is not the number of its text; a long whole number is its text alone.
         read = None if number is None or abs(number) > LARGEST else number_of(number)
         truth = _truth_of(value)
-        if truth is not None and isinstance(value, bool | np.bool_):
-            exact = int(truth) if self._bits or {0, 1} >= set(self._numbers) else None
+        if isinstance(value, bool | np.bool_):
+            exact = int(value) if self._bits or {0, 1} >= set(self._numbers) else None
+        elif truth is not None and self._binary:
+            exact = int(truth)
         ways: tuple[tuple[dict[Any, int], Any], ...] = (
             (self._texts, text_of(value)),
             (self._words, spelled(value) if self.loose or truth is not None else None),
@@ -412,6 +474,7 @@ def numbers_in(column: Column) -> np.ndarray | None:
     """Return a column of text as numbers, None where it holds anything else.
 
     Codes with leading zeros are read as text, and so are a data frame's numbers in text.
+    False and true are 0 and 1.
 
     Examples
     --------
@@ -421,7 +484,7 @@ def numbers_in(column: Column) -> np.ndarray | None:
     array([ 1., nan, 10.])
     """
     numbers = [number_of(level) for level in column.levels]
-    if column.kind == "boolean" and column.levels == (False, True):
+    if column.kind == "boolean" and list(map(spelled, column.levels)) == list(WORDS[0]):
         numbers = [0, 1]
     if None in numbers or column.kind == "date":
         return None

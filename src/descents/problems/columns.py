@@ -560,11 +560,15 @@ def _levels_for(
             place = search.of(level)
             if place is not None:
                 index.setdefault(place, at)
+        known = len(own)
         text = bool(own) and all(isinstance(level, str) for level in own)
         for place, level in enumerate(model.levels):
             if place not in index:
                 index[place] = len(own)
-                own.append(text_of(level) if text else level)
+                as_here = (
+                    levels.truth_among(level, tuple(own[:known])) if text else None
+                )
+                own.append(as_here or (text_of(level) if text else level))
         return tuple(own), np.array([index[k] for k in range(len(index))], dtype=float)
     fills = [_as_number(level, column, textual) for level in model.levels]
     return tuple(fills), np.arange(len(fills), dtype=float)
@@ -573,6 +577,11 @@ def _levels_for(
 def _as_number(level: Any, column: Column, textual: bool) -> Any:
     """Return a level as a column of numbers has it, text as it is in a text file."""
     number = number_of(level)
-    if column.kind == "empty" or number is None or (textual and isinstance(level, str)):
+    truth = levels.truth_among(level, [0]) if column.kind == "number" else None
+    if truth is not None:
+        number = truth
+    elif number is None or (textual and isinstance(level, str)):
+        return level
+    if column.kind == "empty":
         return level
     return int(number) if column.whole and number == int(number) else float(number)
