@@ -26,6 +26,8 @@ from descents.data.tables import Column, Table, as_column
 
 LARGEST = 2**53
 """Up to here every whole number is a float64 of its own."""
+MOST_DECLARED = 1000
+"""Of no more levels that never occur it is remembered that a category declared them."""
 MOST_SHOWN = 10
 """A message lists no more levels than this."""
 
@@ -401,11 +403,15 @@ class Known:
     stand_ins : tuple of (level, float)
         Further levels, which have no code of their own, and the code that each is read
         as: NaN for a missing cell.
+    never : tuple
+        Levels that a category declared in the table of the fit, and no cell had. They
+        are not known, and a message says why.
     """
 
     levels: tuple[Any, ...]
     loose: bool = False
     stand_ins: tuple[tuple[Any, float], ...] = ()
+    never: tuple[Any, ...] = ()
 
     @property
     def all_levels(self) -> tuple[Any, ...]:
@@ -416,6 +422,25 @@ class Known:
         """Return the code of a place among all levels."""
         own = len(self.levels)
         return float(place) if place < own else self.stand_ins[place - own][1]
+
+
+def never_observed(column: Column) -> tuple[Any, ...]:
+    """Return the levels that a category declares and no cell has, at most 1000.
+
+    Examples
+    --------
+    >>> import pyarrow
+    >>> from descents.data.tables import from_frame
+    >>> cells = pyarrow.array(["a", "b", "a"]).dictionary_encode().take([0, 2])
+    >>> never_observed(from_frame(pyarrow.table({"c": cells})).column("c"))
+    ('b',)
+    """
+    declared = column.levels if column.kind == "order" else ()
+    if column.kind == "category" and hasattr(column.cells, "dictionary"):
+        declared = tuple(column.cells.dictionary.to_pylist())
+    codes = np.unique(column.values[~np.isnan(column.values)]).astype(np.int64)
+    used = {column.levels[code] for code in codes} | {None} if declared else set()
+    return tuple(level for level in declared if level not in used)[:MOST_DECLARED]
 
 
 def coded(column: Column, known: Known) -> tuple[np.ndarray, dict[Any, int]]:
@@ -507,21 +532,33 @@ class Unseen:
     known : tuple
         The levels of the model.
     verb : {"fitted", "trained"}
+    never : tuple
+        Levels that a category declared in the table of the model, and no cell had.
     """
 
     column: str
     cells: Mapping[Any, int]
     known: tuple[Any, ...]
     verb: str = "fitted"
+    never: tuple[Any, ...] = ()
 
     @property
     def says(self) -> str:
         """Return which levels there are, and in how many cells, for people."""
         count = sum(self.cells.values())
         where = f" in {count} cells" if count > 1 else ""
+        never = set(map(text_of, self.never))
+        declared = [level for level in self.cells if text_of(level) in never]
+        why = ""
+        if declared:
+            verb = "were" if len(declared) > 1 else "was"
+            why = (
+                f"; {listed(declared)} {verb} declared as a category there, but never "
+                "observed"
+            )
         return (
             f"column {short(self.column)!r} holds {listed(self.cells)}{where}, which the "
-            f"model was not {self.verb} with (it knows {listed(self.known)})"
+            f"model was not {self.verb} with (it knows {listed(self.known)}{why})"
         )
 
     def error(self, remedy: str) -> InvalidValueError:
@@ -562,7 +599,9 @@ def known_only(
         if levels is not None and levels.levels and column.kind != "empty":
             codes, unseen = coded(column, levels)
             if unseen:
-                found.append(Unseen(column.name, unseen, levels.levels))
+                found.append(
+                    Unseen(column.name, unseen, levels.levels, never=levels.never)
+                )
                 values = np.where(np.isnan(codes), np.nan, column.values)
                 parts.append(replace(column, values=values))
                 continue

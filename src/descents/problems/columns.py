@@ -63,8 +63,11 @@ class ColumnModel:
     dates : bool
         Whether its numbers are days.
     declared : tuple
-        The levels of a category with those that do not occur in the table, which have no
-        code; empty where all occur.
+        The levels of a category with those that have no code, but count as another or as
+        missing: ordered ones that do not occur in the table, and classes that occur
+        where the weight is 0 alone. Empty where there are none.
+    never : tuple
+        Other levels that a category declares, and no cell of the table has.
 
     Examples
     --------
@@ -80,6 +83,7 @@ class ColumnModel:
     limits: tuple[float, float] | None = None
     dates: bool = False
     declared: tuple[Any, ...] = ()
+    never: tuple[Any, ...] = ()
 
     @property
     def known(self) -> Known:
@@ -87,7 +91,7 @@ class ColumnModel:
         used = set(map(str, self.levels))
         others = [level for level in self.declared if str(level) not in used]
         stand_ins = tuple((level, self.stand_in(level)) for level in others)
-        return Known(self.levels, self.loss.kind == ORDERED, stand_ins)
+        return Known(self.levels, self.loss.kind == ORDERED, stand_ins, self.never)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -120,9 +124,9 @@ class ColumnModel:
             )
         given: Any = self.loss
         settings = {f.name: getattr(given, f.name) for f in fields(given)}
-        levels, declared = (
+        levels, declared, never = (
             [x.item() if hasattr(x, "item") else x for x in some]
-            for some in (self.levels, self.declared)
+            for some in (self.levels, self.declared, self.never)
         )
         return {
             "name": self.name,
@@ -134,6 +138,7 @@ class ColumnModel:
             "limits": self.limits,
             "dates": self.dates,
             "declared": declared,
+            "never": never,
         }
 
     @classmethod
@@ -150,13 +155,14 @@ class ColumnModel:
             limits,
             facts.get("dates", False),
             tuple(facts.get("declared", ())),
+            tuple(facts.get("never", ())),
         )
 
     def stand_in(self, level: Any) -> float:
         """Return the code of a level that did not occur in the table of the fit.
 
         Of an ordered one the nearest that did, as nothing tells the two apart; of a
-        class NaN, a missing cell.
+        class, which occurred where the weight is 0 alone, NaN, a missing cell.
         """
         if self.loss.kind != "levels":
             return np.nan
@@ -237,18 +243,24 @@ def _without_unused(model: ColumnModel, column: Column, weights: Any) -> ColumnM
     No cut point and no natural parameter of such a level has a best value: it would run
     to infinity. Two levels are kept, so that there is something to choose between.
     """
-    if len(model.levels) <= 2 or column.kind not in TYPED:
+    if column.kind not in TYPED or not model.levels:
         return model
+    ordered = model.loss.kind == ORDERED
+    absent = () if ordered else levels.never_observed(column)
+    if len(model.levels) <= 2:
+        return replace(model, never=tuple(x for x in absent if x not in model.levels))
     values, _ = levels.coded(column, model.known)
     values = values if weights is None else values[weights > 0]
     used = np.unique(values[~np.isnan(values)]).astype(np.int64).tolist()
     for place in range(len(model.levels)):
         if len(used) < 2 and place not in used:
             used = sorted([*used, place])
-    if len(used) == len(model.levels):
-        return model
     kept = tuple(model.levels[place] for place in used)
-    return replace(model, levels=kept, declared=model.levels)
+    never = tuple(level for level in absent if level not in kept)
+    declared = tuple(level for level in model.levels if level not in never)
+    if len(kept) == len(declared):
+        return replace(model, levels=kept, never=never)
+    return replace(model, levels=kept, declared=declared, never=never)
 
 
 def _of_column(column: Column, asked: Any, general: Any) -> ColumnModel:
@@ -391,7 +403,7 @@ def encoded(model: ColumnModel, column: Column) -> np.ndarray:
         return column.values if column.kind == "empty" else _numbers(model, column)
     codes, unseen = levels.coded(column, model.known)
     if unseen:
-        raise Unseen(model.name, unseen, model.levels).error(UNSEEN)
+        raise Unseen(model.name, unseen, model.levels, never=model.never).error(UNSEEN)
     return codes
 
 

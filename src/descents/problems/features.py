@@ -38,6 +38,8 @@ class Feature:
         level.
     center, spread : float
         What numbers are shifted and divided by: mean and standard deviation.
+    never : tuple
+        Levels that a category declares, and no cell has.
     """
 
     name: str
@@ -45,6 +47,12 @@ class Feature:
     fill: float
     center: float = 0.0
     spread: float = 1.0
+    never: tuple[Any, ...] = ()
+
+    @property
+    def known(self) -> Known:
+        """The levels as they are looked for in another table."""
+        return Known(self.levels, never=self.never)
 
     @property
     def labels(self) -> list[str]:
@@ -63,9 +71,10 @@ class Feature:
             values = self._numbers(column)
             values = np.where(np.isnan(values), self.fill, values)
             return ((values - self.center) / self.spread)[:, None]
-        codes, unseen = levels.coded(column, Known(self.levels))
+        codes, unseen = levels.coded(column, self.known)
         if unseen:
-            raise Unseen(self.name, unseen, self.levels, "trained").error(UNSEEN)
+            found = Unseen(self.name, unseen, self.levels, "trained", self.never)
+            raise found.error(UNSEEN)
         codes = np.where(np.isnan(codes), self.fill, codes)
         return (codes[:, None] == np.arange(len(self.levels))).astype(np.float64)
 
@@ -191,7 +200,7 @@ class Features:
     @property
     def known(self) -> dict[str, Known]:
         """The levels of each column that has levels."""
-        return {f.name: Known(f.levels) for f in self.features if f.levels}
+        return {f.name: f.known for f in self.features if f.levels}
 
     def described(self) -> list[dict[str, Any]]:
         """Return it as plain values."""
@@ -200,7 +209,13 @@ class Features:
     @classmethod
     def restored(cls, facts: Sequence[Mapping[str, Any]]) -> Features:
         """Return what `described` described."""
-        return cls(tuple(Feature(**{**f, "levels": tuple(f["levels"])}) for f in facts))
+        sets = ("levels", "never")
+        return cls(
+            tuple(
+                Feature(**{**f, **{name: tuple(f.get(name, ())) for name in sets}})
+                for f in facts
+            )
+        )
 
 
 def _feature(column: Column, seen: np.ndarray) -> Feature:
@@ -213,7 +228,8 @@ def _feature(column: Column, seen: np.ndarray) -> Feature:
         )
     codes, counts = np.unique(seen.astype(int), return_counts=True)
     known = tuple(plain(column.levels[code]) for code in codes)
-    return Feature(column.name, known, float(counts.argmax()))
+    never = tuple(map(plain, levels.never_observed(column)))
+    return Feature(column.name, known, float(counts.argmax()), never=never)
 
 
 @dataclass(frozen=True)
