@@ -238,3 +238,38 @@ def test_apply_says_and_fills_in_the_convention_of_the_new_file(
     assert "," not in filled.read_text()
     assert float(rows[1][0]) == pytest.approx(24.25, rel=0.2)
     assert float(rows[2][1]) == pytest.approx(15.25, rel=0.2)
+
+
+# In the words of the caller
+
+
+def test_messages_name_options_to_commands_and_parameters_to_python(
+    tmp_path, capsys
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    from descents import LowRankModel, TableOnDisk
+
+    names = [f"name {k}" for k in range(6)]
+    colors = ["red", "green", "blue"] * 2
+    frame = pa.table({"n": names, "x": np.arange(6.0), "c": colors})
+    path = tmp_path / "t.parquet"
+    pyarrow.parquet.write_table(frame, path)
+    command = ["factorize", str(path), "--rank", "1", "--out", str(tmp_path / "run")]
+    for python, options in (
+        (lambda: LowRankModel(1).fit(frame), []),
+        (
+            lambda: LowRankModel(1, loss={"c": "ordinal"}).fit(frame.drop(["n"])),
+            ["--ignore", "n", "--loss-of", "c=ordinal"],
+        ),
+        (lambda: LowRankModel(1).fit(TableOnDisk(path, "1GB")), ["--memory", "1GB"]),
+    ):
+        with pytest.raises(InvalidValueError) as caught:
+            python()
+        assert "--" not in str(caught.value)
+        assert main([*command, *options]) == 2
+        said = capsys.readouterr().err
+        assert "--" in said.partition(";")[2]
+        assert "loss=" not in said
+        assert "ignore=" not in said

@@ -380,7 +380,9 @@ def test_levels_that_differ_in_case_alone_are_one() -> None:
 def test_text_without_an_order_is_refused_by_every_ordinal_loss(loss, maker) -> None:
     frame = frame_of(repeated("red", "green", "blue"))
     for given in ({"c": loss}, loss, ["squared", "squared", loss]):
-        with pytest.raises(InvalidValueError, match="'c' has 3 levels.*--levels"):
+        with pytest.raises(
+            InvalidValueError, match="'c' has 3 levels.*ordered category"
+        ):
             LowRankModel(1, loss=given).fit(maker(frame))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from descents.checks import Complaints, InvalidValueError
+from descents.checks import Complaints, InvalidValueError, for_caller
 from descents.data import levels
 from descents.data.frames import reason_of
 from descents.data.levels import (
@@ -38,10 +38,15 @@ UNSEEN = (
     "give one of these, leave the cell empty, or read such cells as missing "
     "(unseen='missing')"
 )
-REMEDIES = (
-    "leave the column out (--ignore COLUMN), name the rows by it (--id COLUMN), or say "
-    "its loss (--loss-of COLUMN=LOSS, loss={COLUMN: LOSS})"
-)
+
+
+def _remedies(name: str) -> str:
+    """Return what can be done with a column that has no loss of its own accord."""
+    return for_caller(
+        "leave the column out (--ignore COLUMN), name the rows by it (--id COLUMN), or "
+        "say its loss (--loss-of COLUMN=LOSS)",
+        f"leave the column out of the table, or say its loss (loss={{{name!r}: ...}})",
+    )
 
 
 @dataclass(frozen=True)
@@ -270,7 +275,7 @@ def _of_column(column: Column, asked: Any, general: Any) -> ColumnModel:
     if asked is None and column.kind in ("text", "date"):
         raise InvalidValueError(
             f"column {column.name!r} is {column.says}, which a model cannot use; "
-            f"{REMEDIES}"
+            f"{_remedies(column.name)}"
         )
     if asked is None:
         loss, why = _by_type(column)
@@ -300,12 +305,17 @@ def _in_order(column: Column, loss: Loss) -> tuple[tuple[Any, ...], str]:
     """Return the levels of a column in their order, and why it has this loss."""
     order = levels.order_of(column)
     if order is None:
+        how = for_caller(
+            "give the levels from the lowest to the highest (--levels "
+            "COLUMN=LOWEST,...,HIGHEST), or categorical loss (--loss-of "
+            "COLUMN=categorical)",
+            "make it an ordered category of the data frame, with its levels from the "
+            "lowest to the highest, or give it categorical loss "
+            f"(loss={{{column.name!r}: 'categorical'}})",
+        )
         raise InvalidValueError(
             f"column {column.name!r} has {len(column.levels)} levels of text whose order "
-            f"is not known ({listed(column.levels)}), but {loss.name} loss needs it; "
-            "give the levels from the lowest to the highest (--levels "
-            "COLUMN=LOWEST,...,HIGHEST, or an ordered category in a data frame), or "
-            "categorical loss (--loss-of COLUMN=categorical)"
+            f"is not known ({listed(column.levels)}), but {loss.name} loss needs it; {how}"
         )
     why = "as asked for"
     if order.says:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from descents.checks import Complaints, InvalidValueError
+from descents.checks import Complaints, InvalidValueError, for_caller
 from descents.data import levels
 from descents.data.levels import Known, Unseen
 from descents.data.storage import plain
@@ -17,7 +17,6 @@ from descents.data.tables import Column, Table
 from descents.problems.columns import MOST_CLASSES, TYPED
 
 _COMMA = re.compile(r"\s*[-+]?\d+(,\d+)?([eE][-+]?\d+)?\s*")
-UNSEEN = "give one of these, leave the cell empty, or give --unseen missing"
 _COMMAS = "give the option that fits"
 """What a column with commas says of itself names the options."""
 MOST_NUMERIC_CLASSES = 20
@@ -74,7 +73,8 @@ class Feature:
         codes, unseen = levels.coded(column, self.known)
         if unseen:
             found = Unseen(self.name, unseen, self.levels, "trained", self.never)
-            raise found.error(UNSEEN)
+            more = for_caller(", or give --unseen missing", "")
+            raise found.error(f"give one of these or leave the cell empty{more}")
         codes = np.where(np.isnan(codes), self.fill, codes)
         return (codes[:, None] == np.arange(len(self.levels))).astype(np.float64)
 
