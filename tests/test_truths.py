@@ -91,7 +91,7 @@ def test_what_is_no_truth_is_unseen(tmp_path) -> None:
             model.transform(read(path))
     table = read(table_of(tmp_path / "fit.csv", ("F", "M")))
     model = LowRankModel(1, random_state=0, max_iter=500).fit(table)
-    with pytest.raises(InvalidValueError, match="holds 0, 1"):
+    with pytest.raises(InvalidValueError, match="holds '0', '1'"):
         model.transform(read(table_of(tmp_path / "new.csv", ("0", "1"))))
 
 
