@@ -120,6 +120,14 @@ class _Column:
         """The decimal mark that its cells show beyond doubt."""
         return self.ways[0].decimal if len(self.ways) == 1 and self.example else None
 
+    @property
+    def new_thousands(self) -> bool:
+        """Whether it is read with marks between thousands, which it had not in the fit."""
+        known, way = self.known, self.way(None)
+        if not isinstance(known, Written) or not isinstance(way, Written):
+            return False
+        return bool(way.thousands) and not known.thousands
+
     def way(self, other: str | None) -> Written | Ends | None:
         """Return how it is read, where the file has another decimal mark than the fit."""
         if isinstance(self.known, Ends):
@@ -205,7 +213,10 @@ def settled(
     decimal = other or (showing[0].shows if len(marks) == 1 else None) or memory.before
     notes = []
     if memory.decimal is None:
-        notes = [*_of_change(changed), *_of_doubt([] if showing or other else doubtful)]
+        # Marks between thousands are doubtful where the fit had none in the column.
+        silent = [c for c in doubtful if (showing and not c.new_thousands) or other]
+        notes = _of_change(changed)
+        notes += _of_doubt([c for c in doubtful if c not in silent])
     return Settled(ways, memory.decimal or decimal, notes)
 
 
@@ -214,11 +225,12 @@ def _of_change(changed: Sequence[_Column]) -> list[str]:
     found = []
     for mark, fit in ((".", ","), (",", ".")):
         group = [column for column in changed if column.before == fit]
+        doubt = any(len(column.ways) == 2 for column in group)
         if group:
             found.append(
                 f"{_names(group)}: read with decimal {_NAMES[mark]}, as this table has "
-                f"them, where the table of the fit has decimal {_NAMES[fit]}; give "
-                f"--decimal {fit} if that is wrong"
+                f"them, where the table of the fit has decimal {_NAMES[fit]}"
+                + (f"; give --decimal {fit} if that is wrong" if doubt else "")
             )
     return found
 

@@ -52,6 +52,8 @@ _OPEN_END = re.compile(
 _THREE = re.compile(r"[1-9][0-9]{0,2},[0-9]{3}")
 _SIGNED_THREE = re.compile(rf"[+-]?{_THREE.pattern}")
 _LEADING_ZERO = re.compile(r"[+-]?0[0-9]")
+_LAKHS = re.compile(r"[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}")
+_MILLIONS = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3}){2}")
 _DOTTED = re.compile(r"[+-]?[1-9][0-9]{0,2}\.[0-9]{3}")
 """A number that may as well have a mark between thousands."""
 
@@ -90,6 +92,8 @@ class Written:
         space that does not break lines.
     positive, negative : str
         What stands around the digits, written as #, or "" where no such cell is known.
+    lakhs : bool
+        Whether, beyond thousands, there is a mark every two digits, as in 12,34,567.
     places : int or None
         To how many decimals numbers are written; None for all digits.
 
@@ -110,6 +114,7 @@ class Written:
     mark: str = ""
     positive: str = ""
     negative: str = ""
+    lakhs: bool = False
     places: int | None = None
 
     def number(self, text: str) -> float | None:
@@ -137,6 +142,8 @@ class Written:
             digits = repr(size) if "e" in digits.lower() else digits
         else:
             digits = f"{size:,.{self.places}f}"
+        if self.lakhs:
+            digits = _in_lakhs(digits)
         below = value < 0 and any(digit in digits for digit in "123456789")
         marks = {",": self.mark or self.thousands, ".": self.decimal}
         digits = "".join(marks.get(mark, mark) for mark in digits)
@@ -223,7 +230,8 @@ class Written:
         if self.decimal == ",":
             parts.append("decimal commas")
         if self.thousands:
-            parts.append(f"{marks[self.thousands]} between thousands")
+            what = "lakhs and thousands" if self.lakhs else "thousands"
+            parts.append(f"{marks[self.thousands]} between {what}")
         text = "read as numbers" + (f" with {' and '.join(parts)}" if parts else "")
         removed = [repr(one) for one in (self.before, self.after) if one]
         if removed:
@@ -312,6 +320,9 @@ def ways(texts: Sequence[str], like: Written | None = None) -> list[Written]:
     bracketed = [bool(cell["open"]) for cell in cells]
     if not cells or (like is None and (_codes(cells) or all(bracketed))):
         return []
+    millions = any(_MILLIONS.match(cell["digits"]) for cell in cells)
+    if millions and any(_LAKHS.match(cell["digits"]) for cell in cells):
+        return []
     seen = set("".join(cell["digits"] for cell in cells)) & set(".,' ")
     found = []
     for decimal in ".,":
@@ -328,6 +339,7 @@ def ways(texts: Sequence[str], like: Written | None = None) -> list[Written]:
                 max(cell["after"] for cell in cells),
                 any(bracketed),
                 any("\u2212" in text for text in texts),
+                lakhs=any(_LAKHS.match(cell["digits"]) for cell in cells),
             )
             found.append(way)
     if len(found) == 2 and not seen & set(".,"):
@@ -527,8 +539,18 @@ def _patterns(decimal: str, mark: str) -> tuple[Any, Any]:
     """Return what matches digits without and with marks between thousands."""
     point, between = re.escape(decimal), re.escape(mark)
     single = re.compile(rf"(0|[1-9][0-9]*)?(?:{point}[0-9]*)?")
-    groups = rf"[1-9][0-9]{{0,2}}(?:{between}[0-9]{{3}})+(?:{point}[0-9]*)?"
+    groups = rf"(?:[1-9][0-9]{{0,2}}(?:{between}[0-9]{{3}})+)"
+    if mark == ",":
+        groups = rf"(?:{groups}|{_LAKHS.pattern})"
+    groups += rf"(?:{point}[0-9]*)?"
     return single.fullmatch, re.compile(groups).fullmatch
+
+
+def _in_lakhs(digits: str) -> str:
+    """Return digits with marks between thousands with those of lakhs and crores."""
+    whole, point, behind = digits.replace(",", "").partition(".")
+    pairs = re.sub(r"(?<=[0-9])(?=(?:[0-9]{2})+$)", ",", whole[:-3])
+    return f"{pairs},{whole[-3:]}{point}{behind}" if pairs else digits
 
 
 def _fits(cell: Mapping[str, str], decimal: str, mark: str, most: int) -> bool:

@@ -422,6 +422,10 @@ def _numbers(model: ColumnModel, column: Column) -> np.ndarray:
     dates = column.kind == "date"
     if column.kind == "number" or (dates and model.dates):
         return column.values
+    if model.limits == (0, 1) and not dates:
+        codes, unseen = levels.coded(column, Known((0, 1)))  # no and yes
+        if not unseen:
+            return codes
     values = None if dates else levels.numbers_in(column)
     if values is None:
         raise InvalidValueError(
@@ -562,6 +566,9 @@ def _for_filling(
         codes = model.loss.impute(codes)
     whole, places = np.unique(codes.clip(low, high), return_inverse=True)
     fills = tuple(str(int(x)) if typed else int(x) for x in whole)
+    if typed and model.limits == (0, 1):
+        words = [levels.truth_among(bool(x), column.levels) for x in whole]
+        fills = fills if None in words else tuple(words)
     return replace(column, kind="category", levels=fills), places.astype(float)
 
 

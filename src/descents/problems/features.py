@@ -37,6 +37,8 @@ class Feature:
         level.
     center, spread : float
         What numbers are shifted and divided by: mean and standard deviation.
+    binary : bool
+        Whether its numbers are 0 and 1, which may also be written as no and yes.
     never : tuple
         Levels that a category declares, and no cell has.
     """
@@ -47,6 +49,7 @@ class Feature:
     center: float = 0.0
     spread: float = 1.0
     never: tuple[Any, ...] = ()
+    binary: bool = False
 
     @property
     def known(self) -> Known:
@@ -81,6 +84,10 @@ class Feature:
     def _numbers(self, column: Column) -> np.ndarray:
         if column.kind in ("number", "empty"):
             return column.values
+        if self.binary and column.kind != "date":
+            codes, unseen = levels.coded(column, Known((0, 1)))
+            if not unseen:
+                return codes
         values = None if column.kind == "date" else levels.numbers_in(column)
         if values is None:
             raise InvalidValueError(
@@ -224,7 +231,12 @@ def _feature(column: Column, seen: np.ndarray) -> Feature:
         fill = float(np.median(seen))
         values = np.where(np.isnan(column.values), fill, column.values)
         return Feature(
-            column.name, (), fill, float(values.mean()), float(values.std()) or spread
+            column.name,
+            (),
+            fill,
+            float(values.mean()),
+            float(values.std()) or spread,
+            binary={0, 1} >= set(np.unique(seen).tolist()),
         )
     codes, counts = np.unique(seen.astype(int), return_counts=True)
     known = tuple(plain(column.levels[code]) for code in codes)
