@@ -429,8 +429,8 @@ def _numbers(model: ColumnModel, column: Column) -> np.ndarray:
     values = None if dates else levels.numbers_in(column)
     if values is None:
         raise InvalidValueError(
-            f"column {column.name!r} is {column.says}, but the model has numbers "
-            "there; give numbers"
+            f"column {column.name!r} must hold numbers, as the model has numbers there, "
+            f"but it is {column.says}"
         )
     return values
 

@@ -91,8 +91,8 @@ class Feature:
         values = None if column.kind == "date" else levels.numbers_in(column)
         if values is None:
             raise InvalidValueError(
-                f"column {self.name!r} is {column.says}, but the model was trained with "
-                "numbers there; give those"
+                f"column {self.name!r} must hold numbers, as the model was trained with "
+                f"numbers there, but it is {column.says}"
             )
         return values
 
