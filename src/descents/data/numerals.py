@@ -33,6 +33,9 @@ NO_UNITS = frozenset(
 )
 """Words behind numbers that say which one it is, or what time, not how much."""
 
+SHAPES = 10_000
+"""From so many cells it is seen in which form the cells of a column are written."""
+
 _SPACES = re.compile("[\u00a0\u2007\u2009\u202f]")
 _MONEY = (
     r"(?:[A-Z]{0,3}[$\u00a2-\u00a5\u20a0-\u20cf\u0e3f]|" + "|".join(CURRENCIES) + ")"
@@ -196,7 +199,7 @@ class Written:
         forms: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
         marks: Counter[str] = Counter()
         places: list[int | None] = []
-        for text in texts:
+        for text in texts[:SHAPES]:
             cell, at = _parted(text), _DIGITS.search(plain(text))
             if cell is None or at is None:
                 continue
