@@ -226,8 +226,9 @@ def test_a_filled_cell_has_the_form_and_the_digits_of_its_column(
         assert shown({}).splitlines()[1] == ";1"
 
 
+@pytest.mark.parametrize("option", [[], ["--decimal", ","]])
 def test_apply_says_and_fills_in_the_convention_of_the_new_file(
-    tmp_path, capsys
+    tmp_path, capsys, option
 ) -> None:
     generator = np.random.default_rng(0)
     x = generator.uniform(10, 99, 30)
@@ -237,7 +238,7 @@ def test_apply_says_and_fills_in_the_convention_of_the_new_file(
     }
     fit = file_of(tmp_path / "fit.csv", columns)
     run, filled = tmp_path / "run", tmp_path / "filled.csv"
-    assert main(["factorize", str(fit), "--rank", "1", "--out", str(run)]) == 0
+    assert main(["factorize", str(fit), "--rank", "1", "--out", str(run), *option]) == 0
     new = file_of(
         tmp_path / "new.csv",
         {"a": ["20.25", "", "30.50"], "b": ["10.125", "12.125", ""]},
