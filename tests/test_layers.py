@@ -17,6 +17,7 @@ ORDER = [
     "data.tables",
     "data.scales",
     "data.levels",
+    "data.conventions",
     "data.files",
     "data.blocks",
     "data.datasets",

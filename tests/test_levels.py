@@ -83,7 +83,28 @@ def fitted(frame: Any, **settings: Any) -> LowRankModel:
         (["TRUE", "no", "yes"], True, 0),
         (["TRUE", "no", "yes"], "true", 0),
         (["TRUE", "no", "yes"], False, None),
-        (["no", "yes"], 1, None),
+        (["no", "yes"], 1, 1),
+        (["no", "yes"], "0.0", 0),
+        (["no", "yes"], 2, None),
+        (["TRUE", "FALSE"], "1", 0),
+        (["TRUE", "FALSE"], "t", 0),
+        (["FALSE", "TRUE"], "Y", 1),
+        (["F", "T"], True, 1),
+        (["F", "T"], "no", 0),
+        (["y", "n"], "N", 1),
+        (["y", "n"], 1, 0),
+        (["Y", "N"], "F", 1),
+        ([False, True], "1.0", 1),
+        ([False, True], "n", 0),
+        ([0, 1], "yes", 1),
+        ([1.0, 0.0], "F", 1),
+        ([0, 1, 2], "yes", None),
+        ([1, 2], "true", None),
+        (["F", "M"], False, None),
+        (["F", "M"], "f", None),
+        (["F", "M"], 0, None),
+        (["N", "T"], "yes", None),
+        (["n", "y", "u"], 1, None),
         (["2021-01-01", "n/a"], datetime.date(2021, 1, 1), 0),
         (["2021-01-01", "n/a"], datetime.datetime(2021, 1, 1), 0),
         (["2021-01-01", "n/a"], datetime.datetime(2021, 1, 1, 5), None),
@@ -359,7 +380,9 @@ def test_levels_that_differ_in_case_alone_are_one() -> None:
 def test_text_without_an_order_is_refused_by_every_ordinal_loss(loss, maker) -> None:
     frame = frame_of(repeated("red", "green", "blue"))
     for given in ({"c": loss}, loss, ["squared", "squared", loss]):
-        with pytest.raises(InvalidValueError, match="'c' has 3 levels.*--levels"):
+        with pytest.raises(
+            InvalidValueError, match="'c' has 3 levels.*ordered category"
+        ):
             LowRankModel(1, loss=given).fit(maker(frame))
 
 

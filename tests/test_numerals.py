@@ -42,6 +42,12 @@ def column(tmp_path: Path) -> Any:
         (["1.234.567", "1.234"], [1234567, 1234], "points between thousands"),
         (["1,234.5", "2"], [1234.5, 2], "commas between thousands"),
         (["12,345", "678", "9"], [12345, 678, 9], "commas between thousands"),
+        (
+            ["₹7,66,767.08", "₹5.00"],
+            [766767.08, 5],
+            "commas between lakhs and thousands",
+        ),
+        (["1,23,45,678", "1,234"], [12345678, 1234], "commas between lakhs"),
         (["1 234", "56 789", "3"], [1234, 56789, 3], "spaces between thousands"),
         (["1\u2009234,5", "2"], [1234.5, 2], "decimal commas and spaces between"),
         (["1\u00a0234", "1\u202f234\u202f567"], [1234, 1234567], "spaces between"),
@@ -106,7 +112,7 @@ def test_one_way_of_writing_is_read_and_said(
         ["3 kg", "4"],
         ["$3", "€4"],
         ["1234", "12,345"],
-        ["12,34,567", "1"],
+        ["12,34,567", "1,234,567"],
         ["5'10", "6'1"],
         ["A1", "A2"],
         ["1e", "2e"],
@@ -170,7 +176,7 @@ def test_filled_cells_are_written_as_the_others_are(tmp_path: Path) -> None:
     filled = table.filled({name: np.full(3, x) for name, x in values.items()})
     assert filled == text.replace("\n;", "\n1234,5;").replace(
         "2,00;\n", "2,00;7 %\n"
-    ).replace(";;", ";-$1.234,5;")
+    ).replace(";;", ";-$1.234,50;")
     path.write_text(filled)
     again = read(path)
     assert [column.kind for column in again.columns] == ["number"] * 3
@@ -183,9 +189,11 @@ def test_filled_cells_are_written_as_the_others_are(tmp_path: Path) -> None:
         (Written(), -1.5),
         (Written(",", "."), 1234567.25),
         (Written(thousands=",", before="$"), -98765),
-        (Written(",", " ", after="€", gap=" "), 1e-7),
+        (Written(",", " ", after="€", positive="# €"), 1e-7),
         (Written(thousands="'", before="CHF"), 1e22),
         (Written(",", after="kg"), 0.1),
+        (Written(thousands=",", lakhs=True, before="₹"), -123456789.5),
+        (Written(thousands=",", lakhs=True), 1234.5),
     ],
 )
 def test_what_is_written_is_read_back(way: Written, value: float) -> None:
@@ -200,6 +208,10 @@ def test_a_way_is_the_same_for_new_rows(column) -> None:
         (["6,5 kg", "5 kg"], ["1,234", "5 kg"], [1.234, 5]),
         (["12", "1,234"], ["1,234", "5,678"], [1234, 5678]),
         (["1.234,5", "1"], ["1.234", "5.678"], [1234, 5678]),
+        (["1.234,5", "1"], ["1.234", "5678", "12345,5"], [1234, 5678, 12345.5]),
+        (["1,234.5 kg", "1 kg"], ["1234", "12,345 kg"], [1234, 12345]),
+        (["1 234", "5"], ["1\u202f234,5", "5,25"], [1234.5, 5.25]),
+        (["1'234.5", "5"], ["1’234.5", "1234.25"], [1234.5, 1234.25]),
     ):
         formats = {"decimal": ".", "columns": {}}
         written = column(cells).written

@@ -106,9 +106,10 @@ def test_an_example_of_a_verdict_is_a_start_on_a_division(run: Path) -> None:
             assert row["verdict"] == word
             assert row["training_accuracy"] == pytest.approx(example["training"])
         gained = setting["reached"] - setting["baseline"]
+        assert setting["reached"] == float(f"{setting['reached']:.10g}")
         gain = setting["most"] - setting["baseline"]
         if gain > 0.01:
-            assert gained == pytest.approx(0.8 * gain, rel=1e-9)
+            assert gained == pytest.approx(0.8 * gain, abs=1e-9)
     page = (run / "report.html").read_text()
     assert "A start counts once on each division." in page
 

@@ -10,8 +10,9 @@ import pytest
 import scipy.sparse
 from sklearn.decomposition import PCA
 
-from descents import LowRankModel
+from descents import LowRankModel, load
 from descents.answers.selection import by_singular_values
+from descents.cli import main
 from descents.problems.observed import cells
 
 
@@ -189,6 +190,56 @@ def test_an_unused_level_stands_for_its_neighbor() -> None:
     lowest["c"] = pd.Categorical(["low"], frame["c"].cat.categories, ordered=True)
     unused["c"] = pd.Categorical(["none"], frame["c"].cat.categories, ordered=True)
     assert model.transform(unused) == pytest.approx(model.transform(lowest))
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("loss", ["categorical", "one_vs_all"])
+def test_a_class_that_is_only_declared_is_refused_and_why(
+    ordered, loss, tmp_path
+) -> None:
+    frame = of_levels(["low", "mid", "high", "extreme"], ordered=ordered)
+    settings = {"loss": {"c": loss}, "random_state": 0, "max_iter": 100}
+    model = fitted(LowRankModel(1, **settings), frame)
+    model.save(tmp_path / "model.safetensors")
+    again = LowRankModel.load(tmp_path / "model.safetensors")
+    new, blank = frame.head(3).copy(), frame.head(3).copy()
+    new.loc[0, "c"] = "extreme"
+    blank.loc[0, "c"] = None
+    for one in (model, again):
+        with pytest.raises(
+            ValueError, match="'extreme' was declared as a category there, but never"
+        ):
+            one.transform(new)
+    other = new.assign(c=["wrong", "mid", "extreme"])
+    with pytest.raises(
+        ValueError, match="'extreme', 'wrong' in 2 cells.*; 'extreme' was"
+    ):
+        model.transform(other)
+    lenient = fitted(LowRankModel(1, unseen="missing", **settings), frame)
+    with pytest.warns(UserWarning, match="declared as a category .* read as missing"):
+        found = lenient.transform(new)
+    np.testing.assert_array_equal(found, model.transform(blank))
+
+
+def test_a_network_says_so_too(tmp_path, capsys) -> None:
+    frame = of_levels(["low", "mid", "high", "extreme"], ordered=False)
+    new = frame.head(3).copy()
+    new.loc[0, "c"] = "extreme"
+    for name, one in (("fit", frame), ("new", new)):
+        one.to_parquet(tmp_path / f"{name}.parquet")
+    run, rows = str(tmp_path / "run"), str(tmp_path / "new.parquet")
+    training = ["train", str(tmp_path / "fit.parquet"), "--target", "y", "--quiet"]
+    training += ["--starts", "2", "--epochs", "2", "--diagnose", "0", "--out", run]
+    assert main(training) == 0
+    applied = ["apply", run, rows, "--quiet", "--out"]
+    assert main([*applied, str(tmp_path / "one")]) == 2
+    said = capsys.readouterr().err
+    assert "'extreme' was declared as a category there, but never observed" in said
+    assert "--unseen missing" in said
+    assert main([*applied, str(tmp_path / "two"), "--unseen", "missing"]) == 0
+    with pytest.raises(ValueError, match="never observed") as caught:
+        load(run).predict(new)
+    assert "--" not in str(caught.value)
 
 
 def test_a_level_of_no_weight_does_not_occur() -> None:

@@ -11,7 +11,9 @@ import math
 import operator
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -328,6 +330,30 @@ def class_labels(name: str, value: Any, rows: int) -> np.ndarray:
     if labels.max() < 1:
         raise InvalidValueError(f"{name} holds one class only; give two at least")
     return labels.astype(np.int64)
+
+
+_BY_COMMAND: ContextVar[bool] = ContextVar("by_command", default=False)
+
+
+@contextmanager
+def by_command() -> Iterator[None]:
+    """Let messages name the options of commands, not the parameters of Python."""
+    token = _BY_COMMAND.set(True)
+    try:
+        yield
+    finally:
+        _BY_COMMAND.reset(token)
+
+
+def for_caller(command: str, python: str) -> str:
+    """Return what a message says to a user of the commands, or of Python.
+
+    Examples
+    --------
+    >>> for_caller("--ignore COLUMN", "ignore=[...]")
+    'ignore=[...]'
+    """
+    return command if _BY_COMMAND.get() else python
 
 
 def counted(count: int, noun: str, nouns: str | None = None) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from descents import __version__
-from descents.checks import DescentsError, LostProcessError, folder_path
+from descents.checks import DescentsError, LostProcessError, by_command, folder_path
 from descents.commands.factorize import apply, factorize
 from descents.commands.reproduce import reproduce
 from descents.commands.shared import (
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="replace")  # a terminal without the characters
     try:
-        with visible_streams():
+        with visible_streams(), by_command():
             return _run(arguments)
     except (BrokenPipeError, SystemExit):  # so click and rich end at a closed pipe
         # Else the interpreter, which writes out what is left, would complain.

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from descents.checks import InvalidValueError, folder_path
+from descents.checks import InvalidValueError, folder_path, for_caller
 from descents.data.arrays import array_header
 from descents.data.frames import reason_of, short
 from descents.data.tables import check_names, known_names
@@ -416,7 +416,8 @@ class _Parquet:
         except OSError as error:
             raise InvalidValueError(
                 f"{self.where} cannot be looked at, as no process can be started "
-                f"({error.strerror}); give it without --memory"
+                f"({error.strerror}); "
+                + for_caller("give it without --memory", "give a data frame instead")
             ) from None
         try:
             pages: list[int] = json.loads(seen.stdout)
@@ -458,8 +459,8 @@ class _Parquet:
             raise InvalidValueError(
                 f"{self.where} has columns of other than numbers: {', '.join(odd[:5])}"
                 f"{more}; a table that is read by blocks of rows takes numbers alone: "
-                "leave them out (--ignore COLUMN, ignore=[...]), or give no memory to "
-                "read it whole"
+                f"leave them out ({for_caller('--ignore COLUMN', 'ignore=[...]')}), or "
+                + for_caller("leave --memory out", "give a data frame, read whole")
             )
         self.kept = [self.names[j] for j in columns]
         self.kinds = [np.dtype(self.types[j].to_pandas_dtype()) for j in columns]

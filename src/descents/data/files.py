@@ -10,7 +10,7 @@ import re
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ from descents.data.arrays import (
     load_checked,
     memory_of_machine,
 )
+from descents.data.conventions import Memory, Settled, notes_of_points, settled
 from descents.data.frames import Dialect, Source, cell_texts, reason_of, short
+from descents.data.levels import WORDS, both
 from descents.data.numerals import (
     Ends,
     Written,
@@ -33,7 +35,7 @@ from descents.data.numerals import (
     grouped,
     is_open,
     open_ends,
-    restored,
+    padded,
     unit,
     ways,
     whole,
@@ -68,7 +70,6 @@ _REMEDY = " (or --no-header, where the first line is data)"
 _IN_NUMBER = re.compile(r"(?<=[0-9]),(?=[0-9])")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _DELIMITERS = (",", ";", "\t", "|")
-_PAIRS = (("false", "true"), ("no", "yes"))
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _PADDED = re.compile(r"[+-]?0[0-9]+")
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}([,.' ][0-9]{3})+([.,][0-9]*)?")
@@ -111,8 +112,9 @@ def read(
         Columns that may hold anything: not among `Table.columns`, but given back by
         `Table.filled`.
     formats : mapping, optional
-        What `Table.formats` returned of another file: the numbers of the same columns
-        are read in the same way, and nothing is recognized anew.
+        What `Table.formats` returned of another file, which decides how the numbers of
+        the same columns are read where these cells leave it open; units are those of
+        that file, and text does not become numbers.
     skip : sequence of str
         The same, of columns that the table may or may not have.
 
@@ -165,7 +167,7 @@ def read(
     text = _decoded(where, _all_bytes(where, path), encoding)
     bare = text.removeprefix("\ufeff")
     written = Dialect(None, encoding=encoding, marked=len(bare) < len(text))
-    wanted = _Numbers(decimal, formats)
+    wanted = Memory(decimal, formats)
     return _read_text(
         where,
         bare,
@@ -380,24 +382,6 @@ def _natural(label: str) -> tuple[Any, ...]:
 # Text
 
 
-@dataclass(frozen=True)
-class _Numbers:
-    """How numbers are asked to be read: the decimal mark, and what a fit remembers."""
-
-    decimal: str | None
-    formats: Mapping[str, Any] | None
-
-    @property
-    def first(self) -> str:
-        """The decimal mark of plain numbers, before a column was looked at."""
-        return self.decimal or (self.formats or {}).get("decimal", ".")
-
-    def known(self, name: str) -> Written | Ends | None:
-        """Return how a column of that name was written in the fit."""
-        facts = (self.formats or {}).get("columns", {}).get(name)
-        return None if facts is None else restored(facts)
-
-
 def _delimiter(given: str | None, decimal: str | None) -> str | None:
     if given is None:
         return None
@@ -514,7 +498,7 @@ def _read_text(
     written: Dialect,
     delimiter: str | None,
     ignore: Sequence[str],
-    wanted: _Numbers,
+    wanted: Memory,
     skip: Sequence[str],
 ) -> Table:
     if not text.strip():
@@ -563,7 +547,8 @@ def _read_text(
     if "\n" not in head and "\r" in head:
         newline = "\r"
     ignored = known_names(ignore, names).union(skip)
-    columns, decimal = _text_columns(
+    columns, decimal, notes = _text_columns(
+        where,
         [
             _Cells(name, cells.column(place), marks)
             for place, name in enumerate(names)
@@ -585,7 +570,7 @@ def _read_text(
         textual=True,
     )
     source = Source("pyarrow", cells, tuple(names), len(cells), dialect)
-    return Table(columns, source, (_NUMBERS_AS_NAMES,) if numeric else ())
+    return Table(columns, source, (*notes, *([_NUMBERS_AS_NAMES] if numeric else ())))
 
 
 def _parsed(where: str, text: str, delimiter: str, width: int) -> Any:
@@ -725,28 +710,44 @@ class _Cells:
 
 
 def _text_columns(
-    each: Sequence[_Cells], wanted: _Numbers, delimiter: str
-) -> tuple[tuple[Column, ...], str]:
-    """Return the columns of a file, and the decimal mark of its plain numbers.
+    where: str, each: Sequence[_Cells], wanted: Memory, delimiter: str
+) -> tuple[tuple[Column, ...], str, list[str]]:
+    """Return the columns of a file, the decimal mark of its plain numbers, and notes.
 
     A column whose cells leave open what their comma is, as 1,234, is read as the others
     are.
     """
-    if wanted.formats is not None:
-        decimal = wanted.first
-        known = [wanted.known(cells.name) for cells in each]
-        return tuple(map(_text_column, each, [decimal] * len(each), known)), decimal
+    new = wanted.formats is not None
+    found = (
+        settled(where, each, wanted, delimiter)
+        if new
+        else _recognized(each, wanted, delimiter)
+    )
+    columns = tuple(
+        _text_column(
+            cells, found.decimal, way, wanted.known(cells.name) if new else None
+        )
+        for cells, way in zip(each, found.ways, strict=True)
+    )
+    return columns, found.decimal, found.notes
+
+
+def _recognized(each: Sequence[_Cells], wanted: Memory, delimiter: str) -> Settled:
+    """Decide how the columns of a file are read of which nothing is known."""
     found = [_ways(cells, wanted) for cells in each]
     shown = {wanted.decimal} if wanted.decimal else _decimals(each, found)
     sure = next(iter(shown)) if len(shown) == 1 else None
-    columns = tuple(
-        _text_column(cells, wanted.first, _way(cells, ways, sure, delimiter))
+    chosen = [
+        _way(cells, ways, sure, delimiter)
         for cells, ways in zip(each, found, strict=True)
-    )
-    return columns, sure or wanted.first
+    ]
+    notes = []
+    if sure is None and delimiter != ",":  # which would part decimal commas
+        notes = notes_of_points(each, chosen)
+    return Settled(chosen, sure or wanted.first, notes)
 
 
-def _ways(cells: _Cells, wanted: _Numbers) -> list[Written]:
+def _ways(cells: _Cells, wanted: Memory) -> list[Written]:
     """Return the ways in which the numbers of a column may be written; plain has none."""
     plain = cells.points if wanted.first == "." else cells.commas
     if plain is not None:
@@ -755,6 +756,7 @@ def _ways(cells: _Cells, wanted: _Numbers) -> list[Written]:
         wanted.decimal is None
         and cells.commas is not None
         and decimal_commas(cells.seen)
+        and not padded(cells.seen)
     ):
         return [Written(",")]  # the common case, for which there is a short way
     return [way for way in ways(cells.seen) if wanted.decimal in (None, way.decimal)]
@@ -767,10 +769,9 @@ def _decimals(each: Sequence[_Cells], found: Sequence[Sequence[Written]]) -> set
         for cells, one in zip(each, found, strict=True)
         if len(one) == 1 and any("." in text or "," in text for text in cells.seen)
     }
-    if any(found):  # else there is nothing to decide
-        for cells in each:
-            if cells.points is not None and dotted(cells.seen)[1]:
-                shown.add(".")
+    for cells in each:
+        if cells.points is not None and dotted(cells.seen)[1]:
+            shown.add(".")
     return shown
 
 
@@ -802,22 +803,46 @@ def _way(
     return open_ends(cells.seen, MOST_LEVELS)
 
 
-def _text_column(cells: _Cells, decimal: str, way: Written | Ends | None) -> Column:
-    """Return what a column of text holds."""
+def _text_column(
+    cells: _Cells,
+    decimal: str,
+    way: Written | Ends | None,
+    known: Written | Ends | None,
+) -> Column:
+    """Return what a column of text holds.
+
+    Parameters
+    ----------
+    decimal : str
+        The decimal mark of plain numbers in the file.
+    way : Written, Ends or None
+        How the column is written; None where it is plain, or in doubt.
+    known : Written, Ends or None
+        How it was written in the table of a fit.
+    """
     seen = cells.seen
     if not seen:
-        return cells.column("empty", {})
+        empty = cells.column("empty", {})
+        if isinstance(known, Written) and known.has_unit:
+            return replace(empty, written=known.switched(decimal))
+        return empty
     if way is not None:
-        found = _as_written(cells, way)
+        found = _as_written(cells, way, known, decimal)
         if found is not None:
             return found
     plain = cells.points if decimal == "." else cells.commas
     if plain is not None and not any(map(_PADDED.fullmatch, seen)):
         return cells.column("number", plain, whole=all(map(_WHOLE.fullmatch, seen)))
-    for pair in _PAIRS:
+    return _levels_column(cells, decimal)
+
+
+def _levels_column(cells: _Cells, decimal: str) -> Column:
+    """Return a column that holds no numbers: of two values, dates or text."""
+    seen = cells.seen
+    for pair in WORDS:
         if {text.lower() for text in seen} <= set(pair):
             truth = {text: float(pair.index(text.lower())) for text in seen}
-            return cells.column("boolean", truth, levels=_both(seen, pair))
+            return cells.column("boolean", truth, levels=both(seen, pair))
     if all(map(_DATE.fullmatch, seen)):
         days = _days_of_text(seen)
         if days is not None:
@@ -829,7 +854,9 @@ def _text_column(cells: _Cells, decimal: str, way: Written | Ends | None) -> Col
     return replace(result, says=result.says + _hint(levels, decimal))
 
 
-def _as_written(cells: _Cells, way: Written | Ends) -> Column | None:
+def _as_written(
+    cells: _Cells, way: Written | Ends, known: Written | Ends | None, decimal: str
+) -> Column | None:
     """Return a column of cells that are written in a known way, or None."""
     seen = cells.seen
     if isinstance(way, Ends):
@@ -837,16 +864,20 @@ def _as_written(cells: _Cells, way: Written | Ends) -> Column | None:
         if set(seen) <= set(codes):
             return cells.column("order", codes, levels=way.levels, written=way)
         return None
-    if way == Written(",") and cells.commas is not None:
-        exact = all(map(_WHOLE.fullmatch, seen))
-        return cells.column("number", cells.commas, whole=exact, written=way)
-    numbers = {text: way.number(text) for text in seen}
-    if None in numbers.values():
+    numbers: Any = {Written(): cells.points, Written(","): cells.commas}.get(way)
+    exact = all(map(_WHOLE.fullmatch, seen))
+    if numbers is None:
+        numbers = {text: way.number(text) for text in seen}
+        if None in numbers.values():
+            return None
+        exact = whole(seen, way)
+        way = way.shaped(seen, known if isinstance(known, Written) else None)
+    elif any(map(_PADDED.fullmatch, seen)):
         return None
-    exact, here = whole(seen, way), way
-    if not any(map(unit, seen)):  # new rows, written without what is removed
-        here = replace(way, before="", after="", gap="")
-    written = here if here != Written() else None
+    bare = way in (Written(), Written(","))
+    # What is filled into plain cells has the decimal mark of the file.
+    plain = bare and (exact or way.decimal == decimal == ".")
+    written = None if plain else way
     return cells.column("number", numbers, whole=exact, written=written)
 
 
@@ -901,15 +932,6 @@ def _number(text: str, decimal: str) -> float | None:
     if decimal == ",":
         text = text.replace(".", "?").replace(",", ".")
     return float(text) if _NUMBER.fullmatch(text) else None
-
-
-def _both(seen: Sequence[str], pair: tuple[str, str]) -> tuple[str, str]:
-    """Return the two texts of a boolean, one that never occurs in the other's case."""
-    spelled = {text.lower(): text for text in reversed(seen)}
-    one = seen[0]
-    change = str.upper if one.isupper() else str.title if one.istitle() else str.lower
-    false, true = (spelled.get(word, change(word)) for word in pair)
-    return false, true
 
 
 def _days_of_text(texts: Sequence[str]) -> dict[str, float] | None:

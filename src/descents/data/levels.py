@@ -26,6 +26,8 @@ from descents.data.tables import Column, Table, as_column
 
 LARGEST = 2**53
 """Up to here every whole number is a float64 of its own."""
+MOST_DECLARED = 1000
+"""Of no more levels that never occur it is remembered that a category declared them."""
 MOST_SHOWN = 10
 """A message lists no more levels than this."""
 
@@ -33,7 +35,12 @@ _NUMBER = re.compile(
     r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE
 )
 _WHOLE = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
-_TRUTHS = {"false": False, "true": True, "no": False, "yes": True}
+WORDS = (("false", "true"), ("no", "yes"))
+"""Words for false and true, which mean nothing else."""
+LETTERS = (("f", "t"), ("n", "y"))
+"""Letters for them, which may mean something else where one stands without the other."""
+
+_TRUTHS = {word: bool(k) for pair in WORDS + LETTERS for k, word in enumerate(pair)}
 
 
 def text_of(value: Any) -> str:
@@ -130,6 +137,60 @@ def _truth_of(value: Any) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
+def _truths_of(levels: Sequence[Any]) -> list[bool | None]:
+    """Return which of false and true each level is, None of every one if one is neither.
+
+    Letters are only so where both of a pair are levels: F and T, not F and M.
+    """
+    truths = list(map(_truth_of, levels))
+    words = {spelled(level) for level in levels}
+    letters = any(len(word) == 1 for word in words)
+    certain = not letters or any(words == set(pair) for pair in LETTERS)
+    alike = None not in truths and len(set(truths)) == len(truths)
+    return truths if alike and certain else [None] * len(truths)
+
+
+def both(seen: Sequence[str], pair: tuple[str, str]) -> tuple[str, str]:
+    """Return the two words of a pair, one that is not seen in the case of the other.
+
+    Examples
+    --------
+    >>> both(["NO"], ("no", "yes"))
+    ('NO', 'YES')
+    """
+    texts = {text.lower(): text for text in reversed(seen)}
+    one = seen[0]
+    change = str.upper if one.isupper() else str.title if one.istitle() else str.lower
+    false, true = (texts.get(word, change(word)) for word in pair)
+    return false, true
+
+
+def truth_among(level: Any, others: Sequence[Any]) -> Any:
+    """Return a level as others have it that are written in another way: F beside T.
+
+    Returns
+    -------
+    object
+        None where it is not of true and false, or none of the others is.
+
+    Examples
+    --------
+    >>> truth_among("no", ["T"]), truth_among("no", [1]), truth_among("low", ["T"])
+    ('F', 0, None)
+    """
+    truth = _truth_of(level)
+    if truth is None:
+        return None
+    if others and all(number_of(one) in (0, 1) for one in others):
+        return int(truth)
+    texts = [one for one in others if isinstance(one, str)]
+    for pair in WORDS + LETTERS:
+        seen = [text for text in texts if spelled(text) in pair]
+        if seen and len(seen) == len(others):
+            return both(seen, pair)[truth]
+    return None
+
+
 def _day_of(value: Any) -> datetime.datetime | None:
     """Return the time that a date, a time or such text stands for."""
     if isinstance(value, str):
@@ -148,9 +209,9 @@ class Places:
     """Finds the places of values among known levels, however a table spells them.
 
     A value is a level if both are the same text. Otherwise it is the one level that is
-    the same number, the same date or time, or the same of true and false (false and no,
-    true and yes, in any case). Where several levels are, as with 1 and 01, the text
-    alone decides.
+    the same number, the same date or time, or the same of true and false: false, no, 0
+    and true, yes, 1, in any case, and F and T or N and Y where both are levels. Where
+    several levels are, as with 1 and 01, the text alone decides.
 
     Parameters
     ----------
@@ -166,6 +227,8 @@ class Places:
     [0, 0, 1, 2, None]
     >>> Places(["no", "yes"]).of(True), Places([1, 2]).of("2"), Places([False]).of("NO")
     (1, 1, 0)
+    >>> Places(["no", "yes"]).of("1.0"), Places(["F", "T"]).of(0), Places([0, 1]).of("Y")
+    (1, 0, 1)
     """
 
     def __init__(self, levels: Sequence[Any], loose: bool = False) -> None:
@@ -173,15 +236,14 @@ class Places:
         self._texts = {text_of(level): place for place, level in enumerate(levels)}
         self._numbers = _single(map(number_of, levels))
         self._days = _single(map(_day_of, levels))
+        self._truths = _single(_truths_of(levels))
+        words = {word for pair in WORDS for word in pair}
         self._words = _single(
-            spelled(level) if loose or _truth_of(level) is not None else None
+            spelled(level) if loose or self._truths or spelled(level) in words else None
             for level in levels
         )
-        truths = [_truth_of(level) for level in levels]
-        alike = None not in truths and len(set(truths)) == len(truths)
-        self._truths = _single(truths) if alike else {}
-        plain = alike and all(isinstance(x, bool | np.bool_) for x in levels)
-        self._bits = {int(truth): at for truth, at in self._truths.items() if plain}
+        self._bits = {int(truth): at for truth, at in self._truths.items()}
+        self._binary = len(levels) == 2 and {0, 1} == set(self._numbers)
 
     def of(self, value: Any, number: float | None = None) -> int | None:
         """Return the place of a value, None where it is no known level.
@@ -196,8 +258,10 @@ class Places:
         # A float32 is not the number of its text; a long whole number is its text alone.
         read = None if number is None or abs(number) > LARGEST else number_of(number)
         truth = _truth_of(value)
-        if truth is not None and isinstance(value, bool | np.bool_):
-            exact = int(truth) if self._bits or {0, 1} >= set(self._numbers) else None
+        if isinstance(value, bool | np.bool_):
+            exact = int(value) if self._bits or {0, 1} >= set(self._numbers) else None
+        elif truth is not None and self._binary:
+            exact = int(truth)
         ways: tuple[tuple[dict[Any, int], Any], ...] = (
             (self._texts, text_of(value)),
             (self._words, spelled(value) if self.loose or truth is not None else None),
@@ -339,11 +403,15 @@ class Known:
     stand_ins : tuple of (level, float)
         Further levels, which have no code of their own, and the code that each is read
         as: NaN for a missing cell.
+    never : tuple
+        Levels that a category declared in the table of the fit, and no cell had. They
+        are not known, and a message says why.
     """
 
     levels: tuple[Any, ...]
     loose: bool = False
     stand_ins: tuple[tuple[Any, float], ...] = ()
+    never: tuple[Any, ...] = ()
 
     @property
     def all_levels(self) -> tuple[Any, ...]:
@@ -354,6 +422,25 @@ class Known:
         """Return the code of a place among all levels."""
         own = len(self.levels)
         return float(place) if place < own else self.stand_ins[place - own][1]
+
+
+def never_observed(column: Column) -> tuple[Any, ...]:
+    """Return the levels that a category declares and no cell has, at most 1000.
+
+    Examples
+    --------
+    >>> import pyarrow
+    >>> from descents.data.tables import from_frame
+    >>> cells = pyarrow.array(["a", "b", "a"]).dictionary_encode().take([0, 2])
+    >>> never_observed(from_frame(pyarrow.table({"c": cells})).column("c"))
+    ('b',)
+    """
+    declared = column.levels if column.kind == "order" else ()
+    if column.kind == "category" and hasattr(column.cells, "dictionary"):
+        declared = tuple(column.cells.dictionary.to_pylist())
+    codes = np.unique(column.values[~np.isnan(column.values)]).astype(np.int64)
+    used = {column.levels[code] for code in codes} | {None} if declared else set()
+    return tuple(level for level in declared if level not in used)[:MOST_DECLARED]
 
 
 def coded(column: Column, known: Known) -> tuple[np.ndarray, dict[Any, int]]:
@@ -412,6 +499,7 @@ def numbers_in(column: Column) -> np.ndarray | None:
     """Return a column of text as numbers, None where it holds anything else.
 
     Codes with leading zeros are read as text, and so are a data frame's numbers in text.
+    False and true are 0 and 1.
 
     Examples
     --------
@@ -421,7 +509,7 @@ def numbers_in(column: Column) -> np.ndarray | None:
     array([ 1., nan, 10.])
     """
     numbers = [number_of(level) for level in column.levels]
-    if column.kind == "boolean" and column.levels == (False, True):
+    if column.kind == "boolean" and list(map(spelled, column.levels)) == list(WORDS[0]):
         numbers = [0, 1]
     if None in numbers or column.kind == "date":
         return None
@@ -444,21 +532,33 @@ class Unseen:
     known : tuple
         The levels of the model.
     verb : {"fitted", "trained"}
+    never : tuple
+        Levels that a category declared in the table of the model, and no cell had.
     """
 
     column: str
     cells: Mapping[Any, int]
     known: tuple[Any, ...]
     verb: str = "fitted"
+    never: tuple[Any, ...] = ()
 
     @property
     def says(self) -> str:
         """Return which levels there are, and in how many cells, for people."""
         count = sum(self.cells.values())
         where = f" in {count} cells" if count > 1 else ""
+        never = set(map(text_of, self.never))
+        declared = [level for level in self.cells if text_of(level) in never]
+        why = ""
+        if declared:
+            verb = "were" if len(declared) > 1 else "was"
+            why = (
+                f"; {listed(declared)} {verb} declared as a category there, but never "
+                "observed"
+            )
         return (
             f"column {short(self.column)!r} holds {listed(self.cells)}{where}, which the "
-            f"model was not {self.verb} with (it knows {listed(self.known)})"
+            f"model was not {self.verb} with (it knows {listed(self.known)}{why})"
         )
 
     def error(self, remedy: str) -> InvalidValueError:
@@ -499,7 +599,9 @@ def known_only(
         if levels is not None and levels.levels and column.kind != "empty":
             codes, unseen = coded(column, levels)
             if unseen:
-                found.append(Unseen(column.name, unseen, levels.levels))
+                found.append(
+                    Unseen(column.name, unseen, levels.levels, never=levels.never)
+                )
                 values = np.where(np.isnan(codes), np.nan, column.values)
                 parts.append(replace(column, values=values))
                 continue

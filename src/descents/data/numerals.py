@@ -7,8 +7,9 @@ codes with leading zeros, versions and telephone numbers do not become numbers.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from typing import Any
 
@@ -32,6 +33,9 @@ NO_UNITS = frozenset(
 )
 """Words behind numbers that say which one it is, or what time, not how much."""
 
+SHAPES = 10_000
+"""From so many cells it is seen in which form the cells of a column are written."""
+
 _SPACES = re.compile("[\u00a0\u2007\u2009\u202f]")
 _MONEY = (
     r"(?:[A-Z]{0,3}[$\u00a2-\u00a5\u20a0-\u20cf\u0e3f]|" + "|".join(CURRENCIES) + ")"
@@ -43,6 +47,7 @@ _CELL = re.compile(
     rf"(?P<space> ?)(?P<after>{_MONEY}|[%‰]|°[A-Z]?|{_WORD}+(?:[./]{_WORD}*)?[²³]?)?"
     r"(?P<close>\))?"
 )
+_DIGITS = re.compile(r"[.,]?[0-9](?:[0-9.,' ]*[0-9])?[.,]?(?:[eE][+-]?[0-9]+)?")
 _BRACKETS = re.compile(rf"({_MONEY}) ?\(([^()]*)\)")  # $(5.00)
 _OPEN_END = re.compile(
     r"(?P<below>[<≤] ?=? ?)?(?P<above>[>≥] ?=? ?)?([0-9]+)(?P<plus> ?\+)?"
@@ -50,6 +55,8 @@ _OPEN_END = re.compile(
 _THREE = re.compile(r"[1-9][0-9]{0,2},[0-9]{3}")
 _SIGNED_THREE = re.compile(rf"[+-]?{_THREE.pattern}")
 _LEADING_ZERO = re.compile(r"[+-]?0[0-9]")
+_LAKHS = re.compile(r"[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}")
+_MILLIONS = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3}){2}")
 _DOTTED = re.compile(r"[+-]?[1-9][0-9]{0,2}\.[0-9]{3}")
 """A number that may as well have a mark between thousands."""
 
@@ -83,13 +90,22 @@ class Written:
         Whether numbers in round brackets are negative.
     minus : bool
         Whether there are minus signs of their own, U+2212.
-    gap : str
-        What stands between a number and what is behind it.
+    mark : str
+        The character between thousands, where it is not the one of `thousands`, as a
+        space that does not break lines.
+    positive, negative : str
+        What stands around the digits, written as #, or "" where no such cell is known.
+    lakhs : bool
+        Whether, beyond thousands, there is a mark every two digits, as in 12,34,567.
+    places : int or None
+        To how many decimals numbers are written; None for all digits.
 
     Examples
     --------
     >>> Written(",", ".", after="€").number("-1.234,50 €"), Written(before="$").text(-5.5)
     (-1234.5, '-$5.5')
+    >>> Written(before="$", negative="($#)", places=2).text(-5.5)
+    '($5.50)'
     """
 
     decimal: str = "."
@@ -98,7 +114,11 @@ class Written:
     after: str = ""
     brackets: bool = False
     minus: bool = False
-    gap: str = ""
+    mark: str = ""
+    positive: str = ""
+    negative: str = ""
+    lakhs: bool = False
+    places: int | None = None
 
     def number(self, text: str) -> float | None:
         """Return the number of a cell, with or without its unit, or None."""
@@ -113,21 +133,97 @@ class Written:
         if not self.thousands:  # where the fit had no number above 999
             marks += {".": [",", " ", "'"], ",": [".", " ", "'"]}[self.decimal]
         for mark in marks:
-            if _fits(cell, self.decimal, mark):
+            if _fits(cell, self.decimal, mark, most=len(text)):
                 return _value(cell, self.decimal, mark)
         return None
 
     def text(self, value: float) -> str:
         """Return a number as it is written in the column."""
-        digits = f"{value:,}" if self.thousands else f"{value!r}"
-        if isinstance(value, float) and "e" in digits.lower():
-            digits = repr(value)
-        sign = "-" if digits.startswith("-") else ""
-        digits = digits.removeprefix("-")
-        marks = {",": self.thousands, ".": self.decimal}
+        size = abs(value)
+        if self.places is None or isinstance(value, int):
+            digits = f"{size:,}"
+            digits = repr(size) if "e" in digits.lower() else digits
+        else:
+            digits = f"{size:,.{self.places}f}"
+        if self.lakhs:
+            digits = _in_lakhs(digits)
+        below = value < 0 and any(digit in digits for digit in "123456789")
+        marks = {",": self.mark or self.thousands, ".": self.decimal}
         digits = "".join(marks.get(mark, mark) for mark in digits)
         space = " " if len(self.before) > 1 and self.before.isalpha() else ""
-        return f"{sign}{self.before}{space}{digits}{self.gap}{self.after}"
+        form = self.positive or f"{self.before}{space}#{self.after}"
+        if below:
+            sign = "\u2212" if self.minus else "-"
+            other = f"({form})" if self.brackets else sign + form.removeprefix("+")
+            form = self.negative or other
+        return form.replace("#", digits)
+
+    def switched(self, decimal: str) -> Written:
+        """Return it with another decimal mark, and another mark between thousands.
+
+        Examples
+        --------
+        >>> Written(",", ".", after="€").switched(".").text(1234.5)
+        '1,234.5€'
+        """
+        if decimal == self.decimal:
+            return self
+        mark = {".": ",", ",": "."}.get(self.thousands, self.thousands)
+        return replace(self, decimal=decimal, thousands=mark)
+
+    @property
+    def has_unit(self) -> bool:
+        """Whether there is money or a unit."""
+        return bool(self.before or self.after)
+
+    def shaped(self, texts: Sequence[str], before: Written | None = None) -> Written:
+        """Return it with the forms and decimals of cells that are written so.
+
+        Plain numbers keep all their digits, and have no form.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        before : Written, optional
+            How the column was written in another table, of which forms are taken that
+            these cells do not show.
+
+        Examples
+        --------
+        >>> way = Written(before="$", brackets=True).shaped(["$5.25", "$(3)"])
+        >>> way.positive, way.negative, way.places
+        ('$#', '$(#)', 2)
+        """
+        if not (self.has_unit or self.thousands or self.brackets or self.minus):
+            return self
+        forms: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+        marks: Counter[str] = Counter()
+        places: list[int | None] = []
+        for text in texts[:SHAPES]:
+            cell, at = _parted(text), _DIGITS.search(plain(text))
+            if cell is None or at is None:
+                continue
+            form = f"{text[: at.start()]}#{text[at.end() :]}"
+            forms["-" in cell["sign"] + cell["second"] or bool(cell["open"])][form] += 1
+            digits = zip(at[0], text[at.start() : at.end()], strict=True)
+            marks.update(raw for one, raw in digits if one == self.thousands)
+            behind = cell["digits"].partition(self.decimal)[2]
+            places.append(None if cell["power"] else len(behind))
+        found: dict[str, Any] = {
+            name: counts.most_common(1)[0][0] if counts else ""
+            for name, counts in zip(("positive", "negative"), forms, strict=True)
+        }
+        mark = marks.most_common(1)[0][0] if marks else ""
+        exact = [count for count in places if count is not None]
+        most = max(exact) if len(exact) == len(places) > 0 else None
+        if before is not None:
+            if (before.before, before.after) == (self.before, self.after):
+                found = {name: found[name] or getattr(before, name) for name in found}
+            if most is not None and before.places is not None:
+                most = max(most, before.places)
+        return replace(
+            self, mark=mark if mark != self.thousands else "", places=most, **found
+        )
 
     @property
     def says(self) -> str:
@@ -137,7 +233,8 @@ class Written:
         if self.decimal == ",":
             parts.append("decimal commas")
         if self.thousands:
-            parts.append(f"{marks[self.thousands]} between thousands")
+            what = "lakhs and thousands" if self.lakhs else "thousands"
+            parts.append(f"{marks[self.thousands]} between {what}")
         text = "read as numbers" + (f" with {' and '.join(parts)}" if parts else "")
         removed = [repr(one) for one in (self.before, self.after) if one]
         if removed:
@@ -146,7 +243,7 @@ class Written:
             text += ", negative in brackets"
         if self.minus:
             text += ", with minus signs (U+2212)"
-        return text
+        return text if text != "read as numbers" else f"{text} with decimal points"
 
     def described(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -189,14 +286,24 @@ def restored(facts: Mapping[str, Any]) -> Written | Ends:
     >>> restored(Written(before="$").described()).before
     '$'
     """
-    return Ends(tuple(facts["levels"])) if "levels" in facts else Written(**facts)
+    if "levels" in facts:
+        return Ends(tuple(facts["levels"]))
+    names = {field.name for field in fields(Written)}
+    return Written(**{name: facts[name] for name in names & set(facts)})
 
 
-def ways(texts: Sequence[str]) -> list[Written]:
+def ways(texts: Sequence[str], like: Written | None = None) -> list[Written]:
     """Return the ways in which all cells of a column may be written, at most two.
 
     Two ways, of which the first has a decimal point and the second a decimal comma,
     where the cells leave open which of both it is.
+
+    Parameters
+    ----------
+    texts : sequence of str
+    like : Written, optional
+        How the same column is written in another table: its unit and its brackets are
+        known, and a cell may be without them.
 
     Examples
     --------
@@ -204,42 +311,59 @@ def ways(texts: Sequence[str]) -> list[Written]:
     ([','], [])
     >>> [way.thousands for way in ways(["1,234", "2,345"])]
     [',', '']
+    >>> [way.decimal for way in ways(["35.5", "7.25 €"], Written(",", after="€"))]
+    ['.']
     """
     cells: list[Mapping[str, str]] = []
     for text in texts:
         cell = _parted(text)
-        if cell is None or (cells and not _alike(cell, cells[0])):
+        if cell is None or not _alike(cell, cells, like):
             return []
         cells.append(cell)
-    if not cells or _codes(cells):
+    bracketed = [bool(cell["open"]) for cell in cells]
+    if not cells or (like is None and (_codes(cells) or all(bracketed))):
         return []
-    brackets = [bool(cell["open"]) for cell in cells]
-    if all(brackets):
+    millions = any(_MILLIONS.match(cell["digits"]) for cell in cells)
+    if millions and any(_LAKHS.match(cell["digits"]) for cell in cells):
         return []
-    found = []
     seen = set("".join(cell["digits"] for cell in cells)) & set(".,' ")
+    found = []
     for decimal in ".,":
         marks = seen - {decimal}
         mark = next(iter(marks), "")
-        if len(marks) <= 1 and all(_fits(cell, decimal, mark) for cell in cells):
-            found.append(
-                Written(
-                    decimal,
-                    mark,
-                    cells[0]["before"],
-                    cells[0]["after"],
-                    any(brackets),
-                    any("\u2212" in text for text in texts),
-                    cells[0]["space"] if cells[0]["after"] else "",
-                )
+        # 1234 beside 12,345 is read where such a mark is known, as some leave it out.
+        most = 4 if mark == " " or (like and like.decimal == decimal) else 3
+        fits = (_fits(cell, decimal, mark, most) for cell in cells)
+        if len(marks) <= 1 and all(fits):
+            way = Written(
+                decimal,
+                mark,
+                max(cell["before"] for cell in cells),
+                max(cell["after"] for cell in cells),
+                any(bracketed),
+                any("\u2212" in text for text in texts),
+                lakhs=any(_LAKHS.match(cell["digits"]) for cell in cells),
             )
+            found.append(way)
     if len(found) == 2 and not seen & set(".,"):
-        return found[:1]
+        return [found[like is not None and like.decimal == ","]]
+    if like is not None:
+        return _with_known(found, texts, like)
     marked = [cell["digits"] for cell in cells if set(cell["digits"]) & set(".,")]
-    if len(found) == 1 and not found[0].thousands and "," in seen:
-        # All that speaks against thousands is 1234 beside 12,345: it is left open.
-        return found if not all(map(_THREE.fullmatch, marked)) else []
-    return found
+    # All that speaks against thousands may be 1234 beside 12,345: it is left open.
+    alone = len(found) == 1 and not found[0].thousands and "," in seen
+    return [] if alone and all(map(_THREE.fullmatch, marked)) else found
+
+
+def _with_known(
+    found: list[Written], texts: Sequence[str], like: Written
+) -> list[Written]:
+    """Return ways with the known one, which reads each cell by itself."""
+    if any(way.decimal == like.decimal for way in found):
+        return found
+    if any(like.number(text) is None for text in texts):
+        return found
+    return sorted([*found, like], key=lambda way: way.decimal == ",")
 
 
 def grouped(texts: Iterable[str]) -> bool:
@@ -261,11 +385,20 @@ def decimal_commas(texts: Iterable[str]) -> bool:
     Examples
     --------
     >>> decimal_commas(["76,4", "5"]), decimal_commas(["1,234"]), decimal_commas(["01,5"])
-    (True, False, False)
+    (True, False, True)
     """
-    if any(map(_LEADING_ZERO.match, texts)):
-        return False
     return any("," in text and not _SIGNED_THREE.fullmatch(text) for text in texts)
+
+
+def padded(texts: Iterable[str]) -> bool:
+    """Return whether a number begins with a zero that it need not have, as codes do.
+
+    Examples
+    --------
+    >>> padded(["5", "05"]), padded(["0", "0.5"])
+    (True, False)
+    """
+    return any(map(_LEADING_ZERO.match, texts))
 
 
 def dotted(texts: Iterable[str]) -> tuple[bool, bool]:
@@ -366,8 +499,19 @@ def _parted(text: str) -> dict[str, str] | None:
     return cell
 
 
-def _alike(cell: Mapping[str, str], first: Mapping[str, str]) -> bool:
-    return cell["before"] == first["before"] and cell["after"] == first["after"]
+def _alike(
+    cell: Mapping[str, str], others: Sequence[Mapping[str, str]], like: Written | None
+) -> bool:
+    """Return whether a cell has the unit of the first one, or of a known column."""
+    if like is not None:
+        known = (like.before, like.after)
+        return (
+            cell["before"] in ("", known[0])
+            and cell["after"] in ("", known[1])
+            and (like.brackets or not cell["open"])
+        )
+    names = ("before", "after")
+    return not others or all(cell[name] == others[0][name] for name in names)
 
 
 def _codes(cells: Sequence[Mapping[str, str]]) -> bool:
@@ -398,16 +542,25 @@ def _patterns(decimal: str, mark: str) -> tuple[Any, Any]:
     """Return what matches digits without and with marks between thousands."""
     point, between = re.escape(decimal), re.escape(mark)
     single = re.compile(rf"(0|[1-9][0-9]*)?(?:{point}[0-9]*)?")
-    groups = rf"[1-9][0-9]{{0,2}}(?:{between}[0-9]{{3}})+(?:{point}[0-9]*)?"
+    groups = rf"(?:[1-9][0-9]{{0,2}}(?:{between}[0-9]{{3}})+)"
+    if mark == ",":
+        groups = rf"(?:{groups}|{_LAKHS.pattern})"
+    groups += rf"(?:{point}[0-9]*)?"
     return single.fullmatch, re.compile(groups).fullmatch
 
 
-def _fits(cell: Mapping[str, str], decimal: str, mark: str) -> bool:
-    """Return whether the digits of a cell are written so."""
+def _in_lakhs(digits: str) -> str:
+    """Return digits with marks between thousands with those of lakhs and crores."""
+    whole, point, behind = digits.replace(",", "").partition(".")
+    pairs = re.sub(r"(?<=[0-9])(?=(?:[0-9]{2})+$)", ",", whole[:-3])
+    return f"{pairs},{whole[-3:]}{point}{behind}" if pairs else digits
+
+
+def _fits(cell: Mapping[str, str], decimal: str, mark: str, most: int) -> bool:
+    """Return whether the digits of a cell are written so, at most so many without marks."""
     single, groups = _patterns(decimal, mark)
     found = single(cell["digits"])
     if found:
-        most = 3 + (mark == " ")  # 1234 beside 12 345
         return not mark or len(found[1] or "") <= most
     return bool(mark) and not cell["power"] and groups(cell["digits"]) is not None
 

@@ -213,8 +213,9 @@ class Table:
             column = known.get(name) or self.column(name)
             holes = np.flatnonzero(np.isnan(column.values))
             fills = _fills(column, given, holes)
-            if isinstance(column.written, Written):  # as its other cells are
-                fills = [column.written.text(fill) for fill in fills]
+            written = column.written
+            if isinstance(written, Written):  # as its other cells are
+                fills = [x if isinstance(x, str) else written.text(x) for x in fills]
             if fills:
                 parts[places[name]] = put(source, places[name], holes, fills)
         return assemble(source, parts)
@@ -262,18 +263,24 @@ class Table:
         >>> dialect = Dialect(("a",), textual=True)
         >>> source = Source("pyarrow", frame, ("a",), 2, dialect)
         >>> from_source(source, "a table", ()).formats()
-        {'decimal': '.', 'columns': {}}
+        {'decimal': '.', 'delimiter': ',', 'columns': {}, 'numbers': []}
         """
         dialect = self.source.dialect
         if dialect is None or not dialect.textual:
             return None
         return {
             "decimal": dialect.decimal,
+            "delimiter": dialect.delimiter,
             "columns": {
                 column.name: column.written.described()
                 for column in self.columns
                 if column.written is not None
             },
+            "numbers": [
+                column.name
+                for column in self.columns
+                if column.kind == "number" and column.written is None
+            ],
         }
 
     def encoded(self, text: str) -> bytes:
@@ -423,7 +430,7 @@ def remarks(columns: Sequence[Column]) -> list[str]:
     """
     names: dict[str, list[str]] = {}
     for column in columns:
-        if column.written is not None:
+        if column.written is not None and column.kind != "empty":
             names.setdefault(column.written.says, []).append(short(column.name))
     return [
         f"{', '.join(group[:6])}"

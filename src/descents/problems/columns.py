@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from descents.checks import Complaints, InvalidValueError
+from descents.checks import Complaints, InvalidValueError, for_caller
 from descents.data import levels
 from descents.data.frames import reason_of
 from descents.data.levels import (
@@ -38,10 +38,15 @@ UNSEEN = (
     "give one of these, leave the cell empty, or read such cells as missing "
     "(unseen='missing')"
 )
-REMEDIES = (
-    "leave the column out (--ignore COLUMN), name the rows by it (--id COLUMN), or say "
-    "its loss (--loss-of COLUMN=LOSS, loss={COLUMN: LOSS})"
-)
+
+
+def _remedies(name: str) -> str:
+    """Return what can be done with a column that has no loss of its own accord."""
+    return for_caller(
+        "leave the column out (--ignore COLUMN), name the rows by it (--id COLUMN), or "
+        "say its loss (--loss-of COLUMN=LOSS)",
+        f"leave the column out of the table, or say its loss (loss={{{name!r}: ...}})",
+    )
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,11 @@ class ColumnModel:
     dates : bool
         Whether its numbers are days.
     declared : tuple
-        The levels of a category with those that do not occur in the table, which have no
-        code; empty where all occur.
+        The levels of a category with those that have no code, but count as another or as
+        missing: ordered ones that do not occur in the table, and classes that occur
+        where the weight is 0 alone. Empty where there are none.
+    never : tuple
+        Other levels that a category declares, and no cell of the table has.
 
     Examples
     --------
@@ -80,6 +88,7 @@ class ColumnModel:
     limits: tuple[float, float] | None = None
     dates: bool = False
     declared: tuple[Any, ...] = ()
+    never: tuple[Any, ...] = ()
 
     @property
     def known(self) -> Known:
@@ -87,7 +96,7 @@ class ColumnModel:
         used = set(map(str, self.levels))
         others = [level for level in self.declared if str(level) not in used]
         stand_ins = tuple((level, self.stand_in(level)) for level in others)
-        return Known(self.levels, self.loss.kind == ORDERED, stand_ins)
+        return Known(self.levels, self.loss.kind == ORDERED, stand_ins, self.never)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -120,9 +129,9 @@ class ColumnModel:
             )
         given: Any = self.loss
         settings = {f.name: getattr(given, f.name) for f in fields(given)}
-        levels, declared = (
+        levels, declared, never = (
             [x.item() if hasattr(x, "item") else x for x in some]
-            for some in (self.levels, self.declared)
+            for some in (self.levels, self.declared, self.never)
         )
         return {
             "name": self.name,
@@ -134,6 +143,7 @@ class ColumnModel:
             "limits": self.limits,
             "dates": self.dates,
             "declared": declared,
+            "never": never,
         }
 
     @classmethod
@@ -150,13 +160,14 @@ class ColumnModel:
             limits,
             facts.get("dates", False),
             tuple(facts.get("declared", ())),
+            tuple(facts.get("never", ())),
         )
 
     def stand_in(self, level: Any) -> float:
         """Return the code of a level that did not occur in the table of the fit.
 
         Of an ordered one the nearest that did, as nothing tells the two apart; of a
-        class NaN, a missing cell.
+        class, which occurred where the weight is 0 alone, NaN, a missing cell.
         """
         if self.loss.kind != "levels":
             return np.nan
@@ -237,18 +248,24 @@ def _without_unused(model: ColumnModel, column: Column, weights: Any) -> ColumnM
     No cut point and no natural parameter of such a level has a best value: it would run
     to infinity. Two levels are kept, so that there is something to choose between.
     """
-    if len(model.levels) <= 2 or column.kind not in TYPED:
+    if column.kind not in TYPED or not model.levels:
         return model
+    ordered = model.loss.kind == ORDERED
+    absent = () if ordered else levels.never_observed(column)
+    if len(model.levels) <= 2:
+        return replace(model, never=tuple(x for x in absent if x not in model.levels))
     values, _ = levels.coded(column, model.known)
     values = values if weights is None else values[weights > 0]
     used = np.unique(values[~np.isnan(values)]).astype(np.int64).tolist()
     for place in range(len(model.levels)):
         if len(used) < 2 and place not in used:
             used = sorted([*used, place])
-    if len(used) == len(model.levels):
-        return model
     kept = tuple(model.levels[place] for place in used)
-    return replace(model, levels=kept, declared=model.levels)
+    never = tuple(level for level in absent if level not in kept)
+    declared = tuple(level for level in model.levels if level not in never)
+    if len(kept) == len(declared):
+        return replace(model, levels=kept, never=never)
+    return replace(model, levels=kept, declared=declared, never=never)
 
 
 def _of_column(column: Column, asked: Any, general: Any) -> ColumnModel:
@@ -258,7 +275,7 @@ def _of_column(column: Column, asked: Any, general: Any) -> ColumnModel:
     if asked is None and column.kind in ("text", "date"):
         raise InvalidValueError(
             f"column {column.name!r} is {column.says}, which a model cannot use; "
-            f"{REMEDIES}"
+            f"{_remedies(column.name)}"
         )
     if asked is None:
         loss, why = _by_type(column)
@@ -288,12 +305,17 @@ def _in_order(column: Column, loss: Loss) -> tuple[tuple[Any, ...], str]:
     """Return the levels of a column in their order, and why it has this loss."""
     order = levels.order_of(column)
     if order is None:
+        how = for_caller(
+            "give the levels from the lowest to the highest (--levels "
+            "COLUMN=LOWEST,...,HIGHEST), or categorical loss (--loss-of "
+            "COLUMN=categorical)",
+            "make it an ordered category of the data frame, with its levels from the "
+            "lowest to the highest, or give it categorical loss "
+            f"(loss={{{column.name!r}: 'categorical'}})",
+        )
         raise InvalidValueError(
             f"column {column.name!r} has {len(column.levels)} levels of text whose order "
-            f"is not known ({listed(column.levels)}), but {loss.name} loss needs it; "
-            "give the levels from the lowest to the highest (--levels "
-            "COLUMN=LOWEST,...,HIGHEST, or an ordered category in a data frame), or "
-            "categorical loss (--loss-of COLUMN=categorical)"
+            f"is not known ({listed(column.levels)}), but {loss.name} loss needs it; {how}"
         )
     why = "as asked for"
     if order.says:
@@ -391,7 +413,7 @@ def encoded(model: ColumnModel, column: Column) -> np.ndarray:
         return column.values if column.kind == "empty" else _numbers(model, column)
     codes, unseen = levels.coded(column, model.known)
     if unseen:
-        raise Unseen(model.name, unseen, model.levels).error(UNSEEN)
+        raise Unseen(model.name, unseen, model.levels, never=model.never).error(UNSEEN)
     return codes
 
 
@@ -400,11 +422,15 @@ def _numbers(model: ColumnModel, column: Column) -> np.ndarray:
     dates = column.kind == "date"
     if column.kind == "number" or (dates and model.dates):
         return column.values
+    if model.limits == (0, 1) and not dates:
+        codes, unseen = levels.coded(column, Known((0, 1)))  # no and yes
+        if not unseen:
+            return codes
     values = None if dates else levels.numbers_in(column)
     if values is None:
         raise InvalidValueError(
-            f"column {column.name!r} is {column.says}, but the model has numbers "
-            "there; give numbers"
+            f"column {column.name!r} must hold numbers, as the model has numbers there, "
+            f"but it is {column.says}"
         )
     return values
 
@@ -540,6 +566,9 @@ def _for_filling(
         codes = model.loss.impute(codes)
     whole, places = np.unique(codes.clip(low, high), return_inverse=True)
     fills = tuple(str(int(x)) if typed else int(x) for x in whole)
+    if typed and model.limits == (0, 1):
+        words = [levels.truth_among(bool(x), column.levels) for x in whole]
+        fills = fills if None in words else tuple(words)
     return replace(column, kind="category", levels=fills), places.astype(float)
 
 
@@ -560,11 +589,15 @@ def _levels_for(
             place = search.of(level)
             if place is not None:
                 index.setdefault(place, at)
+        known = len(own)
         text = bool(own) and all(isinstance(level, str) for level in own)
         for place, level in enumerate(model.levels):
             if place not in index:
                 index[place] = len(own)
-                own.append(text_of(level) if text else level)
+                as_here = (
+                    levels.truth_among(level, tuple(own[:known])) if text else None
+                )
+                own.append(as_here or (text_of(level) if text else level))
         return tuple(own), np.array([index[k] for k in range(len(index))], dtype=float)
     fills = [_as_number(level, column, textual) for level in model.levels]
     return tuple(fills), np.arange(len(fills), dtype=float)
@@ -573,6 +606,11 @@ def _levels_for(
 def _as_number(level: Any, column: Column, textual: bool) -> Any:
     """Return a level as a column of numbers has it, text as it is in a text file."""
     number = number_of(level)
-    if column.kind == "empty" or number is None or (textual and isinstance(level, str)):
+    truth = levels.truth_among(level, [0]) if column.kind == "number" else None
+    if truth is not None:
+        number = truth
+    elif number is None or (textual and isinstance(level, str)):
+        return level
+    if column.kind == "empty":
         return level
     return int(number) if column.whole and number == int(number) else float(number)

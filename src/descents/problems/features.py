@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from descents.checks import Complaints, InvalidValueError
+from descents.checks import Complaints, InvalidValueError, for_caller
 from descents.data import levels
 from descents.data.levels import Known, Unseen
 from descents.data.storage import plain
@@ -17,7 +17,6 @@ from descents.data.tables import Column, Table
 from descents.problems.columns import MOST_CLASSES, TYPED
 
 _COMMA = re.compile(r"\s*[-+]?\d+(,\d+)?([eE][-+]?\d+)?\s*")
-UNSEEN = "give one of these, leave the cell empty, or give --unseen missing"
 _COMMAS = "give the option that fits"
 """What a column with commas says of itself names the options."""
 MOST_NUMERIC_CLASSES = 20
@@ -38,6 +37,10 @@ class Feature:
         level.
     center, spread : float
         What numbers are shifted and divided by: mean and standard deviation.
+    binary : bool
+        Whether its numbers are 0 and 1, which may also be written as no and yes.
+    never : tuple
+        Levels that a category declares, and no cell has.
     """
 
     name: str
@@ -45,6 +48,13 @@ class Feature:
     fill: float
     center: float = 0.0
     spread: float = 1.0
+    never: tuple[Any, ...] = ()
+    binary: bool = False
+
+    @property
+    def known(self) -> Known:
+        """The levels as they are looked for in another table."""
+        return Known(self.levels, never=self.never)
 
     @property
     def labels(self) -> list[str]:
@@ -63,20 +73,26 @@ class Feature:
             values = self._numbers(column)
             values = np.where(np.isnan(values), self.fill, values)
             return ((values - self.center) / self.spread)[:, None]
-        codes, unseen = levels.coded(column, Known(self.levels))
+        codes, unseen = levels.coded(column, self.known)
         if unseen:
-            raise Unseen(self.name, unseen, self.levels, "trained").error(UNSEEN)
+            found = Unseen(self.name, unseen, self.levels, "trained", self.never)
+            more = for_caller(", or give --unseen missing", "")
+            raise found.error(f"give one of these or leave the cell empty{more}")
         codes = np.where(np.isnan(codes), self.fill, codes)
         return (codes[:, None] == np.arange(len(self.levels))).astype(np.float64)
 
     def _numbers(self, column: Column) -> np.ndarray:
         if column.kind in ("number", "empty"):
             return column.values
+        if self.binary and column.kind != "date":
+            codes, unseen = levels.coded(column, Known((0, 1)))
+            if not unseen:
+                return codes
         values = None if column.kind == "date" else levels.numbers_in(column)
         if values is None:
             raise InvalidValueError(
-                f"column {self.name!r} is {column.says}, but the model was trained with "
-                "numbers there; give those"
+                f"column {self.name!r} must hold numbers, as the model was trained with "
+                f"numbers there, but it is {column.says}"
             )
         return values
 
@@ -191,7 +207,7 @@ class Features:
     @property
     def known(self) -> dict[str, Known]:
         """The levels of each column that has levels."""
-        return {f.name: Known(f.levels) for f in self.features if f.levels}
+        return {f.name: f.known for f in self.features if f.levels}
 
     def described(self) -> list[dict[str, Any]]:
         """Return it as plain values."""
@@ -200,7 +216,13 @@ class Features:
     @classmethod
     def restored(cls, facts: Sequence[Mapping[str, Any]]) -> Features:
         """Return what `described` described."""
-        return cls(tuple(Feature(**{**f, "levels": tuple(f["levels"])}) for f in facts))
+        sets = ("levels", "never")
+        return cls(
+            tuple(
+                Feature(**{**f, **{name: tuple(f.get(name, ())) for name in sets}})
+                for f in facts
+            )
+        )
 
 
 def _feature(column: Column, seen: np.ndarray) -> Feature:
@@ -209,11 +231,17 @@ def _feature(column: Column, seen: np.ndarray) -> Feature:
         fill = float(np.median(seen))
         values = np.where(np.isnan(column.values), fill, column.values)
         return Feature(
-            column.name, (), fill, float(values.mean()), float(values.std()) or spread
+            column.name,
+            (),
+            fill,
+            float(values.mean()),
+            float(values.std()) or spread,
+            binary={0, 1} >= set(np.unique(seen).tolist()),
         )
     codes, counts = np.unique(seen.astype(int), return_counts=True)
     known = tuple(plain(column.levels[code]) for code in codes)
-    return Feature(column.name, known, float(counts.argmax()))
+    never = tuple(map(plain, levels.never_observed(column)))
+    return Feature(column.name, known, float(counts.argmax()), never=never)
 
 
 @dataclass(frozen=True)

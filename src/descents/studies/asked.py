@@ -83,16 +83,16 @@ class Reading:
         ('?',)
         """
         kept: dict[str, Any] = {}
-        for name in ("missing", "decimal", "delimiter", "encoding"):
+        names = ["missing", "delimiter", "encoding"]
+        names += ["decimal"] if formats is None else []  # which have it, too
+        for name in names:
             default = getattr(type(self), name)
             if name in before and getattr(self, name) == default:
                 value = before[name]
                 kept[name] = tuple(value) if isinstance(value, list) else value
         if self.identifier is None and before.get("identifier"):
             kept |= {"identifier": before["identifier"], "lenient": True}
-        if self.decimal is None:  # another mark is another way of writing
-            kept["formats"] = formats
-        return replace(self, **kept)
+        return replace(self, formats=formats, **kept)
 
     def read(self, source: str, memory: int | None = None) -> Data:
         """Return the table in a file, or with a limit of memory where its rows are.

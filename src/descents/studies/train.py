@@ -652,7 +652,8 @@ def _diagnosed(
         "verdicts": {},
         "short": int(short.sum()),
         "diagnosed": int(min(short.sum(), most)),
-        "reached": float(threshold),
+        # Starts are counted by a limit that is a hair lower; this is for people.
+        "reached": float(f"{threshold:.10g}"),
         "baseline": float(model.problem_.baseline(metric)),
         "most": float(np.max(runs.metrics[metric][finite])) if finite.any() else None,
         "examples": {},
