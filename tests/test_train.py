@@ -177,6 +177,45 @@ def test_regression_comes_back_in_the_units_of_its_target(tmp_path: Path) -> Non
     assert explained == pytest.approx(result["best"]["training"], rel=1e-4)
 
 
+def test_a_target_far_from_zero_is_predicted_without_rounding(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=300)
+    frame = pd.DataFrame({"x": x, "time": 1.7e9 + 100 * x})
+    frame.to_csv(tmp_path / "times.csv", index=False)
+    out = tmp_path / "run"
+    code = ran(
+        "train", str(tmp_path / "times.csv"), "--target", "time", "--starts", "3",
+        "--diagnose", "0", "--out", str(out),
+    )  # fmt: skip
+    assert code == 0
+    model = descents.load(out)
+    found = model.predict(frame)
+    scaled = (frame["time"] - model.target["center"]) / model.target["spread"]
+    residual = (found - frame["time"]) / model.target["spread"]
+    # In float32 numbers near 1.7e9 are 128 apart, which is more than the spread of 100.
+    by_hand = model.model.predict_starts(model._encoded(frame))[model.best_, :, 0]
+    np.testing.assert_allclose(residual, by_hand - scaled, atol=1e-6)
+    assert model.score(frame, frame["time"]) == pytest.approx(
+        1 - (residual**2).mean() / scaled.var(ddof=0), rel=1e-9
+    )
+    assert model.score(frame, frame["time"]) > 0.98
+    starts = model.predict_starts(frame)
+    np.testing.assert_allclose(starts[model.best_, :, 0], found, rtol=0, atol=1e-3)
+    new = tmp_path / "applied"
+    assert ran("apply", str(out), str(tmp_path / "times.csv"), "--out", str(new)) == 0
+    applied = pd.read_parquet(new / "predictions.parquet")["time"]
+    np.testing.assert_array_equal(applied, found)
+
+
+def test_a_stored_classifier_takes_data_frames_throughout(run: Path) -> None:
+    model = descents.load(run)
+    frame = pd.read_csv(run.parent / "iris.csv")
+    chances = model.predict_starts(frame)
+    np.testing.assert_array_equal(chances[model.best_], model.predict_proba(frame))
+    right = (model.predict(frame) == frame["species"]).mean()
+    assert model.score(frame, frame["species"]) == pytest.approx(right, rel=1e-12)
+
+
 def test_compare_is_paired_where_the_starts_are_shared(
     run: Path, tmp_path: Path, capsys
 ) -> None:
