@@ -330,7 +330,9 @@ def test_two_processes_give_the_same_bits_as_one(tmp_path: Path) -> None:
         (["--target", "species", "--id", "species"], ["--target and to --id"]),
         (["--target", "wet", "--ignore", "wet"], ["--target and to --ignore"]),
         (["--target", "species", "--early-stopping", "3", "--validation", "none"],
-         ["held out"]),
+         ["--early-stopping looks", "--validation none holds out no rows", "--tol"]),
+        (["--target", "species", "--n-iter-no-change", "3"],
+         ["--n-iter-no-change says", "--tol is not given"]),
     ],
 )  # fmt: skip
 def test_wrong_options_end_in_a_sentence(options, words, tmp_path, capsys) -> None:
@@ -483,6 +485,50 @@ def test_json_alone_on_standard_output(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rows"] == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--validation", "none"], "No rows were held out"),
+        (["--early-stopping", "2"], "--early-stopping chose the epoch of each start"),
+        ([], None),
+    ],
+)
+def test_scores_that_are_too_good_are_named_so(
+    options, words, tmp_path, capsys
+) -> None:
+    table, out = iris_csv(tmp_path), tmp_path / "run"
+    code = main(
+        ["train", str(table), "--target", "species", "--starts", "3", "--epochs", "9",
+         "--learning-rate", "0.1", "--hidden", "8", "--diagnose", "0", *options, "--out",
+         str(out)]
+    )  # fmt: skip
+    assert code == 0
+    said = " ".join(capsys.readouterr().out.split())
+    page = (out / "report.html").read_text()
+    for sentence in ("No rows were held out", "--early-stopping chose the epoch"):
+        expected = words is not None and words.startswith(sentence)
+        assert (sentence in said) == (sentence in page) == expected
+    chosen = "as these rows chose the start" in said
+    assert chosen == ("none" not in options)
+
+
+def test_the_sign_of_a_difference_is_told(run: Path, tmp_path: Path, capsys) -> None:
+    table, other = run.parent / "iris.csv", tmp_path / "other"
+    code = ran(
+        "train", str(table), "--target", "species", "--starts", "12", "--hidden", "8",
+        "--validation", "folds=3", "--epochs", "2", "--diagnose", "0", "--out", str(other),
+    )  # fmt: skip
+    assert code == 0
+    rows = [pd.read_parquet(one / "starts.parquet") for one in (run, other)]
+    first = rows[0][rows[0]["setting"] == "kaiming"]
+    for metric, better in (("validation_accuracy", "higher"), ("loss", "lower")):
+        assert main(["compare", str(run), str(other), "--metric", metric]) == 0
+        said = capsys.readouterr().out
+        gap = first[metric].mean() - rows[1][metric].mean()
+        assert f"Difference, first minus second: {gap:+.4f} (95% interval" in said
+        assert f"; {better} is better)" in said
 
 
 def test_which_option_matters(run: Path, tmp_path: Path, capsys) -> None:

@@ -160,10 +160,17 @@ class Options:
         Raises
         ------
         InvalidValueError
-            When `validation` says neither a share nor folds.
+            When `validation` says neither a share nor folds, or when `early_stopping`
+            is given and no rows are held out.
         """
         text = self.validation.strip().lower()
         if text == "none":
+            if self.early_stopping is not None:
+                raise InvalidValueError(
+                    "--early-stopping looks at the loss on held-out rows, but --validation "
+                    "none holds out no rows; give --validation 0.33 or folds=5, or use "
+                    "--tol, which looks at the training loss"
+                )
             return None
         try:
             if text.startswith("folds="):

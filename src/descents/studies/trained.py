@@ -250,6 +250,7 @@ def compare_runs(
         "runs": [str(first), str(second)],
         "settings": [a, b],
         "metric": name,
+        "higher_is_better": higher_is_better(name),
         "means": [_mean(values), _mean(others)],
         "starts": [len(values), len(others)],
         **comparison_facts(found),
