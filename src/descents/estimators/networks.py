@@ -53,6 +53,7 @@ from descents.estimators.training import (
     optimizer_named,
     predicted,
     unbeaten,
+    undefined_sentences,
     validation_of,
 )
 from descents.problems.batches import Folds, HoldOut
@@ -297,6 +298,20 @@ class _Starts(BaseEstimator):
         bool ndarray of shape (n_starts,)
         """
         return statistics.start_means(*self._of_splits(metric))[1]
+
+    def undefined_splits(self, metric: str | None = None) -> int:
+        """Return on how many divisions of the rows a metric is not defined.
+
+        Divisions on which all starts failed do not count.
+
+        Parameters
+        ----------
+        metric : str, optional
+            As `values` takes it.
+        """
+        values, failed = self._of_splits(metric)
+        known = np.isfinite(values) & ~failed
+        return int((~known.any(0) & ~failed.all(0)).sum())
 
     def _of_splits(self, metric: str | None) -> tuple[np.ndarray, np.ndarray]:
         """Return a metric and which starts failed, both of shape (n_starts, splits)."""
@@ -830,7 +845,7 @@ class MLPStartsRegressor(RegressorMixin, _Starts):
 
 
 def cautions(models: Sequence[Any]) -> list[str]:
-    """Return what to warn of: classes that are not tested, and that nothing was learned.
+    """Return what to warn of: what is not tested or defined, and that nothing was learned.
 
     Of several models, that none of them beats the constant answer.
     """
@@ -840,6 +855,9 @@ def cautions(models: Sequence[Any]) -> list[str]:
     found = [lone_sentence([names[code] for code in lone])] if lone else []
     # A setting all of whose starts failed beats nothing.
     well = [model for model in models if np.isfinite(model.runs_.losses).any()]
+    if well:
+        missing = well[0].undefined_splits(), well[0].splits_
+        found += undefined_sentences(well[0].metric_, *missing)
     none = [model.unbeaten() for model in well]
     if none and all(one is not None for one in none):
         best = max(none, key=lambda one: one.best - one.constant)

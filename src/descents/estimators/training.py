@@ -29,6 +29,7 @@ from descents.descent.steps import (
 )
 from descents.descent.workers import Store, descend_in_parts
 from descents.problems.batches import Folds, HoldOut
+from descents.problems.metrics import metric_kind
 from descents.problems.modules import Modules
 from descents.problems.problem import Parameters
 from descents.problems.supervised import Supervised
@@ -335,6 +336,35 @@ def many_failed(failed: np.ndarray, which: str = "") -> str | None:
         f"means and intervals are of the other {total - lost}. Give a smaller learning "
         "rate, or scale the features"
     )
+
+
+def undefined_sentences(metric: str, missing: int, splits: int) -> list[str]:
+    """Return what to say where a metric is not defined on some divisions of the rows.
+
+    Parameters
+    ----------
+    metric : str
+    missing, splits : int
+        On how many of how many divisions it is not defined.
+
+    Examples
+    --------
+    >>> undefined_sentences("validation_r2", 2, 5)
+    ['validation_r2 is not defined on 2 of 5 divisions of the rows, as the target does not vary in the held-out rows; its values are means over the other 3']
+    """
+    if not missing:
+        return []
+    rows = "held-out" if metric.startswith("validation_") else "training"
+    why = {
+        "r2": f"the target does not vary in the {rows} rows",
+        "roc_auc": f"a class does not occur in the {rows} rows",
+    }.get(metric_kind(metric), f"all {rows} rows have weight 0")
+    if missing == splits:
+        return [f"{metric} is not defined for any start, as {why}"]
+    return [
+        f"{metric} is not defined on {missing} of {splits} divisions of the rows, as {why}; "
+        f"its values are means over the other {splits - missing}"
+    ]
 
 
 @dataclass(frozen=True)

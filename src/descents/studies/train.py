@@ -13,6 +13,7 @@ import numpy as np
 
 from descents.answers import compare, differences, planning, statistics
 from descents.answers.diagnosis import reached_by_the_best
+from descents.answers.simultaneous import FEWEST_FLIPPED
 from descents.checks import (
     Complaints,
     InvalidValueError,
@@ -29,6 +30,7 @@ from descents.estimators.training import (
     OPTIMIZERS,
     lone_classes,
     lone_sentence,
+    undefined_sentences,
 )
 from descents.problems.batches import Folds, HoldOut
 from descents.problems.features import Features, Target
@@ -40,7 +42,8 @@ MODEL = "model.safetensors"
 CURVES = 40
 """At how many epochs the losses of all starts are written down."""
 NEAR_BEST = 0.02
-"""A start succeeds when its metric is within this of the best start's."""
+"""A start succeeds when its metric is within this of the best start's; of a loss, when it
+is within this share of the loss of the best constant answer."""
 PRECISION = 0.005
 """For which half width of the mean's interval the number of starts is told."""
 MOST_DIAGNOSED = 40
@@ -486,7 +489,8 @@ def _result(
     metric, higher = study.metric, study.higher_is_better
     values, failed = study.values(), study.failed()
     effects, why_not = _effects(study)
-    threshold = _success_threshold(values, higher)
+    constant = max(sweep.constant_loss(one, metric) for one in study.models)
+    threshold = success_threshold(values, higher, constant)
     best = study.best
     model = study.models[best]
     table = model.table()
@@ -571,7 +575,8 @@ def _warnings(given: Prepared, options: Options, study: sweep.Study) -> list[str
                 f"lbfgs looks at all rows and units at every step: {' and '.join(unused)} "
                 "did not hold for it"
             )
-    return [*found, *_undefined(study, options), *study.warnings()]
+    found += [*_undefined(study, options), *study.warnings()]
+    return [*found, *_few_starts(study)]
 
 
 def _undefined(study: sweep.Study, options: Options) -> list[str]:
@@ -581,31 +586,59 @@ def _undefined(study: sweep.Study, options: Options) -> list[str]:
     score = model.metric_.split("_", 1)[1]
     names = [f"validation_{score}", f"training_{score}", options.metric]
     for name in dict.fromkeys(name for name in names if name is not None):
-        known = name in model.metric_names()
-        if not known or np.isfinite(study.values(name)).any():
+        if name not in model.metric_names():
             continue
-        if study.failed(name).all():  # then it is not the rows
-            continue
-        rows = "held-out" if name.startswith("validation_") else "training"
+        missing = model.undefined_splits(name)
         remedy = ""
-        if name == (options.metric or model.metric_):
+        if missing == model.splits_ and name == (options.metric or model.metric_):
             remedy = (
                 f"; settings are ranked by {judge} instead. Hold out more rows, or give "
                 f"--metric {judge}"
             )
-        found.append(
-            f"{name} is not defined for any start, as the target does not vary in the "
-            f"{rows} rows{remedy}"
-        )
+        sentences = undefined_sentences(name, missing, model.splits_)
+        found += [sentence + remedy for sentence in sentences]
     return found
 
 
-def _success_threshold(values: np.ndarray, higher: bool) -> float:
-    """Return what a start must reach to succeed; NaN where no start has a value."""
+def _few_starts(study: sweep.Study) -> list[str]:
+    """Warn where settings are compared over too few starts."""
+    counts = [found.first_count for _, found, _ in study.compared()]
+    if not counts or min(counts) >= FEWEST_FLIPPED:
+        return []
+    fewest = min(counts)
+    return [
+        f"settings are compared over {counted(fewest, 'start')}: with fewer than "
+        f"{FEWEST_FLIPPED} the intervals of their differences cover less often than 95%, "
+        "about 92% where the spreads of settings differ, and no p-value can be below "
+        f"{min(1.0, 2.0 ** (1 - fewest)):.2g}; give --starts {FEWEST_FLIPPED} or more"
+    ]
+
+
+def success_threshold(values: np.ndarray, higher: bool, constant: float = 0.0) -> float:
+    """Return what a start must reach to succeed; NaN where no start has a value.
+
+    Parameters
+    ----------
+    values : ndarray
+    higher : bool
+        Whether larger values are better.
+    constant : float
+        The loss of the best constant answer, in which the distance to the best loss is
+        measured: a share of the best loss itself tells nothing where that is near 0. Of
+        numbers, a start succeeds by its loss where it does by R^2. 0 of what is no loss;
+        then the distance is a share of the best value.
+
+    Examples
+    --------
+    >>> round(success_threshold(np.array([0.9, 0.5]), True), 3)
+    0.88
+    >>> round(success_threshold(np.array([1e-6, 0.5]), False, 0.7), 4)
+    0.014
+    """
     if not np.isfinite(values).any():
         return float("nan")
     best = float(np.nanmax(values) if higher else np.nanmin(values))
-    return best - NEAR_BEST if higher else best + NEAR_BEST * abs(best)
+    return best - NEAR_BEST if higher else best + NEAR_BEST * (constant or abs(best))
 
 
 def _cautions(given: Prepared, study: sweep.Study) -> list[str]:
