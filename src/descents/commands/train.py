@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import time
@@ -154,6 +155,11 @@ class _BatchSize(click.ParamType[Any]):
     "same total weight; or repeat LEVEL=WEIGHT (1 where a level is not given).",
 )  # fmt: skip
 @click.option(
+    "--weights", metavar="COLUMN",
+    help="The column with the weight of each row, at least 0: the row counts as if it were "
+    "repeated so often, in all losses and metrics. It is not used as a feature.",
+)  # fmt: skip
+@click.option(
     "--diagnose", "diagnosed", type=click.IntRange(0), default=40, show_default=True,
     metavar="STARTS",
     help="Of how many starts that fall short, in each setting, it is told why; each is "
@@ -184,12 +190,6 @@ def train(table: str, **given: Any) -> int:
 
     names = ("resume", "out", "max_seconds", "quiet", "as_json", "workers")
     resume, out, max_seconds, quiet, as_json, workers = (given.pop(n) for n in names)
-    waits = click.get_current_context().get_parameter_source("n_iter_no_change")
-    if given["tol"] is None and waits is click.core.ParameterSource.COMMANDLINE:
-        raise click.UsageError(
-            "--n-iter-no-change says how long --tol waits, but --tol is not given; give "
-            "--tol, such as 0.0001, or leave --n-iter-no-change out."
-        )
     if resume and out is None:
         raise click.UsageError("--resume needs --out, the folder to go on with.")
     if out is None:
@@ -201,13 +201,10 @@ def train(table: str, **given: Any) -> int:
     from descents.studies import train as study
 
     reading = reading_of(given)
-    given["target"] = reading.name_in(table, given["target"])
-    taken = (("--id", (reading.identifier,)), ("--ignore", reading.ignore))
-    for option, columns in taken:
-        if given["target"] in columns:
-            raise click.UsageError(
-                f"{given['target']!r} is given to --target and to {option}; give it to one."
-            )
+    for name in ("target", "weights"):
+        if given[name] is not None:
+            given[name] = reading.name_in(table, given[name])
+    _check_options(given, reading)
     if given["batch_size"] == "all":
         given["batch_size"] = None
     options = study.Options(**given)
@@ -256,13 +253,37 @@ def train(table: str, **given: Any) -> int:
     return 0
 
 
+def _check_options(given: dict[str, Any], reading: Any) -> None:
+    """End the command where a column has two uses, or an option has no effect."""
+    waits = click.get_current_context().get_parameter_source("n_iter_no_change")
+    if given["tol"] is None and waits is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError(
+            "--n-iter-no-change says how long --tol waits, but --tol is not given; give "
+            "--tol, such as 0.0001, or leave --n-iter-no-change out."
+        )
+    uses = {
+        "--target": (given["target"],),
+        "--weights": (given["weights"],),
+        "--id": (reading.identifier,),
+        "--ignore": reading.ignore,
+    }
+    for (one, first), (other, second) in itertools.combinations(uses.items(), 2):
+        both = (set(first) & set(second)) - {None}
+        if both and one in ("--target", "--weights"):
+            raise click.UsageError(
+                f"{both.pop()!r} is given to {one} and to {other}; give it to one."
+            )
+
+
 def _show(console: Console, result: dict[str, Any], out: Path) -> None:
     """Print what was trained, and how far it depends on the start."""
     from rich.table import Table
 
     what = f"{len(result['classes'])} classes" if result["classes"] else "numbers"
+    weights = result["run"]["options"].get("weights")
     console.print(
-        f"{result['target']['name']}: {what} ({result['why']}), {result['rows']} rows, "
+        f"{result['target']['name']}: {what} ({result['why']}), {result['rows']} rows"
+        f"{f' weighted by {weights}' if weights else ''}, "
         f"{len(result['features'])} features.",
         markup=False,
     )

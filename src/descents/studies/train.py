@@ -23,7 +23,7 @@ from descents.checks import (
 )
 from descents.data import storage
 from descents.data.storage import RESULT, ROWS, TENSORS, RunFolder
-from descents.data.tables import Table
+from descents.data.tables import Column, Table
 from descents.descent.runs import Runs, Status
 from descents.estimators.networks import MLPStartsClassifier, MLPStartsRegressor
 from descents.estimators.training import (
@@ -109,6 +109,8 @@ class Options:
     n_iter_no_change : int
     class_weight : tuple of str
         "balanced" alone, or LEVEL=WEIGHT for each level that does not weigh 1.
+    weights : str or None
+        The column with the weight of each row; it is not a feature.
     metric : str or None
         By default the validation score, or without held-out rows the training score.
     diagnosed : int
@@ -134,6 +136,7 @@ class Options:
     tol: float | None = None
     n_iter_no_change: int = 10
     class_weight: tuple[str, ...] = ()
+    weights: str | None = None
     metric: str | None = None
     diagnosed: int = MOST_DIAGNOSED
     seed: int = 0
@@ -278,6 +281,7 @@ class Prepared:
         How many rows were left out.
     single : tuple of str
         The classes of one row alone.
+    weights : ndarray of shape (rows,) or None
     """
 
     X: np.ndarray
@@ -286,6 +290,7 @@ class Prepared:
     target: Target
     without_target: int
     single: tuple[str, ...] = ()
+    weights: np.ndarray | None = None
 
 
 def prepared(data: Data, options: Options) -> Prepared:
@@ -295,7 +300,7 @@ def prepared(data: Data, options: Options) -> Prepared:
     ------
     InvalidValueError
         When the target is not there, cannot be foretold, or nothing is left to learn
-        from.
+        from; when the column of weights does not hold weights.
     """
     table = data.values
     if not isinstance(table, Table):
@@ -306,6 +311,11 @@ def prepared(data: Data, options: Options) -> Prepared:
     column = table.column(options.target)
     target, values = Target.of_column(column, options.task)
     kept = ~np.isnan(values)
+    weights = None
+    if options.weights is not None:
+        weights = row_weights(table.column(options.weights), kept)
+        rest = (c for c in table.columns if c.name != options.weights)
+        table = replace(table, columns=tuple(rest))
     learned = _rows(table, kept)
     features = Features.of_table(learned, options.target)
     X = features.encoded(learned).astype(np.float32)
@@ -321,7 +331,37 @@ def prepared(data: Data, options: Options) -> Prepared:
         single = tuple(str(target.classes[code]) for code in np.flatnonzero(counts < 2))
     else:
         y = ((values[kept] - target.center) / target.spread).astype(np.float32)
-    return Prepared(X, y, features, target, int((~kept).sum()), single)
+    return Prepared(X, y, features, target, int((~kept).sum()), single, weights)
+
+
+def row_weights(column: Column, kept: np.ndarray) -> np.ndarray:
+    """Return the weights in a column of the rows that are kept.
+
+    Raises
+    ------
+    InvalidValueError
+        When a cell of those rows is no number of at least 0, or all are 0.
+    """
+    name = f"column {column.name!r} (--weights)"
+    if column.kind != "number":
+        raise InvalidValueError(
+            f"{name} is {column.says}; give a column of numbers of at least 0"
+        )
+    weights = np.asarray(column.values, np.float64)
+    wrong = np.flatnonzero(kept & ~(weights >= 0))
+    if len(wrong):
+        first = weights[wrong[0]]
+        cell = "a missing cell" if np.isnan(first) else f"{first:g}"
+        raise InvalidValueError(
+            f"{name} holds {cell} in row {wrong[0] + 1} (1-based), and "
+            f"{counted(len(wrong), 'row')} without a weight of at least 0; give every row "
+            "with a target a weight, 0 to leave it out"
+        )
+    if not weights[kept].any():
+        raise InvalidValueError(
+            f"{name} is 0 in all rows with a target; give some a weight above 0"
+        )
+    return weights[kept]
 
 
 def _rows(table: Table, kept: np.ndarray) -> Table:
@@ -409,7 +449,7 @@ def train(
             model._store = FolderStore(folder, setting.name)
         if progress is not None:
             model._watch = _watch(progress, setting.name, len(settings), model, ended)
-    sweep.train_all(models, given.X, given.y)
+    sweep.train_all(models, given.X, given.y, given.weights)
     study = sweep.judged(
         [setting.chosen for setting in settings],
         [setting.name for setting in settings],

@@ -18,7 +18,7 @@ from descents.data.tables import Table, from_frame
 from descents.estimators.networks import MLPStartsClassifier, MLPStartsRegressor
 from descents.estimators.training import many_failed
 from descents.problems.features import Features
-from descents.problems.metrics import higher_is_better
+from descents.problems.metrics import higher_is_better, metric_kind
 from descents.studies.applied import without_unseen
 from descents.studies.asked import Data
 from descents.studies.sweep import compared_starts
@@ -256,6 +256,7 @@ def compare_runs(
         **comparison_facts(found),
         "warnings": [
             *_differing(one, two),
+            *_weighted_apart(one, two, name),
             *_undefined(name, sides, (first, second)),
             *_failing(sides, (first, second)),
         ],
@@ -284,6 +285,28 @@ def _differing(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
         found.append(
             f"their seeds ({seeds[0]} and {seeds[1]}) draw other starts, and other rows "
             "to hold out; with the same seed they are compared start by start"
+        )
+    return found
+
+
+def _weighted_apart(
+    one: Mapping[str, Any], two: Mapping[str, Any], metric: str
+) -> list[str]:
+    """Say where the metric counts rows or classes differently in the two runs."""
+    options = [run["run"]["options"] for run in (one, two)]
+    found = []
+    rows = [each.get("weights") for each in options]
+    if rows[0] != rows[1]:
+        said = " and ".join(f"--weights {name}" if name else "none" for name in rows)
+        found.append(
+            f"they weigh rows differently ({said}), and {metric} with them, so that the "
+            "difference is of these too"
+        )
+    classes = [list(each.get("class_weight") or ()) for each in options]
+    if metric_kind(metric) == "loss" and classes[0] != classes[1]:
+        found.append(
+            f"their --class-weight differ, and {metric} is weighted by it, so that the "
+            "difference is of these too; validation_log_loss is not weighted by classes"
         )
     return found
 
