@@ -456,3 +456,40 @@ def test_runs_that_weigh_differently_are_said_to(tmp_path: Path) -> None:
     assert found["warnings"] == []
     found = trained.compare_runs(tmp_path / "a", tmp_path / "c", "validation_loss")
     assert any("--class-weight differ" in line for line in found["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("weight", "words"),
+    [
+        ("heavy", "class_weight is 'heavy'; give None, 'balanced', or a dict"),
+        ([1, 2], r"class_weight is \[1, 2\]; give None"),
+        ({1: -2.0}, "class_weight of 1 is -2.0"),
+        (
+            {1: 2.0, "x": 3.0},
+            "class_weight names 'x', which y does not hold; its classes",
+        ),
+    ],
+)
+def test_a_class_weight_that_cannot_be_used_is_named(weight, words) -> None:
+    model = MLPStartsClassifier(4, class_weight=weight, max_epochs=2, random_state=0)
+    with pytest.raises(InvalidValueError, match=words):
+        model.fit(X, CLASSES)
+
+
+@pytest.mark.parametrize("labels", [["a", None], ["a", 1], ["a", b"a"]])
+def test_labels_that_cannot_be_sorted_are_refused(labels) -> None:
+    y = np.array((labels * 12)[:24], dtype=object)
+    with pytest.raises(InvalidValueError, match="y holds labels that cannot be sorted"):
+        MLPStartsClassifier(4, max_epochs=2, random_state=0).fit(X, y)
+
+
+@pytest.mark.parametrize(("unit", "told"), [(1e-6, True), (1.0, False), (1e6, True)])
+def test_a_target_in_another_unit_is_named_where_nothing_is_learned(unit, told) -> None:
+    y = np.random.default_rng(0).normal(size=24)
+    model = MLPStartsRegressor(4, max_epochs=2, validation=0.3, random_state=0)
+    with pytest.warns(UserWarning, match="no start of") as found:
+        model.fit(X, y * unit)
+    said = str(found[0].message)
+    expected = f"y has mean {(y * unit).mean():.3g} and standard deviation"
+    assert (expected in said) is told
+    assert len(said) < 450

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,6 @@ from descents.descent.steps import Step
 from descents.descent.workers import Store
 from descents.estimators.intake import plain_array, seed_of
 from descents.estimators.training import (
-    REMEDY,
     Unbeaten,
     check_optimizer,
     descend_network,
@@ -52,6 +51,7 @@ from descents.estimators.training import (
     no_progress,
     optimizer_named,
     predicted,
+    remedy_for,
     unbeaten,
     undefined_sentences,
     validation_of,
@@ -173,6 +173,7 @@ class _Starts(BaseEstimator):
         complaints.attempt(real_number, "weight_decay", self.weight_decay, 0)
         complaints.attempt(one_of, "combine", self.combine, ("best", "mean"))
         complaints.attempt(no_progress, self.tol, self.n_iter_no_change, 1)
+        complaints.attempt(_check_class_weight, getattr(self, "class_weight", None))
         if self.validation is not None:
             complaints.attempt(validation_of, self.validation)
         if self.early_stopping is not None:
@@ -679,9 +680,16 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
 
     def _read(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
-        check_classification_targets(y)
-        y = column_or_1d(y, warn=True)
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        try:
+            check_classification_targets(y)
+            y = column_or_1d(y, warn=True)
+            self.classes_, codes = np.unique(y, return_inverse=True)
+        except TypeError:
+            kinds = sorted({type(label).__name__ for label in np.ravel(y)})
+            raise InvalidValueError(
+                f"y holds labels that cannot be sorted, of types {', '.join(kinds)}; give "
+                "labels of one type, and leave out rows without a label"
+            ) from None
         if len(self.classes_) < 2:
             raise InvalidValueError(
                 f"y holds one class only, {storage.plain(self.classes_[0])!r}; give two "
@@ -697,6 +705,15 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
         if self.class_weight is None:
             return None
         balanced = isinstance(self.class_weight, str)
+        if not balanced:
+            known = list(self.classes_)
+            unknown = [repr(name) for name in self.class_weight if name not in known]
+            if unknown and any(name not in self.class_weight for name in known):
+                names = ", ".join(repr(storage.plain(name)) for name in known)
+                raise InvalidValueError(
+                    f"class_weight names {', '.join(unknown)}, which y does not hold; its "
+                    f"classes are {names}"
+                )
         each = np.bincount(codes, weights, minlength=len(self.classes_))
         if balanced and not each.all():  # a class all of whose rows weigh nothing
             found = np.ones(len(each))
@@ -844,6 +861,22 @@ class MLPStartsRegressor(RegressorMixin, _Starts):
         self._single = facts["single"]
 
 
+def _check_class_weight(given: Any) -> None:
+    """Raise unless weights of classes are a dict of weights, "balanced" or None."""
+    complaints = Complaints()
+    if isinstance(given, Mapping):
+        for name, weight in given.items():
+            what = f"class_weight of {storage.plain(name)!r}"
+            complaints.attempt(real_number, what, weight, 0)
+    else:
+        complaints.require(
+            given is None or (isinstance(given, str) and given == "balanced"),
+            f"class_weight is {given!r}; give None, 'balanced', or a dict with the weight "
+            "of each class that does not weigh 1",
+        )
+    complaints.raise_any()
+
+
 def cautions(models: Sequence[Any]) -> list[str]:
     """Return what to warn of: what is not tested or defined, and that nothing was learned.
 
@@ -862,9 +895,10 @@ def cautions(models: Sequence[Any]) -> list[str]:
     if none and all(one is not None for one in none):
         best = max(none, key=lambda one: one.best - one.constant)
         answer = "the mean" if best.answer is None else repr(names[best.answer])
-        remedy = REMEDY.replace("weight the classes", "give class_weight='balanced'")
-        if best.answer is None or "balanced" in best.metric:
-            remedy = REMEDY.split("; ")[0]
+        remedy = remedy_for(well[0].problem_)
+        remedy = remedy.replace("weight the classes", "give class_weight='balanced'")
+        if "balanced" in best.metric:
+            remedy = remedy.split("; ")[0]
         found.append(best.sentence(answer, remedy))
     return found
 

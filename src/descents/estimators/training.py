@@ -40,6 +40,29 @@ REMEDY = (
     "compare balanced_accuracy or roc_auc, and weight the classes"
 )
 """What to do where no start beats a constant answer."""
+FARTHEST = 10.0
+"""Targets whose root mean square is more than this many times away from 1 are learned
+badly."""
+
+
+def remedy_for(problem: Supervised) -> str:
+    """Return what to do where no start beats a constant answer to the rows of a problem.
+
+    Targets far from the size of 1 are named first.
+    """
+    if problem.classifies:
+        return REMEDY
+    remedy = REMEDY.split("; ", maxsplit=1)[0]
+    size = float(np.sqrt(np.square(problem.y).mean()))
+    if 1 / FARTHEST <= size <= FARTHEST or size == 0:
+        return remedy
+    means, spreads = problem.y.mean(), problem.y.std(0).mean()
+    return (
+        f"y has mean {means:.3g} and standard deviation {spreads:.3g}, so scale it to 0 "
+        f"and 1 first, as sklearn.compose.TransformedTargetRegressor does; or {remedy}"
+    )
+
+
 PREDICTED_ENTRIES = 2**24
 """How many numbers are kept at once while predicting."""
 
@@ -144,7 +167,8 @@ def train_starts(  # noqa: PLR0913
     none = unbeaten(problem, runs, crossed=False)
     if none is not None:
         answer = "the mean" if none.answer is None else f"class {none.answer}"
-        warnings.warn(none.sentence(answer, REMEDY), UserWarning, stacklevel=2)
+        sentence = none.sentence(answer, remedy_for(problem))
+        warnings.warn(sentence, UserWarning, stacklevel=2)
     return runs
 
 
@@ -390,9 +414,10 @@ class Unbeaten:
     def sentence(self, answer: str, remedy: str) -> str:
         """Return what to say, with the answer and the remedy in the caller's words."""
         name = self.metric.replace("_", " ")
+        form = ".4f" if abs(self.best) < 1e4 else ".4g"
         return (
             f"no start of {self.starts} is better than always answering {answer}: the "
-            f"best {name} is {self.best:.4f}, that of the constant answer "
+            f"best {name} is {self.best:{form}}, that of the constant answer "
             f"{self.constant:.4f}; {remedy}"
         )
 
