@@ -13,6 +13,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 from sklearn.datasets import load_iris
 
@@ -21,8 +22,10 @@ from descents.checks import InvalidValueError
 from descents.cli import main
 from descents.data import storage
 from descents.data.files import read
+from descents.data.tables import from_frame
 from descents.problems.features import Features, Target
 from descents.studies import asked, trained
+from descents.studies import train as study
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "train.schema.json"
 
@@ -205,6 +208,24 @@ def test_a_target_far_from_zero_is_predicted_without_rounding(tmp_path: Path) ->
     assert ran("apply", str(out), str(tmp_path / "times.csv"), "--out", str(new)) == 0
     applied = pd.read_parquet(new / "predictions.parquet")["time"]
     np.testing.assert_array_equal(applied, found)
+
+
+@pytest.mark.parametrize("unit", [2.0**-600, 2.0**-20, 1.0, 2.0**600])
+def test_units_of_a_table_change_nothing(unit: float, tmp_path: Path) -> None:
+    """Powers of two: the scaled features and target have the same bits in every unit."""
+    draw = np.random.default_rng(0)
+    columns = {"a": draw.normal(size=50), "y": draw.normal(size=50) + 3}
+    prepared = []
+    for size in (1.0, unit):
+        table = from_frame(pyarrow.table({n: v * size for n, v in columns.items()}))
+        data = asked.Data.of_table(table, None)
+        prepared.append(study.prepared(data, study.Options(target="y")))
+    one, two = prepared
+    np.testing.assert_array_equal(one.X, two.X)
+    np.testing.assert_array_equal(one.y, two.y)
+    assert (two.target.center, two.target.spread) == (
+        columns["y"].mean() * unit, columns["y"].std() * unit
+    )  # fmt: skip
 
 
 def test_a_stored_classifier_takes_data_frames_throughout(run: Path) -> None:
