@@ -582,13 +582,15 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
         on every split.
     early_stopping : int, EarlyStopping or None
         After how many epochs without a lower validation loss a start ends; its best
-        epoch is kept, also where its loss overflows later.
+        epoch is kept, also where its loss overflows later. As the held-out rows choose
+        the epoch, the scores on them are somewhat better than on new rows.
     tol : float or None
         A start ends once its training loss has not fallen by more than this below its
         least for more than `n_iter_no_change` epochs in a row, as in scikit-learn's
         `MLPClassifier`; the loss of an epoch is the mean over its mini-batches. None
         trains for `max_epochs`.
     n_iter_no_change : int
+        Has no effect where `tol` is None.
     n_starts : int
     combine : {"best", "mean"}
         What predicts: the start of least training loss (of least validation loss, where
