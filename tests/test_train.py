@@ -346,7 +346,7 @@ def test_two_processes_give_the_same_bits_as_one(tmp_path: Path) -> None:
         (["--target", "species", "--batch-size", "-1"], ["all, or auto"]),
         (["--target", "species", "--device", "tpu"], ["'tpu'", "cpu"]),
         (["--target", "species", "--learning-rate", "1e30", "--optimizer", "gd"],
-         ["every start", "1e+30"]),
+         ["every start", "--learning-rate 1e+30; give a smaller one"]),
         (["--target", "species", "--metric", "speed"], ["validation_accuracy"]),
         (["--target", "species", "--id", "species"], ["--target and to --id"]),
         (["--target", "wet", "--ignore", "wet"], ["--target and to --ignore"]),

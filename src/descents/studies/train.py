@@ -450,6 +450,8 @@ def train(
         if progress is not None:
             model._watch = _watch(progress, setting.name, len(settings), model, ended)
     sweep.train_all(models, given.X, given.y, given.weights)
+    if not any(np.isfinite(model.runs_.losses).any() for model in models):
+        raise InvalidValueError(_hopeless(options))
     study = sweep.judged(
         [setting.chosen for setting in settings],
         [setting.name for setting in settings],
@@ -617,6 +619,15 @@ def _warnings(given: Prepared, options: Options, study: sweep.Study) -> list[str
             )
     found += [*_undefined(study, options), *study.warnings()]
     return [*found, *_few_starts(study)]
+
+
+def _hopeless(options: Options) -> str:
+    """Return what to say when every start of every setting failed."""
+    found = "the loss of every start became infinite or NaN"
+    if set(options.optimizers) == {"lbfgs"}:
+        return f"{found}; give another --init or another --optimizer"
+    rates = ", ".join(f"{rate:g}" for rate in options.learning_rates)
+    return f"{found} with --learning-rate {rates}; give a smaller one"
 
 
 def _undefined(study: sweep.Study, options: Options) -> list[str]:
