@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import log_loss
 
 from conftest import slow, some
 from descents import (
@@ -27,6 +29,8 @@ from descents.answers.compare import crossed_variances
 from descents.checks import InvalidValueError
 from descents.cli import main
 from descents.problems import metrics
+from descents.studies import sweep as sweeps
+from descents.studies import train
 
 RNG = np.random.default_rng
 SCHEMA = Path(__file__).parents[1] / "docs" / "train.schema.json"
@@ -339,11 +343,12 @@ def test_an_undefined_score_in_python() -> None:
     model = MLPStartsRegressor(
         n_starts=3, max_epochs=2, validation=Folds(12), random_state=0
     )
-    found = sweep(model, {"learning_rate": [0.01, 0.02]}, X, X[:, 0])
+    grid = {"learning_rate": [0.01, 0.02]}
+    with pytest.warns(UserWarning, match="validation_r2 is not defined for any start"):
+        found = sweep(model, grid, X, X[:, 0])
     assert found.metric == "validation_loss"
-    asked = sweep(
-        model, {"learning_rate": [0.01, 0.02]}, X, X[:, 0], metric="validation_r2"
-    )
+    with pytest.warns(UserWarning, match="validation_r2 is not defined for any start"):
+        asked = sweep(model, grid, X, X[:, 0], metric="validation_r2")
     assert np.isnan(asked.values()).all()
     assert not asked.failed().any()
     assert asked.ranked == found.ranked
@@ -367,3 +372,85 @@ def test_one_class_among_the_held_out_rows_is_carried() -> None:
     with pytest.warns(UserWarning, match="always answering 'u': .* 0.9000"):
         model.fit(X, y)
     assert np.isfinite(model.values()).all()
+
+
+# What is said of it, and how near the best is near
+
+
+def test_divisions_that_do_not_define_a_metric_are_counted() -> None:
+    draw = RNG(0)
+    X, y = draw.normal(size=(60, 2)), np.zeros(60)
+    y[[3, 7]] = 4.0, 5.0
+    model = MLPStartsRegressor(
+        n_starts=3, max_epochs=3, validation=Folds(5), random_state=0
+    )
+    with pytest.warns(UserWarning, match="validation_r2 is not defined on") as told:
+        model.fit(X, y)
+    splits = model.problem_.batches.splits
+    flat = sum(len(np.unique(np.delete(y, rows))) == 1 for rows in splits)
+    assert 0 < flat < 5
+    assert model.undefined_splits() == flat
+    assert model.undefined_splits("validation_loss") == 0
+    expected = f"on {flat} of 5 divisions of the rows, as the target does not vary"
+    assert any(expected in str(one.message) for one in told)
+    with pytest.warns(UserWarning, match="validation_r2 is not defined for any start"):
+        model.fit(X, np.ones(60))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_loss_near_the_best_is_measured_in_that_of_a_constant(weighted: bool) -> None:
+    """Numbers succeed by loss where they do by R^2; a share of a loss near 0 is nothing."""
+    draw = RNG(1)
+    X = draw.normal(size=(80, 2))
+    weights = draw.integers(1, 5, 80).astype(float) if weighted else None
+    y = X @ [1.0, 2.0]
+    model = MLPStartsRegressor(n_starts=6, max_epochs=60, random_state=0)
+    model.fit(X, y, sample_weight=weights)
+    constant = sweeps.constant_loss(model, "loss")
+    center = np.average(y, weights=weights)
+    by_hand = np.average((y - center) ** 2, weights=weights)
+    assert constant == pytest.approx(by_hand, rel=1e-12)
+    losses, scores = model.values("loss"), model.values("training_r2")
+    near = losses <= train.success_threshold(losses, False, constant)
+    np.testing.assert_array_equal(near, scores >= train.success_threshold(scores, True))
+    assert 0 < near.sum() < 6
+    close = np.array([1e-9, 3e-9, 0.5])
+    assert (close <= train.success_threshold(close, False, constant)).sum() == 2
+    labels = (y > 1).astype(int)
+    chosen = MLPStartsClassifier(
+        n_starts=1, max_epochs=2, class_weight={0: 1, 1: 3}, random_state=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        chosen.fit(X, labels, sample_weight=weights)
+    rows = np.ones(80) if weights is None else weights
+    for metric, each in (
+        ("loss", rows * np.where(labels, 3, 1)),
+        ("training_log_loss", rows),
+    ):
+        shares = np.bincount(labels, each) / each.sum()
+        expected = log_loss(
+            labels, np.tile(shares, (80, 1)), sample_weight=each, labels=[0, 1]
+        )
+        found = sweeps.constant_loss(chosen, metric)
+        assert found == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("starts", "warned"), [(5, True), (8, False)])
+def test_settings_that_share_few_starts_are_warned_of(starts, warned, tmp_path) -> None:
+    draw = RNG(0)
+    frame = pd.DataFrame(draw.normal(size=(60, 2)), columns=["a", "b"])
+    frame["y"] = np.where(frame["a"] > 0, "p", "q")
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    code = main(
+        ["train", str(tmp_path / "t.csv"), "--target", "y", "--starts", str(starts),
+         "--epochs", "4", "--init", "kaiming", "--init", "normal", "--diagnose", "0",
+         "--quiet", "--out", str(tmp_path / "o")]
+    )  # fmt: skip
+    assert code == 0
+    result = json.loads((tmp_path / "o" / "result.json").read_text())
+    told = [line for line in result["warnings"] if "settings are compared over" in line]
+    assert len(told) == warned
+    if warned:  # of 2**5 patterns of signs, two are as extreme as the one that is seen
+        assert "no p-value can be below 0.062;" in told[0]
+        assert result["compared"][0]["p_adjusted"] >= 2 / 2**5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from descents import (
 from descents.checks import InvalidValueError, RunFolderError
 from descents.cli import main
 from descents.data.storage import of_typed, typed
+from descents.studies import trained
 
 RNG = np.random.default_rng
 X = RNG(0).normal(size=(40, 3))
@@ -213,6 +215,42 @@ def test_runs_of_other_commands_are_opened(mixed: Path, tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(InvalidValueError, match="no run of descents"):
         descents.load(tmp_path)
+
+
+def test_what_holds_no_model_says_what_to_open(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": X[:, 0], "y": np.where(CODES, "p", "q")})
+    table = tmp_path / "t.csv"
+    frame.to_csv(table, index=False)
+    runs = [tmp_path / "one", tmp_path / "two"]
+    for run in runs:
+        code = main(
+            ["train", str(table), "--target", "y", "--starts", "3", "--epochs", "3",
+             "--diagnose", "0", "--quiet", "--out", str(run)]
+        )  # fmt: skip
+        assert code == 0
+    comparison = trained.compare_runs(*runs)
+    for place in (tmp_path / "compared.json", tmp_path / "compared" / "result.json"):
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(json.dumps(comparison))
+    applied = tmp_path / "applied"
+    assert (
+        main(["apply", str(runs[0]), str(table), "--quiet", "--out", str(applied)]) == 0
+    )
+    both = f"{runs[0]} and {runs[1]}"
+    for place, words in (
+        (tmp_path / "compared.json", both),
+        (tmp_path / "compared", both),
+        (applied, f"the run whose model it used, {runs[0]}"),
+        (runs[0] / "starts.parquet", f"the folder of the run, {runs[0]}"),
+        (runs[0] / "result.json", f"the folder of the run, {runs[0]}"),
+        (runs[0] / "tensors.safetensors", f"the folder of the run, {runs[0]}"),
+    ):
+        with pytest.raises(InvalidValueError) as told:
+            descents.load(place)
+        assert words in str(told.value)
+    assert isinstance(descents.load(runs[0] / "model.safetensors"), MLPStartsClassifier)
+    with pytest.raises(InvalidValueError, match="a list is no path"):
+        descents.load([])
 
 
 def test_a_run_of_reproduce_is_opened(whole: Path, result: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 from sklearn.datasets import load_iris
 
@@ -21,8 +22,10 @@ from descents.checks import InvalidValueError
 from descents.cli import main
 from descents.data import storage
 from descents.data.files import read
+from descents.data.tables import from_frame
 from descents.problems.features import Features, Target
 from descents.studies import asked, trained
+from descents.studies import train as study
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "train.schema.json"
 
@@ -178,6 +181,63 @@ def test_regression_comes_back_in_the_units_of_its_target(tmp_path: Path) -> Non
     assert explained == pytest.approx(result["best"]["training"], rel=1e-4)
 
 
+def test_a_target_far_from_zero_is_predicted_without_rounding(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=300)
+    frame = pd.DataFrame({"x": x, "time": 1.7e9 + 100 * x})
+    frame.to_csv(tmp_path / "times.csv", index=False)
+    out = tmp_path / "run"
+    code = ran(
+        "train", str(tmp_path / "times.csv"), "--target", "time", "--starts", "3",
+        "--diagnose", "0", "--out", str(out),
+    )  # fmt: skip
+    assert code == 0
+    model = descents.load(out)
+    found = model.predict(frame)
+    scaled = (frame["time"] - model.target["center"]) / model.target["spread"]
+    residual = (found - frame["time"]) / model.target["spread"]
+    # In float32 numbers near 1.7e9 are 128 apart, which is more than the spread of 100.
+    by_hand = model.model.predict_starts(model._encoded(frame))[model.best_, :, 0]
+    np.testing.assert_allclose(residual, by_hand - scaled, atol=1e-6)
+    assert model.score(frame, frame["time"]) == pytest.approx(
+        1 - (residual**2).mean() / scaled.var(ddof=0), rel=1e-9
+    )
+    assert model.score(frame, frame["time"]) > 0.98
+    starts = model.predict_starts(frame)
+    np.testing.assert_allclose(starts[model.best_, :, 0], found, rtol=0, atol=1e-3)
+    new = tmp_path / "applied"
+    assert ran("apply", str(out), str(tmp_path / "times.csv"), "--out", str(new)) == 0
+    applied = pd.read_parquet(new / "predictions.parquet")["time"]
+    np.testing.assert_array_equal(applied, found)
+
+
+@pytest.mark.parametrize("unit", [2.0**-600, 2.0**-20, 1.0, 2.0**600])
+def test_units_of_a_table_change_nothing(unit: float, tmp_path: Path) -> None:
+    """Powers of two: the scaled features and target have the same bits in every unit."""
+    draw = np.random.default_rng(0)
+    columns = {"a": draw.normal(size=50), "y": draw.normal(size=50) + 3}
+    prepared = []
+    for size in (1.0, unit):
+        table = from_frame(pyarrow.table({n: v * size for n, v in columns.items()}))
+        data = asked.Data.of_table(table, None)
+        prepared.append(study.prepared(data, study.Options(target="y")))
+    one, two = prepared
+    np.testing.assert_array_equal(one.X, two.X)
+    np.testing.assert_array_equal(one.y, two.y)
+    assert (two.target.center, two.target.spread) == (
+        columns["y"].mean() * unit, columns["y"].std() * unit
+    )  # fmt: skip
+
+
+def test_a_stored_classifier_takes_data_frames_throughout(run: Path) -> None:
+    model = descents.load(run)
+    frame = pd.read_csv(run.parent / "iris.csv")
+    chances = model.predict_starts(frame)
+    np.testing.assert_array_equal(chances[model.best_], model.predict_proba(frame))
+    right = (model.predict(frame) == frame["species"]).mean()
+    assert model.score(frame, frame["species"]) == pytest.approx(right, rel=1e-12)
+
+
 def test_compare_is_paired_where_the_starts_are_shared(
     run: Path, tmp_path: Path, capsys
 ) -> None:
@@ -287,12 +347,14 @@ def test_two_processes_give_the_same_bits_as_one(tmp_path: Path) -> None:
         (["--target", "species", "--batch-size", "-1"], ["all, or auto"]),
         (["--target", "species", "--device", "tpu"], ["'tpu'", "cpu"]),
         (["--target", "species", "--learning-rate", "1e30", "--optimizer", "gd"],
-         ["every start", "1e+30"]),
+         ["every start", "--learning-rate 1e+30; give a smaller one"]),
         (["--target", "species", "--metric", "speed"], ["validation_accuracy"]),
         (["--target", "species", "--id", "species"], ["--target and to --id"]),
         (["--target", "wet", "--ignore", "wet"], ["--target and to --ignore"]),
         (["--target", "species", "--early-stopping", "3", "--validation", "none"],
-         ["held out"]),
+         ["--early-stopping looks", "--validation none holds out no rows", "--tol"]),
+        (["--target", "species", "--n-iter-no-change", "3"],
+         ["--n-iter-no-change says", "--tol is not given"]),
     ],
 )  # fmt: skip
 def test_wrong_options_end_in_a_sentence(options, words, tmp_path, capsys) -> None:
@@ -445,6 +507,50 @@ def test_json_alone_on_standard_output(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rows"] == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--validation", "none"], "No rows were held out"),
+        (["--early-stopping", "2"], "--early-stopping chose the epoch of each start"),
+        ([], None),
+    ],
+)
+def test_scores_that_are_too_good_are_named_so(
+    options, words, tmp_path, capsys
+) -> None:
+    table, out = iris_csv(tmp_path), tmp_path / "run"
+    code = main(
+        ["train", str(table), "--target", "species", "--starts", "3", "--epochs", "9",
+         "--learning-rate", "0.1", "--hidden", "8", "--diagnose", "0", *options, "--out",
+         str(out)]
+    )  # fmt: skip
+    assert code == 0
+    said = " ".join(capsys.readouterr().out.split())
+    page = (out / "report.html").read_text()
+    for sentence in ("No rows were held out", "--early-stopping chose the epoch"):
+        expected = words is not None and words.startswith(sentence)
+        assert (sentence in said) == (sentence in page) == expected
+    chosen = "as these rows chose the start" in said
+    assert chosen == ("none" not in options)
+
+
+def test_the_sign_of_a_difference_is_told(run: Path, tmp_path: Path, capsys) -> None:
+    table, other = run.parent / "iris.csv", tmp_path / "other"
+    code = ran(
+        "train", str(table), "--target", "species", "--starts", "12", "--hidden", "8",
+        "--validation", "folds=3", "--epochs", "2", "--diagnose", "0", "--out", str(other),
+    )  # fmt: skip
+    assert code == 0
+    rows = [pd.read_parquet(one / "starts.parquet") for one in (run, other)]
+    first = rows[0][rows[0]["setting"] == "kaiming"]
+    for metric, better in (("validation_accuracy", "higher"), ("loss", "lower")):
+        assert main(["compare", str(run), str(other), "--metric", metric]) == 0
+        said = capsys.readouterr().out
+        gap = first[metric].mean() - rows[1][metric].mean()
+        assert f"Difference, first minus second: {gap:+.4f} (95% interval" in said
+        assert f"; {better} is better)" in said
 
 
 def test_which_option_matters(run: Path, tmp_path: Path, capsys) -> None:

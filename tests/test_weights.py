@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    f1_score,
+    log_loss,
+    r2_score,
+    roc_auc_score,
+)
 from sklearn.utils.class_weight import compute_class_weight
 
+import descents
 from descents import (
     Adam,
     EarlyStopping,
@@ -22,8 +34,11 @@ from descents import (
 )
 from descents.answers.diagnosis import diagnose, reached_by_the_best
 from descents.checks import InvalidValueError
+from descents.cli import main
+from descents.problems.batches import HoldOut
 from descents.problems.modules import Modules
 from descents.problems.problem import losses_and_gradients
+from descents.studies import trained
 
 pytestmark = pytest.mark.filterwarnings("ignore:no start of")
 """What few epochs learn is not the subject here."""
@@ -318,3 +333,163 @@ def test_wrong_class_weights_are_refused(options, message) -> None:
 def test_class_weights_are_not_for_regression() -> None:
     with pytest.raises(InvalidValueError, match="for classification"):
         Network(X, NUMBERS, [4], task="regression", class_weights=[1.0, 2.0])
+
+
+# Weights of rows on the command line
+
+
+def weighted_csv(folder: Path, numbers: bool = False) -> tuple[Path, pd.DataFrame]:
+    draw = np.random.default_rng(3)
+    frame = pd.DataFrame(draw.normal(size=(90, 2)), columns=["a", "b"])
+    signal = frame["a"] + 0.5 * draw.normal(size=90)
+    frame["y"] = signal if numbers else np.where(signal > 0.3, "yes", "no")
+    frame["times"] = draw.integers(0, 4, 90)
+    path = folder / "t.csv"
+    frame.to_csv(path, index=False)
+    return path, frame
+
+
+def trained_on(table: Path, out: Path, *options: str) -> int:
+    return main(
+        ["train", str(table), "--target", "y", "--starts", "3", "--epochs", "20",
+         "--hidden", "6", "--diagnose", "0", "--quiet", "--out", str(out), *options]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+def test_weights_of_a_table_are_in_every_score(numbers: bool, tmp_path: Path) -> None:
+    """Against scikit-learn's scores with weights, on the rows that were held out."""
+    table, frame = weighted_csv(tmp_path, numbers)
+    out = tmp_path / "run"
+    assert trained_on(table, out, "--weights", "times", "--early-stopping", "5") == 0
+    result = json.loads((out / "result.json").read_text())
+    assert result["features"] == ["a", "b"]
+    assert "weighted by times" in (out / "report.html").read_text()
+    model = descents.load(out)
+    groups = np.zeros(90) if numbers else (frame["y"] == "yes").to_numpy().astype(int)
+    training = HoldOut(0.33).splits(groups, 0)[0]
+    held_out = np.setdiff1d(np.arange(90), training)
+    rows = pd.read_parquet(out / "starts.parquet")
+    predicted = model.predict_starts(frame.drop(columns="times"))
+    for part, chosen in (("training", training), ("validation", held_out)):
+        weights, y = frame["times"].to_numpy()[chosen], frame["y"].to_numpy()[chosen]
+        for start in range(3):
+            said = predicted[start][chosen]
+            scores = {"r2": r2_score}
+            values = said[:, 0]
+            if not numbers:
+                y, values = groups[chosen], said.argmax(1)
+                scores = {
+                    "accuracy": accuracy_score,
+                    "balanced_accuracy": balanced_accuracy_score,
+                    "f1": f1_score,
+                }
+                for name, score in (("roc_auc", roc_auc_score), ("log_loss", log_loss)):
+                    found = score(y, said[:, 1], sample_weight=weights)
+                    assert rows[f"{part}_{name}"][start] == pytest.approx(
+                        found, abs=1e-6
+                    )
+            for name, score in scores.items():
+                found = score(y, values, sample_weight=weights)
+                assert rows[f"{part}_{name}"][start] == pytest.approx(found, abs=1e-5)
+    new = tmp_path / "new.csv"
+    frame[["a", "b"]].to_csv(new, index=False)
+    applied = tmp_path / "applied"
+    assert main(["apply", str(out), str(new), "--quiet", "--out", str(applied)]) == 0
+    np.testing.assert_array_equal(
+        pd.read_parquet(applied / "predictions.parquet")["y"], model.predict(frame)
+    )
+
+
+def test_a_weight_in_a_table_is_a_repetition(tmp_path: Path) -> None:
+    table, frame = weighted_csv(tmp_path)
+    options = ["--validation", "none", "--batch-size", "all", "--weights", "times"]
+    assert trained_on(table, tmp_path / "run", *options) == 0
+    stored = descents.load(tmp_path / "run")
+    features = np.repeat(stored._encoded(frame), frame["times"], axis=0)
+    alike = MLPStartsClassifier(**stored.model.get_params())
+    alike.fit(features, np.repeat(frame["y"], frame["times"]))
+    rows = pd.read_parquet(tmp_path / "run" / "starts.parquet")
+    for name in ("loss", "training_accuracy", "training_log_loss", "training_roc_auc"):
+        np.testing.assert_allclose(rows[name], alike.table()[name], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        ({"times": -1.0}, ["--weights", "times"], ["--weights", "holds -1 in row 3"]),
+        ({"times": np.nan}, ["--weights", "times"], ["holds a missing cell in row 3"]),
+        ({}, ["--weights", "y"], ["--target and to --weights"]),
+        (
+            {},
+            ["--weights", "times", "--ignore", "times"],
+            ["--weights and to --ignore"],
+        ),
+        ({}, ["--weights", "word"], ["give a column of numbers"]),
+        ({}, ["--weights", "zero"], ["is 0 in all rows"]),
+        ({}, ["--weights", "nothing"], ["no column 'nothing'"]),
+    ],
+)
+def test_wrong_weights_of_a_table_are_refused(
+    change, options, words, tmp_path, capsys
+) -> None:
+    table, frame = weighted_csv(tmp_path)
+    frame["word"], frame["zero"] = np.where(frame["a"] > 0, "u", "v"), 0
+    frame["times"] = frame["times"].astype(float)
+    for name, value in change.items():
+        frame.loc[2, name] = value
+    frame.to_csv(table, index=False)
+    assert trained_on(table, tmp_path / "o", *options) == 2
+    said = capsys.readouterr().err
+    for word in words:
+        assert word in said
+
+
+def test_runs_that_weigh_differently_are_said_to(tmp_path: Path) -> None:
+    table, _ = weighted_csv(tmp_path)
+    assert trained_on(table, tmp_path / "a") == 0
+    assert trained_on(table, tmp_path / "b", "--weights", "times") == 0
+    assert trained_on(table, tmp_path / "c", "--class-weight", "yes=3") == 0
+    found = trained.compare_runs(tmp_path / "a", tmp_path / "b")
+    assert any("weigh rows differently" in line for line in found["warnings"])
+    found = trained.compare_runs(tmp_path / "a", tmp_path / "c")
+    assert found["warnings"] == []
+    found = trained.compare_runs(tmp_path / "a", tmp_path / "c", "validation_loss")
+    assert any("--class-weight differ" in line for line in found["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("weight", "words"),
+    [
+        ("heavy", "class_weight is 'heavy'; give None, 'balanced', or a dict"),
+        ([1, 2], r"class_weight is \[1, 2\]; give None"),
+        ({1: -2.0}, "class_weight of 1 is -2.0"),
+        (
+            {1: 2.0, "x": 3.0},
+            "class_weight names 'x', which y does not hold; its classes",
+        ),
+    ],
+)
+def test_a_class_weight_that_cannot_be_used_is_named(weight, words) -> None:
+    model = MLPStartsClassifier(4, class_weight=weight, max_epochs=2, random_state=0)
+    with pytest.raises(InvalidValueError, match=words):
+        model.fit(X, CLASSES)
+
+
+@pytest.mark.parametrize("labels", [["a", None], ["a", 1], ["a", b"a"]])
+def test_labels_that_cannot_be_sorted_are_refused(labels) -> None:
+    y = np.array((labels * 12)[:24], dtype=object)
+    with pytest.raises(InvalidValueError, match="y holds labels that cannot be sorted"):
+        MLPStartsClassifier(4, max_epochs=2, random_state=0).fit(X, y)
+
+
+@pytest.mark.parametrize(("unit", "told"), [(1e-6, True), (1.0, False), (1e6, True)])
+def test_a_target_in_another_unit_is_named_where_nothing_is_learned(unit, told) -> None:
+    y = np.random.default_rng(0).normal(size=24)
+    model = MLPStartsRegressor(4, max_epochs=2, validation=0.3, random_state=0)
+    with pytest.warns(UserWarning, match="no start of") as found:
+        model.fit(X, y * unit)
+    said = str(found[0].message)
+    expected = f"y has mean {(y * unit).mean():.3g} and standard deviation"
+    assert (expected in said) is told
+    assert len(said) < 450

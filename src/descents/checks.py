@@ -452,3 +452,7 @@ def folder_path(value: str | Path) -> Path:
         return Path(value).expanduser()
     except RuntimeError as error:
         raise InvalidValueError(f"{value} is no path ({error}); give another") from None
+    except TypeError:
+        raise InvalidValueError(
+            f"a {type(value).__name__} is no path; give the path of a folder or a file"
+        ) from None

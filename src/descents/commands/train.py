@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import time
@@ -135,21 +136,28 @@ class _BatchSize(click.ParamType[Any]):
 )  # fmt: skip
 @click.option(
     "--early-stopping", type=click.IntRange(1), metavar="EPOCHS",
-    help="End a start after so long without a lower validation loss; keep its best.",
+    help="End a start after this many epochs without a lower loss on the held-out rows, "
+    "and keep its best epoch. The scores on these rows are then somewhat too good.",
 )  # fmt: skip
 @click.option(
     "--tol", type=click.FloatRange(0), metavar="LOSS",
-    help="End a start once its training loss has not fallen by more than this for "
-    "--n-iter-no-change epochs.  [default: train for all --epochs]",
+    help="End a start once its training loss has not fallen by more than this for more "
+    "than --n-iter-no-change epochs in a row. Losses of numbers are those of the target "
+    "scaled to standard deviation 1.  [default: train for all --epochs]",
 )  # fmt: skip
 @click.option(
     "--n-iter-no-change", type=click.IntRange(1), default=10, show_default=True,
-    metavar="EPOCHS", help="Used with --tol.",
+    metavar="EPOCHS", help="Needs --tol.",
 )  # fmt: skip
 @click.option(
     "--class-weight", multiple=True, metavar="balanced|LEVEL=WEIGHT",
     help="Weight the rows of rare classes in the loss: balanced gives every class the "
     "same total weight; or repeat LEVEL=WEIGHT (1 where a level is not given).",
+)  # fmt: skip
+@click.option(
+    "--weights", metavar="COLUMN",
+    help="The column with the weight of each row, at least 0: the row counts as if it were "
+    "repeated so often, in all losses and metrics. It is not used as a feature.",
 )  # fmt: skip
 @click.option(
     "--diagnose", "diagnosed", type=click.IntRange(0), default=40, show_default=True,
@@ -160,8 +168,10 @@ class _BatchSize(click.ParamType[Any]):
 @click.option(
     "--metric",
     help="What starts and settings are compared by, a column of starts.parquet, such as "
-    "validation_balanced_accuracy, _f1, _roc_auc or _log_loss.  "
-    "[default: the score on held-out rows]",
+    "validation_balanced_accuracy, _f1, _roc_auc or _log_loss. It chooses the best setting, "
+    "but not the start of it that 'descents apply' uses: that is always the start of least "
+    "loss on the held-out rows (of least training loss with --validation none).  "
+    "[default: accuracy or R2 on the held-out rows]",
 )
 @column_options
 @reading_options
@@ -191,13 +201,10 @@ def train(table: str, **given: Any) -> int:
     from descents.studies import train as study
 
     reading = reading_of(given)
-    given["target"] = reading.name_in(table, given["target"])
-    taken = (("--id", (reading.identifier,)), ("--ignore", reading.ignore))
-    for option, columns in taken:
-        if given["target"] in columns:
-            raise click.UsageError(
-                f"{given['target']!r} is given to --target and to {option}; give it to one."
-            )
+    for name in ("target", "weights"):
+        if given[name] is not None:
+            given[name] = reading.name_in(table, given[name])
+    _check_options(given, reading)
     if given["batch_size"] == "all":
         given["batch_size"] = None
     options = study.Options(**given)
@@ -246,13 +253,37 @@ def train(table: str, **given: Any) -> int:
     return 0
 
 
+def _check_options(given: dict[str, Any], reading: Any) -> None:
+    """End the command where a column has two uses, or an option has no effect."""
+    waits = click.get_current_context().get_parameter_source("n_iter_no_change")
+    if given["tol"] is None and waits is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError(
+            "--n-iter-no-change says how long --tol waits, but --tol is not given; give "
+            "--tol, such as 0.0001, or leave --n-iter-no-change out."
+        )
+    uses = {
+        "--target": (given["target"],),
+        "--weights": (given["weights"],),
+        "--id": (reading.identifier,),
+        "--ignore": reading.ignore,
+    }
+    for (one, first), (other, second) in itertools.combinations(uses.items(), 2):
+        both = (set(first) & set(second)) - {None}
+        if both and one in ("--target", "--weights"):
+            raise click.UsageError(
+                f"{both.pop()!r} is given to {one} and to {other}; give it to one."
+            )
+
+
 def _show(console: Console, result: dict[str, Any], out: Path) -> None:
     """Print what was trained, and how far it depends on the start."""
     from rich.table import Table
 
     what = f"{len(result['classes'])} classes" if result["classes"] else "numbers"
+    weights = result["run"]["options"].get("weights")
     console.print(
-        f"{result['target']['name']}: {what} ({result['why']}), {result['rows']} rows, "
+        f"{result['target']['name']}: {what} ({result['why']}), {result['rows']} rows"
+        f"{f' weighted by {weights}' if weights else ''}, "
         f"{len(result['features'])} features.",
         markup=False,
     )
@@ -276,6 +307,8 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
             f"{m['failed']} of {result['starts']}",
         )
     console.print(shown)
+    for line in _caveats(result):
+        console.print(line)
     for setting in result["settings"]:
         counts = ", ".join(f"{n} {word}" for word, n in setting["verdicts"].items())
         rest = setting["short"] - setting["diagnosed"]
@@ -308,14 +341,32 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
     best = result["best"]
     # Without held-out rows there is no score of them; one that is there may be undefined.
     splits = result["run"]["options"]["validation"] != "none"
-    held = f", {_form(best['validation'])} held out" if splits else ""
+    score = "accuracy" if result["classes"] else "R2"
+    held = f", {_form(best['validation'])} on the held-out rows" if splits else ""
+    if result["starts"] > 1 and splits:
+        held += " (somewhat too good, as these rows chose the start)"
+    which = "held-out" if splits else "training"
     where = f" on division {best['split']}" if result["splits"] > 1 else ""
     console.print(
-        f"The best start, {best['start']} of {best['setting']}{where}: "
-        f"{_form(best['training'])} in training{held}. {result['seconds']:.1f} s.",
+        f"'descents apply' uses the start of least {which} loss, {best['start']} of "
+        f"{best['setting']}{where}: {score} {_form(best['training'])} in training{held}. "
+        f"{result['seconds']:.1f} s.",
         markup=False,
     )
     console.print(f"The page: {out / 'report.html'}")
+
+
+def _caveats(result: dict[str, Any]) -> list[str]:
+    """Return why the scores in the table may be better than those on new rows."""
+    options = result["run"]["options"]
+    if options["validation"] == "none":
+        return ["No rows were held out: these values are of the rows trained on."]
+    if options["early_stopping"] is not None:
+        return [
+            "--early-stopping chose the epoch of each start by the held-out rows, so the "
+            "values on these rows are somewhat too good."
+        ]
+    return []
 
 
 def _effects(effects: list[dict[str, Any]]) -> Any:
@@ -362,13 +413,19 @@ def _of_how_many(count: int, total: int) -> str:
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path))
 @click.option(
-    "--metric", help="A column of both starts.parquet.  [default: that of the runs]"
+    "--metric",
+    help="A column of both starts.parquet, by which the best settings of the two runs are "
+    "compared.  [default: that of the runs]",
 )
 @printing_options
 def compare(
     first: Path, second: Path, metric: str | None, quiet: bool, as_json: bool
 ) -> int:
-    """Say whether the starts of one train RUN are better than those of another."""
+    """Say whether the starts of one train RUN are better than those of another.
+
+    The difference is the mean of FIRST minus that of SECOND. It is positive where FIRST
+    has the larger values: better for accuracy or R2, worse for a loss.
+    """
     from descents.data.storage import RESULT, read_json
 
     for run in (first, second):
@@ -409,8 +466,10 @@ def _show_comparison(found: dict[str, Any]) -> None:
     one, two = found["counts"]
     each = counted(one, "start") if one == two else f"{one} and {two} starts"
     click.echo(
-        f"Difference {_form(found['difference'], '+.4f')} (95% interval "
-        f"{_between(found['interval'])}), compared {how} over {each} that did not fail; "
+        f"Difference, first minus second: {_form(found['difference'], '+.4f')} (95% "
+        f"interval {_between(found['interval'], '+')}; "
+        f"{'higher' if found['higher_is_better'] else 'lower'} is better), "
+        f"compared {how} over {each} that did not fail; "
         f"permutation p {_form(found['p_value'])}."
     )
     low, high = found["improvement_interval"]

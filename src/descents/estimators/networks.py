@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,6 @@ from descents.descent.steps import Step
 from descents.descent.workers import Store
 from descents.estimators.intake import plain_array, seed_of
 from descents.estimators.training import (
-    REMEDY,
     Unbeaten,
     check_optimizer,
     descend_network,
@@ -52,7 +51,9 @@ from descents.estimators.training import (
     no_progress,
     optimizer_named,
     predicted,
+    remedy_for,
     unbeaten,
+    undefined_sentences,
     validation_of,
 )
 from descents.problems.batches import Folds, HoldOut
@@ -172,6 +173,7 @@ class _Starts(BaseEstimator):
         complaints.attempt(real_number, "weight_decay", self.weight_decay, 0)
         complaints.attempt(one_of, "combine", self.combine, ("best", "mean"))
         complaints.attempt(no_progress, self.tol, self.n_iter_no_change, 1)
+        complaints.attempt(_check_class_weight, getattr(self, "class_weight", None))
         if self.validation is not None:
             complaints.attempt(validation_of, self.validation)
         if self.early_stopping is not None:
@@ -297,6 +299,20 @@ class _Starts(BaseEstimator):
         bool ndarray of shape (n_starts,)
         """
         return statistics.start_means(*self._of_splits(metric))[1]
+
+    def undefined_splits(self, metric: str | None = None) -> int:
+        """Return on how many divisions of the rows a metric is not defined.
+
+        Divisions on which all starts failed do not count.
+
+        Parameters
+        ----------
+        metric : str, optional
+            As `values` takes it.
+        """
+        values, failed = self._of_splits(metric)
+        known = np.isfinite(values) & ~failed
+        return int((~known.any(0) & ~failed.all(0)).sum())
 
     def _of_splits(self, metric: str | None) -> tuple[np.ndarray, np.ndarray]:
         """Return a metric and which starts failed, both of shape (n_starts, splits)."""
@@ -566,13 +582,15 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
         on every split.
     early_stopping : int, EarlyStopping or None
         After how many epochs without a lower validation loss a start ends; its best
-        epoch is kept, also where its loss overflows later.
+        epoch is kept, also where its loss overflows later. As the held-out rows choose
+        the epoch, the scores on them are somewhat better than on new rows.
     tol : float or None
         A start ends once its training loss has not fallen by more than this below its
         least for more than `n_iter_no_change` epochs in a row, as in scikit-learn's
         `MLPClassifier`; the loss of an epoch is the mean over its mini-batches. None
         trains for `max_epochs`.
     n_iter_no_change : int
+        Has no effect where `tol` is None.
     n_starts : int
     combine : {"best", "mean"}
         What predicts: the start of least training loss (of least validation loss, where
@@ -664,9 +682,16 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
 
     def _read(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
-        check_classification_targets(y)
-        y = column_or_1d(y, warn=True)
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        try:
+            check_classification_targets(y)
+            y = column_or_1d(y, warn=True)
+            self.classes_, codes = np.unique(y, return_inverse=True)
+        except TypeError:
+            kinds = sorted({type(label).__name__ for label in np.ravel(y)})
+            raise InvalidValueError(
+                f"y holds labels that cannot be sorted, of types {', '.join(kinds)}; give "
+                "labels of one type, and leave out rows without a label"
+            ) from None
         if len(self.classes_) < 2:
             raise InvalidValueError(
                 f"y holds one class only, {storage.plain(self.classes_[0])!r}; give two "
@@ -682,6 +707,15 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
         if self.class_weight is None:
             return None
         balanced = isinstance(self.class_weight, str)
+        if not balanced:
+            known = list(self.classes_)
+            unknown = [repr(name) for name in self.class_weight if name not in known]
+            if unknown and any(name not in self.class_weight for name in known):
+                names = ", ".join(repr(storage.plain(name)) for name in known)
+                raise InvalidValueError(
+                    f"class_weight names {', '.join(unknown)}, which y does not hold; its "
+                    f"classes are {names}"
+                )
         each = np.bincount(codes, weights, minlength=len(self.classes_))
         if balanced and not each.all():  # a class all of whose rows weigh nothing
             found = np.ones(len(each))
@@ -829,8 +863,24 @@ class MLPStartsRegressor(RegressorMixin, _Starts):
         self._single = facts["single"]
 
 
+def _check_class_weight(given: Any) -> None:
+    """Raise unless weights of classes are a dict of weights, "balanced" or None."""
+    complaints = Complaints()
+    if isinstance(given, Mapping):
+        for name, weight in given.items():
+            what = f"class_weight of {storage.plain(name)!r}"
+            complaints.attempt(real_number, what, weight, 0)
+    else:
+        complaints.require(
+            given is None or (isinstance(given, str) and given == "balanced"),
+            f"class_weight is {given!r}; give None, 'balanced', or a dict with the weight "
+            "of each class that does not weigh 1",
+        )
+    complaints.raise_any()
+
+
 def cautions(models: Sequence[Any]) -> list[str]:
-    """Return what to warn of: classes that are not tested, and that nothing was learned.
+    """Return what to warn of: what is not tested or defined, and that nothing was learned.
 
     Of several models, that none of them beats the constant answer.
     """
@@ -840,13 +890,17 @@ def cautions(models: Sequence[Any]) -> list[str]:
     found = [lone_sentence([names[code] for code in lone])] if lone else []
     # A setting all of whose starts failed beats nothing.
     well = [model for model in models if np.isfinite(model.runs_.losses).any()]
+    if well:
+        missing = well[0].undefined_splits(), well[0].splits_
+        found += undefined_sentences(well[0].metric_, *missing)
     none = [model.unbeaten() for model in well]
     if none and all(one is not None for one in none):
         best = max(none, key=lambda one: one.best - one.constant)
         answer = "the mean" if best.answer is None else repr(names[best.answer])
-        remedy = REMEDY.replace("weight the classes", "give class_weight='balanced'")
-        if best.answer is None or "balanced" in best.metric:
-            remedy = REMEDY.split("; ")[0]
+        remedy = remedy_for(well[0].problem_)
+        remedy = remedy.replace("weight the classes", "give class_weight='balanced'")
+        if "balanced" in best.metric:
+            remedy = remedy.split("; ")[0]
         found.append(best.sentence(answer, remedy))
     return found
 

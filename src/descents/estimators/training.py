@@ -29,6 +29,7 @@ from descents.descent.steps import (
 )
 from descents.descent.workers import Store, descend_in_parts
 from descents.problems.batches import Folds, HoldOut
+from descents.problems.metrics import metric_kind
 from descents.problems.modules import Modules
 from descents.problems.problem import Parameters
 from descents.problems.supervised import Supervised
@@ -39,6 +40,29 @@ REMEDY = (
     "compare balanced_accuracy or roc_auc, and weight the classes"
 )
 """What to do where no start beats a constant answer."""
+FARTHEST = 10.0
+"""Targets whose root mean square is more than this many times away from 1 are learned
+badly."""
+
+
+def remedy_for(problem: Supervised) -> str:
+    """Return what to do where no start beats a constant answer to the rows of a problem.
+
+    Targets far from the size of 1 are named first.
+    """
+    if problem.classifies:
+        return REMEDY
+    remedy = REMEDY.split("; ", maxsplit=1)[0]
+    size = float(np.sqrt(np.square(problem.y).mean()))
+    if 1 / FARTHEST <= size <= FARTHEST or size == 0:
+        return remedy
+    means, spreads = problem.y.mean(), problem.y.std(0).mean()
+    return (
+        f"y has mean {means:.3g} and standard deviation {spreads:.3g}, so scale it to 0 "
+        f"and 1 first, as sklearn.compose.TransformedTargetRegressor does; or {remedy}"
+    )
+
+
 PREDICTED_ENTRIES = 2**24
 """How many numbers are kept at once while predicting."""
 
@@ -143,7 +167,8 @@ def train_starts(  # noqa: PLR0913
     none = unbeaten(problem, runs, crossed=False)
     if none is not None:
         answer = "the mean" if none.answer is None else f"class {none.answer}"
-        warnings.warn(none.sentence(answer, REMEDY), UserWarning, stacklevel=2)
+        sentence = none.sentence(answer, remedy_for(problem))
+        warnings.warn(sentence, UserWarning, stacklevel=2)
     return runs
 
 
@@ -337,6 +362,35 @@ def many_failed(failed: np.ndarray, which: str = "") -> str | None:
     )
 
 
+def undefined_sentences(metric: str, missing: int, splits: int) -> list[str]:
+    """Return what to say where a metric is not defined on some divisions of the rows.
+
+    Parameters
+    ----------
+    metric : str
+    missing, splits : int
+        On how many of how many divisions it is not defined.
+
+    Examples
+    --------
+    >>> undefined_sentences("validation_r2", 2, 5)
+    ['validation_r2 is not defined on 2 of 5 divisions of the rows, as the target does not vary in the held-out rows; its values are means over the other 3']
+    """
+    if not missing:
+        return []
+    rows = "held-out" if metric.startswith("validation_") else "training"
+    why = {
+        "r2": f"the target does not vary in the {rows} rows",
+        "roc_auc": f"a class does not occur in the {rows} rows",
+    }.get(metric_kind(metric), f"all {rows} rows have weight 0")
+    if missing == splits:
+        return [f"{metric} is not defined for any start, as {why}"]
+    return [
+        f"{metric} is not defined on {missing} of {splits} divisions of the rows, as {why}; "
+        f"its values are means over the other {splits - missing}"
+    ]
+
+
 @dataclass(frozen=True)
 class Unbeaten:
     """That no start does better than one constant answer.
@@ -360,9 +414,10 @@ class Unbeaten:
     def sentence(self, answer: str, remedy: str) -> str:
         """Return what to say, with the answer and the remedy in the caller's words."""
         name = self.metric.replace("_", " ")
+        form = ".4f" if abs(self.best) < 1e4 else ".4g"
         return (
             f"no start of {self.starts} is better than always answering {answer}: the "
-            f"best {name} is {self.best:.4f}, that of the constant answer "
+            f"best {name} is {self.best:{form}}, that of the constant answer "
             f"{self.constant:.4f}; {remedy}"
         )
 

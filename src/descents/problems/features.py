@@ -227,21 +227,33 @@ class Features:
 
 def _feature(column: Column, seen: np.ndarray) -> Feature:
     if column.kind not in TYPED:
-        spread = float(seen.std())
         fill = float(np.median(seen))
         values = np.where(np.isnan(column.values), fill, column.values)
-        return Feature(
-            column.name,
-            (),
-            fill,
-            float(values.mean()),
-            float(values.std()) or spread,
-            binary={0, 1} >= set(np.unique(seen).tolist()),
-        )
+        center, spread = mean_and_deviation(values)
+        spread = spread or mean_and_deviation(seen)[1]
+        binary = {0, 1} >= set(np.unique(seen).tolist())
+        return Feature(column.name, (), fill, center, spread, binary=binary)
     codes, counts = np.unique(seen.astype(int), return_counts=True)
     known = tuple(plain(column.levels[code]) for code in codes)
     never = tuple(map(plain, levels.never_observed(column)))
     return Feature(column.name, known, float(counts.argmax()), never=never)
+
+
+def mean_and_deviation(values: np.ndarray) -> tuple[float, float]:
+    """Return the mean and the standard deviation of values in any unit.
+
+    They are computed in a power of two near the largest value, so that squares neither
+    overflow nor vanish, and are the same bits where they would do neither.
+
+    Examples
+    --------
+    >>> mean_and_deviation(np.array([1e-200, 3e-200]))
+    (2e-200, 1e-200)
+    """
+    exponent = int(np.frexp(np.abs(values).max())[1])
+    scaled = np.ldexp(values, -exponent)
+    mean, deviation = np.ldexp([scaled.mean(), scaled.std()], exponent)
+    return float(mean), float(deviation)
 
 
 @dataclass(frozen=True)
@@ -316,7 +328,7 @@ class Target:
                     "numbers; give --task classification"
                 )
             why = "asked for" if task == "regression" else "numbers"
-            center, spread = float(seen.mean()), float(seen.std())
+            center, spread = mean_and_deviation(seen)
             return cls(column.name, (), center, spread, why), column.values
         alone = len(distinct) == len(seen)
         if len(distinct) > MOST_CLASSES or alone:

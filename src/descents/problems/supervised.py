@@ -77,6 +77,9 @@ class Supervised(Problem):
     batches : Batches
     outputs : int
         The number of classes, or of numbers foretold of a row.
+    row_weights, loss_weights : ndarray of shape (rows,) or None
+        The weight of each row in the metrics, and in the losses; None where all weigh
+        the same.
     stochastic : bool
         Whether a step looks at less than the whole loss.
     """
@@ -154,6 +157,7 @@ class Supervised(Problem):
             device=given_device,
         )
         self.row_weights: np.ndarray | None = weights
+        self.loss_weights: np.ndarray | None = weighed
         self._row_weights = _sent(weights, self.batches.device)
         self._loss_weights = (
             self._row_weights

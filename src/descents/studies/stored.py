@@ -15,6 +15,7 @@ from descents.data.storage import RESULT, ROWS, TENSORS
 from descents.estimators.networks import MLPStartsClassifier, MLPStartsRegressor
 from descents.estimators.transformer import LowRankModel
 from descents.studies import applied, trained
+from descents.studies.train import MODEL
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ def load(folder: str | Path) -> Any:
         Of a run of ``descents factorize``.
     Trained
         Of a run of ``descents train``: it predicts from data frames as the run read
-        them, and has the starts of the best setting.
+        them, and has the starts of the best setting. Those of the other settings are in
+        ``starts.parquet``; their networks are not stored.
     StoredRun
         Of a run of ``descents reproduce``: the result, the starts and the tensors.
     LowRankModel, MLPStartsClassifier or MLPStartsRegressor
@@ -60,7 +62,9 @@ def load(folder: str | Path) -> Any:
     RunFolderError
         When the folder holds no complete run, or the file no model.
     InvalidValueError
-        When the run stores no model, as that of ``descents apply``.
+        When the run stores no model, as that of ``descents apply``, or what is given is
+        no path. `sweep` returns a `Study` and stores nothing; save a model of it, such as
+        ``study.best_model``, with its `save`.
     """
     folder = folder_path(folder)
     if folder.is_file():
@@ -75,10 +79,27 @@ def load(folder: str | Path) -> Any:
     if command == "reproduce":
         tensors, _ = storage.read_tensors(folder / TENSORS)
         return StoredRun(result, storage.read_table(folder / ROWS), tensors)
-    what = f"a run of 'descents {command}'" if command else "no run of descents"
-    raise InvalidValueError(
-        f"{folder} holds {what}, which stores no model; give the folder of a run of "
-        "'descents factorize', 'descents train' or 'descents reproduce'"
+    raise InvalidValueError(_no_model(folder, result, command))
+
+
+def _no_model(place: Path, result: Mapping[str, Any], command: str | None) -> str:
+    """Say what lies at a place where no model is, and what to open in place of it."""
+    if command == "apply":
+        return (
+            f"{place} holds a run of 'descents apply', which stores no model; open the "
+            f"run whose model it used, {result['run'].get('model')}"
+        )
+    if "probability_of_improvement" in result:
+        first, second = result["runs"]
+        return (
+            f"{place} holds what 'descents compare --json' printed, which has no model; "
+            f"open the runs that it compared, {first} and {second}"
+        )
+    what = f"a run of 'descents {command}', which stores no model"
+    return (
+        f"{place} holds {what if command else 'no run of descents'}; give the folder of a "
+        "run of 'descents factorize', 'descents train' or 'descents reproduce', or a file "
+        "that `save` of a model wrote"
     )
 
 
@@ -86,5 +107,14 @@ def _of_file(path: Path) -> Any:
     """Return the model in a file, of the class that wrote it."""
     classes = (LowRankModel, MLPStartsClassifier, MLPStartsRegressor)
     kinds: dict[str, Any] = {kind.__name__: kind for kind in classes}
+    if path.suffix == ".json":
+        result = storage.read_json(path)
+        if "probability_of_improvement" in result:
+            raise InvalidValueError(_no_model(path, result, None))
+    if (path.parent / RESULT).is_file() and path.name != MODEL:
+        raise InvalidValueError(
+            f"{path} is one file of a run and holds no model; give the folder of the run, "
+            f"{path.parent}"
+        )
     _, facts = storage.read_tensors(path)
     return kinds.get(facts.get("model", ""), LowRankModel).load(path)

@@ -109,7 +109,7 @@ class Study:
             floor = FLOORS.get(metric_kind(metric), np.inf)
             worst = min(float(known.min()), floor)
         else:
-            constant = (_constant_loss(model, metric) for model in self.models)
+            constant = (constant_loss(model, metric) for model in self.models)
             worst = max(float(known.max()), *constant)
         return np.where(failed, worst, values)
 
@@ -188,7 +188,9 @@ class Study:
         Returns
         -------
         list of (int, Comparison, float)
-            The number of the other setting, from the next best on. The difference with
+            The number of the other setting, from the next best on. With fewer than eight
+            starts the intervals cover less often than 95%, about 92% where the spreads of
+            settings differ. The difference with
             its simultaneous interval, and the permutation test, over the starts that
             failed in neither. The probability of improvement of this pair alone, in
             which a failed start loses. The p-value adjusted for all pairs of settings.
@@ -405,15 +407,21 @@ def _loss_of(model: Any) -> str:
     return "validation_loss" if "validation_loss" in names else "loss"
 
 
-def _constant_loss(model: Any, metric: str) -> float:
-    """Return the loss of the best constant answer to all rows; 0 of other metrics."""
-    problem = getattr(model, "problem_", None)
-    if problem is None or metric_kind(metric) not in ("loss", "log_loss"):
+def constant_loss(model: Any, metric: str) -> float:
+    """Return the loss of the best constant answer to all rows; 0 of other metrics.
+
+    Rows have their weights, and in the loss also those of their classes.
+    """
+    problem, kind = getattr(model, "problem_", None), metric_kind(metric)
+    if problem is None or kind not in ("loss", "log_loss"):
         return 0.0
+    weights = problem.loss_weights if kind == "loss" else problem.row_weights
+    weights = np.ones(len(problem.y)) if weights is None else weights
     if problem.classifies:
-        shares = np.bincount(problem.y) / len(problem.y)
+        shares = np.bincount(problem.y, weights) / weights.sum()
         return float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())
-    return float(problem.y.var(0).mean())
+    center = np.average(problem.y, axis=0, weights=weights)
+    return float(np.average((problem.y - center) ** 2, axis=0, weights=weights).mean())
 
 
 def compared_starts(

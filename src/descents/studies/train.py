@@ -13,6 +13,7 @@ import numpy as np
 
 from descents.answers import compare, differences, planning, statistics
 from descents.answers.diagnosis import reached_by_the_best
+from descents.answers.simultaneous import FEWEST_FLIPPED
 from descents.checks import (
     Complaints,
     InvalidValueError,
@@ -22,13 +23,14 @@ from descents.checks import (
 )
 from descents.data import storage
 from descents.data.storage import RESULT, ROWS, TENSORS, RunFolder
-from descents.data.tables import Table
+from descents.data.tables import Column, Table
 from descents.descent.runs import Runs, Status
 from descents.estimators.networks import MLPStartsClassifier, MLPStartsRegressor
 from descents.estimators.training import (
     OPTIMIZERS,
     lone_classes,
     lone_sentence,
+    undefined_sentences,
 )
 from descents.problems.batches import Folds, HoldOut
 from descents.problems.features import Features, Target
@@ -40,7 +42,8 @@ MODEL = "model.safetensors"
 CURVES = 40
 """At how many epochs the losses of all starts are written down."""
 NEAR_BEST = 0.02
-"""A start succeeds when its metric is within this of the best start's."""
+"""A start succeeds when its metric is within this of the best start's; of a loss, when it
+is within this share of the loss of the best constant answer."""
 PRECISION = 0.005
 """For which half width of the mean's interval the number of starts is told."""
 MOST_DIAGNOSED = 40
@@ -106,6 +109,8 @@ class Options:
     n_iter_no_change : int
     class_weight : tuple of str
         "balanced" alone, or LEVEL=WEIGHT for each level that does not weigh 1.
+    weights : str or None
+        The column with the weight of each row; it is not a feature.
     metric : str or None
         By default the validation score, or without held-out rows the training score.
     diagnosed : int
@@ -131,6 +136,7 @@ class Options:
     tol: float | None = None
     n_iter_no_change: int = 10
     class_weight: tuple[str, ...] = ()
+    weights: str | None = None
     metric: str | None = None
     diagnosed: int = MOST_DIAGNOSED
     seed: int = 0
@@ -160,10 +166,17 @@ class Options:
         Raises
         ------
         InvalidValueError
-            When `validation` says neither a share nor folds.
+            When `validation` says neither a share nor folds, or when `early_stopping`
+            is given and no rows are held out.
         """
         text = self.validation.strip().lower()
         if text == "none":
+            if self.early_stopping is not None:
+                raise InvalidValueError(
+                    "--early-stopping looks at the loss on held-out rows, but --validation "
+                    "none holds out no rows; give --validation 0.33 or folds=5, or use "
+                    "--tol, which looks at the training loss"
+                )
             return None
         try:
             if text.startswith("folds="):
@@ -268,6 +281,7 @@ class Prepared:
         How many rows were left out.
     single : tuple of str
         The classes of one row alone.
+    weights : ndarray of shape (rows,) or None
     """
 
     X: np.ndarray
@@ -276,6 +290,7 @@ class Prepared:
     target: Target
     without_target: int
     single: tuple[str, ...] = ()
+    weights: np.ndarray | None = None
 
 
 def prepared(data: Data, options: Options) -> Prepared:
@@ -285,7 +300,7 @@ def prepared(data: Data, options: Options) -> Prepared:
     ------
     InvalidValueError
         When the target is not there, cannot be foretold, or nothing is left to learn
-        from.
+        from; when the column of weights does not hold weights.
     """
     table = data.values
     if not isinstance(table, Table):
@@ -296,6 +311,11 @@ def prepared(data: Data, options: Options) -> Prepared:
     column = table.column(options.target)
     target, values = Target.of_column(column, options.task)
     kept = ~np.isnan(values)
+    weights = None
+    if options.weights is not None:
+        weights = row_weights(table.column(options.weights), kept)
+        rest = (c for c in table.columns if c.name != options.weights)
+        table = replace(table, columns=tuple(rest))
     learned = _rows(table, kept)
     features = Features.of_table(learned, options.target)
     X = features.encoded(learned).astype(np.float32)
@@ -311,7 +331,37 @@ def prepared(data: Data, options: Options) -> Prepared:
         single = tuple(str(target.classes[code]) for code in np.flatnonzero(counts < 2))
     else:
         y = ((values[kept] - target.center) / target.spread).astype(np.float32)
-    return Prepared(X, y, features, target, int((~kept).sum()), single)
+    return Prepared(X, y, features, target, int((~kept).sum()), single, weights)
+
+
+def row_weights(column: Column, kept: np.ndarray) -> np.ndarray:
+    """Return the weights in a column of the rows that are kept.
+
+    Raises
+    ------
+    InvalidValueError
+        When a cell of those rows is no number of at least 0, or all are 0.
+    """
+    name = f"column {column.name!r} (--weights)"
+    if column.kind != "number":
+        raise InvalidValueError(
+            f"{name} is {column.says}; give a column of numbers of at least 0"
+        )
+    weights = np.asarray(column.values, np.float64)
+    wrong = np.flatnonzero(kept & ~(weights >= 0))
+    if len(wrong):
+        first = weights[wrong[0]]
+        cell = "a missing cell" if np.isnan(first) else f"{first:g}"
+        raise InvalidValueError(
+            f"{name} holds {cell} in row {wrong[0] + 1} (1-based), and "
+            f"{counted(len(wrong), 'row')} without a weight of at least 0; give every row "
+            "with a target a weight, 0 to leave it out"
+        )
+    if not weights[kept].any():
+        raise InvalidValueError(
+            f"{name} is 0 in all rows with a target; give some a weight above 0"
+        )
+    return weights[kept]
 
 
 def _rows(table: Table, kept: np.ndarray) -> Table:
@@ -399,7 +449,9 @@ def train(
             model._store = FolderStore(folder, setting.name)
         if progress is not None:
             model._watch = _watch(progress, setting.name, len(settings), model, ended)
-    sweep.train_all(models, given.X, given.y)
+    sweep.train_all(models, given.X, given.y, given.weights)
+    if not any(np.isfinite(model.runs_.losses).any() for model in models):
+        raise InvalidValueError(_hopeless(options))
     study = sweep.judged(
         [setting.chosen for setting in settings],
         [setting.name for setting in settings],
@@ -479,7 +531,8 @@ def _result(
     metric, higher = study.metric, study.higher_is_better
     values, failed = study.values(), study.failed()
     effects, why_not = _effects(study)
-    threshold = _success_threshold(values, higher)
+    constant = max(sweep.constant_loss(one, metric) for one in study.models)
+    threshold = success_threshold(values, higher, constant)
     best = study.best
     model = study.models[best]
     table = model.table()
@@ -564,7 +617,17 @@ def _warnings(given: Prepared, options: Options, study: sweep.Study) -> list[str
                 f"lbfgs looks at all rows and units at every step: {' and '.join(unused)} "
                 "did not hold for it"
             )
-    return [*found, *_undefined(study, options), *study.warnings()]
+    found += [*_undefined(study, options), *study.warnings()]
+    return [*found, *_few_starts(study)]
+
+
+def _hopeless(options: Options) -> str:
+    """Return what to say when every start of every setting failed."""
+    found = "the loss of every start became infinite or NaN"
+    if set(options.optimizers) == {"lbfgs"}:
+        return f"{found}; give another --init or another --optimizer"
+    rates = ", ".join(f"{rate:g}" for rate in options.learning_rates)
+    return f"{found} with --learning-rate {rates}; give a smaller one"
 
 
 def _undefined(study: sweep.Study, options: Options) -> list[str]:
@@ -574,31 +637,59 @@ def _undefined(study: sweep.Study, options: Options) -> list[str]:
     score = model.metric_.split("_", 1)[1]
     names = [f"validation_{score}", f"training_{score}", options.metric]
     for name in dict.fromkeys(name for name in names if name is not None):
-        known = name in model.metric_names()
-        if not known or np.isfinite(study.values(name)).any():
+        if name not in model.metric_names():
             continue
-        if study.failed(name).all():  # then it is not the rows
-            continue
-        rows = "held-out" if name.startswith("validation_") else "training"
+        missing = model.undefined_splits(name)
         remedy = ""
-        if name == (options.metric or model.metric_):
+        if missing == model.splits_ and name == (options.metric or model.metric_):
             remedy = (
                 f"; settings are ranked by {judge} instead. Hold out more rows, or give "
                 f"--metric {judge}"
             )
-        found.append(
-            f"{name} is not defined for any start, as the target does not vary in the "
-            f"{rows} rows{remedy}"
-        )
+        sentences = undefined_sentences(name, missing, model.splits_)
+        found += [sentence + remedy for sentence in sentences]
     return found
 
 
-def _success_threshold(values: np.ndarray, higher: bool) -> float:
-    """Return what a start must reach to succeed; NaN where no start has a value."""
+def _few_starts(study: sweep.Study) -> list[str]:
+    """Warn where settings are compared over too few starts."""
+    counts = [found.first_count for _, found, _ in study.compared()]
+    if not counts or min(counts) >= FEWEST_FLIPPED:
+        return []
+    fewest = min(counts)
+    return [
+        f"settings are compared over {counted(fewest, 'start')}: with fewer than "
+        f"{FEWEST_FLIPPED} the intervals of their differences cover less often than 95%, "
+        "about 92% where the spreads of settings differ, and no p-value can be below "
+        f"{min(1.0, 2.0 ** (1 - fewest)):.2g}; give --starts {FEWEST_FLIPPED} or more"
+    ]
+
+
+def success_threshold(values: np.ndarray, higher: bool, constant: float = 0.0) -> float:
+    """Return what a start must reach to succeed; NaN where no start has a value.
+
+    Parameters
+    ----------
+    values : ndarray
+    higher : bool
+        Whether larger values are better.
+    constant : float
+        The loss of the best constant answer, in which the distance to the best loss is
+        measured: a share of the best loss itself tells nothing where that is near 0. Of
+        numbers, a start succeeds by its loss where it does by R^2. 0 of what is no loss;
+        then the distance is a share of the best value.
+
+    Examples
+    --------
+    >>> round(success_threshold(np.array([0.9, 0.5]), True), 3)
+    0.88
+    >>> round(success_threshold(np.array([1e-6, 0.5]), False, 0.7), 4)
+    0.014
+    """
     if not np.isfinite(values).any():
         return float("nan")
     best = float(np.nanmax(values) if higher else np.nanmin(values))
-    return best - NEAR_BEST if higher else best + NEAR_BEST * abs(best)
+    return best - NEAR_BEST if higher else best + NEAR_BEST * (constant or abs(best))
 
 
 def _cautions(given: Prepared, study: sweep.Study) -> list[str]:

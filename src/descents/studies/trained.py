@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import accuracy_score, r2_score
 
 from descents.answers.statistics import start_means
 from descents.checks import InvalidValueError, folder_path, one_of
@@ -17,7 +18,7 @@ from descents.data.tables import Table, from_frame
 from descents.estimators.networks import MLPStartsClassifier, MLPStartsRegressor
 from descents.estimators.training import many_failed
 from descents.problems.features import Features
-from descents.problems.metrics import higher_is_better
+from descents.problems.metrics import higher_is_better, metric_kind
 from descents.studies.applied import without_unseen
 from descents.studies.asked import Data
 from descents.studies.sweep import compared_starts
@@ -91,7 +92,7 @@ class Trained:
         """
         features = self._encoded(X)
         if self.classes is None:
-            return self._in_units(features)
+            return self._in_units(self.model.predict(features))
         chosen: np.ndarray = self.classes_[self.model.predict_proba(features).argmax(1)]
         return chosen
 
@@ -99,6 +100,35 @@ class Trained:
         """Return the probability of each class, shape (rows, classes)."""
         found: np.ndarray = self.model.predict_proba(self._encoded(X))
         return found
+
+    def predict_starts(self, X: Any) -> np.ndarray:
+        """Return what every start of the best setting predicts for each row.
+
+        Parameters
+        ----------
+        X : data frame, Table or array-like of shape (rows, columns)
+
+        Returns
+        -------
+        ndarray of shape (starts splits, rows, outputs)
+            Probabilities of the classes, or numbers in the unit of the target; NaN for
+            starts that failed.
+        """
+        found: np.ndarray = self.model.predict_starts(self._encoded(X))
+        return self._in_units(found) if self.classes is None else found
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy of `predict`, or its R^2 where numbers are predicted.
+
+        Parameters
+        ----------
+        X : data frame, Table or array-like of shape (rows, columns)
+        y : array-like of shape (rows,)
+            Classes, or numbers in the unit of the target.
+        sample_weight : array-like of shape (rows,), optional
+        """
+        measure = r2_score if self.classes is None else accuracy_score
+        return float(measure(y, self.predict(X), sample_weight=sample_weight))
 
     def known_only(self, data: Data, unseen: str) -> tuple[Data, list[dict[str, Any]]]:
         """Return data without levels that the model does not know, and what they were.
@@ -121,7 +151,7 @@ class Trained:
         X = self._encoded(data.values)
         found: dict[str, Any] = {"row": list(data.row_names)}
         if self.classes is None:
-            found[self.target["name"]] = self._in_units(X)
+            found[self.target["name"]] = self._in_units(self.model.predict(X))
             return found
         chances = self.model.predict_proba(X)
         chosen = chances.argmax(1)
@@ -150,8 +180,13 @@ class Trained:
         columns = (array[:, place].tolist() for place in range(len(names)))
         return pyarrow.table(dict(zip(names, columns, strict=True)))
 
-    def _in_units(self, X: np.ndarray) -> np.ndarray:
-        numbers: np.ndarray = self.model.predict(X) * self.target["spread"]
+    def _in_units(self, scaled: np.ndarray) -> np.ndarray:
+        """Return predictions of the scaled target in its unit, in float64.
+
+        In float32 a target far from zero, such as a time in seconds, would be rounded
+        by more than it varies.
+        """
+        numbers: np.ndarray = np.asarray(scaled, np.float64) * self.target["spread"]
         return numbers + self.target["center"]
 
 
@@ -215,11 +250,13 @@ def compare_runs(
         "runs": [str(first), str(second)],
         "settings": [a, b],
         "metric": name,
+        "higher_is_better": higher_is_better(name),
         "means": [_mean(values), _mean(others)],
         "starts": [len(values), len(others)],
         **comparison_facts(found),
         "warnings": [
             *_differing(one, two),
+            *_weighted_apart(one, two, name),
             *_undefined(name, sides, (first, second)),
             *_failing(sides, (first, second)),
         ],
@@ -248,6 +285,28 @@ def _differing(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
         found.append(
             f"their seeds ({seeds[0]} and {seeds[1]}) draw other starts, and other rows "
             "to hold out; with the same seed they are compared start by start"
+        )
+    return found
+
+
+def _weighted_apart(
+    one: Mapping[str, Any], two: Mapping[str, Any], metric: str
+) -> list[str]:
+    """Say where the metric counts rows or classes differently in the two runs."""
+    options = [run["run"]["options"] for run in (one, two)]
+    found = []
+    rows = [each.get("weights") for each in options]
+    if rows[0] != rows[1]:
+        said = " and ".join(f"--weights {name}" if name else "none" for name in rows)
+        found.append(
+            f"they weigh rows differently ({said}), and {metric} with them, so that the "
+            "difference is of these too"
+        )
+    classes = [list(each.get("class_weight") or ()) for each in options]
+    if metric_kind(metric) == "loss" and classes[0] != classes[1]:
+        found.append(
+            f"their --class-weight differ, and {metric} is weighted by it, so that the "
+            "difference is of these too; validation_log_loss is not weighted by classes"
         )
     return found
 
