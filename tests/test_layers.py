@@ -78,6 +78,7 @@ ORDER = [
     "marginal.maximization",
     "marginal.posterior",
     "marginal.model",
+    "marginal.tables",
     "estimators.intake",
     "estimators.using",
     "estimators.lowrank",
