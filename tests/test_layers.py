@@ -67,6 +67,7 @@ ORDER = [
     "answers.differences",
     "answers.simultaneous",
     "answers.effects",
+    "answers.blanks",
     "answers.fitted",
     "answers.folds",
     "answers.selection",

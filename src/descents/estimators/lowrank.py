@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from descents.answers import compare, intervals, selection
+from descents.answers.blanks import alone
 from descents.answers.fitted import (
     STEPS,
     Fitted,
-    means_for_unseen,
     name_of,
     step_named,
     with_widths,
@@ -326,8 +326,7 @@ class LowRank(UsesFitted):
             problem.row_regularizer.smoothness > 0,
             problem.column_regularizer.smoothness > 0,
         )
-        by = "means" if means_for_unseen(problem) else problem.offsets
-        self._warn_of_blanks(found, by, smooth)
+        self._warn_of_blanks(found, alone(problem), smooth)
         if self._waiting():
             self.columns_ = with_widths(self.columns_, problem)
             found = self._cells(values, weights, [c.loss for c in self.columns_])
