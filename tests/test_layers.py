@@ -68,6 +68,7 @@ ORDER = [
     "answers.simultaneous",
     "answers.effects",
     "answers.blanks",
+    "answers.fills",
     "answers.fitted",
     "answers.folds",
     "answers.selection",

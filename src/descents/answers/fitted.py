@@ -11,6 +11,7 @@ import torch
 
 from descents.answers import compare
 from descents.answers.blanks import Known, sides
+from descents.answers.fills import Far, far_outside, ranges
 from descents.answers.references import Reference, reference
 from descents.checks import InvalidValueError
 from descents.descent.loop import Stop, descend
@@ -52,6 +53,9 @@ class Fitted:
     known : Known, optional
         What predicts rows and columns without a cell; by default what the table of the
         problem tells.
+    limits : ndarray of shape (2, columns), optional
+        The least and the largest observed number of each column; by default those of
+        the table of the problem.
 
     Attributes
     ----------
@@ -83,6 +87,7 @@ class Fitted:
         runs: Runs,
         combine: str,
         known: Known | None = None,
+        limits: np.ndarray | None = None,
     ) -> None:
         self.models, self.problem, self.runs = models, problem, runs
         kept = [runs.best]
@@ -93,6 +98,7 @@ class Fitted:
             {name: value[k] for name, value in runs.parameters.items()} for k in kept
         ]
         self.known = Known.of(problem) if known is None else known
+        self.limits = ranges(problem.cells, models) if limits is None else limits
         self.points = [self.known.filled(problem, point) for point in self.points]
         best = self.points[0]
         dtype = best["U"].dtype
@@ -249,6 +255,23 @@ class Fitted:
                     found[column] = found[column] * units[column]
         return found
 
+    def far_fills(self, fills: Sequence[np.ndarray], holes: np.ndarray) -> Far | None:
+        """Return what is to be said of fills far outside what their column holds.
+
+        Parameters
+        ----------
+        fills : sequence of ndarray
+            What `decoded` returned.
+        holes : bool ndarray of shape (rows, columns)
+        """
+        return far_outside(self.models, self.limits, fills, holes)
+
+    @property
+    def penalized(self) -> bool:
+        """Whether a factor has a penalty on its size."""
+        sides = self.problem.row_regularizer, self.problem.column_regularizer
+        return any(side.l1 or side.l2 for side in sides)
+
     def codes_of(self, rows: np.ndarray) -> list[np.ndarray]:
         """Return the numbers or codes predicted for rows of the fitted table."""
         points = [self.of_rows(point, rows) for point in self.points]
@@ -320,6 +343,7 @@ class Fitted:
         if self.problem.cells.units is not None:
             arrays["column_units"] = self.problem.cells.units
         arrays |= self.known.stored()
+        arrays["limits"] = self.limits
         named: list[list[Any]] = []
         for of, asked in zip(("rows", "columns"), self.constraint, strict=True):
             fixed = [one for one in asked if isinstance(one, Fixed)]
@@ -367,7 +391,9 @@ class Fitted:
         offsets = arrays["base"]
         if "offsets" in runs.parameters:
             offsets = offsets + runs.parameters["offsets"][runs.best]
-        return cls(models, problem, runs, combine, Known.restored(arrays, offsets))
+        known_means = Known.restored(arrays, offsets)
+        limits = arrays.get("limits", np.full((2, len(models)), np.nan))
+        return cls(models, problem, runs, combine, known_means, limits)
 
 
 def _standardized(

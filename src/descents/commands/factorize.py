@@ -247,7 +247,7 @@ def factorize(table: str, **given: Any) -> int:
     )
     settings = vars(options) | ({} if memory is None else {"memory": memory})
     run = asked.identity(table, {"options": settings, "reading": vars(reading)})
-    folder = RunFolder(out, run, resume=resume)
+    folder, said = RunFolder(out, run, resume=resume), list[str]()
     with folder:
         if not folder.complete:
             found = _factorize(
@@ -263,7 +263,7 @@ def factorize(table: str, **given: Any) -> int:
                 draw,
             )
             if impute is not None:
-                applied.write_imputed(found, impute, options.intervals)
+                said = applied.write_imputed(found, impute, options.intervals)
             folder.finish()
         elif impute is not None:
             raise InvalidValueError(
@@ -277,6 +277,8 @@ def factorize(table: str, **given: Any) -> int:
         _show_model(terminal(soft_wrap=True), result, folder.path)
         if impute is not None:
             click.echo(f"The table with its holes filled: {impute}")
+            for line in said:
+                click.echo(f"Note: {line}.")
     if result["statuses"].get("interrupted"):
         say_error(
             f"the descent was stopped after {max_seconds:g} s, before the starts had "
@@ -376,10 +378,10 @@ def _factorize(
 
 def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
     """Print what was fitted, how good it is, and how sure that is."""
-    for line in result["chosen"]:
-        console.print(line, markup=False)
     for line in result["warnings"]:
         console.print(f"Warning: {line}.", style="yellow", markup=False)
+    for line in result["chosen"]:
+        console.print(line, markup=False)
     if result["selection"] is not None:
         console.print(result["selection"]["says"], markup=False)
     starts = result["starts"]
@@ -492,6 +494,8 @@ def apply(run: Path, table: str, **given: Any) -> int:
     if as_json:
         click.echo(json.dumps(read_json(folder.path / RESULT), indent=2))
     elif not quiet:
+        for line in result["warnings"]:
+            click.echo(f"Warning: {line}.")
         for note in data.notes:
             say(note)
         if result["not_used"]:

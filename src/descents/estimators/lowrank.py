@@ -47,6 +47,7 @@ from descents.problems.alternating import Alternating
 from descents.problems.cells import Cells
 from descents.problems.constraints import most_components, regularizers
 from descents.problems.factorization import INITIALIZATIONS, OFFSETS, Factorization
+from descents.problems.layouts import Dense
 from descents.problems.observed import cells
 from descents.problems.problem import stream
 from descents.problems.rescaled import Rescaled, rescaled
@@ -247,6 +248,8 @@ class LowRank(UsesFitted):
     _max_seconds: float | None = None
     _workers: int = 1
     _seed: int | None = None
+    _far: str | None = None
+    """What was said of fills far outside what their column holds."""
 
     def __init__(  # noqa: PLR0913
         self,
@@ -357,6 +360,10 @@ class LowRank(UsesFitted):
                 stacklevel=2,
             )
         self._warn_of_the_fit(found)
+        self._far = None
+        if isinstance(found, Dense) and not found.complete_with_ones:
+            codes = self.fitted_.decoded(*self.fitted_.predictions(self.fitted_.points))
+            self._far = self._warn_of_far(codes, found.weights == 0, 3)
         ended = {Status.STATIONARY, Status.SETTLED, Status.WORSE}
         if not ended & set(runs.statuses):
             flat = problem.row_regularizer.l2 == 0 and found.weights is not None

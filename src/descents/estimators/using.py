@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,11 +15,17 @@ from descents.answers.fitted import Fitted
 from descents.answers.intervals import Calibration
 from descents.answers.references import Reference
 from descents.answers.selection import Selection
-from descents.checks import InvalidValueError, RunFolderError
+from descents.checks import InvalidValueError, RunFolderError, counted
 from descents.data import storage
 from descents.data.blocks import TableOnDisk
+from descents.data.levels import listed
 from descents.descent.runs import Runs
-from descents.estimators.intake import ReadsTables, plain_array, result_type
+from descents.estimators.intake import (
+    ReadsTables,
+    convergence_warning,
+    plain_array,
+    result_type,
+)
 from descents.problems import columns
 from descents.problems.cells import Cells
 from descents.problems.streamed import Streamed, block_bytes, rows_at_once
@@ -281,7 +288,9 @@ class UsesFitted(ReadsTables):
         -------
         filled : ndarray or data frame
             Of the library and types that were given. Observed cells are the same to
-            the bit.
+            the bit. In a data frame, a column of whole numbers is filled with whole
+            numbers, held to the range that was observed in the fit; a warning counts
+            the cells for which that made a difference.
         intervals : Intervals
             With `return_interval`: `lower` and `upper` of numbers and counts, `sets` of
             labels for levels.
@@ -322,7 +331,11 @@ class UsesFitted(ReadsTables):
         predicted = fitted.predictions(
             [fitted.solved(found, point) for point in fitted.points]
         )
-        filled = self._filled(X, table, values, fitted.decoded(*predicted))
+        codes = fitted.decoded(*predicted)
+        self._warn_of_far(codes, np.isnan(values), 3)
+        if table is not None:
+            self._warn_of_held(columns.held(table, self.columns_, codes))
+        filled = self._filled(X, table, values, codes)
         if not return_interval:
             return filled
         assert self.calibration_ is not None  # noqa: S101
@@ -330,6 +343,32 @@ class UsesFitted(ReadsTables):
         holes = np.isnan(values)
         holes &= ~holes.all(1, keepdims=True)
         return filled, self.calibration_.intervals(fitted, predicted, holes, coverage)
+
+    def _warn_of_far(
+        self, codes: list[np.ndarray], holes: np.ndarray, level: int
+    ) -> str | None:
+        """Warn of fills that lie far outside what their column holds, and return it."""
+        far = self.fitted_.far_fills(codes, holes)
+        if far is None:
+            return None
+        says = far.says(self.fitted_.penalized)
+        warnings.warn(says, convergence_warning(), stacklevel=level)
+        return says
+
+    @staticmethod
+    def _warn_of_held(held: Mapping[str, int]) -> None:
+        """Warn of fills of whole numbers that are held to the observed range."""
+        if not held:
+            return
+        count = sum(held.values())
+        are, their = ("is", "its") if count == 1 else ("are", "their")
+        warnings.warn(
+            f"{counted(count, 'filled cell')} of whole numbers {are} predicted outside "
+            f"what {their} column holds, and {are} held to the nearest observed number "
+            f"({listed(held)})",
+            UserWarning,
+            stacklevel=3,
+        )
 
     def _filled(
         self, X: Any, table: Any, values: np.ndarray, codes: list[np.ndarray]
