@@ -748,6 +748,7 @@ def test_a_stored_model_of_a_frame(mixed, tmp_path) -> None:
         other.transform(frame.rename(columns={"height": "width"}))
 
 
+@pytest.mark.filterwarnings("ignore:.*far outside")
 def test_a_stored_float32_model(tmp_path) -> None:
     table = with_holes(IRIS).astype(np.float32)
     model = LowRankModel(2, random_state=0).fit(table)

@@ -113,7 +113,7 @@ class ReadsTables:
             self.columns_ = columns.of_table(table, self.loss, weights)
             if not self.columns_ or not table.rows:
                 raise InvalidValueError(
-                    f"the table has {table.rows} rows and {len(table.columns)} "
+                    f"the table has {counted(table.rows, 'row')} and {len(table.columns)} "
                     "columns, none of which can be used; give one that has some"
                 )
             names = [column.name for column in table.columns]
@@ -181,7 +181,8 @@ class ReadsTables:
         ]
         if names:
             raise InvalidValueError(
-                f"column(s) {', '.join(map(repr, names[:5]))} hold whole numbers beyond "
+                f"{'columns' if len(names) > 1 else 'column'} {', '.join(map(repr, names[:5]))} "
+                f"{'hold' if len(names) > 1 else 'holds'} whole numbers beyond "
                 "2**53 as levels, some of which are the same as floats; give a data frame"
             )
 
@@ -204,7 +205,7 @@ class ReadsTables:
             return X.of_columns([column.name for column in self.columns_])
         elif X.shape[1] != self.n_features_in_:
             raise InvalidValueError(
-                f"the table has {X.shape[1]} columns, but the model was fitted with "
+                f"the table has {counted(X.shape[1], 'column')}, but the model was fitted with "
                 f"{self.n_features_in_}; give a table of the same columns"
             )
         elif self._has_dropped:

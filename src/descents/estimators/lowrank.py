@@ -26,6 +26,7 @@ from descents.answers.selection import Search, Selection
 from descents.checks import (
     Complaints,
     InvalidValueError,
+    counted,
     one_of,
     real_number,
     whole_number,
@@ -368,8 +369,8 @@ class LowRank(UsesFitted):
         if not ended & set(runs.statuses):
             flat = problem.row_regularizer.l2 == 0 and found.weights is not None
             warnings.warn(
-                f"none of {len(runs)} starts is stationary after {self.max_iter} "
-                "iterations; raise max_iter, or try more starts (n_starts)"
+                f"{_none_of(len(runs))} stationary after "
+                f"{counted(self.max_iter, 'iteration')}; raise max_iter, or try more starts (n_starts)"
                 + (", or give a penalty, as holes can leave no minimum" * flat),
                 convergence_warning(),
                 stacklevel=2,
@@ -439,9 +440,9 @@ class LowRank(UsesFitted):
             )
         elif worse:
             warnings.warn(
-                f"{worse} of {len(self.runs_)} starts end at a loss above that of the "
-                "best constant of each column; their statuses say so, and the best "
-                "start is not one of them",
+                f"{worse} of {len(self.runs_)} starts {'ends' if worse == 1 else 'end'} at a loss above that of the "
+                "best constant of each column; the statuses say which, and the best "
+                "start is none of them",
                 convergence_warning(),
                 stacklevel=3,
             )
@@ -456,7 +457,8 @@ class LowRank(UsesFitted):
         if far:
             listed = ", ".join(repr(self.columns_[j].name) for j in far[:5])
             warnings.warn(
-                f"column(s) {listed} vary by less than {1 / FAR:g} of their size, so that "
+                f"column{'s' * (len(far) > 1)} {listed} {'vary' if len(far) > 1 else 'varies'} by "
+                f"less than {1 / FAR:g} of the size of the numbers, so that "
                 "rounding hides part of it; subtract a constant, such as the mean",
                 UserWarning,
                 stacklevel=3,
@@ -714,7 +716,7 @@ class LowRank(UsesFitted):
         if rank > most:
             raise InvalidValueError(
                 f"n_components is {rank} (the rank), but the table has "
-                f"n_samples={rows} rows and n_features={wide} columns; give a whole "
+                f"n_samples={counted(rows, 'row')} and n_features={counted(wide, 'column')}; give a whole "
                 f"number from 1 to {most}"
             )
         dtype = _precise_enough(found, dtype, self._offsets())
@@ -797,7 +799,7 @@ class LowRank(UsesFitted):
             weights = self._of_model(weights)
         if len(values) != len(self.embedding_):
             raise InvalidValueError(
-                f"X has {len(values)} rows, but the model was fitted to "
+                f"X has {counted(len(values), 'row')}, but the model was fitted to "
                 f"{len(self.embedding_)}; give the table of the fit"
             )
         losses = [column.loss for column in self.columns_]
@@ -826,6 +828,11 @@ class LowRank(UsesFitted):
         if search is None or self.selection_ is None:
             return self.penalty
         return search.penalty(self.selection_.penalty)
+
+
+def _none_of(starts: int) -> str:
+    """Return the beginning of a sentence about what no start is."""
+    return "the start is not" if starts == 1 else f"none of {starts} starts is"
 
 
 def _watching(watch: Watch, factor: float) -> Watch:

@@ -111,7 +111,7 @@ class UsesFitted(ReadsTables):
             table,
             2 * table.shape[0] * rank * table.dtype.itemsize,
             lambda rows: block_bytes(table, rows, rank, 1, complete=False),
-            f"the scores of {table.shape[0]} rows at rank {rank}",
+            f"the scores of {counted(table.shape[0], 'row')} at rank {rank}",
         )
 
     def inverse_transform(self, X: Any, *, row_biases: Any = None) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from descents.checks import Complaints, InvalidValueError
+from descents.checks import Complaints, InvalidValueError, counted
 from descents.data import levels
 from descents.data.frames import reason_of
 from descents.data.levels import (
@@ -205,7 +205,7 @@ def of_table(table: Table, loss: Any, weights: Any = None) -> list[ColumnModel]:
     elif isinstance(loss, list | tuple):
         complaints.require(
             len(loss) == len(table.columns),
-            f"{len(loss)} losses are given for {len(table.columns)} columns; give one "
+            f"{len(loss)} losses are given for {counted(len(table.columns), 'column')}; give one "
             "for each, or one for all",
         )
         for value, column in zip(loss, table.columns, strict=False):
@@ -289,7 +289,7 @@ def _in_order(column: Column, loss: Loss) -> tuple[tuple[Any, ...], str]:
     order = levels.order_of(column)
     if order is None:
         raise InvalidValueError(
-            f"column {column.name!r} has {len(column.levels)} levels of text whose order "
+            f"column {column.name!r} has {counted(len(column.levels), 'level')} of text whose order "
             f"is not known ({listed(column.levels)}), but {loss.name} loss needs it; "
             "give the levels from the lowest to the highest (--levels "
             "COLUMN=LOWEST,...,HIGHEST, or an ordered category in a data frame), or "
@@ -317,7 +317,7 @@ def _by_type(column: Column) -> tuple[Loss, str]:
     ):
         return named("logistic"), "two values"
     if column.kind == "category":
-        why = f"{len(column.levels)} levels without an order"
+        why = f"{counted(len(column.levels), 'level')} without an order"
         texts = [level for level in column.levels if isinstance(level, str)]
         scale = arranged(texts) if len(texts) == len(column.levels) else None
         if scale is not None and scale[1] == KNOWN_SCALE:
@@ -328,7 +328,7 @@ def _by_type(column: Column) -> tuple[Loss, str]:
             )
         return named("categorical"), why
     if column.kind == "order":
-        return named("ordinal"), f"{len(column.levels)} levels with an order"
+        return named("ordinal"), f"{counted(len(column.levels), 'level')} with an order"
     return named("squared"), "numbers"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from descents.checks import InvalidValueError, folder_path
+from descents.checks import InvalidValueError, counted, folder_path
 from descents.data import storage
 from descents.data.levels import Known, coded, known_only, text_of
 from descents.data.storage import RESULT, RunFolder
@@ -109,7 +109,7 @@ def apply(
         if absent:
             more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
             raise InvalidValueError(
-                f"the table lacks {len(absent)} of the {len(model.columns_)} columns that "
+                f"the table lacks {len(absent)} of the {counted(len(model.columns_), 'column')} that "
                 f"the model was fitted with: {', '.join(map(repr, absent[:5]))}{more}; "
                 "give them, empty where nothing is known"
             )
@@ -123,7 +123,7 @@ def apply(
         extra = []
         if values.shape[1] != model.n_features_in_:
             raise InvalidValueError(
-                f"the table has {values.shape[1]} columns, but the model was fitted "
+                f"the table has {counted(values.shape[1], 'column')}, but the model was fitted "
                 f"with {model.n_features_in_}; give a table of the same columns"
             )
     if coverage is not None and not isinstance(values, Table):
