@@ -1237,7 +1237,7 @@ def test_only_a_column_that_varies_loses_digits() -> None:
     table[:, 1] = 5e6
     LowRankModel(1, random_state=0).fit(table)  # a warning would be an error
     table[:, 1] += np.arange(20) / 100
-    with pytest.warns(UserWarning, match="'x1' vary by less than 1e-07"):
+    with pytest.warns(UserWarning, match="'x1' varies by less than 1e-07"):
         LowRankModel(1, random_state=0).fit(table)
 
 
@@ -1307,7 +1307,7 @@ def test_with_holes_the_first_of_the_default_starts_is_spectral() -> None:
 
 def test_a_column_far_from_zero_is_pointed_at() -> None:
     table, _ = planted_table(30, 4, 1, noise=0.1, seed=0)
-    with pytest.warns(UserWarning, match="'x2' vary by less than 1e-07"):
+    with pytest.warns(UserWarning, match="'x2' varies by less than 1e-07"):
         LowRankModel(1, random_state=0).fit(table + np.array([0, 0, 1e9, 0]))
 
 
