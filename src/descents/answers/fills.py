@@ -46,7 +46,7 @@ class Far:
         Examples
         --------
         >>> Far(2, "a", 4e5, 0.0, 3.0).says(False)[:60]
-        "2 missing cells are predicted far outside the observed range"
+        '2 missing cells are predicted far outside the observed range'
         """
         are = "is" if self.cells == 1 else "are"
         remedy = (
