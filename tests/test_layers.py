@@ -79,6 +79,7 @@ ORDER = [
     "marginal.gaussian",
     "marginal.maximization",
     "marginal.posterior",
+    "marginal.wide",
     "marginal.model",
     "marginal.tables",
     "estimators.intake",
