@@ -333,7 +333,8 @@ def fit(
             "the table has no observed cell; give one that has some"
         )
     folds = list(_folds(codes, settings)) if settings.held_out else []
-    choices = _choices(settings, codes, levels, weights)
+    whole = features_of(codes, levels)
+    choices = _choices(settings, whole, codes, weights)
     parts: dict[Setting, list[HeldOut]] = {choice: [] for choice in choices}
     before: dict[Setting, Point] = {}
     for place, hidden in enumerate(folds):
@@ -354,7 +355,9 @@ def fit(
             some.append(_held_out(model, features, codes, shown, hidden))
     choice = _best(parts, levels) if folds else choices[0]
     held_out = HeldOut.joined(parts[choice]) if folds else None
-    features = features_of(codes, levels, plain=choice.sample == "columns")
+    features = whole
+    if choice.sample == "columns":
+        features = features_of(codes, levels, plain=True)
     model, point, runs = _fitted(
         codes,
         features,
@@ -423,8 +426,8 @@ def _fitted(
 
 def _choices(
     settings: Settings,
+    features: Features,
     codes: np.ndarray,
-    levels: np.ndarray,
     weights: np.ndarray | None,
 ) -> tuple[Setting, ...]:
     """Return the models that held-out cells decide between.
@@ -433,7 +436,7 @@ def _choices(
     twice as long as the other, both are tried; where the sample has ten times as many
     members as features or more, the covariance need not be shrunk.
     """
-    rows, columns = len(codes), int(np.maximum(levels, 1).sum())
+    rows, columns = len(codes), Standard(features).places[-1].stop
     sides = ["rows"] if rows >= columns else ["columns", "rows"]
     if weights is not None:  # they weigh rows of a sample
         sides = ["rows"]
@@ -447,7 +450,7 @@ def _choices(
     for side in sides:
         members, width = columns, rows
         if side == "rows":
-            members, width = rows, features_of(codes, levels).width
+            members, width = rows, features.width
         strengths: tuple[float, ...] = STRENGTHS
         if not isinstance(settings.strength, str):
             strengths = (float(settings.strength),)
