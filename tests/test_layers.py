@@ -80,6 +80,7 @@ ORDER = [
     "marginal.maximization",
     "marginal.posterior",
     "marginal.wide",
+    "marginal.refinement",
     "marginal.model",
     "marginal.tables",
     "estimators.intake",
