@@ -674,7 +674,6 @@ class LowRank(UsesFitted):
             spectral = holes and penalty is None and known
             initialization = "spectral_then_normal" if spectral else "normal"
             sides = regularizers(self.constraint, None)[:2]
-            written_out = not holes and not hasattr(found.table, "tocsr")
             if any(side.inside is not None for side in sides):
                 one = sides[0].inside
                 initialization = "normal"
@@ -684,7 +683,7 @@ class LowRank(UsesFitted):
                     # Rows of the table are no members of a set.
                     initialization = "uniform"
             elif any(side.nonnegative for side in sides):
-                initialization = "nndsvd_then_normal" if written_out else "nndsvd"
+                initialization = "nndsvd_then_normal"
             if isinstance(found, Streamed) and not found.has_triangle:
                 initialization = "normal"
         if not isinstance(initialization, str) and found.units is not None:

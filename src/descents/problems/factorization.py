@@ -1006,7 +1006,7 @@ def _nndsvd(
 def _nndsvd_then_normal(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    return (_normal if start else _nndsvd)(problem, generator, start)
+    return (_normal if start > 1 else _nndsvd)(problem, generator, start)
 
 
 def _centers(

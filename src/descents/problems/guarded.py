@@ -79,6 +79,10 @@ class Guarded:
             }
         }
 
+    def unsettled(self, problem: Problem, step: int) -> bool:
+        """Return whether corners of the losses are still being rounded."""
+        return alternating.corners_rounded(problem, step)
+
     def update(
         self,
         problem: Problem,
