@@ -25,7 +25,7 @@ MOST_HELD_OUT = 20_000
 ENOUGH_HELD_OUT = 1000
 """Folds are added until so many cells were held out."""
 MOST_FOLDS = 10
-STRENGTHS = (0.0, 1.0, 3.0, 10.0)
+STRENGTHS = (0.0, 1.0, 4.0)
 """What `strength="auto"` chooses from, where rows are few."""
 FOLDS_OF_CHOICES = 3
 """In how many folds all of these are tried."""

@@ -16,6 +16,9 @@ import torch
 BATCH_ENTRIES = 2**21
 """A batch keeps at most so many entries in its covariances of missing features."""
 
+CHEAP_ENTRIES = 2**15
+"""A batch of so few costs as much as one of fewer, with whatever padding."""
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -207,9 +210,12 @@ def _batches(
     first = 0
     while first < len(masks):
         last = first + 1
-        # Wider by an eighth at most, and as many as fit.
-        while last < len(masks) and lacking[last] <= lacking[first] * 9 // 8 + 1:
-            if (last + 1 - first) * int(lacking[last]) ** 2 > BATCH_ENTRIES:
+        # Wider by an eighth at most, but for what is computed in no time, and as many as
+        # fit.
+        while last < len(masks):
+            entries = (last + 1 - first) * int(lacking[last]) ** 2
+            wider = lacking[last] > lacking[first] * 9 // 8 + 1
+            if entries > (CHEAP_ENTRIES if wider else BATCH_ENTRIES):
                 break
             if lacking[first] == 0 < lacking[last]:
                 break
