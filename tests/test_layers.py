@@ -78,6 +78,7 @@ ORDER = [
     "marginal.maximization",
     "marginal.posterior",
     "marginal.model",
+    "marginal.draws",
     "marginal.tables",
     "estimators.intake",
     "estimators.using",
