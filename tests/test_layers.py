@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "descents"
 ORDER = [
     "checks",
     "data.storage",
+    "data.dates",
     "data.frames",
     "data.arrays",
     "data.numerals",

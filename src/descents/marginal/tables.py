@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from descents.checks import Complaints, InvalidValueError, visible
+from descents.data.frames import given_back
 from descents.data.levels import Unseen, known_only
 from descents.data.tables import Column, Table
 from descents.losses import named
@@ -78,7 +79,8 @@ class TableModel:
 
     def filled(self, table: Table, *, limited: bool = True) -> Any:
         """Return the table with its missing cells filled, of the type that it had."""
-        return self.put(table, self.predicted(table, limited=limited).values)
+        values = self.predicted(table, limited=limited).values
+        return given_back(self.put(table, values, free=not limited).source)
 
     def imputations(
         self, table: Table, count: int, seed: int, *, limited: bool = False
@@ -88,18 +90,25 @@ class TableModel:
         for number in range(count):
             generator = stream(seed, "start", number)
             values = self.fitted.drawn(codes, generator, limited=limited)
-            yield self.put(table, values)
+            yield given_back(self.put(table, values, free=not limited).source)
 
-    def put(self, table: Table, values: np.ndarray) -> Any:
+    def put(self, table: Table, values: np.ndarray, *, free: bool = False) -> Table:
         """Return the table with the missing cells of its modeled columns from values.
+
+        They are in the source of what is returned; levels that the model does not know
+        are filled as missing cells are.
 
         Parameters
         ----------
         table : Table
         values : float64 ndarray of shape (rows, modeled columns)
+            Numbers, and codes of the model's levels.
+        free : bool
+            Whether whole numbers may leave the observed range.
         """
-        names = [model.name for model in self.columns]
-        return table.filled(dict(zip(names, values.T, strict=True)))
+        known = {model.name: model.known for model in self.columns}
+        table, _ = known_only(table, known, None)
+        return typed.completed(table, self.columns, list(values.T), free=free)
 
 
 def fit_table(
@@ -158,8 +167,8 @@ def modeled(table: Table) -> tuple[tuple[ColumnModel, ...], tuple[PassedColumn, 
         if why:
             passed.append(PassedColumn(column.name, why))
         elif column.kind == "date":
-            model = ColumnModel(column.name, named("squared"), (), "dates", dates=True)
-            models.append(model)
+            loss = named("squared")
+            models.append(ColumnModel(column.name, loss, (), "dates", dates=True))
         else:
             models += typed.of_table(replace(table, columns=(column,)), "auto")
     return tuple(models), tuple(passed)

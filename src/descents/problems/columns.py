@@ -10,7 +10,7 @@ import numpy as np
 
 from descents.checks import Complaints, InvalidValueError, for_caller
 from descents.data import levels
-from descents.data.frames import reason_of
+from descents.data.frames import given_back, reason_of
 from descents.data.levels import (
     LARGEST,
     Known,
@@ -500,6 +500,28 @@ def filled(
 ) -> Any:
     """Return a table with its holes filled by numbers or codes of the model's.
 
+    Of the type that it had; see `completed`.
+    """
+    return given_back(completed(table, models, codes).source)
+
+
+def completed(
+    table: Table,
+    models: Sequence[ColumnModel],
+    codes: Sequence[np.ndarray],
+    *,
+    free: bool = False,
+) -> Table:
+    """Return a table whose source has its holes filled by numbers or codes of a model.
+
+    Parameters
+    ----------
+    table : Table
+    models : sequence of ColumnModel
+    codes : sequence of float64 ndarray of shape (rows,)
+    free : bool
+        Whether whole numbers may leave the range that the fit observed.
+
     Raises
     ------
     InvalidValueError
@@ -511,13 +533,13 @@ def filled(
     >>> from descents.data.tables import from_frame
     >>> table = from_frame(pyarrow.table({"a": ["y", None, "y"]}))
     >>> model = ColumnModel("a", named("logistic"), ("x", "y"), "")
-    >>> filled(table, [model], [np.zeros(3)]).to_pydict()
+    >>> completed(table, [model], [np.zeros(3)]).source.frame.to_pydict()
     {'a': ['y', 'x', 'y']}
     """
     dialect = table.source.dialect
     textual = dialect is not None and dialect.textual
     parts = {
-        model.name: _for_filling(model, table.column(model.name), code, textual)
+        model.name: _for_filling(model, table.column(model.name), code, textual, free)
         for model, code in zip(models, codes, strict=True)
     }
     columns = tuple(
@@ -526,7 +548,7 @@ def filled(
     )
     values = {name: numbers for name, (_, numbers) in parts.items()}
     try:
-        return replace(table, columns=columns).filled(values)
+        return replace(table, columns=columns).completed(values)
     except InvalidValueError:
         raise
     except (TypeError, ValueError, NotImplementedError) as error:
@@ -537,7 +559,7 @@ def filled(
 
 
 def _for_filling(
-    model: ColumnModel, column: Column, codes: np.ndarray, textual: bool
+    model: ColumnModel, column: Column, codes: np.ndarray, textual: bool, free: bool
 ) -> tuple[Column, np.ndarray]:
     """Return a column as `Table.filled` takes it, with the model's levels, and codes.
 
@@ -552,6 +574,8 @@ def _for_filling(
         kind: Any = column.kind if typed else "category"
         values, _ = levels.coded(column, model.known)  # NaN where a cell is missing
         return replace(column, kind=kind, levels=own, values=values), index[places]
+    if model.dates and (blank or column.kind == "date"):
+        return replace(column, kind="date"), codes
     rounded = model.whole if blank or textual or typed else column.whole
     if not (blank or column.whole or typed) or not rounded:
         if typed and not textual:
@@ -560,7 +584,9 @@ def _for_filling(
             return replace(column, levels=texts), places.astype(float)
         return replace(column, kind="number", whole=False), codes
     # Held to what the fit saw, not to the few numbers of this table: as levels.
-    low, high = model.limits or (-(2.0**53), 2.0**53)
+    low, high = model.limits or _widest(column)
+    if free:
+        low, high = _widest(column)
     codes = np.rint(codes)
     if isinstance(model.loss, Periodic):  # 23.7 o'clock is nearer to 0 than to 23
         codes = model.loss.impute(codes)
@@ -570,6 +596,16 @@ def _for_filling(
         words = [levels.truth_among(bool(x), column.levels) for x in whole]
         fills = fills if None in words else tuple(words)
     return replace(column, kind="category", levels=fills), places.astype(float)
+
+
+def _widest(column: Column) -> tuple[float, float]:
+    """Return between which whole numbers a column can hold all, exactly as float64."""
+    low, high = -(2.0**53), 2.0**53
+    kind = str(getattr(column.cells, "type", ""))
+    if kind.removeprefix("u").startswith("int"):
+        limits = np.iinfo(kind)
+        low, high = max(low, float(limits.min)), min(high, float(limits.max))
+    return low, high
 
 
 def _levels_for(
