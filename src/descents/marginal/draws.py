@@ -74,6 +74,8 @@ def bootstrapped(
         problem.begin_at(point)
         stop = Stop(MOST_STEPS, tolerance=TOLERANCE)
         found = descend(problem, 1, seed, steps=EM(), stop=stop)
+        if found.interrupted:
+            raise KeyboardInterrupt
         moved = {n: torch.as_tensor(p[0]) for n, p in found.parameters.items()}
         yield replace(fitted, gaussian=Gaussian.of(problem, moved), runs=found)
 

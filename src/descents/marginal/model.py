@@ -378,6 +378,8 @@ def _descended(
         steps=EM(),
         stop=Stop(settings.max_steps, tolerance=settings.tol),
     )
+    if runs.interrupted:  # which descend notes, and a later fit would not
+        raise KeyboardInterrupt
     best = runs.best
     point = {n: torch.as_tensor(p[best]) for n, p in runs.parameters.items()}
     return point, runs

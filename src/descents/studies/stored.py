@@ -15,6 +15,7 @@ from descents.data.storage import RESULT, ROWS, TENSORS
 from descents.estimators.networks import MLPStartsClassifier, MLPStartsRegressor
 from descents.estimators.transformer import LowRankModel
 from descents.studies import applied, trained
+from descents.studies.impute import StoredImputer
 from descents.studies.train import MODEL
 
 
@@ -48,6 +49,8 @@ def load(folder: str | Path) -> Any:
     -------
     LowRankModel
         Of a run of ``descents factorize``.
+    StoredImputer
+        Of a run of ``descents impute``: its `impute` fills data frames.
     Trained
         Of a run of ``descents train``: it predicts from data frames as the run read
         them, and has the starts of the best setting. Those of the other settings are in
@@ -74,6 +77,8 @@ def load(folder: str | Path) -> Any:
     command = run.get("command") if isinstance(run, dict) else None
     if command == "factorize":
         return applied.load_as(folder, LowRankModel)
+    if command == "impute":
+        return StoredImputer.load(folder)
     if command == "train":
         return trained.load(folder)
     if command == "reproduce":
@@ -98,8 +103,8 @@ def _no_model(place: Path, result: Mapping[str, Any], command: str | None) -> st
     what = f"a run of 'descents {command}', which stores no model"
     return (
         f"{place} holds {what if command else 'no run of descents'}; give the folder of a "
-        "run of 'descents factorize', 'descents train' or 'descents reproduce', or a file "
-        "that `save` of a model wrote"
+        "run of 'descents factorize', 'descents impute', 'descents train' or 'descents "
+        "reproduce', or a file that `save` of a model wrote"
     )
 
 
