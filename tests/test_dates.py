@@ -82,22 +82,35 @@ def test_pandas_own_dates(kind) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "filled"),
+    ("first", "last", "filled"),
     [
-        ("2021-03-04", "2021-03-06"),
-        ("2021-03-04T12:30", "2021-03-06T02:54"),
-        ("2021-03-04 12:30:00", "2021-03-06 02:53:59"),
-        ("2021-03-04T12:30:00.25Z", "2021-03-06T02:53:59.25Z"),
+        ("2021-03-04", "2021-03-09", "2021-03-06"),
+        ("2021-03-04T12:30", "2021-03-09T12:31", "2021-03-06T02:54"),
+        ("2021-03-04T12:30", "2021-03-09T12:30", "2021-03-06T12:30"),  # always then
+        ("2021-03-04 12:30:00", "2021-03-09 12:30:01", "2021-03-06 02:54:00"),
+        (
+            "2021-03-04T12:30:00.25Z",
+            "2021-03-05T12:30:00.50Z",
+            "2021-03-06T02:54:00.25Z",
+        ),
     ],
 )
-def test_text_is_written_as_the_other_cells(tmp_path: Path, first, filled) -> None:
+def test_text_is_written_as_the_other_cells(
+    tmp_path: Path, first, last, filled
+) -> None:
     path = tmp_path / "dates.csv"
-    path.write_text(f"when,x\n{first},1\n,2\n{first},3\n")
+    path.write_text(f"when,x\n{first},1\n,2\n{last},3\n")
     table = files.read(path)
-    days = table.column("when").values + 1.6
-    days[1] = days[0]
+    days = table.column("when").values[[0, 0, 2]] + 1.6
     lines = table.filled({"when": days}).splitlines()
-    assert lines[1:] == [f"{first},1", f"{lines[2]}", f"{first},3"]
+    assert [lines[1], lines[3]] == [f"{first},1", f"{last},3"]
     got, wanted = (dt.datetime.fromisoformat(x) for x in (lines[2][:-2], filled))
     assert len(lines[2][:-2]) == len(filled)
-    assert abs(got - wanted) <= dt.timedelta(seconds=1)
+    assert abs(got - wanted) <= dt.timedelta(milliseconds=10)
+
+
+def test_dates_far_away_stay_within_the_calendar() -> None:
+    table = from_frame(pa.table({"a": pa.array([DAY, None], pa.date32())}))
+    for far in (-1e9, 1e9):
+        found = table.filled({"a": np.array([0, far])}).column("a")[1].as_py()
+        assert found.year in (1, 9999)

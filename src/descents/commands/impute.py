@@ -250,7 +250,7 @@ def fill(
         if without:
             click.echo(
                 f"Warning: {counted(without, 'row')} without an observed cell in a modeled "
-                "column, filled by the means and the most frequent levels of the fit."
+                "column, filled by the means and the most probable levels of the model."
             )
         click.echo(result["says"])
         if result["not_used"]:

@@ -12,8 +12,9 @@ import numpy as np
 DAY = 86_400_000_000  # in microseconds
 STEPS = (DAY, DAY // 24, DAY // 24 // 60, 1_000_000, 1000, 1)
 """What dates are rounded to: days, hours, minutes, seconds, milliseconds, microseconds."""
-YEARS_1_TO_9999 = (-719_162.0, 2_932_896.0)
-NANOSECONDS = (-106_751.0, 106_751.0)
+YEARS_1_TO_9999 = (-719_161.0, 2_932_895.0)
+NANOSECONDS = (-106_750.0, 106_750.0)
+"""What python and 64 bits of nanoseconds can hold, in days, less a day at each end."""
 _SHAPES = 2**14
 """How many cells of text are looked at for how they are written."""
 
@@ -38,16 +39,32 @@ def _microseconds(kind: Any) -> Any:
     return pyarrow.timestamp("us", getattr(kind, "tz", None))
 
 
-def step_of(days: np.ndarray) -> int:
-    """Return the largest of `STEPS` that all days are multiples of.
+def step_of(days: np.ndarray, *, from_zero: bool = False) -> tuple[int, int]:
+    """Return the largest of `STEPS` by multiples of which all days differ, and the rest.
+
+    Parameters
+    ----------
+    days : float64 ndarray
+        NaN where missing.
+    from_zero : bool
+        Whether all have to be multiples of the step themselves.
+
+    Returns
+    -------
+    step, offset : int
+        In microseconds; all days are multiples of the step, plus the offset.
 
     Examples
     --------
-    >>> step_of(np.array([1.0, 2.0])) == DAY, step_of(np.array([1.5])) == DAY // 24
-    (True, True)
+    >>> step_of(np.array([1.0, 2.0])) == (DAY, 0)
+    True
+    >>> step_of(np.array([1.5, 3.5])) == (DAY, DAY // 2)
+    True
     """
     counts = np.rint(days[~np.isnan(days)] * DAY).astype(np.int64)
-    return next(step for step in STEPS if not (counts % step).any())
+    first = int(counts[0]) if len(counts) and not from_zero else 0
+    step = next(step for step in STEPS if not ((counts - first) % step).any())
+    return step, first % step
 
 
 def of_days(
@@ -58,7 +75,8 @@ def of_days(
 ) -> list[Any]:
     """Return days as the cells of a column are: dates, times, or text of these.
 
-    They are rounded to what all observed cells are multiples of, such as whole days.
+    They are rounded as the observed cells seem to be: to days, if all of these have the
+    same time of day, else to hours, minutes, seconds or parts of these.
 
     Parameters
     ----------
@@ -83,15 +101,15 @@ def of_days(
     kind = cells.type
     text = types.is_string(kind) or types.is_large_string(kind)
     shape = _shape(cells, observed) if text else ""
-    step = _step_of_shape(shape) if text else step_of(observed)
+    step, offset = step_of(observed, from_zero=types.is_time(kind))
+    if text and _step_of_shape(shape) > step:
+        step, offset = _step_of_shape(shape), 0
     kind = pyarrow.timestamp("us") if text else kind
-    low, high = YEARS_1_TO_9999
-    if getattr(kind, "unit", "") == "ns":
-        low, high = NANOSECONDS
+    low, high = NANOSECONDS if getattr(kind, "unit", "") == "ns" else YEARS_1_TO_9999
     if types.is_time(kind):
         low, high = 0.0, 1 - step / DAY
-    counts = rounded(np.clip(days, low, high) * (DAY // step))
-    numbers = pyarrow.array(counts.astype(np.int64) * step)
+    counts = rounded(np.clip(days, low, high) * (DAY // step) - offset / step)
+    numbers = pyarrow.array(counts.astype(np.int64) * step + offset)
     found = numbers.cast(_microseconds(kind)).cast(kind, safe=False).to_pylist()
     return [_written(value, shape) for value in found] if text else list(found)
 

@@ -12,6 +12,7 @@ from descents.checks import counted
 from descents.data.dates import of_days
 from descents.data.frames import short
 from descents.data.levels import text_of
+from descents.data.numerals import Written
 from descents.data.tables import Column
 from descents.descent.runs import Status
 from descents.marginal.features import NumberFeatures
@@ -39,9 +40,9 @@ def said_of_cells(filling: Filling) -> dict[str, Any]:
     columns = [_column(filling, k, errors) for k in range(len(model.columns))]
     passed: list[dict[str, Any]] = []
     for one in model.passed:
-        column = table.column(one.name)
-        missing, why = int(np.isnan(column.values).sum()), one.why
-        if missing and column.kind not in ("text", "empty"):  # which say so
+        own = table.column(one.name)
+        missing, why = int(np.isnan(own.values).sum()), one.why
+        if missing and own.kind not in ("text", "empty"):  # which say so
             why += f"; {counted(missing, 'cell')} left missing"
         passed.append({"name": one.name, "why": why, "missing": missing})
     read = {column.name for column in table.columns}
@@ -82,7 +83,7 @@ def how_of(options: Options) -> dict[str, Any]:
     return {
         "imputations": draws,
         "range": "observed" if options.limited else "free",
-        "says": "the most probable values"
+        "says": "expected numbers and the most probable levels"
         if draws is None
         else f"{draws} draws from models of resampled rows",
     }
@@ -132,7 +133,7 @@ def _overall(fitted: Fitted, errors: Any) -> dict[str, Any] | None:
     spread = float(np.sqrt((BLOCKS - 1) * np.var(each)))
     found = {
         "cells": len(columns),
-        "columns": len(np.unique(columns)),
+        "columns": int((np.bincount(columns, errors[1]) > 0).sum()),
         "relative_error": ratio(np.ones(len(columns), dtype=bool)),
         "standard_error": spread,
     }
@@ -179,10 +180,10 @@ def _column(filling: Filling, place: int, errors: Any) -> dict[str, Any]:
         "constant_error": None if score is None else score.constant_error,
         "measure": "share of wrong levels" if levels else "root mean squared error",
     }
-    unit = getattr(column.written, "before", ""), getattr(column.written, "after", "")
+    written = column.written if isinstance(column.written, Written) else Written()
     return found | {
-        "error_says": _error_says(found, found["error"], unit),
-        "constant_says": _error_says(found, found["constant_error"], unit),
+        "error_says": _error_says(found, found["error"], written),
+        "constant_says": _error_says(found, found["constant_error"], written),
         "constant": _constant(model, column, fitted.constants[place]),
     }
 
@@ -199,15 +200,15 @@ def _verdict(score: ColumnScore | None, by: str) -> str:
     if score is None:
         return "not known"
     if by != "model":
-        return f"no: filled by its {by}"
+        return "no"
     if score.difference == 0:
-        return "equal"
+        return "the same"
     clear = score.difference < -2 * score.standard_error
     return "yes" if clear else "not clearly"
 
 
 def _error_says(
-    column: Mapping[str, Any], error: float | None, unit: tuple[str, str]
+    column: Mapping[str, Any], error: float | None, written: Written
 ) -> str:
     """Return an error in the unit of its column, to the digits that the cells support."""
     if error is None:
@@ -219,8 +220,8 @@ def _error_says(
     text = to_precision(error, standard)
     if column["kind"] == "dates":
         return f"{text} days"
-    before, after = unit
-    return f"{before}{text}{' ' if after[:1].isalpha() else ''}{after}"
+    form = written.positive or f"{written.before}#{written.after}"
+    return form.removeprefix("+").replace("#", text.replace(".", written.decimal))
 
 
 def to_precision(value: float, standard_error: float | None) -> str:
@@ -253,14 +254,14 @@ def to_precision(value: float, standard_error: float | None) -> str:
 def answer(result: Mapping[str, Any]) -> str:
     """Return in a sentence what was filled."""
     filled, (rows, wide) = result["filled"], result["shape"]
-    of = f"of {counted(rows, 'row')} and {counted(wide, 'modeled column')}"
+    of = f"{counted(rows, 'row')} and {counted(wide, 'modeled column')}"
     if not filled["cells"]:
-        return f"No cell is missing {of}; the table is written as it was."
+        return f"No cell of {of} is missing; the table is written as it was."
     draws = result["how"]["imputations"]
-    times = "" if draws is None else f", each drawn {counted(draws, 'time')}"
+    times = "" if draws is None else f", each by {draws} draws"
     return (
-        f"{counted(filled['cells'], 'missing cell')} in "
-        f"{counted(filled['columns'], 'column')} filled {of}{times}."
+        f"Filled {counted(filled['cells'], 'missing cell')} in "
+        f"{counted(filled['columns'], 'column')}{times} (of {of})."
     )
 
 
@@ -351,8 +352,8 @@ def warnings_of(result: Mapping[str, Any], fitted: Fitted) -> list[str]:
         rows = counted(filled["rows_without_cells"], "row")
         verb = "has" if filled["rows_without_cells"] == 1 else "have"
         found.append(
-            f"{rows} {verb} no observed cell in a modeled column; the means and the most "
-            "frequent levels are filled in there"
+            f"{rows} {verb} no observed cell in a modeled column; the model's means and most "
+            "probable levels are filled in there"
         )
     if filled["outside_range"]:
         cells = counted(filled["outside_range"], "cell")

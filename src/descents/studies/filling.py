@@ -101,35 +101,15 @@ class Filling:
         if coverage is None:
             return None
         limited = self.options.limited
-        return intervals(self.model.fitted, self.codes, coverage, limited=limited)
+        try:
+            return intervals(self.model.fitted, self.codes, coverage, limited=limited)
+        except InvalidValueError as error:
+            raise InvalidValueError(f"--intervals: {error}") from None
 
     @property
     def added(self) -> list[str]:
         """The names of the columns that are added to those of the table."""
-        if self.options.imputations is not None:
-            return [NUMBER]
-        if self.options.intervals is None:
-            return []
-        found = []
-        lacking = np.isnan(self.codes).any(0)
-        for model, some in zip(self.model.columns, lacking, strict=True):
-            if some:
-                ends = ("set",) if model.levels else ("low", "high")
-                found += [f"{model.name}_{end}" for end in ends]
-        return found
-
-    def check(self) -> None:
-        """Refuse columns that the table has already, before any work is done."""
-        twice = [name for name in self.added if name in self.table.source.names]
-        option = "--intervals" if self.options.imputations is None else "--imputations"
-        complaints = Complaints()
-        for name in twice:
-            complaints.require(
-                False,
-                f"{option} writes a column {short(name)!r}, but the table has one of "
-                "that name; rename it",
-            )
-        complaints.raise_any()
+        return added_names(self.model.columns, self.table, self.options)
 
     def filled(self) -> Table:
         """Return the table with its cells filled in its source, as it is written."""
@@ -142,7 +122,7 @@ class Filling:
         fitted = self.model.fitted
         values = fitted.predicted(self.codes, limited=self.options.limited).values
         table = self.model.put(self.table, values, free=not self.options.limited)
-        return table.beside(self._beside())
+        return table if self.intervals is None else table.beside(self._beside())
 
     def draws(self) -> Iterator[np.ndarray]:
         """Give numbers and codes with the missing ones drawn, one table at a time."""
@@ -182,6 +162,35 @@ class Filling:
                     these = [float(f"{x:.6g}") for x in numbers]
                 cells[f"{model.name}_{end}"] = _among(these, rows, len(lacking))
         return cells
+
+
+def added_names(
+    models: Sequence[ColumnModel], table: Table, options: Options
+) -> list[str]:
+    """Return the names of the columns that are added to those of a table.
+
+    Raises
+    ------
+    InvalidValueError
+        When the table has one of these already.
+    """
+    found, option = [], "--intervals"
+    if options.imputations is not None:
+        found, option = [NUMBER], "--imputations"
+    elif options.intervals is not None:
+        for model in models:
+            if np.isnan(table.column(model.name).values).any():
+                ends = ("set",) if model.levels else ("low", "high")
+                found += [f"{model.name}_{end}" for end in ends]
+    complaints = Complaints()
+    for name in found:
+        complaints.require(
+            name not in table.source.names,
+            f"{option} writes a column {short(name)!r}, but the table has one of that "
+            "name; rename it",
+        )
+    complaints.raise_any()
+    return found
 
 
 def _among(values: Sequence[Any], rows: np.ndarray, count: int) -> list[Any]:

@@ -19,7 +19,7 @@ from descents.data.written import content
 from descents.marginal.draws import bootstrapped
 from descents.marginal.posterior import Gaussian
 from descents.marginal.stored import restored, stored
-from descents.marginal.tables import TableModel, fit_table
+from descents.marginal.tables import TableModel, fit_table, modeled
 from descents.studies.applied import of_model, without_unseen
 from descents.studies.asked import Data, environment
 from descents.studies.filled_facts import (
@@ -34,7 +34,7 @@ from descents.studies.filled_facts import (
     said_of_model,
     warnings_of,
 )
-from descents.studies.filling import Filling, Options
+from descents.studies.filling import Filling, Options, added_names
 
 MODEL = "model.safetensors"
 
@@ -92,10 +92,10 @@ def impute(
             "the table is sparse, and what it does not store is not filled; give a "
             "table of rows and columns"
         )
+    added_names(modeled(table)[0], table, options)  # refused before the fit
     tell("fitting", 0.0)
     model = fit_table(table, options.settings)
     fitting = Filling(model, (), table, options)
-    fitting.check()
     resampled: list[Gaussian] = []
     for one in bootstrapped(
         model.fitted, fitting.codes, options.imputations or 1, options.seed
@@ -104,8 +104,6 @@ def impute(
             break
         resampled.append(one.gaussian)
         tell("resampling", 0.6 + 0.3 * len(resampled) / options.imputations)
-    if options.intervals is not None:
-        fitting.intervals  # noqa: B018  a coverage that is too large is refused here
     cells = said_of_cells(fitting)
     pictures, tensors = pictures_of(fitting, cells["columns"])
     result = {
@@ -243,7 +241,6 @@ def apply(
     kept, extra = of_model(table, list(known))
     kept, strange = without_unseen(kept, known, unseen)
     filling = model.filling(kept, options)
-    filling.check()
     lacking = np.isnan(filling.codes)
     filled = {
         "cells": int(lacking.sum()),
