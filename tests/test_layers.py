@@ -68,6 +68,8 @@ ORDER = [
     "answers.differences",
     "answers.simultaneous",
     "answers.effects",
+    "answers.blanks",
+    "answers.fills",
     "answers.fitted",
     "answers.folds",
     "answers.selection",

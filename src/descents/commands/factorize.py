@@ -247,7 +247,7 @@ def factorize(table: str, **given: Any) -> int:
     )
     settings = vars(options) | ({} if memory is None else {"memory": memory})
     run = asked.identity(table, {"options": settings, "reading": vars(reading)})
-    folder = RunFolder(out, run, resume=resume)
+    folder, said = RunFolder(out, run, resume=resume), list[str]()
     with folder:
         if not folder.complete:
             found = _factorize(
@@ -263,7 +263,7 @@ def factorize(table: str, **given: Any) -> int:
                 draw,
             )
             if impute is not None:
-                applied.write_imputed(found, impute, options.intervals)
+                said = applied.write_imputed(found, impute, options.intervals)
             folder.finish()
         elif impute is not None:
             raise InvalidValueError(
@@ -277,6 +277,8 @@ def factorize(table: str, **given: Any) -> int:
         _show_model(terminal(soft_wrap=True), result, folder.path)
         if impute is not None:
             click.echo(f"The table with its holes filled: {impute}")
+            for line in said:
+                click.echo(f"Note: {line}.")
     if result["statuses"].get("interrupted"):
         say_error(
             f"the descent was stopped after {max_seconds:g} s, before the starts had "
@@ -376,23 +378,23 @@ def _factorize(
 
 def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
     """Print what was fitted, how good it is, and how sure that is."""
-    for line in result["chosen"]:
-        console.print(line, markup=False)
     for line in result["warnings"]:
         console.print(f"Warning: {line}.", style="yellow", markup=False)
+    for line in result["chosen"]:
+        console.print(line, markup=False)
     if result["selection"] is not None:
         console.print(result["selection"]["says"], markup=False)
     starts = result["starts"]
     rows, wide = result["shape"]
     console.print(
-        f"\nRank {result['rank']} on {result['observed']} cells of {rows} x {wide}, by "
+        f"\nRank {result['rank']} on {counted(result['observed'], 'cell')} of {rows} x {wide}, by "
         f"{result['steps']} steps: loss {result['loss']:.8g}, where the best constants "
         f"have {result['constants_loss']:.6g}."
     )
     console.print(result["gap_says"], markup=False)
     if starts["count"] > 1:
         console.print(
-            f"{starts['count']} starts: median loss {starts['loss_median']:.8g}, largest "
+            f"{counted(starts['count'], 'start')}: median loss {starts['loss_median']:.8g}, largest "
             f"{starts['loss_max']:.8g}; their column spaces agree to "
             f"{starts['subspace_agreement']:.3g} (1 is the same space)."
         )
@@ -400,7 +402,7 @@ def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
     if intervals is not None:
         console.print(
             f"A cell that is filled in is held with probability {intervals['coverage']:g}, by the "
-            f"residuals of {intervals['held']} cells that a second fit had not seen."
+            f"residuals of {counted(intervals['held'], 'cell')} that a second fit had not seen."
         )
     statuses = ", ".join(f"{n} {word}" for word, n in result["statuses"].items())
     console.print(f"Starts: {statuses}. {result['seconds']:.1f} s.")
@@ -492,16 +494,20 @@ def apply(run: Path, table: str, **given: Any) -> int:
     if as_json:
         click.echo(json.dumps(read_json(folder.path / RESULT), indent=2))
     elif not quiet:
+        for line in result["warnings"]:
+            click.echo(f"Warning: {line}.")
         for note in data.notes:
             say(note)
         if result["not_used"]:
             click.echo(f"Not in the model, left alone: {', '.join(result['not_used'])}")
         _show_unseen(result["unseen"])
         filled = (
-            f"{result['holes']} holes filled" if memory is None else "no hole filled"
+            f"{counted(result['holes'], 'hole')} filled"
+            if memory is None
+            else "no hole filled"
         )
         click.echo(
-            f"{result['rows']} rows put in {len(model.components_)} dimensions, {filled}: "
+            f"{counted(result['rows'], 'row')} put in {counted(len(model.components_), 'dimension')}, {filled}: "
             f"{folder.path}"
         )
     return 0
@@ -563,7 +569,7 @@ def _foretell(
             say(note)
         _show_unseen(strange)
         click.echo(
-            f"{trained.target['name']} of {len(data.row_names)} rows foretold: "
+            f"{trained.target['name']} of {counted(len(data.row_names), 'row')} foretold: "
             f"{folder.path / 'predictions.parquet'}"
         )
     return 0

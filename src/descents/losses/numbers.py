@@ -518,7 +518,8 @@ class Own(Loss):
     ----------
     function : callable
         ``function(prediction, target)`` of two tensors of one shape returns a tensor of
-        that shape, by torch operations; autograd differentiates it.
+        that shape, by torch operations; autograd differentiates it. It is always given
+        numbers in the units of the data.
     units : tuple of float, optional
         What predictions and targets are multiplied by before the call: the unit of
         each column, where the table is divided by them.

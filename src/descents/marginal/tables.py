@@ -98,8 +98,7 @@ class TableModel:
         table : Table
         values : float64 ndarray of shape (rows, modeled columns)
         """
-        names = [model.name for model in self.columns]
-        return table.filled(dict(zip(names, values.T, strict=True)))
+        return typed.filled(table, self.columns, list(values.T))
 
 
 def fit_table(

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from descents.checks import InvalidValueError, whole_number
+from descents.checks import InvalidValueError, counted, whole_number
 
 ROUNDS = 10
 """How many prox-gradient steps go down the quadratics of rows at each step."""
@@ -602,8 +602,8 @@ class Fixed(FactorSet):
             np.isnan(self.values) != np.isnan(self.values[:1])
         ).any():
             raise InvalidValueError(
-                f"the model holds fixed values of the {len(self.values)} rows that it "
-                f"was fitted to, but the table has {rows} rows; give the table of the "
+                f"the model holds fixed values of the {counted(len(self.values), 'row')} that it "
+                f"was fitted to, but the table has {counted(rows, 'row')}; give the table of the "
                 "fit, or fix values that are the same in all rows"
             )
         return Fixed(np.repeat(self.values[:1], rows, 0)) if rows else None
