@@ -80,6 +80,7 @@ ORDER = [
     "marginal.maximization",
     "marginal.posterior",
     "marginal.model",
+    "marginal.draws",
     "marginal.tables",
     "estimators.intake",
     "estimators.using",
