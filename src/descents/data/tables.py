@@ -37,6 +37,7 @@ MOST_LINES = 12
 """`describe` says no more lines than this."""
 
 _DAY = 86_400e6  # in microseconds
+_YEARS = (-719_161 * _DAY, 2_932_895 * _DAY)  # what Python's dates can hold
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,9 +182,9 @@ class Table:
         Parameters
         ----------
         values : mapping of column names to float64 arrays of shape (rows,)
-            Numbers, or codes into the levels; read at the missing cells alone.
+            Numbers, days, or codes into the levels; read at the missing cells alone.
             Whole numbers and codes are rounded, whole numbers kept within the
-            observed range.
+            observed range; dates without times stay so.
 
         Returns
         -------
@@ -194,8 +195,8 @@ class Table:
         Raises
         ------
         InvalidValueError
-            When a column is absent, empty or of dates, or an array is of another
-            length, not finite, or no code, at a missing cell.
+            When a column is absent or empty, or an array is of another length, not
+            finite, or no code, at a missing cell.
 
         Examples
         --------
@@ -627,6 +628,62 @@ def as_days(cells: Any) -> np.ndarray:
     return np.asarray(count.to_numpy(zero_copy_only=False), dtype=np.float64) / _DAY
 
 
+def of_days(days: np.ndarray, column: Column) -> list[Any]:
+    """Return float64 days as what a column of dates, times or durations holds.
+
+    They are rounded to days where all observed cells are whole days, else to seconds
+    where these are whole seconds, else to microseconds.
+
+    Parameters
+    ----------
+    days : float64 ndarray
+    column : Column
+        With its cells; those of a text file are written as the first observed one.
+
+    Examples
+    --------
+    >>> import datetime, pyarrow
+    >>> cells = [datetime.date(2024, 2, 28), None]
+    >>> column = from_frame(pyarrow.table({"day": cells})).column("day")
+    >>> of_days(column.values[:1] + 1.2, column)
+    [datetime.date(2024, 2, 29)]
+    """
+    import pyarrow
+    from pyarrow import types
+
+    kind = column.cells.type
+    seen = np.rint(column.values[~np.isnan(column.values)] * _DAY)
+    steps = (_DAY, 1e6) if len(seen) or types.is_date(kind) else (1e6,)
+    step = next((step for step in steps if not (seen % step).any()), 1.0)
+    micro = np.rint(days * _DAY / step) * step
+    if types.is_duration(kind):
+        return list(pyarrow.array(_whole(micro), pyarrow.duration("us")).to_pylist())
+    if types.is_time(kind):
+        micro = micro.clip(0, _DAY - step)
+        return list(pyarrow.array(_whole(micro), pyarrow.time64("us")).to_pylist())
+    micro = _whole(micro.clip(*_YEARS))
+    stamps = pyarrow.array(micro, pyarrow.timestamp("us", getattr(kind, "tz", None)))
+    if types.is_date(kind):
+        return list(stamps.cast(pyarrow.date32()).to_pylist())
+    if not types.is_timestamp(kind):
+        first = int(np.flatnonzero(~np.isnan(column.values))[0])
+        text = str(column.cells[first])
+        return [_as_here(stamp, text) for stamp in stamps.to_pylist()]
+    return list(stamps.to_pylist())
+
+
+def _whole(numbers: np.ndarray) -> np.ndarray:
+    return numbers.astype(np.int64)
+
+
+def _as_here(stamp: Any, text: str) -> str:
+    """Return a time in ISO form with as many parts as a text has."""
+    if len(text) <= 10:
+        return str(stamp.date().isoformat())
+    unit = "microseconds" if "." in text else "minutes" if len(text) < 19 else "seconds"
+    return str(stamp.isoformat(text[10], unit)) + "Z" * text.endswith("Z")
+
+
 # From triples
 
 
@@ -670,7 +727,7 @@ def _fills(column: Column, given: Any, holes: np.ndarray) -> list[Any]:
     chosen = values[holes]
     if not len(holes):
         return []
-    if column.kind in ("date", "empty"):
+    if column.kind == "empty" or (column.kind == "date" and column.cells is None):
         raise InvalidValueError(
             f"column {name!r} is {column.says}, which cannot be filled; give no values for it"
         )
@@ -679,6 +736,8 @@ def _fills(column: Column, given: Any, holes: np.ndarray) -> list[Any]:
             f"the values for column {name!r} are not finite at every missing cell; "
             "give a number for each"
         )
+    if column.kind == "date":
+        return of_days(chosen, column)
     if column.kind == "number":
         if not column.whole:
             return list(chosen.tolist())

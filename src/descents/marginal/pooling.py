@@ -138,7 +138,7 @@ def pool(
     >>> round(found.estimate, 3), round(found.standard_error, 3), round(found.df, 1)
     (1.1, 0.242, 25.1)
     >>> found
-    Pooled(1.1 (0.6161 to 1.584); 95% intervals from 3 imputations)
+    Pooled(1.1 (0.6026 to 1.597); 95% intervals from 3 imputations)
     """
     found, spreads, joint = _checked(estimates, variances)
     complaints = Complaints()
@@ -176,27 +176,27 @@ def pool(
     if joint is not None:
         centered = found - estimate
         covariance = joint.mean(0) + more * centered.T @ centered / (count - 1)
-    parts = [
-        part[()] if part.ndim else part.item()
-        for part in map(
-            np.asarray,
-            (
-                estimate,
-                error,
-                df,
-                estimate - half,
-                estimate + half,
-                p_value,
-                missing,
-                increase,
-                within,
-                between,
-            ),
-        )
-    ]
     return Pooled(
-        *parts, covariance, count, confidence, null[()] if null.ndim else null.item()
+        _plain(estimate),
+        _plain(error),
+        _plain(df),
+        _plain(estimate - half),
+        _plain(estimate + half),
+        _plain(p_value),
+        _plain(missing),
+        _plain(increase),
+        _plain(within),
+        _plain(between),
+        covariance,
+        count,
+        confidence,
+        _plain(null),
     )
+
+
+def _plain(numbers: Any) -> Any:
+    """Return an array as it is, and one without dimensions as a float."""
+    return numbers if np.ndim(numbers) else float(numbers)
 
 
 def _checked(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from descents.checks import Complaints, InvalidValueError, visible
+from descents.checks import Complaints, InvalidValueError, counted, visible
 from descents.data.levels import Unseen, known_only
 from descents.data.tables import Column, Table
 from descents.losses import named
+from descents.marginal.draws import bootstrapped
 from descents.marginal.model import Fitted, Settings, fit
 from descents.marginal.posterior import Cells
 from descents.problems import columns as typed
@@ -44,11 +45,25 @@ class TableModel:
     passed : tuple of PassedColumn
         The others.
     fitted : Fitted
+    rows : float64 ndarray of shape (n, modeled columns)
+        The table that was fitted, as codes: `draws` resamples its rows.
+    weights : ndarray of shape (n,) or None
+        Of these rows.
     """
 
     columns: tuple[ColumnModel, ...]
     passed: tuple[PassedColumn, ...]
     fitted: Fitted
+    rows: np.ndarray = field(repr=False)
+    weights: np.ndarray | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        """Return in a line what is modeled."""
+        return (
+            f"TableModel({counted(len(self.columns), 'column')} modeled, "
+            f"{len(self.passed)} passed through, {self.fitted.n_components} components, "
+            f"{counted(len(self.rows), 'row')})"
+        )
 
     def codes(self, table: Table) -> tuple[np.ndarray, tuple[Unseen, ...]]:
         """Return the modeled columns of a table as numbers and codes of levels.
@@ -60,8 +75,7 @@ class TableModel:
         InvalidValueError
             When a modeled column is not there, or is of another kind.
         """
-        known = {model.name: model.known for model in self.columns}
-        table, unseen = known_only(table, known, None)
+        table, unseen = self.known(table)
         complaints = Complaints()
         parts = [
             complaints.attempt(
@@ -72,6 +86,30 @@ class TableModel:
         complaints.raise_any()
         return np.column_stack(parts), unseen
 
+    def known(self, table: Table) -> tuple[Table, tuple[Unseen, ...]]:
+        """Return a table in which cells of unknown levels are missing, and what they held."""
+        return known_only(
+            table, {model.name: model.known for model in self.columns}, None
+        )
+
+    @property
+    def gap(self) -> float:
+        """By how much the loss is above the smallest one, NaN where that is not known.
+
+        Of a complete table, where every covariance is possible and none is shrunk, the
+        best covariance is S + Lambda: that of the features, plus the ridge.
+        """
+        fitted = self.fitted
+        width = fitted.features.width
+        full = fitted.runs.parameters["loadings"].shape[2] == width
+        if np.isnan(self.rows).any() or fitted.strength or not full:
+            return np.nan
+        encoded = fitted.features.encoded(self.rows)
+        best = np.cov(encoded.T, bias=True, aweights=self.weights).reshape(width, -1)
+        best = best + np.diag(fitted.features.ridge)
+        least = (1 + np.log(2 * np.pi) + np.linalg.slogdet(best)[1] / width) / 2
+        return float(fitted.runs.losses[fitted.runs.best] - least)
+
     def predicted(self, table: Table, *, limited: bool = True) -> Cells:
         """Return what the model says of the missing cells of a table."""
         return self.fitted.predicted(self.codes(table)[0], limited=limited)
@@ -80,25 +118,62 @@ class TableModel:
         """Return the table with its missing cells filled, of the type that it had."""
         return self.put(table, self.predicted(table, limited=limited).values)
 
+    def draws(
+        self, codes: np.ndarray, count: int, seed: int, *, limited: bool = False
+    ) -> Iterator[np.ndarray]:
+        """Give completed rows: missing cells are drawn from models of resampled rows.
+
+        Parameters
+        ----------
+        codes : float64 ndarray of shape (rows, modeled columns)
+            Of the table of the fit, or of others.
+        count : int
+        seed : int
+            Number k of the draws depends on it and on k alone.
+        limited : bool
+            Whether numbers are kept within the observed range of their column.
+        """
+        models = bootstrapped(self.fitted, self.rows, count, seed, self.weights)
+        for number, model in enumerate(models):
+            generator = stream(seed, "order", number, 1)
+            yield model.drawn(codes, generator, limited=limited)
+
     def imputations(
         self, table: Table, count: int, seed: int, *, limited: bool = False
     ) -> Iterator[Any]:
-        """Give tables whose missing cells are drawn from their distribution."""
+        """Give tables whose missing cells are drawn, as `draws` gives them."""
         codes, _ = self.codes(table)
-        for number in range(count):
-            generator = stream(seed, "start", number)
-            values = self.fitted.drawn(codes, generator, limited=limited)
-            yield self.put(table, values)
+        for values in self.draws(codes, count, seed, limited=limited):
+            yield self.put(table, values, limited=limited)
 
-    def put(self, table: Table, values: np.ndarray) -> Any:
+    def put(self, table: Table, values: np.ndarray, *, limited: bool = True) -> Any:
         """Return the table with the missing cells of its modeled columns from values.
 
         Parameters
         ----------
         table : Table
         values : float64 ndarray of shape (rows, modeled columns)
+        limited : bool
+            Whether whole numbers are kept within the observed range of their column;
+            otherwise they are kept within that of their type.
         """
-        return typed.filled(table, self.columns, list(values.T))
+        models = [
+            model if limited else replace(model, limits=_limits(table, model))
+            for model in self.columns
+        ]
+        return typed.filled(table, models, list(values.T))
+
+
+def _limits(table: Table, model: ColumnModel) -> tuple[float, float] | None:
+    """Return between which numbers a column of whole ones can hold."""
+    if model.limits is None:
+        return None
+    cells = table.column(model.name).cells
+    kind = str(getattr(cells, "type", ""))
+    if not kind.startswith(("int", "uint")):
+        return None
+    limits = np.iinfo(kind)
+    return float(max(limits.min, -(2**53))), float(min(limits.max, 2**53))
 
 
 def fit_table(
@@ -135,8 +210,34 @@ def fit_table(
     codes = np.column_stack(
         [typed.encoded(model, table.column(model.name)) for model in models]
     )
+    return fit_codes(codes, models, settings, weights, passed)
+
+
+def fit_codes(
+    codes: np.ndarray,
+    models: tuple[ColumnModel, ...],
+    settings: Settings | None = None,
+    weights: np.ndarray | None = None,
+    passed: tuple[PassedColumn, ...] = (),
+) -> TableModel:
+    """Fit a model of a table that is given as numbers and codes of levels.
+
+    Parameters
+    ----------
+    codes : float64 ndarray of shape (n, p)
+        NaN where missing.
+    models : tuple of ColumnModel, length p
+    settings : Settings, optional
+    weights : ndarray of shape (n,), optional
+        Rows of weight 0 are left out.
+    passed : tuple of PassedColumn
+        The columns that are not modeled.
+    """
+    if weights is not None:
+        codes, weights = codes[weights > 0], weights[weights > 0]
     levels = np.array([len(model.levels) for model in models])
-    return TableModel(models, passed, fit(codes, levels, settings, weights))
+    found = fit(codes, levels, settings, weights)
+    return TableModel(models, passed, found, codes, weights)
 
 
 def modeled(table: Table) -> tuple[tuple[ColumnModel, ...], tuple[PassedColumn, ...]]:

@@ -552,6 +552,8 @@ def _for_filling(
         kind: Any = column.kind if typed else "category"
         values, _ = levels.coded(column, model.known)  # NaN where a cell is missing
         return replace(column, kind=kind, levels=own, values=values), index[places]
+    if model.dates and (column.kind == "date" or _holds_dates(column)):
+        return replace(column, kind="date"), codes
     if not _is_rounded(model, column, textual):
         if typed and not textual:
             numbers, places = np.unique(codes, return_inverse=True)
@@ -619,6 +621,13 @@ def held(
         if outside.any():
             found[model.name] = int(outside.sum())
     return found
+
+
+def _holds_dates(column: Column) -> bool:
+    """Return whether a column without an observed cell is of a type of dates."""
+    from pyarrow import types
+
+    return column.kind == "empty" and types.is_temporal(column.cells.type)
 
 
 def _levels_for(
