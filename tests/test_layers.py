@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "descents"
 ORDER = [
     "checks",
     "data.storage",
+    "data.dates",
     "data.frames",
     "data.arrays",
     "data.numerals",
@@ -81,8 +82,10 @@ ORDER = [
     "marginal.posterior",
     "marginal.model",
     "marginal.draws",
+    "marginal.intervals",
     "marginal.tables",
     "marginal.pooling",
+    "marginal.stored",
     "estimators.intake",
     "estimators.using",
     "estimators.lowrank",

@@ -25,6 +25,7 @@ from descents.data.arrays import (
     memory_of_machine,
 )
 from descents.data.conventions import Memory, Settled, notes_of_points, settled
+from descents.data.dates import as_days
 from descents.data.frames import Dialect, Source, cell_texts, reason_of, short
 from descents.data.levels import WORDS, both
 from descents.data.numerals import (
@@ -47,7 +48,6 @@ from descents.data.tables import (
     Stored,
     Table,
     as_column,
-    as_days,
     check_names,
     from_source,
     known_names,

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from descents.checks import InvalidValueError, counted
+from descents.data.dates import as_days, of_days
 from descents.data.frames import (
     Dialect,
     Source,
@@ -23,6 +24,7 @@ from descents.data.frames import (
     assemble,
     beside,
     cell_texts,
+    given_back,
     native,
     put,
     short,
@@ -35,9 +37,6 @@ MOST_LEVELS = 20
 """Text with more different values than this is no category."""
 MOST_LINES = 12
 """`describe` says no more lines than this."""
-
-_DAY = 86_400e6  # in microseconds
-_YEARS = (-719_161 * _DAY, 2_932_895 * _DAY)  # what Python's dates can hold
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,9 +181,9 @@ class Table:
         Parameters
         ----------
         values : mapping of column names to float64 arrays of shape (rows,)
-            Numbers, days, or codes into the levels; read at the missing cells alone.
+            Numbers, codes into the levels, or days; read at the missing cells alone.
             Whole numbers and codes are rounded, whole numbers kept within the
-            observed range; dates without times stay so.
+            observed range; dates are rounded as the others of their column are.
 
         Returns
         -------
@@ -206,6 +205,20 @@ class Table:
         >>> filled.to_pydict()
         {'a': [1, 2, 3], 'b': ['x', 'y', 'y']}
         """
+        return given_back(self.completed(values).source)
+
+    def completed(self, values: Mapping[str, np.ndarray]) -> Table:
+        """Return the table with a source as `filled` gives it back.
+
+        Its columns are the same: what was missing is still NaN there.
+
+        Examples
+        --------
+        >>> import pyarrow
+        >>> table = from_frame(pyarrow.table({"a": [1, None, 3]}))
+        >>> table.completed({"a": [0, 2, 0]}).source.frame.to_pydict()
+        {'a': [1, 2, 3]}
+        """
         source = self.source
         places = {name: place for place, name in enumerate(source.names)}
         known = {column.name: column for column in self.columns}
@@ -219,7 +232,7 @@ class Table:
                 fills = [x if isinstance(x, str) else written.text(x) for x in fills]
             if fills:
                 parts[places[name]] = put(source, places[name], holes, fills)
-        return assemble(source, parts)
+        return replace(self, source=assemble(source, parts))
 
     def beside(self, texts: Mapping[str, Sequence[Any]]) -> Table:
         """Return the table of a file with more columns after its own, for `filled`.
@@ -227,7 +240,7 @@ class Table:
         Parameters
         ----------
         texts : mapping of names to sequences of length rows
-            Numbers or text; None is a blank.
+            Numbers, text or dates; None is a blank.
 
         Raises
         ------
@@ -614,76 +627,6 @@ def _coded(encoded: Any, ordered: bool) -> tuple[np.ndarray, tuple[Any, ...]]:
     return codes[np.nan_to_num(places, nan=-1).astype(np.int64)], tuple(levels)
 
 
-def as_days(cells: Any) -> np.ndarray:
-    """Return dates, times and durations as float64 days."""
-    import pyarrow
-    from pyarrow import types
-
-    wanted = pyarrow.timestamp("us", getattr(cells.type, "tz", None))
-    if types.is_duration(cells.type):
-        wanted = pyarrow.duration("us")
-    elif types.is_time(cells.type):
-        wanted = pyarrow.time64("us")
-    count = cells.cast(wanted, safe=False).cast(pyarrow.int64())
-    return np.asarray(count.to_numpy(zero_copy_only=False), dtype=np.float64) / _DAY
-
-
-def of_days(days: np.ndarray, column: Column) -> list[Any]:
-    """Return float64 days as what a column of dates, times or durations holds.
-
-    They are rounded to days where all observed cells are whole days, else to seconds
-    where these are whole seconds, else to microseconds.
-
-    Parameters
-    ----------
-    days : float64 ndarray
-    column : Column
-        With its cells; those of a text file are written as the first observed one.
-
-    Examples
-    --------
-    >>> import datetime, pyarrow
-    >>> cells = [datetime.date(2024, 2, 28), None]
-    >>> column = from_frame(pyarrow.table({"day": cells})).column("day")
-    >>> of_days(column.values[:1] + 1.2, column)
-    [datetime.date(2024, 2, 29)]
-    """
-    import pyarrow
-    from pyarrow import types
-
-    kind = column.cells.type
-    seen = np.rint(column.values[~np.isnan(column.values)] * _DAY)
-    steps = (_DAY, 1e6) if len(seen) or types.is_date(kind) else (1e6,)
-    step = next((step for step in steps if not (seen % step).any()), 1.0)
-    micro = np.rint(days * _DAY / step) * step
-    if types.is_duration(kind):
-        return list(pyarrow.array(_whole(micro), pyarrow.duration("us")).to_pylist())
-    if types.is_time(kind):
-        micro = micro.clip(0, _DAY - step)
-        return list(pyarrow.array(_whole(micro), pyarrow.time64("us")).to_pylist())
-    micro = _whole(micro.clip(*_YEARS))
-    stamps = pyarrow.array(micro, pyarrow.timestamp("us", getattr(kind, "tz", None)))
-    if types.is_date(kind):
-        return list(stamps.cast(pyarrow.date32()).to_pylist())
-    if not types.is_timestamp(kind):
-        first = int(np.flatnonzero(~np.isnan(column.values))[0])
-        text = str(column.cells[first])
-        return [_as_here(stamp, text) for stamp in stamps.to_pylist()]
-    return list(stamps.to_pylist())
-
-
-def _whole(numbers: np.ndarray) -> np.ndarray:
-    return numbers.astype(np.int64)
-
-
-def _as_here(stamp: Any, text: str) -> str:
-    """Return a time in ISO form with as many parts as a text has."""
-    if len(text) <= 10:
-        return str(stamp.date().isoformat())
-    unit = "microseconds" if "." in text else "minutes" if len(text) < 19 else "seconds"
-    return str(stamp.isoformat(text[10], unit)) + "Z" * text.endswith("Z")
-
-
 # From triples
 
 
@@ -727,7 +670,7 @@ def _fills(column: Column, given: Any, holes: np.ndarray) -> list[Any]:
     chosen = values[holes]
     if not len(holes):
         return []
-    if column.kind == "empty" or (column.kind == "date" and column.cells is None):
+    if column.kind == "empty":
         raise InvalidValueError(
             f"column {name!r} is {column.says}, which cannot be filled; give no values for it"
         )
@@ -737,7 +680,7 @@ def _fills(column: Column, given: Any, holes: np.ndarray) -> list[Any]:
             "give a number for each"
         )
     if column.kind == "date":
-        return of_days(chosen, column)
+        return of_days(chosen, column.cells, column.values)
     if column.kind == "number":
         if not column.whole:
             return list(chosen.tolist())

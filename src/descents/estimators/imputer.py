@@ -20,6 +20,7 @@ from descents.checks import (
     visible,
     whole_number,
 )
+from descents.data.frames import given_back
 from descents.data.levels import listed
 from descents.data.tables import Column, Table, from_frame
 from descents.descent.runs import Runs, Status
@@ -573,8 +574,8 @@ class LowRankImputer(
         lacking = taken.lacking[:, self._indicated]
         if taken.table is not None:
             limited = self.limits == "observed" or (self.limits == "auto" and not drawn)
-            known, _ = self.fitted_.known(taken.table)
-            filled = self.fitted_.put(known, values, limited=limited)
+            completed = self.fitted_.put(taken.table, values, free=not limited)
+            filled = given_back(completed.source)
             if self.add_indicator:
                 names = self.get_feature_names_out()[-len(self._indicated) :]
                 filled = _beside(filled, dict(zip(names, lacking.T, strict=True)))

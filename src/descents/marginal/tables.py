@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from descents.checks import Complaints, InvalidValueError, counted, visible
+from descents.data.frames import given_back
 from descents.data.levels import Unseen, known_only
 from descents.data.tables import Column, Table
 from descents.losses import named
 from descents.marginal.draws import bootstrapped
 from descents.marginal.model import Fitted, Settings, fit
-from descents.marginal.posterior import Cells
+from descents.marginal.posterior import Cells, Gaussian
 from descents.problems import columns as typed
 from descents.problems.columns import MOST_CLASSES, ColumnModel
 from descents.problems.problem import stream
@@ -45,24 +46,27 @@ class TableModel:
     passed : tuple of PassedColumn
         The others.
     fitted : Fitted
-    rows : float64 ndarray of shape (n, modeled columns)
+    rows : float64 ndarray of shape (n, modeled columns) or None
         The table that was fitted, as codes: `draws` resamples its rows.
     weights : ndarray of shape (n,) or None
         Of these rows.
+    gaussians : tuple of Gaussian
+        Where a stored model has no rows: what was fitted to resampled ones.
     """
 
     columns: tuple[ColumnModel, ...]
     passed: tuple[PassedColumn, ...]
     fitted: Fitted
-    rows: np.ndarray = field(repr=False)
-    weights: np.ndarray | None = field(default=None, repr=False)
+    rows: np.ndarray | None = None
+    weights: np.ndarray | None = None
+    gaussians: tuple[Gaussian, ...] = ()
 
     def __repr__(self) -> str:
         """Return in a line what is modeled."""
         return (
             f"TableModel({counted(len(self.columns), 'column')} modeled, "
-            f"{len(self.passed)} passed through, {self.fitted.n_components} components, "
-            f"{counted(len(self.rows), 'row')})"
+            f"{len(self.passed)} passed through, "
+            f"{counted(self.fitted.n_components, 'component')})"
         )
 
     def codes(self, table: Table) -> tuple[np.ndarray, tuple[Unseen, ...]]:
@@ -102,7 +106,12 @@ class TableModel:
         fitted = self.fitted
         width = fitted.features.width
         full = fitted.runs.parameters["loadings"].shape[2] == width
-        if np.isnan(self.rows).any() or fitted.strength or not full:
+        if (
+            self.rows is None
+            or np.isnan(self.rows).any()
+            or fitted.strength
+            or not full
+        ):
             return np.nan
         encoded = fitted.features.encoded(self.rows)
         best = np.cov(encoded.T, bias=True, aweights=self.weights).reshape(width, -1)
@@ -116,7 +125,8 @@ class TableModel:
 
     def filled(self, table: Table, *, limited: bool = True) -> Any:
         """Return the table with its missing cells filled, of the type that it had."""
-        return self.put(table, self.predicted(table, limited=limited).values)
+        values = self.predicted(table, limited=limited).values
+        return given_back(self.put(table, values, free=not limited).source)
 
     def draws(
         self, codes: np.ndarray, count: int, seed: int, *, limited: bool = False
@@ -133,10 +143,26 @@ class TableModel:
         limited : bool
             Whether numbers are kept within the observed range of their column.
         """
-        models = bootstrapped(self.fitted, self.rows, count, seed, self.weights)
-        for number, model in enumerate(models):
+        for number, model in enumerate(self.resampled(count, seed)):
             generator = stream(seed, "order", number, 1)
             yield model.drawn(codes, generator, limited=limited)
+
+    def resampled(self, count: int, seed: int) -> Iterator[Fitted]:
+        """Give models of the resampled rows of the table of the fit.
+
+        Raises
+        ------
+        InvalidValueError
+            When the model was stored with fewer.
+        """
+        if self.rows is not None:
+            return bootstrapped(self.fitted, self.rows, count, seed, self.weights)
+        if count > len(self.gaussians):
+            raise InvalidValueError(
+                f"{counted(count, 'imputation')} are requested, but the model was stored "
+                f"with {len(self.gaussians)}; request at most so many, or fit it again"
+            )
+        return (replace(self.fitted, gaussian=one) for one in self.gaussians[:count])
 
     def imputations(
         self, table: Table, count: int, seed: int, *, limited: bool = False
@@ -144,36 +170,24 @@ class TableModel:
         """Give tables whose missing cells are drawn, as `draws` gives them."""
         codes, _ = self.codes(table)
         for values in self.draws(codes, count, seed, limited=limited):
-            yield self.put(table, values, limited=limited)
+            yield given_back(self.put(table, values, free=not limited).source)
 
-    def put(self, table: Table, values: np.ndarray, *, limited: bool = True) -> Any:
+    def put(self, table: Table, values: np.ndarray, *, free: bool = False) -> Table:
         """Return the table with the missing cells of its modeled columns from values.
+
+        They are in the source of what is returned; levels that the model does not know
+        are filled as missing cells are.
 
         Parameters
         ----------
         table : Table
         values : float64 ndarray of shape (rows, modeled columns)
-        limited : bool
-            Whether whole numbers are kept within the observed range of their column;
-            otherwise they are kept within that of their type.
+            Numbers, and codes of the model's levels.
+        free : bool
+            Whether whole numbers may leave the observed range.
         """
-        models = [
-            model if limited else replace(model, limits=_limits(table, model))
-            for model in self.columns
-        ]
-        return typed.filled(table, models, list(values.T))
-
-
-def _limits(table: Table, model: ColumnModel) -> tuple[float, float] | None:
-    """Return between which numbers a column of whole ones can hold."""
-    if model.limits is None:
-        return None
-    cells = table.column(model.name).cells
-    kind = str(getattr(cells, "type", ""))
-    if not kind.startswith(("int", "uint")):
-        return None
-    limits = np.iinfo(kind)
-    return float(max(limits.min, -(2**53))), float(min(limits.max, 2**53))
+        table, _ = self.known(table)
+        return typed.completed(table, self.columns, list(values.T), free=free)
 
 
 def fit_table(
@@ -258,8 +272,8 @@ def modeled(table: Table) -> tuple[tuple[ColumnModel, ...], tuple[PassedColumn, 
         if why:
             passed.append(PassedColumn(column.name, why))
         elif column.kind == "date":
-            model = ColumnModel(column.name, named("squared"), (), "dates", dates=True)
-            models.append(model)
+            loss = named("squared")
+            models.append(ColumnModel(column.name, loss, (), "dates", dates=True))
         else:
             models += typed.of_table(replace(table, columns=(column,)), "auto")
     return tuple(models), tuple(passed)
