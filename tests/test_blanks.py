@@ -51,6 +51,7 @@ def means(table: np.ndarray, axis: int) -> np.ndarray:
 ROWS, COLUMNS = np.arange(40) != 5, np.arange(12) != 7
 
 
+@pytest.mark.filterwarnings("ignore:.*predicted far outside")
 @pytest.mark.parametrize("offsets", OFFSETS)
 @pytest.mark.parametrize("constraint", CONSTRAINTS)
 def test_means_fill_what_is_blank(constraint, offsets, tmp_path) -> None:
@@ -114,6 +115,7 @@ NUMBERS = ["poisson", "absolute", "huber", "quantile:0.5", "squared"]
 LEVELS = ["logistic", "hinge", "categorical", "one_vs_all", "ordinal", "ordinal_hinge"]
 
 
+@pytest.mark.filterwarnings("ignore:.*predicted far outside")
 @pytest.mark.parametrize(
     ("loss", "offsets"),
     [

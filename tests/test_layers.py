@@ -80,6 +80,7 @@ ORDER = [
     "marginal.gaussian",
     "marginal.maximization",
     "marginal.posterior",
+    "marginal.wide",
     "marginal.model",
     "marginal.draws",
     "marginal.intervals",
