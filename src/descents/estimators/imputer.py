@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -14,12 +15,14 @@ from sklearn.utils.validation import validate_data
 from descents.checks import (
     Complaints,
     InvalidValueError,
+    RunFolderError,
     counted,
     one_of,
     real_number,
     visible,
     whole_number,
 )
+from descents.data import storage
 from descents.data.frames import given_back
 from descents.data.levels import listed
 from descents.data.tables import Column, Table, from_frame
@@ -32,7 +35,9 @@ from descents.estimators.intake import (
     seed_of,
 )
 from descents.losses import named
+from descents.marginal.draws import with_gaussian
 from descents.marginal.model import ColumnScore, HeldOut, Settings
+from descents.marginal.stored import restored, stored
 from descents.marginal.tables import TableModel, fit_codes, fit_table
 from descents.problems import columns
 
@@ -124,8 +129,8 @@ class LowRankImputer(
     held_out_ : HeldOut or None
         These cells.
     constant_columns_ : list
-        The columns that are filled with their mean or most frequent level, as no better
-        prediction was found.
+        The columns that are filled with their mean or most frequent level, as held-out
+        cells were predicted worse than by these.
     passed_columns_ : dict
         The columns of a data frame that are returned as they were, and why.
     n_components_ : int
@@ -318,7 +323,10 @@ class LowRankImputer(
             zip(names, fitted.scores, strict=True)
         )
         self.held_out_: HeldOut | None = fitted.held_out
-        self.n_components_, self.strength_ = fitted.n_components, fitted.strength
+        self.n_components_, self.strength_ = (
+            fitted.n_components,
+            fitted.setting.strength,
+        )
         self.runs_: Runs = fitted.runs
         best = self.runs_.best
         self.loss_ = float(self.runs_.losses[best])
@@ -370,17 +378,18 @@ class LowRankImputer(
             for name in self.constant_columns_
             if lacking[:, names.index(name)].any()
         ]
-        judged = [name for name, one in self.scores_.items() if one is not None]
-        if judged and set(judged) <= set(self.constant_columns_):
+        judged = [one for one in self.scores_.values() if one is not None]
+        if judged and all(one.difference >= 0 for one in judged):
             found.append(
                 "held-out cells of no column were predicted better than by the mean or "
-                "the most frequent level, with which all columns are filled"
+                "the most frequent level of the column; what is filled in says little more "
+                "than these"
             )
         elif flat:
             found.append(
                 f"{counted(len(flat), 'column')} {'is' if len(flat) == 1 else 'are'} "
                 "filled with the mean or the most frequent level, as held-out cells were "
-                f"not predicted better: {listed(flat)}"
+                f"predicted worse: {listed(flat)}"
             )
         return found
 
@@ -611,6 +620,81 @@ class LowRankImputer(
 
         found = narwhals.from_native(frame)
         return found.to_pandas() if wanted == "pandas" else found.to_polars()
+
+    # Storing
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted imputer to one safetensors file, which loads without code.
+
+        The file does not have the table of the fit: `sample` of what is loaded gives at
+        most `n_imputations` tables, whose models are stored.
+
+        Parameters
+        ----------
+        path : path
+
+        Raises
+        ------
+        RunFolderError
+            When the file cannot be written.
+        """
+        self._check_fitted()
+        models = self.fitted_.resampled(self.n_imputations, self._seed)
+        gaussians = [one.model.gaussian for one in models]
+        arrays, facts = stored(self.fitted_, gaussians)
+        settings = self.get_params(deep=False)
+        if _is_blank(settings["missing_values"]):
+            settings["missing_values"] = np.nan
+        if not isinstance(settings["random_state"], int | None):
+            settings["random_state"] = None
+        facts |= {
+            "model": "LowRankImputer",
+            "settings": storage.typed(settings),
+            "names": list(getattr(self, "feature_names_in_", [])),
+            "features_in": self.n_features_in_,
+            "gap": self.gap_,
+            "seed": self._seed,
+            "framed": self._framed,
+            "empty": self._empty.tolist(),
+            "indicated": self._indicated.tolist(),
+            "places": self._places,
+        }
+        storage.write_tensors(Path(path), arrays, facts)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : path
+
+        Raises
+        ------
+        RunFolderError
+            When the file cannot be read or is no such file.
+        """
+        arrays, facts = storage.read_tensors(Path(path))
+        if facts.get("model") != "LowRankImputer":
+            raise RunFolderError(
+                f"{path} holds something else than a LowRankImputer; give a file that "
+                "LowRankImputer.save wrote"
+            )
+        imputer = cls(**storage.of_typed(facts["settings"]))
+        if facts["names"]:
+            imputer.feature_names_in_ = np.array(facts["names"], dtype=object)
+        imputer.n_features_in_ = facts["features_in"]
+        imputer._seed, imputer._framed = facts["seed"], facts["framed"]
+        imputer._empty = np.array(facts["empty"], dtype=bool)
+        imputer._indicated = np.array(facts["indicated"], dtype=np.int64)
+        imputer._places = facts["places"]
+        model, gaussians = restored(arrays, {**facts, "model": "TableModel"})
+        models = tuple(with_gaussian(model.fitted, one) for one in gaussians)
+        imputer._keep(replace(model, models=models))
+        imputer.gap_ = np.nan if facts["gap"] is None else facts["gap"]
+        names = facts["names"] or imputer._names(imputer.n_features_in_)
+        imputer._low, imputer._high = imputer._bounds(names)
+        return imputer
 
     # Bounds
 

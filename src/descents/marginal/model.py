@@ -207,7 +207,7 @@ class Fitted:
         """Return in a line what was fitted."""
         return (
             f"Fitted({len(self.levels)} columns, {self.features.width} features, "
-            f"{self.n_components} components, strength {self.strength:g}, "
+            f"{self.n_components} components, strength {self.setting.strength:g}, "
             f"loss {self.runs.losses[self.runs.best]:.6g})"
         )
 

@@ -14,8 +14,8 @@ from descents.data.levels import Unseen, known_only
 from descents.data.tables import Column, Table
 from descents.losses import named
 from descents.marginal.draws import bootstrapped
-from descents.marginal.model import Fitted, Settings, fit
-from descents.marginal.posterior import Cells, Gaussian
+from descents.marginal.model import Fitted, Setting, Settings, fit
+from descents.marginal.posterior import Cells
 from descents.problems import columns as typed
 from descents.problems.columns import MOST_CLASSES, ColumnModel
 from descents.problems.problem import stream
@@ -50,7 +50,7 @@ class TableModel:
         The table that was fitted, as codes: `draws` resamples its rows.
     weights : ndarray of shape (n,) or None
         Of these rows.
-    gaussians : tuple of Gaussian
+    models : tuple of Fitted
         Where a stored model has no rows: what was fitted to resampled ones.
     """
 
@@ -59,7 +59,7 @@ class TableModel:
     fitted: Fitted
     rows: np.ndarray | None = None
     weights: np.ndarray | None = None
-    gaussians: tuple[Gaussian, ...] = ()
+    models: tuple[Fitted, ...] = ()
 
     def __repr__(self) -> str:
         """Return in a line what is modeled."""
@@ -105,13 +105,9 @@ class TableModel:
         """
         fitted = self.fitted
         width = fitted.features.width
-        full = fitted.runs.parameters["loadings"].shape[2] == width
-        if (
-            self.rows is None
-            or np.isnan(self.rows).any()
-            or fitted.strength
-            or not full
-        ):
+        full = fitted.runs.parameters["loadings"].shape[1:] == (width, width)
+        plain = full and fitted.setting == Setting("rows", 0.0)
+        if self.rows is None or np.isnan(self.rows).any() or not plain:
             return np.nan
         encoded = fitted.features.encoded(self.rows)
         best = np.cov(encoded.T, bias=True, aweights=self.weights).reshape(width, -1)
@@ -157,12 +153,12 @@ class TableModel:
         """
         if self.rows is not None:
             return bootstrapped(self.fitted, self.rows, count, seed, self.weights)
-        if count > len(self.gaussians):
+        if count > len(self.models):
             raise InvalidValueError(
                 f"{counted(count, 'imputation')} are requested, but the model was stored "
-                f"with {len(self.gaussians)}; request at most so many, or fit it again"
+                f"with {len(self.models)}; request at most so many, or fit it again"
             )
-        return (replace(self.fitted, gaussian=one) for one in self.gaussians[:count])
+        return iter(self.models[:count])
 
     def imputations(
         self, table: Table, count: int, seed: int, *, limited: bool = False
