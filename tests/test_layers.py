@@ -81,6 +81,7 @@ ORDER = [
     "marginal.maximization",
     "marginal.posterior",
     "marginal.wide",
+    "marginal.refinement",
     "marginal.model",
     "marginal.draws",
     "marginal.intervals",

@@ -287,3 +287,29 @@ def test_rows_as_a_new_table_are_close_to_those_of_the_fit():
     other = found.predicted(codes[:10]).values
     off = ((other - same[:10]) / np.nanstd(codes, axis=0))[lacking[:10]]
     assert np.sqrt(np.mean(off**2)) < 0.3
+
+
+def test_refinement_finds_what_is_not_linear():
+    rng = np.random.default_rng(10)
+    x = rng.uniform(-3, 3, 500)
+    level = (np.abs(x) > 1.5).astype(float)
+    codes = np.column_stack([x, np.sin(3 * x) + 0.1 * rng.normal(size=500), level])
+    truth, lacking = codes.copy(), rng.random(codes.shape) < 0.15
+    lacking[:, 0] = False
+    codes[lacking] = np.nan
+    levels = np.array([0, 0, 2])
+    base = fit(codes, levels, Settings())
+    better = fit(codes, levels, Settings(refine=True))
+    for place in (1, 2):
+        rows = lacking[:, place]
+        errors = [
+            np.sqrt(np.mean((found.predicted(codes).values - truth)[rows, place] ** 2))
+            for found in (base, better)
+        ]
+        assert errors[1] < 0.6 * errors[0]
+        # What is said of held-out cells is of the refined model, and about right.
+        said = better.scores[place].error
+        said = said if place == 1 else np.sqrt(said)
+        assert abs(said - errors[1]) < 0.2
+    seen = ~np.isnan(codes)
+    np.testing.assert_array_equal(better.predicted(codes).values[seen], codes[seen])

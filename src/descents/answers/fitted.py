@@ -26,7 +26,7 @@ from descents.problems.factorization import Factorization
 from descents.problems.guarded import Guarded
 from descents.problems.observed import cells
 from descents.problems.rescaled import charged, rescaled
-from descents.problems.sets import Fixed
+from descents.problems.sets import Fixed, UnitOneSparse
 from descents.problems.spectra import singular_form
 
 STEPS = ("auto", "alternating", "lbfgs", "gd", "adam")
@@ -492,13 +492,25 @@ def step_named(name: str, problem: Factorization, rate: float | None = None) -> 
     """
     name = automatic_steps(problem) if name == "auto" else name
     if name == "alternating":
-        checked = guarded.applies(problem) and not alternating.applies(problem)
+        checked = guarded.applies(problem) and (
+            not alternating.applies(problem) or _clusters_by_losses(problem)
+        )
         return Guarded() if checked else Alternating()
     if name == "lbfgs":
         return LBFGS()
     if name == "gd":
         return LineDescent() if rate is None else GradientDescent(rate)
     return Adam(ADAM_RATE if rate is None else rate)
+
+
+def _clusters_by_losses(problem: Factorization) -> bool:
+    """Return whether rows choose among clusters under losses that are not quadratic.
+
+    A quadratic above such a loss is steepest where a row is, and would hold it there.
+    """
+    sides = (problem.row_regularizer, problem.column_regularizer)
+    clusters = any(isinstance(side.inside, UnitOneSparse) for side in sides)
+    return clusters and not all(block.loss.quadratic for block in problem.cells.blocks)
 
 
 def name_of(step: Step) -> str:

@@ -137,11 +137,11 @@ class LowRank(UsesFitted):
     sparse : {"missing", "zero"}
         What an entry is that a sparse table does not store: a hole, or a zero.
     initialization : {"auto", "uniform", "normal", "spectral", "nndsvd", "centers"}
-        Or two arrays. "auto" is "normal"; "centers", rows of the table chosen as
-        k-means++ does, where rows of U are shares or have one entry ("uniform" where
-        rows are shares and V is in a set too); under nonnegativity "nndsvd", whose later
-        starts are shaken, but of a complete dense table the first alone, as normal starts
-        then lead as low and differ; with holes and squared loss and no penalty
+        Or two arrays. "auto" is "normal". Where rows of U are shares or have one entry,
+        it is "centers", rows of the table chosen as k-means++ does, save that under other
+        losses than squared every second start is normal ("uniform" where rows are
+        shares and V is in a set too); under nonnegativity the first two starts are
+        "nndsvd"; with holes and squared loss and no penalty
         or other constraint, where a normal start may run off, the first is spectral.
         Arrays are U of shape
         (n_starts, rows, n_components) and V of shape (n_starts, coordinates,
@@ -682,17 +682,16 @@ class LowRank(UsesFitted):
             spectral = holes and penalty is None and known
             initialization = "spectral_then_normal" if spectral else "normal"
             sides = regularizers(self.constraint, None)[:2]
-            written_out = not holes and not hasattr(found.table, "tocsr")
             if any(side.inside is not None for side in sides):
                 one = sides[0].inside
                 initialization = "normal"
                 if isinstance(one, Simplex | UnitOneSparse) or one == Sparse(1):
-                    initialization = "centers"
+                    initialization = "centers" if known else "centers_and_normal"
                 if isinstance(one, Simplex) and sides[1].inside is not None:
                     # Rows of the table are no members of a set.
                     initialization = "uniform"
             elif any(side.nonnegative for side in sides):
-                initialization = "nndsvd_then_normal" if written_out else "nndsvd"
+                initialization = "nndsvd_then_normal"
             if isinstance(found, Streamed) and not found.has_triangle:
                 initialization = "normal"
         if not isinstance(initialization, str) and found.units is not None:

@@ -16,6 +16,7 @@ from descents.marginal.features import Features, NumberFeatures, features_of
 from descents.marginal.gaussian import Marginal, Point
 from descents.marginal.maximization import EM
 from descents.marginal.posterior import Cells, Gaussian, RowsModel
+from descents.marginal.refinement import RefinedModel, Watch, refined
 from descents.marginal.wide import RIDGE, ColumnsModel, Standard
 from descents.problems.problem import stream
 
@@ -30,6 +31,8 @@ FOLDS_OF_CHOICES = 3
 """In how many folds all of these are tried."""
 ENOUGH_OF_COLUMN = 20
 """Of fewer held-out cells it is not judged whether a column is predicted."""
+FOLDS_OF_REFINED = 2
+"""In how many folds refined models are judged: each takes as long as the fit."""
 BLOCKS = 20
 """The blocks of cells of the jackknife that compares them."""
 MANY_ROWS = 10
@@ -54,6 +57,9 @@ class Settings:
     max_steps : int
     held_out : float
         The share of the observed cells that the model is judged by.
+    refine : bool
+        Whether a forest for each column improves on the Gaussian model
+        (`descents.marginal.refinement`), which takes several times as long.
     """
 
     n_components: int | None = None
@@ -63,6 +69,7 @@ class Settings:
     tol: float = 1e-3
     max_steps: int = 300
     held_out: float = 0.1
+    refine: bool = False
 
     def __post_init__(self) -> None:
         complaints = Complaints()
@@ -177,7 +184,7 @@ class Fitted:
     features : Features
     levels : int64 ndarray of shape (p,)
         How many levels each column has; 0 for numbers.
-    model : RowsModel or ColumnsModel
+    model : RowsModel, ColumnsModel or RefinedModel
         Says what is expected of missing cells.
     runs : Runs
         The descents of the last fit, to all observed cells.
@@ -195,7 +202,7 @@ class Fitted:
 
     features: Features
     levels: np.ndarray
-    model: RowsModel | ColumnsModel
+    model: RowsModel | ColumnsModel | RefinedModel
     runs: Runs
     setting: Setting
     n_components: int
@@ -305,6 +312,7 @@ def fit(
     levels: np.ndarray,
     settings: Settings | None = None,
     weights: np.ndarray | None = None,
+    watch: Watch | None = None,
 ) -> Fitted:
     """Fit a model of a table, and judge it by cells that it has not seen.
 
@@ -322,6 +330,8 @@ def fit(
     settings : Settings, optional
     weights : ndarray of shape (n,), optional
         Of the rows.
+    watch : callable, optional
+        ``watch(done, count)`` is called after each column that is refined.
 
     Raises
     ------
@@ -379,6 +389,13 @@ def fit(
         before.get(choice),
         starts=settings.n_starts,
     )
+    says: RowsModel | ColumnsModel | RefinedModel = model
+    if settings.refine:
+        held_out = _refined_held_out(
+            folds[:FOLDS_OF_REFINED], codes, levels, choice, settings, weights, point
+        )
+        lacking = np.asarray(np.isnan(codes).any(0))
+        says = refined(model, codes, settings.seed, lacking, watch)
     scores = (
         _scores(held_out, levels) if held_out is not None else (None,) * len(levels)
     )
@@ -386,7 +403,7 @@ def fit(
     return Fitted(
         features,
         levels,
-        model,
+        says,
         runs,
         choice,
         int((point["loadings"].square().sum(0) > 0).sum()),
@@ -434,6 +451,28 @@ def _fitted(
     if choice.sample == "columns":
         return ColumnsModel(gaussian, features, codes), point, runs
     return RowsModel(gaussian, features), point, runs
+
+
+def _refined_held_out(
+    folds: Sequence[np.ndarray],
+    codes: np.ndarray,
+    levels: np.ndarray,
+    choice: Setting,
+    settings: Settings,
+    weights: np.ndarray | None,
+    before: Point,
+) -> HeldOut | None:
+    """Return what refined models say of cells that they have not seen."""
+    found = []
+    for hidden in folds:
+        shown = np.where(hidden, np.nan, codes)
+        features = features_of(shown, levels, plain=choice.sample == "columns")
+        model, _, _ = _fitted(
+            shown, features, choice, settings, weights, before, starts=1
+        )
+        better = refined(model, shown, settings.seed, np.asarray(hidden.any(0)))
+        found.append(_held_out(better, features, codes, shown, hidden))
+    return HeldOut.joined(found) if found else None
 
 
 def _choices(
@@ -494,7 +533,7 @@ def _folds(codes: np.ndarray, settings: Settings) -> Iterator[np.ndarray]:
 
 
 def _held_out(
-    model: RowsModel | ColumnsModel,
+    model: RowsModel | ColumnsModel | RefinedModel,
     features: Features,
     codes: np.ndarray,
     shown: np.ndarray,
@@ -502,7 +541,8 @@ def _held_out(
 ) -> HeldOut:
     """Return what a model of the shown cells says of the hidden ones."""
     some = np.flatnonzero(hidden.any(1))
-    if isinstance(model, ColumnsModel):  # which knows the rows of its fit
+    base = model.model if isinstance(model, RefinedModel) else model
+    if isinstance(base, ColumnsModel):  # which knows the rows of its fit
         some = np.arange(len(codes))
     part = hidden[some]
     found = model.predicted(shown[some])
