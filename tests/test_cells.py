@@ -428,7 +428,7 @@ def test_a_large_sparse_table_of_zeros_is_never_made_dense() -> None:
         (lambda: cells([[np.nan]]), "no observed cell"),
         (lambda: cells([[1.0]], weights=[[-1.0]]), "weights hold a negative"),
         (lambda: cells([[1.0]], weights=[[1.0, 1.0]]), r"weights have shape \(1, 2\)"),
-        (lambda: cells([[1.0]], ["squared"] * 2), "2 losses are given for 1 columns"),
+        (lambda: cells([[1.0]], ["squared"] * 2), "2 losses are given for 1 column"),
         (
             lambda: cells(scipy.sparse.csr_array(np.eye(2)), "categorical"),
             "a sparse table takes one loss",

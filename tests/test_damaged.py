@@ -241,7 +241,7 @@ def test_old_line_ends_of_a_long_file(tmp_path: Path) -> None:
     path.write_bytes(b"a,b\r\n1,2\n3,4\r5,6\n")
     assert read(path).column("b").values.tolist() == [2, 4, 6]
     path.write_bytes(b"a,b\r1,2\r3,4,5\r")
-    refused(lambda: read(path), "line 3 has 3 cell(s)")
+    refused(lambda: read(path), "line 3 has 3 cells")
 
 
 # What is printed

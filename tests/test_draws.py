@@ -36,7 +36,7 @@ def test_models_of_resampled_rows_have_the_error_of_a_mean():
     weights[25:] = 0.0
     for rows, given in ((50, None), (25, weights)):
         models = bootstrapped(found, codes, 60, 0, given)
-        means = np.array([model.gaussian.mean[0] for model in models])
+        means = np.array([model.model.gaussian.mean[0] for model in models])
         if given is not None:  # the mean of the rows with a weight
             expected = found.features.encoded(codes[:25])[:, 0]
             assert abs(means.mean() - expected.mean()) < 3 / np.sqrt(25 * 60)

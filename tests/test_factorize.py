@@ -459,7 +459,7 @@ def test_rows_are_called_as_on_the_page(run_here, tmp_path: Path) -> None:
             str(tmp_path / out),
         )  # fmt: skip
         said = result_of(tmp_path / out)["warnings"]
-        assert any(f"1 row(s) have no observed cell ({name});" in t for t in said)
+        assert any(f"1 row has no observed cell ({name});" in t for t in said)
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.txt", "t.dat", "t.npy"])

@@ -295,7 +295,7 @@ def test_triples(write) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("u,i\na,b\n", ["2 column(s)", "row, column, value"]),
+        ("u,i\na,b\n", ["2 columns", "row, column, value"]),
         ("u,i,v\na,b,c\n", ["third column", "'v'", "text"]),
         ("u,i,v\na,b,NA\n", ["third column", "empty"]),
         ("u,i,v\na,b,1\n,b,1\n", ["'u'", "no label", "row 2 (1-based)"]),
@@ -316,8 +316,8 @@ def test_triples_refused(write, text, words) -> None:
         ("", ["empty"]),
         (" \n\n", ["empty"]),
         ("a,b\n", ["header and no rows"]),
-        ("a,b\n1,2\n\n3\n", ["line 4 has 1 cell(s), the first line 2", "','"]),
-        ('a,b\n"x\ny",2\n3,4,5\n', ["line 4 has 3 cell(s)"]),
+        ("a,b\n1,2\n\n3\n", ["line 4 has 1 cell, the first line 2", "','"]),
+        ('a,b\n"x\ny",2\n3,4,5\n', ["line 4 has 3 cells"]),
         ('a,b\n"x,1\ny,2\n', ["line 2"]),
         ("a,b,a\n1,2,3\n", ["two columns named 'a'", "header"]),
         ("a,b\n1,inf\n2,-Infinity\n", ["'b'", "2 infinite", "row 1 (1-based)"]),

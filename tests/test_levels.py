@@ -155,6 +155,7 @@ def test_new_rows_may_have_another_type(maker, fit, new, same) -> None:
     assert [model.columns_[2].levels[int(code)] for code in codes] == same
 
 
+@pytest.mark.filterwarnings("ignore:.*outside")  # rows of other numbers
 def test_numbers_may_come_as_text_and_text_may_not_come_as_numbers() -> None:
     numbers = repeated(3, 5, 8)
     model = fitted(frame_of(numbers), loss={"c": "squared"})

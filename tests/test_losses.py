@@ -458,7 +458,7 @@ def test_the_quadratic_meets_the_loss_and_lies_above(name, step) -> None:
     assert (w >= 0).all()
     # Where corners are rounded, by as much as the rounding: s each at most.
     scale = x.std() if name in ("absolute", "quantile", "quantile:0.9") else 1.0
-    share = corner(step, 0.3, 0.98) if name == "absolute" else corner(step)
+    share = corner(step, 0.3) if name == "absolute" else corner(step)
     room = case.round * share * scale
     if case.loss.smooth or step == 1000:
         np.testing.assert_allclose(

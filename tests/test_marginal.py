@@ -202,7 +202,7 @@ def test_units_change_nothing_but_units(factor):
     expected, found = base.predicted(codes), other.predicted(codes * units)
     np.testing.assert_allclose(found.values / units, expected.values, rtol=1e-6)
     np.testing.assert_allclose(found.deviations / units, expected.deviations, rtol=1e-6)
-    assert other.strength == base.strength
+    assert other.setting == base.setting
 
 
 def test_what_is_held_out_says_which_columns_cannot_be_predicted():
@@ -235,3 +235,81 @@ def test_bad_settings_are_refused_together():
         fit(np.full((3, 2), np.nan), np.zeros(2, int))
     with pytest.raises(InvalidValueError, match="rank is 9"):
         Marginal(np.zeros((3, 2)), rank=9)
+
+
+def wide_table(rows: int, columns: int, seed: int) -> np.ndarray:
+    """Return a table of rank 3 with more columns than rows, in units of their own."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(rows, 3)) @ rng.normal(size=(3, columns))
+    values += 0.5 * rng.normal(size=values.shape)
+    return values * np.exp(2 * rng.normal(size=columns))
+
+
+def test_more_columns_than_rows_are_a_sample_of_columns():
+    values = wide_table(30, 300, seed=0)
+    hidden = np.random.default_rng(1).random(values.shape) < 0.2
+    codes = np.where(hidden, np.nan, values)
+    found = fit(codes, np.zeros(300, int), Settings())
+    assert found.setting.sample == "columns"
+    off = (found.predicted(codes).values - values) / values.std(0)
+    # Column means reach 1.05; the noise, which nothing can predict, is 0.4 in the mean.
+    assert np.sqrt(np.mean(off[hidden] ** 2)) < 0.55
+    # New rows are predicted from the rows of the fit.
+    found = fit(codes[4:], np.zeros(300, int), Settings())
+    cells = found.predicted(codes[:4])
+    new = hidden[:4]
+    off = ((cells.values - values[:4]) / values.std(0))[new]
+    assert np.sqrt(np.mean(off**2)) < 0.65
+    scores = ((cells.values - values[:4]) / np.where(new, cells.deviations, 1))[new]
+    assert 0.7 < scores.std() < 1.4
+
+
+def test_draws_of_wide_tables_have_the_predicted_moments():
+    codes = wide_table(12, 60, seed=2)
+    codes[np.random.default_rng(3).random(codes.shape) < 0.2] = np.nan
+    found = fit(codes, np.zeros(60, int), Settings(held_out=0))
+    cells = found.predicted(codes, limited=False)
+    generators = [np.random.default_rng(k) for k in range(1500)]
+    draws = np.array([found.drawn(codes, generator) for generator in generators])
+    lacking = np.isnan(codes)
+    scale = cells.deviations[lacking]
+    off = (draws.mean(0) - cells.values)[lacking] / scale
+    assert np.abs(off).max() < 5 / np.sqrt(1500)
+    np.testing.assert_allclose(draws.std(0)[lacking] / scale, 1.0, atol=0.12)
+
+
+def test_rows_as_a_new_table_are_close_to_those_of_the_fit():
+    codes = wide_table(20, 100, seed=4)
+    codes[np.random.default_rng(5).random(codes.shape) < 0.2] = np.nan
+    found = fit(codes, np.zeros(100, int), Settings(held_out=0))
+    lacking = np.isnan(codes)
+    same = found.predicted(codes).values
+    other = found.predicted(codes[:10]).values
+    off = ((other - same[:10]) / np.nanstd(codes, axis=0))[lacking[:10]]
+    assert np.sqrt(np.mean(off**2)) < 0.3
+
+
+def test_refinement_finds_what_is_not_linear():
+    rng = np.random.default_rng(10)
+    x = rng.uniform(-3, 3, 500)
+    level = (np.abs(x) > 1.5).astype(float)
+    codes = np.column_stack([x, np.sin(3 * x) + 0.1 * rng.normal(size=500), level])
+    truth, lacking = codes.copy(), rng.random(codes.shape) < 0.15
+    lacking[:, 0] = False
+    codes[lacking] = np.nan
+    levels = np.array([0, 0, 2])
+    base = fit(codes, levels, Settings())
+    better = fit(codes, levels, Settings(refine=True))
+    for place in (1, 2):
+        rows = lacking[:, place]
+        errors = [
+            np.sqrt(np.mean((found.predicted(codes).values - truth)[rows, place] ** 2))
+            for found in (base, better)
+        ]
+        assert errors[1] < 0.6 * errors[0]
+        # What is said of held-out cells is of the refined model, and about right.
+        said = better.scores[place].error
+        said = said if place == 1 else np.sqrt(said)
+        assert abs(said - errors[1]) < 0.2
+    seen = ~np.isnan(codes)
+    np.testing.assert_array_equal(better.predicted(codes).values[seen], codes[seen])

@@ -220,9 +220,9 @@ def test_wrong_points_are_refused(points, message) -> None:
 @pytest.mark.parametrize(
     ("points", "message"),
     [
-        ({"x": torch.ones(9, 2)}, r"of 1 starts have \(9, 2\) for 'x'; .* length 1"),
-        ({"x": torch.tensor(1.0)}, r"of 1 starts have \(\) for 'x'"),
-        ({"x": np.ones((1, 2))}, "of 1 starts have ndarray for 'x'"),
+        ({"x": torch.ones(9, 2)}, r"of 1 start have \(9, 2\) for 'x'; .* length 1"),
+        ({"x": torch.tensor(1.0)}, r"of 1 start have \(\) for 'x'"),
+        ({"x": np.ones((1, 2))}, "of 1 start have ndarray for 'x'"),
         ({}, "are dict; return a dict of tensors"),
         (torch.ones(1, 2), "are Tensor; return a dict of tensors"),
     ],

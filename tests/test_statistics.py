@@ -434,7 +434,7 @@ def test_chunks_of_permutations_do_not_change_p(monkeypatch: Any) -> None:
     [
         (
             lambda: statistics.mean_interval([1.0, math.nan, math.inf], RNG(0), 2.0),
-            "values holds 2 of 3 number(s) that are not finite, the first at place 1 "
+            "values holds 2 of 3 numbers not finite, the first at place 1 "
             "(0-based); leave failed starts out, or give them the value of a failure; "
             "confidence is 2.0; give a number between 0 and 1",
         ),

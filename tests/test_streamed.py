@@ -93,7 +93,7 @@ def test_whole_numbers_nulls_and_the_choice_of_columns(tmp_path: Path) -> None:
     (_, block), *_ = disk.of_columns(["c", "a"]).blocks(10)
     expected = [[0.5, 1.0], [1.0, np.nan], [2.0, 3.0]]
     assert np.array_equal(block, expected, equal_nan=True)
-    with pytest.raises(InvalidValueError, match="lacks 1 of the 1 columns"):
+    with pytest.raises(InvalidValueError, match="lacks 1 of the 1 column"):
         disk.of_columns(["b"])
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from descents import LowRankModel
 from descents.checks import InvalidValueError
@@ -222,3 +223,37 @@ def test_a_column_in_a_small_unit_is_filled_as_well() -> None:
         found.append(np.sqrt(np.square(rest).mean()))
     np.testing.assert_allclose(found, found[0], rtol=1e-6)
     assert found[0] < 0.2  # noise of 0.1; the fills were off by 1e5 and more
+
+
+@pytest.mark.parametrize("degree", [2, 4])
+def test_a_homogeneous_loss_of_ones_own_has_no_unit(degree: int) -> None:
+    draw = np.random.default_rng(0)
+    table = draw.normal(size=(40, 2)) @ draw.normal(size=(2, 8))
+    table = table + 0.1 * draw.normal(size=(40, 8))
+
+    def fitted(unit: float, loss: object) -> float:
+        model = LowRankModel(2, loss=loss, scales=False, random_state=0)
+        return float(model.fit(unit * table).loss_) / unit**degree
+
+    def own(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return (z - x) ** degree
+
+    losses = [fitted(unit, own) for unit in (1e-6, 1.0, 1e6)]
+    np.testing.assert_allclose(losses, losses[1], rtol=1e-9)
+    if degree == 2:
+        np.testing.assert_allclose(losses[1], fitted(1.0, "squared"), rtol=1e-9)
+
+
+def test_a_loss_of_ones_own_is_called_in_the_units_of_the_data() -> None:
+    seen = []
+
+    def own(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        seen.append(float(x.detach().max()))
+        return (z - x) ** 2
+
+    table = 1e5 * np.outer(np.arange(1.0, 9), [1.0, 2.0, 3.0])
+    for scales in (False, True):
+        LowRankModel(1, loss=own, scales=scales, random_state=0).fit(table)
+    # Of single columns and of all, and of one unit: never of numbers about 1.
+    assert min(seen) > 1e5
+    assert max(seen) == pytest.approx(24e5)

@@ -77,12 +77,6 @@ def test_what_is_not_seen_is_predicted_by_means(
         assert new == pytest.approx(row)
 
 
-def test_zero_stays_the_middle_without_a_constraint() -> None:
-    model = LowRankModel(2, offsets="none", penalty=1.0, random_state=0)
-    fitted(model, with_gaps())
-    assert (model.predict_cells(np.full(12, 5), np.arange(12)) == 0).all()
-
-
 # Row biases
 
 

@@ -295,7 +295,7 @@ def finite_matrix(name: str, value: Any, *, holes: bool = False) -> np.ndarray:
         bad = np.argwhere(wrong)
         row, column = bad[0]
         raise InvalidValueError(
-            f"{name} holds {len(bad)} {'' if holes else 'NaN or '}infinite cell(s), the first at row {row}, "
+            f"{name} holds {len(bad)} {'' if holes else 'NaN or '}infinite cell{'s' * (len(bad) != 1)}, the first at row {row}, "
             f"column {column} (0-based); give finite numbers"
         )
     return array

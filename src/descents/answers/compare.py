@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from descents.answers.references import Reference
-from descents.checks import InvalidValueError
+from descents.checks import InvalidValueError, counted
 
 ROUNDING = 1e-12
 """How far below an exact reference a loss in float64 may be by rounding, relative to
@@ -288,7 +288,7 @@ def variance_components(values: Any, groups: Any) -> tuple[float, float]:
     total, count = len(values), len(sizes)
     if count < 2 or total == count:
         raise InvalidValueError(
-            f"{total} values in {count} groups; give two groups at least, one of them "
+            f"{counted(total, 'value')} in {count} groups; give two groups at least, one of them "
             "with two values"
         )
     means = np.bincount(member, values) / sizes

@@ -22,7 +22,7 @@ from descents.answers.statistics import (
     number_between,
     start_values,
 )
-from descents.checks import Complaints, whole_number
+from descents.checks import Complaints, counted, whole_number
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def compared(
     if paired and one is not None and two is not None:
         complaints.require(
             len(one) == len(two),
-            f"first has {len(one)} starts and second has {len(two)}; give the same "
+            f"first has {counted(len(one), 'start')} and second has {len(two)}; give the same "
             "starts of both, or paired=False",
         )
     complaints.raise_any()

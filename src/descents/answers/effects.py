@@ -15,7 +15,7 @@ from descents.answers.compare import (
 )
 from descents.answers.differences import permuted_share
 from descents.answers.statistics import RESAMPLES, chunk_rows, number_between
-from descents.checks import Complaints, InvalidValueError, whole_number
+from descents.checks import Complaints, InvalidValueError, counted, whole_number
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def main_effects(
     table = np.asarray(values, dtype=np.float64)
     complaints.require(
         table.ndim == 2 and len(table) == len(settings) and table.shape[1] > 1,
-        f"values has shape {table.shape} for {len(settings)} settings; give a row for "
+        f"values has shape {table.shape} for {counted(len(settings), 'setting')}; give a row for "
         "each of them, and two starts at least",
     )
     complaints.require(
@@ -205,7 +205,7 @@ def _grid(
     whole = size == len(settings) == len(np.unique(rows, axis=0)) and len(names) == 1
     if not whole:
         raise InvalidValueError(
-            f"the {len(settings)} settings are not every combination of their values "
+            f"the {counted(len(settings), 'setting')} are not every combination of their values "
             "once; give a full grid"
         )
     return found

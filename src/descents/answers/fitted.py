@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from descents.answers import compare
+from descents.answers.blanks import Known, sides
+from descents.answers.fills import Far, far_outside, ranges
 from descents.answers.references import Reference, reference
 from descents.checks import InvalidValueError
 from descents.descent.loop import Stop, descend
@@ -24,7 +26,7 @@ from descents.problems.factorization import Factorization
 from descents.problems.guarded import Guarded
 from descents.problems.observed import cells
 from descents.problems.rescaled import charged, rescaled
-from descents.problems.sets import Fixed
+from descents.problems.sets import Fixed, UnitOneSparse
 from descents.problems.spectra import singular_form
 
 STEPS = ("auto", "alternating", "lbfgs", "gd", "adam")
@@ -33,8 +35,6 @@ ADAM_RATE = 0.05
 HUBER_EFFICIENCY = 1.345
 """The width of Huber's loss over the noise's standard deviation, at which 95% of the
 efficiency of least squares remains under normal noise (Huber, 1964)."""
-CONSTANT_ROUNDS = 100
-"""How often the quadratic of one row is gone down, which is exact without a constraint."""
 NORMAL_MEDIAN = 0.6745
 """The median of the absolute value of a standard normal number."""
 
@@ -50,6 +50,12 @@ class Fitted:
         Of that problem.
     combine : {"best", "mean"}
         Whether the best start predicts, or the mean of all that are finite.
+    known : Known, optional
+        What predicts rows and columns without a cell; by default what the table of the
+        problem tells.
+    limits : ndarray of shape (2, columns), optional
+        The least and the largest observed number of each column; by default those of
+        the table of the problem.
 
     Attributes
     ----------
@@ -80,6 +86,8 @@ class Fitted:
         problem: Factorization,
         runs: Runs,
         combine: str,
+        known: Known | None = None,
+        limits: np.ndarray | None = None,
     ) -> None:
         self.models, self.problem, self.runs = models, problem, runs
         kept = [runs.best]
@@ -89,7 +97,9 @@ class Fitted:
         self.points = [
             {name: value[k] for name, value in runs.parameters.items()} for k in kept
         ]
-        self._fill_unseen()
+        self.known = Known.of(problem) if known is None else known
+        self.limits = ranges(problem.cells, models) if limits is None else limits
+        self.points = [self.known.filled(problem, point) for point in self.points]
         best = self.points[0]
         dtype = best["U"].dtype
         shift = np.asarray(problem.base, dtype=np.float64)
@@ -105,31 +115,6 @@ class Fitted:
         shift = shift + self._mean @ best["V"].T
         self._shift = shift
         self.offsets = (shift * problem.units).astype(dtype)
-
-    def _fill_unseen(self) -> None:
-        """Put rows and columns without a cell at the mean of the others.
-
-        Where a factor is 0 or more and there are no offsets, zero would be the least of
-        all predictions, not the middle. `unseen` is what U has in such a row, for each
-        of the points; None where zero is right.
-        """
-        problem = self.problem
-        self.unseen: list[np.ndarray] | None = None
-        if not means_for_unseen(problem):
-            return
-        found, self.unseen = problem.cells, []
-        rows = found.row_counts == 0
-        columns = found.column_counts[found.coordinate_columns] == 0
-        for k, point in enumerate(self.points):
-            filled = dict(point)
-            if columns.any() and not problem.column_regularizer.smoothness:
-                filled["V"] = _with_mean_columns(
-                    problem, point["U"], point["V"], columns
-                )
-            self.unseen.append(_row_of_constants(problem, filled["V"]))
-            if rows.any() and not problem.row_regularizer.smoothness:
-                filled["U"] = np.where(rows[:, None], self.unseen[k], point["U"])
-            self.points[k] = filled
 
     def natural(self, scores: np.ndarray, biases: Any = 0.0) -> np.ndarray:
         """Return the natural parameters that points in the components' space stand for.
@@ -223,13 +208,13 @@ class Fitted:
         stop = Stop(500, tolerance=100 * unit, least_fall=unit)
         runs = descend(problem, 1, steps=steps, stop=stop, width=1)
         solved = {**point, **{n: v[0] for n, v in runs.parameters.items()}}
-        blank = (rows.row_counts == 0)[:, None]
-        if problem.row_regularizer.smoothness or not blank.any():
+        blank = np.flatnonzero(rows.row_counts == 0)
+        asked = problem.row_regularizer
+        if not len(blank) or (asked.smoothness and len(blank) < len(solved["U"])):
             return solved
-        if self.unseen is not None:
-            k = next(k for k, one in enumerate(self.points) if one is point)
-            solved["U"] = np.where(blank, self.unseen[k], solved["U"])
-        return solved
+        if isinstance(asked.inside, Fixed):
+            asked = replace(asked, inside=Fixed(asked.inside.values[blank]))
+        return self.known.with_rows(self.problem, solved, blank, asked)
 
     def embedded(self, U: np.ndarray) -> np.ndarray:
         """Return rows of U in the space of the components."""
@@ -240,9 +225,7 @@ class Fitted:
 
         In the units of the cells.
         """
-        tensors = {n: torch.as_tensor(v)[None].double() for n, v in point.items()}
-        left, right = self.problem.extended(tensors)
-        return left[0].cpu().numpy(), right[0].cpu().numpy()
+        return sides(self.problem, point)
 
     def predictions(self, points: Sequence[dict[str, np.ndarray]]) -> tuple[Any, Any]:
         """Return natural parameters and cut points, the mean over some starts.
@@ -271,6 +254,23 @@ class Fitted:
                 if units is not None and block.loss.has_units:
                     found[column] = found[column] * units[column]
         return found
+
+    def far_fills(self, fills: Sequence[np.ndarray], holes: np.ndarray) -> Far | None:
+        """Return what is to be said of fills far outside what their column holds.
+
+        Parameters
+        ----------
+        fills : sequence of ndarray
+            What `decoded` returned.
+        holes : bool ndarray of shape (rows, columns)
+        """
+        return far_outside(self.models, self.limits, fills, holes)
+
+    @property
+    def penalized(self) -> bool:
+        """Whether a factor has a penalty on its size."""
+        sides = self.problem.row_regularizer, self.problem.column_regularizer
+        return any(side.l1 or side.l2 for side in sides)
 
     def codes_of(self, rows: np.ndarray) -> list[np.ndarray]:
         """Return the numbers or codes predicted for rows of the fitted table."""
@@ -342,10 +342,8 @@ class Fitted:
             arrays["scales"] = self.problem.cells.scales
         if self.problem.cells.units is not None:
             arrays["column_units"] = self.problem.cells.units
-        if self.unseen is not None:
-            # The runs have what was descended to, in which these are zero.
-            arrays["unseen"] = np.stack(self.unseen)
-            arrays["filled_V"] = np.stack([point["V"] for point in self.points])
+        arrays |= self.known.stored()
+        arrays["limits"] = self.limits
         named: list[list[Any]] = []
         for of, asked in zip(("rows", "columns"), self.constraint, strict=True):
             fixed = [one for one in asked if isinstance(one, Fixed)]
@@ -390,85 +388,12 @@ class Fitted:
                 f"it has {known.coordinates} coordinates, but factors of "
                 f"{len(runs.parameters['V'][0])}"
             )
-        fitted = cls(models, problem, runs, combine)
-        if "unseen" in arrays:
-            fitted._restore_unseen(list(arrays["unseen"]), arrays["filled_V"])
-        return fitted
-
-    def _restore_unseen(self, unseen: list[np.ndarray], filled: np.ndarray) -> None:
-        """Take what `_fill_unseen` found in the table of the fit."""
-        self.unseen = unseen
-        for point, V in zip(self.points, filled, strict=True):
-            point["V"] = V
-        # Nothing is rotated where a factor is 0 or more.
-        self.components = filled[0].T.astype(self.components.dtype)
-
-
-def means_for_unseen(problem: Factorization) -> bool:
-    """Return whether what has no cell is predicted by a mean, not by zero factors.
-
-    Examples
-    --------
-    >>> means_for_unseen(Factorization([[1.0]], 1, constraint="nonnegative"))
-    True
-    """
-    sides = (problem.row_regularizer, problem.column_regularizer)
-    return problem.offsets == "none" and any(side.positive for side in sides)
-
-
-def _with_mean_columns(
-    problem: Factorization, U: np.ndarray, V: np.ndarray, blank: np.ndarray
-) -> np.ndarray:
-    """Return V with the mean of like columns where a column has no cell.
-
-    Weighted by how many cells these have. Columns of a factor of
-    norm 1 stay as they are.
-    """
-    asked, found = problem.column_regularizer, V.copy()
-    if asked.inside is not None and asked.inside.couples:
-        return found
-    cells_of = problem.cells.column_counts[problem.cells.coordinate_columns]
-    for block in problem.cells.blocks:
-        for place in range(block.each):
-            like = np.arange(block.place.start + place, block.place.stop, block.each)
-            seen, rest = like[~blank[like]], like[blank[like]]
-            if len(seen) and len(rest):
-                found[rest] = np.average(V[seen], axis=0, weights=cells_of[seen])
-    if asked.inside is not None and not isinstance(asked.inside, Fixed):
-        # The member of the set whose predictions are nearest to those of the mean.
-        gram = (U.T @ U).astype(np.float64)
-        for j in np.flatnonzero(blank):
-            found[j] = _nearest_row(asked, gram, gram @ found[j])
-    return found
-
-
-def _nearest_row(asked: Any, gram: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Minimize x' G x - 2 x' r over one row of what a factor has to be, without penalty."""
-    asked = replace(asked, l1=0.0, l2=0.0, smoothness=0.0).of_other_rows(1)
-    rank = len(right)
-    of_one = torch.as_tensor(gram)[None, None], torch.as_tensor(right)[None, None]
-    point = asked.nearest(torch.full((1, 1, rank), 1.0 / rank, dtype=torch.float64))
-    zero = torch.zeros(1, rank, dtype=torch.float64)
-    for _ in range(CONSTANT_ROUNDS):
-        point = asked.solve(*of_one, point, zero, zero, rank)
-    return np.asarray(point[0, 0].numpy())
-
-
-def _row_of_constants(problem: Factorization, V: np.ndarray) -> np.ndarray:
-    """Return the row of U whose predictions are nearest to the best constants.
-
-    By least squares over the columns, each as often as it has cells, under what is
-    asked of U.
-    """
-    found = problem.cells
-    weight = found.column_counts[found.coordinate_columns]
-    wide = V.astype(np.float64)
-    asked = problem.row_regularizer
-    if isinstance(asked.inside, Fixed):
-        asked = replace(asked, inside=None)
-    gram = wide.T @ (weight[:, None] * wide)
-    row = _nearest_row(asked, gram, wide.T @ (weight * found.offsets))
-    return row.astype(V.dtype)
+        offsets = arrays["base"]
+        if "offsets" in runs.parameters:
+            offsets = offsets + runs.parameters["offsets"][runs.best]
+        known_means = Known.restored(arrays, offsets)
+        limits = arrays.get("limits", np.full((2, len(models)), np.nan))
+        return cls(models, problem, runs, combine, known_means, limits)
 
 
 def _standardized(
@@ -567,13 +492,25 @@ def step_named(name: str, problem: Factorization, rate: float | None = None) -> 
     """
     name = automatic_steps(problem) if name == "auto" else name
     if name == "alternating":
-        checked = guarded.applies(problem) and not alternating.applies(problem)
+        checked = guarded.applies(problem) and (
+            not alternating.applies(problem) or _clusters_by_losses(problem)
+        )
         return Guarded() if checked else Alternating()
     if name == "lbfgs":
         return LBFGS()
     if name == "gd":
         return LineDescent() if rate is None else GradientDescent(rate)
     return Adam(ADAM_RATE if rate is None else rate)
+
+
+def _clusters_by_losses(problem: Factorization) -> bool:
+    """Return whether rows choose among clusters under losses that are not quadratic.
+
+    A quadratic above such a loss is steepest where a row is, and would hold it there.
+    """
+    sides = (problem.row_regularizer, problem.column_regularizer)
+    clusters = any(isinstance(side.inside, UnitOneSparse) for side in sides)
+    return clusters and not all(block.loss.quadratic for block in problem.cells.blocks)
 
 
 def name_of(step: Step) -> str:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from descents.answers.fitted import Fitted
-from descents.checks import InvalidValueError, real_number
+from descents.checks import InvalidValueError, counted, real_number
 from descents.losses import Loss, Periodic
 from descents.problems.columns import ColumnModel
 
@@ -178,7 +178,7 @@ class Calibration:
                 own = self.scores[np.isin(self.columns, same)]
             if len(own) < least:
                 raise InvalidValueError(
-                    f"a coverage of {coverage:g} needs at least {least} cells of "
+                    f"a coverage of {coverage:g} needs at least {counted(least, 'cell')} of "
                     f"columns like {self.models[j].name!r} that were held out, but "
                     f"there are {len(own)}; give a smaller coverage, or a larger table"
                 )
@@ -293,7 +293,7 @@ def check_scored(models: Sequence[ColumnModel]) -> None:
     if without:
         listed = ", ".join(f"{m.name!r} ({m.loss.name})" for m in without[:5])
         raise InvalidValueError(
-            f"there are no intervals for the loss of column(s) {listed}, of which it is "
+            f"there are no intervals for the loss of {listed}, of which it is "
             "not known what they predict; give those columns a loss with a name"
         )
 

@@ -487,5 +487,10 @@ def best_found(runs: Runs) -> Reference:
     return Reference(
         value=float(runs.losses[runs.best]),
         kind="best found",
-        says=f"the best of {len(runs)} starts; no exact answer is known",
+        says=(
+            f"the best of {len(runs)} starts"
+            if len(runs) > 1
+            else "that of the only start"
+        )
+        + "; no exact answer is known",
     )

@@ -10,7 +10,13 @@ import numpy as np
 import torch
 
 from descents.answers.folds import dealt, with_holes
-from descents.checks import Complaints, InvalidValueError, real_number, whole_number
+from descents.checks import (
+    Complaints,
+    InvalidValueError,
+    counted,
+    real_number,
+    whole_number,
+)
 from descents.data.storage import plain
 from descents.descent.loop import Stop
 from descents.descent.steps import Step
@@ -263,8 +269,8 @@ class Selection:
             f"{' with '.join(wanted)} whose held-out loss, "
             f"{self.mean[self.chosen]:.4g} of the constants', is within one standard "
             f"error of the least, {self.mean[self.best]:.4g} +- "
-            f"{self.error[self.best]:.2g} ({' and '.join(best)}; {self.held} cells held "
-            f"out in {self.losses.shape[-1]} folds)."
+            f"{self.error[self.best]:.2g} ({' and '.join(best)}; {counted(self.held, 'cell')} held "
+            f"out in {counted(self.losses.shape[-1], 'fold')})."
         )
 
     def described(self) -> dict[str, Any]:
@@ -388,15 +394,15 @@ def by_cells(
     if search.ranks is not None and search.ranks[-1] > most:
         raise InvalidValueError(
             f"n_components holds {search.ranks[-1]}, but the table has {whole.shape[0]} "
-            f"rows and {whole.shape[1]} columns (n_samples and n_features); give ranks "
+            f"rows and {counted(whole.shape[1], 'column')} (n_samples and n_features); give ranks "
             f"from 1 to {most}"
         )
     fold = dealt(whole, folds, stream(seed, "split", 0))
     held = int((fold >= 0).sum())
     if held < LEAST_FOLD * folds:
         raise InvalidValueError(
-            f"only {held} cells can be held out, those whose row, column and level have "
-            f"another observed cell, but {folds} folds need {LEAST_FOLD * folds}; give "
+            f"only {counted(held, 'cell')} can be held out, those whose row, column and level have "
+            f"another observed cell, but {counted(folds, 'fold')} need {LEAST_FOLD * folds}; give "
             "the rank and the penalty as numbers"
         )
     stop = stop or Stop(STEPS, tolerance=1e-6, least_fall=SETTLED)

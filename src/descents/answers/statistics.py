@@ -18,6 +18,7 @@ from descents.answers.compare import wilson_interval
 from descents.checks import (
     Complaints,
     InvalidValueError,
+    counted,
     real_number,
     whole_number,
 )
@@ -68,7 +69,7 @@ def start_values(name: str, values: Any) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(array))
     if bad.size:
         raise InvalidValueError(
-            f"{name} holds {bad.size} of {array.size} number(s) that are not finite, "
+            f"{name} holds {bad.size} of {counted(array.size, 'number')} not finite, "
             f"the first at place {bad[0]} (0-based); leave failed starts out, or give "
             "them the value of a failure"
         )

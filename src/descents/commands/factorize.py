@@ -251,7 +251,7 @@ def factorize(table: str, **given: Any) -> int:
     )
     settings = vars(options) | ({} if memory is None else {"memory": memory})
     run = asked.identity(table, {"options": settings, "reading": vars(reading)})
-    folder = RunFolder(out, run, resume=resume)
+    folder, said = RunFolder(out, run, resume=resume), list[str]()
     with folder:
         if not folder.complete:
             found = _factorize(
@@ -267,7 +267,7 @@ def factorize(table: str, **given: Any) -> int:
                 draw,
             )
             if impute is not None:
-                applied.write_imputed(found, impute, options.intervals)
+                said = applied.write_imputed(found, impute, options.intervals)
             folder.finish()
         elif impute is not None:
             raise InvalidValueError(
@@ -281,6 +281,8 @@ def factorize(table: str, **given: Any) -> int:
         _show_model(terminal(soft_wrap=True), result, folder.path)
         if impute is not None:
             click.echo(f"The table with its holes filled: {impute}")
+            for line in said:
+                click.echo(f"Note: {line}.")
     if result["statuses"].get("interrupted"):
         say_error(
             f"the descent was stopped after {max_seconds:g} s, before the starts had "
@@ -380,23 +382,23 @@ def _factorize(
 
 def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
     """Print what was fitted, how good it is, and how sure that is."""
-    for line in result["chosen"]:
-        console.print(line, markup=False)
     for line in result["warnings"]:
         console.print(f"Warning: {line}.", style="yellow", markup=False)
+    for line in result["chosen"]:
+        console.print(line, markup=False)
     if result["selection"] is not None:
         console.print(result["selection"]["says"], markup=False)
     starts = result["starts"]
     rows, wide = result["shape"]
     console.print(
-        f"\nRank {result['rank']} on {result['observed']} cells of {rows} x {wide}, by "
+        f"\nRank {result['rank']} on {counted(result['observed'], 'cell')} of {rows} x {wide}, by "
         f"{result['steps']} steps: loss {result['loss']:.8g}, where the best constants "
         f"have {result['constants_loss']:.6g}."
     )
     console.print(result["gap_says"], markup=False)
     if starts["count"] > 1:
         console.print(
-            f"{starts['count']} starts: median loss {starts['loss_median']:.8g}, largest "
+            f"{counted(starts['count'], 'start')}: median loss {starts['loss_median']:.8g}, largest "
             f"{starts['loss_max']:.8g}; their column spaces agree to "
             f"{starts['subspace_agreement']:.3g} (1 is the same space)."
         )
@@ -404,7 +406,7 @@ def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
     if intervals is not None:
         console.print(
             f"A cell that is filled in is held with probability {intervals['coverage']:g}, by the "
-            f"residuals of {intervals['held']} cells that a second fit had not seen."
+            f"residuals of {counted(intervals['held'], 'cell')} that a second fit had not seen."
         )
     statuses = ", ".join(f"{n} {word}" for word, n in result["statuses"].items())
     console.print(f"Starts: {statuses}. {result['seconds']:.1f} s.")
@@ -464,11 +466,10 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
 
     run = folder_path(run)
     result = read_json(run / RESULT)  # before anything heavy is loaded
-    stored, formats = result.get("run"), result.get("formats")
+    stored = run_of(result)
     names = ("out", "impute", "memory", "intervals", "unseen", "quiet", "as_json")
     out, impute, memory, coverage, unseen, quiet, as_json = map(given.pop, names)
     drawing_of = {name: given.pop(name) for name in ("imputations", "range", "seed")}
-    stored = stored if isinstance(stored, dict) else {}
     command = stored.get("command")
     _check_apply(command, run, table, filled, impute, memory, drawing_of)
     _check_memory(memory, impute, coverage)
@@ -480,18 +481,17 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
         free_at_once()
     from descents.studies import applied as study
 
-    reading = reading_of(given).after(stored.get("reading", {}), formats)
+    reading = reading_of(given).after(stored.get("reading", {}), result.get("formats"))
     identity = {"command": "apply", "model": str(run), "table": table}
     identity |= {} if coverage is None else {"intervals": coverage}
     if command == "impute":
         assert filled is not None  # noqa: S101  checked above
-        identity |= {name: x for name, x in drawing_of.items() if x is not None}
-        identity |= {"unseen": unseen or "missing"}
+        given_of = {name: x for name, x in drawing_of.items() if x is not None}
+        identity |= {**given_of, "unseen": unseen or "missing"}
         options = {"intervals": coverage, **drawing_of, "seed": drawing_of["seed"] or 0}
-        silent = quiet, as_json
-        return fill(run, reading, filled, identity, out, options, silent, _show_unseen)
-    unseen = unseen or "error"
-    identity |= {} if unseen == "error" else {"unseen": unseen}
+        ways = (quiet, as_json), _show_unseen
+        return fill(run, reading, filled, identity, out, options, *ways)
+    identity |= {} if unseen in (None, "error") else {"unseen": unseen}
     if stored.get("command") == "train":
         if memory is not None:
             raise InvalidValueError(
@@ -502,24 +502,33 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
                 f"{run} holds a network, which fills no holes; leave --impute and "
                 "--intervals out"
             )
-        return _foretell(run, reading, table, identity, out, unseen, quiet, as_json)
+        ways = unseen or "error", quiet, as_json
+        return _foretell(run, reading, table, identity, out, *ways)
     model = study.load_as(run)
     data = reading.read(table, memory)
     with RunFolder(out, identity) as folder:
         if memory is not None:
             result = study.apply_by_blocks(folder, model, identity, data)
         else:
-            applied = study.apply(model, identity, data, coverage, unseen)
+            applied = study.apply(model, identity, data, coverage, unseen or "error")
             study.write_applied(folder, data, applied, impute)
             result = applied[0]
         folder.finish()
     if as_json:
         click.echo(json.dumps(read_json(folder.path / RESULT), indent=2))
     elif not quiet:
+        for line in result["warnings"]:
+            click.echo(f"Warning: {line}.")
         for note in data.notes:
             say(note)
         _show_applied(result, len(model.components_), folder.path, memory is None)
     return 0
+
+
+def run_of(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the identity of a stored run; empty where the file holds none."""
+    stored = result.get("run")
+    return stored if isinstance(stored, dict) else {}
 
 
 def _show_applied(
@@ -529,8 +538,11 @@ def _show_applied(
     if result["not_used"]:
         click.echo(f"Not in the model, left alone: {', '.join(result['not_used'])}")
     _show_unseen(result["unseen"])
-    filled = f"{result['holes']} holes filled" if in_memory else "no hole filled"
-    click.echo(f"{result['rows']} rows put in {rank} dimensions, {filled}: {place}")
+    filled = f"{counted(result['holes'], 'hole')} filled"
+    click.echo(
+        f"{counted(result['rows'], 'row')} put in {counted(rank, 'dimension')}, "
+        f"{filled if in_memory else 'no hole filled'}: {place}"
+    )
 
 
 def _check_apply(
@@ -627,7 +639,7 @@ def _foretell(
             say(note)
         _show_unseen(strange)
         click.echo(
-            f"{trained.target['name']} of {len(data.row_names)} rows foretold: "
+            f"{trained.target['name']} of {counted(len(data.row_names), 'row')} foretold: "
             f"{folder.path / 'predictions.parquet'}"
         )
     return 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from descents.checks import MOST_STARTS, InterruptedRunError
+from descents.checks import MOST_STARTS, InterruptedRunError, counted
 from descents.commands.shared import (
     CTRL_C,
     NOT_MET,
@@ -169,7 +169,7 @@ def _show_table_1(console: Console, training: dict[str, Any]) -> None:
     ten = training["ten_starts"]
     table = Table(
         title=f"Table 1 and its ten starts: training, validation accuracy; medians and "
-        f"failures over {ten['shuffles']} shuffles",
+        f"failures over {counted(ten['shuffles'], 'shuffle')}",
         title_justify="left",
     )
     for name in ("run", "published", "on the witness", "median", "failed"):
@@ -221,7 +221,7 @@ def _show_failures(console: Console, result: dict[str, Any]) -> None:
     )
     console.print(
         f"Fresh starts below {diagnosis['threshold']} training accuracy: "
-        f"{failures['share']:.1%} over {len(failures['by_shuffle'])} shuffles "
+        f"{failures['share']:.1%} over {counted(len(failures['by_shuffle']), 'shuffle')} "
         f"({failures['low']:.1%} to {failures['high']:.1%}). On the fixed shuffle, number "
         f"{fixed['place']} of {fixed['of']} from the easiest: {diagnosis['failed']} of "
         f"{diagnosis['of']}" + (f" ({verdicts})." if verdicts else "."),

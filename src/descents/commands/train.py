@@ -279,10 +279,15 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
     """Print what was trained, and how far it depends on the start."""
     from rich.table import Table
 
-    what = f"{len(result['classes'])} classes" if result["classes"] else "numbers"
+    what = (
+        f"{counted(len(result['classes']), 'class', 'classes')}"
+        if result["classes"]
+        else "numbers"
+    )
     weights = result["run"]["options"].get("weights")
     console.print(
-        f"{result['target']['name']}: {what} ({result['why']}), {result['rows']} rows"
+        f"{result['target']['name']}: {what} ({result['why']}), "
+        f"{counted(result['rows'], 'row')}"
         f"{f' weighted by {weights}' if weights else ''}, "
         f"{len(result['features'])} features.",
         markup=False,

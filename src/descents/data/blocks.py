@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from descents.checks import InvalidValueError, folder_path, for_caller
+from descents.checks import InvalidValueError, counted, folder_path, for_caller
 from descents.data.arrays import array_header
 from descents.data.frames import reason_of, short
 from descents.data.tables import check_names, known_names
@@ -184,7 +184,7 @@ class TableOnDisk:
         self.shape = (reader.rows, len(kept))
         if not all(self.shape):
             raise InvalidValueError(
-                f"{self.where} has {self.shape[0]} rows and {self.shape[1]} columns to "
+                f"{self.where} has {counted(self.shape[0], 'row')} and {counted(self.shape[1], 'column')} to "
                 "be read; give one that has some"
             )
         kinds = reader.kinds
@@ -211,7 +211,7 @@ class TableOnDisk:
         if absent:
             more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
             raise InvalidValueError(
-                f"the table lacks {len(absent)} of the {len(names)} columns that the "
+                f"the table lacks {len(absent)} of the {counted(len(names), 'column')} that the "
                 f"model was fitted with: {', '.join(map(repr, absent[:5]))}{more}; give "
                 "them, null where nothing is known"
             )
@@ -343,7 +343,7 @@ class _Array:
         missing -= _stamp(where, path)[0]
         if missing > 0:
             raise InvalidValueError(
-                f"{where} is {missing} bytes too short for its shape, {shape}; give a "
+                f"{where} is {counted(missing, 'byte')} too short for its shape, {shape}; give a "
                 "whole file"
             )
 
@@ -511,7 +511,7 @@ class _Parquet:
             names = self.kept[k : k + COLUMNS_AT_ONCE]
             frame = file.read_row_groups(groups, columns=names, use_threads=False)
             if len(frame) != rows:
-                raise OSError(f"it says {rows} rows and has {len(frame)}")
+                raise OSError(f"it says {counted(rows, 'row')} and has {len(frame)}")
             for j, name in enumerate(names, k):
                 block[:, j] = frame.column(name).to_numpy()
         return block

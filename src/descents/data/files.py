@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from descents.checks import InvalidValueError, folder_path, one_of
+from descents.checks import InvalidValueError, counted, folder_path, one_of
 from descents.data.arrays import (
     check_members,
     check_sparse,
@@ -224,7 +224,7 @@ def read_triples(
     where = "standard input" if str(source) == "-" else str(source)
     if len(table.columns) < 3:
         raise InvalidValueError(
-            f"{where} has {len(table.columns)} column(s); give three: row, column, value"
+            f"{where} has {counted(len(table.columns), 'column')}; give three: row, column, value"
         )
     if table.columns[2].kind != "number":
         found = table.columns[2]
@@ -360,7 +360,7 @@ def _labels(where: str, table: Table, place: int) -> tuple[np.ndarray, tuple[str
     if len(holes):
         raise InvalidValueError(
             f"column {short(column.name)!r} of {where} has no label in "
-            f"{len(holes)} row(s), the first row {holes[0] + 1} (1-based); give every "
+            f"{counted(len(holes), 'row')}, the first row {holes[0] + 1} (1-based); give every "
             "value its row and column"
         )
     cells = cell_texts(table.source.frame[place], dialect)
@@ -659,7 +659,7 @@ def _ragged(text: str, delimiter: str, width: int) -> str | None:
     try:
         for record in lines:
             if record and len(record) != width:
-                return f"line {line} has {len(record)} cell(s), the first line {width}"
+                return f"line {line} has {counted(len(record), 'cell')}, the first line {width}"
             line = lines.line_num + 1
     except csv.Error as error:
         return f"line {line} cannot be read ({error})"

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from descents.checks import InvalidValueError
+from descents.checks import InvalidValueError, counted
 from descents.data.dates import as_days, of_days
 from descents.data.frames import (
     Dialect,
@@ -460,7 +460,7 @@ def _span(group: Sequence[Column]) -> str:
     first, last = short(group[0].name), short(group[-1].name)
     if len(group) < 3:
         return " and ".join(short(column.name) for column in group)
-    return f"{first} to {last} ({len(group)} columns)"
+    return f"{first} to {last} ({counted(len(group), 'column')})"
 
 
 def _between(low: Any, high: Any) -> str:
@@ -513,7 +513,7 @@ def as_column(
     infinite = np.flatnonzero(np.isinf(values))
     if len(infinite):
         raise InvalidValueError(
-            f"column {short(name)!r} holds {len(infinite)} infinite value(s), the "
+            f"column {short(name)!r} holds {counted(len(infinite), 'infinite value')}, the "
             f"first in row {infinite[0] + 1} (1-based); give finite numbers, or leave the "
             "cell empty"
         )
@@ -649,7 +649,7 @@ def stored_once(
         raise InvalidValueError(
             f"{where} gives row {short(row_names[rows[at]])!r}, column "
             f"{short(column_names[columns[at]])!r} more than once, and "
-            f"{len(twice)} such pair(s) in all; give each pair once"
+            f"{counted(len(twice), 'such pair')} in all; give each pair once"
         )
     shape = (len(row_names), len(column_names))
     return Stored(rows, columns, values, shape, row_names, column_names)
@@ -665,7 +665,7 @@ def _fills(column: Column, given: Any, holes: np.ndarray) -> list[Any]:
     if values.shape != column.values.shape:
         raise InvalidValueError(
             f"the values for column {name!r} have shape {values.shape}; give one for "
-            f"each of the {len(column.values)} rows"
+            f"each of the {counted(len(column.values), 'row')}"
         )
     chosen = values[holes]
     if not len(holes):

@@ -539,6 +539,7 @@ class _Chunk:
         active = self.active
         assert active is not None  # noqa: S101
         epochs = frozenset(self.epochs)
+        unsettled = getattr(steps, "unsettled", None)
         step = self.reached - 1
         while (step := step + 1) < stop.max_steps:
             self.reached = step
@@ -567,7 +568,10 @@ class _Chunk:
                 self._look_first(stop, state, losses)
             active &= self._finite(losses, active)
             if step % CHECK_EVERY == 0 and not self.problem.stochastic:
-                active &= ~self._resting(stop, state, losses, active, step)
+                settle = unsettled is None or not unsettled(self.problem, step)
+                active &= ~self._resting(
+                    stop, state, losses, active, step, settle=settle
+                )
             if np.count_nonzero(active) == self.width:
                 self.parameters, self.state = moved, state
             else:
@@ -742,6 +746,8 @@ class _Chunk:
         losses: torch.Tensor,
         active: np.ndarray,
         step: int,
+        *,
+        settle: bool,
     ) -> np.ndarray:
         """Return which starts are stationary, or have settled; mark active ones."""
         resting: np.ndarray = np.zeros(self.width, dtype=bool)
@@ -749,7 +755,7 @@ class _Chunk:
             resting = self._stationary(stop, state, losses, step)
             self.statuses[active & resting] = Status.STATIONARY
         if stop.least_fall:
-            if self.before is not None:
+            if settle and self.before is not None:
                 fall = self.before - losses <= stop.least_fall * losses.abs()
                 still = fall.cpu().numpy()
                 self.statuses[active & ~resting & still] = Status.SETTLED

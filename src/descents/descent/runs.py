@@ -108,8 +108,8 @@ class Runs:
         finite = np.isfinite(self.losses)
         if not finite.any():
             raise InvalidValueError(
-                f"none of the {len(self)} starts has a finite loss; "
-                "lower the learning rate"
+                f"{'the start has no' if len(self) == 1 else f'none of the {len(self)} starts has a'} "
+                "finite loss; lower the learning rate"
             )
         return int(np.argmin(np.where(finite, self.losses, np.inf)))
 

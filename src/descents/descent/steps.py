@@ -16,7 +16,13 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import torch
 
-from descents.checks import InvalidValueError, constant, real_number, whole_number
+from descents.checks import (
+    InvalidValueError,
+    constant,
+    counted,
+    real_number,
+    whole_number,
+)
 from descents.problems.problem import (
     Parameters,
     Problem,
@@ -75,7 +81,7 @@ class _FirstOrder:
         count = len(self.learning_rate) if isinstance(self.learning_rate, tuple) else 0
         if 0 < count <= last:
             raise InvalidValueError(
-                f"learning_rate has {count} rates, but start {last} is asked for; give "
+                f"learning_rate has {counted(count, 'rate')}, but start {last} is asked for; give "
                 "a rate for each start"
             )
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from descents.checks import Complaints, InvalidValueError, visible
+from descents.checks import Complaints, InvalidValueError, counted, visible
 from descents.data.blocks import TableOnDisk
 from descents.data.frames import arrow_cells
 from descents.data.levels import Unseen, known_only
@@ -69,7 +69,7 @@ class ReadsTables:
             self._places, self._kind = None, None
         if isinstance(X, TableOnDisk):
             return None, self._read_from_disk(X, reset=reset)
-        if isinstance(X, Table) or _is_frame(X):
+        if isinstance(X, Table) or is_frame(X):
             table = self._read_frame(X, reset=reset, weights=weights)
             return table, self._codes_of_table(table)
         given, X = X, self._clean(X, reset=reset)
@@ -113,7 +113,7 @@ class ReadsTables:
             self.columns_ = columns.of_table(table, self.loss, weights)
             if not self.columns_ or not table.rows:
                 raise InvalidValueError(
-                    f"the table has {table.rows} rows and {len(table.columns)} "
+                    f"the table has {counted(table.rows, 'row')} and {len(table.columns)} "
                     "columns, none of which can be used; give one that has some"
                 )
             names = [column.name for column in table.columns]
@@ -181,7 +181,8 @@ class ReadsTables:
         ]
         if names:
             raise InvalidValueError(
-                f"column(s) {', '.join(map(repr, names[:5]))} hold whole numbers beyond "
+                f"{'columns' if len(names) > 1 else 'column'} {', '.join(map(repr, names[:5]))} "
+                f"{'hold' if len(names) > 1 else 'holds'} whole numbers beyond "
                 "2**53 as levels, some of which are the same as floats; give a data frame"
             )
 
@@ -204,7 +205,7 @@ class ReadsTables:
             return X.of_columns([column.name for column in self.columns_])
         elif X.shape[1] != self.n_features_in_:
             raise InvalidValueError(
-                f"the table has {X.shape[1]} columns, but the model was fitted with "
+                f"the table has {counted(X.shape[1], 'column')}, but the model was fitted with "
                 f"{self.n_features_in_}; give a table of the same columns"
             )
         elif self._has_dropped:
@@ -245,10 +246,12 @@ class ReadsTables:
         blank = [name for j, name in enumerate(names) if j not in kept]
         if blank:
             listed = visible(", ".join(blank[:5]))
+            one = len(blank) == 1
             warnings.warn(
-                f"{len(blank)} column(s) have no observed cell ({listed}"
-                f"{', ...' if len(blank) > 5 else ''}); they are left out, and stay "
-                "missing",
+                f"{counted(len(blank), 'column')} {'has' if one else 'have'} no observed "
+                f"cell ({listed}{', ...' if len(blank) > 5 else ''}); "
+                f"{'it is' if one else 'they are'} left out, and "
+                f"{'stays' if one else 'stay'} missing",
                 UserWarning,
                 stacklevel=3,
             )
@@ -289,38 +292,52 @@ class ReadsTables:
         return np.column_stack(parts)
 
     def _warn_of_blanks(
-        self, found: Cells, offsets: str, smooth: tuple[bool, bool] = (False, False)
+        self, found: Cells, lone: np.ndarray, smooth: tuple[bool, bool] = (False, False)
     ) -> None:
-        """Name rows and columns without a cell, save those known from their neighbors."""
-        by = {
-            "rows": "by the biases of the rows",
-            "both": "by the mean and the biases of the rows",
-            "means": "by the mean of the other columns",
-        }.get(offsets, "as 0")
-        of_rows = "means" if offsets == "means" else "offsets"
+        """Name rows and columns without a cell, save those known from their neighbors.
+
+        Parameters
+        ----------
+        found : Cells
+        lone : ndarray of int
+            Such columns that no other column has the loss of.
+        smooth : (bool, bool)
+            Whether rows, and columns, are known from their neighbors.
+        """
         blank = np.flatnonzero(found.row_counts == 0)
         if len(blank) and not smooth[0]:
             names = self._row_names
-            listed = ", ".join(str(i) if names is None else names[i] for i in blank[:5])
-            listed = visible(listed)
-            warnings.warn(
-                f"{len(blank)} row(s) have no observed cell ({listed}"
-                f"{', ...' if len(blank) > 5 else ''}"
-                f"{', 0-based' if names is None else ''}); nothing is known of them, and "
-                f"they are predicted by the {of_rows} of the columns",
-                UserWarning,
-                stacklevel=3,
+            shown = [str(i) if names is None else names[i] for i in blank[:5]]
+            self._warn_of_blank(
+                len(blank),
+                "row",
+                visible(", ".join(shown)) + ", ..." * (len(blank) > 5),
+                ", 0-based" * (names is None),
+                "what is nearest to the best constants of the columns (means under "
+                "squared loss)",
             )
         blank = np.flatnonzero(found.column_counts == 0)
-        if len(blank) and not smooth[1]:
-            listed = visible(", ".join(self.columns_[j].name for j in blank[:5]))
-            warnings.warn(
-                f"{len(blank)} column(s) have no observed cell ({listed}"
-                f"{', ...' if len(blank) > 5 else ''}); nothing is known of them, and "
-                f"they are predicted {by}",
-                UserWarning,
-                stacklevel=3,
-            )
+        for places, by in (
+            (np.setdiff1d(blank, lone), "the mean of the other columns"),
+            (
+                lone,
+                f"0, as no other column has {'its' if len(lone) == 1 else 'their'} loss",
+            ),
+        ):
+            if len(places) and not smooth[1]:
+                shown = [self.columns_[j].name for j in places[:5]]
+                listed = visible(", ".join(shown)) + ", ..." * (len(places) > 5)
+                self._warn_of_blank(len(places), "column", listed, "", by)
+
+    @staticmethod
+    def _warn_of_blank(count: int, noun: str, listed: str, base: str, by: str) -> None:
+        they = "it is" if count == 1 else "they are"
+        warnings.warn(
+            f"{counted(count, noun)} {'has' if count == 1 else 'have'} no observed cell "
+            f"({listed}{base}); {they} predicted by {by}",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def plain_array(X: Any) -> Any:
@@ -418,7 +435,14 @@ def _without_weightless(X: np.ndarray, weights: Any) -> np.ndarray:
     return np.where(weights == 0, np.nan, X) if weights.shape == X.shape else X
 
 
-def _is_frame(X: Any) -> bool:
+def is_frame(X: Any) -> bool:
+    """Return whether X is a data frame of a library that is known.
+
+    Examples
+    --------
+    >>> is_frame(np.zeros((1, 1)))
+    False
+    """
     if isinstance(X, np.ndarray | list | tuple) or hasattr(X, "tocsr"):
         return False
     import narwhals

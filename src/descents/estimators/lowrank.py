@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from descents.answers import compare, intervals, selection
+from descents.answers.blanks import alone
 from descents.answers.fitted import (
     STEPS,
     Fitted,
-    means_for_unseen,
     name_of,
     step_named,
     with_widths,
@@ -26,6 +26,7 @@ from descents.answers.selection import Search, Selection
 from descents.checks import (
     Complaints,
     InvalidValueError,
+    counted,
     one_of,
     real_number,
     whole_number,
@@ -47,6 +48,7 @@ from descents.problems.alternating import Alternating
 from descents.problems.cells import Cells
 from descents.problems.constraints import most_components, regularizers
 from descents.problems.factorization import INITIALIZATIONS, OFFSETS, Factorization
+from descents.problems.layouts import Dense
 from descents.problems.observed import cells
 from descents.problems.problem import stream
 from descents.problems.rescaled import Rescaled, rescaled
@@ -135,11 +137,11 @@ class LowRank(UsesFitted):
     sparse : {"missing", "zero"}
         What an entry is that a sparse table does not store: a hole, or a zero.
     initialization : {"auto", "uniform", "normal", "spectral", "nndsvd", "centers"}
-        Or two arrays. "auto" is "normal"; "centers", rows of the table chosen as
-        k-means++ does, where rows of U are shares or have one entry ("uniform" where
-        rows are shares and V is in a set too); under nonnegativity "nndsvd", whose later
-        starts are shaken, but of a complete dense table the first alone, as normal starts
-        then lead as low and differ; with holes and squared loss and no penalty
+        Or two arrays. "auto" is "normal". Where rows of U are shares or have one entry,
+        it is "centers", rows of the table chosen as k-means++ does, save that under other
+        losses than squared every second start is normal ("uniform" where rows are
+        shares and V is in a set too); under nonnegativity the first two starts are
+        "nndsvd"; with holes and squared loss and no penalty
         or other constraint, where a normal start may run off, the first is spectral.
         Arrays are U of shape
         (n_starts, rows, n_components) and V of shape (n_starts, coordinates,
@@ -247,6 +249,8 @@ class LowRank(UsesFitted):
     _max_seconds: float | None = None
     _workers: int = 1
     _seed: int | None = None
+    _far: str | None = None
+    """What was said of fills far outside what their column holds."""
 
     def __init__(  # noqa: PLR0913
         self,
@@ -326,8 +330,7 @@ class LowRank(UsesFitted):
             problem.row_regularizer.smoothness > 0,
             problem.column_regularizer.smoothness > 0,
         )
-        by = "means" if means_for_unseen(problem) else problem.offsets
-        self._warn_of_blanks(found, by, smooth)
+        self._warn_of_blanks(found, alone(problem), smooth)
         if self._waiting():
             self.columns_ = with_widths(self.columns_, problem)
             found = self._cells(values, weights, [c.loss for c in self.columns_])
@@ -358,12 +361,16 @@ class LowRank(UsesFitted):
                 stacklevel=2,
             )
         self._warn_of_the_fit(found)
+        self._far = None
+        if isinstance(found, Dense) and not found.complete_with_ones:
+            codes = self.fitted_.decoded(*self.fitted_.predictions(self.fitted_.points))
+            self._far = self._warn_of_far(codes, found.weights == 0, 3)
         ended = {Status.STATIONARY, Status.SETTLED, Status.WORSE}
         if not ended & set(runs.statuses):
             flat = problem.row_regularizer.l2 == 0 and found.weights is not None
             warnings.warn(
-                f"none of {len(runs)} starts is stationary after {self.max_iter} "
-                "iterations; raise max_iter, or try more starts (n_starts)"
+                f"{_none_of(len(runs))} stationary after "
+                f"{counted(self.max_iter, 'iteration')}; raise max_iter, or try more starts (n_starts)"
                 + (", or give a penalty, as holes can leave no minimum" * flat),
                 convergence_warning(),
                 stacklevel=2,
@@ -433,9 +440,9 @@ class LowRank(UsesFitted):
             )
         elif worse:
             warnings.warn(
-                f"{worse} of {len(self.runs_)} starts end at a loss above that of the "
-                "best constant of each column; their statuses say so, and the best "
-                "start is not one of them",
+                f"{worse} of {len(self.runs_)} starts {'ends' if worse == 1 else 'end'} at a loss above that of the "
+                "best constant of each column; the statuses say which, and the best "
+                "start is none of them",
                 convergence_warning(),
                 stacklevel=3,
             )
@@ -450,7 +457,8 @@ class LowRank(UsesFitted):
         if far:
             listed = ", ".join(repr(self.columns_[j].name) for j in far[:5])
             warnings.warn(
-                f"column(s) {listed} vary by less than {1 / FAR:g} of their size, so that "
+                f"column{'s' * (len(far) > 1)} {listed} {'vary' if len(far) > 1 else 'varies'} by "
+                f"less than {1 / FAR:g} of the size of the numbers, so that "
                 "rounding hides part of it; subtract a constant, such as the mean",
                 UserWarning,
                 stacklevel=3,
@@ -674,17 +682,16 @@ class LowRank(UsesFitted):
             spectral = holes and penalty is None and known
             initialization = "spectral_then_normal" if spectral else "normal"
             sides = regularizers(self.constraint, None)[:2]
-            written_out = not holes and not hasattr(found.table, "tocsr")
             if any(side.inside is not None for side in sides):
                 one = sides[0].inside
                 initialization = "normal"
                 if isinstance(one, Simplex | UnitOneSparse) or one == Sparse(1):
-                    initialization = "centers"
+                    initialization = "centers" if known else "centers_and_normal"
                 if isinstance(one, Simplex) and sides[1].inside is not None:
                     # Rows of the table are no members of a set.
                     initialization = "uniform"
             elif any(side.nonnegative for side in sides):
-                initialization = "nndsvd_then_normal" if written_out else "nndsvd"
+                initialization = "nndsvd_then_normal"
             if isinstance(found, Streamed) and not found.has_triangle:
                 initialization = "normal"
         if not isinstance(initialization, str) and found.units is not None:
@@ -708,7 +715,7 @@ class LowRank(UsesFitted):
         if rank > most:
             raise InvalidValueError(
                 f"n_components is {rank} (the rank), but the table has "
-                f"n_samples={rows} rows and n_features={wide} columns; give a whole "
+                f"n_samples={counted(rows, 'row')} and n_features={counted(wide, 'column')}; give a whole "
                 f"number from 1 to {most}"
             )
         dtype = _precise_enough(found, dtype, self._offsets())
@@ -791,7 +798,7 @@ class LowRank(UsesFitted):
             weights = self._of_model(weights)
         if len(values) != len(self.embedding_):
             raise InvalidValueError(
-                f"X has {len(values)} rows, but the model was fitted to "
+                f"X has {counted(len(values), 'row')}, but the model was fitted to "
                 f"{len(self.embedding_)}; give the table of the fit"
             )
         losses = [column.loss for column in self.columns_]
@@ -820,6 +827,11 @@ class LowRank(UsesFitted):
         if search is None or self.selection_ is None:
             return self.penalty
         return search.penalty(self.selection_.penalty)
+
+
+def _none_of(starts: int) -> str:
+    """Return the beginning of a sentence about what no start is."""
+    return "the start is not" if starts == 1 else f"none of {starts} starts is"
 
 
 def _watching(watch: Watch, factor: float) -> Watch:

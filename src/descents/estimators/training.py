@@ -13,6 +13,7 @@ import torch
 from descents.checks import (
     Complaints,
     InvalidValueError,
+    counted,
     one_of,
     real_number,
     whole_number,
@@ -260,7 +261,7 @@ def check_optimizer(estimator: Any) -> None:
         real_number("learning_rate", one, 0, strict=True)
     if np.ndim(rate) and len(rates) != estimator.n_starts:
         raise InvalidValueError(
-            f"learning_rate has {len(rates)} rates for {estimator.n_starts} starts; give "
+            f"learning_rate has {counted(len(rates), 'rate')} for {counted(estimator.n_starts, 'start')}; give "
             "one for each, or one for all"
         )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,14 +15,23 @@ from descents.answers.fitted import Fitted
 from descents.answers.intervals import Calibration
 from descents.answers.references import Reference
 from descents.answers.selection import Selection
-from descents.checks import InvalidValueError, RunFolderError
+from descents.checks import InvalidValueError, RunFolderError, counted
 from descents.data import storage
 from descents.data.blocks import TableOnDisk
+from descents.data.levels import listed
 from descents.descent.runs import Runs
-from descents.estimators.intake import ReadsTables, plain_array, result_type
+from descents.estimators.intake import (
+    ReadsTables,
+    convergence_warning,
+    plain_array,
+    result_type,
+)
 from descents.problems import columns
 from descents.problems.cells import Cells
 from descents.problems.streamed import Streamed, block_bytes, rows_at_once
+
+MATCHED = 100
+"""How many roundings of the largest apart two points may be that are taken as one."""
 
 
 class UsesFitted(ReadsTables):
@@ -41,6 +51,7 @@ class UsesFitted(ReadsTables):
     steps_: str
     selection_: Selection | None
     calibration_: Calibration | None
+    _seed: int | None
 
     def _keep(self, fitted: Fitted) -> None:
         """Set what is known once a descent is done, or read back."""
@@ -100,7 +111,7 @@ class UsesFitted(ReadsTables):
             table,
             2 * table.shape[0] * rank * table.dtype.itemsize,
             lambda rows: block_bytes(table, rows, rank, 1, complete=False),
-            f"the scores of {table.shape[0]} rows at rank {rank}",
+            f"the scores of {counted(table.shape[0], 'row')} at rank {rank}",
         )
 
     def inverse_transform(self, X: Any, *, row_biases: Any = None) -> np.ndarray:
@@ -109,8 +120,8 @@ class UsesFitted(ReadsTables):
         ``inverse_transform(transform(X))`` is the prediction of the rows of X, and
         ``inverse_transform(embedding_)`` that of the rows of the fit. With ``offsets``
         "rows" or "both" a row also has a bias, which its point does not hold. The model
-        knows the biases of the rows of the fit and of the latest `transform`, and uses
-        them where X has the points of these rows. Any other point gets the bias that
+        knows the biases of the rows of the fit and of the latest `transform`, keeps them
+        when it is saved, and uses them where X has the points of these rows. Any other point gets the bias that
         least squares on the points of the fit predict for it, or the one in
         `row_biases`.
 
@@ -146,7 +157,7 @@ class UsesFitted(ReadsTables):
                 "X holds NaN or infinite numbers; give finite ones, as transform "
                 "returns them"
             )
-        biases = self._biases(scores, row_biases)
+        biases = self._biases(scores, row_biases, kind)
         natural = self.fitted_.natural(scores, biases[:, None])
         cuts = np.asarray(self.fitted_.points[0].get("cuts", np.zeros(0)))
         found = self.fitted_.stacked(self.fitted_.decoded(natural, cuts))
@@ -154,8 +165,19 @@ class UsesFitted(ReadsTables):
             found = found.astype(kind, copy=False)
         return self._of_fit(found)
 
-    def _biases(self, scores: np.ndarray, given: Any) -> np.ndarray:
-        """Return the row biases that go with points in the space of the components."""
+    def _biases(self, scores: np.ndarray, given: Any, kind: Any) -> np.ndarray:
+        """Return the row biases that go with points in the space of the components.
+
+        Points are those of known rows up to rounding, which may differ between machines
+        and from one reading of a file to the next.
+
+        Parameters
+        ----------
+        kind : type
+            How many digits the points came with: float32 or float64.
+        """
+        from scipy.spatial import KDTree
+
         zero = np.zeros(len(scores))
         if not self.fitted_.problem.has_row_biases:
             if given is not None:
@@ -174,21 +196,24 @@ class UsesFitted(ReadsTables):
             return biases
         fit = np.asarray(self.embedding_, dtype=np.float64), self.row_biases_
         known = [fit, *([self._recent] if hasattr(self, "_recent") else [])]
+        near = MATCHED * float(max(np.finfo(kind).eps, np.finfo(fit[0].dtype).eps))
+        near *= max(float(np.abs(points).max(initial=0)) for points, _ in known)
         for points, biases in reversed(known):
-            if np.array_equal(points, scores):
+            alike = points.shape == scores.shape
+            if alike and (np.abs(points - scores) <= near).all():
                 return np.asarray(biases, dtype=np.float64)
-        # One value for rows that share a point: the mean of their biases.
         ones = np.ones((len(fit[0]), 1))
         line = np.linalg.lstsq(np.hstack([ones, fit[0]]), fit[1], rcond=None)[0]
-        found = line[0] + scores @ line[1:]
+        found = np.asarray(line[0] + scores @ line[1:])
+        # One value for rows that share a point: the mean of their biases.
         places: dict[bytes, list[float]] = {}
         for points, biases in known:
-            for point, bias in zip(points, biases, strict=True):
-                places.setdefault((point + 0.0).tobytes(), []).append(float(bias))
-        for i, point in enumerate(scores):
-            if own := places.get((point + 0.0).tobytes()):
-                found[i] = np.mean(own)
-        return np.asarray(found)
+            for point, bias in zip(points + 0.0, biases, strict=True):
+                places.setdefault(point.tobytes(), []).append(float(bias))
+        points = np.array([np.frombuffer(point) for point in places])
+        means = np.array([np.mean(biases) for biases in places.values()])
+        _, place = KDTree(points).query(scores, distance_upper_bound=near + 1e-300)
+        return np.where(place < len(points), np.append(means, 0)[place], found)
 
     def predict_cells(self, rows: Any, columns: Any) -> np.ndarray:
         """Return what the model says of some cells of the table it was fitted to.
@@ -263,7 +288,9 @@ class UsesFitted(ReadsTables):
         -------
         filled : ndarray or data frame
             Of the library and types that were given. Observed cells are the same to
-            the bit.
+            the bit. In a data frame, a column of whole numbers is filled with whole
+            numbers, held to the range that was observed in the fit; a warning counts
+            the cells for which that made a difference.
         intervals : Intervals
             With `return_interval`: `lower` and `upper` of numbers and counts, `sets` of
             labels for levels.
@@ -304,7 +331,11 @@ class UsesFitted(ReadsTables):
         predicted = fitted.predictions(
             [fitted.solved(found, point) for point in fitted.points]
         )
-        filled = self._filled(X, table, values, fitted.decoded(*predicted))
+        codes = fitted.decoded(*predicted)
+        self._warn_of_far(codes, np.isnan(values), 3)
+        if table is not None:
+            self._warn_of_held(columns.held(table, self.columns_, codes))
+        filled = self._filled(X, table, values, codes)
         if not return_interval:
             return filled
         assert self.calibration_ is not None  # noqa: S101
@@ -312,6 +343,32 @@ class UsesFitted(ReadsTables):
         holes = np.isnan(values)
         holes &= ~holes.all(1, keepdims=True)
         return filled, self.calibration_.intervals(fitted, predicted, holes, coverage)
+
+    def _warn_of_far(
+        self, codes: list[np.ndarray], holes: np.ndarray, level: int
+    ) -> str | None:
+        """Warn of fills that lie far outside what their column holds, and return it."""
+        far = self.fitted_.far_fills(codes, holes)
+        if far is None:
+            return None
+        says = far.says(self.fitted_.penalized)
+        warnings.warn(says, convergence_warning(), stacklevel=level)
+        return says
+
+    @staticmethod
+    def _warn_of_held(held: Mapping[str, int]) -> None:
+        """Warn of fills of whole numbers that are held to the observed range."""
+        if not held:
+            return
+        count = sum(held.values())
+        are, their = ("is", "its") if count == 1 else ("are", "their")
+        warnings.warn(
+            f"{counted(count, 'filled cell')} of whole numbers {are} predicted outside "
+            f"what {their} column holds, and {are} held to the nearest observed number "
+            f"({listed(held)})",
+            UserWarning,
+            stacklevel=3,
+        )
 
     def _filled(
         self, X: Any, table: Any, values: np.ndarray, codes: list[np.ndarray]
@@ -400,6 +457,8 @@ class UsesFitted(ReadsTables):
         settings = {name: storage.typed(value) for name, value in settings.items()}
         if self.calibration_ is not None:
             arrays |= self.calibration_.stored()
+        if hasattr(self, "_recent"):
+            arrays["recent/points"], arrays["recent/biases"] = self._recent
         facts |= {
             "format": 2,
             "model": "LowRankModel",
@@ -411,6 +470,7 @@ class UsesFitted(ReadsTables):
             "gap": self.gap_,
             "constants_loss": self.constants_loss_,
             "steps": self.steps_,
+            "seed": self._seed,
             "selection": self.selection_ and self.selection_.described(),
         }
         return arrays, facts
@@ -456,7 +516,9 @@ class UsesFitted(ReadsTables):
         if model.constraint is None and any(fitted.constraint):
             model.constraint = fitted.constraint
         model._keep(fitted)
-        model.steps_ = facts["steps"]
+        if "recent/points" in arrays:
+            model._recent = arrays["recent/points"], arrays["recent/biases"]
+        model.steps_, model._seed = facts["steps"], facts.get("seed")
         model.gap_ = np.nan if facts["gap"] is None else facts["gap"]
         model.reference_ = Reference(**facts["reference"])
         model.constants_loss_ = facts["constants_loss"]

@@ -21,23 +21,46 @@ Kind = Literal["numbers", "two values", "classes", "levels"]
 
 FARTHEST_LOGIT = 30.0
 """Where the best constant of a column that holds one class only is cut off."""
+CORNER_RATE, LATE_CORNER_RATE = 0.98, 0.95
+"""What the rounding of a corner is multiplied by at each step, and once it is sharp."""
+SHARP = 1e-3
+"""How far a sharp corner is rounded: the fit hardly changes after that."""
 NEAREST = 1e-6
 """How near to zero a residual of a loss with a corner may be taken for, over its scale."""
 
 
-def corner(step: int, first: float = 1.0, rate: float = 0.95) -> float:
+def corner(step: int, first: float = 1.0) -> float:
     """Return how far a corner is rounded at a step, over the scale of the residuals.
 
     From all of the scale, slowly: corners that are sharp before the factors are near
     their place hold them where they are. (Ninety percent quantiles of a small table, 12
-    starts: all end at one loss, where 0.1 and 0.9 end at up to twice of it.)
+    starts: all end at one loss, where 0.1 and 0.9 end at up to twice of it.) At a rate
+    of 0.95 the factors of a constrained table are left behind: of small tables, the
+    best of five starts ended up to 20% above where it ends at 0.98, most of them at the
+    limit of steps.
 
     Examples
     --------
     >>> corner(0), corner(1000)
     (1.0, 1e-06)
     """
-    return max(first * rate**step, NEAREST)
+    slow = math.ceil(math.log(SHARP / first) / math.log(CORNER_RATE))
+    late = max(step - slow, 0)
+    rounding = first * CORNER_RATE ** min(step, slow) * LATE_CORNER_RATE**late
+    return max(rounding, NEAREST)
+
+
+def still_rounded(step: int) -> bool:
+    """Return whether corners are rounded so much that no fit has settled.
+
+    A loss may stand still, or rise, while the corners of its quadratics sharpen.
+
+    Examples
+    --------
+    >>> still_rounded(100), still_rounded(400)
+    (True, False)
+    """
+    return corner(step) > SHARP
 
 
 def golden_section(

@@ -185,7 +185,7 @@ class Absolute(Loss):
         # From near enough to the corner not to follow outliers, and slowly: on small
         # tables with 5% of outliers, with and without constraints, no other pair of a
         # first share and a rate among eight ended as low on the whole.
-        size = rounded(prediction - target, target, corner(step, 0.3, 0.98))
+        size = rounded(prediction - target, target, corner(step, 0.3))
         return 0.5 * torch.rsqrt(size), target
 
     def conjugate(self, slope: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -518,7 +518,8 @@ class Own(Loss):
     ----------
     function : callable
         ``function(prediction, target)`` of two tensors of one shape returns a tensor of
-        that shape, by torch operations; autograd differentiates it.
+        that shape, by torch operations; autograd differentiates it. It is always given
+        numbers in the units of the data.
     units : tuple of float, optional
         What predictions and targets are multiplied by before the call: the unit of
         each column, where the table is divided by them.

@@ -14,6 +14,8 @@ from descents.marginal.gaussian import Marginal
 from descents.marginal.maximization import EM
 from descents.marginal.model import Fitted
 from descents.marginal.posterior import Gaussian
+from descents.marginal.refinement import RefinedModel
+from descents.marginal.wide import RIDGE, ColumnsModel, Standard
 from descents.problems.problem import stream
 
 MOST_STEPS = 20
@@ -53,22 +55,29 @@ def bootstrapped(
        Journal of Statistical Software 45(7).
     """
     whole_number("count", count, 1)
-    encoded = fitted.features.encoded(codes)
     runs = fitted.runs
     point = {n: torch.as_tensor(p[runs.best]) for n, p in runs.parameters.items()}
-    rows = len(codes)
+    of_columns = isinstance(fitted.model, ColumnsModel)
+    if of_columns:  # the columns are the sample
+        members, ridge = Standard(fitted.features).encoded(codes).T, np.array(RIDGE)
+    else:
+        members, ridge = fitted.features.encoded(codes), fitted.features.ridge
+    seen = ~np.isnan(members).all(1)
+    size = torch.tensor((~np.isnan(codes)).sum(0).mean(), dtype=torch.float64)
     for number in range(count):
         generator = stream(seed, "order", number, 0)
-        times = np.bincount(generator.integers(0, rows, rows), minlength=rows)
-        sample = times if weights is None else times * weights
-        if not ((sample > 0) & ~np.isnan(codes).all(1)).any():
+        drawn = generator.integers(0, len(members), len(members))
+        sample = np.bincount(drawn, minlength=len(members)).astype(np.float64)
+        if weights is not None:
+            sample *= weights
+        if not ((sample > 0) & seen).any():
             yield fitted  # a few rows, of which those with cells were not drawn
             continue
         problem = Marginal(
-            encoded,
+            members,
             point["loadings"].shape[1],
-            ridge=fitted.features.ridge,
-            strength=fitted.strength,
+            ridge=ridge,
+            strength=fitted.setting.strength,
             weights=sample,
         )
         problem.begin_at(point)
@@ -77,7 +86,19 @@ def bootstrapped(
         if found.interrupted:
             raise KeyboardInterrupt
         moved = {n: torch.as_tensor(p[0]) for n, p in found.parameters.items()}
-        yield replace(fitted, gaussian=Gaussian.of(problem, moved), runs=found)
+        gaussian = Gaussian.of(problem, moved)
+        if not of_columns:
+            gaussian = replace(gaussian, size=size)
+        yield with_gaussian(fitted, gaussian)
+
+
+def with_gaussian(fitted: Fitted, gaussian: Gaussian) -> Fitted:
+    """Return a model with another distribution, such as that of resampled rows."""
+    model = fitted.model
+    if isinstance(model, RefinedModel):  # which draws from its Gaussian model
+        inner = replace(model.model, gaussian=gaussian)
+        return replace(fitted, model=replace(model, model=inner))
+    return replace(fitted, model=replace(model, gaussian=gaussian))
 
 
 def bootstrap_draws(

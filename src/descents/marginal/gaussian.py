@@ -261,7 +261,8 @@ class Marginal(Problem):
         along = off @ inverse
         logs, squares = data.weight * log_det, (off * along).sum()
         completed = off.clone() if moments else off
-        spread = torch.zeros(inverse.shape, dtype=inverse.dtype)
+        wider = self.columns + 1
+        spread = torch.zeros(wider, wider, dtype=inverse.dtype)
         for batch in data.batches:
             if batch.missing.shape[1] == 0:
                 continue
@@ -273,7 +274,7 @@ class Marginal(Problem):
             if moments:
                 places = batch.missing[batch.pattern]
                 completed[batch.rows].scatter_add_(1, places, guess)
-                add_covariances(spread, batch, torch.cholesky_inverse(factors))
+                batch.add(spread, torch.cholesky_inverse(factors))
         prior = self.strength * self.columns
         doubled = data.cells * LOG_2PI + logs + squares
         doubled = doubled + data.weight * (inverse.diagonal() @ self.ridge)
@@ -282,7 +283,7 @@ class Marginal(Problem):
         loss = doubled / (2 * data.cells)
         if not moments:
             return Moments(loss, mean, inverse)
-        second = (completed.T @ completed + spread) / data.weight
+        second = (completed.T @ completed + spread[:-1, :-1]) / data.weight
         return Moments(loss, data.constants @ completed / data.weight, second)
 
 
@@ -342,13 +343,3 @@ def conditional(
         mine = factors[batch.pattern]
     guess = -torch.cholesky_solve(slopes[:, :, None], mine)[:, :, 0]
     return factors, guess, slopes
-
-
-def add_covariances(
-    total: torch.Tensor, batch: Batch, covariances: torch.Tensor
-) -> None:
-    """Add the conditional covariances of a batch to a matrix, times their weights."""
-    both = batch.real[:, :, None] & batch.real[:, None, :]
-    part = covariances * both * batch.weights[:, None, None]
-    places = batch.missing[:, :, None] * len(total) + batch.missing[:, None, :]
-    total.view(-1).index_add_(0, places.reshape(-1), part.reshape(-1))

@@ -15,7 +15,9 @@ from descents.descent.runs import Runs
 from descents.marginal.features import Features, NumberFeatures, features_of
 from descents.marginal.gaussian import Marginal, Point
 from descents.marginal.maximization import EM
-from descents.marginal.posterior import Cells, Gaussian, drawn, predicted
+from descents.marginal.posterior import Cells, Gaussian, RowsModel
+from descents.marginal.refinement import RefinedModel, Watch, refined
+from descents.marginal.wide import RIDGE, ColumnsModel, Standard
 from descents.problems.problem import stream
 
 MOST_HELD_OUT = 20_000
@@ -25,8 +27,12 @@ ENOUGH_HELD_OUT = 1000
 MOST_FOLDS = 10
 STRENGTHS = (0.0, 1.0, 3.0, 10.0)
 """What `strength="auto"` chooses from, where rows are few."""
-FOLDS_OF_STRENGTHS = 3
+FOLDS_OF_CHOICES = 3
 """In how many folds all of these are tried."""
+ENOUGH_OF_COLUMN = 20
+"""Of fewer held-out cells it is not judged whether a column is predicted."""
+FOLDS_OF_REFINED = 2
+"""In how many folds refined models are judged: each takes as long as the fit."""
 BLOCKS = 20
 """The blocks of cells of the jackknife that compares them."""
 MANY_ROWS = 10
@@ -51,6 +57,9 @@ class Settings:
     max_steps : int
     held_out : float
         The share of the observed cells that the model is judged by.
+    refine : bool
+        Whether a forest for each column improves on the Gaussian model
+        (`descents.marginal.refinement`), which takes several times as long.
     """
 
     n_components: int | None = None
@@ -60,6 +69,7 @@ class Settings:
     tol: float = 1e-3
     max_steps: int = 300
     held_out: float = 0.1
+    refine: bool = False
 
     def __post_init__(self) -> None:
         complaints = Complaints()
@@ -72,6 +82,22 @@ class Settings:
         complaints.attempt(real_number, "tol", self.tol, 0)
         complaints.attempt(real_number, "held_out", self.held_out, 0)
         complaints.raise_any()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Which model is fitted.
+
+    Attributes
+    ----------
+    sample : {"rows", "columns"}
+        The side whose factors are integrated out.
+    strength : float
+        How much the covariance is shrunk (`Marginal`).
+    """
+
+    sample: str
+    strength: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +122,10 @@ class HeldOut:
     values: np.ndarray
     constants: np.ndarray
     scores: np.ndarray
+
+    def __repr__(self) -> str:
+        """Return in a line how many cells there are."""
+        return f"HeldOut({len(self.truth)} cells of {len(np.unique(self.columns))} columns)"
 
     def errors(self, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the errors of each cell by the model, and by constants.
@@ -138,6 +168,12 @@ class ColumnScore:
     difference: float
     standard_error: float
 
+    @property
+    def is_worse(self) -> bool:
+        """Whether the model is worse than the constant, by more than a standard error."""
+        enough = self.cells >= ENOUGH_OF_COLUMN
+        return enough and self.difference > self.standard_error
+
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
@@ -148,12 +184,12 @@ class Fitted:
     features : Features
     levels : int64 ndarray of shape (p,)
         How many levels each column has; 0 for numbers.
-    gaussian : Gaussian
-        The distribution of the features of a row.
+    model : RowsModel, ColumnsModel or RefinedModel
+        Says what is expected of missing cells.
     runs : Runs
         The descents of the last fit, to all observed cells.
-    strength : float
-        How much the covariance was shrunk.
+    setting : Setting
+        Which model was taken.
     n_components : int
         How many components the loadings have.
     held_out : HeldOut or None
@@ -161,18 +197,26 @@ class Fitted:
         One for each column; None where no cell was held out.
     constant : bool ndarray of shape (p,)
         Which columns are filled by their mean or their most frequent level, because held
-        out cells were not predicted better than that.
+        out cells were predicted worse than that, by more than one standard error.
     """
 
     features: Features
     levels: np.ndarray
-    gaussian: Gaussian
+    model: RowsModel | ColumnsModel | RefinedModel
     runs: Runs
-    strength: float
+    setting: Setting
     n_components: int
     held_out: HeldOut | None
     scores: tuple[ColumnScore | None, ...]
     constant: np.ndarray
+
+    def __repr__(self) -> str:
+        """Return in a line what was fitted."""
+        return (
+            f"Fitted({len(self.levels)} columns, {self.features.width} features, "
+            f"{self.n_components} components, strength {self.setting.strength:g}, "
+            f"loss {self.runs.losses[self.runs.best]:.6g})"
+        )
 
     def predicted(self, codes: np.ndarray, *, limited: bool = True) -> Cells:
         """Return what the model says of the missing cells of a table.
@@ -184,7 +228,7 @@ class Fitted:
         limited : bool
             Whether numbers are kept within the observed range of their column.
         """
-        found = predicted(self.gaussian, self.features, codes)
+        found = self.model.predicted(codes)
         lacking = np.isnan(codes)
         for place, column in enumerate(self.features.columns):
             rows = lacking[:, place]
@@ -210,7 +254,7 @@ class Fitted:
         limited: bool = False,
     ) -> np.ndarray:
         """Return a table whose missing cells are drawn from their distribution."""
-        values = drawn(self.gaussian, self.features, codes, generator)
+        values = self.model.drawn(codes, generator)
         if limited:
             lacking = np.isnan(codes)
             for place, column in enumerate(self.features.columns):
@@ -268,6 +312,7 @@ def fit(
     levels: np.ndarray,
     settings: Settings | None = None,
     weights: np.ndarray | None = None,
+    watch: Watch | None = None,
 ) -> Fitted:
     """Fit a model of a table, and judge it by cells that it has not seen.
 
@@ -285,6 +330,8 @@ def fit(
     settings : Settings, optional
     weights : ndarray of shape (n,), optional
         Of the rows.
+    watch : callable, optional
+        ``watch(done, count)`` is called after each column that is refined.
 
     Raises
     ------
@@ -307,40 +354,58 @@ def fit(
         raise InvalidValueError(
             "the table has no observed cell; give one that has some"
         )
-    features = features_of(codes, levels)
     folds = list(_folds(codes, settings)) if settings.held_out else []
-    strengths = _strengths(settings, len(codes), features.width)
-    parts: dict[float, list[HeldOut]] = {strength: [] for strength in strengths}
-    before: dict[float, Point] = {}
+    whole = features_of(codes, levels)
+    choices = _choices(settings, whole, codes, weights)
+    parts: dict[Setting, list[HeldOut]] = {choice: [] for choice in choices}
+    before: dict[Setting, Point] = {}
     for place, hidden in enumerate(folds):
-        if place == FOLDS_OF_STRENGTHS:
-            best = _best_strength(parts, levels)
+        if place == FOLDS_OF_CHOICES:
+            best = _best(parts, levels)
             parts = {best: parts[best]}
         shown = np.where(hidden, np.nan, codes)
-        mine = features_of(shown, levels)
-        encoded = mine.encoded(shown)
-        for strength, some in parts.items():
-            problem = _problem(encoded, mine, settings, strength, weights)
-            point, _ = _descended(problem, settings, before.get(strength), starts=1)
-            before[strength] = point
-            gaussian = Gaussian.of(problem, point)
-            some.append(_held_out(gaussian, mine, codes, shown, hidden))
-    strength = _best_strength(parts, levels) if folds else strengths[0]
-    held_out = HeldOut.joined(parts[strength]) if folds else None
-    problem = _problem(features.encoded(codes), features, settings, strength, weights)
-    point, runs = _descended(
-        problem, settings, before.get(strength), starts=settings.n_starts
+        known = {
+            sample: features_of(shown, levels, plain=sample == "columns")
+            for sample in {choice.sample for choice in parts}
+        }
+        for choice, some in parts.items():
+            features = known[choice.sample]
+            model, point, _ = _fitted(
+                shown, features, choice, settings, weights, before.get(choice), starts=1
+            )
+            before[choice] = point
+            some.append(_held_out(model, features, codes, shown, hidden))
+    choice = _best(parts, levels) if folds else choices[0]
+    held_out = HeldOut.joined(parts[choice]) if folds else None
+    features = whole
+    if choice.sample == "columns":
+        features = features_of(codes, levels, plain=True)
+    model, point, runs = _fitted(
+        codes,
+        features,
+        choice,
+        settings,
+        weights,
+        before.get(choice),
+        starts=settings.n_starts,
     )
+    says: RowsModel | ColumnsModel | RefinedModel = model
+    if settings.refine:
+        held_out = _refined_held_out(
+            folds[:FOLDS_OF_REFINED], codes, levels, choice, settings, weights, point
+        )
+        lacking = np.asarray(np.isnan(codes).any(0))
+        says = refined(model, codes, settings.seed, lacking, watch)
     scores = (
         _scores(held_out, levels) if held_out is not None else (None,) * len(levels)
     )
-    constant = np.array([one is not None and one.difference > 0 for one in scores])
+    constant = np.array([one is not None and one.is_worse for one in scores])
     return Fitted(
         features,
         levels,
-        Gaussian.of(problem, point),
+        says,
         runs,
-        strength,
+        choice,
         int((point["loadings"].square().sum(0) > 0).sum()),
         held_out,
         scores,
@@ -348,28 +413,30 @@ def fit(
     )
 
 
-def _problem(
-    encoded: np.ndarray,
+def _fitted(
+    codes: np.ndarray,
     features: Features,
+    choice: Setting,
     settings: Settings,
-    strength: float,
     weights: np.ndarray | None,
-) -> Marginal:
-    """Return the problem of a fit."""
+    before: Point | None,
+    *,
+    starts: int,
+) -> tuple[RowsModel | ColumnsModel, Point, Runs]:
+    """Return the best of some starts, the first of them from the point of a fit before."""
+    if choice.sample == "columns":
+        encoded, ridge = Standard(features).encoded(codes).T, np.array(RIDGE)
+        weights = None
+    else:
+        encoded, ridge = features.encoded(codes), features.ridge
     rank = settings.n_components
-    return Marginal(
+    problem = Marginal(
         encoded,
-        None if rank is None else min(rank, features.width),
-        ridge=features.ridge,
-        strength=strength,
+        None if rank is None else min(rank, encoded.shape[1]),
+        ridge=ridge,
+        strength=choice.strength,
         weights=weights,
     )
-
-
-def _descended(
-    problem: Marginal, settings: Settings, before: Point | None, *, starts: int
-) -> tuple[Point, Runs]:
-    """Return the best point that starts reach, the first of them from a point before."""
     problem.begin_at(before)
     runs = descend(
         problem,
@@ -382,16 +449,68 @@ def _descended(
         raise KeyboardInterrupt
     best = runs.best
     point = {n: torch.as_tensor(p[best]) for n, p in runs.parameters.items()}
-    return point, runs
+    gaussian = Gaussian.of(problem, point)
+    if choice.sample == "columns":
+        return ColumnsModel(gaussian, features, codes), point, runs
+    return RowsModel(gaussian, features), point, runs
 
 
-def _strengths(settings: Settings, rows: int, width: int) -> tuple[float, ...]:
-    """Return the strengths that are tried."""
-    if not isinstance(settings.strength, str):
-        return (float(settings.strength),)
-    if rows >= MANY_ROWS * width or not settings.held_out:
-        return (0.0,)
-    return STRENGTHS
+def _refined_held_out(
+    folds: Sequence[np.ndarray],
+    codes: np.ndarray,
+    levels: np.ndarray,
+    choice: Setting,
+    settings: Settings,
+    weights: np.ndarray | None,
+    before: Point,
+) -> HeldOut | None:
+    """Return what refined models say of cells that they have not seen."""
+    found = []
+    for hidden in folds:
+        shown = np.where(hidden, np.nan, codes)
+        features = features_of(shown, levels, plain=choice.sample == "columns")
+        model, _, _ = _fitted(
+            shown, features, choice, settings, weights, before, starts=1
+        )
+        better = refined(model, shown, settings.seed, np.asarray(hidden.any(0)))
+        found.append(_held_out(better, features, codes, shown, hidden))
+    return HeldOut.joined(found) if found else None
+
+
+def _choices(
+    settings: Settings,
+    features: Features,
+    codes: np.ndarray,
+    weights: np.ndarray | None,
+) -> tuple[Setting, ...]:
+    """Return the models that held-out cells decide between.
+
+    The longer side is the sample, whose factors are integrated out. Where neither is
+    twice as long as the other, both are tried; where the sample has ten times as many
+    members as features or more, the covariance need not be shrunk.
+    """
+    rows, columns = len(codes), Standard(features).places[-1].stop
+    sides = ["rows"] if rows >= columns else ["columns", "rows"]
+    if weights is not None:  # they weigh rows of a sample
+        sides = ["rows"]
+    elif columns > 2 * rows:
+        sides = ["columns"]
+    elif columns > rows / 2 and rows >= columns:
+        sides = ["rows", "columns"]
+    if not settings.held_out:
+        sides = sides[:1]
+    found = []
+    for side in sides:
+        members, width = columns, rows
+        if side == "rows":
+            members, width = rows, features.width
+        strengths: tuple[float, ...] = STRENGTHS
+        if not isinstance(settings.strength, str):
+            strengths = (float(settings.strength),)
+        elif members >= MANY_ROWS * width or not settings.held_out:
+            strengths = (0.0,)
+        found += [Setting(side, strength) for strength in strengths]
+    return tuple(found)
 
 
 def _folds(codes: np.ndarray, settings: Settings) -> Iterator[np.ndarray]:
@@ -416,18 +535,21 @@ def _folds(codes: np.ndarray, settings: Settings) -> Iterator[np.ndarray]:
 
 
 def _held_out(
-    gaussian: Gaussian,
+    model: RowsModel | ColumnsModel | RefinedModel,
     features: Features,
     codes: np.ndarray,
     shown: np.ndarray,
     hidden: np.ndarray,
 ) -> HeldOut:
     """Return what a model of the shown cells says of the hidden ones."""
-    rows = np.flatnonzero(hidden.any(1))
-    part = hidden[rows]
-    found = predicted(gaussian, features, shown[rows])
+    some = np.flatnonzero(hidden.any(1))
+    base = model.model if isinstance(model, RefinedModel) else model
+    if isinstance(base, ColumnsModel):  # which knows the rows of its fit
+        some = np.arange(len(codes))
+    part = hidden[some]
+    found = model.predicted(shown[some])
     cells, columns = np.nonzero(part)
-    truth, values = codes[rows][part], found.values[part]
+    truth, values = codes[some][part], found.values[part]
     scores = np.zeros(len(truth))
     for place, column in enumerate(features.columns):
         mine = columns == place
@@ -446,17 +568,17 @@ def _held_out(
     return HeldOut(columns, truth, values, constants, scores)
 
 
-def _best_strength(parts: dict[float, list[HeldOut]], levels: np.ndarray) -> float:
-    """Return the strength with the least error, or the first if none is clearly better.
+def _best(parts: dict[Setting, list[HeldOut]], levels: np.ndarray) -> Setting:
+    """Return the model with the least error, or the first if none is clearly better.
 
     The error is the mean over columns of the root mean squared error, or of the share of
-    wrong levels, over that of the constants. Another strength has to be better than the
+    wrong levels, over that of the constants. Another model has to be better than the
     first by two standard errors of the difference, by the jackknife over blocks of cells.
     """
     first, *others = parts
     if not others:
         return first
-    joined = {strength: HeldOut.joined(some) for strength, some in parts.items()}
+    joined = {choice: HeldOut.joined(some) for choice, some in parts.items()}
     blocks = np.arange(len(joined[first].columns)) % BLOCKS
     errors = np.array(
         [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -32,6 +33,8 @@ class Batch:
         The pattern of each row.
     weights : float64 Tensor of shape (patterns,)
         The weights of the rows of each pattern, summed.
+    width : int
+        How many features there are.
     """
 
     missing: torch.Tensor
@@ -39,15 +42,39 @@ class Batch:
     rows: slice
     pattern: torch.Tensor
     weights: torch.Tensor
+    width: int
+
+    @cached_property
+    def flat(self) -> torch.Tensor:
+        """Where the pairs of missing features are in a matrix of (width + 1)^2 entries.
+
+        Padding has the last row and column, which no feature has; shape (patterns, m, m).
+        """
+        places = torch.where(self.real, self.missing, self.width)
+        return places[:, :, None] * (self.width + 1) + places[:, None, :]
 
     def blocks(self, matrix: torch.Tensor) -> torch.Tensor:
         """Return the submatrix of each pattern's missing features, shape (patterns, m, m).
 
         Padding has ones on the diagonal and zeros elsewhere.
         """
-        found = matrix[self.missing[:, :, None], self.missing[:, None, :]]
-        both = self.real[:, :, None] & self.real[:, None, :]
-        return torch.where(both, found, torch.diag_embed((~self.real).to(found)))
+        wider = torch.nn.functional.pad(matrix, (0, 1, 0, 1))
+        found = wider.reshape(-1)[self.flat]
+        if bool(self.real.all()):
+            return found
+        return found + torch.diag_embed((~self.real).to(found))
+
+    def add(self, total: torch.Tensor, covariances: torch.Tensor) -> None:
+        """Add the covariance of each pattern, times its weight, to a matrix.
+
+        Parameters
+        ----------
+        total : Tensor of shape (width + 1, width + 1)
+            Its last row and column take what padding has.
+        covariances : Tensor of shape (patterns, m, m)
+        """
+        part = covariances * self.weights[:, None, None]
+        total.view(-1).index_add_(0, self.flat.reshape(-1), part.reshape(-1))
 
     def entries(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the missing features of rows, shape (rows, m); 0 where there is padding."""
@@ -198,5 +225,6 @@ def _batches(
             slice(begin, int(ends[last - 1])),
             torch.from_numpy(np.repeat(np.arange(last - first), counts[here])),
             torch.from_numpy(sums[here].astype(np.float64)),
+            masks.shape[1],
         )
         first = last

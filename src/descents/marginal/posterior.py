@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ from scipy.special import ndtr
 from descents.marginal.features import Features, NumberFeatures
 from descents.marginal.gaussian import Marginal, Point, conditional, covariance
 from descents.marginal.patterns import Batch, Patterns, grouped
+
+LEAST_LEFT = 0.5
+"""No smaller share of a variance is taken to be left by what explains it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,10 +25,16 @@ class Gaussian:
     mean : float64 Tensor of shape (d,)
     inverse : float64 Tensor of shape (d, d)
         The inverse of the covariance.
+    size : float64 Tensor of shape ()
+        Of a model of resampled rows, how many cells a column of the table has; else
+        infinite.
     """
 
     mean: torch.Tensor
     inverse: torch.Tensor
+    size: torch.Tensor = field(
+        default_factory=lambda: torch.tensor(torch.inf, dtype=torch.float64)
+    )
 
     @classmethod
     def of(cls, problem: Marginal, point: Point) -> Gaussian:
@@ -56,6 +65,29 @@ class Cells:
     probabilities: dict[int, np.ndarray]
 
 
+@dataclass(frozen=True, eq=False)
+class RowsModel:
+    """What a model of rows says of missing cells.
+
+    Attributes
+    ----------
+    gaussian : Gaussian
+        The distribution of the features of a row.
+    features : Features
+    """
+
+    gaussian: Gaussian
+    features: Features
+
+    def predicted(self, codes: np.ndarray) -> Cells:
+        """Return what the model says of the missing cells of a table."""
+        return predicted(self.gaussian, self.features, codes)
+
+    def drawn(self, codes: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Return a table whose missing cells are drawn from their distribution."""
+        return drawn(self.gaussian, self.features, codes, generator)
+
+
 def predicted(model: Gaussian, features: Features, codes: np.ndarray) -> Cells:
     """Return what a model says of the missing cells of a table.
 
@@ -69,12 +101,12 @@ def predicted(model: Gaussian, features: Features, codes: np.ndarray) -> Cells:
     encoded = features.encoded(codes)
     means, variances = np.zeros_like(encoded), np.zeros_like(encoded)
     patterns = grouped(encoded, compress=False)
-    along = _along(model, patterns)
+    slopes = along(model, patterns)
     for batch in patterns.batches:
-        factors, guess, _ = conditional(batch, model.inverse, along[batch.rows])
+        factors, guess, _ = conditional(batch, model.inverse, slopes[batch.rows])
         mine = torch.cholesky_inverse(factors).diagonal(dim1=1, dim2=2)
-        means[patterns.order[batch.rows]] = _spread(batch, guess, model.mean)
-        variances[patterns.order[batch.rows]] = _spread(
+        means[patterns.order[batch.rows]] = spread(batch, guess, model.mean)
+        variances[patterns.order[batch.rows]] = spread(
             batch, mine[batch.pattern], model.mean, add=False
         )
     values, deviations = codes.copy(), np.zeros_like(codes)
@@ -110,10 +142,14 @@ def drawn(
     probabilities, by the normal numbers that its indicators were drawn with: what is left
     of each after the indicators before it decides between its level and those after it,
     so that cells of one row keep the dependence that the model has found.
+
+    Where the model was fitted to resampled rows, conditional covariances are divided by
+    (1 - p / n)^2, with n cells in a column of the table: a fit to n rows leaves the share
+    1 - p / n of a variance that p parameters explain, and so does resampling once more.
     """
     encoded = features.encoded(codes)
     patterns = grouped(encoded, compress=False)
-    along = _along(model, patterns)
+    slopes = along(model, patterns)
     values = codes.copy()
     # By row, so that what is drawn does not depend on the order of patterns.
     noise = generator.standard_normal(encoded.shape)
@@ -121,14 +157,17 @@ def drawn(
         if not batch.missing.shape[1]:
             continue
         order = patterns.order[batch.rows]
-        factors, guess, _ = conditional(batch, model.inverse, along[batch.rows])
+        factors, guess, _ = conditional(batch, model.inverse, slopes[batch.rows])
         covariances = torch.cholesky_inverse(factors)
+        explaining = encoded.shape[1] - batch.real.sum(1) + 1
+        left = (1 - explaining / model.size).clamp(min=LEAST_LEFT)
+        covariances = covariances / left.square()[:, None, None]
         # The lower factor, so that the first m numbers make the first m features.
         lower = torch.linalg.cholesky(covariances)
         raw = batch.entries(torch.from_numpy(noise[order]))
         shift = (lower[batch.pattern] @ raw[:, :, None])[:, :, 0]
-        expected = _spread(batch, guess, model.mean)
-        moved = expected + _spread(batch, shift, model.mean, add=False)
+        expected = spread(batch, guess, model.mean)
+        moved = expected + spread(batch, shift, model.mean, add=False)
         for place, (column, here) in enumerate(
             zip(features.columns, features.places, strict=True)
         ):
@@ -145,11 +184,11 @@ def drawn(
                 continue
             some = np.flatnonzero(lacking)
             normals = _own_normals(batch, covariances, shift, some, here)
-            values[rows, place] = _levels(chances, normals)
+            values[rows, place] = levels_of(chances, normals)
     return values
 
 
-def _along(model: Gaussian, patterns: Patterns) -> torch.Tensor:
+def along(model: Gaussian, patterns: Patterns) -> torch.Tensor:
     """Return P d for each row, with d = 0 at its missing features."""
     off = patterns.values - patterns.constants[:, None] * (
         patterns.observed * model.mean
@@ -157,7 +196,7 @@ def _along(model: Gaussian, patterns: Patterns) -> torch.Tensor:
     return off @ model.inverse
 
 
-def _spread(
+def spread(
     batch: Batch, entries: torch.Tensor, base: torch.Tensor, *, add: bool = True
 ) -> np.ndarray:
     """Return entries at missing features as rows of all features, 0 elsewhere.
@@ -193,7 +232,7 @@ def _own_normals(
     return found[:, :, 0].numpy()
 
 
-def _levels(chances: np.ndarray, normals: np.ndarray) -> np.ndarray:
+def levels_of(chances: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """Return codes of levels with the given probabilities, one a row.
 
     Level k is taken, if none before it was, where normal number k is above the quantile

@@ -12,9 +12,10 @@ import torch
 from descents.checks import RunFolderError
 from descents.descent.runs import Runs
 from descents.marginal.features import Features, LevelFeatures, NumberFeatures
-from descents.marginal.model import ColumnScore, Fitted, HeldOut
-from descents.marginal.posterior import Gaussian
+from descents.marginal.model import ColumnScore, Fitted, HeldOut, Setting
+from descents.marginal.posterior import Gaussian, RowsModel
 from descents.marginal.tables import PassedColumn, TableModel
+from descents.marginal.wide import ColumnsModel
 from descents.problems.columns import ColumnModel
 
 FORMAT = 1
@@ -41,8 +42,10 @@ def stored(
     for place, column in enumerate(fitted.features.columns):
         kind = next(name for name, one in KINDS.items() if isinstance(column, one))
         features.append({"kind": kind, **_put(arrays, f"features/{place}", column)})
-    for place, gaussian in enumerate([fitted.gaussian, *resampled]):
+    for place, gaussian in enumerate([fitted.model.gaussian, *resampled]):
         _put(arrays, f"gaussian/{place}", gaussian)
+    if isinstance(fitted.model, ColumnsModel):
+        arrays["codes"] = fitted.model.codes
     if fitted.held_out is not None:
         _put(arrays, "held_out", fitted.held_out)
     arrays |= {"levels": fitted.levels, "constant": fitted.constant.astype(np.int8)}
@@ -54,7 +57,7 @@ def stored(
         "features": features,
         "runs": runs,
         "resampled": len(resampled),
-        "strength": fitted.strength,
+        "setting": vars(fitted.setting),
         "n_components": fitted.n_components,
         "scores": [None if one is None else vars(one) for one in fitted.scores],
     }
@@ -91,12 +94,16 @@ def restored(
         for place, one in enumerate(facts["features"])
     )
     scores = [None if one is None else ColumnScore(**one) for one in facts["scores"]]
+    features = Features(columns)
+    model: RowsModel | ColumnsModel = RowsModel(gaussians[0], features)
+    if "codes" in arrays:
+        model = ColumnsModel(gaussians[0], features, arrays["codes"])
     fitted = Fitted(
-        Features(columns),
+        features,
         arrays["levels"],
-        gaussians[0],
+        model,
         Runs.restored(runs, facts["runs"]),
-        facts["strength"],
+        Setting(**facts["setting"]),
         facts["n_components"],
         held_out,
         tuple(scores),

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from descents.checks import InvalidValueError, remote
+from descents.losses.base import still_rounded
 from descents.problems.cells import Look, Side
 from descents.problems.factorization import Factorization
 from descents.problems.problem import Asked, Parameters, Problem, flat
@@ -115,6 +116,10 @@ class Alternating:
             found |= _gain(rows.whole + columns.whole)
         return columns.parameters, found, losses
 
+    def unsettled(self, problem: Problem, step: int) -> bool:
+        """Return whether corners of the losses are still being rounded."""
+        return corners_rounded(problem, step)
+
     def mapping(
         self,
         problem: Problem,
@@ -203,6 +208,20 @@ def applies(problem: Problem) -> bool:
     alone = len(found.blocks) == 1 and found.blocks[0].loss.divergence
     sides = (problem.row_regularizer, problem.column_regularizer)
     return (alone and all(side.entrywise for side in sides)) or found.majorized
+
+
+def corners_rounded(problem: Problem, step: int) -> bool:
+    """Return whether the quadratics of a step are of losses with rounded corners.
+
+    Examples
+    --------
+    >>> table = [[1.0, 2.0], [0.0, 1.0]]
+    >>> [corners_rounded(Factorization(table, 1, loss=loss), 10)
+    ...  for loss in ("squared", "absolute")]
+    [False, True]
+    """
+    assert isinstance(problem, Factorization)  # noqa: S101
+    return still_rounded(step) and not problem.cells.smooth
 
 
 class _Turn:

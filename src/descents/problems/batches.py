@@ -13,6 +13,7 @@ import torch
 from descents.checks import (
     Complaints,
     InvalidValueError,
+    counted,
     real_number,
     whole_number,
 )
@@ -455,7 +456,7 @@ class HoldOut:
         found = stratified_splits(groups, self.share, range(self.repeats), seed)
         if any(len(rows) == len(groups) for rows in found):
             raise InvalidValueError(
-                f"a share of {self.share:g} of {len(groups)} rows holds none out; give "
+                f"a share of {self.share:g} of {counted(len(groups), 'row')} holds none out; give "
                 "a larger share, or more rows"
             )
         return found
@@ -485,7 +486,7 @@ class Folds:
         """Return the training rows of each fold."""
         if self.count > len(groups):
             raise InvalidValueError(
-                f"{self.count} folds are asked for, but there are {len(groups)} rows; "
+                f"{counted(self.count, 'fold')} are asked for, but there are {counted(len(groups), 'row')}; "
                 "give fewer folds"
             )
         found = stratified_folds(groups, self.count, seed)

@@ -211,6 +211,12 @@ class OfCandidates:
         """Return nothing: the rule begins at the first step, when the starts are known."""
         return {}
 
+    def unsettled(self, problem: Problem, step: int) -> bool:
+        """Return what the rule says of the factorization."""
+        assert isinstance(problem, Candidates)  # noqa: S101
+        asked = getattr(self.rule, "unsettled", None)
+        return asked is not None and bool(asked(problem.template, step))
+
     def update(
         self,
         problem: Problem,

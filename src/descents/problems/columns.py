@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from descents.checks import Complaints, InvalidValueError, for_caller
+from descents.checks import Complaints, InvalidValueError, counted, for_caller
 from descents.data import levels
 from descents.data.frames import given_back, reason_of
 from descents.data.levels import (
@@ -216,7 +216,7 @@ def of_table(table: Table, loss: Any, weights: Any = None) -> list[ColumnModel]:
     elif isinstance(loss, list | tuple):
         complaints.require(
             len(loss) == len(table.columns),
-            f"{len(loss)} losses are given for {len(table.columns)} columns; give one "
+            f"{len(loss)} losses are given for {counted(len(table.columns), 'column')}; give one "
             "for each, or one for all",
         )
         for value, column in zip(loss, table.columns, strict=False):
@@ -314,7 +314,7 @@ def _in_order(column: Column, loss: Loss) -> tuple[tuple[Any, ...], str]:
             f"(loss={{{column.name!r}: 'categorical'}})",
         )
         raise InvalidValueError(
-            f"column {column.name!r} has {len(column.levels)} levels of text whose order "
+            f"column {column.name!r} has {counted(len(column.levels), 'level')} of text whose order "
             f"is not known ({listed(column.levels)}), but {loss.name} loss needs it; {how}"
         )
     why = "as asked for"
@@ -339,7 +339,7 @@ def _by_type(column: Column) -> tuple[Loss, str]:
     ):
         return named("logistic"), "two values"
     if column.kind == "category":
-        why = f"{len(column.levels)} levels without an order"
+        why = f"{counted(len(column.levels), 'level')} without an order"
         texts = [level for level in column.levels if isinstance(level, str)]
         scale = arranged(texts) if len(texts) == len(column.levels) else None
         if scale is not None and scale[1] == KNOWN_SCALE:
@@ -350,7 +350,7 @@ def _by_type(column: Column) -> tuple[Loss, str]:
             )
         return named("categorical"), why
     if column.kind == "order":
-        return named("ordinal"), f"{len(column.levels)} levels with an order"
+        return named("ordinal"), f"{counted(len(column.levels), 'level')} with an order"
     return named("squared"), "numbers"
 
 
@@ -567,30 +567,25 @@ def _for_filling(
     hold whole numbers only can hold others, a type of whole numbers cannot. Text that
     holds numbers gets numbers as text.
     """
-    blank, typed = column.kind == "empty", column.kind in TYPED
+    typed = column.kind in TYPED
     if model.levels:
         places = np.clip(codes.astype(np.int64), 0, len(model.levels) - 1)
         own, index = _levels_for(model, column, textual)
         kind: Any = column.kind if typed else "category"
         values, _ = levels.coded(column, model.known)  # NaN where a cell is missing
         return replace(column, kind=kind, levels=own, values=values), index[places]
+    blank = column.kind == "empty"
     if model.dates and (blank or column.kind == "date"):
         return replace(column, kind="date"), codes
-    rounded = model.whole if blank or textual or typed else column.whole
-    if not (blank or column.whole or typed) or not rounded:
+    if not _is_rounded(model, column, textual):
         if typed and not textual:
             numbers, places = np.unique(codes, return_inverse=True)
             texts = tuple(map(text_of, numbers))
             return replace(column, levels=texts), places.astype(float)
         return replace(column, kind="number", whole=False), codes
     # Held to what the fit saw, not to the few numbers of this table: as levels.
-    low, high = model.limits or _widest(column)
-    if free:
-        low, high = _widest(column)
-    codes = np.rint(codes)
-    if isinstance(model.loss, Periodic):  # 23.7 o'clock is nearer to 0 than to 23
-        codes = model.loss.impute(codes)
-    whole, places = np.unique(codes.clip(low, high), return_inverse=True)
+    low, high = _range_of(replace(model, limits=None) if free else model, column)
+    whole, places = np.unique(_whole(model, codes).clip(low, high), return_inverse=True)
     fills = tuple(str(int(x)) if typed else int(x) for x in whole)
     if typed and model.limits == (0, 1):
         words = [levels.truth_among(bool(x), column.levels) for x in whole]
@@ -598,14 +593,67 @@ def _for_filling(
     return replace(column, kind="category", levels=fills), places.astype(float)
 
 
-def _widest(column: Column) -> tuple[float, float]:
-    """Return between which whole numbers a column can hold all, exactly as float64."""
+def _is_rounded(model: ColumnModel, column: Column, textual: bool) -> bool:
+    """Return whether the holes of a column of numbers are filled with whole ones."""
+    blank, typed = column.kind == "empty", column.kind in TYPED
+    rounded = model.whole if blank or textual or typed else column.whole
+    return (blank or column.whole or typed) and rounded
+
+
+def _whole(model: ColumnModel, codes: np.ndarray) -> np.ndarray:
+    """Return the whole numbers that are nearest to numbers."""
+    codes = np.rint(codes)
+    if isinstance(model.loss, Periodic):  # 23.7 o'clock is nearer to 0 than to 23
+        codes = model.loss.impute(codes)
+    return codes
+
+
+def _range_of(model: ColumnModel, column: Column) -> tuple[float, float]:
+    """Return between which whole numbers fills are held.
+
+    Those that the fit observed, or all that the column can hold, exactly as float64.
+    """
+    if model.limits is not None:
+        return model.limits
     low, high = -(2.0**53), 2.0**53
     kind = str(getattr(column.cells, "type", ""))
     if kind.removeprefix("u").startswith("int"):
         limits = np.iinfo(kind)
         low, high = max(low, float(limits.min)), min(high, float(limits.max))
     return low, high
+
+
+def held(
+    table: Table, models: Sequence[ColumnModel], codes: Sequence[np.ndarray]
+) -> dict[str, int]:
+    """Return how many fills of each column are held to its range, where there are any.
+
+    Parameters
+    ----------
+    table, models, codes
+        As `filled` takes them.
+
+    Examples
+    --------
+    >>> import pyarrow
+    >>> from descents.data.tables import from_frame
+    >>> table = from_frame(pyarrow.table({"a": [1, None, 3]}))
+    >>> held(table, of_table(table, "auto"), [np.array([1.0, 7.4, 3.0])])
+    {'a': 1}
+    """
+    dialect = table.source.dialect
+    textual = dialect is not None and dialect.textual
+    found = {}
+    for model, numbers in zip(models, codes, strict=True):
+        column = table.column(model.name)
+        if model.levels or not _is_rounded(model, column, textual):
+            continue
+        low, high = _range_of(model, column)
+        whole = _whole(model, numbers)
+        outside = ((whole < low) | (whole > high)) & np.isnan(column.values)
+        if outside.any():
+            found[model.name] = int(outside.sum())
+    return found
 
 
 def _levels_for(

@@ -1006,7 +1006,8 @@ def _nndsvd(
 def _nndsvd_then_normal(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    return (_normal if start else _nndsvd)(problem, generator, start)
+    # The two differ in what fills their zeros; shaken further ones all end alike.
+    return (_normal if start > 1 else _nndsvd)(problem, generator, start)
 
 
 def _centers(
@@ -1056,6 +1057,13 @@ def _centers(
     return np.eye(rank)[nearest], V
 
 
+def _centers_and_normal(
+    problem: Factorization, generator: np.random.Generator, start: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return centers and normal starts in turn: of some losses the others end lower."""
+    return (_normal if start % 2 else _centers)(problem, generator, start)
+
+
 def _evenly_spread(problem: Factorization, table: Any) -> Any:
     """Return a table whose squared distances are like the loss of one row at another.
 
@@ -1090,6 +1098,7 @@ INITIALIZATIONS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
     "nndsvd": _nndsvd,
     "nndsvd_then_normal": _nndsvd_then_normal,
     "centers": _centers,
+    "centers_and_normal": _centers_and_normal,
 }
 """How U and V begin: see `Factorization`."""
 SPECTRAL = ("spectral", "spectral_then_normal", "nndsvd", "nndsvd_then_normal")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from descents.checks import Complaints, InvalidValueError, for_caller
+from descents.checks import Complaints, InvalidValueError, counted, for_caller
 from descents.data import levels
 from descents.data.levels import Known, Unseen
 from descents.data.storage import plain
@@ -192,7 +192,7 @@ class Features:
         absent = [f.name for f in self.features if f.name not in held]
         if absent:
             raise InvalidValueError(
-                f"the table lacks {len(absent)} of the {len(self.features)} columns that "
+                f"the table lacks {len(absent)} of the {counted(len(self.features), 'column')} that "
                 f"the model was trained with: {_list([repr(x) for x in absent])}; give "
                 "them, empty where nothing is known"
             )
@@ -344,7 +344,7 @@ class Target:
                 )
             raise InvalidValueError(
                 f"the target {column.name!r} is {column.says}, with {len(distinct)} "
-                f"different values in {len(seen)} rows, but {why_not}; {remedy}"
+                f"different values in {counted(len(seen), 'row')}, but {why_not}; {remedy}"
             )
         why = "asked for" if task == "classification" else "levels"
         if not typed and task == "auto":

@@ -79,6 +79,10 @@ class Guarded:
             }
         }
 
+    def unsettled(self, problem: Problem, step: int) -> bool:
+        """Return whether corners of the losses are still being rounded."""
+        return alternating.corners_rounded(problem, step)
+
     def update(
         self,
         problem: Problem,
@@ -158,12 +162,13 @@ def _look(
 
 
 def _cells_before_and_after(
-    here: _Here, z: torch.Tensor
+    here: _Here, z: torch.Tensor, *, exact: bool
 ) -> list[tuple[Block | None, torch.Tensor, torch.Tensor]]:
     """Return the loss of each cell at the old predictions and at new ones, by block.
 
-    Where a loss has a quadratic above it, that is taken: the corners of some losses are
-    rounded less and less, and the loss itself may rise a little on the way.
+    Where a loss has a quadratic above it, that is taken unless exact losses are wanted:
+    the corners of some losses are rounded less and less, and the loss itself may rise a
+    little on the way.
     """
     found, look = here.problem.cells, here.look
     held = found._held(z.dtype, z.device)
@@ -176,13 +181,13 @@ def _cells_before_and_after(
 
     if isinstance(found, Stored):
         loss, weight = found.blocks[0].loss, held.get("weights", held["ones"])
-        if loss.majorized:
+        if loss.majorized and not exact:
             return [(None, quadratic(pair[0]), quadratic(pair[1]))]
         before, after = (loss(at, held["values"]) * weight for at in pair)
         return [(None, before, after)]
     parts: list[Any] = []
     for block, x, w in zip(found.blocks, held["targets"], held["cells"], strict=True):
-        if block.loss.majorized:
+        if block.loss.majorized and not exact:
             both = [quadratic(at)[..., block.place] for at in pair]
         else:
             own = block.cuts(here.cuts)
@@ -191,12 +196,14 @@ def _cells_before_and_after(
     return parts
 
 
-def _rise(here: _Here, side: Side, z: torch.Tensor) -> tuple[torch.Tensor, Any]:
+def _rise(
+    here: _Here, side: Side, z: torch.Tensor, *, exact: bool
+) -> tuple[torch.Tensor, Any]:
     """Return what the loss of each row of a side rises by, and how large it was.
 
     Columns of several coordinates, rows of V, share their rise among these.
     """
-    problem, parts = here.problem, _cells_before_and_after(here, z)
+    problem, parts = here.problem, _cells_before_and_after(here, z, exact=exact)
     if parts[0][0] is None:  # the stored entries of a sparse table
         _, before, after = parts[0]
         held = problem.cells._held(z.dtype, z.device)
@@ -212,29 +219,31 @@ def _rise(here: _Here, side: Side, z: torch.Tensor) -> tuple[torch.Tensor, Any]:
     rises, sizes = [], []
     for block, before, after in parts:
         assert block is not None  # noqa: S101
-        shares = 1 if block.loss.majorized else block.each
+        shares = 1 if block.loss.majorized and not exact else block.each
         for part, sums in ((after - before, rises), (before.abs(), sizes)):
             total = part.sum(1) / shares
             sums.append(total.repeat_interleave(shares, -1))
     return torch.cat(rises, -1), torch.cat(sizes, -1)
 
 
-def _together(here: _Here, side: Side, turn: Any, rise: torch.Tensor) -> torch.Tensor:
+def _together(
+    here: _Here, side: Side, turn: Any, rise: torch.Tensor, *, exact: bool
+) -> torch.Tensor:
     """Return the rise of those rows that are accepted or rejected together, for each."""
     asked = turn.regularizer
     if asked.smoothness or (asked.inside is not None and asked.inside.couples):
         return rise.sum(-1, keepdim=True).expand_as(rise)
-    if side == "rows" or all(
-        block.each == 1 or block.loss.majorized for block in here.problem.cells.blocks
-    ):
+    tied = [
+        block
+        for block in here.problem.cells.blocks
+        if block.each > 1 and (exact or not block.loss.majorized)
+    ]
+    if side == "rows" or not tied:
         return rise
     rise = rise.clone()
-    for block in here.problem.cells.blocks:
-        if block.each > 1 and not block.loss.majorized:
-            part = rise[..., block.place].reshape(*rise.shape[:-1], -1, block.each)
-            rise[..., block.place] = (
-                part.sum(-1, keepdim=True).expand_as(part).flatten(-2)
-            )
+    for block in tied:
+        part = rise[..., block.place].reshape(*rise.shape[:-1], -1, block.each)
+        rise[..., block.place] = part.sum(-1, keepdim=True).expand_as(part).flatten(-2)
     return rise
 
 
@@ -248,16 +257,19 @@ def _predictions(problem: Factorization, parameters: Parameters) -> torch.Tensor
 
 
 def _accepted(
-    here: _Here, side: Side, turn: Any, tried: Parameters
+    here: _Here, side: Side, turn: Any, tried: Parameters, *, exact: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return whether rows of candidates do not raise the loss, and their rise."""
     problem, parameters = here.problem, here.parameters
-    rise, size = _rise(here, side, _predictions(problem, {**parameters, **tried}))
+    z = _predictions(problem, {**parameters, **tried})
+    rise, size = _rise(here, side, z, exact=exact)
     old, new = turn.point(parameters), turn.point({**parameters, **tried})
     rise = rise + (turn.l2 * (new.square() - old.square())).sum(-1)
     rise = rise + (turn.l1 * (new.abs() - old.abs())).sum(-1)
     asked = turn.regularizer
-    rise, size = (_together(here, side, turn, part) for part in (rise, size))
+    rise, size = (
+        _together(here, side, turn, part, exact=exact) for part in (rise, size)
+    )
     if asked.smoothness:
         rough = [asked.roughness(p[turn.factor]) for p in (parameters, tried)]
         rise = rise + (rough[1] - rough[0])[:, None]
@@ -283,18 +295,30 @@ def _half(
     downhill = wanted - bent
     best = {n: parameters[n] for n in (turn.factor, turn.bias) if n is not None}
     mapping = turn.mapping(point, 2 * (turn.l2 * point - downhill), gram)
-    if isinstance(turn.regularizer.inside, UnitOneSparse):
-        best[turn.factor], fall = _members(here, side, turn)
-        if turn.bias is None:
-            moved = best[turn.factor] - parameters[turn.factor]
-            return {**parameters, **best}, {turn.factor: moved}, fall
     curvature, gain = times[turn.factor], None
     waiting = torch.ones_like(curvature, dtype=torch.bool)
+    clusters = isinstance(turn.regularizer.inside, UnitOneSparse)
+    if clusters:
+        best[turn.factor], rise = _members(here, side, turn)
+        gain = -rise.double().sum(-1)
+        mapping = mapping | {
+            turn.factor: best[turn.factor] - point[..., : problem.rank]
+        }
+        if turn.bias is None:
+            return {**parameters, **best}, mapping, gain
+        bend = gram[..., -1, -1] + turn.l2[..., -1]
+        fall = downhill[..., -1] - turn.l2[..., -1] * point[..., -1]
+        gain = gain + (fall.square() / bend.clamp_min(1e-30)).double().sum(-1)
+        waiting = rise == 0  # the bias of a row that moves is left to the next step
     for _ in range(TRIALS):
         each = curvature[..., None]
         solved, _, change = turn.solve(
             gram * each[..., None], bent * each + downhill, point
         )
+        if clusters and turn.bias is not None:
+            solved = dict(best)
+            step = fall / (bend * curvature).clamp_min(1e-30)
+            solved[turn.bias] = point[..., -1] + step
         gain = -change if gain is None else gain
         tried = {
             n: torch.where(_wide(waiting, v), solved[n], v) for n, v in best.items()
@@ -311,20 +335,40 @@ def _half(
 
 
 def _members(here: _Here, side: Side, turn: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the best of all members of the set of rows with one entry of 1, and the fall.
+    """Return the best of all members of the set of rows with one entry of 1, and their rise.
 
-    The loss of each row is evaluated at every one of them.
+    The loss of each row is evaluated at every one of them: a quadratic that is steep at
+    the row's own member would hold it there.
     """
     old = here.parameters[turn.factor]
     best, least = old, torch.zeros_like(old[..., 0])
-    for place in range(old.shape[-1]):
-        tried = torch.zeros_like(old)
-        tried[..., place] = 1
-        good, rise = _accepted(here, side, turn, {turn.factor: tried})
-        better = good & (rise < least)
-        best = torch.where(better[..., None], tried, best)
-        least = torch.where(better, rise, least)
-    return best, -least.double().sum(-1)
+    for chosen in _independent(here.problem, side, old):
+        for place in range(old.shape[-1]):
+            member = torch.zeros_like(old)
+            member[..., place] = 1
+            tried = torch.where(chosen, member, best)
+            good, rise = _accepted(here, side, turn, {turn.factor: tried}, exact=True)
+            better = good & (rise < least)
+            best = torch.where(better[..., None], tried, best)
+            least = torch.where(better, rise, least)
+    return best, least
+
+
+def _independent(
+    problem: Factorization, side: Side, like: torch.Tensor
+) -> list[torch.Tensor]:
+    """Return masks of rows of a factor that change losses of their own, shape (rows, 1).
+
+    All rows of U at once; of a column with several coordinates in V, one at a time.
+    """
+    blocks = problem.cells.blocks
+    most = 1 if side == "rows" else max(block.each for block in blocks)
+    number = torch.zeros(like.shape[-2], 1, dtype=torch.long, device=like.device)
+    if most > 1:
+        for block in blocks:
+            rows = number[block.place]
+            rows[:, 0] = torch.arange(len(rows), device=like.device) % block.each
+    return [number == k for k in range(most)]
 
 
 def _wide(mask: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

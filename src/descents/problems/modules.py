@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from descents.checks import InvalidValueError
+from descents.checks import InvalidValueError, counted
 from descents.problems import fused
 from descents.problems.fused import Shape
 from descents.problems.network import ACTIVATIONS, Network
@@ -319,7 +319,7 @@ class Modules(Supervised):
             got = getattr(found, "shape", type(found).__name__)
             got = tuple(got) if isinstance(got, torch.Size) else got
             raise InvalidValueError(
-                f"the module returned {got} for {len(rows)} rows; return a tensor of "
+                f"the module returned {got} for {counted(len(rows), 'row')}; return a tensor of "
                 f"shape {expected}, (rows, outputs)"
             )
         return widths
@@ -429,7 +429,7 @@ class Modules(Supervised):
             return self.predict(parameters, features)
         if self._remembers and len(features) > 1:
             raise InvalidValueError(
-                f"{len(features)} starts share a module that remembers what it saw; "
+                f"{counted(len(features), 'start')} share a module that remembers what it saw; "
                 "leave the width at 1"
             )
         self._module.to(features.dtype)

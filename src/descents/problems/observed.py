@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from descents.checks import Complaints, InvalidValueError
+from descents.checks import Complaints, InvalidValueError, counted
 from descents.losses import Huber, Loss, Squared, named
 from descents.problems.cells import Block, Cells
 from descents.problems.layouts import Complete, Dense, Stored
@@ -220,7 +220,7 @@ def named_all(loss: Any, columns: int) -> list[Loss]:
     if isinstance(loss, list | tuple):
         if len(loss) != columns:
             raise InvalidValueError(
-                f"{len(loss)} losses are given for {columns} columns; give one for each, "
+                f"{len(loss)} losses are given for {counted(columns, 'column')}; give one for each, "
                 "or one for all"
             )
         return [named(one) for one in loss]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from descents.checks import InvalidValueError, remote, seed_number
+from descents.checks import InvalidValueError, counted, remote, seed_number
 
 Parameters = dict[str, torch.Tensor]
 """The parameters of S starts by name; every tensor has the start axis first."""
@@ -774,7 +774,7 @@ def check_points(points: Any, count: int) -> None:
     """Raise unless `points` has tensors, by name, of a row for each of `count` starts."""
     if not isinstance(points, Mapping) or not points:
         raise InvalidValueError(
-            f"the initial points of {count} starts are {type(points).__name__}; "
+            f"the initial points of {counted(count, 'start')} are {type(points).__name__}; "
             "return a dict of tensors by name, stacked over the starts"
         )
     for name, value in points.items():
@@ -782,7 +782,7 @@ def check_points(points: Any, count: int) -> None:
         if not isinstance(value, torch.Tensor) or shape[:1] != (count,):
             got = shape if isinstance(value, torch.Tensor) else type(value).__name__
             raise InvalidValueError(
-                f"the initial points of {count} starts have {got} for {name!r}; return a "
+                f"the initial points of {counted(count, 'start')} have {got} for {name!r}; return a "
                 f"tensor whose first axis has length {count}, a row for each of the "
                 "starts that are asked for"
             )
@@ -794,6 +794,6 @@ def check_losses(losses: Any, count: int) -> None:
         got = getattr(losses, "shape", type(losses).__name__)
         got = tuple(got) if isinstance(got, torch.Size) else got
         raise InvalidValueError(
-            f"the losses of {count} starts are {got}; "
+            f"the losses of {counted(count, 'start')} are {got}; "
             f"return a tensor of shape ({count},), one loss for each start"
         )

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from descents.checks import InvalidValueError, whole_number
+from descents.checks import InvalidValueError, counted, remote, whole_number
 
 ROUNDS = 10
 """How many prox-gradient steps go down the quadratics of rows at each step."""
@@ -482,16 +482,25 @@ class UnitNorm(FactorSet):
         used = size > 0
         size = size.clamp_min(0)
         least = (size - curvature).masked_fill(~used, -torch.inf)
+        # Both are at most the root: one entry alone, and all at the largest curvature.
         m = least.amax(-1, keepdim=True)
+        length = torch.linalg.vector_norm(size, dim=-1, keepdim=True)
+        m = m.maximum(length - curvature.amax(-1, keepdim=True))
         empty = ~used.any(-1, keepdim=True)
         m = m.masked_fill(empty, 0.0)
+        rounded = 1 + 16 * torch.finfo(m.dtype).eps
+        away = remote(m.device)  # there it is not asked whether all have arrived
         for _ in range(SECULAR_STEPS):
             bottom = (curvature + m).clamp_min(1e-30)
             x = size / bottom
-            square = x.square().sum(-1, keepdim=True)
+            squares = x.square()
+            square = squares.sum(-1, keepdim=True)
             norm = square.sqrt()
-            steep = (x.square() / bottom).sum(-1, keepdim=True).clamp_min(1e-30)
-            m = m + (square * (norm - 1) / steep).clamp_min(0)
+            ahead = norm > rounded
+            if not (away or bool(ahead.any())):
+                break
+            steep = (squares / bottom).sum(-1, keepdim=True).clamp_min(1e-30)
+            m = torch.where(ahead, m + square * (norm - 1) / steep, m)
         x = sign * size / (curvature + m).clamp_min(1e-30)
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         lone = (curvature - 2 * (wanted * sign - half)).argmin(-1, keepdim=True)
@@ -602,8 +611,8 @@ class Fixed(FactorSet):
             np.isnan(self.values) != np.isnan(self.values[:1])
         ).any():
             raise InvalidValueError(
-                f"the model holds fixed values of the {len(self.values)} rows that it "
-                f"was fitted to, but the table has {rows} rows; give the table of the "
+                f"the model holds fixed values of the {counted(len(self.values), 'row')} that it "
+                f"was fitted to, but the table has {counted(rows, 'row')}; give the table of the "
                 "fit, or fix values that are the same in all rows"
             )
         return Fixed(np.repeat(self.values[:1], rows, 0)) if rows else None

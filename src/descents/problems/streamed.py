@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from descents.checks import InvalidValueError
+from descents.checks import InvalidValueError, counted
 from descents.data.blocks import TableOnDisk, said
 from descents.losses import Squared
 from descents.problems.cells import Block, Cells
@@ -117,7 +117,7 @@ class Streamed(Cells):
         held = self.needed(0) - self._block(0)
         what = (
             f"the factors and normal equations of {self.shape[0]} x {self.shape[1]} "
-            f"cells at rank {self.rank} from {self.starts} start(s)"
+            f"cells at rank {self.rank} from {counted(self.starts, 'start')}"
         )
         return rows_at_once(self.table, held, self._block, what)
 

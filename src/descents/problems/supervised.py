@@ -17,6 +17,7 @@ from descents.checks import (
     InvalidValueError,
     class_labels,
     constant,
+    counted,
     finite_matrix,
     one_of,
     real_number,
@@ -441,7 +442,7 @@ class Supervised(Problem):
             rows = self.batches.held_out(starts)[0]
             parts["validation"] = (rows, lambda some: self.batches.held_out(some)[1])
         found: dict[str, torch.Tensor] = {}
-        for part, (rows, counted) in parts.items():
+        for part, (rows, count_of) in parts.items():
             # All rows of few starts: ranks are over all rows.
             size = max(1, LOOK_ENTRIES // (rows.shape[1] * self.outputs))
             size = len(starts) if not self.rows_apart else size
@@ -450,7 +451,7 @@ class Supervised(Problem):
                     {n: p[first : first + size] for n, p in parameters.items()},
                     starts[first : first + size],
                     rows[first : first + size],
-                    counted(starts[first : first + size]),
+                    count_of(starts[first : first + size]),
                 )
                 for first in range(0, len(starts), size)
             ]
@@ -650,7 +651,7 @@ def of_settings(
         return check(name, value, *limits)
     if len(value) != settings:
         raise InvalidValueError(
-            f"{name} has {len(value)} values for {settings} setting(s); give one for "
+            f"{name} has {counted(len(value), 'value')} for {counted(settings, 'setting')}; give one for "
             "each, or one for all"
         )
     found = tuple(check(name, one, *limits) for one in value)
@@ -666,7 +667,7 @@ def _numbers(name: str, value: Any, rows: int) -> np.ndarray:
     except ValueError as error:
         raise InvalidValueError(
             f"{name} is no table of numbers ({error}); give numbers for each of the "
-            f"{rows} rows"
+            f"{counted(rows, 'row')}"
         ) from None
     if array.ndim == 1:
         array = array[:, None]
@@ -739,12 +740,12 @@ def _row_weights(value: Any, rows: int) -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise InvalidValueError(
             f"row_weights are no numbers ({error}); give a finite number of at least 0 "
-            f"for each of the {rows} rows"
+            f"for each of the {counted(rows, 'row')}"
         ) from None
     if weights.shape != (rows,) or not np.isfinite(weights).all() or weights.min() < 0:
         raise InvalidValueError(
             f"row_weights has shape {weights.shape}; give a finite number of at least "
-            f"0 for each of the {rows} rows"
+            f"0 for each of the {counted(rows, 'row')}"
         )
     if not weights.any():
         raise InvalidValueError("row_weights are all 0; give a row at least a weight")

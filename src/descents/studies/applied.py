@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from descents.checks import InvalidValueError, folder_path
+from descents.checks import InvalidValueError, counted, folder_path
 from descents.data import storage
 from descents.data.levels import Known, coded, known_only, text_of
 from descents.data.storage import RESULT, RunFolder
 from descents.data.tables import Table
+from descents.estimators.intake import convergence_warning
 from descents.estimators.lowrank import LowRank
 from descents.problems.streamed import Streamed
 from descents.studies.asked import Data
@@ -22,8 +24,13 @@ from descents.studies.streamed import memory_facts, tell_peak, warmed_up
 IMPUTED = "imputed.csv"
 
 
-def imputed(model: LowRank, table: Table, coverage: float | None) -> Any:
+def imputed(
+    model: LowRank, table: Table, coverage: float | None
+) -> tuple[Any, list[str]]:
     """Return the table of a file as text, its holes filled, with intervals if asked for.
+
+    Second comes what is to be said of the fills: that some are far outside what their
+    column holds, or were held to it.
 
     A column with holes is followed, after all columns, by NAME_low and NAME_high, or
     NAME_set, in which labels are parted by bars; observed cells have blanks there.
@@ -33,6 +40,19 @@ def imputed(model: LowRank, table: Table, coverage: float | None) -> Any:
     coverage : float, optional
         With which probability filled cells are held.
     """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        filled = _imputed(model, table, coverage)
+    # Of the table of a fit it was said there that fills are far outside.
+    said = [
+        str(one.message)
+        for one in caught
+        if model._far is None or not issubclass(one.category, convergence_warning())
+    ]
+    return filled, list(dict.fromkeys(said))
+
+
+def _imputed(model: LowRank, table: Table, coverage: float | None) -> Any:
     if coverage is None:
         return model.impute(table)
     _, found = model.impute(table, return_interval=True, coverage=coverage)
@@ -92,7 +112,7 @@ def apply(
         extra = []
         if values.shape[1] != model.n_features_in_:
             raise InvalidValueError(
-                f"the table has {values.shape[1]} columns, but the model was fitted "
+                f"the table has {counted(values.shape[1], 'column')}, but the model was fitted "
                 f"with {model.n_features_in_}; give a table of the same columns"
             )
     if coverage is not None and not isinstance(values, Table):
@@ -106,11 +126,15 @@ def apply(
             "--intervals to 'descents factorize' too"
         )
     embedding = model.transform(values)
-    filled = imputed(model, values, coverage) if isinstance(values, Table) else None
+    filled: Any = None
+    said: list[str] = []
+    if isinstance(values, Table):
+        filled, said = imputed(model, values, coverage)
     rows, observed = len(data.row_names), _observed(model, values)
     result = {
         "run": dict(run),
         "read": list(data.notes),
+        "warnings": said,
         "not_used": extra,
         "unseen": strange,
         "rows": rows,
@@ -134,7 +158,7 @@ def of_model(table: Table, names: Sequence[str]) -> tuple[Table, list[str]]:
     if absent:
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
         raise InvalidValueError(
-            f"the table lacks {len(absent)} of the {len(names)} columns that the model "
+            f"the table lacks {len(absent)} of the {counted(len(names), 'column')} that the model "
             f"was fitted with: {', '.join(map(repr, absent[:5]))}{more}; give them, "
             "empty where nothing is known"
         )
@@ -198,6 +222,7 @@ def apply_by_blocks(
     result = {
         "run": dict(run),
         "read": list(data.notes),
+        "warnings": [],
         "not_used": [name for name in data.values.names if name not in known],
         "unseen": [],
         "rows": table.shape[0],
@@ -233,8 +258,13 @@ def write_applied(
     folder.write_json(RESULT, result)
 
 
-def write_imputed(found: Found, path: Path, coverage: float | None = None) -> None:
+def write_imputed(found: Found, path: Path, coverage: float | None = None) -> list[str]:
     """Write the table of a fit with its holes filled, with intervals if asked for.
+
+    Returns
+    -------
+    list of str
+        What is to be said of the fills, and has not been said of the fit.
 
     Raises
     ------
@@ -249,7 +279,9 @@ def write_imputed(found: Found, path: Path, coverage: float | None = None) -> No
             "--impute writes a table with its holes filled, but a sparse table has no "
             "place for them; leave it out"
         )
-    storage.write_bytes(path, table.encoded(imputed(found.model, table, coverage)))
+    filled, said = imputed(found.model, table, coverage)
+    storage.write_bytes(path, table.encoded(filled))
+    return [says for says in said if says not in found.result["warnings"]]
 
 
 def _observed(model: LowRank, values: Any) -> int:

@@ -242,7 +242,7 @@ class Data:
     def of_disk(cls, table: TableOnDisk) -> Data:
         """Return a table on disk, its rows named from 1."""
         rows, wide = table.shape
-        note = f"{rows} rows and {wide} columns of numbers, read by blocks of rows"
+        note = f"{counted(rows, 'row')} and {counted(wide, 'column')} of numbers, read by blocks of rows"
         return cls(table, Numbered(rows), table.names, (note,))
 
     @classmethod
@@ -251,7 +251,7 @@ class Data:
         rows, wide = stored.shape
         share = len(stored.values) / (rows * wide)
         note = (
-            f"{len(stored.values)} stored cells of {rows} rows and {wide} columns "
+            f"{len(stored.values)} stored cells of {counted(rows, 'row')} and {counted(wide, 'column')} "
             f"({100 * share:.3g}%)"
         )
         return cls(stored.to_sparse(), stored.row_names, stored.column_names, (note,))
@@ -511,7 +511,7 @@ def check_image(sizes: Sequence[int], columns: int) -> None:
     such = f"{side}x{points // side}" + "x3" * color
     raise InvalidValueError(
         f"--image is {'x'.join(map(str, sizes))}, which is {count} numbers, but the "
-        f"table has {columns} columns; give {'three' if color else 'two'} sizes of that "
+        f"table has {counted(columns, 'column')}; give {'three' if color else 'two'} sizes of that "
         f"product, such as {such}, or leave out columns that are no part of the picture "
         "(--ignore, --id)"
     )

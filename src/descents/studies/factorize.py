@@ -167,6 +167,7 @@ def factorize(
             for column, name in zip(model.columns_, data.column_names, strict=True)
         ]
     warned = list(dict.fromkeys(str(warning.message) for warning in caught))
+    warned.sort(key=lambda line: line != model._far)  # it comes first
     generator = np.random.Generator(np.random.Philox(0))
     if progress is not None:
         progress("judging", 0.92)
@@ -260,13 +261,13 @@ def _result(
 
 
 def _dominant(model: LowRank, seen: Seen | None) -> list[str]:
-    """Return a warning where one column of many is nearly all of the loss."""
+    """Return a warning where one column of several is nearly all of the loss."""
     cells = model.fitted_.problem.cells
     if seen is not None:
         constant = seen.constants[None]
     else:
         constant = model.fitted_.cell_losses(constants=True)
-    if cells.units is not None or constant.ndim == 1 or cells.shape[1] < 3:
+    if cells.units is not None or constant.ndim == 1 or cells.shape[1] < 2:
         return []
     totals = np.nansum(constant, 0)
     largest = int(totals.argmax())

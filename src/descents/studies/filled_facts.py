@@ -314,7 +314,8 @@ def said_of_model(fitted: Fitted) -> dict[str, Any]:
         "model": {
             "features": fitted.features.width,
             "components": fitted.n_components,
-            "strength": fitted.strength,
+            "strength": fitted.setting.strength,
+            "sample": fitted.setting.sample,
         },
         "loss": float(runs.losses[runs.best]),
         "starts": {

@@ -14,6 +14,7 @@ from descents.data.dates import of_days
 from descents.data.frames import short, stacked
 from descents.data.levels import text_of
 from descents.data.tables import Table
+from descents.marginal.draws import with_gaussian
 from descents.marginal.intervals import CellIntervals, intervals
 from descents.marginal.model import Settings
 from descents.marginal.posterior import Gaussian
@@ -128,7 +129,7 @@ class Filling:
         """Give numbers and codes with the missing ones drawn, one table at a time."""
         for number, gaussian in enumerate(self.resampled):
             generator = stream(self.options.seed, "order", number, 1)
-            fitted = replace(self.model.fitted, gaussian=gaussian)
+            fitted = with_gaussian(self.model.fitted, gaussian)
             limited = self.options.limited
             yield fitted.drawn(self.codes, generator, limited=limited)
 

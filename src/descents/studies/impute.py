@@ -102,7 +102,7 @@ def impute(
     ):
         if options.imputations is None:
             break
-        resampled.append(one.gaussian)
+        resampled.append(one.model.gaussian)
         tell("resampling", 0.6 + 0.3 * len(resampled) / options.imputations)
     cells = said_of_cells(fitting)
     pictures, tensors = pictures_of(fitting, cells["columns"])

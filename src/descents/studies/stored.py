@@ -12,6 +12,7 @@ import numpy as np
 from descents.checks import InvalidValueError, folder_path
 from descents.data import storage
 from descents.data.storage import RESULT, ROWS, TENSORS
+from descents.estimators.imputer import LowRankImputer
 from descents.estimators.networks import MLPStartsClassifier, MLPStartsRegressor
 from descents.estimators.transformer import LowRankModel
 from descents.studies import applied, trained
@@ -57,7 +58,7 @@ def load(folder: str | Path) -> Any:
         ``starts.parquet``; their networks are not stored.
     StoredRun
         Of a run of ``descents reproduce``: the result, the starts and the tensors.
-    LowRankModel, MLPStartsClassifier or MLPStartsRegressor
+    LowRankModel, LowRankImputer, MLPStartsClassifier or MLPStartsRegressor
         Of a file.
 
     Raises
@@ -110,7 +111,7 @@ def _no_model(place: Path, result: Mapping[str, Any], command: str | None) -> st
 
 def _of_file(path: Path) -> Any:
     """Return the model in a file, of the class that wrote it."""
-    classes = (LowRankModel, MLPStartsClassifier, MLPStartsRegressor)
+    classes = (LowRankModel, LowRankImputer, MLPStartsClassifier, MLPStartsRegressor)
     kinds: dict[str, Any] = {kind.__name__: kind for kind in classes}
     if path.suffix == ".json":
         result = storage.read_json(path)

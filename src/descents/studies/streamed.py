@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from descents.answers.fitted import Fitted
+from descents.checks import counted
 from descents.data.blocks import peak_memory, said
 from descents.estimators.lowrank import LowRank
 from descents.problems.streamed import Streamed
@@ -182,5 +183,5 @@ def tell_peak(memory: dict[str, Any]) -> None:
         )
     memory["says"] = (
         f"Memory: {said(memory['asked'])} asked for, {said_peak}; the table was read "
-        f"{memory['passes']} times, {memory['block_rows']} rows at a time."
+        f"{counted(memory['passes'], 'time')}, {counted(memory['block_rows'], 'row')} at a time."
     )

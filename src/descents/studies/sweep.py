@@ -15,7 +15,12 @@ from sklearn.model_selection import ParameterGrid
 from descents.answers import differences, effects, statistics
 from descents.answers.effects import same_value
 from descents.answers.simultaneous import simultaneous_differences
-from descents.checks import Complaints, InterruptedRunError, InvalidValueError, one_of
+from descents.checks import (
+    Complaints,
+    InterruptedRunError,
+    InvalidValueError,
+    one_of,
+)
 from descents.estimators.intake import seed_of
 from descents.estimators.networks import (
     SHARED,

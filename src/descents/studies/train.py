@@ -325,7 +325,7 @@ def prepared(data: Data, options: Options) -> Prepared:
         counts = np.bincount(y)
         if len(y) < 2 * len(counts):
             raise InvalidValueError(
-                f"there are {len(y)} rows for {len(counts)} classes; give two rows of "
+                f"there are {counted(len(y), 'row')} for {counted(len(counts), 'class', 'classes')}; give two rows of "
                 "each at least, or --task regression"
             )
         single = tuple(str(target.classes[code]) for code in np.flatnonzero(counts < 2))
@@ -595,7 +595,10 @@ def _result(
 def _warnings(given: Prepared, options: Options, study: sweep.Study) -> list[str]:
     found = []
     if given.without_target:
-        found.append(f"{given.without_target} rows without a target were left out")
+        were = "was" if given.without_target == 1 else "were"
+        found.append(
+            f"{counted(given.without_target, 'row')} without a target {were} left out"
+        )
     if given.single:
         count = counted(len(given.single), "class", "classes")
         found.append(
