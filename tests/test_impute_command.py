@@ -477,6 +477,28 @@ def test_a_complete_run_is_returned_and_a_complete_table_written(run, tmp_path) 
     assert "'descents apply" in run(*arguments, "--resume").err
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'a\n1\n2\n""\n',
+        "a,b\n1,x\n,\n2,x\n",
+        "a,b\n5,x\n5,\n,x\n5,x\n",
+        "a,b\n" + "".join(f"7,{k % 2 * (k == 3)}\n" for k in range(20)) + ",\n",
+        'day\n2021-03-01\n""\n2021-03-05\n',
+    ],
+)
+def test_tiny_and_odd_tables_are_filled(run, tmp_path, text) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    done = run(
+        "impute", tmp_path / "t.csv", tmp_path / "f.csv", "--out", tmp_path / "run"
+    )
+    assert done.code == 0, done.err
+    jsonschema.validate(result_of(tmp_path / "run"), json.loads(SCHEMA.read_text()))
+    lines = (tmp_path / "f.csv").read_text().splitlines()
+    assert all(cell not in ("", '""') for line in lines for cell in line.split(","))
+    assert "nan" not in done.out.lower()
+
+
 def test_ctrl_c_ends_the_command(run, made, tmp_path, monkeypatch) -> None:
     def interrupted(*_: Any) -> Any:
         raise KeyboardInterrupt

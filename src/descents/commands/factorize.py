@@ -489,8 +489,8 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
         given_of = {name: x for name, x in drawing_of.items() if x is not None}
         identity |= {**given_of, "unseen": unseen or "missing"}
         options = {"intervals": coverage, **drawing_of, "seed": drawing_of["seed"] or 0}
-        ways = (quiet, as_json), _show_unseen
-        return fill(run, reading, filled, identity, out, options, *ways)
+        silent = quiet, as_json
+        return fill(run, reading, filled, identity, out, options, silent, _show_unseen)
     identity |= {} if unseen in (None, "error") else {"unseen": unseen}
     if stored.get("command") == "train":
         if memory is not None:

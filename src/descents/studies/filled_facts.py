@@ -130,7 +130,8 @@ def _overall(fitted: Fitted, errors: Any) -> dict[str, Any] | None:
         return float(shares.mean()) if len(shares) else float("nan")
 
     each = np.array([ratio(blocks != block) for block in range(BLOCKS)])
-    spread = float(np.sqrt((BLOCKS - 1) * np.var(each)))
+    known = bool(np.isfinite(each).all())  # not where one block has all that vary
+    spread = float(np.sqrt((BLOCKS - 1) * np.var(each))) if known else None
     found = {
         "cells": len(columns),
         "columns": int((np.bincount(columns, errors[1]) > 0).sum()),
@@ -237,7 +238,7 @@ def to_precision(value: float, standard_error: float | None) -> str:
     if value == 0 or not np.isfinite(value):
         return f"{value:g}"
     size = int(np.floor(np.log10(abs(value))))
-    if standard_error is None:
+    if standard_error is None or not np.isfinite(standard_error):
         digits = 1
     elif standard_error <= 0:
         digits = 3
@@ -270,6 +271,7 @@ def quality(overall: Mapping[str, Any] | None) -> str:
     if overall is None:
         return "How good that is, is not known: too few cells to hold some out."
     standard = overall["standard_error"]
+    sure = "not known" if standard is None else f"{standard:.1g}"
     cells = counted(overall["cells"], "cell")
     if not np.isfinite(overall["relative_error"]):
         return f"All of {cells} held out from the fit are the constant of their column."
@@ -277,7 +279,7 @@ def quality(overall: Mapping[str, Any] | None) -> str:
         f"On {cells} held out from the fit, the error is "
         f"{overall['says']} of that of column means and most frequent "
         f"levels (mean over {counted(overall['columns'], 'column')}, standard error "
-        f"{standard:.1g})."
+        f"{sure})."
     )
 
 
