@@ -98,13 +98,13 @@ def test_a_stored_model_is_the_same_model():
     codes, _ = table(6, 80)
     found = fit(codes, LEVELS, Settings())
     model = TableModel((), (), found)
-    again, resampled = restored(*stored(model, [found.gaussian]))
+    again, resampled = restored(*stored(model, [found.model.gaussian]))
     expected = found.predicted(codes)
     for fitted in (again.fitted, found):
         cells = fitted.predicted(codes)
         np.testing.assert_array_equal(cells.values, expected.values)
         np.testing.assert_array_equal(cells.deviations, expected.deviations)
         np.testing.assert_array_equal(fitted.quantiles(0.9), found.quantiles(0.9))
-    np.testing.assert_array_equal(resampled[0].mean, found.gaussian.mean)
+    np.testing.assert_array_equal(resampled[0].mean, found.model.gaussian.mean)
     assert again.fitted.scores == found.scores
     assert again.fitted.runs.losses == found.runs.losses
