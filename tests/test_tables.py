@@ -259,7 +259,7 @@ def test_names_and_values_refused() -> None:
     refused(
         lambda: table.filled({"ord": np.full(3, 3.0)}), "'ord'", "codes from 0 to 2"
     )
-    refused(lambda: table.filled({"date": np.zeros(3)}), "'date'", "cannot be filled")
+    refused(lambda: table.filled({"date": np.zeros(2)}), "'date'", "(2,)", "3 rows")
     refused(lambda: table.filled({"none": np.zeros(3)}), "'none'", "empty")
     assert table.filled({"int": np.full(3, NAN)})["int"].tolist() == [3, 4, 5]
 

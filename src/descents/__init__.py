@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from descents.descent.steps import GradientDescent as GradientDescent
     from descents.descent.steps import LineDescent as LineDescent
     from descents.descent.steps import Momentum as Momentum
+    from descents.estimators.imputer import LowRankImputer as LowRankImputer
     from descents.estimators.networks import MLPStartsClassifier as MLPStartsClassifier
     from descents.estimators.networks import MLPStartsRegressor as MLPStartsRegressor
     from descents.estimators.training import train_starts as train_starts
     from descents.estimators.transformer import LowRankModel as LowRankModel
+    from descents.marginal.pooling import pool as pool
     from descents.problems.alternating import Alternating as Alternating
     from descents.problems.batches import Folds as Folds
     from descents.problems.batches import HoldOut as HoldOut
@@ -58,6 +60,7 @@ _HOMES = {
     "HoldOut": "descents.problems.batches",
     "LBFGS": "descents.descent.steps",
     "LineDescent": "descents.descent.steps",
+    "LowRankImputer": "descents.estimators.imputer",
     "LowRankModel": "descents.estimators.transformer",
     "MLPStartsClassifier": "descents.estimators.networks",
     "MLPStartsRegressor": "descents.estimators.networks",
@@ -74,6 +77,7 @@ _HOMES = {
     "diagnose": "descents.answers.diagnosis",
     "gd_factorise_ad": "descents.studies.experiments",
     "load": "descents.studies.stored",
+    "pool": "descents.marginal.pooling",
     "sweep": "descents.studies.sweep",
     "train_starts": "descents.estimators.training",
     "truncated_svd": "descents.answers.references",

@@ -13,6 +13,7 @@ import click
 from descents import __version__
 from descents.checks import DescentsError, LostProcessError, by_command, folder_path
 from descents.commands.factorize import apply, factorize
+from descents.commands.impute import impute
 from descents.commands.reproduce import reproduce
 from descents.commands.shared import (
     BAD_INPUT,
@@ -50,7 +51,7 @@ def report(run: Path, quiet: bool) -> int:
     return 0
 
 
-for command in (reproduce, factorize, train, compare, apply):
+for command in (reproduce, factorize, impute, train, compare, apply):
     commands.add_command(command)
 
 

@@ -17,6 +17,7 @@ from descents.checks import (
     counted,
     folder_path,
 )
+from descents.commands.impute import fill, imputations_option
 from descents.commands.shared import (
     CTRL_C,
     OUT_OF_TIME,
@@ -25,6 +26,7 @@ from descents.commands.shared import (
     free_at_once,
     memory_option,
     printing_options,
+    range_option,
     reading_of,
     reading_options,
     run_options,
@@ -177,7 +179,9 @@ def intervals_option(says: str) -> Callable[[Any], Any]:
     "--impute",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="OUT.csv",
-    help="Write TABLE with its holes filled.",
+    help="Write TABLE with its missing cells filled by the point estimate of this model. "
+    "To fill a table, 'descents impute' is better: it needs no rank, and says how well "
+    "each column is predicted.",
 )
 @intervals_option(
     "Fit once more, without a fifth of the cells, to know what holds a filled cell with "
@@ -414,25 +418,35 @@ def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("table")
+@click.argument("filled", required=False, type=click.Path(path_type=Path))
 @click.option("--id", "identifier", metavar="COLUMN", help="It names the rows.")
 @reading_options
 @click.option(
     "--impute",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="OUT.csv",
-    help="Write TABLE with its holes filled here too.",
+    help="Of a run of factorize: write TABLE with its holes filled here too.",
 )
 @intervals_option(
-    "Write what holds a filled cell with this probability, too; RUN was made with "
-    "--intervals."
+    "Write what holds a filled cell with this probability, too; a RUN of factorize was "
+    "made with --intervals."
+)
+@imputations_option(
+    "Of a run of impute that was made with --imputations: write so many imputed tables "
+    "below each other."
+)
+@range_option
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Of --imputations.  [default: 0]",
 )
 @click.option(
     "--unseen",
     type=click.Choice(["error", "missing"]),
-    default="error",
-    show_default=True,
     help="What to do with a level of a column that the model was not fitted with: stop, "
-    "or read the cell as missing.",
+    "or read the cell as missing.  [default: error; missing for a run of impute]",
 )
 @memory_option
 @click.option(
@@ -441,21 +455,23 @@ def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
     help="A new folder for the results.  [default: runs/apply-<time>]",
 )
 @printing_options
-def apply(run: Path, table: str, **given: Any) -> int:
+def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     """Use the stored model of RUN on the rows of TABLE.
 
-    A model of `factorize` transforms and imputes them, a network of `train` foretells
-    its target.
+    A model of `impute` writes TABLE with its missing cells filled to FILLED. A model of
+    `factorize` transforms and imputes the rows, a network of `train` foretells its
+    target.
     """
     from descents.data.storage import RESULT, RunFolder, read_json
 
     run = folder_path(run)
     result = read_json(run / RESULT)  # before anything heavy is loaded
-    stored, formats = result.get("run"), result.get("formats")
-    out, impute, memory, coverage, unseen = (
-        given.pop(name) for name in ("out", "impute", "memory", "intervals", "unseen")
-    )
-    quiet, as_json = given.pop("quiet"), given.pop("as_json")
+    stored = run_of(result)
+    names = ("out", "impute", "memory", "intervals", "unseen", "quiet", "as_json")
+    out, impute, memory, coverage, unseen, quiet, as_json = map(given.pop, names)
+    drawing_of = {name: given.pop(name) for name in ("imputations", "range", "seed")}
+    command = stored.get("command")
+    _check_apply(command, run, table, filled, impute, memory, drawing_of)
     _check_memory(memory, impute, coverage)
     _check_impute(impute, table)
     if out is None:
@@ -465,11 +481,17 @@ def apply(run: Path, table: str, **given: Any) -> int:
         free_at_once()
     from descents.studies import applied as study
 
-    stored = stored if isinstance(stored, dict) else {}
-    reading = reading_of(given).after(stored.get("reading", {}), formats)
+    reading = reading_of(given).after(stored.get("reading", {}), result.get("formats"))
     identity = {"command": "apply", "model": str(run), "table": table}
     identity |= {} if coverage is None else {"intervals": coverage}
-    identity |= {} if unseen == "error" else {"unseen": unseen}
+    if command == "impute":
+        assert filled is not None  # noqa: S101  checked above
+        given_of = {name: x for name, x in drawing_of.items() if x is not None}
+        identity |= {**given_of, "unseen": unseen or "missing"}
+        options = {"intervals": coverage, **drawing_of, "seed": drawing_of["seed"] or 0}
+        silent = quiet, as_json
+        return fill(run, reading, filled, identity, out, options, silent, _show_unseen)
+    identity |= {} if unseen in (None, "error") else {"unseen": unseen}
     if stored.get("command") == "train":
         if memory is not None:
             raise InvalidValueError(
@@ -480,14 +502,15 @@ def apply(run: Path, table: str, **given: Any) -> int:
                 f"{run} holds a network, which fills no holes; leave --impute and "
                 "--intervals out"
             )
-        return _foretell(run, reading, table, identity, out, unseen, quiet, as_json)
+        ways = unseen or "error", quiet, as_json
+        return _foretell(run, reading, table, identity, out, *ways)
     model = study.load_as(run)
     data = reading.read(table, memory)
     with RunFolder(out, identity) as folder:
         if memory is not None:
             result = study.apply_by_blocks(folder, model, identity, data)
         else:
-            applied = study.apply(model, identity, data, coverage, unseen)
+            applied = study.apply(model, identity, data, coverage, unseen or "error")
             study.write_applied(folder, data, applied, impute)
             result = applied[0]
         folder.finish()
@@ -498,19 +521,66 @@ def apply(run: Path, table: str, **given: Any) -> int:
             click.echo(f"Warning: {line}.")
         for note in data.notes:
             say(note)
-        if result["not_used"]:
-            click.echo(f"Not in the model, left alone: {', '.join(result['not_used'])}")
-        _show_unseen(result["unseen"])
-        filled = (
-            f"{counted(result['holes'], 'hole')} filled"
-            if memory is None
-            else "no hole filled"
-        )
-        click.echo(
-            f"{counted(result['rows'], 'row')} put in {counted(len(model.components_), 'dimension')}, {filled}: "
-            f"{folder.path}"
-        )
+        _show_applied(result, len(model.components_), folder.path, memory is None)
     return 0
+
+
+def run_of(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the identity of a stored run; empty where the file holds none."""
+    stored = result.get("run")
+    return stored if isinstance(stored, dict) else {}
+
+
+def _show_applied(
+    result: dict[str, Any], rank: int, place: Path, in_memory: bool
+) -> None:
+    """Print what a low-rank model was used for."""
+    if result["not_used"]:
+        click.echo(f"Not in the model, left alone: {', '.join(result['not_used'])}")
+    _show_unseen(result["unseen"])
+    filled = f"{counted(result['holes'], 'hole')} filled"
+    click.echo(
+        f"{counted(result['rows'], 'row')} put in {counted(rank, 'dimension')}, "
+        f"{filled if in_memory else 'no hole filled'}: {place}"
+    )
+
+
+def _check_apply(
+    command: Any,
+    run: Path,
+    table: str,
+    filled: Path | None,
+    impute: Path | None,
+    memory: int | None,
+    drawing_of: dict[str, Any],
+) -> None:
+    """Refuse what is for runs of another command."""
+    from descents.data.written import check_target
+
+    complaints = Complaints()
+    if command != "impute":
+        given = [f"--{name}" for name, value in drawing_of.items() if value is not None]
+        given += ["FILLED"] if filled is not None else []
+        complaints.require(
+            not given,
+            f"{' and '.join(given)}: for a run of 'descents impute', but {run} holds one "
+            f"of 'descents {command}'; leave that out",
+        )
+    else:
+        complaints.require(
+            impute is None and memory is None,
+            f"{run} holds a run of 'descents impute', which takes FILLED after TABLE, and "
+            "reads TABLE whole; leave --impute and --memory out",
+        )
+        if filled is None:
+            complaints.require(
+                False,
+                f"{run} fills the missing cells of TABLE; give the file to write after it, "
+                f"as in 'descents apply {run} {table} FILLED'",
+            )
+        else:
+            complaints.attempt(check_target, table, filled)
+    complaints.raise_any()
 
 
 def _show_unseen(strange: list[dict[str, Any]]) -> None:

@@ -131,12 +131,7 @@ def run_options(
     )
 
 
-reading_options = options(
-    click.option(
-        "--triples",
-        is_flag=True,
-        help="TABLE has row, column and value in its first three columns.",
-    ),
+text_options = options(
     click.option("--no-header", is_flag=True, help="The first line is data."),
     click.option(
         "--missing",
@@ -153,6 +148,30 @@ reading_options = options(
         "--delimiter", metavar="CHARACTER", help="By default found in the first lines."
     ),
     click.option("--encoding", metavar="NAME", help="[default: utf-8]"),
+)
+
+reading_options = options(
+    click.option(
+        "--triples",
+        is_flag=True,
+        help="TABLE has row, column and value in its first three columns.",
+    ),
+    text_options,
+)
+
+levels_option = click.option(
+    "--levels",
+    multiple=True,
+    metavar="COLUMN=LOWEST,...,HIGHEST",
+    help="The order of the levels of a column, or of several: "
+    "q1,q2=never,sometimes,always. Quote a level that has a comma. May be repeated.",
+)
+
+range_option = click.option(
+    "--range",
+    type=click.Choice(["observed", "free"]),
+    help="Whether numbers that are filled in stay within the observed range of their "
+    "column.  [default: observed; free with --imputations]",
 )
 
 
@@ -280,7 +299,7 @@ def reading_of(given: dict[str, Any]) -> Any:
     from descents.studies import asked
 
     return asked.Reading(
-        triples=given.pop("triples"),
+        triples=given.pop("triples", False),
         header=not given.pop("no_header"),
         **{n: given.pop(n) for n in ("missing", "decimal", "delimiter", "encoding")},
         ignore=given.pop("ignore", ()),

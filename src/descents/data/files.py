@@ -25,6 +25,7 @@ from descents.data.arrays import (
     memory_of_machine,
 )
 from descents.data.conventions import Memory, Settled, notes_of_points, settled
+from descents.data.dates import as_days
 from descents.data.frames import Dialect, Source, cell_texts, reason_of, short
 from descents.data.levels import WORDS, both
 from descents.data.numerals import (
@@ -47,7 +48,6 @@ from descents.data.tables import (
     Stored,
     Table,
     as_column,
-    as_days,
     check_names,
     from_source,
     known_names,
@@ -293,7 +293,7 @@ def _read_arrays(
                 file.seek(0)
                 return _from_sparse(where, scipy.sparse.load_npz(file))
             else:
-                name = _array_name(where, loaded.files)
+                name = array_name(where, loaded.files)
                 check_members(loaded, [name])
                 array = loaded[name]
     except InvalidValueError:
@@ -319,7 +319,8 @@ def _read_arrays(
     return _from_arrow(where, pyarrow.table(columns, names=names), ignore, skip)
 
 
-def _array_name(where: str, names: Sequence[str]) -> str:
+def array_name(where: str, names: Sequence[str]) -> str:
+    """Return which of several arrays in a .npz file is the table."""
     known = [name for name in names if name in ("table", "X", "data")]
     for choice in (names, known):
         if len(choice) == 1:

@@ -170,8 +170,8 @@ def _decimals(fills: Sequence[float], digits: int, scale: int) -> list[Decimal]:
     return [number.quantize(step, context=exact) for number in kept]
 
 
-def assemble(source: Source, parts: Mapping[int, Any]) -> Any:
-    """Return the source with some columns replaced: a frame, or CSV text of a file."""
+def assemble(source: Source, parts: Mapping[int, Any]) -> Source:
+    """Return the source with some columns replaced."""
     import pyarrow
 
     frame = source.frame
@@ -179,12 +179,43 @@ def assemble(source: Source, parts: Mapping[int, Any]) -> Any:
         frame = frame.copy()
         for place, series in parts.items():
             frame.isetitem(place, series)
-        return frame
-    if source.library == "polars":
-        return frame.with_columns(list(parts.values()))
-    columns = [parts.get(place, cells) for place, cells in enumerate(frame.columns)]
-    frame = pyarrow.Table.from_arrays(columns, schema=frame.schema)
+    elif source.library == "polars":
+        frame = frame.with_columns(list(parts.values()))
+    else:
+        columns = [parts.get(place, cells) for place, cells in enumerate(frame.columns)]
+        frame = pyarrow.Table.from_arrays(columns, schema=frame.schema)
+    return replace(source, frame=frame)
+
+
+def given_back(source: Source) -> Any:
+    """Return a source as its reader has it: a frame, or CSV text of a file."""
+    frame = source.frame
     return frame if source.dialect is None else _csv_text(frame, source.dialect)
+
+
+def stacked(sources: Sequence[Source], name: str) -> Source:
+    """Return tables of one file below each other, numbered from 1 in a first column.
+
+    Examples
+    --------
+    >>> import pyarrow
+    >>> dialect = Dialect(("a",), textual=True)
+    >>> frames = [pyarrow.table({"a": [text]}) for text in ("x", "y")]
+    >>> each = [Source("pyarrow", frame, ("a",), 1, dialect) for frame in frames]
+    >>> given_back(stacked(each, "number")).splitlines()
+    ['number,a', '1,x', '2,y']
+    """
+    import pyarrow
+
+    first = sources[0]
+    assert first.dialect is not None  # noqa: S101
+    frame = pyarrow.concat_tables([source.frame for source in sources])
+    numbers = np.repeat(np.arange(1, len(sources) + 1), first.rows)
+    kind = pyarrow.string() if first.dialect.textual else pyarrow.int64()
+    frame = frame.add_column(0, name, pyarrow.array(numbers).cast(kind))
+    header = first.dialect.header
+    dialect = replace(first.dialect, header=None if header is None else (name, *header))
+    return Source("pyarrow", frame, (name, *first.names), len(frame), dialect)
 
 
 def beside(source: Source, texts: Mapping[str, Sequence[Any]]) -> Source:
@@ -194,8 +225,10 @@ def beside(source: Source, texts: Mapping[str, Sequence[Any]]) -> Source:
     assert source.dialect is not None  # noqa: S101
     frame, dialect = source.frame, source.dialect
     for name, cells in texts.items():
-        written = ["" if x is None else _cell_text(x, dialect.decimal) for x in cells]
-        frame = frame.append_column(name, pyarrow.array(written, pyarrow.string()))
+        given = list(cells)
+        if dialect.textual:
+            given = ["" if x is None else _cell_text(x, dialect.decimal) for x in given]
+        frame = frame.append_column(name, pyarrow.array(given))
     names = (*source.names, *texts)
     if dialect.header is not None:
         dialect = replace(dialect, header=(*dialect.header, *texts))

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from descents.checks import InvalidValueError, counted
+from descents.data.dates import as_days, of_days
 from descents.data.frames import (
     Dialect,
     Source,
@@ -23,6 +24,7 @@ from descents.data.frames import (
     assemble,
     beside,
     cell_texts,
+    given_back,
     native,
     put,
     short,
@@ -35,8 +37,6 @@ MOST_LEVELS = 20
 """Text with more different values than this is no category."""
 MOST_LINES = 12
 """`describe` says no more lines than this."""
-
-_DAY = 86_400e6  # in microseconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,9 +181,9 @@ class Table:
         Parameters
         ----------
         values : mapping of column names to float64 arrays of shape (rows,)
-            Numbers, or codes into the levels; read at the missing cells alone.
+            Numbers, codes into the levels, or days; read at the missing cells alone.
             Whole numbers and codes are rounded, whole numbers kept within the
-            observed range.
+            observed range; dates are rounded as the others of their column are.
 
         Returns
         -------
@@ -194,8 +194,8 @@ class Table:
         Raises
         ------
         InvalidValueError
-            When a column is absent, empty or of dates, or an array is of another
-            length, not finite, or no code, at a missing cell.
+            When a column is absent or empty, or an array is of another length, not
+            finite, or no code, at a missing cell.
 
         Examples
         --------
@@ -204,6 +204,20 @@ class Table:
         >>> filled = table.filled({"a": [0, 1.8, 0], "b": [0, 0, 1]})
         >>> filled.to_pydict()
         {'a': [1, 2, 3], 'b': ['x', 'y', 'y']}
+        """
+        return given_back(self.completed(values).source)
+
+    def completed(self, values: Mapping[str, np.ndarray]) -> Table:
+        """Return the table with a source as `filled` gives it back.
+
+        Its columns are the same: what was missing is still NaN there.
+
+        Examples
+        --------
+        >>> import pyarrow
+        >>> table = from_frame(pyarrow.table({"a": [1, None, 3]}))
+        >>> table.completed({"a": [0, 2, 0]}).source.frame.to_pydict()
+        {'a': [1, 2, 3]}
         """
         source = self.source
         places = {name: place for place, name in enumerate(source.names)}
@@ -218,7 +232,7 @@ class Table:
                 fills = [x if isinstance(x, str) else written.text(x) for x in fills]
             if fills:
                 parts[places[name]] = put(source, places[name], holes, fills)
-        return assemble(source, parts)
+        return replace(self, source=assemble(source, parts))
 
     def beside(self, texts: Mapping[str, Sequence[Any]]) -> Table:
         """Return the table of a file with more columns after its own, for `filled`.
@@ -226,7 +240,7 @@ class Table:
         Parameters
         ----------
         texts : mapping of names to sequences of length rows
-            Numbers or text; None is a blank.
+            Numbers, text or dates; None is a blank.
 
         Raises
         ------
@@ -613,20 +627,6 @@ def _coded(encoded: Any, ordered: bool) -> tuple[np.ndarray, tuple[Any, ...]]:
     return codes[np.nan_to_num(places, nan=-1).astype(np.int64)], tuple(levels)
 
 
-def as_days(cells: Any) -> np.ndarray:
-    """Return dates, times and durations as float64 days."""
-    import pyarrow
-    from pyarrow import types
-
-    wanted = pyarrow.timestamp("us", getattr(cells.type, "tz", None))
-    if types.is_duration(cells.type):
-        wanted = pyarrow.duration("us")
-    elif types.is_time(cells.type):
-        wanted = pyarrow.time64("us")
-    count = cells.cast(wanted, safe=False).cast(pyarrow.int64())
-    return np.asarray(count.to_numpy(zero_copy_only=False), dtype=np.float64) / _DAY
-
-
 # From triples
 
 
@@ -670,7 +670,7 @@ def _fills(column: Column, given: Any, holes: np.ndarray) -> list[Any]:
     chosen = values[holes]
     if not len(holes):
         return []
-    if column.kind in ("date", "empty"):
+    if column.kind == "empty":
         raise InvalidValueError(
             f"column {name!r} is {column.says}, which cannot be filled; give no values for it"
         )
@@ -679,6 +679,8 @@ def _fills(column: Column, given: Any, holes: np.ndarray) -> list[Any]:
             f"the values for column {name!r} are not finite at every missing cell; "
             "give a number for each"
         )
+    if column.kind == "date":
+        return of_days(chosen, column.cells, column.values)
     if column.kind == "number":
         if not column.whole:
             return list(chosen.tolist())

@@ -69,7 +69,7 @@ class ReadsTables:
             self._places, self._kind = None, None
         if isinstance(X, TableOnDisk):
             return None, self._read_from_disk(X, reset=reset)
-        if isinstance(X, Table) or _is_frame(X):
+        if isinstance(X, Table) or is_frame(X):
             table = self._read_frame(X, reset=reset, weights=weights)
             return table, self._codes_of_table(table)
         given, X = X, self._clean(X, reset=reset)
@@ -435,7 +435,14 @@ def _without_weightless(X: np.ndarray, weights: Any) -> np.ndarray:
     return np.where(weights == 0, np.nan, X) if weights.shape == X.shape else X
 
 
-def _is_frame(X: Any) -> bool:
+def is_frame(X: Any) -> bool:
+    """Return whether X is a data frame of a library that is known.
+
+    Examples
+    --------
+    >>> is_frame(np.zeros((1, 1)))
+    False
+    """
     if isinstance(X, np.ndarray | list | tuple) or hasattr(X, "tocsr"):
         return False
     import narwhals

@@ -123,6 +123,10 @@ class HeldOut:
     constants: np.ndarray
     scores: np.ndarray
 
+    def __repr__(self) -> str:
+        """Return in a line how many cells there are."""
+        return f"HeldOut({len(self.truth)} cells of {len(np.unique(self.columns))} columns)"
+
     def errors(self, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the errors of each cell by the model, and by constants.
 
@@ -205,6 +209,14 @@ class Fitted:
     held_out: HeldOut | None
     scores: tuple[ColumnScore | None, ...]
     constant: np.ndarray
+
+    def __repr__(self) -> str:
+        """Return in a line what was fitted."""
+        return (
+            f"Fitted({len(self.levels)} columns, {self.features.width} features, "
+            f"{self.n_components} components, strength {self.setting.strength:g}, "
+            f"loss {self.runs.losses[self.runs.best]:.6g})"
+        )
 
     def predicted(self, codes: np.ndarray, *, limited: bool = True) -> Cells:
         """Return what the model says of the missing cells of a table.
@@ -433,6 +445,8 @@ def _fitted(
         steps=EM(),
         stop=Stop(settings.max_steps, tolerance=settings.tol),
     )
+    if runs.interrupted:  # which descend notes, and a later fit would not
+        raise KeyboardInterrupt
     best = runs.best
     point = {n: torch.as_tensor(p[best]) for n, p in runs.parameters.items()}
     gaussian = Gaussian.of(problem, point)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ from scipy.special import ndtr
 from descents.marginal.features import Features, NumberFeatures
 from descents.marginal.gaussian import Marginal, Point, conditional, covariance
 from descents.marginal.patterns import Batch, Patterns, grouped
+
+LEAST_LEFT = 0.5
+"""No smaller share of a variance is taken to be left by what explains it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,10 +25,16 @@ class Gaussian:
     mean : float64 Tensor of shape (d,)
     inverse : float64 Tensor of shape (d, d)
         The inverse of the covariance.
+    size : float64 Tensor of shape ()
+        Of a model of resampled rows, how many cells a column of the table has; else
+        infinite.
     """
 
     mean: torch.Tensor
     inverse: torch.Tensor
+    size: torch.Tensor = field(
+        default_factory=lambda: torch.tensor(torch.inf, dtype=torch.float64)
+    )
 
     @classmethod
     def of(cls, problem: Marginal, point: Point) -> Gaussian:
@@ -133,6 +142,10 @@ def drawn(
     probabilities, by the normal numbers that its indicators were drawn with: what is left
     of each after the indicators before it decides between its level and those after it,
     so that cells of one row keep the dependence that the model has found.
+
+    Where the model was fitted to resampled rows, conditional covariances are divided by
+    (1 - p / n)^2, with n cells in a column of the table: a fit to n rows leaves the share
+    1 - p / n of a variance that p parameters explain, and so does resampling once more.
     """
     encoded = features.encoded(codes)
     patterns = grouped(encoded, compress=False)
@@ -146,6 +159,9 @@ def drawn(
         order = patterns.order[batch.rows]
         factors, guess, _ = conditional(batch, model.inverse, slopes[batch.rows])
         covariances = torch.cholesky_inverse(factors)
+        explaining = encoded.shape[1] - batch.real.sum(1) + 1
+        left = (1 - explaining / model.size).clamp(min=LEAST_LEFT)
+        covariances = covariances / left.square()[:, None, None]
         # The lower factor, so that the first m numbers make the first m features.
         lower = torch.linalg.cholesky(covariances)
         raw = batch.entries(torch.from_numpy(noise[order]))

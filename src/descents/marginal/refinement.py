@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from descents.marginal.features import Features, LevelFeatures
-from descents.marginal.posterior import Cells, RowsModel
+from descents.marginal.posterior import Cells, Gaussian, RowsModel
 from descents.marginal.wide import ColumnsModel
 
 TREES = 100
@@ -71,6 +71,11 @@ class RefinedModel:
     def features(self) -> Features:
         """The features of the Gaussian model."""
         return self.model.features
+
+    @property
+    def gaussian(self) -> Gaussian:
+        """The distribution of the Gaussian model."""
+        return self.model.gaussian
 
     def drawn(self, codes: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Return a table with missing cells drawn from the Gaussian model alone."""

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from descents.checks import Complaints, InvalidValueError, visible
+from descents.checks import Complaints, InvalidValueError, counted, visible
+from descents.data.frames import given_back
 from descents.data.levels import Unseen, known_only
 from descents.data.tables import Column, Table
 from descents.losses import named
-from descents.marginal.model import Fitted, Settings, fit
+from descents.marginal.draws import bootstrapped
+from descents.marginal.model import Fitted, Setting, Settings, fit
 from descents.marginal.posterior import Cells
 from descents.problems import columns as typed
 from descents.problems.columns import MOST_CLASSES, ColumnModel
@@ -44,11 +46,28 @@ class TableModel:
     passed : tuple of PassedColumn
         The others.
     fitted : Fitted
+    rows : float64 ndarray of shape (n, modeled columns) or None
+        The table that was fitted, as codes: `draws` resamples its rows.
+    weights : ndarray of shape (n,) or None
+        Of these rows.
+    models : tuple of Fitted
+        Where a stored model has no rows: what was fitted to resampled ones.
     """
 
     columns: tuple[ColumnModel, ...]
     passed: tuple[PassedColumn, ...]
     fitted: Fitted
+    rows: np.ndarray | None = None
+    weights: np.ndarray | None = None
+    models: tuple[Fitted, ...] = ()
+
+    def __repr__(self) -> str:
+        """Return in a line what is modeled."""
+        return (
+            f"TableModel({counted(len(self.columns), 'column')} modeled, "
+            f"{len(self.passed)} passed through, "
+            f"{counted(self.fitted.n_components, 'component')})"
+        )
 
     def codes(self, table: Table) -> tuple[np.ndarray, tuple[Unseen, ...]]:
         """Return the modeled columns of a table as numbers and codes of levels.
@@ -60,8 +79,7 @@ class TableModel:
         InvalidValueError
             When a modeled column is not there, or is of another kind.
         """
-        known = {model.name: model.known for model in self.columns}
-        table, unseen = known_only(table, known, None)
+        table, unseen = self.known(table)
         complaints = Complaints()
         parts = [
             complaints.attempt(
@@ -72,33 +90,100 @@ class TableModel:
         complaints.raise_any()
         return np.column_stack(parts), unseen
 
+    def known(self, table: Table) -> tuple[Table, tuple[Unseen, ...]]:
+        """Return a table in which cells of unknown levels are missing, and what they held."""
+        return known_only(
+            table, {model.name: model.known for model in self.columns}, None
+        )
+
+    @property
+    def gap(self) -> float:
+        """By how much the loss is above the smallest one, NaN where that is not known.
+
+        Of a complete table, where every covariance is possible and none is shrunk, the
+        best covariance is S + Lambda: that of the features, plus the ridge.
+        """
+        fitted = self.fitted
+        width = fitted.features.width
+        full = fitted.runs.parameters["loadings"].shape[1:] == (width, width)
+        plain = full and fitted.setting == Setting("rows", 0.0)
+        if self.rows is None or np.isnan(self.rows).any() or not plain:
+            return np.nan
+        encoded = fitted.features.encoded(self.rows)
+        best = np.cov(encoded.T, bias=True, aweights=self.weights).reshape(width, -1)
+        best = best + np.diag(fitted.features.ridge)
+        least = (1 + np.log(2 * np.pi) + np.linalg.slogdet(best)[1] / width) / 2
+        return float(fitted.runs.losses[fitted.runs.best] - least)
+
     def predicted(self, table: Table, *, limited: bool = True) -> Cells:
         """Return what the model says of the missing cells of a table."""
         return self.fitted.predicted(self.codes(table)[0], limited=limited)
 
     def filled(self, table: Table, *, limited: bool = True) -> Any:
         """Return the table with its missing cells filled, of the type that it had."""
-        return self.put(table, self.predicted(table, limited=limited).values)
+        values = self.predicted(table, limited=limited).values
+        return given_back(self.put(table, values, free=not limited).source)
+
+    def draws(
+        self, codes: np.ndarray, count: int, seed: int, *, limited: bool = False
+    ) -> Iterator[np.ndarray]:
+        """Give completed rows: missing cells are drawn from models of resampled rows.
+
+        Parameters
+        ----------
+        codes : float64 ndarray of shape (rows, modeled columns)
+            Of the table of the fit, or of others.
+        count : int
+        seed : int
+            Number k of the draws depends on it and on k alone.
+        limited : bool
+            Whether numbers are kept within the observed range of their column.
+        """
+        for number, model in enumerate(self.resampled(count, seed)):
+            generator = stream(seed, "order", number, 1)
+            yield model.drawn(codes, generator, limited=limited)
+
+    def resampled(self, count: int, seed: int) -> Iterator[Fitted]:
+        """Give models of the resampled rows of the table of the fit.
+
+        Raises
+        ------
+        InvalidValueError
+            When the model was stored with fewer.
+        """
+        if self.rows is not None:
+            return bootstrapped(self.fitted, self.rows, count, seed, self.weights)
+        if count > len(self.models):
+            raise InvalidValueError(
+                f"{counted(count, 'imputation')} are requested, but the model was stored "
+                f"with {len(self.models)}; request at most so many, or fit it again"
+            )
+        return iter(self.models[:count])
 
     def imputations(
         self, table: Table, count: int, seed: int, *, limited: bool = False
     ) -> Iterator[Any]:
-        """Give tables whose missing cells are drawn from their distribution."""
+        """Give tables whose missing cells are drawn, as `draws` gives them."""
         codes, _ = self.codes(table)
-        for number in range(count):
-            generator = stream(seed, "start", number)
-            values = self.fitted.drawn(codes, generator, limited=limited)
-            yield self.put(table, values)
+        for values in self.draws(codes, count, seed, limited=limited):
+            yield given_back(self.put(table, values, free=not limited).source)
 
-    def put(self, table: Table, values: np.ndarray) -> Any:
+    def put(self, table: Table, values: np.ndarray, *, free: bool = False) -> Table:
         """Return the table with the missing cells of its modeled columns from values.
+
+        They are in the source of what is returned; levels that the model does not know
+        are filled as missing cells are.
 
         Parameters
         ----------
         table : Table
         values : float64 ndarray of shape (rows, modeled columns)
+            Numbers, and codes of the model's levels.
+        free : bool
+            Whether whole numbers may leave the observed range.
         """
-        return typed.filled(table, self.columns, list(values.T))
+        table, _ = self.known(table)
+        return typed.completed(table, self.columns, list(values.T), free=free)
 
 
 def fit_table(
@@ -135,8 +220,34 @@ def fit_table(
     codes = np.column_stack(
         [typed.encoded(model, table.column(model.name)) for model in models]
     )
+    return fit_codes(codes, models, settings, weights, passed)
+
+
+def fit_codes(
+    codes: np.ndarray,
+    models: tuple[ColumnModel, ...],
+    settings: Settings | None = None,
+    weights: np.ndarray | None = None,
+    passed: tuple[PassedColumn, ...] = (),
+) -> TableModel:
+    """Fit a model of a table that is given as numbers and codes of levels.
+
+    Parameters
+    ----------
+    codes : float64 ndarray of shape (n, p)
+        NaN where missing.
+    models : tuple of ColumnModel, length p
+    settings : Settings, optional
+    weights : ndarray of shape (n,), optional
+        Rows of weight 0 are left out.
+    passed : tuple of PassedColumn
+        The columns that are not modeled.
+    """
+    if weights is not None:
+        codes, weights = codes[weights > 0], weights[weights > 0]
     levels = np.array([len(model.levels) for model in models])
-    return TableModel(models, passed, fit(codes, levels, settings, weights))
+    found = fit(codes, levels, settings, weights)
+    return TableModel(models, passed, found, codes, weights)
 
 
 def modeled(table: Table) -> tuple[tuple[ColumnModel, ...], tuple[PassedColumn, ...]]:
@@ -157,8 +268,8 @@ def modeled(table: Table) -> tuple[tuple[ColumnModel, ...], tuple[PassedColumn, 
         if why:
             passed.append(PassedColumn(column.name, why))
         elif column.kind == "date":
-            model = ColumnModel(column.name, named("squared"), (), "dates", dates=True)
-            models.append(model)
+            loss = named("squared")
+            models.append(ColumnModel(column.name, loss, (), "dates", dates=True))
         else:
             models += typed.of_table(replace(table, columns=(column,)), "auto")
     return tuple(models), tuple(passed)

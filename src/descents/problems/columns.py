@@ -10,7 +10,7 @@ import numpy as np
 
 from descents.checks import Complaints, InvalidValueError, counted, for_caller
 from descents.data import levels
-from descents.data.frames import reason_of
+from descents.data.frames import given_back, reason_of
 from descents.data.levels import (
     LARGEST,
     Known,
@@ -500,6 +500,28 @@ def filled(
 ) -> Any:
     """Return a table with its holes filled by numbers or codes of the model's.
 
+    Of the type that it had; see `completed`.
+    """
+    return given_back(completed(table, models, codes).source)
+
+
+def completed(
+    table: Table,
+    models: Sequence[ColumnModel],
+    codes: Sequence[np.ndarray],
+    *,
+    free: bool = False,
+) -> Table:
+    """Return a table whose source has its holes filled by numbers or codes of a model.
+
+    Parameters
+    ----------
+    table : Table
+    models : sequence of ColumnModel
+    codes : sequence of float64 ndarray of shape (rows,)
+    free : bool
+        Whether whole numbers may leave the range that the fit observed.
+
     Raises
     ------
     InvalidValueError
@@ -511,13 +533,13 @@ def filled(
     >>> from descents.data.tables import from_frame
     >>> table = from_frame(pyarrow.table({"a": ["y", None, "y"]}))
     >>> model = ColumnModel("a", named("logistic"), ("x", "y"), "")
-    >>> filled(table, [model], [np.zeros(3)]).to_pydict()
+    >>> completed(table, [model], [np.zeros(3)]).source.frame.to_pydict()
     {'a': ['y', 'x', 'y']}
     """
     dialect = table.source.dialect
     textual = dialect is not None and dialect.textual
     parts = {
-        model.name: _for_filling(model, table.column(model.name), code, textual)
+        model.name: _for_filling(model, table.column(model.name), code, textual, free)
         for model, code in zip(models, codes, strict=True)
     }
     columns = tuple(
@@ -526,7 +548,7 @@ def filled(
     )
     values = {name: numbers for name, (_, numbers) in parts.items()}
     try:
-        return replace(table, columns=columns).filled(values)
+        return replace(table, columns=columns).completed(values)
     except InvalidValueError:
         raise
     except (TypeError, ValueError, NotImplementedError) as error:
@@ -537,7 +559,7 @@ def filled(
 
 
 def _for_filling(
-    model: ColumnModel, column: Column, codes: np.ndarray, textual: bool
+    model: ColumnModel, column: Column, codes: np.ndarray, textual: bool, free: bool
 ) -> tuple[Column, np.ndarray]:
     """Return a column as `Table.filled` takes it, with the model's levels, and codes.
 
@@ -552,6 +574,9 @@ def _for_filling(
         kind: Any = column.kind if typed else "category"
         values, _ = levels.coded(column, model.known)  # NaN where a cell is missing
         return replace(column, kind=kind, levels=own, values=values), index[places]
+    blank = column.kind == "empty"
+    if model.dates and (blank or column.kind == "date"):
+        return replace(column, kind="date"), codes
     if not _is_rounded(model, column, textual):
         if typed and not textual:
             numbers, places = np.unique(codes, return_inverse=True)
@@ -559,7 +584,7 @@ def _for_filling(
             return replace(column, levels=texts), places.astype(float)
         return replace(column, kind="number", whole=False), codes
     # Held to what the fit saw, not to the few numbers of this table: as levels.
-    low, high = _range_of(model)
+    low, high = _range_of(replace(model, limits=None) if free else model, column)
     whole, places = np.unique(_whole(model, codes).clip(low, high), return_inverse=True)
     fills = tuple(str(int(x)) if typed else int(x) for x in whole)
     if typed and model.limits == (0, 1):
@@ -583,9 +608,19 @@ def _whole(model: ColumnModel, codes: np.ndarray) -> np.ndarray:
     return codes
 
 
-def _range_of(model: ColumnModel) -> tuple[float, float]:
-    """Return between which whole numbers fills are held."""
-    return model.limits or (-(2.0**53), 2.0**53)
+def _range_of(model: ColumnModel, column: Column) -> tuple[float, float]:
+    """Return between which whole numbers fills are held.
+
+    Those that the fit observed, or all that the column can hold, exactly as float64.
+    """
+    if model.limits is not None:
+        return model.limits
+    low, high = -(2.0**53), 2.0**53
+    kind = str(getattr(column.cells, "type", ""))
+    if kind.removeprefix("u").startswith("int"):
+        limits = np.iinfo(kind)
+        low, high = max(low, float(limits.min)), min(high, float(limits.max))
+    return low, high
 
 
 def held(
@@ -613,7 +648,7 @@ def held(
         column = table.column(model.name)
         if model.levels or not _is_rounded(model, column, textual):
             continue
-        low, high = _range_of(model)
+        low, high = _range_of(model, column)
         whole = _whole(model, numbers)
         outside = ((whole < low) | (whole > high)) & np.isnan(column.values)
         if outside.any():

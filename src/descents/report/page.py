@@ -15,7 +15,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 from descents.checks import RunFolderError, counted, visible
 from descents.data import storage
-from descents.report import factorized, figures, reproduced, trained
+from descents.report import factorized, figures, imputed, reproduced, trained
 from descents.report.figures import Stored
 
 PAGE = "report.html"
@@ -24,6 +24,7 @@ PAGE = "report.html"
 PAGES = {
     "reproduce": reproduced.PICTURES,
     "factorize": factorized.PICTURES,
+    "impute": imputed.PICTURES,
     "train": trained.PICTURES,
 }
 """The pictures of each command; its template has the command's name."""
@@ -69,7 +70,8 @@ def read_run(folder: Path) -> Stored:
     if command not in PAGES:
         raise RunFolderError(
             f"{folder} holds a run of {command!r}; give the folder of a run that has a "
-            "page: of 'descents reproduce', 'descents factorize' or 'descents train'"
+            "page: of 'descents reproduce', 'descents factorize', 'descents impute' or "
+            "'descents train'"
         )
     rows = storage.read_table(folder / storage.ROWS)
     tensors, _ = storage.read_tensors(folder / storage.TENSORS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,18 +104,7 @@ def apply(
     """
     values = data.values
     if isinstance(values, Table):
-        held = {column.name for column in values.columns}
-        absent = [c.name for c in model.columns_ if c.name not in held]
-        if absent:
-            more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-            raise InvalidValueError(
-                f"the table lacks {len(absent)} of the {counted(len(model.columns_), 'column')} that "
-                f"the model was fitted with: {', '.join(map(repr, absent[:5]))}{more}; "
-                "give them, empty where nothing is known"
-            )
-        known = {column.name for column in model.columns_}
-        extra = [c.name for c in values.columns if c.name not in known]
-        values = values.without(extra)
+        values, extra = of_model(values, [c.name for c in model.columns_])
         levels = {column.name: column.known for column in model.columns_}
         values, strange = without_unseen(values, levels, unseen)
     else:
@@ -154,6 +143,27 @@ def apply(
         "score": model.score(values) if observed else None,
     }
     return result, embedding, filled
+
+
+def of_model(table: Table, names: Sequence[str]) -> tuple[Table, list[str]]:
+    """Return a table without columns that a model does not have, and their names.
+
+    Raises
+    ------
+    InvalidValueError
+        When the table lacks columns of the model.
+    """
+    present, known = {column.name for column in table.columns}, set(names)
+    absent = [name for name in names if name not in present]
+    if absent:
+        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+        raise InvalidValueError(
+            f"the table lacks {len(absent)} of the {counted(len(names), 'column')} that the model "
+            f"was fitted with: {', '.join(map(repr, absent[:5]))}{more}; give them, "
+            "empty where nothing is known"
+        )
+    extra = [column.name for column in table.columns if column.name not in known]
+    return table.without(extra), extra
 
 
 def without_unseen(

@@ -12,9 +12,11 @@ import numpy as np
 from descents.checks import InvalidValueError, folder_path
 from descents.data import storage
 from descents.data.storage import RESULT, ROWS, TENSORS
+from descents.estimators.imputer import LowRankImputer
 from descents.estimators.networks import MLPStartsClassifier, MLPStartsRegressor
 from descents.estimators.transformer import LowRankModel
 from descents.studies import applied, trained
+from descents.studies.impute import StoredImputer
 from descents.studies.train import MODEL
 
 
@@ -48,13 +50,15 @@ def load(folder: str | Path) -> Any:
     -------
     LowRankModel
         Of a run of ``descents factorize``.
+    StoredImputer
+        Of a run of ``descents impute``: its `impute` fills data frames.
     Trained
         Of a run of ``descents train``: it predicts from data frames as the run read
         them, and has the starts of the best setting. Those of the other settings are in
         ``starts.parquet``; their networks are not stored.
     StoredRun
         Of a run of ``descents reproduce``: the result, the starts and the tensors.
-    LowRankModel, MLPStartsClassifier or MLPStartsRegressor
+    LowRankModel, LowRankImputer, MLPStartsClassifier or MLPStartsRegressor
         Of a file.
 
     Raises
@@ -74,6 +78,8 @@ def load(folder: str | Path) -> Any:
     command = run.get("command") if isinstance(run, dict) else None
     if command == "factorize":
         return applied.load_as(folder, LowRankModel)
+    if command == "impute":
+        return StoredImputer.load(folder)
     if command == "train":
         return trained.load(folder)
     if command == "reproduce":
@@ -98,14 +104,14 @@ def _no_model(place: Path, result: Mapping[str, Any], command: str | None) -> st
     what = f"a run of 'descents {command}', which stores no model"
     return (
         f"{place} holds {what if command else 'no run of descents'}; give the folder of a "
-        "run of 'descents factorize', 'descents train' or 'descents reproduce', or a file "
-        "that `save` of a model wrote"
+        "run of 'descents factorize', 'descents impute', 'descents train' or 'descents "
+        "reproduce', or a file that `save` of a model wrote"
     )
 
 
 def _of_file(path: Path) -> Any:
     """Return the model in a file, of the class that wrote it."""
-    classes = (LowRankModel, MLPStartsClassifier, MLPStartsRegressor)
+    classes = (LowRankModel, LowRankImputer, MLPStartsClassifier, MLPStartsRegressor)
     kinds: dict[str, Any] = {kind.__name__: kind for kind in classes}
     if path.suffix == ".json":
         result = storage.read_json(path)

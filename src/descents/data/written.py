@@ -1,0 +1,146 @@
+"""A filled table as the bytes of a file in the format of the one that was read."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from descents.checks import Complaints, InvalidValueError
+from descents.data.files import array_name
+from descents.data.frames import given_back, short
+from descents.data.tables import Table
+
+ARRAYS = (".npy", ".npz")
+BINARY = (".parquet", *ARRAYS)
+
+
+def check_target(source: str, target: Path, name: str = "FILLED") -> None:
+    """Refuse a place that a filled table cannot be written to, before it is filled.
+
+    Parameters
+    ----------
+    source : str
+        The path of the table that is read, or ``-``.
+    target : Path
+    name : str
+        What messages call the target.
+
+    Raises
+    ------
+    InvalidValueError
+
+    Examples
+    --------
+    >>> check_target("table.csv", Path("filled.parquet"))
+    Traceback (most recent call last):
+    ...
+    descents.checks.InvalidValueError: FILLED is filled.parquet, but table.csv is text;
+    give a name that ends in .csv
+    """
+    place, given = target.expanduser(), Path(source).expanduser()
+    complaints = Complaints()
+    kind, wanted = given.suffix.lower(), place.suffix.lower()
+    complaints.require(
+        place.parent.is_dir(),
+        f"{name} is {target}, but there is no folder {target.parent}; make it, or give "
+        "another place",
+    )
+    complaints.require(
+        str(target) != "-" and not place.is_dir(),
+        f"{name} is {target}, which is no file; give the name of one",
+    )
+    same = source != "-" and given.exists() and place.exists()
+    complaints.require(
+        not (same and place.samefile(given)),
+        f"{name} is {target}, which is TABLE itself; give another name",
+    )
+    if wanted in BINARY and wanted != kind and not {wanted, kind} <= set(ARRAYS):
+        is_text = kind not in BINARY
+        what = "standard input" if source == "-" else source
+        complaints.require(
+            False,
+            f"{name} is {target}, but {what} is {'text' if is_text else kind[1:]}; give "
+            f"a name that ends in {'.csv' if is_text else f'{kind} or .csv'}",
+        )
+    complaints.raise_any()
+
+
+def content(table: Table, source: str, target: Path) -> bytes:
+    """Return the source of a table as the bytes of a file.
+
+    A name that ends in .parquet, .npy or .npz gets that format; any other gets CSV text
+    in the dialect and the encoding of the table, packed where the name ends in .gz.
+
+    Parameters
+    ----------
+    table : Table
+        Its source is written, with all its columns.
+    source : str
+        The path of the table that was read, for the name of an array in a .npz file.
+    target : Path
+
+    Raises
+    ------
+    InvalidValueError
+        When text is to go into an array, or the encoding lacks a character.
+
+    Examples
+    --------
+    >>> import pyarrow
+    >>> from descents.data.frames import Dialect, Source
+    >>> frame = pyarrow.table({"0": [1.0, 2.0], "1": [0.5, 0.25]})
+    >>> table = Table((), Source("pyarrow", frame, ("0", "1"), 2, Dialect(("0", "1"))))
+    >>> np.load(io.BytesIO(content(table, "a.npy", Path("b.npy")))).tolist()
+    [[1.0, 0.5], [2.0, 0.25]]
+    """
+    kind = target.suffix.lower()
+    if kind == ".parquet":
+        return _parquet(table.source.frame)
+    if kind in ARRAYS:
+        array, buffer = _array(table, target), io.BytesIO()
+        if kind == ".npy":
+            np.save(buffer, array)
+        else:
+            named: Any = {_name_in(source): array}
+            np.savez(buffer, **named)
+        return buffer.getvalue()
+    found = table.encoded(given_back(table.source))
+    return gzip.compress(found, mtime=0) if kind == ".gz" else found
+
+
+def _parquet(frame: Any) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(frame, sink)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _array(table: Table, target: Path) -> np.ndarray:
+    """Return all columns of a source as an array, of the type that was read if it can."""
+    columns, frame = [], table.source.frame
+    for name, cells in zip(frame.column_names, frame.columns, strict=True):
+        column = cells.to_numpy()
+        if column.dtype.kind not in "buif":
+            raise InvalidValueError(
+                f"column {short(name)!r} is text, which {target} has no place for; give "
+                "a name that ends in .csv"
+            )
+        columns.append(column)
+    kinds = {column.cells.type.to_pandas_dtype() for column in table.columns}
+    kind = np.result_type(*kinds) if kinds else np.dtype(np.float64)
+    found = np.column_stack(columns)
+    return found.astype(kind) if kind.kind == "f" else found
+
+
+def _name_in(source: str) -> str:
+    """Return the name of the array in a .npz file, X for what is none."""
+    if Path(source).suffix.lower() != ".npz":
+        return "X"
+    with np.load(Path(source).expanduser()) as loaded:
+        return array_name(source, loaded.files)

@@ -1,0 +1,258 @@
+"""Results of several completed tables as one: Rubin's rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from descents.checks import Complaints, InvalidValueError, real_number
+
+SYMMETRIC = 1e-8
+"""A covariance matrix may differ from its transpose by this share of its size."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pooled:
+    """Estimates from several completed tables as one, a number or an array each.
+
+    Attributes
+    ----------
+    estimate : float or ndarray of shape (k,)
+        The mean of the estimates.
+    standard_error : float or ndarray
+        The root of the total variance, W + (1 + 1/m) B.
+    df : float or ndarray
+        The degrees of freedom of Student's t distribution.
+    low, high : float or ndarray
+        The confidence interval.
+    p_value : float or ndarray
+        Two-sided, of the hypothesis that the parameter is `null`.
+    missing_information : float or ndarray
+        The fraction of the information about the parameter that is missing, of large
+        samples (Rubin 1987).
+    relative_increase : float or ndarray
+        By which share of W the missing cells increase the variance.
+    within, between : float or ndarray
+        W, the mean of the variances, and B, the variance of the estimates.
+    covariance : ndarray of shape (k, k) or None
+        The total covariance, where covariance matrices were given.
+    imputations : int
+        m, how many completed tables there were.
+    confidence, null : float or ndarray
+        As they were given.
+    """
+
+    estimate: Any
+    standard_error: Any
+    df: Any
+    low: Any
+    high: Any
+    p_value: Any
+    missing_information: Any
+    relative_increase: Any
+    within: Any
+    between: Any
+    covariance: Any
+    imputations: int
+    confidence: float
+    null: Any
+
+    def __repr__(self) -> str:
+        """Return the estimates with their intervals, in a line."""
+        parts = zip(
+            *(np.ravel(part) for part in (self.estimate, self.low, self.high)),
+            strict=True,
+        )
+        shown = [f"{q:.4g} ({low:.4g} to {high:.4g})" for q, low, high in parts]
+        more = ", ..." if len(shown) > 5 else ""
+        return (
+            f"Pooled({', '.join(shown[:5])}{more}; {self.confidence:.0%} intervals from "
+            f"{self.imputations} imputations)"
+        )
+
+    def table(self) -> dict[str, np.ndarray]:
+        """Return what there is of each parameter as columns, such as for a data frame.
+
+        Examples
+        --------
+        >>> list(pool([1.0, 1.2], [0.1, 0.1]).table())[:3]
+        ['estimate', 'standard_error', 'df']
+        """
+        names = [field.name for field in fields(self)][:10]
+        return {name: np.atleast_1d(getattr(self, name)) for name in names}
+
+
+def pool(
+    estimates: Any,
+    variances: Any,
+    *,
+    complete_df: float = np.inf,
+    confidence: float = 0.95,
+    null: Any = 0.0,
+) -> Pooled:
+    r"""Combine the results of an analysis of several completed tables by Rubin's rules.
+
+    With the estimates :math:`q_1, \dots, q_m` and their variances
+    :math:`u_1, \dots, u_m`, the combined estimate is the mean of the estimates, and its
+    variance is :math:`T = W + (1 + 1/m) B` [1]_, where W is the mean of the variances and
+    B the variance of the estimates. Intervals and p-values are those of Student's t
+    distribution with the degrees of freedom of Barnard and Rubin [2]_.
+
+    Parameters
+    ----------
+    estimates : array-like of shape (m,) or (m, k)
+        One parameter, or k of them, from each of m >= 2 completed tables.
+    variances : array-like of shape (m,), (m, k) or (m, k, k)
+        The squared standard errors, or the covariance matrices.
+    complete_df : float
+        The degrees of freedom that the analysis would have if no cell were missing, such
+        as n - k of a regression of n rows on k coefficients. The default is for large
+        samples.
+    confidence : float
+        Of the interval, above 0 and below 1.
+    null : float or array-like of shape (k,)
+        The value that the p-value is about.
+
+    Returns
+    -------
+    Pooled
+
+    Raises
+    ------
+    InvalidValueError
+        When there are fewer than two estimates, when shapes do not fit, or when a
+        variance is negative or not finite.
+
+    References
+    ----------
+    .. [1] Rubin (1987), "Multiple imputation for nonresponse in surveys".
+    .. [2] Barnard and Rubin (1999), "Small-sample degrees of freedom with multiple
+       imputation", Biometrika 86(4).
+
+    Examples
+    --------
+    >>> found = pool([1.0, 1.2, 1.1], [0.04, 0.05, 0.045], complete_df=96)
+    >>> round(found.estimate, 3), round(found.standard_error, 3), round(found.df, 1)
+    (1.1, 0.242, 25.1)
+    >>> found
+    Pooled(1.1 (0.6026 to 1.597); 95% intervals from 3 imputations)
+    """
+    found, spreads, joint = _checked(estimates, variances)
+    complaints = Complaints()
+    complete_df = complaints.attempt(_degrees, complete_df)
+    confidence = complaints.attempt(_share, confidence)
+    try:
+        null = np.broadcast_to(np.asarray(null, dtype=np.float64), found.shape[1:])
+    except (TypeError, ValueError):
+        complaints.require(
+            False, f"null is {null!r}; give a number, or one for each parameter"
+        )
+    complaints.raise_any()
+    count = len(found)
+    estimate, within = found.mean(0), spreads.mean(0)
+    between = found.var(0, ddof=1)
+    more = 1 + 1 / count
+    total = within + more * between
+    error = np.sqrt(total)
+    # A variance of 0 is one of which nothing is missing.
+    share = np.divide(more * between, total, out=np.zeros_like(total), where=total > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        increase = np.where(between > 0, more * between / within, 0.0)
+        of_draws = (count - 1) / np.square(share)
+        of_data = complete_df * np.ones_like(share)
+        if np.isfinite(complete_df):
+            of_data = (complete_df + 1) / (complete_df + 3) * of_data * (1 - share)
+        df = 1 / (1 / of_draws + 1 / of_data)
+        off = np.where(estimate == null, 0.0, np.abs(estimate - null) / error)
+        # (r + 2 / (v + 3)) / (r + 1) with r / (r + 1) = share, of Rubin's v
+        missing = share + 2 / (of_draws + 3) * (1 - share)
+    half = np.where(error > 0, stats.t.ppf((1 + confidence) / 2, df) * error, 0.0)
+    half = np.where((error > 0) & (df == 0), np.inf, half)
+    p_value = np.where(df > 0, 2 * stats.t.sf(off, df), 1.0)
+    covariance = None
+    if joint is not None:
+        centered = found - estimate
+        covariance = joint.mean(0) + more * centered.T @ centered / (count - 1)
+    return Pooled(
+        _plain(estimate),
+        _plain(error),
+        _plain(df),
+        _plain(estimate - half),
+        _plain(estimate + half),
+        _plain(p_value),
+        _plain(missing),
+        _plain(increase),
+        _plain(within),
+        _plain(between),
+        covariance,
+        count,
+        confidence,
+        _plain(null),
+    )
+
+
+def _plain(numbers: Any) -> Any:
+    """Return an array as it is, and one without dimensions as a float."""
+    return numbers if np.ndim(numbers) else float(numbers)
+
+
+def _checked(
+    estimates: Any, variances: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return estimates, their variances, and their covariances where these were given."""
+    try:
+        found = np.asarray(estimates, dtype=np.float64)
+        given = np.asarray(variances, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidValueError(
+            f"estimates or variances are no numbers ({error}); give an estimate and a "
+            "variance from each completed table"
+        ) from None
+    if found.ndim not in (1, 2) or len(found) < 2:
+        raise InvalidValueError(
+            f"estimates have shape {found.shape}; give those of at least 2 completed "
+            "tables, shape (m,) or (m, parameters)"
+        )
+    square = found.ndim == 2 and given.shape == (*found.shape, found.shape[1])
+    if given.shape != found.shape and not square:
+        raise InvalidValueError(
+            f"variances have shape {given.shape} and estimates {found.shape}; give one "
+            "variance for each estimate, or one covariance matrix for each table"
+        )
+    spreads = given.diagonal(axis1=1, axis2=2) if square else given
+    if not (np.isfinite(found).all() and np.isfinite(given).all()):
+        raise InvalidValueError(
+            "estimates or variances hold NaN or infinite numbers; leave out the tables "
+            "whose analysis failed, and say so"
+        )
+    if (spreads < 0).any():
+        raise InvalidValueError(
+            f"a variance is {spreads.min():g}; give squared standard errors, of at least 0"
+        )
+    if square:
+        off = np.abs(given - given.swapaxes(1, 2)).max()
+        if off > SYMMETRIC * np.abs(given).max():
+            raise InvalidValueError(
+                "a covariance matrix is not symmetric; give (m, k, k) covariances"
+            )
+    return found, spreads, given if square else None
+
+
+def _degrees(given: Any) -> float:
+    """Return degrees of freedom, which may be infinite."""
+    if isinstance(given, float) and given == np.inf:
+        return given
+    return real_number("complete_df", given, 0, strict=True)
+
+
+def _share(given: Any) -> float:
+    """Return a confidence."""
+    found = real_number("confidence", given, 0, strict=True)
+    if found >= 1:
+        raise InvalidValueError(
+            f"confidence is {found:g}; give a number above 0 and below 1, such as 0.95"
+        )
+    return found

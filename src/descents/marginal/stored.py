@@ -1,0 +1,149 @@
+"""A model of a table as named arrays and plain values, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from descents.checks import RunFolderError
+from descents.descent.runs import Runs
+from descents.marginal.features import Features, LevelFeatures, NumberFeatures
+from descents.marginal.model import ColumnScore, Fitted, HeldOut, Setting
+from descents.marginal.posterior import Gaussian, RowsModel
+from descents.marginal.tables import PassedColumn, TableModel
+from descents.marginal.wide import ColumnsModel
+from descents.problems.columns import ColumnModel
+
+FORMAT = 1
+KINDS: dict[str, Any] = {"numbers": NumberFeatures, "levels": LevelFeatures}
+
+Arrays = dict[str, np.ndarray]
+
+
+def stored(
+    model: TableModel, resampled: Sequence[Gaussian] = ()
+) -> tuple[Arrays, dict[str, Any]]:
+    """Return a model as arrays and plain values, as a safetensors file has them.
+
+    Parameters
+    ----------
+    model : TableModel
+    resampled : sequence of Gaussian
+        What was fitted to resampled rows, for imputations of new rows.
+    """
+    fitted = model.fitted
+    arrays, runs = fitted.runs.stored()
+    arrays = {f"runs/{name}": array for name, array in arrays.items()}
+    features = []
+    for place, column in enumerate(fitted.features.columns):
+        kind = next(name for name, one in KINDS.items() if isinstance(column, one))
+        features.append({"kind": kind, **_put(arrays, f"features/{place}", column)})
+    for place, gaussian in enumerate([fitted.model.gaussian, *resampled]):
+        _put(arrays, f"gaussian/{place}", gaussian)
+    if isinstance(fitted.model, ColumnsModel):
+        arrays["codes"] = fitted.model.codes
+    if fitted.held_out is not None:
+        _put(arrays, "held_out", fitted.held_out)
+    arrays |= {"levels": fitted.levels, "constant": fitted.constant.astype(np.int8)}
+    return arrays, {
+        "format": FORMAT,
+        "model": "TableModel",
+        "columns": [column.described() for column in model.columns],
+        "passed": [vars(column) for column in model.passed],
+        "features": features,
+        "runs": runs,
+        "resampled": len(resampled),
+        "setting": vars(fitted.setting),
+        "n_components": fitted.n_components,
+        "scores": [None if one is None else vars(one) for one in fitted.scores],
+    }
+
+
+def restored(
+    arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
+) -> tuple[TableModel, list[Gaussian]]:
+    """Return what `stored` was given.
+
+    Raises
+    ------
+    RunFolderError
+        When it is no such model.
+    """
+    if facts.get("model") != "TableModel" or facts.get("format") != FORMAT:
+        raise RunFolderError(
+            "the file holds no model of 'descents impute'; give the folder of such a run"
+        )
+    runs = {
+        name.removeprefix("runs/"): array
+        for name, array in arrays.items()
+        if name.startswith("runs/")
+    }
+    gaussians = [
+        _taken(Gaussian, arrays, f"gaussian/{place}", {}, tensors=True)
+        for place in range(1 + facts["resampled"])
+    ]
+    held_out = None
+    if "held_out/columns" in arrays:
+        held_out = _taken(HeldOut, arrays, "held_out", {})
+    columns = tuple(
+        _taken(KINDS[one["kind"]], arrays, f"features/{place}", one)
+        for place, one in enumerate(facts["features"])
+    )
+    scores = [None if one is None else ColumnScore(**one) for one in facts["scores"]]
+    features = Features(columns)
+    model: RowsModel | ColumnsModel = RowsModel(gaussians[0], features)
+    if "codes" in arrays:
+        model = ColumnsModel(gaussians[0], features, arrays["codes"])
+    fitted = Fitted(
+        features,
+        arrays["levels"],
+        model,
+        Runs.restored(runs, facts["runs"]),
+        Setting(**facts["setting"]),
+        facts["n_components"],
+        held_out,
+        tuple(scores),
+        arrays["constant"].astype(bool),
+    )
+    models = tuple(ColumnModel.restored(one) for one in facts["columns"])
+    passed = tuple(PassedColumn(**one) for one in facts["passed"])
+    return TableModel(models, passed, fitted), gaussians[1:]
+
+
+def _put(arrays: Arrays, place: str, value: Any) -> dict[str, Any]:
+    """Put the arrays of a dataclass among others, and return its plain values."""
+    facts = {}
+    for field in fields(value):
+        part = getattr(value, field.name)
+        if isinstance(part, torch.Tensor):
+            part = part.numpy()
+        if isinstance(part, np.ndarray):
+            arrays[f"{place}/{field.name}"] = part
+        else:
+            facts[field.name] = part
+    return facts
+
+
+def _taken(
+    kind: Any,
+    arrays: Mapping[str, np.ndarray],
+    place: str,
+    facts: Mapping[str, Any],
+    *,
+    tensors: bool = False,
+) -> Any:
+    """Return the dataclass of which `_put` put the arrays."""
+    parts: dict[str, Any] = {}
+    for field in fields(kind):
+        key = f"{place}/{field.name}"
+        if key in arrays:
+            array = arrays[key]
+            parts[field.name] = torch.from_numpy(array.copy()) if tensors else array
+        else:
+            part = facts[field.name]
+            parts[field.name] = tuple(part) if isinstance(part, list) else part
+    return kind(**parts)
