@@ -82,6 +82,7 @@ ORDER = [
     "marginal.maximization",
     "marginal.posterior",
     "marginal.wide",
+    "marginal.held_out",
     "marginal.refinement",
     "marginal.model",
     "marginal.draws",

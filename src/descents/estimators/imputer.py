@@ -36,7 +36,8 @@ from descents.estimators.intake import (
 )
 from descents.losses import named
 from descents.marginal.draws import with_gaussian
-from descents.marginal.model import ColumnScore, HeldOut, Settings
+from descents.marginal.held_out import ColumnScore, HeldOut
+from descents.marginal.model import Settings
 from descents.marginal.stored import restored, stored
 from descents.marginal.tables import TableModel, fit_codes, fit_table
 from descents.problems import columns

@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from descents.marginal.features import NumberFeatures
-from descents.marginal.model import Fitted, HeldOut
+from descents.marginal.held_out import HeldOut
+from descents.marginal.model import Fitted
 from descents.marginal.posterior import Cells
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,27 +14,25 @@ from descents.descent.loop import Stop, descend
 from descents.descent.runs import Runs
 from descents.marginal.features import Features, NumberFeatures, features_of
 from descents.marginal.gaussian import Marginal, Point
+from descents.marginal.held_out import (
+    ColumnScore,
+    HeldOut,
+    best_of,
+    filled_by_constants,
+    folds_of,
+    scores_of,
+)
 from descents.marginal.maximization import EM
 from descents.marginal.posterior import Cells, Gaussian, RowsModel
 from descents.marginal.refinement import RefinedModel, Watch, refined
 from descents.marginal.wide import RIDGE, ColumnsModel, Standard
-from descents.problems.problem import stream
 
-MOST_HELD_OUT = 20_000
-"""No more cells are held out in one fold."""
-ENOUGH_HELD_OUT = 1000
-"""Folds are added until so many cells were held out."""
-MOST_FOLDS = 10
 STRENGTHS = (0.0, 1.0, 4.0)
 """What `strength="auto"` chooses from, where rows are few."""
 FOLDS_OF_CHOICES = 3
 """In how many folds all of these are tried."""
-ENOUGH_OF_COLUMN = 20
-"""Of fewer held-out cells it is not judged whether a column is predicted."""
 FOLDS_OF_REFINED = 2
 """In how many folds refined models are judged: each takes as long as the fit."""
-BLOCKS = 20
-"""The blocks of cells of the jackknife that compares them."""
 MANY_ROWS = 10
 """With so many rows for each feature the covariance is not shrunk."""
 
@@ -101,81 +99,6 @@ class Setting:
 
 
 @dataclass(frozen=True, eq=False)
-class HeldOut:
-    """What was predicted of cells that a fit had not seen.
-
-    Attributes
-    ----------
-    columns : int64 ndarray
-        The column of each cell.
-    truth, values, constants : float64 ndarray
-        What was observed; the predictions of the model; the mean or the most frequent
-        level of the column, of the cells that the same fit had seen.
-    scores : float64 ndarray
-        The nonconformity of the truth: of a number, its distance from the prediction
-        over the standard deviation that the model gives it; of a level, 1 less its
-        probability.
-    """
-
-    columns: np.ndarray
-    truth: np.ndarray
-    values: np.ndarray
-    constants: np.ndarray
-    scores: np.ndarray
-
-    def __repr__(self) -> str:
-        """Return in a line how many cells there are."""
-        return f"HeldOut({len(self.truth)} cells of {len(np.unique(self.columns))} columns)"
-
-    def errors(self, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the errors of each cell by the model, and by constants.
-
-        Squared differences of numbers, and 1 for a wrong level.
-        """
-        of_levels = levels[self.columns] > 0
-        model, constant = (
-            np.where(of_levels, guess != self.truth, np.square(guess - self.truth))
-            for guess in (self.values, self.constants)
-        )
-        return model, constant
-
-    @classmethod
-    def joined(cls, parts: Sequence[HeldOut]) -> HeldOut:
-        """Return the cells of several folds."""
-        names = ("columns", "truth", "values", "constants", "scores")
-        return cls(*(np.concatenate([getattr(x, n) for x in parts]) for n in names))
-
-
-@dataclass(frozen=True)
-class ColumnScore:
-    """How well the held-out cells of a column were predicted.
-
-    Attributes
-    ----------
-    cells : int
-        How many cells were held out.
-    error, constant_error : float
-        The root mean squared error of numbers, in their units, or the share of wrong
-        levels: of the model, and of the mean or the most frequent level.
-    difference, standard_error : float
-        The mean difference of the errors of cells (squared, of numbers), the model's
-        less the constant's, and its standard error.
-    """
-
-    cells: int
-    error: float
-    constant_error: float
-    difference: float
-    standard_error: float
-
-    @property
-    def is_worse(self) -> bool:
-        """Whether the model is worse than the constant, by more than a standard error."""
-        enough = self.cells >= ENOUGH_OF_COLUMN
-        return enough and self.difference > self.standard_error
-
-
-@dataclass(frozen=True, eq=False)
 class Fitted:
     """A model of a table.
 
@@ -196,8 +119,8 @@ class Fitted:
     scores : tuple of ColumnScore or None
         One for each column; None where no cell was held out.
     constant : bool ndarray of shape (p,)
-        Which columns are filled by their mean or their most frequent level, because held
-        out cells were predicted worse than that, by more than one standard error.
+        Which columns are filled by their mean or their most frequent level
+        (`descents.marginal.held_out.filled_by_constants`).
     """
 
     features: Features
@@ -354,14 +277,14 @@ def fit(
         raise InvalidValueError(
             "the table has no observed cell; give one that has some"
         )
-    folds = list(_folds(codes, settings)) if settings.held_out else []
+    folds = list(folds_of(codes, settings.held_out, settings.seed))
     whole = features_of(codes, levels)
     choices = _choices(settings, whole, codes, weights)
     parts: dict[Setting, list[HeldOut]] = {choice: [] for choice in choices}
     before: dict[Setting, Point] = {}
     for place, hidden in enumerate(folds):
         if place == FOLDS_OF_CHOICES:
-            best = _best(parts, levels)
+            best = best_of(parts, levels)
             parts = {best: parts[best]}
         shown = np.where(hidden, np.nan, codes)
         known = {
@@ -375,7 +298,7 @@ def fit(
             )
             before[choice] = point
             some.append(_held_out(model, features, codes, shown, hidden))
-    choice = _best(parts, levels) if folds else choices[0]
+    choice = best_of(parts, levels) if folds else choices[0]
     held_out = HeldOut.joined(parts[choice]) if folds else None
     features = whole
     if choice.sample == "columns":
@@ -397,9 +320,12 @@ def fit(
         lacking = np.asarray(np.isnan(codes).any(0))
         says = refined(model, codes, settings.seed, lacking, watch)
     scores = (
-        _scores(held_out, levels) if held_out is not None else (None,) * len(levels)
+        scores_of(held_out, levels) if held_out is not None else (None,) * len(levels)
     )
-    constant = np.array([one is not None and one.is_worse for one in scores])
+    # Where nothing could be held out, no dependence between columns is known either.
+    constant = np.full(len(levels), bool(settings.held_out))
+    if held_out is not None:
+        constant = filled_by_constants(held_out, scores, levels)
     return Fitted(
         features,
         levels,
@@ -513,27 +439,6 @@ def _choices(
     return tuple(found)
 
 
-def _folds(codes: np.ndarray, settings: Settings) -> Iterator[np.ndarray]:
-    """Give the cells that are held out, as masks, never the last of a row or a column.
-
-    One fold where that holds out enough cells, else up to ten that share no cell.
-    """
-    cells = np.argwhere(~np.isnan(codes))
-    cells = stream(settings.seed, "split", 0).permutation(cells)
-    kept = np.zeros(len(cells), dtype=bool)
-    for axis in (0, 1):  # the first of each row and of each column stays
-        kept[np.unique(cells[:, axis], return_index=True)[1]] = True
-    cells = cells[~kept]
-    each = min(round(settings.held_out * (len(cells) + kept.sum())), MOST_HELD_OUT)
-    if not each or not len(cells):
-        return
-    count = min(MOST_FOLDS, -(-ENOUGH_HELD_OUT // each), -(-len(cells) // each))
-    for fold in range(count):
-        hidden = np.zeros(codes.shape, dtype=bool)
-        hidden[tuple(cells[fold * each : (fold + 1) * each].T)] = True
-        yield hidden
-
-
 def _held_out(
     model: RowsModel | ColumnsModel | RefinedModel,
     features: Features,
@@ -566,70 +471,3 @@ def _held_out(
             scores[mine] = 1 - chances[np.arange(len(true)), true]
     constants = constants_of(features)[columns]
     return HeldOut(columns, truth, values, constants, scores)
-
-
-def _best(parts: dict[Setting, list[HeldOut]], levels: np.ndarray) -> Setting:
-    """Return the model with the least error, or the first if none is clearly better.
-
-    The error is the mean over columns of the root mean squared error, or of the share of
-    wrong levels, over that of the constants. Another model has to be better than the
-    first by two standard errors of the difference, by the jackknife over blocks of cells.
-    """
-    first, *others = parts
-    if not others:
-        return first
-    joined = {choice: HeldOut.joined(some) for choice, some in parts.items()}
-    blocks = np.arange(len(joined[first].columns)) % BLOCKS
-    errors = np.array(
-        [
-            [
-                _mean_error(part, levels, blocks != block)
-                for block in (-1, *range(BLOCKS))
-            ]
-            for part in joined.values()
-        ]
-    )
-    best = int(errors[:, 0].argmin())
-    off = errors[best] - errors[0]
-    deviation = np.sqrt((BLOCKS - 1) * np.var(off[1:]))
-    return list(parts)[best] if off[0] < -2 * deviation else first
-
-
-def _mean_error(held_out: HeldOut, levels: np.ndarray, kept: np.ndarray) -> float:
-    """Return the mean error over columns, relative to constants, of some of the cells."""
-    columns = held_out.columns[kept]
-    sums = [
-        np.bincount(columns, weights=part[kept], minlength=len(levels))
-        for part in held_out.errors(levels)
-    ]
-    some = sums[1] > 0
-    ratios = sums[0][some] / sums[1][some]
-    ratios = np.where(levels[some] > 0, ratios, np.sqrt(ratios))
-    return float(ratios.mean()) if len(ratios) else 0.0
-
-
-def _scores(held_out: HeldOut, levels: np.ndarray) -> tuple[ColumnScore | None, ...]:
-    """Return how well each column was predicted."""
-    model, constant = held_out.errors(levels)
-    found: list[ColumnScore | None] = []
-    for place, count in enumerate(levels):
-        mine = held_out.columns == place
-        cells = int(mine.sum())
-        if not cells:
-            found.append(None)
-            continue
-        off = model[mine] - constant[mine]
-        errors = [float(part[mine].mean()) for part in (model, constant)]
-        if not count:
-            errors = [float(np.sqrt(error)) for error in errors]
-        deviation = float(off.std(ddof=1)) if cells > 1 else np.inf
-        found.append(
-            ColumnScore(
-                cells,
-                errors[0],
-                errors[1],
-                float(off.mean()),
-                deviation / float(np.sqrt(cells)),
-            )
-        )
-    return tuple(found)

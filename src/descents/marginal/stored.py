@@ -12,7 +12,8 @@ import torch
 from descents.checks import RunFolderError
 from descents.descent.runs import Runs
 from descents.marginal.features import Features, LevelFeatures, NumberFeatures
-from descents.marginal.model import ColumnScore, Fitted, HeldOut, Setting
+from descents.marginal.held_out import ColumnScore, HeldOut
+from descents.marginal.model import Fitted, Setting
 from descents.marginal.posterior import Gaussian, RowsModel
 from descents.marginal.tables import PassedColumn, TableModel
 from descents.marginal.wide import ColumnsModel

@@ -16,7 +16,8 @@ from descents.data.numerals import Written
 from descents.data.tables import Column
 from descents.descent.runs import Status
 from descents.marginal.features import NumberFeatures
-from descents.marginal.model import ColumnScore, Fitted, HeldOut
+from descents.marginal.held_out import ColumnScore, HeldOut
+from descents.marginal.model import Fitted
 from descents.problems.columns import ColumnModel, decoded
 from descents.problems.problem import stream
 from descents.studies.asked import Reading

@@ -1,0 +1,216 @@
+"""Judge a model by cells that it has not seen: folds, errors, and what they decide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from descents.problems.problem import stream
+
+MOST_HELD_OUT = 20_000
+"""No more cells are held out in one fold."""
+ENOUGH_HELD_OUT = 1000
+"""Folds are added until so many cells were held out."""
+MOST_FOLDS = 10
+ENOUGH_OF_COLUMN = 20
+"""Of fewer held-out cells it is not judged whether a column is predicted."""
+BLOCKS = 20
+"""The blocks of cells of the jackknife."""
+
+Choice = TypeVar("Choice")
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What was predicted of cells that a fit had not seen.
+
+    Attributes
+    ----------
+    columns : int64 ndarray
+        The column of each cell.
+    truth, values, constants : float64 ndarray
+        What was observed; the predictions of the model; the mean or the most frequent
+        level of the column, of the cells that the same fit had seen.
+    scores : float64 ndarray
+        The nonconformity of the truth: of a number, its distance from the prediction
+        over the standard deviation that the model gives it; of a level, 1 less its
+        probability.
+    """
+
+    columns: np.ndarray
+    truth: np.ndarray
+    values: np.ndarray
+    constants: np.ndarray
+    scores: np.ndarray
+
+    def __repr__(self) -> str:
+        """Return in a line how many cells there are."""
+        return f"HeldOut({len(self.truth)} cells of {len(np.unique(self.columns))} columns)"
+
+    def errors(self, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the errors of each cell by the model, and by constants.
+
+        Squared differences of numbers, and 1 for a wrong level.
+        """
+        of_levels = levels[self.columns] > 0
+        model, constant = (
+            np.where(of_levels, guess != self.truth, np.square(guess - self.truth))
+            for guess in (self.values, self.constants)
+        )
+        return model, constant
+
+    @classmethod
+    def joined(cls, parts: Sequence[HeldOut]) -> HeldOut:
+        """Return the cells of several folds."""
+        names = ("columns", "truth", "values", "constants", "scores")
+        return cls(*(np.concatenate([getattr(x, n) for x in parts]) for n in names))
+
+
+@dataclass(frozen=True)
+class ColumnScore:
+    """How well the held-out cells of a column were predicted.
+
+    Attributes
+    ----------
+    cells : int
+        How many cells were held out.
+    error, constant_error : float
+        The root mean squared error of numbers, in their units, or the share of wrong
+        levels: of the model, and of the mean or the most frequent level.
+    difference, standard_error : float
+        The mean difference of the errors of cells (squared, of numbers), the model's
+        less the constant's, and its standard error.
+    """
+
+    cells: int
+    error: float
+    constant_error: float
+    difference: float
+    standard_error: float
+
+    def is_worse(self) -> bool:
+        """Return whether the model is worse than the constant by a standard error."""
+        enough = self.cells >= ENOUGH_OF_COLUMN
+        return enough and self.difference > self.standard_error
+
+    def is_better(self) -> bool:
+        """Return whether the model is better than the constant by two standard errors."""
+        enough = self.cells >= ENOUGH_OF_COLUMN
+        return enough and self.difference < -2 * self.standard_error
+
+
+def folds_of(codes: np.ndarray, share: float, seed: int) -> Iterator[np.ndarray]:
+    """Give the cells that are held out, as masks, never the last of a row or a column.
+
+    One fold where that holds out enough cells, else up to ten that share no cell.
+    """
+    cells = np.argwhere(~np.isnan(codes))
+    cells = stream(seed, "split", 0).permutation(cells)
+    kept = np.zeros(len(cells), dtype=bool)
+    for axis in (0, 1):  # the first of each row and of each column stays
+        kept[np.unique(cells[:, axis], return_index=True)[1]] = True
+    cells = cells[~kept]
+    if not share or not len(cells):
+        return
+    each = min(max(1, round(share * len(kept))), MOST_HELD_OUT)
+    count = min(MOST_FOLDS, -(-ENOUGH_HELD_OUT // each), -(-len(cells) // each))
+    for fold in range(count):
+        hidden = np.zeros(codes.shape, dtype=bool)
+        hidden[tuple(cells[fold * each : (fold + 1) * each].T)] = True
+        yield hidden
+
+
+def best_of(parts: Mapping[Choice, Sequence[HeldOut]], levels: np.ndarray) -> Choice:
+    """Return the model with the least error, or the first if none is clearly better.
+
+    Another model has to be better than the first by two standard errors of the difference
+    of their relative errors (`relative_errors`).
+
+    Parameters
+    ----------
+    parts : mapping of models to what was held out from each of their fits
+    levels : int ndarray of shape (p,)
+    """
+    first, *others = parts
+    if not others:
+        return first
+    errors = np.array(
+        [relative_errors(HeldOut.joined(some), levels) for some in parts.values()]
+    )
+    best = int(errors[:, 0].argmin())
+    off = errors[best] - errors[0]
+    return list(parts)[best] if off[0] < -2 * _deviation(off) else first
+
+
+def relative_errors(held_out: HeldOut, levels: np.ndarray) -> np.ndarray:
+    """Return the relative error of all cells, and without each of some blocks of them.
+
+    The mean over columns of the root mean squared error, or of the share of wrong levels,
+    over that of the constants; shape (1 + blocks,).
+    """
+    blocks = np.arange(len(held_out.columns)) % BLOCKS
+    found = [_mean_error(held_out, levels, blocks != k) for k in (-1, *range(BLOCKS))]
+    return np.array(found)
+
+
+def _deviation(errors: np.ndarray) -> float:
+    """Return the standard error of the first, by the jackknife over the blocks."""
+    return float(np.sqrt((BLOCKS - 1) * np.var(errors[1:])))
+
+
+def filled_by_constants(
+    held_out: HeldOut, scores: Sequence[ColumnScore | None], levels: np.ndarray
+) -> np.ndarray:
+    """Return which columns are filled by their mean or most frequent level.
+
+    Where the model as a whole is better than the constants by a standard error, these are
+    the columns that it predicts worse by a standard error. Else they are all columns but
+    those that it predicts better by two standard errors.
+    """
+    errors = relative_errors(held_out, levels)
+    if errors[0] < 1 - _deviation(errors):
+        return np.array([one is not None and one.is_worse() for one in scores])
+    return np.array([one is None or not one.is_better() for one in scores])
+
+
+def _mean_error(held_out: HeldOut, levels: np.ndarray, kept: np.ndarray) -> float:
+    """Return the mean error over columns, relative to constants, of some of the cells."""
+    columns = held_out.columns[kept]
+    sums = [
+        np.bincount(columns, weights=part[kept], minlength=len(levels))
+        for part in held_out.errors(levels)
+    ]
+    some = sums[1] > 0
+    ratios = sums[0][some] / sums[1][some]
+    ratios = np.where(levels[some] > 0, ratios, np.sqrt(ratios))
+    return float(ratios.mean()) if len(ratios) else 0.0
+
+
+def scores_of(held_out: HeldOut, levels: np.ndarray) -> tuple[ColumnScore | None, ...]:
+    """Return how well each column was predicted."""
+    model, constant = held_out.errors(levels)
+    found: list[ColumnScore | None] = []
+    for place, count in enumerate(levels):
+        mine = held_out.columns == place
+        cells = int(mine.sum())
+        if not cells:
+            found.append(None)
+            continue
+        off = model[mine] - constant[mine]
+        errors = [float(part[mine].mean()) for part in (model, constant)]
+        if not count:
+            errors = [float(np.sqrt(error)) for error in errors]
+        deviation = float(off.std(ddof=1)) if cells > 1 else np.inf
+        found.append(
+            ColumnScore(
+                cells,
+                errors[0],
+                errors[1],
+                float(off.mean()),
+                deviation / float(np.sqrt(cells)),
+            )
+        )
+    return tuple(found)
