@@ -430,7 +430,7 @@ def _numbers(model: ColumnModel, column: Column) -> np.ndarray:
     if values is None:
         raise InvalidValueError(
             f"column {column.name!r} must hold numbers, as the model has numbers there, "
-            f"but it is {column.says}"
+            f"but it is {column.says}; give numbers"
         )
     return values
 
