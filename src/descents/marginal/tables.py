@@ -16,6 +16,7 @@ from descents.losses import named
 from descents.marginal.draws import bootstrapped
 from descents.marginal.model import Fitted, Setting, Settings, fit
 from descents.marginal.posterior import Cells
+from descents.marginal.refinement import Watch
 from descents.problems import columns as typed
 from descents.problems.columns import MOST_CLASSES, ColumnModel
 from descents.problems.problem import stream
@@ -187,7 +188,10 @@ class TableModel:
 
 
 def fit_table(
-    table: Table, settings: Settings | None = None, weights: np.ndarray | None = None
+    table: Table,
+    settings: Settings | None = None,
+    weights: np.ndarray | None = None,
+    watch: Watch | None = None,
 ) -> TableModel:
     """Fit a model of a table.
 
@@ -196,6 +200,8 @@ def fit_table(
     table : Table
     settings : Settings, optional
     weights : ndarray of shape (rows,), optional
+    watch : callable, optional
+        ``watch(done, count)`` is called after each column that is refined.
 
     Raises
     ------
@@ -220,7 +226,7 @@ def fit_table(
     codes = np.column_stack(
         [typed.encoded(model, table.column(model.name)) for model in models]
     )
-    return fit_codes(codes, models, settings, weights, passed)
+    return fit_codes(codes, models, settings, weights, passed, watch)
 
 
 def fit_codes(
@@ -229,6 +235,7 @@ def fit_codes(
     settings: Settings | None = None,
     weights: np.ndarray | None = None,
     passed: tuple[PassedColumn, ...] = (),
+    watch: Watch | None = None,
 ) -> TableModel:
     """Fit a model of a table that is given as numbers and codes of levels.
 
@@ -242,11 +249,13 @@ def fit_codes(
         Rows of weight 0 are left out.
     passed : tuple of PassedColumn
         The columns that are not modeled.
+    watch : callable, optional
+        As `fit_table` takes it.
     """
     if weights is not None:
         codes, weights = codes[weights > 0], weights[weights > 0]
     levels = np.array([len(model.levels) for model in models])
-    found = fit(codes, levels, settings, weights)
+    found = fit(codes, levels, settings, weights, watch)
     return TableModel(models, passed, found, codes, weights)
 
 

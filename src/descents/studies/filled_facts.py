@@ -338,7 +338,7 @@ def warnings_of(result: Mapping[str, Any], fitted: Fitted) -> list[str]:
     if filled["by_constant"]:
         names = _names(filled["by_constant"])
         found.append(
-            f"predicted worse than by the mean or the most frequent level, and "
+            "not predicted better than by the mean or the most frequent level, and "
             f"filled by it: {names}"
         )
     unclear = [c["name"] for c in lacking if c["verdict"] == "not clearly"]

@@ -42,6 +42,8 @@ class Options:
     range : {"observed", "free"} or None
         Whether numbers stay within the observed range; by default single fills do, and
         draws do not.
+    refine : bool
+        Whether forests improve on the model.
     """
 
     rank: int | None = None
@@ -50,6 +52,7 @@ class Options:
     intervals: float | None = None
     imputations: int | None = None
     range: str | None = None
+    refine: bool = False
 
     @property
     def limited(self) -> bool:
@@ -60,6 +63,11 @@ class Options:
 
     def check(self) -> None:
         """Refuse options that exclude each other."""
+        if self.refine and self.imputations is not None:
+            raise InvalidValueError(
+                "--refine improves on single values, --imputations draws from the model "
+                "that it improves on; leave one out"
+            )
         if self.intervals is not None and self.imputations is not None:
             raise InvalidValueError(
                 "--intervals gives the uncertainty in columns beside single values, "
@@ -69,7 +77,9 @@ class Options:
     @property
     def settings(self) -> Settings:
         """How the model is fitted."""
-        return Settings(self.rank, n_starts=self.starts, seed=self.seed)
+        return Settings(
+            self.rank, n_starts=self.starts, seed=self.seed, refine=self.refine
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -94,7 +94,11 @@ def impute(
         )
     added_names(modeled(table)[0], table, options)  # refused before the fit
     tell("fitting", 0.0)
-    model = fit_table(table, options.settings)
+    model = fit_table(
+        table,
+        options.settings,
+        watch=lambda done, count: tell("refining", 0.3 + 0.3 * done / count),
+    )
     fitting = Filling(model, (), table, options)
     resampled: list[Gaussian] = []
     for one in bootstrapped(
@@ -195,6 +199,11 @@ class StoredImputer:
             has fewer imputations than are requested.
         """
         options.check()
+        if self.result["run"]["options"].get("refine"):
+            raise InvalidValueError(
+                "the run was made with --refine, and its forests are not stored; give "
+                "'descents impute' a table of old and new rows, or leave --refine out"
+            )
         count = options.imputations or 0
         if count > len(self.resampled):
             had = f"has {len(self.resampled)}" if self.resampled else "has none"
