@@ -170,9 +170,9 @@ def test_the_loss_never_rises_and_no_gradient_is_left(rank, case):
 
 def test_other_steps_descend_it_too():
     problem = BothSides(stored(*planted(30, 20)), 1)
-    runs = descend(problem, 1, steps=Adam(0.03), stop=Stop(300), record=[0])
+    runs = descend(problem, 1, steps=Adam(0.03), stop=Stop(100), record=[0])
     best = descend(problem, 1, steps=CoordinateAscent(), stop=Stop(500, 1e-5))
-    assert runs.losses[0] < runs.histories["loss"][0, 0] - 0.1
+    assert runs.losses[0] < runs.histories["loss"][0, 0] - 0.05
     assert best.losses[0] < runs.losses[0] + 1e-3
 
 
@@ -238,7 +238,7 @@ def test_the_bound_is_below_the_evidence_of_a_small_table():
     point["degrees"] += 1.0
     steps = CoordinateAscent()
     state = steps.init(problem, point)
-    for step in range(30):
+    for step in range(8):  # before components are removed
         point, state, _ = steps.update(problem, point, state, torch.arange(1), step)
     one = each(point)[0]
     assert one.scales[0] > 0.1
@@ -250,9 +250,9 @@ def test_the_bound_is_below_the_evidence_of_a_small_table():
     assert bound > max(found) - 8
 
 
-@pytest.mark.parametrize("rank", [0, 1, 3])
+@pytest.mark.parametrize("rank", [0, 3])
 def test_the_planted_rank_is_found_and_cells_are_predicted(rank):
-    values, there = planted(150, 80, rank=rank, noise=0.3, share=0.4, seed=rank)
+    values, there = planted(120, 60, rank=rank, noise=0.3, share=0.5, seed=rank)
     model = fit_ratings(stored(values, there), 8, starts=2)
     assert model.ranks.tolist() == [rank, rank]
     i, j = np.nonzero(~there)
@@ -330,16 +330,17 @@ def test_noisy_rows_have_wider_intervals():
 
 def test_who_is_seen_where_tells_of_ratings():
     rng = np.random.default_rng(0)
-    u, v = rng.normal(size=(300, 1)), rng.normal(size=100)
-    values = u * v + 0.3 * rng.normal(size=(300, 100))
-    # Cells are observed rather where they are high.
-    there = rng.random(values.shape) < 0.15 / (1 + np.exp(-3 * u * v))
+    u, v = rng.normal(size=(200, 1)), rng.normal(size=80)
+    values = u * v + 0.5 * rng.normal(size=(200, 80))
+    # Rows with positive factors see rather the first columns, whatever their values.
+    first = np.arange(80) < 40
+    there = rng.random(values.shape) < 0.02 + 0.1 * ((u > 0) == first)
     informed = fit_ratings(stored(values, there), 3)
     assert (informed.runs.parameters["row_gains"] > 0).any()
-    i, j = np.nonzero(rng.random(values.shape) < 0.1)
+    i, j = np.indices(values.shape).reshape(2, -1)
     off = (u * v)[i, j] - informed.predicted(i, j).values
     blind = BothSides(stored(values, there), 3)
-    blind.sightings = Blank(torch.zeros(300, 0).double(), torch.zeros(100, 0).double())
+    blind.sightings = Blank(torch.zeros(200, 0).double(), torch.zeros(80, 0).double())
     found = descend(blind, steps=CoordinateAscent(), stop=Stop(200, 1e-2))
     other = (u * v)[i, j] - RatingsModel(blind, found).predicted(i, j).values
     assert np.mean(off**2) < 0.9 * np.mean(other**2)

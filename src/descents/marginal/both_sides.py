@@ -240,17 +240,20 @@ class BothSides(Problem):
     def point(
         self, generator: np.random.Generator, start: int
     ) -> Mapping[str, np.ndarray]:
-        """Return normal column factors, half of the variance as noise, and no features."""
+        """Return normal column factors, a quarter of the variance as noise, no features.
+
+        Half of the variance is that of components, in which they have equal shares.
+        """
         q, p = self.rank + 1, self.sightings.count
-        factors = 0.5 * generator.normal(size=(self.columns, q))
+        factors = generator.normal(size=(self.columns, q))
         factors[:, -1] = 0.0
         scales = np.full(q + 1, 0.5)
-        scales[: self.rank] /= np.sqrt(max(self.rank, 1))
+        scales[: self.rank] = np.sqrt(0.5 / max(self.rank, 1))
         rates = 5 + self.row_counts.numpy() / 2, 5 + self.column_counts.numpy() / 2
         return {
             "mean": np.zeros(1),
             "scales": scales,
-            "noise": np.log([0.5]),
+            "noise": np.log([0.25]),
             "degrees": np.log([10.0, 10.0]),
             "row_rates": np.log(rates[0]),
             "column_rates": np.log(rates[1]),

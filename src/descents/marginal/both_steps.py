@@ -23,6 +23,9 @@ from descents.marginal.both_sides import (
 )
 from descents.problems.problem import Parameters, Problem
 
+HELD = 5
+"""The first steps change factors alone: scales that are too small for factors that are
+not known yet would draw these to 0."""
 REMOVE_EVERY = 10
 """After so many steps it is tried whether the loss falls without a component."""
 LEAST_KNOWN = 0.05
@@ -43,7 +46,7 @@ class CoordinateAscent:
     with the gains of features. Then the factors are shifted and rotated to the best of
     those that leave every prediction as it is, which gives the best scales at once
     [1]_. Every 10 steps,
-    components that nothing is known of are removed. The loss never rises.
+    components that nothing is known of are removed. The first steps change factors alone. The loss never rises.
 
     References
     ----------
@@ -100,8 +103,8 @@ class CoordinateAscent:
             losses.append(found.loss)
             gradients.append(problem.gradient(given, found))
             if bool(found.loss.isfinite()):
-                better = improved(problem, one, found)
-                if step % REMOVE_EVERY == REMOVE_EVERY - 1:
+                better = improved(problem, one, found, whole=step >= HELD)
+                if step > HELD and step % REMOVE_EVERY == REMOVE_EVERY - 1:
                     better = fewer(problem, better)
                 moved.append(widened(better, problem.rank))
             else:
@@ -120,11 +123,17 @@ class CoordinateAscent:
         )
 
 
-def improved(problem: BothSides, one: Sides, found: Sums) -> Sides:
-    """Return better parameters from sums over rows weighted by the best rho."""
+def improved(problem: BothSides, one: Sides, found: Sums, *, whole: bool) -> Sides:
+    """Return better parameters from sums over rows weighted by the best rho.
+
+    Noise, scales and gains stay as they are unless `whole` is true.
+    """
     with torch.no_grad():
         one = one._replace(row_rates=found.row_rates)
-        one, covariances = _with_columns(problem, one, found)
+        better, covariances = _with_columns(problem, one, found)
+        if not whole:
+            return one._replace(factors=better.factors, spreads=better.spreads)
+        one = better
         return _turned(problem, one, found, covariances)
 
 
@@ -194,7 +203,7 @@ def best_degrees(
     low, high = torch.tensor([LEAST_DEGREES, MOST_DEGREES]).double().log().tolist()
     near = max(low, log_degrees - 1), min(high, log_degrees + 1)
     found = minimize_scalar(
-        loss, bounds=near, method="bounded", options={"xatol": 1e-3}
+        loss, bounds=near, method="bounded", options={"xatol": 1e-2}
     )
     best = float(found.x) if found.fun < loss(log_degrees) else log_degrees
     return torch.tensor(best, dtype=torch.float64)
