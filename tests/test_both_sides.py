@@ -170,7 +170,7 @@ def test_the_loss_never_rises_and_no_gradient_is_left(rank, case):
 
 def test_other_steps_descend_it_too():
     problem = BothSides(stored(*planted(30, 20)), 1)
-    runs = descend(problem, 1, steps=Adam(0.03), stop=Stop(100), record=[0])
+    runs = descend(problem, 1, steps=Adam(0.03), stop=Stop(50), record=[0])
     best = descend(problem, 1, steps=CoordinateAscent(), stop=Stop(500, 1e-5))
     assert runs.losses[0] < runs.histories["loss"][0, 0] - 0.05
     assert best.losses[0] < runs.losses[0] + 1e-3
@@ -253,8 +253,8 @@ def test_the_bound_is_below_the_evidence_of_a_small_table():
 @pytest.mark.parametrize("rank", [0, 3])
 def test_the_planted_rank_is_found_and_cells_are_predicted(rank):
     values, there = planted(120, 60, rank=rank, noise=0.3, share=0.5, seed=rank)
-    model = fit_ratings(stored(values, there), 8, starts=2)
-    assert model.ranks.tolist() == [rank, rank]
+    model = fit_ratings(stored(values, there), 8)
+    assert model.ranks.tolist() == [rank]
     i, j = np.nonzero(~there)
     cells = model.predicted(i, j)
     off = values[i, j] - cells.values
