@@ -262,15 +262,16 @@ def test_the_planted_rank_is_found_and_cells_are_predicted(rank):
     assert 0.87 < np.mean(np.abs(off) < 1.645 * cells.deviations) < 0.93
 
 
-def test_units_change_nothing_but_units():
+@pytest.mark.parametrize(("unit", "zero"), [(1000.0, -7.0), (1e200, 0.0)])
+def test_units_change_nothing_but_units(unit, zero):
     values, there = planted()
     model = fit_ratings(stored(values, there), 4)
-    other = fit_ratings(stored(1000 * values - 7, there), 4)
+    other = fit_ratings(stored(unit * values + zero, there), 4)
     np.testing.assert_allclose(other.runs.losses, model.runs.losses, rtol=0, atol=1e-9)
     i, j = np.nonzero(~there)
     one, two = model.predicted(i, j), other.predicted(i, j)
-    np.testing.assert_allclose(two.values, 1000 * one.values - 7, rtol=1e-6)
-    np.testing.assert_allclose(two.deviations, 1000 * one.deviations, rtol=1e-6)
+    np.testing.assert_allclose(two.values, unit * one.values + zero, rtol=1e-6)
+    np.testing.assert_allclose(two.deviations, unit * one.deviations, rtol=1e-6)
 
 
 def test_the_order_of_rows_and_columns_changes_nothing():
@@ -404,6 +405,16 @@ def test_blocks_of_rows_change_only_rounding(monkeypatch):
     np.testing.assert_allclose(parts[0], whole[0], atol=1e-13)
     for name in whole[1]:
         np.testing.assert_allclose(parts[1][name], whole[1][name], atol=1e-12)
+
+
+def test_tables_without_anything_to_learn_are_fitted():
+    for table in (
+        sparse.coo_array(([2.0], ([0], [0])), shape=(1, 1)),
+        sparse.coo_array(np.full((8, 5), 2.0)),
+    ):
+        cells = fit_ratings(table).predicted([0], [0])
+        np.testing.assert_allclose(cells.values, 2.0, atol=1e-6)
+        assert cells.deviations[0] < 1e-3
 
 
 def test_wrong_tables_and_places_are_refused():

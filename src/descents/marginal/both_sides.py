@@ -219,7 +219,8 @@ class BothSides(Problem):
         self.rank = min(RANK, self.columns - 1) if rank is None else rank
         values = cells.data.astype(np.float64)
         self.center = float(values.mean())
-        self.unit = float(values.std()) or 1.0
+        size = float(np.abs(values).max()) or 1.0  # so that no square overflows
+        self.unit = float((values / size).std()) * size or 1.0
         values = (values - self.center) / self.unit
         self.row_counts = torch.from_numpy(np.diff(cells.indptr).astype(np.float64))
         self.column_counts = torch.from_numpy(
