@@ -92,6 +92,16 @@ def ours(
     return model.predict_cells(users, items)
 
 
+def both_sides(
+    train: Ratings, users: np.ndarray, items: np.ndarray, starts: int
+) -> np.ndarray:
+    """Predict by variational Bayes with both sides integrated out, which has no options."""
+    from descents.marginal.ratings import fit_ratings
+
+    table = coo_array((train.values, (train.users, train.items)), shape=train.shape)
+    return fit_ratings(table, starts=starts).predicted(users, items).values
+
+
 PEERS: dict[str, tuple[str, Predict, dict[str, Any]]] = {
     "mean": ("numpy", mean, {}),
     "surprise SVD, default": ("scikit-surprise", surprise_svd, {}),
@@ -164,6 +174,9 @@ def main() -> None:
     parser.add_argument(
         "--options", type=json.loads, default={}, help="more of LowRankModel's, as JSON"
     )
+    parser.add_argument(
+        "--both-sides", type=int, metavar="STARTS", help="run the ratings model too"
+    )
     parser.add_argument("--ours-only", action="store_true", help="run no peer")
     parser.add_argument("--fresh", action="store_true", help="run every peer again")
     parser.add_argument("--cache", type=Path, default=CACHE)
@@ -185,6 +198,10 @@ def main() -> None:
             for fold in range(given.folds)
         ]
         print(row(peer, results), flush=True)
+    if given.both_sides:
+        predict = partial(both_sides, starts=given.both_sides)
+        results = [measure(ratings, predict, fold) for fold in range(given.folds)]
+        print(row(f"ours, both sides, {given.both_sides}", results), flush=True)
     if not hasattr(descents, "LowRankModel"):
         print("ours left out: descents has no LowRankModel here")
         return

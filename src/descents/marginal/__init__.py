@@ -4,4 +4,8 @@
 minimizes, and `maximization` has the steps of EM. `features` turns the columns of a table
 into features, `posterior` says what is expected of missing cells, and `model` fits a table
 and judges the model by cells that it has not seen.
+
+For sparse ratings and tables whose sides are alike, `both_sides` is the problem with the
+factors of rows and of columns integrated out, and `both_steps` has its steps. `sightings`
+makes features of which cells are observed, and `ratings` fits and predicts.
 """

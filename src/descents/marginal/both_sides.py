@@ -1,0 +1,693 @@
+"""The problem: ratings with the factors of rows and of columns integrated out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from descents.checks import Complaints, InvalidValueError, whole_number
+from descents.marginal.gaussian import LOG_2PI
+from descents.marginal.sightings import Sightings, sightings
+from descents.problems.problem import Parameters, Problem
+
+RANK = 20
+"""The components that a fit begins with; what is not needed is removed."""
+BLOCK_ENTRIES = 2**21
+"""How many numbers the second moments of a block of rows hold."""
+LEAST_NOISE = 1e-10
+"""No variance of noise is smaller, in units of the variance of the data."""
+
+
+class Sides(NamedTuple):
+    """The parameters of one start; K components, q = K + 1, p features of each side.
+
+    A component whose scale is exactly 0 is not part of the model.
+    """
+
+    mean: torch.Tensor
+    """m, shape (1,)."""
+    scales: torch.Tensor
+    """Of the components, the biases of rows and those of columns, shape (K + 2,)."""
+    noise: torch.Tensor
+    """log sigma^2, shape (1,)."""
+    degrees: torch.Tensor
+    """log nu of rows and of columns, shape (2,)."""
+    row_rates: torch.Tensor
+    """Logarithms of the rates of q(rho_i), shape (n,)."""
+    column_rates: torch.Tensor
+    """Logarithms of the rates of q(kappa_j), shape (d,)."""
+    factors: torch.Tensor
+    """The means of q(v_j, b_j), shape (d, q)."""
+    spreads: torch.Tensor
+    """Lower triangular factors of the covariances of q(v_j, b_j), shape (d, q, q)."""
+    weights: torch.Tensor
+    """The means of q(B) over the gains, shape (p, q)."""
+    row_gains: torch.Tensor
+    """Standard deviations of the rows of B, shape (p,)."""
+    column_gains: torch.Tensor
+    """Standard deviations of the rows of D, shape (p,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """What is known of rows, given their cells and the distribution of the columns.
+
+    Attributes
+    ----------
+    means : Tensor of shape (rows, q)
+    covariances : Tensor of shape (rows, q, q)
+    terms : Tensor of shape (rows,)
+        What each row adds to the loss by its factors and its squared errors.
+    squares : Tensor of shape (rows,)
+        The expected squared errors of the cells of each row, weighted by column.
+    """
+
+    means: torch.Tensor
+    covariances: torch.Tensor
+    terms: torch.Tensor
+    squares: torch.Tensor
+
+    def lifted(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return E[h] and E[h h^T], h = (w, 1)."""
+        q = self.means.shape[1]
+        means = torch.nn.functional.pad(self.means, (0, 1), value=1.0)
+        second = means[:, :, None] * means[:, None, :]
+        second[:, :q, :q] += self.covariances
+        return means, second
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """What all rows say of the columns, and of the parameters that they share.
+
+    With h_i = (u_i, a_i, 1), sums over the cells of each column:
+
+    Attributes
+    ----------
+    loss : Tensor
+        Per observed cell, at the given parameters.
+    second : Tensor of shape (d, K + 2, K + 2)
+        sum_i rho_i E[h_i h_i^T].
+    along : Tensor of shape (d, K + 2)
+        sum_i rho_i x_ij E[h_i].
+    squares : Tensor of shape (d,)
+        sum_i rho_i x_ij^2.
+    gram : Tensor of shape (q, q)
+        sum_i E[w_i] E[w_i]^T, w_i = (u_i, a_i), over all rows.
+    covariances : Tensor of shape (q, q)
+        sum_i Cov[w_i].
+    total : Tensor of shape (q,)
+        sum_i E[w_i].
+    seen : Tensor of shape (p, q)
+        F^T E[w], for the features F of the rows.
+    row_rates : Tensor of shape (n,)
+        The best ones.
+    row_squares : Tensor of shape (n,)
+        As in `Posterior`.
+    """
+
+    loss: torch.Tensor
+    second: torch.Tensor
+    along: torch.Tensor
+    squares: torch.Tensor
+    gram: torch.Tensor
+    covariances: torch.Tensor
+    total: torch.Tensor
+    seen: torch.Tensor
+    row_rates: torch.Tensor
+    row_squares: torch.Tensor
+
+
+class BothSides(Problem):
+    r"""Sparse ratings with the factors of rows and of columns integrated out.
+
+    The observed cells are
+
+    .. math::
+        x_{ij} = m + s_a a_i + s_b b_j + \sum_k s_k u_{ik} v_{jk} + e_{ij},
+        \qquad e_{ij} \sim N(0, \sigma^2 / (\rho_i \kappa_j)).
+
+    A bias is a component whose counterpart is 1, so that its uncertainty is integrated
+    out too. Row factors w_i = (u_i, a_i) have the prior N(B^T f_i, I) and column factors
+    z_j = (v_j, b_j) the prior N(D^T g_j, I). The features f_i and g_j say which cells are
+    observed (`descents.marginal.sightings`): who rates what tells something of ratings. B
+    and D have independent normal entries with variances r_f^2 and c_f^2 of each feature.
+    rho_i and kappa_j have Gamma priors with mean 1 and shapes nu / 2, which allows for
+    rows and columns that are noisier than others.
+
+    The loss of a start is the negative evidence lower bound of Gaussian variational Bayes
+    in nats per observed cell [1]_ [2]_, the minimum over q of
+
+    .. math::
+        \frac{1}{N} \Big[ -E_q \log p(x \mid w, z, \rho, \kappa)
+        + KL(q(w) q(z) q(\rho) q(\kappa) q(B) q(D) \| p) \Big],
+
+    where q(w) and q(D) are the best ones given the rest, in closed form, and the others
+    are parameters (`Sides`). With h_i = (w_i, 1), c_j = (s_k v_jk, s_a, m + s_b b_j), a
+    cell is h_i^T c_j + e_ij, and the posterior of row i is N(P^{-1} r, P^{-1}), where
+
+    .. math::
+        P = I + \rho_i \sum_j \kappa_j E[c_j c_j^T] / \sigma^2, \qquad
+        r = B^T f_i + \rho_i \sum_j \kappa_j E[c_j (x_{ij} - m - s_b b_j)] / \sigma^2,
+
+    with c_j without its last entry. The scales s are standard deviations of components:
+    their product form shrinks a component that is not needed to 0 [3]_ [4]_.
+
+    Internally the data have mean 0 and variance 1. Rows are worked through in blocks, but
+    the covariances of all columns are kept: let rows be the longer side.
+
+    Parameters
+    ----------
+    table : scipy sparse array of shape (n, d)
+        Stored entries are data, zeros too; what is not stored is missing. It is never
+        made dense.
+    rank : int, optional
+        K, by default 20, or less for small tables.
+
+    References
+    ----------
+    .. [1] Bishop (1999), "Variational principal components", ICANN. Lim and Teh (2007),
+       "Variational Bayesian approach to movie rating prediction", KDD Cup.
+    .. [2] Lakshminarayanan, Bouchard and Archambeau (2011), "Robust Bayesian matrix
+       factorisation", AISTATS.
+    .. [3] Ilin and Raiko (2010), "Practical approaches to principal component analysis
+       in the presence of missing values", Journal of Machine Learning Research 11.
+    .. [4] Nakajima and Sugiyama (2011), "Theoretical analysis of Bayesian matrix
+       factorization", Journal of Machine Learning Research 12.
+
+    Examples
+    --------
+    >>> from descents import Stop, descend
+    >>> from descents.marginal.both_steps import CoordinateAscent
+    >>> rng = np.random.default_rng(0)
+    >>> values = rng.normal(size=(40, 1)) * rng.normal(size=30) + 3
+    >>> values += 0.1 * rng.normal(size=(40, 30))
+    >>> table = sparse.coo_array(values * (rng.random((40, 30)) < 0.5))
+    >>> problem = BothSides(table, rank=3)
+    >>> runs = descend(problem, steps=CoordinateAscent(), stop=Stop(300, 1e-4))
+    >>> int(np.count_nonzero(runs.parameters["scales"][0, :3]))
+    1
+    """
+
+    dtype = torch.float64
+
+    def __init__(self, table: Any, rank: int | None = None) -> None:
+        complaints = Complaints()
+        complaints.require(
+            sparse.issparse(table) and table.ndim == 2,
+            f"table is a {type(table).__name__}; give a sparse matrix of scipy with the "
+            "observed cells as its stored entries",
+        )
+        if rank is not None:
+            complaints.attempt(whole_number, "rank", rank, 0)
+        complaints.raise_any()
+        cells = sparse.csr_array(table)
+        if not cells.nnz or not np.isfinite(cells.data).all():
+            raise InvalidValueError(
+                f"table has {cells.nnz} stored entries, of which "
+                f"{int(np.isfinite(cells.data).sum())} are finite; give a table with "
+                "observed cells, all of them finite"
+            )
+        cells.sum_duplicates()
+        self.rows, self.columns = cells.shape
+        self.count = cells.nnz
+        self.rank = min(RANK, self.columns - 1) if rank is None else rank
+        values = cells.data.astype(np.float64)
+        self.center = float(values.mean())
+        size = float(np.abs(values).max()) or 1.0  # so that no square overflows
+        self.unit = float((values / size).std()) * size or 1.0
+        values = (values - self.center) / self.unit
+        self.row_counts = torch.from_numpy(np.diff(cells.indptr).astype(np.float64))
+        self.column_counts = torch.from_numpy(
+            np.bincount(cells.indices, minlength=self.columns).astype(np.float64)
+        )
+        indices = cells.indices.astype(np.int32, copy=False)
+        self.cells = csr(values, indices, cells.indptr, self.columns)
+        self.sightings: Sightings = sightings(
+            csr(None, indices, cells.indptr, self.columns)
+        )
+        self.size = self.columns * (self.rank + 1) ** 2
+
+    @property
+    def loss_scale(self) -> float:
+        """One nat for each observed cell."""
+        return 1.0
+
+    def point(
+        self, generator: np.random.Generator, start: int
+    ) -> Mapping[str, np.ndarray]:
+        """Return normal column factors, a quarter of the variance as noise, no features.
+
+        Half of the variance is that of components, in which they have equal shares.
+        """
+        q, p = self.rank + 1, self.sightings.count
+        factors = generator.normal(size=(self.columns, q))
+        factors[:, -1] = 0.0
+        scales = np.full(q + 1, 0.5)
+        scales[: self.rank] = np.sqrt(0.5 / max(self.rank, 1))
+        rates = 5 + self.row_counts.numpy() / 2, 5 + self.column_counts.numpy() / 2
+        return {
+            "mean": np.zeros(1),
+            "scales": scales,
+            "noise": np.log([0.25]),
+            "degrees": np.log([10.0, 10.0]),
+            "row_rates": np.log(rates[0]),
+            "column_rates": np.log(rates[1]),
+            "factors": factors,
+            "spreads": np.tile(0.5 * np.eye(q), (self.columns, 1, 1)),
+            "weights": np.zeros((p, q)),
+            "row_gains": np.zeros(p),
+            "column_gains": np.zeros(p),
+        }
+
+    def losses(
+        self, parameters: Parameters, starts: torch.Tensor, step: int
+    ) -> torch.Tensor:
+        """Return the loss of each start, in nats per observed cell.
+
+        Where a gradient is recorded the sums go over single cells; `fused` is for tables
+        that are not small.
+        """
+        return torch.stack([self._loss(one) for one in each(parameters)])
+
+    def fused(
+        self, parameters: Parameters, starts: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, Parameters]:
+        """Return losses and gradients from the sums over rows.
+
+        As q(w) is the best one, the gradient is that of the bound with q(w) held fixed.
+        """
+        losses, gradients = [], []
+        for one in each(parameters):
+            found = self.sums(one, renew=False)
+            losses.append(found.loss)
+            gradients.append(self.gradient(one, found))
+        return torch.stack(losses), stacked(gradients)
+
+    def _loss(self, one: Sides) -> torch.Tensor:
+        one = narrowed(one)
+        if torch.is_grad_enabled() and any(part.requires_grad for part in one):
+            means, second = moments(one)
+            rho, kappa = self.precisions(one)
+            cells = self.cells.tocoo()
+            i, j = (torch.from_numpy(at.astype(np.int64)) for at in cells.coords)
+            x = torch.from_numpy(cells.data)
+            weight = kappa.mean[j]
+            zeros = torch.zeros(self.rows, *second.shape[1:], dtype=x.dtype)
+            gram = zeros.index_add(0, i, weight[:, None, None] * second[j])
+            along = zeros[:, 0].index_add(0, i, (weight * x)[:, None] * means[j])
+            squares = zeros[:, 0, 0].index_add(0, i, weight * x.square())
+            prior = self.row_prior(one)
+            rows = posterior(gram, along, squares, rho.mean, one.noise.exp(), prior)
+            return self._total(one, rows.terms.sum())
+        return self.sums(one, renew=False).loss
+
+    def precisions(self, one: Sides) -> tuple[Gamma, Gamma]:
+        """Return q(rho) and q(kappa)."""
+        shapes = one.degrees.exp() / 2
+        return (
+            Gamma(shapes[0] + self.row_counts / 2, one.row_rates.exp()),
+            Gamma(shapes[1] + self.column_counts / 2, one.column_rates.exp()),
+        )
+
+    def row_prior(self, one: Sides) -> torch.Tensor:
+        """Return E[B]^T f of all rows, shape (n, q)."""
+        return self.sightings.rows @ (one.row_gains[:, None] * one.weights)
+
+    def sums(self, one: Sides, *, renew: bool) -> Sums:
+        """Return what rows say of columns, adding up block by block.
+
+        Parameters
+        ----------
+        one : Sides
+            Without removed components: see `narrowed`.
+        renew : bool
+            Whether the sums over rows are weighted by the best rho_i, not the given ones.
+        """
+        with torch.no_grad():
+            return self._sums(narrowed(one), renew)
+
+    def _sums(self, one: Sides, renew: bool) -> Sums:
+        view = View.of(self, one)
+        q = view.means.shape[1] - 1
+        rho, _ = self.precisions(one)
+        noise, shape = one.noise.exp(), one.degrees[0].exp() / 2
+        upper = torch.triu_indices(q + 1, q + 1)
+        second = np.zeros((self.columns, upper.shape[1]))
+        along, squares = np.zeros((self.columns, q + 1)), np.zeros(self.columns)
+        gram, covariances = torch.zeros(2, q, q, dtype=torch.float64)
+        seen = torch.zeros(self.sightings.count, q, dtype=torch.float64)
+        total, terms = torch.zeros(q, dtype=torch.float64), torch.zeros(1).double()
+        rates, row_squares = torch.empty(2, self.rows, dtype=torch.float64)
+        for place, block in blocks(self.cells, upper.shape[1]):
+            features = self.sightings.rows[place]
+            rows = view.rows(block, features, rho.mean[place])
+            best = shape + rows.squares / (2 * noise)
+            weight = rho.shape[place] / best if renew else rho.mean[place]
+            rates[place], row_squares[place] = best.log(), rows.squares
+            means, both = rows.lifted()
+            both = weight[:, None] * both[:, upper[0], upper[1]]
+            second += block.pattern.T @ both.numpy()
+            along += block.values.T @ (weight[:, None] * means).numpy()
+            squares += block.squares.T @ weight.numpy()
+            gram += rows.means.T @ rows.means
+            covariances += rows.covariances.sum(0)
+            total += rows.means.sum(0)
+            seen += features.T @ rows.means
+            terms += rows.terms.sum()
+        return Sums(
+            self._total(one, terms.sum()),
+            unpacked(torch.from_numpy(second), q + 1),
+            torch.from_numpy(along),
+            torch.from_numpy(squares),
+            gram,
+            covariances,
+            total,
+            seen,
+            rates,
+            row_squares,
+        )
+
+    def _total(self, one: Sides, terms: torch.Tensor) -> torch.Tensor:
+        """Return the loss per cell from the terms of the rows."""
+        rows = self.rows * one.row_gains.square()
+        q = one.factors.shape[1]
+        doubled = one.weights.square().sum() + q * rows.log1p().sum()
+        return (self._shared(one) + terms + doubled / 2) / self.count
+
+    def _shared(self, one: Sides) -> torch.Tensor:
+        """Return the terms of the loss that do not depend on rows' factors, times N."""
+        rho, kappa = self.precisions(one)
+        shapes = one.degrees.exp() / 2
+        total = self.count / 2 * (LOG_2PI + one.noise.sum())
+        total = total - rho.log_mean @ self.row_counts / 2
+        total = total - kappa.log_mean @ self.column_counts / 2
+        total = (
+            total + rho.divergence(shapes[0]).sum() + kappa.divergence(shapes[1]).sum()
+        )
+        # The columns, with the best q(D).
+        q, gains = one.factors.shape[1], self.columns * one.column_gains.square()
+        seen = self.sightings.columns.T @ one.factors
+        shrunk = gains / (1 + gains) / self.columns
+        doubled = one.factors.square().sum() - seen.square().sum(1) @ shrunk
+        doubled = doubled + q * gains.log1p().sum()
+        spreads = one.spreads.tril()
+        diagonal = spreads.diagonal(dim1=1, dim2=2)
+        doubled = doubled + spreads.square().sum() - 2 * diagonal.abs().log().sum()
+        return total + (doubled - one.factors.numel()) / 2
+
+    def gradient(self, one: Sides, found: Sums) -> Sides:
+        """Return the gradient of the loss of one start from its sums."""
+        leaves = Sides(*(part.detach().requires_grad_() for part in one))
+        with torch.enable_grad():
+            loss = self._expected(narrowed(leaves), found)
+            gradients = torch.autograd.grad(loss, leaves, materialize_grads=True)
+        return Sides(*gradients)
+
+    def _expected(self, one: Sides, found: Sums) -> torch.Tensor:
+        """Return the bound with q(w) held fixed, up to a constant, per cell."""
+        means, second = moments(one)
+        rho, kappa = self.precisions(one)
+        squares = expected_squares(
+            means, second, found.second, found.along, found.squares
+        )
+        noise = one.noise.exp()
+        terms = (kappa.mean * squares).sum() / (2 * noise)
+        # The sums are weighted by rho: its gradient is that of the rows' squares.
+        terms = terms + (rho.mean - rho.mean.detach()) @ found.row_squares / (
+            2 * noise.detach()
+        )
+        gains = one.row_gains[:, None] * one.weights
+        terms = terms - (gains * found.seen).sum()
+        terms = terms + self.rows / 2 * gains.square().sum()
+        return self._total(one, terms.sum())
+
+
+class Gamma(NamedTuple):
+    """Gamma distributions, by shape and rate."""
+
+    shape: torch.Tensor
+    rate: torch.Tensor
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """The expectation."""
+        return self.shape / self.rate
+
+    @property
+    def log_mean(self) -> torch.Tensor:
+        """The expectation of the logarithm."""
+        return self.shape.digamma() - self.rate.log()
+
+    def divergence(self, half: torch.Tensor) -> torch.Tensor:
+        """Return the Kullback-Leibler divergence from Gamma(half, half)."""
+        return (
+            (self.shape - half) * self.shape.digamma()
+            - self.shape.lgamma()
+            + half.lgamma()
+            + half * (self.rate.log() - half.log())
+            + self.mean * (half - self.rate)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """The cells of some rows: their values, these squared, and ones, as sparse arrays."""
+
+    values: Any
+    squares: Any
+    pattern: Any
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What rows see of the columns.
+
+    Attributes
+    ----------
+    means, second : Tensor
+        E[c_j] and E[c_j c_j^T].
+    kappa : Tensor of shape (d,)
+        E[kappa_j].
+    noise : Tensor of shape (1,)
+        sigma^2.
+    gains : Tensor of shape (p, q)
+        E[B].
+    """
+
+    means: torch.Tensor
+    second: torch.Tensor
+    kappa: torch.Tensor
+    noise: torch.Tensor
+    gains: torch.Tensor
+    packed: np.ndarray
+    weighted: np.ndarray
+
+    @classmethod
+    def of(cls, problem: BothSides, one: Sides) -> View:
+        """Return what rows see, at parameters without removed components."""
+        means, second = moments(one)
+        kappa = problem.precisions(one)[1].mean
+        upper = torch.triu_indices(*second.shape[1:])
+        return cls(
+            means,
+            second,
+            kappa,
+            one.noise.exp(),
+            one.row_gains[:, None] * one.weights,
+            (kappa[:, None] * second[:, upper[0], upper[1]]).numpy(),
+            (kappa[:, None] * means).numpy(),
+        )
+
+    def rows(
+        self, block: Block, features: torch.Tensor, rho: torch.Tensor
+    ) -> Posterior:
+        """Return q(w) of some rows, given their features and E[rho]."""
+        return posterior(
+            unpacked(
+                torch.from_numpy(block.pattern @ self.packed), self.means.shape[1]
+            ),
+            torch.from_numpy(block.values @ self.weighted),
+            torch.from_numpy(block.squares @ self.kappa.numpy()),
+            rho,
+            self.noise,
+            features @ self.gains,
+        )
+
+
+def blocks(cells: Any, width: int) -> Iterator[tuple[slice, Block]]:
+    """Give blocks of rows of a sparse array, of about `BLOCK_ENTRIES` over `width` rows."""
+    count = max(1, BLOCK_ENTRIES // width)
+    rows, columns = cells.shape
+    for first in range(0, rows, count):
+        last = min(first + count, rows)
+        ends = cells.indptr[first : last + 1]
+        entries = slice(ends[0], ends[-1])
+        values, indices = cells.data[entries], cells.indices[entries]
+        ends = ends - ends[0]
+        yield (
+            slice(first, last),
+            Block(
+                csr(values, indices, ends, columns),
+                csr(values**2, indices, ends, columns),
+                csr(None, indices, ends, columns),
+            ),
+        )
+
+
+def csr(
+    values: np.ndarray | None, indices: np.ndarray, ends: np.ndarray, columns: int
+) -> Any:
+    """Return a sparse array of rows; of ones where there are no values."""
+    values = np.ones(len(indices)) if values is None else values
+    ends = ends.astype(np.int32) if ends[-1] < 2**31 else ends
+    return sparse.csr_array((values, indices, ends), shape=(len(ends) - 1, columns))
+
+
+def each(parameters: Parameters) -> list[Sides]:
+    """Return the parameters of each start."""
+    parts = (parameters[name].unbind(0) for name in Sides._fields)
+    return [Sides(*one) for one in zip(*parts, strict=True)]
+
+
+def stacked(ones: list[Sides]) -> Parameters:
+    """Return the parameters of several starts by name."""
+    return {
+        name: torch.stack([getattr(one, name) for one in ones])
+        for name in Sides._fields
+    }
+
+
+def kept(one: Sides) -> torch.Tensor:
+    """Return the places of the components that are not removed, and of the bias."""
+    rank = len(one.scales) - 2
+    there = one.scales[:rank] != 0
+    return torch.cat([torch.nonzero(there)[:, 0], torch.tensor([rank])])
+
+
+def narrowed(one: Sides) -> Sides:
+    """Return the parameters without those of removed components."""
+    here = kept(one)
+    if len(here) == one.factors.shape[1]:
+        return one
+    return one._replace(
+        scales=one.scales[torch.cat([here, torch.tensor([len(one.scales) - 1])])],
+        factors=one.factors[:, here],
+        spreads=one.spreads[:, here[:, None], here],
+        weights=one.weights[:, here],
+    )
+
+
+def widened(one: Sides, rank: int) -> Sides:
+    """Return parameters with removed components added, the last ones, up to a rank."""
+    lacking = rank + 2 - len(one.scales)
+    if not lacking:
+        return one
+    own = len(one.scales) - 2
+
+    def padded(part: torch.Tensor) -> torch.Tensor:
+        zeros = part.new_zeros(*part.shape[:-1], lacking)
+        return torch.cat([part[..., :own], zeros, part[..., own:]], -1)
+
+    spreads = padded(padded(one.spreads.mT).mT)
+    spreads[:, range(own, rank), range(own, rank)] = 1.0
+    return one._replace(
+        scales=padded(one.scales),
+        factors=padded(one.factors),
+        spreads=spreads,
+        weights=padded(one.weights),
+    )
+
+
+def moments(one: Sides) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return E[c_j] and E[c_j c_j^T], c_j = (s_k v_jk, s_a, m + s_b b_j).
+
+    Returns
+    -------
+    means : Tensor of shape (d, K + 2)
+    second : Tensor of shape (d, K + 2, K + 2)
+    """
+    rank = len(one.scales) - 2
+    own = torch.cat([one.scales[:rank], one.scales[rank + 1 :]])
+    scaled = own * one.factors
+    ones = torch.ones_like(scaled[:, :1])
+    means = torch.cat(
+        [scaled[:, :rank], one.scales[rank] * ones, one.mean + scaled[:, rank:]], 1
+    )
+    factors = own[:, None] * one.spreads.tril()
+    # A row of zeros for the constant s_a.
+    lifted = torch.cat(
+        [factors[:, :rank], torch.zeros_like(factors[:, :1]), factors[:, rank:]], 1
+    )
+    return means, lifted @ lifted.mT + means[:, :, None] * means[:, None, :]
+
+
+def posterior(
+    gram: torch.Tensor,
+    along: torch.Tensor,
+    squares: torch.Tensor,
+    rho: torch.Tensor,
+    noise: torch.Tensor,
+    prior: torch.Tensor,
+) -> Posterior:
+    """Return q(w) of rows from sums over their cells.
+
+    Parameters
+    ----------
+    gram : Tensor of shape (rows, q + 1, q + 1)
+        sum_j kappa_j E[c_j c_j^T].
+    along : Tensor of shape (rows, q + 1)
+        sum_j kappa_j x_ij E[c_j].
+    squares : Tensor of shape (rows,)
+        sum_j kappa_j x_ij^2.
+    rho : Tensor of shape (rows,)
+    noise : Tensor of shape (1,)
+    prior : Tensor of shape (rows, q)
+    """
+    q = prior.shape[1]
+    weight = rho / noise
+    eye = torch.eye(q, dtype=gram.dtype)
+    inner = weight[:, None, None] * gram[:, :q, :q] + eye
+    factors, failed = torch.linalg.cholesky_ex(inner)
+    if bool(failed.any()):  # of numbers that are not finite
+        factors = torch.where(failed[:, None, None] == 0, factors, torch.nan)
+    right = prior + weight[:, None] * (along[:, :q] - gram[:, :q, q])
+    covariances = torch.cholesky_inverse(factors)
+    means = (covariances @ right[:, :, None])[:, :, 0]
+    logs = factors.diagonal(dim1=1, dim2=2).log().sum(1)
+    fits = prior.square().sum(1) - (right * means).sum(1)
+    rest = squares - 2 * along[:, q] + gram[:, q, q]
+    found = Posterior(means, covariances, logs + (fits + weight * rest) / 2, rest)
+    off = expected_squares(*found.lifted(), gram, along, squares)
+    return replace(found, squares=off)
+
+
+def expected_squares(
+    means: torch.Tensor,
+    second: torch.Tensor,
+    gram: torch.Tensor,
+    along: torch.Tensor,
+    squares: torch.Tensor,
+) -> torch.Tensor:
+    """Return sums of E[(x - h^T c)^2] from the moments of one side and sums of the other."""
+    return squares - 2 * (means * along).sum(1) + (second * gram).sum((1, 2))
+
+
+def unpacked(upper: torch.Tensor, size: int) -> torch.Tensor:
+    """Return symmetric matrices from the entries of their upper triangles.
+
+    Examples
+    --------
+    >>> unpacked(torch.tensor([[1.0, 2.0, 3.0]]), 2)
+    tensor([[[1., 2.],
+             [2., 3.]]])
+    """
+    rows, columns = torch.triu_indices(size, size)
+    places = torch.empty(size, size, dtype=torch.int64)
+    places[rows, columns] = places[columns, rows] = torch.arange(len(rows))
+    return upper[:, places]

@@ -1,0 +1,145 @@
+"""Features of rows and columns that say which cells are observed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+MOST_VECTORS = 20
+"""How many singular vectors of the pattern are features at most."""
+BLOCK = 64
+"""How many vectors are iterated together; exact where the table has no more columns."""
+ITERATIONS = 3
+"""How often the block is multiplied by the pattern and its transpose."""
+LEAST_NORM = 1e-6
+"""A feature that depends on those before it, but for this part, is left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sightings:
+    """Which cells are observed, as a few features of each row and column.
+
+    The first feature is constant, the second the logarithm of one more than the number of
+    cells; the others are singular vectors of the matrix of ones at observed cells, its
+    rows and columns divided by the roots of their numbers of cells plus the mean number
+    [1]_. The features of a side have mean square 1, and are orthogonal.
+
+    Attributes
+    ----------
+    rows : float64 Tensor of shape (n, p)
+    columns : float64 Tensor of shape (d, p)
+
+    References
+    ----------
+    .. [1] Qin and Rohe (2013), "Regularized spectral clustering under the
+       degree-corrected stochastic blockmodel", NeurIPS.
+    """
+
+    rows: torch.Tensor
+    columns: torch.Tensor
+    vectors: np.ndarray
+    column_roots: np.ndarray
+    mean_count: float
+    mixing: np.ndarray
+
+    @property
+    def count(self) -> int:
+        """p, how many features each side has."""
+        return self.rows.shape[1]
+
+    def of_rows(self, pattern: Any) -> torch.Tensor:
+        """Return the features of other rows, from ones at their observed cells."""
+        raw = _raw(pattern, self.vectors, self.column_roots, self.mean_count)
+        return torch.from_numpy(raw @ self.mixing)
+
+
+def sightings(pattern: Any) -> Sightings:
+    """Return features of rows and columns.
+
+    Parameters
+    ----------
+    pattern : scipy csr_array of shape (n, d)
+        Ones at the observed cells.
+
+    Examples
+    --------
+    >>> from scipy import sparse
+    >>> there = np.random.default_rng(0).random((60, 40)) < 0.3
+    >>> found = sightings(sparse.csr_array(there.astype(float)))
+    >>> found.rows.shape, found.columns.shape
+    (torch.Size([60, 11]), torch.Size([40, 11]))
+    """
+    columns = pattern.shape[1]
+    counts = pattern.sum(1), pattern.sum(0)
+    means = counts[0].mean(), counts[1].mean()
+    roots = [np.sqrt(c + m) for c, m in zip(counts, means, strict=True)]
+    count = min(MOST_VECTORS, columns // 4 - 1)
+    vectors = np.zeros((columns, 0))
+    if count > 0:
+        vectors = _singular_vectors(pattern, roots, count)
+    of_rows = _raw(pattern, vectors, roots[1], means[0])
+    of_columns = _raw(pattern.T, of_rows[:, 2:], roots[0], means[1])
+    one, other = _orthogonal(of_rows), _orthogonal(of_columns)
+    both = one[1] & other[1]
+    return Sightings(
+        torch.from_numpy(_mixed(of_rows, one, both)),
+        torch.from_numpy(_mixed(of_columns, other, both)),
+        vectors,
+        roots[1],
+        float(means[0]),
+        one[0][:, both],
+    )
+
+
+def _raw(
+    pattern: Any, vectors: np.ndarray, roots: np.ndarray, mean: float
+) -> np.ndarray:
+    """Return ones, log counts and products with scaled vectors, as columns."""
+    counts = pattern.sum(1)
+    products = pattern @ (vectors / roots[:, None]) / np.sqrt(counts + mean)[:, None]
+    return np.column_stack([np.ones(len(counts)), np.log1p(counts), products])
+
+
+def _singular_vectors(pattern: Any, roots: list[np.ndarray], count: int) -> np.ndarray:
+    """Return the first right singular vectors of the scaled pattern, by block iteration."""
+    columns = pattern.shape[1]
+    generator = np.random.default_rng(0)
+    block = generator.normal(size=(columns, min(columns, BLOCK)))
+    for _ in range(ITERATIONS):
+        block = np.linalg.qr(block)[0]
+        left = pattern @ (block / roots[1][:, None]) / roots[0][:, None] ** 2
+        block = pattern.T @ left / roots[1][:, None]
+    block = np.linalg.qr(block)[0]
+    left = pattern @ (block / roots[1][:, None]) / roots[0][:, None]
+    return block @ np.linalg.svd(left.T @ left)[0][:, :count]
+
+
+def _orthogonal(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a matrix that makes features orthogonal, and which do not depend on others.
+
+    The mean square of raw @ matrix is 1.
+    """
+    sizes = np.sqrt(np.square(raw).mean(0)) + np.finfo(float).tiny
+    matrix = np.zeros((raw.shape[1], raw.shape[1]))
+    free = np.zeros(raw.shape[1], dtype=bool)
+    found = np.zeros_like(raw)
+    for k in range(raw.shape[1]):
+        mix = np.zeros(raw.shape[1])
+        mix[k] = 1.0
+        for _ in range(2):  # twice is enough against rounding
+            mix -= matrix @ (found.T @ (raw @ mix)) / len(raw)
+        vector = raw @ mix
+        size = np.sqrt(np.square(vector).mean())
+        free[k] = size > LEAST_NORM * sizes[k]
+        if free[k]:
+            matrix[:, k], found[:, k] = mix / size, vector / size
+    return matrix, free
+
+
+def _mixed(
+    raw: np.ndarray, how: tuple[np.ndarray, ...], both: np.ndarray
+) -> np.ndarray:
+    return raw @ how[0][:, both]
