@@ -234,7 +234,9 @@ def test_levels_where_the_model_has_numbers_are_refused() -> None:
     frame = mixed_frame()
     model = fitted(frame)
     other = frame.head(4).assign(height=["a", "b", "a", "b"])
-    with pytest.raises(InvalidValueError, match="'height' is category.*give numbers"):
+    with pytest.raises(
+        InvalidValueError, match="'height' must hold numbers.*category.*give numbers"
+    ):
         model.transform(other)
 
 

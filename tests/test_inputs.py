@@ -201,6 +201,7 @@ def test_tensors_are_taken_as_arrays() -> None:
     np.testing.assert_array_equal(one.predict_proba(tensor), two.predict_proba(DENSE))
 
 
+@pytest.mark.filterwarnings("ignore:.*predicted far outside")
 @pytest.mark.parametrize("steps", ["alternating", "gd", "adam"])
 def test_nothing_that_is_given_is_changed(steps: str) -> None:
     table, weights = np.abs(HOLES), np.where(MASK, 0.5, 1.0)

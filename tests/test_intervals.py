@@ -162,6 +162,7 @@ def fitted() -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame, LowRankModel]:
     return frame, mask, shown, model.fit(shown).calibrate(shown)
 
 
+@pytest.mark.filterwarnings("ignore:.*is held to the nearest observed number")
 def test_intervals_and_sets_hold_hidden_cells_of_every_kind(fitted: Any) -> None:
     frame, mask, shown, model = fitted
     filled, found = model.impute(shown, return_interval=True, coverage=0.9)
@@ -189,6 +190,7 @@ def test_intervals_and_sets_hold_hidden_cells_of_every_kind(fitted: Any) -> None
     assert (found.lower[:, -2:][mask[:, -2:]] >= 0).all()
 
 
+@pytest.mark.filterwarnings("ignore:.*is held to the nearest observed number")
 def test_a_wider_coverage_holds_what_a_narrower_one_does(fitted: Any) -> None:
     _, mask, shown, model = fitted
     narrow, wide = (
@@ -201,6 +203,7 @@ def test_a_wider_coverage_holds_what_a_narrower_one_does(fitted: Any) -> None:
         assert one is None or set(one) <= set(other)
 
 
+@pytest.mark.filterwarnings("ignore:.*is held to the nearest observed number")
 def test_a_stored_model_has_the_same_intervals(fitted: Any, tmp_path: Path) -> None:
     _, _, shown, model = fitted
     model.save(tmp_path / "model.safetensors")

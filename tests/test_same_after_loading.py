@@ -193,6 +193,7 @@ def test_a_network_is_the_same(kind: type, tmp_path: Path) -> None:
         "interval": [lambda m: m.interval()],
         "values": [lambda m: m.values()],
         "failed": [lambda m: m.failed()],
+        "undefined_splits": [lambda m: m.undefined_splits()],
         "metric_names": [lambda m: m.metric_names()],
     }
     if kind is MLPStartsClassifier:

@@ -73,6 +73,7 @@ def test_a_fit_knows_true_and_false_in_every_spelling(tmp_path, fit) -> None:
         np.testing.assert_allclose(model.transform(new), expected, rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*is held to the nearest observed number")
 def test_numbers_of_0_and_1_may_be_written_in_words(tmp_path) -> None:
     table = read(table_of(tmp_path / "fit.csv", ("0", "1")))
     model = LowRankModel(1, random_state=0, max_iter=50).fit(table)

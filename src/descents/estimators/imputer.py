@@ -131,7 +131,7 @@ class LowRankImputer(
         These cells.
     constant_columns_ : list
         The columns that are filled with their mean or most frequent level, as held-out
-        cells were predicted worse than by these.
+        cells were not predicted better than by these.
     passed_columns_ : dict
         The columns of a data frame that are returned as they were, and why.
     n_components_ : int
@@ -390,7 +390,7 @@ class LowRankImputer(
             found.append(
                 f"{counted(len(flat), 'column')} {'is' if len(flat) == 1 else 'are'} "
                 "filled with the mean or the most frequent level, as held-out cells were "
-                f"predicted worse: {listed(flat)}"
+                f"not predicted better: {listed(flat)}"
             )
         return found
 
