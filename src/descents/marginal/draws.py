@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from descents.marginal.maximization import EM
 from descents.marginal.model import Fitted
 from descents.marginal.posterior import Gaussian
 from descents.marginal.refinement import RefinedModel
-from descents.marginal.wide import RIDGE, ColumnsModel, Standard
+from descents.marginal.wide import sample_of
 from descents.problems.problem import stream
 
 MOST_STEPS = 20
@@ -57,11 +57,7 @@ def bootstrapped(
     whole_number("count", count, 1)
     runs = fitted.runs
     point = {n: torch.as_tensor(p[runs.best]) for n, p in runs.parameters.items()}
-    of_columns = isinstance(fitted.model, ColumnsModel)
-    if of_columns:  # the columns are the sample
-        members, ridge = Standard(fitted.features).encoded(codes).T, np.array(RIDGE)
-    else:
-        members, ridge = fitted.features.encoded(codes), fitted.features.ridge
+    members, ridge = sample_of(fitted.setting.sample, fitted.features, codes)
     seen = ~np.isnan(members).all(1)
     size = torch.tensor((~np.isnan(codes)).sum(0).mean(), dtype=torch.float64)
     for number in range(count):
@@ -87,7 +83,7 @@ def bootstrapped(
             raise KeyboardInterrupt
         moved = {n: torch.as_tensor(p[0]) for n, p in found.parameters.items()}
         gaussian = Gaussian.of(problem, moved)
-        if not of_columns:
+        if fitted.setting.sample == "rows":
             gaussian = replace(gaussian, size=size)
         yield with_gaussian(fitted, gaussian)
 
@@ -134,6 +130,24 @@ def bootstrap_draws(
     (True, True)
     """
     models = bootstrapped(fitted, codes, count, seed, weights)
+    return draws_of(models, codes, seed, limited=limited)
+
+
+def draws_of(
+    models: Iterable[Fitted], codes: np.ndarray, seed: int, *, limited: bool
+) -> Iterator[np.ndarray]:
+    """Give a table drawn from each of some models of resampled rows.
+
+    Parameters
+    ----------
+    models : iterable of Fitted
+    codes : float64 ndarray of shape (n, p)
+        NaN where missing.
+    seed : int
+        Draw k depends on model k, the seed and k alone.
+    limited : bool
+        Whether drawn numbers are kept within the observed range of their column.
+    """
     for number, model in enumerate(models):
         generator = stream(seed, "order", number, 1)
         yield model.drawn(codes, generator, limited=limited)

@@ -25,7 +25,7 @@ from descents.marginal.held_out import (
 from descents.marginal.maximization import EM
 from descents.marginal.posterior import Cells, Gaussian, RowsModel
 from descents.marginal.refinement import RefinedModel, Watch, refined
-from descents.marginal.wide import RIDGE, ColumnsModel, Standard
+from descents.marginal.wide import ColumnsModel, Standard, sample_of
 
 STRENGTHS = (0.0, 1.0, 4.0)
 """What `strength="auto"` chooses from, where rows are few."""
@@ -350,11 +350,9 @@ def _fitted(
     starts: int,
 ) -> tuple[RowsModel | ColumnsModel, Point, Runs]:
     """Return the best of some starts, the first of them from the point of a fit before."""
-    if choice.sample == "columns":
-        encoded, ridge = Standard(features).encoded(codes).T, np.array(RIDGE)
+    encoded, ridge = sample_of(choice.sample, features, codes)
+    if choice.sample == "columns":  # weights are those of the members of a sample
         weights = None
-    else:
-        encoded, ridge = features.encoded(codes), features.ridge
     rank = settings.n_components
     problem = Marginal(
         encoded,

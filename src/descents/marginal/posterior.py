@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -98,22 +99,73 @@ def predicted(model: Gaussian, features: Features, codes: np.ndarray) -> Cells:
     codes : float64 ndarray of shape (n, p)
         Numbers, and codes of levels; NaN where missing.
     """
-    encoded = features.encoded(codes)
-    means, variances = np.zeros_like(encoded), np.zeros_like(encoded)
-    patterns = grouped(encoded, compress=False)
+    means, variances, _ = expected(model, features.encoded(codes))
+    return cells_of(features, features.places, codes, means, variances)
+
+
+def expected(
+    model: Gaussian, sample: np.ndarray, generator: np.random.Generator | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what is expected of the missing features of a sample.
+
+    Parameters
+    ----------
+    model : Gaussian
+    sample : float64 ndarray of shape (members, d)
+        NaN where missing.
+    generator : Generator, optional
+        Of the normal numbers.
+
+    Returns
+    -------
+    means, variances : ndarray of shape (members, d)
+        0 at observed features.
+    normals : ndarray of shape (members, d)
+        Normal numbers of variance 1, correlated in each member as its missing features
+        are; 0 at observed features, and throughout without a generator.
+    """
+    found = [np.zeros_like(sample) for _ in range(3)]
+    noise = None if generator is None else generator.standard_normal(sample.shape)
+    patterns = grouped(sample, compress=False)
     slopes = along(model, patterns)
     for batch in patterns.batches:
+        if not batch.missing.shape[1]:
+            continue
+        order = patterns.order[batch.rows]
         factors, guess, _ = conditional(batch, model.inverse, slopes[batch.rows])
-        mine = torch.cholesky_inverse(factors).diagonal(dim1=1, dim2=2)
-        means[patterns.order[batch.rows]] = spread(batch, guess, model.mean)
-        variances[patterns.order[batch.rows]] = spread(
-            batch, mine[batch.pattern], model.mean, add=False
-        )
+        covariances = torch.cholesky_inverse(factors)
+        variances = covariances.diagonal(dim1=1, dim2=2)[batch.pattern]
+        found[0][order] = spread(batch, guess, model.mean)
+        found[1][order] = spread(batch, variances, model.mean, add=False)
+        if noise is not None:
+            raw = batch.entries(torch.from_numpy(noise[order]))
+            lower = torch.linalg.cholesky(covariances)[batch.pattern]
+            moved = (lower @ raw[:, :, None])[:, :, 0] / variances.sqrt()
+            found[2][order] = spread(batch, moved, model.mean, add=False)
+    return found[0], found[1], found[2]
+
+
+def cells_of(
+    features: Features,
+    places: Sequence[slice],
+    codes: np.ndarray,
+    means: np.ndarray,
+    variances: np.ndarray,
+) -> Cells:
+    """Return predictions of the missing cells of a table, in the units of its columns.
+
+    Parameters
+    ----------
+    features : Features
+    places : sequence of slice
+        Where the features of each column are in the means and the variances.
+    codes : float64 ndarray of shape (n, p)
+    means, variances : ndarray of shape (n, d)
+        Of standardized numbers and of indicators.
+    """
     values, deviations = codes.copy(), np.zeros_like(codes)
     probabilities = {}
-    for place, (column, here) in enumerate(
-        zip(features.columns, features.places, strict=True)
-    ):
+    for place, (column, here) in enumerate(zip(features.columns, places, strict=True)):
         lacking = np.isnan(codes[:, place])
         if not lacking.any():
             continue
@@ -166,8 +218,8 @@ def drawn(
         lower = torch.linalg.cholesky(covariances)
         raw = batch.entries(torch.from_numpy(noise[order]))
         shift = (lower[batch.pattern] @ raw[:, :, None])[:, :, 0]
-        expected = spread(batch, guess, model.mean)
-        moved = expected + spread(batch, shift, model.mean, add=False)
+        means = spread(batch, guess, model.mean)
+        moved = means + spread(batch, shift, model.mean, add=False)
         for place, (column, here) in enumerate(
             zip(features.columns, features.places, strict=True)
         ):
@@ -178,7 +230,7 @@ def drawn(
             if isinstance(column, NumberFeatures):
                 values[rows, place] = column.numbers(moved[lacking, here])
                 continue
-            chances = column.probabilities(expected[lacking, here])
+            chances = column.probabilities(means[lacking, here])
             if column.width == 1:
                 values[rows, place] = 0.0
                 continue

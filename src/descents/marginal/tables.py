@@ -13,13 +13,12 @@ from descents.data.frames import given_back
 from descents.data.levels import Unseen, known_only
 from descents.data.tables import Column, Table
 from descents.losses import named
-from descents.marginal.draws import bootstrapped
+from descents.marginal.draws import bootstrapped, draws_of
 from descents.marginal.model import Fitted, Setting, Settings, fit
 from descents.marginal.posterior import Cells
 from descents.marginal.refinement import Watch
 from descents.problems import columns as typed
 from descents.problems.columns import MOST_CLASSES, ColumnModel
-from descents.problems.problem import stream
 
 
 @dataclass(frozen=True)
@@ -140,9 +139,8 @@ class TableModel:
         limited : bool
             Whether numbers are kept within the observed range of their column.
         """
-        for number, model in enumerate(self.resampled(count, seed)):
-            generator = stream(seed, "order", number, 1)
-            yield model.drawn(codes, generator, limited=limited)
+        models = self.resampled(count, seed)
+        return draws_of(models, codes, seed, limited=limited)
 
     def resampled(self, count: int, seed: int) -> Iterator[Fitted]:
         """Give models of the resampled rows of the table of the fit.

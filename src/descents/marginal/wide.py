@@ -13,9 +13,13 @@ import numpy as np
 import torch
 
 from descents.marginal.features import Features, NumberFeatures
-from descents.marginal.gaussian import conditional
-from descents.marginal.patterns import grouped
-from descents.marginal.posterior import Cells, Gaussian, along, levels_of, spread
+from descents.marginal.posterior import (
+    Cells,
+    Gaussian,
+    cells_of,
+    expected,
+    levels_of,
+)
 
 RIDGE = 0.05
 """The variance that is added to standardized columns."""
@@ -69,6 +73,23 @@ class Standard:
         return (np.concatenate(parts, axis=1) - means) / deviations
 
 
+def sample_of(
+    side: str, features: Features, codes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the members of a sample, and the variance that is added to each feature.
+
+    Parameters
+    ----------
+    side : {"rows", "columns"}
+        Which side of the table is the sample.
+    features : Features
+    codes : float64 ndarray of shape (n, p)
+    """
+    if side == "columns":
+        return Standard(features).encoded(codes).T, np.array(RIDGE)
+    return features.encoded(codes), features.ridge
+
+
 @dataclass(frozen=True, eq=False)
 class ColumnsModel:
     """What a model of columns says of missing cells.
@@ -117,25 +138,11 @@ class ColumnsModel:
         """Return predictions in the units of the columns."""
         standard = Standard(self.features)
         centers, scales = standard.scales
-        values, deviations = codes.copy(), np.zeros_like(codes)
-        probabilities = {}
-        for place, (column, here) in enumerate(
-            zip(self.features.columns, standard.places, strict=True)
-        ):
-            lacking = np.isnan(codes[:, place])
-            if not lacking.any():
-                continue
-            part = means[lacking, here] * scales[here] + centers[here]
-            if isinstance(column, NumberFeatures):
-                values[lacking, place] = part[:, 0]
-                roots = np.sqrt(variances[lacking, here.start])
-                deviations[lacking, place] = roots * column.spread
-            else:
-                found = np.full((len(codes), column.width), np.nan)
-                found[lacking] = column.probabilities(part)
-                probabilities[place] = found
-                values[lacking, place] = found[lacking].argmax(1)
-        return Cells(values, deviations, probabilities)
+        means = means.copy()
+        for column, here in zip(self.features.columns, standard.places, strict=True):
+            if not isinstance(column, NumberFeatures):
+                means[:, here] = means[:, here] * scales[here] + centers[here]
+        return cells_of(self.features, standard.places, codes, means, variances)
 
     def _expected(
         self, codes: np.ndarray, generator: np.random.Generator | None = None
@@ -148,9 +155,9 @@ class ColumnsModel:
             codes, self.codes, equal_nan=True
         )
         if same:
-            return _of_sample(
-                self.gaussian, Standard(self.features).encoded(codes).T, generator
-            )
+            sample = Standard(self.features).encoded(codes).T
+            means, variances, normals = expected(self.gaussian, sample, generator)
+            return means.T, variances.T, normals.T
         return self._of_new_rows(codes, generator)
 
     def _of_new_rows(
@@ -166,10 +173,9 @@ class ColumnsModel:
         """
         standard = Standard(self.features)
         sample = standard.encoded(self.codes).T
-        filled, _, _ = _of_sample(self.gaussian, sample, None)
-        seen = ~np.isnan(sample.T)
+        filled, _, _ = expected(self.gaussian, sample)
         mean = self.gaussian.mean.numpy()[:, None]
-        centered = np.where(seen, sample.T, filled) - mean
+        centered = np.where(np.isnan(sample), filled, sample).T - mean
         inverse = self.gaussian.inverse.numpy()
         weights = -inverse / np.diag(inverse)[:, None]
         np.fill_diagonal(weights, 0.0)
@@ -180,35 +186,6 @@ class ColumnsModel:
         return _of_loadings(
             standard.encoded(codes) - level, loadings, noise, level, generator
         )
-
-
-def _of_sample(
-    gaussian: Gaussian, sample: np.ndarray, generator: np.random.Generator | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what is expected of the missing features of a sample, transposed."""
-    found = [np.zeros_like(sample) for _ in range(3)]
-    noise = (
-        np.zeros_like(sample)
-        if generator is None
-        else generator.standard_normal(sample.shape)
-    )
-    patterns = grouped(sample, compress=False)
-    slopes = along(gaussian, patterns)
-    for batch in patterns.batches:
-        if not batch.missing.shape[1]:
-            continue
-        order = patterns.order[batch.rows]
-        factors, guess, _ = conditional(batch, gaussian.inverse, slopes[batch.rows])
-        covariances = torch.cholesky_inverse(factors)
-        variances = covariances.diagonal(dim1=1, dim2=2)[batch.pattern]
-        found[0][order] = spread(batch, guess, gaussian.mean)
-        found[1][order] = spread(batch, variances, gaussian.mean, add=False)
-        if generator is not None:
-            raw = batch.entries(torch.from_numpy(noise[order]))
-            lower = torch.linalg.cholesky(covariances)[batch.pattern]
-            moved = (lower @ raw[:, :, None])[:, :, 0] / variances.sqrt()
-            found[2][order] = spread(batch, moved, gaussian.mean, add=False)
-    return found[0].T, found[1].T, found[2].T
 
 
 def _of_loadings(

@@ -14,13 +14,12 @@ from descents.data.dates import of_days
 from descents.data.frames import short, stacked
 from descents.data.levels import text_of
 from descents.data.tables import Table
-from descents.marginal.draws import with_gaussian
+from descents.marginal.draws import draws_of, with_gaussian
 from descents.marginal.intervals import CellIntervals, intervals
 from descents.marginal.model import Settings
 from descents.marginal.posterior import Gaussian
 from descents.marginal.tables import TableModel
 from descents.problems.columns import ColumnModel
-from descents.problems.problem import stream
 
 NUMBER = "imputation"
 """The column that numbers imputations."""
@@ -137,11 +136,9 @@ class Filling:
 
     def draws(self) -> Iterator[np.ndarray]:
         """Give numbers and codes with the missing ones drawn, one table at a time."""
-        for number, gaussian in enumerate(self.resampled):
-            generator = stream(self.options.seed, "order", number, 1)
-            fitted = with_gaussian(self.model.fitted, gaussian)
-            limited = self.options.limited
-            yield fitted.drawn(self.codes, generator, limited=limited)
+        models = (with_gaussian(self.model.fitted, one) for one in self.resampled)
+        options = self.options
+        return draws_of(models, self.codes, options.seed, limited=options.limited)
 
     def _beside(self) -> dict[str, Any]:
         """Return the columns of intervals and sets."""
