@@ -81,15 +81,20 @@ def _roc_auc(
     classes = shares.shape[-1]
     found = []
     for number in [1] if classes == 2 else range(classes):
-        score = shares[..., number].contiguous()
-        positive = torch.where(target == number, weights, 0.0)
-        negative = weights - positive
-        ranked, order = score.sort(1)
-        below = torch.nn.functional.pad(negative.gather(1, order).cumsum(1), (1, 0))
-        less = below.gather(1, torch.searchsorted(ranked, score, side="left"))
-        upto = below.gather(1, torch.searchsorted(ranked, score, side="right"))
+        score, order = shares[..., number].sort(1)
+        positive = torch.where(target == number, weights, 0.0).gather(1, order)
+        negative = weights.gather(1, order) - positive
+        upto = negative.cumsum(1)
+        # Weight of the negatives before the first row of each tie, and up to its last:
+        # sums only rise, so the largest of the first rows so far is that of this tie.
+        edge = torch.ones_like(score[:, :1], dtype=torch.bool)
+        differs = score[:, 1:] != score[:, :-1]
+        first, last = torch.cat([edge, differs], 1), torch.cat([differs, edge], 1)
+        before = torch.nn.functional.pad(upto, (1, 0))[:, :-1]
+        less = torch.where(first, before, 0.0).cummax(1).values
+        ends = torch.where(last, upto, torch.inf).flip(1).cummin(1).values.flip(1)
         pairs = positive.sum(1) * negative.sum(1)
-        area = (positive * (less + upto)).sum(1) / 2 / pairs
+        area = (positive * (less + ends)).sum(1) / 2 / pairs
         # A start that diverged ranks nothing.
         area = torch.where(score.isnan().any(1), torch.nan, area)
         found.append(torch.where(pairs > 0, area, torch.nan))
