@@ -725,6 +725,8 @@ def _line_search(
         enough = new <= losses + SUFFICIENT * length * slope + slack
         enough &= torch.isfinite(found).all(1)
         flatter = (found * direction).sum(1) >= CURVATURE * slope
+        if bool((waiting & enough & flatter).all()):  # as at most steps, at the first
+            return tried, new, found
         kept = (waiting & enough)[:, None]
         y, slopes = torch.where(kept, tried, y), torch.where(kept, found, slopes)
         best = torch.where(kept[:, 0], new, best)
@@ -738,18 +740,22 @@ def _line_search(
 
 def _inverse_times(memory: Parameters, g: torch.Tensor) -> torch.Tensor:
     """Return the inverse Hessian of the memory times g, by the two loops."""
+    # Each pair's weight 1 / s'y goes once to s and once to y.
+    weights = memory["weights"][..., None]
     moves, changes = memory["moves"].unbind(1), memory["changes"].unbind(1)
-    weights = memory["weights"][..., None].unbind(1)  # shape (S, 1) each
+    by_moves = (weights * memory["moves"]).unbind(1)
+    by_changes = (weights * memory["changes"]).unbind(1)
     q, shares = g, []
     for k in range(len(moves)):  # the newest first
-        share = weights[k] * (moves[k] * q).sum(1, keepdim=True)
+        share = (by_moves[k] * q).sum(1, keepdim=True)
         q = torch.addcmul(q, share, changes[k], value=-1)
         shares.append(share)
     square = changes[0].square().sum(1, keepdim=True)
-    scale = 1 / (weights[0] * square).clamp_min(1e-30)
-    q = torch.where(weights[0] > 0, scale, torch.ones_like(scale)) * q
+    newest = weights[:, 0]
+    scale = 1 / (newest * square).clamp_min(1e-30)
+    q = torch.where(newest > 0, scale, torch.ones_like(scale)) * q
     for k in reversed(range(len(moves))):
-        back = weights[k] * (changes[k] * q).sum(1, keepdim=True)
+        back = (by_changes[k] * q).sum(1, keepdim=True)
         q = torch.addcmul(q, shares[k] - back, moves[k])
     return q
 
@@ -759,14 +765,20 @@ def _remembered(
 ) -> Parameters:
     """Return the memory with one more step of positive curvature; none forgets all."""
     inner = (move * change).sum(1)
-    usable = inner > 1e-12 * move.norm(dim=1) * change.norm(dim=1)
-    stuck = move.square().sum(1) == 0
+    norm = torch.linalg.vector_norm  # a quarter of the time of Tensor.norm
+    usable = inner > 1e-12 * norm(move, dim=1) * norm(change, dim=1)
     weight = torch.where(usable, 1 / inner.clamp_min(1e-300), torch.zeros_like(inner))
     added = {"moves": move, "changes": change, "weights": weight}
+    longer = {
+        name: torch.cat([added[name][:, None], old[:, :-1]], 1)
+        for name, old in memory.items()
+    }
+    if bool(usable.all()):  # then no start stayed where it was
+        return longer
+    stuck = move.square().sum(1) == 0
     kept = {}
     for name, old in memory.items():
-        new = torch.cat([added[name][:, None], old[:, :-1]], 1)
-        new = torch.where(_shaped(usable, old), new, old)
+        new = torch.where(_shaped(usable, old), longer[name], old)
         kept[name] = torch.where(_shaped(stuck, old), torch.zeros_like(old), new)
     return kept
 
@@ -824,7 +836,7 @@ def _unflat(values: torch.Tensor, like: Parameters) -> Parameters:
     return {
         name: part.reshape(value.shape)
         for (name, value), part in zip(
-            like.items(), torch.split(values, sizes, 1), strict=True
+            like.items(), values.split_with_sizes(sizes, 1), strict=True
         )
     }
 
