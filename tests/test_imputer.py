@@ -233,7 +233,23 @@ def test_the_gap_is_that_of_the_closed_form():
         2 * encoded.shape[1]
     )
     assert abs(imputer.loss_ - imputer.gap_ - least) < 1e-9
-    assert np.isnan(LowRankImputer(random_state=0).fit(array()).gap_)
+    assert imputer.reference_ == "the closed form"
+    alone = LowRankImputer(random_state=0).fit(array())
+    assert np.isnan(alone.gap_)
+    assert alone.reference_ is None
+
+
+def test_several_starts_are_compared_with_their_best(tmp_path):
+    imputer = LowRankImputer(n_starts=3, n_components=2, random_state=0).fit(array())
+    assert imputer.reference_ == "the best of the starts"
+    assert imputer.gap_ == 0
+    losses = imputer.runs_.losses
+    np.testing.assert_allclose(imputer.gaps_, losses - losses.min(), atol=1e-15)
+    imputer.save(tmp_path / "imputer.safetensors")
+    again = LowRankImputer.load(tmp_path / "imputer.safetensors")
+    assert again.gap_ == 0
+    assert again.reference_ == imputer.reference_
+    np.testing.assert_allclose(again.gaps_, imputer.gaps_, atol=1e-12)
 
 
 # Data frames

@@ -313,3 +313,38 @@ def test_refinement_finds_what_is_not_linear():
         assert abs(said - errors[1]) < 0.2
     seen = ~np.isnan(codes)
     np.testing.assert_array_equal(better.predicted(codes).values[seen], codes[seen])
+
+
+def test_a_row_of_weight_three_is_three_rows() -> None:
+    rng = np.random.default_rng(3)
+    factor = rng.normal(size=(60, 1))
+    codes = np.column_stack([
+        factor[:, 0] + 0.3 * rng.normal(size=60),
+        np.exp(factor[:, 0] + 0.2 * rng.normal(size=60)),  # skewed, so with scores
+        np.square(factor[:, 0]) + 0.1 * rng.normal(size=60),  # correlated with squares
+        rng.integers(0, 3, 60).astype(float),
+    ])  # fmt: skip
+    codes[rng.random(codes.shape) < 0.15] = np.nan
+    codes = codes[~np.isnan(codes).all(1)]
+    counts = rng.integers(1, 4, len(codes))
+    levels = np.array([0, 0, 0, 3])
+    repeated = np.repeat(codes, counts, axis=0)
+    weighted = features_of(codes, levels, counts.astype(float))
+    plain = features_of(repeated, levels)
+    assert weighted.columns[1].has_scores
+    assert weighted.columns[0].square is not None
+    np.testing.assert_allclose(
+        weighted.encoded(codes), plain.encoded(codes), atol=1e-12
+    )
+    np.testing.assert_allclose(
+        weighted.columns[3].shares, plain.columns[3].shares, rtol=1e-12
+    )
+    settings = Settings(strength=0.0, held_out=0.0, tol=1e-8, max_steps=3000)
+    one = fit(codes, levels, settings, counts.astype(float))
+    other = fit(repeated, levels, settings)
+    assert one.runs.losses[0] == pytest.approx(other.runs.losses[0], abs=1e-9)
+    np.testing.assert_allclose(
+        one.model.predicted(codes).values, other.model.predicted(codes).values,
+        atol=1e-5, equal_nan=True,
+    )  # fmt: skip
+    np.testing.assert_allclose(one.constants, other.constants, rtol=1e-12)

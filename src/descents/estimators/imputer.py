@@ -145,8 +145,12 @@ class LowRankImputer(
     loss_ : float
         The penalized negative log likelihood for each observed feature of a row.
     gap_ : float
-        By how much the loss is above the smallest one. NaN where that is not known: the
-        closed form is for complete tables without `n_components` and `strength`.
+        By how much the loss is above that of `reference_`; NaN where there is none.
+    gaps_ : ndarray of shape (n_starts,)
+        The same of each start.
+    reference_ : str or None
+        "the closed form", which is known for complete tables without `n_components` and
+        `strength`; else "the best of the starts", or None where there is one start.
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
@@ -332,7 +336,10 @@ class LowRankImputer(
         best = self.runs_.best
         self.loss_ = float(self.runs_.losses[best])
         self.n_iter_ = int(self.runs_.steps_taken[best])
-        self.gap_ = model.gap
+        self.reference_: str | None
+        least, self.reference_ = model.reference
+        self.gaps_ = self.runs_.losses - least
+        self.gap_ = float(self.gaps_[best])
 
     def _warn(self, names: list[str], lacking: np.ndarray, level: int) -> None:
         """Say which columns are not modeled, or not predicted, and what did not converge."""
@@ -654,6 +661,7 @@ class LowRankImputer(
             "names": list(getattr(self, "feature_names_in_", [])),
             "features_in": self.n_features_in_,
             "gap": self.gap_,
+            "reference": self.reference_,
             "seed": self._seed,
             "framed": self._framed,
             "empty": self._empty.tolist(),
@@ -693,6 +701,8 @@ class LowRankImputer(
         models = tuple(with_gaussian(model.fitted, one) for one in gaussians)
         imputer._keep(replace(model, models=models))
         imputer.gap_ = np.nan if facts["gap"] is None else facts["gap"]
+        imputer.gaps_ = imputer.runs_.losses - imputer.loss_ + imputer.gap_
+        imputer.reference_ = facts.get("reference")
         names = facts["names"] or imputer._names(imputer.n_features_in_)
         imputer._low, imputer._high = imputer._bounds(names)
         return imputer

@@ -158,7 +158,11 @@ class Features:
 
 
 def features_of(
-    codes: np.ndarray, levels: np.ndarray, *, plain: bool = False
+    codes: np.ndarray,
+    levels: np.ndarray,
+    weights: np.ndarray | None = None,
+    *,
+    plain: bool = False,
 ) -> Features:
     """Choose the features of each column of a table.
 
@@ -168,6 +172,8 @@ def features_of(
         Numbers, and codes 0, 1, ... of levels; NaN where missing.
     levels : int ndarray of shape (p,)
         How many levels a column has; 0 for a column of numbers.
+    weights : float64 ndarray of shape (n,), optional
+        Of the rows, above 0: a row of weight 2 counts as two.
     plain : bool
         Whether standardized values are the only features of numbers.
 
@@ -178,30 +184,34 @@ def features_of(
     >>> [column.width for column in found.columns]
     [2, 2]
     """
+    weights = np.ones(len(codes)) if weights is None else weights
     columns: list[ColumnFeatures] = []
     squares = []
     for place, count in enumerate(levels):
-        values = codes[:, place]
-        seen = values[~np.isnan(values)]
+        observed = ~np.isnan(codes[:, place])
+        seen, counts = codes[observed, place], weights[observed]
         if count:
-            shares = np.bincount(seen.astype(np.int64), minlength=count)
-            columns.append(LevelFeatures(shares / max(len(seen), 1)))
+            totals = np.bincount(seen.astype(np.int64), counts, minlength=count)
+            columns.append(LevelFeatures(totals / max(totals.sum(), 1e-300)))
         else:
-            columns.append(_of_numbers(seen, plain=plain))
+            columns.append(_of_numbers(seen, counts, plain=plain))
             squares.append(place)
     found = Features(tuple(columns))
     if squares and not plain:
-        found = _with_squares(found, codes, squares)
+        found = _with_squares(found, codes, weights, squares)
     return found
 
 
-def _of_numbers(seen: np.ndarray, *, plain: bool) -> NumberFeatures:
+def _of_numbers(
+    seen: np.ndarray, weights: np.ndarray, *, plain: bool
+) -> NumberFeatures:
     """Return the features of a column of numbers, given its observed values."""
     none = np.empty(0)
     if len(seen) == 0:
         return NumberFeatures(0.0, 1.0, 0.0, 0.0, none, none, None, False)
-    center = float(seen.mean())
-    spread = float(seen.std())
+    total = float(weights.sum())
+    center = float(seen @ weights) / total
+    spread = float(np.sqrt(np.square(seen - center) @ weights / total))
     low, high = float(seen.min()), float(seen.max())
     # A spread of a few roundings of the values is none.
     if spread <= 1e-14 * max(abs(low), abs(high)):
@@ -209,22 +219,22 @@ def _of_numbers(seen: np.ndarray, *, plain: bool) -> NumberFeatures:
     one = NumberFeatures(center, spread, low, high, none, none, None, False)
     if plain:
         return one
-    knots, counts = np.unique(seen, return_counts=True)
+    knots, places = np.unique(seen, return_inverse=True)
     if len(knots) <= 2:
         return one
-    ranks = np.cumsum(counts) - (counts - 1) / 2
-    scores = ndtri((ranks - 0.5) / len(seen))
+    counts = np.bincount(places, weights)
+    scores = ndtri((np.cumsum(counts) - counts / 2) / total)
     scores /= np.sqrt(np.average(np.square(scores), weights=counts))
     alike = np.average(scores * (knots - center) / spread, weights=counts)
     square = np.square(scores)
     mean = float(np.average(square, weights=counts))
     deviation = float(np.sqrt(np.average(np.square(square - mean), weights=counts)))
     of_squares = (mean, deviation) if deviation > 1e-6 else None
-    skewed = _is_skewed(1 - float(alike) ** 2, len(seen))
+    skewed = _is_skewed(1 - float(alike) ** 2, total)
     return NumberFeatures(center, spread, low, high, knots, scores, of_squares, skewed)
 
 
-def _is_skewed(off: float, count: int) -> bool:
+def _is_skewed(off: float, count: float) -> bool:
     """Return whether values are not normal, by their correlation with normal scores.
 
     `off` is 1 - W', the statistic of Shapiro and Francia. Where values are normal, its
@@ -239,7 +249,9 @@ def _is_skewed(off: float, count: int) -> bool:
     return bool((np.log(off) - mean) / deviation > 2.326)
 
 
-def _with_squares(found: Features, codes: np.ndarray, squares: list[int]) -> Features:
+def _with_squares(
+    found: Features, codes: np.ndarray, weights: np.ndarray, squares: list[int]
+) -> Features:
     """Return features without the squares that say nothing of other columns.
 
     A square is kept where its correlation with a value or an indicator of another column
@@ -248,10 +260,10 @@ def _with_squares(found: Features, codes: np.ndarray, squares: list[int]) -> Fea
     encoded = found.encoded(codes)
     seen = ~np.isnan(encoded)
     places = found.places
-    counts = np.maximum(seen.sum(0), 1)
+    counts = np.maximum(weights @ seen, 1e-300)
     centered = np.where(seen, encoded, 0.0)
-    centered = np.where(seen, centered - centered.sum(0) / counts, 0.0)
-    deviations = np.sqrt(np.maximum(np.square(centered).sum(0) / counts, 1e-12))
+    centered = np.where(seen, centered - weights @ centered / counts, 0.0)
+    deviations = np.sqrt(np.maximum(weights @ np.square(centered) / counts, 1e-12))
     centered /= deviations
     of_squares = [
         place
@@ -273,8 +285,8 @@ def _with_squares(found: Features, codes: np.ndarray, squares: list[int]) -> Fea
     owner = np.repeat(
         np.arange(len(places)), [column.width for column in found.columns]
     )
-    together = seen[:, mine].T.astype(np.float64) @ seen[:, others]
-    sums = centered[:, mine].T @ centered[:, others]
+    together = (seen[:, mine].T * weights) @ seen[:, others]
+    sums = (centered[:, mine].T * weights) @ centered[:, others]
     scores = np.abs(sums) / np.sqrt(np.maximum(together, 1.0))
     scores[np.array(of_squares)[:, None] == owner[others][None, :]] = 0.0
     columns: list[Any] = list(found.columns)

@@ -143,10 +143,12 @@ class Marginal(Problem):
                 "features have no observed cell; give a table that has some"
             )
         seen = ~np.isnan(features)
-        counts = np.maximum(seen.sum(0), 1)
-        self._center = np.where(seen, features, 0).sum(0) / counts
+        share = np.ones(self.rows) if weights is None else np.asarray(weights)
+        counts = share @ seen
+        counts[counts == 0] = 1
+        self._center = share @ np.where(seen, features, 0) / counts
         spread = np.where(seen, features - self._center, 0)
-        self._spread = np.maximum(np.square(spread).sum(0) / counts, LEAST_NOISE)
+        self._spread = np.maximum(share @ np.square(spread) / counts, LEAST_NOISE)
         self.size = self.columns * max(self.columns, 1)
         self._before: Point | None = None
 

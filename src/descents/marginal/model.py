@@ -278,7 +278,7 @@ def fit(
             "the table has no observed cell; give one that has some"
         )
     folds = list(folds_of(codes, settings.held_out, settings.seed))
-    whole = features_of(codes, levels)
+    whole = features_of(codes, levels, weights)
     choices = _choices(settings, whole, codes, weights)
     parts: dict[Setting, list[HeldOut]] = {choice: [] for choice in choices}
     before: dict[Setting, Point] = {}
@@ -288,7 +288,7 @@ def fit(
             parts = {best: parts[best]}
         shown = np.where(hidden, np.nan, codes)
         known = {
-            sample: features_of(shown, levels, plain=sample == "columns")
+            sample: features_of(shown, levels, weights, plain=sample == "columns")
             for sample in {choice.sample for choice in parts}
         }
         for choice, some in parts.items():
@@ -302,7 +302,7 @@ def fit(
     held_out = HeldOut.joined(parts[choice]) if folds else None
     features = whole
     if choice.sample == "columns":
-        features = features_of(codes, levels, plain=True)
+        features = features_of(codes, levels, weights, plain=True)
     model, point, runs = _fitted(
         codes,
         features,
@@ -392,7 +392,8 @@ def _refined_held_out(
     found = []
     for hidden in folds:
         shown = np.where(hidden, np.nan, codes)
-        features = features_of(shown, levels, plain=choice.sample == "columns")
+        plain = choice.sample == "columns"
+        features = features_of(shown, levels, weights, plain=plain)
         model, _, _ = _fitted(
             shown, features, choice, settings, weights, before, starts=1
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,28 @@ class PassedColumn:
 
     name: str
     why: str
+
+
+CLOSED_FORM = "the closed form"
+BEST = "the best of the starts"
+
+
+class Reference(NamedTuple):
+    """The loss that those of the starts are compared with, in nats per observed cell.
+
+    Attributes
+    ----------
+    loss : float
+        NaN where there is none.
+    name : str or None
+        "the closed form", which no loss is below, or "the best of the starts".
+    """
+
+    loss: float
+    name: str | None
+
+
+NO_REFERENCE = Reference(np.nan, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,23 +119,26 @@ class TableModel:
         )
 
     @property
-    def gap(self) -> float:
-        """By how much the loss is above the smallest one, NaN where that is not known.
+    def reference(self) -> Reference:
+        """The loss that those of the starts are compared with.
 
         Of a complete table, where every covariance is possible and none is shrunk, the
-        best covariance is S + Lambda: that of the features, plus the ridge.
+        best covariance is S + Lambda: that of the features, plus the ridge. Else it is
+        the smallest loss of the starts, where there are several.
         """
         fitted = self.fitted
         width = fitted.features.width
         full = fitted.runs.parameters["loadings"].shape[1:] == (width, width)
         plain = full and fitted.setting == Setting("rows", 0.0)
         if self.rows is None or np.isnan(self.rows).any() or not plain:
-            return np.nan
+            losses = fitted.runs.losses[np.isfinite(fitted.runs.losses)]
+            several = len(losses) > 1
+            return Reference(float(losses.min()), BEST) if several else NO_REFERENCE
         encoded = fitted.features.encoded(self.rows)
         best = np.cov(encoded.T, bias=True, aweights=self.weights).reshape(width, -1)
         best = best + np.diag(fitted.features.ridge)
         least = (1 + np.log(2 * np.pi) + np.linalg.slogdet(best)[1] / width) / 2
-        return float(fitted.runs.losses[fitted.runs.best] - least)
+        return Reference(float(least), CLOSED_FORM)
 
     def predicted(self, table: Table, *, limited: bool = True) -> Cells:
         """Return what the model says of the missing cells of a table."""

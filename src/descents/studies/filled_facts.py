@@ -18,6 +18,7 @@ from descents.descent.runs import Status
 from descents.marginal.features import NumberFeatures
 from descents.marginal.held_out import ColumnScore, HeldOut
 from descents.marginal.model import Fitted
+from descents.marginal.tables import TableModel
 from descents.problems.columns import ColumnModel, decoded
 from descents.problems.problem import stream
 from descents.studies.asked import Reading
@@ -308,9 +309,11 @@ def said_of_intervals(filling: Filling) -> dict[str, Any] | None:
     return {"coverage": found.coverage, "cells": cells, "columns": columns}
 
 
-def said_of_model(fitted: Fitted) -> dict[str, Any]:
+def said_of_model(model: TableModel) -> dict[str, Any]:
     """Return the facts of the model and of its descents."""
-    runs = fitted.runs
+    fitted, runs = model.fitted, model.fitted.runs
+    least, reference = model.reference
+    loss = float(runs.losses[runs.best])
     words = [status.word for status in runs.statuses]
     finite = runs.losses[np.isfinite(runs.losses)]
     return {
@@ -320,7 +323,9 @@ def said_of_model(fitted: Fitted) -> dict[str, Any]:
             "strength": fitted.setting.strength,
             "sample": fitted.setting.sample,
         },
-        "loss": float(runs.losses[runs.best]),
+        "loss": loss,
+        "gap": None if reference is None else loss - least,
+        "reference": reference,
         "starts": {
             "count": len(runs),
             "best": int(runs.starts[runs.best]),

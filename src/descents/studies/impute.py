@@ -119,7 +119,7 @@ def impute(
         "pictures": pictures,
         "caption": caption_of(pictures),
         "command": command(run),
-        **said_of_model(model.fitted),
+        **said_of_model(model),
         "environment": environment(),
         "seconds": 0.0,
     }
