@@ -29,7 +29,7 @@ from descents.checks import DescentsError, InvalidValueError
         (lambda: checks.start_numbers([1, 1]), "names a start twice"),
         (lambda: checks.start_numbers("3"), "starts is '3'"),
         (lambda: checks.finite_matrix("table", [1.0]), r"table has shape \(1,\)"),
-        (lambda: checks.finite_matrix("table", [["a"]]), "real numbers only"),
+        (lambda: checks.finite_matrix("table", [["a"]]), "only real numbers"),
         (lambda: checks.finite_matrix("table", [[1j]]), "complex numbers"),
         (
             lambda: checks.finite_matrix("table", [[1.0, np.nan]]),
@@ -37,12 +37,12 @@ from descents.checks import DescentsError, InvalidValueError
         ),
         (lambda: checks.class_labels("y", [0, 1], 3), "one class for each of the 3"),
         (lambda: checks.class_labels("y", [0.5, 1], 2), "class numbers 0, 1, 2"),
-        (lambda: checks.class_labels("y", [0, 0], 2), "one class only"),
+        (lambda: checks.class_labels("y", [0, 0], 2), "only one class"),
         (lambda: checks.torch_device("nowhere"), "'nowhere', which is not usable"),
         (lambda: checks.torch_device("meta"), "'meta', which is not usable"),
         (lambda: checks.start_numbers(10**20), "starts is 1000+; give a whole number"),
         (lambda: checks.start_numbers([2**63]), "a start is 9223372036854775808"),
-        (lambda: checks.folder_path("~nosuchuser/x"), "is no path"),
+        (lambda: checks.folder_path("~nosuchuser/x"), "is not a path"),
     ],
 )
 def test_a_message_says_what_was_given_and_what_to_do(call, message) -> None:

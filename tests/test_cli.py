@@ -144,7 +144,7 @@ def test_version_and_help() -> None:
         (["--starts", "-3"], "-3 is not in the range"),
         (["--starts", "many"], "'many' is not a valid integer"),
         (["--starts", "100000000000000000000"], "is not in the range"),
-        (["--out=~nosuchuser/x"], "~nosuchuser/x is no path"),
+        (["--out=~nosuchuser/x"], "~nosuchuser/x is not a path"),
         pytest.param(
             ["--device", "meta"],
             "device is 'meta', which is not usable here",
@@ -231,8 +231,9 @@ def test_a_full_disk_in_the_middle(tmp_path) -> None:
 
 def test_what_is_printed(whole) -> None:
     printed = (whole / "printed.txt").read_text()
-    for words in ("Published beside obtained", "15.2288971", "Table 1", "supported"):
+    for words in ("Published and obtained", "15.2288971", "Table 1", "supported"):
         assert words in printed
+    assert "[/]" not in printed  # colors are styles, not markup
     names = {path.name for path in whole.iterdir()}
     assert {"result.json", "starts.parquet", "report.html"} <= names
     assert {f"figure-1{k}.{kind}" for k in "abc" for kind in ("png", "svg")} <= names
@@ -255,7 +256,7 @@ def test_json_quiet_and_strict(unbroken, tmp_path) -> None:
     assert run_descents(*as_json).returncode == 0
     strict = run_descents(*as_json, "--strict")
     assert strict.returncode == 1
-    assert "not met: gradient descent, fresh generator" in strict.stderr
+    assert "not reproduced: gradient descent, fresh generator" in strict.stderr
 
 
 @pytest.mark.slow
@@ -319,12 +320,12 @@ def test_what_is_interrupted_goes_on_to_the_same_result(
     assert not (out / "result.json").exists()
     if how == signal.SIGINT:
         assert process.returncode == 130
-        assert "finished parts are kept: go on with --resume --out" in errors
+        assert "finished parts are kept: continue with --resume --out" in errors
     stage = out / ".partial" / "stages" / "sum-uniform01-zero.safetensors"
     stage.write_bytes(stage.read_bytes()[:100])  # a damaged part is run again
     refused = run_descents(*arguments)
     assert refused.returncode == 2
-    assert "go on with --resume" in refused.stderr
+    assert "continue it with --resume" in refused.stderr
     assert run_descents(*arguments, "--resume").returncode == 0
     first, second = (storage.read_json(p / "result.json") for p in (out, unbroken))
     del first["seconds"], second["seconds"]

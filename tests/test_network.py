@@ -341,8 +341,8 @@ def test_weights_of_a_function_of_the_users() -> None:
             lambda g, n, m: np.zeros((m, n)),
             r"shape \(6, 4\) for layer 1; return an array of shape \(4, 6\)",
         ),
-        (lambda g, n, m: np.full((n, m), np.nan), "what weights returned holds 24 NaN"),
-        (lambda g, n, m: "x", "what weights returned does not hold real numbers"),
+        (lambda g, n, m: np.full((n, m), np.nan), "what weights returned has 24 NaN"),
+        (lambda g, n, m: "x", "what weights returned must contain only real numbers"),
         (lambda g, n, m: np.zeros(n), r"what weights returned has shape \(4,\)"),
     ],
 )
@@ -527,10 +527,10 @@ def test_finished_chunks_keep_no_rows_in_memory() -> None:
 @pytest.mark.parametrize(
     ("arguments", "messages"),
     [
-        ({"X": [[1.0, np.nan]] * 3, "y": [0, 1, 2]}, ["X holds 3 NaN"]),
+        ({"X": [[1.0, np.nan]] * 3, "y": [0, 1, 2]}, ["X has 3 NaN"]),
         ({"y": [0, 1]}, [r"y has shape \(2,\)"]),
         ({"y": CLASSES + 0.5}, ["y has float64 values; give class numbers"]),
-        ({"y": np.zeros(23, int)}, ["y holds one class only"]),
+        ({"y": np.zeros(23, int)}, ["y has only one class"]),
         (
             {"hidden": [], "loss": "max", "splits": [[0, 0]], "seed": -1},
             ["hidden is empty", "loss is 'max'", "names a row twice", "seed is -1"],
@@ -550,9 +550,9 @@ def test_finished_chunks_keep_no_rows_in_memory() -> None:
         ({"outputs": 2}, ["outputs is 2, but y has 3"]),
         ({"task": "regression", "y": NUMBERS, "outputs": 3}, ["but y has 2"]),
         ({"task": "ranking"}, ["task is 'ranking'; give one of"]),
-        ({"task": "regression", "y": ["a"] * 23}, ["y does not hold real numbers"]),
+        ({"task": "regression", "y": ["a"] * 23}, ["y must contain only real numbers"]),
         ({"task": "regression", "y": [[1], [2, 3]]}, ["y is no table of numbers"]),
-        ({"task": "regression", "y": np.full(23, np.nan)}, ["y holds 23 NaN"]),
+        ({"task": "regression", "y": np.full(23, np.nan)}, ["y has 23 NaN"]),
         ({"task": "regression", "y": [1.0]}, [r"y has shape \(1,\)"]),
         ({"row_weights": [1.0]}, [r"row_weights has shape \(1,\)"]),
         ({"row_weights": ["a"] * 23}, ["row_weights are no numbers"]),

@@ -249,7 +249,7 @@ def test_what_holds_no_model_says_what_to_open(tmp_path: Path) -> None:
             descents.load(place)
         assert words in str(told.value)
     assert isinstance(descents.load(runs[0] / "model.safetensors"), MLPStartsClassifier)
-    with pytest.raises(InvalidValueError, match="a list is no path"):
+    with pytest.raises(InvalidValueError, match="a list is not a path"):
         descents.load([])
 
 

@@ -114,7 +114,7 @@ def test_an_example_of_a_verdict_is_a_start_on_a_division(run: Path) -> None:
         if gain > 0.01:
             assert gained == pytest.approx(0.8 * gain, abs=1e-9)
     page = (run / "report.html").read_text()
-    assert "A start counts once on each division." in page
+    assert "A start counts once on each split." in page
 
 
 def test_the_best_start_is_that_of_the_best_mean_over_divisions(run: Path) -> None:
@@ -127,7 +127,7 @@ def test_the_best_start_is_that_of_the_best_mean_over_divisions(run: Path) -> No
     own = rows[rows["start"] == best["start"]]
     assert best["mean"] == pytest.approx(own["validation_accuracy"].mean(), rel=1e-12)
     page = (run / "report.html").read_text()
-    assert f"On division {best['split']}, where it does best" in page
+    assert f"On split {best['split']}, where it does best" in page
 
 
 def test_the_page_shows_every_picture(run: Path) -> None:
@@ -513,7 +513,10 @@ def test_json_alone_on_standard_output(tmp_path: Path) -> None:
     ("options", "words"),
     [
         (["--validation", "none"], "No rows were held out"),
-        (["--early-stopping", "2"], "--early-stopping chose the epoch of each start"),
+        (
+            ["--early-stopping", "2"],
+            "--early-stopping used the held-out rows to choose",
+        ),
         ([], None),
     ],
 )
@@ -529,10 +532,13 @@ def test_scores_that_are_too_good_are_named_so(
     assert code == 0
     said = " ".join(capsys.readouterr().out.split())
     page = (out / "report.html").read_text()
-    for sentence in ("No rows were held out", "--early-stopping chose the epoch"):
+    for sentence in (
+        "No rows were held out",
+        "--early-stopping used the held-out rows",
+    ):
         expected = words is not None and words.startswith(sentence)
         assert (sentence in said) == (sentence in page) == expected
-    chosen = "as these rows chose the start" in said
+    chosen = "because these rows chose the start" in said
     assert chosen == ("none" not in options)
 
 
@@ -635,7 +641,7 @@ def test_max_seconds_keeps_what_is_finished(tmp_path: Path, capsys) -> None:
     out = tmp_path / "o"
     code = main([*options_of(table, out), "--max-seconds", "0.001"])
     assert code == 3
-    assert "go on with --resume" in capsys.readouterr().err
+    assert "continue with --resume" in capsys.readouterr().err
     assert ran(*options_of(table, out), "--resume") == 0
 
 

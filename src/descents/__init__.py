@@ -1,8 +1,8 @@
-"""Gradient descent by automatic differentiation, from many starting points at once,
-every result held against the best known answer.
+"""Low-rank models and small networks, fitted by gradient descent from many starting points.
 
-The names below are loaded when they are first used, so that ``import descents`` is
-quick and a wrong option on the command line never waits for torch.
+Every result is compared with the best known answer. The public names below are imported
+when they are first used, so that ``import descents`` is fast and a wrong option on the
+command line is reported before torch is loaded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command, and ``python -m descents``."""
+"""Entry point of the command ``descents`` and of ``python -m descents``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> int:
-    """Run the command; an interrupt while it is loaded ends as any later one does."""
+    """Run the command; an interrupt while modules are loaded is handled as a later one."""
     try:
         from descents.cli import main as run
 
@@ -14,7 +14,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("descents: interrupted.", file=sys.stderr)  # noqa: T201
         return 130
-    except Exception:  # a defect, shown as Python shows it, but for control characters
+    except Exception:  # a bug: print the traceback, with control characters escaped
         import traceback
 
         from descents.checks import visible

@@ -1,7 +1,7 @@
-"""Errors, and the conversions that turn what a caller gives into clean values.
+"""Errors, and functions that check and convert the values that a caller passes.
 
-Everything is checked once, at the door: the modules below assume clean input.
-This module imports numpy alone, so that a wrong option never waits for torch.
+Values are checked once, where they enter the package: other modules assume clean input.
+This module imports only numpy, so that a wrong option is reported before torch is loaded.
 """
 
 from __future__ import annotations
@@ -24,64 +24,64 @@ if TYPE_CHECKING:
 
 
 MOST_STARTS = 10**6
-"""More starts than this are taken for a slip."""
+"""Upper limit on the number of starts; a larger number is taken for a typing error."""
 
 
-_HIDDEN = re.compile(
+_CONTROL_CHARACTERS = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 )
 
 
 def visible(text: str) -> str:
-    r"""Return a text with its control characters written out; line ends stay.
+    r"""Return a text with its control characters escaped, except for line ends.
 
-    A terminal obeys control characters, and those that turn the direction of writing
-    make a text look like another: neither may reach it from a file.
+    A terminal executes control characters, and those that change the direction of
+    writing make one text look like another. Neither may reach a terminal from a file.
 
     Examples
     --------
     >>> visible("a\x1b[2Jb\n")
     'a\\x1b[2Jb\n'
     """
-    return _HIDDEN.sub(lambda found: ascii(found[0])[1:-1], text)
+    return _CONTROL_CHARACTERS.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 class DescentsError(Exception):
-    """Base class of every error that this package raises on purpose."""
+    """Base class of all errors that this package raises on purpose."""
 
     def __str__(self) -> str:
-        """Return the message, which may name what is in a file, for a terminal."""
+        """Return the message, with control characters from a user's file escaped."""
         return visible(super().__str__())
 
 
 class InvalidValueError(DescentsError, ValueError):
-    """A value that the caller gave cannot be used; the message says what to do."""
+    """A value from the caller cannot be used; the message says what to do."""
 
 
 class RunFolderError(DescentsError, OSError):
-    """A run folder cannot be written, or holds something else."""
+    """A run folder cannot be written, or contains something else."""
 
 
 class InterruptedRunError(DescentsError):
-    """A study ended before its time; what was finished is kept for a resume."""
+    """A study was interrupted; finished parts are kept, so that it can be resumed."""
 
 
 class LostProcessError(DescentsError):
-    """A process that descended was killed; chunks finished before are kept in a store."""
+    """A worker process was killed; chunks that finished before are kept in a store."""
 
 
-MOST_TOLD = 6
-"""How many problems with one remedy are told of a call."""
+MOST_LISTED = 6
+"""How many problems with the same remedy an error message lists at most."""
 
 
 class Complaints:
-    """Collects the problems of one call, so that all are told together.
+    """Collects the problems of one call, so that one error reports them together.
 
     Examples
     --------
     >>> complaints = Complaints()
     >>> complaints.require(0 > 1, "rank is 0; give a whole number of at least 1")
-    >>> complaints.require(1 > 0, "never told")
+    >>> complaints.require(1 > 0, "never reported")
     >>> complaints.raise_any()
     Traceback (most recent call last):
     ...
@@ -92,12 +92,12 @@ class Complaints:
         self.messages: list[str] = []
 
     def require(self, holds: bool, message: str) -> None:
-        """Note `message` unless the condition holds."""
+        """Add `message` unless the condition holds."""
         if not holds:
             self.messages.append(message)
 
     def attempt(self, check: Any, *arguments: Any, **options: Any) -> Any:
-        """Return ``check(*arguments)``, or note its complaint and return None."""
+        """Return ``check(*arguments)``, or add its error message and return None."""
         try:
             return check(*arguments, **options)
         except InvalidValueError as error:
@@ -105,13 +105,13 @@ class Complaints:
             return None
 
     def table_and_rank(self, name: str, table: Any, rank: Any) -> tuple[Any, Any]:
-        """Return a complete table and a rank that fits it, or note what is wrong."""
+        """Return a complete table and a rank that fits it, or add what is wrong."""
         array = self.attempt(finite_matrix, name, table)
         most = None if array is None else min(array.shape)
         return array, self.attempt(whole_number, "rank", rank, 1, most)
 
     def raise_any(self) -> None:
-        """Raise one error with every message; a remedy that many share is said once."""
+        """Raise one error with all messages; a remedy that several share is given once."""
         if not self.messages:
             return
         groups: dict[str, list[str]] = {}
@@ -121,9 +121,9 @@ class Complaints:
         parts = []
         for remedy, problems in groups.items():
             shown = [problem for problem in dict.fromkeys(problems) if problem]
-            if len(shown) > MOST_TOLD:
-                more = len(shown) - MOST_TOLD
-                shown = [*shown[:MOST_TOLD], f"and {more} more like these"]
+            if len(shown) > MOST_LISTED:
+                more = len(shown) - MOST_LISTED
+                shown = [*shown[:MOST_LISTED], f"and {more} more like these"]
             parts.append("; ".join([*shown, remedy]))
         raise InvalidValueError("; ".join(parts))
 
@@ -143,7 +143,7 @@ def whole_number(
     Raises
     ------
     InvalidValueError
-        When it is not a whole number or lies outside.
+        If it is not a whole number or lies outside of this range.
 
     Examples
     --------
@@ -172,7 +172,7 @@ def real_number(
     Raises
     ------
     InvalidValueError
-        When it is not a finite number or lies outside.
+        If it is not a finite number or is too small.
 
     Examples
     --------
@@ -198,7 +198,7 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
     Raises
     ------
     InvalidValueError
-        When it is not; the message lists the choices.
+        If it is not; the message lists the choices.
 
     Examples
     --------
@@ -213,7 +213,7 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
 
 
 def seed_number(value: Any) -> int:
-    """Return a seed: a whole number of at least 0, of any size.
+    """Return a seed: a whole number of at least 0, without an upper limit.
 
     Examples
     --------
@@ -229,13 +229,13 @@ def start_numbers(value: Any) -> np.ndarray:
     Parameters
     ----------
     value : int or iterable of int
-        A count S stands for 0, ..., S - 1; otherwise the numbers themselves,
-        each at least 0 and given once.
+        A count S means the starts 0, ..., S - 1. An iterable lists the numbers
+        themselves, each at least 0 and without repetition.
 
     Raises
     ------
     InvalidValueError
-        When there are none, or one is negative, repeated or not whole.
+        If there are none, or one is negative, repeated or not whole.
 
     Examples
     --------
@@ -255,15 +255,15 @@ def start_numbers(value: Any) -> np.ndarray:
 
 
 def finite_matrix(name: str, value: Any, *, holes: bool = False) -> np.ndarray:
-    """Return a complete table as a float32 or float64 array of shape (rows, columns).
+    """Return a table as a float32 or float64 array of shape (rows, columns).
 
-    float32 and float64 are kept, everything else becomes float64. With `holes`, NaN may
-    stand where a cell is missing.
+    float32 and float64 are kept; all other types are converted to float64. With `holes`,
+    NaN is allowed and marks a missing cell.
 
     Raises
     ------
     InvalidValueError
-        When it is not a two-dimensional table of finite real numbers.
+        If it is not a two-dimensional table of finite real numbers.
 
     Examples
     --------
@@ -283,7 +283,7 @@ def finite_matrix(name: str, value: Any, *, holes: bool = False) -> np.ndarray:
             array = array.copy()  # torch has no negative strides
     except (TypeError, ValueError) as error:
         raise InvalidValueError(
-            f"{name} does not hold real numbers only ({error}); give a table of numbers"
+            f"{name} must contain only real numbers ({error}); give a table of numbers"
         ) from None
     if array.ndim != 2 or 0 in array.shape:
         raise InvalidValueError(
@@ -295,8 +295,9 @@ def finite_matrix(name: str, value: Any, *, holes: bool = False) -> np.ndarray:
         bad = np.argwhere(wrong)
         row, column = bad[0]
         raise InvalidValueError(
-            f"{name} holds {len(bad)} {'' if holes else 'NaN or '}infinite cell{'s' * (len(bad) != 1)}, the first at row {row}, "
-            f"column {column} (0-based); give finite numbers"
+            f"{name} has {len(bad)} {'' if holes else 'NaN or '}infinite "
+            f"cell{'s' * (len(bad) != 1)}, the first at row {row}, column {column} "
+            "(0-based); give finite numbers"
         )
     return array
 
@@ -307,8 +308,8 @@ def class_labels(name: str, value: Any, rows: int) -> np.ndarray:
     Raises
     ------
     InvalidValueError
-        When they are not whole numbers from 0 on, one for each row, two classes
-        at least.
+        If they are not whole numbers of at least 0, one for each row, with at least
+        two classes.
 
     Examples
     --------
@@ -328,7 +329,7 @@ def class_labels(name: str, value: Any, rows: int) -> np.ndarray:
             f"{name} has {labels.dtype} values; give class numbers 0, 1, 2, ..."
         )
     if labels.max() < 1:
-        raise InvalidValueError(f"{name} holds one class only; give two at least")
+        raise InvalidValueError(f"{name} has only one class; give at least two")
     return labels.astype(np.int64)
 
 
@@ -337,7 +338,7 @@ _BY_COMMAND: ContextVar[bool] = ContextVar("by_command", default=False)
 
 @contextmanager
 def by_command() -> Iterator[None]:
-    """Let messages name the options of commands, not the parameters of Python."""
+    """Let messages name command-line options instead of Python parameters."""
     token = _BY_COMMAND.set(True)
     try:
         yield
@@ -346,7 +347,7 @@ def by_command() -> Iterator[None]:
 
 
 def for_caller(command: str, python: str) -> str:
-    """Return what a message says to a user of the commands, or of Python.
+    """Return the wording for users of the command line, or for users of Python.
 
     Examples
     --------
@@ -357,7 +358,7 @@ def for_caller(command: str, python: str) -> str:
 
 
 def counted(count: int, noun: str, nouns: str | None = None) -> str:
-    """Return a number of things in words.
+    """Return a count followed by its noun, in the singular or the plural.
 
     Examples
     --------
@@ -373,7 +374,7 @@ def torch_device(value: str | torch.device) -> torch.device:
     Raises
     ------
     InvalidValueError
-        When the name is unknown or the device is absent.
+        If the name is unknown or the device is absent.
 
     Examples
     --------
@@ -386,9 +387,9 @@ def torch_device(value: str | torch.device) -> torch.device:
         device = torch.device(value)
         torch.empty(0, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        # torch names every kind of device where it does not know this one.
+        # If torch does not know the type of device, its message lists all types.
         reason, unknown, _ = str(error).splitlines()[0].partition("Expected one of")
-        reason = "torch knows no such kind" if unknown else reason
+        reason = "torch has no such type of device" if unknown else reason
         raise InvalidValueError(
             f"device is {str(value)!r}, which is not usable here ({reason}); "
             "give 'cpu' or a device that this machine has"
@@ -397,7 +398,7 @@ def torch_device(value: str | torch.device) -> torch.device:
 
 
 def remote(device: torch.device) -> bool:
-    """Return whether to read a number of a device is to wait for all it was told.
+    """Return whether reading a number from a device waits for all its queued work.
 
     Examples
     --------
@@ -412,7 +413,7 @@ def remote(device: torch.device) -> bool:
 def constant(
     value: float | tuple[float, ...], dtype: torch.dtype, device: torch.device
 ) -> torch.Tensor:
-    """Return a number, or several, as a tensor that is never written to.
+    """Return a number, or several, as a shared tensor, which must not be modified.
 
     Examples
     --------
@@ -422,12 +423,12 @@ def constant(
     """
     import torch
 
-    with torch.inference_mode(False):  # it outlives the caller's
+    with torch.inference_mode(False):  # the tensor outlives the caller's context
         return torch.tensor(value, dtype=dtype, device=device)
 
 
 def torch_dtype(dtype: torch.dtype | None, data: np.ndarray) -> torch.dtype:
-    """Return the working precision: the one asked for, or that of the data.
+    """Return the working precision: the requested one, or that of the data.
 
     Examples
     --------
@@ -447,12 +448,14 @@ def torch_dtype(dtype: torch.dtype | None, data: np.ndarray) -> torch.dtype:
 
 
 def folder_path(value: str | Path) -> Path:
-    """Return `value` as a path, `~` expanded."""
+    """Return `value` as a path, with `~` expanded."""
     try:
         return Path(value).expanduser()
     except RuntimeError as error:
-        raise InvalidValueError(f"{value} is no path ({error}); give another") from None
+        raise InvalidValueError(
+            f"{value} is not a path ({error}); give another"
+        ) from None
     except TypeError:
         raise InvalidValueError(
-            f"a {type(value).__name__} is no path; give the path of a folder or a file"
+            f"a {type(value).__name__} is not a path; give the path of a folder or a file"
         ) from None

@@ -1,4 +1,4 @@
-"""The command line. Options are checked here; all else is done by the studies."""
+"""The command line: checks options, calls `descents.studies`, and maps errors to codes."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from descents.commands.train import compare, train
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s", prog_name="descents")
 def commands() -> None:
-    """Gradient descent by automatic differentiation, from many starting points at once,
-    every result held against the best known answer.
+    """Fit low-rank models and small networks by gradient descent from many starting
+    points, and compare every result with the best known answer.
     """
 
 
@@ -38,11 +38,11 @@ def commands() -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def report(run: Path, quiet: bool) -> int:
-    """Draw the figures and the page of the stored RUN again."""
+    """Redraw the figures and the page of a stored RUN."""
     from descents.data.storage import RESULT, read_json
 
     run = folder_path(run)
-    read_json(run / RESULT)  # before the drawing library is loaded
+    read_json(run / RESULT)  # report errors before the drawing library is loaded
     from descents.report.page import PAGE, draw
 
     draw(run)
@@ -56,18 +56,18 @@ for command in (reproduce, factorize, impute, train, compare, apply):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; bad input ends in one sentence and exit code 2.
+    """Run a command; bad input ends with a one-line message and exit code 2.
 
-    Where nobody reads on, as in ``descents ... | head -1``, it ends without a word.
+    If the output is closed early, as in ``descents ... | head -1``, it ends silently.
     """
     stdout = sys.stdout
     if isinstance(stdout, io.TextIOWrapper):
-        stdout.reconfigure(errors="replace")  # a terminal without the characters
+        stdout.reconfigure(errors="replace")  # the terminal may lack some characters
     try:
         with visible_streams(), by_command():
             return _run(arguments)
-    except (BrokenPipeError, SystemExit):  # so click and rich end at a closed pipe
-        # Else the interpreter, which writes out what is left, would complain.
+    except (BrokenPipeError, SystemExit):  # what click and rich raise at a closed pipe
+        # The interpreter flushes stdout at exit, which would fail at the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
         return CLOSED_OUTPUT
 

@@ -1,1 +1,1 @@
-"""The commands, a module each, and what they share."""
+"""The commands of the command line, one module each, and shared options."""

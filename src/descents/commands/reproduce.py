@@ -1,4 +1,4 @@
-"""descents reproduce."""
+"""The command ``descents reproduce``."""
 
 from __future__ import annotations
 
@@ -34,17 +34,19 @@ if TYPE_CHECKING:
     type=click.IntRange(1, MOST_STARTS),
     default=1000,
     show_default=True,
-    help="Starting points of the factorization and of each network setting.",
+    help="Number of starts of the factorization and of each network setting.",
 )
 @run_options(
     "reproduce",
-    seed="Seed of our own starts; the report's runs keep torch's, seeded 0.",
-    device="For our own starts.",
-    resume="Go on with what is in --out.",
-    max_seconds="Stop after so long; what is finished is kept for --resume.",
+    seed="Seed of the new starts; the report's own runs use torch's generator, seeded 0.",
+    device="Torch device for the new starts.",
+    resume="Continue the run in --out.",
+    max_seconds="Stop after this time; finished parts are kept for --resume.",
 )
 @click.option(
-    "--strict", is_flag=True, help="Exit with 1 when a published figure is not met."
+    "--strict",
+    is_flag=True,
+    help="Exit with code 1 if a published figure is not reproduced.",
 )
 @printing_options
 def reproduce(
@@ -59,12 +61,14 @@ def reproduce(
     quiet: bool,
     as_json: bool,
 ) -> int:
-    """Re-run the published report on its data and judge its claims."""
+    """Run the published report again on its data, and judge its claims."""
     from descents.data.storage import RESULT, RunFolder, read_json
     from descents.studies.claims import identity
 
     if resume and out is None:
-        raise click.UsageError("--resume needs --out, the folder to go on with.")
+        raise click.UsageError(
+            "--resume needs --out, the folder of the run to continue."
+        )
     if out is None:
         out = Path("runs") / f"reproduce-{time.strftime('%Y%m%d-%H%M%S')}"
     begun = time.monotonic()
@@ -82,8 +86,8 @@ def reproduce(
         if late and not folder.stages:
             kept = "no part was finished: give more seconds"
         say_error(
-            f"{why}; {kept}: go on with --resume --out {shlex.quote(str(folder.path))} and the "
-            "same options."
+            f"{why}; {kept}: continue with --resume --out "
+            f"{shlex.quote(str(folder.path))} and the same options."
         )
         return OUT_OF_TIME if late else CTRL_C
     result = read_json(folder.path / RESULT)
@@ -93,7 +97,7 @@ def reproduce(
         _show(terminal(), result, folder.path)
     missed = [check["figure"] for check in result["checks"] if not check["met"]]
     if strict and missed:
-        say_error(f"published figures that are not met: {'; '.join(missed)}.")
+        say_error(f"published figures that were not reproduced: {'; '.join(missed)}.")
         return NOT_MET
     return 0
 
@@ -107,13 +111,13 @@ def _reproduce(
     max_seconds: float | None,
     silent: bool,
 ) -> None:
-    """Run the study and draw its page, with a bar on a terminal."""
+    """Run the study and draw its page, with a progress bar."""
     draw = click.get_current_context().with_resource(drawing())
     with bar(silent) as progress:
         side_by_side = threads()
         from descents.studies.reproduce import reproduce as study
 
-        found = study(
+        outcome = study(
             starts,
             seed,
             device=device,
@@ -124,16 +128,17 @@ def _reproduce(
             progress=progress,
         )
         progress("drawing", 0.97)
-        found.write(folder)
+        outcome.write(folder)
         draw(folder.work)
         folder.finish()
 
 
 def _show(console: Console, result: dict[str, Any], out: Path) -> None:
-    """Print the published figures beside the obtained ones, and the claims."""
+    """Print published and obtained figures side by side, and the verdicts on the claims."""
     from rich.table import Table
+    from rich.text import Text
 
-    figures = Table(title="Published beside obtained", title_justify="left")
+    figures = Table(title="Published and obtained figures", title_justify="left")
     for name in ("figure", "published", "obtained", "met"):
         right = name in ("published", "obtained")
         figures.add_column(name, justify="right" if right else "left")
@@ -142,7 +147,7 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
             check["figure"],
             f"{check['published']:.9g}",
             f"{check['obtained']:.9g}",
-            "yes" if check["met"] else "[bold red]no[/]",
+            "yes" if check["met"] else Text("no", style="bold red"),
         )
     console.print(figures)
     _show_table_1(console, result["training"])
@@ -154,7 +159,7 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
     for claim in result["claims"]:
         color = colors.get(claim["verdict"], "red")
         claims.add_row(
-            str(claim["number"]), claim["claim"], f"[{color}]{claim['verdict']}[/]"
+            str(claim["number"]), claim["claim"], Text(claim["verdict"], style=color)
         )
     console.print(claims)
     console.print(
@@ -163,30 +168,33 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
 
 
 def _show_table_1(console: Console, training: dict[str, Any]) -> None:
-    """Print Table 1: published, on the witness, and over shuffles."""
+    """Print Table 1: as published, on the witness shuffle, and over all shuffles."""
     from rich.table import Table
 
     ten = training["ten_starts"]
     table = Table(
-        title=f"Table 1 and its ten starts: training, validation accuracy; medians and "
+        title="Table 1 and its ten starts: training and validation accuracy; medians and "
         f"failures over {counted(ten['shuffles'], 'shuffle')}",
         title_justify="left",
     )
     for name in ("run", "published", "on the witness", "median", "failed"):
         table.add_column(name, justify="right")
-    for row, found, run in zip(
+    for published, witness, run in zip(
         training["published"], ten["witness"]["table"], ten["runs"], strict=True
     ):
         pairs = [
-            f"{each['training_accuracy']:.2f}  {each['validation_accuracy']:.2f}"
-            for each in (row, found)
+            f"{row['training_accuracy']:.2f}  {row['validation_accuracy']:.2f}"
+            for row in (published, witness)
         ]
         median = (
             f"{run['training_accuracy_quantiles'][2]:.2f}  "
             f"{run['validation_accuracy_quantiles'][2]:.2f}"
         )
         table.add_row(
-            str(row["start"]), *pairs, median, f"{100 * run['failed_share']:.1f}%"
+            str(published["start"]),
+            *pairs,
+            median,
+            f"{100 * run['failed_share']:.1f}%",
         )
     console.print(table)
     shares = ten["variance"]["training"]["shares"]
@@ -194,15 +202,15 @@ def _show_table_1(console: Console, training: dict[str, Any]) -> None:
         "not known" if share is None else f"{share:.0%}" for share in shares.values()
     ]
     tests = ten["tests"]
-    kept = sum(not row["rejected"] for row in ten["settings"])
+    not_rejected = sum(not row["rejected"] for row in ten["settings"])
     console.print(
         f"p-values of Table 1 given these starts: {tests['joint']['p_value']:.3f} for the "
         f"whole table, {tests['pattern']['p_value']:.3f} for which runs fail, "
-        f"{tests['shortfall']['p_value']:.3f} for how far. {kept} of "
+        f"{tests['shortfall']['p_value']:.3f} for how far they fail. {not_rejected} of "
         f"{len(ten['settings'])} settings are not rejected.\n"
         f"Variance of training accuracy: {parts[0]} start, {parts[1]} shuffle, {parts[2]} "
-        f"both together. The witness is {ten['witness']['distance']:.0f} percentage points "
-        "from Table 1, over twenty numbers"
+        f"interaction. The witness is {ten['witness']['distance']:.0f} percentage points "
+        "from Table 1, summed over its twenty numbers"
         + (
             "."
             if ten["witness"]["replayed_as_stored"]
@@ -212,7 +220,7 @@ def _show_table_1(console: Console, training: dict[str, Any]) -> None:
 
 
 def _show_failures(console: Console, result: dict[str, Any]) -> None:
-    """Print how many fresh starts fail, over shuffles and on the fixed one."""
+    """Print how many new starts fail, over all shuffles and on the fixed one."""
     training, diagnosis = result["training"], result["diagnosis"]
     failures = training["failures"]
     fixed = failures["fixed"]
@@ -220,11 +228,11 @@ def _show_failures(console: Console, result: dict[str, Any]) -> None:
         f"{n} {word}" for word, n in diagnosis["verdicts"].items() if n
     )
     console.print(
-        f"Fresh starts below {diagnosis['threshold']} training accuracy: "
+        f"New starts below {diagnosis['threshold']} training accuracy: "
         f"{failures['share']:.1%} over {counted(len(failures['by_shuffle']), 'shuffle')} "
         f"({failures['low']:.1%} to {failures['high']:.1%}). On the fixed shuffle, number "
         f"{fixed['place']} of {fixed['of']} from the easiest: {diagnosis['failed']} of "
         f"{diagnosis['of']}" + (f" ({verdicts})." if verdicts else "."),
-        f"{len(training['chosen'])} of {len(training['settings'])} settings are not "
-        "rejected by Table 1 from fresh starts.\n",
+        f"With new starts, Table 1 does not reject {len(training['chosen'])} of "
+        f"{len(training['settings'])} settings.\n",
     )

@@ -1,4 +1,4 @@
-"""What the commands share: options, a bar, words on standard error."""
+"""What the commands share: options, the progress bar, messages and exit codes."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
 
 NOT_MET, BAD_INPUT, OUT_OF_TIME, LOST_PROCESS, CTRL_C = 1, 2, 3, 4, 130
 M_MMAP_THRESHOLD, LARGE = -3, 2**20
-"""What glibc calls the size from which on memory is given back, and what it is to be."""
+"""The glibc parameter for the smallest allocation that is returned to the system as soon
+as it is freed, and the value that it gets, in bytes."""
 CLOSED_OUTPUT = 141
-"""What a shell says of a process that the signal of a closed pipe ended."""
+"""The exit code of a process that SIGPIPE ended, as shells report it."""
 
 
 class Seconds(click.ParamType[float]):
-    """A number of seconds above zero."""
+    """Option type: a number of seconds above zero."""
 
     name = "seconds"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Return the number, or end the command with a sentence."""
+        """Return the number, or fail with a message."""
         try:
             seconds = float(value)
         except ValueError:
@@ -43,14 +44,14 @@ class Seconds(click.ParamType[float]):
 
 
 class Size(click.ParamType[int]):
-    """A size of memory, in bytes."""
+    """Option type: a size of memory, converted to bytes."""
 
     name = "size"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
-        """Return the number of bytes, or end the command with a sentence."""
+        """Return the number of bytes, or fail with a message."""
         from descents.data.blocks import size_in_bytes
 
         try:
@@ -60,7 +61,7 @@ class Size(click.ParamType[int]):
 
 
 def options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return one decorator of several options, in the order in which help has them."""
+    """Return one decorator that adds several options, in the order of the help text."""
 
     def decorated(function: Any) -> Any:
         for option in reversed(options):
@@ -81,8 +82,8 @@ memory_option = click.option(
     "--memory",
     type=Size(),
     metavar="SIZE",
-    help="Of a .npy or .parquet TABLE that is larger: read it by blocks of rows, and "
-    "take at most so much memory, as 500MB.",
+    help="Read a .npy or .parquet TABLE in row blocks, using at most SIZE of memory, "
+    "such as 500MB. For tables that are larger than memory.",
 )
 
 column_options = options(
@@ -90,9 +91,14 @@ column_options = options(
         "--ignore",
         multiple=True,
         metavar="COLUMN",
-        help="Leave a column out. Repeatable.",
+        help="Leave this column out. May be repeated.",
     ),
-    click.option("--id", "identifier", metavar="COLUMN", help="It names the rows."),
+    click.option(
+        "--id",
+        "identifier",
+        metavar="COLUMN",
+        help="The column with the names of the rows.",
+    ),
 )
 
 
@@ -104,7 +110,10 @@ def run_options(
     seed: str | None = None,
     device: str | None = None,
 ) -> Callable[[Any], Any]:
-    """Return the options of every command that descends, with what two of them do."""
+    """Return the options that all commands that fit a model share.
+
+    The arguments are help texts, except for `name`, the command in the default folder.
+    """
     return options(
         click.option(
             "--seed",
@@ -119,12 +128,12 @@ def run_options(
             type=click.IntRange(1),
             default=1,
             show_default=True,
-            help="Processes that descend side by side; the result is the same.",
+            help="Number of parallel processes; the result does not depend on it.",
         ),
         click.option(
             "--out",
             type=click.Path(path_type=Path),
-            help=f"A new folder for the results.  [default: runs/{name}-<time>]",
+            help=f"New folder for the results.  [default: runs/{name}-<time>]",
         ),
         click.option("--resume", is_flag=True, help=resume),
         click.option("--max-seconds", type=Seconds(), help=max_seconds),
@@ -132,29 +141,33 @@ def run_options(
 
 
 text_options = options(
-    click.option("--no-header", is_flag=True, help="The first line is data."),
+    click.option(
+        "--no-header", is_flag=True, help="The first line is data, not column names."
+    ),
     click.option(
         "--missing",
         multiple=True,
         metavar="MARK",
-        help="One more mark of a missing cell, such as '?'. May be repeated.",
+        help="Another mark of missing cells, such as '?'. May be repeated.",
     ),
     click.option(
         "--decimal",
         type=click.Choice([".", ","]),
-        help="The decimal mark.  [default: recognized, else .]",
+        help="Decimal mark.  [default: detected, else .]",
     ),
     click.option(
-        "--delimiter", metavar="CHARACTER", help="By default found in the first lines."
+        "--delimiter",
+        metavar="CHARACTER",
+        help="Delimiter between cells.  [default: detected in the first lines]",
     ),
-    click.option("--encoding", metavar="NAME", help="[default: utf-8]"),
+    click.option("--encoding", metavar="NAME", help="Text encoding.  [default: utf-8]"),
 )
 
 reading_options = options(
     click.option(
         "--triples",
         is_flag=True,
-        help="TABLE has row, column and value in its first three columns.",
+        help="The first three columns of TABLE are row, column and value.",
     ),
     text_options,
 )
@@ -163,46 +176,46 @@ levels_option = click.option(
     "--levels",
     multiple=True,
     metavar="COLUMN=LOWEST,...,HIGHEST",
-    help="The order of the levels of a column, or of several: "
+    help="Order of the levels of one or several columns: "
     "q1,q2=never,sometimes,always. Quote a level that has a comma. May be repeated.",
 )
 
 range_option = click.option(
     "--range",
     type=click.Choice(["observed", "free"]),
-    help="Whether numbers that are filled in stay within the observed range of their "
-    "column.  [default: observed; free with --imputations]",
+    help="Whether imputed numbers are limited to the observed range of their column.  "
+    "[default: observed; free with --imputations]",
 )
 
 
 class Visible:
-    """A stream to a terminal, to which no control characters of a text are sent."""
+    """Wrapper of a text stream that escapes control characters."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text with its control characters written out."""
+        """Write a text with its control characters escaped."""
         self.stream.write(visible(text))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write texts one after the other."""
+        """Write several texts."""
         for line in lines:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the stream has."""
+        """Return an attribute of the wrapped stream."""
         return getattr(self.stream, name)
 
 
 @contextlib.contextmanager
 def visible_streams() -> Iterator[None]:
-    """Send whatever is printed, also warnings and tracebacks, through `visible`."""
+    """Escape control characters in all output, including warnings and tracebacks."""
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (
-        one if one is None or isinstance(one, Visible) else Visible(one)
-        for one in streams
+        stream if stream is None or isinstance(stream, Visible) else Visible(stream)
+        for stream in streams
     )
     try:
         yield
@@ -211,7 +224,7 @@ def visible_streams() -> Iterator[None]:
 
 
 def terminal(*, stderr: bool = False, **settings: Any) -> Console:
-    """Return a console whose colors reach the terminal, but no control characters."""
+    """Return a console that prints colors, but escapes control characters in texts."""
     from rich.console import Console
     from rich.segment import Segment
 
@@ -230,8 +243,8 @@ def terminal(*, stderr: bool = False, **settings: Any) -> Console:
 
 @contextlib.contextmanager
 def bar(silent: bool) -> Iterator[Callable[[str, float], None]]:
-    """Show a progress bar on a terminal; what is returned moves it."""
-    if silent:  # and its library is not loaded
+    """Show a progress bar on a terminal; the function that is yielded advances it."""
+    if silent:  # do not load the library
         yield lambda part, share: None
         return
     from rich.progress import (
@@ -264,12 +277,12 @@ def bar(silent: bool) -> Iterator[Callable[[str, float], None]]:
 
 
 def threads() -> int:
-    """Return how many chunks run side by side, with torch kept to one thread each.
+    """Return how many chunks of starts run in parallel, and set torch to one thread each.
 
-    Two torch threads that share a small product wait for each other busily, and are
-    many times slower than one where another process wants the processor. This sets the
-    environment of this process, and only before torch is loaded; a user's own
-    ``OMP_NUM_THREADS`` stands.
+    Two torch threads that share a small matrix product busy-wait for each other, and are
+    many times slower than one thread if another process uses the processor. This sets the
+    environment of this process, and only before torch is loaded; an ``OMP_NUM_THREADS``
+    that the user has set is respected.
     """
     if "OMP_NUM_THREADS" in os.environ or "torch" in sys.modules:
         return 1
@@ -278,24 +291,24 @@ def threads() -> int:
 
 
 def share_products(count: int) -> None:
-    """Let torch share each product out to so many threads, in this process."""
+    """Let torch use `count` threads for each matrix product, in this process."""
     import torch
 
     torch.set_num_threads(count)
 
 
 def free_at_once() -> None:
-    """Ask the C library to give large pieces of memory back as soon as they are free.
+    """Make glibc return large blocks of memory to the system as soon as they are freed.
 
-    Else it keeps some for later, so that more is taken than is used. Where it is not
-    glibc, nothing is asked.
+    By default it keeps some of them, so that the process holds more memory than it uses.
+    With another C library nothing is changed.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 def reading_of(given: dict[str, Any]) -> Any:
-    """Take out of the options how TABLE is to be read, a `descents.studies.asked.Reading`."""
+    """Remove the reading options from `given`, and return them as an `asked.Reading`."""
     from descents.studies import asked
 
     return asked.Reading(
@@ -309,10 +322,10 @@ def reading_of(given: dict[str, Any]) -> Any:
 
 
 def say(note: str) -> None:
-    """Print a note on one line, whatever line ends a name in it has."""
+    """Print a note on one line, with line ends in names escaped."""
     click.echo(visible(note).replace("\n", "\\n"))
 
 
 def say_error(sentence: str) -> None:
-    """Print one line on standard error."""
+    """Print an error message as one line on standard error."""
     click.echo(f"descents: {visible(' '.join(sentence.split()))}", err=True)
