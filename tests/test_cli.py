@@ -182,7 +182,7 @@ def test_bad_folders_are_one_sentence_and_exit_2(tmp_path) -> None:
     for out, sentence in (
         (file, "is a file; give --out a folder"),
         (file / "below", "cannot be written: Not a directory"),
-        (full, "is not empty (it holds result.json); give --out a new folder"),
+        (full, "is not empty (it contains result.json); give --out a new folder"),
         (Path("/proc/run"), "cannot be written"),
     ):
         done = run_descents("reproduce", "--out", str(out))
@@ -191,7 +191,7 @@ def test_bad_folders_are_one_sentence_and_exit_2(tmp_path) -> None:
         assert done.stderr.count("\n") == 1
         assert done.stdout == ""
     done = run_descents("reproduce", "--resume", "--out", str(full))
-    assert "holds another run (command 'other', not 'reproduce'" in done.stderr
+    assert "contains another run (command 'other', not 'reproduce'" in done.stderr
     assert file.read_text() == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "full"]
 

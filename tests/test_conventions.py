@@ -60,7 +60,7 @@ def test_a_file_that_shows_its_marks_is_read_by_them(
     )
     column = table.column("a")
     np.testing.assert_allclose(column.values[1:], np.round(numbers, 2), rtol=1e-15)
-    said = any("where the table of the fit has decimal" in x for x in table.notes)
+    said = any("the table of the fit has decimal" in x for x in table.notes)
     assert said == (fit != new)
     # A cell that is filled is written as the others of the new file are.
     filled = table.filled({"a": np.full(5, 1234.5)}).splitlines()[1].split(";")[0]
@@ -112,7 +112,7 @@ def test_a_comma_between_cells_is_no_decimal_one(tmp_path) -> None:
     path = file_of(tmp_path / "new.csv", {"a": ["35.125"], "k": ["1"]}, ",")
     table = read(path, formats=formats)
     assert table.column("a").values.tolist() == [35.125]
-    assert "read with decimal points, as this table has them" in table.notes[0]
+    assert "read with decimal points, as in this table" in table.notes[0]
     # Where the fit had quoted decimal commas in such a file, it decides.
     fit = {"a": ["1,5", "2,25"], "k": ["1", "2"]}
     formats = remembered(tmp_path / "fit.csv", fit, ",")
@@ -247,7 +247,7 @@ def test_apply_says_and_fills_in_the_convention_of_the_new_file(
     applied = ["apply", str(run), str(new), "--impute", str(filled)]
     assert main([*applied, "--out", str(tmp_path / "applied")]) == 0
     printed = capsys.readouterr().out
-    assert "a, b: read with decimal points, as this table has them" in printed
+    assert "a, b: read with decimal points, as in this table" in printed
     rows = [line.split(";") for line in filled.read_text().splitlines()[1:]]
     assert "," not in filled.read_text()
     assert float(rows[1][0]) == pytest.approx(24.25, rel=0.2)

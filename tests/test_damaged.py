@@ -137,9 +137,9 @@ SPARSE: dict[str, Any] = {
     [
         ({"shape": np.array([10**12, 3])}, "1000000000000 rows with 3 stored cells"),
         ({"shape": np.array([3, 10**9])}, "1000000000 columns with 3 stored cells"),
-        ({"shape": np.array([-3, 3])}, "'shape' holds [-3, 3]"),
-        ({"shape": np.array([3.0, 3.0])}, "'shape' holds"),
-        ({"shape": np.array([3, 3, 3])}, "'shape' holds"),
+        ({"shape": np.array([-3, 3])}, "'shape' is [-3, 3]"),
+        ({"shape": np.array([3.0, 3.0])}, "'shape' is"),
+        ({"shape": np.array([3, 3, 3])}, "'shape' is"),
         ({"shape": np.array([3, 2])}, "indices must be < 2"),
         ({"shape": b"hello"}, "'shape.npy'"),
         ({"indptr": np.array([0, 2, 1, 3])}, "non-decreasing"),

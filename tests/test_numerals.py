@@ -230,7 +230,7 @@ def test_open_ends_are_ordered_levels(column) -> None:
     assert (found.kind, found.levels) == ("order", ("1", "5", "9", "10+"))
     assert found.values.tolist()[:4] == [3, 1, 0, 1]
     (line,) = remarks([found])
-    assert line.startswith("a: read as 4 ordered levels, as '10+' is an open end")
+    assert line.startswith("a: read as 4 ordered levels, because '10+' is an open end")
     assert open_ends(["<5", "10", "5", ">10"], 20).levels == ("<5", "5", "10", ">10")
     assert open_ends(["10+", "11", "5"], 20) is None
     assert open_ends(["10+", "20+", "5"], 20) is None
@@ -246,7 +246,7 @@ def test_open_ends_are_ordered_levels(column) -> None:
 def test_several_units_and_words_among_money_are_named(column) -> None:
     assert "several units ('kg', 'lb')" in column(["3 kg", "4 lb", "5 kg"]).says
     assert "(none, 'kg')" in column(["3 kg", "4", "5 kg"]).says
-    assert "but for 'free'" in column(["$3", "free", "$5", "$6"]).says
+    assert "except for 'free'" in column(["$3", "free", "$5", "$6"]).says
 
 
 def test_no_more_than_two_ways() -> None:

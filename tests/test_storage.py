@@ -68,9 +68,9 @@ def test_an_interrupt_keeps_the_work_for_a_resume(tmp_path) -> None:
 
     with pytest.raises(InterruptedRunError):
         interrupt()
-    with pytest.raises(RunFolderError, match="not finished; go on with --resume"):
+    with pytest.raises(RunFolderError, match="not finished; continue it with --resume"):
         RunFolder(place, ME).__enter__()
-    with pytest.raises(RunFolderError, match="holds another run .starts 3, not 4"):
+    with pytest.raises(RunFolderError, match="contains another run .starts 3, not 4"):
         RunFolder(place, {**ME, "starts": 4}, resume=True).__enter__()
     nested = {**ME, "options": {"rate": 1}}
     with pytest.raises(
@@ -90,9 +90,9 @@ def test_a_complete_run_is_returned_at_once_by_resume_only(tmp_path) -> None:
     finished(place)
     with RunFolder(place, ME, resume=True) as folder:
         assert folder.complete
-    with pytest.raises(RunFolderError, match="is not empty .it holds result.json"):
+    with pytest.raises(RunFolderError, match="is not empty .it contains result.json"):
         RunFolder(place, ME).__enter__()
-    with pytest.raises(RunFolderError, match="holds another run"):
+    with pytest.raises(RunFolderError, match="contains another run"):
         RunFolder(place, {**ME, "starts": 4}, resume=True).__enter__()
     assert storage.read_json(place / RESULT) == {"run": ME}
 
@@ -111,7 +111,7 @@ def test_a_folder_with_anything_else_is_refused_and_left_alone(
 ) -> None:
     (tmp_path / inside).write_text("mine")
     for resume in (False, True):
-        with pytest.raises(RunFolderError, match=f"not empty .it holds {inside}"):
+        with pytest.raises(RunFolderError, match=f"not empty .it contains {inside}"):
             RunFolder(tmp_path, ME, resume=resume).__enter__()
     assert [p.name for p in tmp_path.iterdir()] == [inside]
 
@@ -209,7 +209,7 @@ def test_plain_is_json() -> None:
 
 def test_damaged_files_are_refused(tmp_path) -> None:
     (tmp_path / "list.json").write_text("[1]")
-    with pytest.raises(RunFolderError, match="no JSON object"):
+    with pytest.raises(RunFolderError, match="not a JSON object"):
         storage.read_json(tmp_path / "list.json")
     (tmp_path / "rows.parquet").write_text("no table")
     with pytest.raises(RunFolderError, match="cannot be read"):

@@ -220,8 +220,8 @@ def test_sparse_and_view_columns() -> None:
     [
         ([[1], None], ["'bad'", "list"]),
         ([{"a": 1}, None], ["'bad'", "struct"]),
-        ([object(), None], ["'bad'", "no single known type"]),
-        (["a", 1], ["'bad'", "no single known type"]),
+        ([object(), None], ["'bad'", "several types or of an unknown type"]),
+        (["a", 1], ["'bad'", "several types or of an unknown type"]),
         ([1 + 2j, 1j], ["'bad'", "complex"]),
         ([b"a", b"b"], ["'bad'", "binary"]),
         ([2**70, 1], ["'bad'"]),

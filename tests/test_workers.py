@@ -267,7 +267,7 @@ def test_a_command_that_lost_a_process_says_how_to_go_on(
     assert main([*options, "--workers", "2"]) == 4
     said = capsys.readouterr().err
     assert "1 of 4 chunks of starts were finished, and kept" in said
-    assert "use fewer workers; go on with --resume --out" in said
+    assert "use fewer workers; continue with --resume --out" in said
     assert said.count("\n") == 1
     stages = tmp_path / "run" / ".partial" / "stages"
     assert [path.name for path in stages.iterdir()] == ["kaiming-0-0-1.safetensors"]

@@ -1,1 +1,1 @@
-"""Files, tables and data sets."""
+"""Tables, the files that they are read from, run folders, and data sets."""

@@ -1,4 +1,4 @@
-"""numpy and scipy.sparse files, whose headers are checked before memory is taken."""
+"""Files of numpy and scipy.sparse: headers are checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from descents.checks import InvalidValueError
 from descents.data.frames import reason_of
 
 MOST_ROWS = 10**8
-"""A sparse matrix with more rows or columns than this is refused: each needs memory."""
+"""Maximum number of rows or columns of a sparse matrix, because each needs memory."""
 MOST_BLANK = 10**6
-"""From so many rows or columns on, nearly all of which are empty, one is refused."""
+"""Maximum number of rows or columns of a sparse matrix if nearly all of them are empty."""
 BLANK = 1000
-"""Nearly all rows are empty where there are this many for each stored cell."""
+"""Nearly all rows count as empty if there are more than this many per stored cell."""
 
 
 def memory_of_machine() -> int:
-    """Return the memory that this process may use at most, in bytes.
+    """Return the maximum amount of memory that this process may use, in bytes.
 
-    Where the system does not say, it is 2**40.
+    It is 2**40 if the system does not report it.
 
     Examples
     --------
@@ -42,12 +42,12 @@ def memory_of_machine() -> int:
 
 
 def array_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return shape, whether columns come first, and type from the head of a .npy file.
+    """Return shape, whether the order is Fortran's, and type from a .npy header.
 
     Raises
     ------
     ValueError
-        When it is no such head, or its shape cannot be.
+        If it is not such a header, or its shape is invalid.
 
     Examples
     --------
@@ -61,30 +61,30 @@ def array_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
     try:
         version = np.lib.format.read_magic(stream)
         if version == (1, 0):
-            head = np.lib.format.read_array_header_1_0(stream)
+            header = np.lib.format.read_array_header_1_0(stream)
         elif version in ((2, 0), (3, 0)):
-            head = np.lib.format.read_array_header_2_0(stream)
+            header = np.lib.format.read_array_header_2_0(stream)
         else:
             raise ValueError(f"its format has version {version}, which is unknown")
     except OSError:
         raise
-    except Exception as error:  # of damaged text: of the tokenizer, of recursion, ...
+    except Exception as error:  # damaged text: errors of the tokenizer, recursion, ...
         raise ValueError(reason_of(error)) from None
-    shape, turned, dtype = head
+    shape, fortran_order, dtype = header
     if any(isinstance(size, bool) or size < 0 for size in shape):
         raise ValueError(f"its shape is {shape}, with a size below 0")
     if dtype.hasobject:
-        raise ValueError("it holds Python objects, or is damaged")
-    return tuple(int(size) for size in shape), bool(turned), dtype
+        raise ValueError("it contains Python objects, or is damaged")
+    return tuple(int(size) for size in shape), bool(fortran_order), dtype
 
 
 def check_length(shape: tuple[int, ...], dtype: np.dtype, length: int) -> None:
-    """Refuse an array of which a file does not hold all, or no memory can.
+    """Raise an error for an array that is longer than its file or than the memory.
 
     Parameters
     ----------
     length : int
-        How many bytes follow the head.
+        Number of bytes that follow the header.
 
     Raises
     ------
@@ -111,12 +111,12 @@ def check_length(shape: tuple[int, ...], dtype: np.dtype, length: int) -> None:
 
 
 def load_checked(file: Any) -> Any:
-    """Return the array, or the members of a .npz file, that numpy opens.
+    """Return ``np.load(file)``, an array or the members of a .npz file, after a check.
 
     Raises
     ------
     ValueError
-        When the head of an array and the length of what follows do not agree.
+        If the header of an array does not match the length of the file.
 
     Examples
     --------
@@ -138,15 +138,15 @@ def load_checked(file: Any) -> Any:
 
 
 def check_members(loaded: Any, names: Iterable[str]) -> None:
-    """Refuse a member of a .npz file that is no .npy file, or none that can be whole.
+    """Raise an error for a member of a .npz file that is damaged or not a .npy file.
 
     Raises
     ------
     ValueError
     """
-    known = {info.filename.removesuffix(".npy"): info for info in loaded.zip.infolist()}
+    infos = {info.filename.removesuffix(".npy"): info for info in loaded.zip.infolist()}
     for name in names:
-        info = known[name.removesuffix(".npy")]
+        info = infos[name.removesuffix(".npy")]
         with loaded.zip.open(info) as member:
             try:
                 shape, _, dtype = array_header(member)
@@ -156,26 +156,26 @@ def check_members(loaded: Any, names: Iterable[str]) -> None:
 
 
 def check_sparse(where: str, loaded: Any) -> None:
-    """Refuse the members of a sparse matrix whose shape cannot be.
+    """Raise an error for the members of a sparse matrix if its shape is not plausible.
 
     Raises
     ------
     InvalidValueError
-        When the matrix has far more rows or columns than what it stores, which a model
-        would need memory for.
+        If the matrix has far more rows or columns than stored cells. A model would need
+        memory for each of them.
     ValueError
-        When its shape is no two numbers.
+        If its shape is not two whole numbers of at least 0.
     """
     check_members(loaded, loaded.files)
     shape = loaded["shape"]
     if shape.dtype.kind not in "iu" or shape.shape != (2,) or (shape < 0).any():
-        raise ValueError(f"its member 'shape' holds {shape.tolist()!r}")
+        raise ValueError(f"its member 'shape' is {shape.tolist()!r}")
     stored = int(loaded["data"].size)
     for size, what in zip(shape.tolist(), ("rows", "columns"), strict=True):
         blank = size > MOST_BLANK and size > BLANK * stored
         if size > MOST_ROWS or blank:
             raise InvalidValueError(
-                f"{where} is a sparse matrix of {size} {what} with {stored} stored cells, but "
-                f"a model needs memory for each of the {what}; give one without those "
-                "that are empty"
+                f"{where} is a sparse matrix of {size} {what} with {stored} stored cells, "
+                f"but a model needs memory for each of the {what}; give one without the "
+                f"empty {what}"
             )

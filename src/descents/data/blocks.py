@@ -1,4 +1,4 @@
-"""A table larger than memory: numbers in a file, read by blocks of rows."""
+"""Tables larger than memory: numbers in a file, read in blocks of rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from descents.data.tables import check_names, known_names
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 COLUMNS_AT_ONCE = 16
-"""How many columns of a Parquet file are unpacked together."""
+"""Number of columns of a Parquet file that are decompressed together."""
 _PAGES = """
 import json
 import pyarrow.parquet
@@ -38,7 +38,8 @@ with pyarrow.parquet.ParquetFile(sys.argv[1]) as file:
         for j in range(facts.num_columns * bool(groups))
     ]))
 """
-"""Prints, of each column of a Parquet file, the largest pages of a row group."""
+"""Program that prints, for each column of a Parquet file, the maximum over row groups of
+the compressed plus the uncompressed size."""
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", re.ASCII)
 
 
@@ -48,17 +49,17 @@ def size_in_bytes(given: str | int) -> int:
     Raises
     ------
     InvalidValueError
-        When it is none, or not above 0.
+        If it is not a size, or not above 0.
 
     Examples
     --------
     >>> size_in_bytes("1.5GB"), size_in_bytes("2 MiB"), size_in_bytes(4096)
     (1500000000, 2097152, 4096)
     """
-    found = _SIZE.fullmatch(str(given).strip())
+    match = _SIZE.fullmatch(str(given).strip())
     size = 0
-    if found and not isinstance(given, bool) and found[2].upper() in UNITS:
-        size = int(float(found[1]) * UNITS[found[2].upper()])
+    if match and not isinstance(given, bool) and match[2].upper() in UNITS:
+        size = int(float(match[1]) * UNITS[match[2].upper()])
     if size <= 0:
         raise InvalidValueError(
             f"memory is {given!r}; give a size above 0, such as 500MB, 2GB or 1.5GiB"
@@ -67,7 +68,7 @@ def size_in_bytes(given: str | int) -> int:
 
 
 def said(size: float) -> str:
-    """Return a size of memory for people, rounded up.
+    """Return a size of memory as text, rounded up.
 
     Examples
     --------
@@ -84,7 +85,7 @@ def said(size: float) -> str:
 def peak_memory() -> int | None:
     """Return the largest resident size that this process has had, in bytes.
 
-    None where the system does not tell.
+    None if the system does not report it.
 
     Examples
     --------
@@ -92,7 +93,7 @@ def peak_memory() -> int | None:
     True
     """
     try:
-        # What getrusage tells is handed on from the process that started this one.
+        # getrusage would include the peak of the process that started this one.
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return 1024 * int(status.partition("VmHWM:")[2].split()[0])
     except (OSError, IndexError, ValueError):
@@ -106,45 +107,44 @@ def peak_memory() -> int | None:
 
 
 class TableOnDisk:
-    """A table of numbers in a file, of which a block of rows at a time is in memory.
+    """A table of numbers in a file, of which one block of rows at a time is in memory.
 
-    What `LowRankModel.fit`, `transform` and `score` take in place of a table that is
+    `LowRankModel.fit`, `transform` and `score` accept it in place of a table that is
     larger than memory.
 
     Parameters
     ----------
     source : str, Path or numpy.memmap
-        A ``.npy`` file of two dimensions, a ``.parquet`` file whose columns are
-        numbers, or a whole memory map, of whose file the rows are read. NaN and null
-        are holes.
+        A two-dimensional ``.npy`` file, a ``.parquet`` file with numeric columns, or a
+        whole memory map, whose file is read. NaN and null are missing cells.
     memory : str or int
-        How much of it a fit may take, such as "500MB": blocks of rows as they are read
-        and worked on, the factors of all starts, and normal equations, but not what
-        Python and its libraries take themselves.
+        Memory that a fit may use, such as "500MB". This covers blocks of rows, the
+        factors of all starts and the normal equations, but not Python and its libraries.
     ignore : sequence of str
-        Columns that are not read. Those of an array are called "0", "1", ...
+        Columns that are not read. The columns of an array have the names "0", "1", ...
     dtype : numpy dtype, optional
-        float32 or float64, in which the rows are given; by default float32 where the
-        file has no more digits, else float64.
+        Type of the blocks, float32 or float64. By default float32 if all columns of the
+        file are floats of at most 32 bits, else float64.
 
     Attributes
     ----------
     where : str
+        Path of the file, as messages show it.
     memory : int
         In bytes.
     shape : tuple of int
     names : tuple of str
-        Of its columns.
+        Names of the columns.
     named : bool
         Whether the file names its columns.
     whole : bool ndarray of shape (columns,)
-        Which hold whole numbers only.
+        Whether the type of a column is an integer type.
     dtype : numpy dtype
 
     Raises
     ------
     InvalidValueError
-        When it is no such table, or no size; the message says what to do.
+        If `source` is not such a table, or `memory` is not a size.
 
     Examples
     --------
@@ -184,8 +184,9 @@ class TableOnDisk:
         self.shape = (reader.rows, len(kept))
         if not all(self.shape):
             raise InvalidValueError(
-                f"{self.where} has {counted(self.shape[0], 'row')} and {counted(self.shape[1], 'column')} to "
-                "be read; give one that has some"
+                f"{self.where} has {counted(self.shape[0], 'row')} and "
+                f"{counted(self.shape[1], 'column')} to be read; give a table with at "
+                "least one of each"
             )
         kinds = reader.kinds
         self.whole = np.array([kind.kind in "iu" for kind in kinds])
@@ -197,23 +198,23 @@ class TableOnDisk:
             raise InvalidValueError(f"dtype is {dtype}; give float32 or float64")
         self._stamp = _stamp(reader.where, reader.path)
         self.passes = 0
-        """How often its first row was read."""
+        """Number of times that reading began at the first row."""
 
     def of_columns(self, names: Sequence[str]) -> TableOnDisk:
-        """Return the table with some of its columns, in another order.
+        """Return the table with the columns `names`, in this order.
 
         Raises
         ------
         InvalidValueError
-            When it lacks one.
+            If the table lacks one of them.
         """
         absent = [name for name in names if name not in self.names]
         if absent:
             more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
             raise InvalidValueError(
-                f"the table lacks {len(absent)} of the {counted(len(names), 'column')} that the "
-                f"model was fitted with: {', '.join(map(repr, absent[:5]))}{more}; give "
-                "them, null where nothing is known"
+                f"the table lacks {len(absent)} of the {counted(len(names), 'column')} "
+                f"that the model was fitted with: {', '.join(map(repr, absent[:5]))}"
+                f"{more}; add them, with null where a value is missing"
             )
         other = copy.copy(self)
         other._reader = copy.copy(self._reader)
@@ -223,17 +224,22 @@ class TableOnDisk:
         return other
 
     def blocks(self, rows: int) -> Iterator[tuple[slice, np.ndarray]]:
-        """Give the places of some rows, and the rows, from the first to the last.
+        """Yield blocks of rows in order, each with its position in the table.
 
         Parameters
         ----------
         rows : int
-            How many at most.
+            Maximum number of rows in a block.
+
+        Yields
+        ------
+        slice, ndarray
+            The rows that the block has in the table, and the block.
 
         Raises
         ------
         InvalidValueError
-            When the file cannot be read, or has changed since it was opened.
+            If the file cannot be read, or has changed since it was opened.
         """
         self.passes += 1
         first = 0
@@ -252,7 +258,7 @@ class TableOnDisk:
         self._check()
 
     def reading(self, rows: int) -> int:
-        """Return what memory it takes to read blocks of so many rows, in bytes."""
+        """Return the memory, in bytes, that reading blocks of `rows` rows needs."""
         return self._reader.reading(rows, self.dtype)
 
     def _check(self) -> None:
@@ -260,19 +266,19 @@ class TableOnDisk:
         if now != self._stamp:
             raise InvalidValueError(
                 f"{self.where} has changed since it was opened (it had {self._stamp[0]} "
-                f"bytes, and has {now[0]}); give a file that nothing writes to meanwhile"
+                f"bytes, and has {now[0]}); give a file that is not written to meanwhile"
             )
 
 
 def _stamp(where: str, path: Path) -> tuple[int, int]:
-    """Return the size of a file, and when it was written to."""
+    """Return the size of a file and the time when it was last modified."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError as error:
         raise InvalidValueError(
             f"{where} cannot be read ({error.strerror}); give a file that can"
         ) from None
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def _opened(source: str | Path) -> _Array | _Parquet:
@@ -280,7 +286,7 @@ def _opened(source: str | Path) -> _Array | _Parquet:
     suffix = path.suffix.lower()
     if suffix not in (".npy", ".parquet"):
         raise InvalidValueError(
-            f"{where} is neither a .npy nor a .parquet file, which alone are read by "
+            f"{where} is neither a .npy nor a .parquet file, and only these are read in "
             "blocks of rows; convert it to one of them, or give no memory to read it "
             "whole"
         )
@@ -303,12 +309,12 @@ def _opened(source: str | Path) -> _Array | _Parquet:
 
 
 def _mapped(source: np.memmap) -> _Array:
-    """Return the file of a memory map, whose pages would count as memory once read."""
+    """Return the file of a memory map; pages read through the map would count as memory."""
     path, whole = source.filename, isinstance(source.base, mmap.mmap)
     if path is None or not whole or source.mode == "c":
         raise InvalidValueError(
-            "the memory map is a part of another, has no file, or has changes of its "
-            "own (mode 'c'); give a whole one, opened by mode 'r', or the path of a file"
+            "the memory map is a part of another, has no file, or is copy-on-write "
+            "(mode 'c'); give a whole one, opened with mode 'r', or the path of a file"
         )
     source.flush()
     turned = source.flags.f_contiguous and not source.flags.c_contiguous
@@ -318,7 +324,7 @@ def _mapped(source: np.memmap) -> _Array:
 
 
 class _Array:
-    """The numbers of an array, which lie one behind the other in a file."""
+    """Reader of a .npy file, whose numbers are contiguous."""
 
     def __init__(
         self,
@@ -333,8 +339,8 @@ class _Array:
         self.where, self.path, self.begins = where, path.absolute(), begins
         if dtype.kind not in "iuf" or len(shape) != 2:
             raise InvalidValueError(
-                f"{where} holds {dtype} values of shape {shape}; give a table of two "
-                "dimensions of real numbers"
+                f"{where} has {dtype} values of shape {shape}; give a two-dimensional "
+                "table of real numbers"
             )
         self.dtype, self.turned = dtype, turned
         self.rows, self.columns = shape
@@ -343,8 +349,8 @@ class _Array:
         missing -= _stamp(where, path)[0]
         if missing > 0:
             raise InvalidValueError(
-                f"{where} is {counted(missing, 'byte')} too short for its shape, {shape}; give a "
-                "whole file"
+                f"{where} is {counted(missing, 'byte')} too short for its shape, {shape}; "
+                "give a complete file"
             )
 
     def keep(self, columns: list[int]) -> None:
@@ -384,12 +390,12 @@ class _Array:
         while view:
             count = file.readinto(view)
             if not count:
-                raise EOFError("it ends too soon")
+                raise EOFError("the file ends too early")
             view = view[count:]
 
 
 class _Parquet:
-    """The columns of a Parquet file, of which some row groups at a time are read."""
+    """Reader of a Parquet file, which reads some row groups at a time."""
 
     def __init__(self, where: str, path: Path) -> None:
         self.where, self.path = where, path.absolute()
@@ -404,29 +410,29 @@ class _Parquet:
         self.types = list(schema.types)
 
     def _largest_pages(self) -> list[int]:
-        """Return, of each column, the largest pages of a group, packed and unpacked.
+        """Return, for each column, the largest size of its pages in a row group.
 
-        pyarrow ends the whole process where what a file says of a column's pages is
-        damaged: another process looks at it.
+        It is the compressed plus the uncompressed size. pyarrow aborts the whole process
+        if this information is damaged, so another process reads it.
         """
         source = f"import sys; sys.path[:] = {sys.path!r}\n{_PAGES}"
         command = [sys.executable, "-c", source, str(self.path)]
         try:
-            seen = subprocess.run(command, capture_output=True, check=False)  # noqa: S603
+            done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603
         except OSError as error:
             raise InvalidValueError(
-                f"{self.where} cannot be looked at, as no process can be started "
+                f"{self.where} cannot be inspected, because no process can be started "
                 f"({error.strerror}); "
                 + for_caller("give it without --memory", "give a data frame instead")
             ) from None
         try:
-            pages: list[int] = json.loads(seen.stdout)
+            pages: list[int] = json.loads(done.stdout)
         except ValueError:
-            said = seen.stderr.decode(errors="replace").strip().splitlines()
+            lines = done.stderr.decode(errors="replace").strip().splitlines()
             reason = (
-                said[-1].strip().removeprefix("what():").strip()[:200]
-                if said
-                else "what it says of its pages"
+                lines[-1].strip().removeprefix("what():").strip()[:200]
+                if lines
+                else "its page sizes are damaged"
             )
             raise InvalidValueError(
                 f"{self.where} cannot be read as Parquet ({reason}); give a whole "
@@ -457,10 +463,11 @@ class _Parquet:
         if odd:
             more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
             raise InvalidValueError(
-                f"{self.where} has columns of other than numbers: {', '.join(odd[:5])}"
-                f"{more}; a table that is read by blocks of rows takes numbers alone: "
-                f"leave them out ({for_caller('--ignore COLUMN', 'ignore=[...]')}), or "
-                + for_caller("leave --memory out", "give a data frame, read whole")
+                f"{self.where} has columns that are not numeric: {', '.join(odd[:5])}"
+                f"{more}; a table that is read in blocks of rows may have only numeric "
+                "columns: leave the others out "
+                f"({for_caller('--ignore COLUMN', 'ignore=[...]')}), or "
+                + for_caller("leave --memory out", "pass a data frame instead")
             )
         self.kept = [self.names[j] for j in columns]
         self.kinds = [np.dtype(self.types[j].to_pandas_dtype()) for j in columns]
@@ -468,7 +475,7 @@ class _Parquet:
 
     def reading(self, rows: int, dtype: np.dtype) -> int:
         together = max(*self.groups, min(rows, self.rows))
-        # The library takes up to twice what a few columns hold, with marks of holes.
+        # pyarrow needs up to twice the memory of a few columns and their validity bits.
         few = max(
             sum(self.sizes[k : k + COLUMNS_AT_ONCE])
             + together
@@ -491,7 +498,7 @@ class _Parquet:
             raise OSError(reason_of(error)) from None
 
     def _together(self, rows: int) -> Iterator[list[int]]:
-        """Give the numbers of the groups that are read at once: of as many rows at most."""
+        """Yield lists of row groups to read at once: at most `rows` rows, or one group."""
         waiting: list[int] = []
         count = 0
         for number, size in enumerate(self.groups):
@@ -504,14 +511,16 @@ class _Parquet:
             yield waiting
 
     def _read_groups(self, file: Any, groups: list[int], dtype: np.dtype) -> np.ndarray:
-        """Return some row groups, of which a few columns at a time are unpacked."""
+        """Return some row groups, decompressing a few columns at a time."""
         rows = sum(self.groups[group] for group in groups)
         block = np.empty((rows, len(self.kept)), dtype=dtype)
         for k in range(0, len(self.kept), COLUMNS_AT_ONCE):
             names = self.kept[k : k + COLUMNS_AT_ONCE]
             frame = file.read_row_groups(groups, columns=names, use_threads=False)
             if len(frame) != rows:
-                raise OSError(f"it says {counted(rows, 'row')} and has {len(frame)}")
+                raise OSError(
+                    f"it declares {counted(rows, 'row')} and has {len(frame)}"
+                )
             for j, name in enumerate(names, k):
                 block[:, j] = frame.column(name).to_numpy()
         return block

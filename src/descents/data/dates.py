@@ -1,4 +1,4 @@
-"""Dates, times and durations as numbers of days, and back as a column has them."""
+"""Conversion of dates, times and durations to numbers of days, and back."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 
 DAY = 86_400_000_000  # in microseconds
 STEPS = (DAY, DAY // 24, DAY // 24 // 60, 1_000_000, 1000, 1)
-"""What dates are rounded to: days, hours, minutes, seconds, milliseconds, microseconds."""
+"""Units for rounding: days, hours, minutes, seconds, milliseconds and microseconds."""
 YEARS_1_TO_9999 = (-719_161.0, 2_932_895.0)
 NANOSECONDS = (-106_750.0, 106_750.0)
-"""What python and 64 bits of nanoseconds can hold, in days, less a day at each end."""
+"""The ranges of Python's dates and of 64-bit nanoseconds, in days since 1970, less a day
+at each end."""
 _SHAPES = 2**14
-"""How many cells of text are looked at for how they are written."""
+"""Maximum number of text cells that are inspected to find their form."""
 
 
 def as_days(cells: Any) -> np.ndarray:
@@ -28,7 +29,7 @@ def as_days(cells: Any) -> np.ndarray:
 
 
 def _microseconds(kind: Any) -> Any:
-    """Return the type of microseconds that a type of dates or times goes to."""
+    """Return the pyarrow type with microseconds for a type of dates or times."""
     import pyarrow
     from pyarrow import types
 
@@ -40,19 +41,19 @@ def _microseconds(kind: Any) -> Any:
 
 
 def step_of(days: np.ndarray, *, from_zero: bool = False) -> tuple[int, int]:
-    """Return the largest of `STEPS` by multiples of which all days differ, and the rest.
+    """Return the largest of `STEPS` that divides all differences of days, and the offset.
 
     Parameters
     ----------
     days : float64 ndarray
         NaN where missing.
     from_zero : bool
-        Whether all have to be multiples of the step themselves.
+        Whether the days themselves must be multiples of the step, with an offset of 0.
 
     Returns
     -------
     step, offset : int
-        In microseconds; all days are multiples of the step, plus the offset.
+        In microseconds. All days are the offset plus a multiple of the step.
 
     Examples
     --------
@@ -73,20 +74,20 @@ def of_days(
     observed: np.ndarray,
     rounded: Callable[[np.ndarray], np.ndarray] = np.rint,
 ) -> list[Any]:
-    """Return days as the cells of a column are: dates, times, or text of these.
+    """Convert days to the type of a column: dates, times, or text that contains these.
 
-    They are rounded as the observed cells seem to be: to days, if all of these have the
-    same time of day, else to hours, minutes, seconds or parts of these.
+    They are rounded to the precision of the observed cells: to days if all of them have
+    the same time of day, else to hours, minutes, seconds or fractions of seconds.
 
     Parameters
     ----------
     days : float64 ndarray
     cells : arrow array
-        Of dates, times, durations or ISO text.
+        The cells of the column: dates, times, durations or ISO text.
     observed : float64 ndarray
         The days of all cells, NaN where missing.
     rounded : callable
-        What rounds: `numpy.rint`, or floor or ceil.
+        Rounding function: `numpy.rint`, `numpy.floor` or `numpy.ceil`.
 
     Examples
     --------
@@ -110,12 +111,12 @@ def of_days(
         low, high = 0.0, 1 - step / DAY
     counts = rounded(np.clip(days, low, high) * (DAY // step) - offset / step)
     numbers = pyarrow.array(counts.astype(np.int64) * step + offset)
-    found = numbers.cast(_microseconds(kind)).cast(kind, safe=False).to_pylist()
-    return [_written(value, shape) for value in found] if text else list(found)
+    values = numbers.cast(_microseconds(kind)).cast(kind, safe=False).to_pylist()
+    return [_written(value, shape) for value in values] if text else list(values)
 
 
 def _shape(cells: Any, observed: np.ndarray) -> str:
-    """Return the commonest form of ISO text, with zeros for its digits."""
+    """Return the most frequent form of ISO text, with all digits replaced by 0."""
     places = np.flatnonzero(~np.isnan(observed))[:_SHAPES]
     texts: Sequence[str] = cells.take(places).to_pylist() if len(places) else []
     forms = Counter(re.sub(r"\d", "0", text.strip()) for text in texts)
@@ -123,7 +124,7 @@ def _shape(cells: Any, observed: np.ndarray) -> str:
 
 
 def _step_of_shape(shape: str) -> int:
-    """Return what ISO text of a form can tell apart, in microseconds."""
+    """Return the resolution of ISO text of a form, in microseconds."""
     if len(shape) <= 10:
         return DAY
     if shape.count(":") < 2:
@@ -133,7 +134,7 @@ def _step_of_shape(shape: str) -> int:
 
 
 def _written(value: Any, shape: str) -> str:
-    """Return a time as ISO text of a form."""
+    """Return a time as ISO text in the form `shape`."""
     text: str = value.isoformat(sep=shape[10:11] or "T", timespec="microseconds")
     end = len(shape.removesuffix("Z"))
     return text[:end].ljust(end, "0") + "Z" * shape.endswith("Z")

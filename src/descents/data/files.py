@@ -1,4 +1,4 @@
-"""The table in a file: Parquet, numpy and scipy.sparse arrays, and any CSV text."""
+"""Reads tables from files: Parquet, numpy and scipy.sparse arrays, and CSV text."""
 
 from __future__ import annotations
 
@@ -56,17 +56,17 @@ from descents.data.tables import (
 )
 
 MISSING = ("", "NA", "NaN", "nan", "null", "None", "N/A", "NULL", "#N/A")
-"""What always stands for a missing cell in a text file, spaces around it apart."""
+"""Texts that always mark a missing cell in a text file; spaces around them are ignored."""
 LONGEST_LINE = 64 * 2**20
-"""A line of more bytes than this is taken for something else than a table."""
+"""Maximum length of a line, in bytes; a longer one is not part of a table."""
 MOST_COLUMNS = 100_000
-"""A text file with more columns than this is taken for something else than a table."""
+"""Maximum number of columns of a text file; with more it is not a table."""
 
 _NUMBERS_AS_NAMES = (
-    "the first line holds only numbers and was taken for names; give --no-header if it "
-    "is data"
+    "the first line has only numbers and was taken for column names; give --no-header "
+    "if it is data"
 )
-_REMEDY = " (or --no-header, where the first line is data)"
+_REMEDY = " (or --no-header, if the first line is data)"
 _IN_NUMBER = re.compile(r"(?<=[0-9]),(?=[0-9])")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _DELIMITERS = (",", ";", "\t", "|")
@@ -91,7 +91,7 @@ def read(
     formats: Mapping[str, Any] | None = None,
     skip: Sequence[str] = (),
 ) -> Table | Stored:
-    r"""Return the table in a file.
+    r"""Read the table in a file.
 
     Parameters
     ----------
@@ -101,22 +101,22 @@ def read(
     header : bool
         Whether the first line of a text file names the columns.
     missing : sequence of str
-        Marks for a missing cell, beside `MISSING`.
+        Marks of missing cells, in addition to `MISSING`.
     decimal : {".", ","}, optional
-        The decimal mark. Without it, decimal commas are recognized where the cells of a
-        column, or of the other columns, leave no doubt.
+        The decimal mark. Without it, decimal commas are detected if the cells of the
+        column, or of the other columns, are unambiguous.
     delimiter : str, optional
-        One character; otherwise found in the first lines.
+        One character. By default it is detected in the first lines.
     encoding : str
     ignore : sequence of str
-        Columns that may hold anything: not among `Table.columns`, but given back by
-        `Table.filled`.
+        Columns that may contain anything. They are not among `Table.columns`, but
+        `Table.filled` returns them.
     formats : mapping, optional
-        What `Table.formats` returned of another file, which decides how the numbers of
-        the same columns are read where these cells leave it open; units are those of
-        that file, and text does not become numbers.
+        The result of `Table.formats` for another file. It decides how the numbers of the
+        same columns are read if the cells are ambiguous. Units must be those of that
+        file, and columns of text are not read as numbers.
     skip : sequence of str
-        The same, of columns that the table may or may not have.
+        Columns to ignore if the table has them.
 
     Returns
     -------
@@ -125,8 +125,7 @@ def read(
     Raises
     ------
     InvalidValueError
-        When the file cannot be read, is no table, or lacks a column of `ignore`; the
-        message says what to do.
+        If the file cannot be read, is not a table, or lacks a column of `ignore`.
 
     Examples
     --------
@@ -190,17 +189,17 @@ def read_triples(
     delimiter: str | None = None,
     encoding: str = "utf-8",
 ) -> Stored:
-    r"""Return the table whose cells a file lists: row, column, value.
+    r"""Read a table from a file that lists its cells: row, column, value.
 
     The first three columns of the file are read; the options are those of `read`.
-    Labels are sorted, numbers in them as numbers; a missing value is no entry, though
-    its row and column are part of the table.
+    Labels are sorted, with numbers in them in numeric order. A missing value is a missing
+    cell, but its row and column are part of the table.
 
     Raises
     ------
     InvalidValueError
-        When `read` refuses the file, there are fewer columns, values are no numbers,
-        a label is missing, or a cell is given twice.
+        If `read` raises it, there are fewer than three columns, values are not numbers,
+        a label is missing, or a cell is listed twice.
 
     Examples
     --------
@@ -224,20 +223,26 @@ def read_triples(
     where = "standard input" if str(source) == "-" else str(source)
     if len(table.columns) < 3:
         raise InvalidValueError(
-            f"{where} has {counted(len(table.columns), 'column')}; give three: row, column, value"
+            f"{where} has {counted(len(table.columns), 'column')}; give three: row, "
+            "column and value"
         )
     if table.columns[2].kind != "number":
-        found = table.columns[2]
+        third = table.columns[2]
         raise InvalidValueError(
-            f"the third column of {where}, {short(found.name)!r}, is {found.says}; "
+            f"the third column of {where}, {short(third.name)!r}, is {third.says}; "
             "give numbers as values"
         )
     rows, row_names = _labels(where, table, 0)
     columns, column_names = _labels(where, table, 1)
     values = table.columns[2].values
-    kept = ~np.isnan(values)
+    observed = ~np.isnan(values)
     return stored_once(
-        where, rows[kept], columns[kept], values[kept], row_names, column_names
+        where,
+        rows[observed],
+        columns[observed],
+        values[observed],
+        row_names,
+        column_names,
     )
 
 
@@ -274,7 +279,7 @@ def _from_arrow(
 def _read_arrays(
     where: str, path: Path, ignore: Sequence[str], skip: Sequence[str]
 ) -> Table | Stored:
-    """Return what numpy or scipy.sparse stored."""
+    """Read a file of numpy or scipy.sparse."""
     import pyarrow
     import scipy.sparse
 
@@ -286,8 +291,8 @@ def _read_arrays(
             elif {"format", "shape", "data"} <= set(loaded.files):
                 if len(ignore):
                     raise InvalidValueError(
-                        f"{where} is a sparse matrix, all of whose columns are read; "
-                        "give no column to ignore"
+                        f"{where} is a sparse matrix, and all its columns are read; "
+                        "give no columns to ignore"
                     )
                 check_sparse(where, loaded)
                 file.seek(0)
@@ -298,18 +303,18 @@ def _read_arrays(
                 array = loaded[name]
     except InvalidValueError:
         raise
-    except Exception as error:  # of a damaged file: zip, zlib, tokenizer, memory, ...
+    except Exception as error:  # damaged files: errors of zip, zlib, tokenizer, memory
         reason = reason_of(error)
         if "pickled" in str(error) or "Object arrays" in str(error):
-            reason = "it holds Python objects, or is damaged"
+            reason = "it contains Python objects, or is damaged"
         raise InvalidValueError(
             f"{where} cannot be read as a numpy file ({reason}); give a whole .npy or "
             ".npz file of numbers"
         ) from None
     if array.dtype.kind not in "buif" or array.ndim != 2:
         raise InvalidValueError(
-            f"{where} holds {array.dtype} values of shape {array.shape}; give a table "
-            "of two dimensions of real numbers"
+            f"{where} has {array.dtype} values of shape {array.shape}; give a "
+            "two-dimensional table of real numbers"
         )
     if array.dtype.kind == "f":
         array = array.astype(np.float32 if array.itemsize <= 4 else np.float64)
@@ -320,14 +325,14 @@ def _read_arrays(
 
 
 def array_name(where: str, names: Sequence[str]) -> str:
-    """Return which of several arrays in a .npz file is the table."""
-    known = [name for name in names if name in ("table", "X", "data")]
-    for choice in (names, known):
+    """Return the name of the array in a .npz file that is the table."""
+    usual = [name for name in names if name in ("table", "X", "data")]
+    for choice in (names, usual):
         if len(choice) == 1:
             return choice[0]
     raise InvalidValueError(
-        f"{where} holds {len(names)} arrays ({', '.join(map(short, names[:10]))}); "
-        "give a file with one, or with one that is called table, X or data"
+        f"{where} has {len(names)} arrays ({', '.join(map(short, names[:10]))}); give a "
+        "file with only one, or with one that is named table, X or data"
     )
 
 
@@ -337,7 +342,7 @@ def _from_sparse(where: str, matrix: Any) -> Stored:
             f"{where} is a sparse matrix of {matrix.dtype} values; give real numbers"
         )
     if hasattr(matrix, "check_format"):
-        matrix.check_format(full_check=True)  # damaged indices would crash below
+        matrix.check_format(full_check=True)  # damaged indices would crash later
     entries = matrix.tocoo()
     values = entries.data.astype(np.float64)
     if not np.isfinite(values).all():
@@ -354,14 +359,14 @@ def _from_sparse(where: str, matrix: Any) -> Stored:
 
 
 def _labels(where: str, table: Table, place: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return codes and sorted names of a column of labels."""
+    """Return the codes and the sorted names of a column of labels."""
     column, dialect = table.columns[place], table.source.dialect or Dialect(None)
     holes = np.flatnonzero(np.isnan(column.values))
     if len(holes):
         raise InvalidValueError(
             f"column {short(column.name)!r} of {where} has no label in "
-            f"{counted(len(holes), 'row')}, the first row {holes[0] + 1} (1-based); give every "
-            "value its row and column"
+            f"{counted(len(holes), 'row')}, the first row {holes[0] + 1} (1-based); give "
+            "each value a row and a column"
         )
     cells = cell_texts(table.source.frame[place], dialect)
     texts = np.array([text.strip() for text in cells])
@@ -373,7 +378,7 @@ def _labels(where: str, table: Table, place: int) -> tuple[np.ndarray, tuple[str
 
 
 def _natural(label: str) -> tuple[Any, ...]:
-    """Return a sorting key: numbers first, then text with its numbers as numbers."""
+    """Return a sorting key: numbers first, then text, with its numbers in numeric order."""
     if _NUMBER.fullmatch(label):
         return 0, float(label), label
     parts = re.split(r"(\d+)", label, flags=re.ASCII)
@@ -388,7 +393,9 @@ def _delimiter(given: str | None, decimal: str | None) -> str | None:
         return None
     given = "\t" if given == "\\t" else given
     if not isinstance(given, str) or len(given) != 1 or given in '"\r\n\0':
-        raise InvalidValueError(f"delimiter is {given!r}; give one character, as ';'")
+        raise InvalidValueError(
+            f"delimiter is {given!r}; give one character, such as ';'"
+        )
     if not given.isascii() or given == decimal:
         raise InvalidValueError(
             f"delimiter is {given!r} with decimal {decimal!r}; give an ASCII character "
@@ -398,7 +405,7 @@ def _delimiter(given: str | None, decimal: str | None) -> str | None:
 
 
 def _all_bytes(where: str, path: Path | None) -> bytes:
-    """Return the content of a file, unpacked, unless a line of it has no end."""
+    """Return the content of a file, decompressed; raise an error for an endless line."""
     try:
         if path is None:
             return _bytes_in_lines(where, sys.stdin.buffer)
@@ -407,8 +414,8 @@ def _all_bytes(where: str, path: Path | None) -> bytes:
             return _bytes_in_lines(where, stream)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InvalidValueError(
-            f"{where} is no whole gzip file ({reason_of(error)}); give another, or "
-            "unpack it"
+            f"{where} is not a complete gzip file ({reason_of(error)}); give another, or "
+            "decompress it"
         ) from None
     except OSError as error:
         raise InvalidValueError(
@@ -418,14 +425,14 @@ def _all_bytes(where: str, path: Path | None) -> bytes:
 
 def _bytes_in_lines(where: str, stream: Any) -> bytes:
     chunks = []
-    length = 0  # of the line that has not ended
-    whole, most = 0, memory_of_machine() // 4  # as the text is kept more than once
+    length = 0  # of the current line
+    whole, most = 0, memory_of_machine() // 4  # there are several copies of the text
     while chunk := stream.read(2**20):
         whole += len(chunk)
         if whole > most:
             raise InvalidValueError(
-                f"{where} has more than {most // 2**20} MiB of text, which the memory of "
-                "this machine has no room for; give a .npy or Parquet file, and --memory"
+                f"{where} has more than {most // 2**20} MiB of text, which is too much for "
+                "the memory of this machine; give a .npy or Parquet file, and --memory"
             )
         end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
         length = len(chunk) - end - 1 if end >= 0 else length + len(chunk)
@@ -439,14 +446,14 @@ def _bytes_in_lines(where: str, stream: Any) -> bytes:
 
 
 def _decoded(where: str, content: bytes, encoding: str) -> str:
-    binary = f"{where} holds zero bytes, so it is no text"
+    binary = f"{where} contains zero bytes, so it is not text"
     utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
     try:
         text = content.decode(encoding)
     except LookupError:
         raise InvalidValueError(
-            f"encoding is {encoding!r}, which is unknown; give one such as 'utf-8' or "
-            "'latin-1'"
+            f"encoding is {encoding!r}, which is unknown; give an encoding such as "
+            "'utf-8' or 'latin-1'"
         ) from None
     except UnicodeError as error:
         at = getattr(error, "start", 0)
@@ -454,8 +461,8 @@ def _decoded(where: str, content: bytes, encoding: str) -> str:
             other = "utf-16" if utf16 else "latin-1"
             line = content.count(b"\n", 0, at) + 1
             raise InvalidValueError(
-                f"{where} is not {encoding}: byte {at}, in line {line}, has no meaning; "
-                f"give its encoding, such as encoding='{other}' (--encoding {other})"
+                f"{where} is not {encoding}: byte {at}, in line {line}, is invalid; give "
+                f"its encoding, such as encoding='{other}' (--encoding {other})"
             ) from None
         text = "\0"
     if "\0" in text:
@@ -467,20 +474,23 @@ def _decoded(where: str, content: bytes, encoding: str) -> str:
 
 
 def _records(text: str, delimiter: str, most: int) -> list[list[str]]:
-    """Return the first records of a text, blank lines left out."""
-    found = []
+    """Return the first records of a text, without blank lines."""
+    records = []
     for record in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
         if record:
-            found.append(record)
-        if len(found) == most:
+            records.append(record)
+        if len(records) == most:
             break
-    return found
+    return records
 
 
 def _sniffed(head: str, decimal: str | None) -> str:
-    """Return the delimiter that cuts the first lines evenly, into the most cells."""
+    """Return the delimiter that splits all first lines into the same number of cells.
+
+    If there are several such delimiters, the one with the most cells is returned.
+    """
     best = (False, 1, ",")
-    # Decimal commas, too, may cut every line evenly.
+    # Decimal commas, too, may split all lines into the same number of cells.
     inside = decimal is None and head.count(",") == len(_IN_NUMBER.findall(head))
     for delimiter in _DELIMITERS:
         if delimiter != decimal:
@@ -526,7 +536,7 @@ def _read_text(
     if text.count('"') % 2:
         check_quotes(where, text, delimiter)
     cells = _parsed(where, text, delimiter, len(first))
-    if len(cells) < _line_count(text):  # lines that are blank, or inside of quotes
+    if len(cells) < _line_count(text):  # some lines are blank, or inside of quotes
         check_quotes(where, text, delimiter)
     if header:
         cells = cells.slice(1)
@@ -541,8 +551,8 @@ def _read_text(
     check_names(where, names, _REMEDY)
     if not len(cells):
         raise InvalidValueError(
-            f"{where} has a header and no rows; give at least one row (or, for a file "
-            "without names, say that it has no header)"
+            f"{where} has a header and no rows; give at least one row (or give "
+            "--no-header, if the first line is data)"
         )
     newline = "\r\n" if "\r\n" in head else "\n"
     if "\n" not in head and "\r" in head:
@@ -575,7 +585,7 @@ def _read_text(
 
 
 def _parsed(where: str, text: str, delimiter: str, width: int) -> Any:
-    """Return every record of a text, the first included, as columns of strings."""
+    """Return all records of a text, including the first, as columns of strings."""
     import pyarrow
     from pyarrow import csv as arrow_csv
 
@@ -584,7 +594,7 @@ def _parsed(where: str, text: str, delimiter: str, width: int) -> Any:
     try:
         return arrow_csv.read_csv(
             pyarrow.BufferReader(content),
-            # A record that does not fit into a block is refused: one block for all.
+            # pyarrow rejects a record that is longer than a block: use one block.
             arrow_csv.ReadOptions(
                 column_names=names, block_size=min(len(content) + 1, 2**31 - 1)
             ),
@@ -598,19 +608,19 @@ def _parsed(where: str, text: str, delimiter: str, width: int) -> Any:
         check_quotes(where, text, delimiter)
         reason = _ragged(text, delimiter, width) or reason_of(error)
     raise InvalidValueError(
-        f"{where} is no table with {delimiter!r} between cells: {reason}; give every "
-        "line as many cells, or another delimiter"
+        f"{where} is not a table with {delimiter!r} between cells: {reason}; give all "
+        "lines the same number of cells, or give another delimiter"
     )
 
 
 def _first_line(text: str) -> int:
-    """Return how long the first line of a text is, with its end."""
-    found = _LINE_END.search(text)
-    return found.end() if found else len(text)
+    """Return the length of the first line of a text, including its line end."""
+    match = _LINE_END.search(text)
+    return match.end() if match else len(text)
 
 
 def _line_count(text: str, end: int | None = None) -> int:
-    """Return how many lines a text has, or the part of it up to a place."""
+    """Return the number of lines of a text, or of its first `end` characters."""
     count = text.count("\n", 0, end) + text.count("\r", 0, end)
     count -= text.count("\r\n", 0, end)
     last = text[: len(text) if end is None else end][-1:]
@@ -618,9 +628,9 @@ def _line_count(text: str, end: int | None = None) -> int:
 
 
 def check_quotes(where: str, text: str, delimiter: str) -> None:
-    r"""Refuse a text with a quoted cell that does not end, or ends inside of another.
+    r"""Raise an error for a quoted cell that does not end, or ends inside of another cell.
 
-    Such a cell swallows the lines behind it.
+    Such a cell would contain the lines that follow it.
 
     Examples
     --------
@@ -628,38 +638,41 @@ def check_quotes(where: str, text: str, delimiter: str) -> None:
     Traceback (most recent call last):
     ...
     descents.checks.InvalidValueError: t.csv has a quote that opens in line 2 and is never
-    closed; give it an end, or write "" for a quote that is part of a cell
+    closed; give a closing quote, or write "" for a quote that is part of a cell
     """
-    # A quote at the beginning of a cell; pairs of quotes inside; perhaps the end.
+    # A quote at the beginning of a cell; pairs of quotes inside; the closing quote, if any.
     edge = f"{re.escape(delimiter)}\r\n"
     quoted = re.compile(f'"(?<![^{edge}]")[^"]*+(?:""[^"]*+)*+("?)')
-    for found in quoted.finditer(text):
-        behind = text[found.end() : found.end() + 1]
-        if found[1] and (behind in ("", delimiter, "\r", "\n") or behind.isspace()):
+    for match in quoted.finditer(text):
+        behind = text[match.end() : match.end() + 1]
+        if match[1] and (behind in ("", delimiter, "\r", "\n") or behind.isspace()):
             continue
-        inside = found[0]
-        if found[1] and "\n" not in inside and "\r" not in inside:
-            continue  # as "x"y, which swallows nothing
-        opens = _line_count(text, found.start() + 1)
+        inside = match[0]
+        if match[1] and "\n" not in inside and "\r" not in inside:
+            continue  # such as "x"y, which is within one line
+        opens = _line_count(text, match.start() + 1)
         how = "is never closed"
-        if found[1]:
+        if match[1]:
             how = (
-                f"is closed in line {_line_count(text, found.end())}, inside of a cell"
+                f"is closed in line {_line_count(text, match.end())}, inside of a cell"
             )
         raise InvalidValueError(
-            f"{where} has a quote that opens in line {opens} and {how}; give it "
-            'an end, or write "" for a quote that is part of a cell'
+            f"{where} has a quote that opens in line {opens} and {how}; give a closing quote, or "
+            'write "" for a quote that is part of a cell'
         )
 
 
 def _ragged(text: str, delimiter: str, width: int) -> str | None:
-    """Return what is wrong with the first record of another length."""
+    """Return a description of the first record with another number of cells, if any."""
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     line = 1
     try:
         for record in lines:
             if record and len(record) != width:
-                return f"line {line} has {counted(len(record), 'cell')}, the first line {width}"
+                return (
+                    f"line {line} has {counted(len(record), 'cell')}, the first line "
+                    f"{width}"
+                )
             line = lines.line_num + 1
     except csv.Error as error:
         return f"line {line} cannot be read ({error})"
@@ -667,7 +680,7 @@ def _ragged(text: str, delimiter: str, width: int) -> str | None:
 
 
 class _Cells:
-    """The cells of one column of text: its different texts, and the place of each."""
+    """The cells of one column of text, as distinct texts and their positions."""
 
     def __init__(self, name: str, cells: Any, marks: set[str]) -> None:
         from pyarrow import compute
@@ -676,37 +689,37 @@ class _Cells:
         encoded = trimmed.dictionary_encode()
         self.name = name
         self.texts: list[str] = encoded.dictionary.to_pylist()
-        # Arrow's own to_numpy imports pandas, which takes longer than all of the reading.
+        # pyarrow's own to_numpy imports pandas, which takes longer than all the reading.
         self.places = np.from_dlpack(encoded.indices)
         self.marks = marks
         self.seen = [text for text in self.texts if text not in marks]
 
     @cached_property
     def points(self) -> np.ndarray | None:
-        """The plain numbers of the texts, or None where one is no such number."""
+        """The texts as plain numbers with decimal points; None if one is not a number."""
         return self.numbers(".")
 
     @cached_property
     def commas(self) -> np.ndarray | None:
-        """The same with decimal commas."""
+        """The texts as plain numbers with decimal commas; None if one is not a number."""
         return self.numbers(",")
 
     def numbers(self, decimal: str) -> np.ndarray | None:
-        """Return the plain numbers of the texts with a decimal mark, or None."""
-        found = np.full(len(self.texts), np.nan)
+        """Return the texts as plain numbers with this decimal mark, or None."""
+        values = np.full(len(self.texts), np.nan)
         for place, text in enumerate(self.texts):
             if text not in self.marks:
                 number = _number(text, decimal)
                 if number is None:
                     return None
-                found[place] = number
-        return found
+                values[place] = number
+        return values
 
     def column(self, kind: Kind, codes: Any, **rest: Any) -> Column:
-        """Return the column of the numbers of the texts, by their place or their name."""
+        """Return the column, given the number of each text: a mapping, or in order."""
         if isinstance(codes, Mapping):
-            found = [codes.get(text) for text in self.texts]
-            codes = np.array(found, dtype=np.float64)  # None becomes NaN
+            values = [codes.get(text) for text in self.texts]
+            codes = np.array(values, dtype=np.float64)  # None becomes NaN
         return as_column(self.name, kind, codes[self.places], **rest)
 
 
@@ -715,41 +728,42 @@ def _text_columns(
 ) -> tuple[tuple[Column, ...], str, list[str]]:
     """Return the columns of a file, the decimal mark of its plain numbers, and notes.
 
-    A column whose cells leave open what their comma is, as 1,234, is read as the others
-    are.
+    A column with ambiguous commas, such as 1,234, is read like the other columns.
     """
     new = wanted.formats is not None
-    found = (
+    decision = (
         settled(where, each, wanted, delimiter)
         if new
         else _recognized(each, wanted, delimiter)
     )
     columns = tuple(
         _text_column(
-            cells, found.decimal, way, wanted.known(cells.name) if new else None
+            cells, decision.decimal, way, wanted.known(cells.name) if new else None
         )
-        for cells, way in zip(each, found.ways, strict=True)
+        for cells, way in zip(each, decision.ways, strict=True)
     )
-    return columns, found.decimal, found.notes
+    return columns, decision.decimal, decision.notes
 
 
 def _recognized(each: Sequence[_Cells], wanted: Memory, delimiter: str) -> Settled:
-    """Decide how the columns of a file are read of which nothing is known."""
-    found = [_ways(cells, wanted) for cells in each]
-    shown = {wanted.decimal} if wanted.decimal else _decimals(each, found)
+    """Decide how the columns of a file are read, without a table of a fit."""
+    options = [_ways(cells, wanted) for cells in each]
+    shown = {wanted.decimal} if wanted.decimal else _decimals(each, options)
     sure = next(iter(shown)) if len(shown) == 1 else None
     chosen = [
         _way(cells, ways, sure, delimiter)
-        for cells, ways in zip(each, found, strict=True)
+        for cells, ways in zip(each, options, strict=True)
     ]
     notes = []
-    if sure is None and delimiter != ",":  # which would part decimal commas
+    if (
+        sure is None and delimiter != ","
+    ):  # with this one, decimal commas are impossible
         notes = notes_of_points(each, chosen)
     return Settled(chosen, sure or wanted.first, notes)
 
 
 def _ways(cells: _Cells, wanted: Memory) -> list[Written]:
-    """Return the ways in which the numbers of a column may be written; plain has none."""
+    """Return the possible ways in which numbers are written; none for plain numbers."""
     plain = cells.points if wanted.first == "." else cells.commas
     if plain is not None:
         return []
@@ -759,12 +773,12 @@ def _ways(cells: _Cells, wanted: Memory) -> list[Written]:
         and decimal_commas(cells.seen)
         and not padded(cells.seen)
     ):
-        return [Written(",")]  # the common case, for which there is a short way
+        return [Written(",")]  # a shortcut for the common case
     return [way for way in ways(cells.seen) if wanted.decimal in (None, way.decimal)]
 
 
 def _decimals(each: Sequence[_Cells], found: Sequence[Sequence[Written]]) -> set[str]:
-    """Return the decimal marks that the columns show beyond doubt."""
+    """Return the decimal marks of unambiguous columns."""
     shown = {
         one[0].decimal
         for cells, one in zip(each, found, strict=True)
@@ -779,7 +793,7 @@ def _decimals(each: Sequence[_Cells], found: Sequence[Sequence[Written]]) -> set
 def _way(
     cells: _Cells, found: Sequence[Written], decimal: str | None, delimiter: str
 ) -> Written | Ends | None:
-    """Return how a column is written, or None if it is plain or in doubt.
+    """Return how a column is written, or None if it is plain or ambiguous.
 
     Parameters
     ----------
@@ -792,12 +806,12 @@ def _way(
         for way in found:
             if way.decimal == decimal:
                 return way
-        # In doubt a point is the decimal one, as in plain numbers. A comma is a mark of
-        # thousands where smaller numbers have none, or where it also parts the cells.
+        # An ambiguous point is a decimal point, as in plain numbers. A comma is a
+        # thousands separator if smaller numbers have none, or if it is the delimiter.
         if any("." in text for text in cells.seen):
             return found[0]
-        doubtless = delimiter == "," or grouped(cells.seen)
-        return found[0] if doubtless else None
+        thousands = delimiter == "," or grouped(cells.seen)
+        return found[0] if thousands else None
     if decimal == "," and cells.seen and cells.points is not None:
         pointed, sure = dotted(cells.seen)
         return Written(",", ".") if pointed and not sure else None
@@ -810,14 +824,14 @@ def _text_column(
     way: Written | Ends | None,
     known: Written | Ends | None,
 ) -> Column:
-    """Return what a column of text holds.
+    """Convert the texts of a column to numbers, levels or dates.
 
     Parameters
     ----------
     decimal : str
         The decimal mark of plain numbers in the file.
     way : Written, Ends or None
-        How the column is written; None where it is plain, or in doubt.
+        How the column is written; None if it is plain or ambiguous.
     known : Written, Ends or None
         How it was written in the table of a fit.
     """
@@ -828,9 +842,9 @@ def _text_column(
             return replace(empty, written=known.switched(decimal))
         return empty
     if way is not None:
-        found = _as_written(cells, way, known, decimal)
-        if found is not None:
-            return found
+        column = _as_written(cells, way, known, decimal)
+        if column is not None:
+            return column
     plain = cells.points if decimal == "." else cells.commas
     if plain is not None and not any(map(_PADDED.fullmatch, seen)):
         return cells.column("number", plain, whole=all(map(_WHOLE.fullmatch, seen)))
@@ -838,7 +852,7 @@ def _text_column(
 
 
 def _levels_column(cells: _Cells, decimal: str) -> Column:
-    """Return a column that holds no numbers: of two values, dates or text."""
+    """Return a column without numbers: two values, dates or text."""
     seen = cells.seen
     for pair in WORDS:
         if {text.lower() for text in seen} <= set(pair):
@@ -858,7 +872,7 @@ def _levels_column(cells: _Cells, decimal: str) -> Column:
 def _as_written(
     cells: _Cells, way: Written | Ends, known: Written | Ends | None, decimal: str
 ) -> Column | None:
-    """Return a column of cells that are written in a known way, or None."""
+    """Return a column whose cells are written in the way `way`, or None if they are not."""
     seen = cells.seen
     if isinstance(way, Ends):
         codes = {text: float(code) for code, text in enumerate(way.levels)}
@@ -876,22 +890,22 @@ def _as_written(
     elif any(map(_PADDED.fullmatch, seen)):
         return None
     bare = way in (Written(), Written(","))
-    # What is filled into plain cells has the decimal mark of the file.
+    # Values that are filled into plain cells have the decimal mark of the file.
     plain = bare and (exact or way.decimal == decimal == ".")
     written = None if plain else way
     return cells.column("number", numbers, whole=exact, written=written)
 
 
 def _hint(levels: Sequence[str], decimal: str) -> str:
-    """Return what is to be said of text that is all, or mostly, numbers."""
+    """Return a hint for a column of text if all or most cells are numbers."""
     numbers = {text: _number(text, decimal) for text in levels}
     odd = [text for text in levels if numbers[text] is None]
     if not odd:
         return ", codes with leading zeros"
     if len(ways(levels)) == 2:
         return (
-            f", numbers such as {short(odd[0])!r} whose comma may be a decimal one "
-            "(--decimal ,) or one between thousands (--decimal .)"
+            f", numbers such as {short(odd[0])!r} whose comma may be a decimal mark "
+            "(--decimal ,) or a thousands separator (--decimal .)"
         )
     other = "," if decimal == "." else "."
     if all(_number(text, other) is not None for text in levels):
@@ -903,17 +917,17 @@ def _hint(levels: Sequence[str], decimal: str) -> str:
 def _odd_ones(
     numbers: Mapping[str, float | None], odd: Sequence[str], levels: Sequence[str]
 ) -> str:
-    """Return what is to be said of some cells that are written otherwise than others."""
+    """Return a hint for a column in which some cells are written differently."""
     read = [text for text in levels if ways([text])]
     if len(read) == len(levels):
         units = sorted({unit(text) for text in levels})
         if len(units) > 1:
             listed = ", ".join(repr(x) if x else "none" for x in units[:4])
-            return f", numbers of several units ({listed}); write all in one"
+            return f", numbers with several units ({listed}); write all in one unit"
         if not any(ways(levels)):
             return (
-                f", numbers that are written in several ways, as {short(odd[0])!r}; write "
-                "all in one"
+                ", numbers that are written in several ways, such as "
+                f"{short(odd[0])!r}; write all in one way"
             )
     if 2 * len(odd) < len(levels):
         rest = odd
@@ -921,12 +935,12 @@ def _odd_ones(
         rest = [text for text in odd if text not in read]
         if 2 * len(rest) >= len(levels) or not rest:
             return ""
-    hint = f", mostly numbers but for {short(rest[0])!r}"
+    hint = f", mostly numbers except for {short(rest[0])!r}"
     if _THOUSANDS.fullmatch(rest[0]):
-        return f"{hint}, whose mark between thousands is to be taken out"
+        return f"{hint}; remove its thousands separator"
     if is_open(rest[0]):
         return f"{hint}, an open end (--missing {rest[0]!r} reads it as missing)"
-    return f"{hint} (a missing mark, for --missing?)"
+    return f"{hint} (if it marks missing cells, give --missing)"
 
 
 def _number(text: str, decimal: str) -> float | None:
@@ -936,7 +950,7 @@ def _number(text: str, decimal: str) -> float | None:
 
 
 def _days_of_text(texts: Sequence[str]) -> dict[str, float] | None:
-    """Return ISO dates as days, or None when one is no date."""
+    """Return ISO dates as days, or None if one is not a date."""
     import pyarrow
 
     plain = [text.removesuffix("Z") for text in texts]

@@ -1,7 +1,7 @@
-"""Native data frames: taken in, read by column, and given back with cells replaced.
+"""Data frames of other libraries: read by column, and returned with cells replaced.
 
-A frame is one of pandas or polars, or a pyarrow table; a file's cells are a pyarrow
-table with the dialect in which they are written as CSV text.
+A frame is a pandas or polars DataFrame, or a pyarrow table. The cells of a file are a
+pyarrow table together with the dialect that they are written in as CSV text.
 """
 
 from __future__ import annotations
@@ -21,48 +21,51 @@ from descents.checks import InvalidValueError
 class Dialect:
     """How a table is written as CSV text."""
 
+    # `textual`: the cells are the text of a file. `marked`: the file begins with a byte
+    # order mark.
+
     header: tuple[str, ...] | None
     delimiter: str = ","
     decimal: str = "."
     newline: str = "\n"
-    textual: bool = False  # whether the cells are kept as the text of a file
+    textual: bool = False
     encoding: str = "utf-8"
-    marked: bool = False  # whether a byte order mark that is no text comes first
+    marked: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """The table as it was given: a frame of some library, or of a file's cells."""
+    """The original table: a frame of some library, or the cells of a file."""
 
     library: str
     frame: Any
     names: tuple[str, ...]
     rows: int
-    dialect: Dialect | None = None  # None: the frame is what the caller gave
+    dialect: Dialect | None = None  # None: the caller passed a frame
 
 
 def native(frame: Any) -> Source:
-    """Return a frame of a caller as a source, or refuse it."""
+    """Return a frame from the caller as a source; raise an error for other types."""
     from narwhals import dependencies
 
     if dependencies.is_pandas_dataframe(frame):
-        library, given = "pandas", list(frame.columns)
+        library, labels = "pandas", list(frame.columns)
     elif dependencies.is_polars_dataframe(frame):
-        library, given = "polars", list(frame.columns)
+        library, labels = "polars", list(frame.columns)
     elif dependencies.is_pyarrow_table(frame):
-        library, given = "pyarrow", list(frame.column_names)
+        library, labels = "pyarrow", list(frame.column_names)
     else:
         lazy = dependencies.is_polars_lazyframe(frame)
         raise InvalidValueError(
             f"the table is a {type(frame).__name__}; give a pandas or polars DataFrame "
             f"or a pyarrow Table{' (call collect() first)' if lazy else ''}"
         )
-    names = tuple(str(name) for name in given)
+    names = tuple(str(label) for label in labels)
     return Source(library, frame, names, len(frame))
 
 
 def arrow_cells(source: Source, place: int) -> tuple[Any, bool]:
-    """Return a column as one pyarrow array, and whether its levels are an order."""
+    """Return a column as one pyarrow array, and whether its levels are ordered."""
     import pyarrow
 
     name = short(source.names[place])
@@ -85,29 +88,29 @@ def arrow_cells(source: Source, place: int) -> tuple[Any, bool]:
             cells = cells.combine_chunks()
     except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise InvalidValueError(
-            f"column {name!r} holds values of no single known type ({reason_of(error)}); "
-            "give numbers, text, booleans or dates"
+            f"column {name!r} has values of several types or of an unknown type "
+            f"({reason_of(error)}); give numbers, text, booleans or dates"
         ) from None
     if pyarrow.types.is_dictionary(cells.type):
         ordered = ordered or cells.type.ordered
     return cells, ordered
 
 
-# What is said of a name and of an error
+# Names and errors in messages
 
 
 def short(name: str) -> str:
-    """Return a name as a message shows it, cut where it is long."""
+    """Return a name for a message, shortened if it is long."""
     return name if len(name) <= 40 else f"{name[:37]}..."
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the first line of what an error of a library says."""
+    """Return the first line of the message of another library's error."""
     lines = str(error).splitlines() or [type(error).__name__]
     return lines[0][:200].rstrip(".")
 
 
-# The holes
+# Missing cells
 
 
 def _cell_text(fill: Any, decimal: str) -> str:
@@ -115,7 +118,10 @@ def _cell_text(fill: Any, decimal: str) -> str:
 
 
 def put(source: Source, place: int, holes: np.ndarray, fills: list[Any]) -> Any:
-    """Return one column of the source, of its own type, with its holes filled."""
+    """Return one column of the source, of its own type, with missing cells filled.
+
+    `holes` are the row numbers of the missing cells, and `fills` their values.
+    """
     import pyarrow
     from pyarrow import compute, types
 
@@ -123,7 +129,7 @@ def put(source: Source, place: int, holes: np.ndarray, fills: list[Any]) -> Any:
         fills = [_cell_text(fill, source.dialect.decimal) for fill in fills]
     cells, _ = arrow_cells(source, place)
     if types.is_decimal(cells.type):
-        # Python's own decimals, in a pandas column of objects, have no largest number.
+        # Decimals of Python in a pandas column of objects have no upper limit.
         typed = source.library != "pandas" or not isinstance(
             source.frame.dtypes.iloc[place], np.dtype
         )
@@ -147,7 +153,7 @@ def put(source: Source, place: int, holes: np.ndarray, fills: list[Any]) -> Any:
         return series.zip_with(maker(observed), filler)
     kind = cells.type
     plain = cells.dictionary_decode() if types.is_dictionary(kind) else cells
-    if str(plain.type) == "string_view":  # of which pyarrow can take no part
+    if str(plain.type) == "string_view":  # pyarrow cannot take elements of this type
         plain = plain.cast(pyarrow.large_string())
     if types.is_floating(plain.type):
         filler = pyarrow.array(np.array(fills, dtype=plain.type.to_pandas_dtype()))
@@ -162,12 +168,12 @@ def put(source: Source, place: int, holes: np.ndarray, fills: list[Any]) -> Any:
 
 
 def _decimals(fills: Sequence[float], digits: int, scale: int) -> list[Decimal]:
-    """Return numbers to the places of a decimal type, none too large for it."""
+    """Return numbers rounded and clipped to what a decimal type can represent."""
     exact = Context(prec=500)
     step = Decimal(1).scaleb(-scale)
     most = exact.subtract(exact.power(10, digits - scale), step)
-    kept = (max(-most, min(most, Decimal(repr(fill)))) for fill in fills)
-    return [number.quantize(step, context=exact) for number in kept]
+    clipped = (max(-most, min(most, Decimal(repr(fill)))) for fill in fills)
+    return [number.quantize(step, context=exact) for number in clipped]
 
 
 def assemble(source: Source, parts: Mapping[int, Any]) -> Source:
@@ -188,13 +194,15 @@ def assemble(source: Source, parts: Mapping[int, Any]) -> Source:
 
 
 def given_back(source: Source) -> Any:
-    """Return a source as its reader has it: a frame, or CSV text of a file."""
+    """Return a source for the caller: a frame, or CSV text if it came from a file."""
     frame = source.frame
     return frame if source.dialect is None else _csv_text(frame, source.dialect)
 
 
 def stacked(sources: Sequence[Source], name: str) -> Source:
-    """Return tables of one file below each other, numbered from 1 in a first column.
+    """Return several versions of one file, stacked, with their number in a first column.
+
+    The numbers begin with 1.
 
     Examples
     --------
@@ -219,16 +227,19 @@ def stacked(sources: Sequence[Source], name: str) -> Source:
 
 
 def beside(source: Source, texts: Mapping[str, Sequence[Any]]) -> Source:
-    """Return the source of a file with columns after its own; None is a blank."""
+    """Return the source of a file with more columns on the right; None is an empty cell."""
     import pyarrow
 
     assert source.dialect is not None  # noqa: S101
     frame, dialect = source.frame, source.dialect
     for name, cells in texts.items():
-        given = list(cells)
+        values = list(cells)
         if dialect.textual:
-            given = ["" if x is None else _cell_text(x, dialect.decimal) for x in given]
-        frame = frame.append_column(name, pyarrow.array(given))
+            values = [
+                "" if cell is None else _cell_text(cell, dialect.decimal)
+                for cell in values
+            ]
+        frame = frame.append_column(name, pyarrow.array(values))
     names = (*source.names, *texts)
     if dialect.header is not None:
         dialect = replace(dialect, header=(*dialect.header, *texts))
@@ -236,7 +247,7 @@ def beside(source: Source, texts: Mapping[str, Sequence[Any]]) -> Source:
 
 
 def _csv_text(frame: Any, dialect: Dialect) -> str:
-    """Return a pyarrow table as CSV text, quoted only where it must be."""
+    """Return a pyarrow table as CSV text, with quotes only around cells that need them."""
     special = re.compile(f'[{re.escape(dialect.delimiter)}"\r\n]')
 
     def quoted(text: str) -> str:
@@ -247,15 +258,15 @@ def _csv_text(frame: Any, dialect: Dialect) -> str:
     lines = list(map(dialect.delimiter.join, zip(*columns, strict=True)))
     if dialect.header is not None:
         lines.insert(0, dialect.delimiter.join(map(quoted, dialect.header)))
-    # A blank line would not be read as a row.
+    # A blank line would not be read as a row, so it gets an empty quoted cell.
     return dialect.newline.join([line or '""' for line in lines] + [""])
 
 
 def cell_texts(cells: Any, dialect: Dialect) -> list[str]:
-    """Return the cells of a column as text, "" where missing.
+    """Return the cells of a column as text, "" if missing.
 
-    The cells of a text file are returned to the letter. Whole numbers, decimals, dates
-    and times of other files are exact; whole floats below 2**53 have no exponent.
+    The cells of a text file are returned unchanged. Whole numbers, decimals, dates and
+    times of other files are exact. Whole floats below 2**53 have no exponent.
     """
     import pyarrow
     from pyarrow import types
@@ -263,18 +274,18 @@ def cell_texts(cells: Any, dialect: Dialect) -> list[str]:
     if dialect.textual:
         return list(cells.to_pylist())
     try:
-        found = cells.cast(pyarrow.string()).to_pylist()
+        texts = cells.cast(pyarrow.string()).to_pylist()
     except pyarrow.ArrowException:
-        found = [None if each is None else str(each) for each in cells.to_pylist()]
+        texts = [None if cell is None else str(cell) for cell in cells.to_pylist()]
     if types.is_floating(cells.type):
-        found = [None if text == "nan" else _without_exponent(text) for text in found]
+        texts = [None if text == "nan" else _without_exponent(text) for text in texts]
     elif types.is_timestamp(cells.type):
-        found = _without_fraction(found)
-    return ["" if text is None else text for text in found]
+        texts = _without_fraction(texts)
+    return ["" if text is None else text for text in texts]
 
 
 def _without_exponent(text: str | None) -> str | None:
-    """Return the text of a float without an exponent where it is a whole number."""
+    """Return the text of a float, without an exponent if it is a whole number."""
     if text is None or "e+" not in text:
         return text
     number = float(text)
@@ -285,7 +296,7 @@ _FRACTION = re.compile(r"(?<=:\d\d)\.0+(?=\D|$)", re.ASCII)
 
 
 def _without_fraction(texts: list[str | None]) -> list[str | None]:
-    """Return times of a column without fractions of a second, if none has any."""
+    """Return the times of a column without fractions of a second if all are zero."""
     if all(text is None or _FRACTION.search(text) for text in texts):
         return [None if text is None else _FRACTION.sub("", text) for text in texts]
     return texts

@@ -1,9 +1,9 @@
-"""Levels of a column: found again in another table, and the order that they have.
+"""Levels of a column: matched between tables, and their order.
 
-A model keeps the levels of a column as the table of its fit had them. Another table may
-spell the same levels in another way: the codes 01 and 10 as the numbers 1 and 10, yes
-and no as booleans, a day as a time. `Places` finds them; `order_of` says in which order
-levels of text come, where that is certain.
+A model stores the levels of a column as they are in the table of its fit. Another table
+may write the same levels differently: the codes 01 and 10 as the numbers 1 and 10, yes and
+no as booleans, a date as a time. `Places` matches them; `order_of` returns the order of
+levels of text if it is certain.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from descents.data.scales import arranged
 from descents.data.tables import Column, Table, as_column
 
 LARGEST = 2**53
-"""Up to here every whole number is a float64 of its own."""
+"""Up to this number, float64 represents every whole number exactly."""
 MOST_DECLARED = 1000
-"""Of no more levels that never occur it is remembered that a category declared them."""
+"""Maximum number of declared levels without a cell that a model stores."""
 MOST_SHOWN = 10
-"""A message lists no more levels than this."""
+"""Maximum number of levels that a message lists."""
 
 _NUMBER = re.compile(
     r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE
 )
 _WHOLE = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
 WORDS = (("false", "true"), ("no", "yes"))
-"""Words for false and true, which mean nothing else."""
+"""Words for false and true that have no other meaning."""
 LETTERS = (("f", "t"), ("n", "y"))
-"""Letters for them, which may mean something else where one stands without the other."""
+"""Letters for false and true; one without the other may have another meaning."""
 
 _TRUTHS = {word: bool(k) for pair in WORDS + LETTERS for k, word in enumerate(pair)}
 
 
 def text_of(value: Any) -> str:
-    """Return how a level is written: whole floats without a point, days without a time.
+    """Return a level as text: whole floats without a point, dates without a time of 0:00.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def text_of(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a level as a message shows it: text in quotes, numbers as they are.
+    """Return a level for a message: text in quotes, numbers without.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def shown(value: Any) -> str:
 
 
 def printed(value: Any) -> str:
-    r"""Return a level as a sentence has it, without characters that a terminal obeys.
+    r"""Return a level for a sentence, with control characters escaped.
 
     Examples
     --------
@@ -83,7 +83,7 @@ def printed(value: Any) -> str:
 
 
 def listed(levels: Iterable[Any]) -> str:
-    """Return levels as a message lists them.
+    """Return a list of levels for a message, shortened if it is long.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def listed(levels: Iterable[Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return a number of numpy as Python's, a float32 as the shortest that it prints.
+    """Convert a numpy scalar to Python, a float32 to the shortest decimal that it prints.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def plain(value: Any) -> Any:
 
 
 def number_of(value: Any) -> int | float | None:
-    """Return the number that a level is, whole ones exactly; None of another.
+    """Return the number that a level represents, exactly if it is whole, or None.
 
     Examples
     --------
@@ -138,9 +138,9 @@ def _truth_of(value: Any) -> bool | None:
 
 
 def _truths_of(levels: Sequence[Any]) -> list[bool | None]:
-    """Return which of false and true each level is, None of every one if one is neither.
+    """Return which of false and true each level is; all None if one of them is neither.
 
-    Letters are only so where both of a pair are levels: F and T, not F and M.
+    Letters count only if both of a pair are levels: F and T, not F and M.
     """
     truths = list(map(_truth_of, levels))
     words = {spelled(level) for level in levels}
@@ -151,7 +151,7 @@ def _truths_of(levels: Sequence[Any]) -> list[bool | None]:
 
 
 def both(seen: Sequence[str], pair: tuple[str, str]) -> tuple[str, str]:
-    """Return the two words of a pair, one that is not seen in the case of the other.
+    """Return the two words of a pair; a missing one gets the case of the other.
 
     Examples
     --------
@@ -159,19 +159,21 @@ def both(seen: Sequence[str], pair: tuple[str, str]) -> tuple[str, str]:
     ('NO', 'YES')
     """
     texts = {text.lower(): text for text in reversed(seen)}
-    one = seen[0]
-    change = str.upper if one.isupper() else str.title if one.istitle() else str.lower
+    first = seen[0]
+    change = (
+        str.upper if first.isupper() else str.title if first.istitle() else str.lower
+    )
     false, true = (texts.get(word, change(word)) for word in pair)
     return false, true
 
 
 def truth_among(level: Any, others: Sequence[Any]) -> Any:
-    """Return a level as others have it that are written in another way: F beside T.
+    """Return a level of false or true in the spelling of other levels: F beside T.
 
     Returns
     -------
     object
-        None where it is not of true and false, or none of the others is.
+        None if the level is neither false nor true, or the others are not.
 
     Examples
     --------
@@ -181,9 +183,9 @@ def truth_among(level: Any, others: Sequence[Any]) -> Any:
     truth = _truth_of(level)
     if truth is None:
         return None
-    if others and all(number_of(one) in (0, 1) for one in others):
+    if others and all(number_of(other) in (0, 1) for other in others):
         return int(truth)
-    texts = [one for one in others if isinstance(one, str)]
+    texts = [other for other in others if isinstance(other, str)]
     for pair in WORDS + LETTERS:
         seen = [text for text in texts if spelled(text) in pair]
         if seen and len(seen) == len(others):
@@ -192,7 +194,7 @@ def truth_among(level: Any, others: Sequence[Any]) -> Any:
 
 
 def _day_of(value: Any) -> datetime.datetime | None:
-    """Return the time that a date, a time or such text stands for."""
+    """Return a date, a time, or ISO text of one, as a time."""
     if isinstance(value, str):
         try:
             return datetime.datetime.fromisoformat(value.strip())
@@ -206,19 +208,19 @@ def _day_of(value: Any) -> datetime.datetime | None:
 
 
 class Places:
-    """Finds the places of values among known levels, however a table spells them.
+    """Finds the positions of values in a list of levels, with different spellings.
 
-    A value is a level if both are the same text. Otherwise it is the one level that is
-    the same number, the same date or time, or the same of true and false: false, no, 0
-    and true, yes, 1, in any case, and F and T or N and Y where both are levels. Where
-    several levels are, as with 1 and 01, the text alone decides.
+    A value matches a level if both are the same text. Otherwise it matches the only level
+    that is the same number, the same date or time, or the same truth value: false, no and
+    0, or true, yes and 1, in any case, and F and T or N and Y if both are levels. If
+    several levels match, such as 1 and 01, only the text counts.
 
     Parameters
     ----------
     levels : sequence
         Text, numbers or booleans.
     loose : bool
-        Whether case and spaces of text do not count.
+        Whether case and spaces of text are ignored.
 
     Examples
     --------
@@ -246,16 +248,17 @@ class Places:
         self._binary = len(levels) == 2 and {0, 1} == set(self._numbers)
 
     def of(self, value: Any, number: float | None = None) -> int | None:
-        """Return the place of a value, None where it is no known level.
+        """Return the position of a value, or None if it matches no level.
 
         Parameters
         ----------
         value : str, number, bool or date
         number : float, optional
-                What the value was read as.
+            The number that the value was read as.
         """
         exact = number_of(value)
-        # A float32 is not the number of its text; a long whole number is its text alone.
+        # The number of a float32 differs from its text. Long whole numbers are compared
+        # as text only, because float64 is not exact.
         read = None if number is None or abs(number) > LARGEST else number_of(number)
         truth = _truth_of(value)
         if isinstance(value, bool | np.bool_):
@@ -271,15 +274,15 @@ class Places:
             (self._truths, truth),
             (self._days, _day_of(value)),
         )
-        for known, key in ways:
-            place = None if key is None else known.get(key)
+        for positions, key in ways:
+            place = None if key is None else positions.get(key)
             if place is not None:
                 return place
         return None
 
 
 def spelled(value: Any) -> str:
-    """Return text without regard to case and spaces.
+    """Return text in a form that ignores case and spaces.
 
     Examples
     --------
@@ -290,7 +293,7 @@ def spelled(value: Any) -> str:
 
 
 def _single(keys: Iterable[Any]) -> dict[Any, int]:
-    """Return the place of each key that comes once; None is no key."""
+    """Return the position of each key that occurs once; None is not a key."""
     keys = list(keys)
     counts = Counter(keys)
     return {k: at for at, k in enumerate(keys) if k is not None and counts[k] == 1}
@@ -300,18 +303,18 @@ def _single(keys: Iterable[Any]) -> dict[Any, int]:
 
 
 def own_levels(column: Column) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """Return the codes and levels of a column, as its source spells them.
+    """Return the codes and levels of a column, with the spelling of its source.
 
     Parameters
     ----------
     column : Column
-        One of numbers, dates or booleans has the different cells of its source as
-        levels, or without a source its numbers.
+        For numbers, dates and booleans, the levels are the different cells of the source,
+        or the different numbers if there is no source.
 
     Returns
     -------
     codes : float64 ndarray of shape (rows,)
-        NaN where a cell is missing.
+        NaN for missing cells.
     levels : tuple
 
     Examples
@@ -329,15 +332,15 @@ def own_levels(column: Column) -> tuple[np.ndarray, tuple[Any, ...]]:
         if column.levels:
             return values, column.levels
         numbers, codes = np.unique(values, return_inverse=True)
-        kept = numbers[~np.isnan(numbers)].tolist()
-        levels = tuple(int(x) for x in kept) if column.whole else tuple(kept)
+        observed = numbers[~np.isnan(numbers)].tolist()
+        levels = tuple(int(x) for x in observed) if column.whole else tuple(observed)
         return np.where(np.isnan(values), np.nan, codes), levels
-    places, found = _different(column.cells)
-    return np.where(np.isnan(values), np.nan, places), found
+    places, levels = _different(column.cells)
+    return np.where(np.isnan(values), np.nan, places), levels
 
 
 def _different(cells: Any) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """Return codes into the different cells of an arrow column, and these."""
+    """Return the codes and the distinct cells of an arrow column."""
     import pyarrow
     from pyarrow import compute, types
 
@@ -346,10 +349,10 @@ def _different(cells: Any) -> tuple[np.ndarray, tuple[Any, ...]]:
     if types.is_dictionary(cells.type):
         cells = cells.dictionary_decode()
     if types.is_float16(cells.type) or types.is_float32(cells.type):
-        # By their own short text: 0.1 is not to become 0.10000000149.
+        # `plain` uses the short text of a float32: 0.1, not 0.10000000149.
         numbers = np.asarray(cells.to_numpy(zero_copy_only=False))
-        found, places = np.unique(numbers, return_inverse=True)
-        return places.astype(np.float64), tuple(map(plain, found))
+        distinct, places = np.unique(numbers, return_inverse=True)
+        return places.astype(np.float64), tuple(map(plain, distinct))
     if types.is_string(cells.type) or types.is_large_string(cells.type):
         cells = compute.utf8_trim_whitespace(cells)
     encoded = cells.dictionary_encode()
@@ -358,9 +361,9 @@ def _different(cells: Any) -> tuple[np.ndarray, tuple[Any, ...]]:
 
 
 def levels_of(column: Column) -> tuple[Any, ...]:
-    """Return the levels of a column in their order: numbers by size, dates by time.
+    """Return the levels of a column in order: numbers by size, dates by time.
 
-    Dates are levels by their text.
+    Levels of dates are their texts.
 
     Examples
     --------
@@ -385,27 +388,26 @@ def levels_of(column: Column) -> tuple[Any, ...]:
     numbers = np.unique(values)
     narrow = {"float": np.float32, "halffloat": np.float16}
     if column.cells is not None and str(column.cells.type) in narrow:
-        numbers = numbers.astype(
-            narrow[str(column.cells.type)]
-        )  # for .1, not .10000000149
+        # With this type, `plain` returns 0.1, not 0.10000000149.
+        numbers = numbers.astype(narrow[str(column.cells.type)])
     return tuple(int(x) if column.whole else plain(x) for x in numbers)
 
 
 @dataclass(frozen=True)
 class Known:
-    """The levels that a model knows a column by.
+    """The levels of a column in a model.
 
     Attributes
     ----------
     levels : tuple
     loose : bool
-        Whether case and spaces of text do not count.
+        Whether case and spaces of text are ignored.
     stand_ins : tuple of (level, float)
-        Further levels, which have no code of their own, and the code that each is read
-        as: NaN for a missing cell.
+        Further levels without a code of their own, and the code that each is read as: NaN
+        for a missing cell.
     never : tuple
-        Levels that a category declared in the table of the fit, and no cell had. They
-        are not known, and a message says why.
+        Levels that a category declared in the table of the fit, but that no cell had. The
+        model does not know them, and a message explains why.
     """
 
     levels: tuple[Any, ...]
@@ -415,17 +417,17 @@ class Known:
 
     @property
     def all_levels(self) -> tuple[Any, ...]:
-        """The levels and, after them, those that others stand in for."""
+        """The levels, followed by those of `stand_ins`."""
         return (*self.levels, *(level for level, _ in self.stand_ins))
 
     def code(self, place: int) -> float:
-        """Return the code of a place among all levels."""
+        """Return the code of a position in `all_levels`."""
         own = len(self.levels)
         return float(place) if place < own else self.stand_ins[place - own][1]
 
 
 def never_observed(column: Column) -> tuple[Any, ...]:
-    """Return the levels that a category declares and no cell has, at most 1000.
+    """Return the declared levels of a category that no cell has, at most 1000.
 
     Examples
     --------
@@ -444,12 +446,12 @@ def never_observed(column: Column) -> tuple[Any, ...]:
 
 
 def coded(column: Column, known: Known) -> tuple[np.ndarray, dict[Any, int]]:
-    """Return a column as codes of known levels, and how often others occur.
+    """Return a column as codes of a model's levels, and the counts of other levels.
 
     Returns
     -------
     codes : float64 ndarray of shape (rows,)
-        NaN where a cell is missing, or of no known level.
+        NaN for missing cells and for other levels.
     unseen : dict
         The number of cells of each other level.
 
@@ -475,20 +477,19 @@ def coded(column: Column, known: Known) -> tuple[np.ndarray, dict[Any, int]]:
             unseen[own[code]] = unseen.get(own[code], 0) + int(count)
         else:
             lookup[code] = known.code(place)
-    found = np.full(len(codes), np.nan)
-    found[here] = lookup[places]
-    return np.where(np.isnan(codes), _marks(column, known.levels), found), unseen
+    matched = np.full(len(codes), np.nan)
+    matched[here] = lookup[places]
+    return np.where(np.isnan(codes), _marks(column, known.levels), matched), unseen
 
 
 def _marks(column: Column, levels: Sequence[Any]) -> np.ndarray:
-    """Return the places of known levels that the table has as marks of missing cells.
+    """Return the codes of missing cells whose mark is one of the levels.
 
-    None, mild and severe are levels where they are listed so, but None alone is a mark.
+    The text None is usually a mark, but a level if the levels are None, mild and severe.
     """
-    found = np.full(len(column.values), np.nan)
     places = {level: k for k, level in enumerate(levels) if isinstance(level, str)}
     if column.cells is None or not places or not np.isnan(column.values).any():
-        return found
+        return np.full(len(column.values), np.nan)
     codes, cells = _different(column.cells)
     lookup = np.array([places.get(cell, np.nan) for cell in cells] + [np.nan])
     lookup[[k for k, cell in enumerate(cells) if cell == ""]] = np.nan
@@ -496,10 +497,10 @@ def _marks(column: Column, levels: Sequence[Any]) -> np.ndarray:
 
 
 def numbers_in(column: Column) -> np.ndarray | None:
-    """Return a column of text as numbers, None where it holds anything else.
+    """Return a column of text as numbers, or None if it has other cells.
 
-    Codes with leading zeros are read as text, and so are a data frame's numbers in text.
-    False and true are 0 and 1.
+    Such columns have codes with leading zeros, or are text columns of a data frame. False
+    and true are 0 and 1.
 
     Examples
     --------
@@ -517,7 +518,7 @@ def numbers_in(column: Column) -> np.ndarray | None:
     return lookup[np.nan_to_num(column.values, nan=-1).astype(np.int64)]
 
 
-# Levels that a model does not know
+# Levels that are not in a model
 
 
 @dataclass(frozen=True)
@@ -533,7 +534,7 @@ class Unseen:
         The levels of the model.
     verb : {"fitted", "trained"}
     never : tuple
-        Levels that a category declared in the table of the model, and no cell had.
+        Levels that a category declared in the table of the fit, but that no cell had.
     """
 
     column: str
@@ -544,7 +545,7 @@ class Unseen:
 
     @property
     def says(self) -> str:
-        """Return which levels there are, and in how many cells, for people."""
+        """A clause that names the levels and the number of their cells."""
         count = sum(self.cells.values())
         where = f" in {count} cells" if count > 1 else ""
         never = set(map(text_of, self.never))
@@ -562,27 +563,27 @@ class Unseen:
         )
 
     def error(self, remedy: str) -> InvalidValueError:
-        """Return the error that refuses them."""
+        """Return the error for these levels."""
         return InvalidValueError(f"{self.says}; {remedy}")
 
 
 def known_only(
     table: Table, known: Mapping[str, Known], remedy: str | None
 ) -> tuple[Table, tuple[Unseen, ...]]:
-    """Return a table in which cells of unknown levels are missing, and what they held.
+    """Return a table in which cells with unknown levels are missing, and these levels.
 
     Parameters
     ----------
     table : Table
     known : mapping from names of columns to Known
-        A column that the table lacks is passed over.
+        Columns that the table lacks are ignored.
     remedy : str, optional
-        Refuse unknown levels with this remedy. By default they become missing.
+        Raise an error with this remedy for unknown levels. By default they become missing.
 
     Raises
     ------
     InvalidValueError
-        When `remedy` is given and there are any, with all columns in one message.
+        If there are unknown levels and a `remedy`, with all columns in one message.
 
     Examples
     --------
@@ -593,13 +594,13 @@ def known_only(
     >>> less.column("a").values, dict(unseen[0].cells)
     (array([ 0., nan,  0., nan]), {'y': 1})
     """
-    complaints, found, parts = Complaints(), [], []
+    complaints, unknown, parts = Complaints(), [], []
     for column in table.columns:
         levels = known.get(column.name)
         if levels is not None and levels.levels and column.kind != "empty":
             codes, unseen = coded(column, levels)
             if unseen:
-                found.append(
+                unknown.append(
                     Unseen(column.name, unseen, levels.levels, never=levels.never)
                 )
                 values = np.where(np.isnan(codes), np.nan, column.values)
@@ -607,10 +608,10 @@ def known_only(
                 continue
         parts.append(column)
     if remedy is not None:
-        for one in found:
-            complaints.require(False, f"{one.says}; {remedy}")
+        for levels_of_column in unknown:
+            complaints.require(False, f"{levels_of_column.says}; {remedy}")
         complaints.raise_any()
-    return replace(table, columns=tuple(parts)) if found else table, tuple(found)
+    return replace(table, columns=tuple(parts)) if unknown else table, tuple(unknown)
 
 
 # Orders
@@ -624,9 +625,9 @@ class Order:
     ----------
     levels : tuple
     says : str
-        What gives the order, for people; empty where nothing need be said.
+        The source of the order, for messages; empty if it needs no explanation.
     mark : str
-        A mark of missing cells in the column that could be a level of its scale.
+        A mark of missing cells in the column that could also be a level of its scale.
     """
 
     levels: tuple[Any, ...]
@@ -635,11 +636,11 @@ class Order:
 
 
 def order_of(column: Column) -> Order | None:
-    """Return the order of the levels of a column, None where it is not known.
+    """Return the order of the levels of a column, or None if it is not known.
 
-    Known are the orders of ordered categories, numbers, booleans and dates; of text
-    with a number in each level; of well-known scales; and of two levels, where either
-    order says the same.
+    The order is known for ordered categories, numbers, booleans and dates; for text with
+    a number in each level; for well-known scales; and for two levels, because both orders
+    give the same model.
 
     Examples
     --------
@@ -658,32 +659,32 @@ def order_of(column: Column) -> Order | None:
     numbers = [number_of(text) for text in texts]
     if None not in numbers and len(set(numbers)) == len(numbers):
         return Order(tuple(sorted(texts, key=lambda text: number_of(text) or 0)))
-    found = arranged(texts)
-    if found is not None:
-        return Order(*found, mark=_doubtful_mark(column, texts))
+    arrangement = arranged(texts)
+    if arrangement is not None:
+        return Order(*arrangement, mark=_doubtful_mark(column, texts))
     return Order(tuple(texts)) if len(texts) <= 2 else None
 
 
 def _doubtful_mark(column: Column, texts: Sequence[str]) -> str:
-    """Return a mark of missing cells that is at home in a scale: None, mild, severe."""
+    """Return a mark of missing cells that could be a level of the scale: None, mild, ..."""
     if column.cells is None or not np.isnan(column.values).any():
         return ""
-    known = set(map(spelled, texts))
+    levels = set(map(spelled, texts))
     for cell in _different(column.cells)[1]:
-        new = isinstance(cell, str) and cell and spelled(cell) not in known
+        new = isinstance(cell, str) and cell and spelled(cell) not in levels
         if new and arranged([*texts, cell]) is not None:
             return str(cell)
     return ""
 
 
 def _one_of_each(column: Column) -> list[str]:
-    """Return levels of text, the commonest of those that differ in case and spaces."""
+    """Return levels of text; of those that differ only in case and spaces, the commonest."""
     places = column.values[~np.isnan(column.values)].astype(np.int64)
     counts = np.bincount(places, minlength=len(column.levels))
-    found: dict[str, int] = {}
+    commonest: dict[str, int] = {}
     for place in np.argsort(-counts, kind="stable").tolist():
-        found.setdefault(spelled(column.levels[place]), place)
-    return [column.levels[place] for place in sorted(found.values())]
+        commonest.setdefault(spelled(column.levels[place]), place)
+    return [column.levels[place] for place in sorted(commonest.values())]
 
 
 def ordered(
@@ -695,15 +696,15 @@ def ordered(
     ----------
     table : Table
     given : mapping from names of columns to levels
-        All levels of the column from the lowest to the highest; more may be given than
-        occur. Case and spaces do not count.
+        All levels of the column from the lowest to the highest, and perhaps others that
+        do not occur. Case and spaces are ignored.
     option : str
-        What messages call it.
+        How messages call this argument.
 
     Raises
     ------
     InvalidValueError
-        When a column is not there, a level is given twice, or a cell holds another.
+        If a column is absent, a level is listed twice, or a cell has an unlisted level.
 
     Examples
     --------
@@ -739,8 +740,7 @@ def _in_order(column: Column, levels: tuple[str, ...], option: str) -> Column:
         cells = counted(sum(unseen.values()), "cell")
         raise InvalidValueError(
             f"column {name!r} holds {listed(unseen)} in {cells}, which {option} does not "
-            f"list for it ({listed(levels)}); list every level, or name a mark of "
-            "missing cells by --missing"
+            f"list for it ({listed(levels)}); list all levels, or give --missing for a "
+            "mark of missing cells"
         )
-    found = as_column(column.name, "order", codes, levels)
-    return replace(found, cells=column.cells)
+    return replace(as_column(column.name, "order", codes, levels), cells=column.cells)

@@ -1,7 +1,7 @@
-"""How the numbers in a text file are written: decimal commas, thousands, units, money.
+"""How numbers in a text file are written: decimal commas, thousands separators, units.
 
 A column is read as numbers only if all its cells are written in one way. Dates, times,
-codes with leading zeros, versions and telephone numbers do not become numbers.
+codes with leading zeros, versions and telephone numbers are not read as numbers.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ UNITS = frozenset(
     "km² ha mg/dL mg/dl mmol/L mmol/l g/L g/l g/dL kg/m² k x bn Mio Mrd Tsd pcs kr kr. "
     "zł Kč Ft lei лв руб ₽".split()
 )
-"""Words behind numbers that are read as units wherever they stand."""
+"""Words after numbers that are always read as units."""
 NO_UNITS = frozenset(
     "th st nd rd e er ère eme ème re o º ª a am pm AM PM a.m. p.m. Uhr uhr".split()  # noqa: SIM905
 )
-"""Words behind numbers that say which one it is, or what time, not how much."""
+"""Words after numbers that mark ordinal numbers or times, not quantities."""
 
 SHAPES = 10_000
-"""From so many cells it is seen in which form the cells of a column are written."""
+"""Maximum number of cells that are inspected to find the form of a column."""
 
 _SPACES = re.compile("[\u00a0\u2007\u2009\u202f]")
 _MONEY = (
@@ -58,11 +58,11 @@ _LEADING_ZERO = re.compile(r"[+-]?0[0-9]")
 _LAKHS = re.compile(r"[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}")
 _MILLIONS = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3}){2}")
 _DOTTED = re.compile(r"[+-]?[1-9][0-9]{0,2}\.[0-9]{3}")
-"""A number that may as well have a mark between thousands."""
+"""A number whose point may be a thousands separator."""
 
 
 def plain(text: str) -> str:
-    """Return a cell with one kind of spaces, of minus signs and of apostrophes.
+    """Return a cell with all spaces, minus signs and apostrophes replaced by ASCII.
 
     Examples
     --------
@@ -83,22 +83,23 @@ class Written:
     ----------
     decimal : {".", ","}
     thousands : str
-        The mark between thousands, or "".
+        The thousands separator, or "".
     before, after : str
-        Money or a unit before or behind the number, or "".
+        The currency or unit before or after the number, or "".
     brackets : bool
         Whether numbers in round brackets are negative.
     minus : bool
-        Whether there are minus signs of their own, U+2212.
+        Whether the minus sign is U+2212.
     mark : str
-        The character between thousands, where it is not the one of `thousands`, as a
-        space that does not break lines.
+        The character that is written as thousands separator if it is not the one of
+        `thousands`, for example a no-break space.
     positive, negative : str
-        What stands around the digits, written as #, or "" where no such cell is known.
+        The form of positive and negative cells, with # for the digits; "" if the column
+        has no such cell.
     lakhs : bool
-        Whether, beyond thousands, there is a mark every two digits, as in 12,34,567.
+        Whether digits above the thousands are grouped in pairs, as in 12,34,567.
     places : int or None
-        To how many decimals numbers are written; None for all digits.
+        Number of decimals that are written; None for all digits.
 
     Examples
     --------
@@ -121,7 +122,7 @@ class Written:
     places: int | None = None
 
     def number(self, text: str) -> float | None:
-        """Return the number of a cell, with or without its unit, or None."""
+        """Parse a cell, with or without its unit; return None if it does not fit."""
         cell = _parted(text)
         if cell is None or cell["before"] not in ("", self.before):
             return None
@@ -130,7 +131,7 @@ class Written:
         ):
             return None
         marks = [self.thousands]
-        if not self.thousands:  # where the fit had no number above 999
+        if not self.thousands:  # the fit may have had no number above 999
             marks += {".": [",", " ", "'"], ",": [".", " ", "'"]}[self.decimal]
         for mark in marks:
             if _fits(cell, self.decimal, mark, most=len(text)):
@@ -138,7 +139,7 @@ class Written:
         return None
 
     def text(self, value: float) -> str:
-        """Return a number as it is written in the column."""
+        """Return a number, written as in the column."""
         size = abs(value)
         if self.places is None or isinstance(value, int):
             digits = f"{size:,}"
@@ -159,7 +160,7 @@ class Written:
         return form.replace("#", digits)
 
     def switched(self, decimal: str) -> Written:
-        """Return it with another decimal mark, and another mark between thousands.
+        """Return a copy with another decimal mark, and a thousands separator to match.
 
         Examples
         --------
@@ -173,20 +174,20 @@ class Written:
 
     @property
     def has_unit(self) -> bool:
-        """Whether there is money or a unit."""
+        """Whether there is a currency or a unit."""
         return bool(self.before or self.after)
 
     def shaped(self, texts: Sequence[str], before: Written | None = None) -> Written:
-        """Return it with the forms and decimals of cells that are written so.
+        """Return a copy with the forms and the number of decimals of some cells.
 
-        Plain numbers keep all their digits, and have no form.
+        Plain numbers are written with all their digits, and without a form.
 
         Parameters
         ----------
         texts : sequence of str
         before : Written, optional
-            How the column was written in another table, of which forms are taken that
-            these cells do not show.
+            How the column was written in another table. Its forms are used if these cells
+            have none.
 
         Examples
         --------
@@ -206,10 +207,10 @@ class Written:
             form = f"{text[: at.start()]}#{text[at.end() :]}"
             forms["-" in cell["sign"] + cell["second"] or bool(cell["open"])][form] += 1
             digits = zip(at[0], text[at.start() : at.end()], strict=True)
-            marks.update(raw for one, raw in digits if one == self.thousands)
+            marks.update(raw for digit, raw in digits if digit == self.thousands)
             behind = cell["digits"].partition(self.decimal)[2]
             places.append(None if cell["power"] else len(behind))
-        found: dict[str, Any] = {
+        common: dict[str, Any] = {
             name: counts.most_common(1)[0][0] if counts else ""
             for name, counts in zip(("positive", "negative"), forms, strict=True)
         }
@@ -218,16 +219,18 @@ class Written:
         most = max(exact) if len(exact) == len(places) > 0 else None
         if before is not None:
             if (before.before, before.after) == (self.before, self.after):
-                found = {name: found[name] or getattr(before, name) for name in found}
+                common = {
+                    name: common[name] or getattr(before, name) for name in common
+                }
             if most is not None and before.places is not None:
                 most = max(most, before.places)
         return replace(
-            self, mark=mark if mark != self.thousands else "", places=most, **found
+            self, mark=mark if mark != self.thousands else "", places=most, **common
         )
 
     @property
     def says(self) -> str:
-        """What was done to read the numbers."""
+        """A clause that describes how the numbers were read."""
         marks = {",": "commas", ".": "points", " ": "spaces", "'": "apostrophes"}
         parts = []
         if self.decimal == ",":
@@ -236,7 +239,7 @@ class Written:
             what = "lakhs and thousands" if self.lakhs else "thousands"
             parts.append(f"{marks[self.thousands]} between {what}")
         text = "read as numbers" + (f" with {' and '.join(parts)}" if parts else "")
-        removed = [repr(one) for one in (self.before, self.after) if one]
+        removed = [repr(word) for word in (self.before, self.after) if word]
         if removed:
             text += f", {' and '.join(removed)} removed"
         if self.brackets:
@@ -252,7 +255,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Ends:
-    """Levels of a column of whole numbers, of which the first or last is an open end.
+    """Levels of a column of whole numbers whose first or last level is an open end.
 
     Attributes
     ----------
@@ -264,13 +267,13 @@ class Ends:
 
     @property
     def says(self) -> str:
-        """What was done to read the levels."""
+        """A clause that describes how the levels were read."""
         ends = [repr(x) for x in (self.levels[0], self.levels[-1]) if not x.isdigit()]
         what = "an open end" if len(ends) == 1 else "open ends"
         return (
-            f"read as {len(self.levels)} ordered levels, as {' and '.join(ends)} "
-            f"{'is' if len(ends) == 1 else 'are'} {what} (--missing MARK for a missing "
-            "cell instead)"
+            f"read as {len(self.levels)} ordered levels, because {' and '.join(ends)} "
+            f"{'is' if len(ends) == 1 else 'are'} {what} (--missing MARK reads MARK as a "
+            "missing cell instead)"
         )
 
     def described(self) -> dict[str, Any]:
@@ -279,7 +282,7 @@ class Ends:
 
 
 def restored(facts: Mapping[str, Any]) -> Written | Ends:
-    """Return what `described` described.
+    """Return the object that `described` was called on.
 
     Examples
     --------
@@ -295,15 +298,15 @@ def restored(facts: Mapping[str, Any]) -> Written | Ends:
 def ways(texts: Sequence[str], like: Written | None = None) -> list[Written]:
     """Return the ways in which all cells of a column may be written, at most two.
 
-    Two ways, of which the first has a decimal point and the second a decimal comma,
-    where the cells leave open which of both it is.
+    If the cells are ambiguous, the first way has a decimal point and the second a decimal
+    comma.
 
     Parameters
     ----------
     texts : sequence of str
     like : Written, optional
-        How the same column is written in another table: its unit and its brackets are
-        known, and a cell may be without them.
+        How the same column is written in another table. Cells may omit its unit and its
+        brackets.
 
     Examples
     --------
@@ -331,7 +334,7 @@ def ways(texts: Sequence[str], like: Written | None = None) -> list[Written]:
     for decimal in ".,":
         marks = seen - {decimal}
         mark = next(iter(marks), "")
-        # 1234 beside 12,345 is read where such a mark is known, as some leave it out.
+        # 1234 beside 12,345 is accepted if the separator is known: some omit it there.
         most = 4 if mark == " " or (like and like.decimal == decimal) else 3
         fits = (_fits(cell, decimal, mark, most) for cell in cells)
         if len(marks) <= 1 and all(fits):
@@ -350,7 +353,7 @@ def ways(texts: Sequence[str], like: Written | None = None) -> list[Written]:
     if like is not None:
         return _with_known(found, texts, like)
     marked = [cell["digits"] for cell in cells if set(cell["digits"]) & set(".,")]
-    # All that speaks against thousands may be 1234 beside 12,345: it is left open.
+    # If only 1234 beside 12,345 contradicts a thousands separator, it is ambiguous.
     alone = len(found) == 1 and not found[0].thousands and "," in seen
     return [] if alone and all(map(_THREE.fullmatch, marked)) else found
 
@@ -358,7 +361,7 @@ def ways(texts: Sequence[str], like: Written | None = None) -> list[Written]:
 def _with_known(
     found: list[Written], texts: Sequence[str], like: Written
 ) -> list[Written]:
-    """Return ways with the known one, which reads each cell by itself."""
+    """Return the ways, with `like` added if it can read every cell."""
     if any(way.decimal == like.decimal for way in found):
         return found
     if any(like.number(text) is None for text in texts):
@@ -367,9 +370,9 @@ def _with_known(
 
 
 def grouped(texts: Iterable[str]) -> bool:
-    """Return whether some cells have a mark and others, below 1000, do without.
+    """Return whether some cells have no comma or point, so that others may be grouped.
 
-    Numbers with decimals would have them everywhere, or of several lengths.
+    Numbers with decimals would have decimals in all cells, or of several lengths.
 
     Examples
     --------
@@ -380,7 +383,7 @@ def grouped(texts: Iterable[str]) -> bool:
 
 
 def decimal_commas(texts: Iterable[str]) -> bool:
-    """Return whether plain numbers with commas leave no doubt that these are decimal.
+    """Return whether plain numbers have commas that can only be decimal commas.
 
     Examples
     --------
@@ -391,7 +394,7 @@ def decimal_commas(texts: Iterable[str]) -> bool:
 
 
 def padded(texts: Iterable[str]) -> bool:
-    """Return whether a number begins with a zero that it need not have, as codes do.
+    """Return whether a number has a leading zero, as codes have.
 
     Examples
     --------
@@ -402,7 +405,7 @@ def padded(texts: Iterable[str]) -> bool:
 
 
 def dotted(texts: Iterable[str]) -> tuple[bool, bool]:
-    """Return whether plain numbers have points, and whether one is a decimal for sure.
+    """Return whether plain numbers have points, and whether one is certainly decimal.
 
     Examples
     --------
@@ -414,12 +417,19 @@ def dotted(texts: Iterable[str]) -> tuple[bool, bool]:
 
 
 def open_ends(texts: Sequence[str], most: int) -> Ends | None:
-    """Return the ordered levels of whole numbers with an open end, as 10+ or <5.
+    """Return the ordered levels of whole numbers with an open end, such as 10+ or <5.
 
     Parameters
     ----------
+    texts : sequence of str
+        The distinct cells.
     most : int
-        With more levels than this there is no order of levels.
+        Maximum number of levels.
+
+    Returns
+    -------
+    Ends or None
+        None if the cells are not such levels.
 
     Examples
     --------
@@ -431,16 +441,16 @@ def open_ends(texts: Sequence[str], most: int) -> Ends | None:
     keys: dict[str, tuple[int, int]] = {}
     ends = {-1: 0, 1: 0}
     for text in texts:
-        found = _OPEN_END.fullmatch(text)
-        if not found or (len(found[3]) > 1 and found[3][0] == "0"):
+        match = _OPEN_END.fullmatch(text)
+        if not match or (len(match[3]) > 1 and match[3][0] == "0"):
             return None
-        signs = [found["below"], found["above"], found["plus"]]
+        signs = [match["below"], match["above"], match["plus"]]
         if sum(sign is not None for sign in signs) > 1:
             return None
-        side = -1 if found["below"] else int(any(signs[1:]))
+        side = -1 if match["below"] else int(any(signs[1:]))
         if side:
             ends[side] += 1
-        keys[text] = (int(found[3]), side)
+        keys[text] = (int(match[3]), side)
     if not any(ends.values()) or max(ends.values()) > 1:
         return None
     order = sorted(keys, key=lambda text: keys[text])
@@ -455,7 +465,7 @@ def open_ends(texts: Sequence[str], most: int) -> Ends | None:
 
 
 def is_open(text: str) -> bool:
-    """Return whether a cell is an open end, as 10+ or <0.5.
+    """Return whether a cell is an open end, such as 10+ or <0.5.
 
     Examples
     --------
@@ -466,7 +476,7 @@ def is_open(text: str) -> bool:
 
 
 def unit(text: str) -> str:
-    """Return the unit or the money of a cell, or "".
+    """Return the unit or the currency of a cell, or "".
 
     Examples
     --------
@@ -481,14 +491,14 @@ def unit(text: str) -> str:
 
 
 def _parted(text: str) -> dict[str, str] | None:
-    """Return the parts of a cell that is a number and no more than that."""
+    """Split a cell into sign, currency, digits, exponent and unit; None if impossible."""
     text = plain(text)
     if "(" in text:
         text = _BRACKETS.sub(r"(\1\2)", text)
-    found = _CELL.fullmatch(text)
-    if found is None:
+    match = _CELL.fullmatch(text)
+    if match is None:
         return None
-    cell = found.groupdict("")
+    cell = match.groupdict("")
     signs = cell["sign"] + cell["second"]
     if len(signs) > 1 or bool(cell["open"]) != bool(cell["close"]):
         return None
@@ -502,12 +512,11 @@ def _parted(text: str) -> dict[str, str] | None:
 def _alike(
     cell: Mapping[str, str], others: Sequence[Mapping[str, str]], like: Written | None
 ) -> bool:
-    """Return whether a cell has the unit of the first one, or of a known column."""
+    """Return whether a cell has the unit of the first cell, or of another table's column."""
     if like is not None:
-        known = (like.before, like.after)
         return (
-            cell["before"] in ("", known[0])
-            and cell["after"] in ("", known[1])
+            cell["before"] in ("", like.before)
+            and cell["after"] in ("", like.after)
             and (like.brackets or not cell["open"])
         )
     names = ("before", "after")
@@ -515,7 +524,7 @@ def _alike(
 
 
 def _codes(cells: Sequence[Mapping[str, str]]) -> bool:
-    """Return whether a column is of codes, places, times or addresses instead."""
+    """Return whether a column has codes, ordinals, times or addresses, not quantities."""
     unit = cells[0]["after"]
     digits = [cell["digits"] for cell in cells]
     exact = any(set(text) & set(".,") for text in digits)
@@ -525,21 +534,21 @@ def _codes(cells: Sequence[Mapping[str, str]]) -> bool:
         if unit in NO_UNITS or not (exact or (spaced and unit.islower())):
             return True
     if unit == "s" and all(len(text) == 4 and text[-1] == "0" for text in digits):
-        return True  # decades, as the 1990s
+        return True  # decades, such as the 1990s
     if unit or money:
         return False
     parts = [re.split(r"[.,' ]", text) for text in digits]
     if all(len(groups) == 4 for groups in parts) and "." in digits[0]:
-        return True  # addresses of computers
-    # Telephone numbers, and others that are called and not counted.
-    called = all(len(groups) > 2 and len(groups[0]) == 3 for groups in parts)
+        return True  # IP addresses
+    # Telephone numbers and similar numbers.
+    dialed = all(len(groups) > 2 and len(groups[0]) == 3 for groups in parts)
     plus = any(cell["sign"] == "+" for cell in cells) and any(" " in d for d in digits)
-    return (called and all("," not in text for text in digits)) or plus
+    return (dialed and all("," not in text for text in digits)) or plus
 
 
 @cache
 def _patterns(decimal: str, mark: str) -> tuple[Any, Any]:
-    """Return what matches digits without and with marks between thousands."""
+    """Return functions that match digits without and with thousands separators."""
     point, between = re.escape(decimal), re.escape(mark)
     single = re.compile(rf"(0|[1-9][0-9]*)?(?:{point}[0-9]*)?")
     groups = rf"(?:[1-9][0-9]{{0,2}}(?:{between}[0-9]{{3}})+)"
@@ -550,18 +559,21 @@ def _patterns(decimal: str, mark: str) -> tuple[Any, Any]:
 
 
 def _in_lakhs(digits: str) -> str:
-    """Return digits with marks between thousands with those of lakhs and crores."""
+    """Return digits regrouped in pairs above the thousands, as lakhs and crores are."""
     whole, point, behind = digits.replace(",", "").partition(".")
     pairs = re.sub(r"(?<=[0-9])(?=(?:[0-9]{2})+$)", ",", whole[:-3])
     return f"{pairs},{whole[-3:]}{point}{behind}" if pairs else digits
 
 
 def _fits(cell: Mapping[str, str], decimal: str, mark: str, most: int) -> bool:
-    """Return whether the digits of a cell are written so, at most so many without marks."""
+    """Return whether the digits of a cell fit a decimal mark and a thousands separator.
+
+    Without a separator, there may be at most `most` digits before the decimal mark.
+    """
     single, groups = _patterns(decimal, mark)
-    found = single(cell["digits"])
-    if found:
-        return not mark or len(found[1] or "") <= most
+    match = single(cell["digits"])
+    if match:
+        return not mark or len(match[1] or "") <= most
     return bool(mark) and not cell["power"] and groups(cell["digits"]) is not None
 
 
@@ -573,7 +585,7 @@ def _value(cell: Mapping[str, str], decimal: str, mark: str) -> float:
 
 
 def whole(texts: Iterable[str], way: Written) -> bool:
-    """Return whether no cell has decimals.
+    """Return whether all cells are whole numbers.
 
     Examples
     --------

@@ -1,7 +1,8 @@
 """The order of levels of text: well-known scales, and numbers with words around them.
 
-An order is certain or it is none: levels of which two come at one place of a scale, or
-that two scales put in different orders (Sunday before Monday or after), have none.
+An order is returned only if it is certain. Levels have no order if two of them are at the
+same position of a scale, or if two scales order them differently (a week begins on Sunday
+or on Monday).
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Any
 KNOWN_SCALE = "a known scale"
 BY_NUMBERS = "its numbers"
 
-# Each line is one place of a scale, from the lowest to the highest; names that a bar
-# parts are the same place. An X stands for the word that the scale is about.
+# Each line is one position of a scale, from the lowest to the highest. Names that are
+# separated by a bar have the same position. X is replaced by the word of the scale.
 _DEGREES = """
 not at all X|not X
 not very X|not so X|not too X|hardly X|barely X
@@ -237,7 +238,7 @@ _WEEK = [
     "friday|fri",
     "saturday|sat",
 ]
-# Weeks begin on Monday or on Sunday: with a Sunday, the order is not certain.
+# Weeks begin on Monday or on Sunday, so with a Sunday the order is not certain.
 _SCALES += ["\n".join([*_WEEK, "sunday|sun"]), "\n".join(["sunday|sun", *_WEEK])]
 _SCALES += [_DEGREES.replace("X", word) for word in _ABOUT]
 
@@ -252,10 +253,10 @@ PLACES: list[dict[str, int]] = [
 
 
 def arranged(levels: Sequence[str]) -> tuple[tuple[str, ...], str] | None:
-    """Return levels of text from the lowest to the highest, and how that is known.
+    """Return levels of text from the lowest to the highest, and the source of the order.
 
-    None where it is not certain. Case, spaces and marks do not count, so that levels
-    that differ in these alone have no order.
+    None if the order is not certain. Case, spaces and punctuation are ignored, so levels
+    that differ only in these have no order.
 
     Examples
     --------
@@ -282,7 +283,7 @@ def arranged(levels: Sequence[str]) -> tuple[tuple[str, ...], str] | None:
 
 
 def _words(text: str) -> str:
-    """Return text in small letters, its words one space apart, without marks."""
+    """Return text in lower case, with single spaces and without punctuation."""
     plain = re.sub(r"['\u2019.]", "", text.casefold())
     return " ".join(re.sub(r"[\W_]+", " ", plain).split())
 
@@ -315,7 +316,7 @@ _NO_ANSWER = re.compile(
 
 
 def _by_numbers(levels: Sequence[str]) -> tuple[str, ...] | None:
-    """Return levels in the order of the numbers in them, if each has one of its own."""
+    """Return levels in the order of the numbers in them, if the numbers are distinct."""
     texts = [" ".join(level.casefold().split()) for level in levels]
     if not texts or any(map(_NO_ANSWER.search, texts)):
         return None
@@ -335,11 +336,11 @@ def _brackets(texts: Sequence[str]) -> list[tuple[float, float, int]] | None:
     """Return keys of numbers and ranges with one unit: 18-24, under 18, 65+, 3 stars."""
     keys, units = [], set()
     for text in texts:
-        found = _bracket(text)
-        if found is None:
+        bracket = _bracket(text)
+        if bracket is None:
             return None
-        keys.append(found[0])
-        units.add(found[1])
+        keys.append(bracket[0])
+        units.add(bracket[1])
     apart = all(
         a[1] <= b[0] or (a[0] == b[0] and a[2] < b[2])
         for a, b in pairwise(sorted(keys))
@@ -348,7 +349,7 @@ def _brackets(texts: Sequence[str]) -> list[tuple[float, float, int]] | None:
 
 
 def _bracket(text: str) -> tuple[tuple[float, float, int], str] | None:
-    """Return the ends of a range, whether it is below or above them, and the unit."""
+    """Return the ends of a range, its side (-1 below, 1 above, else 0), and the unit."""
     for form, side in _FORMS:
         match = form.fullmatch(text)
         if match is not None:
@@ -366,13 +367,13 @@ def _bracket(text: str) -> tuple[tuple[float, float, int], str] | None:
 
 def _labels(texts: Sequence[str]) -> list[int] | None:
     """Return the numbers of labels such as 1 - never, 2 - often."""
-    found = [_LABELLED.fullmatch(text) for text in texts]
-    return [int(match[1]) for match in found if match] if all(found) else None
+    matches = [_LABELLED.fullmatch(text) for text in texts]
+    return [int(match[1]) for match in matches if match] if all(matches) else None
 
 
 def _ranks(texts: Sequence[str]) -> list[int] | None:
     """Return the numbers of levels such as grade 1, grade 2."""
-    found = [_COUNTED.fullmatch(text) for text in texts]
-    if not all(found) or len({match[1] for match in found if match}) > 1:
+    matches = [_COUNTED.fullmatch(text) for text in texts]
+    if not all(matches) or len({match[1] for match in matches if match}) > 1:
         return None
-    return [int(match[2]) for match in found if match]
+    return [int(match[2]) for match in matches if match]

@@ -1,8 +1,8 @@
 """Run folders and files: the only module that writes to disk.
 
-Every file is written beside its place and renamed, so that it is whole or absent.
-While a study runs, its files are in ``.partial`` inside its folder; at the end they
-are moved up, ``result.json`` last, whose presence says that the run is complete.
+Every file is written under a temporary name and then renamed, so that it is complete or
+absent. While a study runs, its files are in ``.partial`` inside its folder. At the end they
+are moved up, ``result.json`` last: if it is present, the run is complete.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ STAGES = "stages"
 
 
 def plain(value: Any) -> Any:
-    """Return `value` as JSON has it: numpy becomes Python, NaN and infinity null.
+    """Convert `value` for JSON: numpy types to Python's, NaN and infinity to null.
 
     Examples
     --------
@@ -57,16 +57,16 @@ def plain(value: Any) -> Any:
 
 
 def typed(value: Any) -> Any:
-    """Return `value` as JSON has it, with the types that JSON does not have written down.
+    """Convert `value` for JSON, so that `of_typed` can restore its types.
 
     Numbers, text, booleans, None and lists stay as they are. Tuples, mappings (with keys
-    of any such type), arrays, and numbers of numpy become an object whose ``kind`` names
-    them. `of_typed` reads it.
+    of any of these types), arrays, and numbers of numpy become an object with their
+    ``kind``.
 
     Raises
     ------
     TypeError
-        When the value is of another type.
+        If the value is of another type.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def typed(value: Any) -> Any:
 
 
 def of_typed(value: Any) -> Any:
-    """Return the value that `typed` wrote, of the types that it had.
+    """Restore a value that `typed` converted.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def of_typed(value: Any) -> Any:
     if kind == "mapping":
         return {of_typed(key): of_typed(item) for key, item in value["items"]}
     if kind not in ("array", "scalar"):
-        raise ValueError(f"a value of the kind {kind!r} is not known")
+        raise ValueError(f"a value has the unknown kind {kind!r}")
     dtype, items = np.dtype(value["dtype"]), of_typed(value["items"])
     if dtype.kind in "mM":
         array = np.array(items, dtype=np.int64).astype(dtype)
@@ -132,41 +132,41 @@ def of_typed(value: Any) -> Any:
 
 
 def _flat(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries of a mapping, those of mappings in it among them."""
-    found: dict[str, Any] = {}
+    """Return the entries of a mapping, including those of nested mappings."""
+    entries: dict[str, Any] = {}
     for name, item in value.items():
-        found |= _flat(item) if isinstance(item, Mapping) else {name: item}
-    return found
+        entries |= _flat(item) if isinstance(item, Mapping) else {name: item}
+    return entries
 
 
 def _reason(error: Exception) -> str:
-    """Return what went wrong, without number and path."""
+    """Return the message of an error, without its number and path."""
     return getattr(error, "strerror", None) or str(error)
 
 
 def json_text(value: Any) -> str:
-    """Return `value` as indented JSON text, ending in a newline."""
+    """Return `value` as indented JSON text that ends in a newline."""
     return json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file beside its place, then rename it there.
+    """Write a file under a temporary name, then rename it.
 
     Raises
     ------
     RunFolderError
-        When the disk refuses; nothing is left behind.
+        If writing fails; no partial file is left.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(beside, "wb") as file:
+        with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         raise RunFolderError(
             f"could not write {path}: {error.strerror}; free some space or give "
             "another folder"
@@ -174,12 +174,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Write a file, and the folders that it lies in, as `write_bytes` does."""
+    """Create the folders of a file, then write it with `write_bytes`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunFolderError(
-            f"could not make {path.parent}: {error.strerror}; give another folder"
+            f"could not create {path.parent}: {error.strerror}; give another folder"
         ) from None
     write_bytes(path, content)
 
@@ -187,11 +187,10 @@ def write_new(path: Path, content: bytes) -> None:
 def write_tensors(
     path: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
 ) -> None:
-    """Write named arrays, with some facts as JSON in the header, as safetensors."""
+    """Write named arrays as safetensors, with `facts` as JSON in the header."""
     from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
-    # safetensors keeps no zero-dimensional distinction that we need beyond shape.
     header = {"facts": json.dumps(plain(facts), allow_nan=False)}
     write_bytes(path, save(contiguous, metadata=header))
 
@@ -202,7 +201,7 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     Raises
     ------
     RunFolderError
-        When the file is absent, damaged, or of another kind.
+        If the file is absent, damaged, or of another kind.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -234,10 +233,10 @@ def _table(columns: Mapping[str, Any]) -> Any:
 
 
 def _arrow(values: Any) -> Any:
-    """Return a column as Arrow has it.
+    """Return a column as an Arrow array.
 
-    Numbers and texts by their bytes: Arrow's own conversion imports pandas, where that
-    is installed, which takes longer than all the writing.
+    Numbers and texts are passed as buffers, because Arrow's own conversion imports pandas
+    if it is installed, which takes longer than all the writing.
     """
     import pyarrow
 
@@ -258,32 +257,32 @@ def _arrow(values: Any) -> Any:
 
 
 def write_blocks(path: Path, blocks: Iterable[Mapping[str, Any]]) -> None:
-    """Write columns of which some rows are given at a time as Parquet.
+    """Write a Parquet file from blocks of rows.
 
     Raises
     ------
     RunFolderError
-        When the disk refuses; nothing is left behind.
+        If writing fails; no partial file is left.
     """
     import pyarrow
     import pyarrow.parquet
 
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     writer = None
     try:
         for block in blocks:
             rows = _table(block)
             if writer is None:
-                writer = pyarrow.parquet.ParquetWriter(beside, rows.schema)
+                writer = pyarrow.parquet.ParquetWriter(temporary, rows.schema)
             writer.write_table(rows)
         if writer is not None:
             writer.close()
-        with open(beside, "rb+") as file:
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         if not isinstance(error, OSError) or isinstance(error, RunFolderError):
             raise
         raise RunFolderError(
@@ -293,7 +292,7 @@ def write_blocks(path: Path, blocks: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
-    """Return the columns of a Parquet file as arrays; a null number becomes NaN."""
+    """Return the columns of a Parquet file as arrays, with NaN for null numbers."""
     import pyarrow.parquet
 
     try:
@@ -310,7 +309,7 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
 
 
 def _numpy(column: Any) -> np.ndarray:
-    """Return a column of Arrow's; as in `_arrow`, without pandas where that can be."""
+    """Return an Arrow column as a numpy array, like `_arrow` without pandas if possible."""
     from pyarrow import types
 
     plain = types.is_integer(column.type) or types.is_floating(column.type)
@@ -319,8 +318,8 @@ def _numpy(column: Any) -> np.ndarray:
         return np.concatenate(parts) if parts else column.to_numpy()
     if types.is_string(column.type):
         return np.array(column.to_pylist(), dtype=object)
-    found: np.ndarray = column.to_numpy()
-    return found
+    array: np.ndarray = column.to_numpy()
+    return array
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -329,12 +328,12 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises
     ------
     RunFolderError
-        When it is absent or holds no JSON object.
+        If it is absent or is not a JSON object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value, dict):
-            raise ValueError("no JSON object")
+            raise ValueError("it is not a JSON object")
     except (OSError, ValueError) as error:
         raise RunFolderError(
             f"{path} cannot be read ({_reason(error)}); give the folder of a complete run"
@@ -343,28 +342,28 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class RunFolder:
-    """The folder of one run, held by this process alone while it works.
+    """The folder of one run, which is locked while this process works in it.
 
     Parameters
     ----------
     path : str or Path
-        Must be absent or empty; with `resume`, it may hold the same run, begun or
+        Must be absent or empty; with `resume`, it may contain the same run, started or
         complete.
     identity : mapping
-        What makes this run this one: the command and its settings.
+        The command and its settings, which identify the run.
     resume : bool
 
     Attributes
     ----------
     complete : bool
-        Whether the folder already holds the whole of this run.
+        Whether the folder contains the complete run.
     work : Path
-        Where files are written until `finish`.
+        The folder that files are written to until `finish`.
 
     Raises
     ------
     RunFolderError
-        When the path is a file, cannot be written, or holds something else.
+        If the path is a file, cannot be written, or contains something else.
 
     Examples
     --------
@@ -385,7 +384,7 @@ class RunFolder:
         self._identity = plain(identity)
         self._resume = resume
         self._made: list[Path] = []
-        self._ours = False  # whether what is in .partial may be removed
+        self._ours = False  # whether the contents of .partial may be removed
         self._lock: int | None = None
         self.complete = False
 
@@ -415,7 +414,7 @@ class RunFolder:
     def _take_lock(self) -> None:
         try:
             import fcntl
-        except ImportError:  # not a POSIX system: no lock is taken
+        except ImportError:  # not a POSIX system: there is no lock
             return
         self._lock = os.open(self.path, os.O_RDONLY)
         try:
@@ -427,78 +426,80 @@ class RunFolder:
             ) from None
 
     def _look_inside(self) -> None:
-        held = sorted(entry.name for entry in self.path.iterdir())
+        present = sorted(entry.name for entry in self.path.iterdir())
         begun = (self.work / IDENTITY).exists()
-        if RESULT in held and self._resume:
+        if RESULT in present and self._resume:
             self._compare(read_json(self.path / RESULT).get("run"))
             self.complete = True
             return
         if self._resume and begun:
-            # Perhaps ended while files were moved up: they are moved again.
+            # If the run ended while files were moved up, they are moved again.
             self._compare(read_json(self.work / IDENTITY))
-        elif self._resume and held == [PARTIAL]:
-            pass  # ended before it said what it was
-        elif PARTIAL in held:
+        elif self._resume and present == [PARTIAL]:
+            pass  # the run ended before its identity was written
+        elif PARTIAL in present:
             raise RunFolderError(
-                f"{self.path} holds a run that was not finished; go on with --resume, "
-                "or give another --out"
+                f"{self.path} contains a run that was not finished; continue it with "
+                "--resume, or give another --out"
             )
-        elif held:
+        elif present:
             raise RunFolderError(
-                f"{self.path} is not empty (it holds {held[0]}); give --out a new "
+                f"{self.path} is not empty (it contains {present[0]}); give --out a new "
                 "folder"
             )
-        self._ours = not begun  # what an earlier run finished outlives any error here
+        self._ours = (
+            not begun
+        )  # an error must not remove parts that an earlier run made
         (self.work / STAGES).mkdir(parents=True, exist_ok=True)
         self.write_json(IDENTITY, self._identity)
 
     def _compare(self, stored: Any) -> None:
         if stored != self._identity:
-            there = _flat(stored) if isinstance(stored, dict) else {}
-            asked = _flat(self._identity)
-            other = [
-                f"{name} {there.get(name)!r}, not {asked.get(name)!r}"
-                for name in sorted({*there, *asked})
-                if there.get(name) != asked.get(name)
+            old = _flat(stored) if isinstance(stored, dict) else {}
+            new = _flat(self._identity)
+            differences = [
+                f"{name} {old.get(name)!r}, not {new.get(name)!r}"
+                for name in sorted({*old, *new})
+                if old.get(name) != new.get(name)
             ]
             raise RunFolderError(
-                f"{self.path} holds another run ({'; '.join(other)}); give the same "
-                "options, or another --out"
+                f"{self.path} contains another run ({'; '.join(differences)}); give the "
+                "same options, or another --out"
             )
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON file into the work."""
+        """Write a JSON file into `work`."""
         write_bytes(self.work / name, json_text(value).encode())
 
     def write_table(self, name: str, columns: Mapping[str, Any]) -> None:
-        """Write a Parquet file into the work."""
+        """Write a Parquet file into `work`."""
         write_table(self.work / name, columns)
 
     def write_blocks(self, name: str, blocks: Iterable[Mapping[str, Any]]) -> None:
-        """Write a Parquet file of which some rows are given at a time into the work."""
+        """Write a Parquet file from blocks of rows into `work`."""
         write_blocks(self.work / name, blocks)
 
     def write_tensors(
         self, name: str, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
     ) -> None:
-        """Write a safetensors file into the work."""
+        """Write a safetensors file into `work`."""
         write_tensors(self.work / name, arrays, facts)
 
     def stage(self, name: str) -> Path:
-        """Return where an intermediate result lives; it is dropped by `finish`."""
+        """Return the path of an intermediate result, which `finish` removes."""
         return self.work / STAGES / name
 
     @property
     def stages(self) -> int:
-        """How many intermediate results are stored."""
+        """Number of stored intermediate results."""
         return len(list((self.work / STAGES).glob("[!.]*")))
 
     def finish(self) -> None:
-        """Move the work up into the folder, ``result.json`` last."""
+        """Move all files from `work` to the folder, ``result.json`` last."""
         try:
             self._move_up()
         except KeyboardInterrupt:
-            self._move_up()  # a moment's work: it is done, and the run complete
+            self._move_up()  # this takes a moment, and then the run is complete
         except OSError as error:
             raise RunFolderError(
                 f"could not write {self.path}: {error.strerror}; free some space or "
@@ -508,13 +509,13 @@ class RunFolder:
     def _move_up(self) -> None:
         names = {path.name for path in self.work.iterdir()} - {STAGES, IDENTITY}
         for name in sorted(names, key=lambda name: (name == RESULT, name)):
-            if not name.startswith("."):  # what a killed process left half-written
+            if not name.startswith("."):  # skip temporary files of a killed process
                 os.replace(self.work / name, self.path / name)
         self.complete = True
         shutil.rmtree(self.work, ignore_errors=True)
 
     def _abandon(self) -> None:
-        """Leave nothing behind that was not there before."""
+        """Remove the files and folders that this run created."""
         if self._ours:
             shutil.rmtree(self.work, ignore_errors=True)
         self._release()
@@ -542,7 +543,7 @@ class RunFolder:
         if isinstance(error, LostProcessError) and self.stages:
             kept = True
             place = shlex.quote(str(self.path))
-            error.add_note(f"go on with --resume --out {place} and the same options")
+            error.add_note(f"continue with --resume --out {place} and the same options")
         if not self.complete and not kept:
             self._abandon()
         self._release()

@@ -1,8 +1,8 @@
-"""A user's table: what each column holds, and the same table with its holes filled.
+"""A user's table: typed columns, and the same table with its missing cells filled.
 
-A table is a data frame or a file. Its columns become numbers, or codes into levels,
-with NaN where a cell is missing. The source is kept as it was, so that `Table.filled`
-returns every observed cell unchanged. Nothing here writes a file.
+A table comes from a data frame or a file. Its columns become numbers, or codes of levels,
+with NaN for missing cells. The source is kept unchanged, so that `Table.filled` returns
+every observed cell as it was. This module writes no files.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from descents.data.numerals import Ends, Written
 Kind = Literal["number", "boolean", "category", "order", "text", "date", "empty"]
 
 MOST_LEVELS = 20
-"""Text with more different values than this is no category."""
+"""Maximum number of different values of a text column that is a category."""
 MOST_LINES = 12
-"""`describe` says no more lines than this."""
+"""Maximum number of lines that `describe` returns, unless there are more types."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,18 +48,18 @@ class Column:
     name : str
     kind : {"number", "boolean", "category", "order", "text", "date", "empty"}
     values : float64 ndarray of shape (rows,)
-        Numbers, codes 0.0, 1.0, ... into `levels`, or days (dates since 1970-01-01);
-        NaN where missing.
+        Numbers, codes 0.0, 1.0, ... of `levels`, or days (for dates, since 1970-01-01);
+        NaN for missing cells.
     levels : tuple
-        What the codes stand for, as the source has it; empty for numbers and dates.
+        The values that the codes represent, as in the source; empty for numbers and dates.
     whole : bool
-        Whether the source holds whole numbers only: an integer type, or such text.
+        Whether the source has only whole numbers: an integer type, or such text.
     says : str
-        A clause for people.
+        A description of the column, for messages.
     cells : arrow array, optional
-        The cells as the source has them; None where there is no source.
+        The cells of the source; None if there is no source.
     written : Written or Ends, optional
-        How the cells of a text file are written, where they are no plain numbers.
+        How the cells of a text file are written, unless they are plain numbers.
 
     Examples
     --------
@@ -87,9 +87,9 @@ class Table:
     ----------
     columns : tuple of Column
     source : object
-        What `filled` gives back, ignored columns included; private.
+        The original table, including ignored columns; private.
     notes : tuple of str
-        What may have been read otherwise than it was meant, for people.
+        Decisions of the reader for the user to check.
 
     Examples
     --------
@@ -116,12 +116,12 @@ class Table:
         return self.source.rows
 
     def column(self, name: str) -> Column:
-        """Return a column by its name.
+        """Return the column with this name.
 
         Raises
         ------
         InvalidValueError
-            When there is none; the message lists the names.
+            If there is none; the message lists the names.
 
         Examples
         --------
@@ -138,7 +138,7 @@ class Table:
         raise _unknown(name, names)
 
     def without(self, names: str | Iterable[str]) -> Table:
-        """Return the table less some columns, which `filled` still gives back.
+        """Return the table without some columns, which `filled` still returns.
 
         Examples
         --------
@@ -152,15 +152,15 @@ class Table:
         return replace(self, columns=left)
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """Return the cells of a column of the source as text, "" where missing.
+        """Return the cells of a column of the source as text, "" if missing.
 
-        The text of a file is returned to the letter: leading zeros, all digits, and
+        The text of a file is returned unchanged, with leading zeros, all digits, and
         marks of missing cells. The column need not be among `columns`.
 
         Raises
         ------
         InvalidValueError
-            When there is none; the message lists the names.
+            If there is none; the message lists the names.
 
         Examples
         --------
@@ -181,21 +181,21 @@ class Table:
         Parameters
         ----------
         values : mapping of column names to float64 arrays of shape (rows,)
-            Numbers, codes into the levels, or days; read at the missing cells alone.
-            Whole numbers and codes are rounded, whole numbers kept within the
-            observed range; dates are rounded as the others of their column are.
+            Numbers, codes of the levels, or days. Only values at missing cells are used.
+            Whole numbers and codes are rounded, and whole numbers are clipped to the
+            observed range. Dates are rounded to the precision of their column.
 
         Returns
         -------
         frame or str
-            A frame of the library that was given, each column of the type it had;
-            for a file, CSV text. Every observed cell is what it was.
+            A frame of the same library, with the same types of columns; CSV text if the
+            table came from a file. Observed cells are unchanged.
 
         Raises
         ------
         InvalidValueError
-            When a column is absent or empty, or an array is of another length, not
-            finite, or no code, at a missing cell.
+            If a column is absent or empty, an array has another length, or a value at a
+            missing cell is not finite or not a code.
 
         Examples
         --------
@@ -208,9 +208,9 @@ class Table:
         return given_back(self.completed(values).source)
 
     def completed(self, values: Mapping[str, np.ndarray]) -> Table:
-        """Return the table with a source as `filled` gives it back.
+        """Return the table with its source filled as by `filled`.
 
-        Its columns are the same: what was missing is still NaN there.
+        Its columns do not change: missing cells are still NaN there.
 
         Examples
         --------
@@ -221,31 +221,31 @@ class Table:
         """
         source = self.source
         places = {name: place for place, name in enumerate(source.names)}
-        known = {column.name: column for column in self.columns}
+        by_name = {column.name: column for column in self.columns}
         parts: dict[int, Any] = {}
-        for name, given in values.items():
-            column = known.get(name) or self.column(name)
+        for name, predicted in values.items():
+            column = by_name.get(name) or self.column(name)
             holes = np.flatnonzero(np.isnan(column.values))
-            fills = _fills(column, given, holes)
+            fills = _fills(column, predicted, holes)
             written = column.written
-            if isinstance(written, Written):  # as its other cells are
+            if isinstance(written, Written):  # write them like the other cells
                 fills = [x if isinstance(x, str) else written.text(x) for x in fills]
             if fills:
                 parts[places[name]] = put(source, places[name], holes, fills)
         return replace(self, source=assemble(source, parts))
 
     def beside(self, texts: Mapping[str, Sequence[Any]]) -> Table:
-        """Return the table of a file with more columns after its own, for `filled`.
+        """Return the table of a file with more columns on the right, for `filled`.
 
         Parameters
         ----------
         texts : mapping of names to sequences of length rows
-            Numbers, text or dates; None is a blank.
+            Numbers, text or dates; None is an empty cell.
 
         Raises
         ------
         InvalidValueError
-            When the table has a column of such a name.
+            If the table already has a column of that name.
 
         Examples
         --------
@@ -266,9 +266,9 @@ class Table:
         return replace(self, source=beside(self.source, texts))
 
     def formats(self) -> dict[str, Any] | None:
-        """Return how a text file's numbers are written, for `files.read` of new rows.
+        """Return how the numbers of a text file are written, for `files.read` of new rows.
 
-        None of what is no text file.
+        None if the source is not a text file.
 
         Examples
         --------
@@ -298,14 +298,14 @@ class Table:
         }
 
     def encoded(self, text: str) -> bytes:
-        r"""Return text that `filled` returned as the bytes of a file like the source's.
+        r"""Encode text that `filled` returned like the source file.
 
-        In its encoding, with a byte order mark where it has one.
+        A byte order mark is added if the source has one.
 
         Raises
         ------
         InvalidValueError
-            When the encoding lacks a character.
+            If the encoding lacks a character.
 
         Examples
         --------
@@ -319,20 +319,20 @@ class Table:
             return marked.encode(dialect.encoding)
         except UnicodeEncodeError as error:
             raise InvalidValueError(
-                f"the filled table holds {error.object[error.start]!r}, which "
+                f"the filled table contains {error.object[error.start]!r}, which "
                 f"{dialect.encoding} cannot write; give the table in UTF-8"
             ) from None
 
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """A table of which only some cells are stored, as triples.
+    """A table that is stored as triples of row, column and value.
 
     Attributes
     ----------
     rows, columns : int64 ndarray of shape (N,)
     values : float64 ndarray of shape (N,)
-        A stored 0 is a datum; what is not stored is missing.
+        A stored 0 is an observed value; cells that are not stored are missing.
     shape : tuple of int
     row_names, column_names : tuple of str
 
@@ -369,22 +369,22 @@ class Stored:
 def from_frame(frame: Any, *, ignore: Sequence[str] = ()) -> Table:
     """Return the table in a pandas or polars data frame or a pyarrow table.
 
-    None, NaN, NA, NaT and null are missing. Text is a category where values repeat
-    and at most `MOST_LEVELS` differ; an ordered Categorical or an Enum is an order.
+    None, NaN, NA, NaT and null are missing. Text is a category if values repeat and at
+    most `MOST_LEVELS` differ. An ordered Categorical or an Enum gives ordered levels.
 
     Parameters
     ----------
     frame : pandas.DataFrame, polars.DataFrame or pyarrow.Table
     ignore : sequence of str
-        Columns that may hold anything: not among `Table.columns`, but given back by
-        `Table.filled`.
+        Columns that may contain anything. They are not among `Table.columns`, but
+        `Table.filled` returns them.
 
     Raises
     ------
     InvalidValueError
-        When it is no such frame, has no rows, repeats a name, lacks a column of
-        `ignore`, or another column holds what is none of numbers, text, booleans and
-        dates, or an infinite number.
+        If `frame` is not such a frame, has no rows, repeats a name, lacks a column of
+        `ignore`, or if another column has an infinite number, or values other than
+        numbers, text, booleans and dates.
 
     Examples
     --------
@@ -401,10 +401,11 @@ def from_frame(frame: Any, *, ignore: Sequence[str] = ()) -> Table:
 
 
 def describe(columns: Sequence[Column]) -> list[str]:
-    """Return a few lines that say what was read as what.
+    """Return a few lines that describe the columns as they were read.
 
-    Neighbors that say the same share a line. Where that leaves too many lines,
-    neighbors of one kind do, and at last all columns of one kind.
+    Neighboring columns with the same description share a line. If there are too many
+    lines, neighboring columns of one kind share a line, and finally all columns of one
+    kind.
 
     Examples
     --------
@@ -433,7 +434,7 @@ def describe(columns: Sequence[Column]) -> list[str]:
 
 
 def remarks(columns: Sequence[Column]) -> list[str]:
-    """Return a line for each way in which numbers are written that are not plain.
+    """Return a line for each way in which numbers are written, except plain numbers.
 
     Examples
     --------
@@ -453,7 +454,7 @@ def remarks(columns: Sequence[Column]) -> list[str]:
     ]
 
 
-# What is said of names and columns
+# Descriptions of columns
 
 
 def _span(group: Sequence[Column]) -> str:
@@ -468,7 +469,7 @@ def _between(low: Any, high: Any) -> str:
 
 
 def _clause(columns: Sequence[Column]) -> str:
-    """Return what is said of columns of one kind, taken together."""
+    """Return one description of several columns of one kind."""
     if len(columns) == 1 and columns[0].says:
         return columns[0].says
     kind = columns[0].kind
@@ -507,13 +508,13 @@ def as_column(
     whole: bool = False,
     written: Written | Ends | None = None,
 ) -> Column:
-    """Return a column, with its clause; one without a single value is empty."""
+    """Return a column with its description; a column without values has kind "empty"."""
     if np.isnan(values).all():
         kind, levels, whole, written = "empty", (), False, None
     infinite = np.flatnonzero(np.isinf(values))
     if len(infinite):
         raise InvalidValueError(
-            f"column {short(name)!r} holds {counted(len(infinite), 'infinite value')}, the "
+            f"column {short(name)!r} has {counted(len(infinite), 'infinite value')}, the "
             f"first in row {infinite[0] + 1} (1-based); give finite numbers, or leave the "
             "cell empty"
         )
@@ -527,9 +528,9 @@ def as_column(
 def from_source(
     source: Source, where: str, ignore: Iterable[str], skip: Iterable[str] = ()
 ) -> Table:
-    """Return the table of typed columns in a frame, less those to ignore or skip.
+    """Return the table of typed columns in a frame, without those to ignore or skip.
 
-    A column to skip may be absent, one to ignore may not.
+    Columns to ignore must be present; columns to skip may be absent.
     """
     check_names(where, source.names)
     if not source.rows or not source.names:
@@ -545,25 +546,25 @@ def from_source(
 
 
 def check_names(where: str, names: Sequence[str], remedy: str = "") -> None:
-    """Refuse a name that is given twice."""
+    """Raise an error if a name occurs twice."""
     seen: set[str] = set()
     for name in names:
         if name in seen:
             raise InvalidValueError(
-                f"{where} has two columns named {short(name)!r}; give each a name of "
-                f"its own{remedy}"
+                f"{where} has two columns named {short(name)!r}; give each a different "
+                f"name{remedy}"
             )
         seen.add(name)
 
 
-def known_names(asked: str | Iterable[str], names: Sequence[str]) -> set[str]:
-    """Return the names of columns that are asked for, or refuse an unknown one."""
-    asked = [asked] if isinstance(asked, str) else list(asked)
-    known = set(names)
-    for name in asked:
-        if not isinstance(name, str) or name not in known:
+def known_names(requested: str | Iterable[str], names: Sequence[str]) -> set[str]:
+    """Return the requested names as a set; raise an error if one is not in `names`."""
+    requested = [requested] if isinstance(requested, str) else list(requested)
+    present = set(names)
+    for name in requested:
+        if not isinstance(name, str) or name not in present:
             raise _unknown(name, names)
-    return set(asked)
+    return set(requested)
 
 
 def _unknown(name: Any, names: Sequence[str]) -> InvalidValueError:
@@ -597,7 +598,7 @@ def _typed_column(name: str, cells: Any, ordered: bool) -> Column:
         values, levels = _coded(cells.cast(large_string()).dictionary_encode(), False)
         return as_column(name, text_kind(values, levels), values, levels)
     raise InvalidValueError(
-        f"column {short(name)!r} holds values of type {short(str(kind))}; give "
+        f"column {short(name)!r} has values of type {short(str(kind))}; give "
         "numbers, text, booleans or dates, or leave the column out"
     )
 
@@ -617,7 +618,7 @@ def text_kind(values: np.ndarray, levels: Sequence[Any]) -> Kind:
 
 
 def _coded(encoded: Any, ordered: bool) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """Return codes and levels: all of an order, otherwise those that occur, sorted."""
+    """Return codes and levels: all levels if ordered, else those that occur, sorted."""
     stored = encoded.dictionary.to_pylist()
     places = encoded.indices.to_numpy(zero_copy_only=False)
     used = {stored[int(place)] for place in np.unique(places[~np.isnan(places)])}
@@ -638,16 +639,16 @@ def stored_once(
     row_names: tuple[str, ...],
     column_names: tuple[str, ...],
 ) -> Stored:
-    """Return triples, each cell given once."""
+    """Return triples; raise an error if a cell occurs more than once."""
     if not len(values):
-        raise InvalidValueError(f"{where} gives no value; give at least one")
+        raise InvalidValueError(f"{where} has no values; give at least one")
     keys = rows * len(column_names) + columns
     _, first, times = np.unique(keys, return_index=True, return_counts=True)
     twice = first[times > 1]
     if len(twice):
         at = twice.min()
         raise InvalidValueError(
-            f"{where} gives row {short(row_names[rows[at]])!r}, column "
+            f"{where} has row {short(row_names[rows[at]])!r}, column "
             f"{short(column_names[columns[at]])!r} more than once, and "
             f"{counted(len(twice), 'such pair')} in all; give each pair once"
         )
@@ -655,13 +656,13 @@ def stored_once(
     return Stored(rows, columns, values, shape, row_names, column_names)
 
 
-# The holes
+# Missing cells
 
 
-def _fills(column: Column, given: Any, holes: np.ndarray) -> list[Any]:
-    """Return what goes into the holes: numbers, or values of the levels."""
+def _fills(column: Column, predicted: Any, holes: np.ndarray) -> list[Any]:
+    """Return the values for the missing cells: numbers, dates or levels."""
     name = short(column.name)
-    values = np.asarray(given, dtype=np.float64)
+    values = np.asarray(predicted, dtype=np.float64)
     if values.shape != column.values.shape:
         raise InvalidValueError(
             f"the values for column {name!r} have shape {values.shape}; give one for "
@@ -672,7 +673,8 @@ def _fills(column: Column, given: Any, holes: np.ndarray) -> list[Any]:
         return []
     if column.kind == "empty":
         raise InvalidValueError(
-            f"column {name!r} is {column.says}, which cannot be filled; give no values for it"
+            f"column {name!r} is {column.says}, which cannot be filled; give no values "
+            "for it"
         )
     if not np.isfinite(chosen).all():
         raise InvalidValueError(
@@ -685,7 +687,7 @@ def _fills(column: Column, given: Any, holes: np.ndarray) -> list[Any]:
         if not column.whole:
             return list(chosen.tolist())
         low, high = np.nanmin(column.values), np.nanmax(column.values)
-        # Beyond 2**53 the limit itself may be rounded outward, out of the type.
+        # Beyond 2**53 the limits may be rounded outward, to numbers outside of the type.
         low, high = (np.nextafter(x, 0) if abs(x) > 2**53 else x for x in (low, high))
         return [int(number) for number in np.clip(np.rint(chosen), low, high)]
     codes = np.rint(chosen).astype(np.int64)

@@ -1,4 +1,4 @@
-"""A filled table as the bytes of a file in the format of the one that was read."""
+"""Encodes a filled table as a file, in the format of the file that was read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BINARY = (".parquet", *ARRAYS)
 
 
 def check_target(source: str, target: Path, name: str = "FILLED") -> None:
-    """Refuse a place that a filled table cannot be written to, before it is filled.
+    """Raise an error if a filled table cannot be written to a path, before it is filled.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def check_target(source: str, target: Path, name: str = "FILLED") -> None:
         The path of the table that is read, or ``-``.
     target : Path
     name : str
-        What messages call the target.
+        How messages call the target.
 
     Raises
     ------
@@ -46,12 +46,12 @@ def check_target(source: str, target: Path, name: str = "FILLED") -> None:
     kind, wanted = given.suffix.lower(), place.suffix.lower()
     complaints.require(
         place.parent.is_dir(),
-        f"{name} is {target}, but there is no folder {target.parent}; make it, or give "
-        "another place",
+        f"{name} is {target}, but there is no folder {target.parent}; create it, or give "
+        "another path",
     )
     complaints.require(
         str(target) != "-" and not place.is_dir(),
-        f"{name} is {target}, which is no file; give the name of one",
+        f"{name} is {target}, which is not a file; give the name of a file",
     )
     same = source != "-" and given.exists() and place.exists()
     complaints.require(
@@ -70,23 +70,23 @@ def check_target(source: str, target: Path, name: str = "FILLED") -> None:
 
 
 def content(table: Table, source: str, target: Path) -> bytes:
-    """Return the source of a table as the bytes of a file.
+    """Return the source of a table, with all its columns, as the bytes of a file.
 
-    A name that ends in .parquet, .npy or .npz gets that format; any other gets CSV text
-    in the dialect and the encoding of the table, packed where the name ends in .gz.
+    A name that ends in .parquet, .npy or .npz gets that format. Any other name gets CSV
+    text in the dialect and the encoding of the table, compressed if it ends in .gz.
 
     Parameters
     ----------
     table : Table
-        Its source is written, with all its columns.
     source : str
-        The path of the table that was read, for the name of an array in a .npz file.
+        The path of the table that was read, which gives the name of an array in a .npz
+        file.
     target : Path
 
     Raises
     ------
     InvalidValueError
-        When text is to go into an array, or the encoding lacks a character.
+        If an array would contain text, or the encoding lacks a character.
 
     Examples
     --------
@@ -108,8 +108,8 @@ def content(table: Table, source: str, target: Path) -> bytes:
             named: Any = {_name_in(source): array}
             np.savez(buffer, **named)
         return buffer.getvalue()
-    found = table.encoded(given_back(table.source))
-    return gzip.compress(found, mtime=0) if kind == ".gz" else found
+    text = table.encoded(given_back(table.source))
+    return gzip.compress(text, mtime=0) if kind == ".gz" else text
 
 
 def _parquet(frame: Any) -> bytes:
@@ -122,24 +122,24 @@ def _parquet(frame: Any) -> bytes:
 
 
 def _array(table: Table, target: Path) -> np.ndarray:
-    """Return all columns of a source as an array, of the type that was read if it can."""
+    """Return all columns of a source as an array, of the type that was read if possible."""
     columns, frame = [], table.source.frame
     for name, cells in zip(frame.column_names, frame.columns, strict=True):
         column = cells.to_numpy()
         if column.dtype.kind not in "buif":
             raise InvalidValueError(
-                f"column {short(name)!r} is text, which {target} has no place for; give "
-                "a name that ends in .csv"
+                f"column {short(name)!r} is text, which {target} cannot contain; give a "
+                "name that ends in .csv"
             )
         columns.append(column)
     kinds = {column.cells.type.to_pandas_dtype() for column in table.columns}
     kind = np.result_type(*kinds) if kinds else np.dtype(np.float64)
-    found = np.column_stack(columns)
-    return found.astype(kind) if kind.kind == "f" else found
+    array = np.column_stack(columns)
+    return array.astype(kind) if kind.kind == "f" else array
 
 
 def _name_in(source: str) -> str:
-    """Return the name of the array in a .npz file, X for what is none."""
+    """Return the name of the array in a .npz file, or X for other files."""
     if Path(source).suffix.lower() != ".npz":
         return "X"
     with np.load(Path(source).expanduser()) as loaded:
