@@ -296,9 +296,7 @@ def test_the_command_writes_intervals_and_apply_does_too(
     result = json.loads((run / "result.json").read_text())
     jsonschema.validate(result, json.loads(SCHEMA.read_text()))
     assert result["intervals"]["columns"][5]["kind"] == "labels"
-    assert (
-        "What holds the cells that are filled in" in (run / "report.html").read_text()
-    )
+    assert "Prediction intervals for imputed cells" in (run / "report.html").read_text()
     with filled.open() as file:
         rows = list(csv.DictReader(file))
     names = list(rows[0])

@@ -196,7 +196,7 @@ def test_scores_that_are_not_defined_have_no_dot() -> None:
     assert np.isfinite([ax.get_xlim(), ax.get_ylim()]).all()
     _, (ax,) = figures.new_figure(4, 4)
     figures.against(ax, score, undefined)
-    assert [text.get_text() for text in ax.texts] == ["not defined of any start"]
+    assert [text.get_text() for text in ax.texts] == ["not defined for any start"]
 
 
 def test_names_are_drawn_as_they_are_and_ticks_as_plain_numbers() -> None:

@@ -437,9 +437,9 @@ def test_what_was_asked_for_in_vain_is_told(tmp_path: Path) -> None:
     assert not any("verdicts" in line for line in result["warnings"])
     rows = pd.read_parquet(tmp_path / "p" / "starts.parquet")
     assert "verdict" not in rows
-    assert "--diagnose tells why" in (tmp_path / "p" / "report.html").read_text() or (
-        result["settings"][0]["short"] == 0
-    )
+    assert "--diagnose explains why" in (
+        tmp_path / "p" / "report.html"
+    ).read_text() or (result["settings"][0]["short"] == 0)
 
 
 def test_a_score_that_no_start_has_is_told(tmp_path: Path, capsys) -> None:

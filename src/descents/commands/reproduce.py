@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 )
 @run_options(
     "reproduce",
-    seed="Seed of the new starts; the report's own runs use torch's generator, seeded 0.",
-    device="Torch device for the new starts.",
+    seed="Seed of the fresh starts; the report's own runs use torch's generator, seeded 0.",
+    device="Torch device for the fresh starts.",
     resume="Continue the run in --out.",
     max_seconds="Stop after this time; finished parts are kept for --resume.",
 )
@@ -220,7 +220,7 @@ def _show_table_1(console: Console, training: dict[str, Any]) -> None:
 
 
 def _show_failures(console: Console, result: dict[str, Any]) -> None:
-    """Print how many new starts fail, over all shuffles and on the fixed one."""
+    """Print how many fresh starts fail, over all shuffles and on the fixed one."""
     training, diagnosis = result["training"], result["diagnosis"]
     failures = training["failures"]
     fixed = failures["fixed"]
@@ -228,11 +228,11 @@ def _show_failures(console: Console, result: dict[str, Any]) -> None:
         f"{n} {word}" for word, n in diagnosis["verdicts"].items() if n
     )
     console.print(
-        f"New starts below {diagnosis['threshold']} training accuracy: "
+        f"Fresh starts below {diagnosis['threshold']} training accuracy: "
         f"{failures['share']:.1%} over {counted(len(failures['by_shuffle']), 'shuffle')} "
         f"({failures['low']:.1%} to {failures['high']:.1%}). On the fixed shuffle, number "
         f"{fixed['place']} of {fixed['of']} from the easiest: {diagnosis['failed']} of "
         f"{diagnosis['of']}" + (f" ({verdicts})." if verdicts else "."),
-        f"With new starts, Table 1 does not reject {len(training['chosen'])} of "
+        f"With fresh starts, Table 1 does not reject {len(training['chosen'])} of "
         f"{len(training['settings'])} settings.\n",
     )

@@ -1,1 +1,1 @@
-"""A stored run as figures and a page."""
+"""Figures and HTML pages of stored runs."""

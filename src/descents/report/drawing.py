@@ -1,8 +1,8 @@
-"""Pages drawn by a process that makes ready while others are at work.
+"""Draws pages in a separate process, which loads its libraries in advance.
 
-The drawing library takes a second to load and to draw its first picture. A command that
-draws at its end starts this process at its beginning, so that this second passes beside
-the loading of torch; two of its copies then share the pictures.
+matplotlib takes a second to load and to draw its first picture. A command that draws at
+its end starts this process at its beginning, so that matplotlib loads while torch does.
+Two copies of the process then share the pictures.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pathlib import Path
 from descents.checks import processors
 
 DONE = "done"
-"""What is answered when a page is drawn; else who asked draws it, and meets the error."""
+"""The answer when a page was drawn; otherwise the caller draws it and gets the error."""
 AT_ONCE = 2
-"""How many processes share the pictures of a page."""
+"""Number of processes that share the pictures of a page."""
 
 
 @contextlib.contextmanager
 def drawing(*, ahead: bool = True) -> Iterator[Callable[[Path], None]]:
-    """Make ready to draw; what is returned draws the page of a stored run.
+    """Prepare to draw; yield a function that draws the page of a stored run.
 
-    Where torch is loaded already, or there is one processor alone, nothing is started:
-    there is no time to be won. Nor is it where it is not to be made ready ahead.
+    No process is started if `ahead` is False, or if it would save no time: if torch is
+    already loaded, or if there is only one processor.
 
     Examples
     --------
@@ -37,7 +37,7 @@ def drawing(*, ahead: bool = True) -> Iterator[Callable[[Path], None]]:
     if not ahead or "torch" in sys.modules or processors() < AT_ONCE:
         yield _draw_here
         return
-    # The same modules as here, wherever they came from.
+    # The process must import the same modules as this one.
     source = f"import sys; sys.path[:] = {sys.path!r}; import {__name__} as here; here.serve()"
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", source],
@@ -49,7 +49,7 @@ def drawing(*, ahead: bool = True) -> Iterator[Callable[[Path], None]]:
 
     def draw(folder: Path) -> None:
         answer = ""
-        with contextlib.suppress(OSError):  # it has died
+        with contextlib.suppress(OSError):  # the process has died
             print(folder.absolute(), file=process.stdin, flush=True)
             answer = process.stdout.readline() if process.stdout else ""
         if answer.strip() != DONE:
@@ -69,22 +69,22 @@ def _draw_here(folder: Path) -> None:
 
 
 def serve() -> None:
-    """Draw the pages that standard input names, a line each, until it ends."""
+    """Draw the pages of the folders on standard input, one per line, until it ends."""
     import gc
     import multiprocessing
     import signal
 
     from descents.report import page
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends this one
     page.warm()
-    gc.disable()  # it draws a few pictures and ends: what is to be found again is little
+    gc.disable()  # the process is short, so there is little garbage
     fork = "fork" in multiprocessing.get_all_start_methods()
     with contextlib.ExitStack() as stack:
-        each = None
-        if fork:  # copies that are as ready as this one
+        mapping = None
+        if fork:  # copies of this process have the libraries loaded
             pool = multiprocessing.get_context("fork").Pool(AT_ONCE)
-            each = stack.enter_context(pool).imap
+            mapping = stack.enter_context(pool).imap
         for line in sys.stdin:
-            page.draw(Path(line.rstrip("\n")), each)  # an error ends it
+            page.draw(Path(line.rstrip("\n")), mapping)  # an error ends this process
             print(DONE, flush=True)  # noqa: T201

@@ -1,4 +1,4 @@
-"""The pictures of `descents factorize`."""
+"""Pictures for the page of `descents factorize`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from descents.report import figures
 from descents.report.figures import Picture, Stored
 
 MOST_BARS = 40
-"""How many columns the picture of their shares shows at most."""
+"""Maximum number of columns in the figure of explained shares."""
 
 MOST_ABREAST = 10
-"""How many components stand side by side as pictures at most."""
+"""Maximum number of components side by side in a row of pictures."""
 
 
 def _pattern(run: Stored) -> Figure:
@@ -49,9 +49,9 @@ def _images(run: Stored) -> Figure:
     count, high, wide = values.shape[:3]
     columns = min(count, MOST_ABREAST)
     lines = -(-count // columns)
-    each = min(1.0, 2.0 * wide / high)  # inches; pictures that are tall are narrow
+    inches = min(1.0, 2.0 * wide / high)  # the width of a picture; tall ones are narrow
     figure, (ax,) = figures.new_figure(
-        each * max(columns, 3), each * lines * (high / wide + 0.3)
+        inches * max(columns, 3), inches * lines * (high / wide + 0.3)
     )
     figures.images(ax, values, columns)
     return figure
@@ -60,7 +60,7 @@ def _images(run: Stored) -> Figure:
 def _reconstruction(run: Stored) -> Figure:
     figure, (ax,) = figures.new_figure(4.8, 4.6)
     figures.reconstruction(ax, run.tensors["observed"], run.tensors["predicted"])
-    scaled = "" if run.result["stored"] else ", standardised by column"
+    scaled = "" if run.result["stored"] else ", standardized by column"
     ax.set(xlabel=f"observed{scaled}", ylabel=f"predicted{scaled}")
     return figure
 
@@ -79,45 +79,46 @@ def _explained(run: Stored) -> Figure:
 
 
 def _selection(run: Stored) -> Figure:
-    """Return the held-out losses: over the ranks, then over the chosen's penalties."""
-    told = run.result["selection"]
-    if told["how"] != "cells":
+    """Draw held-out losses over the ranks and, at the chosen rank, over the penalties."""
+    selection = run.result["selection"]
+    if selection["how"] != "cells":
         figure, (ax,) = figures.new_figure(5.6, 3.8)
-        figures.threshold(ax, np.array(told["values"]), told["threshold"])
+        figures.threshold(ax, np.array(selection["values"]), selection["threshold"])
         return figure
-    mean, error = (np.array(told[n], dtype=np.float64) for n in ("mean", "error"))
+    ranks, penalties = selection["ranks"], selection["penalties"]
+    mean, error = (np.array(selection[n], dtype=np.float64) for n in ("mean", "error"))
     best = np.unravel_index(int(np.nanargmin(mean)), mean.shape)
     most = float(mean[best] + error[best])
-    rank = told["ranks"].index(told["rank"])
-    both = len(told["ranks"]) > 1 and bool(told["penalties"])
+    rank = ranks.index(selection["rank"])
+    both = len(ranks) > 1 and bool(penalties)
     figure, axes = figures.new_figure(9.6 if both else 5.6, 3.8, 2 if both else 1)
-    place = told["penalties"].index(told["penalty"]) if told["penalties"] else 0
-    if len(told["ranks"]) > 1 or not told["penalties"]:
+    place = penalties.index(selection["penalty"]) if penalties else 0
+    if len(ranks) > 1 or not penalties:
         ax = axes[0]
-        lines = mean[:, place], error[:, place]
-        figures.held_out(ax, told["ranks"], *lines, rank, most)
+        figures.held_out(ax, ranks, mean[:, place], error[:, place], rank, most)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.set_xlabel("rank" + (f", at the chosen {told['name']}" if both else ""))
-    if told["penalties"]:
+        ax.set_xlabel("rank" + (f", at the chosen {selection['name']}" if both else ""))
+    if penalties:
         ax = axes[-1]
-        lines = mean[rank], error[rank]
-        figures.held_out(ax, told["penalties"], *lines, place, most)
-        ax.set_xscale("log" if min(told["penalties"]) > 0 else "symlog")
-        ax.set_xlabel(told["name"] + (f", at rank {told['rank']}" if both else ""))
+        figures.held_out(ax, penalties, mean[rank], error[rank], place, most)
+        ax.set_xscale("log" if min(penalties) > 0 else "symlog")
+        ax.set_xlabel(
+            selection["name"] + (f", at rank {selection['rank']}" if both else "")
+        )
     return figure
 
 
 PICTURES: Mapping[str, Picture] = {
     "figure-selection": Picture(
         _selection,
-        "Held-out losses, or singular values, with what was chosen marked.",
+        "Held-out losses or singular values, with the choice marked.",
         needs="selection",
     ),
     "figure-pattern": Picture(
-        _pattern, "Map of the table, dark where cells are observed."
+        _pattern, "Map of the table, darker where more cells are observed."
     ),
     "figure-losses": Picture(
-        _losses, "The loss of every start over its steps, the best start in blue."
+        _losses, "Curves of the loss of every start over its steps, the best in blue."
     ),
     "figure-biplot": Picture(
         _biplot,
@@ -126,7 +127,7 @@ PICTURES: Mapping[str, Picture] = {
     ),
     "figure-images": Picture(
         _images,
-        "Each component as a picture, its numbers line by line.",
+        "Each component as a picture, with its numbers line by line.",
         wide=True,
         needs="images",
     ),
@@ -134,6 +135,6 @@ PICTURES: Mapping[str, Picture] = {
         _reconstruction, "Predicted values against observed ones."
     ),
     "figure-explained": Picture(
-        _explained, "Bars: the share of each column's loss that the model explains."
+        _explained, "Bar chart of the share of each column's loss that is explained."
     ),
 }

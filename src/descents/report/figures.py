@@ -1,4 +1,4 @@
-"""Figures: axes in, axes out. Nothing here computes a result or writes a file."""
+"""Functions that draw figures on given axes; they compute no results, write no files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STYLE: Mapping[str, Any] = {
 
 
 class Stored(NamedTuple):
-    """What is read of a run's folder."""
+    """The result, the rows and the tensors of a stored run."""
 
     result: dict[str, Any]
     rows: dict[str, np.ndarray]
@@ -45,22 +45,22 @@ class Stored(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """One figure: how it is drawn, and what it says to who cannot see it."""
+    """A figure: the function that draws it, and its alternative text `says`."""
 
     draw: Callable[[Stored], Figure]
     says: str
     wide: bool = False
     needs: str | None = None
-    """The tensor, or the part of the result, without which there is no such picture."""
+    """The tensor or the key of the result that this picture needs, if any."""
 
 
 def style() -> AbstractContextManager[None]:
-    """Return a context in which matplotlib has our style, put back afterwards."""
+    """Return a context manager that sets our style of matplotlib temporarily."""
     return mpl.rc_context(rc=dict(STYLE))  # type: ignore[arg-type]
 
 
 def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
-    """Return a figure of some inches and its axes, without touching any global state."""
+    """Return a figure of a size in inches and its axes, without changing global state."""
     with style():
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)[0]
@@ -68,7 +68,7 @@ def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, A
 
 
 class PlainLogFormatter(LogFormatter):
-    """Labels the ticks of a logarithmic axis that matplotlib would, by plain numbers.
+    """Labels the ticks of a logarithmic axis with plain numbers instead of powers.
 
     Examples
     --------
@@ -79,12 +79,12 @@ class PlainLogFormatter(LogFormatter):
     """
 
     def __call__(self, x: float, pos: int | None = None) -> str:
-        """Return the label of a tick, empty for one without."""
+        """Return the label of a tick, or "" if matplotlib would not label it."""
         return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 def plain_logarithms(figure: Figure) -> None:
-    """Let all logarithmic axes of a figure have plain numbers."""
+    """Use plain numbers on all logarithmic axes of a figure."""
     for ax in figure.axes:
         for axis in (ax.xaxis, ax.yaxis):
             if isinstance(axis.get_major_formatter(), LogFormatterMathtext):
@@ -102,7 +102,7 @@ def scatter_species(
     hollow: bool = False,
     suffix: str = "",
 ) -> Axes:
-    """Draw the rows of (n, 2) points, a color and a marker for each species."""
+    """Draw points of shape (n, 2), with a color and a marker for each species."""
     for number, name in enumerate(names):
         chosen = points[species == number]
         color = SPECIES_COLORS[number]
@@ -168,8 +168,8 @@ def settings(
 def accuracy_histogram(
     ax: Axes, values: np.ndarray, published: Sequence[float], line: float
 ) -> Axes:
-    """Draw how many starts reach each accuracy, over marks of the published ones."""
-    # Edges between the hundredths that accuracies are multiples of.
+    """Draw a histogram of accuracies, with marks at the published values."""
+    # Accuracies are multiples of 0.01, so the edges are between these.
     bins = (np.arange(np.floor(values.min() * 100), 102, 2) - 0.5) / 100
     failed = values < line
     ax.hist(
@@ -193,7 +193,7 @@ def accuracy_histogram(
 def _many_lines(
     ax: Axes, x: np.ndarray, y: np.ndarray, color: str, alpha: float
 ) -> None:
-    """Draw the columns of y over x as one picture of thin lines."""
+    """Draw the columns of y over x as thin lines, rasterized as one image."""
     lines = np.stack([np.broadcast_to(x[:, None], y.shape), y], -1).transpose(1, 0, 2)
     collection = LineCollection(
         list(lines), colors=color, linewidths=0.5, alpha=alpha, rasterized=True
@@ -205,9 +205,9 @@ def _many_lines(
 def loss_curves(
     ax: Axes, recorded: np.ndarray, losses: np.ndarray, failed: np.ndarray
 ) -> Axes:
-    """Draw the loss of every start, failed ones apart, with both medians."""
+    """Draw the loss of every start, with the medians of failed and other starts."""
     for members, color, name in ((~failed, BLUE, "others"), (failed, RED, "failed")):
-        chosen = members & np.isfinite(losses).all(0)  # what is not has no place here
+        chosen = members & np.isfinite(losses).all(0)
         if not chosen.any():
             continue
         _many_lines(ax, recorded, losses[:, chosen], color, 0.12)
@@ -225,14 +225,14 @@ def loss_curves(
 def runs_over_shuffles(
     ax: Axes, values: np.ndarray, published: Sequence[float], witness: Sequence[float]
 ) -> Axes:
-    """Draw where each run ends over shuffles, beside its published value.
+    """Draw the distribution of each run over shuffles, with its published value.
 
     Parameters
     ----------
     ax : Axes
     values : ndarray of shape (shuffles, runs)
     published, witness : sequence of float, one for each run
-        The witness is drawn where it differs.
+        The witness is drawn only where it differs from the published value.
     """
     low, first, median, third, high = np.quantile(
         values, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0
@@ -262,7 +262,7 @@ def runs_over_shuffles(
 def few_loss_curves(
     ax: Axes, recorded: np.ndarray, losses: np.ndarray, marked: np.ndarray
 ) -> Axes:
-    """Draw the loss of each of a few starts, with numbers at those that are marked."""
+    """Draw the loss curves of a few starts, with labels at those that are marked."""
     ends = []
     for run, (curve, bad) in enumerate(zip(losses.T, marked, strict=True)):
         ax.plot(
@@ -277,7 +277,7 @@ def few_loss_curves(
     ax.set(yscale="log", xlim=(recorded[0], recorded[-1]))
     low, high = (np.log(limit) for limit in ax.get_ylim())
     place = -np.inf
-    for end, run in sorted(ends):  # names of curves that end together stand apart
+    for end, run in sorted(ends):  # keep a distance between labels
         place = max(end, place + 0.04 * (high - low))
         ax.annotate(
             f"run {run}",
@@ -298,7 +298,7 @@ def few_loss_curves(
 def failures_by_shuffle(
     ax: Axes, shares: Sequence[float], fixed: float, mean: float
 ) -> Axes:
-    """Draw the share of failed starts of each shuffle, in order, the fixed one marked."""
+    """Draw the share of failed starts of each shuffle, sorted, with the fixed one marked."""
     values = np.append(np.asarray(shares), fixed)
     order = np.argsort(values, kind="stable")
     marked = order == len(shares)
@@ -323,7 +323,7 @@ def failures_by_shuffle(
 def later_accuracy(
     ax: Axes, epochs: Sequence[int], accuracy: np.ndarray, line: float
 ) -> Axes:
-    """Draw what more epochs do to the failed starts: every start, and the median."""
+    """Draw the accuracy of the failed starts after more epochs, and its median."""
     _many_lines(ax, np.asarray(epochs), accuracy, RED, 0.15)
     ax.plot(
         epochs, np.median(accuracy, axis=1), color=INK, linewidth=2.2, label="median"
@@ -339,7 +339,7 @@ def later_accuracy(
 
 
 def pattern(ax: Axes, shares: np.ndarray, shape: Sequence[int]) -> Axes:
-    """Draw which share of the cells of each square of a table is observed."""
+    """Draw the share of observed cells in each square of a table."""
     ax.imshow(
         shares,
         cmap="Blues",
@@ -360,12 +360,14 @@ def pattern(ax: Axes, shares: np.ndarray, shape: Sequence[int]) -> Axes:
 def start_losses(
     ax: Axes, steps: np.ndarray, histories: np.ndarray, losses: np.ndarray, best: int
 ) -> Axes:
-    """Draw the loss of every start over the steps, the best in color."""
+    """Draw the loss of every start over the steps, with the best in color."""
     shown = np.isfinite(losses)
     floor = losses[shown].min()
     span = max(float(losses[shown].max() - floor), 1e-300)
-    kept = np.isfinite(histories[:, best]) if len(steps) else np.zeros(0, dtype=bool)
-    steps, histories = steps[kept], histories[kept]
+    recorded = (
+        np.isfinite(histories[:, best]) if len(steps) else np.zeros(0, dtype=bool)
+    )
+    steps, histories = steps[recorded], histories[recorded]
     if len(steps):
         _many_lines(ax, steps + 1, histories[:, shown], FAINT, 0.6)
         ax.plot(steps + 1, histories[:, best], color=BLUE, lw=2, label="best start")
@@ -383,9 +385,9 @@ def biplot(
 ) -> Axes:
     """Draw rows as points and columns as arrows, in the first two components.
 
-    Along each component the arrows are drawn to the scale of the points, so that
-    lengths may be compared along one component alone. Arrows that would hide a longer
-    one's name are faint, and have none.
+    Along each component the arrows are scaled to the points, so lengths can be compared
+    only along one component. An arrow is faint and has no name if its name would overlap
+    with that of a longer arrow.
     """
     if scores.shape[1] == 1:
         order = np.argsort(scores[:, 0])
@@ -397,7 +399,7 @@ def biplot(
     ax.plot(scores[:, 0], scores[:, 1], ".", color=BLUE, ms=3.5, alpha=0.5)
     reach = np.maximum(np.abs(scores).max(0), 1e-300)
     size = np.maximum(np.abs(loadings).max(0), 1e-300)
-    # Names of arrows that end side by side would hide each other: the longer is kept.
+    # Arrows come in order of length, so the longer of two close ones keeps its name.
     taken: list[np.ndarray] = []
     for arrow, name in zip(loadings / size * reach * 0.9, names, strict=True):
         place = arrow * 1.06
@@ -430,7 +432,7 @@ def biplot(
         )
     ax.margins(0.2)
     ax.set(xlabel="component 1", ylabel="component 2")
-    # Room for names beyond the ends of the arrows.
+    # Make room for names beyond the ends of the arrows.
     low, high = ax.get_xlim()
     room = 0.22 * (high - low)
     ends = [place[0] for place in taken]
@@ -442,10 +444,10 @@ def biplot(
 
 
 def reconstruction(ax: Axes, observed: np.ndarray, predicted: np.ndarray) -> Axes:
-    """Draw what is predicted against what is observed; a perfect fit lies on the line."""
+    """Draw predicted against observed values; a perfect fit lies on the line."""
     if not len(observed):
         ax.set_axis_off()
-        ax.text(0.5, 0.5, "no column holds numbers", ha="center", va="center")
+        ax.text(0.5, 0.5, "no column has numbers", ha="center", va="center")
         return ax
     low, high = np.quantile(np.concatenate([observed, predicted]), [0.002, 0.998])
     ax.plot([low, high], [low, high], color=FAINT, lw=1)
@@ -456,27 +458,28 @@ def reconstruction(ax: Axes, observed: np.ndarray, predicted: np.ndarray) -> Axe
 
 
 def explained(ax: Axes, names: Sequence[str], shares: Sequence[float | None]) -> Axes:
-    """Draw the share of each column's loss that the model takes away."""
-    known = [0.0 if share is None else share for share in shares]
-    places = np.arange(len(known))
-    ax.barh(places, known, color=BLUE, height=0.7)
+    """Draw the share of each column's loss that the model explains."""
+    widths = [0.0 if share is None else share for share in shares]
+    places = np.arange(len(widths))
+    ax.barh(places, widths, color=BLUE, height=0.7)
     ax.set_yticks(places, [n if len(n) <= 22 else n[:21] + "…" for n in names])
     ax.invert_yaxis()
-    ax.set(xlabel="share of the loss of the column's best constant that is gone")
-    ax.set_xlim(min([0.0, *known]), 1.0)
+    ax.set(xlabel="explained share of the loss of the column's best constant")
+    ax.set_xlim(min([0.0, *widths]), 1.0)
     return ax
 
 
 def images(ax: Axes, values: np.ndarray, columns: int) -> Axes:
-    """Draw small pictures in lines of so many, each numbered, on a scale of its own.
+    """Draw numbered small pictures in a grid, each with its own scale.
 
     Parameters
     ----------
     values : ndarray of shape (pictures, height, width) or (pictures, height, width, 3)
-        From black for 0 to white for the largest of a picture; where any picture has
-        negative numbers, blue for those, red for positive ones and white for 0. In
-        color, 0 is then gray.
+        0 is black, and the largest value of a picture white. If any picture has negative
+        numbers, these are blue, positive numbers red and 0 white. In color pictures, 0 is
+        then gray.
     columns : int
+        Number of pictures in a row of the grid.
     """
     count, high, wide = values.shape[:3]
     signed = bool((values < 0).any())
@@ -489,7 +492,7 @@ def images(ax: Axes, values: np.ndarray, columns: int) -> Axes:
     else:
         painted = mpl.colormaps["gray"](scaled)[..., :3]
     lines = -(-count // columns)
-    # In the units of a picture's side: the ways between, with room for a number above.
+    # In units of the width of a picture: the gap between pictures, and room for numbers.
     between, above = 0.08, 0.2
     for k in range(count):
         line, place = divmod(k, columns)
@@ -511,10 +514,10 @@ def images(ax: Axes, values: np.ndarray, columns: int) -> Axes:
 
 
 def distributions(ax: Axes, names: Sequence[str], values: Sequence[np.ndarray]) -> Axes:
-    """Draw each start as a dot, a line of dots for each name, quartiles in ink."""
+    """Draw each start as a dot, one line per name, with quartiles and median."""
     generator = np.random.Generator(np.random.Philox(0))
-    for place, each in enumerate(values):
-        finite = each[np.isfinite(each)]
+    for place, numbers in enumerate(values):
+        finite = numbers[np.isfinite(numbers)]
         shift = generator.uniform(-0.28, 0.28, len(finite))
         ax.plot(finite, place + shift, ".", color=BLUE, ms=3.5, alpha=0.35)
         if len(finite):
@@ -534,20 +537,28 @@ def held_out(
     chosen: int,
     most: float,
 ) -> Axes:
-    """Draw held-out losses with standard errors, and the one that was chosen.
+    """Draw held-out losses with standard errors, and mark the chosen one.
 
-    Those far above the best, which would press the others flat, leave the axes.
+    Losses far above the best are outside of the axes, because the others would be hard to
+    distinguish.
     """
-    kept = np.isfinite(mean)
+    finite = np.isfinite(mean)
     at = np.asarray(x, dtype=np.float64)
-    ax.axhline(most, color=FAINT, lw=1, ls="--", label="least + one standard error")
+    ax.axhline(most, color=FAINT, lw=1, ls="--", label="minimum + one standard error")
     ax.errorbar(
-        at[kept], mean[kept], error[kept], color=BLUE, fmt="o-", ms=4, lw=1, capsize=3
+        at[finite],
+        mean[finite],
+        error[finite],
+        color=BLUE,
+        fmt="o-",
+        ms=4,
+        lw=1,
+        capsize=3,
     )
     ax.plot(at[chosen], mean[chosen], "o", color=RED, ms=9, mfc="none", label="chosen")
-    least = mean[kept].min()
-    high = max(1.0, 1.5 * float(mean[kept][0]), most + (most - least))
-    if (mean[kept] > high).any():
+    least = mean[finite].min()
+    high = max(1.0, 1.5 * float(mean[finite][0]), most + (most - least))
+    if (mean[finite] > high).any():
         ax.set_ylim(max(0.0, least - 0.1 * (high - least)), 1.05 * high)
     ax.set_ylabel("held-out loss (1: constants)")
     ax.legend()
@@ -555,40 +566,40 @@ def held_out(
 
 
 def threshold(ax: Axes, values: np.ndarray, least: float) -> Axes:
-    """Draw singular values, and the threshold above which they are counted."""
+    """Draw singular values, and the threshold above which they count."""
     places = np.arange(1, len(values) + 1)
     above = values > least
     ax.plot(places[above], values[above], "o", color=BLUE, ms=5, label="counted")
     ax.plot(places[~above], values[~above], "o", color=FAINT, ms=4, label="noise")
     ax.axhline(least, color=RED, lw=1, ls="--", label="optimal hard threshold")
-    ax.set(xlabel="place", ylabel="singular value", ylim=(0, None))
+    ax.set(xlabel="index", ylabel="singular value", ylim=(0, None))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend()
     return ax
 
 
 def histogram(ax: Axes, values: np.ndarray) -> Axes:
-    """Draw how many starts have which value."""
+    """Draw a histogram of the values of starts."""
     ax.hist(values, bins=30, color=BLUE, alpha=0.8)
     return ax
 
 
 def against(ax: Axes, training: np.ndarray, held_out: np.ndarray) -> Axes:
-    """Draw validation against training, a dot a start, and the line of equality.
+    """Draw validation against training scores, one dot per start, and the diagonal.
 
-    Starts of which one of both is not defined have no dot.
+    Starts without one of the scores have no dot.
     """
-    known = np.isfinite(training) & np.isfinite(held_out)
-    training, held_out = training[known], held_out[known]
+    defined = np.isfinite(training) & np.isfinite(held_out)
+    training, held_out = training[defined], held_out[defined]
     if not len(training):
         ax.set_axis_off()
-        ax.text(0.5, 0.5, "not defined of any start", ha="center", va="center")
+        ax.text(0.5, 0.5, "not defined for any start", ha="center", va="center")
         return ax
     both = np.concatenate([training, held_out])
     low, high = np.quantile(both, [0.01, 1.0])
     pad = 0.05 * (high - low) or 0.01
     ax.plot([low - pad, high + pad], [low - pad, high + pad], color=FAINT, lw=1)
-    # Accuracies are few values: a little noise shows how many starts share one.
+    # Many starts have the same accuracy; a little noise shows how many.
     generator = np.random.Generator(np.random.Philox(0))
     noise = generator.normal(0, 0.006 * (high - low + 1e-12), (2, len(training)))
     ax.plot(training + noise[0], held_out + noise[1], ".", color=BLUE, ms=4, alpha=0.4)
@@ -599,16 +610,16 @@ def against(ax: Axes, training: np.ndarray, held_out: np.ndarray) -> Axes:
 def training_curves(
     ax: Axes, epochs: np.ndarray, losses: np.ndarray, failed: np.ndarray
 ) -> Axes:
-    """Draw the loss of each start over the epochs, those that failed in red."""
+    """Draw the loss of starts over the epochs, at most 500 of each color, failed in red."""
     for chosen, color in ((~failed, BLUE), (failed, RED)):
         places = np.flatnonzero(chosen)[:500]
         lines = [
             np.column_stack([epochs, losses[:, k]])[np.isfinite(losses[:, k])]
             for k in places
         ]
-        kept = [line for line in lines if len(line) > 1]
+        curves = [line for line in lines if len(line) > 1]
         ax.add_collection(
-            LineCollection(kept, colors=color, linewidths=0.6, alpha=0.35)
+            LineCollection(curves, colors=color, linewidths=0.6, alpha=0.35)
         )
     finite = losses[np.isfinite(losses) & (losses > 0)]
     if len(finite):
@@ -636,15 +647,17 @@ def profile(
     curves: Mapping[str, Mapping[str, Any]],
     best: str,
 ) -> Axes:
-    """Draw the share of starts that reach each threshold: the best in color."""
+    """Draw the share of starts that reach each threshold, with the best setting in color."""
     for name, curve in curves.items():
         if name != best:
             ax.plot(thresholds, curve["shares"], color=FAINT, lw=0.9)
     if len(curves) > 1:
         ax.plot([], [], color=FAINT, label="other settings")
-    told = curves[best]
-    ax.fill_between(thresholds, told["low"], told["high"], color=BLUE, alpha=0.2, lw=0)
-    ax.plot(thresholds, told["shares"], color=BLUE, label=best)
+    curve = curves[best]
+    ax.fill_between(
+        thresholds, curve["low"], curve["high"], color=BLUE, alpha=0.2, lw=0
+    )
+    ax.plot(thresholds, curve["shares"], color=BLUE, label=best)
     if len(curves) > 1:
         ax.legend()
     ax.set_ylim(-0.02, 1.02)

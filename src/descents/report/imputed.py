@@ -1,4 +1,4 @@
-"""The pictures of `descents impute`."""
+"""Pictures for the page of `descents impute`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from descents.report import figures
 from descents.report.figures import FAINT, INK, Picture, Stored
 
 LONGEST = 28
-"""A name is cut after so many letters where it stands in a picture."""
+"""Maximum number of characters of a name in a picture."""
 
 
 def _predicted(run: Stored) -> Figure:
@@ -41,7 +41,7 @@ def _predicted(run: Stored) -> Figure:
 def _levels(
     ax: Axes, truth: np.ndarray, predicted: np.ndarray, levels: list[Any]
 ) -> None:
-    """Draw how often each level was predicted for each true one, by row shares."""
+    """Draw the confusion matrix of levels, colored by shares of each true level."""
     count = len(levels)
     table = np.zeros((count, count))
     np.add.at(table, (predicted.astype(int), truth.astype(int)), 1)
@@ -64,7 +64,7 @@ def _short(name: str, longest: int = LONGEST) -> str:
 PICTURES: Mapping[str, Picture] = {
     "figure-predicted": Picture(
         _predicted,
-        "Predicted against true values of held-out cells, of the best and of the worst "
+        "Predicted against true values of held-out cells, for the best and the worst "
         "predicted column.",
         wide=True,
         needs="best/truth",

@@ -1,4 +1,4 @@
-"""The page: a stored run as figures and one self-contained HTML file."""
+"""Draws the figures of a stored run and its page, one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAGES = {
     "impute": imputed.PICTURES,
     "train": trained.PICTURES,
 }
-"""The pictures of each command; its template has the command's name."""
+"""The pictures of each command; its template has the name of the command."""
 
 
 Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
@@ -36,7 +36,7 @@ Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 def _files(task: tuple[Stored, str]) -> tuple[bytes, bytes]:
     """Return a picture of a run as PNG and as SVG.
 
-    By the canvases themselves: `Figure.savefig` draws everything twice.
+    The canvases are used directly, because `Figure.savefig` draws everything twice.
     """
     run, name = task
     png, svg = io.BytesIO(), io.BytesIO()
@@ -45,14 +45,14 @@ def _files(task: tuple[Stored, str]) -> tuple[bytes, bytes]:
         figures.plain_logarithms(figure)
         figure.set_dpi(mpl.rcParams["savefig.dpi"])
         _write(FigureCanvasAgg(figure).print_png, png, {"Software": None})
-        figure.set_layout_engine("none")  # it is laid out, and stays so
+        figure.set_layout_engine("none")  # keep the layout of the PNG
         _write(FigureCanvasSVG(figure).print_svg, svg, {"Date": None})
-    # The name of a column may hold control characters, which XML forbids.
+    # The name of a column may contain control characters, which XML forbids.
     return png.getvalue(), visible(svg.getvalue().decode()).encode()
 
 
 def _write(write: Any, buffer: io.BytesIO, metadata: Mapping[str, Any]) -> None:
-    """Write a picture by a method of a canvas, which matplotlib does not type."""
+    """Call a print method of a canvas, for which matplotlib has no types."""
     write(buffer, metadata=metadata)
 
 
@@ -62,14 +62,14 @@ def read_run(folder: Path) -> Stored:
     Raises
     ------
     RunFolderError
-        When the folder holds no complete run that has a page.
+        If the folder does not contain a complete run that has a page.
     """
     result = storage.read_json(folder / storage.RESULT)
     identity = result.get("run")
     command = identity.get("command") if isinstance(identity, dict) else None
     if command not in PAGES:
         raise RunFolderError(
-            f"{folder} holds a run of {command!r}; give the folder of a run that has a "
+            f"{folder} contains a run of {command!r}; give the folder of a run that has a "
             "page: of 'descents reproduce', 'descents factorize', 'descents impute' or "
             "'descents train'"
         )
@@ -79,12 +79,12 @@ def read_run(folder: Path) -> Stored:
 
 
 def _shown(value: Any) -> Any:
-    """Return what JSON holds, with the control characters of its texts written out."""
+    """Return a value from JSON, with control characters in texts escaped."""
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, dict):
-        return {_shown(name): _shown(one) for name, one in value.items()}
-    return [_shown(one) for one in value] if isinstance(value, list) else value
+        return {_shown(name): _shown(item) for name, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, list) else value
 
 
 def draw(folder: Path, each: Each | None = None) -> None:
@@ -93,14 +93,15 @@ def draw(folder: Path, each: Each | None = None) -> None:
     Parameters
     ----------
     folder : Path
-        With ``result.json``, ``starts.parquet`` and ``tensors.safetensors``.
+        A folder with ``result.json``, ``starts.parquet`` and ``tensors.safetensors``.
     each : callable, optional
-        As `map`, which it is by default: a function over the pictures.
+        A function like `map`, for example that of a pool of processes. The default is
+        `map`.
 
     Raises
     ------
     RunFolderError
-        When it holds no such run, or cannot be written.
+        If the folder does not contain such a run, or cannot be written.
     """
     run = read_run(folder)
     files: dict[str, bytes] = {}
@@ -124,15 +125,15 @@ def draw(folder: Path, each: Each | None = None) -> None:
         files[PAGE] = html(run.result, embedded).encode()
     except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
         raise RunFolderError(
-            f"{folder} holds a damaged run, or files of different ones ({error}); run "
-            "the command again, to a new folder"
+            f"{folder} contains a damaged run, or files of different runs ({error}); run "
+            "the command again, with a new folder"
         ) from error
     for name, content in files.items():
         storage.write_bytes(folder / name, content)
 
 
 def warm() -> None:
-    """Draw a small picture, so that fonts and parsers are loaded before they are needed."""
+    """Draw a small picture, so that fonts and parsers are loaded in advance."""
     figure, (ax,) = figures.new_figure(1, 1)
     ax.plot([1, 2], [1, 10])
     ax.set(yscale="log")
@@ -143,7 +144,7 @@ def warm() -> None:
 
 
 def html(result: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the page as text; it asks for nothing from anywhere."""
+    """Return the page as HTML text, which refers to no other file."""
     environment = Environment(
         loader=PackageLoader("descents", "report"),
         autoescape=True,
@@ -159,7 +160,7 @@ def html(result: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Any]]) -
 
 
 def fixed(value: Any, form: str) -> str:
-    """Return a number in the given form, or say that there is none.
+    """Return a number in a format, or "not known" for None.
 
     Examples
     --------
@@ -170,7 +171,7 @@ def fixed(value: Any, form: str) -> str:
 
 
 def number(value: Any) -> str:
-    """Return a number as people read it: four significant digits, more just below 1.
+    """Return a number with four significant digits, or seven just below 1.
 
     Examples
     --------

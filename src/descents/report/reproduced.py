@@ -1,4 +1,4 @@
-"""The pictures of `descents reproduce`."""
+"""Pictures for the page of `descents reproduce`."""
 
 from __future__ import annotations
 
@@ -179,46 +179,46 @@ def _figure_epochs(run: Stored) -> Figure:
 PICTURES: Mapping[str, Picture] = {
     "figure-1a": Picture(
         _figure_1a,
-        "Scatter plot of the first two left singular vectors, a color for each species.",
+        "Scatter plot of the first two left singular vectors, colored by species.",
     ),
     "figure-1b": Picture(
         _figure_1b,
-        "Scatter plot of the two columns of U-hat, a color for each species.",
+        "Scatter plot of the two columns of U-hat, colored by species.",
     ),
     "figure-1c": Picture(
         _figure_1c,
-        "Two scatter plots of U-hat laid over U_t: mapped by a rotation with one scale, "
-        "and by a linear map.",
+        "Two scatter plots of U-hat over U_t: mapped by a rotation with one scale, and by "
+        "a linear map.",
         wide=True,
     ),
     "figure-gaps": Picture(
-        _figure_gaps, "The share of starts of the factorization within each gap."
+        _figure_gaps, "Share of starts of the factorization within each gap."
     ),
     "figure-ten-starts": Picture(
         _figure_ten_starts,
-        "Where each of the ten published starts ends over shuffles, in training and in "
-        "validation accuracy, with the published values marked.",
+        "Training and validation accuracy of each of the ten published starts over "
+        "shuffles, with the published values marked.",
         wide=True,
     ),
     "figure-ten-losses": Picture(
         _figure_ten_losses,
-        "Loss curves of the ten published starts on the witness, the three bad runs in "
-        "red.",
+        "Loss curves of the ten published starts on the witness, with the three bad runs "
+        "in red.",
     ),
     "figure-shuffles": Picture(
         _figure_shuffles,
-        "The share of failed starts on each of 21 shuffles, the fixed one in red.",
+        "Share of failed starts on each of 21 shuffles, with the fixed one in red.",
     ),
     "figure-settings": Picture(
         _figure_settings,
-        "The training accuracies of every setting beside the published ones.",
+        "Training accuracies of every setting, with the published ones marked.",
         wide=True,
     ),
     "figure-accuracy": Picture(
         _figure_accuracy, "Histogram of training accuracy over starts."
     ),
     "figure-losses": Picture(
-        _figure_losses, "Loss curves of all starts, failed ones in red."
+        _figure_losses, "Loss curves of all starts, with failed starts in red."
     ),
     "figure-epochs": Picture(
         _figure_epochs,

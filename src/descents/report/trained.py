@@ -1,4 +1,4 @@
-"""The pictures of `descents train`."""
+"""Pictures for the page of `descents train`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from descents.report import figures
 from descents.report.figures import Picture, Stored
 
 MOST_DOTS = 4000
-"""How many starts a picture shows one by one at most."""
+"""Maximum number of starts that are drawn as dots."""
 
 
 def _named(metric: str) -> str:
@@ -55,9 +55,9 @@ def _curves(run: Stored) -> Figure:
 
 def _profile(run: Stored) -> Figure:
     figure, (ax,) = figures.new_figure(5.6, 3.6)
-    found = run.result["profile"]
+    profile = run.result["profile"]
     best = run.result["best"]["setting"]
-    figures.profile(ax, found["thresholds"], found["settings"], best)
+    figures.profile(ax, profile["thresholds"], profile["settings"], best)
     if not run.result["higher_is_better"]:
         ax.invert_xaxis()
     ax.set(xlabel=_named(run.result["metric"]), ylabel="share of starts that reach it")
@@ -66,13 +66,13 @@ def _profile(run: Stored) -> Figure:
 
 def _expected_best(run: Stored) -> Figure:
     figure, (ax,) = figures.new_figure(5.6, 3.6)
-    found = run.result["expected_best"]
+    expected = run.result["expected_best"]
     low, high = (
-        [np.nan if x is None else x for x in found[side]] for side in ("low", "high")
+        [np.nan if x is None else x for x in expected[side]] for side in ("low", "high")
     )
-    figures.band(ax, found["draws"], found["best"], low, high)
+    figures.band(ax, expected["draws"], expected["best"], low, high)
     ax.set(
-        xlabel="how many starts are tried",
+        xlabel="number of starts",
         ylabel=f"expected best {_named(run.result['metric'])}",
     )
     return figure
@@ -80,19 +80,19 @@ def _expected_best(run: Stored) -> Figure:
 
 PICTURES: Mapping[str, Picture] = {
     "figure-distribution": Picture(
-        _distribution, "The metric of every start as a dot, settings below each other.",
+        _distribution, "The metric of every start as a dot, one line per setting.",
         wide=True,
     ),
     "figure-profile": Picture(
         _profile, "The share of starts that reach each value of the metric."
     ),
     "figure-training-validation": Picture(
-        _training_and_validation, "Validation against training score, a dot a start."
+        _training_and_validation, "Scores of the starts in training and validation."
     ),
     "figure-curves": Picture(
-        _curves, "The training loss of every start over the epochs."
+        _curves, "Curves of the training loss of the starts over the epochs."
     ),
     "figure-expected-best": Picture(
-        _expected_best, "The expected best of so many starts, with its interval."
+        _expected_best, "The expected best over the number of starts, with its interval."
     ),
 }  # fmt: skip
