@@ -19,6 +19,7 @@ ORDER = [
     "data.scales",
     "data.levels",
     "data.conventions",
+    "data.text_columns",
     "data.files",
     "data.written",
     "data.blocks",

@@ -354,7 +354,7 @@ def test_two_processes_give_the_same_bits_as_one(tmp_path: Path) -> None:
         (["--target", "species", "--early-stopping", "3", "--validation", "none"],
          ["--early-stopping looks", "--validation none holds out no rows", "--tol"]),
         (["--target", "species", "--n-iter-no-change", "3"],
-         ["--n-iter-no-change says", "--tol is not given"]),
+         ["--n-iter-no-change has no effect without --tol"]),
     ],
 )  # fmt: skip
 def test_wrong_options_end_in_a_sentence(options, words, tmp_path, capsys) -> None:

@@ -295,8 +295,6 @@ def _check_options(arguments: dict[str, Any], reading: Any) -> None:
 
 def _show(console: Console, result: dict[str, Any], out: Path) -> None:
     """Print what was trained, and how much the result depends on the start."""
-    from rich.table import Table
-
     what = (
         f"{counted(len(result['classes']), 'class', 'classes')}"
         if result["classes"]
@@ -312,34 +310,11 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
     )
     for line in result["warnings"]:
         console.print(f"Warning: {line}.", style="yellow", markup=False)
-    metric = result["metric"].replace("_", " ")
-    starts = counted(result["starts"], "start")
-    shown = Table(title=f"{metric}, {starts}", title_justify="left")
-    longest = max(len(setting["name"]) for setting in result["settings"])
-    shown.add_column("setting", overflow="fold", min_width=min(longest, 30))
-    for name in ("mean", "95% interval", "std. dev.", "median", "failed"):
-        shown.add_column(name, justify="right", no_wrap=True)
-    for setting in result["settings"]:
-        m = setting["metric"]
-        shown.add_row(
-            setting["name"],
-            _form(m["mean"]),
-            _between(m["interval"]),
-            _form(m["standard_deviation"]),
-            _form(m["quartiles"] and m["quartiles"][1]),
-            f"{m['failed']} of {result['starts']}",
-        )
-    console.print(shown)
+    console.print(_settings(result))
     for line in _caveats(result):
         console.print(line)
-    for setting in result["settings"]:
-        counts = ", ".join(f"{n} {word}" for word, n in setting["verdicts"].items())
-        rest = setting["short"] - setting["diagnosed"]
-        more = f"{', ' if counts else ''}{rest} {'more ' if counts else ''}below what "
-        more = f"{more}the best reach, not diagnosed" if rest else ""
-        if counts or more:
-            each = " (each start on each split)" if result["splits"] > 1 else ""
-            console.print(f"{setting['name']}{each}: {counts}{more}.", markup=False)
+    for line in _verdicts(result):
+        console.print(line, markup=False)
     if result["effects"]:
         console.print(_effects(result["effects"]))
     if result["compared"]:
@@ -362,6 +337,50 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
             f"{variance['starts'] ** 0.5:.4f} between starts and "
             f"{variance['splits'] ** 0.5:.4f} between splits."
         )
+    console.print(_best_start(result), markup=False)
+    console.print(f"The page: {out / 'report.html'}")
+
+
+def _settings(result: dict[str, Any]) -> Any:
+    """Return the table of the metric in each setting."""
+    from rich.table import Table
+
+    metric = result["metric"].replace("_", " ")
+    starts = counted(result["starts"], "start")
+    shown = Table(title=f"{metric}, {starts}", title_justify="left")
+    longest = max(len(setting["name"]) for setting in result["settings"])
+    shown.add_column("setting", overflow="fold", min_width=min(longest, 30))
+    for name in ("mean", "95% interval", "std. dev.", "median", "failed"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for setting in result["settings"]:
+        m = setting["metric"]
+        shown.add_row(
+            setting["name"],
+            _form(m["mean"]),
+            _between(m["interval"]),
+            _form(m["standard_deviation"]),
+            _form(m["quartiles"] and m["quartiles"][1]),
+            f"{m['failed']} of {result['starts']}",
+        )
+    return shown
+
+
+def _verdicts(result: dict[str, Any]) -> list[str]:
+    """Return how the starts of each setting ended."""
+    lines = []
+    for setting in result["settings"]:
+        counts = ", ".join(f"{n} {word}" for word, n in setting["verdicts"].items())
+        rest = setting["short"] - setting["diagnosed"]
+        more = f"{', ' if counts else ''}{rest} {'more ' if counts else ''}below what "
+        more = f"{more}the best reach, not diagnosed" if rest else ""
+        if counts or more:
+            each = " (each start on each split)" if result["splits"] > 1 else ""
+            lines.append(f"{setting['name']}{each}: {counts}{more}.")
+    return lines
+
+
+def _best_start(result: dict[str, Any]) -> str:
+    """Return which start `descents apply` uses, and its scores."""
     best = result["best"]
     # A score on held-out rows may be undefined, which is not the same as no such rows.
     validated = result["run"]["options"]["validation"] != "none"
@@ -373,13 +392,11 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
         held_out += " (somewhat too good, because these rows chose the start)"
     which = "held-out" if validated else "training"
     where = f" on split {best['split']}" if result["splits"] > 1 else ""
-    console.print(
+    return (
         f"'descents apply' uses the start with the least {which} loss, start "
         f"{best['start']} of {best['setting']}{where}: {score} {_form(best['training'])} "
-        f"in training{held_out}. {result['seconds']:.1f} s.",
-        markup=False,
+        f"in training{held_out}. {result['seconds']:.1f} s."
     )
-    console.print(f"The page: {out / 'report.html'}")
 
 
 def _caveats(result: dict[str, Any]) -> list[str]:
