@@ -177,11 +177,11 @@ class TableOnDisk:
             )
         self.where, self._reader = reader.where, reader
         left_out = known_names(ignore, reader.names)
-        kept = [j for j, name in enumerate(reader.names) if name not in left_out]
-        self.names = tuple(reader.names[j] for j in kept)
+        selected = [j for j, name in enumerate(reader.names) if name not in left_out]
+        self.names = tuple(reader.names[j] for j in selected)
         self.named = isinstance(reader, _Parquet)
-        reader.keep(kept)
-        self.shape = (reader.rows, len(kept))
+        reader.select(selected)
+        self.shape = (reader.rows, len(selected))
         if not all(self.shape):
             raise InvalidValueError(
                 f"{self.where} has {counted(self.shape[0], 'row')} and "
@@ -218,7 +218,7 @@ class TableOnDisk:
             )
         other = copy.copy(self)
         other._reader = copy.copy(self._reader)
-        other._reader.keep([self._reader.names.index(name) for name in names])
+        other._reader.select([self._reader.names.index(name) for name in names])
         other.names, other.shape = tuple(names), (self.shape[0], len(names))
         other.whole = np.array([self.whole[self.names.index(n)] for n in names])
         return other
@@ -353,14 +353,14 @@ class _Array:
                 "give a complete file"
             )
 
-    def keep(self, columns: list[int]) -> None:
-        self.kept: Any = (
+    def select(self, columns: list[int]) -> None:
+        self.selected: Any = (
             slice(None) if columns == list(range(self.columns)) else columns
         )
         self.kinds = [self.dtype] * len(columns)
 
     def reading(self, rows: int, dtype: np.dtype) -> int:
-        copied = dtype != self.dtype or not isinstance(self.kept, slice)
+        copied = dtype != self.dtype or not isinstance(self.selected, slice)
         size = rows * self.columns * self.dtype.itemsize
         return size + copied * rows * len(self.kinds) * dtype.itemsize
 
@@ -369,7 +369,7 @@ class _Array:
             for first in range(0, self.rows, rows):
                 count = min(rows, self.rows - first)
                 block = self._filled(file, first, count)
-                yield block[:, self.kept].astype(dtype, order="C", copy=False)
+                yield block[:, self.selected].astype(dtype, order="C", copy=False)
                 del block
 
     def _filled(self, file: Any, first: int, count: int) -> np.ndarray:
@@ -452,7 +452,7 @@ class _Parquet:
                 "whole Parquet file"
             ) from None
 
-    def keep(self, columns: list[int]) -> None:
+    def select(self, columns: list[int]) -> None:
         from pyarrow import types
 
         odd = [
@@ -469,7 +469,7 @@ class _Parquet:
                 f"({for_caller('--ignore COLUMN', 'ignore=[...]')}), or "
                 + for_caller("leave --memory out", "pass a data frame instead")
             )
-        self.kept = [self.names[j] for j in columns]
+        self.selected = [self.names[j] for j in columns]
         self.kinds = [np.dtype(self.types[j].to_pandas_dtype()) for j in columns]
         self.sizes = [self.pages[j] for j in columns]
 
@@ -480,9 +480,9 @@ class _Parquet:
             sum(self.sizes[k : k + COLUMNS_AT_ONCE])
             + together
             * sum(kind.itemsize + 1 for kind in self.kinds[k : k + COLUMNS_AT_ONCE])
-            for k in range(0, len(self.kept), COLUMNS_AT_ONCE)
+            for k in range(0, len(self.selected), COLUMNS_AT_ONCE)
         )
-        return 2 * few + together * len(self.kept) * dtype.itemsize
+        return 2 * few + together * len(self.selected) * dtype.itemsize
 
     def read(self, rows: int, dtype: np.dtype) -> Iterator[np.ndarray]:
         import pyarrow
@@ -513,9 +513,9 @@ class _Parquet:
     def _read_groups(self, file: Any, groups: list[int], dtype: np.dtype) -> np.ndarray:
         """Return some row groups, decompressing a few columns at a time."""
         rows = sum(self.groups[group] for group in groups)
-        block = np.empty((rows, len(self.kept)), dtype=dtype)
-        for k in range(0, len(self.kept), COLUMNS_AT_ONCE):
-            names = self.kept[k : k + COLUMNS_AT_ONCE]
+        block = np.empty((rows, len(self.selected)), dtype=dtype)
+        for k in range(0, len(self.selected), COLUMNS_AT_ONCE):
+            names = self.selected[k : k + COLUMNS_AT_ONCE]
             frame = file.read_row_groups(groups, columns=names, use_threads=False)
             if len(frame) != rows:
                 raise OSError(

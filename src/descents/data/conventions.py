@@ -64,7 +64,7 @@ class Memory:
         """The decimal mark of plain numbers that is tried first."""
         return self.decimal or self.before
 
-    def known(self, name: str) -> Written | Ends | None:
+    def fitted(self, name: str) -> Written | Ends | None:
         """Return how the column `name` was written in the fit; None if not as numbers."""
         facts = self.formats or {}
         if name in facts.get("columns", ()):
@@ -96,19 +96,19 @@ class _Column:
 
     def __init__(self, cells: Cells, memory: Memory) -> None:
         self.cells = cells
-        self.known = memory.known(cells.name)
+        self.fitted = memory.fitted(cells.name)
         self.ways: list[Written] = []
-        if isinstance(self.known, Written):
+        if isinstance(self.fitted, Written):
             self.ways = [
                 way
-                for way in possible(cells, self.known)
+                for way in possible(cells, self.fitted)
                 if memory.decimal in (None, way.decimal)
             ]
 
     @property
     def before(self) -> str:
         """The decimal mark that the column had in the fit."""
-        return self.known.decimal if isinstance(self.known, Written) else ""
+        return self.fitted.decimal if isinstance(self.fitted, Written) else ""
 
     @cached_property
     def example(self) -> str | None:
@@ -123,18 +123,18 @@ class _Column:
     @property
     def new_thousands(self) -> bool:
         """Whether it is read with thousands separators that it did not have in the fit."""
-        known, way = self.known, self.way(None)
-        if not isinstance(known, Written) or not isinstance(way, Written):
+        fitted, way = self.fitted, self.way(None)
+        if not isinstance(fitted, Written) or not isinstance(way, Written):
             return False
-        return bool(way.thousands) and not known.thousands
+        return bool(way.thousands) and not fitted.thousands
 
     def way(self, other: str | None) -> Written | Ends | None:
         """Return how it is read.
 
         `other` is the decimal mark of the file if it is not the one of the fit, else None.
         """
-        if isinstance(self.known, Ends):
-            return self.known
+        if isinstance(self.fitted, Ends):
+            return self.fitted
         if len(self.ways) < 2:
             return self.ways[0] if self.ways else None
         decimal = other or self.before
@@ -181,7 +181,7 @@ def possible(cells: Cells, like: Written) -> list[Written]:
 
 
 def settled(
-    where: str, each: Sequence[Cells], memory: Memory, delimiter: str
+    where: str, file_columns: Sequence[Cells], memory: Memory, delimiter: str
 ) -> Settled:
     """Decide how new rows are read, given how their columns were written in the fit.
 
@@ -195,7 +195,7 @@ def settled(
         If a column is ambiguous, and other columns show both decimal marks, differently
         than in the fit.
     """
-    columns = [_Column(cells, memory) for cells in each]
+    columns = [_Column(cells, memory) for cells in file_columns]
     showing = [column for column in columns if column.shows]
     marks = {column.shows for column in showing}
     doubtful = [column for column in columns if len(column.ways) == 2]
@@ -272,19 +272,19 @@ def _contradiction(
     )
 
 
-def notes_of_points(each: Sequence[Cells], chosen: Sequence[Any]) -> list[str]:
+def notes_of_points(file_columns: Sequence[Cells], chosen: Sequence[Any]) -> list[str]:
     """Return a note on columns whose points were read as decimal points without evidence.
 
     Parameters
     ----------
-    each : sequence of Cells
+    file_columns : sequence of Cells
         The columns of a file without evidence for its decimal mark.
     chosen : sequence of Written, Ends or None
         How they are read.
     """
     doubtful = [
         cells
-        for cells, way in zip(each, chosen, strict=True)
+        for cells, way in zip(file_columns, chosen, strict=True)
         if not isinstance(way, Ends)
         and (way or Written()).decimal == "."
         and any("." in text for text in cells.seen)

@@ -361,20 +361,20 @@ def _natural(label: str) -> tuple[Any, ...]:
 # Text
 
 
-def _delimiter(given: str | None, decimal: str | None) -> str | None:
-    if given is None:
+def _delimiter(mark: str | None, decimal: str | None) -> str | None:
+    if mark is None:
         return None
-    given = "\t" if given == "\\t" else given
-    if not isinstance(given, str) or len(given) != 1 or given in '"\r\n\0':
+    mark = "\t" if mark == "\\t" else mark
+    if not isinstance(mark, str) or len(mark) != 1 or mark in '"\r\n\0':
         raise InvalidValueError(
-            f"delimiter is {given!r}; give one character, such as ';'"
+            f"delimiter is {mark!r}; give one character, such as ';'"
         )
-    if not given.isascii() or given == decimal:
+    if not mark.isascii() or mark == decimal:
         raise InvalidValueError(
-            f"delimiter is {given!r} with decimal {decimal!r}; give an ASCII character "
+            f"delimiter is {mark!r} with decimal {decimal!r}; give an ASCII character "
             "that is not the decimal mark"
         )
-    return given
+    return mark
 
 
 def _all_bytes(where: str, path: Path | None) -> bytes:

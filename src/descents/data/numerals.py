@@ -330,7 +330,7 @@ def ways(texts: Sequence[str], like: Written | None = None) -> list[Written]:
     if millions and any(_LAKHS.match(cell["digits"]) for cell in cells):
         return []
     seen = set("".join(cell["digits"] for cell in cells)) & set(".,' ")
-    found = []
+    options = []
     for decimal in ".,":
         marks = seen - {decimal}
         mark = next(iter(marks), "")
@@ -347,26 +347,26 @@ def ways(texts: Sequence[str], like: Written | None = None) -> list[Written]:
                 any("\u2212" in text for text in texts),
                 lakhs=any(_LAKHS.match(cell["digits"]) for cell in cells),
             )
-            found.append(way)
-    if len(found) == 2 and not seen & set(".,"):
-        return [found[like is not None and like.decimal == ","]]
+            options.append(way)
+    if len(options) == 2 and not seen & set(".,"):
+        return [options[like is not None and like.decimal == ","]]
     if like is not None:
-        return _with_known(found, texts, like)
+        return _with_like(options, texts, like)
     marked = [cell["digits"] for cell in cells if set(cell["digits"]) & set(".,")]
     # If only 1234 beside 12,345 contradicts a thousands separator, it is ambiguous.
-    alone = len(found) == 1 and not found[0].thousands and "," in seen
-    return [] if alone and all(map(_THREE.fullmatch, marked)) else found
+    alone = len(options) == 1 and not options[0].thousands and "," in seen
+    return [] if alone and all(map(_THREE.fullmatch, marked)) else options
 
 
-def _with_known(
-    found: list[Written], texts: Sequence[str], like: Written
+def _with_like(
+    options: list[Written], texts: Sequence[str], like: Written
 ) -> list[Written]:
     """Return the ways, with `like` added if it can read every cell."""
-    if any(way.decimal == like.decimal for way in found):
-        return found
+    if any(way.decimal == like.decimal for way in options):
+        return options
     if any(like.number(text) is None for text in texts):
-        return found
-    return sorted([*found, like], key=lambda way: way.decimal == ",")
+        return options
+    return sorted([*options, like], key=lambda way: way.decimal == ",")
 
 
 def grouped(texts: Iterable[str]) -> bool:

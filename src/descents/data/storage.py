@@ -539,11 +539,11 @@ class RunFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        kept = isinstance(error, KeyboardInterrupt | InterruptedRunError)
+        keep_parts = isinstance(error, KeyboardInterrupt | InterruptedRunError)
         if isinstance(error, LostProcessError) and self.stages:
-            kept = True
+            keep_parts = True
             place = shlex.quote(str(self.path))
             error.add_note(f"continue with --resume --out {place} and the same options")
-        if not self.complete and not kept:
+        if not self.complete and not keep_parts:
             self._abandon()
         self._release()

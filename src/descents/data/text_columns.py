@@ -83,7 +83,7 @@ class TextCells:
 
 
 def text_columns(
-    where: str, each: Sequence[TextCells], wanted: Memory, delimiter: str
+    where: str, file_columns: Sequence[TextCells], wanted: Memory, delimiter: str
 ) -> tuple[tuple[Column, ...], str, list[str]]:
     """Return the columns of a file, the decimal mark of its plain numbers, and notes.
 
@@ -91,33 +91,35 @@ def text_columns(
     """
     new = wanted.formats is not None
     decision = (
-        settled(where, each, wanted, delimiter)
+        settled(where, file_columns, wanted, delimiter)
         if new
-        else _recognized(each, wanted, delimiter)
+        else _recognized(file_columns, wanted, delimiter)
     )
     columns = tuple(
         _text_column(
-            cells, decision.decimal, way, wanted.known(cells.name) if new else None
+            cells, decision.decimal, way, wanted.fitted(cells.name) if new else None
         )
-        for cells, way in zip(each, decision.ways, strict=True)
+        for cells, way in zip(file_columns, decision.ways, strict=True)
     )
     return columns, decision.decimal, decision.notes
 
 
-def _recognized(each: Sequence[TextCells], wanted: Memory, delimiter: str) -> Settled:
+def _recognized(
+    file_columns: Sequence[TextCells], wanted: Memory, delimiter: str
+) -> Settled:
     """Decide how the columns of a file are read, without a table of a fit."""
-    options = [_ways(cells, wanted) for cells in each]
-    shown = {wanted.decimal} if wanted.decimal else _decimals(each, options)
+    options = [_ways(cells, wanted) for cells in file_columns]
+    shown = {wanted.decimal} if wanted.decimal else _decimals(file_columns, options)
     sure = next(iter(shown)) if len(shown) == 1 else None
     chosen = [
         _way(cells, ways, sure, delimiter)
-        for cells, ways in zip(each, options, strict=True)
+        for cells, ways in zip(file_columns, options, strict=True)
     ]
     notes = []
     if (
         sure is None and delimiter != ","
     ):  # with this one, decimal commas are impossible
-        notes = notes_of_points(each, chosen)
+        notes = notes_of_points(file_columns, chosen)
     return Settled(chosen, sure or wanted.first, notes)
 
 
@@ -137,22 +139,22 @@ def _ways(cells: TextCells, wanted: Memory) -> list[Written]:
 
 
 def _decimals(
-    each: Sequence[TextCells], found: Sequence[Sequence[Written]]
+    file_columns: Sequence[TextCells], options: Sequence[Sequence[Written]]
 ) -> set[str]:
     """Return the decimal marks of unambiguous columns."""
     shown = {
-        one[0].decimal
-        for cells, one in zip(each, found, strict=True)
-        if len(one) == 1 and any("." in text or "," in text for text in cells.seen)
+        its_ways[0].decimal
+        for cells, its_ways in zip(file_columns, options, strict=True)
+        if len(its_ways) == 1 and any("." in text or "," in text for text in cells.seen)
     }
-    for cells in each:
+    for cells in file_columns:
         if cells.points is not None and dotted(cells.seen)[1]:
             shown.add(".")
     return shown
 
 
 def _way(
-    cells: TextCells, found: Sequence[Written], decimal: str | None, delimiter: str
+    cells: TextCells, options: Sequence[Written], decimal: str | None, delimiter: str
 ) -> Written | Ends | None:
     """Return how a column is written, or None if it is plain or ambiguous.
 
@@ -161,18 +163,18 @@ def _way(
     decimal : str or None
         The decimal mark of the whole file, if it is known.
     """
-    if len(found) == 1:
-        return found[0]
-    if len(found) == 2:
-        for way in found:
+    if len(options) == 1:
+        return options[0]
+    if len(options) == 2:
+        for way in options:
             if way.decimal == decimal:
                 return way
         # An ambiguous point is a decimal point, as in plain numbers. A comma is a
         # thousands separator if smaller numbers have none, or if it is the delimiter.
         if any("." in text for text in cells.seen):
-            return found[0]
+            return options[0]
         thousands = delimiter == "," or grouped(cells.seen)
-        return found[0] if thousands else None
+        return options[0] if thousands else None
     if decimal == "," and cells.seen and cells.points is not None:
         pointed, sure = dotted(cells.seen)
         return Written(",", ".") if pointed and not sure else None
@@ -183,7 +185,7 @@ def _text_column(
     cells: TextCells,
     decimal: str,
     way: Written | Ends | None,
-    known: Written | Ends | None,
+    fitted: Written | Ends | None,
 ) -> Column:
     """Convert the texts of a column to numbers, levels or dates.
 
@@ -193,17 +195,17 @@ def _text_column(
         The decimal mark of plain numbers in the file.
     way : Written, Ends or None
         How the column is written; None if it is plain or ambiguous.
-    known : Written, Ends or None
+    fitted : Written, Ends or None
         How it was written in the table of a fit.
     """
     seen = cells.seen
     if not seen:
         empty = cells.column("empty", {})
-        if isinstance(known, Written) and known.has_unit:
-            return replace(empty, written=known.switched(decimal))
+        if isinstance(fitted, Written) and fitted.has_unit:
+            return replace(empty, written=fitted.switched(decimal))
         return empty
     if way is not None:
-        column = _as_written(cells, way, known, decimal)
+        column = _as_written(cells, way, fitted, decimal)
         if column is not None:
             return column
     plain = cells.points if decimal == "." else cells.commas
@@ -231,7 +233,7 @@ def _levels_column(cells: TextCells, decimal: str) -> Column:
 
 
 def _as_written(
-    cells: TextCells, way: Written | Ends, known: Written | Ends | None, decimal: str
+    cells: TextCells, way: Written | Ends, fitted: Written | Ends | None, decimal: str
 ) -> Column | None:
     """Return a column whose cells are written in the way `way`, or None if they are not."""
     seen = cells.seen
@@ -247,7 +249,7 @@ def _as_written(
         if None in numbers.values():
             return None
         exact = whole(seen, way)
-        way = way.shaped(seen, known if isinstance(known, Written) else None)
+        way = way.shaped(seen, fitted if isinstance(fitted, Written) else None)
     elif any(map(_PADDED.fullmatch, seen)):
         return None
     bare = way in (Written(), Written(","))

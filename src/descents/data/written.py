@@ -41,21 +41,21 @@ def check_target(source: str, target: Path, name: str = "FILLED") -> None:
     descents.checks.InvalidValueError: FILLED is filled.parquet, but table.csv is text;
     give a name that ends in .csv
     """
-    place, given = target.expanduser(), Path(source).expanduser()
+    destination, original = target.expanduser(), Path(source).expanduser()
     complaints = Complaints()
-    kind, wanted = given.suffix.lower(), place.suffix.lower()
+    kind, wanted = original.suffix.lower(), destination.suffix.lower()
     complaints.require(
-        place.parent.is_dir(),
+        destination.parent.is_dir(),
         f"{name} is {target}, but there is no folder {target.parent}; create it, or give "
         "another path",
     )
     complaints.require(
-        str(target) != "-" and not place.is_dir(),
+        str(target) != "-" and not destination.is_dir(),
         f"{name} is {target}, which is not a file; give the name of a file",
     )
-    same = source != "-" and given.exists() and place.exists()
+    same = source != "-" and original.exists() and destination.exists()
     complaints.require(
-        not (same and place.samefile(given)),
+        not (same and destination.samefile(original)),
         f"{name} is {target}, which is TABLE itself; give another name",
     )
     if wanted in BINARY and wanted != kind and not {wanted, kind} <= set(ARRAYS):
