@@ -154,7 +154,7 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
     _show_failures(console, result)
     colors = {"supported": "green", "supported with a correction": "yellow"}
     claims = Table(title="The report's claims", title_justify="left", show_lines=True)
-    for name in ("#", "claim", "judged"):
+    for name in ("#", "claim", "verdict"):
         claims.add_column(name)
     for claim in result["claims"]:
         color = colors.get(claim["verdict"], "red")
