@@ -352,7 +352,7 @@ def test_two_processes_give_the_same_bits_as_one(tmp_path: Path) -> None:
         (["--target", "species", "--id", "species"], ["--target and to --id"]),
         (["--target", "wet", "--ignore", "wet"], ["--target and to --ignore"]),
         (["--target", "species", "--early-stopping", "3", "--validation", "none"],
-         ["--early-stopping looks", "--validation none holds out no rows", "--tol"]),
+         ["--early-stopping uses", "--validation none holds out no rows", "--tol"]),
         (["--target", "species", "--n-iter-no-change", "3"],
          ["--n-iter-no-change says", "--tol is not given"]),
     ],
@@ -429,7 +429,7 @@ def test_what_was_asked_for_in_vain_is_told(tmp_path: Path) -> None:
     assert any("1 class of one row alone (rare)" in line for line in said)
     assert any("lbfgs looks at all rows" in x and "--batch-size" in x for x in said)
     # What stands there anyway is foretold without looking at the features.
-    assert any("the verdicts tell little" in line for line in said)
+    assert any("the verdicts mean little" in line for line in said)
     assert ran(*options, "--diagnose", "0", "--out", str(tmp_path / "p")) == 0
     result = json.loads((tmp_path / "p" / "result.json").read_text())
     jsonschema.validate(result, json.loads(SCHEMA.read_text()))

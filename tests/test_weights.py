@@ -417,8 +417,8 @@ def test_a_weight_in_a_table_is_a_repetition(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "options", "words"),
     [
-        ({"times": -1.0}, ["--weights", "times"], ["--weights", "holds -1 in row 3"]),
-        ({"times": np.nan}, ["--weights", "times"], ["holds a missing cell in row 3"]),
+        ({"times": -1.0}, ["--weights", "times"], ["--weights", "has -1 in row 3"]),
+        ({"times": np.nan}, ["--weights", "times"], ["has a missing cell in row 3"]),
         ({}, ["--weights", "y"], ["--target and to --weights"]),
         (
             {},

@@ -955,7 +955,7 @@ def fit_together(
     for place, model in enumerate(models):
         _train(problem.of_setting(place), [model])
         if model.runs_.interrupted:
-            raise InterruptedRunError("interrupted before its end")
+            raise InterruptedRunError("training was interrupted")
 
 
 def _train(problem: Network, models: Sequence[Any]) -> None:
