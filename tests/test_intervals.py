@@ -321,7 +321,7 @@ def test_the_command_writes_intervals_and_apply_does_too(
     assert main(["factorize", table, "--rank", "1", "--out", str(plain)]) == 0
     capsys.readouterr()
     assert main(["apply", str(plain), table, "--intervals", "0.9"]) == 2
-    assert "without residuals of cells" in capsys.readouterr().err
+    assert "without residuals of held-out cells" in capsys.readouterr().err
     assert main(["factorize", table, "--rank", "1", "--intervals", "1.5"]) == 2
     assert "1.5 is not in the range" in capsys.readouterr().err
     taken = frame.mask(mask).rename(columns={"n1": "n0_low"})

@@ -257,7 +257,7 @@ def test_compare_is_paired_where_the_starts_are_shared(
         assert found["paired"] is paired
         assert found["difference"] > 0.05
         assert found["interval"][0] > 0
-    assert "their seeds (0 and 1) draw other starts" in found["warnings"][0]
+    assert "their seeds (0 and 1) draw different starts" in found["warnings"][0]
 
 
 def test_compare_says_what_else_the_runs_differ_in(

@@ -451,7 +451,7 @@ def test_runs_that_weigh_differently_are_said_to(tmp_path: Path) -> None:
     assert trained_on(table, tmp_path / "b", "--weights", "times") == 0
     assert trained_on(table, tmp_path / "c", "--class-weight", "yes=3") == 0
     found = trained.compare_runs(tmp_path / "a", tmp_path / "b")
-    assert any("weigh rows differently" in line for line in found["warnings"])
+    assert any("weight rows differently" in line for line in found["warnings"])
     found = trained.compare_runs(tmp_path / "a", tmp_path / "c")
     assert found["warnings"] == []
     found = trained.compare_runs(tmp_path / "a", tmp_path / "c", "validation_loss")
