@@ -476,7 +476,7 @@ def test_sparse_zero_is_for_what_is_read_as_sparse(
     options = ("factorize", str(path), "--rank", "1", "--sparse", "zero")
     done = run_here(*options, "--out", str(tmp_path / "o"))
     assert done.returncode == 2
-    assert "--sparse zero says what triples or a sparse table do not" in done.stderr
+    assert "--sparse zero is for triples and sparse tables, but" in done.stderr
     assert not (tmp_path / "o").exists()
     if name == "t.dat":
         done = run_here(*options, "--triples", "--out", str(tmp_path / "o"))
