@@ -454,8 +454,8 @@ def test_chunks_of_permutations_do_not_change_p(monkeypatch: Any) -> None:
         ),
         (
             lambda: planning.starts_needed([1.0], 0.0),
-            "precision is 0.0; give a finite number above 0; values holds one number, "
-            "which tells no spread; give two at least",
+            "precision is 0.0; give a finite number above 0; values has only one number, "
+            "which has no standard deviation; give at least two",
         ),
         (
             lambda: planning.starts_needed_for_share(1.5, 0.5),
