@@ -346,7 +346,7 @@ def test_penalties_and_pairs() -> None:
         ("25", "--image is '25'; give HEIGHTxWIDTH, such as 25x20"),
         ("2x-3", "give HEIGHTxWIDTH"),
         ("0x4", "give HEIGHTxWIDTH"),
-        ("2x2x4", "of 4 numbers a point; give HEIGHTxWIDTH for shades"),
+        ("2x2x4", "with 4 numbers per pixel; give HEIGHTxWIDTH for gray"),
     ],
 )
 def test_an_image_has_two_sizes_or_colors(given, words) -> None:

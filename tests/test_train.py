@@ -427,7 +427,7 @@ def test_what_was_asked_for_in_vain_is_told(tmp_path: Path) -> None:
     assert ran(*options, *more) == 0
     said = json.loads((tmp_path / "o" / "result.json").read_text())["warnings"]
     assert any("1 class of one row alone (rare)" in line for line in said)
-    assert any("lbfgs looks at all rows" in x and "--batch-size" in x for x in said)
+    assert any("lbfgs uses all rows" in x and "--batch-size" in x for x in said)
     # What stands there anyway is foretold without looking at the features.
     assert any("the verdicts mean little" in line for line in said)
     assert ran(*options, "--diagnose", "0", "--out", str(tmp_path / "p")) == 0
