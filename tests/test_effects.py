@@ -118,7 +118,7 @@ def test_nothing_varies() -> None:
         (np.zeros((3, 4)), grid(a=[0, 1], b=[0, 1])[:3], "full grid"),
         (np.zeros((2, 4)), [{"a": 1}, {"b": 1}], "full grid"),
         (np.zeros((2, 4)), [{"a": 1}, {"a": 1}], "full grid"),
-        (np.zeros((3, 4)), grid(a=[0, 1]), "a row for each"),
+        (np.zeros((3, 4)), grid(a=[0, 1]), "one row per setting"),
         (np.zeros((2, 1)), grid(a=[0, 1]), "two starts"),
         ([[1.0, np.nan], [1.0, 2.0]], grid(a=[0, 1]), "not finite"),
     ],

@@ -346,7 +346,7 @@ def test_penalties_and_pairs() -> None:
         ("25", "--image is '25'; give HEIGHTxWIDTH, such as 25x20"),
         ("2x-3", "give HEIGHTxWIDTH"),
         ("0x4", "give HEIGHTxWIDTH"),
-        ("2x2x4", "of 4 numbers a point; give HEIGHTxWIDTH for shades"),
+        ("2x2x4", "with 4 numbers per pixel; give HEIGHTxWIDTH for gray"),
     ],
 )
 def test_an_image_has_two_sizes_or_colors(given, words) -> None:
@@ -476,7 +476,7 @@ def test_sparse_zero_is_for_what_is_read_as_sparse(
     options = ("factorize", str(path), "--rank", "1", "--sparse", "zero")
     done = run_here(*options, "--out", str(tmp_path / "o"))
     assert done.returncode == 2
-    assert "--sparse zero says what triples or a sparse table do not" in done.stderr
+    assert "--sparse zero is for triples and sparse tables, but" in done.stderr
     assert not (tmp_path / "o").exists()
     if name == "t.dat":
         done = run_here(*options, "--triples", "--out", str(tmp_path / "o"))

@@ -369,7 +369,7 @@ def test_one_class_among_the_held_out_rows_is_carried() -> None:
     model = MLPStartsClassifier(
         n_starts=2, max_epochs=2, validation=Folds(4), random_state=0
     )
-    with pytest.warns(UserWarning, match="always answering 'u': .* 0.9000"):
+    with pytest.warns(UserWarning, match="always predicting 'u': .* 0.9000"):
         model.fit(X, y)
     assert np.isfinite(model.values()).all()
 
@@ -391,7 +391,7 @@ def test_divisions_that_do_not_define_a_metric_are_counted() -> None:
     assert 0 < flat < 5
     assert model.undefined_splits() == flat
     assert model.undefined_splits("validation_loss") == 0
-    expected = f"on {flat} of 5 divisions of the rows, as the target does not vary"
+    expected = f"on {flat} of 5 splits of the rows, because the target does not vary"
     assert any(expected in str(one.message) for one in told)
     with pytest.warns(UserWarning, match="validation_r2 is not defined for any start"):
         model.fit(X, np.ones(60))

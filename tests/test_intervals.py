@@ -59,7 +59,9 @@ def test_quantiles_are_those_of_the_column_or_of_its_like() -> None:
         place = int(np.ceil(0.8 * (len(given) + 1)))
         assert found[j] == given[place - 1]
         assert (given <= found[j]).sum() / (len(given) + 1) >= 0.8
-    with pytest.raises(InvalidValueError, match="0.99 needs at least 99 cells.*are 52"):
+    with pytest.raises(
+        InvalidValueError, match="0.99 needs at least 99 held-out cells.*are 52"
+    ):
         known.quantiles(0.99)
     told = known.described(0.8)["columns"]
     assert told[0]["width"] == 2 * found[0]
@@ -267,7 +269,9 @@ def test_what_has_no_intervals_is_said() -> None:
     with pytest.raises(InvalidValueError, match="7 rows.*fitted to 30"):
         model.calibrate(table[:7])
     model.calibrate(table)
-    with pytest.raises(InvalidValueError, match="0.99 needs at least 99 cells"):
+    with pytest.raises(
+        InvalidValueError, match="0.99 needs at least 99 held-out cells"
+    ):
         model.impute([[1.0, *[np.nan] * 7]], return_interval=True, coverage=0.99)
     own = LowRankModel(1, loss=lambda z, x: (z - x) ** 4, random_state=0, max_iter=5)
     own.fit(table)
@@ -319,7 +323,7 @@ def test_the_command_writes_intervals_and_apply_does_too(
     assert main(["factorize", table, "--rank", "1", "--out", str(plain)]) == 0
     capsys.readouterr()
     assert main(["apply", str(plain), table, "--intervals", "0.9"]) == 2
-    assert "without residuals of cells" in capsys.readouterr().err
+    assert "without residuals of held-out cells" in capsys.readouterr().err
     assert main(["factorize", table, "--rank", "1", "--intervals", "1.5"]) == 2
     assert "1.5 is not in the range" in capsys.readouterr().err
     taken = frame.mask(mask).rename(columns={"n1": "n0_low"})

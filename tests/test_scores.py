@@ -156,7 +156,7 @@ def test_a_warning_where_nothing_beats_the_majority() -> None:
             n_starts=4, max_epochs=5, learning_rate=0.01, optimizer="gd",
         )  # fmt: skip
     noise = np.random.default_rng(1).normal(size=200)
-    with pytest.warns(UserWarning, match="always answering the mean.*validation r2"):
+    with pytest.warns(UserWarning, match="always predicting the mean.*validation r2"):
         MLPStartsRegressor(
             3, optimizer="gd", learning_rate=1e-6, validation=0.3, **options
         ).fit(RARE_X, noise + 100)
@@ -225,10 +225,10 @@ def test_the_command_warns_weights_and_ends_by_loss(tmp_path) -> None:
     assert plain == 0
     result = json.loads((tmp_path / "plain" / "result.json").read_text())
     assert any(
-        "always answering 'no'" in line and "--class-weight balanced" in line
+        "always predicting 'no'" in line and "--class-weight balanced" in line
         for line in result["warnings"]
     )
-    assert "always answering" in (tmp_path / "plain" / "report.html").read_text()
+    assert "always predicting" in (tmp_path / "plain" / "report.html").read_text()
     starts = pd.read_parquet(tmp_path / "plain" / "starts.parquet")
     for name in SCORES:
         assert {f"training_{name}", f"validation_{name}"} <= set(starts)

@@ -128,7 +128,7 @@ def test_missing_starts_are_left_out_pair_by_pair() -> None:
 
 
 def test_what_cannot_be_used_is_said() -> None:
-    with pytest.raises(InvalidValueError, match="shape \\(3,\\); give a row for each"):
+    with pytest.raises(InvalidValueError, match="shape \\(3,\\); give one row per"):
         told([1.0, 2.0, 3.0])
     with pytest.raises(InvalidValueError, match="confidence is 2"):
         told([[1.0], [2.0]], confidence=2)

@@ -29,7 +29,7 @@ SCALED = StandardScaler().fit_transform(IRIS)
 
 
 # Several checks fit labels drawn at random, or ask for one class by its weight.
-@pytest.mark.filterwarnings("ignore:no start of 1 is better than always answering")
+@pytest.mark.filterwarnings("ignore:no start of 1 is better than always predicting")
 @parametrize_with_checks(
     [
         MLPStartsClassifier(max_epochs=100),

@@ -434,18 +434,18 @@ def test_chunks_of_permutations_do_not_change_p(monkeypatch: Any) -> None:
     [
         (
             lambda: statistics.mean_interval([1.0, math.nan, math.inf], RNG(0), 2.0),
-            "values holds 2 of 3 numbers not finite, the first at place 1 "
+            "values has 2 of 3 numbers not finite, the first at index 1 "
             "(0-based); leave failed starts out, or give them the value of a failure; "
             "confidence is 2.0; give a number between 0 and 1",
         ),
         (
             lambda: statistics.quantile_interval([], 1.0),
-            "values has shape (0,); give one number for each start, one at least; "
+            "values has shape (0,); give one number for each start, at least one; "
             "probability is 1.0; give a number between 0 and 1",
         ),
         (
             lambda: statistics.success_interval([1j], 0.5),
-            "values does not hold real numbers only (complex numbers); give one "
+            "values does not contain only real numbers (complex numbers); give one "
             "number for each start",
         ),
         (
@@ -454,8 +454,8 @@ def test_chunks_of_permutations_do_not_change_p(monkeypatch: Any) -> None:
         ),
         (
             lambda: planning.starts_needed([1.0], 0.0),
-            "precision is 0.0; give a finite number above 0; values holds one number, "
-            "which tells no spread; give two at least",
+            "precision is 0.0; give a finite number above 0; values has only one number, "
+            "which has no standard deviation; give at least two",
         ),
         (
             lambda: planning.starts_needed_for_share(1.5, 0.5),

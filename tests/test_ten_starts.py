@@ -228,7 +228,7 @@ def test_the_facts_by_plain_numpy(part) -> None:
     )
     assert part.published.unlit[0, 7] == (inputs == 0).all(1).sum()
     assert facts["witness"]["replayed_as_stored"]
-    assert facts["settings_say"].endswith("more starts have more shuffles.")
+    assert facts["settings_say"].endswith("more starts give more shuffles.")
 
 
 def test_variance_shares_are_found_again() -> None:

@@ -257,7 +257,7 @@ def test_compare_is_paired_where_the_starts_are_shared(
         assert found["paired"] is paired
         assert found["difference"] > 0.05
         assert found["interval"][0] > 0
-    assert "their seeds (0 and 1) draw other starts" in found["warnings"][0]
+    assert "their seeds (0 and 1) draw different starts" in found["warnings"][0]
 
 
 def test_compare_says_what_else_the_runs_differ_in(
@@ -352,7 +352,7 @@ def test_two_processes_give_the_same_bits_as_one(tmp_path: Path) -> None:
         (["--target", "species", "--id", "species"], ["--target and to --id"]),
         (["--target", "wet", "--ignore", "wet"], ["--target and to --ignore"]),
         (["--target", "species", "--early-stopping", "3", "--validation", "none"],
-         ["--early-stopping looks", "--validation none holds out no rows", "--tol"]),
+         ["--early-stopping uses", "--validation none holds out no rows", "--tol"]),
         (["--target", "species", "--n-iter-no-change", "3"],
          ["--n-iter-no-change has no effect without --tol"]),
     ],
@@ -427,9 +427,9 @@ def test_what_was_asked_for_in_vain_is_told(tmp_path: Path) -> None:
     assert ran(*options, *more) == 0
     said = json.loads((tmp_path / "o" / "result.json").read_text())["warnings"]
     assert any("1 class of one row alone (rare)" in line for line in said)
-    assert any("lbfgs looks at all rows" in x and "--batch-size" in x for x in said)
+    assert any("lbfgs uses all rows" in x and "--batch-size" in x for x in said)
     # What stands there anyway is foretold without looking at the features.
-    assert any("the verdicts tell little" in line for line in said)
+    assert any("the verdicts mean little" in line for line in said)
     assert ran(*options, "--diagnose", "0", "--out", str(tmp_path / "p")) == 0
     result = json.loads((tmp_path / "p" / "result.json").read_text())
     jsonschema.validate(result, json.loads(SCHEMA.read_text()))

@@ -417,8 +417,8 @@ def test_a_weight_in_a_table_is_a_repetition(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "options", "words"),
     [
-        ({"times": -1.0}, ["--weights", "times"], ["--weights", "holds -1 in row 3"]),
-        ({"times": np.nan}, ["--weights", "times"], ["holds a missing cell in row 3"]),
+        ({"times": -1.0}, ["--weights", "times"], ["--weights", "has -1 in row 3"]),
+        ({"times": np.nan}, ["--weights", "times"], ["has a missing cell in row 3"]),
         ({}, ["--weights", "y"], ["--target and to --weights"]),
         (
             {},
@@ -451,7 +451,7 @@ def test_runs_that_weigh_differently_are_said_to(tmp_path: Path) -> None:
     assert trained_on(table, tmp_path / "b", "--weights", "times") == 0
     assert trained_on(table, tmp_path / "c", "--class-weight", "yes=3") == 0
     found = trained.compare_runs(tmp_path / "a", tmp_path / "b")
-    assert any("weigh rows differently" in line for line in found["warnings"])
+    assert any("weight rows differently" in line for line in found["warnings"])
     found = trained.compare_runs(tmp_path / "a", tmp_path / "c")
     assert found["warnings"] == []
     found = trained.compare_runs(tmp_path / "a", tmp_path / "c", "validation_loss")
@@ -466,7 +466,7 @@ def test_runs_that_weigh_differently_are_said_to(tmp_path: Path) -> None:
         ({1: -2.0}, "class_weight of 1 is -2.0"),
         (
             {1: 2.0, "x": 3.0},
-            "class_weight names 'x', which y does not hold; its classes",
+            "class_weight names 'x', which y does not contain; its classes",
         ),
     ],
 )
@@ -479,7 +479,9 @@ def test_a_class_weight_that_cannot_be_used_is_named(weight, words) -> None:
 @pytest.mark.parametrize("labels", [["a", None], ["a", 1], ["a", b"a"]])
 def test_labels_that_cannot_be_sorted_are_refused(labels) -> None:
     y = np.array((labels * 12)[:24], dtype=object)
-    with pytest.raises(InvalidValueError, match="y holds labels that cannot be sorted"):
+    with pytest.raises(
+        InvalidValueError, match="y contains labels that cannot be sorted"
+    ):
         MLPStartsClassifier(4, max_epochs=2, random_state=0).fit(X, y)
 
 

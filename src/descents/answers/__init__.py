@@ -1,1 +1,1 @@
-"""The best known answer, how far results are from it, and why."""
+"""References, comparisons, diagnoses, and model selection."""

@@ -1,4 +1,4 @@
-"""Rows and columns without an observed cell, which are predicted by means."""
+"""Blank rows and columns: those without an observed cell, which are predicted by means."""
 
 from __future__ import annotations
 
@@ -15,31 +15,33 @@ from descents.problems.layouts import Dense, Stored
 from descents.problems.sets import Fixed, UnitNorm
 
 ROUNDS = 100
-"""How often the quadratic of one row is gone down, which is exact without a constraint."""
+"""The number of steps on the quadratic of a row; without a constraint one step is exact."""
 LEAST_CURVATURE = 1e-6
-"""The least weight of a column, over the largest: where a loss is all but flat."""
+"""The smallest weight of a column, relative to the largest, for losses that are nearly
+flat."""
 NEAREST_SHARE = 1e-12
-"""How near to 0 or 1 a mean probability is taken to be."""
+"""Mean probabilities are clipped to this distance from 0 and 1."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """What predicts a row or a column of which no cell is observed.
+    """Predicts rows and columns without observed cells.
 
-    A row is predicted by the row of the model that is nearest to the best constants of
-    the columns; a column by the column of the model that is nearest to the mean of the
-    other columns of its loss. Nearest is by least squares, under what is asked of the
-    factor but without penalties.
+    A blank row is predicted by the row in the model's space that is nearest to the best
+    constants of the columns. A blank column is predicted by the column in the model's
+    space that is nearest to the mean of the other columns with its loss. Nearest means
+    least squares under the constraint on the factor, without penalties.
 
     Attributes
     ----------
     constants : ndarray of shape (coordinates,)
         The natural parameters of the best constants, in the units of the cells.
     curvatures : ndarray of shape (coordinates,)
-        How much each counts: the curvature of the loss there, summed over the cells.
+        The least-squares weights: the curvature of the loss at the constants, summed over
+        the cells.
     blank_rows : ndarray of int
     column_counts : ndarray of shape (columns,)
-        How many cells of each column are data.
+        The number of observed cells of each column.
     """
 
     constants: np.ndarray
@@ -49,37 +51,37 @@ class Known:
 
     @classmethod
     def of(cls, problem: Factorization) -> Known:
-        """Return what the table of a problem tells.
+        """Return the predictor of blank rows and columns for a problem.
 
         Examples
         --------
         >>> table = [[1.0, 2.0], [3.0, 5.0], [np.nan, np.nan]]
-        >>> known = Known.of(Factorization(table, 1))
-        >>> known.constants, known.blank_rows
+        >>> blanks = Known.of(Factorization(table, 1))
+        >>> blanks.constants, blanks.blank_rows
         (array([2. , 3.5]), array([2]))
         """
-        found = problem.cells
+        cells = problem.cells
         return cls(
-            np.asarray(found.offsets, dtype=np.float64),
+            np.asarray(cells.offsets, dtype=np.float64),
             _curvatures(problem),
-            np.flatnonzero(found.row_counts == 0),
-            np.asarray(found.column_counts, dtype=np.float64),
+            np.flatnonzero(cells.row_counts == 0),
+            np.asarray(cells.column_counts, dtype=np.float64),
         )
 
     def stored(self) -> dict[str, np.ndarray]:
-        """Return it as arrays."""
+        """Return the attributes as named arrays."""
         return {f"blanks/{name}": value for name, value in vars(self).items()}
 
     @classmethod
     def restored(cls, arrays: dict[str, np.ndarray], offsets: np.ndarray) -> Known:
-        """Return what `stored` gave.
+        """Return the predictor from the arrays of `stored`.
 
         Parameters
         ----------
         arrays : dict of ndarray
         offsets : ndarray of shape (coordinates,)
-            What predicts blank rows of a model of an earlier version, which has none
-            of it.
+            The prediction of blank rows for models stored by an earlier version, which
+            have no such arrays.
         """
         names = list(cls.__dataclass_fields__)
         if all(f"blanks/{name}" in arrays for name in names):
@@ -90,16 +92,16 @@ class Known:
     def filled(
         self, problem: Factorization, point: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """Return the parameters of one start with those of blank rows and columns."""
+        """Return the parameters of a start with those of blank rows and columns set."""
         point = self._with_columns(problem, point)
         rows = self.blank_rows
         if not len(rows) or problem.row_regularizer.smoothness:
             return point
         inside = problem.row_regularizer.inside
-        asked = problem.row_regularizer
+        regularizer = problem.row_regularizer
         if isinstance(inside, Fixed):
-            asked = replace(asked, inside=Fixed(inside.values[rows]))
-        return self.with_rows(problem, point, rows, asked)
+            regularizer = replace(regularizer, inside=Fixed(inside.values[rows]))
+        return self.with_rows(problem, point, rows, regularizer)
 
     def with_rows(
         self,
@@ -108,15 +110,16 @@ class Known:
         rows: np.ndarray,
         asked: Regularizer,
     ) -> dict[str, np.ndarray]:
-        """Return parameters with some rows predicted by the constants of the columns.
+        """Return parameters with some rows set to predict the constants of the columns.
 
         Parameters
         ----------
         rows : ndarray of int
         asked : Regularizer
-            What is asked of these rows of U.
+            The constraint on these rows of U.
         """
         _, right = sides(problem, point)
+        # Weighted least squares for U and row biases; the other terms are fixed.
         free = problem.rank + problem.has_row_biases
         target = self.constants - right[:, free:].sum(1)
         weighted = self.curvatures[:, None] * right[:, :free]
@@ -125,7 +128,7 @@ class Known:
         asked = _of_blanks(asked)
         if asked.inside is not None or asked.nonnegative:
             start[:, : problem.rank] = 1 / problem.rank
-        found = _nearest(
+        solution = _nearest(
             asked,
             right[:, :free].T @ weighted,
             np.repeat((target @ weighted)[None], count, 0),
@@ -134,8 +137,8 @@ class Known:
         )
         point = dict(point)
         for name, part in (
-            ("U", found[:, : problem.rank]),
-            ("row_biases", found[:, problem.rank :].sum(1)),
+            ("U", solution[:, : problem.rank]),
+            ("row_biases", solution[:, problem.rank :].sum(1)),
         ):
             if name in point:
                 point[name] = point[name].copy()
@@ -145,42 +148,43 @@ class Known:
     def _with_columns(
         self, problem: Factorization, point: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        found = problem.cells
-        asked = problem.column_regularizer
-        counts = self.column_counts[found.coordinate_columns]
-        if counts.all() or asked.smoothness:
+        """Return the parameters with those of blank columns set."""
+        cells = problem.cells
+        regularizer = problem.column_regularizer
+        counts = self.column_counts[cells.coordinate_columns]
+        if counts.all() or regularizer.smoothness:
             return point
         left, right = sides(problem, point)
-        seen_rows = np.ones(len(left), dtype=bool)
-        seen_rows[self.blank_rows] = False
-        left, rank = left[seen_rows], problem.rank
+        observed_rows = np.ones(len(left), dtype=bool)
+        observed_rows[self.blank_rows] = False
+        left, rank = left[observed_rows], problem.rank
         free = [*range(rank), *([left.shape[1] - 1] * problem.has_offsets)]
-        held = [c for c in range(left.shape[1]) if c not in free]
+        fixed = [c for c in range(left.shape[1]) if c not in free]
         V = point["V"].copy()
         offsets = point["offsets"].copy() if problem.has_offsets else None
-        for block, like in _like_coordinates(found.blocks):
-            seen, blank = like[counts[like] > 0], like[counts[like] == 0]
-            if not len(seen) or not len(blank):
+        for block, like in _like_coordinates(cells.blocks):
+            observed, blank = like[counts[like] > 0], like[counts[like] == 0]
+            if not len(observed) or not len(blank):
                 continue
             units = problem.units
-            target = _mean_natural(
-                block, left @ (right[seen] * units[seen, None]).T, counts[seen]
-            )
-            mean = np.average(right[seen] * units[seen, None], 0, counts[seen])
-            start = mean[free] / units[blank, None]
+            scaled = right[observed] * units[observed, None]
+            target = _mean_natural(block, left @ scaled.T, counts[observed])
+            start = np.average(scaled, 0, counts[observed])[free] / units[blank, None]
             part = left[:, free]
+            # Least squares on the target of each row, less the terms that are fixed.
             wanted = (
-                target[:, None] / units[blank] - left[:, held] @ right[blank][:, held].T
+                target[:, None] / units[blank]
+                - left[:, fixed] @ right[blank][:, fixed].T
             )
-            own = asked
-            if isinstance(asked.inside, Fixed):
-                own = replace(asked, inside=Fixed(asked.inside.values[blank]))
-            solved = _nearest(
+            own = regularizer
+            if isinstance(own.inside, Fixed):
+                own = replace(own, inside=Fixed(own.inside.values[blank]))
+            solution = _nearest(
                 _of_blanks(own), part.T @ part, wanted.T @ part, start, rank
             )
-            V[blank] = solved[:, :rank]
+            V[blank] = solution[:, :rank]
             if offsets is not None:
-                offsets[blank] = solved[:, -1] - problem.base[blank]
+                offsets[blank] = solution[:, -1] - problem.base[blank]
         point = {**point, "V": V}
         return point if offsets is None else {**point, "offsets": offsets}
 
@@ -188,17 +192,14 @@ class Known:
 def sides(
     problem: Factorization, point: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return L and R of one start in float64, of which L R^T is the prediction.
-
-    In the units of the cells.
-    """
+    """Return L and R of one start in float64; L R^T predicts in the units of the cells."""
     tensors = {n: torch.as_tensor(v)[None].double() for n, v in point.items()}
     left, right = problem.extended(tensors)
     return left[0].cpu().numpy(), right[0].cpu().numpy()
 
 
 def alone(problem: Factorization) -> np.ndarray:
-    """Return which blank columns have no other column of their loss to be like.
+    """Return the blank columns whose loss has no column with observed cells.
 
     Examples
     --------
@@ -216,7 +217,7 @@ def alone(problem: Factorization) -> np.ndarray:
 
 
 def _like_coordinates(blocks: tuple[Block, ...]) -> list[tuple[Block, np.ndarray]]:
-    """Return the coordinates of a block that mean the same, once for each meaning."""
+    """Group the coordinates of each block by meaning, such as the same class or cut."""
     return [
         (block, np.arange(block.place.start + k, block.place.stop, block.each))
         for block in blocks
@@ -225,7 +226,7 @@ def _like_coordinates(blocks: tuple[Block, ...]) -> list[tuple[Block, np.ndarray
 
 
 def _mean_natural(block: Block, natural: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the natural parameter of the mean of each row's predictions."""
+    """Return the natural parameter of each row's mean prediction."""
     from scipy.special import expit, logit, logsumexp
 
     if isinstance(block.loss, Poisson):
@@ -236,71 +237,73 @@ def _mean_natural(block: Block, natural: np.ndarray, weights: np.ndarray) -> np.
     return np.asarray(np.average(natural, 1, weights))
 
 
-def _of_blanks(asked: Regularizer) -> Regularizer:
-    """Return what is asked of single rows of a factor, without penalties.
+def _of_blanks(regularizer: Regularizer) -> Regularizer:
+    """Return the constraint on blank rows of a factor, without penalties.
 
-    The norm of columns is that of the rows that have cells.
+    A unit norm of columns is dropped, because it is a constraint on the other rows.
     """
-    asked = replace(asked, l1=0.0, l2=0.0, smoothness=0.0)
-    if isinstance(asked.inside, UnitNorm):
-        return replace(asked, inside=None)
-    return asked
+    regularizer = replace(regularizer, l1=0.0, l2=0.0, smoothness=0.0)
+    if isinstance(regularizer.inside, UnitNorm):
+        return replace(regularizer, inside=None)
+    return regularizer
 
 
 def _nearest(
-    asked: Regularizer,
+    regularizer: Regularizer,
     gram: np.ndarray,
     right: np.ndarray,
     start: np.ndarray,
     rank: int,
 ) -> np.ndarray:
-    """Minimize x' G x - 2 x' r over rows of what a factor has to be, and biases."""
-    of_all = torch.as_tensor(gram)[None, None], torch.as_tensor(right)[None]
+    """Minimize x' G x - 2 x' r over constrained rows of a factor, and free biases."""
+    quadratic = torch.as_tensor(gram)[None, None], torch.as_tensor(right)[None]
     point = torch.as_tensor(start)[None].clone()
-    point[..., :rank] = asked.nearest(point[..., :rank])
+    point[..., :rank] = regularizer.nearest(point[..., :rank])
     zero = torch.zeros(right.shape, dtype=torch.float64)
-    for _ in range(1 if asked.smooth else ROUNDS):
-        point = asked.solve(*of_all, point, zero, zero, rank)
+    for _ in range(1 if regularizer.smooth else ROUNDS):
+        point = regularizer.solve(*quadratic, point, zero, zero, rank)
     return np.asarray(point[0].numpy())
 
 
 def _curvatures(problem: Factorization) -> np.ndarray:
-    """Return the curvature of the loss of each column about its best constant.
+    """Return the curvature of the loss of each column around its best constant.
 
-    From the slopes on both sides, about half a standard deviation away: a loss with a
-    corner has one too. Every other class of a column goes the other way, as a step that
-    all take together changes no probability. For squared loss it is the sum of the
-    weights.
+    It is the difference quotient of the slopes about half a standard deviation away on
+    both sides, so a loss with a corner has a curvature too. Alternate classes of a column
+    step in opposite directions, because a common step of all classes changes no
+    probability. For squared loss, it is the sum of the weights.
     """
-    found, wide = problem.cells, problem.cells.shape[1]
-    counts = np.asarray(found.column_counts[found.coordinate_columns], dtype=float)
-    if not isinstance(found, Dense | Stored):
+    cells, wide = problem.cells, problem.cells.shape[1]
+    counts = np.asarray(cells.column_counts[cells.coordinate_columns], dtype=float)
+    if not isinstance(cells, Dense | Stored):
         return counts
-    if all(block.loss.quadratic for block in found.blocks):
-        if found.weights is None:
+    if all(block.loss.quadratic for block in cells.blocks):
+        if cells.weights is None:
             return counts
-        if isinstance(found, Dense):
-            return np.asarray(found.weights.sum(0), dtype=np.float64)
-        return np.bincount(found.table.indices, found.weights, wide)
+        if isinstance(cells, Dense):
+            return np.asarray(cells.weights.sum(0), dtype=np.float64)
+        return np.bincount(cells.table.indices, cells.weights, wide)
     step = 0.5 * problem.deviations()
-    for block in found.blocks:
+    for block in cells.blocks:
         if block.loss.divergence:  # predictions stay above 0
             step[block.place] = np.minimum(
-                step[block.place], 0.5 * found.offsets[block.place]
+                step[block.place], 0.5 * cells.offsets[block.place]
             )
     step = np.where(step > 0, step, 1e-3)
-    for block in found.blocks:
+    for block in cells.blocks:
         step[block.place] *= np.where(
             np.arange(len(step[block.place])) % block.each % 2, -1, 1
         )
-    ones = torch.ones(found.shape[0], 1, dtype=torch.float64)
-    cuts = torch.as_tensor(found.cuts)
+    ones = torch.ones(cells.shape[0], 1, dtype=torch.float64)
+    cuts = torch.as_tensor(cells.cuts)
 
     def slopes(natural: np.ndarray) -> np.ndarray:
-        each = found.slopes(ones, torch.as_tensor(natural)[:, None], cuts)
-        return np.asarray(each.sum(0), dtype=np.float64).ravel()
+        cellwise = cells.slopes(ones, torch.as_tensor(natural)[:, None], cuts)
+        return np.asarray(cellwise.sum(0), dtype=np.float64).ravel()
 
-    bent = (slopes(found.offsets + step) - slopes(found.offsets - step)) / step / 4
-    bent = np.where(np.isfinite(bent), bent, 0)
-    floor = LEAST_CURVATURE * max(float(bent.max(initial=0.0)), 1e-300)
-    return np.where(counts > 0, bent.clip(floor), 0)
+    change = slopes(cells.offsets + step) - slopes(cells.offsets - step)
+    # Squared loss has the slope 2 w (x - m), so this is its weight w.
+    curvatures = change / step / 4
+    curvatures = np.where(np.isfinite(curvatures), curvatures, 0)
+    floor = LEAST_CURVATURE * max(float(curvatures.max(initial=0.0)), 1e-300)
+    return np.where(counts > 0, curvatures.clip(floor), 0)

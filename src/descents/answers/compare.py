@@ -1,4 +1,4 @@
-"""How far results are from answers and from each other: arithmetic only."""
+"""Compare results with references and with each other."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from descents.answers.references import Reference
 from descents.checks import InvalidValueError, counted
 
 ROUNDING = 1e-12
-"""How far below an exact reference a loss in float64 may be by rounding, relative to
-the loss of the best constant."""
+"""How far below an exact reference a float64 loss may be by rounding, relative to the
+loss of the best constant."""
 
 
 def gap(
@@ -26,10 +26,10 @@ def gap(
     losses : array-like of shape (S,)
     reference : Reference
     best_constant_loss : float
-        The loss of the best constant, which keeps the gap finite where the reference
-        is zero.
+        The loss of the best constant, which keeps the gap finite if the reference is
+        zero.
     dtype : numpy dtype
-        The precision that the descent worked in; eps is its spacing at 1.
+        The precision of the descent; eps is its spacing at 1.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def below_reference(
 ) -> np.ndarray:
     """Return which losses are below an exact reference or a bound by more than rounding.
 
-    Such a loss is a defect of the program, not a triumph.
+    Such a loss is a bug of the program.
 
     Examples
     --------
@@ -63,9 +63,10 @@ def below_reference(
 
 
 def principal_angles(first: Any, second: Any) -> np.ndarray:
-    """Return the angles between two column spaces, in radians, the largest first.
+    """Return the angles between two column spaces in radians, largest first.
 
-    By sines where they are small (Björck and Golub [1]_), so that 1e-10 is told from 0.
+    Small angles are computed from sines (Björck and Golub [1]_), which distinguishes 1e-10
+    from 0.
 
     Parameters
     ----------
@@ -90,10 +91,10 @@ def principal_angles(first: Any, second: Any) -> np.ndarray:
 
 
 def subspace_agreement(factors: Any, best: int) -> float | None:
-    """Return how far column spaces agree with that of one of them.
+    """Return how well column spaces agree with that of the best start.
 
-    The median over the others of the mean squared cosine of the principal angles: 1
-    for the same space, 0 for orthogonal ones.
+    It is the median over the other starts of the mean squared cosine of the principal
+    angles: 1 for equal spaces, 0 for orthogonal ones.
 
     Parameters
     ----------
@@ -103,7 +104,7 @@ def subspace_agreement(factors: Any, best: int) -> float | None:
     Returns
     -------
     float or None
-        None where there is one alone.
+        None if there is only one start.
 
     Examples
     --------
@@ -125,7 +126,7 @@ def _r_squared(target: np.ndarray, fitted: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Alignment:
-    """How one factor maps to another.
+    """A map from one factor to another.
 
     Attributes
     ----------
@@ -136,7 +137,7 @@ class Alignment:
     matrix : ndarray of shape (rank, rank)
         aligned = source @ matrix.
     singular_values : ndarray of shape (rank,)
-        Of the matrix: all equal for a rotation with one scale.
+        The singular values of the matrix; all are equal for a rotation with one scale.
     """
 
     aligned: np.ndarray
@@ -146,10 +147,10 @@ class Alignment:
 
 
 def best_similarity(source: Any, target: Any) -> Alignment:
-    """Minimise ‖target - c source R‖^2 over a scale c and an orthogonal R.
+    """Minimize ‖target - c source R‖^2 over a scale c and an orthogonal R.
 
-    R may reflect, as the signs of singular vectors are arbitrary; the solution is
-    Schönemann's [1]_.
+    R may include a reflection, because the signs of singular vectors are arbitrary. The
+    solution is due to Schönemann [1]_.
 
     Parameters
     ----------
@@ -175,7 +176,7 @@ def best_similarity(source: Any, target: Any) -> Alignment:
 
 
 def best_linear_map(source: Any, target: Any) -> Alignment:
-    """Minimise ‖target - source M‖^2 over all square matrices M.
+    """Minimize ‖target - source M‖^2 over all square matrices M.
 
     Parameters
     ----------
@@ -228,10 +229,10 @@ def paired_difference_interval(
     Parameters
     ----------
     first, second : array-like of shape (S,), S at least 2
-        Of the same starts in the same order.
+        Values of the same starts in the same order.
     groups : array-like of shape (S,), optional
-        What starts have in common, such as the shuffle they train on. The interval is
-        then over the means of the groups, of which there must be two at least.
+        The group of each start, such as the shuffle it trains on. The interval is then
+        over the means of the groups; at least two groups are needed.
     confidence : float
 
     Returns
@@ -258,10 +259,10 @@ def paired_difference_interval(
 
 
 def variance_components(values: Any, groups: Any) -> tuple[float, float]:
-    """Tell the variance within groups from that between them.
+    """Estimate the variance within groups and the variance between groups.
 
-    The one-way random-effects model, by the method of moments: within = mean square
-    within; between = (mean square between - within) / n0, at least 0, with n0 the
+    The method of moments for the one-way random-effects model gives within = mean square
+    within, and between = (mean square between - within) / n0, at least 0, where n0 is the
     group size corrected for imbalance [1]_.
 
     Parameters
@@ -288,8 +289,8 @@ def variance_components(values: Any, groups: Any) -> tuple[float, float]:
     total, count = len(values), len(sizes)
     if count < 2 or total == count:
         raise InvalidValueError(
-            f"{counted(total, 'value')} in {count} groups; give two groups at least, one of them "
-            "with two values"
+            f"{counted(total, 'value')} in {count} groups; give at least two groups, one of "
+            "them with two values"
         )
     means = np.bincount(member, values) / sizes
     within = float(np.square(values - means[member]).sum() / (total - count))
@@ -299,7 +300,7 @@ def variance_components(values: Any, groups: Any) -> tuple[float, float]:
 
 
 def residual_mean_square(table: np.ndarray) -> float:
-    """Return the mean square that rows and columns of a table leave: interaction, noise.
+    """Return the residual mean square of a table after its row and column effects.
 
     Examples
     --------
@@ -307,26 +308,28 @@ def residual_mean_square(table: np.ndarray) -> float:
     1.0
     """
     rows, columns = table.shape
-    rest = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
-    return float(np.square(rest).sum() / max(1, (rows - 1) * (columns - 1)))
+    residual = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
+    return float(np.square(residual).sum() / max(1, (rows - 1) * (columns - 1)))
 
 
 def crossed_variances(values: Any) -> dict[str, float | None]:
-    """Tell the variance between rows from that between columns of a table.
+    """Estimate the variance between rows and the variance between columns of a table.
 
-    Two crossed random effects without repetition, by the method of moments [1]_: rows
-    = (mean square of rows - of the residual) / columns, and so for columns; at least 0.
+    The method of moments for two crossed random effects without repetition [1]_ gives
+    rows = (mean square of rows - mean square of the residual) / columns, and the same for
+    columns; at least 0.
 
     Parameters
     ----------
     values : array-like of shape (starts, splits)
-        Columns without any finite number are left out, then rows with one that is not.
+        Columns without any finite number are left out, then rows with a number that is
+        not finite.
 
     Returns
     -------
     dict
-        ``starts``, ``splits`` and ``residual``; with one split ``starts`` is the plain
-        variance and the others are None; all None with fewer than two starts.
+        ``starts``, ``splits`` and ``residual``. With one split, ``starts`` is the
+        variance and the others are None. With fewer than two starts, all are None.
 
     References
     ----------
@@ -359,7 +362,7 @@ def crossed_variances(values: Any) -> dict[str, float | None]:
 
 
 def holm(p_values: Any) -> np.ndarray:
-    """Return p-values adjusted for their number by Holm's step-down rule [1]_.
+    """Return p-values adjusted for multiple tests by Holm's step-down rule [1]_.
 
     References
     ----------
@@ -381,7 +384,7 @@ def holm(p_values: Any) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Compatibility:
-    """Which settings a small table of points can come from; C of them.
+    """Which of C settings a small table of points can come from.
 
     Attributes
     ----------
@@ -389,10 +392,10 @@ class Compatibility:
         The energy distance between the table and all points of a setting.
     p_values : ndarray of shape (C,)
     adjusted : ndarray of shape (C,)
-        By Holm, for the number of settings.
+        The p-values adjusted by Holm for the number of settings.
     power : ndarray of shape (C, C)
         The share of tables drawn from setting j that the test of setting i rejects, at
-        level / C; the diagonal is the share of false alarms.
+        level / C; the diagonal is the share of false rejections.
     """
 
     distances: np.ndarray
@@ -416,23 +419,24 @@ def compatibility(
     setting, 2 E‖t - x‖ - E‖t - t'‖ - E‖x - x'‖. Its null distribution is simulated: a
     group (a shuffle of the rows) is picked at random, as many points as the table has
     are drawn within it with replacement, and their distance to the points of the other
-    groups is taken, as the table comes from a group that is not among these. The
-    p-value is the share of simulated tables at least as far, the table itself counted.
-    It knows the spread between groups only as well as the number of groups tells.
+    groups is computed, because the table comes from a group that is not among these. The
+    p-value is the share of simulated tables at least as far, including the table itself.
+    The test knows the variation between groups only as well as the number of groups
+    allows.
 
     Parameters
     ----------
     table : ndarray of shape (size, d)
     points : sequence of ndarray of shape (N, d)
-        The points of each setting. Distances are kept between all distinct points, so
-        these should lie on a lattice, as accuracies do.
+        The points of each setting. Distances between all distinct points are stored, so
+        the points should lie on a lattice, as accuracies do.
     groups : sequence of ndarray of shape (N,)
         The group of each point.
     generator : numpy Generator
     draws : int
-        How many tables are simulated from each setting.
+        The number of tables simulated from each setting.
     level : float
-        For the power.
+        The level of the test for `power`.
 
     Returns
     -------
@@ -448,24 +452,27 @@ def compatibility(
     >>> generator = np.random.default_rng(0)
     >>> near = generator.integers(0, 10, (400, 2)) / 10
     >>> twenty = np.repeat(np.arange(20), 20)
-    >>> found = compatibility(near[:10], [near, near + 0.5], [twenty, twenty], generator)
-    >>> found.adjusted < 0.05
+    >>> test = compatibility(near[:10], [near, near + 0.5], [twenty, twenty], generator)
+    >>> test.adjusted < 0.05
     array([False,  True])
     """
     size, count = len(table), len(points)
+    # Points become indices of the distinct points, whose distances are computed once.
     places, index = np.unique(
         np.concatenate([table, *points]).round(9), axis=0, return_inverse=True
     )
     cuts = np.cumsum([size, *(len(chosen) for chosen in points)])[:-1]
     own, *members = np.split(index.reshape(-1), cuts)
-    apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
+    pairwise = np.linalg.norm(places[:, None] - places[None], axis=-1)
 
     def distances(tables: np.ndarray, shares: np.ndarray) -> np.ndarray:
-        """Return the distances of (T, size) tables of places to shares of places."""
-        nearness = apart @ shares
-        within = apart[tables[:, :, None], tables[:, None]].mean((1, 2))
-        found: np.ndarray = 2 * nearness[tables].mean(1) - within - shares @ nearness
-        return found
+        """Return the energy distances of (T, size) tables to a distribution."""
+        to_setting = pairwise @ shares  # E‖p - x‖ for every distinct point p
+        within = pairwise[tables[:, :, None], tables[:, None]].mean((1, 2))
+        energy: np.ndarray = (
+            2 * to_setting[tables].mean(1) - within - shares @ to_setting
+        )
+        return energy
 
     def shares_of(chosen: np.ndarray) -> np.ndarray:
         return np.bincount(chosen, minlength=len(places)) / len(chosen)
@@ -501,9 +508,9 @@ def compatibility(
     return Compatibility(own_distance, p_values, holm(p_values), power)
 
 
-def _upper_tail(null: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Return the share of a sorted null at least as large, what was found counted."""
-    # A hair lower, so that equal tables count as equal in spite of rounding.
-    farther = len(null) - np.searchsorted(null, found - 1e-12, side="left")
+def _upper_tail(null: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Return the share of a sorted null at least as large, including the observed value."""
+    # The margin makes equal tables count as equal in spite of rounding.
+    farther = len(null) - np.searchsorted(null, observed - 1e-12, side="left")
     tail: np.ndarray = (1 + farther) / (1 + len(null))
     return tail

@@ -1,4 +1,4 @@
-"""Curvature of the losses: the Hessian, or its two ends by Lanczos."""
+"""Curvature of the losses: eigenvalues of the Hessian, exact or by Lanczos."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import torch
 from descents.problems.problem import Parameters, Problem, flat
 
 EXACT_PARAMETERS = 500
-"""Up to so many parameters of a start, all eigenvalues are computed."""
+"""With at most this many parameters per start, all eigenvalues are computed."""
 LANCZOS_STEPS = 150
-"""How many products with the Hessian Lanczos takes at most."""
+"""The largest number of products with the Hessian in Lanczos."""
 LANCZOS_ACCURACY = 1e-8
-"""Lanczos ends when the residuals of both ends are at most this times the largest
-eigenvalue in magnitude."""
+"""Lanczos stops when the residuals of both extreme eigenvalues are at most this times the
+largest eigenvalue in magnitude."""
 CHECK_EVERY = 10
 BASIS_ENTRIES = 2**24
-"""How many numbers are kept at once for Lanczos vectors; starts are grouped so."""
+"""The largest number of entries of Lanczos vectors in memory; starts are grouped to fit."""
 
 
 @dataclass(frozen=True)
 class Curvature:
-    """The two ends of the spectrum of S Hessians; NaN where a Hessian is not finite.
+    """The extreme eigenvalues of S Hessians; NaN if a Hessian is not finite.
 
     Attributes
     ----------
     smallest, largest : float64 ndarray of shape (S,)
-        The least and the greatest eigenvalue. From Lanczos, these are values that the
-        curvature takes along some direction: never below the least or above the
-        greatest eigenvalue.
+        The smallest and the largest eigenvalue. With Lanczos, these are curvatures along
+        some direction, so they are never below the smallest or above the largest
+        eigenvalue.
     residuals : float64 ndarray of shape (S,)
-        An eigenvalue lies within so much of each of the two; 0 where all eigenvalues
+        An eigenvalue lies within this distance of each of the two; 0 if all eigenvalues
         were computed.
     """
 
@@ -50,10 +50,10 @@ class Curvature:
 def curvature(
     problem: Problem, parameters: Parameters, starts: torch.Tensor, step: int = 0
 ) -> Curvature:
-    """Return the least and the greatest eigenvalue of the Hessian of each start's loss.
+    """Return the extreme eigenvalues of the Hessian of each start's loss.
 
-    All eigenvalues are computed for up to `EXACT_PARAMETERS` parameters; above that,
-    the ends by Lanczos.
+    With at most `EXACT_PARAMETERS` parameters, all eigenvalues are computed; with more,
+    Lanczos computes the two extreme ones.
 
     Parameters
     ----------
@@ -74,29 +74,29 @@ def curvature(
     ...     ),
     ...     lambda generator: {"x": generator.random(2)},
     ... )
-    >>> found = curvature(saddle, {"x": torch.zeros(1, 2)}, torch.arange(1))
-    >>> found.smallest, found.largest
+    >>> ends = curvature(saddle, {"x": torch.zeros(1, 2)}, torch.arange(1))
+    >>> ends.smallest, ends.largest
     (array([-6.]), array([2.]))
     """
     if sum(value[0].numel() for value in parameters.values()) > EXACT_PARAMETERS:
         return lanczos(problem, parameters, starts, step)
     matrices = hessians(problem, parameters, starts, step).cpu().numpy()
     smallest, largest = np.full((2, len(starts)), np.nan)
-    sound = np.isfinite(matrices).all((1, 2))
-    if sound.any():
-        symmetric = (matrices + matrices.transpose(0, 2, 1))[sound] / 2
+    finite = np.isfinite(matrices).all((1, 2))
+    if finite.any():
+        symmetric = (matrices + matrices.transpose(0, 2, 1))[finite] / 2
         values = np.linalg.eigvalsh(symmetric)
-        smallest[sound], largest[sound] = values[:, 0], values[:, -1]
-    return Curvature(smallest, largest, np.where(sound, 0.0, np.nan))
+        smallest[finite], largest[finite] = values[:, 0], values[:, -1]
+    return Curvature(smallest, largest, np.where(finite, 0.0, np.nan))
 
 
 def hessians(
     problem: Problem, parameters: Parameters, starts: torch.Tensor, step: int = 0
 ) -> torch.Tensor:
-    """Return the Hessian of each start's loss, exact by autograd, in float64.
+    """Return the exact Hessian of each start's loss by autograd, in float64.
 
-    The gradient is differentiated entry by entry, all starts at once; parameters are
-    flattened and joined in the order of the dict.
+    The gradient is differentiated entry by entry, for all starts at once. Parameters are
+    flattened and concatenated in the order of the dict.
 
     Parameters
     ----------
@@ -136,11 +136,11 @@ def lanczos(
     *,
     max_steps: int = LANCZOS_STEPS,
 ) -> Curvature:
-    """Return the ends of the spectrum from products of the Hessian with vectors.
+    """Return the extreme eigenvalues from products of the Hessian with vectors.
 
-    Lanczos [1]_ in float64 with full reorthogonalization, all starts at once from the
-    same first vector. The residual of a value is the norm of H v - value * v, with v
-    the unit vector that the value belongs to.
+    It runs Lanczos [1]_ in float64 with full reorthogonalization, for all starts at once
+    from the same first vector. The residual of a value is the norm of H v - value * v,
+    where v is the unit vector of the value.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def lanczos(
     starts : int64 Tensor of shape (S,)
     step : int
     max_steps : int
-        How many products with the Hessian are taken at most.
+        The largest number of products with the Hessian.
 
     Returns
     -------
@@ -167,8 +167,8 @@ def lanczos(
     ...     ),
     ...     lambda generator: {"x": generator.random(1000)},
     ... )
-    >>> found = lanczos(valley, valley.points([0], 0), torch.arange(1))
-    >>> found.largest.round(6), bool(found.residuals < 1e-3)
+    >>> ends = lanczos(valley, valley.points([0], 0), torch.arange(1))
+    >>> ends.largest.round(6), bool(ends.residuals < 1e-3)
     (array([1.]), True)
     """
     size = sum(value[0].numel() for value in parameters.values())
@@ -190,9 +190,9 @@ Product = Callable[[torch.Tensor], torch.Tensor]
 def _products(
     problem: Problem, parameters: Parameters, starts: torch.Tensor, step: int
 ) -> tuple[Product, torch.Size]:
-    """Return the product of each start's Hessian with a vector of its own, (S, P).
+    """Return a function that multiplies each start's Hessian by a vector, (S, P).
 
-    The gradient's graph is built once and differentiated again for every product.
+    The graph of the gradient is built once and differentiated again for every product.
     """
     precise = problem.evaluation_dtype
     leaves = {n: p.detach().to(precise).requires_grad_() for n, p in parameters.items()}
@@ -218,8 +218,8 @@ def _products(
 
     def product(vectors: torch.Tensor) -> torch.Tensor:
         with torch.enable_grad():
-            found = derivative(gradient, vectors.to(precise), keep=False)
-        return found.double().detach()
+            image = derivative(gradient, vectors.to(precise), keep=False)
+        return image.double().detach()
 
     return product, gradient.shape
 
@@ -227,60 +227,65 @@ def _products(
 def _ends(
     product: Product, count: int, size: int, max_steps: int, device: torch.device
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the two ends of the spectrum and their residuals, by Lanczos."""
+    """Return the extreme eigenvalues and their residuals, by Lanczos."""
     limit = min(max_steps, size)
     generator = np.random.Generator(np.random.Philox(0))
     draws = torch.tensor(generator.standard_normal((limit, size)), device=device)
     basis = torch.zeros(count, limit, size, dtype=torch.float64, device=device)
-    diagonal, beside = np.zeros((2, count, limit))
+    # The tridiagonal matrix of each start: its diagonal and its subdiagonal.
+    diagonal, subdiagonal = np.zeros((2, count, limit))
     vectors = (draws[0] / draws[0].norm()).expand(count, size)
-    found = (np.full(count, np.nan),) * 3
+    ends = (np.full(count, np.nan),) * 3
     for j in range(limit):
         basis[:, j] = vectors
         image = product(vectors)
         diagonal[:, j] = (image * vectors).sum(1).cpu().numpy()
         rest = _orthogonal(image, basis[:, : j + 1])
         norms = rest.norm(dim=1)
-        scale = np.abs(diagonal).max(1) + beside.max(1)
-        # Of an exhausted subspace, rounding is all that is left.
-        bare = norms <= torch.tensor(1e-12 * scale, device=device)
-        beside[:, j] = torch.where(bare, 0.0, norms).cpu().numpy()
+        scale = np.abs(diagonal).max(1) + subdiagonal.max(1)
+        # If the basis spans an invariant subspace, only rounding is left.
+        exhausted = norms <= torch.tensor(1e-12 * scale, device=device)
+        subdiagonal[:, j] = torch.where(exhausted, 0.0, norms).cpu().numpy()
         last = j + 1 == limit
         if last or (j + 1) % CHECK_EVERY == 0:
-            found = _ritz(diagonal[:, : j + 1], beside[:, : j + 1])
-            largest = np.fmax(np.abs(found[0]), np.abs(found[1]))
-            if last or not (found[2] > LANCZOS_ACCURACY * largest).any():
+            ends = _ritz(diagonal[:, : j + 1], subdiagonal[:, : j + 1])
+            largest = np.fmax(np.abs(ends[0]), np.abs(ends[1]))
+            if last or not (ends[2] > LANCZOS_ACCURACY * largest).any():
                 break
-        if bool(bare.any()):  # go on in a direction not seen yet
+        if bool(exhausted.any()):  # continue in a random direction
             fresh = _orthogonal(draws[j + 1].expand(count, size), basis[:, : j + 1])
-            rest = torch.where(bare[:, None], fresh, rest)
+            rest = torch.where(exhausted[:, None], fresh, rest)
             norms = rest.norm(dim=1)
         vectors = rest / norms[:, None]
-    return found
+    return ends
 
 
 def _orthogonal(vectors: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
-    """Return what is orthogonal to the basis; twice is enough (Parlett)."""
+    """Return the part orthogonal to the basis; two passes are enough (Parlett)."""
     for _ in range(2):
-        shares = torch.einsum("sjp,sp->sj", basis, vectors)
-        vectors = vectors - torch.einsum("sjp,sj->sp", basis, shares)
+        coefficients = torch.einsum("sjp,sp->sj", basis, vectors)
+        vectors = vectors - torch.einsum("sjp,sj->sp", basis, coefficients)
     return vectors
 
 
 def _ritz(
-    diagonal: np.ndarray, beside: np.ndarray
+    diagonal: np.ndarray, subdiagonal: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the ends of tridiagonal matrices, and the larger of their residuals."""
+    """Return extreme eigenvalues of tridiagonal matrices, and the larger residual.
+
+    The residual of a Ritz value is the last subdiagonal entry times the last component of
+    its eigenvector.
+    """
     count, size = diagonal.shape
     smallest, largest, residuals = np.full((3, count), np.nan)
-    sound = np.isfinite(diagonal).all(1) & np.isfinite(beside).all(1)
-    if sound.any():
+    finite = np.isfinite(diagonal).all(1) & np.isfinite(subdiagonal).all(1)
+    if finite.any():
         places = np.arange(size)
-        matrices = np.zeros((int(sound.sum()), size, size))
-        matrices[:, places, places] = diagonal[sound]
-        matrices[:, places[1:], places[:-1]] = beside[sound, :-1]
+        matrices = np.zeros((int(finite.sum()), size, size))
+        matrices[:, places, places] = diagonal[finite]
+        matrices[:, places[1:], places[:-1]] = subdiagonal[finite, :-1]
         values, vectors = np.linalg.eigh(matrices)  # reads the lower triangle
-        smallest[sound], largest[sound] = values[:, 0], values[:, -1]
-        ends = np.abs(vectors[:, -1][:, [0, -1]]).max(1)
-        residuals[sound] = beside[sound, -1] * ends
+        smallest[finite], largest[finite] = values[:, 0], values[:, -1]
+        last = np.abs(vectors[:, -1][:, [0, -1]]).max(1)
+        residuals[finite] = subdiagonal[finite, -1] * last
     return smallest, largest, residuals

@@ -1,4 +1,4 @@
-"""Why a start fell short, from evidence."""
+"""Diagnose why a start did not reach the level of the best starts."""
 
 from __future__ import annotations
 
@@ -25,157 +25,164 @@ from descents.problems.metrics import has_direction, higher_is_better
 from descents.problems.problem import Parameters, Problem
 
 REACHED_SHARE = 0.8
-"""Reached: the metric is at least the baseline plus this share of what the best start
-gains over it, and above the baseline."""
+"""Reached: the metric is above the baseline, and at least the baseline plus this share of
+the best start's gain over it."""
 GENERALIZED_SHARE = 0.8
-"""Overfitted: the validation metric is below the baseline plus this share of what the
-training metric of the same start gains over it."""
+"""Overfitted: the validation metric is below the baseline plus this share of the gain of
+the same start's training metric over it."""
 EXPLODED_RATIO = 100.0
-"""Exploded: at some step of the run the loss is at least this times the initial one, ..."""
+"""Exploded: at some step of the run the loss is at least this times the initial loss, ..."""
 RISEN_RATIO = 2.0
-"""... or at least this times, and the gradient norm at the end `EXPLODED_RATIO` times."""
+"""... or it is at least this times the initial loss, and the gradient norm at the end is at
+least `EXPLODED_RATIO` times the initial norm."""
 DEAD_SHARE = 0.5
-"""Dead units: at least this share of the units gives nothing on every row."""
+"""Dead units: at least this share of the units have output zero on every row."""
 SATURATED_SHARE = 0.5
-"""Saturated: at least this share of the units is saturated on every row."""
+"""Saturated: at least this share of the units are saturated on every row."""
 LAYER_RATIO = 1e-3
-"""Vanishing: the gradient norm of the first layer is at most this times the last's."""
+"""Vanishing: the gradient norm of the first layer is at most this times that of the last."""
 FLAT_CURVATURE = -1e-2
-"""... while no Hessian eigenvalue is below this times the largest in magnitude: where
-one is, there is a way out, along which the gradient grows: a saddle."""
+"""... and no Hessian eigenvalue is below this times the largest in magnitude. If one is,
+the gradient grows along its direction, so the point is a saddle."""
 STATIONARY_GAIN = 1e-6
 """Stationary: a gradient step of 1 / the largest curvature gains at most this times the
 loss, ..."""
 SETTLED_GAIN = 1e-2
-"""... or at most this, ..."""
+"""... or it gains at most this times the loss, ..."""
 SETTLED_FALL = 0.05
-"""... where the loss also fell by at most this times itself since the last but one look.
-Steps of one size keep jumping around a point: what they leave is no sign of a way down,
-and differs between starts that are at one loss."""
+"""... and the loss fell by at most this times itself between the last two marks. Steps of
+constant size keep jumping around a point. The gradient that they leave is not a sign of a
+way down, and differs between starts with the same loss."""
 STATIONARY_MOVE = 1e-8
 """... or such a step would move the start by at most this."""
 VANISHED_RATIO = 1e-3
 """Vanished: the gradient norm at the end of the run is at most this times that at the
-initial point, while the start still falls short."""
+initial point, and the start is still below the threshold."""
 NEGATIVE_CURVATURE = -1e-6
 """Saddle: a Hessian eigenvalue is below this times the largest in magnitude, ..."""
 RESIDUAL_CURVATURE = 10.0
 """... and its magnitude is more than this times the gradient norm over the norm of the
-parameters. A gradient that is left makes curvature of its own size of either sign, in
-products of weights among others; that of a saddle stays where the gradient vanishes."""
+parameters. A remaining gradient causes curvature of its own size and of either sign, for
+example in products of weights. The curvature of a saddle remains when the gradient
+vanishes."""
 SURE_RESIDUAL = 1e-3
-"""Local minimum: the eigenvalues are known to this times the largest in magnitude."""
+"""Local minimum: the eigenvalues are accurate to this times the largest in magnitude."""
 
-HAIR = 1e-12
+ROUNDING = 1e-12
 """A share of a count of rows that equals a threshold may be below it by rounding."""
 
 
 class Verdict(Enum):
-    """Why a start fell short, in order of precedence; the value says the rule.
+    """Why a start is below the threshold, in order of precedence; values are the rules.
 
-    What overflowed comes first, then what blew up on the way: whatever is seen of such
-    a start later, units that died or saturated among it, is of its explosion. Dead and
-    saturated units stand before the vanishing gradient because they cause one: what a
-    unit does not pass on, the layers before it do not get. These four are about what
-    more steps do not mend, so they leave to the plateau what recovers, and they stand
-    before saddle and minimum, which say only that nothing moves, not why. A start that
-    was ended before the limit of steps has its own verdict in the place of these three,
-    which are about what more steps do: it did not take them. The last
-    three are for starts that reach what the best reach, and for what no rule explains.
+    Overflow comes first, then explosion, because later evidence on such a start, such as
+    dead or saturated units, is a consequence. Dead and saturated units come before the
+    vanishing gradient because they cause it: layers before a unit get no gradient through
+    it. These rules apply to starts that do not recover with more steps; those that do are
+    on a plateau. They come before saddle and minimum, which say only that nothing moves,
+    not why. A start that was stopped before the limit of steps has its own verdict in
+    place of plateau, saddle and minimum, because these describe the effect of more steps,
+    which it did not take. The last three verdicts are for starts that reach the
+    threshold, and for starts that no rule explains.
     """
 
     NONFINITE = "the loss became infinite or NaN"
     EXPLODING = (
-        "the loss grew to 100 times its initial value or more, or overflows with more "
-        "steps; or it grew to twice, and the gradient to 100 times its own"
+        "the loss grew to at least 100 times its initial value, or overflows with more "
+        "steps; or it grew to at least twice, and the gradient to at least 100 times"
     )
     DEAD_UNITS = (
-        "at the end of the run at least half of the hidden units give nothing on every "
-        "row, or some do and no gradient reaches the first layer, and it does not "
-        "recover with more steps"
+        "at the end of the run at least half of the hidden units have output zero on "
+        "every row, or some have and no gradient reaches the first layer; and the start "
+        "does not recover with more steps"
     )
     SATURATED = (
         "at the end of the run at least half of the hidden units are saturated on every "
-        "row, or some are and no gradient reaches the first layer, and it does not "
+        "row, or some are and no gradient reaches the first layer; and the start does not "
         "recover with more steps"
     )
     VANISHING_GRADIENT = (
-        "the gradient of the first layer is at most a thousandth of the last's, and "
-        "with more steps it does not recover and finds no curvature that leads away"
+        "the gradient of the first layer is at most a thousandth of that of the last, and "
+        "with more steps the start does not recover, nor reach negative curvature along "
+        "which the gradient grows"
     )
     ENDED_EARLY = (
-        "it was ended before the limit of steps, by early stopping or as its training loss "
-        "no longer fell, and falls short where it was ended"
+        "early stopping, or a training loss that no longer fell, stopped the start before "
+        "the limit of steps, below the threshold"
     )
-    PLATEAU = "it descends on with more steps, and recovers"
+    PLATEAU = "with more steps the loss falls further, and the start recovers"
     SADDLE = (
         "stationary after the most steps, where the Hessian has a negative eigenvalue "
-        "beyond what is left of the gradient"
+        "that the remaining gradient does not explain"
     )
     LOCAL_MINIMUM = (
         "stationary after the most steps, where the Hessian has no negative eigenvalue "
-        "beyond what is left of the gradient"
+        "that the remaining gradient does not explain"
     )
     OVERFITTED = (
-        "it reaches what the best reach on its training rows, and far less on its "
-        "validation rows"
+        "it reaches the level of the best starts on its training rows, and far less on "
+        "its validation rows"
     )
-    CONVERGED = "it reaches what the best reach"
-    UNDECIDED = "no rule holds"
+    CONVERGED = "it reaches the level of the best starts"
+    UNDECIDED = "no rule applies"
 
     @property
     def word(self) -> str:
-        """The verdict as tables have it."""
+        """The name of the verdict in tables."""
         return {"NONFINITE": "non-finite"}.get(
             self.name, self.name.lower().replace("_", " ")
         )
 
 
 METRICS = ("training_accuracy", "training_r2")
-"""What says whether a start falls short, where nothing else is asked for."""
+"""The default metrics that are compared with the threshold, in order of preference."""
 
 EARLY = (Status.STOPPED, Status.STALLED)
-"""Statuses of starts that a rule ended before the limit of steps."""
+"""Statuses of starts that a rule stopped before the limit of steps."""
 
 HEALTHY = (Verdict.OVERFITTED, Verdict.CONVERGED)
-"""Verdicts of starts that do not fall short."""
+"""Verdicts of starts that reach the threshold."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Evidence and verdict for each start that is diagnosed, F of them.
+    """Evidence and verdicts of the F diagnosed starts.
 
-    What takes longer descents or curvature is looked at for starts below the threshold
-    only, and is NaN for the others. Of a stochastic problem, all is of the whole.
+    Evidence that needs longer descents or curvature is computed only for starts below the
+    threshold, and is NaN for the others. For a stochastic problem, all evidence uses all
+    rows.
 
     Attributes
     ----------
     starts : int64 ndarray of shape (F,)
     verdicts : tuple of Verdict, length F
     threshold : float
-        The least metric of a start that does not fall short.
+        The metric that a start must reach.
     initial, end, last : Look
-        Gradient, units and curvature at the initial point (there without curvature), at
-        the end of the run that is diagnosed, and after the most steps.
+        Gradient, units and curvature at the initial point (without curvature), at the end
+        of the run, and after the most steps.
     distance : ndarray of shape (F,)
-        From the initial point to the end of the run, over the norm of the initial point.
+        The distance from the initial point to the end of the run, over the norm of the
+        initial point.
     growth : ndarray of shape (F,)
-        The largest loss seen in the run, over the initial loss; infinite where it
-        overflows, in the run or with more steps.
+        The largest loss in the run, over the initial loss; infinite if the loss overflows
+        in the run or with more steps.
     steps : tuple of int
-        After how many steps `metric` was looked at: the run's own and its multiples.
+        The numbers of steps at which `metric` was computed: those of the run and its
+        multiples.
     metric : ndarray of shape (len(steps), F)
-        First of what the run returned, then of longer descents without early stopping.
+        The first row is that of the run, the others are those of longer descents without
+        early stopping.
     loss : ndarray of shape (len(steps), F)
     size : ndarray of shape (F,)
         The norm of the parameters after the most steps.
     reached, recovered : bool ndarray of shape (F,)
-        Whether the metric is at the threshold at the end of the run; whether one that
-        fell short was there at one of the multiples.
+        Whether the metric reaches the threshold at the end of the run; whether it reaches
+        it only at one of the multiples.
     nonfinite, stationary, overfitted, ended_early : bool ndarray of shape (F,)
-        Whether the start became non-finite; whether, after the most steps, a gradient
-        step can gain next to nothing of the loss; whether the validation metric is far below the training metric;
-        whether a rule ended the start before the limit of steps.
+        Whether the loss became non-finite; whether, after the most steps, a gradient step
+        can gain next to nothing; whether the validation metric is far below the training
+        metric; whether a rule stopped the start before the limit of steps.
     """
 
     starts: np.ndarray
@@ -209,7 +216,7 @@ class Diagnosis:
 
     @property
     def final_gradient_ratio(self) -> np.ndarray:
-        """The same after the most steps."""
+        """The gradient norm after the most steps over that at the initial point."""
         return _ratio(self.last.gradient_norm, self.initial.gradient_norm)
 
     @property
@@ -232,7 +239,7 @@ class Diagnosis:
 
     @property
     def final_dead_share(self) -> np.ndarray:
-        """The same after the most steps."""
+        """The share of dead hidden units after the most steps."""
         return self.last.dead_share
 
     @property
@@ -242,25 +249,25 @@ class Diagnosis:
 
     @property
     def largest_eigenvalue(self) -> np.ndarray:
-        """The largest in magnitude."""
+        """The largest eigenvalue in magnitude at the end of the run."""
         return self.end.largest_eigenvalue
 
     @property
     def failed(self) -> np.ndarray:
-        """Which starts have a verdict of those that fall short, bool of shape (F,)."""
+        """Which starts are below the threshold or failed, bool of shape (F,)."""
         return np.array([v not in HEALTHY for v in self.verdicts], dtype=bool)
 
     def counts(self) -> dict[str, int]:
-        """Return how many starts have each verdict, all verdicts named."""
+        """Return the number of starts with each verdict, zeros included."""
         return {verdict.word: self.verdicts.count(verdict) for verdict in Verdict}
 
     def table(self) -> dict[str, np.ndarray]:
-        """Return a column for each fact, one row per diagnosed start."""
+        """Return the evidence as columns, with a row per diagnosed start."""
         words = np.array([verdict.word for verdict in self.verdicts], dtype=object)
         layers = {
             f"{when}gradient_of_{name}": values
-            for when, seen in (("initial_", self.initial), ("", self.end))
-            for name, values in seen.layers.items()
+            for when, evidence in (("initial_", self.initial), ("", self.end))
+            for name, values in evidence.layers.items()
         }
         shares = {f"gradient_share_{n}": s for n, s in self.layer_shares.items()}
         later = {
@@ -294,11 +301,11 @@ class Diagnosis:
 
 
 def reached_by_the_best(problem: Problem, runs: Runs, metric: str) -> float:
-    """Return the least metric of a start that reaches what the best of the runs reach.
+    """Return the threshold for reaching the level of the best starts.
 
-    That is ``baseline + REACHED_SHARE * (best - baseline)``, with the best of the starts
-    whose loss is finite, and the baseline that of the problem: what is got without
-    learning. It is always above the baseline.
+    It is ``baseline + REACHED_SHARE * (best - baseline)``. ``best`` is the best metric of
+    the starts with a finite loss, and ``baseline`` is the metric without learning. The
+    threshold is always above the baseline.
 
     Examples
     --------
@@ -312,7 +319,7 @@ def reached_by_the_best(problem: Problem, runs: Runs, metric: str) -> float:
     values = runs.metrics[metric][np.isfinite(runs.losses)].astype(np.float64)
     best = float(np.nanmax(values, initial=baseline))
     share = baseline + REACHED_SHARE * (best - baseline)
-    share -= HAIR * abs(share)
+    share -= ROUNDING * abs(share)
     return max(share, float(np.nextafter(baseline, np.inf)))
 
 
@@ -329,32 +336,33 @@ def diagnose(
     watch: Watch | None = None,
     threads: int | None = None,
 ) -> Diagnosis:
-    """Say of each start how it ended: why it fell short, or that it did not.
+    """Diagnose how each start ended: that it reached the threshold, or why it did not.
 
-    Starts below the threshold are descended again, by the same rule, for multiples of
-    the steps; where they end, and where the run ended, gradient, curvature and units
-    are looked at. The first verdict of `Verdict` whose rule holds is given.
+    Starts below the threshold are run again from the beginning, with the same update rule,
+    for multiples of the steps. Gradient, curvature and units are computed where they end,
+    and where the run ended. A start gets the first verdict of `Verdict` whose rule
+    applies.
 
     Parameters
     ----------
     problem : Problem
     runs : Runs
-        Of this problem, not interrupted.
+        Complete runs of this problem.
     starts : iterable of int, optional
         The numbers of the starts to diagnose, each in `runs`; by default all.
     steps : Step
-        The rule that `runs` came from.
+        The update rule of `runs`.
     metric : str, optional
-        The metric, higher for better, that says whether a start falls short: one that
-        the problem records; by default ``training_accuracy`` or ``training_r2``.
+        The metric to compare with the threshold, of which more is better. The problem
+        must record it. By default ``training_accuracy`` or ``training_r2``.
     threshold : float, optional
-        A start falls short below this; by default, `reached_by_the_best`.
+        The metric that a start must reach; by default `reached_by_the_best`.
     multiples : sequence of int
-        How many times the steps of the run are tried, each above 1.
+        The lengths of the longer descents, in multiples of the steps, each above 1.
     max_seconds : float, optional
-        A budget of wall time for the longer descents.
+        A limit of wall time for the longer descents.
     watch, threads
-        As in `descend`.
+        See `descend`.
 
     Returns
     -------
@@ -363,10 +371,10 @@ def diagnose(
     Raises
     ------
     InvalidValueError
-        When a start is not in the runs, a multiple is not above 1, or the problem does
-        not record the metric.
+        If a start is not in the runs, a multiple is not above 1, or the problem does not
+        record the metric.
     InterruptedRunError
-        When the longer descents were interrupted: evidence cut short decides nothing.
+        If the longer descents were interrupted, because partial evidence decides nothing.
 
     Examples
     --------
@@ -374,8 +382,8 @@ def diagnose(
     >>> network = Network([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1], hidden=[4])
     >>> rule = GradientDescent(0.05)
     >>> runs = descend(network, 3, steps=rule, stop=Stop(5))
-    >>> found = diagnose(network, runs, steps=rule, threshold=0.8, multiples=[100])
-    >>> found.counts()["plateau"]
+    >>> diagnosis = diagnose(network, runs, steps=rule, threshold=0.8, multiples=[100])
+    >>> diagnosis.counts()["plateau"]
     3
     """
     metric = _metric(runs) if metric is None else metric
@@ -386,7 +394,7 @@ def diagnose(
     marks = (limit, *(limit * multiple for multiple in sorted(multiples)))
     seed, width = runs.settings["seed"], int(runs.settings["width"])
     place = _Place(problem, chosen, width)
-    # The first chunks of a descent may be narrower; the longer one has the same chunks.
+    # The first chunks of a descent may be narrower; the longer descent uses equal chunks.
     uniform = len(runs.settings.get("edges", (0,))) == 1
     nonfinite = np.array(
         [runs.statuses[p] is Status.NONFINITE for p in positions], bool
@@ -394,7 +402,7 @@ def diagnose(
     nonfinite |= ~np.isfinite(runs.losses[positions])
     early = np.array([runs.statuses[p] in EARLY for p in positions], bool)
     values = runs.metrics[metric][positions].astype(np.float64)
-    # Of a start whose metric is not defined, nothing says that it falls short.
+    # Starts with an undefined metric count as having reached the threshold.
     reached = ~(values < threshold) & ~nonfinite
     begun = place.points(seed)
     ended = place.tensors(runs.parameters, positions, begun)
@@ -419,21 +427,21 @@ def diagnose(
             raise InterruptedRunError("stopped in the longer descents of the diagnosis")
         if metric not in longer.histories:
             raise InvalidValueError(
-                f"metric is {metric!r}, which is computed at the end only; give one that "
-                f"has a history: {', '.join(longer.histories)}"
+                f"metric is {metric!r}, which is computed only at the end; give one that "
+                f"is recorded during training: {', '.join(longer.histories)}"
             )
         history = longer.histories["loss"]
-        # The first row stays that of the run: it may have kept an earlier step.
+        # The first row is that of the run, which may have returned an earlier step.
         rows = np.searchsorted(longer.recorded, marks[1:])
         metrics[1:, ~reached] = longer.histories[metric][rows]
         losses[1:, ~reached] = history[rows]
-        # Only steps that the run took tell how its loss grew.
+        # Growth counts only the steps that the run took.
         taken = runs.steps_taken[positions][~reached]
         within = np.where(longer.recorded[:, None] <= taken, history, -np.inf)
         growth[~reached] = _ratio(within.max(0), history[0])
-        burst = np.array([s is Status.NONFINITE for s in longer.statuses], bool)
-        burst &= ~early[~reached]
-        growth[np.flatnonzero(~reached)[burst]] = np.inf
+        overflowed = np.array([s is Status.NONFINITE for s in longer.statuses], bool)
+        overflowed &= ~early[~reached]
+        growth[np.flatnonzero(~reached)[overflowed]] = np.inf
         latest = place.tensors(longer.parameters, np.arange(len(longer)), begun)
         size[~reached] = norms({name: latest[name] for name in place.learned})
     initial = place.look(begun, curved=np.zeros_like(reached))
@@ -441,7 +449,7 @@ def diagnose(
     last = place.look(latest, curved=None, rows=~reached)
     begun, ended = ({n: p[n] for n in place.learned} for p in (begun, ended))
     moved = {name: ended[name].double() - begun[name].double() for name in begun}
-    found = Diagnosis(
+    diagnosis = Diagnosis(
         starts=chosen,
         verdicts=(),
         threshold=threshold,
@@ -461,51 +469,54 @@ def diagnose(
         overfitted=_overfitted(problem, runs, positions, metric),
         ended_early=early,
     )
-    return replace(found, verdicts=verdicts(found))
+    return replace(diagnosis, verdicts=verdicts(diagnosis))
 
 
-def verdicts(found: Diagnosis) -> tuple[Verdict, ...]:
-    """Return the verdict that the evidence of each start leads to.
+def verdicts(evidence: Diagnosis) -> tuple[Verdict, ...]:
+    """Return the verdict of each start.
 
-    The one place where the rules stand, in the order of `Verdict`.
+    All rules are defined here, in the order of `Verdict`.
 
     Parameters
     ----------
-    found : Diagnosis
-        Its verdicts are not looked at.
+    evidence : Diagnosis
+        Its verdicts are ignored.
     """
-    initial, end, last = found.initial, found.end, found.last
-    short = ~found.reached
-    lasting = short & ~found.recovered
-    exploded = found.growth >= EXPLODED_RATIO
-    exploded |= (found.growth >= RISEN_RATIO) & (found.gradient_ratio >= EXPLODED_RATIO)
-    cut_off = end.first_layer == 0
+    initial, end, last = evidence.initial, evidence.end, evidence.last
+    short = ~evidence.reached
+    lasting = short & ~evidence.recovered
+    exploded = evidence.growth >= EXPLODED_RATIO
+    exploded |= (evidence.growth >= RISEN_RATIO) & (
+        evidence.gradient_ratio >= EXPLODED_RATIO
+    )
+    cut_off = end.first_layer == 0  # no gradient reaches the first layer
     dead = (end.dead_share >= DEAD_SHARE) | (cut_off & (end.dead_share > 0))
     saturated = end.saturated_share >= SATURATED_SHARE
     saturated |= cut_off & (end.saturated_share > 0)
+    # Curvature counts as negative if the remaining gradient does not explain it.
     curved = last.smallest_eigenvalue < NEGATIVE_CURVATURE * last.largest_eigenvalue
-    left = RESIDUAL_CURVATURE * _ratio(last.gradient_norm, found.size)
+    explained = RESIDUAL_CURVATURE * _ratio(last.gradient_norm, evidence.size)
     rounding = last.gradient_norm <= STATIONARY_MOVE * last.largest_eigenvalue
-    curved &= rounding | ~(np.abs(last.smallest_eigenvalue) <= left)
+    curved &= rounding | ~(np.abs(last.smallest_eigenvalue) <= explained)
     sure = last.eigenvalue_residual <= SURE_RESIDUAL * last.largest_eigenvalue
     with np.errstate(invalid="ignore"):
-        descends = (found.loss[1:] < found.loss[0]).any(0)
+        descends = (evidence.loss[1:] < evidence.loss[0]).any(0)
     rules = (
-        (Verdict.NONFINITE, found.nonfinite),
+        (Verdict.NONFINITE, evidence.nonfinite),
         (Verdict.EXPLODING, short & exploded),
         (Verdict.DEAD_UNITS, lasting & dead),
         (Verdict.SATURATED, lasting & saturated),
         (Verdict.VANISHING_GRADIENT, lasting & _vanishing(initial, end, last)),
-        (Verdict.ENDED_EARLY, short & found.ended_early),
-        (Verdict.PLATEAU, found.recovered & descends),
-        (Verdict.SADDLE, short & found.stationary & curved),
-        (Verdict.LOCAL_MINIMUM, short & found.stationary & ~curved & sure),
-        (Verdict.OVERFITTED, found.reached & found.overfitted),
-        (Verdict.CONVERGED, found.reached),
+        (Verdict.ENDED_EARLY, short & evidence.ended_early),
+        (Verdict.PLATEAU, evidence.recovered & descends),
+        (Verdict.SADDLE, short & evidence.stationary & curved),
+        (Verdict.LOCAL_MINIMUM, short & evidence.stationary & ~curved & sure),
+        (Verdict.OVERFITTED, evidence.reached & evidence.overfitted),
+        (Verdict.CONVERGED, evidence.reached),
     )
     return tuple(
         next((verdict for verdict, holds in rules if holds[row]), Verdict.UNDECIDED)
-        for row in range(len(found.starts))
+        for row in range(len(evidence.starts))
     )
 
 
@@ -513,20 +524,22 @@ def _stationary(last: Look, losses: np.ndarray) -> np.ndarray:
     """Return where a gradient step can gain next to nothing, after the most steps."""
     slope, curvature = last.gradient_norm, last.largest_eigenvalue
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        # A step of 1 / curvature gains slope^2 / (2 curvature).
         gain = np.where(slope > 0, np.square(slope) / (2 * curvature), 0.0)
         scale = np.abs(losses[-1])
         settled = losses[-2] - losses[-1] <= SETTLED_FALL * scale
-        found: np.ndarray = gain <= STATIONARY_GAIN * scale
-        found |= settled & (gain <= SETTLED_GAIN * scale)
-        found |= slope <= STATIONARY_MOVE * curvature
-    return found & np.isfinite(slope)
+        stationary: np.ndarray = gain <= STATIONARY_GAIN * scale
+        stationary |= settled & (gain <= SETTLED_GAIN * scale)
+        stationary |= slope <= STATIONARY_MOVE * curvature
+    return stationary & np.isfinite(slope)
 
 
 def _vanishing(initial: Look, end: Look, last: Look) -> np.ndarray:
     """Return where the first layer gets far less gradient than the last.
 
-    From the initial point on, or since: then it must also have shrunk. What moves no
-    parameter is rounding, and no gradient; one that is exactly 0 is cut off.
+    Either this is so from the initial point on (`early`), or only at the end (`late`);
+    then the gradient of the first layer must also have shrunk. A gradient too small to
+    move a parameter is rounding. A gradient of exactly 0 is cut off by dead units.
     """
     rounding = STATIONARY_MOVE * end.largest_eigenvalue
     early = (initial.first_layer > 0) & (initial.last_layer > rounding)
@@ -538,8 +551,8 @@ def _vanishing(initial: Look, end: Look, last: Look) -> np.ndarray:
     late &= end.first_layer <= LAYER_RATIO * end.last_layer
     late &= end.first_layer <= VANISHED_RATIO * initial.first_layer
     flat = last.smallest_eigenvalue >= FLAT_CURVATURE * last.largest_eigenvalue
-    found: np.ndarray = (early | late) & flat
-    return found
+    vanishing: np.ndarray = (early | late) & flat
+    return vanishing
 
 
 def _overfitted(
@@ -555,12 +568,12 @@ def _overfitted(
     baseline = problem.baseline(metric)
     gained = baseline + GENERALIZED_SHARE * (training - baseline)
     limit = np.minimum(gained, training)
-    below: np.ndarray = validation < limit - HAIR * np.abs(limit)
+    below: np.ndarray = validation < limit - ROUNDING * np.abs(limit)
     return below
 
 
 def _metric(runs: Runs) -> str:
-    """Return the metric that says whether a start falls short."""
+    """Return the default metric to compare with the threshold."""
     return next((m for m in METRICS if m in runs.metrics), METRICS[0])
 
 
@@ -571,14 +584,14 @@ def _checked(
     threshold: float | None,
     multiples: Sequence[int],
 ) -> tuple[np.ndarray, list[int]]:
-    """Return the numbers of the starts and their positions in the runs."""
+    """Validate the arguments; return the starts and their positions in the runs."""
     place = {int(start): position for position, start in enumerate(runs.starts)}
     chosen = np.array(list(runs.starts if starts is None else starts), dtype=np.int64)
-    strangers = [int(start) for start in chosen if int(start) not in place]
+    unknown = [int(start) for start in chosen if int(start) not in place]
     complaints = Complaints()
     complaints.require(
-        not strangers,
-        f"starts {strangers[:3]} are not in these runs; give some that are",
+        not unknown,
+        f"starts {unknown[:3]} are not in these runs; give starts that are",
     )
     complaints.require(
         metric in runs.metrics,
@@ -587,15 +600,15 @@ def _checked(
     )
     complaints.require(
         not has_direction(metric) or higher_is_better(metric),
-        f"metric is {metric!r}, of which less is better; give one of which more is, such "
-        "as training_accuracy or training_r2",
+        f"metric is {metric!r}, of which less is better; give one of which more is "
+        "better, such as training_accuracy or training_r2",
     )
     complaints.require(
-        not runs.interrupted, "the runs were interrupted; run them to their end first"
+        not runs.interrupted, "the runs were interrupted; complete them first"
     )
     if threshold is not None:
         complaints.attempt(real_number, "threshold", threshold)
-    complaints.require(bool(multiples), "multiples is empty; give one at least")
+    complaints.require(bool(multiples), "multiples is empty; give at least one")
     for multiple in multiples:
         complaints.attempt(whole_number, "a multiple", multiple, 2)
     complaints.raise_any()
@@ -603,24 +616,26 @@ def _checked(
 
 
 class _Place:
-    """The starts that are diagnosed: where they are, and what is seen of them there."""
+    """The diagnosed starts: their parameters at a point, and the evidence there."""
 
     def __init__(self, problem: Problem, starts: np.ndarray, width: int) -> None:
-        # A copy: a problem may make a module anew for its points.
+        # Use a copy, because `points` may replace the module of a problem.
         self.problem, self.starts, self.width = copy.copy(problem), starts, width
         self.learned: tuple[str, ...] = ()
 
     def points(self, seed: int) -> Parameters:
-        """Return the initial points, with what the problem remembers beside them."""
+        """Return the initial points, with the buffers that the problem remembers."""
         if not len(self.starts):
-            return {n: p[:0] for n, p in self._begun([0], seed).items()}
+            return {n: p[:0] for n, p in self._initial([0], seed).items()}
         if not self.problem.remembered(torch.as_tensor(self.starts[:1])):
-            return self._begun(self.starts, seed)
-        # What is remembered is of one start at a time.
-        each = [self._begun([start], seed) for start in self.starts]
-        return {name: torch.cat([one[name] for one in each]) for name in each[0]}
+            return self._initial(self.starts, seed)
+        # A problem with buffers remembers those of one start at a time.
+        points = [self._initial([start], seed) for start in self.starts]
+        return {
+            name: torch.cat([point[name] for point in points]) for name in points[0]
+        }
 
-    def _begun(self, starts: Sequence[int] | np.ndarray, seed: int) -> Parameters:
+    def _initial(self, starts: Sequence[int] | np.ndarray, seed: int) -> Parameters:
         points = self.problem.points(starts, seed)
         self.learned = tuple(points)
         numbers = torch.as_tensor(np.asarray(starts), device=self.problem.device)
@@ -632,7 +647,7 @@ class _Place:
         rows: Sequence[int] | np.ndarray,
         like: Parameters,
     ) -> Parameters:
-        """Return the parameters at some rows, with what is remembered beside them."""
+        """Return the parameters at some rows, with the buffers of the problem."""
         return {
             name: torch.as_tensor(arrays[name][rows], device=self.problem.device)
             for name in like
@@ -645,22 +660,22 @@ class _Place:
         curved: np.ndarray | None,
         rows: np.ndarray | None = None,
     ) -> Look:
-        """Look at all starts; or at some rows, with their curvature, and NaN else."""
+        """Return the evidence of all starts; with `rows`, of these, NaN for others."""
         whole = self.problem.whole
         if rows is None:
             return look(whole, self.starts, parameters, self.width, curved)
         chosen = self.starts[rows]
-        found = look(whole, chosen, parameters, self.width)
-        return found.placed(np.flatnonzero(rows), len(self.starts))
+        evidence = look(whole, chosen, parameters, self.width)
+        return evidence.placed(np.flatnonzero(rows), len(self.starts))
 
 
 def _doubling(limit: int) -> list[int]:
-    """Return 0, 1, 2, 4, 8, ... below the limit: where explosions are looked for."""
+    """Return the steps 0, 1, 2, 4, ... below the limit, which are searched for explosions."""
     return [0, *(2**power for power in range(limit.bit_length()) if 2**power < limit)]
 
 
 def _ratio(values: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return quotients, infinite or NaN where a divisor is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        found: np.ndarray = values / others
-    return found
+        quotients: np.ndarray = values / others
+    return quotients

@@ -1,7 +1,7 @@
-"""What two sets of starts say about each other, and how surely: arithmetic only.
+"""Compare two sets of starts, with intervals and tests.
 
-Every interval was measured as those of `statistics` were; the slow tests in
-``tests/test_statistics.py`` repeat it.
+The coverage of the intervals was measured like that in `statistics`; the slow tests in
+``tests/test_statistics.py`` repeat the simulations.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from descents.checks import Complaints, counted, whole_number
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two sets of starts say about each other.
+    """The comparison of two sets of starts.
 
     Attributes
     ----------
     difference, low, high : float
-        The mean of the first less that of the second, and its interval.
+        The mean of the first minus that of the second, and its interval.
     probability_of_improvement, improvement_low, improvement_high : float
-        The chance that a start of the first is better than one of the second (if
-        paired, than the same start), ties counted half, and its interval.
+        The probability that a start of the first is better than one of the second (if
+        paired, than the same start), with ties counted half, and its interval.
     p_value : float
-        Of the permutation test of no difference, two-sided.
+        The two-sided p-value of the permutation test of no difference.
     paired : bool
     first_count, second_count : int
-        How many starts of each the difference is of.
+        The number of starts of each that the difference uses.
     first_failed, second_failed : int
-        How many starts of each failed. They count in the probability of improvement
-        alone, where a failed start is worse than one that did not fail.
+        The number of failed starts of each. They count only in the probability of
+        improvement, as worse than any start that did not fail.
     """
 
     difference: float
@@ -61,12 +61,12 @@ class Comparison:
 
     @classmethod
     def of_none(cls, paired: bool) -> Comparison:
-        """Return the comparison where no start can be compared: every number is NaN.
+        """Return the comparison for the case that no start can be compared: all NaN.
 
         Examples
         --------
-        >>> found = Comparison.of_none(paired=True)
-        >>> found.difference, found.first_count
+        >>> empty = Comparison.of_none(paired=True)
+        >>> empty.difference, empty.first_count
         (nan, 0)
         """
         nan = math.nan
@@ -83,44 +83,43 @@ def compared(
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
 ) -> Comparison:
-    """Compare two sets of starts: difference, chance of improvement, permutation test.
+    """Compare two sets of starts: difference, probability of improvement, and test.
 
     The difference of means has Student's interval over the differences if paired, and
-    Welch's [1]_ otherwise. The probability of improvement P(A > B) + P(A = B) / 2 is
-    over the pairs, or over all pairs of a first and a second (Mann and Whitney); its
-    interval is symmetric on the logit scale, with the variance of DeLong [2]_, and
-    Wilson's where one set is wholly better. It covers for
-    probabilities from 0.05 to 0.95; nearer to 0 or 1, 93 of 100 at 30 starts.
+    Welch's [1]_ otherwise. The probability of improvement P(A > B) + P(A = B) / 2 is over
+    the pairs, or, if not paired, over all pairs of a first and a second (Mann and
+    Whitney). Its interval is symmetric on the logit scale, with the variance of DeLong
+    [2]_, or Wilson's if one set is better in all pairs. Its coverage is nominal for
+    probabilities from 0.05 to 0.95, and 93 of 100 at 30 starts for those nearer to 0 or 1.
 
-    The test flips the signs of the differences if paired. Otherwise it permutes the
-    labels and compares Welch's statistic, so that unequal spreads do not upset it
-    [3]_. It goes through every flip or relabeling if those are at most `resamples`, and
-    otherwise draws that many, the one found counted once more.
+    The permutation test flips the signs of the differences if paired. Otherwise it
+    permutes the labels and compares Welch's statistic, which makes it robust to unequal
+    spreads [3]_. It enumerates all flips or relabelings if there are at most `resamples`,
+    and otherwise draws that many, and counts the observed one once more.
 
     Parameters
     ----------
     first : array-like of shape (A,)
     second : array-like of shape (B,)
-        If paired, of the same starts in the same order.
+        If paired, the same starts in the same order.
     paired : bool
     generator : numpy Generator
-        For the test; equal states give equal p-values.
+        The source of the permutations; equal states give equal p-values.
     higher_is_better : bool
-        False for losses. Decides the probability of improvement only: the difference
-        is that of the first less the second in any case.
+        False for losses. It affects only the probability of improvement: the difference
+        is always first minus second.
     confidence : float
     resamples : int
 
     Returns
     -------
     Comparison
-        Bounds that one start cannot give are NaN.
+        Bounds that need more than one start are NaN if there is only one.
 
     Raises
     ------
     InvalidValueError
-        When a value is not finite, paired sets differ in length, or an option cannot
-        be used.
+        If a value is not finite, paired sets differ in length, or an option is invalid.
 
     References
     ----------
@@ -133,11 +132,11 @@ def compared(
 
     Examples
     --------
-    >>> found = compared(
+    >>> result = compared(
     ...     [0.95, 0.97, 0.96, 0.98], [0.93, 0.96, 0.94, 0.95],
     ...     paired=True, generator=np.random.default_rng(0),
     ... )  # fmt: skip
-    >>> round(found.difference, 4), found.probability_of_improvement, found.p_value
+    >>> round(result.difference, 4), result.probability_of_improvement, result.p_value
     (0.02, 1.0, 0.125)
     """
     complaints = Complaints()
@@ -148,8 +147,8 @@ def compared(
     if paired and one is not None and two is not None:
         complaints.require(
             len(one) == len(two),
-            f"first has {counted(len(one), 'start')} and second has {len(two)}; give the same "
-            "starts of both, or paired=False",
+            f"first has {counted(len(one), 'start')} and second has {len(two)}; give the "
+            "same starts of both, or paired=False",
         )
     complaints.raise_any()
     enough = min(len(one), len(two)) > 1
@@ -184,13 +183,14 @@ def improvement(
 ) -> tuple[float, float, float]:
     """Return the probability that a start of the first is better, with its interval.
 
-    See `compared`. The better value is the larger one; a failed start is minus infinity.
+    See `compared`. Larger values are better; the value of a failed start is minus
+    infinity.
 
     Parameters
     ----------
     first : ndarray of shape (A,)
     second : ndarray of shape (B,)
-        If paired, of the same starts in the same order.
+        If paired, the same starts in the same order.
     paired : bool
     confidence : float
 
@@ -215,7 +215,7 @@ def improvement(
 def _wins(
     first: np.ndarray, second: np.ndarray, paired: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return how often each of the first wins, and how often each of the second loses."""
+    """Return the share of wins of each first start, and of losses of each second start."""
     if paired:
         wins = (first > second) + (first == second) / 2
         return wins, wins
@@ -230,10 +230,10 @@ def _wins(
 def _logit_interval(
     share: float, variance: float, pairs: int, confidence: float
 ) -> tuple[float, float]:
-    """Return an interval of a share of known variance, symmetric on the logit scale."""
+    """Return an interval of a share with a variance, symmetric on the logit scale."""
     if math.isnan(variance):
         return math.nan, math.nan
-    if share in (0.0, 1.0):  # then so many separate pairs agree, at the least
+    if share in (0.0, 1.0):  # at least `pairs` independent pairs agree
         return wilson_interval(int(share * pairs), pairs, confidence)
     scaled = math.sqrt(variance) / (share * (1 - share))
     reach = ndtri((1 + confidence) / 2) * scaled
@@ -244,7 +244,7 @@ def _logit_interval(
 def _welch_half_width(
     first: np.ndarray, second: np.ndarray, confidence: float
 ) -> float:
-    """Return half the width of Welch's interval of a difference of means."""
+    """Return the half width of Welch's interval of a difference of means."""
     shares = np.array([part.var(ddof=1) / len(part) for part in (first, second)])
     variance = shares.sum()
     if variance == 0:
@@ -255,9 +255,10 @@ def _welch_half_width(
 
 
 def permuted_share(found: float, chunks: Iterator[np.ndarray], exact: bool) -> float:
-    """Return the share of permuted statistics at least as large as the one found.
+    """Return the share of permuted statistics at least as large as the observed one.
 
-    Of some that were drawn, not gone through, the one found counts once more.
+    If permutations are drawn instead of enumerated (not `exact`), the observed statistic
+    counts once more.
 
     Examples
     --------
@@ -267,7 +268,7 @@ def permuted_share(found: float, chunks: Iterator[np.ndarray], exact: bool) -> f
     total = larger = 0 if exact else 1
     for statistics in chunks:
         total += len(statistics)
-        # A hair lower, so that equal statistics count as equal in spite of rounding.
+        # The margin makes equal statistics count as equal in spite of rounding.
         larger += int(np.count_nonzero(statistics >= found * (1 - 1e-10)))
     return larger / total
 
@@ -279,7 +280,7 @@ def _sign_flip_test(
     scale = np.abs(differences).max()
     if scale == 0:
         return 1.0
-    # Rounded, so that differences equal but for rounding cancel when flipped.
+    # Round, so that differences equal up to rounding cancel when flipped.
     differences, count = (differences / scale).round(12), len(differences)
     exact = count < 60 and 2**count <= resamples
 
@@ -318,11 +319,11 @@ def _label_test(
         if min(size, count - size) < 2:
             return gap
         variance = sum(part.var(axis=1, ddof=1) / part.shape[1] for part in parts)
-        # Zero but for rounding is zero; a gap without spread is larger than any other.
+        # Remove rounding. A gap with zero variance is larger than any other.
         gap, variance = gap * (gap > 1e-12), variance * (variance > 1e-24)
-        found = np.where(gap > 0, np.inf, 0.0)
-        np.divide(gap, np.sqrt(variance), out=found, where=variance > 0)
-        return found
+        ratio = np.where(gap > 0, np.inf, 0.0)
+        np.divide(gap, np.sqrt(variance), out=ratio, where=variance > 0)
+        return ratio
 
     def chunks() -> Iterator[np.ndarray]:
         chosen = itertools.combinations(range(count), size)

@@ -1,4 +1,4 @@
-"""Which settings of a sweep matter, and how surely: arithmetic only."""
+"""Estimate which parameters of a sweep matter, with intervals and tests."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from descents.checks import Complaints, InvalidValueError, counted, whole_number
 
 @dataclass(frozen=True)
 class Effect:
-    """What one parameter of a sweep does to a metric, over all values of the others.
+    """The main effect of one parameter of a sweep on a metric.
 
     Attributes
     ----------
     parameter : str
     levels : tuple
-        Its values.
+        The values of the parameter.
     means : tuple of float
-        The mean of the metric at each.
+        The mean of the metric at each level, over all values of the other parameters.
     differences : tuple of float
-        Each of them less the mean over all levels.
+        Each mean minus the mean over all levels.
     intervals : tuple of (float, float)
-        Student's, of each difference, over the shared starts.
+        Student's interval of each difference, over the shared starts.
     share : float
-        Of the variance over settings and starts, how much is the parameter's alone:
-        omega squared, at least 0.
+        The share of the variance over settings and starts that is due to the parameter
+        alone: omega squared, at least 0.
     count : int
-        The number of starts that it was told from.
+        The number of starts that were used.
     p_value, p_adjusted : float
-        Of the permutation test that its value does not matter; adjusted for the number
-        of parameters by Holm's method.
+        The p-value of the permutation test that the parameter has no effect, and the same
+        adjusted for the number of parameters by Holm's method.
     """
 
     parameter: str
@@ -62,39 +62,40 @@ def main_effects(
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
 ) -> list[Effect]:
-    r"""Say which parameters of a full grid matter, over shared starts.
+    r"""Estimate the main effects of the parameters of a full grid, over shared starts.
 
-    With v_gk the metric of start k in setting g, the mean of a level is that over all
-    settings which have it, so that what the other parameters do cancels. As the starts
-    are shared, what one start does to all settings cancels too: intervals and tests are
-    over the differences d_kl of a start's mean at level l from its mean over the levels.
+    Let v_gk be the metric of start k in setting g. The mean of a level is over all
+    settings with this level, so the effects of the other parameters cancel. The starts
+    are shared, so the effect of a start on all settings cancels too: intervals and tests
+    use the differences d_kl between a start's mean at level l and its mean over the
+    levels.
 
-    The test permutes the levels within each start. Its statistic is the size of the mean
-    of d_kl over its standard error, the greatest over the levels, so that levels which
-    spread differently do not upset it. The share is omega squared [1]_, that is
-    (SS - df MS_rest) / (SS_total + MS_rest), of a two-way analysis of settings by
-    starts; what all parameters and the starts leave is interaction and noise.
+    The test permutes the levels within each start. Its statistic is the absolute mean of
+    d_kl over its standard error, maximized over the levels, which makes it robust to
+    levels with different spreads. The share is omega squared [1]_,
+    (SS - df MS_rest) / (SS_total + MS_rest), of a two-way analysis of settings by starts.
+    The rest, after the effects of settings and starts, is interaction and noise.
 
     Parameters
     ----------
     values : array-like of shape (G, S)
         A finite number for each setting and start; at least two starts.
     settings : sequence of G mappings
-        What each setting has of each parameter: every combination once.
+        The parameters of each setting; every combination must occur once.
     generator : numpy Generator
-        For the test; equal states give equal p-values.
+        The source of the permutations; equal states give equal p-values.
     confidence : float
     resamples : int
 
     Returns
     -------
     list of Effect
-        One for each parameter with two levels at least, the largest share first.
+        One effect for each parameter with at least two levels, the largest share first.
 
     Raises
     ------
     InvalidValueError
-        When the settings are no full grid, or a value is not finite.
+        If the settings are not a full grid, or a value is not finite.
 
     References
     ----------
@@ -106,8 +107,8 @@ def main_effects(
     >>> settings = [{"rate": r, "seed": s} for r in (0.1, 0.2) for s in "ab"]
     >>> noise = np.random.default_rng(0).normal(size=(4, 30)) / 100
     >>> values = noise + np.array([0.8, 0.8, 0.9, 0.9])[:, None]
-    >>> found = main_effects(values, settings, generator=np.random.default_rng(1))
-    >>> [(e.parameter, round(e.share, 2), e.p_adjusted < 0.01) for e in found]
+    >>> effects = main_effects(values, settings, generator=np.random.default_rng(1))
+    >>> [(e.parameter, round(e.share, 2), e.p_adjusted < 0.01) for e in effects]
     [('rate', 0.96, True), ('seed', 0.0, False)]
     """
     complaints = Complaints()
@@ -116,19 +117,19 @@ def main_effects(
     table = np.asarray(values, dtype=np.float64)
     complaints.require(
         table.ndim == 2 and len(table) == len(settings) and table.shape[1] > 1,
-        f"values has shape {table.shape} for {counted(len(settings), 'setting')}; give a row for "
-        "each of them, and two starts at least",
+        f"values has shape {table.shape} for {counted(len(settings), 'setting')}; give one "
+        "row per setting, with at least two starts",
     )
     complaints.require(
         bool(np.isfinite(table).all()),
-        "values holds a number that is not finite; leave out starts and settings that "
+        "values contains a number that is not finite; leave out starts and settings that "
         "failed",
     )
     complaints.raise_any()
     grid = _grid(settings)
     rest = residual_mean_square(table)
     total = float(np.square(table - table.mean()).sum())
-    found = []
+    effects = []
     for name, (levels, places) in grid.items():
         means = np.stack([table[places == k].mean(0) for k in range(len(levels))], 1)
         middle = means.mean(1)
@@ -136,34 +137,34 @@ def main_effects(
             paired_difference_interval(means[:, k], middle, confidence=confidence)
             for k in range(len(levels))
         ]
-        each = table.size / len(levels)
-        square = float(each * sum(one[0] ** 2 for one in compared))
+        per_level = table.size / len(levels)
+        square = float(per_level * sum(gap**2 for gap, _, _ in compared))  # SS
         share = square - (len(levels) - 1) * rest
-        found.append(
+        effects.append(
             Effect(
                 name,
                 levels,
                 tuple(float(mean) for mean in means.mean(0)),
-                tuple(one[0] for one in compared),
-                tuple((one[1], one[2]) for one in compared),
+                tuple(gap for gap, _, _ in compared),
+                tuple((low, high) for _, low, high in compared),
                 max(0.0, share / (total + rest)) if total > 0 else 0.0,
                 _test(means - middle[:, None], generator, resamples),
                 1.0,
                 table.shape[1],
             )
         )
-    if not found:
+    if not effects:
         return []
-    adjusted = holm([effect.p_value for effect in found])
-    told = [
+    adjusted = holm([effect.p_value for effect in effects])
+    effects = [
         replace(effect, p_adjusted=float(p))
-        for effect, p in zip(found, adjusted, strict=True)
+        for effect, p in zip(effects, adjusted, strict=True)
     ]
-    return sorted(told, key=lambda effect: -effect.share)
+    return sorted(effects, key=lambda effect: -effect.share)
 
 
 def same_value(one: Any, two: Any) -> bool:
-    """Return whether two values of a parameter are equal; arrays as a whole.
+    """Return whether two values of a parameter are equal; arrays are compared as a whole.
 
     Examples
     --------
@@ -182,8 +183,8 @@ def same_value(one: Any, two: Any) -> bool:
 def _grid(
     settings: Sequence[Mapping[str, Any]],
 ) -> dict[str, tuple[tuple[Any, ...], np.ndarray]]:
-    """Return the levels of each parameter that varies, and which one a setting has."""
-    found = {}
+    """Return for each parameter that varies its levels, and the level of each setting."""
+    grid = {}
     size = 1
     for name in settings[0]:
         levels: list[Any] = []
@@ -191,7 +192,7 @@ def _grid(
         for setting in settings:
             value = setting.get(name)
             place = next(
-                (k for k, one in enumerate(levels) if same_value(one, value)),
+                (k for k, level in enumerate(levels) if same_value(level, value)),
                 len(levels),
             )
             if place == len(levels):
@@ -199,22 +200,22 @@ def _grid(
             places.append(place)
         size *= len(levels)
         if len(levels) > 1:
-            found[name] = (tuple(levels), np.array(places))
-    rows = np.stack([p for _, p in found.values()], 1) if found else np.zeros((1, 0))
+            grid[name] = (tuple(levels), np.array(places))
+    rows = np.stack([p for _, p in grid.values()], 1) if grid else np.zeros((1, 0))
     names = {frozenset(setting) for setting in settings}
-    whole = size == len(settings) == len(np.unique(rows, axis=0)) and len(names) == 1
-    if not whole:
+    full = size == len(settings) == len(np.unique(rows, axis=0)) and len(names) == 1
+    if not full:
         raise InvalidValueError(
-            f"the {counted(len(settings), 'setting')} are not every combination of their values "
-            "once; give a full grid"
+            f"the {counted(len(settings), 'setting')} do not contain every combination of "
+            "their values exactly once; give a full grid"
         )
-    return found
+    return grid
 
 
 def _test(
     differences: np.ndarray, generator: np.random.Generator, resamples: int
 ) -> float:
-    """Return the p-value of the levels, (S, levels), permuted within each start."""
+    """Return the p-value of d_kl, shape (S, levels), by permutation within each start."""
     scale = np.abs(differences).max()
     if scale == 0:
         return 1.0
@@ -223,9 +224,9 @@ def _test(
 
     def greatest(rows: np.ndarray) -> np.ndarray:
         mean = np.abs(rows.mean(1)).round(12)
-        spread = rows.std(1, ddof=1) / np.sqrt(starts)
+        error = rows.std(1, ddof=1) / np.sqrt(starts)
         ratio = np.where(mean > 0, np.inf, 0.0)
-        np.divide(mean, spread, out=ratio, where=spread > 1e-12)
+        np.divide(mean, error, out=ratio, where=error > 1e-12)
         return np.asarray(ratio.max(1))
 
     def chunks() -> Iterator[np.ndarray]:

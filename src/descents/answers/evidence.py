@@ -1,4 +1,4 @@
-"""What is seen of starts at one point each: gradient, units, curvature."""
+"""Evidence of starts at one point each: gradient, units and curvature."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ class Look:
     layers : dict of ndarray of shape (S,)
         The gradient norm of each layer, from the first to the last.
     dead_share, saturated_share : ndarray of shape (S,)
-        The share of hidden units that give nothing, and that are saturated, on every
-        training row; 0 where the problem has no units.
+        The share of hidden units with output zero, and of saturated ones, on every
+        training row; 0 if the problem has no units.
     smallest_eigenvalue : ndarray of shape (S,)
-        Of the Hessian; NaN where it was not looked at, or is not finite.
+        The smallest eigenvalue of the Hessian; NaN if it was not computed, or is not
+        finite.
     largest_eigenvalue : ndarray of shape (S,)
-        The largest in magnitude.
+        The largest eigenvalue in magnitude.
     eigenvalue_residual : ndarray of shape (S,)
-        How far from an eigenvalue both may be: 0 where all were computed, else what
-        Lanczos left.
+        The error bound of both: 0 if all eigenvalues were computed, else the residual of
+        Lanczos.
     """
 
     gradient_norm: np.ndarray
@@ -57,17 +58,17 @@ class Look:
         return next(reversed(self.layers.values()))
 
     def placed(self, rows: np.ndarray, count: int) -> Look:
-        """Return a look at `count` starts that has this one at some rows, else NaN."""
+        """Return the evidence of `count` starts: this one at some rows, NaN elsewhere."""
 
-        def spread(values: np.ndarray) -> np.ndarray:
+        def padded(values: np.ndarray) -> np.ndarray:
             wide = np.full(count, np.nan)
             wide[rows] = values
             return wide
 
         fields: dict[str, Any] = {
-            name: spread(getattr(self, name)) for name in _PER_START
+            name: padded(getattr(self, name)) for name in _PER_START
         }
-        layers = {name: spread(values) for name, values in self.layers.items()}
+        layers = {name: padded(values) for name, values in self.layers.items()}
         return Look(layers=layers, **fields)
 
 
@@ -88,20 +89,20 @@ def look(
     width: int,
     curved: np.ndarray | None = None,
 ) -> Look:
-    """Look at some starts where they are.
+    """Compute the evidence of some starts at given parameters.
 
     Parameters
     ----------
     problem : Problem
     numbers : int64 ndarray of shape (S,)
-        Of the starts.
+        The numbers of the starts.
     parameters : dict of Tensor, each of shape (S, ...)
-        What the problem remembers beside its parameters, such as the running means of
-        batch normalization, is put back for each start where it is among them.
+        May include buffers of the problem, such as the running means of batch
+        normalization; they are restored for each start.
     width : int
-        How many starts are looked at together.
+        The number of starts that are computed together.
     curved : bool ndarray of shape (S,), optional
-        For which starts the curvature is computed; by default for all.
+        The starts whose curvature is computed; by default all.
 
     Returns
     -------
@@ -113,33 +114,36 @@ def look(
     ...     lambda parameters, starts, step: 2 * parameters["x"].square().sum(1),
     ...     lambda generator: {"x": generator.random(2)},
     ... )
-    >>> seen = look(bowl, np.arange(1), {"x": torch.tensor([[3.0, 4.0]])}, 1)
-    >>> seen.gradient_norm, seen.largest_eigenvalue
+    >>> evidence = look(bowl, np.arange(1), {"x": torch.tensor([[3.0, 4.0]])}, 1)
+    >>> evidence.gradient_norm, evidence.largest_eigenvalue
     (array([20.]), array([4.]))
     """
     if not len(numbers):
         names = problem.layers(parameters)
-        none = np.zeros(0)
-        return Look(none, dict.fromkeys(names, none), none, none, none, none, none)
+        empty = np.zeros(0)
+        layers = dict.fromkeys(names, empty)
+        return Look(empty, layers, empty, empty, empty, empty, empty)
     parts = []
-    beside = problem.remembered(torch.as_tensor(numbers[:1], device=problem.device))
-    width = 1 if beside else width  # it remembers one start at a time
+    buffers = problem.remembered(torch.as_tensor(numbers[:1], device=problem.device))
+    width = 1 if buffers else width  # a problem holds the buffers of one start
     for first in range(0, len(numbers), width):
         chosen = slice(first, first + width)
         part = {
             n: p[chosen].to(problem.evaluation_dtype)
             for n, p in parameters.items()
-            if n not in beside
+            if n not in buffers
         }
-        problem.recall({n: p[chosen] for n, p in parameters.items() if n in beside})
+        problem.recall({n: p[chosen] for n, p in parameters.items() if n in buffers})
         starts = torch.as_tensor(numbers[chosen], device=problem.device)
-        which = np.ones(len(starts), bool) if curved is None else curved[chosen]
-        parts.append(_look(problem, starts, part, which))
+        with_curvature = (
+            np.ones(len(starts), bool) if curved is None else curved[chosen]
+        )
+        parts.append(_look(problem, starts, part, with_curvature))
     layers = {
         name: np.concatenate([part["layers"][name] for part in parts])
         for name in parts[0]["layers"]
     }
-    with np.errstate(over="ignore"):  # of a start that exploded
+    with np.errstate(over="ignore"):  # gradients of exploded starts may overflow
         total = np.sqrt(sum(np.square(norms) for norms in layers.values()))
     return Look(
         gradient_norm=total,
@@ -154,7 +158,7 @@ def look(
 def _look(
     problem: Problem, starts: torch.Tensor, parameters: Parameters, curved: np.ndarray
 ) -> dict[str, Any]:
-    # Units first: losses in training may change what the problem remembers.
+    # Count units first, because evaluating losses may change the buffers of the problem.
     with torch.no_grad():
         dead = problem.dead_units(parameters, starts)
         saturated = problem.saturated_units(parameters, starts)
@@ -181,7 +185,7 @@ def _look(
 
 
 def _share(units: torch.Tensor) -> np.ndarray:
-    """Return the share of units that something holds of, 0 where there are none."""
+    """Return the share of units that are True, 0 if there are no units."""
     whole = units.double()
     share = whole.mean(1) if units.shape[1] else whole.sum(1)
     return share.cpu().numpy()
@@ -197,5 +201,5 @@ def norms(parameters: Parameters) -> np.ndarray:
     """
     if not len(next(iter(parameters.values()))):
         return np.zeros(0)
-    found: np.ndarray = flat(parameters).double().norm(dim=1).cpu().numpy()
-    return found
+    lengths: np.ndarray = flat(parameters).double().norm(dim=1).cpu().numpy()
+    return lengths

@@ -1,4 +1,4 @@
-"""Observed cells that are held out of a fit, never whole rows."""
+"""Split the observed cells of a table into folds for cross-validation."""
 
 from __future__ import annotations
 
@@ -9,38 +9,39 @@ from descents.problems.cells import Cells
 from descents.problems.layouts import Complete, Dense, Stored
 
 MOST_CELLS = 2**22
-"""Larger sparse tables whose absent entries are zeros are not made dense."""
+"""Sparse tables whose absent entries are zeros are converted to dense up to this size."""
 
 
 def dealt(found: Cells, folds: int, generator: np.random.Generator) -> np.ndarray:
-    """Deal the observed cells out to folds, each column in equal parts.
+    """Split the observed cells into folds, with equal parts of each column.
 
-    The cells of each level of a column of levels are spread in equal parts too. A cell
-    is never held out where its row, its column or its level has no other, and no fold
+    The cells of each level of a column of levels are split into equal parts too. A cell
+    is never held out if it is the only one of its row, its column or its level. No fold
     holds out all cells of a row, a column or a level.
 
     Parameters
     ----------
     found : Cells
-        `Dense` or `Stored`.
+        Cells of type `Dense` or `Stored`.
     folds : int
         At least 2.
 
     Returns
     -------
     int64 ndarray of the table's shape, or of shape (entries,)
-        The fold of each cell; -1 where it is never held out.
+        The fold of each cell; -1 for cells that are never held out.
 
     Examples
     --------
     >>> from descents.problems.observed import cells
-    >>> known = cells(np.where(np.eye(6, 3) > 0, np.nan, 1.0))
-    >>> folds = dealt(known, 3, np.random.default_rng(0))
+    >>> table = cells(np.where(np.eye(6, 3) > 0, np.nan, 1.0))
+    >>> folds = dealt(table, 3, np.random.default_rng(0))
     >>> np.bincount(folds[folds >= 0]), (folds == -1).sum()
     (array([5, 5, 5]), np.int64(3))
     """
     i, j, values = observed(found)
     level = _level_keys(found, j, values)
+    # Within each column, sort by level, with ties in random order, and deal in turn.
     order = np.lexsort((generator.random(len(i)), level, j))
     first = np.searchsorted(j[order], j[order])
     shift = generator.integers(0, folds, found.shape[1])
@@ -49,19 +50,21 @@ def dealt(found: Cells, folds: int, generator: np.random.Generator) -> np.ndarra
     groups = [np.unique(part, return_inverse=True)[1] for part in (i, j, level)]
     for group in groups:
         fold[np.bincount(group)[group] < 2] = -1
+    # Repair rows, columns and levels that are all in one fold: move one of their cells to
+    # the next fold. After ten passes, those that remain are never held out.
     for last in [False] * 10 + [True]:
         for group in groups:
             low = np.full(group.max() + 1, folds)
             high = np.full(group.max() + 1, -1)
             np.minimum.at(low, group, fold)
             np.maximum.at(high, group, fold)
-            alone = ((low == high) & (low >= 0))[group]  # all in one fold
+            in_one_fold = ((low == high) & (low >= 0))[group]
             if last:
-                fold[alone] = -1
-            elif alone.any():
-                places = np.flatnonzero(alone)
-                _, one = np.unique(group[places], return_index=True)
-                fold[places[one]] = (fold[places[one]] + 1) % folds
+                fold[in_one_fold] = -1
+            elif in_one_fold.any():
+                places = np.flatnonzero(in_one_fold)
+                _, chosen = np.unique(group[places], return_index=True)
+                fold[places[chosen]] = (fold[places[chosen]] + 1) % folds
     if isinstance(found, Stored):
         return fold
     table = np.full(found.shape, -1, dtype=np.int64)
@@ -70,7 +73,7 @@ def dealt(found: Cells, folds: int, generator: np.random.Generator) -> np.ndarra
 
 
 def observed(found: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the rows, the columns and the values of the cells that are data."""
+    """Return the rows, the columns and the values of the observed cells."""
     if isinstance(found, Stored):
         rows = np.repeat(np.arange(found.shape[0]), np.diff(found.table.indptr))
         return rows, found.table.indices.astype(np.int64), found.table.data
@@ -79,7 +82,7 @@ def observed(found: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _level_keys(found: Cells, j: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return a number for each level of each column; one for a column of numbers."""
+    """Return a distinct number for each level of each column, one per numeric column."""
     has_levels = np.zeros(found.shape[1], dtype=bool)
     for block in found.blocks:
         has_levels[block.columns] = block.loss.has_levels
@@ -89,12 +92,13 @@ def _level_keys(found: Cells, j: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def with_holes(found: Cells) -> Dense | Stored:
-    """Return the same cells in a layout that some can be taken out of.
+    """Return the same cells in a layout that allows missing cells.
 
     Raises
     ------
     InvalidValueError
-        Of a sparse table, too large to be made dense, whose absent entries are zeros.
+        If the absent entries of a sparse table are zeros, and it is too large to be
+        converted to dense.
     """
     if not isinstance(found, Complete):
         assert isinstance(found, Dense | Stored)  # noqa: S101
@@ -103,9 +107,9 @@ def with_holes(found: Cells) -> Dense | Stored:
     if not isinstance(table, np.ndarray):
         if table.shape[0] * table.shape[1] > MOST_CELLS:
             raise InvalidValueError(
-                f"a sparse table of {table.shape[0]} x {table.shape[1]} cells, all of "
-                "which count (sparse='zero'), would have to be made dense to hold some "
-                "out; give the rank and the penalty as numbers"
+                f"the table has {table.shape[0]} x {table.shape[1]} cells, and with "
+                "sparse='zero' all of them are data; holding some out would need a dense "
+                "table, which is too large; give the rank and the penalty as numbers"
             )
         table = table.toarray()
     table = table.astype(np.float64)

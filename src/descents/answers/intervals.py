@@ -1,11 +1,12 @@
-"""Intervals and sets of labels that hold hidden cells as often as is asked for.
+"""Prediction intervals and prediction sets for missing cells, by conformal prediction.
 
-Split conformal prediction [1]_ [2]_ [3]_: some observed cells are held out, a twin of
-the model is fitted without them, and a score says how far each of them is from what the
-twin predicts. What holds a hidden cell is all whose score is at most a quantile of
-those. Hidden cells are held with at least that probability, on the average over cells,
-whatever the data and however wrong the model, if they are exchangeable with those held
-out: missing at random, not for what they hold.
+Split conformal prediction [1]_ [2]_ [3]_ holds out some observed cells, fits a second
+model (the twin) without them, and scores how far each of them is from the twin's
+prediction. The interval or set of a missing cell contains all values whose score is at
+most a quantile of these scores. On average over cells it contains the true value with at
+least the requested probability, for any data and any model, if missing cells are
+exchangeable with those held out. This requires that whether a cell is missing does not
+depend on its value.
 
 References
 ----------
@@ -32,27 +33,27 @@ from descents.losses import Loss, Periodic
 from descents.problems.columns import ColumnModel
 
 PARTS = 5
-"""One part of so many of the observed cells is held out."""
+"""One in this many of the observed cells is held out."""
 OWN = 30
-"""A column with so many cells held out has a quantile of its own."""
+"""A column with at least this many held-out cells has its own quantile."""
 MOST_SCORED = 2**15
-"""How many cells are scored at most."""
+"""The largest number of cells that are scored."""
 AT_ONCE = 2**22
-"""How many numbers the rows of cells that are scored together have at most."""
+"""The largest number of values in the rows of cells that are scored together."""
 CONSTANT = 1e-9
-"""A column that varies by less than this share of its size is constant."""
+"""A column counts as constant if it varies by less than this share of its size."""
 
 
 def kind_of(loss: Loss) -> str | None:
-    """Return how cells of a loss are scored; None where there is no way.
+    """Return how cells of a loss are scored; None if they cannot be scored.
 
     ========  ==================================================================
-    number    the size of the residual over the spread of the column
-    period    the same, to the nearest copy of a number that counts modulo a period
-    count     2 abs(sqrt(x + 3/8) - sqrt(m + 3/8)) of the mean m, which for a
-              Poisson number has a variance near 1 whatever m is (Anscombe, 1948)
-    labels    1 - the probability of the label, or what stands for it where the loss
-              is none of probabilities (`Loss.probabilities`)
+    number    the absolute residual over the spread of the column
+    period    the same for the nearest copy of a number that is modulo a period
+    count     2 abs(sqrt(x + 3/8) - sqrt(m + 3/8)) for the mean m; for a Poisson
+              number its variance is near 1 for every m (Anscombe, 1948)
+    labels    1 - the probability of the label, or a substitute if the loss does not
+              define probabilities (`Loss.probabilities`)
     ========  ==================================================================
 
     Examples
@@ -82,20 +83,21 @@ def coverage_checked(value: Any) -> float:
     ...
     descents.checks.InvalidValueError: coverage is 90; give a number above 0 and below 1
     """
-    wanted = f"coverage is {value!r}; give a number above 0 and below 1"
+    message = f"coverage is {value!r}; give a number above 0 and below 1"
     try:
         number = real_number("coverage", value)
     except InvalidValueError:
-        raise InvalidValueError(wanted) from None
+        raise InvalidValueError(message) from None
     if not 0 < number < 1:
-        raise InvalidValueError(wanted)
+        raise InvalidValueError(message)
     return number
 
 
 def rank_of(coverage: float, count: int) -> int:
-    """Return which of `count` rising scores is the quantile; more than all of too few.
+    """Return the rank of the quantile among `count` scores in increasing order.
 
-    The ceiling of coverage (count + 1).
+    It is the ceiling of coverage (count + 1). A rank above `count` means that there are
+    too few scores.
 
     Examples
     --------
@@ -107,18 +109,18 @@ def rank_of(coverage: float, count: int) -> int:
 
 @dataclass(frozen=True)
 class Intervals:
-    """What holds the cells that were filled in.
+    """Prediction intervals and sets of the cells that were filled.
 
     Attributes
     ----------
     coverage : float
     names : tuple of str
-        Of the columns of the model, in their order.
+        The names of the columns of the model, in their order.
     lower, upper : float64 ndarray of shape (rows, columns)
-        The ends of intervals; NaN at observed cells, in columns of labels, and in
-        columns with fewer than two observed cells, of which nothing is known.
+        The ends of the intervals; NaN for observed cells, in columns of labels, and in
+        columns with fewer than two observed cells.
     sets : object ndarray of shape (rows, columns)
-        The labels, as a tuple; None at observed cells and in columns of numbers.
+        The sets of labels as tuples; None for observed cells and in columns of numbers.
     """
 
     coverage: float
@@ -130,24 +132,24 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The scores of the cells that a twin of a model was not fitted to.
+    """The scores of the held-out cells, to which the twin of a model was not fitted.
 
     Attributes
     ----------
     models : list of ColumnModel
     columns : int64 ndarray of shape (cells,)
-        The column of each.
+        The column of each cell.
     scores : float64 ndarray of shape (cells,)
     spreads : float64 ndarray of shape (columns,)
-        What the residuals of columns of numbers are divided by.
+        The divisors of residuals in columns of numbers.
 
     Examples
     --------
     >>> from descents.losses import named
     >>> models = [ColumnModel(name, named("squared"), (), "") for name in "ab"]
     >>> scores = np.arange(1.0, 41.0)
-    >>> known = Calibration(models, np.repeat([0, 1], [38, 2]), scores, np.ones(2))
-    >>> known.quantiles(0.9)  # the second column has too few of its own
+    >>> calibration = Calibration(models, np.repeat([0, 1], [38, 2]), scores, np.ones(2))
+    >>> calibration.quantiles(0.9)  # the second column has too few cells of its own
     array([36., 37.])
     """
 
@@ -159,34 +161,36 @@ class Calibration:
     def quantiles(self, coverage: float) -> np.ndarray:
         """Return the quantile of each column, shape (columns,).
 
-        Of its own scores where 30 cells, and as many as the coverage needs, were held
-        out, else of those of all columns that are scored as it is.
+        It is that of the column's own scores if at least 30 cells, and as many as the
+        coverage needs, were held out. Otherwise it is that of the scores of all columns
+        that are scored in the same way.
 
         Raises
         ------
         InvalidValueError
-            When even these are too few: coverage c needs c / (1 - c) cells.
+            If even these are too few: coverage c needs c / (1 - c) cells.
         """
         coverage = coverage_checked(coverage)
         least = math.ceil(coverage / (1 - coverage) - 1e-9)
         kinds = [kind_of(model.loss) for model in self.models]
-        found = np.full(len(kinds), np.nan)
+        quantiles = np.full(len(kinds), np.nan)
         for j, kind in enumerate(kinds):
-            own = self.scores[self.columns == j]
-            if len(own) < max(OWN, least):
+            scores = self.scores[self.columns == j]
+            if len(scores) < max(OWN, least):
                 same = [k for k, other in enumerate(kinds) if other == kind]
-                own = self.scores[np.isin(self.columns, same)]
-            if len(own) < least:
+                scores = self.scores[np.isin(self.columns, same)]
+            if len(scores) < least:
                 raise InvalidValueError(
-                    f"a coverage of {coverage:g} needs at least {counted(least, 'cell')} of "
-                    f"columns like {self.models[j].name!r} that were held out, but "
-                    f"there are {len(own)}; give a smaller coverage, or a larger table"
+                    f"a coverage of {coverage:g} needs at least "
+                    f"{counted(least, 'held-out cell')} in columns like "
+                    f"{self.models[j].name!r}, but there are {len(scores)}; give a smaller "
+                    "coverage, or a larger table"
                 )
-            found[j] = np.sort(own)[rank_of(coverage, len(own)) - 1]
-        return found
+            quantiles[j] = np.sort(scores)[rank_of(coverage, len(scores)) - 1]
+        return quantiles
 
     def described(self, coverage: float) -> dict[str, Any]:
-        """Return what was held out, and each column's quantile, as plain values."""
+        """Return the numbers of held-out cells and the quantiles as plain values."""
         quantiles = self.quantiles(coverage)
         counts = np.bincount(self.columns, minlength=len(self.models))
         return {
@@ -215,18 +219,18 @@ class Calibration:
         holes: np.ndarray,
         coverage: float,
     ) -> Intervals:
-        """Return what holds cells, about what a model predicts of them.
+        """Return intervals and sets around the predictions of a model.
 
-        The value that is filled in is always held: an interval is stretched to it where
-        it was rounded, and the likeliest label is in every set.
+        They always contain the filled value: intervals are extended if the filled value
+        was rounded, and the most probable label is in every set.
 
         Parameters
         ----------
         fitted : Fitted
         predicted : pair of ndarray
-            Natural parameters and cut points, as `Fitted.predictions` returns them.
+            Natural parameters and cut points, see `Fitted.predictions`.
         holes : bool ndarray of shape (rows, columns)
-            Which cells are asked for.
+            The cells that need an interval.
         coverage : float
         """
         quantiles = self.quantiles(coverage)
@@ -234,19 +238,19 @@ class Calibration:
         lower, upper = np.full(shape, np.nan), np.full(shape, np.nan)
         sets = np.full(shape, None, dtype=object)
         points = fitted.decoded(*predicted)
-        chances = probabilities(fitted, *predicted)
+        of_levels = probabilities(fitted, *predicted)
         for j, model in enumerate(self.models):
             rows = np.flatnonzero(holes[:, j])
-            if not np.isfinite(self.spreads[j]):  # next to nothing is known of it
+            if not np.isfinite(self.spreads[j]):  # fewer than two observed cells
                 continue
-            point, q, chance = points[j][rows], quantiles[j], chances[j]
-            if chance is not None:
-                kept = 1 - chance[rows] <= q
-                kept[np.arange(len(rows)), point.astype(np.int64)] = True
-                for row, one in zip(rows, kept, strict=True):
+            point, q, probability = points[j][rows], quantiles[j], of_levels[j]
+            if probability is not None:
+                inside = 1 - probability[rows] <= q
+                inside[np.arange(len(rows)), point.astype(np.int64)] = True
+                for row, mask in zip(rows, inside, strict=True):
                     sets[row, j] = tuple(
                         level
-                        for level, has in zip(model.levels, one, strict=False)
+                        for level, has in zip(model.levels, mask, strict=False)
                         if has
                     )
                 continue
@@ -256,7 +260,7 @@ class Calibration:
                 high = (root + q / 2) ** 2 - 3 / 8
             else:
                 half = q * self.spreads[j]
-                if isinstance(model.loss, Periodic):  # the ends count modulo it too
+                if isinstance(model.loss, Periodic):  # the ends are modulo the period
                     half = min(half, model.loss.period / 2)
                 low, high = point - half, point + half
                 if model.loss.divergence:
@@ -269,7 +273,7 @@ class Calibration:
         return Intervals(coverage_checked(coverage), names, lower, upper, sets)
 
     def stored(self) -> dict[str, np.ndarray]:
-        """Return it as named arrays."""
+        """Return the calibration as named arrays."""
         return {
             "calibration/columns": self.columns,
             "calibration/scores": self.scores,
@@ -280,7 +284,7 @@ class Calibration:
     def restored(
         cls, models: list[ColumnModel], arrays: dict[str, np.ndarray]
     ) -> Calibration | None:
-        """Return what `stored` gave, None where there is nothing of it."""
+        """Return the calibration from `stored`, None if the arrays do not include one."""
         if "calibration/scores" not in arrays:
             return None
         names = ("columns", "scores", "spreads")
@@ -288,20 +292,20 @@ class Calibration:
 
 
 def check_scored(models: Sequence[ColumnModel]) -> None:
-    """Raise unless every column has a loss that cells can be scored by."""
+    """Raise unless the cells of every column can be scored."""
     without = [model for model in models if kind_of(model.loss) is None]
     if without:
         listed = ", ".join(f"{m.name!r} ({m.loss.name})" for m in without[:5])
         raise InvalidValueError(
-            f"there are no intervals for the loss of {listed}, of which it is "
-            "not known what they predict; give those columns a loss with a name"
+            f"there are no intervals for the loss of {listed}, because a custom loss does "
+            "not define what it predicts; give these columns a named loss"
         )
 
 
 def probabilities(
     fitted: Fitted, natural: np.ndarray, cuts: np.ndarray
 ) -> list[np.ndarray | None]:
-    """Return the probability of each level of each column; None where it has none."""
+    """Return the probabilities of the levels of each column; None for numeric columns."""
     found: list[np.ndarray | None] = [None] * len(fitted.models)
     for block in fitted.problem.cells.blocks:
         if not block.loss.has_levels:
@@ -320,28 +324,30 @@ def calibrated(
     held: np.ndarray,
     generator: np.random.Generator,
 ) -> Calibration:
-    """Score the cells that a twin was not fitted to.
+    """Score the held-out cells, to which the twin was not fitted.
 
-    Each is predicted as a hidden cell is: the twin's columns held fixed, from all other
-    observed cells of its row, those held out among them. So it has as many others to go
-    by as a hidden one, on the average; only the columns have seen fewer cells.
+    Each cell is predicted like a missing cell: with the column parameters of the twin
+    fixed, from all other observed cells of its row, including held-out ones. Therefore on
+    average it is predicted from as many cells as a missing one; only the column
+    parameters were fitted to fewer cells.
 
     Parameters
     ----------
     twin : Fitted
-        Of the table without them.
+        The fit of the table without the held-out cells.
     values : ndarray of shape (rows, columns)
-        The table, codes for levels.
+        The table, with codes for levels.
     held : bool ndarray of shape (rows, columns)
+        The held-out cells.
     generator : numpy Generator
-        Of many cells some are drawn.
+        Draws the cells that are scored if there are more than `MOST_SCORED`.
     """
     deviations, spreads = twin.problem.deviations(), np.full(len(twin.models), np.nan)
     cells = twin.problem.cells
     for block in cells.blocks:
         for place, column in enumerate(block.columns):
             if cells.column_counts[column] > 1:
-                # Of a constant column, the size of rounding.
+                # The floor is the size of rounding, for constant columns.
                 first = block.first + place * block.each
                 size = abs(cells.offsets[first])
                 floor = CONSTANT * (size if size > 0 else CONSTANT)
@@ -349,8 +355,8 @@ def calibrated(
                 spreads[column] = max(deviations[first], floor) * unit
     i, j = np.nonzero(held & np.isfinite(spreads))
     if len(i) > MOST_SCORED:
-        kept = np.sort(generator.choice(len(i), MOST_SCORED, replace=False))
-        i, j = i[kept], j[kept]
+        drawn = np.sort(generator.choice(len(i), MOST_SCORED, replace=False))
+        i, j = i[drawn], j[drawn]
     size = max(1, AT_ONCE // values.shape[1])
     scores = [
         _scores(twin, values, spreads, i[k : k + size], j[k : k + size])
@@ -362,25 +368,25 @@ def calibrated(
 def _scores(
     twin: Fitted, values: np.ndarray, spreads: np.ndarray, i: np.ndarray, j: np.ndarray
 ) -> np.ndarray:
-    """Score cells, each by the other cells of its row."""
+    """Score cells by predicting each from the other cells of its row."""
     rows, places = values[i], np.arange(len(i))
     truth = rows[places, j].astype(np.float64)
     rows[places, j] = np.nan
-    known = twin.cells_of(rows)
-    predicted = twin.predictions([twin.solved(known, one) for one in twin.points])
-    points, chances = twin.decoded(*predicted), probabilities(twin, *predicted)
+    others = twin.cells_of(rows)
+    predicted = twin.predictions([twin.solved(others, start) for start in twin.points])
+    points, of_levels = twin.decoded(*predicted), probabilities(twin, *predicted)
     scores = np.empty(len(i))
     for column in np.unique(j):
         here = np.flatnonzero(j == column)
-        x, point, chance = truth[here], points[column][here], chances[column]
-        if chance is not None:
-            scores[here] = 1 - chance[here, x.astype(np.int64)]
+        x, point, probability = truth[here], points[column][here], of_levels[column]
+        if probability is not None:
+            scores[here] = 1 - probability[here, x.astype(np.int64)]
         elif kind_of(twin.models[column].loss) == "count":
             roots = (np.sqrt(np.maximum(part, 0) + 3 / 8) for part in (x, point))
             scores[here] = 2 * np.abs(np.subtract(*roots))
         else:
-            rest, loss = x - point, twin.models[column].loss
+            residual, loss = x - point, twin.models[column].loss
             if isinstance(loss, Periodic):
-                rest = rest - loss.period * np.round(rest / loss.period)
-            scores[here] = np.abs(rest) / spreads[column]
+                residual = residual - loss.period * np.round(residual / loss.period)
+            scores[here] = np.abs(residual) / spreads[column]
     return scores

@@ -1,4 +1,4 @@
-"""The best known answer to a problem: what it is, when it applies, and how sure."""
+"""The best known answer to a problem: an exact minimum, a bound, or the best loss found."""
 
 from __future__ import annotations
 
@@ -17,23 +17,22 @@ from descents.problems.streamed import Streamed
 Kind = Literal["exact", "bound", "best found"]
 
 WHOLE_SIDE = 1000
-"""Up to this many rows or columns a spectral norm is computed whole, beyond by Lanczos."""
+"""With more rows and columns than this, singular values are computed by Lanczos."""
 CLOSED = 1e-3
-"""A relative gap to a bound below this counts as closed."""
+"""A gap relative to a bound counts as closed if it is at most this."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A loss that results are held against.
+    """A loss with which results are compared.
 
     Attributes
     ----------
     value : float
     kind : {"exact", "bound", "best found"}
-        Whether it is the minimum; a bound that no loss can be below; or only the best
-        loss that was found.
+        The exact minimum, a lower bound on every loss, or only the best loss found.
     says : str
-        In a sentence, where it comes from.
+        A phrase on where the value comes from.
     """
 
     value: float
@@ -43,21 +42,21 @@ class Reference:
 
 @dataclass(frozen=True)
 class SVDAnswer:
-    """A table cut to its leading singular triples: the exact answer of its rank.
+    """The truncated SVD of a table: the exact minimizer among products of its rank.
 
     Attributes
     ----------
     left : ndarray of shape (rows, rank)
         Left singular vectors, orthonormal columns.
     values : ndarray of shape (min(rows, columns),)
-        All singular values, falling.
+        All singular values, in decreasing order.
     right : ndarray of shape (columns, rank)
         Right singular vectors, orthonormal columns.
     loss : float
-        Squared error of the product, summed entry by entry.
+        The squared error of the product, summed over the entries.
     reference : Reference
-        Its value is the sum of the squares of the trailing singular values, the second
-        route to the same number.
+        Its value is the sum of the squares of the trailing singular values, an
+        independent computation of the same number.
     """
 
     left: np.ndarray
@@ -68,14 +67,15 @@ class SVDAnswer:
 
 
 def truncated_svd(table: Any, rank: int) -> SVDAnswer:
-    r"""Minimise :math:`\|A - U V^\top\|_F^2` over all products of a rank, exactly.
+    r"""Minimize :math:`\|A - U V^\top\|_F^2` exactly over all products of a given rank.
 
-    The minimum is :math:`\sum_{i > r} \sigma_i^2` (Eckart and Young [1]_), in float64.
+    The minimum is :math:`\sum_{i > r} \sigma_i^2` (Eckart and Young [1]_). It is computed
+    in float64.
 
     Parameters
     ----------
     table : array-like of shape (rows, columns)
-        Complete; it is not centred here.
+        A table without missing cells; the function does not center it.
     rank : int
         From 1 to min(rows, columns).
 
@@ -86,7 +86,7 @@ def truncated_svd(table: Any, rank: int) -> SVDAnswer:
     Raises
     ------
     InvalidValueError
-        When the table is not finite or the rank does not fit.
+        If the table is not finite or the rank is invalid.
 
     References
     ----------
@@ -120,13 +120,14 @@ def truncated_svd(table: Any, rank: int) -> SVDAnswer:
 def principal_components(table: Any, rank: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the directions of largest variance, from the covariance matrix.
 
-    Maximises v' C v over unit vectors v, each orthogonal to those before, where C is
-    the covariance of the columns: the other road to what `truncated_svd` finds.
+    They maximize v' C v over unit vectors v, each orthogonal to those before, where C is
+    the covariance matrix of the columns. This is an independent computation of the
+    singular vectors of `truncated_svd`.
 
     Parameters
     ----------
     table : array-like of shape (rows, columns)
-        At least two rows; its columns are centred here.
+        At least two rows; the function centers the columns.
     rank : int
 
     Returns
@@ -134,7 +135,7 @@ def principal_components(table: Any, rank: int) -> tuple[np.ndarray, np.ndarray]
     components : ndarray of shape (columns, rank)
         Orthonormal columns.
     variances : ndarray of shape (rank,)
-        The variance along each, with rows - 1 as the divisor.
+        The variance along each component, with divisor rows - 1.
 
     Examples
     --------
@@ -153,21 +154,22 @@ def principal_components(table: Any, rank: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def reference(problem: Factorization, runs: Runs) -> Reference:
-    """Return the best known answer to a factorization, the surest kind that applies.
+    """Return the best known answer to a factorization, of the strongest kind available.
 
-    - complete squared loss: the exact minimum by the singular values of the table, cut
-      to the rank (Eckart and Young, 1936) and, under l2 on both factors, shrunk [1]_;
-      under constraints, l1 or smoothness, which only raise the loss of the same
-      product, the same number is a bound, where the rank is below the table's;
-    - holes, weights, Huber or logistic loss with l2 on both factors: the dual bound of
-      the nuclear-norm problem, from the best start (see `dual_bound`);
-    - else the best loss that was found.
+    - Squared loss without missing cells: the exact minimum from the singular values of
+      the table, truncated to the rank (Eckart and Young, 1936) and, with l2 on both
+      factors, shrunk [1]_. Constraints, l1 and smoothness only raise the loss of a
+      product, so with them the same number is a lower bound; under constraints to a set,
+      only if the rank is below that of the table.
+    - Missing cells, weights, Huber or logistic loss, with l2 on both factors: the dual
+      bound of the nuclear-norm problem, from the best start (see `dual_bound`).
+    - Otherwise: the best loss found.
 
     Parameters
     ----------
     problem : Factorization
     runs : Runs
-        Of that problem.
+        Runs of this problem.
 
     References
     ----------
@@ -181,25 +183,24 @@ def reference(problem: Factorization, runs: Runs) -> Reference:
     >>> reference(problem, descend(problem, 1)).kind
     'exact'
     """
-    found = shrunk_svd(problem) or dual_bound(problem, runs)
-    return found or best_found(runs)
+    return shrunk_svd(problem) or dual_bound(problem, runs) or best_found(runs)
 
 
 def shrunk_svd(problem: Factorization) -> Reference | None:  # noqa: PLR0912
-    r"""Return the minimum of complete squared loss, or None where it is not known.
+    r"""Return the minimum of squared loss without missing cells, None if it is unknown.
 
     With singular values s of the centered table and t the geometric mean of the two l2
     penalties, :math:`\sum_i s_i^2 - \sum_{i \le r} (s_i - t)_+^2`.
 
     Examples
     --------
-    >>> found = shrunk_svd(Factorization([[3.0, 0.0], [0.0, 2.0]], 1, penalty=1.0))
-    >>> round(found.value, 9)
+    >>> exact = shrunk_svd(Factorization([[3.0, 0.0], [0.0, 2.0]], 1, penalty=1.0))
+    >>> round(exact.value, 9)
     9.0
     """
     cells, rank = problem.cells, problem.rank
     sides = (problem.row_regularizer, problem.column_regularizer)
-    # Of sets, where the rank is that of the table, the answer is zero, which says nothing.
+    # For constraint sets, with the rank of the table, the bound is zero, which is useless.
     within = any(side.inside is not None for side in sides)
     empty = within and rank >= min(cells.shape)
     weights = _column_weights(problem)
@@ -227,20 +228,21 @@ def shrunk_svd(problem: Factorization) -> Reference | None:  # noqa: PLR0912
             square -= float(np.square(cells.offsets).sum()) * cells.shape[0]
             table = shifted(table, cells.offsets)
     rows, columns = problem.row_regularizer, problem.column_regularizer
-    # The penalty is of V, the singular values are those of the weighted table.
+    # The penalty is on V, but the singular values are those of the weighted table.
     unit = float(np.sqrt(weights[0]))
     threshold = float(np.sqrt(rows.l2 * columns.l2)) / unit
     whole = dense and min(table.shape) <= WHOLE_SIDE
     if whole:
         values = np.linalg.svd(table, compute_uv=False)
-        # Of small numbers alone: no cancellation where the tail is tiny.
+        # A sum of small squares has no cancellation if the tail is tiny.
         tail = float(np.square(values[rank:]).sum())
     else:
         values = leading_triples(table, rank)[1]
         tail = square - float(np.square(values).sum())
+    # The sum over the rest, plus s^2 - (s - t)_+^2 for the leading singular values.
     head = values[:rank]
-    kept = np.square(head) - np.square(np.maximum(head - threshold, 0))
-    value = tail + float(kept.sum()) if threshold else tail
+    shrunk = np.square(head) - np.square(np.maximum(head - threshold, 0))
+    value = tail + float(shrunk.sum()) if threshold else tail
     one_sided = (rows.l2 > 0) != (columns.l2 > 0)
     smoothed = any(side.smoothness > 0 for side in sides)
     if problem.constrained or one_sided or smoothed:
@@ -248,9 +250,9 @@ def shrunk_svd(problem: Factorization) -> Reference | None:  # noqa: PLR0912
             value=value,
             kind="bound",
             says=(
-                f"a lower bound: no product of rank {rank} is below it, constrained or "
-                "not (Eckart and Young, 1936); the constrained minimum is above it by "
-                "an unknown amount"
+                f"a lower bound: no product of rank {rank} has a lower loss, with or "
+                "without constraints (Eckart and Young, 1936); the constrained minimum is "
+                "above it by an unknown amount"
             ),
         )
     says = (
@@ -276,14 +278,15 @@ def _triangle(problem: Factorization, cells: Streamed) -> np.ndarray:
 def _column_weights(problem: Factorization) -> np.ndarray | None:
     """Return the weight of each column of a complete table under squared loss.
 
-    None where there are holes, other losses, or weights for which no answer is known.
+    Return None if there are missing cells, other losses, or weights for which no exact
+    answer is known.
     """
     cells = problem.cells
     if len(cells.blocks) > 1 or not cells.blocks[0].loss.quadratic:
         return None
     if isinstance(cells, Streamed):
-        known = cells.complete and cells.has_triangle
-        return np.ones(cells.shape[1]) if known else None
+        usable = cells.complete and cells.has_triangle
+        return np.ones(cells.shape[1]) if usable else None
     if isinstance(cells, Complete):
         return np.ones(cells.shape[1])
     if (
@@ -302,19 +305,19 @@ def _column_weights(problem: Factorization) -> np.ndarray | None:
 def dual_bound(problem: Factorization, runs: Runs) -> Reference | None:
     r"""Return a lower bound from the dual of the nuclear-norm problem, or None.
 
-    The penalties of both factors together are at least
-    :math:`\tau \|X\|_*`, :math:`\tau = 2 \sqrt{\lambda_U \lambda_V}`, of
-    X = U V^T (weighted by rows and columns where penalties are) [1]_. So for every
-    matrix G on the observed cells with spectral norm at most tau,
-    :math:`-f^*(G)` is below every loss, f the loss of the observed cells; unpenalised
-    offsets ask that G sum to zero over each column, penalised ones cost
+    The penalties on both factors together are at least :math:`\tau \|X\|_*` with
+    :math:`\tau = 2 \sqrt{\lambda_U \lambda_V}` and X = U V^T, weighted per row and column
+    if the penalties are [1]_. Let f be the loss of the observed cells. Then for every
+    matrix G on the observed cells with spectral norm at most tau, :math:`-f^*(G)` is a
+    lower bound on every loss. With unpenalized offsets, G must sum to zero over each
+    column; penalized offsets reduce the bound by
     :math:`(\sum_i G_{ij})^2 / (4 \lambda)`. G is the gradient of the loss at the best
-    start, scaled into the ball, by whichever scale makes the bound largest.
+    start, scaled into the ball, with the scale that maximizes the bound.
 
     Parameters
     ----------
     problem : Factorization
-        With l2 on both factors, and losses whose conjugate is known.
+        A problem with l2 on both factors, and losses with a known conjugate.
     runs : Runs
 
     References
@@ -329,17 +332,17 @@ def dual_bound(problem: Factorization, runs: Runs) -> Reference | None:
     >>> table = [[3.0, float("nan"), 1.0], [0.0, 2.0, 1.0]]
     >>> problem = Factorization(table, 2, penalty=0.5)
     >>> runs = descend(problem, 1, steps=Alternating(), stop=Stop(200))
-    >>> found = dual_bound(problem, runs)
-    >>> bool(abs(runs.losses[0] / found.value - 1) < 1e-9)
+    >>> bound = dual_bound(problem, runs)
+    >>> bool(abs(runs.losses[0] / bound.value - 1) < 1e-9)
     True
     """
     import torch
 
     cells = problem.cells
     l2 = problem.row_regularizer.l2 * problem.column_regularizer.l2
-    known = all(b.each == 1 and b.loss.has_conjugate for b in cells.blocks)
+    conjugate = all(b.each == 1 and b.loss.has_conjugate for b in cells.blocks)
     sparse_zeros = isinstance(cells, Complete) and hasattr(cells.table, "tocsr")
-    if not l2 or not known or sparse_zeros or isinstance(cells, Streamed):
+    if not l2 or not conjugate or sparse_zeros or isinstance(cells, Streamed):
         return None
     best = {
         name: torch.as_tensor(value[runs.best : runs.best + 1]).double()
@@ -356,9 +359,9 @@ def dual_bound(problem: Factorization, runs: Runs) -> Reference | None:
     )
     most = 2 * np.sqrt(l2) / norm if norm > 0 else 1.0
     value = _best_scale(lambda c: _dual_value(problem, slopes, c), min(most, 4.0))
-    # That no loss is negative is known without: slopes of a hinge, which are nothing for
-    # most cells, may leave the domain with any offset. Smooth losses have a bound of 0
-    # where that is the infimum, as of classes that a bias parts.
+    # No loss is negative, so a bound of at most 0 adds nothing. A hinge, whose slopes are
+    # 0 in most cells, may have no better one if there are offsets. For smooth losses 0
+    # can be the infimum, for example if a bias separates the classes.
     empty = not cells.smooth and value <= 0 < runs.losses[runs.best]
     if not np.isfinite(value) or empty:
         return None
@@ -368,12 +371,12 @@ def dual_bound(problem: Factorization, runs: Runs) -> Reference | None:
         "problem at the best start"
     )
     if gap <= CLOSED:
-        says += "; the gap is closed: no factors of any rank are better by more than it"
+        says += "; the gap is closed: no factors of any rank improve the loss by more"
     else:
         says += (
-            "; the gap is open, which does not say that the fit is bad: the bound meets "
-            "the minimum only where the rank is at least that of the convex solution "
-            "and the penalty above the spectral norm of the noise"
+            "; the gap is open, which does not mean that the fit is bad: the bound equals "
+            "the minimum only if the rank is at least that of the convex solution and the "
+            "penalty is above the spectral norm of the noise"
         )
     return Reference(value=value, kind="bound", says=says)
 
@@ -405,7 +408,7 @@ def _best_scale(function: Any, most: float) -> float:
         left, right = high - ratio * (high - low), low + ratio * (high - low)
         first, second = function(left), function(right)
         best = max(best, first, second)
-        # Outside its domain the function is minus infinity, to the right of the rest.
+        # Outside its domain, which is an interval from 0, the function is -infinity.
         if not np.isfinite(second) or first >= second:
             high = right
         else:
@@ -414,7 +417,10 @@ def _best_scale(function: Any, most: float) -> float:
 
 
 def _balanced(problem: Factorization, slopes: Any) -> Any:
-    """Return slopes that sum to zero wherever an offset is free, or None."""
+    """Return slopes that sum to zero over each free offset, None if that fails.
+
+    The means over rows and over columns are subtracted in turn.
+    """
     cells = problem.cells
     sides = [
         (has, axis, counts)
@@ -445,7 +451,7 @@ def _balanced(problem: Factorization, slopes: Any) -> Any:
 
 
 def _scaled(slopes: Any, rows: np.ndarray, columns: np.ndarray) -> Any:
-    """Return slopes over the roots of the penalties of their row and column."""
+    """Divide slopes by the square roots of the penalties of their row and column."""
     if hasattr(slopes, "tocsr"):
         import scipy.sparse
 
@@ -458,7 +464,10 @@ def _scaled(slopes: Any, rows: np.ndarray, columns: np.ndarray) -> Any:
 
 
 def _spectral_norm(matrix: Any) -> float:
-    """Return the largest singular value; by Lanczos with its error added, if large."""
+    """Return an upper bound of the largest singular value, accurate to rounding.
+
+    For large matrices it is the value of Lanczos plus its residual.
+    """
     if min(matrix.shape) <= WHOLE_SIDE:
         dense = matrix if isinstance(matrix, np.ndarray) else None
         wide = matrix.shape[0] < matrix.shape[1]
@@ -472,7 +481,7 @@ def _spectral_norm(matrix: Any) -> float:
 
 
 def best_found(runs: Runs) -> Reference:
-    """Return the lowest loss of some starts, for want of a better answer.
+    """Return the lowest loss of the starts as reference, if nothing better is known.
 
     Examples
     --------
@@ -490,7 +499,7 @@ def best_found(runs: Runs) -> Reference:
         says=(
             f"the best of {len(runs)} starts"
             if len(runs) > 1
-            else "that of the only start"
+            else "the loss of the only start"
         )
         + "; no exact answer is known",
     )

@@ -1,7 +1,7 @@
-"""Differences between all pairs of settings at once: arithmetic only.
+"""Simultaneous intervals for the differences between all pairs of settings.
 
-The intervals hold together for all pairs, so they also hold for the pairs with a setting
-that was chosen after a look at the values, such as the best one.
+The intervals hold jointly for all pairs. Therefore they also hold for pairs with a setting
+that was chosen by its values, such as the best one.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from descents.answers.statistics import RESAMPLES, chunk_rows, number_between
 from descents.checks import Complaints, whole_number
 
 FEWEST_FLIPPED = 8
-"""With fewer shared starts there are too few patterns of signs to resample from."""
+"""With fewer shared starts than this there are too few sign patterns to resample from."""
 
 
 @dataclass(frozen=True)
 class Simultaneous:
-    """Differences between each pair of G settings, with intervals that hold together.
+    """Differences between each pair of G settings, with simultaneous intervals.
+
+    Two settings that share only one start have NaN as interval and p-value. Two settings
+    that share no start also have NaN as difference.
 
     Attributes
     ----------
     difference : ndarray of shape (G, G)
-        The mean of the row's setting less that of the column's, over shared starts.
+        The mean of the row's setting minus that of the column's, over shared starts.
     low, high : ndarray of shape (G, G)
         The simultaneous interval of each difference.
     p_value : ndarray of shape (G, G)
-        Of no difference, adjusted for all pairs: below 1 - confidence where the interval
-        excludes zero.
+        The p-value of no difference, adjusted for all pairs. It is below 1 - confidence
+        if the interval excludes zero.
     count : int ndarray of shape (G, G)
         The number of starts that both settings have.
-
-    Two settings that share one start have NaN for interval and p-value, two that share
-    none also for the difference.
     """
 
     difference: np.ndarray
@@ -49,7 +49,7 @@ class Simultaneous:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """What the starts say of each of P pairs of settings."""
+    """Statistics of the P pairs of settings."""
 
     first: np.ndarray
     second: np.ndarray
@@ -68,28 +68,30 @@ def simultaneous_differences(
 ) -> Simultaneous:
     r"""Return the differences between all pairs of settings with simultaneous intervals.
 
-    With d the difference of two settings in a start, n the number of starts that both
-    have and s² the variance of d, the interval is mean(d) ± q √(ŝ² / n). The same q
-    serves all pairs: it is the quantile of the largest \|mean(d) - E d\| / √(ŝ² / n)
-    over the pairs, in the manner of Tukey's range test [1]_. Its distribution is
-    resampled by flipping the sign of all residuals of a start at once [2]_, which keeps
-    what starts, divisions of rows and similar settings have in common; with fewer than
-    eight shared starts it is that of independent normal values.
+    Let d be the difference of two settings in a start, n the number of starts that both
+    have, and s² the variance of d. The interval is mean(d) ± q √(ŝ² / n). The same q is
+    used for all pairs: it is the quantile of the largest
+    \|mean(d) - E d\| / √(ŝ² / n) over the pairs, as in Tukey's range test [1]_. Its
+    distribution is resampled by flipping the sign of all residuals of a start at once
+    [2]_, which preserves the correlation through starts, splits of the rows and similar
+    settings. With fewer than eight shared starts, independent normal values are simulated
+    instead.
 
-    The variances of the pairs are log ŝ² = w log s² + (1 - w) log mean(s²). The weight w
-    is the share of the variance of log s² over the pairs that goes beyond that of
-    estimates of one common variance, the trigamma function of (n - 1) / 2 [3]_. So
-    settings of about equal spread have intervals of one length, as Tukey's, and a setting
-    that spreads far more than the others does not widen theirs.
+    The variances of the pairs are moderated: log ŝ² = w log s² + (1 - w) log mean(s²). The
+    weight w is the share of the variance of log s² over the pairs that exceeds the
+    sampling variance of estimates of one common variance, which is the trigamma function
+    of (n - 1) / 2 [3]_. Therefore settings of about equal spread have intervals of equal
+    length, like Tukey's, and a setting with a far larger spread does not widen the
+    intervals of the others.
 
-    A setting in which more than half of the starts are missing, and a pair that shares
-    fewer than half of the starts, does not enter q. Such a pair has Student's interval
-    at the level of Bonferroni.
+    Settings in which more than half of the starts are missing, and pairs that share fewer
+    than half of the starts, do not enter q. Such pairs have Student's interval at
+    Bonferroni's level.
 
     Parameters
     ----------
     values : array-like of shape (G, S)
-        A number for each setting and start; NaN where the start is missing.
+        A number for each setting and start; NaN for missing starts.
     generator : numpy Generator
         Equal states give equal intervals.
     confidence : float
@@ -103,7 +105,7 @@ def simultaneous_differences(
     Raises
     ------
     InvalidValueError
-        When the values are no table, or an option cannot be used.
+        If the values are not a table, or an option is invalid.
 
     References
     ----------
@@ -119,10 +121,10 @@ def simultaneous_differences(
     --------
     >>> values = np.random.default_rng(0).normal(size=(3, 40))
     >>> values[2] += 2
-    >>> found = simultaneous_differences(values, generator=np.random.default_rng(1))
-    >>> bool(found.low[2, 0] < 2 < found.high[2, 0]), bool(found.p_value[2, 0] < 0.01)
+    >>> result = simultaneous_differences(values, generator=np.random.default_rng(1))
+    >>> bool(result.low[2, 0] < 2 < result.high[2, 0]), bool(result.p_value[2, 0] < 0.01)
     (True, True)
-    >>> bool(found.p_value[0, 1] > 0.05)
+    >>> bool(result.p_value[0, 1] > 0.05)
     True
     """
     complaints = Complaints()
@@ -131,8 +133,8 @@ def simultaneous_differences(
     table = np.asarray(values, dtype=np.float64)
     complaints.require(
         table.ndim == 2 and table.size > 0,
-        f"values has shape {table.shape}; give a row for each setting, with a number for "
-        "each start",
+        f"values has shape {table.shape}; give one row per setting, with one number per "
+        "start",
     )
     complaints.raise_any()
     settings, starts = table.shape
@@ -152,10 +154,10 @@ def simultaneous_differences(
         half[apart], p_value[apart] = _bonferroni(_chosen(pairs, apart), confidence)
 
     def square(upper: np.ndarray, sign: float, diagonal: float) -> np.ndarray:
-        found = np.full((settings, settings), diagonal)
-        found[pairs.first, pairs.second] = upper
-        found[pairs.second, pairs.first] = sign * upper
-        return found
+        matrix = np.full((settings, settings), diagonal)
+        matrix[pairs.first, pairs.second] = upper
+        matrix[pairs.second, pairs.first] = sign * upper
+        return matrix
 
     difference = square(scale * pairs.mean, -1.0, 0.0)
     width = square(scale * half, 1.0, 0.0)
@@ -169,15 +171,15 @@ def simultaneous_differences(
 
 
 def _pairs(table: np.ndarray) -> _Pairs:
-    """Return what each pair of settings (G, S) says, NaN where a start is missing."""
+    """Return the statistics of all pairs from a table (G, S), NaN for missing starts."""
     first, second = np.triu_indices(len(table), 1)
-    # Rounded, so that differences equal but for rounding have no variance.
+    # Round, so that differences equal up to rounding have no variance.
     gaps = (table[first] - table[second]).T.round(12)
-    known = np.isfinite(gaps)
-    count = known.sum(0)
+    shared = np.isfinite(gaps)
+    count = shared.sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(known, gaps, 0.0).sum(0) / np.where(count > 0, count, np.nan)
-        residuals = np.where(known, gaps - mean, 0.0)
+        mean = np.where(shared, gaps, 0.0).sum(0) / np.where(count > 0, count, np.nan)
+        residuals = np.where(shared, gaps - mean, 0.0)
         residuals[:, count == 0] = 0.0
         residuals[np.abs(residuals) < 1e-12] = 0.0
         variance = np.square(residuals).sum(0) / np.where(count > 1, count - 1, np.nan)
@@ -197,7 +199,7 @@ def _chosen(pairs: _Pairs, which: np.ndarray) -> _Pairs:
 
 
 def _weight(variance: np.ndarray, count: np.ndarray) -> float:
-    """Return how much a pair's own variance counts beside the mean over the pairs."""
+    """Return w, the weight of a pair's own variance beside the mean over the pairs."""
     positive = variance > 0
     if positive.sum() < 2:
         return 1.0
@@ -207,14 +209,14 @@ def _weight(variance: np.ndarray, count: np.ndarray) -> float:
 
 
 def _mixed(variance: np.ndarray, weight: float) -> np.ndarray:
-    """Return variances (..., P) drawn toward their mean on the log scale; 0 stays 0."""
+    """Return ŝ²: variances (..., P) shrunk to their mean on the log scale; 0 stays 0."""
     positive = variance > 0
-    each = np.maximum(positive.sum(-1, keepdims=True), 1)
-    common = variance.sum(-1, keepdims=True) / each
-    found: np.ndarray = np.where(
+    number = np.maximum(positive.sum(-1, keepdims=True), 1)
+    common = variance.sum(-1, keepdims=True) / number
+    mixed: np.ndarray = np.where(
         positive, variance**weight * common ** (1 - weight), 0.0
     )
-    return found
+    return mixed
 
 
 def _together(
@@ -224,29 +226,29 @@ def _together(
     confidence: float,
     resamples: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return half the widths of the intervals of all pairs, and their p-values."""
+    """Return the half widths of the intervals of all pairs, and their p-values."""
     weight = _weight(pairs.variance, pairs.count)
     error = np.sqrt(_mixed(pairs.variance, weight) / pairs.count)
-    found = _ratio(np.abs(pairs.mean), error)
-    if len(found) == 1:
+    statistics = _ratio(np.abs(pairs.mean), error)
+    if len(statistics) == 1:
         degrees = int(pairs.count[0]) - 1
         quantile = float(stdtrit(degrees, (1 + confidence) / 2))
-        return quantile * error, 2 * stdtr(degrees, -found)
+        return quantile * error, 2 * stdtr(degrees, -statistics)
     draw = _flipped if pairs.count.min() >= FEWEST_FLIPPED else _normal
     largest = np.sort(draw(pairs, settings, weight, generator, resamples))
     place = math.ceil(confidence * (resamples + 1) - 1e-9) - 1
     quantile = float(largest[place]) if place < resamples else np.inf
-    # A hair lower, so that equal statistics count as equal in spite of rounding.
-    above = resamples - np.searchsorted(largest, found * (1 - 1e-10), "left")
+    # The margin makes equal statistics count as equal in spite of rounding.
+    above = resamples - np.searchsorted(largest, statistics * (1 - 1e-10), "left")
     half = np.where(error > 0, quantile * np.where(error > 0, error, 1.0), 0.0)
     return half, (1 + above) / (1 + resamples)
 
 
 def _ratio(gap: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """Return gaps over their errors, 0 for no gap, infinite where the error is 0."""
-    found = np.where(gap > 0, np.inf, 0.0)
-    np.divide(gap, error, out=found, where=error > 0)
-    return found
+    """Return gaps over their errors: 0 for no gap, infinite for other gaps of error 0."""
+    ratio = np.where(gap > 0, np.inf, 0.0)
+    np.divide(gap, error, out=ratio, where=error > 0)
+    return ratio
 
 
 def _flipped(
@@ -256,17 +258,17 @@ def _flipped(
     generator: np.random.Generator,
     resamples: int,
 ) -> np.ndarray:
-    """Return the largest statistic of each of some flips of the signs of the starts."""
+    """Return the largest statistic for each random flip of the signs of the starts."""
     starts, count = len(pairs.residuals), pairs.count
     squares = np.square(pairs.residuals).sum(0)
-    found = []
+    largest = []
     for rows in chunk_rows(resamples, max(starts, len(count))):
         signs = 2.0 * generator.integers(0, 2, (rows, starts), dtype=np.int8) - 1.0
         mean = np.abs(signs @ pairs.residuals / count)
         mean[mean < 1e-12] = 0.0
         variance = np.maximum(squares - count * mean**2, 0.0) / (count - 1)
-        found.append(_largest(mean, variance, weight, count))
-    return np.concatenate(found)
+        largest.append(_largest(mean, variance, weight, count))
+    return np.concatenate(largest)
 
 
 def _normal(
@@ -276,48 +278,48 @@ def _normal(
     generator: np.random.Generator,
     resamples: int,
 ) -> np.ndarray:
-    """Return the largest statistic of each of some tables of independent normal values."""
+    """Return the largest statistic for each simulated table of independent normal values."""
     starts = int(pairs.count.min())
     deviations = _deviations(pairs, settings, weight)
-    found = []
+    largest = []
     for rows in chunk_rows(resamples, starts * len(pairs.count)):
         drawn = deviations * generator.normal(size=(rows, starts, settings))
         gaps = drawn[..., pairs.first] - drawn[..., pairs.second]
         mean, variance = np.abs(gaps.mean(1)), gaps.var(1, ddof=1)
-        found.append(
+        largest.append(
             _largest(mean, variance, weight, np.full(len(pairs.count), starts))
         )
-    return np.concatenate(found)
+    return np.concatenate(largest)
 
 
 def _deviations(pairs: _Pairs, settings: int, weight: float) -> np.ndarray:
-    """Return the standard deviation of each setting, apart from what all share.
+    """Return the standard deviation of each setting, without the effect of the starts.
 
-    The variance of a pair is the sum of those of its settings: these are fitted by least
-    squares.
+    The variance of a pair is the sum of the variances of its settings, which are fitted
+    by least squares.
     """
     design = np.zeros((len(pairs.count), settings))
     design[np.arange(len(design)), pairs.first] = 1
     design[np.arange(len(design)), pairs.second] = 1
     mixed = _mixed(pairs.variance, weight)
-    found = np.linalg.lstsq(design, mixed, rcond=None)[0]
-    return np.sqrt(np.maximum(found, 0.0))
+    variances = np.linalg.lstsq(design, mixed, rcond=None)[0]
+    return np.sqrt(np.maximum(variances, 0.0))
 
 
 def _largest(
     mean: np.ndarray, variance: np.ndarray, weight: float, count: np.ndarray
 ) -> np.ndarray:
-    """Return the largest statistic over the pairs, (draws, P) each, for each draw."""
+    """Return the largest statistic over the pairs for each draw, from arrays (draws, P)."""
     error = np.sqrt(_mixed(variance, weight) / count)
     largest: np.ndarray = _ratio(mean, error).max(1)
     return largest
 
 
 def _bonferroni(pairs: _Pairs, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return half the widths of Student's intervals of pairs, and their p-values."""
+    """Return the half widths of Student's intervals of pairs, and their p-values."""
     total = len(pairs.count)
     degrees = pairs.count - 1
     error = np.sqrt(pairs.variance / pairs.count)
     quantile = stdtrit(degrees, 1 - (1 - confidence) / (2 * total))
-    found = _ratio(np.abs(pairs.mean), error)
-    return quantile * error, np.minimum(1.0, total * 2 * stdtr(degrees, -found))
+    statistics = _ratio(np.abs(pairs.mean), error)
+    return quantile * error, np.minimum(1.0, total * 2 * stdtr(degrees, -statistics))

@@ -1,7 +1,8 @@
-"""What one number for each of many starts says, and how surely: arithmetic only.
+"""Statistics of one number per start, with intervals; only numpy and scipy are used.
 
-Every interval was measured on simulated populations (normal, skewed, accuracies on 150
-rows) at 30 and at 300 starts; the slow tests in ``tests/test_statistics.py`` repeat it.
+The coverage of every interval was measured on simulated populations (normal, skewed,
+accuracies on 150 rows) at 30 and at 300 starts; the slow tests in
+``tests/test_statistics.py`` repeat the simulations.
 """
 
 from __future__ import annotations
@@ -24,25 +25,25 @@ from descents.checks import (
 )
 
 RESAMPLES = 9999
-"""How many resamples or permutations are drawn where none are asked for."""
+"""The default number of resamples or permutations."""
 
 FEWEST_RESAMPLED = 10
-"""Fewer starts than this have Student's interval: their resamples tell too little."""
+"""With fewer starts than this Student's interval is used instead of the bootstrap."""
 
 ROUNDING = 1e-12
-"""How far below a threshold a value may be by rounding, relative to the largest."""
+"""How far below a threshold a value may be by rounding, relative to the largest value."""
 
 CELLS = 2**20
-"""How many numbers a chunk of resamples holds at most, so that memory stays small."""
+"""The largest number of values in a chunk of resamples, which limits memory."""
 
 
 def start_values(name: str, values: Any) -> np.ndarray:
-    """Return one finite number for each start, float64 of shape (S,), S at least 1.
+    """Return one finite number per start, float64 of shape (S,), S at least 1.
 
     Raises
     ------
     InvalidValueError
-        When there is none, or one is not a finite real number.
+        If there is no number, or one is not a finite real number.
 
     Examples
     --------
@@ -58,20 +59,19 @@ def start_values(name: str, values: Any) -> np.ndarray:
         array = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidValueError(
-            f"{name} does not hold real numbers only ({error}); give one number for "
+            f"{name} does not contain only real numbers ({error}); give one number for "
             "each start"
         ) from None
     if array.ndim != 1 or not array.size:
         raise InvalidValueError(
-            f"{name} has shape {array.shape}; give one number for each start, one at "
-            "least"
+            f"{name} has shape {array.shape}; give one number for each start, at least one"
         )
     bad = np.flatnonzero(~np.isfinite(array))
     if bad.size:
         raise InvalidValueError(
-            f"{name} holds {bad.size} of {counted(array.size, 'number')} not finite, "
-            f"the first at place {bad[0]} (0-based); leave failed starts out, or give "
-            "them the value of a failure"
+            f"{name} has {bad.size} of {counted(array.size, 'number')} not finite, the "
+            f"first at index {bad[0]} (0-based); leave failed starts out, or give them the "
+            "value of a failure"
         )
     return array
 
@@ -79,10 +79,10 @@ def start_values(name: str, values: Any) -> np.ndarray:
 def start_means(table: Any, failed: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean of each start over its splits, and which starts failed.
 
-    A metric may be undefined on a split, as R^2 is where all held-out rows have one
-    target: such a split is NaN for all starts that did not fail on it, and is left out.
-    A start that failed on a split, or whose metric is infinite or NaN on a split where
-    it is defined for another start, has failed.
+    A metric may be undefined on a split, such as R^2 if all held-out rows have the same
+    target. Such a split is NaN for all starts that did not fail on it, and is excluded. A
+    start has failed if it failed on a split, or if its metric is infinite or NaN on a
+    split where it is defined for another start.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def start_means(table: Any, failed: Any) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     means : ndarray of shape (S,)
-        NaN for starts that failed, and for all where no split defines the metric.
+        NaN for starts that failed, and for all starts if no split defines the metric.
     failed : bool ndarray of shape (S,)
 
     Examples
@@ -104,12 +104,12 @@ def start_means(table: Any, failed: Any) -> tuple[np.ndarray, np.ndarray]:
     values = np.asarray(table, dtype=np.float64)
     lost = np.asarray(failed, dtype=bool)
     defined = (~np.isnan(values) & ~lost).any(0)
-    kept = values[:, defined]
-    missing = np.asarray(lost.any(1) | ~np.isfinite(kept).all(1))
+    used = values[:, defined]
+    failures = np.asarray(lost.any(1) | ~np.isfinite(used).all(1))
     means = np.full(len(values), np.nan)
     if defined.any():
-        means[~missing] = kept[~missing].mean(1)
-    return means, missing
+        means[~failures] = used[~failures].mean(1)
+    return means, failures
 
 
 def reaches(
@@ -117,8 +117,8 @@ def reaches(
 ) -> np.ndarray:
     """Return which values are at least as good as a threshold.
 
-    A value that equals the threshold but for rounding reaches it: in floating point
-    0.14 - 0.02 is above 0.12.
+    A value that equals the threshold up to rounding counts as good enough: in floating
+    point 0.14 - 0.02 is above 0.12.
 
     Examples
     --------
@@ -128,9 +128,9 @@ def reaches(
     sign = 1.0 if higher_is_better else -1.0
     array = np.asarray(values, dtype=np.float64)
     sizes = np.abs(array[np.isfinite(array)])
-    hair = ROUNDING * max(abs(threshold), float(sizes.max(initial=0.0)))
-    found: np.ndarray = sign * array >= sign * threshold - hair
-    return found
+    rounding = ROUNDING * max(abs(threshold), float(sizes.max(initial=0.0)))
+    good: np.ndarray = sign * array >= sign * threshold - rounding
+    return good
 
 
 def number_between(name: str, value: Any, low: float = 0.0, high: float = 1.0) -> float:
@@ -139,7 +139,7 @@ def number_between(name: str, value: Any, low: float = 0.0, high: float = 1.0) -
     Raises
     ------
     InvalidValueError
-        When it lies elsewhere.
+        If the number is outside this range.
 
     Examples
     --------
@@ -155,7 +155,7 @@ def number_between(name: str, value: Any, low: float = 0.0, high: float = 1.0) -
 
 
 def chunk_rows(total: int, width: int) -> Iterator[int]:
-    """Yield how many rows of `width` numbers to take at a time, `total` in all.
+    """Yield the sizes of chunks of rows of `width` numbers, `total` rows in all.
 
     Examples
     --------
@@ -176,14 +176,14 @@ def mean_interval(
     r"""Return the mean over starts with its bias-corrected bootstrap interval.
 
     The bounds are the quantiles of the means of resamples at the levels
-    Φ(z₀ + (z₀ ± z) / (1 - a (z₀ ± z))), where z₀ is the normal quantile of the share of
-    resampled means below the mean (ties count half) and the acceleration
-    a = Σ dᵢ³ / (6 (Σ dᵢ²)^1.5), dᵢ the distances from the mean [1]_. The plain z of the
-    normal distribution covers too seldom for few starts (93 of 100 at S = 30); here
-    z = √(S / (S - 1)) t, with t Student's quantile on S - 1 degrees of freedom, the
-    expanded levels of [2]_. These bounds never leave the range of the values, and would
-    cover 52 of 100 at S = 2 and 90 at S = 5: fewer than ten starts have Student's
-    interval, mean ± t s / √S, instead.
+    Φ(z₀ + (z₀ ± z) / (1 - a (z₀ ± z))). Here z₀ is the normal quantile of the share of
+    resampled means below the mean (ties count half), and a = Σ dᵢ³ / (6 (Σ dᵢ²)^1.5) is
+    the acceleration, where dᵢ are the deviations from the mean [1]_. With the quantile z
+    of the normal distribution, coverage is too low for few starts (93 of 100 at S = 30).
+    Therefore z = √(S / (S - 1)) t is used, where t is Student's quantile with S - 1
+    degrees of freedom; these are the expanded levels of [2]_. Bounds from resamples never
+    leave the range of the values, and would cover 52 of 100 at S = 2 and 90 at S = 5.
+    Therefore Student's interval, mean ± t s / √S, is used for fewer than ten starts.
 
     Parameters
     ----------
@@ -196,12 +196,12 @@ def mean_interval(
     Returns
     -------
     mean, low, high : float
-        The bounds are NaN for one start, and the mean itself for equal values.
+        The bounds are NaN for one start, and equal the mean if all values are equal.
 
     Raises
     ------
     InvalidValueError
-        When a value is not finite, or an option cannot be used.
+        If a value is not finite, or an option is invalid.
 
     References
     ----------
@@ -212,9 +212,9 @@ def mean_interval(
     Examples
     --------
     >>> values = [0.90, 0.92, 0.95, 0.91, 0.97, 0.93, 0.94, 0.91, 0.92, 0.99]
-    >>> found = mean_interval(values, np.random.default_rng(0))
-    >>> [round(number, 3) for number in found]
-    [0.934, 0.918, 0.959]
+    >>> mean, low, high = mean_interval(values, np.random.default_rng(0))
+    >>> round(mean, 3), round(low, 3), round(high, 3)
+    (0.934, 0.918, 0.959)
     """
     complaints = Complaints()
     sample = complaints.attempt(start_values, "values", values)
@@ -230,30 +230,30 @@ def mean_interval(
     if count < FEWEST_RESAMPLED:
         half = float(quantile * sample.std(ddof=1) / math.sqrt(count))
         return mean, mean - half, mean + half
-    distances = sample - mean
-    # Scaled, so that no power of tiny or huge numbers leaves the range of floats.
-    scale = np.abs(distances).max()
-    distances = distances / scale
+    deviations = sample - mean
+    # Scale, so that powers of tiny or huge numbers stay within the range of floats.
+    scale = np.abs(deviations).max()
+    deviations = deviations / scale
     resampled = np.concatenate(
         [
-            distances[generator.integers(0, count, (rows, count))].mean(axis=1)
+            deviations[generator.integers(0, count, (rows, count))].mean(axis=1)
             for rows in chunk_rows(resamples, count)
         ]
     )
-    center = distances.mean()
-    # Equal means of resamples differ by rounding.
+    center = deviations.mean()
+    # z₀ is `bias`. Equal means of resamples may differ by rounding, so ties need a margin.
     below = np.mean(resampled < center - 1e-12)
     tied = np.mean(np.abs(resampled - center) <= 1e-12)
     share = np.clip(below + tied / 2, 0.5 / resamples, 1 - 0.5 / resamples)
     bias = ndtri(share)
-    acceleration = np.sum(distances**3) / (6 * np.sum(distances**2) ** 1.5)
+    acceleration = np.sum(deviations**3) / (6 * np.sum(deviations**2) ** 1.5)
     expanded = math.sqrt(count / (count - 1)) * quantile
-    moved = bias + np.array([-expanded, expanded])
-    squeezed = 1 - acceleration * moved
+    shifted = bias + np.array([-expanded, expanded])  # z₀ ± z
+    divisor = 1 - acceleration * shifted
     with np.errstate(divide="ignore"):
-        levels = np.where(squeezed > 0, moved / squeezed, np.inf * np.sign(moved))
+        levels = np.where(divisor > 0, shifted / divisor, np.inf * np.sign(shifted))
     bounds = mean + scale * np.quantile(resampled, ndtr(bias + levels))
-    low, high = np.clip(bounds, sample.min(), sample.max())  # but for rounding, inside
+    low, high = np.clip(bounds, sample.min(), sample.max())  # removes rounding only
     return mean, float(low), float(high)
 
 
@@ -262,12 +262,12 @@ def quantile_interval(
 ) -> tuple[float, float, float]:
     """Return a quantile over starts with an interval from order statistics.
 
-    The number of starts below the quantile ξ is binomial, so that the r-th smallest
-    value lies at or below ξ with the probability π(r) = P(Binomial(S, p) ≥ r), whatever
-    the distribution. The lower bound is interpolated between the two neighboring order
-    statistics with π(r) ≥ (1 + confidence) / 2 > π(r + 1), in the manner of [1]_ for
-    the median and [2]_ for any quantile; so is the upper bound from the other end. Where
-    many starts share a value the interval covers more often than asked for.
+    The number of starts below the quantile ξ is binomial. Therefore the r-th smallest
+    value lies at or below ξ with probability π(r) = P(Binomial(S, p) ≥ r), whatever the
+    distribution. The lower bound interpolates between the two neighboring order
+    statistics with π(r) ≥ (1 + confidence) / 2 > π(r + 1), as in [1]_ for the median and
+    [2]_ for any quantile. The upper bound does the same from the other end. If many starts
+    share a value, coverage is above `confidence`.
 
     Parameters
     ----------
@@ -279,13 +279,13 @@ def quantile_interval(
     Returns
     -------
     quantile, low, high : float
-        The quantile is numpy's. A bound is NaN where there are too few starts for it;
-        the median has bounds of 95 % from six starts on.
+        The quantile is that of numpy. A bound is NaN if there are too few starts for it;
+        95% bounds of the median need six starts.
 
     Raises
     ------
     InvalidValueError
-        When a value is not finite, or an option cannot be used.
+        If a value is not finite, or an option is invalid.
 
     References
     ----------
@@ -312,11 +312,13 @@ def quantile_interval(
 
 
 def _bound_below(ordered: np.ndarray, probability: float, level: float) -> float:
-    """Return what lies at or below the quantile with a probability of `level`."""
+    """Return the bound that lies at or below the quantile with probability `level`."""
     from scipy.stats import binom
 
     count = len(ordered)
-    covers = binom.sf(np.arange(count + 2) - 1, count, probability)
+    covers = binom.sf(
+        np.arange(count + 2) - 1, count, probability
+    )  # π(r), r = 0, 1, ...
     rank = int(np.sum(covers >= level)) - 1
     if rank == 0:
         return math.nan
@@ -337,8 +339,9 @@ def success_interval(
 ) -> tuple[float, float, float]:
     """Return the share of starts at least as good as a threshold, with its interval.
 
-    Wilson's, see `wilson_interval`. As of every interval of a count, its coverage swings
-    around the confidence: at 30 starts between 93 and 97.8 of 100.
+    The interval is Wilson's, see `wilson_interval`. Like that of every interval of a
+    count, its coverage oscillates around the confidence: at 30 starts between 93 and 97.8
+    of 100.
 
     Parameters
     ----------
@@ -356,7 +359,7 @@ def success_interval(
     Raises
     ------
     InvalidValueError
-        When a value is not finite, or an option cannot be used.
+        If a value is not finite, or an option is invalid.
 
     Examples
     --------
@@ -380,8 +383,8 @@ def performance_profile(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the share of starts at least as good as each threshold [1]_.
 
-    One minus the empirical distribution, with Wilson's interval at each threshold by
-    itself, not for the whole curve.
+    The profile is one minus the empirical distribution function. Wilson's intervals hold
+    for each threshold separately, not for the whole curve.
 
     Parameters
     ----------
@@ -398,7 +401,7 @@ def performance_profile(
     Raises
     ------
     InvalidValueError
-        When a value or a threshold is not finite, or an option cannot be used.
+        If a value or a threshold is not finite, or an option is invalid.
 
     References
     ----------
@@ -413,35 +416,37 @@ def performance_profile(
     """
     complaints = Complaints()
     sample = complaints.attempt(start_values, "values", values)
-    places = complaints.attempt(start_values, "thresholds", thresholds)
+    limits = complaints.attempt(start_values, "thresholds", thresholds)
     confidence = complaints.attempt(number_between, "confidence", confidence)
     complaints.raise_any()
     count = len(sample)
     sign = 1.0 if higher_is_better else -1.0
-    good = [int(np.sum(sign * sample >= sign * place)) for place in places]
-    bounds = {each: wilson_interval(each, count, confidence) for each in set(good)}
-    low, high = np.array([bounds[each] for each in good]).T
+    good = [int(np.sum(sign * sample >= sign * limit)) for limit in limits]
+    bounds = {
+        number: wilson_interval(number, count, confidence) for number in set(good)
+    }
+    low, high = np.array([bounds[number] for number in good]).T
     return np.array(good) / count, low, high
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What one number for each of S starts says; plain values, ready for a file.
+    """Statistics of one number per start, as plain values for a file.
 
     Attributes
     ----------
     count : int
-        Of the starts that the numbers are of: those that did not fail.
+        The number of starts that did not fail, and that the statistics use.
     mean, low, high : float
         The mean and its interval, see `mean_interval`.
     standard_deviation : float
-        With S - 1; NaN for one start.
+        With divisor S - 1; NaN for one start.
     minimum, lower_quartile, median, upper_quartile, maximum : float
     quartile_intervals : tuple of three (float, float)
-        Of the lower quartile, the median and the upper, see `quantile_interval`; NaN
-        where there are too few starts for a bound.
+        The intervals of the lower quartile, the median and the upper quartile, see
+        `quantile_interval`; NaN if there are too few starts for a bound.
     failed : int
-        How many starts failed; no number above is of them.
+        The number of starts that failed; the statistics do not include them.
     """
 
     count: int
@@ -459,12 +464,12 @@ class Summary:
 
     @classmethod
     def of_none(cls, failed: int = 0) -> Summary:
-        """Return the summary where no start has a value: every number is NaN.
+        """Return the summary for the case that no start has a value: numbers are NaN.
 
         Examples
         --------
-        >>> found = Summary.of_none(3)
-        >>> found.count, found.mean, found.failed
+        >>> empty = Summary.of_none(3)
+        >>> empty.count, empty.mean, empty.failed
         (0, nan, 3)
         """
         nan = math.nan
@@ -484,7 +489,7 @@ def summary(
     ----------
     values : array-like of shape (S,)
     generator : numpy Generator
-        For the interval, see `mean_interval`.
+        The source of the resamples, see `mean_interval`.
     confidence : float
     resamples : int
 
@@ -495,17 +500,17 @@ def summary(
     Raises
     ------
     InvalidValueError
-        When a value is not finite, or an option cannot be used.
+        If a value is not finite, or an option is invalid.
 
     Examples
     --------
-    >>> found = summary([0.8, 0.9, 0.9, 1.0], np.random.default_rng(0))
-    >>> found.count, round(found.mean, 3), found.minimum, found.median
+    >>> result = summary([0.8, 0.9, 0.9, 1.0], np.random.default_rng(0))
+    >>> result.count, round(result.mean, 3), result.minimum, result.median
     (4, 0.9, 0.8, 0.9)
     """
     mean, low, high = mean_interval(values, generator, confidence, resamples)
     sample = start_values("values", values)
-    spread = float(sample.std(ddof=1)) if len(sample) > 1 else math.nan
+    deviation = float(sample.std(ddof=1)) if len(sample) > 1 else math.nan
     least, lower, median, upper, most = np.quantile(
         sample, [0, 0.25, 0.5, 0.75, 1]
     ).tolist()
@@ -514,7 +519,17 @@ def summary(
         for probability in (0.25, 0.5, 0.75)
     )
     return Summary(
-        len(sample), mean, low, high, spread, least, lower, median, upper, most, bounds
+        len(sample),
+        mean,
+        low,
+        high,
+        deviation,
+        least,
+        lower,
+        median,
+        upper,
+        most,
+        bounds,
     )
 
 
@@ -529,21 +544,21 @@ def summary_of_starts(
     Parameters
     ----------
     values : ndarray of shape (S,)
-        NaN where a start has no value.
+        NaN for starts without a value.
     failed : bool ndarray of shape (S,)
-        Which starts failed; the others without a value are undefined.
+        Which starts failed; for other starts without a value the metric is undefined.
     generator : numpy Generator
     confidence : float
 
     Examples
     --------
     >>> values, failed = np.array([0.8, np.nan, 0.9]), np.array([False, True, False])
-    >>> found = summary_of_starts(values, failed, np.random.default_rng(0))
-    >>> found.count, found.failed, round(found.mean, 3)
+    >>> result = summary_of_starts(values, failed, np.random.default_rng(0))
+    >>> result.count, result.failed, round(result.mean, 3)
     (2, 1, 0.85)
     """
-    known = values[np.isfinite(values)]
+    finite = values[np.isfinite(values)]
     lost = int(failed.sum())
-    if not len(known):
+    if not len(finite):
         return Summary.of_none(lost)
-    return replace(summary(known, generator, confidence), failed=lost)
+    return replace(summary(finite, generator, confidence), failed=lost)

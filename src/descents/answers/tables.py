@@ -1,8 +1,8 @@
-"""Whether one table of results can be another draw of what produced simulated tables.
+"""Test whether a table of results can come from the process that simulated other tables.
 
-Every test here is a Monte Carlo test that is exact at any number of simulations: under
-the null hypothesis the published table and the simulated ones are exchangeable, and the
-statistic treats all of them alike [1]_, [2]_.
+Every test in this module is a Monte Carlo test that is exact for any number of
+simulations: under the null hypothesis the published table and the simulated ones are
+exchangeable, and the statistic treats all of them alike [1]_, [2]_.
 
 References
 ----------
@@ -18,29 +18,29 @@ import numpy as np
 
 from descents.answers.statistics import chunk_rows
 
-HAIR = 1e-9
-"""Statistics that differ by less than this are equal but for rounding."""
+ROUNDING = 1e-9
+"""Statistics that differ by less than this are equal up to rounding."""
 
 
 def tail_share(found: float, others: np.ndarray) -> float:
-    """Return the share of values at least as large as one of them, itself counted.
+    """Return the share of values at least as large as one of them, including itself.
 
     Parameters
     ----------
     found : float
     others : ndarray of shape (N,)
-        Without what was found.
+        The other values.
 
     Examples
     --------
     >>> tail_share(2.0, np.array([1.0, 2.0, 3.0]))
     0.75
     """
-    return float((1 + np.sum(others >= found - HAIR)) / (1 + len(others)))
+    return float((1 + np.sum(others >= found - ROUNDING)) / (1 + len(others)))
 
 
 def monte_carlo_error(p_value: float, simulated: int) -> float:
-    """Return the standard error of a p-value that comes from so many simulations.
+    """Return the standard error of a p-value from a number of simulations.
 
     Examples
     --------
@@ -51,13 +51,13 @@ def monte_carlo_error(p_value: float, simulated: int) -> float:
 
 
 def mean_distances(tables: np.ndarray, others: np.ndarray | None = None) -> np.ndarray:
-    """Return the mean Euclidean distance of each table to others.
+    """Return the mean Euclidean distance between each table and others.
 
     Parameters
     ----------
     tables : ndarray of shape (N, ...)
     others : ndarray of shape (M, ...), optional
-        By default all other tables, each without itself.
+        By default `tables`, without the table itself.
 
     Returns
     -------
@@ -69,22 +69,22 @@ def mean_distances(tables: np.ndarray, others: np.ndarray | None = None) -> np.n
     array([2. , 1.5, 2.5])
     """
     flat = np.asarray(tables, np.float64).reshape(len(tables), -1)
-    given = flat if others is None else others.reshape(len(others), -1)
-    count = len(given) - (others is None)
-    squares, total, begin = np.square(given).sum(1), np.empty(len(flat)), 0
-    for rows in chunk_rows(len(flat), len(given)):
+    targets = flat if others is None else others.reshape(len(others), -1)
+    count = len(targets) - (others is None)
+    squares, total, begin = np.square(targets).sum(1), np.empty(len(flat)), 0
+    for rows in chunk_rows(len(flat), len(targets)):
         part = flat[begin : begin + rows]
-        apart = np.square(part).sum(1)[:, None] + squares - 2 * part @ given.T
-        # A table and itself are 0 apart, whatever rounding says.
-        apart[apart < HAIR] = 0
-        total[begin : begin + rows] = np.sqrt(apart).sum(1)
+        squared = np.square(part).sum(1)[:, None] + squares - 2 * part @ targets.T
+        # Remove rounding, so that the distance of a table to itself is 0.
+        squared[squared < ROUNDING] = 0
+        total[begin : begin + rows] = np.sqrt(squared).sum(1)
         begin += rows
     return total / max(1, count)
 
 
 @dataclass(frozen=True)
 class TableTest:
-    """One table against N simulated ones.
+    """The comparison of one table with N simulated ones.
 
     Attributes
     ----------
@@ -103,24 +103,25 @@ class TableTest:
 def table_test(published: np.ndarray, simulated: np.ndarray, line: float) -> TableTest:
     r"""Test whether a published table is exchangeable with simulated tables.
 
-    Three statistics, each computed for every table i among all N + 1:
+    There are three statistics. Each is computed for every table i among all N + 1:
 
-    - joint: the mean Euclidean distance of the whole table to the others; far tables
-      are extreme.
-    - pattern, which runs fail: :math:`-\sum_k \log \hat P(F_{ik})`, where
-      :math:`F_{ik}` says whether run k of table i is below the line, and
-      :math:`\hat P` is the share of all tables whose run k does the same, with half a
-      table added to each side. Unlikely patterns are extreme.
-    - shortfall, how badly runs fail: how far runs are below the line, summed over the
-      runs; both ends are extreme, and the p-value is twice that of the smaller tail.
+    - joint: the mean Euclidean distance between the whole table and the others. Distant
+      tables are extreme.
+    - pattern (which runs fail): :math:`-\sum_k \log \hat P(F_{ik})`, where
+      :math:`F_{ik}` is whether run k of table i is below the line, and :math:`\hat P` is
+      the share of all tables whose run k does the same, with half a table added to each
+      side. Unlikely patterns are extreme.
+    - shortfall (by how much runs fail): the amounts by which runs are below the line,
+      summed over the runs. The test is two-sided: the p-value is twice that of the
+      smaller tail.
 
     Parameters
     ----------
     published : ndarray of shape (K, M)
-        M results of each of K runs; the first is what the line is of.
+        M results of each of K runs; the first result is compared with the line.
     simulated : ndarray of shape (N, K, M)
     line : float
-        A run below it failed.
+        A run fails if its first result is below it.
 
     Returns
     -------
@@ -137,14 +138,14 @@ def table_test(published: np.ndarray, simulated: np.ndarray, line: float) -> Tab
     first = tables[..., 0]
     failed = first < line
     share = (failed.sum(0) + 0.5) / (len(tables) + 1)
-    surprise = -np.where(failed, np.log(share), np.log1p(-share)).sum(1)
+    pattern = -np.where(failed, np.log(share), np.log1p(-share)).sum(1)
     short = np.maximum(line - first, 0).sum(1)
     tails = [tail_share(sign * short[0], sign * short[1:]) for sign in (1, -1)]
     joint = mean_distances(tables)
     return TableTest(
         len(simulated),
         tail_share(joint[0], joint[1:]),
-        tail_share(surprise[0], surprise[1:]),
+        tail_share(pattern[0], pattern[1:]),
         min(1.0, 2 * min(tails)),
     )
 
@@ -152,13 +153,14 @@ def table_test(published: np.ndarray, simulated: np.ndarray, line: float) -> Tab
 def rejected_share(
     simulated: np.ndarray, other: np.ndarray, level: float = 0.05
 ) -> float:
-    """Return how many tables of another kind the joint test rejects: its power.
+    """Return the power of the joint test: the share of other tables that it rejects.
 
     Parameters
     ----------
     simulated : ndarray of shape (N, K, M)
-        What the test takes for the null hypothesis.
+        Tables from the null hypothesis.
     other : ndarray of shape (L, K, M)
+        Tables from the alternative.
 
     Examples
     --------
@@ -167,8 +169,8 @@ def rejected_share(
     1.0
     """
     null = mean_distances(simulated)
-    found = mean_distances(other, simulated)
-    p_values = np.array([tail_share(value, null) for value in found])
+    distances = mean_distances(other, simulated)
+    p_values = np.array([tail_share(value, null) for value in distances])
     return float(np.mean(p_values <= level))
 
 
@@ -178,12 +180,12 @@ def alignment_test(
     generator: np.random.Generator,
     permutations: int = 9999,
 ) -> tuple[float, float]:
-    """Test whether the rows of a table line up with the runs of the simulated ones.
+    """Test whether the rows of a table line up with the runs of the simulated tables.
 
-    The null hypothesis is that the rows are in no order: the statistic is the
-    correlation between the first results of the rows and their means over the simulated
-    tables, compared with that after permutations of the rows. A small p-value speaks
-    for the runs in their order.
+    Under the null hypothesis, the rows are in random order. The statistic is the
+    correlation between the first results of the rows and the means of the runs over the
+    simulated tables; it is compared with that after permutations of the rows. A small
+    p-value is evidence for the runs in this order.
 
     Parameters
     ----------
@@ -199,8 +201,9 @@ def alignment_test(
     Examples
     --------
     >>> rows = np.arange(8.0)[:, None]
-    >>> found = alignment_test(rows, rows[None] + np.zeros((5, 1, 1)), np.random.default_rng(0))
-    >>> round(found[0], 6), found[1] < 0.001
+    >>> simulated = rows[None] + np.zeros((5, 1, 1))
+    >>> correlation, p = alignment_test(rows, simulated, np.random.default_rng(0))
+    >>> round(correlation, 6), p < 0.001
     (1.0, True)
     """
     row = published[:, 0] - published[:, 0].mean()

@@ -1,1 +1,1 @@
-"""scikit-learn classes, and how they take tables in."""
+"""The estimators, and how they read tables."""

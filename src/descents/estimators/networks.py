@@ -61,14 +61,14 @@ from descents.problems.network import ACTIVATIONS, WEIGHTS, Network
 from descents.problems.scores import SCORES
 
 SHARED = ("initialization", "learning_rate", "weight_decay", "dropout")
-"""In what estimators may differ that are trained in one batch."""
+"""The parameters in which estimators that are trained in one batch may differ."""
 
 
 class _Starts(BaseEstimator):
-    """What the classifier and the regressor share."""
+    """Base class of the classifier and the regressor."""
 
     _task = "classification"
-    # For the command: what is watched and written down, where, and for how long.
+    # Set by the command: progress, recorded epochs, storage and the time limit.
     _watch: Watch | None = None
     _record: Sequence[int] = ()
     _deadline: float | None = None  # of time.monotonic
@@ -88,14 +88,13 @@ class _Starts(BaseEstimator):
         y : array-like of shape (rows,), for regression also (rows, outputs)
             Classes of any type, or numbers.
         sample_weight : array-like of shape (rows,), optional
-            The weight of each row, as if the row were repeated so often: in training and
-            validation losses and in all metrics. In mini-batches the expected gradient
-            is that of the weighted mean.
+            The weight of each row. A row with weight w counts like w copies of the row,
+            in training and validation losses and in all metrics. In mini-batches the
+            expected gradient is that of the weighted mean.
 
         Returns
         -------
-        MLPStartsClassifier or MLPStartsRegressor
-            Itself.
+        self : MLPStartsClassifier or MLPStartsRegressor
         """
         fit_together([self], X, y, sample_weight)
         self._keep()
@@ -107,7 +106,7 @@ class _Starts(BaseEstimator):
         return self
 
     def _network(self, X: np.ndarray, y: np.ndarray, **of_settings: Any) -> Network:
-        """Return the problem, in some of whose settings other models may take part."""
+        """Return the problem; it may have settings for other models."""
         splits = None
         seed = seed_of(self.random_state)
         if self.validation is not None:
@@ -142,14 +141,17 @@ class _Starts(BaseEstimator):
         self.n_iter_ = int(np.ceil(runs.steps_taken[self.best_] / self.steps_in_epoch_))
 
     def _best(self) -> int:
-        """Return the place of the start of least mean over splits, where it is least.
+        """Return the position in `runs_` of the best start, on its best split.
 
-        A start that failed on a split comes after all that did on fewer.
+        The best start has the lowest mean loss over the splits. A start that failed on a
+        split comes after all starts that failed on fewer splits.
         """
         runs = self.runs_
-        merit = np.asarray(runs.metrics.get("validation_loss", runs.losses), np.float64)
-        known = np.isfinite(runs.losses) & np.isfinite(merit)
-        table = np.where(known, merit, np.inf).reshape(-1, self.splits_)
+        losses = np.asarray(
+            runs.metrics.get("validation_loss", runs.losses), np.float64
+        )
+        defined = np.isfinite(runs.losses) & np.isfinite(losses)
+        table = np.where(defined, losses, np.inf).reshape(-1, self.splits_)
         finite = np.isfinite(table)
         total = np.where(finite, table, 0.0).sum(1)
         means = np.divide(
@@ -181,13 +183,13 @@ class _Starts(BaseEstimator):
             complaints.require(
                 self.validation is not None
                 or isinstance(self.early_stopping, EarlyStopping),
-                "early_stopping looks at rows that are held out, but validation is None; "
-                "give validation=0.33 or so with it",
+                "early_stopping needs held-out rows, but validation is None; also give "
+                "validation, such as validation=0.33",
             )
         complaints.raise_any()
 
     def predict_starts(self, X: Any) -> np.ndarray:
-        """Return what every start says of rows, one after the other.
+        """Predict rows with each start separately.
 
         Parameters
         ----------
@@ -196,13 +198,13 @@ class _Starts(BaseEstimator):
         Returns
         -------
         ndarray of shape (n_starts splits, rows, outputs)
-            Probabilities of the classes, or numbers, in the order of `runs_`; NaN of
-            starts that failed.
+            Class probabilities, or numbers, in the order of `runs_`; NaN for starts that
+            failed.
         """
         return self._outputs(self._rows(X), np.arange(len(self.runs_)))
 
     def _rows(self, X: Any) -> np.ndarray:
-        """Return rows to predict as a float32 or float64 array."""
+        """Return the rows to predict as a float32 or float64 array."""
         check_is_fitted(self)
         X = plain_array(X)
         rows: np.ndarray = validate_data(
@@ -211,71 +213,72 @@ class _Starts(BaseEstimator):
         return rows
 
     def _outputs(self, X: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        """Return probabilities or numbers of rows by some starts, (S, rows, outputs)."""
-        working = {
+        """Return the predictions of the chosen starts, shape (S, rows, outputs)."""
+        parameters = {
             n: torch.tensor(value[chosen]).to(self.problem_.dtype)
             for n, value in self.runs_.parameters.items()
         }
-        found = predicted(self.problem_, working, X)
+        outputs = predicted(self.problem_, parameters, X)
         return np.where(
-            np.isfinite(self.runs_.losses[chosen])[:, None, None], found, np.nan
+            np.isfinite(self.runs_.losses[chosen])[:, None, None], outputs, np.nan
         )
 
     def _combined(self, X: np.ndarray) -> np.ndarray:
-        """Return the best start's answer, or the mean of all that did not fail."""
+        """Return the best start's predictions, or the mean of all that did not fail."""
         chosen = np.array([self.best_])
         if self.combine == "mean":
             chosen = np.flatnonzero(np.isfinite(self.runs_.losses))
         return np.asarray(self._outputs(X, chosen).mean(0))
 
     def unbeaten(self) -> Unbeaten | None:
-        """Return that no start is better than a constant answer, None where one is.
+        """Return a record that no start beats a constant prediction, None if one does.
 
-        By accuracy, or R^2, on the rows held out, where there are some; by balanced
-        accuracy where classes are weighted.
+        Starts are judged by accuracy or R^2, on the held-out rows if there are any; by
+        balanced accuracy if classes are weighted.
         """
         check_is_fitted(self)
         if not hasattr(self, "rule_"):
             raise InvalidValueError(
-                "the model was read from a file, which has no rows to compare with; fit it"
+                "the model was loaded from a file, which does not contain the training "
+                "rows; fit it first"
             )
         balanced = getattr(self, "class_weight", None) is not None
         return unbeaten(self.problem_, self.runs_, balanced=balanced)
 
-    # What the starts tell
+    # Statistics of the starts
 
     def table(self) -> dict[str, np.ndarray]:
-        """Return a column for each fact, a row for each start and split.
+        """Return the results as columns, with a row for each start and split.
 
         Returns
         -------
         dict of ndarray
-            What `pandas.DataFrame` takes: start, split, loss, metrics, epochs, status,
-            gradient norm; ``best_epoch`` where a best one was kept, ``verdict`` once
-            `diagnose` was asked.
+            Input for `pandas.DataFrame`: start, split, loss, metrics, epochs, status,
+            gradient norm; ``best_epoch`` if the best epoch was kept, ``verdict`` after
+            `diagnose` was called.
         """
         check_is_fitted(self)
         count = self.splits_
         columns = dict(self.runs_.table())
         numbers = columns.pop("start")
-        found = {"start": numbers // count, "split": numbers % count, **columns}
-        found["epochs"] = np.ceil(found.pop("steps_taken") / self.steps_in_epoch_)
-        if "best_step" in found:
-            best = found.pop("best_step") / self.steps_in_epoch_
-            found["best_epoch"] = np.ceil(best)
-        return found
+        table = {"start": numbers // count, "split": numbers % count, **columns}
+        table["epochs"] = np.ceil(table.pop("steps_taken") / self.steps_in_epoch_)
+        if "best_step" in table:
+            best = table.pop("best_step") / self.steps_in_epoch_
+            table["best_epoch"] = np.ceil(best)
+        return table
 
     def values(self, metric: str | None = None) -> np.ndarray:
-        """Return a metric of every start, the mean over its splits; NaN where it failed.
+        """Return a metric of every start, averaged over its splits; NaN if it failed.
 
-        Splits on which it is not defined are left out: R^2 where all rows held out have
-        one target. Where no split defines it, all values are NaN.
+        Splits on which the metric is undefined are excluded, for example R^2 if all
+        held-out rows have the same target. If no split defines it, all values are NaN.
 
         Parameters
         ----------
         metric : str, optional
-            A column of `table`; by default the validation score, or without held-out
-            rows the training score.
+            A column of `table`; by default the validation score, or the training score
+            if no rows are held out.
 
         Returns
         -------
@@ -284,10 +287,10 @@ class _Starts(BaseEstimator):
         return statistics.start_means(*self._of_splits(metric))[0]
 
     def failed(self, metric: str | None = None) -> np.ndarray:
-        """Return which starts failed, so that `values` has no number of theirs.
+        """Return which starts failed; `values` is NaN for them.
 
-        The loss of a start that failed became infinite or NaN on a split, or its metric
-        did on a split where the metric is defined.
+        A start fails if its loss became infinite or NaN on a split, or its metric did on
+        a split where the metric is defined.
 
         Parameters
         ----------
@@ -301,9 +304,9 @@ class _Starts(BaseEstimator):
         return statistics.start_means(*self._of_splits(metric))[1]
 
     def undefined_splits(self, metric: str | None = None) -> int:
-        """Return on how many divisions of the rows a metric is not defined.
+        """Return the number of splits on which a metric is undefined.
 
-        Divisions on which all starts failed do not count.
+        Splits on which all starts failed do not count.
 
         Parameters
         ----------
@@ -311,8 +314,8 @@ class _Starts(BaseEstimator):
             As `values` takes it.
         """
         values, failed = self._of_splits(metric)
-        known = np.isfinite(values) & ~failed
-        return int((~known.any(0) & ~failed.all(0)).sum())
+        defined = np.isfinite(values) & ~failed
+        return int((~defined.any(0) & ~failed.all(0)).sum())
 
     def _of_splits(self, metric: str | None) -> tuple[np.ndarray, np.ndarray]:
         """Return a metric and which starts failed, both of shape (n_starts, splits)."""
@@ -324,11 +327,11 @@ class _Starts(BaseEstimator):
 
     @property
     def metric_(self) -> str:
-        """The score that starts are told apart by."""
+        """The score by which starts are compared."""
         return self.metric_names()[0]
 
     def metric_names(self) -> list[str]:
-        """Return by which columns of `table` starts can be compared, the score first."""
+        """Return the columns of `table` that starts can be compared by, score first."""
         score = "accuracy" if self._task == "classification" else "r2"
         names = [f"training_{score}", "loss", "gradient_norm", "initial_gradient_norm"]
         names += ["epochs", "dead_units"]
@@ -344,7 +347,7 @@ class _Starts(BaseEstimator):
     def interval(
         self, metric: str | None = None, confidence: float = 0.95
     ) -> statistics.Summary:
-        """Say how far a metric depends on the start, with an interval of its mean.
+        """Summarize a metric over the starts, with a confidence interval of its mean.
 
         Parameters
         ----------
@@ -356,8 +359,8 @@ class _Starts(BaseEstimator):
         -------
         Summary
             Count, mean with a bias-corrected bootstrap interval, standard deviation and
-            quartiles over the starts that have not failed, and how many have. All are
-            NaN where the metric is not defined.
+            quartiles of the starts that did not fail, and the number that failed. The
+            statistics are NaN if the metric is undefined.
         """
         generator = np.random.Generator(np.random.Philox(0))
         return statistics.summary_of_starts(
@@ -365,17 +368,17 @@ class _Starts(BaseEstimator):
         )
 
     def variance(self, metric: str | None = None) -> dict[str, float | None]:
-        """Tell the variance of a metric between starts from that between splits.
+        """Estimate the variance of a metric between starts and between splits.
 
-        By the method of moments for two crossed factors without repetition: the mean
-        square of starts, or of splits, less that of the residual, over the number of
-        the other; at least 0.
+        The method of moments for two crossed factors without repetition: the mean
+        square of starts (or splits) minus that of the residual, divided by the number of
+        splits (or starts); at least 0.
 
         Returns
         -------
         dict
             ``starts``, ``splits`` (None with one split) and ``residual``. Splits on
-            which the metric is not defined are left out.
+            which the metric is undefined are excluded.
         """
         values, failed = self._of_splits(metric)
         return compare.crossed_variances(np.where(failed, np.nan, values))
@@ -383,16 +386,17 @@ class _Starts(BaseEstimator):
     def diagnose(
         self, starts: Any = None, *, multiples: Sequence[int] = (10, 30)
     ) -> Diagnosis:
-        """Say of each start how it ended: why it falls short, or that it does not.
+        """Diagnose how each start ended: converged, or why it did not.
 
-        Those that fall short of what the best reach are trained on, for multiples of
-        the epochs. The verdicts are then a column of `table` and of ``runs_.table()``.
+        Starts that do not reach the level of the best are trained longer, for multiples
+        of the epochs. The verdicts become a column of `table` and of ``runs_.table()``.
 
         Parameters
         ----------
         starts : iterable of int, optional
             Numbers in `runs_`; by default all.
         multiples : sequence of int
+            How long to continue training, in multiples of the epochs.
 
         Returns
         -------
@@ -401,15 +405,15 @@ class _Starts(BaseEstimator):
         Raises
         ------
         InvalidValueError
-            When the model was read back, and has no rows to train on.
+            If the model was loaded from a file, which has no rows to train on.
         """
         check_is_fitted(self)
         if not hasattr(self, "rule_"):
             raise InvalidValueError(
-                "the model was read from a file, which holds no rows to train on; fit it "
-                "to diagnose it"
+                "the model was loaded from a file, which does not contain the training "
+                "rows; fit it to diagnose it"
             )
-        found = diagnose(
+        diagnosis = diagnose(
             self.problem_,
             self.runs_,
             starts,
@@ -418,21 +422,21 @@ class _Starts(BaseEstimator):
             max_seconds=self._seconds_left(),
             threads=self._threads,
         )
-        words = [verdict.word for verdict in found.verdicts]
-        self.runs_ = self.runs_.with_verdicts(found.starts, words)
-        return found
+        words = [verdict.word for verdict in diagnosis.verdicts]
+        self.runs_ = self.runs_.with_verdicts(diagnosis.starts, words)
+        return diagnosis
 
     # Storing
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted model to one safetensors file, which loads without code.
+        """Write the fitted model to a safetensors file, which contains no code.
 
         Raises
         ------
         InvalidValueError
-            When a parameter or the classes are of a type that cannot be stored.
+            If a parameter or the classes have a type that cannot be stored.
         RunFolderError
-            When the file cannot be written.
+            If the file cannot be written.
         """
         check_is_fitted(self)
         try:
@@ -448,13 +452,13 @@ class _Starts(BaseEstimator):
         """Return the fitted model as arrays and plain values."""
         settings = self.get_params()
         if callable(settings["initialization"]):
-            settings["initialization"] = "zero"  # it is not drawn again
+            settings["initialization"] = "zero"  # a loaded model draws no weights
         if not isinstance(settings["random_state"], int | np.integer | None):
             settings["random_state"] = None
         for name, value in settings.items():
             if isinstance(value, HoldOut | Folds | EarlyStopping):
-                given = {n: storage.typed(v) for n, v in vars(value).items()}
-                settings[name] = {"kind": type(value).__name__, **given}
+                fields = {n: storage.typed(v) for n, v in vars(value).items()}
+                settings[name] = {"kind": type(value).__name__, **fields}
             else:
                 settings[name] = storage.typed(value)
         arrays, runs = self.runs_.stored()
@@ -478,23 +482,23 @@ class _Starts(BaseEstimator):
 
     @classmethod
     def load(cls, path: str | Path) -> Any:
-        """Read what `save` wrote: it predicts, and tells of its starts.
+        """Load a model that `save` wrote.
+
+        It predicts and has the statistics of its starts, but not the training rows.
 
         Raises
         ------
         RunFolderError
-            When the file cannot be read or is no such file.
+            If the file cannot be read or has another format.
         """
         arrays, facts = storage.read_tensors(Path(path))
         try:
             if facts["model"] != cls.__name__ or facts["format"] not in (1, 2):
-                raise InvalidValueError(
-                    f"it holds something else than a {cls.__name__}"
-                )
+                raise InvalidValueError(f"it does not contain a {cls.__name__}")
             return cls._restored(arrays, facts)
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             raise RunFolderError(
-                f"{path} holds no model that can be used ({error}); give a file that "
+                f"{path} contains no usable model ({error}); give a file that "
                 f"{cls.__name__}.save wrote"
             ) from None
 
@@ -509,7 +513,7 @@ class _Starts(BaseEstimator):
                 settings[name] = kinds[kind](
                     **{n: storage.of_typed(v) for n, v in rest.items()}
                 )
-            elif kind == "sizes":  # of the first format
+            elif kind == "sizes":  # format 1
                 settings[name] = tuple(value["sizes"])
             elif facts["format"] > 1:
                 settings[name] = storage.of_typed(value)
@@ -521,7 +525,7 @@ class _Starts(BaseEstimator):
         model.runs_ = Runs.restored(arrays, facts["runs"])
         model.steps_in_epoch_ = facts["steps_in_epoch"]
         model.splits_ = facts["splits"]
-        # It knows the shapes, not the rows: blank ones stand for them.
+        # The file has no training rows, so the problem gets placeholder rows.
         classes = cls._task == "classification"
         model.problem_ = Network(
             np.zeros((2, facts["features"])),
@@ -536,23 +540,23 @@ class _Starts(BaseEstimator):
         return model
 
     def _take_facts(self, facts: dict[str, Any]) -> None:
-        """Take what the class alone has from what `save` wrote."""
+        """Restore the attributes that `_own_facts` stored."""
 
     def _read(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
-        """Return rows, codes or numbers, and weights, seen to be such."""
+        """Validate X, y and weights; return rows, class codes or numbers, and weights."""
         raise NotImplementedError
 
     def _class_weights(self, codes: np.ndarray, weights: Any) -> np.ndarray | None:
-        """Return the weight of each class, None where classes are not weighted."""
+        """Return the weight of each class, None if classes are not weighted."""
         return None
 
 
 class MLPStartsClassifier(ClassifierMixin, _Starts):
-    """The same classifying network from many initial points, in one batch.
+    """A neural network classifier trained from many initial points, in one batch.
 
-    Minimises, from every start separately, the weighted mean over its training rows of
-    the cross-entropy, plus weight_decay / 2 times the squared weights, and tells how
-    far accuracy depends on the start.
+    From every start separately, it minimizes the weighted mean of the cross-entropy over
+    the training rows, plus weight_decay / 2 times the squared weights. Its methods
+    summarize how much accuracy depends on the start.
 
     Parameters
     ----------
@@ -560,43 +564,43 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
         The width of each hidden layer.
     activation : {"relu", "tanh", "logistic", "gelu"}
     initialization : {"kaiming", "xavier", "normal", "orthogonal", "uniform01", "zero"} or callable
-        How weights are drawn; ``f(generator, inputs, outputs)`` returns an array of
-        that shape. Biases begin at zero.
+        The distribution of the initial weights. A callable ``f(generator, inputs,
+        outputs)`` returns an array of shape (inputs, outputs). Biases start at zero.
     optimizer : {"adam", "adamw", "gd", "momentum", "lbfgs"}
     learning_rate : float or sequence of float
-        One for all, or one for each start; "lbfgs" has none.
+        One rate for all starts, or one per start; "lbfgs" ignores it.
     max_epochs : int
     batch_size : int, optional
-        How many rows a step looks at, in an order of each start's own; by default all.
+        Rows per step; each start has its own order of the rows. By default all rows.
     weight_decay : float
-        With "adamw" decoupled, as Loshchilov and Hutter have it.
+        Decoupled with "adamw" (Loshchilov and Hutter).
     dropout : float
-        With which probability a hidden unit is left out in a step.
+        The probability that a hidden unit is dropped in a step.
     class_weight : dict, "balanced" or None
         The weight of the rows of each class in training and validation losses,
-        multiplied by `sample_weight`; metrics other than losses ignore it, as
-        scikit-learn's do. "balanced" gives each class the same total weight,
+        multiplied by `sample_weight`. Metrics other than losses ignore it, as in
+        scikit-learn. "balanced" gives each class the same total weight,
         ``sum(sample_weight) / (classes * sum(sample_weight of the class))``.
     validation : float, HoldOut, Folds or None
-        Which rows are held out: a share, as `HoldOut` or k folds. Every start is tried
+        The rows that are held out: a share, `HoldOut` or k folds. Every start is trained
         on every split.
     early_stopping : int, EarlyStopping or None
-        After how many epochs without a lower validation loss a start ends; its best
-        epoch is kept, also where its loss overflows later. As the held-out rows choose
+        Stop a start after this many epochs without a lower validation loss, and return
+        its best epoch, even if its loss overflows later. Because the held-out rows choose
         the epoch, the scores on them are somewhat better than on new rows.
     tol : float or None
-        A start ends once its training loss has not fallen by more than this below its
-        least for more than `n_iter_no_change` epochs in a row, as in scikit-learn's
-        `MLPClassifier`; the loss of an epoch is the mean over its mini-batches. None
+        Stop a start when its training loss has not fallen by more than `tol` below its
+        minimum for more than `n_iter_no_change` epochs in a row, as in scikit-learn's
+        `MLPClassifier`. The loss of an epoch is the mean over its mini-batches. None
         trains for `max_epochs`.
     n_iter_no_change : int
-        Has no effect where `tol` is None.
+        Ignored if `tol` is None.
     n_starts : int
     combine : {"best", "mean"}
-        What predicts: the start of least training loss (of least validation loss, where
-        rows are held out), or the mean of the probabilities of all (a deep ensemble
-        [1]_). Of several splits, the start is that of the least mean over them, and the
-        split the one on which it has the least.
+        "best" predicts with the start with the lowest training loss (the lowest
+        validation loss if rows are held out), "mean" with the mean of the probabilities
+        of all starts (a deep ensemble [1]_). With several splits, the best start has the
+        lowest mean over the splits, and the split on which it has its lowest loss is used.
     random_state : int, RandomState or None
     device : str
 
@@ -604,25 +608,26 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
     ----------
     classes_ : ndarray of shape (classes,)
     runs_ : Runs
-        All starts, split by split: losses, metrics, statuses, parameters. Number k is
+        Losses, metrics, statuses and parameters of all starts on all splits. Number k is
         start k // splits on split k % splits.
     best_ : int
-        The position of the best in `runs_`.
+        The position of the best start in `runs_`.
     loss_ : float
-        Its training loss.
+        The training loss of the best start.
     n_iter_ : int
-        Its epochs.
+        The number of epochs of the best start.
     splits_ : int
-        On how many divisions of the rows each start is tried.
+        The number of splits that each start is trained on.
     problem_ : Network
     n_features_in_ : int
     feature_names_in_ : ndarray
-        Where X had names.
+        If X has column names.
 
     Raises
     ------
     InvalidValueError
-        With all that is wrong in one message; when every start failed.
+        If parameters or data are invalid (one message lists all problems), or if every
+        start failed.
 
     References
     ----------
@@ -634,8 +639,8 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
     >>> model = MLPStartsClassifier(n_starts=20, validation=0.33, random_state=0)
-    >>> found = model.fit(X, y).interval("validation_accuracy")
-    >>> found.count, bool(0.85 < found.low <= found.mean <= found.high <= 1)
+    >>> summary = model.fit(X, y).interval("validation_accuracy")
+    >>> summary.count, bool(0.85 < summary.low <= summary.mean <= summary.high <= 1)
     (20, True)
     """
 
@@ -689,13 +694,13 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
         except TypeError:
             kinds = sorted({type(label).__name__ for label in np.ravel(y)})
             raise InvalidValueError(
-                f"y holds labels that cannot be sorted, of types {', '.join(kinds)}; give "
-                "labels of one type, and leave out rows without a label"
+                f"y contains labels that cannot be sorted, of types {', '.join(kinds)}; "
+                "give labels of one type, and leave out rows without a label"
             ) from None
         if len(self.classes_) < 2:
             raise InvalidValueError(
-                f"y holds one class only, {storage.plain(self.classes_[0])!r}; give two "
-                "at least"
+                f"y contains only one class, {storage.plain(self.classes_[0])!r}; give at "
+                "least two classes"
             )
         weights = None
         if sample_weight is not None:
@@ -708,33 +713,34 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
             return None
         balanced = isinstance(self.class_weight, str)
         if not balanced:
-            known = list(self.classes_)
-            unknown = [repr(name) for name in self.class_weight if name not in known]
-            if unknown and any(name not in self.class_weight for name in known):
-                names = ", ".join(repr(storage.plain(name)) for name in known)
+            classes = list(self.classes_)
+            unknown = [repr(name) for name in self.class_weight if name not in classes]
+            if unknown and any(name not in self.class_weight for name in classes):
+                names = ", ".join(repr(storage.plain(name)) for name in classes)
                 raise InvalidValueError(
-                    f"class_weight names {', '.join(unknown)}, which y does not hold; its "
-                    f"classes are {names}"
+                    f"class_weight names {', '.join(unknown)}, which y does not contain; "
+                    f"its classes are {names}"
                 )
-        each = np.bincount(codes, weights, minlength=len(self.classes_))
-        if balanced and not each.all():  # a class all of whose rows weigh nothing
-            found = np.ones(len(each))
-            found[each > 0] = each.sum() / (np.count_nonzero(each) * each[each > 0])
-            return found
-        found = compute_class_weight(
+        totals = np.bincount(codes, weights, minlength=len(self.classes_))
+        if balanced and not totals.all():  # every row of some class has weight 0
+            class_weights = np.ones(len(totals))
+            positive = totals > 0
+            class_weights[positive] = totals.sum() / (positive.sum() * totals[positive])
+            return class_weights
+        class_weights = compute_class_weight(
             self.class_weight,
             classes=self.classes_,
             y=self.classes_[codes],
             sample_weight=weights,
         )
-        return np.asarray(found, np.float64)
+        return np.asarray(class_weights, np.float64)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class, shape (rows, classes)."""
         return self._combined(self._rows(X))
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the likeliest class of each row, shape (rows,)."""
+        """Return the most probable class of each row, shape (rows,)."""
         rows = self._rows(X)
         chosen: np.ndarray = self.classes_[self._combined(rows).argmax(1)]
         return chosen
@@ -752,33 +758,34 @@ class MLPStartsClassifier(ClassifierMixin, _Starts):
 
 
 class MLPStartsRegressor(RegressorMixin, _Starts):
-    """The same network that foretells numbers, from many initial points, in one batch.
+    """A neural network regressor trained from many initial points, in one batch.
 
-    Minimises, from every start separately, the weighted mean over its training rows of
-    the squared error, plus weight_decay / 2 times the squared weights. Numbers far from
-    the size of 1 are to be scaled before.
+    From every start separately, it minimizes the weighted mean of the squared error over
+    the training rows, plus weight_decay / 2 times the squared weights. Scale targets
+    whose size is far from 1 first.
 
     Parameters
     ----------
     hidden_layer_sizes, activation, initialization, optimizer, learning_rate, max_epochs
-        As `MLPStartsClassifier` has them.
+        See `MLPStartsClassifier`.
     batch_size, weight_decay, dropout, validation, early_stopping, tol, n_iter_no_change
-        As `MLPStartsClassifier` has them.
+        See `MLPStartsClassifier`.
     n_starts : int
     combine : {"best", "mean"}
-        What predicts: the start of least loss, or the mean of all.
+        Predict with the start with the lowest loss, or with the mean of all starts.
     random_state, device
-        As `MLPStartsClassifier` has them.
+        See `MLPStartsClassifier`.
 
     Attributes
     ----------
     runs_, best_, loss_, n_iter_, splits_, problem_, n_features_in_, feature_names_in_
-        As `MLPStartsClassifier` has them.
+        See `MLPStartsClassifier`.
 
     Raises
     ------
     InvalidValueError
-        With all that is wrong in one message; when every start failed.
+        If parameters or data are invalid (one message lists all problems), or if every
+        start failed.
 
     Examples
     --------
@@ -830,7 +837,7 @@ class MLPStartsRegressor(RegressorMixin, _Starts):
         self.device = device
 
     def __sklearn_tags__(self) -> Any:
-        """Return what scikit-learn asks: several numbers may be foretold."""
+        """Return the scikit-learn tags: multi-output targets are supported."""
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
@@ -851,10 +858,10 @@ class MLPStartsRegressor(RegressorMixin, _Starts):
         return X, y, weights
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the numbers foretold, of the shape that y had; float32 where X is."""
+        """Return the predicted numbers, shaped like y; float32 if X is float32."""
         rows = self._rows(X)
-        found = self._combined(rows).astype(rows.dtype, copy=False)
-        return found[:, 0] if self._single else found
+        numbers = self._combined(rows).astype(rows.dtype, copy=False)
+        return numbers[:, 0] if self._single else numbers
 
     def _own_facts(self) -> dict[str, Any]:
         return {"single": self._single}
@@ -863,70 +870,73 @@ class MLPStartsRegressor(RegressorMixin, _Starts):
         self._single = facts["single"]
 
 
-def _check_class_weight(given: Any) -> None:
-    """Raise unless weights of classes are a dict of weights, "balanced" or None."""
+def _check_class_weight(class_weight: Any) -> None:
+    """Raise unless class_weight is a dict of weights, "balanced" or None."""
     complaints = Complaints()
-    if isinstance(given, Mapping):
-        for name, weight in given.items():
+    if isinstance(class_weight, Mapping):
+        for name, weight in class_weight.items():
             what = f"class_weight of {storage.plain(name)!r}"
             complaints.attempt(real_number, what, weight, 0)
     else:
         complaints.require(
-            given is None or (isinstance(given, str) and given == "balanced"),
-            f"class_weight is {given!r}; give None, 'balanced', or a dict with the weight "
-            "of each class that does not weigh 1",
+            class_weight is None
+            or (isinstance(class_weight, str) and class_weight == "balanced"),
+            f"class_weight is {class_weight!r}; give None, 'balanced', or a dict with the "
+            "weight of each class whose weight is not 1",
         )
     complaints.raise_any()
 
 
 def cautions(models: Sequence[Any]) -> list[str]:
-    """Return what to warn of: what is not tested or defined, and that nothing was learned.
+    """Return the warnings after a fit.
 
-    Of several models, that none of them beats the constant answer.
+    They name classes that are not tested, metrics that are undefined, and say if nothing
+    was learned: of several models, that none of them beats the constant prediction.
     """
     first = models[0]
     names = [str(storage.plain(name)) for name in getattr(first, "classes_", ())]
     lone = lone_classes(first.problem_)
-    found = [lone_sentence([names[code] for code in lone])] if lone else []
-    # A setting all of whose starts failed beats nothing.
-    well = [model for model in models if np.isfinite(model.runs_.losses).any()]
-    if well:
-        missing = well[0].undefined_splits(), well[0].splits_
-        found += undefined_sentences(well[0].metric_, *missing)
-    none = [model.unbeaten() for model in well]
-    if none and all(one is not None for one in none):
-        best = max(none, key=lambda one: one.best - one.constant)
+    sentences = [lone_sentence([names[code] for code in lone])] if lone else []
+    # Leave out settings all of whose starts failed: they beat nothing.
+    fitted = [model for model in models if np.isfinite(model.runs_.losses).any()]
+    if fitted:
+        missing = fitted[0].undefined_splits(), fitted[0].splits_
+        sentences += undefined_sentences(fitted[0].metric_, *missing)
+    records = [model.unbeaten() for model in fitted]
+    if records and all(record is not None for record in records):
+        best = max(records, key=lambda record: record.best - record.constant)
         answer = "the mean" if best.answer is None else repr(names[best.answer])
-        remedy = remedy_for(well[0].problem_)
+        remedy = remedy_for(fitted[0].problem_)
         remedy = remedy.replace("weight the classes", "give class_weight='balanced'")
         if "balanced" in best.metric:
             remedy = remedy.split("; ")[0]
-        found.append(best.sentence(answer, remedy))
-    return found
+        sentences.append(best.sentence(answer, remedy))
+    return sentences
 
 
 def fit_together(
     models: Sequence[Any], X: Any, y: Any, sample_weight: Any = None
 ) -> None:
-    """Train the starts of some estimators in one batch.
+    """Train the starts of several estimators in one batch.
 
-    They may differ in what `SHARED` names; what each learns is what it would learn
-    alone, but for rounding. Where one of them fills a batch, each has its own. A model
-    all of whose starts fail is left with its `runs_` and no best start.
+    The estimators may differ only in the parameters that `SHARED` names. Each learns what
+    it would learn alone, up to rounding. If one of them fills a batch, each is trained in
+    a batch of its own. A model all of whose starts fail has `runs_` but no best start.
 
     Raises
     ------
     InvalidValueError
-        When a parameter of one, or the data, cannot be used.
+        If a parameter or the data are invalid.
     InterruptedRunError
-        When several do not share a batch, and one was interrupted.
+        If the estimators do not share a batch, and one was interrupted.
     """
     first = models[0]
     for model in models:
         model._check_settings()
     X, y, sample_weight = (plain_array(part) for part in (X, y, sample_weight))
-    read = [model._read(X, y, sample_weight) for model in models]
-    features, target, weights = read[0]
+    # Every model validates the data, as each sets its own fitted attributes.
+    data = [model._read(X, y, sample_weight) for model in models]
+    features, target, weights = data[0]
     coupled = first.optimizer != "adamw"
     problem = first._network(
         features,
@@ -942,14 +952,14 @@ def fit_together(
     if len(models) == 1 or starts < problem.width:
         _train(problem, models)
         return
-    for place, model in enumerate(models):  # each fills a batch of its own
+    for place, model in enumerate(models):
         _train(problem.of_setting(place), [model])
         if model.runs_.interrupted:
-            raise InterruptedRunError("interrupted before its end")
+            raise InterruptedRunError("training was interrupted")
 
 
 def _train(problem: Network, models: Sequence[Any]) -> None:
-    """Train the starts of the settings of a problem, one for each of some estimators."""
+    """Train the starts of a problem that has one setting per estimator."""
     first, splits = models[0], len(problem.batches.splits)
     runs = descend_network(
         problem,
@@ -985,9 +995,9 @@ def _train(problem: Network, models: Sequence[Any]) -> None:
 
 
 def _rates(models: Sequence[Any]) -> Any:
-    """Return the rate of all models, or of each start in each of them."""
-    given = [model.learning_rate for model in models]
+    """Return the common learning rate, or one per start and model, starts first."""
+    rates = [model.learning_rate for model in models]
     if len(models) == 1 or models[0].optimizer == "lbfgs":
-        return given[0]
-    each = np.stack([np.broadcast_to(rate, models[0].n_starts) for rate in given], 1)
-    return given[0] if (each == each[0, 0]).all() else each.ravel()
+        return rates[0]
+    table = np.stack([np.broadcast_to(rate, models[0].n_starts) for rate in rates], 1)
+    return rates[0] if (table == table[0, 0]).all() else table.ravel()

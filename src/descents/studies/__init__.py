@@ -1,1 +1,1 @@
-"""One function per command, from table to result."""
+"""One function per command: from a table to a result."""

@@ -1,4 +1,4 @@
-"""`descents apply` of a low-rank model, and tables with their holes filled."""
+"""`descents apply` for low-rank models, and tables with their missing cells filled."""
 
 from __future__ import annotations
 
@@ -22,48 +22,55 @@ from descents.studies.factorize import MODEL, SCORES, Found, scores
 from descents.studies.streamed import memory_facts, tell_peak, warmed_up
 
 IMPUTED = "imputed.csv"
+SPARSE = (
+    "--impute writes a table with its missing cells filled, but missing cells of a sparse "
+    "table are not filled; leave --impute out"
+)
+"""The error for --impute with a sparse table."""
 
 
 def imputed(
     model: LowRank, table: Table, coverage: float | None
 ) -> tuple[Any, list[str]]:
-    """Return the table of a file as text, its holes filled, with intervals if asked for.
+    """Return the table of a file as text with its missing cells filled, and warnings.
 
-    Second comes what is to be said of the fills: that some are far outside what their
-    column holds, or were held to it.
+    The warnings say that filled values are far outside the range of their column, or
+    were clipped to it.
 
-    A column with holes is followed, after all columns, by NAME_low and NAME_high, or
-    NAME_set, in which labels are parted by bars; observed cells have blanks there.
+    With `coverage`, prediction intervals follow after all columns: for each column with
+    missing cells NAME_low and NAME_high, or NAME_set with labels separated by bars. They
+    are blank for observed cells.
 
     Parameters
     ----------
     coverage : float, optional
-        With which probability filled cells are held.
+        The coverage probability of the prediction intervals.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         filled = _imputed(model, table, coverage)
-    # Of the table of a fit it was said there that fills are far outside.
-    said = [
-        str(one.message)
-        for one in caught
-        if model._far is None or not issubclass(one.category, convergence_warning())
+    # For the table of the fit, `fit` has already warned about fills far outside.
+    messages = [
+        str(warning.message)
+        for warning in caught
+        if model._far is None or not issubclass(warning.category, convergence_warning())
     ]
-    return filled, list(dict.fromkeys(said))
+    return filled, list(dict.fromkeys(messages))
 
 
 def _imputed(model: LowRank, table: Table, coverage: float | None) -> Any:
     if coverage is None:
         return model.impute(table)
-    _, found = model.impute(table, return_interval=True, coverage=coverage)
+    _, intervals = model.impute(table, return_interval=True, coverage=coverage)
     texts: dict[str, Any] = {}
-    for j, name in enumerate(found.names):
-        for end, values in (("low", found.lower[:, j]), ("high", found.upper[:, j])):
+    for j, name in enumerate(intervals.names):
+        ends = (("low", intervals.lower[:, j]), ("high", intervals.upper[:, j]))
+        for end, values in ends:
             if np.isfinite(values).any():
                 texts[f"{name}_{end}"] = [
                     float(f"{x:.6g}") if np.isfinite(x) else None for x in values
                 ]
-        sets = found.sets[:, j]
+        sets = intervals.sets[:, j]
         if any(labels is not None for labels in sets):
             texts[f"{name}_set"] = [
                 None if labels is None else "|".join(map(str, labels))
@@ -79,64 +86,64 @@ def apply(
     coverage: float | None = None,
     unseen: str = "error",
 ) -> tuple[dict[str, Any], np.ndarray, Any]:
-    """Return what a stored model says of new rows.
+    """Apply a stored model to new rows.
 
     Parameters
     ----------
     unseen : {"error", "missing"}
-        Whether cells of levels that the model was not fitted with are refused, or read
-        as missing, and filled as such.
+        Whether levels that the model was not fitted with are an error, or are read as
+        missing cells and filled.
     coverage : float, optional
-        With which probability filled cells are to be held.
+        The coverage probability of prediction intervals for filled cells.
 
     Returns
     -------
     result : dict
     embedding : ndarray of shape (rows, rank)
     imputed : str or None
-        The table as CSV with its holes filled; None of a sparse one.
+        The table as CSV with its missing cells filled; None for a sparse table.
 
     Raises
     ------
     InvalidValueError
-        When columns are missing, or hold what the model does not know; when intervals
-        are asked of a sparse table, or of a model that was not calibrated.
+        If columns are missing or contain unseen levels; if intervals are requested for a
+        sparse table, or from a model that was not calibrated.
     """
     values = data.values
     if isinstance(values, Table):
         values, extra = of_model(values, [c.name for c in model.columns_])
         levels = {column.name: column.known for column in model.columns_}
-        values, strange = without_unseen(values, levels, unseen)
+        values, unseen_levels = without_unseen(values, levels, unseen)
     else:
-        strange = []
+        unseen_levels = []
         extra = []
         if values.shape[1] != model.n_features_in_:
             raise InvalidValueError(
-                f"the table has {counted(values.shape[1], 'column')}, but the model was fitted "
-                f"with {model.n_features_in_}; give a table of the same columns"
+                f"the table has {counted(values.shape[1], 'column')}, but the model was "
+                f"fitted with {model.n_features_in_}; give a table of the same columns"
             )
     if coverage is not None and not isinstance(values, Table):
         raise InvalidValueError(
-            "--intervals is for cells that are filled in, but a sparse table has no "
-            "place for them; leave it out"
+            "--intervals needs filled cells, but missing cells of a sparse table are not "
+            "filled; leave --intervals out"
         )
     if coverage is not None and model.calibration_ is None:
         raise InvalidValueError(
-            "the model was stored without residuals of cells that were held out; give "
-            "--intervals to 'descents factorize' too"
+            "the model was stored without residuals of held-out cells, which --intervals "
+            "needs; also give --intervals to 'descents factorize'"
         )
     embedding = model.transform(values)
     filled: Any = None
-    said: list[str] = []
+    messages: list[str] = []
     if isinstance(values, Table):
-        filled, said = imputed(model, values, coverage)
+        filled, messages = imputed(model, values, coverage)
     rows, observed = len(data.row_names), _observed(model, values)
     result = {
         "run": dict(run),
         "read": list(data.notes),
-        "warnings": said,
+        "warnings": messages,
         "not_used": extra,
-        "unseen": strange,
+        "unseen": unseen_levels,
         "rows": rows,
         "observed": observed,
         "holes": rows * len(model.columns_) - observed if filled is not None else 0,
@@ -146,76 +153,76 @@ def apply(
 
 
 def of_model(table: Table, names: Sequence[str]) -> tuple[Table, list[str]]:
-    """Return a table without columns that a model does not have, and their names.
+    """Return a table without the columns that a model does not use, and their names.
 
     Raises
     ------
     InvalidValueError
-        When the table lacks columns of the model.
+        If the table lacks columns of the model.
     """
-    present, known = {column.name for column in table.columns}, set(names)
+    present, used = {column.name for column in table.columns}, set(names)
     absent = [name for name in names if name not in present]
     if absent:
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
         raise InvalidValueError(
-            f"the table lacks {len(absent)} of the {counted(len(names), 'column')} that the model "
-            f"was fitted with: {', '.join(map(repr, absent[:5]))}{more}; give them, "
-            "empty where nothing is known"
+            f"the table lacks {len(absent)} of the {counted(len(names), 'column')} that "
+            f"the model was fitted with: {', '.join(map(repr, absent[:5]))}{more}; add "
+            "them, with empty cells for unknown values"
         )
-    extra = [column.name for column in table.columns if column.name not in known]
+    extra = [column.name for column in table.columns if column.name not in used]
     return table.without(extra), extra
 
 
 def without_unseen(
     table: Table, known: Mapping[str, Known], unseen: str
 ) -> tuple[Table, list[dict[str, Any]]]:
-    """Return a table without levels that a model does not know, and what they were.
+    """Return a table without levels that a model was not fitted with, and a list of them.
 
     Parameters
     ----------
     table : Table
     known : mapping from names of columns to Known
     unseen : {"error", "missing"}
-        Whether they are refused, or their cells become missing.
+        Whether such levels are an error, or their cells become missing.
 
     Returns
     -------
     table : Table
-    strange : list of dict
-        The column, the level and the number of cells of each such level.
+    levels : list of dict
+        The column, the level and the number of cells of each unseen level.
 
     Raises
     ------
     InvalidValueError
-        When there are any and `unseen` is "error".
+        If there are unseen levels and `unseen` is "error".
     """
     remedy = "leave the cells empty, or give --unseen missing to read them as missing"
-    table, found = known_only(table, known, remedy if unseen == "error" else None)
+    table, columns = known_only(table, known, remedy if unseen == "error" else None)
     return table, [
-        {"column": one.column, "level": text_of(level), "cells": count}
-        for one in found
-        for level, count in one.cells.items()
+        {"column": column.column, "level": text_of(level), "cells": count}
+        for column in columns
+        for level, count in column.cells.items()
     ]
 
 
 def apply_by_blocks(
     folder: RunFolder, model: LowRank, run: Mapping[str, Any], data: Data
 ) -> dict[str, Any]:
-    """Write what a stored model says of the rows of a table on disk, some at a time.
+    """Apply a stored model to a table on disk, and write its scores block by block.
 
     Returns
     -------
     dict
-        What `apply` returns first, with what memory it took.
+        The result, as of `apply`, with the memory use.
     """
-    known = [column.name for column in model.columns_]
-    table = data.values.of_columns(known)  # by their names, as in memory
+    used = [column.name for column in model.columns_]
+    table = data.values.of_columns(used)
     before = warmed_up()
     folder.write_blocks(
         SCORES,
         (
-            scores(data, found, place)
-            for place, found in model.transformed_blocks(table)
+            scores(data, embedding, place)
+            for place, embedding in model.transformed_blocks(table)
         ),
     )
     cells = Streamed(table)
@@ -223,7 +230,7 @@ def apply_by_blocks(
         "run": dict(run),
         "read": list(data.notes),
         "warnings": [],
-        "not_used": [name for name in data.values.names if name not in known],
+        "not_used": [name for name in data.values.names if name not in used],
         "unseen": [],
         "rows": table.shape[0],
         "observed": cells.observed,
@@ -242,13 +249,10 @@ def write_applied(
     applied: tuple[dict[str, Any], np.ndarray, Any],
     impute: Path | None,
 ) -> None:
-    """Write what `apply` returned into the work of a run folder, and the table aside."""
+    """Write what `apply` returned into a run folder, and the filled table to a file."""
     result, embedding, filled = applied
     if impute is not None and filled is None:
-        raise InvalidValueError(
-            "--impute writes a table with its holes filled, but a sparse table has no "
-            "place for them; leave it out"
-        )
+        raise InvalidValueError(SPARSE)
     folder.write_table(SCORES, scores(data, embedding))
     if filled is not None:
         content = data.values.encoded(filled)
@@ -259,33 +263,30 @@ def write_applied(
 
 
 def write_imputed(found: Found, path: Path, coverage: float | None = None) -> list[str]:
-    """Write the table of a fit with its holes filled, with intervals if asked for.
+    """Write the table of a fit with its missing cells filled, optionally with intervals.
 
     Returns
     -------
     list of str
-        What is to be said of the fills, and has not been said of the fit.
+        Warnings about the filled values that the fit has not given already.
 
     Raises
     ------
     InvalidValueError
-        Of a sparse table.
+        If the table is sparse.
     RunFolderError
-        When the file cannot be written.
+        If the file cannot be written.
     """
     table = found.data.values
     if not isinstance(table, Table):
-        raise InvalidValueError(
-            "--impute writes a table with its holes filled, but a sparse table has no "
-            "place for them; leave it out"
-        )
-    filled, said = imputed(found.model, table, coverage)
+        raise InvalidValueError(SPARSE)
+    filled, messages = imputed(found.model, table, coverage)
     storage.write_bytes(path, table.encoded(filled))
-    return [says for says in said if says not in found.result["warnings"]]
+    return [says for says in messages if says not in found.result["warnings"]]
 
 
 def _observed(model: LowRank, values: Any) -> int:
-    """Return how many cells are observed: for a level, as the model knows it."""
+    """Return the number of observed cells; unseen levels do not count."""
     if not isinstance(values, Table):
         return int((~np.isnan(values.data)).sum())
     total = 0
@@ -297,15 +298,16 @@ def _observed(model: LowRank, values: Any) -> int:
 
 
 def load_as(folder: str | Path, kind: type[LowRank] = LowRank) -> Any:
-    """Return the model of a stored run of factorize, or of a file: of a class that is
-    given, by default the one without scikit-learn.
+    """Load the model of a stored run of factorize, or of a file, as a given class.
+
+    The default class does not import scikit-learn.
 
     Raises
     ------
     RunFolderError
-        When the folder holds no complete run.
+        If the folder contains no complete run.
     InvalidValueError
-        When it is a run of another command.
+        If it is a run of another command.
     """
     folder = folder_path(folder)
     if folder.is_file():
@@ -314,6 +316,6 @@ def load_as(folder: str | Path, kind: type[LowRank] = LowRank) -> Any:
     run = result.get("run")
     if not isinstance(run, dict) or run.get("command") != "factorize":
         raise InvalidValueError(
-            f"{folder} holds no run of 'descents factorize'; give the folder of one"
+            f"{folder} contains no run of 'descents factorize'; give the folder of one"
         )
     return kind.load(folder / MODEL)

@@ -1,4 +1,4 @@
-"""What is asked of a model: which table, read how, and which model."""
+"""The options of a command: how to read its table, and which model to fit."""
 
 from __future__ import annotations
 
@@ -35,29 +35,32 @@ from descents.problems.constraints import regularizers
 from descents.problems.streamed import LIMITS
 
 SCALES = {"auto": "auto", "yes": True, "no": False}
-_NO_LEVELS = "--levels is for columns of a table, not for triples; leave it out"
+_NO_LEVELS = (
+    "--levels is for columns of text, which triples and sparse tables do not have; leave "
+    "it out"
+)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a table is read.
+    """The options for reading a table.
 
     Attributes
     ----------
     triples : bool
-        Whether its first three columns are row, column and value.
+        Whether the first three columns are row, column and value.
     header, missing, decimal, delimiter, encoding
-        As `descents.data.files.read` takes them; None is its default, or what a fit has.
+        See `descents.data.files.read`. None is its default, or the value of a fit.
     ignore : tuple of str
-        Columns that have no part in the model.
+        Columns that the model does not use.
     identifier : str or None
-        The column that names the rows, without a part in the model.
+        The column with the names of the rows, which the model does not use.
     lenient : bool
-        Whether there may be no such column.
+        Whether the `identifier` column may be absent.
     levels : tuple of str
-        The order of the levels of some columns, as `level_lists` takes it.
+        The order of the levels of some columns, see `level_lists`.
     formats : mapping, optional
-        How the numbers of a fit's table were written, as `Table.formats` has it.
+        How the numbers of a fit's table were written, see `Table.formats`.
     """
 
     triples: bool = False
@@ -75,32 +78,32 @@ class Reading:
     def after(
         self, before: Mapping[str, Any], formats: Mapping[str, Any] | None = None
     ) -> Reading:
-        """Return it with what it leaves open, as the table of a fit was read.
+        """Return the options with defaults replaced by those of a fit.
 
         Examples
         --------
         >>> Reading().after({"identifier": "name", "missing": ["?"]}).missing
         ('?',)
         """
-        kept: dict[str, Any] = {}
+        inherited: dict[str, Any] = {}
         names = ["missing", "delimiter", "encoding"]
-        names += ["decimal"] if formats is None else []  # which have it, too
+        names += ["decimal"] if formats is None else []  # formats include the mark
         for name in names:
             default = getattr(type(self), name)
             if name in before and getattr(self, name) == default:
                 value = before[name]
-                kept[name] = tuple(value) if isinstance(value, list) else value
+                inherited[name] = tuple(value) if isinstance(value, list) else value
         if self.identifier is None and before.get("identifier"):
-            kept |= {"identifier": before["identifier"], "lenient": True}
-        return replace(self, formats=formats, **kept)
+            inherited |= {"identifier": before["identifier"], "lenient": True}
+        return replace(self, formats=formats, **inherited)
 
     def read(self, source: str, memory: int | None = None) -> Data:
-        """Return the table in a file, or with a limit of memory where its rows are.
+        """Read the table in a file; with a memory limit, leave its rows on disk.
 
         Raises
         ------
         InvalidValueError
-            When it cannot be read.
+            If the file cannot be read.
         """
         if memory is not None:
             return Data.of_disk(self._on_disk(source, memory))
@@ -116,41 +119,41 @@ class Reading:
         if self.triples:
             if self.ignore or self.identifier:
                 raise InvalidValueError(
-                    "--ignore and --id name columns of a table, but triples have row, "
-                    "column and value alone; leave them out"
+                    "--ignore and --id name columns of a table, but triples have only row, "
+                    "column and value; leave them out"
                 )
             return Data.of_stored(files.read_triples(source, **options))
         ignore = tuple(self.name_in(source, name) for name in self.ignore)
         identifier = self.identifier and self.name_in(source, self.identifier)
         if identifier is not None and identifier in ignore:
             raise InvalidValueError(
-                f"{self.identifier!r} is given to --id and to --ignore; give it to one"
+                f"{self.identifier!r} is given to --id and to --ignore; give it to only one "
+                "of them"
             )
-        # What names the rows is text, whatever it looks like, and is not interpreted.
+        # Row names are text and are not interpreted.
         skip = () if identifier is None else (identifier,)
         options["formats"] = self.formats
-        found = files.read(source, **options, ignore=ignore, skip=skip)
-        if isinstance(found, Stored):
+        table = files.read(source, **options, ignore=ignore, skip=skip)
+        if isinstance(table, Stored):
             if self.identifier:
                 raise InvalidValueError(
-                    "--id names a column, but a sparse table has numbers alone; leave "
-                    "it out"
+                    "--id names a column, but a sparse table has only numbers; leave it out"
                 )
             if self.levels:
                 raise InvalidValueError(_NO_LEVELS)
-            return Data.of_stored(found)
+            return Data.of_stored(table)
         if self.levels:
-            names = [column.name for column in found.columns]
+            names = [column.name for column in table.columns]
             if not self.header:
-                names += [str(place) for place in range(1, len(found.source.names) + 1)]
-            given = level_lists(self.levels, names)
-            named = {self.name_in(source, name): order for name, order in given.items()}
-            found = ordered(found, named)
-        absent = self.lenient and identifier not in found.source.names
-        return Data.of_table(found, None if absent else identifier)
+                names += [str(place) for place in range(1, len(table.source.names) + 1)]
+            orders = level_lists(self.levels, names)
+            orders = {self.name_in(source, name): o for name, o in orders.items()}
+            table = ordered(table, orders)
+        absent = self.lenient and identifier not in table.source.names
+        return Data.of_table(table, None if absent else identifier)
 
     def name_in(self, source: str, name: str) -> str:
-        """Return the name of a column, which may be its number in text without names.
+        """Return the name of a column; in a text file without a header, of its number.
 
         Examples
         --------
@@ -171,19 +174,19 @@ class Reading:
         complaints.require(
             not self.triples,
             "--memory is for a table of rows and columns, but --triples lists cells; "
-            "leave one out",
+            "leave one of them out",
         )
         complaints.require(
             self.identifier is None or self.lenient,
-            "--memory counts the rows from 1, and has no room for the names of --id; "
-            f"give --ignore {self.identifier} for it",
+            "--memory numbers the rows from 1, and does not read the names of --id; give "
+            f"--ignore {self.identifier} instead",
         )
         complaints.raise_any()
         ignored = list(self.ignore)
         if source == "-":
             raise InvalidValueError(
                 "--memory reads a table more than once, but standard input can be read "
-                "once; give a .npy or .parquet file"
+                "only once; give a .npy or .parquet file"
             )
         # In float64, as tables in memory are.
         return TableOnDisk(source, memory, ignore=ignored, dtype=np.float64)
@@ -191,14 +194,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Data:
-    """A table as it was read, with the names of its rows.
+    """A table that was read, with the names of its rows.
 
     Attributes
     ----------
     values : Table, TableOnDisk or sparse array
     row_names, column_names : sequence of str
     notes : tuple of str
-        What was read as what, a line each.
+        One line for each remark on how the table was read.
     """
 
     values: Any
@@ -208,16 +211,16 @@ class Data:
 
     @property
     def entries(self) -> int:
-        """How many cells there are, or are stored."""
+        """The number of cells, or of stored cells if the table is sparse."""
         if hasattr(self.values, "nnz"):
             return int(self.values.nnz)
         return len(self.row_names) * len(self.column_names)
 
     @classmethod
     def of_table(cls, table: Table, identifier: str | None) -> Data:
-        """Return a table, its rows named by a column of its source or from 1.
+        """Return a table with rows named by a column of its source, or numbered from 1.
 
-        The names are the text of the cells, to the letter.
+        The names are the exact text of the cells.
         """
         names = tuple(str(i + 1) for i in range(table.rows))
         notes = (*table.notes,)
@@ -235,14 +238,17 @@ class Data:
         return cls(table, names, tuple(c.name for c in table.columns), notes)
 
     def formats(self) -> dict[str, Any] | None:
-        """Return how the numbers of a table are written, for new rows; else None."""
+        """Return how a table writes its numbers; None for other kinds of data."""
         return self.values.formats() if isinstance(self.values, Table) else None
 
     @classmethod
     def of_disk(cls, table: TableOnDisk) -> Data:
-        """Return a table on disk, its rows named from 1."""
+        """Return a table on disk, with rows numbered from 1."""
         rows, wide = table.shape
-        note = f"{counted(rows, 'row')} and {counted(wide, 'column')} of numbers, read by blocks of rows"
+        note = (
+            f"{counted(rows, 'row')} and {counted(wide, 'column')} of numbers, read in "
+            "blocks of rows"
+        )
         return cls(table, Numbered(rows), table.names, (note,))
 
     @classmethod
@@ -258,7 +264,7 @@ class Data:
 
 
 class Numbered(Sequence[str]):
-    """The names of rows that are counted from 1, none of which is kept.
+    """The names of rows that are numbered from 1; they are computed when requested.
 
     Examples
     --------
@@ -275,15 +281,15 @@ class Numbered(Sequence[str]):
     @overload
     def __getitem__(self, place: slice) -> list[str]: ...
     def __getitem__(self, place: Any) -> Any:
-        found = self._places[place]
-        return [str(k) for k in found] if isinstance(place, slice) else str(found)
+        numbers = self._places[place]
+        return [str(k) for k in numbers] if isinstance(place, slice) else str(numbers)
 
     def __len__(self) -> int:
         return len(self._places)
 
 
 def _of_names(identifier: str, names: Sequence[str]) -> tuple[str, ...]:
-    """Return a note where rows have no name, or share one."""
+    """Return a note if rows have no name, or share one."""
     counts = Counter(names)
     blank = counts.pop("", 0)
     shared = sum(count > 1 for count in counts.values())
@@ -299,22 +305,22 @@ def named_pairs(option: str, given: Sequence[str]) -> dict[str, str]:
     Raises
     ------
     InvalidValueError
-        When one is no such pair, or a name comes twice.
+        If a text is not such a pair, or a name is given twice.
 
     Examples
     --------
     >>> named_pairs("--loss-of", ["age=huber"])
     {'age': 'huber'}
     """
-    found: dict[str, str] = {}
+    pairs: dict[str, str] = {}
     for text in given:
         name, equals, value = text.rpartition("=")
         if not equals or not name or not value:
             raise InvalidValueError(f"{option} is {text!r}; give NAME=VALUE")
-        if name in found:
+        if name in pairs:
             raise InvalidValueError(f"{option} names {name!r} twice; give it once")
-        found[name] = value
-    return found
+        pairs[name] = value
+    return pairs
 
 
 def level_lists(
@@ -322,19 +328,19 @@ def level_lists(
 ) -> dict[str, tuple[str, ...]]:
     """Return ``COLUMN=LOWEST,...,HIGHEST`` texts as the levels of each column.
 
-    Several columns with the same levels are parted by commas: ``q1,q2=low,high``. A
-    name or level with a comma in it stands in double quotes.
+    Columns with the same levels are separated by commas: ``q1,q2=low,high``. Put a name
+    or level that contains a comma in double quotes.
 
     Parameters
     ----------
     given : sequence of str
     names : sequence of str, optional
-        The columns of the table, which tell where a name with an equals sign ends.
+        The columns of the table, which show where a name with an equals sign ends.
 
     Raises
     ------
     InvalidValueError
-        When one is no such text, or a column comes twice.
+        If a text does not have this form, or a column is given twice.
 
     Examples
     --------
@@ -343,43 +349,44 @@ def level_lists(
     >>> level_lists(['a=b=<5,"5, 6",>6'], ["a=b"])
     {'a=b': ('<5', '5, 6', '>6')}
     """
-    found: dict[str, tuple[str, ...]] = {}
+    orders: dict[str, tuple[str, ...]] = {}
     for text in given:
+        # Each equals sign is a way to split; prefer one that leaves names of columns.
         ways = [
-            ([text[:at]] if text[:at] in (names or ()) else _parted(text[:at]), at)
+            ([text[:at]] if text[:at] in (names or ()) else _parts(text[:at]), at)
             for at, mark in enumerate(text)
             if mark == "="
         ]
-        known = [way for way in ways if names and set(way[0]) <= set(names)]
-        columns, at = (known or ways or [([], 0)])[0]
-        levels = _parted(text[at + 1 :])
+        matching = [way for way in ways if names and set(way[0]) <= set(names)]
+        columns, at = (matching or ways or [([], 0)])[0]
+        levels = _parts(text[at + 1 :])
         if not columns or "" in columns or not levels or "" in levels:
             raise InvalidValueError(
                 f"--levels is {text!r}; give COLUMN=LOWEST,...,HIGHEST, such as "
                 "size=small,medium,large"
             )
         for column in columns:
-            if column in found:
+            if column in orders:
                 raise InvalidValueError(
                     f"--levels names {column!r} twice; give it once"
                 )
-            found[column] = tuple(levels)
-    return found
+            orders[column] = tuple(levels)
+    return orders
 
 
-def _parted(text: str) -> list[str]:
-    """Return what commas part, which may stand in double quotes."""
+def _parts(text: str) -> list[str]:
+    """Split a text at commas outside of double quotes."""
     parts = next(csv.reader([text], skipinitialspace=True), [])
     return [part.strip() for part in parts]
 
 
 def rank(text: str) -> Any:
-    """Return a rank, ``auto``, ranks to choose from, or ``gavish-donoho``.
+    """Parse a rank: a number, ``auto``, ranks to choose from, or ``gavish-donoho``.
 
     Raises
     ------
     InvalidValueError
-        When it is none of these.
+        If the text is none of these.
 
     Examples
     --------
@@ -388,7 +395,7 @@ def rank(text: str) -> Any:
     """
     if text in (AUTO, THRESHOLD):
         return text
-    wanted = InvalidValueError(
+    error = InvalidValueError(
         f"--rank is {text!r}; give a whole number of at least 1, auto, auto:1-12, "
         f"auto:1,2,4 or {THRESHOLD}"
     )
@@ -401,9 +408,9 @@ def rank(text: str) -> Any:
             k for low, *high in ends for k in range(int(low), _last(low, high) + 1)
         ]
     except ValueError:
-        raise wanted from None
+        raise error from None
     if begin != AUTO or not ranks or min(ranks) < 1:
-        raise wanted
+        raise error
     return ranks
 
 
@@ -413,7 +420,7 @@ def _last(low: str, high: Sequence[str]) -> int:
 
 
 def _penalty(name: str, value: str) -> Any:
-    """Return a number, ``auto``, or the numbers of ``auto:0.1,1,10``."""
+    """Parse a penalty: a number, ``auto``, or the numbers of ``auto:0.1,1,10``."""
     if value == AUTO:
         return AUTO
     if value.startswith(f"{AUTO}:"):
@@ -426,15 +433,15 @@ def _penalty(name: str, value: str) -> Any:
 
 
 def constraints(given: str) -> str | tuple[str, str] | None:
-    """Return what is asked of the factors as `LowRankModel` takes it.
+    """Parse the constraint on the factors, for `LowRankModel`.
 
-    One text for both factors, ``rows=NAME,columns=NAME`` or one of these, or
-    ``NAME-rows`` and ``NAME-columns``.
+    The text is one name for both factors; ``rows=NAME,columns=NAME`` or one of these; or
+    ``NAME-rows`` or ``NAME-columns``.
 
     Raises
     ------
     InvalidValueError
-        When a name is unknown.
+        If a name is unknown.
 
     Examples
     --------
@@ -443,7 +450,7 @@ def constraints(given: str) -> str | tuple[str, str] | None:
     """
     sides = ("rows", "columns")
     name, dash, side = given.rpartition("-")
-    found: str | tuple[str, str] | None = given
+    parsed: str | tuple[str, str] | None = given
     if dash and side in sides:
         given = f"{side}={name}"
     if "=" in given:
@@ -453,20 +460,20 @@ def constraints(given: str) -> str | tuple[str, str] | None:
             raise InvalidValueError(
                 f"--constraint names {unknown[0]!r}; give rows=NAME, columns=NAME, or both"
             )
-        found = (pairs.get("rows", "none"), pairs.get("columns", "none"))
+        parsed = (pairs.get("rows", "none"), pairs.get("columns", "none"))
     elif given == "none":
-        found = None
-    regularizers(found, None)
-    return found
+        parsed = None
+    regularizers(parsed, None)  # raises if a name is unknown
+    return parsed
 
 
 def image_shape(given: str | None) -> tuple[int, ...] | None:
-    """Return ``HEIGHTxWIDTH``, or ``HEIGHTxWIDTHx3`` for color, as numbers.
+    """Parse ``HEIGHTxWIDTH``, or ``HEIGHTxWIDTHx3`` for color.
 
     Raises
     ------
     InvalidValueError
-        When it is no such text.
+        If the text does not have this form.
 
     Examples
     --------
@@ -484,14 +491,14 @@ def image_shape(given: str | None) -> tuple[int, ...] | None:
         )
     if len(sizes) == 3 and sizes[2] != 3:
         raise InvalidValueError(
-            f"--image is {given!r}, of {sizes[2]} numbers a point; give HEIGHTxWIDTH for "
-            "shades, or HEIGHTxWIDTHx3 for red, green and blue"
+            f"--image is {given!r}, with {sizes[2]} numbers per pixel; give HEIGHTxWIDTH "
+            "for gray levels, or HEIGHTxWIDTHx3 for red, green and blue"
         )
     return sizes
 
 
 def check_image(sizes: Sequence[int], columns: int) -> None:
-    """Refuse a picture of other than as many numbers as there are columns.
+    """Raise unless the picture has as many numbers as the table has columns.
 
     Examples
     --------
@@ -499,8 +506,8 @@ def check_image(sizes: Sequence[int], columns: int) -> None:
     Traceback (most recent call last):
     ...
     descents.checks.InvalidValueError: --image is 2x4, which is 8 numbers, but the table
-    has 6 columns; give two sizes of that product, such as 2x3, or leave out columns
-    that are no part of the picture (--ignore, --id)
+    has 6 columns; give two sizes with that product, such as 2x3, or leave out columns
+    that do not belong to the picture (--ignore, --id)
     """
     count = math.prod(sizes)
     if count == columns:
@@ -511,16 +518,17 @@ def check_image(sizes: Sequence[int], columns: int) -> None:
     such = f"{side}x{points // side}" + "x3" * color
     raise InvalidValueError(
         f"--image is {'x'.join(map(str, sizes))}, which is {count} numbers, but the "
-        f"table has {counted(columns, 'column')}; give {'three' if color else 'two'} sizes of that "
-        f"product, such as {such}, or leave out columns that are no part of the picture "
-        "(--ignore, --id)"
+        f"table has {counted(columns, 'column')}; give {'three' if color else 'two'} "
+        f"sizes with that product, such as {such}, or leave out columns that do not belong "
+        "to the picture (--ignore, --id)"
     )
 
 
 def penalties(given: Sequence[str]) -> dict[str, Any] | None:
-    """Return ``l2=0.1`` texts, or a bare number for l2, as a dict; None for none.
+    """Parse ``l2=0.1`` texts, or a bare number for l2, as a dict; None if there are none.
 
-    ``auto`` in the place of a number asks for it to be chosen, ``auto:0.1,1`` of some.
+    With ``auto`` in place of a number, the number is chosen by cross-validation; with
+    ``auto:0.1,1``, it is chosen from these numbers.
 
     Examples
     --------
@@ -538,7 +546,7 @@ def penalties(given: Sequence[str]) -> dict[str, Any] | None:
 def identity(
     table: str, options: Mapping[str, Any], command: str = "factorize"
 ) -> dict[str, Any]:
-    """Return what makes one run the same as another: the table's bytes and options."""
+    """Return the identity of a run: the hash of its table, and its options."""
     digest = ""
     path = Path(table).expanduser()
     if table != "-" and path.is_file():
@@ -553,7 +561,7 @@ def identity(
 
 
 def environment() -> dict[str, str]:
-    """Return the versions that a result came from."""
+    """Return the versions of the libraries that computed a result."""
     return {
         "descents": __version__,
         "torch": torch.__version__,
@@ -563,27 +571,27 @@ def environment() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked of a model, as `LowRankModel` has it.
+    """The options of a model, see `LowRankModel`.
 
     Attributes
     ----------
     rank : int, list of int, "auto" or "gavish-donoho"
     starts, seed : int
     loss : str
-        For all columns that it fits; "auto" chooses by type.
+        The loss of all columns of a suitable type; "auto" chooses by type.
     loss_of : dict of str
-        Losses of some columns.
+        The losses of some columns.
     constraint : str
-        As `constraints` takes it.
+        See `constraints`.
     penalty : dict of float or None
     scales : one of `SCALES`
     offsets, steps, sparse, initialization, combine, device : str
     learning_rate : float or None
     folds, max_iter : int
     intervals : float or None
-        With which coverage hidden cells are to be held.
+        The coverage of prediction intervals for missing cells.
     image : tuple of int or None
-        Height and width, and 3 in color, of the picture that a row is.
+        The height and width, and 3 for color, if each row is a picture.
     """
 
     rank: Any
@@ -607,7 +615,13 @@ class Options:
     image: tuple[int, ...] | None = None
 
     def model(self, data: Data) -> LowRank:
-        """Return the model that is asked for, of these data."""
+        """Return the model with these options for a table.
+
+        Raises
+        ------
+        InvalidValueError
+            If options are invalid, or do not fit the table.
+        """
         complaints = Complaints()
         if self.loss != "auto":
             complaints.attempt(named, self.loss, "--loss")
@@ -623,15 +637,15 @@ class Options:
         complaints.require(
             self.sparse == "missing"
             or not isinstance(data.values, Table | TableOnDisk),
-            "--sparse zero says what triples or a sparse table do not hold, but the "
-            "table is neither; leave it out",
+            "--sparse zero is for triples and sparse tables, but the table is neither; "
+            "leave it out",
         )
         if self.image is not None:
             complaints.attempt(check_image, self.image, len(data.column_names))
         complaints.require(
             self.intervals is None or isinstance(data.values, Table),
-            "--intervals is for cells that are filled in, but neither a sparse table nor "
-            "one that is read by blocks of rows has a place for them; leave it out",
+            "--intervals needs filled cells, but missing cells are not filled in a sparse "
+            "table or in one that --memory reads; leave --intervals out",
         )
         complaints.raise_any()
         loss: Any = self.loss
@@ -659,7 +673,7 @@ class Options:
 
 
 def _for_all(table: Any, loss: str) -> dict[str, str]:
-    """Return the loss for all as one for each column that it fits."""
+    """Return a loss for each column whose type it suits."""
     if loss == "auto" or not isinstance(table, Table):
         return {}
     levels = named(loss).kind != "numbers"

@@ -1,7 +1,7 @@
 """The published report as data: its figures, its claims, and the rule for each claim.
 
-A rule turns evidence, which is a few numbers, into a verdict; it computes nothing
-itself. Every threshold stands here once, in the rule that it belongs to.
+A rule turns evidence, which is a few numbers, into a verdict; it computes no statistics.
+Every threshold is defined here once, in its rule.
 """
 
 from __future__ import annotations
@@ -40,32 +40,33 @@ TABLE_1 = (
 """Training and validation accuracy of runs 0 to 9, as published."""
 
 FAILED_BELOW = 0.8
-"""A start fails when its training accuracy is below this: it parts the runs that the
-report calls bad (1, 3 and 9) from the others."""
+"""A start fails if its training accuracy is below this. The threshold separates the runs
+that the report calls bad (1, 3 and 9) from the others."""
 
 ASSUMPTIONS = (
     "The table is UCI's iris.data in float32, its columns centered by their float32 "
     "means.",
-    "U, then V, is drawn uniform on [0, 1) from torch's generator seeded 0. Whether "
-    "numbers were drawn from it before is not said: the run after the 24 draws of the "
-    "previous exercise's test stands beside the fresh one.",
+    "U, then V, is drawn uniformly from [0, 1) with torch's generator seeded 0. The report "
+    "does not say whether numbers were drawn from it before. Therefore both a fresh "
+    "generator and one after the 24 draws of the previous exercise's test are used.",
     "The features of the network are centered and divided by their variance (divisor "
     "n - 1, torch's default), over all 150 rows; the first 100 rows of a shuffle train "
     "and the other 50 validate.",
-    "The shuffle is not seeded, so it is unknown: 20 shuffles stand for it with fresh "
-    "starts, and many more with the ten published starts.",
+    "The shuffle is not seeded, so it is unknown. Fresh starts are trained on 20 shuffles, "
+    "the ten published starts on many more.",
     "Classes are numbered in the order in which they first appear in the shuffled table. "
-    "This matters: where all hidden units are off, the three logits are equal, and the "
-    "class with index 0 is predicted.",
+    "This matters: if all hidden units are off, the three logits are equal, and the class "
+    "with index 0 is predicted.",
     "The ten starts of Table 1 are those of the author's notebook: torch.manual_seed(0) "
-    "once, then run after run draws W1 (4 x 12), W2 (12 x 3), b1 and b2 by torch.rand in "
-    "float32; the cross-entropy is summed.",
-    "The report and the sheet alone do not say for sure whether the cross-entropy is "
-    "summed or averaged, and how weights and biases are drawn: every combination is run "
-    "from fresh starts as well.",
+    "is called once, then each run in turn draws W1 (4 x 12), W2 (12 x 3), b1 and b2 with "
+    "torch.rand in float32; the cross-entropy is summed.",
+    "The report and the sheet alone leave open whether the cross-entropy is summed or "
+    "averaged, and how weights and biases are drawn. Every combination is also run from "
+    "fresh starts.",
     "Each layer has one bias for all its units, as in the sheet.",
     "The published accuracies are rounded to two decimals.",
-    "A rotation may reflect, as the signs of singular vectors are arbitrary.",
+    "A rotation may include a reflection, because the signs of singular vectors are "
+    "arbitrary.",
 )
 
 Evidence = Mapping[str, Any]
@@ -73,14 +74,14 @@ Evidence = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Check:
-    """One published figure, and how near a re-run must come to it.
+    """One published figure, and the tolerance for a re-run.
 
     Attributes
     ----------
     figure : str
     published : float
     tolerance : float
-        Relative to the published figure where `relative`, else absolute.
+        Relative to the published figure if `relative`, else absolute.
     relative : bool
     """
 
@@ -113,12 +114,12 @@ CHECKS = {
 
 
 def identity(starts: int, seed: int, device: str) -> dict[str, Any]:
-    """Return what makes one re-run the same as another: command and settings."""
+    """Return the identity of a re-run: its command and settings."""
     return {"command": "reproduce", "starts": starts, "seed": seed, "device": device}
 
 
 class _Unknown:
-    """Stands in a finding for evidence that there is none of."""
+    """Placeholder in a finding for missing evidence."""
 
     def __format__(self, form: str) -> str:
         return "not known"
@@ -132,16 +133,16 @@ class Claim:
     ----------
     number : int
     claim : str
-        What the report says.
+        The claim in the words of the report.
     rule : str
-        What decides, in words.
+        The decision rule in words.
     judge : callable
-        Evidence to verdict.
+        Maps evidence to a verdict.
     finding : str
-        What was found, with places for the evidence.
+        The result, a format string with the names of the evidence.
     needs : tuple of str
-        The evidence that the rule looks at; where one is missing or not finite, the
-        claim is undecided.
+        The evidence that the rule uses; if any is missing or not finite, the claim is
+        undecided.
     """
 
     number: int
@@ -164,7 +165,7 @@ class Claim:
         return UNDECIDED if self.missing(evidence) else self.judge(evidence)
 
     def found(self, evidence: Evidence) -> str:
-        """Return in a sentence what was found."""
+        """Return the result as a sentence."""
         missing = self.missing(evidence)
         if missing:
             return f"No evidence: {', '.join(missing).replace('_', ' ')}."
@@ -175,7 +176,7 @@ class Claim:
 
 def _almost_identical(evidence: Evidence) -> str:
     if evidence["below_exact"] > 0:
-        return UNDECIDED  # a defect of this program: its numbers prove nothing
+        return UNDECIDED  # a bug of this program: its numbers prove nothing
     if abs(evidence["gap"]) > 1e-3:
         return NOT_SUPPORTED
     return SUPPORTED if evidence["share_of_starts_within"] >= 0.95 else CORRECTED
@@ -223,7 +224,7 @@ def _unit_interval_weights(evidence: Evidence) -> str:
         return NOT_SUPPORTED
     if evidence["excess_failure_low"] <= 0:
         return UNDECIDED
-    vanished = evidence["vanished_share"] or 0.0  # None: nothing failed, nothing did
+    vanished = evidence["vanished_share"] or 0.0  # None if no start failed
     if vanished < 0.05:
         return NOT_SUPPORTED
     return SUPPORTED if vanished >= 0.5 else CORRECTED
@@ -233,10 +234,10 @@ CLAIMS = (
     Claim(
         1,
         "The losses of gradient descent and truncated SVD are almost identical.",
-        "The gap of the report's own run to the exact minimum is at most 1e-3. With at "
-        "least 95% of our starts as near: supported; with fewer: supported with a "
-        "correction. A larger gap: not supported. A loss below the exact minimum, which "
-        "is a defect: undecided.",
+        "The gap of the report's own run to the exact minimum is at most 1e-3. At least "
+        "95% of our starts have such a gap: supported; fewer: supported with a correction. "
+        "The report's run has a larger gap: not supported. A loss is below the exact "
+        "minimum, which is a bug: undecided.",
         _almost_identical,
         "The report's run ends with a gap of {gap:.2g}; {share_of_starts_within:.1%} of our "
         "starts are within 1e-3 of the minimum after the same epochs.",
@@ -245,45 +246,46 @@ CLAIMS = (
     Claim(
         2,
         "U-hat is a rotated and scaled version of U_t.",
-        "A rotation with one scale takes U_t to U-hat with R^2 of at least 0.999: "
-        "supported. Only a general linear map does: supported with a correction. Not "
-        "even that reaches 0.99: not supported. Between: undecided.",
+        "A rotation with one scale maps U_t to U-hat with R^2 of at least 0.999: "
+        "supported. Only a general linear map does: supported with a correction. A linear "
+        "map does not reach 0.99: not supported. Otherwise: undecided.",
         _rotated_and_scaled,
-        "A rotation with one scale reaches R^2 {similarity_r2:.4f}, a linear map "
-        "{linear_r2:.7f}, whose scales are as {linear_scales_ratio:.2f} to 1.",
+        "A rotation with one scale reaches R^2 {similarity_r2:.4f}. A linear map reaches "
+        "{linear_r2:.7f}; the ratio of its scales is {linear_scales_ratio:.2f}.",
         ("similarity_r2", "linear_r2"),
     ),
     Claim(
         3,
         "Maximizing variance is analogous to minimizing the reconstruction error.",
         "Captured variance and squared error of the principal subspace add up to the "
-        "total (to 1e-9; else undecided). The row space that gradient descent found by "
-        "minimizing error is within 0.01 rad of the principal components, and captures "
-        "at least 0.9999 of the maximal variance: supported. Within 0.1 rad and 0.99: "
-        "supported with a correction. Else: not supported.",
+        "total (to within 1e-9; otherwise undecided). The row space that gradient descent "
+        "reached by minimizing the error is within 0.01 rad of the principal components, "
+        "and captures at least 0.9999 of the maximal variance: supported. Within 0.1 rad "
+        "and at least 0.99: supported with a correction. Otherwise: not supported.",
         _variance_is_reconstruction,
         "The subspace that minimizes the error is within {largest_angle_rad:.2g} rad of the "
         "one that maximizes the variance, and captures {variance_share_of_maximum:.9f} of "
-        "the most that any captures.",
+        "the maximal variance.",
         ("identity_error", "largest_angle_rad", "variance_share_of_maximum"),
     ),
     Claim(
         4,
         "Bad random initialization of weights and biases may majorly impact the "
         "accuracy.",
-        "Over the shuffles, the 95% interval of the share of fresh starts below "
-        f"{FAILED_BELOW} training accuracy lies above 1%. The variance of the ten published "
+        "Over the shuffles, the 95% interval of the share of fresh starts below a training "
+        f"accuracy of {FAILED_BELOW} lies above 1%. The variance of the ten published "
         "starts over many shuffles is split into that of the starts alone, of the shuffles "
         "alone, and of both together. The starts alone have at least half: supported. "
-        "Less: supported with a correction, as whether a start is bad depends on the "
+        "Less: supported with a correction, because whether a start is bad depends on the "
         "shuffle. The shuffles alone have over 95%, or the interval lies below 1%: not "
-        "supported. An interval that holds 1%, or reaches 99%: undecided.",
+        "supported. The interval contains 1%, or reaches 99%: undecided.",
         _start_matters,
-        "Over {shuffles} shuffles {failed_share:.1%} of fresh starts fail (95% interval "
-        "{failed_share_low:.1%} to {failed_share_high:.1%}), from {least_failed_share:.0%} "
-        "to {most_failed_share:.0%} by shuffle. The fixed shuffle of the diagnosis has "
-        "{fixed_failed_share:.1%}, number {fixed_place} of {fixed_of} from the easiest. "
-        "Of the variance of training accuracy among the ten published starts over "
+        "Over {shuffles} shuffles, {failed_share:.1%} of fresh starts fail (95% interval "
+        "{failed_share_low:.1%} to {failed_share_high:.1%}); the share ranges from "
+        "{least_failed_share:.0%} to {most_failed_share:.0%} by shuffle. On the fixed "
+        "shuffle of the diagnosis it is {fixed_failed_share:.1%}, rank {fixed_place} of "
+        "{fixed_of} from the easiest. Of the variance of training accuracy among the ten "
+        "published starts over "
         "{ten_starts_shuffles} shuffles, {variance_share_of_starts:.0%} is due to the "
         "start alone, {variance_share_of_shuffles:.0%} to the shuffle alone and "
         "{variance_share_of_both:.0%} to the two together.",
@@ -297,32 +299,33 @@ CLAIMS = (
     Claim(
         5,
         "The cause may be a bad local minimum, or the vanishing gradient.",
-        "Of the failed starts, the share at a local minimum or with a vanished gradient "
-        "(a norm of at most 1e-3 of that at the initial point) is at least 50%: supported; 5% "
-        "to 50%: supported with a correction; below: not supported. Fewer than 20 "
-        "failed starts, or a quarter of them without a verdict: undecided.",
+        "The share of failed starts at a local minimum or with a vanished gradient (a norm "
+        "of at most 1e-3 of that at the initial point) is at least 50%: supported; 5% to "
+        "50%: supported with a correction; below 5%: not supported. Fewer than 20 starts "
+        "failed, or at least a quarter of them have no verdict: undecided.",
         _minimum_or_vanishing,
         "Of {failed} failed starts, {local_minimum_share:.1%} are at a local minimum and "
         "{vanished_share:.1%} have a vanished gradient; {plateau_share:.1%} were on a plateau "
-        "that more epochs leave, {dead_units_share:.1%} had lost half their units, and "
-        "{undecided_share:.1%} have no verdict.",
+        "that they leave with more epochs, {dead_units_share:.1%} had lost half of their "
+        "units, and {undecided_share:.1%} have no verdict.",
         ("failed", "undecided_share", "minimum_or_vanished_share"),
     ),
     Claim(
         6,
         "The vanishing gradient might be due to weights initialized between 0 and 1.",
-        "The excess share of failures with weights on [0, 1), against each other way to "
-        "draw them, over the same starts, has a 95% interval over the shuffles. All above "
-        "0: supported where at least half of those failures have a vanished gradient, "
-        "with a correction where 5% to 50% have, not supported where fewer have: the "
-        "weights may then make starts fail, but not by a vanishing gradient. One wholly "
-        "at or below 0: not supported. Else: undecided. Loss and biases are those of the "
-        "likeliest setting.",
+        "Over the same starts, the share of failures with weights on [0, 1) minus that with "
+        "each other distribution has a 95% interval over the shuffles. All intervals are "
+        "above 0: supported if at least half of the failures have a vanished gradient, "
+        "supported with a correction if 5% to 50% have one, and not supported if fewer have "
+        "one: the weights may then make starts fail, but not by a vanishing gradient. One "
+        "interval is entirely at or below 0: not supported. Otherwise: undecided. Loss and "
+        "biases are those of the most likely setting.",
         _unit_interval_weights,
-        "With weights on [0, 1) {failed_share_uniform01:.1%} fail: {excess_failure:.1%} more "
-        "than with {rival_with_least_excess} weights, the nearest rival (95% interval "
-        "{excess_failure_low:.1%} to {excess_failure_high:.1%}). Share of those failures "
-        "with a vanished gradient: {vanished_share:.1%}.",
+        "With weights on [0, 1), {failed_share_uniform01:.1%} of starts fail: "
+        "{excess_failure:.1%} more than with {rival_with_least_excess} weights, the "
+        "distribution with the smallest difference (95% interval {excess_failure_low:.1%} "
+        "to {excess_failure_high:.1%}). {vanished_share:.1%} of these failures have a "
+        "vanished gradient.",
         ("excess_failure_low", "excess_failure_high"),
     ),
 )

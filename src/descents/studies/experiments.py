@@ -1,4 +1,4 @@
-"""The two halves of the published report, re-run: factorization and network."""
+"""The experiments of the published report: the factorization and the network."""
 
 from __future__ import annotations
 
@@ -40,12 +40,13 @@ HIDDEN = (12,)
 TRAINING_ROWS = 100
 SPLITS = 20
 SPENT_DRAWS = 24
-"""Two factorizations of a 3 x 3 table at rank 2: the test of the exercise before."""
+"""The draws of two factorizations of a 3 x 3 table at rank 2, the test of the exercise
+before."""
 WEIGHT_RULES = ("uniform01", "normal", "kaiming", "xavier")
 LEVEL = 0.05
 RECORDED = tuple(range(0, NETWORK_EPOCHS + 1, 5))
 SETTINGS_SHARE = 0.4
-"""How much of the whole work the 16 settings are, for the progress bar."""
+"""The share of the 16 settings in the whole work, for the progress bar."""
 
 
 Progress = Callable[[str, float], None]
@@ -58,22 +59,22 @@ def gd_factorise_ad(
     lr: float = 0.01,
     generator: torch.Generator | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    r"""Minimise :math:`\|A - U V^\top\|_F^2` as the exercise sheet does.
+    r"""Minimize :math:`\|A - U V^\top\|_F^2` as the exercise sheet does.
 
-    U, then V, is drawn uniform on [0, 1); each epoch takes one gradient step on all of
-    both at once. Named and spelled as in the sheet.
+    First U, then V is drawn uniformly from [0, 1). Each epoch takes one gradient step on
+    U and V together. Names and spelling are those of the sheet.
 
     Parameters
     ----------
     A : array-like or Tensor of shape (rows, columns)
-        It is not centred here.
+        The function does not center it.
     rank : int
     num_epochs : int
     lr : float
         The learning rate.
     generator : torch.Generator, optional
-        Where U and V are drawn from. None means torch's default stream, as in the
-        sheet: the one place where this package touches global state.
+        The source of U and V. None means torch's default stream, as in the sheet; this
+        is the only function of the package that uses global state.
 
     Returns
     -------
@@ -83,7 +84,7 @@ def gd_factorise_ad(
     Raises
     ------
     InvalidValueError
-        With all that is wrong in one message.
+        If arguments are invalid; one message lists all problems.
 
     Examples
     --------
@@ -106,7 +107,7 @@ def gd_factorise_ad(
 def _uniform_factors(
     rows: int, columns: int, rank: int, generator: torch.Generator | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw U, then V, uniform on [0, 1), as the report does."""
+    """Draw U, then V uniformly from [0, 1), as the report does."""
     U = torch.rand(rows, rank, generator=generator)
     return U, torch.rand(columns, rank, generator=generator)
 
@@ -117,14 +118,14 @@ def report_run(
     num_epochs: int = FACTORIZATION_EPOCHS,
     lr: float = LEARNING_RATE,
 ) -> Runs:
-    """Descend from the given factors, alone, as the report does."""
-    given = tuple(factor.numpy()[None] for factor in factors)
-    problem = Factorization(table, factors[0].shape[1], initialization=given)  # type: ignore[arg-type]
+    """Run gradient descent from the given factors, as the report does."""
+    initial = tuple(factor.numpy()[None] for factor in factors)
+    problem = Factorization(table, factors[0].shape[1], initialization=initial)  # type: ignore[arg-type]
     return descend(problem, steps=GradientDescent(lr), stop=Stop(num_epochs))
 
 
 class Parts:
-    """Runs the parts of the study, or takes those that are stored already."""
+    """Runs the parts of the study, or loads those that are already stored."""
 
     def __init__(
         self,
@@ -151,7 +152,7 @@ class Parts:
         epochs: int,
         record: Sequence[int] = (),
     ) -> Runs:
-        """Return the runs of one part, `share` of the whole work."""
+        """Return the runs of one part, which is `share` of the whole work."""
         return self.kept(
             name,
             share,
@@ -159,7 +160,7 @@ class Parts:
         )
 
     def kept(self, name: str, share: float, descended: Callable[[], Runs]) -> Runs:
-        """Return the stored runs of one part; without them, descend and store."""
+        """Return the stored runs of one part; compute and store them if there are none."""
         path = (
             None if self._folder is None else self._folder.stage(f"{name}.safetensors")
         )
@@ -182,12 +183,12 @@ class Parts:
         epochs: int,
         record: Sequence[int] = (),
     ) -> Runs:
-        """Descend from some starts of a part.
+        """Run gradient descent from some starts of a part.
 
         Raises
         ------
         InterruptedRunError
-            When the time was out or Ctrl-C was pressed.
+            If the time limit was reached, or the user interrupted.
         """
         runs = descend_in_parts(
             problem,
@@ -204,11 +205,11 @@ class Parts:
         return runs
 
     def seconds_left(self) -> float | None:
-        """Return what is left of the budget, None without one."""
+        """Return the seconds left of the time limit, None if there is none."""
         return None if self._end is None else max(0.0, self._end - time.monotonic())
 
     def tell(self, name: str) -> None:
-        """Say what runs now."""
+        """Report progress: the name of the current part."""
         if self._progress is not None:
             self._progress(name, min(self._done, 1.0))
 
@@ -231,7 +232,7 @@ class FactorizationPart:
     onto_linear: compare.Alignment
 
     def below(self, runs: Runs) -> np.ndarray:
-        """Return which losses are below the exact minimum: defects, were there any."""
+        """Return which losses are below the exact minimum; any would be a bug."""
         reference = self.exact.reference
         return compare.below_reference(runs.losses, reference, self.best_constant)
 
@@ -244,7 +245,7 @@ class FactorizationPart:
 def factorization_part(
     parts: Parts, starts: int, seed: int, device: str
 ) -> FactorizationPart:
-    """Re-run the factorization: the report's run, the run after 24 draws, ours."""
+    """Run the factorization: the report's run, the run after 24 draws, and our starts."""
     iris = torch.tensor(uci_iris().values, dtype=torch.float32)
     centered = iris - iris.mean(0)
     table = centered.numpy()
@@ -266,7 +267,7 @@ def factorization_part(
         FACTORIZATION_EPOCHS,
     )
     exact = truncated_svd(table, RANK)
-    found = report.parameters["U"][0]
+    fitted = report.parameters["U"][0]
     left, values, right = torch.linalg.svd(centered, full_matrices=False)
     cut = left[:, :RANK] @ torch.diag(values[:RANK]) @ right[:RANK]
 
@@ -290,11 +291,11 @@ def factorization_part(
             "gd_loss_after_24_draws": sheet_loss(product(after)),
             "truncated_svd_loss": sheet_loss(cut),
         },
-        similarity=compare.best_similarity(exact.left, found),
-        linear=compare.best_linear_map(exact.left, found),
-        angles=compare.principal_angles(exact.left, found),
-        onto_similar=compare.best_similarity(found, exact.left),
-        onto_linear=compare.best_linear_map(found, exact.left),
+        similarity=compare.best_similarity(exact.left, fitted),
+        linear=compare.best_linear_map(exact.left, fitted),
+        angles=compare.principal_angles(exact.left, fitted),
+        onto_similar=compare.best_similarity(fitted, exact.left),
+        onto_linear=compare.best_linear_map(fitted, exact.left),
     )
 
 
@@ -303,7 +304,7 @@ Setting = tuple[str, str, str]
 
 @dataclass
 class TrainingPart:
-    """The second half: every setting, and the likeliest on one shuffle."""
+    """The second half of the report: every setting, and the most likely one on one shuffle."""
 
     settings: dict[Setting, Runs]
     compatible: compare.Compatibility
@@ -313,7 +314,7 @@ class TrainingPart:
 
     @property
     def failed(self) -> np.ndarray:
-        """Which starts of the table ended below the line, or non-finite."""
+        """Which starts of the table ended below the threshold, or non-finite."""
         return failed_of(self.table)
 
 
@@ -323,7 +324,7 @@ def accuracy_of(runs: Runs) -> np.ndarray:
 
 
 def failed_of(runs: Runs) -> np.ndarray:
-    """Return which starts ended below the line; a non-finite one did, whatever it says."""
+    """Return which starts ended below the threshold; non-finite ones count as below."""
     below = accuracy_of(runs) < claims.FAILED_BELOW
     failed: np.ndarray = below | ~np.isfinite(runs.losses)
     return failed
@@ -341,12 +342,12 @@ def shuffle_of(runs: Runs) -> np.ndarray:
 
 
 def setting_name(setting: Setting) -> str:
-    """Return a setting as tables have it."""
+    """Return the name of a setting in tables."""
     return "-".join(setting)
 
 
 def network_features() -> np.ndarray:
-    """Return the features as the sheet has them: centered, over the variance of 150 rows.
+    """Return the features of the sheet: centered, divided by the variance of 150 rows.
 
     Examples
     --------
@@ -361,13 +362,13 @@ def network_features() -> np.ndarray:
 def class_indices(order: np.ndarray) -> tuple[int, ...]:
     """Return the class index of each species, by first appearance in a shuffled table.
 
-    The numbering matters: where all hidden units are off, the three logits are equal,
-    and the prediction is the class with index 0.
+    The numbering matters: if all hidden units are off, the three logits are equal, and
+    the class with index 0 is predicted.
 
     Parameters
     ----------
     order : ndarray of int
-        Rows of the table, as the shuffle has them; each species appears.
+        Rows of the table, in the order of the shuffle; each species appears.
 
     Examples
     --------
@@ -379,7 +380,7 @@ def class_indices(order: np.ndarray) -> tuple[int, ...]:
 
 
 def numbered(splits: np.ndarray) -> dict[tuple[int, ...], np.ndarray]:
-    """Return which splits number the classes alike: places by class indices.
+    """Group the splits by how they number the classes.
 
     Parameters
     ----------
@@ -391,14 +392,14 @@ def numbered(splits: np.ndarray) -> dict[tuple[int, ...], np.ndarray]:
     >>> numbered(np.array([[0, 50, 100], [50, 0, 100], [1, 51, 101]]))
     {(0, 1, 2): array([0, 2]), (1, 0, 2): array([1])}
     """
-    found: dict[tuple[int, ...], list[int]] = {}
+    groups: dict[tuple[int, ...], list[int]] = {}
     for place, order in enumerate(splits):
-        found.setdefault(class_indices(order), []).append(place)
-    return {indices: np.array(places) for indices, places in found.items()}
+        groups.setdefault(class_indices(order), []).append(place)
+    return {indices: np.array(places) for indices, places in groups.items()}
 
 
 def training_part(parts: Parts, starts: int, seed: int, device: str) -> TrainingPart:
-    """Re-run the network: every setting, then the likeliest on one shuffle."""
+    """Run the network: every setting, then the most likely one on one shuffle."""
     shuffles = random_splits(150, TRAINING_ROWS, range(SPLITS + 1), seed)
     settings: dict[Setting, Runs] = {}
     for setting in itertools.product(REDUCTIONS, WEIGHT_RULES, BIASES):
@@ -412,7 +413,7 @@ def training_part(parts: Parts, starts: int, seed: int, device: str) -> Training
         np.random.Generator(np.random.Philox(seed)),
         level=LEVEL,
     )
-    # The largest p-value; among equal ones, the least distance.
+    # The most likely setting has the largest p-value, and among ties the least distance.
     order = np.lexsort((compatible.distances, -compatible.p_values))
     likeliest = list(settings)[order[0]]
     fixed = shuffles[SPLITS:]
@@ -446,11 +447,11 @@ def _setting_runs(
     seed: int,
     device: str,
 ) -> Runs:
-    """Return the runs of a setting: start k on shuffle k modulo their number."""
+    """Return the runs of a setting: start k on shuffle k modulo the number of shuffles."""
     numbers, name = np.arange(starts), setting_name(setting)
 
     def descended() -> Runs:
-        found = [
+        chunks = [
             parts.descended(
                 name,
                 _network(setting, shuffles, indices, device),
@@ -460,7 +461,7 @@ def _setting_runs(
             )
             for indices, places in numbered(shuffles).items()
         ]
-        runs = Runs.joined(found)
+        runs = Runs.joined(chunks)
         return runs.picked(np.argsort(runs.starts))
 
     settings = len(REDUCTIONS) * len(WEIGHT_RULES) * len(BIASES)

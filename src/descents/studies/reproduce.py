@@ -1,4 +1,4 @@
-"""The published report, re-run on its data and judged: `descents reproduce`."""
+"""`descents reproduce`: re-run the published report on its data, and judge its claims."""
 
 from __future__ import annotations
 
@@ -61,21 +61,21 @@ REPORTED = (
     Verdict.LOCAL_MINIMUM,
     Verdict.UNDECIDED,
 )
-"""Verdicts that the result always counts; the others where a start has them."""
+"""Verdicts that the result always counts; others are included if a start has them."""
 
 
 @dataclass
 class Reproduction:
-    """All that a re-run of the report found.
+    """The result of a re-run of the report.
 
     Attributes
     ----------
     result : dict
-        What ``result.json`` holds.
+        The contents of ``result.json``.
     rows : dict of ndarray
-        What ``starts.parquet`` holds: one row per (part, setting, split, start).
+        The columns of ``starts.parquet``: one row per (part, setting, split, start).
     tensors : dict of ndarray
-        What the figures are drawn from.
+        The data of the figures.
     """
 
     result: dict[str, Any]
@@ -105,21 +105,21 @@ def reproduce(
     Parameters
     ----------
     starts : int
-        How many starts the factorization, each network setting (at least 5 on each of
-        20 shuffles) and the likeliest setting have.
+        The number of starts of the factorization, of each network setting (at least 5 on
+        each of 20 shuffles) and of the most likely setting.
     seed : int
-        Of our own streams; the report's two runs keep torch's, seeded 0.
+        The seed of our own streams; the report's two runs use torch's, seeded 0.
     device : str
-        For our starts; the report's two runs are on the CPU.
+        The device of our starts; the report's two runs use the CPU.
     threads, workers : int
-        Chunks of starts side by side, on threads or on processes; the result is the
-        same. What is diagnosed stays in this process.
+        How many chunks of starts run in parallel, in threads or in processes; the result
+        is the same. The diagnosis stays in this process.
     max_seconds : float, optional
-        A budget of wall time.
+        A limit of wall time.
     folder : RunFolder, optional
-        Where finished parts are kept, and taken from by a resumed run.
+        Stores finished parts, which a resumed run does not compute again.
     progress : callable, optional
-        ``progress(part, share)``: what runs now, and how much of the whole is done.
+        ``progress(part, share)``: the current part, and the finished share of the work.
 
     Returns
     -------
@@ -128,16 +128,17 @@ def reproduce(
     Raises
     ------
     InvalidValueError
-        When an argument is wrong.
+        If an argument is invalid.
     InterruptedRunError
-        When the time was out or Ctrl-C was pressed; finished parts are kept.
+        If the time limit was reached, or the user interrupted; finished parts are stored.
     LostProcessError
-        When a process of several was killed; finished parts are kept.
+        If a worker process was killed; finished parts are stored.
 
     Examples
     --------
-    >>> found = reproduce(starts=5)
-    >>> found.result["claims"][1]["verdict"]  # is U-hat U_t, rotated and scaled?
+    >>> reproduction = reproduce(starts=5)
+    >>> claim = reproduction.result["claims"][1]  # is U-hat U_t, rotated and scaled?
+    >>> claim["verdict"]
     'supported with a correction'
     """
     complaints = Complaints()
@@ -189,7 +190,7 @@ def _diagnosis(parts: Parts, training: TrainingPart, seed: int) -> Diagnosis:
 
 
 def _facts(f: FactorizationPart, t: TrainingPart, d: Diagnosis) -> dict[str, Any]:
-    """Return the numbers of `result.json`, as its documented schema has them."""
+    """Return the numbers of `result.json`, as in its documented schema."""
     gaps = f.gaps(f.ours)
     return {
         "factorization": {
@@ -283,7 +284,7 @@ def _facts(f: FactorizationPart, t: TrainingPart, d: Diagnosis) -> dict[str, Any
 
 
 def _failures(t: TrainingPart) -> dict[str, Any]:
-    """Return how many starts fail over the shuffles, and where the fixed one stands."""
+    """Return the share of failed starts over the shuffles, and the fixed shuffle's rank."""
     likeliest = t.settings[t.likeliest]
     failed, shuffles = failed_of(likeliest), shuffle_of(likeliest)
     share, low, high = compare.paired_difference_interval(
@@ -352,15 +353,15 @@ def _power_sentence(t: TrainingPart) -> str:
     power = t.compatible.power
     off = power[~np.eye(len(power), dtype=bool)]
     return (
-        f"Ten runs are few: a table drawn from one setting is told from another "
-        f"setting with a chance of {off.mean():.0%} on average (median "
-        f"{np.median(off):.0%}, least {off.min():.0%}), so a setting that is not "
-        "rejected is possible, not proved."
+        f"Ten runs are few: the test distinguishes a table drawn from one setting from "
+        f"another setting with a probability of {off.mean():.0%} on average (median "
+        f"{np.median(off):.0%}, minimum {off.min():.0%}), so a setting that is not "
+        "rejected is possible, but not proved."
     )
 
 
 def _verdicts(d: Diagnosis) -> dict[str, int]:
-    """Return the counts of the verdicts that the report has, and of others given."""
+    """Return the counts of the verdicts in `REPORTED`, and of others that occur."""
     named = {verdict.word for verdict in REPORTED}
     return {word: n for word, n in d.counts().items() if n or word in named}
 
@@ -368,7 +369,7 @@ def _verdicts(d: Diagnosis) -> dict[str, int]:
 def _evidence(
     f: FactorizationPart, t: TrainingPart, d: Diagnosis, facts: dict[str, Any]
 ) -> dict[int, dict[str, Any]]:
-    """Return the numbers that each claim is decided by."""
+    """Return the evidence of each claim."""
     failed = len(d.starts)
     counts = d.counts()
     vanished = d.gradient_ratio <= VANISHED_RATIO
@@ -498,7 +499,7 @@ def _checks(
     }
     found = [check.judge(float(obtained[n])) for n, check in claims.CHECKS.items()]
     p_values = {
-        "Table 1, p-value of the likeliest setting (at least the level)": float(
+        "Table 1, p-value of the most likely setting (at least the level)": float(
             t.compatible.adjusted.max()
         ),
         "Table 1, p-value given the ten starts (at least the level)": facts["training"][
@@ -545,7 +546,7 @@ def _environment(seed: int, device: str, threads: int) -> dict[str, Any]:
 def _rows(
     f: FactorizationPart, t: TrainingPart, ten: TenStartsPart, d: Diagnosis
 ) -> dict[str, np.ndarray]:
-    """Return a row per (part, setting, split, start); NaN where a column has no say."""
+    """Return a row per (part, setting, split, start); NaN where a column does not apply."""
     blocks = []
     for part, runs in (
         ("factorization-report", f.report),
@@ -600,7 +601,7 @@ def _rows(
 
 
 def _spread(values: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Return the value at each place, and nothing where the place is -1."""
+    """Return the value at each place, NaN or an empty text if the place is -1."""
     if values.dtype == object:
         texts = [str(values[p]) if p >= 0 else "" for p in place]
         return np.array(texts, dtype=str)

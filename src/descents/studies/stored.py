@@ -1,4 +1,4 @@
-"""Stored runs of every command, opened again."""
+"""Load the stored run of any command."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from descents.studies.train import MODEL
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A stored run that leaves no single model, as that of `descents reproduce`.
+    """A stored run that has no single model, such as a run of `descents reproduce`.
 
     Attributes
     ----------
     result : dict
-        What is in ``result.json``.
+        The contents of ``result.json``.
     rows : dict of ndarray
         The columns of ``starts.parquet``.
     tensors : dict of ndarray
@@ -39,36 +39,36 @@ class StoredRun:
 
 
 def load(folder: str | Path) -> Any:
-    """Return the model of a stored run, or of a file that a model was saved to.
+    """Load the model of a stored run, or of a file that a model was saved to.
 
     Parameters
     ----------
     folder : path
-        The folder of a run, or a file that `save` of a model wrote.
+        The folder of a run, or a file that the `save` method of a model wrote.
 
     Returns
     -------
     LowRankModel
-        Of a run of ``descents factorize``.
+        For a run of ``descents factorize``.
     StoredImputer
-        Of a run of ``descents impute``: its `impute` fills data frames.
+        For a run of ``descents impute``: its `impute` fills data frames.
     Trained
-        Of a run of ``descents train``: it predicts from data frames as the run read
-        them, and has the starts of the best setting. Those of the other settings are in
-        ``starts.parquet``; their networks are not stored.
+        For a run of ``descents train``: it predicts from data frames with the columns of
+        the run, and has the starts of the best setting. The results of the starts of
+        other settings are in ``starts.parquet``; their networks are not stored.
     StoredRun
-        Of a run of ``descents reproduce``: the result, the starts and the tensors.
+        For a run of ``descents reproduce``: the result, the starts and the tensors.
     LowRankModel, LowRankImputer, MLPStartsClassifier or MLPStartsRegressor
-        Of a file.
+        For a file.
 
     Raises
     ------
     RunFolderError
-        When the folder holds no complete run, or the file no model.
+        If the folder contains no complete run, or the file no model.
     InvalidValueError
-        When the run stores no model, as that of ``descents apply``, or what is given is
-        no path. `sweep` returns a `Study` and stores nothing; save a model of it, such as
-        ``study.best_model``, with its `save`.
+        If the run has no stored model (``descents apply``), or `folder` is not a path.
+        `sweep` returns a `Study` and stores nothing; save one of its models, such as
+        ``study.best_model``, with its `save` method.
     """
     folder = folder_path(folder)
     if folder.is_file():
@@ -89,23 +89,23 @@ def load(folder: str | Path) -> Any:
 
 
 def _no_model(place: Path, result: Mapping[str, Any], command: str | None) -> str:
-    """Say what lies at a place where no model is, and what to open in place of it."""
+    """Return the message that a path has no model, and which path to load instead."""
     if command == "apply":
         return (
-            f"{place} holds a run of 'descents apply', which stores no model; open the "
+            f"{place} contains a run of 'descents apply', which stores no model; load the "
             f"run whose model it used, {result['run'].get('model')}"
         )
     if "probability_of_improvement" in result:
         first, second = result["runs"]
         return (
-            f"{place} holds what 'descents compare --json' printed, which has no model; "
-            f"open the runs that it compared, {first} and {second}"
+            f"{place} contains the output of 'descents compare --json', which has no "
+            f"model; load the runs that it compared, {first} and {second}"
         )
     what = f"a run of 'descents {command}', which stores no model"
     return (
-        f"{place} holds {what if command else 'no run of descents'}; give the folder of a "
-        "run of 'descents factorize', 'descents impute', 'descents train' or 'descents "
-        "reproduce', or a file that `save` of a model wrote"
+        f"{place} contains {what if command else 'no run of descents'}; give the folder of "
+        "a run of 'descents factorize', 'descents impute', 'descents train' or 'descents "
+        "reproduce', or a file that the `save` method of a model wrote"
     )
 
 
@@ -119,8 +119,8 @@ def _of_file(path: Path) -> Any:
             raise InvalidValueError(_no_model(path, result, None))
     if (path.parent / RESULT).is_file() and path.name != MODEL:
         raise InvalidValueError(
-            f"{path} is one file of a run and holds no model; give the folder of the run, "
-            f"{path.parent}"
+            f"{path} is one file of a run and contains no model; give the folder of the "
+            f"run, {path.parent}"
         )
     _, facts = storage.read_tensors(path)
     return kinds.get(facts.get("model", ""), LowRankModel).load(path)

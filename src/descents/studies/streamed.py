@@ -1,4 +1,4 @@
-"""Models of tables on disk: what one reading tells of their fit, and what memory they took."""
+"""Models of tables on disk: statistics of a fit from one pass, and memory use."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Seen:
     losses, constants : float64 ndarray of shape (columns,)
         The loss of each column under the model, and under its mean.
     row_losses : float64 ndarray of shape (rows,)
-        The mean loss of a cell of each row, 0 where none is observed.
+        The mean loss per observed cell of each row, 0 for rows without observed cells.
     cells : list of (int, int, float)
-        Row, column and value of the cells of largest loss, the largest first.
+        Row, column and value of the cells with the largest losses, largest first.
     pattern : ndarray
-        The share of cells that are observed in each square of a coarse grid.
+        The share of observed cells in each square of a coarse grid.
     places : int64 ndarray of shape (points, 2)
         Row and column of a sample of the observed cells.
     values, predicted : float64 ndarray of shape (points,)
-        What is observed there, and what is predicted.
+        The observed and the predicted values of these cells.
     """
 
     losses: np.ndarray
@@ -47,18 +47,18 @@ class Seen:
 
 
 def look(fitted: Fitted, picked: np.ndarray, worst: int, squares: int) -> Seen:
-    """Read a table on disk once, and return how a model fits it.
+    """Read a table on disk once, and return how well a model fits it.
 
     Parameters
     ----------
     fitted : Fitted
-        Of a table on disk.
+        The fit of a table on disk.
     picked : int64 ndarray of shape (points,)
-        Which of the observed cells, counted row by row, are sampled; sorted.
+        The sorted indices of the sampled cells; observed cells are counted row by row.
     worst : int
-        How many of the worst cells are told.
+        The number of worst cells to return.
     squares : int
-        How many squares a side of the grid has at most.
+        The largest number of squares along a side of the grid.
     """
     cells = fitted.problem.cells
     assert isinstance(cells, Streamed)  # noqa: S101
@@ -68,30 +68,31 @@ def look(fitted: Fitted, picked: np.ndarray, worst: int, squares: int) -> Seen:
     cellwise: list[tuple[float, int, int, float]] = []
     grid = _Grid(rows, columns, squares)
     sampled: list[np.ndarray] = []
-    begun = 0
-    for place, given in cells.table.blocks(cells.block_rows):
+    passed = 0  # observed cells in the blocks before
+    for place, block in cells.table.blocks(cells.block_rows):
         natural, _ = fitted.predictions([fitted.of_rows(fitted.points[0], place)])
-        each = np.square(given - natural, dtype=np.float64)
-        hole = np.isnan(each)
-        observed = np.flatnonzero(~hole)
-        each[hole] = 0
-        losses += each.sum(0)
-        row_losses[place] = each.sum(1) / np.maximum((~hole).sum(1), 1)
-        constants += np.nansum(np.square(given - cells.offsets), 0)
-        grid.add(place, ~hole)
-        cellwise += _largest(each, hole, worst, place.start, given)
-        cellwise = sorted(cellwise, key=lambda one: (-one[0], one[1:3]))[:worst]
-        ends = np.searchsorted(picked, [begun, begun + len(observed)])
-        i, j = np.divmod(observed[picked[slice(*ends)] - begun], columns)
-        begun += len(observed)
-        if len(fitted.points) > 1:  # the mean of several starts is what predicts
+        squared = np.square(block - natural, dtype=np.float64)
+        missing = np.isnan(squared)
+        observed = np.flatnonzero(~missing)
+        squared[missing] = 0
+        losses += squared.sum(0)
+        row_losses[place] = squared.sum(1) / np.maximum((~missing).sum(1), 1)
+        constants += np.nansum(np.square(block - cells.offsets), 0)
+        grid.add(place, ~missing)
+        cellwise += _largest(squared, missing, worst, place.start, block)
+        cellwise = sorted(cellwise, key=lambda cell: (-cell[0], cell[1:3]))[:worst]
+        ends = np.searchsorted(picked, [passed, passed + len(observed)])
+        i, j = np.divmod(observed[picked[slice(*ends)] - passed], columns)
+        passed += len(observed)
+        if len(fitted.points) > 1:  # predictions are means over several starts
             natural, _ = fitted.predictions(
                 [fitted.of_rows(point, place) for point in fitted.points]
             )
         sampled.append(
-            np.column_stack([i + place.start, j, given[i, j], natural[i, j]])
+            np.column_stack([i + place.start, j, block[i, j], natural[i, j]])
         )
-        del given, natural, each, hole, observed
+        # Free the block before the next one is read.
+        del block, natural, squared, missing, observed
     points = np.concatenate(sampled)
     return Seen(
         losses,
@@ -106,25 +107,25 @@ def look(fitted: Fitted, picked: np.ndarray, worst: int, squares: int) -> Seen:
 
 
 def _largest(
-    each: np.ndarray, hole: np.ndarray, worst: int, first: int, given: np.ndarray
+    losses: np.ndarray, missing: np.ndarray, worst: int, first: int, block: np.ndarray
 ) -> list[tuple[float, int, int, float]]:
-    """Return the largest losses of some rows, with row, column and value."""
-    flat = np.where(hole, -1.0, each).ravel()
+    """Return the largest losses in a block of rows, with row, column and value."""
+    flat = np.where(missing, -1.0, losses).ravel()
     size = min(worst, len(flat))
-    least = np.partition(flat, len(flat) - size)[len(flat) - size]
-    # Those that are as large as the least of them come in the order of the table.
-    above = np.flatnonzero(flat > least)
-    level = np.flatnonzero(flat == least)[: size - len(above)]
+    smallest = np.partition(flat, len(flat) - size)[len(flat) - size]
+    # Cells that tie with the smallest of the largest losses are taken in table order.
+    above = np.flatnonzero(flat > smallest)
+    ties = np.flatnonzero(flat == smallest)[: size - len(above)]
     return [
-        (float(flat[k]), first + i, j, float(given[i, j]))
-        for k in [*above, *level]
+        (float(flat[k]), first + i, j, float(block[i, j]))
+        for k in [*above, *ties]
         if flat[k] >= 0
-        for i, j in [divmod(int(k), each.shape[1])]
+        for i, j in [divmod(int(k), losses.shape[1])]
     ]
 
 
 class _Grid:
-    """The share of cells that are observed in each square of a coarse grid."""
+    """Computes the share of observed cells in each square of a coarse grid."""
 
     def __init__(self, rows: int, columns: int, squares: int) -> None:
         self.rows, self.high = rows, min(rows, squares)
@@ -146,11 +147,11 @@ class _Grid:
 
 
 def warmed_up() -> int | None:
-    """Return the peak of memory once libraries are loaded and have worked a little."""
+    """Return the peak memory after libraries were loaded and have allocated buffers."""
     import pyarrow.parquet
     import scipy.sparse.linalg  # noqa: F401
 
-    # Large enough for all buffers that libraries of linear algebra keep.
+    # A fit large enough to make linear algebra libraries allocate all their buffers.
     small = np.random.Generator(np.random.Philox(0)).standard_normal((4096, 100))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -160,7 +161,7 @@ def warmed_up() -> int | None:
 
 
 def memory_facts(cells: Streamed, before: int | None) -> dict[str, Any]:
-    """Return what was asked of memory, and what was reckoned with."""
+    """Return the memory limit, the estimated need and the number of passes."""
     return {
         "asked": cells.table.memory,
         "needed": cells.needed(cells.block_rows),
@@ -172,16 +173,17 @@ def memory_facts(cells: Streamed, before: int | None) -> dict[str, Any]:
 
 
 def tell_peak(memory: dict[str, Any]) -> None:
-    """Write down the peak of memory so far, and say it in a sentence."""
+    """Add the peak memory so far to the facts, with a sentence about it."""
     memory["process_peak"] = peak_memory()
-    said_peak = "not told by this system"
+    peak = "the peak is not available on this system"
     if memory["process_peak"] is not None:
         memory["peak"] = memory["process_peak"] - memory["before"]
-        said_peak = (
-            f"{said(memory['peak'])} at the peak, beside the {said(memory['before'])} of "
-            "Python and its libraries"
+        peak = (
+            f"{said(memory['peak'])} at the peak, in addition to the "
+            f"{said(memory['before'])} of Python and its libraries"
         )
     memory["says"] = (
-        f"Memory: {said(memory['asked'])} asked for, {said_peak}; the table was read "
-        f"{counted(memory['passes'], 'time')}, {counted(memory['block_rows'], 'row')} at a time."
+        f"Memory: limit {said(memory['asked'])}, {peak}; the table was read "
+        f"{counted(memory['passes'], 'time')}, {counted(memory['block_rows'], 'row')} "
+        "at a time."
     )

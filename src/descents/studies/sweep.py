@@ -1,4 +1,4 @@
-"""Settings of a network compared over shared starts: `sweep` and what it finds."""
+"""`sweep`: compare settings of a network over shared starts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FIXED = {
     "device": "all settings are trained on the same device",
     "validation": "settings are compared on the same held-out rows",
 }
-"""In what settings cannot differ, and why."""
+"""The parameters that all settings share, and why."""
 
 
 FLOORS = {
@@ -49,24 +49,24 @@ FLOORS = {
     "roc_auc": 0.0,
     "r2": 0.0,
 }
-"""What a failed start counts at most in the ranking, for metrics where more is better."""
+"""The most that a failed start counts in the ranking, for metrics where more is better."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """What the starts of several settings tell.
+    """The starts of several settings, and their comparison.
 
     Attributes
     ----------
     settings : tuple of dict
-        What each setting has of each parameter of the grid.
+        The parameters of each setting.
     names : tuple of str
-        Each setting in a few words: what tells it from the others. No two are equal.
+        A short unique name of each setting, made of the parameters that vary.
     models : tuple of MLPStartsClassifier or MLPStartsRegressor
-        The estimator of each setting, fitted; one all of whose starts failed has
-        `runs_`, but predicts nothing.
+        The fitted estimator of each setting. An estimator all of whose starts failed has
+        `runs_`, but cannot predict.
     metric : str
-        What settings are judged by where nothing else is asked for.
+        The default metric of the comparison.
     """
 
     settings: tuple[dict[str, Any], ...]
@@ -80,10 +80,10 @@ class Study:
         return higher_is_better(self.metric)
 
     def values(self, metric: str | None = None) -> np.ndarray:
-        """Return a metric of every start in every setting, NaN where it failed.
+        """Return a metric of every start in every setting, NaN if it failed.
 
-        The mean over the splits on which the metric is defined, shape
-        (settings, n_starts); NaN for all where no split defines it.
+        The values are means over the splits on which the metric is defined, of shape
+        (settings, n_starts). If no split defines it, all are NaN.
         """
         metric = self.metric if metric is None else metric
         return np.stack([model.values(metric) for model in self.models])
@@ -96,9 +96,9 @@ class Study:
     def counted_values(self, metric: str | None = None) -> np.ndarray:
         """Return `values` with each failed start counted as the worst.
 
-        It gets the worst value that any start of any setting has, and no more than an
-        answer that takes nothing from the features: 0 of accuracy and the like and of
-        R^2, and of a loss that of the best constant answer.
+        A failed start gets the worst value of any start of any setting, but no better one
+        than this limit: 0 for R^2, accuracy and similar scores, and for a loss the loss
+        of the best constant answer.
 
         Returns
         -------
@@ -107,26 +107,26 @@ class Study:
         """
         metric = self.metric if metric is None else metric
         values, failed = self.values(metric), self.failed(metric)
-        known = values[np.isfinite(values)]
-        if not len(known):
+        finite = values[np.isfinite(values)]
+        if not len(finite):
             return values
         if higher_is_better(metric):
             floor = FLOORS.get(metric_kind(metric), np.inf)
-            worst = min(float(known.min()), floor)
+            worst = min(float(finite.min()), floor)
         else:
             constant = (constant_loss(model, metric) for model in self.models)
-            worst = max(float(known.max()), *constant)
+            worst = max(float(finite.max()), *constant)
         return np.where(failed, worst, values)
 
     @property
     def ranked(self) -> list[int]:
-        """The numbers of the settings from the best on.
+        """The indices of the settings, from best to worst.
 
-        By the mean over all starts, where a failed one counts as the worst, as
-        `counted_values` has it. A setting in which more than half of the starts failed
-        comes after all others, and one in which all failed comes last. Of equal
-        settings, the first is first. Where the metric is not defined for any start, the
-        loss on held-out rows ranks, or without such the training loss.
+        Settings are ranked by the mean of `counted_values` over all starts, in which a
+        failed start counts as the worst. A setting in which more than half of the starts
+        failed comes after all others, and one in which all failed comes last. Ties keep
+        the order of the settings. If the metric is not defined for any start, the loss on
+        held-out rows is used, or the training loss if no rows are held out.
         """
         metric = self.metric
         if not np.isfinite(self.values()).any():
@@ -141,7 +141,7 @@ class Study:
 
     @property
     def best(self) -> int:
-        """The number of the best setting, the first of `ranked`."""
+        """The index of the best setting, the first of `ranked`."""
         return self.ranked[0]
 
     @property
@@ -154,105 +154,102 @@ class Study:
     ) -> list[statistics.Summary | None]:
         """Return counts, mean with interval, and quartiles of a metric in each setting.
 
-        ``count`` is of the starts that the numbers are of, ``failed`` of those that
-        failed. None for a setting without a start that has a value: all failed, or the
+        The statistics are computed from ``count`` starts; ``failed`` starts failed. The
+        entry is None if no start of the setting has a value, because all failed or the
         metric is not defined.
         """
-        found = [
+        summaries = [
             statistics.summary_of_starts(row, lost, generator(), confidence)
             for row, lost in zip(self.values(metric), self.failed(metric), strict=True)
         ]
-        return [one if one.count else None for one in found]
+        return [summary if summary.count else None for summary in summaries]
 
     def warnings(self) -> list[str]:
-        """Return a sentence for each setting in which many starts failed.
-
-        Those where more than a tenth failed.
-        """
-        found = [
+        """Return a warning for each setting in which more than a tenth of starts failed."""
+        sentences = [
             many_failed(lost, f"of the setting {name} ")
             for name, lost in zip(self.names, self.failed(), strict=True)
         ]
-        return [sentence for sentence in found if sentence]
+        return [sentence for sentence in sentences if sentence]
 
     def compared(
         self, metric: str | None = None
     ) -> list[tuple[int, differences.Comparison, float]]:
-        """Compare the best setting with each other one, start by start.
+        """Compare the best setting with each other setting, start by start.
 
-        The best setting is that of the study's own metric, `best`. It is chosen by the
-        values that are compared, so the intervals of the differences hold together for
-        all pairs of settings, see `simultaneous_differences`: the probability that all
-        of them cover is 95%.
+        The best setting is `best`, which uses the study's own metric. It is chosen by the
+        values that are compared. Therefore the intervals of the differences are
+        simultaneous over all pairs of settings (see `simultaneous_differences`): the
+        probability that all of them cover is 95%. With fewer than eight starts they cover
+        less often, about 92% if the spreads of settings differ.
 
         Parameters
         ----------
         metric : str, optional
-            As `values` takes it; its own direction says what is better.
+            As for `values`. The direction of this metric is used.
 
         Returns
         -------
         list of (int, Comparison, float)
-            The number of the other setting, from the next best on. With fewer than eight
-            starts the intervals cover less often than 95%, about 92% where the spreads of
-            settings differ. The difference with
-            its simultaneous interval, and the permutation test, over the starts that
-            failed in neither. The probability of improvement of this pair alone, in
-            which a failed start loses. The p-value adjusted for all pairs of settings.
-            Settings without a start in common with the best are left out.
+            The index of the other setting, from second best to worst; the comparison; and
+            the p-value adjusted for all pairs of settings. The difference, with its
+            simultaneous interval, and the permutation test are over the starts that
+            failed in neither setting. The probability of improvement is of this pair
+            alone, and a failed start counts as the worse one. Settings that share no
+            successful start with the best are left out.
         """
         metric = self.metric if metric is None else metric
         values, failed = self.values(metric), self.failed(metric)
         best, *others = self.ranked
-        together = simultaneous_differences(values, generator=generator())
-        found = []
+        intervals = simultaneous_differences(values, generator=generator())
+        comparisons = []
         for other in others:
-            if not together.count[best, other]:
+            if not intervals.count[best, other]:
                 continue
-            one = compared_starts(
+            comparison = compared_starts(
                 values[best],
                 values[other],
                 paired=True,
                 higher_is_better=higher_is_better(metric),
                 failed=(failed[best], failed[other]),
             )
-            low, high = (side[best, other] for side in (together.low, together.high))
-            one = replace(one, low=float(low), high=float(high))
-            adjusted = np.fmax(together.p_value[best, other], one.p_value)
-            found.append((other, one, float(adjusted)))
-        return found
+            low, high = (side[best, other] for side in (intervals.low, intervals.high))
+            comparison = replace(comparison, low=float(low), high=float(high))
+            adjusted = np.fmax(intervals.p_value[best, other], comparison.p_value)
+            comparisons.append((other, comparison, float(adjusted)))
+        return comparisons
 
     def effects(self, metric: str | None = None) -> list[effects.Effect]:
-        """Say which parameters of the grid matter, with intervals.
+        """Estimate which parameters of the grid matter, with intervals.
 
-        Over the starts that failed in no setting, as `main_effects` says it.
+        It applies `main_effects` to the starts that failed in no setting.
 
         Returns
         -------
         list of Effect
-            The parameter with the largest share of the variance first; none where the
-            grid varies nothing.
+            The parameter with the largest share of the variance first; empty if the grid
+            varies nothing.
 
         Raises
         ------
         InvalidValueError
-            When fewer than two starts ended well in all settings, the metric is not
-            defined, or the settings are no full grid.
+            If fewer than two starts succeeded in all settings, the metric is not defined,
+            or the settings are not a full grid.
         """
         metric = self.metric if metric is None else metric
         values = self.values(metric)
-        kept = np.isfinite(values).all(0)
-        if len(kept) < 2:
+        complete = np.isfinite(values).all(0)
+        if len(complete) < 2:
             raise InvalidValueError(
-                "one start was trained in each setting, and two are needed to tell what a "
-                "setting does from what the start does; give more starts"
+                "one start was trained in each setting, and two are needed to separate the "
+                "effect of a setting from that of the start; give more starts"
             )
         if not np.isfinite(values).any():
             raise InvalidValueError(
                 f"{metric} is not defined for any start; give another metric, such as "
                 f"{_loss_of(self.models[0])}"
             )
-        if kept.sum() < 2:
+        if complete.sum() < 2:
             failed = [
                 name
                 for name, row in zip(self.names, values, strict=True)
@@ -260,22 +257,22 @@ class Study:
             ]
             which = f" (in {', '.join(failed)} nearly all failed)" if failed else ""
             raise InvalidValueError(
-                f"{kept.sum()} of {values.shape[1]} starts ended well in all settings"
+                f"{complete.sum()} of {values.shape[1]} starts have a value in all settings"
                 f"{which}, and two are needed; leave out settings that fail, or give "
                 "more starts"
             )
         return effects.main_effects(
-            values[:, kept], self.settings, generator=generator()
+            values[:, complete], self.settings, generator=generator()
         )
 
     def table(self) -> dict[str, np.ndarray]:
-        """Return a column for each fact, a row for each setting, start and split.
+        """Return the results as columns, with a row for each setting, start and split.
 
         Returns
         -------
         dict of ndarray
-            What `pandas.DataFrame` takes: ``setting``, its name; then the columns that
-            the tables of all models have.
+            Input for `pandas.DataFrame`: ``setting``, the name of the setting, and the
+            columns that the tables of all models share.
         """
         tables = [model.table() for model in self.models]
         shared = [n for n in tables[0] if all(n in table for table in tables)]
@@ -297,23 +294,23 @@ def sweep(
 ) -> Study:
     """Train the starts of an estimator in every setting of a grid, and compare.
 
-    Every setting sees the same initial random numbers, orders of rows and divisions:
-    start k of one is compared with start k of the other. Settings that differ in
-    initialization, learning rate, weight decay or dropout alone share a batch where
-    one of them would not fill it.
+    Every setting uses the same initial random numbers, orders of the rows and splits, so
+    start k of one setting is compared with start k of the other. Settings that differ
+    only in initialization, learning rate, weight decay or dropout share a batch if one of
+    them does not fill it.
 
     Parameters
     ----------
     estimator : MLPStartsClassifier or MLPStartsRegressor
-        It is not changed; its `n_starts` are those of each setting.
-    grid : dict of lists, or list of such
-        The values of each parameter, as `sklearn.model_selection.ParameterGrid` takes
-        them: every combination is run.
+        The base estimator, which is not changed. Each setting has its `n_starts` starts.
+    grid : dict of lists, or list of dicts of lists
+        The values of each parameter, as in `sklearn.model_selection.ParameterGrid`. Every
+        combination is run.
     X, y, sample_weight
-        As `fit` takes them.
+        As for `fit`.
     metric : str, optional
-        A column of `Study.table`; by default the score on held-out rows, or without
-        such the training score.
+        A column of `Study.table`; by default the score on held-out rows, or the training
+        score if no rows are held out.
 
     Returns
     -------
@@ -322,10 +319,10 @@ def sweep(
     Raises
     ------
     InvalidValueError
-        When the grid names what is no parameter, or what settings share; when a value
-        cannot be used; when every start of every setting failed.
+        If the grid names an unknown parameter, or one that settings share; if a value is
+        invalid; or if every start of every setting failed.
     InterruptedRunError
-        At Ctrl-C.
+        After Ctrl-C.
 
     Examples
     --------
@@ -348,9 +345,11 @@ def sweep(
         for setting in settings
     ]
     if metric is not None:
-        shared = [set(model.metric_names()) for model in models]
-        known = [n for n in models[0].metric_names() if all(n in s for s in shared)]
-        one_of("metric", metric, known)
+        names_of_all = [set(model.metric_names()) for model in models]
+        shared = [
+            n for n in models[0].metric_names() if all(n in s for s in names_of_all)
+        ]
+        one_of("metric", metric, shared)
     train_all(models, X, y, sample_weight)
     study = judged(settings, names, models, metric)
     for sentence in study.warnings():
@@ -361,19 +360,19 @@ def sweep(
 
 
 def train_all(models: Sequence[Any], X: Any, y: Any, sample_weight: Any = None) -> None:
-    """Train the starts of some estimators, those in one batch that can be.
+    """Train the starts of several estimators, in shared batches if possible.
 
     Raises
     ------
     InvalidValueError
-        When a parameter of one, or the data, cannot be used.
+        If a parameter or the data are invalid.
     InterruptedRunError
-        When time ended, or the user interrupted.
+        If the time limit was reached, or the user interrupted.
     """
     for group in batched(models):
         fit_together([models[k] for k in group], X, y, sample_weight)
         if any(models[k].runs_.interrupted for k in group):
-            raise InterruptedRunError("interrupted before its end")
+            raise InterruptedRunError("training was interrupted")
 
 
 def judged(
@@ -382,22 +381,23 @@ def judged(
     models: Sequence[Any],
     metric: str | None = None,
 ) -> Study:
-    """Return the study of some models whose starts were trained.
+    """Return the study of models whose starts were trained.
 
-    Where no metric is given and the score is not defined for any start, settings are
-    judged by the loss on held-out rows, or without such by the training loss.
+    If no metric is given and the score is not defined for any start, settings are
+    compared by the loss on held-out rows, or by the training loss if no rows are held
+    out.
 
     Raises
     ------
     InvalidValueError
-        When all starts of all failed.
+        If every start of every model failed.
     """
-    well = [bool(np.isfinite(model.runs_.losses).any()) for model in models]
-    if not any(well):
-        worst = models[0]
-        raise InvalidValueError(hopeless(worst.optimizer, worst.learning_rate))
-    for model, good in zip(models, well, strict=True):
-        if good:
+    usable = [bool(np.isfinite(model.runs_.losses).any()) for model in models]
+    if not any(usable):
+        first = models[0]
+        raise InvalidValueError(hopeless(first.optimizer, first.learning_rate))
+    for model, has_best in zip(models, usable, strict=True):
+        if has_best:
             model._keep()
     if metric is None:
         metric = models[0].metric_
@@ -407,15 +407,15 @@ def judged(
 
 
 def _loss_of(model: Any) -> str:
-    """Return the loss that ranks where the metric is not defined."""
+    """Return the loss that ranks settings if the metric is not defined."""
     names = model.metric_names()
     return "validation_loss" if "validation_loss" in names else "loss"
 
 
 def constant_loss(model: Any, metric: str) -> float:
-    """Return the loss of the best constant answer to all rows; 0 of other metrics.
+    """Return the loss of the best constant answer to all rows; 0 for other metrics.
 
-    Rows have their weights, and in the loss also those of their classes.
+    Rows are weighted, and in the loss their classes too.
     """
     problem, kind = getattr(model, "problem_", None), metric_kind(metric)
     if problem is None or kind not in ("loss", "log_loss"):
@@ -437,46 +437,48 @@ def compared_starts(
     higher_is_better: bool,
     failed: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> differences.Comparison:
-    """Compare a metric of two sets of starts, of which some failed.
+    """Compare a metric of two sets of starts, some of which may have failed.
 
-    The difference and the test are over the starts that have a value, if paired in both
-    sets. The probability of improvement counts a failed start as worse than any other.
+    The difference and the test use the starts that have a value, if paired in both sets.
+    The probability of improvement counts a failed start as worse than any other.
 
     Parameters
     ----------
     first : ndarray of shape (A,)
-        NaN where a start has no value.
+        NaN for starts without a value.
     second : ndarray of shape (B,)
     paired : bool
     higher_is_better : bool
     failed : pair of bool ndarray, optional
-        Which starts of each failed; by default those without a value.
+        Which starts of each set failed; by default those without a value.
 
     Returns
     -------
     Comparison
-        Every number is NaN where no start can be compared.
+        Every number is NaN if no start can be compared.
 
     Examples
     --------
     >>> first, second = np.array([0.9, 0.8, np.nan]), np.array([0.7, np.nan, 0.6])
-    >>> found = compared_starts(first, second, paired=True, higher_is_better=True)
-    >>> found.first_count, found.second_failed, round(found.probability_of_improvement, 3)
-    (1, 1, 0.667)
+    >>> result = compared_starts(first, second, paired=True, higher_is_better=True)
+    >>> result.first_count, result.second_failed
+    (1, 1)
+    >>> round(result.probability_of_improvement, 3)
+    0.667
     """
-    kept, matched = np.isfinite(first), np.isfinite(second)
-    lost = (~kept, ~matched) if failed is None else failed
+    in_first, in_second = np.isfinite(first), np.isfinite(second)
+    lost = (~in_first, ~in_second) if failed is None else failed
     if paired:
-        kept = matched = kept & matched
-    if not (kept.any() and matched.any()):
+        in_first = in_second = in_first & in_second
+    if not (in_first.any() and in_second.any()):
         return replace(
             differences.Comparison.of_none(paired),
             first_failed=int(lost[0].sum()),
             second_failed=int(lost[1].sum()),
         )
-    found = differences.compared(
-        first[kept],
-        second[matched],
+    comparison = differences.compared(
+        first[in_first],
+        second[in_second],
         paired=paired,
         generator=generator(),
         higher_is_better=higher_is_better,
@@ -486,14 +488,14 @@ def compared_starts(
         np.where(gone, -np.inf, sign * side)
         for side, gone in zip((first, second), lost, strict=True)
     ]
-    counted = [~np.isnan(side) for side in sides]
+    counts = [~np.isnan(side) for side in sides]
     if paired:
-        counted = [counted[0] & counted[1]] * 2
+        counts = [counts[0] & counts[1]] * 2
     share, low, high = differences.improvement(
-        sides[0][counted[0]], sides[1][counted[1]], paired
+        sides[0][counts[0]], sides[1][counts[1]], paired
     )
     return replace(
-        found,
+        comparison,
         probability_of_improvement=share,
         improvement_low=low,
         improvement_high=high,
@@ -503,9 +505,9 @@ def compared_starts(
 
 
 def batched(models: Sequence[Any]) -> list[list[int]]:
-    """Return which models can be trained in one batch, as groups of their numbers.
+    """Group the indices of models that can be trained in one batch.
 
-    Those that differ in `SHARED` alone.
+    Models of a group differ only in the parameters that `SHARED` names.
 
     Examples
     --------
@@ -517,7 +519,7 @@ def batched(models: Sequence[Any]) -> list[list[int]]:
     groups: dict[str, list[int]] = {}
     for place, model in enumerate(models):
         rest = {n: v for n, v in model.get_params().items() if n not in SHARED}
-        if model.optimizer == "adamw":  # whose decay is the rule's, one for all
+        if model.optimizer == "adamw":  # the update rule has one decay for all starts
             rest["weight_decay"] = model.weight_decay
         if np.ndim(model.dropout) == 0:
             rest["drops"] = bool(model.dropout)
@@ -526,9 +528,7 @@ def batched(models: Sequence[Any]) -> list[list[int]]:
 
 
 def named(settings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return each setting in a few words: what tells it from the others.
-
-    No two names are equal.
+    """Return a short unique name for each setting, made of the parameters that vary.
 
     Examples
     --------
@@ -546,23 +546,23 @@ def named(settings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         or "as given"
         for setting in settings
     ]
-    return _told_apart(words)
+    return _distinct(words)
 
 
-def _told_apart(words: Sequence[str]) -> tuple[str, ...]:
-    """Return names of which no two are equal: the second of a kind gets a number."""
-    found: list[str] = []
+def _distinct(words: Sequence[str]) -> tuple[str, ...]:
+    """Return unique names: repetitions get a number."""
+    names: list[str] = []
     for word in words:
         name, number = word, 1
-        while name in found:
+        while name in names:
             number += 1
             name = f"{word} ({number})"
-        found.append(name)
-    return tuple(found)
+        names.append(name)
+    return tuple(names)
 
 
 def word_of(value: Any) -> str:
-    """Return a value of a parameter in a word; a number to its last digit.
+    """Return a parameter's value as a word; numbers keep all their digits.
 
     Examples
     --------
@@ -582,7 +582,7 @@ def word_of(value: Any) -> str:
 
 
 def _settings(estimator: Any, grid: Any) -> list[dict[str, Any]]:
-    """Return every combination of a grid, each once."""
+    """Return every combination of a grid, without duplicates."""
     if not isinstance(estimator, MLPStartsClassifier | MLPStartsRegressor):
         raise InvalidValueError(
             f"estimator is {type(estimator).__name__}; give an MLPStartsClassifier or "
@@ -594,10 +594,10 @@ def _settings(estimator: Any, grid: Any) -> list[dict[str, Any]]:
             f"grid is {grid!r}; give a dict of parameter names with lists of values"
         )
     complaints = Complaints()
-    known = [name for name in estimator.get_params() if name not in FIXED]
+    allowed = [name for name in estimator.get_params() if name not in FIXED]
     for part in parts:
         if not isinstance(part, Mapping):
-            complaints.require(False, f"grid holds {part!r}; give dicts of lists")
+            complaints.require(False, f"grid contains {part!r}; give dicts of lists")
             continue
         for name, values in part.items():
             complaints.require(
@@ -606,21 +606,21 @@ def _settings(estimator: Any, grid: Any) -> list[dict[str, Any]]:
                 f"{name} to the estimator, and call sweep once for each value to try",
             )
             if name not in FIXED:
-                complaints.attempt(one_of, "a parameter of grid", name, known)
+                complaints.attempt(one_of, "a parameter of grid", name, allowed)
             complaints.require(
                 isinstance(values, list | tuple | np.ndarray) and len(values) > 0,
                 f"grid has {values!r} for {name}; give a list of values",
             )
     complaints.raise_any()
-    found: list[dict[str, Any]] = []
+    settings: list[dict[str, Any]] = []
     for setting in ParameterGrid([dict(part) for part in parts]):
-        if not any(_same_setting(setting, other) for other in found):
-            found.append(setting)
-    wrong = Complaints()
-    for setting in found:
-        wrong.attempt(clone(estimator).set_params(**setting)._check_settings)
-    wrong.raise_any()
-    return found
+        if not any(_same_setting(setting, other) for other in settings):
+            settings.append(setting)
+    invalid = Complaints()
+    for setting in settings:
+        invalid.attempt(clone(estimator).set_params(**setting)._check_settings)
+    invalid.raise_any()
+    return settings
 
 
 def _same_setting(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
@@ -628,7 +628,7 @@ def _same_setting(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
 
 
 def generator() -> np.random.Generator:
-    """Return the generator of bootstrap and tests, at its beginning.
+    """Return a new random generator, in its initial state, for bootstrap and tests.
 
     Examples
     --------

@@ -1,9 +1,9 @@
-"""The ten published starts, which are known exactly, trained on any shuffle.
+"""The ten published starts, which are known exactly, trained on many shuffles.
 
 The author seeded torch once and drew the initial weights and biases of run after run
 from the default stream. The rows were shuffled without a seed, and classes were numbered
-in the order in which they first appear in the shuffled table. So the initial points of
-Table 1 are known, and only the shuffle is not.
+in the order in which they first appear in the shuffled table. Therefore the initial
+points of Table 1 are known, and only the shuffle is unknown.
 """
 
 from __future__ import annotations
@@ -54,32 +54,31 @@ PUBLISHED_SETTING: Setting = ("sum", "uniform01", "uniform01")
 SETTINGS = tuple(
     itertools.product(("sum", "mean"), ("uniform01", "normal"), ("uniform01", "zero"))
 )
-"""The settings whose ten starts can be written down; the first is the published one."""
+"""The settings whose ten initial points can be computed; the first is the published one."""
 FEWEST_SHUFFLES, FEWEST_OF_OTHERS = 100, 50
 PERMUTATIONS = 9999
 SHARE = 0.2
-"""How much of the whole work this part is, for the progress bar."""
+"""The share of this part in the whole work, for the progress bar."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SPECIES = ("setosa", "versicolor", "virginica")
 UNLIT_ROWS = 20
-"""From so many rows with all hidden units off on, a start is counted among those with
-equal logits."""
+"""A start with all hidden units off in at least this many rows has equal logits."""
 
 
 def published_starts(
     weights: str = "uniform01", biases: str = "uniform01"
 ) -> dict[str, torch.Tensor]:
-    """Return the initial points of runs 0 to 9, as ``torch.manual_seed(0)`` gives them.
+    """Return the initial points of runs 0 to 9, drawn after ``torch.manual_seed(0)``.
 
-    Run after run draws W1 (4 x 12), W2 (12 x 3), b1 (1) and b2 (1) from one stream, in
-    that order. Biases of zero draw nothing.
+    Each run in turn draws W1 (4 x 12), W2 (12 x 3), b1 (1) and b2 (1) from one stream, in
+    this order. Biases of zero draw nothing.
 
     Parameters
     ----------
     weights : {"uniform01", "normal"}
-        By ``torch.rand`` or ``torch.randn``.
+        ``torch.rand`` or ``torch.randn``.
     biases : {"uniform01", "zero"}
-        By ``torch.rand`` or ``torch.zeros``.
+        ``torch.rand`` or ``torch.zeros``.
 
     Returns
     -------
@@ -112,7 +111,7 @@ def published_starts(
 
 
 class _Given:
-    """Initial points that are given: start k begins where run k // splits does."""
+    """Fixed initial points: start k has that of run k // splits."""
 
     def __init__(self, points: Parameters, splits: int) -> None:
         self.points, self.splits = points, splits
@@ -128,7 +127,7 @@ def network_of(
     splits: np.ndarray,
     loss: str = "sum",
 ) -> Network:
-    """Return the network of given starts on given splits, each start on each split.
+    """Return the network with given initial points, each start on each split.
 
     Parameters
     ----------
@@ -143,7 +142,7 @@ def network_of(
     Returns
     -------
     Network
-        Start k of it is run k // N on split k % N.
+        Its start k is run k // N on split k % N.
     """
     network = Network(
         network_features(),
@@ -155,7 +154,7 @@ def network_of(
         crossed=True,
         dtype=points["weight1"].dtype,
     )
-    # A derived class would have no compiled kernel: the points of this one are replaced.
+    # A derived class would not use the compiled kernel, so replace the method instead.
     network.points = _Given(points, len(splits))  # type: ignore[method-assign]
     return network
 
@@ -172,7 +171,7 @@ class TenStarts:
         Training and validation accuracy.
     failed : ndarray of bool, shape (N, 10)
     unlit : ndarray of int, shape (N, 10)
-        How many of the 150 rows leave all hidden units off, so that logits are equal.
+        The number of the 150 rows with all hidden units off, so that logits are equal.
     """
 
     runs: Runs
@@ -183,13 +182,13 @@ class TenStarts:
 
 @dataclass(frozen=True)
 class Witness:
-    """A shuffle under which the ten starts come near Table 1, and how it was found.
+    """A shuffle under which the ten starts come near Table 1, and the search for it.
 
     Attributes
     ----------
     order : ndarray of shape (150,)
     facts : dict
-        As stored: ``distance``, ``accuracies`` and how the search went.
+        ``distance``, ``accuracies`` and statistics of the search.
     """
 
     order: np.ndarray
@@ -197,7 +196,7 @@ class Witness:
 
     @classmethod
     def stored(cls) -> Witness:
-        """Return the one that comes with the package.
+        """Return the witness that is stored in the package.
 
         Examples
         --------
@@ -211,12 +210,12 @@ class Witness:
 
 @dataclass
 class TenStartsPart:
-    """What the ten published starts give over shuffles, and on the witness.
+    """The results of the ten published starts over shuffles, and on the witness.
 
     Attributes
     ----------
     orders : ndarray of shape (N, 150)
-        The shuffles; settings other than the published one have the first of them.
+        The shuffles; settings other than the published one use only the first of them.
     settings : dict of Setting to TenStarts
     witness : Witness
     replayed : Runs
@@ -237,12 +236,12 @@ class TenStartsPart:
 def ten_starts_part(parts: Parts, starts: int, seed: int) -> TenStartsPart:
     """Train the ten starts over shuffles in every setting, and on the witness.
 
-    On the CPU, as the report's own runs are. The published setting has as many shuffles
-    as other parts have starts, the others half as many.
+    They run on the CPU, as the report's own runs do. The published setting has as many
+    shuffles as other parts have starts, the other settings have half as many.
     """
     most = max(starts, FEWEST_SHUFFLES)
     others = max(starts // 2, FEWEST_OF_OTHERS)
-    # Shuffles 0 to SPLITS are those of the fresh starts.
+    # Shuffles 0 to SPLITS are used by the fresh starts.
     orders = random_orders(150, range(SPLITS + 1, SPLITS + 1 + most), seed)
     settings = {}
     for setting in SETTINGS:
@@ -275,7 +274,7 @@ def _over_shuffles(
     name = f"ten-{setting_name(setting)}"
 
     def descended() -> Runs:
-        found, numbers = [], []
+        chunks, numbers = [], []
         for indices, places in numbered(splits).items():
             problem = network_of(points, indices, splits[places], loss)
             runs = parts.descended(
@@ -283,10 +282,10 @@ def _over_shuffles(
             )
             run, place = np.divmod(runs.starts, len(places))
             numbers.append(RUNS * places[place] + run)
-            found.append(runs)
+            chunks.append(runs)
         order = np.argsort(np.concatenate(numbers))
         return replace(
-            Runs.joined(found).picked(order), starts=np.concatenate(numbers)[order]
+            Runs.joined(chunks).picked(order), starts=np.concatenate(numbers)[order]
         )
 
     runs = parts.kept(name, share, descended)
@@ -301,14 +300,14 @@ def _over_shuffles(
 
 
 def _unlit(runs: Runs) -> np.ndarray:
-    """Return for how many rows all hidden units are off at the end of each start."""
+    """Return the number of rows with all hidden units off at the end of each start."""
     inputs = network_features() @ runs.parameters["weight1"] + runs.parameters["bias1"]
     rows: np.ndarray = (inputs <= 0).all(-1).sum(1)
     return rows
 
 
 def distance(accuracies: np.ndarray) -> np.ndarray:
-    """Return how far tables are from Table 1: percentage points over twenty numbers.
+    """Return the distance of tables from Table 1 in percentage points, over 20 numbers.
 
     Parameters
     ----------
@@ -319,33 +318,33 @@ def distance(accuracies: np.ndarray) -> np.ndarray:
     >>> float(distance(np.array(claims.TABLE_1) + 0.01).round(9))
     20.0
     """
-    off = np.abs(accuracies - np.array(claims.TABLE_1))
-    found: np.ndarray = 100 * off.sum((-1, -2))
-    return found
+    difference = np.abs(accuracies - np.array(claims.TABLE_1))
+    total: np.ndarray = 100 * difference.sum((-1, -2))
+    return total
 
 
 def facts(part: TenStartsPart, seed: int) -> dict[str, Any]:
-    """Return what `result.json` holds of the ten starts."""
+    """Return the part of `result.json` on the ten starts."""
     published = np.array(claims.TABLE_1)
-    found = part.published
+    ours = part.published
     tests = {
         setting: table_test(published, each.accuracies, claims.FAILED_BELOW)
         for setting, each in part.settings.items()
     }
     correlation, aligned = alignment_test(
         published,
-        found.accuracies,
+        ours.accuracies,
         np.random.Generator(np.random.Philox(seed)),
         PERMUTATIONS,
     )
-    far = distance(found.accuracies)
+    distances = distance(ours.accuracies)
     return {
         "shuffles": len(part.orders),
-        "runs": [_run_facts(found, k) for k in range(RUNS)],
-        "failed_share": found.failed.mean(),
-        "failed_runs_quantiles": np.quantile(found.failed.sum(1), QUANTILES),
-        "published_pattern_share": _pattern_share(found),
-        "published_inside": _inside(found),
+        "runs": [_run_facts(ours, k) for k in range(RUNS)],
+        "failed_share": ours.failed.mean(),
+        "failed_runs_quantiles": np.quantile(ours.failed.sum(1), QUANTILES),
+        "published_pattern_share": _pattern_share(ours),
+        "published_inside": _inside(ours),
         "tests": _test_facts(tests[PUBLISHED_SETTING]),
         "alignment": {
             "correlation": correlation,
@@ -353,15 +352,15 @@ def facts(part: TenStartsPart, seed: int) -> dict[str, Any]:
             "permutations": PERMUTATIONS,
         },
         "variance": {
-            name: _variance_facts(found.accuracies[..., column])
+            name: _variance_facts(ours.accuracies[..., column])
             for column, name in enumerate(("training", "validation"))
         },
         "classes": _class_facts(part),
         "settings": _setting_facts(part, tests),
         "settings_say": _settings_sentence(tests),
         "nearest_shuffle": {
-            "split": SPLITS + 1 + int(far.argmin()),
-            "distance": far.min(),
+            "split": SPLITS + 1 + int(distances.argmin()),
+            "distance": distances.min(),
         },
         "witness": _witness_facts(part),
     }
@@ -372,7 +371,7 @@ def _run_facts(found: TenStarts, run: int) -> dict[str, Any]:
     facts: dict[str, Any] = {"start": run, "failed_share": found.failed[:, run].mean()}
     for column, name in enumerate(("training", "validation")):
         values = found.accuracies[:, run, column]
-        # A hair more, so that equal accuracies are equal in spite of rounding.
+        # The margin makes equal accuracies equal in spite of rounding.
         reached = values <= claims.TABLE_1[run][column] + 1e-9
         facts[f"{name}_accuracy_mean"] = values.mean()
         facts[f"{name}_accuracy_quantiles"] = np.quantile(values, QUANTILES)
@@ -381,13 +380,13 @@ def _run_facts(found: TenStarts, run: int) -> dict[str, Any]:
 
 
 def _pattern_share(found: TenStarts) -> float:
-    """Return the share of shuffles on which just the published runs fail."""
+    """Return the share of shuffles on which exactly the published runs fail."""
     bad = np.array([pair[0] < claims.FAILED_BELOW for pair in claims.TABLE_1])
     return float((found.failed == bad).all(1).mean())
 
 
 def _inside(found: TenStarts) -> int:
-    """Return how many of the twenty published values lie between 5% and 95% of shuffles."""
+    """Count the published values between the 5% and 95% quantiles over shuffles."""
     low, high = np.quantile(found.accuracies, [0.05, 0.95], axis=0)
     published = np.array(claims.TABLE_1)
     return int(((published >= low - 1e-9) & (published <= high + 1e-9)).sum())
@@ -424,7 +423,7 @@ def _variance_facts(accuracies: np.ndarray) -> dict[str, Any]:
 
 
 def _class_facts(part: TenStartsPart) -> dict[str, Any]:
-    """Return what the class that appears first, and gets index 0, does to failures."""
+    """Return how failures depend on the class that appears first, and gets index 0."""
     found = part.published
     first = np.array(
         [class_indices(order[:TRAINING_ROWS]).index(0) for order in part.orders]
@@ -477,19 +476,19 @@ def _setting_facts(
 
 
 def _settings_sentence(tests: dict[Setting, TableTest]) -> str:
-    """Say how small a p-value of a setting can be."""
+    """Return a sentence on the smallest possible p-value of a setting."""
     fewest = min(test.simulated for test in tests.values())
     least = min(1.0, len(tests) / (fewest + 1))
-    said = (
-        f"With {fewest} shuffles and {len(tests)} settings, the smallest adjusted p-value "
-        f"there can be is {least:.3f}"
+    sentence = (
+        f"With {fewest} shuffles and {len(tests)} settings, the smallest possible adjusted "
+        f"p-value is {least:.3f}"
     )
-    too_few = ", so no setting can be rejected; more starts have more shuffles."
-    return said + (too_few if least >= LEVEL else ".")
+    too_few = ", so no setting can be rejected; more starts give more shuffles."
+    return sentence + (too_few if least >= LEVEL else ".")
 
 
 def _witness_facts(part: TenStartsPart) -> dict[str, Any]:
-    """Return the ten starts on the witness, and whether they are as they were stored."""
+    """Return the ten starts on the witness, and whether they equal the stored ones."""
     stored = part.witness.facts
     names = ("training_accuracy", "validation_accuracy")
     accuracies = np.stack([part.replayed.metrics[name] for name in names], -1)

@@ -1,4 +1,4 @@
-"""`descents train`: one network on a user's table, from many starts, and what they tell."""
+"""`descents train`: train a network on a table from many starts, and compare the starts."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ from descents.studies.asked import Data, environment
 
 MODEL = "model.safetensors"
 CURVES = 40
-"""At how many epochs the losses of all starts are written down."""
+"""The number of epochs at which the losses of all starts are recorded."""
 NEAR_BEST = 0.02
-"""A start succeeds when its metric is within this of the best start's; of a loss, when it
-is within this share of the loss of the best constant answer."""
+"""The distance from the best start's metric within which a start counts as near the best.
+For a loss, it is a share of the loss of the best constant answer."""
 PRECISION = 0.005
-"""For which half width of the mean's interval the number of starts is told."""
+"""The half width of the mean's interval for which the number of starts is computed."""
 MOST_DIAGNOSED = 40
-"""How many starts that fall short are diagnosed in each setting, if not told else."""
+"""The default number of starts below the threshold that are diagnosed in each setting."""
 WORTH_A_VERDICT = 0.1
-"""Verdicts tell little where the best start gains less than this share of what there
-is to gain over no learning."""
+"""Verdicts mean little if the best start gains less than this share of what can be gained
+over no learning."""
 LONGER = 10
-"""For how many times the epochs those are trained on."""
+"""Diagnosed starts are trained for this many times the epochs."""
 PROFILE = 60
-"""At how many thresholds the share of starts that reach them is told."""
+"""The number of thresholds in a performance profile."""
 MOST_DRAWS = 100
-"""Up to how many draws the expected best is told."""
+"""The largest number of draws for which the expected best is computed."""
 Progress = Callable[[str, float], None]
 
 
@@ -67,7 +67,7 @@ class Setting:
     Attributes
     ----------
     name : str
-        The setting in a word: what tells it from the others.
+        A short name made of the options in which the settings differ.
     initialization, optimizer : str
     learning_rate : float
     """
@@ -79,13 +79,13 @@ class Setting:
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """What the setting has of each option that settings may differ in."""
+        """The value of each option in which settings may differ."""
         return {n: v for n, v in vars(self).items() if n != "name"}
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked of `train`.
+    """The options of `train`.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class Options:
     hidden : tuple of int
     activation : str
     initializations, optimizers : tuple of str
-        Several are compared, each with each.
+        If there are several, all combinations are compared.
     learning_rates : tuple of float
     batch_size : int, None or "auto"
         None is all rows; "auto" is a tenth of the training rows, from 16 to 128.
@@ -104,18 +104,18 @@ class Options:
         "none", a share, or "folds=K".
     early_stopping : int or None
     tol : float or None
-        A start ends once its training loss has not fallen by more than this for more
+        Stop a start when its training loss has not fallen by more than this for more
         than `n_iter_no_change` epochs; None trains all epochs.
     n_iter_no_change : int
     class_weight : tuple of str
-        "balanced" alone, or LEVEL=WEIGHT for each level that does not weigh 1.
+        "balanced" alone, or LEVEL=WEIGHT for each level whose weight is not 1.
     weights : str or None
         The column with the weight of each row; it is not a feature.
     metric : str or None
-        By default the validation score, or without held-out rows the training score.
+        By default the validation score, or the training score if no rows are held out.
     diagnosed : int
-        How many starts that fall short are diagnosed in each setting at most; 0 gives
-        no verdicts at all.
+        Diagnose at most this many starts below the threshold in each setting; with 0
+        there are no verdicts.
     device : str
     """
 
@@ -143,7 +143,7 @@ class Options:
     device: str = "cpu"
 
     def settings(self) -> list[Setting]:
-        """Return every combination that is to be run, each once."""
+        """Return every combination of the options, without duplicates."""
         complaints = Complaints()
         for name in self.initializations:
             complaints.attempt(one_of, "--init", name, WEIGHTS)
@@ -153,29 +153,29 @@ class Options:
         options = (self.initializations, self.optimizers, self.learning_rates)
         varied = [len(set(option)) > 1 for option in options]
         varied[0] = varied[0] or not any(varied)
-        found = []
-        for each in dict.fromkeys(itertools.product(*options)):
-            words = (each[0], each[1], sweep.word_of(each[2]))
-            kept = [word for word, told in zip(words, varied, strict=True) if told]
-            found.append(Setting("-".join(kept), *each))
-        return found
+        settings = []
+        for values in dict.fromkeys(itertools.product(*options)):
+            words = (values[0], values[1], sweep.word_of(values[2]))
+            name = "-".join(itertools.compress(words, varied))
+            settings.append(Setting(name, *values))
+        return settings
 
     def held_out(self) -> HoldOut | Folds | None:
-        """Return which rows are held out.
+        """Return the validation scheme, None if no rows are held out.
 
         Raises
         ------
         InvalidValueError
-            When `validation` says neither a share nor folds, or when `early_stopping`
-            is given and no rows are held out.
+            If `validation` is neither a share nor folds nor "none", or if
+            `early_stopping` is given and no rows are held out.
         """
         text = self.validation.strip().lower()
         if text == "none":
             if self.early_stopping is not None:
                 raise InvalidValueError(
-                    "--early-stopping looks at the loss on held-out rows, but --validation "
+                    "--early-stopping uses the loss on held-out rows, but --validation "
                     "none holds out no rows; give --validation 0.33 or folds=5, or use "
-                    "--tol, which looks at the training loss"
+                    "--tol, which uses the training loss"
                 )
             return None
         try:
@@ -186,19 +186,19 @@ class Options:
         except ValueError as error:
             raise InvalidValueError(
                 f"--validation is {self.validation!r} ({error}); give none, a share such "
-                "as 0.33, a share and how often, 0.33x5, or folds=5"
+                "as 0.33, a share and the number of splits, such as 0.33x5, or folds=5"
             ) from None
 
 
 def class_weights(
     given: Sequence[str], target: Target
 ) -> dict[int, float] | str | None:
-    """Return the weights of the classes by their numbers, "balanced", or None.
+    """Return the class weights by class index, "balanced", or None.
 
     Raises
     ------
     InvalidValueError
-        When the target is no class, a level is not known, or a weight is no number of at
+        If the target is numeric, a level is unknown, or a weight is not a number of at
         least 0.
 
     Examples
@@ -210,21 +210,21 @@ def class_weights(
         return None
     if not target.classes:
         raise InvalidValueError(
-            f"--class-weight is for classes, but {target.name!r} is numbers; leave it "
+            f"--class-weight needs classes, but {target.name!r} is numeric; leave it "
             "out, or give --task classification"
         )
     if "balanced" in given:
         if len(given) > 1:
             raise InvalidValueError(
-                "--class-weight is balanced and more; give balanced alone, or LEVEL=WEIGHT "
-                "for each level"
+                "--class-weight combines balanced with other values; give balanced alone, "
+                "or LEVEL=WEIGHT for each level"
             )
         return "balanced"
     names = [str(level) for level in target.classes]
     complaints = Complaints()
-    found: dict[int, float] = {}
-    for one in given:
-        level, equals, text = one.rpartition("=")
+    weights: dict[int, float] = {}
+    for option in given:
+        level, equals, text = option.rpartition("=")
         try:
             weight = float(text)
         except ValueError:
@@ -232,25 +232,25 @@ def class_weights(
         if not equals or not np.isfinite(weight) or weight < 0:
             complaints.require(
                 False,
-                f"--class-weight is {one!r}; give balanced, or LEVEL=WEIGHT with a weight "
-                "of at least 0",
+                f"--class-weight is {option!r}; give balanced, or LEVEL=WEIGHT with a "
+                "weight of at least 0",
             )
         elif level not in names:
             complaints.require(
                 False,
-                f"--class-weight names {level!r}, which is no level of {target.name!r}; "
+                f"--class-weight names {level!r}, which is not a level of {target.name!r}; "
                 f"its levels are {', '.join(names)}",
             )
-        elif names.index(level) in found:
+        elif names.index(level) in weights:
             complaints.require(False, f"--class-weight names {level!r} twice")
         else:
-            found[names.index(level)] = weight
+            weights[names.index(level)] = weight
     complaints.raise_any()
-    return found
+    return weights
 
 
 class FolderStore:
-    """Keeps finished chunks of starts in a run folder."""
+    """Stores finished chunks of starts in a run folder."""
 
     def __init__(self, folder: RunFolder, prefix: str) -> None:
         self._folder, self._prefix = folder, prefix
@@ -259,17 +259,17 @@ class FolderStore:
         return self._folder.stage(f"{self._prefix}-{name}.safetensors")
 
     def get(self, name: str) -> Runs | None:
-        """Return a chunk, None where there is none that can be read."""
+        """Return a stored chunk, None if there is no readable one."""
         return Runs.if_kept(self._path(name))
 
     def put(self, name: str, runs: Runs) -> None:
-        """Keep a finished chunk."""
+        """Store a finished chunk."""
         runs.save(self._path(name))
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A table as a network takes it.
+    """A table as arrays for a network.
 
     Attributes
     ----------
@@ -278,9 +278,9 @@ class Prepared:
     features : Features
     target : Target
     without_target : int
-        How many rows were left out.
+        The number of rows that were left out because their target is missing.
     single : tuple of str
-        The classes of one row alone.
+        The classes that have only one row.
     weights : ndarray of shape (rows,) or None
     """
 
@@ -299,48 +299,50 @@ def prepared(data: Data, options: Options) -> Prepared:
     Raises
     ------
     InvalidValueError
-        When the target is not there, cannot be foretold, or nothing is left to learn
-        from; when the column of weights does not hold weights.
+        If the target column is missing or cannot be predicted, if no rows or features
+        remain, or if the weight column contains invalid weights.
     """
     table = data.values
     if not isinstance(table, Table):
         raise InvalidValueError(
-            "train needs a table whose columns have names, but this one is sparse; give "
-            "CSV, TSV or Parquet"
+            "train needs a table with column names, but this one is sparse; give CSV, TSV "
+            "or Parquet"
         )
     column = table.column(options.target)
     target, values = Target.of_column(column, options.task)
-    kept = ~np.isnan(values)
+    has_target = ~np.isnan(values)
     weights = None
     if options.weights is not None:
-        weights = row_weights(table.column(options.weights), kept)
+        weights = row_weights(table.column(options.weights), has_target)
         rest = (c for c in table.columns if c.name != options.weights)
         table = replace(table, columns=tuple(rest))
-    learned = _rows(table, kept)
-    features = Features.of_table(learned, options.target)
-    X = features.encoded(learned).astype(np.float32)
+    training = _rows(table, has_target)
+    features = Features.of_table(training, options.target)
+    X = features.encoded(training).astype(np.float32)
     single: tuple[str, ...] = ()
     if target.classes:
-        y = values[kept].astype(np.int64)
+        y = values[has_target].astype(np.int64)
         counts = np.bincount(y)
         if len(y) < 2 * len(counts):
             raise InvalidValueError(
-                f"there are {counted(len(y), 'row')} for {counted(len(counts), 'class', 'classes')}; give two rows of "
-                "each at least, or --task regression"
+                f"there are {counted(len(y), 'row')} for "
+                f"{counted(len(counts), 'class', 'classes')}; give at least two rows of "
+                "each class, or --task regression"
             )
         single = tuple(str(target.classes[code]) for code in np.flatnonzero(counts < 2))
     else:
-        y = ((values[kept] - target.center) / target.spread).astype(np.float32)
-    return Prepared(X, y, features, target, int((~kept).sum()), single, weights)
+        y = ((values[has_target] - target.center) / target.spread).astype(np.float32)
+    missing = int((~has_target).sum())
+    return Prepared(X, y, features, target, missing, single, weights)
 
 
 def row_weights(column: Column, kept: np.ndarray) -> np.ndarray:
-    """Return the weights in a column of the rows that are kept.
+    """Return the weights of the kept rows from the weight column.
 
     Raises
     ------
     InvalidValueError
-        When a cell of those rows is no number of at least 0, or all are 0.
+        If the weight of a kept row is not a number of at least 0, or all weights are 0.
     """
     name = f"column {column.name!r} (--weights)"
     if column.kind != "number":
@@ -353,19 +355,19 @@ def row_weights(column: Column, kept: np.ndarray) -> np.ndarray:
         first = weights[wrong[0]]
         cell = "a missing cell" if np.isnan(first) else f"{first:g}"
         raise InvalidValueError(
-            f"{name} holds {cell} in row {wrong[0] + 1} (1-based), and "
+            f"{name} has {cell} in row {wrong[0] + 1} (1-based), and in total "
             f"{counted(len(wrong), 'row')} without a weight of at least 0; give every row "
             "with a target a weight, 0 to leave it out"
         )
     if not weights[kept].any():
         raise InvalidValueError(
-            f"{name} is 0 in all rows with a target; give some a weight above 0"
+            f"{name} is 0 in all rows with a target; give some of them a weight above 0"
         )
     return weights[kept]
 
 
 def _rows(table: Table, kept: np.ndarray) -> Table:
-    """Return some rows of a table, to be looked at only."""
+    """Return some rows of a table; the result must not be changed."""
     places = np.flatnonzero(kept)
     columns = tuple(
         replace(
@@ -380,7 +382,7 @@ def _rows(table: Table, kept: np.ndarray) -> Table:
 
 @dataclass(frozen=True)
 class Found:
-    """What came of it, as a run stores it."""
+    """The result of `train`, as a run stores it."""
 
     result: dict[str, Any]
     study: sweep.Study
@@ -388,7 +390,7 @@ class Found:
     tensors: dict[str, np.ndarray]
 
     def write(self, folder: RunFolder) -> None:
-        """Write everything but the page into the work of a run folder."""
+        """Write everything but the page into a run folder."""
         folder.write_json(RESULT, self.result)
         folder.write_table(ROWS, self.rows)
         folder.write_tensors(TENSORS, self.tensors, {})
@@ -406,7 +408,7 @@ def train(
     max_seconds: float | None = None,
     progress: Progress | None = None,
 ) -> Found:
-    """Train the network from many starts, in every setting, and compare.
+    """Train the network from many starts in every setting, and compare the settings.
 
     Parameters
     ----------
@@ -415,9 +417,10 @@ def train(
     run : mapping
         The identity of the run.
     folder : RunFolder, optional
-        Where finished chunks of starts are kept, and taken from.
+        Stores finished chunks of starts; chunks that it already contains are not
+        computed again.
     threads, workers : int
-        Chunks side by side, on threads or on processes.
+        How many chunks run in parallel, in threads or in processes.
     max_seconds : float, optional
     progress : callable, optional
         ``progress(what, share)``.
@@ -425,9 +428,11 @@ def train(
     Raises
     ------
     InvalidValueError
-        With all that is wrong in one message; when every start failed.
+        If options or data are invalid (one message lists all problems), or if every
+        start failed.
     InterruptedRunError
-        When time ended, or the user interrupted; finished chunks are kept.
+        If the time limit was reached, or the user interrupted; finished chunks are
+        stored.
     """
     begun = time.perf_counter()
     settings = options.settings()
@@ -435,8 +440,7 @@ def train(
     given = prepared(data, options)
     models = [_model(given, options, setting, held_out) for setting in settings]
     if options.metric is not None:
-        known = models[0].metric_names()
-        one_of("--metric", options.metric, known)
+        one_of("--metric", options.metric, models[0].metric_names())
     marks = np.unique(
         np.linspace(0, options.epochs, min(CURVES, options.epochs + 1)).astype(int)
     )
@@ -467,8 +471,8 @@ def train(
     if progress is not None:
         progress("judging", 0.95)
     result = _result(given, data, options, run, study)
-    for facts, told in zip(result["settings"], diagnosed, strict=True):
-        facts.update(told)
+    for facts, diagnosis in zip(result["settings"], diagnosed, strict=True):
+        facts.update(diagnosis)
     result["warnings"] += _weak_verdicts(result["settings"])
     result["seconds"] = time.perf_counter() - begun
     return Found(result, study, study.table(), _tensors(study, marks))
@@ -477,7 +481,7 @@ def train(
 def _watch(
     progress: Progress, name: str, count: int, model: Any, ended: set[tuple[str, int]]
 ) -> Callable[[np.ndarray, int, np.ndarray], None]:
-    """Return what is told of the starts of a model, or of those beside it in a batch."""
+    """Return the callback that reports progress for a model, or for all in its batch."""
     splits = getattr(model.validation, "count", getattr(model.validation, "repeats", 1))
     whole = count * model.n_starts * splits
 
@@ -602,8 +606,8 @@ def _warnings(given: Prepared, options: Options, study: sweep.Study) -> list[str
     if given.single:
         count = counted(len(given.single), "class", "classes")
         found.append(
-            f"{count} of one row alone ({', '.join(given.single)}): what is learned of "
-            "that row is tried on no other"
+            f"{count} of one row alone ({', '.join(given.single)}): what is learned from "
+            "such a row is not tested on another row"
         )
     found += _cautions(given, study)
     if "lbfgs" in options.optimizers:
@@ -617,25 +621,25 @@ def _warnings(given: Prepared, options: Options, study: sweep.Study) -> list[str
         ]
         if unused:
             found.append(
-                f"lbfgs looks at all rows and units at every step: {' and '.join(unused)} "
-                "did not hold for it"
+                f"lbfgs uses all rows and units at every step, so it ignored "
+                f"{' and '.join(unused)}"
             )
     found += [*_undefined(study, options), *study.warnings()]
     return [*found, *_few_starts(study)]
 
 
 def _hopeless(options: Options) -> str:
-    """Return what to say when every start of every setting failed."""
-    found = "the loss of every start became infinite or NaN"
+    """Return the message for the case that every start of every setting failed."""
+    failure = "the loss of every start became infinite or NaN"
     if set(options.optimizers) == {"lbfgs"}:
-        return f"{found}; give another --init or another --optimizer"
+        return f"{failure}; give another --init or another --optimizer"
     rates = ", ".join(f"{rate:g}" for rate in options.learning_rates)
-    return f"{found} with --learning-rate {rates}; give a smaller one"
+    return f"{failure} with --learning-rate {rates}; give a smaller one"
 
 
 def _undefined(study: sweep.Study, options: Options) -> list[str]:
-    """Say which score is not defined, and what settings are ranked by then."""
-    model, found = study.best_model, []
+    """Return warnings about undefined scores, and what ranks the settings instead."""
+    model, warnings = study.best_model, []
     judge = "validation_loss" if options.validation != "none" else "loss"
     score = model.metric_.split("_", 1)[1]
     names = [f"validation_{score}", f"training_{score}", options.metric]
@@ -650,12 +654,12 @@ def _undefined(study: sweep.Study, options: Options) -> list[str]:
                 f"--metric {judge}"
             )
         sentences = undefined_sentences(name, missing, model.splits_)
-        found += [sentence + remedy for sentence in sentences]
-    return found
+        warnings += [sentence + remedy for sentence in sentences]
+    return warnings
 
 
 def _few_starts(study: sweep.Study) -> list[str]:
-    """Warn where settings are compared over too few starts."""
+    """Warn if settings are compared over too few starts."""
     counts = [found.first_count for _, found, _ in study.compared()]
     if not counts or min(counts) >= FEWEST_FLIPPED:
         return []
@@ -663,13 +667,13 @@ def _few_starts(study: sweep.Study) -> list[str]:
     return [
         f"settings are compared over {counted(fewest, 'start')}: with fewer than "
         f"{FEWEST_FLIPPED} the intervals of their differences cover less often than 95%, "
-        "about 92% where the spreads of settings differ, and no p-value can be below "
+        "about 92% if the spreads of settings differ, and no p-value can be below "
         f"{min(1.0, 2.0 ** (1 - fewest)):.2g}; give --starts {FEWEST_FLIPPED} or more"
     ]
 
 
 def success_threshold(values: np.ndarray, higher: bool, constant: float = 0.0) -> float:
-    """Return what a start must reach to succeed; NaN where no start has a value.
+    """Return the value that counts as near the best; NaN if no start has a value.
 
     Parameters
     ----------
@@ -677,10 +681,10 @@ def success_threshold(values: np.ndarray, higher: bool, constant: float = 0.0) -
     higher : bool
         Whether larger values are better.
     constant : float
-        The loss of the best constant answer, in which the distance to the best loss is
-        measured: a share of the best loss itself tells nothing where that is near 0. Of
-        numbers, a start succeeds by its loss where it does by R^2. 0 of what is no loss;
-        then the distance is a share of the best value.
+        The loss of the best constant answer. The distance from the best loss is measured
+        relative to it, because a share of the best loss itself means nothing if that is
+        near 0. In regression, the loss and R^2 then count the same starts. For metrics
+        that are not a loss, give 0; the distance is then relative to the best value.
 
     Examples
     --------
@@ -696,47 +700,44 @@ def success_threshold(values: np.ndarray, higher: bool, constant: float = 0.0) -
 
 
 def _cautions(given: Prepared, study: sweep.Study) -> list[str]:
-    """Warn of classes that are not tested, and where no setting beats a constant."""
+    """Warn about classes that are not tested, and if no setting beats a constant."""
     models = [m for m in study.models if np.isfinite(m.runs_.losses).any()]
     names = [str(name) for name in given.target.classes or ()]
     lone = [names[code] for code in lone_classes(models[0].problem_)]
-    found = [lone_sentence(lone)] if set(lone) - set(given.single) else []
-    none = [model.unbeaten() for model in models]
-    if all(one is not None for one in none):
-        worst = max(none, key=lambda one: one.best - one.constant)
+    warnings = [lone_sentence(lone)] if set(lone) - set(given.single) else []
+    records = [model.unbeaten() for model in models]
+    if all(record is not None for record in records):
+        best = max(records, key=lambda record: record.best - record.constant)
         answer, remedy = "the mean", "give more --epochs, or another --learning-rate"
-        if worst.answer is not None:
-            answer = f"{names[worst.answer]!r}, the most frequent class"
-            remedy = (
-                remedy
-                if "balanced" in worst.metric
-                else (
-                    "give more --epochs or another --learning-rate; of rare classes, try "
+        if best.answer is not None:
+            answer = f"{names[best.answer]!r}, the most frequent class"
+            if "balanced" not in best.metric:
+                remedy = (
+                    "give more --epochs or another --learning-rate; for rare classes, try "
                     "--class-weight balanced and --metric "
-                    f"{worst.metric.split('_')[0]}_balanced_accuracy or roc_auc"
+                    f"{best.metric.split('_')[0]}_balanced_accuracy or roc_auc"
                 )
-            )
-        found.append(worst.sentence(answer, remedy))
-    return found
+        warnings.append(best.sentence(answer, remedy))
+    return warnings
 
 
 def _diagnosed(
     model: Any, folder: RunFolder | None, name: str, most: int
 ) -> dict[str, Any]:
-    """Return how many starts have each verdict, and an example of each.
+    """Return the number of starts with each verdict, and an example of each.
 
-    A start on one of several divisions counts by itself. Of those that fall short of
-    what the best reach, the first so many are diagnosed, as each is trained on for ten
-    times its epochs. What was found is kept with the finished chunks.
+    A start on several splits counts once per split. Of the starts below the threshold,
+    the first `most` are diagnosed; each is trained for ten times its epochs. The result
+    is stored with the finished chunks.
     """
-    kept = None if folder is None else folder.stage(f"{name}-verdicts.json")
-    if kept is not None and kept.exists():
+    stage = None if folder is None else folder.stage(f"{name}-verdicts.json")
+    if stage is not None and stage.exists():
         try:
-            told = storage.read_json(kept)
-            model.runs_ = model.runs_.with_verdicts(told["starts"], told["words"])
-            return dict(told["facts"])
+            stored = storage.read_json(stage)
+            model.runs_ = model.runs_.with_verdicts(stored["starts"], stored["words"])
+            return dict(stored["facts"])
         except (RunFolderError, KeyError, ValueError, TypeError):
-            pass  # damaged: it is done again
+            pass  # the file is damaged: diagnose again
     runs, splits = model.runs_, model.splits_
     metric = model.metric_.replace("validation", "training")
     threshold = reached_by_the_best(model.problem_, runs, metric)
@@ -746,7 +747,7 @@ def _diagnosed(
         "verdicts": {},
         "short": int(short.sum()),
         "diagnosed": int(min(short.sum(), most)),
-        # Starts are counted by a limit that is a hair lower; this is for people.
+        # The threshold is lowered by rounding to count starts; show ten digits of it.
         "reached": float(f"{threshold:.10g}"),
         "baseline": float(model.problem_.baseline(metric)),
         "most": float(np.max(runs.metrics[metric][finite])) if finite.any() else None,
@@ -754,36 +755,36 @@ def _diagnosed(
     }
     if not most:
         return facts
-    looked_at = ~short
-    looked_at[np.flatnonzero(short)[:most]] = True
-    chosen = np.flatnonzero(looked_at)
-    found = model.diagnose(runs.starts[chosen].tolist(), multiples=[LONGER])
+    diagnosed = ~short
+    diagnosed[np.flatnonzero(short)[:most]] = True
+    chosen = np.flatnonzero(diagnosed)
+    diagnosis = model.diagnose(runs.starts[chosen].tolist(), multiples=[LONGER])
     examples = {}
-    for row, verdict in enumerate(found.verdicts):
+    for row, verdict in enumerate(diagnosis.verdicts):
         if verdict.word not in examples:
             examples[verdict.word] = {
                 "start": int(runs.starts[chosen[row]]) // splits,
                 "split": int(runs.starts[chosen[row]]) % splits,
                 "says": verdict.value,
-                "training": float(found.metric[0, row]),
-                "gradient_ratio": float(found.gradient_ratio[row]),
-                "dead_share": float(found.dead_share[row]),
+                "training": float(diagnosis.metric[0, row]),
+                "gradient_ratio": float(diagnosis.gradient_ratio[row]),
+                "dead_share": float(diagnosis.dead_share[row]),
             }
-    verdicts = {word: count for word, count in found.counts().items() if count}
+    verdicts = {word: count for word, count in diagnosis.counts().items() if count}
     facts |= {"verdicts": verdicts, "examples": examples}
-    if kept is not None:
-        words = [verdict.word for verdict in found.verdicts]
-        told = {"starts": found.starts, "words": words, "facts": facts}
-        storage.write_bytes(kept, storage.json_text(told).encode())
+    if stage is not None:
+        words = [verdict.word for verdict in diagnosis.verdicts]
+        stored = {"starts": diagnosis.starts, "words": words, "facts": facts}
+        storage.write_bytes(stage, storage.json_text(stored).encode())
     return facts
 
 
 def _weak_verdicts(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say where too little was learned for verdicts to tell much."""
+    """Warn if the best start learned too little for the verdicts to mean much."""
     return [
-        f"the best start of {s['name']} has a training score of {s['most']:.3f}, and "
-        f"{s['baseline']:.3f} is got without learning: with so little between them the "
-        "verdicts tell little"
+        f"the best start of {s['name']} has a training score of {s['most']:.3f}, and a "
+        f"constant prediction has {s['baseline']:.3f}: with so little between them, the "
+        "verdicts mean little"
         for s in settings
         if s["verdicts"]
         and s["most"] is not None
@@ -792,25 +793,25 @@ def _weak_verdicts(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _settings(study: sweep.Study, threshold: float) -> list[dict[str, Any]]:
-    """Return what the starts of each setting tell."""
+    """Return the statistics of the starts of each setting."""
     values, failed = study.values(), study.failed()
-    # A failed start is no success, and counts.
+    # A failed start counts, and is not near the best.
     worst = -np.inf if study.higher_is_better else np.inf
-    good = statistics.reaches(
+    near_best = statistics.reaches(
         np.where(np.isfinite(values), values, worst),
         threshold,
         higher_is_better=study.higher_is_better,
     )
     counted_means = study.counted_values().mean(1)
     facts = []
-    for place, found in enumerate(study.summaries()):
+    for place, summary in enumerate(study.summaries()):
         words = [status.word for status in study.models[place].runs_.statuses]
-        count, several = int(good[place].sum()), values.shape[1]
-        known = bool(np.isfinite(threshold))
+        count, starts = int(near_best[place].sum()), values.shape[1]
+        defined = bool(np.isfinite(threshold))
         share = {
-            "share": count / several if known else None,
-            "interval": list(compare.wilson_interval(count, several))
-            if known
+            "share": count / starts if defined else None,
+            "interval": list(compare.wilson_interval(count, starts))
+            if defined
             else [None, None],
         }
         facts.append(
@@ -818,9 +819,9 @@ def _settings(study: sweep.Study, threshold: float) -> list[dict[str, Any]]:
                 "name": study.names[place],
                 **study.settings[place],
                 "metric": {
-                    "count": 0 if found is None else found.count,
+                    "count": 0 if summary is None else summary.count,
                     "failed": int(failed[place].sum()),
-                    **_summary(found),
+                    **_summary(summary),
                     "mean_with_failures": float(counted_means[place]),
                     "success": share,
                 },
@@ -832,33 +833,31 @@ def _settings(study: sweep.Study, threshold: float) -> list[dict[str, Any]]:
     return facts
 
 
-def _summary(found: statistics.Summary | None) -> dict[str, Any]:
-    if found is None:
+def _summary(summary: statistics.Summary | None) -> dict[str, Any]:
+    if summary is None:
         names = ("mean", "interval", "standard_deviation", "minimum", "quartiles")
         return dict.fromkeys((*names, "quartile_intervals", "maximum"))
     return {
-        "mean": found.mean,
-        "interval": [found.low, found.high],
-        "standard_deviation": found.standard_deviation,
-        "minimum": found.minimum,
-        "quartiles": [found.lower_quartile, found.median, found.upper_quartile],
-        "quartile_intervals": [list(ends) for ends in found.quartile_intervals],
-        "maximum": found.maximum,
+        "mean": summary.mean,
+        "interval": [summary.low, summary.high],
+        "standard_deviation": summary.standard_deviation,
+        "minimum": summary.minimum,
+        "quartiles": [summary.lower_quartile, summary.median, summary.upper_quartile],
+        "quartile_intervals": [list(ends) for ends in summary.quartile_intervals],
+        "maximum": summary.maximum,
     }
 
 
 def _compared(study: sweep.Study) -> list[dict[str, Any]]:
-    """Compare the best setting with each other one, start by start, by simultaneous
-    intervals.
-    """
+    """Compare the best setting with the others start by start, with simultaneous intervals."""
     return [
         {
             "setting": study.names[study.best],
             "against": study.names[other],
-            **comparison_facts(found),
+            **comparison_facts(comparison),
             "p_adjusted": adjusted,
         }
-        for other, found, adjusted in study.compared()
+        for other, comparison, adjusted in study.compared()
     ]
 
 
@@ -880,12 +879,13 @@ def comparison_facts(comparison: differences.Comparison) -> dict[str, Any]:
 
 
 def _effects(study: sweep.Study) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return which of several options matter, or why that cannot be told."""
+    """Return the effects of the options, or a warning that they cannot be estimated."""
     try:
-        found = study.effects()
+        effects = study.effects()
     except InvalidValueError as error:
         several = len(study.names) > 1
-        return [], [f"which option matters is not told: {error}"] if several else []
+        warning = f"the effects of the options cannot be estimated: {error}"
+        return [], [warning] if several else []
     facts = [
         {
             "parameter": effect.parameter,
@@ -909,13 +909,13 @@ def _effects(study: sweep.Study) -> tuple[list[dict[str, Any]], list[str]]:
                 )
             ],
         }
-        for effect in found
+        for effect in effects
     ]
     return facts, []
 
 
 def _profile(study: sweep.Study) -> dict[str, Any]:
-    """Return which share of the starts of each setting is at least so good."""
+    """Return the share of starts of each setting that reach each threshold."""
     values = study.values()
     if not np.isfinite(values).any():
         empty: dict[str, Any] = {"shares": [], "low": [], "high": []}
@@ -924,29 +924,29 @@ def _profile(study: sweep.Study) -> dict[str, Any]:
     thresholds = (
         np.linspace(*ends, PROFILE) if ends[0] < ends[1] else np.array(ends[:1])
     )
-    # A failed start is worse than any threshold, and counts.
-    room = 1 + max(abs(ends[0]), abs(ends[1]))
-    worst = ends[0] - room if study.higher_is_better else ends[1] + room
-    # A value that equals a threshold but for rounding reaches it.
-    hair = statistics.ROUNDING * max(abs(ends[0]), abs(ends[1]))
-    reached = thresholds - hair if study.higher_is_better else thresholds + hair
-    found = {}
+    # A failed start counts, and gets a value worse than any threshold.
+    margin = 1 + max(abs(ends[0]), abs(ends[1]))
+    worst = ends[0] - margin if study.higher_is_better else ends[1] + margin
+    # A value that equals a threshold up to rounding reaches it.
+    rounding = statistics.ROUNDING * max(abs(ends[0]), abs(ends[1]))
+    reached = thresholds - rounding if study.higher_is_better else thresholds + rounding
+    profiles = {}
     for name, row in zip(study.names, values, strict=True):
         shares, low, high = statistics.performance_profile(
             np.where(np.isfinite(row), row, worst),
             reached,
             higher_is_better=study.higher_is_better,
         )
-        found[name] = {"shares": shares, "low": low, "high": high}
-    return {"thresholds": thresholds, "settings": found}
+        profiles[name] = {"shares": shares, "low": low, "high": high}
+    return {"thresholds": thresholds, "settings": profiles}
 
 
 def _expected_best(values: np.ndarray, higher: bool) -> dict[str, Any]:
-    """Return the expected best of so many starts, failed ones counted as the worst."""
+    """Return the expected best of k starts, with failed starts as the worst."""
     finite = values[np.isfinite(values)]
     if not len(finite):
         return {"draws": [], "best": [], "low": [], "high": []}
-    # With nearly as many draws as starts, little is known of how far the best varies.
+    # With nearly as many draws as starts, the variance of the best is poorly estimated.
     most = min(MOST_DRAWS, max(1, len(finite) // 2))
     draws = np.unique(np.geomspace(1, most, 30).astype(int))
     best, low, high = planning.expected_best_interval(
@@ -956,7 +956,7 @@ def _expected_best(values: np.ndarray, higher: bool) -> dict[str, Any]:
 
 
 def _needed(values: np.ndarray, failed: np.ndarray) -> dict[str, Any]:
-    """Return how many starts bring the mean to a precision, those that fail included."""
+    """Return the number of starts, failing ones included, that the precision needs."""
     finite = values[np.isfinite(values)]
     count = None
     if len(finite) > 1:
@@ -966,7 +966,7 @@ def _needed(values: np.ndarray, failed: np.ndarray) -> dict[str, Any]:
 
 
 def _tensors(study: sweep.Study, marks: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what the pictures are drawn from."""
+    """Return the arrays that the figures are drawn from."""
     runs = study.best_model.runs_
     values = zip(study.names, study.values(), strict=True)
     return {

@@ -1,4 +1,4 @@
-"""A stored network of `descents train`: used on new rows, and compared with another."""
+"""Stored networks of `descents train`: apply them to new rows, and compare two of them."""
 
 from __future__ import annotations
 
@@ -25,31 +25,30 @@ from descents.studies.sweep import compared_starts
 from descents.studies.train import MODEL, comparison_facts
 
 NO_METRIC = ("start", "split")
-"""Columns of numbers that say of which start a row is, not how good it is."""
+"""Numeric columns that identify the start of a row, and are not metrics."""
 Side = tuple[dict[str, Any], np.ndarray, np.ndarray, str]
-"""A run's result, the values of the starts of its best setting, which failed, its name."""
+"""A run's result; of its best setting the values of the starts, which failed, the name."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A stored network with what its table was made into.
+    """A stored network with the encoding of its table.
 
-    It predicts from tables as the run read them: a data frame with the columns of the
-    run, or an array whose columns are those features in their order. What the fitted
-    estimator has beside that, such as ``runs_``, ``table`` and ``interval``, is found
-    here too.
+    It predicts from a data frame with the columns of the run, or from an array with the
+    columns of the features in their order. The other attributes of the fitted estimator,
+    such as ``runs_``, ``table`` and ``interval``, are available too.
 
     Attributes
     ----------
     model : MLPStartsClassifier or MLPStartsRegressor
         All starts of the best setting. It takes encoded features, and its classes are
-        numbered.
+        integers.
     features : Features
     target : dict
     classes : list or None
-        The classes as the table had them: text, whole numbers, numbers or booleans.
+        The classes as in the table: text, whole numbers, numbers or booleans.
     result : dict
-        What the run found, as in ``result.json``.
+        The contents of ``result.json``.
     """
 
     model: Any
@@ -59,28 +58,28 @@ class Trained:
     result: Mapping[str, Any] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the estimator has of a name that is not here."""
+        """Return an attribute of the estimator."""
         if name.startswith("__") or name == "model":
             raise AttributeError(name)
         return getattr(self.model, name)
 
     @property
     def classes_(self) -> np.ndarray:
-        """The classes, of the type that the table had them in.
+        """The classes, with the type that they have in the table.
 
         Raises
         ------
         AttributeError
-            When the network predicts numbers.
+            If the network predicts numbers.
         """
         if self.classes is None:
             raise AttributeError("a network that predicts numbers has no classes_")
-        kinds = {type(one) for one in self.classes}
+        kinds = {type(label) for label in self.classes}
         mixed = len(kinds) > 1 and kinds != {int, float}
         return np.array(self.classes, dtype=object if mixed else None)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the class, or the number in the unit of the target, of each row.
+        """Predict the class of each row, or the number in the unit of the target.
 
         Parameters
         ----------
@@ -98,11 +97,11 @@ class Trained:
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class, shape (rows, classes)."""
-        found: np.ndarray = self.model.predict_proba(self._encoded(X))
-        return found
+        probabilities: np.ndarray = self.model.predict_proba(self._encoded(X))
+        return probabilities
 
     def predict_starts(self, X: Any) -> np.ndarray:
-        """Return what every start of the best setting predicts for each row.
+        """Predict rows with each start of the best setting separately.
 
         Parameters
         ----------
@@ -111,14 +110,14 @@ class Trained:
         Returns
         -------
         ndarray of shape (starts splits, rows, outputs)
-            Probabilities of the classes, or numbers in the unit of the target; NaN for
-            starts that failed.
+            Class probabilities, or numbers in the unit of the target; NaN for starts that
+            failed.
         """
-        found: np.ndarray = self.model.predict_starts(self._encoded(X))
-        return self._in_units(found) if self.classes is None else found
+        outputs: np.ndarray = self.model.predict_starts(self._encoded(X))
+        return self._in_units(outputs) if self.classes is None else outputs
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy of `predict`, or its R^2 where numbers are predicted.
+        """Return the accuracy of `predict`, or its R^2 if it predicts numbers.
 
         Parameters
         ----------
@@ -131,43 +130,42 @@ class Trained:
         return float(measure(y, self.predict(X), sample_weight=sample_weight))
 
     def known_only(self, data: Data, unseen: str) -> tuple[Data, list[dict[str, Any]]]:
-        """Return data without levels that the model does not know, and what they were.
+        """Return data without unseen levels, and a list of these levels.
 
-        The parameter `unseen` and what is returned second are those of
-        `descents.studies.applied.without_unseen`.
+        See `descents.studies.applied.without_unseen` for `unseen` and the list.
         """
         if not isinstance(data.values, Table):
             return data, []
-        table, strange = without_unseen(data.values, self.features.known, unseen)
-        return replace(data, values=table), strange
+        table, levels = without_unseen(data.values, self.features.known, unseen)
+        return replace(data, values=table), levels
 
     def apply(self, data: Data) -> dict[str, Any]:
-        """Return what is foretold of new rows, a column for each fact."""
+        """Return the predictions for new rows as columns."""
         if not isinstance(data.values, Table):
             raise InvalidValueError(
-                "the model needs a table whose columns have names, but this one is "
-                "sparse; give CSV, TSV or Parquet"
+                "the model needs a table with column names, but this one is sparse; give "
+                "CSV, TSV or Parquet"
             )
         X = self._encoded(data.values)
-        found: dict[str, Any] = {"row": list(data.row_names)}
+        columns: dict[str, Any] = {"row": list(data.row_names)}
         if self.classes is None:
-            found[self.target["name"]] = self._in_units(self.model.predict(X))
-            return found
-        chances = self.model.predict_proba(X)
-        chosen = chances.argmax(1)
-        found[self.target["name"]] = [self.classes[code] for code in chosen]
+            columns[self.target["name"]] = self._in_units(self.model.predict(X))
+            return columns
+        probabilities = self.model.predict_proba(X)
+        codes = probabilities.argmax(1)
+        columns[self.target["name"]] = [self.classes[code] for code in codes]
         for code, name in enumerate(self.classes):
-            found[f"probability_{name}"] = chances[:, code]
-        return found
+            columns[f"probability_{name}"] = probabilities[:, code]
+        return columns
 
     def _encoded(self, X: Any) -> np.ndarray:
-        """Return the features of a table as the network takes them."""
+        """Return the features of a table, encoded for the network."""
         if not isinstance(X, Table):
             X = from_frame(X if hasattr(X, "columns") else self._named(X))
         return self.features.encoded(X).astype(np.float32)
 
     def _named(self, X: Any) -> Any:
-        """Return an array as a frame, its columns named as those of the run."""
+        """Return an array as a frame with the column names of the run."""
         import pyarrow
 
         names = [feature.name for feature in self.features.features]
@@ -181,10 +179,10 @@ class Trained:
         return pyarrow.table(dict(zip(names, columns, strict=True)))
 
     def _in_units(self, scaled: np.ndarray) -> np.ndarray:
-        """Return predictions of the scaled target in its unit, in float64.
+        """Convert predictions of the scaled target to its unit, in float64.
 
         In float32 a target far from zero, such as a time in seconds, would be rounded
-        by more than it varies.
+        by more than its variation.
         """
         numbers: np.ndarray = np.asarray(scaled, np.float64) * self.target["spread"]
         return numbers + self.target["center"]
@@ -196,7 +194,7 @@ def load(folder: str | Path) -> Trained:
     Raises
     ------
     RunFolderError
-        When the folder holds no complete run.
+        If the folder contains no complete run.
     """
     folder = folder_path(folder)
     result = storage.read_json(folder / RESULT)
@@ -215,22 +213,22 @@ def compare_runs(
 ) -> dict[str, Any]:
     """Compare the best settings of two stored runs.
 
-    Starts are compared in pairs where both runs have the same numbers of starts, seed
-    and validation.
+    Starts are compared in pairs if both runs have the same table, target, number of
+    starts, seed and validation.
 
     Raises
     ------
     RunFolderError
-        When a folder holds no complete run of train.
+        If a folder contains no complete run of train.
     InvalidValueError
-        When the metric is not in both.
+        If the metric is not in both runs.
     """
     sides = [_side(folder, metric) for folder in (first, second)]
     (one, values, failed, a), (two, others, lost, b) = sides
     if one["metric"] != two["metric"] and metric is None:
         raise InvalidValueError(
-            f"the runs are judged by {one['metric']} and {two['metric']}; give --metric "
-            "one that both have"
+            f"the runs have the metrics {one['metric']} and {two['metric']}; give --metric "
+            "with one that both have"
         )
     same = ("starts", "splits", "rows", "target")
     paired = all(one[n] == two[n] for n in same) and all(
@@ -239,21 +237,21 @@ def compare_runs(
     )
     paired = paired and one["run"]["sha256"] == two["run"]["sha256"]
     name = metric or one["metric"]
-    found = compared_starts(
+    comparison = compared_starts(
         values,
         others,
         paired=paired,
         higher_is_better=higher_is_better(name),
         failed=(failed, lost),
     )
-    told = {
+    facts = {
         "runs": [str(first), str(second)],
         "settings": [a, b],
         "metric": name,
         "higher_is_better": higher_is_better(name),
         "means": [_mean(values), _mean(others)],
         "starts": [len(values), len(others)],
-        **comparison_facts(found),
+        **comparison_facts(comparison),
         "warnings": [
             *_differing(one, two),
             *_weighted_apart(one, two, name),
@@ -262,111 +260,114 @@ def compare_runs(
         ],
         "notes": _chosen(sides, (first, second)),
     }
-    plain: dict[str, Any] = storage.plain(told)
+    plain: dict[str, Any] = storage.plain(facts)
     return plain
 
 
 def _differing(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
-    """Say what the runs differ in beside what they are compared for."""
-    found = []
+    """Warn about differences between the runs that affect the comparison."""
+    warnings = []
     if one["run"]["sha256"] != two["run"]["sha256"] or one["target"] != two["target"]:
-        found.append(
-            "they learned from different tables or targets, so that the difference is of "
-            "these too"
+        warnings.append(
+            "they learned from different tables or targets, which contributes to the "
+            "difference"
         )
     first, second = (run["run"]["options"]["validation"] for run in (one, two))
     if first != second:
-        found.append(
-            f"they hold out different rows (--validation {first} and {second}), so that "
-            "the difference is of these too"
+        warnings.append(
+            f"they hold out different rows (--validation {first} and {second}), which "
+            "contributes to the difference"
         )
     seeds = [run["run"]["options"]["seed"] for run in (one, two)]
-    if not found and seeds[0] != seeds[1]:
-        found.append(
-            f"their seeds ({seeds[0]} and {seeds[1]}) draw other starts, and other rows "
-            "to hold out; with the same seed they are compared start by start"
+    if not warnings and seeds[0] != seeds[1]:
+        warnings.append(
+            f"their seeds ({seeds[0]} and {seeds[1]}) draw different starts and held-out "
+            "rows; with the same seed they are compared start by start"
         )
-    return found
+    return warnings
 
 
 def _weighted_apart(
     one: Mapping[str, Any], two: Mapping[str, Any], metric: str
 ) -> list[str]:
-    """Say where the metric counts rows or classes differently in the two runs."""
-    options = [run["run"]["options"] for run in (one, two)]
-    found = []
-    rows = [each.get("weights") for each in options]
+    """Warn if the metric weights rows or classes differently in the two runs."""
+    one_options, two_options = (run["run"]["options"] for run in (one, two))
+    warnings = []
+    rows = [one_options.get("weights"), two_options.get("weights")]
     if rows[0] != rows[1]:
-        said = " and ".join(f"--weights {name}" if name else "none" for name in rows)
-        found.append(
-            f"they weigh rows differently ({said}), and {metric} with them, so that the "
-            "difference is of these too"
+        names = " and ".join(f"--weights {name}" if name else "none" for name in rows)
+        warnings.append(
+            f"they weight rows differently ({names}), and {metric} uses these weights, "
+            "which contributes to the difference"
         )
-    classes = [list(each.get("class_weight") or ()) for each in options]
+    classes = [
+        list(options.get("class_weight") or ())
+        for options in (one_options, two_options)
+    ]
     if metric_kind(metric) == "loss" and classes[0] != classes[1]:
-        found.append(
-            f"their --class-weight differ, and {metric} is weighted by it, so that the "
-            "difference is of these too; validation_log_loss is not weighted by classes"
+        warnings.append(
+            f"their --class-weight differ, and {metric} uses these weights, which "
+            "contributes to the difference; validation_log_loss does not use them"
         )
-    return found
+    return warnings
 
 
 def _mean(values: np.ndarray) -> float:
-    """Return the mean of the starts that have a value; NaN where none has."""
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else np.nan
+    """Return the mean of the starts that have a value; NaN if there is none."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else np.nan
 
 
 def _undefined(
     metric: str, sides: Sequence[Side], runs: Sequence[str | Path]
 ) -> list[str]:
-    """Say in which runs no start has a value."""
+    """Warn about runs in which no start has a value."""
     return [
         f"{metric} is not defined for any start of {run}; give --metric validation_loss, "
-        "or another that is"
+        "or another that is defined"
         for (_, values, failed, _), run in zip(sides, runs, strict=True)
         if not np.isfinite(values).any() and not failed.all()
     ]
 
 
 def _failing(sides: Sequence[Side], runs: Sequence[str | Path]) -> list[str]:
-    """Say in which runs many starts failed."""
-    found = [
+    """Warn about runs in which many starts failed."""
+    sentences = [
         many_failed(failed, f"of {run} ({setting}) ")
         for (_, _, failed, setting), run in zip(sides, runs, strict=True)
     ]
-    return [sentence for sentence in found if sentence]
+    return [sentence for sentence in sentences if sentence]
 
 
 def _chosen(sides: Sequence[Side], runs: Sequence[str | Path]) -> list[str]:
-    """Say which setting was chosen by the starts that are compared."""
-    found = [
+    """Return notes on settings that were chosen by the starts that are compared."""
+    notes = [
         f"{setting} is the best of {len(result['settings'])} settings of {run} by these "
-        "starts, so its values are somewhat too good; train it alone with another --seed "
-        "to compare it without that"
+        "starts, so its values are somewhat too good; to compare it without this bias, "
+        "train it alone with another --seed"
         for (result, _, _, setting), run in zip(sides, runs, strict=True)
         if len(result["settings"]) > 1
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(notes))
 
 
 def _side(folder: str | Path, metric: str | None) -> Side:
-    """Return a stored run, its best setting, and what its starts have of a metric."""
+    """Return a stored run, with a metric of the starts of its best setting."""
     folder = folder_path(folder)
     result = storage.read_json(folder / RESULT)
     run = result.get("run")
     if not isinstance(run, dict) or run.get("command") != "train":
         raise InvalidValueError(
-            f"{folder} holds no run of 'descents train'; give the folder of one"
+            f"{folder} contains no run of 'descents train'; give the folder of one"
         )
     rows = storage.read_table(folder / ROWS)
     name = metric or result["metric"]
-    known = [
+    metrics = [
         n
         for n, v in rows.items()
         if v.dtype.kind in "iuf" and n not in NO_METRIC and not n.startswith("seconds")
     ]
-    one_of("--metric", name, known)
+    one_of("--metric", name, metrics)
     setting = result["best"]["setting"]
     chosen = rows["setting"] == setting
     table, lost = (
