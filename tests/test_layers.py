@@ -84,6 +84,7 @@ ORDER = [
     "marginal.posterior",
     "marginal.wide",
     "marginal.held_out",
+    "marginal.calibration",
     "marginal.refinement",
     "marginal.model",
     "marginal.draws",

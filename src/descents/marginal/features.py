@@ -7,7 +7,7 @@ levels becomes one indicator a level.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,9 @@ RIDGE_OF_SQUARES = 0.15
 RIDGE_OF_LEVELS = 0.01
 """The variances that the model adds to standardized values and their scores, to squares
 of scores, and to indicators. They were chosen by hidden cells of 15 tables."""
+
+LINEAR = np.array([1.0, 0.0, 0.0, 0.0])
+"""The coefficients of `readout_terms` that leave probabilities as they are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +42,11 @@ class NumberFeatures:
     square : tuple of float or None
         The mean and the standard deviation of squared scores; None where they are no
         feature.
+    at, relative : ndarray
+        Some predictions, and by how much the standard deviation is larger there than on
+        the average; empty where it is the same everywhere.
+    explained : float
+        The share of the variance that was explained where `relative` was learned.
     """
 
     center: float
@@ -49,6 +57,9 @@ class NumberFeatures:
     scores: np.ndarray
     square: tuple[float, float] | None
     has_scores: bool
+    at: np.ndarray = field(default_factory=lambda: np.empty(0))
+    relative: np.ndarray = field(default_factory=lambda: np.empty(0))
+    explained: float = 1.0
 
     @property
     def width(self) -> int:
@@ -77,6 +88,23 @@ class NumberFeatures:
         """Return values from the first of their features."""
         return features[..., 0] * self.spread + self.center
 
+    def relative_at(self, values: np.ndarray, variances: np.ndarray) -> np.ndarray:
+        """Return what standard deviations of predictions are multiplied by.
+
+        `relative` where as much of the variance is explained as where it was learned,
+        and 1 where nothing is: the mean of a row of which nothing is known is among
+        values of all sizes.
+
+        Parameters
+        ----------
+        values, variances : ndarray
+            Predictions, and the conditional variances of standardized values.
+        """
+        if not len(self.at):
+            return np.ones_like(values)
+        power = np.clip((1 - variances) / self.explained, 0, 1)
+        return np.asarray(np.interp(values, self.at, self.relative) ** power)
+
 
 @dataclass(frozen=True, eq=False)
 class LevelFeatures:
@@ -86,9 +114,12 @@ class LevelFeatures:
     ----------
     shares : ndarray of shape (levels,)
         How often each level was observed.
+    readout : ndarray of shape (4,)
+        The coefficients of `readout_terms`.
     """
 
     shares: np.ndarray
+    readout: np.ndarray = field(default_factory=LINEAR.copy)
 
     @property
     def width(self) -> int:
@@ -110,11 +141,46 @@ class LevelFeatures:
         """Return the probabilities of levels from the means of their indicators.
 
         A linear model may leave [0, 1]; what is below a hundredth of the observed share
-        of a level, but no less than a thousandth, is set to that.
+        of a level, but no less than a thousandth, is set to that. The readout turns
+        these into probabilities.
         """
         least = np.maximum(self.shares / 100, 1e-3)
         found = np.maximum(features, least)
-        return found / found.sum(-1, keepdims=True)
+        return self.read(found / found.sum(-1, keepdims=True))
+
+    def read(self, chances: np.ndarray) -> np.ndarray:
+        """Return probabilities from those of the linear model."""
+        if np.array_equal(self.readout, LINEAR):
+            return chances
+        return softmax(readout_terms(chances, self.shares) @ self.readout)
+
+
+def readout_terms(chances: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Return what the logarithms of probabilities of levels are combined from.
+
+    The logarithms of linear probabilities and of the observed shares, and the difference
+    of both, relative to the share and as it is.
+
+    Parameters
+    ----------
+    chances : ndarray of shape (cells, levels)
+        Linear probabilities, above 0.
+    shares : ndarray of shape (levels,)
+
+    Returns
+    -------
+    ndarray of shape (cells, levels, 4)
+    """
+    off = chances - shares
+    prior = np.broadcast_to(np.log(np.maximum(shares, 1e-3)), chances.shape)
+    relative = off / np.maximum(shares, 0.02)
+    return np.stack([np.log(chances), prior, relative, off], axis=-1)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities from their logarithms, but for a constant in each row."""
+    found = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(found / found.sum(-1, keepdims=True))
 
 
 ColumnFeatures = NumberFeatures | LevelFeatures
@@ -200,6 +266,28 @@ def features_of(
     if squares and not plain:
         found = _with_squares(found, codes, weights, squares)
     return found
+
+
+def constants_of(features: Features) -> np.ndarray:
+    """Return the mean, or the code of the most frequent level, of each column."""
+    return np.array(
+        [
+            column.center
+            if isinstance(column, NumberFeatures)
+            else float(column.shares.argmax())
+            for column in features.columns
+        ]
+    )
+
+
+def levels_of(features: Features) -> np.ndarray:
+    """Return how many levels each column has, 0 for numbers."""
+    return np.array(
+        [
+            column.width if isinstance(column, LevelFeatures) else 0
+            for column in features.columns
+        ]
+    )
 
 
 def _of_numbers(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
 import numpy as np
@@ -33,11 +33,18 @@ class HeldOut:
         The column of each cell.
     truth, values, constants : float64 ndarray
         What was observed; the predictions of the model; the mean or the most frequent
-        level of the column, of the cells that the same fit had seen.
+        level of the column. The mean is that of the cells that the same fit had seen; the
+        level is the most frequent one of all cells, as among levels that are about as
+        frequent the one that is held out would be the rarer one.
     scores : float64 ndarray
         The nonconformity of the truth: of a number, its distance from the prediction
         over the standard deviation that the model gives it; of a level, 1 less its
         probability.
+    deviations : float64 ndarray
+        The standard deviation that the model gives a number; 0 for a level.
+    chances : float64 ndarray of shape (cells, most levels)
+        The probabilities of the levels of their column; NaN in what a column does not
+        have.
     """
 
     columns: np.ndarray
@@ -45,6 +52,8 @@ class HeldOut:
     values: np.ndarray
     constants: np.ndarray
     scores: np.ndarray
+    deviations: np.ndarray = field(default_factory=lambda: np.empty(0))
+    chances: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
 
     def __repr__(self) -> str:
         """Return in a line how many cells there are."""
@@ -65,8 +74,12 @@ class HeldOut:
     @classmethod
     def joined(cls, parts: Sequence[HeldOut]) -> HeldOut:
         """Return the cells of several folds."""
-        names = ("columns", "truth", "values", "constants", "scores")
-        return cls(*(np.concatenate([getattr(x, n) for x in parts]) for n in names))
+        return cls(
+            *(
+                np.concatenate([getattr(part, one.name) for part in parts])
+                for one in fields(cls)
+            )
+        )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 Split conformal prediction with normalized scores [1]_: the distance of a held-out number
 from its prediction is divided by the standard deviation that the model gives it. So a
-cell of a row of which much is known has a narrower interval. Of a level, the score is 1
+cell of a row of which much is known has a narrower interval, and so has one in the part of
+a skewed column where the model is less far off (`calibration`). Of a level, the score is 1
 less its probability.
 
 References
@@ -94,8 +95,6 @@ def intervals(
             continue
         if isinstance(column, NumberFeatures):
             scale = free.deviations[rows, place]
-            if fitted.constant[place]:
-                scale = np.full(len(scale), column.spread)
             if column.low == column.high:  # a constant
                 scale = np.zeros(len(scale))
             center, half = free.values[rows, place], quantiles[place] * scale
@@ -103,30 +102,19 @@ def intervals(
             lower[rows, place] = np.minimum(center - half, value)
             upper[rows, place] = np.maximum(center + half, value)
         else:
-            sets[place] = _set_of(fitted, free, place, rows, quantiles[place])
+            sets[place] = _set_of(free, place, rows, quantiles[place])
     return CellIntervals(coverage, lower, upper, sets)
 
 
-def _set_of(
-    fitted: Fitted, cells: Cells, place: int, rows: np.ndarray, quantile: float
-) -> np.ndarray:
+def _set_of(cells: Cells, place: int, rows: np.ndarray, quantile: float) -> np.ndarray:
     """Return the levels that are likely enough, and always the one that is filled in."""
     chances = cells.probabilities[place][rows]
-    if fitted.constant[place]:
-        chances = np.broadcast_to(_shares(fitted, place), chances.shape)
     found = np.zeros(cells.probabilities[place].shape, dtype=bool)
     part = chances >= 1 - quantile - 1e-12
     likeliest = cells.values[rows, place].astype(np.int64)
     part[np.arange(len(part)), likeliest] = True
     found[rows] = part
     return found
-
-
-def _shares(fitted: Fitted, place: int) -> np.ndarray:
-    """Return how often each level of a column was observed."""
-    column = fitted.features.columns[place]
-    assert not isinstance(column, NumberFeatures)  # noqa: S101
-    return column.shares
 
 
 def _of_constants(fitted: Fitted) -> HeldOut | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +12,20 @@ from descents.answers.intervals import coverage_checked, rank_of
 from descents.checks import Complaints, InvalidValueError, real_number, whole_number
 from descents.descent.loop import Stop, descend
 from descents.descent.runs import Runs
-from descents.marginal.features import Features, NumberFeatures, features_of
+from descents.marginal.calibration import (
+    calibrated,
+    calibrated_as,
+    with_profiles,
+    with_readout,
+)
+from descents.marginal.features import (
+    Features,
+    LevelFeatures,
+    NumberFeatures,
+    constants_of,
+    features_of,
+    levels_of,
+)
 from descents.marginal.gaussian import Marginal, Point
 from descents.marginal.held_out import (
     ColumnScore,
@@ -160,6 +173,11 @@ class Fitted:
             values = found.values[:, place]
             if self.constant[place]:
                 values[rows] = self.constants[place]
+                if isinstance(column, NumberFeatures):
+                    spread = column.spread if column.low < column.high else 0.0
+                    found.deviations[rows, place] = spread
+                else:
+                    found.probabilities[place][rows] = column.shares
             elif limited and isinstance(column, NumberFeatures):
                 values[rows] = np.clip(values[rows], column.low, column.high)
         return found
@@ -216,18 +234,6 @@ class Fitted:
                 )
             found[place] = np.sort(own)[rank_of(coverage, len(own)) - 1]
         return found
-
-
-def constants_of(features: Features) -> np.ndarray:
-    """Return the mean, or the code of the most frequent level, of each column."""
-    return np.array(
-        [
-            column.center
-            if isinstance(column, NumberFeatures)
-            else float(column.shares.argmax())
-            for column in features.columns
-        ]
-    )
 
 
 def fit(
@@ -297,7 +303,7 @@ def fit(
                 shown, features, choice, settings, weights, before.get(choice), starts=1
             )
             before[choice] = point
-            some.append(_held_out(model, features, codes, shown, hidden))
+            some.append(_held_out(model, features, codes, shown, hidden, whole))
     choice = best_of(parts, levels) if folds else choices[0]
     held_out = HeldOut.joined(parts[choice]) if folds else None
     features = whole
@@ -312,10 +318,16 @@ def fit(
         before.get(choice),
         starts=settings.n_starts,
     )
+    if isinstance(model, RowsModel):
+        model = with_profiles(model, codes, settings.seed)
+    if held_out is not None:
+        model = replace(model, features=with_readout(model.features, held_out))
+        held_out = calibrated(held_out, model.features)
+    features = model.features
     says: RowsModel | ColumnsModel | RefinedModel = model
     if settings.refine:
         held_out = _refined_held_out(
-            folds[:FOLDS_OF_REFINED], codes, levels, choice, settings, weights, point
+            folds[:FOLDS_OF_REFINED], codes, features, choice, settings, weights, point
         )
         lacking = np.asarray(np.isnan(codes).any(0))
         says = refined(model, codes, settings.seed, lacking, watch)
@@ -382,7 +394,7 @@ def _fitted(
 def _refined_held_out(
     folds: Sequence[np.ndarray],
     codes: np.ndarray,
-    levels: np.ndarray,
+    whole: Features,
     choice: Setting,
     settings: Settings,
     weights: np.ndarray | None,
@@ -393,12 +405,13 @@ def _refined_held_out(
     for hidden in folds:
         shown = np.where(hidden, np.nan, codes)
         plain = choice.sample == "columns"
-        features = features_of(shown, levels, weights, plain=plain)
+        features = features_of(shown, levels_of(whole), weights, plain=plain)
         model, _, _ = _fitted(
             shown, features, choice, settings, weights, before, starts=1
         )
+        model = replace(model, features=calibrated_as(features, whole))
         better = refined(model, shown, settings.seed, np.asarray(hidden.any(0)))
-        found.append(_held_out(better, features, codes, shown, hidden))
+        found.append(_held_out(better, features, codes, shown, hidden, whole))
     return HeldOut.joined(found) if found else None
 
 
@@ -444,8 +457,12 @@ def _held_out(
     codes: np.ndarray,
     shown: np.ndarray,
     hidden: np.ndarray,
+    whole: Features,
 ) -> HeldOut:
-    """Return what a model of the shown cells says of the hidden ones."""
+    """Return what a model of the shown cells says of the hidden ones.
+
+    `features` are those of the shown cells, `whole` those of all.
+    """
     some = np.flatnonzero(hidden.any(1))
     base = model.model if isinstance(model, RefinedModel) else model
     if isinstance(base, ColumnsModel):  # which knows the rows of its fit
@@ -454,19 +471,24 @@ def _held_out(
     found = model.predicted(shown[some])
     cells, columns = np.nonzero(part)
     truth, values = codes[some][part], found.values[part]
-    scores = np.zeros(len(truth))
+    deviations, scores = found.deviations[part], np.zeros(len(truth))
+    widths = [c.width for c in features.columns if isinstance(c, LevelFeatures)]
+    probabilities = np.full((len(truth), max(widths, default=0)), np.nan)
     for place, column in enumerate(features.columns):
         mine = columns == place
         if not mine.any():
             continue
         if isinstance(column, NumberFeatures):
             off = np.abs(truth[mine] - values[mine])
-            deviations = found.deviations[part][mine]
-            scores[mine] = off / np.maximum(deviations, 1e-300)
+            scores[mine] = off / np.maximum(deviations[mine], 1e-300)
             values[mine] = np.clip(values[mine], column.low, column.high)
         else:
             chances = found.probabilities[place][cells[mine]]
             true = truth[mine].astype(np.int64)
             scores[mine] = 1 - chances[np.arange(len(true)), true]
-    constants = constants_of(features)[columns]
-    return HeldOut(columns, truth, values, constants, scores)
+            probabilities[mine, : column.width] = chances
+    of_levels = [isinstance(column, LevelFeatures) for column in features.columns]
+    constants = np.where(of_levels, constants_of(whole), constants_of(features))
+    return HeldOut(
+        columns, truth, values, constants[columns], scores, deviations, probabilities
+    )

@@ -172,8 +172,9 @@ def cells_of(
         part = means[lacking, here]
         if isinstance(column, NumberFeatures):
             values[lacking, place] = column.numbers(part)
-            roots = np.sqrt(variances[lacking, here.start])
-            deviations[lacking, place] = roots * column.spread
+            left = variances[lacking, here.start]
+            relative = column.relative_at(values[lacking, place], left)
+            deviations[lacking, place] = np.sqrt(left) * column.spread * relative
         else:
             found = np.full((len(codes), column.width), np.nan)
             found[lacking] = column.probabilities(part)
@@ -219,7 +220,10 @@ def drawn(
         raw = batch.entries(torch.from_numpy(noise[order]))
         shift = (lower[batch.pattern] @ raw[:, :, None])[:, :, 0]
         means = spread(batch, guess, model.mean)
-        moved = means + spread(batch, shift, model.mean, add=False)
+        away = spread(batch, shift, model.mean, add=False)
+        real = batch.real[batch.pattern]
+        left = covariances.diagonal(dim1=1, dim2=2)[batch.pattern] * real
+        variances = spread(batch, left, model.mean, add=False)
         for place, (column, here) in enumerate(
             zip(features.columns, features.places, strict=True)
         ):
@@ -228,7 +232,10 @@ def drawn(
                 continue
             rows = order[lacking]
             if isinstance(column, NumberFeatures):
-                values[rows, place] = column.numbers(moved[lacking, here])
+                center = column.numbers(means[lacking, here])
+                relative = column.relative_at(center, variances[lacking, here.start])
+                off = away[lacking, here.start] * column.spread
+                values[rows, place] = center + relative * off
                 continue
             chances = column.probabilities(means[lacking, here])
             if column.width == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 import numpy as np
@@ -144,7 +144,7 @@ def _taken(
         if key in arrays:
             array = arrays[key]
             parts[field.name] = torch.from_numpy(array.copy()) if tensors else array
-        else:
+        elif field.name in facts or field.default is field.default_factory is MISSING:
             part = facts[field.name]
             parts[field.name] = tuple(part) if isinstance(part, list) else part
     return kind(**parts)

@@ -1,0 +1,229 @@
+"""How sure the model is of its predictions, corrected by cells that it had not seen.
+
+A Gaussian model gives numbers of a row the same standard deviation whatever their
+expectation is, and its means of indicators are no more than linear approximations of the
+probabilities of levels. Both are corrected by a few numbers that are learned from cells:
+how far predictions are off along the range of a column, and how probabilities depend on
+the means of indicators.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from descents.marginal.features import (
+    LINEAR,
+    ColumnFeatures,
+    Features,
+    LevelFeatures,
+    NumberFeatures,
+    readout_terms,
+    softmax,
+)
+from descents.marginal.held_out import HeldOut
+from descents.marginal.posterior import RowsModel
+from descents.problems.problem import stream
+
+LEAST_CELLS = 60
+"""Of a column with fewer cells no profile is learned."""
+MOST_CELLS = 400
+"""No more cells of a column are predicted to learn its profile."""
+SWEEPS = 10
+"""All profiles together take no more predicted rows than so many times the table's."""
+NEIGHBORS = 0.15
+"""The share of the cells that are averaged over for each place of a profile."""
+PRIOR_CELLS = 5
+"""The mean over all cells counts as so many neighbors."""
+LEAST_EXPLAINED = 0.05
+"""No smaller share of the variance counts as explained where a profile was learned."""
+KNOTS = 33
+"""So many places of a profile are kept."""
+MOST_OF_READOUT = 10_000
+"""The readout is learned from no more cells."""
+RIDGE = 1.0
+"""The penalty of a readout that is not linear."""
+
+
+def with_profiles(model: RowsModel, codes: np.ndarray, seed: int) -> RowsModel:
+    """Return a model that knows how far it is off along the range of each column.
+
+    Observed cells are predicted without themselves. The distances of the truths over the
+    standard deviations of the model are averaged over the cells with the nearest
+    predictions, relative to the mean over all cells.
+
+    Parameters
+    ----------
+    model : RowsModel
+    codes : float64 ndarray of shape (n, p)
+        The table of the fit.
+    seed : int
+        Of the choice of cells.
+
+    Examples
+    --------
+    >>> from descents.marginal.model import fit
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.uniform(1, 3, 400)
+    >>> codes = np.column_stack([x, x + 0.1 * x**2 * rng.normal(size=400)])
+    >>> codes[:2] = [[1, np.nan], [3, np.nan]]
+    >>> deviations = fit(codes, np.zeros(2, int)).predicted(codes).deviations[:2, 1]
+    >>> bool(2 < deviations[1] / deviations[0] < 10)
+    True
+    """
+    columns = list(model.features.columns)
+    numbers = sum(isinstance(column, NumberFeatures) for column in columns)
+    most = min(MOST_CELLS, SWEEPS * len(codes) // max(numbers, 1))
+    for place, column in enumerate(columns):
+        if not isinstance(column, NumberFeatures):
+            continue
+        rows = np.flatnonzero(~np.isnan(codes[:, place]))
+        if min(len(rows), most) < LEAST_CELLS or column.low == column.high:
+            continue
+        rows = stream(seed, "split", 1 + place).permutation(rows)[:most]
+        without = codes[rows]
+        without[:, place] = np.nan
+        found = model.predicted(without)
+        off = np.abs(codes[rows, place] - found.values[:, place])
+        off /= found.deviations[:, place]
+        at, relative = _profile(found.values[:, place], off)
+        left = np.square(found.deviations[:, place] / column.spread)
+        columns[place] = replace(
+            column,
+            at=at,
+            relative=relative,
+            explained=float(np.clip(1 - np.median(left), LEAST_EXPLAINED, 1)),
+        )
+    return replace(model, features=Features(tuple(columns)))
+
+
+def _profile(predictions: np.ndarray, off: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return places of predictions, and by how much they are more off there."""
+    order = np.argsort(predictions, kind="stable")
+    count, mean = len(order), off.mean()
+    if not mean > 0:
+        return np.empty(0), np.empty(0)
+    near = max(int(NEIGHBORS * count), LEAST_CELLS * 2 // 3)
+    sums = np.concatenate([[0.0], np.cumsum(off[order])])
+    first = np.clip(np.arange(count) - near // 2, 0, count - near)
+    local = sums[first + near] - sums[first]
+    relative = (local / mean + PRIOR_CELLS) / (near + PRIOR_CELLS)
+    some = np.unique(np.linspace(0, count - 1, KNOTS).astype(int))
+    at, which = np.unique(predictions[order][some], return_index=True)
+    return at, relative[some][which]
+
+
+def with_readout(features: Features, held_out: HeldOut) -> Features:
+    """Return features that turn means of indicators into calibrated probabilities.
+
+    The logarithms of the probabilities are, but for a constant in each cell, a
+    combination of `readout_terms`, whose four coefficients all columns of levels share.
+    They maximize the likelihood of the held-out levels, less a ridge toward the linear
+    probabilities.
+
+    Parameters
+    ----------
+    features : Features
+    held_out : HeldOut
+        With linear probabilities.
+    """
+    parts = []
+    for place, column in enumerate(features.columns):
+        if isinstance(column, LevelFeatures) and column.width > 1:
+            mine = np.flatnonzero(held_out.columns == place)
+            chances = held_out.chances[mine, : column.width]
+            truth = held_out.truth[mine].astype(np.int64)
+            parts.append((readout_terms(chances, column.shares), truth))
+    cells = sum(len(truth) for _, truth in parts)
+    if not cells:
+        return features
+    step = -(-cells // MOST_OF_READOUT)
+    readout = _logit([(terms[::step], truth[::step]) for terms, truth in parts])
+    return Features(
+        tuple(
+            replace(column, readout=readout)
+            if isinstance(column, LevelFeatures)
+            else column
+            for column in features.columns
+        )
+    )
+
+
+def _logit(parts: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Return the coefficients of a conditional logit, by Newton steps.
+
+    Each part has the terms of cells, of shape (cells, levels, 4), and their levels.
+    """
+
+    def loss(readout: np.ndarray) -> float:
+        total = RIDGE / 2 * float(np.square(readout - LINEAR).sum())
+        for terms, truth in parts:
+            chances = softmax(terms @ readout)[np.arange(len(truth)), truth]
+            total -= float(np.log(np.maximum(chances, 1e-300)).sum())
+        return total
+
+    readout, last = LINEAR.copy(), loss(LINEAR)
+    for _ in range(30):
+        gradient = RIDGE * (readout - LINEAR)
+        curvature = RIDGE * np.eye(len(LINEAR))
+        for terms, truth in parts:
+            chances = softmax(terms @ readout)
+            expected = np.einsum("nk,nkf->nf", chances, terms)
+            gradient += (expected - terms[np.arange(len(truth)), truth]).sum(0)
+            curvature += np.einsum("nk,nkf,nkg->fg", chances, terms, terms)
+            curvature -= expected.T @ expected
+        step = np.linalg.solve(curvature, gradient)
+        while (now := loss(readout - step)) > last and np.abs(step).max() > 1e-9:
+            step /= 2
+        if now > last - 1e-9 * abs(last):
+            break
+        readout, last = readout - step, now
+    return readout
+
+
+def calibrated_as(features: Features, other: Features) -> Features:
+    """Return features of the same columns with the profiles and the readout of others."""
+    columns: list[ColumnFeatures] = []
+    for mine, theirs in zip(features.columns, other.columns, strict=True):
+        if isinstance(mine, NumberFeatures) and isinstance(theirs, NumberFeatures):
+            columns.append(
+                replace(
+                    mine,
+                    at=theirs.at,
+                    relative=theirs.relative,
+                    explained=theirs.explained,
+                )
+            )
+        elif isinstance(mine, LevelFeatures) and isinstance(theirs, LevelFeatures):
+            columns.append(replace(mine, readout=theirs.readout))
+    return Features(tuple(columns))
+
+
+def calibrated(held_out: HeldOut, features: Features) -> HeldOut:
+    """Return held-out cells as calibrated features predict them.
+
+    Parameters
+    ----------
+    held_out : HeldOut
+        As the linear model predicts them.
+    features : Features
+    """
+    values, scores = held_out.values.copy(), held_out.scores.copy()
+    deviations, chances = held_out.deviations.copy(), held_out.chances.copy()
+    for place, column in enumerate(features.columns):
+        mine = np.flatnonzero(held_out.columns == place)
+        if isinstance(column, NumberFeatures):
+            left = np.square(deviations[mine] / column.spread)
+            relative = column.relative_at(values[mine], left)
+            scores[mine] /= relative
+            deviations[mine] *= relative
+        elif len(mine):
+            part = column.read(chances[mine, : column.width])
+            truth = held_out.truth[mine].astype(np.int64)
+            chances[mine, : column.width] = part
+            values[mine] = part.argmax(1)
+            scores[mine] = 1 - part[np.arange(len(mine)), truth]
+    return replace(
+        held_out, values=values, scores=scores, deviations=deviations, chances=chances
+    )
