@@ -325,6 +325,7 @@ def by_cells(
     seed: int = 0,
     stop: Stop | None = None,
     workers: int = 1,
+    l2_of: Callable[[int], float | None] | None = None,
 ) -> Selection:
     r"""Choose by the loss of cells that are held out, never of whole rows [1]_.
 
@@ -362,6 +363,8 @@ def by_cells(
         When a candidate rests.
     workers : int
         Processes that descend side by side.
+    l2_of : callable, optional
+        Returns the l2 of a rank that the noise implies, where no penalty is given.
 
     Raises
     ------
@@ -424,13 +427,15 @@ def by_cells(
         if apart and len(ranks) > 1:
             return np.concatenate([tried((rank,), values) for rank in ranks])
         largest = max(values, default=None)
-        problem = Candidates(
-            whole,
-            fold,
-            ranks,
-            [value / largest for value in values] if largest else [1.0],
-            **settings(search.penalty(largest)),
-        )
+        given = settings(search.penalty(largest))
+        strengths: Any = [value / largest for value in values] if largest else [1.0]
+        if search.name is None and l2_of is not None:
+            implied = {rank: l2_of(rank) or 0.0 for rank in ranks}
+            largest = max(implied.values())
+            if largest > 0:
+                strengths = {rank: [l2 / largest] for rank, l2 in implied.items()}
+                given = {**given, "penalty": {"l2": largest}}
+        problem = Candidates(whole, fold, ranks, strengths, **given)
         runs = descend_in_parts(
             problem,
             len(problem.numbered),

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from descents.answers import compare, intervals, selection
+from descents.answers import compare, intervals, noise, selection
 from descents.answers.blanks import alone
 from descents.answers.fitted import (
     STEPS,
@@ -22,6 +22,7 @@ from descents.answers.fitted import (
 )
 from descents.answers.folds import dealt, with_holes
 from descents.answers.intervals import Calibration
+from descents.answers.noise import Noise
 from descents.answers.selection import Search, Selection
 from descents.checks import (
     Complaints,
@@ -56,6 +57,8 @@ from descents.problems.sets import Fixed, Simplex, Sparse, UnitOneSparse
 from descents.problems.streamed import LIMITS, Streamed
 
 SCALES = ("auto", True, False)
+APART = 10.0
+"""With missing cells, columns whose spreads differ by more than this are scaled."""
 PRIOR = 0.1
 """The default l2 over the root of a column's number of cells, where there is one: what
 hidden cells of real tables of mixed columns asked for (benchmarks/imputation.py)."""
@@ -105,7 +108,11 @@ class LowRank(UsesFitted):
     scales : "auto" or bool
         Whether each column of numbers is divided by its standard deviation before the
         fit, and the loss of each column by that of its best constant, so that the units
-        of columns do not count; "auto" where columns have different losses. Penalties,
+        of columns do not count. "auto" does so where columns have different losses, and
+        where cells are missing and the standard deviations of columns differ by more
+        than a factor of ten, unless a factor has fixed values. The data alone decide,
+        the same for a data frame and its array, and `scales_` says why; sparse tables
+        and those on disk are never scaled. Penalties,
         row biases and the components are then in units of the standard deviations
         (`units_`); widths and periods of losses are given in those of the data.
         Without it, the unit of the whole table does not count either, except with a
@@ -123,10 +130,15 @@ class LowRank(UsesFitted):
         l2 of a row or column grow with its number of observed cells; and smooth_rows and
         smooth_columns, s in s sum_i ||x_{i+1} - x_i||^2 over neighboring rows of U or
         of V (which shrinks them too, so that the other factor needs a penalty or norm 1
-        to hold their size). None is no
-        penalty where predictions are on the scale of the data; where some are log-odds
+        to hold their size). By default
+        (None) complete tables have no penalty, and tables with missing cells the l2 that
+        the noise of the table implies, `noise_`: that for which point estimates shrink as
+        the model does in which factors are integrated out
+        (`descents.answers.noise`). It is 0 where there is no noise, and where a factor
+        lies in a set or a loss is the user's. Where some predictions are log-odds
         or logarithms, which without one can run to infinity, it is an l2 of a tenth of
-        the root of a column's mean number of observed cells, as noise grows with it.
+        the root of a column's mean number of observed cells, as noise grows with it,
+        for complete tables too. 0 is no penalty.
         "auto" is {"l2": "auto"}: l2 is chosen as the rank is, the largest within one
         standard error, together with it where both are open. l2, or l1, may also be a
         sequence of numbers to choose from.
@@ -249,6 +261,8 @@ class LowRank(UsesFitted):
     _max_seconds: float | None = None
     _workers: int = 1
     _seed: int | None = None
+    _implied: Noise | None = None
+    """What the noise of the table of the latest problem implies."""
     _far: str | None = None
     """What was said of fills far outside what their column holds."""
 
@@ -335,6 +349,7 @@ class LowRank(UsesFitted):
             self.columns_ = with_widths(self.columns_, problem)
             found = self._cells(values, weights, [c.loss for c in self.columns_])
             problem = self._problem(found, values.dtype, rank, penalty)
+        self.noise_ = self._implied
         step = self._step(problem)
         seconds = self._max_seconds
         if seconds is not None:
@@ -605,11 +620,21 @@ class LowRank(UsesFitted):
             trial = self._problem(found, dtype, min(rank, most), search.penalty(1.0))
             known = with_widths(self.columns_, trial)
             found = self._cells(values, weights, [column.loss for column in known])
+
+        def settings(penalty: Any) -> dict[str, Any]:
+            return self._settings(found, dtype, penalty, holes=True)
+
+        def l2_of(rank: int) -> float | None:
+            given = search.penalty(None)
+            implied = self._noise(found, rank, settings(given))
+            return None if given is not None or implied is None else implied.l2
+
         chosen = selection.by_cells(
             found,
             search,
-            lambda penalty: self._settings(found, dtype, penalty, holes=True),
+            settings,
             self._step,
+            l2_of=l2_of if noise.lacks_cells(found) else None,
             folds=self.folds,
             seed=self._seed or 0,
             stop=Stop(
@@ -643,6 +668,7 @@ class LowRank(UsesFitted):
         ]
 
     def _cells(self, values: Any, weights: Any, losses: Sequence[Loss]) -> Cells:
+        self.scales_: str | None = None
         if isinstance(values, TableOnDisk):
             biased = self.offsets in ("rows", "both")
             found = Streamed(values, self.n_components + biased, self.n_starts)
@@ -653,14 +679,33 @@ class LowRank(UsesFitted):
         if hasattr(values, "tocsr"):
             return cells(values, losses, weights=weights, sparse=self.sparse)
         several = len({column.loss.name for column in self.columns_}) > 1
-        return cells(
+        auto = isinstance(self.scales, str)
+        found = cells(
             values,
             losses,
             weights=weights,
             levels=[len(column.levels) for column in self.columns_],
-            scales=several if self.scales == "auto" else bool(self.scales),
+            scales=several if auto else bool(self.scales),
             names=[column.name for column in self.columns_],
         )
+        if auto and several:
+            self.scales_ = "columns have different losses"
+        elif auto and isinstance(found, Dense) and not self._has_fixed_values():
+            ratio = _largest_ratio(found)
+            if ratio > APART:
+                self.scales_ = (
+                    "cells are missing and the spreads of columns differ by a factor of "
+                    f"{ratio:.3g}"
+                )
+                return found.standardized()
+        elif not auto and self.scales:
+            self.scales_ = "scales are asked for"
+        return found
+
+    def _has_fixed_values(self) -> bool:
+        """Return whether a factor has values that are given in the units of the data."""
+        sides = regularizers(self.constraint, None)[:2]
+        return any(isinstance(side.inside, Fixed) for side in sides)
 
     def _offsets(self) -> str:
         if self.offsets != "auto":
@@ -720,7 +765,18 @@ class LowRank(UsesFitted):
             )
         dtype = _precise_enough(found, dtype, self._offsets())
         settings = self._settings(found, dtype, penalty, holes=not found.complete)
+        self._implied = self._noise(found, rank, settings) if penalty is None else None
+        if self._implied is not None:
+            settings["penalty"] = {"l2": self._implied.l2}
         return Factorization(found, rank, **settings)
+
+    def _noise(
+        self, found: Cells, rank: int, settings: dict[str, Any]
+    ) -> Noise | None:
+        """Return what the noise implies, where no penalty is given and none is known."""
+        if settings["penalty"] is not None or not noise.lacks_cells(found):
+            return None
+        return noise.implied(Factorization(found, rank, **settings))
 
     def _hopeless(self) -> str:
         if any(column.loss.name == "own" for column in self.columns_):
@@ -827,6 +883,15 @@ class LowRank(UsesFitted):
         if search is None or self.selection_ is None:
             return self.penalty
         return search.penalty(self.selection_.penalty)
+
+
+def _largest_ratio(found: Dense) -> float:
+    """Return the ratio of the largest and the least spread; 1 where no cell is missing."""
+    if not noise.lacks_cells(found):
+        return 1.0
+    spreads = found.spreads()[0]
+    spreads = spreads[np.isfinite(spreads) & (spreads > 0)]
+    return float(spreads.max() / spreads.min()) if len(spreads) else 1.0
 
 
 def _none_of(starts: int) -> str:

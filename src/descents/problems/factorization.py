@@ -535,6 +535,10 @@ class Factorization(Problem):
             self._kept[key] = arrays, found
         return found
 
+    def seen_rows(self, like: torch.Tensor) -> torch.Tensor:
+        """Return 1 for each row that has a cell, 0 for the others."""
+        return self._held("seen", like, np.sign(self.cells.row_counts))
+
     def cut_parameters(self, parameters: Parameters) -> torch.Tensor:
         """Return the parameters of the cut points, shape (S, cut_count)."""
         parameters = self._with_fixed(parameters)
