@@ -120,7 +120,7 @@ def implied(problem: Factorization) -> Noise | None:
         # Twice what leaves nothing of the factors is as good as more.
         l2 = min(l2, 2 * problem.vanishing_l2())
     elif not np.isfinite(l2):
-        l2 = float(sweeps.penalties().max()) * times
+        l2 = float(sweeps.penalties().max()) * sweeps.unit * times
     return Noise(share, l2)
 
 
@@ -292,6 +292,8 @@ class _Sweeps:
         self.some_rows = np.asarray(weights.sum(1)).reshape(-1) > 0
         self.some_columns = self.heights > 0
         self.count = max(int((self.w > 0).sum()), 1)
+        self.unit = float(np.abs(self.x).max(initial=0.0)) or 1.0
+        self.x = self.x / self.unit  # no square overflows or vanishes
         self.variance = float((self.w * np.square(self.x)).sum() / self.count)
         rank = min(rank, *table.shape)
         left, values, right = leading_triples(self._weighted(self.x), rank)
@@ -316,7 +318,7 @@ class _Sweeps:
             if sweep > 1 and (now == before or abs(now - before) <= SETTLED * now):
                 break
             before = now
-        return self.noise / self.variance, now
+        return self.noise / self.variance, now * self.unit
 
     def penalties(self) -> np.ndarray:
         """Return the penalty that each component implies."""

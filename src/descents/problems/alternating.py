@@ -150,25 +150,30 @@ class _Balance(NamedTuple):
     ----------
     turn, back : Tensor of shape (S, rank, rank)
         T and T^-T: what U and V are multiplied by.
-    shift : Tensor of shape (S, 1, rank)
-        What is taken from the rows of U before, and goes to the offsets.
-    seen : Tensor of shape (rows, 1)
-        Which rows have a cell; the others stay at zero.
+    shifts : pair of Tensor of shape (S, 1, rank)
+        What is taken from the rows of U before, and goes to the offsets of the columns;
+        and from those of V, and goes to the biases of the rows.
+    seen : pair of Tensor of shape (rows, 1)
+        Which rows and columns have a cell; the others stay at zero.
     """
 
     turn: torch.Tensor
     back: torch.Tensor
-    shift: torch.Tensor
-    seen: torch.Tensor
+    shifts: tuple[torch.Tensor, torch.Tensor]
+    seen: tuple[torch.Tensor, torch.Tensor]
 
     def of(self, parameters: Parameters) -> Parameters:
         """Return parameters with the factors in that form."""
-        U, V = parameters["U"], parameters["V"]
-        found = {**parameters, "V": V @ self.back}
-        found["U"] = (U @ self.turn - self.shift @ self.turn) * self.seen
+        U, V, (of_rows, of_columns) = parameters["U"], parameters["V"], self.shifts
+        found = dict(parameters)
+        if "row_biases" in parameters:
+            gained = (U @ of_columns.mT)[..., 0]
+            found["row_biases"] = parameters["row_biases"] + gained
+            V = (V - of_columns) * self.seen[1]
         if "offsets" in parameters:
-            gained = (V @ self.shift.mT)[..., 0]
-            found["offsets"] = parameters["offsets"] + gained
+            found["offsets"] = parameters["offsets"] + (V @ of_rows.mT)[..., 0]
+        found["U"] = (U @ self.turn - of_rows @ self.turn) * self.seen[0]
+        found["V"] = V @ self.back
         return found
 
     def of_equations(self, equations: Parameters) -> Parameters:
@@ -178,8 +183,11 @@ class _Balance(NamedTuple):
         M = torch.eye(size, dtype=gram.dtype, device=gram.device)
         M = M.repeat(len(gram), 1, 1)
         M[:, :rank, :rank] = self.turn
-        if size > rank:  # the last column of the rows is of ones
-            M[:, -1:, :rank] = -self.shift @ self.turn
+        of_rows, of_columns = self.shifts
+        if size > rank:  # the last column of the rows is of ones, one before of biases
+            M[:, -1:, :rank] = -of_rows @ self.turn
+        if size > rank + 1:
+            M[:, :rank, rank : rank + 1] = of_columns.mT
         return {"gram": M[:, None].mT @ gram @ M[:, None], "wanted": wanted @ M}
 
 
@@ -195,7 +203,7 @@ def _balance(problem: Factorization, parameters: Parameters) -> _Balance | None:
     r"""Return what shares out the size of U V^T to the factors at the least penalty.
 
     The mean of U, weighted by what its rows are charged, goes to the offsets of the
-    columns where these are free. Then with A and B the charged Gram matrices of U and V,
+    columns where these are free, and that of V to the biases of the rows. Then with A and B the charged Gram matrices of U and V,
     such that their penalties are tr(T' A T) and tr(T^-1 B T^-T) for U T and V T^-T, the
     least sum, 2 tr((A^(1/2) B A^(1/2))^(1/2)), is that of T = A^(-1/2) Q D^(1/4), where
     Q D Q' = A^(1/2) B A^(1/2): each component is charged as much in one factor as in the
@@ -207,23 +215,28 @@ def _balance(problem: Factorization, parameters: Parameters) -> _Balance | None:
     if not all(side.smooth and side.l2 for side in asked) or "V" not in parameters:
         return None
     like = parameters["U"]
-    factors, seen = [like, parameters["V"]], problem.seen_rows(like)[:, None]
+    factors = [like, parameters["V"]]
+    seen = problem.seen_rows(like)[:, None], problem.seen_coordinates(like)[:, None]
     charges = [_turn(problem, side, like).l2[..., :1] for side in ("rows", "columns")]
-    shift = like.new_zeros(len(like), 1, problem.rank)
-    if problem.has_offsets and not problem.l2_biases:
-        heavy = charges[0] * seen
+    shifts = [like.new_zeros(len(like), 1, problem.rank) for _ in charges]
+    free = (
+        problem.has_offsets and not problem.l2_biases,
+        problem.has_row_biases and not problem.l2_biases,
+    )
+    for k in (side for side in (0, 1) if free[side]):
+        heavy = charges[k] * seen[k]
         total = heavy.sum(-2, keepdim=True)
         total = torch.where(total > 0, total, 1.0)
-        shift = (heavy * factors[0]).sum(1, keepdim=True) / total
-        factors[0] = (factors[0] - shift) * seen
+        shifts[k] = (heavy * factors[k]).sum(1, keepdim=True) / total
+        factors[k] = (factors[k] - shifts[k]) * seen[k]
     A, B = (
         (factor.mT @ (charge * factor)).double()
         for factor, charge in zip(factors, charges, strict=True)
     )
-    for gram, side, factor in zip((A, B), asked, factors, strict=True):
-        if side.smoothness:
-            apart = factor.diff(dim=-2)
-            gram += side.smoothness * (apart.mT @ apart).double()
+    for k, gram in enumerate((A, B)):
+        if asked[k].smoothness:
+            apart = factors[k].diff(dim=-2)
+            gram.add_((apart.mT @ apart).double(), alpha=asked[k].smoothness)
     # Of candidates, some may have no penalty; and a start may have run away.
     usable = torch.stack([_size(gram) for gram in (A, B)]).prod(0)
     usable = (usable > 0) & usable.isfinite()
@@ -237,7 +250,8 @@ def _balance(problem: Factorization, parameters: Parameters) -> _Balance | None:
     fourth = torch.where(kept, values, 1.0) ** 0.25
     T = torch.where(usable, over @ Q * (fourth * kept)[:, None], same).to(like)
     back = torch.where(usable, root @ Q * (kept / fourth)[:, None], same).to(like)
-    return _Balance(T, back, torch.where(usable, shift, 0.0), seen)
+    of_rows, of_columns = (torch.where(usable, shift, 0.0) for shift in shifts)
+    return _Balance(T, back, (of_rows, of_columns), seen)
 
 
 def _size(gram: torch.Tensor) -> torch.Tensor:

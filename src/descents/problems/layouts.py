@@ -479,7 +479,7 @@ class Dense(Cells):
         ):
             weight, target = block.loss.majorize(block.predictions(z), x, step)
             cell = w if block.each == 1 else w[..., None]
-            weight = cell.expand_as(target) if weight is None else weight * cell
+            weight = cell if weight is None else weight * cell
             shape = z[..., block.place].shape
             wide = (*shape[:-1], len(block.columns), block.each)
             if block.each == 1:
