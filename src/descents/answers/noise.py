@@ -216,7 +216,8 @@ def _of_sampled_blocks(
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Return some rows of a table on disk, as much from each block."""
     rows, wide = found.shape
-    room = found.table.memory // 8 // (8 * (4 * wide + 3 * (problem.rank + 1) ** 2))
+    each = 8 * (6 * wide + 6 * (problem.rank + 1) ** 2)  # bytes that a row takes
+    room = found.table.memory // 2 // each
     most = max(1, min(rows, room, max(LEAST_ROWS, MOST_NUMBERS // problem.rank**2)))
     picked = np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
     constant = found.offsets if problem.has_offsets else problem.base

@@ -230,6 +230,17 @@ class LowRank(UsesFitted):
         The rank, chosen or given.
     selection_ : Selection or None
         The held-out losses and what was chosen by them.
+    noise_ : Noise or None
+        The default penalty of a table with missing cells, `l2`, and the `share` of the
+        variance that is noise; None where that is not what the penalty is from.
+    scales_ : str or None
+        Why columns are scaled; None where they are not.
+    scores_ : dict of ColumnScore or None
+        How well each column is predicted, of cells that a fit had not seen.
+    judged_ : Judged or None
+        The same in full; None where no cells were held out.
+    constant_columns_ : list of str
+        The columns that `impute` fills with their best constants.
     calibration_ : Calibration or None
         What `calibrate` found.
     columns_ : list of ColumnModel
@@ -795,7 +806,11 @@ class LowRank(UsesFitted):
         initialization = self.initialization
         if isinstance(initialization, str) and initialization == "auto":
             known = all(block.loss.quadratic for block in found.blocks)
-            spectral = holes and penalty is None and known
+            charged = any(
+                side.l1 or side.l2 or side.smoothness
+                for side in regularizers(self.constraint, penalty)[:2]
+            )
+            spectral = holes and known and not charged
             initialization = "spectral_then_normal" if spectral else "normal"
             sides = regularizers(self.constraint, None)[:2]
             if any(side.inside is not None for side in sides):

@@ -154,7 +154,7 @@ class _Balance(NamedTuple):
         What is taken from the rows of U before, and goes to the offsets of the columns;
         and from those of V, and goes to the biases of the rows.
     seen : pair of Tensor of shape (rows, 1)
-        Which rows and columns have a cell; the others stay at zero.
+        Which rows and columns have a cell; of the others nothing is taken.
     """
 
     turn: torch.Tensor
@@ -169,10 +169,10 @@ class _Balance(NamedTuple):
         if "row_biases" in parameters:
             gained = (U @ of_columns.mT)[..., 0]
             found["row_biases"] = parameters["row_biases"] + gained
-            V = (V - of_columns) * self.seen[1]
+            V = V - of_columns * self.seen[1]
         if "offsets" in parameters:
             found["offsets"] = parameters["offsets"] + (V @ of_rows.mT)[..., 0]
-        found["U"] = (U @ self.turn - of_rows @ self.turn) * self.seen[0]
+        found["U"] = (U - of_rows * self.seen[0]) @ self.turn
         found["V"] = V @ self.back
         return found
 
@@ -228,7 +228,7 @@ def _balance(problem: Factorization, parameters: Parameters) -> _Balance | None:
         total = heavy.sum(-2, keepdim=True)
         total = torch.where(total > 0, total, 1.0)
         shifts[k] = (heavy * factors[k]).sum(1, keepdim=True) / total
-        factors[k] = (factors[k] - shifts[k]) * seen[k]
+        factors[k] = factors[k] - shifts[k] * seen[k]
     A, B = (
         (factor.mT @ (charge * factor)).double()
         for factor, charge in zip(factors, charges, strict=True)
