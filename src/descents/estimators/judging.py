@@ -35,7 +35,7 @@ from descents.problems.cells import Cells
 from descents.problems.columns import ColumnModel
 from descents.problems.factorization import Factorization
 from descents.problems.layouts import Stored
-from descents.problems.problem import stream
+from descents.problems.problem import Problem, stream
 
 MOST_WORK = 1e7
 """With more rows times squared features the imputer is not fitted to be compared."""
@@ -284,20 +284,23 @@ def judged(
     if not (fold >= 0).any():
         return None
     problem = Candidates(whole, fold, [rank], [1.0], **settings)
+    count = len(problem.numbered)
+    fitted: Problem = problem
+    steps: Step = OfCandidates(step(problem.template))
+    if count == 1:  # its cells need no mask for each start
+        fitted = problem.alone(rank, 0)
+        steps = step(problem.alone(rank, 0))
     runs = descend_in_parts(
-        problem,
-        len(problem.numbered),
+        fitted,
+        count,
         seed,
-        steps=OfCandidates(step(problem.template)),
+        steps=steps,
         stop=stop,
-        width=min(problem.width, len(problem.numbered)),
+        width=min(fitted.width, count),
         workers=workers,
     )
     levels = np.array([len(model.levels) for model in models])
-    parts = [
-        _of_fold(problem, runs.parameters, k, levels)
-        for k in range(len(problem.numbered))
-    ]
+    parts = [_of_fold(problem, runs.parameters, k, levels) for k in range(count)]
     losses = HeldOut.joined([part[0] for part in parts])
     predicted = HeldOut.joined([part[1] for part in parts])
     rows = np.concatenate([part[2] for part in parts])
