@@ -100,8 +100,8 @@ def implied(problem: Factorization) -> Noise | None:
     >>> table = planted_table(200, 10, 2, noise=0.3, seed=1)[0]
     >>> table[np.random.default_rng(0).random(table.shape) < 0.2] = np.nan
     >>> found = implied(Factorization(table, 2, offsets="columns"))
-    >>> 0.25 < np.sqrt(found.share * np.nanvar(table)) < 0.35
-    True
+    >>> round(float(np.sqrt(found.share * np.nanvar(table))), 1)
+    0.3
     """
     found = problem.cells
     for side in (problem.row_regularizer, problem.column_regularizer):

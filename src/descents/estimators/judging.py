@@ -326,11 +326,14 @@ def _folds(whole: Cells, share: float, seed: int) -> np.ndarray:
     """Return the fold of each cell that is held out, -1 of the others."""
     generator = stream(seed, "split", 2)
     fold = dealt(whole, max(2, round(1 / share)), generator)
-    each = int((fold == 0).sum())
-    if not each:
-        return np.where(fold >= 0, 0, -1)
-    count = min(MOST_FOLDS, int(fold.max()) + 1, -(-ENOUGH_HELD_OUT // each))
-    fold = np.where(fold < count, fold, -1)
+    if not (fold >= 0).any():
+        return fold
+    sizes = np.bincount(fold[fold >= 0])
+    some = np.flatnonzero(sizes)  # of a small table, a few parts have no cell
+    count = min(MOST_FOLDS, len(some), -(-ENOUGH_HELD_OUT // int(sizes[some[0]])))
+    numbers = np.full(len(sizes) + 1, -1)  # the last is that of cells never held out
+    numbers[some[:count]] = np.arange(count)
+    fold = numbers[fold]
     places = np.flatnonzero(fold == 0)
     if len(places) > MOST_HELD_OUT:
         left = generator.permutation(len(places))[MOST_HELD_OUT:]
