@@ -442,7 +442,8 @@ class LowRank(UsesFitted):
         if self.runs_.interrupted or seconds == 0:
             return
         dtype = np.float32 if problem.dtype == torch.float32 else np.float64
-        settings = self._settings(found, dtype, self.penalty, holes=True)
+        given = self.fitted_.penalty if self.noise_ is None else None
+        settings = self._settings(found, dtype, given, holes=True)
         settings["penalty"] = self.fitted_.penalty
         spent = problem.rank * (sum(problem.cells.shape) - problem.rank)
         exact = self.noise_ is not None and self.noise_.l2 == 0
