@@ -12,8 +12,10 @@ from scipy.special import gammaln, logsumexp
 
 from descents import Adam, Status, Stop, descend
 from descents.checks import InvalidValueError
-from descents.marginal.both_sides import BothSides, Sides, each, narrowed
-from descents.marginal.both_steps import CoordinateAscent, best_gains
+from descents.marginal.both_parameters import Sides, each, narrowed
+from descents.marginal.both_sides import BothSides
+from descents.marginal.both_steps import CoordinateAscent
+from descents.marginal.both_turns import best_gains
 from descents.marginal.ratings import RatingsModel, fit_ratings
 from descents.marginal.sightings import sightings
 from descents.problems.problem import Problem
@@ -400,7 +402,7 @@ def test_blocks_of_rows_change_only_rounding(monkeypatch):
     problem = BothSides(stored(*planted()), 2)
     point = shaken(problem)
     whole = problem.fused(point, torch.arange(2), 0)
-    monkeypatch.setattr("descents.marginal.both_sides.BLOCK_ENTRIES", 70)
+    monkeypatch.setattr("descents.marginal.both_rows.BLOCK_ENTRIES", 70)
     parts = problem.fused(point, torch.arange(2), 0)
     np.testing.assert_allclose(parts[0], whole[0], atol=1e-13)
     for name in whole[1]:

@@ -2,83 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from scipy import sparse
 
 from descents.checks import Complaints, InvalidValueError, whole_number
+from descents.marginal.both_parameters import (
+    Gamma,
+    Sides,
+    each,
+    moments,
+    narrowed,
+    stacked,
+)
+from descents.marginal.both_rows import (
+    View,
+    blocks,
+    csr,
+    expected_squares,
+    posterior,
+    unpacked,
+)
 from descents.marginal.gaussian import LOG_2PI
 from descents.marginal.sightings import Sightings, sightings
 from descents.problems.problem import Parameters, Problem
 
 RANK = 20
 """The components that a fit begins with; what is not needed is removed."""
-BLOCK_ENTRIES = 2**21
-"""How many numbers the second moments of a block of rows hold."""
-LEAST_NOISE = 1e-10
-"""No variance of noise is smaller, in units of the variance of the data."""
-
-
-class Sides(NamedTuple):
-    """The parameters of one start; K components, q = K + 1, p features of each side.
-
-    A component whose scale is exactly 0 is not part of the model.
-    """
-
-    mean: torch.Tensor
-    """m, shape (1,)."""
-    scales: torch.Tensor
-    """Of the components, the biases of rows and those of columns, shape (K + 2,)."""
-    noise: torch.Tensor
-    """log sigma^2, shape (1,)."""
-    degrees: torch.Tensor
-    """log nu of rows and of columns, shape (2,)."""
-    row_rates: torch.Tensor
-    """Logarithms of the rates of q(rho_i), shape (n,)."""
-    column_rates: torch.Tensor
-    """Logarithms of the rates of q(kappa_j), shape (d,)."""
-    factors: torch.Tensor
-    """The means of q(v_j, b_j), shape (d, q)."""
-    spreads: torch.Tensor
-    """Lower triangular factors of the covariances of q(v_j, b_j), shape (d, q, q)."""
-    weights: torch.Tensor
-    """The means of q(B) over the gains, shape (p, q)."""
-    row_gains: torch.Tensor
-    """Standard deviations of the rows of B, shape (p,)."""
-    column_gains: torch.Tensor
-    """Standard deviations of the rows of D, shape (p,)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Posterior:
-    """What is known of rows, given their cells and the distribution of the columns.
-
-    Attributes
-    ----------
-    means : Tensor of shape (rows, q)
-    covariances : Tensor of shape (rows, q, q)
-    terms : Tensor of shape (rows,)
-        What each row adds to the loss by its factors and its squared errors.
-    squares : Tensor of shape (rows,)
-        The expected squared errors of the cells of each row, weighted by column.
-    """
-
-    means: torch.Tensor
-    covariances: torch.Tensor
-    terms: torch.Tensor
-    squares: torch.Tensor
-
-    def lifted(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return E[h] and E[h h^T], h = (w, 1)."""
-        q = self.means.shape[1]
-        means = torch.nn.functional.pad(self.means, (0, 1), value=1.0)
-        second = means[:, :, None] * means[:, None, :]
-        second[:, :q, :q] += self.covariances
-        return means, second
 
 
 @dataclass(frozen=True, eq=False)
@@ -333,9 +287,9 @@ class BothSides(Problem):
             return self._sums(narrowed(one), renew)
 
     def _sums(self, one: Sides, renew: bool) -> Sums:
-        view = View.of(self, one)
+        rho, kappa = self.precisions(one)
+        view = View.of(one, kappa.mean)
         q = view.means.shape[1] - 1
-        rho, _ = self.precisions(one)
         noise, shape = one.noise.exp(), one.degrees[0].exp() / 2
         upper = torch.triu_indices(q + 1, q + 1)
         second = np.zeros((self.columns, upper.shape[1]))
@@ -426,268 +380,3 @@ class BothSides(Problem):
         terms = terms - (gains * found.seen).sum()
         terms = terms + self.rows / 2 * gains.square().sum()
         return self._total(one, terms.sum())
-
-
-class Gamma(NamedTuple):
-    """Gamma distributions, by shape and rate."""
-
-    shape: torch.Tensor
-    rate: torch.Tensor
-
-    @property
-    def mean(self) -> torch.Tensor:
-        """The expectation."""
-        return self.shape / self.rate
-
-    @property
-    def log_mean(self) -> torch.Tensor:
-        """The expectation of the logarithm."""
-        return self.shape.digamma() - self.rate.log()
-
-    def divergence(self, half: torch.Tensor) -> torch.Tensor:
-        """Return the Kullback-Leibler divergence from Gamma(half, half)."""
-        return (
-            (self.shape - half) * self.shape.digamma()
-            - self.shape.lgamma()
-            + half.lgamma()
-            + half * (self.rate.log() - half.log())
-            + self.mean * (half - self.rate)
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """The cells of some rows: their values, these squared, and ones, as sparse arrays."""
-
-    values: Any
-    squares: Any
-    pattern: Any
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """What rows see of the columns.
-
-    Attributes
-    ----------
-    means, second : Tensor
-        E[c_j] and E[c_j c_j^T].
-    kappa : Tensor of shape (d,)
-        E[kappa_j].
-    noise : Tensor of shape (1,)
-        sigma^2.
-    gains : Tensor of shape (p, q)
-        E[B].
-    """
-
-    means: torch.Tensor
-    second: torch.Tensor
-    kappa: torch.Tensor
-    noise: torch.Tensor
-    gains: torch.Tensor
-    packed: np.ndarray
-    weighted: np.ndarray
-
-    @classmethod
-    def of(cls, problem: BothSides, one: Sides) -> View:
-        """Return what rows see, at parameters without removed components."""
-        means, second = moments(one)
-        kappa = problem.precisions(one)[1].mean
-        upper = torch.triu_indices(*second.shape[1:])
-        return cls(
-            means,
-            second,
-            kappa,
-            one.noise.exp(),
-            one.row_gains[:, None] * one.weights,
-            (kappa[:, None] * second[:, upper[0], upper[1]]).numpy(),
-            (kappa[:, None] * means).numpy(),
-        )
-
-    def rows(
-        self, block: Block, features: torch.Tensor, rho: torch.Tensor
-    ) -> Posterior:
-        """Return q(w) of some rows, given their features and E[rho]."""
-        return posterior(
-            unpacked(
-                torch.from_numpy(block.pattern @ self.packed), self.means.shape[1]
-            ),
-            torch.from_numpy(block.values @ self.weighted),
-            torch.from_numpy(block.squares @ self.kappa.numpy()),
-            rho,
-            self.noise,
-            features @ self.gains,
-        )
-
-
-def blocks(cells: Any, width: int) -> Iterator[tuple[slice, Block]]:
-    """Give blocks of rows of a sparse array, of about `BLOCK_ENTRIES` over `width` rows."""
-    count = max(1, BLOCK_ENTRIES // width)
-    rows, columns = cells.shape
-    for first in range(0, rows, count):
-        last = min(first + count, rows)
-        ends = cells.indptr[first : last + 1]
-        entries = slice(ends[0], ends[-1])
-        values, indices = cells.data[entries], cells.indices[entries]
-        ends = ends - ends[0]
-        yield (
-            slice(first, last),
-            Block(
-                csr(values, indices, ends, columns),
-                csr(values**2, indices, ends, columns),
-                csr(None, indices, ends, columns),
-            ),
-        )
-
-
-def csr(
-    values: np.ndarray | None, indices: np.ndarray, ends: np.ndarray, columns: int
-) -> Any:
-    """Return a sparse array of rows; of ones where there are no values."""
-    values = np.ones(len(indices)) if values is None else values
-    ends = ends.astype(np.int32) if ends[-1] < 2**31 else ends
-    return sparse.csr_array((values, indices, ends), shape=(len(ends) - 1, columns))
-
-
-def each(parameters: Parameters) -> list[Sides]:
-    """Return the parameters of each start."""
-    parts = (parameters[name].unbind(0) for name in Sides._fields)
-    return [Sides(*one) for one in zip(*parts, strict=True)]
-
-
-def stacked(ones: list[Sides]) -> Parameters:
-    """Return the parameters of several starts by name."""
-    return {
-        name: torch.stack([getattr(one, name) for one in ones])
-        for name in Sides._fields
-    }
-
-
-def kept(one: Sides) -> torch.Tensor:
-    """Return the places of the components that are not removed, and of the bias."""
-    rank = len(one.scales) - 2
-    there = one.scales[:rank] != 0
-    return torch.cat([torch.nonzero(there)[:, 0], torch.tensor([rank])])
-
-
-def narrowed(one: Sides) -> Sides:
-    """Return the parameters without those of removed components."""
-    here = kept(one)
-    if len(here) == one.factors.shape[1]:
-        return one
-    return one._replace(
-        scales=one.scales[torch.cat([here, torch.tensor([len(one.scales) - 1])])],
-        factors=one.factors[:, here],
-        spreads=one.spreads[:, here[:, None], here],
-        weights=one.weights[:, here],
-    )
-
-
-def widened(one: Sides, rank: int) -> Sides:
-    """Return parameters with removed components added, the last ones, up to a rank."""
-    lacking = rank + 2 - len(one.scales)
-    if not lacking:
-        return one
-    own = len(one.scales) - 2
-
-    def padded(part: torch.Tensor) -> torch.Tensor:
-        zeros = part.new_zeros(*part.shape[:-1], lacking)
-        return torch.cat([part[..., :own], zeros, part[..., own:]], -1)
-
-    spreads = padded(padded(one.spreads.mT).mT)
-    spreads[:, range(own, rank), range(own, rank)] = 1.0
-    return one._replace(
-        scales=padded(one.scales),
-        factors=padded(one.factors),
-        spreads=spreads,
-        weights=padded(one.weights),
-    )
-
-
-def moments(one: Sides) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return E[c_j] and E[c_j c_j^T], c_j = (s_k v_jk, s_a, m + s_b b_j).
-
-    Returns
-    -------
-    means : Tensor of shape (d, K + 2)
-    second : Tensor of shape (d, K + 2, K + 2)
-    """
-    rank = len(one.scales) - 2
-    own = torch.cat([one.scales[:rank], one.scales[rank + 1 :]])
-    scaled = own * one.factors
-    ones = torch.ones_like(scaled[:, :1])
-    means = torch.cat(
-        [scaled[:, :rank], one.scales[rank] * ones, one.mean + scaled[:, rank:]], 1
-    )
-    factors = own[:, None] * one.spreads.tril()
-    # A row of zeros for the constant s_a.
-    lifted = torch.cat(
-        [factors[:, :rank], torch.zeros_like(factors[:, :1]), factors[:, rank:]], 1
-    )
-    return means, lifted @ lifted.mT + means[:, :, None] * means[:, None, :]
-
-
-def posterior(
-    gram: torch.Tensor,
-    along: torch.Tensor,
-    squares: torch.Tensor,
-    rho: torch.Tensor,
-    noise: torch.Tensor,
-    prior: torch.Tensor,
-) -> Posterior:
-    """Return q(w) of rows from sums over their cells.
-
-    Parameters
-    ----------
-    gram : Tensor of shape (rows, q + 1, q + 1)
-        sum_j kappa_j E[c_j c_j^T].
-    along : Tensor of shape (rows, q + 1)
-        sum_j kappa_j x_ij E[c_j].
-    squares : Tensor of shape (rows,)
-        sum_j kappa_j x_ij^2.
-    rho : Tensor of shape (rows,)
-    noise : Tensor of shape (1,)
-    prior : Tensor of shape (rows, q)
-    """
-    q = prior.shape[1]
-    weight = rho / noise
-    eye = torch.eye(q, dtype=gram.dtype)
-    inner = weight[:, None, None] * gram[:, :q, :q] + eye
-    factors, failed = torch.linalg.cholesky_ex(inner)
-    if bool(failed.any()):  # of numbers that are not finite
-        factors = torch.where(failed[:, None, None] == 0, factors, torch.nan)
-    right = prior + weight[:, None] * (along[:, :q] - gram[:, :q, q])
-    covariances = torch.cholesky_inverse(factors)
-    means = (covariances @ right[:, :, None])[:, :, 0]
-    logs = factors.diagonal(dim1=1, dim2=2).log().sum(1)
-    fits = prior.square().sum(1) - (right * means).sum(1)
-    rest = squares - 2 * along[:, q] + gram[:, q, q]
-    found = Posterior(means, covariances, logs + (fits + weight * rest) / 2, rest)
-    off = expected_squares(*found.lifted(), gram, along, squares)
-    return replace(found, squares=off)
-
-
-def expected_squares(
-    means: torch.Tensor,
-    second: torch.Tensor,
-    gram: torch.Tensor,
-    along: torch.Tensor,
-    squares: torch.Tensor,
-) -> torch.Tensor:
-    """Return sums of E[(x - h^T c)^2] from the moments of one side and sums of the other."""
-    return squares - 2 * (means * along).sum(1) + (second * gram).sum((1, 2))
-
-
-def unpacked(upper: torch.Tensor, size: int) -> torch.Tensor:
-    """Return symmetric matrices from the entries of their upper triangles.
-
-    Examples
-    --------
-    >>> unpacked(torch.tensor([[1.0, 2.0, 3.0]]), 2)
-    tensor([[[1., 2.],
-             [2., 3.]]])
-    """
-    rows, columns = torch.triu_indices(size, size)
-    places = torch.empty(size, size, dtype=torch.int64)
-    places[rows, columns] = places[columns, rows] = torch.arange(len(rows))
-    return upper[:, places]

@@ -13,17 +13,9 @@ from scipy import sparse
 from descents.checks import Complaints, InvalidValueError
 from descents.descent.loop import Stop, descend
 from descents.descent.runs import Runs
-from descents.marginal.both_sides import (
-    BothSides,
-    Gamma,
-    Posterior,
-    Sides,
-    View,
-    blocks,
-    csr,
-    each,
-    narrowed,
-)
+from descents.marginal.both_parameters import Gamma, Sides, each, narrowed
+from descents.marginal.both_rows import Posterior, View, blocks, csr
+from descents.marginal.both_sides import BothSides
 from descents.marginal.both_steps import CoordinateAscent
 
 STEPS = Stop(200, tolerance=1e-2)
@@ -133,7 +125,7 @@ class RatingsModel:
         order = np.argsort(at, kind="stable")
         for whole in starts:
             one = narrowed(whole)
-            view = View.of(self.problem, one)
+            view = View.of(one, self.problem.precisions(one)[1].mean)
             rates = None if new else one.row_rates[known]
             for place, block in blocks(some, view.packed.shape[1]):
                 begin, end = np.searchsorted(at[order], [place.start, place.stop])
