@@ -121,8 +121,16 @@ def widened(one: Sides, rank: int) -> Sides:
     )
 
 
-def moments(one: Sides) -> tuple[torch.Tensor, torch.Tensor]:
+def moments(
+    one: Sides, covariances: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return E[c_j] and E[c_j c_j^T], c_j = (s_k v_jk, s_a, m + s_b b_j).
+
+    Parameters
+    ----------
+    one : Sides
+    covariances : Tensor of shape (d, q, q), optional
+        Of q(v_j, b_j), by default those of the spreads.
 
     Returns
     -------
@@ -130,15 +138,21 @@ def moments(one: Sides) -> tuple[torch.Tensor, torch.Tensor]:
     second : Tensor of shape (d, K + 2, K + 2)
     """
     rank = len(one.scales) - 2
-    own = torch.cat([one.scales[:rank], one.scales[rank + 1 :]])
+    here = torch.tensor([*range(rank), rank + 1])
+    own = one.scales[here]
     scaled = own * one.factors
     ones = torch.ones_like(scaled[:, :1])
     means = torch.cat(
         [scaled[:, :rank], one.scales[rank] * ones, one.mean + scaled[:, rank:]], 1
     )
-    factors = own[:, None] * one.spreads.tril()
-    # A row of zeros for the constant s_a.
-    lifted = torch.cat(
-        [factors[:, :rank], torch.zeros_like(factors[:, :1]), factors[:, rank:]], 1
+    if covariances is None:
+        spreads = own[:, None] * one.spreads.tril()
+        covariances = spreads @ spreads.mT
+    else:
+        covariances = torch.outer(own, own) * covariances
+    second = means[:, :, None] * means[:, None, :]
+    return means, second.index_put(
+        (torch.arange(len(second))[:, None, None], here[:, None], here),
+        covariances,
+        accumulate=True,
     )
-    return means, lifted @ lifted.mT + means[:, :, None] * means[:, None, :]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,11 @@ from scipy import sparse
 
 from descents.marginal.both_parameters import Sides, moments
 
-BLOCK_ENTRIES = 2**21
+BLOCK_ENTRIES = 2**19
 """How many numbers the second moments of a block of rows hold."""
+FEWEST_ROWS = 8
+"""A block has at least a row for so many columns: sums over it are added to those of all
+columns."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,22 +30,28 @@ class Posterior:
     covariances : Tensor of shape (rows, q, q)
     terms : Tensor of shape (rows,)
         What each row adds to the loss by its factors and its squared errors.
-    squares : Tensor of shape (rows,)
-        The expected squared errors of the cells of each row, weighted by column.
+    seen : tuple of Tensor
+        The sums over cells.
     """
 
     means: torch.Tensor
     covariances: torch.Tensor
     terms: torch.Tensor
-    squares: torch.Tensor
+    seen: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
+    @cached_property
     def lifted(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return E[h] and E[h h^T], h = (w, 1)."""
+        """E[h] and E[h h^T], h = (w, 1)."""
         q = self.means.shape[1]
         means = torch.nn.functional.pad(self.means, (0, 1), value=1.0)
         second = means[:, :, None] * means[:, None, :]
         second[:, :q, :q] += self.covariances
         return means, second
+
+    @cached_property
+    def squares(self) -> torch.Tensor:
+        """The expected squared errors of the cells of each row, weighted by column."""
+        return expected_squares(*self.lifted, *self.seen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +68,9 @@ class View:
         sigma^2.
     gains : Tensor of shape (p, q)
         E[B].
+    packed, weighted, levels : ndarray
+        What cells are multiplied with: kappa_j times the upper triangles of second
+        moments, times the means, and kappa_j itself.
     """
 
     means: torch.Tensor
@@ -67,32 +80,48 @@ class View:
     gains: torch.Tensor
     packed: np.ndarray
     weighted: np.ndarray
+    levels: np.ndarray
 
     @classmethod
-    def of(cls, one: Sides, kappa: torch.Tensor) -> View:
-        """Return what rows see, at parameters without removed components."""
+    def of(
+        cls, one: Sides, kappa: torch.Tensor, dtype: torch.dtype = torch.float64
+    ) -> View:
+        """Return what rows see, at parameters without removed components.
+
+        Parameters
+        ----------
+        one : Sides
+        kappa : Tensor of shape (d,)
+        dtype : torch.dtype
+            The precision in which sums over cells are taken.
+        """
         means, second = moments(one)
         upper = torch.triu_indices(*second.shape[1:])
+        level = kappa.to(dtype)
         return cls(
             means,
             second,
             kappa,
             one.noise.exp(),
             one.row_gains[:, None] * one.weights,
-            (kappa[:, None] * second[:, upper[0], upper[1]]).numpy(),
-            (kappa[:, None] * means).numpy(),
+            (level[:, None] * second[:, upper[0], upper[1]].to(dtype)).numpy(),
+            (level[:, None] * means.to(dtype)).numpy(),
+            level.numpy(),
         )
+
+    def blocks(self, cells: Any) -> Iterator[tuple[slice, Block]]:
+        """Give blocks of rows of a sparse array, in the precision of the sums."""
+        return blocks(cells, self.packed.shape[1], self.packed.dtype)
 
     def rows(
         self, block: Block, features: torch.Tensor, rho: torch.Tensor
     ) -> Posterior:
         """Return q(w) of some rows, given their features and E[rho]."""
+        upper = torch.from_numpy(block.pattern @ self.packed)
         return posterior(
-            unpacked(
-                torch.from_numpy(block.pattern @ self.packed), self.means.shape[1]
-            ),
-            torch.from_numpy(block.values @ self.weighted),
-            torch.from_numpy(block.squares @ self.kappa.numpy()),
+            unpacked(upper, self.means.shape[1]).double(),
+            torch.from_numpy(block.values @ self.weighted).double(),
+            torch.from_numpy(block.squares @ self.levels).double(),
             rho,
             self.noise,
             features @ self.gains,
@@ -123,8 +152,8 @@ def posterior(
     """
     q = prior.shape[1]
     weight = rho / noise
-    eye = torch.eye(q, dtype=gram.dtype)
-    inner = weight[:, None, None] * gram[:, :q, :q] + eye
+    inner = weight[:, None, None] * gram[:, :q, :q]
+    inner = inner + torch.eye(q, dtype=gram.dtype)
     factors, failed = torch.linalg.cholesky_ex(inner)
     if bool(failed.any()):  # of numbers that are not finite
         factors = torch.where(failed[:, None, None] == 0, factors, torch.nan)
@@ -134,9 +163,8 @@ def posterior(
     logs = factors.diagonal(dim1=1, dim2=2).log().sum(1)
     fits = prior.square().sum(1) - (right * means).sum(1)
     rest = squares - 2 * along[:, q] + gram[:, q, q]
-    found = Posterior(means, covariances, logs + (fits + weight * rest) / 2, rest)
-    off = expected_squares(*found.lifted(), gram, along, squares)
-    return replace(found, squares=off)
+    terms = logs + (fits + weight * rest) / 2
+    return Posterior(means, covariances, terms, (gram, along, squares))
 
 
 def expected_squares(
@@ -147,7 +175,8 @@ def expected_squares(
     squares: torch.Tensor,
 ) -> torch.Tensor:
     """Return sums of E[(x - h^T c)^2] from the moments of one side and sums of the other."""
-    return squares - 2 * (means * along).sum(1) + (second * gram).sum((1, 2))
+    off = squares - 2 * (means * along).sum(1) + (second * gram).sum((1, 2))
+    return off.clamp(min=0)  # rounding may lead below
 
 
 def unpacked(upper: torch.Tensor, size: int) -> torch.Tensor:
@@ -174,22 +203,24 @@ class Block:
     pattern: Any
 
 
-def blocks(cells: Any, width: int) -> Iterator[tuple[slice, Block]]:
+def blocks(
+    cells: Any, width: int, dtype: np.dtype[Any]
+) -> Iterator[tuple[slice, Block]]:
     """Give blocks of rows of a sparse array, of about `BLOCK_ENTRIES` over `width` rows."""
-    count = max(1, BLOCK_ENTRIES // width)
     rows, columns = cells.shape
+    count = max(1, BLOCK_ENTRIES // width, columns // FEWEST_ROWS)
     for first in range(0, rows, count):
         last = min(first + count, rows)
         ends = cells.indptr[first : last + 1]
         entries = slice(ends[0], ends[-1])
-        values, indices = cells.data[entries], cells.indices[entries]
+        values, indices = cells.data[entries].astype(dtype), cells.indices[entries]
         ends = ends - ends[0]
         yield (
             slice(first, last),
             Block(
                 csr(values, indices, ends, columns),
                 csr(values**2, indices, ends, columns),
-                csr(None, indices, ends, columns),
+                csr(np.ones_like(values), indices, ends, columns),
             ),
         )
 

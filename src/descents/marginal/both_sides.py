@@ -21,7 +21,6 @@ from descents.marginal.both_parameters import (
 )
 from descents.marginal.both_rows import (
     View,
-    blocks,
     csr,
     expected_squares,
     posterior,
@@ -273,7 +272,7 @@ class BothSides(Problem):
         """Return E[B]^T f of all rows, shape (n, q)."""
         return self.sightings.rows @ (one.row_gains[:, None] * one.weights)
 
-    def sums(self, one: Sides, *, renew: bool) -> Sums:
+    def sums(self, one: Sides, *, renew: bool, single: bool = False) -> Sums:
         """Return what rows say of columns, adding up block by block.
 
         Parameters
@@ -282,13 +281,17 @@ class BothSides(Problem):
             Without removed components: see `narrowed`.
         renew : bool
             Whether the sums over rows are weighted by the best rho_i, not the given ones.
+        single : bool
+            Whether sums over the cells of a block are taken in single precision.
         """
         with torch.no_grad():
-            return self._sums(narrowed(one), renew)
+            return self._sums(
+                narrowed(one), renew, torch.float32 if single else torch.float64
+            )
 
-    def _sums(self, one: Sides, renew: bool) -> Sums:
+    def _sums(self, one: Sides, renew: bool, dtype: torch.dtype) -> Sums:
         rho, kappa = self.precisions(one)
-        view = View.of(one, kappa.mean)
+        view = View.of(one, kappa.mean, dtype)
         q = view.means.shape[1] - 1
         noise, shape = one.noise.exp(), one.degrees[0].exp() / 2
         upper = torch.triu_indices(q + 1, q + 1)
@@ -298,17 +301,18 @@ class BothSides(Problem):
         seen = torch.zeros(self.sightings.count, q, dtype=torch.float64)
         total, terms = torch.zeros(q, dtype=torch.float64), torch.zeros(1).double()
         rates, row_squares = torch.empty(2, self.rows, dtype=torch.float64)
-        for place, block in blocks(self.cells, upper.shape[1]):
+        for place, block in view.blocks(self.cells):
             features = self.sightings.rows[place]
             rows = view.rows(block, features, rho.mean[place])
             best = shape + rows.squares / (2 * noise)
             weight = rho.shape[place] / best if renew else rho.mean[place]
             rates[place], row_squares[place] = best.log(), rows.squares
-            means, both = rows.lifted()
-            both = weight[:, None] * both[:, upper[0], upper[1]]
-            second += block.pattern.T @ both.numpy()
-            along += block.values.T @ (weight[:, None] * means).numpy()
-            squares += block.squares.T @ weight.numpy()
+            means, both = rows.lifted
+            means, both = means.to(dtype), both[:, upper[0], upper[1]].to(dtype)
+            level = weight.to(dtype)
+            second += block.pattern.T @ (level[:, None] * both).numpy()
+            along += block.values.T @ (level[:, None] * means).numpy()
+            squares += block.squares.T @ level.numpy()
             gram += rows.means.T @ rows.means
             covariances += rows.covariances.sum(0)
             total += rows.means.sum(0)

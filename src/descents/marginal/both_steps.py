@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 
@@ -31,6 +32,9 @@ LEAST_KNOWN = 0.05
 """The share of a component's variance that has to be known of either side's factors."""
 LEAST_NOISE = 1e-10
 """No variance of noise is smaller, in units of the variance of the data."""
+LEAST_OF_SINGLE = 1e-3
+"""Sums are in single precision where the variance of noise is larger, in units of the
+variance of the data: what is left of squares of the data is then right to 1e-4."""
 SLOWEST = 0.98
 """The remaining gain is extrapolated from ratios of successive falls of at most this."""
 LEAST_DEGREES, MOST_DEGREES = 0.5, 1e4
@@ -42,10 +46,21 @@ class CoordinateAscent:
     """Coordinate ascent on the bound of `descents.marginal.both_sides.BothSides`.
 
     A step takes in turn the best q(w), q(rho), q(z), q(kappa), noise, degrees, and q(B)
-    with the gains of features. Then the factors are shifted and rotated to the best of
+    with the gains of features. A start is stationary when what it can still gain is less
+    than the square of the tolerance, in nats per cell: a thousandth is a thousandth of
+    the noise's standard deviation. Then the factors are shifted and rotated to the best of
     those that leave every prediction as it is, which gives the best scales at once
     [1]_. Every 10 steps,
     components that nothing is known of are removed. The first steps change factors alone. The loss never rises.
+
+    Parameters
+    ----------
+    single : bool
+        Whether cells are summed up in single precision, where noise allows it: for a
+        large table steps take about half the time.
+    gradients : bool
+        Whether the gradient is taken, for its norms at the beginning and at the end;
+        they are NaN without.
 
     References
     ----------
@@ -64,6 +79,9 @@ class CoordinateAscent:
     True
     """
 
+    single: bool = False
+    gradients: bool = True
+
     def init(self, problem: Problem, parameters: Parameters) -> State:
         """Return the state before the first step."""
         unknown = torch.full((len(parameters["mean"]),), torch.inf, dtype=torch.float64)
@@ -79,6 +97,8 @@ class CoordinateAscent:
     ) -> Parameters:
         """Return the gradient."""
         assert isinstance(problem, BothSides)  # noqa: S101
+        if not self.gradients:
+            return {"mean": torch.full_like(parameters["mean"], torch.nan)}
         return problem.fused(parameters, starts, step)[1]
 
     def update(
@@ -98,24 +118,30 @@ class CoordinateAscent:
         moved, losses, gradients = [], [], []
         for given in each(parameters):
             one = narrowed(given)
-            found = problem.sums(one, renew=True)
+            single = self.single and bool(one.noise.exp() > LEAST_OF_SINGLE)
+            found = problem.sums(one, renew=True, single=single)
             losses.append(found.loss)
-            gradients.append(problem.gradient(given, found))
+            if self.gradients:
+                gradients.append(problem.gradient(given, found))
             if bool(found.loss.isfinite()):
                 better = improved(problem, one, found, whole=step >= HELD)
                 if step > HELD and step % REMOVE_EVERY == REMOVE_EVERY - 1:
-                    better = fewer(problem, better)
+                    better = fewer(problem, better, single=single)
                 moved.append(widened(better, problem.rank))
             else:
                 moved.append(given)
+        if self.gradients:
+            mapping = stacked(gradients)
+        else:
+            mapping = self.mapping(problem, parameters, state, starts, step)
         loss = torch.stack(losses)
         fall = (state["before"]["loss"] - loss).clamp(min=0)
         ratio = (fall / state["before"]["fall"]).nan_to_num(0.0).clamp(0.0, SLOWEST)
         return (
             stacked(moved),
             {
-                "mapping": stacked(gradients),
-                "gain": {"gain": fall / (1 - ratio)},
+                "mapping": mapping,
+                "gain": {"gain": fall / (1 - ratio), "of": torch.ones_like(fall)},
                 "before": {"loss": loss, "fall": fall},
             },
             loss,
@@ -131,7 +157,8 @@ def improved(problem: BothSides, one: Sides, found: Sums, *, whole: bool) -> Sid
         one = one._replace(row_rates=found.row_rates)
         better, covariances = _with_columns(problem, one, found)
         if not whole:
-            return one._replace(factors=better.factors, spreads=better.spreads)
+            spreads = torch.linalg.cholesky(covariances)
+            return one._replace(factors=better.factors, spreads=spreads)
         one = better
         return turned(problem, one, found, covariances)
 
@@ -155,20 +182,21 @@ def _with_columns(
     inner = gram[:, here][:, :, here] * torch.outer(own, own)
     inner = weight[:, None, None] * inner + torch.eye(len(own), dtype=gram.dtype)
     covariances = torch.cholesky_inverse(torch.linalg.cholesky(inner))
-    one = one._replace(
-        factors=(covariances @ right[:, :, None])[:, :, 0],
-        spreads=torch.linalg.cholesky(covariances),
-    )
-    off = expected_squares(*moments(one), gram, found.along, found.squares)
+    one = one._replace(factors=(covariances @ right[:, :, None])[:, :, 0])
+    off = expected_squares(*moments(one, covariances), gram, found.along, found.squares)
     rates = one.degrees[1].exp() / 2 + off / (2 * noise)
     best = Gamma(kappa.shape, rates).mean
     noise = ((best @ off) / problem.count).clamp(min=LEAST_NOISE)
     counts = problem.row_counts, problem.column_counts
     degrees, logs = [], []
     for k, mean in enumerate((rho.mean, best)):
-        degree = best_degrees(counts[k], mean, float(one.degrees[k]))
+        # A factor of all of one side's precisions is that of the noise, too: a mean of 1
+        # is the best for the prior, and leaves the errors as likely as they are.
+        level = mean.mean()
+        noise = noise / level
+        degree = best_degrees(counts[k], mean / level, float(one.degrees[k]))
         degrees.append(degree)
-        logs.append(((degree.exp() + counts[k]) / (2 * mean)).log())
+        logs.append(((degree.exp() + counts[k]) * level / (2 * mean)).log())
     one = one._replace(
         noise=noise.log().reshape(1),
         degrees=torch.stack(degrees),
@@ -183,6 +211,10 @@ def best_degrees(
 ) -> torch.Tensor:
     """Return the logarithm of the best degrees of freedom, for given means of q(rho).
 
+    With shapes s = (nu + counts) / 2 and means m, what depends on nu is
+
+        sum(s log s - lgamma(s) - s + lgamma(nu / 2) - nu / 2 (log(nu / 2) + log m - m)).
+
     Parameters
     ----------
     counts : Tensor of shape (n,)
@@ -192,23 +224,27 @@ def best_degrees(
     log_degrees : float
         Those so far, which are returned if none are better.
     """
+    cells, times = (
+        torch.from_numpy(part) for part in np.unique(counts, return_counts=True)
+    )
+    shift = float((means - means.log()).sum())
 
     def loss(logarithm: float) -> float:
         half = torch.tensor(logarithm, dtype=torch.float64).exp() / 2
-        shapes = half + counts / 2
-        gamma = Gamma(shapes, shapes / means)
-        return float(gamma.divergence(half).sum() - gamma.log_mean @ counts / 2)
+        shapes = half + cells / 2
+        each = shapes * shapes.log() - shapes.lgamma() - shapes
+        prior = half.lgamma() - half * half.log()
+        return float(each @ times.double() + len(means) * prior + half * shift)
 
     low, high = torch.tensor([LEAST_DEGREES, MOST_DEGREES]).double().log().tolist()
-    near = max(low, log_degrees - 1), min(high, log_degrees + 1)
     found = minimize_scalar(
-        loss, bounds=near, method="bounded", options={"xatol": 1e-2}
+        loss, bounds=(low, high), method="bounded", options={"xatol": 1e-2}
     )
     best = float(found.x) if found.fun < loss(log_degrees) else log_degrees
     return torch.tensor(best, dtype=torch.float64)
 
 
-def fewer(problem: BothSides, one: Sides) -> Sides:
+def fewer(problem: BothSides, one: Sides, *, single: bool) -> Sides:
     """Return parameters without components that nothing is known of.
 
     Where factors of both sides have nearly their prior variance of 1, a component says
@@ -218,13 +254,13 @@ def fewer(problem: BothSides, one: Sides) -> Sides:
     known = 1 - one.spreads.square().sum((0, 2))[:rank] / problem.columns
     if not bool((known < LEAST_KNOWN).any()):
         return one
-    found = problem.sums(one, renew=False)
+    found = problem.sums(one, renew=False, single=single)
     of_rows = 1 - found.covariances.diagonal()[:rank] / problem.rows
     unknown = (known < LEAST_KNOWN) & (of_rows < LEAST_KNOWN)
     places = unknown.nonzero()[:, 0].tolist()
     for some in (places, places[-1:]):
         if some:
             other = without(one, some)
-            if problem.sums(other, renew=False).loss <= found.loss:
+            if problem.sums(other, renew=False, single=single).loss <= found.loss:
                 return other
     return one

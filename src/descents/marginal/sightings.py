@@ -10,10 +10,10 @@ import torch
 
 MOST_VECTORS = 20
 """How many singular vectors of the pattern are features at most."""
-BLOCK = 64
-"""How many vectors are iterated together; exact where the table has no more columns."""
-ITERATIONS = 3
-"""How often the block is multiplied by the pattern and its transpose."""
+BLOCK = 20
+"""How many vectors are multiplied together by the pattern and its transpose."""
+ITERATIONS = 6
+"""How often that is done; it is exact where so many blocks span all columns."""
 LEAST_NORM = 1e-6
 """A feature that depends on those before it, but for this part, is left out."""
 
@@ -104,17 +104,27 @@ def _raw(
 
 
 def _singular_vectors(pattern: Any, roots: list[np.ndarray], count: int) -> np.ndarray:
-    """Return the first right singular vectors of the scaled pattern, by block iteration."""
+    """Return the first right singular vectors of the scaled pattern, by block Lanczos.
+
+    Products are in single precision: features need not be better.
+    """
     columns = pattern.shape[1]
-    generator = np.random.default_rng(0)
-    block = generator.normal(size=(columns, min(columns, BLOCK)))
-    for _ in range(ITERATIONS):
-        block = np.linalg.qr(block)[0]
-        left = pattern @ (block / roots[1][:, None]) / roots[0][:, None] ** 2
-        block = pattern.T @ left / roots[1][:, None]
-    block = np.linalg.qr(block)[0]
-    left = pattern @ (block / roots[1][:, None]) / roots[0][:, None]
-    return block @ np.linalg.svd(left.T @ left)[0][:, :count]
+    whole = columns <= BLOCK * ITERATIONS
+    normal = np.random.default_rng(0).normal(size=(columns, BLOCK))
+    block = np.eye(columns) if whole else np.linalg.qr(normal)[0]
+    single = pattern.astype(np.float32)
+    weights = [(1 / root).astype(np.float32)[:, None] for root in roots]
+    basis, images = block[:, :0], block[:, :0]
+    for _ in range(1 if whole else ITERATIONS):
+        left = weights[0] ** 2 * (single @ (weights[1] * block.astype(np.float32)))
+        image = (weights[1] * (single.T @ left)).astype(np.float64)
+        basis, images = np.hstack([basis, block]), np.hstack([images, image])
+        for _ in range(2):  # twice is enough against rounding
+            image = image - basis @ (basis.T @ image)
+        block = np.linalg.qr(image)[0]
+    products = basis.T @ images
+    vectors = np.linalg.eigh(products + products.T)[1]
+    return basis @ vectors[:, : -count - 1 : -1]
 
 
 def _orthogonal(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
