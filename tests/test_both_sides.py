@@ -185,6 +185,9 @@ class Blank(NamedTuple):
     columns: torch.Tensor
     count: int = 0
 
+    def of_blank(self):
+        return self.rows[:1], self.columns[:1]
+
 
 def log_evidence(problem: BothSides, one: Sides, draws: int, seed: int) -> float:
     """Return log p(x) of a table without features, by sampling columns from q.

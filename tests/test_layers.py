@@ -102,6 +102,7 @@ ORDER = [
     "estimators.lowrank",
     "estimators.transformer",
     "estimators.imputer",
+    "estimators.ratings",
     "estimators.training",
     "estimators.networks",
     "studies.claims",

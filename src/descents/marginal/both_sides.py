@@ -34,6 +34,25 @@ RANK = 20
 """The components that a fit begins with; what is not needed is removed."""
 
 
+def default_rank(cells: Any) -> int:
+    """Return 20, or as many components as have no more factors than there are cells.
+
+    From more, the descent may end where all factors are explained by noise, though the
+    loss is lower elsewhere.
+
+    Parameters
+    ----------
+    cells : scipy csr_array of shape (n, d)
+
+    Examples
+    --------
+    >>> default_rank(sparse.csr_array(np.ones((30, 6)))), default_rank(sparse.eye_array(9, format="csr"))
+    (5, 1)
+    """
+    factors = np.count_nonzero(np.diff(cells.indptr)) + len(np.unique(cells.indices))
+    return min(RANK, cells.shape[1] - 1, max(1, int(cells.nnz // factors)))
+
+
 @dataclass(frozen=True, eq=False)
 class Sums:
     """What all rows say of the columns, and of the parameters that they share.
@@ -120,7 +139,7 @@ class BothSides(Problem):
         Stored entries are data, zeros too; what is not stored is missing. It is never
         made dense.
     rank : int, optional
-        K, by default 20, or less for small tables.
+        K, by default `default_rank`.
 
     References
     ----------
@@ -166,25 +185,52 @@ class BothSides(Problem):
                 f"{int(np.isfinite(cells.data).sum())} are finite; give a table with "
                 "observed cells, all of them finite"
             )
-        cells.sum_duplicates()
-        self.rows, self.columns = cells.shape
-        self.count = cells.nnz
-        self.rank = min(RANK, self.columns - 1) if rank is None else rank
+        if not cells.has_canonical_format:
+            cells = cells.copy()  # the caller's is not to change
+            cells.sum_duplicates()
         values = cells.data.astype(np.float64)
-        self.center = float(values.mean())
+        center = float(values.mean())
         size = float(np.abs(values).max()) or 1.0  # so that no square overflows
-        self.unit = float((values / size).std()) * size or 1.0
-        values = (values - self.center) / self.unit
+        unit = float((values / size).std()) * size or 1.0
+        indices = cells.indices.astype(np.int32, copy=False)
+        self._keep(
+            csr((values - center) / unit, indices, cells.indptr, cells.shape[1]),
+            default_rank(cells) if rank is None else rank,
+            (center, unit),
+            sightings(csr(None, indices, cells.indptr, cells.shape[1])),
+        )
+
+    def _keep(
+        self, cells: Any, rank: int, scale: tuple[float, float], features: Sightings
+    ) -> None:
+        self.rows, self.columns = cells.shape
+        self.cells, self.count, self.rank = cells, cells.nnz, rank
+        self.center, self.unit = scale
+        self.sightings = features
         self.row_counts = torch.from_numpy(np.diff(cells.indptr).astype(np.float64))
         self.column_counts = torch.from_numpy(
             np.bincount(cells.indices, minlength=self.columns).astype(np.float64)
         )
-        indices = cells.indices.astype(np.int32, copy=False)
-        self.cells = csr(values, indices, cells.indptr, self.columns)
-        self.sightings: Sightings = sightings(
-            csr(None, indices, cells.indptr, self.columns)
-        )
         self.size = self.columns * (self.rank + 1) ** 2
+
+    @classmethod
+    def of_parts(
+        cls, cells: Any, rank: int, scale: tuple[float, float], features: Sightings
+    ) -> BothSides:
+        """Return a problem from what another one was made of.
+
+        Parameters
+        ----------
+        cells : scipy csr_array of shape (n, d)
+            With mean 0 and variance 1.
+        rank : int
+        scale : tuple of float
+            `center` and `unit`.
+        features : Sightings
+        """
+        problem = cls.__new__(cls)
+        problem._keep(cells, rank, scale, features)
+        return problem
 
     @property
     def loss_scale(self) -> float:
@@ -271,6 +317,12 @@ class BothSides(Problem):
     def row_prior(self, one: Sides) -> torch.Tensor:
         """Return E[B]^T f of all rows, shape (n, q)."""
         return self.sightings.rows @ (one.row_gains[:, None] * one.weights)
+
+    def column_prior(self, one: Sides, features: torch.Tensor) -> torch.Tensor:
+        """Return E[D]^T g of columns with some features, shape (columns, q)."""
+        gains = one.column_gains.square()
+        shrunk = gains / (1 + self.columns * gains)
+        return features @ (shrunk[:, None] * (self.sightings.columns.T @ one.factors))
 
     def sums(self, one: Sides, *, renew: bool, single: bool = False) -> Sums:
         """Return what rows say of columns, adding up block by block.

@@ -171,10 +171,7 @@ def _with_columns(
     here = [*range(rank), rank + 1]
     own, noise = scales[here], one.noise.exp()
     rho, kappa = problem.precisions(one)
-    features = problem.sightings.columns
-    gains = one.column_gains.square()
-    shrunk = gains / (1 + problem.columns * gains)
-    prior = features @ (shrunk[:, None] * (features.T @ one.factors))
+    prior = problem.column_prior(one, problem.sightings.columns)
     gram = found.second
     weight = kappa.mean / noise
     right = found.along - scales[rank] * gram[:, rank] - one.mean * gram[:, rank + 1]

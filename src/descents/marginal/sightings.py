@@ -44,6 +44,9 @@ class Sightings:
     column_roots: np.ndarray
     mean_count: float
     mixing: np.ndarray
+    column_mixing: np.ndarray
+    row_ends: np.ndarray
+    column_ends: np.ndarray
 
     @property
     def count(self) -> int:
@@ -51,9 +54,21 @@ class Sightings:
         return self.rows.shape[1]
 
     def of_rows(self, pattern: Any) -> torch.Tensor:
-        """Return the features of other rows, from ones at their observed cells."""
+        """Return the features of other rows, from ones at their observed cells.
+
+        They are kept within the ends of those of the fit, as nothing is known beyond.
+        """
         raw = _raw(pattern, self.vectors, self.column_roots, self.mean_count)
-        return torch.from_numpy(raw @ self.mixing)
+        return torch.from_numpy(raw.clip(*self.row_ends) @ self.mixing)
+
+    def of_blank(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the features of a row, and of a column, without any cell."""
+        raw = np.zeros((1, self.row_ends.shape[1]))
+        raw[:, 0] = 1.0
+        return (
+            torch.from_numpy(raw.clip(*self.row_ends) @ self.mixing),
+            torch.from_numpy(raw.clip(*self.column_ends) @ self.column_mixing),
+        )
 
 
 def sightings(pattern: Any) -> Sightings:
@@ -90,7 +105,10 @@ def sightings(pattern: Any) -> Sightings:
         vectors,
         roots[1],
         float(means[0]),
-        one[0][:, both],
+        np.ascontiguousarray(one[0][:, both]),
+        np.ascontiguousarray(other[0][:, both]),
+        np.stack([of_rows.min(0), of_rows.max(0)]),
+        np.stack([of_columns.min(0), of_columns.max(0)]),
     )
 
 
@@ -124,7 +142,7 @@ def _singular_vectors(pattern: Any, roots: list[np.ndarray], count: int) -> np.n
         block = np.linalg.qr(image)[0]
     products = basis.T @ images
     vectors = np.linalg.eigh(products + products.T)[1]
-    return basis @ vectors[:, : -count - 1 : -1]
+    return np.ascontiguousarray(basis @ vectors[:, : -count - 1 : -1])
 
 
 def _orthogonal(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
