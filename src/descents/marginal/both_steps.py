@@ -26,9 +26,9 @@ from descents.problems.problem import Parameters, Problem
 HELD = 5
 """The first steps change factors alone: scales that are too small for factors that are
 not known yet would draw these to 0."""
-REMOVE_EVERY = 10
+REMOVE_EVERY = 5
 """After so many steps it is tried whether the loss falls without a component."""
-LEAST_KNOWN = 0.05
+LEAST_KNOWN = 0.1
 """The share of a component's variance that has to be known of either side's factors."""
 LEAST_NOISE = 1e-10
 """No variance of noise is smaller, in units of the variance of the data."""
@@ -50,7 +50,7 @@ class CoordinateAscent:
     than the square of the tolerance, in nats per cell: a thousandth is a thousandth of
     the noise's standard deviation. Then the factors are shifted and rotated to the best of
     those that leave every prediction as it is, which gives the best scales at once
-    [1]_. Every 10 steps,
+    [1]_. Every 5 steps,
     components that nothing is known of are removed. The first steps change factors alone. The loss never rises.
 
     Parameters
