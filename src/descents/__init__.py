@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from descents.estimators.imputer import LowRankImputer as LowRankImputer
     from descents.estimators.networks import MLPStartsClassifier as MLPStartsClassifier
     from descents.estimators.networks import MLPStartsRegressor as MLPStartsRegressor
+    from descents.estimators.ratings import LowRankRatings as LowRankRatings
     from descents.estimators.training import train_starts as train_starts
     from descents.estimators.transformer import LowRankModel as LowRankModel
     from descents.marginal.pooling import pool as pool
@@ -62,6 +63,7 @@ _HOMES = {
     "LineDescent": "descents.descent.steps",
     "LowRankImputer": "descents.estimators.imputer",
     "LowRankModel": "descents.estimators.transformer",
+    "LowRankRatings": "descents.estimators.ratings",
     "MLPStartsClassifier": "descents.estimators.networks",
     "MLPStartsRegressor": "descents.estimators.networks",
     "Momentum": "descents.descent.steps",

@@ -714,12 +714,14 @@ class _Chunk:
         self, stop: Stop, state: State, losses: torch.Tensor, step: int
     ) -> np.ndarray:
         """Return for which starts a step can gain next to nothing of the loss."""
+        of = losses.abs()
         if "gain" in state:
             gain = state["gain"]["gain"]
+            of = state["gain"].get("of", of)
         else:
             here = self.parameters, state["mapping"], self.starts, step
             gain = gains(self.whole, *here)
-        size = losses.abs().cpu().numpy().astype(np.float64)
+        size = of.cpu().numpy().astype(np.float64)
         # Of an exact fit nothing is left but roundings of the size of the data.
         unit = float(torch.finfo(self.problem.dtype).eps)
         rounded = np.square(ROUNDINGS * unit) * self.scale

@@ -4,7 +4,8 @@ A rule holds its settings only; what it remembers between steps is the state tha
 `init` makes and `update` returns, so that it can be stored, cut and resumed. Every
 state has an entry ``"mapping"``, the prox-gradient mapping where the returned losses
 were evaluated. It may have an entry ``"gain"``, with one tensor of shape (S,) of that
-name: by how much a step that knows the curvature could still lower each loss.
+name: by how much a step that knows the curvature could still lower each loss, and
+maybe another, ``"of"``, that the tolerance of a `Stop` is a share of in place of the loss.
 """
 
 from __future__ import annotations

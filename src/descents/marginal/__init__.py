@@ -6,6 +6,8 @@ into features, `posterior` says what is expected of missing cells, and `model` f
 and judges the model by cells that it has not seen.
 
 For sparse ratings and tables whose sides are alike, `both_sides` is the problem with the
-factors of rows and of columns integrated out, and `both_steps` has its steps. `sightings`
-makes features of which cells are observed, and `ratings` fits and predicts.
+factors of rows and of columns integrated out, `both_parameters` has its parameters and
+`both_rows` what is known of rows given the columns. `both_steps` has its steps, and
+`both_turns` the rotation that ends each. `sightings` makes features of which cells are
+observed, and `ratings` fits and predicts.
 """

@@ -2,83 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from scipy import sparse
 
 from descents.checks import Complaints, InvalidValueError, whole_number
+from descents.marginal.both_parameters import (
+    Gamma,
+    Sides,
+    each,
+    moments,
+    narrowed,
+    stacked,
+)
+from descents.marginal.both_rows import (
+    View,
+    csr,
+    expected_squares,
+    posterior,
+    unpacked,
+)
 from descents.marginal.gaussian import LOG_2PI
 from descents.marginal.sightings import Sightings, sightings
 from descents.problems.problem import Parameters, Problem
 
 RANK = 20
 """The components that a fit begins with; what is not needed is removed."""
-BLOCK_ENTRIES = 2**21
-"""How many numbers the second moments of a block of rows hold."""
-LEAST_NOISE = 1e-10
-"""No variance of noise is smaller, in units of the variance of the data."""
 
 
-class Sides(NamedTuple):
-    """The parameters of one start; K components, q = K + 1, p features of each side.
+def default_rank(cells: Any) -> int:
+    """Return 20, or as many components as have no more factors than there are cells.
 
-    A component whose scale is exactly 0 is not part of the model.
-    """
+    From more, the descent may end where all factors are explained by noise, though the
+    loss is lower elsewhere.
 
-    mean: torch.Tensor
-    """m, shape (1,)."""
-    scales: torch.Tensor
-    """Of the components, the biases of rows and those of columns, shape (K + 2,)."""
-    noise: torch.Tensor
-    """log sigma^2, shape (1,)."""
-    degrees: torch.Tensor
-    """log nu of rows and of columns, shape (2,)."""
-    row_rates: torch.Tensor
-    """Logarithms of the rates of q(rho_i), shape (n,)."""
-    column_rates: torch.Tensor
-    """Logarithms of the rates of q(kappa_j), shape (d,)."""
-    factors: torch.Tensor
-    """The means of q(v_j, b_j), shape (d, q)."""
-    spreads: torch.Tensor
-    """Lower triangular factors of the covariances of q(v_j, b_j), shape (d, q, q)."""
-    weights: torch.Tensor
-    """The means of q(B) over the gains, shape (p, q)."""
-    row_gains: torch.Tensor
-    """Standard deviations of the rows of B, shape (p,)."""
-    column_gains: torch.Tensor
-    """Standard deviations of the rows of D, shape (p,)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Posterior:
-    """What is known of rows, given their cells and the distribution of the columns.
-
-    Attributes
+    Parameters
     ----------
-    means : Tensor of shape (rows, q)
-    covariances : Tensor of shape (rows, q, q)
-    terms : Tensor of shape (rows,)
-        What each row adds to the loss by its factors and its squared errors.
-    squares : Tensor of shape (rows,)
-        The expected squared errors of the cells of each row, weighted by column.
+    cells : scipy csr_array of shape (n, d)
+
+    Examples
+    --------
+    >>> default_rank(sparse.csr_array(np.ones((30, 6)))), default_rank(sparse.eye_array(9, format="csr"))
+    (5, 1)
     """
-
-    means: torch.Tensor
-    covariances: torch.Tensor
-    terms: torch.Tensor
-    squares: torch.Tensor
-
-    def lifted(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return E[h] and E[h h^T], h = (w, 1)."""
-        q = self.means.shape[1]
-        means = torch.nn.functional.pad(self.means, (0, 1), value=1.0)
-        second = means[:, :, None] * means[:, None, :]
-        second[:, :q, :q] += self.covariances
-        return means, second
+    factors = np.count_nonzero(np.diff(cells.indptr)) + len(np.unique(cells.indices))
+    return min(RANK, cells.shape[1] - 1, max(1, int(cells.nnz // factors)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +139,7 @@ class BothSides(Problem):
         Stored entries are data, zeros too; what is not stored is missing. It is never
         made dense.
     rank : int, optional
-        K, by default 20, or less for small tables.
+        K, by default `default_rank`.
 
     References
     ----------
@@ -213,25 +185,52 @@ class BothSides(Problem):
                 f"{int(np.isfinite(cells.data).sum())} are finite; give a table with "
                 "observed cells, all of them finite"
             )
-        cells.sum_duplicates()
-        self.rows, self.columns = cells.shape
-        self.count = cells.nnz
-        self.rank = min(RANK, self.columns - 1) if rank is None else rank
+        if not cells.has_canonical_format:
+            cells = cells.copy()  # the caller's is not to change
+            cells.sum_duplicates()
         values = cells.data.astype(np.float64)
-        self.center = float(values.mean())
+        center = float(values.mean())
         size = float(np.abs(values).max()) or 1.0  # so that no square overflows
-        self.unit = float((values / size).std()) * size or 1.0
-        values = (values - self.center) / self.unit
+        unit = float((values / size).std()) * size or 1.0
+        indices = cells.indices.astype(np.int32, copy=False)
+        self._keep(
+            csr((values - center) / unit, indices, cells.indptr, cells.shape[1]),
+            default_rank(cells) if rank is None else rank,
+            (center, unit),
+            sightings(csr(None, indices, cells.indptr, cells.shape[1])),
+        )
+
+    def _keep(
+        self, cells: Any, rank: int, scale: tuple[float, float], features: Sightings
+    ) -> None:
+        self.rows, self.columns = cells.shape
+        self.cells, self.count, self.rank = cells, cells.nnz, rank
+        self.center, self.unit = scale
+        self.sightings = features
         self.row_counts = torch.from_numpy(np.diff(cells.indptr).astype(np.float64))
         self.column_counts = torch.from_numpy(
             np.bincount(cells.indices, minlength=self.columns).astype(np.float64)
         )
-        indices = cells.indices.astype(np.int32, copy=False)
-        self.cells = csr(values, indices, cells.indptr, self.columns)
-        self.sightings: Sightings = sightings(
-            csr(None, indices, cells.indptr, self.columns)
-        )
         self.size = self.columns * (self.rank + 1) ** 2
+
+    @classmethod
+    def of_parts(
+        cls, cells: Any, rank: int, scale: tuple[float, float], features: Sightings
+    ) -> BothSides:
+        """Return a problem from what another one was made of.
+
+        Parameters
+        ----------
+        cells : scipy csr_array of shape (n, d)
+            With mean 0 and variance 1.
+        rank : int
+        scale : tuple of float
+            `center` and `unit`.
+        features : Sightings
+        """
+        problem = cls.__new__(cls)
+        problem._keep(cells, rank, scale, features)
+        return problem
 
     @property
     def loss_scale(self) -> float:
@@ -319,7 +318,13 @@ class BothSides(Problem):
         """Return E[B]^T f of all rows, shape (n, q)."""
         return self.sightings.rows @ (one.row_gains[:, None] * one.weights)
 
-    def sums(self, one: Sides, *, renew: bool) -> Sums:
+    def column_prior(self, one: Sides, features: torch.Tensor) -> torch.Tensor:
+        """Return E[D]^T g of columns with some features, shape (columns, q)."""
+        gains = one.column_gains.square()
+        shrunk = gains / (1 + self.columns * gains)
+        return features @ (shrunk[:, None] * (self.sightings.columns.T @ one.factors))
+
+    def sums(self, one: Sides, *, renew: bool, single: bool = False) -> Sums:
         """Return what rows say of columns, adding up block by block.
 
         Parameters
@@ -328,14 +333,18 @@ class BothSides(Problem):
             Without removed components: see `narrowed`.
         renew : bool
             Whether the sums over rows are weighted by the best rho_i, not the given ones.
+        single : bool
+            Whether sums over the cells of a block are taken in single precision.
         """
         with torch.no_grad():
-            return self._sums(narrowed(one), renew)
+            return self._sums(
+                narrowed(one), renew, torch.float32 if single else torch.float64
+            )
 
-    def _sums(self, one: Sides, renew: bool) -> Sums:
-        view = View.of(self, one)
+    def _sums(self, one: Sides, renew: bool, dtype: torch.dtype) -> Sums:
+        rho, kappa = self.precisions(one)
+        view = View.of(one, kappa.mean, dtype)
         q = view.means.shape[1] - 1
-        rho, _ = self.precisions(one)
         noise, shape = one.noise.exp(), one.degrees[0].exp() / 2
         upper = torch.triu_indices(q + 1, q + 1)
         second = np.zeros((self.columns, upper.shape[1]))
@@ -344,17 +353,18 @@ class BothSides(Problem):
         seen = torch.zeros(self.sightings.count, q, dtype=torch.float64)
         total, terms = torch.zeros(q, dtype=torch.float64), torch.zeros(1).double()
         rates, row_squares = torch.empty(2, self.rows, dtype=torch.float64)
-        for place, block in blocks(self.cells, upper.shape[1]):
+        for place, block in view.blocks(self.cells):
             features = self.sightings.rows[place]
             rows = view.rows(block, features, rho.mean[place])
             best = shape + rows.squares / (2 * noise)
             weight = rho.shape[place] / best if renew else rho.mean[place]
             rates[place], row_squares[place] = best.log(), rows.squares
-            means, both = rows.lifted()
-            both = weight[:, None] * both[:, upper[0], upper[1]]
-            second += block.pattern.T @ both.numpy()
-            along += block.values.T @ (weight[:, None] * means).numpy()
-            squares += block.squares.T @ weight.numpy()
+            means, both = rows.lifted
+            means, both = means.to(dtype), both[:, upper[0], upper[1]].to(dtype)
+            level = weight.to(dtype)
+            second += block.pattern.T @ (level[:, None] * both).numpy()
+            along += block.values.T @ (level[:, None] * means).numpy()
+            squares += block.squares.T @ level.numpy()
             gram += rows.means.T @ rows.means
             covariances += rows.covariances.sum(0)
             total += rows.means.sum(0)
@@ -426,268 +436,3 @@ class BothSides(Problem):
         terms = terms - (gains * found.seen).sum()
         terms = terms + self.rows / 2 * gains.square().sum()
         return self._total(one, terms.sum())
-
-
-class Gamma(NamedTuple):
-    """Gamma distributions, by shape and rate."""
-
-    shape: torch.Tensor
-    rate: torch.Tensor
-
-    @property
-    def mean(self) -> torch.Tensor:
-        """The expectation."""
-        return self.shape / self.rate
-
-    @property
-    def log_mean(self) -> torch.Tensor:
-        """The expectation of the logarithm."""
-        return self.shape.digamma() - self.rate.log()
-
-    def divergence(self, half: torch.Tensor) -> torch.Tensor:
-        """Return the Kullback-Leibler divergence from Gamma(half, half)."""
-        return (
-            (self.shape - half) * self.shape.digamma()
-            - self.shape.lgamma()
-            + half.lgamma()
-            + half * (self.rate.log() - half.log())
-            + self.mean * (half - self.rate)
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """The cells of some rows: their values, these squared, and ones, as sparse arrays."""
-
-    values: Any
-    squares: Any
-    pattern: Any
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """What rows see of the columns.
-
-    Attributes
-    ----------
-    means, second : Tensor
-        E[c_j] and E[c_j c_j^T].
-    kappa : Tensor of shape (d,)
-        E[kappa_j].
-    noise : Tensor of shape (1,)
-        sigma^2.
-    gains : Tensor of shape (p, q)
-        E[B].
-    """
-
-    means: torch.Tensor
-    second: torch.Tensor
-    kappa: torch.Tensor
-    noise: torch.Tensor
-    gains: torch.Tensor
-    packed: np.ndarray
-    weighted: np.ndarray
-
-    @classmethod
-    def of(cls, problem: BothSides, one: Sides) -> View:
-        """Return what rows see, at parameters without removed components."""
-        means, second = moments(one)
-        kappa = problem.precisions(one)[1].mean
-        upper = torch.triu_indices(*second.shape[1:])
-        return cls(
-            means,
-            second,
-            kappa,
-            one.noise.exp(),
-            one.row_gains[:, None] * one.weights,
-            (kappa[:, None] * second[:, upper[0], upper[1]]).numpy(),
-            (kappa[:, None] * means).numpy(),
-        )
-
-    def rows(
-        self, block: Block, features: torch.Tensor, rho: torch.Tensor
-    ) -> Posterior:
-        """Return q(w) of some rows, given their features and E[rho]."""
-        return posterior(
-            unpacked(
-                torch.from_numpy(block.pattern @ self.packed), self.means.shape[1]
-            ),
-            torch.from_numpy(block.values @ self.weighted),
-            torch.from_numpy(block.squares @ self.kappa.numpy()),
-            rho,
-            self.noise,
-            features @ self.gains,
-        )
-
-
-def blocks(cells: Any, width: int) -> Iterator[tuple[slice, Block]]:
-    """Give blocks of rows of a sparse array, of about `BLOCK_ENTRIES` over `width` rows."""
-    count = max(1, BLOCK_ENTRIES // width)
-    rows, columns = cells.shape
-    for first in range(0, rows, count):
-        last = min(first + count, rows)
-        ends = cells.indptr[first : last + 1]
-        entries = slice(ends[0], ends[-1])
-        values, indices = cells.data[entries], cells.indices[entries]
-        ends = ends - ends[0]
-        yield (
-            slice(first, last),
-            Block(
-                csr(values, indices, ends, columns),
-                csr(values**2, indices, ends, columns),
-                csr(None, indices, ends, columns),
-            ),
-        )
-
-
-def csr(
-    values: np.ndarray | None, indices: np.ndarray, ends: np.ndarray, columns: int
-) -> Any:
-    """Return a sparse array of rows; of ones where there are no values."""
-    values = np.ones(len(indices)) if values is None else values
-    ends = ends.astype(np.int32) if ends[-1] < 2**31 else ends
-    return sparse.csr_array((values, indices, ends), shape=(len(ends) - 1, columns))
-
-
-def each(parameters: Parameters) -> list[Sides]:
-    """Return the parameters of each start."""
-    parts = (parameters[name].unbind(0) for name in Sides._fields)
-    return [Sides(*one) for one in zip(*parts, strict=True)]
-
-
-def stacked(ones: list[Sides]) -> Parameters:
-    """Return the parameters of several starts by name."""
-    return {
-        name: torch.stack([getattr(one, name) for one in ones])
-        for name in Sides._fields
-    }
-
-
-def kept(one: Sides) -> torch.Tensor:
-    """Return the places of the components that are not removed, and of the bias."""
-    rank = len(one.scales) - 2
-    there = one.scales[:rank] != 0
-    return torch.cat([torch.nonzero(there)[:, 0], torch.tensor([rank])])
-
-
-def narrowed(one: Sides) -> Sides:
-    """Return the parameters without those of removed components."""
-    here = kept(one)
-    if len(here) == one.factors.shape[1]:
-        return one
-    return one._replace(
-        scales=one.scales[torch.cat([here, torch.tensor([len(one.scales) - 1])])],
-        factors=one.factors[:, here],
-        spreads=one.spreads[:, here[:, None], here],
-        weights=one.weights[:, here],
-    )
-
-
-def widened(one: Sides, rank: int) -> Sides:
-    """Return parameters with removed components added, the last ones, up to a rank."""
-    lacking = rank + 2 - len(one.scales)
-    if not lacking:
-        return one
-    own = len(one.scales) - 2
-
-    def padded(part: torch.Tensor) -> torch.Tensor:
-        zeros = part.new_zeros(*part.shape[:-1], lacking)
-        return torch.cat([part[..., :own], zeros, part[..., own:]], -1)
-
-    spreads = padded(padded(one.spreads.mT).mT)
-    spreads[:, range(own, rank), range(own, rank)] = 1.0
-    return one._replace(
-        scales=padded(one.scales),
-        factors=padded(one.factors),
-        spreads=spreads,
-        weights=padded(one.weights),
-    )
-
-
-def moments(one: Sides) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return E[c_j] and E[c_j c_j^T], c_j = (s_k v_jk, s_a, m + s_b b_j).
-
-    Returns
-    -------
-    means : Tensor of shape (d, K + 2)
-    second : Tensor of shape (d, K + 2, K + 2)
-    """
-    rank = len(one.scales) - 2
-    own = torch.cat([one.scales[:rank], one.scales[rank + 1 :]])
-    scaled = own * one.factors
-    ones = torch.ones_like(scaled[:, :1])
-    means = torch.cat(
-        [scaled[:, :rank], one.scales[rank] * ones, one.mean + scaled[:, rank:]], 1
-    )
-    factors = own[:, None] * one.spreads.tril()
-    # A row of zeros for the constant s_a.
-    lifted = torch.cat(
-        [factors[:, :rank], torch.zeros_like(factors[:, :1]), factors[:, rank:]], 1
-    )
-    return means, lifted @ lifted.mT + means[:, :, None] * means[:, None, :]
-
-
-def posterior(
-    gram: torch.Tensor,
-    along: torch.Tensor,
-    squares: torch.Tensor,
-    rho: torch.Tensor,
-    noise: torch.Tensor,
-    prior: torch.Tensor,
-) -> Posterior:
-    """Return q(w) of rows from sums over their cells.
-
-    Parameters
-    ----------
-    gram : Tensor of shape (rows, q + 1, q + 1)
-        sum_j kappa_j E[c_j c_j^T].
-    along : Tensor of shape (rows, q + 1)
-        sum_j kappa_j x_ij E[c_j].
-    squares : Tensor of shape (rows,)
-        sum_j kappa_j x_ij^2.
-    rho : Tensor of shape (rows,)
-    noise : Tensor of shape (1,)
-    prior : Tensor of shape (rows, q)
-    """
-    q = prior.shape[1]
-    weight = rho / noise
-    eye = torch.eye(q, dtype=gram.dtype)
-    inner = weight[:, None, None] * gram[:, :q, :q] + eye
-    factors, failed = torch.linalg.cholesky_ex(inner)
-    if bool(failed.any()):  # of numbers that are not finite
-        factors = torch.where(failed[:, None, None] == 0, factors, torch.nan)
-    right = prior + weight[:, None] * (along[:, :q] - gram[:, :q, q])
-    covariances = torch.cholesky_inverse(factors)
-    means = (covariances @ right[:, :, None])[:, :, 0]
-    logs = factors.diagonal(dim1=1, dim2=2).log().sum(1)
-    fits = prior.square().sum(1) - (right * means).sum(1)
-    rest = squares - 2 * along[:, q] + gram[:, q, q]
-    found = Posterior(means, covariances, logs + (fits + weight * rest) / 2, rest)
-    off = expected_squares(*found.lifted(), gram, along, squares)
-    return replace(found, squares=off)
-
-
-def expected_squares(
-    means: torch.Tensor,
-    second: torch.Tensor,
-    gram: torch.Tensor,
-    along: torch.Tensor,
-    squares: torch.Tensor,
-) -> torch.Tensor:
-    """Return sums of E[(x - h^T c)^2] from the moments of one side and sums of the other."""
-    return squares - 2 * (means * along).sum(1) + (second * gram).sum((1, 2))
-
-
-def unpacked(upper: torch.Tensor, size: int) -> torch.Tensor:
-    """Return symmetric matrices from the entries of their upper triangles.
-
-    Examples
-    --------
-    >>> unpacked(torch.tensor([[1.0, 2.0, 3.0]]), 2)
-    tensor([[[1., 2.],
-             [2., 3.]]])
-    """
-    rows, columns = torch.triu_indices(size, size)
-    places = torch.empty(size, size, dtype=torch.int64)
-    places[rows, columns] = places[columns, rows] = torch.arange(len(rows))
-    return upper[:, places]

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 
 from descents.descent.steps import State
-from descents.marginal.both_sides import (
-    LEAST_NOISE,
-    BothSides,
+from descents.marginal.both_parameters import (
     Gamma,
     Sides,
-    Sums,
     each,
-    expected_squares,
     moments,
     narrowed,
     stacked,
     widened,
 )
+from descents.marginal.both_rows import expected_squares
+from descents.marginal.both_sides import BothSides, Sums
+from descents.marginal.both_turns import turned, without
 from descents.problems.problem import Parameters, Problem
 
 HELD = 5
 """The first steps change factors alone: scales that are too small for factors that are
 not known yet would draw these to 0."""
-REMOVE_EVERY = 10
+REMOVE_EVERY = 5
 """After so many steps it is tried whether the loss falls without a component."""
-LEAST_KNOWN = 0.05
+LEAST_KNOWN = 0.1
 """The share of a component's variance that has to be known of either side's factors."""
-LEAST_SCALE = 1e-6
-"""Components of smaller scale are removed, in units of the data."""
+LEAST_NOISE = 1e-10
+"""No variance of noise is smaller, in units of the variance of the data."""
+LEAST_OF_SINGLE = 1e-3
+"""Sums are in single precision where the variance of noise is larger, in units of the
+variance of the data: what is left of squares of the data is then right to 1e-4."""
 SLOWEST = 0.98
 """The remaining gain is extrapolated from ratios of successive falls of at most this."""
 LEAST_DEGREES, MOST_DEGREES = 0.5, 1e4
@@ -43,10 +46,21 @@ class CoordinateAscent:
     """Coordinate ascent on the bound of `descents.marginal.both_sides.BothSides`.
 
     A step takes in turn the best q(w), q(rho), q(z), q(kappa), noise, degrees, and q(B)
-    with the gains of features. Then the factors are shifted and rotated to the best of
+    with the gains of features. A start is stationary when what it can still gain is less
+    than the square of the tolerance, in nats per cell: a thousandth is a thousandth of
+    the noise's standard deviation. Then the factors are shifted and rotated to the best of
     those that leave every prediction as it is, which gives the best scales at once
-    [1]_. Every 10 steps,
+    [1]_. Every 5 steps,
     components that nothing is known of are removed. The first steps change factors alone. The loss never rises.
+
+    Parameters
+    ----------
+    single : bool
+        Whether cells are summed up in single precision, where noise allows it: for a
+        large table steps take about half the time.
+    gradients : bool
+        Whether the gradient is taken, for its norms at the beginning and at the end;
+        they are NaN without.
 
     References
     ----------
@@ -65,6 +79,9 @@ class CoordinateAscent:
     True
     """
 
+    single: bool = False
+    gradients: bool = True
+
     def init(self, problem: Problem, parameters: Parameters) -> State:
         """Return the state before the first step."""
         unknown = torch.full((len(parameters["mean"]),), torch.inf, dtype=torch.float64)
@@ -80,6 +97,8 @@ class CoordinateAscent:
     ) -> Parameters:
         """Return the gradient."""
         assert isinstance(problem, BothSides)  # noqa: S101
+        if not self.gradients:
+            return {"mean": torch.full_like(parameters["mean"], torch.nan)}
         return problem.fused(parameters, starts, step)[1]
 
     def update(
@@ -99,24 +118,30 @@ class CoordinateAscent:
         moved, losses, gradients = [], [], []
         for given in each(parameters):
             one = narrowed(given)
-            found = problem.sums(one, renew=True)
+            single = self.single and bool(one.noise.exp() > LEAST_OF_SINGLE)
+            found = problem.sums(one, renew=True, single=single)
             losses.append(found.loss)
-            gradients.append(problem.gradient(given, found))
+            if self.gradients:
+                gradients.append(problem.gradient(given, found))
             if bool(found.loss.isfinite()):
                 better = improved(problem, one, found, whole=step >= HELD)
                 if step > HELD and step % REMOVE_EVERY == REMOVE_EVERY - 1:
-                    better = fewer(problem, better)
+                    better = fewer(problem, better, single=single)
                 moved.append(widened(better, problem.rank))
             else:
                 moved.append(given)
+        if self.gradients:
+            mapping = stacked(gradients)
+        else:
+            mapping = self.mapping(problem, parameters, state, starts, step)
         loss = torch.stack(losses)
         fall = (state["before"]["loss"] - loss).clamp(min=0)
         ratio = (fall / state["before"]["fall"]).nan_to_num(0.0).clamp(0.0, SLOWEST)
         return (
             stacked(moved),
             {
-                "mapping": stacked(gradients),
-                "gain": {"gain": fall / (1 - ratio)},
+                "mapping": mapping,
+                "gain": {"gain": fall / (1 - ratio), "of": torch.ones_like(fall)},
                 "before": {"loss": loss, "fall": fall},
             },
             loss,
@@ -132,9 +157,10 @@ def improved(problem: BothSides, one: Sides, found: Sums, *, whole: bool) -> Sid
         one = one._replace(row_rates=found.row_rates)
         better, covariances = _with_columns(problem, one, found)
         if not whole:
-            return one._replace(factors=better.factors, spreads=better.spreads)
+            spreads = torch.linalg.cholesky(covariances)
+            return one._replace(factors=better.factors, spreads=spreads)
         one = better
-        return _turned(problem, one, found, covariances)
+        return turned(problem, one, found, covariances)
 
 
 def _with_columns(
@@ -145,10 +171,7 @@ def _with_columns(
     here = [*range(rank), rank + 1]
     own, noise = scales[here], one.noise.exp()
     rho, kappa = problem.precisions(one)
-    features = problem.sightings.columns
-    gains = one.column_gains.square()
-    shrunk = gains / (1 + problem.columns * gains)
-    prior = features @ (shrunk[:, None] * (features.T @ one.factors))
+    prior = problem.column_prior(one, problem.sightings.columns)
     gram = found.second
     weight = kappa.mean / noise
     right = found.along - scales[rank] * gram[:, rank] - one.mean * gram[:, rank + 1]
@@ -156,20 +179,21 @@ def _with_columns(
     inner = gram[:, here][:, :, here] * torch.outer(own, own)
     inner = weight[:, None, None] * inner + torch.eye(len(own), dtype=gram.dtype)
     covariances = torch.cholesky_inverse(torch.linalg.cholesky(inner))
-    one = one._replace(
-        factors=(covariances @ right[:, :, None])[:, :, 0],
-        spreads=torch.linalg.cholesky(covariances),
-    )
-    off = expected_squares(*moments(one), gram, found.along, found.squares)
+    one = one._replace(factors=(covariances @ right[:, :, None])[:, :, 0])
+    off = expected_squares(*moments(one, covariances), gram, found.along, found.squares)
     rates = one.degrees[1].exp() / 2 + off / (2 * noise)
     best = Gamma(kappa.shape, rates).mean
     noise = ((best @ off) / problem.count).clamp(min=LEAST_NOISE)
     counts = problem.row_counts, problem.column_counts
     degrees, logs = [], []
     for k, mean in enumerate((rho.mean, best)):
-        degree = best_degrees(counts[k], mean, float(one.degrees[k]))
+        # A factor of all of one side's precisions is that of the noise, too: a mean of 1
+        # is the best for the prior, and leaves the errors as likely as they are.
+        level = mean.mean()
+        noise = noise / level
+        degree = best_degrees(counts[k], mean / level, float(one.degrees[k]))
         degrees.append(degree)
-        logs.append(((degree.exp() + counts[k]) / (2 * mean)).log())
+        logs.append(((degree.exp() + counts[k]) * level / (2 * mean)).log())
     one = one._replace(
         noise=noise.log().reshape(1),
         degrees=torch.stack(degrees),
@@ -184,6 +208,10 @@ def best_degrees(
 ) -> torch.Tensor:
     """Return the logarithm of the best degrees of freedom, for given means of q(rho).
 
+    With shapes s = (nu + counts) / 2 and means m, what depends on nu is
+
+        sum(s log s - lgamma(s) - s + lgamma(nu / 2) - nu / 2 (log(nu / 2) + log m - m)).
+
     Parameters
     ----------
     counts : Tensor of shape (n,)
@@ -193,213 +221,27 @@ def best_degrees(
     log_degrees : float
         Those so far, which are returned if none are better.
     """
+    cells, times = (
+        torch.from_numpy(part) for part in np.unique(counts, return_counts=True)
+    )
+    shift = float((means - means.log()).sum())
 
     def loss(logarithm: float) -> float:
         half = torch.tensor(logarithm, dtype=torch.float64).exp() / 2
-        shapes = half + counts / 2
-        gamma = Gamma(shapes, shapes / means)
-        return float(gamma.divergence(half).sum() - gamma.log_mean @ counts / 2)
+        shapes = half + cells / 2
+        each = shapes * shapes.log() - shapes.lgamma() - shapes
+        prior = half.lgamma() - half * half.log()
+        return float(each @ times.double() + len(means) * prior + half * shift)
 
     low, high = torch.tensor([LEAST_DEGREES, MOST_DEGREES]).double().log().tolist()
-    near = max(low, log_degrees - 1), min(high, log_degrees + 1)
     found = minimize_scalar(
-        loss, bounds=near, method="bounded", options={"xatol": 1e-2}
+        loss, bounds=(low, high), method="bounded", options={"xatol": 1e-2}
     )
     best = float(found.x) if found.fun < loss(log_degrees) else log_degrees
     return torch.tensor(best, dtype=torch.float64)
 
 
-@dataclass(frozen=True, eq=False)
-class Side:
-    """The moments of the factors of one side, over all n rows or columns.
-
-    Attributes
-    ----------
-    count : int
-        n.
-    second : Tensor of shape (q, q)
-        sum E[w w^T].
-    total : Tensor of shape (q,)
-        sum E[w].
-    seen : Tensor of shape (p, q)
-        F^T E[w].
-    features : Tensor of shape (p,)
-        F^T 1.
-    gains : Tensor of shape (p,)
-    """
-
-    count: int
-    second: torch.Tensor
-    total: torch.Tensor
-    seen: torch.Tensor
-    features: torch.Tensor
-    gains: torch.Tensor
-
-    def moved(self, matrix: torch.Tensor, shift: torch.Tensor) -> Side:
-        """Return the moments of A w + shift."""
-        total = matrix @ self.total
-        cross = torch.outer(total, shift)
-        own = self.count * torch.outer(shift, shift)
-        return replace(
-            self,
-            second=matrix @ self.second @ matrix.T + cross + cross.T + own,
-            total=total + self.count * shift,
-            seen=self.seen @ matrix.T + torch.outer(self.features, shift),
-        )
-
-    def unexplained(self) -> torch.Tensor:
-        """Return the second moments about what features say of w, with the best q(B)."""
-        shrunk = self.gains.square() / (1 + self.count * self.gains.square())
-        return self.second - self.seen.T @ (shrunk[:, None] * self.seen)
-
-    def mean_moments(self) -> torch.Tensor:
-        """Return mean second moments, those of the features' weights over gains included.
-
-        Each feature of gain above 0 counts as a row: the covariance of its weights, and
-        what is lost of w by it, add up to I.
-        """
-        used = int((self.gains > 0).sum())
-        own = used * torch.eye(len(self.second), dtype=self.second.dtype)
-        return (self.unexplained() + own) / (self.count + used)
-
-
-def _shear(one: Side, other: Side, scales: torch.Tensor) -> torch.Tensor:
-    """Return the best shift of the factors of one side, of which biases take the rest.
-
-    u -> u + c and b -> b - (s c)^T v / s_b leave every prediction as it is. With C the
-    unexplained moments of (v, b), and features that have a constant of gain r first, what
-    depends on c is the quadratic
-
-        (2 c^T sum E[u] + n |c|^2) / (1 + n r^2) - 2 g^T C_vb + g^T C_vv g, g = s c / s_b.
-    """
-    rank = len(scales) - 1
-    first = one.gains[:1].square().sum()
-    weight = 1 / (1 + one.count * first)
-    ratio = scales[:rank] / scales[rank]
-    inner = other.unexplained()
-    left = inner[:rank, :rank] * torch.outer(ratio, ratio)
-    left = left + one.count * weight * torch.eye(rank, dtype=left.dtype)
-    right = ratio * inner[:rank, rank] - weight * one.total[:rank]
-    return torch.linalg.solve(left, right)
-
-
-def _turned(
-    problem: BothSides, one: Sides, found: Sums, covariances: torch.Tensor
-) -> Sides:
-    """Return the best parameters among those with the same predictions.
-
-    Factors may be shifted where the biases of the other side make up for it, biases where
-    the common mean does, and factors may be multiplied by a matrix where those of the
-    other side are by its inverse. Shifts are found by `_shear`. With M and N the mean
-    moments of u and v, M = L L^T and N = R R^T, and the singular values P S Q^T of
-    L^T diag(s) R, the best factors are P^T L^{-1} u and Q^T R^{-1} v with scales S: the
-    mean moments become I. Biases are rescaled alone.
-    """
-    rank, scales = len(one.scales) - 2, one.scales
-    features = problem.sightings
-    rows = Side(
-        problem.rows,
-        found.gram + found.covariances,
-        found.total,
-        found.seen,
-        features.rows.sum(0),
-        one.row_gains,
-    )
-    columns = Side(
-        problem.columns,
-        one.factors.T @ one.factors + covariances.sum(0),
-        one.factors.sum(0),
-        features.columns.T @ one.factors,
-        features.columns.sum(0),
-        one.column_gains,
-    )
-    eye = torch.eye(rank + 1, dtype=scales.dtype)
-    of_columns, off_columns = eye, torch.zeros_like(eye[0])
-    of_rows = eye
-    still = torch.zeros_like(eye[0])
-    if rank and bool((scales[rank:] > LEAST_SCALE).all()):
-        own = scales[[*range(rank), rank + 1]]
-        shift = torch.cat([_shear(rows, columns, own), still[:1]])
-        of_columns = eye.clone()
-        of_columns[rank, :rank] = -own[:rank] * shift[:rank] / own[rank]
-        rows, columns = rows.moved(eye, shift), columns.moved(of_columns, still)
-        own = scales[: rank + 1]
-        off_columns = torch.cat([_shear(columns, rows, own), still[:1]])
-        of_rows = eye.clone()
-        of_rows[rank, :rank] = -own[:rank] * off_columns[:rank] / own[rank]
-        rows, columns = rows.moved(of_rows, still), columns.moved(eye, off_columns)
-    # Biases have mean 0.
-    last = eye[rank]
-    means = rows.total[rank] / rows.count, columns.total[rank] / columns.count
-    mean = one.mean + scales[rank] * means[0] + scales[rank + 1] * means[1]
-    rows, columns = (
-        rows.moved(eye, -means[0] * last),
-        columns.moved(eye, -means[1] * last),
-    )
-    off_columns = off_columns - means[1] * last
-    row_gains, weights = best_gains(rows.seen, rows.count)
-    column_gains, _ = best_gains(columns.seen, columns.count)
-    rows, columns = replace(rows, gains=row_gains), replace(columns, gains=column_gains)
-    # The rotation.
-    of_both = rows.mean_moments(), columns.mean_moments()
-    left, right = (torch.linalg.cholesky(each[:rank, :rank]) for each in of_both)
-    p, values, q = torch.linalg.svd(left.T @ (scales[:rank, None] * right))
-    roots = torch.stack([each[rank, rank].sqrt() for each in of_both])
-    turns = torch.zeros(2, rank + 1, rank + 1, dtype=scales.dtype)
-    turns[0, :rank, :rank] = p.T @ torch.linalg.inv(left)
-    turns[1, :rank, :rank] = q @ torch.linalg.inv(right)
-    turns[:, rank, rank] = 1 / roots
-    matrix = turns[1] @ of_columns
-    turned = matrix @ covariances @ matrix.T
-    one = one._replace(
-        mean=mean,
-        scales=torch.cat([values, scales[rank:] * roots]),
-        factors=one.factors @ matrix.T + turns[1] @ off_columns,
-        spreads=torch.linalg.cholesky((turned + turned.mT) / 2),
-        weights=weights @ turns[0].T,
-        row_gains=row_gains,
-        column_gains=column_gains,
-    )
-    small = (values < LEAST_SCALE).nonzero()[:, 0].tolist()
-    return without(one, small) if small else one
-
-
-def best_gains(seen: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the best gains of features, and the means of their weights over the gains.
-
-    The features F of n rows have F^T F = n I, so that each has its own optimum: with
-    c = F^T w of the q factors, r^2 = (|c|^2 - q n) / (q n^2) where that is positive, else
-    0, and the mean of its weights is c r^2 / (1 + n r^2).
-
-    Parameters
-    ----------
-    seen : Tensor of shape (p, q)
-        F^T E[w].
-    count : int
-        n.
-    """
-    q = seen.shape[1]
-    squares = (seen.square().sum(1) - q * count) / (q * count**2)
-    gains = squares.clamp(min=0).sqrt()
-    return gains, seen * (gains / (1 + count * gains.square()))[:, None]
-
-
-def without(one: Sides, places: list[int]) -> Sides:
-    """Return parameters without some components."""
-    scales, spreads = one.scales.clone(), one.spreads.clone()
-    scales[places] = 0.0
-    spreads[:, places], spreads[:, :, places] = 0.0, 0.0
-    # What is left of each covariance is that of the other components.
-    rank = len(scales) - 2
-    stay = [k for k in range(rank + 1) if k not in places]
-    block = one.spreads[:, stay]
-    spreads[:, torch.tensor(stay)[:, None], torch.tensor(stay)] = torch.linalg.cholesky(
-        block @ block.mT
-    )
-    return narrowed(one._replace(scales=scales, spreads=spreads))
-
-
-def fewer(problem: BothSides, one: Sides) -> Sides:
+def fewer(problem: BothSides, one: Sides, *, single: bool) -> Sides:
     """Return parameters without components that nothing is known of.
 
     Where factors of both sides have nearly their prior variance of 1, a component says
@@ -409,13 +251,13 @@ def fewer(problem: BothSides, one: Sides) -> Sides:
     known = 1 - one.spreads.square().sum((0, 2))[:rank] / problem.columns
     if not bool((known < LEAST_KNOWN).any()):
         return one
-    found = problem.sums(one, renew=False)
+    found = problem.sums(one, renew=False, single=single)
     of_rows = 1 - found.covariances.diagonal()[:rank] / problem.rows
     unknown = (known < LEAST_KNOWN) & (of_rows < LEAST_KNOWN)
     places = unknown.nonzero()[:, 0].tolist()
     for some in (places, places[-1:]):
         if some:
             other = without(one, some)
-            if problem.sums(other, renew=False).loss <= found.loss:
+            if problem.sums(other, renew=False, single=single).loss <= found.loss:
                 return other
     return one

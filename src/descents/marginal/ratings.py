@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,25 +15,21 @@ from scipy import sparse
 from descents.checks import Complaints, InvalidValueError
 from descents.descent.loop import Stop, descend
 from descents.descent.runs import Runs
-from descents.marginal.both_sides import (
-    BothSides,
-    Gamma,
-    Posterior,
-    Sides,
-    View,
-    blocks,
-    csr,
-    each,
-    narrowed,
-)
+from descents.marginal.both_parameters import Gamma, Sides, each, moments, narrowed
+from descents.marginal.both_rows import Posterior, View, csr
+from descents.marginal.both_sides import BothSides
 from descents.marginal.both_steps import CoordinateAscent
+from descents.marginal.sightings import Sightings
+from descents.marginal.stored import put, taken
 
-STEPS = Stop(200, tolerance=1e-2)
-"""The loss then changes by at most 1e-4 of itself, which no prediction shows."""
+STEPS = Stop(200, tolerance=0.03)
+"""The loss can then fall by 1e-3 nats per cell, or a thousandth of the noise."""
 ROUNDS = 20
 """How often the factors of a new row and its noise take turns."""
 PIECE = 2**14
 """So many cells are predicted together."""
+FORMAT = 1
+"""Of what is stored."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +46,42 @@ class Predicted:
 
     values: np.ndarray
     deviations: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What predictions need of one start.
+
+    Attributes
+    ----------
+    one : Sides
+    view : View
+        What rows see of the columns.
+    means, second : Tensor
+        As in the view, with one more column, that has no cell.
+    kappa : Tensor of shape (d + 1,)
+    """
+
+    one: Sides
+    view: View
+    means: torch.Tensor
+    second: torch.Tensor
+    kappa: torch.Tensor
+
+    @classmethod
+    def of(cls, problem: BothSides, parameters: Sides) -> Start:
+        """Return it from all parameters."""
+        one = narrowed(parameters)
+        view = View.of(one, problem.precisions(one)[1].mean)
+        prior = problem.column_prior(one, problem.sightings.of_blank()[1])
+        blank = moments(one._replace(factors=prior), torch.eye(prior.shape[1])[None])
+        return cls(
+            one,
+            view,
+            torch.cat([view.means, blank[0]]),
+            torch.cat([view.second, blank[1]]),
+            torch.cat([view.kappa, view.kappa.new_ones(1)]),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,21 +104,49 @@ class RatingsModel:
         scales = self.runs.parameters["scales"][:, : self.problem.rank]
         return np.count_nonzero(scales, axis=1)
 
-    def predicted(self, rows: ArrayLike, columns: ArrayLike) -> Predicted:
+    @cached_property
+    def starts(self) -> list[Start]:
+        """What predictions need of each start."""
+        parameters = self.runs.parameters
+        found = each({n: torch.from_numpy(parameters[n]) for n in Sides._fields})
+        return [Start.of(self.problem, one) for one in found]
+
+    def predicted(
+        self, rows: ArrayLike, columns: ArrayLike, *, unseen: bool = False
+    ) -> Predicted:
         """Return what is predicted of cells of the table that the model was fitted to.
 
         Parameters
         ----------
         rows, columns : array-like of int
             The places of the cells, of equal length.
+        unseen : bool
+            Whether places after the last row or column are allowed: those of one without
+            any observed cell.
         """
         problem = self.problem
-        return self._predicted(
-            problem.cells, problem.sightings.rows, rows, columns, False
-        )
+        i, j = _places(rows, columns, problem.cells.shape, (unseen, unseen))
+        cells, features = problem.cells, problem.sightings.rows
+        lacking = bool((i >= problem.rows).any())
+        if lacking:  # one more row, without any cell
+            i = np.minimum(i, problem.rows)
+            ends = np.append(cells.indptr, cells.indptr[-1])
+            cells = csr(cells.data, cells.indices, ends, problem.columns)
+            features = torch.cat([features, problem.sightings.of_blank()[0]])
+        rates = []
+        for start in self.starts:
+            prior = start.one.degrees[:1] - np.log(2.0)
+            both = [start.one.row_rates, *[prior] * lacking]
+            rates.append(torch.cat(both).exp())
+        return self._predicted(cells, features, i, j, rates)
 
     def predicted_new(
-        self, table: Any, rows: ArrayLike, columns: ArrayLike
+        self,
+        table: Any,
+        rows: ArrayLike,
+        columns: ArrayLike,
+        *,
+        unseen: bool = False,
     ) -> Predicted:
         """Return what is predicted of cells of new rows, given their observed cells.
 
@@ -97,6 +159,8 @@ class RatingsModel:
             The observed cells of new rows; a row may have none.
         rows, columns : array-like of int
             The places of the cells in this table.
+        unseen : bool
+            Whether places after the last column are allowed.
         """
         problem = self.problem
         if not sparse.issparse(table) or table.shape[1:] != (problem.columns,):
@@ -105,59 +169,98 @@ class RatingsModel:
                 f"sparse matrix of scipy with {problem.columns} columns, as in the fit"
             )
         cells = sparse.csr_array(table)
-        cells.sum_duplicates()
+        if not cells.has_canonical_format:
+            cells = cells.copy()
+            cells.sum_duplicates()
         values = (cells.data.astype(np.float64) - problem.center) / problem.unit
         if not np.isfinite(values).all():
             raise InvalidValueError(
                 "table has stored entries that are not finite; leave missing cells out"
             )
+        i, j = _places(rows, columns, cells.shape, (False, unseen))
         cells = csr(values, cells.indices, cells.indptr, problem.columns)
         pattern = csr(None, cells.indices, cells.indptr, problem.columns)
         features = problem.sightings.of_rows(pattern)
-        return self._predicted(cells, features, rows, columns, True)
+        return self._predicted(cells, features, i, j, [None] * len(self.starts))
 
     def _predicted(
         self,
         cells: Any,
         features: torch.Tensor,
-        rows: ArrayLike,
-        columns: ArrayLike,
-        new: bool,
+        i: np.ndarray,
+        j: np.ndarray,
+        rates: Sequence[torch.Tensor | None],
     ) -> Predicted:
-        i, j = _places(rows, columns, cells.shape)
         known, at = np.unique(i, return_inverse=True)
         some = sparse.csr_array(cells[known]) if len(known) else cells[:0]
         values, squares = np.zeros(len(i)), np.zeros(len(i))
-        names = Sides._fields
-        starts = each({n: torch.from_numpy(self.runs.parameters[n]) for n in names})
+        columns = torch.from_numpy(np.minimum(j, self.problem.columns))
         order = np.argsort(at, kind="stable")
-        for whole in starts:
-            one = narrowed(whole)
-            view = View.of(self.problem, one)
-            rates = None if new else one.row_rates[known]
-            for place, block in blocks(some, view.packed.shape[1]):
+        for start, rate in zip(self.starts, rates, strict=True):
+            for place, block in start.view.blocks(some):
                 begin, end = np.searchsorted(at[order], [place.start, place.stop])
-                if begin == end:
-                    continue
-                counts = torch.from_numpy(np.diff(block.values.indptr).astype(float))
-                own = None if rates is None else rates[place].exp()
+                here = known[place]
                 found, rho = _rows(
-                    view, block, features[known[place]], one, counts, own
+                    start, block, features[here], None if rate is None else rate[here]
                 )
                 for first in range(begin, end, PIECE):
-                    here = order[first : min(first + PIECE, end)]
-                    of_rows = torch.from_numpy(at[here] - place.start)
-                    mean, square = _cells(
-                        view, found, rho, of_rows, torch.from_numpy(j[here])
-                    )
-                    values[here] += mean / len(starts)
-                    squares[here] += square / len(starts)
+                    part = order[first : min(first + PIECE, end)]
+                    of_rows = torch.from_numpy(at[part] - place.start)
+                    mean, square = _cells(start, found, rho, of_rows, columns[part])
+                    values[part] += mean / len(self.starts)
+                    squares[part] += square / len(self.starts)
         deviations = np.sqrt(np.maximum(squares - values**2, 0)) * self.problem.unit
         return Predicted(values * self.problem.unit + self.problem.center, deviations)
 
+    def stored(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return the model as named arrays and plain values."""
+        arrays, runs = self.runs.stored()
+        arrays = {f"runs/{name}": array for name, array in arrays.items()}
+        problem = self.problem
+        for name in ("data", "indices", "indptr"):
+            arrays[f"cells/{name}"] = getattr(problem.cells, name)
+        facts = put(arrays, "sightings", problem.sightings)
+        return arrays, {
+            "format": FORMAT,
+            "runs": runs,
+            "sightings": facts,
+            "rank": problem.rank,
+            "columns": problem.columns,
+            "scale": [problem.center, problem.unit],
+        }
+
+    @classmethod
+    def restored(
+        cls, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
+    ) -> RatingsModel:
+        """Return the model that `stored` gave."""
+        runs = {
+            name.removeprefix("runs/"): array
+            for name, array in arrays.items()
+            if name.startswith("runs/")
+        }
+        data, places, ends = (
+            arrays[f"cells/{name}"] for name in ("data", "indices", "indptr")
+        )
+        features = taken(Sightings, arrays, "sightings", facts["sightings"])
+        features = replace(
+            features,
+            rows=torch.from_numpy(features.rows.copy()),
+            columns=torch.from_numpy(features.columns.copy()),
+        )
+        center, unit = facts["scale"]
+        cells = csr(data, places, ends, facts["columns"])
+        problem = BothSides.of_parts(cells, facts["rank"], (center, unit), features)
+        return cls(problem, Runs.restored(runs, facts["runs"]))
+
 
 def fit_ratings(
-    table: Any, rank: int | None = None, *, starts: int = 1, seed: int = 0
+    table: Any,
+    rank: int | None = None,
+    *,
+    starts: int = 1,
+    seed: int = 0,
+    stop: Stop = STEPS,
 ) -> RatingsModel:
     """Fit a low-rank model with biases to sparse ratings; nothing has to be tuned.
 
@@ -169,7 +272,8 @@ def fit_ratings(
     table : scipy sparse array of shape (n, d)
         Stored entries are ratings, zeros too; what is not stored is missing.
     rank : int, optional
-        How many components to begin with, by default 20.
+        How many components to begin with, by default
+        `descents.marginal.both_sides.default_rank`.
     starts : int
         Of how many starts predictions are averaged; each costs the same.
     seed : int
@@ -188,18 +292,25 @@ def fit_ratings(
     True
     """
     problem = BothSides(table, rank)
-    runs = descend(problem, starts, seed, steps=CoordinateAscent(), stop=STEPS)
+    steps = CoordinateAscent(single=True, gradients=False)
+    runs = descend(problem, starts, seed, steps=steps, stop=stop)
     return RatingsModel(problem, runs)
 
 
 def _places(
-    rows: ArrayLike, columns: ArrayLike, shape: tuple[int, int]
+    rows: ArrayLike,
+    columns: ArrayLike,
+    shape: tuple[int, int],
+    unseen: tuple[bool, bool],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places of cells as arrays, or raise where they are not in a table."""
+    """Return the places of cells as arrays, or raise where they are not in a table.
+
+    Those after its end are allowed where `unseen` is true.
+    """
     complaints = Complaints()
     found = []
-    for name, given, size in zip(
-        ("rows", "columns"), (rows, columns), shape, strict=True
+    for name, given, size, open_ended in zip(
+        ("rows", "columns"), (rows, columns), shape, unseen, strict=True
     ):
         array = np.asarray(given)
         whole = array.ndim == 1 and (array.dtype.kind in "iu" or not array.size)
@@ -209,9 +320,9 @@ def _places(
         )
         if whole and array.size:
             complaints.require(
-                bool(array.min() >= 0 and array.max() < size),
-                f"{name} go from {array.min()} to {array.max()}; give places from 0 to "
-                f"{size - 1}",
+                bool(array.min() >= 0 and (open_ended or array.max() < size)),
+                f"{name} go from {array.min()} to {array.max()}; give places from 0 "
+                + ("on" if open_ended else f"to {size - 1}"),
             )
         found.append(array.astype(np.int64) if whole else array)
     complaints.require(
@@ -224,15 +335,11 @@ def _places(
 
 
 def _rows(
-    view: View,
-    block: Any,
-    features: torch.Tensor,
-    one: Sides,
-    counts: torch.Tensor,
-    rates: torch.Tensor | None,
+    start: Start, block: Any, features: torch.Tensor, rates: torch.Tensor | None
 ) -> tuple[Posterior, torch.Tensor]:
     """Return q(w) and E[rho] of rows; their noise is found too where there are no rates."""
-    half = one.degrees[0].exp() / 2
+    view, half = start.view, start.one.degrees[0].exp() / 2
+    counts = torch.from_numpy(np.diff(block.values.indptr).astype(float))
     shapes = half + counts / 2
     if rates is not None:
         rho = Gamma(shapes, rates).mean
@@ -245,12 +352,11 @@ def _rows(
 
 
 def _cells(
-    view: View, found: Posterior, rho: torch.Tensor, i: torch.Tensor, j: torch.Tensor
+    start: Start, found: Posterior, rho: torch.Tensor, i: torch.Tensor, j: torch.Tensor
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return E[x] and E[x^2] of cells, noise included."""
-    means, second = found.lifted()
-    mean = (means[i] * view.means[j]).sum(1)
-    square = (second[i] * view.second[j]).sum((1, 2)) + view.noise / (
-        rho[i] * view.kappa[j]
-    )
+    means, second = found.lifted
+    mean = (means[i] * start.means[j]).sum(1)
+    square = (second[i] * start.second[j]).sum((1, 2))
+    square = square + start.view.noise / (rho[i] * start.kappa[j])
     return mean.numpy(), square.numpy()

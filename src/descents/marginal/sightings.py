@@ -10,10 +10,10 @@ import torch
 
 MOST_VECTORS = 20
 """How many singular vectors of the pattern are features at most."""
-BLOCK = 64
-"""How many vectors are iterated together; exact where the table has no more columns."""
-ITERATIONS = 3
-"""How often the block is multiplied by the pattern and its transpose."""
+BLOCK = 20
+"""How many vectors are multiplied together by the pattern and its transpose."""
+ITERATIONS = 6
+"""How often that is done; it is exact where so many blocks span all columns."""
 LEAST_NORM = 1e-6
 """A feature that depends on those before it, but for this part, is left out."""
 
@@ -44,6 +44,9 @@ class Sightings:
     column_roots: np.ndarray
     mean_count: float
     mixing: np.ndarray
+    column_mixing: np.ndarray
+    row_ends: np.ndarray
+    column_ends: np.ndarray
 
     @property
     def count(self) -> int:
@@ -51,9 +54,21 @@ class Sightings:
         return self.rows.shape[1]
 
     def of_rows(self, pattern: Any) -> torch.Tensor:
-        """Return the features of other rows, from ones at their observed cells."""
+        """Return the features of other rows, from ones at their observed cells.
+
+        They are kept within the ends of those of the fit, as nothing is known beyond.
+        """
         raw = _raw(pattern, self.vectors, self.column_roots, self.mean_count)
-        return torch.from_numpy(raw @ self.mixing)
+        return torch.from_numpy(raw.clip(*self.row_ends) @ self.mixing)
+
+    def of_blank(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the features of a row, and of a column, without any cell."""
+        raw = np.zeros((1, self.row_ends.shape[1]))
+        raw[:, 0] = 1.0
+        return (
+            torch.from_numpy(raw.clip(*self.row_ends) @ self.mixing),
+            torch.from_numpy(raw.clip(*self.column_ends) @ self.column_mixing),
+        )
 
 
 def sightings(pattern: Any) -> Sightings:
@@ -90,7 +105,10 @@ def sightings(pattern: Any) -> Sightings:
         vectors,
         roots[1],
         float(means[0]),
-        one[0][:, both],
+        np.ascontiguousarray(one[0][:, both]),
+        np.ascontiguousarray(other[0][:, both]),
+        np.stack([of_rows.min(0), of_rows.max(0)]),
+        np.stack([of_columns.min(0), of_columns.max(0)]),
     )
 
 
@@ -104,17 +122,27 @@ def _raw(
 
 
 def _singular_vectors(pattern: Any, roots: list[np.ndarray], count: int) -> np.ndarray:
-    """Return the first right singular vectors of the scaled pattern, by block iteration."""
+    """Return the first right singular vectors of the scaled pattern, by block Lanczos.
+
+    Products are in single precision: features need not be better.
+    """
     columns = pattern.shape[1]
-    generator = np.random.default_rng(0)
-    block = generator.normal(size=(columns, min(columns, BLOCK)))
-    for _ in range(ITERATIONS):
-        block = np.linalg.qr(block)[0]
-        left = pattern @ (block / roots[1][:, None]) / roots[0][:, None] ** 2
-        block = pattern.T @ left / roots[1][:, None]
-    block = np.linalg.qr(block)[0]
-    left = pattern @ (block / roots[1][:, None]) / roots[0][:, None]
-    return block @ np.linalg.svd(left.T @ left)[0][:, :count]
+    whole = columns <= BLOCK * ITERATIONS
+    normal = np.random.default_rng(0).normal(size=(columns, BLOCK))
+    block = np.eye(columns) if whole else np.linalg.qr(normal)[0]
+    single = pattern.astype(np.float32)
+    weights = [(1 / root).astype(np.float32)[:, None] for root in roots]
+    basis, images = block[:, :0], block[:, :0]
+    for _ in range(1 if whole else ITERATIONS):
+        left = weights[0] ** 2 * (single @ (weights[1] * block.astype(np.float32)))
+        image = (weights[1] * (single.T @ left)).astype(np.float64)
+        basis, images = np.hstack([basis, block]), np.hstack([images, image])
+        for _ in range(2):  # twice is enough against rounding
+            image = image - basis @ (basis.T @ image)
+        block = np.linalg.qr(image)[0]
+    products = basis.T @ images
+    vectors = np.linalg.eigh(products + products.T)[1]
+    return np.ascontiguousarray(basis @ vectors[:, : -count - 1 : -1])
 
 
 def _orthogonal(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -42,13 +42,13 @@ def stored(
     features = []
     for place, column in enumerate(fitted.features.columns):
         kind = next(name for name, one in KINDS.items() if isinstance(column, one))
-        features.append({"kind": kind, **_put(arrays, f"features/{place}", column)})
+        features.append({"kind": kind, **put(arrays, f"features/{place}", column)})
     for place, gaussian in enumerate([fitted.model.gaussian, *resampled]):
-        _put(arrays, f"gaussian/{place}", gaussian)
+        put(arrays, f"gaussian/{place}", gaussian)
     if isinstance(fitted.model, ColumnsModel):
         arrays["codes"] = fitted.model.codes
     if fitted.held_out is not None:
-        _put(arrays, "held_out", fitted.held_out)
+        put(arrays, "held_out", fitted.held_out)
     arrays |= {"levels": fitted.levels, "constant": fitted.constant.astype(np.int8)}
     return arrays, {
         "format": FORMAT,
@@ -84,14 +84,14 @@ def restored(
         if name.startswith("runs/")
     }
     gaussians = [
-        _taken(Gaussian, arrays, f"gaussian/{place}", {}, tensors=True)
+        taken(Gaussian, arrays, f"gaussian/{place}", {}, tensors=True)
         for place in range(1 + facts["resampled"])
     ]
     held_out = None
     if "held_out/columns" in arrays:
-        held_out = _taken(HeldOut, arrays, "held_out", {})
+        held_out = taken(HeldOut, arrays, "held_out", {})
     columns = tuple(
-        _taken(KINDS[one["kind"]], arrays, f"features/{place}", one)
+        taken(KINDS[one["kind"]], arrays, f"features/{place}", one)
         for place, one in enumerate(facts["features"])
     )
     scores = [None if one is None else ColumnScore(**one) for one in facts["scores"]]
@@ -115,7 +115,7 @@ def restored(
     return TableModel(models, passed, fitted), gaussians[1:]
 
 
-def _put(arrays: Arrays, place: str, value: Any) -> dict[str, Any]:
+def put(arrays: Arrays, place: str, value: Any) -> dict[str, Any]:
     """Put the arrays of a dataclass among others, and return its plain values."""
     facts = {}
     for field in fields(value):
@@ -129,7 +129,7 @@ def _put(arrays: Arrays, place: str, value: Any) -> dict[str, Any]:
     return facts
 
 
-def _taken(
+def taken(
     kind: Any,
     arrays: Mapping[str, np.ndarray],
     place: str,
@@ -137,7 +137,7 @@ def _taken(
     *,
     tensors: bool = False,
 ) -> Any:
-    """Return the dataclass of which `_put` put the arrays."""
+    """Return the dataclass of which `put` put the arrays."""
     parts: dict[str, Any] = {}
     for field in fields(kind):
         key = f"{place}/{field.name}"

@@ -14,6 +14,7 @@ from descents.data import storage
 from descents.data.storage import RESULT, ROWS, TENSORS
 from descents.estimators.imputer import LowRankImputer
 from descents.estimators.networks import MLPStartsClassifier, MLPStartsRegressor
+from descents.estimators.ratings import LowRankRatings
 from descents.estimators.transformer import LowRankModel
 from descents.studies import applied, trained
 from descents.studies.impute import StoredImputer
@@ -58,7 +59,7 @@ def load(folder: str | Path) -> Any:
         other settings are in ``starts.parquet``; their networks are not stored.
     StoredRun
         For a run of ``descents reproduce``: the result, the starts and the tensors.
-    LowRankModel, LowRankImputer, MLPStartsClassifier or MLPStartsRegressor
+    LowRankModel, LowRankImputer, LowRankRatings, MLPStartsClassifier or MLPStartsRegressor
         For a file.
 
     Raises
@@ -111,7 +112,13 @@ def _no_model(place: Path, result: Mapping[str, Any], command: str | None) -> st
 
 def _of_file(path: Path) -> Any:
     """Return the model in a file, of the class that wrote it."""
-    classes = (LowRankModel, LowRankImputer, MLPStartsClassifier, MLPStartsRegressor)
+    classes = (
+        LowRankModel,
+        LowRankImputer,
+        LowRankRatings,
+        MLPStartsClassifier,
+        MLPStartsRegressor,
+    )
     kinds: dict[str, Any] = {kind.__name__: kind for kind in classes}
     if path.suffix == ".json":
         result = storage.read_json(path)
