@@ -59,8 +59,9 @@ def test_it_ends_as_scikit_learns_rule(steps, batch_size) -> None:
     points = network.points(range(5), 0)
     state, curves = steps.init(network, points), []
     for step in range(60 * epoch):
-        points, state, losses = steps.update(network, points, state, starts, step)
-        curves.append(losses)
+        update = steps.update(network, points, state, starts, step)
+        points, state = update.parameters, update.state
+        curves.append(update.losses)
     curve = torch.stack(curves).reshape(60, epoch, 5).mean(1).numpy()
     runs = descend(network, 5, steps=steps, stop=Stop(60 * epoch, progress=rule))
     expected = [plain(curve[:, k], rule) for k in range(5)]

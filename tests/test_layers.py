@@ -40,6 +40,7 @@ ORDER = [
     "problems.streamed",
     "problems.observed",
     "problems.problem",
+    "problems.rules",
     "problems.spectra",
     "problems.factorization",
     "problems.alternating",

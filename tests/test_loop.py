@@ -34,6 +34,7 @@ from descents.descent.loop import _Chunk
 from descents.descent.pace import Pace
 from descents.problems import alternating
 from descents.problems.problem import losses_and_gradients
+from descents.problems.rules import Update, UpdateRule
 
 TABLE, _ = planted_table(30, 8, 3, noise=0.1, seed=3)
 LABELS = np.arange(30) % 3
@@ -385,7 +386,7 @@ def test_final_losses_are_evaluated_in_float64() -> None:
         np.testing.assert_allclose(runs.losses[k], expected, rtol=1e-14)
 
 
-class Interrupting:
+class Interrupting(UpdateRule):
     """A rule that interrupts at one step, as Ctrl-C would."""
 
     def __init__(self, at: int) -> None:
@@ -399,6 +400,47 @@ class Interrupting:
         if self.calls == self.at:
             raise KeyboardInterrupt
         return self.rule.update(problem, parameters, state, starts, step)
+
+
+def test_only_an_update_rule_is_taken_as_one() -> None:
+    with pytest.raises(InvalidValueError, match="give an update rule, such as Adam"):
+        descend(factorization(), 2, steps=GradientDescent)
+    with pytest.raises(InvalidValueError, match="give an update rule, such as Adam"):
+        descend(factorization(), 2, steps="adam")
+
+
+def test_a_rule_of_ones_own_needs_an_update_alone() -> None:
+    """The loop takes the defaults of the base class for all else."""
+
+    class Plain(UpdateRule):
+        def update(self, problem, parameters, state, starts, step):
+            here = problem, parameters, starts, step
+            losses, slopes = losses_and_gradients(*here)
+            moved = {n: p - 0.004 * slopes[n] for n, p in parameters.items()}
+            return Update(moved, state, losses, slopes)
+
+    stop = Stop(50, tolerance=1e-4, least_fall=1e-9)
+    mine, theirs = (
+        descend(factorization(), 4, steps=rule, stop=stop)
+        for rule in (Plain(), GradientDescent(0.004))
+    )
+    assert mine.statuses == theirs.statuses
+    for name in ("losses", "gradient_norms", "initial_gradient_norms"):
+        np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name))
+    for name, values in theirs.parameters.items():
+        np.testing.assert_array_equal(mine.parameters[name], values)
+
+
+def test_a_derived_rule_declares_anew_whether_it_can_be_captured() -> None:
+    class Silent(GradientDescent):
+        pass
+
+    class Declared(GradientDescent):
+        capturable = True
+
+    assert GradientDescent.capturable
+    assert Declared.capturable
+    assert not Silent.capturable
 
 
 def test_ctrl_c_keeps_what_there_is() -> None:

@@ -20,9 +20,9 @@ from descents.checks import (
 )
 from descents.descent.loop import Stop, Watch, descend
 from descents.descent.runs import Runs, Status
-from descents.descent.steps import Step
 from descents.problems.metrics import has_direction, higher_is_better
 from descents.problems.problem import Parameters, Problem
+from descents.problems.rules import UpdateRule
 
 REACHED_SHARE = 0.8
 """Reached: the metric is at least the baseline plus this share of what the best start
@@ -321,7 +321,7 @@ def diagnose(
     runs: Runs,
     starts: Iterable[int] | None = None,
     *,
-    steps: Step,
+    steps: UpdateRule,
     metric: str | None = None,
     threshold: float | None = None,
     multiples: Sequence[int] = (10, 30),
@@ -342,7 +342,7 @@ def diagnose(
         Of this problem, not interrupted.
     starts : iterable of int, optional
         The numbers of the starts to diagnose, each in `runs`; by default all.
-    steps : Step
+    steps : UpdateRule
         The rule that `runs` came from.
     metric : str, optional
         The metric, higher for better, that says whether a start falls short: one that

@@ -19,7 +19,6 @@ from descents.checks import (
 )
 from descents.data.storage import plain
 from descents.descent.loop import Stop
-from descents.descent.steps import Step
 from descents.descent.workers import descend_in_parts
 from descents.problems.candidates import Candidates, OfCandidates
 from descents.problems.cells import Cells
@@ -27,6 +26,7 @@ from descents.problems.constraints import most_components, regularizers
 from descents.problems.factorization import Factorization
 from descents.problems.layouts import Complete, Dense, Stored
 from descents.problems.problem import stream
+from descents.problems.rules import UpdateRule
 
 AUTO, THRESHOLD = "auto", "gavish-donoho"
 RANKS = 6
@@ -319,7 +319,7 @@ def by_cells(
     found: Cells,
     search: Search,
     settings: Callable[[Any], Mapping[str, Any]],
-    step: Callable[[Factorization], Step],
+    step: Callable[[Factorization], UpdateRule],
     *,
     folds: int = 5,
     seed: int = 0,

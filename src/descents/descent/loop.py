@@ -6,7 +6,7 @@ import bisect
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, is_dataclass
 from queue import SimpleQueue
@@ -27,7 +27,7 @@ from descents.checks import (
 from descents.descent.pace import Pace
 from descents.descent.recording import Recording, advanced
 from descents.descent.runs import Runs, Status
-from descents.descent.steps import Adam, State, Step, chosen, gains
+from descents.descent.steps import Adam, chosen, gains
 from descents.problems.metrics import has_direction, higher_is_better
 from descents.problems.problem import (
     Parameters,
@@ -37,6 +37,7 @@ from descents.problems.problem import (
     flat,
     losses_and_gradients,
 )
+from descents.problems.rules import State, Update, UpdateRule
 
 CHECK_EVERY = 10
 """How many steps pass between two looks at whether a start is stationary."""
@@ -185,7 +186,7 @@ def descend(
     starts: int | Iterable[int] = 1,
     seed: int = 0,
     *,
-    steps: Step | None = None,
+    steps: UpdateRule | None = None,
     stop: Stop | None = None,
     record: Iterable[int] = (),
     watch: Watch | None = None,
@@ -206,7 +207,7 @@ def descend(
     starts : int or iterable of int
         How many starts (0, 1, ..., S - 1), or their numbers.
     seed : int
-    steps : Step, optional
+    steps : UpdateRule, optional
         The update rule, by default ``Adam()``.
     stop : Stop, optional
         By default 1000 steps.
@@ -267,8 +268,12 @@ def descend(
             f"start {int(numbers.max())} is asked for, but only {problem.available} "
             "initial points were given; ask for those",
         )
-    if numbers is not None and hasattr(steps, "check"):
-        complaints.attempt(steps.check, int(numbers.max()))
+    complaints.require(
+        isinstance(steps, UpdateRule),
+        f"steps is {steps!r}; give an update rule, such as Adam()",
+    )
+    if numbers is not None and isinstance(steps, UpdateRule):
+        complaints.attempt(steps.check_starts, int(numbers.max()))
     complaints.raise_any()
     clock = _Clock(stop.max_seconds)
     order = np.argsort(numbers, kind="stable")
@@ -310,7 +315,7 @@ def descend(
 
 def _in_turns(
     chunks: Sequence[_Chunk],
-    steps: Step,
+    steps: UpdateRule,
     stop: Stop,
     clock: _Clock,
     watch: Watch | None,
@@ -331,7 +336,7 @@ def _in_turns(
 def _side_by_side(
     chunks: Sequence[_Chunk],
     threads: int,
-    steps: Step,
+    steps: UpdateRule,
     stop: Stop,
     clock: _Clock,
     watch: Watch | None,
@@ -443,14 +448,14 @@ class _Chunk:
     closed: bool = False
 
     def descend(
-        self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
+        self, steps: UpdateRule, stop: Stop, clock: _Clock, watch: Watch | None
     ) -> None:
         """Descend all starts of the chunk; an interrupt ends it where it is."""
         self.advance(steps, stop, clock, watch)
         self.close(steps, stop, clock, watch)
 
     def advance(
-        self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
+        self, steps: UpdateRule, stop: Stop, clock: _Clock, watch: Watch | None
     ) -> bool:
         """Descend until the end, or until the time is out; return whether to close."""
         begun = time.perf_counter()
@@ -464,7 +469,7 @@ class _Chunk:
         going = self.active is not None and self.active.any()
         return clock.whole.out or not going or self.reached >= stop.max_steps
 
-    def _begin(self, steps: Step, stop: Stop) -> None:
+    def _begin(self, steps: UpdateRule, stop: Stop) -> None:
         """Take all starts to their initial points."""
         count = len(self.numbers)
         self.places = self.numbers - self.first
@@ -488,7 +493,7 @@ class _Chunk:
         self.active = np.ones(self.width, dtype=bool)
 
     def close(
-        self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
+        self, steps: UpdateRule, stop: Stop, clock: _Clock, watch: Watch | None
     ) -> None:
         """Evaluate where the starts are, and keep that alone."""
         begun, count = time.perf_counter(), len(self.numbers)
@@ -534,12 +539,11 @@ class _Chunk:
         )
 
     def _loop(
-        self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
+        self, steps: UpdateRule, stop: Stop, clock: _Clock, watch: Watch | None
     ) -> None:
         active = self.active
         assert active is not None  # noqa: S101
         epochs = frozenset(self.epochs)
-        unsettled = getattr(steps, "unsettled", None)
         step = self.reached - 1
         while (step := step + 1) < stop.max_steps:
             self.reached = step
@@ -557,27 +561,26 @@ class _Chunk:
                 continue
             # Before the step: a problem may remember what it saw while training.
             known = self._known() if step in epochs else {}
-            moved, state, losses = steps.update(
+            update = steps.update(
                 self.problem, self.parameters, self.state, self.starts, step
             )
+            losses = update.losses
             if step in epochs:
                 self._record({"loss": losses, **known})
                 if watch is not None:
                     watch(self.numbers, step, self.noted["loss"][-1].cpu().numpy())
             if step == 0:
-                self._look_first(stop, state, losses)
+                self._look_first(stop, update)
             active &= self._finite(losses, active)
             if step % CHECK_EVERY == 0 and not self.problem.stochastic:
-                settle = unsettled is None or not unsettled(self.problem, step)
-                active &= ~self._resting(
-                    stop, state, losses, active, step, settle=settle
-                )
+                settle = not steps.unsettled(self.problem, step)
+                active &= ~self._resting(stop, update, active, step, settle=settle)
             if np.count_nonzero(active) == self.width:
-                self.parameters, self.state = moved, state
+                self.parameters, self.state = update.parameters, update.state
             else:
                 going = torch.as_tensor(active, device=self.problem.device)
                 self.parameters, self.state = advanced(
-                    going, (self.parameters, moved), (self.state, state)
+                    going, self.parameters, self.state, update
                 )
             self.taken += active
             if self.progress is not None:
@@ -593,7 +596,9 @@ class _Chunk:
             self.statuses[stalled] = Status.STALLED
             active &= ~stalled
 
-    def _several(self, steps: Step, stop: Stop, step: int, active: np.ndarray) -> int:
+    def _several(
+        self, steps: UpdateRule, stop: Stop, step: int, active: np.ndarray
+    ) -> int:
         """Take steps at which nothing is looked at, where they go together; return how many."""
         taken = self._leap(steps, stop, step, active)
         if not taken and self.remote:
@@ -626,7 +631,9 @@ class _Chunk:
             end += 1
         return end - step
 
-    def _without_reading(self, steps: Step, several: range, active: np.ndarray) -> None:
+    def _without_reading(
+        self, steps: UpdateRule, several: range, active: np.ndarray
+    ) -> None:
         """Take steps whose losses stay on the device; who failed is told after them."""
         if not several:
             return
@@ -643,27 +650,29 @@ class _Chunk:
         else:
             taken = torch.zeros_like(alive, dtype=torch.int64)
             for step in several:
-                moved, state, losses = steps.update(
+                update = steps.update(
                     self.problem, self.parameters, self.state, self.starts, step
                 )
-                alive = alive & losses.isfinite()
+                alive = alive & update.losses.isfinite()
                 taken += alive
                 if self.progress is not None:
-                    self.progress.add(losses.detach().double())
+                    self.progress.add(update.losses.detach().double())
                 self.parameters, self.state = advanced(
-                    alive, (self.parameters, moved), (self.state, state)
+                    alive, self.parameters, self.state, update
                 )
         lives = alive.cpu().numpy()
         self.statuses[active & ~lives] = Status.NONFINITE
         active &= lives
         self.taken += taken.cpu().numpy()
 
-    def _leap(self, steps: Step, stop: Stop, step: int, active: np.ndarray) -> int:
+    def _leap(
+        self, steps: UpdateRule, stop: Stop, step: int, active: np.ndarray
+    ) -> int:
         """Take steps at which nothing is looked at together; return how many.
 
         None where a start fails on the way: which, and when, single steps tell.
         """
-        if step < max(1, self.single) or not hasattr(steps, "leap"):
+        if step < max(1, self.single):
             return 0
         looks = stop.early is not None or stop.progress is not None
         looks = looks or bool(stop.tolerance or stop.least_fall)
@@ -680,12 +689,10 @@ class _Chunk:
         self.taken += taken
         return int(taken)
 
-    def _gradient_norms(self, step: int, state: State) -> np.ndarray:
-        """Return the norm of the prox-gradient mapping of the whole loss."""
-        if not self.problem.stochastic:
-            return _norms(state["mapping"])
-        whole = losses_and_gradients(self.whole, self.parameters, self.starts, step)
-        return _norms(whole[1])
+    def _whole_gradient(self, step: int) -> Parameters:
+        """Return the gradient of the whole loss, not of a mini-batch."""
+        here = self.whole, self.parameters, self.starts, step
+        return losses_and_gradients(*here)[1]
 
     def _look_for_best(self, step: int | np.ndarray, active: np.ndarray) -> np.ndarray:
         """Keep the parameters of starts that are at their best; return who is tired."""
@@ -698,11 +705,12 @@ class _Chunk:
         kept = self.problem.remembered(self.starts)
         return self.best.look(metrics, self.parameters, kept, step, active)
 
-    def _look_first(self, stop: Stop, state: State, losses: torch.Tensor) -> None:
+    def _look_first(self, stop: Stop, update: Update) -> None:
         """Write down what the initial points are like."""
-        self.initial = self._gradient_norms(0, state)
+        stochastic = self.problem.stochastic
+        self.initial = _norms(self._whole_gradient(0) if stochastic else update.mapping)
         if stop.tolerance:
-            self._measure(losses)
+            self._measure(update.losses)
 
     def _measure(self, losses: torch.Tensor) -> None:
         """Write down the size of the losses, to know when one is next to nothing."""
@@ -710,16 +718,13 @@ class _Chunk:
         first = losses.abs().cpu().numpy().astype(np.float64)
         self.scale = first if known is None else np.full(self.width, known)
 
-    def _stationary(
-        self, stop: Stop, state: State, losses: torch.Tensor, step: int
-    ) -> np.ndarray:
+    def _stationary(self, stop: Stop, update: Update, step: int) -> np.ndarray:
         """Return for which starts a step can gain next to nothing of the loss."""
-        if "gain" in state:
-            gain = state["gain"]["gain"]
-        else:
-            here = self.parameters, state["mapping"], self.starts, step
+        gain = update.gain
+        if gain is None:
+            here = self.parameters, update.mapping, self.starts, step
             gain = gains(self.whole, *here)
-        size = losses.abs().cpu().numpy().astype(np.float64)
+        size = update.losses.abs().cpu().numpy().astype(np.float64)
         # Of an exact fit nothing is left but roundings of the size of the data.
         unit = float(torch.finfo(self.problem.dtype).eps)
         rounded = np.square(ROUNDINGS * unit) * self.scale
@@ -727,32 +732,27 @@ class _Chunk:
         found: np.ndarray = gain.cpu().numpy() <= most
         return found
 
-    def _judge_the_rest(
-        self, stop: Stop, state: State, losses: torch.Tensor, step: int
-    ) -> None:
+    def _judge_the_rest(self, stop: Stop, update: Update, step: int) -> None:
         """Mark which starts are stationary at the limit of steps."""
         if self.scale is None:  # there was no step
-            self._measure(losses)
-        if self.problem.stochastic:  # of the whole loss, not of a mini-batch
-            here = self.parameters, self.starts, step
-            state = {"mapping": losses_and_gradients(self.whole, *here)[1]}
-        small = self._stationary(stop, state, losses, step)
+            self._measure(update.losses)
+        small = self._stationary(stop, update, step)
         self.statuses[small & (self.statuses == Status.LIMIT)] = Status.STATIONARY
 
     def _resting(
         self,
         stop: Stop,
-        state: State,
-        losses: torch.Tensor,
+        update: Update,
         active: np.ndarray,
         step: int,
         *,
         settle: bool,
     ) -> np.ndarray:
         """Return which starts are stationary, or have settled; mark active ones."""
+        losses = update.losses
         resting: np.ndarray = np.zeros(self.width, dtype=bool)
         if stop.tolerance:
-            resting = self._stationary(stop, state, losses, step)
+            resting = self._stationary(stop, update, step)
             self.statuses[active & resting] = Status.STATIONARY
         if stop.least_fall:
             if settle and self.before is not None:
@@ -784,7 +784,7 @@ class _Chunk:
             row = values[self.rows].double()
             self.noted.setdefault(name, []).append(row)
 
-    def _close(self, steps: Step, stop: Stop) -> None:
+    def _close(self, steps: UpdateRule, stop: Stop) -> None:
         """Evaluate the end: losses in the evaluation precision, metrics, gradient.
 
         At one step number for all, so that a start's end does not depend on others.
@@ -816,22 +816,14 @@ class _Chunk:
         self.final_only = tuple(final_only)
         final = losses.cpu().numpy().astype(np.float64)
         norms = np.full(self.width, np.nan)
-        if step == 0 or "mapping" in self.state:
-            # One more update tells the mapping at the end; its move is not taken. A
-            # chunk that never began, for want of time, is spared it.
-            state = self.state
-            if self.best is not None:  # what it remembers is of where it went on to
-                state = steps.init(self.problem, self.parameters)
-            here = problem, self.parameters, state, self.starts, step
+        if step == 0 or self.reached:
+            # A chunk that never began, for want of time, is spared this evaluation.
             limited = self.statuses[places] == Status.LIMIT
             decides = bool(stop.tolerance) and limited.any()
-            if hasattr(steps, "mapping") and not decides:  # at less than a step
-                state = {"mapping": steps.mapping(*here)}
-            elif not self.problem.stochastic:
-                state = steps.update(*here)[1]
-            norms = self._gradient_norms(step, state)
+            update = self._last_look(steps, step, losses, decides=decides)
+            norms = _norms(update.mapping)
             if decides:
-                self._judge_the_rest(stop, state, losses, step)
+                self._judge_the_rest(stop, update, step)
         if step == 0:
             self.initial = norms
         limited = self.statuses == Status.LIMIT
@@ -853,6 +845,24 @@ class _Chunk:
         }
         if self.best is not None:
             self.results["metrics"]["best_step"] = self.best.steps[places]
+
+    def _last_look(
+        self, steps: UpdateRule, step: int, losses: torch.Tensor, *, decides: bool
+    ) -> Update:
+        """Return what an update knows of the end, without the move itself.
+
+        With the predicted gain if that `decides` which starts are stationary.
+        """
+        unmoved = Update(self.parameters, self.state, losses, {})
+        if self.problem.stochastic:
+            return unmoved._replace(mapping=self._whole_gradient(step))
+        state = self.state
+        if self.best is not None:  # the state belongs to where the starts went on to
+            state = steps.init(self.problem, self.parameters)
+        here = self.problem, self.parameters, state, self.starts, step
+        if decides:
+            return steps.update(*here)._replace(losses=losses)
+        return unmoved._replace(mapping=steps.mapping(*here))
 
     def _complete_histories(self) -> None:
         """Give every start its own end from where it ended: NaN if interrupted."""
@@ -974,7 +984,7 @@ def chunked(
     return np.split(numbers, np.flatnonzero(np.diff(firsts)) + 1)
 
 
-def _norms(mapping: Parameters) -> np.ndarray:
+def _norms(mapping: Mapping[str, torch.Tensor]) -> np.ndarray:
     """Return the norm over all parameters of each start, accumulated in float64."""
     norms: np.ndarray = flat(mapping).double().norm(dim=1).cpu().numpy()
     return norms

@@ -17,8 +17,9 @@ from typing import Any
 
 import torch
 
-from descents.descent.steps import State, Step, chosen
+from descents.descent.steps import chosen
 from descents.problems.problem import Parameters, Problem
+from descents.problems.rules import State, Update, UpdateRule
 
 Body = Callable[[], None]
 """What is recorded: it takes nothing, returns nothing, and writes to tensors it knows."""
@@ -33,7 +34,7 @@ class Recording:
 
     Parameters
     ----------
-    rule : Step
+    rule : UpdateRule
     problem : Problem
     starts : int64 Tensor of shape (S,)
         The numbers of the starts, the same tensor for all steps.
@@ -46,7 +47,9 @@ class Recording:
     False
     """
 
-    def __init__(self, rule: Step, problem: Problem, starts: torch.Tensor) -> None:
+    def __init__(
+        self, rule: UpdateRule, problem: Problem, starts: torch.Tensor
+    ) -> None:
         self.rule, self.problem, self.starts = rule, problem, starts
         self.kept: dict[str, Parameters] = {}
         self.total = torch.zeros(starts.shape, dtype=torch.float64)
@@ -55,12 +58,13 @@ class Recording:
         self._plays: dict[Any, tuple[Parameters, Problem, Body]] = {}
 
     @staticmethod
-    def possible(rule: Step, problem: Problem, starts: torch.Tensor, step: int) -> bool:
+    def possible(
+        rule: UpdateRule, problem: Problem, starts: torch.Tensor, step: int
+    ) -> bool:
         """Return whether the device can record, and the steps be recorded."""
         return (
             problem.device.type in RECORDERS
-            # One derived from it may do more than it says.
-            and vars(type(rule)).get("recordable", False)
+            and rule.capturable
             and not problem.constrained
             and problem.drawn(starts, step) is not None
         )
@@ -131,11 +135,10 @@ class Recording:
         told, parameters = self.kept["told"], self.kept["parameters"]
         state = {n[3:]: g for n, g in self.kept.items() if n.startswith("of ")}
         step: Any = told["step"]
-        moved, later, losses = self.rule.update(
-            problem, dict(parameters), state, self.starts, step
-        )
+        found = self.rule.update(problem, dict(parameters), state, self.starts, step)
+        losses = found.losses
         alive = told["alive"] & losses.isfinite()
-        parameters, state = advanced(alive, (parameters, moved), (state, later))
+        parameters, state = advanced(alive, parameters, state, found)
         _written(parameters, self.kept["parameters"])
         for name, group in state.items():
             _written(group, self.kept[f"of {name}"])
@@ -147,33 +150,30 @@ class Recording:
 
 
 def advanced(
-    going: torch.Tensor,
-    parameters: tuple[Parameters, Parameters],
-    state: tuple[State, State],
+    going: torch.Tensor, parameters: Parameters, state: State, found: Update
 ) -> tuple[Parameters, State]:
-    """Return where a step of some starts leads; what the others remember rests.
+    """Return where an update leads the starts that go on; the others keep what they had.
 
     Parameters
     ----------
     going : bool Tensor of shape (S,)
     parameters, state
-        Before and after the step of all.
+        Before the update.
+    found : Update
+        Of all starts.
 
     Examples
     --------
-    >>> x = {"x": torch.zeros(2)}, {"x": torch.ones(2)}
-    >>> advanced(torch.tensor([True, False]), x, ({}, {}))
+    >>> before, after = {"x": torch.zeros(2)}, {"x": torch.ones(2)}
+    >>> found = Update(after, {}, torch.zeros(2), {})
+    >>> advanced(torch.tensor([True, False]), before, {}, found)
     ({'x': tensor([1., 0.])}, {})
     """
-    before, after = state
-    rested = {
-        # The mapping is of this point alone, and may not be worked out yet.
-        name: group
-        if name == "mapping"
-        else chosen(going, group, before.get(name, group))
-        for name, group in after.items()
+    remembered = {
+        name: chosen(going, group, state.get(name, group))
+        for name, group in found.state.items()
     }
-    return chosen(going, parameters[1], parameters[0]), rested
+    return chosen(going, found.parameters, parameters), remembered
 
 
 def _copied(group: Parameters) -> Parameters:

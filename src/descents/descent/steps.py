@@ -1,17 +1,10 @@
-"""Update rules over stacked parameters, as pairs of `init` and `update`.
-
-A rule holds its settings only; what it remembers between steps is the state that
-`init` makes and `update` returns, so that it can be stored, cut and resumed. Every
-state has an entry ``"mapping"``, the prox-gradient mapping where the returned losses
-were evaluated. It may have an entry ``"gain"``, with one tensor of shape (S,) of that
-name: by how much a step that knows the curvature could still lower each loss.
-"""
+"""The update rules that use gradients alone, for every kind of problem."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,35 +22,11 @@ from descents.problems.problem import (
     flat,
     losses_and_gradients,
 )
-
-State = dict[str, Parameters]
-
-
-class Step(Protocol):
-    """What the loop asks of an update rule.
-
-    A rule may also have `mapping`, which takes what `update` takes and returns the
-    mapping alone, where that is less work: the loop asks for it at the end. And
-    `recordable`, of its own class, where `update` is torch operations alone, of which
-    none reads a number, and also takes the step as a tensor.
-    """
-
-    def init(self, problem: Problem, parameters: Parameters) -> State:
-        """Return the state before the first step."""
-
-    def update(
-        self,
-        problem: Problem,
-        parameters: Parameters,
-        state: State,
-        starts: torch.Tensor,
-        step: int,
-    ) -> tuple[Parameters, State, torch.Tensor]:
-        """Return new parameters, new state, and the losses of the given parameters."""
+from descents.problems.rules import State, Update, UpdateRule
 
 
 @dataclass(frozen=True)
-class _FirstOrder:
+class _FirstOrder(UpdateRule):
     """What rules that follow one gradient share: the rate, and the projection."""
 
     learning_rate: float | Sequence[float] = 0.01
@@ -76,7 +45,7 @@ class _FirstOrder:
             rate = real_number("learning_rate", rates, 0, strict=True)
             object.__setattr__(self, "learning_rate", rate)
 
-    def check(self, last: int) -> None:
+    def check_starts(self, last: int) -> None:
         """Refuse starts up to a last one for which there is no rate."""
         count = len(self.learning_rate) if isinstance(self.learning_rate, tuple) else 0
         if 0 < count <= last:
@@ -169,11 +138,7 @@ class GradientDescent(_FirstOrder):
     array([0.25, 0.  ])
     """
 
-    recordable: ClassVar[bool] = True
-
-    def init(self, problem: Problem, parameters: Parameters) -> State:
-        """Return an empty state: this rule remembers nothing."""
-        return {}
+    capturable: ClassVar[bool] = True
 
     def update(
         self,
@@ -182,11 +147,11 @@ class GradientDescent(_FirstOrder):
         state: State,
         starts: torch.Tensor,
         step: int,
-    ) -> tuple[Parameters, State, torch.Tensor]:
+    ) -> Update:
         """Take one step."""
         losses, gradients = losses_and_gradients(problem, parameters, starts, step)
         moved, mapping = self._move(problem, parameters, gradients, gradients, starts)
-        return moved, {"mapping": mapping}, losses
+        return Update(moved, {}, losses, mapping)
 
     def leap(
         self,
@@ -211,8 +176,8 @@ class GradientDescent(_FirstOrder):
         found = problem.plain_steps(parameters, starts, step, rates, count)
         if found is None:
             return None
-        taken, moved, gradients = found
-        return taken, moved, {"mapping": gradients}
+        taken, moved, _ = found
+        return taken, moved, {}
 
 
 @dataclass(frozen=True)
@@ -236,7 +201,7 @@ class Momentum(_FirstOrder):
 
     momentum: float = 0.9
     nesterov: bool = False
-    recordable: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -253,7 +218,7 @@ class Momentum(_FirstOrder):
         state: State,
         starts: torch.Tensor,
         step: int,
-    ) -> tuple[Parameters, State, torch.Tensor]:
+    ) -> Update:
         """Take one step."""
         losses, gradients = losses_and_gradients(problem, parameters, starts, step)
         g = list(gradients.values())
@@ -265,7 +230,7 @@ class Momentum(_FirstOrder):
             torch._foreach_add_(ahead, g)
             directions = dict(zip(gradients, ahead, strict=True))
         moved, mapping = self._move(problem, parameters, directions, gradients, starts)
-        return moved, {"mapping": mapping, "velocity": velocity}, losses
+        return Update(moved, {"velocity": velocity}, losses, mapping)
 
 
 @dataclass(frozen=True)
@@ -296,7 +261,7 @@ class Adam(_FirstOrder):
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
-    recordable: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -315,7 +280,7 @@ class Adam(_FirstOrder):
         state: State,
         starts: torch.Tensor,
         step: int,
-    ) -> tuple[Parameters, State, torch.Tensor]:
+    ) -> Update:
         """Take one step."""
         losses, gradients = losses_and_gradients(problem, parameters, starts, step)
         # One call for all parameters: of small ones, calling is what takes the time.
@@ -338,7 +303,7 @@ class Adam(_FirstOrder):
         moved, mapping = self._move(
             problem, parameters, directions, gradients, starts, scales
         )
-        return moved, {"mapping": mapping, "mean": mean, "square": square}, losses
+        return Update(moved, {"mean": mean, "square": square}, losses, mapping)
 
 
 SUFFICIENT, CURVATURE = 1e-4, 0.9
@@ -372,7 +337,7 @@ class AdamW(Adam):
     """
 
     weight_decay: float = 0.01
-    recordable: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -385,21 +350,21 @@ class AdamW(Adam):
         state: State,
         starts: torch.Tensor,
         step: int,
-    ) -> tuple[Parameters, State, torch.Tensor]:
+    ) -> Update:
         """Take one step."""
-        moved, state, losses = super().update(problem, parameters, state, starts, step)
+        found = super().update(problem, parameters, state, starts, step)
         rates = self._rates(parameters, starts)
         shrunk = {
             name: value - rates[name] * self.weight_decay * parameters[name]
             if problem.decays(name)
             else value
-            for name, value in moved.items()
+            for name, value in found.parameters.items()
         }
-        return shrunk, state, losses
+        return found._replace(parameters=shrunk)
 
 
 @dataclass(frozen=True)
-class LineDescent:
+class LineDescent(UpdateRule):
     """Gradient descent that finds its own rate, for losses without randomness.
 
     x <- prox(x - t gradient), where t begins at the rate of Barzilai and Borwein [1]_
@@ -433,7 +398,7 @@ class LineDescent:
         state: State,
         starts: torch.Tensor,
         step: int,
-    ) -> tuple[Parameters, State, torch.Tensor]:
+    ) -> Update:
         """Take one step."""
         losses, gradients = _evaluated(problem, parameters, state, starts, step)
         g = flat(gradients)
@@ -473,17 +438,12 @@ class LineDescent:
         )
         known = {"loss": best, **slopes}
         gain = begun.double() * flat(mapping).double().square().sum(1) / 2
-        new_state = {
-            "mapping": mapping,
-            "rate": {"rate": following},
-            "known": known,
-            "gain": {"gain": gain},
-        }
-        return found, new_state, losses
+        remembered = {"rate": {"rate": following}, "known": known}
+        return Update(found, remembered, losses, mapping, gain)
 
 
 @dataclass(frozen=True)
-class LBFGS:
+class LBFGS(UpdateRule):
     """Limited-memory BFGS [1]_ with a line search that meets Wolfe's weak conditions [2]_.
 
     For smooth losses without constraint or randomness. Each start has its own memory
@@ -543,7 +503,7 @@ class LBFGS:
         state: State,
         starts: torch.Tensor,
         step: int,
-    ) -> tuple[Parameters, State, torch.Tensor]:
+    ) -> Update:
         """Take one step: a direction, and a line search along it."""
         losses, gradients = _evaluated(problem, parameters, state, starts, step)
         x, g = flat(parameters), flat(gradients)
@@ -562,13 +522,9 @@ class LBFGS:
         )
         memory = _remembered(state["memory"], y - x, slopes - g)
         known = {"loss": best, **_unflat(slopes, parameters)}
-        new_state = {
-            "mapping": gradients,
-            "memory": memory,
-            "known": known,
-            "gain": {"gain": gain},
-        }
-        return _unflat(y, parameters), new_state, losses
+        moved = _unflat(y, parameters)
+        remembered = {"memory": memory, "known": known}
+        return Update(moved, remembered, losses, gradients, gain)
 
 
 def curvature_along(
@@ -649,7 +605,7 @@ def first_length(
 def gains(
     problem: Problem,
     parameters: Parameters,
-    mapping: Parameters,
+    mapping: Mapping[str, torch.Tensor],
     starts: torch.Tensor,
     step: int,
 ) -> torch.Tensor:

@@ -16,8 +16,8 @@ from descents.checks import LostProcessError, start_numbers, whole_number
 from descents.descent.loop import Stop, Watch, chunked, descend, span
 from descents.descent.pace import Pace
 from descents.descent.runs import Runs
-from descents.descent.steps import Step
 from descents.problems.problem import Problem
+from descents.problems.rules import UpdateRule
 
 
 class Store(Protocol):
@@ -35,7 +35,7 @@ def descend_in_parts(  # noqa: PLR0913
     starts: int | Iterable[int] = 1,
     seed: int = 0,
     *,
-    steps: Step,
+    steps: UpdateRule,
     stop: Stop,
     record: Iterable[int] = (),
     watch: Watch | None = None,

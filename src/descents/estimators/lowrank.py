@@ -34,7 +34,7 @@ from descents.checks import (
 from descents.data.blocks import TableOnDisk
 from descents.descent.loop import Stop, Watch
 from descents.descent.runs import Runs, Status
-from descents.descent.steps import Adam, Step
+from descents.descent.steps import Adam
 from descents.descent.workers import descend_in_parts
 from descents.estimators.intake import (
     checked_weights,
@@ -52,6 +52,7 @@ from descents.problems.layouts import Dense
 from descents.problems.observed import cells
 from descents.problems.problem import stream
 from descents.problems.rescaled import Rescaled, rescaled
+from descents.problems.rules import UpdateRule
 from descents.problems.sets import Fixed, Simplex, Sparse, UnitOneSparse
 from descents.problems.streamed import LIMITS, Streamed
 
@@ -151,7 +152,7 @@ class LowRank(UsesFitted):
     combine : {"best", "mean"}
         What imputes and scores: the start of least loss, or the mean of the
         predictions of all.
-    steps : {"auto", "alternating", "lbfgs", "gd", "adam"} or Step
+    steps : {"auto", "alternating", "lbfgs", "gd", "adam"} or UpdateRule
         "auto": alternating, where every loss is squared, has a quadratic above it and
         is constrained or not smooth, or for a divergence alone; L-BFGS for other smooth losses without
         constraint; gradient descent that finds its own rate for others, Adam for a
@@ -400,7 +401,7 @@ class LowRank(UsesFitted):
     def _in_units(
         self,
         problem: Factorization,
-        step: Step,
+        step: UpdateRule,
         seconds: float | None,
         record: Sequence[int],
         watch: Watch | None,
@@ -494,7 +495,7 @@ class LowRank(UsesFitted):
         )
         penalty = self.penalty if search is None else search.penalty(1.0)
         complaints.attempt(regularizers, self.constraint, penalty)
-        if isinstance(self.steps, str) or not hasattr(self.steps, "update"):
+        if not isinstance(self.steps, UpdateRule):
             complaints.attempt(one_of, "steps", self.steps, STEPS)
         if self.learning_rate is not None:
             complaints.attempt(

@@ -26,13 +26,13 @@ from descents.descent.steps import (
     AdamW,
     GradientDescent,
     Momentum,
-    Step,
 )
 from descents.descent.workers import Store, descend_in_parts
 from descents.problems.batches import Folds, HoldOut
 from descents.problems.metrics import metric_kind
 from descents.problems.modules import Modules
 from descents.problems.problem import Parameters
+from descents.problems.rules import UpdateRule
 from descents.problems.supervised import Supervised
 
 OPTIMIZERS = ("gd", "momentum", "adam", "adamw", "lbfgs")
@@ -178,7 +178,7 @@ def descend_network(  # noqa: PLR0913
     count: int,
     seed: int,
     *,
-    steps: Step,
+    steps: UpdateRule,
     max_epochs: int,
     early_stopping: Any = None,
     tol: float | None = None,
@@ -216,7 +216,7 @@ def descend_network(  # noqa: PLR0913
 
 def optimizer_named(
     name: str, learning_rate: Any, weight_decay: float = 0.0, *, splits: int = 1
-) -> Step:
+) -> UpdateRule:
     """Return the update rule of a name.
 
     Parameters
@@ -241,7 +241,7 @@ def optimizer_named(
     if name == "adamw":
         return AdamW(learning_rate, weight_decay=weight_decay)
     rules: dict[str, Any] = {"gd": GradientDescent, "momentum": Momentum, "adam": Adam}
-    rule: Step = rules[name](learning_rate)
+    rule: UpdateRule = rules[name](learning_rate)
     return rule
 
 

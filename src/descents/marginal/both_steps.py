@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import torch
 from scipy.optimize import minimize_scalar
 
-from descents.descent.steps import State
 from descents.marginal.both_sides import (
     LEAST_NOISE,
     BothSides,
@@ -22,6 +21,7 @@ from descents.marginal.both_sides import (
     widened,
 )
 from descents.problems.problem import Parameters, Problem
+from descents.problems.rules import State, Update, UpdateRule
 
 HELD = 5
 """The first steps change factors alone: scales that are too small for factors that are
@@ -39,7 +39,7 @@ LEAST_DEGREES, MOST_DEGREES = 0.5, 1e4
 
 
 @dataclass(frozen=True)
-class CoordinateAscent:
+class CoordinateAscent(UpdateRule):
     """Coordinate ascent on the bound of `descents.marginal.both_sides.BothSides`.
 
     A step takes in turn the best q(w), q(rho), q(z), q(kappa), noise, degrees, and q(B)
@@ -89,7 +89,7 @@ class CoordinateAscent:
         state: State,
         starts: torch.Tensor,
         step: int,
-    ) -> tuple[Parameters, State, torch.Tensor]:
+    ) -> Update:
         """Take one step; losses are those of the given parameters.
 
         The mapping is the gradient after rho is renewed, which is the gradient of the
@@ -112,15 +112,9 @@ class CoordinateAscent:
         loss = torch.stack(losses)
         fall = (state["before"]["loss"] - loss).clamp(min=0)
         ratio = (fall / state["before"]["fall"]).nan_to_num(0.0).clamp(0.0, SLOWEST)
-        return (
-            stacked(moved),
-            {
-                "mapping": stacked(gradients),
-                "gain": {"gain": fall / (1 - ratio)},
-                "before": {"loss": loss, "fall": fall},
-            },
-            loss,
-        )
+        remembered = {"before": {"loss": loss, "fall": fall}}
+        gain = fall / (1 - ratio)
+        return Update(stacked(moved), remembered, loss, stacked(gradients), gain)
 
 
 def improved(problem: BothSides, one: Sides, found: Sums, *, whole: bool) -> Sides:

@@ -19,8 +19,7 @@ import torch
 from descents.problems.cells import ONCE, Cells
 from descents.problems.factorization import SPECTRAL, Factorization
 from descents.problems.problem import Parameters, Problem
-
-State = dict[str, Parameters]
+from descents.problems.rules import State, Update, UpdateRule
 
 
 class Candidates(Problem):
@@ -190,12 +189,12 @@ class Candidates(Problem):
 
 
 @dataclass(frozen=True)
-class OfCandidates:
+class OfCandidates(UpdateRule):
     """Another rule's steps, on no more components than the largest of a chunk has.
 
     Parameters
     ----------
-    rule : Step
+    rule : UpdateRule
         Of a factorization.
 
     Examples
@@ -205,17 +204,17 @@ class OfCandidates:
     OfCandidates(rule=Alternating())
     """
 
-    rule: Any
+    rule: UpdateRule
 
-    def init(self, problem: Problem, parameters: Parameters) -> State:
-        """Return nothing: the rule begins at the first step, when the starts are known."""
-        return {}
+    @property
+    def kind(self) -> str:
+        """The name of both rules."""
+        return f"{type(self).__name__}({self.rule.kind})"
 
     def unsettled(self, problem: Problem, step: int) -> bool:
         """Return what the rule says of the factorization."""
         assert isinstance(problem, Candidates)  # noqa: S101
-        asked = getattr(self.rule, "unsettled", None)
-        return asked is not None and bool(asked(problem.template, step))
+        return self.rule.unsettled(problem.template, step)
 
     def update(
         self,
@@ -224,7 +223,7 @@ class OfCandidates:
         state: State,
         starts: torch.Tensor,
         step: int,
-    ) -> tuple[Parameters, State, torch.Tensor]:
+    ) -> Update:
         """Take one step of the rule."""
         assert isinstance(problem, Candidates)  # noqa: S101
         here = problem.at(starts)
@@ -233,9 +232,12 @@ class OfCandidates:
             for name, value in parameters.items()
         }
         state = state or self.rule.init(here, cut)
-        moved, state, losses = self.rule.update(here, cut, state, starts, step)
+        found = self.rule.update(here, cut, state, starts, step)
         rest = problem.template.rank - here.rank
-        if rest:
-            for name in ("U", "V"):
-                moved[name] = torch.nn.functional.pad(moved[name], (0, rest))
-        return moved, state, losses
+        if not rest:
+            return found
+        wider = {
+            name: torch.nn.functional.pad(value, (0, rest)) if name in "UV" else value
+            for name, value in found.parameters.items()
+        }
+        return found._replace(parameters=wider)
