@@ -24,9 +24,8 @@ from descents import (
 )
 from descents.checks import InvalidValueError
 from descents.descent import recording
-from descents.descent.loop import NoProgress
 from descents.descent.steps import AdamW
-from descents.descent.workers import descend_in_parts
+from descents.descent.stopping import NoProgress
 from descents.problems import network as networks
 
 pytestmark = pytest.mark.filterwarnings("ignore:no start of")
@@ -114,7 +113,7 @@ def test_a_device_that_is_not_read_at_every_step(monkeypatch, recorded) -> None:
     epoch = network.batches.steps_in_epoch
     stop = Stop(60 * epoch, progress=NoProgress(tol=5e-3, patience=3, every=epoch))
     read = descend(network, 5, steps=Adam(0.05), stop=stop)
-    monkeypatch.setattr("descents.descent.loop.remote", lambda device: True)
+    monkeypatch.setattr("descents.descent.chunk.remote", lambda device: True)
     if recorded:
 
         def record(body, device):
@@ -243,9 +242,7 @@ def test_overflows_in_parts_and_when_gone_on_with() -> None:
     assert Status.OVERFLOWED in whole.statuses
     store = Memory()
     for _ in range(2):
-        parts = descend_in_parts(
-            network, 10, steps=steps, stop=stop, width=2, store=store
-        )
+        parts = descend(network, 10, steps=steps, stop=stop, width=2, store=store)
         assert parts.statuses == whole.statuses
         np.testing.assert_array_equal(parts.losses, whole.losses)
     assert [s.word for s in parts.statuses] == list(parts.table()["status"])

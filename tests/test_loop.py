@@ -30,7 +30,7 @@ from descents import (
 from descents.checks import InvalidValueError, RunFolderError
 from descents.data.datasets import planted_table
 from descents.descent import pace
-from descents.descent.loop import _Chunk
+from descents.descent.chunk import Chunk
 from descents.descent.pace import Pace
 from descents.problems import alternating
 from descents.problems.problem import losses_and_gradients
@@ -244,8 +244,8 @@ def test_on_another_device_steps_wait_for_no_number(case, monkeypatch) -> None:
     make, steps, options = REMOTE[case]
     options = {**options, "width": 4}  # one chunk, as there is on such a device
     near = descend(make(), 4, steps=steps, **options)
-    monkeypatch.setattr(_Chunk, "remote", True)
-    monkeypatch.setattr(_Chunk, "_leap", lambda *_: 0)
+    monkeypatch.setattr(Chunk, "remote", True)
+    monkeypatch.setattr(Chunk, "_leap", lambda *_: 0)
     with Reads(monkeypatch) as reads:
         far = descend(make(), 4, steps=steps, **options)
     assert far.statuses == near.statuses
@@ -268,7 +268,7 @@ def test_alternating_steps_wait_for_no_number(holes, monkeypatch) -> None:
     options["width"] = 4  # one chunk, as there is on such a device
     near = descend(problem, 3, **options)
     assert near.losses.max() < 1e-3 * near.histories["loss"][0].min()
-    monkeypatch.setattr(_Chunk, "remote", True)
+    monkeypatch.setattr(Chunk, "remote", True)
     monkeypatch.setattr(alternating, "remote", lambda device: True)
     with Reads(monkeypatch) as reads:
         far = descend(problem, 3, **{**options, "record": ()})
@@ -441,6 +441,18 @@ def test_a_derived_rule_declares_anew_whether_it_can_be_captured() -> None:
     assert GradientDescent.capturable
     assert Declared.capturable
     assert not Silent.capturable
+
+
+def test_ctrl_c_ends_all_chunks_that_share_a_budget_of_time() -> None:
+    begun = time.monotonic()
+    stop = Stop(10**9, max_seconds=60)
+    cut = descend(factorization(), 6, steps=Interrupting(4), stop=stop, width=2)
+    assert cut.statuses == (Status.INTERRUPTED,) * 6
+    # The first chunk took three steps; those after it took none.
+    assert cut.steps_taken.tolist() == [3, 3, 0, 0, 0, 0]
+    default = descend(factorization(), 6, steps=Interrupting(4), stop=stop)
+    assert default.steps_taken.tolist() == [3, 0, 0, 0, 0, 0]
+    assert time.monotonic() - begun < 20
 
 
 def test_ctrl_c_keeps_what_there_is() -> None:

@@ -22,7 +22,7 @@ from descents import (
     descend,
 )
 from descents.checks import InvalidValueError
-from descents.descent.loop import EarlyStopping
+from descents.descent.stopping import EarlyStopping
 from descents.problems import supervised
 from descents.problems.modules import Modules
 from descents.problems.problem import losses_and_gradients, stream

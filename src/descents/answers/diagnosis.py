@@ -18,8 +18,10 @@ from descents.checks import (
     real_number,
     whole_number,
 )
-from descents.descent.loop import Stop, Watch, descend
+from descents.descent.chunk import Watch
+from descents.descent.loop import descend
 from descents.descent.runs import Runs, Status
+from descents.descent.stopping import Stop
 from descents.problems.metrics import has_direction, higher_is_better
 from descents.problems.problem import Parameters, Problem
 from descents.problems.rules import UpdateRule

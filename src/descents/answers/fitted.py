@@ -14,9 +14,10 @@ from descents.answers.blanks import Known, sides
 from descents.answers.fills import Far, far_outside, ranges
 from descents.answers.references import Reference, reference
 from descents.checks import InvalidValueError
-from descents.descent.loop import Stop, descend
+from descents.descent.loop import descend
 from descents.descent.runs import Runs
 from descents.descent.steps import LBFGS, Adam, GradientDescent, LineDescent
+from descents.descent.stopping import Stop
 from descents.losses import Huber
 from descents.problems import alternating, columns, guarded
 from descents.problems.alternating import Alternating

@@ -18,8 +18,8 @@ from descents.checks import (
     whole_number,
 )
 from descents.data.storage import plain
-from descents.descent.loop import Stop
-from descents.descent.workers import descend_in_parts
+from descents.descent.loop import descend
+from descents.descent.stopping import Stop
 from descents.problems.candidates import Candidates, OfCandidates
 from descents.problems.cells import Cells
 from descents.problems.constraints import most_components, regularizers
@@ -431,7 +431,7 @@ def by_cells(
             [value / largest for value in values] if largest else [1.0],
             **settings(search.penalty(largest)),
         )
-        runs = descend_in_parts(
+        runs = descend(
             problem,
             len(problem.numbered),
             seed,

@@ -32,10 +32,11 @@ from descents.checks import (
     whole_number,
 )
 from descents.data.blocks import TableOnDisk
-from descents.descent.loop import Stop, Watch
+from descents.descent.chunk import Watch
+from descents.descent.loop import descend
 from descents.descent.runs import Runs, Status
 from descents.descent.steps import Adam
-from descents.descent.workers import descend_in_parts
+from descents.descent.stopping import Stop
 from descents.estimators.intake import (
     checked_weights,
     convergence_warning,
@@ -412,7 +413,7 @@ class LowRank(UsesFitted):
             # Losses that are all larger make gradients larger, and nothing else.
             mean = problem.cells.constants_loss() / max(problem.cells.observed, 1)
             step = replace(step, epsilon=Adam().epsilon * (mean if mean > 0 else 1.0))
-        return descend_in_parts(
+        return descend(
             problem,
             self.n_starts,
             self._seed or 0,

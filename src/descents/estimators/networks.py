@@ -34,8 +34,10 @@ from descents.checks import (
     whole_number,
 )
 from descents.data import storage
-from descents.descent.loop import EarlyStopping, Watch, described
+from descents.descent.chunk import Watch
+from descents.descent.loop import described
 from descents.descent.runs import Runs
+from descents.descent.stopping import EarlyStopping
 from descents.descent.workers import Store
 from descents.estimators.intake import plain_array, seed_of
 from descents.estimators.training import (

@@ -18,7 +18,8 @@ from descents.checks import (
     real_number,
     whole_number,
 )
-from descents.descent.loop import EarlyStopping, NoProgress, Stop, Watch
+from descents.descent.chunk import Watch
+from descents.descent.loop import descend
 from descents.descent.runs import Runs
 from descents.descent.steps import (
     LBFGS,
@@ -27,7 +28,8 @@ from descents.descent.steps import (
     GradientDescent,
     Momentum,
 )
-from descents.descent.workers import Store, descend_in_parts
+from descents.descent.stopping import EarlyStopping, NoProgress, Stop
+from descents.descent.workers import Store
 from descents.problems.batches import Folds, HoldOut
 from descents.problems.metrics import metric_kind
 from descents.problems.modules import Modules
@@ -195,7 +197,7 @@ def descend_network(  # noqa: PLR0913
     early = None
     if early_stopping is not None:
         early = early_stopping_of(early_stopping, epoch)
-    return descend_in_parts(
+    return descend(
         problem,
         count,
         seed,

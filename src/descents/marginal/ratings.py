@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from descents.checks import Complaints, InvalidValueError
-from descents.descent.loop import Stop, descend
+from descents.descent.loop import descend
 from descents.descent.runs import Runs
+from descents.descent.stopping import Stop
 from descents.marginal.both_sides import (
     BothSides,
     Gamma,

@@ -21,10 +21,10 @@ from descents.checks import (
 )
 from descents.data.datasets import uci_iris
 from descents.data.storage import RunFolder
-from descents.descent.loop import Stop, descend
+from descents.descent.loop import descend
 from descents.descent.runs import Runs
 from descents.descent.steps import GradientDescent
-from descents.descent.workers import descend_in_parts
+from descents.descent.stopping import Stop
 from descents.problems.batches import random_splits
 from descents.problems.factorization import Factorization
 from descents.problems.network import BIASES, Network
@@ -189,7 +189,7 @@ class Parts:
         InterruptedRunError
             When the time was out or Ctrl-C was pressed.
         """
-        runs = descend_in_parts(
+        runs = descend(
             problem,
             starts,
             seed,
