@@ -112,7 +112,7 @@ def test_the_mapping_is_the_gradient_by_autograd(name, kind, offsets) -> None:
         p = {n: torch.tensor(value) for n, value in runs.parameters.items()}
         starts = torch.arange(2)
         losses, gradients = losses_and_gradients(problem, p, starts, 0)
-        update = Alternating().update(problem, p, {}, starts, 0)
+        update = Alternating().update(problem.bind(starts), p, {}, 0)
         torch.testing.assert_close(update.losses, losses, rtol=1e-10, atol=1e-10)
         assert list(update.mapping) == list(p) == list(update.parameters)
         for n, gradient in gradients.items():

@@ -56,9 +56,10 @@ def test_it_ends_as_scikit_learns_rule(steps, batch_size) -> None:
     starts = torch.arange(5)
     # The losses of the steps, by single steps with no rule at all.
     points = network.points(range(5), 0)
-    state, curves = steps.init(network, points), []
+    bound = network.bind(starts)
+    state, curves = steps.init(bound, points), []
     for step in range(60 * epoch):
-        update = steps.update(network, points, state, starts, step)
+        update = steps.update(bound, points, state, step)
         points, state = update.parameters, update.state
         curves.append(update.losses)
     curve = torch.stack(curves).reshape(60, epoch, 5).mean(1).numpy()
@@ -121,7 +122,7 @@ def test_a_device_that_is_not_read_at_every_step(monkeypatch, recorded) -> None:
             return body
 
         monkeypatch.setitem(recording.RECORDERS, "cpu", record)
-        assert recording.Recording.possible(Adam(), network, torch.arange(5), 1)
+        assert recording.Recording.possible(Adam(), network.bind(torch.arange(5)), 1)
     unread = descend(network, 5, steps=Adam(0.05), stop=stop)
     assert Status.STALLED in read.statuses
     np.testing.assert_array_equal(read.steps_taken, unread.steps_taken)

@@ -392,14 +392,14 @@ class Interrupting(UpdateRule):
     def __init__(self, at: int) -> None:
         self.rule, self.at, self.calls = GradientDescent(0.004), at, 0
 
-    def init(self, problem, parameters):
-        return self.rule.init(problem, parameters)
+    def init(self, bound, parameters):
+        return self.rule.init(bound, parameters)
 
-    def update(self, problem, parameters, state, starts, step):
+    def update(self, bound, parameters, state, step):
         self.calls += 1
         if self.calls == self.at:
             raise KeyboardInterrupt
-        return self.rule.update(problem, parameters, state, starts, step)
+        return self.rule.update(bound, parameters, state, step)
 
 
 def test_only_an_update_rule_is_taken_as_one() -> None:
@@ -413,9 +413,8 @@ def test_a_rule_of_ones_own_needs_an_update_alone() -> None:
     """The loop takes the defaults of the base class for all else."""
 
     class Plain(UpdateRule):
-        def update(self, problem, parameters, state, starts, step):
-            here = problem, parameters, starts, step
-            losses, slopes = losses_and_gradients(*here)
+        def update(self, bound, parameters, state, step):
+            losses, slopes = bound.losses_and_gradients(parameters, step)
             moved = {n: p - 0.004 * slopes[n] for n, p in parameters.items()}
             return Update(moved, state, losses, slopes)
 

@@ -33,6 +33,7 @@ from descents.descent import chunk
 from descents.descent.chunk import Clock, chunked, span
 from descents.descent.runs import Runs, Status
 from descents.problems import problem as contract
+from descents.problems.factorization import BoundFactorization
 from descents.problems.modules import Modules
 from descents.problems.observed import cells
 from descents.problems.problem import lifted, losses_and_gradients
@@ -372,7 +373,7 @@ def test_several_plain_steps_have_the_bits_of_single_ones(monkeypatch) -> None:
     ):
         together = descend(made, 4, stop=Stop(60), record=[11, 60], **options)
         with monkeypatch.context() as patch:
-            patch.setattr(Factorization, "plain_steps", lambda *_: None)
+            patch.setattr(BoundFactorization, "plain_steps", lambda *_: None)
             single = descend(made, 4, stop=Stop(60), record=[11, 60], **options)
         for k in range(4):
             same(together, single, k, k)
@@ -499,8 +500,9 @@ def test_a_module_is_called_with_the_parameters_of_each_start_and_left_as_it_was
         assert torch.equal(alone[0], expected)
     for name, value in problem._module.named_parameters():
         assert torch.equal(value, before[name])
-    for other in (copy.copy(problem), copy.deepcopy(problem)):
-        assert other._lifted is not problem._lifted
+    bound = problem.bind(torch.arange(len(rows)))
+    assert bound.caller.module is not problem._module
+    for other in (bound, copy.copy(problem), copy.deepcopy(problem)):
         assert torch.equal(other.predict(parameters, rows), found)
     again = pickle.loads(pickle.dumps(problem))
     assert torch.equal(again.predict(parameters, rows), found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -23,7 +22,7 @@ from descents.descent.loop import descend
 from descents.descent.runs import Runs, Status
 from descents.descent.stopping import Stop
 from descents.problems.metrics import has_direction, higher_is_better
-from descents.problems.problem import Parameters, Problem
+from descents.problems.problem import Diagnosable, Parameters, Problem
 from descents.problems.rules import UpdateRule
 
 REACHED_SHARE = 0.8
@@ -310,7 +309,7 @@ def reached_by_the_best(problem: Problem, runs: Runs, metric: str) -> float:
     >>> round(reached_by_the_best(network, runs, "training_accuracy"), 3)
     0.9
     """
-    baseline = problem.baseline(metric)
+    baseline = baseline_of(problem, metric)
     values = runs.metrics[metric][np.isfinite(runs.losses)].astype(np.float64)
     best = float(np.nanmax(values, initial=baseline))
     share = baseline + REACHED_SHARE * (best - baseline)
@@ -544,6 +543,19 @@ def _vanishing(initial: Look, end: Look, last: Look) -> np.ndarray:
     return found
 
 
+def baseline_of(problem: Problem, metric: str) -> float:
+    """Return the value of a metric without learning, by default 0.
+
+    Examples
+    --------
+    >>> from descents import Network
+    >>> network = Network([[0.0], [1.0], [2.0]], [0, 0, 1], [2])
+    >>> round(baseline_of(network, "training_accuracy"), 3)
+    0.667
+    """
+    return problem.baseline(metric) if isinstance(problem, Diagnosable) else 0.0
+
+
 def _overfitted(
     problem: Problem, runs: Runs, positions: list[int], metric: str
 ) -> np.ndarray:
@@ -554,7 +566,7 @@ def _overfitted(
     training, validation = (
         runs.metrics[name][positions] for name in (metric, held_out)
     )
-    baseline = problem.baseline(metric)
+    baseline = baseline_of(problem, metric)
     gained = baseline + GENERALIZED_SHARE * (training - baseline)
     limit = np.minimum(gained, training)
     below: np.ndarray = validation < limit - HAIR * np.abs(limit)
@@ -608,15 +620,15 @@ class _Place:
     """The starts that are diagnosed: where they are, and what is seen of them there."""
 
     def __init__(self, problem: Problem, starts: np.ndarray, width: int) -> None:
-        # A copy: a problem may make a module anew for its points.
-        self.problem, self.starts, self.width = copy.copy(problem), starts, width
+        self.problem, self.starts, self.width = problem, starts, width
         self.learned: tuple[str, ...] = ()
 
     def points(self, seed: int) -> Parameters:
         """Return the initial points, with what the problem remembers beside them."""
         if not len(self.starts):
             return {n: p[:0] for n, p in self._begun([0], seed).items()}
-        if not self.problem.remembered(torch.as_tensor(self.starts[:1])):
+        first = torch.as_tensor(self.starts[:1], device=self.problem.device)
+        if not self.problem.bind(first, seed).buffers():
             return self._begun(self.starts, seed)
         # What is remembered is of one start at a time.
         each = [self._begun([start], seed) for start in self.starts]
@@ -626,7 +638,7 @@ class _Place:
         points = self.problem.points(starts, seed)
         self.learned = tuple(points)
         numbers = torch.as_tensor(np.asarray(starts), device=self.problem.device)
-        return {**points, **self.problem.remembered(numbers)}
+        return {**points, **self.problem.bind(numbers, seed).buffers()}
 
     def tensors(
         self,
@@ -648,11 +660,10 @@ class _Place:
         rows: np.ndarray | None = None,
     ) -> Look:
         """Look at all starts; or at some rows, with their curvature, and NaN else."""
-        whole = self.problem.whole
         if rows is None:
-            return look(whole, self.starts, parameters, self.width, curved)
+            return look(self.problem, self.starts, parameters, self.width, curved)
         chosen = self.starts[rows]
-        found = look(whole, chosen, parameters, self.width)
+        found = look(self.problem, chosen, parameters, self.width)
         return found.placed(np.flatnonzero(rows), len(self.starts))
 
 

@@ -18,12 +18,12 @@ from descents.descent.runs import Runs, Status
 from descents.descent.steps import gains
 from descents.descent.stopping import Best, Progress, Stop, kept_where
 from descents.problems.problem import (
+    Bound,
     Parameters,
     Problem,
     check_losses,
     check_points,
     flat,
-    losses_and_gradients,
 )
 from descents.problems.rules import State, Update, UpdateRule
 
@@ -96,7 +96,8 @@ class Chunk:
     results: dict[str, Any] = field(default_factory=dict)
     histories: dict[str, list[np.ndarray]] = field(default_factory=dict)
     noted: dict[str, list[torch.Tensor]] = field(default_factory=dict)
-    whole: Problem = field(init=False)
+    bound: Bound = field(init=False)
+    whole: Bound = field(init=False)
     best: Best | None = field(init=False)
     progress: Progress | None = field(init=False)
     places: np.ndarray = field(init=False)
@@ -152,10 +153,11 @@ class Chunk:
         self.initial = np.full(self.width, np.nan)
         points = self.problem.points(self.numbers, self.seed)
         check_points(points, count)
-        self.whole = self.problem.whole
+        self.bound = self.problem.bind(self.starts, self.seed)
+        self.whole = self.bound.whole
         self.parameters = {n: p[sources] for n, p in points.items()}
         del points  # a second copy, that large factors would be kept in till the end
-        self.state = steps.init(self.problem, self.parameters)
+        self.state = steps.init(self.bound, self.parameters)
         self.best = None if stop.early is None else Best(stop.early, self.width)
         self.progress = (
             None if stop.progress is None else Progress(stop.progress, self.width)
@@ -187,7 +189,7 @@ class Chunk:
         )
         self.closed = True
         # The results are copies: many finished chunks would fill the memory.
-        del self.problem, self.whole, self.starts, self.rows
+        del self.problem, self.bound, self.whole, self.starts, self.rows
         del self.parameters, self.state
         del self.best, self.progress, self.before, self.recording
 
@@ -231,9 +233,7 @@ class Chunk:
                 continue
             # Before the step: a problem may remember what it saw while training.
             known = self._known() if step in epochs else {}
-            update = steps.update(
-                self.problem, self.parameters, self.state, self.starts, step
-            )
+            update = steps.update(self.bound, self.parameters, self.state, step)
             losses = update.losses
             if step in epochs:
                 self._record({"loss": losses, **known})
@@ -242,8 +242,8 @@ class Chunk:
             if step == 0:
                 self._look_first(stop, update)
             active &= self._finite(losses, active)
-            if step % CHECK_EVERY == 0 and not self.problem.stochastic:
-                settle = not steps.unsettled(self.problem, step)
+            if step % CHECK_EVERY == 0 and not self.bound.stochastic:
+                settle = not steps.unsettled(self.bound, step)
                 active &= ~self._resting(stop, update, active, step, settle=settle)
             if np.count_nonzero(active) == self.width:
                 self.parameters, self.state = update.parameters, update.state
@@ -283,7 +283,7 @@ class Chunk:
 
     def _unread(self, stop: Stop, step: int) -> int:
         """Return how many steps from this one on nothing is looked at."""
-        checked = (stop.tolerance or stop.least_fall) and not self.problem.stochastic
+        checked = (stop.tolerance or stop.least_fall) and not self.bound.stochastic
         every = [CHECK_EVERY] * bool(checked)
         if self.best is not None:
             every.append(self.best.rule.every)
@@ -309,7 +309,7 @@ class Chunk:
             return
         alive = torch.as_tensor(active, device=self.problem.device)
         if self.recording is None and len(several) > 1:
-            here = steps, self.problem, self.starts
+            here = steps, self.bound
             if Recording.possible(*here, several.start):
                 self.recording = Recording(*here)
         if self.recording is not None:
@@ -320,9 +320,7 @@ class Chunk:
         else:
             taken = torch.zeros_like(alive, dtype=torch.int64)
             for step in several:
-                update = steps.update(
-                    self.problem, self.parameters, self.state, self.starts, step
-                )
+                update = steps.update(self.bound, self.parameters, self.state, step)
                 alive = alive & update.losses.isfinite()
                 taken += alive
                 if self.progress is not None:
@@ -346,12 +344,12 @@ class Chunk:
             return 0
         looks = stop.early is not None or stop.progress is not None
         looks = looks or bool(stop.tolerance or stop.least_fall)
-        if looks or self.problem.stochastic or not active.all():
+        if looks or self.bound.stochastic or not active.all():
             return 0
         end = min([stop.max_steps, *(e for e in self.epochs if e >= step)])
         if end - step < 2:
             return 0
-        found = steps.leap(self.problem, self.parameters, self.starts, step, end - step)
+        found = steps.leap(self.bound, self.parameters, step, end - step)
         if found is None:
             self.single = end
             return 0
@@ -361,23 +359,22 @@ class Chunk:
 
     def _whole_gradient(self, step: int) -> Parameters:
         """Return the gradient of the whole loss, not of a mini-batch."""
-        here = self.whole, self.parameters, self.starts, step
-        return losses_and_gradients(*here)[1]
+        return self.whole.losses_and_gradients(self.parameters, step)[1]
 
     def _look_for_best(self, step: int | np.ndarray, active: np.ndarray) -> np.ndarray:
         """Keep the parameters of starts that are at their best; return who is tired."""
         assert self.best is not None  # noqa: S101
         with torch.no_grad():
-            metrics = self.whole.metrics(self.parameters, self.starts)
+            metrics = self.whole.metrics(self.parameters)
             if self.best.rule.metric not in metrics:
-                final = self.whole.final_metrics(self.parameters, self.starts)
+                final = self.whole.final_metrics(self.parameters)
                 metrics = {**metrics, **final}
-        kept = self.problem.remembered(self.starts)
+        kept = self.bound.buffers()
         return self.best.look(metrics, self.parameters, kept, step, active)
 
     def _look_first(self, stop: Stop, update: Update) -> None:
         """Write down what the initial points are like."""
-        stochastic = self.problem.stochastic
+        stochastic = self.bound.stochastic
         self.initial = _norms(self._whole_gradient(0) if stochastic else update.mapping)
         if stop.tolerance:
             self._measure(update.losses)
@@ -392,8 +389,7 @@ class Chunk:
         """Return for which starts a step can gain next to nothing of the loss."""
         gain = update.gain
         if gain is None:
-            here = self.parameters, update.mapping, self.starts, step
-            gain = gains(self.whole, *here)
+            gain = gains(self.whole, self.parameters, update.mapping, step)
         size = update.losses.abs().cpu().numpy().astype(np.float64)
         # Of an exact fit nothing is left but roundings of the size of the data.
         unit = float(torch.finfo(self.problem.dtype).eps)
@@ -443,9 +439,9 @@ class Chunk:
     def _known(self) -> Parameters:
         """Return the metrics and, where a step looks at a sample, the whole losses."""
         with torch.no_grad():
-            known = dict(self.whole.metrics(self.parameters, self.starts))
-            if self.problem.stochastic:
-                known["loss"] = self.whole.losses(self.parameters, self.starts, 0)
+            known = dict(self.whole.metrics(self.parameters))
+            if self.bound.stochastic:
+                known["loss"] = self.whole.losses(self.parameters, 0)
         return known
 
     def _record(self, known: Parameters) -> None:
@@ -459,8 +455,8 @@ class Chunk:
 
         At one step number for all, so that a start's end does not depend on others.
         """
-        problem, places, step = self.whole, self.places, stop.max_steps
-        kept = problem.remembered(self.starts)
+        whole, places, step = self.whole, self.places, stop.max_steps
+        kept = self.bound.buffers()
         if self.best is not None:
             ended = (self.statuses == Status.NONFINITE) | (
                 self.statuses == Status.STOPPED
@@ -473,15 +469,15 @@ class Chunk:
             self.best.steps[~found & ~failed] = self.taken[~found & ~failed]
             self.parameters = kept_where(~found, self.parameters, self.best.parameters)
             kept = kept_where(~found, kept, self.best.kept)
-            problem.recall(kept)
+            self.bound.load_buffers(kept)
         precise = {
-            n: p.to(problem.evaluation_dtype) for n, p in self.parameters.items()
+            n: p.to(self.problem.evaluation_dtype) for n, p in self.parameters.items()
         }
         with torch.no_grad():
-            metrics = problem.metrics(self.parameters, self.starts)
-            final_only = problem.final_metrics(self.parameters, self.starts)
-            fused = problem.fused(precise, self.starts, step)
-            losses = fused[0] if fused else problem.losses(precise, self.starts, step)
+            metrics = whole.metrics(self.parameters)
+            final_only = whole.final_metrics(self.parameters)
+            fused = whole.fused(precise, step)
+            losses = fused[0] if fused else whole.losses(precise, step)
         check_losses(losses, self.width)
         self.final_only = tuple(final_only)
         final = losses.cpu().numpy().astype(np.float64)
@@ -524,12 +520,12 @@ class Chunk:
         With the predicted gain if that `decides` which starts are stationary.
         """
         unmoved = Update(self.parameters, self.state, losses, {})
-        if self.problem.stochastic:
+        if self.bound.stochastic:
             return unmoved._replace(mapping=self._whole_gradient(step))
         state = self.state
         if self.best is not None:  # the state belongs to where the starts went on to
-            state = steps.init(self.problem, self.parameters)
-        here = self.problem, self.parameters, state, self.starts, step
+            state = steps.init(self.bound, self.parameters)
+        here = self.bound, self.parameters, state, step
         if decides:
             return steps.update(*here)._replace(losses=losses)
         return unmoved._replace(mapping=steps.mapping(*here))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -185,8 +184,7 @@ class _Work:
     def chunk(self, numbers: np.ndarray) -> Chunk:
         """Return the chunk of some starts."""
         place = span(int(numbers[0]), self.width, self.edges)
-        # A copy each: a problem may remember what it looked up for its chunk.
-        return Chunk(copy.copy(self.problem), numbers, self.seed, *place, self.record)
+        return Chunk(self.problem, numbers, self.seed, *place, self.record)
 
     @property
     def settings(self) -> dict[str, Any]:

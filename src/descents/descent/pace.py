@@ -7,7 +7,7 @@ from collections.abc import Hashable
 import torch
 
 from descents.checks import processors, remote
-from descents.problems.problem import Problem
+from descents.problems.problem import Parallel, Problem
 from descents.problems.rules import UpdateRule
 
 MOST_ENTRIES = 2**25
@@ -53,12 +53,14 @@ class Pace:
     ) -> None:
         away = remote(problem.device)
         self._most, self._settled = 1 if away else asked or 1, True
-        self._narrow_too = asked is not None or problem.one_threaded
+        parallel = isinstance(problem, Parallel) and problem.side_by_side
+        compiled = isinstance(problem, Parallel) and problem.one_threaded
+        self._narrow_too = asked is not None or compiled
         self._alone: float | None = None
         self._key: Hashable = None
-        if asked is not None or away or not problem.side_by_side:
+        if asked is not None or away or not parallel:
             return
-        if problem.one_threaded:
+        if compiled:
             self._most = processors()
         elif torch.get_num_threads() == 1:
             room = max(1, MOST_ENTRIES // (problem.size * width))

@@ -16,12 +16,7 @@ from descents.checks import (
     real_number,
     whole_number,
 )
-from descents.problems.problem import (
-    Parameters,
-    Problem,
-    flat,
-    losses_and_gradients,
-)
+from descents.problems.problem import Bound, Parameters, flat
 from descents.problems.rules import State, Update, UpdateRule
 
 
@@ -75,11 +70,10 @@ class _FirstOrder(UpdateRule):
 
     def _move(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         directions: Parameters,
         gradients: Parameters,
-        starts: torch.Tensor,
         scales: Parameters | None = None,
     ) -> tuple[Parameters, Parameters]:
         """Return the step along minus `directions`, its prox taken, and the mapping.
@@ -88,18 +82,18 @@ class _FirstOrder(UpdateRule):
         constraints is the gradient g. `scales`, where a rule has them, are what each
         entry's rate is multiplied by: the prox is taken with the rates that were used.
         """
-        if not problem.constrained and isinstance(self.learning_rate, float):
+        if not bound.constrained and isinstance(self.learning_rate, float):
             return self._plain_move(parameters, directions, scales), gradients
-        rates = self._rates(parameters, starts)
+        rates = self._rates(parameters, bound.starts)
         used = rates if scales is None else {n: r * scales[n] for n, r in rates.items()}
         moved = {n: p - used[n] * directions[n] for n, p in parameters.items()}
-        if not problem.constrained:
+        if not bound.constrained:
             return moved, gradients
-        plain = problem.prox(
+        plain = bound.prox(
             {n: p - rates[n] * gradients[n] for n, p in parameters.items()}, rates
         )
         mapping = {n: (p - plain[n]) / rates[n] for n, p in parameters.items()}
-        return problem.prox(moved, used), mapping
+        return bound.prox(moved, used), mapping
 
     def _plain_move(
         self, parameters: Parameters, directions: Parameters, scales: Parameters | None
@@ -142,22 +136,20 @@ class GradientDescent(_FirstOrder):
 
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
     ) -> Update:
         """Take one step."""
-        losses, gradients = losses_and_gradients(problem, parameters, starts, step)
-        moved, mapping = self._move(problem, parameters, gradients, gradients, starts)
+        losses, gradients = bound.losses_and_gradients(parameters, step)
+        moved, mapping = self._move(bound, parameters, gradients, gradients)
         return Update(moved, {}, losses, mapping)
 
     def leap(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
-        starts: torch.Tensor,
         step: int,
         count: int,
     ) -> tuple[int, Parameters, State] | None:
@@ -169,11 +161,11 @@ class GradientDescent(_FirstOrder):
         parameters : dict of Tensor
         state : dict
         """
-        if type(self) is not GradientDescent or problem.constrained:
+        if type(self) is not GradientDescent or bound.constrained:
             return None
-        rates = next(iter(self._rates(parameters, starts).values())).reshape(-1)
-        rates = rates.expand(len(starts)).contiguous()
-        found = problem.plain_steps(parameters, starts, step, rates, count)
+        rates = next(iter(self._rates(parameters, bound.starts).values())).reshape(-1)
+        rates = rates.expand(len(bound.starts)).contiguous()
+        found = bound.plain_steps(parameters, step, rates, count)
         if found is None:
             return None
         taken, moved, _ = found
@@ -207,20 +199,19 @@ class Momentum(_FirstOrder):
         super().__post_init__()
         _check_fraction("momentum", self.momentum)
 
-    def init(self, problem: Problem, parameters: Parameters) -> State:
+    def init(self, bound: Bound, parameters: Parameters) -> State:
         """Return a velocity of zero."""
         return {"velocity": _zeros(parameters)}
 
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
     ) -> Update:
         """Take one step."""
-        losses, gradients = losses_and_gradients(problem, parameters, starts, step)
+        losses, gradients = bound.losses_and_gradients(parameters, step)
         g = list(gradients.values())
         v = _times([state["velocity"][n] for n in gradients], self.momentum)
         torch._foreach_add_(v, g)
@@ -229,7 +220,7 @@ class Momentum(_FirstOrder):
             ahead = _times(v, self.momentum)
             torch._foreach_add_(ahead, g)
             directions = dict(zip(gradients, ahead, strict=True))
-        moved, mapping = self._move(problem, parameters, directions, gradients, starts)
+        moved, mapping = self._move(bound, parameters, directions, gradients)
         return Update(moved, {"velocity": velocity}, losses, mapping)
 
 
@@ -269,20 +260,19 @@ class Adam(_FirstOrder):
         _check_fraction("beta2", self.beta2)
         real_number("epsilon", self.epsilon, 0, strict=True)
 
-    def init(self, problem: Problem, parameters: Parameters) -> State:
+    def init(self, bound: Bound, parameters: Parameters) -> State:
         """Return running means of zero."""
         return {"mean": _zeros(parameters), "square": _zeros(parameters)}
 
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
     ) -> Update:
         """Take one step."""
-        losses, gradients = losses_and_gradients(problem, parameters, starts, step)
+        losses, gradients = bound.losses_and_gradients(parameters, step)
         # One call for all parameters: of small ones, calling is what takes the time.
         g = list(gradients.values())
         m = torch._foreach_lerp(
@@ -300,9 +290,7 @@ class Adam(_FirstOrder):
         mean, square, directions, scales = (
             dict(zip(gradients, each, strict=True)) for each in (m, s, ahead, scale)
         )
-        moved, mapping = self._move(
-            problem, parameters, directions, gradients, starts, scales
-        )
+        moved, mapping = self._move(bound, parameters, directions, gradients, scales)
         return Update(moved, {"mean": mean, "square": square}, losses, mapping)
 
 
@@ -345,18 +333,17 @@ class AdamW(Adam):
 
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
     ) -> Update:
         """Take one step."""
-        found = super().update(problem, parameters, state, starts, step)
-        rates = self._rates(parameters, starts)
+        found = super().update(bound, parameters, state, step)
+        rates = self._rates(parameters, bound.starts)
         shrunk = {
             name: value - rates[name] * self.weight_decay * parameters[name]
-            if problem.decays(name)
+            if bound.decays(name)
             else value
             for name, value in found.parameters.items()
         }
@@ -386,26 +373,25 @@ class LineDescent(UpdateRule):
     array([0.])
     """
 
-    def init(self, problem: Problem, parameters: Parameters) -> State:
+    def init(self, bound: Bound, parameters: Parameters) -> State:
         """Return a state without a rate."""
         rate = next(iter(parameters.values()))
         return {"rate": {"rate": rate.new_zeros(len(rate))}}
 
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
     ) -> Update:
         """Take one step."""
-        losses, gradients = _evaluated(problem, parameters, state, starts, step)
+        losses, gradients = _evaluated(bound, parameters, state, step)
         g = flat(gradients)
         given = state["rate"]["rate"]
         rate = given
         if not bool((given > 0).all()):
-            first = first_length(problem, parameters, g, starts, step)
+            first = first_length(bound, parameters, g, step)
             rate = torch.where(given > 0, given, first)
         begun = rate
         found = {n: p.clone() for n, p in parameters.items()}
@@ -414,12 +400,12 @@ class LineDescent(UpdateRule):
         mapping = gradients
         for trial in range(TRIALS):
             rates = {n: _shaped(rate, p) for n, p in parameters.items()}
-            tried = problem.prox(
+            tried = bound.prox(
                 {n: p - rates[n] * gradients[n] for n, p in parameters.items()}, rates
             )
-            if problem.constrained and trial == 0:
+            if bound.constrained and trial == 0:
                 mapping = {n: (p - tried[n]) / rates[n] for n, p in parameters.items()}
-            new, sloped = losses_and_gradients(problem, tried, starts, step)
+            new, sloped = bound.losses_and_gradients(tried, step)
             square = (flat(tried) - flat(parameters)).square().sum(1)
             slack = 4 * torch.finfo(new.dtype).eps * losses.abs()
             good = waiting & (new <= losses - 0.25 * square / rate + slack)
@@ -480,9 +466,9 @@ class LBFGS(UpdateRule):
     def __post_init__(self) -> None:
         whole_number("memory", self.memory, 1)
 
-    def init(self, problem: Problem, parameters: Parameters) -> State:
+    def init(self, bound: Bound, parameters: Parameters) -> State:
         """Return an empty memory."""
-        if problem.constrained:
+        if bound.constrained:
             raise InvalidValueError(
                 "L-BFGS steps know no constraint and no l1 penalty; give other steps"
             )
@@ -498,14 +484,13 @@ class LBFGS(UpdateRule):
 
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
     ) -> Update:
         """Take one step: a direction, and a line search along it."""
-        losses, gradients = _evaluated(problem, parameters, state, starts, step)
+        losses, gradients = _evaluated(bound, parameters, state, step)
         x, g = flat(parameters), flat(gradients)
         direction = -_inverse_times(state["memory"], g)
         uphill = (direction * g).sum(1) >= 0
@@ -513,12 +498,12 @@ class LBFGS(UpdateRule):
         fresh = uphill | ~(state["memory"]["weights"] > 0).any(1)
         length = torch.ones_like(losses)
         if bool(fresh.any()):
-            first = first_length(problem, parameters, g, starts, step)
+            first = first_length(bound, parameters, g, step)
             length = torch.where(fresh, first, length)
         # By the Hessian that the memory stands for: half g' H^-1 g.
         gain = -0.5 * (length[:, None] * direction * g).double().sum(1)
         y, best, slopes = _line_search(
-            problem, parameters, (losses, g), direction, length, (starts, step)
+            bound, parameters, (losses, g), direction, length, step
         )
         memory = _remembered(state["memory"], y - x, slopes - g)
         known = {"loss": best, **_unflat(slopes, parameters)}
@@ -528,21 +513,19 @@ class LBFGS(UpdateRule):
 
 
 def curvature_along(
-    problem: Problem,
+    bound: Bound,
     parameters: Parameters,
     direction: torch.Tensor,
-    starts: torch.Tensor,
     step: int,
 ) -> torch.Tensor:
     """Return d' H d of each start, by differentiating the gradient along d.
 
     Parameters
     ----------
-    problem : Problem
+    bound : Bound
     parameters : dict of Tensor, each of shape (S, ...)
     direction : Tensor of shape (S, P)
         d, in the order of `flat`.
-    starts : int64 Tensor of shape (S,)
     step : int
 
     Returns
@@ -557,12 +540,13 @@ def curvature_along(
     ...     lambda generator: {"x": 0.0},
     ... )
     >>> x = {"x": torch.zeros(2)}
-    >>> curvature_along(bowl, x, torch.tensor([[1.0], [2.0]]), torch.arange(2), 0)
+    >>> bound = bowl.bind(torch.arange(2))
+    >>> curvature_along(bound, x, torch.tensor([[1.0], [2.0]]), 0)
     tensor([ 6., 24.])
     """
     leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
     with torch.inference_mode(False), torch.enable_grad():
-        losses = problem.losses(leaves, starts, step)
+        losses = bound.losses(leaves, step)
         gradients = torch.autograd.grad(
             losses.sum(), list(leaves.values()), create_graph=True, allow_unused=True
         )
@@ -578,10 +562,9 @@ def curvature_along(
 
 
 def first_length(
-    problem: Problem,
+    bound: Bound,
     parameters: Parameters,
     gradient: torch.Tensor,
-    starts: torch.Tensor,
     step: int,
 ) -> torch.Tensor:
     """Return how far to go along minus the gradient where nothing is known, shape (S,).
@@ -592,7 +575,7 @@ def first_length(
     """
     square = gradient.square().sum(1)
     norm = square.sqrt().clamp_min(torch.finfo(gradient.dtype).tiny)
-    bent = curvature_along(problem, parameters, gradient, starts, step).abs()
+    bent = curvature_along(bound, parameters, gradient, step).abs()
     size = flat(parameters).norm(dim=1)
     # From zero, only the curvature says how large numbers are.
     least = torch.where(size > 0, 0.01 * size, 1e-5)
@@ -603,10 +586,9 @@ def first_length(
 
 
 def gains(
-    problem: Problem,
+    bound: Bound,
     parameters: Parameters,
     mapping: Mapping[str, torch.Tensor],
-    starts: torch.Tensor,
     step: int,
 ) -> torch.Tensor:
     """Return by how much the best step along the prox-gradient mapping lowers each loss.
@@ -627,37 +609,36 @@ def gains(
     ...     lambda generator: {"x": 0.0},
     ... )
     >>> x = {"x": torch.tensor([2.0])}
-    >>> gains(bowl, x, {"x": 6 * x["x"]}, torch.arange(1), 0)  # all of the loss
+    >>> gains(bowl.bind(torch.arange(1)), x, {"x": 6 * x["x"]}, 0)  # all of the loss
     tensor([12.], dtype=torch.float64)
     """
     along = flat(mapping)
     square = along.double().square().sum(1)
-    bent = curvature_along(problem, parameters, along, starts, step).double().abs()
+    bent = curvature_along(bound, parameters, along, step).double().abs()
     gain = torch.where(bent > 0, square.square() / (2 * bent), torch.inf)
     return torch.where(square > 0, gain, square)
 
 
 def _evaluated(
-    problem: Problem,
+    bound: Bound,
     parameters: Parameters,
     state: State,
-    starts: torch.Tensor,
     step: int,
 ) -> tuple[torch.Tensor, Parameters]:
     """Return losses and gradients, from the last line search where it found them."""
     if "known" not in state:
-        return losses_and_gradients(problem, parameters, starts, step)
+        return bound.losses_and_gradients(parameters, step)
     known = dict(state["known"])
     return known.pop("loss"), known
 
 
 def _line_search(
-    problem: Problem,
+    bound: Bound,
     parameters: Parameters,
     here: tuple[torch.Tensor, torch.Tensor],
     direction: torch.Tensor,
     length: torch.Tensor,
-    batch: tuple[torch.Tensor, int],
+    step: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the points, losses and gradients that a bracketing search accepts.
 
@@ -674,9 +655,7 @@ def _line_search(
         if not bool(waiting.any()):
             break
         tried = x + length[:, None] * direction
-        new, gradients = losses_and_gradients(
-            problem, _unflat(tried, parameters), *batch
-        )
+        new, gradients = bound.losses_and_gradients(_unflat(tried, parameters), step)
         found = flat(gradients)
         enough = new <= losses + SUFFICIENT * length * slope + slack
         enough &= torch.isfinite(found).all(1)

@@ -20,7 +20,7 @@ from descents.marginal.both_sides import (
     stacked,
     widened,
 )
-from descents.problems.problem import Parameters, Problem
+from descents.problems.problem import Bound, Parameters
 from descents.problems.rules import State, Update, UpdateRule
 
 HELD = 5
@@ -65,29 +65,26 @@ class CoordinateAscent(UpdateRule):
     True
     """
 
-    def init(self, problem: Problem, parameters: Parameters) -> State:
+    def init(self, bound: Bound, parameters: Parameters) -> State:
         """Return the state before the first step."""
         unknown = torch.full((len(parameters["mean"]),), torch.inf, dtype=torch.float64)
         return {"before": {"loss": unknown, "fall": unknown}}
 
     def mapping(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
     ) -> Parameters:
         """Return the gradient."""
-        assert isinstance(problem, BothSides)  # noqa: S101
-        return problem.fused(parameters, starts, step)[1]
+        return bound.losses_and_gradients(parameters, step)[1]
 
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
     ) -> Update:
         """Take one step; losses are those of the given parameters.
@@ -95,6 +92,7 @@ class CoordinateAscent(UpdateRule):
         The mapping is the gradient after rho is renewed, which is the gradient of the
         loss where the steps stop.
         """
+        problem = bound.problem
         assert isinstance(problem, BothSides)  # noqa: S101
         moved, losses, gradients = [], [], []
         for given in each(parameters):

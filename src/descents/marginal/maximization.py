@@ -15,7 +15,7 @@ from descents.marginal.gaussian import (
     each,
     stacked,
 )
-from descents.problems.problem import Parameters, Problem
+from descents.problems.problem import Bound, Parameters
 from descents.problems.rules import State, Update, UpdateRule
 
 ROUNDS = 3
@@ -65,8 +65,9 @@ class EM(UpdateRule):
 
     accelerate: bool = True
 
-    def init(self, problem: Problem, parameters: Parameters) -> State:
+    def init(self, bound: Bound, parameters: Parameters) -> State:
         """Return the state before the first step, which extrapolates nothing."""
+        problem = bound.problem
         assert isinstance(problem, Marginal)  # noqa: S101
         count, width = len(next(iter(parameters.values()))), problem.columns
         unknown = torch.full((count,), torch.inf, dtype=torch.float64)
@@ -83,10 +84,9 @@ class EM(UpdateRule):
 
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
     ) -> Update:
         """Take one step; losses are those of the parameters that it starts from.
@@ -94,6 +94,7 @@ class EM(UpdateRule):
         Those are the given parameters, or the plain ones of the last step where an
         extrapolation has raised the loss.
         """
+        problem = bound.problem
         assert isinstance(problem, Marginal)  # noqa: S101
         before = state["before"]
         moved, plain, known, losses, gains, gradients = [], [], [], [], [], []

@@ -16,7 +16,7 @@ from descents.checks import InvalidValueError, remote
 from descents.losses.base import still_rounded
 from descents.problems.cells import Look, Side
 from descents.problems.factorization import Factorization
-from descents.problems.problem import Asked, Parameters, Problem, flat
+from descents.problems.problem import Asked, Bound, Parameters, Problem, flat
 from descents.problems.rules import State, Update, UpdateRule
 from descents.problems.sets import products
 from descents.problems.streamed import Streamed, losses_of
@@ -68,9 +68,9 @@ class Alternating(UpdateRule):
     True
     """
 
-    def init(self, problem: Problem, parameters: Parameters) -> State:
+    def init(self, bound: Bound, parameters: Parameters) -> State:
         """Return an empty state: nothing is remembered."""
-        if not applies(problem):
+        if not applies(bound.problem):
             raise InvalidValueError(
                 "alternating steps are for a Factorization whose losses have a quadratic "
                 "above them (all but poisson, ordinal, ordistic and one's own), or of "
@@ -81,13 +81,13 @@ class Alternating(UpdateRule):
 
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
     ) -> Update:
         """Take one step over both factors."""
+        problem = bound.problem
         assert isinstance(problem, Factorization)  # noqa: S101
         with torch.no_grad():
             if problem.cells.blocks[0].loss.divergence:
@@ -116,23 +116,23 @@ class Alternating(UpdateRule):
             gain = -(rows.whole + columns.whole)
         return Update(columns.parameters, found, losses, mapping, gain)
 
-    def unsettled(self, problem: Problem, step: int) -> bool:
+    def unsettled(self, bound: Bound, step: int) -> bool:
         """Return whether corners of the losses are still being rounded."""
-        return corners_rounded(problem, step)
+        return corners_rounded(bound.problem, step)
 
     def mapping(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
     ) -> Mapping[str, torch.Tensor]:
         """Return the mapping alone: half the work of a step where that is known."""
+        problem = bound.problem
         assert isinstance(problem, Factorization)  # noqa: S101
         single = problem.cells.blocks[0].loss.divergence
         if single or isinstance(problem.cells, Streamed):
-            return super().mapping(problem, parameters, state, starts, step)
+            return super().mapping(bound, parameters, state, step)
         with torch.no_grad():
             left, right = problem.extended(parameters)
             look = problem.cells.quadratic(left.dtype, left.device)

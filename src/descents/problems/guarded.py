@@ -17,7 +17,7 @@ from descents.problems import alternating, layouts
 from descents.problems.cells import Block, Cells, Look, Side
 from descents.problems.factorization import Factorization
 from descents.problems.layouts import Dense, Stored
-from descents.problems.problem import Parameters, Problem
+from descents.problems.problem import Bound, Parameters, Problem
 from descents.problems.rules import State, Update, UpdateRule
 from descents.problems.sets import UnitOneSparse, products
 
@@ -63,9 +63,9 @@ class Guarded(UpdateRule):
     array([0.863, 0.863])
     """
 
-    def init(self, problem: Problem, parameters: Parameters) -> State:
+    def init(self, bound: Bound, parameters: Parameters) -> State:
         """Return a state in which the curvature of every row is multiplied by 1."""
-        if not applies(problem):
+        if not applies(bound.problem):
             raise InvalidValueError(
                 "guarded alternating steps are for a Factorization of a dense table, or "
                 "of the stored entries of a sparse one, without losses of the user's "
@@ -79,19 +79,19 @@ class Guarded(UpdateRule):
             }
         }
 
-    def unsettled(self, problem: Problem, step: int) -> bool:
+    def unsettled(self, bound: Bound, step: int) -> bool:
         """Return whether corners of the losses are still being rounded."""
-        return alternating.corners_rounded(problem, step)
+        return alternating.corners_rounded(bound.problem, step)
 
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
     ) -> Update:
         """Take one step over both factors, then over the cut points."""
+        problem = bound.problem
         assert isinstance(problem, Factorization)  # noqa: S101
         times = dict(state["curvature"])
         with torch.no_grad():

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 
-from descents.problems.problem import Parameters, Problem
+from descents.problems.problem import Bound, Parameters
 
 State = dict[str, Parameters]
 """What a rule remembers between steps: groups of tensors, each of shape (S, ...)."""
@@ -58,10 +58,9 @@ class UpdateRule(ABC):
     Steps along the sign of the gradient:
 
     >>> from descents import Problem, Stop, descend
-    >>> from descents.problems.problem import losses_and_gradients
     >>> class SignDescent(UpdateRule):
-    ...     def update(self, problem, parameters, state, starts, step):
-    ...         losses, slopes = losses_and_gradients(problem, parameters, starts, step)
+    ...     def update(self, bound, parameters, state, step):
+    ...         losses, slopes = bound.losses_and_gradients(parameters, step)
     ...         moved = {n: p - 0.1 * slopes[n].sign() for n, p in parameters.items()}
     ...         return Update(moved, state, losses, slopes)
     >>> bowl = Problem.from_losses(
@@ -84,17 +83,16 @@ class UpdateRule(ABC):
         """The name of the rule, also of the one that it wraps."""
         return type(self).__name__
 
-    def init(self, problem: Problem, parameters: Parameters) -> State:
+    def init(self, bound: Bound, parameters: Parameters) -> State:
         """Return the state before the first update; by default an empty one."""
         return {}
 
     @abstractmethod
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
     ) -> Update:
         """Take one step."""
@@ -102,7 +100,7 @@ class UpdateRule(ABC):
     def check_starts(self, last: int) -> None:  # noqa: B027 - most rules take all
         """Raise if the rule has no settings for a start; `last` is the largest number."""
 
-    def unsettled(self, problem: Problem, step: int) -> bool:
+    def unsettled(self, bound: Bound, step: int) -> bool:
         """Return whether the losses still change from step to step by themselves.
 
         No start is then stopped because its loss no longer falls.
@@ -111,20 +109,18 @@ class UpdateRule(ABC):
 
     def mapping(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
     ) -> Mapping[str, torch.Tensor]:
         """Return the prox-gradient mapping alone, where that is less work than a step."""
-        return self.update(problem, parameters, state, starts, step).mapping
+        return self.update(bound, parameters, state, step).mapping
 
     def leap(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
-        starts: torch.Tensor,
         step: int,
         count: int,
     ) -> tuple[int, Parameters, State] | None:

@@ -27,9 +27,9 @@ from descents.descent.steps import GradientDescent
 from descents.descent.stopping import Stop
 from descents.problems.batches import random_splits
 from descents.problems.factorization import Factorization
+from descents.problems.labeled import REDUCTIONS
 from descents.problems.network import BIASES, Network
 from descents.problems.problem import Problem
-from descents.problems.supervised import REDUCTIONS
 from descents.studies import claims
 
 RANK = 2
