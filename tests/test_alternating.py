@@ -112,12 +112,12 @@ def test_the_mapping_is_the_gradient_by_autograd(name, kind, offsets) -> None:
         p = {n: torch.tensor(value) for n, value in runs.parameters.items()}
         starts = torch.arange(2)
         losses, gradients = losses_and_gradients(problem, p, starts, 0)
-        moved, state, told = Alternating().update(problem, p, {}, starts, 0)
-        torch.testing.assert_close(told, losses, rtol=1e-10, atol=1e-10)
-        assert list(state["mapping"]) == list(p) == list(moved)
+        update = Alternating().update(problem.bind(starts), p, {}, 0)
+        torch.testing.assert_close(update.losses, losses, rtol=1e-10, atol=1e-10)
+        assert list(update.mapping) == list(p) == list(update.parameters)
         for n, gradient in gradients.items():
             torch.testing.assert_close(
-                state["mapping"][n], gradient, rtol=1e-7, atol=1e-8
+                update.mapping[n], gradient, rtol=1e-7, atol=1e-8
             )
 
 
@@ -285,8 +285,7 @@ def test_who_would_rise_by_extrapolation_takes_the_plain_step() -> None:
     starts, first = torch.arange(2), problem.points([0, 1], 0)
     points = [first]
     for _ in range(2):
-        moved, _, losses = alternating._multiplicative(problem, points[-1])
-        points.append(moved)
+        points.append(alternating._multiplicative(problem, points[-1]).parameters)
     points[1] = dict(points[1])
     # The second start's two steps look like a straight line that goes on for long.
     for name, end in points[2].items():

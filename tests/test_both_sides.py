@@ -242,9 +242,11 @@ def test_the_bound_is_below_the_evidence_of_a_small_table():
     point = problem.points([0], 0)
     point["degrees"] += 1.0
     steps = CoordinateAscent()
-    state = steps.init(problem, point)
+    bound = problem.bind(torch.arange(1))
+    state = steps.init(bound, point)
     for step in range(8):  # before components are removed
-        point, state, _ = steps.update(problem, point, state, torch.arange(1), step)
+        update = steps.update(bound, point, state, step)
+        point, state = update.parameters, update.state
     one = each(point)[0]
     assert one.scales[0] > 0.1
     bound = -float(problem.losses(point, torch.arange(1), 0)) * problem.count

@@ -172,7 +172,7 @@ def test_hessian_agrees_with_torch_and_finite_differences(kind) -> None:
         problem = Factorization(X[:6], 2)
     parameters = problem.points(range(3), 0)
     starts = torch.arange(3)
-    found = hessians(problem, parameters, starts)
+    found = hessians(problem.bind(starts), parameters)
     shapes = {name: value.shape[1:] for name, value in parameters.items()}
     sizes = [shape.numel() for shape in shapes.values()]
 
@@ -208,7 +208,7 @@ def test_a_linear_loss_has_no_curvature() -> None:
     line = Problem.from_losses(
         lambda p, starts, step: 3 * p["x"].sum(1), lambda generator: {"x": np.ones(2)}
     )
-    found = hessians(line, line.points(range(2), 0), torch.arange(2))
+    found = hessians(line.bind(torch.arange(2)), line.points(range(2), 0))
     assert found.shape == (2, 2, 2)
     assert float(found.abs().max()) == 0
 

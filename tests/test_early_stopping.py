@@ -19,7 +19,7 @@ from descents import (
     descend,
 )
 from descents.checks import InvalidValueError
-from descents.descent.loop import EarlyStopping
+from descents.descent.stopping import EarlyStopping
 from descents.problems.problem import losses_and_gradients
 
 RANDOM = np.random.default_rng(5)

@@ -24,9 +24,8 @@ from descents import (
 )
 from descents.checks import InvalidValueError
 from descents.descent import recording
-from descents.descent.loop import NoProgress
 from descents.descent.steps import AdamW
-from descents.descent.workers import descend_in_parts
+from descents.descent.stopping import NoProgress
 from descents.problems import network as networks
 
 pytestmark = pytest.mark.filterwarnings("ignore:no start of")
@@ -57,10 +56,12 @@ def test_it_ends_as_scikit_learns_rule(steps, batch_size) -> None:
     starts = torch.arange(5)
     # The losses of the steps, by single steps with no rule at all.
     points = network.points(range(5), 0)
-    state, curves = steps.init(network, points), []
+    bound = network.bind(starts)
+    state, curves = steps.init(bound, points), []
     for step in range(60 * epoch):
-        points, state, losses = steps.update(network, points, state, starts, step)
-        curves.append(losses)
+        update = steps.update(bound, points, state, step)
+        points, state = update.parameters, update.state
+        curves.append(update.losses)
     curve = torch.stack(curves).reshape(60, epoch, 5).mean(1).numpy()
     runs = descend(network, 5, steps=steps, stop=Stop(60 * epoch, progress=rule))
     expected = [plain(curve[:, k], rule) for k in range(5)]
@@ -113,7 +114,7 @@ def test_a_device_that_is_not_read_at_every_step(monkeypatch, recorded) -> None:
     epoch = network.batches.steps_in_epoch
     stop = Stop(60 * epoch, progress=NoProgress(tol=5e-3, patience=3, every=epoch))
     read = descend(network, 5, steps=Adam(0.05), stop=stop)
-    monkeypatch.setattr("descents.descent.loop.remote", lambda device: True)
+    monkeypatch.setattr("descents.descent.chunk.remote", lambda device: True)
     if recorded:
 
         def record(body, device):
@@ -121,7 +122,7 @@ def test_a_device_that_is_not_read_at_every_step(monkeypatch, recorded) -> None:
             return body
 
         monkeypatch.setitem(recording.RECORDERS, "cpu", record)
-        assert recording.Recording.possible(Adam(), network, torch.arange(5), 1)
+        assert recording.Recording.possible(Adam(), network.bind(torch.arange(5)), 1)
     unread = descend(network, 5, steps=Adam(0.05), stop=stop)
     assert Status.STALLED in read.statuses
     np.testing.assert_array_equal(read.steps_taken, unread.steps_taken)
@@ -242,9 +243,7 @@ def test_overflows_in_parts_and_when_gone_on_with() -> None:
     assert Status.OVERFLOWED in whole.statuses
     store = Memory()
     for _ in range(2):
-        parts = descend_in_parts(
-            network, 10, steps=steps, stop=stop, width=2, store=store
-        )
+        parts = descend(network, 10, steps=steps, stop=stop, width=2, store=store)
         assert parts.statuses == whole.statuses
         np.testing.assert_array_equal(parts.losses, whole.losses)
     assert [s.word for s in parts.statuses] == list(parts.table()["status"])

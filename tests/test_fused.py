@@ -220,9 +220,9 @@ def test_a_start_that_fails_among_steps_at_once_ends_where_it_does_alone() -> No
     rates[4] = 3.0
     rule = GradientDescent(rates)
     points, starts = network.points(range(20), 0), torch.arange(20)
-    found = rule.leap(network, points, starts, 0, 100)
+    found = rule.leap(network.bind(starts), points, 0, 100)
     assert found is None
-    assert rule.leap(network, points, starts, 0, 2) is not None
+    assert rule.leap(network.bind(starts), points, 0, 2) is not None
     single = descend(network, 20, steps=rule, stop=Stop(100), record=range(101))
     several = descend(network, 20, steps=rule, stop=Stop(100))
     assert several.statuses[4] is Status.NONFINITE

@@ -30,10 +30,11 @@ from descents import (
 from descents.checks import InvalidValueError, RunFolderError
 from descents.data.datasets import planted_table
 from descents.descent import pace
-from descents.descent.loop import _Chunk
+from descents.descent.chunk import Chunk
 from descents.descent.pace import Pace
 from descents.problems import alternating
 from descents.problems.problem import losses_and_gradients
+from descents.problems.rules import Update, UpdateRule
 
 TABLE, _ = planted_table(30, 8, 3, noise=0.1, seed=3)
 LABELS = np.arange(30) % 3
@@ -243,8 +244,8 @@ def test_on_another_device_steps_wait_for_no_number(case, monkeypatch) -> None:
     make, steps, options = REMOTE[case]
     options = {**options, "width": 4}  # one chunk, as there is on such a device
     near = descend(make(), 4, steps=steps, **options)
-    monkeypatch.setattr(_Chunk, "remote", True)
-    monkeypatch.setattr(_Chunk, "_leap", lambda *_: 0)
+    monkeypatch.setattr(Chunk, "remote", True)
+    monkeypatch.setattr(Chunk, "_leap", lambda *_: 0)
     with Reads(monkeypatch) as reads:
         far = descend(make(), 4, steps=steps, **options)
     assert far.statuses == near.statuses
@@ -267,7 +268,7 @@ def test_alternating_steps_wait_for_no_number(holes, monkeypatch) -> None:
     options["width"] = 4  # one chunk, as there is on such a device
     near = descend(problem, 3, **options)
     assert near.losses.max() < 1e-3 * near.histories["loss"][0].min()
-    monkeypatch.setattr(_Chunk, "remote", True)
+    monkeypatch.setattr(Chunk, "remote", True)
     monkeypatch.setattr(alternating, "remote", lambda device: True)
     with Reads(monkeypatch) as reads:
         far = descend(problem, 3, **{**options, "record": ()})
@@ -385,20 +386,72 @@ def test_final_losses_are_evaluated_in_float64() -> None:
         np.testing.assert_allclose(runs.losses[k], expected, rtol=1e-14)
 
 
-class Interrupting:
+class Interrupting(UpdateRule):
     """A rule that interrupts at one step, as Ctrl-C would."""
 
     def __init__(self, at: int) -> None:
         self.rule, self.at, self.calls = GradientDescent(0.004), at, 0
 
-    def init(self, problem, parameters):
-        return self.rule.init(problem, parameters)
+    def init(self, bound, parameters):
+        return self.rule.init(bound, parameters)
 
-    def update(self, problem, parameters, state, starts, step):
+    def update(self, bound, parameters, state, step):
         self.calls += 1
         if self.calls == self.at:
             raise KeyboardInterrupt
-        return self.rule.update(problem, parameters, state, starts, step)
+        return self.rule.update(bound, parameters, state, step)
+
+
+def test_only_an_update_rule_is_taken_as_one() -> None:
+    with pytest.raises(InvalidValueError, match="give an update rule, such as Adam"):
+        descend(factorization(), 2, steps=GradientDescent)
+    with pytest.raises(InvalidValueError, match="give an update rule, such as Adam"):
+        descend(factorization(), 2, steps="adam")
+
+
+def test_a_rule_of_ones_own_needs_an_update_alone() -> None:
+    """The loop takes the defaults of the base class for all else."""
+
+    class Plain(UpdateRule):
+        def update(self, bound, parameters, state, step):
+            losses, slopes = bound.losses_and_gradients(parameters, step)
+            moved = {n: p - 0.004 * slopes[n] for n, p in parameters.items()}
+            return Update(moved, state, losses, slopes)
+
+    stop = Stop(50, tolerance=1e-4, least_fall=1e-9)
+    mine, theirs = (
+        descend(factorization(), 4, steps=rule, stop=stop)
+        for rule in (Plain(), GradientDescent(0.004))
+    )
+    assert mine.statuses == theirs.statuses
+    for name in ("losses", "gradient_norms", "initial_gradient_norms"):
+        np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name))
+    for name, values in theirs.parameters.items():
+        np.testing.assert_array_equal(mine.parameters[name], values)
+
+
+def test_a_derived_rule_declares_anew_whether_it_can_be_captured() -> None:
+    class Silent(GradientDescent):
+        pass
+
+    class Declared(GradientDescent):
+        capturable = True
+
+    assert GradientDescent.capturable
+    assert Declared.capturable
+    assert not Silent.capturable
+
+
+def test_ctrl_c_ends_all_chunks_that_share_a_budget_of_time() -> None:
+    begun = time.monotonic()
+    stop = Stop(10**9, max_seconds=60)
+    cut = descend(factorization(), 6, steps=Interrupting(4), stop=stop, width=2)
+    assert cut.statuses == (Status.INTERRUPTED,) * 6
+    # The first chunk took three steps; those after it took none.
+    assert cut.steps_taken.tolist() == [3, 3, 0, 0, 0, 0]
+    default = descend(factorization(), 6, steps=Interrupting(4), stop=stop)
+    assert default.steps_taken.tolist() == [3, 0, 0, 0, 0, 0]
+    assert time.monotonic() - begun < 20
 
 
 def test_ctrl_c_keeps_what_there_is() -> None:

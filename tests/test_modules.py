@@ -22,8 +22,8 @@ from descents import (
     descend,
 )
 from descents.checks import InvalidValueError
-from descents.descent.loop import EarlyStopping
-from descents.problems import supervised
+from descents.descent.stopping import EarlyStopping
+from descents.problems import bound_supervised
 from descents.problems.modules import Modules
 from descents.problems.problem import losses_and_gradients, stream
 
@@ -400,7 +400,7 @@ def test_rows_that_meet_in_a_layer_are_never_cut_in_slices(monkeypatch) -> None:
     modules = Modules(normed, X, CLASSES, batched=False)
     options = {"steps": GradientDescent(0.1), "stop": Stop(5), "record": range(6)}
     whole = descend(modules, 1, **options)
-    monkeypatch.setattr(supervised, "LOOK_ENTRIES", 40)
+    monkeypatch.setattr(bound_supervised, "LOOK_ENTRIES", 40)
     cut = descend(modules, 1, **options)
     np.testing.assert_array_equal(whole.histories["loss"], cut.histories["loss"])
     np.testing.assert_array_equal(
@@ -412,7 +412,7 @@ def test_slices_of_a_large_table_are_the_whole(monkeypatch) -> None:
     modules = Modules(perceptron(), X, CLASSES, splits=SPLITS, weight_decay=0.1)
     points, starts = modules.points(range(4), 0), torch.arange(4)
     whole = losses_and_gradients(modules, points, starts, 0)
-    monkeypatch.setattr(supervised, "LOOK_ENTRIES", 4 * 6 * 4)
+    monkeypatch.setattr(bound_supervised, "LOOK_ENTRIES", 4 * 6 * 4)
     cut = losses_and_gradients(modules, points, starts, 0)
     torch.testing.assert_close(cut[0], whole[0], rtol=1e-13, atol=0)
     for name, slope in whole[1].items():
@@ -497,3 +497,28 @@ def test_wrong_data_of_a_module_is_told_together() -> None:
         InvalidValueError, match="loss is 'max'.*batch_size is 0.*seed is -2"
     ):
         Modules(perceptron(), X, CLASSES, loss="max", batch_size=0, seed=-2)
+
+
+def test_points_and_descents_leave_the_problem_as_it_was() -> None:
+    """Running means belong to the starts of a chunk, not to the problem."""
+
+    def normed() -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3))
+
+    problem = Modules(normed, X, CLASSES, batched=False, batch_size=6)
+    module = problem._module
+    before = {n: v.clone() for n, v in module.state_dict().items()}
+    first = descend(problem, 2, steps=Adam(0.01), stop=Stop(8))
+    assert problem._module is module
+    assert all(torch.equal(v, before[n]) for n, v in module.state_dict().items())
+    again = descend(problem, 2, steps=Adam(0.01), stop=Stop(8))
+    for name, values in first.parameters.items():
+        np.testing.assert_array_equal(again.parameters[name], values)
+    assert np.abs(first.parameters["1.running_mean"]).max() > 0
+
+
+def test_bound_starts_of_one_problem_share_no_module() -> None:
+    problem = Modules(lambda: nn.Linear(4, 3), X, CLASSES, batched=True)
+    one, other = (problem.bind(torch.arange(2)) for _ in range(2))
+    assert one.caller.module is not other.caller.module
+    assert one.whole is one  # without mini-batches

@@ -22,7 +22,7 @@ from descents import (
 )
 from descents.checks import InvalidValueError
 from descents.descent.steps import AdamW
-from descents.problems import supervised
+from descents.problems import bound_supervised
 from descents.problems.network import ACTIVATIONS, WEIGHTS
 from descents.problems.problem import losses_and_gradients, stream
 
@@ -81,7 +81,7 @@ class Plain:
         hidden = self.X[rows]
         masks = None
         if step is not None and self.network.dropout:
-            masks = self.network._masks(self.start, step, len(rows))[0]
+            masks = self.network.view(self.start).masks(step, len(rows))[0]
         for layer, linear in enumerate(self.linear):
             hidden = linear(hidden)
             if layer < len(self.linear) - 1:
@@ -481,8 +481,8 @@ def test_slices_of_a_large_table_are_the_whole(
     measured = network.metrics(points, starts)
     dead = network.dead_units(points, starts)
     # Five rows of each start at once; the last slice is shorter.
-    monkeypatch.setattr(supervised, "LOOK_ENTRIES", 4 * 6 * 5)
-    assert network._slice(4) == 5
+    monkeypatch.setattr(bound_supervised, "LOOK_ENTRIES", 4 * 6 * 5)
+    assert network.view(starts)._slice(4) == 5
     cut = losses_and_gradients(network, points, starts, 0)
     torch.testing.assert_close(cut[0], whole[0], rtol=1e-13, atol=0)
     for name, slope in whole[1].items():

@@ -29,11 +29,11 @@ from descents import (
     descend,
     train_starts,
 )
-from descents.descent import loop
-from descents.descent.loop import _Clock, chunked, span
+from descents.descent import chunk
+from descents.descent.chunk import Clock, chunked, span
 from descents.descent.runs import Runs, Status
-from descents.descent.workers import descend_in_parts
 from descents.problems import problem as contract
+from descents.problems.factorization import BoundFactorization
 from descents.problems.modules import Modules
 from descents.problems.observed import cells
 from descents.problems.problem import lifted, losses_and_gradients
@@ -257,7 +257,7 @@ def test_a_start_has_the_same_bits_among_a_thousand(kind, rule, dtype) -> None:
 def test_in_parts_and_on_threads_the_bits_are_the_same(kind) -> None:
     options = {"steps": Adam(0.01), "stop": Stop(6)}
     plain = descend(KINDS[kind](torch.float64), 14, **options)
-    parts = descend_in_parts(KINDS[kind](torch.float64), 14, **options)
+    parts = descend(KINDS[kind](torch.float64), 14, **options)
     threads = descend(KINDS[kind](torch.float64), 14, threads=3, **options)
     for k in range(14):
         same(plain, parts, k, k)
@@ -270,7 +270,7 @@ def test_in_parts_and_on_threads_the_bits_are_the_same(kind) -> None:
 def test_two_processes_have_the_bits_of_one(kind) -> None:
     options = {"steps": Adam(0.01), "stop": Stop(6)}
     one = descend(KINDS[kind](torch.float32), 14, **options)
-    two = descend_in_parts(KINDS[kind](torch.float32), 14, workers=2, **options)
+    two = descend(KINDS[kind](torch.float32), 14, workers=2, **options)
     for k in range(14):
         same(one, two, k, k)
 
@@ -293,10 +293,10 @@ def test_a_chunk_that_waits_for_its_turn_goes_on_as_if_it_had_not(
     options = {"steps": Adam(0.05), "record": [0, 5, 17, 30], "threads": 1}
     plain = descend(problem, 20, stop=Stop(30, early=early), **options)
 
-    class Short(_Clock):
+    class Short(Clock):
         """Time for four steps."""
 
-        def __init__(self, whole: _Clock) -> None:
+        def __init__(self, whole: Clock) -> None:
             super().__init__(None)
             self._whole, self.looks = whole, 0
 
@@ -307,7 +307,7 @@ def test_a_chunk_that_waits_for_its_turn_goes_on_as_if_it_had_not(
 
     turns: list[int] = []
     monkeypatch.setattr(
-        _Clock, "share", lambda self, parts: turns.append(parts) or Short(self)
+        Clock, "share", lambda self, parts: turns.append(parts) or Short(self)
     )
     patient = Stop(30, early=early, max_seconds=1000)
     cut = descend(problem, 20, stop=patient, **options)
@@ -318,13 +318,12 @@ def test_a_chunk_that_waits_for_its_turn_goes_on_as_if_it_had_not(
 
 def test_no_start_uses_up_the_time_of_the_others() -> None:
     stop = Stop(10**9, max_seconds=0.3)
-    for descended in (descend, descend_in_parts):
-        runs = descended(
-            own_losses(torch.float64), 30, steps=GradientDescent(1e-3), stop=stop
-        )
-        assert runs.statuses == (Status.INTERRUPTED,) * 30
-        assert (runs.steps_taken > 0).all()
-    assert loop.LEAST_SHARE < 0.1
+    runs = descend(
+        own_losses(torch.float64), 30, steps=GradientDescent(1e-3), stop=stop
+    )
+    assert runs.statuses == (Status.INTERRUPTED,) * 30
+    assert (runs.steps_taken > 0).all()
+    assert chunk.LEAST_SHARE < 0.1
 
 
 # The faster ways to losses and gradients
@@ -374,7 +373,7 @@ def test_several_plain_steps_have_the_bits_of_single_ones(monkeypatch) -> None:
     ):
         together = descend(made, 4, stop=Stop(60), record=[11, 60], **options)
         with monkeypatch.context() as patch:
-            patch.setattr(Factorization, "plain_steps", lambda *_: None)
+            patch.setattr(BoundFactorization, "plain_steps", lambda *_: None)
             single = descend(made, 4, stop=Stop(60), record=[11, 60], **options)
         for k in range(4):
             same(together, single, k, k)
@@ -501,8 +500,9 @@ def test_a_module_is_called_with_the_parameters_of_each_start_and_left_as_it_was
         assert torch.equal(alone[0], expected)
     for name, value in problem._module.named_parameters():
         assert torch.equal(value, before[name])
-    for other in (copy.copy(problem), copy.deepcopy(problem)):
-        assert other._lifted is not problem._lifted
+    bound = problem.bind(torch.arange(len(rows)))
+    assert bound.caller.module is not problem._module
+    for other in (bound, copy.copy(problem), copy.deepcopy(problem)):
         assert torch.equal(other.predict(parameters, rows), found)
     again = pickle.loads(pickle.dumps(problem))
     assert torch.equal(again.predict(parameters, rows), found)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from descents import Factorization, Network, Problem, Stop, descend
+from descents import Factorization, GradientDescent, Network, Problem, Stop, descend
 from descents.checks import InvalidValueError
 from descents.problems.problem import losses_and_gradients, stream, streams
 
@@ -258,3 +258,40 @@ def test_precision_is_that_of_the_data_unless_asked_for() -> None:
     assert Factorization(TABLE, 1, dtype=torch.float32).dtype == torch.float32
     with pytest.raises(InvalidValueError, match="dtype is torch.float16"):
         Factorization(TABLE, 1, dtype=torch.float16)
+
+
+def test_a_problem_has_ten_members_beside_its_attributes() -> None:
+    methods = {n for n in vars(Problem) if not n.startswith("_")} - {
+        "dtype", "evaluation_dtype", "device", "size", "available", "constrained",
+        "from_losses", "from_loss_of_one",
+    }  # fmt: skip
+    assert methods == {
+        "point", "points", "losses", "prox", "metrics", "final_metrics", "bind",
+        "width", "edges", "loss_scale",
+    }  # fmt: skip
+
+
+def test_a_faster_way_of_ones_own_is_found_by_its_protocol() -> None:
+    calls = []
+
+    class Bowl(Problem):
+        dtype = torch.float64
+
+        def point(self, generator, start):
+            return {"x": generator.normal(size=2)}
+
+        def losses(self, parameters, starts, step):
+            return parameters["x"].square().sum(1)
+
+    class Faster(Bowl):
+        def fused(self, parameters, starts, step):
+            calls.append(step)
+            x = parameters["x"]
+            return x.square().sum(1), {"x": 2 * x}
+
+    slow, fast = (
+        descend(kind(), 3, steps=GradientDescent(0.1), stop=Stop(5))
+        for kind in (Bowl, Faster)
+    )
+    assert set(calls) == set(range(6))
+    np.testing.assert_allclose(fast.losses, slow.losses, rtol=1e-12)

@@ -27,7 +27,7 @@ from descents import (
 )
 from descents.data.datasets import planted_table
 from descents.descent import recording
-from descents.descent.loop import _Chunk
+from descents.descent.chunk import Chunk
 
 aten = torch.ops.aten
 TABLE, _ = planted_table(30, 8, 3, noise=0.1, seed=3)
@@ -100,7 +100,7 @@ def tapes(monkeypatch) -> list[Tape]:
         return tape.repeat
 
     monkeypatch.setenv("DESCENTS_COMPILE", "0")
-    monkeypatch.setattr(_Chunk, "_leap", lambda *_: 0)
+    monkeypatch.setattr(Chunk, "_leap", lambda *_: 0)
     monkeypatch.setitem(recording.RECORDERS, "cpu", recorder)
     return made
 
@@ -193,7 +193,7 @@ def test_what_is_recorded_is_what_single_steps_do(case, tapes, monkeypatch) -> N
         patch.delitem(recording.RECORDERS, "cpu")
         near = descend(make(), 4, steps=rule, **options)
     assert not tapes
-    monkeypatch.setattr(_Chunk, "remote", True)
+    monkeypatch.setattr(Chunk, "remote", True)
     updates = []
     plain = type(rule).update
     monkeypatch.setattr(
@@ -208,7 +208,7 @@ def test_what_is_recorded_is_what_single_steps_do(case, tapes, monkeypatch) -> N
 
 
 def test_a_start_that_fails_on_the_way_rests_where_it_was(tapes, monkeypatch) -> None:
-    monkeypatch.setattr(_Chunk, "remote", True)
+    monkeypatch.setattr(Chunk, "remote", True)
     runs = descend(
         factorization(), 2, steps=GradientDescent([0.004, 0.5]), stop=Stop(120)
     )
@@ -219,7 +219,7 @@ def test_a_start_that_fails_on_the_way_rests_where_it_was(tapes, monkeypatch) ->
 
 
 def test_what_may_read_a_number_is_not_recorded(tapes, monkeypatch) -> None:
-    monkeypatch.setattr(_Chunk, "remote", True)
+    monkeypatch.setattr(Chunk, "remote", True)
     own = Problem.from_losses(
         lambda parameters, starts, step: (parameters["x"] - step).square(),
         lambda generator: {"x": generator.normal()},
@@ -254,5 +254,5 @@ def test_a_device_that_refuses_is_told_step_by_step(tapes, monkeypatch) -> None:
         return body
 
     monkeypatch.setitem(recording.RECORDERS, "cpu", refused)
-    monkeypatch.setattr(_Chunk, "remote", True)
+    monkeypatch.setattr(Chunk, "remote", True)
     same_ends(near, descend(network(), 3, steps=Adam(0.02), stop=Stop(60)))

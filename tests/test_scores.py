@@ -25,7 +25,7 @@ from descents import (
 from descents.answers.diagnosis import diagnose
 from descents.checks import InvalidValueError
 from descents.cli import main
-from descents.problems import supervised
+from descents.problems import bound_supervised
 from descents.problems.scores import SCORES, class_scores
 
 RANDOM = np.random.default_rng(4)
@@ -95,7 +95,7 @@ def test_scores_where_a_class_does_not_occur() -> None:
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_starts_have_the_scores_on_each_of_their_splits(classes, monkeypatch) -> None:
-    monkeypatch.setattr(supervised, "LOOK_ENTRIES", 200)  # in many slices
+    monkeypatch.setattr(bound_supervised, "LOOK_ENTRIES", 200)  # in many slices
     y = RANDOM.integers(0, classes, 50)
     weights = RANDOM.random(50) + 0.1
     splits = [range(30), range(9, 48)]

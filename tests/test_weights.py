@@ -89,13 +89,13 @@ def test_batches_of_an_epoch_have_the_weighted_gradient(
     if task == "classification":
         weights = weights * np.array([1.0, 5.0, 0.5])[CLASSES[rows]]
     features = torch.tensor(X[rows]).expand(count, -1, -1)
-    each = whole._each(
+    each = whole.view(starts)._each(
         whole.predict(points, features),
         torch.tensor(CLASSES[rows]).expand(count, -1)
         if task == "classification"
         else torch.tensor(NUMBERS[rows]),
     )
-    decay = whole._decay(points, starts)
+    decay = whole.view(starts)._decay(points)
     expected = (each.detach().numpy() * weights).sum(1) / weights.sum()
     np.testing.assert_allclose(losses, expected + decay.detach().numpy(), rtol=1e-12)
     steps = batches.batches.steps_in_epoch
@@ -121,9 +121,10 @@ def test_compiled_recorded_and_plain_gradients_agree(task, batch_size, loss) -> 
         leaves = {n: p.clone().requires_grad_() for n, p in points.items()}
         losses = network.losses(leaves, starts, step)
         gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
-        drawn = network.drawn(starts, step)
-        recorded = network.given(drawn) if drawn else network
-        told = recorded.losses(leaves, starts, step)
+        bound = network.bind(starts)
+        inputs = bound.graph_inputs(step)
+        captured = bound.with_inputs(inputs) if inputs else bound
+        told = captured.losses(leaves, step)
         np.testing.assert_allclose(told.detach(), losses.detach(), rtol=1e-13)
         compiled = network.fused(points, starts, step)
         assert compiled is not None

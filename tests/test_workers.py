@@ -23,8 +23,7 @@ from descents import (
 )
 from descents.checks import InvalidValueError, LostProcessError
 from descents.cli import main
-from descents.descent.loop import EarlyStopping
-from descents.descent.workers import descend_in_parts
+from descents.descent.stopping import EarlyStopping
 
 RANDOM = np.random.default_rng(7)
 X = RANDOM.normal(size=(20, 4))
@@ -114,10 +113,10 @@ def test_orders_and_dropout_differ_between_starts_and_seeds() -> None:
 def test_two_processes_give_the_same_bits(tmp_path) -> None:
     problem = network(crossed=True)
     plain = descend(problem, 10, width=4, **OPTIONS)
-    one = descend_in_parts(problem, 10, width=4, **OPTIONS)
+    one = descend(problem, 10, width=4, **OPTIONS)
     told = []
     store = Folder(tmp_path)
-    two = descend_in_parts(
+    two = descend(
         problem, 10, width=4, workers=2, store=store,
         watch=lambda starts, step, losses: told.append(list(starts)), **OPTIONS,
     )  # fmt: skip
@@ -131,22 +130,22 @@ def test_two_processes_give_the_same_bits(tmp_path) -> None:
 def test_a_resume_takes_what_is_kept_and_gives_the_same_bits(tmp_path) -> None:
     problem = network()
     store = Folder(tmp_path)
-    descend_in_parts(problem, 8, width=4, store=store, **OPTIONS)
+    descend(problem, 8, width=4, store=store, **OPTIONS)
     again = Folder(tmp_path)
-    whole = descend_in_parts(problem, 14, width=4, store=again, **OPTIONS)
+    whole = descend(problem, 14, width=4, store=again, **OPTIONS)
     assert again.found == ["0-3-4", "4-7-4"]
     assert again.kept == ["8-11-4", "12-13-2"]
     all_same(whole, descend(problem, 14, width=4, **OPTIONS))
     shuffled = [9, 2, 0, 1, 3]
-    some = descend_in_parts(problem, shuffled, width=4, store=again, **OPTIONS)
+    some = descend(problem, shuffled, width=4, store=again, **OPTIONS)
     for place, k in enumerate(shuffled):
         same(some, whole, place, k)
 
 
 def test_other_starts_with_the_same_ends_are_not_taken_for_these(tmp_path) -> None:
     problem, store = network(), Folder(tmp_path)
-    first = descend_in_parts(problem, [0, 1, 3], width=4, store=store, **OPTIONS)
-    second = descend_in_parts(problem, [0, 2, 3], width=4, store=store, **OPTIONS)
+    first = descend(problem, [0, 1, 3], width=4, store=store, **OPTIONS)
+    second = descend(problem, [0, 2, 3], width=4, store=store, **OPTIONS)
     assert list(first.starts) == [0, 1, 3]
     assert list(second.starts) == [0, 2, 3]
     same(second, descend(problem, [2], width=4, **OPTIONS), 1, 0)
@@ -164,11 +163,11 @@ def test_an_interrupt_leaves_the_store_usable(tmp_path) -> None:
 
     problem, store = network(), Folder(tmp_path)
     options = {**OPTIONS, "steps": Interrupting(0.03)}
-    cut = descend_in_parts(problem, 12, width=4, store=store, threads=1, **options)
+    cut = descend(problem, 12, width=4, store=store, threads=1, **options)
     assert cut.statuses == (Status.LIMIT,) * 4 + (Status.INTERRUPTED,) * 8
     assert store.kept == ["0-3-4"]
     again = Folder(tmp_path)
-    whole = descend_in_parts(problem, 12, width=4, store=again, **OPTIONS)
+    whole = descend(problem, 12, width=4, store=again, **OPTIONS)
     assert again.found == ["0-3-4"]
     all_same(whole, descend(problem, 12, width=4, **OPTIONS))
 
@@ -178,7 +177,7 @@ def test_an_interrupt_of_two_processes_keeps_what_was_finished(tmp_path) -> None
         raise KeyboardInterrupt
 
     problem, store = network(), Folder(tmp_path)
-    cut = descend_in_parts(
+    cut = descend(
         problem, 12, width=4, workers=2, store=store, watch=stop_now, **OPTIONS
     )
     assert len(store.kept) == 1
@@ -193,7 +192,7 @@ def test_an_interrupt_of_two_processes_keeps_what_was_finished(tmp_path) -> None
                 cut.parameters["weight2"][k], points["weight2"][k]
             )
     again = Folder(tmp_path)
-    whole = descend_in_parts(problem, 12, width=4, workers=2, store=again, **OPTIONS)
+    whole = descend(problem, 12, width=4, workers=2, store=again, **OPTIONS)
     assert sorted(again.found) == sorted(store.kept)
     all_same(whole, descend(problem, 12, width=4, **OPTIONS))
 
@@ -225,7 +224,7 @@ def test_a_killed_process_leaves_the_store_usable(tmp_path) -> None:
     store = Folder(tmp_path)
     options = {"steps": GradientDescent(0.1), "stop": Stop(5), "width": 4}
     with pytest.raises(LostProcessError) as raised:
-        descend_in_parts(
+        descend(
             Killed(), 12, workers=2, store=store,
             watch=lambda *told: Path(flag + ".kept").touch(), **options,
         )  # fmt: skip
@@ -235,7 +234,7 @@ def test_a_killed_process_leaves_the_store_usable(tmp_path) -> None:
     for words in ("one of 2 processes", "want of memory", "kept", "fewer workers"):
         assert words in said
     again = Folder(tmp_path)
-    whole = descend_in_parts(Killed(), 12, workers=2, store=again, **options)
+    whole = descend(Killed(), 12, workers=2, store=again, **options)
     assert sorted(again.found) == sorted(store.kept)
     all_same(whole, descend(Killed(), 12, **options))
 
@@ -277,12 +276,12 @@ def test_a_command_that_lost_a_process_says_how_to_go_on(
 def test_an_error_in_a_process_is_the_users_to_see() -> None:
     problem = network(weights=lambda g, n, m: np.zeros(n))
     with pytest.raises(InvalidValueError, match="what weights returned"):
-        descend_in_parts(problem, 8, width=4, workers=2, **OPTIONS)
+        descend(problem, 8, width=4, workers=2, **OPTIONS)
 
 
 def test_a_budget_of_time_is_for_all_parts() -> None:
     options = {**OPTIONS, "stop": Stop(10**7, max_seconds=0.5), "record": []}
-    runs = descend_in_parts(network(), 8, width=4, threads=1, **options)
+    runs = descend(network(), 8, width=4, threads=1, **options)
     assert runs.interrupted
     assert list(runs.steps_taken[4:]) == [0] * 4
     points = network().points(range(4, 8), 0)
@@ -291,9 +290,9 @@ def test_a_budget_of_time_is_for_all_parts() -> None:
 
 def test_wrong_numbers_of_workers_are_refused() -> None:
     with pytest.raises(InvalidValueError, match="workers is 0"):
-        descend_in_parts(network(), 2, workers=0, **OPTIONS)
+        descend(network(), 2, workers=0, **OPTIONS)
     with pytest.raises(InvalidValueError, match="starts is 0"):
-        descend_in_parts(network(), 0, **OPTIONS)
+        descend(network(), 0, **OPTIONS)
 
 
 @pytest.mark.parametrize("batched", [pytest.param(True, marks=pytest.mark.slow), False])
@@ -311,5 +310,5 @@ def test_modules_on_two_processes(batched) -> None:
     problem = Modules(make, X, CLASSES, batched=batched, batch_size=6, seed=3)
     width = 4 if batched else 1
     one = descend(problem, 7, width=width, **OPTIONS)
-    two = descend_in_parts(problem, 7, width=width, workers=2, **OPTIONS)
+    two = descend(problem, 7, width=width, workers=2, **OPTIONS)
     all_same(one, two)

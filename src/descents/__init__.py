@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from descents.answers.references import truncated_svd as truncated_svd
     from descents.checks import DescentsError as DescentsError
     from descents.data.blocks import TableOnDisk as TableOnDisk
-    from descents.descent.loop import EarlyStopping as EarlyStopping
-    from descents.descent.loop import NoProgress as NoProgress
-    from descents.descent.loop import Stop as Stop
     from descents.descent.loop import descend as descend
     from descents.descent.runs import Runs as Runs
     from descents.descent.runs import Status as Status
@@ -29,6 +26,9 @@ if TYPE_CHECKING:
     from descents.descent.steps import GradientDescent as GradientDescent
     from descents.descent.steps import LineDescent as LineDescent
     from descents.descent.steps import Momentum as Momentum
+    from descents.descent.stopping import EarlyStopping as EarlyStopping
+    from descents.descent.stopping import NoProgress as NoProgress
+    from descents.descent.stopping import Stop as Stop
     from descents.estimators.imputer import LowRankImputer as LowRankImputer
     from descents.estimators.networks import MLPStartsClassifier as MLPStartsClassifier
     from descents.estimators.networks import MLPStartsRegressor as MLPStartsRegressor
@@ -53,7 +53,7 @@ _HOMES = {
     "AdamW": "descents.descent.steps",
     "Alternating": "descents.problems.alternating",
     "DescentsError": "descents.checks",
-    "EarlyStopping": "descents.descent.loop",
+    "EarlyStopping": "descents.descent.stopping",
     "Factorization": "descents.problems.factorization",
     "Fixed": "descents.problems.sets",
     "Folds": "descents.problems.batches",
@@ -68,12 +68,12 @@ _HOMES = {
     "MLPStartsRegressor": "descents.estimators.networks",
     "Momentum": "descents.descent.steps",
     "Network": "descents.problems.network",
-    "NoProgress": "descents.descent.loop",
+    "NoProgress": "descents.descent.stopping",
     "Problem": "descents.problems.problem",
     "Runs": "descents.descent.runs",
     "Study": "descents.studies.sweep",
     "Status": "descents.descent.runs",
-    "Stop": "descents.descent.loop",
+    "Stop": "descents.descent.stopping",
     "TableOnDisk": "descents.data.blocks",
     "descend": "descents.descent.loop",
     "diagnose": "descents.answers.diagnosis",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from descents.problems.problem import Parameters, Problem, flat
+from descents.problems.problem import Bound, Parameters, flat
 
 EXACT_PARAMETERS = 500
 """With at most this many parameters per start, all eigenvalues are computed."""
@@ -47,9 +47,7 @@ class Curvature:
         return np.fmax(np.abs(self.smallest), np.abs(self.largest))
 
 
-def curvature(
-    problem: Problem, parameters: Parameters, starts: torch.Tensor, step: int = 0
-) -> Curvature:
+def curvature(bound: Bound, parameters: Parameters, step: int = 0) -> Curvature:
     """Return the extreme eigenvalues of the Hessian of each start's loss.
 
     With at most `EXACT_PARAMETERS` parameters, all eigenvalues are computed; with more,
@@ -57,9 +55,8 @@ def curvature(
 
     Parameters
     ----------
-    problem : Problem
+    bound : Bound
     parameters : dict of Tensor, each of shape (S, ...)
-    starts : int64 Tensor of shape (S,)
     step : int
 
     Returns
@@ -68,20 +65,21 @@ def curvature(
 
     Examples
     --------
+    >>> from descents import Problem
     >>> saddle = Problem.from_losses(
     ...     lambda parameters, starts, step: (
     ...         parameters["x"][:, 0] ** 2 - 3 * parameters["x"][:, 1] ** 2
     ...     ),
     ...     lambda generator: {"x": generator.random(2)},
     ... )
-    >>> ends = curvature(saddle, {"x": torch.zeros(1, 2)}, torch.arange(1))
+    >>> ends = curvature(saddle.bind(torch.arange(1)), {"x": torch.zeros(1, 2)})
     >>> ends.smallest, ends.largest
     (array([-6.]), array([2.]))
     """
     if sum(value[0].numel() for value in parameters.values()) > EXACT_PARAMETERS:
-        return lanczos(problem, parameters, starts, step)
-    matrices = hessians(problem, parameters, starts, step).cpu().numpy()
-    smallest, largest = np.full((2, len(starts)), np.nan)
+        return lanczos(bound, parameters, step)
+    matrices = hessians(bound, parameters, step).cpu().numpy()
+    smallest, largest = np.full((2, len(bound.starts)), np.nan)
     finite = np.isfinite(matrices).all((1, 2))
     if finite.any():
         symmetric = (matrices + matrices.transpose(0, 2, 1))[finite] / 2
@@ -90,9 +88,7 @@ def curvature(
     return Curvature(smallest, largest, np.where(finite, 0.0, np.nan))
 
 
-def hessians(
-    problem: Problem, parameters: Parameters, starts: torch.Tensor, step: int = 0
-) -> torch.Tensor:
+def hessians(bound: Bound, parameters: Parameters, step: int = 0) -> torch.Tensor:
     """Return the exact Hessian of each start's loss by autograd, in float64.
 
     The gradient is differentiated entry by entry, for all starts at once. Parameters are
@@ -100,9 +96,8 @@ def hessians(
 
     Parameters
     ----------
-    problem : Problem
+    bound : Bound
     parameters : dict of Tensor, each of shape (S, ...)
-    starts : int64 Tensor of shape (S,)
     step : int
 
     Returns
@@ -111,17 +106,18 @@ def hessians(
 
     Examples
     --------
+    >>> from descents import Problem
     >>> saddle = Problem.from_losses(
     ...     lambda parameters, starts, step: (
     ...         parameters["x"][:, 0] ** 2 - 3 * parameters["x"][:, 1] ** 2
     ...     ),
     ...     lambda generator: {"x": generator.random(2)},
     ... )
-    >>> hessians(saddle, {"x": torch.zeros(1, 2)}, torch.arange(1))
+    >>> hessians(saddle.bind(torch.arange(1)), {"x": torch.zeros(1, 2)})
     tensor([[[ 2.,  0.],
              [ 0., -6.]]], dtype=torch.float64)
     """
-    product, (count, size) = _products(problem, parameters, starts, step)
+    product, (count, size) = _products(bound, parameters, step)
     device = next(iter(parameters.values())).device
     units = torch.eye(size, dtype=torch.float64, device=device)
     rows = [product(unit.expand(count, size)) for unit in units]
@@ -129,9 +125,8 @@ def hessians(
 
 
 def lanczos(
-    problem: Problem,
+    bound: Bound,
     parameters: Parameters,
-    starts: torch.Tensor,
     step: int = 0,
     *,
     max_steps: int = LANCZOS_STEPS,
@@ -144,9 +139,8 @@ def lanczos(
 
     Parameters
     ----------
-    problem : Problem
+    bound : Bound
     parameters : dict of Tensor, each of shape (S, ...)
-    starts : int64 Tensor of shape (S,)
     step : int
     max_steps : int
         The largest number of products with the Hessian.
@@ -161,26 +155,26 @@ def lanczos(
 
     Examples
     --------
+    >>> from descents import Problem
     >>> valley = Problem.from_losses(
     ...     lambda parameters, starts, step: (
     ...         (0.9 ** torch.arange(1000) * parameters["x"] ** 2).sum(1) / 2
     ...     ),
     ...     lambda generator: {"x": generator.random(1000)},
     ... )
-    >>> ends = lanczos(valley, valley.points([0], 0), torch.arange(1))
+    >>> ends = lanczos(valley.bind(torch.arange(1)), valley.points([0], 0))
     >>> ends.largest.round(6), bool(ends.residuals < 1e-3)
     (array([1.]), True)
     """
     size = sum(value[0].numel() for value in parameters.values())
     together = max(1, BASIS_ENTRIES // (size * min(max_steps, size)))
     parts = []
-    for first in range(0, len(starts), together):
+    for first in range(0, len(bound.starts), together):
         chosen = slice(first, first + together)
         part = {name: value[chosen] for name, value in parameters.items()}
-        product, _ = _products(problem, part, starts[chosen], step)
-        parts.append(
-            _ends(product, len(starts[chosen]), size, max_steps, starts.device)
-        )
+        here = bound.part(chosen)
+        product, _ = _products(here, part, step)
+        parts.append(_ends(product, len(here.starts), size, max_steps, bound.device))
     return Curvature(*(np.concatenate(pieces) for pieces in zip(*parts, strict=True)))
 
 
@@ -188,13 +182,13 @@ Product = Callable[[torch.Tensor], torch.Tensor]
 
 
 def _products(
-    problem: Problem, parameters: Parameters, starts: torch.Tensor, step: int
+    bound: Bound, parameters: Parameters, step: int
 ) -> tuple[Product, torch.Size]:
     """Return a function that multiplies each start's Hessian by a vector, (S, P).
 
     The graph of the gradient is built once and differentiated again for every product.
     """
-    precise = problem.evaluation_dtype
+    precise = bound.problem.evaluation_dtype
     leaves = {n: p.detach().to(precise).requires_grad_() for n, p in parameters.items()}
 
     def derivative(
@@ -213,7 +207,7 @@ def _products(
         return flat(dict(zip(leaves, entries, strict=True)))
 
     with torch.enable_grad():
-        losses = problem.losses(leaves, starts, step)
+        losses = bound.losses(leaves, step)
         gradient = derivative(losses, torch.ones_like(losses), keep=True)
 
     def product(vectors: torch.Tensor) -> torch.Tensor:

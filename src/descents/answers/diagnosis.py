@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -18,11 +17,13 @@ from descents.checks import (
     real_number,
     whole_number,
 )
-from descents.descent.loop import Stop, Watch, descend
+from descents.descent.chunk import Watch
+from descents.descent.loop import descend
 from descents.descent.runs import Runs, Status
-from descents.descent.steps import Step
+from descents.descent.stopping import Stop
 from descents.problems.metrics import has_direction, higher_is_better
-from descents.problems.problem import Parameters, Problem
+from descents.problems.problem import Diagnosable, Parameters, Problem
+from descents.problems.rules import UpdateRule
 
 REACHED_SHARE = 0.8
 """Reached: the metric is above the baseline, and at least the baseline plus this share of
@@ -315,7 +316,7 @@ def reached_by_the_best(problem: Problem, runs: Runs, metric: str) -> float:
     >>> round(reached_by_the_best(network, runs, "training_accuracy"), 3)
     0.9
     """
-    baseline = problem.baseline(metric)
+    baseline = baseline_of(problem, metric)
     values = runs.metrics[metric][np.isfinite(runs.losses)].astype(np.float64)
     best = float(np.nanmax(values, initial=baseline))
     share = baseline + REACHED_SHARE * (best - baseline)
@@ -328,7 +329,7 @@ def diagnose(
     runs: Runs,
     starts: Iterable[int] | None = None,
     *,
-    steps: Step,
+    steps: UpdateRule,
     metric: str | None = None,
     threshold: float | None = None,
     multiples: Sequence[int] = (10, 30),
@@ -350,7 +351,7 @@ def diagnose(
         Complete runs of this problem.
     starts : iterable of int, optional
         The numbers of the starts to diagnose, each in `runs`; by default all.
-    steps : Step
+    steps : UpdateRule
         The update rule of `runs`.
     metric : str, optional
         The metric to compare with the threshold, of which more is better. The problem
@@ -555,6 +556,19 @@ def _vanishing(initial: Look, end: Look, last: Look) -> np.ndarray:
     return vanishing
 
 
+def baseline_of(problem: Problem, metric: str) -> float:
+    """Return the value of a metric without learning, by default 0.
+
+    Examples
+    --------
+    >>> from descents import Network
+    >>> network = Network([[0.0], [1.0], [2.0]], [0, 0, 1], [2])
+    >>> round(baseline_of(network, "training_accuracy"), 3)
+    0.667
+    """
+    return problem.baseline(metric) if isinstance(problem, Diagnosable) else 0.0
+
+
 def _overfitted(
     problem: Problem, runs: Runs, positions: list[int], metric: str
 ) -> np.ndarray:
@@ -565,7 +579,7 @@ def _overfitted(
     training, validation = (
         runs.metrics[name][positions] for name in (metric, held_out)
     )
-    baseline = problem.baseline(metric)
+    baseline = baseline_of(problem, metric)
     gained = baseline + GENERALIZED_SHARE * (training - baseline)
     limit = np.minimum(gained, training)
     below: np.ndarray = validation < limit - ROUNDING * np.abs(limit)
@@ -619,15 +633,15 @@ class _Place:
     """The diagnosed starts: their parameters at a point, and the evidence there."""
 
     def __init__(self, problem: Problem, starts: np.ndarray, width: int) -> None:
-        # Use a copy, because `points` may replace the module of a problem.
-        self.problem, self.starts, self.width = copy.copy(problem), starts, width
+        self.problem, self.starts, self.width = problem, starts, width
         self.learned: tuple[str, ...] = ()
 
     def points(self, seed: int) -> Parameters:
         """Return the initial points, with the buffers that the problem remembers."""
         if not len(self.starts):
             return {n: p[:0] for n, p in self._initial([0], seed).items()}
-        if not self.problem.remembered(torch.as_tensor(self.starts[:1])):
+        first = torch.as_tensor(self.starts[:1], device=self.problem.device)
+        if not self.problem.bind(first, seed).buffers():
             return self._initial(self.starts, seed)
         # A problem with buffers remembers those of one start at a time.
         points = [self._initial([start], seed) for start in self.starts]
@@ -639,7 +653,7 @@ class _Place:
         points = self.problem.points(starts, seed)
         self.learned = tuple(points)
         numbers = torch.as_tensor(np.asarray(starts), device=self.problem.device)
-        return {**points, **self.problem.remembered(numbers)}
+        return {**points, **self.problem.bind(numbers, seed).buffers()}
 
     def tensors(
         self,
@@ -661,11 +675,10 @@ class _Place:
         rows: np.ndarray | None = None,
     ) -> Look:
         """Return the evidence of all starts; with `rows`, of these, NaN for others."""
-        whole = self.problem.whole
         if rows is None:
-            return look(whole, self.starts, parameters, self.width, curved)
+            return look(self.problem, self.starts, parameters, self.width, curved)
         chosen = self.starts[rows]
-        evidence = look(whole, chosen, parameters, self.width)
+        evidence = look(self.problem, chosen, parameters, self.width)
         return evidence.placed(np.flatnonzero(rows), len(self.starts))
 
 

@@ -10,10 +10,12 @@ import torch
 
 from descents.answers.curvature import curvature
 from descents.problems.problem import (
+    Bound,
+    Diagnosable,
+    HasUnits,
     Parameters,
     Problem,
     flat,
-    losses_and_gradients,
 )
 
 
@@ -119,13 +121,14 @@ def look(
     (array([20.]), array([4.]))
     """
     if not len(numbers):
-        names = problem.layers(parameters)
+        names = layers_of(problem, parameters)
         empty = np.zeros(0)
         layers = dict.fromkeys(names, empty)
         return Look(empty, layers, empty, empty, empty, empty, empty)
     parts = []
-    buffers = problem.remembered(torch.as_tensor(numbers[:1], device=problem.device))
-    width = 1 if buffers else width  # a problem holds the buffers of one start
+    first_start = torch.as_tensor(numbers[:1], device=problem.device)
+    buffers = problem.bind(first_start).buffers()
+    width = 1 if buffers else width  # a module has the buffers of one start
     for first in range(0, len(numbers), width):
         chosen = slice(first, first + width)
         part = {
@@ -133,12 +136,14 @@ def look(
             for n, p in parameters.items()
             if n not in buffers
         }
-        problem.recall({n: p[chosen] for n, p in parameters.items() if n in buffers})
-        starts = torch.as_tensor(numbers[chosen], device=problem.device)
-        with_curvature = (
-            np.ones(len(starts), bool) if curved is None else curved[chosen]
+        bound = problem.bind(torch.as_tensor(numbers[chosen], device=problem.device))
+        bound.load_buffers(
+            {n: p[chosen] for n, p in parameters.items() if n in buffers}
         )
-        parts.append(_look(problem, starts, part, with_curvature))
+        with_curvature = (
+            np.ones(len(bound.starts), bool) if curved is None else curved[chosen]
+        )
+        parts.append(_look(bound.whole, part, with_curvature))
     layers = {
         name: np.concatenate([part["layers"][name] for part in parts])
         for name in parts[0]["layers"]
@@ -155,23 +160,26 @@ def look(
     )
 
 
-def _look(
-    problem: Problem, starts: torch.Tensor, parameters: Parameters, curved: np.ndarray
-) -> dict[str, Any]:
-    # Count units first, because evaluating losses may change the buffers of the problem.
+def _look(bound: Bound, parameters: Parameters, curved: np.ndarray) -> dict[str, Any]:
+    problem, starts = bound.problem, bound.starts
+    # Count units first, because evaluating losses may change the buffers of the module.
     with torch.no_grad():
-        dead = problem.dead_units(parameters, starts)
-        saturated = problem.saturated_units(parameters, starts)
-    _, gradients = losses_and_gradients(problem, parameters, starts, 0)
+        none = torch.zeros(len(starts), 0, dtype=torch.bool, device=starts.device)
+        dead = saturated = none
+        if isinstance(bound, HasUnits):
+            dead = bound.dead_units(parameters)
+            saturated = bound.saturated_units(parameters)
+    _, gradients = bound.losses_and_gradients(parameters, 0)
     layers = {
         layer: flat({name: gradients[name] for name in names}).norm(dim=1).cpu().numpy()
-        for layer, names in problem.layers(parameters).items()
+        for layer, names in layers_of(problem, parameters).items()
     }
     smallest, largest, residual = np.full((3, len(starts)), np.nan)
     if curved.any():
         rows = torch.as_tensor(curved, device=starts.device)
         some = {name: value[rows] for name, value in parameters.items()}
-        ends = curvature(problem, some, starts[rows])
+        here = bound if curved.all() else bound.part(rows)
+        ends = curvature(here, some)
         smallest[curved], largest[curved] = ends.smallest, ends.magnitude
         residual[curved] = ends.residuals
     return {
@@ -182,6 +190,23 @@ def _look(
         "largest_eigenvalue": largest,
         "eigenvalue_residual": residual,
     }
+
+
+def layers_of(problem: Problem, parameters: Parameters) -> dict[str, tuple[str, ...]]:
+    """Return which parameters belong together; by default, each is alone.
+
+    Examples
+    --------
+    >>> bowl = Problem.from_losses(
+    ...     lambda parameters, starts, step: parameters["x"].square(),
+    ...     lambda generator: {"x": generator.random()},
+    ... )
+    >>> layers_of(bowl, {"x": torch.zeros(1)})
+    {'x': ('x',)}
+    """
+    if isinstance(problem, Diagnosable):
+        return problem.layers(parameters)
+    return {name: (name,) for name in parameters}
 
 
 def _share(units: torch.Tensor) -> np.ndarray:

@@ -14,9 +14,10 @@ from descents.answers.blanks import Known, sides
 from descents.answers.fills import Far, far_outside, ranges
 from descents.answers.references import Reference, reference
 from descents.checks import InvalidValueError
-from descents.descent.loop import Stop, descend
+from descents.descent.loop import descend
 from descents.descent.runs import Runs
-from descents.descent.steps import LBFGS, Adam, GradientDescent, LineDescent, Step
+from descents.descent.steps import LBFGS, Adam, GradientDescent, LineDescent
+from descents.descent.stopping import Stop
 from descents.losses import Huber
 from descents.problems import alternating, columns, guarded
 from descents.problems.alternating import Alternating
@@ -26,6 +27,7 @@ from descents.problems.factorization import Factorization
 from descents.problems.guarded import Guarded
 from descents.problems.observed import cells
 from descents.problems.rescaled import charged, rescaled
+from descents.problems.rules import UpdateRule
 from descents.problems.sets import Fixed, UnitOneSparse
 from descents.problems.spectra import singular_form
 
@@ -494,7 +496,9 @@ def automatic_steps(problem: Factorization) -> str:
     return "adam" if not coupled and (own or not found.smooth) else "gd"
 
 
-def step_named(name: str, problem: Factorization, rate: float | None = None) -> Step:
+def step_named(
+    name: str, problem: Factorization, rate: float | None = None
+) -> UpdateRule:
     """Return the update rule of a name; "auto" is the one that fits.
 
     Examples
@@ -525,7 +529,7 @@ def _clusters_by_losses(problem: Factorization) -> bool:
     return clusters and not all(block.loss.quadratic for block in problem.cells.blocks)
 
 
-def name_of(step: Step) -> str:
+def name_of(step: UpdateRule) -> str:
     """Return the name of an update rule, as `step_named` takes it where it can.
 
     Examples
@@ -573,7 +577,7 @@ def with_widths(models: list[ColumnModel], problem: Factorization) -> list[Colum
         problem.column_regularizer = charged(problem.column_regularizer, 1.0, unit)
         problem.l2_biases /= unit
     applies = alternating.applies(problem)
-    steps: Step = Alternating() if applies else step_named("auto", problem)
+    steps: UpdateRule = Alternating() if applies else step_named("auto", problem)
     runs = descend(problem, 1, steps=steps, stop=Stop(100), width=1)
     tensors = {n: torch.as_tensor(v).double() for n, v in runs.parameters.items()}
     left, right = (side[0].numpy() for side in problem.extended(tensors))

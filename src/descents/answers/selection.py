@@ -18,15 +18,15 @@ from descents.checks import (
     whole_number,
 )
 from descents.data.storage import plain
-from descents.descent.loop import Stop
-from descents.descent.steps import Step
-from descents.descent.workers import descend_in_parts
+from descents.descent.loop import descend
+from descents.descent.stopping import Stop
 from descents.problems.candidates import Candidates, OfCandidates
 from descents.problems.cells import Cells
 from descents.problems.constraints import most_components, regularizers
 from descents.problems.factorization import Factorization
 from descents.problems.layouts import Complete, Dense, Stored
 from descents.problems.problem import stream
+from descents.problems.rules import UpdateRule
 
 AUTO, THRESHOLD = "auto", "gavish-donoho"
 RANKS = 6
@@ -319,7 +319,7 @@ def by_cells(
     found: Cells,
     search: Search,
     settings: Callable[[Any], Mapping[str, Any]],
-    step: Callable[[Factorization], Step],
+    step: Callable[[Factorization], UpdateRule],
     *,
     folds: int = 5,
     seed: int = 0,
@@ -428,7 +428,7 @@ def by_cells(
             return np.concatenate([tried((rank,), values) for rank in ranks])
         strengths, given = _strengths(search, settings, ranks, values, l2_of)
         problem = Candidates(whole, fold, ranks, strengths, **given)
-        runs = descend_in_parts(
+        runs = descend(
             problem,
             len(problem.numbered),
             seed,

@@ -1,196 +1,46 @@
-"""The loop: one for every kind of problem and every update rule."""
+"""Descending from many starts: on this thread, on several, or on several processes."""
 
 from __future__ import annotations
 
-import bisect
-import copy
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
-import torch
 
 from descents.checks import (
     Complaints,
-    InvalidValueError,
-    real_number,
-    remote,
     seed_number,
     start_numbers,
     whole_number,
 )
+from descents.descent import workers as processes
+from descents.descent.chunk import Chunk, Clock, Watch, chunked, span
 from descents.descent.pace import Pace
-from descents.descent.recording import Recording, advanced
-from descents.descent.runs import Runs, Status
-from descents.descent.steps import Adam, State, Step, chosen, gains
-from descents.problems.metrics import has_direction, higher_is_better
-from descents.problems.problem import (
-    Parameters,
-    Problem,
-    check_losses,
-    check_points,
-    flat,
-    losses_and_gradients,
-)
-
-CHECK_EVERY = 10
-"""How many steps pass between two looks at whether a start is stationary."""
-ROUNDINGS = 10
-"""A loss of less than so many roundings of the data, squared, is an exact fit."""
-MOST_UNREAD = 50
-"""After so many steps at most the losses on another device are read, and the clock."""
-
-LEAST_SHARE = 0.05
-"""The seconds that a chunk goes on at least when it is its turn."""
-
-Watch = Callable[[np.ndarray, int, np.ndarray], None]
+from descents.descent.runs import Runs
+from descents.descent.steps import Adam
+from descents.descent.stopping import Stop
+from descents.descent.workers import Finished, Store
+from descents.problems.problem import Problem
+from descents.problems.rules import UpdateRule
 
 
-@dataclass(frozen=True)
-class EarlyStopping:
-    """Keep each start where a metric was best, and end it once that no longer improves.
-
-    Parameters
-    ----------
-    metric : str
-        One that the problem records.
-    higher_is_better : bool, optional
-        By default what `descents.problems.metrics` knows of the metric, and False for a
-        metric that it does not know.
-    every : int
-        How many steps pass between two looks.
-    patience : int or None
-        A start is stopped when so many looks in a row have not improved on its best;
-        None never ends one, and only keeps the best.
-    least_gain : float
-        An improvement is more than this times the best.
-
-    Examples
-    --------
-    >>> EarlyStopping(every=5, patience=10).metric
-    'validation_loss'
-    """
-
-    metric: str = "validation_loss"
-    higher_is_better: bool | None = None
-    every: int = 1
-    patience: int | None = 10
-    least_gain: float = 0.0
-
-    def __post_init__(self) -> None:
-        complaints = Complaints()
-        complaints.attempt(whole_number, "every", self.every, 1)
-        if self.patience is not None:
-            complaints.attempt(whole_number, "patience", self.patience, 1)
-        complaints.attempt(real_number, "least_gain", self.least_gain, 0)
-        complaints.raise_any()
-        if self.higher_is_better is None:
-            known = has_direction(self.metric) and higher_is_better(self.metric)
-            object.__setattr__(self, "higher_is_better", known)
-
-
-@dataclass(frozen=True)
-class NoProgress:
-    """End each start once its training loss no longer falls, as scikit-learn's MLP does.
-
-    A look compares the mean loss over the last `every` steps with the least so far. A
-    start ends when it was not lower by more than `tol` at more than `patience` looks in
-    a row. The loss is that of the steps: of a mini-batch, where steps look at one, with
-    the penalty of weight decay.
-
-    Parameters
-    ----------
-    tol : float
-        At least 0, in the units of the loss.
-    patience : int
-    every : int
-        How many steps pass between two looks: those of an epoch.
-
-    Examples
-    --------
-    >>> NoProgress(tol=1e-3, every=5).patience
-    10
-    """
-
-    tol: float = 1e-4
-    patience: int = 10
-    every: int = 1
-
-    def __post_init__(self) -> None:
-        complaints = Complaints()
-        complaints.attempt(real_number, "tol", self.tol, 0)
-        complaints.attempt(whole_number, "patience", self.patience, 1)
-        complaints.attempt(whole_number, "every", self.every, 1)
-        complaints.raise_any()
-
-
-@dataclass(frozen=True)
-class Stop:
-    """When a descent ends.
-
-    Parameters
-    ----------
-    max_steps : int
-        The limit of steps, at least 0.
-    tolerance : float
-        A start is stationary, and stops, when a Newton or prox-gradient step can lower
-        its loss by at most ``tolerance**2`` of the loss, so that the parameters are
-        within about ``tolerance`` of the minimum nearby. What a step can gain is
-        predicted from gradient and curvature; it does not depend on units, on the
-        learning rate or on where the start began. Checked every 10 steps and at the
-        end; at the end only where steps use mini-batches. 0 never stops a start.
-    least_fall : float
-        A start is settled, and rests, when its loss has fallen by at most this times
-        itself over 10 steps: what is left for losses without a continuous gradient, and
-        at the end of a precision. 0 never stops a start so.
-    max_seconds : float or None
-        A budget of wall time for the whole call; starts that have not ended then are
-        interrupted.
-    early : EarlyStopping or None
-        What a start returns is then where its metric was best, with the step as the
-        metric ``best_step``; also where its loss overflows later, which its status says.
-    progress : NoProgress or None
-        A start also ends once its training loss no longer falls.
-
-    Examples
-    --------
-    >>> Stop(100, tolerance=1e-6).max_steps
-    100
-    """
-
-    max_steps: int = 1000
-    tolerance: float = 0.0
-    least_fall: float = 0.0
-    max_seconds: float | None = None
-    early: EarlyStopping | None = None
-    progress: NoProgress | None = None
-
-    def __post_init__(self) -> None:
-        complaints = Complaints()
-        complaints.attempt(whole_number, "max_steps", self.max_steps, 0)
-        complaints.attempt(real_number, "tolerance", self.tolerance, 0)
-        complaints.attempt(real_number, "least_fall", self.least_fall, 0)
-        if self.max_seconds is not None:
-            complaints.attempt(real_number, "max_seconds", self.max_seconds, 0)
-        complaints.raise_any()
-
-
-def descend(
+def descend(  # noqa: PLR0913
     problem: Problem,
     starts: int | Iterable[int] = 1,
     seed: int = 0,
     *,
-    steps: Step | None = None,
+    steps: UpdateRule | None = None,
     stop: Stop | None = None,
     record: Iterable[int] = (),
     watch: Watch | None = None,
     width: int | None = None,
     threads: int | None = None,
+    workers: int = 1,
+    store: Store | None = None,
 ) -> Runs:
     """Descend from many starting points at once.
 
@@ -206,7 +56,7 @@ def descend(
     starts : int or iterable of int
         How many starts (0, 1, ..., S - 1), or their numbers.
     seed : int
-    steps : Step, optional
+    steps : UpdateRule, optional
         The update rule, by default ``Adam()``.
     stop : Stop, optional
         By default 1000 steps.
@@ -214,15 +64,20 @@ def descend(
         After how many steps losses and metrics are written down, each from 0 to
         ``stop.max_steps``.
     watch : callable, optional
-        ``watch(starts, step, losses)`` is called at recorded steps and when a chunk of
-        starts ends.
+        ``watch(starts, step, losses)`` is called by the calling thread at recorded steps
+        and when a chunk of starts ends; with several workers, when a chunk ends.
     width : int, optional
         Compute all starts in chunks of this width. By default the first chunks are
         narrow and the later ones have ``problem.width``; other widths agree to rounding.
     threads : int, optional
-        How many chunks of starts run side by side, each on a thread of its own; the
-        result is the same. By default what suits the problem and torch's own threads:
-        `descents.descent.pace.Pace`. Who watches is told by the calling thread.
+        How many chunks of starts run in parallel threads; the result is the same. By
+        default what suits the problem and torch's own threads:
+        `descents.descent.pace.Pace`. Each of several workers uses one thread.
+    workers : int
+        How many processes compute chunks, by joblib; 1 is this process. The result is
+        the same on equal machines.
+    store : Store, optional
+        Where finished chunks are saved. Chunks that it has are not computed again.
 
     Returns
     -------
@@ -230,12 +85,15 @@ def descend(
         With a status for each start: one that becomes non-finite is reported, it
         raises nothing and does not disturb the others. After an interrupt (Ctrl-C) or
         at the end of the time budget, what there is is returned; starts that never
-        began rest at their initial points.
+        began, and those that another process had not finished, are at their initial
+        points. Chunks with interrupted starts are not saved.
 
     Raises
     ------
     InvalidValueError
         When an argument is wrong, or the losses have the wrong shape.
+    LostProcessError
+        When one of several processes was killed. Finished chunks are in the store.
 
     Examples
     --------
@@ -244,76 +102,150 @@ def descend(
     >>> bool(abs(runs.losses[runs.best] - 1.0) < 1e-6)  # the lesser value squared
     True
     """
-    steps = Adam() if steps is None else steps
-    stop = Stop() if stop is None else stop
     complaints = Complaints()
     numbers = complaints.attempt(start_numbers, starts)
-    seed = complaints.attempt(seed_number, seed)
-    edges = problem.edges if width is None else (0,)
-    width = problem.width if width is None else width
-    width = complaints.attempt(whole_number, "width", width, 1)
+    complaints.attempt(whole_number, "workers", workers, 1)
     if threads is not None:
         complaints.attempt(whole_number, "threads", threads, 1)
-    epochs = sorted(
-        {
+    stop, rule = stop or Stop(), Adam() if steps is None else steps
+    work = _Work.of(complaints, problem, seed, rule, stop, record, width)
+    if numbers is not None:
+        work.check_starts(complaints, int(numbers.max()))
+    complaints.raise_any()
+    order = np.argsort(numbers, kind="stable")
+    chunks = chunked(numbers[order], work.width, work.edges)
+    finished = Finished(chunks, store)
+    if watch is not None:
+        for runs in finished.known:
+            watch(runs.starts, int(runs.steps_taken.max()), runs.losses)
+    cut = False
+    if workers == 1:
+        cut = _in_this_process(work, finished, watch, threads)
+    elif finished.waiting:
+        processes.compute(work, finished, workers, watch)
+    found = finished.joined
+    if cut and not found.interrupted:
+        # The interrupt came during the last evaluation; the caller has to know.
+        raise KeyboardInterrupt
+    return found.picked(np.argsort(order, kind="stable"))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is the same for all chunks of a descent; another process can receive it."""
+
+    problem: Problem
+    seed: int
+    rule: UpdateRule
+    stop: Stop
+    record: list[int]
+    width: int
+    edges: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls,
+        complaints: Complaints,
+        problem: Problem,
+        seed: Any,
+        rule: Any,
+        stop: Stop,
+        record: Iterable[int],
+        width: Any,
+    ) -> _Work:
+        """Return the checked work; what is wrong is added to the complaints."""
+        complaints.require(
+            isinstance(rule, UpdateRule),
+            f"steps is {rule!r}; give an update rule, such as Adam()",
+        )
+        seed = complaints.attempt(seed_number, seed)
+        edges = problem.edges if width is None else (0,)
+        if width is None:
+            width = problem.width
+        else:
+            width = complaints.attempt(whole_number, "width", width, 1)
+        recorded = {
             complaints.attempt(whole_number, "a recorded step", step, 0, stop.max_steps)
             for step in record
         }
-        - {None}
-    )
-    if numbers is not None and problem.available is not None:
+        return cls(problem, seed, rule, stop, sorted(recorded - {None}), width, edges)
+
+    def check_starts(self, complaints: Complaints, last: int) -> None:
+        """Complain where there are not enough initial points, or settings, for starts."""
+        available = self.problem.available
         complaints.require(
-            int(numbers.max()) < problem.available,
-            f"start {int(numbers.max())} is asked for, but only {problem.available} "
+            available is None or last < available,
+            f"start {last} is asked for, but only {available} "
             "initial points were given; ask for those",
         )
-    if numbers is not None and hasattr(steps, "check"):
-        complaints.attempt(steps.check, int(numbers.max()))
-    complaints.raise_any()
-    clock = _Clock(stop.max_seconds)
-    order = np.argsort(numbers, kind="stable")
-    chunks = [
-        # A copy each: a problem may remember what it looked up for its chunk.
-        _Chunk(
-            copy.copy(problem), together, seed, *span(together[0], width, edges), epochs
-        )
-        for together in chunked(numbers[order], width, edges)
-    ]
-    pace = Pace(problem, steps, width, threads)
-    done = 0
+        if isinstance(self.rule, UpdateRule):
+            complaints.attempt(self.rule.check_starts, last)
+
+    def chunk(self, numbers: np.ndarray) -> Chunk:
+        """Return the chunk of some starts."""
+        place = span(int(numbers[0]), self.width, self.edges)
+        return Chunk(self.problem, numbers, self.seed, *place, self.record)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that decide the results: all but the time budget."""
+        return {
+            "seed": self.seed,
+            "width": self.width,
+            "dtype": str(self.problem.dtype),
+            "edges": list(self.edges),
+            "steps": described(self.rule),
+            "stop": described(replace(self.stop, max_seconds=None)),
+        }
+
+    def computed(self, numbers: np.ndarray, deadline: float | None) -> Runs:
+        """Compute a chunk until a time of the system clock, without a watcher."""
+        left = None if deadline is None else max(0.0, deadline - time.time())
+        chunk = self.chunk(numbers)
+        chunk.descend(self.rule, self.stop, Clock(left), None)
+        return chunk.runs(self.settings)
+
+
+def _in_this_process(
+    work: _Work, finished: Finished, watch: Watch | None, threads: int | None
+) -> bool:
+    """Compute the chunks that are waiting; return whether the user interrupted."""
+    clock, width = Clock(work.stop.max_seconds), work.width
+    chunks = [work.chunk(numbers) for numbers in finished.waiting]
+    settings, done = work.settings, 0
+    pace = Pace(work.problem, work.rule, width, threads)
+
+    def take(chunk: Chunk) -> None:
+        finished.take(chunk.runs(settings))
+
     while done < len(chunks):
         narrow = sum(chunk.width < width for chunk in chunks[done:])
         count, side = pace.share(len(chunks) - done, narrow)
-        if narrow and stop.max_seconds is not None:  # the first ones share the time
+        if (
+            narrow and work.stop.max_seconds is not None
+        ):  # the first ones share the time
             count, side = narrow, 1
         group = chunks[done : done + count]
         begun, done = time.perf_counter(), done + count
         if side == 1:
             first = [chunk for chunk in group if chunk.first < width]
-            _in_turns(first, steps, stop, clock, watch)
+            _in_turns(first, work, clock, watch, take)
             for chunk in group[len(first) :]:
-                chunk.descend(steps, stop, clock, watch)
+                chunk.descend(work.rule, work.stop, clock, watch)
+                take(chunk)
         else:
-            _side_by_side(group, side, steps, stop, clock, watch)
+            _side_by_side(group, side, work, clock, watch, take)
         if not narrow:
             pace.took(sum(chunk.steps for chunk in group), time.perf_counter() - begun)
-    settings = {"seed": seed, "width": width, "dtype": str(problem.dtype)}
-    settings["edges"] = list(edges)
-    settings["steps"] = described(steps)
-    settings["stop"] = described(stop)
-    found = Runs.joined([chunk.runs(settings) for chunk in chunks])
-    if clock.interrupted and not found.interrupted:
-        # It came when all was done but the last evaluation; the caller is to know.
-        raise KeyboardInterrupt
-    return found.picked(np.argsort(order, kind="stable"))
+    return clock.interrupted
+
+
+Take = Callable[[Chunk], None]
+"""What is called with each finished chunk."""
 
 
 def _in_turns(
-    chunks: Sequence[_Chunk],
-    steps: Step,
-    stop: Stop,
-    clock: _Clock,
-    watch: Watch | None,
+    chunks: Sequence[Chunk], work: _Work, clock: Clock, watch: Watch | None, take: Take
 ) -> None:
     """Descend chunks one after the other; a budget of time is shared by all of them.
 
@@ -323,35 +255,38 @@ def _in_turns(
     while waiting:
         for place, chunk in enumerate(list(waiting)):
             share = clock.share(len(waiting) - place)
-            if chunk.advance(steps, stop, share, watch):
-                chunk.close(steps, stop, clock, watch)
+            if chunk.advance(work.rule, work.stop, share, watch):
+                chunk.close(work.rule, work.stop, clock, watch)
+                take(chunk)
         waiting = [chunk for chunk in waiting if not chunk.closed]
 
 
 def _side_by_side(
-    chunks: Sequence[_Chunk],
+    chunks: Sequence[Chunk],
     threads: int,
-    steps: Step,
-    stop: Stop,
-    clock: _Clock,
+    work: _Work,
+    clock: Clock,
     watch: Watch | None,
+    take: Take,
 ) -> None:
-    """Descend chunks on threads; this one tells who watches."""
+    """Descend chunks on threads; the watcher is called by this one."""
     events: SimpleQueue[Any] = SimpleQueue()
     told = None if watch is None else lambda *event: events.put(event)
+    tasks: dict[Future[None], Chunk] = {}
     with ThreadPoolExecutor(threads) as pool:
-        tasks: list[Future[None]] = []
         left = len(chunks)
         try:
             for chunk in chunks:
-                tasks.append(pool.submit(chunk.descend, steps, stop, clock, told))
-                tasks[-1].add_done_callback(events.put)
+                task = pool.submit(chunk.descend, work.rule, work.stop, clock, told)
+                tasks[task] = chunk
+                task.add_done_callback(events.put)
             while left:
                 event = events.get()
                 if isinstance(event, Future):
                     left -= 1
                     if event.exception() is not None:
                         break
+                    take(tasks.pop(event))
                 elif watch is not None:
                     watch(*event)
         except KeyboardInterrupt:  # it reaches this thread only
@@ -359,635 +294,13 @@ def _side_by_side(
         finally:
             if left:
                 clock.interrupt()
-        for task in tasks:
-            task.result()
-    while watch is not None and not events.empty():  # after an interrupt
+    for task, chunk in tasks.items():  # after an interrupt or an error
+        task.result()
+        take(chunk)
+    while watch is not None and not events.empty():
         event = events.get()
         if not isinstance(event, Future):
             watch(*event)
-
-
-class _Clock:
-    """Whether the time is out, or the user has interrupted."""
-
-    def __init__(self, max_seconds: float | None) -> None:
-        limit = math.inf if max_seconds is None else max_seconds
-        self._end = time.monotonic() + limit
-        self._stopped = False
-        self._whole: _Clock | None = None
-
-    def share(self, parts: int) -> _Clock:
-        """Return a clock of one of some equal parts of the time that is left."""
-        left = self._end - time.monotonic()
-        if parts == 1 or math.isinf(left):
-            return self
-        found = _Clock(max(left / parts, LEAST_SHARE))
-        found._end, found._whole = min(found._end, self._end), self
-        return found
-
-    @property
-    def whole(self) -> _Clock:
-        """The clock that this one has a share of."""
-        return self._whole or self
-
-    def interrupt(self) -> None:
-        self.whole._stopped = self._stopped = True
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether the user did so, or something failed; not whether the time is out."""
-        return self._stopped
-
-    @property
-    def out(self) -> bool:
-        return self._stopped or time.monotonic() >= self._end
-
-
-@dataclass
-class _Chunk:
-    """A fixed number of starts that are computed together.
-
-    Every product has the same shape, and start k the place k - first in it: where a
-    slice begins in memory decides its last bits. Places of starts that are not
-    asked for are filled with copies.
-    """
-
-    problem: Problem
-    numbers: np.ndarray
-    seed: int
-    first: int
-    width: int
-    epochs: list[int]
-    results: dict[str, Any] = field(default_factory=dict)
-    histories: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    noted: dict[str, list[torch.Tensor]] = field(default_factory=dict)
-    whole: Problem = field(init=False)
-    best: _Best | None = field(init=False)
-    progress: _Progress | None = field(init=False)
-    places: np.ndarray = field(init=False)
-    rows: torch.Tensor = field(init=False)
-    starts: torch.Tensor = field(init=False)
-    parameters: Parameters = field(init=False)
-    state: State = field(init=False)
-    statuses: np.ndarray = field(init=False)
-    taken: np.ndarray = field(init=False)
-    initial: np.ndarray = field(init=False)
-    scale: np.ndarray | None = None
-    recording: Recording | None = None
-    before: torch.Tensor | None = None
-    single: int = 0
-    final_only: tuple[str, ...] = ()
-    active: np.ndarray | None = None
-    reached: int = 0
-    seconds: float = 0.0
-    closed: bool = False
-
-    def descend(
-        self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
-    ) -> None:
-        """Descend all starts of the chunk; an interrupt ends it where it is."""
-        self.advance(steps, stop, clock, watch)
-        self.close(steps, stop, clock, watch)
-
-    def advance(
-        self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
-    ) -> bool:
-        """Descend until the end, or until the time is out; return whether to close."""
-        begun = time.perf_counter()
-        if self.active is None:
-            self._begin(steps, stop)
-        try:
-            self._loop(steps, stop, clock, watch)
-        except KeyboardInterrupt:
-            clock.interrupt()
-        self.seconds += time.perf_counter() - begun
-        going = self.active is not None and self.active.any()
-        return clock.whole.out or not going or self.reached >= stop.max_steps
-
-    def _begin(self, steps: Step, stop: Stop) -> None:
-        """Take all starts to their initial points."""
-        count = len(self.numbers)
-        self.places = self.numbers - self.first
-        self.rows = torch.as_tensor(self.places, device=self.problem.device)
-        sources = np.zeros(self.width, dtype=np.int64)
-        sources[self.places] = np.arange(count)
-        self.starts = torch.tensor(self.numbers[sources], device=self.problem.device)
-        self.statuses = np.full(self.width, Status.LIMIT, dtype=object)
-        self.taken = np.zeros(self.width, dtype=np.int64)
-        self.initial = np.full(self.width, np.nan)
-        points = self.problem.points(self.numbers, self.seed)
-        check_points(points, count)
-        self.whole = self.problem.whole
-        self.parameters = {n: p[sources] for n, p in points.items()}
-        del points  # a second copy, that large factors would be kept in till the end
-        self.state = steps.init(self.problem, self.parameters)
-        self.best = None if stop.early is None else _Best(stop.early, self.width)
-        self.progress = (
-            None if stop.progress is None else _Progress(stop.progress, self.width)
-        )
-        self.active = np.ones(self.width, dtype=bool)
-
-    def close(
-        self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
-    ) -> None:
-        """Evaluate where the starts are, and keep that alone."""
-        begun, count = time.perf_counter(), len(self.numbers)
-        if clock.out:
-            running = (self.statuses == Status.LIMIT) & (self.taken < stop.max_steps)
-            self.statuses[running] = Status.INTERRUPTED
-        try:
-            self._close(steps, stop)
-        except KeyboardInterrupt:
-            clock.interrupt()
-            self._close(steps, stop)
-        self._complete_histories()
-        if watch is not None:
-            watch(self.numbers, int(self.taken.max()), self.results["losses"])
-        self.results.update(
-            statuses=tuple(self.statuses[self.places]),
-            steps_taken=self.taken[self.places],
-            seconds=np.full(
-                count, (self.seconds + time.perf_counter() - begun) / count
-            ),
-        )
-        self.closed = True
-        # The results are copies: many finished chunks would fill the memory.
-        del self.problem, self.whole, self.starts, self.rows
-        del self.parameters, self.state
-        del self.best, self.progress, self.before, self.recording
-
-    @property
-    def steps(self) -> int:
-        """How many steps were taken."""
-        return int(self.taken.max())
-
-    def runs(self, settings: dict[str, Any]) -> Runs:
-        """Return what has become of the starts."""
-        return Runs(
-            starts=self.numbers,
-            recorded=np.array(self.epochs, dtype=np.int64),
-            histories={
-                name: np.stack(rows) for name, rows in self.histories.items() if rows
-            },
-            settings=settings,
-            **self.results,
-        )
-
-    def _loop(
-        self, steps: Step, stop: Stop, clock: _Clock, watch: Watch | None
-    ) -> None:
-        active = self.active
-        assert active is not None  # noqa: S101
-        epochs = frozenset(self.epochs)
-        unsettled = getattr(steps, "unsettled", None)
-        step = self.reached - 1
-        while (step := step + 1) < stop.max_steps:
-            self.reached = step
-            if clock.out:
-                return
-            if self.best is not None and step % self.best.rule.every == 0:
-                tired = self._look_for_best(step, active) & active
-                self.statuses[tired] = Status.STOPPED
-                active &= ~tired
-            if not np.count_nonzero(active):
-                return
-            if several := self._several(steps, stop, step, active):
-                step += several - 1
-                self._end_stalled(step, active)
-                continue
-            # Before the step: a problem may remember what it saw while training.
-            known = self._known() if step in epochs else {}
-            moved, state, losses = steps.update(
-                self.problem, self.parameters, self.state, self.starts, step
-            )
-            if step in epochs:
-                self._record({"loss": losses, **known})
-                if watch is not None:
-                    watch(self.numbers, step, self.noted["loss"][-1].cpu().numpy())
-            if step == 0:
-                self._look_first(stop, state, losses)
-            active &= self._finite(losses, active)
-            if step % CHECK_EVERY == 0 and not self.problem.stochastic:
-                settle = unsettled is None or not unsettled(self.problem, step)
-                active &= ~self._resting(
-                    stop, state, losses, active, step, settle=settle
-                )
-            if np.count_nonzero(active) == self.width:
-                self.parameters, self.state = moved, state
-            else:
-                going = torch.as_tensor(active, device=self.problem.device)
-                self.parameters, self.state = advanced(
-                    going, (self.parameters, moved), (self.state, state)
-                )
-            self.taken += active
-            if self.progress is not None:
-                self.progress.add(losses.detach().double())
-                self._end_stalled(step, active)
-        self.reached = stop.max_steps
-
-    def _end_stalled(self, step: int, active: np.ndarray) -> None:
-        """After a step, end active starts whose training loss no longer falls."""
-        progress = self.progress
-        if progress is not None and (step + 1) % progress.rule.every == 0:
-            stalled = progress.look(active)
-            self.statuses[stalled] = Status.STALLED
-            active &= ~stalled
-
-    def _several(self, steps: Step, stop: Stop, step: int, active: np.ndarray) -> int:
-        """Take steps at which nothing is looked at, where they go together; return how many."""
-        taken = self._leap(steps, stop, step, active)
-        if not taken and self.remote:
-            taken = self._unread(stop, step)
-            self._without_reading(steps, range(step, step + taken), active)
-        return taken
-
-    @property
-    def remote(self) -> bool:
-        """Whether to read a number of the device is to wait for it."""
-        return remote(self.problem.device)
-
-    def _unread(self, stop: Stop, step: int) -> int:
-        """Return how many steps from this one on nothing is looked at."""
-        checked = (stop.tolerance or stop.least_fall) and not self.problem.stochastic
-        every = [CHECK_EVERY] * bool(checked)
-        if self.best is not None:
-            every.append(self.best.rule.every)
-        if self.progress is not None:
-            epoch = self.progress.rule.every
-            most = min(stop.max_steps, step + epoch - step % epoch)
-        else:
-            most = min(stop.max_steps, step + MOST_UNREAD)
-        end = step
-        while end < most:
-            if end == 0 or end in self.epochs:
-                break
-            if any(end % often == 0 for often in every):
-                break
-            end += 1
-        return end - step
-
-    def _without_reading(self, steps: Step, several: range, active: np.ndarray) -> None:
-        """Take steps whose losses stay on the device; who failed is told after them."""
-        if not several:
-            return
-        alive = torch.as_tensor(active, device=self.problem.device)
-        if self.recording is None and len(several) > 1:
-            here = steps, self.problem, self.starts
-            if Recording.possible(*here, several.start):
-                self.recording = Recording(*here)
-        if self.recording is not None:
-            found = self.recording.take(self.parameters, self.state, alive, several)
-            self.parameters, self.state, alive, taken = found
-            if self.progress is not None:
-                self.progress.add(self.recording.total)
-        else:
-            taken = torch.zeros_like(alive, dtype=torch.int64)
-            for step in several:
-                moved, state, losses = steps.update(
-                    self.problem, self.parameters, self.state, self.starts, step
-                )
-                alive = alive & losses.isfinite()
-                taken += alive
-                if self.progress is not None:
-                    self.progress.add(losses.detach().double())
-                self.parameters, self.state = advanced(
-                    alive, (self.parameters, moved), (self.state, state)
-                )
-        lives = alive.cpu().numpy()
-        self.statuses[active & ~lives] = Status.NONFINITE
-        active &= lives
-        self.taken += taken.cpu().numpy()
-
-    def _leap(self, steps: Step, stop: Stop, step: int, active: np.ndarray) -> int:
-        """Take steps at which nothing is looked at together; return how many.
-
-        None where a start fails on the way: which, and when, single steps tell.
-        """
-        if step < max(1, self.single) or not hasattr(steps, "leap"):
-            return 0
-        looks = stop.early is not None or stop.progress is not None
-        looks = looks or bool(stop.tolerance or stop.least_fall)
-        if looks or self.problem.stochastic or not active.all():
-            return 0
-        end = min([stop.max_steps, *(e for e in self.epochs if e >= step)])
-        if end - step < 2:
-            return 0
-        found = steps.leap(self.problem, self.parameters, self.starts, step, end - step)
-        if found is None:
-            self.single = end
-            return 0
-        taken, self.parameters, self.state = found
-        self.taken += taken
-        return int(taken)
-
-    def _gradient_norms(self, step: int, state: State) -> np.ndarray:
-        """Return the norm of the prox-gradient mapping of the whole loss."""
-        if not self.problem.stochastic:
-            return _norms(state["mapping"])
-        whole = losses_and_gradients(self.whole, self.parameters, self.starts, step)
-        return _norms(whole[1])
-
-    def _look_for_best(self, step: int | np.ndarray, active: np.ndarray) -> np.ndarray:
-        """Keep the parameters of starts that are at their best; return who is tired."""
-        assert self.best is not None  # noqa: S101
-        with torch.no_grad():
-            metrics = self.whole.metrics(self.parameters, self.starts)
-            if self.best.rule.metric not in metrics:
-                final = self.whole.final_metrics(self.parameters, self.starts)
-                metrics = {**metrics, **final}
-        kept = self.problem.remembered(self.starts)
-        return self.best.look(metrics, self.parameters, kept, step, active)
-
-    def _look_first(self, stop: Stop, state: State, losses: torch.Tensor) -> None:
-        """Write down what the initial points are like."""
-        self.initial = self._gradient_norms(0, state)
-        if stop.tolerance:
-            self._measure(losses)
-
-    def _measure(self, losses: torch.Tensor) -> None:
-        """Write down the size of the losses, to know when one is next to nothing."""
-        known = self.problem.loss_scale
-        first = losses.abs().cpu().numpy().astype(np.float64)
-        self.scale = first if known is None else np.full(self.width, known)
-
-    def _stationary(
-        self, stop: Stop, state: State, losses: torch.Tensor, step: int
-    ) -> np.ndarray:
-        """Return for which starts a step can gain next to nothing of the loss."""
-        of = losses.abs()
-        if "gain" in state:
-            gain = state["gain"]["gain"]
-            of = state["gain"].get("of", of)
-        else:
-            here = self.parameters, state["mapping"], self.starts, step
-            gain = gains(self.whole, *here)
-        size = of.cpu().numpy().astype(np.float64)
-        # Of an exact fit nothing is left but roundings of the size of the data.
-        unit = float(torch.finfo(self.problem.dtype).eps)
-        rounded = np.square(ROUNDINGS * unit) * self.scale
-        most = np.maximum(np.square(stop.tolerance) * size, rounded)
-        found: np.ndarray = gain.cpu().numpy() <= most
-        return found
-
-    def _judge_the_rest(
-        self, stop: Stop, state: State, losses: torch.Tensor, step: int
-    ) -> None:
-        """Mark which starts are stationary at the limit of steps."""
-        if self.scale is None:  # there was no step
-            self._measure(losses)
-        if self.problem.stochastic:  # of the whole loss, not of a mini-batch
-            here = self.parameters, self.starts, step
-            state = {"mapping": losses_and_gradients(self.whole, *here)[1]}
-        small = self._stationary(stop, state, losses, step)
-        self.statuses[small & (self.statuses == Status.LIMIT)] = Status.STATIONARY
-
-    def _resting(
-        self,
-        stop: Stop,
-        state: State,
-        losses: torch.Tensor,
-        active: np.ndarray,
-        step: int,
-        *,
-        settle: bool,
-    ) -> np.ndarray:
-        """Return which starts are stationary, or have settled; mark active ones."""
-        resting: np.ndarray = np.zeros(self.width, dtype=bool)
-        if stop.tolerance:
-            resting = self._stationary(stop, state, losses, step)
-            self.statuses[active & resting] = Status.STATIONARY
-        if stop.least_fall:
-            if settle and self.before is not None:
-                fall = self.before - losses <= stop.least_fall * losses.abs()
-                still = fall.cpu().numpy()
-                self.statuses[active & ~resting & still] = Status.SETTLED
-                resting = resting | still
-            self.before = losses
-        return resting
-
-    def _finite(self, losses: torch.Tensor, active: np.ndarray) -> np.ndarray:
-        """Return which losses are finite; mark active starts whose is not."""
-        finite: np.ndarray = np.isfinite(losses.numpy(force=True))
-        if np.count_nonzero(finite) < self.width:
-            self.statuses[active & ~finite] = Status.NONFINITE
-        return finite
-
-    def _known(self) -> Parameters:
-        """Return the metrics and, where a step looks at a sample, the whole losses."""
-        with torch.no_grad():
-            known = dict(self.whole.metrics(self.parameters, self.starts))
-            if self.problem.stochastic:
-                known["loss"] = self.whole.losses(self.parameters, self.starts, 0)
-        return known
-
-    def _record(self, known: Parameters) -> None:
-        """Write losses and metrics down, on the device where they are."""
-        for name, values in known.items():
-            row = values[self.rows].double()
-            self.noted.setdefault(name, []).append(row)
-
-    def _close(self, steps: Step, stop: Stop) -> None:
-        """Evaluate the end: losses in the evaluation precision, metrics, gradient.
-
-        At one step number for all, so that a start's end does not depend on others.
-        """
-        problem, places, step = self.whole, self.places, stop.max_steps
-        kept = problem.remembered(self.starts)
-        if self.best is not None:
-            ended = (self.statuses == Status.NONFINITE) | (
-                self.statuses == Status.STOPPED
-            )
-            self._look_for_best(self.taken, ~ended)
-            failed = self.statuses == Status.NONFINITE
-            # Without a finite look after the first step there is no epoch to go back to.
-            found = np.isfinite(self.best.values) & (~failed | (self.best.steps > 0))
-            self.statuses[failed & found] = Status.OVERFLOWED
-            self.best.steps[~found & ~failed] = self.taken[~found & ~failed]
-            self.parameters = _keep(~found, self.parameters, self.best.parameters)
-            kept = _keep(~found, kept, self.best.kept)
-            problem.recall(kept)
-        precise = {
-            n: p.to(problem.evaluation_dtype) for n, p in self.parameters.items()
-        }
-        with torch.no_grad():
-            metrics = problem.metrics(self.parameters, self.starts)
-            final_only = problem.final_metrics(self.parameters, self.starts)
-            fused = problem.fused(precise, self.starts, step)
-            losses = fused[0] if fused else problem.losses(precise, self.starts, step)
-        check_losses(losses, self.width)
-        self.final_only = tuple(final_only)
-        final = losses.cpu().numpy().astype(np.float64)
-        norms = np.full(self.width, np.nan)
-        if step == 0 or "mapping" in self.state:
-            # One more update tells the mapping at the end; its move is not taken. A
-            # chunk that never began, for want of time, is spared it.
-            state = self.state
-            if self.best is not None:  # what it remembers is of where it went on to
-                state = steps.init(self.problem, self.parameters)
-            here = problem, self.parameters, state, self.starts, step
-            limited = self.statuses[places] == Status.LIMIT
-            decides = bool(stop.tolerance) and limited.any()
-            if hasattr(steps, "mapping") and not decides:  # at less than a step
-                state = {"mapping": steps.mapping(*here)}
-            elif not self.problem.stochastic:
-                state = steps.update(*here)[1]
-            norms = self._gradient_norms(step, state)
-            if decides:
-                self._judge_the_rest(stop, state, losses, step)
-        if step == 0:
-            self.initial = norms
-        limited = self.statuses == Status.LIMIT
-        limited |= self.statuses == Status.OVERFLOWED
-        self.statuses[limited & ~np.isfinite(final)] = Status.NONFINITE
-        # What overflowed in the working precision may be finite in the other.
-        final[(self.statuses == Status.NONFINITE) & np.isfinite(final)] = np.inf
-        self.results = {
-            "losses": final[places],
-            "gradient_norms": norms[places],
-            "initial_gradient_norms": self.initial[places],
-            "parameters": {
-                n: p[places].cpu().numpy()
-                for n, p in {**self.parameters, **kept}.items()
-            },
-            "metrics": {
-                n: m[places].cpu().numpy() for n, m in {**metrics, **final_only}.items()
-            },
-        }
-        if self.best is not None:
-            self.results["metrics"]["best_step"] = self.best.steps[places]
-
-    def _complete_histories(self) -> None:
-        """Give every start its own end from where it ended: NaN if interrupted."""
-        for name, noted in self.noted.items():
-            self.histories[name] = list(torch.stack(noted).cpu().numpy())
-        self.noted.clear()
-        cut = self.statuses[self.places] == Status.INTERRUPTED
-        ends = {"loss": self.results["losses"], **self.results["metrics"]}
-        ends.pop("best_step", None)
-        for name in self.final_only:  # these have no histories
-            del ends[name]
-        for name, values in ends.items():
-            rows = self.histories.setdefault(name, [])
-            rest = np.where(cut, np.nan, values.astype(np.float64))
-            rows += [rest] * (len(self.epochs) - len(rows))
-            for place, epoch in enumerate(self.epochs):
-                ended = self.taken[self.places] <= epoch
-                rows[place] = np.where(ended & ~cut, rest, rows[place])
-
-
-class _Best:
-    """Where a metric of each start was best, and since when it has not improved."""
-
-    def __init__(self, rule: EarlyStopping, width: int) -> None:
-        self.rule = rule
-        self.values = np.full(width, np.inf)
-        self.steps = np.zeros(width, dtype=np.int64)
-        self.waited = np.zeros(width, dtype=np.int64)
-        self.parameters: Parameters = {}
-        self.kept: Parameters = {}
-
-    def look(
-        self,
-        metrics: dict[str, torch.Tensor],
-        parameters: Parameters,
-        kept: Parameters,
-        step: int | np.ndarray,
-        active: np.ndarray,
-    ) -> np.ndarray:
-        """Take note of a metric; return which starts have not improved for too long."""
-        rule = self.rule
-        if rule.metric not in metrics:
-            raise InvalidValueError(
-                f"early stopping asks for {rule.metric!r}; give a metric that the "
-                f"problem records: {', '.join(metrics) or 'it records none'}"
-            )
-        values = metrics[rule.metric].cpu().numpy().astype(np.float64)
-        values = -values if rule.higher_is_better else values
-        with np.errstate(invalid="ignore"):
-            gain = self.values - values
-            better = (gain > rule.least_gain * np.abs(self.values)) & active
-            better |= np.isinf(self.values) & np.isfinite(values) & active
-        if not self.parameters:  # at the first look there is nothing else to go back to
-            self.parameters, self.kept = dict(parameters), kept
-        self.parameters = _keep(better, parameters, self.parameters)
-        self.kept = _keep(better, kept, self.kept)
-        self.values = np.where(better, values, self.values)
-        self.steps = np.where(better, step, self.steps)
-        # A metric that was never defined cannot fail to improve.
-        known = np.isfinite(self.values)
-        self.waited = np.where(better, 0, self.waited + (active & known))
-        limit = np.inf if rule.patience is None else rule.patience
-        return self.waited >= limit
-
-
-class _Progress:
-    """The least training loss of each start, and since when it has not fallen."""
-
-    def __init__(self, rule: NoProgress, width: int) -> None:
-        self.rule = rule
-        self.least = np.full(width, np.inf)
-        self.waited = np.zeros(width, dtype=np.int64)
-        self.total: torch.Tensor | None = None
-
-    def add(self, losses: torch.Tensor) -> None:
-        """Add the losses of a step, or their sums over some steps."""
-        self.total = losses if self.total is None else self.total + losses
-
-    def look(self, active: np.ndarray) -> np.ndarray:
-        """Return which active starts have not made progress for too long."""
-        if self.total is None:
-            return np.zeros_like(active)
-        means = self.total.cpu().numpy() / self.rule.every
-        self.total = None
-        # The comparisons are those of scikit-learn's MLP, ties included.
-        still = means > self.least - self.rule.tol
-        self.waited = np.where(still, self.waited + 1, 0)
-        self.least = np.fmin(self.least, means)
-        stalled: np.ndarray = active & (self.waited > self.rule.patience)
-        return stalled
-
-
-def span(number: int, width: int, edges: Sequence[int] = (0,)) -> tuple[int, int]:
-    """Return the first start of the chunk that a start is in, and the chunk's width.
-
-    Examples
-    --------
-    >>> span(0, 16, (0, 1, 10)), span(4, 16, (0, 1, 10)), span(40, 16, (0, 1, 10))
-    ((0, 1), (1, 9), (32, 16))
-    """
-    if number >= width:
-        return int(number) // width * width, width
-    place = bisect.bisect_right(edges, number)
-    return edges[place - 1], [*edges, width][place] - edges[place - 1]
-
-
-def chunked(
-    numbers: np.ndarray, width: int, edges: Sequence[int] = (0,)
-) -> list[np.ndarray]:
-    """Return the sorted numbers in groups, one for each chunk that they are in.
-
-    Examples
-    --------
-    >>> chunked(np.arange(7), 4, (0, 1))
-    [array([0]), array([1, 2, 3]), array([4, 5, 6])]
-    """
-    firsts = np.asarray(edges)[np.searchsorted(edges, numbers, "right") - 1]
-    firsts = np.where(numbers < width, firsts, numbers // width * width)
-    return np.split(numbers, np.flatnonzero(np.diff(firsts)) + 1)
-
-
-def _norms(mapping: Parameters) -> np.ndarray:
-    """Return the norm over all parameters of each start, accumulated in float64."""
-    norms: np.ndarray = flat(mapping).double().norm(dim=1).cpu().numpy()
-    return norms
-
-
-def _keep(active: np.ndarray, moved: Parameters, rest: Parameters) -> Parameters:
-    """Return the moved parameters of active starts and the old ones of the others."""
-    if active.all() or not moved:
-        return moved
-    some = next(iter(moved.values()))
-    return chosen(torch.as_tensor(active, device=some.device), moved, rest)
 
 
 def described(rule: Any) -> dict[str, Any]:

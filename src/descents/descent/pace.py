@@ -7,7 +7,8 @@ from collections.abc import Hashable
 import torch
 
 from descents.checks import processors, remote
-from descents.problems.problem import Problem
+from descents.problems.problem import Parallel, Problem
+from descents.problems.rules import UpdateRule
 
 MOST_ENTRIES = 2**25
 """How many numbers chunks side by side keep at most in their largest tensors together, of
@@ -34,8 +35,7 @@ class Pace:
     Parameters
     ----------
     problem : Problem
-    rule : object
-        The update rule.
+    rule : UpdateRule
     width : int
         How many starts a chunk has.
     asked : int or None
@@ -49,22 +49,23 @@ class Pace:
     """
 
     def __init__(
-        self, problem: Problem, rule: object, width: int, asked: int | None
+        self, problem: Problem, rule: UpdateRule, width: int, asked: int | None
     ) -> None:
         away = remote(problem.device)
         self._most, self._settled = 1 if away else asked or 1, True
-        self._narrow_too = asked is not None or problem.one_threaded
+        parallel = isinstance(problem, Parallel) and problem.side_by_side
+        compiled = isinstance(problem, Parallel) and problem.one_threaded
+        self._narrow_too = asked is not None or compiled
         self._alone: float | None = None
         self._key: Hashable = None
-        if asked is not None or away or not problem.side_by_side:
+        if asked is not None or away or not parallel:
             return
-        if problem.one_threaded:
+        if compiled:
             self._most = processors()
         elif torch.get_num_threads() == 1:
             room = max(1, MOST_ENTRIES // (problem.size * width))
             self._most = min(processors(), room)
-            inner = getattr(rule, "rule", rule)
-            kinds = tuple(type(part).__name__ for part in (problem, rule, inner))
+            kinds = type(problem).__name__, rule.kind
             self._key = *kinds, problem.size, width, problem.dtype, self._most
             self._settled = self._most == 1 or self._key in _known
             self._most = _known.get(self._key, self._most)

@@ -17,8 +17,9 @@ from typing import Any
 
 import torch
 
-from descents.descent.steps import State, Step, chosen
-from descents.problems.problem import Parameters, Problem
+from descents.descent.steps import chosen
+from descents.problems.problem import Bound, Parameters
+from descents.problems.rules import State, Update, UpdateRule
 
 Body = Callable[[], None]
 """What is recorded: it takes nothing, returns nothing, and writes to tensors it knows."""
@@ -33,36 +34,33 @@ class Recording:
 
     Parameters
     ----------
-    rule : Step
-    problem : Problem
-    starts : int64 Tensor of shape (S,)
-        The numbers of the starts, the same tensor for all steps.
+    rule : UpdateRule
+    bound : Bound
 
     Examples
     --------
     >>> from descents import Adam, Network
     >>> network = Network([[0.0], [1.0]], [0, 1])
-    >>> Recording.possible(Adam(), network, torch.arange(2), 1)  # on a CPU
+    >>> Recording.possible(Adam(), network.bind(torch.arange(2)), 1)  # on a CPU
     False
     """
 
-    def __init__(self, rule: Step, problem: Problem, starts: torch.Tensor) -> None:
-        self.rule, self.problem, self.starts = rule, problem, starts
+    def __init__(self, rule: UpdateRule, bound: Bound) -> None:
+        self.rule, self.bound = rule, bound
         self.kept: dict[str, Parameters] = {}
-        self.total = torch.zeros(starts.shape, dtype=torch.float64)
+        self.total = torch.zeros(bound.starts.shape, dtype=torch.float64)
         """The sum of the losses over the steps taken last."""
         # Batches of an epoch differ in size: one recording for each.
-        self._plays: dict[Any, tuple[Parameters, Problem, Body]] = {}
+        self._plays: dict[Any, tuple[Parameters, Bound, Body]] = {}
 
     @staticmethod
-    def possible(rule: Step, problem: Problem, starts: torch.Tensor, step: int) -> bool:
+    def possible(rule: UpdateRule, bound: Bound, step: int) -> bool:
         """Return whether the device can record, and the steps be recorded."""
         return (
-            problem.device.type in RECORDERS
-            # One derived from it may do more than it says.
-            and vars(type(rule)).get("recordable", False)
-            and not problem.constrained
-            and problem.drawn(starts, step) is not None
+            bound.device.type in RECORDERS
+            and rule.capturable
+            and not bound.constrained
+            and bound.graph_inputs(step) is not None
         )
 
     def take(
@@ -105,37 +103,36 @@ class Recording:
         else:
             self.kept = {name: _copied(group) for name, group in point.items()}
         for step in steps:
-            self._one(self.problem.drawn(self.starts, step) or {})
+            self._one(self.bound.graph_inputs(step) or {})
         found = {name: _copied(group) for name, group in self.kept.items()}
         moved, told = found.pop("parameters"), found.pop("told")
         self.total = told["total"]
         later = {name.removeprefix("of "): group for name, group in found.items()}
         return moved, later, told["alive"], told["taken"]
 
-    def _one(self, drawn: Parameters) -> None:
-        key = tuple((name, value.shape) for name, value in drawn.items())
+    def _one(self, inputs: Parameters) -> None:
+        key = tuple((name, value.shape) for name, value in inputs.items())
         if key in self._plays:
             place, _, play = self._plays[key]
-            _written(drawn, place)
+            _written(inputs, place)
             play()
             return
-        place = _copied(drawn)
-        problem = self.problem.given(place) if place else self.problem
-        recorder = RECORDERS[self.problem.device.type]
-        play = recorder(lambda: self._step(problem), self.problem.device)
-        # With the problem: a recording keeps no tensor alive that it reads from.
-        self._plays[key] = (place, problem, play)
+        place = _copied(inputs)
+        bound = self.bound.with_inputs(place) if place else self.bound
+        recorder = RECORDERS[bound.device.type]
+        play = recorder(lambda: self._step(bound), bound.device)
+        # With the bound problem: a recording keeps no tensor alive that it reads from.
+        self._plays[key] = (place, bound, play)
 
-    def _step(self, problem: Problem) -> None:
+    def _step(self, bound: Bound) -> None:
         """Take one step, from the kept tensors to the kept tensors."""
         told, parameters = self.kept["told"], self.kept["parameters"]
         state = {n[3:]: g for n, g in self.kept.items() if n.startswith("of ")}
         step: Any = told["step"]
-        moved, later, losses = self.rule.update(
-            problem, dict(parameters), state, self.starts, step
-        )
+        found = self.rule.update(bound, dict(parameters), state, step)
+        losses = found.losses
         alive = told["alive"] & losses.isfinite()
-        parameters, state = advanced(alive, (parameters, moved), (state, later))
+        parameters, state = advanced(alive, parameters, state, found)
         _written(parameters, self.kept["parameters"])
         for name, group in state.items():
             _written(group, self.kept[f"of {name}"])
@@ -147,33 +144,30 @@ class Recording:
 
 
 def advanced(
-    going: torch.Tensor,
-    parameters: tuple[Parameters, Parameters],
-    state: tuple[State, State],
+    going: torch.Tensor, parameters: Parameters, state: State, found: Update
 ) -> tuple[Parameters, State]:
-    """Return where a step of some starts leads; what the others remember rests.
+    """Return where an update leads the starts that go on; the others keep what they had.
 
     Parameters
     ----------
     going : bool Tensor of shape (S,)
     parameters, state
-        Before and after the step of all.
+        Before the update.
+    found : Update
+        Of all starts.
 
     Examples
     --------
-    >>> x = {"x": torch.zeros(2)}, {"x": torch.ones(2)}
-    >>> advanced(torch.tensor([True, False]), x, ({}, {}))
+    >>> before, after = {"x": torch.zeros(2)}, {"x": torch.ones(2)}
+    >>> found = Update(after, {}, torch.zeros(2), {})
+    >>> advanced(torch.tensor([True, False]), before, {}, found)
     ({'x': tensor([1., 0.])}, {})
     """
-    before, after = state
-    rested = {
-        # The mapping is of this point alone, and may not be worked out yet.
-        name: group
-        if name == "mapping"
-        else chosen(going, group, before.get(name, group))
-        for name, group in after.items()
+    remembered = {
+        name: chosen(going, group, state.get(name, group))
+        for name, group in found.state.items()
     }
-    return chosen(going, parameters[1], parameters[0]), rested
+    return chosen(going, found.parameters, parameters), remembered
 
 
 def _copied(group: Parameters) -> Parameters:

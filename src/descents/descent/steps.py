@@ -1,18 +1,10 @@
-"""Update rules over stacked parameters, as pairs of `init` and `update`.
-
-A rule holds its settings only; what it remembers between steps is the state that
-`init` makes and `update` returns, so that it can be stored, cut and resumed. Every
-state has an entry ``"mapping"``, the prox-gradient mapping where the returned losses
-were evaluated. It may have an entry ``"gain"``, with one tensor of shape (S,) of that
-name: by how much a step that knows the curvature could still lower each loss, and
-maybe another, ``"of"``, that the tolerance of a `Stop` is a share of in place of the loss.
-"""
+"""The update rules that use gradients alone, for every kind of problem."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,41 +16,12 @@ from descents.checks import (
     real_number,
     whole_number,
 )
-from descents.problems.problem import (
-    Parameters,
-    Problem,
-    flat,
-    losses_and_gradients,
-)
-
-State = dict[str, Parameters]
-
-
-class Step(Protocol):
-    """What the loop asks of an update rule.
-
-    A rule may also have `mapping`, which takes what `update` takes and returns the
-    mapping alone, where that is less work: the loop asks for it at the end. And
-    `recordable`, of its own class, where `update` is torch operations alone, of which
-    none reads a number, and also takes the step as a tensor.
-    """
-
-    def init(self, problem: Problem, parameters: Parameters) -> State:
-        """Return the state before the first step."""
-
-    def update(
-        self,
-        problem: Problem,
-        parameters: Parameters,
-        state: State,
-        starts: torch.Tensor,
-        step: int,
-    ) -> tuple[Parameters, State, torch.Tensor]:
-        """Return new parameters, new state, and the losses of the given parameters."""
+from descents.problems.problem import Bound, Parameters, flat
+from descents.problems.rules import State, Update, UpdateRule
 
 
 @dataclass(frozen=True)
-class _FirstOrder:
+class _FirstOrder(UpdateRule):
     """What rules that follow one gradient share: the rate, and the projection."""
 
     learning_rate: float | Sequence[float] = 0.01
@@ -77,7 +40,7 @@ class _FirstOrder:
             rate = real_number("learning_rate", rates, 0, strict=True)
             object.__setattr__(self, "learning_rate", rate)
 
-    def check(self, last: int) -> None:
+    def check_starts(self, last: int) -> None:
         """Refuse starts up to a last one for which there is no rate."""
         count = len(self.learning_rate) if isinstance(self.learning_rate, tuple) else 0
         if 0 < count <= last:
@@ -107,11 +70,10 @@ class _FirstOrder:
 
     def _move(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         directions: Parameters,
         gradients: Parameters,
-        starts: torch.Tensor,
         scales: Parameters | None = None,
     ) -> tuple[Parameters, Parameters]:
         """Return the step along minus `directions`, its prox taken, and the mapping.
@@ -120,18 +82,18 @@ class _FirstOrder:
         constraints is the gradient g. `scales`, where a rule has them, are what each
         entry's rate is multiplied by: the prox is taken with the rates that were used.
         """
-        if not problem.constrained and isinstance(self.learning_rate, float):
+        if not bound.constrained and isinstance(self.learning_rate, float):
             return self._plain_move(parameters, directions, scales), gradients
-        rates = self._rates(parameters, starts)
+        rates = self._rates(parameters, bound.starts)
         used = rates if scales is None else {n: r * scales[n] for n, r in rates.items()}
         moved = {n: p - used[n] * directions[n] for n, p in parameters.items()}
-        if not problem.constrained:
+        if not bound.constrained:
             return moved, gradients
-        plain = problem.prox(
+        plain = bound.prox(
             {n: p - rates[n] * gradients[n] for n, p in parameters.items()}, rates
         )
         mapping = {n: (p - plain[n]) / rates[n] for n, p in parameters.items()}
-        return problem.prox(moved, used), mapping
+        return bound.prox(moved, used), mapping
 
     def _plain_move(
         self, parameters: Parameters, directions: Parameters, scales: Parameters | None
@@ -170,30 +132,24 @@ class GradientDescent(_FirstOrder):
     array([0.25, 0.  ])
     """
 
-    recordable: ClassVar[bool] = True
-
-    def init(self, problem: Problem, parameters: Parameters) -> State:
-        """Return an empty state: this rule remembers nothing."""
-        return {}
+    capturable: ClassVar[bool] = True
 
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
-    ) -> tuple[Parameters, State, torch.Tensor]:
+    ) -> Update:
         """Take one step."""
-        losses, gradients = losses_and_gradients(problem, parameters, starts, step)
-        moved, mapping = self._move(problem, parameters, gradients, gradients, starts)
-        return moved, {"mapping": mapping}, losses
+        losses, gradients = bound.losses_and_gradients(parameters, step)
+        moved, mapping = self._move(bound, parameters, gradients, gradients)
+        return Update(moved, {}, losses, mapping)
 
     def leap(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
-        starts: torch.Tensor,
         step: int,
         count: int,
     ) -> tuple[int, Parameters, State] | None:
@@ -205,15 +161,15 @@ class GradientDescent(_FirstOrder):
         parameters : dict of Tensor
         state : dict
         """
-        if type(self) is not GradientDescent or problem.constrained:
+        if type(self) is not GradientDescent or bound.constrained:
             return None
-        rates = next(iter(self._rates(parameters, starts).values())).reshape(-1)
-        rates = rates.expand(len(starts)).contiguous()
-        found = problem.plain_steps(parameters, starts, step, rates, count)
+        rates = next(iter(self._rates(parameters, bound.starts).values())).reshape(-1)
+        rates = rates.expand(len(bound.starts)).contiguous()
+        found = bound.plain_steps(parameters, step, rates, count)
         if found is None:
             return None
-        taken, moved, gradients = found
-        return taken, moved, {"mapping": gradients}
+        taken, moved, _ = found
+        return taken, moved, {}
 
 
 @dataclass(frozen=True)
@@ -237,26 +193,25 @@ class Momentum(_FirstOrder):
 
     momentum: float = 0.9
     nesterov: bool = False
-    recordable: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_fraction("momentum", self.momentum)
 
-    def init(self, problem: Problem, parameters: Parameters) -> State:
+    def init(self, bound: Bound, parameters: Parameters) -> State:
         """Return a velocity of zero."""
         return {"velocity": _zeros(parameters)}
 
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
-    ) -> tuple[Parameters, State, torch.Tensor]:
+    ) -> Update:
         """Take one step."""
-        losses, gradients = losses_and_gradients(problem, parameters, starts, step)
+        losses, gradients = bound.losses_and_gradients(parameters, step)
         g = list(gradients.values())
         v = _times([state["velocity"][n] for n in gradients], self.momentum)
         torch._foreach_add_(v, g)
@@ -265,8 +220,8 @@ class Momentum(_FirstOrder):
             ahead = _times(v, self.momentum)
             torch._foreach_add_(ahead, g)
             directions = dict(zip(gradients, ahead, strict=True))
-        moved, mapping = self._move(problem, parameters, directions, gradients, starts)
-        return moved, {"mapping": mapping, "velocity": velocity}, losses
+        moved, mapping = self._move(bound, parameters, directions, gradients)
+        return Update(moved, {"velocity": velocity}, losses, mapping)
 
 
 @dataclass(frozen=True)
@@ -297,7 +252,7 @@ class Adam(_FirstOrder):
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
-    recordable: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -305,20 +260,19 @@ class Adam(_FirstOrder):
         _check_fraction("beta2", self.beta2)
         real_number("epsilon", self.epsilon, 0, strict=True)
 
-    def init(self, problem: Problem, parameters: Parameters) -> State:
+    def init(self, bound: Bound, parameters: Parameters) -> State:
         """Return running means of zero."""
         return {"mean": _zeros(parameters), "square": _zeros(parameters)}
 
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
-    ) -> tuple[Parameters, State, torch.Tensor]:
+    ) -> Update:
         """Take one step."""
-        losses, gradients = losses_and_gradients(problem, parameters, starts, step)
+        losses, gradients = bound.losses_and_gradients(parameters, step)
         # One call for all parameters: of small ones, calling is what takes the time.
         g = list(gradients.values())
         m = torch._foreach_lerp(
@@ -336,10 +290,8 @@ class Adam(_FirstOrder):
         mean, square, directions, scales = (
             dict(zip(gradients, each, strict=True)) for each in (m, s, ahead, scale)
         )
-        moved, mapping = self._move(
-            problem, parameters, directions, gradients, starts, scales
-        )
-        return moved, {"mapping": mapping, "mean": mean, "square": square}, losses
+        moved, mapping = self._move(bound, parameters, directions, gradients, scales)
+        return Update(moved, {"mean": mean, "square": square}, losses, mapping)
 
 
 SUFFICIENT, CURVATURE = 1e-4, 0.9
@@ -373,7 +325,7 @@ class AdamW(Adam):
     """
 
     weight_decay: float = 0.01
-    recordable: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -381,26 +333,25 @@ class AdamW(Adam):
 
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
-    ) -> tuple[Parameters, State, torch.Tensor]:
+    ) -> Update:
         """Take one step."""
-        moved, state, losses = super().update(problem, parameters, state, starts, step)
-        rates = self._rates(parameters, starts)
+        found = super().update(bound, parameters, state, step)
+        rates = self._rates(parameters, bound.starts)
         shrunk = {
             name: value - rates[name] * self.weight_decay * parameters[name]
-            if problem.decays(name)
+            if bound.decays(name)
             else value
-            for name, value in moved.items()
+            for name, value in found.parameters.items()
         }
-        return shrunk, state, losses
+        return found._replace(parameters=shrunk)
 
 
 @dataclass(frozen=True)
-class LineDescent:
+class LineDescent(UpdateRule):
     """Gradient descent that finds its own rate, for losses without randomness.
 
     x <- prox(x - t gradient), where t begins at the rate of Barzilai and Borwein [1]_
@@ -422,26 +373,25 @@ class LineDescent:
     array([0.])
     """
 
-    def init(self, problem: Problem, parameters: Parameters) -> State:
+    def init(self, bound: Bound, parameters: Parameters) -> State:
         """Return a state without a rate."""
         rate = next(iter(parameters.values()))
         return {"rate": {"rate": rate.new_zeros(len(rate))}}
 
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
-    ) -> tuple[Parameters, State, torch.Tensor]:
+    ) -> Update:
         """Take one step."""
-        losses, gradients = _evaluated(problem, parameters, state, starts, step)
+        losses, gradients = _evaluated(bound, parameters, state, step)
         g = flat(gradients)
         given = state["rate"]["rate"]
         rate = given
         if not bool((given > 0).all()):
-            first = first_length(problem, parameters, g, starts, step)
+            first = first_length(bound, parameters, g, step)
             rate = torch.where(given > 0, given, first)
         begun = rate
         found = {n: p.clone() for n, p in parameters.items()}
@@ -450,12 +400,12 @@ class LineDescent:
         mapping = gradients
         for trial in range(TRIALS):
             rates = {n: _shaped(rate, p) for n, p in parameters.items()}
-            tried = problem.prox(
+            tried = bound.prox(
                 {n: p - rates[n] * gradients[n] for n, p in parameters.items()}, rates
             )
-            if problem.constrained and trial == 0:
+            if bound.constrained and trial == 0:
                 mapping = {n: (p - tried[n]) / rates[n] for n, p in parameters.items()}
-            new, sloped = losses_and_gradients(problem, tried, starts, step)
+            new, sloped = bound.losses_and_gradients(tried, step)
             square = (flat(tried) - flat(parameters)).square().sum(1)
             slack = 4 * torch.finfo(new.dtype).eps * losses.abs()
             good = waiting & (new <= losses - 0.25 * square / rate + slack)
@@ -474,17 +424,12 @@ class LineDescent:
         )
         known = {"loss": best, **slopes}
         gain = begun.double() * flat(mapping).double().square().sum(1) / 2
-        new_state = {
-            "mapping": mapping,
-            "rate": {"rate": following},
-            "known": known,
-            "gain": {"gain": gain},
-        }
-        return found, new_state, losses
+        remembered = {"rate": {"rate": following}, "known": known}
+        return Update(found, remembered, losses, mapping, gain)
 
 
 @dataclass(frozen=True)
-class LBFGS:
+class LBFGS(UpdateRule):
     """Limited-memory BFGS [1]_ with a line search that meets Wolfe's weak conditions [2]_.
 
     For smooth losses without constraint or randomness. Each start has its own memory
@@ -521,9 +466,9 @@ class LBFGS:
     def __post_init__(self) -> None:
         whole_number("memory", self.memory, 1)
 
-    def init(self, problem: Problem, parameters: Parameters) -> State:
+    def init(self, bound: Bound, parameters: Parameters) -> State:
         """Return an empty memory."""
-        if problem.constrained:
+        if bound.constrained:
             raise InvalidValueError(
                 "L-BFGS steps know no constraint and no l1 penalty; give other steps"
             )
@@ -539,14 +484,13 @@ class LBFGS:
 
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
-    ) -> tuple[Parameters, State, torch.Tensor]:
+    ) -> Update:
         """Take one step: a direction, and a line search along it."""
-        losses, gradients = _evaluated(problem, parameters, state, starts, step)
+        losses, gradients = _evaluated(bound, parameters, state, step)
         x, g = flat(parameters), flat(gradients)
         direction = -_inverse_times(state["memory"], g)
         uphill = (direction * g).sum(1) >= 0
@@ -554,40 +498,34 @@ class LBFGS:
         fresh = uphill | ~(state["memory"]["weights"] > 0).any(1)
         length = torch.ones_like(losses)
         if bool(fresh.any()):
-            first = first_length(problem, parameters, g, starts, step)
+            first = first_length(bound, parameters, g, step)
             length = torch.where(fresh, first, length)
         # By the Hessian that the memory stands for: half g' H^-1 g.
         gain = -0.5 * (length[:, None] * direction * g).double().sum(1)
         y, best, slopes = _line_search(
-            problem, parameters, (losses, g), direction, length, (starts, step)
+            bound, parameters, (losses, g), direction, length, step
         )
         memory = _remembered(state["memory"], y - x, slopes - g)
         known = {"loss": best, **_unflat(slopes, parameters)}
-        new_state = {
-            "mapping": gradients,
-            "memory": memory,
-            "known": known,
-            "gain": {"gain": gain},
-        }
-        return _unflat(y, parameters), new_state, losses
+        moved = _unflat(y, parameters)
+        remembered = {"memory": memory, "known": known}
+        return Update(moved, remembered, losses, gradients, gain)
 
 
 def curvature_along(
-    problem: Problem,
+    bound: Bound,
     parameters: Parameters,
     direction: torch.Tensor,
-    starts: torch.Tensor,
     step: int,
 ) -> torch.Tensor:
     """Return d' H d of each start, by differentiating the gradient along d.
 
     Parameters
     ----------
-    problem : Problem
+    bound : Bound
     parameters : dict of Tensor, each of shape (S, ...)
     direction : Tensor of shape (S, P)
         d, in the order of `flat`.
-    starts : int64 Tensor of shape (S,)
     step : int
 
     Returns
@@ -602,12 +540,13 @@ def curvature_along(
     ...     lambda generator: {"x": 0.0},
     ... )
     >>> x = {"x": torch.zeros(2)}
-    >>> curvature_along(bowl, x, torch.tensor([[1.0], [2.0]]), torch.arange(2), 0)
+    >>> bound = bowl.bind(torch.arange(2))
+    >>> curvature_along(bound, x, torch.tensor([[1.0], [2.0]]), 0)
     tensor([ 6., 24.])
     """
     leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
     with torch.inference_mode(False), torch.enable_grad():
-        losses = problem.losses(leaves, starts, step)
+        losses = bound.losses(leaves, step)
         gradients = torch.autograd.grad(
             losses.sum(), list(leaves.values()), create_graph=True, allow_unused=True
         )
@@ -623,10 +562,9 @@ def curvature_along(
 
 
 def first_length(
-    problem: Problem,
+    bound: Bound,
     parameters: Parameters,
     gradient: torch.Tensor,
-    starts: torch.Tensor,
     step: int,
 ) -> torch.Tensor:
     """Return how far to go along minus the gradient where nothing is known, shape (S,).
@@ -637,7 +575,7 @@ def first_length(
     """
     square = gradient.square().sum(1)
     norm = square.sqrt().clamp_min(torch.finfo(gradient.dtype).tiny)
-    bent = curvature_along(problem, parameters, gradient, starts, step).abs()
+    bent = curvature_along(bound, parameters, gradient, step).abs()
     size = flat(parameters).norm(dim=1)
     # From zero, only the curvature says how large numbers are.
     least = torch.where(size > 0, 0.01 * size, 1e-5)
@@ -648,10 +586,9 @@ def first_length(
 
 
 def gains(
-    problem: Problem,
+    bound: Bound,
     parameters: Parameters,
-    mapping: Parameters,
-    starts: torch.Tensor,
+    mapping: Mapping[str, torch.Tensor],
     step: int,
 ) -> torch.Tensor:
     """Return by how much the best step along the prox-gradient mapping lowers each loss.
@@ -672,37 +609,36 @@ def gains(
     ...     lambda generator: {"x": 0.0},
     ... )
     >>> x = {"x": torch.tensor([2.0])}
-    >>> gains(bowl, x, {"x": 6 * x["x"]}, torch.arange(1), 0)  # all of the loss
+    >>> gains(bowl.bind(torch.arange(1)), x, {"x": 6 * x["x"]}, 0)  # all of the loss
     tensor([12.], dtype=torch.float64)
     """
     along = flat(mapping)
     square = along.double().square().sum(1)
-    bent = curvature_along(problem, parameters, along, starts, step).double().abs()
+    bent = curvature_along(bound, parameters, along, step).double().abs()
     gain = torch.where(bent > 0, square.square() / (2 * bent), torch.inf)
     return torch.where(square > 0, gain, square)
 
 
 def _evaluated(
-    problem: Problem,
+    bound: Bound,
     parameters: Parameters,
     state: State,
-    starts: torch.Tensor,
     step: int,
 ) -> tuple[torch.Tensor, Parameters]:
     """Return losses and gradients, from the last line search where it found them."""
     if "known" not in state:
-        return losses_and_gradients(problem, parameters, starts, step)
+        return bound.losses_and_gradients(parameters, step)
     known = dict(state["known"])
     return known.pop("loss"), known
 
 
 def _line_search(
-    problem: Problem,
+    bound: Bound,
     parameters: Parameters,
     here: tuple[torch.Tensor, torch.Tensor],
     direction: torch.Tensor,
     length: torch.Tensor,
-    batch: tuple[torch.Tensor, int],
+    step: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the points, losses and gradients that a bracketing search accepts.
 
@@ -719,9 +655,7 @@ def _line_search(
         if not bool(waiting.any()):
             break
         tried = x + length[:, None] * direction
-        new, gradients = losses_and_gradients(
-            problem, _unflat(tried, parameters), *batch
-        )
+        new, gradients = bound.losses_and_gradients(_unflat(tried, parameters), step)
         found = flat(gradients)
         enough = new <= losses + SUFFICIENT * length * slope + slack
         enough &= torch.isfinite(found).all(1)

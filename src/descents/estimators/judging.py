@@ -14,9 +14,8 @@ from descents.answers.folds import dealt, with_holes
 from descents.answers.folds import observed as observed_of
 from descents.checks import counted
 from descents.data.levels import listed
-from descents.descent.loop import Stop
-from descents.descent.steps import Step
-from descents.descent.workers import descend_in_parts
+from descents.descent.loop import descend
+from descents.descent.stopping import Stop
 from descents.marginal.held_out import (
     ENOUGH_HELD_OUT,
     ENOUGH_OF_COLUMN,
@@ -36,6 +35,7 @@ from descents.problems.columns import ColumnModel
 from descents.problems.factorization import Factorization
 from descents.problems.layouts import Stored
 from descents.problems.problem import Problem, stream
+from descents.problems.rules import UpdateRule
 
 MOST_WORK = 1e7
 """With more rows times squared features the imputer is not fitted to be compared."""
@@ -239,7 +239,7 @@ def judged(
     models: Sequence[ColumnModel],
     rank: int,
     settings: Mapping[str, Any],
-    step: Callable[[Factorization], Step],
+    step: Callable[[Factorization], UpdateRule],
     stop: Stop,
     *,
     share: float = 0.1,
@@ -286,11 +286,11 @@ def judged(
     problem = Candidates(whole, fold, [rank], [1.0], **settings)
     count = len(problem.numbered)
     fitted: Problem = problem
-    steps: Step = OfCandidates(step(problem.template))
+    steps: UpdateRule = OfCandidates(step(problem.template))
     if count == 1:  # its cells need no mask for each start
         fitted = problem.alone(rank, 0)
         steps = step(problem.alone(rank, 0))
-    runs = descend_in_parts(
+    runs = descend(
         fitted,
         count,
         seed,

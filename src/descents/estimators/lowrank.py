@@ -33,10 +33,11 @@ from descents.checks import (
     whole_number,
 )
 from descents.data.blocks import TableOnDisk
-from descents.descent.loop import Stop, Watch
+from descents.descent.chunk import Watch
+from descents.descent.loop import descend
 from descents.descent.runs import Runs, Status
-from descents.descent.steps import Adam, Step
-from descents.descent.workers import descend_in_parts
+from descents.descent.steps import Adam
+from descents.descent.stopping import Stop
 from descents.estimators.intake import (
     checked_weights,
     convergence_warning,
@@ -54,6 +55,7 @@ from descents.problems.layouts import Dense
 from descents.problems.observed import cells
 from descents.problems.problem import stream
 from descents.problems.rescaled import Rescaled, rescaled
+from descents.problems.rules import UpdateRule
 from descents.problems.sets import Fixed, Simplex, Sparse, UnitOneSparse
 from descents.problems.streamed import LIMITS, Streamed
 
@@ -170,7 +172,7 @@ class LowRank(UsesFitted):
     combine : {"best", "mean"}
         What imputes and scores: the start of least loss, or the mean of the
         predictions of all.
-    steps : {"auto", "alternating", "lbfgs", "gd", "adam"} or Step
+    steps : {"auto", "alternating", "lbfgs", "gd", "adam"} or UpdateRule
         "auto": alternating, where every loss is squared, has a quadratic above it and
         is constrained or not smooth, or for a divergence alone; L-BFGS for other smooth losses without
         constraint; gradient descent that finds its own rate for others, Adam for a
@@ -499,7 +501,7 @@ class LowRank(UsesFitted):
     def _in_units(
         self,
         problem: Factorization,
-        step: Step,
+        step: UpdateRule,
         seconds: float | None,
         record: Sequence[int],
         watch: Watch | None,
@@ -510,7 +512,7 @@ class LowRank(UsesFitted):
             # Losses that are all larger make gradients larger, and nothing else.
             mean = problem.cells.constants_loss() / max(problem.cells.observed, 1)
             step = replace(step, epsilon=Adam().epsilon * (mean if mean > 0 else 1.0))
-        return descend_in_parts(
+        return descend(
             problem,
             self.n_starts,
             self._seed or 0,
@@ -598,7 +600,7 @@ class LowRank(UsesFitted):
         )
         penalty = self.penalty if search is None else search.penalty(1.0)
         complaints.attempt(regularizers, self.constraint, penalty)
-        if isinstance(self.steps, str) or not hasattr(self.steps, "update"):
+        if not isinstance(self.steps, UpdateRule):
             complaints.attempt(one_of, "steps", self.steps, STEPS)
         if self.learning_rate is not None:
             complaints.attempt(

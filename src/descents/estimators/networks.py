@@ -34,9 +34,10 @@ from descents.checks import (
     whole_number,
 )
 from descents.data import storage
-from descents.descent.loop import EarlyStopping, Watch, described
+from descents.descent.chunk import Watch
+from descents.descent.loop import described
 from descents.descent.runs import Runs
-from descents.descent.steps import Step
+from descents.descent.stopping import EarlyStopping
 from descents.descent.workers import Store
 from descents.estimators.intake import plain_array, seed_of
 from descents.estimators.training import (
@@ -58,6 +59,7 @@ from descents.estimators.training import (
 )
 from descents.problems.batches import Folds, HoldOut
 from descents.problems.network import ACTIVATIONS, WEIGHTS, Network
+from descents.problems.rules import UpdateRule
 from descents.problems.scores import SCORES
 
 SHARED = ("initialization", "learning_rate", "weight_decay", "dropout")
@@ -76,7 +78,7 @@ class _Starts(BaseEstimator):
     _workers: int = 1
     _store: Store | None = None
     problem_: Network
-    rule_: Step
+    rule_: UpdateRule
     runs_: Runs
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:

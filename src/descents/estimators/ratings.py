@@ -21,8 +21,8 @@ from descents.checks import (
     whole_number,
 )
 from descents.data import storage
-from descents.descent.loop import Stop
 from descents.descent.runs import Runs, Status
+from descents.descent.stopping import Stop
 from descents.estimators.intake import convergence_warning, plain_array, seed_of
 from descents.marginal.ratings import Predicted, RatingsModel, fit_ratings
 

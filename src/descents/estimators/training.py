@@ -18,7 +18,8 @@ from descents.checks import (
     real_number,
     whole_number,
 )
-from descents.descent.loop import EarlyStopping, NoProgress, Stop, Watch
+from descents.descent.chunk import Watch
+from descents.descent.loop import descend
 from descents.descent.runs import Runs
 from descents.descent.steps import (
     LBFGS,
@@ -26,13 +27,14 @@ from descents.descent.steps import (
     AdamW,
     GradientDescent,
     Momentum,
-    Step,
 )
-from descents.descent.workers import Store, descend_in_parts
+from descents.descent.stopping import EarlyStopping, NoProgress, Stop
+from descents.descent.workers import Store
 from descents.problems.batches import Folds, HoldOut
 from descents.problems.metrics import metric_kind
 from descents.problems.modules import Modules
 from descents.problems.problem import Parameters
+from descents.problems.rules import UpdateRule
 from descents.problems.supervised import Supervised
 
 OPTIMIZERS = ("gd", "momentum", "adam", "adamw", "lbfgs")
@@ -177,7 +179,7 @@ def descend_network(  # noqa: PLR0913
     count: int,
     seed: int,
     *,
-    steps: Step,
+    steps: UpdateRule,
     max_epochs: int,
     early_stopping: Any = None,
     tol: float | None = None,
@@ -194,7 +196,7 @@ def descend_network(  # noqa: PLR0913
     early = None
     if early_stopping is not None:
         early = early_stopping_of(early_stopping, epoch)
-    return descend_in_parts(
+    return descend(
         problem,
         count,
         seed,
@@ -215,7 +217,7 @@ def descend_network(  # noqa: PLR0913
 
 def optimizer_named(
     name: str, learning_rate: Any, weight_decay: float = 0.0, *, splits: int = 1
-) -> Step:
+) -> UpdateRule:
     """Return the update rule with a name.
 
     Parameters
@@ -240,7 +242,7 @@ def optimizer_named(
     if name == "adamw":
         return AdamW(learning_rate, weight_decay=weight_decay)
     rules: dict[str, Any] = {"gd": GradientDescent, "momentum": Momentum, "adam": Adam}
-    rule: Step = rules[name](learning_rate)
+    rule: UpdateRule = rules[name](learning_rate)
     return rule
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 
-from descents.descent.steps import State
 from descents.marginal.both_parameters import (
     Gamma,
     Sides,
@@ -21,7 +20,8 @@ from descents.marginal.both_parameters import (
 from descents.marginal.both_rows import expected_squares
 from descents.marginal.both_sides import BothSides, Sums
 from descents.marginal.both_turns import turned, without
-from descents.problems.problem import Parameters, Problem
+from descents.problems.problem import Bound, Parameters
+from descents.problems.rules import State, Update, UpdateRule
 
 HELD = 5
 """The first steps change factors alone: scales that are too small for factors that are
@@ -42,7 +42,7 @@ LEAST_DEGREES, MOST_DEGREES = 0.5, 1e4
 
 
 @dataclass(frozen=True)
-class CoordinateAscent:
+class CoordinateAscent(UpdateRule):
     """Coordinate ascent on the bound of `descents.marginal.both_sides.BothSides`.
 
     A step takes in turn the best q(w), q(rho), q(z), q(kappa), noise, degrees, and q(B)
@@ -82,38 +82,36 @@ class CoordinateAscent:
     single: bool = False
     gradients: bool = True
 
-    def init(self, problem: Problem, parameters: Parameters) -> State:
+    def init(self, bound: Bound, parameters: Parameters) -> State:
         """Return the state before the first step."""
         unknown = torch.full((len(parameters["mean"]),), torch.inf, dtype=torch.float64)
         return {"before": {"loss": unknown, "fall": unknown}}
 
     def mapping(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
     ) -> Parameters:
         """Return the gradient."""
-        assert isinstance(problem, BothSides)  # noqa: S101
         if not self.gradients:
             return {"mean": torch.full_like(parameters["mean"], torch.nan)}
-        return problem.fused(parameters, starts, step)[1]
+        return bound.losses_and_gradients(parameters, step)[1]
 
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
-    ) -> tuple[Parameters, State, torch.Tensor]:
+    ) -> Update:
         """Take one step; losses are those of the given parameters.
 
         The mapping is the gradient after rho is renewed, which is the gradient of the
         loss where the steps stop.
         """
+        problem = bound.problem
         assert isinstance(problem, BothSides)  # noqa: S101
         moved, losses, gradients = [], [], []
         for given in each(parameters):
@@ -133,19 +131,14 @@ class CoordinateAscent:
         if self.gradients:
             mapping = stacked(gradients)
         else:
-            mapping = self.mapping(problem, parameters, state, starts, step)
+            mapping = self.mapping(bound, parameters, state, step)
         loss = torch.stack(losses)
         fall = (state["before"]["loss"] - loss).clamp(min=0)
         ratio = (fall / state["before"]["fall"]).nan_to_num(0.0).clamp(0.0, SLOWEST)
-        return (
-            stacked(moved),
-            {
-                "mapping": mapping,
-                "gain": {"gain": fall / (1 - ratio), "of": torch.ones_like(fall)},
-                "before": {"loss": loss, "fall": fall},
-            },
-            loss,
-        )
+        remembered = {"before": {"loss": loss, "fall": fall}}
+        gain = fall / (1 - ratio)
+        scale = torch.ones_like(fall)  # the tolerance is in nats per cell
+        return Update(stacked(moved), remembered, loss, mapping, gain, scale)
 
 
 def improved(problem: BothSides, one: Sides, found: Sums, *, whole: bool) -> Sides:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from descents.checks import whole_number
-from descents.descent.loop import Stop, descend
+from descents.descent.loop import descend
+from descents.descent.stopping import Stop
 from descents.marginal.gaussian import Marginal
 from descents.marginal.maximization import EM
 from descents.marginal.model import Fitted

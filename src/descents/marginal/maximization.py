@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 
-from descents.descent.steps import State
 from descents.marginal.gaussian import (
     LEAST_NOISE,
     Marginal,
@@ -16,7 +15,8 @@ from descents.marginal.gaussian import (
     each,
     stacked,
 )
-from descents.problems.problem import Parameters, Problem
+from descents.problems.problem import Bound, Parameters
+from descents.problems.rules import State, Update, UpdateRule
 
 ROUNDS = 3
 """How often noise and loadings take turns in one step of EM."""
@@ -29,7 +29,7 @@ SLOWEST = 0.95
 
 
 @dataclass(frozen=True)
-class EM:
+class EM(UpdateRule):
     """Expectation-maximization for `descents.marginal.gaussian.Marginal` [1]_.
 
     Each step completes the rows by their conditional expectations, and takes the mean,
@@ -65,8 +65,9 @@ class EM:
 
     accelerate: bool = True
 
-    def init(self, problem: Problem, parameters: Parameters) -> State:
+    def init(self, bound: Bound, parameters: Parameters) -> State:
         """Return the state before the first step, which extrapolates nothing."""
+        problem = bound.problem
         assert isinstance(problem, Marginal)  # noqa: S101
         count, width = len(next(iter(parameters.values()))), problem.columns
         unknown = torch.full((count,), torch.inf, dtype=torch.float64)
@@ -83,17 +84,17 @@ class EM:
 
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
-    ) -> tuple[Parameters, State, torch.Tensor]:
+    ) -> Update:
         """Take one step; losses are those of the parameters that it starts from.
 
         Those are the given parameters, or the plain ones of the last step where an
         extrapolation has raised the loss.
         """
+        problem = bound.problem
         assert isinstance(problem, Marginal)  # noqa: S101
         before = state["before"]
         moved, plain, known, losses, gains, gradients = [], [], [], [], [], []
@@ -128,15 +129,16 @@ class EM:
         # the gain times 1 / (1 - r).
         ratio = (gain / before["gain"]).nan_to_num(0.0).clamp(0.0, SLOWEST)
         columns = (torch.stack(some) for some in zip(*known, strict=True))
-        return (
+        remembered = {
+            "before": dict(zip(before, columns, strict=True)),
+            "plain": stacked(plain),
+        }
+        return Update(
             stacked(moved),
-            {
-                "mapping": stacked(gradients),
-                "gain": {"gain": gain / (1 - ratio)},
-                "before": dict(zip(before, columns, strict=True)),
-                "plain": stacked(plain),
-            },
+            remembered,
             torch.stack(losses),
+            stacked(gradients),
+            gain / (1 - ratio),
         )
 
 

@@ -10,8 +10,9 @@ import torch
 
 from descents.answers.intervals import coverage_checked, rank_of
 from descents.checks import Complaints, InvalidValueError, real_number, whole_number
-from descents.descent.loop import Stop, descend
+from descents.descent.loop import descend
 from descents.descent.runs import Runs
+from descents.descent.stopping import Stop
 from descents.marginal.calibration import (
     calibrated,
     calibrated_as,

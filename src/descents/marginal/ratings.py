@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from descents.checks import Complaints, InvalidValueError
-from descents.descent.loop import Stop, descend
+from descents.descent.loop import descend
 from descents.descent.runs import Runs
+from descents.descent.stopping import Stop
 from descents.marginal.both_parameters import Gamma, Sides, each, moments, narrowed
 from descents.marginal.both_rows import Posterior, View, csr
 from descents.marginal.both_sides import BothSides

@@ -6,9 +6,9 @@ to be chosen, no step raises the loss, and no result leaves the constraints.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -16,11 +16,11 @@ from descents.checks import InvalidValueError, remote
 from descents.losses.base import still_rounded
 from descents.problems.cells import Look, Side
 from descents.problems.factorization import Factorization
-from descents.problems.problem import Asked, Parameters, Problem, flat
+from descents.problems.problem import Asked, Bound, Parameters, Problem, flat
+from descents.problems.rules import State, Update, UpdateRule
 from descents.problems.sets import products
 from descents.problems.streamed import Streamed, losses_of
 
-State = dict[str, Any]
 OF_ROWS = ("U", "row_biases")
 """The parameters that have an entry for each row of the table."""
 WORN = 1e-3
@@ -35,7 +35,7 @@ LEFT = 0.5
 
 
 @dataclass(frozen=True)
-class Alternating:
+class Alternating(UpdateRule):
     """Alternating minimisation over the rows of U, then over those of V.
 
     With biases and offsets in their turns. Rows are independent, and their normal
@@ -68,9 +68,9 @@ class Alternating:
     True
     """
 
-    def init(self, problem: Problem, parameters: Parameters) -> State:
+    def init(self, bound: Bound, parameters: Parameters) -> State:
         """Return an empty state: nothing is remembered."""
-        if not applies(problem):
+        if not applies(bound.problem):
             raise InvalidValueError(
                 "alternating steps are for a Factorization whose losses have a quadratic "
                 "above them (all but poisson, ordinal, ordistic and one's own), or of "
@@ -81,13 +81,13 @@ class Alternating:
 
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
-    ) -> tuple[Parameters, State, torch.Tensor]:
+    ) -> Update:
         """Take one step over both factors."""
+        problem = bound.problem
         assert isinstance(problem, Factorization)  # noqa: S101
         with torch.no_grad():
             if problem.cells.blocks[0].loss.divergence:
@@ -104,9 +104,9 @@ class Alternating:
             if quadratic is not None:
                 known["loss"] = (known["loss"] + rows.change).clamp_min(0)
             if "V" not in parameters:  # the columns are held fixed
-                found = {"mapping": mapping, "known": known, **_gain(rows.whole)}
-                return rows.parameters, found, losses
-            found = {"mapping": mapping}
+                found = {"known": known}
+                return Update(rows.parameters, found, losses, mapping, -rows.whole)
+            found = {}
             left, right = problem.extended(rows.parameters)
             nearer = quadratic or problem.cells.look(left, right, cuts, step)
             columns = _half(problem, rows.parameters, nearer, "columns", left)
@@ -114,26 +114,26 @@ class Alternating:
             if quadratic is not None:
                 known["loss"] = (known["loss"] + columns.change).clamp_min(0)
                 found.update(known=known, equations=equations)
-            found |= _gain(rows.whole + columns.whole)
-        return moved, found, losses
+            gain = -(rows.whole + columns.whole)
+        return Update(moved, found, losses, mapping, gain)
 
-    def unsettled(self, problem: Problem, step: int) -> bool:
+    def unsettled(self, bound: Bound, step: int) -> bool:
         """Return whether corners of the losses are still being rounded."""
-        return corners_rounded(problem, step)
+        return corners_rounded(bound.problem, step)
 
     def mapping(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
-    ) -> Asked | Parameters:
+    ) -> Mapping[str, torch.Tensor]:
         """Return the mapping alone: half the work of a step where that is known."""
+        problem = bound.problem
         assert isinstance(problem, Factorization)  # noqa: S101
         single = problem.cells.blocks[0].loss.divergence
         if single or isinstance(problem.cells, Streamed):
-            return self.update(problem, parameters, state, starts, step)[1]["mapping"]
+            return super().mapping(bound, parameters, state, step)
         with torch.no_grad():
             left, right = problem.extended(parameters)
             look = problem.cells.quadratic(left.dtype, left.device)
@@ -281,11 +281,6 @@ def _rows_first(
         return rows, rows.mapping
     slopes = _column_mapping(problem, parameters, state, look, sides)
     return rows, Asked.both(rows.mapping, slopes, parameters)
-
-
-def _gain(change: torch.Tensor) -> State:
-    """Return what a step gains by the quadratic above the loss, as state."""
-    return {"gain": {"gain": -change}}
 
 
 def _looked(
@@ -603,7 +598,7 @@ def _along(
 
 def _streamed(
     problem: Factorization, found: Streamed, parameters: Parameters, state: State
-) -> tuple[Parameters, State, torch.Tensor]:
+) -> Update:
     """Take a step from one reading of a table on disk.
 
     The rows of a block are solved for while it is in memory, and add their part to the
@@ -655,8 +650,7 @@ def _streamed(
     mapping = {name: sums[name].sqrt()[:, None] for name in own}
     moved = {**parameters, **moved}
     if "V" not in parameters:
-        gain = _gain(sums["whole"])
-        return moved, {"mapping": mapping, "known": known, **gain}, losses
+        return Update(moved, {"known": known}, losses, mapping, -sums["whole"])
     summed = {name: value.to(like.dtype) for name, value in sums.items()}
     solved = state.get("equations")
     if solved is None:
@@ -666,15 +660,14 @@ def _streamed(
     mapping |= _along(turn, parameters, downhill, summed["bound"])
     columns = _solved(problem, moved, "columns", (summed["gram"], summed["wanted"]))
     known["loss"] = (known["loss"] + columns.change).clamp_min(0)
-    ended: State = {"known": known, **_gain(sums["whole"] + columns.whole)}
-    ended["mapping"] = {name: mapping[name] for name in parameters}
+    mapping = {name: mapping[name] for name in parameters}
     balanced, equations = _balanced(problem, columns)
-    return balanced, {**ended, "equations": equations}, losses
+    ended: State = {"known": known, "equations": equations}
+    gain = -(sums["whole"] + columns.whole)
+    return Update(balanced, ended, losses, mapping, gain)
 
 
-def _multiplicative(
-    problem: Factorization, parameters: Parameters
-) -> tuple[Parameters, State, torch.Tensor]:
+def _multiplicative(problem: Factorization, parameters: Parameters) -> Update:
     """Take the step of a divergence over U, then over V.
 
     x <- x s, where s minimises a surrogate that lies above the loss and touches it at 1.
@@ -727,7 +720,7 @@ def _multiplicative(
             found |= turn.named(away)
         return found
 
-    return moved, {"mapping": Asked(mapping), **_gain(change)}, losses
+    return Update(moved, {}, losses, Asked(mapping), -change)
 
 
 def _penalized(problem: Factorization, parameters: Parameters) -> torch.Tensor:
@@ -739,19 +732,20 @@ def _penalized(problem: Factorization, parameters: Parameters) -> torch.Tensor:
 
 def _accelerated(
     problem: Factorization, parameters: Parameters, state: State, step: int
-) -> tuple[Parameters, State, torch.Tensor]:
+) -> Update:
     """Take the multiplicative step; each third goes further where that is lower.
 
     With the points x, x + r and x + 2 r + v of two steps, it goes to x + 2 a r + a^2 v
     for a = max(1, norm(r) / norm(v)), the squared extrapolation of Varadhan and Roland; for a = 1 that
     is where the two steps led. The next cycle begins one step on.
     """
-    moved, found, losses = _multiplicative(problem, parameters)
+    found = _multiplicative(problem, parameters)
     if step % EVERY == EVERY - 2:
-        found["before"] = parameters
-    elif step % EVERY == EVERY - 1 and "before" in state:
-        moved = _further(problem, (state["before"], parameters, moved), losses)
-    return moved, found, losses
+        return found._replace(state={"before": parameters})
+    if step % EVERY == EVERY - 1 and "before" in state:
+        points = state["before"], parameters, found.parameters
+        return found._replace(parameters=_further(problem, points, found.losses))
+    return found
 
 
 def _further(

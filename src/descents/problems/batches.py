@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -210,15 +212,25 @@ class Batches:
         self._training = _padded(self.splits, self.device)
         self._held_out = _padded(others, self.device)
         self._weights = self._training[1]
-        self._counts = torch.tensor(self.counts, device=self.device)
-        self._means: torch.Tensor | None = None
+        self.split_counts = torch.tensor(self.counts, device=self.device)
+        self.means: torch.Tensor | None = None
         if weights is not None:
             each = torch.tensor(weights, dtype=torch.float64, device=self.device)
             chosen = each[self._training[0]]
             self._weights = chosen if self._weights is None else chosen * self._weights
-            self._means = self._weights.sum(1) / self._counts
-        self._order: tuple[Any, ...] = (None, -1)
-        self._numbers: tuple[Any, ...] = (None,)
+            self.means = self._weights.sum(1) / self.split_counts
+
+    @property
+    def padded(self) -> bool:
+        """Whether splits differ in length, so that the shorter ones are filled up."""
+        return self._training[1] is not None
+
+    @property
+    def whole(self) -> Batches:
+        """The same rows, all of them at every step."""
+        other = copy.copy(self)
+        other.batch_size = None
+        return other
 
     @property
     def steps_in_epoch(self) -> int:
@@ -281,35 +293,77 @@ class Batches:
         counted = self._training[1]
         return None if counted is None else counted[self.split_of(starts)]
 
+    def bind(self, starts: torch.Tensor) -> BoundBatches:
+        """Return the batches of some starts, looked up once."""
+        return BoundBatches(self, starts)
+
     def at(
         self, starts: torch.Tensor, step: int
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the rows of each start at a step, and what they count, as `training`.
+        """Return the rows of each start at a step, and their weights."""
+        return self.bind(starts).at(step)
+
+
+class BoundBatches:
+    """The batches of the starts of one chunk; an order of rows is drawn once an epoch.
+
+    Parameters
+    ----------
+    batches : Batches
+    starts : int64 Tensor of shape (S,)
+
+    Examples
+    --------
+    >>> bound = Batches(4, batch_size=2).bind(torch.arange(3))
+    >>> rows, weights = bound.at(0)
+    >>> rows.shape, weights
+    (torch.Size([3, 2]), None)
+    """
+
+    def __init__(self, batches: Batches, starts: torch.Tensor) -> None:
+        self._batches, self._starts = batches, starts
+        self._split = batches.split_of(starts)
+        self._order: tuple[int, torch.Tensor, torch.Tensor | None] | None = None
+
+    @functools.cached_property
+    def training(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """All training rows of each start, and their weights, as `Batches.training`."""
+        return self._batches.training(self._starts)
+
+    @functools.cached_property
+    def numbers(self) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of the starts, each once, and which of them each start is.
+
+        They are read once for a chunk: to read from a device is to wait for it.
+        """
+        found = np.unique(self._starts.cpu().numpy(), return_inverse=True)
+        return found[0], found[1]
+
+    def at(self, step: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the rows of each start at a step, and their weights, as `training`.
 
         No batch is empty: with fewer rows than there are batches, a start meets some of
         them more than once in an epoch.
         """
-        if self.batch_size is None:
-            return self.training(starts)
-        epoch, place = divmod(step, self.steps_in_epoch)
-        # A chunk asks at every step with the same tensor of starts.
-        known = self._order
-        if known[0] is not starts or known[1] != epoch:
-            rows, weights = self.training(starts)
-            order = self._shuffled(starts, epoch)
+        size = self._batches.batch_size
+        if size is None:
+            return self.training
+        epoch, place = divmod(step, self._batches.steps_in_epoch)
+        if self._order is None or self._order[0] != epoch:
+            rows, weights = self.training
+            order = self._shuffled(epoch)
             rows = rows.gather(1, order)
             weights = None if weights is None else weights.gather(1, order)
-            known = self._order = (starts, epoch, rows, weights)
-        _, _, rows, weights = known
-        if self._training[1] is not None:
-            dealt, counted = self._dealt(starts, place)
+            self._order = (epoch, rows, weights)
+        _, rows, weights = self._order
+        if self._batches.padded:
+            assert weights is not None  # noqa: S101
+            dealt, counted = self._dealt(place)
             return rows.gather(1, dealt), weights.gather(1, dealt) * counted
-        chosen = slice(place * self.batch_size, (place + 1) * self.batch_size)
+        chosen = slice(place * size, (place + 1) * size)
         return rows[:, chosen], None if weights is None else weights[:, chosen]
 
-    def shares(
-        self, starts: torch.Tensor, step: int
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def shares(self, step: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the rows of each start at a step, and the share of each in the mean loss.
 
         The loss of a batch of n rows is the sum of w_r / (n m) times the loss of row r,
@@ -322,23 +376,21 @@ class Batches:
         rows : int64 Tensor of shape (S, R)
         shares : float64 Tensor of shape (S, R), or None where all are 1 / R
         """
-        rows, weights = self.at(starts, step)
+        rows, weights = self.at(step)
         if weights is None:
             return rows, None
-        place = self.split_of(starts)
-        if self.batch_size is None:
+        if self._batches.batch_size is None:
             return rows, weights / weights.sum(1, keepdim=True)
         counts: Any = rows.shape[1]
-        if self._training[1] is not None:
-            batch = step % self.steps_in_epoch
-            counts = self._dealt(starts, batch)[1].sum(1, keepdim=True)
-        if self._means is not None:
-            counts = counts * self._means[place][:, None]
+        if self._batches.padded:
+            batch = step % self._batches.steps_in_epoch
+            counts = self._dealt(batch)[1].sum(1, keepdim=True)
+        means = self._batches.means
+        if means is not None:
+            counts = counts * means[self._split][:, None]
         return rows, weights / counts
 
-    def _dealt(
-        self, starts: torch.Tensor, place: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _dealt(self, place: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return which of the rows of each start, in their order, are in a batch.
 
         Batch b of B has, of n rows, those from floor(b n / B) to floor((b + 1) n / B),
@@ -350,32 +402,25 @@ class Batches:
         counted : float64 Tensor of shape (S, ceil(R / B))
             0 for what only fills up.
         """
-        batches = self.steps_in_epoch
-        counts = self._counts[self.split_of(starts)][:, None]
+        batches = self._batches.steps_in_epoch
+        counts = self._batches.split_counts[self._split][:, None]
         first = place * counts // batches
         end = ((place + 1) * counts // batches).maximum(first + 1)
-        width = -(-self.longest // batches)
-        places = first + torch.arange(width, device=self.device)
+        width = -(-self._batches.longest // batches)
+        places = first + torch.arange(width, device=self._batches.device)
         return places, (places < end).double()
 
-    def _shuffled(self, starts: torch.Tensor, epoch: int) -> torch.Tensor:
+    def _shuffled(self, epoch: int) -> torch.Tensor:
         """Return an order of the training rows of each start, (S, R)."""
-        numbers, places = self.numbers(starts)
-        orders = np.tile(np.arange(self.longest), (len(numbers), 1))
-        counts = self.counts[numbers % len(self.splits)]
-        generators = streams(self.seed, "order", self.alone(numbers), epoch)
+        of = self._batches
+        numbers, places = self.numbers
+        orders = np.tile(np.arange(of.longest), (len(numbers), 1))
+        counts = of.counts[numbers % len(of.splits)]
+        generators = streams(of.seed, "order", of.alone(numbers), epoch)
         for order, count, generator in zip(orders, counts, generators, strict=True):
             # What fills up stays last.
             order[:count] = generator.permutation(count)
-        return sent(orders[places], self.device)
-
-    def numbers(self, starts: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Return the numbers of some starts, each once, and which of them each is."""
-        # Once for a chunk: to read from a device is to wait for it.
-        if self._numbers[0] is not starts:
-            found = np.unique(starts.cpu().numpy(), return_inverse=True)
-            self._numbers = (starts, *found)
-        return self._numbers[1], self._numbers[2]
+        return sent(orders[places], of.device)
 
 
 def training_rows(splits: Any, rows: int) -> list[np.ndarray]:

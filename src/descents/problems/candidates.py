@@ -17,9 +17,14 @@ import torch
 
 from descents.problems.cells import ONCE, Cells
 from descents.problems.factorization import SPECTRAL, Factorization
-from descents.problems.problem import Parameters, Problem
-
-State = dict[str, Parameters]
+from descents.problems.problem import (
+    Bound,
+    Parameters,
+    Problem,
+    stacked_points,
+    streams,
+)
+from descents.problems.rules import State, Update, UpdateRule
 
 
 class Candidates(Problem):
@@ -93,7 +98,6 @@ class Candidates(Problem):
         self.size, self.constrained = self.template.size, self.template.constrained
         self._alone: dict[tuple[int, int], Factorization] = {}
         self._spectra: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
-        self._here: tuple[torch.Tensor, Factorization] | None = None
 
     def alone(self, rank: int, fold: int) -> Factorization:
         """Return the factorization of one rank without the cells of a fold."""
@@ -117,9 +121,10 @@ class Candidates(Problem):
             self._spectra[fold] = whole.spectrum()
         return self._spectra[fold]
 
-    def origin(self, start: int) -> int:
-        """Return 0: all are the first start of their own factorization."""
-        return 0
+    def points(self, starts: Sequence[int] | np.ndarray, seed: int) -> Parameters:
+        """Return the initial points: each that of start 0 of its own factorization."""
+        numbers = [int(start) for start in starts]
+        return stacked_points(self, numbers, streams(seed, "start", [0] * len(numbers)))
 
     def point(
         self, generator: np.random.Generator, start: int
@@ -140,17 +145,18 @@ class Candidates(Problem):
         """True: each chunk has a factorization of its own; what they share is made once."""
         return True
 
+    @property
+    def one_threaded(self) -> bool:
+        """False: torch computes the steps."""
+        return False
+
+    def bind(self, starts: torch.Tensor, seed: int = 0) -> Bound:
+        """Return the starts of a chunk as those of one factorization."""
+        return BoundCandidates(self, starts)
+
     def at(self, starts: torch.Tensor) -> Factorization:
-        """Return the factorization whose starts are these, of their largest rank.
-
-        It is kept: a chunk asks for the same starts at every step.
-        """
-        if self._here is None or self._here[0] is not starts:
-            joined = self._joined([self.numbered[k] for k in starts.tolist()])
-            self._here = starts, joined
-        return self._here[1]
-
-    def _joined(self, chosen: Sequence[tuple[int, float, int]]) -> Factorization:
+        """Return the factorization whose starts are these, of their largest rank."""
+        chosen = [self.numbered[k] for k in starts.tolist()]
         found = copy.copy(self.template)
         found.rank = max(rank for rank, _, _ in chosen)
         masks = np.stack([self.folds != fold for _, _, fold in chosen])
@@ -195,13 +201,44 @@ class Candidates(Problem):
         return np.asarray(found)
 
 
+class BoundCandidates(Bound):
+    """Some candidates, as the starts of one factorization of their largest rank.
+
+    Attributes
+    ----------
+    joined : Bound
+        That factorization, bound to the same starts.
+    unused : int
+        How many of the components of the parameters no start of the chunk has.
+    """
+
+    def __init__(self, problem: Candidates, starts: torch.Tensor) -> None:
+        super().__init__(problem, starts)
+        factorization = problem.at(starts)
+        self.joined = factorization.bind(starts)
+        self.unused = problem.template.rank - factorization.rank
+
+    def losses(self, parameters: Parameters, step: int) -> torch.Tensor:
+        """Return the loss of the cells each start is fitted to, with its penalties."""
+        return self.joined.losses(parameters, step)
+
+    def cut(self, parameters: Parameters) -> Parameters:
+        """Return the parameters without the components that no start has."""
+        return {
+            name: value[..., : value.shape[-1] - self.unused].contiguous()
+            if name in ("U", "V")
+            else value
+            for name, value in parameters.items()
+        }
+
+
 @dataclass(frozen=True)
-class OfCandidates:
+class OfCandidates(UpdateRule):
     """Another rule's steps, on no more components than the largest of a chunk has.
 
     Parameters
     ----------
-    rule : Step
+    rule : UpdateRule
         Of a factorization.
 
     Examples
@@ -211,37 +248,39 @@ class OfCandidates:
     OfCandidates(rule=Alternating())
     """
 
-    rule: Any
+    rule: UpdateRule
 
-    def init(self, problem: Problem, parameters: Parameters) -> State:
-        """Return nothing: the rule begins at the first step, when the starts are known."""
-        return {}
+    @property
+    def kind(self) -> str:
+        """The name of both rules."""
+        return f"{type(self).__name__}({self.rule.kind})"
 
-    def unsettled(self, problem: Problem, step: int) -> bool:
+    def init(self, bound: Bound, parameters: Parameters) -> State:
+        """Return the state of the rule, for the components that are in use."""
+        assert isinstance(bound, BoundCandidates)  # noqa: S101
+        return self.rule.init(bound.joined, bound.cut(parameters))
+
+    def unsettled(self, bound: Bound, step: int) -> bool:
         """Return what the rule says of the factorization."""
-        assert isinstance(problem, Candidates)  # noqa: S101
-        asked = getattr(self.rule, "unsettled", None)
-        return asked is not None and bool(asked(problem.template, step))
+        assert isinstance(bound, BoundCandidates)  # noqa: S101
+        return self.rule.unsettled(bound.joined, step)
 
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
-    ) -> tuple[Parameters, State, torch.Tensor]:
+    ) -> Update:
         """Take one step of the rule."""
-        assert isinstance(problem, Candidates)  # noqa: S101
-        here = problem.at(starts)
-        cut = {
-            name: value[..., : here.rank].contiguous() if name in ("U", "V") else value
-            for name, value in parameters.items()
+        assert isinstance(bound, BoundCandidates)  # noqa: S101
+        cut = bound.cut(parameters)
+        found = self.rule.update(bound.joined, cut, state, step)
+        rest = bound.unused
+        if not rest:
+            return found
+        wider = {
+            name: torch.nn.functional.pad(value, (0, rest)) if name in "UV" else value
+            for name, value in found.parameters.items()
         }
-        state = state or self.rule.init(here, cut)
-        moved, state, losses = self.rule.update(here, cut, state, starts, step)
-        rest = problem.template.rank - here.rank
-        if rest:
-            for name in ("U", "V"):
-                moved[name] = torch.nn.functional.pad(moved[name], (0, rest))
-        return moved, state, losses
+        return found._replace(parameters=wider)

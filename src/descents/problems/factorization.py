@@ -31,6 +31,7 @@ from descents.problems.layouts import Complete, Dense, Stored
 from descents.problems.observed import cells
 from descents.problems.problem import (
     CHUNK_ENTRIES,
+    Bound,
     Parameters,
     Problem,
     several_plain_steps,
@@ -603,19 +604,6 @@ class Factorization(Problem):
             gradients["offsets"] = by_right[..., -1]
         return losses, {name: gradients[name] for name in parameters}
 
-    def plain_steps(
-        self,
-        parameters: Parameters,
-        starts: torch.Tensor,
-        step: int,
-        rates: torch.Tensor,
-        count: int,
-    ) -> tuple[int, Parameters, Parameters] | None:
-        """Take some steps of gradient descent, where they take no autograd."""
-        if self.fused(parameters, starts, step) is None:
-            return None
-        return several_plain_steps(self, parameters, starts, step, rates, count)
-
     def _add_penalty_slopes(
         self, gradients: Parameters, parameters: Parameters
     ) -> None:
@@ -647,11 +635,16 @@ class Factorization(Problem):
         """Whether chunks may go side by side: not where blocks are read from a disk."""
         return type(self) is Factorization and not isinstance(self.cells, Streamed)
 
-    def drawn(self, starts: torch.Tensor, step: int) -> Parameters | None:
-        """Return nothing, where all cells are in memory: every step is the same."""
-        own = any(isinstance(block.loss, Own) for block in self.cells.blocks)
-        plain = type(self) is Factorization and not isinstance(self.cells, Streamed)
-        return {} if plain and not own else None
+    @property
+    def one_threaded(self) -> bool:
+        """False: torch computes the steps."""
+        return False
+
+    def bind(self, starts: torch.Tensor, seed: int = 0) -> Bound:
+        """Return this problem bound to starts; a derived kind has the plain way."""
+        if type(self) is not Factorization:
+            return Bound(self, starts)
+        return BoundFactorization(self, starts)
 
     def penalized(self, losses: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Return losses with the penalties added; what `prox` minds has no gradient."""
@@ -914,6 +907,28 @@ class Factorization(Problem):
             mean = squares / np.maximum(found.column_counts[columns], 1)
             spread[place] = np.sqrt(mean)
         return spread
+
+
+class BoundFactorization(Bound):
+    """A factorization bound to starts."""
+
+    def __init__(self, problem: Factorization, starts: torch.Tensor) -> None:
+        super().__init__(problem, starts)
+        cells = problem.cells
+        own = any(isinstance(block.loss, Own) for block in cells.blocks)
+        self._capturable = not isinstance(cells, Streamed) and not own
+
+    def plain_steps(
+        self, parameters: Parameters, step: int, rates: torch.Tensor, count: int
+    ) -> tuple[int, Parameters, Parameters] | None:
+        """Take some steps of gradient descent, where they take no autograd."""
+        if self.fused(parameters, step) is None:
+            return None
+        return several_plain_steps(self, parameters, step, rates, count)
+
+    def graph_inputs(self, step: int) -> Parameters | None:
+        """Return no inputs, where all cells are in memory: every step is the same."""
+        return {} if self._capturable else None
 
 
 def _cells_of(table: Any, loss: Any) -> Cells:

@@ -17,10 +17,10 @@ from descents.problems import alternating, layouts
 from descents.problems.cells import Block, Cells, Look, Side
 from descents.problems.factorization import Factorization
 from descents.problems.layouts import Dense, Stored
-from descents.problems.problem import Parameters, Problem
+from descents.problems.problem import Bound, Parameters, Problem
+from descents.problems.rules import State, Update, UpdateRule
 from descents.problems.sets import UnitOneSparse, products
 
-State = dict[str, Any]
 TRIALS = 8
 """How many curvatures a step tries for a row."""
 STEEPER, GENTLER = 4.0, 0.5
@@ -44,7 +44,7 @@ def applies(problem: Problem) -> bool:
 
 
 @dataclass(frozen=True)
-class Guarded:
+class Guarded(UpdateRule):
     """Alternating minimization for any loss with a curvature, within any constraint.
 
     The rows of U, then those of V, go to the minimum of their quadratics, as
@@ -63,9 +63,9 @@ class Guarded:
     array([0.863, 0.863])
     """
 
-    def init(self, problem: Problem, parameters: Parameters) -> State:
+    def init(self, bound: Bound, parameters: Parameters) -> State:
         """Return a state in which the curvature of every row is multiplied by 1."""
-        if not applies(problem):
+        if not applies(bound.problem):
             raise InvalidValueError(
                 "guarded alternating steps are for a Factorization of a dense table, or "
                 "of the stored entries of a sparse one, without losses of the user's "
@@ -79,19 +79,19 @@ class Guarded:
             }
         }
 
-    def unsettled(self, problem: Problem, step: int) -> bool:
+    def unsettled(self, bound: Bound, step: int) -> bool:
         """Return whether corners of the losses are still being rounded."""
-        return alternating.corners_rounded(problem, step)
+        return alternating.corners_rounded(bound.problem, step)
 
     def update(
         self,
-        problem: Problem,
+        bound: Bound,
         parameters: Parameters,
         state: State,
-        starts: torch.Tensor,
         step: int,
-    ) -> tuple[Parameters, State, torch.Tensor]:
+    ) -> Update:
         """Take one step over both factors, then over the cut points."""
+        problem = bound.problem
         assert isinstance(problem, Factorization)  # noqa: S101
         times = dict(state["curvature"])
         with torch.no_grad():
@@ -103,8 +103,7 @@ class Guarded:
             here = _Here(problem, parameters, look, cuts)
             moved, mapping, gain = _half(here, "rows", right, times)
             if "V" not in parameters:
-                found = {"mapping": mapping, "curvature": times}
-                return moved, found | {"gain": {"gain": gain}}, losses
+                return Update(moved, {"curvature": times}, losses, mapping, gain)
             both = _column_mapping(here, left, right)
             left, right = problem.extended(moved)
             look = _look(problem.cells, (left, right, cuts), step)
@@ -115,8 +114,7 @@ class Guarded:
                 moved, both["cuts"], more = _cut(problem, parameters, moved)
                 gain = gain + more
         mapping = {name: {**mapping, **both}[name] for name in parameters}
-        found = {"mapping": mapping, "curvature": times, "gain": {"gain": gain}}
-        return moved, found, losses
+        return Update(moved, {"curvature": times}, losses, mapping, gain)
 
 
 class _Here(NamedTuple):

@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import copy
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 
 from descents.checks import InvalidValueError, counted
 from descents.problems import fused
+from descents.problems.bound_supervised import BoundSupervised
 from descents.problems.fused import Shape
-from descents.problems.network import ACTIVATIONS, Network
-from descents.problems.problem import Parameters, Problem, lifted, stream
+from descents.problems.network import ACTIVATIONS
+from descents.problems.problem import Bound, Parameters, Problem, lifted, stream
 from descents.problems.supervised import Supervised
 
 RANDOM = (
@@ -105,49 +106,49 @@ class Modules(Supervised):
         self._make, self.batched, self.seed = make_module, batched, seed
         module = self._made(stream(seed, "start", 0))
         self._check(module)
-        self._module = module.to(self.device, self.dtype)
-        self._in_training = True
-        self._random = self._remembers = False
-        self._lift()
+        self._caller = Caller(module.to(self.device, self.dtype), batched)
+        self.in_training = True
+        self.random = self.remembers = False
         shapes = self._probe()
         self._probe_training()
         self._has_layers_of(max([self.X.shape[1], self.outputs, *shapes]))
         self.rows_apart = batched
-        self._perceptron = self._as_perceptron()
+        self.perceptron = self._as_perceptron()
 
-    def __copy__(self) -> Self:
-        """Return a problem on the same rows that calls its own module."""
-        other = super().__copy__()
-        other._lift()
-        return other
+    @property
+    def _module(self) -> torch.nn.Module:
+        return self._caller.module
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what is made of the module: another process makes its own."""
-        return {n: v for n, v in vars(self).items() if n not in ("_lifted", "_places")}
+    def bind(self, starts: torch.Tensor, seed: int = 0) -> Bound:
+        """Return this problem bound to the starts of a chunk, with a module of its own.
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take what was stored, and make the rest."""
-        self.__dict__.update(state)
-        self._lift()
+        Chunks may run in parallel, and a module that is called start by start may
+        remember what it saw: it begins as the first of the starts does.
+        """
+        if self.batched:
+            module = copy.deepcopy(self._module)
+        else:
+            module = self._made(stream(seed, "start", int(starts[0])))
+            module = module.to(self.device, self.dtype)
+        return BoundModules(self, starts, Caller(module, self.batched))
 
-    def _lift(self) -> None:
-        """Prepare to call the module with parameters of one start, and of all."""
-        self._places: tuple[Any, list[tuple[str, dict[str, Any], str]]] = (None, [])
-        self._lifted = lifted(self._of_one)
+    def view(self, starts: torch.Tensor) -> BoundSupervised:
+        """Return this problem bound to starts for one evaluation, with its module."""
+        return BoundModules(self, starts, self._caller)
 
     @property
     def width(self) -> int:
         """How many starts are computed together: one, where not batched."""
         if not self.batched:
             return 1
-        if self._shape is None:
+        if self.shape is None:
             return super().width
-        return self._shape.width(self.batches.batch_size or self.batches.longest)
+        return self.shape.width(self.batches.batch_size or self.batches.longest)
 
     @property
     def edges(self) -> tuple[int, ...]:
         """Return the starts at which chunks begin that are narrower than `width`."""
-        if self._shape is None:
+        if self.shape is None:
             return super().edges
         return tuple(edge for edge in (0, 1, 16, 64) if edge < self.width)
 
@@ -187,77 +188,29 @@ class Modules(Supervised):
         return (shape, names) if shape.applies else None
 
     @property
-    def _shape(self) -> Shape | None:
-        if type(self) is not Modules or self._perceptron is None:
+    def shape(self) -> Shape | None:
+        """The shape of a multilayer perceptron that compiled code is for."""
+        if type(self) is not Modules or self.perceptron is None:
             return None
-        return self._perceptron[0] if self.device.type == "cpu" else None
-
-    _rows_at: Any = Network._rows_at
+        return self.perceptron[0] if self.device.type == "cpu" else None
 
     def fused(
         self, parameters: Parameters, starts: torch.Tensor, step: int
     ) -> tuple[torch.Tensor, Parameters] | None:
         """Return losses and gradients of a multilayer perceptron by compiled code."""
-        rows = self.batches.batch_size or self.batches.longest
-        shape = self._shape
-        if shape is None or not shape.worthwhile(rows, len(starts)):
-            return None
-        assert self._perceptron is not None  # noqa: S101
-        names = self._perceptron[1]
-        dtype = parameters[names[0][0]].dtype
-        if fused.compiled(dtype) is None:
-            return None
-        # A linear layer of torch keeps its weights as (outputs, inputs).
-        given: Parameters = {}
-        for layer, (weight, bias) in enumerate(names, 1):
-            given[f"weight{layer}"] = parameters[weight].mT
-            given[f"bias{layer}"] = parameters[bias].unsqueeze(1)
-        found = fused.losses_and_gradients(
-            shape, self._rows_at(starts, step, dtype), given
-        )
-        if found is None:
-            return None
-        slopes: Parameters = {}
-        for layer, (weight, bias) in enumerate(names, 1):
-            slopes[weight] = found[1][f"weight{layer}"].mT
-            slopes[bias] = found[1][f"bias{layer}"].squeeze(1)
-        return found[0], {name: slopes[name] for name in parameters}
-
-    def points(self, starts: Sequence[int] | np.ndarray, seed: int) -> Parameters:
-        """Return the initial points, stacked; a module that remembers begins anew."""
-        # A module of its own for each chunk: chunks may run side by side.
-        if self.batched:
-            self._module = copy.deepcopy(self._module)
-        else:
-            fresh = self._made(stream(seed, "start", int(starts[0])))
-            self._module = fresh.to(self.device, self.dtype)
-        return super().points(starts, seed)
-
-    def remembered(self, starts: torch.Tensor) -> Parameters:
-        """Return the buffers of the module, such as running means, of each start."""
-        return {
-            name: value.detach().clone().expand(len(starts), *value.shape)
-            for name, value in self._module.named_buffers()
-            if not self.batched
-        }
-
-    def recall(self, kept: Parameters) -> None:
-        """Put the buffers back into the module."""
-        for name, value in self._module.named_buffers():
-            if name in kept:
-                value.copy_(kept[name][0])
+        return BoundModules(self, starts, self._caller).compiled(parameters, step)
 
     @property
     def stochastic(self) -> bool:
         """Whether a step looks at some of the rows, or calls random layers."""
-        return super().stochastic or self._random
+        return super().stochastic or self.random
 
     @property
     def whole(self) -> Problem:
         """The problem with every row at every step, and no layer random."""
         whole = super().whole
         if isinstance(whole, Modules) and whole is not self:
-            whole._random = whole._in_training = False
+            whole.random = whole.in_training = False
         return whole
 
     def decays(self, name: str) -> bool:
@@ -328,21 +281,20 @@ class Modules(Supervised):
         """See whether the module can be trained as it is asked to be."""
         fewest = min(2, self.batches.fewest)
         rows = torch.tensor(self.X[:fewest], dtype=self.dtype, device=self.device)
-        module = self._module
-        self._module = copy.deepcopy(module).train()
-        buffers = {n: v.clone() for n, v in self._module.named_buffers()}
+        trained = Caller(copy.deepcopy(self._module).train(), self.batched)
+        buffers = {n: v.clone() for n, v in trained.module.named_buffers()}
         try:
             with _seeded(np.random.default_rng(0)), torch.no_grad():
                 before = torch.get_rng_state()
-                self._called(
+                trained(
                     {
                         name: torch.stack([value, value])
-                        for name, value in self._module.named_parameters()
+                        for name, value in trained.module.named_parameters()
                         if value.requires_grad
                     },
                     torch.stack([rows, rows]),
                 )
-                self._random = not torch.equal(before, torch.get_rng_state())
+                self.random = not torch.equal(before, torch.get_rng_state())
         except Exception as error:
             raise InvalidValueError(
                 f"the module cannot be trained on rows of shape {tuple(rows.shape)}"
@@ -350,11 +302,10 @@ class Modules(Supervised):
                 f"({_first_line(error)}); give another module"
                 f"{', or batched=False' if self.batched else ''}"
             ) from error
-        self._remembers = any(
+        self.remembers = any(
             not torch.equal(value, buffers[name])
-            for name, value in self._module.named_buffers()
+            for name, value in trained.module.named_buffers()
         )
-        self._module = module
 
     def _check_constants(self, module: torch.nn.Module, start: int) -> None:
         """Refuse what is not learned but differs between starts that are batched."""
@@ -381,81 +332,85 @@ class Modules(Supervised):
 
     def predict(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
         """Return logits or numbers, shape (S, rows, outputs), of features (S, rows, d)."""
-        self._module.eval()
-        self._module.to(features.dtype)
-        return self._called(parameters, features)
+        return self._caller.predict(parameters, features)
 
-    def _called(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
+    def off(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
+        """Return which hidden units give nothing on some rows, (S, rows, units)."""
+        return self._caller.units(parameters, features, "off")
+
+    def flat(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
+        """Return which hidden units are saturated on some rows, (S, rows, units)."""
+        return self._caller.units(parameters, features, "flat")
+
+
+class Caller:
+    """A module that is called with the parameters of many starts.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    batched : bool
+        Whether all starts are computed together, by vmap.
+
+    Examples
+    --------
+    >>> caller = Caller(torch.nn.Linear(2, 1, bias=False), batched=True)
+    >>> caller({"weight": torch.ones(3, 1, 2)}, torch.ones(3, 4, 2)).shape
+    torch.Size([3, 4, 1])
+    """
+
+    def __init__(self, module: torch.nn.Module, batched: bool) -> None:
+        self.module, self.batched = module, batched
+        self._places = _places(module)
+        self._lifted = lifted(self.of_one)
+
+    def __reduce__(self) -> tuple[type[Caller], tuple[torch.nn.Module, bool]]:
+        """Leave out what is made of the module."""
+        return Caller, (self.module, self.batched)
+
+    def __call__(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
+        """Return the outputs of the module in the mode that it is in."""
         if self.batched:
             found: torch.Tensor = self._lifted(parameters, features)
             return found
         if len(features) == 1:
             one = {name: value.squeeze(0) for name, value in parameters.items()}
-            return self._of_one(one, features[0])[None]
+            return self.of_one(one, features[0])[None]
         return torch.stack(
             [
-                self._of_one({n: v[k] for n, v in parameters.items()}, features[k])
+                self.of_one({n: v[k] for n, v in parameters.items()}, features[k])
                 for k in range(len(features))
             ]
         )
 
-    def _of_one(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
+    def predict(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
+        """Return the outputs of the module in evaluation mode."""
+        self.module.eval()
+        self.module.to(features.dtype)
+        return self(parameters, features)
+
+    def of_one(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
         """Call the module with other parameters, as `torch.func.functional_call` does.
 
         Where each parameter belongs is looked up once, not at every call.
         """
-        if self._places[0] is not self._module:
-            self._places = self._module, _places(self._module)
-        places = self._places[1]
+        places = self._places
         own = [(group, name, group[name]) for _, group, name in places]
         try:
             for whole, group, name in places:
                 if whole in parameters:
                     group[name] = parameters[whole]
-            found: torch.Tensor = self._module(features)
+            found: torch.Tensor = self.module(features)
         finally:
             for group, name, value in own:
                 group[name] = value
         return found
 
-    def _predict_in_training(
-        self,
-        parameters: Parameters,
-        features: torch.Tensor,
-        starts: torch.Tensor,
-        step: int,
-    ) -> torch.Tensor:
-        if not self._in_training:
-            return self.predict(parameters, features)
-        if self._remembers and len(features) > 1:
-            raise InvalidValueError(
-                f"{counted(len(features), 'start')} share a module that remembers what it saw; "
-                "leave the width at 1"
-            )
-        self._module.to(features.dtype)
-        self._module.train()
-        if not self._random:
-            return self._called(parameters, features)
-        found = []
-        for place, number in enumerate(starts.tolist()):
-            with _seeded(stream(self.seed, "dropout", number, step)):
-                one = {name: value[place] for name, value in parameters.items()}
-                found.append(self._of_one(one, features[place]))
-        return torch.stack(found)
-
-    def off(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return which hidden units give nothing on some rows, (S, rows, units)."""
-        return self._units(parameters, features, "off")
-
-    def flat(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return which hidden units are saturated on some rows, (S, rows, units)."""
-        return self._units(parameters, features, "flat")
-
-    def _units(
+    def units(
         self, parameters: Parameters, features: torch.Tensor, what: str
     ) -> torch.Tensor:
         """Look at what goes into the activations that are known."""
-        known = [part for part in self._module.modules() if type(part) in KINDS]
+        known = [part for part in self.module.modules() if type(part) in KINDS]
         seen: list[torch.Tensor] = []
 
         def note(part: Any, given: Any) -> None:
@@ -464,13 +419,13 @@ class Modules(Supervised):
 
         def of_one(one: Parameters, rows: torch.Tensor) -> torch.Tensor:
             seen.clear()
-            self._of_one(one, rows)
+            self.of_one(one, rows)
             return torch.cat(seen, 1) if seen else rows.new_zeros(len(rows), 0).bool()
 
         if not known:
-            return super().off(parameters, features)
-        self._module.eval()
-        self._module.to(features.dtype)
+            return features.new_zeros(*features.shape[:2], 0, dtype=torch.bool)
+        self.module.eval()
+        self.module.to(features.dtype)
         hooks = [part.register_forward_pre_hook(note) for part in known]
         try:
             if self.batched:
@@ -485,6 +440,116 @@ class Modules(Supervised):
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+class BoundModules(BoundSupervised):
+    """Starts of a torch module, with the module that is called for them."""
+
+    problem: Modules
+
+    def __init__(self, problem: Modules, starts: torch.Tensor, caller: Caller) -> None:
+        super().__init__(problem, starts)
+        self.caller = caller
+        shape = problem.shape
+        rows = problem.batches.batch_size or problem.batches.longest
+        self._shape = shape if shape and shape.worthwhile(rows, len(starts)) else None
+
+    @property
+    def whole(self) -> Bound:
+        """The same starts and module with every row, and no layer random."""
+        if not self.stochastic:
+            return self
+        whole = self.problem.whole
+        assert isinstance(whole, Modules)  # noqa: S101
+        return BoundModules(whole, self.starts, self.caller)
+
+    def part(self, places: torch.Tensor | slice) -> Bound:
+        """Return some of the starts, with the same module."""
+        return BoundModules(self.problem, self.starts[places], self.caller)
+
+    def fused(
+        self, parameters: Parameters, step: int
+    ) -> tuple[torch.Tensor, Parameters] | None:
+        """Return losses and gradients of a multilayer perceptron by compiled code."""
+        if type(self.problem).fused is not Modules.fused:  # of a derived kind
+            return super().fused(parameters, step)
+        return self.compiled(parameters, step)
+
+    def compiled(
+        self, parameters: Parameters, step: int
+    ) -> tuple[torch.Tensor, Parameters] | None:
+        """Return losses and gradients by compiled code, None where it is not for this."""
+        if self._shape is None:
+            return None
+        assert self.problem.perceptron is not None  # noqa: S101
+        names = self.problem.perceptron[1]
+        dtype = parameters[names[0][0]].dtype
+        if fused.compiled(dtype) is None:
+            return None
+        # A linear layer of torch keeps its weights as (outputs, inputs).
+        given: Parameters = {}
+        for layer, (weight, bias) in enumerate(names, 1):
+            given[f"weight{layer}"] = parameters[weight].mT
+            given[f"bias{layer}"] = parameters[bias].unsqueeze(1)
+        rows = self.compiled_rows(step, dtype)
+        found = fused.losses_and_gradients(self._shape, rows, given)
+        if found is None:
+            return None
+        slopes: Parameters = {}
+        for layer, (weight, bias) in enumerate(names, 1):
+            slopes[weight] = found[1][f"weight{layer}"].mT
+            slopes[bias] = found[1][f"bias{layer}"].squeeze(1)
+        return found[0], {name: slopes[name] for name in parameters}
+
+    def predict(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
+        """Return the outputs of the module in evaluation mode."""
+        return self.caller.predict(parameters, features)
+
+    def predict_in_training(
+        self, parameters: Parameters, features: torch.Tensor, step: int
+    ) -> torch.Tensor:
+        """Return the outputs of the module in training mode."""
+        problem, caller = self.problem, self.caller
+        if not problem.in_training:
+            return self.predict(parameters, features)
+        if problem.remembers and len(features) > 1:
+            raise InvalidValueError(
+                f"{counted(len(features), 'start')} share a module that remembers what it saw; "
+                "leave the width at 1"
+            )
+        caller.module.to(features.dtype)
+        caller.module.train()
+        if not problem.random:
+            return caller(parameters, features)
+        found = []
+        for place, number in enumerate(self.starts.tolist()):
+            with _seeded(stream(problem.seed, "dropout", number, step)):
+                one = {name: value[place] for name, value in parameters.items()}
+                found.append(caller.of_one(one, features[place]))
+        return torch.stack(found)
+
+    def off(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
+        """Return which hidden units give nothing on some rows, (S, rows, units)."""
+        return self.caller.units(parameters, features, "off")
+
+    def flat(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
+        """Return which hidden units are saturated on some rows, (S, rows, units)."""
+        return self.caller.units(parameters, features, "flat")
+
+    def buffers(self) -> Parameters:
+        """Return the buffers of the module, such as running means, of each start."""
+        if self.problem.batched:
+            return {}
+        return {
+            name: value.detach().clone().expand(len(self.starts), *value.shape)
+            for name, value in self.caller.module.named_buffers()
+        }
+
+    def load_buffers(self, buffers: Parameters) -> None:
+        """Put the buffers back into the module."""
+        for name, value in self.caller.module.named_buffers():
+            if name in buffers:
+                value.copy_(buffers[name][0])
 
 
 @contextlib.contextmanager

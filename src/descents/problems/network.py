@@ -18,15 +18,22 @@ from descents.checks import (
     real_number,
     whole_number,
 )
+from descents.problems.bound_supervised import BoundSupervised
 from descents.problems.fused import (
-    Rows,
     Shape,
     compiled,
     losses_and_gradients,
     plain_steps,
 )
-from descents.problems.problem import Parameters, sent, streams
-from descents.problems.supervised import Supervised, of_settings
+from descents.problems.labeled import of_settings
+from descents.problems.problem import (
+    Bound,
+    Parameters,
+    sent,
+    stacked_points,
+    streams,
+)
+from descents.problems.supervised import Supervised
 
 Initialization = Callable[[np.random.Generator, int, int], np.ndarray]
 
@@ -300,15 +307,17 @@ class Network(Supervised):
         shape = Shape(tuple(self.widths), activation, scalar_biases, self.classifies)
         self._whole_shape = shape if shape.applies else None
 
-    def origin(self, start: int) -> int:
-        """Return the number of the start whose initial point this is."""
-        if not self.crossed:
-            return start
-        return start // (len(self.batches.splits) * self.batches.settings)
+    def origins(self, starts: Sequence[int] | np.ndarray) -> list[int]:
+        """Return the numbers of the starts whose initial points these are."""
+        tries = 1
+        if self.crossed:
+            tries = len(self.batches.splits) * self.batches.settings
+        return [int(start) // tries for start in starts]
 
     def of_setting(self, number: int) -> Network:
         """Return the problem of one of the settings, with no other beside it."""
         alone = copy.copy(self)
+        alone.batches = copy.copy(self.batches)
         alone.batches.settings = 1
         alone.dropouts = self.dropouts[number : number + 1]
         alone.dropout = float(alone.dropouts[0])
@@ -353,14 +362,15 @@ class Network(Supervised):
         """
         rule = self.weights if isinstance(self.weights, str) else ""
         if rule not in SCALED or type(self).point is not Network.point:
-            return super().points(starts, seed)
+            generators = streams(seed, "start", self.origins(starts))
+            return stacked_points(self, [int(k) for k in starts], generators)
         draw, scale = SCALED[rule]
         shapes = list(zip(self.widths[:-1], self.widths[1:], strict=True))
         sizes = [inputs * outputs for inputs, outputs in shapes]
         widths = [1 if self.scalar_biases else outputs for _, outputs in shapes]
         weights = np.empty((len(starts), sum(sizes)))
         biases = np.empty((len(starts), sum(widths)))
-        generators = streams(seed, "start", [self.origin(int(k)) for k in starts])
+        generators = streams(seed, "start", self.origins(starts))
         for place, generator in enumerate(generators):
             weights[place] = draw(generator, sum(sizes))
             biases[place] = BIASES[self.biases](generator, sum(widths))[0]
@@ -379,59 +389,17 @@ class Network(Supervised):
 
     def predict(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
         """Return logits or numbers, shape (S, rows, outputs), of features (S, rows, d)."""
-        return self._forward(parameters, features)[-1]
+        return self.forward(parameters, features)[-1]
 
-    def _predict_in_training(
-        self,
-        parameters: Parameters,
-        features: torch.Tensor,
-        starts: torch.Tensor,
-        step: int,
-    ) -> torch.Tensor:
-        masks = None
-        if self.dropout:
-            if self._given is None:
-                masks = self._masks(starts, step, features.shape[1])
-            else:
-                masks = self._given["masks"]
-            masks = masks.to(features.dtype)
-        return self._forward(parameters, features, masks)[-1]
+    def bind(self, starts: torch.Tensor, seed: int = 0) -> Bound:
+        """Return this network bound to the starts of a chunk."""
+        return BoundNetwork(self, starts)
 
-    def _masks(self, starts: torch.Tensor, step: int, rows: int) -> torch.Tensor:
-        """Return what each hidden unit counts on each row: 0, or 1 / (1 - dropout)."""
-        numbers, places = self.batches.numbers(starts)
-        shape = (rows, sum(self.widths[1:-1]))
-        rates = self.dropouts[self.batches.setting_of(numbers)]
-        alone = self.batches.alone(numbers)
-        drawn = [
-            (generator.random(shape, dtype=np.float32) >= rate) / (1 - rate)
-            for rate, generator in zip(
-                rates, streams(self.seed, "dropout", alone, step), strict=True
-            )
-        ]
-        return sent(np.stack(drawn)[places], self.device)
+    def view(self, starts: torch.Tensor) -> BoundNetwork:
+        """Return this network bound to starts for one evaluation."""
+        return BoundNetwork(self, starts)
 
-    def drawn(self, starts: torch.Tensor, step: int) -> Parameters | None:
-        """Return the rows of a mini-batch, what they count, and the masks of dropout."""
-        # A kind derived from this one may have other losses.
-        if type(self) is not Network:
-            return None
-        found: Parameters = {}
-        if self.stochastic:
-            found["rows"], weights = self._weighed_rows(starts, step)
-            if weights is not None:
-                found["weights"] = weights
-        if self.dropout:
-            found["masks"] = self._masks(starts, step, found["rows"].shape[1])
-        return found
-
-    def given(self, drawn: Parameters) -> Network:
-        """Return the network whose steps look at these rows, with these masks."""
-        other = copy.copy(self)
-        other._given = drawn
-        return other
-
-    def _forward(
+    def forward(
         self,
         parameters: Parameters,
         features: torch.Tensor,
@@ -456,24 +424,22 @@ class Network(Supervised):
     # The faster way to losses and gradients
 
     @property
-    def _shape(self) -> Shape | None:
+    def shape(self) -> Shape | None:
         """What compiled code needs to know; None where torch operations are for it."""
         # A kind derived from this one may have other losses.
         if type(self) is not Network or self.device.type != "cpu" or self.dropout:
-            return None
-        if self._given is not None:  # what is recorded are torch operations
             return None
         return self._whole_shape
 
     @property
     def width(self) -> int:
         """How many starts are computed together: a function of the problem alone."""
-        if self._shape is None:
+        if self.shape is None:
             return super().width
-        return self._shape.width(self._rows_at_once)
+        return self.shape.width(self.rows_at_once)
 
     @property
-    def _rows_at_once(self) -> int:
+    def rows_at_once(self) -> int:
         """How many rows a step looks at."""
         return self.batches.batch_size or self.batches.longest
 
@@ -484,7 +450,7 @@ class Network(Supervised):
         By compiled code, starts 1 to 15 take as long as one, if not less: they are lanes
         of the same vectors.
         """
-        if self._shape is None:
+        if self.shape is None:
             return super().edges
         return tuple(edge for edge in (0, 1, 16, 64) if edge < self.width)
 
@@ -496,67 +462,13 @@ class Network(Supervised):
     @property
     def one_threaded(self) -> bool:
         """Whether compiled code is there, which keeps to one thread."""
-        return self._shape is not None and compiled(self.dtype) is not None
+        return self.shape is not None and compiled(self.dtype) is not None
 
     def fused(
         self, parameters: Parameters, starts: torch.Tensor, step: int
     ) -> tuple[torch.Tensor, Parameters] | None:
         """Return losses and gradients by compiled code, where that is the faster way."""
-        shape = self._shape
-        if shape is None or not shape.worthwhile(self._rows_at_once, len(starts)):
-            return None
-        dtype = parameters["weight1"].dtype
-        rows = self._rows_at(starts, step, dtype)
-        return losses_and_gradients(shape, rows, parameters)
-
-    def plain_steps(
-        self,
-        parameters: Parameters,
-        starts: torch.Tensor,
-        step: int,
-        rates: torch.Tensor,
-        count: int,
-    ) -> tuple[int, Parameters, Parameters] | None:
-        """Take some steps of gradient descent on all rows by compiled code."""
-        shape = self._shape
-        if shape is None or self.stochastic:
-            return None
-        if not shape.worthwhile(self._rows_at_once, len(starts)):
-            return None
-        count = min(count, shape.steps_at_once(self.batches.longest, len(starts)))
-        rows = self._rows_at(starts, step, parameters["weight1"].dtype)
-        found = plain_steps(shape, rows, parameters, rates, count)
-        return None if found is None else (count, found[2], found[1])
-
-    def _rows_at(self, starts: torch.Tensor, step: int, dtype: torch.dtype) -> Rows:
-        """Return the rows of each start at a step, and what they count."""
-        sampled = self.batches.batch_size is not None
-        key = (step if sampled else 0, dtype)
-        # A chunk asks at every step with the same tensor of starts: look up once.
-        if self._looked_up[0] is not starts or self._looked_up[1] != key:
-            rows, weights = self._weighed_rows(starts, step)
-            if not sampled and len(self.batches.splits) == 1:  # all have the same
-                rows, weights = rows[:1], None if weights is None else weights[:1]
-            scale = 1.0
-            if weights is not None:
-                weights = weights.to(dtype)
-            if self.loss == "mean" and weights is None:
-                scale = 1 / rows.shape[1]
-            features, target = self._table(dtype)
-            decay = None
-            if self.weight_decay:
-                rates = torch.tensor(self.weight_decay, dtype=dtype).reshape(-1)
-                decay = rates[self.batches.setting_of(starts) % len(rates)]
-            found = Rows(
-                features,
-                target,
-                rows.contiguous(),
-                None if weights is None else weights.contiguous(),
-                scale,
-                decay,
-            )
-            self._looked_up = (starts, key, found)
-        return self._looked_up[2]
+        return self.view(starts).compiled(parameters, step)
 
     def decays(self, name: str) -> bool:
         """Return whether a parameter is a weight, not a bias."""
@@ -571,10 +483,100 @@ class Network(Supervised):
 
     def off(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
         """Return which hidden units give nothing on some rows, (S, rows, units)."""
-        hidden = self._forward(parameters, features, hidden=True)
+        hidden = self.forward(parameters, features, hidden=True)
         return torch.cat([self.activation.off(z) for z in hidden], -1)
 
     def flat(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
         """Return which hidden units are saturated on some rows, (S, rows, units)."""
-        hidden = self._forward(parameters, features, hidden=True)
+        hidden = self.forward(parameters, features, hidden=True)
         return torch.cat([self.activation.flat(z) for z in hidden], -1)
+
+
+class BoundNetwork(BoundSupervised):
+    """A network bound to starts: masks of dropout, and compiled code."""
+
+    problem: Network
+
+    def __init__(
+        self,
+        problem: Network,
+        starts: torch.Tensor,
+        inputs: Parameters | None = None,
+    ) -> None:
+        super().__init__(problem, starts, inputs)
+        # With given inputs the steps have to be torch operations.
+        shape = problem.shape if inputs is None else None
+        if shape and not shape.worthwhile(problem.rows_at_once, len(starts)):
+            shape = None
+        self._shape = shape
+
+    def predict_in_training(
+        self, parameters: Parameters, features: torch.Tensor, step: int
+    ) -> torch.Tensor:
+        """Return predictions without the units that dropout leaves out."""
+        if not self.problem.dropout:
+            return self.predict(parameters, features)
+        if self.inputs is None:
+            masks = self.masks(step, features.shape[1])
+        else:
+            masks = self.inputs["masks"]
+        return self.problem.forward(parameters, features, masks.to(features.dtype))[-1]
+
+    def masks(self, step: int, rows: int) -> torch.Tensor:
+        """Return the factor of each hidden unit on each row: 0, or 1 / (1 - dropout)."""
+        problem = self.problem
+        numbers, places = self.batches.numbers
+        shape = (rows, sum(problem.widths[1:-1]))
+        rates = problem.dropouts[problem.batches.setting_of(numbers)]
+        alone = problem.batches.alone(numbers)
+        drawn = [
+            (generator.random(shape, dtype=np.float32) >= rate) / (1 - rate)
+            for rate, generator in zip(
+                rates, streams(problem.seed, "dropout", alone, step), strict=True
+            )
+        ]
+        return sent(np.stack(drawn)[places], self.device)
+
+    def fused(
+        self, parameters: Parameters, step: int
+    ) -> tuple[torch.Tensor, Parameters] | None:
+        """Return losses and gradients by compiled code, where that is the faster way."""
+        if type(self.problem).fused is not Network.fused:  # of a derived kind
+            return super().fused(parameters, step)
+        return self.compiled(parameters, step)
+
+    def compiled(
+        self, parameters: Parameters, step: int
+    ) -> tuple[torch.Tensor, Parameters] | None:
+        """Return losses and gradients by compiled code, None where it is not for this."""
+        if self._shape is None:
+            return None
+        rows = self.compiled_rows(step, parameters["weight1"].dtype)
+        return losses_and_gradients(self._shape, rows, parameters)
+
+    def plain_steps(
+        self, parameters: Parameters, step: int, rates: torch.Tensor, count: int
+    ) -> tuple[int, Parameters, Parameters] | None:
+        """Take some steps of gradient descent on all rows by compiled code."""
+        shape = self._shape
+        if shape is None or self.stochastic:
+            return None
+        longest = self.problem.batches.longest
+        count = min(count, shape.steps_at_once(longest, len(self.starts)))
+        rows = self.compiled_rows(step, parameters["weight1"].dtype)
+        found = plain_steps(shape, rows, parameters, rates, count)
+        return None if found is None else (count, found[2], found[1])
+
+    def graph_inputs(self, step: int) -> Parameters | None:
+        """Return the rows of a mini-batch, their weights, and the masks of dropout."""
+        # A kind derived from this one may have other losses.
+        if type(self.problem) is not Network:
+            return None
+        inputs = self.graph_rows(step) if self.stochastic else {}
+        if self.problem.dropout:
+            inputs["masks"] = self.masks(step, inputs["rows"].shape[1])
+        return inputs
+
+    def with_inputs(self, inputs: Parameters) -> Bound:
+        """Return the network whose steps read these rows, weights and masks."""
+        return BoundNetwork(self.problem, self.starts, inputs)

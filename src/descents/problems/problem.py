@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -169,8 +169,9 @@ def _hashed(entropy: list[Words]) -> np.ndarray:
 class Problem(ABC):
     """Losses of many starts, and where each start begins.
 
-    A kind of problem says three things: `point`, where one start begins; `losses`, of
-    all starts at once; and `size`. The rest has defaults.
+    A kind of problem defines three things: `point`, where one start begins; `losses`, of
+    all starts at once; and `size`. The rest has defaults. What only some kinds have is
+    declared by the protocols `Accelerated`, `Parallel` and `Diagnosable`.
 
     Attributes
     ----------
@@ -189,11 +190,6 @@ class Problem(ABC):
     loss_scale : float or None
         What a loss is next to nothing of, such as that of the best constants; None
         takes the loss of each start's initial point.
-    side_by_side : bool
-        Whether chunks of starts may go side by side: they share what stays as it is,
-        and what is made once for all.
-    one_threaded : bool
-        Whether a step is computed outside Python, by code that keeps to one thread.
     """
 
     dtype: torch.dtype = torch.float32
@@ -206,14 +202,6 @@ class Problem(ABC):
     @property
     def loss_scale(self) -> float | None:  # noqa: D102 - among the attributes
         return None
-
-    @property
-    def side_by_side(self) -> bool:  # noqa: D102 - among the attributes
-        return False
-
-    @property
-    def one_threaded(self) -> bool:  # noqa: D102
-        return False
 
     @property
     def width(self) -> int:
@@ -265,114 +253,30 @@ class Problem(ABC):
         Tensor of shape (S,), in the dtype of the parameters
         """
 
-    def fused(
-        self, parameters: Parameters, starts: torch.Tensor, step: int
-    ) -> tuple[torch.Tensor, Parameters] | None:
-        """Return losses and gradients by a way faster than autograd, None without one.
-
-        What it returns is what `losses` and autograd give, to rounding.
-        """
-        return None
-
-    def plain_steps(
-        self,
-        parameters: Parameters,
-        starts: torch.Tensor,
-        step: int,
-        rates: torch.Tensor,
-        count: int,
-    ) -> tuple[int, Parameters, Parameters] | None:
-        """Take steps of plain gradient descent at once; None without a way to.
-
-        They have the same bits as single ones.
+    def bind(self, starts: torch.Tensor, seed: int = 0) -> Bound:
+        """Return this problem bound to the starts of one chunk.
 
         Parameters
         ----------
-        rates : Tensor of shape (S,)
-        count : int
-            How many steps at most.
-
-        Returns
-        -------
-        taken : int
-            How many steps were taken; None where the loss of a start is not finite
-            before one of them.
-        moved : dict of Tensor
-            Where they lead.
-        gradients : dict of Tensor
-            Those of the last step.
+        starts : int64 Tensor of shape (S,)
+        seed : int
+            That of the initial points. It matters only for kinds that learn more than
+            their parameters, such as running means.
         """
-        return None
-
-    def drawn(self, starts: torch.Tensor, step: int) -> Parameters | None:
-        """Return what is looked up or drawn for one step, as tensors by name.
-
-        None where losses cannot be recorded on a device and repeated there. Else those of
-        `given` what was drawn are torch operations alone, of which none reads a number,
-        and do not depend on the step.
-        """
-        return None
-
-    def given(self, drawn: Parameters) -> Problem:
-        """Return the problem whose steps use these tensors, whatever they will hold."""
-        raise NotImplementedError
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether `losses` are those of a sample, such as a mini-batch."""
-        return False
-
-    @property
-    def whole(self) -> Problem:
-        """The problem whose losses the sampled ones stand for; without sampling, itself.
-
-        Final losses, their gradients and what is recorded are of this one.
-        """
-        return self
-
-    def origin(self, start: int) -> int:
-        """Return the number of the stream that a start's initial point is drawn from."""
-        return start
-
-    def decays(self, name: str) -> bool:
-        """Return whether weight decay acts on a parameter."""
-        return True
+        return Bound(self, starts)
 
     def points(self, starts: Sequence[int] | np.ndarray, seed: int) -> Parameters:
         """Return the initial points of the given starts, stacked.
 
-        Start k depends on (seed, k) alone.
+        Start k depends on (seed, k) alone. The problem itself does not change.
 
         Raises
         ------
         InvalidValueError
             When a point is not a mapping of arrays, or the points differ in shape.
         """
-        drawn: list[dict[str, np.ndarray]] = []
-        shapes: dict[str, tuple[int, ...]] = {}
-        generators = streams(seed, "start", [self.origin(int(k)) for k in starts])
-        for start, generator in zip(starts, generators, strict=True):
-            point = self.point(generator, int(start))
-            if not isinstance(point, Mapping) or not point:
-                raise InvalidValueError(
-                    f"the initial point of start {start} is {type(point).__name__}; "
-                    "give a dict of arrays by name"
-                )
-            arrays = [np.asarray(value) for value in point.values()]
-            found = {n: a.shape for n, a in zip(point, arrays, strict=True)}
-            shapes = shapes or found
-            if found != shapes:
-                raise InvalidValueError(
-                    f"the initial point of start {start} has other names or shapes "
-                    f"than {shapes}; give every start the same"
-                )
-            drawn.append(dict(zip(point, arrays, strict=True)))
-        return {
-            name: torch.as_tensor(
-                np.array([point[name] for point in drawn]), dtype=self.dtype
-            ).to(self.device)
-            for name in shapes
-        }
+        numbers = [int(start) for start in starts]
+        return stacked_points(self, numbers, streams(seed, "start", numbers))
 
     def prox(self, parameters: Parameters, rates: Parameters) -> Parameters:
         """Return the prox of what has no gradient; here, the point itself.
@@ -396,36 +300,11 @@ class Problem(ABC):
         """Return what is recorded beside the loss, by name, each of shape (S,)."""
         return {}
 
-    def baseline(self, metric: str) -> float:
-        """Return what is got of a metric without learning, here 0."""
-        return 0.0
-
-    def layers(self, parameters: Parameters) -> dict[str, tuple[str, ...]]:
-        """Return which parameters belong together, from the first; here, each alone."""
-        return {name: (name,) for name in parameters}
-
     def final_metrics(
         self, parameters: Parameters, starts: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Return metrics that are computed where starts end only, each of shape (S,)."""
         return {}
-
-    def remembered(self, starts: torch.Tensor) -> Parameters:
-        """Return what is learned beside the parameters, kept with them at the end."""
-        return {}
-
-    def recall(self, kept: Parameters) -> None:  # noqa: B027 - most keep nothing
-        """Put back what `remembered` returned; here, there is nothing."""
-
-    def dead_units(self, parameters: Parameters, starts: torch.Tensor) -> torch.Tensor:
-        """Return which units give nothing on every row: bool, shape (S, units)."""
-        return torch.zeros(len(starts), 0, dtype=torch.bool, device=starts.device)
-
-    def saturated_units(
-        self, parameters: Parameters, starts: torch.Tensor
-    ) -> torch.Tensor:
-        """Return which units are flat on every row: bool, shape (S, units)."""
-        return torch.zeros(len(starts), 0, dtype=torch.bool, device=starts.device)
 
     @staticmethod
     def from_losses(
@@ -531,15 +410,248 @@ class _FromFunctions(Problem):
     ) -> torch.Tensor:
         return self._losses(parameters, starts, step)
 
+    def bind(self, starts: torch.Tensor, seed: int = 0) -> Bound:
+        return _BoundFunctions(self, starts)
+
+
+class Bound:
+    """A problem bound to the starts of one chunk; the loop and update rules call this.
+
+    What a kind looks up for its starts, such as rows or masks, is looked up once here.
+    The defaults call the methods of the problem.
+
+    Attributes
+    ----------
+    problem : Problem
+    starts : int64 Tensor of shape (S,)
+        The numbers of the starts.
+    stochastic : bool
+        Whether `losses` are those of a sample, such as a mini-batch.
+
+    Examples
+    --------
+    >>> bowl = Problem.from_losses(
+    ...     lambda parameters, starts, step: parameters["x"].square(),
+    ...     lambda generator: {"x": generator.random()},
+    ... )
+    >>> bound = bowl.bind(torch.arange(2))
+    >>> bound.losses_and_gradients({"x": torch.tensor([1.0, -2.0])}, 0)
+    (tensor([1., 4.]), {'x': tensor([ 2., -4.])})
+    """
+
+    stochastic: bool = False
+
+    def __init__(self, problem: Problem, starts: torch.Tensor) -> None:
+        self.problem, self.starts = problem, starts
+        self.constrained, self.device = problem.constrained, problem.device
+        self._fused = problem.fused if isinstance(problem, Accelerated) else None
+
+    @property
+    def whole(self) -> Bound:
+        """The same starts with the losses of all data, and without randomness."""
+        return self
+
+    def part(self, places: torch.Tensor | slice) -> Bound:
+        """Return this problem bound to some of the starts."""
+        return self.problem.bind(self.starts[places])
+
+    def losses(self, parameters: Parameters, step: int) -> torch.Tensor:
+        """Return the loss of each start, shape (S,)."""
+        return self.problem.losses(parameters, self.starts, step)
+
+    def fused(
+        self, parameters: Parameters, step: int
+    ) -> tuple[torch.Tensor, Parameters] | None:
+        """Return losses and gradients by a faster way than autograd, if there is one."""
+        if self._fused is None:
+            return None
+        return self._fused(parameters, self.starts, step)
+
+    def losses_and_gradients(
+        self, parameters: Parameters, step: int
+    ) -> tuple[torch.Tensor, Parameters]:
+        """Return the losses of all starts and the gradient of each.
+
+        The losses are summed and differentiated once, by autograd: as start j has no
+        part in the loss of start k, the gradient of the sum is the stack of the
+        gradients. A kind may have a faster way (`Accelerated`).
+
+        Returns
+        -------
+        losses : Tensor of shape (S,)
+        gradients : dict of Tensor, shaped as the parameters
+
+        Raises
+        ------
+        InvalidValueError
+            When the losses are not one number for each start.
+        """
+        found = self.fused(parameters, step)
+        if found is not None:
+            return found
+        leaves = {
+            name: value.detach().requires_grad_() for name, value in parameters.items()
+        }
+        with torch.enable_grad():
+            losses = self.losses(leaves, step)
+            check_losses(losses, self.starts.shape[0])
+            if not losses.requires_grad:
+                raise InvalidValueError(
+                    "the losses do not depend on the parameters by torch operations; "
+                    "compute them from the given tensors without detaching"
+                )
+            gradients = _gradients(losses, tuple(leaves.values()))
+        return losses.detach(), dict(zip(leaves, gradients, strict=True))
+
+    def prox(self, parameters: Parameters, rates: Parameters) -> Parameters:
+        """Return the prox of what has no gradient, as `Problem.prox` does."""
+        return self.problem.prox(parameters, rates)
+
+    def metrics(self, parameters: Parameters) -> dict[str, torch.Tensor]:
+        """Return what is recorded besides the loss."""
+        return self.problem.metrics(parameters, self.starts)
+
+    def final_metrics(self, parameters: Parameters) -> dict[str, torch.Tensor]:
+        """Return the metrics that are computed at the end alone."""
+        return self.problem.final_metrics(parameters, self.starts)
+
+    def decays(self, name: str) -> bool:
+        """Return whether weight decay acts on a parameter."""
+        return True
+
     def plain_steps(
-        self,
-        parameters: Parameters,
-        starts: torch.Tensor,
-        step: int,
-        rates: torch.Tensor,
-        count: int,
+        self, parameters: Parameters, step: int, rates: torch.Tensor, count: int
     ) -> tuple[int, Parameters, Parameters] | None:
-        return several_plain_steps(self, parameters, starts, step, rates, count)
+        """Take steps of plain gradient descent at once; by default None.
+
+        Parameters
+        ----------
+        rates : Tensor of shape (S,)
+        count : int
+            How many steps at most.
+
+        Returns
+        -------
+        taken : int
+            How many steps were taken, with the bits of single steps. None where the loss
+            of a start is not finite before one of them.
+        moved : dict of Tensor
+            Where they lead.
+        gradients : dict of Tensor
+            Those of the last step.
+        """
+        return None
+
+    def graph_inputs(self, step: int) -> Parameters | None:
+        """Return the per-step inputs as tensors; None where no CUDA graph is possible.
+
+        With these inputs (`with_inputs`), losses have to be torch operations that read
+        no number and do not depend on the step.
+        """
+        return None
+
+    def with_inputs(self, inputs: Parameters) -> Bound:
+        """Return the bound problem whose steps read these tensors as their inputs."""
+        raise NotImplementedError
+
+    def buffers(self) -> Parameters:
+        """Return what is learned besides the parameters, such as running means."""
+        return {}
+
+    def load_buffers(self, buffers: Parameters) -> None:
+        """Put back what `buffers` returned."""
+
+
+class _BoundFunctions(Bound):
+    """Functions of the user's, bound to starts."""
+
+    def plain_steps(
+        self, parameters: Parameters, step: int, rates: torch.Tensor, count: int
+    ) -> tuple[int, Parameters, Parameters] | None:
+        return several_plain_steps(self, parameters, step, rates, count)
+
+
+@runtime_checkable
+class Accelerated(Protocol):
+    """A problem with a faster way to losses and gradients than autograd."""
+
+    def fused(
+        self, parameters: Parameters, starts: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, Parameters] | None:
+        """Return what `losses` and autograd give, to rounding; None for autograd."""
+
+
+@runtime_checkable
+class Parallel(Protocol):
+    """A problem whose chunks may run in parallel threads without being asked to."""
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether chunks may run in parallel: they share nothing that changes."""
+
+    @property
+    def one_threaded(self) -> bool:
+        """Whether a step is computed outside Python, by code that keeps to one thread."""
+
+
+@runtime_checkable
+class Diagnosable(Protocol):
+    """A problem that knows more of its parts than the names of its parameters."""
+
+    def baseline(self, metric: str) -> float:
+        """Return the value of a metric without learning."""
+
+    def layers(self, parameters: Parameters) -> dict[str, tuple[str, ...]]:
+        """Return which parameters belong together, from the first layer on."""
+
+
+@runtime_checkable
+class HasUnits(Protocol):
+    """A bound problem whose model has hidden units."""
+
+    def dead_units(self, parameters: Parameters) -> torch.Tensor:
+        """Return which units give nothing on every row: bool, shape (S, units)."""
+
+    def saturated_units(self, parameters: Parameters) -> torch.Tensor:
+        """Return which units are flat on every row: bool, shape (S, units)."""
+
+
+def stacked_points(
+    problem: Problem,
+    starts: Sequence[int],
+    generators: Iterable[np.random.Generator],
+) -> Parameters:
+    """Return the initial points of starts, each drawn from its own generator.
+
+    Raises
+    ------
+    InvalidValueError
+        When a point is not a mapping of arrays, or the points differ in shape.
+    """
+    drawn: list[dict[str, np.ndarray]] = []
+    shapes: dict[str, tuple[int, ...]] = {}
+    for start, generator in zip(starts, generators, strict=True):
+        point = problem.point(generator, start)
+        if not isinstance(point, Mapping) or not point:
+            raise InvalidValueError(
+                f"the initial point of start {start} is {type(point).__name__}; "
+                "give a dict of arrays by name"
+            )
+        arrays = [np.asarray(value) for value in point.values()]
+        found = {n: a.shape for n, a in zip(point, arrays, strict=True)}
+        shapes = shapes or found
+        if found != shapes:
+            raise InvalidValueError(
+                f"the initial point of start {start} has other names or shapes "
+                f"than {shapes}; give every start the same"
+            )
+        drawn.append(dict(zip(point, arrays, strict=True)))
+    return {
+        name: torch.as_tensor(
+            np.array([point[name] for point in drawn]), dtype=problem.dtype
+        ).to(problem.device)
+        for name in shapes
+    }
 
 
 class Asked(Mapping[str, torch.Tensor]):
@@ -608,19 +720,7 @@ def losses_and_gradients(
 ) -> tuple[torch.Tensor, Parameters]:
     """Return the losses of all starts and the gradient of each.
 
-    The losses are summed and differentiated once, by autograd: as start j has no part
-    in the loss of start k, the gradient of the sum is the stack of the gradients. A
-    problem may have a faster way to the same (`Problem.fused`).
-
-    Returns
-    -------
-    losses : Tensor of shape (S,)
-    gradients : dict of Tensor, shaped as the parameters
-
-    Raises
-    ------
-    InvalidValueError
-        When the losses are not one number for each start.
+    It binds the problem to the starts; whoever takes several steps binds it once.
 
     Examples
     --------
@@ -632,33 +732,17 @@ def losses_and_gradients(
     >>> losses_and_gradients(bowl, x, torch.arange(2), 0)
     (tensor([1., 4.]), {'x': tensor([ 2., -4.])})
     """
-    found = problem.fused(parameters, starts, step)
-    if found is not None:
-        return found
-    leaves = {
-        name: value.detach().requires_grad_() for name, value in parameters.items()
-    }
-    with torch.enable_grad():
-        losses = problem.losses(leaves, starts, step)
-        check_losses(losses, starts.shape[0])
-        if not losses.requires_grad:
-            raise InvalidValueError(
-                "the losses do not depend on the parameters by torch operations; "
-                "compute them from the given tensors without detaching"
-            )
-        gradients = _gradients(losses, tuple(leaves.values()))
-    return losses.detach(), dict(zip(leaves, gradients, strict=True))
+    return problem.bind(starts).losses_and_gradients(parameters, step)
 
 
 def several_plain_steps(
-    problem: Problem,
+    bound: Bound,
     parameters: Parameters,
-    starts: torch.Tensor,
     step: int,
     rates: torch.Tensor,
     count: int,
 ) -> tuple[int, Parameters, Parameters] | None:
-    """Take some steps of plain gradient descent, as `Problem.plain_steps` does.
+    """Take some steps of plain gradient descent, as `Bound.plain_steps` does.
 
     The losses are looked at after all of them. An interrupt, or the end of the time, is
     seen between calls only, so that a call takes about a tenth of a second.
@@ -668,7 +752,7 @@ def several_plain_steps(
     shaped = {n: rates.reshape(-1, *[1] * (p.ndim - 1)) for n, p in moved.items()}
     begun, taken = time.perf_counter(), 0
     while taken < count and time.perf_counter() - begun < SECONDS_AT_ONCE:
-        losses, gradients = losses_and_gradients(problem, moved, starts, step + taken)
+        losses, gradients = bound.losses_and_gradients(moved, step + taken)
         total += losses  # what is not finite stays so
         moved = {n: p - shaped[n] * gradients[n] for n, p in moved.items()}
         taken += 1

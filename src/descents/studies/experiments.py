@@ -21,15 +21,15 @@ from descents.checks import (
 )
 from descents.data.datasets import uci_iris
 from descents.data.storage import RunFolder
-from descents.descent.loop import Stop, descend
+from descents.descent.loop import descend
 from descents.descent.runs import Runs
 from descents.descent.steps import GradientDescent
-from descents.descent.workers import descend_in_parts
+from descents.descent.stopping import Stop
 from descents.problems.batches import random_splits
 from descents.problems.factorization import Factorization
+from descents.problems.labeled import REDUCTIONS
 from descents.problems.network import BIASES, Network
 from descents.problems.problem import Problem
-from descents.problems.supervised import REDUCTIONS
 from descents.studies import claims
 
 RANK = 2
@@ -190,7 +190,7 @@ class Parts:
         InterruptedRunError
             If the time limit was reached, or the user interrupted.
         """
-        runs = descend_in_parts(
+        runs = descend(
             problem,
             starts,
             seed,
