@@ -260,7 +260,8 @@ class Peer:
     def constants(self):
         """Return where each level of ordistic has its share of a column."""
         hot = self.x[..., None] == torch.arange(LEVELS)
-        logs = (hot * self.mask[..., None]).sum(0).double().log()
+        counts = (hot * self.mask[..., None]).sum(0).double()
+        logs = (counts / counts.sum(-1, keepdim=True)).clamp_min(math.exp(-30)).log()
         return (logs.amax(-1, keepdim=True) - logs).sqrt().flatten()
 
     def descended(self, free, supports, corners=CORNERS, most=600):
