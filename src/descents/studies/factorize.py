@@ -167,7 +167,10 @@ def factorize(
             for column, name in zip(model.columns_, data.column_names, strict=True)
         ]
     warned = list(dict.fromkeys(str(warning.message) for warning in caught))
-    warned.sort(key=lambda line: line != model._far)  # it comes first
+    cells = model.fitted_.problem.cells
+    flat = model.says_of_constants(cells.column_counts < cells.shape[0])
+    warned += [] if flat is None else [flat]
+    warned.sort(key=lambda line: line not in (model._far, flat))  # they come first
     generator = np.random.Generator(np.random.Philox(0))
     if progress is not None:
         progress("judging", 0.92)
@@ -185,7 +188,6 @@ def factorize(
     if options.image is not None:
         tensors["images"] = _images(model, options.image)
     result["seconds"] = time.perf_counter() - begun
-    cells = model.fitted_.problem.cells
     if isinstance(cells, Streamed):
         result["memory"] = memory_facts(cells, before)
     return Found(result, model, data, rows, tensors)
