@@ -66,7 +66,7 @@ def two_by_two(loss: str, rows: int = 40, seed: int = 0) -> np.ndarray:
 
 def settings_for(loss: str) -> dict[str, object]:
     """Return the settings under which a loss has a minimum and is followed to it."""
-    given: dict[str, object] = {"loss": loss, "penalty": 0.5, "held_out": 0}
+    given: dict[str, object] = {"loss": loss, "penalty": 0.5}
     if loss in ("kl", "nonnegative"):
         given["constraint"] = "nonnegative"
     if loss == "nonnegative":
@@ -435,8 +435,7 @@ def test_a_new_row_minimises_its_own_objective(loss) -> None:
 
 
 def test_a_row_without_any_cell_is_the_constant() -> None:
-    model = LowRankModel(2, penalty=0.1, held_out=0, random_state=0)
-    model.fit(with_holes(IRIS))
+    model = LowRankModel(2, penalty=0.1, random_state=0).fit(with_holes(IRIS))
     blank = np.full((1, 4), np.nan)
     assert np.isfinite(model.transform(blank)).all()
     np.testing.assert_allclose(
@@ -565,13 +564,7 @@ def test_the_same_random_state_gives_the_same_fit() -> None:
 
 def test_the_mean_of_starts_is_the_mean_of_predictions() -> None:
     table = with_holes(planted_table(30, 8, 3, noise=0.5, seed=2)[0], 0.4)
-    shared = {
-        "n_components": 3,
-        "n_starts": 8,
-        "random_state": 0,
-        "held_out": 0,
-        "penalty": 0.1,
-    }
+    shared = {"n_components": 3, "n_starts": 8, "random_state": 0, "penalty": 0.1}
     best = LowRankModel(**shared).fit(table)
     mean = LowRankModel(**shared, combine="mean").fit(table)
     np.testing.assert_array_equal(best.runs_.losses, mean.runs_.losses)
@@ -736,9 +729,7 @@ def test_a_stored_model_is_the_same_to_the_bit(loss, holes, tmp_path) -> None:
 @UNFINISHED
 def test_stored_with_other_settings(settings, tmp_path) -> None:
     table = with_holes(IRIS)
-    model = LowRankModel(
-        2, **({"random_state": 0, "max_iter": 10, "held_out": 0} | settings)
-    )
+    model = LowRankModel(2, **({"random_state": 0, "max_iter": 10} | settings))
     model.fit(table).save(tmp_path / "model")
     other = LowRankModel.load(str(tmp_path / "model"))
     np.testing.assert_array_equal(other.impute(table), model.impute(table))

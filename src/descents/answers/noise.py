@@ -27,8 +27,6 @@ SETTLED = 1e-3
 """The sweeps end once the penalty changes by less than this share in one."""
 VANISHED = 1e-12
 """A noise of less than this share of the variance is none."""
-DIGITS = 5
-"""How many digits of a penalty count."""
 LEAST = 1e-30
 LIVE = 0.05
 """A component with a smaller share of its mean square in its means has vanished."""
@@ -321,8 +319,7 @@ class _Sweeps:
             if sweep > 1 and (now == before or abs(now - before) <= SETTLED * now):
                 break
             before = now
-        # As many digits as it has, so that other units, and their roundings, give the same.
-        return self.noise / self.variance, float(f"{now:.{DIGITS}g}") * self.unit
+        return self.noise / self.variance, now * self.unit
 
     def penalties(self) -> np.ndarray:
         """Return the penalty that each component implies."""

@@ -463,6 +463,11 @@ class LowRank(UsesFitted):
             workers=self._workers,
             exact=exact,
         )
+        if self.judged_ is not None and noise.lacks_cells(found):
+            names = [column.name for column in self.columns_]
+            says = self.judged_.says(names, found.column_counts < found.shape[0])
+            if says is not None:
+                warnings.warn(says, UserWarning, stacklevel=4)
 
     def _brief_stop(self, dtype: Any, seconds: float | None) -> Stop:
         """Return when a fit without some cells rests."""
@@ -849,10 +854,7 @@ class LowRank(UsesFitted):
             )
         dtype = _precise_enough(found, dtype, self._offsets())
         settings = self._settings(found, dtype, penalty, holes=not found.complete)
-        # Huber's widths are found without: they are those of what is left of the cells.
-        self._implied = None
-        if not self._waiting():
-            self._implied = self._noise(found, rank, settings)
+        self._implied = self._noise(found, rank, settings)
         if self._implied is not None:
             settings["penalty"] = {**(penalty or {}), "l2": self._implied.l2}
         return Factorization(found, rank, **settings)

@@ -355,9 +355,6 @@ class UsesFitted(ReadsTables):
         codes = fitted.decoded(*predicted)
         if self.judged_ is not None:
             codes = self.judged_.filled(codes)
-            says = self.says_of_constants(np.isnan(values).any(0))
-            if says is not None:
-                warnings.warn(says, UserWarning, stacklevel=2)
         self._warn_of_far(codes, np.isnan(values), 3)
         if table is not None:
             self._warn_of_held(columns.held(table, self.columns_, codes))
@@ -369,18 +366,6 @@ class UsesFitted(ReadsTables):
         holes = np.isnan(values)
         holes &= ~holes.all(1, keepdims=True)
         return filled, self.calibration_.intervals(fitted, predicted, holes, coverage)
-
-    def says_of_constants(self, lacking: np.ndarray) -> str | None:
-        """Return a warning where missing cells are filled with constants, or None.
-
-        Parameters
-        ----------
-        lacking : bool ndarray of shape (columns,)
-            Which columns have missing cells.
-        """
-        if self.judged_ is None:
-            return None
-        return self.judged_.says([column.name for column in self.columns_], lacking)
 
     def _warn_of_far(
         self, codes: list[np.ndarray], holes: np.ndarray, level: int

@@ -167,10 +167,7 @@ def factorize(
             for column, name in zip(model.columns_, data.column_names, strict=True)
         ]
     warned = list(dict.fromkeys(str(warning.message) for warning in caught))
-    cells = model.fitted_.problem.cells
-    flat = model.says_of_constants(cells.column_counts < cells.shape[0])
-    warned += [] if flat is None else [flat]
-    warned.sort(key=lambda line: line not in (model._far, flat))  # they come first
+    warned.sort(key=lambda line: line != model._far)  # it comes first
     generator = np.random.Generator(np.random.Philox(0))
     if progress is not None:
         progress("judging", 0.92)
@@ -188,6 +185,7 @@ def factorize(
     if options.image is not None:
         tensors["images"] = _images(model, options.image)
     result["seconds"] = time.perf_counter() - begun
+    cells = model.fitted_.problem.cells
     if isinstance(cells, Streamed):
         result["memory"] = memory_facts(cells, before)
     return Found(result, model, data, rows, tensors)
