@@ -111,9 +111,6 @@ class Loss(ABC):
     divergence : bool
         Whether predictions must be at least 0, for which there are multiplicative
         steps: see `parts` and `exponent`.
-    drifts : bool
-        Whether it falls without end as offsets grow and the factors shrink, so that
-        offsets are charged as V is.
     parameter : str
         Which of its fields a number after its name sets ("quantile:0.9"), if one does.
     sample : str
@@ -129,7 +126,6 @@ class Loss(ABC):
     domain: ClassVar[str] = "finite numbers"
     kind: ClassVar[Kind] = "numbers"
     divergence: ClassVar[bool] = False
-    drifts: ClassVar[bool] = False
     parameter: ClassVar[str] = ""
     sample: ClassVar[str] = ""
 

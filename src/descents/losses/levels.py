@@ -17,9 +17,6 @@ import torch
 from descents.checks import InvalidValueError, real_number
 from descents.losses.base import FARTHEST_LOGIT, Kind, Loss, corner, slope
 
-LEAST_CURVATURE = 0.1
-"""What is added to a curvature that may be next to nothing."""
-
 
 @dataclass(frozen=True)
 class Logistic(Loss):
@@ -641,9 +638,7 @@ class Ordistic(Loss):
     """Multinomial loss of -z_c^2: log(sum_c exp(-z_c^2)) + z_x^2, for levels [1]_.
 
     The likeliest level is the one whose natural parameter is nearest to zero. It is not
-    convex. About offsets of size b a small z changes the squares by 2 b z, so that of
-    ever larger offsets any fit has factors of next to no size: with a penalty on the
-    factors alone it has no minimum. Offsets have the penalty of V, too.
+    convex.
 
     References
     ----------
@@ -661,7 +656,6 @@ class Ordistic(Loss):
     identity: ClassVar[bool] = False
     domain: ClassVar[str] = "levels with an order"
     kind: ClassVar[Kind] = "levels"
-    drifts: ClassVar[bool] = True
 
     def __call__(
         self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
@@ -677,16 +671,15 @@ class Ordistic(Loss):
         step: int,
         **cuts: torch.Tensor,
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Return the curvature 2 |h - p| + 4 z^2 p (1 - p), slope 2 z (h - p), h one for x.
+        """Return the curvature 2 h + 2 z^2 and the slope 2 z (h - p), h one for x.
 
-        The slope is exact, and so is the curvature but for the sign of h - p: the loss
-        is not convex, and where it bends down a step goes as far as it would go up.
+        z_x^2 has the curvature 2; that of the logarithm is at most 1/2 by z^2, which
+        has the slope 2 z, and what else it has is negative.
         """
         hot = torch.nn.functional.one_hot(target.long(), prediction.shape[-1])
         hot = hot.to(prediction).expand_as(prediction)
         share = (-prediction.square()).softmax(-1)
-        bent = 4 * prediction.square() * share * (1 - share)
-        curvature = 2 * (hot - share).abs() + bent + LEAST_CURVATURE
+        curvature = 2 * hot + 2 * prediction.square() + 0.1
         return curvature / 2, prediction - 2 * prediction * (hot - share) / curvature
 
     def coordinates(self, levels: int) -> int:

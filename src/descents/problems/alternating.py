@@ -29,7 +29,7 @@ AWAY_EVERY = 10
 """On another device it is measured after so many steps, whether or not: in between, that
 of an exact fit may be told as 0."""
 EVERY = 3
-"""Of so many steps under losses that are not squared, one goes further than the others."""
+"""Of so many multiplicative steps, one goes further than the others."""
 LEFT = 0.5
 """What extrapolation leaves of a factor's entry at least."""
 
@@ -44,8 +44,7 @@ class Alternating(UpdateRule):
     `descents.problems.sets` in the way of that set, at the least by prox-gradient
     steps; smooth rows together, or every other one in turn. Beta-divergences,
     Kullback-Leibler among them, have the multiplicative step of [2]_ with the exponent
-    of [3]_, with penalties. Where a loss is not squared, each third step is extrapolated
-    [4]_ if that lowers the loss.
+    of [3]_, with penalties, each third one extrapolated [4]_ where that lowers the loss.
 
     References
     ----------
@@ -116,10 +115,6 @@ class Alternating(UpdateRule):
                 known["loss"] = (known["loss"] + columns.change).clamp_min(0)
                 found.update(known=known, equations=equations)
             gain = -(rows.whole + columns.whole)
-            if quadratic is None:
-                moved = extrapolated(
-                    problem, (parameters, moved), state, found, losses, step
-                )
         return Update(moved, found, losses, mapping, gain)
 
     def unsettled(self, bound: Bound, step: int) -> bool:
@@ -738,42 +733,19 @@ def _penalized(problem: Factorization, parameters: Parameters) -> torch.Tensor:
 def _accelerated(
     problem: Factorization, parameters: Parameters, state: State, step: int
 ) -> Update:
-    """Take the multiplicative step; each third goes further where that is lower."""
-    update = _multiplicative(problem, parameters)
-    after = dict(update.state)
-    pair = parameters, update.parameters
-    moved = extrapolated(problem, pair, state, after, update.losses, step)
-    return update._replace(parameters=moved, state=after)
-
-
-def extrapolated(
-    problem: Factorization,
-    pair: tuple[Parameters, Parameters],
-    state: State,
-    found: State,
-    losses: torch.Tensor,
-    step: int,
-) -> Parameters:
-    """Return where a step leads; each third goes further where that is lower.
+    """Take the multiplicative step; each third goes further where that is lower.
 
     With the points x, x + r and x + 2 r + v of two steps, it goes to x + 2 a r + a^2 v
-    for a = max(1, norm(r) / norm(v)), the squared extrapolation of Varadhan and Roland;
-    for a = 1 that is where the two steps led. The next cycle begins one step on.
-
-    Parameters
-    ----------
-    pair : tuple of dict
-        The parameters before the step and after it.
-    state, found : dict
-        The state before the step, and that after it, to which the first is added.
-    losses : Tensor of shape (S,)
-        Before the step.
+    for a = max(1, norm(r) / norm(v)), the squared extrapolation of Varadhan and Roland; for a = 1 that
+    is where the two steps led. The next cycle begins one step on.
     """
+    found = _multiplicative(problem, parameters)
     if step % EVERY == EVERY - 2:
-        found["before"] = pair[0]
-    elif step % EVERY == EVERY - 1 and "before" in state:
-        return _further(problem, (state["before"], *pair), losses)
-    return pair[1]
+        return found._replace(state={"before": parameters})
+    if step % EVERY == EVERY - 1 and "before" in state:
+        points = state["before"], parameters, found.parameters
+        return found._replace(parameters=_further(problem, points, found.losses))
+    return found
 
 
 def _further(
@@ -785,17 +757,11 @@ def _further(
     turn = {name: last[name] - middle[name] - first[name] for name in last}
     norms = [flat(part).double().norm(dim=1) for part in (first, turn)]
     length = (norms[0] / norms[1].clamp_min(1e-300)).clamp_min(1.0)
-    multiplied = problem.cells.blocks[0].loss.divergence
-    sides = {"U": problem.row_regularizer, "V": problem.column_regularizer}
     tried = {}
     for name, end in last.items():
-        a = length.to(end).reshape(-1, *[1] * (end.ndim - 1))
+        a = length.to(end)[:, None, None]
         ahead = before[name] + 2 * a * first[name] + a.square() * turn[name]
-        if multiplied:  # what reaches zero would stay there
-            ahead = torch.maximum(ahead, LEFT * end)
-        tried[name] = sides[name].nearest(ahead) if name in sides else ahead
-    lower = _penalized(problem, tried) <= losses
-    return {
-        name: torch.where(lower.reshape(-1, *[1] * (end.ndim - 1)), tried[name], end)
-        for name, end in last.items()
-    }
+        # What reaches zero would stay there.
+        tried[name] = torch.maximum(ahead, LEFT * end)
+    lower = (_penalized(problem, tried) <= losses)[:, None, None]
+    return {name: torch.where(lower, tried[name], last[name]) for name in last}

@@ -153,10 +153,6 @@ class Factorization(Problem):
         self.rank: int = given_rank
         self.row_regularizer, self.column_regularizer = asked[:2]
         self.l2_biases, self.count_power = asked[2:]
-        if any(block.loss.drifts for block in found.blocks):
-            # Else the least is at infinitely large offsets.
-            both = self.row_regularizer.l2, self.column_regularizer.l2
-            self.l2_biases = max(self.l2_biases, *both)
         self.dtype, self.device = given_dtype, given_device
         self.offsets = offsets
         self.constrained = not (

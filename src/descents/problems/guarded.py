@@ -51,8 +51,7 @@ class Guarded(UpdateRule):
     `Alternating` does it; the cut points of ordinal losses go along Newton's direction.
     The loss is then evaluated, row by row: where it rises, the curvature is multiplied
     by 4 and the step is taken again, up to 8 times. No step raises the loss. Where a
-    constraint or smoothness ties rows together, all of them are checked at once. Each
-    third step is extrapolated, as those of `Alternating` are.
+    constraint or smoothness ties rows together, all of them are checked at once.
 
     Examples
     --------
@@ -114,12 +113,8 @@ class Guarded(UpdateRule):
             if "cuts" in moved:
                 moved, both["cuts"], more = _cut(problem, parameters, moved)
                 gain = gain + more
-            mapping = {name: {**mapping, **both}[name] for name in parameters}
-            after: State = {"curvature": times}
-            moved = alternating.extrapolated(
-                problem, (parameters, moved), state, after, losses, step
-            )
-        return Update(moved, after, losses, mapping, gain)
+        mapping = {name: {**mapping, **both}[name] for name in parameters}
+        return Update(moved, {"curvature": times}, losses, mapping, gain)
 
 
 class _Here(NamedTuple):
@@ -332,9 +327,7 @@ def _half(
         curvature = torch.where(waiting, STEEPER * curvature, curvature)
         if not bool(waiting.any()):
             break
-    # A row that no curvature moves is at a minimum for now, but may have to move again.
-    gentler = (GENTLER * curvature).clamp_min(1)
-    times[turn.factor] = torch.where(waiting, times[turn.factor], gentler)
+    times[turn.factor] = (GENTLER * curvature).clamp_min(1)
     assert gain is not None  # noqa: S101
     return {**parameters, **best}, mapping, gain
 
