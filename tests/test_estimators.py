@@ -241,7 +241,7 @@ def test_whole_weights_count_rows_that_often() -> None:
     table = with_holes(PLANTED[:30], 0.2)
     often = np.random.default_rng(0).integers(1, 4, 30)
     # Without a penalty the problem is flat; one on the columns alone would be scaled away.
-    model = LowRankModel(2, penalty=0, random_state=0, steps="lbfgs", max_iter=3000)
+    model = LowRankModel(2, random_state=0, steps="lbfgs", max_iter=3000)
     weighted = clone(model).fit(table, weights=np.repeat(often[:, None], 10, 1))
     repeated = clone(model).fit(np.repeat(table, often, axis=0))
     assert weighted.loss_ == pytest.approx(repeated.loss_, rel=1e-7)
@@ -479,7 +479,7 @@ def test_offsets_are_in_the_predictions(offsets) -> None:
     columns = np.linspace(10, 20, 8)
     table = with_holes(noisy + rows * (offsets in ("rows", "both")))
     table += columns * (offsets in ("columns", "both"))
-    model = LowRankModel(1, offsets=offsets, penalty=0, random_state=0).fit(table)
+    model = LowRankModel(1, offsets=offsets, random_state=0).fit(table)
     again = model.transform(table)
     np.testing.assert_allclose(again, model.embedding_, atol=1e-4)
     # As many parameters as that, and no more: each kept cell is near.
@@ -627,7 +627,7 @@ def own_squared(prediction, target):
     return (prediction - target) ** 2
 
 
-@pytest.mark.parametrize("penalty", [0, 0.5])
+@pytest.mark.parametrize("penalty", [None, 0.5])
 def test_a_function_that_is_squared_loss(penalty) -> None:
     table = with_holes(PLANTED, 0.2)
     shared = {"random_state": 0, "tol": 1e-12, "max_iter": 50_000, "penalty": penalty}
@@ -1284,7 +1284,7 @@ def io_file(text: str) -> str:
 def test_a_gap_is_not_claimed_where_nothing_better_is_known() -> None:
     table, _ = planted_table(20, 6, 2, noise=0.1, seed=0)
     table[0, 0] = np.nan
-    model = LowRankModel(2, n_starts=3, penalty=0, random_state=0).fit(table)
+    model = LowRankModel(2, n_starts=3, random_state=0).fit(table)
     assert model.reference_.kind == "best found"
     assert np.isnan(model.gap_)
 

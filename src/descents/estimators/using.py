@@ -13,7 +13,6 @@ import numpy as np
 from descents.answers import intervals
 from descents.answers.fitted import Fitted
 from descents.answers.intervals import Calibration
-from descents.answers.noise import Noise
 from descents.answers.references import Reference
 from descents.answers.selection import Selection
 from descents.checks import InvalidValueError, RunFolderError, counted
@@ -27,8 +26,6 @@ from descents.estimators.intake import (
     plain_array,
     result_type,
 )
-from descents.estimators.judging import Judged
-from descents.marginal.held_out import ColumnScore
 from descents.problems import columns
 from descents.problems.cells import Cells
 from descents.problems.streamed import Streamed, block_bytes, rows_at_once
@@ -54,9 +51,6 @@ class UsesFitted(ReadsTables):
     steps_: str
     selection_: Selection | None
     calibration_: Calibration | None
-    noise_: Noise | None
-    scales_: str | None
-    judged_: Judged | None
     _seed: int | None
 
     def _keep(self, fitted: Fitted) -> None:
@@ -72,21 +66,6 @@ class UsesFitted(ReadsTables):
             self.row_biases_ = np.asarray(fitted.points[0]["row_biases"])
         vars(self).pop("_recent", None)
         self._n_features_out = self.n_components_ = len(fitted.components)
-
-    @property
-    def scores_(self) -> dict[str, ColumnScore | None]:
-        """How well each column is predicted, of cells that the fit has not seen."""
-        scores: Any = () if self.judged_ is None else self.judged_.scores
-        names = [column.name for column in self.columns_]
-        return dict(zip(names, scores, strict=False))
-
-    @property
-    def constant_columns_(self) -> list[str]:
-        """The columns that `impute` fills with their best constant."""
-        if self.judged_ is None:
-            return []
-        flat = np.flatnonzero(self.judged_.constant)
-        return [self.columns_[j].name for j in flat]
 
     def transform(self, X: Any) -> np.ndarray:
         """Return new rows in the space of the components: `LowRankModel.transform`."""
@@ -353,8 +332,6 @@ class UsesFitted(ReadsTables):
             [fitted.solved(found, point) for point in fitted.points]
         )
         codes = fitted.decoded(*predicted)
-        if self.judged_ is not None:
-            codes = self.judged_.filled(codes)
         self._warn_of_far(codes, np.isnan(values), 3)
         if table is not None:
             self._warn_of_held(columns.held(table, self.columns_, codes))
@@ -480,8 +457,6 @@ class UsesFitted(ReadsTables):
         settings = {name: storage.typed(value) for name, value in settings.items()}
         if self.calibration_ is not None:
             arrays |= self.calibration_.stored()
-        if self.judged_ is not None:
-            arrays |= self.judged_.stored()
         if hasattr(self, "_recent"):
             arrays["recent/points"], arrays["recent/biases"] = self._recent
         facts |= {
@@ -497,8 +472,6 @@ class UsesFitted(ReadsTables):
             "steps": self.steps_,
             "seed": self._seed,
             "selection": self.selection_ and self.selection_.described(),
-            "noise": self.noise_ and vars(self.noise_),
-            "scales": self.scales_,
         }
         return arrays, facts
 
@@ -550,10 +523,6 @@ class UsesFitted(ReadsTables):
         model.reference_ = Reference(**facts["reference"])
         model.constants_loss_ = facts["constants_loss"]
         model.calibration_ = Calibration.restored(model.columns_, arrays)
-        model.judged_ = Judged.restored(arrays)
-        implied = facts.get("noise")
-        model.noise_ = None if implied is None else Noise(**implied)
-        model.scales_ = facts.get("scales")
         chosen = facts.get("selection")
         model.selection_ = None if chosen is None else Selection.restored(chosen)
         return model
