@@ -135,7 +135,7 @@ def test_starts_are_compared_and_stopped_by_scores() -> None:
     found = fitted.interval("validation_roc_auc")
     assert found.mean == pytest.approx(fitted.table()["validation_roc_auc"].mean())
     assert fitted.table()["best_epoch"].max() < 30
-    with pytest.raises(InvalidValueError, match="at the end only"):
+    with pytest.raises(InvalidValueError, match="only at the end"):
         diagnose(
             fitted.problem_, fitted.runs_, steps=fitted.rule_, metric="training_roc_auc",
             threshold=2.0, multiples=[2],

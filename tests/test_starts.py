@@ -214,7 +214,7 @@ def test_all_problems_are_told_together() -> None:
         assert word in str(caught.value)
     for options, words in (
         ({"early_stopping": 3}, "validation is None"),
-        ({"optimizer": "lbfgs", "batch_size": 5}, "whole loss"),
+        ({"optimizer": "lbfgs", "batch_size": 5}, "loss of all rows"),
         ({"validation": Folds(200)}, "150 rows"),
         ({"learning_rate": 1e30, "n_starts": 2, "optimizer": "gd"}, "1e\\+30"),
     ):

@@ -319,8 +319,8 @@ def _same(one: Any, other: Any) -> None:
         (["t.npy", "--memory", "1MB", "--workers", "2"], "--workers is 2"),
         (["t.npy", "--memory", "1MB", "--loss", "huber"], "squared loss"),
         (["t.npy", "--memory", "1MB", "--loss-of", "0=huber"], "squared loss"),
-        (["-", "--memory", "1MB"], "can be read once"),
-        (["t.npy", "--memory", "1MB", "--triples"], "leave one out"),
+        (["-", "--memory", "1MB"], "can be read only once"),
+        (["t.npy", "--memory", "1MB", "--triples"], "leave one of them out"),
     ],
 )
 def test_bad_input_is_a_sentence(
