@@ -105,6 +105,7 @@ ORDER = [
     "marginal.both_steps",
     "marginal.ratings",
     "estimators.intake",
+    "estimators.saved",
     "estimators.using",
     "estimators.lowrank",
     "estimators.transformer",

@@ -15,7 +15,6 @@ from sklearn.utils.validation import validate_data
 from descents.checks import (
     Complaints,
     InvalidValueError,
-    RunFolderError,
     counted,
     one_of,
     real_number,
@@ -27,6 +26,7 @@ from descents.data.frames import given_back
 from descents.data.levels import listed
 from descents.data.tables import Column, Table, from_frame
 from descents.descent.runs import Runs, Status
+from descents.estimators import saved
 from descents.estimators.intake import (
     ReadsTables,
     convergence_warning,
@@ -650,16 +650,9 @@ class LowRankImputer(
         models = self.fitted_.resampled(self.n_imputations, self._seed)
         gaussians = [one.model.gaussian for one in models]
         arrays, facts = stored(self.fitted_, gaussians)
-        settings = self.get_params(deep=False)
-        if _is_blank(settings["missing_values"]):
-            settings["missing_values"] = np.nan
-        if not isinstance(settings["random_state"], int | None):
-            settings["random_state"] = None
+        blank = {"missing_values": np.nan} if _is_blank(self.missing_values) else {}
         facts |= {
-            "model": "LowRankImputer",
-            "settings": storage.typed(settings),
-            "names": list(getattr(self, "feature_names_in_", [])),
-            "features_in": self.n_features_in_,
+            **saved.facts_of(self, "LowRankImputer", **blank),
             "gap": self.gap_,
             "reference": self.reference_,
             "seed": self._seed,
@@ -683,16 +676,7 @@ class LowRankImputer(
         RunFolderError
             When the file cannot be read or is no such file.
         """
-        arrays, facts = storage.read_tensors(Path(path))
-        if facts.get("model") != "LowRankImputer":
-            raise RunFolderError(
-                f"{path} holds something else than a LowRankImputer; give a file that "
-                "LowRankImputer.save wrote"
-            )
-        imputer = cls(**storage.of_typed(facts["settings"]))
-        if facts["names"]:
-            imputer.feature_names_in_ = np.array(facts["names"], dtype=object)
-        imputer.n_features_in_ = facts["features_in"]
+        imputer, arrays, facts = saved.opened(cls, path, "LowRankImputer")
         imputer._seed, imputer._framed = facts["seed"], facts["framed"]
         imputer._empty = np.array(facts["empty"], dtype=bool)
         imputer._indicated = np.array(facts["indicated"], dtype=np.int64)

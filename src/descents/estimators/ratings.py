@@ -14,7 +14,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from descents.checks import (
     Complaints,
     InvalidValueError,
-    RunFolderError,
     counted,
     one_of,
     real_number,
@@ -23,6 +22,7 @@ from descents.checks import (
 from descents.data import storage
 from descents.descent.runs import Runs, Status
 from descents.descent.stopping import Stop
+from descents.estimators import saved
 from descents.estimators.intake import convergence_warning, plain_array, seed_of
 from descents.marginal.ratings import Predicted, RatingsModel, fit_ratings
 
@@ -312,15 +312,7 @@ class LowRankRatings(BaseEstimator):
         """
         check_is_fitted(self, "fitted_")
         arrays, facts = self.fitted_.stored()
-        settings = self.get_params(deep=False)
-        if not isinstance(settings["random_state"], int | None):
-            settings["random_state"] = None
-        facts |= {
-            "model": "LowRankRatings",
-            "settings": storage.typed(settings),
-            "names": list(getattr(self, "feature_names_in_", [])),
-            "features_in": self.n_features_in_,
-        }
+        facts |= saved.facts_of(self, "LowRankRatings")
         storage.write_tensors(Path(path), arrays, facts)
 
     @classmethod
@@ -336,15 +328,6 @@ class LowRankRatings(BaseEstimator):
         RunFolderError
             When the file cannot be read or is no such file.
         """
-        arrays, facts = storage.read_tensors(Path(path))
-        if facts.get("model") != "LowRankRatings":
-            raise RunFolderError(
-                f"{path} holds something else than a LowRankRatings; give a file that "
-                "LowRankRatings.save wrote"
-            )
-        model = cls(**storage.of_typed(facts["settings"]))
-        if facts["names"]:
-            model.feature_names_in_ = np.array(facts["names"], dtype=object)
-        model.n_features_in_ = facts["features_in"]
+        model, arrays, facts = saved.opened(cls, path, "LowRankRatings")
         model._keep(RatingsModel.restored(arrays, facts))
         return model
