@@ -32,6 +32,7 @@ lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+	$(BIN)/lint-imports --no-logo
 
 docs: $(VENV)/dev
 	$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env docs docs/_build/html

@@ -83,7 +83,7 @@ def ours(
     from scipy.sparse import csr_array
 
     from descents import Alternating, Factorization, Stop, descend
-    from descents.problems.observed import cells as observed_cells
+    from descents.cells.observed import cells as observed_cells
 
     planted = _small() if small else _large(observed, cells)
     if small:

@@ -28,13 +28,13 @@ import pandas as pd
 from imputation import FIRST_SEED, TABLES, hide, table_of
 from sklearn.exceptions import ConvergenceWarning
 
-from descents.answers.intervals import rank_of
-from descents.data.tables import from_frame
 from descents.marginal.features import LINEAR, Features, LevelFeatures, NumberFeatures
 from descents.marginal.intervals import intervals
 from descents.marginal.model import Fitted, Settings
 from descents.marginal.refinement import RefinedModel
 from descents.marginal.tables import fit_table
+from descents.statistics.quantiles import rank_of
+from descents.tables.tables import from_frame
 
 COVERAGE = 0.9
 BINS = 15

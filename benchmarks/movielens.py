@@ -29,7 +29,7 @@ import numpy as np
 from scipy.sparse import coo_array, coo_matrix
 
 import descents
-from descents.data.datasets import Ratings, movielens_100k
+from descents.tables.datasets import Ratings, movielens_100k
 
 FOLDS = 5
 THREADS = 1

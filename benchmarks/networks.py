@@ -28,7 +28,7 @@ DIGITS_EPOCHS, DIGITS_RATE = 200, 0.2
 
 def iris() -> tuple[np.ndarray, np.ndarray]:
     """Return 100 rows of UCI's table, standardized as the report does, and classes."""
-    from descents.data.datasets import uci_iris
+    from descents.tables.datasets import uci_iris
 
     values = uci_iris().values.astype(np.float32)
     features = (values - values.mean(0)) / values.var(0, ddof=1)
@@ -77,7 +77,7 @@ def ours(
     recorded: bool = True,
 ) -> Run:
     from descents import GradientDescent, Network, Stop, descend
-    from descents.descent import recording
+    from descents.optim import graphs as recording
 
     if not recorded:
         recording.RECORDERS.clear()
@@ -366,7 +366,7 @@ def products(starts: int, epochs: int) -> Run:
     """Time losses and gradients alone: seconds for 1e9 operations of their products."""
     import torch
 
-    from descents.problems.problem import losses_and_gradients
+    from descents.optim.problem import losses_and_gradients
 
     torch.set_num_threads(1)
     problem, numbers = digits_problem(), torch.arange(starts)

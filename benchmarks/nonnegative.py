@@ -127,7 +127,7 @@ class CountsJudge:
 
 def counts() -> Any:
     """Return the words of the Reuters stories; the package lda has them."""
-    from descents.data.datasets import reuters_counts
+    from descents.tables.datasets import reuters_counts
 
     return reuters_counts().astype(np.float64)
 
@@ -135,7 +135,7 @@ def counts() -> Any:
 def ours_counts(rank: int, wanted: float) -> Run:
     """Take extrapolated multiplicative steps, the problem built within the time."""
     from descents import Alternating, Factorization, Stop, descend
-    from descents.problems.observed import cells
+    from descents.cells.observed import cells
 
     A = counts()
     judge = CountsJudge(A)

@@ -12,7 +12,7 @@ of ten.
 
 The same seed and number of rounds give the same result on the same kind of processor.
 The best candidate is stored every 100 rounds, so the search may be interrupted at any
-time. ``src/descents/studies/witness.json`` is what it found; `descents reproduce` trains
+time. ``src/descents/reproduction/witness.json`` is what it found; `descents reproduce` trains
 the ten starts on it again. It shows that such a shuffle exists among the many that were
 tried, and not that it was the author's.
 """
@@ -27,17 +27,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from descents.data.datasets import uci_iris
-from descents.problems.fused import Rows, Shape, plain_steps
-from descents.studies import claims
-from descents.studies.experiments import TRAINING_ROWS, network_features
-from descents.studies.ten_starts import (
-    CLASS_ORDERS,
-    RUNS,
-    published_starts,
-)
+from descents.networks.fused import Rows, Shape, plain_steps
+from descents.reproduction import claims
+from descents.reproduction.experiments import TRAINING_ROWS, network_features
+from descents.reproduction.ten_starts import CLASS_ORDERS, RUNS, published_starts
+from descents.tables.datasets import uci_iris
 
-OUT = Path(__file__).parents[1] / "src" / "descents" / "studies" / "witness.json"
+OUT = Path(__file__).parents[1] / "src" / "descents" / "reproduction" / "witness.json"
 ROWS = 150
 EPOCHS, LEARNING_RATE = 100, 0.01
 SHAPE = Shape((4, 12, 3), "relu", scalar_biases=True, classifies=True)

@@ -40,7 +40,7 @@ import pandas as pd
 from scipy.stats import chi2, f, t
 
 from descents import EarlyStopping, HoldOut, MLPStartsClassifier, MLPStartsRegressor
-from descents.answers.statistics import mean_interval
+from descents.statistics import mean_interval
 
 NETWORKS = ((4, 2), (8, 4), (16, 8))
 PUBLISHED = np.array([1.38, 4.77, 3.70]), np.array([0.49, 0.94, 0.52])

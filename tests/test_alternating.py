@@ -23,14 +23,14 @@ from descents import (
     Stop,
     truncated_svd,
 )
-from descents.answers.references import reference
-from descents.checks import InvalidValueError
-from descents.data.datasets import planted_table, uci_iris
+from descents.bounds.references import reference
+from descents.cells.observed import cells
+from descents.errors import InvalidValueError
+from descents.factorization import alternating
+from descents.factorization.alternating import applies
 from descents.losses import Absolute, Huber
-from descents.problems import alternating
-from descents.problems.alternating import applies
-from descents.problems.observed import cells
-from descents.problems.problem import losses_and_gradients
+from descents.optim.problem import losses_and_gradients
+from descents.tables.datasets import planted_table, uci_iris
 
 CLEAN = planted_table(16, 9, 2, seed=0)[1]
 TABLE = planted_table(16, 9, 2, noise=0.2, seed=0)[0]

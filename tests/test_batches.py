@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from descents import Network
-from descents.checks import InvalidValueError
-from descents.problems.batches import (
+from descents.errors import InvalidValueError
+from descents.networks.batches import (
     Batches,
     random_splits,
     stratified_folds,
     stratified_splits,
 )
-from descents.problems.problem import losses_and_gradients
+from descents.optim.problem import losses_and_gradients
 
 shapes = st.integers(2, 30).flatmap(
     lambda rows: st.tuples(

@@ -11,14 +11,14 @@ from scipy import sparse
 from scipy.special import gammaln, logsumexp
 
 from descents import Adam, Status, Stop, descend
-from descents.checks import InvalidValueError
+from descents.errors import InvalidValueError
 from descents.marginal.both_parameters import Gamma, Sides, each, narrowed
 from descents.marginal.both_sides import BothSides
 from descents.marginal.both_steps import CoordinateAscent, best_degrees
 from descents.marginal.both_turns import best_gains
 from descents.marginal.ratings import RatingsModel, fit_ratings
 from descents.marginal.sightings import sightings
-from descents.problems.problem import Problem
+from descents.optim.problem import Problem
 
 
 def planted(rows=60, columns=40, rank=2, noise=0.3, share=0.4, seed=0):

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 import descents
 from conftest import some
 from descents import LBFGS, Alternating, Factorization, Problem, Runs, Stop
-from descents.answers.references import dual_bound, reference, shrunk_svd
-from descents.data.datasets import planted_table
+from descents.bounds.references import dual_bound, reference, shrunk_svd
+from descents.cells.observed import cells
 from descents.losses import Huber
-from descents.problems.observed import cells
+from descents.tables.datasets import planted_table
 
 NOISY, CLEAN = planted_table(500, 300, 5, noise=0.1)
 SEEN = np.random.default_rng(0).random(NOISY.shape) >= 0.6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from descents.checks import InvalidValueError
+from descents.errors import InvalidValueError
 from descents.marginal.intervals import intervals
 from descents.marginal.model import Settings, fit
 from descents.marginal.stored import restored, stored

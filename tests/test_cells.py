@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 import descents
 from descents import Alternating, Factorization, GradientDescent, Problem, Runs, Stop
-from descents.checks import InvalidValueError
+from descents.cells.base import Cells
+from descents.cells.layouts import Complete, Dense, Stored
+from descents.cells.observed import cells
+from descents.errors import InvalidValueError
 from descents.losses import Huber, Squared, named
-from descents.problems.cells import Cells
-from descents.problems.layouts import Complete, Dense, Stored
-from descents.problems.observed import cells
 
 
 def descend(problem: Problem, starts, **options) -> Runs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from descents.studies.claims import (
+from descents.reproduction.claims import (
     CHECKS,
     CLAIMS,
     CORRECTED,

@@ -14,14 +14,14 @@ import pytest
 
 import descents
 from conftest import made_once, run_descents, run_python
-from descents.checks import processors
-from descents.data import storage
+from descents.devices import processors
+from descents.storage import folders as storage
 
 
 def loaded_modules(*arguments: str) -> set[str]:
     """Return which modules a command loads."""
     code = (
-        "import sys\nfrom descents.cli import main\n"
+        "import sys\nfrom descents.cli.main import main\n"
         f"code = main({list(arguments)!r})\n"
         "print('LOADED', *sorted(sys.modules), file=sys.stderr)\n"
     )
@@ -204,7 +204,7 @@ def test_a_read_only_directory_is_refused(tmp_path) -> None:
     for parent in [tmp_path, *list(tmp_path.parents)[:2]]:
         parent.chmod(0o755)
     code = (
-        "import os, sys\nfrom descents import cli\nimport descents.data.storage, descents.studies.claims\n"
+        "import os, sys\nfrom descents.cli import main as cli\nimport descents.storage.folders, descents.reproduction.claims\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"
         f"sys.exit(cli.main(['reproduce', '--out', {str(closed / 'run')!r}]))"
     )
@@ -217,7 +217,7 @@ def test_a_read_only_directory_is_refused(tmp_path) -> None:
 
 def test_a_full_disk_in_the_middle(tmp_path) -> None:
     code = (
-        "import resource, sys\nfrom descents.cli import main\n"
+        "import resource, sys\nfrom descents.cli.main import main\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))\n"
         f"sys.exit(main(['reproduce', '--starts', '5', '--out', {str(tmp_path / 'r')!r}]))"
     )

@@ -11,10 +11,7 @@ import pyarrow as pa
 import pytest
 
 from descents import LowRankModel
-from descents.checks import InvalidValueError
-from descents.data.tables import from_frame
-from descents.losses import Huber, named
-from descents.problems.columns import (
+from descents.cells.columns import (
     ColumnModel,
     coded,
     decoded,
@@ -23,6 +20,9 @@ from descents.problems.columns import (
     of_matrix,
     of_table,
 )
+from descents.errors import InvalidValueError
+from descents.losses import Huber, named
+from descents.tables.tables import from_frame
 
 ROWS = 24
 

@@ -12,16 +12,16 @@ from scipy.optimize import nnls
 
 import descents
 from descents import Adam, Factorization, LineDescent, Problem, Runs, Stop
-from descents.checks import InvalidValueError
-from descents.data.datasets import planted_table
-from descents.problems.compiled import of_precision
-from descents.problems.constraints import (
+from descents.constraints.constraints import (
     MOST_COORDINATES,
     SOURCE,
     Regularizer,
     counted,
     regularizers,
 )
+from descents.errors import InvalidValueError
+from descents.kernels.compiled import of_precision
+from descents.tables.datasets import planted_table
 
 needs_compiler = pytest.mark.skipif(
     of_precision(SOURCE, torch.float64) is None, reason="there is no C compiler"

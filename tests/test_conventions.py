@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from descents.checks import InvalidValueError
-from descents.cli import main
-from descents.data.files import read
+from descents.cli.main import main
+from descents.errors import InvalidValueError
+from descents.tables.files import read
 
 GERMAN, US = (",", "."), (".", ",")
 

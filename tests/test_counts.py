@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from descents import LowRankModel
-from descents.cli import main
+from descents.cli.main import main
 
 PLURALS = re.compile(
     r"(?<![\d.,:/x-])(?<! x )1 (starts|rows|cells|columns|holes|components|iterations|"

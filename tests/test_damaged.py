@@ -15,10 +15,10 @@ import pyarrow.parquet
 import pytest
 
 from descents import TableOnDisk
-from descents.checks import InvalidValueError
-from descents.cli import main
-from descents.data import arrays
-from descents.data.files import read
+from descents.cli.main import main
+from descents.errors import InvalidValueError
+from descents.tables import arrays
+from descents.tables.files import read
 from test_tables import refused
 
 PARQUET = base64.b64decode(
@@ -119,7 +119,7 @@ def test_more_than_the_memory_of_the_machine(tmp_path: Path, monkeypatch) -> Non
     refused(lambda: read(path), "more than the memory of this machine")
     path = tmp_path / "t.csv"
     path.write_text("a,b\n" + "1,2\n" * 10**5)
-    monkeypatch.setattr("descents.data.files.memory_of_machine", lambda: 10**5)
+    monkeypatch.setattr("descents.tables.files.memory_of_machine", lambda: 10**5)
     refused(lambda: read(path), "MiB of text")
 
 
@@ -286,7 +286,7 @@ def test_no_control_character_reaches_the_terminal(
 
 
 def test_colors_reach_the_terminal_and_control_characters_do_not(capsys) -> None:
-    from descents.commands.shared import terminal, visible_streams
+    from descents.cli.options import terminal, visible_streams
 
     with visible_streams():
         print(NASTY)  # noqa: T201

@@ -9,9 +9,9 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from descents.checks import InvalidValueError
-from descents.data import datasets
-from descents.data.datasets import faces, mixed_table, movielens_100k, reuters_counts
+from descents.errors import InvalidValueError
+from descents.tables import datasets
+from descents.tables.datasets import faces, mixed_table, movielens_100k, reuters_counts
 
 
 def needs(*packages: str) -> pytest.MarkDecorator:

@@ -11,8 +11,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from descents.data import files
-from descents.data.tables import from_frame
+from descents.tables import files
+from descents.tables.tables import from_frame
 
 DAY = dt.date(2021, 3, 4)
 NOON = dt.datetime(2021, 3, 4, 12)

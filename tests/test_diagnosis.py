@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from descents import Factorization, GradientDescent, Network, Problem, Stop, descend
-from descents.answers.curvature import hessians
-from descents.answers.diagnosis import Verdict, diagnose
-from descents.checks import InterruptedRunError, InvalidValueError
+from descents.diagnosis.diagnosis import Verdict, diagnose
+from descents.diagnosis.hessian import hessians
+from descents.errors import InterruptedRunError, InvalidValueError
 
 X = np.random.default_rng(0).normal(size=(60, 4))
 Y = np.arange(60) % 3

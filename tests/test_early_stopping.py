@@ -18,9 +18,9 @@ from descents import (
     Stop,
     descend,
 )
-from descents.checks import InvalidValueError
-from descents.descent.stopping import EarlyStopping
-from descents.problems.problem import losses_and_gradients
+from descents.errors import InvalidValueError
+from descents.optim.problem import losses_and_gradients
+from descents.optim.stopping import EarlyStopping
 
 RANDOM = np.random.default_rng(5)
 X = RANDOM.normal(size=(40, 5))

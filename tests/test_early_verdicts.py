@@ -18,8 +18,8 @@ from descents import (
     Stop,
     descend,
 )
-from descents.answers.diagnosis import Verdict, diagnose
-from descents.problems.modules import Modules
+from descents.diagnosis.diagnosis import Verdict, diagnose
+from descents.networks.modules import Modules
 
 pytestmark = pytest.mark.filterwarnings("ignore:no start of")
 """What few epochs learn is not the subject here."""

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from descents.answers.effects import main_effects
-from descents.checks import InvalidValueError
+from descents.errors import InvalidValueError
+from descents.statistics.effects import main_effects
 
 
 def grid(**levels) -> list[dict[str, object]]:
@@ -87,7 +87,7 @@ def test_the_p_value_is_that_of_all_permutations() -> None:
 
 
 def test_two_levels_have_the_p_value_of_the_paired_test() -> None:
-    from descents.answers.differences import compared
+    from descents.statistics.differences import compared
 
     values = generator(1).normal(size=(2, 9)) + np.array([0.0, 0.8])[:, None]
     (effect,) = main_effects(

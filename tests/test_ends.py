@@ -22,11 +22,11 @@ from descents import (
     descend,
     train_starts,
 )
-from descents.checks import InvalidValueError
-from descents.descent import recording
-from descents.descent.steps import AdamW
-from descents.descent.stopping import NoProgress
-from descents.problems import network as networks
+from descents.errors import InvalidValueError
+from descents.networks import network as networks
+from descents.optim import graphs as recording
+from descents.optim.first_order import AdamW
+from descents.optim.stopping import NoProgress
 
 pytestmark = pytest.mark.filterwarnings("ignore:no start of")
 """What few epochs learn is not the subject here."""
@@ -114,7 +114,7 @@ def test_a_device_that_is_not_read_at_every_step(monkeypatch, recorded) -> None:
     epoch = network.batches.steps_in_epoch
     stop = Stop(60 * epoch, progress=NoProgress(tol=5e-3, patience=3, every=epoch))
     read = descend(network, 5, steps=Adam(0.05), stop=stop)
-    monkeypatch.setattr("descents.descent.chunk.remote", lambda device: True)
+    monkeypatch.setattr("descents.optim.chunk.remote", lambda device: True)
     if recorded:
 
         def record(body, device):

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from descents import Alternating, Factorization, Stop, descend
-from descents.problems import entries
-from descents.problems.compiled import of_precision
+from descents.kernels import entries
+from descents.kernels.compiled import of_precision
 
 DOUBLE = torch.float64
 needs_compiler = pytest.mark.skipif(

@@ -30,10 +30,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from conftest import slow, some
 from descents import LowRankModel
-from descents.answers.compare import principal_angles
-from descents.checks import DescentsError, InvalidValueError, RunFolderError
-from descents.data import files
-from descents.data.datasets import planted_table, uci_iris
+from descents.bounds.subspaces import principal_angles
+from descents.errors import DescentsError, InvalidValueError, RunFolderError
+from descents.tables import files
+from descents.tables.datasets import planted_table, uci_iris
 
 IRIS = uci_iris().values
 PLANTED = planted_table(60, 10, 2, noise=0.3, seed=0)[0]

@@ -11,15 +11,12 @@ from hypothesis import strategies as st
 
 import descents
 from descents import Alternating, Factorization, LineDescent, Problem, Runs, Stop
-from descents.checks import InvalidValueError
-from descents.data.datasets import planted_table
-from descents.problems.factorization import (
-    INITIALIZATIONS,
-    OFFSETS,
-)
-from descents.problems.observed import cells
-from descents.problems.problem import flat, losses_and_gradients
-from descents.problems.spectra import leading_triples, singular_form
+from descents.cells.observed import cells
+from descents.errors import InvalidValueError
+from descents.factorization.factorization import INITIALIZATIONS, OFFSETS
+from descents.linalg.spectra import leading_triples, singular_form
+from descents.optim.problem import flat, losses_and_gradients
+from descents.tables.datasets import planted_table
 
 GENERATOR = np.random.default_rng(0)
 TABLE = planted_table(9, 6, 2, noise=0.3, seed=1)[0] + 1.0

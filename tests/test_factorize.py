@@ -19,10 +19,10 @@ from sklearn.datasets import load_iris
 import descents
 from conftest import MIXED, slow
 from descents import load
-from descents.cli import main
-from descents.data.datasets import planted_table
-from descents.report import figures, page
-from descents.studies import asked
+from descents.cli.main import main
+from descents.pages import figures, page
+from descents.runs import request as asked
+from descents.tables.datasets import planted_table
 from test_workers import all_same
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "factorize.schema.json"

@@ -24,13 +24,13 @@ from descents import (
     Study,
     sweep,
 )
-from descents.answers import statistics
-from descents.answers.compare import crossed_variances
-from descents.checks import InvalidValueError
-from descents.cli import main
-from descents.problems import metrics
-from descents.studies import sweep as sweeps
-from descents.studies import train
+from descents.cli.main import main
+from descents.errors import InvalidValueError
+from descents.networks import sweep as sweeps
+from descents.runs import train
+from descents.statistics import metrics
+from descents.statistics import summaries as statistics
+from descents.statistics.variance import crossed_variances
 
 RNG = np.random.default_rng
 SCHEMA = Path(__file__).parents[1] / "docs" / "train.schema.json"

@@ -21,9 +21,9 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from descents.data import files
-from descents.data.files import read, read_triples
-from descents.data.tables import Column, Stored, Table, describe
+from descents.tables import files
+from descents.tables.files import read, read_triples
+from descents.tables.tables import Column, Stored, Table, describe
 from test_tables import constant, facts, refused
 
 NAN = np.nan

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from descents import LowRankModel
-from descents.cli import main
+from descents.cli.main import main
 
 NONNEGATIVE = ("squared", "kl", "itakura_saito", "beta:0.5")
 FREE = ("absolute", "huber", "quantile", "poisson")

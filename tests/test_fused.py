@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from conftest import some
 from descents import Adam, GradientDescent, Network, Stop, descend
-from descents.checks import processors
-from descents.descent.pace import Pace
-from descents.descent.runs import Status
-from descents.problems import compiled, fused
-from descents.problems.problem import Parameters, losses_and_gradients
+from descents.devices import processors
+from descents.kernels import compiled
+from descents.networks import fused
+from descents.optim.pace import Pace
+from descents.optim.problem import Parameters, losses_and_gradients
+from descents.optim.runs import Status
 
 RANDOM = np.random.default_rng(3)
 X = RANDOM.normal(size=(37, 5))
@@ -371,7 +372,7 @@ def test_a_folder_that_cannot_be_written_to(afresh, monkeypatch) -> None:
 @pytest.mark.slow
 def test_two_processes_compile_at_once(afresh) -> None:
     code = (
-        "import torch; from descents.problems import fused; "
+        "import torch; from descents.networks import fused; "
         "print(fused.compiled(torch.float64) is not None)"
     )
     both = [

@@ -20,12 +20,12 @@ from scipy.optimize import minimize
 
 from conftest import slow
 from descents import Alternating, Factorization, LowRankModel, Stop, descend
-from descents.answers.fitted import step_named
-from descents.checks import InvalidValueError
+from descents.cells.observed import cells
+from descents.errors import InvalidValueError
+from descents.factorization.guarded import Guarded
 from descents.losses import named
 from descents.losses.base import slope, still_rounded
-from descents.problems.guarded import Guarded
-from descents.problems.observed import cells
+from descents.lowrank.fitted import step_named
 
 ROWS, COLUMNS, LEVELS = 14, 7, 3
 RANK = 3

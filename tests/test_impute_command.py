@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import descents
-from descents.cli import main
+from descents.cli.main import main
 from descents.marginal.maximization import EM
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "impute.schema.json"

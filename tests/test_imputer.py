@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from descents import LowRankImputer, load
-from descents.checks import InvalidValueError, RunFolderError
+from descents.errors import InvalidValueError, RunFolderError
 
 LIBRARIES = ["pandas", "polars", "pyarrow"]
 QUIET = pytest.mark.filterwarnings("ignore::UserWarning")

@@ -19,7 +19,7 @@ from descents import (
     MLPStartsRegressor,
     TableOnDisk,
 )
-from descents.problems.observed import cells
+from descents.cells.observed import cells
 
 GENERATOR = np.random.default_rng(0)
 DENSE = GENERATOR.normal(size=(30, 6))

@@ -16,12 +16,13 @@ import scipy.sparse
 
 import descents
 from descents import LowRankModel
-from descents.answers.intervals import Calibration, kind_of, rank_of
-from descents.checks import InvalidValueError
-from descents.cli import main
-from descents.data.datasets import planted_table
+from descents.cells.columns import ColumnModel
+from descents.cli.main import main
+from descents.errors import InvalidValueError
 from descents.losses import NAMED, named
-from descents.problems.columns import ColumnModel
+from descents.lowrank.conformal import Calibration, kind_of
+from descents.statistics.quantiles import rank_of
+from descents.tables.datasets import planted_table
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "factorize.schema.json"
 

@@ -15,8 +15,11 @@ import pyarrow as pa
 import pytest
 
 from descents import LowRankModel
-from descents.checks import InvalidValueError
-from descents.data.levels import (
+from descents.cells.columns import encoded, of_table
+from descents.errors import InvalidValueError
+from descents.losses import NAMED
+from descents.runs.request import level_lists
+from descents.tables.levels import (
     Known,
     Places,
     coded,
@@ -27,11 +30,8 @@ from descents.data.levels import (
     ordered,
     text_of,
 )
-from descents.data.scales import PLACES, arranged
-from descents.data.tables import from_frame
-from descents.losses import NAMED
-from descents.problems.columns import encoded, of_table
-from descents.studies.asked import level_lists
+from descents.tables.scales import PLACES, arranged
+from descents.tables.tables import from_frame
 
 ORDINAL = sorted(name for name, loss in NAMED.items() if loss.kind == "levels")
 ROWS = 24
@@ -460,7 +460,7 @@ def test_how_levels_are_listed() -> None:
 
 
 def test_a_level_that_is_a_mark_of_missing_cells(tmp_path) -> None:
-    from descents.data import files
+    from descents.tables import files
 
     path = tmp_path / "pain.csv"
     path.write_text("a,pain\n1,None\n2,Mild\n3,\n4,Severe\n5,NA\n")

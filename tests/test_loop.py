@@ -27,14 +27,14 @@ from descents import (
     Stop,
     descend,
 )
-from descents.checks import InvalidValueError, RunFolderError
-from descents.data.datasets import planted_table
-from descents.descent import pace
-from descents.descent.chunk import Chunk
-from descents.descent.pace import Pace
-from descents.problems import alternating
-from descents.problems.problem import losses_and_gradients
-from descents.problems.rules import Update, UpdateRule
+from descents.errors import InvalidValueError, RunFolderError
+from descents.factorization import alternating
+from descents.optim import pace
+from descents.optim.chunk import Chunk
+from descents.optim.pace import Pace
+from descents.optim.problem import losses_and_gradients
+from descents.optim.rules import Update, UpdateRule
+from descents.tables.datasets import planted_table
 
 TABLE, _ = planted_table(30, 8, 3, noise=0.1, seed=3)
 LABELS = np.arange(30) % 3

@@ -13,9 +13,11 @@ from sklearn.decomposition import NMF
 
 from conftest import some
 from descents import Alternating, Factorization, LowRankModel, Stop, descend, load
-from descents.answers.fitted import automatic_steps
-from descents.checks import InvalidValueError
-from descents.cli import main
+from descents.cells.columns import ColumnModel
+from descents.cells.observed import cells
+from descents.cli.main import main
+from descents.errors import InvalidValueError
+from descents.factorization import alternating
 from descents.losses import (
     BetaDivergence,
     Hinge,
@@ -25,9 +27,7 @@ from descents.losses import (
     Quantile,
     named,
 )
-from descents.problems import alternating
-from descents.problems.columns import ColumnModel
-from descents.problems.observed import cells
+from descents.lowrank.fitted import automatic_steps
 
 cvxpy = pytest.importorskip("cvxpy")
 pytestmark = pytest.mark.filterwarnings("ignore:none of .* starts is stationary")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize, minimize_scalar
 
-from descents.checks import InvalidValueError
+from descents.errors import InvalidValueError
 from descents.losses import (
     NAMED,
     Absolute,

@@ -9,7 +9,7 @@ from scipy.stats import multivariate_normal, norm
 
 from conftest import slow
 from descents import Adam, Stop, descend
-from descents.checks import InvalidValueError
+from descents.errors import InvalidValueError
 from descents.marginal.features import features_of
 from descents.marginal.gaussian import Marginal, covariance
 from descents.marginal.maximization import EM

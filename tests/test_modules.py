@@ -21,11 +21,12 @@ from descents import (
     Stop,
     descend,
 )
-from descents.checks import InvalidValueError
-from descents.descent.stopping import EarlyStopping
-from descents.problems import bound_supervised
-from descents.problems.modules import Modules
-from descents.problems.problem import losses_and_gradients, stream
+from descents.errors import InvalidValueError
+from descents.networks import bound_supervised
+from descents.networks.modules import Modules
+from descents.optim.problem import losses_and_gradients
+from descents.optim.stopping import EarlyStopping
+from descents.rng import stream
 
 RANDOM = np.random.default_rng(2)
 X = RANDOM.normal(size=(21, 4))

@@ -7,8 +7,8 @@ import pytest
 from scipy.sparse import csr_array
 
 from descents import LowRankModel
-from descents.checks import InvalidValueError
-from descents.data.datasets import Ratings, movielens_100k
+from descents.errors import InvalidValueError
+from descents.tables.datasets import Ratings, movielens_100k
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from descents.checks import InvalidValueError
-from descents.cli import main
-from descents.studies.asked import Reading
+from descents.cli.main import main
+from descents.errors import InvalidValueError
+from descents.runs.request import Reading
 
 IDS = [
     "2021-03-01",

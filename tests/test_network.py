@@ -20,11 +20,12 @@ from descents import (
     Stop,
     descend,
 )
-from descents.checks import InvalidValueError
-from descents.descent.steps import AdamW
-from descents.problems import bound_supervised
-from descents.problems.network import ACTIVATIONS, WEIGHTS
-from descents.problems.problem import losses_and_gradients, stream
+from descents.errors import InvalidValueError
+from descents.networks import bound_supervised
+from descents.networks.network import ACTIVATIONS, WEIGHTS
+from descents.optim.first_order import AdamW
+from descents.optim.problem import losses_and_gradients
+from descents.rng import stream
 
 RANDOM = np.random.default_rng(11)
 X = RANDOM.normal(size=(23, 4))

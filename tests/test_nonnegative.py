@@ -10,8 +10,8 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import NMF
 
 from descents import LowRankModel
-from descents.checks import InvalidValueError
-from descents.data import datasets
+from descents.errors import InvalidValueError
+from descents.tables import datasets
 
 pytestmark = [
     pytest.mark.slow,

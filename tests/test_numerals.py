@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from descents.cli import main
-from descents.data.files import read, read_triples
-from descents.data.numerals import Written, open_ends, ways
-from descents.data.tables import remarks
+from descents.cli.main import main
+from descents.tables.files import read, read_triples
+from descents.tables.numerals import Written, open_ends, ways
+from descents.tables.tables import remarks
 
 NAN = np.nan
 MINUS = "\u2212"

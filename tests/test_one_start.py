@@ -29,14 +29,14 @@ from descents import (
     descend,
     train_starts,
 )
-from descents.descent import chunk
-from descents.descent.chunk import Clock, chunked, span
-from descents.descent.runs import Runs, Status
-from descents.problems import problem as contract
-from descents.problems.factorization import BoundFactorization
-from descents.problems.modules import Modules
-from descents.problems.observed import cells
-from descents.problems.problem import lifted, losses_and_gradients
+from descents.cells.observed import cells
+from descents.factorization.factorization import BoundFactorization
+from descents.networks.modules import Modules
+from descents.optim import chunk
+from descents.optim import problem as contract
+from descents.optim.chunk import Clock, chunked, span
+from descents.optim.problem import lifted, losses_and_gradients
+from descents.optim.runs import Runs, Status
 
 GENERATOR = np.random.default_rng(7)
 TABLE = GENERATOR.standard_normal((24, 6))

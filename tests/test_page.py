@@ -16,9 +16,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from selenium import webdriver
 
 from conftest import run_python, slow
-from descents.report import factorized, figures
-from descents.report.page import html, read_run
-from descents.report.reproduced import PICTURES
+from descents.pages import factorize as factorized
+from descents.pages import figures
+from descents.pages.page import html, read_run
+from descents.pages.reproduce import PICTURES
 
 FLAGS = (
     "--headless",
@@ -108,7 +109,7 @@ def test_the_page_prints(browser, whole) -> None:
 DRAWN_BESIDE = """
 import sys
 from pathlib import Path
-from descents.report import drawing
+from descents.pages import drawing
 folder = Path({folder!r})
 drawing.AT_ONCE = 1
 {change}
@@ -116,7 +117,7 @@ with drawing.drawing() as draw:
     draw(folder)
     first = {{path.name: path.read_bytes() for path in folder.glob("*.svg")}}
     first["page"] = (folder / "report.html").read_bytes()
-from descents.report.page import draw
+from descents.pages.page import draw
 draw(folder)
 for path in folder.glob("*.svg"):
     assert first.pop(path.name) == path.read_bytes(), path

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from descents import LowRankImputer, pool
-from descents.checks import InvalidValueError
+from descents.errors import InvalidValueError
 
 
 def test_two_estimates_by_hand():

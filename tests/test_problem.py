@@ -9,8 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from descents import Factorization, GradientDescent, Network, Problem, Stop, descend
-from descents.checks import InvalidValueError
-from descents.problems.problem import losses_and_gradients, stream, streams
+from descents.errors import InvalidValueError
+from descents.optim.problem import losses_and_gradients
+from descents.rng import stream, streams
 
 TABLE = np.random.default_rng(0).normal(size=(7, 5))
 

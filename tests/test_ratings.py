@@ -15,7 +15,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import descents
 from descents import LowRankRatings
-from descents.checks import InvalidValueError, RunFolderError
+from descents.errors import InvalidValueError, RunFolderError
 from descents.marginal.both_parameters import Sides, each, narrowed
 
 

@@ -25,9 +25,9 @@ from descents import (
     Stop,
     descend,
 )
-from descents.data.datasets import planted_table
-from descents.descent import recording
-from descents.descent.chunk import Chunk
+from descents.optim import graphs as recording
+from descents.optim.chunk import Chunk
+from descents.tables.datasets import planted_table
 
 aten = torch.ops.aten
 TABLE, _ = planted_table(30, 8, 3, noise=0.1, seed=3)

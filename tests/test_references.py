@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA, TruncatedSVD
 
 from descents import Factorization, Stop, descend, truncated_svd
-from descents.answers.references import best_found, principal_components
-from descents.checks import InvalidValueError
-from descents.data.datasets import planted_table, uci_iris
-from descents.problems.problem import losses_and_gradients
+from descents.bounds.references import best_found, principal_components
+from descents.errors import InvalidValueError
+from descents.optim.problem import losses_and_gradients
+from descents.tables.datasets import planted_table, uci_iris
 
 IRIS = uci_iris().values - uci_iris().values.mean(0)
 

@@ -18,16 +18,16 @@ from descents import (
     descend,
     gd_factorise_ad,
 )
-from descents.answers.compare import compatibility
-from descents.checks import InvalidValueError
-from descents.data import storage
-from descents.data.datasets import uci_iris
-from descents.problems.batches import random_splits
-from descents.problems.problem import stream
-from descents.studies import experiments
-from descents.studies.claims import GD_LOSS, TRUNCATED_SVD_LOSS
-from descents.studies.experiments import Parts, factorization_part, training_part
-from descents.studies.reproduce import reproduce
+from descents.errors import InvalidValueError
+from descents.networks.batches import random_splits
+from descents.reproduction import experiments
+from descents.reproduction.agreement import compatibility
+from descents.reproduction.claims import GD_LOSS, TRUNCATED_SVD_LOSS
+from descents.reproduction.experiments import Parts, factorization_part, training_part
+from descents.reproduction.report import reproduce
+from descents.rng import stream
+from descents.storage import folders as storage
+from descents.tables.datasets import uci_iris
 from test_workers import all_same
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "result.schema.json"

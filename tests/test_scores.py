@@ -22,11 +22,11 @@ from descents import (
     sweep,
     train_starts,
 )
-from descents.answers.diagnosis import diagnose
-from descents.checks import InvalidValueError
-from descents.cli import main
-from descents.problems import bound_supervised
-from descents.problems.scores import SCORES, class_scores
+from descents.cli.main import main
+from descents.diagnosis.diagnosis import diagnose
+from descents.errors import InvalidValueError
+from descents.networks import bound_supervised
+from descents.networks.scores import SCORES, class_scores
 
 RANDOM = np.random.default_rng(4)
 X = RANDOM.normal(size=(50, 3))

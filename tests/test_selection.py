@@ -16,15 +16,15 @@ from sklearn.base import clone
 import descents
 from conftest import slow
 from descents import Factorization, LowRankModel, Stop, descend
-from descents.answers import selection
-from descents.answers.fitted import step_named
-from descents.answers.folds import dealt, observed
-from descents.answers.selection import Search, Selection, by_cells, optimal_threshold
-from descents.checks import InvalidValueError
-from descents.cli import main
-from descents.data.datasets import planted_table
-from descents.problems.observed import cells
-from descents.problems.problem import stream
+from descents.cells.observed import cells
+from descents.cli.main import main
+from descents.errors import InvalidValueError
+from descents.lowrank import selection
+from descents.lowrank.fitted import step_named
+from descents.lowrank.folds import dealt, observed
+from descents.lowrank.selection import Search, Selection, by_cells, optimal_threshold
+from descents.rng import stream
+from descents.tables.datasets import planted_table
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "factorize.schema.json"
 STOP = Stop(40, tolerance=1e-9)

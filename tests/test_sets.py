@@ -28,14 +28,14 @@ from descents import (
     Status,
     Stop,
 )
-from descents.answers.references import reference
-from descents.checks import InvalidValueError
-from descents.data.datasets import planted_table
+from descents.bounds.references import reference
+from descents.cells.base import Cells
+from descents.cells.observed import cells
+from descents.constraints.constraints import Regularizer, regularizers
+from descents.errors import InvalidValueError
 from descents.losses import Huber
-from descents.problems.cells import Cells
-from descents.problems.constraints import Regularizer, regularizers
-from descents.problems.observed import cells
-from descents.studies import asked as study
+from descents.runs import request as study
+from descents.tables.datasets import planted_table
 
 ROWS, RANK = 2, 3
 HELD = np.array([[0.5, np.nan, np.nan], [np.nan, np.nan, 2.0]])

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from descents.answers.simultaneous import Simultaneous, simultaneous_differences
-from descents.checks import InvalidValueError
+from descents.errors import InvalidValueError
+from descents.statistics.simultaneous import Simultaneous, simultaneous_differences
 
 RNG = np.random.default_rng
 

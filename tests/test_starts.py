@@ -22,7 +22,7 @@ from descents import (
     MLPStartsRegressor,
     train_starts,
 )
-from descents.checks import InvalidValueError, RunFolderError
+from descents.errors import InvalidValueError, RunFolderError
 
 IRIS, SPECIES = load_iris(return_X_y=True)
 SCALED = StandardScaler().fit_transform(IRIS)

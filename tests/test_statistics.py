@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from descents.answers import differences, planning, statistics
-from descents.answers.compare import paired_difference_interval, wilson_interval
-from descents.checks import InvalidValueError
+from descents.errors import InvalidValueError
+from descents.statistics import differences, planning
+from descents.statistics import summaries as statistics
+from descents.statistics.confidence import paired_difference_interval, wilson_interval
 
 RNG = np.random.default_rng
 ACCURACIES = RNG(5).binomial(150, RNG(6).beta(40, 3, 30)) / 150

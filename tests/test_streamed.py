@@ -27,10 +27,10 @@ from descents import (
     load,
     truncated_svd,
 )
-from descents.checks import InvalidValueError
-from descents.cli import main
-from descents.data.blocks import peak_memory, size_in_bytes
-from descents.problems.streamed import Streamed
+from descents.cells.streamed import Streamed
+from descents.cli.main import main
+from descents.errors import InvalidValueError
+from descents.tables.blocks import peak_memory, size_in_bytes
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "factorize.schema.json"
 ROWS, COLUMNS, RANK = 300, 12, 3

@@ -17,10 +17,10 @@ from descents import (
     Study,
     sweep,
 )
-from descents.checks import InvalidValueError
-from descents.estimators import networks
-from descents.estimators.networks import fit_together
-from descents.studies.sweep import batched, named
+from descents.errors import InvalidValueError
+from descents.networks import estimators as networks
+from descents.networks.estimators import fit_together
+from descents.networks.sweep import batched, named
 
 pytestmark = pytest.mark.filterwarnings("ignore:no start of")
 """What few epochs learn is not the subject here."""

@@ -12,9 +12,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from descents.checks import InvalidValueError
-from descents.data import tables
-from descents.data.tables import Table, describe, from_frame
+from descents.errors import InvalidValueError
+from descents.tables import tables
+from descents.tables.tables import Table, describe, from_frame
 
 NAN = np.nan
 

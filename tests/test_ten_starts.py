@@ -10,19 +10,16 @@ import pytest
 import torch
 
 from descents import GradientDescent, Stop, descend
-from descents.answers.compare import crossed_variances
-from descents.data import storage
-from descents.data.datasets import uci_iris
-from descents.problems.batches import random_orders
-from descents.studies import ten_starts
-from descents.studies.claims import TABLE_1
-from descents.studies.experiments import (
+from descents.networks.batches import random_orders
+from descents.reproduction import ten_starts
+from descents.reproduction.claims import TABLE_1
+from descents.reproduction.experiments import (
     Parts,
     class_indices,
     network_features,
     numbered,
 )
-from descents.studies.ten_starts import (
+from descents.reproduction.ten_starts import (
     CLASS_ORDERS,
     SETTINGS,
     Witness,
@@ -31,6 +28,9 @@ from descents.studies.ten_starts import (
     published_starts,
     ten_starts_part,
 )
+from descents.statistics.variance import crossed_variances
+from descents.storage import folders as storage
+from descents.tables.datasets import uci_iris
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

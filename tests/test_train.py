@@ -18,14 +18,15 @@ import pytest
 from sklearn.datasets import load_iris
 
 import descents
-from descents.checks import InvalidValueError
-from descents.cli import main
-from descents.data import storage
-from descents.data.files import read
-from descents.data.tables import from_frame
-from descents.problems.features import Features, Target
-from descents.studies import asked, trained
-from descents.studies import train as study
+from descents.cli.main import main
+from descents.errors import InvalidValueError
+from descents.networks.features import Features, Target
+from descents.runs import apply_network as trained
+from descents.runs import request as asked
+from descents.runs import train as study
+from descents.storage import folders as storage
+from descents.tables.files import read
+from descents.tables.tables import from_frame
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "train.schema.json"
 
@@ -612,7 +613,7 @@ def test_verdicts_stand_in_the_rows_and_are_kept_for_a_resume(
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("descents.report.page.draw", interrupted)
+    monkeypatch.setattr("descents.pages.page.draw", interrupted)
     assert ran(*options) == 130
     monkeypatch.undo()
 

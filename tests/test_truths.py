@@ -11,10 +11,10 @@ import pyarrow.parquet
 import pytest
 
 from descents import LowRankModel
-from descents.checks import InvalidValueError
-from descents.cli import main
-from descents.data.files import read
-from descents.data.levels import truth_among
+from descents.cli.main import main
+from descents.errors import InvalidValueError
+from descents.tables.files import read
+from descents.tables.levels import truth_among
 
 SPELLINGS = [
     ("FALSE", "TRUE"),

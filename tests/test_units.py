@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from descents import LowRankModel
-from descents.checks import InvalidValueError
+from descents.errors import InvalidValueError
 
 ROWS, COLUMNS = 16, 5
 POSITIVE = ("kl", "itakura_saito", "beta:0.5", "beta:1.5")

@@ -11,9 +11,9 @@ import scipy.sparse
 from sklearn.decomposition import PCA
 
 from descents import LowRankModel, load
-from descents.answers.selection import by_singular_values
-from descents.cli import main
-from descents.problems.observed import cells
+from descents.cells.observed import cells
+from descents.cli.main import main
+from descents.lowrank.selection import by_singular_values
 
 
 def fitted(model: LowRankModel, table) -> LowRankModel:

@@ -22,14 +22,14 @@ from descents import (
     descend,
     diagnose,
 )
-from descents.answers.curvature import curvature, hessians, lanczos
-from descents.answers.diagnosis import (
+from descents.diagnosis.diagnosis import (
     HEALTHY,
     Verdict,
     baseline_of,
     reached_by_the_best,
 )
-from descents.data.datasets import uci_iris
+from descents.diagnosis.hessian import curvature, hessians, lanczos
+from descents.tables.datasets import uci_iris
 
 IRIS = uci_iris().values
 X = (IRIS - IRIS.mean(0)) / IRIS.std(0)

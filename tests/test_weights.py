@@ -32,13 +32,13 @@ from descents import (
     descend,
     sweep,
 )
-from descents.answers.diagnosis import diagnose, reached_by_the_best
-from descents.checks import InvalidValueError
-from descents.cli import main
-from descents.problems.batches import HoldOut
-from descents.problems.modules import Modules
-from descents.problems.problem import losses_and_gradients
-from descents.studies import trained
+from descents.cli.main import main
+from descents.diagnosis.diagnosis import diagnose, reached_by_the_best
+from descents.errors import InvalidValueError
+from descents.networks.batches import HoldOut
+from descents.networks.modules import Modules
+from descents.optim.problem import losses_and_gradients
+from descents.runs import apply_network as trained
 
 pytestmark = pytest.mark.filterwarnings("ignore:no start of")
 """What few epochs learn is not the subject here."""

@@ -21,9 +21,9 @@ from descents import (
     Stop,
     descend,
 )
-from descents.checks import InvalidValueError, LostProcessError
-from descents.cli import main
-from descents.descent.stopping import EarlyStopping
+from descents.cli.main import main
+from descents.errors import InvalidValueError, LostProcessError
+from descents.optim.stopping import EarlyStopping
 
 RANDOM = np.random.default_rng(7)
 X = RANDOM.normal(size=(20, 4))
@@ -299,7 +299,7 @@ def test_wrong_numbers_of_workers_are_refused() -> None:
 def test_modules_on_two_processes(batched) -> None:
     from torch import nn
 
-    from descents.problems.modules import Modules
+    from descents.networks.modules import Modules
 
     def make() -> nn.Module:
         middle = (

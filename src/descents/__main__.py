@@ -8,7 +8,7 @@ import sys
 def main() -> int:
     """Run the command; an interrupt while modules are loaded is handled as a later one."""
     try:
-        from descents.cli import main as run
+        from descents.cli.main import main as run
 
         return run()
     except KeyboardInterrupt:
@@ -17,7 +17,7 @@ def main() -> int:
     except Exception:  # a bug: print the traceback, with control characters escaped
         import traceback
 
-        from descents.checks import visible
+        from descents.text import visible
 
         sys.stderr.write(visible(traceback.format_exc()))
         return 1

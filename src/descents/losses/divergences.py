@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from descents.checks import real_number
 from descents.losses.base import Loss
+from descents.validation import real_number
 
 
 class _Divergence(Loss):

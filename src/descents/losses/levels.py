@@ -14,8 +14,9 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from descents.checks import InvalidValueError, real_number
+from descents.errors import InvalidValueError
 from descents.losses.base import FARTHEST_LOGIT, Kind, Loss, corner, slope
+from descents.validation import real_number
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 from typing import Any
 
-from descents.checks import InvalidValueError, one_of
+from descents.errors import InvalidValueError
 from descents.losses.base import Loss
 from descents.losses.divergences import BetaDivergence, ItakuraSaito, KullbackLeibler
 from descents.losses.levels import (
@@ -30,6 +30,7 @@ from descents.losses.numbers import (
     Quantile,
     Squared,
 )
+from descents.validation import one_of
 
 NAMED: dict[str, type[Loss]] = {
     loss.name: loss

@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from descents.checks import InvalidValueError, constant, real_number
+from descents.devices import constant
+from descents.errors import InvalidValueError
 from descents.losses.base import FARTHEST_LOGIT, NEAREST, Loss, corner
+from descents.validation import real_number
 
 LARGEST_LOG = 60.0
 """Beyond it a logarithm of a mean is taken for this number where curvatures are judged."""

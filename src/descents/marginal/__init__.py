@@ -1,13 +1,12 @@
-"""Gaussian models of a table with the factors of its rows integrated out.
+"""Models of a table with the factors integrated out.
 
-`patterns` groups rows by their missing cells, `gaussian` is the problem that a descent
-minimizes, and `maximization` has the steps of EM. `features` turns the columns of a table
-into features, `posterior` says what is expected of missing cells, and `model` fits a table
-and judges the model by cells that it has not seen.
-
-For sparse ratings and tables whose sides are alike, `both_sides` is the problem with the
-factors of rows and of columns integrated out, `both_parameters` has its parameters and
-`both_rows` what is known of rows given the columns. `both_steps` has its steps, and
-`both_turns` the rotation that ends each. `sightings` makes features of which cells are
-observed, and `ratings` fits and predicts.
+`gaussian` is the marginal likelihood and `maximization` its EM steps; `features`,
+`model` and `tables` fit it to a user's table and judge it by hidden cells. `imputer` is
+the estimator, and `draws` and `pooling` are for multiple imputation. `low_rank_ratings`
+is the estimator for sparse ratings, where the factors of rows and of columns are
+integrated out (`both_sides`).
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

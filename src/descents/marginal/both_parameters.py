@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from descents.problems.problem import Parameters
+from descents.optim.problem import Parameters
 
 
 class Sides(NamedTuple):

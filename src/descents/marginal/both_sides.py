@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from descents.checks import Complaints, InvalidValueError, whole_number
+from descents.errors import Complaints, InvalidValueError
 from descents.marginal.both_parameters import (
     Gamma,
     Sides,
@@ -28,7 +28,8 @@ from descents.marginal.both_rows import (
 )
 from descents.marginal.gaussian import LOG_2PI
 from descents.marginal.sightings import Sightings, sightings
-from descents.problems.problem import Parameters, Problem
+from descents.optim.problem import Parameters, Problem
+from descents.validation import whole_number
 
 RANK = 20
 """The components that a fit begins with; what is not needed is removed."""

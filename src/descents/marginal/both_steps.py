@@ -20,8 +20,8 @@ from descents.marginal.both_parameters import (
 from descents.marginal.both_rows import expected_squares
 from descents.marginal.both_sides import BothSides, Sums
 from descents.marginal.both_turns import turned, without
-from descents.problems.problem import Bound, Parameters
-from descents.problems.rules import State, Update, UpdateRule
+from descents.optim.problem import Bound, Parameters
+from descents.optim.rules import State, Update, UpdateRule
 
 HELD = 5
 """The first steps change factors alone: scales that are too small for factors that are

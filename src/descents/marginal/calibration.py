@@ -24,7 +24,7 @@ from descents.marginal.features import (
 )
 from descents.marginal.held_out import HeldOut
 from descents.marginal.posterior import RowsModel
-from descents.problems.problem import stream
+from descents.rng import stream
 
 LEAST_CELLS = 60
 """Of a column with fewer cells no profile is learned."""

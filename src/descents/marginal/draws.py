@@ -8,16 +8,16 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from descents.checks import whole_number
-from descents.descent.loop import descend
-from descents.descent.stopping import Stop
 from descents.marginal.gaussian import Marginal
 from descents.marginal.maximization import EM
 from descents.marginal.model import Fitted
 from descents.marginal.posterior import Gaussian
 from descents.marginal.refinement import RefinedModel
 from descents.marginal.wide import sample_of
-from descents.problems.problem import stream
+from descents.optim.loop import descend
+from descents.optim.stopping import Stop
+from descents.rng import stream
+from descents.validation import whole_number
 
 MOST_STEPS = 20
 """A fit to resampled rows takes at most so many steps of EM."""

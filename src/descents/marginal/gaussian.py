@@ -9,15 +9,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from descents.checks import (
-    Complaints,
-    InvalidValueError,
-    one_of,
-    real_number,
-    whole_number,
-)
+from descents.errors import Complaints, InvalidValueError
 from descents.marginal.patterns import Batch, Patterns, grouped
-from descents.problems.problem import Parameters, Problem
+from descents.optim.problem import Parameters, Problem
+from descents.validation import one_of, real_number, whole_number
 
 Noise = Literal["columns", "equal"]
 Point = Mapping[str, torch.Tensor]

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from descents.problems.problem import stream
+from descents.rng import stream
 
 MOST_HELD_OUT = 20_000
 """No more cells are held out in one fold."""

@@ -15,8 +15,8 @@ from descents.marginal.gaussian import (
     each,
     stacked,
 )
-from descents.problems.problem import Bound, Parameters
-from descents.problems.rules import State, Update, UpdateRule
+from descents.optim.problem import Bound, Parameters
+from descents.optim.rules import State, Update, UpdateRule
 
 ROUNDS = 3
 """How often noise and loadings take turns in one step of EM."""

@@ -8,11 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from descents.answers.intervals import coverage_checked, rank_of
-from descents.checks import Complaints, InvalidValueError, real_number, whole_number
-from descents.descent.loop import descend
-from descents.descent.runs import Runs
-from descents.descent.stopping import Stop
+from descents.errors import Complaints, InvalidValueError
 from descents.marginal.calibration import (
     calibrated,
     calibrated_as,
@@ -40,6 +36,11 @@ from descents.marginal.maximization import EM
 from descents.marginal.posterior import Cells, Gaussian, RowsModel
 from descents.marginal.refinement import RefinedModel, Watch, refined
 from descents.marginal.wide import ColumnsModel, Standard, sample_of
+from descents.optim.loop import descend
+from descents.optim.runs import Runs
+from descents.optim.stopping import Stop
+from descents.statistics.quantiles import coverage_checked, rank_of
+from descents.validation import real_number, whole_number
 
 STRENGTHS = (0.0, 1.0, 4.0)
 """What `strength="auto"` chooses from, where rows are few."""

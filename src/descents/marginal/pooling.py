@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from descents.checks import Complaints, InvalidValueError, real_number
+from descents.errors import Complaints, InvalidValueError
+from descents.validation import real_number
 
 SYMMETRIC = 1e-8
 """A covariance matrix may differ from its transpose by this share of its size."""

@@ -12,16 +12,16 @@ import torch
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from descents.checks import Complaints, InvalidValueError
-from descents.descent.loop import descend
-from descents.descent.runs import Runs
-from descents.descent.stopping import Stop
+from descents.errors import Complaints, InvalidValueError
 from descents.marginal.both_parameters import Gamma, Sides, each, moments, narrowed
 from descents.marginal.both_rows import Posterior, View, csr
 from descents.marginal.both_sides import BothSides
 from descents.marginal.both_steps import CoordinateAscent
 from descents.marginal.sightings import Sightings
 from descents.marginal.stored import put, taken
+from descents.optim.loop import descend
+from descents.optim.runs import Runs
+from descents.optim.stopping import Stop
 
 STEPS = Stop(200, tolerance=0.03)
 """The loss can then fall by 1e-3 nats per cell, or a thousandth of the noise."""

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from descents.checks import RunFolderError
-from descents.descent.runs import Runs
+from descents.cells.columns import ColumnModel
+from descents.errors import RunFolderError
 from descents.marginal.features import Features, LevelFeatures, NumberFeatures
 from descents.marginal.held_out import ColumnScore, HeldOut
 from descents.marginal.model import Fitted, Setting
 from descents.marginal.posterior import Gaussian, RowsModel
 from descents.marginal.tables import PassedColumn, TableModel
 from descents.marginal.wide import ColumnsModel
-from descents.problems.columns import ColumnModel
+from descents.optim.runs import Runs
 
 FORMAT = 1
 KINDS: dict[str, Any] = {"numbers": NumberFeatures, "levels": LevelFeatures}

@@ -8,17 +8,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from descents.checks import Complaints, InvalidValueError, counted, visible
-from descents.data.frames import given_back
-from descents.data.levels import Unseen, known_only
-from descents.data.tables import Column, Table
+from descents.cells import columns as typed
+from descents.cells.columns import MOST_CLASSES, ColumnModel
+from descents.errors import Complaints, InvalidValueError
 from descents.losses import named
 from descents.marginal.draws import bootstrapped, draws_of
 from descents.marginal.model import Fitted, Setting, Settings, fit
 from descents.marginal.posterior import Cells
 from descents.marginal.refinement import Watch
-from descents.problems import columns as typed
-from descents.problems.columns import MOST_CLASSES, ColumnModel
+from descents.tables.frames import given_back
+from descents.tables.levels import Unseen, known_only
+from descents.tables.tables import Column, Table
+from descents.text import counted, visible
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,7 @@ def fit_table(
     Examples
     --------
     >>> import pyarrow
-    >>> from descents.data.tables import from_frame
+    >>> from descents.tables.tables import from_frame
     >>> frame = pyarrow.table({"a": [1, 2, 3, 4, None], "b": ["x", "x", "y", "y", "y"]})
     >>> found = fit_table(from_frame(frame))
     >>> found.filled(from_frame(frame)).column("a").to_pylist()[:4]
@@ -288,7 +289,7 @@ def modeled(table: Table) -> tuple[tuple[ColumnModel, ...], tuple[PassedColumn, 
     Examples
     --------
     >>> import pyarrow
-    >>> from descents.data.tables import from_frame
+    >>> from descents.tables.tables import from_frame
     >>> frame = pyarrow.table({"id": [1, 2, 3, 4], "a": [0.5, None, 2.5, 1.0]})
     >>> models, passed = modeled(from_frame(frame))
     >>> models[0].name, passed[0].why

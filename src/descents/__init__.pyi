@@ -1,0 +1,36 @@
+__version__: str
+
+from .bounds.references import truncated_svd as truncated_svd
+from .constraints.sets import Fixed as Fixed
+from .diagnosis.diagnosis import diagnose as diagnose
+from .errors import DescentsError as DescentsError
+from .factorization.alternating import Alternating as Alternating
+from .factorization.factorization import Factorization as Factorization
+from .lowrank.transformer import LowRankModel as LowRankModel
+from .marginal.imputer import LowRankImputer as LowRankImputer
+from .marginal.low_rank_ratings import LowRankRatings as LowRankRatings
+from .marginal.pooling import pool as pool
+from .networks.batches import Folds as Folds
+from .networks.batches import HoldOut as HoldOut
+from .networks.estimators import MLPStartsClassifier as MLPStartsClassifier
+from .networks.estimators import MLPStartsRegressor as MLPStartsRegressor
+from .networks.network import Network as Network
+from .networks.sweep import Study as Study
+from .networks.sweep import sweep as sweep
+from .networks.training import train_starts as train_starts
+from .optim.first_order import LBFGS as LBFGS
+from .optim.first_order import Adam as Adam
+from .optim.first_order import AdamW as AdamW
+from .optim.first_order import GradientDescent as GradientDescent
+from .optim.first_order import LineDescent as LineDescent
+from .optim.first_order import Momentum as Momentum
+from .optim.loop import descend as descend
+from .optim.problem import Problem as Problem
+from .optim.runs import Runs as Runs
+from .optim.runs import Status as Status
+from .optim.stopping import EarlyStopping as EarlyStopping
+from .optim.stopping import NoProgress as NoProgress
+from .optim.stopping import Stop as Stop
+from .reproduction.experiments import gd_factorise_ad as gd_factorise_ad
+from .runs.stored import load as load
+from .tables.blocks import TableOnDisk as TableOnDisk

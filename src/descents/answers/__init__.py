@@ -1,1 +1,0 @@
-"""References, comparisons, diagnoses, and model selection."""

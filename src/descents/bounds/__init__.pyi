@@ -1,0 +1,10 @@
+from .gaps import gap as gap
+from .references import Reference as Reference
+from .references import dual_bound as dual_bound
+from .references import reference as reference
+from .references import shrunk_svd as shrunk_svd
+from .references import truncated_svd as truncated_svd
+from .subspaces import Alignment as Alignment
+from .subspaces import best_linear_map as best_linear_map
+from .subspaces import best_similarity as best_similarity
+from .subspaces import principal_angles as principal_angles

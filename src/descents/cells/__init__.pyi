@@ -1,0 +1,1 @@
+from .observed import cells as cells

@@ -1,0 +1,271 @@
+"""descents impute, and descents apply of its runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from descents.cli.options import (
+    bar,
+    column_options,
+    levels_option,
+    printing_options,
+    range_option,
+    reading_of,
+    say,
+    terminal,
+    text_options,
+    threads,
+)
+from descents.errors import Complaints, InvalidValueError
+from descents.pages.drawing import drawing
+from descents.text import counted
+from descents.validation import MOST_STARTS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MOST_IMPUTATIONS = 1000
+
+
+def imputations_option(says: str, **settings: Any) -> Callable[[Any], Any]:
+    """Return the option that asks for several imputations."""
+    return click.option(
+        "--imputations",
+        type=click.IntRange(2, MOST_IMPUTATIONS),
+        metavar="M",
+        help=says,
+        **settings,
+    )
+
+
+@click.command()
+@click.argument("table")
+@click.argument("filled", type=click.Path(path_type=Path))
+@click.option(
+    "--intervals",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="COVERAGE",
+    help="Write COLUMN_low and COLUMN_high, or COLUMN_set of levels, which contain a "
+    "missing cell with this probability.",
+)
+@imputations_option(
+    "Write M imputed tables below each other, with their number in a first column, in "
+    "place of one: each missing cell is drawn, from a model of resampled rows."
+)
+@range_option
+@click.option(
+    "--rank",
+    type=click.IntRange(0),
+    metavar="R",
+    help="How many components the covariance has.  [default: no limit]",
+)
+@click.option(
+    "--starts",
+    type=click.IntRange(1, MOST_STARTS),
+    default=1,
+    show_default=True,
+    help="Starting points; the best fills.",
+)
+@click.option(
+    "--refine",
+    is_flag=True,
+    help="Improve on the model by a forest for each column with missing cells, which takes "
+    "several times as long. New rows cannot be filled by such a run.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N"
+)
+@levels_option
+@column_options
+@text_options
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="A new folder for the results.  [default: runs/impute-<time>]",
+)
+@click.option(
+    "--resume", is_flag=True, help="Return at once if --out has this run already."
+)
+@printing_options
+def impute(table: str, filled: Path, **given: Any) -> int:
+    """Fill the missing cells of TABLE, and write the result to FILLED.
+
+    TABLE is a CSV or TSV file (.gz too), Parquet, .npy, .npz, or - for standard input.
+    FILLED has the same format; a name that ends in .csv always gets text. No option is
+    needed: columns are modeled by their type, and how well each is predicted is tested
+    on observed cells that are hidden from the fit.
+    """
+    from descents.storage.folders import RESULT, RunFolder, read_json
+
+    resume, out, quiet, as_json = (
+        given.pop(name) for name in ("resume", "out", "quiet", "as_json")
+    )
+    if resume and out is None:
+        raise click.UsageError("--resume needs --out, the folder to go on with.")
+    if out is None:
+        out = Path("runs") / f"impute-{time.strftime('%Y%m%d-%H%M%S')}"
+    again = resume and (out / RESULT).exists()
+    draw = click.get_current_context().with_resource(drawing(ahead=not again))
+    threads()
+    from descents.runs import impute as study
+    from descents.runs import request as asked
+    from descents.runs.filling import Options
+    from descents.tables.written import check_target
+
+    complaints = Complaints()
+    complaints.attempt(check_target, table, filled)
+    complaints.attempt(asked.level_lists, given["levels"])
+    reading = reading_of(given)
+    options = Options(**given)
+    complaints.attempt(options.check)
+    complaints.raise_any()
+    identity = {"options": vars(options), "reading": vars(reading)}
+    run = asked.identity(table, identity, "impute")
+    with RunFolder(out, run, resume=resume) as folder:
+        if folder.complete and not filled.expanduser().exists():
+            raise InvalidValueError(
+                f"{out} already holds this run, which is not fitted again; to fill a "
+                f"table with it, give 'descents apply {out} TABLE FILLED'"
+            )
+        if not folder.complete:
+            data = reading.read(table)
+            with bar(quiet or as_json) as progress:
+                found = study.impute(data, options, run, progress)
+                study.write(found, table, filled)
+                found.write(folder)
+                progress("drawing", 0.97)
+                draw(folder.work)
+            folder.finish()
+    result = read_json(folder.path / RESULT)
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+    elif not quiet:
+        _show(terminal(soft_wrap=True), result, filled, folder.path)
+    return 0
+
+
+def _show(console: Console, result: dict[str, Any], filled: Path, out: Path) -> None:
+    """Print warnings, what was filled and how well, then what is left alone."""
+    for line in result["warnings"]:
+        console.print(f"Warning: {line}.", style="yellow", markup=False)
+    console.print(result["says"], markup=False)
+    if result["filled"]["cells"]:
+        console.print(result["quality"], markup=False)
+        _show_columns(console, result["columns"])
+    _show_left(console, result)
+    if result["added"]:
+        console.print(f"Added columns: {_listed(result['added'])}", markup=False)
+    console.print("Read as:")
+    for note in result["read"]:
+        say(f"  {note}")
+    console.print(f"\nFilled table: {filled}", markup=False)
+    console.print(f"Page: {out / 'report.html'}  ({result['seconds']:.1f} s)")
+
+
+def _show_columns(console: Console, columns: list[dict[str, Any]]) -> None:
+    """Print a line for each column with missing cells: its error on held-out cells."""
+    from rich.table import Table
+
+    from descents.tables.frames import short
+
+    table = Table(box=None, pad_edge=False, header_style="")
+    table.add_column("column", no_wrap=True)
+    for title in ("missing", "error*", "by its mean or mode"):
+        table.add_column(title, justify="right")
+    table.add_column("better?")
+    lacking = [column for column in columns if column["missing"]]
+    shown = sorted(lacking, key=lambda column: -column["missing"])[:MOST_LINES]
+    for column in shown:
+        table.add_row(
+            short(column["name"]).replace("\n", "\\n"),
+            str(column["missing"]),
+            column["error_says"],
+            column["constant_says"],
+            column["verdict"],
+        )
+    console.print()
+    console.print(table)
+    if len(lacking) > len(shown):
+        console.print(f"and {len(lacking) - len(shown)} more, which the page lists")
+    console.print(
+        "* of held-out cells: the root mean squared error, or the share of wrong levels.\n"
+    )
+
+
+MOST_LINES = 30
+"""So many columns have a line in what is printed."""
+
+
+def _show_left(console: Console, result: Mapping[str, Any]) -> None:
+    """Print which columns are not modeled, and why."""
+    from descents.tables.frames import short
+
+    for one in result["passed"]:
+        console.print(
+            f"Left as it is: {short(one['name'])}, which {one['why']}", markup=False
+        )
+    if result["ignored"]:
+        console.print(
+            f"Left as they are by --ignore and --id: {_listed(result['ignored'])}",
+            markup=False,
+        )
+
+
+def _listed(names: list[str]) -> str:
+    """Return some names, at most ten of them."""
+    from descents.tables.frames import short
+
+    shown = ", ".join(map(short, names[:10]))
+    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown
+
+
+def fill(
+    run: Path,
+    reading: Any,
+    filled: Path,
+    identity: dict[str, Any],
+    out: Path,
+    options: dict[str, Any],
+    silent: tuple[bool, bool],
+    show_unseen: Callable[[list[dict[str, Any]]], None],
+) -> int:
+    """Fill the missing cells of new rows by the model of a run of impute."""
+    from descents.runs import impute as study
+    from descents.runs.filling import Options
+    from descents.storage.folders import RESULT, RunFolder, read_json
+
+    table, unseen = identity["table"], identity["unseen"]
+    model = study.StoredImputer.load(run)
+    wanted = Options(**options)
+    data = reading.read(table)
+    with RunFolder(out, identity) as folder:
+        result, found = study.apply(model, identity, data, wanted, unseen)
+        study.write(found, table, filled)
+        folder.write_json(RESULT, result)
+        folder.finish()
+    quiet, as_json = silent
+    if as_json:
+        click.echo(json.dumps(read_json(folder.path / RESULT), indent=2))
+    elif not quiet:
+        show_unseen(result["unseen"])
+        without = result["filled"]["rows_without_cells"]
+        if without:
+            click.echo(
+                f"Warning: {counted(without, 'row')} without an observed cell in a modeled "
+                "column, filled by the means and the most probable levels of the model."
+            )
+        click.echo(result["says"])
+        if result["not_used"]:
+            click.echo(
+                f"Not in the model, left as they are: {_listed(result['not_used'])}"
+            )
+        for note in data.notes:
+            say(note)
+        click.echo(f"Filled table: {filled}")
+    return 0

@@ -1,1 +1,0 @@
-"""Tables, the files that they are read from, run folders, and data sets."""

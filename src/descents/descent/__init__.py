@@ -1,1 +1,0 @@
-"""The loop, its update rules, and what it leaves behind."""

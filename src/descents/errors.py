@@ -1,0 +1,112 @@
+"""Errors, and how all problems of one call are reported together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
+from descents.text import visible
+
+
+class DescentsError(Exception):
+    """Base class of all errors that this package raises on purpose."""
+
+    def __str__(self) -> str:
+        """Return the message, with control characters from a user's file escaped."""
+        return visible(super().__str__())
+
+
+class InvalidValueError(DescentsError, ValueError):
+    """A value from the caller cannot be used; the message says what to do."""
+
+
+class RunFolderError(DescentsError, OSError):
+    """A run folder cannot be written, or contains something else."""
+
+
+class InterruptedRunError(DescentsError):
+    """A study was interrupted; finished parts are kept, so that it can be resumed."""
+
+
+class LostProcessError(DescentsError):
+    """A worker process was killed; chunks that finished before are kept in a store."""
+
+
+MOST_LISTED = 6
+"""How many problems with the same remedy an error message lists at most."""
+
+
+class Complaints:
+    """Collects the problems of one call, so that one error reports them together.
+
+    Examples
+    --------
+    >>> complaints = Complaints()
+    >>> complaints.require(0 > 1, "rank is 0; give a whole number of at least 1")
+    >>> complaints.require(1 > 0, "never reported")
+    >>> complaints.raise_any()
+    Traceback (most recent call last):
+    ...
+    descents.errors.InvalidValueError: rank is 0; give a whole number of at least 1
+    """
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def require(self, holds: bool, message: str) -> None:
+        """Add `message` unless the condition holds."""
+        if not holds:
+            self.messages.append(message)
+
+    def attempt(self, check: Any, *arguments: Any, **options: Any) -> Any:
+        """Return ``check(*arguments)``, or add its error message and return None."""
+        try:
+            return check(*arguments, **options)
+        except InvalidValueError as error:
+            self.messages.append(str(error))
+            return None
+
+    def raise_any(self) -> None:
+        """Raise one error with all messages; a remedy that several share is given once."""
+        if not self.messages:
+            return
+        groups: dict[str, list[str]] = {}
+        for message in self.messages:
+            problem, _, remedy = message.rpartition("; ")
+            groups.setdefault(remedy if problem else message, []).append(problem)
+        parts = []
+        for remedy, problems in groups.items():
+            shown = [problem for problem in dict.fromkeys(problems) if problem]
+            if len(shown) > MOST_LISTED:
+                more = len(shown) - MOST_LISTED
+                shown = [*shown[:MOST_LISTED], f"and {more} more like these"]
+            parts.append("; ".join([*shown, remedy]))
+        raise InvalidValueError("; ".join(parts))
+
+
+_BY_COMMAND: ContextVar[bool] = ContextVar("by_command", default=False)
+
+
+@contextmanager
+def by_command() -> Iterator[None]:
+    """Let messages name command-line options instead of Python parameters."""
+    token = _BY_COMMAND.set(True)
+    try:
+        yield
+    finally:
+        _BY_COMMAND.reset(token)
+
+
+def for_caller(command: str, python: str) -> str:
+    """Return the wording for users of the command line, or for users of Python.
+
+    Examples
+    --------
+    >>> for_caller("--ignore COLUMN", "ignore=[...]")
+    'ignore=[...]'
+    """
+    return command if _BY_COMMAND.get() else python

@@ -1,1 +1,0 @@
-"""The estimators, and how they read tables."""

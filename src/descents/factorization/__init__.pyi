@@ -1,0 +1,2 @@
+from .alternating import Alternating as Alternating
+from .factorization import Factorization as Factorization

@@ -1,0 +1,1114 @@
+"""Factorization: the natural parameters of a table as U V^T of two thin factors."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from descents.cells.base import ONCE, Cells
+from descents.cells.layouts import Complete, Dense, Stored
+from descents.cells.observed import cells
+from descents.cells.streamed import LIMITS as STREAMED_LIMITS
+from descents.cells.streamed import WIDEST, Streamed
+from descents.constraints.constraints import (
+    Regularizer,
+    counted,
+    most_components,
+    regularizers,
+)
+from descents.constraints.sets import Simplex, UnitOneSparse
+from descents.devices import torch_device, torch_dtype
+from descents.errors import Complaints, InvalidValueError
+from descents.linalg.spectra import leading_triples, shifted
+from descents.losses import Loss, Own, Poisson
+from descents.optim.problem import (
+    CHUNK_ENTRIES,
+    Bound,
+    Parameters,
+    Problem,
+    several_plain_steps,
+)
+from descents.validation import finite_matrix, one_of, whole_number
+
+OFFSETS = ("none", "columns", "rows", "both")
+SHAKEN = 0.1
+"""How large the random part of later spectral starts is, over that of a normal one."""
+SQUARES_AT_ONCE = 2**16
+"""How many residuals are squared at once: what stays in the cache."""
+INSIDE = 0.1
+"""What share of a starting point its mean is where predictions of zero cost too much."""
+ROUNDED = 1e-5
+"""How far from their set given initial factors may be, by rounding."""
+
+
+class Factorization(Problem):
+    r"""Losses of the observed cells of a table under U V^T, with penalties.
+
+    Minimises :math:`\sum_{ij} w_{ij}\, \ell_j(a_i + b_j + u_i^\top v_j,\; x_{ij})
+    + \sum_i c_i r_U(u_i) + \sum_j c_j r_V(v_j)` over U of shape (rows, rank) and V of
+    shape (coordinates, rank); by default :math:`\|A - U V^\top\|_F^2`. Each column has
+    one coordinate, save those of categorical loss, which have one for each class. r is
+    l1 abs(x) + l2 x^2, on 0 or more where nonnegative; c is 1, or the number of observed
+    cells to the power ``count_power``. A factor may be smooth from row to row, and lie in
+    one of `descents.constraints.sets`.
+
+    Parameters
+    ----------
+    table : array-like or sparse array of shape (rows, columns), or Cells
+        What is NaN is left out of the loss. It is not centred here. `Cells`, made by
+        `descents.cells.observed.cells`, also have weights, scales and levels.
+    rank : int
+        From 1 to min(rows, columns); up to the number of rows of a factor whose rows
+        are shares or sparse.
+    loss : str, Loss, callable, or a sequence of one for each column
+        Only of a table; Cells have their own.
+    offsets : {"none", "columns", "rows", "both"}
+        Whether the columns have offsets b and the rows biases a.
+    constraint, penalty
+        As `descents.constraints.constraints.regularizers` takes them.
+    initialization : {"uniform", "normal", "spectral", "nndsvd", "centers"} or arrays
+        Uniform on [0, 1); normal, of such a size that U V^T has the spread of the
+        table; from the leading singular vectors of what the best constants leave
+        (later starts shaken); its nonnegative form [1]_; V of rows of the table that
+        lie apart, as k-means++ chooses them [2]_, and U of ones where they are the
+        nearest; or a pair of U of shape (starts, rows, rank) and V of shape (starts,
+        coordinates, rank), of which start k takes the k-th. Where a factor has to lie
+        in a set, it begins at the nearest point of that.
+    dtype : torch.dtype, optional
+        float32 or float64, by default that of the table.
+    device : str or torch.device
+
+    Attributes
+    ----------
+    cells : Cells
+    strength : ndarray of shape (1,), or (S, 1) where starts differ in it
+        What the penalties of the factors, not those of biases, are multiplied by.
+
+    Raises
+    ------
+    InvalidValueError
+        With all that is wrong in one message.
+
+    References
+    ----------
+    .. [1] Boutsidis and Gallopoulos (2008), "SVD based initialization: a head start for
+       nonnegative matrix factorization", Pattern Recognition 41.
+    .. [2] Arthur and Vassilvitskii (2007), "k-means++: the advantages of careful
+       seeding", SODA.
+
+    Examples
+    --------
+    >>> from descents import descend, GradientDescent, Stop
+    >>> table = [[1.0, 2.0], [2.0, 4.0], [3.0, float("nan")]]  # of rank one
+    >>> runs = descend(Factorization(table, rank=1), starts=3,
+    ...                steps=GradientDescent(0.02), stop=Stop(2000))
+    >>> bool((runs.losses < 1e-12).all())
+    True
+    """
+
+    def __init__(
+        self,
+        table: Any,
+        rank: int,
+        *,
+        loss: Any = "squared",
+        offsets: str = "none",
+        constraint: Any = None,
+        penalty: Any = None,
+        initialization: str | tuple[Any, Any] = "uniform",
+        dtype: torch.dtype | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        complaints = Complaints()
+        found: Any = table
+        if not isinstance(table, Cells):
+            found = complaints.attempt(_cells_of, table, loss)
+        asked = complaints.attempt(regularizers, constraint, penalty)
+        most = None if found is None else min(found.shape)
+        if found is not None and asked is not None:
+            most = most_components(found.shape, *asked[:2])
+        given_rank = complaints.attempt(whole_number, "rank", rank, 1, most)
+        given_device = complaints.attempt(torch_device, device)
+        given_dtype: Any = None
+        if found is not None:
+            given_dtype = complaints.attempt(torch_dtype, dtype, found.table)
+        if isinstance(initialization, str):
+            complaints.attempt(
+                one_of, "initialization", initialization, INITIALIZATIONS
+            )
+        complaints.attempt(one_of, "offsets", offsets, OFFSETS)
+        complaints.raise_any()
+        self.cells: Cells = found
+        self.rank: int = given_rank
+        self.row_regularizer, self.column_regularizer = asked[:2]
+        self.l2_biases, self.count_power = asked[2:]
+        self.dtype, self.device = given_dtype, given_device
+        self.offsets = offsets
+        self.constrained = not (
+            self.row_regularizer.smooth and self.column_regularizer.smooth
+        )
+        self._check_sets(initialization)
+        self._check_divergences()
+        self.size = self._largest()
+        self.row_penalties, self.coordinate_counts = self._counted()
+        self.initialization = initialization
+        if not isinstance(initialization, str):
+            self._given = self._check_given(initialization)
+            self.available = len(self._given["U"])
+        self.strength: np.ndarray = np.ones(1)
+        self._spectra: dict[str, Any] = {}
+        self.turns: dict[Any, Any] = {}
+        self._fixed: Parameters = {}
+        self._base: np.ndarray | None = None
+        self._kept: dict[Any, tuple[tuple[np.ndarray, ...], torch.Tensor]] = {}
+
+    def __copy__(self) -> Self:
+        """Return a problem on the same cells that keeps its tensors for itself."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._base, other._kept = self.base, {}
+        return other
+
+    def _check_sets(self, initialization: Any) -> None:
+        complaints = Complaints()
+        for name, asked, length in (
+            ("U, the factor of the rows,", self.row_regularizer, self.cells.shape[0]),
+            (
+                "V, the factor of the columns,",
+                self.column_regularizer,
+                self.cells.coordinates,
+            ),
+        ):
+            if asked.inside is not None:
+                shape = (length, self.rank)
+                complaints.attempt(asked.inside.check, name, shape)
+                complaints.require(
+                    self._solvable or not isinstance(asked.inside, UnitOneSparse),
+                    f"the constraint of {name} is '{asked.inside.name}', whose members "
+                    "have no neighbors for a gradient to lead to; give losses that have "
+                    "a name, and kl loss of all cells of a sparse table as a dense one",
+                )
+        apart = self.row_regularizer.entrywise and self.column_regularizer.entrywise
+        complaints.require(
+            apart or not isinstance(self.cells, Streamed),
+            "a set that a factor lies in, or smooth rows, are asked for, but "
+            f"{STREAMED_LIMITS}",
+        )
+        by_values = isinstance(initialization, str) and initialization in SPECTRAL
+        complaints.require(
+            self.rank <= min(self.cells.shape) or not by_values,
+            f"initialization is {initialization!r}, of which there are no more than "
+            f"{min(self.cells.shape)} components, but the rank is {self.rank}; give "
+            "'centers', 'normal' or 'uniform'",
+        )
+        complaints.raise_any()
+
+    @property
+    def _solvable(self) -> bool:
+        """Whether rows can go to the minimum of a quadratic, above the loss or not."""
+        blocks = self.cells.blocks
+        known = all(block.loss.has_quadratic for block in blocks)
+        return self.cells.majorized or (
+            known and isinstance(self.cells, Dense | Stored)
+        )
+
+    def _check_divergences(self) -> None:
+        sides = (self.row_regularizer, self.column_regularizer)
+        within = all(side.positive for side in sides) and self.offsets == "none"
+        for block in self.cells.blocks:
+            if not block.loss.divergence:
+                continue
+            label, instead = block.loss.label, ""
+            if block.loss.name == "kl":
+                instead = ", or loss 'poisson'"
+            if not within:
+                raise InvalidValueError(
+                    f"{label} loss needs predictions of at least 0; give "
+                    f"constraint='nonnegative' and no offsets{instead}"
+                )
+            finite = getattr(block.loss, "beta", 1.0) > 1
+            names = [side.inside.name for side in sides if side.inside is not None]
+            if not finite and all(
+                side.inside is not None and side.inside.sparse for side in sides
+            ):
+                raise InvalidValueError(
+                    f"{label} loss is infinite where a value is predicted to be 0, which "
+                    f"'{names[0]}' rows and '{names[1]}' columns do; leave the "
+                    "constraint of one factor at 'nonnegative', or give loss 'squared' "
+                    "or 'poisson'"
+                )
+
+    def _largest(self) -> int:
+        if isinstance(self.cells, Complete | Streamed):
+            return self.cells.size
+        q = self.rank + 2
+        return max(self.cells.size, sum(self.cells.shape) * q * (q + 1) // 2)
+
+    def _counted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the penalties of rows of U, and of V, are multiplied by."""
+        rows = counted(self.cells.row_counts, self.count_power)
+        columns = counted(self.cells.column_counts, self.count_power)
+        return rows, columns[self.cells.coordinate_columns]
+
+    @property
+    def units(self) -> np.ndarray:
+        """What predictions are multiplied by, to be in the units of the data."""
+        return self.cells.coordinate_units
+
+    def _check_given(self, factors: tuple[Any, Any]) -> dict[str, np.ndarray]:
+        rows, columns = self.cells.shape[0], self.cells.coordinates
+        given = {name: np.asarray(f) for name, f in zip("UV", factors, strict=True)}
+        count = len(given["U"])
+        for name, length in (("U", rows), ("V", columns)):
+            expected = (count, length, self.rank)
+            if given[name].shape != expected:
+                raise InvalidValueError(
+                    f"the initial {name} has shape {given[name].shape}; give "
+                    f"(starts, {length}, {self.rank}), here {expected}"
+                )
+            asked = self.row_regularizer if name == "U" else self.column_regularizer
+            if not np.isfinite(given[name]).all() or (
+                asked.nonnegative and (given[name] < 0).any()
+            ):
+                kind = "nonnegative " if asked.nonnegative else ""
+                raise InvalidValueError(
+                    f"the initial {name} holds other than finite {kind}numbers; give "
+                    "such ones"
+                )
+            if asked.inside is not None:
+                away = asked.distance(torch.as_tensor(given[name]).double())
+                if away > ROUNDED:
+                    raise InvalidValueError(
+                        f"the initial {name} is up to {away:.3g} away from the nearest "
+                        f"of the constraint {'+'.join(_names(asked))!r}; give one that "
+                        "meets it"
+                    )
+        return given
+
+    @property
+    def has_offsets(self) -> bool:
+        """Whether columns have offsets."""
+        return self.offsets in ("columns", "both")
+
+    @property
+    def has_row_biases(self) -> bool:
+        """Whether rows have biases."""
+        return self.offsets in ("rows", "both")
+
+    @property
+    def base(self) -> np.ndarray:
+        """What penalised biases deviate from, shape (coordinates,).
+
+        The best constant of the whole table where all of it is on one scale, else that
+        of each column; 0 where biases are not penalised.
+        """
+        if self._base is not None:
+            return self._base
+        found = self.cells
+        zero: np.ndarray = np.zeros(found.coordinates)
+        penalized = self.has_row_biases or self.has_offsets
+        if not penalized or (self.l2_biases == 0 and self.has_offsets):
+            self._base = zero
+        else:
+            self._base = zero + self._mean_offset if self._one_scale else found.offsets
+        return self._base
+
+    @property
+    def _one_scale(self) -> bool:
+        """Whether all columns have one loss, of one number a cell, and one unit."""
+        alike = self.cells.units is None and len(self.cells.blocks) == 1
+        return alike and self.cells.blocks[0].each == 1
+
+    @property
+    def _mean_offset(self) -> float:
+        found = self.cells
+        weight = found.column_counts[found.coordinate_columns]
+        return float(np.average(found.offsets, weights=weight))
+
+    def point(
+        self, generator: np.random.Generator, start: int
+    ) -> Mapping[str, np.ndarray]:
+        """Draw U, then V, of one start; offsets and cut points begin at the best ones.
+
+        Rows and columns without a cell begin, and stay, at zero.
+        """
+        if self._fixed:
+            return self._row_point()
+        if isinstance(self.initialization, str):
+            U, V = INITIALIZATIONS[self.initialization](self, generator, start)
+        else:
+            U, V = self._given["U"][start], self._given["V"][start]
+        blank = self.cells.column_counts[self.cells.coordinate_columns] == 0
+        if blank.any():
+            V = np.where(blank[:, None], 0, V)
+        if not self.cells.row_counts.all():
+            U = np.where((self.cells.row_counts == 0)[:, None], 0, U)
+        point = {"U": U, "V": V}
+        for name, _, asked in self._sides():
+            if asked.constraint:
+                point[name] = self._member(asked, point[name])
+        if self.has_row_biases:
+            point["row_biases"] = np.zeros(self.cells.shape[0])
+        if self.has_offsets:
+            point["offsets"] = self.cells.offsets - self.base
+            if self.l2_biases > 0:
+                point["offsets"] = np.where(blank, 0, point["offsets"])
+            elif self.has_row_biases and self._one_scale:
+                # As with the least of penalties: what is like other columns but for
+                # its cells is their mean.
+                mean = self._mean_offset - self.base
+                point["offsets"] = np.where(blank, mean, point["offsets"])
+        if self.cells.cut_count:
+            point["cuts"] = self.cells.cuts
+        return point
+
+    def _member(self, asked: Regularizer, drawn: np.ndarray) -> np.ndarray:
+        """Return the nearest factor that meets its constraint, and is no cause of zeros."""
+        # A copy: what was given may be read-only.
+        point = torch.from_numpy(np.array(drawn, dtype=np.float64))
+        nearest = asked.nearest(point).numpy()
+        if isinstance(asked.inside, Simplex) and self._diverges:
+            nearest = _inside(nearest)
+        return np.asarray(nearest)
+
+    @property
+    def _diverges(self) -> bool:
+        """Whether a loss is infinite, and without a slope, where zero is predicted."""
+        return any(block.loss.divergence for block in self.cells.blocks)
+
+    def _row_point(self) -> dict[str, np.ndarray]:
+        """Return zeros; multiplicative steps, which would stay there, get ones."""
+        U = np.full((self.cells.shape[0], self.rank), 1.0 if self._diverges else 0.0)
+        U[self.cells.row_counts == 0] = 0
+        if self.row_regularizer.inside is not None:
+            U = self.row_regularizer.nearest(torch.as_tensor(U)).numpy()
+        point: dict[str, np.ndarray] = {"U": U}
+        if self.has_row_biases:
+            point["row_biases"] = np.zeros(len(U))
+        return point
+
+    def for_rows(self, rows: Cells, parameters: Mapping[str, np.ndarray]) -> Any:
+        """Return the problem of new rows, all that belongs to the columns held fixed.
+
+        Parameters
+        ----------
+        rows : Cells
+            Of other rows, with the same columns.
+        parameters : mapping of ndarray
+            Of one start of this problem, without a start axis.
+
+        Examples
+        --------
+        >>> from descents.cells.observed import cells
+        >>> problem = Factorization([[1.0, 2.0], [2.0, 4.0]], 1)
+        >>> fixed = {"U": np.ones((2, 1)), "V": np.array([[1.0], [2.0]])}
+        >>> list(problem.for_rows(cells([[3.0, float("nan")]]), fixed).points([0], 0))
+        ['U']
+        """
+        other = copy.copy(self)
+        other._base = self.base
+        other.cells = rows
+        other.row_regularizer = self.row_regularizer.of_other_rows(rows.shape[0])
+        other.row_penalties, other.coordinate_counts = other._counted()
+        other.size = other._largest()
+        other._spectra, other.turns = {}, {}
+        other.available = None
+        other.initialization = "rows"
+        other._fixed = {
+            name: torch.as_tensor(value, dtype=self.dtype, device=self.device)
+            for name, value in parameters.items()
+            if name in ("V", "offsets", "cuts")
+        }
+        return other
+
+    def of_rows(self, place: slice, rows: Cells) -> Factorization:
+        """Return the problem of some rows of a table that is read by blocks of them.
+
+        Parameters
+        ----------
+        place : slice
+            Where they are in the table.
+        rows : Cells
+            Theirs.
+        """
+        other = copy.copy(self)
+        other._base = self.base
+        other.cells, other.row_penalties = rows, self.row_penalties[place]
+        other.turns = {}
+        return other
+
+    @classmethod
+    def of_columns(
+        cls,
+        columns: Cells,
+        parameters: Mapping[str, np.ndarray],
+        *,
+        offsets: str,
+        constraint: Any,
+        penalty: Any,
+        base: np.ndarray,
+        device: str | torch.device = "cpu",
+    ) -> Factorization:
+        """Return a problem that knows columns alone, for `for_rows`: a stored model's.
+
+        Parameters
+        ----------
+        columns : Cells
+            Any rows with the columns of the model.
+        parameters : mapping of ndarray
+            Of one start, without a start axis.
+        base : ndarray of shape (coordinates,)
+            What penalised offsets deviate from.
+        """
+        asked = regularizers(constraint, penalty)
+        problem = cls(
+            columns,
+            1,
+            offsets=offsets,
+            # What else is asked is of factors of another shape.
+            constraint=tuple(
+                "nonnegative" if side.positive else None for side in asked[:2]
+            ),
+            penalty=penalty,
+            dtype=torch.float32
+            if parameters["V"].dtype == np.float32
+            else torch.float64,
+            device=device,
+        )
+        problem.row_regularizer, problem.column_regularizer = asked[:2]
+        problem.constrained = not all(side.smooth for side in asked[:2])
+        problem.rank = parameters["V"].shape[1]
+        problem._base = np.asarray(base)
+        return problem
+
+    def _with_fixed(self, parameters: Parameters) -> Parameters:
+        """Return the parameters with those that are held fixed, for every start."""
+        if not self._fixed:
+            return parameters
+        some = next(iter(parameters.values()))
+        fixed = {
+            name: value.to(some).expand(len(some), *value.shape)
+            for name, value in self._fixed.items()
+        }
+        return {**parameters, **fixed}
+
+    def extended(self, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return L = [U, a, 1] and R = [V, 1, b], of which L R^T is the prediction.
+
+        All in the units of the cells. Columns that the problem does not need are left
+        out.
+        """
+        parameters = self._with_fixed(parameters)
+        left, right = [parameters["U"]], [parameters["V"]]
+        if not (self.has_row_biases or self.has_offsets):
+            return left[0], right[0]
+        if self.has_row_biases:
+            left.append(parameters["row_biases"][..., None])
+            right.append(torch.ones_like(parameters["V"][..., :1]))
+        base = self._held("base", parameters["V"], self.base)
+        offsets = base.expand(parameters["V"].shape[:-1])
+        if self.has_offsets:
+            offsets = offsets + parameters["offsets"]
+        left.append(torch.ones_like(parameters["U"][..., :1]))
+        right.append(offsets[..., None])
+        return torch.cat(left, -1), torch.cat(right, -1)
+
+    def _held(self, name: str, like: torch.Tensor, *arrays: np.ndarray) -> torch.Tensor:
+        """Return the product of arrays as a tensor like another, kept between steps."""
+        key = name, like.dtype, like.device
+        known, found = self._kept.get(key, ((), like))
+        if len(known) == 0 or any(
+            old is not new for old, new in zip(known, arrays, strict=True)
+        ):
+            with torch.inference_mode(False):  # it outlives the caller's
+                found = torch.as_tensor(math.prod(arrays)).to(like)
+            self._kept[key] = arrays, found
+        return found
+
+    def cut_parameters(self, parameters: Parameters) -> torch.Tensor:
+        """Return the parameters of the cut points, shape (S, cut_count)."""
+        parameters = self._with_fixed(parameters)
+        if "cuts" in parameters:
+            return parameters["cuts"]
+        U = parameters["U"]
+        return U.new_zeros(len(U), 0)
+
+    def losses(
+        self, parameters: Parameters, starts: torch.Tensor, step: int
+    ) -> torch.Tensor:
+        """Return the summed loss and penalties of each start, shape (S,)."""
+        left, right = self.extended(parameters)
+        losses = self.cells.losses(left, right, self.cut_parameters(parameters))
+        return self.penalized(losses, parameters)
+
+    def fused(
+        self, parameters: Parameters, starts: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, Parameters] | None:
+        """Return the losses and gradients of a small table of squared losses directly.
+
+        With S the slopes of the losses by the predictions L R^T, the gradients by L and
+        R are S R and S^T L. Of few numbers, autograd takes several times as long.
+        """
+        found = self.cells
+        small = found.shape[0] * found.coordinates <= CHUNK_ENTRIES
+        if type(self) is not Factorization or not small or found.cut_count:
+            return None
+        if self.row_regularizer.smoothness or self.column_regularizer.smoothness:
+            return None
+        with torch.no_grad():
+            looked = self._slopes(parameters)
+            if looked is None:
+                return None
+            losses, gradients = looked
+            self._add_penalty_slopes(gradients, parameters)
+            return self.penalized(losses, parameters), gradients
+
+    def _slopes(self, parameters: Parameters) -> tuple[torch.Tensor, Parameters] | None:
+        """Return the squared losses of the cells alone, and their gradients."""
+        left, right = self.extended(parameters)
+        looked = self.cells.squares(torch.bmm(left, right.mT))
+        if looked is None:
+            return None
+        losses, slopes = looked
+        by_left, by_right = torch.bmm(slopes, right), torch.bmm(left.mT, slopes).mT
+        if left is parameters["U"]:  # there are neither biases nor offsets
+            gradients = {"U": by_left, "V": by_right}
+        else:
+            gradients = {
+                "U": by_left[..., : self.rank],
+                "V": by_right[..., : self.rank],
+            }
+        if self.has_row_biases:
+            gradients["row_biases"] = by_left[..., self.rank]
+        if self.has_offsets:
+            gradients["offsets"] = by_right[..., -1]
+        return losses, {name: gradients[name] for name in parameters}
+
+    def _add_penalty_slopes(
+        self, gradients: Parameters, parameters: Parameters
+    ) -> None:
+        """Add the gradient of each l2 penalty, 2 l2 c x, to those of the parameters."""
+        for name, counts, asked in self._sides():
+            if asked.l2 and name in parameters:
+                weight = self._held(name, parameters[name], counts, self.strength)
+                slope = weight[..., None] * parameters[name]
+                gradients[name] = gradients[name] + 2 * asked.l2 * slope
+        for name, counts in (
+            ("row_biases", self.row_penalties),
+            ("offsets", self.coordinate_counts),
+        ):
+            if self.l2_biases and name in parameters:
+                weight = self._held(name, parameters[name], counts)
+                slope = weight * parameters[name]
+                gradients[name] = gradients[name] + 2 * self.l2_biases * slope
+
+    @property
+    def loss_scale(self) -> float | None:
+        """The loss of the best constants, or what rounding leaves of the data."""
+        if self._fixed or isinstance(self.cells, Streamed):
+            return None
+        rounded = float(np.finfo(np.float64).eps) * self.cells.loss_of_zero
+        return max(self.cells.constants_loss(), rounded)
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether chunks may go side by side: not where blocks are read from a disk."""
+        return type(self) is Factorization and not isinstance(self.cells, Streamed)
+
+    @property
+    def one_threaded(self) -> bool:
+        """False: torch computes the steps."""
+        return False
+
+    def bind(self, starts: torch.Tensor, seed: int = 0) -> Bound:
+        """Return this problem bound to starts; a derived kind has the plain way."""
+        if type(self) is not Factorization:
+            return Bound(self, starts)
+        return BoundFactorization(self, starts)
+
+    def penalized(self, losses: torch.Tensor, parameters: Parameters) -> torch.Tensor:
+        """Return losses with the penalties added; what `prox` minds has no gradient."""
+        for name, counts, asked in self._sides():
+            if name in self._fixed:
+                continue
+            if asked.l2 or asked.l1:
+                weight = self._held(name, parameters[name], counts, self.strength)
+            if asked.l2:
+                losses = losses + asked.ridge(parameters[name], weight)
+            if asked.smoothness:
+                losses = losses + asked.roughness(parameters[name])
+            if asked.l1:
+                with torch.no_grad():
+                    lasso = asked.lasso(parameters[name], weight)
+                losses = losses + lasso
+        if self.l2_biases:
+            for name, counts in (
+                ("row_biases", self.row_penalties),
+                ("offsets", self.coordinate_counts),
+            ):
+                if name in parameters and name not in self._fixed:
+                    weight = self._held(name, parameters[name], counts)
+                    square = (parameters[name].square() * weight).sum(-1)
+                    losses = losses + self.l2_biases * square
+        return losses
+
+    def _sides(self) -> tuple[tuple[str, np.ndarray, Regularizer], ...]:
+        return (
+            ("U", self.row_penalties, self.row_regularizer),
+            ("V", self.coordinate_counts, self.column_regularizer),
+        )
+
+    def prox(self, parameters: Parameters, rates: Parameters) -> Parameters:
+        """Return the prox of l1 and of the sets of each factor."""
+        moved = dict(parameters)
+        for name, counts, asked in self._sides():
+            if name in self._fixed:
+                continue
+            weight: Any = 1.0
+            if asked.l1:
+                weight = self._held(name, parameters[name], counts, self.strength)
+                weight = weight[..., None]
+            moved[name] = asked.prox(parameters[name], rates[name], weight)
+        return moved
+
+    def predict(self, parameters: Parameters) -> torch.Tensor:
+        """Return the natural parameters of each start, (S, rows, coordinates)."""
+        left, right = self.extended(parameters)
+        return torch.bmm(left, right.mT)
+
+    def spectrum(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return leading singular triples of what the constants leave, holes at zero.
+
+        The values are divided by the share of cells that are data, and by their mean
+        weight, so that they estimate those of the whole table.
+
+        Returns
+        -------
+        left : ndarray of shape (rows, rank)
+        values : ndarray of shape (rank,)
+        right : ndarray of shape (coordinates, rank)
+        """
+        with ONCE:
+            self._make_spectrum()
+        found: tuple[np.ndarray, np.ndarray, np.ndarray] = self._spectra["spectrum"]
+        return found
+
+    def _make_spectrum(self) -> None:
+        if "spectrum" not in self._spectra:
+            share = self.cells.observed / (self.cells.shape[0] * self.cells.shape[1])
+            share *= self.cells.mean_weight  # the same for weights of any size
+            if isinstance(self.cells, Streamed):
+                left, values, right = self._streamed_triples(self.cells)
+            else:
+                left, values, right = leading_triples(
+                    self._distances(self.cells.raw_weights), self.rank
+                )
+            self._spectra["spectrum"] = left, values / share, right
+
+    def take_spectrum(self, triples: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+        """Take the first of what `spectrum` gave of the same cells for a larger rank."""
+        left, values, right = (part[..., : self.rank] for part in triples)
+        self._spectra["spectrum"] = left, values, right
+
+    def vanishing_l2(self) -> float:
+        r"""Return the least l2 on both factors under which zero factors are stationary.
+
+        Where the loss is convex they are then the minimum: with Z = U V^T the penalty
+        is at least 2 l2 times the nuclear norm, so that it is the spectral norm of half
+        the slopes at the best constants, each row and column over the root of what its
+        penalty is multiplied by.
+
+        Examples
+        --------
+        >>> Factorization([[3.0, 0.0], [0.0, 1.0]], 1).vanishing_l2()
+        3.0
+        """
+        from scipy.sparse import diags_array
+
+        rest = self._rest()
+        rows = 1 / np.sqrt(self.row_penalties)
+        columns = 1 / np.sqrt(self.coordinate_counts)
+        if isinstance(rest, np.ndarray):
+            rest = rest * rows[:, None] * columns
+        elif (rows != 1).any() or (columns != 1).any():
+            rest = (diags_array(rows) @ rest @ diags_array(columns)).tocsr()
+        return float(leading_triples(rest, 1)[1][0])
+
+    def _streamed_triples(
+        self, found: Streamed
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the leading triples of a table on disk, from two readings."""
+        if not found.has_triangle:
+            raise InvalidValueError(
+                f"a spectral start of {found.shape[1]} columns that are read by blocks "
+                f"of rows takes more memory than {found.table.memory} bytes, or more "
+                f"columns than are looked at ({WIDEST}); give initialization='normal' "
+                "or 'uniform'"
+            )
+        constant = found.offsets if self.has_offsets else self.base
+        _, values, right = leading_triples(found.triangle(constant), self.rank)
+        left = found.times(constant, right)
+        kept = values > np.finfo(np.float64).eps * values[0]
+        return left * np.where(kept, 1 / np.where(kept, values, 1), 0), values, right
+
+    def _rest(self) -> Any:
+        """Return minus half the slopes at the best constants: residuals, if squared."""
+        found = self.cells
+        constant = found.offsets if self.has_offsets else self.base
+        if isinstance(found, Complete):
+            if not constant.any():
+                return found.table
+            if isinstance(found.table, np.ndarray):
+                return found.table - constant
+            return shifted(found.table, constant)
+        if found.blocks[0].loss.divergence:
+            # Its slope at zero is the same for every count. It has no offsets.
+            return found.table if found.weights is None else _weighted(found)
+        left = torch.ones(found.shape[0], 1, dtype=torch.float64)
+        right = torch.as_tensor(constant)[:, None]
+        return found.slopes(left, right, torch.as_tensor(found.cuts)) * -0.5
+
+    def _distances(self, weights: Any) -> Any:
+        """Return `_rest`, with logarithms where predictions are logarithms of means.
+
+        The slope of Poisson loss is a difference of counts, which as a prediction would
+        be raised to the power of e.
+        """
+        found = self.cells
+        rest = self._with_residuals(self._rest(), weights)
+        if not any(isinstance(block.loss, Poisson) for block in found.blocks):
+            return rest
+        constant = found.offsets if self.has_offsets else self.base
+        if not isinstance(rest, np.ndarray):
+            rest, weights = rest.copy(), found.weights
+            z = constant[found.table.indices]
+            target = torch.as_tensor(found.table.data.astype(np.float64))
+            away = _away(found.blocks[0].loss, z, target)
+            rest.data = away if weights is None else away * weights
+            return rest
+        for block in found.blocks:
+            if isinstance(block.loss, Poisson):
+                target = torch.as_tensor(found.table[:, block.columns])
+                z = np.broadcast_to(constant[block.place], target.shape)
+                weight = found.weights[:, block.columns]
+                rest[:, block.place] = _away(block.loss, z, target) * weight
+        return rest
+
+    def _with_residuals(self, rest: Any, weights: Any) -> Any:
+        """Return `_rest` with weighted residuals for losses of the user's.
+
+        Their slopes are of no known size, whatever the size of the numbers is.
+        """
+        found = self.cells
+        if not any(isinstance(block.loss, Own) for block in found.blocks):
+            return rest
+        constant = found.offsets if self.has_offsets else self.base
+        if not isinstance(rest, np.ndarray):
+            rest = rest.copy()
+            rest.data = found.table.data - constant[found.table.indices]
+            rest.data = rest.data if weights is None else rest.data * weights
+            return rest
+        for block in found.blocks:
+            if isinstance(block.loss, Own):
+                left = found.table[:, block.columns] - constant[block.place]
+                rest[:, block.place] = left * weights[:, block.columns]
+        return rest
+
+    def row_candidates(self) -> Any:
+        """Return the rows of the table as V may begin with them, or None.
+
+        Of sparse tables with holes, or with offsets, there are none.
+        """
+        found = self.cells
+        if "candidates" not in self._spectra:
+            rest = self._distances(found.weights)
+            if hasattr(rest, "tocsr"):
+                rest = rest.tocsr() if isinstance(found, Complete) else None
+            elif isinstance(rest, np.ndarray) and found.weights is not None:
+                constant = found.offsets if self.has_offsets else self.base
+                weights = found.weights[:, found.coordinate_columns]
+                kept = weights > 0
+                rest = np.where(
+                    kept, rest / np.where(kept, weights, 1), found.offsets - constant
+                )
+            elif not isinstance(rest, np.ndarray):
+                rest = None
+            self._spectra["candidates"] = rest
+        return self._spectra["candidates"]
+
+    def spread(self) -> np.ndarray:
+        """Return the typical size of predictions about the constants, one a coordinate.
+
+        The root mean square of what the best constants leave where predictions are on
+        the scale of the data, else 1.
+        """
+        left = self.deviations()
+        typical = np.sqrt(np.square(left).mean())
+        # A constant column is not to begin at zero.
+        floor = 1e-3 * typical if typical > 0 else 1.0
+        return np.asarray(np.maximum(left, floor))
+
+    def deviations(self) -> np.ndarray:
+        """Return the same as it is: next to nothing for a constant column."""
+        if "deviations" not in self._spectra:
+            self._spectra["deviations"] = self._find_deviations()
+        found: np.ndarray = self._spectra["deviations"]
+        return found
+
+    def _find_deviations(self) -> np.ndarray:
+        found = self.cells
+        spread = np.ones(found.coordinates)
+        constant = found.offsets if self.has_offsets else self.base
+        if isinstance(found, Streamed):
+            return found.deviations(constant)
+        for block in found.blocks:
+            if not block.loss.identity:
+                continue
+            columns, place = block.columns, block.place
+            if isinstance(found.table, np.ndarray):
+                squares: np.ndarray = np.zeros(len(columns))
+                each = max(1, SQUARES_AT_ONCE // len(columns))
+                every = len(columns) == found.shape[1]
+                for first in range(0, found.shape[0], each):
+                    rows = slice(first, first + each)
+                    part = found.table[rows] if every else found.table[rows, columns]
+                    rest = part - constant[place]
+                    if not isinstance(found, Complete):
+                        rest *= found.weights[rows, columns] > 0
+                    squares += np.einsum("ij,ij->j", rest, rest)
+            else:
+                rest = found.table.data - constant[found.table.indices]
+                squares = np.bincount(
+                    found.table.indices, np.square(rest), found.shape[1]
+                )
+                if isinstance(found, Complete):  # what is not stored is a zero
+                    stored = np.bincount(found.table.indices, minlength=found.shape[1])
+                    squares = squares + (found.shape[0] - stored) * constant**2
+            mean = squares / np.maximum(found.column_counts[columns], 1)
+            spread[place] = np.sqrt(mean)
+        return spread
+
+
+class BoundFactorization(Bound):
+    """A factorization bound to starts."""
+
+    def __init__(self, problem: Factorization, starts: torch.Tensor) -> None:
+        super().__init__(problem, starts)
+        cells = problem.cells
+        own = any(isinstance(block.loss, Own) for block in cells.blocks)
+        self._capturable = not isinstance(cells, Streamed) and not own
+
+    def plain_steps(
+        self, parameters: Parameters, step: int, rates: torch.Tensor, count: int
+    ) -> tuple[int, Parameters, Parameters] | None:
+        """Take some steps of gradient descent, where they take no autograd."""
+        if self.fused(parameters, step) is None:
+            return None
+        return several_plain_steps(self, parameters, step, rates, count)
+
+    def graph_inputs(self, step: int) -> Parameters | None:
+        """Return no inputs, where all cells are in memory: every step is the same."""
+        return {} if self._capturable else None
+
+
+def _cells_of(table: Any, loss: Any) -> Cells:
+    if hasattr(table, "tocsr"):
+        return cells(table, loss)
+    array = finite_matrix("table", table, holes=True)
+    return cells(array, loss)
+
+
+def _away(loss: Loss, z: np.ndarray, target: torch.Tensor) -> np.ndarray:
+    """Return how far the minimum of a quadratic about a prediction is from it."""
+    point = torch.tensor(z, dtype=target.dtype)
+    found: np.ndarray = (loss.approximate(point, target, 0)[1] - point).numpy()
+    return found
+
+
+def _weighted(found: Cells) -> Any:
+    """Return a table times its weights, of the layout that it has."""
+    if isinstance(found.table, np.ndarray):
+        return found.table * found.weights
+    parts = (found.table.data * found.weights, found.table.indices, found.table.indptr)
+    return type(found.table)(parts, found.shape)
+
+
+def _uniform(
+    problem: Factorization, generator: np.random.Generator, start: int
+) -> tuple[np.ndarray, np.ndarray]:
+    U = generator.random((problem.cells.shape[0], problem.rank))
+    return U, generator.random((problem.cells.coordinates, problem.rank))
+
+
+def _normal(
+    problem: Factorization, generator: np.random.Generator, start: int
+) -> tuple[np.ndarray, np.ndarray]:
+    spread = problem.spread()
+    typical = np.sqrt(np.sqrt(np.square(spread).mean()) / np.sqrt(problem.rank))
+    U = generator.standard_normal((problem.cells.shape[0], problem.rank)) * typical
+    V = generator.standard_normal((problem.cells.coordinates, problem.rank))
+    V *= (spread / np.sqrt(np.square(spread).mean()) * typical)[:, None]
+    if problem.row_regularizer.nonnegative:
+        U = np.abs(U)
+    if problem.column_regularizer.nonnegative:
+        V = np.abs(V)
+    return U, V
+
+
+def _spectral(
+    problem: Factorization, generator: np.random.Generator, start: int
+) -> tuple[np.ndarray, np.ndarray]:
+    left, values, right = problem.spectrum()
+    U, V = left * np.sqrt(values), right * np.sqrt(values)
+    if start:
+        other = _normal(problem, generator, start)
+        U, V = U + SHAKEN * other[0], V + SHAKEN * other[1]
+    if problem.row_regularizer.nonnegative:
+        U = np.abs(U)
+    if problem.column_regularizer.nonnegative:
+        V = np.abs(V)
+    return U, V
+
+
+def _spectral_then_normal(
+    problem: Factorization, generator: np.random.Generator, start: int
+) -> tuple[np.ndarray, np.ndarray]:
+    return (_normal if start else _spectral)(problem, generator, start)
+
+
+def _nndsvd(
+    problem: Factorization, generator: np.random.Generator, start: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the larger of the positive and the negative part of each singular pair.
+
+    Zeros, which multiplicative steps would never leave, are filled with the mean, or
+    in later starts with random numbers below a hundredth of it.
+    """
+    left, values, right = problem.spectrum()
+    U, V = np.zeros_like(left), np.zeros_like(right)
+    for r in range(problem.rank):
+        x, y = left[:, r], right[:, r]
+        parts = [(np.maximum(s * x, 0), np.maximum(s * y, 0)) for s in (1, -1)]
+        sizes = [np.linalg.norm(a) * np.linalg.norm(b) for a, b in parts]
+        a, b = parts[int(sizes[1] > sizes[0])]
+        size = max(sizes)
+        if size > 0:
+            root = np.sqrt(values[r] * size)
+            U[:, r], V[:, r] = (
+                root * a / np.linalg.norm(a),
+                root * b / np.linalg.norm(b),
+            )
+    for factor in (U, V):
+        mean = factor.mean()
+        fill = np.full(factor.shape, mean)
+        if start:
+            fill = mean / 100 * generator.random(factor.shape)
+        np.copyto(factor, fill, where=factor <= 1e-6 * mean)
+    return U, V
+
+
+def _nndsvd_then_normal(
+    problem: Factorization, generator: np.random.Generator, start: int
+) -> tuple[np.ndarray, np.ndarray]:
+    # The two differ in what fills their zeros; shaken further ones all end alike.
+    return (_normal if start > 1 else _nndsvd)(problem, generator, start)
+
+
+def _centers(
+    problem: Factorization, generator: np.random.Generator, start: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of the table that lie apart, and which of them is nearest to each row.
+
+    Each is the best of a few that are drawn by the squared distance from those before.
+    Rows are what the best constants leave (minus half the slopes at them), a hole its
+    column's best constant.
+    """
+    table = problem.row_candidates()
+    if table is None:
+        return _normal(problem, generator, start)
+    sparse = hasattr(table, "tocsr")
+    far = _evenly_spread(problem, table)
+    squares = far.multiply(far) if sparse else np.square(far)
+    square = np.asarray(squares.sum(1), dtype=np.float64).reshape(-1)
+    seen = problem.cells.row_counts > 0
+
+    def dense(rows: Any) -> np.ndarray:
+        return np.asarray(rows.toarray() if sparse else rows, dtype=np.float64)
+
+    def distances(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        centers = dense(far[places])
+        inner = np.asarray(far @ centers.T)
+        away = square[:, None] - 2 * inner + np.square(centers).sum(1)
+        return dense(table[places]), np.maximum(away, 0)
+
+    rank, few = problem.rank, 2 + int(np.log(problem.rank))
+    away: np.ndarray = np.full(len(seen), np.inf)
+    V, nearest = np.empty((table.shape[1], rank)), np.zeros(len(seen), dtype=np.int64)
+    for r in range(rank):
+        weight = np.where(seen, away if r else 1.0, 0.0)
+        total = weight.sum()
+        drawn = generator.choice(
+            len(seen), few if r else 1, p=weight / total if total > 0 else None
+        )
+        centers, found = distances(drawn)
+        nearer = np.minimum(found, away[:, None])
+        best = int((nearer * seen[:, None]).sum(0).argmin())
+        nearest[found[:, best] < away] = r
+        away = nearer[:, best]
+        V[:, r] = centers[best]
+    if problem._diverges:
+        return _inside(np.eye(rank)[nearest]), _inside(V)
+    return np.eye(rank)[nearest], V
+
+
+def _centers_and_normal(
+    problem: Factorization, generator: np.random.Generator, start: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return centers and normal starts in turn: of some losses the others end lower."""
+    return (_normal if start % 2 else _centers)(problem, generator, start)
+
+
+def _evenly_spread(problem: Factorization, table: Any) -> Any:
+    """Return a table whose squared distances are like the loss of one row at another.
+
+    Under a beta-divergence the power b / 2 of numbers, or their logarithm: its
+    differences are about as large for small numbers as for large ones.
+    """
+    loss = problem.cells.blocks[0].loss
+    beta = getattr(loss, "beta", 2.0) if loss.divergence else 2.0
+    if beta == 2:
+        return table
+    if hasattr(table, "tocsr"):
+        return table.power(beta / 2) if beta > 0 else table
+    typical = float(np.abs(table).mean()) or 1.0
+    held = np.maximum(table, 1e-3 * typical if beta <= 0 else 0.0)
+    return np.log(held) if beta == 0 else np.power(held, beta / 2)
+
+
+def _inside(factor: np.ndarray) -> np.ndarray:
+    """Return rows moved towards their mean, so that what is nonnegative is above 0."""
+    return (1 - INSIDE) * factor + INSIDE * factor.mean(1, keepdims=True)
+
+
+def _names(asked: Regularizer) -> list[str]:
+    return [one if isinstance(one, str) else one.name for one in asked.constraint]
+
+
+INITIALIZATIONS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
+    "uniform": _uniform,
+    "normal": _normal,
+    "spectral": _spectral,
+    "spectral_then_normal": _spectral_then_normal,
+    "nndsvd": _nndsvd,
+    "nndsvd_then_normal": _nndsvd_then_normal,
+    "centers": _centers,
+    "centers_and_normal": _centers_and_normal,
+}
+"""How U and V begin: see `Factorization`."""
+SPECTRAL = ("spectral", "spectral_then_normal", "nndsvd", "nndsvd_then_normal")
+"""Those that ask for the spectrum."""

@@ -1,0 +1,171 @@
+"""The same factorization over one common unit, so that the size of numbers is no matter.
+
+Rules with a rate of their own, line searches and limited memories take other ways where
+numbers are a billion times as large, and end in other local minima. Here a table is
+divided by its spread and its weights by their mean before the descent; the factors are
+brought back after it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from descents.cells.base import Cells
+from descents.cells.layouts import Complete, Dense, Stored
+from descents.constraints.constraints import Regularizer
+from descents.constraints.sets import Fixed, Simplex, UnitNorm, UnitOneSparse
+from descents.factorization.factorization import Factorization
+
+
+@dataclass(frozen=True)
+class Rescaled:
+    """A problem over one unit, and the way back.
+
+    With X = u X' and losses that are homogeneous of degree d, loss(X) = f loss'(X') for
+    f = u^d times the mean weight. U = a U' and V = b V' with a b = u: a is the root of
+    u, or 1 or u where a constraint gives a factor its size. Penalties follow: l2
+    ||U||^2 = f (l2 a^2 / f) ||U'||^2.
+
+    Attributes
+    ----------
+    problem : Factorization
+        Over the unit.
+    unit, of_rows, of_columns : float
+        u, a and b.
+    factor : float
+        f.
+    """
+
+    problem: Factorization
+    unit: float
+    of_rows: float
+    of_columns: float
+    factor: float
+
+    def parameters(self, parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the parameters in the units of the data."""
+        sizes = {"U": self.of_rows, "V": self.of_columns}
+        return {
+            name: (value * sizes.get(name, self.unit)).astype(value.dtype)
+            for name, value in parameters.items()
+        }
+
+
+def rescaled(problem: Factorization) -> Rescaled | None:
+    """Return a problem over one unit, or None where there is no such unit.
+
+    That is where some columns hold levels or are modeled by log-odds or logarithms,
+    where both factors are of a fixed size, and for a table on disk.
+
+    Examples
+    --------
+    >>> table = 1e9 * np.array([[1.0, 2.0], [2.0, 4.0], [3.0, 7.0]])
+    >>> found = rescaled(Factorization(table, 1))
+    >>> float(f"{found.unit:.3g}")  # the root of the mean of variances 2/3 and 38/9
+    1560000000.0
+    """
+    found = problem.cells
+    losses = found.losses_of_columns
+    sides = (problem.row_regularizer, problem.column_regularizer)
+    sized = [_sized(side) for side in sides]
+    if (
+        not isinstance(found, Complete | Dense | Stored)
+        or found.units is not None
+        or found.cut_count
+        or all(sized)
+        or not all(loss.has_units for loss in losses)
+    ):
+        return None
+    spread = _spread(found)
+    units = {loss.unit(spread) for loss in losses}
+    if len(units) > 1:  # of several periods
+        return None
+    unit = units.pop()
+    sizes = {loss: loss.size_in(unit) for loss in set(losses)}
+    ratios = np.array([sizes[loss] for loss in losses])
+    if not (np.isfinite(ratios) & (ratios > 0)).all():
+        return None
+    mean = found.mean_weight
+    scales = ratios / ratios[0] / mean
+    factor = float(ratios[0]) * mean
+    over = _over(found, unit, scales)
+    if any(loss.name == "own" for loss in losses):  # of no known degree in the unit
+        size = over.constants_loss() / max(over.observed, 1)
+        if size > 0:
+            factor, over = factor * size, _over(found, unit, scales / size)
+    of_rows = 1.0 if sized[0] else unit if sized[1] else float(np.sqrt(unit))
+    of_columns = unit / of_rows
+    other = copy.copy(problem)
+    other.cells = over
+    other._base = problem.base / unit
+    other.row_regularizer = charged(sides[0], of_rows, factor)
+    other.column_regularizer = charged(sides[1], of_columns, factor)
+    other.l2_biases = problem.l2_biases * unit**2 / factor
+    other._spectra, other.turns = {}, {}
+    if not isinstance(problem.initialization, str):
+        given = problem._given
+        other._given = {"U": given["U"] / of_rows, "V": given["V"] / of_columns}
+    return Rescaled(other, unit, of_rows, of_columns, factor)
+
+
+def _sized(side: Regularizer) -> bool:
+    """Return whether a constraint gives a factor its size."""
+    return isinstance(side.inside, Simplex | UnitNorm | UnitOneSparse | Fixed)
+
+
+def charged(side: Regularizer, size: float, factor: float) -> Regularizer:
+    """Return a side whose penalties of a factor over `size` are over `factor`.
+
+    Examples
+    --------
+    >>> charged(Regularizer(l1=1.0, l2=1.0), 2.0, 10.0).l2
+    0.4
+    """
+    return replace(
+        side,
+        l1=side.l1 * size / factor,
+        l2=side.l2 * size**2 / factor,
+        smoothness=side.smoothness * size**2 / factor,
+    )
+
+
+def _spread(found: Cells) -> float:
+    """Return the root mean square of the data about the mean of their columns."""
+    values, mask = found.table, None
+    if not isinstance(values, np.ndarray):
+        columns = found.shape[1]
+        count = np.maximum(np.bincount(values.indices, minlength=columns), 1)
+        data = values.data.astype(np.float64)
+        largest = float(np.abs(data).max(initial=0.0)) or 1.0
+        mean = np.bincount(values.indices, data / largest, columns) / count
+        rest = data / largest - mean[values.indices]
+        total = float(np.square(rest).sum()) / max(len(data), 1)
+    else:
+        largest = float(np.abs(values).max(initial=0.0)) or 1.0
+        mask = np.ones(found.shape) if found.weights is None else found.weights > 0
+        over = values.astype(np.float64) / largest
+        mean = (over * mask).sum(0) / np.maximum(mask.sum(0), 1)
+        total = float((np.square(over - mean) * mask).sum() / max(mask.sum(), 1))
+    # A table of constants is over its largest value.
+    return largest * float(np.sqrt(total)) if total > 1e-24 else largest
+
+
+def _over(found: Any, unit: float, scales: np.ndarray) -> Cells:
+    """Return cells over a unit, their weights times a number for each column."""
+    if isinstance(found, Stored):
+        return found.over(unit, float(scales[0]))
+    if isinstance(found, Complete):
+        if not isinstance(found.table, np.ndarray):
+            return Complete(found.table / unit, found.blocks[0])
+        ones = np.ones(found.shape)
+        found = Dense(found.table.astype(np.float64), ones, found.blocks)
+    units = np.full(found.shape[1], unit)
+    other: Cells = found.standardized(scales, units)
+    # The way back is by the parameters: to the descent this is a table like any.
+    other.scales, other.units, other._given = None, None, None
+    return other

@@ -1,0 +1,9 @@
+from .conformal import Calibration as Calibration
+from .conformal import Intervals as Intervals
+from .conformal import kind_of as kind_of
+from .folds import dealt as dealt
+from .selection import Selection as Selection
+from .selection import by_cells as by_cells
+from .selection import by_singular_values as by_singular_values
+from .selection import optimal_threshold as optimal_threshold
+from .transformer import LowRankModel as LowRankModel

@@ -1,0 +1,360 @@
+"""Prediction intervals and prediction sets for missing cells, by conformal prediction.
+
+Split conformal prediction [1]_ [2]_ [3]_ holds out some observed cells, fits a second
+model (the twin) without them, and scores how far each of them is from the twin's
+prediction. The interval or set of a missing cell contains all values whose score is at
+most a quantile of these scores. On average over cells it contains the true value with at
+least the requested probability, for any data and any model, if missing cells are
+exchangeable with those held out. This requires that whether a cell is missing does not
+depend on its value.
+
+References
+----------
+.. [1] Vovk, Gammerman and Shafer (2005), "Algorithmic learning in a random world".
+.. [2] Lei, G'Sell, Rinaldo, Tibshirani and Wasserman (2018), "Distribution-free
+   predictive inference for regression", Journal of the American Statistical
+   Association 113.
+.. [3] Angelopoulos and Bates (2023), "Conformal prediction: a gentle introduction",
+   Foundations and Trends in Machine Learning 16.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from descents.cells.columns import ColumnModel
+from descents.errors import InvalidValueError
+from descents.losses import Loss, Periodic
+from descents.lowrank.fitted import Fitted
+from descents.statistics.quantiles import coverage_checked, rank_of
+from descents.text import counted
+
+PARTS = 5
+"""One in this many of the observed cells is held out."""
+OWN = 30
+"""A column with at least this many held-out cells has its own quantile."""
+MOST_SCORED = 2**15
+"""The largest number of cells that are scored."""
+AT_ONCE = 2**22
+"""The largest number of values in the rows of cells that are scored together."""
+CONSTANT = 1e-9
+"""A column counts as constant if it varies by less than this share of its size."""
+
+
+def kind_of(loss: Loss) -> str | None:
+    """Return how cells of a loss are scored; None if they cannot be scored.
+
+    ========  ==================================================================
+    number    the absolute residual over the spread of the column
+    period    the same for the nearest copy of a number that is modulo a period
+    count     2 abs(sqrt(x + 3/8) - sqrt(m + 3/8)) for the mean m; for a Poisson
+              number its variance is near 1 for every m (Anscombe, 1948)
+    labels    1 - the probability of the label, or a substitute if the loss does not
+              define probabilities (`Loss.probabilities`)
+    ========  ==================================================================
+
+    Examples
+    --------
+    >>> from descents.losses import named
+    >>> kind_of(named("ordinal")), kind_of(named("poisson")), kind_of(named("huber"))
+    ('labels', 'count', 'number')
+    >>> print(kind_of(named(lambda prediction, target: (prediction - target) ** 4)))
+    None
+    """
+    if loss.has_levels:
+        return "labels"
+    if loss.domain.startswith("counts"):
+        return "count"
+    if isinstance(loss, Periodic):
+        return "period"
+    return "number" if loss.identity and loss.name != "own" else None
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Prediction intervals and sets of the cells that were filled.
+
+    Attributes
+    ----------
+    coverage : float
+    names : tuple of str
+        The names of the columns of the model, in their order.
+    lower, upper : float64 ndarray of shape (rows, columns)
+        The ends of the intervals; NaN for observed cells, in columns of labels, and in
+        columns with fewer than two observed cells.
+    sets : object ndarray of shape (rows, columns)
+        The sets of labels as tuples; None for observed cells and in columns of numbers.
+    """
+
+    coverage: float
+    names: tuple[str, ...]
+    lower: np.ndarray
+    upper: np.ndarray
+    sets: np.ndarray
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The scores of the held-out cells, to which the twin of a model was not fitted.
+
+    Attributes
+    ----------
+    models : list of ColumnModel
+    columns : int64 ndarray of shape (cells,)
+        The column of each cell.
+    scores : float64 ndarray of shape (cells,)
+    spreads : float64 ndarray of shape (columns,)
+        The divisors of residuals in columns of numbers.
+
+    Examples
+    --------
+    >>> from descents.losses import named
+    >>> models = [ColumnModel(name, named("squared"), (), "") for name in "ab"]
+    >>> scores = np.arange(1.0, 41.0)
+    >>> calibration = Calibration(models, np.repeat([0, 1], [38, 2]), scores, np.ones(2))
+    >>> calibration.quantiles(0.9)  # the second column has too few cells of its own
+    array([36., 37.])
+    """
+
+    models: list[ColumnModel]
+    columns: np.ndarray
+    scores: np.ndarray
+    spreads: np.ndarray
+
+    def quantiles(self, coverage: float) -> np.ndarray:
+        """Return the quantile of each column, shape (columns,).
+
+        It is that of the column's own scores if at least 30 cells, and as many as the
+        coverage needs, were held out. Otherwise it is that of the scores of all columns
+        that are scored in the same way.
+
+        Raises
+        ------
+        InvalidValueError
+            If even these are too few: coverage c needs c / (1 - c) cells.
+        """
+        coverage = coverage_checked(coverage)
+        least = math.ceil(coverage / (1 - coverage) - 1e-9)
+        kinds = [kind_of(model.loss) for model in self.models]
+        quantiles = np.full(len(kinds), np.nan)
+        for j, kind in enumerate(kinds):
+            scores = self.scores[self.columns == j]
+            if len(scores) < max(OWN, least):
+                same = [k for k, other in enumerate(kinds) if other == kind]
+                scores = self.scores[np.isin(self.columns, same)]
+            if len(scores) < least:
+                raise InvalidValueError(
+                    f"a coverage of {coverage:g} needs at least "
+                    f"{counted(least, 'held-out cell')} in columns like "
+                    f"{self.models[j].name!r}, but there are {len(scores)}; give a smaller "
+                    "coverage, or a larger table"
+                )
+            quantiles[j] = np.sort(scores)[rank_of(coverage, len(scores)) - 1]
+        return quantiles
+
+    def described(self, coverage: float) -> dict[str, Any]:
+        """Return the numbers of held-out cells and the quantiles as plain values."""
+        quantiles = self.quantiles(coverage)
+        counts = np.bincount(self.columns, minlength=len(self.models))
+        return {
+            "coverage": coverage,
+            "held": len(self.scores),
+            "columns": [
+                {
+                    "name": model.name,
+                    "kind": kind_of(model.loss),
+                    "held": int(count),
+                    "quantile": float(quantile),
+                    "width": float(2 * quantile)
+                    if kind_of(model.loss) in ("number", "period")
+                    else None,
+                }
+                for model, count, quantile in zip(
+                    self.models, counts, quantiles, strict=True
+                )
+            ],
+        }
+
+    def intervals(
+        self,
+        fitted: Fitted,
+        predicted: tuple[np.ndarray, np.ndarray],
+        holes: np.ndarray,
+        coverage: float,
+    ) -> Intervals:
+        """Return intervals and sets around the predictions of a model.
+
+        They always contain the filled value: intervals are extended if the filled value
+        was rounded, and the most probable label is in every set.
+
+        Parameters
+        ----------
+        fitted : Fitted
+        predicted : pair of ndarray
+            Natural parameters and cut points, see `Fitted.predictions`.
+        holes : bool ndarray of shape (rows, columns)
+            The cells that need an interval.
+        coverage : float
+        """
+        quantiles = self.quantiles(coverage)
+        shape = (len(predicted[0]), len(self.models))
+        lower, upper = np.full(shape, np.nan), np.full(shape, np.nan)
+        sets = np.full(shape, None, dtype=object)
+        points = fitted.decoded(*predicted)
+        of_levels = probabilities(fitted, *predicted)
+        for j, model in enumerate(self.models):
+            rows = np.flatnonzero(holes[:, j])
+            if not np.isfinite(self.spreads[j]):  # fewer than two observed cells
+                continue
+            point, q, probability = points[j][rows], quantiles[j], of_levels[j]
+            if probability is not None:
+                inside = 1 - probability[rows] <= q
+                inside[np.arange(len(rows)), point.astype(np.int64)] = True
+                for row, mask in zip(rows, inside, strict=True):
+                    sets[row, j] = tuple(
+                        level
+                        for level, has in zip(model.levels, mask, strict=False)
+                        if has
+                    )
+                continue
+            if kind_of(model.loss) == "count":
+                root = np.sqrt(np.maximum(point, 0) + 3 / 8)
+                low = np.maximum(np.maximum(root - q / 2, 0) ** 2 - 3 / 8, 0)
+                high = (root + q / 2) ** 2 - 3 / 8
+            else:
+                half = q * self.spreads[j]
+                if isinstance(model.loss, Periodic):  # the ends are modulo the period
+                    half = min(half, model.loss.period / 2)
+                low, high = point - half, point + half
+                if model.loss.divergence:
+                    low = np.maximum(low, 0)
+            if model.whole and model.limits is not None:
+                point = np.rint(point).clip(*model.limits)
+            lower[rows, j] = np.minimum(low, point)
+            upper[rows, j] = np.maximum(high, point)
+        names = tuple(model.name for model in self.models)
+        return Intervals(coverage_checked(coverage), names, lower, upper, sets)
+
+    def stored(self) -> dict[str, np.ndarray]:
+        """Return the calibration as named arrays."""
+        return {
+            "calibration/columns": self.columns,
+            "calibration/scores": self.scores,
+            "calibration/spreads": self.spreads,
+        }
+
+    @classmethod
+    def restored(
+        cls, models: list[ColumnModel], arrays: dict[str, np.ndarray]
+    ) -> Calibration | None:
+        """Return the calibration from `stored`, None if the arrays do not include one."""
+        if "calibration/scores" not in arrays:
+            return None
+        names = ("columns", "scores", "spreads")
+        return cls(models, *(arrays[f"calibration/{name}"] for name in names))
+
+
+def check_scored(models: Sequence[ColumnModel]) -> None:
+    """Raise unless the cells of every column can be scored."""
+    without = [model for model in models if kind_of(model.loss) is None]
+    if without:
+        listed = ", ".join(f"{m.name!r} ({m.loss.name})" for m in without[:5])
+        raise InvalidValueError(
+            f"there are no intervals for the loss of {listed}, because a custom loss does "
+            "not define what it predicts; give these columns a named loss"
+        )
+
+
+def probabilities(
+    fitted: Fitted, natural: np.ndarray, cuts: np.ndarray
+) -> list[np.ndarray | None]:
+    """Return the probabilities of the levels of each column; None for numeric columns."""
+    found: list[np.ndarray | None] = [None] * len(fitted.models)
+    for block in fitted.problem.cells.blocks:
+        if not block.loss.has_levels:
+            continue
+        values = block.loss.probabilities(
+            block.predictions(natural), block.levels, **block.cuts(cuts)
+        )
+        for place, column in enumerate(block.columns):
+            found[column] = values[:, place]
+    return found
+
+
+def calibrated(
+    twin: Fitted,
+    values: np.ndarray,
+    held: np.ndarray,
+    generator: np.random.Generator,
+) -> Calibration:
+    """Score the held-out cells, to which the twin was not fitted.
+
+    Each cell is predicted like a missing cell: with the column parameters of the twin
+    fixed, from all other observed cells of its row, including held-out ones. Therefore on
+    average it is predicted from as many cells as a missing one; only the column
+    parameters were fitted to fewer cells.
+
+    Parameters
+    ----------
+    twin : Fitted
+        The fit of the table without the held-out cells.
+    values : ndarray of shape (rows, columns)
+        The table, with codes for levels.
+    held : bool ndarray of shape (rows, columns)
+        The held-out cells.
+    generator : numpy Generator
+        Draws the cells that are scored if there are more than `MOST_SCORED`.
+    """
+    deviations, spreads = twin.problem.deviations(), np.full(len(twin.models), np.nan)
+    cells = twin.problem.cells
+    for block in cells.blocks:
+        for place, column in enumerate(block.columns):
+            if cells.column_counts[column] > 1:
+                # The floor is the size of rounding, for constant columns.
+                first = block.first + place * block.each
+                size = abs(cells.offsets[first])
+                floor = CONSTANT * (size if size > 0 else CONSTANT)
+                unit = twin.problem.units[first]
+                spreads[column] = max(deviations[first], floor) * unit
+    i, j = np.nonzero(held & np.isfinite(spreads))
+    if len(i) > MOST_SCORED:
+        drawn = np.sort(generator.choice(len(i), MOST_SCORED, replace=False))
+        i, j = i[drawn], j[drawn]
+    size = max(1, AT_ONCE // values.shape[1])
+    scores = [
+        _scores(twin, values, spreads, i[k : k + size], j[k : k + size])
+        for k in range(0, len(i), size)
+    ]
+    return Calibration(twin.models, j, np.concatenate([*scores, np.zeros(0)]), spreads)
+
+
+def _scores(
+    twin: Fitted, values: np.ndarray, spreads: np.ndarray, i: np.ndarray, j: np.ndarray
+) -> np.ndarray:
+    """Score cells by predicting each from the other cells of its row."""
+    rows, places = values[i], np.arange(len(i))
+    truth = rows[places, j].astype(np.float64)
+    rows[places, j] = np.nan
+    others = twin.cells_of(rows)
+    predicted = twin.predictions([twin.solved(others, start) for start in twin.points])
+    points, of_levels = twin.decoded(*predicted), probabilities(twin, *predicted)
+    scores = np.empty(len(i))
+    for column in np.unique(j):
+        here = np.flatnonzero(j == column)
+        x, point, probability = truth[here], points[column][here], of_levels[column]
+        if probability is not None:
+            scores[here] = 1 - probability[here, x.astype(np.int64)]
+        elif kind_of(twin.models[column].loss) == "count":
+            roots = (np.sqrt(np.maximum(part, 0) + 3 / 8) for part in (x, point))
+            scores[here] = 2 * np.abs(np.subtract(*roots))
+        else:
+            residual, loss = x - point, twin.models[column].loss
+            if isinstance(loss, Periodic):
+                residual = residual - loss.period * np.round(residual / loss.period)
+            scores[here] = np.abs(residual) / spreads[column]
+    return scores

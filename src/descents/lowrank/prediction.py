@@ -1,0 +1,542 @@
+"""What a fitted low-rank model is used for: new rows, filled tables, files."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from descents.bounds.references import Reference
+from descents.cells import columns
+from descents.cells.base import Cells
+from descents.cells.intake import (
+    ReadsTables,
+    convergence_warning,
+    plain_array,
+    result_type,
+)
+from descents.cells.streamed import Streamed, block_bytes, rows_at_once
+from descents.errors import InvalidValueError, RunFolderError
+from descents.lowrank import conformal
+from descents.lowrank.conformal import Calibration
+from descents.lowrank.fitted import Fitted
+from descents.lowrank.selection import Selection
+from descents.optim.runs import Runs
+from descents.statistics import quantiles
+from descents.storage import folders as storage
+from descents.tables.blocks import TableOnDisk
+from descents.tables.levels import listed
+from descents.text import counted
+
+MATCHED = 100
+"""How many roundings of the largest apart two points may be that are taken as one."""
+
+
+class UsesFitted(ReadsTables):
+    """What a model has once it is fitted, or read back.
+
+    The attributes are those of `descents.LowRankModel`.
+    """
+
+    combine: str
+    constraint: Any
+    sparse: str
+    fitted_: Fitted
+    runs_: Runs
+    reference_: Reference
+    gap_: float
+    constants_loss_: float
+    steps_: str
+    selection_: Selection | None
+    calibration_: Calibration | None
+    _seed: int | None
+
+    def _keep(self, fitted: Fitted) -> None:
+        """Set what is known once a descent is done, or read back."""
+        self.fitted_, self.runs_ = fitted, fitted.runs
+        best = fitted.runs.best
+        self.loss_ = float(fitted.runs.losses[best])
+        self.n_iter_ = int(fitted.runs.steps_taken[best])
+        self.subspace_agreement_ = fitted.agreement()
+        self.embedding_, self.components_ = fitted.scores, fitted.components
+        self.offsets_, self.units_ = fitted.offsets, fitted.problem.units
+        if fitted.problem.has_row_biases:
+            self.row_biases_ = np.asarray(fitted.points[0]["row_biases"])
+        vars(self).pop("_recent", None)
+        self._n_features_out = self.n_components_ = len(fitted.components)
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return new rows in the space of the components: `LowRankModel.transform`."""
+        self._check_fitted()
+        if isinstance(X, TableOnDisk):
+            _, values = self._read(X, reset=False)
+            scores = np.empty((values.shape[0], len(self.components_)), values.dtype)
+            biases: Any = np.zeros(len(scores))
+            for place, block in values.blocks(self._rows_at_once(values)):
+                scores[place], biases[place] = self._solved(block)
+                del block
+        else:
+            table, values = self._read(X, reset=False)
+            scores, biases = self._solved(values)
+            scores = scores.astype(result_type(values, table), copy=False)
+        if self.fitted_.problem.has_row_biases:
+            self._recent = np.array(scores, dtype=np.float64), biases
+        return scores
+
+    def transformed_blocks(self, X: TableOnDisk) -> Iterator[tuple[slice, np.ndarray]]:
+        """Give the places of some rows of a table on disk, and what `transform` returns.
+
+        Parameters
+        ----------
+        X : TableOnDisk
+        """
+        self._check_fitted()
+        _, table = self._read(X, reset=False)
+        for place, block in table.blocks(self._rows_at_once(table)):
+            yield place, self._solved(block)[0].astype(block.dtype, copy=False)
+            del block
+
+    def _solved(self, values: Any) -> tuple[np.ndarray, Any]:
+        """Return the scores of new rows, and their biases (0 where there are none)."""
+        found = self.fitted_.cells_of(values, self.sparse)
+        solved = self.fitted_.solved(found, self.fitted_.points[0])
+        return self.fitted_.embedded(solved["U"]), solved.get("row_biases", 0.0)
+
+    def _rows_at_once(self, table: TableOnDisk) -> int:
+        """Return how many new rows the memory of a table on disk is enough for."""
+        rank = len(self.components_)
+        return rows_at_once(
+            table,
+            2 * table.shape[0] * rank * table.dtype.itemsize,
+            lambda rows: block_bytes(table, rows, rank, 1, complete=False),
+            f"the scores of {counted(table.shape[0], 'row')} at rank {rank}",
+        )
+
+    def inverse_transform(self, X: Any, *, row_biases: Any = None) -> np.ndarray:
+        """Return the table that points in the space of the components stand for.
+
+        ``inverse_transform(transform(X))`` is the prediction of the rows of X, and
+        ``inverse_transform(embedding_)`` that of the rows of the fit. With ``offsets``
+        "rows" or "both" a row also has a bias, which its point does not hold. The model
+        knows the biases of the rows of the fit and of the latest `transform`, keeps them
+        when it is saved, and uses them where X has the points of these rows. Any other point gets the bias that
+        least squares on the points of the fit predict for it, or the one in
+        `row_biases`.
+
+        Parameters
+        ----------
+        X : array-like of shape (rows, n_components)
+        row_biases : array-like of shape (rows,), optional
+            The bias of each row; with ``offsets`` "rows" or "both" only.
+
+        Returns
+        -------
+        ndarray of shape (rows, columns)
+            Numbers, in float32 where X is; of objects where a column holds levels that
+            are no numbers. A column without any data in the fit is NaN.
+
+        Raises
+        ------
+        InvalidValueError
+            When X has another number of columns or holds NaN, or when `row_biases` has
+            another length or the model has none.
+        """
+        self._check_fitted()
+        given = plain_array(X)
+        kind = result_type(given)
+        scores = np.asarray(given, dtype=np.float64)
+        if scores.ndim != 2 or scores.shape[1] != len(self.components_):
+            raise InvalidValueError(
+                f"X has shape {scores.shape}; give (rows, {len(self.components_)}), as "
+                "transform returns it"
+            )
+        if not np.isfinite(scores).all():
+            raise InvalidValueError(
+                "X holds NaN or infinite numbers; give finite ones, as transform "
+                "returns them"
+            )
+        biases = self._biases(scores, row_biases, kind)
+        natural = self.fitted_.natural(scores, biases[:, None])
+        cuts = np.asarray(self.fitted_.points[0].get("cuts", np.zeros(0)))
+        found = self.fitted_.stacked(self.fitted_.decoded(natural, cuts))
+        if found.dtype != object:
+            found = found.astype(kind, copy=False)
+        return self._of_fit(found)
+
+    def _biases(self, scores: np.ndarray, given: Any, kind: Any) -> np.ndarray:
+        """Return the row biases that go with points in the space of the components.
+
+        Points are those of known rows up to rounding, which may differ between machines
+        and from one reading of a file to the next.
+
+        Parameters
+        ----------
+        kind : type
+            How many digits the points came with: float32 or float64.
+        """
+        from scipy.spatial import KDTree
+
+        zero = np.zeros(len(scores))
+        if not self.fitted_.problem.has_row_biases:
+            if given is not None:
+                raise InvalidValueError(
+                    "row_biases are given, but the model has none; leave them out, or "
+                    "fit it with offsets='both'"
+                )
+            return zero
+        if given is not None:
+            biases = np.asarray(given, dtype=np.float64)
+            if biases.shape != zero.shape or not np.isfinite(biases).all():
+                raise InvalidValueError(
+                    f"row_biases have shape {biases.shape}, or hold NaN or infinite "
+                    f"numbers; give {len(scores)} finite numbers, one for each row of X"
+                )
+            return biases
+        fit = np.asarray(self.embedding_, dtype=np.float64), self.row_biases_
+        known = [fit, *([self._recent] if hasattr(self, "_recent") else [])]
+        near = MATCHED * float(max(np.finfo(kind).eps, np.finfo(fit[0].dtype).eps))
+        near *= max(float(np.abs(points).max(initial=0)) for points, _ in known)
+        for points, biases in reversed(known):
+            alike = points.shape == scores.shape
+            if alike and (np.abs(points - scores) <= near).all():
+                return np.asarray(biases, dtype=np.float64)
+        ones = np.ones((len(fit[0]), 1))
+        line = np.linalg.lstsq(np.hstack([ones, fit[0]]), fit[1], rcond=None)[0]
+        found = np.asarray(line[0] + scores @ line[1:])
+        # One value for rows that share a point: the mean of their biases.
+        places: dict[bytes, list[float]] = {}
+        for points, biases in known:
+            for point, bias in zip(points + 0.0, biases, strict=True):
+                places.setdefault(point.tobytes(), []).append(float(bias))
+        points = np.array([np.frombuffer(point) for point in places])
+        means = np.array([np.mean(biases) for biases in places.values()])
+        _, place = KDTree(points).query(scores, distance_upper_bound=near + 1e-300)
+        return np.where(place < len(points), np.append(means, 0)[place], found)
+
+    def predict_cells(self, rows: Any, columns: Any) -> np.ndarray:
+        """Return what the model says of some cells of the table it was fitted to.
+
+        Parameters
+        ----------
+        rows, columns : array-like of int, shape (cells,)
+            Places in the table, from 0. The columns have one coordinate each.
+
+        Returns
+        -------
+        ndarray of shape (cells,)
+            Numbers, or codes of levels.
+        """
+        self._check_fitted()
+        found = self.fitted_.problem.cells
+        block = found.blocks[0]
+        if len(found.blocks) > 1 or block.each > 1 or found.cut_count:
+            raise InvalidValueError(
+                "predict_cells is for tables of one loss of single numbers; give the "
+                "table to impute"
+            )
+        i, j = (np.asarray(places) for places in (rows, columns))
+        for name, places, end in (
+            ("rows", i, len(self.embedding_)),
+            ("columns", j, found.shape[1]),
+        ):
+            whole = places.dtype.kind in "iu" or not places.size
+            inside = (
+                whole and places.ndim == 1 and ((places >= 0) & (places < end)).all()
+            )
+            if not inside or len(i) != len(j):
+                raise InvalidValueError(
+                    f"{name} are no places in the table; give whole numbers from 0 to "
+                    f"{end - 1}, as many rows as columns"
+                )
+        i, j = i.astype(np.int64), j.astype(np.int64)
+        total = np.zeros(len(i))
+        for point in self.fitted_.points:
+            left, right = self.fitted_.sides(point)
+            total += (left[i] * right[j]).sum(1)
+        return block.loss.impute(total / len(self.fitted_.points))
+
+    def impute(
+        self, X: Any, *, return_interval: bool = False, coverage: float = 0.9
+    ) -> Any:
+        """Return the table with its holes filled, and nothing else changed.
+
+        Parameters
+        ----------
+        X : array-like, masked array or data frame of shape (rows, columns)
+            The table of the fit, or new rows. A sparse table of which most is not
+            stored has no place for the answer: see `predict_cells`. With
+            ``unseen="missing"``, cells of levels that the model was not fitted with are
+            filled as missing cells are.
+        return_interval : bool
+            Whether to return what holds each filled cell with the probability
+            `coverage`, too: split conformal prediction [1]_ [2]_ [3]_, for which
+            `calibrate` must have been called. What is filled in is the same, the
+            prediction of this model from all observed cells of a row, and the interval
+            is about it, as wide as the residuals of the twin ask for, whose columns
+            have not seen the cells held out, and which predicts each of them from all
+            others of its row, as a hidden cell is. That cells are held at least so
+            often is proved for the twin, if cells are missing at random, over all
+            cells, not for each row or column on its own; for this model, whose columns
+            have seen a fourth more cells, it holds as far as that makes its predictions
+            no worse. A row without any observed cell has none.
+        coverage : float
+            Above 0 and below 1.
+
+        Returns
+        -------
+        filled : ndarray or data frame
+            Of the library and types that were given. Observed cells are the same to
+            the bit. In a data frame, a column of whole numbers is filled with whole
+            numbers, held to the range that was observed in the fit; a warning counts
+            the cells for which that made a difference.
+        intervals : Intervals
+            With `return_interval`: `lower` and `upper` of numbers and counts, `sets` of
+            labels for levels.
+
+        References
+        ----------
+        .. [1] Vovk, Gammerman and Shafer (2005), "Algorithmic learning in a random
+           world".
+        .. [2] Lei, G'Sell, Rinaldo, Tibshirani and Wasserman (2018), "Distribution-free
+           predictive inference for regression", Journal of the American Statistical
+           Association 113.
+        .. [3] Angelopoulos and Bates (2023), "Conformal prediction: a gentle
+           introduction", Foundations and Trends in Machine Learning 16.
+        """
+        self._check_fitted()
+        X = plain_array(X)
+        if isinstance(X, TableOnDisk):
+            raise InvalidValueError(
+                "X is a table on disk, and filling its holes would make a table in "
+                "memory; give some of its rows at a time"
+            )
+        if hasattr(X, "tocsr"):
+            raise InvalidValueError(
+                "X is sparse, and filling what it does not store would make it dense; "
+                "ask predict_cells for the cells that you need, or give a dense table"
+            )
+        if return_interval:
+            quantiles.coverage_checked(coverage)
+            conformal.check_scored(self.columns_)
+            if self.calibration_ is None:
+                raise InvalidValueError(
+                    "intervals ask for residuals of cells that were held out; call "
+                    "calibrate with the table of the fit first"
+                )
+        table, values = self._read(X, reset=False)
+        fitted = self.fitted_
+        found = fitted.cells_of(values)
+        predicted = fitted.predictions(
+            [fitted.solved(found, point) for point in fitted.points]
+        )
+        codes = fitted.decoded(*predicted)
+        self._warn_of_far(codes, np.isnan(values), 3)
+        if table is not None:
+            self._warn_of_held(columns.held(table, self.columns_, codes))
+        filled = self._filled(X, table, values, codes)
+        if not return_interval:
+            return filled
+        assert self.calibration_ is not None  # noqa: S101
+        # A row of which nothing is known is none of those that the residuals are of.
+        holes = np.isnan(values)
+        holes &= ~holes.all(1, keepdims=True)
+        return filled, self.calibration_.intervals(fitted, predicted, holes, coverage)
+
+    def _warn_of_far(
+        self, codes: list[np.ndarray], holes: np.ndarray, level: int
+    ) -> str | None:
+        """Warn of fills that lie far outside what their column holds, and return it."""
+        far = self.fitted_.far_fills(codes, holes)
+        if far is None:
+            return None
+        says = far.says(self.fitted_.penalized)
+        warnings.warn(says, convergence_warning(), stacklevel=level)
+        return says
+
+    @staticmethod
+    def _warn_of_held(held: Mapping[str, int]) -> None:
+        """Warn of fills of whole numbers that are held to the observed range."""
+        if not held:
+            return
+        count = sum(held.values())
+        are, their = ("is", "its") if count == 1 else ("are", "their")
+        warnings.warn(
+            f"{counted(count, 'filled cell')} of whole numbers {are} predicted outside "
+            f"what {their} column holds, and {are} held to the nearest observed number "
+            f"({listed(held)})",
+            UserWarning,
+            stacklevel=3,
+        )
+
+    def _filled(
+        self, X: Any, table: Any, values: np.ndarray, codes: list[np.ndarray]
+    ) -> Any:
+        """Return a table with its holes filled by numbers and codes.
+
+        Holes are where `values`, the table as the model reads it, has NaN.
+        """
+        if table is not None:
+            return columns.filled(table, self.columns_, codes)
+        filled = self._of_fit(self.fitted_.stacked(codes))
+        # A column of the fit without any data has nothing to be filled with.
+        missing = np.isnan(self._of_fit(values)) & self._modeled
+        if np.ma.isMaskedArray(X):
+            fill = _of_type(filled, X.dtype)
+            return np.where(np.ma.getmaskarray(X) | missing, fill, X.data)
+        given = np.asarray(X)
+        if given.dtype.kind != "f":
+            given = given.astype(np.float64)
+        return np.where(missing, filled.astype(given.dtype), given)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Return the share of the best constants' loss that the model takes away.
+
+        1 - loss / loss of the best constant of each column, over the observed cells of
+        X and without penalties: R^2 for squared loss.
+
+        Parameters
+        ----------
+        X : as `transform` takes it
+        y : ignored
+        """
+        self._check_fitted()
+        _, values = self._read(X, reset=False)
+        if isinstance(values, TableOnDisk):
+            found: Cells = Streamed(values, len(self.components_))
+            loss, rows = 0.0, self._rows_at_once(values)
+            for _, block in values.blocks(rows):
+                loss += self.fitted_.loss_of(self.fitted_.cells_of(block))
+                del block
+        else:
+            found = self.fitted_.cells_of(values, self.sparse)
+            loss = self.fitted_.loss_of(found)
+        constants = found.constants_loss()
+        return 1.0 - loss / constants if constants > 0 else float(loss == 0)
+
+    # Storing
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted model to one safetensors file, which loads without code.
+
+        Raises
+        ------
+        InvalidValueError
+            When a loss is a function of the user's, which cannot be stored.
+        RunFolderError
+            When the file cannot be written.
+        """
+        self._check_fitted()
+        arrays, facts = self.stored()
+        storage.write_tensors(Path(path), arrays, facts)
+
+    def stored(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return the fitted model as arrays and plain values: what `save` writes."""
+        arrays, facts = self.fitted_.stored()
+        names = list(inspect.signature(type(self).__init__).parameters)[1:]
+        settings = {name: getattr(self, name) for name in names}
+        plain = str | int | float | np.number | np.bool_ | None
+        for name in ("loss", "initialization", "steps"):
+            if not isinstance(settings[name], plain):
+                settings[name] = "auto"
+        if not isinstance(settings["random_state"], plain):
+            settings["random_state"] = None
+        if any(
+            not isinstance(one, str) for side in self.fitted_.constraint for one in side
+        ):
+            settings["constraint"] = None  # fixed values stand apart
+        if np.ndim(settings["n_components"]):
+            ranks = settings["n_components"]
+            settings["n_components"] = [int(rank) for rank in ranks]
+        if isinstance(settings["penalty"], dict):
+            settings["penalty"] = {
+                n: list(map(float, v)) if np.ndim(v) else v
+                for n, v in settings["penalty"].items()
+            }
+        settings = {name: storage.typed(value) for name, value in settings.items()}
+        if self.calibration_ is not None:
+            arrays |= self.calibration_.stored()
+        if hasattr(self, "_recent"):
+            arrays["recent/points"], arrays["recent/biases"] = self._recent
+        facts |= {
+            "format": 2,
+            "model": "LowRankModel",
+            "settings": settings,
+            "names": list(getattr(self, "feature_names_in_", [])),
+            "features": self.n_features_in_,
+            "places": self._places,
+            "reference": vars(self.reference_),
+            "gap": self.gap_,
+            "constants_loss": self.constants_loss_,
+            "steps": self.steps_,
+            "seed": self._seed,
+            "selection": self.selection_ and self.selection_.described(),
+        }
+        return arrays, facts
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        RunFolderError
+            When the file cannot be read or is no such file.
+        """
+        if Path(path).is_dir():
+            raise RunFolderError(
+                f"{path} is a folder; give the file that LowRankModel.save wrote, or "
+                "the folder to descents.load"
+            )
+        arrays, facts = storage.read_tensors(Path(path))
+        try:
+            if facts["model"] != "LowRankModel" or facts["format"] not in (1, 2):
+                raise InvalidValueError("it holds something else than a LowRankModel")
+            return cls.restored(arrays, facts)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+            raise RunFolderError(
+                f"{path} holds no model that can be used ({error}); give a file that "
+                "LowRankModel.save wrote"
+            ) from None
+
+    @classmethod
+    def restored(cls, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> Self:
+        """Return the model that `stored` gave."""
+        settings = facts["settings"]
+        if facts["format"] > 1:
+            settings = {n: storage.of_typed(value) for n, value in settings.items()}
+        model = cls(**settings)
+        if facts["names"]:
+            model.feature_names_in_ = np.array(facts["names"], dtype=object)
+        model.n_features_in_ = facts["features"]
+        model._places = facts.get("places")
+        fitted = Fitted.restored(arrays, facts, model.combine)
+        model.columns_ = fitted.models
+        if model.constraint is None and any(fitted.constraint):
+            model.constraint = fitted.constraint
+        model._keep(fitted)
+        if "recent/points" in arrays:
+            model._recent = arrays["recent/points"], arrays["recent/biases"]
+        model.steps_, model._seed = facts["steps"], facts.get("seed")
+        model.gap_ = np.nan if facts["gap"] is None else facts["gap"]
+        model.reference_ = Reference(**facts["reference"])
+        model.constants_loss_ = facts["constants_loss"]
+        model.calibration_ = Calibration.restored(model.columns_, arrays)
+        chosen = facts.get("selection")
+        model.selection_ = None if chosen is None else Selection.restored(chosen)
+        return model
+
+
+def _of_type(numbers: np.ndarray, dtype: Any) -> np.ndarray:
+    """Return numbers as a type has them: rounded, and in its range, if it is of whole ones."""
+    if dtype.kind not in "biu":
+        return numbers.astype(dtype)
+    if dtype.kind == "b":
+        return np.rint(numbers) > 0
+    limits = np.iinfo(dtype)
+    low, high = float(limits.min), float(limits.max)
+    high = high if int(high) <= limits.max else np.nextafter(high, 0)
+    return np.clip(np.rint(numbers), low, high).astype(dtype)

@@ -1,0 +1,76 @@
+"""The low-rank model as a scikit-learn transformer.
+
+The model itself does not use scikit-learn, because importing scikit-learn takes as long as
+importing torch. A command that fits a table does not have to wait for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.utils.validation import validate_data
+
+from descents.lowrank.model import LowRank
+
+
+class LowRankModel(
+    LowRank, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
+    """`LowRank` with the methods that scikit-learn requires."""
+
+    __doc__ = LowRank.__doc__
+
+    def __sklearn_tags__(self) -> Any:
+        """Return the scikit-learn tags: missing cells and sparse tables are supported."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _validated(self, X: Any, **settings: Any) -> Any:
+        return validate_data(self, X, **settings)
+
+    # scikit-learn's set_output wraps only methods that the class itself defines.
+
+    def fit_transform(self, X: Any, y: Any = None, *, weights: Any = None) -> Any:
+        """Fit the model and return the rows of the table in the space of the components.
+
+        Parameters
+        ----------
+        X, y, weights
+            See `fit`.
+
+        Returns
+        -------
+        ndarray of shape (rows, n_components)
+        """
+        points = self.fit(X, y, weights=weights).embedding_
+        return points if self._kind is None else points.astype(self._kind, copy=False)
+
+    def transform(self, X: Any) -> Any:
+        """Return new rows in the space of the components.
+
+        It minimizes the loss and the row penalty over the rows, with the parameters of
+        the columns fixed. A row without observed cells is placed where the penalty is
+        lowest. The constraint on U also applies to new rows, except that of columns of
+        norm 1, which is a constraint on the rows of the fit. A smoothness penalty applies
+        among the new rows, in the given order. If U has fixed values, a table with as
+        many rows as that of the fit uses the same values; for other tables the fixed
+        values must be equal in all rows.
+
+        Parameters
+        ----------
+        X : array-like, sparse array, data frame or TableOnDisk, (rows, columns)
+            Missing cells are allowed.
+
+        Returns
+        -------
+        ndarray of shape (rows, n_components)
+        """
+        return super().transform(X)

@@ -1,0 +1,328 @@
+"""An estimator for sparse ratings, of which any cell is predicted with its uncertainty."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from descents.cells.intake import convergence_warning, plain_array, seed_of
+from descents.errors import Complaints, InvalidValueError
+from descents.marginal import saved
+from descents.marginal.ratings import Predicted, RatingsModel, fit_ratings
+from descents.optim.runs import Runs, Status
+from descents.optim.stopping import Stop
+from descents.storage import folders as storage
+from descents.text import counted
+from descents.validation import one_of, real_number, whole_number
+
+UNSEEN = ("missing", "error")
+
+
+class LowRankRatings(BaseEstimator):
+    r"""Predict ratings, or other cells of a table of which few are observed.
+
+    A cell is a mean, a bias of its row, one of its column, the product of their factors,
+    and noise. Factors and biases of both rows and columns are integrated out, by
+    variational Bayes [1]_ [2]_, so that rows and columns with few cells shrink to what
+    others are like, and there is no penalty to choose. The rank is found: components that
+    are not needed are removed. Rows and columns may differ in noise, and which cells are
+    observed may tell of their values.
+
+    Parameters
+    ----------
+    n_components : int, optional
+        How many components to begin with. By default 20, or less where there were more
+        factors than observed cells.
+    n_starts : int
+        Of how many starting points predictions are averaged. Each costs the same; the
+        gain is small.
+    max_iter : int
+        The largest number of steps.
+    tol : float
+        A start has converged when the loss can fall by at most ``tol**2`` nats per cell.
+        With 0.03 that is about a thousandth of the noise.
+    unseen : {"missing", "error"}
+        Whether rows and columns after the end of the table of the fit are predicted as
+        ones without any cell, with a warning, or refused.
+    random_state : int, RandomState or None
+        Of the starting points.
+
+    Attributes
+    ----------
+    n_components_ : int
+        How many components the best start has kept.
+    noise_ : float
+        The standard deviation of the noise of a usual row and column.
+    runs_ : Runs
+        The starts.
+    n_iter_ : int
+        The steps of the best start.
+    loss_ : float
+        Its negative evidence lower bound, in nats for each observed cell, of a table
+        with mean 0 and variance 1.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    See Also
+    --------
+    LowRankModel : A point estimate of the factors, with other losses and constraints.
+    LowRankImputer : For tables of which most cells are observed.
+
+    Notes
+    -----
+    Memory is that of the observed cells, and of a covariance of the factors for each
+    column: let rows be the longer side.
+
+    References
+    ----------
+    .. [1] Lim and Teh (2007), "Variational Bayesian approach to movie rating prediction",
+       KDD Cup and Workshop.
+    .. [2] Ilin and Raiko (2010), "Practical approaches to principal component analysis in
+       the presence of missing values", Journal of Machine Learning Research 11.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy import sparse
+    >>> from descents import LowRankRatings
+    >>> rng = np.random.default_rng(0)
+    >>> truth = rng.normal(size=(200, 1)) * rng.normal(size=50) + 3
+    >>> i, j = np.nonzero(rng.random(truth.shape) < 0.2)
+    >>> seen = truth[i, j] + 0.1 * rng.normal(size=len(i))
+    >>> table = sparse.coo_array((seen, (i, j)), shape=truth.shape)
+    >>> model = LowRankRatings(random_state=0).fit(table)
+    >>> model.n_components_
+    1
+    >>> mean, std = model.predict_cells([0, 1], [2, 3], return_std=True)
+    >>> bool((abs(mean - truth[[0, 1], [2, 3]]) < 3 * std).all())
+    True
+    """
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        n_starts: int = 1,
+        max_iter: int = 200,
+        tol: float = 0.03,
+        unseen: str = "missing",
+        random_state: Any = None,
+    ) -> None:
+        self.n_components = n_components
+        self.n_starts = n_starts
+        self.max_iter = max_iter
+        self.tol = tol
+        self.unseen = unseen
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        """Return what scikit-learn requests: sparse tables and missing cells are welcome."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Fit the model to the observed cells.
+
+        Parameters
+        ----------
+        X : sparse array, array-like, masked array or data frame, (rows, columns)
+            Of a sparse array the stored entries are observed, zeros too, and all else is
+            missing. Of a dense one all but NaN are.
+        y : ignored
+
+        Returns
+        -------
+        self
+        """
+        self._check_settings()
+        cells = self._cells(X, reset=True)
+        if not cells.nnz:
+            raise InvalidValueError(
+                "no cell of X is observed; give a sparse array with ratings as its stored "
+                "entries"
+            )
+        self._keep(
+            fit_ratings(
+                cells,
+                self.n_components,
+                starts=self.n_starts,
+                seed=seed_of(self.random_state),
+                stop=Stop(self.max_iter, self.tol),
+            )
+        )
+        if not {Status.STATIONARY, Status.SETTLED} & set(self.runs_.statuses):
+            warnings.warn(
+                f"the model has not converged after {counted(self.max_iter, 'step')}; "
+                "raise max_iter or tol",
+                convergence_warning(),
+                stacklevel=2,
+            )
+        return self
+
+    def _check_settings(self) -> None:
+        """Refuse all wrong settings together."""
+        complaints = Complaints()
+        if self.n_components is not None:
+            complaints.attempt(whole_number, "n_components", self.n_components, 0)
+        complaints.attempt(whole_number, "n_starts", self.n_starts, 1)
+        complaints.attempt(whole_number, "max_iter", self.max_iter, 1)
+        complaints.attempt(real_number, "tol", self.tol, 0)
+        complaints.attempt(one_of, "unseen", self.unseen, UNSEEN)
+        complaints.raise_any()
+
+    def _cells(self, X: Any, *, reset: bool) -> Any:
+        """Return the observed cells of a table as a sparse array of rows."""
+        X = plain_array(X)
+        if np.ma.isMaskedArray(X):
+            X = np.ma.filled(X.astype(np.float64), np.nan)
+        X = validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype=[np.float64, np.float32],
+            accept_sparse=["csr", "csc", "coo"],
+            ensure_all_finite="allow-nan",
+        )
+        if not sparse.issparse(X):
+            i, j = np.nonzero(~np.isnan(X))
+            return sparse.coo_array((X[i, j], (i, j)), shape=X.shape)
+        if not np.isnan(X.data).any():
+            return X
+        X = sparse.coo_array(X)
+        there = ~np.isnan(X.data)
+        places = tuple(part[there] for part in X.coords)
+        return sparse.coo_array((X.data[there], places), shape=X.shape)
+
+    def _keep(self, model: RatingsModel) -> None:
+        """Set what is known of a fitted model."""
+        self.fitted_ = model
+        self.runs_: Runs = model.runs
+        best = self.runs_.best
+        self.n_components_ = int(model.ranks[best])
+        self.n_iter_ = int(self.runs_.steps_taken[best])
+        self.loss_ = float(self.runs_.losses[best])
+        log_noise = float(self.runs_.parameters["noise"][best, 0])
+        self.noise_ = float(np.exp(log_noise / 2)) * model.problem.unit
+
+    def predict_cells(
+        self, rows: Any, columns: Any, X: Any = None, *, return_std: bool = False
+    ) -> Any:
+        """Return what is expected of some cells.
+
+        Parameters
+        ----------
+        rows, columns : array-like of int, shape (cells,)
+            Places in the table of the fit, from 0, or in X. Those of observed cells are
+            predicted too: what is expected without the noise.
+        X : as `fit` takes it, optional
+            Observed cells of new rows, in the columns of the fit. Nothing is fitted
+            again: their factors are found given those of the columns.
+        return_std : bool
+            Whether standard deviations are returned too: of what would be observed, with
+            the noise and the uncertainty of factors and biases.
+
+        Returns
+        -------
+        mean : ndarray of shape (cells,)
+        std : ndarray of shape (cells,)
+            If it was asked for.
+        """
+        check_is_fitted(self, "fitted_")
+        complaints = Complaints()
+        complaints.attempt(one_of, "unseen", self.unseen, UNSEEN)
+        complaints.raise_any()
+        free = self.unseen == "missing"
+        model = self.fitted_
+        if X is None:
+            found = model.predicted(rows, columns, unseen=free)
+        else:
+            cells = self._cells(X, reset=False)
+            found = model.predicted_new(cells, rows, columns, unseen=free)
+        if free:
+            self._warn_of_unseen(rows if X is None else [], columns)
+        return self._given(found, return_std)
+
+    @staticmethod
+    def _given(found: Predicted, return_std: bool) -> Any:
+        return (found.values, found.deviations) if return_std else found.values
+
+    def _warn_of_unseen(self, rows: Any, columns: Any) -> None:
+        """Say how many cells are in rows or columns that the fit has not seen."""
+        shape = self.fitted_.problem.cells.shape
+        for name, places, size in zip(
+            ("row", "column"), (rows, columns), shape, strict=True
+        ):
+            count = int(np.count_nonzero(np.asarray(places) >= size))
+            if count:
+                warnings.warn(
+                    f"{counted(count, 'cell')} in {name}s from {size} on, which the table "
+                    f"of the fit does not have; predicted as a {name} without any "
+                    "observed cell",
+                    UserWarning,
+                    stacklevel=3,
+                )
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Return R^2 of the observed cells of X, predicted by the table of the fit.
+
+        Parameters
+        ----------
+        X : as `fit` takes it
+            Of the shape of the table of the fit, with other cells of the same rows.
+        y : ignored
+        """
+        check_is_fitted(self, "fitted_")
+        cells = sparse.coo_array(self._cells(X, reset=False))
+        shape = self.fitted_.problem.cells.shape
+        if cells.shape != shape or not cells.nnz:
+            raise InvalidValueError(
+                f"X has shape {cells.shape} and {counted(cells.nnz, 'observed cell')}; "
+                f"give other cells of the same {shape[0]} rows and {shape[1]} columns"
+            )
+        off = cells.data - self.fitted_.predicted(*cells.coords).values
+        total = float(np.square(cells.data - cells.data.mean()).sum())
+        rest = float(np.square(off).sum())
+        return 1.0 - rest / total if total > 0 else float(rest == 0)
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted model, with the observed cells, to one file.
+
+        Parameters
+        ----------
+        path : path
+            Of a safetensors file, to be read by `load` and `descents.load`.
+
+        Raises
+        ------
+        RunFolderError
+            When the file cannot be written.
+        """
+        check_is_fitted(self, "fitted_")
+        arrays, facts = self.fitted_.stored()
+        facts |= saved.facts_of(self, "LowRankRatings")
+        storage.write_tensors(Path(path), arrays, facts)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : path
+
+        Raises
+        ------
+        RunFolderError
+            When the file cannot be read or is no such file.
+        """
+        model, arrays, facts = saved.opened(cls, path, "LowRankRatings")
+        model._keep(RatingsModel.restored(arrays, facts))
+        return model

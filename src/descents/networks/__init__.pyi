@@ -1,0 +1,9 @@
+from .batches import Batches as Batches
+from .batches import Folds as Folds
+from .batches import HoldOut as HoldOut
+from .estimators import MLPStartsClassifier as MLPStartsClassifier
+from .estimators import MLPStartsRegressor as MLPStartsRegressor
+from .modules import Modules as Modules
+from .network import Network as Network
+from .sweep import Study as Study
+from .training import train_starts as train_starts

@@ -1,0 +1,373 @@
+"""A user's table as features and a target: numbers for a network to learn from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from descents.cells.columns import MOST_CLASSES, TYPED
+from descents.errors import Complaints, InvalidValueError, for_caller
+from descents.storage.folders import plain
+from descents.tables import levels
+from descents.tables.levels import Known, Unseen
+from descents.tables.tables import Column, Table
+from descents.text import counted
+
+_COMMA = re.compile(r"\s*[-+]?\d+(,\d+)?([eE][-+]?\d+)?\s*")
+_COMMAS = "give the option that fits"
+"""What a column with commas says of itself names the options."""
+MOST_NUMERIC_CLASSES = 20
+"""A target of whole numbers with at most so many different ones is one of classes."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """How one column becomes numbers.
+
+    Attributes
+    ----------
+    name : str
+    levels : tuple
+        Each has a column of zeros and ones; empty where the column holds numbers.
+    fill : float
+        What stands in for a missing cell: the median, or the code of the commonest
+        level.
+    center, spread : float
+        What numbers are shifted and divided by: mean and standard deviation.
+    binary : bool
+        Whether its numbers are 0 and 1, which may also be written as no and yes.
+    never : tuple
+        Levels that a category declares, and no cell has.
+    """
+
+    name: str
+    levels: tuple[Any, ...]
+    fill: float
+    center: float = 0.0
+    spread: float = 1.0
+    never: tuple[Any, ...] = ()
+    binary: bool = False
+
+    @property
+    def known(self) -> Known:
+        """The levels as they are looked for in another table."""
+        return Known(self.levels, never=self.never)
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of its columns: one, or one for each level."""
+        return [f"{self.name}={x}" for x in self.levels] if self.levels else [self.name]
+
+    def encoded(self, column: Column) -> np.ndarray:
+        """Return the numbers of a column, shape (rows, len(labels)).
+
+        Raises
+        ------
+        InvalidValueError
+            When it holds text where there were numbers, or a level that is not known.
+        """
+        if not self.levels:
+            values = self._numbers(column)
+            values = np.where(np.isnan(values), self.fill, values)
+            return ((values - self.center) / self.spread)[:, None]
+        codes, unseen = levels.coded(column, self.known)
+        if unseen:
+            found = Unseen(self.name, unseen, self.levels, "trained", self.never)
+            more = for_caller(", or give --unseen missing", "")
+            raise found.error(f"give one of these or leave the cell empty{more}")
+        codes = np.where(np.isnan(codes), self.fill, codes)
+        return (codes[:, None] == np.arange(len(self.levels))).astype(np.float64)
+
+    def _numbers(self, column: Column) -> np.ndarray:
+        if column.kind in ("number", "empty"):
+            return column.values
+        if self.binary and column.kind != "date":
+            codes, unseen = levels.coded(column, Known((0, 1)))
+            if not unseen:
+                return codes
+        values = None if column.kind == "date" else levels.numbers_in(column)
+        if values is None:
+            raise InvalidValueError(
+                f"column {self.name!r} must hold numbers, as the model was trained with "
+                f"numbers there, but it is {column.says}"
+            )
+        return values
+
+
+@dataclass(frozen=True)
+class Features:
+    """How a table becomes a matrix of features.
+
+    Attributes
+    ----------
+    features : tuple of Feature
+    notes : tuple of str
+        What was filled in, left out or spread over several columns, a line each.
+
+    Examples
+    --------
+    >>> import pyarrow
+    >>> from descents.tables.tables import from_frame
+    >>> table = from_frame(pyarrow.table({"a": [1.0, None, 3.0], "b": ["x", "y", "x"]}))
+    >>> Features.of_table(table).encoded(table)
+    array([[-1.2247...,  1.        ,  0.        ],
+           [ 0.        ,  0.        ,  1.        ],
+           [ 1.2247...,  1.        ,  0.        ]])
+    """
+
+    features: tuple[Feature, ...]
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of_table(cls, table: Table, target: str | None = None) -> Features:
+        """Look at the columns of a table, all but the target.
+
+        Raises
+        ------
+        InvalidValueError
+            When a column is text whose values do not repeat, or dates; when no column
+            is left. All are told together.
+        """
+        complaints, found, notes = Complaints(), [], []
+        filled = []
+        for column in table.columns:
+            if column.name == target:
+                continue
+            if column.kind in ("text", "date"):
+                remedy = (
+                    _COMMAS
+                    if _has_decimal_commas(column)
+                    else "leave the column out (--ignore COLUMN), or name the rows by it "
+                    "(--id COLUMN)"
+                )
+                complaints.require(
+                    False,
+                    f"column {column.name!r} is {column.says}, which a network cannot "
+                    f"use; {remedy}",
+                )
+                continue
+            seen = column.values[~np.isnan(column.values)]
+            if len(np.unique(seen)) < 2:
+                what = "is empty" if not len(seen) else "is constant"
+                notes.append(f"{column.name} {what}: left out")
+                continue
+            if len(seen) < len(column.values):
+                filled.append(column.name)
+            found.append(_feature(column, seen))
+        complaints.raise_any()
+        if not found:
+            raise InvalidValueError(
+                "no column is left to learn from; give a table with one at least that "
+                "varies"
+            )
+        wide = [f"{f.name} ({len(f.levels)})" for f in found if f.levels]
+        if wide:
+            notes.append(f"one column of zeros and ones for each level: {_list(wide)}")
+        if filled:
+            notes.append(
+                "missing cells filled in, numbers by the median, levels by the commonest: "
+                f"{_list(filled)}"
+            )
+        if any(not f.levels for f in found):
+            notes.append("numbers shifted and scaled to mean 0 and deviation 1")
+        return cls(tuple(found), tuple(notes))
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of the columns of the matrix."""
+        return [label for feature in self.features for label in feature.labels]
+
+    def encoded(self, table: Table) -> np.ndarray:
+        """Return the matrix of features, float64 of shape (rows, len(labels)).
+
+        Raises
+        ------
+        InvalidValueError
+            When the table lacks a column, or one holds what is not known.
+        """
+        held = {column.name for column in table.columns}
+        absent = [f.name for f in self.features if f.name not in held]
+        if absent:
+            raise InvalidValueError(
+                f"the table lacks {len(absent)} of the {counted(len(self.features), 'column')} that "
+                f"the model was trained with: {_list([repr(x) for x in absent])}; give "
+                "them, empty where nothing is known"
+            )
+        complaints = Complaints()
+        parts = [
+            complaints.attempt(feature.encoded, table.column(feature.name))
+            for feature in self.features
+        ]
+        complaints.raise_any()
+        return np.column_stack(parts)
+
+    @property
+    def known(self) -> dict[str, Known]:
+        """The levels of each column that has levels."""
+        return {f.name: f.known for f in self.features if f.levels}
+
+    def described(self) -> list[dict[str, Any]]:
+        """Return it as plain values."""
+        return [asdict(feature) for feature in self.features]
+
+    @classmethod
+    def restored(cls, facts: Sequence[Mapping[str, Any]]) -> Features:
+        """Return what `described` described."""
+        sets = ("levels", "never")
+        return cls(
+            tuple(
+                Feature(**{**f, **{name: tuple(f.get(name, ())) for name in sets}})
+                for f in facts
+            )
+        )
+
+
+def _feature(column: Column, seen: np.ndarray) -> Feature:
+    if column.kind not in TYPED:
+        fill = float(np.median(seen))
+        values = np.where(np.isnan(column.values), fill, column.values)
+        center, spread = mean_and_deviation(values)
+        spread = spread or mean_and_deviation(seen)[1]
+        binary = {0, 1} >= set(np.unique(seen).tolist())
+        return Feature(column.name, (), fill, center, spread, binary=binary)
+    codes, counts = np.unique(seen.astype(int), return_counts=True)
+    known = tuple(plain(column.levels[code]) for code in codes)
+    never = tuple(map(plain, levels.never_observed(column)))
+    return Feature(column.name, known, float(counts.argmax()), never=never)
+
+
+def mean_and_deviation(values: np.ndarray) -> tuple[float, float]:
+    """Return the mean and the standard deviation of values in any unit.
+
+    They are computed in a power of two near the largest value, so that squares neither
+    overflow nor vanish, and are the same bits where they would do neither.
+
+    Examples
+    --------
+    >>> mean_and_deviation(np.array([1e-200, 3e-200]))
+    (2e-200, 1e-200)
+    """
+    exponent = int(np.frexp(np.abs(values).max())[1])
+    scaled = np.ldexp(values, -exponent)
+    mean, deviation = np.ldexp([scaled.mean(), scaled.std()], exponent)
+    return float(mean), float(deviation)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be foretold.
+
+    Attributes
+    ----------
+    name : str
+    classes : tuple
+        Empty for numbers.
+    center, spread : float
+        What numbers are shifted and divided by while training.
+    why : str
+        Why it is taken for classes or for numbers.
+    """
+
+    name: str
+    classes: tuple[Any, ...]
+    center: float
+    spread: float
+    why: str
+
+    @property
+    def task(self) -> str:
+        """Return "classification" or "regression"."""
+        return "classification" if self.classes else "regression"
+
+    @classmethod
+    def of_column(cls, column: Column, task: str) -> tuple[Target, np.ndarray]:
+        """Return the target of a column, and its values, NaN where there is none.
+
+        Parameters
+        ----------
+        column : Column
+        task : {"auto", "classification", "regression"}
+            "auto": levels, booleans and at most 20 different whole numbers are
+            classes.
+
+        Raises
+        ------
+        InvalidValueError
+            When it cannot be foretold so.
+        """
+        seen = column.values[~np.isnan(column.values)]
+        distinct = np.unique(seen)
+        found = levels.levels_of(column)  # whole numbers, however large, are distinct
+        if column.kind == "number" and len(found) > len(distinct):
+            distinct = np.arange(len(found))
+        if len(distinct) < 2:
+            what = f"one value only, {distinct[0]:g}" if len(distinct) else "no value"
+            if column.levels and len(distinct):
+                what = f"one class only, {column.levels[int(distinct[0])]!r}"
+            raise InvalidValueError(
+                f"the target {column.name!r} holds {what}; give one with two at least"
+            )
+        if column.kind == "date":
+            raise InvalidValueError(
+                f"the target {column.name!r} is {column.says}, which cannot be foretold; "
+                "give another target, or a column of days since some day as numbers"
+            )
+        if _has_decimal_commas(column):
+            raise InvalidValueError(
+                f"the target {column.name!r} is {column.says}; {_COMMAS}"
+            )
+        typed = column.kind in TYPED  # text of many levels is among them
+        few = column.whole and len(distinct) <= MOST_NUMERIC_CLASSES
+        if task == "regression" or (task == "auto" and not typed and not few):
+            if typed:
+                raise InvalidValueError(
+                    f"the target {column.name!r} is {column.says}, but regression is for "
+                    "numbers; give --task classification"
+                )
+            why = "asked for" if task == "regression" else "numbers"
+            center, spread = mean_and_deviation(seen)
+            return cls(column.name, (), center, spread, why), column.values
+        alone = len(distinct) == len(seen)
+        if len(distinct) > MOST_CLASSES or alone:
+            why_not = (
+                "no value comes twice"
+                if alone
+                else f"classes can be {MOST_CLASSES} at most"
+            )
+            remedy = "give another target"
+            if not typed:
+                remedy = (
+                    f"give --task regression for numbers, or {remedy.split(' ', 1)[1]}"
+                )
+            raise InvalidValueError(
+                f"the target {column.name!r} is {column.says}, with {len(distinct)} "
+                f"different values in {counted(len(seen), 'row')}, but {why_not}; {remedy}"
+            )
+        why = "asked for" if task == "classification" else "levels"
+        if not typed and task == "auto":
+            why = (
+                f"{len(distinct)} different whole numbers; --task regression says else"
+            )
+        if typed:
+            classes = tuple(plain(column.levels[int(x)]) for x in distinct)
+            codes = np.searchsorted(distinct, column.values).astype(np.float64)
+            codes[np.isnan(column.values)] = np.nan
+        else:
+            classes = found
+            codes, _ = levels.coded(column, Known(classes))
+        return cls(column.name, classes, 0.0, 1.0, why), codes
+
+
+def _has_decimal_commas(column: Column) -> bool:
+    """Return whether all cells of a column of text are numbers, some with a comma."""
+    texts = [str(level) for level in column.levels]
+    return any("," in text for text in texts) and all(map(_COMMA.fullmatch, texts))
+
+
+def _list(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(names[:8]) + more

@@ -1,0 +1,17 @@
+from .first_order import LBFGS as LBFGS
+from .first_order import Adam as Adam
+from .first_order import AdamW as AdamW
+from .first_order import GradientDescent as GradientDescent
+from .first_order import LineDescent as LineDescent
+from .first_order import Momentum as Momentum
+from .loop import descend as descend
+from .problem import Bound as Bound
+from .problem import Problem as Problem
+from .rules import Update as Update
+from .rules import UpdateRule as UpdateRule
+from .runs import Runs as Runs
+from .runs import Status as Status
+from .stopping import EarlyStopping as EarlyStopping
+from .stopping import NoProgress as NoProgress
+from .stopping import Stop as Stop
+from .workers import Store as Store

@@ -1,0 +1,311 @@
+"""Descending from many starts: on this thread, on several, or on several processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from descents.errors import Complaints
+from descents.optim import workers as processes
+from descents.optim.chunk import Chunk, Clock, Watch, chunked, span
+from descents.optim.first_order import Adam
+from descents.optim.pace import Pace
+from descents.optim.problem import Problem
+from descents.optim.rules import UpdateRule
+from descents.optim.runs import Runs
+from descents.optim.stopping import Stop
+from descents.optim.workers import Finished, Store
+from descents.validation import seed_number, start_numbers, whole_number
+
+
+def descend(  # noqa: PLR0913
+    problem: Problem,
+    starts: int | Iterable[int] = 1,
+    seed: int = 0,
+    *,
+    steps: UpdateRule | None = None,
+    stop: Stop | None = None,
+    record: Iterable[int] = (),
+    watch: Watch | None = None,
+    width: int | None = None,
+    threads: int | None = None,
+    workers: int = 1,
+    store: Store | None = None,
+) -> Runs:
+    """Descend from many starting points at once.
+
+    Minimises the loss of every start separately. Start k depends on (problem, seed, k)
+    alone. Starts are computed in chunks: start 0 in a chunk of its own, the next few in a
+    second one, later ones in wider chunks (`Problem.edges`, `Problem.width`). The chunk of
+    a start, and its place there, do not depend on which starts are requested, so that on
+    one machine with one number of threads start k has the same bits in every call.
+
+    Parameters
+    ----------
+    problem : Problem
+    starts : int or iterable of int
+        How many starts (0, 1, ..., S - 1), or their numbers.
+    seed : int
+    steps : UpdateRule, optional
+        The update rule, by default ``Adam()``.
+    stop : Stop, optional
+        By default 1000 steps.
+    record : iterable of int
+        After how many steps losses and metrics are written down, each from 0 to
+        ``stop.max_steps``.
+    watch : callable, optional
+        ``watch(starts, step, losses)`` is called by the calling thread at recorded steps
+        and when a chunk of starts ends; with several workers, when a chunk ends.
+    width : int, optional
+        Compute all starts in chunks of this width. By default the first chunks are
+        narrow and the later ones have ``problem.width``; other widths agree to rounding.
+    threads : int, optional
+        How many chunks of starts run in parallel threads; the result is the same. By
+        default what suits the problem and torch's own threads:
+        `descents.optim.pace.Pace`. Each of several workers uses one thread.
+    workers : int
+        How many processes compute chunks, by joblib; 1 is this process. The result is
+        the same on equal machines.
+    store : Store, optional
+        Where finished chunks are saved. Chunks that it has are not computed again.
+
+    Returns
+    -------
+    Runs
+        With a status for each start: one that becomes non-finite is reported, it
+        raises nothing and does not disturb the others. After an interrupt (Ctrl-C) or
+        at the end of the time budget, what there is is returned; starts that never
+        began, and those that another process had not finished, are at their initial
+        points. Chunks with interrupted starts are not saved.
+
+    Raises
+    ------
+    InvalidValueError
+        When an argument is wrong, or the losses have the wrong shape.
+    LostProcessError
+        When one of several processes was killed. Finished chunks are in the store.
+
+    Examples
+    --------
+    >>> from descents import Factorization
+    >>> runs = descend(Factorization([[1.0, 0.0], [0.0, 2.0]], rank=1), starts=20)
+    >>> bool(abs(runs.losses[runs.best] - 1.0) < 1e-6)  # the lesser value squared
+    True
+    """
+    complaints = Complaints()
+    numbers = complaints.attempt(start_numbers, starts)
+    complaints.attempt(whole_number, "workers", workers, 1)
+    if threads is not None:
+        complaints.attempt(whole_number, "threads", threads, 1)
+    stop, rule = stop or Stop(), Adam() if steps is None else steps
+    work = _Work.of(complaints, problem, seed, rule, stop, record, width)
+    if numbers is not None:
+        work.check_starts(complaints, int(numbers.max()))
+    complaints.raise_any()
+    order = np.argsort(numbers, kind="stable")
+    chunks = chunked(numbers[order], work.width, work.edges)
+    finished = Finished(chunks, store)
+    if watch is not None:
+        for runs in finished.known:
+            watch(runs.starts, int(runs.steps_taken.max()), runs.losses)
+    cut = False
+    if workers == 1:
+        cut = _in_this_process(work, finished, watch, threads)
+    elif finished.waiting:
+        processes.compute(work, finished, workers, watch)
+    found = finished.joined
+    if cut and not found.interrupted:
+        # The interrupt came during the last evaluation; the caller has to know.
+        raise KeyboardInterrupt
+    return found.picked(np.argsort(order, kind="stable"))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is the same for all chunks of a descent; another process can receive it."""
+
+    problem: Problem
+    seed: int
+    rule: UpdateRule
+    stop: Stop
+    record: list[int]
+    width: int
+    edges: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls,
+        complaints: Complaints,
+        problem: Problem,
+        seed: Any,
+        rule: Any,
+        stop: Stop,
+        record: Iterable[int],
+        width: Any,
+    ) -> _Work:
+        """Return the checked work; what is wrong is added to the complaints."""
+        complaints.require(
+            isinstance(rule, UpdateRule),
+            f"steps is {rule!r}; give an update rule, such as Adam()",
+        )
+        seed = complaints.attempt(seed_number, seed)
+        edges = problem.edges if width is None else (0,)
+        if width is None:
+            width = problem.width
+        else:
+            width = complaints.attempt(whole_number, "width", width, 1)
+        recorded = {
+            complaints.attempt(whole_number, "a recorded step", step, 0, stop.max_steps)
+            for step in record
+        }
+        return cls(problem, seed, rule, stop, sorted(recorded - {None}), width, edges)
+
+    def check_starts(self, complaints: Complaints, last: int) -> None:
+        """Complain where there are not enough initial points, or settings, for starts."""
+        available = self.problem.available
+        complaints.require(
+            available is None or last < available,
+            f"start {last} is asked for, but only {available} "
+            "initial points were given; ask for those",
+        )
+        if isinstance(self.rule, UpdateRule):
+            complaints.attempt(self.rule.check_starts, last)
+
+    def chunk(self, numbers: np.ndarray) -> Chunk:
+        """Return the chunk of some starts."""
+        place = span(int(numbers[0]), self.width, self.edges)
+        return Chunk(self.problem, numbers, self.seed, *place, self.record)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that decide the results: all but the time budget."""
+        return {
+            "seed": self.seed,
+            "width": self.width,
+            "dtype": str(self.problem.dtype),
+            "edges": list(self.edges),
+            "steps": described(self.rule),
+            "stop": described(replace(self.stop, max_seconds=None)),
+        }
+
+    def computed(self, numbers: np.ndarray, deadline: float | None) -> Runs:
+        """Compute a chunk until a time of the system clock, without a watcher."""
+        left = None if deadline is None else max(0.0, deadline - time.time())
+        chunk = self.chunk(numbers)
+        chunk.descend(self.rule, self.stop, Clock(left), None)
+        return chunk.runs(self.settings)
+
+
+def _in_this_process(
+    work: _Work, finished: Finished, watch: Watch | None, threads: int | None
+) -> bool:
+    """Compute the chunks that are waiting; return whether the user interrupted."""
+    clock, width = Clock(work.stop.max_seconds), work.width
+    chunks = [work.chunk(numbers) for numbers in finished.waiting]
+    settings, done = work.settings, 0
+    pace = Pace(work.problem, work.rule, width, threads)
+
+    def take(chunk: Chunk) -> None:
+        finished.take(chunk.runs(settings))
+
+    while done < len(chunks):
+        narrow = sum(chunk.width < width for chunk in chunks[done:])
+        count, side = pace.share(len(chunks) - done, narrow)
+        if (
+            narrow and work.stop.max_seconds is not None
+        ):  # the first ones share the time
+            count, side = narrow, 1
+        group = chunks[done : done + count]
+        begun, done = time.perf_counter(), done + count
+        if side == 1:
+            first = [chunk for chunk in group if chunk.first < width]
+            _in_turns(first, work, clock, watch, take)
+            for chunk in group[len(first) :]:
+                chunk.descend(work.rule, work.stop, clock, watch)
+                take(chunk)
+        else:
+            _side_by_side(group, side, work, clock, watch, take)
+        if not narrow:
+            pace.took(sum(chunk.steps for chunk in group), time.perf_counter() - begun)
+    return clock.interrupted
+
+
+Take = Callable[[Chunk], None]
+"""What is called with each finished chunk."""
+
+
+def _in_turns(
+    chunks: Sequence[Chunk], work: _Work, clock: Clock, watch: Watch | None, take: Take
+) -> None:
+    """Descend chunks one after the other; a budget of time is shared by all of them.
+
+    One that has used its share waits until the others had theirs, and then goes on.
+    """
+    waiting = list(chunks)
+    while waiting:
+        for place, chunk in enumerate(list(waiting)):
+            share = clock.share(len(waiting) - place)
+            if chunk.advance(work.rule, work.stop, share, watch):
+                chunk.close(work.rule, work.stop, clock, watch)
+                take(chunk)
+        waiting = [chunk for chunk in waiting if not chunk.closed]
+
+
+def _side_by_side(
+    chunks: Sequence[Chunk],
+    threads: int,
+    work: _Work,
+    clock: Clock,
+    watch: Watch | None,
+    take: Take,
+) -> None:
+    """Descend chunks on threads; the watcher is called by this one."""
+    events: SimpleQueue[Any] = SimpleQueue()
+    told = None if watch is None else lambda *event: events.put(event)
+    tasks: dict[Future[None], Chunk] = {}
+    with ThreadPoolExecutor(threads) as pool:
+        left = len(chunks)
+        try:
+            for chunk in chunks:
+                task = pool.submit(chunk.descend, work.rule, work.stop, clock, told)
+                tasks[task] = chunk
+                task.add_done_callback(events.put)
+            while left:
+                event = events.get()
+                if isinstance(event, Future):
+                    left -= 1
+                    if event.exception() is not None:
+                        break
+                    take(tasks.pop(event))
+                elif watch is not None:
+                    watch(*event)
+        except KeyboardInterrupt:  # it reaches this thread only
+            pass
+        finally:
+            if left:
+                clock.interrupt()
+    for task, chunk in tasks.items():  # after an interrupt or an error
+        task.result()
+        take(chunk)
+    while watch is not None and not events.empty():
+        event = events.get()
+        if not isinstance(event, Future):
+            watch(*event)
+
+
+def described(rule: Any) -> dict[str, Any]:
+    """Return a rule's name and settings as plain values.
+
+    Examples
+    --------
+    >>> described(Stop(5))["max_steps"]
+    5
+    """
+    settings = asdict(rule) if is_dataclass(rule) and not isinstance(rule, type) else {}
+    return {"name": type(rule).__name__, **settings}

@@ -1,0 +1,764 @@
+"""What a problem is: points, losses, gradients, constraints."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+from descents.devices import remote
+from descents.errors import InvalidValueError
+from descents.rng import streams
+from descents.text import counted
+
+Parameters = dict[str, torch.Tensor]
+"""The parameters of S starts by name; every tensor has the start axis first."""
+CHUNK_ENTRIES = 2**18
+"""How many numbers a chunk of starts keeps in its largest tensor: what stays in the
+second-level cache of a common processor."""
+WIDEST_CHUNK = 256
+FEW = 10
+"""So many starts of a small problem are computed in two chunks: one alone, then the rest."""
+CHEAP_ENTRIES = 2**14
+"""An operation on so many numbers takes about as long as one on few: calling it costs as
+much."""
+SECONDS_AT_ONCE = 0.1
+"""How long a problem may go on without a look at whether it is interrupted."""
+AWAY = 16
+"""On an accelerator a chunk has so many times as much of both: its second-level cache is
+as much larger, and it has to be kept busy."""
+
+
+def sent(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Return a copy of an array on a device, without waiting for what that is at.
+
+    Examples
+    --------
+    >>> sent(np.arange(3), torch.device("cpu"))
+    tensor([0, 1, 2])
+    """
+    copied = torch.tensor(array)
+    if device.type != "cuda":
+        return copied.to(device)
+    return copied.pin_memory().to(device, non_blocking=True)
+
+
+class Problem(ABC):
+    """Losses of many starts, and where each start begins.
+
+    A kind of problem defines three things: `point`, where one start begins; `losses`, of
+    all starts at once; and `size`. The rest has defaults. What only some kinds have is
+    declared by the protocols `Accelerated`, `Parallel` and `Diagnosable`.
+
+    Attributes
+    ----------
+    dtype : torch.dtype
+        The precision that the descent works in.
+    evaluation_dtype : torch.dtype
+        The precision of final losses.
+    device : torch.device
+    size : int
+        How many numbers one start keeps in its largest tensor; chunks of starts are
+        as wide as that allows.
+    available : int or None
+        How many starts there are, None for no limit.
+    constrained : bool
+        Whether `prox` changes anything.
+    loss_scale : float or None
+        What a loss is next to nothing of, such as that of the best constants; None
+        takes the loss of each start's initial point.
+    """
+
+    dtype: torch.dtype = torch.float32
+    evaluation_dtype: torch.dtype = torch.float64
+    device: torch.device = torch.device("cpu")
+    size: int = CHUNK_ENTRIES // WIDEST_CHUNK
+    available: int | None = None
+    constrained: bool = False
+
+    @property
+    def loss_scale(self) -> float | None:  # noqa: D102 - among the attributes
+        return None
+
+    @property
+    def width(self) -> int:
+        """How many starts are computed together at most: a function of the problem alone."""
+        scale = AWAY if remote(self.device) else 1
+        width = min(scale * WIDEST_CHUNK, max(1, scale * CHUNK_ENTRIES // self.size))
+        return width if self.available is None else min(width, self.available)
+
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """Return the starts at which chunks begin that are narrower than `width`.
+
+        A function of the problem alone, so that start k is always computed in the same
+        chunk, at the same place. The first start has a chunk of its own. The next chunk
+        has as many starts as cost about as much as one, up to start 9, and each later
+        one about half as many again as all before it, or more where they are cheap.
+        """
+        if remote(self.device):  # there, few starts cost as much as many
+            return (0,)
+        each = max(1, self.size)
+        found = [0, 1, 1 + min(FEW - 1, max(1, CHEAP_ENTRIES // each))]
+        while found[-1] < self.width:
+            more = found[-1] + max(1, found[-1] // 2)
+            found.append(max(more, 2 * CHEAP_ENTRIES // each))
+        return tuple(edge for edge in found if edge < self.width)
+
+    @abstractmethod
+    def point(
+        self, generator: np.random.Generator, start: int
+    ) -> Mapping[str, np.ndarray]:
+        """Draw the initial point of one start from its own generator."""
+
+    @abstractmethod
+    def losses(
+        self, parameters: Parameters, starts: torch.Tensor, step: int
+    ) -> torch.Tensor:
+        """Return the loss of each start.
+
+        Parameters
+        ----------
+        parameters : dict of Tensor, each of shape (S, ...)
+        starts : int64 Tensor of shape (S,)
+            The numbers of the starts; what differs per start is looked up by them.
+        step : int
+            The iteration.
+
+        Returns
+        -------
+        Tensor of shape (S,), in the dtype of the parameters
+        """
+
+    def bind(self, starts: torch.Tensor, seed: int = 0) -> Bound:
+        """Return this problem bound to the starts of one chunk.
+
+        Parameters
+        ----------
+        starts : int64 Tensor of shape (S,)
+        seed : int
+            That of the initial points. It matters only for kinds that learn more than
+            their parameters, such as running means.
+        """
+        return Bound(self, starts)
+
+    def points(self, starts: Sequence[int] | np.ndarray, seed: int) -> Parameters:
+        """Return the initial points of the given starts, stacked.
+
+        Start k depends on (seed, k) alone. The problem itself does not change.
+
+        Raises
+        ------
+        InvalidValueError
+            When a point is not a mapping of arrays, or the points differ in shape.
+        """
+        numbers = [int(start) for start in starts]
+        return stacked_points(self, numbers, streams(seed, "start", numbers))
+
+    def prox(self, parameters: Parameters, rates: Parameters) -> Parameters:
+        """Return the prox of what has no gradient; here, the point itself.
+
+        Minimises h(x) + sum (x - p)^2 / (2 rate), where h is infinite outside the
+        feasible set, and else that part of the losses which is computed without a
+        gradient. A constraint alone makes it the nearest feasible point.
+
+        Parameters
+        ----------
+        parameters : dict of Tensor
+            The point p.
+        rates : dict of Tensor
+            Of shapes that multiply the parameters.
+        """
+        return parameters
+
+    def metrics(
+        self, parameters: Parameters, starts: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return what is recorded beside the loss, by name, each of shape (S,)."""
+        return {}
+
+    def final_metrics(
+        self, parameters: Parameters, starts: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return metrics that are computed where starts end only, each of shape (S,)."""
+        return {}
+
+    @staticmethod
+    def from_losses(
+        losses: Callable[[Parameters, torch.Tensor, int], torch.Tensor],
+        points: Callable[[np.random.Generator], Mapping[str, Any]],
+        *,
+        dtype: torch.dtype = torch.float64,
+        size: int = CHUNK_ENTRIES // WIDEST_CHUNK,
+    ) -> Problem:
+        """Make a problem of a function that gives the losses of all starts.
+
+        Parameters
+        ----------
+        losses : callable
+            ``losses(parameters, starts, step) -> Tensor (S,)``; no start may depend
+            on another.
+        points : callable
+            ``points(generator)`` draws one start from a numpy generator of its own
+            and returns a dict of arrays.
+        dtype : torch.dtype
+            The precision of the parameters, of the descent and of final losses.
+        size : int
+            How many numbers one start keeps in its largest tensor.
+
+        Examples
+        --------
+        The valley (1 - x)^2 + 100 (y - x^2)^2 from four points:
+
+        >>> from descents import Problem, descend, Adam, Stop
+        >>> def valley(parameters, starts, step):
+        ...     x, y = parameters["x"], parameters["y"]
+        ...     return (1 - x) ** 2 + 100 * (y - x**2) ** 2
+        >>> def corner(generator):
+        ...     return {"x": generator.uniform(-2, 2), "y": generator.uniform(-2, 2)}
+        >>> runs = descend(Problem.from_losses(valley, corner), starts=4,
+        ...                steps=Adam(0.05), stop=Stop(5000))
+        >>> bool(runs.losses.min() < 1e-12)  # the global minimum is 0, at (1, 1)
+        True
+        """
+        return _FromFunctions(losses, points, dtype, size)
+
+    @staticmethod
+    def from_loss_of_one(
+        loss: Callable[[Parameters], torch.Tensor],
+        points: Callable[[np.random.Generator], Mapping[str, Any]],
+        *,
+        dtype: torch.dtype = torch.float64,
+        size: int = CHUNK_ENTRIES // WIDEST_CHUNK,
+    ) -> Problem:
+        """Make a problem of the loss of one start, lifted by `torch.func.vmap`.
+
+        Parameters
+        ----------
+        loss : callable
+            ``loss(parameters) -> scalar Tensor`` of one start's parameters, which
+            have no start axis.
+        points, dtype, size
+            As in `from_losses`.
+
+        Examples
+        --------
+        >>> from descents import Problem, descend, GradientDescent
+        >>> bowl = Problem.from_loss_of_one(
+        ...     lambda parameters: (parameters["x"] - 3).square().sum(),
+        ...     lambda generator: {"x": generator.normal(size=2)},
+        ... )
+        >>> runs = descend(bowl, starts=2, steps=GradientDescent(0.1))
+        >>> runs.parameters["x"].round(6)
+        array([[3., 3.],
+               [3., 3.]])
+        """
+        of_all = lifted(loss)
+
+        def losses(
+            parameters: Parameters, starts: torch.Tensor, step: int
+        ) -> torch.Tensor:
+            return of_all(parameters)
+
+        return _FromFunctions(losses, points, dtype, size)
+
+
+class _FromFunctions(Problem):
+    """A problem made of two functions of the user's."""
+
+    def __init__(
+        self,
+        losses: Callable[[Parameters, torch.Tensor, int], torch.Tensor],
+        points: Callable[[np.random.Generator], Mapping[str, Any]],
+        dtype: torch.dtype,
+        size: int,
+    ) -> None:
+        self._losses, self._points, self.size = losses, points, size
+        # The data in the user's closure has one dtype: final losses keep to it.
+        self.dtype = self.evaluation_dtype = dtype
+
+    def point(
+        self, generator: np.random.Generator, start: int
+    ) -> Mapping[str, np.ndarray]:
+        return self._points(generator)
+
+    def losses(
+        self, parameters: Parameters, starts: torch.Tensor, step: int
+    ) -> torch.Tensor:
+        return self._losses(parameters, starts, step)
+
+    def bind(self, starts: torch.Tensor, seed: int = 0) -> Bound:
+        return _BoundFunctions(self, starts)
+
+
+class Bound:
+    """A problem bound to the starts of one chunk; the loop and update rules call this.
+
+    What a kind looks up for its starts, such as rows or masks, is looked up once here.
+    The defaults call the methods of the problem.
+
+    Attributes
+    ----------
+    problem : Problem
+    starts : int64 Tensor of shape (S,)
+        The numbers of the starts.
+    stochastic : bool
+        Whether `losses` are those of a sample, such as a mini-batch.
+
+    Examples
+    --------
+    >>> bowl = Problem.from_losses(
+    ...     lambda parameters, starts, step: parameters["x"].square(),
+    ...     lambda generator: {"x": generator.random()},
+    ... )
+    >>> bound = bowl.bind(torch.arange(2))
+    >>> bound.losses_and_gradients({"x": torch.tensor([1.0, -2.0])}, 0)
+    (tensor([1., 4.]), {'x': tensor([ 2., -4.])})
+    """
+
+    stochastic: bool = False
+
+    def __init__(self, problem: Problem, starts: torch.Tensor) -> None:
+        self.problem, self.starts = problem, starts
+        self.constrained, self.device = problem.constrained, problem.device
+        self._fused = problem.fused if isinstance(problem, Accelerated) else None
+
+    @property
+    def whole(self) -> Bound:
+        """The same starts with the losses of all data, and without randomness."""
+        return self
+
+    def part(self, places: torch.Tensor | slice) -> Bound:
+        """Return this problem bound to some of the starts."""
+        return self.problem.bind(self.starts[places])
+
+    def losses(self, parameters: Parameters, step: int) -> torch.Tensor:
+        """Return the loss of each start, shape (S,)."""
+        return self.problem.losses(parameters, self.starts, step)
+
+    def fused(
+        self, parameters: Parameters, step: int
+    ) -> tuple[torch.Tensor, Parameters] | None:
+        """Return losses and gradients by a faster way than autograd, if there is one."""
+        if self._fused is None:
+            return None
+        return self._fused(parameters, self.starts, step)
+
+    def losses_and_gradients(
+        self, parameters: Parameters, step: int
+    ) -> tuple[torch.Tensor, Parameters]:
+        """Return the losses of all starts and the gradient of each.
+
+        The losses are summed and differentiated once, by autograd: as start j has no
+        part in the loss of start k, the gradient of the sum is the stack of the
+        gradients. A kind may have a faster way (`Accelerated`).
+
+        Returns
+        -------
+        losses : Tensor of shape (S,)
+        gradients : dict of Tensor, shaped as the parameters
+
+        Raises
+        ------
+        InvalidValueError
+            When the losses are not one number for each start.
+        """
+        found = self.fused(parameters, step)
+        if found is not None:
+            return found
+        leaves = {
+            name: value.detach().requires_grad_() for name, value in parameters.items()
+        }
+        with torch.enable_grad():
+            losses = self.losses(leaves, step)
+            check_losses(losses, self.starts.shape[0])
+            if not losses.requires_grad:
+                raise InvalidValueError(
+                    "the losses do not depend on the parameters by torch operations; "
+                    "compute them from the given tensors without detaching"
+                )
+            gradients = _gradients(losses, tuple(leaves.values()))
+        return losses.detach(), dict(zip(leaves, gradients, strict=True))
+
+    def prox(self, parameters: Parameters, rates: Parameters) -> Parameters:
+        """Return the prox of what has no gradient, as `Problem.prox` does."""
+        return self.problem.prox(parameters, rates)
+
+    def metrics(self, parameters: Parameters) -> dict[str, torch.Tensor]:
+        """Return what is recorded besides the loss."""
+        return self.problem.metrics(parameters, self.starts)
+
+    def final_metrics(self, parameters: Parameters) -> dict[str, torch.Tensor]:
+        """Return the metrics that are computed at the end alone."""
+        return self.problem.final_metrics(parameters, self.starts)
+
+    def decays(self, name: str) -> bool:
+        """Return whether weight decay acts on a parameter."""
+        return True
+
+    def plain_steps(
+        self, parameters: Parameters, step: int, rates: torch.Tensor, count: int
+    ) -> tuple[int, Parameters, Parameters] | None:
+        """Take steps of plain gradient descent at once; by default None.
+
+        Parameters
+        ----------
+        rates : Tensor of shape (S,)
+        count : int
+            How many steps at most.
+
+        Returns
+        -------
+        taken : int
+            How many steps were taken, with the bits of single steps. None where the loss
+            of a start is not finite before one of them.
+        moved : dict of Tensor
+            Where they lead.
+        gradients : dict of Tensor
+            Those of the last step.
+        """
+        return None
+
+    def graph_inputs(self, step: int) -> Parameters | None:
+        """Return the per-step inputs as tensors; None where no CUDA graph is possible.
+
+        With these inputs (`with_inputs`), losses have to be torch operations that read
+        no number and do not depend on the step.
+        """
+        return None
+
+    def with_inputs(self, inputs: Parameters) -> Bound:
+        """Return the bound problem whose steps read these tensors as their inputs."""
+        raise NotImplementedError
+
+    def buffers(self) -> Parameters:
+        """Return what is learned besides the parameters, such as running means."""
+        return {}
+
+    def load_buffers(self, buffers: Parameters) -> None:
+        """Put back what `buffers` returned."""
+
+
+class _BoundFunctions(Bound):
+    """Functions of the user's, bound to starts."""
+
+    def plain_steps(
+        self, parameters: Parameters, step: int, rates: torch.Tensor, count: int
+    ) -> tuple[int, Parameters, Parameters] | None:
+        return several_plain_steps(self, parameters, step, rates, count)
+
+
+@runtime_checkable
+class Accelerated(Protocol):
+    """A problem with a faster way to losses and gradients than autograd."""
+
+    def fused(
+        self, parameters: Parameters, starts: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, Parameters] | None:
+        """Return what `losses` and autograd give, to rounding; None for autograd."""
+
+
+@runtime_checkable
+class Parallel(Protocol):
+    """A problem whose chunks may run in parallel threads without being asked to."""
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether chunks may run in parallel: they share nothing that changes."""
+
+    @property
+    def one_threaded(self) -> bool:
+        """Whether a step is computed outside Python, by code that keeps to one thread."""
+
+
+@runtime_checkable
+class Diagnosable(Protocol):
+    """A problem that knows more of its parts than the names of its parameters."""
+
+    def baseline(self, metric: str) -> float:
+        """Return the value of a metric without learning."""
+
+    def layers(self, parameters: Parameters) -> dict[str, tuple[str, ...]]:
+        """Return which parameters belong together, from the first layer on."""
+
+
+@runtime_checkable
+class HasUnits(Protocol):
+    """A bound problem whose model has hidden units."""
+
+    def dead_units(self, parameters: Parameters) -> torch.Tensor:
+        """Return which units give nothing on every row: bool, shape (S, units)."""
+
+    def saturated_units(self, parameters: Parameters) -> torch.Tensor:
+        """Return which units are flat on every row: bool, shape (S, units)."""
+
+
+def stacked_points(
+    problem: Problem,
+    starts: Sequence[int],
+    generators: Iterable[np.random.Generator],
+) -> Parameters:
+    """Return the initial points of starts, each drawn from its own generator.
+
+    Raises
+    ------
+    InvalidValueError
+        When a point is not a mapping of arrays, or the points differ in shape.
+    """
+    drawn: list[dict[str, np.ndarray]] = []
+    shapes: dict[str, tuple[int, ...]] = {}
+    for start, generator in zip(starts, generators, strict=True):
+        point = problem.point(generator, start)
+        if not isinstance(point, Mapping) or not point:
+            raise InvalidValueError(
+                f"the initial point of start {start} is {type(point).__name__}; "
+                "give a dict of arrays by name"
+            )
+        arrays = [np.asarray(value) for value in point.values()]
+        found = {n: a.shape for n, a in zip(point, arrays, strict=True)}
+        shapes = shapes or found
+        if found != shapes:
+            raise InvalidValueError(
+                f"the initial point of start {start} has other names or shapes "
+                f"than {shapes}; give every start the same"
+            )
+        drawn.append(dict(zip(point, arrays, strict=True)))
+    return {
+        name: torch.as_tensor(
+            np.array([point[name] for point in drawn]), dtype=problem.dtype
+        ).to(problem.device)
+        for name in shapes
+    }
+
+
+class Asked(Mapping[str, torch.Tensor]):
+    """Parameters that are worked out when they are first looked at.
+
+    Parameters
+    ----------
+    make : callable
+        Takes nothing and returns them.
+
+    Examples
+    --------
+    >>> asked = Asked(lambda: {"U": torch.zeros(2)})
+    >>> list(asked), len(asked["U"])
+    (['U'], 2)
+    """
+
+    def __init__(self, make: Callable[[], Parameters]) -> None:
+        self._make: Callable[[], Parameters] | None = make
+        self._made: Parameters = {}
+
+    @classmethod
+    def both(cls, one: Asked, other: Asked, names: Iterable[str]) -> Asked:
+        """Return what two hold together, in the order of some names."""
+        order = tuple(names)
+
+        def made() -> Parameters:
+            whole = {**one.now()._made, **other.now()._made}
+            return {name: whole[name] for name in order}
+
+        return cls(made)
+
+    def now(self) -> Asked:
+        """Return itself, worked out; what that took is let go."""
+        if self._make is not None:
+            with torch.no_grad():
+                self._made, self._make = self._make(), None
+        return self
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self.now()._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.now()._made)
+
+    def __len__(self) -> int:
+        return len(self.now()._made)
+
+
+def flat(parameters: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return all parameters of each start in a row, shape (S, P), in the dict's order.
+
+    Examples
+    --------
+    >>> flat({"a": torch.zeros(2), "b": torch.ones(2, 1, 2)})
+    tensor([[0., 1., 1.],
+            [0., 1., 1.]])
+    """
+    return torch.cat(
+        [value.reshape(len(value), -1) for value in parameters.values()], 1
+    )
+
+
+def losses_and_gradients(
+    problem: Problem, parameters: Parameters, starts: torch.Tensor, step: int
+) -> tuple[torch.Tensor, Parameters]:
+    """Return the losses of all starts and the gradient of each.
+
+    It binds the problem to the starts; whoever takes several steps binds it once.
+
+    Examples
+    --------
+    >>> bowl = Problem.from_losses(
+    ...     lambda parameters, starts, step: parameters["x"].square(),
+    ...     lambda generator: {"x": generator.random()},
+    ... )
+    >>> x = {"x": torch.tensor([1.0, -2.0])}
+    >>> losses_and_gradients(bowl, x, torch.arange(2), 0)
+    (tensor([1., 4.]), {'x': tensor([ 2., -4.])})
+    """
+    return problem.bind(starts).losses_and_gradients(parameters, step)
+
+
+def several_plain_steps(
+    bound: Bound,
+    parameters: Parameters,
+    step: int,
+    rates: torch.Tensor,
+    count: int,
+) -> tuple[int, Parameters, Parameters] | None:
+    """Take some steps of plain gradient descent, as `Bound.plain_steps` does.
+
+    The losses are looked at after all of them. An interrupt, or the end of the time, is
+    seen between calls only, so that a call takes about a tenth of a second.
+    """
+    moved, gradients = parameters, parameters
+    total = torch.zeros_like(rates)
+    shaped = {n: rates.reshape(-1, *[1] * (p.ndim - 1)) for n, p in moved.items()}
+    begun, taken = time.perf_counter(), 0
+    while taken < count and time.perf_counter() - begun < SECONDS_AT_ONCE:
+        losses, gradients = bound.losses_and_gradients(moved, step + taken)
+        total += losses  # what is not finite stays so
+        moved = {n: p - shaped[n] * gradients[n] for n, p in moved.items()}
+        taken += 1
+    return (taken, moved, gradients) if bool(total.isfinite().all()) else None
+
+
+def _gradients(
+    losses: torch.Tensor, leaves: tuple[torch.Tensor, ...]
+) -> Sequence[torch.Tensor]:
+    """Return the gradient of the summed losses, zero where they do not depend on a leaf.
+
+    The engine is called as `torch.autograd.grad` calls it, whose own checks take as long
+    as the gradient of a small loss.
+    """
+    engine = getattr(torch.autograd.Variable, "_execution_engine", None)
+    if engine is None:
+        return torch.autograd.grad(losses.sum(), leaves, materialize_grads=True)
+    found = engine.run_backward(
+        (losses,),
+        (torch.ones_like(losses),),
+        False,  # the graph is used once
+        False,  # no gradients of gradients
+        leaves,
+        True,  # a leaf need not have a part in the losses
+        accumulate_grad=False,
+    )
+    return [
+        torch.zeros_like(leaf) if gradient is None else gradient
+        for leaf, gradient in zip(leaves, found, strict=True)
+    ]
+
+
+def lifted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of one start as a function of the starts of a chunk.
+
+    It does what `torch.func.vmap` does, which takes longer to look at its arguments than
+    a small loss takes: that is called the first time, with all its checks, and later the
+    same transform without them. A chunk of one start needs no transform.
+
+    Parameters
+    ----------
+    function : callable
+        Takes tensors, or dicts of tensors, of one start; returns a tensor.
+
+    Examples
+    --------
+    >>> double = lifted(lambda parameters: 2 * parameters["x"].sum())
+    >>> double({"x": torch.ones(3, 2)})
+    tensor([4., 4., 4.])
+    """
+    whole = torch.func.vmap(function)
+    seen: set[bool] = set()
+
+    def of_all(*arguments: Any) -> Any:
+        some = arguments[0]
+        first = next(iter(some.values())) if isinstance(some, dict) else some
+        count = first.shape[0]
+        if not seen:
+            with torch.no_grad():  # for its errors alone
+                whole(*arguments)
+            seen.add(True)
+        if count == 1:
+            found = function(*_each(arguments, lambda value: value.squeeze(0)))
+            return found[None] if isinstance(found, torch.Tensor) else found
+        if _FUNCTORCH is None:
+            return whole(*arguments)
+        level = _FUNCTORCH._vmap_increment_nesting(count, "error")
+        try:
+            inside = _each(
+                arguments, lambda value: _FUNCTORCH._add_batch_dim(value, 0, level)
+            )
+            return _FUNCTORCH._remove_batch_dim(function(*inside), level, count, 0)
+        finally:
+            _FUNCTORCH._vmap_decrement_nesting()
+
+    return of_all
+
+
+def _each(arguments: Sequence[Any], change: Callable[[torch.Tensor], Any]) -> list[Any]:
+    """Return tensors, and those of dicts, each changed."""
+    return [
+        {name: change(value) for name, value in argument.items()}
+        if isinstance(argument, dict)
+        else change(argument)
+        for argument in arguments
+    ]
+
+
+_FUNCTORCH: Any = getattr(torch._C, "_functorch", None)
+if not all(
+    hasattr(_FUNCTORCH, name)
+    for name in (
+        "_vmap_increment_nesting",
+        "_vmap_decrement_nesting",
+        "_add_batch_dim",
+        "_remove_batch_dim",
+    )
+):
+    _FUNCTORCH = None
+
+
+def check_points(points: Any, count: int) -> None:
+    """Raise unless `points` has tensors, by name, of a row for each of `count` starts."""
+    if not isinstance(points, Mapping) or not points:
+        raise InvalidValueError(
+            f"the initial points of {counted(count, 'start')} are {type(points).__name__}; "
+            "return a dict of tensors by name, stacked over the starts"
+        )
+    for name, value in points.items():
+        shape = tuple(getattr(value, "shape", ()))
+        if not isinstance(value, torch.Tensor) or shape[:1] != (count,):
+            got = shape if isinstance(value, torch.Tensor) else type(value).__name__
+            raise InvalidValueError(
+                f"the initial points of {counted(count, 'start')} have {got} for {name!r}; return a "
+                f"tensor whose first axis has length {count}, a row for each of the "
+                "starts that are asked for"
+            )
+
+
+def check_losses(losses: Any, count: int) -> None:
+    """Raise unless `losses` is a tensor of one number for each of `count` starts."""
+    if not isinstance(losses, torch.Tensor) or losses.shape != (count,):
+        got = getattr(losses, "shape", type(losses).__name__)
+        got = tuple(got) if isinstance(got, torch.Size) else got
+        raise InvalidValueError(
+            f"the losses of {counted(count, 'start')} are {got}; "
+            f"return a tensor of shape ({count},), one loss for each start"
+        )

@@ -1,0 +1,283 @@
+"""What a descent leaves behind, as CPU arrays, so that it opens anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from descents.errors import InvalidValueError, RunFolderError
+from descents.storage import folders as storage
+
+UNJUDGED = "not diagnosed"
+"""What stands for the verdict of a start that nobody asked about."""
+
+
+class Status(Enum):
+    """How a start ended; the value is the sentence for people."""
+
+    STATIONARY = "stationary: a step can gain next to nothing"
+    SETTLED = "settled: the loss fell by less than asked for"
+    STOPPED = "stopped early: its metric no longer improved"
+    STALLED = "stalled: the training loss no longer fell by tol"
+    LIMIT = "stopped at the limit of steps"
+    OVERFLOWED = "overflowed: the loss became infinite or NaN after the best epoch, which is kept"
+    NONFINITE = "non-finite: the loss became infinite or NaN"
+    INTERRUPTED = "interrupted before its end"
+    WORSE = "worse: the loss is above that of the best constants"
+
+    @property
+    def word(self) -> str:
+        """The status in a word, as tables have it."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Losses, statuses, histories and parameters of S starts.
+
+    Attributes
+    ----------
+    starts : int64 ndarray of shape (S,)
+        Their numbers.
+    losses : float64 ndarray of shape (S,)
+        Final losses, evaluated in float64 on the parameters as they are.
+    statuses : tuple of Status, length S
+    steps_taken : int64 ndarray of shape (S,)
+    gradient_norms, initial_gradient_norms : float64 ndarray of shape (S,)
+        Norm of the prox-gradient mapping (without constraints, of the gradient) at
+        the end and at the beginning.
+    parameters : dict of ndarray, each of shape (S, ...)
+    metrics : dict of ndarray of shape (S,)
+        What the problem records beside the loss, at the end.
+    recorded : int64 ndarray of shape (R,)
+        The steps at which histories were written.
+    histories : dict of ndarray of shape (R, S)
+        ``"loss"`` and each metric, after that many steps; NaN where a start was
+        interrupted before.
+    seconds : float64 ndarray of shape (S,)
+        Wall time of a start's chunk, shared out over the starts in it.
+    settings : dict
+        The seed, the step rule and the stopping rule, as plain values.
+    verdicts : tuple of str
+        How each start ended, in a word, where that was found out (`with_verdicts`);
+        else empty.
+
+    Examples
+    --------
+    >>> from descents import Problem, descend, GradientDescent, Stop
+    >>> line = Problem.from_losses(
+    ...     lambda parameters, starts, step: parameters["x"].square(),
+    ...     lambda generator: {"x": generator.random()},
+    ... )
+    >>> runs = descend(line, 3, steps=GradientDescent(0.5), stop=Stop(1))
+    >>> runs.best, float(runs.losses[runs.best]), runs.statuses[0].word
+    (0, 0.0, 'limit')
+    """
+
+    starts: np.ndarray
+    losses: np.ndarray
+    statuses: tuple[Status, ...]
+    steps_taken: np.ndarray
+    gradient_norms: np.ndarray
+    initial_gradient_norms: np.ndarray
+    parameters: dict[str, np.ndarray]
+    metrics: dict[str, np.ndarray]
+    recorded: np.ndarray
+    histories: dict[str, np.ndarray]
+    seconds: np.ndarray
+    settings: dict[str, Any] = field(default_factory=dict)
+    verdicts: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def best(self) -> int:
+        """The position of the start with the lowest finite loss.
+
+        Raises
+        ------
+        InvalidValueError
+            When no start has a finite loss.
+        """
+        finite = np.isfinite(self.losses)
+        if not finite.any():
+            raise InvalidValueError(
+                f"{'the start has no' if len(self) == 1 else f'none of the {len(self)} starts has a'} "
+                "finite loss; lower the learning rate"
+            )
+        return int(np.argmin(np.where(finite, self.losses, np.inf)))
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether any start was interrupted."""
+        return Status.INTERRUPTED in self.statuses
+
+    @classmethod
+    def joined(cls, parts: Sequence[Runs]) -> Runs:
+        """Return the runs of some parts, one after the other, as one.
+
+        Examples
+        --------
+        >>> from descents import Factorization, descend
+        >>> table = Factorization([[1.0, 0.0], [0.0, 2.0]], rank=1)
+        >>> Runs.joined([descend(table, [3]), descend(table, [1])]).starts
+        array([3, 1])
+        """
+        fields: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in _PER_START
+        }
+        for group, axis in (("parameters", 0), ("metrics", 0), ("histories", 1)):
+            fields[group] = {
+                name: np.concatenate(
+                    [getattr(part, group)[name] for part in parts], axis=axis
+                )
+                for name in getattr(parts[0], group)
+            }
+        statuses = tuple(status for part in parts for status in part.statuses)
+        verdicts: tuple[str, ...] = ()
+        if any(part.verdicts for part in parts):
+            each = (part.verdicts or (UNJUDGED,) * len(part) for part in parts)
+            verdicts = tuple(word for words in each for word in words)
+        return replace(parts[0], statuses=statuses, verdicts=verdicts, **fields)
+
+    def picked(self, positions: np.ndarray) -> Runs:
+        """Return the runs at some positions, in that order.
+
+        Examples
+        --------
+        >>> from descents import Factorization, descend
+        >>> runs = descend(Factorization([[1.0, 0.0], [0.0, 2.0]], rank=1), starts=3)
+        >>> runs.picked(np.array([2, 0])).starts
+        array([2, 0])
+        """
+        fields: dict[str, Any] = {
+            name: getattr(self, name)[positions] for name in _PER_START
+        }
+        for group in ("parameters", "metrics"):
+            fields[group] = {n: a[positions] for n, a in getattr(self, group).items()}
+        histories = {n: a[:, positions] for n, a in self.histories.items()}
+        statuses = tuple(self.statuses[position] for position in positions)
+        words = self.verdicts and tuple(self.verdicts[k] for k in positions)
+        return replace(
+            self, statuses=statuses, verdicts=words, histories=histories, **fields
+        )
+
+    def with_verdicts(self, starts: Any, words: Sequence[str]) -> Runs:
+        """Return the runs with the verdicts of some starts in their table.
+
+        Examples
+        --------
+        >>> from descents import Factorization, descend
+        >>> runs = descend(Factorization([[1.0, 0.0], [0.0, 2.0]], rank=1), starts=2)
+        >>> runs.with_verdicts([1], ["converged"]).table()["verdict"].tolist()
+        ['not diagnosed', 'converged']
+        """
+        known = dict(zip(map(int, starts), words, strict=True))
+        old = self.verdicts or (UNJUDGED,) * len(self)
+        pairs = zip(self.starts.tolist(), old, strict=True)
+        return replace(self, verdicts=tuple(known.get(k, word) for k, word in pairs))
+
+    def table(self) -> dict[str, np.ndarray]:
+        """Return a column for each fact about a start, one row per start.
+
+        Returns
+        -------
+        dict of ndarray of shape (S,)
+            What `pandas.DataFrame` takes; ``verdict`` where starts were diagnosed.
+        """
+        judged = {"verdict": np.array(self.verdicts)} if self.verdicts else {}
+        return {
+            "start": self.starts,
+            "loss": self.losses,
+            "status": np.array([status.word for status in self.statuses]),
+            **judged,
+            "steps_taken": self.steps_taken,
+            "gradient_norm": self.gradient_norms,
+            "initial_gradient_norm": self.initial_gradient_norms,
+            **self.metrics,
+            "seconds": self.seconds,
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one safetensors file, which loads without running code.
+
+        Raises
+        ------
+        RunFolderError
+            When it cannot be written.
+        """
+        storage.write_tensors(Path(path), *self.stored())
+
+    def stored(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return everything as named arrays and plain values: what `save` writes."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        for group in _GROUPS:
+            for name, array in getattr(self, group).items():
+                arrays[f"{group}/{name}"] = array
+        words = [status.name for status in self.statuses]
+        facts = {"format": 1, "statuses": words, "settings": self.settings}
+        # A file does not keep the order of its arrays.
+        return arrays, {
+            **facts,
+            "verdicts": list(self.verdicts),
+            "order": list(arrays),
+        }
+
+    @classmethod
+    def load(cls, path: str | Path) -> Runs:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        RunFolderError
+            When the file cannot be read or is no such file.
+        """
+        return cls.restored(*storage.read_tensors(Path(path)))
+
+    @classmethod
+    def if_kept(cls, path: str | Path) -> Runs | None:
+        """Return what `save` wrote, None where nothing is that can be read.
+
+        Examples
+        --------
+        >>> print(Runs.if_kept("nowhere.safetensors"))
+        None
+        """
+        try:
+            return cls.load(path)
+        except RunFolderError:  # what is damaged is run again
+            return None
+
+    @classmethod
+    def restored(cls, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> Runs:
+        """Return the runs that `stored` gave; other arrays are left alone."""
+        groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in _GROUPS}
+        for key in [key for key in facts.get("order", arrays) if "/" in key]:
+            group, name = key.split("/", 1)
+            groups[group][name] = arrays[key]
+        statuses = tuple(Status[word] for word in facts["statuses"])
+        fields: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
+        fields.update(groups)
+        words = tuple(facts.get("verdicts", ()))
+        return cls(
+            statuses=statuses, settings=facts["settings"], verdicts=words, **fields
+        )
+
+
+_PER_START = (
+    "starts",
+    "losses",
+    "steps_taken",
+    "gradient_norms",
+    "initial_gradient_norms",
+    "seconds",
+)
+_ARRAYS = (*_PER_START, "recorded")
+_GROUPS = ("parameters", "metrics", "histories")

@@ -1,0 +1,168 @@
+"""Chunks of starts on several processes, and a store for those that are finished."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+import warnings
+from collections.abc import Generator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from descents.errors import LostProcessError
+from descents.optim.chunk import Watch
+from descents.optim.runs import Runs
+from descents.optim.stopping import Stop
+
+
+class Store(Protocol):
+    """Where finished chunks of starts are saved."""
+
+    def get(self, name: str) -> Runs | None:
+        """Return what was saved under a name, or None."""
+
+    def put(self, name: str, runs: Runs) -> None:
+        """Save a finished chunk."""
+
+
+class Work(Protocol):
+    """The work that processes share."""
+
+    @property
+    def stop(self) -> Stop:
+        """When a descent ends."""
+
+    def computed(self, numbers: np.ndarray, deadline: float | None) -> Runs:
+        """Compute a chunk until a time of the system clock."""
+
+
+class Finished:
+    """The chunks of a descent that are finished: those of the store, and new ones.
+
+    Parameters
+    ----------
+    chunks : sequence of ndarray
+        The numbers of the starts of each chunk.
+    store : Store or None
+
+    Examples
+    --------
+    >>> Finished([np.array([0]), np.array([1, 2])], None).waiting
+    [array([0]), array([1, 2])]
+    """
+
+    def __init__(self, chunks: Sequence[np.ndarray], store: Store | None) -> None:
+        self._store = store
+        self._names = [chunk_name(chunk) for chunk in chunks]
+        self._known: dict[str, Runs] = {}
+        if store is not None:
+            found = {name: store.get(name) for name in self._names}
+            self._known = {name: runs for name, runs in found.items() if runs}
+        self.waiting = [
+            chunk
+            for chunk, name in zip(chunks, self._names, strict=True)
+            if name not in self._known
+        ]
+
+    @property
+    def known(self) -> list[Runs]:
+        """The runs of the chunks that are finished."""
+        return list(self._known.values())
+
+    def take(self, runs: Runs) -> None:
+        """Keep the runs of a chunk, and save them unless a start was interrupted."""
+        name = chunk_name(runs.starts)
+        self._known[name] = runs
+        if self._store is not None and not runs.interrupted:
+            self._store.put(name, runs)
+
+    def has(self, chunk: np.ndarray) -> bool:
+        """Return whether a chunk is finished."""
+        return chunk_name(chunk) in self._known
+
+    @property
+    def joined(self) -> Runs:
+        """The runs of all chunks, in their order."""
+        return Runs.joined([self._known[name] for name in self._names])
+
+    @property
+    def said(self) -> str:
+        """How many chunks are finished, and whether they are saved."""
+        fate = "not kept" if self._store is None else "kept"
+        count = f"{len(self._known)} of {len(self._names)}"
+        return f"{count} chunks of starts were finished, and {fate}"
+
+
+def compute(
+    work: Work, finished: Finished, workers: int, watch: Watch | None = None
+) -> None:
+    """Compute the chunks that are waiting on several processes.
+
+    After an interrupt (Ctrl-C), starts of unfinished chunks are at their initial points.
+
+    Raises
+    ------
+    LostProcessError
+        When a process was killed.
+    """
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    limit = work.stop.max_seconds
+    deadline = None if limit is None else time.time() + limit
+    try:
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            contextlib.closing(
+                _from_processes(work, finished.waiting, deadline, workers)
+            ) as found,
+        ):
+            for runs in found:
+                finished.take(runs)
+                if watch is not None:
+                    watch(runs.starts, int(runs.steps_taken.max()), runs.losses)
+    except TerminatedWorkerError as error:
+        raise LostProcessError(
+            f"one of {workers} processes was ended from outside, probably for want "
+            f"of memory, when {finished.said}; use fewer workers"
+        ) from error
+    for chunk in finished.waiting:
+        if not finished.has(chunk):
+            finished.take(work.computed(chunk, 0.0))
+
+
+def _from_processes(
+    work: Work, chunks: Sequence[np.ndarray], deadline: float | None, workers: int
+) -> Generator[Runs, None, None]:
+    """Give the runs of chunks as they are finished; to close it gives up the rest."""
+    from joblib import Parallel, delayed, parallel_config
+
+    with parallel_config("loky", n_jobs=workers, inner_max_num_threads=1):
+        finished = Parallel(return_as="generator_unordered", pre_dispatch="all")(
+            delayed(work.computed)(chunk, deadline) for chunk in chunks
+        )
+        try:
+            # Not `yield from`, which would close it with a warning.
+            for runs in finished:  # noqa: UP028
+                yield runs
+        finally:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that tasks are given up is meant
+                finished.close()
+
+
+def chunk_name(chunk: np.ndarray) -> str:
+    """Return the name of a chunk of sorted numbers, of which some may not be there.
+
+    Examples
+    --------
+    >>> chunk_name(np.arange(4, 8))
+    '4-7-4'
+    """
+    name = f"{chunk[0]}-{chunk[-1]}-{len(chunk)}"
+    if chunk[-1] - chunk[0] + 1 == len(chunk):
+        return name
+    # Other numbers may have the same ends and count.
+    digest = hashlib.sha256(np.asarray(chunk, dtype="<i8").tobytes()).hexdigest()
+    return f"{name}-{digest[:16]}"

@@ -1,0 +1,6 @@
+"""A stored run as one HTML file and its figures.
+
+`page` fills the template of a command, `figures` draws on axes, and each command has a
+module that chooses the pictures. Nothing here computes a result: everything is read
+from the run folder.
+"""

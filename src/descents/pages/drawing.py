@@ -1,0 +1,90 @@
+"""Draws pages in a separate process, which loads its libraries in advance.
+
+matplotlib takes a second to load and to draw its first picture. A command that draws at
+its end starts this process at its beginning, so that matplotlib loads while torch does.
+Two copies of the process then share the pictures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from descents.devices import processors
+
+DONE = "done"
+"""The answer when a page was drawn; otherwise the caller draws it and gets the error."""
+AT_ONCE = 2
+"""Number of processes that share the pictures of a page."""
+
+
+@contextlib.contextmanager
+def drawing(*, ahead: bool = True) -> Iterator[Callable[[Path], None]]:
+    """Prepare to draw; yield a function that draws the page of a stored run.
+
+    No process is started if `ahead` is False, or if it would save no time: if torch is
+    already loaded, or if there is only one processor.
+
+    Examples
+    --------
+    >>> with drawing() as draw:
+    ...     callable(draw)
+    True
+    """
+    if not ahead or "torch" in sys.modules or processors() < AT_ONCE:
+        yield _draw_here
+        return
+    # The process must import the same modules as this one.
+    source = f"import sys; sys.path[:] = {sys.path!r}; import {__name__} as here; here.serve()"
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", source],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+    def draw(folder: Path) -> None:
+        answer = ""
+        with contextlib.suppress(OSError):  # the process has died
+            print(folder.absolute(), file=process.stdin, flush=True)
+            answer = process.stdout.readline() if process.stdout else ""
+        if answer.strip() != DONE:
+            _draw_here(folder)
+
+    try:
+        yield draw
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _draw_here(folder: Path) -> None:
+    from descents.pages.page import draw
+
+    draw(folder)
+
+
+def serve() -> None:
+    """Draw the pages of the folders on standard input, one per line, until it ends."""
+    import gc
+    import multiprocessing
+    import signal
+
+    from descents.pages import page
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends this one
+    page.warm()
+    gc.disable()  # the process is short, so there is little garbage
+    fork = "fork" in multiprocessing.get_all_start_methods()
+    with contextlib.ExitStack() as stack:
+        mapping = None
+        if fork:  # copies of this process have the libraries loaded
+            pool = multiprocessing.get_context("fork").Pool(AT_ONCE)
+            mapping = stack.enter_context(pool).imap
+        for line in sys.stdin:
+            page.draw(Path(line.rstrip("\n")), mapping)  # an error ends this process
+            print(DONE, flush=True)  # noqa: T201

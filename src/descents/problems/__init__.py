@@ -1,1 +1,0 @@
-"""What is minimized: kinds of problem and their losses."""

@@ -1,1 +1,0 @@
-"""Figures and HTML pages of stored runs."""

@@ -1,0 +1,323 @@
+"""`descents apply` for low-rank models, and tables with their missing cells filled."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from descents.cells.intake import convergence_warning
+from descents.cells.streamed import Streamed
+from descents.errors import InvalidValueError
+from descents.lowrank.model import LowRank
+from descents.runs.factorize import MODEL, SCORES, Found, scores
+from descents.runs.on_disk import memory_facts, tell_peak, warmed_up
+from descents.runs.request import Data
+from descents.storage import folders as storage
+from descents.storage.folders import RESULT, RunFolder
+from descents.tables.levels import Known, coded, known_only, text_of
+from descents.tables.tables import Table
+from descents.text import counted
+from descents.validation import folder_path
+
+IMPUTED = "imputed.csv"
+SPARSE = (
+    "--impute writes a table with its missing cells filled, but missing cells of a sparse "
+    "table are not filled; leave --impute out"
+)
+"""The error for --impute with a sparse table."""
+
+
+def imputed(
+    model: LowRank, table: Table, coverage: float | None
+) -> tuple[Any, list[str]]:
+    """Return the table of a file as text with its missing cells filled, and warnings.
+
+    The warnings say that filled values are far outside the range of their column, or
+    were clipped to it.
+
+    With `coverage`, prediction intervals follow after all columns: for each column with
+    missing cells NAME_low and NAME_high, or NAME_set with labels separated by bars. They
+    are blank for observed cells.
+
+    Parameters
+    ----------
+    coverage : float, optional
+        The coverage probability of the prediction intervals.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        filled = _imputed(model, table, coverage)
+    # For the table of the fit, `fit` has already warned about fills far outside.
+    messages = [
+        str(warning.message)
+        for warning in caught
+        if model._far is None or not issubclass(warning.category, convergence_warning())
+    ]
+    return filled, list(dict.fromkeys(messages))
+
+
+def _imputed(model: LowRank, table: Table, coverage: float | None) -> Any:
+    if coverage is None:
+        return model.impute(table)
+    _, intervals = model.impute(table, return_interval=True, coverage=coverage)
+    texts: dict[str, Any] = {}
+    for j, name in enumerate(intervals.names):
+        ends = (("low", intervals.lower[:, j]), ("high", intervals.upper[:, j]))
+        for end, values in ends:
+            if np.isfinite(values).any():
+                texts[f"{name}_{end}"] = [
+                    float(f"{x:.6g}") if np.isfinite(x) else None for x in values
+                ]
+        sets = intervals.sets[:, j]
+        if any(labels is not None for labels in sets):
+            texts[f"{name}_set"] = [
+                None if labels is None else "|".join(map(str, labels))
+                for labels in sets
+            ]
+    return model.impute(table.beside(texts))
+
+
+def apply(
+    model: LowRank,
+    run: Mapping[str, Any],
+    data: Data,
+    coverage: float | None = None,
+    unseen: str = "error",
+) -> tuple[dict[str, Any], np.ndarray, Any]:
+    """Apply a stored model to new rows.
+
+    Parameters
+    ----------
+    unseen : {"error", "missing"}
+        Whether levels that the model was not fitted with are an error, or are read as
+        missing cells and filled.
+    coverage : float, optional
+        The coverage probability of prediction intervals for filled cells.
+
+    Returns
+    -------
+    result : dict
+    embedding : ndarray of shape (rows, rank)
+    imputed : str or None
+        The table as CSV with its missing cells filled; None for a sparse table.
+
+    Raises
+    ------
+    InvalidValueError
+        If columns are missing or contain unseen levels; if intervals are requested for a
+        sparse table, or from a model that was not calibrated.
+    """
+    values = data.values
+    if isinstance(values, Table):
+        values, extra = of_model(values, [c.name for c in model.columns_])
+        levels = {column.name: column.known for column in model.columns_}
+        values, unseen_levels = without_unseen(values, levels, unseen)
+    else:
+        unseen_levels = []
+        extra = []
+        if values.shape[1] != model.n_features_in_:
+            raise InvalidValueError(
+                f"the table has {counted(values.shape[1], 'column')}, but the model was "
+                f"fitted with {model.n_features_in_}; give a table of the same columns"
+            )
+    if coverage is not None and not isinstance(values, Table):
+        raise InvalidValueError(
+            "--intervals needs filled cells, but missing cells of a sparse table are not "
+            "filled; leave --intervals out"
+        )
+    if coverage is not None and model.calibration_ is None:
+        raise InvalidValueError(
+            "the model was stored without residuals of held-out cells, which --intervals "
+            "needs; also give --intervals to 'descents factorize'"
+        )
+    embedding = model.transform(values)
+    filled: Any = None
+    messages: list[str] = []
+    if isinstance(values, Table):
+        filled, messages = imputed(model, values, coverage)
+    rows, observed = len(data.row_names), _observed(model, values)
+    result = {
+        "run": dict(run),
+        "read": list(data.notes),
+        "warnings": messages,
+        "not_used": extra,
+        "unseen": unseen_levels,
+        "rows": rows,
+        "observed": observed,
+        "holes": rows * len(model.columns_) - observed if filled is not None else 0,
+        "score": model.score(values) if observed else None,
+    }
+    return result, embedding, filled
+
+
+def of_model(table: Table, names: Sequence[str]) -> tuple[Table, list[str]]:
+    """Return a table without the columns that a model does not use, and their names.
+
+    Raises
+    ------
+    InvalidValueError
+        If the table lacks columns of the model.
+    """
+    present, used = {column.name for column in table.columns}, set(names)
+    absent = [name for name in names if name not in present]
+    if absent:
+        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+        raise InvalidValueError(
+            f"the table lacks {len(absent)} of the {counted(len(names), 'column')} that "
+            f"the model was fitted with: {', '.join(map(repr, absent[:5]))}{more}; add "
+            "them, with empty cells for unknown values"
+        )
+    extra = [column.name for column in table.columns if column.name not in used]
+    return table.without(extra), extra
+
+
+def without_unseen(
+    table: Table, known: Mapping[str, Known], unseen: str
+) -> tuple[Table, list[dict[str, Any]]]:
+    """Return a table without levels that a model was not fitted with, and a list of them.
+
+    Parameters
+    ----------
+    table : Table
+    known : mapping from names of columns to Known
+    unseen : {"error", "missing"}
+        Whether such levels are an error, or their cells become missing.
+
+    Returns
+    -------
+    table : Table
+    levels : list of dict
+        The column, the level and the number of cells of each unseen level.
+
+    Raises
+    ------
+    InvalidValueError
+        If there are unseen levels and `unseen` is "error".
+    """
+    remedy = "leave the cells empty, or give --unseen missing to read them as missing"
+    table, columns = known_only(table, known, remedy if unseen == "error" else None)
+    return table, [
+        {"column": column.column, "level": text_of(level), "cells": count}
+        for column in columns
+        for level, count in column.cells.items()
+    ]
+
+
+def apply_by_blocks(
+    folder: RunFolder, model: LowRank, run: Mapping[str, Any], data: Data
+) -> dict[str, Any]:
+    """Apply a stored model to a table on disk, and write its scores block by block.
+
+    Returns
+    -------
+    dict
+        The result, as of `apply`, with the memory use.
+    """
+    used = [column.name for column in model.columns_]
+    table = data.values.of_columns(used)
+    before = warmed_up()
+    folder.write_blocks(
+        SCORES,
+        (
+            scores(data, embedding, place)
+            for place, embedding in model.transformed_blocks(table)
+        ),
+    )
+    cells = Streamed(table)
+    result = {
+        "run": dict(run),
+        "read": list(data.notes),
+        "warnings": [],
+        "not_used": [name for name in data.values.names if name not in used],
+        "unseen": [],
+        "rows": table.shape[0],
+        "observed": cells.observed,
+        "holes": 0,
+        "score": model.score(table),
+        "memory": memory_facts(cells, before),
+    }
+    tell_peak(result["memory"])
+    folder.write_json(RESULT, result)
+    return result
+
+
+def write_applied(
+    folder: RunFolder,
+    data: Data,
+    applied: tuple[dict[str, Any], np.ndarray, Any],
+    impute: Path | None,
+) -> None:
+    """Write what `apply` returned into a run folder, and the filled table to a file."""
+    result, embedding, filled = applied
+    if impute is not None and filled is None:
+        raise InvalidValueError(SPARSE)
+    folder.write_table(SCORES, scores(data, embedding))
+    if filled is not None:
+        content = data.values.encoded(filled)
+        storage.write_bytes(folder.work / IMPUTED, content)
+        if impute is not None:
+            storage.write_bytes(impute, content)
+    folder.write_json(RESULT, result)
+
+
+def write_imputed(found: Found, path: Path, coverage: float | None = None) -> list[str]:
+    """Write the table of a fit with its missing cells filled, optionally with intervals.
+
+    Returns
+    -------
+    list of str
+        Warnings about the filled values that the fit has not given already.
+
+    Raises
+    ------
+    InvalidValueError
+        If the table is sparse.
+    RunFolderError
+        If the file cannot be written.
+    """
+    table = found.data.values
+    if not isinstance(table, Table):
+        raise InvalidValueError(SPARSE)
+    filled, messages = imputed(found.model, table, coverage)
+    storage.write_bytes(path, table.encoded(filled))
+    return [says for says in messages if says not in found.result["warnings"]]
+
+
+def _observed(model: LowRank, values: Any) -> int:
+    """Return the number of observed cells; unseen levels do not count."""
+    if not isinstance(values, Table):
+        return int((~np.isnan(values.data)).sum())
+    total = 0
+    for column in model.columns_:
+        part = values.column(column.name)
+        codes = coded(part, column.known)[0] if column.levels else part.values
+        total += int((~np.isnan(codes)).sum())
+    return total
+
+
+def load_as(folder: str | Path, kind: type[LowRank] = LowRank) -> Any:
+    """Load the model of a stored run of factorize, or of a file, as a given class.
+
+    The default class does not import scikit-learn.
+
+    Raises
+    ------
+    RunFolderError
+        If the folder contains no complete run.
+    InvalidValueError
+        If it is a run of another command.
+    """
+    folder = folder_path(folder)
+    if folder.is_file():
+        return kind.load(folder)
+    result = storage.read_json(folder / RESULT)
+    run = result.get("run")
+    if not isinstance(run, dict) or run.get("command") != "factorize":
+        raise InvalidValueError(
+            f"{folder} contains no run of 'descents factorize'; give the folder of one"
+        )
+    return kind.load(folder / MODEL)

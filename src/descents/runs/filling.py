@@ -1,0 +1,214 @@
+"""A model of a table with rows whose missing cells it fills."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from descents.cells.columns import ColumnModel
+from descents.errors import Complaints, InvalidValueError
+from descents.marginal.draws import draws_of, with_gaussian
+from descents.marginal.intervals import CellIntervals, intervals
+from descents.marginal.model import Settings
+from descents.marginal.posterior import Gaussian
+from descents.marginal.tables import TableModel
+from descents.tables.dates import of_days
+from descents.tables.frames import short, stacked
+from descents.tables.levels import text_of
+from descents.tables.tables import Table
+
+NUMBER = "imputation"
+"""The column that numbers imputations."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a table is filled.
+
+    Attributes
+    ----------
+    rank : int or None
+        How many components; None allows every covariance.
+    starts, seed : int
+    intervals : float or None
+        The coverage of prediction intervals.
+    imputations : int or None
+        How many completed tables are drawn in place of one that is filled.
+    range : {"observed", "free"} or None
+        Whether numbers stay within the observed range; by default single fills do, and
+        draws do not.
+    refine : bool
+        Whether forests improve on the model.
+    """
+
+    rank: int | None = None
+    starts: int = 1
+    seed: int = 0
+    intervals: float | None = None
+    imputations: int | None = None
+    range: str | None = None
+    refine: bool = False
+
+    @property
+    def limited(self) -> bool:
+        """Whether numbers are kept within the observed range."""
+        if self.range is None:
+            return self.imputations is None
+        return self.range == "observed"
+
+    def check(self) -> None:
+        """Refuse options that exclude each other."""
+        if self.refine and self.imputations is not None:
+            raise InvalidValueError(
+                "--refine improves on single values, --imputations draws from the model "
+                "that it improves on; leave one out"
+            )
+        if self.intervals is not None and self.imputations is not None:
+            raise InvalidValueError(
+                "--intervals gives the uncertainty in columns beside single values, "
+                "--imputations by drawing each value several times; leave one out"
+            )
+
+    @property
+    def settings(self) -> Settings:
+        """How the model is fitted."""
+        return Settings(
+            self.rank, n_starts=self.starts, seed=self.seed, refine=self.refine
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Filling:
+    """A model with a table whose missing cells it fills.
+
+    Attributes
+    ----------
+    model : TableModel
+    resampled : tuple of Gaussian
+        Models of resampled rows, one for each imputation.
+    table : Table
+    options : Options
+    """
+
+    model: TableModel
+    resampled: tuple[Gaussian, ...]
+    table: Table
+    options: Options
+
+    @cached_property
+    def codes(self) -> np.ndarray:
+        """The modeled columns as numbers and codes of levels."""
+        return self.model.codes(self.table)[0]
+
+    @cached_property
+    def intervals(self) -> CellIntervals | None:
+        """The intervals of the missing cells, if they were requested."""
+        coverage = self.options.intervals
+        if coverage is None:
+            return None
+        limited = self.options.limited
+        try:
+            return intervals(self.model.fitted, self.codes, coverage, limited=limited)
+        except InvalidValueError as error:
+            raise InvalidValueError(f"--intervals: {error}") from None
+
+    @property
+    def added(self) -> list[str]:
+        """The names of the columns that are added to those of the table."""
+        return added_names(self.model.columns, self.table, self.options)
+
+    def filled(self) -> Table:
+        """Return the table with its cells filled in its source, as it is written."""
+        if self.options.imputations is not None:
+            sources = [
+                self.model.put(self.table, values, free=not self.options.limited).source
+                for values in self.draws()
+            ]
+            return replace(self.table, source=stacked(sources, NUMBER))
+        fitted = self.model.fitted
+        values = fitted.predicted(self.codes, limited=self.options.limited).values
+        table = self.model.put(self.table, values, free=not self.options.limited)
+        return table if self.intervals is None else table.beside(self._beside())
+
+    def draws(self) -> Iterator[np.ndarray]:
+        """Give numbers and codes with the missing ones drawn, one table at a time."""
+        models = (with_gaussian(self.model.fitted, one) for one in self.resampled)
+        options = self.options
+        return draws_of(models, self.codes, options.seed, limited=options.limited)
+
+    def _beside(self) -> dict[str, Any]:
+        """Return the columns of intervals and sets."""
+        found, cells = self.intervals, {}
+        if found is None:
+            return {}
+        lacking = np.isnan(self.codes)
+        for place, model in enumerate(self.model.columns):
+            rows = np.flatnonzero(lacking[:, place])
+            if not len(rows):
+                continue
+            column = self.table.column(model.name)
+            if model.levels:
+                names = level_names(model)
+                each = [
+                    "|".join(names[code] for code in np.flatnonzero(part))
+                    for part in found.sets[place][rows]
+                ]
+                cells[f"{model.name}_set"] = _among(each, rows, len(lacking))
+                continue
+            for end, ends, rounded in (
+                ("low", found.lower, np.floor),
+                ("high", found.upper, np.ceil),
+            ):
+                numbers = ends[rows, place]
+                if model.dates and column.cells is not None:
+                    these = of_days(numbers, column.cells, column.values, rounded)
+                else:
+                    these = [float(f"{x:.6g}") for x in numbers]
+                cells[f"{model.name}_{end}"] = _among(these, rows, len(lacking))
+        return cells
+
+
+def added_names(
+    models: Sequence[ColumnModel], table: Table, options: Options
+) -> list[str]:
+    """Return the names of the columns that are added to those of a table.
+
+    Raises
+    ------
+    InvalidValueError
+        When the table has one of these already.
+    """
+    found, option = [], "--intervals"
+    if options.imputations is not None:
+        found, option = [NUMBER], "--imputations"
+    elif options.intervals is not None:
+        for model in models:
+            if np.isnan(table.column(model.name).values).any():
+                ends = ("set",) if model.levels else ("low", "high")
+                found += [f"{model.name}_{end}" for end in ends]
+    complaints = Complaints()
+    for name in found:
+        complaints.require(
+            name not in table.source.names,
+            f"{option} writes a column {short(name)!r}, but the table has one of that "
+            "name; rename it",
+        )
+    complaints.raise_any()
+    return found
+
+
+def _among(values: Sequence[Any], rows: np.ndarray, count: int) -> list[Any]:
+    """Return values at some rows of a column, None at the others."""
+    cells: list[Any] = [None] * count
+    for row, value in zip(rows, values, strict=True):
+        cells[row] = value
+    return cells
+
+
+def level_names(model: ColumnModel) -> list[str]:
+    """Return the levels of a column as text."""
+    return [text_of(level) for level in model.levels]

@@ -1,0 +1,189 @@
+"""Models of tables on disk: statistics of a fit from one pass, and memory use."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from descents.cells.streamed import Streamed
+from descents.lowrank.fitted import Fitted
+from descents.lowrank.model import LowRank
+from descents.tables.blocks import peak_memory, said
+from descents.text import counted
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How a model fits a table on disk.
+
+    Attributes
+    ----------
+    losses, constants : float64 ndarray of shape (columns,)
+        The loss of each column under the model, and under its mean.
+    row_losses : float64 ndarray of shape (rows,)
+        The mean loss per observed cell of each row, 0 for rows without observed cells.
+    cells : list of (int, int, float)
+        Row, column and value of the cells with the largest losses, largest first.
+    pattern : ndarray
+        The share of observed cells in each square of a coarse grid.
+    places : int64 ndarray of shape (points, 2)
+        Row and column of a sample of the observed cells.
+    values, predicted : float64 ndarray of shape (points,)
+        The observed and the predicted values of these cells.
+    """
+
+    losses: np.ndarray
+    constants: np.ndarray
+    row_losses: np.ndarray
+    cells: list[tuple[int, int, float]]
+    pattern: np.ndarray
+    places: np.ndarray
+    values: np.ndarray
+    predicted: np.ndarray
+
+
+def look(fitted: Fitted, picked: np.ndarray, worst: int, squares: int) -> Seen:
+    """Read a table on disk once, and return how well a model fits it.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        The fit of a table on disk.
+    picked : int64 ndarray of shape (points,)
+        The sorted indices of the sampled cells; observed cells are counted row by row.
+    worst : int
+        The number of worst cells to return.
+    squares : int
+        The largest number of squares along a side of the grid.
+    """
+    cells = fitted.problem.cells
+    assert isinstance(cells, Streamed)  # noqa: S101
+    rows, columns = cells.shape
+    losses, constants = np.zeros((2, columns))
+    row_losses = np.zeros(rows)
+    cellwise: list[tuple[float, int, int, float]] = []
+    grid = _Grid(rows, columns, squares)
+    sampled: list[np.ndarray] = []
+    passed = 0  # observed cells in the blocks before
+    for place, block in cells.table.blocks(cells.block_rows):
+        natural, _ = fitted.predictions([fitted.of_rows(fitted.points[0], place)])
+        squared = np.square(block - natural, dtype=np.float64)
+        missing = np.isnan(squared)
+        observed = np.flatnonzero(~missing)
+        squared[missing] = 0
+        losses += squared.sum(0)
+        row_losses[place] = squared.sum(1) / np.maximum((~missing).sum(1), 1)
+        constants += np.nansum(np.square(block - cells.offsets), 0)
+        grid.add(place, ~missing)
+        cellwise += _largest(squared, missing, worst, place.start, block)
+        cellwise = sorted(cellwise, key=lambda cell: (-cell[0], cell[1:3]))[:worst]
+        ends = np.searchsorted(picked, [passed, passed + len(observed)])
+        i, j = np.divmod(observed[picked[slice(*ends)] - passed], columns)
+        passed += len(observed)
+        if len(fitted.points) > 1:  # predictions are means over several starts
+            natural, _ = fitted.predictions(
+                [fitted.of_rows(point, place) for point in fitted.points]
+            )
+        sampled.append(
+            np.column_stack([i + place.start, j, block[i, j], natural[i, j]])
+        )
+        # Free the block before the next one is read.
+        del block, natural, squared, missing, observed
+    points = np.concatenate(sampled)
+    return Seen(
+        losses,
+        constants,
+        row_losses,
+        [(i, j, value) for _, i, j, value in cellwise],
+        grid.share,
+        points[:, :2].astype(np.int64),
+        points[:, 2],
+        points[:, 3],
+    )
+
+
+def _largest(
+    losses: np.ndarray, missing: np.ndarray, worst: int, first: int, block: np.ndarray
+) -> list[tuple[float, int, int, float]]:
+    """Return the largest losses in a block of rows, with row, column and value."""
+    flat = np.where(missing, -1.0, losses).ravel()
+    size = min(worst, len(flat))
+    smallest = np.partition(flat, len(flat) - size)[len(flat) - size]
+    # Cells that tie with the smallest of the largest losses are taken in table order.
+    above = np.flatnonzero(flat > smallest)
+    ties = np.flatnonzero(flat == smallest)[: size - len(above)]
+    return [
+        (float(flat[k]), first + i, j, float(block[i, j]))
+        for k in [*above, *ties]
+        if flat[k] >= 0
+        for i, j in [divmod(int(k), losses.shape[1])]
+    ]
+
+
+class _Grid:
+    """Computes the share of observed cells in each square of a coarse grid."""
+
+    def __init__(self, rows: int, columns: int, squares: int) -> None:
+        self.rows, self.high = rows, min(rows, squares)
+        wide = min(columns, squares)
+        place = np.arange(columns) * wide // columns
+        self.belongs = (place[:, None] == np.arange(wide)).astype(np.float64)
+        self.counts = np.zeros((self.high, wide))
+        self.sizes = np.zeros(self.high)
+
+    def add(self, place: slice, observed: np.ndarray) -> None:
+        square = np.arange(place.start, place.stop) * self.high // self.rows
+        np.add.at(self.counts, square, observed @ self.belongs)
+        np.add.at(self.sizes, square, 1)
+
+    @property
+    def share(self) -> np.ndarray:
+        size: np.ndarray = self.sizes[:, None] * self.belongs.sum(0)
+        return self.counts / size
+
+
+def warmed_up() -> int | None:
+    """Return the peak memory after libraries were loaded and have allocated buffers."""
+    import pyarrow.parquet
+    import scipy.sparse.linalg  # noqa: F401
+
+    # A fit large enough to make linear algebra libraries allocate all their buffers.
+    small = np.random.Generator(np.random.Philox(0)).standard_normal((4096, 100))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        LowRank(10, random_state=0, max_iter=5).fit(small)
+    pyarrow.parquet.write_table(pyarrow.table({"x": small[:, 0]}), io.BytesIO())
+    return peak_memory()
+
+
+def memory_facts(cells: Streamed, before: int | None) -> dict[str, Any]:
+    """Return the memory limit, the estimated need and the number of passes."""
+    return {
+        "asked": cells.table.memory,
+        "needed": cells.needed(cells.block_rows),
+        "before": before,
+        "peak": None,
+        "passes": cells.table.passes,
+        "block_rows": cells.block_rows,
+    }
+
+
+def tell_peak(memory: dict[str, Any]) -> None:
+    """Add the peak memory so far to the facts, with a sentence about it."""
+    memory["process_peak"] = peak_memory()
+    peak = "the peak is not available on this system"
+    if memory["process_peak"] is not None:
+        memory["peak"] = memory["process_peak"] - memory["before"]
+        peak = (
+            f"{said(memory['peak'])} at the peak, in addition to the "
+            f"{said(memory['before'])} of Python and its libraries"
+        )
+    memory["says"] = (
+        f"Memory: limit {said(memory['asked'])}, {peak}; the table was read "
+        f"{counted(memory['passes'], 'time')}, {counted(memory['block_rows'], 'row')} "
+        "at a time."
+    )

@@ -1,0 +1,135 @@
+"""Load the stored run of any command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from descents.errors import InvalidValueError
+from descents.lowrank.transformer import LowRankModel
+from descents.marginal.imputer import LowRankImputer
+from descents.marginal.low_rank_ratings import LowRankRatings
+from descents.networks.estimators import MLPStartsClassifier, MLPStartsRegressor
+from descents.runs import apply as applied
+from descents.runs import apply_network as trained
+from descents.runs.impute import StoredImputer
+from descents.runs.train import MODEL
+from descents.storage import folders as storage
+from descents.storage.folders import RESULT, ROWS, TENSORS
+from descents.validation import folder_path
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A stored run that has no single model, such as a run of `descents reproduce`.
+
+    Attributes
+    ----------
+    result : dict
+        The contents of ``result.json``.
+    rows : dict of ndarray
+        The columns of ``starts.parquet``.
+    tensors : dict of ndarray
+    """
+
+    result: Mapping[str, Any]
+    rows: Mapping[str, np.ndarray]
+    tensors: Mapping[str, np.ndarray]
+
+
+def load(folder: str | Path) -> Any:
+    """Load the model of a stored run, or of a file that a model was saved to.
+
+    Parameters
+    ----------
+    folder : path
+        The folder of a run, or a file that the `save` method of a model wrote.
+
+    Returns
+    -------
+    LowRankModel
+        For a run of ``descents factorize``.
+    StoredImputer
+        For a run of ``descents impute``: its `impute` fills data frames.
+    Trained
+        For a run of ``descents train``: it predicts from data frames with the columns of
+        the run, and has the starts of the best setting. The results of the starts of
+        other settings are in ``starts.parquet``; their networks are not stored.
+    StoredRun
+        For a run of ``descents reproduce``: the result, the starts and the tensors.
+    LowRankModel, LowRankImputer, LowRankRatings, MLPStartsClassifier or MLPStartsRegressor
+        For a file.
+
+    Raises
+    ------
+    RunFolderError
+        If the folder contains no complete run, or the file no model.
+    InvalidValueError
+        If the run has no stored model (``descents apply``), or `folder` is not a path.
+        `sweep` returns a `Study` and stores nothing; save one of its models, such as
+        ``study.best_model``, with its `save` method.
+    """
+    folder = folder_path(folder)
+    if folder.is_file():
+        return _of_file(folder)
+    result = storage.read_json(folder / RESULT)
+    run = result.get("run")
+    command = run.get("command") if isinstance(run, dict) else None
+    if command == "factorize":
+        return applied.load_as(folder, LowRankModel)
+    if command == "impute":
+        return StoredImputer.load(folder)
+    if command == "train":
+        return trained.load(folder)
+    if command == "reproduce":
+        tensors, _ = storage.read_tensors(folder / TENSORS)
+        return StoredRun(result, storage.read_table(folder / ROWS), tensors)
+    raise InvalidValueError(_no_model(folder, result, command))
+
+
+def _no_model(place: Path, result: Mapping[str, Any], command: str | None) -> str:
+    """Return the message that a path has no model, and which path to load instead."""
+    if command == "apply":
+        return (
+            f"{place} contains a run of 'descents apply', which stores no model; load the "
+            f"run whose model it used, {result['run'].get('model')}"
+        )
+    if "probability_of_improvement" in result:
+        first, second = result["runs"]
+        return (
+            f"{place} contains the output of 'descents compare --json', which has no "
+            f"model; load the runs that it compared, {first} and {second}"
+        )
+    what = f"a run of 'descents {command}', which stores no model"
+    return (
+        f"{place} contains {what if command else 'no run of descents'}; give the folder of "
+        "a run of 'descents factorize', 'descents impute', 'descents train' or 'descents "
+        "reproduce', or a file that the `save` method of a model wrote"
+    )
+
+
+def _of_file(path: Path) -> Any:
+    """Return the model in a file, of the class that wrote it."""
+    classes = (
+        LowRankModel,
+        LowRankImputer,
+        LowRankRatings,
+        MLPStartsClassifier,
+        MLPStartsRegressor,
+    )
+    kinds: dict[str, Any] = {kind.__name__: kind for kind in classes}
+    if path.suffix == ".json":
+        result = storage.read_json(path)
+        if "probability_of_improvement" in result:
+            raise InvalidValueError(_no_model(path, result, None))
+    if (path.parent / RESULT).is_file() and path.name != MODEL:
+        raise InvalidValueError(
+            f"{path} is one file of a run and contains no model; give the folder of the "
+            f"run, {path.parent}"
+        )
+    _, facts = storage.read_tensors(path)
+    return kinds.get(facts.get("model", ""), LowRankModel).load(path)

@@ -1,0 +1,100 @@
+"""Intervals of shares and of paired differences, and adjusted p-values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def wilson_interval(
+    successes: int, count: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return Wilson's interval for a proportion.
+
+    References
+    ----------
+    .. [1] Wilson (1927), "Probable inference, the law of succession, and statistical
+       inference", JASA 22.
+
+    Examples
+    --------
+    >>> low, high = wilson_interval(5, 10)
+    >>> round(low, 4), round(high, 4)
+    (0.2366, 0.7634)
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, count).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def paired_difference_interval(
+    first: Any, second: Any, groups: Any = None, *, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Return the mean of first - second over shared starts, with Student's interval.
+
+    Parameters
+    ----------
+    first, second : array-like of shape (S,), S at least 2
+        Values of the same starts in the same order.
+    groups : array-like of shape (S,), optional
+        The group of each start, such as the shuffle it trains on. The interval is then
+        over the means of the groups; at least two groups are needed.
+    confidence : float
+
+    Returns
+    -------
+    difference, low, high : float
+
+    Examples
+    --------
+    >>> difference, low, high = paired_difference_interval([1, 1, 1, 0], [0, 0, 1, 0])
+    >>> difference, round(low, 3), round(high, 3)
+    (0.5, -0.419, 1.419)
+    """
+    from scipy.stats import t
+
+    differences = np.asarray(first, np.float64) - np.asarray(second, np.float64)
+    if groups is not None:
+        _, member, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        differences = np.bincount(member, differences) / sizes
+    count = len(differences)
+    mean = float(differences.mean())
+    quantile = t.ppf((1 + confidence) / 2, count - 1)
+    half = float(quantile * differences.std(ddof=1) / np.sqrt(count))
+    return mean, mean - half, mean + half
+
+
+def residual_mean_square(table: np.ndarray) -> float:
+    """Return the residual mean square of a table after its row and column effects.
+
+    Examples
+    --------
+    >>> residual_mean_square(np.array([[1.0, 0.0], [0.0, 1.0]]))
+    1.0
+    """
+    rows, columns = table.shape
+    residual = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
+    return float(np.square(residual).sum() / max(1, (rows - 1) * (columns - 1)))
+
+
+def holm(p_values: Any) -> np.ndarray:
+    """Return p-values adjusted for multiple tests by Holm's step-down rule [1]_.
+
+    References
+    ----------
+    .. [1] Holm (1979), "A simple sequentially rejective multiple test procedure",
+       Scandinavian Journal of Statistics 6.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03])
+    array([0.03, 0.06, 0.06])
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    scaled = p[order] * np.arange(len(p), 0, -1)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return adjusted

@@ -1,0 +1,81 @@
+"""Which direction of a metric is better: the one place that says so."""
+
+from __future__ import annotations
+
+from descents.errors import InvalidValueError
+
+HIGHER_IS_BETTER = {
+    "accuracy": True,
+    "balanced_accuracy": True,
+    "f1": True,
+    "roc_auc": True,
+    "r2": True,
+    "loss": False,
+    "log_loss": False,
+    "gradient_norm": False,
+    "initial_gradient_norm": False,
+    "dead_units": False,
+    "epochs": False,
+    "best_epoch": False,
+    "steps_taken": False,
+    "best_step": False,
+    "seconds": False,
+}
+"""The direction of each metric, by its name without ``training_`` or ``validation_``."""
+
+ROWS = ("training_", "validation_")
+"""What the name of a metric begins with where it says on which rows it was computed."""
+
+
+def metric_kind(metric: str) -> str:
+    """Return the name of a metric without the rows that it was computed on.
+
+    Examples
+    --------
+    >>> metric_kind("validation_log_loss"), metric_kind("epochs")
+    ('log_loss', 'epochs')
+    """
+    for rows in ROWS:
+        if metric.startswith(rows):
+            return metric.removeprefix(rows)
+    return metric
+
+
+def has_direction(metric: str) -> bool:
+    """Return whether `higher_is_better` knows a metric.
+
+    Examples
+    --------
+    >>> has_direction("training_r2"), has_direction("my_own")
+    (True, False)
+    """
+    return metric_kind(metric) in HIGHER_IS_BETTER
+
+
+def higher_is_better(metric: str) -> bool:
+    """Return whether larger values of a metric are better.
+
+    Parameters
+    ----------
+    metric : str
+        With or without ``training_`` or ``validation_`` before it.
+
+    Raises
+    ------
+    InvalidValueError
+        When the direction of the metric is not known.
+
+    Examples
+    --------
+    >>> higher_is_better("validation_loss"), higher_is_better("training_r2")
+    (False, True)
+    >>> higher_is_better("validation_log_loss"), higher_is_better("roc_auc")
+    (False, True)
+    """
+    if not has_direction(metric):
+        raise InvalidValueError(
+            f"metric is {metric!r}, and it is not known whether larger values of it are "
+            f"better; give one of {', '.join(HIGHER_IS_BETTER)}, alone or with "
+            "training_ or validation_ before it"
+        )
+    return HIGHER_IS_BETTER[metric_kind(metric)]

@@ -1,1 +1,0 @@
-"""One function per command: from a table to a result."""

@@ -1,0 +1,302 @@
+"""Data frames of other libraries: read by column, and returned with cells replaced.
+
+A frame is a pandas or polars DataFrame, or a pyarrow table. The cells of a file are a
+pyarrow table together with the dialect that they are written in as CSV text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Context, Decimal
+from typing import Any
+
+import numpy as np
+
+from descents.errors import InvalidValueError
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a table is written as CSV text."""
+
+    # `textual`: the cells are the text of a file. `marked`: the file begins with a byte
+    # order mark.
+
+    header: tuple[str, ...] | None
+    delimiter: str = ","
+    decimal: str = "."
+    newline: str = "\n"
+    textual: bool = False
+    encoding: str = "utf-8"
+    marked: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The original table: a frame of some library, or the cells of a file."""
+
+    library: str
+    frame: Any
+    names: tuple[str, ...]
+    rows: int
+    dialect: Dialect | None = None  # None: the caller passed a frame
+
+
+def native(frame: Any) -> Source:
+    """Return a frame from the caller as a source; raise an error for other types."""
+    from narwhals import dependencies
+
+    if dependencies.is_pandas_dataframe(frame):
+        library, labels = "pandas", list(frame.columns)
+    elif dependencies.is_polars_dataframe(frame):
+        library, labels = "polars", list(frame.columns)
+    elif dependencies.is_pyarrow_table(frame):
+        library, labels = "pyarrow", list(frame.column_names)
+    else:
+        lazy = dependencies.is_polars_lazyframe(frame)
+        raise InvalidValueError(
+            f"the table is a {type(frame).__name__}; give a pandas or polars DataFrame "
+            f"or a pyarrow Table{' (call collect() first)' if lazy else ''}"
+        )
+    names = tuple(str(label) for label in labels)
+    return Source(library, frame, names, len(frame))
+
+
+def arrow_cells(source: Source, place: int) -> tuple[Any, bool]:
+    """Return a column as one pyarrow array, and whether its levels are ordered."""
+    import pyarrow
+
+    name = short(source.names[place])
+    ordered = False
+    try:
+        if source.library == "pandas":
+            series = source.frame.iloc[:, place]
+            if hasattr(series, "sparse"):
+                series = series.sparse.to_dense()
+            if getattr(series.dtype, "kind", "") == "c":
+                raise TypeError("complex numbers")
+            cells = pyarrow.Array.from_pandas(series)
+        elif source.library == "polars":
+            series = source.frame.to_series(place)
+            ordered = type(series.dtype).__name__ == "Enum"
+            cells = series.to_arrow()
+        else:
+            cells = source.frame.column(place)
+        if isinstance(cells, pyarrow.ChunkedArray):
+            cells = cells.combine_chunks()
+    except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise InvalidValueError(
+            f"column {name!r} has values of several types or of an unknown type "
+            f"({reason_of(error)}); give numbers, text, booleans or dates"
+        ) from None
+    if pyarrow.types.is_dictionary(cells.type):
+        ordered = ordered or cells.type.ordered
+    return cells, ordered
+
+
+# Names and errors in messages
+
+
+def short(name: str) -> str:
+    """Return a name for a message, shortened if it is long."""
+    return name if len(name) <= 40 else f"{name[:37]}..."
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the first line of the message of another library's error."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0][:200].rstrip(".")
+
+
+# Missing cells
+
+
+def _cell_text(fill: Any, decimal: str) -> str:
+    return repr(fill).replace(".", decimal) if isinstance(fill, float) else str(fill)
+
+
+def put(source: Source, place: int, holes: np.ndarray, fills: list[Any]) -> Any:
+    """Return one column of the source, of its own type, with missing cells filled.
+
+    `holes` are the row numbers of the missing cells, and `fills` their values.
+    """
+    import pyarrow
+    from pyarrow import compute, types
+
+    if source.dialect and source.dialect.textual:
+        fills = [_cell_text(fill, source.dialect.decimal) for fill in fills]
+    cells, _ = arrow_cells(source, place)
+    if types.is_decimal(cells.type):
+        # Decimals of Python in a pandas column of objects have no upper limit.
+        typed = source.library != "pandas" or not isinstance(
+            source.frame.dtypes.iloc[place], np.dtype
+        )
+        digits = cells.type.precision if typed else 400
+        fills = _decimals(fills, digits, cells.type.scale)
+    if source.library == "pandas":
+        series = source.frame.iloc[:, place].copy()
+        if hasattr(series, "sparse"):
+            series = series.sparse.to_dense()
+        single = isinstance(series.dtype, np.dtype) and series.dtype.kind == "f"
+        series.iloc[holes] = np.array(fills, dtype=series.dtype) if single else fills
+        return series
+    observed = np.ones(source.rows, dtype=bool)
+    observed[holes] = False
+    index = np.zeros(source.rows, dtype=np.int64)
+    index[holes] = np.arange(len(holes))
+    if source.library == "polars":
+        series = source.frame.to_series(place)
+        maker = type(series)
+        filler = maker(series.name, fills, dtype=series.dtype).gather(index)
+        return series.zip_with(maker(observed), filler)
+    kind = cells.type
+    plain = cells.dictionary_decode() if types.is_dictionary(kind) else cells
+    if str(plain.type) == "string_view":  # pyarrow cannot take elements of this type
+        plain = plain.cast(pyarrow.large_string())
+    if types.is_floating(plain.type):
+        filler = pyarrow.array(np.array(fills, dtype=plain.type.to_pandas_dtype()))
+    else:
+        filler = pyarrow.array(fills, type=plain.type)
+    whole = compute.if_else(pyarrow.array(observed), plain, filler.take(index))
+    if not types.is_dictionary(kind):
+        return whole.cast(kind)
+    codes = compute.index_in(whole, value_set=cells.dictionary).cast(kind.index_type)
+    maker = pyarrow.DictionaryArray.from_arrays
+    return maker(codes, cells.dictionary, ordered=kind.ordered)
+
+
+def _decimals(fills: Sequence[float], digits: int, scale: int) -> list[Decimal]:
+    """Return numbers rounded and clipped to what a decimal type can represent."""
+    exact = Context(prec=500)
+    step = Decimal(1).scaleb(-scale)
+    most = exact.subtract(exact.power(10, digits - scale), step)
+    clipped = (max(-most, min(most, Decimal(repr(fill)))) for fill in fills)
+    return [number.quantize(step, context=exact) for number in clipped]
+
+
+def assemble(source: Source, parts: Mapping[int, Any]) -> Source:
+    """Return the source with some columns replaced."""
+    import pyarrow
+
+    frame = source.frame
+    if source.library == "pandas":
+        frame = frame.copy()
+        for place, series in parts.items():
+            frame.isetitem(place, series)
+    elif source.library == "polars":
+        frame = frame.with_columns(list(parts.values()))
+    else:
+        columns = [parts.get(place, cells) for place, cells in enumerate(frame.columns)]
+        frame = pyarrow.Table.from_arrays(columns, schema=frame.schema)
+    return replace(source, frame=frame)
+
+
+def given_back(source: Source) -> Any:
+    """Return a source for the caller: a frame, or CSV text if it came from a file."""
+    frame = source.frame
+    return frame if source.dialect is None else _csv_text(frame, source.dialect)
+
+
+def stacked(sources: Sequence[Source], name: str) -> Source:
+    """Return several versions of one file, stacked, with their number in a first column.
+
+    The numbers begin with 1.
+
+    Examples
+    --------
+    >>> import pyarrow
+    >>> dialect = Dialect(("a",), textual=True)
+    >>> frames = [pyarrow.table({"a": [text]}) for text in ("x", "y")]
+    >>> each = [Source("pyarrow", frame, ("a",), 1, dialect) for frame in frames]
+    >>> given_back(stacked(each, "number")).splitlines()
+    ['number,a', '1,x', '2,y']
+    """
+    import pyarrow
+
+    first = sources[0]
+    assert first.dialect is not None  # noqa: S101
+    frame = pyarrow.concat_tables([source.frame for source in sources])
+    numbers = np.repeat(np.arange(1, len(sources) + 1), first.rows)
+    kind = pyarrow.string() if first.dialect.textual else pyarrow.int64()
+    frame = frame.add_column(0, name, pyarrow.array(numbers).cast(kind))
+    header = first.dialect.header
+    dialect = replace(first.dialect, header=None if header is None else (name, *header))
+    return Source("pyarrow", frame, (name, *first.names), len(frame), dialect)
+
+
+def beside(source: Source, texts: Mapping[str, Sequence[Any]]) -> Source:
+    """Return the source of a file with more columns on the right; None is an empty cell."""
+    import pyarrow
+
+    assert source.dialect is not None  # noqa: S101
+    frame, dialect = source.frame, source.dialect
+    for name, cells in texts.items():
+        values = list(cells)
+        if dialect.textual:
+            values = [
+                "" if cell is None else _cell_text(cell, dialect.decimal)
+                for cell in values
+            ]
+        frame = frame.append_column(name, pyarrow.array(values))
+    names = (*source.names, *texts)
+    if dialect.header is not None:
+        dialect = replace(dialect, header=(*dialect.header, *texts))
+    return replace(source, frame=frame, names=names, dialect=dialect)
+
+
+def _csv_text(frame: Any, dialect: Dialect) -> str:
+    """Return a pyarrow table as CSV text, with quotes only around cells that need them."""
+    special = re.compile(f'[{re.escape(dialect.delimiter)}"\r\n]')
+
+    def quoted(text: str) -> str:
+        doubled = text.replace('"', '""')
+        return f'"{doubled}"' if special.search(text) else text
+
+    columns = [map(quoted, cell_texts(cells, dialect)) for cells in frame.columns]
+    lines = list(map(dialect.delimiter.join, zip(*columns, strict=True)))
+    if dialect.header is not None:
+        lines.insert(0, dialect.delimiter.join(map(quoted, dialect.header)))
+    # A blank line would not be read as a row, so it gets an empty quoted cell.
+    return dialect.newline.join([line or '""' for line in lines] + [""])
+
+
+def cell_texts(cells: Any, dialect: Dialect) -> list[str]:
+    """Return the cells of a column as text, "" if missing.
+
+    The cells of a text file are returned unchanged. Whole numbers, decimals, dates and
+    times of other files are exact. Whole floats below 2**53 have no exponent.
+    """
+    import pyarrow
+    from pyarrow import types
+
+    if dialect.textual:
+        return list(cells.to_pylist())
+    try:
+        texts = cells.cast(pyarrow.string()).to_pylist()
+    except pyarrow.ArrowException:
+        texts = [None if cell is None else str(cell) for cell in cells.to_pylist()]
+    if types.is_floating(cells.type):
+        texts = [None if text == "nan" else _without_exponent(text) for text in texts]
+    elif types.is_timestamp(cells.type):
+        texts = _without_fraction(texts)
+    return ["" if text is None else text for text in texts]
+
+
+def _without_exponent(text: str | None) -> str | None:
+    """Return the text of a float, without an exponent if it is a whole number."""
+    if text is None or "e+" not in text:
+        return text
+    number = float(text)
+    return str(int(number)) if abs(number) < 2**53 and number.is_integer() else text
+
+
+_FRACTION = re.compile(r"(?<=:\d\d)\.0+(?=\D|$)", re.ASCII)
+
+
+def _without_fraction(texts: list[str | None]) -> list[str | None]:
+    """Return the times of a column without fractions of a second if all are zero."""
+    if all(text is None or _FRACTION.search(text) for text in texts):
+        return [None if text is None else _FRACTION.sub("", text) for text in texts]
+    return texts

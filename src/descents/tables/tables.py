@@ -1,0 +1,700 @@
+"""A user's table: typed columns, and the same table with its missing cells filled.
+
+A table comes from a data frame or a file. Its columns become numbers, or codes of levels,
+with NaN for missing cells. The source is kept unchanged, so that `Table.filled` returns
+every observed cell as it was. This module writes no files.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any, Literal
+
+import numpy as np
+
+from descents.errors import InvalidValueError
+from descents.tables.dates import as_days, of_days
+from descents.tables.frames import (
+    Dialect,
+    Source,
+    arrow_cells,
+    assemble,
+    beside,
+    cell_texts,
+    given_back,
+    native,
+    put,
+    short,
+)
+from descents.tables.numerals import Ends, Written
+from descents.text import counted
+
+Kind = Literal["number", "boolean", "category", "order", "text", "date", "empty"]
+
+MOST_LEVELS = 20
+"""Maximum number of different values of a text column that is a category."""
+MOST_LINES = 12
+"""Maximum number of lines that `describe` returns, unless there are more types."""
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One column of a table, as numbers.
+
+    Attributes
+    ----------
+    name : str
+    kind : {"number", "boolean", "category", "order", "text", "date", "empty"}
+    values : float64 ndarray of shape (rows,)
+        Numbers, codes 0.0, 1.0, ... of `levels`, or days (for dates, since 1970-01-01);
+        NaN for missing cells.
+    levels : tuple
+        The values that the codes represent, as in the source; empty for numbers and dates.
+    whole : bool
+        Whether the source has only whole numbers: an integer type, or such text.
+    says : str
+        A description of the column, for messages.
+    cells : arrow array, optional
+        The cells of the source; None if there is no source.
+    written : Written or Ends, optional
+        How the cells of a text file are written, unless they are plain numbers.
+
+    Examples
+    --------
+    >>> import pyarrow
+    >>> from_frame(pyarrow.table({"size": ["S", "L", None, "S"]})).column("size")
+    Column(name='size', kind='category', values=array([ 1.,  0., nan,  1.]),
+           levels=('L', 'S'), whole=False, says='category of 2 levels, 1 missing')
+    """
+
+    name: str
+    kind: Kind
+    values: np.ndarray
+    levels: tuple[Any, ...]
+    whole: bool
+    says: str
+    written: Written | Ends | None = field(default=None, repr=False)
+    cells: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The columns of a table, and its source.
+
+    Attributes
+    ----------
+    columns : tuple of Column
+    source : object
+        The original table, including ignored columns; private.
+    notes : tuple of str
+        Decisions of the reader for the user to check.
+
+    Examples
+    --------
+    >>> import pyarrow
+    >>> table = from_frame(pyarrow.table({"a": [1, None, 3], "b": ["x", "y", "x"]}))
+    >>> table.rows, [column.says for column in table.columns]
+    (3, ['whole numbers 1 to 3, 1 missing', 'category of 2 levels'])
+    """
+
+    columns: tuple[Column, ...]
+    source: Source
+    notes: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """The number of rows.
+
+        Examples
+        --------
+        >>> import pyarrow
+        >>> from_frame(pyarrow.table({"a": [0.5, None]})).rows
+        2
+        """
+        return self.source.rows
+
+    def column(self, name: str) -> Column:
+        """Return the column with this name.
+
+        Raises
+        ------
+        InvalidValueError
+            If there is none; the message lists the names.
+
+        Examples
+        --------
+        >>> import pyarrow
+        >>> from_frame(pyarrow.table({"species": ["x", "y", "x"]})).column("speceis")
+        Traceback (most recent call last):
+        ...
+        descents.errors.InvalidValueError: there is no column 'speceis'; did you mean
+        'species'? The columns are species
+        """
+        names = [column.name for column in self.columns]
+        if name in names:
+            return self.columns[names.index(name)]
+        raise _unknown(name, names)
+
+    def without(self, names: str | Iterable[str]) -> Table:
+        """Return the table without some columns, which `filled` still returns.
+
+        Examples
+        --------
+        >>> import pyarrow
+        >>> table = from_frame(pyarrow.table({"id": [7, 8], "a": [0.5, None]}))
+        >>> [column.name for column in table.without(["id"]).columns]
+        ['a']
+        """
+        dropped = known_names(names, [column.name for column in self.columns])
+        left = tuple(column for column in self.columns if column.name not in dropped)
+        return replace(self, columns=left)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return the cells of a column of the source as text, "" if missing.
+
+        The text of a file is returned unchanged, with leading zeros, all digits, and
+        marks of missing cells. The column need not be among `columns`.
+
+        Raises
+        ------
+        InvalidValueError
+            If there is none; the message lists the names.
+
+        Examples
+        --------
+        >>> import pyarrow
+        >>> table = from_frame(pyarrow.table({"id": [2**60 + 1, None], "a": [1, 2]}))
+        >>> table.texts("id")
+        ('1152921504606846977', '')
+        """
+        names = self.source.names
+        if name not in names:
+            raise _unknown(name, names)
+        cells, _ = arrow_cells(self.source, names.index(name))
+        return tuple(cell_texts(cells, self.source.dialect or Dialect(None)))
+
+    def filled(self, values: Mapping[str, np.ndarray]) -> Any:
+        """Return the source with the missing cells of some columns filled.
+
+        Parameters
+        ----------
+        values : mapping of column names to float64 arrays of shape (rows,)
+            Numbers, codes of the levels, or days. Only values at missing cells are used.
+            Whole numbers and codes are rounded, and whole numbers are clipped to the
+            observed range. Dates are rounded to the precision of their column.
+
+        Returns
+        -------
+        frame or str
+            A frame of the same library, with the same types of columns; CSV text if the
+            table came from a file. Observed cells are unchanged.
+
+        Raises
+        ------
+        InvalidValueError
+            If a column is absent or empty, an array has another length, or a value at a
+            missing cell is not finite or not a code.
+
+        Examples
+        --------
+        >>> import pyarrow
+        >>> table = from_frame(pyarrow.table({"a": [1, None, 3], "b": ["x", "y", None]}))
+        >>> filled = table.filled({"a": [0, 1.8, 0], "b": [0, 0, 1]})
+        >>> filled.to_pydict()
+        {'a': [1, 2, 3], 'b': ['x', 'y', 'y']}
+        """
+        return given_back(self.completed(values).source)
+
+    def completed(self, values: Mapping[str, np.ndarray]) -> Table:
+        """Return the table with its source filled as by `filled`.
+
+        Its columns do not change: missing cells are still NaN there.
+
+        Examples
+        --------
+        >>> import pyarrow
+        >>> table = from_frame(pyarrow.table({"a": [1, None, 3]}))
+        >>> table.completed({"a": [0, 2, 0]}).source.frame.to_pydict()
+        {'a': [1, 2, 3]}
+        """
+        source = self.source
+        places = {name: place for place, name in enumerate(source.names)}
+        by_name = {column.name: column for column in self.columns}
+        parts: dict[int, Any] = {}
+        for name, predicted in values.items():
+            column = by_name.get(name) or self.column(name)
+            holes = np.flatnonzero(np.isnan(column.values))
+            fills = _fills(column, predicted, holes)
+            written = column.written
+            if isinstance(written, Written):  # write them like the other cells
+                fills = [x if isinstance(x, str) else written.text(x) for x in fills]
+            if fills:
+                parts[places[name]] = put(source, places[name], holes, fills)
+        return replace(self, source=assemble(source, parts))
+
+    def beside(self, texts: Mapping[str, Sequence[Any]]) -> Table:
+        """Return the table of a file with more columns on the right, for `filled`.
+
+        Parameters
+        ----------
+        texts : mapping of names to sequences of length rows
+            Numbers, text or dates; None is an empty cell.
+
+        Raises
+        ------
+        InvalidValueError
+            If the table already has a column of that name.
+
+        Examples
+        --------
+        >>> import pyarrow
+        >>> frame = pyarrow.table({"a": ["1.5", "2.0"]})
+        >>> dialect = Dialect(("a",), textual=True)
+        >>> source = Source("pyarrow", frame, ("a",), 2, dialect)
+        >>> table = from_source(source, "a table", ())
+        >>> table.beside({"a_low": [None, 1.25]}).filled({}).splitlines()
+        ['a,a_low', '1.5,', '2.0,1.25']
+        """
+        twice = [name for name in texts if name in self.source.names]
+        if twice:
+            raise InvalidValueError(
+                f"a column {twice[0]!r} is to be written, but the table has one of that "
+                "name; rename it"
+            )
+        return replace(self, source=beside(self.source, texts))
+
+    def formats(self) -> dict[str, Any] | None:
+        """Return how the numbers of a text file are written, for `files.read` of new rows.
+
+        None if the source is not a text file.
+
+        Examples
+        --------
+        >>> import pyarrow
+        >>> frame = pyarrow.table({"a": ["1.5", "2.0"]})
+        >>> dialect = Dialect(("a",), textual=True)
+        >>> source = Source("pyarrow", frame, ("a",), 2, dialect)
+        >>> from_source(source, "a table", ()).formats()
+        {'decimal': '.', 'delimiter': ',', 'columns': {}, 'numbers': []}
+        """
+        dialect = self.source.dialect
+        if dialect is None or not dialect.textual:
+            return None
+        return {
+            "decimal": dialect.decimal,
+            "delimiter": dialect.delimiter,
+            "columns": {
+                column.name: column.written.described()
+                for column in self.columns
+                if column.written is not None
+            },
+            "numbers": [
+                column.name
+                for column in self.columns
+                if column.kind == "number" and column.written is None
+            ],
+        }
+
+    def encoded(self, text: str) -> bytes:
+        r"""Encode text that `filled` returned like the source file.
+
+        A byte order mark is added if the source has one.
+
+        Raises
+        ------
+        InvalidValueError
+            If the encoding lacks a character.
+
+        Examples
+        --------
+        >>> import pyarrow
+        >>> from_frame(pyarrow.table({"a": [1]})).encoded("a\n1\n")
+        b'a\n1\n'
+        """
+        dialect = self.source.dialect or Dialect(None)
+        marked = "\ufeff" + text if dialect.marked else text
+        try:
+            return marked.encode(dialect.encoding)
+        except UnicodeEncodeError as error:
+            raise InvalidValueError(
+                f"the filled table contains {error.object[error.start]!r}, which "
+                f"{dialect.encoding} cannot write; give the table in UTF-8"
+            ) from None
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A table that is stored as triples of row, column and value.
+
+    Attributes
+    ----------
+    rows, columns : int64 ndarray of shape (N,)
+    values : float64 ndarray of shape (N,)
+        A stored 0 is an observed value; cells that are not stored are missing.
+    shape : tuple of int
+    row_names, column_names : tuple of str
+
+    Examples
+    --------
+    >>> at = np.array([0, 1])
+    >>> Stored(at, at, np.array([0.0, 5.0]), (2, 2), ("u", "v"), ("a", "b")).shape
+    (2, 2)
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    values: np.ndarray
+    shape: tuple[int, int]
+    row_names: tuple[str, ...]
+    column_names: tuple[str, ...]
+
+    def to_sparse(self) -> Any:
+        """Return a ``scipy.sparse.csr_array`` that keeps a stored 0.
+
+        Examples
+        --------
+        >>> at = np.array([0, 1])
+        >>> stored = Stored(at, at, np.array([0.0, 5.0]), (2, 2), ("u", "v"), ("a", "b"))
+        >>> stored.to_sparse().nnz
+        2
+        """
+        from scipy.sparse import coo_array
+
+        entries = (self.values, (self.rows, self.columns))
+        return coo_array(entries, shape=self.shape).tocsr()
+
+
+def from_frame(frame: Any, *, ignore: Sequence[str] = ()) -> Table:
+    """Return the table in a pandas or polars data frame or a pyarrow table.
+
+    None, NaN, NA, NaT and null are missing. Text is a category if values repeat and at
+    most `MOST_LEVELS` differ. An ordered Categorical or an Enum gives ordered levels.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame, polars.DataFrame or pyarrow.Table
+    ignore : sequence of str
+        Columns that may contain anything. They are not among `Table.columns`, but
+        `Table.filled` returns them.
+
+    Raises
+    ------
+    InvalidValueError
+        If `frame` is not such a frame, has no rows, repeats a name, lacks a column of
+        `ignore`, or if another column has an infinite number, or values other than
+        numbers, text, booleans and dates.
+
+    Examples
+    --------
+    >>> import pyarrow
+    >>> table = from_frame(pyarrow.table({"a": [0.5, float("nan")], "b": [True, None]}))
+    >>> [(column.kind, column.values.tolist()) for column in table.columns]
+    [('number', [0.5, nan]), ('boolean', [1.0, nan])]
+    >>> frame = pyarrow.table({"a": [0.5, None], "tags": [["x"], []]})
+    >>> table = from_frame(frame, ignore=["tags"])
+    >>> table.filled({"a": [0, 1.5]}).to_pydict()
+    {'a': [0.5, 1.5], 'tags': [['x'], []]}
+    """
+    return from_source(native(frame), "the table", ignore)
+
+
+def describe(columns: Sequence[Column]) -> list[str]:
+    """Return a few lines that describe the columns as they were read.
+
+    Neighboring columns with the same description share a line. If there are too many
+    lines, neighboring columns of one kind share a line, and finally all columns of one
+    kind.
+
+    Examples
+    --------
+    >>> import pyarrow
+    >>> numbers = {f"A{i}": [1, 6] for i in range(1, 6)}
+    >>> describe(from_frame(pyarrow.table(numbers | {"b": [True, None]})).columns)
+    ['A1 to A5 (5 columns): whole numbers 1 to 6', 'b: boolean, 1 missing']
+    """
+
+    def alike(column: Column) -> tuple[str, bool]:
+        return column.kind, column.whole
+
+    same = [list(group) for _, group in groupby(columns, lambda each: each.says)]
+    runs = [list(group) for _, group in groupby(columns, alike)]
+    for groups in (same, runs):
+        if len(groups) <= MOST_LINES:
+            return [f"{_span(group)}: {_clause(group)}" for group in groups]
+    kinds: dict[tuple[str, bool], list[Column]] = {}
+    for column in columns:
+        kinds.setdefault(alike(column), []).append(column)
+    return [
+        f"{', '.join(short(each.name) for each in group[:3])}"
+        f"{f', ... ({len(group)} columns)' if len(group) > 3 else ''}: {_clause(group)}"
+        for group in kinds.values()
+    ]
+
+
+def remarks(columns: Sequence[Column]) -> list[str]:
+    """Return a line for each way in which numbers are written, except plain numbers.
+
+    Examples
+    --------
+    >>> values = np.array([5.0, 6.0])
+    >>> price = as_column("price", "number", values, written=Written(before="$"))
+    >>> remarks([price])
+    ["price: read as numbers, '$' removed"]
+    """
+    names: dict[str, list[str]] = {}
+    for column in columns:
+        if column.written is not None and column.kind != "empty":
+            names.setdefault(column.written.says, []).append(short(column.name))
+    return [
+        f"{', '.join(group[:6])}"
+        f"{f' and {len(group) - 6} more' if len(group) > 6 else ''}: {says}"
+        for says, group in names.items()
+    ]
+
+
+# Descriptions of columns
+
+
+def _span(group: Sequence[Column]) -> str:
+    first, last = short(group[0].name), short(group[-1].name)
+    if len(group) < 3:
+        return " and ".join(short(column.name) for column in group)
+    return f"{first} to {last} ({counted(len(group), 'column')})"
+
+
+def _between(low: Any, high: Any) -> str:
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _clause(columns: Sequence[Column]) -> str:
+    """Return one description of several columns of one kind."""
+    if len(columns) == 1 and columns[0].says:
+        return columns[0].says
+    kind = columns[0].kind
+    observed = [column.values[~np.isnan(column.values)] for column in columns]
+    counts = [len(column.levels) for column in columns]
+    levels = _between(min(counts), max(counts))
+    if kind == "number":
+        low, high = min(map(np.min, observed)), max(map(np.max, observed))
+        exact = columns[0].whole and max(-low, high) < 1e15
+        shown = [f"{x:.0f}" if exact else f"{x:.6g}" for x in (low, high)]
+        clause = "whole numbers" if columns[0].whole else "numbers"
+        clause += f", all {shown[0]}" if low == high else f" {shown[0]} to {shown[1]}"
+    elif kind == "text":
+        different = [len(column.levels) for column in columns]
+        if max(different) == 1:
+            clause = "text of a single value"
+        elif [len(values) for values in observed] == different:
+            clause = f"text, all {levels} values different"
+        else:
+            clause = f"text of {levels} different values"
+    elif kind in ("category", "order"):
+        clause = f"{kind} of {levels} level{'s' * (max(counts) > 1)}"
+    else:
+        clause = {"date": "dates or times"}.get(kind, kind)
+    holes = sum(map(len, (c.values for c in columns))) - sum(map(len, observed))
+    if holes and kind != "empty":
+        clause += f", {holes} missing{' in all' * (len(columns) > 1)}"
+    return clause
+
+
+def as_column(
+    name: str,
+    kind: Kind,
+    values: np.ndarray,
+    levels: Iterable[Any] = (),
+    whole: bool = False,
+    written: Written | Ends | None = None,
+) -> Column:
+    """Return a column with its description; a column without values has kind "empty"."""
+    if np.isnan(values).all():
+        kind, levels, whole, written = "empty", (), False, None
+    infinite = np.flatnonzero(np.isinf(values))
+    if len(infinite):
+        raise InvalidValueError(
+            f"column {short(name)!r} has {counted(len(infinite), 'infinite value')}, the "
+            f"first in row {infinite[0] + 1} (1-based); give finite numbers, or leave the "
+            "cell empty"
+        )
+    column = Column(name, kind, values, tuple(levels), whole, "", written)
+    return replace(column, says=_clause([column]))
+
+
+# From a frame
+
+
+def from_source(
+    source: Source, where: str, ignore: Iterable[str], skip: Iterable[str] = ()
+) -> Table:
+    """Return the table of typed columns in a frame, without those to ignore or skip.
+
+    Columns to ignore must be present; columns to skip may be absent.
+    """
+    check_names(where, source.names)
+    if not source.rows or not source.names:
+        raise InvalidValueError(f"{where} has no rows or no columns; give at least one")
+    ignored = known_names(ignore, source.names).union(skip)
+    columns = []
+    for place, name in enumerate(source.names):
+        if name not in ignored:
+            cells, in_order = arrow_cells(source, place)
+            column = _typed_column(name, cells, in_order)
+            columns.append(replace(column, cells=cells))
+    return Table(tuple(columns), source)
+
+
+def check_names(where: str, names: Sequence[str], remedy: str = "") -> None:
+    """Raise an error if a name occurs twice."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InvalidValueError(
+                f"{where} has two columns named {short(name)!r}; give each a different "
+                f"name{remedy}"
+            )
+        seen.add(name)
+
+
+def known_names(requested: str | Iterable[str], names: Sequence[str]) -> set[str]:
+    """Return the requested names as a set; raise an error if one is not in `names`."""
+    requested = [requested] if isinstance(requested, str) else list(requested)
+    present = set(names)
+    for name in requested:
+        if not isinstance(name, str) or name not in present:
+            raise _unknown(name, names)
+    return set(requested)
+
+
+def _unknown(name: Any, names: Sequence[str]) -> InvalidValueError:
+    near = difflib.get_close_matches(str(name), names, 1)
+    hint = f"did you mean {near[0]!r}? The" if near else "the"
+    listed = ", ".join(short(each) for each in names[:20])
+    more = f", ... ({len(names)} in all)" if len(names) > 20 else ""
+    return InvalidValueError(
+        f"there is no column {name!r}; {hint} columns are {listed}{more}"
+    )
+
+
+def _typed_column(name: str, cells: Any, ordered: bool) -> Column:
+    from pyarrow import large_string, types
+
+    kind = cells.type
+    if types.is_null(kind) or cells.null_count == len(cells):
+        return as_column(name, "empty", np.full(len(cells), np.nan))
+    if types.is_boolean(kind):
+        codes = np.array(cells.to_pylist(), dtype=np.float64)
+        return as_column(name, "boolean", codes, (False, True))
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
+        values = np.array(cells.to_numpy(zero_copy_only=False), dtype=np.float64)
+        return as_column(name, "number", values, whole=types.is_integer(kind))
+    if types.is_temporal(kind) and not types.is_interval(kind):
+        return as_column(name, "date", as_days(cells))
+    if types.is_dictionary(kind) and not _is_odd(kind.value_type):
+        values, levels = _coded(cells, ordered)
+        return as_column(name, "order" if ordered else "category", values, levels)
+    if not _is_odd(kind):
+        values, levels = _coded(cells.cast(large_string()).dictionary_encode(), False)
+        return as_column(name, text_kind(values, levels), values, levels)
+    raise InvalidValueError(
+        f"column {short(name)!r} has values of type {short(str(kind))}; give "
+        "numbers, text, booleans or dates, or leave the column out"
+    )
+
+
+def _is_odd(kind: Any) -> bool:
+    """Return whether values of a pyarrow type cannot be levels."""
+    from pyarrow import types
+
+    simple = types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind)
+    return not simple and str(kind) not in ("string", "large_string", "string_view")
+
+
+def text_kind(values: np.ndarray, levels: Sequence[Any]) -> Kind:
+    """Return whether text is a category or free text."""
+    repeats = len(levels) < np.count_nonzero(~np.isnan(values))
+    return "category" if repeats and len(levels) <= MOST_LEVELS else "text"
+
+
+def _coded(encoded: Any, ordered: bool) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """Return codes and levels: all levels if ordered, else those that occur, sorted."""
+    stored = encoded.dictionary.to_pylist()
+    places = encoded.indices.to_numpy(zero_copy_only=False)
+    used = {stored[int(place)] for place in np.unique(places[~np.isnan(places)])}
+    levels = stored if ordered else sorted(used - {None})
+    rank = {level: float(code) for code, level in enumerate(levels)}
+    codes = np.array([rank.get(level, np.nan) for level in stored] + [np.nan])
+    return codes[np.nan_to_num(places, nan=-1).astype(np.int64)], tuple(levels)
+
+
+# From triples
+
+
+def stored_once(
+    where: str,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    values: np.ndarray,
+    row_names: tuple[str, ...],
+    column_names: tuple[str, ...],
+) -> Stored:
+    """Return triples; raise an error if a cell occurs more than once."""
+    if not len(values):
+        raise InvalidValueError(f"{where} has no values; give at least one")
+    keys = rows * len(column_names) + columns
+    _, first, times = np.unique(keys, return_index=True, return_counts=True)
+    twice = first[times > 1]
+    if len(twice):
+        at = twice.min()
+        raise InvalidValueError(
+            f"{where} has row {short(row_names[rows[at]])!r}, column "
+            f"{short(column_names[columns[at]])!r} more than once, and "
+            f"{counted(len(twice), 'such pair')} in all; give each pair once"
+        )
+    shape = (len(row_names), len(column_names))
+    return Stored(rows, columns, values, shape, row_names, column_names)
+
+
+# Missing cells
+
+
+def _fills(column: Column, predicted: Any, holes: np.ndarray) -> list[Any]:
+    """Return the values for the missing cells: numbers, dates or levels."""
+    name = short(column.name)
+    values = np.asarray(predicted, dtype=np.float64)
+    if values.shape != column.values.shape:
+        raise InvalidValueError(
+            f"the values for column {name!r} have shape {values.shape}; give one for "
+            f"each of the {counted(len(column.values), 'row')}"
+        )
+    chosen = values[holes]
+    if not len(holes):
+        return []
+    if column.kind == "empty":
+        raise InvalidValueError(
+            f"column {name!r} is {column.says}, which cannot be filled; give no values "
+            "for it"
+        )
+    if not np.isfinite(chosen).all():
+        raise InvalidValueError(
+            f"the values for column {name!r} are not finite at every missing cell; "
+            "give a number for each"
+        )
+    if column.kind == "date":
+        return of_days(chosen, column.cells, column.values)
+    if column.kind == "number":
+        if not column.whole:
+            return list(chosen.tolist())
+        low, high = np.nanmin(column.values), np.nanmax(column.values)
+        # Beyond 2**53 the limits may be rounded outward, to numbers outside of the type.
+        low, high = (np.nextafter(x, 0) if abs(x) > 2**53 else x for x in (low, high))
+        return [int(number) for number in np.clip(np.rint(chosen), low, high)]
+    codes = np.rint(chosen).astype(np.int64)
+    if codes.min() < 0 or codes.max() >= len(column.levels):
+        raise InvalidValueError(
+            f"the values for column {name!r} run from {codes.min()} to {codes.max()}; "
+            f"give codes from 0 to {len(column.levels) - 1}"
+        )
+    return [column.levels[code] for code in codes]

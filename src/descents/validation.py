@@ -1,0 +1,239 @@
+"""Conversions that turn what a caller gives into clean values, or refuse it."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    pass
+from descents.errors import Complaints, InvalidValueError
+
+MOST_STARTS = 10**6
+"""Upper limit on the number of starts; a larger number is taken for a typing error."""
+
+
+def whole_number(
+    name: str, value: Any, minimum: int, maximum: int | None = None
+) -> int:
+    """Return `value` as an int in [`minimum`, `maximum`].
+
+    Raises
+    ------
+    InvalidValueError
+        If it is not a whole number or lies outside of this range.
+
+    Examples
+    --------
+    >>> whole_number("rank", np.int64(2), 1)
+    2
+    """
+    wanted = f"a whole number of at least {minimum}"
+    if maximum is not None:
+        wanted = f"a whole number from {minimum} to {maximum}"
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InvalidValueError(f"{name} is {value!r}; give {wanted}") from None
+    if isinstance(value, bool | np.bool_) or number < minimum:
+        raise InvalidValueError(f"{name} is {value!r}; give {wanted}")
+    if maximum is not None and number > maximum:
+        raise InvalidValueError(f"{name} is {value!r}; give {wanted}")
+    return number
+
+
+def real_number(
+    name: str, value: Any, minimum: float = -math.inf, *, strict: bool = False
+) -> float:
+    """Return `value` as a finite float, at least (or, if `strict`, above) `minimum`.
+
+    Raises
+    ------
+    InvalidValueError
+        If it is not a finite number or is too small.
+
+    Examples
+    --------
+    >>> real_number("tolerance", 0, minimum=0)
+    0.0
+    """
+    wanted = "a finite number"
+    if minimum > -math.inf:
+        wanted += f" {'above' if strict else 'of at least'} {minimum:g}"
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise InvalidValueError(f"{name} is {value!r}; give {wanted}") from None
+    low = number <= minimum if strict else number < minimum
+    if not math.isfinite(number) or low:
+        raise InvalidValueError(f"{name} is {value!r}; give {wanted}")
+    return number
+
+
+def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
+    """Return `value` if it is one of `choices`.
+
+    Raises
+    ------
+    InvalidValueError
+        If it is not; the message lists the choices.
+
+    Examples
+    --------
+    >>> one_of("loss", "sum", ["sum", "mean"])
+    'sum'
+    """
+    choices = list(choices)
+    if not isinstance(value, str) or value not in choices:
+        listed = ", ".join(repr(choice) for choice in choices)
+        raise InvalidValueError(f"{name} is {value!r}; give one of {listed}")
+    return value
+
+
+def seed_number(value: Any) -> int:
+    """Return a seed: a whole number of at least 0, without an upper limit.
+
+    Examples
+    --------
+    >>> seed_number(5 + 2**40)
+    1099511627781
+    """
+    return whole_number("seed", value, 0)
+
+
+def start_numbers(value: Any) -> np.ndarray:
+    """Return the numbers of the starts, int64 of shape (S,), S at least 1.
+
+    Parameters
+    ----------
+    value : int or iterable of int
+        A count S means the starts 0, ..., S - 1. An iterable lists the numbers
+        themselves, each at least 0 and without repetition.
+
+    Raises
+    ------
+    InvalidValueError
+        If there are none, or one is negative, repeated or not whole.
+
+    Examples
+    --------
+    >>> start_numbers(3)
+    array([0, 1, 2])
+    >>> start_numbers([7, 2])
+    array([7, 2])
+    """
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        numbers = [whole_number("a start", start, 0, 2**63 - 1) for start in value]
+        if not numbers:
+            raise InvalidValueError("starts is empty; give at least one start")
+        if len(set(numbers)) < len(numbers):
+            raise InvalidValueError("starts names a start twice; give each once")
+        return np.array(numbers, dtype=np.int64)
+    return np.arange(whole_number("starts", value, 1, MOST_STARTS), dtype=np.int64)
+
+
+def finite_matrix(name: str, value: Any, *, holes: bool = False) -> np.ndarray:
+    """Return a table as a float32 or float64 array of shape (rows, columns).
+
+    float32 and float64 are kept; all other types are converted to float64. With `holes`,
+    NaN is allowed and marks a missing cell.
+
+    Raises
+    ------
+    InvalidValueError
+        If it is not a two-dimensional table of finite real numbers.
+
+    Examples
+    --------
+    >>> finite_matrix("table", [[1, 2], [3, 4]])
+    array([[1., 2.],
+           [3., 4.]])
+    """
+    if hasattr(value, "detach"):  # a torch tensor, perhaps on a device
+        value = value.detach().cpu().numpy()
+    try:
+        array = np.asarray(value)
+        if np.iscomplexobj(array):
+            raise TypeError("complex numbers")
+        if array.dtype not in (np.float32, np.float64):
+            array = array.astype(np.float64)
+        if any(stride < 0 for stride in array.strides):
+            array = array.copy()  # torch has no negative strides
+    except (TypeError, ValueError) as error:
+        raise InvalidValueError(
+            f"{name} must contain only real numbers ({error}); give a table of numbers"
+        ) from None
+    if array.ndim != 2 or 0 in array.shape:
+        raise InvalidValueError(
+            f"{name} has shape {array.shape}; give a table of at least one row "
+            "and one column"
+        )
+    wrong = np.isinf(array) if holes else ~np.isfinite(array)
+    if wrong.any():
+        bad = np.argwhere(wrong)
+        row, column = bad[0]
+        raise InvalidValueError(
+            f"{name} has {len(bad)} {'' if holes else 'NaN or '}infinite "
+            f"cell{'s' * (len(bad) != 1)}, the first at row {row}, column {column} "
+            "(0-based); give finite numbers"
+        )
+    return array
+
+
+def class_labels(name: str, value: Any, rows: int) -> np.ndarray:
+    """Return class numbers 0, 1, ... as int64 of shape (rows,).
+
+    Raises
+    ------
+    InvalidValueError
+        If they are not whole numbers of at least 0, one for each row, with at least
+        two classes.
+
+    Examples
+    --------
+    >>> class_labels("y", [0, 2, 1], rows=3)
+    array([0, 2, 1])
+    """
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    labels = np.asarray(value)
+    if labels.shape != (rows,):
+        raise InvalidValueError(
+            f"{name} has shape {labels.shape}; give one class for each of the "
+            f"{rows} rows"
+        )
+    if labels.dtype.kind not in "iu" or labels.min() < 0:
+        raise InvalidValueError(
+            f"{name} has {labels.dtype} values; give class numbers 0, 1, 2, ..."
+        )
+    if labels.max() < 1:
+        raise InvalidValueError(f"{name} has only one class; give at least two")
+    return labels.astype(np.int64)
+
+
+def folder_path(value: str | Path) -> Path:
+    """Return `value` as a path, with `~` expanded."""
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise InvalidValueError(
+            f"{value} is not a path ({error}); give another"
+        ) from None
+    except TypeError:
+        raise InvalidValueError(
+            f"a {type(value).__name__} is not a path; give the path of a folder or a file"
+        ) from None
+
+
+def table_and_rank(
+    complaints: Complaints, name: str, table: Any, rank: Any
+) -> tuple[Any, Any]:
+    """Return a complete table and a rank that fits it, or note what is wrong."""
+    array = complaints.attempt(finite_matrix, name, table)
+    most = None if array is None else min(array.shape)
+    return array, complaints.attempt(whole_number, "rank", rank, 1, most)
