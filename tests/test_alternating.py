@@ -539,7 +539,9 @@ def test_a_bad_start_disturbs_no_bit_of_the_others(rule) -> None:
     "options", [{"constraint": "nonnegative"}, {"penalty": {"l1": 1}}]
 )
 def test_lbfgs_refuses_what_it_cannot_do(options) -> None:
-    with pytest.raises(InvalidValueError, match="know no constraint and no l1"):
+    with pytest.raises(
+        InvalidValueError, match="supports neither constraints nor an l1"
+    ):
         descend(Factorization(TABLE, 2, **options), 1, steps=LBFGS())
     with pytest.raises(InvalidValueError, match="memory is 0"):
         LBFGS(memory=0)

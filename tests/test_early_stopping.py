@@ -187,11 +187,11 @@ def test_a_metric_that_is_not_recorded_is_refused() -> None:
     network = Network(X, CLASSES, [3])  # nothing is held out
     with pytest.raises(
         InvalidValueError,
-        match="asks for 'validation_loss'; give a metric that the problem records: "
-        "training_accuracy, dead_units",
+        match="uses the metric 'validation_loss', which the problem does not record; it "
+        "records training_accuracy, dead_units",
     ):
         descend(network, 2, stop=Stop(5, early=EarlyStopping()))
-    with pytest.raises(InvalidValueError, match="it records none"):
+    with pytest.raises(InvalidValueError, match="it records no metric"):
         descend(Factorization(X, 1), 2, stop=Stop(5, early=EarlyStopping("x")))
 
 

@@ -615,7 +615,7 @@ def paced(monkeypatch, threads: int = 1) -> Pace:
 def test_threads_are_tried_once_on_the_work_itself(
     faster, threads, monkeypatch
 ) -> None:
-    monkeypatch.setattr(pace, "_known", {})
+    monkeypatch.setattr(pace, "_fastest", {})
     tried = paced(monkeypatch)
     assert tried.share(19) == (1, 1)
     tried.took(100, 1.0)
@@ -626,7 +626,7 @@ def test_threads_are_tried_once_on_the_work_itself(
 
 
 def test_threads_are_not_tried_where_there_is_little_to_learn(monkeypatch) -> None:
-    monkeypatch.setattr(pace, "_known", {})
+    monkeypatch.setattr(pace, "_fastest", {})
     assert paced(monkeypatch).share(4) == (4, 4)
     assert paced(monkeypatch, threads=2).share(20) == (20, 1)
     monkeypatch.setattr(pace, "MOST_ENTRIES", 2 * 2 * factorization().size)

@@ -240,7 +240,7 @@ def test_what_may_read_a_number_is_not_recorded(tapes, monkeypatch) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 @pytest.mark.parametrize("case", CASES)
 def test_a_gpu_agrees_with_the_processor(case) -> None:
-    """Warnings are errors: among them, that CUDA cannot record the steps."""
+    """Warnings are errors: among them, that steps cannot be captured in a CUDA graph."""
     make, rule, options, _ = CASES[case]
     options = {"stop": Stop(120), "steps": rule, "width": 8, **options}
     same_ends(descend(make(), 4, **options), descend(make(device="cuda"), 4, **options))

@@ -24,6 +24,7 @@ FILES = (
     "src/descents/cli/options.py",
     "src/descents/cli/reproduce.py",
     "src/descents/cli/train.py",
+    "src/descents/optim/*.py",
     "src/descents/pages/*.py",
     "src/descents/pages/*.html",
     "src/descents/tables/*.py",

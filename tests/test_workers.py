@@ -265,7 +265,7 @@ def test_a_command_that_lost_a_process_says_how_to_go_on(
                "--out", str(tmp_path / "run")]  # fmt: skip
     assert main([*options, "--workers", "2"]) == 4
     said = capsys.readouterr().err
-    assert "1 of 4 chunks of starts were finished, and kept" in said
+    assert "1 of 4 chunks of starts were finished and saved" in said
     assert "use fewer workers; continue with --resume --out" in said
     assert said.count("\n") == 1
     stages = tmp_path / "run" / ".partial" / "stages"

@@ -1,8 +1,8 @@
 """Gradient descent from many starting points at once.
 
-`problem` says what a problem is, `rules` what an update rule is, and `first_order` has
-the rules that use gradients alone. `loop` descends, a `chunk` of starts at a time;
-`stopping` says when a start stops, and `runs` is the result. `workers` and `pace`
+`problem` defines problems, `rules` the interface of update rules, and `first_order` the
+rules that use gradients alone. `loop` descends, one `chunk` of starts at a time;
+`stopping` decides when a start stops, and `runs` holds the results. `workers` and `pace`
 spread chunks over processes and threads, and `graphs` captures steps on a GPU.
 """
 

@@ -1,4 +1,4 @@
-"""The loop over the steps of one chunk: one for every kind of problem and every rule."""
+"""The loop over the steps of one chunk, for every kind of problem and every rule."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from descents.optim.runs import Runs, Status
 from descents.optim.stopping import Best, Progress, Stop, kept_where
 
 CHECK_EVERY = 10
-"""How many steps pass between two looks at whether a start is stationary."""
+"""Check every 10 steps whether a start is stationary."""
 ROUNDINGS = 10
-"""A loss of less than so many roundings of the data, squared, is an exact fit."""
+"""A fit is exact when its loss is below (10 roundings)^2, relative to the loss scale."""
 MOST_UNREAD = 50
-"""After so many steps at most the losses on another device are read, and the clock."""
+"""Read the losses of another device, and the clock, at least every 50 steps."""
 
 LEAST_SHARE = 0.05
-"""The seconds that a chunk goes on at least when it is its turn."""
+"""The minimum time in seconds that a chunk gets when it is its turn."""
 
 Watch = Callable[[np.ndarray, int, np.ndarray], None]
 
 
 class Clock:
-    """Whether the time is out, or the user has interrupted."""
+    """A time limit, which an interrupt ends early."""
 
     def __init__(self, max_seconds: float | None) -> None:
         limit = math.inf if max_seconds is None else max_seconds
@@ -50,31 +50,31 @@ class Clock:
         self._whole: Clock | None = None
 
     def share(self, parts: int) -> Clock:
-        """Return a clock of one of some equal parts of the time that is left."""
+        """Divide the remaining time into equal parts, and return a clock for one."""
         left = self._end - time.monotonic()
         if parts == 1 or math.isinf(left):
             return self
-        found = Clock(max(left / parts, LEAST_SHARE))
-        found._end, found._whole = min(found._end, self._end), self
-        return found
+        part = Clock(max(left / parts, LEAST_SHARE))
+        part._end, part._whole = min(part._end, self._end), self
+        return part
 
     @property
     def whole(self) -> Clock:
-        """The clock that this one has a share of."""
+        """The clock of which this one is a share; itself if it is not a share."""
         return self._whole or self
 
     def interrupt(self) -> None:
-        """Stop the clock that this one has a share of, and with it all shares."""
+        """Stop the whole clock and all its shares."""
         self.whole._stopped = True
 
     @property
     def interrupted(self) -> bool:
-        """Whether the user did so, or something failed; not whether the time is out."""
+        """Whether the clock was stopped by the user or by an error, not by the time."""
         return self.whole._stopped
 
     @property
     def out(self) -> bool:
-        """Whether the time is out, or the clock was stopped."""
+        """Whether the time is up or the clock was stopped."""
         return self.whole._stopped or time.monotonic() >= self._end
 
 
@@ -82,9 +82,9 @@ class Clock:
 class Chunk:
     """A fixed number of starts that are computed together.
 
-    Every product has the same shape, and start k the place k - first in it: where a
-    slice begins in memory decides its last bits. Places of starts that are not
-    asked for are filled with copies.
+    Every product has the same shape, and start k is always at place k - first, because
+    the last bits of a result depend on where a slice begins in memory. Places of starts
+    that were not requested are filled with copies.
     """
 
     problem: Problem
@@ -121,14 +121,14 @@ class Chunk:
     def descend(
         self, steps: UpdateRule, stop: Stop, clock: Clock, watch: Watch | None
     ) -> None:
-        """Descend all starts of the chunk; an interrupt ends it where it is."""
+        """Descend all starts of the chunk; after an interrupt, evaluate where they are."""
         self.advance(steps, stop, clock, watch)
         self.close(steps, stop, clock, watch)
 
     def advance(
         self, steps: UpdateRule, stop: Stop, clock: Clock, watch: Watch | None
     ) -> bool:
-        """Descend until the end, or until the time is out; return whether to close."""
+        """Descend to the end or until the time is up; return whether to close."""
         begun = time.perf_counter()
         if self.active is None:
             self._begin(steps, stop)
@@ -141,7 +141,7 @@ class Chunk:
         return clock.whole.out or not going or self.reached >= stop.max_steps
 
     def _begin(self, steps: UpdateRule, stop: Stop) -> None:
-        """Take all starts to their initial points."""
+        """Set all starts to their initial points."""
         count = len(self.numbers)
         self.places = self.numbers - self.first
         self.rows = torch.as_tensor(self.places, device=self.problem.device)
@@ -156,7 +156,7 @@ class Chunk:
         self.bound = self.problem.bind(self.starts, self.seed)
         self.whole = self.bound.whole
         self.parameters = {n: p[sources] for n, p in points.items()}
-        del points  # a second copy, that large factors would be kept in till the end
+        del points  # frees a second copy of the parameters, which can be large
         self.state = steps.init(self.bound, self.parameters)
         self.best = None if stop.early is None else Best(stop.early, self.width)
         self.progress = (
@@ -167,7 +167,7 @@ class Chunk:
     def close(
         self, steps: UpdateRule, stop: Stop, clock: Clock, watch: Watch | None
     ) -> None:
-        """Evaluate where the starts are, and keep that alone."""
+        """Evaluate the starts where they are; keep only the results."""
         begun, count = time.perf_counter(), len(self.numbers)
         if clock.out:
             running = (self.statuses == Status.LIMIT) & (self.taken < stop.max_steps)
@@ -188,18 +188,18 @@ class Chunk:
             ),
         )
         self.closed = True
-        # The results are copies: many finished chunks would fill the memory.
+        # The results are copies, so free everything else: there may be many chunks.
         del self.problem, self.bound, self.whole, self.starts, self.rows
         del self.parameters, self.state
         del self.best, self.progress, self.before, self.recording
 
     @property
     def steps(self) -> int:
-        """How many steps were taken."""
+        """The number of steps taken, of the start that took most."""
         return int(self.taken.max())
 
     def runs(self, settings: dict[str, Any]) -> Runs:
-        """Return what has become of the starts."""
+        """Return the results of all starts."""
         return Runs(
             starts=self.numbers,
             recorded=np.array(self.epochs, dtype=np.int64),
@@ -222,29 +222,29 @@ class Chunk:
             if clock.out:
                 return
             if self.best is not None and step % self.best.rule.every == 0:
-                tired = self._look_for_best(step, active) & active
-                self.statuses[tired] = Status.STOPPED
-                active &= ~tired
+                stopped = self._update_best(step, active) & active
+                self.statuses[stopped] = Status.STOPPED
+                active &= ~stopped
             if not np.count_nonzero(active):
                 return
-            if several := self._several(steps, stop, step, active):
+            if several := self._take_several(steps, stop, step, active):
                 step += several - 1
                 self._end_stalled(step, active)
                 continue
-            # Before the step: a problem may remember what it saw while training.
-            known = self._known() if step in epochs else {}
+            # Before the step: a training step may change the buffers of a problem.
+            metrics = self._metrics() if step in epochs else {}
             update = steps.update(self.bound, self.parameters, self.state, step)
             losses = update.losses
             if step in epochs:
-                self._record({"loss": losses, **known})
+                self._record({"loss": losses, **metrics})
                 if watch is not None:
                     watch(self.numbers, step, self.noted["loss"][-1].cpu().numpy())
             if step == 0:
-                self._look_first(stop, update)
+                self._measure_initial(stop, update)
             active &= self._finite(losses, active)
             if step % CHECK_EVERY == 0 and not self.bound.stochastic:
                 settle = not steps.unsettled(self.bound, step)
-                active &= ~self._resting(stop, update, active, step, settle=settle)
+                active &= ~self._converged(stop, update, active, step, settle=settle)
             if np.count_nonzero(active) == self.width:
                 self.parameters, self.state = update.parameters, update.state
             else:
@@ -259,30 +259,30 @@ class Chunk:
         self.reached = stop.max_steps
 
     def _end_stalled(self, step: int, active: np.ndarray) -> None:
-        """After a step, end active starts whose training loss no longer falls."""
+        """After a step, stop active starts whose training loss no longer falls."""
         progress = self.progress
         if progress is not None and (step + 1) % progress.rule.every == 0:
             stalled = progress.look(active)
             self.statuses[stalled] = Status.STALLED
             active &= ~stalled
 
-    def _several(
+    def _take_several(
         self, steps: UpdateRule, stop: Stop, step: int, active: np.ndarray
     ) -> int:
-        """Take steps at which nothing is looked at, where they go together; return how many."""
+        """Take several steps with no check in between, if possible; return how many."""
         taken = self._leap(steps, stop, step, active)
         if not taken and self.remote:
-            taken = self._unread(stop, step)
+            taken = self._steps_to_check(stop, step)
             self._without_reading(steps, range(step, step + taken), active)
         return taken
 
     @property
     def remote(self) -> bool:
-        """Whether to read a number of the device is to wait for it."""
+        """Whether the device is an accelerator, where reading a number means waiting."""
         return remote(self.problem.device)
 
-    def _unread(self, stop: Stop, step: int) -> int:
-        """Return how many steps from this one on nothing is looked at."""
+    def _steps_to_check(self, stop: Stop, step: int) -> int:
+        """Return how many steps can be taken, from this one on, before the next check."""
         checked = (stop.tolerance or stop.least_fall) and not self.bound.stochastic
         every = [CHECK_EVERY] * bool(checked)
         if self.best is not None:
@@ -304,7 +304,7 @@ class Chunk:
     def _without_reading(
         self, steps: UpdateRule, several: range, active: np.ndarray
     ) -> None:
-        """Take steps whose losses stay on the device; who failed is told after them."""
+        """Take steps whose losses stay on the device; mark failed starts afterwards."""
         if not several:
             return
         alive = torch.as_tensor(active, device=self.problem.device)
@@ -313,8 +313,8 @@ class Chunk:
             if Recording.possible(*here, several.start):
                 self.recording = Recording(*here)
         if self.recording is not None:
-            found = self.recording.take(self.parameters, self.state, alive, several)
-            self.parameters, self.state, alive, taken = found
+            result = self.recording.take(self.parameters, self.state, alive, several)
+            self.parameters, self.state, alive, taken = result
             if self.progress is not None:
                 self.progress.add(self.recording.total)
         else:
@@ -336,76 +336,80 @@ class Chunk:
     def _leap(
         self, steps: UpdateRule, stop: Stop, step: int, active: np.ndarray
     ) -> int:
-        """Take steps at which nothing is looked at together; return how many.
+        """Take steps with no check in between by one call of the rule; return how many.
 
-        None where a start fails on the way: which, and when, single steps tell.
+        Return 0 if a start fails on the way: single steps then find which one and when.
         """
         if step < max(1, self.single):
             return 0
-        looks = stop.early is not None or stop.progress is not None
-        looks = looks or bool(stop.tolerance or stop.least_fall)
-        if looks or self.bound.stochastic or not active.all():
+        checks = stop.early is not None or stop.progress is not None
+        checks = checks or bool(stop.tolerance or stop.least_fall)
+        if checks or self.bound.stochastic or not active.all():
             return 0
         end = min([stop.max_steps, *(e for e in self.epochs if e >= step)])
         if end - step < 2:
             return 0
-        found = steps.leap(self.bound, self.parameters, step, end - step)
-        if found is None:
+        leap = steps.leap(self.bound, self.parameters, step, end - step)
+        if leap is None:
             self.single = end
             return 0
-        taken, self.parameters, self.state = found
+        taken, self.parameters, self.state = leap
         self.taken += taken
         return int(taken)
 
     def _whole_gradient(self, step: int) -> Parameters:
-        """Return the gradient of the whole loss, not of a mini-batch."""
+        """Return the gradient of the loss over all data, not of a mini-batch."""
         return self.whole.losses_and_gradients(self.parameters, step)[1]
 
-    def _look_for_best(self, step: int | np.ndarray, active: np.ndarray) -> np.ndarray:
-        """Keep the parameters of starts that are at their best; return who is tired."""
+    def _update_best(self, step: int | np.ndarray, active: np.ndarray) -> np.ndarray:
+        """Keep the parameters of starts at their best; return which ran out of patience."""
         assert self.best is not None  # noqa: S101
         with torch.no_grad():
             metrics = self.whole.metrics(self.parameters)
             if self.best.rule.metric not in metrics:
                 final = self.whole.final_metrics(self.parameters)
                 metrics = {**metrics, **final}
-        kept = self.bound.buffers()
-        return self.best.look(metrics, self.parameters, kept, step, active)
+        buffers = self.bound.buffers()
+        return self.best.look(metrics, self.parameters, buffers, step, active)
 
-    def _look_first(self, stop: Stop, update: Update) -> None:
-        """Write down what the initial points are like."""
+    def _measure_initial(self, stop: Stop, update: Update) -> None:
+        """Store the gradient norms and the scale of the loss at the initial points."""
         stochastic = self.bound.stochastic
         self.initial = _norms(self._whole_gradient(0) if stochastic else update.mapping)
         if stop.tolerance:
-            self._measure(update.losses)
+            self._set_scale(update.losses)
 
-    def _measure(self, losses: torch.Tensor) -> None:
-        """Write down the size of the losses, to know when one is next to nothing."""
-        known = self.problem.loss_scale
+    def _set_scale(self, losses: torch.Tensor) -> None:
+        """Store the scale of the losses, relative to which a loss counts as zero."""
+        scale = self.problem.loss_scale
         first = losses.abs().cpu().numpy().astype(np.float64)
-        self.scale = first if known is None else np.full(self.width, known)
+        self.scale = first if scale is None else np.full(self.width, scale)
 
     def _stationary(self, stop: Stop, update: Update, step: int) -> np.ndarray:
-        """Return for which starts a step can gain next to nothing of the loss."""
+        """Return the starts at which a step can lower the loss by next to nothing.
+
+        These have gain <= max(tolerance^2 * loss, (10 eps)^2 * scale), where eps is the
+        rounding unit of the working precision.
+        """
         gain = update.gain
         if gain is None:
             gain = gains(self.whole, self.parameters, update.mapping, step)
         size = update.losses.abs().cpu().numpy().astype(np.float64)
-        # Of an exact fit nothing is left but roundings of the size of the data.
+        # The loss of an exact fit consists of rounding errors, which never shrink.
         unit = float(torch.finfo(self.problem.dtype).eps)
         rounded = np.square(ROUNDINGS * unit) * self.scale
         most = np.maximum(np.square(stop.tolerance) * size, rounded)
-        found: np.ndarray = gain.cpu().numpy() <= most
-        return found
+        stationary: np.ndarray = gain.cpu().numpy() <= most
+        return stationary
 
-    def _judge_the_rest(self, stop: Stop, update: Update, step: int) -> None:
-        """Mark which starts are stationary at the limit of steps."""
-        if self.scale is None:  # there was no step
-            self._measure(update.losses)
+    def _mark_stationary(self, stop: Stop, update: Update, step: int) -> None:
+        """Mark the starts that are stationary at the limit of steps."""
+        if self.scale is None:  # no step was taken
+            self._set_scale(update.losses)
         small = self._stationary(stop, update, step)
         self.statuses[small & (self.statuses == Status.LIMIT)] = Status.STATIONARY
 
-    def _resting(
+    def _converged(
         self,
         stop: Stop,
         update: Update,
@@ -414,62 +418,65 @@ class Chunk:
         *,
         settle: bool,
     ) -> np.ndarray:
-        """Return which starts are stationary, or have settled; mark active ones."""
+        """Return the starts that meet `tolerance` or `least_fall`; mark active ones."""
         losses = update.losses
-        resting: np.ndarray = np.zeros(self.width, dtype=bool)
+        converged: np.ndarray = np.zeros(self.width, dtype=bool)
         if stop.tolerance:
-            resting = self._stationary(stop, update, step)
-            self.statuses[active & resting] = Status.STATIONARY
+            converged = self._stationary(stop, update, step)
+            self.statuses[active & converged] = Status.STATIONARY
         if stop.least_fall:
             if settle and self.before is not None:
-                fall = self.before - losses <= stop.least_fall * losses.abs()
-                still = fall.cpu().numpy()
-                self.statuses[active & ~resting & still] = Status.SETTLED
-                resting = resting | still
+                small = self.before - losses <= stop.least_fall * losses.abs()
+                still = small.cpu().numpy()
+                self.statuses[active & ~converged & still] = Status.SETTLED
+                converged = converged | still
             self.before = losses
-        return resting
+        return converged
 
     def _finite(self, losses: torch.Tensor, active: np.ndarray) -> np.ndarray:
-        """Return which losses are finite; mark active starts whose is not."""
+        """Return which losses are finite; mark active starts with a non-finite loss."""
         finite: np.ndarray = np.isfinite(losses.numpy(force=True))
         if np.count_nonzero(finite) < self.width:
             self.statuses[active & ~finite] = Status.NONFINITE
         return finite
 
-    def _known(self) -> Parameters:
-        """Return the metrics and, where a step looks at a sample, the whole losses."""
+    def _metrics(self) -> Parameters:
+        """Return the metrics and, if steps use mini-batches, the losses over all data."""
         with torch.no_grad():
-            known = dict(self.whole.metrics(self.parameters))
+            metrics = dict(self.whole.metrics(self.parameters))
             if self.bound.stochastic:
-                known["loss"] = self.whole.losses(self.parameters, 0)
-        return known
+                metrics["loss"] = self.whole.losses(self.parameters, 0)
+        return metrics
 
-    def _record(self, known: Parameters) -> None:
-        """Write losses and metrics down, on the device where they are."""
-        for name, values in known.items():
+    def _record(self, values_by_name: Parameters) -> None:
+        """Add losses and metrics to the histories, on the device they are on."""
+        for name, values in values_by_name.items():
             row = values[self.rows].double()
             self.noted.setdefault(name, []).append(row)
 
     def _close(self, steps: UpdateRule, stop: Stop) -> None:
-        """Evaluate the end: losses in the evaluation precision, metrics, gradient.
+        """Evaluate the final losses in the evaluation precision, metrics and gradients.
 
-        At one step number for all, so that a start's end does not depend on others.
+        All starts are evaluated at the same step number, so that the result of a start
+        does not depend on when the others stopped.
         """
         whole, places, step = self.whole, self.places, stop.max_steps
-        kept = self.bound.buffers()
+        buffers = self.bound.buffers()
         if self.best is not None:
             ended = (self.statuses == Status.NONFINITE) | (
                 self.statuses == Status.STOPPED
             )
-            self._look_for_best(self.taken, ~ended)
+            self._update_best(self.taken, ~ended)
             failed = self.statuses == Status.NONFINITE
-            # Without a finite look after the first step there is no epoch to go back to.
-            found = np.isfinite(self.best.values) & (~failed | (self.best.steps > 0))
-            self.statuses[failed & found] = Status.OVERFLOWED
-            self.best.steps[~found & ~failed] = self.taken[~found & ~failed]
-            self.parameters = kept_where(~found, self.parameters, self.best.parameters)
-            kept = kept_where(~found, kept, self.best.kept)
-            self.bound.load_buffers(kept)
+            # A failed start needs a finite metric after its first step to go back to.
+            has_best = np.isfinite(self.best.values) & (~failed | (self.best.steps > 0))
+            self.statuses[failed & has_best] = Status.OVERFLOWED
+            self.best.steps[~has_best & ~failed] = self.taken[~has_best & ~failed]
+            self.parameters = kept_where(
+                ~has_best, self.parameters, self.best.parameters
+            )
+            buffers = kept_where(~has_best, buffers, self.best.buffers)
+            self.bound.load_buffers(buffers)
         precise = {
             n: p.to(self.problem.evaluation_dtype) for n, p in self.parameters.items()
         }
@@ -483,19 +490,19 @@ class Chunk:
         final = losses.cpu().numpy().astype(np.float64)
         norms = np.full(self.width, np.nan)
         if step == 0 or self.reached:
-            # A chunk that never began, for want of time, is spared this evaluation.
+            # Skipped for a chunk that never began because the time was up.
             limited = self.statuses[places] == Status.LIMIT
             decides = bool(stop.tolerance) and limited.any()
-            update = self._last_look(steps, step, losses, decides=decides)
+            update = self._final_update(steps, step, losses, decides=decides)
             norms = _norms(update.mapping)
             if decides:
-                self._judge_the_rest(stop, update, step)
+                self._mark_stationary(stop, update, step)
         if step == 0:
             self.initial = norms
         limited = self.statuses == Status.LIMIT
         limited |= self.statuses == Status.OVERFLOWED
         self.statuses[limited & ~np.isfinite(final)] = Status.NONFINITE
-        # What overflowed in the working precision may be finite in the other.
+        # A loss that overflowed in the working precision may be finite in the other.
         final[(self.statuses == Status.NONFINITE) & np.isfinite(final)] = np.inf
         self.results = {
             "losses": final[places],
@@ -503,7 +510,7 @@ class Chunk:
             "initial_gradient_norms": self.initial[places],
             "parameters": {
                 n: p[places].cpu().numpy()
-                for n, p in {**self.parameters, **kept}.items()
+                for n, p in {**self.parameters, **buffers}.items()
             },
             "metrics": {
                 n: m[places].cpu().numpy() for n, m in {**metrics, **final_only}.items()
@@ -512,18 +519,18 @@ class Chunk:
         if self.best is not None:
             self.results["metrics"]["best_step"] = self.best.steps[places]
 
-    def _last_look(
+    def _final_update(
         self, steps: UpdateRule, step: int, losses: torch.Tensor, *, decides: bool
     ) -> Update:
-        """Return what an update knows of the end, without the move itself.
+        """Return the prox-gradient mapping at the final points as an `Update`.
 
-        With the predicted gain if that `decides` which starts are stationary.
+        It includes the predicted gain if that `decides` which starts are stationary.
         """
         unmoved = Update(self.parameters, self.state, losses, {})
         if self.bound.stochastic:
             return unmoved._replace(mapping=self._whole_gradient(step))
         state = self.state
-        if self.best is not None:  # the state belongs to where the starts went on to
+        if self.best is not None:  # the state belongs to the last point, not the best
             state = steps.init(self.bound, self.parameters)
         here = self.bound, self.parameters, state, step
         if decides:
@@ -531,14 +538,17 @@ class Chunk:
         return unmoved._replace(mapping=steps.mapping(*here))
 
     def _complete_histories(self) -> None:
-        """Give every start its own end from where it ended: NaN if interrupted."""
+        """Fill each start's histories from its last step on: its final value, or NaN.
+
+        NaN stands for the steps that an interrupted start did not take.
+        """
         for name, noted in self.noted.items():
             self.histories[name] = list(torch.stack(noted).cpu().numpy())
         self.noted.clear()
         cut = self.statuses[self.places] == Status.INTERRUPTED
         ends = {"loss": self.results["losses"], **self.results["metrics"]}
         ends.pop("best_step", None)
-        for name in self.final_only:  # these have no histories
+        for name in self.final_only:  # metrics without a history
             del ends[name]
         for name, values in ends.items():
             rows = self.histories.setdefault(name, [])
@@ -550,7 +560,7 @@ class Chunk:
 
 
 def span(number: int, width: int, edges: Sequence[int] = (0,)) -> tuple[int, int]:
-    """Return the first start of the chunk that a start is in, and the chunk's width.
+    """Return the first start and the width of the chunk that contains a start.
 
     Examples
     --------
@@ -566,7 +576,7 @@ def span(number: int, width: int, edges: Sequence[int] = (0,)) -> tuple[int, int
 def chunked(
     numbers: np.ndarray, width: int, edges: Sequence[int] = (0,)
 ) -> list[np.ndarray]:
-    """Return the sorted numbers in groups, one for each chunk that they are in.
+    """Return the sorted numbers in groups, one for each chunk.
 
     Examples
     --------
@@ -579,6 +589,6 @@ def chunked(
 
 
 def _norms(mapping: Mapping[str, torch.Tensor]) -> np.ndarray:
-    """Return the norm over all parameters of each start, accumulated in float64."""
+    """Return each start's norm over all parameters, accumulated in float64."""
     norms: np.ndarray = flat(mapping).double().norm(dim=1).cpu().numpy()
     return norms

@@ -19,7 +19,7 @@ from descents.validation import real_number, whole_number
 
 @dataclass(frozen=True)
 class _FirstOrder(UpdateRule):
-    """What rules that follow one gradient share: the rate, and the projection."""
+    """Base of the rules that follow one gradient: learning rates and the prox."""
 
     learning_rate: float | Sequence[float] = 0.01
 
@@ -30,36 +30,38 @@ class _FirstOrder(UpdateRule):
                 real_number("a learning rate", rate, 0, strict=True) for rate in rates
             )
             if not checked:
-                raise InvalidValueError("learning_rate is empty; give a rate a start")
+                raise InvalidValueError(
+                    "learning_rate is empty; give a rate for each start"
+                )
             object.__setattr__(self, "learning_rate", checked)
-            object.__setattr__(self, "_kept", {})
+            object.__setattr__(self, "_cache", {})
         else:
             rate = real_number("learning_rate", rates, 0, strict=True)
             object.__setattr__(self, "learning_rate", rate)
 
     def check_starts(self, last: int) -> None:
-        """Refuse starts up to a last one for which there is no rate."""
+        """Raise if there are fewer rates than starts."""
         count = len(self.learning_rate) if isinstance(self.learning_rate, tuple) else 0
         if 0 < count <= last:
             raise InvalidValueError(
-                f"learning_rate has {counted(count, 'rate')}, but start {last} is asked for; give "
-                "a rate for each start"
+                f"learning_rate has {counted(count, 'rate')}, but start {last} is "
+                "requested; give a rate for each start"
             )
 
     def _rates(self, parameters: Parameters, starts: torch.Tensor) -> Parameters:
         """Return the rate of each start, shaped to multiply each parameter."""
-        if isinstance(self.learning_rate, float):  # one for all: nothing to look up
+        if isinstance(self.learning_rate, float):  # one rate for all starts
             return {
                 name: constant(self.learning_rate, value.dtype, value.device)
                 for name, value in parameters.items()
             }
-        kept: dict[torch.device, torch.Tensor] = vars(self)["_kept"]
-        if starts.device not in kept:
-            with torch.inference_mode(False):  # it outlives the caller's
-                kept[starts.device] = torch.tensor(
+        cache: dict[torch.device, torch.Tensor] = vars(self)["_cache"]
+        if starts.device not in cache:
+            with torch.inference_mode(False):  # the cache outlives the caller's mode
+                cache[starts.device] = torch.tensor(
                     self.learning_rate, dtype=torch.float64, device=starts.device
                 )
-        rates = kept[starts.device][starts]
+        rates = cache[starts.device][starts]
         return {
             name: rates.to(value).reshape(-1, *[1] * (value.ndim - 1))
             for name, value in parameters.items()
@@ -73,11 +75,11 @@ class _FirstOrder(UpdateRule):
         gradients: Parameters,
         scales: Parameters | None = None,
     ) -> tuple[Parameters, Parameters]:
-        """Return the step along minus `directions`, its prox taken, and the mapping.
+        """Return prox(x - rate * scale * direction), and the prox-gradient mapping.
 
         The prox-gradient mapping is (x - prox(x - rate g)) / rate, which without
-        constraints is the gradient g. `scales`, where a rule has them, are what each
-        entry's rate is multiplied by: the prox is taken with the rates that were used.
+        constraints is the gradient g. `scales` multiply the rate of each entry, as in
+        Adam; the prox of the step uses the scaled rates, that of the mapping does not.
         """
         if not bound.constrained and isinstance(self.learning_rate, float):
             return self._plain_move(parameters, directions, scales), gradients
@@ -86,7 +88,7 @@ class _FirstOrder(UpdateRule):
         moved = {n: p - used[n] * directions[n] for n, p in parameters.items()}
         if not bound.constrained:
             return moved, gradients
-        plain = bound.prox(
+        plain = bound.prox(  # prox(x - rate g)
             {n: p - rates[n] * gradients[n] for n, p in parameters.items()}, rates
         )
         mapping = {n: (p - plain[n]) / rates[n] for n, p in parameters.items()}
@@ -95,7 +97,7 @@ class _FirstOrder(UpdateRule):
     def _plain_move(
         self, parameters: Parameters, directions: Parameters, scales: Parameters | None
     ) -> Parameters:
-        """Return the step where all have one rate: the same numbers, by fewer calls."""
+        """Return the step for one rate and no constraints, by fewer calls of torch."""
         along = [directions[name] for name in parameters]
         if scales is None:
             moves = _times(along, self.learning_rate)
@@ -114,7 +116,7 @@ class GradientDescent(_FirstOrder):
     Parameters
     ----------
     learning_rate : float or sequence of float
-        Above 0; one for all, or the k-th for start k.
+        Above 0: one rate for all starts, or rate k for start k.
 
     Examples
     --------
@@ -150,7 +152,7 @@ class GradientDescent(_FirstOrder):
         step: int,
         count: int,
     ) -> tuple[int, Parameters, State] | None:
-        """Take up to `count` steps at once, where the problem can; the bits are the same.
+        """Take up to `count` steps at once if the problem can, with the same bits.
 
         Returns
         -------
@@ -162,10 +164,10 @@ class GradientDescent(_FirstOrder):
             return None
         rates = next(iter(self._rates(parameters, bound.starts).values())).reshape(-1)
         rates = rates.expand(len(bound.starts)).contiguous()
-        found = bound.plain_steps(parameters, step, rates, count)
-        if found is None:
+        steps = bound.plain_steps(parameters, step, rates, count)
+        if steps is None:
             return None
-        taken, moved, _ = found
+        taken, moved, _ = steps
         return taken, moved, {}
 
 
@@ -179,8 +181,8 @@ class Momentum(_FirstOrder):
     momentum : float
         From 0 to below 1.
     nesterov : bool
-        Step along gradient + momentum * v in place of v (Sutskever et al., 2013, ICML,
-        in the form that torch.optim.SGD has).
+        Step along gradient + momentum * v instead of v (Sutskever et al., 2013, ICML, in
+        the form of torch.optim.SGD).
 
     Examples
     --------
@@ -211,9 +213,9 @@ class Momentum(_FirstOrder):
         losses, gradients = bound.losses_and_gradients(parameters, step)
         g = list(gradients.values())
         v = _times([state["velocity"][n] for n in gradients], self.momentum)
-        torch._foreach_add_(v, g)
+        torch._foreach_add_(v, g)  # v = momentum * v + g
         velocity = directions = dict(zip(gradients, v, strict=True))
-        if self.nesterov:
+        if self.nesterov:  # g + momentum * v
             ahead = _times(v, self.momentum)
             torch._foreach_add_(ahead, g)
             directions = dict(zip(gradients, ahead, strict=True))
@@ -225,8 +227,9 @@ class Momentum(_FirstOrder):
 class Adam(_FirstOrder):
     """Adam [1]_: x <- x - rate * m' / (sqrt(s') + epsilon).
 
-    m and s are running means of the gradient and of its square, m' and s' the same
-    with the bias of the zero beginning taken off.
+    m and s are running means of the gradient and of its square. They begin at zero; m'
+    and s' are m and s with this bias corrected, m / (1 - beta1^t) and s / (1 - beta2^t)
+    after t steps.
 
     Parameters
     ----------
@@ -270,39 +273,41 @@ class Adam(_FirstOrder):
     ) -> Update:
         """Take one step."""
         losses, gradients = bound.losses_and_gradients(parameters, step)
-        # One call for all parameters: of small ones, calling is what takes the time.
+        # One call for all parameters: for small ones, the calls take most of the time.
         g = list(gradients.values())
-        m = torch._foreach_lerp(
+        m = torch._foreach_lerp(  # beta1 m + (1 - beta1) g
             [state["mean"][name] for name in gradients], g, 1 - self.beta1
         )
+        # s = beta2 s + (1 - beta2) g^2
         s = _times([state["square"][name] for name in gradients], self.beta2)
         squares = _times(g, 1 - self.beta2)
         torch._foreach_mul_(squares, g)
         torch._foreach_add_(s, squares)
+        # scale = 1 / (sqrt(s') + epsilon)
         scale = _over(s, 1 - self.beta2 ** (step + 1))
         torch._foreach_sqrt_(scale)
         torch._foreach_add_(scale, self.epsilon)
         torch._foreach_reciprocal_(scale)
-        ahead = _over(m, 1 - self.beta1 ** (step + 1))
+        ahead = _over(m, 1 - self.beta1 ** (step + 1))  # m'
         mean, square, directions, scales = (
-            dict(zip(gradients, each, strict=True)) for each in (m, s, ahead, scale)
+            dict(zip(gradients, tensors, strict=True))
+            for tensors in (m, s, ahead, scale)
         )
         moved, mapping = self._move(bound, parameters, directions, gradients, scales)
         return Update(moved, {"mean": mean, "square": square}, losses, mapping)
 
 
 SUFFICIENT, CURVATURE = 1e-4, 0.9
-"""Wolfe's two constants: how much of the promised fall a step must give, and how much of
-the slope may be left."""
+"""The constants c1 and c2 of Wolfe's conditions, for sufficient decrease and curvature."""
 TRIALS = 25
-"""How many lengths a line search tries."""
+"""The maximum number of step lengths that a line search tries."""
 
 
 @dataclass(frozen=True)
 class AdamW(Adam):
     """Adam with decoupled weight decay [1]_: x <- (1 - rate * weight_decay) x, then Adam.
 
-    Only what the problem calls a weight decays.
+    Only parameters that the problem declares to be weights decay (`Bound.decays`).
 
     Parameters
     ----------
@@ -336,23 +341,23 @@ class AdamW(Adam):
         step: int,
     ) -> Update:
         """Take one step."""
-        found = super().update(bound, parameters, state, step)
+        update = super().update(bound, parameters, state, step)
         rates = self._rates(parameters, bound.starts)
         shrunk = {
             name: value - rates[name] * self.weight_decay * parameters[name]
             if bound.decays(name)
             else value
-            for name, value in found.parameters.items()
+            for name, value in update.parameters.items()
         }
-        return found._replace(parameters=shrunk)
+        return update._replace(parameters=shrunk)
 
 
 @dataclass(frozen=True)
 class LineDescent(UpdateRule):
-    """Gradient descent that finds its own rate, for losses without randomness.
+    """Gradient descent with a line search in place of a rate, for deterministic losses.
 
-    x <- prox(x - t gradient), where t begins at the rate of Barzilai and Borwein [1]_
-    and is halved until the loss falls by a quarter of ||move||^2 / t.
+    x <- prox(x - t gradient), where t begins at the step length of Barzilai and Borwein
+    [1]_ and is halved until the loss falls by at least a quarter of ||move||^2 / t.
 
     References
     ----------
@@ -371,7 +376,7 @@ class LineDescent(UpdateRule):
     """
 
     def init(self, bound: Bound, parameters: Parameters) -> State:
-        """Return a state without a rate."""
+        """Return rates of zero, which stand for a rate that is still to be found."""
         rate = next(iter(parameters.values()))
         return {"rate": {"rate": rate.new_zeros(len(rate))}}
 
@@ -385,18 +390,19 @@ class LineDescent(UpdateRule):
         """Take one step."""
         losses, gradients = _evaluated(bound, parameters, state, step)
         g = flat(gradients)
-        given = state["rate"]["rate"]
-        rate = given
-        if not bool((given > 0).all()):
+        previous = state["rate"]["rate"]
+        t = previous
+        if not bool((previous > 0).all()):
             first = first_length(bound, parameters, g, step)
-            rate = torch.where(given > 0, given, first)
-        begun = rate
-        found = {n: p.clone() for n, p in parameters.items()}
+            t = torch.where(previous > 0, previous, first)
+        t0 = t  # for the gain; t itself is halved below
+        accepted = {n: p.clone() for n, p in parameters.items()}
         best, slopes = losses.clone(), {n: v.clone() for n, v in gradients.items()}
+        # Starts in `waiting` have no accepted step yet; the others no longer change.
         waiting = torch.isfinite(losses) & torch.isfinite(g).all(1)
         mapping = gradients
         for trial in range(TRIALS):
-            rates = {n: _shaped(rate, p) for n, p in parameters.items()}
+            rates = {n: _shaped(t, p) for n, p in parameters.items()}
             tried = bound.prox(
                 {n: p - rates[n] * gradients[n] for n, p in parameters.items()}, rates
             )
@@ -405,37 +411,38 @@ class LineDescent(UpdateRule):
             new, sloped = bound.losses_and_gradients(tried, step)
             square = (flat(tried) - flat(parameters)).square().sum(1)
             slack = 4 * torch.finfo(new.dtype).eps * losses.abs()
-            good = waiting & (new <= losses - 0.25 * square / rate + slack)
-            found = chosen(good, tried, found)
-            slopes = chosen(good, sloped, slopes)
-            best = torch.where(good, new, best)
-            waiting = waiting & ~good
+            # The loss fell by at least ||move||^2 / (4 t), up to rounding.
+            enough = waiting & (new <= losses - 0.25 * square / t + slack)
+            accepted = chosen(enough, tried, accepted)
+            slopes = chosen(enough, sloped, slopes)
+            best = torch.where(enough, new, best)
+            waiting = waiting & ~enough
             if not bool(waiting.any()):
                 break
-            rate = torch.where(waiting, rate / 2, rate)
-        moved, change = flat(found) - flat(parameters), flat(slopes) - g
-        inner = (moved * change).sum(1)
-        longer = moved.square().sum(1) / inner.clamp_min(torch.finfo(g.dtype).tiny)
-        following = torch.where(
-            inner > 0, longer.clamp(max=10 * rate).maximum(rate / 10), 2 * rate
-        )
-        known = {"loss": best, **slopes}
-        gain = begun.double() * flat(mapping).double().square().sum(1) / 2
-        remembered = {"rate": {"rate": following}, "known": known}
-        return Update(found, remembered, losses, mapping, gain)
+            t = torch.where(waiting, t / 2, t)
+        moved, change = flat(accepted) - flat(parameters), flat(slopes) - g
+        # Barzilai and Borwein: the next t is s's / s'y, where s is the move and y the
+        # change of the gradient. It stays between t / 10 and 10 t; 2 t if s'y <= 0.
+        sy = (moved * change).sum(1)
+        bb = moved.square().sum(1) / sy.clamp_min(torch.finfo(g.dtype).tiny)
+        following = torch.where(sy > 0, bb.clamp(max=10 * t).maximum(t / 10), 2 * t)
+        evaluated = {"loss": best, **slopes}
+        gain = t0.double() * flat(mapping).double().square().sum(1) / 2
+        remembered = {"rate": {"rate": following}, "known": evaluated}
+        return Update(accepted, remembered, losses, mapping, gain)
 
 
 @dataclass(frozen=True)
 class LBFGS(UpdateRule):
-    """Limited-memory BFGS [1]_ with a line search that meets Wolfe's weak conditions [2]_.
+    """Limited-memory BFGS [1]_ with a line search for the weak Wolfe conditions [2]_.
 
-    For smooth losses without constraint or randomness. Each start has its own memory
-    and its own step length; all are evaluated together.
+    For smooth, deterministic losses without constraints. Each start has its own memory
+    and its own step length; all starts are evaluated together.
 
     Parameters
     ----------
     memory : int
-        How many steps are remembered.
+        The number of steps that the approximate Hessian is built from.
 
     References
     ----------
@@ -467,7 +474,8 @@ class LBFGS(UpdateRule):
         """Return an empty memory."""
         if bound.constrained:
             raise InvalidValueError(
-                "L-BFGS steps know no constraint and no l1 penalty; give other steps"
+                "L-BFGS supports neither constraints nor an l1 penalty; use another "
+                "update rule"
             )
         x = flat(parameters)
         blank = x.new_zeros(len(x), self.memory, x.shape[1])
@@ -492,20 +500,21 @@ class LBFGS(UpdateRule):
         direction = -_inverse_times(state["memory"], g)
         uphill = (direction * g).sum(1) >= 0
         direction = torch.where(uphill[:, None], -g, direction)
+        # Without a memory the scale of the Hessian is unknown, and so is the length.
         fresh = uphill | ~(state["memory"]["weights"] > 0).any(1)
         length = torch.ones_like(losses)
         if bool(fresh.any()):
             first = first_length(bound, parameters, g, step)
             length = torch.where(fresh, first, length)
-        # By the Hessian that the memory stands for: half g' H^-1 g.
+        # With H approximated from the memory, the gain of a Newton step: g' H^-1 g / 2.
         gain = -0.5 * (length[:, None] * direction * g).double().sum(1)
         y, best, slopes = _line_search(
             bound, parameters, (losses, g), direction, length, step
         )
         memory = _remembered(state["memory"], y - x, slopes - g)
-        known = {"loss": best, **_unflat(slopes, parameters)}
+        evaluated = {"loss": best, **_unflat(slopes, parameters)}
         moved = _unflat(y, parameters)
-        remembered = {"memory": memory, "known": known}
+        remembered = {"memory": memory, "known": evaluated}
         return Update(moved, remembered, losses, gradients, gain)
 
 
@@ -515,7 +524,7 @@ def curvature_along(
     direction: torch.Tensor,
     step: int,
 ) -> torch.Tensor:
-    """Return d' H d of each start, by differentiating the gradient along d.
+    """Return d' H d for each start, by differentiating the gradient along d.
 
     Parameters
     ----------
@@ -551,9 +560,10 @@ def curvature_along(
             name: torch.zeros_like(leaf) if g is None else g
             for (name, leaf), g in zip(leaves.items(), gradients, strict=True)
         }
-        along = (flat(slopes) * direction).sum()
+        along = (flat(slopes) * direction).sum()  # g'd
         if not along.requires_grad:  # the loss is linear here
             return direction.new_zeros(len(direction))
+        # The gradient of g'd is H d.
         bent = torch.autograd.grad(along, list(leaves.values()), materialize_grads=True)
     return (flat(dict(zip(leaves, bent, strict=True))) * direction).sum(1)
 
@@ -564,17 +574,17 @@ def first_length(
     gradient: torch.Tensor,
     step: int,
 ) -> torch.Tensor:
-    """Return how far to go along minus the gradient where nothing is known, shape (S,).
+    """Return the length t of a first step x - t g, shape (S,).
 
-    To the minimum of the quadratic that has the slope and the curvature there, g'g /
-    |g'Hg|, but not by more than the point's own size. In other units of the parameters
-    or of the loss it is the same move.
+    The step leads to the minimum of the quadratic with the same slope and curvature, t =
+    g'g / |g'Hg|, but is not longer than the point itself, ||t g|| <= ||x||. It does not
+    depend on the units of the parameters or of the loss.
     """
     square = gradient.square().sum(1)
     norm = square.sqrt().clamp_min(torch.finfo(gradient.dtype).tiny)
     bent = curvature_along(bound, parameters, gradient, step).abs()
     size = flat(parameters).norm(dim=1)
-    # From zero, only the curvature says how large numbers are.
+    # Without curvature, go 1% of ||x||. At x = 0 only the curvature gives a scale.
     least = torch.where(size > 0, 0.01 * size, 1e-5)
     most = torch.where(size > 0, size, torch.inf)
     length = torch.where(bent > 0, square / bent, least / norm)
@@ -588,15 +598,15 @@ def gains(
     mapping: Mapping[str, torch.Tensor],
     step: int,
 ) -> torch.Tensor:
-    """Return by how much the best step along the prox-gradient mapping lowers each loss.
+    """Return how much the best step along the prox-gradient mapping m lowers each loss.
 
-    (m'm)^2 / (2 |m'Hm|), to second order: it does not depend on the units of the
-    parameters as long as they share one, nor on any learning rate.
+    To second order this is (m'm)^2 / (2 |m'Hm|). It does not depend on the units of the
+    parameters, if all have the same, nor on a learning rate.
 
     Returns
     -------
     float64 Tensor of shape (S,)
-        Infinite where the loss has a slope and no curvature along it.
+        Infinite where the loss has a slope but no curvature along it.
 
     Examples
     --------
@@ -622,11 +632,11 @@ def _evaluated(
     state: State,
     step: int,
 ) -> tuple[torch.Tensor, Parameters]:
-    """Return losses and gradients, from the last line search where it found them."""
+    """Return losses and gradients, from the last line search if it computed them."""
     if "known" not in state:
         return bound.losses_and_gradients(parameters, step)
-    known = dict(state["known"])
-    return known.pop("loss"), known
+    evaluated = dict(state["known"])
+    return evaluated.pop("loss"), evaluated
 
 
 def _line_search(
@@ -639,7 +649,15 @@ def _line_search(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the points, losses and gradients that a bracketing search accepts.
 
-    A start for which no length is accepted gets the best that fell enough, or stays.
+    Along x + t d it looks for a length t that meets both weak Wolfe conditions,
+
+    - sufficient decrease, f(x + t d) <= f(x) + c1 t g'd, and
+    - curvature, g(x + t d)'d >= c2 g'd.
+
+    Without the first t is too long and becomes `high`; with the first alone it is too
+    short and becomes `low`. The next t is in the middle, or twice `low` while `high` is
+    infinite. A start that finds no such t keeps the last point with sufficient decrease,
+    or else stays where it is.
     """
     losses, g = here
     x = flat(parameters)
@@ -653,15 +671,18 @@ def _line_search(
             break
         tried = x + length[:, None] * direction
         new, gradients = bound.losses_and_gradients(_unflat(tried, parameters), step)
-        found = flat(gradients)
+        tried_slopes = flat(gradients)
         enough = new <= losses + SUFFICIENT * length * slope + slack
-        enough &= torch.isfinite(found).all(1)
-        flatter = (found * direction).sum(1) >= CURVATURE * slope
-        if bool((waiting & enough & flatter).all()):  # as at most steps, at the first
-            return tried, new, found
-        kept = (waiting & enough)[:, None]
-        y, slopes = torch.where(kept, tried, y), torch.where(kept, found, slopes)
-        best = torch.where(kept[:, 0], new, best)
+        enough &= torch.isfinite(tried_slopes).all(1)
+        flatter = (tried_slopes * direction).sum(1) >= CURVATURE * slope
+        if bool((waiting & enough & flatter).all()):  # usual, at the first trial
+            return tried, new, tried_slopes
+        accepted = (waiting & enough)[:, None]
+        y, slopes = (
+            torch.where(accepted, tried, y),
+            torch.where(accepted, tried_slopes, slopes),
+        )
+        best = torch.where(accepted[:, 0], new, best)
         low = torch.where(waiting & enough, length, low)
         high = torch.where(waiting & ~enough, length, high)
         waiting = waiting & ~(enough & flatter)
@@ -671,23 +692,29 @@ def _line_search(
 
 
 def _inverse_times(memory: Parameters, g: torch.Tensor) -> torch.Tensor:
-    """Return the inverse Hessian of the memory times g, by the two loops."""
-    # Each pair's weight 1 / s'y goes once to s and once to y.
+    """Return H^-1 g by the two-loop recursion over the pairs (s, y) of the memory.
+
+    With r = 1 / s'y: from the newest pair on, a = r s'q and q <- q - a y; then q <- q
+    s'y / y'y with the newest pair; then from the oldest on, b = r y'q and q <- q + (a -
+    b) s. A pair with weight 0 is empty and changes nothing.
+    """
+    # r s and r y, so that the loops only multiply and sum.
     weights = memory["weights"][..., None]
     moves, changes = memory["moves"].unbind(1), memory["changes"].unbind(1)
     by_moves = (weights * memory["moves"]).unbind(1)
     by_changes = (weights * memory["changes"]).unbind(1)
     q, shares = g, []
-    for k in range(len(moves)):  # the newest first
-        share = (by_moves[k] * q).sum(1, keepdim=True)
+    for k in range(len(moves)):  # from the newest pair to the oldest
+        share = (by_moves[k] * q).sum(1, keepdim=True)  # a
         q = torch.addcmul(q, share, changes[k], value=-1)
         shares.append(share)
     square = changes[0].square().sum(1, keepdim=True)
     newest = weights[:, 0]
+    # s'y / y'y; 1 while the memory is empty
     scale = 1 / (newest * square).clamp_min(1e-30)
     q = torch.where(newest > 0, scale, torch.ones_like(scale)) * q
     for k in reversed(range(len(moves))):
-        back = (by_changes[k] * q).sum(1, keepdim=True)
+        back = (by_changes[k] * q).sum(1, keepdim=True)  # b
         q = torch.addcmul(q, shares[k] - back, moves[k])
     return q
 
@@ -695,34 +722,37 @@ def _inverse_times(memory: Parameters, g: torch.Tensor) -> torch.Tensor:
 def _remembered(
     memory: Parameters, move: torch.Tensor, change: torch.Tensor
 ) -> Parameters:
-    """Return the memory with one more step of positive curvature; none forgets all."""
-    inner = (move * change).sum(1)
+    """Return the memory with the newest pair (s, y) in front, if its curvature is positive.
+
+    Otherwise the memory stays as it is; that of a start that did not move is emptied.
+    """
+    sy = (move * change).sum(1)
     norm = torch.linalg.vector_norm  # a quarter of the time of Tensor.norm
-    usable = inner > 1e-12 * norm(move, dim=1) * norm(change, dim=1)
-    weight = torch.where(usable, 1 / inner.clamp_min(1e-300), torch.zeros_like(inner))
+    usable = sy > 1e-12 * norm(move, dim=1) * norm(change, dim=1)
+    weight = torch.where(usable, 1 / sy.clamp_min(1e-300), torch.zeros_like(sy))
     added = {"moves": move, "changes": change, "weights": weight}
     longer = {
         name: torch.cat([added[name][:, None], old[:, :-1]], 1)
         for name, old in memory.items()
     }
-    if bool(usable.all()):  # then no start stayed where it was
+    if bool(usable.all()):  # every start moved
         return longer
     stuck = move.square().sum(1) == 0
-    kept = {}
+    result = {}
     for name, old in memory.items():
         new = torch.where(_shaped(usable, old), longer[name], old)
-        kept[name] = torch.where(_shaped(stuck, old), torch.zeros_like(old), new)
-    return kept
+        result[name] = torch.where(_shaped(stuck, old), torch.zeros_like(old), new)
+    return result
 
 
 def _times(values: Sequence[torch.Tensor], factor: Any) -> list[torch.Tensor]:
-    """Return tensors times a number."""
+    """Return each tensor times a number."""
     number: Any = _number(factor, values[0])
     return list(torch._foreach_mul(list(values), number))
 
 
 def _number(value: Any, like: torch.Tensor) -> Any:
-    """Return a number as a tensor where that is faster: of few numbers, twice as fast."""
+    """Return a number as a cached tensor on a CPU: for small tensors, twice as fast."""
     if like.device.type != "cpu":
         return value
     key = value, like.dtype
@@ -732,23 +762,23 @@ def _number(value: Any, like: torch.Tensor) -> Any:
 
 
 _numbers: dict[tuple[float, torch.dtype], torch.Tensor] = {}
-"""Rates and the like as tensors, made once."""
+"""The cache of `_number`."""
 
 
 def _over(values: Sequence[torch.Tensor], divisor: Any) -> list[torch.Tensor]:
-    """Return tensors over a number, which is a tensor where steps are recorded."""
+    """Return each tensor over a number, which is a tensor in a CUDA graph."""
     if isinstance(divisor, torch.Tensor):
         return [value / divisor for value in values]
     return list(torch._foreach_div(list(values), divisor))
 
 
 def _shaped(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Return one value a start, shaped to multiply a parameter."""
+    """Return one value for each start, shaped to multiply a parameter."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def chosen(mask: torch.Tensor, moved: Parameters, rest: Parameters) -> Parameters:
-    """Return the moved parameters of some starts, and of the others the old ones.
+    """Return the moved parameters where the mask is true, else the old ones.
 
     Examples
     --------
@@ -763,7 +793,7 @@ def chosen(mask: torch.Tensor, moved: Parameters, rest: Parameters) -> Parameter
 
 
 def _unflat(values: torch.Tensor, like: Parameters) -> Parameters:
-    """Return what `flat` put in a row as parameters again."""
+    """Return flat values as parameters again: the inverse of `flat`."""
     sizes = [value[0].numel() for value in like.values()]
     return {
         name: part.reshape(value.shape)

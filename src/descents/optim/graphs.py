@@ -1,7 +1,7 @@
-"""Steps that another device is told of once, and then repeats.
+"""Capture the steps of an update rule in a CUDA graph and replay them.
 
-What a small step costs on an accelerator is telling it of some hundreds of operations,
-one by one. A recording, there a CUDA graph [1]_, tells them all at once.
+A small step on an accelerator consists of hundreds of operations, and launching them one
+by one takes most of the time. A CUDA graph [1]_ launches all of them at once.
 
 References
 ----------
@@ -22,15 +22,15 @@ from descents.optim.problem import Bound, Parameters
 from descents.optim.rules import State, Update, UpdateRule
 
 Body = Callable[[], None]
-"""What is recorded: it takes nothing, returns nothing, and writes to tensors it knows."""
+"""A step to capture: it takes and returns nothing, and writes to fixed tensors."""
 
 
 class Recording:
-    """Steps of an update rule at which nothing is looked at, each told at once.
+    """Captured steps of an update rule.
 
-    A step reads from tensors that stay where they are, and writes to them: parameters,
-    state, who is alive, how many steps each start has taken, the number of the step,
-    and what the problem draws for a step, which is put there before it.
+    A step reads from tensors at fixed addresses and writes to them: the parameters, the
+    state, which starts are alive, how many steps each start has taken, and the number of
+    the step. The inputs that the problem draws for a step are copied there before it.
 
     Parameters
     ----------
@@ -47,15 +47,15 @@ class Recording:
 
     def __init__(self, rule: UpdateRule, bound: Bound) -> None:
         self.rule, self.bound = rule, bound
-        self.kept: dict[str, Parameters] = {}
+        self.buffers: dict[str, Parameters] = {}
         self.total = torch.zeros(bound.starts.shape, dtype=torch.float64)
         """The sum of the losses over the steps taken last."""
-        # Batches of an epoch differ in size: one recording for each.
+        # One graph for each size of batch: the last batch of an epoch may be smaller.
         self._plays: dict[Any, tuple[Parameters, Bound, Body]] = {}
 
     @staticmethod
     def possible(rule: UpdateRule, bound: Bound, step: int) -> bool:
-        """Return whether the device can record, and the steps be recorded."""
+        """Return whether steps of this rule and problem can be captured."""
         return (
             bound.device.type in RECORDERS
             and rule.capturable
@@ -77,7 +77,7 @@ class Recording:
         parameters, state
             As the rule's `update` returned them.
         alive : bool Tensor of shape (S,)
-            Which starts go on.
+            The starts that have not failed.
         steps : range
             The numbers of the steps.
 
@@ -91,26 +91,26 @@ class Recording:
         device = alive.device
         point: dict[str, Parameters] = {f"of {name}": g for name, g in state.items()}
         point["parameters"] = parameters
-        point["told"] = {
+        point["counters"] = {
             "alive": alive,
             "taken": torch.zeros_like(alive, dtype=torch.int64),
             "total": torch.zeros(alive.shape, dtype=torch.float64, device=device),
             "step": torch.full((), steps.start, dtype=torch.float64, device=device),
         }
-        if self.kept:
-            for name, group in self.kept.items():
+        if self.buffers:
+            for name, group in self.buffers.items():
                 _written(point[name], group)
         else:
-            self.kept = {name: _copied(group) for name, group in point.items()}
+            self.buffers = {name: _copied(group) for name, group in point.items()}
         for step in steps:
-            self._one(self.bound.graph_inputs(step) or {})
-        found = {name: _copied(group) for name, group in self.kept.items()}
-        moved, told = found.pop("parameters"), found.pop("told")
-        self.total = told["total"]
-        later = {name.removeprefix("of "): group for name, group in found.items()}
-        return moved, later, told["alive"], told["taken"]
+            self._take_one(self.bound.graph_inputs(step) or {})
+        copies = {name: _copied(group) for name, group in self.buffers.items()}
+        moved, counters = copies.pop("parameters"), copies.pop("counters")
+        self.total = counters["total"]
+        later = {name.removeprefix("of "): group for name, group in copies.items()}
+        return moved, later, counters["alive"], counters["taken"]
 
-    def _one(self, inputs: Parameters) -> None:
+    def _take_one(self, inputs: Parameters) -> None:
         key = tuple((name, value.shape) for name, value in inputs.items())
         if key in self._plays:
             place, _, play = self._plays[key]
@@ -121,53 +121,54 @@ class Recording:
         bound = self.bound.with_inputs(place) if place else self.bound
         recorder = RECORDERS[bound.device.type]
         play = recorder(lambda: self._step(bound), bound.device)
-        # With the bound problem: a recording keeps no tensor alive that it reads from.
+        # Keep the bound problem too: a graph does not keep its input tensors alive.
         self._plays[key] = (place, bound, play)
 
     def _step(self, bound: Bound) -> None:
-        """Take one step, from the kept tensors to the kept tensors."""
-        told, parameters = self.kept["told"], self.kept["parameters"]
-        state = {n[3:]: g for n, g in self.kept.items() if n.startswith("of ")}
-        step: Any = told["step"]
-        found = self.rule.update(bound, dict(parameters), state, step)
-        losses = found.losses
-        alive = told["alive"] & losses.isfinite()
-        parameters, state = advanced(alive, parameters, state, found)
-        _written(parameters, self.kept["parameters"])
+        """Take one step, from the buffers to the buffers."""
+        counters, parameters = self.buffers["counters"], self.buffers["parameters"]
+        state = {n[3:]: g for n, g in self.buffers.items() if n.startswith("of ")}
+        step: Any = counters["step"]
+        update = self.rule.update(bound, dict(parameters), state, step)
+        losses = update.losses
+        alive = counters["alive"] & losses.isfinite()
+        parameters, state = advanced(alive, parameters, state, update)
+        _written(parameters, self.buffers["parameters"])
         for name, group in state.items():
-            _written(group, self.kept[f"of {name}"])
-        taken = told["taken"] + alive
-        total = told["total"] + losses.detach().double()
+            _written(group, self.buffers[f"of {name}"])
+        taken = counters["taken"] + alive
+        total = counters["total"] + losses.detach().double()
         _written(
-            {"alive": alive, "taken": taken, "total": total, "step": step + 1}, told
+            {"alive": alive, "taken": taken, "total": total, "step": step + 1}, counters
         )
 
 
 def advanced(
-    going: torch.Tensor, parameters: Parameters, state: State, found: Update
+    going: torch.Tensor, parameters: Parameters, state: State, update: Update
 ) -> tuple[Parameters, State]:
-    """Return where an update leads the starts that go on; the others keep what they had.
+    """Return parameters and state after an update of the starts in `going` only.
 
     Parameters
     ----------
     going : bool Tensor of shape (S,)
+        Which starts are updated; the others keep their parameters and state.
     parameters, state
         Before the update.
-    found : Update
+    update : Update
         Of all starts.
 
     Examples
     --------
     >>> before, after = {"x": torch.zeros(2)}, {"x": torch.ones(2)}
-    >>> found = Update(after, {}, torch.zeros(2), {})
-    >>> advanced(torch.tensor([True, False]), before, {}, found)
+    >>> update = Update(after, {}, torch.zeros(2), {})
+    >>> advanced(torch.tensor([True, False]), before, {}, update)
     ({'x': tensor([1., 0.])}, {})
     """
     remembered = {
         name: chosen(going, group, state.get(name, group))
-        for name, group in found.state.items()
+        for name, group in update.state.items()
     }
-    return chosen(going, found.parameters, parameters), remembered
+    return chosen(going, update.parameters, parameters), remembered
 
 
 def _copied(group: Parameters) -> Parameters:
@@ -180,13 +181,13 @@ def _written(group: Parameters, places: Parameters) -> None:
 
 
 def _cuda_graph(body: Body, device: torch.device) -> Body:
-    """Do it once, and return what does it again: a CUDA graph.
+    """Run a step once, capture it, and return a function that replays the CUDA graph.
 
-    The first time is on a stream of its own, as the recording will be: what libraries
-    make at first use is not to be made while it is recorded.
+    The first run is on the capture stream, not captured, because libraries initialize
+    themselves at first use, which must not happen during a capture.
     """
-    # A process records one thing at a time, on one stream of a device: each stream that
-    # has multiplied keeps memory of its own.
+    # One capture at a time, and one stream for each device, because every stream that
+    # has multiplied matrices keeps a workspace of its own.
     with _one_at_a_time, torch.cuda.device(device):
         here, number = torch.cuda.current_stream(), torch.cuda.current_device()
         if number not in _beside:
@@ -205,11 +206,11 @@ def _cuda_graph(body: Body, device: torch.device) -> Body:
             ):
                 body()
         except RuntimeError as error:
-            torch.cuda.set_stream(here)  # the failed recording may have left its own
+            torch.cuda.set_stream(here)  # a failed capture may leave its stream set
             _refused.append(str(error).partition("\n")[0])
             warnings.warn(
-                f"CUDA cannot record the steps ({_refused[0]}): it is told them one by "
-                "one, with the same results to rounding",
+                f"the steps cannot be captured in a CUDA graph ({_refused[0]}); they run "
+                "one by one, with the same results up to rounding",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -219,10 +220,11 @@ def _cuda_graph(body: Body, device: torch.device) -> Body:
 
 _one_at_a_time = threading.Lock()
 _beside: dict[int, Any] = {}
-"""The stream of each device that is recorded on."""
+"""The capture stream of each device."""
 _refused: list[str] = []
-"""Why CUDA could not record, if it could not: it is not asked again."""
+"""Why a capture failed; after one failure no other capture is tried."""
 
 
 RECORDERS: dict[str, Callable[[Body, torch.device], Body]] = {"cuda": _cuda_graph}
-"""How each kind of device records: the body is run once, and what runs it again returned."""
+"""The capture function for each type of device: it runs a step once and returns a function
+that runs it again."""

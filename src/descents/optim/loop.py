@@ -1,4 +1,4 @@
-"""Descending from many starts: on this thread, on several, or on several processes."""
+"""Descend from many starts, in one thread, several threads or several processes."""
 
 from __future__ import annotations
 
@@ -40,62 +40,63 @@ def descend(  # noqa: PLR0913
 ) -> Runs:
     """Descend from many starting points at once.
 
-    Minimises the loss of every start separately. Start k depends on (problem, seed, k)
+    Minimizes the loss of every start separately. Start k depends on (problem, seed, k)
     alone. Starts are computed in chunks: start 0 in a chunk of its own, the next few in a
     second one, later ones in wider chunks (`Problem.edges`, `Problem.width`). The chunk of
-    a start, and its place there, do not depend on which starts are requested, so that on
-    one machine with one number of threads start k has the same bits in every call.
+    a start, and its place there, do not depend on which starts are requested. On the same
+    machine with the same number of threads, start k has the same bits in every call.
 
     Parameters
     ----------
     problem : Problem
     starts : int or iterable of int
-        How many starts (0, 1, ..., S - 1), or their numbers.
+        The number of starts (0, 1, ..., S - 1), or a list of start numbers.
     seed : int
     steps : UpdateRule, optional
         The update rule, by default ``Adam()``.
     stop : Stop, optional
         By default 1000 steps.
     record : iterable of int
-        After how many steps losses and metrics are written down, each from 0 to
+        The steps at which losses and metrics are recorded, each from 0 to
         ``stop.max_steps``.
     watch : callable, optional
-        ``watch(starts, step, losses)`` is called by the calling thread at recorded steps
-        and when a chunk of starts ends; with several workers, when a chunk ends.
+        ``watch(starts, step, losses)`` is called in the calling thread at recorded steps
+        and when a chunk of starts ends; with several workers, only when a chunk ends.
     width : int, optional
         Compute all starts in chunks of this width. By default the first chunks are
-        narrow and the later ones have ``problem.width``; other widths agree to rounding.
+        narrow and the later ones have ``problem.width``. Results with other widths agree
+        up to rounding.
     threads : int, optional
-        How many chunks of starts run in parallel threads; the result is the same. By
-        default what suits the problem and torch's own threads:
+        How many chunks of starts run in parallel threads; the result is the same. The
+        default depends on the problem and on torch's own threads, see
         `descents.optim.pace.Pace`. Each of several workers uses one thread.
     workers : int
         How many processes compute chunks, by joblib; 1 is this process. The result is
         the same on equal machines.
     store : Store, optional
-        Where finished chunks are saved. Chunks that it has are not computed again.
+        Where finished chunks are saved. Chunks that are there are not computed again.
 
     Returns
     -------
     Runs
-        With a status for each start: one that becomes non-finite is reported, it
-        raises nothing and does not disturb the others. After an interrupt (Ctrl-C) or
-        at the end of the time budget, what there is is returned; starts that never
+        With a status for each start. A start that becomes non-finite is marked; it does
+        not raise an error and does not affect the others. After an interrupt (Ctrl-C) or
+        at the end of the time budget, the results so far are returned; starts that never
         began, and those that another process had not finished, are at their initial
         points. Chunks with interrupted starts are not saved.
 
     Raises
     ------
     InvalidValueError
-        When an argument is wrong, or the losses have the wrong shape.
+        If an argument is invalid, or the losses have the wrong shape.
     LostProcessError
-        When one of several processes was killed. Finished chunks are in the store.
+        If one of several processes was killed. Finished chunks are in the store.
 
     Examples
     --------
     >>> from descents import Factorization
     >>> runs = descend(Factorization([[1.0, 0.0], [0.0, 2.0]], rank=1), starts=20)
-    >>> bool(abs(runs.losses[runs.best] - 1.0) < 1e-6)  # the lesser value squared
+    >>> bool(abs(runs.losses[runs.best] - 1.0) < 1e-6)  # the smaller singular value, squared
     True
     """
     complaints = Complaints()
@@ -114,21 +115,21 @@ def descend(  # noqa: PLR0913
     if watch is not None:
         for runs in finished.known:
             watch(runs.starts, int(runs.steps_taken.max()), runs.losses)
-    cut = False
+    interrupted = False
     if workers == 1:
-        cut = _in_this_process(work, finished, watch, threads)
+        interrupted = _in_this_process(work, finished, watch, threads)
     elif finished.waiting:
         processes.compute(work, finished, workers, watch)
-    found = finished.joined
-    if cut and not found.interrupted:
-        # The interrupt came during the last evaluation; the caller has to know.
+    joined = finished.joined
+    if interrupted and not joined.interrupted:
+        # The interrupt came during the last evaluation, so no status shows it.
         raise KeyboardInterrupt
-    return found.picked(np.argsort(order, kind="stable"))
+    return joined.picked(np.argsort(order, kind="stable"))
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What is the same for all chunks of a descent; another process can receive it."""
+    """The settings that all chunks of a descent share; it can be pickled."""
 
     problem: Problem
     seed: int
@@ -149,7 +150,7 @@ class _Work:
         record: Iterable[int],
         width: Any,
     ) -> _Work:
-        """Return the checked work; what is wrong is added to the complaints."""
+        """Return the checked settings; problems are added to the complaints."""
         complaints.require(
             isinstance(rule, UpdateRule),
             f"steps is {rule!r}; give an update rule, such as Adam()",
@@ -167,12 +168,12 @@ class _Work:
         return cls(problem, seed, rule, stop, sorted(recorded - {None}), width, edges)
 
     def check_starts(self, complaints: Complaints, last: int) -> None:
-        """Complain where there are not enough initial points, or settings, for starts."""
+        """Complain if there are fewer initial points or learning rates than starts."""
         available = self.problem.available
         complaints.require(
             available is None or last < available,
-            f"start {last} is asked for, but only {available} "
-            "initial points were given; ask for those",
+            f"start {last} is requested, but only {available} initial points were given; "
+            "request fewer starts or give more points",
         )
         if isinstance(self.rule, UpdateRule):
             complaints.attempt(self.rule.check_starts, last)
@@ -184,7 +185,7 @@ class _Work:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings that decide the results: all but the time budget."""
+        """The settings that determine the results: all except the time budget."""
         return {
             "seed": self.seed,
             "width": self.width,
@@ -195,7 +196,7 @@ class _Work:
         }
 
     def computed(self, numbers: np.ndarray, deadline: float | None) -> Runs:
-        """Compute a chunk until a time of the system clock, without a watcher."""
+        """Compute a chunk without a watcher, at most until `deadline` (`time.time`)."""
         left = None if deadline is None else max(0.0, deadline - time.time())
         chunk = self.chunk(numbers)
         chunk.descend(self.rule, self.stop, Clock(left), None)
@@ -205,7 +206,7 @@ class _Work:
 def _in_this_process(
     work: _Work, finished: Finished, watch: Watch | None, threads: int | None
 ) -> bool:
-    """Compute the chunks that are waiting; return whether the user interrupted."""
+    """Compute the unfinished chunks; return whether the user interrupted."""
     clock, width = Clock(work.stop.max_seconds), work.width
     chunks = [work.chunk(numbers) for numbers in finished.waiting]
     settings, done = work.settings, 0
@@ -217,10 +218,8 @@ def _in_this_process(
     while done < len(chunks):
         narrow = sum(chunk.width < width for chunk in chunks[done:])
         count, side = pace.share(len(chunks) - done, narrow)
-        if (
-            narrow and work.stop.max_seconds is not None
-        ):  # the first ones share the time
-            count, side = narrow, 1
+        if narrow and work.stop.max_seconds is not None:
+            count, side = narrow, 1  # the narrow chunks share the time budget
         group = chunks[done : done + count]
         begun, done = time.perf_counter(), done + count
         if side == 1:
@@ -237,15 +236,16 @@ def _in_this_process(
 
 
 Take = Callable[[Chunk], None]
-"""What is called with each finished chunk."""
+"""A function that is called with each finished chunk."""
 
 
 def _in_turns(
     chunks: Sequence[Chunk], work: _Work, clock: Clock, watch: Watch | None, take: Take
 ) -> None:
-    """Descend chunks one after the other; a budget of time is shared by all of them.
+    """Descend chunks one after the other; all share the time budget equally.
 
-    One that has used its share waits until the others had theirs, and then goes on.
+    A chunk that has used its share waits until the others had theirs, and then goes on
+    with what is left.
     """
     waiting = list(chunks)
     while waiting:
@@ -265,15 +265,15 @@ def _side_by_side(
     watch: Watch | None,
     take: Take,
 ) -> None:
-    """Descend chunks on threads; the watcher is called by this one."""
+    """Descend chunks in parallel threads; the watcher is called in this thread."""
     events: SimpleQueue[Any] = SimpleQueue()
-    told = None if watch is None else lambda *event: events.put(event)
+    report = None if watch is None else lambda *event: events.put(event)
     tasks: dict[Future[None], Chunk] = {}
     with ThreadPoolExecutor(threads) as pool:
         left = len(chunks)
         try:
             for chunk in chunks:
-                task = pool.submit(chunk.descend, work.rule, work.stop, clock, told)
+                task = pool.submit(chunk.descend, work.rule, work.stop, clock, report)
                 tasks[task] = chunk
                 task.add_done_callback(events.put)
             while left:
@@ -285,7 +285,7 @@ def _side_by_side(
                     take(tasks.pop(event))
                 elif watch is not None:
                     watch(*event)
-        except KeyboardInterrupt:  # it reaches this thread only
+        except KeyboardInterrupt:  # only the main thread receives it
             pass
         finally:
             if left:

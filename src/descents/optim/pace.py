@@ -1,4 +1,4 @@
-"""How many chunks of starts go side by side, tried once on the work itself."""
+"""Choose how many chunks of starts run in parallel threads, by timing the work itself."""
 
 from __future__ import annotations
 
@@ -11,35 +11,40 @@ from descents.optim.problem import Parallel, Problem
 from descents.optim.rules import UpdateRule
 
 MOST_ENTRIES = 2**25
-"""How many numbers chunks side by side keep at most in their largest tensors together, of
-which each has several."""
+"""The limit on the summed sizes of the largest tensors of parallel chunks, in numbers. A
+chunk has several tensors of that size."""
 WORTH = 1.1
-"""Several threads are taken where they do at least so many times as much as one."""
+"""Several threads are used if they do at least 1.1 times as much work as one."""
 
-_known: dict[Hashable, int] = {}
-"""What was found before in this process."""
+_fastest: dict[Hashable, int] = {}
+"""The number of threads chosen earlier in this process, by the shape of the work."""
 
 
 class Pace:
-    """How many threads do the chunks of a descent, each on one of its own.
+    """Choose how many chunks of starts run in parallel threads.
 
-    As many as are asked for. Else as many as there are processors where the problem is
-    computed by code of one thread. Where torch does it on one thread, side by side may
-    be faster by as many times, or no faster at all, as with many small operations that
-    wait for Python: one chunk is done alone, then some side by side, and what did more
-    goes on; it is known then for all work of the same shape. With no more chunks than
-    processors all go side by side, untried. Where torch has several threads already,
-    chunks go one by one: threads of threads wait for each other. So they do on another
-    device, whatever is asked. The results are the same bits in every case.
+    - On another device, chunks run one at a time.
+    - Else, if a number of threads is given, that number is used.
+    - If a problem is computed by compiled code of one thread, there is a thread for each
+      processor.
+    - If torch has one thread, parallel chunks may be much faster, or no faster at all, as
+      many small operations wait for Python's lock. One chunk is then timed alone, then
+      several in parallel, and the faster way is used from then on, also for later work
+      of the same shape. If there are no more chunks than processors, all of them run in
+      parallel without a trial.
+    - If torch has several threads, chunks run one at a time, because nested threads wait
+      for each other.
+
+    The results are the same bits in every case.
 
     Parameters
     ----------
     problem : Problem
     rule : UpdateRule
     width : int
-        How many starts a chunk has.
+        The number of starts in a chunk.
     asked : int or None
-        How many threads are asked for.
+        The requested number of threads, or None to choose one.
 
     Examples
     --------
@@ -52,7 +57,7 @@ class Pace:
         self, problem: Problem, rule: UpdateRule, width: int, asked: int | None
     ) -> None:
         away = remote(problem.device)
-        self._most, self._settled = 1 if away else asked or 1, True
+        self._most, self._decided = 1 if away else asked or 1, True
         parallel = isinstance(problem, Parallel) and problem.side_by_side
         compiled = isinstance(problem, Parallel) and problem.one_threaded
         self._narrow_too = asked is not None or compiled
@@ -67,8 +72,8 @@ class Pace:
             self._most = min(processors(), room)
             kinds = type(problem).__name__, rule.kind
             self._key = *kinds, problem.size, width, problem.dtype, self._most
-            self._settled = self._most == 1 or self._key in _known
-            self._most = _known.get(self._key, self._most)
+            self._decided = self._most == 1 or self._key in _fastest
+            self._most = _fastest.get(self._key, self._most)
 
     def share(self, waiting: int, narrow: int = 0) -> tuple[int, int]:
         """Return how many of the waiting chunks to do next, and on how many threads.
@@ -77,22 +82,23 @@ class Pace:
         ----------
         waiting : int
         narrow : int
-            How many of them, the first, have fewer starts than the others. By torch
-            operations they are done one by one, as on threads small operations would
-            wait for Python; they say nothing about how fast the others are.
+            How many of them, at the front, have fewer starts than the others. If torch
+            computes them they run one at a time, because small operations in threads
+            would wait for Python's lock. Their speed says nothing about that of the
+            others.
         """
         if narrow and not self._narrow_too:
             return narrow, 1
-        if not self._settled and self._alone is None and waiting <= self._most:
-            self._settled = True  # there are too few to try with
+        if not self._decided and self._alone is None and waiting <= self._most:
+            self._decided = True  # too few chunks for a trial
         threads = min(self._most, waiting)
-        if self._settled:
+        if self._decided:
             return waiting, threads
         return (1, 1) if self._alone is None else (threads, threads)
 
     def took(self, steps: int, seconds: float) -> None:
-        """Take note of how long it took: the steps of all chunks of a share."""
-        if self._settled or not steps:  # the time was out
+        """Report how long the chunks of a share took, with the sum of their steps."""
+        if self._decided or not steps:  # no steps: the time was up
             return
         rate = steps / max(seconds, 1e-9)
         if self._alone is None:
@@ -100,4 +106,4 @@ class Pace:
             return
         if rate < WORTH * self._alone:
             self._most = 1
-        self._settled, _known[self._key] = True, self._most
+        self._decided, _fastest[self._key] = True, self._most

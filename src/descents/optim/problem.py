@@ -1,4 +1,4 @@
-"""What a problem is: points, losses, gradients, constraints."""
+"""Problems: initial points, losses, gradients and constraints of many starts."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from descents.text import counted
 Parameters = dict[str, torch.Tensor]
 """The parameters of S starts by name; every tensor has the start axis first."""
 CHUNK_ENTRIES = 2**18
-"""How many numbers a chunk of starts keeps in its largest tensor: what stays in the
-second-level cache of a common processor."""
+"""The size of the largest tensor of a chunk, in numbers: it fits into the second-level
+cache of a common processor."""
 WIDEST_CHUNK = 256
+"""The maximum number of starts in a chunk."""
 FEW = 10
-"""So many starts of a small problem are computed in two chunks: one alone, then the rest."""
+"""The first 10 starts of a small problem are two chunks: start 0, then the other nine."""
 CHEAP_ENTRIES = 2**14
-"""An operation on so many numbers takes about as long as one on few: calling it costs as
-much."""
+"""Below this many numbers, the time of an operation is mostly that of calling it."""
 SECONDS_AT_ONCE = 0.1
-"""How long a problem may go on without a look at whether it is interrupted."""
+"""How long a problem may compute before it returns to check for an interrupt."""
 AWAY = 16
-"""On an accelerator a chunk has so many times as much of both: its second-level cache is
-as much larger, and it has to be kept busy."""
+"""The factor by which chunks are larger on an accelerator, which has a larger cache and
+needs more parallel work."""
 
 
 def sent(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Return a copy of an array on a device, without waiting for what that is at.
+    """Return a copy of an array on a device, without waiting for work queued there.
 
     Examples
     --------
@@ -48,29 +48,29 @@ def sent(array: np.ndarray, device: torch.device) -> torch.Tensor:
 
 
 class Problem(ABC):
-    """Losses of many starts, and where each start begins.
+    """The losses of many starts, and their initial points.
 
-    A kind of problem defines three things: `point`, where one start begins; `losses`, of
-    all starts at once; and `size`. The rest has defaults. What only some kinds have is
-    declared by the protocols `Accelerated`, `Parallel` and `Diagnosable`.
+    A subclass defines three things: `point`, the initial point of one start; `losses`, of
+    all starts at once; and `size`. The rest has defaults. Optional abilities are declared
+    by the protocols `Accelerated`, `Parallel` and `Diagnosable`.
 
     Attributes
     ----------
     dtype : torch.dtype
-        The precision that the descent works in.
+        The working precision of the descent.
     evaluation_dtype : torch.dtype
         The precision of final losses.
     device : torch.device
     size : int
-        How many numbers one start keeps in its largest tensor; chunks of starts are
-        as wide as that allows.
+        The size of the largest tensor of one start, in numbers. It limits how many
+        starts a chunk has.
     available : int or None
-        How many starts there are, None for no limit.
+        The number of starts that exist; None for no limit.
     constrained : bool
         Whether `prox` changes anything.
     loss_scale : float or None
-        What a loss is next to nothing of, such as that of the best constants; None
-        takes the loss of each start's initial point.
+        The loss relative to which another loss counts as zero, such as that of the best
+        constants. None uses the loss at each start's initial point.
     """
 
     dtype: torch.dtype = torch.float32
@@ -86,28 +86,28 @@ class Problem(ABC):
 
     @property
     def width(self) -> int:
-        """How many starts are computed together at most: a function of the problem alone."""
+        """The maximum number of starts in a chunk, a function of the problem alone."""
         scale = AWAY if remote(self.device) else 1
         width = min(scale * WIDEST_CHUNK, max(1, scale * CHUNK_ENTRIES // self.size))
         return width if self.available is None else min(width, self.available)
 
     @property
     def edges(self) -> tuple[int, ...]:
-        """Return the starts at which chunks begin that are narrower than `width`.
+        """Return the first starts of the chunks that are narrower than `width`.
 
-        A function of the problem alone, so that start k is always computed in the same
-        chunk, at the same place. The first start has a chunk of its own. The next chunk
-        has as many starts as cost about as much as one, up to start 9, and each later
-        one about half as many again as all before it, or more where they are cheap.
+        They are a function of the problem alone, so that start k is always computed in
+        the same chunk, at the same place. Start 0 has a chunk of its own. The next chunk
+        has as many starts as cost about as much as one, up to start 9. Each later chunk
+        has about half as many starts as all before it, or more if they are cheap.
         """
-        if remote(self.device):  # there, few starts cost as much as many
+        if remote(self.device):  # few starts cost as much as many there
             return (0,)
-        each = max(1, self.size)
-        found = [0, 1, 1 + min(FEW - 1, max(1, CHEAP_ENTRIES // each))]
-        while found[-1] < self.width:
-            more = found[-1] + max(1, found[-1] // 2)
-            found.append(max(more, 2 * CHEAP_ENTRIES // each))
-        return tuple(edge for edge in found if edge < self.width)
+        size = max(1, self.size)
+        edges = [0, 1, 1 + min(FEW - 1, max(1, CHEAP_ENTRIES // size))]
+        while edges[-1] < self.width:
+            more = edges[-1] + max(1, edges[-1] // 2)
+            edges.append(max(more, 2 * CHEAP_ENTRIES // size))
+        return tuple(edge for edge in edges if edge < self.width)
 
     @abstractmethod
     def point(
@@ -125,7 +125,7 @@ class Problem(ABC):
         ----------
         parameters : dict of Tensor, each of shape (S, ...)
         starts : int64 Tensor of shape (S,)
-            The numbers of the starts; what differs per start is looked up by them.
+            The numbers of the starts, to look up what differs between starts.
         step : int
             The iteration.
 
@@ -141,8 +141,8 @@ class Problem(ABC):
         ----------
         starts : int64 Tensor of shape (S,)
         seed : int
-            That of the initial points. It matters only for kinds that learn more than
-            their parameters, such as running means.
+            The seed of the initial points. It matters only for problems that learn more
+            than their parameters, such as running means.
         """
         return Bound(self, starts)
 
@@ -154,37 +154,37 @@ class Problem(ABC):
         Raises
         ------
         InvalidValueError
-            When a point is not a mapping of arrays, or the points differ in shape.
+            If a point is not a mapping of arrays, or the points differ in shape.
         """
         numbers = [int(start) for start in starts]
         return stacked_points(self, numbers, streams(seed, "start", numbers))
 
     def prox(self, parameters: Parameters, rates: Parameters) -> Parameters:
-        """Return the prox of what has no gradient; here, the point itself.
+        """Return the prox of the part of the loss without a gradient; here, the point.
 
-        Minimises h(x) + sum (x - p)^2 / (2 rate), where h is infinite outside the
-        feasible set, and else that part of the losses which is computed without a
-        gradient. A constraint alone makes it the nearest feasible point.
+        The prox is the x that minimizes h(x) + sum (x - p)^2 / (2 rate), where h is the
+        part of the loss that has no gradient, such as an l1 penalty, and infinite
+        outside the feasible set. For constraints alone it is the nearest feasible point.
 
         Parameters
         ----------
         parameters : dict of Tensor
             The point p.
         rates : dict of Tensor
-            Of shapes that multiply the parameters.
+            Each broadcasts with its parameter.
         """
         return parameters
 
     def metrics(
         self, parameters: Parameters, starts: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Return what is recorded beside the loss, by name, each of shape (S,)."""
+        """Return metrics to record beside the loss, by name, each of shape (S,)."""
         return {}
 
     def final_metrics(
         self, parameters: Parameters, starts: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Return metrics that are computed where starts end only, each of shape (S,)."""
+        """Return metrics that are computed only at the end, each of shape (S,)."""
         return {}
 
     @staticmethod
@@ -195,20 +195,20 @@ class Problem(ABC):
         dtype: torch.dtype = torch.float64,
         size: int = CHUNK_ENTRIES // WIDEST_CHUNK,
     ) -> Problem:
-        """Make a problem of a function that gives the losses of all starts.
+        """Make a problem from a function that returns the losses of all starts.
 
         Parameters
         ----------
         losses : callable
-            ``losses(parameters, starts, step) -> Tensor (S,)``; no start may depend
-            on another.
+            ``losses(parameters, starts, step) -> Tensor (S,)``; the loss of a start must
+            not depend on another start.
         points : callable
-            ``points(generator)`` draws one start from a numpy generator of its own
-            and returns a dict of arrays.
+            ``points(generator)`` draws the initial point of one start from its own numpy
+            generator, and returns a dict of arrays.
         dtype : torch.dtype
             The precision of the parameters, of the descent and of final losses.
         size : int
-            How many numbers one start keeps in its largest tensor.
+            The size of the largest tensor of one start, in numbers.
 
         Examples
         --------
@@ -235,12 +235,12 @@ class Problem(ABC):
         dtype: torch.dtype = torch.float64,
         size: int = CHUNK_ENTRIES // WIDEST_CHUNK,
     ) -> Problem:
-        """Make a problem of the loss of one start, lifted by `torch.func.vmap`.
+        """Make a problem from the loss of one start, vectorized by `torch.func.vmap`.
 
         Parameters
         ----------
         loss : callable
-            ``loss(parameters) -> scalar Tensor`` of one start's parameters, which
+            ``loss(parameters) -> scalar Tensor``, for the parameters of one start, which
             have no start axis.
         points, dtype, size
             As in `from_losses`.
@@ -268,7 +268,7 @@ class Problem(ABC):
 
 
 class _FromFunctions(Problem):
-    """A problem made of two functions of the user's."""
+    """A problem made from two functions of the user."""
 
     def __init__(
         self,
@@ -278,7 +278,7 @@ class _FromFunctions(Problem):
         size: int,
     ) -> None:
         self._losses, self._points, self.size = losses, points, size
-        # The data in the user's closure has one dtype: final losses keep to it.
+        # The data in the user's closure has one dtype, so final losses use it too.
         self.dtype = self.evaluation_dtype = dtype
 
     def point(
@@ -298,8 +298,8 @@ class _FromFunctions(Problem):
 class Bound:
     """A problem bound to the starts of one chunk; the loop and update rules call this.
 
-    What a kind looks up for its starts, such as rows or masks, is looked up once here.
-    The defaults call the methods of the problem.
+    Data that belongs to the starts, such as rows or masks, is looked up once here. The
+    defaults call the methods of the problem.
 
     Attributes
     ----------
@@ -307,7 +307,7 @@ class Bound:
     starts : int64 Tensor of shape (S,)
         The numbers of the starts.
     stochastic : bool
-        Whether `losses` are those of a sample, such as a mini-batch.
+        Whether `losses` are those of a random sample, such as a mini-batch.
 
     Examples
     --------
@@ -329,7 +329,7 @@ class Bound:
 
     @property
     def whole(self) -> Bound:
-        """The same starts with the losses of all data, and without randomness."""
+        """The same starts with the losses over all data, without randomness."""
         return self
 
     def part(self, places: torch.Tensor | slice) -> Bound:
@@ -343,7 +343,7 @@ class Bound:
     def fused(
         self, parameters: Parameters, step: int
     ) -> tuple[torch.Tensor, Parameters] | None:
-        """Return losses and gradients by a faster way than autograd, if there is one."""
+        """Return losses and gradients without autograd, or None if not implemented."""
         if self._fused is None:
             return None
         return self._fused(parameters, self.starts, step)
@@ -353,9 +353,9 @@ class Bound:
     ) -> tuple[torch.Tensor, Parameters]:
         """Return the losses of all starts and the gradient of each.
 
-        The losses are summed and differentiated once, by autograd: as start j has no
-        part in the loss of start k, the gradient of the sum is the stack of the
-        gradients. A kind may have a faster way (`Accelerated`).
+        Autograd differentiates the sum of the losses once. Because the loss of start k
+        does not depend on start j, the gradient of the sum is the stack of the
+        gradients. A problem may have a faster way (`Accelerated`).
 
         Returns
         -------
@@ -365,11 +365,11 @@ class Bound:
         Raises
         ------
         InvalidValueError
-            When the losses are not one number for each start.
+            If the losses are not one number for each start.
         """
-        found = self.fused(parameters, step)
-        if found is not None:
-            return found
+        fused = self.fused(parameters, step)
+        if fused is not None:
+            return fused
         leaves = {
             name: value.detach().requires_grad_() for name, value in parameters.items()
         }
@@ -378,22 +378,22 @@ class Bound:
             check_losses(losses, self.starts.shape[0])
             if not losses.requires_grad:
                 raise InvalidValueError(
-                    "the losses do not depend on the parameters by torch operations; "
-                    "compute them from the given tensors without detaching"
+                    "the losses do not depend on the parameters through torch "
+                    "operations; compute them from the given tensors without detaching"
                 )
             gradients = _gradients(losses, tuple(leaves.values()))
         return losses.detach(), dict(zip(leaves, gradients, strict=True))
 
     def prox(self, parameters: Parameters, rates: Parameters) -> Parameters:
-        """Return the prox of what has no gradient, as `Problem.prox` does."""
+        """Return the prox of the part of the loss without a gradient: `Problem.prox`."""
         return self.problem.prox(parameters, rates)
 
     def metrics(self, parameters: Parameters) -> dict[str, torch.Tensor]:
-        """Return what is recorded besides the loss."""
+        """Return metrics to record beside the loss: `Problem.metrics`."""
         return self.problem.metrics(parameters, self.starts)
 
     def final_metrics(self, parameters: Parameters) -> dict[str, torch.Tensor]:
-        """Return the metrics that are computed at the end alone."""
+        """Return metrics that are computed only at the end: `Problem.final_metrics`."""
         return self.problem.final_metrics(parameters, self.starts)
 
     def decays(self, name: str) -> bool:
@@ -403,31 +403,31 @@ class Bound:
     def plain_steps(
         self, parameters: Parameters, step: int, rates: torch.Tensor, count: int
     ) -> tuple[int, Parameters, Parameters] | None:
-        """Take steps of plain gradient descent at once; by default None.
+        """Take several steps of plain gradient descent at once; by default None.
 
         Parameters
         ----------
         rates : Tensor of shape (S,)
         count : int
-            How many steps at most.
+            The maximum number of steps.
 
         Returns
         -------
         taken : int
-            How many steps were taken, with the bits of single steps. None where the loss
-            of a start is not finite before one of them.
+            The number of steps taken, with the same bits as single steps. The result is
+            None if the loss of a start is not finite before one of them.
         moved : dict of Tensor
-            Where they lead.
+            The parameters after the steps.
         gradients : dict of Tensor
-            Those of the last step.
+            The gradients of the last step.
         """
         return None
 
     def graph_inputs(self, step: int) -> Parameters | None:
-        """Return the per-step inputs as tensors; None where no CUDA graph is possible.
+        """Return the per-step inputs as tensors, or None if steps cannot be captured.
 
-        With these inputs (`with_inputs`), losses have to be torch operations that read
-        no number and do not depend on the step.
+        With these inputs (`with_inputs`), losses have to consist of torch operations that
+        read no number and do not depend on the step, so that a CUDA graph can hold them.
         """
         return None
 
@@ -436,15 +436,15 @@ class Bound:
         raise NotImplementedError
 
     def buffers(self) -> Parameters:
-        """Return what is learned besides the parameters, such as running means."""
+        """Return values learned besides the parameters, such as running means."""
         return {}
 
     def load_buffers(self, buffers: Parameters) -> None:
-        """Put back what `buffers` returned."""
+        """Restore values that `buffers` returned."""
 
 
 class _BoundFunctions(Bound):
-    """Functions of the user's, bound to starts."""
+    """Functions of the user, bound to starts."""
 
     def plain_steps(
         self, parameters: Parameters, step: int, rates: torch.Tensor, count: int
@@ -459,31 +459,34 @@ class Accelerated(Protocol):
     def fused(
         self, parameters: Parameters, starts: torch.Tensor, step: int
     ) -> tuple[torch.Tensor, Parameters] | None:
-        """Return what `losses` and autograd give, to rounding; None for autograd."""
+        """Return losses and gradients as autograd would, up to rounding.
+
+        None means that autograd is used.
+        """
 
 
 @runtime_checkable
 class Parallel(Protocol):
-    """A problem whose chunks may run in parallel threads without being asked to."""
+    """A problem whose chunks may run in parallel threads by default."""
 
     @property
     def side_by_side(self) -> bool:
-        """Whether chunks may run in parallel: they share nothing that changes."""
+        """Whether chunks may run in parallel: they share no mutable data."""
 
     @property
     def one_threaded(self) -> bool:
-        """Whether a step is computed outside Python, by code that keeps to one thread."""
+        """Whether a step is computed by compiled code that uses one thread."""
 
 
 @runtime_checkable
 class Diagnosable(Protocol):
-    """A problem that knows more of its parts than the names of its parameters."""
+    """A problem with a baseline and with layers, which a diagnosis can use."""
 
     def baseline(self, metric: str) -> float:
-        """Return the value of a metric without learning."""
+        """Return the value of a metric for a model that learns nothing."""
 
     def layers(self, parameters: Parameters) -> dict[str, tuple[str, ...]]:
-        """Return which parameters belong together, from the first layer on."""
+        """Return the names of the parameters of each layer, from the first layer on."""
 
 
 @runtime_checkable
@@ -491,10 +494,10 @@ class HasUnits(Protocol):
     """A bound problem whose model has hidden units."""
 
     def dead_units(self, parameters: Parameters) -> torch.Tensor:
-        """Return which units give nothing on every row: bool, shape (S, units)."""
+        """Return which units are zero on every row: bool, shape (S, units)."""
 
     def saturated_units(self, parameters: Parameters) -> torch.Tensor:
-        """Return which units are flat on every row: bool, shape (S, units)."""
+        """Return which units are saturated on every row: bool, shape (S, units)."""
 
 
 def stacked_points(
@@ -507,7 +510,7 @@ def stacked_points(
     Raises
     ------
     InvalidValueError
-        When a point is not a mapping of arrays, or the points differ in shape.
+        If a point is not a mapping of arrays, or the points differ in shape.
     """
     drawn: list[dict[str, np.ndarray]] = []
     shapes: dict[str, tuple[int, ...]] = {}
@@ -519,9 +522,9 @@ def stacked_points(
                 "give a dict of arrays by name"
             )
         arrays = [np.asarray(value) for value in point.values()]
-        found = {n: a.shape for n, a in zip(point, arrays, strict=True)}
-        shapes = shapes or found
-        if found != shapes:
+        shapes_here = {n: a.shape for n, a in zip(point, arrays, strict=True)}
+        shapes = shapes or shapes_here
+        if shapes_here != shapes:
             raise InvalidValueError(
                 f"the initial point of start {start} has other names or shapes "
                 f"than {shapes}; give every start the same"
@@ -536,17 +539,17 @@ def stacked_points(
 
 
 class Asked(Mapping[str, torch.Tensor]):
-    """Parameters that are worked out when they are first looked at.
+    """Parameters that are computed when they are first used.
 
     Parameters
     ----------
     make : callable
-        Takes nothing and returns them.
+        Takes nothing and returns the parameters.
 
     Examples
     --------
-    >>> asked = Asked(lambda: {"U": torch.zeros(2)})
-    >>> list(asked), len(asked["U"])
+    >>> lazy = Asked(lambda: {"U": torch.zeros(2)})
+    >>> list(lazy), len(lazy["U"])
     (['U'], 2)
     """
 
@@ -556,7 +559,7 @@ class Asked(Mapping[str, torch.Tensor]):
 
     @classmethod
     def both(cls, one: Asked, other: Asked, names: Iterable[str]) -> Asked:
-        """Return what two hold together, in the order of some names."""
+        """Return the parameters of both, in the order of `names`."""
         order = tuple(names)
 
         def made() -> Parameters:
@@ -566,7 +569,7 @@ class Asked(Mapping[str, torch.Tensor]):
         return cls(made)
 
     def now(self) -> Asked:
-        """Return itself, worked out; what that took is let go."""
+        """Compute the parameters, release the data for it, and return itself."""
         if self._make is not None:
             with torch.no_grad():
                 self._made, self._make = self._make(), None
@@ -583,7 +586,7 @@ class Asked(Mapping[str, torch.Tensor]):
 
 
 def flat(parameters: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Return all parameters of each start in a row, shape (S, P), in the dict's order.
+    """Return the parameters as one matrix of shape (S, P), in the order of the dict.
 
     Examples
     --------
@@ -601,7 +604,7 @@ def losses_and_gradients(
 ) -> tuple[torch.Tensor, Parameters]:
     """Return the losses of all starts and the gradient of each.
 
-    It binds the problem to the starts; whoever takes several steps binds it once.
+    It binds the problem to the starts. To take several steps, bind it once instead.
 
     Examples
     --------
@@ -623,10 +626,10 @@ def several_plain_steps(
     rates: torch.Tensor,
     count: int,
 ) -> tuple[int, Parameters, Parameters] | None:
-    """Take some steps of plain gradient descent, as `Bound.plain_steps` does.
+    """Take several steps of plain gradient descent, as `Bound.plain_steps` does.
 
-    The losses are looked at after all of them. An interrupt, or the end of the time, is
-    seen between calls only, so that a call takes about a tenth of a second.
+    The losses are checked once, after all steps. An interrupt, or the end of the time
+    budget, is noticed only between calls, so a call takes about 0.1 seconds at most.
     """
     moved, gradients = parameters, parameters
     total = torch.zeros_like(rates)
@@ -634,7 +637,7 @@ def several_plain_steps(
     begun, taken = time.perf_counter(), 0
     while taken < count and time.perf_counter() - begun < SECONDS_AT_ONCE:
         losses, gradients = bound.losses_and_gradients(moved, step + taken)
-        total += losses  # what is not finite stays so
+        total += losses  # once non-finite, the sum stays non-finite
         moved = {n: p - shaped[n] * gradients[n] for n, p in moved.items()}
         taken += 1
     return (taken, moved, gradients) if bool(total.isfinite().all()) else None
@@ -643,35 +646,35 @@ def several_plain_steps(
 def _gradients(
     losses: torch.Tensor, leaves: tuple[torch.Tensor, ...]
 ) -> Sequence[torch.Tensor]:
-    """Return the gradient of the summed losses, zero where they do not depend on a leaf.
+    """Return the gradient of the summed losses; zero for a leaf they do not depend on.
 
-    The engine is called as `torch.autograd.grad` calls it, whose own checks take as long
-    as the gradient of a small loss.
+    It calls the engine as `torch.autograd.grad` does, but without the checks of that
+    function, which take as long as the gradient of a small loss.
     """
     engine = getattr(torch.autograd.Variable, "_execution_engine", None)
     if engine is None:
         return torch.autograd.grad(losses.sum(), leaves, materialize_grads=True)
-    found = engine.run_backward(
+    gradients = engine.run_backward(
         (losses,),
         (torch.ones_like(losses),),
         False,  # the graph is used once
         False,  # no gradients of gradients
         leaves,
-        True,  # a leaf need not have a part in the losses
+        True,  # the losses need not depend on every leaf
         accumulate_grad=False,
     )
     return [
         torch.zeros_like(leaf) if gradient is None else gradient
-        for leaf, gradient in zip(leaves, found, strict=True)
+        for leaf, gradient in zip(leaves, gradients, strict=True)
     ]
 
 
 def lifted(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of one start as a function of the starts of a chunk.
+    """Return a function of one start as a function of all starts of a chunk.
 
-    It does what `torch.func.vmap` does, which takes longer to look at its arguments than
-    a small loss takes: that is called the first time, with all its checks, and later the
-    same transform without them. A chunk of one start needs no transform.
+    It does what `torch.func.vmap` does, whose checks of the arguments take longer than a
+    small loss. The first call goes through `vmap` with all its checks; later calls apply
+    the same transform without them. A chunk of one start needs no transform.
 
     Parameters
     ----------
@@ -688,21 +691,21 @@ def lifted(function: Callable[..., Any]) -> Callable[..., Any]:
     seen: set[bool] = set()
 
     def of_all(*arguments: Any) -> Any:
-        some = arguments[0]
-        first = next(iter(some.values())) if isinstance(some, dict) else some
+        leading = arguments[0]
+        first = next(iter(leading.values())) if isinstance(leading, dict) else leading
         count = first.shape[0]
         if not seen:
             with torch.no_grad():  # for its errors alone
                 whole(*arguments)
             seen.add(True)
         if count == 1:
-            found = function(*_each(arguments, lambda value: value.squeeze(0)))
-            return found[None] if isinstance(found, torch.Tensor) else found
+            value = function(*_changed(arguments, lambda tensor: tensor.squeeze(0)))
+            return value[None] if isinstance(value, torch.Tensor) else value
         if _FUNCTORCH is None:
             return whole(*arguments)
         level = _FUNCTORCH._vmap_increment_nesting(count, "error")
         try:
-            inside = _each(
+            inside = _changed(
                 arguments, lambda value: _FUNCTORCH._add_batch_dim(value, 0, level)
             )
             return _FUNCTORCH._remove_batch_dim(function(*inside), level, count, 0)
@@ -712,8 +715,10 @@ def lifted(function: Callable[..., Any]) -> Callable[..., Any]:
     return of_all
 
 
-def _each(arguments: Sequence[Any], change: Callable[[torch.Tensor], Any]) -> list[Any]:
-    """Return tensors, and those of dicts, each changed."""
+def _changed(
+    arguments: Sequence[Any], change: Callable[[torch.Tensor], Any]
+) -> list[Any]:
+    """Return the arguments with `change` applied to each tensor, also within dicts."""
     return [
         {name: change(value) for name, value in argument.items()}
         if isinstance(argument, dict)
@@ -736,7 +741,7 @@ if not all(
 
 
 def check_points(points: Any, count: int) -> None:
-    """Raise unless `points` has tensors, by name, of a row for each of `count` starts."""
+    """Raise unless `points` maps names to tensors with one row for each of the starts."""
     if not isinstance(points, Mapping) or not points:
         raise InvalidValueError(
             f"the initial points of {counted(count, 'start')} are {type(points).__name__}; "
@@ -747,14 +752,14 @@ def check_points(points: Any, count: int) -> None:
         if not isinstance(value, torch.Tensor) or shape[:1] != (count,):
             got = shape if isinstance(value, torch.Tensor) else type(value).__name__
             raise InvalidValueError(
-                f"the initial points of {counted(count, 'start')} have {got} for {name!r}; return a "
-                f"tensor whose first axis has length {count}, a row for each of the "
-                "starts that are asked for"
+                f"the initial points of {counted(count, 'start')} have {got} for "
+                f"{name!r}; return a tensor whose first axis has length {count}, one row "
+                "for each requested start"
             )
 
 
 def check_losses(losses: Any, count: int) -> None:
-    """Raise unless `losses` is a tensor of one number for each of `count` starts."""
+    """Raise unless `losses` is a tensor with one number for each of the starts."""
     if not isinstance(losses, torch.Tensor) or losses.shape != (count,):
         got = getattr(losses, "shape", type(losses).__name__)
         got = tuple(got) if isinstance(got, torch.Size) else got

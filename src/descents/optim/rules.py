@@ -1,4 +1,4 @@
-"""What an update rule is, and what one update returns."""
+"""The interface of update rules, and the result of one update."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from descents.optim.problem import Bound, Parameters
 
 State = dict[str, Parameters]
-"""What a rule remembers between steps: groups of tensors, each of shape (S, ...)."""
+"""The state of a rule between steps: groups of tensors, each of shape (S, ...)."""
 
 
 class Update(NamedTuple):
@@ -22,16 +22,16 @@ class Update(NamedTuple):
     parameters : dict of Tensor
         The parameters after the update.
     state : dict of dict of Tensor
-        What the rule remembers for the next update.
+        The state of the rule after the update.
     losses : Tensor of shape (S,)
         The losses of the parameters before the update.
     mapping : mapping of Tensor
         The prox-gradient mapping before the update; without constraints, the gradient.
     gain : float64 Tensor of shape (S,), optional
-        By how much a step that uses the curvature could still lower each loss. Without
-        it, the loop estimates it from the mapping and the curvature along it.
+        How much a step that uses the curvature could still lower each loss. If it is
+        missing, the loop estimates it from the mapping and the curvature along it.
     scale : Tensor of shape (S,), optional
-        The tolerance of a `Stop` is relative to this; by default, to the loss.
+        The tolerance of a `Stop` is relative to this; by default to the loss.
     """
 
     parameters: Parameters
@@ -45,16 +45,16 @@ class Update(NamedTuple):
 class UpdateRule(ABC):
     """An update rule over stacked parameters.
 
-    A rule holds its settings only. What it remembers between steps is the state that
-    `init` makes and `update` returns, so that a descent can be interrupted and resumed.
+    A rule object has only settings. The state between steps is made by `init` and
+    returned by `update`, so that a descent can be interrupted and resumed.
     A rule has to define `update`; the other methods have defaults.
 
     Attributes
     ----------
     capturable : bool
         Whether `update` can be captured in a CUDA graph: it consists of torch operations
-        alone, reads no number, and also takes the step as a tensor. A derived class has
-        to declare it again.
+        alone, reads no number, and accepts the step as a tensor. A derived class has to
+        declare it again.
 
     Examples
     --------
@@ -78,16 +78,16 @@ class UpdateRule(ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        # A derived update may do more than the one it is derived from.
+        # An overridden update may do more than that of the base class.
         cls.capturable = vars(cls).get("capturable", False)
 
     @property
     def kind(self) -> str:
-        """The name of the rule, also of the one that it wraps."""
+        """The name of the rule; a rule that wraps another adds that one's name."""
         return type(self).__name__
 
     def init(self, bound: Bound, parameters: Parameters) -> State:
-        """Return the state before the first update; by default an empty one."""
+        """Return the state before the first update; by default it is empty."""
         return {}
 
     @abstractmethod
@@ -101,12 +101,12 @@ class UpdateRule(ABC):
         """Take one step."""
 
     def check_starts(self, last: int) -> None:  # noqa: B027 - most rules take all
-        """Raise if the rule has no settings for a start; `last` is the largest number."""
+        """Raise if the rule lacks settings for a start; `last` is the largest number."""
 
     def unsettled(self, bound: Bound, step: int) -> bool:
-        """Return whether the losses still change from step to step by themselves.
+        """Return whether the rule still changes the losses themselves between steps.
 
-        No start is then stopped because its loss no longer falls.
+        While it does, no start is stopped because its loss no longer falls.
         """
         return False
 
@@ -117,7 +117,7 @@ class UpdateRule(ABC):
         state: State,
         step: int,
     ) -> Mapping[str, torch.Tensor]:
-        """Return the prox-gradient mapping alone, where that is less work than a step."""
+        """Return the prox-gradient mapping alone, which may be cheaper than a step."""
         return self.update(bound, parameters, state, step).mapping
 
     def leap(
@@ -132,7 +132,7 @@ class UpdateRule(ABC):
         Returns
         -------
         taken : int
-            How many steps were taken; the results have the bits of single steps.
+            The number of steps taken; the results have the same bits as single steps.
         parameters : dict of Tensor
         state : dict
         """

@@ -1,4 +1,4 @@
-"""What a descent leaves behind, as CPU arrays, so that it opens anywhere."""
+"""The results of a descent, as CPU arrays, so that they can be loaded anywhere."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from descents.errors import InvalidValueError, RunFolderError
 from descents.storage import folders as storage
 
 UNJUDGED = "not diagnosed"
-"""What stands for the verdict of a start that nobody asked about."""
+"""The verdict of a start that was not diagnosed."""
 
 
 class Status(Enum):
-    """How a start ended; the value is the sentence for people."""
+    """How a start ended; the value is a description for messages."""
 
     STATIONARY = "stationary: a step can gain next to nothing"
-    SETTLED = "settled: the loss fell by less than asked for"
+    SETTLED = "settled: the loss fell by at most least_fall of itself"
     STOPPED = "stopped early: its metric no longer improved"
     STALLED = "stalled: the training loss no longer fell by tol"
     LIMIT = "stopped at the limit of steps"
@@ -32,7 +32,7 @@ class Status(Enum):
 
     @property
     def word(self) -> str:
-        """The status in a word, as tables have it."""
+        """The status as one word, for tables."""
         return self.name.lower()
 
 
@@ -43,29 +43,29 @@ class Runs:
     Attributes
     ----------
     starts : int64 ndarray of shape (S,)
-        Their numbers.
+        The numbers of the starts.
     losses : float64 ndarray of shape (S,)
-        Final losses, evaluated in float64 on the parameters as they are.
+        Final losses, evaluated in float64 at the final parameters.
     statuses : tuple of Status, length S
     steps_taken : int64 ndarray of shape (S,)
     gradient_norms, initial_gradient_norms : float64 ndarray of shape (S,)
         Norm of the prox-gradient mapping (without constraints, of the gradient) at
-        the end and at the beginning.
+        the final and the initial point.
     parameters : dict of ndarray, each of shape (S, ...)
     metrics : dict of ndarray of shape (S,)
-        What the problem records beside the loss, at the end.
+        The final metrics that the problem records beside the loss.
     recorded : int64 ndarray of shape (R,)
-        The steps at which histories were written.
+        The steps at which histories were recorded.
     histories : dict of ndarray of shape (R, S)
-        ``"loss"`` and each metric, after that many steps; NaN where a start was
-        interrupted before.
+        ``"loss"`` and each metric at the recorded steps; NaN if a start was interrupted
+        before.
     seconds : float64 ndarray of shape (S,)
-        Wall time of a start's chunk, shared out over the starts in it.
+        Wall time of a start's chunk, divided by the number of starts in it.
     settings : dict
-        The seed, the step rule and the stopping rule, as plain values.
+        The seed, the update rule and the stopping rule, as plain values.
     verdicts : tuple of str
-        How each start ended, in a word, where that was found out (`with_verdicts`);
-        else empty.
+        The verdict of the diagnosis of each start (`with_verdicts`); empty if no start
+        was diagnosed.
 
     Examples
     --------
@@ -103,7 +103,7 @@ class Runs:
         Raises
         ------
         InvalidValueError
-            When no start has a finite loss.
+            If no start has a finite loss.
         """
         finite = np.isfinite(self.losses)
         if not finite.any():
@@ -120,7 +120,7 @@ class Runs:
 
     @classmethod
     def joined(cls, parts: Sequence[Runs]) -> Runs:
-        """Return the runs of some parts, one after the other, as one.
+        """Concatenate the runs of several parts.
 
         Examples
         --------
@@ -143,12 +143,14 @@ class Runs:
         statuses = tuple(status for part in parts for status in part.statuses)
         verdicts: tuple[str, ...] = ()
         if any(part.verdicts for part in parts):
-            each = (part.verdicts or (UNJUDGED,) * len(part) for part in parts)
-            verdicts = tuple(word for words in each for word in words)
+            words_of_parts = (
+                part.verdicts or (UNJUDGED,) * len(part) for part in parts
+            )
+            verdicts = tuple(word for words in words_of_parts for word in words)
         return replace(parts[0], statuses=statuses, verdicts=verdicts, **fields)
 
     def picked(self, positions: np.ndarray) -> Runs:
-        """Return the runs at some positions, in that order.
+        """Return the runs at the given positions, in that order.
 
         Examples
         --------
@@ -170,7 +172,7 @@ class Runs:
         )
 
     def with_verdicts(self, starts: Any, words: Sequence[str]) -> Runs:
-        """Return the runs with the verdicts of some starts in their table.
+        """Return the runs with the verdicts of some starts, which `table` shows.
 
         Examples
         --------
@@ -179,18 +181,21 @@ class Runs:
         >>> runs.with_verdicts([1], ["converged"]).table()["verdict"].tolist()
         ['not diagnosed', 'converged']
         """
-        known = dict(zip(map(int, starts), words, strict=True))
+        new_words = dict(zip(map(int, starts), words, strict=True))
         old = self.verdicts or (UNJUDGED,) * len(self)
         pairs = zip(self.starts.tolist(), old, strict=True)
-        return replace(self, verdicts=tuple(known.get(k, word) for k, word in pairs))
+        return replace(
+            self, verdicts=tuple(new_words.get(k, word) for k, word in pairs)
+        )
 
     def table(self) -> dict[str, np.ndarray]:
-        """Return a column for each fact about a start, one row per start.
+        """Return the results as columns with one row per start.
 
         Returns
         -------
         dict of ndarray of shape (S,)
-            What `pandas.DataFrame` takes; ``verdict`` where starts were diagnosed.
+            It can be passed to `pandas.DataFrame`. There is a column ``verdict`` if
+            starts were diagnosed.
         """
         judged = {"verdict": np.array(self.verdicts)} if self.verdicts else {}
         return {
@@ -206,24 +211,24 @@ class Runs:
         }
 
     def save(self, path: str | Path) -> None:
-        """Write everything to one safetensors file, which loads without running code.
+        """Write all results to one safetensors file, which loads without running code.
 
         Raises
         ------
         RunFolderError
-            When it cannot be written.
+            If the file cannot be written.
         """
         storage.write_tensors(Path(path), *self.stored())
 
     def stored(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Return everything as named arrays and plain values: what `save` writes."""
+        """Return all results as named arrays and plain values, for `save`."""
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         for group in _GROUPS:
             for name, array in getattr(self, group).items():
                 arrays[f"{group}/{name}"] = array
         words = [status.name for status in self.statuses]
         facts = {"format": 1, "statuses": words, "settings": self.settings}
-        # A file does not keep the order of its arrays.
+        # A safetensors file does not keep the order of its arrays.
         return arrays, {
             **facts,
             "verdicts": list(self.verdicts),
@@ -232,18 +237,18 @@ class Runs:
 
     @classmethod
     def load(cls, path: str | Path) -> Runs:
-        """Read what `save` wrote.
+        """Read results that `save` wrote.
 
         Raises
         ------
         RunFolderError
-            When the file cannot be read or is no such file.
+            If the file cannot be read or was not written by `save`.
         """
         return cls.restored(*storage.read_tensors(Path(path)))
 
     @classmethod
     def if_kept(cls, path: str | Path) -> Runs | None:
-        """Return what `save` wrote, None where nothing is that can be read.
+        """Read results that `save` wrote, or return None if the file cannot be read.
 
         Examples
         --------
@@ -252,12 +257,12 @@ class Runs:
         """
         try:
             return cls.load(path)
-        except RunFolderError:  # what is damaged is run again
+        except RunFolderError:  # missing or damaged: the caller computes it again
             return None
 
     @classmethod
     def restored(cls, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> Runs:
-        """Return the runs that `stored` gave; other arrays are left alone."""
+        """Return the runs from the result of `stored`; other arrays are ignored."""
         groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in _GROUPS}
         for key in [key for key in facts.get("order", arrays) if "/" in key]:
             group, name = key.split("/", 1)

@@ -1,4 +1,4 @@
-"""When a descent ends, and which step of a start is its best."""
+"""Rules for when a start stops, and for which of its steps is the best."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from descents.validation import real_number, whole_number
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """Keep each start where a metric was best, and end it once that no longer improves.
+    """Return each start where a metric was best, and stop it once that no longer improves.
 
     Parameters
     ----------
     metric : str
-        One that the problem records.
+        A metric that the problem records.
     higher_is_better : bool, optional
-        By default what `descents.statistics.metrics` knows of the metric, and False for a
-        metric that it does not know.
+        The default comes from `descents.statistics.metrics`; it is False for a metric
+        that is not listed there.
     every : int
-        How many steps pass between two looks.
+        The number of steps between two checks.
     patience : int or None
-        A start is stopped when so many looks in a row have not improved on its best;
-        None never ends one, and only keeps the best.
+        Stop a start after this many checks in a row without improvement on its best.
+        None never stops a start, and only keeps its best point.
     least_gain : float
-        An improvement is more than this times the best.
+        An improvement has to exceed this fraction of the best value.
 
     Examples
     --------
@@ -53,18 +53,18 @@ class EarlyStopping:
         complaints.attempt(real_number, "least_gain", self.least_gain, 0)
         complaints.raise_any()
         if self.higher_is_better is None:
-            known = has_direction(self.metric) and higher_is_better(self.metric)
-            object.__setattr__(self, "higher_is_better", known)
+            higher = has_direction(self.metric) and higher_is_better(self.metric)
+            object.__setattr__(self, "higher_is_better", higher)
 
 
 @dataclass(frozen=True)
 class NoProgress:
-    """End each start once its training loss no longer falls, as scikit-learn's MLP does.
+    """Stop each start once its training loss no longer falls, as scikit-learn's MLP does.
 
-    A look compares the mean loss over the last `every` steps with the least so far. A
-    start ends when it was not lower by more than `tol` at more than `patience` looks in
-    a row. The loss is that of the steps: of a mini-batch, where steps look at one, with
-    the penalty of weight decay.
+    A check compares the mean loss over the last `every` steps with the smallest so far.
+    A start stops when it was not lower by more than `tol` at more than `patience` checks
+    in a row. The loss is that of the steps, with the penalty of weight decay; if steps
+    use mini-batches, it is the loss of the mini-batch.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class NoProgress:
         At least 0, in the units of the loss.
     patience : int
     every : int
-        How many steps pass between two looks: those of an epoch.
+        The number of steps between two checks, usually those of an epoch.
 
     Examples
     --------
@@ -94,31 +94,32 @@ class NoProgress:
 
 @dataclass(frozen=True)
 class Stop:
-    """When a descent ends.
+    """When the starts of a descent stop.
 
     Parameters
     ----------
     max_steps : int
-        The limit of steps, at least 0.
+        The maximum number of steps, at least 0.
     tolerance : float
-        A start is stationary, and stops, when a Newton or prox-gradient step can lower
-        its loss by at most ``tolerance**2`` of the loss, so that the parameters are
-        within about ``tolerance`` of the minimum nearby. What a step can gain is
-        predicted from gradient and curvature; it does not depend on units, on the
-        learning rate or on where the start began. Checked every 10 steps and at the
-        end; at the end only where steps use mini-batches. 0 never stops a start.
+        A start stops as stationary when a Newton or prox-gradient step can lower its
+        loss by at most ``tolerance**2`` of the loss, so that the parameters are within
+        about ``tolerance`` of the nearest minimum. The gain of a step is predicted from
+        gradient and curvature; it does not depend on units, on the learning rate or on
+        the initial point. It is checked every 10 steps and at the end; if steps use
+        mini-batches, only at the end. 0 turns the check off.
     least_fall : float
-        A start is settled, and rests, when its loss has fallen by at most this times
-        itself over 10 steps: what is left for losses without a continuous gradient, and
-        at the end of a precision. 0 never stops a start so.
+        A start stops as settled when its loss has fallen by at most this fraction of
+        itself over 10 steps. Use it for losses without a continuous gradient, or to stop
+        where the working precision allows no further progress. 0 turns the check off.
     max_seconds : float or None
-        A budget of wall time for the whole call; starts that have not ended then are
-        interrupted.
+        The limit on wall time for the whole call; starts that have not stopped by then
+        are interrupted.
     early : EarlyStopping or None
-        What a start returns is then where its metric was best, with the step as the
-        metric ``best_step``; also where its loss overflows later, which its status says.
+        Return each start where its metric was best, with the step as the metric
+        ``best_step``. A start whose loss overflows later is also returned there, with a
+        status that says so.
     progress : NoProgress or None
-        A start also ends once its training loss no longer falls.
+        Also stop a start once its training loss no longer falls.
 
     Examples
     --------
@@ -144,7 +145,7 @@ class Stop:
 
 
 class Best:
-    """Where a metric of each start was best, and since when it has not improved."""
+    """The best point of each start by a metric, and how long ago it was reached."""
 
     def __init__(self, rule: EarlyStopping, width: int) -> None:
         self.rule = rule
@@ -152,22 +153,22 @@ class Best:
         self.steps = np.zeros(width, dtype=np.int64)
         self.waited = np.zeros(width, dtype=np.int64)
         self.parameters: Parameters = {}
-        self.kept: Parameters = {}
+        self.buffers: Parameters = {}
 
     def look(
         self,
         metrics: dict[str, torch.Tensor],
         parameters: Parameters,
-        kept: Parameters,
+        buffers: Parameters,
         step: int | np.ndarray,
         active: np.ndarray,
     ) -> np.ndarray:
-        """Take note of a metric; return which starts have not improved for too long."""
+        """Compare a metric with the best; return which starts ran out of patience."""
         rule = self.rule
         if rule.metric not in metrics:
             raise InvalidValueError(
-                f"early stopping asks for {rule.metric!r}; give a metric that the "
-                f"problem records: {', '.join(metrics) or 'it records none'}"
+                f"early stopping uses the metric {rule.metric!r}, which the problem does "
+                f"not record; it records {', '.join(metrics) or 'no metric'}"
             )
         values = metrics[rule.metric].cpu().numpy().astype(np.float64)
         values = -values if rule.higher_is_better else values
@@ -175,21 +176,21 @@ class Best:
             gain = self.values - values
             better = (gain > rule.least_gain * np.abs(self.values)) & active
             better |= np.isinf(self.values) & np.isfinite(values) & active
-        if not self.parameters:  # at the first look there is nothing else to go back to
-            self.parameters, self.kept = dict(parameters), kept
+        if not self.parameters:  # the first check: every start has this point only
+            self.parameters, self.buffers = dict(parameters), buffers
         self.parameters = kept_where(better, parameters, self.parameters)
-        self.kept = kept_where(better, kept, self.kept)
+        self.buffers = kept_where(better, buffers, self.buffers)
         self.values = np.where(better, values, self.values)
         self.steps = np.where(better, step, self.steps)
-        # A metric that was never defined cannot fail to improve.
-        known = np.isfinite(self.values)
-        self.waited = np.where(better, 0, self.waited + (active & known))
+        # Patience counts from the first finite value of the metric.
+        defined = np.isfinite(self.values)
+        self.waited = np.where(better, 0, self.waited + (active & defined))
         limit = np.inf if rule.patience is None else rule.patience
         return self.waited >= limit
 
 
 class Progress:
-    """The least training loss of each start, and since when it has not fallen."""
+    """The smallest training loss of each start, and for how long it has not fallen."""
 
     def __init__(self, rule: NoProgress, width: int) -> None:
         self.rule = rule
@@ -202,12 +203,12 @@ class Progress:
         self.total = losses if self.total is None else self.total + losses
 
     def look(self, active: np.ndarray) -> np.ndarray:
-        """Return which active starts have not made progress for too long."""
+        """Return the active starts whose loss has not fallen for too long."""
         if self.total is None:
             return np.zeros_like(active)
         means = self.total.cpu().numpy() / self.rule.every
         self.total = None
-        # The comparisons are those of scikit-learn's MLP, ties included.
+        # The same comparisons as in scikit-learn's MLP, including ties.
         still = means > self.least - self.rule.tol
         self.waited = np.where(still, self.waited + 1, 0)
         self.least = np.fmin(self.least, means)
@@ -216,8 +217,8 @@ class Progress:
 
 
 def kept_where(active: np.ndarray, moved: Parameters, rest: Parameters) -> Parameters:
-    """Return the moved parameters of active starts and the old ones of the others."""
+    """Return the moved parameters of active starts, and the old ones of the others."""
     if active.all() or not moved:
         return moved
-    some = next(iter(moved.values()))
-    return chosen(torch.as_tensor(active, device=some.device), moved, rest)
+    first = next(iter(moved.values()))
+    return chosen(torch.as_tensor(active, device=first.device), moved, rest)

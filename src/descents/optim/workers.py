@@ -1,4 +1,4 @@
-"""Chunks of starts on several processes, and a store for those that are finished."""
+"""Compute chunks of starts in several processes, and store finished chunks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Store(Protocol):
     """Where finished chunks of starts are saved."""
 
     def get(self, name: str) -> Runs | None:
-        """Return what was saved under a name, or None."""
+        """Return the runs saved under a name, or None."""
 
     def put(self, name: str, runs: Runs) -> None:
         """Save a finished chunk."""
@@ -32,14 +32,14 @@ class Work(Protocol):
 
     @property
     def stop(self) -> Stop:
-        """When a descent ends."""
+        """When starts stop."""
 
     def computed(self, numbers: np.ndarray, deadline: float | None) -> Runs:
-        """Compute a chunk until a time of the system clock."""
+        """Compute a chunk, at most until `deadline` (`time.time`)."""
 
 
 class Finished:
-    """The chunks of a descent that are finished: those of the store, and new ones.
+    """The finished chunks of a descent: those in the store, and new ones.
 
     Parameters
     ----------
@@ -56,56 +56,56 @@ class Finished:
     def __init__(self, chunks: Sequence[np.ndarray], store: Store | None) -> None:
         self._store = store
         self._names = [chunk_name(chunk) for chunk in chunks]
-        self._known: dict[str, Runs] = {}
+        self._runs: dict[str, Runs] = {}
         if store is not None:
-            found = {name: store.get(name) for name in self._names}
-            self._known = {name: runs for name, runs in found.items() if runs}
+            stored = {name: store.get(name) for name in self._names}
+            self._runs = {name: runs for name, runs in stored.items() if runs}
         self.waiting = [
             chunk
             for chunk, name in zip(chunks, self._names, strict=True)
-            if name not in self._known
+            if name not in self._runs
         ]
 
     @property
     def known(self) -> list[Runs]:
         """The runs of the chunks that are finished."""
-        return list(self._known.values())
+        return list(self._runs.values())
 
     def take(self, runs: Runs) -> None:
         """Keep the runs of a chunk, and save them unless a start was interrupted."""
         name = chunk_name(runs.starts)
-        self._known[name] = runs
+        self._runs[name] = runs
         if self._store is not None and not runs.interrupted:
             self._store.put(name, runs)
 
     def has(self, chunk: np.ndarray) -> bool:
         """Return whether a chunk is finished."""
-        return chunk_name(chunk) in self._known
+        return chunk_name(chunk) in self._runs
 
     @property
     def joined(self) -> Runs:
         """The runs of all chunks, in their order."""
-        return Runs.joined([self._known[name] for name in self._names])
+        return Runs.joined([self._runs[name] for name in self._names])
 
     @property
-    def said(self) -> str:
-        """How many chunks are finished, and whether they are saved."""
-        fate = "not kept" if self._store is None else "kept"
-        count = f"{len(self._known)} of {len(self._names)}"
-        return f"{count} chunks of starts were finished, and {fate}"
+    def state(self) -> str:
+        """A sentence: how many chunks are finished, and whether they are saved."""
+        fate = "not saved" if self._store is None else "saved"
+        count = f"{len(self._runs)} of {len(self._names)}"
+        return f"{count} chunks of starts were finished and {fate}"
 
 
 def compute(
     work: Work, finished: Finished, workers: int, watch: Watch | None = None
 ) -> None:
-    """Compute the chunks that are waiting on several processes.
+    """Compute the unfinished chunks in several processes.
 
     After an interrupt (Ctrl-C), starts of unfinished chunks are at their initial points.
 
     Raises
     ------
     LostProcessError
-        When a process was killed.
+        If a process was killed.
     """
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -116,16 +116,16 @@ def compute(
             contextlib.suppress(KeyboardInterrupt),
             contextlib.closing(
                 _from_processes(work, finished.waiting, deadline, workers)
-            ) as found,
+            ) as results,
         ):
-            for runs in found:
+            for runs in results:
                 finished.take(runs)
                 if watch is not None:
                     watch(runs.starts, int(runs.steps_taken.max()), runs.losses)
     except TerminatedWorkerError as error:
         raise LostProcessError(
-            f"one of {workers} processes was ended from outside, probably for want "
-            f"of memory, when {finished.said}; use fewer workers"
+            f"one of {workers} processes was killed, probably because memory ran out, "
+            f"when {finished.state}; use fewer workers"
         ) from error
     for chunk in finished.waiting:
         if not finished.has(chunk):
@@ -135,7 +135,7 @@ def compute(
 def _from_processes(
     work: Work, chunks: Sequence[np.ndarray], deadline: float | None, workers: int
 ) -> Generator[Runs, None, None]:
-    """Give the runs of chunks as they are finished; to close it gives up the rest."""
+    """Yield the runs of chunks as they finish; closing it cancels the others."""
     from joblib import Parallel, delayed, parallel_config
 
     with parallel_config("loky", n_jobs=workers, inner_max_num_threads=1):
@@ -143,17 +143,17 @@ def _from_processes(
             delayed(work.computed)(chunk, deadline) for chunk in chunks
         )
         try:
-            # Not `yield from`, which would close it with a warning.
+            # Not `yield from`, which would close `finished` with a warning.
             for runs in finished:  # noqa: UP028
                 yield runs
         finally:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that tasks are given up is meant
+                warnings.simplefilter("ignore")  # tasks are cancelled on purpose
                 finished.close()
 
 
 def chunk_name(chunk: np.ndarray) -> str:
-    """Return the name of a chunk of sorted numbers, of which some may not be there.
+    """Return the name of a chunk of sorted start numbers, which may have gaps.
 
     Examples
     --------
