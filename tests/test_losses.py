@@ -674,7 +674,7 @@ def test_a_loss_of_ones_own() -> None:
     with pytest.raises(NotImplementedError, match="own has no quadratic above it"):
         COSH.majorize(torch.zeros(1), torch.zeros(1), 0)
     for ask in (lambda: COSH.exponent(ridge=True), lambda: COSH.parts(*[CUTS] * 2)):
-        with pytest.raises(NotImplementedError, match="own is no divergence"):
+        with pytest.raises(NotImplementedError, match="own is not a divergence"):
             ask()
     with pytest.raises(InvalidValueError, match=r"returns \(\) for predictions"):
         Own(lambda p, t: (p - t).square().mean())(torch.zeros(3), torch.zeros(3))

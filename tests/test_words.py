@@ -24,9 +24,12 @@ FILES = (
     "src/descents/cli/options.py",
     "src/descents/cli/reproduce.py",
     "src/descents/cli/train.py",
+    "src/descents/diagnosis/*.py",
+    "src/descents/losses/*.py",
     "src/descents/optim/*.py",
     "src/descents/pages/*.py",
     "src/descents/pages/*.html",
+    "src/descents/statistics/*.py",
     "src/descents/tables/*.py",
 )
 """Files that have been gone through, as patterns below the root of the repository."""

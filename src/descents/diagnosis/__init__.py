@@ -1,4 +1,4 @@
-"""Why a start fell short of the best.
+"""Diagnose why a start did not reach the level of the best starts.
 
 `evidence` measures gradients, units and curvature at the end of a start, `hessian`
 computes the ends of the spectrum of the Hessian, and `diagnosis` turns them into

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any
 
 import numpy as np
 import torch
@@ -388,19 +389,15 @@ def diagnose(
         threshold = reached_by_the_best(problem, runs, metric)
     limit = int(runs.settings["stop"]["max_steps"])
     marks = (limit, *(limit * multiple for multiple in sorted(multiples)))
-    seed, width = runs.settings["seed"], int(runs.settings["width"])
-    place = _Place(problem, chosen, width)
-    # The first chunks of a descent may be narrower; the longer descent uses equal chunks.
-    uniform = len(runs.settings.get("edges", (0,))) == 1
-    nonfinite = np.array(
-        [runs.statuses[p] is Status.NONFINITE for p in positions], bool
-    )
+    place = _Place(problem, chosen, int(runs.settings["width"]))
+    statuses = [runs.statuses[p] for p in positions]
+    nonfinite = np.array([status is Status.NONFINITE for status in statuses], bool)
     nonfinite |= ~np.isfinite(runs.losses[positions])
-    early = np.array([runs.statuses[p] in EARLY for p in positions], bool)
+    early = np.array([status in EARLY for status in statuses], bool)
     values = runs.metrics[metric][positions].astype(np.float64)
     # Starts with an undefined metric count as having reached the threshold.
     reached = ~(values < threshold) & ~nonfinite
-    begun = place.points(seed)
+    begun = place.points(runs.settings["seed"])
     ended = place.tensors(runs.parameters, positions, begun)
     metrics, losses = np.full((2, len(marks), len(chosen)), np.nan)
     metrics[0], losses[0] = values, runs.losses[positions]
@@ -408,36 +405,23 @@ def diagnose(
     size = np.full(len(chosen), np.nan)
     latest = ended
     if not reached.all():
-        longer = descend(
+        longer = _longer(
             problem,
+            runs,
             chosen[~reached],
-            seed,
+            metric,
+            marks,
             steps=steps,
-            stop=Stop(marks[-1], max_seconds=max_seconds),
-            record={*_doubling(limit), *marks},
+            max_seconds=max_seconds,
             watch=watch,
-            width=width if uniform else None,
             threads=threads,
         )
-        if longer.interrupted:
-            raise InterruptedRunError("stopped in the longer descents of the diagnosis")
-        if metric not in longer.histories:
-            raise InvalidValueError(
-                f"metric is {metric!r}, which is computed only at the end; give one that "
-                f"is recorded during training: {', '.join(longer.histories)}"
-            )
-        history = longer.histories["loss"]
         # The first row is that of the run, which may have returned an earlier step.
         rows = np.searchsorted(longer.recorded, marks[1:])
         metrics[1:, ~reached] = longer.histories[metric][rows]
-        losses[1:, ~reached] = history[rows]
-        # Growth counts only the steps that the run took.
+        losses[1:, ~reached] = longer.histories["loss"][rows]
         taken = runs.steps_taken[positions][~reached]
-        within = np.where(longer.recorded[:, None] <= taken, history, -np.inf)
-        growth[~reached] = _ratio(within.max(0), history[0])
-        overflowed = np.array([s is Status.NONFINITE for s in longer.statuses], bool)
-        overflowed &= ~early[~reached]
-        growth[np.flatnonzero(~reached)[overflowed]] = np.inf
+        growth[~reached] = _growth(longer, taken, early[~reached])
         latest = place.tensors(longer.parameters, np.arange(len(longer)), begun)
         size[~reached] = norms({name: latest[name] for name in place.learned})
     initial = place.look(begun, curved=np.zeros_like(reached))
@@ -466,6 +450,51 @@ def diagnose(
         ended_early=early,
     )
     return replace(diagnosis, verdicts=verdicts(diagnosis))
+
+
+def _longer(
+    problem: Problem,
+    runs: Runs,
+    starts: np.ndarray,
+    metric: str,
+    marks: Sequence[int],
+    *,
+    max_seconds: float | None,
+    **options: Any,
+) -> Runs:
+    """Descend again from the given starts, for the most steps of `marks`."""
+    # The first chunks of a descent may be narrower; the longer descent uses equal chunks.
+    uniform = len(runs.settings.get("edges", (0,))) == 1
+    longer = descend(
+        problem,
+        starts,
+        runs.settings["seed"],
+        stop=Stop(marks[-1], max_seconds=max_seconds),
+        record={*_doubling(marks[0]), *marks},
+        width=int(runs.settings["width"]) if uniform else None,
+        **options,
+    )
+    if longer.interrupted:
+        raise InterruptedRunError("stopped in the longer descents of the diagnosis")
+    if metric not in longer.histories:
+        raise InvalidValueError(
+            f"metric is {metric!r}, which is computed only at the end; give one that "
+            f"is recorded during training: {', '.join(longer.histories)}"
+        )
+    return longer
+
+
+def _growth(longer: Runs, taken: np.ndarray, early: np.ndarray) -> np.ndarray:
+    """Return the largest loss over the initial loss, over the steps that the run took.
+
+    It is infinite if the loss overflows later, unless a rule stopped the start `early`.
+    """
+    history = longer.histories["loss"]
+    within = np.where(longer.recorded[:, None] <= taken, history, -np.inf)
+    growth = _ratio(within.max(0), history[0])
+    overflowed = np.array([s is Status.NONFINITE for s in longer.statuses], bool)
+    growth[overflowed & ~early] = np.inf
+    return growth
 
 
 def verdicts(evidence: Diagnosis) -> tuple[Verdict, ...]:
@@ -632,13 +661,13 @@ class _Place:
         self.learned: tuple[str, ...] = ()
 
     def points(self, seed: int) -> Parameters:
-        """Return the initial points, with the buffers that the problem remembers."""
+        """Return the initial points, with the buffers of the problem."""
         if not len(self.starts):
             return {n: p[:0] for n, p in self._initial([0], seed).items()}
         first = torch.as_tensor(self.starts[:1], device=self.problem.device)
         if not self.problem.bind(first, seed).buffers():
             return self._initial(self.starts, seed)
-        # A problem with buffers remembers those of one start at a time.
+        # A problem with buffers has those of one start at a time.
         points = [self._initial([start], seed) for start in self.starts]
         return {
             name: torch.cat([point[name] for point in points]) for name in points[0]

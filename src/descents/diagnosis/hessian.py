@@ -18,6 +18,7 @@ LANCZOS_ACCURACY = 1e-8
 """Lanczos stops when the residuals of both extreme eigenvalues are at most this times the
 largest eigenvalue in magnitude."""
 CHECK_EVERY = 10
+"""The number of Lanczos steps between two checks for convergence."""
 BASIS_ENTRIES = 2**24
 """The largest number of entries of Lanczos vectors in memory; starts are grouped to fit."""
 
@@ -221,12 +222,18 @@ def _products(
 def _ends(
     product: Product, count: int, size: int, max_steps: int, device: torch.device
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the extreme eigenvalues and their residuals, by Lanczos."""
+    """Return the extreme eigenvalues and their residuals, by Lanczos.
+
+    Step j multiplies H by v_j and subtracts the parts along v_0 to v_j, which leaves r_j:
+    H v_j = b_{j-1} v_{j-1} + a_j v_j + r_j, with a_j = v_j' H v_j and b_j = ||r_j||. Then
+    v_{j+1} = r_j / b_j. The a and b form a tridiagonal matrix whose extreme eigenvalues
+    approach those of H.
+    """
     limit = min(max_steps, size)
     generator = np.random.Generator(np.random.Philox(0))
     draws = torch.tensor(generator.standard_normal((limit, size)), device=device)
     basis = torch.zeros(count, limit, size, dtype=torch.float64, device=device)
-    # The tridiagonal matrix of each start: its diagonal and its subdiagonal.
+    # The tridiagonal matrix of each start: its diagonal a and its subdiagonal b.
     diagonal, subdiagonal = np.zeros((2, count, limit))
     vectors = (draws[0] / draws[0].norm()).expand(count, size)
     ends = (np.full(count, np.nan),) * 3

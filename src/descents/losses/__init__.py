@@ -1,7 +1,7 @@
-"""What a cell costs: losses, each written once and differentiated by autograd.
+"""Losses of single cells, each written once and differentiated by autograd.
 
-What a loss is stands in `base`; losses of numbers, divergences of numbers that are not
-negative, and losses of codes of levels have a module each.
+`base` defines the interface. `numbers` has losses of numbers, `divergences` those of
+nonnegative numbers, and `levels` losses of codes of levels.
 """
 
 from descents.losses.base import Loss as Loss

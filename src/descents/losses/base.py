@@ -1,9 +1,9 @@
-"""What a loss of single cells is: a value, and what fits, steps and bounds ask of it.
+"""The interface of losses of single cells.
 
-A loss takes what a model says of a cell, its natural parameter z, and what was observed
-there, and returns a deviance: never negative, zero for a perfect fit. Beside its value
-it may know the constant that fits a column best, its convex conjugate, a quadratic that
-lies above it, and which value a natural parameter stands for.
+A loss takes the natural parameter z that a model predicts for a cell and the observed
+value x, and returns a deviance: never negative, and zero for a perfect fit. It may also
+define the constant that fits a column best, its convex conjugate (for lower bounds), a
+quadratic that lies above it (for alternating steps), and the value to impute for z.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ import torch
 Kind = Literal["numbers", "two values", "classes", "levels"]
 
 FARTHEST_LOGIT = 30.0
-"""Where the best constant of a column that holds one class only is cut off."""
+"""The largest absolute best constant, reached if a column has one class only."""
 CORNER_RATE, LATE_CORNER_RATE = 0.98, 0.95
-"""What the rounding of a corner is multiplied by at each step, and once it is sharp."""
+"""The factors that shrink the rounding of a corner at each step, before and after SHARP."""
 SHARP = 1e-3
-"""How far a sharp corner is rounded: the fit hardly changes after that."""
+"""The rounding below which a corner counts as sharp: the fit hardly changes after that."""
 NEAREST = 1e-6
-"""How near to zero a residual of a loss with a corner may be taken for, over its scale."""
+"""The smallest rounding of a corner, relative to the scale of the residuals."""
 
 
 def corner(step: int, first: float = 1.0) -> float:
-    """Return how far a corner is rounded at a step, over the scale of the residuals.
+    """Return how much a corner is rounded at a step, relative to the residuals' scale.
 
-    From all of the scale, slowly: corners that are sharp before the factors are near
-    their place hold them where they are. (Ninety percent quantiles of a small table, 12
-    starts: all end at one loss, where 0.1 and 0.9 end at up to twice of it.) At a rate
-    of 0.95 the factors of a constrained table are left behind: of small tables, the
-    best of five starts ended up to 20% above where it ends at 0.98, most of them at the
-    limit of steps.
+    The rounding begins at the full scale and shrinks slowly, because sharp corners hold
+    the factors in place before these are near their minimum. (For 90% quantiles of a
+    small table, 12 starts all end at one loss; with a first rounding of 0.1 and a rate of
+    0.9 they end at up to twice that loss.) The rate of 0.95 is too fast for the factors
+    of a constrained table: on small tables, the best of five starts ended up to 20% above
+    that at 0.98, and most starts reached the limit of steps.
 
     Examples
     --------
@@ -51,9 +51,9 @@ def corner(step: int, first: float = 1.0) -> float:
 
 
 def still_rounded(step: int) -> bool:
-    """Return whether corners are rounded so much that no fit has settled.
+    """Return whether corners are still rounded too much for a fit to have converged.
 
-    A loss may stand still, or rise, while the corners of its quadratics sharpen.
+    A loss may stay the same, or rise, while the corners of its quadratics sharpen.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def still_rounded(step: int) -> bool:
 def golden_section(
     total: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray
 ) -> np.ndarray:
-    """Return where functions of one variable are least, each between its two ends.
+    """Return the minima of functions of one variable, each within an interval.
 
     Examples
     --------
@@ -86,9 +86,9 @@ class Loss(ABC):
     """The loss of one cell.
 
     A column with `levels` levels has `coordinates(levels)` natural parameters, and
-    `thresholds(levels)` cut points of its own. Where a column has one natural
-    parameter, predictions and targets have one shape, (..., columns); else predictions
-    have one axis more, at the end.
+    `thresholds(levels)` cut points of its own. If a column has one natural parameter,
+    predictions and targets have the same shape, (..., columns); otherwise predictions
+    have one more axis at the end.
 
     Attributes
     ----------
@@ -98,23 +98,23 @@ class Loss(ABC):
     quadratic : bool
         Whether `majorize` is the loss itself.
     majorized : bool
-        Whether there is a quadratic above it, for alternating steps.
+        Whether there is a quadratic that lies above it, for alternating steps.
     robust : bool
-        Whether its quadratic weighs outliers down, so that alternating steps are the
-        ones to take: they begin nearer to least squares, and are not caught as others.
+        Whether its quadratic gives outliers less weight. Alternating steps are then the
+        best choice: they begin nearer to least squares and are caught less often.
     identity : bool
         Whether the natural parameter is on the scale of the data.
     domain : str
-        Which values a column may hold, in words.
+        The values that a column may have, in words.
     kind : {"numbers", "two values", "classes", "levels"}
-        What a column holds: numbers, or codes 0, 1, ... of its levels.
+        The content of a column: numbers, or codes 0, 1, ... of its levels.
     divergence : bool
-        Whether predictions must be at least 0, for which there are multiplicative
-        steps: see `parts` and `exponent`.
+        Whether predictions must be at least 0. Such losses have multiplicative steps,
+        see `parts` and `exponent`.
     parameter : str
-        Which of its fields a number after its name sets ("quantile:0.9"), if one does.
+        The field that a number after the name sets ("quantile:0.9"), if there is one.
     sample : str
-        A name with such a number.
+        An example of a name with such a number.
     """
 
     name: ClassVar[str]
@@ -136,23 +136,23 @@ class Loss(ABC):
         """Return the loss of each cell, shaped as the target."""
 
     def coordinates(self, levels: int) -> int:
-        """Return how many natural parameters a column has."""
+        """Return the number of natural parameters of a column."""
         return 1
 
     def thresholds(self, levels: int) -> int:
-        """Return how many cut points a column has."""
+        """Return the number of cut points of a column."""
         return 0
 
     def column(self, place: int) -> Loss:
-        """Return the loss of one column of those it is for; here, the same."""
+        """Return the loss of one of its columns; by default the loss itself."""
         return self
 
     def of_levels(self, levels: int) -> Loss:
-        """Return the loss of columns of so many levels; here, the same."""
+        """Return the loss for columns with this many levels; by default itself."""
         return self
 
     def of_values(self, values: np.ndarray) -> Loss:
-        """Return the loss with what it takes from a column's values; here, the same."""
+        """Return the loss with settings taken from a column's values; by default itself."""
         return self
 
     @property
@@ -161,15 +161,15 @@ class Loss(ABC):
         return self.identity and self.kind == "numbers"
 
     def unit(self, spread: float) -> float:
-        """Return what to divide a column of this spread by; here, the spread."""
+        """Return the unit to divide a column by, given its spread; by default the spread."""
         return spread
 
     def in_units(self, units: np.ndarray) -> Loss:
-        """Return the loss of columns whose values are divided by their units.
+        """Return the loss for columns whose values are divided by their units.
 
-        Up to a constant factor for each column, which scaling removes, it has the same
-        minima: loss(z, x) is proportional to in_units(u)(z / u, x / u). Here, for
-        losses that are homogeneous, the same.
+        It has the same minima, because loss(z, x) is proportional to in_units(u)(z / u, x
+        / u); scaling removes the constant factor of each column. The default, the loss
+        itself, is right for homogeneous losses.
 
         Parameters
         ----------
@@ -185,9 +185,9 @@ class Loss(ABC):
         return self
 
     def size_in(self, unit: float) -> float:
-        """Return loss(u z, u x) over in_units(u)(z, x), the same for all z and x.
+        """Return loss(u z, u x) / in_units(u)(z, x) of one column, the same for all z, x.
 
-        For a loss of degree d in the unit it is u^d; of one column.
+        For a loss that is homogeneous of degree d it is u^d.
 
         Examples
         --------
@@ -201,7 +201,7 @@ class Loss(ABC):
 
     @property
     def label(self) -> str:
-        """Its name, with the number that sets it apart, as `named` takes it."""
+        """Its name, with its number unless that is the default, as `named` takes it."""
         defaults = {field.name: field.default for field in fields(self)}  # type: ignore[arg-type]
         number = getattr(self, self.parameter) if self.parameter else None
         plain = not isinstance(number, float) or number == defaults[self.parameter]
@@ -214,7 +214,8 @@ class Loss(ABC):
     def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return the natural parameter that fits one column best, shape (coordinates,).
 
-        Here by golden-section search between the least and the greatest value.
+        By default it is found by golden-section search between the smallest and the
+        largest value.
         """
         low, high = np.array([values.min()]), np.array([values.max()])
         target, weight = torch.as_tensor(values), torch.as_tensor(weights)
@@ -228,16 +229,16 @@ class Loss(ABC):
     def best_point(
         self, values: np.ndarray, weights: np.ndarray, levels: int
     ) -> np.ndarray:
-        """Return the same for a column of so many levels."""
+        """Return the best constant of a column with this many levels."""
         return self.best_constant(values, weights)
 
     def majorize(
         self, prediction: torch.Tensor, target: torch.Tensor, step: int
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Return w and t of a quadratic w (t - z)^2 + constant that touches the loss.
+        """Return w and t of a quadratic w (t - z)^2 + constant that majorizes the loss.
 
-        It lies above the loss everywhere and meets it, value and slope, at the given
-        prediction. A weight of None stands for one.
+        It lies above the loss everywhere, and has the same value and slope at the given
+        prediction. A weight of None stands for 1.
         """
         raise NotImplementedError(f"{self.name} has no quadratic above it")
 
@@ -248,35 +249,35 @@ class Loss(ABC):
         step: int,
         **cuts: torch.Tensor,
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Return w and t of a quadratic that touches the loss, as `majorize` does.
+        """Return w and t of a quadratic that has the value and slope of the loss.
 
-        It need not lie above the loss: whoever takes a step by it has to check that the
-        loss falls. Here it is that of `majorize`.
+        Unlike that of `majorize`, the default here, it need not lie above the loss: after
+        a step to its minimum, check that the loss fell.
         """
         return self.majorize(prediction, target, step)
 
     @property
     def has_quadratic(self) -> bool:
-        """Whether `approximate` is known."""
+        """Whether `approximate` is implemented."""
         return self.majorized or type(self).approximate is not Loss.approximate
 
     def conjugate(self, slope: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Return sup_z (slope z - loss(z, target)), infinite outside its domain."""
+        """Return the conjugate sup_z (slope z - loss(z, target)), which may be infinite."""
         raise NotImplementedError(f"{self.name} has no conjugate here")
 
     @property
     def has_conjugate(self) -> bool:
-        """Whether `conjugate` is known."""
+        """Whether `conjugate` is implemented."""
         return type(self).conjugate is not Loss.conjugate
 
     def parts(
         self, prediction: torch.Tensor, target: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return n and p of at least 0, where the slope of a divergence is p - n.
+        """Return n >= 0 and p >= 0, such that the slope of a divergence is p - n.
 
-        n is linear in the target. None stands for one.
+        n is linear in the target. A p of None stands for 1.
         """
-        raise NotImplementedError(f"{self.name} is no divergence")
+        raise NotImplementedError(f"{self.name} is not a divergence")
 
     def exponent(self, *, ridge: bool) -> float:
         """Return the exponent with which multiplicative steps never raise a divergence.
@@ -286,25 +287,25 @@ class Loss(ABC):
         ridge : bool
             Whether there is an l2 penalty.
         """
-        raise NotImplementedError(f"{self.name} is no divergence")
+        raise NotImplementedError(f"{self.name} is not a divergence")
 
     def impute(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
-        """Return the value (or code) that has the least loss under a prediction."""
+        """Return the value (or code) with the smallest loss under a prediction."""
         return prediction
 
     def probabilities(
         self, prediction: np.ndarray, levels: int, **cuts: np.ndarray
     ) -> np.ndarray:
-        """Return exp(-loss) of each level over their sum, on an axis at the end.
+        """Return exp(-loss) of each level over their sum, on a new last axis.
 
-        Where the loss is a negative log-likelihood that is the probability; else it
-        says how the levels stand to each other.
+        If the loss is a negative log-likelihood, these are the probabilities of the
+        levels; otherwise they only compare the levels.
 
         Parameters
         ----------
         prediction : ndarray
         levels : int
-            How many there are; two where a loss is of two values.
+            The number of levels; ignored by losses of two values.
 
         Examples
         --------
@@ -313,25 +314,27 @@ class Loss(ABC):
         array([[0.5, 0.5]])
         """
         if not self.has_levels:
-            raise NotImplementedError(f"{self.name} is of numbers, not of levels")
+            raise NotImplementedError(
+                f"{self.name} is a loss of numbers, which have no levels"
+            )
         z = torch.as_tensor(prediction)
         points = {name: torch.as_tensor(value) for name, value in cuts.items()}
         count = 2 if self.kind == "two values" else levels
         shape = z.shape if self.coordinates(count) == 1 else z.shape[:-1]
-        each = [self(z, z.new_full(shape, float(x)), **points) for x in range(count)]
-        chances: np.ndarray = torch.stack(each, -1).neg().softmax(-1).numpy()
+        losses = [self(z, z.new_full(shape, float(x)), **points) for x in range(count)]
+        chances: np.ndarray = torch.stack(losses, -1).neg().softmax(-1).numpy()
         return chances
 
     @property
     def has_levels(self) -> bool:
-        """Whether a column holds codes of levels."""
+        """Whether a column has codes of levels."""
         return self.kind != "numbers"
 
 
 def slope(
     loss: Loss, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
 ) -> torch.Tensor:
-    """Return the derivative of a loss by the prediction, cell by cell, by autograd.
+    """Return the derivative of the loss of each cell by its prediction, by autograd.
 
     Examples
     --------

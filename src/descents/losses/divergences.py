@@ -13,7 +13,7 @@ from descents.validation import real_number
 
 
 class _Divergence(Loss):
-    """What beta-divergences share; the exponents are those of Fevotte and Idier."""
+    """Base of the beta-divergences; b stands for beta in the formulas."""
 
     beta: float
 
@@ -21,32 +21,32 @@ class _Divergence(Loss):
     domain: ClassVar[str] = "numbers of 0 or more"
 
     def _floor(self, like: torch.Tensor) -> float:
-        """Return what predictions are held above, so that no power overflows."""
+        """Return the smallest prediction whose powers do not overflow."""
         return float(torch.finfo(like.dtype).tiny ** (0.5 / max(1.0, 2 - self.beta)))
 
     def __call__(
         self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
     ) -> torch.Tensor:
         """Return (x^b + (b - 1) z^b - b x z^(b - 1)) / (b (b - 1)), or its limit."""
-        # A prediction of zero for a positive value would be infinite, and its gradient
-        # NaN: it is held a hair above.
+        # At a prediction of zero for a positive value, the loss would be infinite and
+        # its gradient NaN. So z is the prediction, but at least the floor.
         b, floor = self.beta, self._floor(prediction)
-        held = prediction.clamp_min(floor)
+        z = prediction.clamp_min(floor)
         if b == 1:
-            log = torch.special.xlogy(target, target) - target * held.log()
+            log = torch.special.xlogy(target, target) - target * z.log()
             return log - target + prediction
         if b == 2:
             return (prediction - target).square() / 2
-        if b <= 0:  # only holes hold zeros, which would be infinite times no weight
+        if b <= 0:  # only missing cells are zero; infinity times a weight of 0 is NaN
             target = target.clamp_min(floor)
         if b == 0:
-            ratio = target / held
+            ratio = target / z
             return ratio - ratio.log() - 1
         least = target.pow(b) / (b * (b - 1))
-        return least + held.pow(b) / b - target * held.pow(b - 1) / (b - 1)
+        return least + z.pow(b) / b - target * z.pow(b - 1) / (b - 1)
 
     def allows(self, values: np.ndarray) -> np.ndarray:
-        """Return which values are not negative, and positive where beta is 0 or less."""
+        """Return which values are at least 0, or above 0 if beta is 0 or less."""
         return np.isfinite(values) & (values > 0 if self.beta <= 0 else values >= 0)
 
     def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -62,10 +62,10 @@ class _Divergence(Loss):
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
         """Return the quadratic of curvature z^(b - 2) max(1, (b - 1) + (2 - b) x / z).
 
-        That is the larger of the second derivative and of its mean where x is
-        distributed about z; the step on it is from z to at most twice z for kl. Where x
-        is 0 and b below 2, the loss has no such curvature: it is all but linear, and
-        nothing but 0 stops it. There z is taken for at least the mean of the data.
+        It is the larger of the second derivative of the loss and its mean over x
+        distributed about z. For kl, a step goes from z to at most 2 z. If x is 0 and b is
+        below 2, the loss is nearly linear in z and has no such curvature; it is then
+        evaluated at a z of at least the mean of the data.
         """
         b, mean = self.beta, target.mean()
         least = torch.finfo(prediction.dtype).eps ** 0.5 * mean
@@ -75,33 +75,36 @@ class _Divergence(Loss):
         if b < 2:
             curvature = torch.where(target == 0, z.maximum(mean).pow(b - 2), curvature)
         slope = z.pow(b - 2) * (z - target)
+        # A Newton step with this curvature: w is half of it, t the minimum.
         return curvature / 2, prediction - slope / curvature
 
     def parts(
         self, prediction: torch.Tensor, target: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return x z^(b - 2) and z^(b - 1)."""
-        held = prediction.clamp_min(self._floor(prediction))
+        z = prediction.clamp_min(self._floor(prediction))
         if self.beta == 1:
-            return target / held, None
-        return target * held.pow(self.beta - 2), held.pow(self.beta - 1)
+            return target / z, None
+        return target * z.pow(self.beta - 2), z.pow(self.beta - 1)
 
     def exponent(self, *, ridge: bool) -> float:
-        """Return 1 / (m - n), of the powers m and n of the two parts of a surrogate.
+        """Return 1 / (m - n), from the powers m and n of the two parts of a surrogate.
 
-        In the ratio s of a factor to what it was, what rises is at most a multiple of
-        s^m, what falls is s^n: m = max(b, 1), and at least 2 under l2; n = min(b - 1,
-        1). Without l2 it is 1 / (2 - b) below 1, 1 up to 2, and 1 / (b - 1) beyond.
+        Let s be the ratio of a factor to its old value. The rising part of the surrogate
+        is at most a multiple of s^m, with m = max(b, 1), and at least 2 under l2; the
+        falling part is a multiple of s^n, with n = min(b - 1, 1). Without l2 the exponent
+        is 1 / (2 - b) for b < 1, 1 for 1 <= b <= 2, and 1 / (b - 1) for b > 2, as Fevotte
+        and Idier derive it.
         """
         return 1 / (max(self.beta, 2 if ridge else 1) - min(self.beta - 1, 1))
 
 
 @dataclass(frozen=True)
 class KullbackLeibler(_Divergence):
-    """Generalised Kullback-Leibler divergence x log(x / z) - x + z, for z of 0 or more.
+    """Generalized Kullback-Leibler divergence x log(x / z) - x + z, for z of 0 or more.
 
     Half the Poisson deviance with the identity link: the loss of nonnegative matrix
-    factorization for counts. It asks for nonnegative factors.
+    factorization for counts. It requires nonnegative factors.
 
     Examples
     --------
@@ -118,8 +121,8 @@ class KullbackLeibler(_Divergence):
 class ItakuraSaito(_Divergence):
     """Itakura-Saito divergence x / z - log(x / z) - 1, for x above 0 [1]_.
 
-    It sees ratios alone, whatever their size: for power spectra, whose noise multiplies.
-    It asks for nonnegative factors, and is not convex in z.
+    It depends on the ratio x / z alone, as suits power spectra, whose noise is
+    multiplicative. It requires nonnegative factors, and is not convex in z.
 
     References
     ----------
@@ -141,13 +144,14 @@ class ItakuraSaito(_Divergence):
 class BetaDivergence(_Divergence):
     """Beta-divergence (x^b + (b - 1) z^b - b x z^(b - 1)) / (b (b - 1)) [1]_.
 
-    Itakura-Saito for b = 0, Kullback-Leibler for 1, half the squared error for 2: the
-    smaller b, the more small values count. It asks for nonnegative factors.
+    It is the Itakura-Saito divergence for b = 0, Kullback-Leibler for b = 1 and half the
+    squared error for b = 2. The smaller b, the more small values count. It requires
+    nonnegative factors.
 
     Parameters
     ----------
     beta : float
-        b. Where it is 0 or less, values must be above 0.
+        b. If it is 0 or less, values must be above 0.
 
     References
     ----------

@@ -1,7 +1,7 @@
-"""Losses of levels: of two values, of classes, and of levels with an order.
+"""Losses of levels: of two values, of classes, and of ordered levels.
 
-Columns hold codes 0, 1, 2, ... Many are sums of losses of two values, one for each class
-or for each boundary between two levels.
+Columns have codes 0, 1, 2, ... Many of these losses are sums of losses of two values, one
+for each class or for each boundary between two levels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from descents.validation import real_number
 class Logistic(Loss):
     """Logistic loss log(1 + exp(z)) - x z, for x of 0 and 1.
 
-    Its quadratic is that of Jaakkola and Jordan [1]_.
+    It is majorized by the quadratic of Jaakkola and Jordan [1]_.
 
     References
     ----------
@@ -63,7 +63,7 @@ class Logistic(Loss):
         self, prediction: torch.Tensor, target: torch.Tensor, step: int
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
         """Return the weight tanh(z / 2) / (4 z) and the target (x - 1/2) / (2 w)."""
-        size = prediction.abs().clamp_min(1e-4)  # the limit at zero is 1/8
+        size = prediction.abs().clamp_min(1e-4)  # w tends to 1/8 at zero
         weight = torch.tanh(size / 2) / (4 * size)
         return weight, (target - 0.5) / (2 * weight)
 
@@ -83,16 +83,15 @@ class Logistic(Loss):
 
 @dataclass(frozen=True)
 class Hinge(Loss):
-    """Hinge loss max(0, 1 - y z), for x of 0 and 1, y = 2 x - 1, times W where x is 1.
+    """Hinge loss max(0, 1 - y z), for x of 0 and 1, y = 2 x - 1, times W if x is 1.
 
-    Its quadratic is that of support vector machines by majorization [1]_, with r = 1 - y
-    z: (r^2 / c + c) / 4 + r / 2, c = sqrt(r^2 + s^2); s falls with the steps to almost
-    nothing.
+    It is majorized as in SVM-Maj [1]_: with r = 1 - y z, by (r^2 / c + c) / 4 + r / 2 with
+    c = sqrt(r^2 + s^2). The rounding s shrinks with the steps to almost zero (`corner`).
 
     Parameters
     ----------
     weight : float
-        W, of ones over zeros, above 0.
+        W, the weight of ones relative to zeros, above 0.
 
     References
     ----------
@@ -125,7 +124,7 @@ class Hinge(Loss):
     def __call__(
         self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
     ) -> torch.Tensor:
-        """Return max(0, 1 - y z), times W where x is 1."""
+        """Return max(0, 1 - y z), times W if x is 1."""
         rest = (1 - (2 * target - 1) * prediction).clamp_min(0)
         return rest * (1 + (self.weight - 1) * target)
 
@@ -134,33 +133,33 @@ class Hinge(Loss):
         return (values == 0) | (values == 1)
 
     def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return 1 or -1, whichever weighs more; 0, one of the best, where none does."""
+        """Return 1 or -1, whichever has more weight; 0, one of the best, if they tie."""
         return np.sign([weights @ np.where(values == 1, self.weight, -1.0)])
 
     def majorize(
         self, prediction: torch.Tensor, target: torch.Tensor, step: int
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
         """Return the weight 1 / (4 c) and the target y (1 + c)."""
-        side = 2 * target - 1
+        side = 2 * target - 1  # y
         size = ((1 - side * prediction).square() + corner(step) ** 2).sqrt()
         return (1 + (self.weight - 1) * target) / (4 * size), side * (1 + size)
 
     def conjugate(self, slope: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Return y g for y g from -W (-1 where x is 0) to 0."""
+        """Return y g for y g from -W (-1 if x is 0) to 0."""
         inner = (2 * target - 1) * slope
         most = np.where(target == 1, self.weight, 1.0)
         return np.where((inner >= -most) & (inner <= 0), inner, np.inf)
 
     def impute(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
-        """Return the value on the side of the prediction, however they are weighed."""
+        """Return the value on the side of the prediction, whatever the weight."""
         return (prediction > 0).astype(np.float64)
 
 
 @dataclass(frozen=True)
 class Categorical(Loss):
-    """Multinomial loss log(sum_c exp(z_c)) - z_x, for classes without an order.
+    """Multinomial loss log(sum_c exp(z_c)) - z_x, for unordered classes.
 
-    Its quadratic has the curvature 1/2 that bounds the softmax [1]_.
+    It is majorized by a quadratic of curvature 1/2, the bound of Böhning [1]_.
 
     References
     ----------
@@ -183,8 +182,8 @@ class Categorical(Loss):
         self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
     ) -> torch.Tensor:
         """Return the negative log-likelihood of the class."""
-        chosen = target.long().expand(prediction.shape[:-1])[..., None]
-        return prediction.logsumexp(-1) - prediction.gather(-1, chosen)[..., 0]
+        label = target.long().expand(prediction.shape[:-1])[..., None]
+        return prediction.logsumexp(-1) - prediction.gather(-1, label)[..., 0]
 
     def coordinates(self, levels: int) -> int:
         """Return one for each class."""
@@ -197,7 +196,7 @@ class Categorical(Loss):
     def best_point(
         self, values: np.ndarray, weights: np.ndarray, levels: int
     ) -> np.ndarray:
-        """Return the logarithms of the weighted shares, their mean taken off."""
+        """Return the logarithms of the weighted shares of the classes, centered."""
         counts = np.bincount(values.astype(np.int64), weights, levels)
         logits = np.log(np.maximum(counts / counts.sum(), np.exp(-FARTHEST_LOGIT)))
         centered: np.ndarray = logits - logits.mean()
@@ -218,10 +217,10 @@ class Categorical(Loss):
 
 
 class _Sum(Loss):
-    """A sum of losses of two values, asked of every code.
+    """A sum of losses of two values.
 
-    What each code answers to each question is in `_answers`; which questions it is
-    asked, in `_asked`.
+    `_binary` encodes each code as several targets of 0 or 1, and `_mask` selects those
+    that count for a code.
     """
 
     binary: ClassVar[Loss] = Logistic()
@@ -229,25 +228,25 @@ class _Sum(Loss):
     identity: ClassVar[bool] = False
 
     @abstractmethod
-    def _answers(self, target: torch.Tensor, count: int) -> torch.Tensor:
-        """Return 0 or 1 for each of so many questions, on an axis at the end."""
+    def _binary(self, target: torch.Tensor, count: int) -> torch.Tensor:
+        """Return `count` binary targets, 0 or 1, on a new last axis."""
 
-    def _asked(self, target: torch.Tensor, count: int) -> torch.Tensor | None:
-        """Return which questions are asked; None where all are."""
+    def _mask(self, target: torch.Tensor, count: int) -> torch.Tensor | None:
+        """Return which binary targets count; None if all do."""
         return None
 
     def _parts(self, prediction: torch.Tensor) -> torch.Tensor:
-        """Return the natural parameter of each question, on an axis at the end."""
+        """Return the natural parameter of each binary target, on the last axis."""
         return prediction
 
     def __call__(
         self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
     ) -> torch.Tensor:
-        """Return the sum over the questions."""
+        """Return the sum over the binary targets."""
         z = self._parts(prediction)
-        loss = self.binary(z, self._answers(target, z.shape[-1]).to(z))
-        asked = self._asked(target, z.shape[-1])
-        return (loss if asked is None else loss * asked.to(z)).sum(-1)
+        loss = self.binary(z, self._binary(target, z.shape[-1]).to(z))
+        mask = self._mask(target, z.shape[-1])
+        return (loss if mask is None else loss * mask.to(z)).sum(-1)
 
     def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Raise: the number of levels is not in the values; see `best_point`."""
@@ -256,11 +255,11 @@ class _Sum(Loss):
     def best_point(
         self, values: np.ndarray, weights: np.ndarray, levels: int
     ) -> np.ndarray:
-        """Return the best constant of each question."""
+        """Return the best constant of each binary target."""
         count, target = self.coordinates(levels), torch.as_tensor(values)
-        answers = self._answers(target, count).numpy().astype(np.float64)
-        asked = self._asked(target, count)
-        heavy = weights[:, None] * (1 if asked is None else asked.numpy())
+        answers = self._binary(target, count).numpy().astype(np.float64)
+        mask = self._mask(target, count)
+        heavy = weights[:, None] * (1 if mask is None else mask.numpy())
         heavy = np.broadcast_to(heavy, answers.shape)
         best = np.zeros(count)
         for j in np.flatnonzero(heavy.sum(0) > 0):
@@ -270,16 +269,16 @@ class _Sum(Loss):
     def majorize(
         self, prediction: torch.Tensor, target: torch.Tensor, step: int
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Return the weights and targets of every question."""
+        """Return the weights and targets of the quadratic of each binary target."""
         z = self._parts(prediction)
-        answers = self._answers(target, z.shape[-1]).to(z)
+        answers = self._binary(target, z.shape[-1]).to(z)
         weight, center = self.binary.majorize(z, answers, step)
-        asked = self._asked(target, z.shape[-1])
+        mask = self._mask(target, z.shape[-1])
         assert weight is not None  # noqa: S101
-        return weight if asked is None else weight * asked.to(z), center
+        return weight if mask is None else weight * mask.to(z), center
 
     def _rises(self, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the loss of the answer 0 to every question, and what 1 adds to it."""
+        """Return each loss for the binary target 0, and the difference for 1."""
         z = self._parts(torch.as_tensor(prediction))
         no, yes = (self.binary(z, torch.full_like(z, x)) for x in (0, 1))
         return no.numpy(), (yes - no).numpy()
@@ -289,8 +288,8 @@ class _Sum(Loss):
 class OneVsAll(_Sum):
     """Sum over all classes c of the logistic loss of z_c for x = c [1]_.
 
-    Each class has a natural parameter of its own, as in `Categorical`, but they do not
-    share out one: none of the classes may be likely, or several.
+    Each class has a natural parameter of its own, as in `Categorical`, but its
+    probabilities do not sum to one: no class may be likely, or several.
 
     References
     ----------
@@ -306,7 +305,7 @@ class OneVsAll(_Sum):
     domain: ClassVar[str] = "classes"
     kind: ClassVar[Kind] = "classes"
 
-    def _answers(self, target: torch.Tensor, count: int) -> torch.Tensor:
+    def _binary(self, target: torch.Tensor, count: int) -> torch.Tensor:
         return target[..., None] == torch.arange(count, device=target.device)
 
     def coordinates(self, levels: int) -> int:
@@ -314,7 +313,7 @@ class OneVsAll(_Sum):
         return levels
 
     def impute(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
-        """Return the class of largest natural parameter, which has the least loss."""
+        """Return the class with the largest natural parameter and the smallest loss."""
         return prediction.argmax(-1).astype(np.float64)
 
 
@@ -342,9 +341,9 @@ class OneVsAllHinge(OneVsAll):
 class Ordinal(Loss):
     """Ordered logit: -log(s(c_x - z) - s(c_{x-1} - z)), s the logistic function [1]_.
 
-    Levels 0 to L - 1 are parted by L - 1 cut points c of the column's own; those beyond
-    the ends are infinite. The cut points are kept in order by their parameters: the
-    first, and the logarithms of the steps to the next.
+    Each column has L - 1 cut points c between its levels 0 to L - 1; beyond the ends they
+    are infinite. The parameters of the cut points are the first one and the logarithms of
+    the differences between neighbors, which keeps them in order.
 
     References
     ----------
@@ -366,7 +365,7 @@ class Ordinal(Loss):
     def __call__(
         self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
     ) -> torch.Tensor:
-        """Return the negative log-likelihood of the level; cuts has a row a column."""
+        """Return the negative log-likelihood of the level; cuts has one row per column."""
         points = self.cut_points(cuts["cuts"])  # (..., columns, L - 1)
         infinite = torch.full_like(points[..., :1], math.inf)
         edges = torch.cat([-infinite, points, infinite], -1)
@@ -374,8 +373,8 @@ class Ordinal(Loss):
         edges = edges.unsqueeze(-3).expand(*level.shape, edges.shape[-1])
         upper = edges.gather(-1, level[..., None] + 1)[..., 0] - prediction
         lower = edges.gather(-1, level[..., None])[..., 0] - prediction
-        # log(s(b) - s(a)) = log s(b) + log s(-a) + log(1 - exp(a - b)), in which an
-        # infinite end leaves out its terms.
+        # log(s(b) - s(a)) = log s(b) + log s(-a) + log(1 - exp(a - b)), without the terms
+        # of an end that is infinite.
         top, bottom = torch.isinf(upper), torch.isinf(lower)
         b, a = upper.masked_fill(top, 0), lower.masked_fill(bottom, 0)
         width = (b - a).masked_fill(top | bottom, 1.0).clamp_min(1e-30)
@@ -393,31 +392,31 @@ class Ordinal(Loss):
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
         """Return the weight 1/4 and the target z - 2 gradient, with the cuts fixed.
 
-        The curvature is s'(b) + s'(a) of the two ends of the level, at most 1/2.
+        The curvature is s'(b) + s'(a) for the ends a and b of the level, at most 1/2.
         """
         gradient = slope(self, prediction, target, **cuts)
         return torch.full_like(prediction, 0.25), prediction - 2 * gradient
 
     @staticmethod
     def cut_points(parameters: torch.Tensor) -> torch.Tensor:
-        """Return the rising cut points of parameters of shape (..., L - 1)."""
+        """Return the increasing cut points for parameters of shape (..., L - 1)."""
         first, rest = parameters[..., :1], parameters[..., 1:].exp()
         return torch.cat([first, first + rest.cumsum(-1)], -1)
 
     def thresholds(self, levels: int) -> int:
-        """Return one less than there are levels."""
+        """Return the number of levels minus one."""
         return levels - 1
 
     def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return 0: the cut points hold the constant."""
+        """Return 0: the cut points contain the constant."""
         return np.zeros(1)
 
     @staticmethod
     def best_cuts(values: np.ndarray, weights: np.ndarray, levels: int) -> np.ndarray:
         """Return the parameters of the cut points that fit one column best.
 
-        The log-odds of the cumulated shares, of counts raised by a thousandth so that
-        an empty level has some room.
+        The cut points are the log-odds of the cumulative shares. Counts are raised by
+        0.001, so that an empty level gets some room.
         """
         counts = np.bincount(values.astype(np.int64), weights, levels)
         share = np.cumsum(counts + 1e-3)[:-1] / (counts + 1e-3).sum()
@@ -440,13 +439,14 @@ class Ordinal(Loss):
 class BiggerVsSmaller(_Sum):
     """Sum over the boundaries j of the logistic loss of z_j for x > j [1]_.
 
-    Each boundary between two levels has a natural parameter of its own, and z_j is that
-    of x being above it; nothing keeps them in order.
+    Each boundary between two levels has a natural parameter z_j of its own, for the event
+    that x is above it. The z_j need not be in order.
 
     Parameters
     ----------
     levels : int, optional
-        How many there are, which a fit sets; else one more than natural parameters.
+        The number of levels, which a fit sets. By default it is the number of natural
+        parameters plus one.
 
     References
     ----------
@@ -466,24 +466,24 @@ class BiggerVsSmaller(_Sum):
     kind: ClassVar[Kind] = "levels"
 
     def of_levels(self, levels: int) -> Loss:
-        """Return the loss of columns of so many levels."""
+        """Return the loss for columns with this many levels."""
         return replace(self, levels=levels)
 
-    def _answers(self, target: torch.Tensor, count: int) -> torch.Tensor:
+    def _binary(self, target: torch.Tensor, count: int) -> torch.Tensor:
         return target[..., None] > torch.arange(count, device=target.device)
 
     def _parts(self, prediction: torch.Tensor) -> torch.Tensor:
-        # One boundary is one number a cell, which has no axis of its own.
+        # With one boundary, predictions have one number per cell and no axis for it.
         return prediction[..., None] if self.levels == 2 else prediction
 
     def coordinates(self, levels: int) -> int:
-        """Return one for each boundary."""
+        """Return the number of boundaries."""
         return levels - 1
 
     def majorize(
         self, prediction: torch.Tensor, target: torch.Tensor, step: int
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Return the weights and targets of every boundary."""
+        """Return the weight and target of each boundary."""
         weight, center = super().majorize(prediction, target, step)
         assert weight is not None  # noqa: S101
         if self.levels == 2:
@@ -491,10 +491,11 @@ class BiggerVsSmaller(_Sum):
         return weight, center
 
     def impute(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
-        """Return the level of least loss."""
+        """Return the level with the smallest loss."""
+        # The loss of level x is that of level 0 plus the first x differences.
         rises = self._rises(prediction)[1].cumsum(-1)
-        every = np.concatenate([np.zeros_like(rises[..., :1]), rises], -1)
-        return every.argmin(-1).astype(np.float64)
+        losses = np.concatenate([np.zeros_like(rises[..., :1]), rises], -1)
+        return losses.argmin(-1).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -522,9 +523,9 @@ class BiggerVsSmallerHinge(BiggerVsSmaller):
 class OrdinalHinge(BiggerVsSmaller):
     """Sum over the boundaries j of the hinge max(0, 1/2 - y_j (z - j - 1/2)) [1]_.
 
-    y_j is 1 where x > j, else -1. One natural parameter, on the scale of the codes:
-    within half a level of its code a cell costs the least, and every further level adds
-    one to the slope.
+    y_j is 1 if x > j, else -1. There is one natural parameter, on the scale of the codes.
+    The loss is smallest within half a level of the code, and its slope grows by one with
+    every further level.
 
     References
     ----------
@@ -543,7 +544,7 @@ class OrdinalHinge(BiggerVsSmaller):
     smooth: ClassVar[bool] = False
     identity: ClassVar[bool] = True
 
-    def _known(self) -> int:
+    def _level_count(self) -> int:
         if self.levels is None:
             raise InvalidValueError(
                 f"{self.name} does not know how many levels there are; give "
@@ -552,25 +553,25 @@ class OrdinalHinge(BiggerVsSmaller):
         return self.levels
 
     def _middles(self, like: torch.Tensor) -> torch.Tensor:
-        count = self._known() - 1
+        count = self._level_count() - 1
         return torch.arange(count, dtype=like.dtype, device=like.device) + 0.5
 
     def _parts(self, prediction: torch.Tensor) -> torch.Tensor:
         return 2 * (prediction[..., None] - self._middles(prediction))
 
     def coordinates(self, levels: int) -> int:
-        """Return one."""
+        """Return 1."""
         return 1
 
     def __call__(
         self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
     ) -> torch.Tensor:
-        """Return half the sum of hinges whose margin is 1 at twice the distance."""
+        """Return half the sum of the hinges max(0, 1 - y_j 2 (z - j - 1/2))."""
         return super().__call__(prediction, target) / 2
 
     def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return the code that fits best: corners are at whole numbers alone."""
-        codes = np.arange(float(self._known()))
+        """Return the code that fits best, as the loss has corners at the codes only."""
+        codes = np.arange(float(self._level_count()))
         loss = self(torch.as_tensor(codes), torch.as_tensor(values)[:, None]).numpy()
         return codes[[int((weights @ loss).argmin())]]
 
@@ -586,13 +587,15 @@ class OrdinalHinge(BiggerVsSmaller):
         """Return the sum of the quadratics of the boundaries."""
         weight, center = _Sum.majorize(self, prediction, target, step)
         assert weight is not None  # noqa: S101
+        # Half the sum over j of w_j (c_j - 2 (z - m_j))^2, with the middles m_j, is the
+        # sum over j of 2 w_j (m_j + c_j / 2 - z)^2.
         center = self._middles(prediction) + center / 2
         total = weight.sum(-1)
         return 2 * total, (weight * center).sum(-1) / total
 
     def conjugate(self, slope: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Return the largest of g z - f(z) at the codes, for g from -x to L - 1 - x."""
-        codes = np.arange(float(self._known()))
+        """Return the maximum of g z - f(z) over the codes z, for g in [-x, L - 1 - x]."""
+        codes = np.arange(float(self._level_count()))
         x = torch.as_tensor(np.asarray(target, dtype=np.float64))
         loss = self(torch.as_tensor(codes), x[..., None]).numpy()
         most = (np.asarray(slope)[..., None] * codes - loss).max(-1)
@@ -602,12 +605,12 @@ class OrdinalHinge(BiggerVsSmaller):
 
 @dataclass(frozen=True)
 class Sequential(BiggerVsSmaller):
-    """Logistic losses of x > j over the boundaries j up to x: one level after another.
+    """Sequential logit (continuation ratios) [1]_: passing one boundary after another.
 
-    The sequential logit (continuation ratios) [1]_: -log of the chance to pass every
-    boundary below x and to stop there. The chances of the levels share out one, whatever
-    the natural parameters, one for each boundary; every rising chain of P(x > j) that a
-    multinomial ordinal loss asks for is had, without a constraint.
+    The loss is the sum over the boundaries j <= x of the logistic loss of z_j for x > j:
+    minus the log-probability to pass every boundary below x and to stop there. The
+    probabilities of the levels sum to one for all natural parameters, so that P(x > j)
+    falls with j, as an ordinal loss requires, without a constraint.
 
     References
     ----------
@@ -622,24 +625,25 @@ class Sequential(BiggerVsSmaller):
 
     name: ClassVar[str] = "sequential"
 
-    def _asked(self, target: torch.Tensor, count: int) -> torch.Tensor:
+    def _mask(self, target: torch.Tensor, count: int) -> torch.Tensor:
         return target[..., None] >= torch.arange(count, device=target.device)
 
     def impute(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
         """Return the likeliest level."""
         no, rises = self._rises(prediction)
-        passed = (no + rises).cumsum(-1)  # minus the log of the chance to pass them all
-        none = np.zeros_like(no[..., :1])
-        every = np.concatenate([none, passed], -1) + np.concatenate([no, none], -1)
-        return every.argmin(-1).astype(np.float64)
+        # Minus the log-probability to pass the boundaries up to j, and to stop at j.
+        passed = (no + rises).cumsum(-1)
+        zero = np.zeros_like(no[..., :1])
+        losses = np.concatenate([zero, passed], -1) + np.concatenate([no, zero], -1)
+        return losses.argmin(-1).astype(np.float64)
 
 
 @dataclass(frozen=True)
 class Ordistic(Loss):
     """Multinomial loss of -z_c^2: log(sum_c exp(-z_c^2)) + z_x^2, for levels [1]_.
 
-    The likeliest level is the one whose natural parameter is nearest to zero. It is not
-    convex.
+    The likeliest level is the one whose natural parameter is nearest to zero. The loss is
+    not convex.
 
     References
     ----------
@@ -672,10 +676,11 @@ class Ordistic(Loss):
         step: int,
         **cuts: torch.Tensor,
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Return the curvature 2 h + 2 z^2 and the slope 2 z (h - p), h one for x.
+        """Return the quadratic of curvature 2 h + 2 z^2 + 0.1 and slope 2 z (h - p).
 
-        z_x^2 has the curvature 2; that of the logarithm is at most 1/2 by z^2, which
-        has the slope 2 z, and what else it has is negative.
+        h is 1 for the observed level and else 0, and p are the probabilities. z_x^2 has
+        the curvature 2. The curvature of the logarithm by z^2 is at most 1/2, which is 2
+        z^2 by z; its other terms are negative.
         """
         hot = torch.nn.functional.one_hot(target.long(), prediction.shape[-1])
         hot = hot.to(prediction).expand_as(prediction)
@@ -694,7 +699,7 @@ class Ordistic(Loss):
     def best_point(
         self, values: np.ndarray, weights: np.ndarray, levels: int
     ) -> np.ndarray:
-        """Return the roots of what the logarithms of the shares lack to the largest."""
+        """Return sqrt(max_c log p_c - log p_c), where p are the shares of the levels."""
         logits = Categorical().best_point(values, weights, levels)
         return np.sqrt(logits.max() - logits)
 

@@ -1,4 +1,4 @@
-"""The losses that have a name."""
+"""Losses by name."""
 
 from __future__ import annotations
 
@@ -57,23 +57,23 @@ NAMED: dict[str, type[Loss]] = {
         Ordistic,
     )
 }
-"""The losses that have a name."""
+"""The classes of losses by their names."""
 
 
 def named(value: Any, what: str = "loss") -> Loss:
-    """Return a loss of a name, with a number behind a colon, of a function, or as it is.
+    """Return the loss for a name, for a name with a parameter after a colon, or a function.
 
     Parameters
     ----------
     value : str, Loss or callable
-        "quantile:0.9" is ``Quantile(0.9)``.
+        "quantile:0.9" is ``Quantile(0.9)``. A `Loss` is returned as it is.
     what : str
-        What messages call it.
+        The name of the value in messages.
 
     Raises
     ------
     InvalidValueError
-        When it is none of these, or a number is missing, wrong, or too many.
+        If it is none of these, or its parameter is missing, invalid, or not allowed.
 
     Examples
     --------
@@ -94,8 +94,8 @@ def named(value: Any, what: str = "loss") -> Loss:
         )
     if not colon and any(f.default is MISSING for f in fields(kind)):
         raise InvalidValueError(
-            f"{what} is {value!r}, which needs its {kind.parameter}; give it behind a "
+            f"{what} is {value!r}, which needs its {kind.parameter}; give it after a "
             f"colon, such as {kind.sample!r}"
         )
-    found: Loss = kind(number) if colon else kind()
-    return found
+    loss: Loss = kind(number) if colon else kind()
+    return loss

@@ -1,8 +1,8 @@
-"""What one number for each of many starts says, and how surely.
+"""Statistics of one number for each of many starts, with intervals and tests.
 
 `summaries` describes one setting, `differences` and `simultaneous` compare settings,
-`effects` finds which options matter, and `planning` says how many starts are needed. It
-uses numpy and scipy alone.
+`effects` estimates which options matter, and `planning` computes how many starts are
+needed. The modules use numpy and scipy alone.
 """
 
 import lazy_loader

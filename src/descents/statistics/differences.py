@@ -142,41 +142,41 @@ def compared(
     (0.02, 1.0, 0.125)
     """
     complaints = Complaints()
-    one = complaints.attempt(start_values, "first", first)
-    two = complaints.attempt(start_values, "second", second)
+    a = complaints.attempt(start_values, "first", first)
+    b = complaints.attempt(start_values, "second", second)
     confidence = complaints.attempt(number_between, "confidence", confidence)
     resamples = complaints.attempt(whole_number, "resamples", resamples, 1)
-    if paired and one is not None and two is not None:
+    if paired and a is not None and b is not None:
         complaints.require(
-            len(one) == len(two),
-            f"first has {counted(len(one), 'start')} and second has {len(two)}; give the "
+            len(a) == len(b),
+            f"first has {counted(len(a), 'start')} and second has {len(b)}; give the "
             "same starts of both, or paired=False",
         )
     complaints.raise_any()
-    enough = min(len(one), len(two)) > 1
+    enough = min(len(a), len(b)) > 1
     low = high = math.nan
-    difference = float(one.mean() - two.mean())
+    difference = float(a.mean() - b.mean())
     if paired:
-        p_value = _sign_flip_test(one - two, generator, resamples)
+        p_value = _sign_flip_test(a - b, generator, resamples)
         if enough:
             difference, low, high = paired_difference_interval(
-                one, two, confidence=confidence
+                a, b, confidence=confidence
             )
     else:
-        p_value = _label_test(one, two, generator, resamples)
+        p_value = _label_test(a, b, generator, resamples)
         if enough:
-            half = _welch_half_width(one, two, confidence)
+            half = _welch_half_width(a, b, confidence)
             low, high = difference - half, difference + half
     sign = 1.0 if higher_is_better else -1.0
     return Comparison(
         difference,
         low,
         high,
-        *improvement(sign * one, sign * two, paired, confidence),
+        *improvement(sign * a, sign * b, paired, confidence),
         p_value,
         paired,
-        len(one),
-        len(two),
+        len(a),
+        len(b),
     )
 
 
@@ -256,7 +256,7 @@ def _welch_half_width(
     return float(quantile * np.sqrt(variance))
 
 
-def permuted_share(found: float, chunks: Iterator[np.ndarray], exact: bool) -> float:
+def permuted_share(observed: float, chunks: Iterator[np.ndarray], exact: bool) -> float:
     """Return the share of permuted statistics at least as large as the observed one.
 
     If permutations are drawn instead of enumerated (not `exact`), the observed statistic
@@ -271,7 +271,7 @@ def permuted_share(found: float, chunks: Iterator[np.ndarray], exact: bool) -> f
     for statistics in chunks:
         total += len(statistics)
         # The margin makes equal statistics count as equal in spite of rounding.
-        larger += int(np.count_nonzero(statistics >= found * (1 - 1e-10)))
+        larger += int(np.count_nonzero(statistics >= observed * (1 - 1e-10)))
     return larger / total
 
 

@@ -1,4 +1,4 @@
-"""Which direction of a metric is better: the one place that says so."""
+"""Whether larger or smaller values of a metric are better."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HIGHER_IS_BETTER = {
 """The direction of each metric, by its name without ``training_`` or ``validation_``."""
 
 ROWS = ("training_", "validation_")
-"""What the name of a metric begins with where it says on which rows it was computed."""
+"""The prefixes of the names of metrics for the rows that they were computed on."""
 
 
 def metric_kind(metric: str) -> str:
@@ -42,7 +42,7 @@ def metric_kind(metric: str) -> str:
 
 
 def has_direction(metric: str) -> bool:
-    """Return whether `higher_is_better` knows a metric.
+    """Return whether `higher_is_better` is defined for a metric.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def higher_is_better(metric: str) -> bool:
     Raises
     ------
     InvalidValueError
-        When the direction of the metric is not known.
+        If the direction of the metric is unknown.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def higher_is_better(metric: str) -> bool:
     """
     if not has_direction(metric):
         raise InvalidValueError(
-            f"metric is {metric!r}, and it is not known whether larger values of it are "
+            f"metric is {metric!r}, for which it is unknown whether larger values are "
             f"better; give one of {', '.join(HIGHER_IS_BETTER)}, alone or with "
             "training_ or validation_ before it"
         )

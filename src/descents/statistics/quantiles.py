@@ -1,4 +1,4 @@
-"""Which score bounds a share of exchangeable scores."""
+"""The quantile of exchangeable scores that bounds a new score with a given coverage."""
 
 from __future__ import annotations
 

@@ -281,10 +281,10 @@ def _normal(
 ) -> np.ndarray:
     """Return the largest statistic for each simulated table of independent normal values."""
     starts = int(pairs.count.min())
-    deviations = _deviations(pairs, settings, weight)
+    spreads = _spreads(pairs, settings, weight)
     largest = []
     for rows in chunk_rows(resamples, starts * len(pairs.count)):
-        drawn = deviations * generator.normal(size=(rows, starts, settings))
+        drawn = spreads * generator.normal(size=(rows, starts, settings))
         gaps = drawn[..., pairs.first] - drawn[..., pairs.second]
         mean, variance = np.abs(gaps.mean(1)), gaps.var(1, ddof=1)
         largest.append(
@@ -293,7 +293,7 @@ def _normal(
     return np.concatenate(largest)
 
 
-def _deviations(pairs: _Pairs, settings: int, weight: float) -> np.ndarray:
+def _spreads(pairs: _Pairs, settings: int, weight: float) -> np.ndarray:
     """Return the standard deviation of each setting, without the effect of the starts.
 
     The variance of a pair is the sum of the variances of its settings, which are fitted

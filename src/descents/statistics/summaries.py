@@ -174,7 +174,7 @@ def mean_interval(
     The bounds are the quantiles of the means of resamples at the levels
     Φ(z₀ + (z₀ ± z) / (1 - a (z₀ ± z))). Here z₀ is the normal quantile of the share of
     resampled means below the mean (ties count half), and a = Σ dᵢ³ / (6 (Σ dᵢ²)^1.5) is
-    the acceleration, where dᵢ are the deviations from the mean [1]_. With the quantile z
+    the acceleration, where dᵢ is value i minus the mean [1]_. With the quantile z
     of the normal distribution, coverage is too low for few starts (93 of 100 at S = 30).
     Therefore z = √(S / (S - 1)) t is used, where t is Student's quantile with S - 1
     degrees of freedom; these are the expanded levels of [2]_. Bounds from resamples never
@@ -226,23 +226,23 @@ def mean_interval(
     if count < FEWEST_RESAMPLED:
         half = float(quantile * sample.std(ddof=1) / math.sqrt(count))
         return mean, mean - half, mean + half
-    deviations = sample - mean
+    centered = sample - mean
     # Scale, so that powers of tiny or huge numbers stay within the range of floats.
-    scale = np.abs(deviations).max()
-    deviations = deviations / scale
+    scale = np.abs(centered).max()
+    centered = centered / scale
     resampled = np.concatenate(
         [
-            deviations[generator.integers(0, count, (rows, count))].mean(axis=1)
+            centered[generator.integers(0, count, (rows, count))].mean(axis=1)
             for rows in chunk_rows(resamples, count)
         ]
     )
-    center = deviations.mean()
+    center = centered.mean()
     # z₀ is `bias`. Equal means of resamples may differ by rounding, so ties need a margin.
     below = np.mean(resampled < center - 1e-12)
     tied = np.mean(np.abs(resampled - center) <= 1e-12)
     share = np.clip(below + tied / 2, 0.5 / resamples, 1 - 0.5 / resamples)
     bias = ndtri(share)
-    acceleration = np.sum(deviations**3) / (6 * np.sum(deviations**2) ** 1.5)
+    acceleration = np.sum(centered**3) / (6 * np.sum(centered**2) ** 1.5)
     expanded = math.sqrt(count / (count - 1)) * quantile
     shifted = bias + np.array([-expanded, expanded])  # z₀ ± z
     divisor = 1 - acceleration * shifted
@@ -506,7 +506,7 @@ def summary(
     """
     mean, low, high = mean_interval(values, generator, confidence, resamples)
     sample = start_values("values", values)
-    deviation = float(sample.std(ddof=1)) if len(sample) > 1 else math.nan
+    standard_deviation = float(sample.std(ddof=1)) if len(sample) > 1 else math.nan
     least, lower, median, upper, most = np.quantile(
         sample, [0, 0.25, 0.5, 0.75, 1]
     ).tolist()
@@ -519,7 +519,7 @@ def summary(
         mean,
         low,
         high,
-        deviation,
+        standard_deviation,
         least,
         lower,
         median,

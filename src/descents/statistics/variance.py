@@ -1,4 +1,4 @@
-"""How the variance of results is shared out among starts, shuffles and both."""
+"""Variance components of results: starts, shuffles or splits, and the residual."""
 
 from __future__ import annotations
 
