@@ -90,7 +90,7 @@ def test_what_has_no_direction_is_refused() -> None:
     for name in ("seconds", "epochs", "dead_units", "gradient_norm", "best_epoch"):
         assert not metrics.higher_is_better(name)
     with pytest.raises(
-        InvalidValueError, match="'my_own', and it is not known whether"
+        InvalidValueError, match="'my_own', for which it is unknown whether"
     ):
         metrics.higher_is_better("my_own")
     # Early stopping on an own metric waits for a lower one, unless it is told.

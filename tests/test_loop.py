@@ -178,7 +178,7 @@ def test_a_rate_for_each_start() -> None:
     one = descend(factorization(), 3, steps=Adam([0.1, 0.02, 0.3]), stop=Stop(9))
     alone = descend(factorization(), [1], steps=Adam(0.02), stop=Stop(9))
     np.testing.assert_allclose(one.losses[1], alone.losses[0], rtol=1e-12)
-    with pytest.raises(InvalidValueError, match="3 rates, but start 3 is asked for"):
+    with pytest.raises(InvalidValueError, match="3 rates, but start 3 is requested"):
         descend(bowl(), 4, steps=GradientDescent(rates), stop=Stop(2))
 
 

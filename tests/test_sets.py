@@ -146,7 +146,9 @@ def test_the_prox_of_a_sum_is_its_minimum(kind) -> None:
         p = rng.normal(size=(ROWS, RANK)) * size
         rates = rng.uniform(0.2, 2, p.shape)  # as Adam's
         if asked.inside.couples:
-            with pytest.raises(InvalidValueError, match="rates that differ from entry"):
+            with pytest.raises(
+                InvalidValueError, match="rates that differ between entries"
+            ):
                 asked.prox(torch.tensor(p), torch.tensor(rates))
             rates = np.full(p.shape, rates[0, 0])
             given: float | torch.Tensor = float(rates[0, 0])
@@ -611,23 +613,23 @@ BAD = [
     ),
     (
         {"constraint": "simplex+sparse:2"},
-        "'simplex' and 'sparse:2' at once, of which the nearest point is not known",
+        "combines 'simplex' and 'sparse:2', which is not supported",
     ),
     (
         {"constraint": ([Fixed(partly(16)), "unit_norm"], None)},
-        "'fixed' and 'unit_norm' at once",
+        "combines 'fixed' and 'unit_norm'",
     ),
     (
         {"constraint": (Fixed(np.ones((3, 3))), None)},
-        r"fixed values of U, .* have shape \(3, 3\); give \(16, 3\)",
+        r"fixed values of U, .* have shape \(3, 3\); give values of shape \(16, 3\)",
     ),
     (
         {"constraint": (None, Fixed(np.ones((9, 2))))},
-        r"fixed values of V, .* have shape \(9, 2\); give \(9, 3\)",
+        r"fixed values of V, .* have shape \(9, 2\); give values of shape \(9, 3\)",
     ),
     (
         {"constraint": (["nonnegative", Fixed(-np.ones((16, 3)))], None)},
-        "a fixed value is -1 where the factor is to be nonnegative",
+        "a fixed value is -1, but the factor must be nonnegative",
     ),
     ({"penalty": {"smooth_rows": -1}}, "smooth_rows is -1; give a finite number"),
     ({"penalty": {"smooth": 1}}, "penalty has 'smooth'; give some of .*smooth_rows"),
@@ -677,7 +679,9 @@ def test_bad_input_is_told(options, message) -> None:
 
 @pytest.mark.parametrize("values", [[1.0, 2.0], [[np.inf]], [["a"]], np.zeros((0, 2))])
 def test_fixed_values_are_a_table(values) -> None:
-    with pytest.raises(InvalidValueError, match="fixed values are no table of numbers"):
+    with pytest.raises(
+        InvalidValueError, match="fixed values are not a table of numbers"
+    ):
         Fixed(values)
 
 

@@ -231,7 +231,7 @@ def test_a_killed_process_leaves_the_store_usable(tmp_path) -> None:
     assert len(store.kept) >= 1
     said = str(raised.value)
     assert f"{len(store.kept)} of 3 chunks of starts were finished" in said
-    for words in ("one of 2 processes", "want of memory", "kept", "fewer workers"):
+    for words in ("one of 2 processes", "memory ran out", "saved", "fewer workers"):
         assert words in said
     again = Folder(tmp_path)
     whole = descend(Killed(), 12, workers=2, store=again, **options)

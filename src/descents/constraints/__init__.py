@@ -1,7 +1,7 @@
-"""Sets and penalties on a factor.
+"""Constraints and penalties on a factor.
 
-`constraints` reads them from names and computes proximal operators; `sets` has the
-sets, the nearest points in them, and the best points of quadratics over them.
+`constraints` parses them and computes proximal operators. `sets` defines the constraint
+sets, projections onto them, and the minimization of quadratics over them.
 """
 
 import lazy_loader

@@ -1,9 +1,10 @@
-"""Constraints and penalties on a factor: what is added to the loss, and its prox.
+"""Constraints and penalties on a factor, and their proximal operators.
 
-Written for rows x_i of a factor: the penalty is l1 sum|x| + l2 sum x^2, and s times the
-sum of ||x_{i+1} - x_i||^2 over neighbours, over x of 0 or more where the factor is
-nonnegative, and in one of `descents.constraints.sets`. All of these combine, and the prox of
-their sum is exact; the smooth parts, l2 and s, are left to the gradient.
+For rows x_i of a factor, the penalty is l1 sum |x| + l2 sum x^2 + s sum_i ||x_{i+1} -
+x_i||^2, where the last sum is over neighboring rows. The factor may be constrained to be
+nonnegative, and to lie in one of `descents.constraints.sets`. All of these combine. The
+prox of the l1 penalty and the constraints together is exact; the smooth parts, l2 and s,
+have gradients.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ from descents.validation import real_number
 
 SOURCE = Path(__file__).parents[1] / "kernels" / "rounds.c"
 MOST_COORDINATES = 64
-"""Rows of more coordinates are left to torch."""
+"""The largest number of coordinates of a row for which compiled code is used."""
 PASSES = 4
-"""How many rounds over the coordinates solve a constrained quadratic at each step."""
+"""The number of rounds over the coordinates of a constrained quadratic at each step."""
 
 
 @dataclass(frozen=True)
 class Regularizer:
-    """What is asked of one factor.
+    """The constraints and penalties on one factor.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ class Regularizer:
     l1, l2 : float
         At least 0.
     smoothness : float
-        What the squared differences of neighbouring rows are multiplied by; at least 0.
+        s, the weight of the squared differences of neighboring rows; at least 0.
     inside : FactorSet, optional
         The set that the factor lies in.
 
@@ -71,28 +72,28 @@ class Regularizer:
             low = np.nanmin(self.inside.values, initial=0)
             if low < 0:
                 raise InvalidValueError(
-                    f"a fixed value is {low:g} where the factor is to be nonnegative; "
-                    "fix values of 0 or more, or leave 'nonnegative' out"
+                    f"a fixed value is {low:g}, but the factor must be nonnegative; fix "
+                    "values of 0 or more, or leave 'nonnegative' out"
                 )
 
     @property
     def smooth(self) -> bool:
-        """Whether the penalty alone can be differentiated, on all of space."""
+        """Whether the penalty is differentiable everywhere and there is no constraint."""
         return not self.nonnegative and self.l1 == 0 and self.inside is None
 
     @property
     def entrywise(self) -> bool:
-        """Whether what is asked of an entry does not depend on the others."""
+        """Whether constraint and penalty of an entry do not depend on other entries."""
         return self.inside is None and self.smoothness == 0
 
     @property
     def exact(self) -> bool:
-        """Whether `solve` finds the least of a set that is not convex."""
+        """Whether `solve` finds the global minimum over a set that is not convex."""
         return self.inside is not None and self.inside.exact and not self.smoothness
 
     @property
     def positive(self) -> bool:
-        """Whether the factor is 0 or more."""
+        """Whether the constraint keeps the factor at 0 or more."""
         return self.nonnegative or (self.inside is not None and self.inside.positive)
 
     @property
@@ -105,11 +106,11 @@ class Regularizer:
         return names
 
     def of_other_rows(self, rows: int) -> Regularizer:
-        """Return what is asked of rows that were not fitted.
+        """Return the constraints and penalties on rows that were not fitted.
 
-        The same, save that there is no norm of columns; smoothness is of the new rows
-        among themselves; and fixed values are those of the same number of rows, or the
-        same in all.
+        They are the same, with three exceptions: there is no norm of columns; smoothness
+        is between the new rows; and fixed values apply if there are as many new rows, or
+        if they are the same in all rows.
         """
         if self.inside is None:
             return self
@@ -122,12 +123,12 @@ class Regularizer:
         ----------
         factor : Tensor of shape (S, rows, rank)
         counts : Tensor of shape (rows,)
-            What the penalty of each row is multiplied by.
+            The factors c_i of the penalties of the rows.
         """
         return self.l2 * (factor.square().sum(-1) * counts).sum(-1)
 
     def lasso(self, factor: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-        """Return l1 sum_i c_i |x_i|, what the prox takes care of, shape (S,)."""
+        """Return l1 sum_i c_i |x_i|, the part of the penalty with a prox, shape (S,)."""
         return self.l1 * (factor.abs().sum(-1) * counts).sum(-1)
 
     def roughness(self, factor: torch.Tensor) -> torch.Tensor:
@@ -144,16 +145,17 @@ class Regularizer:
         rate: torch.Tensor | float,
         counts: torch.Tensor | float = 1.0,
     ) -> torch.Tensor:
-        """Minimise sum_q l1 c |x_q| + (x_q - p_q)^2 / (2 rate_q) over the set.
+        """Minimize sum_q l1 c |x_q| + (x_q - p_q)^2 / (2 rate_q) over the set.
 
-        Without l1 it is the projection: the nearest point of the set.
+        Without l1 it is the projection onto the set.
 
         Parameters
         ----------
         point : Tensor of shape (..., rows, rank)
+            p.
         rate, counts : float or Tensor
-            Of shapes that broadcast to the point's; c is what the penalty of each row
-            is multiplied by.
+            They broadcast to the shape of the point; counts are the factors c of the
+            penalties of the rows.
         """
         thresholds = rate * counts * self.l1 if self.l1 else 0.0
         if self.inside is None:
@@ -161,11 +163,11 @@ class Regularizer:
         return self.inside.prox(point, rate, thresholds, nonnegative=self.nonnegative)
 
     def nearest(self, point: torch.Tensor) -> torch.Tensor:
-        """Return the nearest point of the set; of several, always the same."""
+        """Return the nearest point of the set; among ties, always the same one."""
         return replace(self, l1=0.0).prox(point, 1.0)
 
     def distance(self, point: torch.Tensor) -> float:
-        """Return how far an entry is from that of the nearest point, at most."""
+        """Return the largest absolute difference of an entry from the nearest point."""
         if not point.numel():
             return 0.0
         return float((point - self.nearest(point)).abs().max())
@@ -179,23 +181,28 @@ class Regularizer:
         l1: torch.Tensor,
         bound: int,
     ) -> torch.Tensor:
-        r"""Minimise x' G x - 2 x' r + sum_q l2_q x_q^2 + l1_q |x_q| for every row.
+        r"""Minimize x' G x - 2 x' r + sum_q l2_q x_q^2 + l1_q |x_q| for every row.
 
-        Without constraint or l1 exactly, by Cholesky, with a trace of damping towards
-        the given point: where G is singular the answer is the one nearest to it. Else
-        by rounds of exact minimisation over one coordinate at a time, each of which
-        only falls. Sets have ways of their own; smooth rows are solved for together
-        where nothing else is asked, else every other row in turn.
+        - Without constraint or l1, the minimum is exact, by Cholesky. A little damping
+          towards the given point makes the solution the nearest one to it if G is
+          singular.
+        - With nonnegativity or l1, it takes rounds of exact minimization over one
+          coordinate at a time, none of which raises the value.
+        - Sets have methods of their own, see `FactorSet.solve`.
+        - With smoothness alone, all rows are solved for together; with smoothness and
+          other constraints, even rows and odd rows in turn.
 
         Parameters
         ----------
         gram : Tensor of shape (S, rows, q, q) or (S, 1, q, q)
+            G of each row, or one G for all rows of a start.
         right, point : Tensor of shape (S, rows, q)
+            r, and the x to begin from.
         l2, l1 : Tensor that broadcast to (rows, q), or to (S, rows, q)
-            The penalties of each coordinate, multiplied out.
+            The penalty factors of each coordinate.
         bound : int
-            How many coordinates, from the first, the constraint holds for: all, or
-            all but the last, a bias.
+            The number of leading coordinates that the constraint applies to: all, or all
+            but the last one, a bias.
         """
         return self.step(gram, right, point, l2, l1, bound)[0]
 
@@ -208,7 +215,7 @@ class Regularizer:
         l1: torch.Tensor,
         bound: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what `solve` does, and the change of x' G x - 2 x' r over all rows.
+        """Return the result of `solve`, and the change of x' G x - 2 x' r over all rows.
 
         Returns
         -------
@@ -216,50 +223,55 @@ class Regularizer:
         change : float64 Tensor of shape (S,)
         """
         if not self.entrywise:
-            together = self._solve_together(gram, right, point, l2, l1, bound)
-            return together, _change(gram, right, point, together)
+            solution = self._solve_together(gram, right, point, l2, l1, bound)
+            return solution, _change(gram, right, point, solution)
         scale = gram.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
         unit = torch.finfo(right.dtype).eps
-        # Each row's own scale: the weights of rows may span many orders.
+        # Relative to each row's scale, as weights of rows may differ by many orders.
         damping = 60 * unit * scale + torch.finfo(right.dtype).tiny
         if not self.nonnegative and not self.l1:
-            found = _exactly(gram, right, point, l2, damping)
+            solution = _exactly(gram, right, point, l2, damping)
         else:
-            charges = [
-                charge.expand(right.shape if charge.ndim == 3 else right.shape[1:])
-                for charge in (l2, l1)
+            penalties = [
+                penalty.expand(right.shape if penalty.ndim == 3 else right.shape[1:])
+                for penalty in (l2, l1)
             ]
-            args = (gram, right, point, charges, damping[..., 0], bound)
+            args = (gram, right, point, penalties, damping[..., 0], bound)
             compiled = self._compiled(*args)
             if compiled is not None:
                 return compiled
-            found = self._rounds(*args)
-        return found, _change(gram, right, point, found)
+            solution = self._rounds(*args)
+        return solution, _change(gram, right, point, solution)
 
     def _rounds(
         self,
         gram: torch.Tensor,
         right: torch.Tensor,
         point: torch.Tensor,
-        charges: list[torch.Tensor],
+        penalties: list[torch.Tensor],
         damping: torch.Tensor,
         bound: int,
     ) -> torch.Tensor:
-        """Take the rounds coordinate by coordinate: each lies in one piece."""
-        l2, l1 = charges
+        """Minimize over one coordinate at a time, for all rows together.
+
+        With the slope s_c = (G x)_c - r_c, coordinate c goes to prox((G_cc + d) x_c -
+        s_c) / (G_cc + l2_c + d), where d is the damping and the prox that of l1_c / 2.
+        """
+        l2, l1 = penalties
+        # Coordinates first, so that each coordinate of all rows is contiguous.
         moved = point.mT.clone(memory_format=torch.contiguous_format)
         target = right.mT.contiguous()
         for _ in range(PASSES):
             for c in range(right.shape[-1]):
                 row = gram[..., c, :]
                 if gram.shape[1] == 1:
-                    inner = torch.bmm(row, moved)[:, 0]
+                    inner = torch.bmm(row, moved)[:, 0]  # (G x)_c
                 else:
                     inner = (row.mT * moved).sum(1)
-                here, own = moved[:, c], gram[..., c, c]
-                free = target[:, c] - inner + (own + damping) * here
+                x, own = moved[:, c], gram[..., c, c]
+                free = target[:, c] - inner + (own + damping) * x
                 half = l1[..., c] / 2
-                if c >= bound:
+                if c >= bound:  # the bias
                     pass
                 elif self.nonnegative:
                     free = (free - half).clamp_min(0)
@@ -277,23 +289,29 @@ class Regularizer:
         l1: torch.Tensor,
         bound: int,
     ) -> torch.Tensor:
-        """Solve where there is a set, or rows depend on each other."""
+        """Minimize over a set, or with smoothness between rows.
+
+        In x_i, the smoothness is s (n_i x_i^2 - 2 x_i sum of its neighbors), where n_i is
+        the number of neighbors. So s n_i is added to l2, and s times the sum of the
+        neighbors to r.
+        """
         if not self.smoothness or isinstance(self.inside, UnitNorm):
             return self._solve_inside(gram, right, point, l2, l1, bound)
         rows = l2.shape[-2]
-        near = torch.full_like(l2[..., :1], 2.0)  # how many neighbors a row has
-        near[..., 0, :] -= 1
-        near[..., -1, :] -= 1
-        held = torch.zeros_like(l2)
-        held[..., :bound] = self.smoothness
-        l2 = l2 + near * held
+        neighbors = torch.full_like(l2[..., :1], 2.0)
+        neighbors[..., 0, :] -= 1  # the first and the last row have one
+        neighbors[..., -1, :] -= 1
+        neighbor_weight = torch.zeros_like(l2)
+        neighbor_weight[..., :bound] = self.smoothness
+        l2 = l2 + neighbors * neighbor_weight
         gram = gram.expand(-1, rows, -1, -1)
         if self.smooth:
             return _solve_chain(gram, right, point, l2, self.smoothness, bound)
         moved = point.clone(memory_format=torch.contiguous_format)
-        for first in range(min(2, rows)):
+        for first in range(min(2, rows)):  # even rows, then odd rows
             pick = slice(first, None, 2)
-            toward = held * (near * moved - differences(moved))
+            # `differences` is n_i x_i minus the sum of the neighbors.
+            toward = neighbor_weight * (neighbors * moved - differences(moved))
             part = self if self.inside is None else self._of_rows(pick)
             moved[:, pick] = part._solve_inside(
                 gram[:, pick],
@@ -319,7 +337,12 @@ class Regularizer:
         l1: torch.Tensor,
         bound: int,
     ) -> torch.Tensor:
-        """Solve in the set, with a bias at its best for whichever member is taken."""
+        """Minimize over the set, with the bias eliminated.
+
+        Write G = [A c; c' g] with the bias last. At its best, the bias is b = (r_b - c'
+        x) / (g + l2_b). Inserting it leaves a quadratic in x alone, with A - c c' / (g +
+        l2_b) and r - c r_b / (g + l2_b).
+        """
         plain = replace(self, inside=None, smoothness=0.0).solve
         if self.inside is None:
             return plain(gram, right, point, l2, l1, bound)
@@ -333,28 +356,30 @@ class Regularizer:
             )
             right = right[..., :-1] - cross * bias[..., None]
             point, l2, l1 = point[..., :-1], l2[..., :-1], l1[..., :-1]
-        asked: dict[str, Any] = {"nonnegative": self.nonnegative}
+        options: dict[str, Any] = {"nonnegative": self.nonnegative}
         if isinstance(self.inside, UnitNorm):
-            found = self.inside.over_columns(
-                gram, right, point, l2, l1, self.smoothness, **asked
+            solution = self.inside.over_columns(
+                gram, right, point, l2, l1, self.smoothness, **options
             )
         else:
-            found = self.inside.solve(gram, right, point, l2, l1, plain=plain, **asked)
+            solution = self.inside.solve(
+                gram, right, point, l2, l1, plain=plain, **options
+            )
         if bias is None:
-            return found
-        bias = bias - (cross * found).sum(-1) / own
-        return torch.cat([found, bias[..., None]], -1)
+            return solution
+        bias = bias - (cross * solution).sum(-1) / own
+        return torch.cat([solution, bias[..., None]], -1)
 
     def _compiled(
         self,
         gram: torch.Tensor,
         right: torch.Tensor,
         point: torch.Tensor,
-        charges: list[torch.Tensor],
+        penalties: list[torch.Tensor],
         damping: torch.Tensor,
         bound: int,
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Take the same rounds by compiled code; None where there is none."""
+        """Take the rounds of `_rounds` by compiled code; None if it is not available."""
         starts, rows, q = right.shape
         if right.device.type != "cpu" or q > MOST_COORDINATES:
             return None
@@ -364,40 +389,45 @@ class Regularizer:
         counts = [ctypes.c_int64(n) for n in (rows, q, PASSES, bound, self.nonnegative)]
         gram = gram.contiguous()
         changes = []
-        if gram.shape[1] > 1 or rows == 1:  # a row lies in one piece
+        if gram.shape[1] > 1 or rows == 1:  # each row has its own G
             code.rounds_apart.restype = ctypes.c_double
-            found = point.clone(memory_format=torch.contiguous_format)
-            held = [charge.contiguous() for charge in charges]
-            each = [damping.contiguous(), gram, right.contiguous()]
+            solution = point.clone(memory_format=torch.contiguous_format)
+            penalties_in_one_piece = [penalty.contiguous() for penalty in penalties]
+            arrays = [damping.contiguous(), gram, right.contiguous()]
             for k in range(starts):
-                own = [_of_start(charge, k) for charge in held]
-                given = (*(tensor[k] for tensor in each), *own, found[k])
-                changes.append(code.rounds_apart(*counts, *map(address, given)))
+                own = [_of_start(penalty, k) for penalty in penalties_in_one_piece]
+                arguments = (*(tensor[k] for tensor in arrays), *own, solution[k])
+                changes.append(code.rounds_apart(*counts, *map(address, arguments)))
         else:
             code.rounds_shared.restype = ctypes.c_double
-            found = torch.empty_like(point, memory_format=torch.contiguous_format)
+            solution = torch.empty_like(point, memory_format=torch.contiguous_format)
             for k, scale in enumerate(damping[:, 0].tolist()):
                 places: list[Any] = [NUMBERS[right.dtype](scale), address(gram[k])]
-                own = [_of_start(charge, k) for charge in charges]
+                own = [_of_start(penalty, k) for penalty in penalties]
                 for tensor in (right[k], *own, point[k]):
                     places += [address(tensor), *map(ctypes.c_int64, tensor.stride())]
-                changes.append(code.rounds_shared(*counts, *places, address(found[k])))
-        return found, torch.tensor(changes, dtype=torch.float64)
+                changes.append(
+                    code.rounds_shared(*counts, *places, address(solution[k]))
+                )
+        return solution, torch.tensor(changes, dtype=torch.float64)
 
 
-def _of_start(charge: torch.Tensor, start: int) -> torch.Tensor:
-    """Return the charges of one start, where they are not those of all."""
-    return charge[start] if charge.ndim == 3 else charge
+def _of_start(penalty: torch.Tensor, start: int) -> torch.Tensor:
+    """Return the penalties of one start; all starts may share them."""
+    return penalty[start] if penalty.ndim == 3 else penalty
 
 
 def _change(
     gram: torch.Tensor,
     right: torch.Tensor,
     point: torch.Tensor,
-    found: torch.Tensor,
+    solution: torch.Tensor,
 ) -> torch.Tensor:
-    """Return what x' G x - 2 x' r changes by, over all rows."""
-    moved = found - point
+    """Return the change of x' G x - 2 x' r, over all rows.
+
+    With d = x_new - x it is d' (G d + 2 (G x - r)).
+    """
+    moved = solution - point
     twice = products(gram, moved) + 2 * (products(gram, point) - right)
     return (moved * twice).double().sum((1, 2))
 
@@ -410,10 +440,11 @@ def _solve_chain(
     smoothness: float,
     bound: int,
 ) -> torch.Tensor:
-    """Minimise the quadratics of all rows at once, each tied to the one before it.
+    """Minimize the quadratics of all rows together, with smoothness between neighbors.
 
-    By the Cholesky factor of the matrix of all rows, which is banded, with the damping
-    of `Regularizer.solve`.
+    It uses the Cholesky factor of the matrix of all rows, which is block tridiagonal:
+    blocks G_i + l2_i on the diagonal, and -s I beside it. The damping is that of
+    `Regularizer.solve`.
     """
     from scipy.linalg import LinAlgError, solveh_banded
 
@@ -422,9 +453,11 @@ def _solve_chain(
     damping = (30 * torch.finfo(right.dtype).eps * size + 1e-30)[:, None, None]
     whole = gram + torch.diag_embed(l2 + damping)
     wanted = right + damping * point
-    found = np.full(right.shape, np.nan, dtype=_numpy_type(right))
+    solution = np.full(right.shape, np.nan, dtype=_numpy_type(right))
     for k in range(starts):
         matrix = whole[k].cpu().numpy()
+        # Lower band storage: row d has the d-th subdiagonal of the matrix of all rows.
+        # Subdiagonals 1 to q - 1 are within the blocks, and number q is -s.
         band = np.zeros((q + 1, rows, q), dtype=matrix.dtype)
         for below in range(q):
             band[below, :, : q - below] = matrix.diagonal(-below, 1, 2)
@@ -436,10 +469,10 @@ def _solve_chain(
                 lower=True,
                 check_finite=False,
             )
-        except LinAlgError:  # of numbers that are not finite: so is the start
+        except LinAlgError:  # numbers that are not finite; the start is marked by them
             continue
-        found[k] = solved.reshape(rows, q)
-    return torch.as_tensor(found).to(right)
+        solution[k] = solved.reshape(rows, q)
+    return torch.as_tensor(solution).to(right)
 
 
 def _numpy_type(like: torch.Tensor) -> Any:
@@ -453,10 +486,10 @@ def _exactly(
     l2: torch.Tensor,
     damping: torch.Tensor,
 ) -> torch.Tensor:
-    """Minimise x' G x - 2 x' r + sum l2 x^2 by Cholesky, damped towards the point."""
-    # Rows that share a Gram matrix have as many cells, and so one penalty.
-    charge = l2[..., : gram.shape[1], :] + damping
-    diagonal = charge.expand(len(gram), gram.shape[1], right.shape[-1])
+    """Minimize x' G x - 2 x' r + sum l2 x^2 by Cholesky, damped towards the point."""
+    # Rows that share a Gram matrix have equal counts of cells, and so equal penalties.
+    added = l2[..., : gram.shape[1], :] + damping
+    diagonal = added.expand(len(gram), gram.shape[1], right.shape[-1])
     whole = gram + torch.diag_embed(diagonal)
     target = (right + damping * point)[..., None]
     factor, _ = torch.linalg.cholesky_ex(whole)
@@ -469,19 +502,19 @@ def _exactly(
 def regularizers(
     constraint: Any, penalty: Any
 ) -> tuple[Regularizer, Regularizer, float, float]:
-    """Return what is asked of the row factor and of the column factor.
+    """Return the constraints and penalties on the row factor and the column factor.
 
     Parameters
     ----------
     constraint : None, str, FactorSet, or a pair of these or of sequences of them
-        Of rows and columns, or of both: "nonnegative", "simplex", "unit_norm",
-        "sparse:K", "one_sparse" or "unit_one_sparse", or `Fixed` values. Several
-        together are joined by "+", or in a sequence: "nonnegative+sparse:2".
+        For both factors, or a pair for rows and columns: "nonnegative", "simplex",
+        "unit_norm", "sparse:K", "one_sparse" or "unit_one_sparse", or `Fixed` values.
+        Combine several by "+", or in a sequence: "nonnegative+sparse:2".
     penalty : None, number, or mapping
         A number is l2 on both factors. A mapping may have l1, l2 (on both), l1_rows,
         l2_rows, l1_columns, l2_columns, smooth_rows, smooth_columns, l2_biases, and
-        count_power: a row's or column's l1 and l2 are multiplied by the number of its
-        observed cells to that power.
+        count_power: l1 and l2 of a row or column are multiplied by the number of its
+        observed cells to this power.
 
     Returns
     -------
@@ -491,7 +524,7 @@ def regularizers(
     Raises
     ------
     InvalidValueError
-        With all that is wrong in one message.
+        If an argument is invalid; one message lists all problems.
 
     Examples
     --------
@@ -504,40 +537,40 @@ def regularizers(
     if len(pair) != 2:
         complaints.require(False, _unknown(constraint))
     elif pair[0] is pair[1]:
-        sets = [complaints.attempt(_asked, pair[0])] * 2
+        sets = [complaints.attempt(_parsed, pair[0])] * 2
     else:
-        sets = [complaints.attempt(_asked, one) for one in pair]
+        sets = [complaints.attempt(_parsed, part) for part in pair]
     if penalty is None:
         penalty = {}
     elif not isinstance(penalty, dict):
         penalty = {"l2": complaints.attempt(real_number, "penalty", penalty, 0)}
     names = [f"l{p}{of}" for p in (1, 2) for of in ("", "_rows", "_columns")]
-    known = [*names, "smooth_rows", "smooth_columns", "l2_biases", "count_power"]
-    unknown = [name for name in penalty if name not in known]
+    allowed = [*names, "smooth_rows", "smooth_columns", "l2_biases", "count_power"]
+    unknown = [name for name in penalty if name not in allowed]
     complaints.require(
         not unknown,
-        f"penalty has {', '.join(map(repr, unknown))}; give some of {', '.join(known)}",
+        f"penalty has {', '.join(map(repr, unknown))}; give some of {', '.join(allowed)}",
     )
-    given = {
+    values = {
         name: complaints.attempt(real_number, name, value, 0)
         for name, value in penalty.items()
-        if name in known and value is not None
+        if name in allowed and value is not None
     }
     complaints.raise_any()
     factors = [
         complaints.attempt(
             Regularizer,
             nonnegative=nonnegative,
-            l1=given.get(f"l1_{of}", given.get("l1", 0.0)),
-            l2=given.get(f"l2_{of}", given.get("l2", 0.0)),
-            smoothness=given.get(f"smooth_{of}", 0.0),
+            l1=values.get(f"l1_{of}", values.get("l1", 0.0)),
+            l2=values.get(f"l2_{of}", values.get("l2", 0.0)),
+            smoothness=values.get(f"smooth_{of}", 0.0),
             inside=inside,
         )
         for (nonnegative, inside), of in zip(sets, ("rows", "columns"), strict=True)
     ]
     complaints.raise_any()
-    biases = given.get("l2_biases", 0.0)
-    return factors[0], factors[1], biases, given.get("count_power", 0.0)
+    biases = values.get("l2_biases", 0.0)
+    return factors[0], factors[1], biases, values.get("count_power", 0.0)
 
 
 def _unknown(constraint: Any) -> str:
@@ -548,8 +581,8 @@ def _unknown(constraint: Any) -> str:
     )
 
 
-def _asked(constraint: Any) -> tuple[bool, FactorSet | None]:
-    """Return whether one factor is nonnegative, and the set that it lies in."""
+def _parsed(constraint: Any) -> tuple[bool, FactorSet | None]:
+    """Return whether one factor must be nonnegative, and the set that it must lie in."""
     parts = [constraint]
     if isinstance(constraint, str):
         parts = constraint.split("+")
@@ -562,16 +595,15 @@ def _asked(constraint: Any) -> tuple[bool, FactorSet | None]:
         elif isinstance(part, FactorSet):
             sets.append(part)
         elif part is not None and part != "none":
-            found = named_set(part) if isinstance(part, str) else None
-            if found is None:
+            factor_set = named_set(part) if isinstance(part, str) else None
+            if factor_set is None:
                 raise InvalidValueError(_unknown(constraint))
-            sets.append(found)
+            sets.append(factor_set)
     if len(sets) > 1:
-        listed = " and ".join(repr(one.name) for one in sets)
+        listed = " and ".join(repr(factor_set.name) for factor_set in sets)
         raise InvalidValueError(
-            f"one factor is to lie in {listed} at once, of which the nearest point is "
-            "not known here; give one of them, to which 'nonnegative' and penalties may "
-            "be added"
+            f"the constraint of one factor combines {listed}, which is not supported; "
+            "give one of them, to which 'nonnegative' and penalties may be added"
         )
     return nonnegative, sets[0] if sets else None
 
@@ -583,10 +615,10 @@ def _split(part: Any) -> list[Any]:
 def most_components(
     shape: tuple[int, int], rows: Regularizer, columns: Regularizer
 ) -> int:
-    """Return the largest rank that says something of a table.
+    """Return the largest useful rank of a model of a table.
 
-    The lesser side; but where the rows of a factor are shares or sparse, as many as the
-    table has of them.
+    It is the smaller side of the table. If the rows of a factor are shares or sparse, it
+    is the number of these rows, if that is larger.
 
     Examples
     --------
@@ -595,14 +627,14 @@ def most_components(
     """
     sides = [
         side
-        for side, asked in zip(shape, (rows, columns), strict=True)
-        if asked.inside is not None and asked.inside.overcomplete
+        for side, regularizer in zip(shape, (rows, columns), strict=True)
+        if regularizer.inside is not None and regularizer.inside.overcomplete
     ]
     return max([min(shape), *sides])
 
 
 def counted(counts: np.ndarray, power: float) -> np.ndarray:
-    """Return what each row's penalty is multiplied by: its count to a power."""
+    """Return the factors of the penalties of rows: their counts to a power."""
     if power == 0:
         return np.ones(len(counts))
     return np.maximum(counts, 1.0) ** power

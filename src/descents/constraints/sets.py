@@ -1,9 +1,10 @@
-"""Sets that a factor may be asked to lie in: the nearest point, and the best of a quadratic.
+"""Constraint sets of a factor: their prox, and the minimization of quadratics over them.
 
-A set knows its prox: the minimum of h(x) + sum_q (x_q - p_q)^2 / (2 rate_q) over its
-members, where h is sum_q t_q |x_q| / rate_q, thresholds t_q of 0 or more, and members are
-0 or more where that is asked. It knows how to go down a quadratic x' G x - 2 x' r without
-leaving, by the prox-gradient steps of PALM [1]_ at the least, none of which raises it.
+The prox of a set is the minimum of h(x) + sum_q (x_q - p_q)^2 / (2 rate_q) over its
+members, where h(x) = sum_q t_q |x_q| / rate_q with thresholds t_q of 0 or more. If
+nonnegativity is also required, members are 0 or more. To minimize a quadratic x' G x - 2
+x' r over its members, a set has by default the prox-gradient steps of PALM [1]_, none of
+which raises it.
 
 References
 ----------
@@ -26,22 +27,23 @@ from descents.text import counted
 from descents.validation import whole_number
 
 ROUNDS = 10
-"""How many prox-gradient steps go down the quadratics of rows at each step."""
+"""The number of prox-gradient steps on the quadratics of rows at each step."""
 PASSES = 4
-"""How many rounds over the columns are taken where they have norm one."""
+"""The number of rounds over pairs of shares, or over columns of norm one."""
 MOST_PAIRED = 8
-"""Up to so many shares of a row are moved in pairs: there are as many as their square."""
+"""The largest number of shares of a row that are moved in pairs, because the number of
+pairs grows with its square."""
 NORM_ROUNDED = 1e-5
-"""How far from 1 the square of a norm is by rounding."""
+"""The largest error of a squared norm of 1 by rounding."""
 SECULAR_STEPS = 12
-"""How many of Newton's steps find the multiplier of a norm; they rise to it."""
+"""The largest number of Newton steps for the multiplier of a norm."""
 Solve = Callable[..., torch.Tensor]
 
 
 def entrywise(
     point: torch.Tensor, thresholds: torch.Tensor | float, *, nonnegative: bool
 ) -> torch.Tensor:
-    """Minimise t |x| + (x - p)^2 / 2, entry by entry, over x of 0 or more if asked.
+    """Minimize t |x| + (x - p)^2 / 2, entry by entry, over x >= 0 if `nonnegative`.
 
     Examples
     --------
@@ -57,7 +59,7 @@ def entrywise(
 
 
 def products(gram: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Return G x of every row, where all rows may share one G.
+    """Return G x for every row; all rows may share one G.
 
     Examples
     --------
@@ -70,7 +72,7 @@ def products(gram: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
 
 
 def differences(points: torch.Tensor) -> torch.Tensor:
-    """Return half the derivative of sum_i ||x_{i+1} - x_i||^2 over neighbouring rows.
+    """Return half the derivative of sum_i ||x_{i+1} - x_i||^2 over neighboring rows.
 
     Examples
     --------
@@ -78,29 +80,29 @@ def differences(points: torch.Tensor) -> torch.Tensor:
     tensor([[-1., -1.,  2.]])
     """
     steps = points.diff(dim=-2)
-    found = torch.zeros_like(points)
-    found[..., :-1, :] -= steps
-    found[..., 1:, :] += steps
-    return found
+    result = torch.zeros_like(points)
+    result[..., :-1, :] -= steps
+    result[..., 1:, :] += steps
+    return result
 
 
 class FactorSet:
-    """What every set has.
+    """The base of all sets.
 
     Attributes
     ----------
     name : str
-        As the command takes it.
+        The name that the command takes.
     positive : bool
-        Whether its members are 0 or more whatever else is asked.
+        Whether all its members are 0 or more.
     sparse : bool
         Whether most entries of its members are 0.
     overcomplete : bool
-        Whether a factor of more columns than the table has still says something.
+        Whether a rank above the smaller side of the table is useful.
     couples : bool
-        Whether what is asked of a row depends on the others.
+        Whether the constraint of a row depends on the other rows.
     exact : bool
-        Whether `solve` finds the least of all members.
+        Whether `solve` finds the global minimum over the set.
     """
 
     name: str
@@ -124,7 +126,7 @@ class FactorSet:
         ----------
         point : Tensor of shape (..., rows, rank)
         rate, thresholds : float or Tensor
-            Of shapes that broadcast to the point's.
+            They broadcast to the shape of the point.
         nonnegative : bool
         """
         raise NotImplementedError
@@ -140,10 +142,11 @@ class FactorSet:
         nonnegative: bool,
         plain: Solve,
     ) -> torch.Tensor:
-        """Go down x' G x - 2 x' r + sum_q l2_q x_q^2 + l1_q |x_q| of every row.
+        """Lower x' G x - 2 x' r + sum_q l2_q x_q^2 + l1_q |x_q| for every row.
 
-        By prox-gradient steps at the rate one over a bound on the curvature, the
-        Frobenius norm of G: each falls, whatever the set.
+        It takes prox-gradient steps x <- prox(x - rate (2 (G + l2) x - 2 r)) with rate = 1
+        / (2 ||G + l2||), where the Frobenius norm bounds the curvature. No step raises
+        the value, whatever the set.
 
         Parameters
         ----------
@@ -152,7 +155,7 @@ class FactorSet:
         l2, l1 : Tensor of shape (rows, q) or (S, rows, q)
         nonnegative : bool
         plain : callable
-            Solves the same without the set.
+            Solves the same problem without the set.
         """
         whole = gram + torch.diag_embed(l2[..., : gram.shape[1], :])
         size = torch.linalg.matrix_norm(whole)[..., None].clamp_min(1e-30)
@@ -163,7 +166,7 @@ class FactorSet:
         return point
 
     def of_other_rows(self, rows: int) -> FactorSet | None:
-        """Return what is asked of rows that were not fitted; here, the same."""
+        """Return the set for rows that were not fitted; by default the same."""
         return self
 
     def check(self, name: str, shape: tuple[int, int]) -> None:
@@ -172,7 +175,7 @@ class FactorSet:
 
 @dataclass(frozen=True)
 class Simplex(FactorSet):
-    """Rows of shares: 0 or more, with the sum 1.
+    """Rows of shares: entries of 0 or more that sum to 1.
 
     Examples
     --------
@@ -192,18 +195,21 @@ class Simplex(FactorSet):
         *,
         nonnegative: bool,
     ) -> torch.Tensor:
-        """Return max(p - rate mu, 0) with the mu at which a row sums to 1.
+        """Return max(p - rate mu, 0) with the mu for which the row sums to 1.
 
-        The penalty of a row is the same for all members. By sorting, as Held, Wolfe
-        and Crowder (1974), Mathematical Programming 6, here with rates that may differ.
+        The l1 penalty is the same for all members, as their entries sum to 1. mu is found
+        by sorting p / rate, as in Held, Wolfe and Crowder (1974), Mathematical
+        Programming 6, here for rates that may differ between entries.
         """
         rates = torch.as_tensor(rate).to(point).expand_as(point)
+        # The entry q is positive if p_q / rate_q > mu, so positive entries come first.
         order = (point / rates).argsort(-1, descending=True)
         p, r = point.gather(-1, order), rates.gather(-1, order)
+        # If the first k entries are positive: sum_q p_q - mu sum_q rate_q = 1.
         level = (p.cumsum(-1) - 1) / r.cumsum(-1)
-        kept = (p > r * level).sum(-1, keepdim=True).clamp_min(1)
-        found = (point - rates * level.gather(-1, kept - 1)).clamp_min(0)
-        return found / found.sum(-1, keepdim=True)
+        count = (p > r * level).sum(-1, keepdim=True).clamp_min(1)  # k
+        shares = (point - rates * level.gather(-1, count - 1)).clamp_min(0)
+        return shares / shares.sum(-1, keepdim=True)
 
     def solve(
         self,
@@ -216,11 +222,13 @@ class Simplex(FactorSet):
         nonnegative: bool,
         plain: Solve,
     ) -> torch.Tensor:
-        """Move shares between two members at a time, each pair exactly.
+        """Minimize exactly along one pair of shares at a time.
 
-        Where one member has a far larger curvature than another, or two are much alike,
-        prox-gradient steps of one rate hardly move; they are left to many members. The
-        l1 penalty of a row is the same for all.
+        A move of t from share j to share i changes the value by 2 t (s_i - s_j) + t^2 (G_ii
+        - 2 G_ij + G_jj) with the half slopes s = G x - r, where G includes l2; t is limited to keep both at 0
+        or more. Prox-gradient steps with one rate hardly move if curvatures differ much
+        or two columns are nearly equal, so they are used only for more than `MOST_PAIRED`
+        shares. The l1 penalty is the same for all members.
         """
         members = right.shape[-1]
         if members == 1:
@@ -236,25 +244,25 @@ class Simplex(FactorSet):
         for _ in range(PASSES):
             for i in range(members):
                 for j in range(i):
-                    along = whole[i] - whole[j]
-                    bent = (along[i] - along[j]).clamp_min(1e-30)
-                    move = (slope[j] - slope[i]) / bent
+                    along = whole[i] - whole[j]  # G (e_i - e_j)
+                    curvature = (along[i] - along[j]).clamp_min(1e-30)
+                    move = (slope[j] - slope[i]) / curvature
                     move = move.maximum(-x[i]).minimum(x[j])
                     x[i] += move
                     x[j] -= move
                     slope += move * along
-        found = x.movedim(0, -1).clamp_min(0)
-        return found / found.sum(-1, keepdim=True)
+        shares = x.movedim(0, -1).clamp_min(0)
+        return shares / shares.sum(-1, keepdim=True)
 
 
 @dataclass(frozen=True)
 class Sparse(FactorSet):
-    """Rows with at most so many entries that are not zero.
+    """Rows with at most `count` nonzero entries.
 
     Parameters
     ----------
     count : int
-        At least 1, at most the rank.
+        From 1 to the rank.
 
     Examples
     --------
@@ -271,16 +279,16 @@ class Sparse(FactorSet):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """sparse:K, or one_sparse."""
+        """The name: sparse:K, or one_sparse for K = 1."""
         return "one_sparse" if self.count == 1 else f"sparse:{self.count}"
 
     @property
     def exact(self) -> bool:  # type: ignore[override]
-        """Whether there is one entry, for which all are tried."""
+        """Whether there is one nonzero entry; `solve` then tries each position."""
         return self.count == 1
 
     def check(self, name: str, shape: tuple[int, int]) -> None:
-        """Raise where there are fewer columns than entries are allowed."""
+        """Raise if the rank is below the allowed number of nonzero entries."""
         if self.count > shape[1]:
             raise InvalidValueError(
                 f"the constraint of {name} is '{self.name}', but the rank is "
@@ -295,9 +303,9 @@ class Sparse(FactorSet):
         *,
         nonnegative: bool,
     ) -> torch.Tensor:
-        """Keep the entries that gain most over 0, x^2 / rate, each at its own prox."""
-        found = entrywise(point, thresholds, nonnegative=nonnegative)
-        return _kept(found, found.square() / rate, self.count)
+        """Keep the entries that gain most over 0, x^2 / rate, where x is their prox."""
+        values = entrywise(point, thresholds, nonnegative=nonnegative)
+        return _largest_gains(values, values.square() / rate, self.count)
 
     def solve(
         self,
@@ -310,24 +318,27 @@ class Sparse(FactorSet):
         nonnegative: bool,
         plain: Solve,
     ) -> torch.Tensor:
-        """One entry a row exactly, by trying all; more by prox-gradient steps.
+        """Minimize exactly for one nonzero entry per row, by trying each position.
 
-        These are followed by the minimum over the entries that they have chosen.
+        For more entries, take prox-gradient steps, and then minimize over the entries
+        that they have chosen.
         """
         if self.count == 1:
+            # Entry q alone has its minimum at x = prox(r_q) / g_q, with g_q = G_qq +
+            # l2_q, where it gains g_q x^2.
             own = gram.diagonal(dim1=-2, dim2=-1) + l2
             best = entrywise(right, l1 / 2, nonnegative=nonnegative)
             best = best / own.clamp_min(1e-30)
-            return _kept(best, own * best.square(), 1)
+            return _largest_gains(best, own * best.square(), 1)
         moved = super().solve(
             gram, right, point, l2, l1, nonnegative=nonnegative, plain=plain
         )
-        return _solve_held(gram, right, moved, l2, l1, moved == 0, plain)
+        return _solve_free(gram, right, moved, l2, l1, moved == 0, plain)
 
 
 @dataclass(frozen=True)
 class UnitOneSparse(FactorSet):
-    """Rows with one entry of 1, the others 0: each row belongs to one cluster.
+    """Rows with one entry of 1 and zeros elsewhere: each row belongs to one cluster.
 
     Examples
     --------
@@ -349,7 +360,7 @@ class UnitOneSparse(FactorSet):
         *,
         nonnegative: bool,
     ) -> torch.Tensor:
-        """Choose the entry of least (1 - 2 p) / rate; the penalty is the same for all."""
+        """Return 1 at the smallest (1 - 2 p) / rate; the l1 penalty is always the same."""
         return _one_hot((1 - 2 * point) / rate)
 
     def solve(
@@ -363,17 +374,17 @@ class UnitOneSparse(FactorSet):
         nonnegative: bool,
         plain: Solve,
     ) -> torch.Tensor:
-        """Try all: the step of Lloyd's algorithm that finds the nearest center."""
+        """Minimize exactly by trying each position, as Lloyd's algorithm does."""
         cost = gram.diagonal(dim1=-2, dim2=-1) - 2 * right + l2 + l1
         return _one_hot(cost)
 
 
 @dataclass(frozen=True)
 class UnitNorm(FactorSet):
-    """Columns of Euclidean norm 1, exactly.
+    """Columns of Euclidean norm 1.
 
-    The nearest to a column of zeros, or under nonnegativity to one without an entry
-    above 0, is 1 at its largest entry (the first of these) and 0 elsewhere.
+    The projection of a column of zeros, or with nonnegativity of a column without
+    positive entries, is 1 at its largest entry (the first of equals) and 0 elsewhere.
 
     Examples
     --------
@@ -393,17 +404,17 @@ class UnitNorm(FactorSet):
         *,
         nonnegative: bool,
     ) -> torch.Tensor:
-        """Maximise sum x p - t |x|: the shrunk column over its norm.
+        """Return the soft-thresholded column over its norm, which maximizes x'p - t |x|.
 
         Raises
         ------
         InvalidValueError
-            When rates differ within a column: of those there is no closed form.
+            If rates differ within a column, for which there is no closed form.
         """
         if isinstance(rate, torch.Tensor) and rate.ndim > 1 and rate.shape[-2] > 1:
             raise InvalidValueError(
-                "columns of norm one have no prox for rates that differ from entry to "
-                "entry, as Adam's do; give steps of one rate ('gd' or 'alternating')"
+                "columns of norm one have no prox for rates that differ between entries, "
+                "as Adam's do; give steps with one rate ('gd' or 'alternating')"
             )
         sign = torch.where(point < 0, -1.0, 1.0).to(point)
         if nonnegative:
@@ -427,40 +438,39 @@ class UnitNorm(FactorSet):
         *,
         nonnegative: bool,
     ) -> torch.Tensor:
-        """Go down the quadratics of all rows together, column by column.
+        """Lower the quadratics of all rows together, column by column.
 
-        Each column goes to its minimum (`_on_sphere`); where rows are smooth, which ties
-        them to each other, it takes the prox-gradient step at one over the largest
-        curvature.
+        Each column goes to its minimum (`_on_sphere`). With smoothness, which couples the
+        rows, it takes a prox-gradient step at one over the largest curvature instead.
         """
         own = gram.diagonal(dim1=-2, dim2=-1) + l2
-        found = point.clone()
+        factor = point.clone()
         for _ in range(PASSES):
             for c in range(point.shape[-1]):
-                here = found[..., c]
-                slope = (found * gram[..., c, :]).sum(-1) + l2[..., c] * here
+                previous = factor[..., c]
+                slope = (factor * gram[..., c, :]).sum(-1) + l2[..., c] * previous
                 slope = slope - right[..., c]
                 if not smoothness:
-                    found[..., c] = self._on_sphere(
-                        own[..., c].expand_as(here),
+                    factor[..., c] = self._on_sphere(
+                        own[..., c].expand_as(previous),
                         slope,
-                        here,
+                        previous,
                         l1[..., c] / 2,
                         nonnegative=nonnegative,
                     )
                     continue
-                if smoothness:
-                    slope = slope + smoothness * differences(here[..., None])[..., 0]
+                slope = slope + smoothness * differences(previous[..., None])[..., 0]
+                # The matrix of the squared differences has eigenvalues of at most 4.
                 size = own[..., c].amax(-1, keepdim=True) + 4 * smoothness
                 size = size.clamp_min(1e-30)
                 column = self.prox(
-                    (here - slope / size)[..., None],
+                    (previous - slope / size)[..., None],
                     0.5,
                     (l1[..., c] / 2 / size)[..., None],
                     nonnegative=nonnegative,
                 )
-                found[..., c] = column[..., 0]
-        return found
+                factor[..., c] = column[..., 0]
+        return factor
 
     def _on_sphere(
         self,
@@ -473,11 +483,11 @@ class UnitNorm(FactorSet):
     ) -> torch.Tensor:
         """Minimize sum_i a_i x_i^2 - 2 b_i x_i + 2 h_i |x_i| over columns of norm 1.
 
-        b = a x - slope. With the multiplier m of the norm, x_i = s_i / (a_i + m), where
-        s_i is |b_i| - h_i, and 0 where that is not above 0. The norm falls with m; its
-        inverse is concave, so that Newton's steps from below never pass the root.
-        Where the column was lower before, as entries that are now 0 had been of use, it
-        stays.
+        Here b = a x - slope. With the multiplier m of the norm, |x_i| = s_i / (a_i + m)
+        with s_i = max(|b_i| - h_i, 0). The norm decreases in m and 1 / norm is concave in
+        m, so Newton's steps from below increase to the root m of 1 / norm = 1 and never
+        pass it. A column whose value was lower before stays as it was; this happens if
+        entries that are now 0 had been useful.
         """
         wanted = curvature * here - slope
         sign = torch.ones_like(wanted) if nonnegative else wanted.sign()
@@ -485,14 +495,15 @@ class UnitNorm(FactorSet):
         used = size > 0
         size = size.clamp_min(0)
         least = (size - curvature).masked_fill(~used, -torch.inf)
-        # Both are at most the root: one entry alone, and all at the largest curvature.
+        # Two lower bounds of the root: from one entry alone, s_i / (a_i + m) <= 1, and
+        # from all entries at the largest curvature, ||s|| / (max a + m) <= 1.
         m = least.amax(-1, keepdim=True)
         length = torch.linalg.vector_norm(size, dim=-1, keepdim=True)
         m = m.maximum(length - curvature.amax(-1, keepdim=True))
         empty = ~used.any(-1, keepdim=True)
         m = m.masked_fill(empty, 0.0)
         rounded = 1 + 16 * torch.finfo(m.dtype).eps
-        away = remote(m.device)  # there it is not asked whether all have arrived
+        away = remote(m.device)  # do not wait there to check whether all converged
         for _ in range(SECULAR_STEPS):
             bottom = (curvature + m).clamp_min(1e-30)
             x = size / bottom
@@ -503,16 +514,18 @@ class UnitNorm(FactorSet):
             if not (away or bool(ahead.any())):
                 break
             steep = (squares / bottom).sum(-1, keepdim=True).clamp_min(1e-30)
+            # Newton on 1 / norm - 1, whose derivative is steep / norm^3.
             m = torch.where(ahead, m + square * (norm - 1) / steep, m)
         x = sign * size / (curvature + m).clamp_min(1e-30)
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        # If every s_i is 0, the minimum has one nonzero entry, of size 1.
         lone = (curvature - 2 * (wanted * sign - half)).argmin(-1, keepdim=True)
         alone = torch.zeros_like(x).scatter(-1, lone, sign.gather(-1, lone))
         x = torch.where(empty | ~(norm > 0), alone, x / norm)
 
         def value(at: torch.Tensor) -> torch.Tensor:
-            each = at * (curvature * at - 2 * wanted) + 2 * half * at.abs()
-            return each.sum(-1, keepdim=True)
+            terms = at * (curvature * at - 2 * wanted) + 2 * half * at.abs()
+            return terms.sum(-1, keepdim=True)
 
         inside = (here.square().sum(-1, keepdim=True) - 1).abs() < NORM_ROUNDED
         if nonnegative:
@@ -520,19 +533,19 @@ class UnitNorm(FactorSet):
         return torch.where(inside & (value(here) < value(x)), here, x)
 
     def of_other_rows(self, rows: int) -> FactorSet | None:
-        """Return None: the norm is that of the rows that were fitted."""
+        """Return None: the norm is over the fitted rows only."""
         return None
 
 
 @dataclass(frozen=True, eq=False)
 class Fixed(FactorSet):
-    """A factor of which some entries are given.
+    """A factor with some entries fixed.
 
     Parameters
     ----------
     values : array-like of shape (rows, rank)
-        NaN where an entry is free. For the factor of the columns a row for each
-        coordinate, counted as `LowRankModel.components_` is.
+        The fixed entries, and NaN for free ones. For the column factor there is one row
+        for each coordinate, in the order of `LowRankModel.components_`.
 
     Examples
     --------
@@ -554,18 +567,18 @@ class Fixed(FactorSet):
             values = np.zeros(0)
         if values.ndim != 2 or np.isinf(values).any() or not values.size:
             raise InvalidValueError(
-                "fixed values are no table of numbers; give finite ones of shape (rows, "
-                "rank), NaN where an entry is free"
+                "fixed values are not a table of numbers; give finite numbers of shape "
+                "(rows, rank), and NaN for free entries"
             )
         object.__setattr__(self, "values", values)
 
     def check(self, name: str, shape: tuple[int, int]) -> None:
-        """Raise where values are not of the factor's shape."""
+        """Raise if the values do not have the shape of the factor."""
         if self.values.shape != shape:
             raise InvalidValueError(
                 f"the fixed values of {name} have shape {self.values.shape}; give "
-                f"{shape}, a row for each and a column for each component, NaN where "
-                "free"
+                f"values of shape {shape}, with one column for each component and NaN for "
+                "free entries"
             )
 
     def prox(
@@ -576,10 +589,10 @@ class Fixed(FactorSet):
         *,
         nonnegative: bool,
     ) -> torch.Tensor:
-        """Put the given values in their places, and the entrywise prox elsewhere."""
+        """Return the fixed values, and the entrywise prox for free entries."""
         values = torch.as_tensor(self.values).to(point)
-        found = entrywise(point, thresholds, nonnegative=nonnegative)
-        return torch.where(values.isnan(), found, values)
+        free_values = entrywise(point, thresholds, nonnegative=nonnegative)
+        return torch.where(values.isnan(), free_values, values)
 
     def solve(
         self,
@@ -592,21 +605,20 @@ class Fixed(FactorSet):
         nonnegative: bool,
         plain: Solve,
     ) -> torch.Tensor:
-        """Solve for what is free, the rest held."""
+        """Minimize over the free entries, with the others fixed."""
         values = torch.as_tensor(self.values).to(right)
-        held = ~values.isnan()
-        l2, l1 = (charge.masked_fill(held, 0) for charge in (l2, l1))
-        at = torch.where(held, values, point)
-        return _solve_held(gram, right, at, l2, l1, held, plain)
+        fixed = ~values.isnan()
+        l2, l1 = (penalty.masked_fill(fixed, 0) for penalty in (l2, l1))
+        at = torch.where(fixed, values, point)
+        return _solve_free(gram, right, at, l2, l1, fixed, plain)
 
     def of_other_rows(self, rows: int) -> FactorSet | None:
-        """Return the values of the same rows, or of columns that are the same in all.
+        """Return the values for as many rows, or for columns that are the same in all rows.
 
         Raises
         ------
         InvalidValueError
-            When there are as many other rows, and values that are known of the fitted
-            rows alone.
+            If there is another number of rows, and values differ between the fitted rows.
         """
         if rows == len(self.values):
             return self
@@ -614,64 +626,73 @@ class Fixed(FactorSet):
             np.isnan(self.values) != np.isnan(self.values[:1])
         ).any():
             raise InvalidValueError(
-                f"the model holds fixed values of the {counted(len(self.values), 'row')} that it "
-                f"was fitted to, but the table has {counted(rows, 'row')}; give the table of the "
-                "fit, or fix values that are the same in all rows"
+                f"the model has fixed values for the {counted(len(self.values), 'row')} "
+                f"that it was fitted to, but the table has {counted(rows, 'row')}; give "
+                "the table of the fit, or fix values that are the same in all rows"
             )
         return Fixed(np.repeat(self.values[:1], rows, 0)) if rows else None
 
 
-def _kept(values: torch.Tensor, gains: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the entries of a row that gain most, and 0 elsewhere; the first of equals."""
+def _largest_gains(
+    values: torch.Tensor, gains: torch.Tensor, count: int
+) -> torch.Tensor:
+    """Return the `count` entries of each row that gain most, and 0 elsewhere.
+
+    Among equal gains, the first entries are kept.
+    """
     order = torch.sort(gains, dim=-1, descending=True, stable=True).indices
     places = order[..., :count]
     return torch.zeros_like(values).scatter(-1, places, values.gather(-1, places))
 
 
 def _one_hot(costs: torch.Tensor) -> torch.Tensor:
-    """Return 1 at the entry of least cost in each row, the first of equals, else 0."""
+    """Return 1 at the lowest cost of each row (the first of equals), and 0 elsewhere."""
     return torch.zeros_like(costs).scatter(-1, costs.argmin(-1, keepdim=True), 1.0)
 
 
-def _solve_held(
+def _solve_free(
     gram: torch.Tensor,
     right: torch.Tensor,
     point: torch.Tensor,
     l2: torch.Tensor,
     l1: torch.Tensor,
-    held: torch.Tensor,
+    fixed: torch.Tensor,
     plain: Solve,
 ) -> torch.Tensor:
-    """Minimise over the entries of each row that are not held, the others as they are.
+    """Minimize over the free entries of each row, with the others fixed at the point.
+
+    With values v of the fixed entries, the free entries have the same G, and r - G v. To
+    keep one matrix of full size, the rows and columns of fixed entries become those of a
+    multiple of the identity.
 
     Parameters
     ----------
-    held : bool Tensor of shape (..., rows, q)
-        Entries that are not zero have no penalty.
+    fixed : bool Tensor of shape (..., rows, q)
+        Fixed entries other than 0 must have no penalty.
     """
-    pattern = held
-    if gram.shape[1] == 1 and bool((held == held[..., :1, :]).all()):
-        pattern = held[..., :1, :]  # one matrix for all rows still
+    pattern = fixed
+    if gram.shape[1] == 1 and bool((fixed == fixed[..., :1, :]).all()):
+        pattern = fixed[..., :1, :]  # all rows still share one matrix
     free = (~pattern).to(gram)
     size = gram.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True) + 1
     inner = gram * free[..., :, None] * free[..., None, :]
     inner = inner + torch.diag_embed((1 - free) * size)
-    values = torch.where(held, point, torch.zeros_like(point))
-    wanted = torch.where(held, size * values, right - products(gram, values))
-    found = plain(inner, wanted, point, l2, l1, point.shape[-1])
-    return torch.where(held, point, found)
+    values = torch.where(fixed, point, torch.zeros_like(point))
+    wanted = torch.where(fixed, size * values, right - products(gram, values))
+    solution = plain(inner, wanted, point, l2, l1, point.shape[-1])
+    return torch.where(fixed, point, solution)
 
 
 NAMES = ("simplex", "unit_norm", "sparse:K", "one_sparse", "unit_one_sparse")
 
 
 def named_set(name: str) -> FactorSet | None:
-    """Return the set of a name, or None where there is none of it.
+    """Return the set with a name, or None if there is no such set.
 
     Raises
     ------
     InvalidValueError
-        When K of ``sparse:K`` is no whole number of at least 1.
+        If K of ``sparse:K`` is not a whole number of at least 1.
 
     Examples
     --------
@@ -682,15 +703,15 @@ def named_set(name: str) -> FactorSet | None:
     if kind == "sparse" and colon:
         try:
             return Sparse(int(count))
-        except ValueError:  # InvalidValueError among them
+        except ValueError:  # also InvalidValueError, which derives from it
             raise InvalidValueError(
                 f"constraint is {name!r}; give sparse:K with a whole number K from 1 to "
                 "the rank"
             ) from None
-    known: dict[str, Callable[[], FactorSet]] = {
+    named: dict[str, Callable[[], FactorSet]] = {
         "simplex": Simplex,
         "unit_norm": UnitNorm,
         "one_sparse": lambda: Sparse(1),
         "unit_one_sparse": UnitOneSparse,
     }
-    return known[name]() if name in known else None
+    return named[name]() if name in named else None

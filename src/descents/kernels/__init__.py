@@ -1,5 +1,5 @@
-"""Code in C for the inner loops.
+"""C code for the inner loops.
 
-`compiled` builds a source file with the machine's own compiler at first use and caches
-it. `entries` wraps sums over the stored entries of a sparse table.
+`compiled` builds a source file with the compiler of the machine at first use and caches
+the result. `entries` wraps sums over the stored entries of a sparse table.
 """

@@ -1,4 +1,4 @@
-"""Code in C that the machine's own compiler makes fast, at first use, once for all runs."""
+"""Build C code with the compiler of the machine at first use, and cache it for later runs."""
 
 from __future__ import annotations
 
@@ -21,40 +21,41 @@ from descents.errors import RunFolderError
 from descents.storage.folders import write_new
 
 COMPILERS = ("cc", "gcc", "clang")
-# Aliasing: what is a vector in one place is its numbers in another.
+# The code reads vectors also through pointers to their numbers, so it aliases.
 FLAGS = ("-O3", "-fno-strict-aliasing", "-shared", "-fPIC")
 MACHINES = (("-march=native",), ("-mcpu=native",), ())
-"""How compilers are told to use all that this processor can do; what none knows is left
-out."""
+"""Options for the instruction set of this processor; the first that the compiler accepts is
+used."""
 NUMBERS: dict[torch.dtype, Any] = {
     torch.float32: ctypes.c_float,
     torch.float64: ctypes.c_double,
 }
-"""The precisions that there is code for, as C has them."""
+"""The supported precisions and their C types."""
 OPTIONS = {
     torch.float32: ("-DREAL=float", "-DINTEGER=int32_t"),
     torch.float64: ("-DREAL=double", "-DINTEGER=int64_t"),
 }
 SECONDS = 120
-"""How long a compiler may take."""
+"""The time limit for the compiler, in seconds."""
 
 _once = threading.Lock()
 _known: dict[tuple[Path, tuple[str, ...]], ctypes.CDLL | None] = {}
+"""The libraries that this process has loaded; None if one could not be compiled."""
 
 
 def library(source: Path, *options: str) -> ctypes.CDLL | None:
-    """Return a C file as a library, None where it cannot be had.
+    """Compile a C file and load it as a library, or return None if that is not possible.
 
-    It is kept in ``$XDG_CACHE_HOME/descents`` or ``~/.cache/descents`` under a name that
-    tells source, options, compiler and processor. ``CC`` names another compiler, and
-    ``DESCENTS_COMPILE=0`` turns compilation off. Where there is no compiler, a warning
-    says so once.
+    The library is cached in ``$XDG_CACHE_HOME/descents`` or ``~/.cache/descents``, with a
+    name that depends on source, options, compiler and processor. ``CC`` names another
+    compiler, and ``DESCENTS_COMPILE=0`` turns compilation off. If there is no compiler, a
+    warning says so once.
 
     Parameters
     ----------
     source : Path
     *options : str
-        For the compiler, such as ``-DREAL=float``.
+        Options for the compiler, such as ``-DREAL=float``.
 
     Examples
     --------
@@ -74,12 +75,12 @@ def library(source: Path, *options: str) -> ctypes.CDLL | None:
 
 
 def of_precision(source: Path, dtype: torch.dtype) -> ctypes.CDLL | None:
-    """Return a C file for one precision as a library, None where it cannot be had."""
+    """Return the library of a C file for one precision, or None if there is none."""
     return library(source, *OPTIONS[dtype]) if dtype in OPTIONS else None
 
 
 def address(tensor: torch.Tensor | None) -> ctypes.c_void_p:
-    """Return where a tensor begins, as C takes it; NULL for none."""
+    """Return the address of a tensor's first number as a C pointer; NULL for None."""
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
@@ -92,10 +93,10 @@ def _made(source: Path, options: tuple[str, ...]) -> ctypes.CDLL | None:
         version = subprocess.run(  # noqa: S603 - the user's own compiler
             [*compiler, "--version"], capture_output=True, timeout=SECONDS, check=True
         ).stdout
-        told = [source.read_bytes(), version, _processor().encode()]
-        told += [path.read_bytes() for path in sorted(source.parent.glob("*.h"))]
-        told += [" ".join([*compiler, *FLAGS, *options]).encode()]
-        key = hashlib.sha256(b"\0".join(told)).hexdigest()[:24]
+        parts = [source.read_bytes(), version, _processor().encode()]
+        parts += [path.read_bytes() for path in sorted(source.parent.glob("*.h"))]
+        parts += [" ".join([*compiler, *FLAGS, *options]).encode()]
+        key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
         place = _folder() / f"{source.stem}-{key}.so"
         if place.is_file():
             return ctypes.CDLL(str(place))
@@ -118,7 +119,7 @@ def _made(source: Path, options: tuple[str, ...]) -> ctypes.CDLL | None:
                 return None
             try:
                 write_new(place, fresh.read_bytes())
-            except RunFolderError:  # a full or read-only home: for this process only
+            except RunFolderError:  # a full or read-only home: load it without a cache
                 return ctypes.CDLL(str(fresh))
         return ctypes.CDLL(str(place))
     except (OSError, subprocess.SubprocessError) as error:
@@ -127,39 +128,40 @@ def _made(source: Path, options: tuple[str, ...]) -> ctypes.CDLL | None:
 
 
 def _compiler() -> list[str] | None:
-    """Return the command of a compiler, by $CC or the first of the usual names."""
-    asked = shlex.split(os.environ.get("CC", ""))
-    for command in [asked] if asked else [[name] for name in COMPILERS]:
+    """Return the command of a compiler, from $CC or else the first usual name found."""
+    from_user = shlex.split(os.environ.get("CC", ""))
+    for command in [from_user] if from_user else [[name] for name in COMPILERS]:
         if shutil.which(command[0]):
             return command
     return None
 
 
 def _folder() -> Path:
-    given = os.environ.get("XDG_CACHE_HOME")
-    return (Path(given) if given else Path.home() / ".cache") / "descents"
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "descents"
 
 
 def _processor() -> str:
-    """Return what tells processors apart: code for one may not run on another."""
-    told = [platform.system(), platform.machine(), platform.processor()]
-    facts = Path("/proc/cpuinfo")
-    if facts.is_file():
-        lines = facts.read_text(errors="replace").splitlines()
+    """Return a description of the processor: code for one may not run on another."""
+    facts = [platform.system(), platform.machine(), platform.processor()]
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text(errors="replace").splitlines()
         kinds = ("model name", "flags", "Features", "CPU part")
-        told += sorted({line for line in lines if line.startswith(kinds)})
-    return "\n".join(told)
+        facts += sorted({line for line in lines if line.startswith(kinds)})
+    return "\n".join(facts)
 
 
 def _warn(what: str) -> None:
-    if not _told:
-        _told.append(what)
+    if not _warned:
+        _warned.append(what)
         warnings.warn(
-            f"{what}: the slower way is taken, with the same results to rounding; "
-            "install one, or set DESCENTS_COMPILE=0 to be told no more",
+            f"{what}; slower code is used, with the same results up to rounding; "
+            "install a C compiler, or set DESCENTS_COMPILE=0 to hide this warning",
             RuntimeWarning,
             stacklevel=2,
         )
 
 
-_told: list[str] = []
+_warned: list[str] = []
+"""The warning that was shown, if any: it is shown once per process."""

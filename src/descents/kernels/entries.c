@@ -1,21 +1,21 @@
 /* Sums over the stored entries of a sparse table, row by row.
 
-   Compiled with REAL (float or double) defined. Factors have rows of whole vectors, filled
-   up with zeros. Each row is added up by itself, in the order of its entries, so that the
-   bits depend neither on how rows are shared out nor on what else is computed. */
+   Compiled with REAL (float or double) defined. Factors have rows of whole vectors, padded
+   with zeros. Each row is summed by itself, in the order of its entries, so that the bits
+   depend neither on the threads nor on other rows and starts. */
 
 #include "vectors.h"
 
-/* Rows of a factor may begin anywhere: no load may assume more. */
+/* Rows of a factor need not be aligned to vectors, so loads only assume aligned numbers. */
 typedef REAL V __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
 
 enum { LANES = BYTES / sizeof(REAL), TALL = BYTES == 64 ? 8 : 4, PIECE = 64, MOST = 64 };
 
-/* How many numbers a row of a factor of q columns is filled up to. */
+/* The padded number of columns of a factor of q columns. */
 int64_t filled(int64_t q) { return (q + LANES - 1) / LANES * LANES; }
 
-/* G[a][b] += sum over entries of v[a] w v[b], for TALL a and `wide` vectors of b, which
-   stay in registers. */
+/* G[a][b] += sum over entries of v[a] w v[b], for TALL values of a and `wide` vectors of b.
+   The sums stay in registers. */
 INLINE void tile(
     const int wide, int64_t count, const REAL *plain, const REAL *weighed, int64_t stride,
     REAL *gram)
@@ -40,8 +40,8 @@ INLINE void tile(
             *(V *)(gram + a * stride + b * LANES) = sums[a][b];
 }
 
-/* Add up the upper triangle of G, in tiles, and r of one row. Its entries are brought
-   together first, as each is read once for each tile. */
+/* Sum the upper triangle of G, in tiles, and r, for one row. Its entries are first copied to
+   contiguous memory, in pieces, because every tile reads all of them. */
 INLINE void row_of(
     int64_t begin, int64_t end, const int64_t *others, const REAL *weights,
     const REAL *targets, const REAL *factor, int64_t stride, REAL *gram, REAL *wanted)
@@ -73,8 +73,8 @@ INLINE void row_of(
     }
 }
 
-/* G = sum w v v' and r = sum w t v of the entries of each row from `first` to `last`;
-   every weight is one where `weights` is NULL. */
+/* G = sum w v v' and r = sum w t v over the entries of each row from `first` to `last`. If
+   `weights` is NULL, every weight is one. */
 void normal_equations(
     int64_t first, int64_t last, const int64_t *ends, const int64_t *others,
     const REAL *weights, const REAL *targets, const REAL *factor, int64_t q, REAL *gram,
@@ -104,8 +104,8 @@ INLINE REAL inner(int64_t wide, const REAL *x, const REAL *y)
     return total;
 }
 
-/* sum (t / max(u'v, least)) v over the entries of each row from `first` to `last`, for the
-   row u of `own`. */
+/* sum (t / max(u'v, least)) v over the entries of each row from `first` to `last`, where u is
+   the row of `own`. */
 void ratios(
     int64_t first, int64_t last, const int64_t *ends, const int64_t *others,
     const REAL *targets, const REAL *own, const REAL *factor, int64_t q, REAL least,

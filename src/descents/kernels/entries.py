@@ -1,8 +1,8 @@
-"""Sums over the stored entries of a sparse table by compiled code.
+"""Sums over the stored entries of a sparse table, by compiled code.
 
-The same sums as `layouts` states by torch operations, restated for speed: a Gram matrix
-of each row is added up in one pass over its entries, without products in between. Tests
-hold the two against each other.
+These are the same sums as those of `layouts` by torch operations, but faster: the Gram
+matrix of each row is summed in one pass over its entries, without intermediate products.
+Tests compare the two.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from descents.kernels.compiled import NUMBERS, address, of_precision
 
 SOURCE = Path(__file__).with_name("entries.c")
 MOST_COLUMNS = 64
-"""Factors of more columns are left to sparse products."""
+"""The largest number of columns of a factor for which compiled code is used."""
 WORTH_A_THREAD = 2**20
-"""How many products a thread has at least."""
+"""The smallest number of products that is worth another thread."""
 
 
 def normal_equations(
@@ -35,12 +35,14 @@ def normal_equations(
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Return sum w v v' and sum w t v over the entries of each row, for every start.
 
+    Here w, t and v are the weight, the target and the row of the factor of an entry.
+
     Parameters
     ----------
     ends : int64 Tensor of shape (rows + 1,)
-        Where the entries of each row begin and end.
+        The entries of row i are those from ends[i] to ends[i + 1] - 1.
     others : int64 Tensor of shape (entries,)
-        Which row of the factor an entry has.
+        The row of the factor that belongs to each entry.
     weights : Tensor of shape (entries,) or (S, entries), or None for ones
     targets : Tensor of shape (entries,) or (S, entries)
     factor : Tensor of shape (S, n, q)
@@ -49,13 +51,13 @@ def normal_equations(
     -------
     gram : Tensor of shape (S, rows, q, q)
     wanted : Tensor of shape (S, rows, q)
-        Or None for both, where there is no compiled code for them.
+        None is returned instead of both if there is no compiled code for them.
 
     Examples
     --------
     >>> ends, others = torch.tensor([0, 2, 2]), torch.tensor([0, 1])
-    >>> found = normal_equations(ends, others, None, torch.ones(2), torch.ones(1, 2, 1))
-    >>> found is None or found[0].flatten().tolist()
+    >>> sums = normal_equations(ends, others, None, torch.ones(2), torch.ones(1, 2, 1))
+    >>> sums is None or sums[0].flatten().tolist()
     [2.0, 0.0]
     """
     starts, _, q = factor.shape
@@ -86,7 +88,7 @@ def normal_equations(
 def products(
     rows: torch.Tensor, columns: torch.Tensor, left: torch.Tensor, right: torch.Tensor
 ) -> torch.Tensor | None:
-    """Return the inner products of two factors at some entries, for every start.
+    """Return the inner products of two factors at the given entries, for every start.
 
     Parameters
     ----------
@@ -96,20 +98,20 @@ def products(
 
     Returns
     -------
-    Tensor of shape (S, entries), or None where there is no compiled code for it
+    Tensor of shape (S, entries), or None if there is no compiled code for it
 
     Examples
     --------
     >>> at, ones = torch.tensor([0, 0]), torch.ones(1, 1, 3)
-    >>> found = products(at, at, ones, ones)
-    >>> found is None or found.tolist()
+    >>> result = products(at, at, ones, ones)
+    >>> result is None or result.tolist()
     [[3.0, 3.0]]
     """
     starts, _, q = left.shape
     code = _code(left, q)
     if code is None:
         return None
-    found = left.new_empty(starts, len(rows))
+    result = left.new_empty(starts, len(rows))
     filled = _filled(code, left), _filled(code, right)
 
     def part(k: int, first: int, last: int) -> None:
@@ -117,11 +119,11 @@ def products(
             *_numbers(first, last),
             *_places(rows, columns, filled[0][k], filled[1][k]),
             *_numbers(q),
-            *_places(found[k]),
+            *_places(result[k]),
         )
 
     _shared_out(part, starts, np.arange(len(rows) + 1), q)
-    return found
+    return result
 
 
 def ratios(
@@ -134,14 +136,14 @@ def ratios(
 ) -> torch.Tensor | None:
     """Return sum (t / z) v over the entries of each row, for every start.
 
-    z = u'v is the prediction of an entry, at least `least`.
+    Here z = max(u'v, least) is the prediction of an entry.
 
     Parameters
     ----------
     ends : int64 Tensor of shape (rows + 1,)
-        Where the entries of each row begin and end.
+        The entries of row i are those from ends[i] to ends[i + 1] - 1.
     others : int64 Tensor of shape (entries,)
-        Which row of the factor an entry has.
+        The row of the factor that belongs to each entry.
     targets : Tensor of shape (entries,) or (S, entries)
     own : Tensor of shape (S, rows, q)
     factor : Tensor of shape (S, n, q)
@@ -149,38 +151,38 @@ def ratios(
 
     Returns
     -------
-    Tensor of shape (S, rows, q), or None where there is no compiled code for it
+    Tensor of shape (S, rows, q), or None if there is no compiled code for it
 
     Examples
     --------
     >>> ends, at, ones = torch.tensor([0, 2]), torch.tensor([0, 0]), torch.ones(1, 1, 1)
-    >>> found = ratios(ends, at, torch.tensor([1.0, 3.0]), ones, 2 * ones, 1e-9)
-    >>> found is None or found.flatten().tolist()
+    >>> result = ratios(ends, at, torch.tensor([1.0, 3.0]), ones, 2 * ones, 1e-9)
+    >>> result is None or result.flatten().tolist()
     [4.0]
     """
     starts, _, q = own.shape
     code = _code(own, q)
     if code is None:
         return None
-    found = torch.empty_like(own, memory_format=torch.contiguous_format)
+    result = torch.empty_like(own, memory_format=torch.contiguous_format)
     filled = _filled(code, own), _filled(code, factor)
-    each = targets.contiguous().expand(starts, -1)
+    target_rows = targets.contiguous().expand(starts, -1)
 
     def part(k: int, first: int, last: int) -> None:
         code.ratios(
             *_numbers(first, last),
-            *_places(ends, others, each[k], filled[0][k], filled[1][k]),
+            *_places(ends, others, target_rows[k], filled[0][k], filled[1][k]),
             *_numbers(q),
             NUMBERS[own.dtype](least),
-            *_places(found[k]),
+            *_places(result[k]),
         )
 
     _shared_out(part, starts, ends.numpy(), 2 * q)
-    return found
+    return result
 
 
 def _code(factor: torch.Tensor, q: int) -> Any:
-    """Return the compiled code of a precision, None where it does not apply."""
+    """Return the compiled code for a factor, or None if there is none for it."""
     if factor.device.type != "cpu" or q > MOST_COLUMNS:
         return None
     code = of_precision(SOURCE, factor.dtype)
@@ -190,7 +192,7 @@ def _code(factor: torch.Tensor, q: int) -> Any:
 
 
 def _filled(code: Any, factor: torch.Tensor) -> torch.Tensor:
-    """Return a factor with its rows filled up with zeros to whole vectors."""
+    """Return a factor with its rows padded with zeros to whole vectors."""
     q = factor.shape[-1]
     wide = code.filled(ctypes.c_int64(q))
     return torch.nn.functional.pad(factor, (0, wide - q)).contiguous()
@@ -208,11 +210,14 @@ def _shared_out(
     part: Callable[[int, int, int], None],
     starts: int,
     ends: np.ndarray | Sequence[int],
-    each: int,
+    cost: int,
 ) -> None:
-    """Do the rows of all starts, on as many threads as torch has, if that is worth it."""
+    """Compute the rows of all starts, in at most as many threads as torch has.
+
+    `cost` is the number of products for each entry. Threads get about as many entries.
+    """
     rows, entries = len(ends) - 1, int(ends[-1])
-    threads = min(torch.get_num_threads(), 1 + entries * each // WORTH_A_THREAD)
+    threads = min(torch.get_num_threads(), 1 + entries * cost // WORTH_A_THREAD)
     shares = np.linspace(0, entries, threads + 1)[1:-1]
     cuts = [0, *np.searchsorted(ends, shares).tolist(), rows]
     tasks = [

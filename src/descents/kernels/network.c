@@ -1,11 +1,11 @@
-/* The losses of a multilayer perceptron from many starts, and their gradients.
+/* The losses of a multilayer perceptron for many starts, and their gradients.
 
-   The starts are the lanes of the vectors: what is done for one is done for all, in
-   the same order, and nothing is added up across lanes. So a start has the same bits in
-   any lane and in any company, and what is not finite stays with its own start.
+   The starts are the lanes of the vectors: every operation is done for all lanes alike, and
+   nothing is summed across lanes. Therefore a start has the same bits in any lane and beside
+   any other starts, and non-finite numbers stay within their own start.
 
-   Compiled with REAL (float or double) and INTEGER (of the same size) defined. There is
-   no -ffast-math: NaN and infinity have to come out as they are. */
+   Compiled with REAL (float or double) and INTEGER (of the same size) defined, and without
+   -ffast-math, because NaN and infinity have to be computed correctly. */
 
 #include "vectors.h"
 
@@ -18,14 +18,15 @@ enum { LANES = BYTES / sizeof(REAL), SINGLE = sizeof(REAL) == 4 };
 enum { MANTISSA = SINGLE ? 23 : 52, BIAS = SINGLE ? 127 : 1023 };
 enum { RELU, TANH, LOGISTIC, GELU };
 
-/* Sums stay in registers only where loops over them are written out. */
+/* Sums stay in registers only if the loops over them are unrolled. */
 #define UNROLLED _Pragma("GCC unroll 4")
 #ifndef BLOCK_BYTES
-#define BLOCK_BYTES 49152
+#define BLOCK_BYTES 49152 /* of the first-level cache, for one block of rows */
 #endif
-/* In a function of their own, loops have the registers to themselves. */
+/* A loop in a function of its own can use all registers. */
 #define APART static __attribute__((noinline))
 
+/* A vector with the value in all lanes. */
 INLINE V all(REAL value) { return value - (V){0}; }
 
 /* a where the mask is set, else b. */
@@ -33,19 +34,22 @@ INLINE V pick(I mask, V a, V b) { return (V)((mask & (I)a) | (~mask & (I)b)); }
 
 INLINE V absolute(V x) { return (V)((I)x & ~(I)all((REAL)-0.0)); }
 
-/* exp(x) - 1 of x <= 0; NaN of NaN. */
+/* exp(x) - 1 for x <= 0; NaN for NaN.
+
+   With n = round(x / ln 2) and r = x - n ln 2, it is 2^n expm1(r) + (2^n - 1), where expm1(r)
+   is r + r^2 p(r) by the Taylor series. */
 INLINE V expm1_below(V x)
 {
-    /* Added to this, a number is rounded to a whole one, which ends its bits. */
+    /* Adding this number rounds to a whole number, which is then in the last bits. */
     const REAL magic = SINGLE ? (REAL)12582912.0 : (REAL)6755399441055744.0;
     const REAL least = SINGLE ? (REAL)-87.0 : (REAL)-708.0;
-    /* ln 2 in two parts: n times the first has no rounding. */
+    /* ln 2 in two parts; n times the first part is exact. */
     const REAL high = SINGLE ? (REAL)0.693359375 : (REAL)6.93147180369123816490e-01;
     const REAL low = SINGLE ? (REAL)-2.12194440e-4 : (REAL)1.90821492927058770002e-10;
     V shifted = x * (REAL)1.4426950408889634 + magic;
     V n = shifted - magic;
     V r = (x - n * high) - n * low;
-    V scale = (V)((((I)shifted - (I)all(magic)) + BIAS) << MANTISSA);
+    V scale = (V)((((I)shifted - (I)all(magic)) + BIAS) << MANTISSA); /* 2^n */
     V p = all(0);
     if (!SINGLE) {
         p = p * r + (REAL)(1 / 87178291200.0);
@@ -66,7 +70,10 @@ INLINE V expm1_below(V x)
     return pick(x < least, all(-1), scale * p + (scale - 1));
 }
 
-/* log(x) of finite x >= 1; NaN of NaN. */
+/* log(x) for finite x >= 1; NaN for NaN.
+
+   With x = 2^n m and m from sqrt(1/2) to sqrt(2), it is n ln 2 + 2 artanh(s), where s = (m -
+   1) / (m + 1). The series of artanh(s) is s + s q p(q) with q = s^2. */
 INLINE V log_above(V x)
 {
     const REAL high = SINGLE ? (REAL)0.693359375 : (REAL)6.93147180369123816490e-01;
@@ -90,11 +97,16 @@ INLINE V log_above(V x)
     p = p * q + (REAL)(1 / 7.0);
     p = p * q + (REAL)(1 / 5.0);
     p = p * q + (REAL)(1 / 3.0);
-    V found = n * high + (n * low + (2 * s + 2 * s * q * p));
-    return pick(x == x, found, x);
+    V log = n * high + (n * low + (2 * s + 2 * s * q * p));
+    return pick(x == x, log, x);
 }
 
-/* Replace z by the activation, and return its slope where that is not told by it. */
+/* Replace z by its activation. For GELU, return the slope, which cannot be computed from the
+   activation; for the others, zero.
+
+   tanh|x| = -e / (2 + e) with e = expm1(-2 |x|), with the sign of x put back. The logistic
+   function is 1 / (1 + e) for x > 0 and else e / (1 + e), with e = exp(-|x|). GELU is x P(x)
+   with the normal distribution function P, and its slope is P(x) + x P'(x). */
 INLINE V activate(V *z, int kind)
 {
     V x = *z, slope = all(0);
@@ -107,8 +119,9 @@ INLINE V activate(V *z, int kind)
         V e = 1 + expm1_below(-absolute(x));
         *z = pick(x > 0, all(1), e) / (1 + e);
     } else {
-        /* erfc(u) = exp(-u^2) p(t) / (1 + 2 u), t = (u - 3) / (u + 3): p is the
-           Chebyshev fit of degree 22, within 2e-15. */
+        /* P(-|x|) = erfc(u) / 2 with u = |x| / sqrt(2). Here erfc(u) = exp(-u^2) p(t) / (1
+           + 2 u) with t = (u - 3) / (u + 3), where p is the Chebyshev fit of degree 22,
+           accurate to 2e-15. */
         static const double p[] = {
             1.2530080582697303, -0.13562110612457484, -0.047562294353413248,
             0.12964515870218821, -0.11927366341703957, 0.068308027358649881,
@@ -133,8 +146,9 @@ INLINE V activate(V *z, int kind)
     return slope;
 }
 
-/* C[a][b] = from[a][b] + sum over k of A[a][k] B[k][b], for few a and b, which stay in
-   registers; from zero where `from` is NULL. Strides say how far apart entries lie. */
+/* C[a][b] = from[a][b] + sum over k of A[a][k] B[k][b], for few a and b, so that the sums
+   stay in registers. `from` is zero if it is NULL. The strides ca, fa, aa, ak, bk and bb are
+   the distances between entries: aa is that of A along a, ak along k, and so on. */
 INLINE void tile(
     const int as, const int bs, V *C, long ca, const V *from, long fa, const V *A, long aa,
     long ak, const V *B, long bk, long bb, long count)
@@ -155,6 +169,7 @@ INLINE void tile(
             C[a * ca + b] = sum[a][b];
 }
 
+/* The same for many a: tiles of four rows, then single rows. */
 INLINE void column(
     const int bs, long as, V *C, long ca, const V *from, long fa, const V *A, long aa,
     long ak, const V *B, long bk, long bb, long count)
@@ -170,8 +185,8 @@ INLINE void column(
     }
 }
 
-/* The same for many a and b: three columns of B stay in the cache while rows of A go
-   by. */
+/* The same for many a and b: three columns of B stay in the cache during a pass over the rows
+   of A. */
 APART void product(
     long as, long bs, V *C, long ca, const V *from, long fa, const V *A, long aa, long ak,
     const V *B, long bk, long bb, long count)
@@ -187,33 +202,33 @@ APART void product(
     }
 }
 
-/* What to compute. A start has `rows` rows of its own, or all have the same. */
+/* What to compute. Each start has `rows` rows of its own, or all starts share them. */
 struct network {
-    int64_t layers;          /* how many weight matrices there are */
-    const int64_t *widths;   /* layers + 1 of them, the features first */
-    int64_t scalar_biases;   /* whether a layer has one bias */
+    int64_t layers;          /* the number of weight matrices */
+    const int64_t *widths;   /* layers + 1 of them, beginning with the features */
+    int64_t scalar_biases;   /* whether a layer has a single bias */
     int64_t activation;
     int64_t classifies;
     const REAL *features;    /* of all rows of the table, (n, widths[0]) */
     const void *target;      /* int64 classes (n), or numbers (n, widths[layers]) */
     int64_t rows;
-    int64_t stride;          /* rows, or 0 where all starts have the same */
-    const int64_t *chosen;   /* numbers of rows, (starts or 1, rows) */
-    const REAL *weights;     /* what they count, (starts or 1, rows), or NULL */
-    REAL scale;              /* what they count, where weights are NULL */
+    int64_t stride;          /* rows, or 0 if all starts share them */
+    const int64_t *chosen;   /* row numbers, (starts or 1, rows) */
+    const REAL *weights;     /* of the rows, (starts or 1, rows), or NULL */
+    REAL scale;              /* the weight of each row if `weights` is NULL */
     const REAL *decay;       /* of each start, or NULL */
 };
 
-/* How far apart rows of vectors lie: an odd number of them, as distances of a power of
-   two share few places of the cache. */
+/* The distance between rows of vectors. It is odd, because rows at distances of a power of
+   two compete for few places of the cache. */
 INLINE long apart(long width) { return width | 1; }
 
-/* Where everything lies, in vectors. */
+/* The layout of the memory, counted in vectors. */
 struct layout {
-    long block;              /* how many rows are looked at together */
-    long widest;
+    long block;              /* the number of rows that are computed together */
+    long widest;             /* the width of the widest layer, as `apart` */
     long parameters;
-    long vectors;            /* of memory, in all */
+    long vectors;            /* all memory */
 };
 
 static struct layout arranged(const struct network *net)
@@ -226,18 +241,18 @@ static struct layout arranged(const struct network *net)
         parameters += (net->widths[l] + 1) * out;
     }
     const long each = units + 2 * widest + net->widths[net->layers] + 1;
-    /* What a block of rows needs stays in the cache of the core, as far as it goes. */
+    /* A block of rows fits into the first-level cache, but has 8 to 32 rows. */
     long most = BLOCK_BYTES / (BYTES * each);
     most = most < 8 ? 8 : most > 32 ? 32 : most;
-    /* Blocks of the same size, so that the last is not nearly empty. */
+    /* Blocks have about the same size, so that the last one is not nearly empty. */
     const long blocks = (net->rows + most - 1) / most;
     const long block = ((net->rows + blocks - 1) / blocks + 3) / 4 * 4;
-    struct layout found = {block, widest, parameters, 0};
-    found.vectors = 2 * parameters + block * each;
-    return found;
+    struct layout layout = {block, widest, parameters, 0};
+    layout.vectors = 2 * parameters + block * each;
+    return layout;
 }
 
-/* Lay out some rows, (block, features), with targets and what they count. */
+/* Copy a block of rows into lanes: features (block, features), targets and weights. */
 APART void rows_as_lanes(
     const struct network *net, const long *starts, long first, const long block,
     V *features, I *labels, V *numbers, V *counts)
@@ -246,7 +261,7 @@ APART void rows_as_lanes(
     const int64_t *classes = net->target;
     const REAL *target = net->target;
     for (long r = 0; r < block; r++, features += apart(wide)) {
-        /* What only fills up is the last row, counted nothing. */
+        /* Padding is the last row with weight zero. */
         const long place = first + r < net->rows ? first + r : net->rows - 1;
         const REAL full = first + r < net->rows ? 1 : 0;
         if (net->stride == 0) {
@@ -277,7 +292,11 @@ APART void rows_as_lanes(
     }
 }
 
-/* Replace outputs by the slopes of the losses; return the sum of the losses. */
+/* Replace outputs by the slopes of the losses; return the sum of the losses.
+
+   For classes, the loss is log(sum_c exp(z_c - m)) - (z_label - m) with m = max z, and its
+   slope is softmax(z)_c - [c = label]. For numbers, it is the mean square of the errors. Both
+   are times the weight of the row. */
 APART V losses_of_classes(V *z, long block, long out, const I *labels, const V *counts)
 {
     V sum = all(0);
@@ -314,8 +333,13 @@ APART V losses_of_numbers(V *z, long block, long out, const V *numbers, const V 
     return sum;
 }
 
-/* The losses of LANES starts, and their gradients over parameters packed as lanes: of
-   each layer weights (inputs, outputs), then biases, with rows `apart`. */
+/* The losses of LANES starts, and their gradients. Parameters and gradients are packed as
+   lanes: for each layer the weights (inputs, outputs), then the biases, with rows at distance
+   `apart`.
+
+   Forward, each layer is z = x W + b, followed by the activation. Backward, with the slopes d
+   of a layer's sums: db = sum over rows of d, dW = x' d, and dx = d W', times the slope of the
+   activation of the layer before. */
 static V lanes(
     const struct network *net, const struct layout *at, const long *starts,
     const V *parameters, V *gradients, V *scratch)
@@ -332,7 +356,7 @@ static V lanes(
     for (long first = 0; first < net->rows; first += at->block) {
         const long left = (net->rows - first + 3) / 4 * 4;
         const long block = left < at->block ? left : at->block;
-        /* The rows that all starts share are laid out once, where one block has all. */
+        /* Rows that all starts share, and that fit into one block, are copied only once. */
         if (net->stride || net->rows > block || starts[0] == 0)
             rows_as_lanes(net, starts, first, block, features, labels, numbers, counts);
         V *inputs = features;
@@ -340,7 +364,7 @@ static V lanes(
         for (long l = 0; l < layers; l++) {
             const long ni = net->widths[l], nj = net->widths[l + 1];
             const long di = apart(ni), dj = apart(nj);
-            /* The slopes of GELU lie behind what it gives. */
+            /* The slopes of GELU are stored after its activations. */
             V *z = inputs + (gelu && l > 0 ? 2 : 1) * block * di;
             product(block, nj, z, dj, w + ni * dj, 0, inputs, di, 1, w, dj, 1, ni);
             if (l < layers - 1) {
@@ -364,11 +388,11 @@ static V lanes(
         V sum = net->classifies
             ? losses_of_classes(inputs, block, out, labels, counts)
             : losses_of_numbers(inputs, block, out, numbers, counts);
-        /* What rounding takes from the total is kept beside it. */
+        /* Compensated summation: `rest` sums the rounding errors of the total. */
         V next = total + sum, back = next - total;
         rest += (total - (next - back)) + (sum - back);
         total = next;
-        /* Back through the layers; `slopes` are those of the sums of each. */
+        /* Back through the layers; `slopes` are the derivatives by the sums z. */
         V *slopes = inputs, *g = gradients + at->parameters;
         for (long l = layers - 1; l >= 0; l--) {
             const long ni = net->widths[l], nj = net->widths[l + 1];
@@ -403,19 +427,21 @@ static V lanes(
     return total + rest;
 }
 
-/* How the parameters of a layer lie: weights (inputs, outputs) in rows, then biases. */
+/* The parameters of a layer: weights (inputs, outputs) in rows, then biases, of which the
+   layer has `biases`, 1 or as many as outputs. */
 struct part {
-    long inputs, outputs, kept, apart;
+    long inputs, outputs, biases, apart;
 };
 
 static struct part part_of(const struct network *net, long layer)
 {
     const long outputs = net->widths[layer + 1];
-    struct part found = {
+    struct part part = {
         net->widths[layer], outputs, net->scalar_biases ? 1 : outputs, apart(outputs)};
-    return found;
+    return part;
 }
 
+/* Copy the parameters of LANES starts into lanes. */
 static void pack(
     const struct network *net, const long *starts, const REAL *const *parameters, V *p)
 {
@@ -424,7 +450,7 @@ static void pack(
         const REAL *w[LANES], *b[LANES];
         for (int lane = 0; lane < LANES; lane++) {
             w[lane] = parameters[l] + starts[lane] * at.inputs * at.outputs;
-            b[lane] = parameters[net->layers + l] + starts[lane] * at.kept;
+            b[lane] = parameters[net->layers + l] + starts[lane] * at.biases;
         }
         for (long i = 0, k = 0; i < at.inputs; i++)
             for (long j = 0; j < at.outputs; j++, k++)
@@ -433,12 +459,12 @@ static void pack(
         for (long j = 0; j < at.outputs; j++)
             for (int lane = 0; lane < LANES; lane++)
                 ((REAL *)(p + at.inputs * at.apart + j))[lane] =
-                    b[lane][at.kept == 1 ? 0 : j];
+                    b[lane][at.biases == 1 ? 0 : j];
         p += (at.inputs + 1) * at.apart;
     }
 }
 
-/* Give every copy of a bias that a layer shares the sum of their slopes. */
+/* If a layer has a single bias, give each of its copies the sum of their slopes. */
 static void share(const struct network *net, V *g)
 {
     for (long l = 0; net->scalar_biases && l < net->layers; l++) {
@@ -452,6 +478,7 @@ static void share(const struct network *net, V *g)
     }
 }
 
+/* Copy the first `filled` lanes back to the arrays of their starts. */
 static void unpack(
     const struct network *net, const long *starts, long filled, const V *p,
     REAL *const *parameters)
@@ -461,21 +488,21 @@ static void unpack(
         REAL *w[LANES], *b[LANES];
         for (int lane = 0; lane < filled; lane++) {
             w[lane] = parameters[l] + starts[lane] * at.inputs * at.outputs;
-            b[lane] = parameters[net->layers + l] + starts[lane] * at.kept;
+            b[lane] = parameters[net->layers + l] + starts[lane] * at.biases;
         }
         for (long i = 0, k = 0; i < at.inputs; i++)
             for (long j = 0; j < at.outputs; j++, k++)
                 for (int lane = 0; lane < filled; lane++)
                     w[lane][k] = ((const REAL *)(p + i * at.apart + j))[lane];
-        for (long j = 0; j < at.kept; j++)
+        for (long j = 0; j < at.biases; j++)
             for (int lane = 0; lane < filled; lane++)
                 b[lane][j] = ((const REAL *)(p + at.inputs * at.apart + j))[lane];
         p += (at.inputs + 1) * at.apart;
     }
 }
 
-/* A step in two functions: in one, product and difference would be rounded once, and
-   have other bits than the same step by torch. */
+/* A step needs two functions: in one, the compiler would fuse product and difference, which
+   rounds once and gives other bits than the same step by torch. */
 APART void scale(V *g, V rate, long count)
 {
     for (long k = 0; k < count; k++)
@@ -488,7 +515,7 @@ APART void subtract(V *p, const V *move, long count)
         p[k] -= move[k];
 }
 
-/* Add the slopes of decay / 2 times the squared weights; return that. */
+/* Add the slopes of decay / 2 times the sum of squared weights; return this penalty. */
 static V decayed(
     const struct network *net, const long *starts, const V *p, V *g)
 {
@@ -508,12 +535,12 @@ static V decayed(
     return (REAL)0.5 * decay * squares;
 }
 
-/* Write losses (starts) and gradients, shaped as the parameters: of each layer weights
-   (starts, inputs, outputs), then of each layer biases (starts, 1, outputs or 1). With
-   rates (starts), take `steps` steps of gradient descent, write where they lead as
-   `moved`, and losses and gradients where the last began.
-   Return 0; 1 where there is no memory for it; 2 where a loss is not finite while
-   descending. */
+/* Write losses (starts) and gradients, shaped as the parameters: for each layer the weights
+   (starts, inputs, outputs), then for each layer the biases (starts, 1, outputs or 1).
+   With rates (starts), take `steps` steps of gradient descent. Then `moved` is the parameters
+   after them, and losses and gradients are those before the last step.
+   Return 0 for success, 1 if there is no memory, and 2 if a loss was not finite during the
+   descent. */
 int losses_and_gradients(
     const struct network *net, int64_t count, const REAL *const *parameters,
     REAL *losses, REAL *const *gradients, int64_t steps, const REAL *rates,
@@ -538,17 +565,17 @@ int losses_and_gradients(
         pack(net, starts, parameters, packed);
         for (long step = 0; step < steps; step++) {
             memset(slopes, 0, at.parameters * sizeof(V));
-            V found = lanes(net, &at, starts, packed, slopes, scratch);
+            V loss = lanes(net, &at, starts, packed, slopes, scratch);
             if (net->decay != NULL)
-                found += decayed(net, starts, packed, slopes);
+                loss += decayed(net, starts, packed, slopes);
             share(net, slopes);
             if (step == steps - 1) {
                 unpack(net, starts, filled, slopes, gradients);
                 for (int lane = 0; lane < filled; lane++)
-                    losses[starts[lane]] = ((REAL *)&found)[lane];
+                    losses[starts[lane]] = ((REAL *)&loss)[lane];
             }
             if (rates != NULL) {
-                finite &= (I)(found - found == 0);
+                finite &= (I)(loss - loss == 0);
                 scale(slopes, rate, at.parameters);
                 subtract(packed, slopes, at.parameters);
             }

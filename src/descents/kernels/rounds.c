@@ -1,8 +1,11 @@
-/* Rounds over the coordinates of every row: each at its minimum, the others held.
+/* Coordinate descent for every row: minimize over one coordinate at a time, with the others
+   fixed.
 
-   Minimises x' G x - 2 x' r + sum l2 x^2 + l1 |x| over x >= 0, or over all x. Compiled with
-   REAL (float or double) defined. No row has part in another, so that the bits do not
-   depend on what else is computed. */
+   It lowers x' G x - 2 x' r + sum l2 x^2 + l1 |x| over x >= 0, or over all x. With the slope
+   s_c = (G x)_c - r_c and damping d, coordinate c goes to prox((G_cc + d) x_c - s_c) / (G_cc
+   + l2_c + d), where the prox is that of l1_c / 2. Compiled with REAL (float or double) and
+   INTEGER (of the same size) defined. Rows are independent, so that the bits do not depend
+   on what else is computed. */
 
 #include "vectors.h"
 
@@ -13,19 +16,19 @@ enum { LANES = BYTES / sizeof(REAL), SIDE = 4, MOST = 64, GROUP = SIDE * LANES }
 
 INLINE V pick(I mask, V a, V b) { return (V)((mask & (I)a) | (~mask & (I)b)); }
 
-/* The prox of half l1 |x|, on 0 or more if `nonnegative`. NaN stays. */
-INLINE V settled(V x, V half, int64_t nonnegative)
+/* The prox of half |x|, over x >= 0 if `nonnegative`. NaN stays NaN. */
+INLINE V prox(V x, V half, int64_t nonnegative)
 {
-    V above = x - half, below = x + half, zero = x - x; /* zero, or NaN */
-    V found = pick(above > 0, above, zero);
-    return nonnegative ? found : pick(below < 0, below, found);
+    V above = x - half, below = x + half, zero = x - x; /* NaN if x is NaN */
+    V shrunk = pick(above > 0, above, zero);
+    return nonnegative ? shrunk : pick(below < 0, below, shrunk);
 }
 
-/* Numbers that lie anywhere: where they begin, and how far it is from one row, and from
-   one coordinate, to the next. */
+/* A strided matrix: its address, and the distances from one row, and from one coordinate, to
+   the next. */
 #define PLACED(name) const REAL *name, int64_t name##_row, int64_t name##_step
 
-/* Bring together the rows from i on, as many as there are in a group, zeros after them. */
+/* Copy a group of rows from row i on, coordinate by coordinate, padded with zeros. */
 INLINE void gather(int64_t i, int64_t rows, int64_t q, PLACED(from), V (*into)[SIDE])
 {
     const int64_t count = rows - i < GROUP ? rows - i : GROUP;
@@ -41,8 +44,9 @@ INLINE void gather(int64_t i, int64_t rows, int64_t q, PLACED(from), V (*into)[S
     }
 }
 
-/* All rows share G. The solution is written by row; returned is what x' G x - 2 x' r
-   changes by. */
+/* All rows share G. A group of rows is computed together, one row in each lane. The solution
+   is written row by row. Returns the change of x' G x - 2 x' r, which is the sum of t (G_cc t
+   + 2 s_c) over all steps t. */
 double rounds_shared(
     int64_t rows, int64_t q, int64_t passes, int64_t bound, int64_t nonnegative, REAL damping,
     const REAL *gram, PLACED(right), PLACED(l2), PLACED(l1), PLACED(x), REAL *found)
@@ -68,7 +72,7 @@ double rounds_shared(
                     const V slope = inner[s] - target[c][s];
                     V free = (own + damping) * here[c][s] - slope;
                     if (c < bound)
-                        free = settled(free, half[c][s] / 2, nonnegative);
+                        free = prox(free, half[c][s] / 2, nonnegative);
                     const V moved = free / (own + damping + ridge[c][s]);
                     const V step = moved - here[c][s];
                     falls[s] += step * (own * step + 2 * slope);
@@ -84,7 +88,8 @@ double rounds_shared(
     return change;
 }
 
-/* Each row has its own G, and all lie by row. */
+/* Each row has its own G. All arrays are contiguous, and x is updated in place. `product` is
+   G x, which every step updates. */
 double rounds_apart(
     int64_t rows, int64_t q, int64_t passes, int64_t bound, int64_t nonnegative,
     const REAL *damping, const REAL *gram, const REAL *right, const REAL *l2, const REAL *l1,

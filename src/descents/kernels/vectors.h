@@ -1,4 +1,4 @@
-/* What every file of vector code begins with. */
+/* Included by every file of vector code. */
 
 #include <stdint.h>
 #include <string.h>

@@ -1,4 +1,1 @@
-"""Linear algebra: singular values and vectors, with fixed signs.
-
-`spectra` has decompositions of tables and of products of factors.
-"""
+"""Singular values and vectors of tables and of products of factors, with fixed signs."""

@@ -1,4 +1,4 @@
-"""Singular values and vectors of tables and of products, signs fixed."""
+"""Singular values and vectors of tables and of products, with fixed signs."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Any
 import numpy as np
 
 SMALL_SIDE = 300
-"""Up to this many rows or columns, a whole SVD is cheaper than a partial one."""
+"""If the smaller side is at most this, a full SVD is cheaper than a partial one."""
 
 
 def singular_form(
     U: np.ndarray, V: np.ndarray, *, center: bool, rotate: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return factors with the product (U - mean) V^T in SVD form.
+    """Return factors of the product (U - mean) V^T in SVD form.
 
     Parameters
     ----------
     U : ndarray of shape (rows, rank)
     V : ndarray of shape (columns, rank)
     center : bool
-        Whether the mean of U is taken off; else it is zero.
+        Whether to subtract the column means of U; otherwise the mean is zero.
     rotate : bool
-        Whether the form may be changed at all.
+        If False, return the factors as they are.
 
     Returns
     -------
     scores : ndarray of shape (rows, rank)
-        Orthogonal columns, by falling norm.
+        Orthogonal columns in order of decreasing norm.
     components : ndarray of shape (rank, columns)
-        Orthonormal rows, of which the largest entry is positive.
+        Orthonormal rows; the entry of largest magnitude of each is positive.
     turn : ndarray of shape (rank, rank)
         scores = (U - mean) @ turn.
     mean : ndarray of shape (rank,)
@@ -47,6 +47,7 @@ def singular_form(
     if not rotate:
         return U.copy(), V.T.astype(dtype), np.eye(rank), mean
     centered = U - mean
+    # With U - mean = Q1 R1 and V = Q2 R2, the SVD of R1 R2' gives that of the product.
     left, right = np.linalg.qr(centered, mode="r"), np.linalg.qr(V)
     _, _, inner = np.linalg.svd(left @ right[1].T)
     components = inner @ right[0].T
@@ -59,7 +60,7 @@ def singular_form(
 
 
 def shifted(table: Any, constant: np.ndarray) -> Any:
-    """Return a sparse table minus a constant of each column, as a linear operator."""
+    """Return a sparse table minus a constant for each column, as a linear operator."""
     from scipy.sparse.linalg import LinearOperator
 
     return LinearOperator(
@@ -73,7 +74,7 @@ def shifted(table: Any, constant: np.ndarray) -> Any:
 def leading_triples(
     matrix: Any, rank: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the leading singular triples, the largest first, signs fixed.
+    """Return the leading singular triples, the largest first, with fixed signs.
 
     Parameters
     ----------
@@ -85,7 +86,7 @@ def leading_triples(
     left : ndarray of shape (rows, rank)
     values : ndarray of shape (rank,)
     right : ndarray of shape (columns, rank)
-        The largest entry of each column is positive.
+        The entry of largest magnitude of each column is positive.
 
     Examples
     --------
