@@ -294,7 +294,7 @@ def test_threads_are_chosen_by_the_problem() -> None:
 def afresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Forget what was compiled, and keep it in a new folder."""
     monkeypatch.setattr(compiled, "_known", {})
-    monkeypatch.setattr(compiled, "_told", [])
+    monkeypatch.setattr(compiled, "_warned", [])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("DESCENTS_COMPILE", raising=False)
     return tmp_path

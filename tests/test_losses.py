@@ -778,5 +778,5 @@ def test_probabilities_are_those_of_the_model_and_imply_what_is_imputed(
 
 
 def test_numbers_have_no_probabilities() -> None:
-    with pytest.raises(NotImplementedError, match="squared is of numbers"):
+    with pytest.raises(NotImplementedError, match="squared is a loss of numbers"):
         Squared().probabilities(np.zeros(1), 2)
