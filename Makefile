@@ -8,7 +8,7 @@ COMPILE := $(BIN)/python -m compileall -qq -j 0 -r 20 -x '/tests?/' $(VENV)/lib 
 # Two torch threads beside another busy process can be many times slower than one.
 TESTS := OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m pytest
 
-.PHONY: reproduce test test-all bench docs lint clean
+.PHONY: reproduce test test-all bench docs schemas lint clean
 
 $(VENV)/made:
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +36,10 @@ lint: $(VENV)/dev
 
 docs: $(VENV)/dev
 	$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env docs docs/_build/html
+
+# The JSON Schemas in docs/ are those of the result dataclasses.
+schemas: $(VENV)/core
+	$(BIN)/python docs/schemas.py
 
 test: lint docs
 	$(TESTS) -n auto --dist worksteal -m "not slow"

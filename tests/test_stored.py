@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from descents import (
 from descents.cli.main import main
 from descents.errors import InvalidValueError, RunFolderError
 from descents.runs import apply_network as trained
-from descents.storage.folders import of_typed, typed
+from descents.storage.folders import json_text, of_typed, typed
 
 RNG = np.random.default_rng
 X = RNG(0).normal(size=(40, 3))
@@ -231,7 +230,7 @@ def test_what_holds_no_model_says_what_to_open(tmp_path: Path) -> None:
     comparison = trained.compare_runs(*runs)
     for place in (tmp_path / "compared.json", tmp_path / "compared" / "result.json"):
         place.parent.mkdir(exist_ok=True)
-        place.write_text(json.dumps(comparison))
+        place.write_text(json_text(comparison))
     applied = tmp_path / "applied"
     assert (
         main(["apply", str(runs[0]), str(table), "--quiet", "--out", str(applied)]) == 0

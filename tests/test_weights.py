@@ -452,11 +452,11 @@ def test_runs_that_weigh_differently_are_said_to(tmp_path: Path) -> None:
     assert trained_on(table, tmp_path / "b", "--weights", "times") == 0
     assert trained_on(table, tmp_path / "c", "--class-weight", "yes=3") == 0
     found = trained.compare_runs(tmp_path / "a", tmp_path / "b")
-    assert any("weight rows differently" in line for line in found["warnings"])
+    assert any("weight rows differently" in line for line in found.warnings)
     found = trained.compare_runs(tmp_path / "a", tmp_path / "c")
-    assert found["warnings"] == []
+    assert found.warnings == []
     found = trained.compare_runs(tmp_path / "a", tmp_path / "c", "validation_loss")
-    assert any("--class-weight differ" in line for line in found["warnings"])
+    assert any("--class-weight differ" in line for line in found.warnings)
 
 
 @pytest.mark.parametrize(

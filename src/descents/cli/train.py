@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shlex
 import time
 from pathlib import Path
@@ -32,6 +31,12 @@ from descents.validation import MOST_STARTS, folder_path
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from descents.runs.network_result import (
+        ComparisonResult,
+        NetworkResult,
+        OptionEffect,
+    )
 
 
 class _Widths(click.ParamType[tuple[int, ...]]):
@@ -202,7 +207,9 @@ def train(table: str, **arguments: Any) -> int:
 
     TABLE is a CSV or TSV file (.gz too), Parquet, .npy, .npz, or - for standard input.
     """
-    from descents.storage.folders import RESULT, RunFolder, read_json
+    from descents.runs.network_result import NetworkResult
+    from descents.storage.folders import RESULT, RunFolder, json_text
+    from descents.storage.results import read_result
 
     names = ("resume", "out", "max_seconds", "quiet", "as_json", "workers")
     resume, out, max_seconds, quiet, as_json, workers = (
@@ -255,8 +262,11 @@ def train(table: str, **arguments: Any) -> int:
                     )
                     trained.write(folder)
                     progress("drawing", 0.97)
-                    draw(folder.work)
+                    draw(folder.work, (trained.result, trained.rows, trained.tensors))
                 folder.finish()
+                result = trained.result
+            else:
+                result = read_result(NetworkResult, folder.path / RESULT)
     except (InterruptedRunError, KeyboardInterrupt):
         late = max_seconds is not None and time.monotonic() - begun >= max_seconds
         why = f"Stopped after {max_seconds:g} s" if late else "Interrupted"
@@ -265,9 +275,8 @@ def train(table: str, **arguments: Any) -> int:
             f"--resume --out {shlex.quote(str(folder.path))} and the same options."
         )
         return OUT_OF_TIME if late else CTRL_C
-    result = read_json(folder.path / RESULT)
     if as_json:
-        click.echo(json.dumps(result, indent=2))
+        click.echo(json_text(result), nl=False)
     elif not quiet:
         _show(terminal(soft_wrap=True), result, folder.path)
     return 0
@@ -295,115 +304,113 @@ def _check_options(arguments: dict[str, Any], reading: Any) -> None:
             )
 
 
-def _show(console: Console, result: dict[str, Any], out: Path) -> None:
+def _show(console: Console, result: NetworkResult, out: Path) -> None:
     """Print what was trained, and how much the result depends on the start."""
     what = (
-        f"{counted(len(result['classes']), 'class', 'classes')}"
-        if result["classes"]
+        f"{counted(len(result.classes), 'class', 'classes')}"
+        if result.classes
         else "numbers"
     )
-    weights = result["run"]["options"].get("weights")
+    weights = result.run.options.get("weights")
     console.print(
-        f"{result['target']['name']}: {what} ({result['why']}), "
-        f"{counted(result['rows'], 'row')}"
+        f"{result.target.name}: {what} ({result.why}), "
+        f"{counted(result.rows, 'row')}"
         f"{f' weighted by {weights}' if weights else ''}, "
-        f"{len(result['features'])} features.",
+        f"{len(result.features)} features.",
         markup=False,
     )
-    for line in result["warnings"]:
+    for line in result.warnings:
         console.print(f"Warning: {line}.", style="yellow", markup=False)
     console.print(_settings(result))
     for line in _caveats(result):
         console.print(line)
     for line in _verdicts(result):
         console.print(line, markup=False)
-    if result["effects"]:
-        console.print(_effects(result["effects"]))
-    if result["compared"]:
+    if result.effects:
+        console.print(_effects(result.effects))
+    if result.compared:
         console.print(
             "The best setting compared with each other one (95% simultaneous intervals):"
         )
-    for pair in result["compared"]:
+    for pair in result.compared:
         console.print(
-            f"{pair['setting']} against {pair['against']}: "
-            f"{_form(pair['difference'], '+.4f')} ({_between(pair['interval'])}), adjusted "
-            f"p {_form(pair['p_adjusted'], '.2g')}"
-            f"{_of_how_many(pair['counts'][0], result['starts'])}.",
+            f"{pair.setting} against {pair.against}: "
+            f"{_form(pair.difference, '+.4f')} ({_between(pair.interval)}), adjusted "
+            f"p {_form(pair.p_adjusted, '.2g')}"
+            f"{_of_how_many(pair.counts[0], result.starts)}.",
             markup=False,
         )
-    variance = result["variance"]
-    if variance["splits"] is not None and variance["starts"] is not None:
+    variance = result.variance
+    if variance.splits is not None and variance.starts is not None:
         console.print(
-            f"The interval is over starts, on these {result['splits']} splits of the "
+            f"The interval is over starts, on these {result.splits} splits of the "
             "rows: the standard deviation is "
-            f"{variance['starts'] ** 0.5:.4f} between starts and "
-            f"{variance['splits'] ** 0.5:.4f} between splits."
+            f"{variance.starts**0.5:.4f} between starts and "
+            f"{variance.splits**0.5:.4f} between splits."
         )
     console.print(_best_start(result), markup=False)
     console.print(f"The page: {out / 'report.html'}")
 
 
-def _settings(result: dict[str, Any]) -> Any:
+def _settings(result: NetworkResult) -> Any:
     """Return the table of the metric in each setting."""
     from rich.table import Table
 
-    metric = result["metric"].replace("_", " ")
-    starts = counted(result["starts"], "start")
+    metric = result.metric.replace("_", " ")
+    starts = counted(result.starts, "start")
     shown = Table(title=f"{metric}, {starts}", title_justify="left")
-    longest = max(len(setting["name"]) for setting in result["settings"])
+    longest = max(len(setting.name) for setting in result.settings)
     shown.add_column("setting", overflow="fold", min_width=min(longest, 30))
     for name in ("mean", "95% interval", "std. dev.", "median", "failed"):
         shown.add_column(name, justify="right", no_wrap=True)
-    for setting in result["settings"]:
-        m = setting["metric"]
+    for setting in result.settings:
+        m = setting.metric
         shown.add_row(
-            setting["name"],
-            _form(m["mean"]),
-            _between(m["interval"]),
-            _form(m["standard_deviation"]),
-            _form(m["quartiles"] and m["quartiles"][1]),
-            f"{m['failed']} of {result['starts']}",
+            setting.name,
+            _form(m.mean),
+            _between(m.interval),
+            _form(m.standard_deviation),
+            _form(m.quartiles[1] if m.quartiles else None),
+            f"{m.failed} of {result.starts}",
         )
     return shown
 
 
-def _verdicts(result: dict[str, Any]) -> list[str]:
+def _verdicts(result: NetworkResult) -> list[str]:
     """Return how the starts of each setting ended."""
     lines = []
-    for setting in result["settings"]:
-        counts = ", ".join(f"{n} {word}" for word, n in setting["verdicts"].items())
-        rest = setting["short"] - setting["diagnosed"]
+    for setting in result.settings:
+        counts = ", ".join(f"{n} {word}" for word, n in setting.verdicts.items())
+        rest = setting.short - setting.diagnosed
         more = f"{', ' if counts else ''}{rest} {'more ' if counts else ''}below what "
         more = f"{more}the best reach, not diagnosed" if rest else ""
         if counts or more:
-            each = " (each start on each split)" if result["splits"] > 1 else ""
-            lines.append(f"{setting['name']}{each}: {counts}{more}.")
+            each = " (each start on each split)" if result.splits > 1 else ""
+            lines.append(f"{setting.name}{each}: {counts}{more}.")
     return lines
 
 
-def _best_start(result: dict[str, Any]) -> str:
+def _best_start(result: NetworkResult) -> str:
     """Return which start `descents apply` uses, and its scores."""
-    best = result["best"]
+    best = result.best
     # A score on held-out rows may be undefined, which is not the same as no such rows.
-    validated = result["run"]["options"]["validation"] != "none"
-    score = "accuracy" if result["classes"] else "R2"
-    held_out = (
-        f", {_form(best['validation'])} on the held-out rows" if validated else ""
-    )
-    if result["starts"] > 1 and validated:
+    validated = result.run.options["validation"] != "none"
+    score = "accuracy" if result.classes else "R2"
+    held_out = f", {_form(best.validation)} on the held-out rows" if validated else ""
+    if result.starts > 1 and validated:
         held_out += " (somewhat too good, because these rows chose the start)"
     which = "held-out" if validated else "training"
-    where = f" on split {best['split']}" if result["splits"] > 1 else ""
+    where = f" on split {best.split}" if result.splits > 1 else ""
     return (
         f"'descents apply' uses the start with the least {which} loss, start "
-        f"{best['start']} of {best['setting']}{where}: {score} {_form(best['training'])} "
-        f"in training{held_out}. {result['seconds']:.1f} s."
+        f"{best.start} of {best.setting}{where}: {score} {_form(best.training)} "
+        f"in training{held_out}. {result.seconds:.1f} s."
     )
 
 
-def _caveats(result: dict[str, Any]) -> list[str]:
+def _caveats(result: NetworkResult) -> list[str]:
     """Return the reasons why the scores may be better than those on new rows."""
-    options = result["run"]["options"]
+    options = result.run.options
     if options["validation"] == "none":
         return ["No rows were held out: these values are of the training rows."]
     if options["early_stopping"] is not None:
@@ -414,11 +421,11 @@ def _caveats(result: dict[str, Any]) -> list[str]:
     return []
 
 
-def _effects(effects: list[dict[str, Any]]) -> Any:
+def _effects(effects: list[OptionEffect]) -> Any:
     """Return a table of the main effect of each option."""
     from rich.table import Table
 
-    count = effects[0]["count"]
+    count = effects[0].count
     title = f"which option matters, from {counted(count, 'start')} per setting"
     shown = Table(title=title, title_justify="left")
     for name in ("option", "value"):
@@ -426,15 +433,15 @@ def _effects(effects: list[dict[str, Any]]) -> Any:
     for name in ("share", "p", "mean", "minus overall mean"):
         shown.add_column(name, justify="right", no_wrap=True)
     for effect in effects:
-        for position, level in enumerate(effect["levels"]):
+        for position, level in enumerate(effect.levels):
             first = position == 0
             shown.add_row(
-                effect["parameter"].replace("_", " ") if first else "",
-                str(level["value"]),
-                f"{effect['share']:.1%}" if first else "",
-                f"{effect['p_adjusted']:.2g}" if first else "",
-                f"{level['mean']:.4f}",
-                _between(level["interval"], "+"),
+                effect.parameter.replace("_", " ") if first else "",
+                str(level.value),
+                f"{effect.share:.1%}" if first else "",
+                f"{effect.p_adjusted:.2g}" if first else "",
+                f"{level.mean:.4f}",
+                _between(level.interval, "+"),
             )
     return shown
 
@@ -471,7 +478,7 @@ def compare(
     The difference is the mean of FIRST minus that of SECOND. It is positive where FIRST
     has the larger values: better for accuracy or R2, worse for a loss.
     """
-    from descents.storage.folders import RESULT, read_json
+    from descents.storage.folders import RESULT, json_text, read_json
 
     for run in (first, second):
         read_json(folder_path(run) / RESULT)  # report errors before torch is loaded
@@ -480,17 +487,17 @@ def compare(
 
     comparison = study.compare_runs(first, second, metric)
     if as_json:
-        click.echo(json.dumps(comparison, indent=2))
+        click.echo(json_text(comparison), nl=False)
     elif not quiet:
-        for line in comparison["warnings"]:
+        for line in comparison.warnings:
             click.echo(f"Warning: {line}.")
         _show_comparison(comparison)
-        for line in comparison["notes"]:
+        for line in comparison.notes:
             click.echo(f"Note: {line}.")
     return 0
 
 
-def _show_comparison(comparison: dict[str, Any]) -> None:
+def _show_comparison(comparison: ComparisonResult) -> None:
     """Print the comparison of two runs."""
     sides = [
         f"{_form(mean)} of {total - failed} of {counted(total, 'start')} of {run} "
@@ -498,35 +505,33 @@ def _show_comparison(comparison: dict[str, Any]) -> None:
         if failed
         else f"{_form(mean)} of {counted(total, 'start')} of {run} ({setting})"
         for mean, total, failed, run, setting in zip(
-            comparison["means"],
-            comparison["starts"],
-            comparison["failed"],
-            comparison["runs"],
-            comparison["settings"],
+            comparison.means,
+            comparison.starts,
+            comparison.failed,
+            comparison.runs,
+            comparison.settings,
             strict=True,
         )
     ]
-    click.echo(f"Mean {comparison['metric'].replace('_', ' ')}: {', '.join(sides)}.")
-    how = "start by start" if comparison["paired"] else "as two samples"
-    first, second = comparison["counts"]
+    click.echo(f"Mean {comparison.metric.replace('_', ' ')}: {', '.join(sides)}.")
+    how = "start by start" if comparison.paired else "as two samples"
+    first, second = comparison.counts
     starts = (
         counted(first, "start") if first == second else f"{first} and {second} starts"
     )
     click.echo(
-        f"Difference, first minus second: {_form(comparison['difference'], '+.4f')} (95% "
-        f"interval {_between(comparison['interval'], '+')}; "
-        f"{'higher' if comparison['higher_is_better'] else 'lower'} is better), "
+        f"Difference, first minus second: {_form(comparison.difference, '+.4f')} (95% "
+        f"interval {_between(comparison.interval, '+')}; "
+        f"{'higher' if comparison.higher_is_better else 'lower'} is better), "
         f"compared {how} over {starts} that did not fail; "
-        f"permutation p {_form(comparison['p_value'])}."
+        f"permutation p {_form(comparison.p_value)}."
     )
-    low, high = comparison["improvement_interval"]
+    low, high = comparison.improvement_interval
     note = (
-        ", where a failed start counts as the worse"
-        if any(comparison["failed"])
-        else ""
+        ", where a failed start counts as the worse" if any(comparison.failed) else ""
     )
     click.echo(
         "A start of the first is better than one of the second with probability "
-        f"{_form(comparison['probability_of_improvement'])} ({_form(low)} to {_form(high)})"
+        f"{_form(comparison.probability_of_improvement)} ({_form(low)} to {_form(high)})"
         f"{note}."
     )

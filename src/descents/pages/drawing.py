@@ -8,10 +8,12 @@ Two copies of the process then share the pictures.
 from __future__ import annotations
 
 import contextlib
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from descents.devices import processors
 
@@ -22,8 +24,8 @@ AT_ONCE = 2
 
 
 @contextlib.contextmanager
-def drawing(*, ahead: bool = True) -> Iterator[Callable[[Path], None]]:
-    """Prepare to draw; yield a function that draws the page of a stored run.
+def drawing(*, ahead: bool = True) -> Iterator[Callable[..., None]]:
+    """Prepare to draw; yield a function with the first two arguments of `page.draw`.
 
     No process is started if `ahead` is False, or if it would save no time: if torch is
     already loaded, or if there is only one processor.
@@ -44,16 +46,17 @@ def drawing(*, ahead: bool = True) -> Iterator[Callable[[Path], None]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        text=True,
     )
 
-    def draw(folder: Path) -> None:
-        answer = ""
+    def draw(folder: Path, contents: Any = None) -> None:
+        answer = b""
         with contextlib.suppress(OSError):  # the process has died
-            print(folder.absolute(), file=process.stdin, flush=True)
-            answer = process.stdout.readline() if process.stdout else ""
-        if answer.strip() != DONE:
-            _draw_here(folder)
+            if process.stdin and process.stdout:
+                pickle.dump((folder.absolute(), contents), process.stdin)
+                process.stdin.flush()
+                answer = process.stdout.readline()
+        if answer.decode().strip() != DONE:
+            _draw_here(folder, contents)
 
     try:
         yield draw
@@ -62,14 +65,14 @@ def drawing(*, ahead: bool = True) -> Iterator[Callable[[Path], None]]:
         process.communicate()
 
 
-def _draw_here(folder: Path) -> None:
+def _draw_here(folder: Path, contents: Any = None) -> None:
     from descents.pages.page import draw
 
-    draw(folder)
+    draw(folder, contents)
 
 
 def serve() -> None:
-    """Draw the pages of the folders on standard input, one per line, until it ends."""
+    """Draw the pages of the pickled runs on standard input, until it ends."""
     import gc
     import multiprocessing
     import signal
@@ -85,6 +88,9 @@ def serve() -> None:
         if fork:  # copies of this process have the libraries loaded
             pool = multiprocessing.get_context("fork").Pool(AT_ONCE)
             mapping = stack.enter_context(pool).imap
-        for line in sys.stdin:
-            page.draw(Path(line.rstrip("\n")), mapping)  # an error ends this process
+        stack.enter_context(contextlib.suppress(EOFError))
+        while True:
+            # The parent process wrote it.
+            folder, contents = pickle.load(sys.stdin.buffer)  # noqa: S301
+            page.draw(folder, contents, mapping)  # an error ends this process
             print(DONE, flush=True)  # noqa: T201

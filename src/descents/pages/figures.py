@@ -39,7 +39,7 @@ STYLE: Mapping[str, Any] = {
 class Stored(NamedTuple):
     """The result, the rows and the tensors of a stored run."""
 
-    result: dict[str, Any]
+    result: Any
     rows: dict[str, np.ndarray]
     tensors: dict[str, np.ndarray]
 
@@ -644,20 +644,18 @@ def band(ax: Axes, x: Sequence[float], middle: Any, low: Any, high: Any) -> Axes
 def profile(
     ax: Axes,
     thresholds: Sequence[float],
-    curves: Mapping[str, Mapping[str, Any]],
+    curves: Mapping[str, Any],
     best: str,
 ) -> Axes:
     """Draw the share of starts that reach each threshold, with the best setting in color."""
     for name, curve in curves.items():
         if name != best:
-            ax.plot(thresholds, curve["shares"], color=FAINT, lw=0.9)
+            ax.plot(thresholds, curve.shares, color=FAINT, lw=0.9)
     if len(curves) > 1:
         ax.plot([], [], color=FAINT, label="other settings")
     curve = curves[best]
-    ax.fill_between(
-        thresholds, curve["low"], curve["high"], color=BLUE, alpha=0.2, lw=0
-    )
-    ax.plot(thresholds, curve["shares"], color=BLUE, label=best)
+    ax.fill_between(thresholds, curve.low, curve.high, color=BLUE, alpha=0.2, lw=0)
+    ax.plot(thresholds, curve.shares, color=BLUE, label=best)
     if len(curves) > 1:
         ax.legend()
     ax.set_ylim(-0.02, 1.02)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -20,7 +22,9 @@ from descents.pages import impute as imputed
 from descents.pages import reproduce as reproduced
 from descents.pages import train as trained
 from descents.pages.figures import Stored
+from descents.runs.network_result import NetworkResult
 from descents.storage import folders as storage
+from descents.storage.results import Result, read_result
 from descents.text import counted, visible
 
 PAGE = "report.html"
@@ -33,7 +37,10 @@ PAGES = {
     "train": trained.PICTURES,
 }
 """The pictures of each command; its template has the name of the command."""
-
+RESULTS: Mapping[str, type[Result]] = {"train": NetworkResult}
+"""The result of each command that has a dataclass for it."""
+Contents = tuple[Any, dict[str, np.ndarray], dict[str, np.ndarray]]
+"""The result, the rows and the tensors of a run."""
 
 Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
@@ -46,7 +53,7 @@ def _files(task: tuple[Stored, str]) -> tuple[bytes, bytes]:
     run, name = task
     png, svg = io.BytesIO(), io.BytesIO()
     with figures.style():
-        figure = PAGES[run.result["run"]["command"]][name].draw(run)
+        figure = PAGES[_command(run.result)][name].draw(run)
         figures.plain_logarithms(figure)
         figure.set_dpi(mpl.rcParams["savefig.dpi"])
         _write(FigureCanvasAgg(figure).print_png, png, {"Software": None})
@@ -69,7 +76,8 @@ def read_run(folder: Path) -> Stored:
     RunFolderError
         If the folder does not contain a complete run that has a page.
     """
-    result = storage.read_json(folder / storage.RESULT)
+    path = folder / storage.RESULT
+    result: Any = storage.read_json(path)
     identity = result.get("run")
     command = identity.get("command") if isinstance(identity, dict) else None
     if command not in PAGES:
@@ -78,27 +86,49 @@ def read_run(folder: Path) -> Stored:
             "page: of 'descents reproduce', 'descents factorize', 'descents impute' or "
             "'descents train'"
         )
+    if command in RESULTS:
+        result = read_result(RESULTS[command], path)
     rows = storage.read_table(folder / storage.ROWS)
     tensors, _ = storage.read_tensors(folder / storage.TENSORS)
     return Stored(_shown(result), rows, tensors)
 
 
 def _shown(value: Any) -> Any:
-    """Return a value from JSON, with control characters in texts escaped."""
+    """Return a result or a value in it, with control characters in texts escaped."""
     if isinstance(value, str):
         return visible(value)
+    if isinstance(value, Result):
+        return replace(value, **{n: _shown(item) for n, item in vars(value).items()})
     if isinstance(value, dict):
         return {_shown(name): _shown(item) for name, item in value.items()}
     return [_shown(item) for item in value] if isinstance(value, list) else value
 
 
-def draw(folder: Path, each: Each | None = None) -> None:
-    """Draw the figures of a stored run, as PNG and SVG, and its page.
+def _command(result: Any) -> str:
+    """Return the command that computed a result."""
+    command: str = _part(_part(result, "run"), "command")
+    return command
+
+
+def _part(result: Any, name: str) -> Any:
+    """Return a part of a result; None if it has no such part."""
+    if isinstance(result, Result):
+        return getattr(result, name, None)
+    return result.get(name)
+
+
+def draw(
+    folder: Path, contents: Contents | None = None, each: Each | None = None
+) -> None:
+    """Draw the figures of a run, as PNG and SVG, and its page.
 
     Parameters
     ----------
     folder : Path
-        A folder with ``result.json``, ``starts.parquet`` and ``tensors.safetensors``.
+        The folder to draw into.
+    contents : tuple, optional
+        The result, the rows and the tensors of the run. By default they are read from
+        ``result.json``, ``starts.parquet`` and ``tensors.safetensors`` in the folder.
     each : callable, optional
         A function like `map`, for example that of a pool of processes. The default is
         `map`.
@@ -108,16 +138,19 @@ def draw(folder: Path, each: Each | None = None) -> None:
     RunFolderError
         If the folder does not contain such a run, or cannot be written.
     """
-    run = read_run(folder)
+    if contents is None:
+        run = read_run(folder)
+    else:
+        run = Stored(_shown(contents[0]), *contents[1:])
     files: dict[str, bytes] = {}
     embedded = {}
     try:
         pictures = {
             name: picture
-            for name, picture in PAGES[run.result["run"]["command"]].items()
+            for name, picture in PAGES[_command(run.result)].items()
             if picture.needs is None
             or picture.needs in run.tensors
-            or run.result.get(picture.needs) is not None
+            or _part(run.result, picture.needs) is not None
         }
         drawn = (each or map)(_files, [(run, name) for name in pictures])
         for (name, picture), (png, svg) in zip(pictures.items(), drawn, strict=True):
@@ -148,7 +181,7 @@ def warm() -> None:
         _write(FigureCanvasSVG(figure).print_svg, io.BytesIO(), {})
 
 
-def html(result: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Any]]) -> str:
+def html(result: Any, pictures: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the page as HTML text, which refers to no other file."""
     environment = Environment(
         loader=PackageLoader("descents", "pages"),
@@ -160,7 +193,7 @@ def html(result: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Any]]) -
     environment.filters["number"] = number
     environment.filters["f"] = fixed
     environment.filters["counted"] = counted
-    template = environment.get_template(f"{result['run']['command']}.html")
+    template = environment.get_template(f"{_command(result)}.html")
     return visible(template.render(r=result, pictures=pictures))
 
 

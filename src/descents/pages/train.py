@@ -19,19 +19,19 @@ def _named(metric: str) -> str:
 
 
 def _distribution(run: Stored) -> Figure:
-    settings = [setting["name"] for setting in run.result["settings"]]
+    settings = [setting.name for setting in run.result.settings]
     figure, (ax,) = figures.new_figure(6.2, 1.4 + 0.55 * len(settings))
     figures.distributions(
         ax, settings, [run.tensors[f"values/{name}"] for name in settings]
     )
-    ax.set_xlabel(f"{_named(run.result['metric'])} of a start")
+    ax.set_xlabel(f"{_named(run.result.metric)} of a start")
     return figure
 
 
 def _training_and_validation(run: Stored) -> Figure:
     figure, (ax,) = figures.new_figure(4.8, 4.4)
-    rows, best = run.rows, run.result["best"]["setting"]
-    score = "accuracy" if run.result["classes"] else "r2"
+    rows, best = run.rows, run.result.best.setting
+    score = "accuracy" if run.result.classes else "r2"
     chosen = (rows["setting"] == best) & np.isfinite(rows["loss"])
     training = rows[f"training_{score}"][chosen][:MOST_DOTS]
     held_out = rows.get(f"validation_{score}")
@@ -55,25 +55,26 @@ def _curves(run: Stored) -> Figure:
 
 def _profile(run: Stored) -> Figure:
     figure, (ax,) = figures.new_figure(5.6, 3.6)
-    profile = run.result["profile"]
-    best = run.result["best"]["setting"]
-    figures.profile(ax, profile["thresholds"], profile["settings"], best)
-    if not run.result["higher_is_better"]:
+    profile = run.result.profile
+    best = run.result.best.setting
+    figures.profile(ax, profile.thresholds, profile.settings, best)
+    if not run.result.higher_is_better:
         ax.invert_xaxis()
-    ax.set(xlabel=_named(run.result["metric"]), ylabel="share of starts that reach it")
+    ax.set(xlabel=_named(run.result.metric), ylabel="share of starts that reach it")
     return figure
 
 
 def _expected_best(run: Stored) -> Figure:
     figure, (ax,) = figures.new_figure(5.6, 3.6)
-    expected = run.result["expected_best"]
+    expected = run.result.expected_best
     low, high = (
-        [np.nan if x is None else x for x in expected[side]] for side in ("low", "high")
+        [np.nan if x is None else x for x in side]
+        for side in (expected.low, expected.high)
     )
-    figures.band(ax, expected["draws"], expected["best"], low, high)
+    figures.band(ax, expected.draws, expected.best, low, high)
     ax.set(
         xlabel="number of starts",
-        ylabel=f"expected best {_named(run.result['metric'])}",
+        ylabel=f"expected best {_named(run.result.metric)}",
     )
     return figure
 

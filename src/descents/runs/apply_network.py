@@ -16,18 +16,20 @@ from descents.networks.features import Features
 from descents.networks.sweep import compared_starts
 from descents.networks.training import many_failed
 from descents.runs.apply import without_unseen
+from descents.runs.network_result import ComparisonResult, NetworkResult, facts_of
 from descents.runs.request import Data
-from descents.runs.train import MODEL, comparison_facts
+from descents.runs.train import MODEL
 from descents.statistics.metrics import higher_is_better, metric_kind
 from descents.statistics.summaries import start_means
 from descents.storage import folders as storage
 from descents.storage.folders import RESULT, ROWS
+from descents.storage.results import read_result
 from descents.tables.tables import Table, from_frame
 from descents.validation import folder_path, one_of
 
 NO_METRIC = ("start", "split")
 """Numeric columns that identify the start of a row, and are not metrics."""
-Side = tuple[dict[str, Any], np.ndarray, np.ndarray, str]
+Side = tuple[NetworkResult, np.ndarray, np.ndarray, str]
 """A run's result; of its best setting the values of the starts, which failed, the name."""
 
 
@@ -211,7 +213,7 @@ def load(folder: str | Path) -> Trained:
 
 def compare_runs(
     first: str | Path, second: str | Path, metric: str | None = None
-) -> dict[str, Any]:
+) -> ComparisonResult:
     """Compare the best settings of two stored runs.
 
     Starts are compared in pairs if both runs have the same table, target, number of
@@ -226,60 +228,59 @@ def compare_runs(
     """
     sides = [_side(folder, metric) for folder in (first, second)]
     (one, values, failed, a), (two, others, lost, b) = sides
-    if one["metric"] != two["metric"] and metric is None:
+    if one.metric != two.metric and metric is None:
         raise InvalidValueError(
-            f"the runs have the metrics {one['metric']} and {two['metric']}; give --metric "
+            f"the runs have the metrics {one.metric} and {two.metric}; give --metric "
             "with one that both have"
         )
-    same = ("starts", "splits", "rows", "target")
-    paired = all(one[n] == two[n] for n in same) and all(
-        one["run"]["options"][n] == two["run"]["options"][n]
-        for n in ("seed", "validation")
-    )
-    paired = paired and one["run"]["sha256"] == two["run"]["sha256"]
-    name = metric or one["metric"]
+    name = metric or one.metric
     comparison = compared_starts(
         values,
         others,
-        paired=paired,
+        paired=_paired(one) == _paired(two),
         higher_is_better=higher_is_better(name),
         failed=(failed, lost),
     )
-    facts = {
-        "runs": [str(first), str(second)],
-        "settings": [a, b],
-        "metric": name,
-        "higher_is_better": higher_is_better(name),
-        "means": [_mean(values), _mean(others)],
-        "starts": [len(values), len(others)],
-        **comparison_facts(comparison),
-        "warnings": [
+    return ComparisonResult(
+        runs=[str(first), str(second)],
+        settings=[a, b],
+        metric=name,
+        higher_is_better=higher_is_better(name),
+        means=[_mean(values), _mean(others)],
+        starts=[len(values), len(others)],
+        **facts_of(comparison),
+        warnings=[
             *_differing(one, two),
             *_weighted_apart(one, two, name),
             *_undefined(name, sides, (first, second)),
             *_failing(sides, (first, second)),
         ],
-        "notes": _chosen(sides, (first, second)),
-    }
-    plain: dict[str, Any] = storage.plain(facts)
-    return plain
+        notes=_chosen(sides, (first, second)),
+    )
 
 
-def _differing(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
+def _paired(result: NetworkResult) -> tuple[Any, ...]:
+    """Return what runs that are compared start by start have in common."""
+    options = result.run.options
+    facts = (result.starts, result.splits, result.rows, result.target)
+    return (*facts, options["seed"], options["validation"], result.run.sha256)
+
+
+def _differing(one: NetworkResult, two: NetworkResult) -> list[str]:
     """Warn about differences between the runs that affect the comparison."""
     warnings = []
-    if one["run"]["sha256"] != two["run"]["sha256"] or one["target"] != two["target"]:
+    if one.run.sha256 != two.run.sha256 or one.target != two.target:
         warnings.append(
             "they learned from different tables or targets, which contributes to the "
             "difference"
         )
-    first, second = (run["run"]["options"]["validation"] for run in (one, two))
+    first, second = (result.run.options["validation"] for result in (one, two))
     if first != second:
         warnings.append(
             f"they hold out different rows (--validation {first} and {second}), which "
             "contributes to the difference"
         )
-    seeds = [run["run"]["options"]["seed"] for run in (one, two)]
+    seeds = [result.run.options["seed"] for result in (one, two)]
     if not warnings and seeds[0] != seeds[1]:
         warnings.append(
             f"their seeds ({seeds[0]} and {seeds[1]}) draw different starts and held-out "
@@ -288,11 +289,9 @@ def _differing(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
     return warnings
 
 
-def _weighted_apart(
-    one: Mapping[str, Any], two: Mapping[str, Any], metric: str
-) -> list[str]:
+def _weighted_apart(one: NetworkResult, two: NetworkResult, metric: str) -> list[str]:
     """Warn if the metric weights rows or classes differently in the two runs."""
-    one_options, two_options = (run["run"]["options"] for run in (one, two))
+    one_options, two_options = one.run.options, two.run.options
     warnings = []
     rows = [one_options.get("weights"), two_options.get("weights")]
     if rows[0] != rows[1]:
@@ -343,11 +342,11 @@ def _failing(sides: Sequence[Side], runs: Sequence[str | Path]) -> list[str]:
 def _chosen(sides: Sequence[Side], runs: Sequence[str | Path]) -> list[str]:
     """Return notes on settings that were chosen by the starts that are compared."""
     notes = [
-        f"{setting} is the best of {len(result['settings'])} settings of {run} by these "
+        f"{setting} is the best of {len(result.settings)} settings of {run} by these "
         "starts, so its values are somewhat too good; to compare it without this bias, "
         "train it alone with another --seed"
         for (result, _, _, setting), run in zip(sides, runs, strict=True)
-        if len(result["settings"]) > 1
+        if len(result.settings) > 1
     ]
     return list(dict.fromkeys(notes))
 
@@ -355,24 +354,25 @@ def _chosen(sides: Sequence[Side], runs: Sequence[str | Path]) -> list[str]:
 def _side(folder: str | Path, metric: str | None) -> Side:
     """Return a stored run, with a metric of the starts of its best setting."""
     folder = folder_path(folder)
-    result = storage.read_json(folder / RESULT)
-    run = result.get("run")
+    stored = storage.read_json(folder / RESULT)
+    run = stored.get("run")
     if not isinstance(run, dict) or run.get("command") != "train":
         raise InvalidValueError(
             f"{folder} contains no run of 'descents train'; give the folder of one"
         )
+    result = read_result(NetworkResult, folder / RESULT)
     rows = storage.read_table(folder / ROWS)
-    name = metric or result["metric"]
+    name = metric or result.metric
     metrics = [
         n
         for n, v in rows.items()
         if v.dtype.kind in "iuf" and n not in NO_METRIC and not n.startswith("seconds")
     ]
     one_of("--metric", name, metrics)
-    setting = result["best"]["setting"]
+    setting = result.best.setting
     chosen = rows["setting"] == setting
     table, lost = (
-        column[chosen].reshape(-1, result["splits"])
+        column[chosen].reshape(-1, result.splits)
         for column in (rows[name].astype(np.float64), ~np.isfinite(rows["loss"]))
     )
     values, failed = start_means(table, lost)

@@ -25,12 +25,35 @@ from descents.networks.training import (
     undefined_sentences,
 )
 from descents.optim.runs import Runs, Status
+from descents.runs.network_result import (
+    BestStart,
+    ComparedSettings,
+    Curve,
+    Encoding,
+    Ends,
+    Example,
+    ExpectedBest,
+    LevelOfOption,
+    MetricOfStarts,
+    NetworkResult,
+    OptionEffect,
+    Profile,
+    SettingResult,
+    StartsNeeded,
+    StartsOfSetting,
+    Success,
+    TargetColumn,
+    Variance,
+    facts_of,
+)
 from descents.runs.request import Data, environment
-from descents.statistics import confidence, differences, planning
+from descents.runs.results import Environment, Formats, Run
+from descents.statistics import confidence, planning
 from descents.statistics import summaries as statistics
 from descents.statistics.simultaneous import FEWEST_FLIPPED
 from descents.storage import folders as storage
 from descents.storage.folders import RESULT, ROWS, TENSORS, RunFolder
+from descents.storage.results import of_json
 from descents.tables.tables import Column, Table
 from descents.text import counted
 from descents.validation import one_of
@@ -381,7 +404,7 @@ def _rows(table: Table, kept: np.ndarray) -> Table:
 class Found:
     """The result of `train`, as a run stores it."""
 
-    result: dict[str, Any]
+    result: NetworkResult
     study: sweep.Study
     rows: dict[str, np.ndarray]
     tensors: dict[str, np.ndarray]
@@ -459,19 +482,14 @@ def train(
         models,
         options.metric,
     )
-    diagnosed = []
+    ends = []
     for place, name in enumerate(study.names):
         if progress is not None:
             progress(f"diagnosing {name}", 0.8 + 0.15 * place / len(settings))
-        most = options.diagnosed
-        diagnosed.append(_diagnosed(models[place], folder, name, most))
+        ends.append(_ends(models[place], folder, name, options.diagnosed))
     if progress is not None:
         progress("judging", 0.95)
-    result = _result(given, data, options, run, study)
-    for facts, diagnosis in zip(result["settings"], diagnosed, strict=True):
-        facts.update(diagnosis)
-    result["warnings"] += _weak_verdicts(result["settings"])
-    result["seconds"] = time.perf_counter() - begun
+    result = _result(given, data, options, run, study, ends, begun)
     return Found(result, study, study.table(), _tensors(study, marks))
 
 
@@ -528,69 +546,80 @@ def _result(
     options: Options,
     run: Mapping[str, Any],
     study: sweep.Study,
-) -> dict[str, Any]:
+    ends: Sequence[Ends],
+    begun: float,
+) -> NetworkResult:
     metric, higher = study.metric, study.higher_is_better
     values, failed = study.values(), study.failed()
     effects, why_not = _effects(study)
     constant = max(sweep.constant_loss(one, metric) for one in study.models)
     threshold = success_threshold(values, higher, constant)
-    best = study.best
-    model = study.models[best]
-    table = model.table()
-    position = model.best_
+    best, model = study.best, study.best_model
+    settings = [
+        SettingResult(**vars(starts), **vars(end))
+        for starts, end in zip(_settings(study, threshold), ends, strict=True)
+    ]
+    warnings = [*_warnings(given, options, study), *why_not, *_weak_verdicts(settings)]
+    formats = data.formats()
+    return NetworkResult(
+        run=Run(**run),
+        read=[*data.notes, *given.features.notes],
+        formats=None if formats is None else Formats(**formats),
+        warnings=warnings,
+        task=given.target.task,
+        why=given.target.why,
+        target=TargetColumn(
+            name=given.target.name,
+            center=given.target.center,
+            spread=given.target.spread,
+        ),
+        rows=len(given.y),
+        rows_without_target=given.without_target,
+        classes=list(given.target.classes) or None,
+        features=given.features.labels,
+        encoding=[Encoding(**facts) for facts in given.features.described()],
+        hidden=list(options.hidden),
+        starts=options.starts,
+        splits=model.splits_,
+        epochs=options.epochs,
+        batch_size=model.batch_size,
+        metric=metric,
+        higher_is_better=higher,
+        success_threshold=threshold,
+        settings=settings,
+        compared=_compared(study),
+        effects=effects,
+        profile=_profile(study),
+        variance=Variance(**model.variance(metric)),
+        expected_best=_expected_best(study.counted_values()[best], higher),
+        starts_needed=_needed(values[best], failed[best]),
+        best=_best_start(study, values[best], failed[best]),
+        environment=Environment(**environment()),
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def _best_start(
+    study: sweep.Study, values: np.ndarray, failed: np.ndarray
+) -> BestStart:
+    """Return the best start of the best setting, whose values are given."""
+    model = study.best_model
+    table, position = model.table(), model.best_
     start = int(table["start"][position])
     score = model.metric_.split("_", 1)[1]
-    return {
-        "run": run,
-        "read": [*data.notes, *given.features.notes],
-        "formats": data.formats(),
-        "warnings": [*_warnings(given, options, study), *why_not],
-        "task": given.target.task,
-        "why": given.target.why,
-        "target": {
-            "name": given.target.name,
-            "center": given.target.center,
-            "spread": given.target.spread,
-        },
-        "rows": len(given.y),
-        "rows_without_target": given.without_target,
-        "classes": list(given.target.classes) or None,
-        "features": given.features.labels,
-        "encoding": given.features.described(),
-        "hidden": list(options.hidden),
-        "starts": options.starts,
-        "splits": model.splits_,
-        "epochs": options.epochs,
-        "batch_size": model.batch_size,
-        "metric": metric,
-        "higher_is_better": higher,
-        "success_threshold": threshold,
-        "settings": _settings(study, threshold),
-        "compared": _compared(study),
-        "effects": effects,
-        "profile": _profile(study),
-        "variance": model.variance(metric),
-        "expected_best": _expected_best(study.counted_values()[best], higher),
-        "starts_needed": _needed(values[best], failed[best]),
-        "best": {
-            "setting": study.names[best],
-            "count": int(np.isfinite(values[best]).sum()),
-            "failed": int(failed[best].sum()),
-            "start": start,
-            "split": int(table["split"][position]),
-            "mean": float(values[best][start]),
-            "loss": float(table["loss"][position]),
-            "training": float(table[f"training_{score}"][position]),
-            "validation": (
-                float(table[f"validation_{score}"][position])
-                if f"validation_{score}" in table
-                else None
-            ),
-            "epochs": int(table.get("best_epoch", table["epochs"])[position]),
-        },
-        "environment": environment(),
-        "seconds": 0.0,
-    }
+    validation = table.get(f"validation_{score}")
+    return BestStart(
+        setting=study.names[study.best],
+        count=int(np.isfinite(values).sum()),
+        failed=int(failed.sum()),
+        start=start,
+        split=int(table["split"][position]),
+        mean=float(values[start]),
+        loss=float(table["loss"][position]),
+        training=float(table[f"training_{score}"][position]),
+        validation=None if validation is None else float(validation[position]),
+        epochs=int(table.get("best_epoch", table["epochs"])[position]),
+    )
 
 
 def _warnings(given: Prepared, options: Options, study: sweep.Study) -> list[str]:
@@ -718,9 +747,7 @@ def _cautions(given: Prepared, study: sweep.Study) -> list[str]:
     return warnings
 
 
-def _diagnosed(
-    model: Any, folder: RunFolder | None, name: str, most: int
-) -> dict[str, Any]:
+def _ends(model: Any, folder: RunFolder | None, name: str, most: int) -> Ends:
     """Return the number of starts with each verdict, and an example of each.
 
     A start on several splits counts once per split. Of the starts below the threshold,
@@ -732,7 +759,7 @@ def _diagnosed(
         try:
             stored = storage.read_json(stage)
             model.runs_ = model.runs_.with_verdicts(stored["starts"], stored["words"])
-            return dict(stored["facts"])
+            return of_json(Ends, stored["facts"])
         except (RunFolderError, KeyError, ValueError, TypeError):
             pass  # the file is damaged: diagnose again
     runs, splits = model.runs_, model.splits_
@@ -740,18 +767,18 @@ def _diagnosed(
     threshold = reached_by_the_best(model.problem_, runs, metric)
     finite = np.isfinite(runs.losses)
     short = (runs.metrics[metric] < threshold) | ~finite
-    facts: dict[str, Any] = {
-        "verdicts": {},
-        "short": int(short.sum()),
-        "diagnosed": int(min(short.sum(), most)),
+    ends = Ends(
+        verdicts={},
+        short=int(short.sum()),
+        diagnosed=int(min(short.sum(), most)),
         # The threshold is lowered by rounding to count starts; show ten digits of it.
-        "reached": float(f"{threshold:.10g}"),
-        "baseline": float(model.problem_.baseline(metric)),
-        "most": float(np.max(runs.metrics[metric][finite])) if finite.any() else None,
-        "examples": {},
-    }
+        reached=float(f"{threshold:.10g}"),
+        baseline=float(model.problem_.baseline(metric)),
+        most=float(np.max(runs.metrics[metric][finite])) if finite.any() else None,
+        examples={},
+    )
     if not most:
-        return facts
+        return ends
     diagnosed = ~short
     diagnosed[np.flatnonzero(short)[:most]] = True
     chosen = np.flatnonzero(diagnosed)
@@ -759,37 +786,37 @@ def _diagnosed(
     examples = {}
     for row, verdict in enumerate(diagnosis.verdicts):
         if verdict.word not in examples:
-            examples[verdict.word] = {
-                "start": int(runs.starts[chosen[row]]) // splits,
-                "split": int(runs.starts[chosen[row]]) % splits,
-                "says": verdict.value,
-                "training": float(diagnosis.metric[0, row]),
-                "gradient_ratio": float(diagnosis.gradient_ratio[row]),
-                "dead_share": float(diagnosis.dead_share[row]),
-            }
+            examples[verdict.word] = Example(
+                start=int(runs.starts[chosen[row]]) // splits,
+                split=int(runs.starts[chosen[row]]) % splits,
+                says=verdict.value,
+                training=float(diagnosis.metric[0, row]),
+                gradient_ratio=float(diagnosis.gradient_ratio[row]),
+                dead_share=float(diagnosis.dead_share[row]),
+            )
     verdicts = {word: count for word, count in diagnosis.counts().items() if count}
-    facts |= {"verdicts": verdicts, "examples": examples}
+    ends = replace(ends, verdicts=verdicts, examples=examples)
     if stage is not None:
         words = [verdict.word for verdict in diagnosis.verdicts]
-        stored = {"starts": diagnosis.starts, "words": words, "facts": facts}
+        stored = {"starts": diagnosis.starts, "words": words, "facts": ends}
         storage.write_bytes(stage, storage.json_text(stored).encode())
-    return facts
+    return ends
 
 
-def _weak_verdicts(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+def _weak_verdicts(settings: Sequence[SettingResult]) -> list[str]:
     """Warn if the best start learned too little for the verdicts to mean much."""
     return [
-        f"the best start of {s['name']} has a training score of {s['most']:.3f}, and a "
-        f"constant prediction has {s['baseline']:.3f}: with so little between them, the "
+        f"the best start of {s.name} has a training score of {s.most:.3f}, and a "
+        f"constant prediction has {s.baseline:.3f}: with so little between them, the "
         "verdicts mean little"
         for s in settings
-        if s["verdicts"]
-        and s["most"] is not None
-        and s["most"] - s["baseline"] < WORTH_A_VERDICT * (1 - s["baseline"])
+        if s.verdicts
+        and s.most is not None
+        and s.most - s.baseline < WORTH_A_VERDICT * (1 - s.baseline)
     ]
 
 
-def _settings(study: sweep.Study, threshold: float) -> list[dict[str, Any]]:
+def _settings(study: sweep.Study, threshold: float) -> list[StartsOfSetting]:
     """Return the statistics of the starts of each setting."""
     values, failed = study.values(), study.failed()
     # A failed start counts, and is not near the best.
@@ -800,82 +827,63 @@ def _settings(study: sweep.Study, threshold: float) -> list[dict[str, Any]]:
         higher_is_better=study.higher_is_better,
     )
     counted_means = study.counted_values().mean(1)
-    facts = []
+    found = []
     for place, summary in enumerate(study.summaries()):
         words = [status.word for status in study.models[place].runs_.statuses]
         count, starts = int(near_best[place].sum()), values.shape[1]
-        defined = bool(np.isfinite(threshold))
-        share = {
-            "share": count / starts if defined else None,
-            "interval": list(confidence.wilson_interval(count, starts))
-            if defined
-            else [None, None],
-        }
-        facts.append(
-            {
-                "name": study.names[place],
+        success = Success(share=None, interval=[None, None])
+        if np.isfinite(threshold):
+            ends = confidence.wilson_interval(count, starts)
+            success = Success(share=count / starts, interval=list(ends))
+        metric = MetricOfStarts(
+            count=0 if summary is None else summary.count,
+            failed=int(failed[place].sum()),
+            **_summary(summary),
+            mean_with_failures=float(counted_means[place]),
+            success=success,
+        )
+        found.append(
+            StartsOfSetting(
+                name=study.names[place],
                 **study.settings[place],
-                "metric": {
-                    "count": 0 if summary is None else summary.count,
-                    "failed": int(failed[place].sum()),
-                    **_summary(summary),
-                    "mean_with_failures": float(counted_means[place]),
-                    "success": share,
-                },
-                "statuses": {
+                metric=metric,
+                statuses={
                     s.word: words.count(s.word) for s in Status if s.word in words
                 },
-            }
+            )
         )
-    return facts
+    return found
 
 
 def _summary(summary: statistics.Summary | None) -> dict[str, Any]:
+    """Return the statistics of `MetricOfStarts`; none if no start has a value."""
     if summary is None:
-        names = ("mean", "interval", "standard_deviation", "minimum", "quartiles")
-        return dict.fromkeys((*names, "quartile_intervals", "maximum"))
+        return {}
     return {
         "mean": summary.mean,
         "interval": [summary.low, summary.high],
         "standard_deviation": summary.standard_deviation,
         "minimum": summary.minimum,
         "quartiles": [summary.lower_quartile, summary.median, summary.upper_quartile],
-        "quartile_intervals": [list(ends) for ends in summary.quartile_intervals],
+        "quartile_intervals": summary.quartile_intervals,
         "maximum": summary.maximum,
     }
 
 
-def _compared(study: sweep.Study) -> list[dict[str, Any]]:
+def _compared(study: sweep.Study) -> list[ComparedSettings]:
     """Compare the best setting with the others start by start, with simultaneous intervals."""
     return [
-        {
-            "setting": study.names[study.best],
-            "against": study.names[other],
-            **comparison_facts(comparison),
-            "p_adjusted": adjusted,
-        }
+        ComparedSettings(
+            setting=study.names[study.best],
+            against=study.names[other],
+            **facts_of(comparison),
+            p_adjusted=adjusted,
+        )
         for other, comparison, adjusted in study.compared()
     ]
 
 
-def comparison_facts(comparison: differences.Comparison) -> dict[str, Any]:
-    """Return a comparison as plain values."""
-    return {
-        "difference": comparison.difference,
-        "interval": [comparison.low, comparison.high],
-        "probability_of_improvement": comparison.probability_of_improvement,
-        "improvement_interval": [
-            comparison.improvement_low,
-            comparison.improvement_high,
-        ],
-        "p_value": comparison.p_value,
-        "paired": comparison.paired,
-        "counts": [comparison.first_count, comparison.second_count],
-        "failed": [comparison.first_failed, comparison.second_failed],
-    }
-
-
-def _effects(study: sweep.Study) -> tuple[list[dict[str, Any]], list[str]]:
+def _effects(study: sweep.Study) -> tuple[list[OptionEffect], list[str]]:
     """Return the effects of the options, or a warning that they cannot be estimated."""
     try:
         effects = study.effects()
@@ -883,20 +891,17 @@ def _effects(study: sweep.Study) -> tuple[list[dict[str, Any]], list[str]]:
         several = len(study.names) > 1
         warning = f"the effects of the options cannot be estimated: {error}"
         return [], [warning] if several else []
-    facts = [
-        {
-            "parameter": effect.parameter,
-            "share": effect.share,
-            "p_value": effect.p_value,
-            "p_adjusted": effect.p_adjusted,
-            "count": effect.count,
-            "levels": [
-                {
-                    "value": value,
-                    "mean": mean,
-                    "difference": gap,
-                    "interval": list(ends),
-                }
+    found = [
+        OptionEffect(
+            parameter=effect.parameter,
+            share=effect.share,
+            p_value=effect.p_value,
+            p_adjusted=effect.p_adjusted,
+            count=effect.count,
+            levels=[
+                LevelOfOption(
+                    value=value, mean=mean, difference=gap, interval=list(ends)
+                )
                 for value, mean, gap, ends in zip(
                     effect.levels,
                     effect.means,
@@ -905,18 +910,18 @@ def _effects(study: sweep.Study) -> tuple[list[dict[str, Any]], list[str]]:
                     strict=True,
                 )
             ],
-        }
+        )
         for effect in effects
     ]
-    return facts, []
+    return found, []
 
 
-def _profile(study: sweep.Study) -> dict[str, Any]:
+def _profile(study: sweep.Study) -> Profile:
     """Return the share of starts of each setting that reach each threshold."""
     values = study.values()
     if not np.isfinite(values).any():
-        empty: dict[str, Any] = {"shares": [], "low": [], "high": []}
-        return {"thresholds": [], "settings": dict.fromkeys(study.names, empty)}
+        empty = Curve(shares=[], low=[], high=[])
+        return Profile(thresholds=[], settings=dict.fromkeys(study.names, empty))
     ends = float(np.nanmin(values)), float(np.nanmax(values))
     thresholds = (
         np.linspace(*ends, PROFILE) if ends[0] < ends[1] else np.array(ends[:1])
@@ -934,32 +939,36 @@ def _profile(study: sweep.Study) -> dict[str, Any]:
             reached,
             higher_is_better=study.higher_is_better,
         )
-        profiles[name] = {"shares": shares, "low": low, "high": high}
-    return {"thresholds": thresholds, "settings": profiles}
+        profiles[name] = Curve(
+            shares=shares.tolist(), low=low.tolist(), high=high.tolist()
+        )
+    return Profile(thresholds=thresholds.tolist(), settings=profiles)
 
 
-def _expected_best(values: np.ndarray, higher: bool) -> dict[str, Any]:
+def _expected_best(values: np.ndarray, higher: bool) -> ExpectedBest:
     """Return the expected best of k starts, with failed starts as the worst."""
     finite = values[np.isfinite(values)]
     if not len(finite):
-        return {"draws": [], "best": [], "low": [], "high": []}
+        return ExpectedBest(draws=[], best=[], low=[], high=[])
     # With nearly as many draws as starts, the variance of the best is poorly estimated.
     most = min(MOST_DRAWS, max(1, len(finite) // 2))
     draws = np.unique(np.geomspace(1, most, 30).astype(int))
     best, low, high = planning.expected_best_interval(
         finite, draws, higher_is_better=higher
     )
-    return {"draws": draws, "best": best, "low": low, "high": high}
+    return ExpectedBest(
+        draws=draws.tolist(), best=best.tolist(), low=low.tolist(), high=high.tolist()
+    )
 
 
-def _needed(values: np.ndarray, failed: np.ndarray) -> dict[str, Any]:
+def _needed(values: np.ndarray, failed: np.ndarray) -> StartsNeeded:
     """Return the number of starts, failing ones included, that the precision needs."""
     finite = values[np.isfinite(values)]
     count = None
     if len(finite) > 1:
         share = 1 - float(failed.mean())
         count = int(np.ceil(planning.starts_needed(finite, PRECISION) / share))
-    return {"precision": PRECISION, "count": count}
+    return StartsNeeded(precision=PRECISION, count=count)
 
 
 def _tensors(study: sweep.Study, marks: np.ndarray) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -34,11 +35,15 @@ STAGES = "stages"
 def plain(value: Any) -> Any:
     """Convert `value` for JSON: numpy types to Python's, NaN and infinity to null.
 
+    Dataclasses become objects.
+
     Examples
     --------
     >>> plain({"a": np.float32(0.5), "b": np.array([1, 2]), "c": float("nan")})
     {'a': 0.5, 'b': [1, 2], 'c': None}
     """
+    if is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):

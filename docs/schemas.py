@@ -1,0 +1,28 @@
+"""Write the JSON Schema of each result into this folder; `make schemas` runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from descents.runs.network_result import ComparisonResult, NetworkResult
+from descents.storage.folders import json_text
+from descents.storage.results import Result, json_schema
+
+SCHEMAS: dict[str, tuple[type[Result], str]] = {
+    "compare": (ComparisonResult, "the output of descents compare --json"),
+    "train": (NetworkResult, "result.json of descents train"),
+}
+"""The result and the title of each schema."""
+
+
+def texts() -> dict[str, str]:
+    """Return the text of each file."""
+    return {
+        f"{name}.schema.json": json_text(json_schema(kind, title))
+        for name, (kind, title) in SCHEMAS.items()
+    }
+
+
+if __name__ == "__main__":
+    for name, text in texts().items():
+        (Path(__file__).parent / name).write_text(text, encoding="utf-8")

@@ -1,0 +1,42 @@
+"""What the results of several commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from descents.storage.results import Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Result):
+    """The identity of a run: its command, its table and its options."""
+
+    command: Annotated[str, "The command."]
+    table: Annotated[str, "The name of the file; - for standard input."]
+    sha256: Annotated[str, "The hash of the file; empty for standard input."]
+    options: Annotated[dict[str, Any], "The options of the command."]
+    reading: Annotated[dict[str, Any], "The options for reading the table."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Formats(Result):
+    """How a text file writes numbers, so that new rows are read in the same way."""
+
+    decimal: Annotated[str, "The decimal mark.", ("enum", (".", ","))]
+    delimiter: Annotated[str | None, "What separates cells."] = None
+    columns: Annotated[
+        dict[str, dict[str, Any]], "Columns that write numbers in another way."
+    ]
+    numbers: Annotated[list[str], "Columns of plain numbers."] = field(
+        default_factory=list
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment(Result):
+    """The versions of the libraries that computed a result."""
+
+    descents: str
+    torch: str
+    numpy: str

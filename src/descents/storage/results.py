@@ -1,0 +1,195 @@
+"""Results as dataclasses: their JSON, the way back, and their JSON Schema.
+
+A result is a subclass of `Result`. Its fields are plain values, lists and dictionaries of
+these, or other results. In ``Annotated[type, ...]`` a text describes the field, and a pair
+of a keyword and its value is added to the field's JSON Schema.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from descents.errors import RunFolderError
+from descents.storage.folders import plain, read_json
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_TYPES = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    types.NoneType: "null",
+}
+
+Count = Annotated[int, ("minimum", 0)]
+Number = float | None
+"""A number, or None if it is not defined."""
+Interval = Annotated[list[Number], ("minItems", 2), ("maxItems", 2)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Base class of results: when constructed, its values are those of its JSON.
+
+    Numbers and arrays of numpy become plain ones, tuples become lists, and NaN and
+    infinity become None.
+
+    Examples
+    --------
+    >>> from descents.storage.folders import json_text
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Answer(Result):
+    ...     numbers: list[float | None]
+    >>> Answer(numbers=(1.5, float("nan")))
+    Answer(numbers=[1.5, None])
+    >>> of_json(Answer, plain(Answer(numbers=[2]))) == Answer(numbers=[2])
+    True
+    """
+
+    def __post_init__(self) -> None:
+        """Replace the values by plain ones."""
+        for field in fields(self):
+            object.__setattr__(self, field.name, _value(getattr(self, field.name)))
+
+
+R = TypeVar("R", bound=Result)
+
+
+def _value(value: Any) -> Any:
+    """Return a value as in JSON, except that results remain results."""
+    if isinstance(value, Result):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _value(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_value(item) for item in value]
+    return plain(value)
+
+
+def read_result(kind: type[R], path: Path) -> R:
+    """Return the result in a JSON file.
+
+    Raises
+    ------
+    RunFolderError
+        If the file is absent, is not a JSON object, or lacks a field of the result.
+    """
+    try:
+        return of_json(kind, read_json(path))
+    except (LookupError, TypeError, AttributeError) as error:
+        raise RunFolderError(
+            f"{path} is damaged, or was written by another version of descents: {error}; "
+            "run the command again, with a new folder"
+        ) from None
+
+
+def of_json(kind: type[R], value: Mapping[str, Any]) -> R:
+    """Return the result whose JSON is `value`; fields that it does not have are ignored.
+
+    Raises
+    ------
+    KeyError
+        If a field without a default is missing.
+    """
+    hints = typing.get_type_hints(kind)
+    missing = [n for n in _required(kind) if n not in value]
+    if missing:
+        raise KeyError(f"{kind.__name__} lacks {', '.join(missing)}")
+    return kind(**{n: _restored(h, value[n]) for n, h in hints.items() if n in value})
+
+
+def _restored(hint: Any, value: Any) -> Any:
+    """Return a value from JSON as its type hint says."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if value is None:
+        return None
+    if isinstance(hint, type) and issubclass(hint, Result):
+        return of_json(hint, value)
+    if types.NoneType in inner:  # the type of a value that may be null
+        return _restored(inner[inner[0] is types.NoneType], value)
+    if origin is list:
+        return [_restored(inner[0], item) for item in value]
+    if origin is dict:
+        return {name: _restored(inner[1], item) for name, item in value.items()}
+    return value
+
+
+def _required(kind: type[Result]) -> list[str]:
+    """Return the names of the fields without a default."""
+    return [
+        field.name
+        for field in fields(kind)
+        if field.default is MISSING and field.default_factory is MISSING
+    ]
+
+
+def json_schema(kind: type[Result], title: str) -> dict[str, Any]:
+    """Return the JSON Schema of a result, with a definition for each result inside it.
+
+    Examples
+    --------
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Answer(Result):
+    ...     text: Annotated[str | None, "What was found."] = None
+    >>> json_schema(Answer, "an answer")["properties"]
+    {'text': {'type': ['string', 'null'], 'description': 'What was found.'}}
+    """
+    definitions: dict[str, Any] = {}
+    schema = {"$schema": DIALECT, "title": title, **_object(kind, definitions)}
+    found: dict[str, Any] = plain(schema | {"$defs": definitions})
+    return found
+
+
+def _object(kind: type[Result], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a result, and add those of its parts to `definitions`."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {
+        "description": (kind.__doc__ or "").partition("\n")[0],
+        "type": "object",
+        "required": _required(kind),
+        "properties": {n: _schema(hint, definitions) for n, hint in hints.items()},
+        "additionalProperties": False,
+    }
+
+
+def _schema(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a type hint."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        schema = _schema(inner[0], definitions)
+        for said in inner[1:]:
+            schema |= dict([("description", said) if isinstance(said, str) else said])
+        return schema
+    if hint is Any:
+        return {}
+    if origin in (types.UnionType, typing.Union):
+        return _either([_schema(one, definitions) for one in inner])
+    if origin in (list, dict):
+        kind, items = {
+            list: ("array", "items"),
+            dict: ("object", "additionalProperties"),
+        }[origin]
+        values = _schema(inner[-1], definitions)
+        return {"type": kind} | ({items: values} if values else {})
+    if hint in _TYPES:
+        return {"type": _TYPES[hint]}
+    if hint.__name__ not in definitions:
+        definitions[hint.__name__] = {}  # keeps the order of the fields
+        definitions[hint.__name__] = _object(hint, definitions)
+    return {"$ref": f"#/$defs/{hint.__name__}"}
+
+
+def _either(schemas: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the schema of a union."""
+    *others, last = schemas
+    nullable = len(others) == 1 and last == {"type": "null"}
+    if nullable and "type" in others[0] and "enum" not in others[0]:
+        return {**others[0], "type": [others[0]["type"], "null"]}
+    if all(schema.keys() == {"type"} for schema in schemas):
+        return {"type": [schema["type"] for schema in schemas]}
+    return {"anyOf": schemas}

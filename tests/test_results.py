@@ -1,0 +1,263 @@
+"""Results are dataclasses: page, terminal, JSON and its schema read the same object."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import jsonschema
+import numpy as np
+import pytest
+
+from conftest import run_python
+from descents.cli.main import main
+from descents.errors import RunFolderError
+from descents.pages.page import read_run
+from descents.runs.network_result import NetworkResult
+from descents.storage import folders as storage
+from descents.storage.results import (
+    Count,
+    Interval,
+    Number,
+    Result,
+    json_schema,
+    of_json,
+    read_result,
+)
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part(Result):
+    """A part."""
+
+    word: Annotated[str, ("enum", ("low", "high"))]
+    ends: Annotated[Interval | None, "An interval."] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole(Result):
+    """A whole.
+
+    With more to say.
+    """
+
+    count: Annotated[Count, "A count."]
+    value: Number
+    level: str | float
+    parts: list[Part]
+    named: dict[str, Part]
+    one: Part | None
+    anything: Any
+    open: dict[str, Any]
+    flag: bool = True
+    side: Annotated[str, ("enum", ("left", "right"))] | None = None
+
+
+def whole(**changes: Any) -> Whole:
+    part = Part(word="low", ends=(0.5, float("inf")))
+    values: dict[str, Any] = {
+        "count": np.int64(3),
+        "value": np.float32(0.5),
+        "level": "a",
+        "parts": (part, Part(word="high")),
+        "named": {"b": part},
+        "one": None,
+        "anything": np.arange(2),
+        "open": {1: (np.nan, "x")},
+    }
+    return Whole(**{**values, **changes})
+
+
+def test_a_result_has_the_values_of_its_json() -> None:
+    found = whole()
+    assert (found.count, type(found.count)) == (3, int)
+    assert type(found.value) is float
+    assert found.parts[0].ends == [0.5, None]
+    assert found.anything == [0, 1]
+    assert found.open == {"1": [None, "x"]}
+    text = storage.json_text(found)
+    again = of_json(Whole, json.loads(text))
+    assert again == found
+    assert isinstance(again.named["b"], Part)
+    assert of_json(
+        Whole, json.loads(storage.json_text(whole(one=Part(word="low"))))
+    ).one
+    assert of_json(Whole, {**json.loads(text), "later": 1}) == found
+
+
+def test_the_schema_accepts_results_and_nothing_else() -> None:
+    schema = json_schema(Whole, "a whole")
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["description"] == "A whole."
+    assert schema["required"] == [
+        *("count", "value", "level", "parts", "named", "one", "anything", "open")
+    ]
+    assert schema["properties"]["count"] == {
+        "type": "integer",
+        "minimum": 0,
+        "description": "A count.",
+    }
+    good = storage.plain(whole())
+    jsonschema.validate(good, schema)
+    jsonschema.validate({**good, "value": None, "level": 1.5}, schema)
+    jsonschema.validate({**good, "side": "left"}, schema)
+    jsonschema.validate({**good, "one": {"word": "high"}, "flag": False}, schema)
+    for name, wrong in (
+        ("count", -1),
+        ("count", None),
+        ("value", "1"),
+        ("level", None),
+        ("parts", [{"word": "between"}]),
+        ("parts", [{"ends": [0, 1]}]),
+        ("named", {"b": {"word": "low", "ends": [0]}}),
+        ("one", 3),
+        ("open", []),
+        ("flag", 1),
+        ("side", "middle"),
+        ("unknown", 1),
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**good, name: wrong}, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({n: v for n, v in good.items() if n != "open"}, schema)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{}", "Whole lacks count, value"),
+        ('{"count": 1', "cannot be read"),
+        (None, "Part lacks word"),
+    ],
+)
+def test_a_damaged_result_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    if text is None:
+        text = json.dumps({**storage.plain(whole()), "parts": [{}]})
+    path = tmp_path / "result.json"
+    path.write_text(text)
+    with pytest.raises(RunFolderError, match=words):
+        read_result(Whole, path)
+
+
+def test_the_schemas_in_docs_are_generated() -> None:
+    """`make schemas` writes them."""
+    script = run_python(
+        "import runpy, json\n"
+        f"print(json.dumps(runpy.run_path({str(DOCS / 'schemas.py')!r})['texts']()))"
+    )
+    assert script.returncode == 0, script.stderr
+    for name, text in json.loads(script.stdout).items():
+        assert (DOCS / name).read_text() == text, f"run make schemas: {name} is old"
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: Any) -> Path:
+    path = tmp_path_factory.mktemp("results") / "t.csv"
+    rows = [f"{k % 7},{k % 5 / 2},{'no' if k % 7 < 3 else 'yes'}" for k in range(40)]
+    path.write_text("\n".join(["a,b,c", *rows, ""]))
+    return path
+
+
+TRAIN = ["--target", "c", "--starts", "4", "--epochs", "4", "--hidden", "3"]
+
+
+@pytest.fixture(scope="module")
+def trained(table: Path) -> Path:
+    out = table.parent / "trained"
+    assert main(["train", str(table), *TRAIN, "--out", str(out), "--quiet"]) == 0
+    return out
+
+
+def forbidden(*_: Any, **__: Any) -> None:
+    raise AssertionError("a result was read back")
+
+
+def test_nothing_is_read_back_to_be_printed(
+    table: Path, trained: Path, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    for name in ("storage.results.read_json", "pages.page.read_run"):
+        monkeypatch.setattr(f"descents.{name}", forbidden)
+    for name in ("read_json", "read_table"):
+        monkeypatch.setattr(storage, name, forbidden)
+    out = tmp_path / "run"
+    assert main(["train", str(table), *TRAIN, "--out", str(out), "--json"]) == 0
+    monkeypatch.undo()
+    assert capsys.readouterr().out == (out / "result.json").read_text()
+    pages = [
+        (folder / "report.html").read_text().rpartition(" s.")[0].rpartition(" ")[0]
+        for folder in (out, trained)
+    ]
+    assert pages[0] == pages[1]
+
+
+def test_a_stored_run_is_printed_and_drawn_like_a_new_one(
+    table: Path, trained: Path, tmp_path: Path, capsys: Any
+) -> None:
+    out = tmp_path / "run"
+    command = ["train", str(table), *TRAIN, "--out", str(out)]
+    assert main(command) == 0
+    new = capsys.readouterr().out
+    assert main([*command, "--resume"]) == 0
+    stored = capsys.readouterr().out
+    assert "95% interval" in stored
+    assert new.endswith(stored)  # it begins with the notes of the reader
+    drawn = {path.name: path.read_bytes() for path in out.glob("*.*")}
+    assert main(["report", str(out)]) == 0
+    assert {path.name: path.read_bytes() for path in out.glob("*.*")} == drawn
+
+
+BESIDE = """
+import sys
+from pathlib import Path
+from descents.pages import drawing
+from descents.storage import folders as storage
+from descents.storage.results import read_result
+from descents.runs.network_result import NetworkResult
+folder, other = map(Path, sys.argv[1:])
+drawing.AT_ONCE = 1
+drawing._draw_here = None  # the other process has to do it
+tensors, _ = storage.read_tensors(folder / storage.TENSORS)
+result = read_result(NetworkResult, folder / storage.RESULT)
+with drawing.drawing() as draw:
+    draw(other, (result, storage.read_table(folder / storage.ROWS), tensors))
+assert "torch" not in sys.modules
+"""
+
+
+def test_another_process_draws_the_result_that_it_is_given(
+    trained: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "beside.py"
+    script.write_text(BESIDE)
+    other = tmp_path / "other"
+    other.mkdir()
+    call = f"import runpy, sys; sys.argv = ['', {str(trained)!r}, {str(other)!r}]"
+    done = run_python(f"{call}; runpy.run_path({str(script)!r})")
+    assert done.returncode == 0, done.stderr
+    pages = sorted(path.name for path in other.iterdir())
+    assert "report.html" in pages
+    for name in pages:
+        assert (other / name).read_bytes() == (trained / name).read_bytes()
+
+
+def test_a_stored_run_without_what_was_added_later_opens(
+    trained: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(trained, out)
+    result = json.loads((out / "result.json").read_text())
+    del result["formats"], result["encoding"][0]["never"]
+    (out / "result.json").write_text(json.dumps(result))
+    found = read_run(out).result
+    assert isinstance(found, NetworkResult)
+    assert found.formats is None
+    assert main(["compare", str(out), str(trained), "--quiet"]) == 0
+    del result["best"]
+    (out / "result.json").write_text(json.dumps(result))
+    with pytest.raises(RunFolderError, match="NetworkResult lacks best"):
+        read_run(out)
