@@ -100,6 +100,7 @@ def test_the_sweeps_are_those_of_a_plain_loop(sparse: bool) -> None:
     table = noisy(12, 6)
     generator = np.random.default_rng(0)
     weights = np.where(np.isnan(table), 0, generator.uniform(0.5, 2, table.shape))
+    weights /= weights[weights > 0].mean()  # as the sweeps have them
     table = np.where(weights > 0, table, 0)
     given: Any = (table, weights)
     if sparse:
@@ -344,3 +345,76 @@ def test_small_flat_and_wide_tables(table: np.ndarray) -> None:
     low, high = np.nanmin(table), np.nanmax(table)
     assert (filled >= low - (high - low)).all()
     assert (filled <= high + (high - low)).all()
+
+
+# Losses whose slopes bend
+
+
+@pytest.mark.parametrize("loss", ["absolute", "huber", "huber:1"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_table_without_noise_comes_back_under_bent_losses(loss, seed) -> None:
+    """Around the constants, what bends far from them would pass for noise."""
+    clean = planted_table(60, 12, 2, seed=seed)[0]
+    table = holed(clean, seed=seed)
+    model = LowRankModel(2, loss=loss, n_starts=3, random_state=0, held_out=0)
+    model.fit(table)
+    assert model.noise_.share < 1e-9
+    assert np.abs(model.impute(table) - clean).max() < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("seed", range(3))
+def test_angles_without_noise_imply_no_penalty_and_no_scales(seed) -> None:
+    """A spread on the circle is no unit; there are minima, so starts may miss the best."""
+    clean = planted_table(60, 12, 2, seed=seed)[0] + np.linspace(0, 24, 12)
+    table = holed(np.mod(clean, 24), seed=seed)
+    spreads = np.nanstd(table, 0)
+    assert spreads.max() > 10 * spreads.min()
+    model = LowRankModel(
+        2, loss="periodic:24", n_starts=2, max_iter=20, random_state=0, held_out=0
+    ).fit(table)
+    assert model.noise_.l2 == 0
+    assert model.scales_ is None
+
+
+@pytest.mark.parametrize("loss", ["squared", "kl"])
+@pytest.mark.parametrize("seed", range(4))
+def test_no_component_of_a_table_without_noise_vanishes(loss, seed) -> None:
+    """Sweeps that begin with much noise leave out the weakest part of some of these."""
+    draw = np.random.default_rng(7)
+    W, H = np.zeros((60, 6)), np.zeros((6, 30))
+    W[np.arange(60), draw.integers(0, 6, 60)] = draw.gamma(2, 1, 60)
+    H[draw.integers(0, 6, 30), np.arange(30)] = draw.gamma(2, 1, 30)
+    table = W @ H
+    table[np.random.default_rng(seed).random(table.shape) < 0.2] = np.nan
+    found = cells(table, loss)
+    problem = Factorization(found, 6, constraint="nonnegative")
+    assert noise.implied(problem).l2 == 0
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e9])
+def test_weights_of_any_size_imply_as_much(size) -> None:
+    table = noisy()
+    found = [
+        noise.implied(
+            Factorization(
+                cells(table, weights=np.full(table.shape, one)), 2, offsets="columns"
+            )
+        )
+        for one in (1.0, size)
+    ]
+    assert found[1].share == pytest.approx(found[0].share, rel=1e-6)
+    assert found[1].l2 == pytest.approx(found[0].l2 * size, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("loss", "times"), [("absolute", np.pi / 2), ("periodic:100", 1.0)]
+)
+def test_noise_under_bent_losses_is_that_of_their_estimates(loss, times) -> None:
+    """Of normal noise a median has pi / 2 times the variance of a mean."""
+    table = noisy(5000, 10, 0.6)
+    squared, bent = (
+        implied(Factorization(cells(table, one), 2, offsets="columns"))
+        for one in ("squared", loss)
+    )
+    assert bent.share == pytest.approx(times * squared.share, rel=0.1)

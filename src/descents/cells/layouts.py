@@ -285,7 +285,7 @@ class Dense(Cells):
            Foundations and Trends in Machine Learning 9, section 5.
         """
         if units is None:
-            units = self._own_units()
+            units = self.own_units()
         found = self._over(units)
         if scales is None:
             scales = found._own_scales()
@@ -301,7 +301,7 @@ class Dense(Cells):
         """Whether every cell is data, of weight one."""
         return bool((self.weights == 1).all())
 
-    def _own_units(self) -> np.ndarray:
+    def own_units(self) -> np.ndarray:
         """Return the unit of each column of numbers; 1 for levels.
 
         The standard deviation; for a constant column, its size.

@@ -230,7 +230,7 @@ class LowRank(UsesFitted):
     scores_ : dict of ColumnScore or None
         How well each column is predicted, of cells that a fit had not seen.
     judged_ : Judged or None
-        The same in full; None where no cells were held out.
+        The same in full; None where no cells were held out, or fewer than 50 could be.
     constant_columns_ : list of str
         The columns that `impute` fills with their best constants.
     calibration_ : Calibration or None
@@ -426,7 +426,7 @@ class LowRank(UsesFitted):
         self, found: Cells, problem: Factorization, seconds: float | None
     ) -> None:
         """Compare predictions of cells that a fit has not seen with constants."""
-        self.judged_ = None
+        self.judged_ = self._unseen = None
         by_cells = self.selection_ is not None and self.selection_.how == "cells"
         wanted = noise.lacks_cells(found) or by_cells
         if not (wanted and self.held_out) or isinstance(found, Streamed):
@@ -441,7 +441,7 @@ class LowRank(UsesFitted):
         exact = self.noise_ is not None and self.noise_.l2 == 0
         if found.observed > spent + found.coordinates:
             exact |= self.loss_ <= EXACT * self.constants_loss_
-        self.judged_ = judged(
+        both = judged(
             found,
             self.columns_,
             problem.rank,
@@ -453,6 +453,8 @@ class LowRank(UsesFitted):
             workers=self._workers,
             exact=exact,
         )
+        if both is not None:
+            self.judged_, self._unseen = both
 
     def _brief_stop(self, dtype: Any, seconds: float | None) -> Stop:
         """Return when a fit without some cells rests."""
@@ -966,12 +968,15 @@ class LowRank(UsesFitted):
 
 
 def _largest_ratio(found: Dense) -> float:
-    """Return the ratio of the largest and the least spread; 1 where no cell is missing."""
+    """Return the ratio of the largest and the least unit; 1 where no cell is missing.
+
+    Units are spreads, of angles the length of a radian. Constant columns have none.
+    """
     if not noise.lacks_cells(found):
         return 1.0
     spreads = found.spreads()[0]
-    spreads = spreads[np.isfinite(spreads) & (spreads > 0)]
-    return float(spreads.max() / spreads.min()) if len(spreads) else 1.0
+    units = found.own_units()[np.isfinite(spreads) & (spreads > 0)]
+    return float(units.max() / units.min()) if len(units) else 1.0
 
 
 def _none_of(starts: int) -> str:

@@ -7,6 +7,7 @@ themselves. The penalty that does the same to point estimates follows from that 
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,16 @@ MOST_NUMBERS = 2**22
 """Longer sides are sampled, so that their covariances have no more numbers."""
 LEAST_ROWS = 2000
 """As many of them are looked at, though."""
+RENEWALS = 20
+"""The limit of times that quadratics are renewed near predictions."""
+STAYS = 0.02
+"""They are not once the penalty changes by less than this share."""
+FAINT = 1e-4
+"""A share of noise to begin with that no component vanishes in."""
+PATIENT = 30
+"""So many sweeps hold it there."""
+CLOSE = 1e-9
+"""What is nearer to its prediction, in units of a column's spread, is that."""
 NUDGE = 1e-3
 """How far apart two slopes are that tell a curvature, in units of a column's spread."""
 
@@ -65,9 +76,11 @@ class Noise:
         """Which penalty is taken, and why."""
         if self.l2 == 0:
             return "no penalty, as there is no noise to speak of"
+        share = 100 * min(self.share, 1)
+        percent = f"{share:.0f}" if share >= 10 else f"{share:.2g}"
         return (
-            f"penalty l2={self.l2:.3g}, from the noise ({100 * min(self.share, 1):.2g}% of "
-            "the variance of the observed cells)"
+            f"penalty l2={self.l2:.3g}, from the noise ({percent}% of the variance of the "
+            "observed cells)"
         )
 
 
@@ -112,87 +125,143 @@ def implied(problem: Factorization) -> Noise | None:
     own = any(isinstance(block.loss, Own) for block in found.blocks)
     if own or not lacks_cells(found):
         return None
-    table, weights, times = _quadratics(problem)
-    if problem.has_row_biases:
-        table = _less_row_means(table, weights)
-    sweeps = _Sweeps(table, weights, problem.rank, biased=problem.has_offsets)
-    share, l2 = sweeps.ended()
-    l2 *= times
+    share, l2, largest = _estimated(problem)
     if problem.has_offsets and not isinstance(found, Streamed):
         # Twice what leaves nothing of the factors is as good as more.
         l2 = min(l2, 2 * problem.vanishing_l2())
     elif not np.isfinite(l2):
-        l2 = float(sweeps.penalties().max()) * sweeps.unit * times
+        l2 = largest
     return Noise(share, l2)
 
 
-def _quadratics(problem: Factorization) -> tuple[Any, Any, float]:
-    r"""Return quadratics near the loss, sum k w (t - z)^2, of cells that are looked at.
+def _estimated(problem: Factorization) -> tuple[float, float, float]:
+    """Return the share of noise, the l2, and the largest l2 of a component.
 
-    With psi minus half the slope of the loss at the best constant b of a column, t = b +
-    psi / k. k is the mean half curvature there; of losses whose predictions are on the
-    scale of the data the slope of the line of psi by x - b, which corners do not mislead.
-    For squared loss t is x and k is 1.
+    Quadratics near the best constants are those of the loss itself where its slope is a
+    line. Where it is not, they are renewed near the predictions, until the penalty stays:
+    what bends far away, and would pass for noise, is gone where predictions are exact.
+    """
+    found = problem.cells
+    if isinstance(found, Streamed):
+        table, weights, times = _of_sampled_blocks(found, problem)
+        sweeps = _Sweeps(table, weights, problem.rank, biased=problem.has_offsets)
+        share, l2 = sweeps.ended()
+        return share, l2 * times, float(sweeps.penalties().max()) * sweeps.scale * times
+    left = np.ones((found.shape[0], 1))
+    right = found.offsets[:, None]
+    best = np.inf, np.inf, np.inf
+    for _ in range(RENEWALS):
+        table, weights, straight = _quadratics(problem, left, right)
+        table, weights, times = _sampled(table, weights, problem.rank)
+        means = np.zeros(table.shape[0])
+        if problem.has_row_biases:
+            table, means = _less_row_means(table, weights)
+        sweeps = _Sweeps(table, weights, problem.rank, biased=problem.has_offsets)
+        share, l2 = sweeps.ended()
+        largest = float(sweeps.penalties().max()) * sweeps.scale
+        if np.isfinite(best[1]) and not (share < best[0] and np.isfinite(l2)):
+            break  # as around an asymmetric corner
+        settled = abs(l2 - best[1]) <= STAYS * l2 or not np.isfinite(l2)
+        best = share, l2 * times, largest * times
+        if straight or settled or table.shape != (found.shape[0], found.coordinates):
+            break
+        U, V, offsets = sweeps.fitted()
+        ones = np.ones((len(V), 1))
+        left = np.column_stack([U, means, np.ones(len(U))])
+        right = np.column_stack([V, ones, _middle(problem) + offsets])
+    return best
+
+
+def _middle(problem: Factorization) -> np.ndarray:
+    """Return what is predicted of each coordinate without the factors."""
+    found: np.ndarray = problem.cells.offsets if problem.has_offsets else problem.base
+    return found
+
+
+def _quadratics(
+    problem: Factorization, left: np.ndarray, right: np.ndarray
+) -> tuple[Any, Any, bool]:
+    r"""Return quadratics near the loss, sum k w (t - Z)^2, at predictions Z = L R^T.
+
+    With psi minus half the slope of the loss, t = Z + psi / k. k is the mean half
+    curvature of a column there; of losses whose predictions are on the scale of the data
+    the slope of the line of psi by x - Z, which corners do not mislead. For squared loss
+    t is x and k is 1.
 
     Returns
     -------
     targets : float64 ndarray or csr array of shape (rows, coordinates)
-        About the constants where columns have offsets; 0 where a cell is missing.
+        About what is predicted without the factors; 0 where a cell is missing.
     weights : the same
-    times : float
-        What a penalty for the cells that are looked at is multiplied by.
+    straight : bool
+        Whether slopes are lines: t is x.
     """
-    found = problem.cells
-    if isinstance(found, Streamed):
-        return _of_sampled_blocks(found, problem)
-    constant = torch.as_tensor(found.offsets)[:, None]
-    ones = torch.ones(found.shape[0], 1, dtype=torch.float64)
-    cuts = torch.as_tensor(found.cuts)
-    psi = found.slopes(ones, constant, cuts) * -0.5
+    found, cuts = problem.cells, torch.as_tensor(problem.cells.cuts)
+    sides = torch.as_tensor(left), torch.as_tensor(right)
+    psi = found.slopes(*sides, cuts)
     sparse = hasattr(psi, "tocsr")
-    given = found.table.data if sparse else found.table[:, found.coordinate_columns]
-    places = found.table.indices if sparse else None
+    middle, spread = _middle(problem), problem.spread()
     if sparse:
+        table = found.table
+        places, rows = (
+            table.indices,
+            np.repeat(np.arange(len(left)), np.diff(table.indptr)),
+        )
+        given, values = table.data, psi.data * -0.5
         weights = np.ones(len(given)) if found.weights is None else found.weights
-        values = psi.data
+        Z = np.einsum("ij,ij->i", left[rows], right[places])
+        middle, spread = middle[places], spread[places]
     else:
-        weights, values = found.weights[:, found.coordinate_columns], psi
-    offsets = found.offsets if places is None else found.offsets[places]
+        given, values = found.table[:, found.coordinate_columns], psi * -0.5
+        weights, Z = found.weights[:, found.coordinate_columns], left @ right.T
 
     def summed(each: np.ndarray) -> np.ndarray:
-        if places is None:
-            return np.asarray(each.sum(0))
-        return np.bincount(places, each, found.coordinates)
+        if sparse:
+            return np.bincount(places, each, found.coordinates)
+        return np.asarray(each.sum(0))
 
-    away = np.where(weights > 0, given - offsets, 0)
-    spread = summed(weights * np.square(away))
-    k = summed(values * away) / np.where(spread > 0, spread, 1)
+    away = np.where(weights > 0, given - Z, 0)
+    values = np.where(
+        np.abs(away) <= CLOSE * spread, 0, values
+    )  # at a corner, to rounding
+    size = summed(weights * np.square(away))
+    k = summed(values * away) / np.where(size > 0, size, 1)
     if any(isinstance(block.loss, Periodic) for block in found.blocks):
-        nudge = NUDGE * torch.as_tensor(problem.spread())[:, None]
-        apart = found.slopes(ones, constant + nudge, cuts) - found.slopes(
-            ones, constant - nudge, cuts
-        )
-        heights = summed(weights) * 4 * nudge.numpy()[:, 0]
-        k = np.asarray(apart.sum(0)).reshape(-1) / np.where(heights > 0, heights, 1)
-    k = np.where((k > 0) & (spread > 0), k, 0.0)
-    each = k if places is None else k[places]
-    heavy = weights * each
-    targets = values / np.where(heavy > 0, heavy, 1)
-    if not problem.has_offsets:
-        targets = np.where(weights > 0, targets + offsets - _base(problem, places), 0)
-    if not sparse:
-        return _sampled(targets, heavy, problem.rank)
-    kind, shape = type(found.table), found.shape
-    parts = (found.table.indices, found.table.indptr)
-    return _sampled(
-        kind((targets, *parts), shape=shape),
-        kind((heavy, *parts), shape=shape),
-        problem.rank,
+        k = _curvatures(problem, sides, summed(weights))
+    k = np.where((k > 0) & (size > 0), k, 0.0)
+    heavy = weights * (k[places] if sparse else k)
+    steps = np.where(heavy > 0, values / np.where(heavy > 0, heavy, 1), 0)
+    straight = bool(
+        (
+            np.abs(steps - away)[heavy > 0]
+            <= CLOSE * np.broadcast_to(spread, heavy.shape)[heavy > 0]
+        ).all()
     )
+    targets = np.where(heavy > 0, Z - middle + steps, 0)
+    if not sparse:
+        return targets, heavy, straight
+    kind, parts = type(table), (table.indices, table.indptr)
+    of_entries = (kind((each, *parts), shape=found.shape) for each in (targets, heavy))
+    return *of_entries, straight
 
 
-def _base(problem: Factorization, places: np.ndarray | None) -> np.ndarray:
-    return problem.base if places is None else problem.base[places]
+def _curvatures(
+    problem: Factorization,
+    sides: tuple[torch.Tensor, torch.Tensor],
+    heights: np.ndarray,
+) -> np.ndarray:
+    """Return the mean half curvature of each column, by slopes on both sides."""
+    left, right = sides
+    nudge = NUDGE * torch.as_tensor(problem.spread())
+    found, cuts = problem.cells, torch.as_tensor(problem.cells.cuts)
+    above, below = (
+        found.slopes(left, torch.cat([right[:, :-1], one], 1), cuts)
+        for one in (right[:, -1:] + nudge[:, None], right[:, -1:] - nudge[:, None])
+    )
+    width = heights * 4 * nudge.numpy()
+    return np.asarray((above - below).sum(0)).reshape(-1) / np.where(
+        width > 0, width, 1
+    )
 
 
 def _sampled(targets: Any, weights: Any, rank: int) -> tuple[Any, Any, float]:
@@ -233,17 +302,17 @@ def _of_sampled_blocks(
     return np.concatenate(tables), np.concatenate(masks), float(np.sqrt(rows / most))
 
 
-def _less_row_means(table: Any, weights: Any) -> Any:
-    """Return a table less the means of its rows, shrunk as if each had a cell more."""
+def _less_row_means(table: Any, weights: Any) -> tuple[Any, np.ndarray]:
+    """Return a table less means of its rows, shrunk as if each had a cell more; them."""
     known = (weights > 0).sum(1)
     total = np.asarray((weights * table).sum(1)).reshape(-1)
     heights = np.asarray(weights.sum(1)).reshape(-1)
     known = np.asarray(known).reshape(-1)
     mean = total / np.where(heights > 0, heights, 1) * known / (known + 1)
     if not hasattr(table, "tocsr"):
-        return np.where(weights > 0, table - mean[:, None], 0)
+        return np.where(weights > 0, table - mean[:, None], 0), mean
     rest = table.data - np.repeat(mean, np.diff(table.indptr))
-    return type(table)((rest, table.indices, table.indptr), shape=table.shape)
+    return type(table)((rest, table.indices, table.indptr), shape=table.shape), mean
 
 
 class _Sweeps:
@@ -285,6 +354,12 @@ class _Sweeps:
 
     def __init__(self, table: Any, weights: Any, rank: int, *, biased: bool) -> None:
         self.sparse = hasattr(table, "tocsr")
+        given = weights.data if self.sparse else weights
+        self.count = max(int((given > 0).sum()), 1)
+        heavy = (
+            float(given.sum()) / self.count or 1.0
+        )  # weights of any size do the same
+        weights = weights / heavy
         self.weights, self.table, self.biased = weights, table, biased
         self.turned = weights.T.tocsr() if self.sparse else weights.T
         self.w, self.x = weights, table
@@ -294,23 +369,56 @@ class _Sweeps:
         self.heights = np.asarray(weights.sum(0)).reshape(-1)
         self.some_rows = np.asarray(weights.sum(1)).reshape(-1) > 0
         self.some_columns = self.heights > 0
-        self.count = max(int((self.w > 0).sum()), 1)
         self.unit = float(np.abs(self.x).max(initial=0.0)) or 1.0
+        self.scale = heavy * self.unit
         self.x = self.x / self.unit  # no square overflows or vanishes
         self.variance = float((self.w * np.square(self.x)).sum() / self.count)
-        rank = min(rank, *table.shape)
-        left, values, right = leading_triples(self._weighted(self.x), rank)
-        share = self.w.sum() / (table.shape[0] * table.shape[1])
-        root = np.sqrt(values / share) if share > 0 else values
-        self.U, self.V = left * root, right * root
+        self._begin(min(rank, *table.shape), 0.5)
+
+    def _begin(self, rank: int, share: float) -> None:
+        """Set all that sweeps renew, the noise to a share of the variance."""
+        self.U, self.V = self._first_factors(rank)
         self.C, self.D = (np.zeros((*part.shape, rank)) for part in (self.U, self.V))
         self.prior = np.ones(rank), np.ones(rank)
         self.added = np.ones(rank), np.ones(rank)
-        self.offsets = np.zeros(table.shape[1])
-        self.noise = self.variance / 2
+        self.offsets = np.zeros(self.table.shape[1])
+        self.noise = self.variance * share
+
+    def _first_factors(self, rank: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the singular vectors of the table, each column in its weight."""
+        counts = np.asarray((self.weights > 0).sum(0)).reshape(-1)
+        over = np.sqrt(np.where(counts > 0, self.heights / np.maximum(counts, 1), 1))
+        each = over[self.table.indices] if self.sparse else over
+        left, values, right = leading_triples(self._weighted(self.x / each), rank)
+        share = self.count / (self.table.shape[0] * self.table.shape[1])
+        root = np.sqrt(values / share)
+        return left * root, right * root / over[:, None]
+
+    def fitted(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the factors and the offsets, in the units of the table."""
+        return self.U, self.V * self.unit, self.offsets * self.unit
 
     def ended(self) -> tuple[float, float]:
-        """Sweep until the penalty has settled; return the share of noise, and the l2."""
+        """Return the share of noise, and the l2, where sweeps settle.
+
+        The first sweeps take much for noise, and a weak component may vanish in it for
+        good. Where one has, sweeps that begin with little noise tell whether there is any.
+        """
+        found = self._ended()
+        (rows, columns), rank = self.table.shape, self.U.shape[1]
+        spent = rank * (rows + columns - rank) + columns
+        if found[0] > 0 and not self._live().all() and self.count > spent:
+            other = copy.copy(self)
+            other._begin(rank, FAINT)
+            for _ in range(PATIENT):
+                other.sweep()
+                other.noise = min(other.noise, FAINT * self.variance)
+            if other._ended()[0] == 0:
+                return 0.0, 0.0
+        return found
+
+    def _ended(self) -> tuple[float, float]:
+        """Sweep until the penalty has settled."""
         before = now = np.inf
         for sweep in range(SWEEPS):
             if self.noise <= VANISHED * self.variance:
@@ -322,7 +430,7 @@ class _Sweeps:
                 break
             before = now
         # As many digits as it has, so that other units, and their roundings, give the same.
-        return self.noise / self.variance, float(f"{now:.{DIGITS}g}") * self.unit
+        return self.noise / self.variance, float(f"{now:.{DIGITS}g}") * self.scale
 
     def penalties(self) -> np.ndarray:
         """Return the penalty that each component implies."""
