@@ -42,11 +42,11 @@ def mixed(rows: int = 150) -> pd.DataFrame:
 
 def by_separate_fits(model: LowRankModel, table: np.ndarray, **settings: Any) -> Any:
     """Return what fits without each fold say of the cells of it, and of means."""
-    judged = model.judged_
-    rows, columns = judged.rows, judged.held_out.columns
+    unseen = model._unseen
+    rows, columns = unseen.rows, unseen.predicted.columns
     guess, mean = np.zeros((2, len(rows)))
-    for fold in range(judged.folds.max() + 1):
-        mine = judged.folds == fold
+    for fold in range(unseen.folds.max() + 1):
+        mine = unseen.folds == fold
         shown = table.copy()
         shown[rows[mine], columns[mine]] = np.nan
         penalty = {"l2": model.fitted_.penalty["l2_rows"]}
@@ -59,14 +59,14 @@ def by_separate_fits(model: LowRankModel, table: np.ndarray, **settings: Any) ->
 def test_scores_are_those_of_separate_fits() -> None:
     table = noisy()
     model = LowRankModel(2, random_state=0).fit(table)
-    judged = model.judged_
-    rows, columns = judged.rows, judged.held_out.columns
+    judged, unseen = model.judged_, model._unseen
+    rows, columns = unseen.rows, unseen.predicted.columns
     truth = table[rows, columns]
     assert not np.isnan(truth).any()
     assert len(set(zip(rows, columns, strict=True))) == len(rows)  # each once
     guess, mean = by_separate_fits(model, table)
-    np.testing.assert_allclose(judged.predicted.values, guess, atol=0.02)
-    np.testing.assert_allclose(judged.predicted.truth, truth, atol=1e-12)
+    np.testing.assert_allclose(unseen.predicted.values, guess, atol=0.02)
+    np.testing.assert_allclose(unseen.predicted.truth, truth, atol=1e-12)
     for j in range(6):
         here = columns == j
         score = model.scores_[f"x{j}"]
@@ -102,7 +102,7 @@ def test_of_large_tables_at_most_so_many_cells_are_held_out(monkeypatch) -> None
     monkeypatch.setattr(judging, "ENOUGH_HELD_OUT", 40)
     model = LowRankModel(2, random_state=0).fit(noisy())
     assert model.judged_.overall()["cells"] == 50
-    assert set(model.judged_.folds) == {0}
+    assert set(model._unseen.folds) == {0}
 
 
 def test_columns_that_nothing_predicts_are_filled_with_constants(tmp_path) -> None:
@@ -206,7 +206,7 @@ def test_the_command_says_it(tmp_path: Path, capsys) -> None:
     ]
     page = (tmp_path / "run" / "report.html").read_text()
     assert result["held_out"]["says"] in page
-    assert "How well cells are predicted that it had not seen" in page
+    assert "Cells that the fit had not seen" in page
     plain = run(tmp_path / "t.csv", tmp_path / "plain", "--held-out", "0")
     assert plain["held_out"] is None
     assert {c["unseen"] for c in plain["columns"]} == {None}
@@ -244,3 +244,46 @@ def test_it_says_where_the_imputer_does_better(rank, tmp_path: Path, capsys) -> 
     assert main([*options, *place]) == 0
     said = "Note: 'descents impute' predicts these cells better: on "
     assert (said in capsys.readouterr().out) == (rank == "1")
+
+
+def test_of_few_cells_nothing_is_concluded() -> None:
+    """Neither of a tiny table, nor of one column of few cells."""
+    generator = np.random.default_rng(0)
+    tiny = generator.normal(size=(10, 4))
+    tiny[0, 0] = np.nan
+    model = LowRankModel(1, random_state=0).fit(tiny)
+    assert model.judged_ is None
+    assert model.constant_columns_ == []
+    model.impute(tiny)  # without a warning
+    table = np.column_stack([noisy(), generator.normal(size=len(noisy()))])
+    table[12:, -1] = np.nan
+    model = LowRankModel(2, random_state=0).fit(table)
+    assert model.scores_["x6"].cells < 20
+    assert "x6" not in model.constant_columns_
+
+
+def test_where_the_whole_is_worse_columns_of_few_cells_are_constant() -> None:
+    generator = np.random.default_rng(1)
+    wide = generator.normal(size=(12, 40))
+    wide[generator.random(wide.shape) < 0.2] = np.nan
+    model = LowRankModel(4, penalty=0.01, random_state=0).fit(wide)
+    assert max(score.cells for score in model.scores_.values()) < 20
+    assert len(model.constant_columns_) > 35
+
+
+def test_some_held_out_cells_keep_the_fields_that_are_not_given() -> None:
+    from descents.marginal.held_out import HeldOut
+
+    ones = np.arange(3.0)
+    some = HeldOut(np.array([0, 1, 1]), ones, ones, ones, ones).some(ones > 0)
+    assert list(some.columns) == [1, 1]
+    assert some.deviations.shape == (0,)
+    assert some.chances.shape == (0, 0)
+
+
+def test_what_is_said_of_a_fit_is_the_same_after_loading(tmp_path) -> None:
+    model = LowRankModel(2, random_state=0).fit(noisy())
+    model.save(tmp_path / "m")
+    loaded = LowRankModel.load(tmp_path / "m")
+    assert loaded.judged_.overall() == model.judged_.overall()
+    assert loaded.judged_.shares() == model.judged_.shares()

@@ -445,18 +445,22 @@ def _show_held_out(console: Console, result: dict[str, Any]) -> None:
     shown = known if len(known) <= MOST_SHOWN else known[: MOST_SHOWN // 2]
     if shown is not known:
         shown = shown + known[-MOST_SHOWN // 2 :]
-    each = [f"{short(c['name'])} {100 * c['unseen']:.0f}%" for c in shown]
+    each = [f"{short(c['name'])} {round(100 * c['unseen'])}%" for c in shown]
     if len(shown) < len(known):
         each.insert(MOST_SHOWN // 2, "...")
     if each:
         console.print(
             f"Predicted of each column, of such cells: {', '.join(each)}", markup=False
         )
-    flat = [c["name"] for c in result["columns"] if c["filled_by"] == "constant"]
-    if flat:
-        console.print(
-            f"Not predicted better than by a constant: {listed(flat)}", markup=False
-        )
+    flat = [c for c in result["columns"] if c["filled_by"] == "constant"]
+    better = [c["name"] for c in flat if (c["unseen"] or 0) > 0]
+    worse = [c["name"] for c in flat if c["name"] not in better]
+    for says, names in (
+        ("Not predicted better than by a constant", worse),
+        ("Not clearly predicted better, and filled with a constant too", better),
+    ):
+        if names:
+            console.print(f"{says}: {listed(names)}", markup=False)
 
 
 @click.command()

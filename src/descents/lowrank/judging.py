@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,10 @@ MOST_WORK = 1e7
 """With more rows times squared features the imputer is not fitted to be compared."""
 FOLDS_OF_IMPUTER = 2
 """In how many folds it is compared."""
+ENOUGH_TO_JUDGE = 50
+"""Of fewer held-out cells nothing is concluded."""
+ROUNDING = 1e-6
+"""Errors that are nearer to each other, in their own units, are the same."""
 AWAY = 1e6
 """What is infinite counts as so many times the size of the others."""
 
@@ -61,25 +65,21 @@ class Judged:
         Which columns are filled with their best constant.
     constants : float64 ndarray of shape (columns,)
         The best constant of each column by its loss, or the code of a level.
-    held_out : HeldOut or None
-        What was predicted; the truth of numbers is 0, and predictions are the roots of
-        their losses. None of a stored model.
-    predicted : HeldOut or None
-        The same with numbers as they are predicted.
-    rows : int64 ndarray or None
-        The row of each held-out cell.
-    folds : int64 ndarray or None
-        The fold of each held-out cell.
+    cells : int
+        How many cells were held out.
+    relative_error : float
+        The error of what is filled in over that of the constants: the mean over columns.
+    standard_error : float
+        Of `relative_error`, by the jackknife.
     """
 
     levels: np.ndarray
     scores: tuple[ColumnScore | None, ...]
     constant: np.ndarray
     constants: np.ndarray
-    held_out: HeldOut | None = None
-    predicted: HeldOut | None = field(default=None, repr=False)
-    rows: np.ndarray | None = field(default=None, repr=False)
-    folds: np.ndarray | None = field(default=None, repr=False)
+    cells: int
+    relative_error: float
+    standard_error: float
 
     def shares(self) -> list[float | None]:
         """Return which share of each column's loss is predicted, of cells not seen.
@@ -111,7 +111,7 @@ class Judged:
         flat = [name for name, one in zip(names, here, strict=True) if one]
         if not flat:
             return None
-        if all(one is None or one.difference >= 0 for one in self.scores):
+        if not any(one is not None and _is_less(one) for one in self.scores):
             return (
                 "held-out cells of no column are predicted better than by its mean or "
                 "most frequent level, with which missing cells are filled; the table may "
@@ -120,80 +120,29 @@ class Judged:
         are = "is" if len(flat) == 1 else "are"
         return (
             f"{counted(len(flat), 'column')} {are} filled with the mean or the most "
-            f"frequent level, as held-out cells are not predicted better: {listed(flat)}"
+            f"frequent level, as held-out cells are not clearly predicted better: "
+            f"{listed(flat)}"
         )
 
-    def as_filled(self, held_out: HeldOut) -> HeldOut:
-        """Return held-out cells with the constants where these are what is filled in."""
-        flat = self.constant[held_out.columns]
-        return replace(
-            held_out, values=np.where(flat, held_out.constants, held_out.values)
-        )
-
-    def overall(self) -> dict[str, Any] | None:
+    def overall(self) -> dict[str, Any]:
         """Return the error of what is filled in over that of constants, in all.
 
         Returns
         -------
-        dict or None
-            `cells`, how many were held out; `relative_error`, the mean over columns of
-            the error over that of the constants; its `standard_error`, by the jackknife;
-            and a sentence, `says`. None of a stored model.
+        dict
+            `cells`, `relative_error`, `standard_error`, and a sentence, `says`.
         """
-        if self.held_out is None:
-            return None
-        errors = relative_errors(self.as_filled(self.held_out), self.levels)
-        deviation = deviation_of(errors)
         says = (
-            f"On {counted(len(self.held_out.columns), 'cell')} that a fit had not seen, "
-            f"the error is {errors[0]:.3g} of that of the best constants (mean over "
-            f"columns, standard error {deviation:.2g})."
+            f"On {counted(self.cells, 'cell')} that a fit had not seen, the error is "
+            f"{self.relative_error:.3g} of that of the best constants (mean over columns, "
+            f"standard error {self.standard_error:.2g})."
         )
         return {
-            "cells": len(self.held_out.columns),
-            "relative_error": float(errors[0]),
-            "standard_error": deviation,
+            "cells": self.cells,
+            "relative_error": self.relative_error,
+            "standard_error": self.standard_error,
             "says": says,
         }
-
-    def better_by_imputer(self, codes: np.ndarray, seed: int) -> str | None:
-        """Return a sentence where `descents impute` predicts the same cells better.
-
-        Better by more than a standard error. Where the table is small enough for its
-        model to be fitted in a few seconds.
-
-        Parameters
-        ----------
-        codes : float64 ndarray of shape (rows, columns)
-            The table: numbers, and codes of levels; NaN where missing.
-        seed : int
-        """
-        if self.predicted is None or self.rows is None or self.folds is None:
-            return None
-        width = int(np.maximum(self.levels, 1).sum())
-        if codes.shape[0] * width**2 > MOST_WORK:
-            return None
-        some = self.folds < FOLDS_OF_IMPUTER
-        kept = _some(self.as_filled(self.predicted), some)
-        found = kept.values.copy()
-        strength = 0.0 if len(codes) >= MANY_ROWS * width else 1.0
-        settings = Settings(held_out=0.0, strength=strength, seed=seed)
-        for fold in range(int(self.folds[some].max()) + 1):
-            mine = self.folds[some] == fold
-            places = self.rows[some][mine], kept.columns[mine]
-            shown = codes.copy()
-            shown[places] = np.nan
-            fitted = fit(shown, self.levels, settings)
-            found[mine] = fitted.predicted(shown).values[places]
-        ours = relative_errors(kept, self.levels)
-        theirs = relative_errors(replace(kept, values=found), self.levels)
-        if not ours[0] - theirs[0] > deviation_of(ours - theirs):
-            return None
-        return (
-            f"'descents impute' predicts these cells better: on {len(found)} cells that "
-            f"neither had seen its error is {theirs[0]:.3g} of that of constants, that of "
-            f"this model {ours[0]:.3g}"
-        )
 
     def filled(self, codes: list[np.ndarray]) -> list[np.ndarray]:
         """Return what is predicted of each column, constants where nothing beats them."""
@@ -216,6 +165,9 @@ class Judged:
             "judged/scores": np.array(each, dtype=np.float64).reshape(-1, len(names)),
             "judged/constant": self.constant.astype(np.uint8),
             "judged/constants": self.constants,
+            "judged/overall": np.array(
+                [self.cells, self.relative_error, self.standard_error]
+            ),
         }
 
     @classmethod
@@ -232,6 +184,81 @@ class Judged:
             scores,
             arrays["judged/constant"].astype(bool),
             arrays["judged/constants"],
+            int(arrays["judged/overall"][0]),
+            *map(float, arrays["judged/overall"][1:]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Unseen:
+    """What fits predicted of cells that they had not seen; it is not stored with a model.
+
+    Attributes
+    ----------
+    levels : int64 ndarray of shape (columns,)
+        How many levels each column has; 0 for numbers.
+    constant : bool ndarray of shape (columns,)
+        Which columns are filled with their best constant.
+    losses : HeldOut
+        The truth of numbers is 0, and predictions are the roots of their losses.
+    predicted : HeldOut
+        The same with numbers as they are predicted.
+    rows : int64 ndarray
+        The row of each held-out cell.
+    folds : int64 ndarray
+        The fold of each held-out cell.
+    """
+
+    levels: np.ndarray
+    constant: np.ndarray
+    losses: HeldOut
+    predicted: HeldOut
+    rows: np.ndarray
+    folds: np.ndarray
+
+    def as_filled(self, held_out: HeldOut) -> HeldOut:
+        """Return held-out cells with the constants where these are what is filled in."""
+        flat = self.constant[held_out.columns]
+        return replace(
+            held_out, values=np.where(flat, held_out.constants, held_out.values)
+        )
+
+    def better_by_imputer(self, codes: np.ndarray, seed: int) -> str | None:
+        """Return a sentence where `descents impute` predicts the same cells better.
+
+        Better by more than a standard error. Where the table is small enough for its
+        model to be fitted in a few seconds.
+
+        Parameters
+        ----------
+        codes : float64 ndarray of shape (rows, columns)
+            The table: numbers, and codes of levels; NaN where missing.
+        seed : int
+        """
+        levels = self.levels
+        width = int(np.maximum(levels, 1).sum())
+        if codes.shape[0] * width**2 > MOST_WORK:
+            return None
+        some = self.folds < FOLDS_OF_IMPUTER
+        kept = self.as_filled(self.predicted).some(some)
+        found = kept.values.copy()
+        strength = 0.0 if len(codes) >= MANY_ROWS * width else 1.0
+        settings = Settings(held_out=0.0, strength=strength, seed=seed)
+        for fold in range(int(self.folds[some].max()) + 1):
+            mine = self.folds[some] == fold
+            places = self.rows[some][mine], kept.columns[mine]
+            shown = codes.copy()
+            shown[places] = np.nan
+            fitted = fit(shown, levels, settings)
+            found[mine] = fitted.predicted(shown).values[places]
+        ours = relative_errors(kept, levels)
+        theirs = relative_errors(replace(kept, values=found), levels)
+        if not ours[0] - theirs[0] > deviation_of(ours - theirs):
+            return None
+        return (
+            f"'descents impute' predicts these cells better: on {len(found)} cells that "
+            f"neither had seen its error is {theirs[0]:.3g} of that of constants, that of "
+            f"this model {ours[0]:.3g}"
         )
 
 
@@ -247,7 +274,7 @@ def judged(
     seed: int = 0,
     workers: int = 1,
     exact: bool = False,
-) -> Judged | None:
+) -> tuple[Judged, Unseen] | None:
     """Fit without some of the cells, and compare what is predicted of them.
 
     A tenth of the observed cells is held out, at most 20,000; of a small table in up to
@@ -277,12 +304,12 @@ def judged(
 
     Returns
     -------
-    Judged or None
-        None where no cell can be held out.
+    tuple of Judged and Unseen, or None
+        None where fewer than 50 cells can be held out, of which nothing is concluded.
     """
     whole = with_holes(found)
     fold = _folds(whole, share, seed)
-    if not (fold >= 0).any():
+    if (fold >= 0).sum() < ENOUGH_TO_JUDGE:
         return None
     problem = Candidates(whole, fold, [rank], [1.0], **settings)
     count = len(problem.numbered)
@@ -308,19 +335,35 @@ def judged(
     folds = np.repeat(np.arange(len(parts)), [len(part[2]) for part in parts])
     scores = scores_of(losses, levels)
     constant = np.zeros(len(levels), dtype=bool)
-    if len(rows) >= ENOUGH_OF_COLUMN and not exact:
-        constant = filled_by_constants(losses, scores, levels)
-        empty = np.array([score is None for score in scores])
-        constant &= ~empty
+    if not exact:
+        constant = _better_constants(losses, scores, levels)
     constants = np.array(
         [codes[0] for codes in decoded(found, found.offsets[None], found.cuts)]
     )
-    return Judged(levels, scores, constant, constants, losses, predicted, rows, folds)
+    unseen = Unseen(levels, constant, losses, predicted, rows, folds)
+    errors = relative_errors(unseen.as_filled(losses), levels)
+    overall = len(rows), float(errors[0]), deviation_of(errors)
+    return Judged(levels, scores, constant, constants, *overall), unseen
 
 
-def _some(held_out: HeldOut, kept: np.ndarray) -> HeldOut:
-    """Return some of the held-out cells."""
-    return HeldOut(*(getattr(held_out, one.name)[kept] for one in fields(HeldOut)))
+def _is_less(score: ColumnScore) -> bool:
+    """Return whether the error is below that of the constant by more than rounding."""
+    return score.error < score.constant_error * (1 - ROUNDING)
+
+
+def _better_constants(
+    losses: HeldOut, scores: Sequence[ColumnScore | None], levels: np.ndarray
+) -> np.ndarray:
+    """Return which columns are filled by their constants.
+
+    Of a column with few held-out cells nothing is concluded by itself: it is filled by its
+    constant only where the model as a whole is worse than the constants.
+    """
+    errors = relative_errors(losses, levels)
+    worse = errors[0] > 1 + min(deviation_of(errors), 1.0)
+    least = 1 if worse else ENOUGH_OF_COLUMN
+    enough = np.array([one is not None and one.cells >= least for one in scores])
+    return filled_by_constants(losses, scores, levels) & enough
 
 
 def _folds(whole: Cells, share: float, seed: int) -> np.ndarray:

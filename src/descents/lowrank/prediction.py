@@ -24,7 +24,7 @@ from descents.errors import InvalidValueError, RunFolderError
 from descents.lowrank import conformal
 from descents.lowrank.conformal import Calibration
 from descents.lowrank.fitted import Fitted
-from descents.lowrank.judging import Judged
+from descents.lowrank.judging import Judged, Unseen
 from descents.lowrank.noise import Noise
 from descents.lowrank.selection import Selection
 from descents.marginal.held_out import ColumnScore
@@ -59,6 +59,8 @@ class UsesFitted(ReadsTables):
     noise_: Noise | None
     scales_: str | None
     judged_: Judged | None
+    _unseen: Unseen | None = None
+    """What fits predicted of held-out cells; None of a stored model."""
     _seed: int | None
 
     def _keep(self, fitted: Fitted) -> None:
@@ -357,7 +359,8 @@ class UsesFitted(ReadsTables):
         codes = fitted.decoded(*predicted)
         if self.judged_ is not None:
             codes = self.judged_.filled(codes)
-            says = self.says_of_constants(np.isnan(values).any(0))
+            names = [column.name for column in self.columns_]
+            says = self.judged_.says(names, np.isnan(values).any(0))
             if says is not None:
                 warnings.warn(says, UserWarning, stacklevel=2)
         self._warn_of_far(codes, np.isnan(values), 3)
@@ -371,18 +374,6 @@ class UsesFitted(ReadsTables):
         holes = np.isnan(values)
         holes &= ~holes.all(1, keepdims=True)
         return filled, self.calibration_.intervals(fitted, predicted, holes, coverage)
-
-    def says_of_constants(self, lacking: np.ndarray) -> str | None:
-        """Return a warning where missing cells are filled with constants, or None.
-
-        Parameters
-        ----------
-        lacking : bool ndarray of shape (columns,)
-            Which columns have missing cells.
-        """
-        if self.judged_ is None:
-            return None
-        return self.judged_.says([column.name for column in self.columns_], lacking)
 
     def _warn_of_far(
         self, codes: list[np.ndarray], holes: np.ndarray, level: int

@@ -71,6 +71,23 @@ class HeldOut:
         )
         return model, constant
 
+    def some(self, kept: np.ndarray) -> HeldOut:
+        """Return some of the cells; fields that are not given stay empty.
+
+        Parameters
+        ----------
+        kept : bool or int ndarray
+            Which cells.
+
+        Examples
+        --------
+        >>> ones = np.ones(3)
+        >>> HeldOut(np.array([0, 0, 1]), ones, ones, ones, ones).some(np.array([0, 2]))
+        HeldOut(2 cells of 2 columns)
+        """
+        parts = (getattr(self, one.name) for one in fields(self))
+        return HeldOut(*(part[kept] if len(part) else part for part in parts))
+
     @classmethod
     def joined(cls, parts: Sequence[HeldOut]) -> HeldOut:
         """Return the cells of several folds."""

@@ -168,7 +168,10 @@ def factorize(
         ]
     warned = list(dict.fromkeys(str(warning.message) for warning in caught))
     cells = model.fitted_.problem.cells
-    flat = model.says_of_constants(cells.column_counts < cells.shape[0])
+    flat = None
+    if model.judged_ is not None:
+        names = [column.name for column in model.columns_]
+        flat = model.judged_.says(names, cells.column_counts < cells.shape[0])
     warned += [] if flat is None else [flat]
     warned.sort(key=lambda line: line not in (model._far, flat))  # they come first
     generator = np.random.Generator(np.random.Philox(0))
@@ -275,7 +278,8 @@ def _defaults(model: LowRank) -> list[str]:
     found = []
     if model.noise_ is not None:
         says = model.noise_.says
-        found.append(f"{says[:1].upper()}{says[1:]}; give --penalty l2=0 for none")
+        remedy = "; give --penalty l2=0 for none" if model.noise_.l2 else ""
+        found.append(f"{says[:1].upper()}{says[1:]}{remedy}")
     elif model.penalty is None and model.fitted_.penalized:
         l2 = model.fitted_.penalty["l2_rows"]
         found.append(
