@@ -37,7 +37,7 @@ def with_gaps() -> np.ndarray:
 
 def fitted(table: np.ndarray, **settings) -> LowRankModel:
     """Fit without the warnings that name what has no cell, or is not yet stationary."""
-    settings = {"random_state": 0, "max_iter": 100, **settings}
+    settings = {"random_state": 0, "max_iter": 100, "held_out": 0, **settings}
     rank = settings.pop("rank", 3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -66,7 +66,7 @@ def two_by_two(loss: str, rows: int = 40, seed: int = 0) -> np.ndarray:
 
 def settings_for(loss: str) -> dict[str, object]:
     """Return the settings under which a loss has a minimum and is followed to it."""
-    given: dict[str, object] = {"loss": loss, "penalty": 0.5}
+    given: dict[str, object] = {"loss": loss, "penalty": 0.5, "held_out": 0}
     if loss in ("kl", "nonnegative"):
         given["constraint"] = "nonnegative"
     if loss == "nonnegative":
@@ -241,7 +241,7 @@ def test_whole_weights_count_rows_that_often() -> None:
     table = with_holes(PLANTED[:30], 0.2)
     often = np.random.default_rng(0).integers(1, 4, 30)
     # Without a penalty the problem is flat; one on the columns alone would be scaled away.
-    model = LowRankModel(2, random_state=0, steps="lbfgs", max_iter=3000)
+    model = LowRankModel(2, penalty=0, random_state=0, steps="lbfgs", max_iter=3000)
     weighted = clone(model).fit(table, weights=np.repeat(often[:, None], 10, 1))
     repeated = clone(model).fit(np.repeat(table, often, axis=0))
     assert weighted.loss_ == pytest.approx(repeated.loss_, rel=1e-7)
@@ -435,7 +435,8 @@ def test_a_new_row_minimises_its_own_objective(loss) -> None:
 
 
 def test_a_row_without_any_cell_is_the_constant() -> None:
-    model = LowRankModel(2, penalty=0.1, random_state=0).fit(with_holes(IRIS))
+    model = LowRankModel(2, penalty=0.1, held_out=0, random_state=0)
+    model.fit(with_holes(IRIS))
     blank = np.full((1, 4), np.nan)
     assert np.isfinite(model.transform(blank)).all()
     np.testing.assert_allclose(
@@ -479,7 +480,7 @@ def test_offsets_are_in_the_predictions(offsets) -> None:
     columns = np.linspace(10, 20, 8)
     table = with_holes(noisy + rows * (offsets in ("rows", "both")))
     table += columns * (offsets in ("columns", "both"))
-    model = LowRankModel(1, offsets=offsets, random_state=0).fit(table)
+    model = LowRankModel(1, offsets=offsets, penalty=0, random_state=0).fit(table)
     again = model.transform(table)
     np.testing.assert_allclose(again, model.embedding_, atol=1e-4)
     # As many parameters as that, and no more: each kept cell is near.
@@ -564,7 +565,13 @@ def test_the_same_random_state_gives_the_same_fit() -> None:
 
 def test_the_mean_of_starts_is_the_mean_of_predictions() -> None:
     table = with_holes(planted_table(30, 8, 3, noise=0.5, seed=2)[0], 0.4)
-    shared = {"n_components": 3, "n_starts": 8, "random_state": 0, "penalty": 0.1}
+    shared = {
+        "n_components": 3,
+        "n_starts": 8,
+        "random_state": 0,
+        "held_out": 0,
+        "penalty": 0.1,
+    }
     best = LowRankModel(**shared).fit(table)
     mean = LowRankModel(**shared, combine="mean").fit(table)
     np.testing.assert_array_equal(best.runs_.losses, mean.runs_.losses)
@@ -627,7 +634,7 @@ def own_squared(prediction, target):
     return (prediction - target) ** 2
 
 
-@pytest.mark.parametrize("penalty", [None, 0.5])
+@pytest.mark.parametrize("penalty", [0, 0.5])
 def test_a_function_that_is_squared_loss(penalty) -> None:
     table = with_holes(PLANTED, 0.2)
     shared = {"random_state": 0, "tol": 1e-12, "max_iter": 50_000, "penalty": penalty}
@@ -729,7 +736,9 @@ def test_a_stored_model_is_the_same_to_the_bit(loss, holes, tmp_path) -> None:
 @UNFINISHED
 def test_stored_with_other_settings(settings, tmp_path) -> None:
     table = with_holes(IRIS)
-    model = LowRankModel(2, **({"random_state": 0, "max_iter": 10} | settings))
+    model = LowRankModel(
+        2, **({"random_state": 0, "max_iter": 10, "held_out": 0} | settings)
+    )
     model.fit(table).save(tmp_path / "model")
     other = LowRankModel.load(str(tmp_path / "model"))
     np.testing.assert_array_equal(other.impute(table), model.impute(table))
@@ -1284,7 +1293,7 @@ def io_file(text: str) -> str:
 def test_a_gap_is_not_claimed_where_nothing_better_is_known() -> None:
     table, _ = planted_table(20, 6, 2, noise=0.1, seed=0)
     table[0, 0] = np.nan
-    model = LowRankModel(2, n_starts=3, random_state=0).fit(table)
+    model = LowRankModel(2, n_starts=3, penalty=0, random_state=0).fit(table)
     assert model.reference_.kind == "best found"
     assert np.isnan(model.gap_)
 

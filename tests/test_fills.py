@@ -46,7 +46,12 @@ def test_fills_far_outside_are_warned_of(loss: str, tmp_path: Path) -> None:
     table = holed(loss)
     constraint = "nonnegative" if loss in NONNEGATIVE else None
     model = LowRankModel(
-        6, loss=loss, constraint=constraint, penalty={"l2": 0.0}, random_state=0
+        6,
+        loss=loss,
+        constraint=constraint,
+        penalty={"l2": 0.0},
+        held_out=0,  # by which such columns are filled with constants
+        random_state=0,
     )
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -108,7 +113,8 @@ def test_the_command_says_it_first(tmp_path: Path, capsys) -> None:
     path = written(tmp_path / "t.csv", holed("kl") + 0.5)
     arguments = (
         "factorize", str(path), "--rank", "6", "--loss", "kl", "--constraint",
-        "nonnegative", "--out", str(tmp_path / "run"),
+        "nonnegative", "--penalty", "l2=0", "--held-out", "0",
+        "--out", str(tmp_path / "run"),
     )  # fmt: skip
     assert main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -54,7 +54,7 @@ def disordered(repeats: int = 1, kind: Any = sp.csr_array) -> Any:
 
 
 def fitted(table: Any, **given: Any) -> LowRankModel:
-    model = LowRankModel(2, penalty=1.0, max_iter=300, random_state=0)
+    model = LowRankModel(2, penalty=1.0, held_out=0, max_iter=300, random_state=0)
     return model.fit(table, **given)
 
 
@@ -214,6 +214,7 @@ def test_nothing_that_is_given_is_changed(steps: str) -> None:
         constraint="nonnegative",
         initialization=factors,
         steps=steps,
+        held_out=0,
         max_iter=5,
         random_state=0,
     )

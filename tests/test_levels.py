@@ -49,7 +49,8 @@ def repeated(*levels: Any) -> list[Any]:
 
 
 def fitted(frame: Any, **settings: Any) -> LowRankModel:
-    return LowRankModel(1, random_state=0, max_iter=300, **settings).fit(frame)
+    settings = {"held_out": 0, "max_iter": 300, **settings}
+    return LowRankModel(1, random_state=0, **settings).fit(frame)
 
 
 # Places

@@ -311,7 +311,7 @@ def test_columns_keep_their_own_parameters_through_a_file(tmp_path) -> None:
     holed = frame.astype({"hour": "Int64", "grade": "Int64"})
     for j in range(6):
         holed.iloc[3 * j : 3 * j + 3, j] = None
-    model = fit(holed, LOSSES, steps=1000)
+    model = fit(holed, LOSSES, steps=1000, held_out=0)
     assert [column.loss_label for column in model.columns_] == [
         "quantile:0.9",
         "quantile:0.1",

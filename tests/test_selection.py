@@ -337,7 +337,7 @@ def test_noise_alone_has_rank_one_with_a_warning() -> None:
 @pytest.mark.parametrize("rank", [1, 3])
 def test_planted_ranks_are_chosen(rank: int) -> None:
     table = holed(50, 25, rank, 0.3, seed=rank)
-    model = LowRankModel("auto", random_state=0).fit(table)
+    model = LowRankModel("auto", held_out=0, random_state=0).fit(table)
     assert model.n_components_ == rank == len(model.components_)
     chosen = model.selection_
     assert chosen is not None
@@ -345,7 +345,7 @@ def test_planted_ranks_are_chosen(rank: int) -> None:
     assert chosen.held == (~np.isnan(table)).sum()
     # Noise of variance .09 beside a signal of variance 1.
     assert 0.05 < chosen.mean[chosen.chosen] < 0.2
-    again = LowRankModel("auto", random_state=0).fit(table)
+    again = LowRankModel("auto", held_out=0, random_state=0).fit(table)
     assert again.loss_ == model.loss_
 
 
@@ -382,7 +382,7 @@ def test_the_largest_penalty_leaves_nothing() -> None:
 
 def test_penalties_are_chosen_and_kept(tmp_path: Path) -> None:
     table = holed(40, 20, 2, 0.8, seed=1)
-    model = LowRankModel(6, penalty="auto", random_state=0).fit(table)
+    model = LowRankModel(6, penalty="auto", held_out=0, random_state=0).fit(table)
     chosen = model.selection_
     assert chosen is not None
     assert len(chosen.penalties) == 10
@@ -390,7 +390,10 @@ def test_penalties_are_chosen_and_kept(tmp_path: Path) -> None:
     assert model.fitted_.penalty["l2_rows"] == chosen.penalty
     assert chosen.mean[0, -1] > chosen.mean[chosen.chosen]  # a smaller one overfits
     both = LowRankModel(
-        [1, 2, 3], penalty={"l2": [9.0, 1.0], "l2_biases": 2.0}, random_state=0
+        [1, 2, 3],
+        penalty={"l2": [9.0, 1.0], "l2_biases": 2.0},
+        held_out=0,
+        random_state=0,
     )
     both = clone(both).fit(table)
     assert both.fitted_.penalty["l2_biases"] == 2.0
@@ -399,7 +402,7 @@ def test_penalties_are_chosen_and_kept(tmp_path: Path) -> None:
     assert back.selection_.says == both.selection_.says
     np.testing.assert_array_equal(back.selection_.losses, both.selection_.losses)
     assert back.get_params()["n_components"] == [1, 2, 3]
-    assert LowRankModel(2).fit(table).selection_ is None
+    assert LowRankModel(2, held_out=0).fit(table).selection_ is None
 
 
 def test_sparse_tables_are_held_out_too() -> None:
@@ -520,7 +523,7 @@ def test_planted_ranks_are_chosen_95_times_of_100() -> None:
             noise = least / (1.5 * known) * generator.standard_normal(clean.shape)
             table = clean + noise
             table[generator.random(table.shape) < 0.2] = np.nan
-            model = LowRankModel("auto", random_state=0, max_iter=200)
+            model = LowRankModel("auto", held_out=0, random_state=0, max_iter=200)
             right += model.fit(table).n_components_ == rank
     assert right >= 95
 

@@ -359,7 +359,10 @@ def dual_bound(problem: Factorization, runs: Runs) -> Reference | None:
         _scaled(slopes, problem.row_penalties, problem.coordinate_counts)
     )
     most = 2 * np.sqrt(l2) / norm if norm > 0 else 1.0
-    value = _best_scale(lambda c: _dual_value(problem, slopes, c), min(most, 4.0))
+    search = _best_scale
+    if all(block.loss.quadratic for block in cells.blocks):
+        search = _top_of_parabola
+    value = search(lambda c: _dual_value(problem, slopes, c), min(most, 4.0))
     # No loss is negative, so a bound of at most 0 adds nothing. A hinge, whose slopes are
     # 0 in most cells, may have no better one if there are offsets. For smooth losses 0
     # can be the infimum, for example if a bias separates the classes.
@@ -415,6 +418,14 @@ def _best_scale(function: Any, most: float) -> float:
         else:
             low = left
     return float(best)
+
+
+def _top_of_parabola(function: Any, most: float) -> float:
+    """Return the maximum of a quadratic function over [0, most], from three values."""
+    low, middle, high = (float(function(share * most)) for share in (0, 0.5, 1))
+    bend = low - 2 * middle + high
+    top = most * (0.75 * low - middle + 0.25 * high) / bend if bend < 0 else most
+    return max(low, middle, high, float(function(min(max(top, 0.0), most))))
 
 
 def _balanced(problem: Factorization, slopes: Any) -> Any:

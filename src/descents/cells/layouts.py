@@ -285,7 +285,7 @@ class Dense(Cells):
            Foundations and Trends in Machine Learning 9, section 5.
         """
         if units is None:
-            units = self._own_units()
+            units = self.own_units()
         found = self._over(units)
         if scales is None:
             scales = found._own_scales()
@@ -301,13 +301,30 @@ class Dense(Cells):
         """Whether every cell is data, of weight one."""
         return bool((self.weights == 1).all())
 
-    def _own_units(self) -> np.ndarray:
-        """Return the standard deviation of each column; 1 for levels.
+    def own_units(self) -> np.ndarray:
+        """Return the unit of each column of numbers; 1 for levels.
 
-        For a constant column, its size. (About the mean whatever the loss: a search for
-        the best constant ends in other digits in other units.)
+        The standard deviation; for a constant column, its size.
         """
         units = np.ones(self.shape[1])
+        spread, size = self.spreads()
+        spread = np.where(np.isnan(spread), size, spread)
+        for block in self.blocks:
+            if block.loss.has_units:
+                units[block.columns] = [
+                    block.loss.column(place).unit(float(spread[column]))
+                    for place, column in enumerate(block.columns)
+                ]
+        return units
+
+    def spreads(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the standard deviation and the size of each column.
+
+        The standard deviation is NaN for a constant column, and for levels. (It is about
+        the mean whatever the loss: a search for the best constant ends in other digits in
+        other units.) The size is the largest absolute value.
+        """
+        spreads, sizes = np.full(self.shape[1], np.nan), np.ones(self.shape[1])
         for block in self.blocks:
             if not block.loss.has_units:
                 continue
@@ -324,12 +341,9 @@ class Dense(Cells):
             rest = np.where(seen, over - (share * over).sum(0), 0)
             spread = size * np.sqrt((share * np.square(rest)).sum(0))
             # What is left of a constant column is rounding of its own size.
-            spread = np.where(spread > FLAT * size, spread, size)
-            units[block.columns] = [
-                block.loss.column(place).unit(float(one))
-                for place, one in enumerate(spread)
-            ]
-        return units
+            spreads[block.columns] = np.where(spread > FLAT * size, spread, np.nan)
+            sizes[block.columns] = size
+        return spreads, sizes
 
     def _over(self, units: np.ndarray) -> Dense:
         """Return the cells with each column over its unit, and its loss in that."""
@@ -465,7 +479,7 @@ class Dense(Cells):
         ):
             weight, target = block.loss.majorize(block.predictions(z), x, step)
             cell = w if block.each == 1 else w[..., None]
-            weight = cell.expand_as(target) if weight is None else weight * cell
+            weight = cell if weight is None else weight * cell
             shape = z[..., block.place].shape
             wide = (*shape[:-1], len(block.columns), block.each)
             if block.each == 1:

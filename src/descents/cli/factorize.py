@@ -31,12 +31,16 @@ from descents.cli.options import (
 )
 from descents.errors import Complaints, InvalidValueError
 from descents.pages.drawing import drawing
+from descents.tables.frames import short
+from descents.tables.levels import listed
 from descents.text import counted
 from descents.validation import MOST_STARTS, folder_path
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+MOST_SHOWN = 12
+"""Of how many columns it is printed how well they are predicted."""
 LARGE_TABLE = 2**20
 """From so many cells on, products are worth to be shared out to several threads: one
 that waits for another is nothing beside what it does."""
@@ -98,7 +102,8 @@ def intervals_option(says: str) -> Callable[[Any], Any]:
     metavar="NAME=NUMBER",
     help="l2=0.1, l2=auto (chosen as a rank is), l2=auto:0.1,1,10, l1=1, or for one "
     "factor l2_rows, l1_columns, ...; smooth_rows, smooth_columns; l2_biases; "
-    "count_power=0.5 lets penalties grow with a row's cells. May be repeated.",
+    "count_power=0.5 lets penalties grow with a row's cells. May be repeated.  [default: "
+    "with missing cells what the noise implies; l2=0 for none]",
 )
 @click.option(
     "--offsets",
@@ -113,7 +118,7 @@ def intervals_option(says: str) -> Callable[[Any], Any]:
     default="auto",
     show_default=True,
     help="Whether all columns count alike, whatever their units; auto where columns "
-    "have different losses.",
+    "have different losses, or cells are missing and spreads differ tenfold.",
 )
 @click.option(
     "--starts",
@@ -161,6 +166,15 @@ def intervals_option(says: str) -> Callable[[Any], Any]:
     default=5,
     show_default=True,
     help="In how many parts cells are held out to choose by.",
+)
+@click.option(
+    "--held-out",
+    type=click.FloatRange(0, 0.5),
+    default=0.1,
+    show_default=True,
+    metavar="SHARE",
+    help="Of the observed cells, by which the fit is judged where cells are missing or the "
+    "rank or the penalty is chosen; 0 does without.",
 )
 @click.option(
     "--sparse",
@@ -389,6 +403,8 @@ def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
         console.print(f"Warning: {line}.", style="yellow", markup=False)
     for line in result["chosen"]:
         console.print(line, markup=False)
+    for line in result["defaults"]:
+        console.print(line, markup=False)
     if result["selection"] is not None:
         console.print(result["selection"]["says"], markup=False)
     starts = result["starts"]
@@ -399,6 +415,7 @@ def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
         f"have {result['constants_loss']:.6g}."
     )
     console.print(result["gap_says"], markup=False)
+    _show_held_out(console, result)
     if starts["count"] > 1:
         console.print(
             f"{counted(starts['count'], 'start')}: median loss {starts['loss_median']:.8g}, largest "
@@ -416,6 +433,34 @@ def _show_model(console: Console, result: dict[str, Any], out: Path) -> None:
     if "memory" in result:
         console.print(result["memory"]["says"])
     console.print(f"The page: {out / 'report.html'}")
+
+
+def _show_held_out(console: Console, result: dict[str, Any]) -> None:
+    """Print how well cells are predicted that a fit had not seen."""
+    if result["held_out"] is None:
+        return
+    console.print(result["held_out"]["says"], markup=False)
+    known = [c for c in result["columns"] if c["unseen"] is not None]
+    known.sort(key=lambda column: -column["unseen"])
+    shown = known if len(known) <= MOST_SHOWN else known[: MOST_SHOWN // 2]
+    if shown is not known:
+        shown = shown + known[-MOST_SHOWN // 2 :]
+    each = [f"{short(c['name'])} {round(100 * c['unseen'])}%" for c in shown]
+    if len(shown) < len(known):
+        each.insert(MOST_SHOWN // 2, "...")
+    if each:
+        console.print(
+            f"Predicted of each column, of such cells: {', '.join(each)}", markup=False
+        )
+    flat = [c for c in result["columns"] if c["filled_by"] == "constant"]
+    better = [c["name"] for c in flat if (c["unseen"] or 0) > 0]
+    worse = [c["name"] for c in flat if c["name"] not in better]
+    for says, names in (
+        ("Not predicted better than by a constant", worse),
+        ("Not clearly predicted better, and filled with a constant too", better),
+    ):
+        if names:
+            console.print(f"{says}: {listed(names)}", markup=False)
 
 
 @click.command()

@@ -111,11 +111,12 @@ class Alternating(UpdateRule):
             left, right = problem.extended(rows.parameters)
             nearer = quadratic or problem.cells.look(left, right, cuts, step)
             columns = _half(problem, rows.parameters, nearer, "columns", left)
+            moved, equations = _balanced(problem, columns)
             if quadratic is not None:
                 known["loss"] = (known["loss"] + columns.change).clamp_min(0)
-                found.update(known=known, equations=columns.equations)
+                found.update(known=known, equations=equations)
             gain = -(rows.whole + columns.whole)
-        return Update(columns.parameters, found, losses, mapping, gain)
+        return Update(moved, found, losses, mapping, gain)
 
     def unsettled(self, bound: Bound, step: int) -> bool:
         """Return whether corners of the losses are still being rounded."""
@@ -141,6 +142,131 @@ class Alternating(UpdateRule):
                 cuts = problem.cut_parameters(parameters)
                 look = problem.cells.look(left, right, cuts, step)
             return _rows_first(problem, parameters, state, look, (left, right))[1]
+
+
+class _Balance(NamedTuple):
+    """What gives the same predictions by factors of the least penalty.
+
+    Attributes
+    ----------
+    turn, back : Tensor of shape (S, rank, rank)
+        T and T^-T: what U and V are multiplied by.
+    shifts : pair of Tensor of shape (S, 1, rank)
+        What is taken from the rows of U before, and goes to the offsets of the columns;
+        and from those of V, and goes to the biases of the rows.
+    seen : pair of Tensor of shape (rows, 1)
+        Which rows and columns have a cell; of the others nothing is taken.
+    """
+
+    turn: torch.Tensor
+    back: torch.Tensor
+    shifts: tuple[torch.Tensor, torch.Tensor]
+    seen: tuple[torch.Tensor, torch.Tensor]
+
+    def of(self, parameters: Parameters) -> Parameters:
+        """Return parameters with the factors in that form."""
+        U, V, (of_rows, of_columns) = parameters["U"], parameters["V"], self.shifts
+        found = dict(parameters)
+        if "row_biases" in parameters:
+            gained = (U @ of_columns.mT)[..., 0]
+            found["row_biases"] = parameters["row_biases"] + gained
+            V = V - of_columns * self.seen[1]
+        if "offsets" in parameters:
+            found["offsets"] = parameters["offsets"] + (V @ of_rows.mT)[..., 0]
+        found["U"] = (U - of_rows * self.seen[0]) @ self.turn
+        found["V"] = V @ self.back
+        return found
+
+    def of_equations(self, equations: Parameters) -> Parameters:
+        """Return the normal equations of the columns for the rows in that form."""
+        gram, wanted, rank = equations["gram"], equations["wanted"], len(self.turn[0])
+        size = gram.shape[-1]
+        M = torch.eye(size, dtype=gram.dtype, device=gram.device)
+        M = M.repeat(len(gram), 1, 1)
+        M[:, :rank, :rank] = self.turn
+        of_rows, of_columns = self.shifts
+        if size > rank:  # the last column of the rows is of ones, one before of biases
+            M[:, -1:, :rank] = -of_rows @ self.turn
+        if size > rank + 1:
+            M[:, :rank, rank : rank + 1] = of_columns.mT
+        return {"gram": M[:, None].mT @ gram @ M[:, None], "wanted": wanted @ M}
+
+
+def _balanced(problem: Factorization, half: _Half) -> tuple[Parameters, Parameters]:
+    """Return the parameters after the columns' half at the least penalty, its equations."""
+    turn = _balance(problem, half.parameters)
+    if turn is None:
+        return half.parameters, half.equations
+    return turn.of(half.parameters), turn.of_equations(half.equations)
+
+
+def _balance(problem: Factorization, parameters: Parameters) -> _Balance | None:
+    r"""Return what shares out the size of U V^T to the factors at the least penalty.
+
+    The mean of U, weighted by what its rows are charged, goes to the offsets of the
+    columns where these are free, and that of V to the biases of the rows. Then with A and B the charged Gram matrices of U and V,
+    such that their penalties are tr(T' A T) and tr(T^-1 B T^-T) for U T and V T^-T, the
+    least sum, 2 tr((A^(1/2) B A^(1/2))^(1/2)), is that of T = A^(-1/2) Q D^(1/4), where
+    Q D Q' = A^(1/2) B A^(1/2): each component is charged as much in one factor as in the
+    other. For l2 alone this is the product's SVD form, D^(1/4) half of each value. None
+    where a factor has no charge of its size, or a constraint or l1 that such a turn would
+    break.
+    """
+    asked = problem.row_regularizer, problem.column_regularizer
+    if not all(side.smooth and side.l2 for side in asked) or "V" not in parameters:
+        return None
+    like = parameters["U"]
+    factors = [like, parameters["V"]]
+    seen = problem.seen_rows(like)[:, None], problem.seen_coordinates(like)[:, None]
+    charges = [_turn(problem, side, like).l2[..., :1] for side in ("rows", "columns")]
+    shifts = [like.new_zeros(len(like), 1, problem.rank) for _ in charges]
+    free = (
+        problem.has_offsets and not problem.l2_biases,
+        problem.has_row_biases and not problem.l2_biases,
+    )
+    for k in (side for side in (0, 1) if free[side]):
+        heavy = charges[k] * seen[k]
+        total = heavy.sum(-2, keepdim=True)
+        total = torch.where(total > 0, total, 1.0)
+        shifts[k] = (heavy * factors[k]).sum(1, keepdim=True) / total
+        factors[k] = factors[k] - shifts[k] * seen[k]
+    A, B = (
+        (factor.mT @ (charge * factor)).double()
+        for factor, charge in zip(factors, charges, strict=True)
+    )
+    for k, gram in enumerate((A, B)):
+        if asked[k].smoothness:
+            apart = factors[k].diff(dim=-2)
+            gram.add_((apart.mT @ apart).double(), alpha=asked[k].smoothness)
+    # Of candidates, some may have no penalty; and a start may have run away.
+    usable = torch.stack([_size(gram) for gram in (A, B)]).prod(0)
+    usable = (usable > 0) & usable.isfinite()
+    usable = usable[:, None, None]
+    same = torch.eye(problem.rank, dtype=A.dtype, device=A.device).expand_as(A)
+    A, B = torch.where(usable, A, same), torch.where(usable, B, same)
+    root, over = _roots(A)
+    values, Q = torch.linalg.eigh(root @ B @ root)
+    least = torch.finfo(like.dtype).eps ** 2 * values[:, -1:]
+    kept = values > least.clamp_min(torch.finfo(torch.float64).tiny)
+    fourth = torch.where(kept, values, 1.0) ** 0.25
+    T = torch.where(usable, over @ Q * (fourth * kept)[:, None], same).to(like)
+    back = torch.where(usable, root @ Q * (kept / fourth)[:, None], same).to(like)
+    of_rows, of_columns = (torch.where(usable, shift, 0.0) for shift in shifts)
+    return _Balance(T, back, (of_rows, of_columns), seen)
+
+
+def _size(gram: torch.Tensor) -> torch.Tensor:
+    """Return the trace of each matrix."""
+    return gram.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
+def _roots(gram: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the symmetric root of a positive semidefinite matrix, and its inverse."""
+    values, turn = torch.linalg.eigh(gram)
+    kept = values > torch.finfo(gram.dtype).eps * values[:, -1:]
+    root = torch.where(kept, values, 0.0).sqrt()
+    over = kept / torch.where(kept, root, 1.0)
+    return turn * root[:, None] @ turn.mT, turn * over[:, None] @ turn.mT
 
 
 def _rows_first(
@@ -536,9 +662,10 @@ def _streamed(
     columns = _solved(problem, moved, "columns", (summed["gram"], summed["wanted"]))
     known["loss"] = (known["loss"] + columns.change).clamp_min(0)
     mapping = {name: mapping[name] for name in parameters}
-    ended: State = {"known": known, "equations": columns.equations}
+    balanced, equations = _balanced(problem, columns)
+    ended: State = {"known": known, "equations": equations}
     gain = -(sums["whole"] + columns.whole)
-    return Update(columns.parameters, ended, losses, mapping, gain)
+    return Update(balanced, ended, losses, mapping, gain)
 
 
 def _multiplicative(problem: Factorization, parameters: Parameters) -> Update:

@@ -8,7 +8,6 @@ every rule leaves it where it is.
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +38,7 @@ class Candidates(Problem):
         Of each cell of the table, or of each stored entry; below 0 where a cell is never
         held out.
     ranks : sequence of int
-    strengths : sequence of float
+    strengths : sequence of float, or mapping of ranks to such
         What the penalties of the factors are multiplied by.
     **settings
         As `Factorization` takes them.
@@ -71,13 +70,20 @@ class Candidates(Problem):
         cells: Cells,
         folds: np.ndarray,
         ranks: Sequence[int],
-        strengths: Sequence[float],
+        strengths: Sequence[float] | Mapping[int, Sequence[float]],
         **settings: Any,
     ) -> None:
         self.folds, self._settings = folds, settings
         self.template = Factorization(cells, max(ranks), **settings)
         count = int(folds.max()) + 1
-        self.numbered = list(itertools.product(sorted(ranks), strengths, range(count)))
+        self.numbered = [
+            (rank, strength, fold)
+            for rank in sorted(ranks)
+            for strength in (
+                strengths[rank] if isinstance(strengths, Mapping) else strengths
+            )
+            for fold in range(count)
+        ]
         self.parts: list[Any] = [
             cells.part(folds != fold)  # type: ignore[attr-defined]
             for fold in range(count)

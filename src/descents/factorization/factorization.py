@@ -530,6 +530,15 @@ class Factorization(Problem):
             self._kept[key] = arrays, found
         return found
 
+    def seen_rows(self, like: torch.Tensor) -> torch.Tensor:
+        """Return 1 for each row that has a cell, 0 for the others."""
+        return self._held("seen rows", like, self.cells.row_counts).sign()
+
+    def seen_coordinates(self, like: torch.Tensor) -> torch.Tensor:
+        """Return 1 for each coordinate whose column has a cell, 0 for the others."""
+        counts = self.cells.column_counts[self.cells.coordinate_columns]
+        return self._held("seen columns", like, counts).sign()
+
     def cut_parameters(self, parameters: Parameters) -> torch.Tensor:
         """Return the parameters of the cut points, shape (S, cut_count)."""
         parameters = self._with_fixed(parameters)

@@ -248,15 +248,7 @@ class Fitted:
 
         Natural parameters are in the units of the cells, numbers in those of the data.
         """
-        found: list[Any] = [None] * len(self.models)
-        units = self.problem.cells.units
-        for block in self.problem.cells.blocks:
-            values = block.loss.impute(block.predictions(natural), **block.cuts(cuts))
-            for place, column in enumerate(block.columns):
-                found[column] = values[:, place]
-                if units is not None and block.loss.has_units:
-                    found[column] = found[column] * units[column]
-        return found
+        return decoded(self.problem.cells, natural, cuts)
 
     def far_fills(self, fills: Sequence[np.ndarray], holes: np.ndarray) -> Far | None:
         """Return what is to be said of fills far outside what their column holds.
@@ -397,6 +389,26 @@ class Fitted:
         known_means = Known.restored(arrays, offsets)
         limits = arrays.get("limits", np.full((2, len(models)), np.nan))
         return cls(models, problem, runs, combine, known_means, limits)
+
+
+def decoded(found: Cells, natural: np.ndarray, cuts: np.ndarray) -> list[np.ndarray]:
+    """Return the numbers or codes that natural parameters stand for, by column.
+
+    Parameters
+    ----------
+    found : Cells
+    natural : ndarray of shape (rows, coordinates)
+        In the units of the cells; numbers are returned in those of the data.
+    cuts : ndarray of shape (cut_count,)
+    """
+    codes: list[Any] = [None] * found.shape[1]
+    for block in found.blocks:
+        values = block.loss.impute(block.predictions(natural), **block.cuts(cuts))
+        for place, column in enumerate(block.columns):
+            codes[column] = values[:, place]
+            if found.units is not None and block.loss.has_units:
+                codes[column] = codes[column] * found.units[column]
+    return codes
 
 
 def _standardized(

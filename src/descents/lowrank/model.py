@@ -29,11 +29,13 @@ from descents.factorization.alternating import Alternating
 from descents.factorization.factorization import INITIALIZATIONS, OFFSETS, Factorization
 from descents.factorization.rescaled import Rescaled, rescaled
 from descents.losses import Huber, Loss, named
-from descents.lowrank import conformal, selection
+from descents.lowrank import conformal, noise, selection
 from descents.lowrank.blanks import alone
 from descents.lowrank.conformal import Calibration
 from descents.lowrank.fitted import STEPS, Fitted, name_of, step_named, with_widths
 from descents.lowrank.folds import dealt, with_holes
+from descents.lowrank.judging import judged
+from descents.lowrank.noise import Noise
 from descents.lowrank.prediction import UsesFitted
 from descents.lowrank.selection import Search, Selection
 from descents.optim.chunk import Watch
@@ -48,9 +50,17 @@ from descents.text import counted
 from descents.validation import one_of, real_number, whole_number
 
 SCALES = ("auto", True, False)
+OF_BIASES = {"l2_biases"}
+"""A penalty of no more than this says nothing of the factors."""
+APART = 10.0
+"""With missing cells, columns whose spreads differ by more than this are scaled."""
 PRIOR = 0.1
 """The default l2 over the root of a column's number of cells, where there is one: what
 hidden cells of real tables of mixed columns asked for (benchmarks/imputation.py)."""
+BRIEF = 1e-3
+"""The tolerance of fits that are judged: a step can gain a millionth of the loss."""
+EXACT = 1e-12
+"""A loss below this share of the constants' is nothing but rounding."""
 FAR = 1e7
 """A column that is so much larger than it varies loses digits to rounding."""
 FAR_SINGLE = 100.0
@@ -97,7 +107,11 @@ class LowRank(UsesFitted):
     scales : "auto" or bool
         Whether each column of numbers is divided by its standard deviation before the
         fit, and the loss of each column by that of its best constant, so that the units
-        of columns do not count; "auto" where columns have different losses. Penalties,
+        of columns do not count. "auto" does so where columns have different losses, and
+        where cells are missing and the standard deviations of columns differ by more
+        than a factor of ten, unless a factor has fixed values. The data alone decide,
+        the same for a data frame and its array, and `scales_` says why; sparse tables
+        and those on disk are never scaled. Penalties,
         row biases and the components are then in units of the standard deviations
         (`units_`); widths and periods of losses are given in those of the data.
         Without it, the unit of the whole table does not count either, except with a
@@ -115,10 +129,15 @@ class LowRank(UsesFitted):
         l2 of a row or column grow with its number of observed cells; and smooth_rows and
         smooth_columns, s in s sum_i ||x_{i+1} - x_i||^2 over neighboring rows of U or
         of V (which shrinks them too, so that the other factor needs a penalty or norm 1
-        to hold their size). None is no
-        penalty where predictions are on the scale of the data; where some are log-odds
+        to hold their size). By default
+        (None) complete tables have no penalty, and tables with missing cells the l2 that
+        the noise of the table implies, `noise_`: that for which point estimates shrink as
+        the model does in which factors are integrated out
+        (`descents.lowrank.noise`). It is 0 where there is no noise, and where a factor
+        lies in a set or a loss is the user's. Where some predictions are log-odds
         or logarithms, which without one can run to infinity, it is an l2 of a tenth of
-        the root of a column's mean number of observed cells, as noise grows with it.
+        the root of a column's mean number of observed cells, as noise grows with it,
+        for complete tables too. 0 is no penalty.
         "auto" is {"l2": "auto"}: l2 is chosen as the rank is, the largest within one
         standard error, together with it where both are open. l2, or l1, may also be a
         sequence of numbers to choose from.
@@ -152,6 +171,13 @@ class LowRank(UsesFitted):
         Of "gd" and "adam"; without it "gd" finds its own.
     folds : int
         In how many parts cells are held out where something is chosen, at least 2.
+    held_out : float
+        The share of the observed cells, up to 0.5, by which the fit is judged where cells
+        are missing or the rank or the penalty is chosen: it is fitted once more without
+        them (at most 20,000; of a small table in up to ten folds), and what it says of
+        them is compared with the best constants (`scores_`). `impute` fills columns that
+        are predicted no better with their constants. The model itself is fitted to all
+        cells. 0 does without. Tables on disk are not judged.
     max_iter : int
     tol : float
         A start is stationary when a step can lower its loss by at most ``tol**2`` of
@@ -196,6 +222,17 @@ class LowRank(UsesFitted):
         The rank, chosen or given.
     selection_ : Selection or None
         The held-out losses and what was chosen by them.
+    noise_ : Noise or None
+        The default penalty of a table with missing cells, `l2`, and the `share` of the
+        variance that is noise; None where that is not what the penalty is from.
+    scales_ : str or None
+        Why columns are scaled; None where they are not.
+    scores_ : dict of ColumnScore or None
+        How well each column is predicted, of cells that a fit had not seen.
+    judged_ : Judged or None
+        The same in full; None where no cells were held out, or fewer than 50 could be.
+    constant_columns_ : list of str
+        The columns that `impute` fills with their best constants.
     calibration_ : Calibration or None
         What `calibrate` found.
     columns_ : list of ColumnModel
@@ -241,6 +278,8 @@ class LowRank(UsesFitted):
     _max_seconds: float | None = None
     _workers: int = 1
     _seed: int | None = None
+    _implied: Noise | None = None
+    """What the noise of the table of the latest problem implies."""
     _far: str | None = None
     """What was said of fills far outside what their column holds."""
 
@@ -261,6 +300,7 @@ class LowRank(UsesFitted):
         steps: Any = "auto",
         learning_rate: float | None = None,
         folds: int = 5,
+        held_out: float = 0.1,
         max_iter: int = 2000,
         tol: float = 1e-7,
         random_state: Any = None,
@@ -280,6 +320,7 @@ class LowRank(UsesFitted):
         self.steps = steps
         self.learning_rate = learning_rate
         self.folds = folds
+        self.held_out = held_out
         self.max_iter = max_iter
         self.tol = tol
         self.random_state = random_state
@@ -327,10 +368,9 @@ class LowRank(UsesFitted):
             self.columns_ = with_widths(self.columns_, problem)
             found = self._cells(values, weights, [c.loss for c in self.columns_])
             problem = self._problem(found, values.dtype, rank, penalty)
+        self.noise_ = self._implied
         step = self._step(problem)
-        seconds = self._max_seconds
-        if seconds is not None:
-            seconds = max(0.0, seconds - (time.monotonic() - begun))
+        seconds = self._seconds_left(begun)
         record = [step for step in self._record if step <= self.max_iter]
         runs = self._descended(problem, step, seconds, record, self._watch)
         runs = _compared_with_constants(problem, runs)
@@ -353,10 +393,8 @@ class LowRank(UsesFitted):
                 stacklevel=2,
             )
         self._warn_of_the_fit(found)
-        self._far = None
-        if isinstance(found, Dense) and not found.complete_with_ones:
-            codes = self.fitted_.decoded(*self.fitted_.predictions(self.fitted_.points))
-            self._far = self._warn_of_far(codes, found.weights == 0, 3)
+        self._judge(found, problem, self._seconds_left(begun))
+        self._warn_of_fills(found)
         ended = {Status.STATIONARY, Status.SETTLED, Status.WORSE}
         if not ended & set(runs.statuses):
             flat = problem.row_regularizer.l2 == 0 and found.weights is not None
@@ -368,6 +406,64 @@ class LowRank(UsesFitted):
                 stacklevel=2,
             )
         return self
+
+    def _seconds_left(self, begun: float) -> float | None:
+        """Return what is left of the budget; None where there is none."""
+        if self._max_seconds is None:
+            return None
+        return max(0.0, self._max_seconds - (time.monotonic() - begun))
+
+    def _warn_of_fills(self, found: Cells) -> None:
+        """Warn of fills of the table of the fit that lie far outside of what it holds."""
+        self._far = None
+        if isinstance(found, Dense) and not found.complete_with_ones:
+            codes = self.fitted_.decoded(*self.fitted_.predictions(self.fitted_.points))
+            if self.judged_ is not None:
+                codes = self.judged_.filled(codes)
+            self._far = self._warn_of_far(codes, found.weights == 0, 4)
+
+    def _judge(
+        self, found: Cells, problem: Factorization, seconds: float | None
+    ) -> None:
+        """Compare predictions of cells that a fit has not seen with constants."""
+        self.judged_ = self._unseen = None
+        by_cells = self.selection_ is not None and self.selection_.how == "cells"
+        wanted = noise.lacks_cells(found) or by_cells
+        if not (wanted and self.held_out) or isinstance(found, Streamed):
+            return
+        if self.runs_.interrupted or seconds == 0:
+            return
+        dtype = np.float32 if problem.dtype == torch.float32 else np.float64
+        given = self.fitted_.penalty if self.noise_ is None else None
+        settings = self._settings(found, dtype, given, holes=True)
+        settings["penalty"] = self.fitted_.penalty
+        spent = problem.rank * (sum(problem.cells.shape) - problem.rank)
+        exact = self.noise_ is not None and self.noise_.l2 == 0
+        if found.observed > spent + found.coordinates:
+            exact |= self.loss_ <= EXACT * self.constants_loss_
+        both = judged(
+            found,
+            self.columns_,
+            problem.rank,
+            settings,
+            self._step,
+            replace(self._brief_stop(dtype, seconds), tolerance=BRIEF),
+            share=self.held_out,
+            seed=self._seed or 0,
+            workers=self._workers,
+            exact=exact,
+        )
+        if both is not None:
+            self.judged_, self._unseen = both
+
+    def _brief_stop(self, dtype: Any, seconds: float | None) -> Stop:
+        """Return when a fit without some cells rests."""
+        return Stop(
+            min(self.max_iter, selection.STEPS),
+            tolerance=max(self.tol, 100 * float(np.finfo(dtype).eps)),
+            least_fall=selection.SETTLED,
+            max_seconds=seconds,
+        )
 
     def _descended(
         self,
@@ -473,6 +569,11 @@ class LowRank(UsesFitted):
         complaints = Complaints()
         search = complaints.attempt(selection.asked, *self._open())
         complaints.attempt(whole_number, "folds", self.folds, 2)
+        share = complaints.attempt(real_number, "held_out", self.held_out, 0)
+        complaints.require(
+            share is None or share <= 0.5,
+            f"held_out is {self.held_out}; give a number from 0 to 0.5",
+        )
         complaints.attempt(whole_number, "n_starts", self.n_starts, 1)
         complaints.attempt(whole_number, "max_iter", self.max_iter, 1)
         complaints.attempt(real_number, "tol", self.tol, 0)
@@ -597,19 +698,23 @@ class LowRank(UsesFitted):
             trial = self._problem(found, dtype, min(rank, most), search.penalty(1.0))
             known = with_widths(self.columns_, trial)
             found = self._cells(values, weights, [column.loss for column in known])
+
+        def settings(penalty: Any) -> dict[str, Any]:
+            return self._settings(found, dtype, penalty, holes=True)
+
+        def l2_of(rank: int) -> float | None:
+            implied = self._noise(found, rank, settings(search.rest))
+            return None if implied is None else implied.l2
+
         chosen = selection.by_cells(
             found,
             search,
-            lambda penalty: self._settings(found, dtype, penalty, holes=True),
+            settings,
             self._step,
+            l2_of=l2_of if noise.lacks_cells(found) else None,
             folds=self.folds,
             seed=self._seed or 0,
-            stop=Stop(
-                min(self.max_iter, selection.STEPS),
-                tolerance=max(self.tol, 100 * float(np.finfo(dtype).eps)),
-                least_fall=selection.SETTLED,
-                max_seconds=self._max_seconds,
-            ),
+            stop=self._brief_stop(dtype, self._max_seconds),
             workers=self._workers,
         )
         if chosen.mean[chosen.best] >= 1:
@@ -635,24 +740,44 @@ class LowRank(UsesFitted):
         ]
 
     def _cells(self, values: Any, weights: Any, losses: Sequence[Loss]) -> Cells:
+        self.scales_: str | None = None
         if isinstance(values, TableOnDisk):
             biased = self.offsets in ("rows", "both")
-            found = Streamed(values, self.n_components + biased, self.n_starts)
+            disk = Streamed(values, self.n_components + biased, self.n_starts)
             for j in np.flatnonzero(values.whole):
-                limits = (float(found.least[j]), float(found.most[j]))
+                limits = (float(disk.least[j]), float(disk.most[j]))
                 self.columns_[j] = replace(self.columns_[j], whole=True, limits=limits)
-            return found
+            return disk
         if hasattr(values, "tocsr"):
             return cells(values, losses, weights=weights, sparse=self.sparse)
         several = len({column.loss.name for column in self.columns_}) > 1
-        return cells(
+        auto = isinstance(self.scales, str)
+        found = cells(
             values,
             losses,
             weights=weights,
             levels=[len(column.levels) for column in self.columns_],
-            scales=several if self.scales == "auto" else bool(self.scales),
+            scales=several if auto else bool(self.scales),
             names=[column.name for column in self.columns_],
         )
+        if auto and several:
+            self.scales_ = "columns have different losses"
+        elif auto and isinstance(found, Dense) and not self._has_fixed_values():
+            ratio = _largest_ratio(found)
+            if ratio > APART:
+                self.scales_ = (
+                    "cells are missing and the spreads of columns differ by a factor of "
+                    f"{ratio:.3g}"
+                )
+                return found.standardized()
+        elif not auto and self.scales:
+            self.scales_ = "scales are asked for"
+        return found
+
+    def _has_fixed_values(self) -> bool:
+        """Return whether a factor has values that are given in the units of the data."""
+        sides = regularizers(self.constraint, None)[:2]
+        return any(isinstance(side.inside, Fixed) for side in sides)
 
     def _offsets(self) -> str:
         if self.offsets != "auto":
@@ -671,7 +796,11 @@ class LowRank(UsesFitted):
         initialization = self.initialization
         if isinstance(initialization, str) and initialization == "auto":
             known = all(block.loss.quadratic for block in found.blocks)
-            spectral = holes and penalty is None and known
+            charged = any(
+                side.l1 or side.l2 or side.smoothness
+                for side in regularizers(self.constraint, penalty)[:2]
+            )
+            spectral = holes and known and not charged
             initialization = "spectral_then_normal" if spectral else "normal"
             sides = regularizers(self.constraint, None)[:2]
             if any(side.inside is not None for side in sides):
@@ -712,7 +841,24 @@ class LowRank(UsesFitted):
             )
         dtype = _precise_enough(found, dtype, self._offsets())
         settings = self._settings(found, dtype, penalty, holes=not found.complete)
+        # Huber's widths are found without: they are those of what is left of the cells.
+        self._implied = None
+        if not self._waiting():
+            self._implied = self._noise(found, rank, settings)
+        if self._implied is not None:
+            settings["penalty"] = {**(penalty or {}), "l2": self._implied.l2}
         return Factorization(found, rank, **settings)
+
+    def _noise(self, found: Cells, rank: int, settings: dict[str, Any]) -> Noise | None:
+        """Return what the noise implies, where no penalty of the factors is given."""
+        given = settings["penalty"]
+        if given is not None and not (
+            isinstance(given, dict) and {*given} <= OF_BIASES
+        ):
+            return None
+        if not all(block.loss.identity for block in found.blocks):
+            return None
+        return noise.implied(Factorization(found, rank, **settings))
 
     def _hopeless(self) -> str:
         if any(column.loss.name == "own" for column in self.columns_):
@@ -819,6 +965,18 @@ class LowRank(UsesFitted):
         if search is None or self.selection_ is None:
             return self.penalty
         return search.penalty(self.selection_.penalty)
+
+
+def _largest_ratio(found: Dense) -> float:
+    """Return the ratio of the largest and the least unit; 1 where no cell is missing.
+
+    Units are spreads, of angles the length of a radian. Constant columns have none.
+    """
+    if not noise.lacks_cells(found):
+        return 1.0
+    spreads = found.spreads()[0]
+    units = found.own_units()[np.isfinite(spreads) & (spreads > 0)]
+    return float(units.max() / units.min()) if len(units) else 1.0
 
 
 def _none_of(starts: int) -> str:

@@ -24,7 +24,10 @@ from descents.errors import InvalidValueError, RunFolderError
 from descents.lowrank import conformal
 from descents.lowrank.conformal import Calibration
 from descents.lowrank.fitted import Fitted
+from descents.lowrank.judging import Judged, Unseen
+from descents.lowrank.noise import Noise
 from descents.lowrank.selection import Selection
+from descents.marginal.held_out import ColumnScore
 from descents.optim.runs import Runs
 from descents.statistics import quantiles
 from descents.storage import folders as storage
@@ -53,6 +56,11 @@ class UsesFitted(ReadsTables):
     steps_: str
     selection_: Selection | None
     calibration_: Calibration | None
+    noise_: Noise | None
+    scales_: str | None
+    judged_: Judged | None
+    _unseen: Unseen | None = None
+    """What fits predicted of held-out cells; None of a stored model."""
     _seed: int | None
 
     def _keep(self, fitted: Fitted) -> None:
@@ -68,6 +76,21 @@ class UsesFitted(ReadsTables):
             self.row_biases_ = np.asarray(fitted.points[0]["row_biases"])
         vars(self).pop("_recent", None)
         self._n_features_out = self.n_components_ = len(fitted.components)
+
+    @property
+    def scores_(self) -> dict[str, ColumnScore | None]:
+        """How well each column is predicted, of cells that the fit has not seen."""
+        scores: Any = () if self.judged_ is None else self.judged_.scores
+        names = [column.name for column in self.columns_]
+        return dict(zip(names, scores, strict=False))
+
+    @property
+    def constant_columns_(self) -> list[str]:
+        """The columns that `impute` fills with their best constant."""
+        if self.judged_ is None:
+            return []
+        flat = np.flatnonzero(self.judged_.constant)
+        return [self.columns_[j].name for j in flat]
 
     def transform(self, X: Any) -> np.ndarray:
         """Return new rows in the space of the components: `LowRankModel.transform`."""
@@ -334,6 +357,12 @@ class UsesFitted(ReadsTables):
             [fitted.solved(found, point) for point in fitted.points]
         )
         codes = fitted.decoded(*predicted)
+        if self.judged_ is not None:
+            codes = self.judged_.filled(codes)
+            names = [column.name for column in self.columns_]
+            says = self.judged_.says(names, np.isnan(values).any(0))
+            if says is not None:
+                warnings.warn(says, UserWarning, stacklevel=2)
         self._warn_of_far(codes, np.isnan(values), 3)
         if table is not None:
             self._warn_of_held(columns.held(table, self.columns_, codes))
@@ -459,6 +488,8 @@ class UsesFitted(ReadsTables):
         settings = {name: storage.typed(value) for name, value in settings.items()}
         if self.calibration_ is not None:
             arrays |= self.calibration_.stored()
+        if self.judged_ is not None:
+            arrays |= self.judged_.stored()
         if hasattr(self, "_recent"):
             arrays["recent/points"], arrays["recent/biases"] = self._recent
         facts |= {
@@ -474,6 +505,8 @@ class UsesFitted(ReadsTables):
             "steps": self.steps_,
             "seed": self._seed,
             "selection": self.selection_ and self.selection_.described(),
+            "noise": self.noise_ and vars(self.noise_),
+            "scales": self.scales_,
         }
         return arrays, facts
 
@@ -525,6 +558,10 @@ class UsesFitted(ReadsTables):
         model.reference_ = Reference(**facts["reference"])
         model.constants_loss_ = facts["constants_loss"]
         model.calibration_ = Calibration.restored(model.columns_, arrays)
+        model.judged_ = Judged.restored(arrays)
+        implied = facts.get("noise")
+        model.noise_ = None if implied is None else Noise(**implied)
+        model.scales_ = facts.get("scales")
         chosen = facts.get("selection")
         model.selection_ = None if chosen is None else Selection.restored(chosen)
         return model

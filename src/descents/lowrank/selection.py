@@ -321,6 +321,7 @@ def by_cells(
     seed: int = 0,
     stop: Stop | None = None,
     workers: int = 1,
+    l2_of: Callable[[int], float | None] | None = None,
 ) -> Selection:
     r"""Choose by the loss of cells that are held out, never of whole rows [1]_.
 
@@ -358,6 +359,8 @@ def by_cells(
         When a candidate rests.
     workers : int
         Processes that descend side by side.
+    l2_of : callable, optional
+        Returns the l2 of a rank that the noise implies, where no penalty is given.
 
     Raises
     ------
@@ -419,14 +422,8 @@ def by_cells(
         """Return the loss of each fold, shape (ranks, penalties, folds)."""
         if apart and len(ranks) > 1:
             return np.concatenate([tried((rank,), values) for rank in ranks])
-        largest = max(values, default=None)
-        problem = Candidates(
-            whole,
-            fold,
-            ranks,
-            [value / largest for value in values] if largest else [1.0],
-            **settings(search.penalty(largest)),
-        )
+        strengths, given = _strengths(search, settings, ranks, values, l2_of)
+        problem = Candidates(whole, fold, ranks, strengths, **given)
         runs = descend(
             problem,
             len(problem.numbered),
@@ -464,6 +461,25 @@ def by_cells(
     place = chosen.chosen
     penalty = chosen.penalties[place[1]] if chosen.penalties else None
     return replace(chosen, rank=chosen.ranks[place[0]], penalty=penalty)
+
+
+def _strengths(
+    search: Search,
+    settings: Callable[[Any], Mapping[str, Any]],
+    ranks: Sequence[int],
+    values: Sequence[float],
+    l2_of: Callable[[int], float | None] | None,
+) -> tuple[Any, Mapping[str, Any]]:
+    """Return the settings with the largest penalty, and the others over that."""
+    largest = max(values, default=None)
+    given = settings(search.penalty(largest))
+    if search.name is None and l2_of is not None:
+        implied = {rank: l2_of(rank) or 0.0 for rank in ranks}
+        top = max(implied.values())
+        if top > 0:
+            given = {**given, "penalty": {**(search.rest or {}), "l2": top}}
+            return {rank: [l2 / top] for rank, l2 in implied.items()}, given
+    return [value / largest for value in values] if largest else [1.0], given
 
 
 def _penalties_of(problem: Factorization) -> tuple[float, ...]:

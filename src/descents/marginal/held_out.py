@@ -71,6 +71,23 @@ class HeldOut:
         )
         return model, constant
 
+    def some(self, kept: np.ndarray) -> HeldOut:
+        """Return some of the cells; fields that are not given stay empty.
+
+        Parameters
+        ----------
+        kept : bool or int ndarray
+            Which cells.
+
+        Examples
+        --------
+        >>> ones = np.ones(3)
+        >>> HeldOut(np.array([0, 0, 1]), ones, ones, ones, ones).some(np.array([0, 2]))
+        HeldOut(2 cells of 2 columns)
+        """
+        parts = (getattr(self, one.name) for one in fields(self))
+        return HeldOut(*(part[kept] if len(part) else part for part in parts))
+
     @classmethod
     def joined(cls, parts: Sequence[HeldOut]) -> HeldOut:
         """Return the cells of several folds."""
@@ -155,7 +172,7 @@ def best_of(parts: Mapping[Choice, Sequence[HeldOut]], levels: np.ndarray) -> Ch
     )
     best = int(errors[:, 0].argmin())
     off = errors[best] - errors[0]
-    return list(parts)[best] if off[0] < -2 * _deviation(off) else first
+    return list(parts)[best] if off[0] < -2 * deviation_of(off) else first
 
 
 def relative_errors(held_out: HeldOut, levels: np.ndarray) -> np.ndarray:
@@ -169,7 +186,7 @@ def relative_errors(held_out: HeldOut, levels: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
-def _deviation(errors: np.ndarray) -> float:
+def deviation_of(errors: np.ndarray) -> float:
     """Return the standard error of the first, by the jackknife over the blocks."""
     return float(np.sqrt((BLOCKS - 1) * np.var(errors[1:])))
 
@@ -184,7 +201,7 @@ def filled_by_constants(
     those that it predicts better by two standard errors.
     """
     errors = relative_errors(held_out, levels)
-    if errors[0] < 1 - _deviation(errors):
+    if errors[0] < 1 - deviation_of(errors):
         return np.array([one is not None and one.is_worse() for one in scores])
     return np.array([one is None or not one.is_better() for one in scores])
 

@@ -284,6 +284,11 @@ def write_imputed(found: Found, path: Path, coverage: float | None = None) -> li
         raise InvalidValueError(SPARSE)
     filled, messages = imputed(found.model, table, coverage)
     storage.write_bytes(path, table.encoded(filled))
+    unseen = found.model._unseen
+    if unseen is not None:
+        codes = found.model._read(table, reset=False)[1].astype(np.float64)
+        better = unseen.better_by_imputer(codes, found.model._seed or 0)
+        messages += [] if better is None else [better]
     return [says for says in messages if says not in found.result["warnings"]]
 
 

@@ -167,7 +167,13 @@ def factorize(
             for column, name in zip(model.columns_, data.column_names, strict=True)
         ]
     warned = list(dict.fromkeys(str(warning.message) for warning in caught))
-    warned.sort(key=lambda line: line != model._far)  # it comes first
+    cells = model.fitted_.problem.cells
+    flat = None
+    if model.judged_ is not None:
+        names = [column.name for column in model.columns_]
+        flat = model.judged_.says(names, cells.column_counts < cells.shape[0])
+    warned += [] if flat is None else [flat]
+    warned.sort(key=lambda line: line not in (model._far, flat))  # they come first
     generator = np.random.Generator(np.random.Philox(0))
     if progress is not None:
         progress("judging", 0.92)
@@ -185,7 +191,6 @@ def factorize(
     if options.image is not None:
         tensors["images"] = _images(model, options.image)
     result["seconds"] = time.perf_counter() - begun
-    cells = model.fitted_.problem.cells
     if isinstance(cells, Streamed):
         result["memory"] = memory_facts(cells, before)
     return Found(result, model, data, rows, tensors)
@@ -223,6 +228,7 @@ def _result(
         "intervals": None,
         "losses": {column.name: column.loss_label for column in model.columns_},
         "chosen": _chosen(model),
+        "defaults": _defaults(model),
         "offsets": model.fitted_.problem.offsets,
         "penalty": model.fitted_.penalty,
         "steps": model.steps_,
@@ -231,6 +237,7 @@ def _result(
         "reference": vars(model.reference_),
         "gap": model.gap_,
         "gap_says": gap_sentence(model),
+        "held_out": model.judged_ and model.judged_.overall(),
         "starts": {
             "count": len(runs),
             "best": int(runs.starts[runs.best]),
@@ -247,9 +254,15 @@ def _result(
                 "why": column.why,
                 "observed": int(count),
                 "explained": share,
+                "unseen": unseen,
+                "filled_by": "constant" if flat else "model",
             }
-            for column, count, share in zip(
-                model.columns_, cells.column_counts, shares, strict=True
+            for column, count, share, unseen, flat in zip(
+                model.columns_,
+                cells.column_counts,
+                shares,
+                *_predicted(model),
+                strict=True,
             )
         ],
         **_worst(model, data, seen),
@@ -258,6 +271,35 @@ def _result(
         "environment": environment(),
         "seconds": 0.0,
     }
+
+
+def _defaults(model: LowRank) -> list[str]:
+    """Return a line for each setting that the data chose, and why."""
+    found = []
+    if model.noise_ is not None:
+        says = model.noise_.says
+        remedy = "; give --penalty l2=0 for none" if model.noise_.l2 else ""
+        found.append(f"{says[:1].upper()}{says[1:]}{remedy}")
+    elif model.penalty is None and model.fitted_.penalized:
+        l2 = model.fitted_.penalty["l2_rows"]
+        found.append(
+            f"Penalty l2={l2:.3g}, a tenth of the root of a column's mean number of cells, "
+            "as log-odds and logarithms may run away; give --penalty l2=0 for none"
+        )
+    if model.scales == "auto" and model.scales_ is not None:
+        found.append(
+            f"Each column is over its spread, as {model.scales_}; give --scales no to "
+            "leave them in their units"
+        )
+    return found
+
+
+def _predicted(model: LowRank) -> tuple[list[float | None], list[bool]]:
+    """Return the share of each column that is predicted, and which are constant."""
+    if model.judged_ is None:
+        wide = len(model.columns_)
+        return [None] * wide, [False] * wide
+    return model.judged_.shares(), model.judged_.constant.tolist()
 
 
 def _dominant(model: LowRank, seen: Seen | None) -> list[str]:

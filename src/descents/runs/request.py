@@ -585,6 +585,7 @@ class Options:
     offsets, steps, sparse, initialization, combine, device : str
     learning_rate : float or None
     folds, max_iter : int
+    held_out : float
     intervals : float or None
         The coverage of prediction intervals for missing cells.
     image : tuple of int or None
@@ -605,6 +606,7 @@ class Options:
     initialization: str = "auto"
     combine: str = "best"
     folds: int = 5
+    held_out: float = 0.1
     max_iter: int = 2000
     intervals: float | None = None
     seed: int = 0
@@ -663,6 +665,7 @@ class Options:
             steps=self.steps,
             learning_rate=self.learning_rate,
             folds=self.folds,
+            held_out=self.held_out,
             max_iter=self.max_iter,
             random_state=self.seed,
             device=self.device,

@@ -1,0 +1,462 @@
+"""How well a point fit predicts cells that it has not seen, column by column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from descents.cells.base import Cells
+from descents.cells.columns import ColumnModel
+from descents.cells.layouts import Stored
+from descents.factorization.candidates import Candidates, OfCandidates
+from descents.factorization.factorization import Factorization
+from descents.lowrank.fitted import decoded
+from descents.lowrank.folds import dealt, with_holes
+from descents.lowrank.folds import observed as observed_of
+from descents.marginal.held_out import (
+    ENOUGH_HELD_OUT,
+    ENOUGH_OF_COLUMN,
+    MOST_FOLDS,
+    MOST_HELD_OUT,
+    ColumnScore,
+    HeldOut,
+    deviation_of,
+    filled_by_constants,
+    relative_errors,
+    scores_of,
+)
+from descents.marginal.model import MANY_ROWS, Settings, fit
+from descents.optim.loop import descend
+from descents.optim.problem import Problem
+from descents.optim.rules import UpdateRule
+from descents.optim.stopping import Stop
+from descents.rng import stream
+from descents.tables.levels import listed
+from descents.text import counted
+
+MOST_WORK = 1e7
+"""With more rows times squared features the imputer is not fitted to be compared."""
+FOLDS_OF_IMPUTER = 2
+"""In how many folds it is compared."""
+ENOUGH_TO_JUDGE = 50
+"""Of fewer held-out cells nothing is concluded."""
+ROUNDING = 1e-6
+"""Errors that are nearer to each other, in their own units, are the same."""
+AWAY = 1e6
+"""What is infinite counts as so many times the size of the others."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """How well a fit predicts cells that it has not seen.
+
+    Attributes
+    ----------
+    levels : int64 ndarray of shape (columns,)
+        How many levels each column has; 0 for numbers.
+    scores : tuple of ColumnScore or None
+        One for each column. Errors of numbers are roots of mean losses, in their units:
+        for squared loss the root mean squared error.
+    constant : bool ndarray of shape (columns,)
+        Which columns are filled with their best constant.
+    constants : float64 ndarray of shape (columns,)
+        The best constant of each column by its loss, or the code of a level.
+    cells : int
+        How many cells were held out.
+    relative_error : float
+        The error of what is filled in over that of the constants: the mean over columns.
+    standard_error : float
+        Of `relative_error`, by the jackknife.
+    """
+
+    levels: np.ndarray
+    scores: tuple[ColumnScore | None, ...]
+    constant: np.ndarray
+    constants: np.ndarray
+    cells: int
+    relative_error: float
+    standard_error: float
+
+    def shares(self) -> list[float | None]:
+        """Return which share of each column's loss is predicted, of cells not seen.
+
+        1 less the mean loss over that of the constant, for squared loss the share of the
+        variance; of levels 1 less the share of wrong ones over that of the constant.
+        """
+        found: list[float | None] = []
+        for score, count in zip(self.scores, self.levels, strict=True):
+            if score is None or score.constant_error == 0:
+                found.append(None)
+                continue
+            ratio = score.error / score.constant_error
+            found.append(1 - (ratio if count else ratio**2))
+        return found
+
+    def says(self, names: Sequence[str], lacking: np.ndarray) -> str | None:
+        """Return a warning where missing cells are filled with constants, or None.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Of the columns.
+        lacking : bool ndarray of shape (columns,)
+            Which columns have missing cells.
+        """
+        varies = [one is not None and one.constant_error > 0 for one in self.scores]
+        here = self.constant & lacking & varies
+        flat = [name for name, one in zip(names, here, strict=True) if one]
+        if not flat:
+            return None
+        if not any(one is not None and _is_less(one) for one in self.scores):
+            return (
+                "held-out cells of no column are predicted better than by its mean or "
+                "most frequent level, with which missing cells are filled; the table may "
+                "have no structure of this rank"
+            )
+        are = "is" if len(flat) == 1 else "are"
+        return (
+            f"{counted(len(flat), 'column')} {are} filled with the mean or the most "
+            f"frequent level, as held-out cells are not clearly predicted better: "
+            f"{listed(flat)}"
+        )
+
+    def overall(self) -> dict[str, Any]:
+        """Return the error of what is filled in over that of constants, in all.
+
+        Returns
+        -------
+        dict
+            `cells`, `relative_error`, `standard_error`, and a sentence, `says`.
+        """
+        says = (
+            f"On {counted(self.cells, 'cell')} that a fit had not seen, the error is "
+            f"{self.relative_error:.3g} of that of the best constants (mean over columns, "
+            f"standard error {self.standard_error:.2g})."
+        )
+        return {
+            "cells": self.cells,
+            "relative_error": self.relative_error,
+            "standard_error": self.standard_error,
+            "says": says,
+        }
+
+    def filled(self, codes: list[np.ndarray]) -> list[np.ndarray]:
+        """Return what is predicted of each column, constants where nothing beats them."""
+        return [
+            np.full_like(column, constant) if flat else column
+            for column, flat, constant in zip(
+                codes, self.constant, self.constants, strict=True
+            )
+        ]
+
+    def stored(self) -> dict[str, np.ndarray]:
+        """Return what `restored` takes."""
+        names = ("cells", "error", "constant_error", "difference", "standard_error")
+        each = [
+            [np.nan] * len(names) if one is None else [getattr(one, n) for n in names]
+            for one in self.scores
+        ]
+        return {
+            "judged/levels": self.levels,
+            "judged/scores": np.array(each, dtype=np.float64).reshape(-1, len(names)),
+            "judged/constant": self.constant.astype(np.uint8),
+            "judged/constants": self.constants,
+            "judged/overall": np.array(
+                [self.cells, self.relative_error, self.standard_error]
+            ),
+        }
+
+    @classmethod
+    def restored(cls, arrays: Mapping[str, np.ndarray]) -> Judged | None:
+        """Return what `stored` gave; None where there is nothing of it."""
+        if "judged/scores" not in arrays:
+            return None
+        scores = tuple(
+            None if np.isnan(row[0]) else ColumnScore(int(row[0]), *map(float, row[1:]))
+            for row in arrays["judged/scores"]
+        )
+        return cls(
+            arrays["judged/levels"],
+            scores,
+            arrays["judged/constant"].astype(bool),
+            arrays["judged/constants"],
+            int(arrays["judged/overall"][0]),
+            *map(float, arrays["judged/overall"][1:]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Unseen:
+    """What fits predicted of cells that they had not seen; it is not stored with a model.
+
+    Attributes
+    ----------
+    levels : int64 ndarray of shape (columns,)
+        How many levels each column has; 0 for numbers.
+    constant : bool ndarray of shape (columns,)
+        Which columns are filled with their best constant.
+    losses : HeldOut
+        The truth of numbers is 0, and predictions are the roots of their losses.
+    predicted : HeldOut
+        The same with numbers as they are predicted.
+    rows : int64 ndarray
+        The row of each held-out cell.
+    folds : int64 ndarray
+        The fold of each held-out cell.
+    """
+
+    levels: np.ndarray
+    constant: np.ndarray
+    losses: HeldOut
+    predicted: HeldOut
+    rows: np.ndarray
+    folds: np.ndarray
+
+    def as_filled(self, held_out: HeldOut) -> HeldOut:
+        """Return held-out cells with the constants where these are what is filled in."""
+        flat = self.constant[held_out.columns]
+        return replace(
+            held_out, values=np.where(flat, held_out.constants, held_out.values)
+        )
+
+    def better_by_imputer(self, codes: np.ndarray, seed: int) -> str | None:
+        """Return a sentence where `descents impute` predicts the same cells better.
+
+        Better by more than a standard error. Where the table is small enough for its
+        model to be fitted in a few seconds.
+
+        Parameters
+        ----------
+        codes : float64 ndarray of shape (rows, columns)
+            The table: numbers, and codes of levels; NaN where missing.
+        seed : int
+        """
+        levels = self.levels
+        width = int(np.maximum(levels, 1).sum())
+        if codes.shape[0] * width**2 > MOST_WORK:
+            return None
+        some = self.folds < FOLDS_OF_IMPUTER
+        kept = self.as_filled(self.predicted).some(some)
+        found = kept.values.copy()
+        strength = 0.0 if len(codes) >= MANY_ROWS * width else 1.0
+        settings = Settings(held_out=0.0, strength=strength, seed=seed)
+        for fold in range(int(self.folds[some].max()) + 1):
+            mine = self.folds[some] == fold
+            places = self.rows[some][mine], kept.columns[mine]
+            shown = codes.copy()
+            shown[places] = np.nan
+            fitted = fit(shown, levels, settings)
+            found[mine] = fitted.predicted(shown).values[places]
+        ours = relative_errors(kept, levels)
+        theirs = relative_errors(replace(kept, values=found), levels)
+        if not ours[0] - theirs[0] > deviation_of(ours - theirs):
+            return None
+        return (
+            f"'descents impute' predicts these cells better: on {len(found)} cells that "
+            f"neither had seen its error is {theirs[0]:.3g} of that of constants, that of "
+            f"this model {ours[0]:.3g}"
+        )
+
+
+def judged(
+    found: Cells,
+    models: Sequence[ColumnModel],
+    rank: int,
+    settings: Mapping[str, Any],
+    step: Callable[[Factorization], UpdateRule],
+    stop: Stop,
+    *,
+    share: float = 0.1,
+    seed: int = 0,
+    workers: int = 1,
+    exact: bool = False,
+) -> tuple[Judged, Unseen] | None:
+    """Fit without some of the cells, and compare what is predicted of them.
+
+    A tenth of the observed cells is held out, at most 20,000; of a small table in up to
+    ten folds that share no cell. They are compared with the best constants of the cells
+    that the same fit had seen. A column is filled with its constant where that is better
+    (`descents.marginal.held_out.filled_by_constants`).
+
+    Parameters
+    ----------
+    found : Cells
+        All that is known.
+    models : sequence of ColumnModel
+    rank : int
+    settings : mapping
+        Of `Factorization`.
+    step : callable
+        Returns the update rule for a factorization.
+    stop : Stop
+        When a fit rests.
+    share : float
+    seed : int
+    workers : int
+        Processes that descend side by side.
+    exact : bool
+        Whether the table is fitted exactly by fewer parameters than it has cells, so that
+        no column is filled with a constant.
+
+    Returns
+    -------
+    tuple of Judged and Unseen, or None
+        None where fewer than 50 cells can be held out, of which nothing is concluded.
+    """
+    whole = with_holes(found)
+    fold = _folds(whole, share, seed)
+    if (fold >= 0).sum() < ENOUGH_TO_JUDGE:
+        return None
+    problem = Candidates(whole, fold, [rank], [1.0], **settings)
+    count = len(problem.numbered)
+    fitted: Problem = problem
+    steps: UpdateRule = OfCandidates(step(problem.template))
+    if count == 1:  # its cells need no mask for each start
+        fitted = problem.alone(rank, 0)
+        steps = step(problem.alone(rank, 0))
+    runs = descend(
+        fitted,
+        count,
+        seed,
+        steps=steps,
+        stop=stop,
+        width=min(fitted.width, count),
+        workers=workers,
+    )
+    levels = np.array([len(model.levels) for model in models])
+    parts = [_of_fold(problem, runs.parameters, k, levels) for k in range(count)]
+    losses = HeldOut.joined([part[0] for part in parts])
+    predicted = HeldOut.joined([part[1] for part in parts])
+    rows = np.concatenate([part[2] for part in parts])
+    folds = np.repeat(np.arange(len(parts)), [len(part[2]) for part in parts])
+    scores = scores_of(losses, levels)
+    constant = np.zeros(len(levels), dtype=bool)
+    if not exact:
+        constant = _better_constants(losses, scores, levels)
+    constants = np.array(
+        [codes[0] for codes in decoded(found, found.offsets[None], found.cuts)]
+    )
+    unseen = Unseen(levels, constant, losses, predicted, rows, folds)
+    errors = relative_errors(unseen.as_filled(losses), levels)
+    overall = len(rows), float(errors[0]), deviation_of(errors)
+    return Judged(levels, scores, constant, constants, *overall), unseen
+
+
+def _is_less(score: ColumnScore) -> bool:
+    """Return whether the error is below that of the constant by more than rounding."""
+    return score.error < score.constant_error * (1 - ROUNDING)
+
+
+def _better_constants(
+    losses: HeldOut, scores: Sequence[ColumnScore | None], levels: np.ndarray
+) -> np.ndarray:
+    """Return which columns are filled by their constants.
+
+    Of a column with few held-out cells nothing is concluded by itself: it is filled by its
+    constant only where the model as a whole is worse than the constants.
+    """
+    errors = relative_errors(losses, levels)
+    worse = errors[0] > 1 + min(deviation_of(errors), 1.0)
+    least = 1 if worse else ENOUGH_OF_COLUMN
+    enough = np.array([one is not None and one.cells >= least for one in scores])
+    return filled_by_constants(losses, scores, levels) & enough
+
+
+def _folds(whole: Cells, share: float, seed: int) -> np.ndarray:
+    """Return the fold of each cell that is held out, -1 of the others."""
+    generator = stream(seed, "split", 2)
+    fold = dealt(whole, max(2, round(1 / share)), generator)
+    if not (fold >= 0).any():
+        return fold
+    sizes = np.bincount(fold[fold >= 0])
+    some = np.flatnonzero(sizes)  # of a small table, a few parts have no cell
+    count = min(MOST_FOLDS, len(some), -(-ENOUGH_HELD_OUT // int(sizes[some[0]])))
+    numbers = np.full(len(sizes) + 1, -1)  # the last is that of cells never held out
+    numbers[some[:count]] = np.arange(count)
+    fold = numbers[fold]
+    places = np.flatnonzero(fold == 0)
+    if len(places) > MOST_HELD_OUT:
+        left = generator.permutation(len(places))[MOST_HELD_OUT:]
+        fold.reshape(-1)[places[left]] = -1
+    return fold
+
+
+def _of_fold(
+    problem: Candidates,
+    parameters: Mapping[str, np.ndarray],
+    start: int,
+    levels: np.ndarray,
+) -> tuple[HeldOut, HeldOut, np.ndarray]:
+    """Return what one fit says of the cells that it has not seen, and their rows."""
+    rank, _, fold = problem.numbered[start]
+    alone, found = problem.alone(rank, fold), problem.template.cells
+    hidden = problem.folds == fold
+    i, j, truth = observed_of(found)
+    mine = hidden if isinstance(found, Stored) else hidden[i, j]
+    i, j, truth = i[mine], j[mine], truth[mine].astype(np.float64)
+    tensors = {
+        name: torch.as_tensor(value[start])[None].double()
+        for name, value in parameters.items()
+    }
+    left, right = (side[0] for side in alone.extended(tensors))
+    cuts = alone.cut_parameters(tensors)[0]
+    known = alone.cells
+    middle = (
+        torch.ones(found.shape[0], 1, dtype=torch.float64),
+        torch.as_tensor(known.offsets)[:, None],
+    )
+    units = _units(found)
+    roots, guesses = [], []
+    for sides, its in (((left, right), cuts), (middle, torch.as_tensor(known.cuts))):
+        each = np.asarray(found.each(*sides, its))[hidden]
+        roots.append(np.sqrt(np.maximum(_finite(each), 0)) * units[j])
+        guesses.append(_guesses(found, sides, its.numpy(), i, j))
+    truth = truth * units[j]
+    of_levels = levels[j] > 0
+    none = np.zeros(len(j))
+    by_loss = [np.where(of_levels, g, r) for g, r in zip(guesses, roots, strict=True)]
+    return (
+        HeldOut(j, np.where(of_levels, truth, 0.0), by_loss[0], by_loss[1], none),
+        HeldOut(j, truth, guesses[0], guesses[1], none),
+        i,
+    )
+
+
+def _units(found: Cells) -> np.ndarray:
+    """Return what numbers of each column are multiplied by to be in the data's units."""
+    units = np.ones(found.shape[1])
+    for block in found.blocks:
+        if found.units is not None and block.loss.has_units:
+            units[block.columns] = found.units[block.columns]
+    return units
+
+
+def _guesses(
+    found: Cells,
+    sides: tuple[torch.Tensor, torch.Tensor],
+    cuts: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+) -> np.ndarray:
+    """Return the numbers or codes that are predicted of some cells."""
+    left, right = (side.numpy() for side in sides)
+    if isinstance(found, Stored):
+        natural = (left[rows] * right[columns]).sum(1)
+        return _finite(found.blocks[0].loss.impute(natural))
+    codes = decoded(found, left @ right.T, cuts)
+    picked = np.empty(len(rows))
+    for column, values in enumerate(codes):
+        mine = columns == column
+        picked[mine] = values[rows[mine]]
+    return _finite(picked)
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Return numbers with what has run away at many times the size of the others."""
+    known = np.isfinite(values)
+    most = AWAY * float(np.abs(values[known]).max(initial=1.0))
+    return np.nan_to_num(values, nan=most, posinf=most, neginf=-most)
