@@ -74,16 +74,16 @@ def ours(kind: str, rule: str, starts: int) -> Run:
 
 
 def module(rule: str, starts: int) -> Run:
-    """Train a torch module through `train_starts`."""
+    """Train a torch module through `train_module`."""
     import torch
 
-    from descents import train_starts
+    from descents import train_module
 
     X, y = iris()
     rate = {"gd": 0.1, "adam": 0.01}[rule]
 
     def work() -> float:
-        runs = train_starts(
+        runs = train_module(
             lambda: _layers(torch),
             X,
             y,
@@ -113,14 +113,14 @@ def _problem(kind: str) -> tuple[Any, float]:
     if kind == "batches":
         return Network(X, y, batch_size=BATCH), 0.1
     if kind == "own losses":
-        return Problem.from_losses(_valleys, _corner), 1e-4
+        return Problem.from_batched_loss(_valleys, _corner), 1e-4
     table, target = (torch.as_tensor(part) for part in _regression())
 
     def loss(p: Any) -> Any:
         rest = torch.nn.functional.softplus(table @ p["w"] - target)
         return rest.mean() + 1e-3 * p["w"].square().sum()
 
-    return Problem.from_loss_of_one(loss, lambda g: {"w": g.normal(size=8)}), 0.1
+    return Problem.from_loss(loss, lambda g: {"w": g.normal(size=8)}), 0.1
 
 
 def _valleys(parameters: Any, starts: Any, step: int) -> Any:

@@ -124,7 +124,7 @@ def test_the_mapping_is_the_gradient_by_autograd(name, kind, offsets) -> None:
 @pytest.mark.parametrize("asked", ["l1", "nonnegative", "all"])
 def test_the_mapping_vanishes_where_nothing_moves(asked) -> None:
     problem = made("squared", asked, "columns", "holes")
-    stop = Stop(1000, tolerance=1e-6)
+    stop = Stop(1000, gradient_tol=1e-6)
     runs = descend(problem, 2, steps=Alternating(), stop=stop)
     assert (runs.gradient_norms <= 1e-2 * runs.initial_gradient_norms).all()
     # A rule that knows nothing of quadratics finds no way down from there.
@@ -401,7 +401,7 @@ def test_alternating_steps_close_the_gap_from_a_random_start(
 def test_line_descent_closes_the_gap_from_a_random_start(name) -> None:
     load, rank, offsets = KNOWN[name]
     problem = Factorization(load(), rank, offsets=offsets, initialization="normal")
-    stop = Stop(2000, least_fall=1e-12)
+    stop = Stop(2000, loss_tol=1e-12)
     runs = descend(problem, 1, steps=LineDescent(), stop=stop, width=1)
     gap = runs.losses[0] / reference(problem, runs).value - 1
     assert -1e-12 < gap < 1e-6
@@ -413,7 +413,7 @@ def test_hidden_cells_of_a_planted_table_are_found() -> None:
     problem = Factorization(
         np.where(hidden, np.nan, noisy), 4, penalty=0.01, initialization="normal"
     )
-    stop = Stop(300, tolerance=1e-6)
+    stop = Stop(300, gradient_tol=1e-6)
     runs = descend(problem, 1, steps=Alternating(), stop=stop, width=1)
     product = runs.parameters["U"][0] @ runs.parameters["V"][0].T
     error = np.sqrt(np.square(product - clean)[hidden].mean())
@@ -427,7 +427,7 @@ def valley(p, starts, step):
 
 @pytest.mark.parametrize("dimension", [2, slow(4)])
 def test_lbfgs_goes_through_the_valley_of_rosenbrock(dimension) -> None:
-    problem = Problem.from_losses(
+    problem = Problem.from_batched_loss(
         valley, lambda generator: {"x": generator.uniform(0, 2, dimension)}
     )
     runs = descend(problem, 10, steps=LBFGS(), stop=Stop(200))
@@ -438,7 +438,7 @@ def test_lbfgs_goes_through_the_valley_of_rosenbrock(dimension) -> None:
 
 
 def test_line_descent_goes_through_the_valley_of_rosenbrock() -> None:
-    problem = Problem.from_losses(
+    problem = Problem.from_batched_loss(
         valley, lambda generator: {"x": generator.uniform(-2, 2, 2)}
     )
     runs = descend(problem, 10, steps=LineDescent(), stop=Stop(800), record=range(801))
@@ -458,7 +458,7 @@ def test_lbfgs_finds_the_minimum_that_scipy_finds(loss) -> None:
         initialization="normal",
     )
     count = 3
-    runs = descend(problem, count, steps=LBFGS(), stop=Stop(600, tolerance=1e-9))
+    runs = descend(problem, count, steps=LBFGS(), stop=Stop(600, gradient_tol=1e-9))
     points, peers = problem.points(range(count), 0), []
     for k in range(count):
         names = list(points)
@@ -490,7 +490,7 @@ def test_lbfgs_finds_the_minimum_that_scipy_finds(loss) -> None:
         other = descend(problem, count, steps=Alternating(), stop=Stop(800))
         np.testing.assert_allclose(runs.losses, other.losses, rtol=1e-7)
     if loss == "squared":
-        stop = Stop(1000, least_fall=1e-12)
+        stop = Stop(1000, loss_tol=1e-12)
         slower = descend(problem, count, steps=LineDescent(), stop=stop)
         np.testing.assert_allclose(runs.losses, slower.losses, rtol=1e-7)
 
@@ -498,7 +498,7 @@ def test_lbfgs_finds_the_minimum_that_scipy_finds(loss) -> None:
 @pytest.mark.parametrize("rule", [LBFGS(), LineDescent()])
 def test_a_region_of_nan_is_walked_around(rule) -> None:
     # log x is NaN below 0, and the first long step along the gradient ends there.
-    problem = Problem.from_losses(
+    problem = Problem.from_batched_loss(
         lambda p, starts, step: (
             (p["x"].log() + 3).square().sum(1) + (p["x"] - 2).square().sum(1)
         ),
@@ -519,7 +519,7 @@ def test_a_bad_start_disturbs_no_bit_of_the_others(rule) -> None:
             factors[starts == 2] = bad
             return valley(p, starts, step) * factors
 
-        return Problem.from_losses(
+        return Problem.from_batched_loss(
             losses, lambda generator: {"x": generator.uniform(-1, 1, 3)}
         )
 
@@ -550,7 +550,7 @@ def test_lbfgs_refuses_what_it_cannot_do(options) -> None:
 def test_a_start_that_hardly_falls_is_settled() -> None:
     table = np.where(MASK, TABLE, np.nan)
     problem = Factorization(table, 2, loss="absolute", initialization="normal")
-    stop = Stop(2000, least_fall=1e-5)
+    stop = Stop(2000, loss_tol=1e-5)
     runs = descend(
         problem, 4, steps=Alternating(), stop=stop, record=range(0, 2001, 10)
     )
@@ -564,8 +564,8 @@ def test_a_start_that_hardly_falls_is_settled() -> None:
         assert falls[-1] <= 1e-5
     never = descend(problem, 1, steps=Alternating(), stop=Stop(30))
     assert never.statuses == (Status.LIMIT,)
-    with pytest.raises(InvalidValueError, match="least_fall is -1"):
-        Stop(least_fall=-1)
+    with pytest.raises(InvalidValueError, match="loss_tol is -1"):
+        Stop(loss_tol=-1)
 
 
 @pytest.mark.parametrize("offsets", some(["columns", "none"], 1))

@@ -99,11 +99,11 @@ def test_the_equations_follow(settings: Any) -> None:
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_steps_never_raise_the_loss_and_end_where_lbfgs_does(settings: Any) -> None:
     problem = Factorization(table_of(), 2, initialization="normal", **settings)
-    stop = Stop(3000, tolerance=1e-9)
+    stop = Stop(3000, gradient_tol=1e-9)
     runs = descend(problem, 4, steps=Alternating(), stop=stop, record=range(60))
     history = runs.histories["loss"]  # a line for each step
     assert (np.diff(history, axis=0) <= 1e-12 * history.max()).all()
-    other = descend(problem, 4, steps=LBFGS(), stop=Stop(5000, tolerance=1e-9))
+    other = descend(problem, 4, steps=LBFGS(), stop=Stop(5000, gradient_tol=1e-9))
     assert runs.losses.min() == pytest.approx(other.losses.min(), rel=1e-6)
 
 
@@ -122,7 +122,7 @@ def test_a_component_below_the_penalty_vanishes_in_both_factors() -> None:
     problem = Factorization(
         np.diag([5.0, 3.0, 0.5]), 3, penalty=1.0, initialization="normal"
     )
-    runs = descend(problem, 2, steps=Alternating(), stop=Stop(500, tolerance=1e-12))
+    runs = descend(problem, 2, steps=Alternating(), stop=Stop(500, gradient_tol=1e-12))
     # Values are lowered by the penalty: 25 - 16 + 9 - 4 + 0.25 with 2 (4 + 2) charged.
     assert runs.losses.min() == pytest.approx(1 + 1 + 0.25 + 2 * 6, rel=1e-9)
 

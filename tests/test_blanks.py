@@ -18,7 +18,7 @@ CONSTRAINTS = [
     (None, "nonnegative"),
     ("simplex", None),
     (None, "simplex"),
-    ("unit_one_sparse", None),
+    ("one_hot", None),
     ("one_sparse", None),
     ("sparse:2", "sparse:2"),
     ("unit_norm", None),
@@ -61,7 +61,7 @@ def test_means_fill_what_is_blank(constraint, offsets, tmp_path) -> None:
     of_columns = means(table[:, COLUMNS], 0)
     of_rows = means(table[ROWS], 1)
     # One cluster of three is all that such a row can be.
-    few = constraint == ("unit_one_sparse", None) or "sparse" in str(constraint)
+    few = constraint == ("one_hot", None) or "sparse" in str(constraint)
     most = 0.15 if few else 0.05
     away = np.abs(filled[5, COLUMNS] / of_columns - 1)
     assert np.median(away) < most

@@ -54,7 +54,7 @@ def certificate(loss: str, rank: int, offsets: str) -> float:
         initialization="spectral",
     )
     steps = LBFGS() if loss == "logistic" else Alternating()
-    stop = Stop(2000, tolerance=1e-8)
+    stop = Stop(2000, gradient_tol=1e-8)
     runs = descend(problem, 1, steps=steps, stop=stop, width=1)
     found = reference(problem, runs)
     assert found.kind == "bound"
@@ -148,7 +148,7 @@ def fitted(name: str, rank: int, l2: float, offsets: str = "none", **penalty):
         initialization="spectral",
     )
     steps = LBFGS() if name == "logistic" else Alternating()
-    stop = Stop(3000, tolerance=1e-10)
+    stop = Stop(3000, gradient_tol=1e-10)
     return problem, descend(problem, 1, steps=steps, stop=stop, width=1)
 
 
@@ -275,7 +275,7 @@ def test_descents_reach_shrunk_singular_values_and_nothing_below(offsets, l2) ->
     problem = Factorization(
         SMALL, 3, offsets=offsets, penalty=l2, initialization="normal"
     )
-    stop = Stop(1000, tolerance=1e-11)
+    stop = Stop(1000, gradient_tol=1e-11)
     runs = descend(problem, 2, steps=Alternating(), stop=stop)
     found = shrunk_svd(problem)
     assert found.kind == "exact"

@@ -17,7 +17,7 @@ from descents.cells.base import Cells
 from descents.cells.layouts import Complete, Dense, Stored
 from descents.cells.observed import cells
 from descents.errors import InvalidValueError
-from descents.losses import Huber, Squared, named
+from descents.losses import Huber, Squared, get_loss
 
 
 def descend(problem: Problem, starts, **options) -> Runs:
@@ -112,9 +112,9 @@ def all_the_same(
 SPARSE = {
     "squared": Squared(),
     "huber": Huber(0.6),
-    "logistic": named("logistic"),
-    "poisson": named("poisson"),
-    "kl": named("kl"),
+    "logistic": get_loss("logistic"),
+    "poisson": get_loss("poisson"),
+    "kl": get_loss("kl"),
 }
 
 
@@ -313,7 +313,7 @@ def test_losses_are_those_of_a_double_loop() -> None:
             for j in range(8):
                 if not mask[i, j]:
                     continue
-                loss, z = named(each[j]), predictions[s, i, places == j]
+                loss, z = get_loss(each[j]), predictions[s, i, places == j]
                 x = torch.tensor(table[i, j])
                 if loss.name == "categorical":
                     value = loss(z[None], x[None])[0]
@@ -327,7 +327,7 @@ def test_losses_are_those_of_a_double_loop() -> None:
     np.testing.assert_array_equal(np.isnan(one_by_one), ~mask)
     assert np.nansum(one_by_one * weights) == pytest.approx(expected[0], rel=1e-12)
     names = [loss.name for loss in found.losses_of_columns]
-    assert names == [named(loss).name for loss in each]
+    assert names == [get_loss(loss).name for loss in each]
 
 
 @pytest.mark.parametrize("name", ["squared", "huber", "logistic", "poisson"])

@@ -21,7 +21,7 @@ from descents.cells.columns import (
     of_table,
 )
 from descents.errors import InvalidValueError
-from descents.losses import Huber, named
+from descents.losses import Huber, get_loss
 from descents.tables.tables import from_frame
 
 ROWS = 24
@@ -318,16 +318,16 @@ def test_a_category_that_lacks_the_level_is_one_sentence() -> None:
 
 
 def test_codes_and_levels_are_inverse() -> None:
-    model = ColumnModel("x", named("ordinal"), (1, 2, 5), "as asked for")
+    model = ColumnModel("x", get_loss("ordinal"), (1, 2, 5), "as asked for")
     values = np.array([5.0, 1.0, np.nan, 2.0])
     codes = coded(model, values)
     np.testing.assert_array_equal(codes, [2, 0, np.nan, 1])
     np.testing.assert_array_equal(decoded(model, codes[[0, 1, 3]]), [5.0, 1.0, 2.0])
-    text = ColumnModel("x", named("categorical"), ("a", "b", "c"), "")
+    text = ColumnModel("x", get_loss("categorical"), ("a", "b", "c"), "")
     column = from_frame(pd.DataFrame({"x": ["c", "a", "c", None]})).column("x")
     np.testing.assert_array_equal(encoded(text, column), [2, 0, 2, np.nan])
     assert decoded(text, np.array([2.0, 0.0])).tolist() == ["c", "a"]
-    numbers = ColumnModel("x", named("squared"), (), "")
+    numbers = ColumnModel("x", get_loss("squared"), (), "")
     assert decoded(numbers, values) is values
 
 
@@ -342,7 +342,7 @@ def test_described_columns_are_restored() -> None:
         "ordinal",
     ):
         model = ColumnModel(
-            "x", named(loss), (np.int64(1), "b", 2.5, True), "why", True
+            "x", get_loss(loss), (np.int64(1), "b", 2.5, True), "why", True
         )
         assert ColumnModel.restored(model.described()) == model
     huber = ColumnModel("x", Huber(0.3), (), "why")
@@ -351,7 +351,7 @@ def test_described_columns_are_restored() -> None:
 
 def test_levels_of_a_matrix() -> None:
     X = np.array([[0.0, 3.0, 1.0], [0.0, 4.0, np.nan], [np.nan, 3.0, 2.0]])
-    losses = [named("logistic"), named("logistic"), named("squared")]
+    losses = [get_loss("logistic"), get_loss("logistic"), get_loss("squared")]
     found = of_matrix(X, losses, ["a", "b", "c"])
     # One of 0 and 1 is known by the other.
     assert [column.levels for column in found] == [(0.0, 1.0), (3.0, 4.0), ()]

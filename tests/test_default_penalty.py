@@ -251,11 +251,11 @@ def test_a_sample_of_a_long_side_is_enough(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_rank_is_chosen_under_the_penalty_of_each() -> None:
     table = noisy(120, 10, 0.5)
-    auto = LowRankModel([1, 2, 3], random_state=0, folds=3).fit(table)
+    auto = LowRankModel([1, 2, 3], random_state=0, cv=3).fit(table)
     found = cells(table)
     for k, rank in enumerate((1, 2, 3)):
         l2 = implied(Factorization(found, rank, offsets="columns")).l2
-        one = LowRankModel([rank], penalty=l2, random_state=0, folds=3, held_out=0)
+        one = LowRankModel([rank], penalty=l2, random_state=0, cv=3, held_out=0)
         one.initialization = "spectral"
         one.fit(table)
         np.testing.assert_allclose(
@@ -271,7 +271,7 @@ def test_sets_and_functions_of_the_users_have_none() -> None:
     table = np.abs(noisy(40, 6))
     for settings in (
         {"constraint": ("simplex", "nonnegative")},
-        {"constraint": ("unit_one_sparse", None)},
+        {"constraint": ("one_hot", None)},
         {"loss": lambda z, x: (z - x).square(), "max_iter": 50},
     ):
         with warnings.catch_warnings():
@@ -321,7 +321,7 @@ def test_a_constant_column_has_no_spread_to_compare() -> None:
 
 def test_squared_and_robust_losses_choose_a_rank_together() -> None:
     losses = ["squared"] * 4 + ["absolute"] * 4
-    model = LowRankModel([1, 2], loss=losses, folds=2, random_state=0, held_out=0)
+    model = LowRankModel([1, 2], loss=losses, cv=2, random_state=0, held_out=0)
     assert model.fit(noisy(60, 8)).n_components_ in (1, 2)
 
 

@@ -205,7 +205,7 @@ def test_hessian_agrees_with_torch_and_finite_differences(kind) -> None:
 
 
 def test_a_linear_loss_has_no_curvature() -> None:
-    line = Problem.from_losses(
+    line = Problem.from_batched_loss(
         lambda p, starts, step: 3 * p["x"].sum(1), lambda generator: {"x": np.ones(2)}
     )
     found = hessians(line.bind(torch.arange(2)), line.points(range(2), 0))

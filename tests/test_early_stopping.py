@@ -35,7 +35,7 @@ def plain(curve: np.ndarray, rule: EarlyStopping) -> tuple[int, int]:
     last = len(curve) - 1
     for step in [*range(0, last, rule.every), last]:
         value = sign * curve[step]
-        if np.isinf(best) or best - value > rule.least_gain * abs(best):
+        if np.isinf(best) or best - value > rule.min_delta * abs(best):
             best, best_step, waited = value, step, 0
         else:
             waited += 1
@@ -49,12 +49,12 @@ def plain(curve: np.ndarray, rule: EarlyStopping) -> tuple[int, int]:
     [
         EarlyStopping(patience=3),
         EarlyStopping(every=4, patience=2),
-        EarlyStopping(patience=5, least_gain=0.02),
+        EarlyStopping(patience=5, min_delta=0.02),
         EarlyStopping("validation_accuracy", higher_is_better=True, patience=6),
         EarlyStopping(patience=None),
         EarlyStopping("training_accuracy", higher_is_better=True, every=7, patience=2),
     ],
-    ids=lambda rule: f"{rule.metric}-{rule.every}-{rule.patience}-{rule.least_gain}",
+    ids=lambda rule: f"{rule.metric}-{rule.every}-{rule.patience}-{rule.min_delta}",
 )
 @pytest.mark.parametrize("batch_size", [None, 8])
 def test_it_is_a_plain_loop_that_keeps_the_best(rule, batch_size) -> None:
@@ -151,7 +151,7 @@ def test_an_overshooting_start_is_stopped_at_its_best() -> None:
 
 def test_a_start_that_rests_is_looked_at_where_it_rests() -> None:
     rule = EarlyStopping("measured", every=25, patience=None)
-    stop = Stop(60, tolerance=1e-3, early=rule)
+    stop = Stop(60, gradient_tol=1e-3, early=rule)
     runs = descend(falling(1.0), 1, steps=GradientDescent(0.1), stop=stop)
     # A Newton step gains 0.8^2n of the loss 1 + 0.8^2n: at most 1e-6 of it first at
     # n = 31; looked at when n is 40.
@@ -197,6 +197,6 @@ def test_a_metric_that_is_not_recorded_is_refused() -> None:
 
 def test_wrong_rules_are_told_together() -> None:
     with pytest.raises(
-        InvalidValueError, match="every is 0.*patience is 0.*least_gain is -1"
+        InvalidValueError, match="every is 0.*patience is 0.*min_delta is -1"
     ):
-        EarlyStopping(every=0, patience=0, least_gain=-1)
+        EarlyStopping(every=0, patience=0, min_delta=-1)

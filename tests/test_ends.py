@@ -20,7 +20,7 @@ from descents import (
     Status,
     Stop,
     descend,
-    train_starts,
+    train_module,
 )
 from descents.errors import InvalidValueError
 from descents.networks import network as networks
@@ -137,7 +137,7 @@ def test_modules_end_alike() -> None:
         )
 
     options = {"learning_rate": 1e-9, "max_epochs": 50, "optimizer": "gd"}
-    runs = train_starts(
+    runs = train_module(
         made, X, CLASSES, n_starts=2, tol=1e-3, n_iter_no_change=3, **options
     )
     # The first epoch sets the least loss; four more than it make one too many.
@@ -157,7 +157,7 @@ def test_wrong_ends_are_refused(options, message) -> None:
     with pytest.raises(InvalidValueError, match=message):
         MLPStartsClassifier(4, **options).fit(X, CLASSES)
     with pytest.raises(InvalidValueError, match=message):
-        train_starts(torch.nn.Identity, X, CLASSES, **options)
+        train_module(torch.nn.Identity, X, CLASSES, **options)
 
 
 RATES = Momentum([0.1, 0.6, 0.2, 0.3, 0.4, 0.5, 0.1, 0.1, 0.1, 0.6])

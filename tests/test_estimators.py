@@ -241,7 +241,7 @@ def test_whole_weights_count_rows_that_often() -> None:
     table = with_holes(PLANTED[:30], 0.2)
     often = np.random.default_rng(0).integers(1, 4, 30)
     # Without a penalty the problem is flat; one on the columns alone would be scaled away.
-    model = LowRankModel(2, penalty=0, random_state=0, steps="lbfgs", max_iter=3000)
+    model = LowRankModel(2, penalty=0, random_state=0, solver="lbfgs", max_iter=3000)
     weighted = clone(model).fit(table, weights=np.repeat(often[:, None], 10, 1))
     repeated = clone(model).fit(np.repeat(table, often, axis=0))
     assert weighted.loss_ == pytest.approx(repeated.loss_, rel=1e-7)
@@ -621,9 +621,9 @@ def test_starts_of_the_users_own() -> None:
 def test_all_roads_lead_to_the_minimum(initialization, steps) -> None:
     table = (IRIS - IRIS.mean(0))[:50]
     model = LowRankModel(
-        2, initialization=initialization, steps=steps, random_state=0, max_iter=5000
+        2, initialization=initialization, solver=steps, random_state=0, max_iter=5000
     ).fit(table)
-    assert model.steps_ == steps
+    assert model.solver_ == steps
     assert abs(model.gap_) < 1e-6
 
 
@@ -647,7 +647,7 @@ def test_a_function_that_is_squared_loss(penalty) -> None:
         named.transform(table) @ named.components_ + named.offsets_,
         atol=1e-5,
     )
-    assert own.steps_ == "lbfgs"
+    assert own.solver_ == "lbfgs"
     assert own.columns_[0].why == "as asked for"
 
 
@@ -710,7 +710,7 @@ def test_a_stored_model_is_the_same_to_the_bit(loss, holes, tmp_path) -> None:
     assert other.reference_ == model.reference_
     assert other.columns_ == model.columns_
     assert other.n_iter_ == model.n_iter_
-    assert other.steps_ == model.steps_
+    assert other.solver_ == model.solver_
     assert other.get_params() == model.get_params()
     other.save(tmp_path / "again.safetensors")
     first = (tmp_path / "model.safetensors").read_bytes()
@@ -898,8 +898,8 @@ def test_gross_outliers_move_squared_loss() -> None:
         ({"loss": 3}, "loss is 3"),
         ({"loss": ["squared"] * 3}, "3 losses are given for 4 columns"),
         ({"loss": {"q": "huber"}}, "loss names column 'q'"),
-        ({"steps": "newton"}, "steps is 'newton'; give one of 'auto'"),
-        ({"steps": 3}, "steps is 3"),
+        ({"solver": "newton"}, "solver is 'newton'; give one of 'auto'"),
+        ({"solver": 3}, "solver is 3"),
         ({"constraint": "positive"}, "constraint is 'positive'"),
         ({"penalty": {"l3": 1.0}}, "penalty has 'l3'; give some of l1"),
         ({"penalty": -1}, "penalty is -1"),
@@ -909,9 +909,12 @@ def test_gross_outliers_move_squared_loss() -> None:
         ({"scales": "some"}, "scales is 'some'"),
         ({"combine": "median"}, "combine is 'median'"),
         ({"sparse": "one"}, "sparse is 'one'"),
-        ({"steps": "lbfgs", "learning_rate": 0.1}, "steps is 'lbfgs', which has none"),
-        ({"learning_rate": 0.1}, "steps is 'auto', which has none"),
-        ({"steps": "gd", "learning_rate": 0.0}, "learning_rate is 0.0"),
+        (
+            {"solver": "lbfgs", "learning_rate": 0.1},
+            "solver is 'lbfgs', which has none",
+        ),
+        ({"learning_rate": 0.1}, "solver is 'auto', which has none"),
+        ({"solver": "gd", "learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"loss": "kl"}, "kl loss needs .* constraint='nonnegative'"),
         (
             {"loss": "kl", "constraint": "nonnegative", "offsets": "columns"},
@@ -920,7 +923,7 @@ def test_gross_outliers_move_squared_loss() -> None:
         ({"loss": "logistic"}, "column 'x0' holds .* logistic loss is for two values"),
         ({"device": "abacus"}, "device is 'abacus'"),
         (
-            {"steps": "alternating", "loss": lambda z, x: (z - x) ** 4},
+            {"solver": "alternating", "loss": lambda z, x: (z - x) ** 4},
             "alternating steps are for",
         ),
     ],
@@ -931,7 +934,7 @@ def test_settings_that_are_refused(settings, message) -> None:
 
 
 def test_several_problems_are_told_together() -> None:
-    model = LowRankModel(0, n_starts=-1, combine="sum", penalty={"l9": 1}, steps="no")
+    model = LowRankModel(0, n_starts=-1, combine="sum", penalty={"l9": 1}, solver="no")
     with pytest.raises(InvalidValueError) as caught:
         model.fit(IRIS)
     for word in ("n_components is 0", "n_starts is -1", "'sum'", "'l9'", "'no'"):
@@ -939,7 +942,7 @@ def test_several_problems_are_told_together() -> None:
 
 
 def test_wild_learning_rates_are_named() -> None:
-    model = LowRankModel(2, steps="gd", learning_rate=50.0, n_starts=3, random_state=0)
+    model = LowRankModel(2, solver="gd", learning_rate=50.0, n_starts=3, random_state=0)
     with pytest.raises(
         InvalidValueError, match="every start .* learning_rate below 50"
     ):

@@ -311,7 +311,7 @@ def test_the_singular_form_has_the_same_product(
 def test_the_rows_of_a_table_as_new_rows_have_no_better_place(offsets, biased) -> None:
     penalty = {"l2": 0.5, "l2_biases": 0.3 if biased else 0.0}
     problem = Factorization(HOLED, 2, offsets=offsets, penalty=penalty)
-    stop = Stop(3000, tolerance=1e-12)
+    stop = Stop(3000, gradient_tol=1e-12)
     runs = descend(problem, 1, steps=Alternating(), stop=stop)
     columns = {name: value[0] for name, value in runs.parameters.items()}
     new = problem.for_rows(cells(HOLED[:4], blank=True), columns)

@@ -201,7 +201,7 @@ def test_two_processes_give_the_same_bits(
     for workers in "12":
         done = run_here(
             "factorize", str(path), "--rank", "2", "--starts", "5", "--seed", "9",
-            "--steps", steps, "--max-iter", "60", "--quiet", "--workers", workers,
+            "--solver", steps, "--max-iter", "60", "--quiet", "--workers", workers,
             "--out", str(tmp_path / workers),
         )  # fmt: skip
         assert done.returncode == 0
@@ -220,8 +220,11 @@ BAD = [
     (("--rank", "1", "--penalty", "l2=-1"), "at least 0"),
     (("--rank", "1", "--loss", "poisson"), "column 'a' holds -1"),
     (("--rank", "1", "--loss", "kl"), "column 'a' holds -1"),
-    (("--rank", "1", "--learning-rate", "0.1"), "steps is 'auto'"),
-    (("--rank", "1", "--steps", "gd", "--learning-rate", "1e9"), "learning_rate below"),
+    (("--rank", "1", "--learning-rate", "0.1"), "solver is 'auto'"),
+    (
+        ("--rank", "1", "--solver", "gd", "--learning-rate", "1e9"),
+        "learning_rate below",
+    ),
     (("--rank", "1", "--ignore", "zz"), "no column 'zz'"),
     (
         ("--rank", "1", "--ignore", "a", "--ignore", "b", "--ignore", "c"),

@@ -21,7 +21,7 @@ from descents import (
     Folds,
     MLPStartsClassifier,
     MLPStartsRegressor,
-    Study,
+    SweepResult,
     sweep,
 )
 from descents.cli.main import main
@@ -54,11 +54,11 @@ class Told:
         return np.array(self.lost)
 
 
-def study(metric: str, *rows: list[float]) -> Study:
+def study(metric: str, *rows: list[float]) -> SweepResult:
     """Return a study of settings, a NaN for a start that failed."""
     models = [Told({metric: row}, np.isnan(row).tolist()) for row in rows]
     names = tuple(f"s{k}" for k in range(len(rows)))
-    return Study(
+    return SweepResult(
         tuple({"s": k} for k in range(len(rows))), names, tuple(models), metric
     )
 

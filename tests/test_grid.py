@@ -23,7 +23,7 @@ from descents import Alternating, Factorization, LowRankModel, Stop, descend
 from descents.cells.observed import cells
 from descents.errors import InvalidValueError
 from descents.factorization.guarded import Guarded
-from descents.losses import named
+from descents.losses import get_loss
 from descents.losses.base import slope, still_rounded
 from descents.lowrank.fitted import step_named
 
@@ -60,7 +60,7 @@ ALONE = (
     "unit_norm",
     "sparse:2",
     "one_sparse",
-    "unit_one_sparse",
+    "one_hot",
 )
 ROUGH = (
     "absolute",
@@ -85,7 +85,7 @@ PAIRS = (
     ("sparse:2", "unit_norm"),
     ("sparse:2+nonnegative", "nonnegative"),
     ("one_sparse+nonnegative", "nonnegative"),
-    ("unit_one_sparse", "simplex"),
+    ("one_hot", "simplex"),
 )
 
 
@@ -160,7 +160,7 @@ class Peer:
     def factor(self, free, which, support):
         """Return a member of a set for free numbers."""
         asked = self.sets[which]
-        if "unit_one_sparse" in asked:
+        if "one_hot" in asked:
             return support * 1.0
         if "simplex" in asked:
             return free.softmax(-1)
@@ -281,7 +281,7 @@ class Peer:
         for one in self.sets[which]:
             if one.startswith("sparse:"):
                 return int(one[7:])
-            if one in ("one_sparse", "unit_one_sparse"):
+            if one in ("one_sparse", "one_hot"):
                 return 1
         return None
 
@@ -334,7 +334,7 @@ def refused(loss: str, pair: tuple) -> bool:
     """Return whether predictions of a divergence could be 0 or less."""
     if loss not in DIVERGENCES:
         return False
-    positive = {"nonnegative", "simplex", "unit_one_sparse"}
+    positive = {"nonnegative", "simplex", "one_hot"}
     parts = [set((one or "").split("+")) for one in pair]
     return not all(part & positive for part in parts)
 
@@ -368,7 +368,7 @@ SAMPLE = [
     ("beta:0.5", ("simplex", "simplex")),
     ("poisson", ("simplex", None)),
     ("squared", ("simplex", "nonnegative")),
-    ("periodic:6", ("unit_one_sparse", None)),
+    ("periodic:6", ("one_hot", None)),
     ("ordinal_hinge", ("simplex", "nonnegative")),
 ]
 GRID = [slow((loss, pair)) for loss in LOSSES for pair in PAIRS]
@@ -388,10 +388,10 @@ def test_five_starts_are_as_low_as_an_independent_solver(asked) -> None:
 @pytest.mark.parametrize(
     ("loss", "pair"),
     [
-        ("periodic:6", ("unit_one_sparse", None)),
-        ("hinge", ("unit_one_sparse", None)),
-        pytest.param("categorical", (None, "unit_one_sparse"), marks=pytest.mark.slow),
-        pytest.param("ordistic", (None, "unit_one_sparse"), marks=pytest.mark.slow),
+        ("periodic:6", ("one_hot", None)),
+        ("hinge", ("one_hot", None)),
+        pytest.param("categorical", (None, "one_hot"), marks=pytest.mark.slow),
+        pytest.param("ordistic", (None, "one_hot"), marks=pytest.mark.slow),
     ],
 )
 def test_no_other_cluster_of_one_row_has_a_lower_loss(loss, pair) -> None:
@@ -400,7 +400,7 @@ def test_no_other_cluster_of_one_row_has_a_lower_loss(loss, pair) -> None:
         initialization="normal", penalty=0.01,
     )  # fmt: skip
     steps = step_named("auto", problem)
-    runs = descend(problem, 2, steps=steps, stop=Stop(500, tolerance=1e-8))
+    runs = descend(problem, 2, steps=steps, stop=Stop(500, gradient_tol=1e-8))
     name = "U" if pair[0] else "V"
     point = {n: torch.as_tensor(v).double() for n, v in runs.parameters.items()}
     ended = problem.losses(point, torch.arange(2), 0)
@@ -415,7 +415,7 @@ def test_no_other_cluster_of_one_row_has_a_lower_loss(loss, pair) -> None:
 def test_no_start_settles_while_corners_are_rounded() -> None:
     found = cells(table_of("ordinal_hinge", 2), "ordinal_hinge")
     problem = Factorization(found, 2, constraint="nonnegative")
-    stop = Stop(600, least_fall=1e-2)
+    stop = Stop(600, loss_tol=1e-2)
     runs = descend(problem, 3, steps=Alternating(), stop=stop)
     assert not still_rounded(min(runs.steps_taken))
     assert max(runs.steps_taken) < 600
@@ -482,7 +482,7 @@ def test_no_checked_step_raises_the_loss(loss, constraint) -> None:
 
 @pytest.mark.parametrize("name", ["kl", "itakura_saito", "beta:1.5", "poisson", "ordistic", "ordinal"])  # fmt: skip
 def test_quadratics_touch_the_loss_with_its_slope(name) -> None:
-    loss, draw = named(name), torch.Generator().manual_seed(0)
+    loss, draw = get_loss(name), torch.Generator().manual_seed(0)
     shape = (6, 3) if name == "ordistic" else (6,)
     z = torch.rand(shape, generator=draw, dtype=torch.float64) * 2 + 0.1
     x = torch.tensor([0.0, 1.0, 2.0, 1.0, 2.0, 1.0], dtype=torch.float64)

@@ -213,7 +213,7 @@ def test_nothing_that_is_given_is_changed(steps: str) -> None:
         2,
         constraint="nonnegative",
         initialization=factors,
-        steps=steps,
+        solver=steps,
         held_out=0,
         max_iter=5,
         random_state=0,

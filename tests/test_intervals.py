@@ -19,7 +19,7 @@ from descents import LowRankModel
 from descents.cells.columns import ColumnModel
 from descents.cli.main import main
 from descents.errors import InvalidValueError
-from descents.losses import NAMED, named
+from descents.losses import NAMED, get_loss
 from descents.lowrank.conformal import Calibration, kind_of
 from descents.statistics.quantiles import rank_of
 from descents.tables.datasets import planted_table
@@ -47,7 +47,7 @@ def test_quantiles_are_those_of_the_column_or_of_its_like() -> None:
     generator = np.random.default_rng(0)
     losses = ["squared", "absolute", "logistic", "poisson", "ordinal"]
     models = [
-        ColumnModel(name, named(name), (0, 1) if "o" in name else (), "")
+        ColumnModel(name, get_loss(name), (0, 1) if "o" in name else (), "")
         for name in losses
     ]
     counts = [40, 12, 25, 35, 33]
@@ -70,13 +70,15 @@ def test_quantiles_are_those_of_the_column_or_of_its_like() -> None:
 
 
 def test_every_named_loss_is_scored_and_no_other() -> None:
-    kinds = {name: kind_of(named(kind.sample or name)) for name, kind in NAMED.items()}
+    kinds = {
+        name: kind_of(get_loss(kind.sample or name)) for name, kind in NAMED.items()
+    }
     numbers = ("squared", "absolute", "huber", "quantile", "itakura_saito", "beta")
     assert {kinds.pop(name) for name in numbers} == {"number"}
     assert kinds.pop("periodic") == "period"
     assert kinds.pop("poisson") == kinds.pop("kl") == "count"
     assert set(kinds.values()) == {"labels"}
-    assert kind_of(named(lambda z, x: (z - x) ** 2)) is None
+    assert kind_of(get_loss(lambda z, x: (z - x) ** 2)) is None
 
 
 def test_hours_are_held_around_the_clock() -> None:

@@ -64,7 +64,7 @@ def network() -> Network:
 
 def bowl(**options) -> Problem:
     """Return (x - 1)^2 from x = start number, whatever the seed."""
-    return Problem.from_losses(
+    return Problem.from_batched_loss(
         lambda p, starts, step: (p["x"] - 1).square(),
         lambda generator: {"x": 0.0},
         **options,
@@ -225,9 +225,9 @@ REMOTE = {
     "stationary": (
         factorization,
         GradientDescent(0.004),
-        {"stop": Stop(400, tolerance=0.02)},
+        {"stop": Stop(400, gradient_tol=0.02)},
     ),
-    "settled": (factorization, Momentum(0.002), {"stop": Stop(400, least_fall=1e-4)}),
+    "settled": (factorization, Momentum(0.002), {"stop": Stop(400, loss_tol=1e-4)}),
     "sampled": (
         lambda: Network(
             TABLE, LABELS, [5], splits=[range(20)], batch_size=6, dtype=torch.float64
@@ -281,7 +281,7 @@ def test_alternating_steps_wait_for_no_number(holes, monkeypatch) -> None:
 
 
 def test_a_start_that_begins_non_finite() -> None:
-    problem = Problem.from_losses(
+    problem = Problem.from_batched_loss(
         lambda p, starts, step: p["x"].log().square(),
         lambda generator: {"x": generator.random() - 0.5},
     )
@@ -304,7 +304,7 @@ def test_an_overflow_in_float32_is_no_finite_loss_in_float64() -> None:
 def test_a_start_that_rests_is_the_same_in_any_company(dtype) -> None:
     options = {
         "steps": GradientDescent(0.004),
-        "stop": Stop(400, tolerance=0.02),
+        "stop": Stop(400, gradient_tol=0.02),
         "record": range(0, 401, 10),
     }
     problem = Factorization(TABLE, 2, dtype=dtype)
@@ -326,7 +326,7 @@ def test_no_finite_start_has_no_best() -> None:
 
 def test_stationary_starts_rest() -> None:
     rates = [0.4, 0.01]
-    stop = Stop(100, tolerance=1e-6)
+    stop = Stop(100, gradient_tol=1e-6)
     runs = descend(
         bowl(), 2, steps=GradientDescent(rates), stop=stop, record=[0, 50, 100]
     )
@@ -343,7 +343,7 @@ def test_stationary_starts_rest() -> None:
 
 
 def test_a_start_at_a_stationary_point_of_tolerance() -> None:
-    runs = descend(bowl(), 1, stop=Stop(0, tolerance=2.0))
+    runs = descend(bowl(), 1, stop=Stop(0, gradient_tol=2.0))
     assert runs.statuses == (Status.STATIONARY,)
     assert runs.losses[0] == 1.0
 
@@ -361,7 +361,7 @@ def test_a_projection_keeps_a_start_inside_and_tells_the_mapping() -> None:
         torch.float64,
         1,
     )
-    stop = Stop(40, tolerance=1e-9)
+    stop = Stop(40, gradient_tol=1e-9)
     runs = descend(problem, 1, steps=GradientDescent(0.1), stop=stop)
     # The gradient at 1/2 is -1, but the prox-gradient mapping is zero.
     assert runs.parameters["x"][0] == 0.5
@@ -418,7 +418,7 @@ def test_a_rule_of_ones_own_needs_an_update_alone() -> None:
             moved = {n: p - 0.004 * slopes[n] for n, p in parameters.items()}
             return Update(moved, state, losses, slopes)
 
-    stop = Stop(50, tolerance=1e-4, least_fall=1e-9)
+    stop = Stop(50, gradient_tol=1e-4, loss_tol=1e-9)
     mine, theirs = (
         descend(factorization(), 4, steps=rule, stop=stop)
         for rule in (Plain(), GradientDescent(0.004))
@@ -498,7 +498,7 @@ def test_an_error_or_an_interrupt_in_one_thread_ends_all() -> None:
         threads=3,
     )
     assert cut.statuses == (Status.INTERRUPTED,) * 6
-    wrong = Problem.from_losses(
+    wrong = Problem.from_batched_loss(
         lambda p, starts, step: p["x"].sum(), lambda generator: {"x": np.ones(2)}
     )
     with pytest.raises(InvalidValueError, match="return a tensor of shape"):
@@ -575,8 +575,8 @@ def test_all_that_is_wrong_with_a_call_is_told_at_once() -> None:
         match="starts is 0.*seed is -1.*width is 0.*recorded step is 9",
     ):
         descend(bowl(), 0, -1, stop=Stop(5), width=0, record=[9])
-    with pytest.raises(InvalidValueError, match="max_steps is -1.*tolerance is -1"):
-        Stop(-1, tolerance=-1)
+    with pytest.raises(InvalidValueError, match="max_steps is -1.*gradient_tol is -1"):
+        Stop(-1, gradient_tol=-1)
     given_points = Factorization(
         TABLE, 1, initialization=(np.ones((2, 30, 1)), np.ones((2, 8, 1)))
     )

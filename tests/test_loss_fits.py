@@ -25,7 +25,7 @@ from descents.losses import (
     OrdinalHinge,
     Periodic,
     Quantile,
-    named,
+    get_loss,
 )
 from descents.lowrank.fitted import automatic_steps
 
@@ -73,7 +73,7 @@ def test_starts_of_a_quantile_find_one_minimum() -> None:
     generator, U, V = planted(40, 10)
     table = U @ V.T + 0.5 * generator.normal(size=(40, 10))
     model = fit(table, "quantile:0.9", starts=6)
-    assert model.steps_ == "alternating"
+    assert model.solver_ == "alternating"
     assert np.ptp(model.runs_.losses) < 2e-3 * model.loss_
 
 
@@ -112,7 +112,7 @@ def test_no_multiplicative_step_raises_the_loss(beta, penalty, layout) -> None:
     generator = np.random.default_rng(1)
     table = generator.gamma(2.0, 1.0, (9, 7)) + 0.1
     table[generator.random(table.shape) < 0.2] = np.nan
-    loss = named("kl") if beta == 1 else BetaDivergence(beta)
+    loss = get_loss("kl") if beta == 1 else BetaDivergence(beta)
     found = cells(table, loss, scales=layout == "scaled")
     problem = Factorization(
         found, 2, constraint="nonnegative", penalty=penalty, initialization="uniform"
@@ -156,7 +156,7 @@ def test_multiplicative_steps_are_those_of_scikit_learn(beta, monkeypatch) -> No
         constraint="nonnegative",
         initialization=(W[None], H.T[None]),
     )
-    runs = descend(problem, 1, steps=Alternating(), stop=Stop(7, tolerance=0))
+    runs = descend(problem, 1, steps=Alternating(), stop=Stop(7, gradient_tol=0))
     np.testing.assert_allclose(runs.parameters["U"][0], left, rtol=1e-6)
     np.testing.assert_allclose(runs.parameters["V"][0], peer.components_.T, rtol=1e-6)
 
@@ -167,7 +167,7 @@ def test_a_planted_product_is_recovered(loss) -> None:
     generator = np.random.default_rng(3)
     table = generator.gamma(1.0, 1.0, (30, 2)) @ generator.gamma(1.0, 1.0, (2, 12))
     model = fit(table, loss, starts=3, steps=800, constraint="nonnegative")
-    assert model.steps_ == "alternating"
+    assert model.solver_ == "alternating"
     np.testing.assert_allclose(predicted(model), table, rtol=0.05)
     new = model.transform(table[:3])
     np.testing.assert_allclose(model.fitted_.natural(new), table[:3], rtol=0.05)
@@ -210,7 +210,7 @@ def test_new_rows_are_at_the_answer_of_a_linear_program(loss) -> None:
         table, levels = np.clip(np.rint(table) + 2, 0, 4), [5] * 25
     found = cells(table, loss, levels=levels)
     problem = Factorization(found, 2).for_rows(found, {"U": 0 * U, "V": V})
-    stop = Stop(500, tolerance=1e-14, least_fall=1e-15)
+    stop = Stop(500, gradient_tol=1e-14, loss_tol=1e-15)
     runs = descend(problem, 1, steps=Alternating(), stop=stop)
     exact = sum(by_convex_programming(loss, row, V) for row in table)
     assert exact * (1 - 1e-7) <= runs.losses[0] <= exact * (1 + 1e-4)
@@ -353,7 +353,7 @@ def test_columns_keep_their_own_parameters_through_a_file(tmp_path) -> None:
         ItakuraSaito(),
         BetaDivergence(0.5),
         OrdinalHinge(),
-        named("bigger_vs_smaller_hinge"),
+        get_loss("bigger_vs_smaller_hinge"),
     ],
 )
 def test_described_columns_are_restored(loss) -> None:
@@ -363,9 +363,9 @@ def test_described_columns_are_restored(loss) -> None:
 
 
 def test_labels_of_boundaries() -> None:
-    model = ColumnModel("x", named("bigger_vs_smaller"), ("low", "mid", "high"), "")
+    model = ColumnModel("x", get_loss("bigger_vs_smaller"), ("low", "mid", "high"), "")
     assert model.labels == ("x>low", "x>mid")
-    assert ColumnModel("x", named("ordinal_hinge"), (1, 2, 3), "").labels == ("x",)
+    assert ColumnModel("x", get_loss("ordinal_hinge"), (1, 2, 3), "").labels == ("x",)
 
 
 def test_a_divergence_without_zeros_is_stored(tmp_path) -> None:

@@ -20,6 +20,7 @@ from descents.losses import (
     BiggerVsSmaller,
     BiggerVsSmallerHinge,
     Categorical,
+    CustomLoss,
     Hinge,
     Huber,
     ItakuraSaito,
@@ -31,18 +32,17 @@ from descents.losses import (
     Ordinal,
     OrdinalHinge,
     Ordistic,
-    Own,
     Periodic,
     Poisson,
     Quantile,
     Sequential,
     Squared,
-    named,
+    get_loss,
     slope,
 )
 from descents.losses.base import corner
 
-COSH = Own(lambda prediction, target: torch.log(torch.cosh(prediction - target)))
+COSH = CustomLoss(lambda prediction, target: torch.log(torch.cosh(prediction - target)))
 LEVELS = 4
 CUTS = torch.tensor([[-1.5, 0.3, -0.4]], dtype=torch.float64)
 POINTS = np.array([-1.5, -1.5 + np.exp(0.3), -1.5 + np.exp(0.3) + np.exp(-0.4)])
@@ -287,7 +287,7 @@ def test_divergences_are_limits_of_each_other() -> None:
     for near, limit in (
         (BetaDivergence(1e-5), ItakuraSaito()),
         (BetaDivergence(1 + 1e-5), KullbackLeibler()),
-        (BetaDivergence(2 + 1e-5), Own(lambda p, t: (p - t).square() / 2)),
+        (BetaDivergence(2 + 1e-5), CustomLoss(lambda p, t: (p - t).square() / 2)),
     ):
         given = torch.tensor(z), torch.tensor(x)
         np.testing.assert_allclose(near(*given), limit(*given), rtol=1e-3, atol=1e-4)
@@ -647,27 +647,27 @@ def test_a_width_a_column() -> None:
     ],
 )
 def test_a_number_behind_the_name(name, loss) -> None:
-    assert named(name) == loss
-    assert named(loss.label) == loss
+    assert get_loss(name) == loss
+    assert get_loss(loss.label) == loss
 
 
 @given(level=st.integers(1, 999_999), kind=st.sampled_from([Quantile, Hinge, Periodic]))
 def test_a_label_names_its_loss(level, kind) -> None:
     loss = kind(level / 1e6)
-    assert named(loss.label) == loss
+    assert get_loss(loss.label) == loss
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_names_are_labels(name) -> None:
     if name in ("beta", "periodic"):
         with pytest.raises(InvalidValueError, match=f"which needs its .*'{name}:"):
-            named(name)
+            get_loss(name)
     else:
-        assert named(name).label == name
+        assert get_loss(name).label == name
 
 
 def test_a_loss_of_ones_own() -> None:
-    assert named(COSH) is COSH
+    assert get_loss(COSH) is COSH
     assert not COSH.has_conjugate
     assert not COSH.majorized
     assert COSH.label == "own"
@@ -677,25 +677,28 @@ def test_a_loss_of_ones_own() -> None:
         with pytest.raises(NotImplementedError, match="own is not a divergence"):
             ask()
     with pytest.raises(InvalidValueError, match=r"returns \(\) for predictions"):
-        Own(lambda p, t: (p - t).square().mean())(torch.zeros(3), torch.zeros(3))
+        CustomLoss(lambda p, t: (p - t).square().mean())(torch.zeros(3), torch.zeros(3))
     with pytest.raises(InvalidValueError, match="returns float"):
-        Own(lambda p, t: 1.0)(torch.zeros(3), torch.zeros(3))
+        CustomLoss(lambda p, t: 1.0)(torch.zeros(3), torch.zeros(3))
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: named("hubber"), "loss is 'hubber'; give one of 'squared', "),
-        (lambda: named("hubber:2"), "loss is 'hubber:2'; give one of"),
-        (lambda: named(3), "loss is 3"),
-        (lambda: named("squared:2"), "'squared:2', but squared takes no number"),
-        (lambda: named("categorical:"), "but categorical takes no number"),
-        (lambda: named("huber:"), "the width of huber is ''"),
-        (lambda: named("quantile:x"), "the level of quantile is 'x'"),
-        (lambda: named("quantile:1"), "quantile is '1'; give a number between 0 and 1"),
+        (lambda: get_loss("hubber"), "loss is 'hubber'; give one of 'squared', "),
+        (lambda: get_loss("hubber:2"), "loss is 'hubber:2'; give one of"),
+        (lambda: get_loss(3), "loss is 3"),
+        (lambda: get_loss("squared:2"), "'squared:2', but squared takes no number"),
+        (lambda: get_loss("categorical:"), "but categorical takes no number"),
+        (lambda: get_loss("huber:"), "the width of huber is ''"),
+        (lambda: get_loss("quantile:x"), "the level of quantile is 'x'"),
+        (
+            lambda: get_loss("quantile:1"),
+            "quantile is '1'; give a number between 0 and 1",
+        ),
         (lambda: Quantile(0.0), "the level of quantile is 0.0; give a number between"),
         (lambda: Quantile(1.5), "the level of quantile is 1.5; give a number between"),
-        (lambda: named("periodic:0"), "the period of periodic is '0'; .* above 0"),
+        (lambda: get_loss("periodic:0"), "the period of periodic is '0'; .* above 0"),
         (lambda: Periodic(-1.0), "the period of periodic is -1"),
         (lambda: Hinge(0.0), "the weight of hinge is 0"),
         (lambda: BetaDivergence(np.inf), "the beta of beta is inf"),
@@ -760,7 +763,7 @@ def test_probabilities_are_those_of_the_model_and_imply_what_is_imputed(
     name: str,
 ) -> None:
     levels = 2 if NAMED[name].kind == "two values" else LEVELS
-    loss = named(name).of_levels(levels)
+    loss = get_loss(name).of_levels(levels)
     count = loss.coordinates(levels)
     shape = (50, 1) if count == 1 else (50, 1, count)
     z = np.random.default_rng(0).normal(size=shape)

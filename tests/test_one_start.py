@@ -27,7 +27,7 @@ from descents import (
     Problem,
     Stop,
     descend,
-    train_starts,
+    train_module,
 )
 from descents.cells.observed import cells
 from descents.factorization.factorization import BoundFactorization
@@ -76,7 +76,7 @@ def own_losses(dtype) -> Problem:
     def points(generator):
         return {"w": generator.normal(size=6)}
 
-    return Problem.from_losses(losses, points, dtype=dtype)
+    return Problem.from_batched_loss(losses, points, dtype=dtype)
 
 
 def own_loss_of_one(dtype) -> Problem:
@@ -89,7 +89,7 @@ def own_loss_of_one(dtype) -> Problem:
     def points(generator):
         return {"w": generator.normal(size=6)}
 
-    return Problem.from_loss_of_one(loss, points, dtype=dtype)
+    return Problem.from_loss(loss, points, dtype=dtype)
 
 
 KINDS: dict[str, Any] = {
@@ -277,8 +277,8 @@ def test_two_processes_have_the_bits_of_one(kind) -> None:
 
 def test_estimators_keep_the_promise() -> None:
     options = {"random_state": 3, "max_epochs": 5, "batch_size": 8}
-    many = train_starts(perceptron, TABLE, CLASSES, n_starts=12, **options)
-    few = train_starts(perceptron, TABLE, CLASSES, n_starts=1, **options)
+    many = train_module(perceptron, TABLE, CLASSES, n_starts=12, **options)
+    few = train_module(perceptron, TABLE, CLASSES, n_starts=1, **options)
     same(few, many, 0, 0)
 
 
@@ -385,7 +385,7 @@ def test_gradients_by_the_engine_are_those_of_torch() -> None:
     def losses(parameters, starts, step):
         return parameters["x"].square().sum((1, 2)) * 3
 
-    problem = Problem.from_losses(losses, lambda generator: {})
+    problem = Problem.from_batched_loss(losses, lambda generator: {})
     p = {"x": torch.randn(4, 2, 3), "unused": torch.randn(4)}
     found = losses_and_gradients(problem, p, torch.arange(4), 0)[1]
     torch.testing.assert_close(found["x"], 6 * p["x"])
@@ -416,7 +416,7 @@ def test_a_lifted_function_is_that_of_vmap(monkeypatch) -> None:
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_loss_of_one_that_draws_numbers_is_refused(count) -> None:
     """They would be torch's own, and no start would be a function of its number."""
-    noisy = Problem.from_loss_of_one(
+    noisy = Problem.from_loss(
         lambda p: (p["x"] - torch.randn(())).square(), lambda generator: {"x": 0.0}
     )
     with pytest.raises(RuntimeError, match="random"):

@@ -175,8 +175,10 @@ def test_loss_of_one_is_the_same_as_losses_of_all() -> None:
     def points(generator):
         return {"x": generator.normal(size=3)}
 
-    one = Problem.from_loss_of_one(lambda p: (p["x"] ** 4).sum(), points)
-    many = Problem.from_losses(lambda p, starts, step: (p["x"] ** 4).sum(1), points)
+    one = Problem.from_loss(lambda p: (p["x"] ** 4).sum(), points)
+    many = Problem.from_batched_loss(
+        lambda p, starts, step: (p["x"] ** 4).sum(1), points
+    )
     parameters = one.points(range(6), 0)
     for found, expected in zip(
         losses_and_gradients(one, parameters, torch.arange(6), 0),
@@ -196,7 +198,7 @@ def test_loss_of_one_is_the_same_as_losses_of_all() -> None:
     ],
 )
 def test_wrong_losses_are_refused(losses, message) -> None:
-    problem = Problem.from_losses(losses, lambda generator: {"x": np.ones(3)})
+    problem = Problem.from_batched_loss(losses, lambda generator: {"x": np.ones(3)})
     with pytest.raises(InvalidValueError, match=message):
         losses_and_gradients(problem, problem.points(range(2), 0), torch.arange(2), 0)
 
@@ -213,7 +215,7 @@ def test_wrong_losses_are_refused(losses, message) -> None:
     ],
 )
 def test_wrong_points_are_refused(points, message) -> None:
-    problem = Problem.from_losses(lambda p, starts, step: p["x"].sum(1), points)
+    problem = Problem.from_batched_loss(lambda p, starts, step: p["x"].sum(1), points)
     with pytest.raises(InvalidValueError, match=message):
         problem.points(range(5), 0)
 
@@ -231,7 +233,7 @@ def test_wrong_points_are_refused(points, message) -> None:
 def test_a_problem_whose_own_points_are_not_those_asked_for_is_refused(
     points, message
 ) -> None:
-    own = Problem.from_losses(
+    own = Problem.from_batched_loss(
         lambda p, starts, step: p["x"].sum(1), lambda generator: {}
     )
     own.points = lambda starts, seed: points
@@ -264,7 +266,7 @@ def test_precision_is_that_of_the_data_unless_asked_for() -> None:
 def test_a_problem_has_ten_members_beside_its_attributes() -> None:
     methods = {n for n in vars(Problem) if not n.startswith("_")} - {
         "dtype", "evaluation_dtype", "device", "size", "available", "constrained",
-        "from_losses", "from_loss_of_one",
+        "from_batched_loss", "from_loss",
     }  # fmt: skip
     assert methods == {
         "point", "points", "losses", "prox", "metrics", "final_metrics", "bind",

@@ -128,7 +128,7 @@ CASES = {
             np.where(TABLE > 1, np.nan, TABLE), 2, loss="huber:0.3", **more
         ),
         Momentum(0.002, nesterov=True),
-        {"stop": Stop(120, tolerance=0.02)},
+        {"stop": Stop(120, gradient_tol=0.02)},
         1,
     ),
     "network": (
@@ -203,7 +203,7 @@ def test_what_is_recorded_is_what_single_steps_do(case, tapes, monkeypatch) -> N
     assert len(tapes) == count
     told = [step for step in updates if not isinstance(step, torch.Tensor)]
     assert len(updates) - len(told) == 2 * count  # to warm up, and to record
-    assert len(told) <= 60 if options["stop"].tolerance else len(told) <= 15
+    assert len(told) <= 60 if options["stop"].gradient_tol else len(told) <= 15
     same_ends(near, far)
 
 
@@ -220,7 +220,7 @@ def test_a_start_that_fails_on_the_way_rests_where_it_was(tapes, monkeypatch) ->
 
 def test_what_may_read_a_number_is_not_recorded(tapes, monkeypatch) -> None:
     monkeypatch.setattr(Chunk, "remote", True)
-    own = Problem.from_losses(
+    own = Problem.from_batched_loss(
         lambda parameters, starts, step: (parameters["x"] - step).square(),
         lambda generator: {"x": generator.normal()},
     )

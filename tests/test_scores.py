@@ -20,7 +20,7 @@ from descents import (
     Stop,
     descend,
     sweep,
-    train_starts,
+    train_module,
 )
 from descents.cli.main import main
 from descents.diagnosis.diagnosis import diagnose
@@ -151,7 +151,7 @@ def test_a_warning_where_nothing_beats_the_majority() -> None:
     with pytest.warns(UserWarning, match="no start of 4"):
         sweep(MLPStartsClassifier(3, **options), {"dropout": [0.0, 0.1]}, RARE_X, RARE)
     with pytest.warns(UserWarning, match="no start of 4 .*class 0"):
-        train_starts(
+        train_module(
             lambda: torch.nn.Linear(3, 2), RARE_X, (RARE == "yes").astype(int),
             n_starts=4, max_epochs=5, learning_rate=0.01, optimizer="gd",
         )  # fmt: skip
@@ -205,7 +205,7 @@ def test_a_class_that_is_not_tested_is_warned_of() -> None:
     codes = np.unique(np.where(y == "lone", "c", y).astype(str), return_inverse=True)[1]
     codes[8] = 0
     with pytest.warns(UserWarning, match=r"1 class \(2\)"):
-        train_starts(
+        train_module(
             lambda: torch.nn.Linear(3, 3), X, codes, n_starts=2, validation=0.3,
             max_epochs=40, learning_rate=0.05,
         )  # fmt: skip

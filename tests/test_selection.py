@@ -27,7 +27,7 @@ from descents.rng import stream
 from descents.tables.datasets import planted_table
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "factorize.schema.json"
-STOP = Stop(40, tolerance=1e-9)
+STOP = Stop(40, gradient_tol=1e-9)
 
 
 def holed(
@@ -92,7 +92,7 @@ CASES: dict[str, tuple[Any, dict[str, Any], str, tuple[float, ...]]] = {
     ),
     "clusters": (
         cells(holed(20, 12, 2, 0.3)),
-        {"constraint": ("unit_one_sparse", None)},
+        {"constraint": ("one_hot", None)},
         "centers",
         (0.5, 0.1),
     ),
@@ -231,7 +231,7 @@ def test_clusters_may_be_more_than_columns() -> None:
     centers = np.array([[0, 0, 0], [8, 8, 0], [8, 0, 8], [0, 8, 8]])
     table = centers[np.arange(80) % 4] + 0.2 * generator.normal(size=(80, 3))
     model = LowRankModel(
-        [1, 2, 4], constraint=("unit_one_sparse", None), offsets="none", random_state=0
+        [1, 2, 4], constraint=("one_hot", None), offsets="none", random_state=0
     ).fit(table)
     assert model.n_components_ == 4
     with pytest.raises(InvalidValueError, match="give ranks from 1 to 80"):
@@ -437,7 +437,7 @@ def _message(call: Any) -> str:
         ({"penalty": {"l2_rows": [1.0]}}, "'l2' or 'l1' alone"),
         ({"penalty": {"l2": [0.0]}}, "nothing above 0"),
         ({"penalty": "lots"}, "penalty"),
-        ({"n_components": "auto", "folds": 1}, "folds is 1"),
+        ({"n_components": "auto", "cv": 1}, "cv is 1"),
         (
             {
                 "n_components": "auto",

@@ -44,7 +44,7 @@ SETS = (
     "unit_norm",
     "sparse:2",
     "one_sparse",
-    "unit_one_sparse",
+    "one_hot",
     Fixed(HELD),
 )
 ASKED = {
@@ -72,7 +72,7 @@ def is_member(asked: Regularizer, factor: np.ndarray, held: np.ndarray = HELD) -
         "unit_norm": np.abs(np.linalg.norm(factor, axis=0) - 1).max() < 1e-12,
         "sparse:2": (nonzero <= 2).all(),
         "one_sparse": (nonzero <= 1).all(),
-        "unit_one_sparse": (nonzero == 1).all() and (factor.max(1) == 1).all(),
+        "one_hot": (nonzero == 1).all() and (factor.max(1) == 1).all(),
         "fixed": name == "fixed" and (factor == held)[~np.isnan(held)].all(),
     }
     return bool(inside[name]) and (not asked.nonnegative or bool((factor >= 0).all()))
@@ -102,7 +102,7 @@ def least(asked: Regularizer, p: np.ndarray, rates: np.ndarray) -> float:
             min((asked.l1 * np.abs(circle) + (circle - p[:, [c]]) ** 2 / (2 * rates[:, [c]])).sum(0))
             for c in range(p.shape[1])
         )  # fmt: skip
-    if name == "unit_one_sparse":
+    if name == "one_hot":
         return sum(
             min(value(asked, one, row, rate) for one in np.eye(len(row)))
             for row, rate in zip(p, rates, strict=True)
@@ -193,8 +193,8 @@ CONSTRAINTS = {
     "sparse": ("sparse:2", None),
     "sparse, nonnegative": ("nonnegative", "nonnegative+sparse:2"),
     "one_sparse": ("one_sparse", None),
-    "unit_one_sparse": ("unit_one_sparse", None),
-    "clusters both": ("unit_one_sparse", "one_sparse"),
+    "one_hot": ("one_hot", None),
+    "clusters both": ("one_hot", "one_sparse"),
     "fixed": (Fixed(partly(16)), None),
     "fixed, nonnegative": (["nonnegative", Fixed(partly(16))], Fixed(partly(9))),
     "smooth": (None, None),
@@ -290,7 +290,7 @@ def test_alternating_steps_fall_and_stay_inside(constraint, penalty, kind) -> No
 @pytest.mark.parametrize("constraint", CONSTRAINTS)
 def test_gradient_steps_fall_and_stay_inside(constraint) -> None:
     table = cells(np.exp(CLEAN).round(), "poisson")
-    if "unit_one_sparse" in CONSTRAINTS[constraint]:
+    if "one_hot" in CONSTRAINTS[constraint]:
         table = cells(TABLE, "squared")  # gradients choose it badly: refused for others
     for penalty in PENALTIES:
         problem = made(constraint, penalty, table, offsets="columns")
@@ -302,7 +302,7 @@ def test_gradient_steps_fall_and_stay_inside(constraint) -> None:
 
 
 def test_adam_stays_inside() -> None:
-    for constraint in ("simplex", "sparse", "unit_one_sparse", "fixed, nonnegative"):
+    for constraint in ("simplex", "sparse", "one_hot", "fixed, nonnegative"):
         problem = made(constraint, "some", TABLE)
         runs = descend(problem, 2, steps=Adam(0.05), stop=Stop(50))
         assert inside(problem, runs.parameters)
@@ -312,7 +312,7 @@ def test_adam_stays_inside() -> None:
 def test_no_gradient_step_leads_down_from_the_end(constraint) -> None:
     problem = made(constraint, "some", HOLED)
     runs = descend(
-        problem, 2, steps=Alternating(), stop=Stop(4000, tolerance=1e-7, least_fall=1e-14)
+        problem, 2, steps=Alternating(), stop=Stop(4000, gradient_tol=1e-7, loss_tol=1e-14)
     )  # fmt: skip
     assert {Status.STATIONARY, Status.SETTLED} >= set(runs.statuses)
     assert (runs.gradient_norms <= 1e-4 * runs.initial_gradient_norms).all()
@@ -340,7 +340,7 @@ def clusters(seed: int = 0) -> np.ndarray:
 def test_one_unit_a_row_is_k_means(table, count) -> None:
     # Six clusters of three columns: a rank above that of any table of three columns.
     model = LowRankModel(
-        count, constraint=("unit_one_sparse", None), n_starts=20, random_state=0
+        count, constraint=("one_hot", None), n_starts=20, random_state=0
     ).fit(table)
     peer = KMeans(count, n_init=20, random_state=0).fit(table)
     assert model.loss_ == pytest.approx(peer.inertia_, rel=1e-6)
@@ -360,7 +360,7 @@ def test_one_unit_a_row_is_k_means(table, count) -> None:
 def test_from_the_same_centers_it_is_lloyds_algorithm() -> None:
     table = clusters(3)
     problem = Factorization(
-        table, 6, constraint=("unit_one_sparse", None), initialization="centers"
+        table, 6, constraint=("one_hot", None), initialization="centers"
     )
     runs = descend(problem, 4, steps=Alternating(), stop=Stop(100))
     begun = problem.points(range(4), 0)["V"].numpy()
@@ -374,16 +374,14 @@ def test_centers_of_holes_and_of_zeros() -> None:
     table = clusters()
     holed = np.where(np.random.default_rng(0).random(table.shape) < 0.8, table, np.nan)
     holed[:, 0] = table[:, 0]
-    model = LowRankModel(6, constraint=("unit_one_sparse", None), n_starts=5)
+    model = LowRankModel(6, constraint=("one_hot", None), n_starts=5)
     model.set_params(random_state=0).fit(holed)
     labels = model.embedding_.argmax(1)
     means = [np.nanmean(holed[labels == k], 0) for k in range(6)]
     np.testing.assert_allclose(model.components_, means, rtol=1e-9)
     some = np.where(table > 2, table, 0)
     dense, stored = (
-        Factorization(
-            found, 3, constraint=("unit_one_sparse", None), initialization="centers"
-        )
+        Factorization(found, 3, constraint=("one_hot", None), initialization="centers")
         for found in (
             some,
             cells(scipy.sparse.csr_array(some), "squared", sparse="zero"),
@@ -642,16 +640,16 @@ BAD = [
         "kl loss needs predictions of at least 0",
     ),
     (
-        {"loss": "kl", "constraint": ("nonnegative+sparse:2", "unit_one_sparse")},
-        "kl loss is infinite .* which 'sparse:2' rows and 'unit_one_sparse' columns do",
+        {"loss": "kl", "constraint": ("nonnegative+sparse:2", "one_hot")},
+        "kl loss is infinite .* which 'sparse:2' rows and 'one_hot' columns do",
     ),
     (
         {"initialization": (np.ones((1, 16, 3)), np.ones((1, 9, 3))), "constraint": ("simplex", None)},
         "the initial U is up to 0.667 away from the nearest of the constraint 'simplex'",
     ),
     (
-        {"loss": quartic, "constraint": (None, "unit_one_sparse")},
-        "of the columns, is 'unit_one_sparse', whose members have no neighbors",
+        {"loss": quartic, "constraint": (None, "one_hot")},
+        "of the columns, is 'one_hot', whose members have no neighbors",
     ),
     ({"n_components": 17, "constraint": ("one_sparse", None)}, "number from 1 to 16"),
     ({"n_components": 10, "constraint": ("unit_norm", None)}, "number from 1 to 9"),
@@ -660,11 +658,11 @@ BAD = [
         "initialization is 'nndsvd', of which there are no more than 9 components",
     ),
     (
-        {"constraint": (None, "unit_norm"), "steps": "adam"},
+        {"constraint": (None, "unit_norm"), "solver": "adam"},
         "columns of norm one have no prox for rates that differ",
     ),
     (
-        {"loss": quartic, "constraint": "simplex", "steps": "alternating"},
+        {"loss": quartic, "constraint": "simplex", "solver": "alternating"},
         "alternating steps are for",
     ),
 ]  # fmt: skip
@@ -693,7 +691,7 @@ def test_kl_takes_alternating_steps_in_positive_sets(constraint) -> None:
         2, loss="kl", constraint=(constraint, "nonnegative"), random_state=0
     )
     model.set_params(max_iter=1000, tol=1e-2).fit(np.exp(CLEAN))
-    assert model.steps_ == "alternating"
+    assert model.solver_ == "alternating"
     assert model.score(np.exp(CLEAN)) > 0.5
     assert inside(model.fitted_.problem, model.runs_.parameters)
 
@@ -707,7 +705,7 @@ def test_a_loss_of_ones_own_in_a_set() -> None:
     for constraint in ("unit_norm", "simplex"):
         model = LowRankModel(2, loss=quartic, constraint=(None, constraint))
         model.set_params(max_iter=500, tol=1e-3, random_state=0).fit(TABLE)
-        steps[constraint] = model.steps_
+        steps[constraint] = model.solver_
         assert inside(model.fitted_.problem, model.runs_.parameters)
     assert steps == {"unit_norm": "gd", "simplex": "adam"}
 
@@ -750,7 +748,7 @@ def test_the_command_makes_clusters_and_uses_them(tmp_path) -> None:
     )
     done = run_descents(
         "factorize", "iris.csv", "--rank", "3", "--starts", "5", "--json",
-        "--constraint", "rows=unit_one_sparse,columns=none", "--out", "run",
+        "--constraint", "rows=one_hot,columns=none", "--out", "run",
         cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

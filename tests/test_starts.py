@@ -20,7 +20,7 @@ from descents import (
     HoldOut,
     MLPStartsClassifier,
     MLPStartsRegressor,
-    train_starts,
+    train_module,
 )
 from descents.errors import InvalidValueError, RunFolderError
 
@@ -251,7 +251,7 @@ def test_a_module_is_trained_as_the_network_is() -> None:
             torch.nn.Linear(4, 12), torch.nn.ReLU(), torch.nn.Linear(12, 3)
         )
 
-    runs = train_starts(
+    runs = train_module(
         make,
         SCALED,
         SPECIES,

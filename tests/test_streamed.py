@@ -223,7 +223,7 @@ def test_many_columns_have_no_exact_reference(tmp_path: Path) -> None:
 
 def test_what_cannot_be_streamed_is_told_together(tmp_path: Path) -> None:
     disk = TableOnDisk(write(tmp_path, table_of()), ROOM)
-    model = LowRankModel(2, loss="huber", steps="lbfgs", scales=True)
+    model = LowRankModel(2, loss="huber", solver="lbfgs", scales=True)
     with pytest.raises(InvalidValueError, match="(?s)loss is 'huber'.*steps.*scales"):
         model.fit(disk)
     with pytest.raises(

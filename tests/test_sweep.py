@@ -14,7 +14,7 @@ from descents import (
     HoldOut,
     MLPStartsClassifier,
     MLPStartsRegressor,
-    Study,
+    SweepResult,
     sweep,
 )
 from descents.errors import InvalidValueError
@@ -107,7 +107,7 @@ def test_a_study_tells_settings_apart() -> None:
     grid = {"initialization": ["kaiming", "zero"], "learning_rate": [0.02, 1e-7]}
     model = classifier(n_starts=10, max_epochs=40)
     study = sweep(model, grid, X, Y)
-    assert isinstance(study, Study)
+    assert isinstance(study, SweepResult)
     assert not hasattr(model, "runs_")
     assert study.metric == "validation_accuracy"
     values = study.values()

@@ -36,7 +36,7 @@ CONSTRAINTS: tuple[Any, ...] = (
     ("simplex", "nonnegative"),
     (None, "unit_norm"),
     ("sparse:1", None),
-    ("unit_one_sparse", None),
+    ("one_hot", None),
 )
 STEPS = ("auto", "alternating", "lbfgs", "gd", "adam")
 GRID = list(itertools.product(LOSSES, CONSTRAINTS, STEPS, (False, True), (None, 0.3)))
@@ -102,7 +102,7 @@ def test_columns_in_other_units(loss, constraint, steps, missing, l2) -> None:
     units = 10.0 ** np.random.default_rng(7).uniform(-9, 9, COLUMNS)
     options = {
         "constraint": constraint,
-        "steps": steps,
+        "solver": steps,
         "penalty": l2,
         "scales": True,
         "max_iter": 40,
@@ -131,7 +131,7 @@ def test_a_whole_table_in_other_units(loss, constraint, steps, missing, l2) -> N
         l2 = 0
     options = {
         "constraint": constraint,
-        "steps": steps,
+        "solver": steps,
         "scales": False,
         "max_iter": 40,
     }
@@ -161,7 +161,7 @@ def test_a_whole_table_in_other_units(loss, constraint, steps, missing, l2) -> N
 
 def _sized(constraint: Any, side: int) -> bool:
     one = constraint[side] if isinstance(constraint, tuple) else constraint
-    return one in ("simplex", "unit_norm", "unit_one_sparse")
+    return one in ("simplex", "unit_norm", "one_hot")
 
 
 @pytest.mark.parametrize("steps", STEPS)
@@ -169,7 +169,7 @@ def _sized(constraint: Any, side: int) -> bool:
 def test_weights_that_are_all_larger(loss, steps) -> None:
     table = table_of(loss, True)
     weights = np.random.default_rng(8).uniform(0.5, 2, table.shape)
-    options = {"steps": steps, "max_iter": 40, "constraint": "nonnegative"}
+    options = {"solver": steps, "max_iter": 40, "constraint": "nonnegative"}
     found = []
     for size in (1.0, 1e-7, 1e7):
         with warnings.catch_warnings():

@@ -437,7 +437,7 @@ def test_many_parameters_take_lanczos_and_few_the_whole_spectrum() -> None:
 def test_lanczos_of_repeated_eigenvalues_and_of_starts_that_are_not_finite() -> None:
     # Three eigenvalues in 40 dimensions: the subspace is exhausted after three steps.
     scale = torch.tensor([-1.0] * 10 + [2.0] * 20 + [5.0] * 10, dtype=torch.float64)
-    problem = Problem.from_losses(
+    problem = Problem.from_batched_loss(
         lambda p, starts, step: (scale * p["x"].square() / 2 + p["x"] ** 3).sum(1),
         lambda generator: {"x": np.zeros(40)},
     )
@@ -447,7 +447,7 @@ def test_lanczos_of_repeated_eigenvalues_and_of_starts_that_are_not_finite() -> 
     np.testing.assert_allclose(found.smallest[[0, 2]], -1, atol=1e-10)
     np.testing.assert_allclose(found.largest[[0, 2]], 5, atol=1e-10)
     assert np.isnan(found.smallest[1])
-    flat = Problem.from_losses(
+    flat = Problem.from_batched_loss(
         lambda p, starts, step: p["x"].sum(1), lambda generator: {"x": np.zeros(40)}
     )
     line = lanczos(flat.bind(torch.arange(3)), points)

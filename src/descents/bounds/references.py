@@ -498,7 +498,7 @@ def best_found(runs: Runs) -> Reference:
     Examples
     --------
     >>> from descents import Problem, descend, Stop
-    >>> bowl = Problem.from_losses(
+    >>> bowl = Problem.from_batched_loss(
     ...     lambda parameters, starts, step: parameters["x"].square(),
     ...     lambda generator: {"x": generator.random()},
     ... )

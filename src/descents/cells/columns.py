@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from descents.errors import Complaints, InvalidValueError, for_caller
-from descents.losses import NAMED, Loss, Own, Periodic, named
+from descents.losses import NAMED, CustomLoss, Loss, Periodic, get_loss
 from descents.tables import levels
 from descents.tables.frames import given_back, reason_of
 from descents.tables.levels import (
@@ -77,7 +77,7 @@ class ColumnModel:
 
     Examples
     --------
-    >>> ColumnModel("size", named("ordinal"), ("S", "L"), "asked for").labels
+    >>> ColumnModel("size", get_loss("ordinal"), ("S", "L"), "asked for").labels
     ('size',)
     """
 
@@ -123,7 +123,7 @@ class ColumnModel:
         InvalidValueError
             When the loss is a function, which a file that runs no code cannot hold.
         """
-        if isinstance(self.loss, Own):
+        if isinstance(self.loss, CustomLoss):
             raise InvalidValueError(
                 f"column {self.name!r} has a loss of your own, which cannot be stored; "
                 "store the numbers that you need instead"
@@ -213,7 +213,7 @@ def of_table(table: Table, loss: Any, weights: Any = None) -> list[ColumnModel]:
         for name, value in loss.items():
             column = complaints.attempt(table.column, str(name))
             if column is not None:
-                asked[column.name] = complaints.attempt(named, value)
+                asked[column.name] = complaints.attempt(get_loss, value)
     elif isinstance(loss, list | tuple):
         complaints.require(
             len(loss) == len(table.columns),
@@ -221,9 +221,9 @@ def of_table(table: Table, loss: Any, weights: Any = None) -> list[ColumnModel]:
             "for each, or one for all",
         )
         for value, column in zip(loss, table.columns, strict=False):
-            asked[column.name] = complaints.attempt(named, value)
+            asked[column.name] = complaints.attempt(get_loss, value)
     elif loss != "auto":
-        general = complaints.attempt(named, loss)
+        general = complaints.attempt(get_loss, loss)
     complaints.raise_any()
     found = [
         complaints.attempt(_of_column, column, asked.get(column.name), general)
@@ -338,7 +338,7 @@ def _by_type(column: Column) -> tuple[Loss, str]:
     if column.kind == "boolean" or (
         column.kind in ("category", "order") and len(column.levels) <= 2
     ):
-        return named("logistic"), "two values"
+        return get_loss("logistic"), "two values"
     if column.kind == "category":
         why = f"{counted(len(column.levels), 'level')} without an order"
         texts = [level for level in column.levels if isinstance(level, str)]
@@ -349,10 +349,12 @@ def _by_type(column: Column) -> tuple[Loss, str]:
                 f"{len(texts)} levels, taken without their order from {printed(low)} to {printed(high)}, "
                 "which ordinal loss would use"
             )
-        return named("categorical"), why
+        return get_loss("categorical"), why
     if column.kind == "order":
-        return named("ordinal"), f"{counted(len(column.levels), 'level')} with an order"
-    return named("squared"), "numbers"
+        return get_loss(
+            "ordinal"
+        ), f"{counted(len(column.levels), 'level')} with an order"
+    return get_loss("squared"), "numbers"
 
 
 def _check_levels(name: str, loss: Loss, levels: Sequence[Any]) -> None:
@@ -375,7 +377,7 @@ def of_matrix(
 
     Examples
     --------
-    >>> of_matrix(np.array([[1.0], [-1.0]]), [named("logistic")], ["x"])[0].levels
+    >>> of_matrix(np.array([[1.0], [-1.0]]), [get_loss("logistic")], ["x"])[0].levels
     (-1.0, 1.0)
     """
     complaints, found = Complaints(), []
@@ -387,7 +389,7 @@ def of_matrix(
             if loss.kind == "two values" and set(levels) < {0.0, 1.0}:
                 levels = (0.0, 1.0)
             complaints.attempt(_check_levels, names[j], loss, levels)
-        why = "numbers" if loss == named("squared") else "as asked for"
+        why = "numbers" if loss == get_loss("squared") else "as asked for"
         own = loss.of_values(X[:, j])
         found.append(ColumnModel(names[j], own, levels, why))
     complaints.raise_any()
@@ -407,7 +409,7 @@ def encoded(model: ColumnModel, column: Column) -> np.ndarray:
     >>> import pyarrow
     >>> from descents.tables.tables import from_frame
     >>> column = from_frame(pyarrow.table({"a": ["y", "x", "y"]})).column("a")
-    >>> encoded(ColumnModel("a", named("logistic"), ("x", "y"), ""), column)
+    >>> encoded(ColumnModel("a", get_loss("logistic"), ("x", "y"), ""), column)
     array([1., 0., 1.])
     """
     if not model.levels:
@@ -457,7 +459,7 @@ def looked_up(
 
     Examples
     --------
-    >>> model = ColumnModel("a", named("categorical"), ("01", "10"), "")
+    >>> model = ColumnModel("a", get_loss("categorical"), ("01", "10"), "")
     >>> codes, unseen = looked_up(model, np.array([10.0, np.nan, 7.0, 1.0]))
     >>> codes, unseen.says
     (array([ 1., nan, nan,  0.]), "column 'a' holds 7, which the model was not fitted
@@ -482,7 +484,7 @@ def decoded(model: ColumnModel, codes: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> decoded(ColumnModel("a", named("logistic"), ("x", "y"), ""), np.array([1.0]))
+    >>> decoded(ColumnModel("a", get_loss("logistic"), ("x", "y"), ""), np.array([1.0]))
     array(['y'], dtype=object)
     """
     if not model.levels:
@@ -533,7 +535,7 @@ def completed(
     >>> import pyarrow
     >>> from descents.tables.tables import from_frame
     >>> table = from_frame(pyarrow.table({"a": ["y", None, "y"]}))
-    >>> model = ColumnModel("a", named("logistic"), ("x", "y"), "")
+    >>> model = ColumnModel("a", get_loss("logistic"), ("x", "y"), "")
     >>> completed(table, [model], [np.zeros(3)]).source.frame.to_pydict()
     {'a': ['y', 'x', 'y']}
     """

@@ -15,7 +15,7 @@ from descents.cells.base import Cells
 from descents.cells.columns import ColumnModel
 from descents.cells.observed import named_all
 from descents.errors import Complaints, InvalidValueError
-from descents.losses import named
+from descents.losses import get_loss
 from descents.tables.blocks import TableOnDisk
 from descents.tables.frames import arrow_cells
 from descents.tables.levels import Unseen, known_only
@@ -199,7 +199,7 @@ class ReadsTables:
                 self.feature_names_in_ = np.array(X.names, dtype=object)
             self.n_features_in_ = X.shape[1]
             self.columns_ = [
-                ColumnModel(name, named("squared"), (), "numbers")
+                ColumnModel(name, get_loss("squared"), (), "numbers")
                 for name in self._names(X.shape[1])
             ]
         elif X.named and hasattr(self, "feature_names_in_"):
@@ -281,7 +281,7 @@ class ReadsTables:
                 f"loss names column {unknown[0]!r}, but the columns are "
                 f"{', '.join(list(names)[:10])}; name those"
             )
-        return [named(self.loss.get(name, "squared")) for name in names]
+        return [get_loss(self.loss.get(name, "squared")) for name in names]
 
     def _codes_of_table(self, table: Table) -> np.ndarray:
         complaints = Complaints()

@@ -10,7 +10,7 @@ import numpy as np
 from descents.cells.base import Block, Cells
 from descents.cells.layouts import Complete, Dense, Stored
 from descents.errors import Complaints, InvalidValueError
-from descents.losses import Huber, Loss, Squared, named
+from descents.losses import Huber, Loss, Squared, get_loss
 from descents.text import counted
 
 CODED = ("classes", "levels")
@@ -224,8 +224,8 @@ def named_all(loss: Any, columns: int) -> list[Loss]:
                 f"{len(loss)} losses are given for {counted(columns, 'column')}; give one for each, "
                 "or one for all"
             )
-        return [named(one) for one in loss]
-    return [named(loss)] * columns
+        return [get_loss(one) for one in loss]
+    return [get_loss(loss)] * columns
 
 
 def _in_domain(name: str, values: np.ndarray, loss: Loss) -> None:

@@ -93,7 +93,7 @@ def intervals_option(says: str) -> Callable[[Any], Any]:
     default="none",
     show_default=True,
     metavar="NAME",
-    help="none, nonnegative, simplex, unit_norm, sparse:K, one_sparse or unit_one_sparse; "
+    help="none, nonnegative, simplex, unit_norm, sparse:K, one_sparse or one_hot; "
     "joined as nonnegative+sparse:2; of one factor as rows=simplex,columns=nonnegative.",
 )
 @click.option(
@@ -142,7 +142,9 @@ def intervals_option(says: str) -> Callable[[Any], Any]:
     show_default=True,
 )
 @click.option(
+    "--solver",
     "--steps",
+    "steps",
     type=click.Choice(["auto", "alternating", "lbfgs", "gd", "adam"]),
     default="auto",
     show_default=True,
@@ -161,7 +163,9 @@ def intervals_option(says: str) -> Callable[[Any], Any]:
     help="The limit of steps.",
 )
 @click.option(
+    "--cv",
     "--folds",
+    "folds",
     type=click.IntRange(2),
     default=5,
     show_default=True,

@@ -508,7 +508,7 @@ def regularizers(
     ----------
     constraint : None, str, FactorSet, or a pair of these or of sequences of them
         For both factors, or a pair for rows and columns: "nonnegative", "simplex",
-        "unit_norm", "sparse:K", "one_sparse" or "unit_one_sparse", or `Fixed` values.
+        "unit_norm", "sparse:K", "one_sparse" or "one_hot", or `Fixed` values.
         Combine several by "+", or in a sequence: "nonnegative+sparse:2".
     penalty : None, number, or mapping
         A number is l2 on both factors. A mapping may have l1, l2 (on both), l1_rows,
@@ -622,7 +622,7 @@ def most_components(
 
     Examples
     --------
-    >>> most_components((9, 2), *regularizers(("unit_one_sparse", None), None)[:2])
+    >>> most_components((9, 2), *regularizers(("one_hot", None), None)[:2])
     9
     """
     sides = [

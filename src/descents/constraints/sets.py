@@ -14,6 +14,7 @@ References
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -337,16 +338,16 @@ class Sparse(FactorSet):
 
 
 @dataclass(frozen=True)
-class UnitOneSparse(FactorSet):
+class OneHot(FactorSet):
     """Rows with one entry of 1 and zeros elsewhere: each row belongs to one cluster.
 
     Examples
     --------
-    >>> UnitOneSparse().prox(torch.tensor([[1.0, 3.0]]), 1.0, 0.0, nonnegative=False)
+    >>> OneHot().prox(torch.tensor([[1.0, 3.0]]), 1.0, 0.0, nonnegative=False)
     tensor([[0., 1.]])
     """
 
-    name: str = field(default="unit_one_sparse", init=False)
+    name: str = field(default="one_hot", init=False)
     exact: ClassVar[bool] = True  # type: ignore[misc]
     positive: ClassVar[bool] = True
     sparse: ClassVar[bool] = True
@@ -683,7 +684,22 @@ def _solve_free(
     return torch.where(fixed, point, solution)
 
 
-NAMES = ("simplex", "unit_norm", "sparse:K", "one_sparse", "unit_one_sparse")
+NAMES = ("simplex", "unit_norm", "sparse:K", "one_sparse", "one_hot")
+
+
+FORMER_NAMES = {"unit_one_sparse": "one_hot"}
+"""Former names of sets, and what they are called now."""
+
+
+def renamed_set(constraint: str) -> str:
+    """Return a constraint with former names replaced.
+
+    Examples
+    --------
+    >>> renamed_set("nonnegative+unit_one_sparse")
+    'nonnegative+one_hot'
+    """
+    return "+".join(FORMER_NAMES.get(part, part) for part in constraint.split("+"))
 
 
 def named_set(name: str) -> FactorSet | None:
@@ -699,6 +715,14 @@ def named_set(name: str) -> FactorSet | None:
     >>> named_set("sparse:2")
     Sparse(count=2)
     """
+    if name in FORMER_NAMES:
+        warnings.warn(
+            f"the constraint {name!r} is now called {FORMER_NAMES[name]!r}, and the former "
+            "name will be removed in version 0.4; give the new one",
+            FutureWarning,
+            stacklevel=2,
+        )
+        name = FORMER_NAMES[name]
     kind, colon, count = name.partition(":")
     if kind == "sparse" and colon:
         try:
@@ -712,6 +736,6 @@ def named_set(name: str) -> FactorSet | None:
         "simplex": Simplex,
         "unit_norm": UnitNorm,
         "one_sparse": lambda: Sparse(1),
-        "unit_one_sparse": UnitOneSparse,
+        "one_hot": OneHot,
     }
     return named[name]() if name in named else None

@@ -112,7 +112,7 @@ def look(
 
     Examples
     --------
-    >>> bowl = Problem.from_losses(
+    >>> bowl = Problem.from_batched_loss(
     ...     lambda parameters, starts, step: 2 * parameters["x"].square().sum(1),
     ...     lambda generator: {"x": generator.random(2)},
     ... )
@@ -197,7 +197,7 @@ def layers_of(problem: Problem, parameters: Parameters) -> dict[str, tuple[str, 
 
     Examples
     --------
-    >>> bowl = Problem.from_losses(
+    >>> bowl = Problem.from_batched_loss(
     ...     lambda parameters, starts, step: parameters["x"].square(),
     ...     lambda generator: {"x": generator.random()},
     ... )

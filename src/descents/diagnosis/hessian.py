@@ -67,7 +67,7 @@ def curvature(bound: Bound, parameters: Parameters, step: int = 0) -> Curvature:
     Examples
     --------
     >>> from descents import Problem
-    >>> saddle = Problem.from_losses(
+    >>> saddle = Problem.from_batched_loss(
     ...     lambda parameters, starts, step: (
     ...         parameters["x"][:, 0] ** 2 - 3 * parameters["x"][:, 1] ** 2
     ...     ),
@@ -108,7 +108,7 @@ def hessians(bound: Bound, parameters: Parameters, step: int = 0) -> torch.Tenso
     Examples
     --------
     >>> from descents import Problem
-    >>> saddle = Problem.from_losses(
+    >>> saddle = Problem.from_batched_loss(
     ...     lambda parameters, starts, step: (
     ...         parameters["x"][:, 0] ** 2 - 3 * parameters["x"][:, 1] ** 2
     ...     ),
@@ -157,7 +157,7 @@ def lanczos(
     Examples
     --------
     >>> from descents import Problem
-    >>> valley = Problem.from_losses(
+    >>> valley = Problem.from_batched_loss(
     ...     lambda parameters, starts, step: (
     ...         (0.9 ** torch.arange(1000) * parameters["x"] ** 2).sum(1) / 2
     ...     ),

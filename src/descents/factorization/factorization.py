@@ -21,11 +21,11 @@ from descents.constraints.constraints import (
     most_components,
     regularizers,
 )
-from descents.constraints.sets import Simplex, UnitOneSparse
+from descents.constraints.sets import OneHot, Simplex
 from descents.devices import torch_device, torch_dtype
 from descents.errors import Complaints, InvalidValueError
 from descents.linalg.spectra import leading_triples, shifted
-from descents.losses import Loss, Own, Poisson
+from descents.losses import CustomLoss, Loss, Poisson
 from descents.optim.problem import (
     CHUNK_ENTRIES,
     Bound,
@@ -188,7 +188,7 @@ class Factorization(Problem):
                 shape = (length, self.rank)
                 complaints.attempt(asked.inside.check, name, shape)
                 complaints.require(
-                    self._solvable or not isinstance(asked.inside, UnitOneSparse),
+                    self._solvable or not isinstance(asked.inside, OneHot),
                     f"the constraint of {name} is '{asked.inside.name}', whose members "
                     "have no neighbors for a gradient to lead to; give losses that have "
                     "a name, and kl loss of all cells of a sparse table as a dense one",
@@ -814,7 +814,7 @@ class Factorization(Problem):
         Their slopes are of no known size, whatever the size of the numbers is.
         """
         found = self.cells
-        if not any(isinstance(block.loss, Own) for block in found.blocks):
+        if not any(isinstance(block.loss, CustomLoss) for block in found.blocks):
             return rest
         constant = found.offsets if self.has_offsets else self.base
         if not isinstance(rest, np.ndarray):
@@ -823,7 +823,7 @@ class Factorization(Problem):
             rest.data = rest.data if weights is None else rest.data * weights
             return rest
         for block in found.blocks:
-            if isinstance(block.loss, Own):
+            if isinstance(block.loss, CustomLoss):
                 left = found.table[:, block.columns] - constant[block.place]
                 rest[:, block.place] = left * weights[:, block.columns]
         return rest
@@ -909,7 +909,7 @@ class BoundFactorization(Bound):
     def __init__(self, problem: Factorization, starts: torch.Tensor) -> None:
         super().__init__(problem, starts)
         cells = problem.cells
-        own = any(isinstance(block.loss, Own) for block in cells.blocks)
+        own = any(isinstance(block.loss, CustomLoss) for block in cells.blocks)
         self._capturable = not isinstance(cells, Streamed) and not own
 
     def plain_steps(

@@ -15,7 +15,7 @@ import torch
 from descents.cells import layouts
 from descents.cells.base import Block, Cells, Look, Side
 from descents.cells.layouts import Dense, Stored
-from descents.constraints.sets import UnitOneSparse, products
+from descents.constraints.sets import OneHot, products
 from descents.errors import InvalidValueError
 from descents.factorization import alternating
 from descents.factorization.factorization import Factorization
@@ -296,7 +296,7 @@ def _half(
     mapping = turn.mapping(point, 2 * (turn.l2 * point - downhill), gram)
     curvature, gain = times[turn.factor], None
     waiting = torch.ones_like(curvature, dtype=torch.bool)
-    clusters = isinstance(turn.regularizer.inside, UnitOneSparse)
+    clusters = isinstance(turn.regularizer.inside, OneHot)
     if clusters:
         best[turn.factor], rise = _members(here, side, turn)
         gain = -rise.double().sum(-1)

@@ -18,7 +18,7 @@ import numpy as np
 from descents.cells.base import Cells
 from descents.cells.layouts import Complete, Dense, Stored
 from descents.constraints.constraints import Regularizer
-from descents.constraints.sets import Fixed, Simplex, UnitNorm, UnitOneSparse
+from descents.constraints.sets import Fixed, OneHot, Simplex, UnitNorm
 from descents.factorization.factorization import Factorization
 
 
@@ -115,7 +115,7 @@ def rescaled(problem: Factorization) -> Rescaled | None:
 
 def _sized(side: Regularizer) -> bool:
     """Return whether a constraint gives a factor its size."""
-    return isinstance(side.inside, Simplex | UnitNorm | UnitOneSparse | Fixed)
+    return isinstance(side.inside, Simplex | UnitNorm | OneHot | Fixed)
 
 
 def charged(side: Regularizer, size: float, factor: float) -> Regularizer:

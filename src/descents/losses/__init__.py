@@ -22,10 +22,10 @@ from descents.losses.levels import OrdinalHinge as OrdinalHinge
 from descents.losses.levels import Ordistic as Ordistic
 from descents.losses.levels import Sequential as Sequential
 from descents.losses.named import NAMED as NAMED
-from descents.losses.named import named as named
+from descents.losses.named import get_loss as get_loss
 from descents.losses.numbers import Absolute as Absolute
+from descents.losses.numbers import CustomLoss as CustomLoss
 from descents.losses.numbers import Huber as Huber
-from descents.losses.numbers import Own as Own
 from descents.losses.numbers import Periodic as Periodic
 from descents.losses.numbers import Poisson as Poisson
 from descents.losses.numbers import Quantile as Quantile

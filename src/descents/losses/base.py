@@ -191,8 +191,8 @@ class Loss(ABC):
 
         Examples
         --------
-        >>> from descents.losses import named
-        >>> [round(named(x).size_in(3.0), 9) for x in ("squared", "absolute", "huber:2")]
+        >>> from descents.losses import get_loss
+        >>> [round(get_loss(x).size_in(3.0), 9) for x in ("squared", "absolute", "huber:2")]
         [9.0, 3.0, 9.0]
         """
         z, x = torch.full((1,), 2.0).double(), torch.ones(1).double()
@@ -309,8 +309,8 @@ class Loss(ABC):
 
         Examples
         --------
-        >>> from descents.losses import named
-        >>> named("logistic").probabilities(np.zeros(1), 2)
+        >>> from descents.losses import get_loss
+        >>> get_loss("logistic").probabilities(np.zeros(1), 2)
         array([[0.5, 0.5]])
         """
         if not self.has_levels:

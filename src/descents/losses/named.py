@@ -23,8 +23,8 @@ from descents.losses.levels import (
 )
 from descents.losses.numbers import (
     Absolute,
+    CustomLoss,
     Huber,
-    Own,
     Periodic,
     Poisson,
     Quantile,
@@ -60,7 +60,7 @@ NAMED: dict[str, type[Loss]] = {
 """The classes of losses by their names."""
 
 
-def named(value: Any, what: str = "loss") -> Loss:
+def get_loss(value: Any, what: str = "loss") -> Loss:
     """Return the loss for a name, for a name with a parameter after a colon, or a function.
 
     Parameters
@@ -77,13 +77,13 @@ def named(value: Any, what: str = "loss") -> Loss:
 
     Examples
     --------
-    >>> named("huber"), named("quantile:0.9")
+    >>> get_loss("huber"), get_loss("quantile:0.9")
     (Huber(width=None), Quantile(level=0.9))
     """
     if isinstance(value, Loss):
         return value
     if callable(value) and not isinstance(value, type):
-        return Own(value)
+        return CustomLoss(value)
     name, colon, number = str(value).partition(":")
     if not isinstance(value, str) or name not in NAMED:
         one_of(what, value, NAMED)

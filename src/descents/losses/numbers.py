@@ -523,7 +523,7 @@ class Poisson(Loss):
 
 
 @dataclass(frozen=True)
-class Own(Loss):
+class CustomLoss(Loss):
     """A custom loss: any function of prediction and target, cell by cell.
 
     Parameters
@@ -538,7 +538,7 @@ class Own(Loss):
 
     Examples
     --------
-    >>> loss = Own(lambda prediction, target: (prediction - target) ** 4)
+    >>> loss = CustomLoss(lambda prediction, target: (prediction - target) ** 4)
     >>> loss(torch.tensor([2.0]), torch.tensor([0.0]))
     tensor([16.])
     """
@@ -550,11 +550,15 @@ class Own(Loss):
 
     def column(self, place: int) -> Loss:
         """Return the loss of one of its columns."""
-        return self if self.units is None else Own(self.function, (self.units[place],))
+        return (
+            self
+            if self.units is None
+            else CustomLoss(self.function, (self.units[place],))
+        )
 
     def in_units(self, units: np.ndarray) -> Loss:
         """Return a loss that calls the function with numbers in the units of the data."""
-        return Own(self.function, tuple(units.tolist()))
+        return CustomLoss(self.function, tuple(units.tolist()))
 
     def __call__(
         self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor

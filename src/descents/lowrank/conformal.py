@@ -60,10 +60,10 @@ def kind_of(loss: Loss) -> str | None:
 
     Examples
     --------
-    >>> from descents.losses import named
-    >>> kind_of(named("ordinal")), kind_of(named("poisson")), kind_of(named("huber"))
+    >>> from descents.losses import get_loss
+    >>> kind_of(get_loss("ordinal")), kind_of(get_loss("poisson")), kind_of(get_loss("huber"))
     ('labels', 'count', 'number')
-    >>> print(kind_of(named(lambda prediction, target: (prediction - target) ** 4)))
+    >>> print(kind_of(get_loss(lambda prediction, target: (prediction - target) ** 4)))
     None
     """
     if loss.has_levels:
@@ -113,8 +113,8 @@ class Calibration:
 
     Examples
     --------
-    >>> from descents.losses import named
-    >>> models = [ColumnModel(name, named("squared"), (), "") for name in "ab"]
+    >>> from descents.losses import get_loss
+    >>> models = [ColumnModel(name, get_loss("squared"), (), "") for name in "ab"]
     >>> scores = np.arange(1.0, 41.0)
     >>> calibration = Calibration(models, np.repeat([0, 1], [38, 2]), scores, np.ones(2))
     >>> calibration.quantiles(0.9)  # the second column has too few cells of its own

@@ -73,11 +73,11 @@ def ranges(cells: Cells, models: Sequence[ColumnModel]) -> np.ndarray:
 
     Examples
     --------
-    >>> from descents.losses import named
+    >>> from descents.losses import get_loss
     >>> from descents.cells.columns import of_matrix
     >>> from descents.cells.observed import cells
     >>> table = np.array([[1.0, np.nan], [3.0, 5.0]])
-    >>> ranges(cells(table), of_matrix(table, [named("squared")] * 2, ["a", "b"]))
+    >>> ranges(cells(table), of_matrix(table, [get_loss("squared")] * 2, ["a", "b"]))
     array([[1., 5.],
            [3., 5.]])
     """
@@ -124,9 +124,9 @@ def far_outside(
 
     Examples
     --------
-    >>> from descents.losses import named
+    >>> from descents.losses import get_loss
     >>> from descents.cells.columns import of_matrix
-    >>> models = of_matrix(np.eye(2), [named("squared")] * 2, ["a", "b"])
+    >>> models = of_matrix(np.eye(2), [get_loss("squared")] * 2, ["a", "b"])
     >>> limits = np.array([[0.0, 0.0], [1.0, 1.0]])
     >>> fills = [np.array([1.9, -1.1]), np.array([0.5, 1e6])]
     >>> far_outside(models, limits, fills, np.ones((2, 2), bool))

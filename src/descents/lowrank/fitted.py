@@ -15,7 +15,7 @@ from descents.cells import columns
 from descents.cells.base import Cells
 from descents.cells.columns import ColumnModel
 from descents.cells.observed import cells
-from descents.constraints.sets import Fixed, UnitOneSparse
+from descents.constraints.sets import Fixed, OneHot
 from descents.errors import InvalidValueError
 from descents.factorization import alternating, guarded
 from descents.factorization.alternating import Alternating
@@ -72,11 +72,11 @@ class Fitted:
     --------
     >>> from descents import Alternating, Factorization, Stop, descend
     >>> from descents.cells.columns import of_matrix
-    >>> from descents.losses import named
+    >>> from descents.losses import get_loss
     >>> table = np.array([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]])
     >>> problem = Factorization(table, 1)
     >>> runs = descend(problem, 1, steps=Alternating(), stop=Stop(20))
-    >>> models = of_matrix(table, [named("squared")] * 2, ["a", "b"])
+    >>> models = of_matrix(table, [get_loss("squared")] * 2, ["a", "b"])
     >>> fitted = Fitted(models, problem, runs, "best")
     >>> natural, cuts = fitted.predictions(fitted.points)
     >>> fitted.decoded(natural, cuts)[1].round(6)
@@ -208,7 +208,7 @@ class Fitted:
         steps = LineDescent() if name == "adam" else step_named(name, problem)
         unit = float(np.finfo(point["U"].dtype).eps)
         # Where zero is all but the answer, no gradient falls to a share of the first.
-        stop = Stop(500, tolerance=100 * unit, least_fall=unit)
+        stop = Stop(500, gradient_tol=100 * unit, loss_tol=unit)
         runs = descend(problem, 1, steps=steps, stop=stop, width=1)
         solved = {**point, **{n: v[0] for n, v in runs.parameters.items()}}
         blank = np.flatnonzero(rows.row_counts == 0)
@@ -526,7 +526,7 @@ def _clusters_by_losses(problem: Factorization) -> bool:
     A quadratic above such a loss is steepest where a row is, and would hold it there.
     """
     sides = (problem.row_regularizer, problem.column_regularizer)
-    clusters = any(isinstance(side.inside, UnitOneSparse) for side in sides)
+    clusters = any(isinstance(side.inside, OneHot) for side in sides)
     return clusters and not all(block.loss.quadratic for block in problem.cells.blocks)
 
 

@@ -23,12 +23,12 @@ from descents.cells.layouts import Dense
 from descents.cells.observed import cells
 from descents.cells.streamed import LIMITS, Streamed
 from descents.constraints.constraints import most_components, regularizers
-from descents.constraints.sets import Fixed, Simplex, Sparse, UnitOneSparse
+from descents.constraints.sets import Fixed, OneHot, Simplex, Sparse
 from descents.errors import Complaints, InvalidValueError
 from descents.factorization.alternating import Alternating
 from descents.factorization.factorization import INITIALIZATIONS, OFFSETS, Factorization
 from descents.factorization.rescaled import Rescaled, rescaled
-from descents.losses import Huber, Loss, named
+from descents.losses import Huber, Loss, get_loss
 from descents.lowrank import conformal, noise, selection
 from descents.lowrank.blanks import alone
 from descents.lowrank.conformal import Calibration
@@ -36,7 +36,7 @@ from descents.lowrank.fitted import STEPS, Fitted, name_of, step_named, with_wid
 from descents.lowrank.folds import dealt, with_holes
 from descents.lowrank.judging import judged
 from descents.lowrank.noise import Noise
-from descents.lowrank.prediction import UsesFitted
+from descents.lowrank.prediction import FORMER, UsesFitted
 from descents.lowrank.selection import Search, Selection
 from descents.optim.chunk import Watch
 from descents.optim.first_order import Adam
@@ -83,7 +83,7 @@ class LowRank(UsesFitted):
     n_components : int, "auto", sequence of int, or "gavish-donoho"
         The rank, from 1 to min(rows, columns); up to the number of rows where rows are
         shares or sparse, such as clusters. "auto" and a sequence choose it by cells
-        that are held out, in `folds` folds, with the one-standard-error rule
+        that are held out, in `cv` folds, with the one-standard-error rule
         (`descents.lowrank.selection.by_cells`), for a complete table too;
         "gavish-donoho" counts the singular values above the optimal hard threshold
         [2]_, which is for complete squared loss without constraint or penalty.
@@ -120,7 +120,7 @@ class LowRank(UsesFitted):
         What U and V have to be: "nonnegative"; "simplex" (each row of the factor is of
         shares, 0 or more with the sum 1); "unit_norm" (each of its columns has norm 1,
         exactly); "sparse:K" (rows of at most K entries that are not 0); "one_sparse"
-        (K of 1); "unit_one_sparse" (one entry of 1, the others 0: as U, the clusters of
+        (K of 1); "one_hot" (one entry of 1, the others 0: as U, the clusters of
         k-means); or `Fixed` values, NaN where free. "nonnegative" may be joined to each
         ("nonnegative+sparse:2", or a sequence inside of a pair).
     penalty : None, float, "auto", or dict
@@ -162,14 +162,14 @@ class LowRank(UsesFitted):
     combine : {"best", "mean"}
         What imputes and scores: the start of least loss, or the mean of the
         predictions of all.
-    steps : {"auto", "alternating", "lbfgs", "gd", "adam"} or UpdateRule
+    solver : {"auto", "alternating", "lbfgs", "gd", "adam"} or UpdateRule
         "auto": alternating, where every loss is squared, has a quadratic above it and
         is constrained or not smooth, or for a divergence alone; L-BFGS for other smooth losses without
         constraint; gradient descent that finds its own rate for others, Adam for a
         function of the user's under constraints.
     learning_rate : float, optional
         Of "gd" and "adam"; without it "gd" finds its own.
-    folds : int
+    cv : int
         In how many parts cells are held out where something is chosen, at least 2.
     held_out : float
         The share of the observed cells, up to 0.5, by which the fit is judged where cells
@@ -185,6 +185,9 @@ class LowRank(UsesFitted):
         roundings) of the minimum nearby.
     random_state : int, RandomState or None
     device : str
+    steps, folds
+        .. deprecated:: 0.2
+           The former names of `solver` and `cv`.
 
     Attributes
     ----------
@@ -216,7 +219,7 @@ class LowRank(UsesFitted):
     subspace_agreement_ : float or None
         How far the starts find one space of columns: the median over the others of the
         mean squared cosine of the angles to the best's; 1 is the same space.
-    steps_ : str
+    solver_ : str
         Which steps were taken.
     n_components_ : int
         The rank, chosen or given.
@@ -297,14 +300,16 @@ class LowRank(UsesFitted):
         initialization: Any = "auto",
         n_starts: int = 1,
         combine: str = "best",
-        steps: Any = "auto",
+        solver: Any = "auto",
         learning_rate: float | None = None,
-        folds: int = 5,
+        cv: int = 5,
         held_out: float = 0.1,
         max_iter: int = 2000,
         tol: float = 1e-7,
         random_state: Any = None,
         device: str = "cpu",
+        steps: Any = "deprecated",
+        folds: Any = "deprecated",
     ) -> None:
         self.n_components = n_components
         self.loss = loss
@@ -317,14 +322,16 @@ class LowRank(UsesFitted):
         self.initialization = initialization
         self.n_starts = n_starts
         self.combine = combine
-        self.steps = steps
+        self.solver = solver
         self.learning_rate = learning_rate
-        self.folds = folds
+        self.cv = cv
         self.held_out = held_out
         self.max_iter = max_iter
         self.tol = tol
         self.random_state = random_state
         self.device = device
+        self.steps = steps
+        self.folds = folds
 
     # Fitting
 
@@ -374,7 +381,7 @@ class LowRank(UsesFitted):
         record = [step for step in self._record if step <= self.max_iter]
         runs = self._descended(problem, step, seconds, record, self._watch)
         runs = _compared_with_constants(problem, runs)
-        self.steps_ = name_of(step)
+        self.solver_ = name_of(step)
         if not np.isfinite(runs.losses).any():
             raise InvalidValueError(self._hopeless())
         self._keep(Fitted(self.columns_, problem, runs, self.combine))
@@ -447,7 +454,7 @@ class LowRank(UsesFitted):
             problem.rank,
             settings,
             self._step,
-            replace(self._brief_stop(dtype, seconds), tolerance=BRIEF),
+            replace(self._brief_stop(dtype, seconds), gradient_tol=BRIEF),
             share=self.held_out,
             seed=self._seed or 0,
             workers=self._workers,
@@ -460,8 +467,8 @@ class LowRank(UsesFitted):
         """Return when a fit without some cells rests."""
         return Stop(
             min(self.max_iter, selection.STEPS),
-            tolerance=max(self.tol, 100 * float(np.finfo(dtype).eps)),
-            least_fall=selection.SETTLED,
+            gradient_tol=max(self.tol, 100 * float(np.finfo(dtype).eps)),
+            loss_tol=selection.SETTLED,
             max_seconds=seconds,
         )
 
@@ -473,7 +480,7 @@ class LowRank(UsesFitted):
         record: Sequence[int] = (),
         watch: Watch | None = None,
     ) -> Runs:
-        automatic = isinstance(self.steps, str) and self.learning_rate is None
+        automatic = isinstance(self._solver, str) and self.learning_rate is None
         exact = all(block.loss.quadratic for block in problem.cells.blocks)
         if automatic and not (exact and isinstance(step, Alternating)):
             over = rescaled(problem)
@@ -506,8 +513,8 @@ class LowRank(UsesFitted):
             steps=step,
             stop=Stop(
                 self.max_iter,
-                tolerance=max(self.tol, 100 * float(np.finfo(dtype).eps)),
-                least_fall=_least_fall(problem.cells, dtype),
+                gradient_tol=max(self.tol, 100 * float(np.finfo(dtype).eps)),
+                loss_tol=_least_fall(problem.cells, dtype),
                 max_seconds=seconds,
             ),
             record=record,
@@ -563,12 +570,31 @@ class LowRank(UsesFitted):
             return "raise max_iter, or try more starts (n_starts)"
         if not problem.has_offsets and not any(side.positive for side in sides):
             return "give offsets='columns', a larger n_components, or more starts"
-        return "try more starts (n_starts), a larger n_components, or other steps"
+        return "try more starts (n_starts), a larger n_components, or another solver"
+
+    @property
+    def _solver(self) -> Any:
+        return self.solver if _absent(self.steps) else self.steps
+
+    @property
+    def _cv(self) -> Any:
+        return self.cv if _absent(self.folds) else self.folds
+
+    def _warn_of_former_names(self) -> None:
+        for former, name in FORMER.items():
+            if not _absent(getattr(self, former)):
+                warnings.warn(
+                    f"{former} is now called {name}, and the former name will be removed "
+                    f"in version 0.4; give {name}={getattr(self, former)!r}",
+                    FutureWarning,
+                    stacklevel=3,
+                )
 
     def _check_settings(self) -> None:
+        self._warn_of_former_names()
         complaints = Complaints()
         search = complaints.attempt(selection.asked, *self._open())
-        complaints.attempt(whole_number, "folds", self.folds, 2)
+        complaints.attempt(whole_number, "cv", self._cv, 2)
         share = complaints.attempt(real_number, "held_out", self.held_out, 0)
         complaints.require(
             share is None or share <= 0.5,
@@ -587,16 +613,16 @@ class LowRank(UsesFitted):
         )
         penalty = self.penalty if search is None else search.penalty(1.0)
         complaints.attempt(regularizers, self.constraint, penalty)
-        if not isinstance(self.steps, UpdateRule):
-            complaints.attempt(one_of, "steps", self.steps, STEPS)
+        if not isinstance(self._solver, UpdateRule):
+            complaints.attempt(one_of, "solver", self._solver, STEPS)
         if self.learning_rate is not None:
             complaints.attempt(
                 real_number, "learning_rate", self.learning_rate, 0, strict=True
             )
             complaints.require(
-                self.steps in ("gd", "adam"),
-                f"learning_rate is given, but steps is {self.steps!r}, which has none; "
-                "give steps='gd' or steps='adam' with it",
+                self._solver in ("gd", "adam"),
+                f"learning_rate is given, but solver is {self._solver!r}, which has none; "
+                "give solver='gd' or solver='adam' with it",
             )
         if isinstance(self.initialization, str):
             names = ("auto", *INITIALIZATIONS)
@@ -614,8 +640,8 @@ class LowRank(UsesFitted):
         """Refuse, all together, what a table on disk cannot have."""
         complaints = Complaints()
         for name, allowed in (
-            ("loss", ("auto", "squared", named("squared"))),
-            ("steps", ("auto", "alternating", Alternating())),
+            ("loss", ("auto", "squared", get_loss("squared"))),
+            ("solver", ("auto", "alternating", Alternating())),
             ("scales", ("auto", False)),
             ("device", ("cpu",)),
         ):
@@ -646,9 +672,9 @@ class LowRank(UsesFitted):
         return (1 if self._by_threshold() else self.n_components), self.penalty
 
     def _step(self, problem: Factorization) -> Any:
-        if isinstance(self.steps, str):
-            return step_named(self.steps, problem, self.learning_rate)
-        return self.steps
+        if isinstance(self._solver, str):
+            return step_named(self._solver, problem, self.learning_rate)
+        return self._solver
 
     def _chosen(self, found: Cells, values: Any, weights: Any) -> tuple[int, Any]:
         """Return the rank and the penalty, given or chosen."""
@@ -712,7 +738,7 @@ class LowRank(UsesFitted):
             settings,
             self._step,
             l2_of=l2_of if noise.lacks_cells(found) else None,
-            folds=self.folds,
+            folds=self._cv,
             seed=self._seed or 0,
             stop=self._brief_stop(dtype, self._max_seconds),
             workers=self._workers,
@@ -733,7 +759,7 @@ class LowRank(UsesFitted):
     def _trial_losses(self) -> list[Loss]:
         """Return the losses, with absolute loss where Huber's has no width yet."""
         return [
-            named("absolute")
+            get_loss("absolute")
             if isinstance(column.loss, Huber) and column.loss.width is None
             else column.loss
             for column in self.columns_
@@ -806,7 +832,7 @@ class LowRank(UsesFitted):
             if any(side.inside is not None for side in sides):
                 one = sides[0].inside
                 initialization = "normal"
-                if isinstance(one, Simplex | UnitOneSparse) or one == Sparse(1):
+                if isinstance(one, Simplex | OneHot) or one == Sparse(1):
                     initialization = "centers" if known else "centers_and_normal"
                 if isinstance(one, Simplex) and sides[1].inside is not None:
                     # Rows of the table are no members of a set.
@@ -866,11 +892,11 @@ class LowRank(UsesFitted):
                 "the given loss is NaN or infinite at every start; return finite numbers "
                 "for every finite prediction"
             )
-        remedy = "give other steps, or divide numbers that are very large"
+        remedy = "give another solver, or divide numbers that are very large"
         if self.learning_rate is not None:
             remedy += f", or a learning_rate below {self.learning_rate:g}"
         return (
-            f"the loss of every start became infinite or NaN with {self.steps_} steps; "
+            f"the loss of every start became infinite or NaN with {self.solver_} steps; "
             f"{remedy}"
         )
 
@@ -965,6 +991,11 @@ class LowRank(UsesFitted):
         if search is None or self.selection_ is None:
             return self.penalty
         return search.penalty(self.selection_.penalty)
+
+
+def _absent(value: Any) -> bool:
+    """Return whether a former name of a parameter was left at its default."""
+    return isinstance(value, str) and value == "deprecated"
 
 
 def _largest_ratio(found: Dense) -> float:

@@ -20,7 +20,7 @@ from descents.cells.streamed import Streamed
 from descents.constraints.sets import Sparse
 from descents.factorization.factorization import Factorization
 from descents.linalg.spectra import leading_triples
-from descents.losses import Own, Periodic
+from descents.losses import CustomLoss, Periodic
 
 SWEEPS = 500
 """The limit of sweeps."""
@@ -122,7 +122,7 @@ def implied(problem: Factorization) -> Noise | None:
     for side in (problem.row_regularizer, problem.column_regularizer):
         if side.inside is not None and not isinstance(side.inside, Sparse):
             return None
-    own = any(isinstance(block.loss, Own) for block in found.blocks)
+    own = any(isinstance(block.loss, CustomLoss) for block in found.blocks)
     if own or not lacks_cells(found):
         return None
     share, l2, largest = _estimated(problem)

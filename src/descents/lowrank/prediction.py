@@ -20,6 +20,7 @@ from descents.cells.intake import (
     result_type,
 )
 from descents.cells.streamed import Streamed, block_bytes, rows_at_once
+from descents.constraints.sets import renamed_set
 from descents.errors import InvalidValueError, RunFolderError
 from descents.lowrank import conformal
 from descents.lowrank.conformal import Calibration
@@ -38,6 +39,9 @@ from descents.text import counted
 MATCHED = 100
 """How many roundings of the largest apart two points may be that are taken as one."""
 
+FORMER = {"steps": "solver", "folds": "cv"}
+"""Former names of parameters, and what they are called now."""
+
 
 class UsesFitted(ReadsTables):
     """What a model has once it is fitted, or read back.
@@ -53,7 +57,7 @@ class UsesFitted(ReadsTables):
     reference_: Reference
     gap_: float
     constants_loss_: float
-    steps_: str
+    solver_: str
     selection_: Selection | None
     calibration_: Calibration | None
     noise_: Noise | None
@@ -468,7 +472,7 @@ class UsesFitted(ReadsTables):
         names = list(inspect.signature(type(self).__init__).parameters)[1:]
         settings = {name: getattr(self, name) for name in names}
         plain = str | int | float | np.number | np.bool_ | None
-        for name in ("loss", "initialization", "steps"):
+        for name in ("loss", "initialization", "solver", "steps"):
             if not isinstance(settings[name], plain):
                 settings[name] = "auto"
         if not isinstance(settings["random_state"], plain):
@@ -502,7 +506,7 @@ class UsesFitted(ReadsTables):
             "reference": vars(self.reference_),
             "gap": self.gap_,
             "constants_loss": self.constants_loss_,
-            "steps": self.steps_,
+            "steps": self.solver_,
             "seed": self._seed,
             "selection": self.selection_ and self.selection_.described(),
             "noise": self.noise_ and vars(self.noise_),
@@ -541,7 +545,7 @@ class UsesFitted(ReadsTables):
         settings = facts["settings"]
         if facts["format"] > 1:
             settings = {n: storage.of_typed(value) for n, value in settings.items()}
-        model = cls(**settings)
+        model = cls(**_renamed(settings))
         if facts["names"]:
             model.feature_names_in_ = np.array(facts["names"], dtype=object)
         model.n_features_in_ = facts["features"]
@@ -553,7 +557,7 @@ class UsesFitted(ReadsTables):
         model._keep(fitted)
         if "recent/points" in arrays:
             model._recent = arrays["recent/points"], arrays["recent/biases"]
-        model.steps_, model._seed = facts["steps"], facts.get("seed")
+        model.solver_, model._seed = facts["steps"], facts.get("seed")
         model.gap_ = np.nan if facts["gap"] is None else facts["gap"]
         model.reference_ = Reference(**facts["reference"])
         model.constants_loss_ = facts["constants_loss"]
@@ -565,6 +569,22 @@ class UsesFitted(ReadsTables):
         chosen = facts.get("selection")
         model.selection_ = None if chosen is None else Selection.restored(chosen)
         return model
+
+
+def _renamed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a stored model under the names that they have now."""
+    renamed = {n: value for n, value in settings.items() if n not in FORMER}
+    for former, name in FORMER.items():
+        if former in settings and name not in settings:
+            renamed[name] = settings[former]
+    constraint = renamed.get("constraint")
+    if isinstance(constraint, str):
+        renamed["constraint"] = renamed_set(constraint)
+    elif isinstance(constraint, list | tuple):
+        renamed["constraint"] = type(constraint)(
+            renamed_set(side) if isinstance(side, str) else side for side in constraint
+        )
+    return renamed
 
 
 def _of_type(numbers: np.ndarray, dtype: Any) -> np.ndarray:

@@ -404,7 +404,7 @@ def by_cells(
             f"another observed cell, but {counted(folds, 'fold')} need {LEAST_FOLD * folds}; give "
             "the rank and the penalty as numbers"
         )
-    stop = stop or Stop(STEPS, tolerance=1e-6, least_fall=SETTLED)
+    stop = stop or Stop(STEPS, gradient_tol=1e-6, loss_tol=SETTLED)
     scorer = _Scorer(whole, fold)
     ranks, values = search.ranks, search.penalties
     widest = most

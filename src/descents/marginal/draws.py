@@ -78,7 +78,7 @@ def bootstrapped(
             weights=sample,
         )
         problem.begin_at(point)
-        stop = Stop(MOST_STEPS, tolerance=TOLERANCE)
+        stop = Stop(MOST_STEPS, gradient_tol=TOLERANCE)
         found = descend(problem, 1, seed, steps=EM(), stop=stop)
         if found.interrupted:
             raise KeyboardInterrupt

@@ -96,7 +96,7 @@ class Marginal(Problem):
     >>> from descents import Stop, descend
     >>> from descents.marginal.maximization import EM
     >>> problem = Marginal(table, rank=1, ridge=0.01)
-    >>> runs = descend(problem, steps=EM(), stop=Stop(500, tolerance=1e-6))
+    >>> runs = descend(problem, steps=EM(), stop=Stop(500, gradient_tol=1e-6))
     >>> runs.statuses[0].name
     'STATIONARY'
     """

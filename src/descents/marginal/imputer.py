@@ -21,7 +21,7 @@ from descents.cells.intake import (
     seed_of,
 )
 from descents.errors import Complaints, InvalidValueError
-from descents.losses import named
+from descents.losses import get_loss
 from descents.marginal import saved
 from descents.marginal.draws import with_gaussian
 from descents.marginal.held_out import ColumnScore, HeldOut
@@ -306,7 +306,9 @@ class LowRankImputer(
             )
         names = np.array(self._names(array.shape[1]), dtype=object)[kept]
         values = np.asarray(array[:, kept], dtype=np.float64)
-        models = columns.of_matrix(values, [named("squared")] * len(kept), list(names))
+        models = columns.of_matrix(
+            values, [get_loss("squared")] * len(kept), list(names)
+        )
         return fit_codes(values, tuple(models), settings, weights)
 
     def _keep(self, model: TableModel) -> None:

@@ -381,7 +381,7 @@ def _fitted(
         starts,
         settings.seed,
         steps=EM(),
-        stop=Stop(settings.max_steps, tolerance=settings.tol),
+        stop=Stop(settings.max_steps, gradient_tol=settings.tol),
     )
     if runs.interrupted:  # which descend notes, and a later fit would not
         raise KeyboardInterrupt

@@ -23,7 +23,7 @@ from descents.optim.loop import descend
 from descents.optim.runs import Runs
 from descents.optim.stopping import Stop
 
-STEPS = Stop(200, tolerance=0.03)
+STEPS = Stop(200, gradient_tol=0.03)
 """The loss can then fall by 1e-3 nats per cell, or a thousandth of the noise."""
 ROUNDS = 20
 """How often the factors of a new row and its noise take turns."""

@@ -11,7 +11,7 @@ import numpy as np
 from descents.cells import columns as typed
 from descents.cells.columns import MOST_CLASSES, ColumnModel
 from descents.errors import Complaints, InvalidValueError
-from descents.losses import named
+from descents.losses import get_loss
 from descents.marginal.draws import bootstrapped, draws_of
 from descents.marginal.model import Fitted, Setting, Settings, fit
 from descents.marginal.posterior import Cells
@@ -301,7 +301,7 @@ def modeled(table: Table) -> tuple[tuple[ColumnModel, ...], tuple[PassedColumn, 
         if why:
             passed.append(PassedColumn(column.name, why))
         elif column.kind == "date":
-            loss = named("squared")
+            loss = get_loss("squared")
             models.append(ColumnModel(column.name, loss, (), "dates", dates=True))
         else:
             models += typed.of_table(replace(table, columns=(column,)), "auto")

@@ -5,5 +5,5 @@ from .estimators import MLPStartsClassifier as MLPStartsClassifier
 from .estimators import MLPStartsRegressor as MLPStartsRegressor
 from .modules import Modules as Modules
 from .network import Network as Network
-from .sweep import Study as Study
-from .training import train_starts as train_starts
+from .sweep import SweepResult as SweepResult
+from .training import train_module as train_module

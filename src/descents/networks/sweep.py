@@ -50,7 +50,7 @@ FLOORS = {
 
 
 @dataclass(frozen=True)
-class Study:
+class SweepResult:
     """The starts of several settings, and their comparison.
 
     Attributes
@@ -288,7 +288,7 @@ def sweep(
     *,
     metric: str | None = None,
     sample_weight: Any = None,
-) -> Study:
+) -> SweepResult:
     """Train the starts of an estimator in every setting of a grid, and compare.
 
     Every setting uses the same initial random numbers, orders of the rows and splits, so
@@ -306,12 +306,12 @@ def sweep(
     X, y, sample_weight
         As for `fit`.
     metric : str, optional
-        A column of `Study.table`; by default the score on held-out rows, or the training
+        A column of `SweepResult.table`; by default the score on held-out rows, or the training
         score if no rows are held out.
 
     Returns
     -------
-    Study
+    SweepResult
 
     Raises
     ------
@@ -377,7 +377,7 @@ def judged(
     names: Sequence[str],
     models: Sequence[Any],
     metric: str | None = None,
-) -> Study:
+) -> SweepResult:
     """Return the study of models whose starts were trained.
 
     If no metric is given and the score is not defined for any start, settings are
@@ -400,7 +400,9 @@ def judged(
         metric = models[0].metric_
         defined = any(np.isfinite(model.values(metric)).any() for model in models)
         metric = metric if defined else _loss_of(models[0])
-    return Study(tuple(dict(s) for s in settings), tuple(names), tuple(models), metric)
+    return SweepResult(
+        tuple(dict(s) for s in settings), tuple(names), tuple(models), metric
+    )
 
 
 def _loss_of(model: Any) -> str:

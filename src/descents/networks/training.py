@@ -58,7 +58,7 @@ PREDICTED_ENTRIES = 2**24
 """The largest number of values kept in memory at once while predicting."""
 
 
-def train_starts(  # noqa: PLR0913
+def train_module(  # noqa: PLR0913
     make_module: Callable[[], torch.nn.Module],
     X: Any,
     y: Any,
@@ -116,7 +116,7 @@ def train_starts(  # noqa: PLR0913
     >>> make = lambda: torch.nn.Sequential(
     ...     torch.nn.Linear(1, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2)
     ... )
-    >>> runs = train_starts(make, X, y, n_starts=3, learning_rate=0.05)
+    >>> runs = train_module(make, X, y, n_starts=3, learning_rate=0.05)
     >>> runs.metrics["training_accuracy"]
     array([1., 1., 1.])
     """

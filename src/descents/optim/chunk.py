@@ -283,7 +283,7 @@ class Chunk:
 
     def _steps_to_check(self, stop: Stop, step: int) -> int:
         """Return how many steps can be taken, from this one on, before the next check."""
-        checked = (stop.tolerance or stop.least_fall) and not self.bound.stochastic
+        checked = (stop.gradient_tol or stop.loss_tol) and not self.bound.stochastic
         every = [CHECK_EVERY] * bool(checked)
         if self.best is not None:
             every.append(self.best.rule.every)
@@ -343,7 +343,7 @@ class Chunk:
         if step < max(1, self.single):
             return 0
         checks = stop.early is not None or stop.progress is not None
-        checks = checks or bool(stop.tolerance or stop.least_fall)
+        checks = checks or bool(stop.gradient_tol or stop.loss_tol)
         if checks or self.bound.stochastic or not active.all():
             return 0
         end = min([stop.max_steps, *(e for e in self.epochs if e >= step)])
@@ -376,7 +376,7 @@ class Chunk:
         """Store the gradient norms and the scale of the loss at the initial points."""
         stochastic = self.bound.stochastic
         self.initial = _norms(self._whole_gradient(0) if stochastic else update.mapping)
-        if stop.tolerance:
+        if stop.gradient_tol:
             self._set_scale(update.losses)
 
     def _set_scale(self, losses: torch.Tensor) -> None:
@@ -398,7 +398,7 @@ class Chunk:
         # The loss of an exact fit consists of rounding errors, which never shrink.
         unit = float(torch.finfo(self.problem.dtype).eps)
         rounded = np.square(ROUNDINGS * unit) * self.scale
-        most = np.maximum(np.square(stop.tolerance) * size, rounded)
+        most = np.maximum(np.square(stop.gradient_tol) * size, rounded)
         stationary: np.ndarray = gain.cpu().numpy() <= most
         return stationary
 
@@ -418,15 +418,15 @@ class Chunk:
         *,
         settle: bool,
     ) -> np.ndarray:
-        """Return the starts that meet `tolerance` or `least_fall`; mark active ones."""
+        """Return the starts that meet `tolerance` or `loss_tol`; mark active ones."""
         losses = update.losses
         converged: np.ndarray = np.zeros(self.width, dtype=bool)
-        if stop.tolerance:
+        if stop.gradient_tol:
             converged = self._stationary(stop, update, step)
             self.statuses[active & converged] = Status.STATIONARY
-        if stop.least_fall:
+        if stop.loss_tol:
             if settle and self.before is not None:
-                small = self.before - losses <= stop.least_fall * losses.abs()
+                small = self.before - losses <= stop.loss_tol * losses.abs()
                 still = small.cpu().numpy()
                 self.statuses[active & ~converged & still] = Status.SETTLED
                 converged = converged | still
@@ -492,7 +492,7 @@ class Chunk:
         if step == 0 or self.reached:
             # Skipped for a chunk that never began because the time was up.
             limited = self.statuses[places] == Status.LIMIT
-            decides = bool(stop.tolerance) and limited.any()
+            decides = bool(stop.gradient_tol) and limited.any()
             update = self._final_update(steps, step, losses, decides=decides)
             norms = _norms(update.mapping)
             if decides:

@@ -123,7 +123,7 @@ class GradientDescent(_FirstOrder):
     Two rates for two starts of (x - 1)^2; the second is the exact step:
 
     >>> from descents import Problem, descend, Stop
-    >>> bowl = Problem.from_losses(
+    >>> bowl = Problem.from_batched_loss(
     ...     lambda parameters, starts, step: (parameters["x"] - 1).square(),
     ...     lambda generator: {"x": 0.0},
     ... )
@@ -367,7 +367,7 @@ class LineDescent(UpdateRule):
     Examples
     --------
     >>> from descents import Problem, descend, Stop
-    >>> bowl = Problem.from_losses(
+    >>> bowl = Problem.from_batched_loss(
     ...     lambda parameters, starts, step: (parameters["x"] - 1).square(),
     ...     lambda generator: {"x": 0.0},
     ... )
@@ -459,7 +459,7 @@ class LBFGS(UpdateRule):
     ...     return (1 - x) ** 2 + 100 * (y - x**2) ** 2
     >>> def corner(generator):
     ...     return {"x": generator.uniform(-2, 2), "y": generator.uniform(-2, 2)}
-    >>> runs = descend(Problem.from_losses(valley, corner), starts=4, steps=LBFGS(),
+    >>> runs = descend(Problem.from_batched_loss(valley, corner), starts=4, steps=LBFGS(),
     ...                stop=Stop(100))
     >>> bool(runs.losses.max() < 1e-20)
     True
@@ -541,7 +541,7 @@ def curvature_along(
     Examples
     --------
     >>> from descents import Problem
-    >>> bowl = Problem.from_losses(
+    >>> bowl = Problem.from_batched_loss(
     ...     lambda parameters, starts, step: 3 * parameters["x"].square(),
     ...     lambda generator: {"x": 0.0},
     ... )
@@ -611,7 +611,7 @@ def gains(
     Examples
     --------
     >>> from descents import Problem
-    >>> bowl = Problem.from_losses(
+    >>> bowl = Problem.from_batched_loss(
     ...     lambda parameters, starts, step: 3 * parameters["x"].square(),
     ...     lambda generator: {"x": 0.0},
     ... )

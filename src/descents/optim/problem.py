@@ -188,7 +188,7 @@ class Problem(ABC):
         return {}
 
     @staticmethod
-    def from_losses(
+    def from_batched_loss(
         losses: Callable[[Parameters, torch.Tensor, int], torch.Tensor],
         points: Callable[[np.random.Generator], Mapping[str, Any]],
         *,
@@ -220,7 +220,7 @@ class Problem(ABC):
         ...     return (1 - x) ** 2 + 100 * (y - x**2) ** 2
         >>> def corner(generator):
         ...     return {"x": generator.uniform(-2, 2), "y": generator.uniform(-2, 2)}
-        >>> runs = descend(Problem.from_losses(valley, corner), starts=4,
+        >>> runs = descend(Problem.from_batched_loss(valley, corner), starts=4,
         ...                steps=Adam(0.05), stop=Stop(5000))
         >>> bool(runs.losses.min() < 1e-12)  # the global minimum is 0, at (1, 1)
         True
@@ -228,7 +228,7 @@ class Problem(ABC):
         return _FromFunctions(losses, points, dtype, size)
 
     @staticmethod
-    def from_loss_of_one(
+    def from_loss(
         loss: Callable[[Parameters], torch.Tensor],
         points: Callable[[np.random.Generator], Mapping[str, Any]],
         *,
@@ -243,12 +243,12 @@ class Problem(ABC):
             ``loss(parameters) -> scalar Tensor``, for the parameters of one start, which
             have no start axis.
         points, dtype, size
-            As in `from_losses`.
+            As in `from_batched_loss`.
 
         Examples
         --------
         >>> from descents import Problem, descend, GradientDescent
-        >>> bowl = Problem.from_loss_of_one(
+        >>> bowl = Problem.from_loss(
         ...     lambda parameters: (parameters["x"] - 3).square().sum(),
         ...     lambda generator: {"x": generator.normal(size=2)},
         ... )
@@ -311,7 +311,7 @@ class Bound:
 
     Examples
     --------
-    >>> bowl = Problem.from_losses(
+    >>> bowl = Problem.from_batched_loss(
     ...     lambda parameters, starts, step: parameters["x"].square(),
     ...     lambda generator: {"x": generator.random()},
     ... )
@@ -608,7 +608,7 @@ def losses_and_gradients(
 
     Examples
     --------
-    >>> bowl = Problem.from_losses(
+    >>> bowl = Problem.from_batched_loss(
     ...     lambda parameters, starts, step: parameters["x"].square(),
     ...     lambda generator: {"x": generator.random()},
     ... )

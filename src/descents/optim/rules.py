@@ -31,7 +31,7 @@ class Update(NamedTuple):
         How much a step that uses the curvature could still lower each loss. If it is
         missing, the loop estimates it from the mapping and the curvature along it.
     scale : Tensor of shape (S,), optional
-        The tolerance of a `Stop` is relative to this; by default to the loss.
+        The `gradient_tol` of a `Stop` is relative to this; by default to the loss.
     """
 
     parameters: Parameters
@@ -66,7 +66,7 @@ class UpdateRule(ABC):
     ...         losses, slopes = bound.losses_and_gradients(parameters, step)
     ...         moved = {n: p - 0.1 * slopes[n].sign() for n, p in parameters.items()}
     ...         return Update(moved, state, losses, slopes)
-    >>> bowl = Problem.from_losses(
+    >>> bowl = Problem.from_batched_loss(
     ...     lambda parameters, starts, step: parameters["x"].square(),
     ...     lambda generator: {"x": 1.0},
     ... )

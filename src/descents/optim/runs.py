@@ -21,7 +21,7 @@ class Status(Enum):
     """How a start ended; the value is a description for messages."""
 
     STATIONARY = "stationary: a step can gain next to nothing"
-    SETTLED = "settled: the loss fell by at most least_fall of itself"
+    SETTLED = "settled: the loss fell by at most loss_tol of itself"
     STOPPED = "stopped early: its metric no longer improved"
     STALLED = "stalled: the training loss no longer fell by tol"
     LIMIT = "stopped at the limit of steps"
@@ -70,7 +70,7 @@ class Runs:
     Examples
     --------
     >>> from descents import Problem, descend, GradientDescent, Stop
-    >>> line = Problem.from_losses(
+    >>> line = Problem.from_batched_loss(
     ...     lambda parameters, starts, step: parameters["x"].square(),
     ...     lambda generator: {"x": generator.random()},
     ... )

@@ -30,7 +30,7 @@ class EarlyStopping:
     patience : int or None
         Stop a start after this many checks in a row without improvement on its best.
         None never stops a start, and only keeps its best point.
-    least_gain : float
+    min_delta : float
         An improvement has to exceed this fraction of the best value.
 
     Examples
@@ -43,14 +43,14 @@ class EarlyStopping:
     higher_is_better: bool | None = None
     every: int = 1
     patience: int | None = 10
-    least_gain: float = 0.0
+    min_delta: float = 0.0
 
     def __post_init__(self) -> None:
         complaints = Complaints()
         complaints.attempt(whole_number, "every", self.every, 1)
         if self.patience is not None:
             complaints.attempt(whole_number, "patience", self.patience, 1)
-        complaints.attempt(real_number, "least_gain", self.least_gain, 0)
+        complaints.attempt(real_number, "min_delta", self.min_delta, 0)
         complaints.raise_any()
         if self.higher_is_better is None:
             higher = has_direction(self.metric) and higher_is_better(self.metric)
@@ -100,14 +100,14 @@ class Stop:
     ----------
     max_steps : int
         The maximum number of steps, at least 0.
-    tolerance : float
+    gradient_tol : float
         A start stops as stationary when a Newton or prox-gradient step can lower its
-        loss by at most ``tolerance**2`` of the loss, so that the parameters are within
-        about ``tolerance`` of the nearest minimum. The gain of a step is predicted from
+        loss by at most ``gradient_tol**2`` of the loss, so that the parameters are within
+        about ``gradient_tol`` of the nearest minimum. The gain of a step is predicted from
         gradient and curvature; it does not depend on units, on the learning rate or on
         the initial point. It is checked every 10 steps and at the end; if steps use
         mini-batches, only at the end. 0 turns the check off.
-    least_fall : float
+    loss_tol : float
         A start stops as settled when its loss has fallen by at most this fraction of
         itself over 10 steps. Use it for losses without a continuous gradient, or to stop
         where the working precision allows no further progress. 0 turns the check off.
@@ -123,13 +123,13 @@ class Stop:
 
     Examples
     --------
-    >>> Stop(100, tolerance=1e-6).max_steps
+    >>> Stop(100, gradient_tol=1e-6).max_steps
     100
     """
 
     max_steps: int = 1000
-    tolerance: float = 0.0
-    least_fall: float = 0.0
+    gradient_tol: float = 0.0
+    loss_tol: float = 0.0
     max_seconds: float | None = None
     early: EarlyStopping | None = None
     progress: NoProgress | None = None
@@ -137,8 +137,8 @@ class Stop:
     def __post_init__(self) -> None:
         complaints = Complaints()
         complaints.attempt(whole_number, "max_steps", self.max_steps, 0)
-        complaints.attempt(real_number, "tolerance", self.tolerance, 0)
-        complaints.attempt(real_number, "least_fall", self.least_fall, 0)
+        complaints.attempt(real_number, "gradient_tol", self.gradient_tol, 0)
+        complaints.attempt(real_number, "loss_tol", self.loss_tol, 0)
         if self.max_seconds is not None:
             complaints.attempt(real_number, "max_seconds", self.max_seconds, 0)
         complaints.raise_any()
@@ -174,7 +174,7 @@ class Best:
         values = -values if rule.higher_is_better else values
         with np.errstate(invalid="ignore"):
             gain = self.values - values
-            better = (gain > rule.least_gain * np.abs(self.values)) & active
+            better = (gain > rule.min_delta * np.abs(self.values)) & active
             better |= np.isinf(self.values) & np.isfinite(values) & active
         if not self.parameters:  # the first check: every start has this point only
             self.parameters, self.buffers = dict(parameters), buffers

@@ -231,7 +231,7 @@ def _result(
         "defaults": _defaults(model),
         "offsets": model.fitted_.problem.offsets,
         "penalty": model.fitted_.penalty,
-        "steps": model.steps_,
+        "steps": model.solver_,
         "loss": model.loss_,
         "constants_loss": model.constants_loss_,
         "reference": vars(model.reference_),

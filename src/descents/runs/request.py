@@ -19,7 +19,7 @@ from descents import __version__
 from descents.cells.streamed import LIMITS
 from descents.constraints.constraints import regularizers
 from descents.errors import Complaints, InvalidValueError
-from descents.losses import named
+from descents.losses import get_loss
 from descents.lowrank.model import LowRank
 from descents.lowrank.selection import AUTO, THRESHOLD
 from descents.storage import folders as storage
@@ -623,9 +623,9 @@ class Options:
         """
         complaints = Complaints()
         if self.loss != "auto":
-            complaints.attempt(named, self.loss, "--loss")
+            complaints.attempt(get_loss, self.loss, "--loss")
         for value in (self.loss_of or {}).values():
-            complaints.attempt(named, value, "--loss-of")
+            complaints.attempt(get_loss, value, "--loss-of")
         for name in self.loss_of or {}:
             if isinstance(data.values, Table):
                 complaints.attempt(data.values.column, name)
@@ -662,9 +662,9 @@ class Options:
             initialization=self.initialization,
             n_starts=self.starts,
             combine=self.combine,
-            steps=self.steps,
+            solver=self.steps,
             learning_rate=self.learning_rate,
-            folds=self.folds,
+            cv=self.folds,
             held_out=self.held_out,
             max_iter=self.max_iter,
             random_state=self.seed,
@@ -676,5 +676,5 @@ def _for_all(table: Any, loss: str) -> dict[str, str]:
     """Return a loss for each column whose type it suits."""
     if loss == "auto" or not isinstance(table, Table):
         return {}
-    levels = named(loss).kind != "numbers"
+    levels = get_loss(loss).kind != "numbers"
     return {c.name: loss for c in table.columns if levels or c.kind == "number"}

@@ -70,7 +70,7 @@ def load(folder: str | Path) -> Any:
         If the folder contains no complete run, or the file no model.
     InvalidValueError
         If the run has no stored model (``descents apply``), or `folder` is not a path.
-        `sweep` returns a `Study` and stores nothing; save one of its models, such as
+        `sweep` returns a `SweepResult` and stores nothing; save one of its models, such as
         ``study.best_model``, with its `save` method.
     """
     folder = folder_path(folder)

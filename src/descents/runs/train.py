@@ -405,7 +405,7 @@ class Found:
     """The result of `train`, as a run stores it."""
 
     result: NetworkResult
-    study: sweep.Study
+    study: sweep.SweepResult
     rows: dict[str, np.ndarray]
     tensors: dict[str, np.ndarray]
 
@@ -545,7 +545,7 @@ def _result(
     data: Data,
     options: Options,
     run: Mapping[str, Any],
-    study: sweep.Study,
+    study: sweep.SweepResult,
     ends: Sequence[Ends],
     begun: float,
 ) -> NetworkResult:
@@ -600,7 +600,7 @@ def _result(
 
 
 def _best_start(
-    study: sweep.Study, values: np.ndarray, failed: np.ndarray
+    study: sweep.SweepResult, values: np.ndarray, failed: np.ndarray
 ) -> BestStart:
     """Return the best start of the best setting, whose values are given."""
     model = study.best_model
@@ -622,7 +622,7 @@ def _best_start(
     )
 
 
-def _warnings(given: Prepared, options: Options, study: sweep.Study) -> list[str]:
+def _warnings(given: Prepared, options: Options, study: sweep.SweepResult) -> list[str]:
     found = []
     if given.without_target:
         were = "was" if given.without_target == 1 else "were"
@@ -663,7 +663,7 @@ def _hopeless(options: Options) -> str:
     return f"{failure} with --learning-rate {rates}; give a smaller one"
 
 
-def _undefined(study: sweep.Study, options: Options) -> list[str]:
+def _undefined(study: sweep.SweepResult, options: Options) -> list[str]:
     """Return warnings about undefined scores, and what ranks the settings instead."""
     model, warnings = study.best_model, []
     judge = "validation_loss" if options.validation != "none" else "loss"
@@ -684,7 +684,7 @@ def _undefined(study: sweep.Study, options: Options) -> list[str]:
     return warnings
 
 
-def _few_starts(study: sweep.Study) -> list[str]:
+def _few_starts(study: sweep.SweepResult) -> list[str]:
     """Warn if settings are compared over too few starts."""
     counts = [found.first_count for _, found, _ in study.compared()]
     if not counts or min(counts) >= FEWEST_FLIPPED:
@@ -725,7 +725,7 @@ def success_threshold(values: np.ndarray, higher: bool, constant: float = 0.0) -
     return best - NEAR_BEST if higher else best + NEAR_BEST * (constant or abs(best))
 
 
-def _cautions(given: Prepared, study: sweep.Study) -> list[str]:
+def _cautions(given: Prepared, study: sweep.SweepResult) -> list[str]:
     """Warn about classes that are not tested, and if no setting beats a constant."""
     models = [m for m in study.models if np.isfinite(m.runs_.losses).any()]
     names = [str(name) for name in given.target.classes or ()]
@@ -816,7 +816,7 @@ def _weak_verdicts(settings: Sequence[SettingResult]) -> list[str]:
     ]
 
 
-def _settings(study: sweep.Study, threshold: float) -> list[StartsOfSetting]:
+def _settings(study: sweep.SweepResult, threshold: float) -> list[StartsOfSetting]:
     """Return the statistics of the starts of each setting."""
     values, failed = study.values(), study.failed()
     # A failed start counts, and is not near the best.
@@ -870,7 +870,7 @@ def _summary(summary: statistics.Summary | None) -> dict[str, Any]:
     }
 
 
-def _compared(study: sweep.Study) -> list[ComparedSettings]:
+def _compared(study: sweep.SweepResult) -> list[ComparedSettings]:
     """Compare the best setting with the others start by start, with simultaneous intervals."""
     return [
         ComparedSettings(
@@ -883,7 +883,7 @@ def _compared(study: sweep.Study) -> list[ComparedSettings]:
     ]
 
 
-def _effects(study: sweep.Study) -> tuple[list[OptionEffect], list[str]]:
+def _effects(study: sweep.SweepResult) -> tuple[list[OptionEffect], list[str]]:
     """Return the effects of the options, or a warning that they cannot be estimated."""
     try:
         effects = study.effects()
@@ -916,7 +916,7 @@ def _effects(study: sweep.Study) -> tuple[list[OptionEffect], list[str]]:
     return found, []
 
 
-def _profile(study: sweep.Study) -> Profile:
+def _profile(study: sweep.SweepResult) -> Profile:
     """Return the share of starts of each setting that reach each threshold."""
     values = study.values()
     if not np.isfinite(values).any():
@@ -971,7 +971,7 @@ def _needed(values: np.ndarray, failed: np.ndarray) -> StartsNeeded:
     return StartsNeeded(precision=PRECISION, count=count)
 
 
-def _tensors(study: sweep.Study, marks: np.ndarray) -> dict[str, np.ndarray]:
+def _tensors(study: sweep.SweepResult, marks: np.ndarray) -> dict[str, np.ndarray]:
     """Return the arrays that the figures are drawn from."""
     runs = study.best_model.runs_
     values = zip(study.names, study.values(), strict=True)
