@@ -343,7 +343,9 @@ def compared(loss: str, pair: tuple, starts: int = 4) -> tuple[LowRankModel, flo
     """Return our fit, and the loss of the peer."""
     seed = seed_of(loss, pair, "auto")
     table = table_of(loss, seed)
-    clusters = any("one_sparse" in (one or "") for one in pair)
+    clusters = any(
+        name in (one or "") for one in pair for name in ("one_sparse", "one_hot")
+    )
     model = LowRankModel(
         RANK,
         loss=loss,
