@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from descents import LowRankModel
+from descents import LowRankModel, TableOnDisk
+from descents.errors import InvalidValueError
 from descents.storage import folders as storage
 
 TABLE = np.random.default_rng(0).normal(size=(12, 5))
@@ -56,8 +57,28 @@ def test_models_stored_under_former_names_are_opened(tmp_path: Path) -> None:
     settings = facts["settings"]
     settings["steps"], settings["folds"] = settings.pop("solver"), settings.pop("cv")
     settings["constraint"] = storage.typed(("unit_one_sparse", None))
+    facts["constraint"] = [["unit_one_sparse"], []]
     storage.write_tensors(tmp_path / "model.safetensors", arrays, facts)
     back = LowRankModel.load(tmp_path / "model.safetensors")
     assert (back.solver, back.cv) == ("alternating", 3)
     assert tuple(back.constraint) == ("one_hot", None)
     np.testing.assert_array_equal(back.transform(TABLE), model.transform(TABLE))
+
+
+def test_a_model_fitted_by_a_former_name_is_stored_with_what_it_took(
+    tmp_path: Path,
+) -> None:
+    with pytest.warns(FutureWarning, match="steps is now called solver"):
+        fitted(steps="lbfgs").save(tmp_path / "model.safetensors")
+    back = LowRankModel.load(tmp_path / "model.safetensors")
+    assert (back.solver, back.steps, back.cv) == ("lbfgs", "deprecated", 5)
+
+
+def test_former_names_are_checked_for_a_table_on_disk(tmp_path: Path) -> None:
+    np.save(tmp_path / "table.npy", TABLE)
+    table = TableOnDisk(tmp_path / "table.npy", memory=10**6)
+    with (
+        pytest.warns(FutureWarning, match="steps is now called solver"),
+        pytest.raises(InvalidValueError, match="solver is 'lbfgs', but a table"),
+    ):
+        LowRankModel(2, steps="lbfgs").fit(table)

@@ -18,7 +18,6 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> object:
-    try:
+    if name in _names:
         return _attribute(name)
-    except AttributeError:
-        raise AttributeError(f"module 'descents' has no attribute {name!r}") from None
+    raise AttributeError(f"module 'descents' has no attribute {name!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -77,6 +77,20 @@ def constant(
 
     with torch.inference_mode(False):  # the tensor outlives the caller's context
         return torch.tensor(value, dtype=dtype, device=device)
+
+
+def numpy_dtype(dtype: torch.dtype) -> type[np.floating[Any]]:
+    """Return the numpy type of a working precision.
+
+    Examples
+    --------
+    >>> import torch
+    >>> numpy_dtype(torch.float32)
+    <class 'numpy.float32'>
+    """
+    import torch
+
+    return np.float32 if dtype == torch.float32 else np.float64
 
 
 def torch_dtype(dtype: torch.dtype | None, data: np.ndarray) -> torch.dtype:

@@ -28,6 +28,7 @@ from descents.constraints.sets import (
     named_set,
     products,
 )
+from descents.devices import numpy_dtype
 from descents.errors import Complaints, InvalidValueError
 from descents.kernels.compiled import NUMBERS, address, of_precision
 from descents.validation import real_number
@@ -453,7 +454,7 @@ def _solve_chain(
     damping = (30 * torch.finfo(right.dtype).eps * size + 1e-30)[:, None, None]
     whole = gram + torch.diag_embed(l2 + damping)
     wanted = right + damping * point
-    solution = np.full(right.shape, np.nan, dtype=_numpy_type(right))
+    solution = np.full(right.shape, np.nan, dtype=numpy_dtype(right.dtype))
     for k in range(starts):
         matrix = whole[k].cpu().numpy()
         # Lower band storage: row d has the d-th subdiagonal of the matrix of all rows.
@@ -473,10 +474,6 @@ def _solve_chain(
             continue
         solution[k] = solved.reshape(rows, q)
     return torch.as_tensor(solution).to(right)
-
-
-def _numpy_type(like: torch.Tensor) -> Any:
-    return np.float32 if like.dtype == torch.float32 else np.float64
 
 
 def _exactly(

@@ -691,15 +691,19 @@ FORMER_NAMES = {"unit_one_sparse": "one_hot"}
 """Former names of sets, and what they are called now."""
 
 
-def renamed_set(constraint: str) -> str:
-    """Return a constraint with former names replaced.
+def renamed_sets(constraint: Any) -> Any:
+    """Return a constraint, or a sequence of them, with former names replaced.
 
     Examples
     --------
-    >>> renamed_set("nonnegative+unit_one_sparse")
-    'nonnegative+one_hot'
+    >>> renamed_sets((None, "nonnegative+unit_one_sparse"))
+    (None, 'nonnegative+one_hot')
     """
-    return "+".join(FORMER_NAMES.get(part, part) for part in constraint.split("+"))
+    if isinstance(constraint, str):
+        return "+".join(FORMER_NAMES.get(part, part) for part in constraint.split("+"))
+    if isinstance(constraint, list | tuple):
+        return type(constraint)(map(renamed_sets, constraint))
+    return constraint
 
 
 def named_set(name: str) -> FactorSet | None:

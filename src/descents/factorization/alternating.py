@@ -204,12 +204,13 @@ def _balance(problem: Factorization, parameters: Parameters) -> _Balance | None:
     r"""Return what shares out the size of U V^T to the factors at the least penalty.
 
     The mean of U, weighted by what its rows are charged, goes to the offsets of the
-    columns where these are free, and that of V to the biases of the rows. Then with A and B the charged Gram matrices of U and V,
-    such that their penalties are tr(T' A T) and tr(T^-1 B T^-T) for U T and V T^-T, the
-    least sum, 2 tr((A^(1/2) B A^(1/2))^(1/2)), is that of T = A^(-1/2) Q D^(1/4), where
-    Q D Q' = A^(1/2) B A^(1/2): each component is charged as much in one factor as in the
-    other. For l2 alone this is the product's SVD form, D^(1/4) half of each value. None
-    where a factor has no charge of its size, or a constraint or l1 that such a turn would
+    columns where these are free, and that of V to the biases of the rows. Then with A
+    and B the charged Gram matrices of U and V, such that their penalties are tr(T' A T)
+    and tr(T^-1 B T^-T) for U T and V T^-T, the least sum, 2 tr((A^(1/2) B
+    A^(1/2))^(1/2)), is that of T = A^(-1/2) Q D^(1/4), where Q D Q' = A^(1/2) B
+    A^(1/2): each component is charged as much in one factor as in the other. For l2
+    alone this is the product's SVD form, D^(1/4) half of each value. None where a
+    factor has no charge of its size, or a constraint or l1 that such a turn would
     break.
     """
     asked = problem.row_regularizer, problem.column_regularizer

@@ -15,7 +15,8 @@ from descents.cells import columns
 from descents.cells.base import Cells
 from descents.cells.columns import ColumnModel
 from descents.cells.observed import cells
-from descents.constraints.sets import Fixed, OneHot
+from descents.constraints.sets import Fixed, OneHot, renamed_sets
+from descents.devices import numpy_dtype
 from descents.errors import InvalidValueError
 from descents.factorization import alternating, guarded
 from descents.factorization.alternating import Alternating
@@ -172,7 +173,7 @@ class Fitted:
         # then the size of the table, a hundred millionth of it.
         constants = self.problem.cells.constants_loss()
         floor = max(constants, 1e-8 * self.problem.cells.square)
-        dtype = np.float32 if self.problem.dtype == torch.float32 else np.float64
+        dtype = numpy_dtype(self.problem.dtype)
         gap = gaps.gap([best], found, floor, dtype)[0]
         if found.kind == "best found":  # the best start beside itself: nothing is known
             gap = np.nan
@@ -458,7 +459,7 @@ def _standardized(
 def _restored_constraint(arrays: dict[str, np.ndarray], named: Any) -> list[list[Any]]:
     """Return the constraints of both factors, with fixed values that lie apart."""
     found = []
-    for of, names in zip(("rows", "columns"), named, strict=True):
+    for of, names in zip(("rows", "columns"), renamed_sets(named), strict=True):
         asked = list(names) if isinstance(names, list) else [names]
         if f"fixed_{of}" in arrays:
             asked.append(Fixed(arrays[f"fixed_{of}"]))

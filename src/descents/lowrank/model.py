@@ -24,6 +24,7 @@ from descents.cells.observed import cells
 from descents.cells.streamed import LIMITS, Streamed
 from descents.constraints.constraints import most_components, regularizers
 from descents.constraints.sets import Fixed, OneHot, Simplex, Sparse
+from descents.devices import numpy_dtype
 from descents.errors import Complaints, InvalidValueError
 from descents.factorization.alternating import Alternating
 from descents.factorization.factorization import INITIALIZATIONS, OFFSETS, Factorization
@@ -36,7 +37,7 @@ from descents.lowrank.fitted import STEPS, Fitted, name_of, step_named, with_wid
 from descents.lowrank.folds import dealt, with_holes
 from descents.lowrank.judging import judged
 from descents.lowrank.noise import Noise
-from descents.lowrank.prediction import FORMER, UsesFitted
+from descents.lowrank.prediction import FORMER, UsesFitted, absent
 from descents.lowrank.selection import Search, Selection
 from descents.optim.chunk import Watch
 from descents.optim.first_order import Adam
@@ -281,8 +282,6 @@ class LowRank(UsesFitted):
     _max_seconds: float | None = None
     _workers: int = 1
     _seed: int | None = None
-    _implied: Noise | None = None
-    """What the noise of the table of the latest problem implies."""
     _far: str | None = None
     """What was said of fills far outside what their column holds."""
 
@@ -365,7 +364,7 @@ class LowRank(UsesFitted):
         self.calibration_: Calibration | None = None
         found = self._cells(values, weights, self._trial_losses())
         rank, penalty = self._chosen(found, values, weights)
-        problem = self._problem(found, values.dtype, rank, penalty)
+        problem, implied = self._problem(found, values.dtype, rank, penalty)
         smooth = (
             problem.row_regularizer.smoothness > 0,
             problem.column_regularizer.smoothness > 0,
@@ -374,8 +373,8 @@ class LowRank(UsesFitted):
         if self._waiting():
             self.columns_ = with_widths(self.columns_, problem)
             found = self._cells(values, weights, [c.loss for c in self.columns_])
-            problem = self._problem(found, values.dtype, rank, penalty)
-        self.noise_ = self._implied
+            problem, implied = self._problem(found, values.dtype, rank, penalty)
+        self.noise_ = implied
         step = self._step(problem)
         seconds = self._seconds_left(begun)
         record = [step for step in self._record if step <= self.max_iter]
@@ -440,7 +439,7 @@ class LowRank(UsesFitted):
             return
         if self.runs_.interrupted or seconds == 0:
             return
-        dtype = np.float32 if problem.dtype == torch.float32 else np.float64
+        dtype = numpy_dtype(problem.dtype)
         given = self.fitted_.penalty if self.noise_ is None else None
         settings = self._settings(found, dtype, given, holes=True)
         settings["penalty"] = self.fitted_.penalty
@@ -463,11 +462,15 @@ class LowRank(UsesFitted):
         if both is not None:
             self.judged_, self._unseen = both
 
+    def _gradient_tol(self, dtype: Any) -> float:
+        """Return `tol`, or a hundred roundings where these are larger."""
+        return max(self.tol, 100 * float(np.finfo(dtype).eps))
+
     def _brief_stop(self, dtype: Any, seconds: float | None) -> Stop:
         """Return when a fit without some cells rests."""
         return Stop(
             min(self.max_iter, selection.STEPS),
-            gradient_tol=max(self.tol, 100 * float(np.finfo(dtype).eps)),
+            gradient_tol=self._gradient_tol(dtype),
             loss_tol=selection.SETTLED,
             max_seconds=seconds,
         )
@@ -501,7 +504,7 @@ class LowRank(UsesFitted):
         watch: Watch | None,
     ) -> Runs:
         """Descend from the starts of a problem, in whatever units it is."""
-        dtype = np.float32 if problem.dtype == torch.float32 else np.float64
+        dtype = numpy_dtype(problem.dtype)
         if isinstance(step, Adam) and self.learning_rate is None:
             # Losses that are all larger make gradients larger, and nothing else.
             mean = problem.cells.constants_loss() / max(problem.cells.observed, 1)
@@ -513,8 +516,8 @@ class LowRank(UsesFitted):
             steps=step,
             stop=Stop(
                 self.max_iter,
-                gradient_tol=max(self.tol, 100 * float(np.finfo(dtype).eps)),
-                loss_tol=_least_fall(problem.cells, dtype),
+                gradient_tol=self._gradient_tol(dtype),
+                loss_tol=_loss_tol(problem.cells, dtype),
                 max_seconds=seconds,
             ),
             record=record,
@@ -574,15 +577,15 @@ class LowRank(UsesFitted):
 
     @property
     def _solver(self) -> Any:
-        return self.solver if _absent(self.steps) else self.steps
+        return self.solver if absent(self.steps) else self.steps
 
     @property
     def _cv(self) -> Any:
-        return self.cv if _absent(self.folds) else self.folds
+        return self.cv if absent(self.folds) else self.folds
 
     def _warn_of_former_names(self) -> None:
         for former, name in FORMER.items():
-            if not _absent(getattr(self, former)):
+            if not absent(getattr(self, former)):
                 warnings.warn(
                     f"{former} is now called {name}, and the former name will be removed "
                     f"in version 0.4; give {name}={getattr(self, former)!r}",
@@ -639,13 +642,12 @@ class LowRank(UsesFitted):
     def _check_streamed(self, weights: Any) -> None:
         """Refuse, all together, what a table on disk cannot have."""
         complaints = Complaints()
-        for name, allowed in (
-            ("loss", ("auto", "squared", get_loss("squared"))),
-            ("solver", ("auto", "alternating", Alternating())),
-            ("scales", ("auto", False)),
-            ("device", ("cpu",)),
+        for name, value, allowed in (
+            ("loss", self.loss, ("auto", "squared", get_loss("squared"))),
+            ("solver", self._solver, ("auto", "alternating", Alternating())),
+            ("scales", self.scales, ("auto", False)),
+            ("device", self.device, ("cpu",)),
         ):
-            value = getattr(self, name)
             complaints.require(
                 any(value is one or value == one for one in allowed),
                 f"{name} is {value!r}, but {LIMITS}",
@@ -721,7 +723,8 @@ class LowRank(UsesFitted):
             sides = regularizers(self.constraint, None)[:2]
             most = most_components(found.shape, *sides)
             rank = search.ranks[-1] if search.ranks else selection.RANKS
-            trial = self._problem(found, dtype, min(rank, most), search.penalty(1.0))
+            penalty = search.penalty(1.0)
+            trial, _ = self._problem(found, dtype, min(rank, most), penalty)
             known = with_widths(self.columns_, trial)
             found = self._cells(values, weights, [column.loss for column in known])
 
@@ -855,7 +858,8 @@ class LowRank(UsesFitted):
 
     def _problem(
         self, found: Cells, dtype: Any, rank: int, penalty: Any
-    ) -> Factorization:
+    ) -> tuple[Factorization, Noise | None]:
+        """Return the problem, and the noise that its penalty is from, if it is."""
         rows, wide = found.shape
         sides = regularizers(self.constraint, None)[:2]
         most = most_components((rows, wide), *sides)
@@ -868,12 +872,10 @@ class LowRank(UsesFitted):
         dtype = _precise_enough(found, dtype, self._offsets())
         settings = self._settings(found, dtype, penalty, holes=not found.complete)
         # Huber's widths are found without: they are those of what is left of the cells.
-        self._implied = None
-        if not self._waiting():
-            self._implied = self._noise(found, rank, settings)
-        if self._implied is not None:
-            settings["penalty"] = {**(penalty or {}), "l2": self._implied.l2}
-        return Factorization(found, rank, **settings)
+        implied = None if self._waiting() else self._noise(found, rank, settings)
+        if implied is not None:
+            settings["penalty"] = {**(penalty or {}), "l2": implied.l2}
+        return Factorization(found, rank, **settings), implied
 
     def _noise(self, found: Cells, rank: int, settings: dict[str, Any]) -> Noise | None:
         """Return what the noise implies, where no penalty of the factors is given."""
@@ -977,7 +979,8 @@ class LowRank(UsesFitted):
                 "keep another; give a larger table"
             )
         found = self._cells(np.where(held, np.nan, values), weights, losses)
-        problem = self._problem(found, values.dtype, self.n_components_, self._taken())
+        rank, penalty = self.n_components_, self._taken()
+        problem, _ = self._problem(found, values.dtype, rank, penalty)
         runs = self._descended(problem, self._step(problem), self._max_seconds)
         if not np.isfinite(runs.losses).any():
             raise InvalidValueError(self._hopeless())
@@ -991,11 +994,6 @@ class LowRank(UsesFitted):
         if search is None or self.selection_ is None:
             return self.penalty
         return search.penalty(self.selection_.penalty)
-
-
-def _absent(value: Any) -> bool:
-    """Return whether a former name of a parameter was left at its default."""
-    return isinstance(value, str) and value == "deprecated"
 
 
 def _largest_ratio(found: Dense) -> float:
@@ -1095,7 +1093,7 @@ def _precise_enough(found: Cells, dtype: Any, offsets: str) -> Any:
     return dtype
 
 
-def _least_fall(found: Cells, dtype: Any) -> float:
+def _loss_tol(found: Cells, dtype: Any) -> float:
     """Return the relative fall over some steps below which a start is settled."""
     roundings = 10 * float(np.finfo(dtype).eps)
     return roundings if found.smooth else max(SETTLED, roundings)

@@ -203,10 +203,8 @@ def _quadratics(
     middle, spread = _middle(problem), problem.spread()
     if sparse:
         table = found.table
-        places, rows = (
-            table.indices,
-            np.repeat(np.arange(len(left)), np.diff(table.indptr)),
-        )
+        places = table.indices
+        rows = np.repeat(np.arange(len(left)), np.diff(table.indptr))
         given, values = table.data, psi.data * -0.5
         weights = np.ones(len(given)) if found.weights is None else found.weights
         Z = np.einsum("ij,ij->i", left[rows], right[places])
@@ -221,9 +219,8 @@ def _quadratics(
         return np.asarray(each.sum(0))
 
     away = np.where(weights > 0, given - Z, 0)
-    values = np.where(
-        np.abs(away) <= CLOSE * spread, 0, values
-    )  # at a corner, to rounding
+    # At a corner of the loss, to rounding, the slope is 0.
+    values = np.where(np.abs(away) <= CLOSE * spread, 0, values)
     size = summed(weights * np.square(away))
     k = summed(values * away) / np.where(size > 0, size, 1)
     if any(isinstance(block.loss, Periodic) for block in found.blocks):
@@ -231,12 +228,8 @@ def _quadratics(
     k = np.where((k > 0) & (size > 0), k, 0.0)
     heavy = weights * (k[places] if sparse else k)
     steps = np.where(heavy > 0, values / np.where(heavy > 0, heavy, 1), 0)
-    straight = bool(
-        (
-            np.abs(steps - away)[heavy > 0]
-            <= CLOSE * np.broadcast_to(spread, heavy.shape)[heavy > 0]
-        ).all()
-    )
+    bends = (heavy > 0) & ~(np.abs(steps - away) <= CLOSE * spread)
+    straight = not bends.any()
     targets = np.where(heavy > 0, Z - middle + steps, 0)
     if not sparse:
         return targets, heavy, straight
@@ -356,9 +349,8 @@ class _Sweeps:
         self.sparse = hasattr(table, "tocsr")
         given = weights.data if self.sparse else weights
         self.count = max(int((given > 0).sum()), 1)
-        heavy = (
-            float(given.sum()) / self.count or 1.0
-        )  # weights of any size do the same
+        # Weights of any size imply the same.
+        heavy = float(given.sum()) / self.count or 1.0
         weights = weights / heavy
         self.weights, self.table, self.biased = weights, table, biased
         self.turned = weights.T.tocsr() if self.sparse else weights.T

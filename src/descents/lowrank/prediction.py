@@ -20,7 +20,7 @@ from descents.cells.intake import (
     result_type,
 )
 from descents.cells.streamed import Streamed, block_bytes, rows_at_once
-from descents.constraints.sets import renamed_set
+from descents.constraints.sets import renamed_sets
 from descents.errors import InvalidValueError, RunFolderError
 from descents.lowrank import conformal
 from descents.lowrank.conformal import Calibration
@@ -41,6 +41,11 @@ MATCHED = 100
 
 FORMER = {"steps": "solver", "folds": "cv"}
 """Former names of parameters, and what they are called now."""
+
+
+def absent(value: Any) -> bool:
+    """Return whether a former name of a parameter was left at its default."""
+    return isinstance(value, str) and value == "deprecated"
 
 
 class UsesFitted(ReadsTables):
@@ -573,18 +578,13 @@ class UsesFitted(ReadsTables):
 
 def _renamed(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the parameters of a stored model under the names that they have now."""
-    renamed = {n: value for n, value in settings.items() if n not in FORMER}
-    for former, name in FORMER.items():
-        if former in settings and name not in settings:
-            renamed[name] = settings[former]
-    constraint = renamed.get("constraint")
-    if isinstance(constraint, str):
-        renamed["constraint"] = renamed_set(constraint)
-    elif isinstance(constraint, list | tuple):
-        renamed["constraint"] = type(constraint)(
-            renamed_set(side) if isinstance(side, str) else side for side in constraint
-        )
-    return renamed
+    # Former names come last: one that was given replaces the default of the present name.
+    renamed = {
+        FORMER.get(name, name): value
+        for name, value in settings.items()
+        if name not in FORMER or not absent(value)
+    }
+    return {**renamed, "constraint": renamed_sets(renamed.get("constraint"))}
 
 
 def _of_type(numbers: np.ndarray, dtype: Any) -> np.ndarray:
