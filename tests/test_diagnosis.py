@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from descents import Factorization, GradientDescent, Network, Problem, Stop, descend
-from descents.diagnosis.diagnosis import Verdict, diagnose
+from descents.diagnosis.diagnosis import diagnose
 from descents.diagnosis.hessian import hessians
+from descents.diagnosis.verdicts import Verdict
 from descents.errors import InterruptedRunError, InvalidValueError
 
 X = np.random.default_rng(0).normal(size=(60, 4))

@@ -18,7 +18,8 @@ from descents import (
     Stop,
     descend,
 )
-from descents.diagnosis.diagnosis import Verdict, diagnose
+from descents.diagnosis.diagnosis import diagnose
+from descents.diagnosis.verdicts import Verdict
 from descents.networks.modules import Modules
 
 pytestmark = pytest.mark.filterwarnings("ignore:no start of")

@@ -36,7 +36,7 @@ def test_mean_distances_are_those_of_a_plain_loop() -> None:
 def test_mean_distances_in_chunks_are_the_same(monkeypatch) -> None:
     tables = some_tables(50)
     whole = mean_distances(tables)
-    monkeypatch.setattr("descents.statistics.summaries.CELLS", 300)
+    monkeypatch.setattr("descents.statistics.samples.CELLS", 300)
     np.testing.assert_allclose(mean_distances(tables), whole, rtol=1e-14)
 
 

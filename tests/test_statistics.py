@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from descents.errors import InvalidValueError
-from descents.statistics import differences, planning
+from descents.statistics import differences, planning, samples
 from descents.statistics import summaries as statistics
 from descents.statistics.confidence import paired_difference_interval, wilson_interval
 
@@ -79,7 +79,7 @@ def test_one_start_and_equal_starts() -> None:
 def test_chunks_of_resamples_do_not_change_the_bounds(monkeypatch: Any) -> None:
     values = ACCURACIES
     whole = statistics.mean_interval(values, RNG(0), resamples=999)
-    monkeypatch.setattr(statistics, "CELLS", 100)
+    monkeypatch.setattr(samples, "CELLS", 100)
     assert statistics.mean_interval(values, RNG(0), resamples=999) == whole
 
 
@@ -423,7 +423,7 @@ def test_chunks_of_permutations_do_not_change_p(monkeypatch: Any) -> None:
         for resamples in (200, 20_000)
     ]
     whole = [compared(first, second, **case).p_value for case in cases]
-    monkeypatch.setattr(statistics, "CELLS", 160)
+    monkeypatch.setattr(samples, "CELLS", 160)
     assert [compared(first, second, **case).p_value for case in cases] == whole
 
 

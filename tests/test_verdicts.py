@@ -22,13 +22,9 @@ from descents import (
     descend,
     diagnose,
 )
-from descents.diagnosis.diagnosis import (
-    HEALTHY,
-    Verdict,
-    baseline_of,
-    reached_by_the_best,
-)
+from descents.diagnosis.diagnosis import baseline_of, reached_by_the_best
 from descents.diagnosis.hessian import curvature, hessians, lanczos
+from descents.diagnosis.verdicts import HEALTHY, Verdict
 from descents.tables.datasets import uci_iris
 
 IRIS = uci_iris().values

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -67,11 +66,9 @@ class Look:
             wide[rows] = values
             return wide
 
-        fields: dict[str, Any] = {
-            name: padded(getattr(self, name)) for name in _PER_START
-        }
         layers = {name: padded(values) for name, values in self.layers.items()}
-        return Look(layers=layers, **fields)
+        per_start = {name: padded(getattr(self, name)) for name in _PER_START}
+        return Look(layers=layers, **per_start)
 
 
 _PER_START = (
@@ -145,22 +142,18 @@ def look(
         )
         parts.append(_look(bound.whole, part, with_curvature))
     layers = {
-        name: np.concatenate([part["layers"][name] for part in parts])
-        for name in parts[0]["layers"]
+        name: np.concatenate([part.layers[name] for part in parts])
+        for name in parts[0].layers
     }
-    with np.errstate(over="ignore"):  # gradients of exploded starts may overflow
-        total = np.sqrt(sum(np.square(norms) for norms in layers.values()))
-    return Look(
-        gradient_norm=total,
-        layers=layers,
-        **{
-            name: np.concatenate([part[name] for part in parts])
-            for name in _PER_START[1:]
-        },
-    )
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in _PER_START
+    }
+    return Look(layers=layers, **joined)
 
 
-def _look(bound: Bound, parameters: Parameters, curved: np.ndarray) -> dict[str, Any]:
+def _look(bound: Bound, parameters: Parameters, curved: np.ndarray) -> Look:
+    """Return the evidence of the starts of one chunk, with curvature where `curved`."""
     problem, starts = bound.problem, bound.starts
     # Count units first, because evaluating losses may change the buffers of the module.
     with torch.no_grad():
@@ -182,14 +175,17 @@ def _look(bound: Bound, parameters: Parameters, curved: np.ndarray) -> dict[str,
         ends = curvature(here, some)
         smallest[curved], largest[curved] = ends.smallest, ends.magnitude
         residual[curved] = ends.residuals
-    return {
-        "layers": layers,
-        "dead_share": _share(dead),
-        "saturated_share": _share(saturated),
-        "smallest_eigenvalue": smallest,
-        "largest_eigenvalue": largest,
-        "eigenvalue_residual": residual,
-    }
+    with np.errstate(over="ignore"):  # gradients of exploded starts may overflow
+        total = np.sqrt(sum(np.square(norms) for norms in layers.values()))
+    return Look(
+        gradient_norm=total,
+        layers=layers,
+        dead_share=_share(dead),
+        saturated_share=_share(saturated),
+        smallest_eigenvalue=smallest,
+        largest_eigenvalue=largest,
+        eigenvalue_residual=residual,
+    )
 
 
 def layers_of(problem: Problem, parameters: Parameters) -> dict[str, tuple[str, ...]]:

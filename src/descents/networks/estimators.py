@@ -23,7 +23,8 @@ from sklearn.utils.validation import (
 )
 
 from descents.cells.intake import plain_array, seed_of
-from descents.diagnosis.diagnosis import Diagnosis, diagnose
+from descents.diagnosis.diagnosis import diagnose
+from descents.diagnosis.verdicts import Diagnosis
 from descents.errors import (
     Complaints,
     InterruptedRunError,

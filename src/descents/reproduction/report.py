@@ -13,13 +13,13 @@ import torch
 from descents.bounds import subspaces
 from descents.bounds.references import principal_components
 from descents.devices import torch_device
-from descents.diagnosis.diagnosis import (
+from descents.diagnosis.diagnosis import diagnose
+from descents.diagnosis.verdicts import (
     DEAD_SHARE,
     NEGATIVE_CURVATURE,
     VANISHED_RATIO,
     Diagnosis,
     Verdict,
-    diagnose,
 )
 from descents.errors import Complaints
 from descents.optim.first_order import GradientDescent

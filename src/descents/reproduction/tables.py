@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from descents.statistics.summaries import chunk_rows
+from descents.statistics.samples import chunk_rows
 
 ROUNDING = 1e-9
 """Statistics that differ by less than this are equal up to rounding."""

@@ -17,7 +17,7 @@ from scipy.special import expit, logit, ndtri, stdtrit
 
 from descents.errors import Complaints
 from descents.statistics.confidence import paired_difference_interval, wilson_interval
-from descents.statistics.summaries import (
+from descents.statistics.samples import (
     RESAMPLES,
     chunk_rows,
     number_between,

@@ -15,7 +15,7 @@ from descents.statistics.confidence import (
     residual_mean_square,
 )
 from descents.statistics.differences import permuted_share
-from descents.statistics.summaries import RESAMPLES, chunk_rows, number_between
+from descents.statistics.samples import RESAMPLES, chunk_rows, number_between
 from descents.text import counted
 from descents.validation import whole_number
 

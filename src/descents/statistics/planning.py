@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtri, stdtrit
 
 from descents.errors import Complaints
-from descents.statistics.summaries import chunk_rows, number_between, start_values
+from descents.statistics.samples import chunk_rows, number_between, start_values
 from descents.validation import real_number, whole_number
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import polygamma, stdtr, stdtrit
 
 from descents.errors import Complaints
-from descents.statistics.summaries import RESAMPLES, chunk_rows, number_between
+from descents.statistics.samples import RESAMPLES, chunk_rows, number_between
 from descents.validation import whole_number
 
 FEWEST_FLIPPED = 8
