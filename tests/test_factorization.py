@@ -15,7 +15,8 @@ from descents.cells.observed import cells
 from descents.errors import InvalidValueError
 from descents.factorization.factorization import INITIALIZATIONS, OFFSETS
 from descents.linalg.spectra import leading_triples, singular_form
-from descents.optim.problem import flat, losses_and_gradients
+from descents.optim.problem import losses_and_gradients
+from descents.optim.stacked import flat
 from descents.tables.datasets import planted_table
 
 GENERATOR = np.random.default_rng(0)

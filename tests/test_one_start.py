@@ -32,11 +32,13 @@ from descents import (
 from descents.cells.observed import cells
 from descents.factorization.factorization import BoundFactorization
 from descents.networks.modules import Modules
-from descents.optim import chunk
+from descents.optim import autograd, clock
 from descents.optim import problem as contract
-from descents.optim.chunk import Clock, chunked, span
-from descents.optim.problem import lifted, losses_and_gradients
+from descents.optim.autograd import lifted
+from descents.optim.clock import Clock
+from descents.optim.problem import losses_and_gradients
 from descents.optim.runs import Runs, Status
+from descents.optim.spans import chunked, span
 
 GENERATOR = np.random.default_rng(7)
 TABLE = GENERATOR.standard_normal((24, 6))
@@ -323,7 +325,7 @@ def test_no_start_uses_up_the_time_of_the_others() -> None:
     )
     assert runs.statuses == (Status.INTERRUPTED,) * 30
     assert (runs.steps_taken > 0).all()
-    assert chunk.LEAST_SHARE < 0.1
+    assert clock.LEAST_SHARE < 0.1
 
 
 # The faster ways to losses and gradients
@@ -409,7 +411,7 @@ def test_a_lifted_function_is_that_of_vmap(monkeypatch) -> None:
     one = {name: value[2:3] for name, value in p.items()}
     torch.testing.assert_close(fast(one, rows[2:3]), expected[2:3])
     assert torch.equal(lifted(lambda x: torch.ones(()))(p["b"]), torch.ones(5))
-    monkeypatch.setattr(contract, "_FUNCTORCH", None)
+    monkeypatch.setattr(autograd, "_FUNCTORCH", None)
     assert torch.equal(lifted(loss)(p, rows), expected)
 
 

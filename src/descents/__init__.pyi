@@ -18,12 +18,12 @@ from .networks.network import Network as Network
 from .networks.sweep import SweepResult as SweepResult
 from .networks.sweep import sweep as sweep
 from .networks.training import train_module as train_module
-from .optim.first_order import LBFGS as LBFGS
 from .optim.first_order import Adam as Adam
 from .optim.first_order import AdamW as AdamW
 from .optim.first_order import GradientDescent as GradientDescent
-from .optim.first_order import LineDescent as LineDescent
 from .optim.first_order import Momentum as Momentum
+from .optim.line_search import LBFGS as LBFGS
+from .optim.line_search import LineDescent as LineDescent
 from .optim.loop import descend as descend
 from .optim.problem import Problem as Problem
 from .optim.runs import Runs as Runs

@@ -16,9 +16,10 @@ from descents.diagnosis.verdicts import (
     verdicts,
 )
 from descents.errors import Complaints, InterruptedRunError, InvalidValueError
+from descents.optim.abilities import Diagnosable
 from descents.optim.chunk import Watch
 from descents.optim.loop import descend
-from descents.optim.problem import Diagnosable, Parameters, Problem
+from descents.optim.problem import Parameters, Problem
 from descents.optim.rules import UpdateRule
 from descents.optim.runs import Runs, Status
 from descents.optim.stopping import Stop

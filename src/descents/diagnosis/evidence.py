@@ -8,14 +8,9 @@ import numpy as np
 import torch
 
 from descents.diagnosis.hessian import curvature
-from descents.optim.problem import (
-    Bound,
-    Diagnosable,
-    HasUnits,
-    Parameters,
-    Problem,
-    flat,
-)
+from descents.optim.abilities import Diagnosable, HasUnits
+from descents.optim.problem import Bound, Parameters, Problem
+from descents.optim.stacked import flat
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from descents.optim.problem import Bound, Parameters, flat
+from descents.optim.problem import Bound, Parameters
+from descents.optim.stacked import flat
 
 EXACT_PARAMETERS = 500
 """With at most this many parameters per start, all eigenvalues are computed."""

@@ -19,8 +19,9 @@ from descents.devices import remote
 from descents.errors import InvalidValueError
 from descents.factorization.factorization import Factorization
 from descents.losses.base import still_rounded
-from descents.optim.problem import Asked, Bound, Parameters, Problem, flat
+from descents.optim.problem import Bound, Parameters, Problem
 from descents.optim.rules import State, Update, UpdateRule
+from descents.optim.stacked import Asked, flat
 
 OF_ROWS = ("U", "row_biases")
 """The parameters that have an entry for each row of the table."""

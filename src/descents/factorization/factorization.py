@@ -26,13 +26,8 @@ from descents.devices import torch_device, torch_dtype
 from descents.errors import Complaints, InvalidValueError
 from descents.linalg.spectra import leading_triples, shifted
 from descents.losses import CustomLoss, Loss, Poisson
-from descents.optim.problem import (
-    CHUNK_ENTRIES,
-    Bound,
-    Parameters,
-    Problem,
-    several_plain_steps,
-)
+from descents.optim.functions import several_plain_steps
+from descents.optim.problem import CHUNK_ENTRIES, Bound, Parameters, Problem
 from descents.validation import finite_matrix, one_of, whole_number
 
 OFFSETS = ("none", "columns", "rows", "both")

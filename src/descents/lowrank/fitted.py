@@ -27,7 +27,8 @@ from descents.linalg.spectra import singular_form
 from descents.losses import Huber
 from descents.lowrank.blanks import Known, sides
 from descents.lowrank.fills import Far, far_outside, ranges
-from descents.optim.first_order import LBFGS, Adam, GradientDescent, LineDescent
+from descents.optim.first_order import Adam, GradientDescent
+from descents.optim.line_search import LBFGS, LineDescent
 from descents.optim.loop import descend
 from descents.optim.rules import UpdateRule
 from descents.optim.runs import Runs

@@ -17,7 +17,8 @@ from descents.networks.bound_supervised import BoundSupervised
 from descents.networks.fused import Shape
 from descents.networks.network import ACTIVATIONS
 from descents.networks.supervised import Supervised
-from descents.optim.problem import Bound, Parameters, Problem, lifted
+from descents.optim.autograd import lifted
+from descents.optim.problem import Bound, Parameters, Problem
 from descents.rng import stream
 from descents.text import counted
 

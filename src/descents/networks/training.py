@@ -15,7 +15,8 @@ from descents.networks.batches import Folds, HoldOut
 from descents.networks.modules import Modules
 from descents.networks.supervised import Supervised
 from descents.optim.chunk import Watch
-from descents.optim.first_order import LBFGS, Adam, AdamW, GradientDescent, Momentum
+from descents.optim.first_order import Adam, AdamW, GradientDescent, Momentum
+from descents.optim.line_search import LBFGS
 from descents.optim.loop import descend
 from descents.optim.problem import Parameters
 from descents.optim.rules import UpdateRule

@@ -1,9 +1,9 @@
 """Gradient descent from many starting points at once.
 
-`problem` defines problems, `rules` the interface of update rules, and `first_order` the
-rules that use gradients alone. `loop` descends, one `chunk` of starts at a time;
-`stopping` decides when a start stops, and `runs` holds the results. `workers` and `pace`
-spread chunks over processes and threads, and `graphs` captures steps on a GPU.
+`problem` defines problems, `rules` the interface of update rules; `first_order` and
+`line_search` are rules that use gradients alone. `loop` descends, one `chunk` of starts at
+a time; `stopping` decides when a start stops, and `runs` holds the results. `workers` and
+`pace` spread chunks over processes and threads, and `graphs` captures steps on a GPU.
 """
 
 import lazy_loader

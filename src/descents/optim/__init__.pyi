@@ -1,9 +1,9 @@
-from .first_order import LBFGS as LBFGS
 from .first_order import Adam as Adam
 from .first_order import AdamW as AdamW
 from .first_order import GradientDescent as GradientDescent
-from .first_order import LineDescent as LineDescent
 from .first_order import Momentum as Momentum
+from .line_search import LBFGS as LBFGS
+from .line_search import LineDescent as LineDescent
 from .loop import descend as descend
 from .problem import Bound as Bound
 from .problem import Problem as Problem

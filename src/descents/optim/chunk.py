@@ -2,80 +2,40 @@
 
 from __future__ import annotations
 
-import bisect
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 
 from descents.devices import remote
-from descents.optim.first_order import gains
+from descents.optim.checks import check_losses, check_points
+from descents.optim.clock import Clock
 from descents.optim.graphs import Recording, advanced
-from descents.optim.problem import (
-    Bound,
-    Parameters,
-    Problem,
-    check_losses,
-    check_points,
-    flat,
-)
+from descents.optim.problem import Bound, Parameters, Problem
 from descents.optim.rules import State, Update, UpdateRule
-from descents.optim.runs import Runs, Status
-from descents.optim.stopping import Best, Progress, Stop, kept_where
+from descents.optim.runs import Runs, RunSettings, Status
+from descents.optim.stacked import flat, kept_where
+from descents.optim.stopping import Best, Convergence, Progress, Stop
 
 CHECK_EVERY = 10
 """Check every 10 steps whether a start is stationary."""
-ROUNDINGS = 10
-"""A fit is exact when its loss is below (10 roundings)^2, relative to the loss scale."""
 MOST_UNREAD = 50
 """Read the losses of another device, and the clock, at least every 50 steps."""
 
-LEAST_SHARE = 0.05
-"""The minimum time in seconds that a chunk gets when it is its turn."""
 
 Watch = Callable[[np.ndarray, int, np.ndarray], None]
 
 
-class Clock:
-    """A time limit, which an interrupt ends early."""
+@dataclass
+class Final:
+    """The final results of the requested starts of a chunk."""
 
-    def __init__(self, max_seconds: float | None) -> None:
-        limit = math.inf if max_seconds is None else max_seconds
-        self._end = time.monotonic() + limit
-        self._stopped = False
-        self._whole: Clock | None = None
-
-    def share(self, parts: int) -> Clock:
-        """Divide the remaining time into equal parts, and return a clock for one."""
-        left = self._end - time.monotonic()
-        if parts == 1 or math.isinf(left):
-            return self
-        part = Clock(max(left / parts, LEAST_SHARE))
-        part._end, part._whole = min(part._end, self._end), self
-        return part
-
-    @property
-    def whole(self) -> Clock:
-        """The clock of which this one is a share; itself if it is not a share."""
-        return self._whole or self
-
-    def interrupt(self) -> None:
-        """Stop the whole clock and all its shares."""
-        self.whole._stopped = True
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether the clock was stopped by the user or by an error, not by the time."""
-        return self.whole._stopped
-
-    @property
-    def out(self) -> bool:
-        """Whether the time is up or the clock was stopped."""
-        return self.whole._stopped or time.monotonic() >= self._end
+    losses: np.ndarray
+    gradient_norms: np.ndarray
+    parameters: dict[str, np.ndarray]
+    metrics: dict[str, np.ndarray]
 
 
 @dataclass
@@ -93,13 +53,14 @@ class Chunk:
     first: int
     width: int
     epochs: list[int]
-    results: dict[str, Any] = field(default_factory=dict)
+    final: Final = field(init=False)
     histories: dict[str, list[np.ndarray]] = field(default_factory=dict)
     noted: dict[str, list[torch.Tensor]] = field(default_factory=dict)
     bound: Bound = field(init=False)
     whole: Bound = field(init=False)
     best: Best | None = field(init=False)
     progress: Progress | None = field(init=False)
+    convergence: Convergence = field(init=False)
     places: np.ndarray = field(init=False)
     rows: torch.Tensor = field(init=False)
     starts: torch.Tensor = field(init=False)
@@ -108,9 +69,7 @@ class Chunk:
     statuses: np.ndarray = field(init=False)
     taken: np.ndarray = field(init=False)
     initial: np.ndarray = field(init=False)
-    scale: np.ndarray | None = None
     recording: Recording | None = None
-    before: torch.Tensor | None = None
     single: int = 0
     final_only: tuple[str, ...] = ()
     active: np.ndarray | None = None
@@ -162,13 +121,14 @@ class Chunk:
         self.progress = (
             None if stop.progress is None else Progress(stop.progress, self.width)
         )
+        self.convergence = Convergence(stop, self.problem, self.width)
         self.active = np.ones(self.width, dtype=bool)
 
     def close(
         self, steps: UpdateRule, stop: Stop, clock: Clock, watch: Watch | None
     ) -> None:
         """Evaluate the starts where they are; keep only the results."""
-        begun, count = time.perf_counter(), len(self.numbers)
+        begun = time.perf_counter()
         if clock.out:
             running = (self.statuses == Status.LIMIT) & (self.taken < stop.max_steps)
             self.statuses[running] = Status.INTERRUPTED
@@ -179,35 +139,37 @@ class Chunk:
             self._close(steps, stop)
         self._complete_histories()
         if watch is not None:
-            watch(self.numbers, int(self.taken.max()), self.results["losses"])
-        self.results.update(
-            statuses=tuple(self.statuses[self.places]),
-            steps_taken=self.taken[self.places],
-            seconds=np.full(
-                count, (self.seconds + time.perf_counter() - begun) / count
-            ),
-        )
+            watch(self.numbers, int(self.taken.max()), self.final.losses)
+        self.seconds += time.perf_counter() - begun
         self.closed = True
         # The results are copies, so free everything else: there may be many chunks.
         del self.problem, self.bound, self.whole, self.starts, self.rows
         del self.parameters, self.state
-        del self.best, self.progress, self.before, self.recording
+        del self.best, self.progress, self.convergence, self.recording
 
     @property
     def steps(self) -> int:
         """The number of steps taken, of the start that took most."""
         return int(self.taken.max())
 
-    def runs(self, settings: dict[str, Any]) -> Runs:
+    def runs(self, settings: RunSettings) -> Runs:
         """Return the results of all starts."""
+        count, final = len(self.numbers), self.final
         return Runs(
             starts=self.numbers,
+            losses=final.losses,
+            statuses=tuple(self.statuses[self.places]),
+            steps_taken=self.taken[self.places],
+            gradient_norms=final.gradient_norms,
+            initial_gradient_norms=self.initial[self.places],
+            parameters=final.parameters,
+            metrics=final.metrics,
             recorded=np.array(self.epochs, dtype=np.int64),
             histories={
                 name: np.stack(rows) for name, rows in self.histories.items() if rows
             },
+            seconds=np.full(count, self.seconds / count),
             settings=settings,
-            **self.results,
         )
 
     def _loop(
@@ -240,11 +202,10 @@ class Chunk:
                 if watch is not None:
                     watch(self.numbers, step, self.noted["loss"][-1].cpu().numpy())
             if step == 0:
-                self._measure_initial(stop, update)
+                self._measure_initial(update)
             active &= self._finite(losses, active)
             if step % CHECK_EVERY == 0 and not self.bound.stochastic:
-                settle = not steps.unsettled(self.bound, step)
-                active &= ~self._converged(stop, update, active, step, settle=settle)
+                active &= ~self._converged(steps, update, active, step)
             if np.count_nonzero(active) == self.width:
                 self.parameters, self.state = update.parameters, update.state
             else:
@@ -372,66 +333,22 @@ class Chunk:
         buffers = self.bound.buffers()
         return self.best.look(metrics, self.parameters, buffers, step, active)
 
-    def _measure_initial(self, stop: Stop, update: Update) -> None:
+    def _measure_initial(self, update: Update) -> None:
         """Store the gradient norms and the scale of the loss at the initial points."""
         stochastic = self.bound.stochastic
         self.initial = _norms(self._whole_gradient(0) if stochastic else update.mapping)
-        if stop.gradient_tol:
-            self._set_scale(update.losses)
-
-    def _set_scale(self, losses: torch.Tensor) -> None:
-        """Store the scale of the losses, relative to which a loss counts as zero."""
-        scale = self.problem.loss_scale
-        first = losses.abs().cpu().numpy().astype(np.float64)
-        self.scale = first if scale is None else np.full(self.width, scale)
-
-    def _stationary(self, stop: Stop, update: Update, step: int) -> np.ndarray:
-        """Return the starts at which a step can lower the loss by next to nothing.
-
-        These have gain <= max(tolerance^2 * loss, (10 eps)^2 * scale), where eps is the
-        rounding unit of the working precision.
-        """
-        gain = update.gain
-        if gain is None:
-            gain = gains(self.whole, self.parameters, update.mapping, step)
-        size = update.losses.abs().cpu().numpy().astype(np.float64)
-        # The loss of an exact fit consists of rounding errors, which never shrink.
-        unit = float(torch.finfo(self.problem.dtype).eps)
-        rounded = np.square(ROUNDINGS * unit) * self.scale
-        most = np.maximum(np.square(stop.gradient_tol) * size, rounded)
-        stationary: np.ndarray = gain.cpu().numpy() <= most
-        return stationary
-
-    def _mark_stationary(self, stop: Stop, update: Update, step: int) -> None:
-        """Mark the starts that are stationary at the limit of steps."""
-        if self.scale is None:  # no step was taken
-            self._set_scale(update.losses)
-        small = self._stationary(stop, update, step)
-        self.statuses[small & (self.statuses == Status.LIMIT)] = Status.STATIONARY
+        self.convergence.set_scale(update.losses)
 
     def _converged(
-        self,
-        stop: Stop,
-        update: Update,
-        active: np.ndarray,
-        step: int,
-        *,
-        settle: bool,
+        self, steps: UpdateRule, update: Update, active: np.ndarray, step: int
     ) -> np.ndarray:
-        """Return the starts that meet `tolerance` or `loss_tol`; mark active ones."""
-        losses = update.losses
-        converged: np.ndarray = np.zeros(self.width, dtype=bool)
-        if stop.gradient_tol:
-            converged = self._stationary(stop, update, step)
-            self.statuses[active & converged] = Status.STATIONARY
-        if stop.loss_tol:
-            if settle and self.before is not None:
-                small = self.before - losses <= stop.loss_tol * losses.abs()
-                still = small.cpu().numpy()
-                self.statuses[active & ~converged & still] = Status.SETTLED
-                converged = converged | still
-            self.before = losses
-        return converged
+        """Return the starts that are stationary or settled; mark active ones."""
+        rule, here = self.convergence, (self.whole, self.parameters)
+        stationary = rule.stationary(*here, update, step)
+        settled = rule.settled(update.losses, steps.unsettled(self.bound, step))
+        self.statuses[active & stationary] = Status.STATIONARY
+        self.statuses[active & ~stationary & settled] = Status.SETTLED
+        return stationary | settled
 
     def _finite(self, losses: torch.Tensor, active: np.ndarray) -> np.ndarray:
         """Return which losses are finite; mark active starts with a non-finite loss."""
@@ -496,7 +413,10 @@ class Chunk:
             update = self._final_update(steps, step, losses, decides=decides)
             norms = _norms(update.mapping)
             if decides:
-                self._mark_stationary(stop, update, step)
+                here = whole, self.parameters
+                small = self.convergence.stationary(*here, update, step)
+                small &= self.statuses == Status.LIMIT
+                self.statuses[small] = Status.STATIONARY
         if step == 0:
             self.initial = norms
         limited = self.statuses == Status.LIMIT
@@ -504,20 +424,18 @@ class Chunk:
         self.statuses[limited & ~np.isfinite(final)] = Status.NONFINITE
         # A loss that overflowed in the working precision may be finite in the other.
         final[(self.statuses == Status.NONFINITE) & np.isfinite(final)] = np.inf
-        self.results = {
-            "losses": final[places],
-            "gradient_norms": norms[places],
-            "initial_gradient_norms": self.initial[places],
-            "parameters": {
-                n: p[places].cpu().numpy()
-                for n, p in {**self.parameters, **buffers}.items()
-            },
-            "metrics": {
-                n: m[places].cpu().numpy() for n, m in {**metrics, **final_only}.items()
-            },
-        }
+        self.final = Final(
+            final[places],
+            norms[places],
+            self._requested({**self.parameters, **buffers}),
+            self._requested({**metrics, **final_only}),
+        )
         if self.best is not None:
-            self.results["metrics"]["best_step"] = self.best.steps[places]
+            self.final.metrics["best_step"] = self.best.steps[places]
+
+    def _requested(self, group: Parameters) -> dict[str, np.ndarray]:
+        """Return the values of the requested starts as arrays."""
+        return {n: value[self.places].cpu().numpy() for n, value in group.items()}
 
     def _final_update(
         self, steps: UpdateRule, step: int, losses: torch.Tensor, *, decides: bool
@@ -546,7 +464,7 @@ class Chunk:
             self.histories[name] = list(torch.stack(noted).cpu().numpy())
         self.noted.clear()
         cut = self.statuses[self.places] == Status.INTERRUPTED
-        ends = {"loss": self.results["losses"], **self.results["metrics"]}
+        ends = {"loss": self.final.losses, **self.final.metrics}
         ends.pop("best_step", None)
         for name in self.final_only:  # metrics without a history
             del ends[name]
@@ -557,35 +475,6 @@ class Chunk:
             for place, epoch in enumerate(self.epochs):
                 ended = self.taken[self.places] <= epoch
                 rows[place] = np.where(ended & ~cut, rest, rows[place])
-
-
-def span(number: int, width: int, edges: Sequence[int] = (0,)) -> tuple[int, int]:
-    """Return the first start and the width of the chunk that contains a start.
-
-    Examples
-    --------
-    >>> span(0, 16, (0, 1, 10)), span(4, 16, (0, 1, 10)), span(40, 16, (0, 1, 10))
-    ((0, 1), (1, 9), (32, 16))
-    """
-    if number >= width:
-        return int(number) // width * width, width
-    place = bisect.bisect_right(edges, number)
-    return edges[place - 1], [*edges, width][place] - edges[place - 1]
-
-
-def chunked(
-    numbers: np.ndarray, width: int, edges: Sequence[int] = (0,)
-) -> list[np.ndarray]:
-    """Return the sorted numbers in groups, one for each chunk.
-
-    Examples
-    --------
-    >>> chunked(np.arange(7), 4, (0, 1))
-    [array([0]), array([1, 2, 3]), array([4, 5, 6])]
-    """
-    firsts = np.asarray(edges)[np.searchsorted(edges, numbers, "right") - 1]
-    firsts = np.where(numbers < width, firsts, numbers // width * width)
-    return np.split(numbers, np.flatnonzero(np.diff(firsts)) + 1)
 
 
 def _norms(mapping: Mapping[str, torch.Tensor]) -> np.ndarray:

@@ -13,13 +13,13 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import cast
 
 import torch
 
-from descents.optim.first_order import chosen
 from descents.optim.problem import Bound, Parameters
 from descents.optim.rules import State, Update, UpdateRule
+from descents.optim.stacked import chosen
 
 Body = Callable[[], None]
 """A step to capture: it takes and returns nothing, and writes to fixed tensors."""
@@ -51,7 +51,9 @@ class Recording:
         self.total = torch.zeros(bound.starts.shape, dtype=torch.float64)
         """The sum of the losses over the steps taken last."""
         # One graph for each size of batch: the last batch of an epoch may be smaller.
-        self._plays: dict[Any, tuple[Parameters, Bound, Body]] = {}
+        self._plays: dict[
+            tuple[tuple[str, torch.Size], ...], tuple[Parameters, Bound, Body]
+        ] = {}
 
     @staticmethod
     def possible(rule: UpdateRule, bound: Bound, step: int) -> bool:
@@ -128,8 +130,8 @@ class Recording:
         """Take one step, from the buffers to the buffers."""
         counters, parameters = self.buffers["counters"], self.buffers["parameters"]
         state = {n[3:]: g for n, g in self.buffers.items() if n.startswith("of ")}
-        step: Any = counters["step"]
-        update = self.rule.update(bound, dict(parameters), state, step)
+        step = counters["step"]  # a tensor stands for the number of the step
+        update = self.rule.update(bound, dict(parameters), state, cast("int", step))
         losses = update.losses
         alive = counters["alive"] & losses.isfinite()
         parameters, state = advanced(alive, parameters, state, update)
@@ -219,7 +221,7 @@ def _cuda_graph(body: Body, device: torch.device) -> Body:
 
 
 _one_at_a_time = threading.Lock()
-_beside: dict[int, Any] = {}
+_beside: dict[int, torch.cuda.Stream] = {}
 """The capture stream of each device."""
 _refused: list[str] = []
 """Why a capture failed; after one failure no other capture is tried."""

@@ -7,18 +7,20 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from queue import SimpleQueue
-from typing import Any
+from typing import cast
 
 import numpy as np
 
 from descents.errors import Complaints
 from descents.optim import workers as processes
-from descents.optim.chunk import Chunk, Clock, Watch, chunked, span
+from descents.optim.chunk import Chunk, Watch
+from descents.optim.clock import Clock
 from descents.optim.first_order import Adam
 from descents.optim.pace import Pace
 from descents.optim.problem import Problem
 from descents.optim.rules import UpdateRule
-from descents.optim.runs import Runs
+from descents.optim.runs import Runs, RunSettings, StopSettings
+from descents.optim.spans import chunked, span
 from descents.optim.stopping import Stop
 from descents.optim.workers import Finished, Store
 from descents.validation import seed_number, start_numbers, whole_number
@@ -144,11 +146,11 @@ class _Work:
         cls,
         complaints: Complaints,
         problem: Problem,
-        seed: Any,
-        rule: Any,
+        seed: int,
+        rule: UpdateRule,
         stop: Stop,
         record: Iterable[int],
-        width: Any,
+        width: int | None,
     ) -> _Work:
         """Return the checked settings; problems are added to the complaints."""
         complaints.require(
@@ -184,15 +186,16 @@ class _Work:
         return Chunk(self.problem, numbers, self.seed, *place, self.record)
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> RunSettings:
         """The settings that determine the results: all except the time budget."""
+        stop = described(replace(self.stop, max_seconds=None))
         return {
             "seed": self.seed,
             "width": self.width,
             "dtype": str(self.problem.dtype),
             "edges": list(self.edges),
             "steps": described(self.rule),
-            "stop": described(replace(self.stop, max_seconds=None)),
+            "stop": cast("StopSettings", stop),
         }
 
     def computed(self, numbers: np.ndarray, deadline: float | None) -> Runs:
@@ -235,6 +238,8 @@ def _in_this_process(
     return clock.interrupted
 
 
+Event = tuple[np.ndarray, int, np.ndarray]
+"""What a watcher is called with."""
 Take = Callable[[Chunk], None]
 """A function that is called with each finished chunk."""
 
@@ -266,14 +271,18 @@ def _side_by_side(
     take: Take,
 ) -> None:
     """Descend chunks in parallel threads; the watcher is called in this thread."""
-    events: SimpleQueue[Any] = SimpleQueue()
-    report = None if watch is None else lambda *event: events.put(event)
+    events: SimpleQueue[Event | Future[None]] = SimpleQueue()
+
+    def report(*event: *Event) -> None:
+        events.put(event)
+
+    watched = None if watch is None else report
     tasks: dict[Future[None], Chunk] = {}
     with ThreadPoolExecutor(threads) as pool:
         left = len(chunks)
         try:
             for chunk in chunks:
-                task = pool.submit(chunk.descend, work.rule, work.stop, clock, report)
+                task = pool.submit(chunk.descend, work.rule, work.stop, clock, watched)
                 tasks[task] = chunk
                 task.add_done_callback(events.put)
             while left:
@@ -299,7 +308,7 @@ def _side_by_side(
             watch(*event)
 
 
-def described(rule: Any) -> dict[str, Any]:
+def described(rule: object) -> dict[str, object]:
     """Return a rule's name and settings as plain values.
 
     Examples

@@ -7,7 +7,8 @@ from collections.abc import Hashable
 import torch
 
 from descents.devices import processors, remote
-from descents.optim.problem import Parallel, Problem
+from descents.optim.abilities import Parallel
+from descents.optim.problem import Problem
 from descents.optim.rules import UpdateRule
 
 MOST_ENTRIES = 2**25

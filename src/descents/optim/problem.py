@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from descents.devices import remote
 from descents.errors import InvalidValueError
+from descents.optim.autograd import gradients_of, lifted
+from descents.optim.checks import check_losses
 from descents.rng import streams
-from descents.text import counted
 
 Parameters = dict[str, torch.Tensor]
 """The parameters of S starts by name; every tensor has the start axis first."""
@@ -26,8 +27,6 @@ FEW = 10
 """The first 10 starts of a small problem are two chunks: start 0, then the other nine."""
 CHEAP_ENTRIES = 2**14
 """Below this many numbers, the time of an operation is mostly that of calling it."""
-SECONDS_AT_ONCE = 0.1
-"""How long a problem may compute before it returns to check for an interrupt."""
 AWAY = 16
 """The factor by which chunks are larger on an accelerator, which has a larger cache and
 needs more parallel work."""
@@ -112,7 +111,7 @@ class Problem(ABC):
     @abstractmethod
     def point(
         self, generator: np.random.Generator, start: int
-    ) -> Mapping[str, np.ndarray]:
+    ) -> Mapping[str, ArrayLike]:
         """Draw the initial point of one start from its own generator."""
 
     @abstractmethod
@@ -190,7 +189,7 @@ class Problem(ABC):
     @staticmethod
     def from_batched_loss(
         losses: Callable[[Parameters, torch.Tensor, int], torch.Tensor],
-        points: Callable[[np.random.Generator], Mapping[str, Any]],
+        points: Callable[[np.random.Generator], Mapping[str, ArrayLike]],
         *,
         dtype: torch.dtype = torch.float64,
         size: int = CHUNK_ENTRIES // WIDEST_CHUNK,
@@ -225,12 +224,14 @@ class Problem(ABC):
         >>> bool(runs.losses.min() < 1e-12)  # the global minimum is 0, at (1, 1)
         True
         """
-        return _FromFunctions(losses, points, dtype, size)
+        from descents.optim.functions import FunctionProblem
+
+        return FunctionProblem(losses, points, dtype, size)
 
     @staticmethod
     def from_loss(
         loss: Callable[[Parameters], torch.Tensor],
-        points: Callable[[np.random.Generator], Mapping[str, Any]],
+        points: Callable[[np.random.Generator], Mapping[str, ArrayLike]],
         *,
         dtype: torch.dtype = torch.float64,
         size: int = CHUNK_ENTRIES // WIDEST_CHUNK,
@@ -264,35 +265,9 @@ class Problem(ABC):
         ) -> torch.Tensor:
             return of_all(parameters)
 
-        return _FromFunctions(losses, points, dtype, size)
+        from descents.optim.functions import FunctionProblem
 
-
-class _FromFunctions(Problem):
-    """A problem made from two functions of the user."""
-
-    def __init__(
-        self,
-        losses: Callable[[Parameters, torch.Tensor, int], torch.Tensor],
-        points: Callable[[np.random.Generator], Mapping[str, Any]],
-        dtype: torch.dtype,
-        size: int,
-    ) -> None:
-        self._losses, self._points, self.size = losses, points, size
-        # The data in the user's closure has one dtype, so final losses use it too.
-        self.dtype = self.evaluation_dtype = dtype
-
-    def point(
-        self, generator: np.random.Generator, start: int
-    ) -> Mapping[str, np.ndarray]:
-        return self._points(generator)
-
-    def losses(
-        self, parameters: Parameters, starts: torch.Tensor, step: int
-    ) -> torch.Tensor:
-        return self._losses(parameters, starts, step)
-
-    def bind(self, starts: torch.Tensor, seed: int = 0) -> Bound:
-        return _BoundFunctions(self, starts)
+        return FunctionProblem(losses, points, dtype, size)
 
 
 class Bound:
@@ -381,7 +356,7 @@ class Bound:
                     "the losses do not depend on the parameters through torch "
                     "operations; compute them from the given tensors without detaching"
                 )
-            gradients = _gradients(losses, tuple(leaves.values()))
+            gradients = gradients_of(losses, tuple(leaves.values()))
         return losses.detach(), dict(zip(leaves, gradients, strict=True))
 
     def prox(self, parameters: Parameters, rates: Parameters) -> Parameters:
@@ -443,15 +418,6 @@ class Bound:
         """Restore values that `buffers` returned."""
 
 
-class _BoundFunctions(Bound):
-    """Functions of the user, bound to starts."""
-
-    def plain_steps(
-        self, parameters: Parameters, step: int, rates: torch.Tensor, count: int
-    ) -> tuple[int, Parameters, Parameters] | None:
-        return several_plain_steps(self, parameters, step, rates, count)
-
-
 @runtime_checkable
 class Accelerated(Protocol):
     """A problem with a faster way to losses and gradients than autograd."""
@@ -463,41 +429,6 @@ class Accelerated(Protocol):
 
         None means that autograd is used.
         """
-
-
-@runtime_checkable
-class Parallel(Protocol):
-    """A problem whose chunks may run in parallel threads by default."""
-
-    @property
-    def side_by_side(self) -> bool:
-        """Whether chunks may run in parallel: they share no mutable data."""
-
-    @property
-    def one_threaded(self) -> bool:
-        """Whether a step is computed by compiled code that uses one thread."""
-
-
-@runtime_checkable
-class Diagnosable(Protocol):
-    """A problem with a baseline and with layers, which a diagnosis can use."""
-
-    def baseline(self, metric: str) -> float:
-        """Return the value of a metric for a model that learns nothing."""
-
-    def layers(self, parameters: Parameters) -> dict[str, tuple[str, ...]]:
-        """Return the names of the parameters of each layer, from the first layer on."""
-
-
-@runtime_checkable
-class HasUnits(Protocol):
-    """A bound problem whose model has hidden units."""
-
-    def dead_units(self, parameters: Parameters) -> torch.Tensor:
-        """Return which units are zero on every row: bool, shape (S, units)."""
-
-    def saturated_units(self, parameters: Parameters) -> torch.Tensor:
-        """Return which units are saturated on every row: bool, shape (S, units)."""
 
 
 def stacked_points(
@@ -538,67 +469,6 @@ def stacked_points(
     }
 
 
-class Asked(Mapping[str, torch.Tensor]):
-    """Parameters that are computed when they are first used.
-
-    Parameters
-    ----------
-    make : callable
-        Takes nothing and returns the parameters.
-
-    Examples
-    --------
-    >>> lazy = Asked(lambda: {"U": torch.zeros(2)})
-    >>> list(lazy), len(lazy["U"])
-    (['U'], 2)
-    """
-
-    def __init__(self, make: Callable[[], Parameters]) -> None:
-        self._make: Callable[[], Parameters] | None = make
-        self._made: Parameters = {}
-
-    @classmethod
-    def both(cls, one: Asked, other: Asked, names: Iterable[str]) -> Asked:
-        """Return the parameters of both, in the order of `names`."""
-        order = tuple(names)
-
-        def made() -> Parameters:
-            whole = {**one.now()._made, **other.now()._made}
-            return {name: whole[name] for name in order}
-
-        return cls(made)
-
-    def now(self) -> Asked:
-        """Compute the parameters, release the data for it, and return itself."""
-        if self._make is not None:
-            with torch.no_grad():
-                self._made, self._make = self._make(), None
-        return self
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        return self.now()._made[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.now()._made)
-
-    def __len__(self) -> int:
-        return len(self.now()._made)
-
-
-def flat(parameters: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Return the parameters as one matrix of shape (S, P), in the order of the dict.
-
-    Examples
-    --------
-    >>> flat({"a": torch.zeros(2), "b": torch.ones(2, 1, 2)})
-    tensor([[0., 1., 1.],
-            [0., 1., 1.]])
-    """
-    return torch.cat(
-        [value.reshape(len(value), -1) for value in parameters.values()], 1
-    )
-
-
 def losses_and_gradients(
     problem: Problem, parameters: Parameters, starts: torch.Tensor, step: int
 ) -> tuple[torch.Tensor, Parameters]:
@@ -617,153 +487,3 @@ def losses_and_gradients(
     (tensor([1., 4.]), {'x': tensor([ 2., -4.])})
     """
     return problem.bind(starts).losses_and_gradients(parameters, step)
-
-
-def several_plain_steps(
-    bound: Bound,
-    parameters: Parameters,
-    step: int,
-    rates: torch.Tensor,
-    count: int,
-) -> tuple[int, Parameters, Parameters] | None:
-    """Take several steps of plain gradient descent, as `Bound.plain_steps` does.
-
-    The losses are checked once, after all steps. An interrupt, or the end of the time
-    budget, is noticed only between calls, so a call takes about 0.1 seconds at most.
-    """
-    moved, gradients = parameters, parameters
-    total = torch.zeros_like(rates)
-    shaped = {n: rates.reshape(-1, *[1] * (p.ndim - 1)) for n, p in moved.items()}
-    begun, taken = time.perf_counter(), 0
-    while taken < count and time.perf_counter() - begun < SECONDS_AT_ONCE:
-        losses, gradients = bound.losses_and_gradients(moved, step + taken)
-        total += losses  # once non-finite, the sum stays non-finite
-        moved = {n: p - shaped[n] * gradients[n] for n, p in moved.items()}
-        taken += 1
-    return (taken, moved, gradients) if bool(total.isfinite().all()) else None
-
-
-def _gradients(
-    losses: torch.Tensor, leaves: tuple[torch.Tensor, ...]
-) -> Sequence[torch.Tensor]:
-    """Return the gradient of the summed losses; zero for a leaf they do not depend on.
-
-    It calls the engine as `torch.autograd.grad` does, but without the checks of that
-    function, which take as long as the gradient of a small loss.
-    """
-    engine = getattr(torch.autograd.Variable, "_execution_engine", None)
-    if engine is None:
-        return torch.autograd.grad(losses.sum(), leaves, materialize_grads=True)
-    gradients = engine.run_backward(
-        (losses,),
-        (torch.ones_like(losses),),
-        False,  # the graph is used once
-        False,  # no gradients of gradients
-        leaves,
-        True,  # the losses need not depend on every leaf
-        accumulate_grad=False,
-    )
-    return [
-        torch.zeros_like(leaf) if gradient is None else gradient
-        for leaf, gradient in zip(leaves, gradients, strict=True)
-    ]
-
-
-def lifted(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of one start as a function of all starts of a chunk.
-
-    It does what `torch.func.vmap` does, whose checks of the arguments take longer than a
-    small loss. The first call goes through `vmap` with all its checks; later calls apply
-    the same transform without them. A chunk of one start needs no transform.
-
-    Parameters
-    ----------
-    function : callable
-        Takes tensors, or dicts of tensors, of one start; returns a tensor.
-
-    Examples
-    --------
-    >>> double = lifted(lambda parameters: 2 * parameters["x"].sum())
-    >>> double({"x": torch.ones(3, 2)})
-    tensor([4., 4., 4.])
-    """
-    whole = torch.func.vmap(function)
-    seen: set[bool] = set()
-
-    def of_all(*arguments: Any) -> Any:
-        leading = arguments[0]
-        first = next(iter(leading.values())) if isinstance(leading, dict) else leading
-        count = first.shape[0]
-        if not seen:
-            with torch.no_grad():  # for its errors alone
-                whole(*arguments)
-            seen.add(True)
-        if count == 1:
-            value = function(*_changed(arguments, lambda tensor: tensor.squeeze(0)))
-            return value[None] if isinstance(value, torch.Tensor) else value
-        if _FUNCTORCH is None:
-            return whole(*arguments)
-        level = _FUNCTORCH._vmap_increment_nesting(count, "error")
-        try:
-            inside = _changed(
-                arguments, lambda value: _FUNCTORCH._add_batch_dim(value, 0, level)
-            )
-            return _FUNCTORCH._remove_batch_dim(function(*inside), level, count, 0)
-        finally:
-            _FUNCTORCH._vmap_decrement_nesting()
-
-    return of_all
-
-
-def _changed(
-    arguments: Sequence[Any], change: Callable[[torch.Tensor], Any]
-) -> list[Any]:
-    """Return the arguments with `change` applied to each tensor, also within dicts."""
-    return [
-        {name: change(value) for name, value in argument.items()}
-        if isinstance(argument, dict)
-        else change(argument)
-        for argument in arguments
-    ]
-
-
-_FUNCTORCH: Any = getattr(torch._C, "_functorch", None)
-if not all(
-    hasattr(_FUNCTORCH, name)
-    for name in (
-        "_vmap_increment_nesting",
-        "_vmap_decrement_nesting",
-        "_add_batch_dim",
-        "_remove_batch_dim",
-    )
-):
-    _FUNCTORCH = None
-
-
-def check_points(points: Any, count: int) -> None:
-    """Raise unless `points` maps names to tensors with one row for each of the starts."""
-    if not isinstance(points, Mapping) or not points:
-        raise InvalidValueError(
-            f"the initial points of {counted(count, 'start')} are {type(points).__name__}; "
-            "return a dict of tensors by name, stacked over the starts"
-        )
-    for name, value in points.items():
-        shape = tuple(getattr(value, "shape", ()))
-        if not isinstance(value, torch.Tensor) or shape[:1] != (count,):
-            got = shape if isinstance(value, torch.Tensor) else type(value).__name__
-            raise InvalidValueError(
-                f"the initial points of {counted(count, 'start')} have {got} for "
-                f"{name!r}; return a tensor whose first axis has length {count}, one row "
-                "for each requested start"
-            )
-
-
-def check_losses(losses: Any, count: int) -> None:
-    """Raise unless `losses` is a tensor with one number for each of the starts."""
-    if not isinstance(losses, torch.Tensor) or losses.shape != (count,):
-        got = getattr(losses, "shape", type(losses).__name__)
-        got = tuple(got) if isinstance(got, torch.Size) else got
-        raise InvalidValueError(
-            f"the losses of {counted(count, 'start')} are {got}; "
-            f"return a tensor of shape ({count},), one loss for each start"
-        )

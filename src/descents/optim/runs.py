@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 
@@ -34,6 +34,46 @@ class Status(Enum):
     def word(self) -> str:
         """The status as one word, for tables."""
         return self.name.lower()
+
+
+class RunSettings(TypedDict, total=False):
+    """The settings of a descent as plain values; runs of earlier versions lack some.
+
+    Attributes
+    ----------
+    seed : int
+    width : int
+        The maximum number of starts in a chunk.
+    dtype : str
+        The working precision.
+    edges : list of int
+        The first starts of the chunks that are narrower than `width`.
+    steps, stop : dict
+        The update rule and the stopping rule: the name and the settings of each.
+    """
+
+    seed: int
+    width: int
+    dtype: str
+    edges: list[int]
+    steps: dict[str, object]
+    stop: StopSettings
+
+
+class StopSettings(TypedDict, total=False):
+    """The settings of a `Stop` that later work reads."""
+
+    max_steps: int
+
+
+class RunFacts(TypedDict, total=False):
+    """What is stored beside the arrays of `Runs`."""
+
+    format: int
+    statuses: list[str]
+    settings: RunSettings
+    verdicts: list[str]
+    order: list[str]
 
 
 @dataclass(frozen=True)
@@ -90,7 +130,7 @@ class Runs:
     recorded: np.ndarray
     histories: dict[str, np.ndarray]
     seconds: np.ndarray
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: RunSettings = field(default_factory=RunSettings)
     verdicts: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -129,17 +169,18 @@ class Runs:
         >>> Runs.joined([descend(table, [3]), descend(table, [1])]).starts
         array([3, 1])
         """
-        fields: dict[str, Any] = {
+        per_start = {
             name: np.concatenate([getattr(part, name) for part in parts])
             for name in _PER_START
         }
-        for group, axis in (("parameters", 0), ("metrics", 0), ("histories", 1)):
-            fields[group] = {
-                name: np.concatenate(
-                    [getattr(part, group)[name] for part in parts], axis=axis
-                )
-                for name in getattr(parts[0], group)
+
+        def group(of: str, axis: int = 0) -> dict[str, np.ndarray]:
+            groups = [getattr(part, of) for part in parts]
+            return {
+                name: np.concatenate([group[name] for group in groups], axis=axis)
+                for name in groups[0]
             }
+
         statuses = tuple(status for part in parts for status in part.statuses)
         verdicts: tuple[str, ...] = ()
         if any(part.verdicts for part in parts):
@@ -147,7 +188,16 @@ class Runs:
                 part.verdicts or (UNJUDGED,) * len(part) for part in parts
             )
             verdicts = tuple(word for words in words_of_parts for word in words)
-        return replace(parts[0], statuses=statuses, verdicts=verdicts, **fields)
+        return replace(
+            parts[0],
+            statuses=statuses,
+            verdicts=verdicts,
+            parameters=group("parameters"),
+            metrics=group("metrics"),
+            histories=group("histories", axis=1),
+            settings=parts[0].settings,
+            **per_start,
+        )
 
     def picked(self, positions: np.ndarray) -> Runs:
         """Return the runs at the given positions, in that order.
@@ -159,19 +209,20 @@ class Runs:
         >>> runs.picked(np.array([2, 0])).starts
         array([2, 0])
         """
-        fields: dict[str, Any] = {
-            name: getattr(self, name)[positions] for name in _PER_START
-        }
-        for group in ("parameters", "metrics"):
-            fields[group] = {n: a[positions] for n, a in getattr(self, group).items()}
-        histories = {n: a[:, positions] for n, a in self.histories.items()}
-        statuses = tuple(self.statuses[position] for position in positions)
-        words = self.verdicts and tuple(self.verdicts[k] for k in positions)
         return replace(
-            self, statuses=statuses, verdicts=words, histories=histories, **fields
+            self,
+            statuses=tuple(self.statuses[position] for position in positions),
+            verdicts=self.verdicts and tuple(self.verdicts[k] for k in positions),
+            parameters={n: a[positions] for n, a in self.parameters.items()},
+            metrics={n: a[positions] for n, a in self.metrics.items()},
+            histories={n: a[:, positions] for n, a in self.histories.items()},
+            settings=self.settings,
+            **{name: getattr(self, name)[positions] for name in _PER_START},
         )
 
-    def with_verdicts(self, starts: Any, words: Sequence[str]) -> Runs:
+    def with_verdicts(
+        self, starts: Iterable[int] | np.ndarray, words: Sequence[str]
+    ) -> Runs:
         """Return the runs with the verdicts of some starts, which `table` shows.
 
         Examples
@@ -220,18 +271,18 @@ class Runs:
         """
         storage.write_tensors(Path(path), *self.stored())
 
-    def stored(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def stored(self) -> tuple[dict[str, np.ndarray], RunFacts]:
         """Return all results as named arrays and plain values, for `save`."""
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         for group in _GROUPS:
             for name, array in getattr(self, group).items():
                 arrays[f"{group}/{name}"] = array
-        words = [status.name for status in self.statuses]
-        facts = {"format": 1, "statuses": words, "settings": self.settings}
-        # A safetensors file does not keep the order of its arrays.
         return arrays, {
-            **facts,
+            "format": 1,
+            "statuses": [status.name for status in self.statuses],
+            "settings": self.settings,
             "verdicts": list(self.verdicts),
+            # A safetensors file does not keep the order of its arrays.
             "order": list(arrays),
         }
 
@@ -244,7 +295,8 @@ class Runs:
         RunFolderError
             If the file cannot be read or was not written by `save`.
         """
-        return cls.restored(*storage.read_tensors(Path(path)))
+        arrays, facts = storage.read_tensors(Path(path))
+        return cls.restored(arrays, cast("RunFacts", facts))
 
     @classmethod
     def if_kept(cls, path: str | Path) -> Runs | None:
@@ -261,18 +313,21 @@ class Runs:
             return None
 
     @classmethod
-    def restored(cls, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> Runs:
+    def restored(cls, arrays: dict[str, np.ndarray], facts: RunFacts) -> Runs:
         """Return the runs from the result of `stored`; other arrays are ignored."""
         groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in _GROUPS}
         for key in [key for key in facts.get("order", arrays) if "/" in key]:
             group, name = key.split("/", 1)
             groups[group][name] = arrays[key]
-        statuses = tuple(Status[word] for word in facts["statuses"])
-        fields: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
-        fields.update(groups)
-        words = tuple(facts.get("verdicts", ()))
+        per_start = {name: arrays[name] for name in _ARRAYS}
         return cls(
-            statuses=statuses, settings=facts["settings"], verdicts=words, **fields
+            statuses=tuple(Status[word] for word in facts["statuses"]),
+            settings=facts["settings"],
+            verdicts=tuple(facts.get("verdicts", ())),
+            parameters=groups["parameters"],
+            metrics=groups["metrics"],
+            histories=groups["histories"],
+            **per_start,
         )
 
 

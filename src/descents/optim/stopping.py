@@ -8,10 +8,15 @@ import numpy as np
 import torch
 
 from descents.errors import Complaints, InvalidValueError
-from descents.optim.first_order import chosen
-from descents.optim.problem import Parameters
+from descents.optim.curvature import gains
+from descents.optim.problem import Bound, Parameters, Problem
+from descents.optim.rules import Update
+from descents.optim.stacked import kept_where
 from descents.statistics.metrics import has_direction, higher_is_better
 from descents.validation import real_number, whole_number
+
+ROUNDINGS = 10
+"""A fit is exact when its loss is below (10 roundings)^2, relative to the loss scale."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,67 @@ class Stop:
         complaints.raise_any()
 
 
+class Convergence:
+    """Which starts are stationary, and which are settled (see `Stop`)."""
+
+    def __init__(self, rule: Stop, problem: Problem, width: int) -> None:
+        self.rule, self.problem, self.width = rule, problem, width
+        self.scale: np.ndarray | None = None
+        self.before: torch.Tensor | None = None
+
+    def set_scale(self, losses: torch.Tensor) -> None:
+        """Store the scale of the losses, relative to which a loss counts as zero."""
+        if not self.rule.gradient_tol:  # the scale is not needed, and may be costly
+            return
+        scale = self.problem.loss_scale
+        first = losses.abs().cpu().numpy().astype(np.float64)
+        self.scale = first if scale is None else np.full(self.width, scale)
+
+    def stationary(
+        self, bound: Bound, parameters: Parameters, update: Update, step: int
+    ) -> np.ndarray:
+        """Return the starts at which a step can lower the loss by next to nothing.
+
+        These have gain <= max(tolerance^2 * loss, (10 eps)^2 * scale), where eps is the
+        rounding unit of the working precision.
+
+        Parameters
+        ----------
+        bound : Bound
+            The losses over all data.
+        update : Update
+            At these parameters.
+        """
+        if not self.rule.gradient_tol:
+            return np.zeros(self.width, dtype=bool)
+        if self.scale is None:  # no step was taken
+            self.set_scale(update.losses)
+        gain = update.gain
+        if gain is None:
+            gain = gains(bound, parameters, update.mapping, step)
+        size = update.losses.abs().cpu().numpy().astype(np.float64)
+        # The loss of an exact fit consists of rounding errors, which never shrink.
+        unit = float(torch.finfo(self.problem.dtype).eps)
+        rounded = np.square(ROUNDINGS * unit) * self.scale
+        most = np.maximum(np.square(self.rule.gradient_tol) * size, rounded)
+        stationary: np.ndarray = gain.cpu().numpy() <= most
+        return stationary
+
+    def settled(self, losses: torch.Tensor, unsettled: bool) -> np.ndarray:
+        """Return the starts whose loss has hardly fallen since the last call.
+
+        It is none while the rule still changes the losses themselves (`unsettled`).
+        """
+        settled = np.zeros(self.width, dtype=bool)
+        if not self.rule.loss_tol:
+            return settled
+        if not unsettled and self.before is not None:
+            small = self.before - losses <= self.rule.loss_tol * losses.abs()
+            settled = small.cpu().numpy()
+        self.before = losses
+        return settled
+
+
 class Best:
     """The best point of each start by a metric, and how long ago it was reached."""
 
@@ -214,11 +280,3 @@ class Progress:
         self.least = np.fmin(self.least, means)
         stalled: np.ndarray = active & (self.waited > self.rule.patience)
         return stalled
-
-
-def kept_where(active: np.ndarray, moved: Parameters, rest: Parameters) -> Parameters:
-    """Return the moved parameters of active starts, and the old ones of the others."""
-    if active.all() or not moved:
-        return moved
-    first = next(iter(moved.values()))
-    return chosen(torch.as_tensor(active, device=first.device), moved, rest)

@@ -1,0 +1,47 @@
+"""The time budget of a descent, and of its chunks."""
+
+from __future__ import annotations
+
+import math
+import time
+
+LEAST_SHARE = 0.05
+"""The minimum time in seconds that a chunk gets when it is its turn."""
+
+
+class Clock:
+    """A time limit, which an interrupt ends early."""
+
+    def __init__(self, max_seconds: float | None) -> None:
+        limit = math.inf if max_seconds is None else max_seconds
+        self._end = time.monotonic() + limit
+        self._stopped = False
+        self._whole: Clock | None = None
+
+    def share(self, parts: int) -> Clock:
+        """Divide the remaining time into equal parts, and return a clock for one."""
+        left = self._end - time.monotonic()
+        if parts == 1 or math.isinf(left):
+            return self
+        part = Clock(max(left / parts, LEAST_SHARE))
+        part._end, part._whole = min(part._end, self._end), self
+        return part
+
+    @property
+    def whole(self) -> Clock:
+        """The clock of which this one is a share; itself if it is not a share."""
+        return self._whole or self
+
+    def interrupt(self) -> None:
+        """Stop the whole clock and all its shares."""
+        self.whole._stopped = True
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the clock was stopped by the user or by an error, not by the time."""
+        return self.whole._stopped
+
+    @property
+    def out(self) -> bool:
+        """Whether the time is up or the clock was stopped."""
+        return self.whole._stopped or time.monotonic() >= self._end
