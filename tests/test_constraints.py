@@ -12,13 +12,8 @@ from scipy.optimize import nnls
 
 import descents
 from descents import Adam, Factorization, LineDescent, Problem, Runs, Stop
-from descents.constraints.constraints import (
-    MOST_COORDINATES,
-    SOURCE,
-    Regularizer,
-    counted,
-    regularizers,
-)
+from descents.constraints.constraints import Regularizer, counted, regularizers
+from descents.constraints.coordinates import MOST_COORDINATES, SOURCE
 from descents.errors import InvalidValueError
 from descents.kernels.compiled import of_precision
 from descents.tables.datasets import planted_table
@@ -347,7 +342,8 @@ def test_starts_may_have_charges_of_their_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not compiled:
-        monkeypatch.setattr(Regularizer, "_compiled", lambda *args: None)
+        name = "descents.constraints.coordinates.compiled_rounds"
+        monkeypatch.setattr(name, lambda *args: None)
     starts, rows, q = 3, 7, 4  # the last coordinate is a bias
     generator = torch.Generator().manual_seed(0)
     numbers = {"generator": generator, "dtype": torch.float64}

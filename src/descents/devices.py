@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from descents.errors import InvalidValueError
+
 if TYPE_CHECKING:
     import torch
-from descents.errors import InvalidValueError
 
 
 def processors() -> int:
@@ -79,7 +80,7 @@ def constant(
         return torch.tensor(value, dtype=dtype, device=device)
 
 
-def numpy_dtype(dtype: torch.dtype) -> type[np.floating[Any]]:
+def numpy_dtype(dtype: torch.dtype) -> type[np.float32] | type[np.float64]:
     """Return the numpy type of a working precision.
 
     Examples

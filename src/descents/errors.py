@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import ParamSpec, TypeVar, cast
 
-if TYPE_CHECKING:
-    pass
 from descents.text import visible
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class DescentsError(Exception):
@@ -62,13 +63,19 @@ class Complaints:
         if not holds:
             self.messages.append(message)
 
-    def attempt(self, check: Any, *arguments: Any, **options: Any) -> Any:
-        """Return ``check(*arguments)``, or add its error message and return None."""
+    def attempt(
+        self, check: Callable[P, T], *arguments: P.args, **options: P.kwargs
+    ) -> T:
+        """Return ``check(*arguments)``, or add its error message and return None.
+
+        The type does not say that the result may be None, because `raise_any` raises
+        then. Before that, a caller compares the result with None.
+        """
         try:
             return check(*arguments, **options)
         except InvalidValueError as error:
             self.messages.append(str(error))
-            return None
+            return cast("T", None)
 
     def raise_any(self) -> None:
         """Raise one error with all messages; a remedy that several share is given once."""

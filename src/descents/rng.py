@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from descents.validation import seed_number
 
@@ -80,7 +80,7 @@ def streams(
 
 
 WORD = 2**32 - 1
-Words = np.ndarray[Any, np.dtype[np.uint32]]
+Words = NDArray[np.uint32]
 
 
 class _Key(np.random.bit_generator.ISeedSequence):
@@ -89,7 +89,7 @@ class _Key(np.random.bit_generator.ISeedSequence):
     def __init__(self, state: np.ndarray) -> None:
         self.state = state
 
-    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
+    def generate_state(self, n_words: int, dtype: DTypeLike = np.uint32) -> np.ndarray:
         return self.state
 
 

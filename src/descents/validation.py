@@ -6,12 +6,10 @@ import math
 import operator
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import SupportsFloat, SupportsIndex, cast
 
 import numpy as np
 
-if TYPE_CHECKING:
-    pass
 from descents.errors import Complaints, InvalidValueError
 
 MOST_STARTS = 10**6
@@ -19,7 +17,7 @@ MOST_STARTS = 10**6
 
 
 def whole_number(
-    name: str, value: Any, minimum: int, maximum: int | None = None
+    name: str, value: object, minimum: int, maximum: int | None = None
 ) -> int:
     """Return `value` as an int in [`minimum`, `maximum`].
 
@@ -37,7 +35,7 @@ def whole_number(
     if maximum is not None:
         wanted = f"a whole number from {minimum} to {maximum}"
     try:
-        number = operator.index(value)
+        number = operator.index(cast("SupportsIndex", value))
     except TypeError:
         raise InvalidValueError(f"{name} is {value!r}; give {wanted}") from None
     if isinstance(value, bool | np.bool_) or number < minimum:
@@ -48,7 +46,7 @@ def whole_number(
 
 
 def real_number(
-    name: str, value: Any, minimum: float = -math.inf, *, strict: bool = False
+    name: str, value: object, minimum: float = -math.inf, *, strict: bool = False
 ) -> float:
     """Return `value` as a finite float, at least (or, if `strict`, above) `minimum`.
 
@@ -66,7 +64,7 @@ def real_number(
     if minimum > -math.inf:
         wanted += f" {'above' if strict else 'of at least'} {minimum:g}"
     try:
-        number = float(value)
+        number = float(cast("SupportsFloat", value))
     except (TypeError, ValueError):
         raise InvalidValueError(f"{name} is {value!r}; give {wanted}") from None
     low = number <= minimum if strict else number < minimum
@@ -75,7 +73,7 @@ def real_number(
     return number
 
 
-def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
+def one_of(name: str, value: object, choices: Iterable[str]) -> str:
     """Return `value` if it is one of `choices`.
 
     Raises
@@ -95,7 +93,7 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
     return value
 
 
-def seed_number(value: Any) -> int:
+def seed_number(value: object) -> int:
     """Return a seed: a whole number of at least 0, without an upper limit.
 
     Examples
@@ -106,7 +104,7 @@ def seed_number(value: Any) -> int:
     return whole_number("seed", value, 0)
 
 
-def start_numbers(value: Any) -> np.ndarray:
+def start_numbers(value: object) -> np.ndarray:
     """Return the numbers of the starts, int64 of shape (S,), S at least 1.
 
     Parameters
@@ -137,7 +135,19 @@ def start_numbers(value: Any) -> np.ndarray:
     return np.arange(whole_number("starts", value, 1, MOST_STARTS), dtype=np.int64)
 
 
-def finite_matrix(name: str, value: Any, *, holes: bool = False) -> np.ndarray:
+def from_torch(value: object) -> object:
+    """Return a torch tensor, perhaps on a device, as an array; other values as they are.
+
+    Examples
+    --------
+    >>> from_torch([1.0])
+    [1.0]
+    """
+    detach = getattr(value, "detach", None)
+    return value if detach is None else detach().cpu().numpy()
+
+
+def finite_matrix(name: str, value: object, *, holes: bool = False) -> np.ndarray:
     """Return a table as a float32 or float64 array of shape (rows, columns).
 
     float32 and float64 are kept; all other types are converted to float64. With `holes`,
@@ -154,10 +164,8 @@ def finite_matrix(name: str, value: Any, *, holes: bool = False) -> np.ndarray:
     array([[1., 2.],
            [3., 4.]])
     """
-    if hasattr(value, "detach"):  # a torch tensor, perhaps on a device
-        value = value.detach().cpu().numpy()
     try:
-        array = np.asarray(value)
+        array = np.asarray(from_torch(value))
         if np.iscomplexobj(array):
             raise TypeError("complex numbers")
         if array.dtype not in (np.float32, np.float64):
@@ -185,7 +193,7 @@ def finite_matrix(name: str, value: Any, *, holes: bool = False) -> np.ndarray:
     return array
 
 
-def class_labels(name: str, value: Any, rows: int) -> np.ndarray:
+def class_labels(name: str, value: object, rows: int) -> np.ndarray:
     """Return class numbers 0, 1, ... as int64 of shape (rows,).
 
     Raises
@@ -199,9 +207,7 @@ def class_labels(name: str, value: Any, rows: int) -> np.ndarray:
     >>> class_labels("y", [0, 2, 1], rows=3)
     array([0, 2, 1])
     """
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().numpy()
-    labels = np.asarray(value)
+    labels = np.asarray(from_torch(value))
     if labels.shape != (rows,):
         raise InvalidValueError(
             f"{name} has shape {labels.shape}; give one class for each of the "
@@ -231,8 +237,8 @@ def folder_path(value: str | Path) -> Path:
 
 
 def table_and_rank(
-    complaints: Complaints, name: str, table: Any, rank: Any
-) -> tuple[Any, Any]:
+    complaints: Complaints, name: str, table: object, rank: object
+) -> tuple[np.ndarray, int]:
     """Return a complete table and a rank that fits it, or note what is wrong."""
     array = complaints.attempt(finite_matrix, name, table)
     most = None if array is None else min(array.shape)

@@ -1,7 +1,9 @@
 """Constraints and penalties on a factor.
 
-`constraints` parses them and computes proximal operators. `sets` defines the constraint
-sets, projections onto them, and the minimization of quadratics over them.
+`constraints` parses them and computes proximal operators. `sets` and `unit_norm` define
+the constraint sets, projections onto them, and the minimization of quadratics over them;
+`names` has the names of the sets. `quadratics` and `coordinates` minimize quadratics
+without a set.
 """
 
 import lazy_loader

@@ -4,4 +4,4 @@ from .sets import Fixed as Fixed
 from .sets import OneHot as OneHot
 from .sets import Simplex as Simplex
 from .sets import Sparse as Sparse
-from .sets import UnitNorm as UnitNorm
+from .unit_norm import UnitNorm as UnitNorm

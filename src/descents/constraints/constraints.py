@@ -9,35 +9,25 @@ have gradients.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from descents.constraints.sets import (
-    NAMES,
-    FactorSet,
-    Fixed,
-    UnitNorm,
+from descents.constraints.coordinates import coordinate_rounds
+from descents.constraints.names import NAMES, named_set
+from descents.constraints.quadratics import (
+    change,
     differences,
     entrywise,
-    named_set,
-    products,
+    solve_chain,
+    solve_exactly,
 )
-from descents.devices import numpy_dtype
+from descents.constraints.sets import FactorSet, Fixed
+from descents.constraints.unit_norm import UnitNorm
 from descents.errors import Complaints, InvalidValueError
-from descents.kernels.compiled import NUMBERS, address, of_precision
 from descents.validation import real_number
-
-SOURCE = Path(__file__).parents[1] / "kernels" / "rounds.c"
-MOST_COORDINATES = 64
-"""The largest number of coordinates of a row for which compiled code is used."""
-PASSES = 4
-"""The number of rounds over the coordinates of a constrained quadratic at each step."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +88,12 @@ class Regularizer:
         return self.nonnegative or (self.inside is not None and self.inside.positive)
 
     @property
-    def constraint(self) -> list[Any]:
+    def constraint(self) -> list[str | Fixed]:
         """The names of its sets, and fixed values, as `regularizers` takes them."""
-        names: list[Any] = ["nonnegative"] if self.nonnegative else []
+        names: list[str | Fixed] = ["nonnegative"] if self.nonnegative else []
         if self.inside is not None:
-            fixed = isinstance(self.inside, Fixed)
-            names.append(self.inside if fixed else self.inside.name)
+            inside = self.inside
+            names.append(inside if isinstance(inside, Fixed) else inside.name)
         return names
 
     def of_other_rows(self, rows: int) -> Regularizer:
@@ -225,61 +215,27 @@ class Regularizer:
         """
         if not self.entrywise:
             solution = self._solve_together(gram, right, point, l2, l1, bound)
-            return solution, _change(gram, right, point, solution)
+            return solution, change(gram, right, point, solution)
         scale = gram.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
         unit = torch.finfo(right.dtype).eps
         # Relative to each row's scale, as weights of rows may differ by many orders.
         damping = 60 * unit * scale + torch.finfo(right.dtype).tiny
-        if not self.nonnegative and not self.l1:
-            solution = _exactly(gram, right, point, l2, damping)
-        else:
+        if self.nonnegative or self.l1:
             penalties = [
                 penalty.expand(right.shape if penalty.ndim == 3 else right.shape[1:])
                 for penalty in (l2, l1)
             ]
-            args = (gram, right, point, penalties, damping[..., 0], bound)
-            compiled = self._compiled(*args)
-            if compiled is not None:
-                return compiled
-            solution = self._rounds(*args)
-        return solution, _change(gram, right, point, solution)
-
-    def _rounds(
-        self,
-        gram: torch.Tensor,
-        right: torch.Tensor,
-        point: torch.Tensor,
-        penalties: list[torch.Tensor],
-        damping: torch.Tensor,
-        bound: int,
-    ) -> torch.Tensor:
-        """Minimize over one coordinate at a time, for all rows together.
-
-        With the slope s_c = (G x)_c - r_c, coordinate c goes to prox((G_cc + d) x_c -
-        s_c) / (G_cc + l2_c + d), where d is the damping and the prox that of l1_c / 2.
-        """
-        l2, l1 = penalties
-        # Coordinates first, so that each coordinate of all rows is contiguous.
-        moved = point.mT.clone(memory_format=torch.contiguous_format)
-        target = right.mT.contiguous()
-        for _ in range(PASSES):
-            for c in range(right.shape[-1]):
-                row = gram[..., c, :]
-                if gram.shape[1] == 1:
-                    inner = torch.bmm(row, moved)[:, 0]  # (G x)_c
-                else:
-                    inner = (row.mT * moved).sum(1)
-                x, own = moved[:, c], gram[..., c, c]
-                free = target[:, c] - inner + (own + damping) * x
-                half = l1[..., c] / 2
-                if c >= bound:  # the bias
-                    pass
-                elif self.nonnegative:
-                    free = (free - half).clamp_min(0)
-                else:
-                    free = free.sign() * (free.abs() - half).clamp_min(0)
-                moved[:, c] = free / (own + l2[..., c] + damping)
-        return moved.mT.contiguous()
+            return coordinate_rounds(
+                gram,
+                right,
+                point,
+                penalties,
+                damping[..., 0],
+                bound,
+                self.nonnegative,
+            )
+        solution = solve_exactly(gram, right, point, l2, damping)
+        return solution, change(gram, right, point, solution)
 
     def _solve_together(
         self,
@@ -307,7 +263,7 @@ class Regularizer:
         l2 = l2 + neighbors * neighbor_weight
         gram = gram.expand(-1, rows, -1, -1)
         if self.smooth:
-            return _solve_chain(gram, right, point, l2, self.smoothness, bound)
+            return solve_chain(gram, right, point, l2, self.smoothness, bound)
         moved = point.clone(memory_format=torch.contiguous_format)
         for first in range(min(2, rows)):  # even rows, then odd rows
             pick = slice(first, None, 2)
@@ -357,147 +313,28 @@ class Regularizer:
             )
             right = right[..., :-1] - cross * bias[..., None]
             point, l2, l1 = point[..., :-1], l2[..., :-1], l1[..., :-1]
-        options: dict[str, Any] = {"nonnegative": self.nonnegative}
         if isinstance(self.inside, UnitNorm):
             solution = self.inside.over_columns(
-                gram, right, point, l2, l1, self.smoothness, **options
+                gram,
+                right,
+                point,
+                l2,
+                l1,
+                self.smoothness,
+                nonnegative=self.nonnegative,
             )
         else:
             solution = self.inside.solve(
-                gram, right, point, l2, l1, plain=plain, **options
+                gram, right, point, l2, l1, plain=plain, nonnegative=self.nonnegative
             )
         if bias is None:
             return solution
         bias = bias - (cross * solution).sum(-1) / own
         return torch.cat([solution, bias[..., None]], -1)
 
-    def _compiled(
-        self,
-        gram: torch.Tensor,
-        right: torch.Tensor,
-        point: torch.Tensor,
-        penalties: list[torch.Tensor],
-        damping: torch.Tensor,
-        bound: int,
-    ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Take the rounds of `_rounds` by compiled code; None if it is not available."""
-        starts, rows, q = right.shape
-        if right.device.type != "cpu" or q > MOST_COORDINATES:
-            return None
-        code = of_precision(SOURCE, right.dtype)
-        if code is None:
-            return None
-        counts = [ctypes.c_int64(n) for n in (rows, q, PASSES, bound, self.nonnegative)]
-        gram = gram.contiguous()
-        changes = []
-        if gram.shape[1] > 1 or rows == 1:  # each row has its own G
-            code.rounds_apart.restype = ctypes.c_double
-            solution = point.clone(memory_format=torch.contiguous_format)
-            penalties_in_one_piece = [penalty.contiguous() for penalty in penalties]
-            arrays = [damping.contiguous(), gram, right.contiguous()]
-            for k in range(starts):
-                own = [_of_start(penalty, k) for penalty in penalties_in_one_piece]
-                arguments = (*(tensor[k] for tensor in arrays), *own, solution[k])
-                changes.append(code.rounds_apart(*counts, *map(address, arguments)))
-        else:
-            code.rounds_shared.restype = ctypes.c_double
-            solution = torch.empty_like(point, memory_format=torch.contiguous_format)
-            for k, scale in enumerate(damping[:, 0].tolist()):
-                places: list[Any] = [NUMBERS[right.dtype](scale), address(gram[k])]
-                own = [_of_start(penalty, k) for penalty in penalties]
-                for tensor in (right[k], *own, point[k]):
-                    places += [address(tensor), *map(ctypes.c_int64, tensor.stride())]
-                changes.append(
-                    code.rounds_shared(*counts, *places, address(solution[k]))
-                )
-        return solution, torch.tensor(changes, dtype=torch.float64)
-
-
-def _of_start(penalty: torch.Tensor, start: int) -> torch.Tensor:
-    """Return the penalties of one start; all starts may share them."""
-    return penalty[start] if penalty.ndim == 3 else penalty
-
-
-def _change(
-    gram: torch.Tensor,
-    right: torch.Tensor,
-    point: torch.Tensor,
-    solution: torch.Tensor,
-) -> torch.Tensor:
-    """Return the change of x' G x - 2 x' r, over all rows.
-
-    With d = x_new - x it is d' (G d + 2 (G x - r)).
-    """
-    moved = solution - point
-    twice = products(gram, moved) + 2 * (products(gram, point) - right)
-    return (moved * twice).double().sum((1, 2))
-
-
-def _solve_chain(
-    gram: torch.Tensor,
-    right: torch.Tensor,
-    point: torch.Tensor,
-    l2: torch.Tensor,
-    smoothness: float,
-    bound: int,
-) -> torch.Tensor:
-    """Minimize the quadratics of all rows together, with smoothness between neighbors.
-
-    It uses the Cholesky factor of the matrix of all rows, which is block tridiagonal:
-    blocks G_i + l2_i on the diagonal, and -s I beside it. The damping is that of
-    `Regularizer.solve`.
-    """
-    from scipy.linalg import LinAlgError, solveh_banded
-
-    starts, rows, q = right.shape
-    size = gram.diagonal(dim1=-2, dim2=-1).mean((-1, -2)) + l2.mean((-1, -2))
-    damping = (30 * torch.finfo(right.dtype).eps * size + 1e-30)[:, None, None]
-    whole = gram + torch.diag_embed(l2 + damping)
-    wanted = right + damping * point
-    solution = np.full(right.shape, np.nan, dtype=numpy_dtype(right.dtype))
-    for k in range(starts):
-        matrix = whole[k].cpu().numpy()
-        # Lower band storage: row d has the d-th subdiagonal of the matrix of all rows.
-        # Subdiagonals 1 to q - 1 are within the blocks, and number q is -s.
-        band = np.zeros((q + 1, rows, q), dtype=matrix.dtype)
-        for below in range(q):
-            band[below, :, : q - below] = matrix.diagonal(-below, 1, 2)
-        band[q, :-1, :bound] = -smoothness
-        try:
-            solved = solveh_banded(
-                band.reshape(q + 1, rows * q),
-                wanted[k].reshape(-1).cpu().numpy(),
-                lower=True,
-                check_finite=False,
-            )
-        except LinAlgError:  # numbers that are not finite; the start is marked by them
-            continue
-        solution[k] = solved.reshape(rows, q)
-    return torch.as_tensor(solution).to(right)
-
-
-def _exactly(
-    gram: torch.Tensor,
-    right: torch.Tensor,
-    point: torch.Tensor,
-    l2: torch.Tensor,
-    damping: torch.Tensor,
-) -> torch.Tensor:
-    """Minimize x' G x - 2 x' r + sum l2 x^2 by Cholesky, damped towards the point."""
-    # Rows that share a Gram matrix have equal counts of cells, and so equal penalties.
-    added = l2[..., : gram.shape[1], :] + damping
-    diagonal = added.expand(len(gram), gram.shape[1], right.shape[-1])
-    whole = gram + torch.diag_embed(diagonal)
-    target = (right + damping * point)[..., None]
-    factor, _ = torch.linalg.cholesky_ex(whole)
-    if whole.shape[1] == 1 and right.shape[1] > 1:  # one Gram for all rows
-        wide = torch.cholesky_solve(target[..., 0].mT, factor[:, 0])
-        return wide.mT
-    return torch.cholesky_solve(target, factor)[..., 0]
-
 
 def regularizers(
-    constraint: Any, penalty: Any
+    constraint: object, penalty: object
 ) -> tuple[Regularizer, Regularizer, float, float]:
     """Return the constraints and penalties on the row factor and the column factor.
 
@@ -530,27 +367,28 @@ def regularizers(
     """
     complaints = Complaints()
     pair = constraint if isinstance(constraint, tuple | list) else (constraint,) * 2
-    sets: list[Any] = [None, None]
+    sets: list[tuple[bool, FactorSet | None]] = []
     if len(pair) != 2:
         complaints.require(False, _unknown(constraint))
     elif pair[0] is pair[1]:
         sets = [complaints.attempt(_parsed, pair[0])] * 2
     else:
         sets = [complaints.attempt(_parsed, part) for part in pair]
-    if penalty is None:
-        penalty = {}
-    elif not isinstance(penalty, dict):
-        penalty = {"l2": complaints.attempt(real_number, "penalty", penalty, 0)}
+    given: dict[str, object] = {}
+    if isinstance(penalty, dict):
+        given = penalty
+    elif penalty is not None:
+        given = {"l2": complaints.attempt(real_number, "penalty", penalty, 0)}
     names = [f"l{p}{of}" for p in (1, 2) for of in ("", "_rows", "_columns")]
     allowed = [*names, "smooth_rows", "smooth_columns", "l2_biases", "count_power"]
-    unknown = [name for name in penalty if name not in allowed]
+    unknown = [name for name in given if name not in allowed]
     complaints.require(
         not unknown,
         f"penalty has {', '.join(map(repr, unknown))}; give some of {', '.join(allowed)}",
     )
     values = {
         name: complaints.attempt(real_number, name, value, 0)
-        for name, value in penalty.items()
+        for name, value in given.items()
         if name in allowed and value is not None
     }
     complaints.raise_any()
@@ -570,7 +408,7 @@ def regularizers(
     return factors[0], factors[1], biases, values.get("count_power", 0.0)
 
 
-def _unknown(constraint: Any) -> str:
+def _unknown(constraint: object) -> str:
     return (
         f"constraint is {constraint!r}; give None, 'nonnegative', "
         f"{', '.join(map(repr, NAMES))}, Fixed values, several joined by '+', or a pair "
@@ -578,9 +416,9 @@ def _unknown(constraint: Any) -> str:
     )
 
 
-def _parsed(constraint: Any) -> tuple[bool, FactorSet | None]:
+def _parsed(constraint: object) -> tuple[bool, FactorSet | None]:
     """Return whether one factor must be nonnegative, and the set that it must lie in."""
-    parts = [constraint]
+    parts: Sequence[object] = [constraint]
     if isinstance(constraint, str):
         parts = constraint.split("+")
     elif isinstance(constraint, Sequence):
@@ -605,7 +443,7 @@ def _parsed(constraint: Any) -> tuple[bool, FactorSet | None]:
     return nonnegative, sets[0] if sets else None
 
 
-def _split(part: Any) -> list[Any]:
+def _split(part: object) -> list[object]:
     return list(part.split("+")) if isinstance(part, str) else [part]
 
 

@@ -14,15 +14,19 @@ References
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
-from descents.devices import remote
+from descents.constraints.quadratics import (
+    Solve,
+    entrywise,
+    products,
+    solve_free,
+)
 from descents.errors import InvalidValueError
 from descents.text import counted
 from descents.validation import whole_number
@@ -34,57 +38,6 @@ PASSES = 4
 MOST_PAIRED = 8
 """The largest number of shares of a row that are moved in pairs, because the number of
 pairs grows with its square."""
-NORM_ROUNDED = 1e-5
-"""The largest error of a squared norm of 1 by rounding."""
-SECULAR_STEPS = 12
-"""The largest number of Newton steps for the multiplier of a norm."""
-Solve = Callable[..., torch.Tensor]
-
-
-def entrywise(
-    point: torch.Tensor, thresholds: torch.Tensor | float, *, nonnegative: bool
-) -> torch.Tensor:
-    """Minimize t |x| + (x - p)^2 / 2, entry by entry, over x >= 0 if `nonnegative`.
-
-    Examples
-    --------
-    >>> entrywise(torch.tensor([-3.0, 0.5, 3.0]), 1.0, nonnegative=False)
-    tensor([-2., 0., 2.])
-    """
-    bare = isinstance(thresholds, float) and thresholds == 0
-    if nonnegative:
-        return (point if bare else point - thresholds).clamp_min(0)
-    if bare:
-        return point
-    return point.sign() * (point.abs() - thresholds).clamp_min(0)
-
-
-def products(gram: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Return G x for every row; all rows may share one G.
-
-    Examples
-    --------
-    >>> products(2 * torch.eye(2)[None, None], torch.ones(1, 3, 2)).sum()
-    tensor(12.)
-    """
-    if gram.shape[1] == 1:
-        return points @ gram[:, 0]
-    return (gram @ points[..., None])[..., 0]
-
-
-def differences(points: torch.Tensor) -> torch.Tensor:
-    """Return half the derivative of sum_i ||x_{i+1} - x_i||^2 over neighboring rows.
-
-    Examples
-    --------
-    >>> differences(torch.tensor([[0.0], [1.0], [3.0]])).T
-    tensor([[-1., -1.,  2.]])
-    """
-    steps = points.diff(dim=-2)
-    result = torch.zeros_like(points)
-    result[..., :-1, :] -= steps
-    result[..., 1:, :] += steps
-    return result
 
 
 class FactorSet:
@@ -334,7 +287,7 @@ class Sparse(FactorSet):
         moved = super().solve(
             gram, right, point, l2, l1, nonnegative=nonnegative, plain=plain
         )
-        return _solve_free(gram, right, moved, l2, l1, moved == 0, plain)
+        return solve_free(gram, right, moved, l2, l1, moved == 0, plain)
 
 
 @dataclass(frozen=True)
@@ -380,165 +333,7 @@ class OneHot(FactorSet):
         return _one_hot(cost)
 
 
-@dataclass(frozen=True)
-class UnitNorm(FactorSet):
-    """Columns of Euclidean norm 1.
-
-    The projection of a column of zeros, or with nonnegativity of a column without
-    positive entries, is 1 at its largest entry (the first of equals) and 0 elsewhere.
-
-    Examples
-    --------
-    >>> UnitNorm().prox(torch.tensor([[3.0], [-4.0]]), 1.0, 0.0, nonnegative=False)
-    tensor([[ 0.6000],
-            [-0.8000]])
-    """
-
-    name: str = field(default="unit_norm", init=False)
-    couples: ClassVar[bool] = True
-
-    def prox(
-        self,
-        point: torch.Tensor,
-        rate: torch.Tensor | float,
-        thresholds: torch.Tensor | float,
-        *,
-        nonnegative: bool,
-    ) -> torch.Tensor:
-        """Return the soft-thresholded column over its norm, which maximizes x'p - t |x|.
-
-        Raises
-        ------
-        InvalidValueError
-            If rates differ within a column, for which there is no closed form.
-        """
-        if isinstance(rate, torch.Tensor) and rate.ndim > 1 and rate.shape[-2] > 1:
-            raise InvalidValueError(
-                "columns of norm one have no prox for rates that differ between entries, "
-                "as Adam's do; give steps with one rate ('gd' or 'alternating')"
-            )
-        sign = torch.where(point < 0, -1.0, 1.0).to(point)
-        if nonnegative:
-            sign = torch.ones_like(sign)
-        size = point * sign - thresholds
-        above = size.clamp_min(0)
-        norm = torch.linalg.vector_norm(above, dim=-2, keepdim=True)
-        peak = size.argmax(-2, keepdim=True)
-        lone = torch.zeros_like(point).scatter(-2, peak, 1.0)
-        empty = norm == 0
-        return sign * torch.where(empty, lone, above / torch.where(empty, 1.0, norm))
-
-    def over_columns(
-        self,
-        gram: torch.Tensor,
-        right: torch.Tensor,
-        point: torch.Tensor,
-        l2: torch.Tensor,
-        l1: torch.Tensor,
-        smoothness: float,
-        *,
-        nonnegative: bool,
-    ) -> torch.Tensor:
-        """Lower the quadratics of all rows together, column by column.
-
-        Each column goes to its minimum (`_on_sphere`). With smoothness, which couples the
-        rows, it takes a prox-gradient step at one over the largest curvature instead.
-        """
-        own = gram.diagonal(dim1=-2, dim2=-1) + l2
-        factor = point.clone()
-        for _ in range(PASSES):
-            for c in range(point.shape[-1]):
-                previous = factor[..., c]
-                slope = (factor * gram[..., c, :]).sum(-1) + l2[..., c] * previous
-                slope = slope - right[..., c]
-                if not smoothness:
-                    factor[..., c] = self._on_sphere(
-                        own[..., c].expand_as(previous),
-                        slope,
-                        previous,
-                        l1[..., c] / 2,
-                        nonnegative=nonnegative,
-                    )
-                    continue
-                slope = slope + smoothness * differences(previous[..., None])[..., 0]
-                # The matrix of the squared differences has eigenvalues of at most 4.
-                size = own[..., c].amax(-1, keepdim=True) + 4 * smoothness
-                size = size.clamp_min(1e-30)
-                column = self.prox(
-                    (previous - slope / size)[..., None],
-                    0.5,
-                    (l1[..., c] / 2 / size)[..., None],
-                    nonnegative=nonnegative,
-                )
-                factor[..., c] = column[..., 0]
-        return factor
-
-    def _on_sphere(
-        self,
-        curvature: torch.Tensor,
-        slope: torch.Tensor,
-        here: torch.Tensor,
-        half: torch.Tensor,
-        *,
-        nonnegative: bool,
-    ) -> torch.Tensor:
-        """Minimize sum_i a_i x_i^2 - 2 b_i x_i + 2 h_i |x_i| over columns of norm 1.
-
-        Here b = a x - slope. With the multiplier m of the norm, |x_i| = s_i / (a_i + m)
-        with s_i = max(|b_i| - h_i, 0). The norm decreases in m and 1 / norm is concave in
-        m, so Newton's steps from below increase to the root m of 1 / norm = 1 and never
-        pass it. A column whose value was lower before stays as it was; this happens if
-        entries that are now 0 had been useful.
-        """
-        wanted = curvature * here - slope
-        sign = torch.ones_like(wanted) if nonnegative else wanted.sign()
-        size = wanted * sign - half
-        used = size > 0
-        size = size.clamp_min(0)
-        least = (size - curvature).masked_fill(~used, -torch.inf)
-        # Two lower bounds of the root: from one entry alone, s_i / (a_i + m) <= 1, and
-        # from all entries at the largest curvature, ||s|| / (max a + m) <= 1.
-        m = least.amax(-1, keepdim=True)
-        length = torch.linalg.vector_norm(size, dim=-1, keepdim=True)
-        m = m.maximum(length - curvature.amax(-1, keepdim=True))
-        empty = ~used.any(-1, keepdim=True)
-        m = m.masked_fill(empty, 0.0)
-        rounded = 1 + 16 * torch.finfo(m.dtype).eps
-        away = remote(m.device)  # do not wait there to check whether all converged
-        for _ in range(SECULAR_STEPS):
-            bottom = (curvature + m).clamp_min(1e-30)
-            x = size / bottom
-            squares = x.square()
-            square = squares.sum(-1, keepdim=True)
-            norm = square.sqrt()
-            ahead = norm > rounded
-            if not (away or bool(ahead.any())):
-                break
-            steep = (squares / bottom).sum(-1, keepdim=True).clamp_min(1e-30)
-            # Newton on 1 / norm - 1, whose derivative is steep / norm^3.
-            m = torch.where(ahead, m + square * (norm - 1) / steep, m)
-        x = sign * size / (curvature + m).clamp_min(1e-30)
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        # If every s_i is 0, the minimum has one nonzero entry, of size 1.
-        lone = (curvature - 2 * (wanted * sign - half)).argmin(-1, keepdim=True)
-        alone = torch.zeros_like(x).scatter(-1, lone, sign.gather(-1, lone))
-        x = torch.where(empty | ~(norm > 0), alone, x / norm)
-
-        def value(at: torch.Tensor) -> torch.Tensor:
-            terms = at * (curvature * at - 2 * wanted) + 2 * half * at.abs()
-            return terms.sum(-1, keepdim=True)
-
-        inside = (here.square().sum(-1, keepdim=True) - 1).abs() < NORM_ROUNDED
-        if nonnegative:
-            inside = inside & (here >= 0).all(-1, keepdim=True)
-        return torch.where(inside & (value(here) < value(x)), here, x)
-
-    def of_other_rows(self, rows: int) -> FactorSet | None:
-        """Return None: the norm is over the fitted rows only."""
-        return None
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Fixed(FactorSet):
     """A factor with some entries fixed.
 
@@ -558,20 +353,20 @@ class Fixed(FactorSet):
             [1., 0.]])
     """
 
-    values: Any
+    values: np.ndarray
     name: str = field(default="fixed", init=False)
 
-    def __post_init__(self) -> None:
+    def __init__(self, values: ArrayLike) -> None:
         try:
-            values = np.array(self.values, dtype=np.float64)
+            table = np.array(values, dtype=np.float64)
         except (TypeError, ValueError):
-            values = np.zeros(0)
-        if values.ndim != 2 or np.isinf(values).any() or not values.size:
+            table = np.zeros(0)
+        if table.ndim != 2 or np.isinf(table).any() or not table.size:
             raise InvalidValueError(
                 "fixed values are not a table of numbers; give finite numbers of shape "
                 "(rows, rank), and NaN for free entries"
             )
-        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "values", table)
 
     def check(self, name: str, shape: tuple[int, int]) -> None:
         """Raise if the values do not have the shape of the factor."""
@@ -611,7 +406,7 @@ class Fixed(FactorSet):
         fixed = ~values.isnan()
         l2, l1 = (penalty.masked_fill(fixed, 0) for penalty in (l2, l1))
         at = torch.where(fixed, values, point)
-        return _solve_free(gram, right, at, l2, l1, fixed, plain)
+        return solve_free(gram, right, at, l2, l1, fixed, plain)
 
     def of_other_rows(self, rows: int) -> FactorSet | None:
         """Return the values for as many rows, or for columns that are the same in all rows.
@@ -649,97 +444,3 @@ def _largest_gains(
 def _one_hot(costs: torch.Tensor) -> torch.Tensor:
     """Return 1 at the lowest cost of each row (the first of equals), and 0 elsewhere."""
     return torch.zeros_like(costs).scatter(-1, costs.argmin(-1, keepdim=True), 1.0)
-
-
-def _solve_free(
-    gram: torch.Tensor,
-    right: torch.Tensor,
-    point: torch.Tensor,
-    l2: torch.Tensor,
-    l1: torch.Tensor,
-    fixed: torch.Tensor,
-    plain: Solve,
-) -> torch.Tensor:
-    """Minimize over the free entries of each row, with the others fixed at the point.
-
-    With values v of the fixed entries, the free entries have the same G, and r - G v. To
-    keep one matrix of full size, the rows and columns of fixed entries become those of a
-    multiple of the identity.
-
-    Parameters
-    ----------
-    fixed : bool Tensor of shape (..., rows, q)
-        Fixed entries other than 0 must have no penalty.
-    """
-    pattern = fixed
-    if gram.shape[1] == 1 and bool((fixed == fixed[..., :1, :]).all()):
-        pattern = fixed[..., :1, :]  # all rows still share one matrix
-    free = (~pattern).to(gram)
-    size = gram.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True) + 1
-    inner = gram * free[..., :, None] * free[..., None, :]
-    inner = inner + torch.diag_embed((1 - free) * size)
-    values = torch.where(fixed, point, torch.zeros_like(point))
-    wanted = torch.where(fixed, size * values, right - products(gram, values))
-    solution = plain(inner, wanted, point, l2, l1, point.shape[-1])
-    return torch.where(fixed, point, solution)
-
-
-NAMES = ("simplex", "unit_norm", "sparse:K", "one_sparse", "one_hot")
-
-
-FORMER_NAMES = {"unit_one_sparse": "one_hot"}
-"""Former names of sets, and what they are called now."""
-
-
-def renamed_sets(constraint: Any) -> Any:
-    """Return a constraint, or a sequence of them, with former names replaced.
-
-    Examples
-    --------
-    >>> renamed_sets((None, "nonnegative+unit_one_sparse"))
-    (None, 'nonnegative+one_hot')
-    """
-    if isinstance(constraint, str):
-        return "+".join(FORMER_NAMES.get(part, part) for part in constraint.split("+"))
-    if isinstance(constraint, list | tuple):
-        return type(constraint)(map(renamed_sets, constraint))
-    return constraint
-
-
-def named_set(name: str) -> FactorSet | None:
-    """Return the set with a name, or None if there is no such set.
-
-    Raises
-    ------
-    InvalidValueError
-        If K of ``sparse:K`` is not a whole number of at least 1.
-
-    Examples
-    --------
-    >>> named_set("sparse:2")
-    Sparse(count=2)
-    """
-    if name in FORMER_NAMES:
-        warnings.warn(
-            f"the constraint {name!r} is now called {FORMER_NAMES[name]!r}, and the former "
-            "name will be removed in version 0.4; give the new one",
-            FutureWarning,
-            stacklevel=2,
-        )
-        name = FORMER_NAMES[name]
-    kind, colon, count = name.partition(":")
-    if kind == "sparse" and colon:
-        try:
-            return Sparse(int(count))
-        except ValueError:  # also InvalidValueError, which derives from it
-            raise InvalidValueError(
-                f"constraint is {name!r}; give sparse:K with a whole number K from 1 to "
-                "the rank"
-            ) from None
-    named: dict[str, Callable[[], FactorSet]] = {
-        "simplex": Simplex,
-        "unit_norm": UnitNorm,
-        "one_sparse": lambda: Sparse(1),
-        "one_hot": OneHot,
-    }
-    return named[name]() if name in named else None

@@ -14,7 +14,7 @@ import torch
 
 from descents.cells.base import Look, Side
 from descents.cells.streamed import Streamed, losses_of
-from descents.constraints.sets import products
+from descents.constraints.quadratics import products
 from descents.devices import remote
 from descents.errors import InvalidValueError
 from descents.factorization.factorization import Factorization

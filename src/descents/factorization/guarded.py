@@ -15,7 +15,8 @@ import torch
 from descents.cells import layouts
 from descents.cells.base import Block, Cells, Look, Side
 from descents.cells.layouts import Dense, Stored
-from descents.constraints.sets import OneHot, products
+from descents.constraints.quadratics import products
+from descents.constraints.sets import OneHot
 from descents.errors import InvalidValueError
 from descents.factorization import alternating
 from descents.factorization.factorization import Factorization

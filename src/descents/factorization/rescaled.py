@@ -18,7 +18,8 @@ import numpy as np
 from descents.cells.base import Cells
 from descents.cells.layouts import Complete, Dense, Stored
 from descents.constraints.constraints import Regularizer
-from descents.constraints.sets import Fixed, OneHot, Simplex, UnitNorm
+from descents.constraints.sets import Fixed, OneHot, Simplex
+from descents.constraints.unit_norm import UnitNorm
 from descents.factorization.factorization import Factorization
 
 

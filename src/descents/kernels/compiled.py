@@ -13,7 +13,6 @@ import tempfile
 import threading
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -26,7 +25,7 @@ FLAGS = ("-O3", "-fno-strict-aliasing", "-shared", "-fPIC")
 MACHINES = (("-march=native",), ("-mcpu=native",), ())
 """Options for the instruction set of this processor; the first that the compiler accepts is
 used."""
-NUMBERS: dict[torch.dtype, Any] = {
+NUMBERS: dict[torch.dtype, type[ctypes.c_float] | type[ctypes.c_double]] = {
     torch.float32: ctypes.c_float,
     torch.float64: ctypes.c_double,
 }

@@ -12,7 +12,6 @@ import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -181,7 +180,7 @@ def ratios(
     return result
 
 
-def _code(factor: torch.Tensor, q: int) -> Any:
+def _code(factor: torch.Tensor, q: int) -> ctypes.CDLL | None:
     """Return the compiled code for a factor, or None if there is none for it."""
     if factor.device.type != "cpu" or q > MOST_COLUMNS:
         return None
@@ -191,18 +190,18 @@ def _code(factor: torch.Tensor, q: int) -> Any:
     return code
 
 
-def _filled(code: Any, factor: torch.Tensor) -> torch.Tensor:
+def _filled(code: ctypes.CDLL, factor: torch.Tensor) -> torch.Tensor:
     """Return a factor with its rows padded with zeros to whole vectors."""
     q = factor.shape[-1]
     wide = code.filled(ctypes.c_int64(q))
     return torch.nn.functional.pad(factor, (0, wide - q)).contiguous()
 
 
-def _numbers(*values: int) -> list[Any]:
+def _numbers(*values: int) -> list[ctypes.c_int64]:
     return [ctypes.c_int64(value) for value in values]
 
 
-def _places(*tensors: torch.Tensor | None) -> list[Any]:
+def _places(*tensors: torch.Tensor | None) -> list[ctypes.c_void_p]:
     return [address(tensor) for tensor in tensors]
 
 

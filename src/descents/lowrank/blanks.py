@@ -10,7 +10,8 @@ import torch
 from descents.cells.base import Block
 from descents.cells.layouts import Dense, Stored
 from descents.constraints.constraints import Regularizer
-from descents.constraints.sets import Fixed, UnitNorm
+from descents.constraints.sets import Fixed
+from descents.constraints.unit_norm import UnitNorm
 from descents.factorization.factorization import Factorization
 from descents.losses import Logistic, Poisson
 

@@ -15,7 +15,8 @@ from descents.cells import columns
 from descents.cells.base import Cells
 from descents.cells.columns import ColumnModel
 from descents.cells.observed import cells
-from descents.constraints.sets import Fixed, OneHot, renamed_sets
+from descents.constraints.names import renamed_sets
+from descents.constraints.sets import Fixed, OneHot
 from descents.devices import numpy_dtype
 from descents.errors import InvalidValueError
 from descents.factorization import alternating, guarded

@@ -20,7 +20,7 @@ from descents.cells.intake import (
     result_type,
 )
 from descents.cells.streamed import Streamed, block_bytes, rows_at_once
-from descents.constraints.sets import renamed_sets
+from descents.constraints.names import renamed_sets
 from descents.errors import InvalidValueError, RunFolderError
 from descents.lowrank import conformal
 from descents.lowrank.conformal import Calibration

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 def wilson_interval(
@@ -30,7 +29,11 @@ def wilson_interval(
 
 
 def paired_difference_interval(
-    first: Any, second: Any, groups: Any = None, *, confidence: float = 0.95
+    first: ArrayLike,
+    second: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    confidence: float = 0.95,
 ) -> tuple[float, float, float]:
     """Return the mean of first - second over shared starts, with Student's interval.
 
@@ -79,7 +82,7 @@ def residual_mean_square(table: np.ndarray) -> float:
     return float(np.square(residual).sum() / max(1, (rows - 1) * (columns - 1)))
 
 
-def holm(p_values: Any) -> np.ndarray:
+def holm(p_values: ArrayLike) -> np.ndarray:
     """Return p-values adjusted for multiple tests by Holm's step-down rule [1]_.
 
     References

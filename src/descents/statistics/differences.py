@@ -10,9 +10,9 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import expit, logit, ndtri, stdtrit
 
 from descents.errors import Complaints
@@ -76,8 +76,8 @@ class Comparison:
 
 
 def compared(
-    first: Any,
-    second: Any,
+    first: ArrayLike,
+    second: ArrayLike,
     *,
     paired: bool,
     generator: np.random.Generator,

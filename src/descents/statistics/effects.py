@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from descents.errors import Complaints, InvalidValueError
 from descents.statistics.confidence import (
@@ -57,8 +58,8 @@ class Effect:
 
 
 def main_effects(
-    values: Any,
-    settings: Sequence[Mapping[str, Any]],
+    values: ArrayLike,
+    settings: Sequence[Mapping[str, object]],
     *,
     generator: np.random.Generator,
     confidence: float = 0.95,
@@ -165,7 +166,7 @@ def main_effects(
     return sorted(effects, key=lambda effect: -effect.share)
 
 
-def same_value(one: Any, two: Any) -> bool:
+def same_value(one: object, two: object) -> bool:
     """Return whether two values of a parameter are equal; arrays are compared as a whole.
 
     Examples
@@ -176,20 +177,21 @@ def same_value(one: Any, two: Any) -> bool:
     (False, False)
     """
     if one is None or two is None or isinstance(one, str) or isinstance(two, str):
-        return bool(np.ndim(one) == np.ndim(two) and one == two)
+        return np.asarray(one).ndim == np.asarray(two).ndim and bool(one == two)
     if isinstance(one, np.ndarray) or isinstance(two, np.ndarray):
-        return np.shape(one) == np.shape(two) and bool(np.array_equal(one, two))
+        first, second = np.asarray(one), np.asarray(two)
+        return first.shape == second.shape and bool(np.array_equal(first, second))
     return bool(one == two)
 
 
 def _grid(
-    settings: Sequence[Mapping[str, Any]],
-) -> dict[str, tuple[tuple[Any, ...], np.ndarray]]:
+    settings: Sequence[Mapping[str, object]],
+) -> dict[str, tuple[tuple[object, ...], np.ndarray]]:
     """Return for each parameter that varies its levels, and the level of each setting."""
     grid = {}
     size = 1
     for name in settings[0]:
-        levels: list[Any] = []
+        levels: list[object] = []
         places = []
         for setting in settings:
             value = setting.get(name)

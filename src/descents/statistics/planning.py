@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import ndtri, stdtrit
 
 from descents.errors import Complaints
@@ -13,7 +13,7 @@ from descents.statistics.samples import chunk_rows, number_between, start_values
 from descents.validation import real_number, whole_number
 
 
-def starts_needed(values: Any, precision: float, confidence: float = 0.95) -> int:
+def starts_needed(values: ArrayLike, precision: float, confidence: float = 0.95) -> int:
     """Return the number of starts for which the mean has a given precision.
 
     It is the smallest n with t s / √n ≤ precision, where s is the standard deviation of
@@ -139,7 +139,7 @@ def _best_weights(count: int, draws: np.ndarray) -> np.ndarray:
 
 
 def expected_best(
-    values: Any, draws: Any, *, higher_is_better: bool = True
+    values: ArrayLike, draws: ArrayLike, *, higher_is_better: bool = True
 ) -> np.ndarray:
     """Return the expected best of k starts, for each k.
 
@@ -181,8 +181,8 @@ def expected_best(
 
 
 def expected_best_interval(
-    values: Any,
-    draws: Any,
+    values: ArrayLike,
+    draws: ArrayLike,
     *,
     higher_is_better: bool = True,
     confidence: float = 0.95,
@@ -238,7 +238,7 @@ def expected_best_interval(
 
 
 def _ordered(
-    values: Any, draws: Any, higher_is_better: bool, confidence: float
+    values: ArrayLike, draws: ArrayLike, higher_is_better: bool, confidence: float
 ) -> tuple[np.ndarray, float, list[np.ndarray]]:
     """Return the centered values with the best last; their mean; and the k in chunks."""
     complaints = Complaints()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from descents.errors import InvalidValueError
 from descents.validation import real_number
 
 
-def coverage_checked(value: Any) -> float:
+def coverage_checked(value: object) -> float:
     """Return a coverage, above 0 and below 1.
 
     Examples

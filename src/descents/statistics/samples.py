@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from descents.errors import InvalidValueError
 from descents.text import counted
-from descents.validation import real_number
+from descents.validation import from_torch, real_number
 
 RESAMPLES = 9999
 """The default number of resamples or permutations."""
@@ -18,7 +17,7 @@ CELLS = 2**20
 """The largest number of values in a chunk of resamples, which limits memory."""
 
 
-def start_values(name: str, values: Any) -> np.ndarray:
+def start_values(name: str, values: object) -> np.ndarray:
     """Return one finite number per start, float64 of shape (S,), S at least 1.
 
     Raises
@@ -31,10 +30,8 @@ def start_values(name: str, values: Any) -> np.ndarray:
     >>> start_values("values", [1, 2])
     array([1., 2.])
     """
-    if hasattr(values, "detach"):  # a torch tensor, perhaps on a device
-        values = values.detach().cpu().numpy()
     try:
-        array = np.asarray(values)
+        array = np.asarray(from_torch(values))
         if np.iscomplexobj(array):
             raise TypeError("complex numbers")
         array = array.astype(np.float64)
@@ -57,7 +54,9 @@ def start_values(name: str, values: Any) -> np.ndarray:
     return array
 
 
-def number_between(name: str, value: Any, low: float = 0.0, high: float = 1.0) -> float:
+def number_between(
+    name: str, value: object, low: float = 0.0, high: float = 1.0
+) -> float:
     """Return a number strictly between `low` and `high`.
 
     Raises

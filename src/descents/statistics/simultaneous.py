@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import polygamma, stdtr, stdtrit
 
 from descents.errors import Complaints
@@ -61,7 +61,7 @@ class _Pairs:
 
 
 def simultaneous_differences(
-    values: Any,
+    values: ArrayLike,
     *,
     generator: np.random.Generator,
     confidence: float = 0.95,

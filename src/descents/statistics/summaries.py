@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri, stdtrit
 
 from descents.errors import Complaints
@@ -31,7 +31,7 @@ ROUNDING = 1e-12
 """How far below a threshold a value may be by rounding, relative to the largest value."""
 
 
-def start_means(table: Any, failed: Any) -> tuple[np.ndarray, np.ndarray]:
+def start_means(table: ArrayLike, failed: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean of each start over its splits, and which starts failed.
 
     A metric may be undefined on a split, such as R^2 if all held-out rows have the same
@@ -68,7 +68,7 @@ def start_means(table: Any, failed: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def reaches(
-    values: Any, threshold: float, *, higher_is_better: bool = True
+    values: ArrayLike, threshold: float, *, higher_is_better: bool = True
 ) -> np.ndarray:
     """Return which values are at least as good as a threshold.
 
@@ -89,7 +89,7 @@ def reaches(
 
 
 def mean_interval(
-    values: Any,
+    values: ArrayLike,
     generator: np.random.Generator,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
@@ -179,7 +179,7 @@ def mean_interval(
 
 
 def quantile_interval(
-    values: Any, probability: float = 0.5, confidence: float = 0.95
+    values: ArrayLike, probability: float = 0.5, confidence: float = 0.95
 ) -> tuple[float, float, float]:
     """Return a quantile over starts with an interval from order statistics.
 
@@ -252,7 +252,7 @@ def _bound_below(ordered: np.ndarray, probability: float, level: float) -> float
 
 
 def success_interval(
-    values: Any,
+    values: ArrayLike,
     threshold: float,
     *,
     higher_is_better: bool = True,
@@ -296,8 +296,8 @@ def success_interval(
 
 
 def performance_profile(
-    values: Any,
-    thresholds: Any,
+    values: ArrayLike,
+    thresholds: ArrayLike,
     *,
     higher_is_better: bool = True,
     confidence: float = 0.95,
@@ -399,7 +399,7 @@ class Summary:
 
 
 def summary(
-    values: Any,
+    values: ArrayLike,
     generator: np.random.Generator,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from descents.errors import InvalidValueError
 from descents.statistics.confidence import residual_mean_square
 from descents.text import counted
 
 
-def variance_components(values: Any, groups: Any) -> tuple[float, float]:
+def variance_components(values: ArrayLike, groups: ArrayLike) -> tuple[float, float]:
     """Estimate the variance within groups and the variance between groups.
 
     The method of moments for the one-way random-effects model gives within = mean square
@@ -52,7 +51,7 @@ def variance_components(values: Any, groups: Any) -> tuple[float, float]:
     return within, max(0.0, (spread - within) / size)
 
 
-def crossed_variances(values: Any) -> dict[str, float | None]:
+def crossed_variances(values: ArrayLike) -> dict[str, float | None]:
     """Estimate the variance between rows and the variance between columns of a table.
 
     The method of moments for two crossed random effects without repetition [1]_ gives
