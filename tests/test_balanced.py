@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from descents import LBFGS, Alternating, Factorization, LowRankModel, Stop, descend
-from descents.bounds.references import _best_scale, _top_of_parabola
+from descents.bounds.dual import _best_scale, _top_of_parabola
 from descents.factorization.alternating import _balance, _balanced, _half
 from descents.tables.datasets import planted_table
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import descents
 from conftest import some
 from descents import LBFGS, Alternating, Factorization, Problem, Runs, Stop
-from descents.bounds.references import dual_bound, reference, shrunk_svd
+from descents.bounds.dual import dual_bound
+from descents.bounds.references import reference, shrunk_svd
 from descents.cells.observed import cells
 from descents.losses import Huber
 from descents.tables.datasets import planted_table

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from scipy.stats import energy_distance
 
 from descents.bounds import gaps, subspaces
-from descents.bounds.references import Reference
+from descents.bounds.gaps import Reference
 from descents.errors import InvalidValueError
 from descents.reproduction import agreement
 from descents.statistics import confidence, variance

@@ -17,8 +17,10 @@ ROOT = Path(__file__).parents[1]
 FILES = (
     "README.md",
     "docs/architecture.md",
+    "docs/engine.md",
     "docs/index.md",
     "src/descents/*.py",
+    "src/descents/bounds/*.py",
     "src/descents/cli/__init__.py",
     "src/descents/cli/main.py",
     "src/descents/cli/options.py",

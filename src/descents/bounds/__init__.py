@@ -1,7 +1,8 @@
 """The best known answer, and how far a result is from it.
 
-`references` computes exact minima and lower bounds: truncated SVD, duality, closed
-forms. `gaps` measures the distance of a loss, `subspaces` that of factors.
+`references` computes exact minima and lower bounds from singular values, `dual` lower
+bounds by convex duality. `gaps` measures the distance of a loss, `subspaces` that of
+factors.
 """
 
 import lazy_loader

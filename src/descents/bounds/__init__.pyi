@@ -1,6 +1,6 @@
+from .dual import dual_bound as dual_bound
+from .gaps import Reference as Reference
 from .gaps import gap as gap
-from .references import Reference as Reference
-from .references import dual_bound as dual_bound
 from .references import reference as reference
 from .references import shrunk_svd as shrunk_svd
 from .references import truncated_svd as truncated_svd

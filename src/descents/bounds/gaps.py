@@ -1,20 +1,41 @@
-"""How far a loss is from the best known one."""
+"""The best known loss, and how far another loss is from it."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-
-from descents.bounds.references import Reference
+from numpy.typing import ArrayLike, DTypeLike
 
 ROUNDING = 1e-12
 """How far below an exact reference a float64 loss may be by rounding, relative to the
 loss of the best constant."""
 
 
+Kind = Literal["exact", "bound", "best found"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A loss with which results are compared.
+
+    Attributes
+    ----------
+    value : float
+    kind : {"exact", "bound", "best found"}
+        The exact minimum, a lower bound on every loss, or only the best loss found.
+    says : str
+        A phrase on where the value comes from.
+    """
+
+    value: float
+    kind: Kind
+    says: str
+
+
 def gap(
-    losses: Any, reference: Reference, best_constant_loss: float, dtype: Any
+    losses: ArrayLike, reference: Reference, best_constant_loss: float, dtype: DTypeLike
 ) -> np.ndarray:
     """Return (loss - reference) / max(abs(reference), eps x loss of the best constant).
 
@@ -40,7 +61,7 @@ def gap(
 
 
 def below_reference(
-    losses: Any, reference: Reference, best_constant_loss: float
+    losses: ArrayLike, reference: Reference, best_constant_loss: float
 ) -> np.ndarray:
     """Return which losses are below an exact reference or a bound by more than rounding.
 

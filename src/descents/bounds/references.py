@@ -1,44 +1,30 @@
-"""The best known answer to a problem: an exact minimum, a bound, or the best loss found."""
+"""The best known answer to a problem: an exact minimum, a bound, or the best loss found.
+
+By Eckart and Young, no product of rank r has a squared error below the sum of the squares
+of the singular values after the r-th. `truncated_svd` and `shrunk_svd` compute this
+minimum; `descents.bounds.dual` bounds losses for which no minimum is known.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from descents.bounds.dual import dual_bound
+from descents.bounds.gaps import Reference
 from descents.cells.layouts import Complete
 from descents.cells.streamed import Streamed
 from descents.errors import Complaints
 from descents.factorization.factorization import Factorization
-from descents.linalg.spectra import leading_triples, shifted
+from descents.linalg.spectra import WHOLE_SIDE, leading_triples, shifted
 from descents.optim.runs import Runs
 from descents.validation import table_and_rank
 
-Kind = Literal["exact", "bound", "best found"]
-
-WHOLE_SIDE = 1000
-"""With more rows and columns than this, singular values are computed by Lanczos."""
-CLOSED = 1e-3
-"""A gap relative to a bound counts as closed if it is at most this."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A loss with which results are compared.
-
-    Attributes
-    ----------
-    value : float
-    kind : {"exact", "bound", "best found"}
-        The exact minimum, a lower bound on every loss, or only the best loss found.
-    says : str
-        A phrase on where the value comes from.
-    """
-
-    value: float
-    kind: Kind
-    says: str
+if TYPE_CHECKING:
+    from descents.linalg.spectra import Matrix
 
 
 @dataclass(frozen=True)
@@ -67,7 +53,7 @@ class SVDAnswer:
     reference: Reference
 
 
-def truncated_svd(table: Any, rank: int) -> SVDAnswer:
+def truncated_svd(table: ArrayLike, rank: int) -> SVDAnswer:
     r"""Minimize :math:`\|A - U V^\top\|_F^2` exactly over all products of a given rank.
 
     The minimum is :math:`\sum_{i > r} \sigma_i^2` (Eckart and Young [1]_). It is computed
@@ -118,7 +104,7 @@ def truncated_svd(table: Any, rank: int) -> SVDAnswer:
     return SVDAnswer(left[:, :rank], values, right[:rank].T, loss, reference)
 
 
-def principal_components(table: Any, rank: int) -> tuple[np.ndarray, np.ndarray]:
+def principal_components(table: ArrayLike, rank: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the directions of largest variance, from the covariance matrix.
 
     They maximize v' C v over unit vectors v, each orthogonal to those before, where C is
@@ -187,11 +173,13 @@ def reference(problem: Factorization, runs: Runs) -> Reference:
     return shrunk_svd(problem) or dual_bound(problem, runs) or best_found(runs)
 
 
-def shrunk_svd(problem: Factorization) -> Reference | None:  # noqa: PLR0912
+def shrunk_svd(problem: Factorization) -> Reference | None:
     r"""Return the minimum of squared loss without missing cells, None if it is unknown.
 
-    With singular values s of the centered table and t the geometric mean of the two l2
-    penalties, :math:`\sum_i s_i^2 - \sum_{i \le r} (s_i - t)_+^2`.
+    Let s be the singular values of the table after centering and weighting, r the rank,
+    and t the geometric mean of the two l2 penalties. The minimum is
+    :math:`\sum_i s_i^2 - \sum_{i \le r} (s_i - t)_+^2`. Constraints, an l2 penalty on one
+    factor alone, and smoothness can only raise it; with these it is a lower bound.
 
     Examples
     --------
@@ -199,52 +187,39 @@ def shrunk_svd(problem: Factorization) -> Reference | None:  # noqa: PLR0912
     >>> round(exact.value, 9)
     9.0
     """
-    cells, rank = problem.cells, problem.rank
-    sides = (problem.row_regularizer, problem.column_regularizer)
-    # For constraint sets, with the rank of the table, the bound is zero, which is useless.
-    within = any(side.inside is not None for side in sides)
-    empty = within and rank >= min(cells.shape)
     weights = _column_weights(problem)
     free = not (problem.has_offsets or problem.has_row_biases) or not problem.l2_biases
-    if weights is None or not free or problem.count_power or empty:
+    if weights is None or not free or problem.count_power:
         return None
-    table: Any = cells.table
-    if (weights != 1).any():
-        table = table * np.sqrt(weights)
-    dense = isinstance(table, np.ndarray)
-    if isinstance(cells, Streamed):
-        table, dense = _triangle(problem, cells), True
-    elif problem.has_row_biases:
-        if not dense:
-            return None
-        table = table - table.mean(1, keepdims=True, dtype=np.float64)
-    if dense and problem.has_offsets and not isinstance(cells, Streamed):
-        table = table - table.mean(0, dtype=np.float64)
-    if dense:
-        table = table.astype(np.float64)
-        square = float(np.square(table).sum())
-    else:
-        square = float(np.square(table.data.astype(np.float64)).sum())
-        if problem.has_offsets:
-            square -= float(np.square(cells.offsets).sum()) * cells.shape[0]
-            table = shifted(table, cells.offsets)
-    rows, columns = problem.row_regularizer, problem.column_regularizer
-    # The penalty is on V, but the singular values are those of the weighted table.
-    unit = float(np.sqrt(weights[0]))
-    threshold = float(np.sqrt(rows.l2 * columns.l2)) / unit
-    whole = dense and min(table.shape) <= WHOLE_SIDE
-    if whole:
+    sides = (problem.row_regularizer, problem.column_regularizer)
+    within = any(side.inside is not None for side in sides)
+    if within and problem.rank >= min(problem.cells.shape):
+        return None  # the bound is 0, which says nothing about the members of the sets
+    centered = _centered(problem, weights)
+    if centered is None:
+        return None
+    table, square = centered
+    # t: the penalty is on V, but the singular values are those of the weighted table.
+    threshold = float(np.sqrt(sides[0].l2 * sides[1].l2)) / float(np.sqrt(weights[0]))
+    # The values s, and the sum of s_i^2 over i > r.
+    if isinstance(table, np.ndarray) and min(table.shape) <= WHOLE_SIDE:
         values = np.linalg.svd(table, compute_uv=False)
         # A sum of small squares has no cancellation if the tail is tiny.
-        tail = float(np.square(values[rank:]).sum())
+        tail = float(np.square(values[problem.rank :]).sum())
     else:
-        values = leading_triples(table, rank)[1]
+        values = leading_triples(table, problem.rank)[1]
         tail = square - float(np.square(values).sum())
-    # The sum over the rest, plus s^2 - (s - t)_+^2 for the leading singular values.
-    head = values[:rank]
+    # The sum of s_i^2 - (s_i - t)_+^2 over i <= r.
+    head = values[: problem.rank]
     shrunk = np.square(head) - np.square(np.maximum(head - threshold, 0))
     value = tail + float(shrunk.sum()) if threshold else tail
-    one_sided = (rows.l2 > 0) != (columns.l2 > 0)
+    return _described(problem, value, threshold)
+
+
+def _described(problem: Factorization, value: float, threshold: float) -> Reference:
+    """Return whether a value of `shrunk_svd` is exact or a bound, and why."""
+    rank, sides = problem.rank, (problem.row_regularizer, problem.column_regularizer)
+    one_sided = (sides[0].l2 > 0) != (sides[1].l2 > 0)
     smoothed = any(side.smoothness > 0 for side in sides)
     if problem.constrained or one_sided or smoothed:
         return Reference(
@@ -266,6 +241,38 @@ def shrunk_svd(problem: Factorization) -> Reference | None:  # noqa: PLR0912
             "singular values (Mazumder, Hastie and Tibshirani, 2010)"
         )
     return Reference(value=value, kind="exact", says=says)
+
+
+def _centered(
+    problem: Factorization, weights: np.ndarray
+) -> tuple[Matrix, float] | None:
+    """Return the table whose singular values count, and the sum of its squared cells.
+
+    Free offsets fit the column means, and free row biases the row means, whatever the
+    factors are. So these means are subtracted, and the rest is fitted by the factors.
+    Columns are multiplied by the square roots of their weights. Return None for row
+    biases of a sparse table, whose centered form is dense.
+    """
+    cells = problem.cells
+    if isinstance(cells, Streamed):
+        table = _triangle(problem, cells).astype(np.float64)
+        return table, float(np.square(table).sum())
+    table = cells.table * np.sqrt(weights) if (weights != 1).any() else cells.table
+    if isinstance(table, np.ndarray):
+        if problem.has_row_biases:
+            table = table - table.mean(1, keepdims=True, dtype=np.float64)
+        if problem.has_offsets:
+            table = table - table.mean(0, dtype=np.float64)
+        table = table.astype(np.float64)
+        return table, float(np.square(table).sum())
+    if problem.has_row_biases:
+        return None
+    square = float(np.square(table.data.astype(np.float64)).sum())
+    if problem.has_offsets:
+        # sum (a - m)^2 = sum a^2 - rows m^2 for each column with mean m
+        square -= float(np.square(cells.offsets).sum()) * cells.shape[0]
+        table = shifted(table, cells.offsets)
+    return table, square
 
 
 def _triangle(problem: Factorization, cells: Streamed) -> np.ndarray:
@@ -301,195 +308,6 @@ def _column_weights(problem: Factorization) -> np.ndarray | None:
     if problem.has_row_biases or uneven or (cells.weights != weights).any():
         return None
     return weights
-
-
-def dual_bound(problem: Factorization, runs: Runs) -> Reference | None:
-    r"""Return a lower bound from the dual of the nuclear-norm problem, or None.
-
-    The penalties on both factors together are at least :math:`\tau \|X\|_*` with
-    :math:`\tau = 2 \sqrt{\lambda_U \lambda_V}` and X = U V^T, weighted per row and column
-    if the penalties are [1]_. Let f be the loss of the observed cells. Then for every
-    matrix G on the observed cells with spectral norm at most tau, :math:`-f^*(G)` is a
-    lower bound on every loss. With unpenalized offsets, G must sum to zero over each
-    column; penalized offsets reduce the bound by
-    :math:`(\sum_i G_{ij})^2 / (4 \lambda)`. G is the gradient of the loss at the best
-    start, scaled into the ball, with the scale that maximizes the bound.
-
-    Parameters
-    ----------
-    problem : Factorization
-        A problem with l2 on both factors, and losses with a known conjugate.
-    runs : Runs
-
-    References
-    ----------
-    .. [1] Srebro, Rennie and Jaakkola (2005), "Maximum-margin matrix factorization",
-       NIPS.
-
-    Examples
-    --------
-    >>> from descents import Factorization, Stop, descend
-    >>> from descents.factorization.alternating import Alternating
-    >>> table = [[3.0, float("nan"), 1.0], [0.0, 2.0, 1.0]]
-    >>> problem = Factorization(table, 2, penalty=0.5)
-    >>> runs = descend(problem, 1, steps=Alternating(), stop=Stop(200))
-    >>> bound = dual_bound(problem, runs)
-    >>> bool(abs(runs.losses[0] / bound.value - 1) < 1e-9)
-    True
-    """
-    import torch
-
-    cells = problem.cells
-    l2 = problem.row_regularizer.l2 * problem.column_regularizer.l2
-    conjugate = all(b.each == 1 and b.loss.has_conjugate for b in cells.blocks)
-    sparse_zeros = isinstance(cells, Complete) and hasattr(cells.table, "tocsr")
-    if not l2 or not conjugate or sparse_zeros or isinstance(cells, Streamed):
-        return None
-    best = {
-        name: torch.as_tensor(value[runs.best : runs.best + 1]).double()
-        for name, value in runs.parameters.items()
-    }
-    left, right = problem.extended(best)
-    slopes = cells.slopes(left[0], right[0], problem.cut_parameters(best)[0])
-    if not problem.l2_biases:
-        slopes = _balanced(problem, slopes)
-        if slopes is None:
-            return None
-    norm = _spectral_norm(
-        _scaled(slopes, problem.row_penalties, problem.coordinate_counts)
-    )
-    most = 2 * np.sqrt(l2) / norm if norm > 0 else 1.0
-    search = _best_scale
-    if all(block.loss.quadratic for block in cells.blocks):
-        search = _top_of_parabola
-    value = search(lambda c: _dual_value(problem, slopes, c), min(most, 4.0))
-    # No loss is negative, so a bound of at most 0 adds nothing. A hinge, whose slopes are
-    # 0 in most cells, may have no better one if there are offsets. For smooth losses 0
-    # can be the infimum, for example if a bias separates the classes.
-    empty = not cells.smooth and value <= 0 < runs.losses[runs.best]
-    if not np.isfinite(value) or empty:
-        return None
-    gap = (float(runs.losses[runs.best]) - value) / max(abs(value), 1e-300)
-    says = (
-        "a lower bound on the loss of every rank, from the dual of the nuclear-norm "
-        "problem at the best start"
-    )
-    if gap <= CLOSED:
-        says += "; the gap is closed: no factors of any rank improve the loss by more"
-    else:
-        says += (
-            "; the gap is open, which does not mean that the fit is bad: the bound equals "
-            "the minimum only if the rank is at least that of the convex solution and the "
-            "penalty is above the spectral norm of the noise"
-        )
-    return Reference(value=value, kind="bound", says=says)
-
-
-def _dual_value(problem: Factorization, slopes: Any, scale: float) -> float:
-    """Return the dual function at the scaled slopes."""
-    scaled = slopes * scale
-    value = -problem.cells.conjugates(scaled)
-    if problem.l2_biases:
-        for has, axis, counts in (
-            (problem.has_row_biases, 1, problem.row_penalties),
-            (problem.has_offsets, 0, problem.coordinate_counts),
-        ):
-            if has:
-                sums = np.asarray(scaled.sum(axis=axis)).reshape(-1)
-                value -= float((np.square(sums) / counts).sum() / 4 / problem.l2_biases)
-    base = problem.base
-    if base.any():
-        value += float(np.asarray(scaled.sum(axis=0)).reshape(-1) @ base)
-    return value
-
-
-def _best_scale(function: Any, most: float) -> float:
-    """Return the maximum of a concave function over [0, most], by golden section."""
-    ratio = (np.sqrt(5) - 1) / 2
-    low, high = 0.0, most
-    best = max(function(most), function(0.0))
-    for _ in range(60):
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        first, second = function(left), function(right)
-        best = max(best, first, second)
-        # Outside its domain, which is an interval from 0, the function is -infinity.
-        if not np.isfinite(second) or first >= second:
-            high = right
-        else:
-            low = left
-    return float(best)
-
-
-def _top_of_parabola(function: Any, most: float) -> float:
-    """Return the maximum of a quadratic function over [0, most], from three values."""
-    low, middle, high = (float(function(share * most)) for share in (0, 0.5, 1))
-    bend = low - 2 * middle + high
-    top = most * (0.75 * low - middle + 0.25 * high) / bend if bend < 0 else most
-    return max(low, middle, high, float(function(min(max(top, 0.0), most))))
-
-
-def _balanced(problem: Factorization, slopes: Any) -> Any:
-    """Return slopes that sum to zero over each free offset, None if that fails.
-
-    The means over rows and over columns are subtracted in turn.
-    """
-    cells = problem.cells
-    sides = [
-        (has, axis, counts)
-        for has, axis, counts in (
-            (problem.has_row_biases, 1, cells.row_counts),
-            (problem.has_offsets, 0, cells.column_counts[cells.coordinate_columns]),
-        )
-        if has
-    ]
-    sparse = hasattr(slopes, "tocsr")
-    if sparse:
-        slopes = slopes.copy()
-        rows = np.repeat(np.arange(slopes.shape[0]), np.diff(slopes.indptr))
-    else:
-        mask = np.ones(cells.shape) if cells.weights is None else cells.weights > 0
-        mask = mask[:, cells.coordinate_columns]
-    size = np.abs(slopes).max()
-    for _ in range(1 if len(sides) < 2 else 500):
-        for _, axis, counts in sides:
-            sums = np.asarray(slopes.sum(axis=axis)).reshape(-1)
-            mean = sums / np.maximum(counts, 1)
-            if sparse:
-                slopes.data -= mean[rows if axis == 1 else slopes.indices]
-            else:
-                slopes = slopes - mask * np.expand_dims(mean, axis)
-    worst = [np.abs(np.asarray(slopes.sum(axis=axis))).max() for _, axis, _ in sides]
-    return slopes if max(worst, default=0.0) <= 1e-9 * max(size, 1e-300) else None
-
-
-def _scaled(slopes: Any, rows: np.ndarray, columns: np.ndarray) -> Any:
-    """Divide slopes by the square roots of the penalties of their row and column."""
-    if hasattr(slopes, "tocsr"):
-        import scipy.sparse
-
-        return (
-            scipy.sparse.diags_array(1 / np.sqrt(rows))
-            @ slopes
-            @ scipy.sparse.diags_array(1 / np.sqrt(columns))
-        ).tocsr()
-    return slopes / np.sqrt(rows)[:, None] / np.sqrt(columns)
-
-
-def _spectral_norm(matrix: Any) -> float:
-    """Return an upper bound of the largest singular value, accurate to rounding.
-
-    For large matrices it is the value of Lanczos plus its residual.
-    """
-    if min(matrix.shape) <= WHOLE_SIDE:
-        dense = matrix if isinstance(matrix, np.ndarray) else None
-        wide = matrix.shape[0] < matrix.shape[1]
-        gram = matrix @ matrix.T if wide else matrix.T @ matrix
-        gram = gram if dense is not None else gram.toarray()
-        return float(np.sqrt(max(np.linalg.eigvalsh(gram)[-1], 0)) * (1 + 1e-14))
-    left, values, right = leading_triples(matrix, 1)
-    error = np.linalg.norm(matrix @ right[:, 0] - values[0] * left[:, 0])
-    error += np.linalg.norm(matrix.T @ left[:, 0] - values[0] * right[:, 0])
-    return float(values[0] + error)
 
 
 def best_found(runs: Runs) -> Reference:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def principal_angles(first: Any, second: Any) -> np.ndarray:
+def principal_angles(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     """Return the angles between two column spaces in radians, largest first.
 
     Small angles are computed from sines (Björck and Golub [1]_), which distinguishes 1e-10
@@ -36,7 +36,7 @@ def principal_angles(first: Any, second: Any) -> np.ndarray:
     return angles
 
 
-def subspace_agreement(factors: Any, best: int) -> float | None:
+def subspace_agreement(factors: ArrayLike, best: int) -> float | None:
     """Return how well column spaces agree with that of the best start.
 
     It is the median over the other starts of the mean squared cosine of the principal
@@ -92,7 +92,7 @@ class Alignment:
     singular_values: np.ndarray
 
 
-def best_similarity(source: Any, target: Any) -> Alignment:
+def best_similarity(source: ArrayLike, target: ArrayLike) -> Alignment:
     """Minimize ‖target - c source R‖^2 over a scale c and an orthogonal R.
 
     R may include a reflection, because the signs of singular vectors are arbitrary. The
@@ -121,7 +121,7 @@ def best_similarity(source: Any, target: Any) -> Alignment:
     return _alignment(source, target, matrix)
 
 
-def best_linear_map(source: Any, target: Any) -> Alignment:
+def best_linear_map(source: ArrayLike, target: ArrayLike) -> Alignment:
     """Minimize ‖target - source M‖^2 over all square matrices M.
 
     Parameters

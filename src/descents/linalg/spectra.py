@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+    from scipy.sparse.linalg import LinearOperator
+
+    Matrix: TypeAlias = np.ndarray | csr_array | LinearOperator
 
 SMALL_SIDE = 300
 """If the smaller side is at most this, a full SVD is cheaper than a partial one."""
@@ -59,7 +65,7 @@ def singular_form(
     return scores, components.astype(dtype), turn, mean
 
 
-def shifted(table: Any, constant: np.ndarray) -> Any:
+def shifted(table: csr_array, constant: np.ndarray) -> LinearOperator:
     """Return a sparse table minus a constant for each column, as a linear operator."""
     from scipy.sparse.linalg import LinearOperator
 
@@ -72,7 +78,7 @@ def shifted(table: Any, constant: np.ndarray) -> Any:
 
 
 def leading_triples(
-    matrix: Any, rank: int
+    matrix: Matrix, rank: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the leading singular triples, the largest first, with fixed signs.
 
@@ -122,3 +128,31 @@ def leading_triples(
     largest = np.abs(right).argmax(0)
     signs = np.where(right[largest, np.arange(rank)] < 0, -1.0, 1.0)
     return left * signs, values, right * signs
+
+
+WHOLE_SIDE = 1000
+"""With more rows and columns than this, singular values are computed by Lanczos."""
+
+
+def spectral_norm(matrix: np.ndarray | csr_array) -> float:
+    """Return an upper bound of the largest singular value, accurate to rounding.
+
+    Of a small matrix A it is the root of the largest eigenvalue of A'A or AA'. Of a large
+    one it is the singular value s of Lanczos plus its residuals ||A v - s u|| and
+    ||A'u - s v||.
+
+    Examples
+    --------
+    >>> round(spectral_norm(np.diag([1.0, -3.0])), 9)
+    3.0
+    """
+    if min(matrix.shape) <= WHOLE_SIDE:
+        wide = matrix.shape[0] < matrix.shape[1]
+        gram = matrix @ matrix.T if wide else matrix.T @ matrix
+        if not isinstance(gram, np.ndarray):
+            gram = gram.toarray()
+        return float(np.sqrt(max(np.linalg.eigvalsh(gram)[-1], 0)) * (1 + 1e-14))
+    left, values, right = leading_triples(matrix, 1)
+    error = np.linalg.norm(matrix @ right[:, 0] - values[0] * left[:, 0])
+    error += np.linalg.norm(matrix.T @ left[:, 0] - values[0] * right[:, 0])
+    return float(values[0] + error)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from descents.bounds import gaps, subspaces
-from descents.bounds.references import Reference, reference
+from descents.bounds.gaps import Reference
+from descents.bounds.references import reference
 from descents.cells import columns
 from descents.cells.base import Cells
 from descents.cells.columns import ColumnModel

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from descents.bounds.references import Reference
+from descents.bounds.gaps import Reference
 from descents.cells import columns
 from descents.cells.base import Cells
 from descents.cells.intake import (
