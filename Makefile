@@ -42,7 +42,7 @@ schemas: $(VENV)/core
 	$(BIN)/python docs/schemas.py
 
 test: lint docs
-	$(TESTS) -n auto --dist worksteal -m "not slow"
+	$(TESTS) -n auto --dist worksteal --durations=25 -m "not slow"
 
 test-all: lint docs
 	$(TESTS) -n auto --dist worksteal

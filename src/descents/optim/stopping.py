@@ -150,7 +150,7 @@ class Stop:
 
 
 class Convergence:
-    """Find the starts that are stationary, and those whose loss has settled (see `Stop`)."""
+    """Find the starts that a `Stop` calls stationary or settled."""
 
     def __init__(self, rule: Stop, problem: Problem, width: int) -> None:
         self.rule, self.problem, self.width = rule, problem, width
