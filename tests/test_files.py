@@ -23,7 +23,9 @@ from hypothesis import strategies as st
 
 from descents.tables import files
 from descents.tables.files import read, read_triples
-from descents.tables.tables import Column, Stored, Table, describe
+from descents.tables.tables import Table
+from descents.tables.triples import Triples
+from descents.tables.typed_columns import Column, describe
 from test_tables import constant, facts, refused
 
 NAN = np.nan
@@ -267,7 +269,7 @@ def test_sparse_keeps_a_stored_zero(tmp_path, kind) -> None:
     matrix = sp.coo_array(entries, shape=(2, 3)).asformat(kind)
     sp.save_npz(tmp_path / "t.npz", matrix)
     stored = read(tmp_path / "t.npz")
-    assert isinstance(stored, Stored)
+    assert isinstance(stored, Triples)
     assert stored.row_names == ("0", "1")
     assert stored.column_names == ("0", "1", "2")
     if kind != "bsr":

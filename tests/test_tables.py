@@ -14,7 +14,8 @@ import pytest
 
 from descents.errors import InvalidValueError
 from descents.tables import tables
-from descents.tables.tables import Table, describe, from_frame
+from descents.tables.tables import Table, from_frame
+from descents.tables.typed_columns import describe
 
 NAN = np.nan
 

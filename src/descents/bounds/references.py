@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from descents.cells.layouts import Complete
+from descents.cells.complete import Complete
 from descents.cells.streamed import Streamed
 from descents.errors import Complaints
 from descents.factorization.factorization import Factorization
@@ -208,13 +208,15 @@ def shrunk_svd(problem: Factorization) -> Reference | None:  # noqa: PLR0912
     free = not (problem.has_offsets or problem.has_row_biases) or not problem.l2_biases
     if weights is None or not free or problem.count_power or empty:
         return None
-    table: Any = cells.table
-    if (weights != 1).any():
-        table = table * np.sqrt(weights)
-    dense = isinstance(table, np.ndarray)
+    table: Any = None
     if isinstance(cells, Streamed):
-        table, dense = _triangle(problem, cells), True
-    elif problem.has_row_biases:
+        table = _triangle(problem, cells)
+    else:
+        table = cells.in_memory.table
+        if (weights != 1).any():
+            table = table * np.sqrt(weights)
+    dense = isinstance(table, np.ndarray)
+    if problem.has_row_biases and not isinstance(cells, Streamed):
         if not dense:
             return None
         table = table - table.mean(1, keepdims=True, dtype=np.float64)
@@ -291,7 +293,7 @@ def _column_weights(problem: Factorization) -> np.ndarray | None:
     if isinstance(cells, Complete):
         return np.ones(cells.shape[1])
     if (
-        hasattr(cells.table, "tocsr")
+        hasattr(cells.in_memory.table, "tocsr")
         or cells.observed < cells.shape[0] * cells.shape[1]
     ):
         return None
@@ -350,7 +352,7 @@ def dual_bound(problem: Factorization, runs: Runs) -> Reference | None:
         for name, value in runs.parameters.items()
     }
     left, right = problem.extended(best)
-    slopes = cells.slopes(left[0], right[0], problem.cut_parameters(best)[0])
+    slopes = cells.in_memory.slopes(left[0], right[0], problem.cut_parameters(best)[0])
     if not problem.l2_biases:
         slopes = _balanced(problem, slopes)
         if slopes is None:
@@ -388,7 +390,7 @@ def dual_bound(problem: Factorization, runs: Runs) -> Reference | None:
 def _dual_value(problem: Factorization, slopes: Any, scale: float) -> float:
     """Return the dual function at the scaled slopes."""
     scaled = slopes * scale
-    value = -problem.cells.conjugates(scaled)
+    value = -problem.cells.in_memory.conjugates(scaled)
     if problem.l2_biases:
         for has, axis, counts in (
             (problem.has_row_biases, 1, problem.row_penalties),

@@ -15,13 +15,13 @@ from typing import Any, Protocol
 from descents.errors import InvalidValueError
 from descents.tables.frames import short
 from descents.tables.numerals import (
-    Ends,
     Written,
     decimal_commas,
     dotted,
     restored,
     ways,
 )
+from descents.tables.open_ends import Ends
 
 _NAMES = {".": "points", ",": "commas"}
 

@@ -13,21 +13,25 @@ import numpy as np
 from descents.tables.conventions import Memory, Settled, notes_of_points, settled
 from descents.tables.dates import as_days
 from descents.tables.frames import short
-from descents.tables.levels import WORDS, both
 from descents.tables.numerals import (
-    Ends,
     Written,
     decimal_commas,
     dotted,
     grouped,
-    is_open,
-    open_ends,
     padded,
     unit,
     ways,
     whole,
 )
-from descents.tables.tables import MOST_LEVELS, Column, Kind, as_column, text_kind
+from descents.tables.open_ends import Ends, is_open, open_ends
+from descents.tables.spelling import WORDS, both
+from descents.tables.typed_columns import (
+    MOST_LEVELS,
+    Column,
+    Kind,
+    as_column,
+    text_kind,
+)
 
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _PADDED = re.compile(r"[+-]?0[0-9]+")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from descents.errors import Complaints, InvalidValueError
-from descents.tables.files import array_name
+from descents.tables.arrays import array_name
 from descents.tables.frames import given_back, short
 from descents.tables.tables import Table
 
