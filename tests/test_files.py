@@ -21,7 +21,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from descents.tables import files
+from descents.tables import csv_text, files
 from descents.tables.files import read, read_triples
 from descents.tables.tables import Table
 from descents.tables.triples import Triples
@@ -359,7 +359,7 @@ def test_endless_lines(write, monkeypatch) -> None:
     refused(lambda: read(write("x" * 50_000_000)), "huge cell")
     refused(lambda: read(write("1," * 25_000_000)), "25000001 columns")
     assert time.monotonic() - began < 15
-    monkeypatch.setattr(files, "LONGEST_LINE", 2**21)
+    monkeypatch.setattr(csv_text, "LONGEST_LINE", 2**21)
     path = write("a,b\n" + "1" * (4 * 2**20))
     refused(lambda: read(path), "a line of over 2 MiB")
     long = write("a,b\n" + "1,2\n" * 2**20)

@@ -29,6 +29,7 @@ def encoded(model: ColumnModel, column: Column) -> np.ndarray:
 
     Examples
     --------
+    >>> from descents.losses import get_loss
     >>> import pyarrow
     >>> from descents.tables.tables import from_frame
     >>> column = from_frame(pyarrow.table({"a": ["y", "x", "y"]})).column("a")
@@ -84,6 +85,7 @@ def looked_up(
 
     Examples
     --------
+    >>> from descents.losses import get_loss
     >>> model = ColumnModel("a", get_loss("categorical"), ("01", "10"), "")
     >>> codes, unseen = looked_up(model, np.array([10.0, np.nan, 7.0, 1.0]))
     >>> codes, unseen.says
@@ -109,6 +111,7 @@ def decoded(model: ColumnModel, codes: np.ndarray) -> np.ndarray:
 
     Examples
     --------
+    >>> from descents.losses import get_loss
     >>> decoded(ColumnModel("a", get_loss("logistic"), ("x", "y"), ""), np.array([1.0]))
     array(['y'], dtype=object)
     """

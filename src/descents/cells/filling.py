@@ -53,6 +53,7 @@ def completed(
 
     Examples
     --------
+    >>> from descents.losses import get_loss
     >>> import pyarrow
     >>> from descents.tables.tables import from_frame
     >>> table = from_frame(pyarrow.table({"a": ["y", None, "y"]}))
