@@ -19,6 +19,7 @@ FILES = (
     "docs/architecture.md",
     "docs/index.md",
     "src/descents/*.py",
+    "src/descents/cells/*.py",
     "src/descents/cli/__init__.py",
     "src/descents/cli/main.py",
     "src/descents/cli/options.py",

@@ -225,7 +225,7 @@ class Cells(ABC):
         """Return the loss of the best constant of each column."""
 
     @abstractmethod
-    def deviations(self, constant: np.ndarray) -> np.ndarray:
+    def root_mean_squares(self, constant: np.ndarray) -> np.ndarray:
         """Return the root mean square of the data about a constant.
 
         Parameters
@@ -369,7 +369,7 @@ class CellsInMemory(Cells):
                 self._constants_loss = float(self.losses(left, right, cuts))
         return self._constants_loss
 
-    def deviations(self, constant: np.ndarray) -> np.ndarray:  # noqa: D102 - as in the base
+    def root_mean_squares(self, constant: np.ndarray) -> np.ndarray:  # noqa: D102 - as in the base
         found = np.ones(self.coordinates)
         for block in self.blocks:
             if block.loss.identity:

@@ -131,13 +131,13 @@ class Dense(CellsInMemory):
         The standard deviation is NaN for constant columns, and for columns of levels,
         whose size is 1. See `descents.cells.units.spreads`.
         """
-        deviation, size = np.full(self.shape[1], np.nan), np.ones(self.shape[1])
+        spread, size = np.full(self.shape[1], np.nan), np.ones(self.shape[1])
         for block in self.blocks:
             if block.loss.has_units:
-                deviation[block.columns], size[block.columns] = spreads(
+                spread[block.columns], size[block.columns] = spreads(
                     self.table[:, block.columns], self.weights[:, block.columns]
                 )
-        return deviation, size
+        return spread, size
 
     def _over(self, units: np.ndarray) -> Dense:
         """Return the cells with each column divided by its unit, and losses to match."""

@@ -166,8 +166,8 @@ def _sparse_cells(
     ):
         raise InvalidValueError(
             "a sparse table takes one loss of single numbers, of one width, for all "
-            "columns; give a "
-            "dense table with NaN at the holes for categorical, ordinal or mixed ones"
+            "columns; give a dense table with NaN for missing cells for categorical, "
+            "ordinal or mixed ones"
         )
     block = Block(loss, np.arange(array.shape[1]), 0, 0, 0)
     if sparse == "zero":

@@ -23,7 +23,7 @@ LEAST_ROWS = 16
 WIDEST = 2000
 """Maximum number of columns of a table whose singular values are computed."""
 LIMITS = (
-    "a table that is read by blocks of rows takes squared loss, alternating steps, "
+    "a table that is read in blocks of rows takes squared loss, alternating steps, "
     "nonnegative factors and l1 and l2 penalties alone, without weights or scales; leave "
     "the others out, or give the table whole"
 )
@@ -195,7 +195,7 @@ class Streamed(Cells):
     def constants_loss(self) -> float:  # noqa: D102 - as in the base
         return float(self._squares.sum())
 
-    def deviations(self, constant: np.ndarray) -> np.ndarray:  # noqa: D102 - as in the base
+    def root_mean_squares(self, constant: np.ndarray) -> np.ndarray:  # noqa: D102 - as in the base
         count = np.maximum(self.column_counts, 1)
         return np.sqrt(self._squares / count + np.square(self.offsets - constant))
 

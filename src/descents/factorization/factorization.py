@@ -866,7 +866,7 @@ class Factorization(Problem):
         """Return the same as it is: next to nothing for a constant column."""
         if "deviations" not in self._spectra:
             constant = self.cells.offsets if self.has_offsets else self.base
-            self._spectra["deviations"] = self.cells.deviations(constant)
+            self._spectra["deviations"] = self.cells.root_mean_squares(constant)
         found: np.ndarray = self._spectra["deviations"]
         return found
 

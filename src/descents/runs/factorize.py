@@ -503,7 +503,7 @@ def _tensors(
     else:
         assert isinstance(cells, Streamed)  # noqa: S101
         pattern, column = seen.pattern, seen.places[:, 1]
-        spread = cells.deviations(cells.offsets)[column]
+        spread = cells.root_mean_squares(cells.offsets)[column]
         spread[spread == 0] = 1
         observed, predicted = (
             (part - cells.offsets[column]) / spread

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +21,12 @@ from descents.tables.memory import size_in_bytes
 from descents.tables.tables import check_names, known_names
 from descents.text import counted
 from descents.validation import folder_path
+
+if TYPE_CHECKING:
+    from io import FileIO
+
+    import pyarrow
+    from numpy.typing import DTypeLike
 
 COLUMNS_AT_ONCE = 16
 """Number of columns of a Parquet file that are decompressed together."""
@@ -98,7 +104,7 @@ class TableOnDisk:
         memory: str | int,
         *,
         ignore: Sequence[str] = (),
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         self.memory = size_in_bytes(memory)
         reader: _Array | _Parquet
@@ -290,7 +296,7 @@ class _Array:
             )
 
     def select(self, columns: list[int]) -> None:
-        self.selected: Any = (
+        self.selected: slice | list[int] = (
             slice(None) if columns == list(range(self.columns)) else columns
         )
         self.kinds = [self.dtype] * len(columns)
@@ -308,7 +314,7 @@ class _Array:
                 yield block[:, self.selected].astype(dtype, order="C", copy=False)
                 del block
 
-    def _filled(self, file: Any, first: int, count: int) -> np.ndarray:
+    def _filled(self, file: FileIO, first: int, count: int) -> np.ndarray:
         size = self.dtype.itemsize
         if not self.turned:
             block = np.empty((count, self.columns), dtype=self.dtype)
@@ -320,7 +326,7 @@ class _Array:
             self._fill(file, self.begins + place, block[column])
         return block.T
 
-    def _fill(self, file: Any, place: int, block: np.ndarray) -> None:
+    def _fill(self, file: FileIO, place: int, block: np.ndarray) -> None:
         file.seek(place)
         view = memoryview(block.reshape(-1).view(np.uint8).data)
         while view:
@@ -376,7 +382,7 @@ class _Parquet:
             ) from None
         return pages
 
-    def _file(self) -> Any:
+    def _file(self) -> pyarrow.parquet.ParquetFile:
         import pyarrow
         import pyarrow.parquet
 
@@ -446,7 +452,9 @@ class _Parquet:
         if waiting:
             yield waiting
 
-    def _read_groups(self, file: Any, groups: list[int], dtype: np.dtype) -> np.ndarray:
+    def _read_groups(
+        self, file: pyarrow.parquet.ParquetFile, groups: list[int], dtype: np.dtype
+    ) -> np.ndarray:
         """Return some row groups, decompressing a few columns at a time."""
         rows = sum(self.groups[group] for group in groups)
         block = np.empty((rows, len(self.selected)), dtype=dtype)

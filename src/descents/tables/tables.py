@@ -18,6 +18,7 @@ from descents.errors import InvalidValueError
 from descents.tables.dates import of_days
 from descents.tables.frames import (
     Dialect,
+    Frame,
     Source,
     arrow_cells,
     assemble,
@@ -132,7 +133,7 @@ class Table:
         cells, _ = arrow_cells(self.source, names.index(name))
         return tuple(cell_texts(cells, self.source.dialect or Dialect(None)))
 
-    def filled(self, values: Mapping[str, np.ndarray]) -> Any:
+    def filled(self, values: Mapping[str, np.ndarray]) -> Frame:
         """Return the source with the missing cells of some columns filled.
 
         Parameters
@@ -179,7 +180,7 @@ class Table:
         source = self.source
         places = {name: place for place, name in enumerate(source.names)}
         by_name = {column.name: column for column in self.columns}
-        parts: dict[int, Any] = {}
+        parts: dict[int, object] = {}
         for name, predicted in values.items():
             column = by_name.get(name) or self.column(name)
             holes = np.flatnonzero(np.isnan(column.values))
@@ -191,7 +192,7 @@ class Table:
                 parts[places[name]] = put(source, places[name], holes, fills)
         return replace(self, source=assemble(source, parts))
 
-    def beside(self, texts: Mapping[str, Sequence[Any]]) -> Table:
+    def beside(self, texts: Mapping[str, Sequence[object]]) -> Table:
         """Return the table of a file with more columns on the right, for `filled`.
 
         Parameters
@@ -284,7 +285,7 @@ class Table:
 # From a frame
 
 
-def from_frame(frame: Any, *, ignore: Sequence[str] = ()) -> Table:
+def from_frame(frame: Frame, *, ignore: Sequence[str] = ()) -> Table:
     """Return the table in a pandas or polars data frame or a pyarrow table.
 
     None, NaN, NA, NaT and null are missing. Text is a category if values repeat and at
@@ -370,7 +371,7 @@ def known_names(requested: str | Iterable[str], names: Sequence[str]) -> set[str
     return set(requested)
 
 
-def _unknown(name: Any, names: Sequence[str]) -> InvalidValueError:
+def _unknown(name: object, names: Sequence[str]) -> InvalidValueError:
     near = difflib.get_close_matches(str(name), names, 1)
     hint = f"did you mean {near[0]!r}? The" if near else "the"
     listed = ", ".join(short(each) for each in names[:20])
@@ -383,7 +384,7 @@ def _unknown(name: Any, names: Sequence[str]) -> InvalidValueError:
 # Missing cells
 
 
-def _fills(column: Column, predicted: Any, holes: np.ndarray) -> list[Any]:
+def _fills(column: Column, predicted: np.ndarray, holes: np.ndarray) -> list[Any]:
     """Return the values for the missing cells: numbers, dates or levels."""
     name = short(column.name)
     values = np.asarray(predicted, dtype=np.float64)
