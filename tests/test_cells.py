@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 import descents
 from descents import Alternating, Factorization, GradientDescent, Problem, Runs, Stop
 from descents.cells.base import Cells
-from descents.cells.layouts import Complete, Dense, Stored
+from descents.cells.complete import Complete
+from descents.cells.dense import Dense
 from descents.cells.observed import cells
+from descents.cells.sparse import Sparse
 from descents.errors import InvalidValueError
 from descents.losses import Huber, Squared, get_loss
 
@@ -135,7 +137,7 @@ def test_holes_are_as_entries_that_are_not_stored(
         heavy = stored(weights, mask)
     holed = cells(np.where(mask, table, np.nan), SPARSE[name], weights=weights)
     sparse = cells(stored(table, mask), SPARSE[name], weights=heavy)
-    assert isinstance(sparse, Stored)
+    assert isinstance(sparse, Sparse)
     if isinstance(holed, Complete):  # no hole was drawn
         assert mask.all()
         return

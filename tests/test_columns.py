@@ -11,15 +11,9 @@ import pyarrow as pa
 import pytest
 
 from descents import LowRankModel
-from descents.cells.columns import (
-    ColumnModel,
-    coded,
-    decoded,
-    encoded,
-    filled,
-    of_matrix,
-    of_table,
-)
+from descents.cells.columns import ColumnModel, of_matrix, of_table
+from descents.cells.encoding import coded, decoded, encoded
+from descents.cells.filling import filled
 from descents.errors import InvalidValueError
 from descents.losses import Huber, get_loss
 from descents.tables.tables import from_frame

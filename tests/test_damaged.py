@@ -119,7 +119,7 @@ def test_more_than_the_memory_of_the_machine(tmp_path: Path, monkeypatch) -> Non
     refused(lambda: read(path), "more than the memory of this machine")
     path = tmp_path / "t.csv"
     path.write_text("a,b\n" + "1,2\n" * 10**5)
-    monkeypatch.setattr("descents.tables.files.memory_of_machine", lambda: 10**5)
+    monkeypatch.setattr("descents.tables.csv_text.memory_of_machine", lambda: 10**5)
     refused(lambda: read(path), "MiB of text")
 
 

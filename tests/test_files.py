@@ -21,9 +21,11 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from descents.tables import files
+from descents.tables import csv_text, files
 from descents.tables.files import read, read_triples
-from descents.tables.tables import Column, Stored, Table, describe
+from descents.tables.tables import Table
+from descents.tables.triples import Triples
+from descents.tables.typed_columns import Column, describe
 from test_tables import constant, facts, refused
 
 NAN = np.nan
@@ -267,7 +269,7 @@ def test_sparse_keeps_a_stored_zero(tmp_path, kind) -> None:
     matrix = sp.coo_array(entries, shape=(2, 3)).asformat(kind)
     sp.save_npz(tmp_path / "t.npz", matrix)
     stored = read(tmp_path / "t.npz")
-    assert isinstance(stored, Stored)
+    assert isinstance(stored, Triples)
     assert stored.row_names == ("0", "1")
     assert stored.column_names == ("0", "1", "2")
     if kind != "bsr":
@@ -357,7 +359,7 @@ def test_endless_lines(write, monkeypatch) -> None:
     refused(lambda: read(write("x" * 50_000_000)), "huge cell")
     refused(lambda: read(write("1," * 25_000_000)), "25000001 columns")
     assert time.monotonic() - began < 15
-    monkeypatch.setattr(files, "LONGEST_LINE", 2**21)
+    monkeypatch.setattr(csv_text, "LONGEST_LINE", 2**21)
     path = write("a,b\n" + "1" * (4 * 2**20))
     refused(lambda: read(path), "a line of over 2 MiB")
     long = write("a,b\n" + "1,2\n" * 2**20)

@@ -15,23 +15,17 @@ import pyarrow as pa
 import pytest
 
 from descents import LowRankModel
-from descents.cells.columns import encoded, of_table
+from descents.cells.columns import of_table
+from descents.cells.encoding import encoded
 from descents.errors import InvalidValueError
 from descents.losses import NAMED
 from descents.runs.request import level_lists
-from descents.tables.levels import (
-    Known,
-    Places,
-    coded,
-    known_only,
-    levels_of,
-    listed,
-    order_of,
-    ordered,
-    text_of,
-)
+from descents.tables.levels import Known, Places, coded, levels_of
+from descents.tables.orders import order_of, ordered
 from descents.tables.scales import PLACES, arranged
+from descents.tables.spelling import listed, text_of
 from descents.tables.tables import from_frame
+from descents.tables.unseen import known_only
 
 ORDINAL = sorted(name for name, loss in NAMED.items() if loss.kind == "levels")
 ROWS = 24

@@ -11,8 +11,9 @@ import pytest
 
 from descents.cli.main import main
 from descents.tables.files import read, read_triples
-from descents.tables.numerals import Written, open_ends, ways
-from descents.tables.tables import remarks
+from descents.tables.numerals import Written, ways
+from descents.tables.open_ends import open_ends
+from descents.tables.typed_columns import remarks
 
 NAN = np.nan
 MINUS = "\u2212"

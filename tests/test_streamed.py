@@ -30,7 +30,7 @@ from descents import (
 from descents.cells.streamed import Streamed
 from descents.cli.main import main
 from descents.errors import InvalidValueError
-from descents.tables.blocks import peak_memory, size_in_bytes
+from descents.tables.memory import peak_memory, size_in_bytes
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "factorize.schema.json"
 ROWS, COLUMNS, RANK = 300, 12, 3

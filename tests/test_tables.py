@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from descents.errors import InvalidValueError
-from descents.tables import tables
-from descents.tables.tables import Table, describe, from_frame
+from descents.tables.tables import Table, from_frame
+from descents.tables.typed_columns import MOST_LINES, describe
 
 NAN = np.nan
 
@@ -316,7 +316,7 @@ def test_describe_is_short() -> None:
     assert lines[0].startswith("n0 to n499 (500 columns): numbers -")
     names = sorted(wide, key=lambda name: name[1:])
     lines = describe(from_frame(pl.DataFrame(wide).select(names)).columns)
-    assert len(lines) <= tables.MOST_LINES
+    assert len(lines) <= MOST_LINES
     assert lines[0].startswith("n0, n1, n10, ... (500 columns): numbers -")
     assert max(map(len, lines)) < 150
     columns = from_frame(pl.DataFrame({"a": [1, 6], "b": [1, 6], "c": [1, 1]})).columns

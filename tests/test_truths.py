@@ -14,7 +14,7 @@ from descents import LowRankModel
 from descents.cli.main import main
 from descents.errors import InvalidValueError
 from descents.tables.files import read
-from descents.tables.levels import truth_among
+from descents.tables.spelling import truth_among
 
 SPELLINGS = [
     ("FALSE", "TRUE"),

@@ -21,6 +21,7 @@ FILES = (
     "docs/index.md",
     "src/descents/*.py",
     "src/descents/bounds/*.py",
+    "src/descents/cells/*.py",
     "src/descents/cli/__init__.py",
     "src/descents/cli/main.py",
     "src/descents/cli/options.py",

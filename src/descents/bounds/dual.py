@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from descents.bounds.gaps import Reference
-from descents.cells.layouts import Complete
+from descents.cells.complete import Complete
 from descents.cells.streamed import Streamed
 from descents.factorization.factorization import Factorization
 from descents.linalg.spectra import spectral_norm
@@ -113,7 +113,7 @@ def _slopes(problem: Factorization, runs: Runs) -> Slopes | None:
     }
     left, right = problem.extended(best)
     cuts = problem.cut_parameters(best)[0]
-    slopes: Slopes = problem.cells.slopes(left[0], right[0], cuts)
+    slopes: Slopes = problem.cells.in_memory.slopes(left[0], right[0], cuts)
     return slopes if problem.l2_biases else _balanced(problem, slopes)
 
 
@@ -125,7 +125,7 @@ def _dual_value(problem: Factorization, slopes: Slopes, scale: float) -> float:
     each column of X adds the inner product of c G with it.
     """
     scaled = slopes * scale
-    value = -problem.cells.conjugates(scaled)
+    value = -problem.cells.in_memory.conjugates(scaled)
     if problem.l2_biases:
         for has, axis, counts in (
             (problem.has_row_biases, 1, problem.row_penalties),

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from descents.bounds.dual import dual_bound
 from descents.bounds.gaps import Reference
-from descents.cells.layouts import Complete
+from descents.cells.complete import Complete
 from descents.cells.streamed import Streamed
 from descents.errors import Complaints
 from descents.factorization.factorization import Factorization
@@ -257,7 +257,9 @@ def _centered(
     if isinstance(cells, Streamed):
         table = _triangle(problem, cells).astype(np.float64)
         return table, float(np.square(table).sum())
-    table = cells.table * np.sqrt(weights) if (weights != 1).any() else cells.table
+    table = cells.in_memory.table
+    if (weights != 1).any():
+        table = table * np.sqrt(weights)
     if isinstance(table, np.ndarray):
         if problem.has_row_biases:
             table = table - table.mean(1, keepdims=True, dtype=np.float64)
@@ -298,7 +300,7 @@ def _column_weights(problem: Factorization) -> np.ndarray | None:
     if isinstance(cells, Complete):
         return np.ones(cells.shape[1])
     if (
-        hasattr(cells.table, "tocsr")
+        hasattr(cells.in_memory.table, "tocsr")
         or cells.observed < cells.shape[0] * cells.shape[1]
     ):
         return None

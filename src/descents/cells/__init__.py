@@ -1,8 +1,9 @@
-"""Which cells of a table are data, and under which loss.
+"""Which cells of a table are observed, and under which loss.
 
-`columns` chooses a loss for each column, `observed` finds the cells that are data, and
-`layouts` and `streamed` keep them: complete, with missing cells, sparse, or on disk.
-`intake` takes arrays and data frames from callers.
+`columns` chooses a loss for each column, `observed` finds the observed cells, and
+`complete`, `dense`, `sparse` and `streamed` are their layouts: complete, with missing
+cells, sparse, or on disk. `intake` takes arrays and data frames from callers, `encoding`
+and `filling` convert columns to codes and back.
 """
 
 import lazy_loader

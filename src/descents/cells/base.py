@@ -1,16 +1,18 @@
-"""The cells of a table that are data, and what a fit asks of them.
+"""The cells of a table that are data, and what a fit computes from them.
 
-A model's natural parameters are Z = L R^T, for factors L of shape (rows, q) and R of
-shape (coordinates, q) that hold offsets and biases as columns beside a column of ones.
-The layouts that answer are in `descents.cells.layouts`.
+A model predicts natural parameters Z = L R^T. L has shape (rows, q) and R has shape
+(coordinates, q); offsets and biases are columns of these factors, opposite a column of
+ones. `Cells` is what every table offers, also one on disk. `CellsInMemory` adds what only
+a table in memory offers, for example the steps that visit cells in any order.
 """
 
 from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
@@ -18,23 +20,26 @@ import torch
 from descents.losses import Loss
 
 Side = Literal["rows", "columns"]
+Key = tuple[torch.dtype, torch.device]
+Tensors = TypeVar("Tensors")
+Array = TypeVar("Array", np.ndarray, torch.Tensor)
 ONCE = threading.RLock()
-"""Held while something is made that several threads ask for."""
+"""Lock for results that several threads request, but that are computed once."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Columns of one loss, whose coordinates and cut points lie side by side.
+    """Columns with one loss, whose coordinates and cut points are adjacent.
 
     Attributes
     ----------
     loss : Loss
     columns : int64 ndarray of shape (J,)
-        Their places in the table.
+        Their positions in the table.
     levels : int
-        How many levels each has; 0 where the loss asks for none.
+        The number of levels of each column; 0 if the loss does not need it.
     first, first_cut : int
-        Where their coordinates, and their cut points, begin.
+        The position of their first coordinate, and of their first cut point.
     """
 
     loss: Loss
@@ -45,29 +50,32 @@ class Block:
 
     @property
     def each(self) -> int:
-        """How many coordinates a column has."""
+        """The number of coordinates of a column."""
         return self.loss.coordinates(self.levels)
 
     @property
     def place(self) -> slice:
-        """Where its coordinates are."""
+        """The positions of the coordinates."""
         return slice(self.first, self.first + self.each * len(self.columns))
 
     @property
     def cut_place(self) -> slice:
-        """Where its cut points are."""
+        """The positions of the cut points."""
         count = self.loss.thresholds(self.levels) * len(self.columns)
         return slice(self.first_cut, self.first_cut + count)
 
-    def predictions(self, coordinates: Any) -> Any:
-        """Return the block's part of (..., coordinates), a column an entry."""
+    def predictions(self, coordinates: Array) -> Array:
+        """Return the block's part of (..., coordinates), as the loss takes it.
+
+        The shape is (..., J), or (..., J, each) if a column has several coordinates.
+        """
         part = coordinates[..., self.place]
         if self.each == 1:
             return part
         return part.reshape(*part.shape[:-1], len(self.columns), self.each)
 
-    def cuts(self, cuts: Any) -> dict[str, Any]:
-        """Return the block's part of (..., cut points) as a keyword."""
+    def cuts(self, cuts: Array) -> dict[str, Array]:
+        """Return the block's part of (..., cut points) as keyword arguments."""
         count = self.loss.thresholds(self.levels)
         if not count:
             return {}
@@ -76,10 +84,20 @@ class Block:
 
 
 class Look(NamedTuple):
-    """A quadratic above the loss at one point: sum w (t - Z)^2 + constant.
+    """A quadratic above the loss that touches it at one point: sum w (t - Z)^2 + constant.
 
-    Weights of None stand for one on every cell; then the table times the factor of the
-    columns is kept, where it was computed.
+    Attributes
+    ----------
+    losses : Tensor of shape (S,), or None if they were not computed
+    weights : Tensor or None
+        w, or None if all are 1.
+    targets : Tensor or None
+        t, or None if they are the table.
+    predictions : Tensor or None
+        Z at the point, if it was computed.
+    product : Tensor or None
+        The table times the factor of the columns, if all weights are 1 and it was
+        computed.
     """
 
     losses: torch.Tensor | None
@@ -90,44 +108,38 @@ class Look(NamedTuple):
 
 
 class Cells(ABC):
-    """What a fit asks of its data.
+    """The observed cells of a table under their losses, in memory or on disk.
 
     Attributes
     ----------
-    table : ndarray or sparse array
-        The data, with zeros at the missing cells of a dense one, each column over its
-        unit.
-    given : ndarray or sparse array
-        The same in the units that the table came in.
-    weights : ndarray or None
-        The weight of each cell (of each entry of a sparse table), zero at holes; None
-        where all are one.
-    scales : ndarray of shape (columns,) or None
-        What the weights of each column were multiplied by.
-    complete : bool
-        Whether every cell is data, of weight one and one loss.
-    units : float64 ndarray of shape (columns,) or None
-        What each column was divided by; None where the table is as it was given.
-        Everything that a problem works with is in these units: predictions, offsets,
-        factors, penalties, the widths of losses.
     shape : tuple of int
         Rows and columns of the table.
     blocks : tuple of Block
     coordinates : int
-        How many natural parameters a row has.
+        The number of natural parameters of a row.
     cut_count : int
+        The number of cut points of all columns.
     row_counts, column_counts : float64 ndarray
-        How many cells of each row and column are data.
+        The number of observed cells of each row and column.
     offsets : float64 ndarray of shape (coordinates,)
         The natural parameters of the best constant of each column.
     cuts : float64 ndarray of shape (cut_count,)
-        The cut points that go with them.
+        The cut points that belong to them.
     size : int
-        How many numbers one start keeps in its largest tensor, for rank 1.
+        The number of elements of the largest tensor that a start needs, for rank 1.
+    complete : bool
+        Whether every cell is observed and has weight 1, and there is one loss.
+    weights : ndarray or None
+        The weight of each cell, or of each entry of a sparse table; zero for missing
+        cells, None if all are 1.
+    scales : float64 ndarray of shape (columns,) or None
+        The factor by which the weights of each column were multiplied.
+    units : float64 ndarray of shape (columns,) or None
+        The number by which each column was divided; None if there is none. Everything
+        that a problem works with is in these units: predictions, offsets, factors,
+        penalties, the widths of losses.
     """
 
-    table: Any
-    weights: Any = None
     shape: tuple[int, int]
     blocks: tuple[Block, ...]
     coordinates: int
@@ -137,25 +149,14 @@ class Cells(ABC):
     offsets: np.ndarray
     cuts: np.ndarray
     size: int
+    complete: bool = False
+    weights: Any = None
     scales: np.ndarray | None = None
     units: np.ndarray | None = None
-    complete: bool = False
-
-    _cache: dict[Any, dict[str, Any]]
-    _given: Any = None
-
-    @property
-    def given(self) -> Any:  # noqa: D102 - among the attributes
-        return self.table if self._given is None else self._given
-
-    def in_units_of(self, other: Cells) -> Self:
-        """Say that these cells are in the units of others, and weighted by their scales."""
-        self.scales, self.units, self._given = other.scales, other.units, other._given
-        return self
 
     @property
     def coordinate_units(self) -> np.ndarray:
-        """What the predictions of each coordinate are multiplied by: units, or 1."""
+        """The factor from predictions of each coordinate to units of the data; 1 if none."""
         if self.units is None:
             return np.ones(self.coordinates)
         return np.asarray(self.units[self.coordinate_columns])
@@ -163,55 +164,22 @@ class Cells(ABC):
     @property
     def losses_of_columns(self) -> list[Loss]:
         """The loss of each column, in the table's order."""
-        found: list[Any] = [None] * self.shape[1]
-        for block in self.blocks:
-            for place, column in enumerate(block.columns):
-                found[column] = block.loss.column(place)
-        return found
+        losses = {
+            int(column): block.loss.column(place)
+            for block in self.blocks
+            for place, column in enumerate(block.columns)
+        }
+        return [losses[column] for column in range(self.shape[1])]
 
     @property
     def one_loss(self) -> Loss | None:
-        """The loss of all columns, or None where they differ."""
+        """The loss of all columns, or None if they differ."""
         return self.blocks[0].loss if len(self.blocks) == 1 else None
 
     @property
-    def square(self) -> float:
-        """The sum of the squares of the data."""
-        data = self.table.data if hasattr(self.table, "tocsr") else self.table
-        return float(np.square(data, dtype=np.float64).sum())
-
-    @property
-    def loss_of_zero(self) -> float:
-        """About what a loss costs that predicts zero: rounding is a tiny share of that.
-
-        The sum of squares under squared loss, of absolute values under others; 0 where
-        a loss is the user's, whose size is not known.
-        """
-        if all(block.loss.quadratic for block in self.blocks):
-            return self.square
-        if any(block.loss.name == "own" for block in self.blocks):
-            return 0.0
-        data = self.table.data if hasattr(self.table, "tocsr") else self.table
-        return float(np.abs(data).sum(dtype=np.float64))
-
-    @property
     def observed(self) -> int:
-        """How many cells are data."""
+        """The number of observed cells."""
         return int(self.row_counts.sum())
-
-    @property
-    def mean_weight(self) -> float:
-        """The mean weight of the cells that are data, without that of their columns."""
-        weights = self.raw_weights
-        total = 0.0 if weights is None else float(weights.sum())
-        return total / self.observed if total > 0 else 1.0
-
-    @property
-    def raw_weights(self) -> Any:
-        """The weights without what those of columns were multiplied by."""
-        if self.weights is None or self.scales is None:
-            return self.weights
-        return self.weights / self.scales
 
     @property
     def majorized(self) -> bool:
@@ -228,35 +196,53 @@ class Cells(ABC):
         """The column of each coordinate."""
         return np.concatenate([np.repeat(b.columns, b.each) for b in self.blocks])
 
-    def constants_loss(self) -> float:
-        """Return the loss of the best constant of each column."""
-        if "constants" not in self._cache:
-            left = torch.ones(1, self.shape[0], 1, dtype=torch.float64)
-            right = torch.as_tensor(self.offsets)[None, :, None]
-            cuts = torch.as_tensor(self.cuts)[None]
-            with torch.no_grad():
-                loss = float(self.losses(left, right, cuts))
-            self._cache["constants"] = {"loss": loss}
-        return float(self._cache["constants"]["loss"])
+    @property
+    def mean_weight(self) -> float:
+        """The mean weight of the observed cells, without the factors `scales`."""
+        return 1.0
 
-    def _held(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
-        key = (dtype, device)
-        if key not in self._cache:
-            # For all chunks that go side by side; and it outlives the caller's mode.
-            with ONCE, torch.inference_mode(False):
-                if key not in self._cache:
-                    self._cache[key] = self._hold(dtype, device)
-        return self._cache[key]
+    @property
+    @abstractmethod
+    def dtype(self) -> np.dtype:
+        """The type of the numbers in the table."""
+
+    @property
+    @abstractmethod
+    def square(self) -> float:
+        """The sum of the squares of the data."""
+
+    @property
+    def loss_of_zero(self) -> float:
+        """The approximate loss of predicting zero; rounding is a tiny share of it.
+
+        It is the sum of squares under squared loss, the sum of absolute values under
+        other losses, and 0 if a loss is the user's, because its size is not known.
+        """
+        return self.square
 
     @abstractmethod
-    def _hold(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
-        """Return the data in one precision on one device."""
+    def constants_loss(self) -> float:
+        """Return the loss of the best constant of each column."""
+
+    @abstractmethod
+    def root_mean_squares(self, constant: np.ndarray) -> np.ndarray:
+        """Return the root mean square of the data about a constant.
+
+        Parameters
+        ----------
+        constant : float64 ndarray of shape (coordinates,)
+
+        Returns
+        -------
+        float64 ndarray of shape (coordinates,)
+            1 for coordinates that are not on the scale of the data.
+        """
 
     @abstractmethod
     def losses(
         self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor
     ) -> torch.Tensor:
-        """Return the summed loss of each start, for autograd to differentiate.
+        """Return the summed loss of each start.
 
         Parameters
         ----------
@@ -267,20 +253,19 @@ class Cells(ABC):
         Returns
         -------
         Tensor of shape (S,)
-        """
 
-    @abstractmethod
-    def look(
-        self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor, step: int
-    ) -> Look:
-        """Return the losses, and a quadratic above them that touches at this point."""
+        Raises
+        ------
+        InvalidValueError
+            If autograd is to differentiate it, and the table is on disk.
+        """
 
     def squares(
         self, predictions: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Return the losses of predictions and their slopes, where all are squared.
+        """Return the losses of predictions and their slopes if all losses are squared.
 
-        None where a loss is not squared error, or no predictions of all cells are made.
+        None if a loss is another one, or predictions of all cells are not computed.
 
         Parameters
         ----------
@@ -290,21 +275,140 @@ class Cells(ABC):
         -------
         losses : Tensor of shape (S,)
         slopes : Tensor of shape (S, rows, coordinates)
-            The derivative of the losses by the predictions.
+            The derivative of the losses with respect to the predictions.
         """
         return None
 
-    def quadratic(self, dtype: torch.dtype, device: torch.device) -> Look | None:
-        """Return the quadratic that is the loss itself, if it is one: without losses.
+    @property
+    @abstractmethod
+    def in_memory(self) -> CellsInMemory:
+        """These cells, for steps that need all of them in memory.
 
-        Its weights and targets are the same wherever it is taken.
+        Raises
+        ------
+        InvalidValueError
+            If the table is on disk.
+        """
+
+
+class CellsInMemory(Cells):
+    """Cells that are all in memory.
+
+    Attributes
+    ----------
+    table : ndarray or sparse array
+        The data, with zeros at the missing cells of a dense table; each column divided
+        by its unit.
+    given : ndarray or sparse array
+        The same in the units of the source.
+    """
+
+    table: Any
+
+    _given: Any = None
+    _constants_loss: float | None = None
+
+    @property
+    def in_memory(self) -> CellsInMemory:  # noqa: D102 - as in the base
+        return self
+
+    @property
+    def given(self) -> Any:  # noqa: D102 - among the attributes
+        return self.table if self._given is None else self._given
+
+    def in_units_of(self, other: CellsInMemory) -> Self:
+        """Take the units and scales of other cells, from which these ones were made."""
+        self.scales, self.units, self._given = other.scales, other.units, other._given
+        return self
+
+    @property
+    def _data(self) -> np.ndarray:
+        """The values of the table: all cells of a dense one, the entries of a sparse one."""
+        data: np.ndarray = (
+            self.table.data if hasattr(self.table, "tocsr") else self.table
+        )
+        return data
+
+    @property
+    def dtype(self) -> np.dtype:  # noqa: D102 - as in the base
+        kind: np.dtype = self.table.dtype
+        return kind
+
+    @property
+    def square(self) -> float:  # noqa: D102 - as in the base
+        return float(np.square(self._data, dtype=np.float64).sum())
+
+    @property
+    def loss_of_zero(self) -> float:  # noqa: D102 - as in the base
+        if all(block.loss.quadratic for block in self.blocks):
+            return self.square
+        if any(block.loss.name == "own" for block in self.blocks):
+            return 0.0
+        return float(np.abs(self._data).sum(dtype=np.float64))
+
+    @property
+    def mean_weight(self) -> float:  # noqa: D102 - as in the base
+        weights = self.raw_weights
+        total = 0.0 if weights is None else float(weights.sum())
+        return total / self.observed if total > 0 else 1.0
+
+    @property
+    def raw_weights(self) -> np.ndarray | None:
+        """The weights without the factors `scales`."""
+        weights: np.ndarray | None = self.weights
+        if weights is None or self.scales is None:
+            return weights
+        return np.asarray(weights / self.scales)
+
+    def constants_loss(self) -> float:  # noqa: D102 - as in the base
+        if self._constants_loss is None:
+            left = torch.ones(1, self.shape[0], 1, dtype=torch.float64)
+            right = torch.as_tensor(self.offsets)[None, :, None]
+            cuts = torch.as_tensor(self.cuts)[None]
+            with torch.no_grad():
+                self._constants_loss = float(self.losses(left, right, cuts))
+        return self._constants_loss
+
+    def root_mean_squares(self, constant: np.ndarray) -> np.ndarray:  # noqa: D102 - as in the base
+        found = np.ones(self.coordinates)
+        for block in self.blocks:
+            if block.loss.identity:
+                squares = self._squares_about(block, constant[block.place])
+                mean = squares / np.maximum(self.column_counts[block.columns], 1)
+                found[block.place] = np.sqrt(mean)
+        return found
+
+    @abstractmethod
+    def _squares_about(self, block: Block, constant: np.ndarray) -> np.ndarray:
+        """Return the sum of squares of each column of a block about a constant."""
+
+    # Steps
+
+    @abstractmethod
+    def look(
+        self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor, step: int
+    ) -> Look:
+        """Return the losses, and a quadratic above them that touches at this point.
+
+        Parameters
+        ----------
+        left, right, cuts : Tensor
+            As for `losses`.
+        step : int
+            The number of the step; the quadratics of some losses change with it.
+        """
+
+    def quadratic(self, dtype: torch.dtype, device: torch.device) -> Look | None:
+        """Return the weights and targets if the loss itself is quadratic, else None.
+
+        They do not depend on the point. The losses are not computed.
         """
         if not all(block.loss.quadratic for block in self.blocks):
             return None
-        return self._quadratic(self._held(dtype, device))
+        return self._quadratic(dtype, device)
 
     @abstractmethod
-    def _quadratic(self, held: dict[str, Any]) -> Look:
+    def _quadratic(self, dtype: torch.dtype, device: torch.device) -> Look:
         """Return the weights and targets of squared loss."""
 
     @abstractmethod
@@ -313,37 +417,54 @@ class Cells(ABC):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the normal equations G x = r of every row of one side.
 
+        For row i and the rows v of the other factor, G = sum_j w_ij v_j v_j^T and
+        r = sum_j w_ij t_ij v_j.
+
         Parameters
         ----------
         look : Look
         side : {"rows", "columns"}
-        other : Tensor
+        other : Tensor of shape (S, n, q)
             The factor of the other side.
 
         Returns
         -------
-        gram : Tensor of shape (S, rows, q, q), or (S, 1, q, q) where all rows share it
+        gram : Tensor of shape (S, rows, q, q), or (S, 1, q, q) if all rows share it
         right : Tensor of shape (S, rows, q)
         """
 
     @abstractmethod
-    def descent(self, look: Look, left: torch.Tensor, right: torch.Tensor) -> Any:
-        """Return minus the derivative of the loss by R, shape (S, coordinates, q)."""
+    def descent(
+        self, look: Look, left: torch.Tensor, right: torch.Tensor
+    ) -> torch.Tensor:
+        """Return minus the derivative of the loss with respect to R.
+
+        Returns
+        -------
+        Tensor of shape (S, coordinates, q)
+        """
 
     @abstractmethod
     def ratios(
         self, side: Side, left: torch.Tensor, right: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return sum w n v and sum w p v of every row, for multiplicative steps.
+        """Return the two sums of multiplicative steps, for every row of one side.
 
-        n and p are the parts of the slope of a divergence: x / z and 1 for kl.
+        The slope of a divergence is p - n with n, p >= 0; for kl they are x / z and 1.
+        The sums are sum_j w_ij n_ij v_j and sum_j w_ij p_ij v_j.
+
+        Returns
+        -------
+        less, more : Tensor of shape (S, rows, q)
         """
+
+    # One start
 
     @abstractmethod
     def slopes(
         self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor
     ) -> Any:
-        """Return the derivative of the loss by each prediction of one start.
+        """Return the derivative of the loss with respect to each prediction of one start.
 
         Parameters
         ----------
@@ -353,19 +474,44 @@ class Cells(ABC):
 
         Returns
         -------
-        ndarray or sparse array of shape (rows, coordinates), zero at holes
+        float64 ndarray or sparse array of shape (rows, coordinates)
+            Zero at missing cells.
         """
 
     @abstractmethod
-    def each(self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor) -> Any:
+    def each(
+        self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor
+    ) -> np.ndarray:
         """Return the loss of each cell of one start, without its weight.
 
         Returns
         -------
-        ndarray of shape (rows, columns), NaN at holes, or ndarray of shape (entries,)
-        for the stored entries of a sparse table
+        ndarray of shape (rows, columns)
+            NaN at missing cells. For a sparse table, the shape is (entries,) instead.
         """
 
     @abstractmethod
     def conjugates(self, slopes: Any) -> float:
-        """Return sum w f*(g / w), the conjugate of the summed loss at such slopes."""
+        """Return sum w f*(g / w), the convex conjugate of the summed loss at slopes g.
+
+        Parameters
+        ----------
+        slopes : ndarray or sparse array
+            Shaped as `slopes` returns them.
+        """
+
+
+def cached(
+    cache: dict[Key, Tensors],
+    make: Callable[[torch.dtype, torch.device], Tensors],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensors:
+    """Return the data in one precision on one device, made at the first call."""
+    key = (dtype, device)
+    if key not in cache:
+        # Threads of several chunks share it, and it outlives the caller's inference mode.
+        with ONCE, torch.inference_mode(False):
+            if key not in cache:
+                cache[key] = make(dtype, device)
+    return cache[key]

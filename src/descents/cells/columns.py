@@ -1,4 +1,4 @@
-"""The columns of a user's table: which loss each gets and why, and codes for levels."""
+"""The columns of a user's table in a model: the loss of each column, and why."""
 
 from __future__ import annotations
 
@@ -8,41 +8,27 @@ from typing import Any
 
 import numpy as np
 
+from descents.cells.observed import LossLike
 from descents.errors import Complaints, InvalidValueError, for_caller
-from descents.losses import NAMED, CustomLoss, Loss, Periodic, get_loss
-from descents.tables import levels
-from descents.tables.frames import given_back, reason_of
-from descents.tables.levels import (
-    LARGEST,
-    Known,
-    Places,
-    Unseen,
-    listed,
-    number_of,
-    plain,
-    printed,
-    text_of,
-)
+from descents.losses import NAMED, CustomLoss, Huber, Loss, Periodic, get_loss
+from descents.tables import levels, orders
+from descents.tables.levels import Known
 from descents.tables.scales import KNOWN_SCALE, arranged
-from descents.tables.tables import Column, Table
+from descents.tables.spelling import listed, plain, printed
+from descents.tables.tables import Table
+from descents.tables.typed_columns import Column
 from descents.text import counted
 
 MOST_CLASSES = 200
-"""A column with more levels than this is refused under a loss of levels."""
-NOISE_WIDTH = "; width"
-"""How the reason begins that Huber's width was judged from the noise."""
+"""Maximum number of levels of a column under a loss of levels."""
 TYPED = {"boolean", "category", "order", "text"}
-"""Kinds whose values are codes of levels."""
+"""Kinds of columns whose values are codes of levels."""
 ORDERED = "levels"
-"""The kind of the losses that need an order of the levels."""
-UNSEEN = (
-    "give one of these, leave the cell empty, or read such cells as missing "
-    "(unseen='missing')"
-)
+"""The kind of losses that need an order of the levels."""
 
 
 def _remedies(name: str) -> str:
-    """Return what can be done with a column that has no loss of its own accord."""
+    """Return what to do with a column that has no loss by default."""
     return for_caller(
         "leave the column out (--ignore COLUMN), name the rows by it (--id COLUMN), or "
         "say its loss (--loss-of COLUMN=LOSS)",
@@ -52,48 +38,66 @@ def _remedies(name: str) -> str:
 
 @dataclass(frozen=True)
 class ColumnModel:
-    """What a column is to the model.
+    """A column in a model.
 
     Attributes
     ----------
     name : str
     loss : Loss
     levels : tuple
-        What the codes 0, 1, ... stand for; empty where the column holds numbers.
-    why : str
+        The levels that the codes 0, 1, ... represent; empty for a column of numbers.
+    reason : str
         Why it has this loss, for people.
     whole : bool
-        Whether it holds whole numbers only.
+        Whether it has only whole numbers.
     limits : tuple of float or None
-        Between which whole numbers were observed, and what fills a hole is held.
+        The smallest and the largest observed whole number; imputed numbers are clipped to
+        this range.
     dates : bool
         Whether its numbers are days.
     declared : tuple
-        The levels of a category with those that have no code, but count as another or as
-        missing: ordered ones that do not occur in the table, and classes that occur
-        where the weight is 0 alone. Empty where there are none.
+        The levels of a category, including those without a code of their own: ordered
+        levels that do not occur in the table, which are read as the nearest that does,
+        and classes that occur only where the weight is 0, which are read as missing.
+        Empty if there are none of these.
     never : tuple
-        Other levels that a category declares, and no cell of the table has.
+        Other levels that a category declares, but no cell of the table has.
+    width_from_noise : bool
+        Whether the width of its Huber loss was estimated from the noise of the column.
 
     Examples
     --------
-    >>> ColumnModel("size", get_loss("ordinal"), ("S", "L"), "asked for").labels
+    >>> ColumnModel("size", get_loss("ordinal"), ("S", "L"), "as asked for").labels
     ('size',)
     """
 
     name: str
     loss: Loss
-    levels: tuple[Any, ...]
-    why: str
+    levels: tuple[object, ...]
+    reason: str
     whole: bool = False
     limits: tuple[float, float] | None = None
     dates: bool = False
-    declared: tuple[Any, ...] = ()
-    never: tuple[Any, ...] = ()
+    declared: tuple[object, ...] = ()
+    never: tuple[object, ...] = ()
+    width_from_noise: bool = False
+
+    @property
+    def why(self) -> str:
+        """Why it has this loss, and its width if that was estimated, for people.
+
+        Examples
+        --------
+        >>> ColumnModel("x", Huber(0.5), (), "numbers", width_from_noise=True).why
+        'numbers; width 0.5 from the noise'
+        """
+        if not self.width_from_noise or not isinstance(self.loss, Huber):
+            return self.reason
+        return f"{self.reason}; width {self.loss.width:.3g} from the noise"
 
     @property
     def known(self) -> Known:
-        """The levels as they are looked for in another table."""
+        """The levels, for matching with those of another table."""
         used = set(map(str, self.levels))
         others = [level for level in self.declared if str(level) not in used]
         stand_ins = tuple((level, self.stand_in(level)) for level in others)
@@ -111,25 +115,23 @@ class ColumnModel:
 
     @property
     def loss_label(self) -> str:
-        """The name of its loss, with the number that was asked for, if one was."""
-        found = NOISE_WIDTH in self.why
-        return self.loss.name if found else self.loss.label
+        """The name of its loss, with its number if the user gave one."""
+        return self.loss.name if self.width_from_noise else self.loss.label
 
-    def described(self) -> dict[str, Any]:
-        """Return it as plain values, but for a loss of the user's.
+    def described(self) -> dict[str, object]:
+        """Return it as plain values, for a file.
 
         Raises
         ------
         InvalidValueError
-            When the loss is a function, which a file that runs no code cannot hold.
+            If the loss is the user's function, which a file without code cannot contain.
         """
         if isinstance(self.loss, CustomLoss):
             raise InvalidValueError(
                 f"column {self.name!r} has a loss of your own, which cannot be stored; "
                 "store the numbers that you need instead"
             )
-        given: Any = self.loss
-        settings = {f.name: getattr(given, f.name) for f in fields(given)}
+        settings = {f.name: getattr(self.loss, f.name) for f in fields(self.loss)}  # type: ignore[arg-type]
         levels, declared, never = (
             [x.item() if hasattr(x, "item") else x for x in some]
             for some in (self.levels, self.declared, self.never)
@@ -139,36 +141,40 @@ class ColumnModel:
             "loss": self.loss.name,
             "settings": settings,
             "levels": levels,
-            "why": self.why,
+            "why": self.reason,
             "whole": self.whole,
             "limits": self.limits,
             "dates": self.dates,
             "declared": declared,
             "never": never,
+            "width_from_noise": self.width_from_noise,
         }
 
     @classmethod
     def restored(cls, facts: Mapping[str, Any]) -> ColumnModel:
-        """Return what `described` described."""
-        loss = NAMED[facts["loss"]](**facts["settings"])
+        """Return the column that `described` was called on."""
+        # Files of earlier versions have the estimated width at the end of the reason.
+        reason, earlier, _ = facts["why"].partition("; width ")
         limits = None if facts["limits"] is None else tuple(facts["limits"])
         return cls(
             facts["name"],
-            loss,
+            NAMED[facts["loss"]](**facts["settings"]),
             tuple(facts["levels"]),
-            facts["why"],
+            reason,
             facts["whole"],
             limits,
             facts.get("dates", False),
             tuple(facts.get("declared", ())),
             tuple(facts.get("never", ())),
+            facts.get("width_from_noise", bool(earlier)),
         )
 
-    def stand_in(self, level: Any) -> float:
-        """Return the code of a level that did not occur in the table of the fit.
+    def stand_in(self, level: object) -> float:
+        """Return the code of a declared level that did not occur in the table of the fit.
 
-        Of an ordered one the nearest that did, as nothing tells the two apart; of a
-        class, which occurred where the weight is 0 alone, NaN, a missing cell.
+        For an ordered level it is the nearest level that did occur, because no cell
+        distinguishes the two. A class, which occurred only where the weight is 0, is a
+        missing cell: NaN.
         """
         if self.loss.kind != "levels":
             return np.nan
@@ -178,25 +184,30 @@ class ColumnModel:
         return float(np.abs(np.array(known) - place).argmin())
 
 
-def of_table(table: Table, loss: Any, weights: Any = None) -> list[ColumnModel]:
+def of_table(
+    table: Table,
+    loss: LossLike | Sequence[LossLike] | Mapping[str, LossLike],
+    weights: np.ndarray | None = None,
+) -> list[ColumnModel]:
     """Choose the loss of each column of a table.
 
-    Numbers have squared loss, two values logistic, text of some levels categorical,
-    ordered levels ordinal, unless something else is asked for.
+    By default numbers have squared loss, two values logistic loss, text with a few levels
+    categorical loss, and ordered levels ordinal loss.
 
     Parameters
     ----------
     table : Table
-    loss : "auto", a loss for all columns it fits, or a mapping from columns to losses
+    loss : "auto", a loss, a sequence of losses, or a mapping from names to losses
+        A single loss is used for all columns that it fits.
     weights : ndarray of shape (rows, columns), optional
-        A level that occurs where the weight is 0 alone is one that does not occur.
+        A level that occurs only where the weight is 0 counts as one that does not occur.
 
     Raises
     ------
     InvalidValueError
-        When a column is text whose values do not repeat, or dates; when a loss does not
-        fit, or needs an order of levels that is not known; when a column that is named
-        is not there. One message has all of them.
+        If a column is text whose values do not repeat, or dates; if a loss does not fit,
+        or needs an unknown order of levels; if a named column is absent. One message
+        reports all of them.
 
     Examples
     --------
@@ -206,48 +217,60 @@ def of_table(table: Table, loss: Any, weights: Any = None) -> list[ColumnModel]:
     >>> [(c.loss.name, c.why) for c in of_table(frame, "auto")]
     [('squared', 'numbers'), ('logistic', 'two values')]
     """
+    general, chosen = _requested(table, loss)
     complaints = Complaints()
-    asked: dict[str, Any] = {}
-    general: Any = None
-    if isinstance(loss, Mapping):
-        for name, value in loss.items():
-            column = complaints.attempt(table.column, str(name))
-            if column is not None:
-                asked[column.name] = complaints.attempt(get_loss, value)
-    elif isinstance(loss, list | tuple):
-        complaints.require(
-            len(loss) == len(table.columns),
-            f"{len(loss)} losses are given for {counted(len(table.columns), 'column')}; give one "
-            "for each, or one for all",
-        )
-        for value, column in zip(loss, table.columns, strict=False):
-            asked[column.name] = complaints.attempt(get_loss, value)
-    elif loss != "auto":
-        general = complaints.attempt(get_loss, loss)
-    complaints.raise_any()
-    found = [
-        complaints.attempt(_of_column, column, asked.get(column.name), general)
+    models = [
+        complaints.attempt(_of_column, column, chosen.get(column.name), general)
         for column in table.columns
-        if column.kind != "empty" or asked.get(column.name) is not None
+        if column.kind != "empty" or chosen.get(column.name) is not None
     ]
     complaints.raise_any()
+    if weights is not None and weights.shape != (table.rows, len(table.columns)):
+        weights = None  # refused where all weights are checked
     places = {column.name: j for j, column in enumerate(table.columns)}
-    fits = getattr(weights, "shape", None) == (table.rows, len(table.columns))
     return [
         _without_unused(
             model,
             table.column(model.name),
-            weights[:, places[model.name]] if fits else None,
+            None if weights is None else weights[:, places[model.name]],
         )
-        for model in found
+        for model in models
     ]
 
 
-def _without_unused(model: ColumnModel, column: Column, weights: Any) -> ColumnModel:
+def _requested(
+    table: Table, loss: LossLike | Sequence[LossLike] | Mapping[str, LossLike]
+) -> tuple[Loss | None, dict[str, Loss]]:
+    """Return the loss for all columns, if one is given, and those of single columns."""
+    complaints = Complaints()
+    chosen: dict[str, Loss] = {}
+    general: Loss | None = None
+    if isinstance(loss, Mapping):
+        for name, value in loss.items():
+            column = complaints.attempt(table.column, str(name))
+            if column is not None:
+                chosen[column.name] = complaints.attempt(get_loss, value)
+    elif isinstance(loss, list | tuple):
+        complaints.require(
+            len(loss) == len(table.columns),
+            f"{len(loss)} losses are given for "
+            f"{counted(len(table.columns), 'column')}; give one for each, or one for all",
+        )
+        for value, column in zip(loss, table.columns, strict=False):
+            chosen[column.name] = complaints.attempt(get_loss, value)
+    elif loss != "auto":
+        general = complaints.attempt(get_loss, loss)
+    complaints.raise_any()
+    return general, chosen
+
+
+def _without_unused(
+    model: ColumnModel, column: Column, weights: np.ndarray | None
+) -> ColumnModel:
     """Return a column without codes for levels of a category that do not occur.
 
-    No cut point and no natural parameter of such a level has a best value: it would run
-    to infinity. Two levels are kept, so that there is something to choose between.
+    The cut points and natural parameters of such a level have no best value; they would
+    diverge. At least two levels keep a code, because a loss of levels needs two.
     """
     if column.kind not in TYPED or not model.levels:
         return model
@@ -269,10 +292,11 @@ def _without_unused(model: ColumnModel, column: Column, weights: Any) -> ColumnM
     return replace(model, levels=kept, declared=declared, never=never)
 
 
-def _of_column(column: Column, asked: Any, general: Any) -> ColumnModel:
-    fits = column.kind == "number" or (general and general.kind != "numbers")
-    if asked is None and general is not None and fits:
-        asked = general
+def _of_column(column: Column, asked: Loss | None, general: Loss | None) -> ColumnModel:
+    """Return a column with the loss for it, the loss for all, or that of its type."""
+    if asked is None and general is not None:
+        fits = column.kind == "number" or general.kind != "numbers"
+        asked = general if fits else None
     if asked is None and column.kind in ("text", "date"):
         raise InvalidValueError(
             f"column {column.name!r} is {column.says}, which a model cannot use; "
@@ -292,7 +316,8 @@ def _of_column(column: Column, asked: Any, general: Any) -> ColumnModel:
     if column.kind in TYPED:
         raise InvalidValueError(
             f"column {column.name!r} is {column.says}, but {asked.name} loss is for "
-            f"{asked.domain}; give it categorical or ordinal loss, or logistic where it has two values"
+            f"{asked.domain}; give it categorical or ordinal loss, or logistic where it "
+            "has two values"
         )
     asked = asked.of_values(column.values)
     limits = None if isinstance(asked, Periodic) else _limits(column)
@@ -302,9 +327,9 @@ def _of_column(column: Column, asked: Any, general: Any) -> ColumnModel:
     )
 
 
-def _in_order(column: Column, loss: Loss) -> tuple[tuple[Any, ...], str]:
+def _in_order(column: Column, loss: Loss) -> tuple[tuple[object, ...], str]:
     """Return the levels of a column in their order, and why it has this loss."""
-    order = levels.order_of(column)
+    order = orders.order_of(column)
     if order is None:
         how = for_caller(
             "give the levels from the lowest to the highest (--levels "
@@ -315,8 +340,9 @@ def _in_order(column: Column, loss: Loss) -> tuple[tuple[Any, ...], str]:
             f"(loss={{{column.name!r}: 'categorical'}})",
         )
         raise InvalidValueError(
-            f"column {column.name!r} has {counted(len(column.levels), 'level')} of text whose order "
-            f"is not known ({listed(column.levels)}), but {loss.name} loss needs it; {how}"
+            f"column {column.name!r} has {counted(len(column.levels), 'level')} of text "
+            f"whose order is not known ({listed(column.levels)}), but {loss.name} loss "
+            f"needs it; {how}"
         )
     why = "as asked for"
     if order.says:
@@ -329,12 +355,14 @@ def _in_order(column: Column, loss: Loss) -> tuple[tuple[Any, ...], str]:
 
 
 def _limits(column: Column) -> tuple[float, float] | None:
+    """Return the range of a column of whole numbers, None for other columns."""
     if not column.whole or column.kind != "number":
         return None
     return float(np.nanmin(column.values)), float(np.nanmax(column.values))
 
 
 def _by_type(column: Column) -> tuple[Loss, str]:
+    """Return the loss for the type of a column, and why."""
     if column.kind == "boolean" or (
         column.kind in ("category", "order") and len(column.levels) <= 2
     ):
@@ -346,18 +374,18 @@ def _by_type(column: Column) -> tuple[Loss, str]:
         if scale is not None and scale[1] == KNOWN_SCALE:
             low, *_, high = scale[0]
             why = (
-                f"{len(texts)} levels, taken without their order from {printed(low)} to {printed(high)}, "
-                "which ordinal loss would use"
+                f"{len(texts)} levels, taken without their order from {printed(low)} to "
+                f"{printed(high)}, which ordinal loss would use"
             )
         return get_loss("categorical"), why
     if column.kind == "order":
-        return get_loss(
-            "ordinal"
-        ), f"{counted(len(column.levels), 'level')} with an order"
+        why = f"{counted(len(column.levels), 'level')} with an order"
+        return get_loss("ordinal"), why
     return get_loss("squared"), "numbers"
 
 
-def _check_levels(name: str, loss: Loss, levels: Sequence[Any]) -> None:
+def _check_levels(name: str, loss: Loss, levels: Sequence[object]) -> None:
+    """Raise an error if a column has too many levels for a loss."""
     if loss.kind == "two values" and len(levels) > 2:
         raise InvalidValueError(
             f"column {name!r} holds {len(levels)} different values, but {loss.name} loss "
@@ -373,7 +401,7 @@ def _check_levels(name: str, loss: Loss, levels: Sequence[Any]) -> None:
 def of_matrix(
     X: np.ndarray, losses: Sequence[Loss], names: Sequence[str]
 ) -> list[ColumnModel]:
-    """Return the columns of a matrix of numbers under the given losses.
+    """Return the columns of a matrix of numbers under given losses.
 
     Examples
     --------
@@ -382,7 +410,7 @@ def of_matrix(
     """
     complaints, found = Complaints(), []
     for j, loss in enumerate(losses):
-        levels: tuple[Any, ...] = ()
+        levels: tuple[object, ...] = ()
         if loss.kind != "numbers":
             values = X[:, j]
             levels = tuple(map(plain, np.unique(values[~np.isnan(values)])))
@@ -394,310 +422,3 @@ def of_matrix(
         found.append(ColumnModel(names[j], own, levels, why))
     complaints.raise_any()
     return found
-
-
-def encoded(model: ColumnModel, column: Column) -> np.ndarray:
-    """Return a column's numbers, or the codes of its levels as the model has them.
-
-    Raises
-    ------
-    InvalidValueError
-        When it holds a level that the model does not know, or is of another kind.
-
-    Examples
-    --------
-    >>> import pyarrow
-    >>> from descents.tables.tables import from_frame
-    >>> column = from_frame(pyarrow.table({"a": ["y", "x", "y"]})).column("a")
-    >>> encoded(ColumnModel("a", get_loss("logistic"), ("x", "y"), ""), column)
-    array([1., 0., 1.])
-    """
-    if not model.levels:
-        return column.values if column.kind == "empty" else _numbers(model, column)
-    codes, unseen = levels.coded(column, model.known)
-    if unseen:
-        raise Unseen(model.name, unseen, model.levels, never=model.never).error(UNSEEN)
-    return codes
-
-
-def _numbers(model: ColumnModel, column: Column) -> np.ndarray:
-    """Return a column as numbers, where it holds such."""
-    dates = column.kind == "date"
-    if column.kind == "number" or (dates and model.dates):
-        return column.values
-    if model.limits == (0, 1) and not dates:
-        codes, unseen = levels.coded(column, Known((0, 1)))  # no and yes
-        if not unseen:
-            return codes
-    values = None if dates else levels.numbers_in(column)
-    if values is None:
-        raise InvalidValueError(
-            f"column {column.name!r} must hold numbers, as the model has numbers there, "
-            f"but it is {column.says}; give numbers"
-        )
-    return values
-
-
-def coded(model: ColumnModel, values: np.ndarray) -> np.ndarray:
-    """Return numbers as codes of the model's levels.
-
-    Raises
-    ------
-    InvalidValueError
-        When there is a level that the model does not know.
-    """
-    codes, unseen = looked_up(model, values)
-    if unseen is not None:
-        raise unseen.error(UNSEEN)
-    return codes
-
-
-def looked_up(
-    model: ColumnModel, values: np.ndarray
-) -> tuple[np.ndarray, Unseen | None]:
-    """Return numbers as codes of the model's levels, NaN for others, and these.
-
-    Examples
-    --------
-    >>> model = ColumnModel("a", get_loss("categorical"), ("01", "10"), "")
-    >>> codes, unseen = looked_up(model, np.array([10.0, np.nan, 7.0, 1.0]))
-    >>> codes, unseen.says
-    (array([ 1., nan, nan,  0.]), "column 'a' holds 7, which the model was not fitted
-    with (it knows '01', '10')")
-    """
-    known = model.known
-    places = Places(known.all_levels)
-    codes = np.full(values.shape, np.nan)
-    unseen: dict[Any, int] = {}
-    for value in np.unique(values[~np.isnan(values)]):
-        here = values == value
-        place = places.of(value)
-        if place is None:
-            unseen[plain(value)] = int(here.sum())
-        else:
-            codes[here] = known.code(place)
-    return codes, Unseen(model.name, unseen, model.levels) if unseen else None
-
-
-def decoded(model: ColumnModel, codes: np.ndarray) -> np.ndarray:
-    """Return numbers, or the levels that codes stand for, as an array.
-
-    Examples
-    --------
-    >>> decoded(ColumnModel("a", get_loss("logistic"), ("x", "y"), ""), np.array([1.0]))
-    array(['y'], dtype=object)
-    """
-    if not model.levels:
-        return codes
-    known = model.levels
-    places = np.clip(codes.astype(np.int64), 0, len(known) - 1)
-    plain = all(
-        isinstance(x, int | float) and not isinstance(x, bool) and abs(x) <= LARGEST
-        for x in known
-    )
-    return np.array(known, dtype=np.float64 if plain else object)[places]
-
-
-def filled(
-    table: Table, models: Sequence[ColumnModel], codes: Sequence[np.ndarray]
-) -> Any:
-    """Return a table with its holes filled by numbers or codes of the model's.
-
-    Of the type that it had; see `completed`.
-    """
-    return given_back(completed(table, models, codes).source)
-
-
-def completed(
-    table: Table,
-    models: Sequence[ColumnModel],
-    codes: Sequence[np.ndarray],
-    *,
-    free: bool = False,
-) -> Table:
-    """Return a table whose source has its holes filled by numbers or codes of a model.
-
-    Parameters
-    ----------
-    table : Table
-    models : sequence of ColumnModel
-    codes : sequence of float64 ndarray of shape (rows,)
-    free : bool
-        Whether whole numbers may leave the range that the fit observed.
-
-    Raises
-    ------
-    InvalidValueError
-        When a column cannot hold what is to be filled in.
-
-    Examples
-    --------
-    >>> import pyarrow
-    >>> from descents.tables.tables import from_frame
-    >>> table = from_frame(pyarrow.table({"a": ["y", None, "y"]}))
-    >>> model = ColumnModel("a", get_loss("logistic"), ("x", "y"), "")
-    >>> completed(table, [model], [np.zeros(3)]).source.frame.to_pydict()
-    {'a': ['y', 'x', 'y']}
-    """
-    dialect = table.source.dialect
-    textual = dialect is not None and dialect.textual
-    parts = {
-        model.name: _for_filling(model, table.column(model.name), code, textual, free)
-        for model, code in zip(models, codes, strict=True)
-    }
-    columns = tuple(
-        parts[column.name][0] if column.name in parts else column
-        for column in table.columns
-    )
-    values = {name: numbers for name, (_, numbers) in parts.items()}
-    try:
-        return replace(table, columns=columns).completed(values)
-    except InvalidValueError:
-        raise
-    except (TypeError, ValueError, NotImplementedError) as error:
-        raise InvalidValueError(
-            f"a column cannot hold what is to be filled in ({reason_of(error)}); give "
-            "the columns the types that they had in the fit"
-        ) from None
-
-
-def _for_filling(
-    model: ColumnModel, column: Column, codes: np.ndarray, textual: bool, free: bool
-) -> tuple[Column, np.ndarray]:
-    """Return a column as `Table.filled` takes it, with the model's levels, and codes.
-
-    A column without a single observed cell is of the model's kind; text that happens to
-    hold whole numbers only can hold others, a type of whole numbers cannot. Text that
-    holds numbers gets numbers as text.
-    """
-    typed = column.kind in TYPED
-    if model.levels:
-        places = np.clip(codes.astype(np.int64), 0, len(model.levels) - 1)
-        own, index = _levels_for(model, column, textual)
-        kind: Any = column.kind if typed else "category"
-        values, _ = levels.coded(column, model.known)  # NaN where a cell is missing
-        return replace(column, kind=kind, levels=own, values=values), index[places]
-    blank = column.kind == "empty"
-    if model.dates and (blank or column.kind == "date"):
-        return replace(column, kind="date"), codes
-    if not _is_rounded(model, column, textual):
-        if typed and not textual:
-            numbers, places = np.unique(codes, return_inverse=True)
-            texts = tuple(map(text_of, numbers))
-            return replace(column, levels=texts), places.astype(float)
-        return replace(column, kind="number", whole=False), codes
-    # Held to what the fit saw, not to the few numbers of this table: as levels.
-    low, high = _range_of(replace(model, limits=None) if free else model, column)
-    whole, places = np.unique(_whole(model, codes).clip(low, high), return_inverse=True)
-    fills = tuple(str(int(x)) if typed else int(x) for x in whole)
-    if typed and model.limits == (0, 1):
-        words = [levels.truth_among(bool(x), column.levels) for x in whole]
-        fills = fills if None in words else tuple(words)
-    return replace(column, kind="category", levels=fills), places.astype(float)
-
-
-def _is_rounded(model: ColumnModel, column: Column, textual: bool) -> bool:
-    """Return whether the holes of a column of numbers are filled with whole ones."""
-    blank, typed = column.kind == "empty", column.kind in TYPED
-    rounded = model.whole if blank or textual or typed else column.whole
-    return (blank or column.whole or typed) and rounded
-
-
-def _whole(model: ColumnModel, codes: np.ndarray) -> np.ndarray:
-    """Return the whole numbers that are nearest to numbers."""
-    codes = np.rint(codes)
-    if isinstance(model.loss, Periodic):  # 23.7 o'clock is nearer to 0 than to 23
-        codes = model.loss.impute(codes)
-    return codes
-
-
-def _range_of(model: ColumnModel, column: Column) -> tuple[float, float]:
-    """Return between which whole numbers fills are held.
-
-    Those that the fit observed, or all that the column can hold, exactly as float64.
-    """
-    if model.limits is not None:
-        return model.limits
-    low, high = -(2.0**53), 2.0**53
-    kind = str(getattr(column.cells, "type", ""))
-    if kind.removeprefix("u").startswith("int"):
-        limits = np.iinfo(kind)
-        low, high = max(low, float(limits.min)), min(high, float(limits.max))
-    return low, high
-
-
-def held(
-    table: Table, models: Sequence[ColumnModel], codes: Sequence[np.ndarray]
-) -> dict[str, int]:
-    """Return how many fills of each column are held to its range, where there are any.
-
-    Parameters
-    ----------
-    table, models, codes
-        As `filled` takes them.
-
-    Examples
-    --------
-    >>> import pyarrow
-    >>> from descents.tables.tables import from_frame
-    >>> table = from_frame(pyarrow.table({"a": [1, None, 3]}))
-    >>> held(table, of_table(table, "auto"), [np.array([1.0, 7.4, 3.0])])
-    {'a': 1}
-    """
-    dialect = table.source.dialect
-    textual = dialect is not None and dialect.textual
-    found = {}
-    for model, numbers in zip(models, codes, strict=True):
-        column = table.column(model.name)
-        if model.levels or not _is_rounded(model, column, textual):
-            continue
-        low, high = _range_of(model, column)
-        whole = _whole(model, numbers)
-        outside = ((whole < low) | (whole > high)) & np.isnan(column.values)
-        if outside.any():
-            found[model.name] = int(outside.sum())
-    return found
-
-
-def _levels_for(
-    model: ColumnModel, column: Column, textual: bool
-) -> tuple[tuple[Any, ...], np.ndarray]:
-    """Return levels that a column can hold, and the place of each of the model's.
-
-    Its own levels come first, which may be spelled in another way.
-    """
-    if column.kind in TYPED or column.kind == "date":
-        own = list(
-            levels.own_levels(column)[1] if column.kind == "date" else column.levels
-        )
-        search = Places(model.levels, model.known.loose)
-        index: dict[int, int] = {}
-        for at, level in enumerate(own):
-            place = search.of(level)
-            if place is not None:
-                index.setdefault(place, at)
-        known = len(own)
-        text = bool(own) and all(isinstance(level, str) for level in own)
-        for place, level in enumerate(model.levels):
-            if place not in index:
-                index[place] = len(own)
-                as_here = (
-                    levels.truth_among(level, tuple(own[:known])) if text else None
-                )
-                own.append(as_here or (text_of(level) if text else level))
-        return tuple(own), np.array([index[k] for k in range(len(index))], dtype=float)
-    fills = [_as_number(level, column, textual) for level in model.levels]
-    return tuple(fills), np.arange(len(fills), dtype=float)
-
-
-def _as_number(level: Any, column: Column, textual: bool) -> Any:
-    """Return a level as a column of numbers has it, text as it is in a text file."""
-    number = number_of(level)
-    truth = levels.truth_among(level, [0]) if column.kind == "number" else None
-    if truth is not None:
-        number = truth
-    elif number is None or (textual and isinstance(level, str)):
-        return level
-    if column.kind == "empty":
-        return level
-    return int(number) if column.whole and number == int(number) else float(number)

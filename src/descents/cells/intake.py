@@ -1,37 +1,44 @@
-"""How an estimator takes a table in: arrays, sparse arrays and data frames."""
+"""Takes the table that an estimator gets: an array, a sparse array or a data frame."""
 
 from __future__ import annotations
 
 import re
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from descents.cells import columns
+from descents.cells import columns, encoding
 from descents.cells.base import Cells
 from descents.cells.columns import ColumnModel
 from descents.cells.observed import named_all
 from descents.errors import Complaints, InvalidValueError
-from descents.losses import get_loss
+from descents.losses import Loss, get_loss
 from descents.tables.blocks import TableOnDisk
-from descents.tables.frames import arrow_cells
-from descents.tables.levels import Unseen, known_only
+from descents.tables.frames import arrow_cells, library_of
 from descents.tables.tables import Table, from_frame
+from descents.tables.unseen import Unseen, known_only
 from descents.text import counted, visible
+
+if TYPE_CHECKING:
+    from numpy.random import RandomState
+    from numpy.typing import ArrayLike
+    from scipy.sparse import sparray
+
+Precision = type[np.float32] | type[np.float64]
 
 
 class ReadsTables:
-    """What an estimator has that takes a table with a loss for each column.
+    """Base of estimators that take a table with a loss for each column.
 
     Attributes
     ----------
     loss, unseen
         As `descents.LowRankModel` takes them.
     columns_ : list of ColumnModel
-        The loss of each column and why, and the levels that its codes stand for.
+        The loss of each column and why, and the levels that its codes represent.
     """
 
     loss: Any
@@ -40,19 +47,24 @@ class ReadsTables:
     n_features_in_: int
     feature_names_in_: np.ndarray
     _places: list[int] | None = None
-    """Where the columns of the model are among those of the table of the fit."""
-    _kind: Any = None
-    """In what the scores of the frame of the fit are returned, float32 or float64."""
+    """The positions of the columns of the model among those of the table of the fit."""
+    _kind: Precision | None = None
+    """The type of scores that are returned for the data frame of the fit."""
     _row_names: Sequence[str] | None = None
-    """What a warning calls the rows of the table of the fit."""
+    """The names of the rows of the table of the fit, for warnings."""
 
-    def _validated(self, X: Any, *, reset: bool, **settings: Any) -> Any:
-        """Return an array as it is taken; here one that was read, and so is clean."""
+    def _validated(self, X: Any, *, reset: bool, **settings: object) -> Any:
+        """Return an array as scikit-learn validates it.
+
+        Here it is returned unchanged, because a reader has already validated it.
+        Estimators override this.
+        """
         if reset:
             self.n_features_in_ = X.shape[1]
         return X
 
     def _check_fitted(self) -> None:
+        """Raise scikit-learn's error if there is no fit."""
         if not hasattr(self, "fitted_"):
             from sklearn.exceptions import NotFittedError
 
@@ -62,9 +74,28 @@ class ReadsTables:
             )
 
     def _read(
-        self, X: Any, *, reset: bool, weights: Any = None
+        self,
+        X: object,
+        *,
+        reset: bool,
+        weights: np.ndarray | sparray | None = None,
     ) -> tuple[Table | None, Any]:
-        """Return the table of a data frame, and its values as numbers and codes."""
+        """Return the table of a data frame, and its values as numbers and codes.
+
+        Parameters
+        ----------
+        X : array-like, sparse array, data frame, Table or TableOnDisk
+        reset : bool
+            Whether this is the table of the fit, which determines the columns.
+        weights : ndarray or sparse array, optional
+            Levels that occur only where the weight is 0 get no code.
+
+        Returns
+        -------
+        table : Table or None
+            None unless X is a data frame or a Table.
+        values : ndarray, sparse array or TableOnDisk
+        """
         X = plain_array(X)
         if reset:
             self._places, self._kind = None, None
@@ -73,34 +104,38 @@ class ReadsTables:
         if isinstance(X, Table) or is_frame(X):
             table = self._read_frame(X, reset=reset, weights=weights)
             return table, self._codes_of_table(table)
-        given, X = X, self._clean(X, reset=reset)
+        clean = self._clean(X, reset=reset)
         if not reset:
-            X = self._of_model(X)
-        if hasattr(X, "tocsr"):
+            clean = self._of_model(clean)
+        if hasattr(clean, "tocsr"):
             if reset:
-                loss = "squared" if isinstance(self.loss, str | dict) else self.loss
-                if isinstance(self.loss, str) and self.loss != "auto":
-                    loss = self.loss
-                losses = named_all(loss, X.shape[1])
-                losses = [one.of_values(X.data) for one in losses]
-                names = self._names(X.shape[1])
-                self.columns_ = [
-                    ColumnModel(name, one, (), "stored numbers")
-                    for name, one in zip(names, losses, strict=True)
-                ]
-            return None, X
+                self._take_sparse_columns(clean)
+            return None, clean
         if reset:
-            names = self._names(X.shape[1])
-            X = _without_weightless(X, weights)
-            self.columns_ = columns.of_matrix(X, self._losses(names), names)
+            names = self._names(clean.shape[1])
+            clean = _without_weightless(clean, weights)
+            self.columns_ = columns.of_matrix(clean, self._losses(names), names)
         if not any(column.levels for column in self.columns_):
-            return None, X
+            return None, clean
         if reset:
-            self._check_whole(given)
-        return None, self._codes_of_array(X)
+            self._check_whole(X)
+        return None, self._codes_of_array(clean)
 
-    def _read_frame(self, X: Any, *, reset: bool, weights: Any) -> Table:
-        """Return the columns of a data frame, or of a table that was read."""
+    def _take_sparse_columns(self, X: sparray) -> None:
+        """Choose the losses of the columns of a sparse table."""
+        loss = "squared" if isinstance(self.loss, str | dict) else self.loss
+        if isinstance(self.loss, str) and self.loss != "auto":
+            loss = self.loss
+        losses = [one.of_values(X.data) for one in named_all(loss, X.shape[1])]
+        self.columns_ = [
+            ColumnModel(name, one, (), "stored numbers")
+            for name, one in zip(self._names(X.shape[1]), losses, strict=True)
+        ]
+
+    def _read_frame(
+        self, X: object, *, reset: bool, weights: np.ndarray | sparray | None
+    ) -> Table:
+        """Return the table of a data frame, or a table that was read."""
         table = X if isinstance(X, Table) else from_frame(X)
         if not isinstance(X, Table):
             self._validated(X, reset=reset, skip_check_array=True)
@@ -109,9 +144,8 @@ class ReadsTables:
             self.feature_names_in_ = np.array(names, dtype=object)
             self.n_features_in_ = len(names)
         if reset:
-            if hasattr(weights, "toarray"):
-                weights = weights.toarray()
-            self.columns_ = columns.of_table(table, self.loss, weights)
+            dense = None if weights is None else _dense(weights)
+            self.columns_ = columns.of_table(table, self.loss, dense)
             if not self.columns_ or not table.rows:
                 raise InvalidValueError(
                     f"the table has {counted(table.rows, 'row')} and {len(table.columns)} "
@@ -127,10 +161,9 @@ class ReadsTables:
         return table
 
     def _clean(self, X: Any, *, reset: bool) -> Any:
-        """Return an array or sparse table of floats; masked cells are NaN."""
+        """Return an array or a sparse array of floats; masked cells are NaN."""
         if np.ma.isMaskedArray(X) and X.dtype.kind in "biuf":
-            kind = np.float32 if X.dtype == np.float32 else np.float64
-            X = np.ma.filled(X.astype(kind), np.nan)
+            X = np.ma.filled(X.astype(result_type(X)), np.nan)
         if getattr(getattr(X, "dtype", None), "kind", "f") == "O" and any(
             isinstance(cell, str) for cell in np.ravel(X)
         ):
@@ -161,19 +194,19 @@ class ReadsTables:
         for j, column in enumerate(self.columns_):
             part, other = X[:, j], None
             if column.levels:
-                part, other = columns.looked_up(column, part)
+                part, other = encoding.looked_up(column, part)
             if other is not None:
                 unseen.append(other)
-                says = f"{other.says}; {columns.UNSEEN}"
+                says = f"{other.says}; {encoding.UNSEEN}"
                 complaints.require(self.unseen == "missing", says)
             parts.append(part)
         complaints.raise_any()
         self._warn_of_unseen(unseen)
         return np.column_stack(parts)
 
-    def _check_whole(self, X: Any) -> None:
-        """Refuse levels of an array that float64, which it becomes, cannot separate."""
-        if getattr(getattr(X, "dtype", None), "kind", "") not in "iu":
+    def _check_whole(self, X: object) -> None:
+        """Raise an error if different levels of an array are equal as float64."""
+        if not isinstance(X, np.ndarray) or X.dtype.kind not in "iu":
             return
         names = [
             column.name
@@ -182,7 +215,8 @@ class ReadsTables:
         ]
         if names:
             raise InvalidValueError(
-                f"{'columns' if len(names) > 1 else 'column'} {', '.join(map(repr, names[:5]))} "
+                f"{'columns' if len(names) > 1 else 'column'} "
+                f"{', '.join(map(repr, names[:5]))} "
                 f"{'hold' if len(names) > 1 else 'holds'} whole numbers beyond "
                 "2**53 as levels, some of which are the same as floats; give a data frame"
             )
@@ -192,7 +226,7 @@ class ReadsTables:
             warnings.warn(f"{one.says}; read as missing", UserWarning, stacklevel=4)
 
     def _read_from_disk(self, X: TableOnDisk, *, reset: bool) -> TableOnDisk:
-        """Return a table on disk with the columns that the model has."""
+        """Return a table on disk with the columns of the model."""
         if reset:
             vars(self).pop("feature_names_in_", None)
             if X.named:
@@ -206,8 +240,8 @@ class ReadsTables:
             return X.of_columns([column.name for column in self.columns_])
         elif X.shape[1] != self.n_features_in_:
             raise InvalidValueError(
-                f"the table has {counted(X.shape[1], 'column')}, but the model was fitted with "
-                f"{self.n_features_in_}; give a table of the same columns"
+                f"the table has {counted(X.shape[1], 'column')}, but the model was "
+                f"fitted with {self.n_features_in_}; give a table of the same columns"
             )
         elif self._has_dropped:
             return X.of_columns([X.names[place] for place in self._places or []])
@@ -215,18 +249,18 @@ class ReadsTables:
 
     @property
     def _has_dropped(self) -> bool:
-        """Whether columns of the fit without any data have no part in the model."""
+        """Whether the model lacks columns of the fit because these had no data."""
         places = self._places
         return places is not None and len(places) < self.n_features_in_
 
     def _of_model(self, X: Any) -> Any:
-        """Return the columns of an array of as many as the fit had that are modeled."""
+        """Return the modeled columns of an array with as many columns as the fit."""
         if self._has_dropped and X.shape[1] == self.n_features_in_:
             return X[:, self._places]
         return X
 
     def _of_fit(self, filled: np.ndarray) -> np.ndarray:
-        """Return modeled columns among those of the fit, the others all NaN."""
+        """Return modeled columns in their positions in the fit; the others are NaN."""
         if not self._has_dropped:
             return filled
         wide = np.full((len(filled), self.n_features_in_), np.nan, dtype=filled.dtype)
@@ -235,13 +269,15 @@ class ReadsTables:
 
     @property
     def _modeled(self) -> np.ndarray:
-        """Which columns of the table of the fit are modeled, as they had data."""
+        """Whether each column of the fit had data, and so is modeled."""
         modeled = np.zeros(self.n_features_in_, dtype=bool)
         modeled[self._places if self._has_dropped else slice(None)] = True
         return modeled
 
-    def _weights_of_table(self, table: Table, weights: Any) -> Any:
-        """Return the weights of the columns that have any data, and name the others."""
+    def _weights_of_table(
+        self, table: Table, weights: np.ndarray | sparray | None
+    ) -> np.ndarray | None:
+        """Return the weights of the columns with data; warn about the other columns."""
         names = [column.name for column in table.columns]
         kept = [names.index(column.name) for column in self.columns_]
         blank = [name for j, name in enumerate(names) if j not in kept]
@@ -258,7 +294,7 @@ class ReadsTables:
             )
         if weights is None:
             return None
-        given = weights.toarray() if hasattr(weights, "toarray") else weights
+        given: np.ndarray = _dense(weights)
         if given.shape != (table.rows, len(names)):
             raise InvalidValueError(
                 f"weights have shape {given.shape}; give the table's, "
@@ -270,7 +306,8 @@ class ReadsTables:
         given = getattr(self, "feature_names_in_", None)
         return [f"x{j}" for j in range(count)] if given is None else list(given)
 
-    def _losses(self, names: Sequence[str]) -> list[Any]:
+    def _losses(self, names: Sequence[str]) -> list[Loss]:
+        """Return the loss of each column of an array."""
         if isinstance(self.loss, str) and self.loss == "auto":
             return named_all("squared", len(names))
         if not isinstance(self.loss, dict):
@@ -284,9 +321,10 @@ class ReadsTables:
         return [get_loss(self.loss.get(name, "squared")) for name in names]
 
     def _codes_of_table(self, table: Table) -> np.ndarray:
+        """Return the columns of the model as numbers and codes."""
         complaints = Complaints()
         parts = [
-            complaints.attempt(columns.encoded, model, table.column(model.name))
+            complaints.attempt(encoding.encoded, model, table.column(model.name))
             for model in self.columns_
         ]
         complaints.raise_any()
@@ -295,15 +333,16 @@ class ReadsTables:
     def _warn_of_blanks(
         self, found: Cells, lone: np.ndarray, smooth: tuple[bool, bool] = (False, False)
     ) -> None:
-        """Name rows and columns without a cell, save those known from their neighbors.
+        """Warn about rows and columns without cells.
 
         Parameters
         ----------
         found : Cells
         lone : ndarray of int
-            Such columns that no other column has the loss of.
+            Columns without cells that no other column shares the loss of.
         smooth : (bool, bool)
-            Whether rows, and columns, are known from their neighbors.
+            Whether rows, and columns, are predicted from their neighbors; then there is
+            no warning about them.
         """
         blank = np.flatnonzero(found.row_counts == 0)
         if len(blank) and not smooth[0]:
@@ -341,8 +380,8 @@ class ReadsTables:
         )
 
 
-def plain_array(X: Any) -> Any:
-    """Return a torch tensor as a numpy array or a scipy.sparse one, all else as it is.
+def plain_array(X: object) -> Any:
+    """Return a torch tensor as a numpy or scipy.sparse array, other values unchanged.
 
     Examples
     --------
@@ -369,14 +408,14 @@ def plain_array(X: Any) -> Any:
     return coo_array((tensor.values().numpy(), places), shape=tuple(X.shape)).tocsr()
 
 
-def result_type(X: Any, table: Table | None = None) -> Any:
-    """Return float32 where what was given has no more digits, else float64.
+def result_type(X: object, table: Table | None = None) -> Precision:
+    """Return float32 if all values are floats of at most 32 bits, else float64.
 
     Parameters
     ----------
     X : array-like or data frame
     table : Table, optional
-        That of a frame.
+        The table of a data frame.
 
     Examples
     --------
@@ -396,8 +435,8 @@ def result_type(X: Any, table: Table | None = None) -> Any:
     return np.float32 if getattr(X, "dtype", None) == np.float32 else np.float64
 
 
-def seed_of(random_state: Any) -> int:
-    """Return a seed; without one, a fresh one, and not from numpy's global stream."""
+def seed_of(random_state: int | RandomState | None) -> int:
+    """Return a seed; if there is none, a new one that leaves numpy's global stream alone."""
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
     if isinstance(random_state, int) and random_state >= 0:
@@ -408,14 +447,14 @@ def seed_of(random_state: Any) -> int:
 
 
 def convergence_warning() -> type[Warning]:
-    """Return scikit-learn's class, which is imported when somebody is to be warned."""
+    """Return scikit-learn's class, which takes long to import, at the first warning."""
     from sklearn.exceptions import ConvergenceWarning
 
     return ConvergenceWarning
 
 
-def checked_weights(given: Any) -> Any:
-    """Return weights as float64, or sparse as they are."""
+def checked_weights(given: ArrayLike | sparray | None) -> Any:
+    """Return weights as a float64 array; sparse weights and None are unchanged."""
     given = plain_array(given)
     if given is None or hasattr(given, "tocsr"):
         return given
@@ -427,25 +466,29 @@ def checked_weights(given: Any) -> Any:
         ) from None
 
 
-def _without_weightless(X: np.ndarray, weights: Any) -> np.ndarray:
-    """Return a matrix with NaN where the weight is zero: no level is known from there."""
+def _dense(weights: np.ndarray | sparray) -> np.ndarray:
+    """Return weights as a dense array."""
+    dense: np.ndarray = weights.toarray() if hasattr(weights, "toarray") else weights
+    return dense
+
+
+def _without_weightless(
+    X: np.ndarray, weights: np.ndarray | sparray | None
+) -> np.ndarray:
+    """Return an array with NaN where the weight is 0, so that no level gets a code there."""
     if weights is None:
         return X
-    weights = weights.toarray() if hasattr(weights, "toarray") else weights
-    # Weights of another shape are refused where all of them are looked at.
-    return np.where(weights == 0, np.nan, X) if weights.shape == X.shape else X
+    dense = _dense(weights)
+    # Weights of another shape are refused where all weights are checked.
+    return np.where(dense == 0, np.nan, X) if dense.shape == X.shape else X
 
 
-def is_frame(X: Any) -> bool:
-    """Return whether X is a data frame of a library that is known.
+def is_frame(X: object) -> bool:
+    """Return whether X is a pandas or polars data frame, or a pyarrow table.
 
     Examples
     --------
     >>> is_frame(np.zeros((1, 1)))
     False
     """
-    if isinstance(X, np.ndarray | list | tuple) or hasattr(X, "tocsr"):
-        return False
-    import narwhals
-
-    return bool(narwhals.dependencies.is_into_dataframe(X))
+    return library_of(X) is not None

@@ -1,72 +1,82 @@
-"""From a table to the cells of it that are data: losses, weights, levels, holes."""
+"""Finds the observed cells of a table, and puts columns with one loss into blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from descents.cells.base import Block, Cells
-from descents.cells.layouts import Complete, Dense, Stored
+from descents.cells.base import Block, CellsInMemory
+from descents.cells.complete import Complete
+from descents.cells.dense import Dense
+from descents.cells.sparse import Sparse
 from descents.errors import Complaints, InvalidValueError
 from descents.losses import Huber, Loss, Squared, get_loss
 from descents.text import counted
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from scipy.sparse import csr_array, sparray
+
+LossLike = str | Loss | Callable[..., object]
+"""A loss, its name, or a function of predictions and targets."""
 CODED = ("classes", "levels")
-"""Kinds of losses whose columns hold codes 0, 1, 2, ... of as many levels as they have."""
+"""Kinds of losses whose columns have codes 0, 1, 2, ... of their levels."""
+NO_CELLS = "the table has no observed cell of positive weight; give one that has some"
 
 
 def cells(
-    table: Any,
-    loss: Any = "squared",
+    table: ArrayLike | sparray,
+    loss: LossLike | Sequence[LossLike] = "squared",
     *,
-    weights: Any = None,
+    weights: ArrayLike | sparray | None = None,
     levels: Sequence[int] | None = None,
     scales: bool | np.ndarray = False,
     units: np.ndarray | None = None,
     sparse: str = "missing",
     blank: bool = False,
     names: Sequence[str] | None = None,
-) -> Cells:
-    """Return the cells of a table that are data, under their losses.
+) -> CellsInMemory:
+    """Return the observed cells of a table under their losses.
 
     Parameters
     ----------
     table : array-like or sparse array of shape (rows, columns)
-        Numbers, 0 and 1 for losses of two values, the codes 0, 1, ... of levels for
-        those of classes and of levels. NaN is a hole.
-    loss : str, Loss, callable, or a sequence of one for each column
+        Numbers; 0 and 1 for losses of two values; codes 0, 1, ... of levels for losses of
+        classes and of levels. NaN is a missing cell.
+    loss : str, Loss, callable, or a sequence with one for each column
     weights : array-like or sparse array of the table's shape, optional
-        At least 0; a weight of 0 makes a hole.
+        At least 0; cells with weight 0 count as missing.
     levels : sequence of int, optional
-        How many levels each column has, by default those up to its largest code.
+        The number of levels of each column; by default its largest code plus 1.
     scales : bool or ndarray of shape (columns,)
-        Whether columns of numbers are divided by their spread, and the weights of each
-        column by its mean loss at the best constant; or what weights are multiplied by.
+        Whether to divide columns of numbers by their spread, and the weights of each
+        column by its mean loss at the best constant; or factors for the weights.
     units : ndarray of shape (columns,), optional
-        What columns are divided by, where `scales` is an array.
+        What to divide columns by, if `scales` is an array.
     sparse : {"missing", "zero"}
-        What an entry that a sparse table does not store is: a hole, or a zero.
+        Whether entries that a sparse table does not store are missing or zero.
     blank : bool
-        Whether a table without any data is let through.
+        Whether a table without observed cells is accepted.
     names : sequence of str, optional
-        What messages call the columns, by default their numbers.
+        Names of the columns for messages; by default their numbers.
 
     Raises
     ------
     InvalidValueError
-        When a value is outside its loss's domain, or no cell is data.
+        If a value is outside the domain of its loss, or no cell is observed.
 
     Examples
     --------
-    >>> found = cells([[1.0, 0.0], [float("nan"), 1.0]], ["squared", "logistic"])
-    >>> found.observed, [loss.name for loss in found.losses_of_columns]
+    >>> table = cells([[1.0, 0.0], [float("nan"), 1.0]], ["squared", "logistic"])
+    >>> table.observed, [loss.name for loss in table.losses_of_columns]
     (3, ['squared', 'logistic'])
     """
     if hasattr(table, "tocsr"):
-        each = named_all(loss, table.shape[1])
-        return _sparse_cells(table, each, weights, sparse, blank)
+        stored: sparray = table
+        each = named_all(loss, stored.shape[1])
+        return _sparse_cells(stored, each, weights, sparse, blank)
     array = np.asarray(table)
     if array.dtype != np.float32:
         array = array.astype(np.float64)
@@ -76,31 +86,10 @@ def cells(
     squares = scales is False and all(isinstance(one, Squared) for one in each)
     if squares and weights is None and array.size and np.isfinite(array).all():
         return Complete(array, _blocks(each, array, levels)[0])
-    hole = np.isnan(array)
-    mask = np.where(hole, 0.0, 1.0)
-    if weights is not None:
-        weights = weights.toarray() if hasattr(weights, "toarray") else weights
-        given = np.asarray(weights, dtype=np.float64)
-        if given.shape != array.shape:
-            raise InvalidValueError(
-                f"weights have shape {given.shape}; give the table's, {array.shape}"
-            )
-        if not (given[~hole] >= 0).all() or np.isinf(given[~hole]).any():
-            raise InvalidValueError(
-                "weights hold a negative, infinite or NaN value at an observed cell; "
-                "give numbers of at least 0"
-            )
-        mask = np.where(hole, 0.0, given)
-    complaints = Complaints()
-    for j, one in enumerate(each):
-        kept = mask[:, j] > 0
-        name = f"column {j}" if names is None else f"column {names[j]!r}"
-        complaints.attempt(_in_domain, name, array[kept, j], one)
-    complaints.raise_any()
+    mask = _dense_weights(array, weights)
+    _check_domains(array, mask, each, names)
     if not blank and not (mask > 0).any():
-        raise InvalidValueError(
-            "the table has no observed cell of positive weight; give one that has some"
-        )
+        raise InvalidValueError(NO_CELLS)
     filled = np.where(mask > 0, array, 0).astype(array.dtype)
     blocks = _blocks(each, filled, levels)
     if squares and (mask == 1).all():
@@ -116,9 +105,48 @@ def cells(
     )
 
 
+def _dense_weights(
+    array: np.ndarray, weights: ArrayLike | sparray | None
+) -> np.ndarray:
+    """Return the weight of each cell of a dense table, zero for missing cells."""
+    missing = np.isnan(array)
+    if weights is None:
+        return np.where(missing, 0.0, 1.0)
+    weights = weights.toarray() if hasattr(weights, "toarray") else weights
+    given = np.asarray(weights, dtype=np.float64)
+    if given.shape != array.shape:
+        raise InvalidValueError(
+            f"weights have shape {given.shape}; give the table's, {array.shape}"
+        )
+    if not (given[~missing] >= 0).all() or np.isinf(given[~missing]).any():
+        raise InvalidValueError(
+            "weights hold a negative, infinite or NaN value at an observed cell; "
+            "give numbers of at least 0"
+        )
+    return np.where(missing, 0.0, given)
+
+
+def _check_domains(
+    array: np.ndarray,
+    mask: np.ndarray,
+    each: Sequence[Loss],
+    names: Sequence[str] | None,
+) -> None:
+    """Raise one error for all columns with values outside the domain of their loss."""
+    complaints = Complaints()
+    for j, one in enumerate(each):
+        name = f"column {j}" if names is None else f"column {names[j]!r}"
+        complaints.attempt(_check_domain, name, array[mask[:, j] > 0, j], one)
+    complaints.raise_any()
+
+
 def _sparse_cells(
-    table: Any, each: Sequence[Loss], weights: Any, sparse: str, blank: bool
-) -> Cells:
+    table: sparray,
+    each: Sequence[Loss],
+    weights: ArrayLike | sparray | None,
+    sparse: str,
+    blank: bool,
+) -> Complete | Sparse:
     import scipy.sparse
 
     if table.dtype == object:
@@ -138,8 +166,8 @@ def _sparse_cells(
     ):
         raise InvalidValueError(
             "a sparse table takes one loss of single numbers, of one width, for all "
-            "columns; give a "
-            "dense table with NaN at the holes for categorical, ordinal or mixed ones"
+            "columns; give a dense table with NaN for missing cells for categorical, "
+            "ordinal or mixed ones"
         )
     block = Block(loss, np.arange(array.shape[1]), 0, 0, 0)
     if sparse == "zero":
@@ -154,7 +182,7 @@ def _sparse_cells(
                 "the sparse table stores NaN, but with sparse='zero' every cell is a "
                 "number; give sparse='missing', or numbers"
             )
-        _in_domain("the table", array.data, loss)
+        _check_domain("the table", array.data, loss)
         return Complete(array, block)
     heavy = None if weights is None else _entry_weights(array, weights)
     kept = ~np.isnan(array.data)
@@ -167,18 +195,16 @@ def _sparse_cells(
             heavy = heavy[kept]
         array = scipy.sparse.csr_array((array.data[kept], places), shape=array.shape)
     if not array.nnz and not blank:
-        raise InvalidValueError(
-            "the table has no observed cell of positive weight; give one that has some"
-        )
-    _in_domain("the table", array.data, loss)
-    return Stored(array, heavy, block)
+        raise InvalidValueError(NO_CELLS)
+    _check_domain("the table", array.data, loss)
+    return Sparse(array, heavy, block)
 
 
-def _canonical(array: Any) -> Any:
-    """Return a CSR array with sorted indices, each of them once.
+def _canonical(array: csr_array) -> csr_array:
+    """Return a CSR array with sorted indices and without duplicates.
 
-    scipy sorts in place, and a CSR array made of another one shares its memory, which
-    belongs to the caller: sort a copy.
+    scipy sorts in place, and the array may share its memory with the caller's: sort a
+    copy.
     """
     if array.has_canonical_format:
         return array
@@ -187,8 +213,8 @@ def _canonical(array: Any) -> Any:
     return array
 
 
-def _entry_weights(table: Any, weights: Any) -> np.ndarray:
-    """Return the weights of the entries of a CSR array, which store the same ones."""
+def _entry_weights(table: csr_array, weights: ArrayLike | sparray) -> np.ndarray:
+    """Return the weight of each entry of a CSR array; the weights store the same ones."""
     import scipy.sparse
 
     given = scipy.sparse.csr_array(weights)
@@ -210,7 +236,7 @@ def _entry_weights(table: Any, weights: Any) -> np.ndarray:
     return values
 
 
-def named_all(loss: Any, columns: int) -> list[Loss]:
+def named_all(loss: LossLike | Sequence[LossLike], columns: int) -> list[Loss]:
     """Return the loss of each column.
 
     Examples
@@ -221,14 +247,15 @@ def named_all(loss: Any, columns: int) -> list[Loss]:
     if isinstance(loss, list | tuple):
         if len(loss) != columns:
             raise InvalidValueError(
-                f"{len(loss)} losses are given for {counted(columns, 'column')}; give one for each, "
-                "or one for all"
+                f"{len(loss)} losses are given for {counted(columns, 'column')}; give one "
+                "for each, or one for all"
             )
         return [get_loss(one) for one in loss]
     return [get_loss(loss)] * columns
 
 
-def _in_domain(name: str, values: np.ndarray, loss: Loss) -> None:
+def _check_domain(name: str, values: np.ndarray, loss: Loss) -> None:
+    """Raise an error if a value is outside the domain of a loss."""
     bad = values[~loss.allows(values)]
     if len(bad):
         raise InvalidValueError(
@@ -247,8 +274,8 @@ def _in_domain(name: str, values: np.ndarray, loss: Loss) -> None:
 def _blocks(
     each: Sequence[Loss], table: np.ndarray, levels: Sequence[int] | None
 ) -> tuple[Block, ...]:
-    """Put columns of one loss, and of as many levels, side by side."""
-    groups: dict[tuple[Any, int], list[int]] = {}
+    """Put columns with one loss and one number of levels into one block."""
+    groups: dict[tuple[object, int], list[int]] = {}
     for j, loss in enumerate(each):
         count = 0
         if loss.kind in CODED:
@@ -256,7 +283,7 @@ def _blocks(
             if levels is not None:
                 count = max(count, levels[j])
             count = max(count, 2)
-        # Huber's loss has a width for each column, and is one all the same.
+        # Huber losses share a block, which has a width for each column.
         kind = type(loss) if isinstance(loss, Huber) else loss
         groups.setdefault((kind, count), []).append(j)
     blocks: list[Block] = []
@@ -270,7 +297,7 @@ def _blocks(
 
 
 def _joined(losses: Sequence[Loss]) -> Loss:
-    """Return one loss for some columns, which differ in the width of Huber's at most."""
+    """Return one loss for columns whose losses differ at most in the width of Huber's."""
     widths = [loss.width for loss in losses if isinstance(loss, Huber)]
     if len(set(widths)) <= 1:
         return losses[0]

@@ -1,72 +1,72 @@
-"""A fourth layout: the cells of a table on disk, of which some rows at a time are held."""
+"""The cells of a table on disk, which is read in blocks of rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
 
-from descents.cells.base import Block, Cells
-from descents.cells.layouts import Complete, Dense
+from descents.cells.base import Block, Cells, CellsInMemory
+from descents.cells.complete import Complete
+from descents.cells.dense import Dense
 from descents.errors import InvalidValueError
 from descents.losses import Squared
-from descents.tables.blocks import TableOnDisk, said
+from descents.tables.blocks import TableOnDisk
+from descents.tables.memory import said
 from descents.text import counted
 
 MOST_BYTES = 2**25
-"""How much memory a block takes at most: larger ones are no faster."""
+"""Maximum size of a block in memory, in bytes; larger ones are not faster."""
 LEAST_ROWS = 16
-"""A fit whose memory leaves room for fewer rows at a time is refused."""
+"""Minimum number of rows that the memory must be enough for."""
 WIDEST = 2000
-"""Up to this many columns the singular values of a table are computed."""
+"""Maximum number of columns of a table whose singular values are computed."""
 LIMITS = (
-    "a table that is read by blocks of rows takes squared loss, alternating steps, "
+    "a table that is read in blocks of rows takes squared loss, alternating steps, "
     "nonnegative factors and l1 and l2 penalties alone, without weights or scales; leave "
     "the others out, or give the table whole"
 )
 
 
 class Streamed(Cells):
-    """Squared loss of the observed cells of a table that is read by blocks of rows.
+    """Squared loss of the observed cells of a table that is read in blocks of rows.
 
-    A block is itself a `Complete` or a `Dense` table. Here is what one reading tells of
-    the columns: how many cells, their means, and the squares about them.
+    Each block is `Complete` or `Dense`. The first reading of the table computes, for each
+    column, the number of cells, their mean, and their squares about the mean.
 
     Parameters
     ----------
     table : TableOnDisk
     rank, starts : int
-        Of the fit that its memory is to be enough for: how many numbers a start has
-        for each row, and how many starts there are.
+        The rank and the number of starts of the fit that the table's memory must be
+        enough for.
 
     Attributes
     ----------
+    table : TableOnDisk
     block_rows : int
-        How many rows are held at a time.
+        The number of rows in memory at a time.
     complete : bool
-        Whether there are no holes.
+        Whether no cell is missing.
     least, most : float64 ndarray of shape (columns,)
-        Of the observed cells.
+        The range of the observed cells.
 
     Raises
     ------
     InvalidValueError
-        When the memory is not enough, and the message says how much would be; when a
-        cell is infinite, or none is observed.
+        If the memory is not enough (the message says how much would be), a cell is
+        infinite, or no cell is observed.
 
     Examples
     --------
     >>> import tempfile
     >>> path = tempfile.mkdtemp() + "/table.npy"
     >>> np.save(path, [[1.0, 2.0], [3.0, np.nan]])
-    >>> found = Streamed(TableOnDisk(path, "1MB"))
-    >>> found.observed, found.offsets, found.constants_loss()
+    >>> cells = Streamed(TableOnDisk(path, "1MB"))
+    >>> cells.observed, cells.offsets, cells.constants_loss()
     (3, array([2., 2.]), 2.0)
     """
-
-    table: TableOnDisk
 
     def __init__(self, table: TableOnDisk, rank: int = 1, starts: int = 1) -> None:
         self.table, self.shape = table, table.shape
@@ -74,9 +74,11 @@ class Streamed(Cells):
         self.rank, self.starts = min(rank, *table.shape), starts
         self.blocks = (Block(Squared(), np.arange(columns), 0, 0, 0),)
         self.coordinates, self.cut_count, self.cuts = columns, 0, np.zeros(0)
-        self.size = 1  # all starts go together, as the table is read for all at once
-        self.complete, self._cache = True, {}
-        self._triangles: dict[Any, np.ndarray] = {}
+        self.size = (
+            1  # all starts are in one chunk, so that one reading serves them all
+        )
+        self.complete = True
+        self._triangles: dict[tuple[bytes, bool], np.ndarray] = {}
         self.has_triangle = columns <= WIDEST and 32 * columns**2 <= max(
             table.memory // 4, 2**16
         )
@@ -89,12 +91,12 @@ class Streamed(Cells):
     # Memory
 
     def needed(self, block_rows: int) -> int:
-        """Return how much memory a fit takes with so many rows at a time, in bytes.
+        """Return the memory that a fit needs with blocks of this many rows, in bytes.
 
-        Of the factor of the rows: four copies for each start, or of the best the form
-        it is given in, which is found in float64. The normal equations of the columns,
-        and the triangle whose singular values are the table's. A block as it is read,
-        and what is made of it.
+        It is the sum of the factors of the rows (four copies for each start, or the best
+        one in its final form, which is computed in float64), the normal equations of the
+        columns, the triangle that has the singular values of the table, and a block with
+        what is computed from it.
         """
         rows, columns = self.shape
         item, rank, q = self.table.dtype.itemsize, self.rank, self.rank + 2
@@ -114,7 +116,7 @@ class Streamed(Cells):
         )
 
     def _fitting(self) -> int:
-        """Return how many rows at a time the memory is enough for."""
+        """Return the number of rows of a block for which the memory is enough."""
         held = self.needed(0) - self._block(0)
         what = (
             f"the factors and normal equations of {self.shape[0]} x {self.shape[1]} "
@@ -122,23 +124,24 @@ class Streamed(Cells):
         )
         return rows_at_once(self.table, held, self._block, what)
 
-    # What one reading tells
+    # The first reading
 
     def _survey(self) -> None:
+        """Read the table, and compute the statistics of its columns."""
         rows, columns = self.shape
         count, mean, rest = np.zeros((3, columns))
         self.least, self.most = np.full(columns, np.inf), np.full(columns, -np.inf)
         for place, given in self.table.blocks(self.block_rows):
-            hole = np.isnan(given)
+            missing = np.isnan(given)
             here = np.full(columns, len(given), dtype=np.float64)
             block = given
-            if hole.any():
-                here -= hole.sum(0)
+            if missing.any():
+                here -= missing.sum(0)
                 if self.complete:
                     self.complete = False
                     self.row_counts = np.full(rows, float(columns))
-                self.row_counts[place] -= hole.sum(1)
-                block = np.where(hole, 0, given)
+                self.row_counts[place] -= missing.sum(1)
+                block = np.where(missing, 0, given)
             total = block.sum(0, dtype=np.float64)
             if not np.isfinite(total).all():
                 self._refuse_infinite(place.start, block)
@@ -147,15 +150,18 @@ class Streamed(Cells):
             )
             np.maximum(self.most, np.fmax.reduce(given), out=self.most, where=here > 0)
             middle = total / np.maximum(here, 1)
-            about = np.where(hole, 0, block - middle)
-            # Means and squares of two parts put together (Chan, Golub and LeVeque).
+            about = np.where(missing, 0, block - middle)
+            # Combine two parts with n and m cells, means a and b, and squares S and T
+            # about them (Chan, Golub and LeVeque, 1983): the squares about the common
+            # mean are S + T + (b - a)^2 n m / (n + m), and the mean moves from a by
+            # (b - a) m / (n + m).
             joined = np.maximum(count + here, 1)
             apart = middle - mean
             rest += np.einsum("ij,ij->j", about, about)
             rest += np.square(apart) * count * here / joined
             mean += apart * here / joined
             count += here
-            del given, hole, block, about
+            del given, missing, block, about
         if not count.any():
             raise InvalidValueError(
                 "the table has no observed cell; give one that has some"
@@ -163,6 +169,7 @@ class Streamed(Cells):
         self.column_counts, self.offsets, self._squares = count, mean, rest
 
     def _refuse_infinite(self, first: int, block: np.ndarray) -> None:
+        """Raise an error that names the infinite cell of a block, if there is one."""
         bad = np.argwhere(~np.isfinite(block))
         if not len(bad):
             raise InvalidValueError(
@@ -177,40 +184,48 @@ class Streamed(Cells):
         )
 
     @property
-    def square(self) -> float:
-        """The sum of the squares of the data."""
+    def dtype(self) -> np.dtype:  # noqa: D102 - as in the base
+        return self.table.dtype
+
+    @property
+    def square(self) -> float:  # noqa: D102 - as in the base
         means = np.square(self.offsets) * self.column_counts
         return float((self._squares + means).sum())
 
-    def constants_loss(self) -> float:
-        """Return the loss of the best constant of each column."""
+    def constants_loss(self) -> float:  # noqa: D102 - as in the base
         return float(self._squares.sum())
 
-    def deviations(self, constant: np.ndarray) -> np.ndarray:
-        """Return the root mean square of each column about a constant."""
+    def root_mean_squares(self, constant: np.ndarray) -> np.ndarray:  # noqa: D102 - as in the base
         count = np.maximum(self.column_counts, 1)
         return np.sqrt(self._squares / count + np.square(self.offsets - constant))
 
-    # Rows by rows
+    @property
+    def in_memory(self) -> CellsInMemory:  # noqa: D102 - as in the base
+        raise InvalidValueError(LIMITS)
 
-    def pieces(self) -> Iterator[tuple[slice, Cells]]:
-        """Give the places of some rows, and their cells, from the first to the last."""
+    # Further readings
+
+    def pieces(self) -> Iterator[tuple[slice, Complete | Dense]]:
+        """Yield the positions of blocks of rows, and their cells, in order."""
         for place, given in self.table.blocks(self.block_rows):
             yield place, self.piece(given)
             del given
 
-    def piece(self, rows: np.ndarray) -> Cells:
+    def piece(self, rows: np.ndarray) -> Complete | Dense:
         """Return the cells of some rows."""
-        hole = np.isnan(rows)
-        if not hole.any():
+        missing = np.isnan(rows)
+        if not missing.any():
             return Complete(rows, self.blocks[0])
-        mask = np.where(hole, 0.0, 1.0)
-        return Dense(np.where(hole, 0, rows), mask, self.blocks)
+        mask = np.where(missing, 0.0, 1.0)
+        return Dense(np.where(missing, 0, rows), mask, self.blocks)
 
     def losses(
         self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor
     ) -> torch.Tensor:
-        """Return the summed loss of each start, from one reading of the table."""
+        """Return the summed loss of each start, from one reading of the table.
+
+        Autograd cannot differentiate it.
+        """
         if torch.is_grad_enabled() and (left.requires_grad or right.requires_grad):
             raise InvalidValueError(LIMITS)
         total = left.new_zeros(len(left), dtype=torch.float64)
@@ -219,10 +234,12 @@ class Streamed(Cells):
             del block
         return total.to(left.dtype)
 
-    def rest(self, constant: np.ndarray, *, level: bool) -> Iterator[Any]:
-        """Give places and rows minus a constant of each column, zero at holes, float64.
+    def rest(
+        self, constant: np.ndarray, *, level: bool
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield blocks of rows as float64, minus a constant of each column.
 
-        With `level` minus the mean of each row first.
+        With `level`, the mean of each row is subtracted first. Missing cells are zero.
         """
         for place, given in self.table.blocks(self.block_rows):
             block = given.astype(np.float64)
@@ -236,20 +253,21 @@ class Streamed(Cells):
             del block
 
     def triangle(self, constant: np.ndarray, *, level: bool = False) -> np.ndarray:
-        """Return R of the rest Q R, whose singular values R has, from one reading.
+        """Return R of the decomposition Q R of the rest, which has its singular values.
 
-        A triangle of the rows so far and of the next ones together, block by block:
-        it loses no digits of small values, as the products of columns would.
+        Block by block, it is the triangle of the previous triangle above the new rows.
+        Unlike products of columns, it loses no digits of small singular values.
         """
         key = (constant.tobytes(), level)
         if key not in self._triangles:
-            found: Any = np.zeros((0, self.shape[1]))
+            triangle: np.ndarray = np.zeros((0, self.shape[1]))
             for _, block in self.rest(constant, level=level):
-                found = np.linalg.qr(np.vstack([found, block]), mode="r")
+                stacked = np.vstack([triangle, block])
+                triangle = np.asarray(np.linalg.qr(stacked, mode="r"))
+                del stacked
                 del block
-            self._triangles[key] = found
-        triangle: np.ndarray = self._triangles[key]
-        return triangle
+            self._triangles[key] = triangle
+        return self._triangles[key]
 
     def times(self, constant: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Return the rest times a thin matrix, from one reading."""
@@ -259,19 +277,11 @@ class Streamed(Cells):
             del block
         return found
 
-    # What is asked of tables in memory alone
-
-    def _refuse(self, *_: Any) -> Any:
-        raise InvalidValueError(LIMITS)
-
-    look = normal = descent = ratios = _refuse  # type: ignore[assignment]
-    slopes = each = conjugates = _hold = _quadratic = _refuse  # type: ignore[assignment]
-
 
 def block_bytes(
     table: TableOnDisk, rows: int, rank: int, starts: int, *, complete: bool
 ) -> int:
-    """Return what memory some rows take, as they are read and worked on."""
+    """Return the memory that a block of rows needs while it is read and used, in bytes."""
     item, q = table.dtype.itemsize, rank + 2
     cell = item + 40 if complete else 7 * item + 64
     row = starts * item * (6 * q if complete else 4 * q * q)
@@ -281,22 +291,22 @@ def block_bytes(
 def rows_at_once(
     table: TableOnDisk, held: int, block: Callable[[int], int], what: str
 ) -> int:
-    """Return how many rows at a time the memory of a table is enough for.
+    """Return the largest number of rows of a block for which the memory is enough.
 
     Parameters
     ----------
     table : TableOnDisk
     held : int
-        How many bytes are taken by what is no block.
+        The number of bytes that are needed besides a block.
     block : callable
-        How many are taken by a block of so many rows.
+        Returns the number of bytes that a block of a given number of rows needs.
     what : str
-        What the others are taken by, for people.
+        What needs the other bytes, for people.
 
     Raises
     ------
     InvalidValueError
-        When it is not enough for a few.
+        If it is not enough for `LEAST_ROWS` rows.
     """
     low, high = min(LEAST_ROWS, table.shape[0]), table.shape[0]
     if held + block(low) > table.memory:
@@ -316,7 +326,7 @@ def rows_at_once(
 
 
 def losses_of(block: Cells, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Return the loss of each start in float64, of one after the other."""
+    """Return the loss of each start in float64, computed one after the other."""
     cuts = left.new_zeros(1, 0)
     each = [
         block.losses(left[k : k + 1], right[k : k + 1], cuts) for k in range(len(left))

@@ -32,7 +32,7 @@ from descents.cli.options import (
 from descents.errors import Complaints, InvalidValueError
 from descents.pages.drawing import drawing
 from descents.tables.frames import short
-from descents.tables.levels import listed
+from descents.tables.spelling import listed
 from descents.text import counted
 from descents.validation import MOST_STARTS, folder_path
 
@@ -638,7 +638,7 @@ def _check_apply(
 def _show_unseen(strange: list[dict[str, Any]]) -> None:
     """Print which cells were read as missing, a line for each column."""
     from descents.tables.frames import short
-    from descents.tables.levels import listed
+    from descents.tables.spelling import listed
 
     columns: dict[str, list[dict[str, Any]]] = {}
     for one in strange:

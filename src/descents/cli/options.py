@@ -54,7 +54,7 @@ class Size(click.ParamType[int]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
         """Return the number of bytes, or fail with a message."""
-        from descents.tables.blocks import size_in_bytes
+        from descents.tables.memory import size_in_bytes
 
         try:
             return size_in_bytes(value)

@@ -98,7 +98,7 @@ class Alternating(UpdateRule):
                 return _streamed(problem, problem.cells, parameters, state)
             left, right = problem.extended(parameters)
             cuts = problem.cut_parameters(parameters)
-            quadratic = problem.cells.quadratic(left.dtype, left.device)
+            quadratic = problem.cells.in_memory.quadratic(left.dtype, left.device)
             look, known = _looked(problem, state, (left, right, cuts), quadratic, step)
             losses = problem.penalized(known["loss"].to(left.dtype), parameters)
             found: State
@@ -110,7 +110,7 @@ class Alternating(UpdateRule):
                 return Update(rows.parameters, found, losses, mapping, -rows.whole)
             found = {}
             left, right = problem.extended(rows.parameters)
-            nearer = quadratic or problem.cells.look(left, right, cuts, step)
+            nearer = quadratic or problem.cells.in_memory.look(left, right, cuts, step)
             columns = _half(problem, rows.parameters, nearer, "columns", left)
             moved, equations = _balanced(problem, columns)
             if quadratic is not None:
@@ -138,10 +138,10 @@ class Alternating(UpdateRule):
             return super().mapping(bound, parameters, state, step)
         with torch.no_grad():
             left, right = problem.extended(parameters)
-            look = problem.cells.quadratic(left.dtype, left.device)
+            look = problem.cells.in_memory.quadratic(left.dtype, left.device)
             if look is None:
                 cuts = problem.cut_parameters(parameters)
-                look = problem.cells.look(left, right, cuts, step)
+                look = problem.cells.in_memory.look(left, right, cuts, step)
             return _rows_first(problem, parameters, state, look, (left, right))[1]
 
 
@@ -300,7 +300,7 @@ def _looked(
     gone that the rounding of what is gone would show.
     """
     if quadratic is None or "known" not in state:
-        look = problem.cells.look(*point, step)
+        look = problem.cells.in_memory.look(*point, step)
         assert look.losses is not None  # noqa: S101
         fresh = look.losses.double()
         return look, {"loss": fresh, "measured": fresh}
@@ -522,7 +522,7 @@ def _half(
     other: torch.Tensor,
 ) -> _Half:
     """Solve for one side."""
-    equations = problem.cells.normal(look, side, other)
+    equations = problem.cells.in_memory.normal(look, side, other)
     return _solved(problem, parameters, side, equations)
 
 
@@ -579,7 +579,9 @@ def _column_mapping(
         return _along(turn, parameters, downhill, bound, heaviest, best)
 
     if "equations" not in state:
-        return Asked(lambda: along(problem.cells.descent(look, left, right))).now()
+        return Asked(
+            lambda: along(problem.cells.in_memory.descent(look, left, right))
+        ).now()
     solved = state["equations"]  # only the columns have moved since
     gram, wanted = solved["gram"], solved["wanted"]
     return _asked(lambda: along(2 * (wanted - products(gram, right))), gram)
@@ -685,12 +687,14 @@ def _multiplicative(problem: Factorization, parameters: Parameters) -> Update:
     losses = _penalized(problem, parameters)
     moved, change = dict(parameters), losses.new_zeros(len(losses)).double()
     turns: tuple[Side, ...] = ("rows", "columns") if "V" in parameters else ("rows",)
-    of_rows = problem.cells.ratios("rows", left, right)
+    of_rows = problem.cells.in_memory.ratios("rows", left, right)
     for side in turns:
         turn = _turn(problem, side, left)
         ratio, total = of_rows
         if side == "columns":
-            ratio, total = problem.cells.ratios(side, *problem.extended(moved))
+            ratio, total = problem.cells.in_memory.ratios(
+                side, *problem.extended(moved)
+            )
         point = before = turn.point(parameters)
         n, d = point * ratio, total + turn.l1
         slope = d + 2 * turn.l2 * point - ratio
@@ -715,7 +719,7 @@ def _multiplicative(problem: Factorization, parameters: Parameters) -> Update:
             turn = _turn(problem, side, left)
             ratio, total = of_rows
             if side == "columns":  # where they were before the rows were moved
-                ratio, total = problem.cells.ratios(side, left, right)
+                ratio, total = problem.cells.in_memory.ratios(side, left, right)
             x = turn.point(parameters)
             gradient = total - ratio + 2 * turn.l2 * x + turn.l1
             rate = 1 / total.mean((1, 2), keepdim=True).clamp_min(1e-30)

@@ -192,7 +192,7 @@ class Candidates(Problem):
         alone = self.alone(rank, fold)
         left, right = alone.extended(tensors)
         cuts = alone.cut_parameters(tensors)
-        found = self.template.cells.each(left[0], right[0], cuts[0])
+        found = self.template.cells.in_memory.each(left[0], right[0], cuts[0])
         return np.asarray(found)
 
 

@@ -10,9 +10,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from descents.cells.base import ONCE, Cells
-from descents.cells.layouts import Complete, Dense, Stored
+from descents.cells.base import ONCE, Cells, CellsInMemory
+from descents.cells.complete import Complete
+from descents.cells.dense import Dense
 from descents.cells.observed import cells
+from descents.cells.sparse import Sparse
 from descents.cells.streamed import LIMITS as STREAMED_LIMITS
 from descents.cells.streamed import WIDEST, Streamed
 from descents.constraints.constraints import (
@@ -33,8 +35,6 @@ from descents.validation import finite_matrix, one_of, whole_number
 OFFSETS = ("none", "columns", "rows", "both")
 SHAKEN = 0.1
 """How large the random part of later spectral starts is, over that of a normal one."""
-SQUARES_AT_ONCE = 2**16
-"""How many residuals are squared at once: what stays in the cache."""
 INSIDE = 0.1
 """What share of a starting point its mean is where predictions of zero cost too much."""
 ROUNDED = 1e-5
@@ -209,7 +209,7 @@ class Factorization(Problem):
         blocks = self.cells.blocks
         known = all(block.loss.has_quadratic for block in blocks)
         return self.cells.majorized or (
-            known and isinstance(self.cells, Dense | Stored)
+            known and isinstance(self.cells, Dense | Sparse)
         )
 
     def _check_divergences(self) -> None:
@@ -710,7 +710,7 @@ class Factorization(Problem):
                 left, values, right = self._streamed_triples(self.cells)
             else:
                 left, values, right = leading_triples(
-                    self._distances(self.cells.raw_weights), self.rank
+                    self._distances(self.cells.in_memory.raw_weights), self.rank
                 )
             self._spectra["spectrum"] = left, values / share, right
 
@@ -762,7 +762,7 @@ class Factorization(Problem):
 
     def _rest(self) -> Any:
         """Return minus half the slopes at the best constants: residuals, if squared."""
-        found = self.cells
+        found = self.cells.in_memory
         constant = found.offsets if self.has_offsets else self.base
         if isinstance(found, Complete):
             if not constant.any():
@@ -783,7 +783,7 @@ class Factorization(Problem):
         The slope of Poisson loss is a difference of counts, which as a prediction would
         be raised to the power of e.
         """
-        found = self.cells
+        found = self.cells.in_memory
         rest = self._with_residuals(self._rest(), weights)
         if not any(isinstance(block.loss, Poisson) for block in found.blocks):
             return rest
@@ -808,7 +808,7 @@ class Factorization(Problem):
 
         Their slopes are of no known size, whatever the size of the numbers is.
         """
-        found = self.cells
+        found = self.cells.in_memory
         if not any(isinstance(block.loss, CustomLoss) for block in found.blocks):
             return rest
         constant = found.offsets if self.has_offsets else self.base
@@ -860,42 +860,10 @@ class Factorization(Problem):
     def deviations(self) -> np.ndarray:
         """Return the same as it is: next to nothing for a constant column."""
         if "deviations" not in self._spectra:
-            self._spectra["deviations"] = self._find_deviations()
+            constant = self.cells.offsets if self.has_offsets else self.base
+            self._spectra["deviations"] = self.cells.root_mean_squares(constant)
         found: np.ndarray = self._spectra["deviations"]
         return found
-
-    def _find_deviations(self) -> np.ndarray:
-        found = self.cells
-        spread = np.ones(found.coordinates)
-        constant = found.offsets if self.has_offsets else self.base
-        if isinstance(found, Streamed):
-            return found.deviations(constant)
-        for block in found.blocks:
-            if not block.loss.identity:
-                continue
-            columns, place = block.columns, block.place
-            if isinstance(found.table, np.ndarray):
-                squares: np.ndarray = np.zeros(len(columns))
-                each = max(1, SQUARES_AT_ONCE // len(columns))
-                every = len(columns) == found.shape[1]
-                for first in range(0, found.shape[0], each):
-                    rows = slice(first, first + each)
-                    part = found.table[rows] if every else found.table[rows, columns]
-                    rest = part - constant[place]
-                    if not isinstance(found, Complete):
-                        rest *= found.weights[rows, columns] > 0
-                    squares += np.einsum("ij,ij->j", rest, rest)
-            else:
-                rest = found.table.data - constant[found.table.indices]
-                squares = np.bincount(
-                    found.table.indices, np.square(rest), found.shape[1]
-                )
-                if isinstance(found, Complete):  # what is not stored is a zero
-                    stored = np.bincount(found.table.indices, minlength=found.shape[1])
-                    squares = squares + (found.shape[0] - stored) * constant**2
-            mean = squares / np.maximum(found.column_counts[columns], 1)
-            spread[place] = np.sqrt(mean)
-        return spread
 
 
 class BoundFactorization(Bound):
@@ -934,7 +902,7 @@ def _away(loss: Loss, z: np.ndarray, target: torch.Tensor) -> np.ndarray:
     return found
 
 
-def _weighted(found: Cells) -> Any:
+def _weighted(found: CellsInMemory) -> Any:
     """Return a table times its weights, of the layout that it has."""
     if isinstance(found.table, np.ndarray):
         return found.table * found.weights

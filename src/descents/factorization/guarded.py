@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from descents.cells import layouts
 from descents.cells.base import Block, Cells, Look, Side
-from descents.cells.layouts import Dense, Stored
+from descents.cells.dense import Dense
+from descents.cells.sparse import Sparse
 from descents.constraints.quadratics import products
 from descents.constraints.sets import OneHot
 from descents.errors import InvalidValueError
@@ -40,7 +40,7 @@ def applies(problem: Problem) -> bool:
     """
     return (
         isinstance(problem, Factorization)
-        and isinstance(problem.cells, Dense | Stored)
+        and isinstance(problem.cells, Dense | Sparse)
         and all(block.loss.has_quadratic for block in problem.cells.blocks)
     )
 
@@ -136,20 +136,22 @@ def _look(
     As `Cells.look`, without that the quadratic lies above the loss.
     """
     left, right, cuts = point
-    held = found._held(left.dtype, left.device)
-    if isinstance(found, Stored):
-        z, x = layouts._entries(left, right, held), held["values"]
+    if isinstance(found, Sparse):
+        entries = found.tensors(left.dtype, left.device)
+        z, x = entries.predictions(left, right), entries.values
         loss = found.blocks[0].loss
         weight, target = loss.approximate(z, x, step)
         weight = torch.ones_like(z) if weight is None else weight
         each = loss(z, x)
-        if "weights" in held:
-            weight, each = weight * held["weights"], each * held["weights"]
+        if entries.weights is not None:
+            weight, each = weight * entries.weights, each * entries.weights
         return Look(each.sum(-1), weight, target, z)
+    assert isinstance(found, Dense)  # noqa: S101
+    held = found.tensors(left.dtype, left.device)
     z = torch.bmm(left, right.mT)
     weights, targets = torch.empty_like(z), torch.empty_like(z)
     total = z.new_zeros(len(z))
-    for block, x, w in zip(found.blocks, held["targets"], held["cells"], strict=True):
+    for block, x, w in zip(found.blocks, held.targets, held.weights, strict=True):
         part, own = block.predictions(z), block.cuts(cuts)
         weight, target = block.loss.approximate(part, x, step, **own)
         weight = torch.ones_like(part) if weight is None else weight
@@ -171,7 +173,6 @@ def _cells_before_and_after(
     little on the way.
     """
     found, look = here.problem.cells, here.look
-    held = found._held(z.dtype, z.device)
     assert look.predictions is not None  # noqa: S101
     pair = (look.predictions, z)
 
@@ -179,14 +180,17 @@ def _cells_before_and_after(
         rest: torch.Tensor = look.weights * (look.targets - at).square()  # type: ignore
         return rest
 
-    if isinstance(found, Stored):
-        loss, weight = found.blocks[0].loss, held.get("weights", held["ones"])
+    if isinstance(found, Sparse):
+        entries, loss = found.tensors(z.dtype, z.device), found.blocks[0].loss
+        weight = entries.ones if entries.weights is None else entries.weights
         if loss.majorized and not exact:
             return [(None, quadratic(pair[0]), quadratic(pair[1]))]
-        before, after = (loss(at, held["values"]) * weight for at in pair)
+        before, after = (loss(at, entries.values) * weight for at in pair)
         return [(None, before, after)]
+    assert isinstance(found, Dense)  # noqa: S101
+    held = found.tensors(z.dtype, z.device)
     parts: list[Any] = []
-    for block, x, w in zip(found.blocks, held["targets"], held["cells"], strict=True):
+    for block, x, w in zip(found.blocks, held.targets, held.weights, strict=True):
         if block.loss.majorized and not exact:
             both = [quadratic(at)[..., block.place] for at in pair]
         else:
@@ -206,8 +210,10 @@ def _rise(
     problem, parts = here.problem, _cells_before_and_after(here, z, exact=exact)
     if parts[0][0] is None:  # the stored entries of a sparse table
         _, before, after = parts[0]
-        held = problem.cells._held(z.dtype, z.device)
-        index = held["rows" if side == "rows" else "columns"].expand(len(z), -1)
+        assert isinstance(problem.cells, Sparse)  # noqa: S101
+        entries = problem.cells.tensors(z.dtype, z.device)
+        places = entries.rows if side == "rows" else entries.columns
+        index = places.expand(len(z), -1)
         rows = problem.cells.shape[0 if side == "rows" else 1]
         zero = z.new_zeros(len(z), rows)
         rise = zero.scatter_add(1, index, after - before)
@@ -250,9 +256,9 @@ def _together(
 def _predictions(problem: Factorization, parameters: Parameters) -> torch.Tensor:
     """Return the predictions of the cells that are data."""
     left, right = problem.extended(parameters)
-    if isinstance(problem.cells, Stored):
-        held = problem.cells._held(left.dtype, left.device)
-        return layouts._entries(left, right, held)
+    if isinstance(problem.cells, Sparse):
+        entries = problem.cells.tensors(left.dtype, left.device)
+        return entries.predictions(left, right)
     return torch.bmm(left, right.mT)
 
 
@@ -284,7 +290,7 @@ def _half(
     The gain is what the first quadratic that is tried promises, of each start.
     """
     problem, parameters = here.problem, here.parameters
-    gram, wanted = problem.cells.normal(here.look, side, other)
+    gram, wanted = problem.cells.in_memory.normal(here.look, side, other)
     turn = alternating._turn(problem, side, wanted)
     point = turn.point(parameters)
     if gram.shape[-1] > problem.rank:
@@ -380,7 +386,7 @@ def _column_mapping(here: _Here, left: torch.Tensor, right: torch.Tensor) -> Par
     """Return the mapping of the columns before the rows have moved."""
     problem, look = here.problem, here.look
     turn = alternating._turn(problem, "columns", left)
-    gram, wanted = problem.cells.normal(look, "columns", left)
+    gram, wanted = problem.cells.in_memory.normal(look, "columns", left)
     downhill = (wanted - products(gram, right))[..., turn.free]
     gram = gram[..., turn.free, :][..., turn.free]
     point = turn.point(here.parameters)
@@ -398,10 +404,11 @@ def _cut(
     """
     found, mapping = problem.cells, torch.zeros_like(before["cuts"])
     z = {name: problem.predict(p) for name, p in (("old", before), ("new", moved))}
-    held = found._held(z["new"].dtype, z["new"].device)
+    assert isinstance(found, Dense)  # noqa: S101
+    held = found.tensors(z["new"].dtype, z["new"].device)
     cuts = moved["cuts"].clone()
     gain = cuts.new_zeros(len(cuts), dtype=torch.float64)
-    for block, x, w in zip(found.blocks, held["targets"], held["cells"], strict=True):
+    for block, x, w in zip(found.blocks, held.targets, held.weights, strict=True):
         place = block.cut_place
         if place.stop == place.start:
             continue

@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from descents.cells.base import Cells
-from descents.cells.layouts import Complete, Dense, Stored
+from descents.cells.base import CellsInMemory
+from descents.cells.complete import Complete
+from descents.cells.dense import Dense
+from descents.cells.sparse import Sparse
 from descents.constraints.constraints import Regularizer
 from descents.constraints.sets import Fixed, OneHot, Simplex
 from descents.constraints.unit_norm import UnitNorm
@@ -75,7 +77,7 @@ def rescaled(problem: Factorization) -> Rescaled | None:
     sides = (problem.row_regularizer, problem.column_regularizer)
     sized = [_sized(side) for side in sides]
     if (
-        not isinstance(found, Complete | Dense | Stored)
+        not isinstance(found, Complete | Dense | Sparse)
         or found.units is not None
         or found.cut_count
         or all(sized)
@@ -135,7 +137,7 @@ def charged(side: Regularizer, size: float, factor: float) -> Regularizer:
     )
 
 
-def _spread(found: Cells) -> float:
+def _spread(found: CellsInMemory) -> float:
     """Return the root mean square of the data about the mean of their columns."""
     values, mask = found.table, None
     if not isinstance(values, np.ndarray):
@@ -156,9 +158,9 @@ def _spread(found: Cells) -> float:
     return largest * float(np.sqrt(total)) if total > 1e-24 else largest
 
 
-def _over(found: Any, unit: float, scales: np.ndarray) -> Cells:
+def _over(found: Any, unit: float, scales: np.ndarray) -> CellsInMemory:
     """Return cells over a unit, their weights times a number for each column."""
-    if isinstance(found, Stored):
+    if isinstance(found, Sparse):
         return found.over(unit, float(scales[0]))
     if isinstance(found, Complete):
         if not isinstance(found.table, np.ndarray):
@@ -166,7 +168,7 @@ def _over(found: Any, unit: float, scales: np.ndarray) -> Cells:
         ones = np.ones(found.shape)
         found = Dense(found.table.astype(np.float64), ones, found.blocks)
     units = np.full(found.shape[1], unit)
-    other: Cells = found.standardized(scales, units)
+    other: CellsInMemory = found.standardized(scales, units)
     # The way back is by the parameters: to the descent this is a table like any.
     other.scales, other.units, other._given = None, None, None
     return other

@@ -1,6 +1,6 @@
 """Sums over the stored entries of a sparse table, by compiled code.
 
-These are the same sums as those of `layouts` by torch operations, but faster: the Gram
+These are the same sums as those of `descents.cells.sparse_products` by torch operations, but faster: the Gram
 matrix of each row is summed in one pass over its entries, without intermediate products.
 Tests compare the two.
 """

@@ -106,6 +106,8 @@ class Loss(ABC):
         Whether the natural parameter is on the scale of the data.
     domain : str
         The values that a column may have, in words.
+    counts : bool
+        Whether it is for counts, whose variance grows with their mean.
     kind : {"numbers", "two values", "classes", "levels"}
         The content of a column: numbers, or codes 0, 1, ... of its levels.
     divergence : bool
@@ -124,6 +126,7 @@ class Loss(ABC):
     robust: ClassVar[bool] = False
     identity: ClassVar[bool] = True
     domain: ClassVar[str] = "finite numbers"
+    counts: ClassVar[bool] = False
     kind: ClassVar[Kind] = "numbers"
     divergence: ClassVar[bool] = False
     parameter: ClassVar[str] = ""

@@ -115,6 +115,7 @@ class KullbackLeibler(_Divergence):
     name: ClassVar[str] = "kl"
     beta: ClassVar[float] = 1.0  # type: ignore[misc]
     domain: ClassVar[str] = "counts, 0 or more"
+    counts: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)

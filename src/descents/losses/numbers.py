@@ -460,6 +460,7 @@ class Poisson(Loss):
     name: ClassVar[str] = "poisson"
     identity: ClassVar[bool] = False
     domain: ClassVar[str] = "counts, 0 or more"
+    counts: ClassVar[bool] = True
 
     def __call__(
         self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor

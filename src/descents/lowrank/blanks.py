@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from descents.cells.base import Block
-from descents.cells.layouts import Dense, Stored
+from descents.cells.dense import Dense
+from descents.cells.sparse import Sparse
 from descents.constraints.constraints import Regularizer
 from descents.constraints.sets import Fixed
 from descents.constraints.unit_norm import UnitNorm
@@ -276,7 +277,7 @@ def _curvatures(problem: Factorization) -> np.ndarray:
     """
     cells, wide = problem.cells, problem.cells.shape[1]
     counts = np.asarray(cells.column_counts[cells.coordinate_columns], dtype=float)
-    if not isinstance(cells, Dense | Stored):
+    if not isinstance(cells, Dense | Sparse):
         return counts
     if all(block.loss.quadratic for block in cells.blocks):
         if cells.weights is None:

@@ -68,7 +68,7 @@ def kind_of(loss: Loss) -> str | None:
     """
     if loss.has_levels:
         return "labels"
-    if loss.domain.startswith("counts"):
+    if loss.counts:
         return "count"
     if isinstance(loss, Periodic):
         return "period"

@@ -82,10 +82,9 @@ def ranges(cells: Cells, models: Sequence[ColumnModel]) -> np.ndarray:
            [3., 5.]])
     """
     found: np.ndarray = np.full((2, cells.shape[1]), np.nan)
-    given = cells.given
     if isinstance(cells, Streamed):
         found[:] = cells.least, cells.most
-    elif hasattr(given, "tocsr"):
+    elif hasattr(given := cells.in_memory.given, "tocsr"):
         places = given.indices
         if len(places):
             found[0], found[1] = np.inf, -np.inf

@@ -12,7 +12,7 @@ import torch
 from descents.bounds import gaps, subspaces
 from descents.bounds.gaps import Reference
 from descents.bounds.references import reference
-from descents.cells import columns
+from descents.cells import encoding
 from descents.cells.base import Cells
 from descents.cells.columns import ColumnModel
 from descents.cells.observed import cells
@@ -293,7 +293,7 @@ class Fitted:
         ndarray of shape (rows, columns), NaN at holes; of a sparse table, of shape
         (entries,)
         """
-        found, best = self.problem.cells, self.points[0]
+        found, best = self.problem.cells.in_memory, self.points[0]
         left, right = self.sides(best)
         cuts = np.asarray(best.get("cuts", np.zeros(0)), dtype=np.float64)
         if constants:
@@ -306,7 +306,7 @@ class Fitted:
     def stacked(self, codes: Sequence[np.ndarray]) -> np.ndarray:
         """Return columns as one array: of numbers, or of objects where there are levels."""
         parts = [
-            columns.decoded(model, code)
+            encoding.decoded(model, code)
             for model, code in zip(self.models, codes, strict=True)
         ]
         kind = object if any(part.dtype == object for part in parts) else np.float64
@@ -586,7 +586,7 @@ def with_widths(models: list[ColumnModel], problem: Factorization) -> list[Colum
     runs = descend(problem, 1, steps=steps, stop=Stop(100), width=1)
     tensors = {n: torch.as_tensor(v).double() for n, v in runs.parameters.items()}
     left, right = (side[0].numpy() for side in problem.extended(tensors))
-    found, given = problem.cells, list(models)
+    found, given = problem.cells.in_memory, list(models)
     scale = float(np.abs(found.table).max()) or 1.0
     rows, wide = found.shape
     if hasattr(found.table, "tocsr"):
@@ -625,5 +625,4 @@ def _noise(sizes: np.ndarray, parameters: float) -> float:
 
 
 def _with_loss(model: ColumnModel, loss: Huber) -> ColumnModel:
-    why = f"{model.why}{columns.NOISE_WIDTH} {loss.width:.3g} from the noise"
-    return replace(model, loss=loss, why=why)
+    return replace(model, loss=loss, width_from_noise=True)

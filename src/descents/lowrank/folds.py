@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from descents.cells.base import Cells
-from descents.cells.layouts import Complete, Dense, Stored
+from descents.cells.complete import Complete
+from descents.cells.dense import Dense
+from descents.cells.sparse import Sparse
 from descents.errors import InvalidValueError
 
 MOST_CELLS = 2**22
@@ -22,7 +24,7 @@ def dealt(found: Cells, folds: int, generator: np.random.Generator) -> np.ndarra
     Parameters
     ----------
     found : Cells
-        Cells of type `Dense` or `Stored`.
+        Cells of type `Dense` or `Sparse`.
     folds : int
         At least 2.
 
@@ -65,7 +67,7 @@ def dealt(found: Cells, folds: int, generator: np.random.Generator) -> np.ndarra
                 places = np.flatnonzero(in_one_fold)
                 _, chosen = np.unique(group[places], return_index=True)
                 fold[places[chosen]] = (fold[places[chosen]] + 1) % folds
-    if isinstance(found, Stored):
+    if isinstance(found, Sparse):
         return fold
     table = np.full(found.shape, -1, dtype=np.int64)
     table[i, j] = fold
@@ -74,11 +76,11 @@ def dealt(found: Cells, folds: int, generator: np.random.Generator) -> np.ndarra
 
 def observed(found: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the rows, the columns and the values of the observed cells."""
-    if isinstance(found, Stored):
+    if isinstance(found, Sparse):
         rows = np.repeat(np.arange(found.shape[0]), np.diff(found.table.indptr))
         return rows, found.table.indices.astype(np.int64), found.table.data
     i, j = np.nonzero(found.weights > 0)
-    return i, j, found.table[i, j]
+    return i, j, found.in_memory.table[i, j]
 
 
 def _level_keys(found: Cells, j: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -91,7 +93,7 @@ def _level_keys(found: Cells, j: np.ndarray, values: np.ndarray) -> np.ndarray:
     return key
 
 
-def with_holes(found: Cells) -> Dense | Stored:
+def with_holes(found: Cells) -> Dense | Sparse:
     """Return the same cells in a layout that allows missing cells.
 
     Raises
@@ -101,7 +103,7 @@ def with_holes(found: Cells) -> Dense | Stored:
         converted to dense.
     """
     if not isinstance(found, Complete):
-        assert isinstance(found, Dense | Stored)  # noqa: S101
+        assert isinstance(found, Dense | Sparse)  # noqa: S101
         return found
     table = found.table
     if not isinstance(table, np.ndarray):

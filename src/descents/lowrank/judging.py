@@ -11,7 +11,7 @@ import torch
 
 from descents.cells.base import Cells
 from descents.cells.columns import ColumnModel
-from descents.cells.layouts import Stored
+from descents.cells.sparse import Sparse
 from descents.factorization.candidates import Candidates, OfCandidates
 from descents.factorization.factorization import Factorization
 from descents.lowrank.fitted import decoded
@@ -35,7 +35,7 @@ from descents.optim.problem import Problem
 from descents.optim.rules import UpdateRule
 from descents.optim.stopping import Stop
 from descents.rng import stream
-from descents.tables.levels import listed
+from descents.tables.spelling import listed
 from descents.text import counted
 
 MOST_WORK = 1e7
@@ -396,7 +396,7 @@ def _of_fold(
     alone, found = problem.alone(rank, fold), problem.template.cells
     hidden = problem.folds == fold
     i, j, truth = observed_of(found)
-    mine = hidden if isinstance(found, Stored) else hidden[i, j]
+    mine = hidden if isinstance(found, Sparse) else hidden[i, j]
     i, j, truth = i[mine], j[mine], truth[mine].astype(np.float64)
     tensors = {
         name: torch.as_tensor(value[start])[None].double()
@@ -412,7 +412,7 @@ def _of_fold(
     units = _units(found)
     roots, guesses = [], []
     for sides, its in (((left, right), cuts), (middle, torch.as_tensor(known.cuts))):
-        each = np.asarray(found.each(*sides, its))[hidden]
+        each = np.asarray(found.in_memory.each(*sides, its))[hidden]
         roots.append(np.sqrt(np.maximum(_finite(each), 0)) * units[j])
         guesses.append(_guesses(found, sides, its.numpy(), i, j))
     truth = truth * units[j]
@@ -444,7 +444,7 @@ def _guesses(
 ) -> np.ndarray:
     """Return the numbers or codes that are predicted of some cells."""
     left, right = (side.numpy() for side in sides)
-    if isinstance(found, Stored):
+    if isinstance(found, Sparse):
         natural = (left[rows] * right[columns]).sum(1)
         return _finite(found.blocks[0].loss.impute(natural))
     codes = decoded(found, left @ right.T, cuts)

@@ -13,13 +13,13 @@ import torch
 
 from descents.bounds import gaps
 from descents.cells.base import Cells
+from descents.cells.dense import Dense
 from descents.cells.intake import (
     checked_weights,
     convergence_warning,
     plain_array,
     seed_of,
 )
-from descents.cells.layouts import Dense
 from descents.cells.observed import cells
 from descents.cells.streamed import LIMITS, Streamed
 from descents.constraints.constraints import most_components, regularizers
@@ -550,7 +550,7 @@ class LowRank(UsesFitted):
                 middle = np.abs(found.offsets[block.place])
                 spread = self.fitted_.problem.deviations()[block.place]
                 # What is left of a constant column is rounding, and hides nothing.
-                varies = spread > 8 * np.finfo(found.table.dtype).eps * middle
+                varies = spread > 8 * np.finfo(found.dtype).eps * middle
                 far += list(block.columns[varies & (middle > FAR * spread)])
         if far:
             listed = ", ".join(repr(self.columns_[j].name) for j in far[:5])
@@ -1074,15 +1074,16 @@ def _precise_enough(found: Cells, dtype: Any, offsets: str) -> Any:
 
     Products with a table of float32 lose the digits that its means take up.
     """
-    if dtype != np.float32 or offsets == "none" or hasattr(found.table, "tocsr"):
+    if dtype != np.float32 or offsets == "none" or isinstance(found, Streamed):
         return dtype
-    if not isinstance(found.table, np.ndarray):
+    table = found.in_memory.table
+    if not isinstance(table, np.ndarray):
         return dtype
     for block in found.blocks:
         if not block.loss.identity or block.each > 1:
             continue
         middle = found.offsets[block.place]
-        rest = found.table[:, block.columns] - middle
+        rest = table[:, block.columns] - middle
         if found.weights is not None:
             rest = np.where(found.weights[:, block.columns] > 0, rest, 0)
         spread = np.sqrt(

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from descents.cells.base import Cells
-from descents.cells.layouts import Complete
+from descents.cells.complete import Complete
 from descents.cells.streamed import Streamed
 from descents.constraints.sets import Sparse
 from descents.factorization.factorization import Factorization
@@ -196,7 +196,7 @@ def _quadratics(
     straight : bool
         Whether slopes are lines: t is x.
     """
-    found, cuts = problem.cells, torch.as_tensor(problem.cells.cuts)
+    found, cuts = problem.cells.in_memory, torch.as_tensor(problem.cells.cuts)
     sides = torch.as_tensor(left), torch.as_tensor(right)
     psi = found.slopes(*sides, cuts)
     sparse = hasattr(psi, "tocsr")
@@ -246,7 +246,7 @@ def _curvatures(
     """Return the mean half curvature of each column, by slopes on both sides."""
     left, right = sides
     nudge = NUDGE * torch.as_tensor(problem.spread())
-    found, cuts = problem.cells, torch.as_tensor(problem.cells.cuts)
+    found, cuts = problem.cells.in_memory, torch.as_tensor(problem.cells.cuts)
     above, below = (
         found.slopes(left, torch.cat([right[:, :-1], one], 1), cuts)
         for one in (right[:, -1:] + nudge[:, None], right[:, -1:] - nudge[:, None])

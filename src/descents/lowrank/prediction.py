@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from descents.bounds.gaps import Reference
-from descents.cells import columns
+from descents.cells import filling
 from descents.cells.base import Cells
 from descents.cells.intake import (
     ReadsTables,
@@ -33,7 +33,7 @@ from descents.optim.runs import Runs
 from descents.statistics import quantiles
 from descents.storage import folders as storage
 from descents.tables.blocks import TableOnDisk
-from descents.tables.levels import listed
+from descents.tables.spelling import listed
 from descents.text import counted
 
 MATCHED = 100
@@ -374,7 +374,7 @@ class UsesFitted(ReadsTables):
                 warnings.warn(says, UserWarning, stacklevel=2)
         self._warn_of_far(codes, np.isnan(values), 3)
         if table is not None:
-            self._warn_of_held(columns.held(table, self.columns_, codes))
+            self._warn_of_held(filling.clipped(table, self.columns_, codes))
         filled = self._filled(X, table, values, codes)
         if not return_interval:
             return filled
@@ -418,7 +418,7 @@ class UsesFitted(ReadsTables):
         Holes are where `values`, the table as the model reads it, has NaN.
         """
         if table is not None:
-            return columns.filled(table, self.columns_, codes)
+            return filling.filled(table, self.columns_, codes)
         filled = self._of_fit(self.fitted_.stacked(codes))
         # A column of the fit without any data has nothing to be filled with.
         missing = np.isnan(self._of_fit(values)) & self._modeled

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from descents.cells.base import Cells
-from descents.cells.layouts import Complete, Dense, Stored
+from descents.cells.complete import Complete
+from descents.cells.dense import Dense
+from descents.cells.sparse import Sparse
 from descents.constraints.constraints import most_components, regularizers
 from descents.errors import Complaints, InvalidValueError
 from descents.factorization.candidates import Candidates, OfCandidates
@@ -497,7 +499,7 @@ def _penalties_of(problem: Factorization) -> tuple[float, ...]:
 class _Scorer:
     """The mean loss of held-out cells, over that of the best constants."""
 
-    def __init__(self, found: Dense | Stored, fold: np.ndarray) -> None:
+    def __init__(self, found: Dense | Sparse, fold: np.ndarray) -> None:
         self.fold = fold
         parts = (np.ones((found.shape[0], 1)), found.offsets[:, None], found.cuts)
         constant = found.each(*(torch.as_tensor(part) for part in parts))

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import validate_data
 
-from descents.cells import columns
+from descents.cells import columns, encoding
 from descents.cells.intake import (
     ReadsTables,
     convergence_warning,
@@ -31,8 +31,9 @@ from descents.marginal.tables import TableModel, fit_codes, fit_table
 from descents.optim.runs import Runs, Status
 from descents.storage import folders as storage
 from descents.tables.frames import given_back
-from descents.tables.levels import listed
-from descents.tables.tables import Column, Table, from_frame
+from descents.tables.spelling import listed
+from descents.tables.tables import Table, from_frame
+from descents.tables.typed_columns import Column
 from descents.text import counted, visible
 from descents.validation import one_of, real_number, whole_number
 
@@ -569,7 +570,7 @@ class LowRankImputer(
             if self.unseen == "error":
                 complaints = Complaints()
                 for one in unseen:
-                    complaints.require(False, f"{one.says}; {columns.UNSEEN}")
+                    complaints.require(False, f"{one.says}; {encoding.UNSEEN}")
                 complaints.raise_any()
             for one in unseen:
                 warnings.warn(
@@ -600,7 +601,7 @@ class LowRankImputer(
         for place, model, part in zip(
             self._places or [], self.columns_, values.T, strict=True
         ):
-            fills[:, place] = columns.decoded(model, part)
+            fills[:, place] = encoding.decoded(model, part)
         found = np.where(taken.lacking, fills, found).astype(kind)[:, self._kept]
         if self.add_indicator:
             found = np.hstack([found, lacking.astype(kind)])

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from descents.cells import columns as typed
-from descents.cells.columns import MOST_CLASSES, ColumnModel
+from descents.cells import encoding, filling
+from descents.cells.columns import MOST_CLASSES, ColumnModel, of_table
 from descents.errors import Complaints, InvalidValueError
 from descents.losses import get_loss
 from descents.marginal.draws import bootstrapped, draws_of
@@ -17,8 +17,9 @@ from descents.marginal.model import Fitted, Setting, Settings, fit
 from descents.marginal.posterior import Cells
 from descents.marginal.refinement import Watch
 from descents.tables.frames import given_back
-from descents.tables.levels import Unseen, known_only
-from descents.tables.tables import Column, Table
+from descents.tables.tables import Table
+from descents.tables.typed_columns import Column
+from descents.tables.unseen import Unseen, known_only
 from descents.text import counted, visible
 
 
@@ -106,7 +107,7 @@ class TableModel:
         complaints = Complaints()
         parts = [
             complaints.attempt(
-                lambda model: typed.encoded(model, table.column(model.name)), model
+                lambda model: encoding.encoded(model, table.column(model.name)), model
             )
             for model in self.columns
         ]
@@ -208,7 +209,7 @@ class TableModel:
             Whether whole numbers may leave the observed range.
         """
         table, _ = self.known(table)
-        return typed.completed(table, self.columns, list(values.T), free=free)
+        return filling.completed(table, self.columns, list(values.T), free=free)
 
 
 def fit_table(
@@ -248,7 +249,7 @@ def fit_table(
             "which can be modeled; give one that has some"
         )
     codes = np.column_stack(
-        [typed.encoded(model, table.column(model.name)) for model in models]
+        [encoding.encoded(model, table.column(model.name)) for model in models]
     )
     return fit_codes(codes, models, settings, weights, passed, watch)
 
@@ -304,7 +305,7 @@ def modeled(table: Table) -> tuple[tuple[ColumnModel, ...], tuple[PassedColumn, 
             loss = get_loss("squared")
             models.append(ColumnModel(column.name, loss, (), "dates", dates=True))
         else:
-            models += typed.of_table(replace(table, columns=(column,)), "auto")
+            models += of_table(replace(table, columns=(column,)), "auto")
     return tuple(models), tuple(passed)
 
 

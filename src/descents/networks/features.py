@@ -13,8 +13,10 @@ from descents.cells.columns import MOST_CLASSES, TYPED
 from descents.errors import Complaints, InvalidValueError, for_caller
 from descents.storage.folders import plain
 from descents.tables import levels
-from descents.tables.levels import Known, Unseen
-from descents.tables.tables import Column, Table
+from descents.tables.levels import Known
+from descents.tables.tables import Table
+from descents.tables.typed_columns import Column
+from descents.tables.unseen import Unseen
 from descents.text import counted
 
 _COMMA = re.compile(r"\s*[-+]?\d+(,\d+)?([eE][-+]?\d+)?\s*")

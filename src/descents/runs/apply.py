@@ -18,8 +18,10 @@ from descents.runs.on_disk import memory_facts, tell_peak, warmed_up
 from descents.runs.request import Data
 from descents.storage import folders as storage
 from descents.storage.folders import RESULT, RunFolder
-from descents.tables.levels import Known, coded, known_only, text_of
+from descents.tables.levels import Known, coded
+from descents.tables.spelling import text_of
 from descents.tables.tables import Table
+from descents.tables.unseen import known_only
 from descents.text import counted
 from descents.validation import folder_path
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from descents.bounds import gaps
-from descents.cells import columns
+from descents.cells import encoding
 from descents.cells.streamed import Streamed
 from descents.errors import InvalidValueError
 from descents.lowrank.model import LowRank
@@ -359,8 +359,7 @@ def _chosen(model: LowRank) -> list[str]:
     """Return a line for each loss: which columns have it, and why."""
     groups: dict[tuple[str, str], list[str]] = {}
     for column in model.columns_:
-        why = column.why.split(";")[0]
-        groups.setdefault((column.loss_label, why), []).append(column.name)
+        groups.setdefault((column.loss_label, column.reason), []).append(column.name)
     lines = []
     for (loss, why), names in groups.items():
         listed = ", ".join(names[:6])
@@ -378,7 +377,7 @@ def _explained(model: LowRank, seen: Seen | None) -> list[float | None]:
         model.fitted_.cell_losses(constants=True),
     )
     if each.ndim == 1:
-        places = model.fitted_.problem.cells.table.indices
+        places = model.fitted_.problem.cells.in_memory.table.indices
         wide = model.fitted_.problem.cells.shape[1]
         left, whole = (np.bincount(places, part, wide) for part in (each, constant))
     else:
@@ -401,7 +400,7 @@ def _worst(model: LowRank, data: Data, seen: Seen | None) -> dict[str, Any]:
         return _named(model, data, seen.row_losses, counts, pairs, guesses)
     each, scale = model.fitted_.cell_losses(), _scales(model)
     if each.ndim == 1:
-        table = model.fitted_.problem.cells.table
+        table = model.fitted_.problem.cells.in_memory.table
         places = np.repeat(np.arange(table.shape[0]), np.diff(table.indptr))
         weighted = each * scale[table.indices]
         count = np.bincount(places, minlength=table.shape[0])
@@ -416,7 +415,7 @@ def _worst(model: LowRank, data: Data, seen: Seen | None) -> dict[str, Any]:
         order = np.argsort(-flat, kind="stable")[:WORST]
         order = order[np.isfinite(flat[order])]
         pairs = [(int(k) // each.shape[1], int(k) % each.shape[1]) for k in order]
-    held = [float(model.fitted_.problem.cells.given[i, j]) for i, j in pairs]
+    held = [float(model.fitted_.problem.cells.in_memory.given[i, j]) for i, j in pairs]
     return _named(model, data, mean, count, pairs, _said(model, pairs, held))
 
 
@@ -478,7 +477,7 @@ def _said(
         column = model.columns_[j]
         code = np.array([number])
         guess = model.fitted_.codes_of(np.array([i]))[j]
-        values = [columns.decoded(column, x)[0] for x in (code, guess)]
+        values = [encoding.decoded(column, x)[0] for x in (code, guess)]
         found.append((_plain(values[0]), _plain(values[1])))
     return found
 
@@ -504,7 +503,7 @@ def _tensors(
     else:
         assert isinstance(cells, Streamed)  # noqa: S101
         pattern, column = seen.pattern, seen.places[:, 1]
-        spread = cells.deviations(cells.offsets)[column]
+        spread = cells.root_mean_squares(cells.offsets)[column]
         spread[spread == 0] = 1
         observed, predicted = (
             (part - cells.offsets[column]) / spread
@@ -573,7 +572,7 @@ def _pairs(
 
     Of columns of numbers alone; both are centered at the column's mean.
     """
-    cells = model.fitted_.problem.cells
+    cells = model.fitted_.problem.cells.in_memory
     table = cells.given
     numbers = [j for j, c in enumerate(model.columns_) if not c.levels]
     if hasattr(table, "tocsr"):

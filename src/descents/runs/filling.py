@@ -18,7 +18,7 @@ from descents.marginal.posterior import Gaussian
 from descents.marginal.tables import TableModel
 from descents.tables.dates import of_days
 from descents.tables.frames import short, stacked
-from descents.tables.levels import text_of
+from descents.tables.spelling import text_of
 from descents.tables.tables import Table
 
 NUMBER = "imputation"

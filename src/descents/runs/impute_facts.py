@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from descents.cells.columns import ColumnModel, decoded
+from descents.cells.columns import ColumnModel
+from descents.cells.encoding import decoded
 from descents.marginal.features import NumberFeatures
 from descents.marginal.held_out import ColumnScore, HeldOut
 from descents.marginal.model import Fitted
@@ -19,9 +20,9 @@ from descents.runs.filling import Filling, Options, level_names
 from descents.runs.request import Reading
 from descents.tables.dates import of_days
 from descents.tables.frames import short
-from descents.tables.levels import text_of
 from descents.tables.numerals import Written
-from descents.tables.tables import Column
+from descents.tables.spelling import text_of
+from descents.tables.typed_columns import Column
 from descents.text import counted
 
 BLOCKS = 20

@@ -12,7 +12,7 @@ import numpy as np
 from descents.cells.streamed import Streamed
 from descents.lowrank.fitted import Fitted
 from descents.lowrank.model import LowRank
-from descents.tables.blocks import peak_memory, said
+from descents.tables.memory import peak_memory, said
 from descents.text import counted
 
 

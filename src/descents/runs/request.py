@@ -26,8 +26,10 @@ from descents.storage import folders as storage
 from descents.tables import files
 from descents.tables.blocks import TableOnDisk
 from descents.tables.frames import short
-from descents.tables.levels import ordered
-from descents.tables.tables import Stored, Table, describe, remarks
+from descents.tables.orders import ordered
+from descents.tables.tables import Table
+from descents.tables.triples import Triples
+from descents.tables.typed_columns import describe, remarks
 from descents.text import counted
 from descents.validation import real_number, whole_number
 
@@ -131,7 +133,7 @@ class Reading:
         skip = () if identifier is None else (identifier,)
         options["formats"] = self.formats
         table = files.read(source, **options, ignore=ignore, skip=skip)
-        if isinstance(table, Stored):
+        if isinstance(table, Triples):
             if self.identifier:
                 raise InvalidValueError(
                     "--id names a column, but a sparse table has only numbers; leave it out"
@@ -249,7 +251,7 @@ class Data:
         return cls(table, Numbered(rows), table.names, (note,))
 
     @classmethod
-    def of_stored(cls, stored: Stored) -> Data:
+    def of_stored(cls, stored: Triples) -> Data:
         """Return a sparse table."""
         rows, wide = stored.shape
         share = len(stored.values) / (rows * wide)

@@ -54,7 +54,8 @@ from descents.statistics.simultaneous import FEWEST_FLIPPED
 from descents.storage import folders as storage
 from descents.storage.folders import RESULT, ROWS, TENSORS, RunFolder
 from descents.storage.results import of_json
-from descents.tables.tables import Column, Table
+from descents.tables.tables import Table
+from descents.tables.typed_columns import Column
 from descents.text import counted
 from descents.validation import one_of
 

@@ -1,8 +1,8 @@
 """Tables of typed columns, and the files that they are read from.
 
-`files` reads text, Parquet and arrays; `tables` and `frames` hold columns; `numerals`,
-`dates`, `levels`, `scales` and `conventions` say how cells are written and read.
-`blocks` reads tables larger than memory, and `datasets` has tables whose answer is
+`files` reads text, Parquet and arrays; `tables`, `typed_columns` and `frames` hold columns;
+`numerals`, `dates`, `levels`, `orders` and `conventions` define how cells are written and
+read. `blocks` reads tables larger than memory, and `datasets` has tables whose answer is
 known.
 """
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from descents.errors import InvalidValueError
-from descents.tables.frames import reason_of
+from descents.tables.frames import reason_of, short
+from descents.tables.memory import memory_of_machine
+from descents.tables.tables import Table, from_arrow
+from descents.tables.triples import Triples, stored_once
+
+if TYPE_CHECKING:
+    from numpy.lib.npyio import NpzFile
+    from scipy.sparse import sparray
 
 MOST_ROWS = 10**8
 """Maximum number of rows or columns of a sparse matrix, because each needs memory."""
@@ -22,26 +28,7 @@ BLANK = 1000
 """Nearly all rows count as empty if there are more than this many per stored cell."""
 
 
-def memory_of_machine() -> int:
-    """Return the maximum amount of memory that this process may use, in bytes.
-
-    It is 2**40 if the system does not report it.
-
-    Examples
-    --------
-    >>> memory_of_machine() > 10**6
-    True
-    """
-    limits = [2**40]
-    with contextlib.suppress(AttributeError, OSError, ValueError):
-        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
-        text = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-        limits.append(int(text))
-    return min(limit for limit in limits if limit > 0)
-
-
-def array_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+def array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Return shape, whether the order is Fortran's, and type from a .npy header.
 
     Raises
@@ -110,7 +97,7 @@ def check_length(shape: tuple[int, ...], dtype: np.dtype, length: int) -> None:
         )
 
 
-def load_checked(file: Any) -> Any:
+def load_checked(file: BinaryIO) -> np.ndarray | NpzFile:
     """Return ``np.load(file)``, an array or the members of a .npz file, after a check.
 
     Raises
@@ -137,17 +124,19 @@ def load_checked(file: Any) -> Any:
     return np.load(file, allow_pickle=False)
 
 
-def check_members(loaded: Any, names: Iterable[str]) -> None:
+def check_members(loaded: NpzFile, names: Iterable[str]) -> None:
     """Raise an error for a member of a .npz file that is damaged or not a .npy file.
 
     Raises
     ------
     ValueError
     """
-    infos = {info.filename.removesuffix(".npy"): info for info in loaded.zip.infolist()}
+    members = loaded.zip
+    assert members is not None  # noqa: S101 - until the file is closed
+    infos = {info.filename.removesuffix(".npy"): info for info in members.infolist()}
     for name in names:
         info = infos[name.removesuffix(".npy")]
-        with loaded.zip.open(info) as member:
+        with members.open(info) as member:
             try:
                 shape, _, dtype = array_header(member)
                 check_length(shape, dtype, info.file_size - member.tell())
@@ -155,7 +144,7 @@ def check_members(loaded: Any, names: Iterable[str]) -> None:
                 raise ValueError(f"its member {info.filename!r}: {error}") from None
 
 
-def check_sparse(where: str, loaded: Any) -> None:
+def check_sparse(where: str, loaded: NpzFile) -> None:
     """Raise an error for the members of a sparse matrix if its shape is not plausible.
 
     Raises
@@ -179,3 +168,82 @@ def check_sparse(where: str, loaded: Any) -> None:
                 f"but a model needs memory for each of the {what}; give one without the "
                 f"empty {what}"
             )
+
+
+def read_arrays(
+    where: str, path: Path, ignore: Sequence[str], skip: Sequence[str]
+) -> Table | Triples:
+    """Read a file of numpy or scipy.sparse."""
+    import pyarrow
+    import scipy.sparse
+
+    try:
+        with path.open("rb") as file:
+            loaded = load_checked(file)
+            if isinstance(loaded, np.ndarray):
+                array = loaded
+            elif {"format", "shape", "data"} <= set(loaded.files):
+                if len(ignore):
+                    raise InvalidValueError(
+                        f"{where} is a sparse matrix, and all its columns are read; "
+                        "give no columns to ignore"
+                    )
+                check_sparse(where, loaded)
+                file.seek(0)
+                return _from_sparse(where, scipy.sparse.load_npz(file))
+            else:
+                name = array_name(where, loaded.files)
+                check_members(loaded, [name])
+                array = loaded[name]
+    except InvalidValueError:
+        raise
+    except Exception as error:  # damaged files: errors of zip, zlib, tokenizer, memory
+        reason = reason_of(error)
+        if "pickled" in str(error) or "Object arrays" in str(error):
+            reason = "it contains Python objects, or is damaged"
+        raise InvalidValueError(
+            f"{where} cannot be read as a numpy file ({reason}); give a whole .npy or "
+            ".npz file of numbers"
+        ) from None
+    if array.dtype.kind not in "buif" or array.ndim != 2:
+        raise InvalidValueError(
+            f"{where} has {array.dtype} values of shape {array.shape}; give a "
+            "two-dimensional table of real numbers"
+        )
+    if array.dtype.kind == "f":
+        array = array.astype(np.float32 if array.itemsize <= 4 else np.float64)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    columns = [pyarrow.array(np.ascontiguousarray(column)) for column in array.T]
+    names = [str(place) for place in range(array.shape[1])]
+    return from_arrow(where, pyarrow.table(columns, names=names), ignore, skip)
+
+
+def array_name(where: str, names: Sequence[str]) -> str:
+    """Return the name of the array in a .npz file that is the table."""
+    usual = [name for name in names if name in ("table", "X", "data")]
+    for choice in (names, usual):
+        if len(choice) == 1:
+            return choice[0]
+    raise InvalidValueError(
+        f"{where} has {len(names)} arrays ({', '.join(map(short, names[:10]))}); give a "
+        "file with only one, or with one that is named table, X or data"
+    )
+
+
+def _from_sparse(where: str, matrix: sparray) -> Triples:
+    if matrix.dtype.kind not in "buif":
+        raise InvalidValueError(
+            f"{where} is a sparse matrix of {matrix.dtype} values; give real numbers"
+        )
+    if hasattr(matrix, "check_format"):
+        matrix.check_format(full_check=True)  # damaged indices would crash later
+    entries = matrix.tocoo()
+    values = entries.data.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise InvalidValueError(
+            f"{where} stores NaN or infinite values; give finite numbers, and leave "
+            "missing cells out"
+        )
+    rows, columns = (place.astype(np.int64) for place in (entries.row, entries.col))
+    row_names, column_names = (tuple(map(str, range(size))) for size in matrix.shape)
+    return stored_once(where, rows, columns, values, row_names, column_names)

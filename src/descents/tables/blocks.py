@@ -6,24 +6,28 @@ import copy
 import json
 import mmap
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from descents.errors import InvalidValueError, for_caller
 from descents.tables.arrays import array_header
 from descents.tables.frames import reason_of, short
+from descents.tables.memory import size_in_bytes
 from descents.tables.tables import check_names, known_names
 from descents.text import counted
 from descents.validation import folder_path
 
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+if TYPE_CHECKING:
+    from io import FileIO
+
+    import pyarrow
+    from numpy.typing import DTypeLike
+
 COLUMNS_AT_ONCE = 16
 """Number of columns of a Parquet file that are decompressed together."""
 _PAGES = """
@@ -42,70 +46,6 @@ with pyarrow.parquet.ParquetFile(sys.argv[1]) as file:
 """
 """Program that prints, for each column of a Parquet file, the maximum over row groups of
 the compressed plus the uncompressed size."""
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", re.ASCII)
-
-
-def size_in_bytes(given: str | int) -> int:
-    """Return a size of memory in bytes.
-
-    Raises
-    ------
-    InvalidValueError
-        If it is not a size, or not above 0.
-
-    Examples
-    --------
-    >>> size_in_bytes("1.5GB"), size_in_bytes("2 MiB"), size_in_bytes(4096)
-    (1500000000, 2097152, 4096)
-    """
-    match = _SIZE.fullmatch(str(given).strip())
-    size = 0
-    if match and not isinstance(given, bool) and match[2].upper() in UNITS:
-        size = int(float(match[1]) * UNITS[match[2].upper()])
-    if size <= 0:
-        raise InvalidValueError(
-            f"memory is {given!r}; give a size above 0, such as 500MB, 2GB or 1.5GiB"
-        )
-    return size
-
-
-def said(size: float) -> str:
-    """Return a size of memory as text, rounded up.
-
-    Examples
-    --------
-    >>> said(1_234_000_000), said(5_600_001), said(999)
-    ('1.3 GB', '6 MB', '1 KB')
-    """
-    for unit, places in (("GB", 1), ("MB", 0)):
-        if size >= UNITS[unit]:
-            step = 10**places
-            return f"{-(-size * step // UNITS[unit]) / step:.{places}f} {unit}"
-    return f"{-(-size // 1000):.0f} KB"
-
-
-def peak_memory() -> int | None:
-    """Return the largest resident size that this process has had, in bytes.
-
-    None if the system does not report it.
-
-    Examples
-    --------
-    >>> peak_memory() is None or peak_memory() > 10**6
-    True
-    """
-    try:
-        # getrusage would include the peak of the process that started this one.
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
-    except (OSError, IndexError, ValueError):
-        pass
-    try:
-        import resource
-    except ImportError:
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 class TableOnDisk:
@@ -164,7 +104,7 @@ class TableOnDisk:
         memory: str | int,
         *,
         ignore: Sequence[str] = (),
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         self.memory = size_in_bytes(memory)
         reader: _Array | _Parquet
@@ -356,7 +296,7 @@ class _Array:
             )
 
     def select(self, columns: list[int]) -> None:
-        self.selected: Any = (
+        self.selected: slice | list[int] = (
             slice(None) if columns == list(range(self.columns)) else columns
         )
         self.kinds = [self.dtype] * len(columns)
@@ -374,7 +314,7 @@ class _Array:
                 yield block[:, self.selected].astype(dtype, order="C", copy=False)
                 del block
 
-    def _filled(self, file: Any, first: int, count: int) -> np.ndarray:
+    def _filled(self, file: FileIO, first: int, count: int) -> np.ndarray:
         size = self.dtype.itemsize
         if not self.turned:
             block = np.empty((count, self.columns), dtype=self.dtype)
@@ -386,7 +326,7 @@ class _Array:
             self._fill(file, self.begins + place, block[column])
         return block.T
 
-    def _fill(self, file: Any, place: int, block: np.ndarray) -> None:
+    def _fill(self, file: FileIO, place: int, block: np.ndarray) -> None:
         file.seek(place)
         view = memoryview(block.reshape(-1).view(np.uint8).data)
         while view:
@@ -442,7 +382,7 @@ class _Parquet:
             ) from None
         return pages
 
-    def _file(self) -> Any:
+    def _file(self) -> pyarrow.parquet.ParquetFile:
         import pyarrow
         import pyarrow.parquet
 
@@ -512,7 +452,9 @@ class _Parquet:
         if waiting:
             yield waiting
 
-    def _read_groups(self, file: Any, groups: list[int], dtype: np.dtype) -> np.ndarray:
+    def _read_groups(
+        self, file: pyarrow.parquet.ParquetFile, groups: list[int], dtype: np.dtype
+    ) -> np.ndarray:
         """Return some row groups, decompressing a few columns at a time."""
         rows = sum(self.groups[group] for group in groups)
         block = np.empty((rows, len(self.selected)), dtype=dtype)

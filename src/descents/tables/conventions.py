@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
+import numpy as np
+
 from descents.errors import InvalidValueError
 from descents.tables.frames import short
 from descents.tables.numerals import (
-    Ends,
     Written,
     decimal_commas,
     dotted,
     restored,
     ways,
 )
+from descents.tables.open_ends import Ends
 
 _NAMES = {".": "points", ",": "commas"}
 
@@ -33,11 +35,11 @@ class Cells(Protocol):
     seen: list[str]
 
     @property
-    def points(self) -> Any:
+    def points(self) -> np.ndarray | None:
         """The texts as plain numbers with decimal points, or None."""
 
     @property
-    def commas(self) -> Any:
+    def commas(self) -> np.ndarray | None:
         """The texts as plain numbers with decimal commas, or None."""
 
 
@@ -240,7 +242,7 @@ def _of_change(changed: Sequence[_Column]) -> list[str]:
         doubt = any(len(column.ways) == 2 for column in group)
         if group:
             notes.append(
-                f"{_names(group)}: read with decimal {_NAMES[mark]}, as in this table; "
+                f"{_names([column.cells for column in group])}: read with decimal {_NAMES[mark]}, as in this table; "
                 f"the table of the fit has decimal {_NAMES[fit]}"
                 + (f"; give --decimal {fit} if that is wrong" if doubt else "")
             )
@@ -254,7 +256,7 @@ def _of_doubt(doubtful: Sequence[_Column]) -> list[str]:
         group = [column for column in doubtful if column.before == mark]
         if group:
             notes.append(
-                f"{_names(group)}: read with decimal {_NAMES[mark]}, as in the table of "
+                f"{_names([column.cells for column in group])}: read with decimal {_NAMES[mark]}, as in the table of "
                 f"the fit ({group[0].readings(None)}); give --decimal {rest} if that is "
                 "wrong"
             )
@@ -279,7 +281,9 @@ def _contradiction(
     )
 
 
-def notes_of_points(file_columns: Sequence[Cells], chosen: Sequence[Any]) -> list[str]:
+def notes_of_points(
+    file_columns: Sequence[Cells], chosen: Sequence[Written | Ends | None]
+) -> list[str]:
     """Return a note on columns whose points were read as decimal points without evidence.
 
     Parameters
@@ -306,7 +310,7 @@ def notes_of_points(file_columns: Sequence[Cells], chosen: Sequence[Any]) -> lis
     ]
 
 
-def _names(columns: Sequence[Any]) -> str:
-    names = [short(getattr(column, "cells", column).name) for column in columns]
+def _names(columns: Sequence[Cells]) -> str:
+    names = [short(column.name) for column in columns]
     more = f" and {len(names) - 6} more" if len(names) > 6 else ""
     return ", ".join(names[:6]) + more

@@ -14,12 +14,16 @@ import importlib.util
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from descents.errors import InvalidValueError
 from descents.validation import one_of
+
+if TYPE_CHECKING:
+    import pandas
+    from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True)
@@ -244,7 +248,7 @@ def movielens_100k() -> Ratings:
     )
 
 
-def reuters_counts() -> Any:
+def reuters_counts() -> csr_array:
     """Return counts of 4258 words in 395 Reuters stories.
 
     The file is part of the package lda, which is not imported.
@@ -295,7 +299,7 @@ def faces() -> np.ndarray:
     return flat
 
 
-def mixed_table(name: str) -> Any:
+def mixed_table(name: str) -> pandas.DataFrame:
     """Return a real table of numbers, classes and ordered answers, with missing cells.
 
     ======================  ===========  =============  ================================
@@ -339,7 +343,7 @@ def mixed_table(name: str) -> Any:
     columns = _MIXED[one_of("name", name, _MIXED)]
     content = _content(name)
     try:
-        pandas: Any = importlib.import_module("pandas")
+        pandas = importlib.import_module("pandas")
     except ImportError:
         raise InvalidValueError(
             f"the table {name!r} needs pandas, which is not installed; run "

@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import datetime
+
+    import pyarrow
 
 DAY = 86_400_000_000  # in microseconds
 STEPS = (DAY, DAY // 24, DAY // 24 // 60, 1_000_000, 1000, 1)
@@ -20,7 +25,7 @@ _SHAPES = 2**14
 """Maximum number of text cells that are inspected to find their form."""
 
 
-def as_days(cells: Any) -> np.ndarray:
+def as_days(cells: pyarrow.Array) -> np.ndarray:
     """Return dates, times and durations as float64 days."""
     import pyarrow
 
@@ -28,7 +33,7 @@ def as_days(cells: Any) -> np.ndarray:
     return np.asarray(count.to_numpy(zero_copy_only=False), dtype=np.float64) / DAY
 
 
-def _microseconds(kind: Any) -> Any:
+def _microseconds(kind: pyarrow.DataType) -> pyarrow.DataType:
     """Return the pyarrow type with microseconds for a type of dates or times."""
     import pyarrow
     from pyarrow import types
@@ -70,10 +75,10 @@ def step_of(days: np.ndarray, *, from_zero: bool = False) -> tuple[int, int]:
 
 def of_days(
     days: np.ndarray,
-    cells: Any,
+    cells: pyarrow.Array,
     observed: np.ndarray,
     rounded: Callable[[np.ndarray], np.ndarray] = np.rint,
-) -> list[Any]:
+) -> list[object]:
     """Convert days to the type of a column: dates, times, or text that contains these.
 
     They are rounded to the precision of the observed cells: to days if all of them have
@@ -115,7 +120,7 @@ def of_days(
     return [_written(value, shape) for value in values] if text else list(values)
 
 
-def _shape(cells: Any, observed: np.ndarray) -> str:
+def _shape(cells: pyarrow.Array, observed: np.ndarray) -> str:
     """Return the most frequent form of ISO text, with all digits replaced by 0."""
     places = np.flatnonzero(~np.isnan(observed))[:_SHAPES]
     texts: Sequence[str] = cells.take(places).to_pylist() if len(places) else []
@@ -133,7 +138,7 @@ def _step_of_shape(shape: str) -> int:
     return int(10 ** max(6 - digits, 0))
 
 
-def _written(value: Any, shape: str) -> str:
+def _written(value: datetime.datetime, shape: str) -> str:
     """Return a time as ISO text in the form `shape`."""
     text: str = value.isoformat(sep=shape[10:11] or "T", timespec="microseconds")
     end = len(shape.removesuffix("Z"))

@@ -7,14 +7,27 @@ pyarrow table together with the dialect that they are written in as CSV text.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Context, Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from descents.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+Library = Literal["pandas", "polars", "pyarrow"]
+Frame: TypeAlias = Any
+"""A pandas or polars DataFrame, or a pyarrow Table: these have no common type."""
+_FRAMES: dict[Library, str] = {
+    "pandas": "DataFrame",
+    "polars": "DataFrame",
+    "pyarrow": "Table",
+}
 
 
 @dataclass(frozen=True)
@@ -37,34 +50,47 @@ class Dialect:
 class Source:
     """The original table: a frame of some library, or the cells of a file."""
 
-    library: str
-    frame: Any
+    library: Library
+    frame: Frame
     names: tuple[str, ...]
     rows: int
     dialect: Dialect | None = None  # None: the caller passed a frame
 
 
-def native(frame: Any) -> Source:
+def library_of(frame: object) -> Library | None:
+    """Return the library that a data frame belongs to, or None if it is not a data frame.
+
+    No library is imported: a frame of a library that is not imported cannot exist.
+
+    Examples
+    --------
+    >>> import pyarrow
+    >>> library_of(pyarrow.table({"a": [1]})), library_of([1])
+    ('pyarrow', None)
+    """
+    for library, name in _FRAMES.items():
+        kind = getattr(sys.modules.get(library), name, None)
+        if kind is not None and isinstance(frame, kind):
+            return library
+    return None
+
+
+def native(frame: object) -> Source:
     """Return a frame from the caller as a source; raise an error for other types."""
-    from narwhals import dependencies
-
-    if dependencies.is_pandas_dataframe(frame):
-        library, labels = "pandas", list(frame.columns)
-    elif dependencies.is_polars_dataframe(frame):
-        library, labels = "polars", list(frame.columns)
-    elif dependencies.is_pyarrow_table(frame):
-        library, labels = "pyarrow", list(frame.column_names)
-    else:
-        lazy = dependencies.is_polars_lazyframe(frame)
+    library = library_of(frame)
+    if library is None:
+        kind = type(frame).__name__
         raise InvalidValueError(
-            f"the table is a {type(frame).__name__}; give a pandas or polars DataFrame "
-            f"or a pyarrow Table{' (call collect() first)' if lazy else ''}"
+            f"the table is a {kind}; give a pandas or polars DataFrame or a pyarrow Table"
+            f"{' (call collect() first)' if kind == 'LazyFrame' else ''}"
         )
+    known: Frame = frame
+    labels = known.column_names if library == "pyarrow" else known.columns
     names = tuple(str(label) for label in labels)
-    return Source(library, frame, names, len(frame))
+    return Source(library, frame, names, len(known))
 
 
-def arrow_cells(source: Source, place: int) -> tuple[Any, bool]:
+def arrow_cells(source: Source, place: int) -> tuple[pyarrow.Array, bool]:
     """Return a column as one pyarrow array, and whether its levels are ordered."""
     import pyarrow
 
@@ -113,7 +139,7 @@ def reason_of(error: BaseException) -> str:
 # Missing cells
 
 
-def _cell_text(fill: Any, decimal: str) -> str:
+def _cell_text(fill: object, decimal: str) -> str:
     return repr(fill).replace(".", decimal) if isinstance(fill, float) else str(fill)
 
 
@@ -176,7 +202,7 @@ def _decimals(fills: Sequence[float], digits: int, scale: int) -> list[Decimal]:
     return [number.quantize(step, context=exact) for number in clipped]
 
 
-def assemble(source: Source, parts: Mapping[int, Any]) -> Source:
+def assemble(source: Source, parts: Mapping[int, object]) -> Source:
     """Return the source with some columns replaced."""
     import pyarrow
 
@@ -193,7 +219,7 @@ def assemble(source: Source, parts: Mapping[int, Any]) -> Source:
     return replace(source, frame=frame)
 
 
-def given_back(source: Source) -> Any:
+def given_back(source: Source) -> Frame | str:
     """Return a source for the caller: a frame, or CSV text if it came from a file."""
     frame = source.frame
     return frame if source.dialect is None else _csv_text(frame, source.dialect)
@@ -226,7 +252,7 @@ def stacked(sources: Sequence[Source], name: str) -> Source:
     return Source("pyarrow", frame, (name, *first.names), len(frame), dialect)
 
 
-def beside(source: Source, texts: Mapping[str, Sequence[Any]]) -> Source:
+def beside(source: Source, texts: Mapping[str, Sequence[object]]) -> Source:
     """Return the source of a file with more columns on the right; None is an empty cell."""
     import pyarrow
 
@@ -246,7 +272,7 @@ def beside(source: Source, texts: Mapping[str, Sequence[Any]]) -> Source:
     return replace(source, frame=frame, names=names, dialect=dialect)
 
 
-def _csv_text(frame: Any, dialect: Dialect) -> str:
+def _csv_text(frame: pyarrow.Table, dialect: Dialect) -> str:
     """Return a pyarrow table as CSV text, with quotes only around cells that need them."""
     special = re.compile(f'[{re.escape(dialect.delimiter)}"\r\n]')
 
@@ -262,7 +288,7 @@ def _csv_text(frame: Any, dialect: Dialect) -> str:
     return dialect.newline.join([line or '""' for line in lines] + [""])
 
 
-def cell_texts(cells: Any, dialect: Dialect) -> list[str]:
+def cell_texts(cells: pyarrow.ChunkedArray, dialect: Dialect) -> list[str]:
     """Return the cells of a column as text, "" if missing.
 
     The cells of a text file are returned unchanged. Whole numbers, decimals, dates and

@@ -10,69 +10,28 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from functools import cache
 from typing import Any
 
-CURRENCIES = frozenset(
-    "AED ARS AUD BGN BRL CAD CHF CLP CNY COP CZK DKK EGP EUR GBP HKD HUF IDR ILS INR "  # noqa: SIM905
-    "ISK JPY KES KRW MAD MXN MYR NGN NOK NZD PEN PHP PKR PLN QAR RON RSD RUB SAR SEK "
-    "SGD THB TRY TWD UAH USD VND ZAR".split()
+from descents.tables.numeral_parts import (
+    LAKHS,
+    are_codes,
+    fits,
+    parted,
+    plain,
+    value_of,
 )
-UNITS = frozenset(
-    "% ‰ ° °C °F °K kg g mg µg μg ug ng lb lbs oz st. km m cm mm µm μm nm mi ft in yd "  # noqa: SIM905
-    "l L dl dL cl ml mL µl μl gal h hr hrs min sec s ms µs μs ns day days week weeks "
-    "month months year years yr yrs d Hz kHz MHz GHz W kW MW GW Wh kWh MWh GWh V mV kV "
-    "mA kJ MJ cal kcal kN Pa hPa kPa MPa bar mbar psi mmHg kB KB MB GB TB KiB MiB GiB "
-    "bit kbit Mbit px pt pp dB ppm ppb mol mmol bpm rpm mph kph km/h m/s m² m³ cm² cm³ "
-    "km² ha mg/dL mg/dl mmol/L mmol/l g/L g/l g/dL kg/m² k x bn Mio Mrd Tsd pcs kr kr. "
-    "zł Kč Ft lei лв руб ₽".split()
-)
-"""Words after numbers that are always read as units."""
-NO_UNITS = frozenset(
-    "th st nd rd e er ère eme ème re o º ª a am pm AM PM a.m. p.m. Uhr uhr".split()  # noqa: SIM905
-)
-"""Words after numbers that mark ordinal numbers or times, not quantities."""
+from descents.tables.open_ends import Ends
 
 SHAPES = 10_000
 """Maximum number of cells that are inspected to find the form of a column."""
 
-_SPACES = re.compile("[\u00a0\u2007\u2009\u202f]")
-_MONEY = (
-    r"(?:[A-Z]{0,3}[$\u00a2-\u00a5\u20a0-\u20cf\u0e3f]|" + "|".join(CURRENCIES) + ")"
-)
-_WORD = r"[A-Za-zÀ-ÖØ-öø-žµμĀ-ſΑ-ωА-я]"
-_CELL = re.compile(
-    rf"(?P<open>\()?(?P<sign>[+-])? ?(?P<before>{_MONEY})? ?(?P<second>[+-])?"
-    r"(?P<digits>[.,]?[0-9](?:[0-9.,' ]*[0-9])?[.,]?)(?P<power>[eE][+-]?[0-9]+)?"
-    rf"(?P<space> ?)(?P<after>{_MONEY}|[%‰]|°[A-Z]?|{_WORD}+(?:[./]{_WORD}*)?[²³]?)?"
-    r"(?P<close>\))?"
-)
 _DIGITS = re.compile(r"[.,]?[0-9](?:[0-9.,' ]*[0-9])?[.,]?(?:[eE][+-]?[0-9]+)?")
-_BRACKETS = re.compile(rf"({_MONEY}) ?\(([^()]*)\)")  # $(5.00)
-_OPEN_END = re.compile(
-    r"(?P<below>[<≤] ?=? ?)?(?P<above>[>≥] ?=? ?)?([0-9]+)(?P<plus> ?\+)?"
-)
 _THREE = re.compile(r"[1-9][0-9]{0,2},[0-9]{3}")
 _SIGNED_THREE = re.compile(rf"[+-]?{_THREE.pattern}")
 _LEADING_ZERO = re.compile(r"[+-]?0[0-9]")
-_LAKHS = re.compile(r"[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}")
 _MILLIONS = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3}){2}")
 _DOTTED = re.compile(r"[+-]?[1-9][0-9]{0,2}\.[0-9]{3}")
 """A number whose point may be a thousands separator."""
-
-
-def plain(text: str) -> str:
-    """Return a cell with all spaces, minus signs and apostrophes replaced by ASCII.
-
-    Examples
-    --------
-    >>> plain("\u22125\u202f000")
-    '-5 000'
-    """
-    if text.isascii():
-        return text
-    text = _SPACES.sub(" ", text).replace("\u2212", "-")
-    return text.replace("\u2019", "'")
 
 
 @dataclass(frozen=True)
@@ -123,7 +82,7 @@ class Written:
 
     def number(self, text: str) -> float | None:
         """Parse a cell, with or without its unit; return None if it does not fit."""
-        cell = _parted(text)
+        cell = parted(text)
         if cell is None or cell["before"] not in ("", self.before):
             return None
         if cell["after"] not in ("", self.after) or (
@@ -134,8 +93,8 @@ class Written:
         if not self.thousands:  # the fit may have had no number above 999
             marks += {".": [",", " ", "'"], ",": [".", " ", "'"]}[self.decimal]
         for mark in marks:
-            if _fits(cell, self.decimal, mark, most=len(text)):
-                return _value(cell, self.decimal, mark)
+            if fits(cell, self.decimal, mark, most=len(text)):
+                return value_of(cell, self.decimal, mark)
         return None
 
     def text(self, value: float) -> str:
@@ -201,7 +160,7 @@ class Written:
         marks: Counter[str] = Counter()
         places: list[int | None] = []
         for text in texts[:SHAPES]:
-            cell, at = _parted(text), _DIGITS.search(plain(text))
+            cell, at = parted(text), _DIGITS.search(plain(text))
             if cell is None or at is None:
                 continue
             form = f"{text[: at.start()]}#{text[at.end() :]}"
@@ -210,22 +169,24 @@ class Written:
             marks.update(raw for digit, raw in digits if digit == self.thousands)
             behind = cell["digits"].partition(self.decimal)[2]
             places.append(None if cell["power"] else len(behind))
-        common: dict[str, Any] = {
-            name: counts.most_common(1)[0][0] if counts else ""
-            for name, counts in zip(("positive", "negative"), forms, strict=True)
-        }
+        positive, negative = (
+            counts.most_common(1)[0][0] if counts else "" for counts in forms
+        )
         mark = marks.most_common(1)[0][0] if marks else ""
         exact = [count for count in places if count is not None]
         most = max(exact) if len(exact) == len(places) > 0 else None
         if before is not None:
             if (before.before, before.after) == (self.before, self.after):
-                common = {
-                    name: common[name] or getattr(before, name) for name in common
-                }
+                positive = positive or before.positive
+                negative = negative or before.negative
             if most is not None and before.places is not None:
                 most = max(most, before.places)
         return replace(
-            self, mark=mark if mark != self.thousands else "", places=most, **common
+            self,
+            mark=mark if mark != self.thousands else "",
+            positive=positive,
+            negative=negative,
+            places=most,
         )
 
     @property
@@ -248,37 +209,9 @@ class Written:
             text += ", with minus signs (U+2212)"
         return text if text != "read as numbers" else f"{text} with decimal points"
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> dict[str, object]:
         """Return it as plain values."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class Ends:
-    """Levels of a column of whole numbers whose first or last level is an open end.
-
-    Attributes
-    ----------
-    levels : tuple of str
-        In order.
-    """
-
-    levels: tuple[str, ...]
-
-    @property
-    def says(self) -> str:
-        """A clause that describes how the levels were read."""
-        ends = [repr(x) for x in (self.levels[0], self.levels[-1]) if not x.isdigit()]
-        what = "an open end" if len(ends) == 1 else "open ends"
-        return (
-            f"read as {len(self.levels)} ordered levels, because {' and '.join(ends)} "
-            f"{'is' if len(ends) == 1 else 'are'} {what} (--missing MARK reads MARK as a "
-            "missing cell instead)"
-        )
-
-    def described(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return {"levels": list(self.levels)}
 
 
 def restored(facts: Mapping[str, Any]) -> Written | Ends:
@@ -319,15 +252,15 @@ def ways(texts: Sequence[str], like: Written | None = None) -> list[Written]:
     """
     cells: list[Mapping[str, str]] = []
     for text in texts:
-        cell = _parted(text)
+        cell = parted(text)
         if cell is None or not _alike(cell, cells, like):
             return []
         cells.append(cell)
     bracketed = [bool(cell["open"]) for cell in cells]
-    if not cells or (like is None and (_codes(cells) or all(bracketed))):
+    if not cells or (like is None and (are_codes(cells) or all(bracketed))):
         return []
     millions = any(_MILLIONS.match(cell["digits"]) for cell in cells)
-    if millions and any(_LAKHS.match(cell["digits"]) for cell in cells):
+    if millions and any(LAKHS.match(cell["digits"]) for cell in cells):
         return []
     seen = set("".join(cell["digits"] for cell in cells)) & set(".,' ")
     options = []
@@ -336,8 +269,7 @@ def ways(texts: Sequence[str], like: Written | None = None) -> list[Written]:
         mark = next(iter(marks), "")
         # 1234 beside 12,345 is accepted if the separator is known: some omit it there.
         most = 4 if mark == " " or (like and like.decimal == decimal) else 3
-        fits = (_fits(cell, decimal, mark, most) for cell in cells)
-        if len(marks) <= 1 and all(fits):
+        if len(marks) <= 1 and all(fits(cell, decimal, mark, most) for cell in cells):
             way = Written(
                 decimal,
                 mark,
@@ -345,7 +277,7 @@ def ways(texts: Sequence[str], like: Written | None = None) -> list[Written]:
                 max(cell["after"] for cell in cells),
                 any(bracketed),
                 any("\u2212" in text for text in texts),
-                lakhs=any(_LAKHS.match(cell["digits"]) for cell in cells),
+                lakhs=any(LAKHS.match(cell["digits"]) for cell in cells),
             )
             options.append(way)
     if len(options) == 2 and not seen & set(".,"):
@@ -367,6 +299,20 @@ def _with_like(
     if any(like.number(text) is None for text in texts):
         return options
     return sorted([*options, like], key=lambda way: way.decimal == ",")
+
+
+def _alike(
+    cell: Mapping[str, str], others: Sequence[Mapping[str, str]], like: Written | None
+) -> bool:
+    """Return whether a cell has the unit of the first cell, or of another table's column."""
+    if like is not None:
+        return (
+            cell["before"] in ("", like.before)
+            and cell["after"] in ("", like.after)
+            and (like.brackets or not cell["open"])
+        )
+    names = ("before", "after")
+    return not others or all(cell[name] == others[0][name] for name in names)
 
 
 def grouped(texts: Iterable[str]) -> bool:
@@ -416,65 +362,6 @@ def dotted(texts: Iterable[str]) -> tuple[bool, bool]:
     return bool(pointed), not all(map(_DOTTED.fullmatch, pointed))
 
 
-def open_ends(texts: Sequence[str], most: int) -> Ends | None:
-    """Return the ordered levels of whole numbers with an open end, such as 10+ or <5.
-
-    Parameters
-    ----------
-    texts : sequence of str
-        The distinct cells.
-    most : int
-        Maximum number of levels.
-
-    Returns
-    -------
-    Ends or None
-        None if the cells are not such levels.
-
-    Examples
-    --------
-    >>> open_ends(["3", "10+", "2"], 20).levels
-    ('2', '3', '10+')
-    """
-    if not 3 <= len(texts) <= most:
-        return None
-    keys: dict[str, tuple[int, int]] = {}
-    ends = {-1: 0, 1: 0}
-    for text in texts:
-        match = _OPEN_END.fullmatch(text)
-        if not match or (len(match[3]) > 1 and match[3][0] == "0"):
-            return None
-        signs = [match["below"], match["above"], match["plus"]]
-        if sum(sign is not None for sign in signs) > 1:
-            return None
-        side = -1 if match["below"] else int(any(signs[1:]))
-        if side:
-            ends[side] += 1
-        keys[text] = (int(match[3]), side)
-    if not any(ends.values()) or max(ends.values()) > 1:
-        return None
-    order = sorted(keys, key=lambda text: keys[text])
-    inner = [text for text in order if keys[text][1] == 0]
-    if order != [
-        *(text for text in order if keys[text][1] < 0),
-        *inner,
-        *(text for text in order if keys[text][1] > 0),
-    ]:
-        return None  # numbers beyond the end
-    return Ends(tuple(order)) if inner else None
-
-
-def is_open(text: str) -> bool:
-    """Return whether a cell is an open end, such as 10+ or <0.5.
-
-    Examples
-    --------
-    >>> is_open("10+"), is_open("<0.5"), is_open("5")
-    (True, True, False)
-    """
-    return re.fullmatch(r"[<>≤≥]=? ?[0-9.,]+|[0-9.,]+ ?\+", text) is not None
-
-
 def unit(text: str) -> str:
     """Return the unit or the currency of a cell, or "".
 
@@ -483,79 +370,8 @@ def unit(text: str) -> str:
     >>> unit("12 kg"), unit("$5"), unit("5")
     ('kg', '$', '')
     """
-    cell = _parted(text)
+    cell = parted(text)
     return "" if cell is None else cell["before"] or cell["after"]
-
-
-# The parts of a cell
-
-
-def _parted(text: str) -> dict[str, str] | None:
-    """Split a cell into sign, currency, digits, exponent and unit; None if impossible."""
-    text = plain(text)
-    if "(" in text:
-        text = _BRACKETS.sub(r"(\1\2)", text)
-    match = _CELL.fullmatch(text)
-    if match is None:
-        return None
-    cell = match.groupdict("")
-    signs = cell["sign"] + cell["second"]
-    if len(signs) > 1 or bool(cell["open"]) != bool(cell["close"]):
-        return None
-    if cell["open"] and signs:
-        return None
-    if cell["before"] and cell["after"] not in ("", "%"):
-        return None
-    return cell
-
-
-def _alike(
-    cell: Mapping[str, str], others: Sequence[Mapping[str, str]], like: Written | None
-) -> bool:
-    """Return whether a cell has the unit of the first cell, or of another table's column."""
-    if like is not None:
-        return (
-            cell["before"] in ("", like.before)
-            and cell["after"] in ("", like.after)
-            and (like.brackets or not cell["open"])
-        )
-    names = ("before", "after")
-    return not others or all(cell[name] == others[0][name] for name in names)
-
-
-def _codes(cells: Sequence[Mapping[str, str]]) -> bool:
-    """Return whether a column has codes, ordinals, times or addresses, not quantities."""
-    unit = cells[0]["after"]
-    digits = [cell["digits"] for cell in cells]
-    exact = any(set(text) & set(".,") for text in digits)
-    money = cells[0]["before"] or re.fullmatch(_MONEY, unit)
-    if unit and not money and unit not in UNITS:
-        spaced = all(cell["space"] for cell in cells)
-        if unit in NO_UNITS or not (exact or (spaced and unit.islower())):
-            return True
-    if unit == "s" and all(len(text) == 4 and text[-1] == "0" for text in digits):
-        return True  # decades, such as the 1990s
-    if unit or money:
-        return False
-    parts = [re.split(r"[.,' ]", text) for text in digits]
-    if all(len(groups) == 4 for groups in parts) and "." in digits[0]:
-        return True  # IP addresses
-    # Telephone numbers and similar numbers.
-    dialed = all(len(groups) > 2 and len(groups[0]) == 3 for groups in parts)
-    plus = any(cell["sign"] == "+" for cell in cells) and any(" " in d for d in digits)
-    return (dialed and all("," not in text for text in digits)) or plus
-
-
-@cache
-def _patterns(decimal: str, mark: str) -> tuple[Any, Any]:
-    """Return functions that match digits without and with thousands separators."""
-    point, between = re.escape(decimal), re.escape(mark)
-    single = re.compile(rf"(0|[1-9][0-9]*)?(?:{point}[0-9]*)?")
-    groups = rf"(?:[1-9][0-9]{{0,2}}(?:{between}[0-9]{{3}})+)"
-    if mark == ",":
-        groups = rf"(?:{groups}|{_LAKHS.pattern})"
-    groups += rf"(?:{point}[0-9]*)?"
-    return single.fullmatch, re.compile(groups).fullmatch
 
 
 def _in_lakhs(digits: str) -> str:
@@ -563,25 +379,6 @@ def _in_lakhs(digits: str) -> str:
     whole, point, behind = digits.replace(",", "").partition(".")
     pairs = re.sub(r"(?<=[0-9])(?=(?:[0-9]{2})+$)", ",", whole[:-3])
     return f"{pairs},{whole[-3:]}{point}{behind}" if pairs else digits
-
-
-def _fits(cell: Mapping[str, str], decimal: str, mark: str, most: int) -> bool:
-    """Return whether the digits of a cell fit a decimal mark and a thousands separator.
-
-    Without a separator, there may be at most `most` digits before the decimal mark.
-    """
-    single, groups = _patterns(decimal, mark)
-    match = single(cell["digits"])
-    if match:
-        return not mark or len(match[1] or "") <= most
-    return bool(mark) and not cell["power"] and groups(cell["digits"]) is not None
-
-
-def _value(cell: Mapping[str, str], decimal: str, mark: str) -> float:
-    digits = cell["digits"].replace(mark, "") if mark else cell["digits"]
-    number = float(digits.replace(decimal, ".") + cell["power"])
-    negative = "-" in (cell["sign"], cell["second"]) or cell["open"]
-    return -number if negative else number
 
 
 def whole(texts: Iterable[str], way: Written) -> bool:
@@ -592,7 +389,7 @@ def whole(texts: Iterable[str], way: Written) -> bool:
     >>> whole(["$1,000", "$5"], Written(thousands=",", before="$"))
     True
     """
-    cells = [_parted(text) for text in texts]
+    cells = [parted(text) for text in texts]
     return not any(
         cell is None or way.decimal in cell["digits"] or cell["power"] for cell in cells
     )

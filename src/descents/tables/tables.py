@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import groupby
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from descents.errors import InvalidValueError
-from descents.tables.dates import as_days, of_days
+from descents.tables.dates import of_days
 from descents.tables.frames import (
     Dialect,
+    Frame,
     Source,
     arrow_cells,
     assemble,
@@ -29,55 +29,12 @@ from descents.tables.frames import (
     put,
     short,
 )
-from descents.tables.numerals import Ends, Written
+from descents.tables.numerals import Written
+from descents.tables.typed_columns import Column, typed_column
 from descents.text import counted
 
-Kind = Literal["number", "boolean", "category", "order", "text", "date", "empty"]
-
-MOST_LEVELS = 20
-"""Maximum number of different values of a text column that is a category."""
-MOST_LINES = 12
-"""Maximum number of lines that `describe` returns, unless there are more types."""
-
-
-@dataclass(frozen=True, eq=False)
-class Column:
-    """One column of a table, as numbers.
-
-    Attributes
-    ----------
-    name : str
-    kind : {"number", "boolean", "category", "order", "text", "date", "empty"}
-    values : float64 ndarray of shape (rows,)
-        Numbers, codes 0.0, 1.0, ... of `levels`, or days (for dates, since 1970-01-01);
-        NaN for missing cells.
-    levels : tuple
-        The values that the codes represent, as in the source; empty for numbers and dates.
-    whole : bool
-        Whether the source has only whole numbers: an integer type, or such text.
-    says : str
-        A description of the column, for messages.
-    cells : arrow array, optional
-        The cells of the source; None if there is no source.
-    written : Written or Ends, optional
-        How the cells of a text file are written, unless they are plain numbers.
-
-    Examples
-    --------
-    >>> import pyarrow
-    >>> from_frame(pyarrow.table({"size": ["S", "L", None, "S"]})).column("size")
-    Column(name='size', kind='category', values=array([ 1.,  0., nan,  1.]),
-           levels=('L', 'S'), whole=False, says='category of 2 levels, 1 missing')
-    """
-
-    name: str
-    kind: Kind
-    values: np.ndarray
-    levels: tuple[Any, ...]
-    whole: bool
-    says: str
-    written: Written | Ends | None = field(default=None, repr=False)
-    cells: Any = field(default=None, repr=False)
+if TYPE_CHECKING:
+    import pyarrow
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +133,7 @@ class Table:
         cells, _ = arrow_cells(self.source, names.index(name))
         return tuple(cell_texts(cells, self.source.dialect or Dialect(None)))
 
-    def filled(self, values: Mapping[str, np.ndarray]) -> Any:
+    def filled(self, values: Mapping[str, np.ndarray]) -> Frame:
         """Return the source with the missing cells of some columns filled.
 
         Parameters
@@ -223,7 +180,7 @@ class Table:
         source = self.source
         places = {name: place for place, name in enumerate(source.names)}
         by_name = {column.name: column for column in self.columns}
-        parts: dict[int, Any] = {}
+        parts: dict[int, object] = {}
         for name, predicted in values.items():
             column = by_name.get(name) or self.column(name)
             holes = np.flatnonzero(np.isnan(column.values))
@@ -235,7 +192,7 @@ class Table:
                 parts[places[name]] = put(source, places[name], holes, fills)
         return replace(self, source=assemble(source, parts))
 
-    def beside(self, texts: Mapping[str, Sequence[Any]]) -> Table:
+    def beside(self, texts: Mapping[str, Sequence[object]]) -> Table:
         """Return the table of a file with more columns on the right, for `filled`.
 
         Parameters
@@ -325,49 +282,10 @@ class Table:
             ) from None
 
 
-@dataclass(frozen=True, eq=False)
-class Stored:
-    """A table that is stored as triples of row, column and value.
-
-    Attributes
-    ----------
-    rows, columns : int64 ndarray of shape (N,)
-    values : float64 ndarray of shape (N,)
-        A stored 0 is an observed value; cells that are not stored are missing.
-    shape : tuple of int
-    row_names, column_names : tuple of str
-
-    Examples
-    --------
-    >>> at = np.array([0, 1])
-    >>> Stored(at, at, np.array([0.0, 5.0]), (2, 2), ("u", "v"), ("a", "b")).shape
-    (2, 2)
-    """
-
-    rows: np.ndarray
-    columns: np.ndarray
-    values: np.ndarray
-    shape: tuple[int, int]
-    row_names: tuple[str, ...]
-    column_names: tuple[str, ...]
-
-    def to_sparse(self) -> Any:
-        """Return a ``scipy.sparse.csr_array`` that keeps a stored 0.
-
-        Examples
-        --------
-        >>> at = np.array([0, 1])
-        >>> stored = Stored(at, at, np.array([0.0, 5.0]), (2, 2), ("u", "v"), ("a", "b"))
-        >>> stored.to_sparse().nnz
-        2
-        """
-        from scipy.sparse import coo_array
-
-        entries = (self.values, (self.rows, self.columns))
-        return coo_array(entries, shape=self.shape).tocsr()
+# From a frame
 
 
-def from_frame(frame: Any, *, ignore: Sequence[str] = ()) -> Table:
+def from_frame(frame: Frame, *, ignore: Sequence[str] = ()) -> Table:
     """Return the table in a pandas or polars data frame or a pyarrow table.
 
     None, NaN, NA, NaT and null are missing. Text is a category if values repeat and at
@@ -401,131 +319,6 @@ def from_frame(frame: Any, *, ignore: Sequence[str] = ()) -> Table:
     return from_source(native(frame), "the table", ignore)
 
 
-def describe(columns: Sequence[Column]) -> list[str]:
-    """Return a few lines that describe the columns as they were read.
-
-    Neighboring columns with the same description share a line. If there are too many
-    lines, neighboring columns of one kind share a line, and finally all columns of one
-    kind.
-
-    Examples
-    --------
-    >>> import pyarrow
-    >>> numbers = {f"A{i}": [1, 6] for i in range(1, 6)}
-    >>> describe(from_frame(pyarrow.table(numbers | {"b": [True, None]})).columns)
-    ['A1 to A5 (5 columns): whole numbers 1 to 6', 'b: boolean, 1 missing']
-    """
-
-    def alike(column: Column) -> tuple[str, bool]:
-        return column.kind, column.whole
-
-    same = [list(group) for _, group in groupby(columns, lambda each: each.says)]
-    runs = [list(group) for _, group in groupby(columns, alike)]
-    for groups in (same, runs):
-        if len(groups) <= MOST_LINES:
-            return [f"{_span(group)}: {_clause(group)}" for group in groups]
-    kinds: dict[tuple[str, bool], list[Column]] = {}
-    for column in columns:
-        kinds.setdefault(alike(column), []).append(column)
-    return [
-        f"{', '.join(short(each.name) for each in group[:3])}"
-        f"{f', ... ({len(group)} columns)' if len(group) > 3 else ''}: {_clause(group)}"
-        for group in kinds.values()
-    ]
-
-
-def remarks(columns: Sequence[Column]) -> list[str]:
-    """Return a line for each way in which numbers are written, except plain numbers.
-
-    Examples
-    --------
-    >>> values = np.array([5.0, 6.0])
-    >>> price = as_column("price", "number", values, written=Written(before="$"))
-    >>> remarks([price])
-    ["price: read as numbers, '$' removed"]
-    """
-    names: dict[str, list[str]] = {}
-    for column in columns:
-        if column.written is not None and column.kind != "empty":
-            names.setdefault(column.written.says, []).append(short(column.name))
-    return [
-        f"{', '.join(group[:6])}"
-        f"{f' and {len(group) - 6} more' if len(group) > 6 else ''}: {says}"
-        for says, group in names.items()
-    ]
-
-
-# Descriptions of columns
-
-
-def _span(group: Sequence[Column]) -> str:
-    first, last = short(group[0].name), short(group[-1].name)
-    if len(group) < 3:
-        return " and ".join(short(column.name) for column in group)
-    return f"{first} to {last} ({counted(len(group), 'column')})"
-
-
-def _between(low: Any, high: Any) -> str:
-    return f"{low}" if low == high else f"{low} to {high}"
-
-
-def _clause(columns: Sequence[Column]) -> str:
-    """Return one description of several columns of one kind."""
-    if len(columns) == 1 and columns[0].says:
-        return columns[0].says
-    kind = columns[0].kind
-    observed = [column.values[~np.isnan(column.values)] for column in columns]
-    counts = [len(column.levels) for column in columns]
-    levels = _between(min(counts), max(counts))
-    if kind == "number":
-        low, high = min(map(np.min, observed)), max(map(np.max, observed))
-        exact = columns[0].whole and max(-low, high) < 1e15
-        shown = [f"{x:.0f}" if exact else f"{x:.6g}" for x in (low, high)]
-        clause = "whole numbers" if columns[0].whole else "numbers"
-        clause += f", all {shown[0]}" if low == high else f" {shown[0]} to {shown[1]}"
-    elif kind == "text":
-        different = [len(column.levels) for column in columns]
-        if max(different) == 1:
-            clause = "text of a single value"
-        elif [len(values) for values in observed] == different:
-            clause = f"text, all {levels} values different"
-        else:
-            clause = f"text of {levels} different values"
-    elif kind in ("category", "order"):
-        clause = f"{kind} of {levels} level{'s' * (max(counts) > 1)}"
-    else:
-        clause = {"date": "dates or times"}.get(kind, kind)
-    holes = sum(map(len, (c.values for c in columns))) - sum(map(len, observed))
-    if holes and kind != "empty":
-        clause += f", {holes} missing{' in all' * (len(columns) > 1)}"
-    return clause
-
-
-def as_column(
-    name: str,
-    kind: Kind,
-    values: np.ndarray,
-    levels: Iterable[Any] = (),
-    whole: bool = False,
-    written: Written | Ends | None = None,
-) -> Column:
-    """Return a column with its description; a column without values has kind "empty"."""
-    if np.isnan(values).all():
-        kind, levels, whole, written = "empty", (), False, None
-    infinite = np.flatnonzero(np.isinf(values))
-    if len(infinite):
-        raise InvalidValueError(
-            f"column {short(name)!r} has {counted(len(infinite), 'infinite value')}, the "
-            f"first in row {infinite[0] + 1} (1-based); give finite numbers, or leave the "
-            "cell empty"
-        )
-    column = Column(name, kind, values, tuple(levels), whole, "", written)
-    return replace(column, says=_clause([column]))
-
-
-# From a frame
-
-
 def from_source(
     source: Source, where: str, ignore: Iterable[str], skip: Iterable[str] = ()
 ) -> Table:
@@ -541,9 +334,19 @@ def from_source(
     for place, name in enumerate(source.names):
         if name not in ignored:
             cells, in_order = arrow_cells(source, place)
-            column = _typed_column(name, cells, in_order)
+            column = typed_column(name, cells, in_order)
             columns.append(replace(column, cells=cells))
     return Table(tuple(columns), source)
+
+
+def from_arrow(
+    where: str, frame: pyarrow.Table, ignore: Sequence[str], skip: Sequence[str]
+) -> Table:
+    """Return the table of the columns of a file, which are written back as they are."""
+    names = tuple(frame.column_names)
+    dialect = Dialect(header=names)
+    source = Source("pyarrow", frame, names, len(frame), dialect)
+    return from_source(source, where, ignore, skip)
 
 
 def check_names(where: str, names: Sequence[str], remedy: str = "") -> None:
@@ -568,7 +371,7 @@ def known_names(requested: str | Iterable[str], names: Sequence[str]) -> set[str
     return set(requested)
 
 
-def _unknown(name: Any, names: Sequence[str]) -> InvalidValueError:
+def _unknown(name: object, names: Sequence[str]) -> InvalidValueError:
     near = difflib.get_close_matches(str(name), names, 1)
     hint = f"did you mean {near[0]!r}? The" if near else "the"
     listed = ", ".join(short(each) for each in names[:20])
@@ -578,89 +381,10 @@ def _unknown(name: Any, names: Sequence[str]) -> InvalidValueError:
     )
 
 
-def _typed_column(name: str, cells: Any, ordered: bool) -> Column:
-    from pyarrow import large_string, types
-
-    kind = cells.type
-    if types.is_null(kind) or cells.null_count == len(cells):
-        return as_column(name, "empty", np.full(len(cells), np.nan))
-    if types.is_boolean(kind):
-        codes = np.array(cells.to_pylist(), dtype=np.float64)
-        return as_column(name, "boolean", codes, (False, True))
-    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
-        values = np.array(cells.to_numpy(zero_copy_only=False), dtype=np.float64)
-        return as_column(name, "number", values, whole=types.is_integer(kind))
-    if types.is_temporal(kind) and not types.is_interval(kind):
-        return as_column(name, "date", as_days(cells))
-    if types.is_dictionary(kind) and not _is_odd(kind.value_type):
-        values, levels = _coded(cells, ordered)
-        return as_column(name, "order" if ordered else "category", values, levels)
-    if not _is_odd(kind):
-        values, levels = _coded(cells.cast(large_string()).dictionary_encode(), False)
-        return as_column(name, text_kind(values, levels), values, levels)
-    raise InvalidValueError(
-        f"column {short(name)!r} has values of type {short(str(kind))}; give "
-        "numbers, text, booleans or dates, or leave the column out"
-    )
-
-
-def _is_odd(kind: Any) -> bool:
-    """Return whether values of a pyarrow type cannot be levels."""
-    from pyarrow import types
-
-    simple = types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind)
-    return not simple and str(kind) not in ("string", "large_string", "string_view")
-
-
-def text_kind(values: np.ndarray, levels: Sequence[Any]) -> Kind:
-    """Return whether text is a category or free text."""
-    repeats = len(levels) < np.count_nonzero(~np.isnan(values))
-    return "category" if repeats and len(levels) <= MOST_LEVELS else "text"
-
-
-def _coded(encoded: Any, ordered: bool) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """Return codes and levels: all levels if ordered, else those that occur, sorted."""
-    stored = encoded.dictionary.to_pylist()
-    places = encoded.indices.to_numpy(zero_copy_only=False)
-    used = {stored[int(place)] for place in np.unique(places[~np.isnan(places)])}
-    levels = stored if ordered else sorted(used - {None})
-    rank = {level: float(code) for code, level in enumerate(levels)}
-    codes = np.array([rank.get(level, np.nan) for level in stored] + [np.nan])
-    return codes[np.nan_to_num(places, nan=-1).astype(np.int64)], tuple(levels)
-
-
-# From triples
-
-
-def stored_once(
-    where: str,
-    rows: np.ndarray,
-    columns: np.ndarray,
-    values: np.ndarray,
-    row_names: tuple[str, ...],
-    column_names: tuple[str, ...],
-) -> Stored:
-    """Return triples; raise an error if a cell occurs more than once."""
-    if not len(values):
-        raise InvalidValueError(f"{where} has no values; give at least one")
-    keys = rows * len(column_names) + columns
-    _, first, times = np.unique(keys, return_index=True, return_counts=True)
-    twice = first[times > 1]
-    if len(twice):
-        at = twice.min()
-        raise InvalidValueError(
-            f"{where} has row {short(row_names[rows[at]])!r}, column "
-            f"{short(column_names[columns[at]])!r} more than once, and "
-            f"{counted(len(twice), 'such pair')} in all; give each pair once"
-        )
-    shape = (len(row_names), len(column_names))
-    return Stored(rows, columns, values, shape, row_names, column_names)
-
-
 # Missing cells
 
 
-def _fills(column: Column, predicted: Any, holes: np.ndarray) -> list[Any]:
+def _fills(column: Column, predicted: np.ndarray, holes: np.ndarray) -> list[Any]:
     """Return the values for the missing cells: numbers, dates or levels."""
     name = short(column.name)
     values = np.asarray(predicted, dtype=np.float64)

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from descents.tables.conventions import Memory, Settled, notes_of_points, settled
 from descents.tables.dates import as_days
 from descents.tables.frames import short
-from descents.tables.levels import WORDS, both
 from descents.tables.numerals import (
-    Ends,
     Written,
     decimal_commas,
     dotted,
     grouped,
-    is_open,
-    open_ends,
     padded,
     unit,
     ways,
     whole,
 )
-from descents.tables.tables import MOST_LEVELS, Column, Kind, as_column, text_kind
+from descents.tables.open_ends import Ends, is_open, open_ends
+from descents.tables.spelling import WORDS, both
+from descents.tables.typed_columns import (
+    MOST_LEVELS,
+    Column,
+    Kind,
+    as_column,
+    text_kind,
+)
+
+if TYPE_CHECKING:
+    import pyarrow
 
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _PADDED = re.compile(r"[+-]?0[0-9]+")
@@ -41,7 +48,7 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?Z?)?", r
 class TextCells:
     """The cells of one column of text, as distinct texts and their positions."""
 
-    def __init__(self, name: str, cells: Any, marks: set[str]) -> None:
+    def __init__(self, name: str, cells: pyarrow.ChunkedArray, marks: set[str]) -> None:
         from pyarrow import compute
 
         trimmed = compute.utf8_trim_whitespace(cells.combine_chunks())
@@ -74,12 +81,19 @@ class TextCells:
                 values[place] = number
         return values
 
-    def column(self, kind: Kind, codes: Any, **rest: Any) -> Column:
+    def column(
+        self,
+        kind: Kind,
+        codes: Mapping[str, float | None] | np.ndarray,
+        levels: Iterable[object] = (),
+        whole: bool = False,
+        written: Written | Ends | None = None,
+    ) -> Column:
         """Return the column, given the number of each text: a mapping, or in order."""
         if isinstance(codes, Mapping):
             values = [codes.get(text) for text in self.texts]
             codes = np.array(values, dtype=np.float64)  # None becomes NaN
-        return as_column(self.name, kind, codes[self.places], **rest)
+        return as_column(self.name, kind, codes[self.places], levels, whole, written)
 
 
 def text_columns(
@@ -242,7 +256,8 @@ def _as_written(
         if set(seen) <= set(codes):
             return cells.column("order", codes, levels=way.levels, written=way)
         return None
-    numbers: Any = {Written(): cells.points, Written(","): cells.commas}.get(way)
+    numbers: Mapping[str, float | None] | np.ndarray | None
+    numbers = {Written(): cells.points, Written(","): cells.commas}.get(way)
     exact = all(map(_WHOLE.fullmatch, seen))
     if numbers is None:
         numbers = {text: way.number(text) for text in seen}

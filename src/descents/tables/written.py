@@ -5,14 +5,17 @@ from __future__ import annotations
 import gzip
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from descents.errors import Complaints, InvalidValueError
-from descents.tables.files import array_name
+from descents.tables.arrays import array_name
 from descents.tables.frames import given_back, short
 from descents.tables.tables import Table
+
+if TYPE_CHECKING:
+    import pyarrow
 
 ARRAYS = (".npy", ".npz")
 BINARY = (".parquet", *ARRAYS)
@@ -112,7 +115,7 @@ def content(table: Table, source: str, target: Path) -> bytes:
     return gzip.compress(text, mtime=0) if kind == ".gz" else text
 
 
-def _parquet(frame: Any) -> bytes:
+def _parquet(frame: pyarrow.Table) -> bytes:
     import pyarrow
     import pyarrow.parquet
 
