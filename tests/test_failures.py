@@ -26,7 +26,7 @@ from descents import (
 )
 from descents.cli.main import main
 from descents.errors import InvalidValueError
-from descents.networks import sweep as sweeps
+from descents.networks import sweep_result as sweeps
 from descents.runs import train
 from descents.statistics import metrics
 from descents.statistics import summaries as statistics

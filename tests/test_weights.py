@@ -36,6 +36,7 @@ from descents.cli.main import main
 from descents.diagnosis.diagnosis import diagnose, reached_by_the_best
 from descents.errors import InvalidValueError
 from descents.networks.batches import HoldOut
+from descents.networks.class_weights import weights_of_classes
 from descents.networks.modules import Modules
 from descents.optim.problem import losses_and_gradients
 from descents.runs import apply_network as trained
@@ -195,10 +196,12 @@ def test_balanced_classes_count_rows_by_their_weights() -> None:
         weighted.predict_proba(X), repeated.predict_proba(X), atol=1e-12
     )
     expected = compute_class_weight("balanced", classes=np.arange(3), y=CLASSES[places])
-    np.testing.assert_allclose(weighted._class_weights(CLASSES, weights), expected)
+    np.testing.assert_allclose(
+        weights_of_classes("balanced", weighted.classes_, CLASSES, weights), expected
+    )
     # A class whose rows weigh nothing has no say.
     without = np.where(CLASSES == 2, 0.0, 1.0)
-    found = weighted._class_weights(CLASSES, without)
+    found = weights_of_classes("balanced", weighted.classes_, CLASSES, without)
     kept = CLASSES < 2
     expected = compute_class_weight("balanced", classes=np.arange(2), y=CLASSES[kept])
     np.testing.assert_allclose(found[:2], expected)

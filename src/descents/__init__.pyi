@@ -15,8 +15,8 @@ from .networks.batches import HoldOut as HoldOut
 from .networks.estimators import MLPStartsClassifier as MLPStartsClassifier
 from .networks.estimators import MLPStartsRegressor as MLPStartsRegressor
 from .networks.network import Network as Network
-from .networks.sweep import SweepResult as SweepResult
 from .networks.sweep import sweep as sweep
+from .networks.sweep_result import SweepResult as SweepResult
 from .networks.training import train_module as train_module
 from .optim.first_order import LBFGS as LBFGS
 from .optim.first_order import Adam as Adam

@@ -493,6 +493,11 @@ class HoldOut:
         complaints.attempt(whole_number, "repeats", self.repeats, 1)
         complaints.raise_any()
 
+    @property
+    def number(self) -> int:
+        """The number of splits."""
+        return self.repeats
+
     def splits(self, groups: np.ndarray, seed: int) -> list[np.ndarray]:
         """Return the training rows of each division."""
         found = stratified_splits(groups, self.share, range(self.repeats), seed)
@@ -523,6 +528,11 @@ class Folds:
 
     def __post_init__(self) -> None:
         whole_number("the number of folds", self.count, 2)
+
+    @property
+    def number(self) -> int:
+        """The number of splits."""
+        return self.count
 
     def splits(self, groups: np.ndarray, seed: int) -> list[np.ndarray]:
         """Return the training rows of each fold."""

@@ -137,7 +137,14 @@ def _initialization(name: str, value: Any) -> Any:
     return value if callable(value) else one_of(name, value, WEIGHTS)
 
 
-def _probability(name: str, value: Any) -> float:
+def probability(name: str, value: Any) -> float:
+    """Return a probability below 1.
+
+    Examples
+    --------
+    >>> probability("dropout", 0)
+    0.0
+    """
     fraction = real_number(name, value, 0)
     if fraction >= 1:
         raise InvalidValueError(
@@ -255,7 +262,7 @@ class Network(Supervised):
         )
         complaints.attempt(one_of, "biases", biases, BIASES)
         fraction = complaints.attempt(
-            of_settings, "dropout", dropout, settings, _probability
+            of_settings, "dropout", dropout, settings, probability
         )
         complaints.require(
             settings == 1 or crossed,

@@ -11,10 +11,10 @@ import numpy as np
 from sklearn.metrics import accuracy_score, r2_score
 
 from descents.errors import InvalidValueError
+from descents.networks.cautions import many_failed
 from descents.networks.estimators import MLPStartsClassifier, MLPStartsRegressor
 from descents.networks.features import Features
-from descents.networks.sweep import compared_starts
-from descents.networks.training import many_failed
+from descents.networks.sweep_result import compared_starts
 from descents.runs.apply import without_unseen
 from descents.runs.network_result import ComparisonResult, NetworkResult, facts_of
 from descents.runs.request import Data

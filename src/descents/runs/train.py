@@ -13,17 +13,23 @@ import numpy as np
 
 from descents.diagnosis.diagnosis import reached_by_the_best
 from descents.errors import Complaints, InvalidValueError, RunFolderError
-from descents.networks import sweep
 from descents.networks.batches import Folds, HoldOut
-from descents.networks.estimators import MLPStartsClassifier, MLPStartsRegressor
-from descents.networks.features import Features, Target
-from descents.networks.network import WEIGHTS
-from descents.networks.training import (
-    OPTIMIZERS,
+from descents.networks.cautions import (
     lone_classes,
     lone_sentence,
     undefined_sentences,
 )
+from descents.networks.estimators import estimator_of
+from descents.networks.features import Features, Target
+from descents.networks.fitted import Fitted
+from descents.networks.fitting import Job, fit_all
+from descents.networks.network import WEIGHTS
+from descents.networks.rows import labeled_rows
+from descents.networks.setting_names import word_of
+from descents.networks.settings import OPTIMIZERS, Settings
+from descents.networks.sweep_result import SweepResult, constant_loss, judged
+from descents.optim.chunk import Watch
+from descents.optim.control import RunControl
 from descents.optim.runs import Runs, Status
 from descents.runs.network_result import (
     BestStart,
@@ -175,7 +181,7 @@ class Options:
         varied[0] = varied[0] or not any(varied)
         settings = []
         for values in dict.fromkeys(itertools.product(*options)):
-            words = (values[0], values[1], sweep.word_of(values[2]))
+            words = (values[0], values[1], word_of(values[2]))
             name = "-".join(itertools.compress(words, varied))
             settings.append(Setting(name, *values))
         return settings
@@ -405,7 +411,7 @@ class Found:
     """The result of `train`, as a run stores it."""
 
     result: NetworkResult
-    study: sweep.SweepResult
+    study: SweepResult
     rows: dict[str, np.ndarray]
     tensors: dict[str, np.ndarray]
 
@@ -458,68 +464,81 @@ def train(
     settings = options.settings()
     held_out = options.held_out()
     given = prepared(data, options)
-    models = [_model(given, options, setting, held_out) for setting in settings]
+    chosen = [_settings_of(given, options, one, held_out) for one in settings]
     if options.metric is not None:
-        one_of("--metric", options.metric, models[0].metric_names())
+        one_of("--metric", options.metric, chosen[0].metric_names)
+    rows = labeled_rows(given.X, given.y, given.target.task, given.weights)
+    limit = None if max_seconds is None else time.monotonic() + max_seconds
     marks = np.unique(
         np.linspace(0, options.epochs, min(CURVES, options.epochs + 1)).astype(int)
     )
     ended: set[tuple[str, int]] = set()
-    for setting, model in zip(settings, models, strict=True):
-        model._record, model._threads, model._workers = marks.tolist(), threads, workers
-        if max_seconds is not None:
-            model._deadline = time.monotonic() + max_seconds
-        if folder is not None:
-            model._store = FolderStore(folder, setting.name)
+    jobs = []
+    for setting, one in zip(settings, chosen, strict=True):
+        watch = None
         if progress is not None:
-            model._watch = _watch(progress, setting.name, len(settings), model, ended)
-    sweep.train_all(models, given.X, given.y, given.weights)
-    if not any(np.isfinite(model.runs_.losses).any() for model in models):
+            watch = _watch(progress, setting.name, len(settings), one, ended)
+        control = RunControl(tuple(marks.tolist()), watch, max_seconds, workers)
+        store = None if folder is None else FolderStore(folder, setting.name)
+        jobs.append(Job(one, control, threads, store))
+    fits = fit_all(rows, jobs)
+    if not any(fitted.usable for fitted in fits):
         raise InvalidValueError(_hopeless(options))
-    study = sweep.judged(
-        [setting.chosen for setting in settings],
-        [setting.name for setting in settings],
-        models,
-        options.metric,
-    )
     ends = []
-    for place, name in enumerate(study.names):
+    for place, setting in enumerate(settings):
         if progress is not None:
-            progress(f"diagnosing {name}", 0.8 + 0.15 * place / len(settings))
-        ends.append(_ends(models[place], folder, name, options.diagnosed))
+            progress(f"diagnosing {setting.name}", 0.8 + 0.15 * place / len(settings))
+        left = None if limit is None else max(0.0, limit - time.monotonic())
+        fits[place], end = _ends(
+            fits[place], folder, setting.name, options.diagnosed, left, threads
+        )
+        ends.append(end)
     if progress is not None:
         progress("judging", 0.95)
+    study = judged(
+        [setting.chosen for setting in settings],
+        [setting.name for setting in settings],
+        [estimator_of(fitted) for fitted in fits],
+        options.metric,
+    )
     result = _result(given, data, options, run, study, ends, begun)
     return Found(result, study, study.table(), _tensors(study, marks))
 
 
 def _watch(
-    progress: Progress, name: str, count: int, model: Any, ended: set[tuple[str, int]]
-) -> Callable[[np.ndarray, int, np.ndarray], None]:
-    """Return the callback that reports progress for a model, or for all in its batch."""
-    splits = getattr(model.validation, "count", getattr(model.validation, "repeats", 1))
-    whole = count * model.n_starts * splits
+    progress: Progress,
+    name: str,
+    count: int,
+    settings: Settings,
+    ended: set[tuple[str, int]],
+) -> Watch:
+    """Return the callback that reports progress for a setting, or for all in its batch."""
+    scheme = settings.validation
+    splits = 1 if scheme is None else scheme.number
+    whole = count * settings.n_starts * splits
 
     def watch(starts: np.ndarray, step: int, losses: np.ndarray) -> None:
-        if step >= model.max_epochs:
+        if step >= settings.max_epochs:
             ended.update((name, int(k)) for k in starts)
         progress(name, 0.8 * min(1.0, len(ended) / whole))
 
     return watch
 
 
-def _model(
-    given: Prepared, options: Options, setting: Setting, held_out: Any
-) -> MLPStartsClassifier | MLPStartsRegressor:
-    kind: Any = MLPStartsClassifier if given.target.classes else MLPStartsRegressor
+def _settings_of(
+    given: Prepared,
+    options: Options,
+    setting: Setting,
+    held_out: HoldOut | Folds | None,
+) -> Settings:
+    """Return the settings of a network, for one of the settings that are compared."""
     second_order = setting.optimizer == "lbfgs"
-    weights = class_weights(options.class_weight, given.target)
-    classes = {"class_weight": weights} if given.target.classes else {}
     batch = options.batch_size
     if batch == "auto":
         batch = int(np.clip(len(given.y) // 10, 16, 128))
-    model: MLPStartsClassifier | MLPStartsRegressor = kind(
-        options.hidden,
+    return Settings.of(
+        task=given.target.task,
+        hidden_layer_sizes=options.hidden,
         activation=options.activation,
         initialization=setting.initialization,
         optimizer=setting.optimizer,
@@ -528,16 +547,15 @@ def _model(
         batch_size=None if second_order else batch,
         weight_decay=options.weight_decay,
         dropout=0.0 if second_order else options.dropout,
+        class_weight=class_weights(options.class_weight, given.target),
         validation=held_out,
         early_stopping=options.early_stopping,
         tol=options.tol,
         n_iter_no_change=options.n_iter_no_change,
-        **classes,
         n_starts=options.starts,
         random_state=options.seed,
         device=options.device,
     )
-    return model
 
 
 def _result(
@@ -545,19 +563,21 @@ def _result(
     data: Data,
     options: Options,
     run: Mapping[str, Any],
-    study: sweep.SweepResult,
+    study: SweepResult,
     ends: Sequence[Ends],
     begun: float,
 ) -> NetworkResult:
     metric, higher = study.metric, study.higher_is_better
     values, failed = study.values(), study.failed()
     effects, why_not = _effects(study)
-    constant = max(sweep.constant_loss(one, metric) for one in study.models)
+    constant = max(constant_loss(one, metric) for one in study.models)
     threshold = success_threshold(values, higher, constant)
     best, model = study.best, study.best_model
     settings = [
         SettingResult(**vars(starts), **vars(end))
-        for starts, end in zip(_settings(study, threshold), ends, strict=True)
+        for starts, end in zip(
+            _settings(study, options.settings(), threshold), ends, strict=True
+        )
     ]
     warnings = [*_warnings(given, options, study), *why_not, *_weak_verdicts(settings)]
     formats = data.formats()
@@ -600,13 +620,13 @@ def _result(
 
 
 def _best_start(
-    study: sweep.SweepResult, values: np.ndarray, failed: np.ndarray
+    study: SweepResult, values: np.ndarray, failed: np.ndarray
 ) -> BestStart:
     """Return the best start of the best setting, whose values are given."""
     model = study.best_model
     table, position = model.table(), model.best_
     start = int(table["start"][position])
-    score = model.metric_.split("_", 1)[1]
+    score = model.fitted_.settings.score
     validation = table.get(f"validation_{score}")
     return BestStart(
         setting=study.names[study.best],
@@ -622,7 +642,7 @@ def _best_start(
     )
 
 
-def _warnings(given: Prepared, options: Options, study: sweep.SweepResult) -> list[str]:
+def _warnings(given: Prepared, options: Options, study: SweepResult) -> list[str]:
     found = []
     if given.without_target:
         were = "was" if given.without_target == 1 else "were"
@@ -663,11 +683,11 @@ def _hopeless(options: Options) -> str:
     return f"{failure} with --learning-rate {rates}; give a smaller one"
 
 
-def _undefined(study: sweep.SweepResult, options: Options) -> list[str]:
+def _undefined(study: SweepResult, options: Options) -> list[str]:
     """Return warnings about undefined scores, and what ranks the settings instead."""
     model, warnings = study.best_model, []
     judge = "validation_loss" if options.validation != "none" else "loss"
-    score = model.metric_.split("_", 1)[1]
+    score = model.fitted_.settings.score
     names = [f"validation_{score}", f"training_{score}", options.metric]
     for name in dict.fromkeys(name for name in names if name is not None):
         if name not in model.metric_names():
@@ -684,7 +704,7 @@ def _undefined(study: sweep.SweepResult, options: Options) -> list[str]:
     return warnings
 
 
-def _few_starts(study: sweep.SweepResult) -> list[str]:
+def _few_starts(study: SweepResult) -> list[str]:
     """Warn if settings are compared over too few starts."""
     counts = [found.first_count for _, found, _ in study.compared()]
     if not counts or min(counts) >= FEWEST_FLIPPED:
@@ -725,30 +745,37 @@ def success_threshold(values: np.ndarray, higher: bool, constant: float = 0.0) -
     return best - NEAR_BEST if higher else best + NEAR_BEST * (constant or abs(best))
 
 
-def _cautions(given: Prepared, study: sweep.SweepResult) -> list[str]:
+def _cautions(given: Prepared, study: SweepResult) -> list[str]:
     """Warn about classes that are not tested, and if no setting beats a constant."""
-    models = [m for m in study.models if np.isfinite(m.runs_.losses).any()]
+    fits = [model.fitted_ for model in study.models if model.fitted_.usable]
     names = [str(name) for name in given.target.classes or ()]
-    lone = [names[code] for code in lone_classes(models[0].problem_)]
+    lone = [names[code] for code in lone_classes(fits[0].problem)]
     warnings = [lone_sentence(lone)] if set(lone) - set(given.single) else []
-    records = [model.unbeaten() for model in models]
-    if all(record is not None for record in records):
-        best = max(records, key=lambda record: record.best - record.constant)
+    records = [record for one in fits if (record := one.unbeaten()) is not None]
+    if len(records) == len(fits):
+        best = max(records, key=lambda record: record.margin)
         answer, remedy = "the mean", "give more --epochs, or another --learning-rate"
         if best.answer is not None:
             answer = f"{names[best.answer]!r}, the most frequent class"
-            if "balanced" not in best.metric:
+            if not best.balanced:
                 remedy = (
                     "give more --epochs or another --learning-rate; for rare classes, try "
                     "--class-weight balanced and --metric "
-                    f"{best.metric.split('_')[0]}_balanced_accuracy or roc_auc"
+                    f"{best.rows}_balanced_accuracy or roc_auc"
                 )
         warnings.append(best.sentence(answer, remedy))
     return warnings
 
 
-def _ends(model: Any, folder: RunFolder | None, name: str, most: int) -> Ends:
-    """Return the number of starts with each verdict, and an example of each.
+def _ends(
+    fitted: Fitted,
+    folder: RunFolder | None,
+    name: str,
+    most: int,
+    seconds: float | None,
+    threads: int,
+) -> tuple[Fitted, Ends]:
+    """Return a fit with its verdicts, how many starts have each, and an example of each.
 
     A start on several splits counts once per split. Of the starts below the threshold,
     the first `most` are diagnosed; each is trained for ten times its epochs. The result
@@ -758,13 +785,13 @@ def _ends(model: Any, folder: RunFolder | None, name: str, most: int) -> Ends:
     if stage is not None and stage.exists():
         try:
             stored = storage.read_json(stage)
-            model.runs_ = model.runs_.with_verdicts(stored["starts"], stored["words"])
-            return of_json(Ends, stored["facts"])
+            judged = fitted.with_verdicts(stored["starts"], stored["words"])
+            return judged, of_json(Ends, stored["facts"])
         except (RunFolderError, KeyError, ValueError, TypeError):
             pass  # the file is damaged: diagnose again
-    runs, splits = model.runs_, model.splits_
-    metric = model.metric_.replace("validation", "training")
-    threshold = reached_by_the_best(model.problem_, runs, metric)
+    runs, splits = fitted.runs, fitted.splits
+    metric = f"training_{fitted.settings.score}"
+    threshold = reached_by_the_best(fitted.problem, runs, metric)
     finite = np.isfinite(runs.losses)
     short = (runs.metrics[metric] < threshold) | ~finite
     ends = Ends(
@@ -773,16 +800,22 @@ def _ends(model: Any, folder: RunFolder | None, name: str, most: int) -> Ends:
         diagnosed=int(min(short.sum(), most)),
         # The threshold is lowered by rounding to count starts; show ten digits of it.
         reached=float(f"{threshold:.10g}"),
-        baseline=float(model.problem_.baseline(metric)),
+        baseline=float(fitted.problem.baseline(metric)),
         most=float(np.max(runs.metrics[metric][finite])) if finite.any() else None,
         examples={},
     )
     if not most:
-        return ends
+        return fitted, ends
     diagnosed = ~short
     diagnosed[np.flatnonzero(short)[:most]] = True
     chosen = np.flatnonzero(diagnosed)
-    diagnosis = model.diagnose(runs.starts[chosen].tolist(), multiples=[LONGER])
+    diagnosis = fitted.diagnose(
+        runs.starts[chosen].tolist(),
+        multiples=[LONGER],
+        seconds=seconds,
+        threads=threads,
+    )
+    words = [verdict.word for verdict in diagnosis.verdicts]
     examples = {}
     for row, verdict in enumerate(diagnosis.verdicts):
         if verdict.word not in examples:
@@ -797,10 +830,9 @@ def _ends(model: Any, folder: RunFolder | None, name: str, most: int) -> Ends:
     verdicts = {word: count for word, count in diagnosis.counts().items() if count}
     ends = replace(ends, verdicts=verdicts, examples=examples)
     if stage is not None:
-        words = [verdict.word for verdict in diagnosis.verdicts]
         stored = {"starts": diagnosis.starts, "words": words, "facts": ends}
         storage.write_bytes(stage, storage.json_text(stored).encode())
-    return ends
+    return fitted.with_verdicts(diagnosis.starts, words), ends
 
 
 def _weak_verdicts(settings: Sequence[SettingResult]) -> list[str]:
@@ -816,7 +848,9 @@ def _weak_verdicts(settings: Sequence[SettingResult]) -> list[str]:
     ]
 
 
-def _settings(study: sweep.SweepResult, threshold: float) -> list[StartsOfSetting]:
+def _settings(
+    study: SweepResult, settings: Sequence[Setting], threshold: float
+) -> list[StartsOfSetting]:
     """Return the statistics of the starts of each setting."""
     values, failed = study.values(), study.failed()
     # A failed start counts, and is not near the best.
@@ -844,8 +878,7 @@ def _settings(study: sweep.SweepResult, threshold: float) -> list[StartsOfSettin
         )
         found.append(
             StartsOfSetting(
-                name=study.names[place],
-                **study.settings[place],
+                **vars(settings[place]),
                 metric=metric,
                 statuses={
                     s.word: words.count(s.word) for s in Status if s.word in words
@@ -870,7 +903,7 @@ def _summary(summary: statistics.Summary | None) -> dict[str, Any]:
     }
 
 
-def _compared(study: sweep.SweepResult) -> list[ComparedSettings]:
+def _compared(study: SweepResult) -> list[ComparedSettings]:
     """Compare the best setting with the others start by start, with simultaneous intervals."""
     return [
         ComparedSettings(
@@ -883,7 +916,7 @@ def _compared(study: sweep.SweepResult) -> list[ComparedSettings]:
     ]
 
 
-def _effects(study: sweep.SweepResult) -> tuple[list[OptionEffect], list[str]]:
+def _effects(study: SweepResult) -> tuple[list[OptionEffect], list[str]]:
     """Return the effects of the options, or a warning that they cannot be estimated."""
     try:
         effects = study.effects()
@@ -916,7 +949,7 @@ def _effects(study: sweep.SweepResult) -> tuple[list[OptionEffect], list[str]]:
     return found, []
 
 
-def _profile(study: sweep.SweepResult) -> Profile:
+def _profile(study: SweepResult) -> Profile:
     """Return the share of starts of each setting that reach each threshold."""
     values = study.values()
     if not np.isfinite(values).any():
@@ -971,7 +1004,7 @@ def _needed(values: np.ndarray, failed: np.ndarray) -> StartsNeeded:
     return StartsNeeded(precision=PRECISION, count=count)
 
 
-def _tensors(study: sweep.SweepResult, marks: np.ndarray) -> dict[str, np.ndarray]:
+def _tensors(study: SweepResult, marks: np.ndarray) -> dict[str, np.ndarray]:
     """Return the arrays that the figures are drawn from."""
     runs = study.best_model.runs_
     values = zip(study.names, study.values(), strict=True)
