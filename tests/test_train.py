@@ -23,7 +23,8 @@ from descents.errors import InvalidValueError
 from descents.networks.features import Features, Target
 from descents.runs import apply_network as trained
 from descents.runs import request as asked
-from descents.runs import train as study
+from descents.runs.network_options import NetworkOptions
+from descents.runs.network_rows import prepared as prepared_rows
 from descents.storage import folders as storage
 from descents.tables.files import read
 from descents.tables.tables import from_frame
@@ -221,7 +222,7 @@ def test_units_of_a_table_change_nothing(unit: float, tmp_path: Path) -> None:
     for size in (1.0, unit):
         table = from_frame(pyarrow.table({n: v * size for n, v in columns.items()}))
         data = asked.Data.of_table(table, None)
-        prepared.append(study.prepared(data, study.Options(target="y")))
+        prepared.append(prepared_rows(data, NetworkOptions(target="y")))
     one, two = prepared
     np.testing.assert_array_equal(one.X, two.X)
     np.testing.assert_array_equal(one.y, two.y)

@@ -46,12 +46,17 @@ class BoundSupervised(Bound):
         self.batches = problem.batches.bind(starts)
         self.stochastic = problem.stochastic
         self.inputs = inputs
+        # With given inputs the steps have to be torch operations.
+        shape = problem.shape if inputs is None else None
+        if shape and not shape.worthwhile(problem.rows_at_once, len(starts)):
+            shape = None
+        self.shape = shape
         self._mini = problem.batches.batch_size is not None
         self._gathered: tuple[Any, ...] = (None, None)
         self._compiled: tuple[Any, Any] = (None, None)
         self._overrides = {
             name
-            for name in ("losses", "metrics", "final_metrics")
+            for name in ("fused", "losses", "metrics", "final_metrics")
             if problem.overrides(name)
         }
 
@@ -85,6 +90,20 @@ class BoundSupervised(Bound):
         return self.problem.flat(parameters, features)
 
     # Losses
+
+    def fused(
+        self, parameters: Parameters, step: int
+    ) -> tuple[torch.Tensor, Parameters] | None:
+        """Return losses and gradients without autograd, or None if autograd is faster."""
+        if "fused" in self._overrides:
+            return super().fused(parameters, step)
+        return self.compiled(parameters, step)
+
+    def compiled(
+        self, parameters: Parameters, step: int
+    ) -> tuple[torch.Tensor, Parameters] | None:
+        """Return losses and gradients by compiled code; None if a kind has no such code."""
+        return None
 
     def losses(self, parameters: Parameters, step: int) -> torch.Tensor:
         """Return the loss of each start on the rows of a step, shape (S,)."""

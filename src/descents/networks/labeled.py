@@ -13,6 +13,7 @@ import torch
 from descents.devices import torch_device, torch_dtype
 from descents.errors import Complaints, InvalidValueError
 from descents.networks.batches import Batches, training_rows
+from descents.networks.fused import Shape
 from descents.optim.problem import Parameters, Problem
 from descents.statistics.metrics import metric_kind
 from descents.text import counted
@@ -142,6 +143,38 @@ class Labeled(Problem):
         whole.batches = self.batches.whole
         whole.dropout = 0.0
         return whole
+
+    # Compiled code, which a kind may be computed by
+
+    @property
+    def shape(self) -> Shape | None:
+        """The shape of a multilayer perceptron that compiled code computes, or None."""
+        return None
+
+    @property
+    def rows_at_once(self) -> int:
+        """The number of rows that a step uses."""
+        return self.batches.batch_size or self.batches.longest
+
+    @property
+    def width(self) -> int:
+        """The maximum number of starts in a chunk, a function of the problem alone."""
+        if self.shape is None:
+            return super().width
+        return self.shape.width(self.rows_at_once)
+
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """Return the first starts of the chunks that are narrower than `width`.
+
+        In compiled code, 1 to 15 starts take as long as one, because they are lanes of
+        the same vectors.
+        """
+        if self.shape is None:
+            return super().edges
+        return tuple(edge for edge in (0, 1, 16, 64) if edge < self.width)
+
+    # The model
 
     @abstractmethod
     def predict(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:

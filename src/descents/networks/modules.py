@@ -140,19 +140,8 @@ class Modules(Supervised):
 
     @property
     def width(self) -> int:
-        """How many starts are computed together: one, where not batched."""
-        if not self.batched:
-            return 1
-        if self.shape is None:
-            return super().width
-        return self.shape.width(self.batches.batch_size or self.batches.longest)
-
-    @property
-    def edges(self) -> tuple[int, ...]:
-        """Return the starts at which chunks begin that are narrower than `width`."""
-        if self.shape is None:
-            return super().edges
-        return tuple(edge for edge in (0, 1, 16, 64) if edge < self.width)
+        """The maximum number of starts in a chunk: 1, where they are not batched."""
+        return super().width if self.batched else 1
 
     # Multilayer perceptrons, which are faster by compiled code
 
@@ -195,12 +184,6 @@ class Modules(Supervised):
         if type(self) is not Modules or self.perceptron is None:
             return None
         return self.perceptron[0] if self.device.type == "cpu" else None
-
-    def fused(
-        self, parameters: Parameters, starts: torch.Tensor, step: int
-    ) -> tuple[torch.Tensor, Parameters] | None:
-        """Return losses and gradients of a multilayer perceptron by compiled code."""
-        return BoundModules(self, starts, self._caller).compiled(parameters, step)
 
     @property
     def stochastic(self) -> bool:
@@ -452,9 +435,6 @@ class BoundModules(BoundSupervised):
     def __init__(self, problem: Modules, starts: torch.Tensor, caller: Caller) -> None:
         super().__init__(problem, starts)
         self.caller = caller
-        shape = problem.shape
-        rows = problem.batches.batch_size or problem.batches.longest
-        self._shape = shape if shape and shape.worthwhile(rows, len(starts)) else None
 
     @property
     def whole(self) -> Bound:
@@ -469,19 +449,11 @@ class BoundModules(BoundSupervised):
         """Return some of the starts, with the same module."""
         return BoundModules(self.problem, self.starts[places], self.caller)
 
-    def fused(
-        self, parameters: Parameters, step: int
-    ) -> tuple[torch.Tensor, Parameters] | None:
-        """Return losses and gradients of a multilayer perceptron by compiled code."""
-        if type(self.problem).fused is not Modules.fused:  # of a derived kind
-            return super().fused(parameters, step)
-        return self.compiled(parameters, step)
-
     def compiled(
         self, parameters: Parameters, step: int
     ) -> tuple[torch.Tensor, Parameters] | None:
         """Return losses and gradients by compiled code, None where it is not for this."""
-        if self._shape is None:
+        if self.shape is None:
             return None
         assert self.problem.perceptron is not None  # noqa: S101
         names = self.problem.perceptron[1]
@@ -494,7 +466,7 @@ class BoundModules(BoundSupervised):
             given[f"weight{layer}"] = parameters[weight].mT
             given[f"bias{layer}"] = parameters[bias].unsqueeze(1)
         rows = self.compiled_rows(step, dtype)
-        found = fused.losses_and_gradients(self._shape, rows, given)
+        found = fused.losses_and_gradients(self.shape, rows, given)
         if found is None:
             return None
         slopes: Parameters = {}

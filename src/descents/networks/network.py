@@ -423,29 +423,6 @@ class Network(Supervised):
         return self._whole_shape
 
     @property
-    def width(self) -> int:
-        """How many starts are computed together: a function of the problem alone."""
-        if self.shape is None:
-            return super().width
-        return self.shape.width(self.rows_at_once)
-
-    @property
-    def rows_at_once(self) -> int:
-        """How many rows a step looks at."""
-        return self.batches.batch_size or self.batches.longest
-
-    @property
-    def edges(self) -> tuple[int, ...]:
-        """Return the starts at which chunks begin that are narrower than `width`.
-
-        By compiled code, starts 1 to 15 take as long as one, if not less: they are lanes
-        of the same vectors.
-        """
-        if self.shape is None:
-            return super().edges
-        return tuple(edge for edge in (0, 1, 16, 64) if edge < self.width)
-
-    @property
     def side_by_side(self) -> bool:
         """Whether chunks may go side by side: not those of a kind derived from this."""
         return type(self) is Network
@@ -454,12 +431,6 @@ class Network(Supervised):
     def one_threaded(self) -> bool:
         """Whether compiled code is there, which keeps to one thread."""
         return self.shape is not None and compiled(self.dtype) is not None
-
-    def fused(
-        self, parameters: Parameters, starts: torch.Tensor, step: int
-    ) -> tuple[torch.Tensor, Parameters] | None:
-        """Return losses and gradients by compiled code, where that is the faster way."""
-        return self.view(starts).compiled(parameters, step)
 
     def decays(self, name: str) -> bool:
         """Return whether a parameter is a weight, not a bias."""
@@ -488,19 +459,6 @@ class BoundNetwork(BoundSupervised):
 
     problem: Network
 
-    def __init__(
-        self,
-        problem: Network,
-        starts: torch.Tensor,
-        inputs: Parameters | None = None,
-    ) -> None:
-        super().__init__(problem, starts, inputs)
-        # With given inputs the steps have to be torch operations.
-        shape = problem.shape if inputs is None else None
-        if shape and not shape.worthwhile(problem.rows_at_once, len(starts)):
-            shape = None
-        self._shape = shape
-
     def predict_in_training(
         self, parameters: Parameters, features: torch.Tensor, step: int
     ) -> torch.Tensor:
@@ -528,28 +486,20 @@ class BoundNetwork(BoundSupervised):
         ]
         return sent(np.stack(drawn)[places], self.device)
 
-    def fused(
-        self, parameters: Parameters, step: int
-    ) -> tuple[torch.Tensor, Parameters] | None:
-        """Return losses and gradients by compiled code, where that is the faster way."""
-        if type(self.problem).fused is not Network.fused:  # of a derived kind
-            return super().fused(parameters, step)
-        return self.compiled(parameters, step)
-
     def compiled(
         self, parameters: Parameters, step: int
     ) -> tuple[torch.Tensor, Parameters] | None:
         """Return losses and gradients by compiled code, None where it is not for this."""
-        if self._shape is None:
+        if self.shape is None:
             return None
         rows = self.compiled_rows(step, parameters["weight1"].dtype)
-        return losses_and_gradients(self._shape, rows, parameters)
+        return losses_and_gradients(self.shape, rows, parameters)
 
     def plain_steps(
         self, parameters: Parameters, step: int, rates: torch.Tensor, count: int
     ) -> tuple[int, Parameters, Parameters] | None:
         """Take some steps of gradient descent on all rows by compiled code."""
-        shape = self._shape
+        shape = self.shape
         if shape is None or self.stochastic:
             return None
         longest = self.problem.batches.longest

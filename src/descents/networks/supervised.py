@@ -69,6 +69,12 @@ class Supervised(Labeled):
         """Return whether a derived kind has its own version of a method."""
         return getattr(type(self), name) is not getattr(Supervised, name)
 
+    def fused(
+        self, parameters: Parameters, starts: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, Parameters] | None:
+        """Return losses and gradients by compiled code, or None if autograd is faster."""
+        return self.view(starts).compiled(parameters, step)
+
     def losses(
         self, parameters: Parameters, starts: torch.Tensor, step: int
     ) -> torch.Tensor:

@@ -104,7 +104,7 @@ class SweepResult:
         """
         metric = self.metric
         if not np.isfinite(self.values()).any():
-            metric = _loss_of(self.models[0])
+            metric = loss_of(self.models[0])
         values, lost = self.counted_values(metric), self.failed(metric).mean(1)
         sign = -1 if higher_is_better(metric) else 1
         undefined = np.isnan(values).all(1)
@@ -221,7 +221,7 @@ class SweepResult:
         if not np.isfinite(values).any():
             raise InvalidValueError(
                 f"{metric} is not defined for any start; give another metric, such as "
-                f"{_loss_of(self.models[0])}"
+                f"{loss_of(self.models[0])}"
             )
         if complete.sum() < 2:
             failed = [
@@ -280,13 +280,13 @@ def judged(
     if metric is None:
         metric = models[0].metric_
         defined = any(np.isfinite(model.values(metric)).any() for model in models)
-        metric = metric if defined else _loss_of(models[0])
+        metric = metric if defined else loss_of(models[0])
     return SweepResult(
         tuple(dict(s) for s in settings), tuple(names), tuple(models), metric
     )
 
 
-def _loss_of(model: StartsEstimator) -> str:
+def loss_of(model: StartsEstimator) -> str:
     """Return the loss that ranks settings if the metric is not defined."""
     names = model.metric_names()
     return "validation_loss" if "validation_loss" in names else "loss"
