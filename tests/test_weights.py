@@ -35,9 +35,9 @@ from descents import (
 from descents.cli.main import main
 from descents.diagnosis.diagnosis import diagnose, reached_by_the_best
 from descents.errors import InvalidValueError
-from descents.networks.batches import HoldOut
 from descents.networks.class_weights import weights_of_classes
 from descents.networks.modules import Modules
+from descents.networks.splits import HoldOut
 from descents.optim.problem import losses_and_gradients
 from descents.runs import apply_network as trained
 

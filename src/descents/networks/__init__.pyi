@@ -1,6 +1,4 @@
 from .batches import Batches as Batches
-from .batches import Folds as Folds
-from .batches import HoldOut as HoldOut
 from .estimators import MLPStartsClassifier as MLPStartsClassifier
 from .estimators import MLPStartsRegressor as MLPStartsRegressor
 from .fitted import Fitted as Fitted
@@ -10,5 +8,7 @@ from .network import Network as Network
 from .rows import LabeledRows as LabeledRows
 from .rows import labeled_rows as labeled_rows
 from .settings import Settings as Settings
+from .splits import Folds as Folds
+from .splits import HoldOut as HoldOut
 from .sweep_result import SweepResult as SweepResult
 from .training import train_module as train_module

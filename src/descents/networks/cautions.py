@@ -9,7 +9,7 @@ import numpy as np
 
 from descents.networks.supervised import Supervised
 from descents.optim.runs import Runs
-from descents.statistics.metrics import metric_kind
+from descents.statistics.metrics import metric_kind, metric_rows
 
 MOST_FAILED = 0.1
 """A warning is shown if more than this share of the starts failed."""
@@ -75,7 +75,7 @@ def undefined_sentences(metric: str, missing: int, splits: int) -> list[str]:
     """
     if not missing:
         return []
-    rows = "held-out" if metric.startswith("validation_") else "training"
+    rows = "held-out" if metric_rows(metric) == "validation" else "training"
     why = {
         "r2": f"the target does not vary in the {rows} rows",
         "roc_auc": f"a class does not occur in the {rows} rows",

@@ -16,7 +16,6 @@ from descents.cells.intake import plain_array
 from descents.diagnosis.diagnosis import Diagnosis
 from descents.errors import InvalidValueError, RunFolderError
 from descents.networks import stored
-from descents.networks.batches import Folds, HoldOut
 from descents.networks.cautions import (
     Unbeaten,
     advice,
@@ -31,6 +30,7 @@ from descents.networks.fitting import fit as fit_network
 from descents.networks.network import Network
 from descents.networks.rows import labeled_rows
 from descents.networks.settings import Settings, metric_names
+from descents.networks.splits import Folds, HoldOut
 from descents.optim.runs import Runs
 from descents.optim.stopping import EarlyStopping
 from descents.statistics.summaries import Summary

@@ -8,11 +8,11 @@ import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags
 
-from descents.networks.batches import Folds, HoldOut
 from descents.networks.class_weights import ClassWeight
 from descents.networks.estimator_base import StartsEstimator, with_fit
 from descents.networks.fitted import Fitted
-from descents.networks.network import Initialization
+from descents.networks.initialization import Initialization
+from descents.networks.splits import Folds, HoldOut
 from descents.optim.stopping import EarlyStopping
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,9 +13,10 @@ from descents.errors import InvalidValueError
 from descents.networks import fused
 from descents.networks.bound_supervised import BoundSupervised
 from descents.networks.fused import Shape
-from descents.networks.network import ACTIVATIONS
+from descents.networks.module_calls import KINDS, Caller, seeded
+from descents.networks.module_layers import chain, constants, hooked
 from descents.networks.supervised import Supervised
-from descents.optim.problem import Bound, Parameters, Problem, lifted
+from descents.optim.problem import Bound, Parameters, Problem
 from descents.rng import stream
 from descents.text import counted
 
@@ -28,16 +27,8 @@ RANDOM = (
     torch.nn.FractionalMaxPool3d,
 )
 """Layers that draw random numbers while training."""
-GENERATOR = threading.RLock()
-"""All threads have one generator of torch's: who seeds it keeps the others waiting."""
 BATCH = torch.nn.modules.batchnorm._BatchNorm
 """Layers that look at other rows while training, and remember them."""
-KINDS: dict[type, str] = {
-    torch.nn.ReLU: "relu",
-    torch.nn.Tanh: "tanh",
-    torch.nn.Sigmoid: "logistic",
-    torch.nn.GELU: "gelu",
-}
 
 
 Layers = tuple[tuple[str, str], ...]
@@ -150,7 +141,7 @@ class Modules(Supervised):
 
         None for every other module, and for those that are called start by start.
         """
-        named = _chain("", self._module) if self.batched else None
+        named = chain("", self._module) if self.batched else None
         if named is None or len(named) < 3 or len(named) % 2 == 0:
             return None
         linear, between = named[::2], named[1::2]
@@ -160,7 +151,7 @@ class Modules(Supervised):
             and part.bias is not None
             and part.weight.requires_grad
             and part.bias.requires_grad
-            and not _hooked(part)
+            and not hooked(part)
             for _, part in linear
         )
         if not whole or len(kinds) != 1 or not kinds <= set(KINDS):
@@ -170,7 +161,7 @@ class Modules(Supervised):
         parts = [value for _, part in linear for value in part.parameters()]
         if len({id(value) for value in parts}) < len(parts):  # shared by two layers
             return None
-        if any(_hooked(part) for part in self._module.modules()):
+        if any(hooked(part) for part in self._module.modules()):
             return None
         layers: list[Any] = [part for _, part in linear]
         widths = (layers[0].in_features, *(part.out_features for part in layers))
@@ -204,7 +195,7 @@ class Modules(Supervised):
 
     def _made(self, generator: np.random.Generator) -> torch.nn.Module:
         """Make a module with torch's generator seeded from that of a start."""
-        with _seeded(generator):
+        with seeded(generator):
             module = self._make()
         if not isinstance(module, torch.nn.Module):
             raise InvalidValueError(
@@ -269,7 +260,7 @@ class Modules(Supervised):
         trained = Caller(copy.deepcopy(self._module).train(), self.batched)
         buffers = {n: v.clone() for n, v in trained.module.named_buffers()}
         try:
-            with _seeded(np.random.default_rng(0)), torch.no_grad():
+            with seeded(np.random.default_rng(0)), torch.no_grad():
                 before = torch.get_rng_state()
                 trained(
                     {
@@ -294,8 +285,8 @@ class Modules(Supervised):
 
     def _check_constants(self, module: torch.nn.Module, start: int) -> None:
         """Refuse what is not learned but differs between starts that are batched."""
-        own = _constants(self._module)
-        for name, value in _constants(module).items():
+        own = constants(self._module)
+        for name, value in constants(module).items():
             if not torch.equal(value.to(own[name]), own[name]):
                 raise InvalidValueError(
                     f"{name} of the module is not learned, but is another in start "
@@ -320,111 +311,12 @@ class Modules(Supervised):
         return self._caller.predict(parameters, features)
 
     def off(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return which hidden units give nothing on some rows, (S, rows, units)."""
+        """Return which hidden units are off on each row, bool (S, rows, units)."""
         return self._caller.units(parameters, features, "off")
 
     def flat(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return which hidden units are saturated on some rows, (S, rows, units)."""
+        """Return which hidden units are saturated on each row, bool (S, rows, units)."""
         return self._caller.units(parameters, features, "flat")
-
-
-class Caller:
-    """A module that is called with the parameters of many starts.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    batched : bool
-        Whether all starts are computed together, by vmap.
-
-    Examples
-    --------
-    >>> caller = Caller(torch.nn.Linear(2, 1, bias=False), batched=True)
-    >>> caller({"weight": torch.ones(3, 1, 2)}, torch.ones(3, 4, 2)).shape
-    torch.Size([3, 4, 1])
-    """
-
-    def __init__(self, module: torch.nn.Module, batched: bool) -> None:
-        self.module, self.batched = module, batched
-        self._places = _places(module)
-        self._lifted = lifted(self.of_one)
-
-    def __reduce__(self) -> tuple[type[Caller], tuple[torch.nn.Module, bool]]:
-        """Leave out what is made of the module."""
-        return Caller, (self.module, self.batched)
-
-    def __call__(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return the outputs of the module in the mode that it is in."""
-        if self.batched:
-            found: torch.Tensor = self._lifted(parameters, features)
-            return found
-        if len(features) == 1:
-            one = {name: value.squeeze(0) for name, value in parameters.items()}
-            return self.of_one(one, features[0])[None]
-        return torch.stack(
-            [
-                self.of_one({n: v[k] for n, v in parameters.items()}, features[k])
-                for k in range(len(features))
-            ]
-        )
-
-    def predict(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return the outputs of the module in evaluation mode."""
-        self.module.eval()
-        self.module.to(features.dtype)
-        return self(parameters, features)
-
-    def of_one(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Call the module with other parameters, as `torch.func.functional_call` does.
-
-        Where each parameter belongs is looked up once, not at every call.
-        """
-        places = self._places
-        own = [(group, name, group[name]) for _, group, name in places]
-        try:
-            for whole, group, name in places:
-                if whole in parameters:
-                    group[name] = parameters[whole]
-            found: torch.Tensor = self.module(features)
-        finally:
-            for group, name, value in own:
-                group[name] = value
-        return found
-
-    def units(
-        self, parameters: Parameters, features: torch.Tensor, what: str
-    ) -> torch.Tensor:
-        """Look at what goes into the activations that are known."""
-        known = [part for part in self.module.modules() if type(part) in KINDS]
-        seen: list[torch.Tensor] = []
-
-        def note(part: Any, given: Any) -> None:
-            look = getattr(ACTIVATIONS[KINDS[type(part)]], what)
-            seen.append(look(given[0]).flatten(1))
-
-        def of_one(one: Parameters, rows: torch.Tensor) -> torch.Tensor:
-            seen.clear()
-            self.of_one(one, rows)
-            return torch.cat(seen, 1) if seen else rows.new_zeros(len(rows), 0).bool()
-
-        if not known:
-            return features.new_zeros(*features.shape[:2], 0, dtype=torch.bool)
-        self.module.eval()
-        self.module.to(features.dtype)
-        hooks = [part.register_forward_pre_hook(note) for part in known]
-        try:
-            if self.batched:
-                found: torch.Tensor = torch.func.vmap(of_one)(parameters, features)
-                return found
-            return torch.stack(
-                [
-                    of_one({n: v[k] for n, v in parameters.items()}, features[k])
-                    for k in range(len(features))
-                ]
-            )
-        finally:
-            for hook in hooks:
-                hook.remove()
 
 
 class BoundModules(BoundSupervised):
@@ -497,17 +389,17 @@ class BoundModules(BoundSupervised):
             return caller(parameters, features)
         found = []
         for place, number in enumerate(self.starts.tolist()):
-            with _seeded(stream(problem.seed, "dropout", number, step)):
+            with seeded(stream(problem.seed, "dropout", number, step)):
                 one = {name: value[place] for name, value in parameters.items()}
                 found.append(caller.of_one(one, features[place]))
         return torch.stack(found)
 
     def off(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return which hidden units give nothing on some rows, (S, rows, units)."""
+        """Return which hidden units are off on each row, bool (S, rows, units)."""
         return self.caller.units(parameters, features, "off")
 
     def flat(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return which hidden units are saturated on some rows, (S, rows, units)."""
+        """Return which hidden units are saturated on each row, bool (S, rows, units)."""
         return self.caller.units(parameters, features, "flat")
 
     def buffers(self) -> Parameters:
@@ -524,58 +416,6 @@ class BoundModules(BoundSupervised):
         for name, value in self.caller.module.named_buffers():
             if name in buffers:
                 value.copy_(buffers[name][0])
-
-
-@contextlib.contextmanager
-def _seeded(generator: np.random.Generator) -> Iterator[None]:
-    """Seed torch's generator from one of ours, and put it back afterwards."""
-    with GENERATOR, torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(generator.integers(2**32)))
-        yield
-
-
-def _places(module: torch.nn.Module) -> list[tuple[str, dict[str, Any], str]]:
-    """Return each parameter's name, and where it is kept: in a dict, under a name.
-
-    One that several layers share has the first of its names in all places.
-    """
-    names = {id(value): name for name, value in module.named_parameters()}
-    return [
-        (names[id(value)], part._parameters, name)
-        for part in module.modules()
-        for name, value in part._parameters.items()
-        if value is not None
-    ]
-
-
-def _chain(
-    prefix: str, module: torch.nn.Module
-) -> list[tuple[str, torch.nn.Module]] | None:
-    """Return the layers of nested `torch.nn.Sequential` in order, None of another kind."""
-    if type(module) is not torch.nn.Sequential:
-        return None
-    found: list[tuple[str, torch.nn.Module]] = []
-    for name, part in module._modules.items():  # one may stand there twice
-        inner = _chain(f"{prefix}{name}.", part)
-        found += [(f"{prefix}{name}.", part)] if inner is None else inner
-    return found
-
-
-def _hooked(part: torch.nn.Module) -> bool:
-    """Return whether something else happens when a layer is called."""
-    return bool(
-        part._forward_hooks
-        or part._forward_pre_hooks
-        or part._backward_hooks
-        or part._backward_pre_hooks
-        or "forward" in vars(part)
-    )
-
-
-def _constants(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Return buffers and parameters that are not learned."""
-    frozen = {n: v for n, v in module.named_parameters() if not v.requires_grad}
-    return {**frozen, **dict(module.named_buffers())}
 
 
 def _first_line(error: Exception) -> str:

@@ -10,10 +10,12 @@ import numpy as np
 
 from descents.cells.intake import seed_of
 from descents.errors import Complaints, InvalidValueError
-from descents.networks.batches import Folds, HoldOut
+from descents.networks.activations import ACTIVATIONS
 from descents.networks.class_weights import ClassWeight, check_class_weight
-from descents.networks.network import ACTIVATIONS, WEIGHTS, Initialization, probability
+from descents.networks.initialization import WEIGHTS, Initialization
+from descents.networks.network import probability
 from descents.networks.scores import SCORES
+from descents.networks.splits import Folds, HoldOut
 from descents.optim.first_order import LBFGS, Adam, AdamW, GradientDescent, Momentum
 from descents.optim.rules import UpdateRule
 from descents.optim.stopping import EarlyStopping, NoProgress, Stop

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from descents.errors import InvalidValueError
-from descents.networks.batches import Folds, HoldOut
 from descents.networks.fitted import Fitted
 from descents.networks.network import Network
 from descents.networks.settings import Settings
+from descents.networks.splits import Folds, HoldOut
 from descents.optim.runs import Runs
 from descents.optim.stopping import EarlyStopping
 from descents.storage import folders as storage

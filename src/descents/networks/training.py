@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from descents.networks.batches import Folds, HoldOut
 from descents.networks.cautions import advice, lone_classes, lone_sentence, unbeaten
 from descents.networks.fitting import descend_network
 from descents.networks.modules import Modules
 from descents.networks.settings import Settings
+from descents.networks.splits import Folds, HoldOut
 from descents.optim.runs import Runs
 from descents.optim.stopping import EarlyStopping
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from descents.errors import Complaints, InvalidValueError
-from descents.networks.batches import Folds, HoldOut
 from descents.networks.features import Target
-from descents.networks.network import WEIGHTS
+from descents.networks.initialization import WEIGHTS
 from descents.networks.setting_names import word_of
 from descents.networks.settings import OPTIMIZERS
+from descents.networks.splits import Folds, HoldOut
 from descents.validation import one_of
 
 MOST_DIAGNOSED = 40

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from descents.errors import InvalidValueError
-from descents.networks.batches import Folds, HoldOut
 from descents.networks.estimators import estimator_of
 from descents.networks.fitting import Job, fit_all
 from descents.networks.rows import labeled_rows
 from descents.networks.settings import Settings
+from descents.networks.splits import Folds, HoldOut
 from descents.networks.sweep_result import SweepResult, judged
 from descents.optim.chunk import Watch
 from descents.optim.control import RunControl
