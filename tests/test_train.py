@@ -375,15 +375,15 @@ def test_wrong_options_end_in_a_sentence(options, words, tmp_path, capsys) -> No
 @pytest.mark.parametrize(
     ("text", "options", "words"),
     [
-        ("a,b\n1,x\n2,x\n", ["--target", "b"], ["one class only, 'x'"]),
+        ("a,b\n1,x\n2,x\n", ["--target", "b"], ["only one class, 'x'"]),
         ("a,b\n1,x\n2,y\n3,z\n", ["--target", "b"],
-         ["3 different values in 3 rows", "no value comes twice"]),
+         ["3 different values in 3 rows", "no value occurs twice"]),
         ("a;b\n" + "".join(f"{i + 1},500;{i % 2}\n" for i in range(30)),
          ["--target", "b"], ["'a'", "--decimal ,", "--decimal ."]),
         ("a;b\n" + "".join(f"{i};{i + 1},250\n" for i in range(30)),
          ["--target", "b"], ["'b'", "--decimal ,", "--decimal ."]),
         ("a,b\n" + "".join(f"{i},2024-01-{i + 1:02}\n" for i in range(30)),
-         ["--target", "b"], ["'b'", "cannot be foretold", "another target"]),
+         ["--target", "b"], ["'b'", "cannot be predicted", "another target"]),
         ("a,b\n1,1\n1,2\n1,1\n1,2\n", ["--target", "b"], ["no column is left"]),
         ("a,b\n1,\n2,\n", ["--target", "b"], ["no value"]),
         (

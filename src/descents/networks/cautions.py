@@ -212,9 +212,9 @@ def advice(
     root_mean_square = float(np.sqrt(np.square(problem.y).mean()))
     if 1 / FARTHEST <= root_mean_square <= FARTHEST or root_mean_square == 0:
         return usual
-    mean, deviation = problem.y.mean(), problem.y.std(0).mean()
+    mean, spread = problem.y.mean(), problem.y.std(0).mean()
     return (
-        f"y has mean {mean:.3g} and standard deviation {deviation:.3g}, so scale it to 0 "
+        f"y has mean {mean:.3g} and standard deviation {spread:.3g}, so scale it to 0 "
         f"and 1 first, as sklearn.compose.TransformedTargetRegressor does; or {usual}"
     )
 
@@ -222,8 +222,8 @@ def advice(
 def lone_classes(problem: Supervised) -> list[int]:
     """Return the classes whose rows are all on one side of every split.
 
-    If all rows of a class are training rows, what is learned about it is not tested. If
-    none is a training row with a positive weight, the class is never predicted.
+    If all rows of a class are training rows, predictions of this class are not tested. If
+    it has no training row with a positive weight, it is never predicted.
     """
     if not (problem.classifies and problem.batches.any_held_out):
         return []

@@ -14,15 +14,18 @@ from descents.networks.activations import ACTIVATIONS
 from descents.optim.problem import Parameters, lifted
 
 GENERATOR = threading.RLock()
-"""All threads have one generator of torch's: who seeds it keeps the others waiting."""
-
-
+"""Held while torch's global generator is seeded, because all threads share it."""
 KINDS: dict[type, str] = {
     torch.nn.ReLU: "relu",
     torch.nn.Tanh: "tanh",
     torch.nn.Sigmoid: "logistic",
     torch.nn.GELU: "gelu",
 }
+"""The layers that are activation functions, and their names in `ACTIVATIONS`."""
+
+
+Group = dict[str, Any]
+"""The parameters of one layer."""
 
 
 class Caller:
@@ -47,11 +50,11 @@ class Caller:
         self._lifted = lifted(self.of_one)
 
     def __reduce__(self) -> tuple[type[Caller], tuple[torch.nn.Module, bool]]:
-        """Leave out what is made of the module."""
+        """Pickle the module alone; the rest is computed from it."""
         return Caller, (self.module, self.batched)
 
     def __call__(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return the outputs of the module in the mode that it is in."""
+        """Return the outputs of the module in its present mode."""
         if self.batched:
             found: torch.Tensor = self._lifted(parameters, features)
             return found
@@ -74,7 +77,7 @@ class Caller:
     def of_one(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
         """Call the module with other parameters, as `torch.func.functional_call` does.
 
-        Where each parameter belongs is looked up once, not at every call.
+        The places of the parameters are looked up once, not in every call.
         """
         places = self._places
         own = [(group, name, group[name]) for _, group, name in places]
@@ -91,11 +94,14 @@ class Caller:
     def units(
         self, parameters: Parameters, features: torch.Tensor, what: str
     ) -> torch.Tensor:
-        """Look at what goes into the activations that are known."""
+        """Return whether the units of the activations in `KINDS` are off, or flat.
+
+        `what` is "off" or "flat"; the result has shape (S, rows, units).
+        """
         known = [part for part in self.module.modules() if type(part) in KINDS]
         seen: list[torch.Tensor] = []
 
-        def note(part: Any, given: Any) -> None:
+        def note(part: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
             look = getattr(ACTIVATIONS[KINDS[type(part)]], what)
             seen.append(look(given[0]).flatten(1))
 
@@ -126,16 +132,16 @@ class Caller:
 
 @contextlib.contextmanager
 def seeded(generator: np.random.Generator) -> Iterator[None]:
-    """Seed torch's generator from one of ours, and put it back afterwards."""
+    """Seed torch's global generator from a numpy generator, and restore it afterwards."""
     with GENERATOR, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(generator.integers(2**32)))
         yield
 
 
-def _places(module: torch.nn.Module) -> list[tuple[str, dict[str, Any], str]]:
-    """Return each parameter's name, and where it is kept: in a dict, under a name.
+def _places(module: torch.nn.Module) -> list[tuple[str, Group, str]]:
+    """Return the name of each parameter, and its place: a dict and a key.
 
-    One that several layers share has the first of its names in all places.
+    A parameter that several layers share has its first name in all places.
     """
     names = {id(value): name for name, value in module.named_parameters()}
     return [

@@ -1,4 +1,4 @@
-"""Any torch module from many initial points, stacked and lifted by vmap."""
+"""Any torch module from many initial points, vectorized by vmap."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from descents.errors import InvalidValueError
 from descents.networks import fused
 from descents.networks.bound_supervised import BoundSupervised
 from descents.networks.fused import Shape
-from descents.networks.module_calls import KINDS, Caller, seeded
-from descents.networks.module_layers import chain, constants, hooked
+from descents.networks.module_calls import Caller, seeded
+from descents.networks.module_layers import constants, perceptron
 from descents.networks.supervised import Supervised
 from descents.optim.problem import Bound, Parameters, Problem
 from descents.rng import stream
@@ -28,45 +28,41 @@ RANDOM = (
 )
 """Layers that draw random numbers while training."""
 BATCH = torch.nn.modules.batchnorm._BatchNorm
-"""Layers that look at other rows while training, and remember them."""
-
-
-Layers = tuple[tuple[str, str], ...]
-"""The names of the weight and the bias of each layer."""
+"""Layers that use other rows in training, and remember statistics of them."""
 
 
 class Modules(Supervised):
-    """Cross-entropy, or squared error, of a torch module of the user's.
+    """A torch module of the user with cross-entropy or squared error.
 
-    The module is made once for each start, under the seed of that start; parameters are
-    stacked, and the module is called by `torch.func.functional_call` under
-    `torch.func.vmap`, all starts at once.
+    The module is made once for each start, with the seed of that start. The parameters
+    are stacked, and all starts are computed at once by `torch.func.vmap`.
 
     Parameters
     ----------
     make_module : callable
-        ``make_module()`` returns a `torch.nn.Module` with its parameters drawn, as
-        torch does, from torch's global generator, which is seeded for each start and
-        then put back. The module takes rows of features, shape (rows, features), and
-        returns logits, or numbers to foretell, shape (rows, outputs).
+        ``make_module()`` returns a `torch.nn.Module` whose parameters are drawn from
+        torch's global generator, which is seeded for each start and then restored. The
+        module takes rows of features, shape (rows, features), and returns logits or
+        predicted numbers, shape (rows, outputs).
     X, y, **options
-        As `descents.networks.supervised.Supervised` takes them.
+        See `descents.Network`.
     batched : bool
-        False calls the module start by start: slower, for modules with layers that
-        vmap cannot take; each call while training is under a seed of (start, step).
+        False calls the module for one start after the other. This is slower, and for
+        modules with layers that vmap does not support. In training, each call has a seed
+        that depends on (start, step).
 
     Raises
     ------
     InvalidValueError
-        When a batched module has layers that are random or look at other rows while
-        training, or constants, which would not be each start's own; when it cannot take
-        the rows, or what it returns has another shape.
+        If a batched module has layers that are random or use other rows in training, or
+        constants that differ between starts; if it does not accept the rows, or its
+        output has another shape.
 
     Notes
     -----
-    Final and recorded losses are without randomness: where steps look at some of the
-    rows or call random layers, they are those of the module in evaluation mode. Weight
-    decay acts on what is not named ``bias``.
+    Final and recorded losses are not random: if steps use mini-batches or random layers,
+    they are those of the module in evaluation mode. Weight decay applies to all parameters
+    that are not named ``bias``.
 
     Examples
     --------
@@ -83,8 +79,8 @@ class Modules(Supervised):
     def __init__(
         self,
         make_module: Callable[[], torch.nn.Module],
-        X: Any,
-        y: Any,
+        X: object,
+        y: object,
         *,
         batched: bool = True,
         seed: int = 0,
@@ -106,17 +102,17 @@ class Modules(Supervised):
         self._probe_training()
         self._has_layers_of(max([self.X.shape[1], self.outputs, *shapes]))
         self.rows_apart = batched
-        self.perceptron = self._as_perceptron()
+        self.perceptron = perceptron(module, self.classifies) if batched else None
 
     @property
     def _module(self) -> torch.nn.Module:
         return self._caller.module
 
     def bind(self, starts: torch.Tensor, seed: int = 0) -> Bound:
-        """Return this problem bound to the starts of a chunk, with a module of its own.
+        """Return this problem bound to the starts of a chunk, with its own module.
 
-        Chunks may run in parallel, and a module that is called start by start may
-        remember what it saw: it begins as the first of the starts does.
+        Chunks may run in parallel. A module that is not batched may remember rows, so it
+        begins in the state of the first start.
         """
         if self.batched:
             module = copy.deepcopy(self._module)
@@ -134,56 +130,21 @@ class Modules(Supervised):
         """The maximum number of starts in a chunk: 1, where they are not batched."""
         return super().width if self.batched else 1
 
-    # Multilayer perceptrons, which are faster by compiled code
-
-    def _as_perceptron(self) -> tuple[Shape, Layers] | None:
-        """Return the shape of a chain of linear layers with one kind of activation.
-
-        None for every other module, and for those that are called start by start.
-        """
-        named = chain("", self._module) if self.batched else None
-        if named is None or len(named) < 3 or len(named) % 2 == 0:
-            return None
-        linear, between = named[::2], named[1::2]
-        kinds = {type(part) for _, part in between}
-        whole = all(
-            type(part) is torch.nn.Linear
-            and part.bias is not None
-            and part.weight.requires_grad
-            and part.bias.requires_grad
-            and not hooked(part)
-            for _, part in linear
-        )
-        if not whole or len(kinds) != 1 or not kinds <= set(KINDS):
-            return None
-        if any(getattr(part, "approximate", "none") != "none" for _, part in between):
-            return None
-        parts = [value for _, part in linear for value in part.parameters()]
-        if len({id(value) for value in parts}) < len(parts):  # shared by two layers
-            return None
-        if any(hooked(part) for part in self._module.modules()):
-            return None
-        layers: list[Any] = [part for _, part in linear]
-        widths = (layers[0].in_features, *(part.out_features for part in layers))
-        shape = Shape(widths, KINDS[kinds.pop()], False, self.classifies)
-        names = tuple((f"{name}weight", f"{name}bias") for name, _ in linear)
-        return (shape, names) if shape.applies else None
-
     @property
     def shape(self) -> Shape | None:
-        """The shape of a multilayer perceptron that compiled code is for."""
+        """The shape of a multilayer perceptron that compiled code computes, or None."""
         if type(self) is not Modules or self.perceptron is None:
             return None
         return self.perceptron[0] if self.device.type == "cpu" else None
 
     @property
     def stochastic(self) -> bool:
-        """Whether a step looks at some of the rows, or calls random layers."""
+        """Whether a step uses only some of the rows, or random layers."""
         return super().stochastic or self.random
 
     @property
     def whole(self) -> Problem:
-        """The problem with every row at every step, and no layer random."""
+        """The problem with all rows at every step, without random layers."""
         whole = super().whole
         if isinstance(whole, Modules) and whole is not self:
             whole.random = whole.in_training = False
@@ -194,7 +155,7 @@ class Modules(Supervised):
         return name.rsplit(".", 1)[-1] != "bias"
 
     def _made(self, generator: np.random.Generator) -> torch.nn.Module:
-        """Make a module with torch's generator seeded from that of a start."""
+        """Make a module, with torch's generator seeded from that of a start."""
         with seeded(generator):
             module = self._make()
         if not isinstance(module, torch.nn.Module):
@@ -212,9 +173,9 @@ class Modules(Supervised):
         }
         if self.batched and names:
             raise InvalidValueError(
-                f"the module has {', '.join(sorted(names))} layers, which while "
-                "training are random or look at other rows, so that a start would "
-                "depend on its company; leave them out, or give batched=False"
+                f"the module has {', '.join(sorted(names))} layers, which in "
+                "training are random or use other rows, so that a start would depend on "
+                "the others in its batch; leave them out, or give batched=False"
             )
         if not any(value.requires_grad for value in module.parameters()):
             raise InvalidValueError(
@@ -222,12 +183,12 @@ class Modules(Supervised):
             )
 
     def _probe(self) -> list[int]:
-        """Return the widths of the parts' outputs; check that of the whole."""
+        """Check the outputs of the module, and return the widths of its layers' outputs."""
         widths: list[int] = []
 
-        def note(part: Any, given: Any, found: Any) -> None:
-            if isinstance(found, torch.Tensor) and found.ndim > 1:
-                widths.append(int(np.prod(found.shape[1:])))
+        def note(part: torch.nn.Module, given: object, output: object) -> None:
+            if isinstance(output, torch.Tensor) and output.ndim > 1:
+                widths.append(int(np.prod(output.shape[1:])))
 
         hooks = [part.register_forward_hook(note) for part in self._module.modules()]
         rows = torch.tensor(self.X[:2], dtype=self.dtype, device=self.device)
@@ -254,7 +215,7 @@ class Modules(Supervised):
         return widths
 
     def _probe_training(self) -> None:
-        """See whether the module can be trained as it is asked to be."""
+        """Check that the module can be trained, and whether it is random or remembers rows."""
         fewest = min(2, self.batches.fewest)
         rows = torch.tensor(self.X[:fewest], dtype=self.dtype, device=self.device)
         trained = Caller(copy.deepcopy(self._module).train(), self.batched)
@@ -284,12 +245,12 @@ class Modules(Supervised):
         )
 
     def _check_constants(self, module: torch.nn.Module, start: int) -> None:
-        """Refuse what is not learned but differs between starts that are batched."""
+        """Raise if values that are not learned differ between starts in a batch."""
         own = constants(self._module)
         for name, value in constants(module).items():
             if not torch.equal(value.to(own[name]), own[name]):
                 raise InvalidValueError(
-                    f"{name} of the module is not learned, but is another in start "
+                    f"{name} of the module is not learned, but differs in start "
                     f"{start}; make it the same each time, or give batched=False"
                 )
 
@@ -330,7 +291,7 @@ class BoundModules(BoundSupervised):
 
     @property
     def whole(self) -> Bound:
-        """The same starts and module with every row, and no layer random."""
+        """The same starts and module with all rows, without random layers."""
         if not self.stochastic:
             return self
         whole = self.problem.whole
@@ -352,7 +313,7 @@ class BoundModules(BoundSupervised):
         dtype = parameters[names[0][0]].dtype
         if fused.compiled(dtype) is None:
             return None
-        # A linear layer of torch keeps its weights as (outputs, inputs).
+        # The weight of torch's linear layers has shape (outputs, inputs).
         given: Parameters = {}
         for layer, (weight, bias) in enumerate(names, 1):
             given[f"weight{layer}"] = parameters[weight].mT
@@ -380,8 +341,8 @@ class BoundModules(BoundSupervised):
             return self.predict(parameters, features)
         if problem.remembers and len(features) > 1:
             raise InvalidValueError(
-                f"{counted(len(features), 'start')} share a module that remembers what it saw; "
-                "leave the width at 1"
+                f"{counted(len(features), 'start')} share a module that remembers rows; give "
+                "width=1"
             )
         caller.module.to(features.dtype)
         caller.module.train()
@@ -403,7 +364,7 @@ class BoundModules(BoundSupervised):
         return self.caller.units(parameters, features, "flat")
 
     def buffers(self) -> Parameters:
-        """Return the buffers of the module, such as running means, of each start."""
+        """Return the buffers of the module, such as running means, stacked over the starts."""
         if self.problem.batched:
             return {}
         return {
@@ -412,7 +373,7 @@ class BoundModules(BoundSupervised):
         }
 
     def load_buffers(self, buffers: Parameters) -> None:
-        """Put the buffers back into the module."""
+        """Set the buffers of the module."""
         for name, value in self.caller.module.named_buffers():
             if name in buffers:
                 value.copy_(buffers[name][0])
