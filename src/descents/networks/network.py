@@ -55,6 +55,15 @@ def _hidden_widths(hidden: int | Sequence[int]) -> list[int]:
     return widths
 
 
+def _check_crossed(settings: int, crossed: bool) -> None:
+    """Raise if there are several settings that starts are not crossed with."""
+    if settings > 1 and not crossed:
+        raise InvalidValueError(
+            f"there are {settings} settings, but starts are not crossed with them; give "
+            "crossed=True"
+        )
+
+
 class Network(Supervised):
     """A multilayer perceptron with cross-entropy or squared error.
 
@@ -160,14 +169,10 @@ class Network(Supervised):
             of_settings, "weights", weights, settings, initialization_named
         )
         complaints.attempt(one_of, "biases", biases, BIASES)
-        fraction = complaints.attempt(
+        rates = complaints.attempt(
             of_settings, "dropout", dropout, settings, probability
         )
-        complaints.require(
-            settings == 1 or crossed,
-            f"there are {settings} settings, but starts are not crossed with them; give "
-            "crossed=True",
-        )
+        complaints.attempt(_check_crossed, settings, crossed)
         complaints.attempt(
             super().__init__,
             X,
@@ -190,7 +195,7 @@ class Network(Supervised):
         self.weights: str | Initialization | tuple[str | Initialization, ...] = rule
         self.biases, self.scalar_biases = biases, scalar_biases
         self.crossed, self.seed = crossed, seed
-        self.dropouts = np.broadcast_to(np.asarray(fraction, np.float64), settings)
+        self.dropouts = np.broadcast_to(np.asarray(rates, np.float64), settings)
         self.dropout = float(self.dropouts.max())
         self._set_widths([self.X.shape[1], *widths, self.outputs])
 

@@ -110,13 +110,18 @@ def train_module(  # noqa: PLR0913
         seed=random_state,
         device=device,
     )
-    lone = lone_classes(problem)
-    if lone:
-        warnings.warn(lone_sentence([str(c) for c in lone]), UserWarning, stacklevel=2)
     runs = descend_network(problem, n_starts, settings, settings.rule(splits=1))
+    for line in _cautions(problem, runs):
+        warnings.warn(line, UserWarning, stacklevel=2)
+    return runs
+
+
+def _cautions(problem: Modules, runs: Runs) -> list[str]:
+    """Return warnings about classes that are not tested, and if nothing was learned."""
+    lone = lone_classes(problem)
+    sentences = [lone_sentence([str(label) for label in lone])] if lone else []
     record = unbeaten(problem, runs, crossed=False)
     if record is not None:
         answer = "the mean" if record.answer is None else f"class {record.answer}"
-        sentence = record.sentence(answer, advice(problem))
-        warnings.warn(sentence, UserWarning, stacklevel=2)
-    return runs
+        sentences.append(record.sentence(answer, advice(problem)))
+    return sentences
