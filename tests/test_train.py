@@ -23,6 +23,7 @@ from descents.errors import InvalidValueError
 from descents.networks.features import Features, Target
 from descents.runs import apply_network as trained
 from descents.runs import request as asked
+from descents.runs.compare import compare_runs
 from descents.runs.network_options import NetworkOptions
 from descents.runs.network_rows import prepared as prepared_rows
 from descents.storage import folders as storage
@@ -635,7 +636,7 @@ def test_verdicts_stand_in_the_rows_and_are_kept_for_a_resume(
 def test_a_run_of_another_command_is_not_compared(run: Path, tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text('{"run": {"command": "factorize"}}')
     with pytest.raises(descents.DescentsError, match="no run of 'descents train'"):
-        trained.compare_runs(run, tmp_path)
+        compare_runs(run, tmp_path)
 
 
 def test_max_seconds_keeps_what_is_finished(tmp_path: Path, capsys) -> None:

@@ -39,7 +39,7 @@ from descents.networks.class_weights import weights_of_classes
 from descents.networks.modules import Modules
 from descents.networks.splits import HoldOut
 from descents.optim.problem import losses_and_gradients
-from descents.runs import apply_network as trained
+from descents.runs.compare import compare_runs
 
 pytestmark = pytest.mark.filterwarnings("ignore:no start of")
 """What few epochs learn is not the subject here."""
@@ -454,11 +454,11 @@ def test_runs_that_weigh_differently_are_said_to(tmp_path: Path) -> None:
     assert trained_on(table, tmp_path / "a") == 0
     assert trained_on(table, tmp_path / "b", "--weights", "times") == 0
     assert trained_on(table, tmp_path / "c", "--class-weight", "yes=3") == 0
-    found = trained.compare_runs(tmp_path / "a", tmp_path / "b")
+    found = compare_runs(tmp_path / "a", tmp_path / "b")
     assert any("weight rows differently" in line for line in found.warnings)
-    found = trained.compare_runs(tmp_path / "a", tmp_path / "c")
+    found = compare_runs(tmp_path / "a", tmp_path / "c")
     assert found.warnings == []
-    found = trained.compare_runs(tmp_path / "a", tmp_path / "c", "validation_loss")
+    found = compare_runs(tmp_path / "a", tmp_path / "c", "validation_loss")
     assert any("--class-weight differ" in line for line in found.warnings)
 
 

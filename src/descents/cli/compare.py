@@ -41,9 +41,9 @@ def compare(
     for run in (first, second):
         read_json(folder_path(run) / RESULT)  # report errors before torch is loaded
     threads()
-    from descents.runs import apply_network as study
+    from descents.runs.compare import compare_runs
 
-    comparison = study.compare_runs(first, second, metric)
+    comparison = compare_runs(first, second, metric)
     if as_json:
         click.echo(json_text(comparison), nl=False)
     elif not quiet:

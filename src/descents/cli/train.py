@@ -43,7 +43,7 @@ class _Widths(click.ParamType[tuple[int, ...]]):
     name = "widths"
 
     def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
         """Return the widths, or fail with a message."""
         if isinstance(value, tuple):
@@ -62,14 +62,14 @@ class _Widths(click.ParamType[tuple[int, ...]]):
         return widths
 
 
-class _BatchSize(click.ParamType[Any]):
+class _BatchSize(click.ParamType[int | str]):
     """Option type: a number of rows, all, or auto."""
 
     name = "rows"
 
     def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Any:
+        self, value: int | str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
         """Return the number or the word, or fail with a message."""
         if value in ("auto", "all"):
             return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ from descents.runs.request import Data, environment
 from descents.runs.results import Environment, Formats, Run
 from descents.statistics import confidence, planning
 from descents.statistics import summaries as statistics
+from descents.storage.results import Interval
 
 NEAR_BEST = 0.02
 """The distance from the best start's metric within which a start counts as near the best.
@@ -205,12 +207,13 @@ def _settings(
             ends = confidence.wilson_interval(count, starts)
             success = Success(share=count / starts, interval=list(ends))
         metric = MetricOfStarts(
-            count=0 if summary is None else summary.count,
+            count=0,
             failed=int(failed[place].sum()),
-            **_summary(summary),
             mean_with_failures=float(counted_means[place]),
             success=success,
         )
+        if summary is not None:
+            metric = _summarized(metric, summary)
         found.append(
             StartsOfSetting(
                 **vars(settings[place]),
@@ -223,19 +226,20 @@ def _settings(
     return found
 
 
-def _summary(summary: statistics.Summary | None) -> dict[str, Any]:
-    """Return the statistics of `MetricOfStarts`; none if no start has a value."""
-    if summary is None:
-        return {}
-    return {
-        "mean": summary.mean,
-        "interval": [summary.low, summary.high],
-        "standard_deviation": summary.standard_deviation,
-        "minimum": summary.minimum,
-        "quartiles": [summary.lower_quartile, summary.median, summary.upper_quartile],
-        "quartile_intervals": summary.quartile_intervals,
-        "maximum": summary.maximum,
-    }
+def _summarized(metric: MetricOfStarts, summary: statistics.Summary) -> MetricOfStarts:
+    """Return the metric with the statistics of the starts that have a value."""
+    intervals: list[Interval] = [list(ends) for ends in summary.quartile_intervals]
+    return replace(
+        metric,
+        count=summary.count,
+        mean=summary.mean,
+        interval=[summary.low, summary.high],
+        standard_deviation=summary.standard_deviation,
+        minimum=summary.minimum,
+        quartiles=[summary.lower_quartile, summary.median, summary.upper_quartile],
+        quartile_intervals=intervals,
+        maximum=summary.maximum,
+    )
 
 
 def _compared(study: SweepResult) -> list[ComparedSettings]:
