@@ -10,12 +10,8 @@ from hypothesis import strategies as st
 
 from descents import Network
 from descents.errors import InvalidValueError
-from descents.networks.batches import (
-    Batches,
-    random_splits,
-    stratified_folds,
-    stratified_splits,
-)
+from descents.networks.batches import Batches
+from descents.networks.splits import random_splits, stratified_folds, stratified_splits
 from descents.optim.problem import losses_and_gradients
 
 shapes = st.integers(2, 30).flatmap(

@@ -9,7 +9,6 @@ import pytest
 from scipy.optimize import check_grad, minimize
 
 from descents.marginal.calibration import (
-    LINEAR,
     RIDGE,
     _logit,
     calibrated,
@@ -17,6 +16,7 @@ from descents.marginal.calibration import (
     with_readout,
 )
 from descents.marginal.features import (
+    LINEAR,
     Features,
     LevelFeatures,
     NumberFeatures,

@@ -88,7 +88,7 @@ def test_a_start_without_progress_says_so_too() -> None:
     runs = model.runs_
     assert Status.STALLED in runs.statuses
     found = diagnose(
-        model.problem_, runs, steps=model.rule_, threshold=0.99, multiples=[5]
+        model.problem_, runs, steps=model.fitted_.rule, threshold=0.99, multiples=[5]
     )
     for verdict, status, reached in zip(
         found.verdicts, runs.statuses, found.reached, strict=True

@@ -26,8 +26,8 @@ from descents import (
 )
 from descents.cli.main import main
 from descents.errors import InvalidValueError
-from descents.networks import sweep as sweeps
-from descents.runs import train
+from descents.networks import sweep_result as sweeps
+from descents.runs import network_summary as train
 from descents.statistics import metrics
 from descents.statistics import summaries as statistics
 from descents.statistics.variance import crossed_variances

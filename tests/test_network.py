@@ -22,7 +22,8 @@ from descents import (
 )
 from descents.errors import InvalidValueError
 from descents.networks import bound_supervised
-from descents.networks.network import ACTIVATIONS, WEIGHTS
+from descents.networks.activations import ACTIVATIONS
+from descents.networks.initialization import WEIGHTS
 from descents.optim.first_order import AdamW
 from descents.optim.problem import losses_and_gradients
 from descents.rng import stream
@@ -552,11 +553,11 @@ def test_finished_chunks_keep_no_rows_in_memory() -> None:
         ({"task": "regression", "y": NUMBERS, "outputs": 3}, ["but y has 2"]),
         ({"task": "ranking"}, ["task is 'ranking'; give one of"]),
         ({"task": "regression", "y": ["a"] * 23}, ["y must contain only real numbers"]),
-        ({"task": "regression", "y": [[1], [2, 3]]}, ["y is no table of numbers"]),
+        ({"task": "regression", "y": [[1], [2, 3]]}, ["y is not a table of numbers"]),
         ({"task": "regression", "y": np.full(23, np.nan)}, ["y has 23 NaN"]),
         ({"task": "regression", "y": [1.0]}, [r"y has shape \(1,\)"]),
         ({"row_weights": [1.0]}, [r"row_weights has shape \(1,\)"]),
-        ({"row_weights": ["a"] * 23}, ["row_weights are no numbers"]),
+        ({"row_weights": ["a"] * 23}, ["row_weights are not numbers"]),
         ({"row_weights": [-1.0] * 23}, ["finite number of at least 0"]),
         ({"row_weights": [0] * 23}, ["row_weights are all 0"]),
         (

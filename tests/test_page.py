@@ -200,6 +200,20 @@ def test_scores_that_are_not_defined_have_no_dot() -> None:
     assert [text.get_text() for text in ax.texts] == ["not defined for any start"]
 
 
+def test_bad_starts_are_drawn_or_counted() -> None:
+    """Two of 400 starts are bad: on the axes, or beyond them with a line that says so."""
+    good = np.linspace(0.9, 0.95, 398)
+    _, (ax,) = figures.new_figure(4, 4)
+    figures.against(ax, np.append(good, [0.5, 0.6]), np.append(good, [0.55, 0.5]))
+    assert ax.get_xlim()[0] < 0.5
+    assert ax.get_ylim()[0] < 0.5
+    assert not ax.texts
+    _, (ax,) = figures.new_figure(4, 4)
+    figures.against(ax, np.append(good, [-50.0, 0.9]), np.append(good, [-80.0, -3.0]))
+    assert ax.get_ylim()[0] > 0.8
+    assert [text.get_text() for text in ax.texts] == ["2 starts below, down to -80"]
+
+
 def test_names_are_drawn_as_they_are_and_ticks_as_plain_numbers() -> None:
     with figures.style():
         figure, (ax,) = figures.new_figure(3, 2)

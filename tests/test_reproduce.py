@@ -19,7 +19,7 @@ from descents import (
     gd_factorise_ad,
 )
 from descents.errors import InvalidValueError
-from descents.networks.batches import random_splits
+from descents.networks.splits import random_splits
 from descents.reproduction import experiments
 from descents.reproduction.agreement import compatibility
 from descents.reproduction.claims import GD_LOSS, TRUNCATED_SVD_LOSS

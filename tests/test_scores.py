@@ -137,7 +137,7 @@ def test_starts_are_compared_and_stopped_by_scores() -> None:
     assert fitted.table()["best_epoch"].max() < 30
     with pytest.raises(InvalidValueError, match="only at the end"):
         diagnose(
-            fitted.problem_, fitted.runs_, steps=fitted.rule_, metric="training_roc_auc",
+            fitted.problem_, fitted.runs_, steps=fitted.fitted_.rule, metric="training_roc_auc",
             threshold=2.0, multiples=[2],
         )  # fmt: skip
 

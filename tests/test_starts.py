@@ -79,9 +79,9 @@ def test_the_best_start_is_best_on_average_over_the_splits() -> None:
     losses = np.zeros((4, 2))
     losses[2, 1] = np.nan
     metrics = {**model.runs_.metrics, "validation_loss": held_out.ravel()}
-    model.runs_ = replace(model.runs_, metrics=metrics, losses=losses.ravel())
-    model._keep()
-    assert model.best_ == 1 * 2 + 1  # the mean 0.35, and there the second split's 0.3
+    runs = replace(model.runs_, metrics=metrics, losses=losses.ravel())
+    best = replace(model.fitted_, runs=runs).best
+    assert best == 1 * 2 + 1  # the mean 0.35, and there the second split's 0.3
 
 
 def test_classes_of_any_type_come_back() -> None:

@@ -21,7 +21,7 @@ from descents import (
 )
 from descents.cli.main import main
 from descents.errors import InvalidValueError, RunFolderError
-from descents.runs import apply_network as trained
+from descents.runs.compare import compare_runs
 from descents.storage.folders import json_text, of_typed, typed
 
 RNG = np.random.default_rng
@@ -227,7 +227,7 @@ def test_what_holds_no_model_says_what_to_open(tmp_path: Path) -> None:
              "--diagnose", "0", "--quiet", "--out", str(run)]
         )  # fmt: skip
         assert code == 0
-    comparison = trained.compare_runs(*runs)
+    comparison = compare_runs(*runs)
     for place in (tmp_path / "compared.json", tmp_path / "compared" / "result.json"):
         place.parent.mkdir(exist_ok=True)
         place.write_text(json_text(comparison))

@@ -18,9 +18,10 @@ from descents import (
     sweep,
 )
 from descents.errors import InvalidValueError
-from descents.networks import estimators as networks
-from descents.networks.estimators import fit_together
-from descents.networks.sweep import batched, named
+from descents.networks import fitting, labeled_rows
+from descents.networks.estimator_base import settings_of
+from descents.networks.fitting import Job, batched, fit_together
+from descents.networks.setting_names import named
 
 pytestmark = pytest.mark.filterwarnings("ignore:no start of")
 """What few epochs learn is not the subject here."""
@@ -48,7 +49,7 @@ def classifier(**settings) -> MLPStartsClassifier:
 )  # fmt: skip
 def test_a_setting_learns_in_a_shared_batch_what_it_learns_alone(base, grid) -> None:
     study = sweep(classifier(**base), grid, X, Y)
-    assert len(batched(study.models)) == 1
+    assert len(batched([settings_of(model) for model in study.models])) == 1
     assert len(study.models) == int(np.prod([len(v) for v in grid.values()]))
     for setting, model in zip(study.settings, study.models, strict=True):
         alone = classifier(**base).set_params(**setting).fit(X, Y)
@@ -68,39 +69,42 @@ def test_a_setting_learns_in_a_shared_batch_what_it_learns_alone(base, grid) -> 
 
 
 def test_settings_that_differ_in_more_have_batches_of_their_own() -> None:
+    def groups(*models):
+        return batched([settings_of(model) for model in models])
+
     models = [
         classifier(optimizer=o, learning_rate=r, activation=a)
         for o in ("adam", "gd")
         for r in (0.1, 0.2)
         for a in ("relu", "tanh")
     ]
-    assert batched(models) == [[0, 2], [1, 3], [4, 6], [5, 7]]
-    # What is decoupled from the gradient is the rule's own; no dropout is a descent
-    # without chance.
-    assert batched([classifier(optimizer="adamw", weight_decay=w) for w in (0, 1)]) == [
-        [0],
-        [1],
-    ]
-    assert batched([classifier(dropout=d) for d in (0, 0.1, 0.2)]) == [[0], [1, 2]]
+    assert groups(*models) == [[0, 2], [1, 3], [4, 6], [5, 7]]
+    # Decoupled weight decay belongs to the update rule; without dropout a descent is not
+    # random.
+    decays = [classifier(optimizer="adamw", weight_decay=w) for w in (0, 1)]
+    assert groups(*decays) == [[0], [1]]
+    assert groups(*[classifier(dropout=d) for d in (0, 0.1, 0.2)]) == [[0], [1, 2]]
 
 
 def test_a_setting_that_fills_a_batch_is_trained_alone(monkeypatch) -> None:
     widths = []
-    usual = networks.descend_network
+    usual = fitting.descend
 
     def watched(problem, count, seed, **options):
         widths.append((count, problem.batches.settings))
         return usual(problem, count, seed, **options)
 
-    monkeypatch.setattr(networks, "descend_network", watched)
+    monkeypatch.setattr(fitting, "descend", watched)
     given = {"max_epochs": 1, "validation": None}
     models = [classifier(n_starts=300, learning_rate=r, **given) for r in (0.1, 0.2)]
-    fit_together(models, X, Y)
+    jobs = [Job(settings_of(model)) for model in models]
+    fits = fit_together(labeled_rows(X, Y), jobs)
     assert widths == [(300, 1), (300, 1)]
-    assert {len(model.runs_) for model in models} == {300}
+    assert {len(fitted.runs) for fitted in fits} == {300}
+    assert not any(hasattr(model, "runs_") for model in models)
     # Then it is the same to the bit.
-    alone = clone(models[1]).fit(X, Y)
-    np.testing.assert_array_equal(models[1].runs_.losses, alone.runs_.losses)
+    alone = models[1].fit(X, Y)
+    np.testing.assert_array_equal(fits[1].runs.losses, alone.runs_.losses)
 
 
 def test_a_study_tells_settings_apart() -> None:

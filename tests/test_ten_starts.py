@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from descents import GradientDescent, Stop, descend
-from descents.networks.batches import random_orders
+from descents.networks.splits import random_orders
 from descents.reproduction import ten_starts
 from descents.reproduction.claims import TABLE_1
 from descents.reproduction.experiments import (

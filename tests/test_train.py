@@ -23,7 +23,9 @@ from descents.errors import InvalidValueError
 from descents.networks.features import Features, Target
 from descents.runs import apply_network as trained
 from descents.runs import request as asked
-from descents.runs import train as study
+from descents.runs.compare import compare_runs
+from descents.runs.network_options import NetworkOptions
+from descents.runs.network_rows import prepared as prepared_rows
 from descents.storage import folders as storage
 from descents.tables.files import read
 from descents.tables.tables import from_frame
@@ -221,7 +223,7 @@ def test_units_of_a_table_change_nothing(unit: float, tmp_path: Path) -> None:
     for size in (1.0, unit):
         table = from_frame(pyarrow.table({n: v * size for n, v in columns.items()}))
         data = asked.Data.of_table(table, None)
-        prepared.append(study.prepared(data, study.Options(target="y")))
+        prepared.append(prepared_rows(data, NetworkOptions(target="y")))
     one, two = prepared
     np.testing.assert_array_equal(one.X, two.X)
     np.testing.assert_array_equal(one.y, two.y)
@@ -374,15 +376,15 @@ def test_wrong_options_end_in_a_sentence(options, words, tmp_path, capsys) -> No
 @pytest.mark.parametrize(
     ("text", "options", "words"),
     [
-        ("a,b\n1,x\n2,x\n", ["--target", "b"], ["one class only, 'x'"]),
+        ("a,b\n1,x\n2,x\n", ["--target", "b"], ["only one class, 'x'"]),
         ("a,b\n1,x\n2,y\n3,z\n", ["--target", "b"],
-         ["3 different values in 3 rows", "no value comes twice"]),
+         ["3 different values in 3 rows", "no value occurs twice"]),
         ("a;b\n" + "".join(f"{i + 1},500;{i % 2}\n" for i in range(30)),
          ["--target", "b"], ["'a'", "--decimal ,", "--decimal ."]),
         ("a;b\n" + "".join(f"{i};{i + 1},250\n" for i in range(30)),
          ["--target", "b"], ["'b'", "--decimal ,", "--decimal ."]),
         ("a,b\n" + "".join(f"{i},2024-01-{i + 1:02}\n" for i in range(30)),
-         ["--target", "b"], ["'b'", "cannot be foretold", "another target"]),
+         ["--target", "b"], ["'b'", "cannot be predicted", "another target"]),
         ("a,b\n1,1\n1,2\n1,1\n1,2\n", ["--target", "b"], ["no column is left"]),
         ("a,b\n1,\n2,\n", ["--target", "b"], ["no value"]),
         (
@@ -634,7 +636,7 @@ def test_verdicts_stand_in_the_rows_and_are_kept_for_a_resume(
 def test_a_run_of_another_command_is_not_compared(run: Path, tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text('{"run": {"command": "factorize"}}')
     with pytest.raises(descents.DescentsError, match="no run of 'descents train'"):
-        trained.compare_runs(run, tmp_path)
+        compare_runs(run, tmp_path)
 
 
 def test_max_seconds_keeps_what_is_finished(tmp_path: Path, capsys) -> None:

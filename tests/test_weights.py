@@ -35,10 +35,11 @@ from descents import (
 from descents.cli.main import main
 from descents.diagnosis.diagnosis import diagnose, reached_by_the_best
 from descents.errors import InvalidValueError
-from descents.networks.batches import HoldOut
+from descents.networks.class_weights import weights_of_classes
 from descents.networks.modules import Modules
+from descents.networks.splits import HoldOut
 from descents.optim.problem import losses_and_gradients
-from descents.runs import apply_network as trained
+from descents.runs.compare import compare_runs
 
 pytestmark = pytest.mark.filterwarnings("ignore:no start of")
 """What few epochs learn is not the subject here."""
@@ -195,10 +196,12 @@ def test_balanced_classes_count_rows_by_their_weights() -> None:
         weighted.predict_proba(X), repeated.predict_proba(X), atol=1e-12
     )
     expected = compute_class_weight("balanced", classes=np.arange(3), y=CLASSES[places])
-    np.testing.assert_allclose(weighted._class_weights(CLASSES, weights), expected)
+    np.testing.assert_allclose(
+        weights_of_classes("balanced", weighted.classes_, CLASSES, weights), expected
+    )
     # A class whose rows weigh nothing has no say.
     without = np.where(CLASSES == 2, 0.0, 1.0)
-    found = weighted._class_weights(CLASSES, without)
+    found = weights_of_classes("balanced", weighted.classes_, CLASSES, without)
     kept = CLASSES < 2
     expected = compute_class_weight("balanced", classes=np.arange(2), y=CLASSES[kept])
     np.testing.assert_allclose(found[:2], expected)
@@ -451,11 +454,11 @@ def test_runs_that_weigh_differently_are_said_to(tmp_path: Path) -> None:
     assert trained_on(table, tmp_path / "a") == 0
     assert trained_on(table, tmp_path / "b", "--weights", "times") == 0
     assert trained_on(table, tmp_path / "c", "--class-weight", "yes=3") == 0
-    found = trained.compare_runs(tmp_path / "a", tmp_path / "b")
+    found = compare_runs(tmp_path / "a", tmp_path / "b")
     assert any("weight rows differently" in line for line in found.warnings)
-    found = trained.compare_runs(tmp_path / "a", tmp_path / "c")
+    found = compare_runs(tmp_path / "a", tmp_path / "c")
     assert found.warnings == []
-    found = trained.compare_runs(tmp_path / "a", tmp_path / "c", "validation_loss")
+    found = compare_runs(tmp_path / "a", tmp_path / "c", "validation_loss")
     assert any("--class-weight differ" in line for line in found.warnings)
 
 

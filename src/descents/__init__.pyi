@@ -10,13 +10,13 @@ from .lowrank.transformer import LowRankModel as LowRankModel
 from .marginal.imputer import LowRankImputer as LowRankImputer
 from .marginal.low_rank_ratings import LowRankRatings as LowRankRatings
 from .marginal.pooling import pool as pool
-from .networks.batches import Folds as Folds
-from .networks.batches import HoldOut as HoldOut
 from .networks.estimators import MLPStartsClassifier as MLPStartsClassifier
 from .networks.estimators import MLPStartsRegressor as MLPStartsRegressor
 from .networks.network import Network as Network
-from .networks.sweep import SweepResult as SweepResult
+from .networks.splits import Folds as Folds
+from .networks.splits import HoldOut as HoldOut
 from .networks.sweep import sweep as sweep
+from .networks.sweep_result import SweepResult as SweepResult
 from .networks.training import train_module as train_module
 from .optim.first_order import Adam as Adam
 from .optim.first_order import AdamW as AdamW

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from descents import __version__
+from descents.cli.compare import compare
 from descents.cli.factorize import apply, factorize
 from descents.cli.impute import impute
 from descents.cli.options import (
@@ -22,7 +23,7 @@ from descents.cli.options import (
     visible_streams,
 )
 from descents.cli.reproduce import reproduce
-from descents.cli.train import compare, train
+from descents.cli.train import train
 from descents.errors import DescentsError, LostProcessError, by_command
 from descents.validation import folder_path
 

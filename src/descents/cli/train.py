@@ -1,15 +1,17 @@
-"""The commands ``descents train`` and ``descents compare``."""
+"""The command ``descents train``."""
 
 from __future__ import annotations
 
 import itertools
 import shlex
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from descents.cli.network_text import show
 from descents.cli.options import (
     CTRL_C,
     OUT_OF_TIME,
@@ -26,17 +28,13 @@ from descents.cli.options import (
 )
 from descents.errors import InterruptedRunError
 from descents.pages.drawing import drawing
-from descents.text import counted
-from descents.validation import MOST_STARTS, folder_path
+from descents.validation import MOST_STARTS
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from descents.runs.network_result import (
-        ComparisonResult,
-        NetworkResult,
-        OptionEffect,
-    )
+    from descents.runs.network_options import NetworkOptions
+    from descents.runs.network_result import NetworkResult
+    from descents.runs.request import Data, Reading
+    from descents.storage.folders import RunFolder
 
 
 class _Widths(click.ParamType[tuple[int, ...]]):
@@ -45,7 +43,7 @@ class _Widths(click.ParamType[tuple[int, ...]]):
     name = "widths"
 
     def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
         """Return the widths, or fail with a message."""
         if isinstance(value, tuple):
@@ -64,14 +62,14 @@ class _Widths(click.ParamType[tuple[int, ...]]):
         return widths
 
 
-class _BatchSize(click.ParamType[Any]):
+class _BatchSize(click.ParamType[int | str]):
     """Option type: a number of rows, all, or auto."""
 
     name = "rows"
 
     def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Any:
+        self, value: int | str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
         """Return the number or the word, or fail with a message."""
         if value in ("auto", "all"):
             return value
@@ -207,9 +205,7 @@ def train(table: str, **arguments: Any) -> int:
 
     TABLE is a CSV or TSV file (.gz too), Parquet, .npy, .npz, or - for standard input.
     """
-    from descents.runs.network_result import NetworkResult
     from descents.storage.folders import RESULT, RunFolder, json_text
-    from descents.storage.results import read_result
 
     names = ("resume", "out", "max_seconds", "quiet", "as_json", "workers")
     resume, out, max_seconds, quiet, as_json, workers = (
@@ -224,49 +220,27 @@ def train(table: str, **arguments: Any) -> int:
     finished = resume and (out / RESULT).exists()  # then nothing is drawn
     draw = click.get_current_context().with_resource(drawing(ahead=not finished))
     side_by_side = threads()
-    from descents.runs import request as asked
-    from descents.runs import train as study
+    from descents.runs.request import identity
 
-    reading = reading_of(arguments)
-    for name in ("target", "weights"):
-        if arguments[name] is not None:
-            arguments[name] = reading.name_in(table, arguments[name])
-    _check_options(arguments, reading)
-    if arguments["batch_size"] == "all":
-        arguments["batch_size"] = None
-    options = study.Options(**arguments)
-    options.settings()
-    options.held_out()
-    run = asked.identity(
+    options, reading = _options_of(table, arguments)
+    run = identity(
         table, {"options": vars(options), "reading": vars(reading)}, command="train"
     )
     folder = RunFolder(out, run, resume=resume)
     begun = time.monotonic()
     try:
         with folder:
-            if not folder.complete:
-                data = reading.read(table)
-                if not (quiet or as_json):
-                    for note in data.notes:
-                        say(note)
-                with bar(quiet or as_json) as progress:
-                    trained = study.train(
-                        data,
-                        options,
-                        run,
-                        folder=folder,
-                        threads=side_by_side if workers == 1 else 1,
-                        workers=workers,
-                        max_seconds=max_seconds,
-                        progress=progress,
-                    )
-                    trained.write(folder)
-                    progress("drawing", 0.97)
-                    draw(folder.work, (trained.result, trained.rows, trained.tensors))
-                folder.finish()
-                result = trained.result
-            else:
-                result = read_result(NetworkResult, folder.path / RESULT)
+            result = _stored_result(folder) or _trained(
+                folder,
+                _table_of(table, reading, quiet or as_json),
+                options,
+                run,
+                silent=quiet or as_json,
+                threads=side_by_side if workers == 1 else 1,
+                workers=workers,
+                max_seconds=max_seconds,
+                draw=draw,
+            )
     except (InterruptedRunError, KeyboardInterrupt):
         late = max_seconds is not None and time.monotonic() - begun >= max_seconds
         why = f"Stopped after {max_seconds:g} s" if late else "Interrupted"
@@ -278,11 +252,83 @@ def train(table: str, **arguments: Any) -> int:
     if as_json:
         click.echo(json_text(result), nl=False)
     elif not quiet:
-        _show(terminal(soft_wrap=True), result, folder.path)
+        show(terminal(soft_wrap=True), result, folder.path)
     return 0
 
 
-def _check_options(arguments: dict[str, Any], reading: Any) -> None:
+def _options_of(
+    table: str, arguments: dict[str, Any]
+) -> tuple[NetworkOptions, Reading]:
+    """Return the options of the network, and those for reading its table."""
+    from descents.runs.network_options import NetworkOptions
+
+    reading = reading_of(arguments)
+    for name in ("target", "weights"):
+        if arguments[name] is not None:
+            arguments[name] = reading.name_in(table, arguments[name])
+    _check_options(arguments, reading)
+    if arguments["batch_size"] == "all":
+        arguments["batch_size"] = None
+    options = NetworkOptions(**arguments)
+    options.settings()
+    options.held_out()
+    return options, reading
+
+
+def _stored_result(folder: RunFolder) -> NetworkResult | None:
+    """Return the result of a complete run, None if the run is not complete."""
+    from descents.runs.network_result import NetworkResult
+    from descents.storage.folders import RESULT
+    from descents.storage.results import read_result
+
+    if not folder.complete:
+        return None
+    return read_result(NetworkResult, folder.path / RESULT)
+
+
+def _table_of(table: str, reading: Reading, silent: bool) -> Data:
+    """Read the table, and print how its columns were read."""
+    data = reading.read(table)
+    if not silent:
+        for note in data.notes:
+            say(note)
+    return data
+
+
+def _trained(
+    folder: RunFolder,
+    data: Data,
+    options: NetworkOptions,
+    run: Mapping[str, object],
+    *,
+    silent: bool,
+    threads: int,
+    workers: int,
+    max_seconds: float | None,
+    draw: Callable[..., None],
+) -> NetworkResult:
+    """Train into a folder, draw the page, and return the result."""
+    from descents.runs.train import train as train_network
+
+    with bar(silent) as progress:
+        trained = train_network(
+            data,
+            options,
+            run,
+            folder=folder,
+            threads=threads,
+            workers=workers,
+            max_seconds=max_seconds,
+            progress=progress,
+        )
+        trained.write(folder)
+        progress("drawing", 0.97)
+        draw(folder.work, (trained.result, trained.rows, trained.tensors))
+    folder.finish()
+    return trained.result
+
+
+def _check_options(arguments: dict[str, Any], reading: Reading) -> None:
     """Fail if one column has two uses, or if an option has no effect."""
     source = click.get_current_context().get_parameter_source("n_iter_no_change")
     if arguments["tol"] is None and source is click.core.ParameterSource.COMMANDLINE:
@@ -302,236 +348,3 @@ def _check_options(arguments: dict[str, Any], reading: Any) -> None:
             raise click.UsageError(
                 f"{both.pop()!r} is given to {option} and to {other}; give it to only one."
             )
-
-
-def _show(console: Console, result: NetworkResult, out: Path) -> None:
-    """Print what was trained, and how much the result depends on the start."""
-    what = (
-        f"{counted(len(result.classes), 'class', 'classes')}"
-        if result.classes
-        else "numbers"
-    )
-    weights = result.run.options.get("weights")
-    console.print(
-        f"{result.target.name}: {what} ({result.why}), "
-        f"{counted(result.rows, 'row')}"
-        f"{f' weighted by {weights}' if weights else ''}, "
-        f"{len(result.features)} features.",
-        markup=False,
-    )
-    for line in result.warnings:
-        console.print(f"Warning: {line}.", style="yellow", markup=False)
-    console.print(_settings(result))
-    for line in _caveats(result):
-        console.print(line)
-    for line in _verdicts(result):
-        console.print(line, markup=False)
-    if result.effects:
-        console.print(_effects(result.effects))
-    if result.compared:
-        console.print(
-            "The best setting compared with each other one (95% simultaneous intervals):"
-        )
-    for pair in result.compared:
-        console.print(
-            f"{pair.setting} against {pair.against}: "
-            f"{_form(pair.difference, '+.4f')} ({_between(pair.interval)}), adjusted "
-            f"p {_form(pair.p_adjusted, '.2g')}"
-            f"{_of_how_many(pair.counts[0], result.starts)}.",
-            markup=False,
-        )
-    variance = result.variance
-    if variance.splits is not None and variance.starts is not None:
-        console.print(
-            f"The interval is over starts, on these {result.splits} splits of the "
-            "rows: the standard deviation is "
-            f"{variance.starts**0.5:.4f} between starts and "
-            f"{variance.splits**0.5:.4f} between splits."
-        )
-    console.print(_best_start(result), markup=False)
-    console.print(f"The page: {out / 'report.html'}")
-
-
-def _settings(result: NetworkResult) -> Any:
-    """Return the table of the metric in each setting."""
-    from rich.table import Table
-
-    metric = result.metric.replace("_", " ")
-    starts = counted(result.starts, "start")
-    shown = Table(title=f"{metric}, {starts}", title_justify="left")
-    longest = max(len(setting.name) for setting in result.settings)
-    shown.add_column("setting", overflow="fold", min_width=min(longest, 30))
-    for name in ("mean", "95% interval", "std. dev.", "median", "failed"):
-        shown.add_column(name, justify="right", no_wrap=True)
-    for setting in result.settings:
-        m = setting.metric
-        shown.add_row(
-            setting.name,
-            _form(m.mean),
-            _between(m.interval),
-            _form(m.standard_deviation),
-            _form(m.quartiles[1] if m.quartiles else None),
-            f"{m.failed} of {result.starts}",
-        )
-    return shown
-
-
-def _verdicts(result: NetworkResult) -> list[str]:
-    """Return how the starts of each setting ended."""
-    lines = []
-    for setting in result.settings:
-        counts = ", ".join(f"{n} {word}" for word, n in setting.verdicts.items())
-        rest = setting.short - setting.diagnosed
-        more = f"{', ' if counts else ''}{rest} {'more ' if counts else ''}below what "
-        more = f"{more}the best reach, not diagnosed" if rest else ""
-        if counts or more:
-            each = " (each start on each split)" if result.splits > 1 else ""
-            lines.append(f"{setting.name}{each}: {counts}{more}.")
-    return lines
-
-
-def _best_start(result: NetworkResult) -> str:
-    """Return which start `descents apply` uses, and its scores."""
-    best = result.best
-    # A score on held-out rows may be undefined, which is not the same as no such rows.
-    validated = result.run.options["validation"] != "none"
-    score = "accuracy" if result.classes else "R2"
-    held_out = f", {_form(best.validation)} on the held-out rows" if validated else ""
-    if result.starts > 1 and validated:
-        held_out += " (somewhat too good, because these rows chose the start)"
-    which = "held-out" if validated else "training"
-    where = f" on split {best.split}" if result.splits > 1 else ""
-    return (
-        f"'descents apply' uses the start with the least {which} loss, start "
-        f"{best.start} of {best.setting}{where}: {score} {_form(best.training)} "
-        f"in training{held_out}. {result.seconds:.1f} s."
-    )
-
-
-def _caveats(result: NetworkResult) -> list[str]:
-    """Return the reasons why the scores may be better than those on new rows."""
-    options = result.run.options
-    if options["validation"] == "none":
-        return ["No rows were held out: these values are of the training rows."]
-    if options["early_stopping"] is not None:
-        return [
-            "--early-stopping used the held-out rows to choose the epoch of each start, so "
-            "the values on these rows are somewhat too good."
-        ]
-    return []
-
-
-def _effects(effects: list[OptionEffect]) -> Any:
-    """Return a table of the main effect of each option."""
-    from rich.table import Table
-
-    count = effects[0].count
-    title = f"which option matters, from {counted(count, 'start')} per setting"
-    shown = Table(title=title, title_justify="left")
-    for name in ("option", "value"):
-        shown.add_column(name, overflow="fold")
-    for name in ("share", "p", "mean", "minus overall mean"):
-        shown.add_column(name, justify="right", no_wrap=True)
-    for effect in effects:
-        for position, level in enumerate(effect.levels):
-            first = position == 0
-            shown.add_row(
-                effect.parameter.replace("_", " ") if first else "",
-                str(level.value),
-                f"{effect.share:.1%}" if first else "",
-                f"{effect.p_adjusted:.2g}" if first else "",
-                f"{level.mean:.4f}",
-                _between(level.interval, "+"),
-            )
-    return shown
-
-
-def _between(ends: list[float | None] | None, sign: str = "") -> str:
-    if ends is None or None in ends:
-        return "-"
-    return f"{ends[0]:{sign}.4f} to {ends[1]:{sign}.4f}"
-
-
-def _form(value: float | None, form: str = ".4f") -> str:
-    return "-" if value is None else format(value, form)
-
-
-def _of_how_many(count: int, total: int) -> str:
-    """Return the number of starts that a figure is based on, unless it is all starts."""
-    return "" if count == total else f", from {count} of {total} starts"
-
-
-@click.command("compare")
-@click.argument("first", type=click.Path(path_type=Path))
-@click.argument("second", type=click.Path(path_type=Path))
-@click.option(
-    "--metric",
-    help="Metric that compares the best settings of the two runs: a column of both "
-    "starts.parquet.  [default: the metric of the runs]",
-)
-@printing_options
-def compare(
-    first: Path, second: Path, metric: str | None, quiet: bool, as_json: bool
-) -> int:
-    """Compare the starts of two runs of 'descents train', and report which is better.
-
-    The difference is the mean of FIRST minus that of SECOND. It is positive where FIRST
-    has the larger values: better for accuracy or R2, worse for a loss.
-    """
-    from descents.storage.folders import RESULT, json_text, read_json
-
-    for run in (first, second):
-        read_json(folder_path(run) / RESULT)  # report errors before torch is loaded
-    threads()
-    from descents.runs import apply_network as study
-
-    comparison = study.compare_runs(first, second, metric)
-    if as_json:
-        click.echo(json_text(comparison), nl=False)
-    elif not quiet:
-        for line in comparison.warnings:
-            click.echo(f"Warning: {line}.")
-        _show_comparison(comparison)
-        for line in comparison.notes:
-            click.echo(f"Note: {line}.")
-    return 0
-
-
-def _show_comparison(comparison: ComparisonResult) -> None:
-    """Print the comparison of two runs."""
-    sides = [
-        f"{_form(mean)} of {total - failed} of {counted(total, 'start')} of {run} "
-        f"({setting})"
-        if failed
-        else f"{_form(mean)} of {counted(total, 'start')} of {run} ({setting})"
-        for mean, total, failed, run, setting in zip(
-            comparison.means,
-            comparison.starts,
-            comparison.failed,
-            comparison.runs,
-            comparison.settings,
-            strict=True,
-        )
-    ]
-    click.echo(f"Mean {comparison.metric.replace('_', ' ')}: {', '.join(sides)}.")
-    how = "start by start" if comparison.paired else "as two samples"
-    first, second = comparison.counts
-    starts = (
-        counted(first, "start") if first == second else f"{first} and {second} starts"
-    )
-    click.echo(
-        f"Difference, first minus second: {_form(comparison.difference, '+.4f')} (95% "
-        f"interval {_between(comparison.interval, '+')}; "
-        f"{'higher' if comparison.higher_is_better else 'lower'} is better), "
-        f"compared {how} over {starts} that did not fail; "
-        f"permutation p {_form(comparison.p_value)}."
-    )
-    low, high = comparison.improvement_interval
-    note = (
-        ", where a failed start counts as the worse" if any(comparison.failed) else ""
-    )
-    click.echo(
-        "A start of the first is better than one of the second with probability "
-        f"{_form(comparison.probability_of_improvement)} ({_form(low)} to {_form(high)})"
-        f"{note}."
-    )

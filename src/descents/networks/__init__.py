@@ -1,8 +1,9 @@
-"""Networks from many initial points: layers, data, batches, estimators.
+"""Networks from many initial points: problems, fits, estimators.
 
-`network` is the multilayer perceptron and `modules` any torch module; `supervised` has
-what they share, and `batches` says which rows each start trains on. `estimators` are
-the scikit-learn classes, and `sweep` compares settings.
+`network` is the multilayer perceptron and `modules` any torch module; both are
+`supervised` problems, and `batches` has the rows that each start is trained on. `fitting`
+trains one network, or several `settings` in shared batches, and returns a `fitted`
+network. `estimators` are the scikit-learn classes around it, and `sweep` compares settings.
 """
 
 import lazy_loader

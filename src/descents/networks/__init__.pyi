@@ -1,9 +1,14 @@
 from .batches import Batches as Batches
-from .batches import Folds as Folds
-from .batches import HoldOut as HoldOut
 from .estimators import MLPStartsClassifier as MLPStartsClassifier
 from .estimators import MLPStartsRegressor as MLPStartsRegressor
+from .fitted import Fitted as Fitted
+from .fitting import fit as fit
 from .modules import Modules as Modules
 from .network import Network as Network
-from .sweep import SweepResult as SweepResult
+from .rows import LabeledRows as LabeledRows
+from .rows import labeled_rows as labeled_rows
+from .settings import Settings as Settings
+from .splits import Folds as Folds
+from .splits import HoldOut as HoldOut
+from .sweep_result import SweepResult as SweepResult
 from .training import train_module as train_module

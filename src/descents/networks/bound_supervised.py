@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -12,26 +13,30 @@ from descents import losses
 from descents.devices import constant
 from descents.networks.fused import Rows
 from descents.networks.labeled import Labeled
-from descents.networks.scores import SCORES, class_scores
+from descents.networks.scores import SCORES, Determination, class_scores
 from descents.optim.problem import Bound, Parameters
 
 LOOK_ENTRIES = 2**24
-"""How many numbers are kept at once where all rows are looked at."""
+"""The largest number of values kept in memory at once when all rows are evaluated."""
+Key = tuple[int, torch.dtype]
+"""A step (0 if all steps use the same rows), and a dtype."""
+Counts = Callable[[torch.Tensor], torch.Tensor | None]
+"""Returns 1 for the rows of some starts and 0 for padding, None without padding."""
 
 
 class BoundSupervised(Bound):
     """The rows, losses and metrics of the starts of one chunk.
 
-    Rows and weights of the starts are looked up once; with mini-batches, an order of
-    rows is drawn once an epoch.
+    The rows and weights of the starts are looked up once; with mini-batches, orders of
+    the rows are drawn once per epoch.
 
     Parameters
     ----------
     problem : Labeled
     starts : int64 Tensor of shape (S,)
     inputs : dict of Tensor, optional
-        The rows of a step, their ``"weights"`` and other inputs, where a CUDA graph
-        reads them. By default they are looked up for each step.
+        The ``"rows"`` of a step, their ``"weights"`` and other inputs, at the addresses
+        that a CUDA graph reads. By default they are looked up for each step.
     """
 
     problem: Labeled
@@ -46,25 +51,30 @@ class BoundSupervised(Bound):
         self.batches = problem.batches.bind(starts)
         self.stochastic = problem.stochastic
         self.inputs = inputs
+        # A CUDA graph, which reads inputs, consists of torch operations.
+        shape = problem.shape if inputs is None else None
+        if shape and not shape.worthwhile(problem.rows_at_once, len(starts)):
+            shape = None
+        self.shape = shape
         self._mini = problem.batches.batch_size is not None
-        self._gathered: tuple[Any, ...] = (None, None)
-        self._compiled: tuple[Any, Any] = (None, None)
+        self._gathered: tuple[Key, tuple[torch.Tensor, torch.Tensor]] | None = None
+        self._compiled: tuple[Key, Rows] | None = None
         self._overrides = {
             name
-            for name in ("losses", "metrics", "final_metrics")
+            for name in ("fused", "losses", "metrics", "final_metrics")
             if problem.overrides(name)
         }
 
     @property
     def whole(self) -> Bound:
-        """The same starts with every row and every unit at every step."""
+        """The same starts with all rows and all units at every step."""
         return self.problem.whole.bind(self.starts) if self.stochastic else self
 
     def decays(self, name: str) -> bool:
         """Return whether a parameter is a weight, which decays."""
         return self.problem.decays(name)
 
-    # The model, which a kind may call in another way
+    # The model, which a derived class may call in another way
 
     def predict(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
         """Return predictions, shape (S, rows, outputs)."""
@@ -73,18 +83,32 @@ class BoundSupervised(Bound):
     def predict_in_training(
         self, parameters: Parameters, features: torch.Tensor, step: int
     ) -> torch.Tensor:
-        """Return predictions as training sees them; a kind may drop some units."""
+        """Return predictions in training; a derived class may drop some units."""
         return self.predict(parameters, features)
 
     def off(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return which hidden units give nothing on some rows, (S, rows, units)."""
+        """Return which hidden units are off on each row, bool (S, rows, units)."""
         return self.problem.off(parameters, features)
 
     def flat(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return which hidden units are saturated on some rows, (S, rows, units)."""
+        """Return which hidden units are saturated on each row, bool (S, rows, units)."""
         return self.problem.flat(parameters, features)
 
     # Losses
+
+    def fused(
+        self, parameters: Parameters, step: int
+    ) -> tuple[torch.Tensor, Parameters] | None:
+        """Return losses and gradients without autograd, or None if autograd is faster."""
+        if "fused" in self._overrides:
+            return super().fused(parameters, step)
+        return self.compiled(parameters, step)
+
+    def compiled(
+        self, parameters: Parameters, step: int
+    ) -> tuple[torch.Tensor, Parameters] | None:
+        """Return losses and gradients by compiled code; None if a kind has no such code."""
+        return None
 
     def losses(self, parameters: Parameters, step: int) -> torch.Tensor:
         """Return the loss of each start on the rows of a step, shape (S,)."""
@@ -93,16 +117,16 @@ class BoundSupervised(Bound):
         return self.own_losses(parameters, step)
 
     def own_losses(self, parameters: Parameters, step: int) -> torch.Tensor:
-        """Return the losses that the library defines, also where a kind has its own."""
+        """Return the losses that this class defines, even if the problem has its own."""
         problem = self.problem
         rows, weights = self.rows_at(step)
         dtype = next(iter(parameters.values())).dtype
         evaluation = False
         if not problem.rows_apart and weights is not None and len(self.starts) == 1:
-            # What only fills up, or counts nothing, is not to be seen by the others.
-            seen = weights[0] > 0
-            if bool(seen.any()):
-                rows, weights = rows[:, seen], weights[:, seen]
+            # Padding and rows of weight 0 must not affect other rows.
+            kept = weights[0] > 0
+            if bool(kept.any()):
+                rows, weights = rows[:, kept], weights[:, kept]
             else:
                 evaluation = True
         together = self.stochastic or not problem.rows_apart
@@ -121,7 +145,7 @@ class BoundSupervised(Bound):
     def rows_at(self, step: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the rows of each start at a step, and the factor of each row's loss.
 
-        The loss of a step is the sum of factor times loss over its rows; without
+        The loss of a step is the sum over its rows of the factor times the loss. Without
         factors it is the plain sum or mean.
         """
         if self.inputs is not None:
@@ -136,17 +160,16 @@ class BoundSupervised(Bound):
         return {"rows": rows} if weights is None else {"rows": rows, "weights": weights}
 
     def compiled_rows(self, step: int, dtype: torch.dtype) -> Rows:
-        """Return the rows of a step as compiled code takes them."""
+        """Return the rows of a step in the form that compiled code reads."""
         key = (step if self._mini else 0, dtype)
-        if self._compiled[0] != key:
+        if self._compiled is None or self._compiled[0] != key:
             self._compiled = key, self._made_rows(step, dtype)
-        rows: Rows = self._compiled[1]
-        return rows
+        return self._compiled[1]
 
     def _made_rows(self, step: int, dtype: torch.dtype) -> Rows:
         problem = self.problem
         rows, weights = self.rows_at(step)
-        if not self._mini and len(problem.batches.splits) == 1:  # all have the same
+        if not self._mini and len(problem.batches.splits) == 1:  # the same for all
             rows, weights = rows[:1], None if weights is None else weights[:1]
         scale = 1.0
         if weights is not None:
@@ -181,11 +204,11 @@ class BoundSupervised(Bound):
         weights: torch.Tensor | None,
         size: int,
     ) -> torch.Tensor:
-        """Return the loss over many rows, of which few are kept in memory at once."""
+        """Return the loss over many rows, with only some of them in memory at once."""
         dtype = next(iter(parameters.values())).dtype
 
-        # All that a part needs comes in as arguments: it runs again while the gradient
-        # is taken, when the names of the loop below stand for its last slice.
+        # It has no free variables of the loop below, because it runs again when the
+        # gradient is computed, after the loop.
         def part(
             chosen: torch.Tensor, counts: torch.Tensor | None, *tensors: torch.Tensor
         ) -> torch.Tensor:
@@ -194,13 +217,13 @@ class BoundSupervised(Bound):
             each = self._each(self.predict(given, features), target)
             return (each if counts is None else each * counts.to(dtype)).sum(1)
 
-        total: Any = 0.0
+        totals = []
         for first in range(0, rows.shape[1], size):
             place = slice(first, first + size)
             counts = None if weights is None else weights[:, place]
             tensors = tuple(parameters.values())
             if torch.is_grad_enabled():
-                total = total + checkpoint(
+                sums: torch.Tensor = checkpoint(
                     part,
                     rows[:, place],
                     counts,
@@ -208,21 +231,28 @@ class BoundSupervised(Bound):
                     use_reentrant=False,
                     preserve_rng_state=False,
                 )
+                totals.append(sums)
             else:
-                total = total + part(rows[:, place], counts, *tensors)
+                totals.append(part(rows[:, place], counts, *tensors))
+        total = functools.reduce(operator.add, totals)
         if self.problem.loss == "mean" and weights is None:
             return total / rows.shape[1]
         return total
 
     def _decay(self, parameters: Parameters) -> torch.Tensor:
-        total: Any = 0.0
-        for name, value in parameters.items():
-            if self.decays(name):
-                total = total + value.square().flatten(1).sum(1)
-        rate: Any = self.problem.weight_decay
+        """Return weight_decay / 2 times the squared weights of each start, shape (S,)."""
+        squares = [
+            value.square().flatten(1).sum(1)
+            for name, value in parameters.items()
+            if self.decays(name)
+        ]
+        if not squares:
+            return next(iter(parameters.values())).new_zeros(len(self.starts))
+        total = functools.reduce(operator.add, squares)
+        rate = self.problem.weight_decay
         if isinstance(rate, tuple):
             setting = self.problem.batches.setting_of(self.starts)
-            rate = constant(rate, total.dtype, total.device)[setting]
+            return constant(rate, total.dtype, total.device)[setting] / 2 * total
         return rate / 2 * total
 
     def _each(self, predictions: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -242,22 +272,21 @@ class BoundSupervised(Bound):
     def _gather(
         self, rows: torch.Tensor, step: int, dtype: torch.dtype
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        if self.inputs is not None:  # other rows may be there the next time
+        if self.inputs is not None:  # their rows change between calls
             return self._rows(rows, dtype)
         key = (step if self._mini else 0, dtype)
-        if self._gathered[0] != key:
+        if self._gathered is None or self._gathered[0] != key:
             self._gathered = key, self._rows(rows, dtype)
-        found: tuple[torch.Tensor, torch.Tensor] = self._gathered[1]
-        return found
+        return self._gathered[1]
 
     def _slice(self, count: int) -> int:
-        """Return how many rows of each of some starts are looked at at once."""
+        """Return how many rows of each start are kept in memory at once."""
         return max(1, LOOK_ENTRIES // (count * self.problem.widest))
 
     def _slices(
         self, rows: torch.Tensor, dtype: torch.dtype
     ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
-        """Give all rows of each start, some at a time."""
+        """Yield all rows of each start in slices: the place, the features, the target."""
         size = self._slice(len(rows))
         for first in range(0, rows.shape[1], size):
             place = slice(first, first + size)
@@ -266,13 +295,13 @@ class BoundSupervised(Bound):
     # Metrics
 
     def metrics(self, parameters: Parameters) -> dict[str, torch.Tensor]:
-        """Return how well each start does, as `Supervised.metrics`."""
+        """Return the metrics of each start: `Supervised.metrics`."""
         if "metrics" in self._overrides:
             return super().metrics(parameters)
         return self.own_metrics(parameters)
 
     def own_metrics(self, parameters: Parameters) -> dict[str, torch.Tensor]:
-        """Return the metrics that the library defines."""
+        """Return the metrics that this class defines."""
         batches, starts = self.problem.batches, self.starts
         rows = self.batches.training[0]
         counted = batches.counted(starts)
@@ -288,17 +317,17 @@ class BoundSupervised(Bound):
         return found
 
     def final_metrics(self, parameters: Parameters) -> dict[str, torch.Tensor]:
-        """Return what is computed at the end alone, as `Supervised.final_metrics`."""
+        """Return the metrics computed only at the end: `Supervised.final_metrics`."""
         if "final_metrics" in self._overrides:
             return super().final_metrics(parameters)
         return self.own_final_metrics(parameters)
 
     def own_final_metrics(self, parameters: Parameters) -> dict[str, torch.Tensor]:
-        """Return the final metrics that the library defines."""
+        """Return the final metrics that this class defines."""
         batches, starts = self.problem.batches, self.starts
         if not self.problem.classifies:
             return {}
-        parts: dict[str, tuple[torch.Tensor, Any]] = {
+        parts: dict[str, tuple[torch.Tensor, Counts]] = {
             "training": (self.batches.training[0], batches.counted)
         }
         if batches.any_held_out:
@@ -306,7 +335,7 @@ class BoundSupervised(Bound):
             parts["validation"] = (rows, lambda some: batches.held_out(some)[1])
         found: dict[str, torch.Tensor] = {}
         for part, (rows, count_of) in parts.items():
-            # All rows of few starts: ranks are over all rows.
+            # Some starts at a time, with all rows, because ranks are over all rows.
             size = max(1, LOOK_ENTRIES // (rows.shape[1] * self.problem.outputs))
             size = len(starts) if not self.problem.rows_apart else size
             each = [
@@ -347,51 +376,30 @@ class BoundSupervised(Bound):
         counted: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the weighted mean loss of some rows, and accuracy or R^2, in float64."""
-        dtype = next(iter(parameters.values())).dtype
-        loss: Any = 0.0
-        weight: Any = 0.0
-        squares: Any = 0.0
-        good: Any = 0.0
-        count: Any = 0.0
-        first: Any = 0.0
-        second: Any = 0.0
-        largest: Any = 0.0
-        origin: Any = None
+        problem, dtype = self.problem, next(iter(parameters.values())).dtype
+        loss = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
+        weight = count = right = loss
+        determination = Determination(loss)
         for place, features, target in self._slices(rows, dtype):
             predictions = self.predict(parameters, features)
             real = None if counted is None else counted[:, place]
-            kept = self._weights_of(self.problem.weights_of_rows, rows[:, place], real)
+            kept = self._weights_of(problem.weights_of_rows, rows[:, place], real)
             weighed = kept
-            if self.problem.weights_of_losses is not self.problem.weights_of_rows:
+            if problem.weights_of_losses is not problem.weights_of_rows:
                 weighed = self._weights_of(
-                    self.problem.weights_of_losses, rows[:, place], real
+                    problem.weights_of_losses, rows[:, place], real
                 )
             each = self._each(predictions, target).double()
             loss = loss + (each * weighed).sum(1)
             weight = weight + weighed.sum(1)
             count = count + kept.sum(1)
-            if self.problem.classifies:
-                good = good + ((predictions.argmax(-1) == target) * kept).sum(1)
+            if problem.classifies:
+                right = right + ((predictions.argmax(-1) == target) * kept).sum(1)
             else:
-                off = (predictions - target).square().double()
-                squares = squares + (off * kept[..., None]).sum(1)
-                exact = target.double()
-                seen = (kept > 0)[..., None]
-                largest = (exact.abs() * seen).amax(1).clamp_min(largest)
-                # From one of these rows: squares of large numbers would cancel.
-                origin = exact[:, :1] if origin is None else origin
-                exact = exact - origin
-                first = first + (exact * kept[..., None]).sum(1)
-                second = second + (exact.square() * kept[..., None]).sum(1)
-        if self.problem.classifies:
-            return loss / weight, good / count
-        spread = second - first.square() / count[:, None]
-        rounding = count[:, None] * (torch.finfo(dtype).eps * largest).square()
-        varies = spread > rounding
-        # What is constant is predicted exactly or not at all, as in scikit-learn.
-        each = torch.where(varies, 1 - squares / spread, (squares == 0).double())
-        score = torch.where(varies.any(-1), each.mean(-1), torch.nan)
-        return loss / weight, score
+                determination.add(predictions, target, kept)
+        if problem.classifies:
+            return loss / weight, right / count
+        return loss / weight, determination.score(count, torch.finfo(dtype).eps)
 
     def _weights_of(
         self,
@@ -399,7 +407,7 @@ class BoundSupervised(Bound):
         rows: torch.Tensor,
         counted: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Return the weights of some rows, 0 for what only fills up, in float64."""
+        """Return the weights of some rows in float64, 0 for padding."""
         if weights is None:
             if counted is not None:
                 return counted
@@ -412,7 +420,7 @@ class BoundSupervised(Bound):
         return self._all_rows(parameters, self.off)
 
     def saturated_units(self, parameters: Parameters) -> torch.Tensor:
-        """Return which hidden units are flat on every training row, (S, units)."""
+        """Return which hidden units are saturated on every training row, (S, units)."""
         return self._all_rows(parameters, self.flat)
 
     def _all_rows(
@@ -420,11 +428,11 @@ class BoundSupervised(Bound):
         parameters: Parameters,
         look: Callable[[Parameters, torch.Tensor], torch.Tensor],
     ) -> torch.Tensor:
-        """Return which units something holds of on all training rows."""
+        """Return for which units `look` returns True on all training rows, (S, units)."""
         rows = self.batches.training[0]
         counted = self.problem.batches.counted(self.starts)
         dtype = next(iter(parameters.values())).dtype
-        found: Any = None
+        found: torch.Tensor | None = None
         for place, features, _ in self._slices(rows, dtype):
             holds = look(parameters, features)
             if counted is not None or self.problem.weights_of_rows is not None:

@@ -1,4 +1,4 @@
-"""A user's table as features and a target: numbers for a network to learn from."""
+"""Encode a table as features and a target for a network."""
 
 from __future__ import annotations
 
@@ -21,47 +21,49 @@ from descents.text import counted
 
 _COMMA = re.compile(r"\s*[-+]?\d+(,\d+)?([eE][-+]?\d+)?\s*")
 _COMMAS = "give the option that fits"
-"""What a column with commas says of itself names the options."""
+"""The remedy for decimal commas; the description of the column names the options."""
+Level = object
+"""A level of a column, or a class: text, a number or a boolean."""
 MOST_NUMERIC_CLASSES = 20
-"""A target of whole numbers with at most so many different ones is one of classes."""
+"""A target of whole numbers has classes if it has at most this many different values."""
 
 
 @dataclass(frozen=True)
 class Feature:
-    """How one column becomes numbers.
+    """The encoding of one column.
 
     Attributes
     ----------
     name : str
     levels : tuple
-        Each has a column of zeros and ones; empty where the column holds numbers.
+        Each level becomes a column of zeros and ones. Empty for a column of numbers.
     fill : float
-        What stands in for a missing cell: the median, or the code of the commonest
+        The replacement of missing cells: the median, or the code of the most frequent
         level.
     center, spread : float
-        What numbers are shifted and divided by: mean and standard deviation.
+        The mean and the standard deviation, by which numbers are standardized.
     binary : bool
-        Whether its numbers are 0 and 1, which may also be written as no and yes.
+        Whether all numbers are 0 or 1, which may also be written as no and yes.
     never : tuple
-        Levels that a category declares, and no cell has.
+        Levels that a category declares but no cell has.
     """
 
     name: str
-    levels: tuple[Any, ...]
+    levels: tuple[Level, ...]
     fill: float
     center: float = 0.0
     spread: float = 1.0
-    never: tuple[Any, ...] = ()
+    never: tuple[Level, ...] = ()
     binary: bool = False
 
     @property
     def known(self) -> Known:
-        """The levels as they are looked for in another table."""
+        """The levels that are recognized in another table."""
         return Known(self.levels, never=self.never)
 
     @property
     def labels(self) -> list[str]:
-        """The names of its columns: one, or one for each level."""
+        """The names of the feature, or of the features of its levels."""
         return [f"{self.name}={x}" for x in self.levels] if self.levels else [self.name]
 
     def encoded(self, column: Column) -> np.ndarray:
@@ -70,7 +72,7 @@ class Feature:
         Raises
         ------
         InvalidValueError
-            When it holds text where there were numbers, or a level that is not known.
+            If the column has text instead of numbers, or an unknown level.
         """
         if not self.levels:
             values = self._numbers(column)
@@ -94,21 +96,21 @@ class Feature:
         values = None if column.kind == "date" else levels.numbers_in(column)
         if values is None:
             raise InvalidValueError(
-                f"column {self.name!r} must hold numbers, as the model was trained with "
-                f"numbers there, but it is {column.says}"
+                f"column {self.name!r} must contain numbers, because the model was trained "
+                f"with numbers, but it is {column.says}"
             )
         return values
 
 
 @dataclass(frozen=True)
 class Features:
-    """How a table becomes a matrix of features.
+    """The encoding of a table as a matrix of features.
 
     Attributes
     ----------
     features : tuple of Feature
     notes : tuple of str
-        What was filled in, left out or spread over several columns, a line each.
+        Which columns were filled, left out or encoded as several features, a line each.
 
     Examples
     --------
@@ -126,13 +128,13 @@ class Features:
 
     @classmethod
     def of_table(cls, table: Table, target: str | None = None) -> Features:
-        """Look at the columns of a table, all but the target.
+        """Choose the encoding of each column of a table, except the target.
 
         Raises
         ------
         InvalidValueError
-            When a column is text whose values do not repeat, or dates; when no column
-            is left. All are told together.
+            If columns are dates, or text whose values do not repeat (one message lists
+            them all), or if no column is left.
         """
         complaints, found, notes = Complaints(), [], []
         filled = []
@@ -163,24 +165,24 @@ class Features:
         complaints.raise_any()
         if not found:
             raise InvalidValueError(
-                "no column is left to learn from; give a table with one at least that "
+                "no column is left to learn from; give a table with at least one column that "
                 "varies"
             )
         wide = [f"{f.name} ({len(f.levels)})" for f in found if f.levels]
         if wide:
-            notes.append(f"one column of zeros and ones for each level: {_list(wide)}")
+            notes.append(f"one feature of zeros and ones for each level: {_list(wide)}")
         if filled:
             notes.append(
-                "missing cells filled in, numbers by the median, levels by the commonest: "
+                "missing cells filled, numbers by the median, levels by the most frequent one: "
                 f"{_list(filled)}"
             )
         if any(not f.levels for f in found):
-            notes.append("numbers shifted and scaled to mean 0 and deviation 1")
+            notes.append("numbers standardized to mean 0 and standard deviation 1")
         return cls(tuple(found), tuple(notes))
 
     @property
     def labels(self) -> list[str]:
-        """The names of the columns of the matrix."""
+        """The names of the features."""
         return [label for feature in self.features for label in feature.labels]
 
     def encoded(self, table: Table) -> np.ndarray:
@@ -189,15 +191,15 @@ class Features:
         Raises
         ------
         InvalidValueError
-            When the table lacks a column, or one holds what is not known.
+            If the table lacks a column, or a column has other values than in training.
         """
-        held = {column.name for column in table.columns}
-        absent = [f.name for f in self.features if f.name not in held]
+        present = {column.name for column in table.columns}
+        absent = [f.name for f in self.features if f.name not in present]
         if absent:
             raise InvalidValueError(
                 f"the table lacks {len(absent)} of the {counted(len(self.features), 'column')} that "
                 f"the model was trained with: {_list([repr(x) for x in absent])}; give "
-                "them, empty where nothing is known"
+                "them, with empty cells where values are missing"
             )
         complaints = Complaints()
         parts = [
@@ -213,12 +215,12 @@ class Features:
         return {f.name: f.known for f in self.features if f.levels}
 
     def described(self) -> list[dict[str, Any]]:
-        """Return it as plain values."""
+        """Return the encoding as plain values."""
         return [asdict(feature) for feature in self.features]
 
     @classmethod
     def restored(cls, facts: Sequence[Mapping[str, Any]]) -> Features:
-        """Return what `described` described."""
+        """Return the encoding that `described` returned as plain values."""
         sets = ("levels", "never")
         return cls(
             tuple(
@@ -245,8 +247,8 @@ def _feature(column: Column, seen: np.ndarray) -> Feature:
 def mean_and_deviation(values: np.ndarray) -> tuple[float, float]:
     """Return the mean and the standard deviation of values in any unit.
 
-    They are computed in a power of two near the largest value, so that squares neither
-    overflow nor vanish, and are the same bits where they would do neither.
+    Values are first divided by a power of two near the largest one, so that squares neither
+    overflow nor vanish. If they would do neither, the results have the same bits.
 
     Examples
     --------
@@ -255,27 +257,27 @@ def mean_and_deviation(values: np.ndarray) -> tuple[float, float]:
     """
     exponent = int(np.frexp(np.abs(values).max())[1])
     scaled = np.ldexp(values, -exponent)
-    mean, deviation = np.ldexp([scaled.mean(), scaled.std()], exponent)
-    return float(mean), float(deviation)
+    mean, spread = np.ldexp([scaled.mean(), scaled.std()], exponent)
+    return float(mean), float(spread)
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is to be foretold.
+    """The target: the column to predict.
 
     Attributes
     ----------
     name : str
     classes : tuple
-        Empty for numbers.
+        Empty if numbers are predicted.
     center, spread : float
-        What numbers are shifted and divided by while training.
+        The mean and the standard deviation, by which numbers are standardized in training.
     why : str
-        Why it is taken for classes or for numbers.
+        Why the target has classes, or numbers.
     """
 
     name: str
-    classes: tuple[Any, ...]
+    classes: tuple[Level, ...]
     center: float
     spread: float
     why: str
@@ -287,7 +289,7 @@ class Target:
 
     @classmethod
     def of_column(cls, column: Column, task: str) -> tuple[Target, np.ndarray]:
-        """Return the target of a column, and its values, NaN where there is none.
+        """Return the target of a column, and its values, NaN for missing cells.
 
         Parameters
         ----------
@@ -299,29 +301,14 @@ class Target:
         Raises
         ------
         InvalidValueError
-            When it cannot be foretold so.
+            If the column cannot be predicted in this way.
         """
         seen = column.values[~np.isnan(column.values)]
         distinct = np.unique(seen)
         found = levels.levels_of(column)  # whole numbers, however large, are distinct
         if column.kind == "number" and len(found) > len(distinct):
             distinct = np.arange(len(found))
-        if len(distinct) < 2:
-            what = f"one value only, {distinct[0]:g}" if len(distinct) else "no value"
-            if column.levels and len(distinct):
-                what = f"one class only, {column.levels[int(distinct[0])]!r}"
-            raise InvalidValueError(
-                f"the target {column.name!r} holds {what}; give one with two at least"
-            )
-        if column.kind == "date":
-            raise InvalidValueError(
-                f"the target {column.name!r} is {column.says}, which cannot be foretold; "
-                "give another target, or a column of days since some day as numbers"
-            )
-        if _has_decimal_commas(column):
-            raise InvalidValueError(
-                f"the target {column.name!r} is {column.says}; {_COMMAS}"
-            )
+        _check_target(column, distinct)
         typed = column.kind in TYPED  # text of many levels is among them
         few = column.whole and len(distinct) <= MOST_NUMERIC_CLASSES
         if task == "regression" or (task == "auto" and not typed and not few):
@@ -330,29 +317,15 @@ class Target:
                     f"the target {column.name!r} is {column.says}, but regression is for "
                     "numbers; give --task classification"
                 )
-            why = "asked for" if task == "regression" else "numbers"
+            why = "as requested" if task == "regression" else "numbers"
             center, spread = mean_and_deviation(seen)
             return cls(column.name, (), center, spread, why), column.values
-        alone = len(distinct) == len(seen)
-        if len(distinct) > MOST_CLASSES or alone:
-            why_not = (
-                "no value comes twice"
-                if alone
-                else f"classes can be {MOST_CLASSES} at most"
-            )
-            remedy = "give another target"
-            if not typed:
-                remedy = (
-                    f"give --task regression for numbers, or {remedy.split(' ', 1)[1]}"
-                )
-            raise InvalidValueError(
-                f"the target {column.name!r} is {column.says}, with {len(distinct)} "
-                f"different values in {counted(len(seen), 'row')}, but {why_not}; {remedy}"
-            )
-        why = "asked for" if task == "classification" else "levels"
+        _check_classes(column, len(distinct), len(seen), typed)
+        why = "as requested" if task == "classification" else "levels"
         if not typed and task == "auto":
             why = (
-                f"{len(distinct)} different whole numbers; --task regression says else"
+                f"{len(distinct)} different whole numbers; --task regression predicts "
+                "numbers"
             )
         if typed:
             classes = tuple(plain(column.levels[int(x)]) for x in distinct)
@@ -364,8 +337,46 @@ class Target:
         return cls(column.name, classes, 0.0, 1.0, why), codes
 
 
+def _check_target(column: Column, distinct: np.ndarray) -> None:
+    """Raise if a column cannot be a target, whatever the task."""
+    if len(distinct) < 2:
+        what = "no value"
+        if len(distinct) and column.levels:
+            what = f"only one class, {column.levels[int(distinct[0])]!r}"
+        elif len(distinct):
+            what = f"only one value, {distinct[0]:g}"
+        raise InvalidValueError(
+            f"the target {column.name!r} has {what}; give one with at least two"
+        )
+    if column.kind == "date":
+        raise InvalidValueError(
+            f"the target {column.name!r} is {column.says}, which cannot be predicted; "
+            "give another target, or a column of days since some day as numbers"
+        )
+    if _has_decimal_commas(column):
+        raise InvalidValueError(
+            f"the target {column.name!r} is {column.says}; {_COMMAS}"
+        )
+
+
+def _check_classes(column: Column, distinct: int, rows: int, typed: bool) -> None:
+    """Raise if the values of a column cannot be classes."""
+    if distinct <= MOST_CLASSES and distinct < rows:
+        return
+    why = f"there can be at most {MOST_CLASSES} classes"
+    if distinct == rows:
+        why = "no value occurs twice"
+    remedy = "give another target"
+    if not typed:
+        remedy = "give --task regression for numbers, or another target"
+    raise InvalidValueError(
+        f"the target {column.name!r} is {column.says}, with {distinct} different values "
+        f"in {counted(rows, 'row')}, but {why}; {remedy}"
+    )
+
+
 def _has_decimal_commas(column: Column) -> bool:
-    """Return whether all cells of a column of text are numbers, some with a comma."""
+    """Return whether all texts of a column are numbers, some with a decimal comma."""
     texts = [str(level) for level in column.levels]
     return any("," in text for text in texts) and all(map(_COMMA.fullmatch, texts))
 

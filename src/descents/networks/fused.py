@@ -1,8 +1,8 @@
-"""The losses and gradients of a network in one pass of compiled code.
+"""Losses and gradients of a multilayer perceptron by compiled code.
 
-The same mathematics as `network` and `supervised` state by torch operations, restated
-for speed: the starts are the lanes of the processor's vectors. Tests hold the gradients
-against those of autograd.
+The mathematics is that of `network` and `supervised`, which use torch operations. For
+speed, the starts are the lanes of the processor's vectors. Tests compare the gradients
+with those of autograd.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -22,22 +21,22 @@ from descents.optim.problem import WIDEST_CHUNK, Parameters
 SOURCE = Path(__file__).parents[1] / "kernels" / "network.c"
 ACTIVATIONS = {"relu": 0, "tanh": 1, "logistic": 2, "gelu": 3}
 MOST_PARAMETERS = 2**16
-"""Larger networks are left to matrix products: a group of starts no longer fits into the
-second-level cache of a core."""
+"""Larger networks are computed by matrix products, because a group of starts no longer fits
+into the second-level cache of a core."""
 
 
 MOST_OF_ONE = 2**19
-"""Up to so many rows times parameters, one start alone is faster by compiled code."""
+"""Up to this many rows times parameters, compiled code is faster for one start alone."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a network is the same at every step.
+    """The shape of a multilayer perceptron.
 
     Attributes
     ----------
     widths : tuple of int
-        Of features, hidden layers and outputs.
+        The widths of the features, the hidden layers and the outputs.
     activation : str
     scalar_biases, classifies : bool
     """
@@ -49,35 +48,35 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """How many weights and biases a start has."""
+        """The number of weights and biases of a start."""
         pairs = zip(self.widths[:-1], self.widths[1:], strict=True)
         return sum((inputs + 1) * outputs for inputs, outputs in pairs)
 
     def steps_at_once(self, rows: int, starts: int) -> int:
         """Return how many steps take about a tenth of a second, at least one.
 
-        An interrupt, or the end of the time, is seen between them only.
+        Interrupts and time limits are checked only between such groups of steps.
         """
         return max(1, 2**28 // (rows * self.parameters * starts))
 
     @property
     def applies(self) -> bool:
-        """Whether compiled code is the faster way."""
+        """Whether compiled code is faster than torch operations."""
         return self.activation in ACTIVATIONS and self.parameters <= MOST_PARAMETERS
 
     def worthwhile(self, rows: int, starts: int) -> bool:
-        """Return whether it is the faster way for a chunk of so many starts.
+        """Return whether compiled code is faster for a chunk with this number of starts.
 
-        One start fills one lane of each vector; where there is much to compute for it,
-        the matrix products of torch are faster.
+        One start fills one lane of each vector. If there is much to compute for it, the
+        matrix products of torch are faster.
         """
         return starts > 1 or rows * self.parameters <= MOST_OF_ONE
 
     def width(self, rows: int) -> int:
         """Return how many starts to compute together, from 16 to 256.
 
-        Few enough that the processors share the starts of a large network evenly;
-        many, of a small one, so that what a step costs beside is shared by many.
+        Chunks of a large network have few starts, so that the processors share them
+        evenly. Those of a small network have many, which share the overhead of a step.
         """
         fitting = 2**22 // (rows * self.parameters)
         return min(WIDEST_CHUNK, max(16, fitting // 16 * 16))
@@ -85,18 +84,18 @@ class Shape:
 
 @dataclass(frozen=True)
 class Rows:
-    """Which rows each start looks at, and what they count.
+    """The rows that each start uses in a step, and their weights.
 
     Attributes
     ----------
     features : Tensor of shape (n, d)
-        The whole table.
+        All rows of the table.
     target : Tensor of shape (n,) or (n, outputs)
     chosen : int64 Tensor of shape (S, rows)
-        Or (1, rows), where all starts have the same.
-    weights : Tensor, shaped as `chosen`, or None
+        The indices of the rows; of shape (1, rows) if all starts use the same.
+    weights : Tensor of the shape of `chosen`, or None
     scale : float
-        What every row counts where there are no weights.
+        The weight of every row if there are no weights.
     decay : Tensor of shape (S,) or None
         The weight decay of each start.
     """
@@ -107,10 +106,10 @@ class Rows:
     weights: torch.Tensor | None
     scale: float
     decay: torch.Tensor | None
-    _structures: dict[Shape, Any] = field(default_factory=dict)
+    _structures: dict[Shape, ctypes.Structure] = field(default_factory=dict)
 
-    def structure(self, shape: Shape) -> Any:
-        """Return what the compiled code is told, of memory that these rows own."""
+    def structure(self, shape: Shape) -> ctypes.Structure:
+        """Return the argument of the compiled code; it points into memory of these rows."""
         if shape not in self._structures:
             number = NUMBERS[self.features.dtype]
             widths = (ctypes.c_int64 * len(shape.widths))(*shape.widths)
@@ -133,7 +132,7 @@ class Rows:
 
 
 def compiled(dtype: torch.dtype) -> ctypes.CDLL | None:
-    """Return the compiled code of a precision, None without a compiler."""
+    """Return the compiled code for a precision, None without a compiler."""
     return of_precision(SOURCE, dtype)
 
 
@@ -152,7 +151,7 @@ def losses_and_gradients(
     Returns
     -------
     losses : Tensor of shape (S,)
-    gradients : dict of Tensor, shaped as the parameters
+    gradients : dict of Tensor, of the shapes of the parameters
     """
     found = _called(shape, rows, parameters)
     return None if found is None else found[:2]
@@ -161,22 +160,23 @@ def losses_and_gradients(
 def plain_steps(
     shape: Shape, rows: Rows, parameters: Parameters, rates: torch.Tensor, steps: int
 ) -> tuple[torch.Tensor, Parameters, Parameters] | None:
-    """Take steps of gradient descent; None where a loss is not finite on the way.
+    """Take steps of gradient descent; return None if a loss is not finite on the way.
 
-    The same bits as by `losses_and_gradients` and p - rate * g, one step at a time.
+    The results have the same bits as single steps p - rate * g with the gradients of
+    `losses_and_gradients`.
 
     Parameters
     ----------
     shape, rows, parameters
-        As in `losses_and_gradients`.
+        See `losses_and_gradients`.
     rates : Tensor of shape (S,)
     steps : int
 
     Returns
     -------
     losses : Tensor of shape (S,)
-        Where the last step began; so are the gradients.
-    gradients, moved : dict of Tensor, shaped as the parameters
+        At the beginning of the last step, as the gradients.
+    gradients, moved : dict of Tensor, of the shapes of the parameters
     """
     return _called(shape, rows, parameters, rates, steps)
 
@@ -215,13 +215,15 @@ def _called(
     return losses, gradients, {name: ends[name] for name in parameters if ends}
 
 
-def _pointers(tensors: Sequence[torch.Tensor]) -> Any:
+def _pointers(tensors: Sequence[torch.Tensor]) -> ctypes.Array[ctypes.c_void_p]:
     return (ctypes.c_void_p * len(tensors))(*[t.data_ptr() for t in tensors])
 
 
 @functools.cache
-def _structure(number: Any) -> Any:
-    """Return the C structure of a precision, `struct network` in the source."""
+def _structure(
+    number: type[ctypes.c_float] | type[ctypes.c_double],
+) -> type[ctypes.Structure]:
+    """Return the C structure for a precision, `struct network` in network.c."""
 
     class Network(ctypes.Structure):
         _fields_ = (

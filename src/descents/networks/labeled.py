@@ -1,20 +1,22 @@
-"""Labeled rows: the data, weights and baselines that every model of them shares."""
+"""Labeled rows: data, weights and baselines, which all models of them share."""
 
 from __future__ import annotations
 
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from descents.devices import torch_device, torch_dtype
 from descents.errors import Complaints, InvalidValueError
-from descents.networks.batches import Batches, training_rows
+from descents.networks.batches import Batches
+from descents.networks.fused import Shape
+from descents.networks.splits import Splits, training_rows
 from descents.optim.problem import Parameters, Problem
-from descents.statistics.metrics import metric_kind
+from descents.statistics.metrics import metric_kind, metric_rows
 from descents.text import counted
 from descents.validation import (
     class_labels,
@@ -27,29 +29,30 @@ from descents.validation import (
 
 REDUCTIONS = ("sum", "mean")
 TASKS = ("classification", "regression")
+Value = TypeVar("Value")
 
 
 class Labeled(Problem):
-    """Labeled rows and a model of them: what `Supervised` is fitted to.
+    """Base class of `Supervised`: labeled rows, and the interface of a model of them.
 
     It has the parameters and attributes of `descents.networks.supervised.Supervised`.
     """
 
     dropout: float = 0.0
     rows_apart: bool = True
-    """Whether in training a row's prediction is its own, so that few rows will do."""
+    """Whether in training the prediction of a row depends on this row alone."""
 
     def __init__(  # noqa: PLR0913
         self,
-        X: Any,
-        y: Any,
+        X: object,
+        y: object,
         *,
         task: str = "classification",
         outputs: int | None = None,
         loss: str = "mean",
-        splits: Any = None,
-        row_weights: Any = None,
-        class_weights: Any = None,
+        splits: Splits | None = None,
+        row_weights: object = None,
+        class_weights: object = None,
         batch_size: int | None = None,
         weight_decay: float | Sequence[float] = 0.0,
         settings: int = 1,
@@ -62,42 +65,33 @@ class Labeled(Problem):
         complaints.attempt(one_of, "loss", loss, REDUCTIONS)
         complaints.attempt(one_of, "task", task, TASKS)
         decay = complaints.attempt(
-            of_settings, "weight_decay", weight_decay, settings, real_number, 0
+            of_settings, "weight_decay", weight_decay, settings, _decay
         )
         if batch_size is not None:
             complaints.attempt(whole_number, "batch_size", batch_size, 1)
         if outputs is not None:
             outputs = complaints.attempt(whole_number, "outputs", outputs, 1)
         complaints.attempt(seed_number, seed)
-        given_device = complaints.attempt(torch_device, device)
-        target: Any = None
-        weights: Any = None
-        given_dtype: Any = None
+        self.device = complaints.attempt(torch_device, device)
+        target = weights = weighed = None
         if features is not None:
             rows = len(features)
             reader = class_labels if task == "classification" else _numbers
             target = complaints.attempt(reader, "y", y, rows)
-            given_dtype = complaints.attempt(torch_dtype, dtype, features)
+            self.dtype = complaints.attempt(torch_dtype, dtype, features)
             if row_weights is not None:
                 weights = complaints.attempt(_row_weights, row_weights, rows)
             if splits is not None:
                 splits = complaints.attempt(training_rows, splits, rows)
-        if outputs is not None and target is not None:
-            found = int(target.max()) + 1 if target.ndim == 1 else target.shape[1]
-            complaints.require(
-                outputs == found or (target.ndim == 1 and outputs > found),
-                f"outputs is {outputs}, but y has {found}; leave it out, or give as "
-                "many as y has (or, of classes, more)",
-            )
-        weighed = weights
         if target is not None:
+            complaints.attempt(_check_outputs, outputs, target)
             given = (weights, class_weights, target, outputs, splits)
             weighed = complaints.attempt(_weighed, *given)
         complaints.raise_any()
-        self.X: np.ndarray = features
-        self.y: np.ndarray = target
-        self.task, self.loss, self.weight_decay = task, loss, decay
-        self.dtype, self.device = given_dtype, given_device
+        assert target is not None  # noqa: S101
+        self.task, self.loss = task, loss
+        self.weight_decay: float | tuple[float, ...] = decay
+        self.classifies = task == "classification"
         self.batches = Batches(
             len(features),
             splits=splits,
@@ -105,43 +99,85 @@ class Labeled(Problem):
             batch_size=batch_size,
             seed=seed,
             settings=settings,
-            device=given_device,
+            device=self.device,
         )
-        self.row_weights: np.ndarray | None = weights
-        self.loss_weights: np.ndarray | None = weighed
+        self._set_rows(features, target, weights, weighed, outputs)
+
+    def _set_rows(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        weights: np.ndarray | None,
+        loss_weights: np.ndarray | None,
+        outputs: int | None,
+    ) -> None:
+        """Set the rows and their weights, checked."""
+        self.X, self.y = X, y
+        self.row_weights, self.loss_weights = weights, loss_weights
         self.weights_of_rows = _sent(weights, self.batches.device)
         self.weights_of_losses = (
             self.weights_of_rows
-            if weighed is weights
-            else _sent(weighed, self.batches.device)
+            if loss_weights is weights
+            else _sent(loss_weights, self.batches.device)
         )
-        self.classifies = task == "classification"
         if self.classifies:
-            self.outputs = max(outputs or 0, int(target.max()) + 1)
+            self.outputs = max(outputs or 0, int(y.max()) + 1)
         else:
-            self.outputs = target.shape[1]
-        self._has_layers_of(features.shape[1])
+            self.outputs = y.shape[1]
+        self._has_layers_of(X.shape[1])
         self._tables: dict[torch.dtype, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def _has_layers_of(self, widest: int) -> None:
-        """Take note of how wide the widest layer is."""
+        """Set the width of the widest layer, which limits how many starts a chunk has."""
         self.widest = widest
         self.size = (self.batches.batch_size or self.batches.longest) * widest
 
     @property
     def stochastic(self) -> bool:
-        """Whether a step looks at some of the rows, or with some of the units."""
+        """Whether a step uses only some of the rows, or drops units."""
         return self.batches.batch_size is not None or self.dropout > 0
 
     @property
     def whole(self) -> Problem:
-        """The problem with every row and every unit at every step."""
+        """The problem with all rows and all units at every step."""
         if not self.stochastic:
             return self
         whole = copy.copy(self)
         whole.batches = self.batches.whole
         whole.dropout = 0.0
         return whole
+
+    # Compiled code, which a kind may be computed by
+
+    @property
+    def shape(self) -> Shape | None:
+        """The shape of a multilayer perceptron that compiled code computes, or None."""
+        return None
+
+    @property
+    def rows_at_once(self) -> int:
+        """The number of rows that a step uses."""
+        return self.batches.batch_size or self.batches.longest
+
+    @property
+    def width(self) -> int:
+        """The maximum number of starts in a chunk, a function of the problem alone."""
+        if self.shape is None:
+            return super().width
+        return self.shape.width(self.rows_at_once)
+
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """Return the first starts of the chunks that are narrower than `width`.
+
+        In compiled code, 1 to 15 starts take as long as one, because they are lanes of
+        the same vectors.
+        """
+        if self.shape is None:
+            return super().edges
+        return tuple(edge for edge in (0, 1, 16, 64) if edge < self.width)
+
+    # The model
 
     @abstractmethod
     def predict(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
@@ -155,8 +191,8 @@ class Labeled(Problem):
         """Return the features and target of all rows."""
         if dtype not in self._tables:
             kind = None if self.classifies else dtype
-            with torch.inference_mode(False):  # it outlives the caller's
-                # torch keeps the strides of numpy, and the compiled gradients read rows.
+            with torch.inference_mode(False):  # it is used after the caller's ends
+                # torch keeps the strides of numpy, but compiled code reads whole rows.
                 features = torch.tensor(self.X, dtype=dtype, device=self.device)
                 target = torch.tensor(self.y, dtype=kind, device=self.device)
                 features, target = features.contiguous(), target.contiguous()
@@ -164,11 +200,11 @@ class Labeled(Problem):
         return self._tables[dtype]
 
     def baseline(self, metric: str) -> float:
-        """Return what the best constant answer to the training rows has of a score, or 0.
+        """Return the score of the best constant prediction on the training rows, or 0.
 
-        Of accuracy the weighted share of the largest class, of balanced accuracy one
-        over the number of classes, of the area under the ROC curve one half, of R^2 0;
-        where splits differ, the largest such value.
+        It is the weighted share of the largest class for accuracy, one over the number of
+        classes for balanced accuracy, one half for the area under the ROC curve, and 0 for
+        R^2; if splits differ, the largest of their values.
         """
         if metric_kind(metric) == "roc_auc":
             return 0.5
@@ -177,7 +213,7 @@ class Labeled(Problem):
         return float(np.nanmax(self.constant_scores(f"training_{metric_kind(metric)}")))
 
     def constant_scores(self, metric: str) -> np.ndarray:
-        """Return what the most frequent class of the training rows scores, by split.
+        """Return the score of always predicting the most frequent training class, by split.
 
         Parameters
         ----------
@@ -187,7 +223,7 @@ class Labeled(Problem):
         Returns
         -------
         ndarray of shape (splits,)
-            NaN where no row counts; of R^2 0, which the mean of the rows has.
+            NaN if all rows have weight 0; 0 for R^2, the score of the mean.
         """
         splits = self.batches.splits
         if not self.classifies:
@@ -197,7 +233,7 @@ class Labeled(Problem):
         for place, training in enumerate(splits):
             answer = self.majority(place)
             rows = training
-            if metric.startswith("validation"):
+            if metric_rows(metric) == "validation":
                 rows = np.setdiff1d(np.arange(len(self.y)), training)
             rows = rows[weights[rows] > 0]
             if metric_kind(metric) == "balanced_accuracy" and len(rows):
@@ -207,86 +243,90 @@ class Labeled(Problem):
         return found
 
     def majority(self, split: int = 0) -> int:
-        """Return the class of the largest weight among the training rows of a split."""
+        """Return the class with the largest total weight in the training rows of a split."""
         rows = self.batches.splits[split]
         weights = None if self.row_weights is None else self.row_weights[rows]
         return int(np.bincount(self.y[rows], weights).argmax())
 
     def layers(self, parameters: Parameters) -> dict[str, tuple[str, ...]]:
-        """Return which parameters belong together; here, each is alone."""
+        """Return the names of the parameters of each layer; here, each is a layer."""
         return {name: (name,) for name in parameters}
 
     def off(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return which hidden units give nothing on some rows, (S, rows, units)."""
+        """Return which hidden units are off on each row, bool (S, rows, units)."""
         return features.new_zeros(*features.shape[:2], 0, dtype=torch.bool)
 
     def flat(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return which hidden units are saturated on some rows, (S, rows, units)."""
+        """Return which hidden units are saturated on each row, bool (S, rows, units)."""
         return features.new_zeros(*features.shape[:2], 0, dtype=torch.bool)
 
     def overrides(self, name: str) -> bool:
-        """Return whether a derived kind has its own version of a method."""
+        """Return whether a derived class has its own version of a method."""
         return False
 
 
 def of_settings(
-    name: str, value: Any, settings: int, check: Callable[..., Any], *limits: Any
-) -> Any:
-    """Return a value that settings share, or a tuple of one for each, checked.
+    name: str, value: object, settings: int, check: Callable[[str, object], Value]
+) -> Value | tuple[Value, ...]:
+    """Return a value that settings share, or a tuple with one per setting, checked.
 
-    What is the same in all is shared: nothing is then looked up at every step, nor
-    computed for the sake of zeros.
+    If all settings have the same value, it is returned alone, so that nothing has to be
+    looked up at every step.
 
     Examples
     --------
-    >>> of_settings("weight_decay", [0, 0.1], 2, real_number, 0)
+    >>> of_settings("weight_decay", [0, 0.1], 2, real_number)
     (0.0, 0.1)
     """
     if not isinstance(value, list | tuple):
-        return check(name, value, *limits)
+        return check(name, value)
     if len(value) != settings:
         raise InvalidValueError(
             f"{name} has {counted(len(value), 'value')} for {counted(settings, 'setting')}; give one for "
             "each, or one for all"
         )
-    found = tuple(check(name, one, *limits) for one in value)
+    found = tuple(check(name, one) for one in value)
     return found[0] if all(one == found[0] for one in found) else found
 
 
-def _numbers(name: str, value: Any, rows: int) -> np.ndarray:
-    """Return numbers to foretell as float64 of shape (rows, outputs)."""
-    if hasattr(value, "detach"):
+def _decay(name: str, value: object) -> float:
+    return real_number(name, value, 0)
+
+
+def _numbers(name: str, value: object, rows: int) -> np.ndarray:
+    """Return the numbers to predict, float64 of shape (rows, outputs)."""
+    if isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()
     try:
         array = np.asarray(value)
+        given = array.shape
     except ValueError as error:
         raise InvalidValueError(
-            f"{name} is no table of numbers ({error}); give numbers for each of the "
+            f"{name} is not a table of numbers ({error}); give numbers for each of the "
             f"{counted(rows, 'row')}"
         ) from None
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2 or len(array) != rows:
         raise InvalidValueError(
-            f"{name} has shape {np.shape(value)}; give numbers for each of the {rows} "
-            "rows"
+            f"{name} has shape {given}; give numbers for each of the {rows} rows"
         )
     return finite_matrix(name, array).astype(np.float64)
 
 
 def _weighed(
     weights: np.ndarray | None,
-    class_weights: Any,
+    class_weights: object,
     target: np.ndarray,
     outputs: int | None,
-    splits: Any,
+    splits: Sequence[np.ndarray] | None,
 ) -> np.ndarray | None:
-    """Return the weight of each row in the losses, None where all weigh the same."""
-    places = splits or [slice(None)]
+    """Return the weight of each row in the losses, None if all are equal."""
+    places = splits or [np.arange(len(target))]
     if weights is not None and not all(weights[rows].any() for rows in places):
         raise InvalidValueError(
             "row_weights are 0 on all training rows of a split; give a row of each split "
-            "a weight"
+            "a weight above 0"
         )
     if class_weights is None:
         return weights
@@ -301,7 +341,7 @@ def _weighed(
     return found
 
 
-def _class_weights(value: Any, classes: int) -> np.ndarray:
+def _class_weights(value: object, classes: int) -> np.ndarray:
     try:
         weights = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
@@ -320,6 +360,18 @@ def _class_weights(value: Any, classes: int) -> np.ndarray:
     return weights
 
 
+def _check_outputs(outputs: int | None, target: np.ndarray) -> None:
+    """Raise if the number of outputs is not that of the target."""
+    if outputs is None:
+        return
+    found = int(target.max()) + 1 if target.ndim == 1 else target.shape[1]
+    if outputs != found and not (target.ndim == 1 and outputs > found):
+        raise InvalidValueError(
+            f"outputs is {outputs}, but y has {found}; leave it out, or give as "
+            "many as y has (or, of classes, more)"
+        )
+
+
 def _sent(weights: np.ndarray | None, device: torch.device) -> torch.Tensor | None:
     """Return weights as a float64 tensor on a device."""
     if weights is None:
@@ -327,14 +379,14 @@ def _sent(weights: np.ndarray | None, device: torch.device) -> torch.Tensor | No
     return torch.tensor(weights, dtype=torch.float64, device=device)
 
 
-def _row_weights(value: Any, rows: int) -> np.ndarray:
-    if hasattr(value, "detach"):
+def _row_weights(value: object, rows: int) -> np.ndarray:
+    if isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()
     try:
         weights = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidValueError(
-            f"row_weights are no numbers ({error}); give a finite number of at least 0 "
+            f"row_weights are not numbers ({error}); give a finite number of at least 0 "
             f"for each of the {counted(rows, 'row')}"
         ) from None
     if weights.shape != (rows,) or not np.isfinite(weights).all() or weights.min() < 0:
@@ -343,5 +395,7 @@ def _row_weights(value: Any, rows: int) -> np.ndarray:
             f"0 for each of the {counted(rows, 'row')}"
         )
     if not weights.any():
-        raise InvalidValueError("row_weights are all 0; give a row at least a weight")
+        raise InvalidValueError(
+            "row_weights are all 0; give at least one row a weight above 0"
+        )
     return weights

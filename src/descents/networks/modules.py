@@ -1,11 +1,9 @@
-"""Any torch module from many initial points, stacked and lifted by vmap."""
+"""Any torch module from many initial points, vectorized by vmap."""
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,9 +13,9 @@ from descents.errors import InvalidValueError
 from descents.networks import fused
 from descents.networks.bound_supervised import BoundSupervised
 from descents.networks.fused import Shape
-from descents.networks.network import ACTIVATIONS
+from descents.networks.module_calls import Caller, seeded
+from descents.networks.module_layers import constants, perceptron
 from descents.networks.supervised import Supervised
-from descents.optim.autograd import lifted
 from descents.optim.problem import Bound, Parameters, Problem
 from descents.rng import stream
 from descents.text import counted
@@ -29,54 +27,42 @@ RANDOM = (
     torch.nn.FractionalMaxPool3d,
 )
 """Layers that draw random numbers while training."""
-GENERATOR = threading.RLock()
-"""All threads have one generator of torch's: who seeds it keeps the others waiting."""
 BATCH = torch.nn.modules.batchnorm._BatchNorm
-"""Layers that look at other rows while training, and remember them."""
-KINDS: dict[type, str] = {
-    torch.nn.ReLU: "relu",
-    torch.nn.Tanh: "tanh",
-    torch.nn.Sigmoid: "logistic",
-    torch.nn.GELU: "gelu",
-}
-
-
-Layers = tuple[tuple[str, str], ...]
-"""The names of the weight and the bias of each layer."""
+"""Layers that use other rows in training, and remember statistics of them."""
 
 
 class Modules(Supervised):
-    """Cross-entropy, or squared error, of a torch module of the user's.
+    """A torch module of the user with cross-entropy or squared error.
 
-    The module is made once for each start, under the seed of that start; parameters are
-    stacked, and the module is called by `torch.func.functional_call` under
-    `torch.func.vmap`, all starts at once.
+    The module is made once for each start, with the seed of that start. The parameters
+    are stacked, and all starts are computed at once by `torch.func.vmap`.
 
     Parameters
     ----------
     make_module : callable
-        ``make_module()`` returns a `torch.nn.Module` with its parameters drawn, as
-        torch does, from torch's global generator, which is seeded for each start and
-        then put back. The module takes rows of features, shape (rows, features), and
-        returns logits, or numbers to foretell, shape (rows, outputs).
+        ``make_module()`` returns a `torch.nn.Module` whose parameters are drawn from
+        torch's global generator, which is seeded for each start and then restored. The
+        module takes rows of features, shape (rows, features), and returns logits or
+        predicted numbers, shape (rows, outputs).
     X, y, **options
-        As `descents.networks.supervised.Supervised` takes them.
+        See `descents.Network`.
     batched : bool
-        False calls the module start by start: slower, for modules with layers that
-        vmap cannot take; each call while training is under a seed of (start, step).
+        False calls the module for one start after the other. This is slower, and for
+        modules with layers that vmap does not support. In training, each call has a seed
+        that depends on (start, step).
 
     Raises
     ------
     InvalidValueError
-        When a batched module has layers that are random or look at other rows while
-        training, or constants, which would not be each start's own; when it cannot take
-        the rows, or what it returns has another shape.
+        If a batched module has layers that are random or use other rows in training, or
+        constants that differ between starts; if it does not accept the rows, or its
+        output has another shape.
 
     Notes
     -----
-    Final and recorded losses are without randomness: where steps look at some of the
-    rows or call random layers, they are those of the module in evaluation mode. Weight
-    decay acts on what is not named ``bias``.
+    Final and recorded losses are not random: if steps use mini-batches or random layers,
+    they are those of the module in evaluation mode. Weight decay applies to all parameters
+    that are not named ``bias``.
 
     Examples
     --------
@@ -93,8 +79,8 @@ class Modules(Supervised):
     def __init__(
         self,
         make_module: Callable[[], torch.nn.Module],
-        X: Any,
-        y: Any,
+        X: object,
+        y: object,
         *,
         batched: bool = True,
         seed: int = 0,
@@ -116,17 +102,17 @@ class Modules(Supervised):
         self._probe_training()
         self._has_layers_of(max([self.X.shape[1], self.outputs, *shapes]))
         self.rows_apart = batched
-        self.perceptron = self._as_perceptron()
+        self.perceptron = perceptron(module, self.classifies) if batched else None
 
     @property
     def _module(self) -> torch.nn.Module:
         return self._caller.module
 
     def bind(self, starts: torch.Tensor, seed: int = 0) -> Bound:
-        """Return this problem bound to the starts of a chunk, with a module of its own.
+        """Return this problem bound to the starts of a chunk, with its own module.
 
-        Chunks may run in parallel, and a module that is called start by start may
-        remember what it saw: it begins as the first of the starts does.
+        Chunks may run in parallel. A module that is not batched may remember rows, so it
+        begins in the state of the first start.
         """
         if self.batched:
             module = copy.deepcopy(self._module)
@@ -141,76 +127,24 @@ class Modules(Supervised):
 
     @property
     def width(self) -> int:
-        """How many starts are computed together: one, where not batched."""
-        if not self.batched:
-            return 1
-        if self.shape is None:
-            return super().width
-        return self.shape.width(self.batches.batch_size or self.batches.longest)
-
-    @property
-    def edges(self) -> tuple[int, ...]:
-        """Return the starts at which chunks begin that are narrower than `width`."""
-        if self.shape is None:
-            return super().edges
-        return tuple(edge for edge in (0, 1, 16, 64) if edge < self.width)
-
-    # Multilayer perceptrons, which are faster by compiled code
-
-    def _as_perceptron(self) -> tuple[Shape, Layers] | None:
-        """Return the shape of a chain of linear layers with one kind of activation.
-
-        None for every other module, and for those that are called start by start.
-        """
-        named = _chain("", self._module) if self.batched else None
-        if named is None or len(named) < 3 or len(named) % 2 == 0:
-            return None
-        linear, between = named[::2], named[1::2]
-        kinds = {type(part) for _, part in between}
-        whole = all(
-            type(part) is torch.nn.Linear
-            and part.bias is not None
-            and part.weight.requires_grad
-            and part.bias.requires_grad
-            and not _hooked(part)
-            for _, part in linear
-        )
-        if not whole or len(kinds) != 1 or not kinds <= set(KINDS):
-            return None
-        if any(getattr(part, "approximate", "none") != "none" for _, part in between):
-            return None
-        parts = [value for _, part in linear for value in part.parameters()]
-        if len({id(value) for value in parts}) < len(parts):  # shared by two layers
-            return None
-        if any(_hooked(part) for part in self._module.modules()):
-            return None
-        layers: list[Any] = [part for _, part in linear]
-        widths = (layers[0].in_features, *(part.out_features for part in layers))
-        shape = Shape(widths, KINDS[kinds.pop()], False, self.classifies)
-        names = tuple((f"{name}weight", f"{name}bias") for name, _ in linear)
-        return (shape, names) if shape.applies else None
+        """The maximum number of starts in a chunk: 1, where they are not batched."""
+        return super().width if self.batched else 1
 
     @property
     def shape(self) -> Shape | None:
-        """The shape of a multilayer perceptron that compiled code is for."""
+        """The shape of a multilayer perceptron that compiled code computes, or None."""
         if type(self) is not Modules or self.perceptron is None:
             return None
         return self.perceptron[0] if self.device.type == "cpu" else None
 
-    def fused(
-        self, parameters: Parameters, starts: torch.Tensor, step: int
-    ) -> tuple[torch.Tensor, Parameters] | None:
-        """Return losses and gradients of a multilayer perceptron by compiled code."""
-        return BoundModules(self, starts, self._caller).compiled(parameters, step)
-
     @property
     def stochastic(self) -> bool:
-        """Whether a step looks at some of the rows, or calls random layers."""
+        """Whether a step uses only some of the rows, or random layers."""
         return super().stochastic or self.random
 
     @property
     def whole(self) -> Problem:
-        """The problem with every row at every step, and no layer random."""
+        """The problem with all rows at every step, without random layers."""
         whole = super().whole
         if isinstance(whole, Modules) and whole is not self:
             whole.random = whole.in_training = False
@@ -221,8 +155,8 @@ class Modules(Supervised):
         return name.rsplit(".", 1)[-1] != "bias"
 
     def _made(self, generator: np.random.Generator) -> torch.nn.Module:
-        """Make a module with torch's generator seeded from that of a start."""
-        with _seeded(generator):
+        """Make a module, with torch's generator seeded from that of a start."""
+        with seeded(generator):
             module = self._make()
         if not isinstance(module, torch.nn.Module):
             raise InvalidValueError(
@@ -239,9 +173,9 @@ class Modules(Supervised):
         }
         if self.batched and names:
             raise InvalidValueError(
-                f"the module has {', '.join(sorted(names))} layers, which while "
-                "training are random or look at other rows, so that a start would "
-                "depend on its company; leave them out, or give batched=False"
+                f"the module has {', '.join(sorted(names))} layers, which in "
+                "training are random or use other rows, so that a start would depend on "
+                "the others in its batch; leave them out, or give batched=False"
             )
         if not any(value.requires_grad for value in module.parameters()):
             raise InvalidValueError(
@@ -249,12 +183,12 @@ class Modules(Supervised):
             )
 
     def _probe(self) -> list[int]:
-        """Return the widths of the parts' outputs; check that of the whole."""
+        """Check the outputs of the module, and return the widths of its layers' outputs."""
         widths: list[int] = []
 
-        def note(part: Any, given: Any, found: Any) -> None:
-            if isinstance(found, torch.Tensor) and found.ndim > 1:
-                widths.append(int(np.prod(found.shape[1:])))
+        def note(part: torch.nn.Module, given: object, output: object) -> None:
+            if isinstance(output, torch.Tensor) and output.ndim > 1:
+                widths.append(int(np.prod(output.shape[1:])))
 
         hooks = [part.register_forward_hook(note) for part in self._module.modules()]
         rows = torch.tensor(self.X[:2], dtype=self.dtype, device=self.device)
@@ -281,13 +215,13 @@ class Modules(Supervised):
         return widths
 
     def _probe_training(self) -> None:
-        """See whether the module can be trained as it is asked to be."""
+        """Check that the module can be trained, and whether it is random or remembers rows."""
         fewest = min(2, self.batches.fewest)
         rows = torch.tensor(self.X[:fewest], dtype=self.dtype, device=self.device)
         trained = Caller(copy.deepcopy(self._module).train(), self.batched)
         buffers = {n: v.clone() for n, v in trained.module.named_buffers()}
         try:
-            with _seeded(np.random.default_rng(0)), torch.no_grad():
+            with seeded(np.random.default_rng(0)), torch.no_grad():
                 before = torch.get_rng_state()
                 trained(
                     {
@@ -311,12 +245,12 @@ class Modules(Supervised):
         )
 
     def _check_constants(self, module: torch.nn.Module, start: int) -> None:
-        """Refuse what is not learned but differs between starts that are batched."""
-        own = _constants(self._module)
-        for name, value in _constants(module).items():
+        """Raise if values that are not learned differ between starts in a batch."""
+        own = constants(self._module)
+        for name, value in constants(module).items():
             if not torch.equal(value.to(own[name]), own[name]):
                 raise InvalidValueError(
-                    f"{name} of the module is not learned, but is another in start "
+                    f"{name} of the module is not learned, but differs in start "
                     f"{start}; make it the same each time, or give batched=False"
                 )
 
@@ -338,111 +272,12 @@ class Modules(Supervised):
         return self._caller.predict(parameters, features)
 
     def off(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return which hidden units give nothing on some rows, (S, rows, units)."""
+        """Return which hidden units are off on each row, bool (S, rows, units)."""
         return self._caller.units(parameters, features, "off")
 
     def flat(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return which hidden units are saturated on some rows, (S, rows, units)."""
+        """Return which hidden units are saturated on each row, bool (S, rows, units)."""
         return self._caller.units(parameters, features, "flat")
-
-
-class Caller:
-    """A module that is called with the parameters of many starts.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    batched : bool
-        Whether all starts are computed together, by vmap.
-
-    Examples
-    --------
-    >>> caller = Caller(torch.nn.Linear(2, 1, bias=False), batched=True)
-    >>> caller({"weight": torch.ones(3, 1, 2)}, torch.ones(3, 4, 2)).shape
-    torch.Size([3, 4, 1])
-    """
-
-    def __init__(self, module: torch.nn.Module, batched: bool) -> None:
-        self.module, self.batched = module, batched
-        self._places = _places(module)
-        self._lifted = lifted(self.of_one)
-
-    def __reduce__(self) -> tuple[type[Caller], tuple[torch.nn.Module, bool]]:
-        """Leave out what is made of the module."""
-        return Caller, (self.module, self.batched)
-
-    def __call__(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return the outputs of the module in the mode that it is in."""
-        if self.batched:
-            found: torch.Tensor = self._lifted(parameters, features)
-            return found
-        if len(features) == 1:
-            one = {name: value.squeeze(0) for name, value in parameters.items()}
-            return self.of_one(one, features[0])[None]
-        return torch.stack(
-            [
-                self.of_one({n: v[k] for n, v in parameters.items()}, features[k])
-                for k in range(len(features))
-            ]
-        )
-
-    def predict(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return the outputs of the module in evaluation mode."""
-        self.module.eval()
-        self.module.to(features.dtype)
-        return self(parameters, features)
-
-    def of_one(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Call the module with other parameters, as `torch.func.functional_call` does.
-
-        Where each parameter belongs is looked up once, not at every call.
-        """
-        places = self._places
-        own = [(group, name, group[name]) for _, group, name in places]
-        try:
-            for whole, group, name in places:
-                if whole in parameters:
-                    group[name] = parameters[whole]
-            found: torch.Tensor = self.module(features)
-        finally:
-            for group, name, value in own:
-                group[name] = value
-        return found
-
-    def units(
-        self, parameters: Parameters, features: torch.Tensor, what: str
-    ) -> torch.Tensor:
-        """Look at what goes into the activations that are known."""
-        known = [part for part in self.module.modules() if type(part) in KINDS]
-        seen: list[torch.Tensor] = []
-
-        def note(part: Any, given: Any) -> None:
-            look = getattr(ACTIVATIONS[KINDS[type(part)]], what)
-            seen.append(look(given[0]).flatten(1))
-
-        def of_one(one: Parameters, rows: torch.Tensor) -> torch.Tensor:
-            seen.clear()
-            self.of_one(one, rows)
-            return torch.cat(seen, 1) if seen else rows.new_zeros(len(rows), 0).bool()
-
-        if not known:
-            return features.new_zeros(*features.shape[:2], 0, dtype=torch.bool)
-        self.module.eval()
-        self.module.to(features.dtype)
-        hooks = [part.register_forward_pre_hook(note) for part in known]
-        try:
-            if self.batched:
-                found: torch.Tensor = torch.func.vmap(of_one)(parameters, features)
-                return found
-            return torch.stack(
-                [
-                    of_one({n: v[k] for n, v in parameters.items()}, features[k])
-                    for k in range(len(features))
-                ]
-            )
-        finally:
-            for hook in hooks:
-                hook.remove()
 
 
 class BoundModules(BoundSupervised):
@@ -453,13 +288,10 @@ class BoundModules(BoundSupervised):
     def __init__(self, problem: Modules, starts: torch.Tensor, caller: Caller) -> None:
         super().__init__(problem, starts)
         self.caller = caller
-        shape = problem.shape
-        rows = problem.batches.batch_size or problem.batches.longest
-        self._shape = shape if shape and shape.worthwhile(rows, len(starts)) else None
 
     @property
     def whole(self) -> Bound:
-        """The same starts and module with every row, and no layer random."""
+        """The same starts and module with all rows, without random layers."""
         if not self.stochastic:
             return self
         whole = self.problem.whole
@@ -470,32 +302,24 @@ class BoundModules(BoundSupervised):
         """Return some of the starts, with the same module."""
         return BoundModules(self.problem, self.starts[places], self.caller)
 
-    def fused(
-        self, parameters: Parameters, step: int
-    ) -> tuple[torch.Tensor, Parameters] | None:
-        """Return losses and gradients of a multilayer perceptron by compiled code."""
-        if type(self.problem).fused is not Modules.fused:  # of a derived kind
-            return super().fused(parameters, step)
-        return self.compiled(parameters, step)
-
     def compiled(
         self, parameters: Parameters, step: int
     ) -> tuple[torch.Tensor, Parameters] | None:
         """Return losses and gradients by compiled code, None where it is not for this."""
-        if self._shape is None:
+        if self.shape is None:
             return None
         assert self.problem.perceptron is not None  # noqa: S101
         names = self.problem.perceptron[1]
         dtype = parameters[names[0][0]].dtype
         if fused.compiled(dtype) is None:
             return None
-        # A linear layer of torch keeps its weights as (outputs, inputs).
+        # The weight of torch's linear layers has shape (outputs, inputs).
         given: Parameters = {}
         for layer, (weight, bias) in enumerate(names, 1):
             given[f"weight{layer}"] = parameters[weight].mT
             given[f"bias{layer}"] = parameters[bias].unsqueeze(1)
         rows = self.compiled_rows(step, dtype)
-        found = fused.losses_and_gradients(self._shape, rows, given)
+        found = fused.losses_and_gradients(self.shape, rows, given)
         if found is None:
             return None
         slopes: Parameters = {}
@@ -517,8 +341,8 @@ class BoundModules(BoundSupervised):
             return self.predict(parameters, features)
         if problem.remembers and len(features) > 1:
             raise InvalidValueError(
-                f"{counted(len(features), 'start')} share a module that remembers what it saw; "
-                "leave the width at 1"
+                f"{counted(len(features), 'start')} share a module that remembers rows; give "
+                "width=1"
             )
         caller.module.to(features.dtype)
         caller.module.train()
@@ -526,21 +350,21 @@ class BoundModules(BoundSupervised):
             return caller(parameters, features)
         found = []
         for place, number in enumerate(self.starts.tolist()):
-            with _seeded(stream(problem.seed, "dropout", number, step)):
+            with seeded(stream(problem.seed, "dropout", number, step)):
                 one = {name: value[place] for name, value in parameters.items()}
                 found.append(caller.of_one(one, features[place]))
         return torch.stack(found)
 
     def off(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return which hidden units give nothing on some rows, (S, rows, units)."""
+        """Return which hidden units are off on each row, bool (S, rows, units)."""
         return self.caller.units(parameters, features, "off")
 
     def flat(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return which hidden units are saturated on some rows, (S, rows, units)."""
+        """Return which hidden units are saturated on each row, bool (S, rows, units)."""
         return self.caller.units(parameters, features, "flat")
 
     def buffers(self) -> Parameters:
-        """Return the buffers of the module, such as running means, of each start."""
+        """Return the buffers of the module, such as running means, stacked over the starts."""
         if self.problem.batched:
             return {}
         return {
@@ -549,62 +373,10 @@ class BoundModules(BoundSupervised):
         }
 
     def load_buffers(self, buffers: Parameters) -> None:
-        """Put the buffers back into the module."""
+        """Set the buffers of the module."""
         for name, value in self.caller.module.named_buffers():
             if name in buffers:
                 value.copy_(buffers[name][0])
-
-
-@contextlib.contextmanager
-def _seeded(generator: np.random.Generator) -> Iterator[None]:
-    """Seed torch's generator from one of ours, and put it back afterwards."""
-    with GENERATOR, torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(generator.integers(2**32)))
-        yield
-
-
-def _places(module: torch.nn.Module) -> list[tuple[str, dict[str, Any], str]]:
-    """Return each parameter's name, and where it is kept: in a dict, under a name.
-
-    One that several layers share has the first of its names in all places.
-    """
-    names = {id(value): name for name, value in module.named_parameters()}
-    return [
-        (names[id(value)], part._parameters, name)
-        for part in module.modules()
-        for name, value in part._parameters.items()
-        if value is not None
-    ]
-
-
-def _chain(
-    prefix: str, module: torch.nn.Module
-) -> list[tuple[str, torch.nn.Module]] | None:
-    """Return the layers of nested `torch.nn.Sequential` in order, None of another kind."""
-    if type(module) is not torch.nn.Sequential:
-        return None
-    found: list[tuple[str, torch.nn.Module]] = []
-    for name, part in module._modules.items():  # one may stand there twice
-        inner = _chain(f"{prefix}{name}.", part)
-        found += [(f"{prefix}{name}.", part)] if inner is None else inner
-    return found
-
-
-def _hooked(part: torch.nn.Module) -> bool:
-    """Return whether something else happens when a layer is called."""
-    return bool(
-        part._forward_hooks
-        or part._forward_pre_hooks
-        or part._backward_hooks
-        or part._backward_pre_hooks
-        or "forward" in vars(part)
-    )
-
-
-def _constants(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Return buffers and parameters that are not learned."""
-    frozen = {n: v for n, v in module.named_parameters() if not v.requires_grad}
-    return {**frozen, **dict(module.named_buffers())}
 
 
 def _first_line(error: Exception) -> str:

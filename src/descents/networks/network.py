@@ -3,141 +3,38 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 
 from descents.errors import Complaints, InvalidValueError
+from descents.networks.activations import ACTIVATIONS
 from descents.networks.bound_supervised import BoundSupervised
 from descents.networks.fused import Shape, compiled, losses_and_gradients, plain_steps
+from descents.networks.initialization import (
+    BIASES,
+    SCALED,
+    WEIGHTS,
+    Initialization,
+    initialization_named,
+)
 from descents.networks.labeled import of_settings
+from descents.networks.splits import Splits
 from descents.networks.supervised import Supervised
 from descents.optim.problem import Bound, Parameters, sent, stacked_points
 from descents.rng import streams
 from descents.validation import finite_matrix, one_of, real_number, whole_number
 
-Initialization = Callable[[np.random.Generator, int, int], np.ndarray]
 
+def probability(name: str, value: object) -> float:
+    """Return a probability below 1.
 
-def _orthogonal(generator: np.random.Generator, inputs: int, outputs: int) -> Any:
-    """Draw a matrix with orthonormal rows or columns, uniformly (Haar)."""
-    tall = generator.standard_normal((max(inputs, outputs), min(inputs, outputs)))
-    basis, upper = np.linalg.qr(tall)
-    basis = basis * np.sign(np.diag(upper))
-    return basis if inputs >= outputs else basis.T
-
-
-Draw = Callable[[np.random.Generator, Any], Any]
-Scale = Callable[[int, int], float]
-SCALED: dict[str, tuple[Draw, Scale]] = {
-    "uniform01": (
-        lambda generator, shape: generator.random(shape),
-        lambda inputs, outputs: 1.0,
-    ),
-    "normal": (
-        lambda generator, shape: generator.standard_normal(shape),
-        lambda inputs, outputs: 1.0,
-    ),
-    "kaiming": (
-        lambda generator, shape: generator.standard_normal(shape),
-        lambda inputs, outputs: np.sqrt(2 / inputs),
-    ),
-    "xavier": (
-        lambda generator, shape: generator.uniform(-1, 1, shape),
-        lambda inputs, outputs: np.sqrt(6 / (inputs + outputs)),
-    ),
-}
-"""Weights that are drawn one by one, and what those of a layer are multiplied by."""
-
-
-def _scaled(draw: Draw, scale: Scale) -> Initialization:
-    def weights(
-        generator: np.random.Generator, inputs: int, outputs: int
-    ) -> np.ndarray:
-        drawn: np.ndarray = draw(generator, (inputs, outputs))
-        return drawn * scale(inputs, outputs)
-
-    return weights
-
-
-WEIGHTS: dict[str, Initialization] = {
-    **{name: _scaled(*rule) for name, rule in SCALED.items()},
-    "orthogonal": _orthogonal,
-    "zero": lambda generator, inputs, outputs: np.zeros((inputs, outputs)),
-}
-"""How the weights of a layer are drawn: uniform on [0, 1); standard normal; normal of
-variance 2 / inputs (He et al., 2015, ICCV); uniform of variance 2 / (inputs + outputs)
-(Glorot and Bengio, 2010, AISTATS); orthonormal rows or columns (Saxe et al., 2014,
-ICLR); all zero."""
-
-BIASES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
-    "zero": lambda generator, outputs: np.zeros((1, outputs)),
-    "uniform01": lambda generator, outputs: generator.random((1, outputs)),
-}
-"""How the biases of a layer are drawn: all zero, or uniform on [0, 1)."""
-
-
-@dataclass(frozen=True)
-class Activation:
-    """What a hidden unit makes of its sum z, and when it is off or flat.
-
-    Attributes
-    ----------
-    name : str
-    function : callable
-    off, flat : callable
-        Which z the unit gives nothing at, with no gradient; which it is saturated at:
-        the slope is below a hundredth of the largest.
+    Examples
+    --------
+    >>> probability("dropout", 0)
+    0.0
     """
-
-    name: str
-    function: Callable[[torch.Tensor], torch.Tensor]
-    off: Callable[[torch.Tensor], torch.Tensor]
-    flat: Callable[[torch.Tensor], torch.Tensor]
-
-
-def _never(values: torch.Tensor) -> torch.Tensor:
-    return torch.zeros_like(values, dtype=torch.bool)
-
-
-def _negative(values: torch.Tensor) -> torch.Tensor:
-    return values <= 0
-
-
-def _far_below(values: torch.Tensor) -> torch.Tensor:
-    # The slope of z Phi(z) is within 0.01 of nothing below -3.0674.
-    return values < -3.0674
-
-
-def _tanh_flat(values: torch.Tensor) -> torch.Tensor:
-    # tanh' = 1 - tanh^2 is 0.01 at z = 2.993; the logistic's slope at twice that.
-    return values.abs() > TANH_FLAT
-
-
-def _logistic_flat(values: torch.Tensor) -> torch.Tensor:
-    return values.abs() > 2 * TANH_FLAT
-
-
-TANH_FLAT = 2.9932
-ACTIVATIONS = {
-    found.name: found
-    for found in (
-        Activation("relu", torch.relu, _negative, _never),
-        Activation("tanh", torch.tanh, _never, _tanh_flat),
-        Activation("logistic", torch.sigmoid, _never, _logistic_flat),
-        Activation("gelu", torch.nn.functional.gelu, _far_below, _never),
-    )
-}
-
-
-def _initialization(name: str, value: Any) -> Any:
-    return value if callable(value) else one_of(name, value, WEIGHTS)
-
-
-def _probability(name: str, value: Any) -> float:
     fraction = real_number(name, value, 0)
     if fraction >= 1:
         raise InvalidValueError(
@@ -146,13 +43,34 @@ def _probability(name: str, value: Any) -> float:
     return fraction
 
 
-class Network(Supervised):
-    """Cross-entropy, or squared error, of a multilayer perceptron.
+def _hidden_widths(hidden: int | Sequence[int]) -> list[int]:
+    """Return the widths of the hidden layers, checked."""
+    complaints = Complaints()
+    hidden = list(hidden) if isinstance(hidden, Iterable) else [hidden]
+    widths = [
+        complaints.attempt(whole_number, "a hidden width", width, 1) for width in hidden
+    ]
+    complaints.require(bool(widths), "hidden is empty; give at least one width")
+    complaints.raise_any()
+    return widths
 
-    One layer after the other computes ``x @ weight + bias``, with the activation
-    between them; the last gives a logit for each class, or the numbers foretold.
-    Minimises the sum or mean over the training rows of log(sum_c exp(z_c)) - z_label,
-    or of (z - y)^2, plus weight_decay / 2 times the squared weights (not biases).
+
+def _check_crossed(settings: int, crossed: bool) -> None:
+    """Raise if there are several settings that starts are not crossed with."""
+    if settings > 1 and not crossed:
+        raise InvalidValueError(
+            f"there are {settings} settings, but starts are not crossed with them; give "
+            "crossed=True"
+        )
+
+
+class Network(Supervised):
+    """A multilayer perceptron with cross-entropy or squared error.
+
+    Each layer computes ``x @ weight + bias``, with the activation between the layers; the
+    last layer returns a logit for each class, or the predicted numbers. From every start,
+    the sum or mean over the training rows of log(sum_c exp(z_c)) - z_label, or of
+    (z - y)^2, plus weight_decay / 2 times the squared weights (not biases) is minimized.
 
     Parameters
     ----------
@@ -164,40 +82,42 @@ class Network(Supervised):
         The width of each hidden layer, at least one.
     task : {"classification", "regression"}
     outputs : int, optional
-        How many classes there are, where y may lack the last of them.
+        The number of classes, if the last ones may not occur in y.
     activation : {"relu", "tanh", "logistic", "gelu"}
     weights : {"uniform01", "normal", "kaiming", "xavier", "orthogonal", "zero"} or callable
-        ``weights(generator, inputs, outputs)`` returns an array of that shape. A
-        sequence has one for each of several settings, which `batches` explains; the
-        same may be given of `dropout` and `weight_decay`.
+        The distribution of the initial weights. A callable ``weights(generator, inputs,
+        outputs)`` returns an array of shape (inputs, outputs). A sequence has one for
+        each of several settings (see `Batches`), as for `dropout` and `weight_decay`.
     biases : {"zero", "uniform01"}
     loss : {"mean", "sum"}
-        Whether losses are summed or averaged over the training rows.
+        How the losses of the training rows are reduced.
     scalar_biases : bool
-        One bias for each layer in place of one for each unit.
+        Use one bias per layer instead of one per unit.
     splits : sequence of array-like of int, optional
-        The training rows of each division; with the default `crossed` start k trains
-        on number k modulo their count and is validated on the other rows. By default
-        all rows train.
+        The training rows of each split. Unless `crossed`, start k is trained on split k
+        modulo their number, and validated on the other rows. By default all rows are
+        training rows.
     crossed : bool
-        Whether every initial point is tried on every split: number k then begins where
-        start k // splits does.
+        Whether every initial point is used on every split: number k then has the initial
+        point k // splits.
     row_weights : array-like of shape (rows,), optional
-        The weight of each row, at least 0, as if the row were repeated so often: in the
-        losses and in all metrics.
+        The weight of each row, at least 0, in the losses and in all metrics. A row of
+        weight w counts like w copies of the row.
     class_weights : array-like of shape (classes,), optional
         The weight of the rows of each class in the losses, multiplied by `row_weights`.
     batch_size : int, optional
-        How many rows a step looks at, in an order that each start draws anew for every
-        epoch; by default all.
+        The number of rows of a step. Each start has its own order of the rows, a new one
+        in every epoch. By default all rows.
     dropout : float or sequence of float
-        The probability, from 0 to below 1, with which a step leaves a hidden unit out
-        of a row; the others count 1 / (1 - dropout) times.
+        The probability, from 0 to below 1, that a hidden unit is dropped for a row in a
+        step; the others are multiplied by 1 / (1 - dropout).
     weight_decay : float or sequence of float
     settings : int
-        How many settings every start is tried in; more than one need `crossed`.
+        The number of settings that every start is trained in. More than one needs
+        `crossed`.
     seed : int
-        Of the order of rows and of dropout, each a function of (seed, start, step).
+        The seed of the orders of rows and of dropout, which depend on (seed, start, step)
+        alone.
     dtype : torch.dtype, optional
         float32 or float64, by default that of X.
     device : str or torch.device
@@ -205,7 +125,7 @@ class Network(Supervised):
     Raises
     ------
     InvalidValueError
-        With all that is wrong in one message.
+        If arguments are invalid; one message lists all problems.
 
     Examples
     --------
@@ -219,21 +139,21 @@ class Network(Supervised):
 
     def __init__(  # noqa: PLR0913
         self,
-        X: Any,
-        y: Any,
+        X: object,
+        y: object,
         hidden: int | Sequence[int] = (12,),
         *,
         task: str = "classification",
         outputs: int | None = None,
         activation: str = "relu",
-        weights: str | Initialization | Sequence[Any] = "kaiming",
+        weights: str | Initialization | Sequence[str | Initialization] = "kaiming",
         biases: str = "zero",
         loss: str = "mean",
         scalar_biases: bool = False,
-        splits: Any = None,
+        splits: Splits | None = None,
         crossed: bool = False,
-        row_weights: Any = None,
-        class_weights: Any = None,
+        row_weights: object = None,
+        class_weights: object = None,
         batch_size: int | None = None,
         dropout: float | Sequence[float] = 0.0,
         weight_decay: float | Sequence[float] = 0.0,
@@ -243,25 +163,16 @@ class Network(Supervised):
         device: str | torch.device = "cpu",
     ) -> None:
         complaints = Complaints()
-        hidden = list(hidden) if isinstance(hidden, Iterable) else [hidden]
-        widths = [
-            complaints.attempt(whole_number, "a hidden width", width, 1)
-            for width in hidden
-        ]
-        complaints.require(bool(widths), "hidden is empty; give one width at least")
+        widths = complaints.attempt(_hidden_widths, hidden)
         complaints.attempt(one_of, "activation", activation, ACTIVATIONS)
         rule = complaints.attempt(
-            of_settings, "weights", weights, settings, _initialization
+            of_settings, "weights", weights, settings, initialization_named
         )
         complaints.attempt(one_of, "biases", biases, BIASES)
-        fraction = complaints.attempt(
-            of_settings, "dropout", dropout, settings, _probability
+        rates = complaints.attempt(
+            of_settings, "dropout", dropout, settings, probability
         )
-        complaints.require(
-            settings == 1 or crossed,
-            f"there are {settings} settings, but starts are not crossed with them; give "
-            "crossed=True",
-        )
+        complaints.attempt(_check_crossed, settings, crossed)
         complaints.attempt(
             super().__init__,
             X,
@@ -281,25 +192,31 @@ class Network(Supervised):
         )
         complaints.raise_any()
         self.activation = ACTIVATIONS[activation]
-        self.weights: Any = rule
-        self.biases = biases
-        self.scalar_biases, self.crossed = scalar_biases, crossed
-        self.dropouts = np.broadcast_to(np.asarray(fraction, np.float64), settings)
-        self.dropout, self.seed = float(self.dropouts.max()), seed
-        self.widths: list[int] = [self.X.shape[1], *widths, self.outputs]
-        self._has_layers_of(max(self.widths))
-        shape = Shape(tuple(self.widths), activation, scalar_biases, self.classifies)
+        self.weights: str | Initialization | tuple[str | Initialization, ...] = rule
+        self.biases, self.scalar_biases = biases, scalar_biases
+        self.crossed, self.seed = crossed, seed
+        self.dropouts = np.broadcast_to(np.asarray(rates, np.float64), settings)
+        self.dropout = float(self.dropouts.max())
+        self._set_widths([self.X.shape[1], *widths, self.outputs])
+
+    def _set_widths(self, widths: list[int]) -> None:
+        """Set the widths of all layers, and what follows from them."""
+        self.widths = widths
+        self._has_layers_of(max(widths))
+        shape = Shape(
+            tuple(widths), self.activation.name, self.scalar_biases, self.classifies
+        )
         self._whole_shape = shape if shape.applies else None
 
     def origins(self, starts: Sequence[int] | np.ndarray) -> list[int]:
-        """Return the numbers of the starts whose initial points these are."""
+        """Return the number of the initial point of each start."""
         tries = 1
         if self.crossed:
             tries = len(self.batches.splits) * self.batches.settings
         return [int(start) // tries for start in starts]
 
     def of_setting(self, number: int) -> Network:
-        """Return the problem of one of the settings, with no other beside it."""
+        """Return the problem of one of the settings alone."""
         alone = copy.copy(self)
         alone.batches = copy.copy(self.batches)
         alone.batches.settings = 1
@@ -316,7 +233,7 @@ class Network(Supervised):
     ) -> Mapping[str, np.ndarray]:
         """Draw the weights of all layers, then the biases of all layers.
 
-        In this order, the same start has the same weights whatever its biases are.
+        In this order, the weights of a start do not depend on how biases are drawn.
         """
         pairs = list(zip(self.widths[:-1], self.widths[1:], strict=True))
         point: dict[str, np.ndarray] = {}
@@ -342,7 +259,7 @@ class Network(Supervised):
     def points(self, starts: Sequence[int] | np.ndarray, seed: int) -> Parameters:
         """Return the initial points of the given starts, stacked.
 
-        Where weights are drawn one by one, those of all layers come at once.
+        If weights are drawn one by one, those of all layers are drawn at once.
         """
         rule = self.weights if isinstance(self.weights, str) else ""
         if rule not in SCALED or type(self).point is not Network.point:
@@ -390,7 +307,7 @@ class Network(Supervised):
         masks: torch.Tensor | None = None,
         hidden: bool = False,
     ) -> list[torch.Tensor]:
-        """Return what every layer, or hidden layer, computes before its activation."""
+        """Return the outputs of every layer, or hidden layer, before its activation."""
         outputs: list[torch.Tensor] = []
         inputs, first = features, 0
         for layer in range(1, len(self.widths) - hidden):
@@ -409,50 +326,21 @@ class Network(Supervised):
 
     @property
     def shape(self) -> Shape | None:
-        """What compiled code needs to know; None where torch operations are for it."""
-        # A kind derived from this one may have other losses.
+        """The shape for compiled code; None if torch operations compute this network."""
+        # A derived class may have other losses.
         if type(self) is not Network or self.device.type != "cpu" or self.dropout:
             return None
         return self._whole_shape
 
     @property
-    def width(self) -> int:
-        """How many starts are computed together: a function of the problem alone."""
-        if self.shape is None:
-            return super().width
-        return self.shape.width(self.rows_at_once)
-
-    @property
-    def rows_at_once(self) -> int:
-        """How many rows a step looks at."""
-        return self.batches.batch_size or self.batches.longest
-
-    @property
-    def edges(self) -> tuple[int, ...]:
-        """Return the starts at which chunks begin that are narrower than `width`.
-
-        By compiled code, starts 1 to 15 take as long as one, if not less: they are lanes
-        of the same vectors.
-        """
-        if self.shape is None:
-            return super().edges
-        return tuple(edge for edge in (0, 1, 16, 64) if edge < self.width)
-
-    @property
     def side_by_side(self) -> bool:
-        """Whether chunks may go side by side: not those of a kind derived from this."""
+        """Whether chunks may run in parallel; not those of a derived class."""
         return type(self) is Network
 
     @property
     def one_threaded(self) -> bool:
-        """Whether compiled code is there, which keeps to one thread."""
+        """Whether a step is computed by compiled code, which uses one thread."""
         return self.shape is not None and compiled(self.dtype) is not None
-
-    def fused(
-        self, parameters: Parameters, starts: torch.Tensor, step: int
-    ) -> tuple[torch.Tensor, Parameters] | None:
-        """Return losses and gradients by compiled code, where that is the faster way."""
-        return self.view(starts).compiled(parameters, step)
 
     def decays(self, name: str) -> bool:
         """Return whether a parameter is a weight, not a bias."""
@@ -466,12 +354,12 @@ class Network(Supervised):
         }
 
     def off(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return which hidden units give nothing on some rows, (S, rows, units)."""
+        """Return which hidden units are off on each row, bool (S, rows, units)."""
         hidden = self.forward(parameters, features, hidden=True)
         return torch.cat([self.activation.off(z) for z in hidden], -1)
 
     def flat(self, parameters: Parameters, features: torch.Tensor) -> torch.Tensor:
-        """Return which hidden units are saturated on some rows, (S, rows, units)."""
+        """Return which hidden units are saturated on each row, bool (S, rows, units)."""
         hidden = self.forward(parameters, features, hidden=True)
         return torch.cat([self.activation.flat(z) for z in hidden], -1)
 
@@ -481,23 +369,10 @@ class BoundNetwork(BoundSupervised):
 
     problem: Network
 
-    def __init__(
-        self,
-        problem: Network,
-        starts: torch.Tensor,
-        inputs: Parameters | None = None,
-    ) -> None:
-        super().__init__(problem, starts, inputs)
-        # With given inputs the steps have to be torch operations.
-        shape = problem.shape if inputs is None else None
-        if shape and not shape.worthwhile(problem.rows_at_once, len(starts)):
-            shape = None
-        self._shape = shape
-
     def predict_in_training(
         self, parameters: Parameters, features: torch.Tensor, step: int
     ) -> torch.Tensor:
-        """Return predictions without the units that dropout leaves out."""
+        """Return predictions without the units that dropout drops."""
         if not self.problem.dropout:
             return self.predict(parameters, features)
         if self.inputs is None:
@@ -521,28 +396,20 @@ class BoundNetwork(BoundSupervised):
         ]
         return sent(np.stack(drawn)[places], self.device)
 
-    def fused(
-        self, parameters: Parameters, step: int
-    ) -> tuple[torch.Tensor, Parameters] | None:
-        """Return losses and gradients by compiled code, where that is the faster way."""
-        if type(self.problem).fused is not Network.fused:  # of a derived kind
-            return super().fused(parameters, step)
-        return self.compiled(parameters, step)
-
     def compiled(
         self, parameters: Parameters, step: int
     ) -> tuple[torch.Tensor, Parameters] | None:
-        """Return losses and gradients by compiled code, None where it is not for this."""
-        if self._shape is None:
+        """Return losses and gradients by compiled code, or None if autograd is faster."""
+        if self.shape is None:
             return None
         rows = self.compiled_rows(step, parameters["weight1"].dtype)
-        return losses_and_gradients(self._shape, rows, parameters)
+        return losses_and_gradients(self.shape, rows, parameters)
 
     def plain_steps(
         self, parameters: Parameters, step: int, rates: torch.Tensor, count: int
     ) -> tuple[int, Parameters, Parameters] | None:
-        """Take some steps of gradient descent on all rows by compiled code."""
-        shape = self._shape
+        """Take several steps of gradient descent on all rows by compiled code."""
+        shape = self.shape
         if shape is None or self.stochastic:
             return None
         longest = self.problem.batches.longest
@@ -553,7 +420,7 @@ class BoundNetwork(BoundSupervised):
 
     def graph_inputs(self, step: int) -> Parameters | None:
         """Return the rows of a mini-batch, their weights, and the masks of dropout."""
-        # A kind derived from this one may have other losses.
+        # A derived class may have other losses.
         if type(self.problem) is not Network:
             return None
         inputs = self.graph_rows(step) if self.stochastic else {}
@@ -562,5 +429,5 @@ class BoundNetwork(BoundSupervised):
         return inputs
 
     def with_inputs(self, inputs: Parameters) -> Bound:
-        """Return the network whose steps read these rows, weights and masks."""
+        """Return the network with these rows, weights and masks at every step."""
         return BoundNetwork(self.problem, self.starts, inputs)

@@ -2,8 +2,9 @@
 
 `problem` defines problems, `rules` the interface of update rules; `first_order` and
 `line_search` are rules that use gradients alone. `loop` descends, one `chunk` of starts at
-a time; `stopping` decides when a start stops, and `runs` holds the results. `workers` and
-`pace` spread chunks over processes and threads, and `graphs` captures steps on a GPU.
+a time; `stopping` decides when a start stops, `control` how a fit is run, and
+`runs` holds the results. `workers` and `pace` spread chunks over processes and threads,
+and `graphs` captures steps on a GPU.
 """
 
 import lazy_loader

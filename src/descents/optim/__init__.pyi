@@ -1,3 +1,4 @@
+from .control import RunControl as RunControl
 from .first_order import Adam as Adam
 from .first_order import AdamW as AdamW
 from .first_order import GradientDescent as GradientDescent

@@ -13,9 +13,13 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, LogFormatterMathtext, MaxNLocator
 
+from descents.text import counted
+
 INK, FAINT, RED, BLUE = "#222222", "#9aa0a6", "#c0392b", "#1f5fa8"
 SPECIES_COLORS = ("#0072b2", "#e69f00", "#009e73")
 SPECIES_MARKERS = ("o", "s", "^")
+FARTHEST_SHOWN = 10.0
+"""Scores further below the others than this many times their range are not drawn."""
 STYLE: Mapping[str, Any] = {
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
@@ -587,7 +591,9 @@ def histogram(ax: Axes, values: np.ndarray) -> Axes:
 def against(ax: Axes, training: np.ndarray, held_out: np.ndarray) -> Axes:
     """Draw validation against training scores, one dot per start, and the diagonal.
 
-    Starts without one of the scores have no dot.
+    Starts without one of the scores have no dot. If the worst scores are so low that the
+    others could not be distinguished, the axes end above them, and a line says how many
+    starts are below.
     """
     defined = np.isfinite(training) & np.isfinite(held_out)
     training, held_out = training[defined], held_out[defined]
@@ -596,7 +602,12 @@ def against(ax: Axes, training: np.ndarray, held_out: np.ndarray) -> Axes:
         ax.text(0.5, 0.5, "not defined for any start", ha="center", va="center")
         return ax
     both = np.concatenate([training, held_out])
-    low, high = np.quantile(both, [0.01, 1.0])
+    low, usual, high = np.quantile(both, [0.0, 0.01, 1.0])
+    if usual < high and usual - low > FARTHEST_SHOWN * (high - usual):
+        below = int(((training < usual) | (held_out < usual)).sum())
+        what = f"{counted(below, 'start')} below, down to {low:.3g}"
+        ax.text(0.98, 0.02, what, ha="right", va="bottom", transform=ax.transAxes)
+        low = usual
     pad = 0.05 * (high - low) or 0.01
     ax.plot([low - pad, high + pad], [low - pad, high + pad], color=FAINT, lw=1)
     # Many starts have the same accuracy; a little noise shows how many.

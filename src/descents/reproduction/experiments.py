@@ -15,9 +15,10 @@ from descents.bounds import gaps, subspaces
 from descents.bounds.references import SVDAnswer, truncated_svd
 from descents.errors import Complaints, InterruptedRunError
 from descents.factorization.factorization import Factorization
-from descents.networks.batches import random_splits
+from descents.networks.initialization import BIASES
 from descents.networks.labeled import REDUCTIONS
-from descents.networks.network import BIASES, Network
+from descents.networks.network import Network
+from descents.networks.splits import random_splits
 from descents.optim.first_order import GradientDescent
 from descents.optim.loop import descend
 from descents.optim.problem import Problem

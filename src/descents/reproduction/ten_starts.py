@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from descents.networks.batches import random_orders
 from descents.networks.network import Network
+from descents.networks.splits import random_orders
 from descents.optim.problem import Parameters
 from descents.optim.runs import Runs
 from descents.reproduction import claims

@@ -41,6 +41,20 @@ def metric_kind(metric: str) -> str:
     return metric
 
 
+def metric_rows(metric: str) -> str | None:
+    """Return "training" or "validation", or None if the name of a metric has neither.
+
+    Examples
+    --------
+    >>> metric_rows("validation_log_loss"), metric_rows("epochs")
+    ('validation', None)
+    """
+    for rows in ROWS:
+        if metric.startswith(rows):
+            return rows.removesuffix("_")
+    return None
+
+
 def has_direction(metric: str) -> bool:
     """Return whether `higher_is_better` is defined for a metric.
 

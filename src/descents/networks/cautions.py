@@ -1,0 +1,253 @@
+"""Warnings after training: failed starts, undefined metrics, and nothing learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from descents.networks.supervised import Supervised
+from descents.optim.runs import Runs
+from descents.statistics.metrics import metric_kind, metric_rows
+
+MOST_FAILED = 0.1
+"""A warning is shown if more than this share of the starts failed."""
+FARTHEST = 10.0
+"""Targets are learned badly if their root mean square is above this or below 1 / this."""
+
+
+def hopeless(optimizer: str, learning_rate: float | Sequence[float]) -> str:
+    """Return the message for the case that every start failed."""
+    if optimizer == "lbfgs":
+        return "the loss of every start became infinite or NaN; scale the features"
+    highest = float(np.max(learning_rate))
+    return (
+        f"the loss of every start became infinite or NaN with learning_rate {highest:g}; "
+        "give a smaller one, or scale the features"
+    )
+
+
+def many_failed(failed: np.ndarray, which: str = "") -> str | None:
+    """Return a warning if more than a tenth of the starts failed, else None.
+
+    Parameters
+    ----------
+    failed : bool ndarray of shape (S,)
+    which : str
+        A phrase that says which starts, with a space at its end.
+
+    Examples
+    --------
+    >>> many_failed(np.array([True] * 4 + [False] * 6))
+    '4 of 10 starts failed, because their loss became infinite or NaN; means and intervals are of the other 6. Give a smaller learning rate, or scale the features'
+    >>> many_failed(np.array([True] + [False] * 9)) is None
+    True
+    """
+    total, lost = len(failed), int(failed.sum())
+    if lost <= MOST_FAILED * total:
+        return None
+    if lost == total:
+        return (
+            f"every start {which}failed: its loss became infinite or NaN. Give a smaller "
+            "learning rate, or scale the features"
+        )
+    return (
+        f"{lost} of {total} starts {which}failed, because their loss became infinite or "
+        f"NaN; means and intervals are of the other {total - lost}. Give a smaller "
+        "learning rate, or scale the features"
+    )
+
+
+def undefined_sentences(metric: str, missing: int, splits: int) -> list[str]:
+    """Return the warning that a metric is undefined on some splits of the rows.
+
+    Parameters
+    ----------
+    metric : str
+    missing, splits : int
+        The number of splits on which it is undefined, and of all splits.
+
+    Examples
+    --------
+    >>> undefined_sentences("validation_r2", 2, 5)
+    ['validation_r2 is not defined on 2 of 5 splits of the rows, because the target does not vary in the held-out rows; its values are means over the other 3']
+    """
+    if not missing:
+        return []
+    rows = "held-out" if metric_rows(metric) == "validation" else "training"
+    why = {
+        "r2": f"the target does not vary in the {rows} rows",
+        "roc_auc": f"a class does not occur in the {rows} rows",
+    }.get(metric_kind(metric), f"all {rows} rows have weight 0")
+    if missing == splits:
+        return [f"{metric} is not defined for any start, because {why}"]
+    return [
+        f"{metric} is not defined on {missing} of {splits} splits of the rows, because {why}; "
+        f"its values are means over the other {splits - missing}"
+    ]
+
+
+@dataclass(frozen=True)
+class Unbeaten:
+    """A record that no start does better than a constant prediction.
+
+    Attributes
+    ----------
+    rows : {"training", "validation"}
+        The rows on which starts are judged.
+    score : {"accuracy", "balanced_accuracy", "r2"}
+    best, constant : float
+        The best score of a start, and the score of the constant prediction.
+    answer : int or None
+        The index of the most frequent class; None for numbers, which use the mean.
+    starts : int
+    """
+
+    rows: str
+    score: str
+    best: float
+    constant: float
+    answer: int | None
+    starts: int
+
+    @property
+    def metric(self) -> str:
+        """The metric by which starts are judged."""
+        return f"{self.rows}_{self.score}"
+
+    @property
+    def balanced(self) -> bool:
+        """Whether starts are judged by balanced accuracy."""
+        return self.score == "balanced_accuracy"
+
+    @property
+    def margin(self) -> float:
+        """How far the best start is above the constant prediction; at most 0."""
+        return self.best - self.constant
+
+    def sentence(self, answer: str, remedy: str) -> str:
+        """Return the warning, with the prediction and the advice in the caller's words."""
+        name = self.metric.replace("_", " ")
+        form = ".4f" if abs(self.best) < 1e4 else ".4g"
+        return (
+            f"no start of {self.starts} is better than always predicting {answer}: the "
+            f"best {name} is {self.best:{form}}, that of the constant prediction "
+            f"{self.constant:.4f}; {remedy}"
+        )
+
+
+def unbeaten(
+    problem: Supervised, runs: Runs, *, balanced: bool = False, crossed: bool = True
+) -> Unbeaten | None:
+    """Return a record that no start beats the constant prediction, None if one does.
+
+    Starts are judged by accuracy or R^2, on the held-out rows if there are any.
+
+    Parameters
+    ----------
+    problem, runs
+    balanced : bool
+        Whether to judge by balanced accuracy. If classes are weighted, the loss does not
+        aim at accuracy.
+    crossed : bool
+        Whether every start was trained on every split; if so, starts are judged by the
+        mean over the splits.
+    """
+    rows = "validation" if problem.batches.any_held_out else "training"
+    score = "r2"
+    if problem.classifies:
+        score = "balanced_accuracy" if balanced else "accuracy"
+    metric = f"{rows}_{score}"
+    if metric not in runs.metrics:
+        return None
+    count = len(problem.batches.splits)
+    values = np.where(np.isfinite(runs.losses), runs.metrics[metric], np.nan)
+    constants = problem.constant_scores(metric)[runs.starts % count]
+    groups = np.stack([values, constants]).reshape(2, -1, count if crossed else 1)
+    defined = np.isfinite(groups).all(0)
+    if not defined.any():
+        return None
+    total = np.where(defined, groups, 0.0).sum(2)[:, defined.any(1)]
+    values, constants = total / defined.sum(1)[defined.any(1)]
+    # No start can beat a constant that scores 1, as it does if all rows have one class.
+    if (values > np.minimum(constants + 1e-9, 1 - 1e-9)).any():
+        return None
+    best = int(np.argmax(values - constants))
+    return Unbeaten(
+        rows,
+        score,
+        float(values[best]),
+        float(constants[best]),
+        problem.majority() if problem.classifies else None,
+        len(values),
+    )
+
+
+def advice(
+    problem: Supervised,
+    *,
+    weighted: bool = False,
+    weight_classes: str = "weight the classes",
+) -> str:
+    """Return what to do if no start beats a constant prediction.
+
+    If the size of the targets is far from 1, scaling them comes first.
+
+    Parameters
+    ----------
+    problem : Supervised
+    weighted : bool
+        Whether classes are weighted already.
+    weight_classes : str
+        How to weight them.
+    """
+    usual = "train for longer, try another learning rate, or scale the features"
+    if problem.classifies:
+        rare = (
+            "; for rare classes compare balanced_accuracy or roc_auc, and "
+            f"{weight_classes}"
+        )
+        return usual if weighted else usual + rare
+    root_mean_square = float(np.sqrt(np.square(problem.y).mean()))
+    if 1 / FARTHEST <= root_mean_square <= FARTHEST or root_mean_square == 0:
+        return usual
+    mean, spread = problem.y.mean(), problem.y.std(0).mean()
+    return (
+        f"y has mean {mean:.3g} and standard deviation {spread:.3g}, so scale it to 0 "
+        f"and 1 first, as sklearn.compose.TransformedTargetRegressor does; or {usual}"
+    )
+
+
+def lone_classes(problem: Supervised) -> list[int]:
+    """Return the classes whose rows are all on one side of every split.
+
+    If all rows of a class are training rows, predictions of this class are not tested. If
+    it has no training row with a positive weight, it is never predicted.
+    """
+    if not (problem.classifies and problem.batches.any_held_out):
+        return []
+    positive = np.ones(len(problem.y), dtype=bool)
+    if problem.row_weights is not None:
+        positive = problem.row_weights > 0
+    classes = np.unique(problem.y)
+    crossed = np.zeros(len(classes), dtype=bool)
+    for rows in problem.batches.splits:
+        training = np.zeros(len(problem.y), dtype=bool)
+        training[rows] = True
+        crossed |= np.isin(classes, problem.y[training & positive]) & np.isin(
+            classes, problem.y[~training & positive]
+        )
+    return [int(label) for label in classes[~crossed]]
+
+
+def lone_sentence(names: Sequence[str]) -> str:
+    """Return the warning about the classes that `lone_classes` returns."""
+    many = len(names) > 1
+    them = "them" if many else "it"
+    return (
+        f"{len(names)} class{'es' if many else ''} ({', '.join(names)}) "
+        f"{'have' if many else 'has'} rows only for training or only for validation, as "
+        f"classes of one row do: what is learned about {them} is not tested; give more "
+        f"rows of {them}, or leave {them} out"
+    )
