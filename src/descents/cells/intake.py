@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from descents.cells import columns
-from descents.cells.base import Cells
 from descents.cells.columns import ColumnModel
 from descents.cells.observed import named_all
 from descents.errors import Complaints, InvalidValueError
@@ -20,7 +19,7 @@ from descents.tables.blocks import TableOnDisk
 from descents.tables.frames import arrow_cells
 from descents.tables.levels import Unseen, known_only
 from descents.tables.tables import Table, from_frame
-from descents.text import counted, visible
+from descents.text import counted
 
 
 class ReadsTables:
@@ -43,8 +42,6 @@ class ReadsTables:
     """Where the columns of the model are among those of the table of the fit."""
     _kind: Any = None
     """In what the scores of the frame of the fit are returned, float32 or float64."""
-    _row_names: Sequence[str] | None = None
-    """What a warning calls the rows of the table of the fit."""
 
     def _validated(self, X: Any, *, reset: bool, **settings: Any) -> Any:
         """Return an array as it is taken; here one that was read, and so is clean."""
@@ -240,32 +237,6 @@ class ReadsTables:
         modeled[self._places if self._has_dropped else slice(None)] = True
         return modeled
 
-    def _weights_of_table(self, table: Table, weights: Any) -> Any:
-        """Return the weights of the columns that have any data, and name the others."""
-        names = [column.name for column in table.columns]
-        kept = [names.index(column.name) for column in self.columns_]
-        blank = [name for j, name in enumerate(names) if j not in kept]
-        if blank:
-            listed = visible(", ".join(blank[:5]))
-            one = len(blank) == 1
-            warnings.warn(
-                f"{counted(len(blank), 'column')} {'has' if one else 'have'} no observed "
-                f"cell ({listed}{', ...' if len(blank) > 5 else ''}); "
-                f"{'it is' if one else 'they are'} left out, and "
-                f"{'stays' if one else 'stay'} missing",
-                UserWarning,
-                stacklevel=3,
-            )
-        if weights is None:
-            return None
-        given = weights.toarray() if hasattr(weights, "toarray") else weights
-        if given.shape != (table.rows, len(names)):
-            raise InvalidValueError(
-                f"weights have shape {given.shape}; give the table's, "
-                f"{(table.rows, len(names))}"
-            )
-        return given[:, kept]
-
     def _names(self, count: int) -> list[str]:
         given = getattr(self, "feature_names_in_", None)
         return [f"x{j}" for j in range(count)] if given is None else list(given)
@@ -291,54 +262,6 @@ class ReadsTables:
         ]
         complaints.raise_any()
         return np.column_stack(parts)
-
-    def _warn_of_blanks(
-        self, found: Cells, lone: np.ndarray, smooth: tuple[bool, bool] = (False, False)
-    ) -> None:
-        """Name rows and columns without a cell, save those known from their neighbors.
-
-        Parameters
-        ----------
-        found : Cells
-        lone : ndarray of int
-            Such columns that no other column has the loss of.
-        smooth : (bool, bool)
-            Whether rows, and columns, are known from their neighbors.
-        """
-        blank = np.flatnonzero(found.row_counts == 0)
-        if len(blank) and not smooth[0]:
-            names = self._row_names
-            shown = [str(i) if names is None else names[i] for i in blank[:5]]
-            self._warn_of_blank(
-                len(blank),
-                "row",
-                visible(", ".join(shown)) + ", ..." * (len(blank) > 5),
-                ", 0-based" * (names is None),
-                "what is nearest to the best constants of the columns (means under "
-                "squared loss)",
-            )
-        blank = np.flatnonzero(found.column_counts == 0)
-        for places, by in (
-            (np.setdiff1d(blank, lone), "the mean of the other columns"),
-            (
-                lone,
-                f"0, as no other column has {'its' if len(lone) == 1 else 'their'} loss",
-            ),
-        ):
-            if len(places) and not smooth[1]:
-                shown = [self.columns_[j].name for j in places[:5]]
-                listed = visible(", ".join(shown)) + ", ..." * (len(places) > 5)
-                self._warn_of_blank(len(places), "column", listed, "", by)
-
-    @staticmethod
-    def _warn_of_blank(count: int, noun: str, listed: str, base: str, by: str) -> None:
-        they = "it is" if count == 1 else "they are"
-        warnings.warn(
-            f"{counted(count, noun)} {'has' if count == 1 else 'have'} no observed cell "
-            f"({listed}{base}); {they} predicted by {by}",
-            UserWarning,
-            stacklevel=4,
-        )
 
 
 def plain_array(X: Any) -> Any:

@@ -1,9 +1,16 @@
 from .conformal import Calibration as Calibration
 from .conformal import Intervals as Intervals
 from .conformal import kind_of as kind_of
+from .fitted import Fitted as Fitted
+from .fitting import calibrated as calibrated
+from .fitting import fit as fit
 from .folds import dealt as dealt
 from .selection import Selection as Selection
 from .selection import by_cells as by_cells
 from .selection import by_singular_values as by_singular_values
 from .selection import optimal_threshold as optimal_threshold
+from .settings import RunControl as RunControl
+from .settings import Settings as Settings
+from .table import CodedTable as CodedTable
+from .table import read as read
 from .transformer import LowRankModel as LowRankModel

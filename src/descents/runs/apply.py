@@ -55,7 +55,8 @@ def imputed(
     messages = [
         str(warning.message)
         for warning in caught
-        if model._far is None or not issubclass(warning.category, convergence_warning())
+        if model.fitted_.far is None
+        or not issubclass(warning.category, convergence_warning())
     ]
     return filled, list(dict.fromkeys(messages))
 
@@ -284,10 +285,10 @@ def write_imputed(found: Found, path: Path, coverage: float | None = None) -> li
         raise InvalidValueError(SPARSE)
     filled, messages = imputed(found.model, table, coverage)
     storage.write_bytes(path, table.encoded(filled))
-    unseen = found.model._unseen
-    if unseen is not None:
-        codes = found.model._read(table, reset=False)[1].astype(np.float64)
-        better = unseen.better_by_imputer(codes, found.model._seed or 0)
+    unseen, codes = found.model.fitted_.unseen, found.table.values
+    if unseen is not None and isinstance(codes, np.ndarray):
+        seed = found.model.fitted_.seed
+        better = unseen.better_by_imputer(codes.astype(np.float64), seed)
         messages += [] if better is None else [better]
     return [says for says in messages if says not in found.result["warnings"]]
 

@@ -14,7 +14,11 @@ from descents.bounds import gaps
 from descents.cells import columns
 from descents.cells.streamed import Streamed
 from descents.errors import InvalidValueError
+from descents.lowrank.fitting import calibrated, fit
 from descents.lowrank.model import LowRank
+from descents.lowrank.settings import RunControl
+from descents.lowrank.table import CodedTable, read
+from descents.optim.chunk import Watch
 from descents.optim.runs import Runs, Status
 from descents.runs.on_disk import Seen, look, memory_facts, tell_peak, warmed_up
 from descents.runs.request import Data, Options, environment
@@ -53,6 +57,8 @@ class Found:
     result : dict
         ``result.json``.
     model : LowRank
+    table : CodedTable
+        The table as numbers and codes of levels.
     data : Data
     rows, tensors : dict of ndarray
         A row for each start; what the pictures are drawn from.
@@ -60,6 +66,7 @@ class Found:
 
     result: dict[str, Any]
     model: LowRank
+    table: CodedTable
     data: Data
     rows: dict[str, np.ndarray]
     tensors: dict[str, np.ndarray]
@@ -139,33 +146,26 @@ def factorize(
         With all that is wrong in one message.
     """
     begun = time.perf_counter()
-    model = options.model(data)
+    settings = options.settings(data)
     before = warmed_up() if isinstance(data.values, TableOnDisk) else None
-    model._record, model._max_seconds = RECORDED, max_seconds
-    model._workers, model._row_names = workers, data.row_names
+    watch = None
     if progress is not None:
-        tell, farthest = progress, 0.0
-        tell("choosing" if model._chooses() else "descending", 0.0)
-
-        def watch(starts: np.ndarray, step: int, losses: np.ndarray) -> None:
-            nonlocal farthest  # of chunks side by side, one is ahead
-            done = int(starts[0]) + len(starts) * step / options.max_iter
-            farthest = max(farthest, min(done / options.starts, 1.0))
-            tell("descending", 0.9 * farthest)
-
-        model._watch = watch
+        progress("choosing" if settings.chooses else "descending", 0.0)
+        watch = _watching(progress, options)
+    control = RunControl(RECORDED, watch, max_seconds, workers)
+    given_names = None if isinstance(data.values, Table) else data.column_names
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model.fit(data.values)
+        table = read(
+            data.values, settings, row_names=data.row_names, column_names=given_names
+        )
+        fitted = fit(table, settings, control)
         if options.intervals is not None:
             if progress is not None:
                 progress("calibrating", 0.9)
-            model.calibrate(data.values)
-    if not isinstance(data.values, Table):
-        model.columns_[:] = [
-            replace(column, name=name)
-            for column, name in zip(model.columns_, data.column_names, strict=True)
-        ]
+            calibration = calibrated(fitted, table, control=control)
+            fitted = replace(fitted, calibration=calibration)
+    model = LowRank.of_fit(fitted)
     warned = list(dict.fromkeys(str(warning.message) for warning in caught))
     cells = model.fitted_.problem.cells
     flat = None
@@ -173,7 +173,7 @@ def factorize(
         names = [column.name for column in model.columns_]
         flat = model.judged_.says(names, cells.column_counts < cells.shape[0])
     warned += [] if flat is None else [flat]
-    warned.sort(key=lambda line: line not in (model._far, flat))  # they come first
+    warned.sort(key=lambda line: line not in (fitted.far, flat))  # they come first
     generator = np.random.Generator(np.random.Philox(0))
     if progress is not None:
         progress("judging", 0.92)
@@ -193,7 +193,20 @@ def factorize(
     result["seconds"] = time.perf_counter() - begun
     if isinstance(cells, Streamed):
         result["memory"] = memory_facts(cells, before)
-    return Found(result, model, data, rows, tensors)
+    return Found(result, model, table, data, rows, tensors)
+
+
+def _watching(progress: Progress, options: Options) -> Watch:
+    """Return a function that reports how far the descent is."""
+    farthest = 0.0
+
+    def watch(starts: np.ndarray, step: int, losses: np.ndarray) -> None:
+        nonlocal farthest  # chunks run in parallel, and one is ahead
+        done = int(starts[0]) + len(starts) * step / options.max_iter
+        farthest = max(farthest, min(done / options.starts, 1.0))
+        progress("descending", 0.9 * farthest)
+
+    return watch
 
 
 def _seen(model: LowRank, generator: np.random.Generator) -> Seen | None:

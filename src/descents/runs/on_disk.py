@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from descents.cells.streamed import Streamed
-from descents.lowrank.fitted import Fitted
 from descents.lowrank.model import LowRank
+from descents.lowrank.predictor import Predictor
 from descents.tables.blocks import peak_memory, said
 from descents.text import counted
 
@@ -46,12 +46,12 @@ class Seen:
     predicted: np.ndarray
 
 
-def look(fitted: Fitted, picked: np.ndarray, worst: int, squares: int) -> Seen:
+def look(fitted: Predictor, picked: np.ndarray, worst: int, squares: int) -> Seen:
     """Read a table on disk once, and return how well a model fits it.
 
     Parameters
     ----------
-    fitted : Fitted
+    fitted : Predictor
         The fit of a table on disk.
     picked : int64 ndarray of shape (points,)
         The sorted indices of the sampled cells; observed cells are counted row by row.

@@ -20,8 +20,8 @@ from descents.cells.streamed import LIMITS
 from descents.constraints.constraints import regularizers
 from descents.errors import Complaints, InvalidValueError
 from descents.losses import get_loss
-from descents.lowrank.model import LowRank
 from descents.lowrank.selection import AUTO, THRESHOLD
+from descents.lowrank.settings import Settings
 from descents.storage import folders as storage
 from descents.tables import files
 from descents.tables.blocks import TableOnDisk
@@ -31,7 +31,7 @@ from descents.tables.tables import Stored, Table, describe, remarks
 from descents.text import counted
 from descents.validation import real_number, whole_number
 
-SCALES = {"auto": "auto", "yes": True, "no": False}
+SCALES: dict[str, str | bool] = {"auto": "auto", "yes": True, "no": False}
 _NO_LEVELS = (
     "--levels is for columns of text, which triples and sparse tables do not have; leave "
     "it out"
@@ -613,8 +613,8 @@ class Options:
     device: str = "cpu"
     image: tuple[int, ...] | None = None
 
-    def model(self, data: Data) -> LowRank:
-        """Return the model with these options for a table.
+    def settings(self, data: Data) -> Settings:
+        """Return the settings of a model with these options for a table.
 
         Raises
         ------
@@ -651,7 +651,7 @@ class Options:
         if self.loss_of:
             loss = {**_for_all(data.values, self.loss), **self.loss_of}
         penalty = None if self.penalty is None else dict(self.penalty)
-        return LowRank(
+        return Settings(
             self.rank,
             loss=loss,
             offsets=self.offsets,
