@@ -101,7 +101,9 @@ class SelectionOfFit(Result):
     how: Annotated[str, ("enum", ("cells", "singular values"))]
     rank: Annotated[Count, "The chosen rank; 0 if nothing is above the noise."]
     penalty: Annotated[Number, "The chosen penalty; null if it was given."]
-    name: Annotated[str | None, "Which penalty was chosen.", ("enum", ("l1", "l2", None))]
+    name: Annotated[
+        str | None, "Which penalty was chosen.", ("enum", ("l1", "l2", None))
+    ]
     ranks: Annotated[list[int], "The ranks to choose from."]
     penalties: Annotated[list[float], "The penalties to choose from."]
     losses: Annotated[
