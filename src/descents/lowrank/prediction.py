@@ -255,12 +255,7 @@ class UsesFitted(CodesTables):
                     f"{name} are no places in the table; give whole numbers from 0 to "
                     f"{end - 1}, as many rows as columns"
                 )
-        i, j = i.astype(np.int64), j.astype(np.int64)
-        total = np.zeros(len(i))
-        for point in self.fitted_.points:
-            left, right = self.fitted_.sides(point)
-            total += (left[i] * right[j]).sum(1)
-        return block.loss.impute(total / len(self.fitted_.points))
+        return self.fitted_.cells_at(i.astype(np.int64), j.astype(np.int64))
 
     def impute(
         self, X: Any, *, return_interval: bool = False, coverage: float = 0.9

@@ -292,6 +292,21 @@ class Predictor:
         points = [self.of_rows(point, rows) for point in self.points]
         return self.decoded(*self.predictions(points))
 
+    def cells_at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Return the numbers or codes predicted for some cells of the fitted table.
+
+        Parameters
+        ----------
+        rows, columns : int64 ndarray of shape (cells,)
+            All columns have one loss with one coordinate.
+        """
+        total = np.zeros(len(rows))
+        for point in self.points:
+            left, right = self.sides(point)
+            total += (left[rows] * right[columns]).sum(1)
+        (block,) = self.problem.cells.blocks
+        return np.asarray(block.loss.impute(total / len(self.points)))
+
     def of_rows(self, point: Point, rows: np.ndarray | slice) -> Point:
         """Return the parameters of one start for some rows of the fitted table."""
         return {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from descents.runs.results import Environment, Formats, Run
-from descents.storage.results import Count, Number, Result
+from descents.storage.results import OMITTED, Count, Number, Result
 
 Value = str | float | bool | None
 """A cell of a table."""
@@ -183,7 +183,7 @@ class LowRankResult(Result):
     chosen: Annotated[list[str], "Which columns have which loss, and why."]
     defaults: Annotated[
         list[str], "Which penalty and scales follow from the data, and why."
-    ]
+    ] = field(default_factory=list)
     offsets: Annotated[str, ("enum", ("none", "columns", "rows", "both"))]
     penalty: dict[str, float]
     steps: Annotated[
@@ -215,8 +215,8 @@ class LowRankResult(Result):
     environment: Environment
     seconds: Number
     memory: Annotated[
-        MemoryUse | None, "The use of memory; null for a table in memory."
-    ] = None
+        MemoryUse | None, "The use of memory, for a table that is read in blocks."
+    ] = field(default=None, metadata=OMITTED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,10 +229,25 @@ class UnseenLevel(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AppliedRun(Result):
+    """The identity of a run of `descents apply`."""
+
+    command: str
+    model: Annotated[str, "The folder of the run with the model."]
+    table: str
+    intervals: Annotated[float | None, "The coverage of the intervals."] = field(
+        default=None, metadata=OMITTED
+    )
+    unseen: Annotated[str | None, "What was done with unseen levels."] = field(
+        default=None, metadata=OMITTED
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class AppliedResult(Result):
     """The result of `descents apply` with a model of `descents factorize`."""
 
-    run: Annotated[dict[str, object], "The command, the model and the table."]
+    run: AppliedRun
     read: Annotated[list[str], "How the columns were read."]
     warnings: list[str]
     not_used: Annotated[list[str], "The columns that the model does not use."]
@@ -246,5 +261,5 @@ class AppliedResult(Result):
         "without observed cells.",
     ]
     memory: Annotated[
-        MemoryUse | None, "The use of memory; null for a table in memory."
-    ] = None
+        MemoryUse | None, "The use of memory, for a table that is read in blocks."
+    ] = field(default=None, metadata=OMITTED)
