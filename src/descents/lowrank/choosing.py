@@ -9,7 +9,7 @@ import numpy as np
 from descents.cells.base import Cells
 from descents.constraints.constraints import most_components, regularizers
 from descents.errors import InvalidValueError
-from descents.lowrank import noise, selection
+from descents.lowrank import cross_validation, noise, selection, singular_values
 from descents.lowrank.descending import brief_stop
 from descents.lowrank.huber import with_widths
 from descents.lowrank.notices import warn
@@ -22,8 +22,8 @@ from descents.lowrank.problems import (
     problem_of,
     problem_settings,
 )
-from descents.lowrank.selection import Search, Selection
-from descents.lowrank.settings import Penalty, RunControl, Settings
+from descents.lowrank.selection import Penalty, Search, Selection
+from descents.lowrank.settings import RunControl, Settings
 from descents.lowrank.table import CodedTable
 
 
@@ -91,7 +91,7 @@ def _by_singular_values(found: Cells, settings: Settings) -> Selection:
             f"n_components is {selection.THRESHOLD!r}, which is for models without "
             "constraint and penalty; give 'auto', or leave those out"
         )
-    chosen = selection.by_singular_values(found, settings.offsets_used)
+    chosen = singular_values.by_singular_values(found, settings.offsets_used)
     if chosen.rank == 0:
         warn(
             "no singular value is above the optimal hard threshold: nothing stands "
@@ -119,7 +119,7 @@ def _by_cells(
         implied = implied_noise(found, rank, arguments(search.rest))
         return None if implied is None else implied.l2
 
-    chosen = selection.by_cells(
+    chosen = cross_validation.by_cells(
         found,
         search,
         arguments,
@@ -146,7 +146,7 @@ def _with_trial_widths(
     The chosen rank gets its own widths later.
     """
     most = most_components(data.cells.shape, *settings.sides)
-    rank = search.ranks[-1] if search.ranks else selection.RANKS
+    rank = search.ranks[-1] if search.ranks else cross_validation.RANKS
     trial, _ = problem_of(
         data, settings, table.dtype, min(rank, most), search.penalty(1.0)
     )

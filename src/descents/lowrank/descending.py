@@ -14,7 +14,7 @@ from descents.devices import numpy_dtype
 from descents.factorization.alternating import Alternating
 from descents.factorization.factorization import Factorization
 from descents.factorization.rescaled import Rescaled, rescaled
-from descents.lowrank import selection
+from descents.lowrank import cross_validation
 from descents.lowrank.settings import RunControl, Settings
 from descents.optim.chunk import Watch
 from descents.optim.first_order import Adam
@@ -94,9 +94,9 @@ def _in_units_of(
 def brief_stop(settings: Settings, dtype: np.dtype, seconds: float | None) -> Stop:
     """Return when a fit without some of the cells stops."""
     return Stop(
-        min(settings.max_iter, selection.STEPS),
+        min(settings.max_iter, cross_validation.STEPS),
         gradient_tol=settings.tolerance(dtype),
-        loss_tol=selection.SETTLED,
+        loss_tol=cross_validation.SETTLED,
         max_seconds=seconds,
     )
 

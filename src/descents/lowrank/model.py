@@ -16,10 +16,10 @@ from descents.lowrank.fitting import calibrated, fit
 from descents.lowrank.matrices import is_sparse
 from descents.lowrank.notices import warn
 from descents.lowrank.prediction import UsesFitted
+from descents.lowrank.selection import Penalty
 from descents.lowrank.settings import (
     PARAMETERS,
     Initialization,
-    Penalty,
     Settings,
 )
 from descents.lowrank.stored import FORMER, absent
@@ -42,7 +42,7 @@ class LowRank(UsesFitted):
         The rank, from 1 to min(rows, columns); up to the number of rows where rows are
         shares or sparse, such as clusters. "auto" and a sequence choose it by cells
         that are held out, in `cv` folds, with the one-standard-error rule
-        (`descents.lowrank.selection.by_cells`), for a complete table too;
+        (`descents.lowrank.cross_validation.by_cells`), for a complete table too;
         "gavish-donoho" counts the singular values above the optimal hard threshold
         [2]_, which is for complete squared loss without constraint or penalty.
     loss : "auto", str, Loss, callable, a sequence of one for each column, or a dict

@@ -22,7 +22,8 @@ from descents.losses import Huber, Loss, get_loss
 from descents.lowrank import noise
 from descents.lowrank.matrices import is_sparse
 from descents.lowrank.noise import Noise
-from descents.lowrank.settings import Initialization, Penalty, Settings
+from descents.lowrank.selection import Penalty
+from descents.lowrank.settings import Initialization, Settings
 from descents.lowrank.table import CodedTable
 from descents.tables.blocks import TableOnDisk
 from descents.text import counted
@@ -40,7 +41,7 @@ FAR_SINGLE = 100.0
 float64."""
 
 
-class OfFactorization(TypedDict):
+class OfFactorization(TypedDict, total=False):
     """The arguments of `Factorization` that do not depend on the rank."""
 
     offsets: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -15,7 +15,7 @@ from descents.errors import Complaints, InvalidValueError
 from descents.factorization.alternating import Alternating
 from descents.factorization.factorization import INITIALIZATIONS, OFFSETS, Factorization
 from descents.losses import get_loss
-from descents.lowrank.selection import THRESHOLD, Search, asked
+from descents.lowrank.selection import THRESHOLD, Penalty, Search, asked
 from descents.lowrank.update_rules import STEPS, step_named
 from descents.optim.chunk import Watch
 from descents.optim.rules import UpdateRule
@@ -23,7 +23,6 @@ from descents.validation import one_of, real_number, whole_number
 
 SCALES = ("auto", True, False)
 Initialization = str | tuple[np.ndarray, np.ndarray]
-Penalty = float | str | Mapping[str, object] | None
 
 
 @dataclass(frozen=True)
