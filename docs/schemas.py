@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from descents.runs.lowrank_result import LowRankResult
 from descents.runs.network_result import ComparisonResult, NetworkResult
 from descents.storage.folders import json_text
 from descents.storage.results import Result, json_schema
 
 SCHEMAS: dict[str, tuple[type[Result], str]] = {
     "compare": (ComparisonResult, "the output of descents compare --json"),
+    "factorize": (LowRankResult, "result.json of descents factorize"),
     "train": (NetworkResult, "result.json of descents train"),
 }
 """The result and the title of each schema."""

@@ -167,7 +167,7 @@ def test_no_loss_runs_away_by_default(loss: str, constraint: str | None) -> None
     assert free.noise_ is None
     assert errors[0] < errors[2]
     assert errors[0] < errors[1]
-    assert model._far is None
+    assert model.fitted_.far is None
 
 
 def test_it_is_told_from_an_explicit_zero_and_not_for_complete_tables() -> None:

@@ -21,6 +21,7 @@ from conftest import MIXED, slow
 from descents import load
 from descents.cli.main import main
 from descents.pages import figures, page
+from descents.runs import factorize_options
 from descents.runs import request as asked
 from descents.tables.datasets import planted_table
 from test_workers import all_same
@@ -337,7 +338,7 @@ def test_standard_input_and_json_alone(tmp_path: Path) -> None:
 
 
 def test_penalties_and_pairs() -> None:
-    assert asked.penalties(["3"]) == {"l2": 3.0}
+    assert factorize_options.penalties(["3"]) == {"l2": 3.0}
     with pytest.raises(descents.DescentsError, match="twice"):
         asked.named_pairs("--loss-of", ["a=x", "a=y"])
     assert asked.named_pairs("--loss-of", ["a=b=huber"]) == {"a=b": "huber"}
@@ -354,7 +355,7 @@ def test_penalties_and_pairs() -> None:
 )
 def test_an_image_has_two_sizes_or_colors(given, words) -> None:
     with pytest.raises(descents.DescentsError, match=words):
-        asked.image_shape(given)
+        factorize_options.image_shape(given)
 
 
 def test_components_are_drawn_as_pictures(run_here, tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ def test_former_names_do_the_same_and_warn(former, now, message) -> None:
 def test_former_names_are_parameters_that_can_be_cloned() -> None:
     model = clone(LowRankModel(2, steps="gd", folds=4))
     assert (model.steps, model.folds) == ("gd", 4)
-    assert (model._solver, model._cv) == ("gd", 4)
+    settings = model._settings()
+    assert (settings.solver, settings.cv) == ("gd", 4)
 
 
 def test_models_stored_under_former_names_are_opened(tmp_path: Path) -> None:

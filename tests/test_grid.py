@@ -25,7 +25,7 @@ from descents.errors import InvalidValueError
 from descents.factorization.guarded import Guarded
 from descents.losses import get_loss
 from descents.losses.base import slope, still_rounded
-from descents.lowrank.fitted import step_named
+from descents.lowrank.update_rules import step_named
 
 ROWS, COLUMNS, LEVELS = 14, 7, 3
 RANK = 3

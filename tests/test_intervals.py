@@ -299,7 +299,10 @@ def test_the_command_writes_intervals_and_apply_does_too(
         ["factorize", table, *given, "--impute", str(filled), "--out", str(run)]
     )
     assert done == 0
-    assert "held with probability 0.9" in capsys.readouterr().out
+    assert (
+        "90% prediction intervals for imputed cells, calibrated on"
+        in capsys.readouterr().out
+    )
     result = json.loads((run / "result.json").read_text())
     jsonschema.validate(result, json.loads(SCHEMA.read_text()))
     assert result["intervals"]["columns"][5]["kind"] == "labels"

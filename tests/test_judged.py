@@ -42,7 +42,7 @@ def mixed(rows: int = 150) -> pd.DataFrame:
 
 def by_separate_fits(model: LowRankModel, table: np.ndarray, **settings: Any) -> Any:
     """Return what fits without each fold say of the cells of it, and of means."""
-    unseen = model._unseen
+    unseen = model.fitted_.unseen
     rows, columns = unseen.rows, unseen.predicted.columns
     guess, mean = np.zeros((2, len(rows)))
     for fold in range(unseen.folds.max() + 1):
@@ -59,7 +59,7 @@ def by_separate_fits(model: LowRankModel, table: np.ndarray, **settings: Any) ->
 def test_scores_are_those_of_separate_fits() -> None:
     table = noisy()
     model = LowRankModel(2, random_state=0).fit(table)
-    judged, unseen = model.judged_, model._unseen
+    judged, unseen = model.judged_, model.fitted_.unseen
     rows, columns = unseen.rows, unseen.predicted.columns
     truth = table[rows, columns]
     assert not np.isnan(truth).any()
@@ -102,7 +102,7 @@ def test_of_large_tables_at_most_so_many_cells_are_held_out(monkeypatch) -> None
     monkeypatch.setattr(judging, "ENOUGH_HELD_OUT", 40)
     model = LowRankModel(2, random_state=0).fit(noisy())
     assert model.judged_.overall()["cells"] == 50
-    assert set(model._unseen.folds) == {0}
+    assert set(model.fitted_.unseen.folds) == {0}
 
 
 def test_columns_that_nothing_predicts_are_filled_with_constants(tmp_path) -> None:

@@ -27,7 +27,7 @@ from descents.losses import (
     Quantile,
     get_loss,
 )
-from descents.lowrank.fitted import automatic_steps
+from descents.lowrank.update_rules import automatic_steps
 
 cvxpy = pytest.importorskip("cvxpy")
 pytestmark = pytest.mark.filterwarnings("ignore:none of .* starts is stationary")

@@ -262,7 +262,7 @@ def test_unseen_levels_may_be_missing_cells(
     said = capsys.readouterr().out
     assert "code: 1 cell read as missing" in said
     assert "rate: 2 cells read as missing" in said
-    assert "3 holes filled" in said
+    assert "3 missing cells filled" in said
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["unseen"] == [
         {"column": "code", "level": "99", "cells": 1},

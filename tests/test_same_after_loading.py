@@ -24,6 +24,7 @@ NOT_OF_A_FIT = {
     "get_metadata_routing",
     "get_params",
     "load",
+    "of_fit",
     "restored",
     "save",
     "set_output",

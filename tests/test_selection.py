@@ -20,9 +20,11 @@ from descents.cells.observed import cells
 from descents.cli.main import main
 from descents.errors import InvalidValueError
 from descents.lowrank import selection
-from descents.lowrank.fitted import step_named
+from descents.lowrank.cross_validation import by_cells
 from descents.lowrank.folds import dealt, observed
-from descents.lowrank.selection import Search, Selection, by_cells, optimal_threshold
+from descents.lowrank.selection import Search, Selection
+from descents.lowrank.singular_values import optimal_threshold
+from descents.lowrank.update_rules import step_named
 from descents.rng import stream
 from descents.tables.datasets import planted_table
 

@@ -34,7 +34,7 @@ from descents.cells.observed import cells
 from descents.constraints.constraints import Regularizer, regularizers
 from descents.errors import InvalidValueError
 from descents.losses import Huber
-from descents.runs import request as study
+from descents.runs import factorize_options
 from descents.tables.datasets import planted_table
 
 ROWS, RANK = 2, 3
@@ -722,7 +722,7 @@ def test_a_loss_of_ones_own_in_a_set() -> None:
     ],
 )
 def test_constraints_of_the_command(text, expected) -> None:
-    assert study.constraints(text) == expected
+    assert factorize_options.constraints(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -737,7 +737,7 @@ def test_constraints_of_the_command(text, expected) -> None:
 )
 def test_wrong_constraints_of_the_command(text, message) -> None:
     with pytest.raises(InvalidValueError, match=message):
-        study.constraints(text)
+        factorize_options.constraints(text)
 
 
 @pytest.mark.slow

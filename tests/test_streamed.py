@@ -379,7 +379,7 @@ def test_apply_takes_columns_by_their_names(
         use = ["apply", str(tmp_path / "run"), str(given), "--memory", "1MB", "--out"]
         assert main([*use, str(out)]) == 0
         found.append(pyarrow.parquet.read_table(out / "rows.parquet").to_pandas())
-    assert "no hole filled" in capsys.readouterr().out
+    assert "no missing cell filled" in capsys.readouterr().out
     np.testing.assert_allclose(
         found[1].iloc[:, 1:].to_numpy(), found[0].iloc[:, 1:].to_numpy(), atol=1e-5
     )

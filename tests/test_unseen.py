@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 from descents import LowRankModel, load
 from descents.cells.observed import cells
 from descents.cli.main import main
-from descents.lowrank.selection import by_singular_values
+from descents.lowrank.singular_values import by_singular_values
 
 
 def fitted(model: LowRankModel, table) -> LowRankModel:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from descents.cells import columns, encoding
-from descents.cells.base import Cells
 from descents.cells.columns import ColumnModel
 from descents.cells.observed import named_all
 from descents.errors import Complaints, InvalidValueError
@@ -20,7 +19,7 @@ from descents.tables.blocks import TableOnDisk
 from descents.tables.frames import arrow_cells, library_of
 from descents.tables.tables import Table, from_frame
 from descents.tables.unseen import Unseen, known_only
-from descents.text import counted, visible
+from descents.text import counted
 
 if TYPE_CHECKING:
     from numpy.random import RandomState
@@ -50,8 +49,6 @@ class ReadsTables:
     """The positions of the columns of the model among those of the table of the fit."""
     _kind: Precision | None = None
     """The type of scores that are returned for the data frame of the fit."""
-    _row_names: Sequence[str] | None = None
-    """The names of the rows of the table of the fit, for warnings."""
 
     def _validated(self, X: Any, *, reset: bool, **settings: object) -> Any:
         """Return an array as scikit-learn validates it.
@@ -274,34 +271,6 @@ class ReadsTables:
         modeled[self._places if self._has_dropped else slice(None)] = True
         return modeled
 
-    def _weights_of_table(
-        self, table: Table, weights: np.ndarray | sparray | None
-    ) -> np.ndarray | None:
-        """Return the weights of the columns with data; warn about the other columns."""
-        names = [column.name for column in table.columns]
-        kept = [names.index(column.name) for column in self.columns_]
-        blank = [name for j, name in enumerate(names) if j not in kept]
-        if blank:
-            listed = visible(", ".join(blank[:5]))
-            one = len(blank) == 1
-            warnings.warn(
-                f"{counted(len(blank), 'column')} {'has' if one else 'have'} no observed "
-                f"cell ({listed}{', ...' if len(blank) > 5 else ''}); "
-                f"{'it is' if one else 'they are'} left out, and "
-                f"{'stays' if one else 'stay'} missing",
-                UserWarning,
-                stacklevel=3,
-            )
-        if weights is None:
-            return None
-        given: np.ndarray = _dense(weights)
-        if given.shape != (table.rows, len(names)):
-            raise InvalidValueError(
-                f"weights have shape {given.shape}; give the table's, "
-                f"{(table.rows, len(names))}"
-            )
-        return given[:, kept]
-
     def _names(self, count: int) -> list[str]:
         given = getattr(self, "feature_names_in_", None)
         return [f"x{j}" for j in range(count)] if given is None else list(given)
@@ -329,55 +298,6 @@ class ReadsTables:
         ]
         complaints.raise_any()
         return np.column_stack(parts)
-
-    def _warn_of_blanks(
-        self, found: Cells, lone: np.ndarray, smooth: tuple[bool, bool] = (False, False)
-    ) -> None:
-        """Warn about rows and columns without cells.
-
-        Parameters
-        ----------
-        found : Cells
-        lone : ndarray of int
-            Columns without cells that no other column shares the loss of.
-        smooth : (bool, bool)
-            Whether rows, and columns, are predicted from their neighbors; then there is
-            no warning about them.
-        """
-        blank = np.flatnonzero(found.row_counts == 0)
-        if len(blank) and not smooth[0]:
-            names = self._row_names
-            shown = [str(i) if names is None else names[i] for i in blank[:5]]
-            self._warn_of_blank(
-                len(blank),
-                "row",
-                visible(", ".join(shown)) + ", ..." * (len(blank) > 5),
-                ", 0-based" * (names is None),
-                "what is nearest to the best constants of the columns (means under "
-                "squared loss)",
-            )
-        blank = np.flatnonzero(found.column_counts == 0)
-        for places, by in (
-            (np.setdiff1d(blank, lone), "the mean of the other columns"),
-            (
-                lone,
-                f"0, as no other column has {'its' if len(lone) == 1 else 'their'} loss",
-            ),
-        ):
-            if len(places) and not smooth[1]:
-                shown = [self.columns_[j].name for j in places[:5]]
-                listed = visible(", ".join(shown)) + ", ..." * (len(places) > 5)
-                self._warn_of_blank(len(places), "column", listed, "", by)
-
-    @staticmethod
-    def _warn_of_blank(count: int, noun: str, listed: str, base: str, by: str) -> None:
-        they = "it is" if count == 1 else "they are"
-        warnings.warn(
-            f"{counted(count, noun)} {'has' if count == 1 else 'have'} no observed cell "
-            f"({listed}{base}); {they} predicted by {by}",
-            UserWarning,
-            stacklevel=4,
-        )
 
 
 def plain_array(X: object) -> Any:

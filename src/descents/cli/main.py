@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 
 from descents import __version__
+from descents.cli.apply import apply
 from descents.cli.compare import compare
-from descents.cli.factorize import apply, factorize
+from descents.cli.factorize import factorize
 from descents.cli.impute import impute
 from descents.cli.options import (
     BAD_INPUT,

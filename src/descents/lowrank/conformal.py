@@ -30,7 +30,7 @@ import numpy as np
 from descents.cells.columns import ColumnModel
 from descents.errors import InvalidValueError
 from descents.losses import Loss, Periodic
-from descents.lowrank.fitted import Fitted
+from descents.lowrank.predictor import Predictor
 from descents.statistics.quantiles import coverage_checked, rank_of
 from descents.text import counted
 
@@ -182,7 +182,7 @@ class Calibration:
 
     def intervals(
         self,
-        fitted: Fitted,
+        fitted: Predictor,
         predicted: tuple[np.ndarray, np.ndarray],
         holes: np.ndarray,
         coverage: float,
@@ -194,9 +194,9 @@ class Calibration:
 
         Parameters
         ----------
-        fitted : Fitted
+        fitted : Predictor
         predicted : pair of ndarray
-            Natural parameters and cut points, see `Fitted.predictions`.
+            Natural parameters and cut points, see `Predictor.predictions`.
         holes : bool ndarray of shape (rows, columns)
             The cells that need an interval.
         coverage : float
@@ -271,7 +271,7 @@ def check_scored(models: Sequence[ColumnModel]) -> None:
 
 
 def probabilities(
-    fitted: Fitted, natural: np.ndarray, cuts: np.ndarray
+    fitted: Predictor, natural: np.ndarray, cuts: np.ndarray
 ) -> list[np.ndarray | None]:
     """Return the probabilities of the levels of each column; None for numeric columns."""
     found: list[np.ndarray | None] = [None] * len(fitted.models)
@@ -287,7 +287,7 @@ def probabilities(
 
 
 def calibrated(
-    twin: Fitted,
+    twin: Predictor,
     values: np.ndarray,
     held: np.ndarray,
     generator: np.random.Generator,
@@ -301,7 +301,7 @@ def calibrated(
 
     Parameters
     ----------
-    twin : Fitted
+    twin : Predictor
         The fit of the table without the held-out cells.
     values : ndarray of shape (rows, columns)
         The table, with codes for levels.
@@ -334,7 +334,11 @@ def calibrated(
 
 
 def _scores(
-    twin: Fitted, values: np.ndarray, spreads: np.ndarray, i: np.ndarray, j: np.ndarray
+    twin: Predictor,
+    values: np.ndarray,
+    spreads: np.ndarray,
+    i: np.ndarray,
+    j: np.ndarray,
 ) -> np.ndarray:
     """Score cells by predicting each from the other cells of its row."""
     rows, places = values[i], np.arange(len(i))

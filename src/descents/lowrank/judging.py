@@ -14,9 +14,9 @@ from descents.cells.columns import ColumnModel
 from descents.cells.sparse import Sparse
 from descents.factorization.candidates import Candidates, OfCandidates
 from descents.factorization.factorization import Factorization
-from descents.lowrank.fitted import decoded
 from descents.lowrank.folds import dealt, with_holes
 from descents.lowrank.folds import observed as observed_of
+from descents.lowrank.predictor import decoded
 from descents.marginal.held_out import (
     ENOUGH_HELD_OUT,
     ENOUGH_OF_COLUMN,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -13,21 +11,19 @@ import numpy as np
 from descents.bounds.gaps import Reference
 from descents.cells import filling
 from descents.cells.base import Cells
-from descents.cells.intake import (
-    ReadsTables,
-    convergence_warning,
-    plain_array,
-    result_type,
-)
+from descents.cells.intake import plain_array, result_type
 from descents.cells.streamed import Streamed, block_bytes, rows_at_once
-from descents.constraints.names import renamed_sets
 from descents.errors import InvalidValueError, RunFolderError
 from descents.lowrank import conformal
 from descents.lowrank.conformal import Calibration
 from descents.lowrank.fitted import Fitted
-from descents.lowrank.judging import Judged, Unseen
+from descents.lowrank.judging import Judged
 from descents.lowrank.noise import Noise
+from descents.lowrank.notices import warn, warn_of_far
+from descents.lowrank.row_biases import biases_at
 from descents.lowrank.selection import Selection
+from descents.lowrank.stored import restored, stored
+from descents.lowrank.table import CodesTables
 from descents.marginal.held_out import ColumnScore
 from descents.optim.runs import Runs
 from descents.statistics import quantiles
@@ -36,26 +32,13 @@ from descents.tables.blocks import TableOnDisk
 from descents.tables.spelling import listed
 from descents.text import counted
 
-MATCHED = 100
-"""How many roundings of the largest apart two points may be that are taken as one."""
 
-FORMER = {"steps": "solver", "folds": "cv"}
-"""Former names of parameters, and what they are called now."""
-
-
-def absent(value: Any) -> bool:
-    """Return whether a former name of a parameter was left at its default."""
-    return isinstance(value, str) and value == "deprecated"
-
-
-class UsesFitted(ReadsTables):
+class UsesFitted(CodesTables):
     """What a model has once it is fitted, or read back.
 
     The attributes are those of `descents.LowRankModel`.
     """
 
-    combine: str
-    constraint: Any
     sparse: str
     fitted_: Fitted
     runs_: Runs
@@ -68,23 +51,36 @@ class UsesFitted(ReadsTables):
     noise_: Noise | None
     scales_: str | None
     judged_: Judged | None
-    _unseen: Unseen | None = None
-    """What fits predicted of held-out cells; None of a stored model."""
-    _seed: int | None
+    _recent: tuple[np.ndarray, np.ndarray] | None = None
+    """The points and the row biases of the latest `transform`."""
+
+    @classmethod
+    def of_fit(cls, fitted: Fitted) -> Self:
+        """Return the model of a fit that `descents.lowrank.fit` returned."""
+        model = cls(**fitted.settings.parameters())
+        model._take_header(fitted.header)
+        model._keep(fitted)
+        return model
 
     def _keep(self, fitted: Fitted) -> None:
-        """Set what is known once a descent is done, or read back."""
+        """Set the attributes of a fit."""
         self.fitted_, self.runs_ = fitted, fitted.runs
-        best = fitted.runs.best
-        self.loss_ = float(fitted.runs.losses[best])
-        self.n_iter_ = int(fitted.runs.steps_taken[best])
+        self.columns_ = fitted.models
+        self.loss_ = fitted.loss
+        self.n_iter_ = int(fitted.runs.steps_taken[fitted.runs.best])
         self.subspace_agreement_ = fitted.agreement()
         self.embedding_, self.components_ = fitted.scores, fitted.components
         self.offsets_, self.units_ = fitted.offsets, fitted.problem.units
+        vars(self).pop("row_biases_", None)
         if fitted.problem.has_row_biases:
             self.row_biases_ = np.asarray(fitted.points[0]["row_biases"])
         vars(self).pop("_recent", None)
         self._n_features_out = self.n_components_ = len(fitted.components)
+        self.solver_, self.scales_ = fitted.solver, fitted.scales
+        self.reference_, self.gap_ = fitted.reference, fitted.gap
+        self.constants_loss_ = fitted.constants_loss
+        self.selection_, self.noise_ = fitted.selection, fitted.noise
+        self.judged_, self.calibration_ = fitted.judged, fitted.calibration
 
     @property
     def scores_(self) -> dict[str, ColumnScore | None]:
@@ -202,16 +198,8 @@ class UsesFitted(ReadsTables):
     def _biases(self, scores: np.ndarray, given: Any, kind: Any) -> np.ndarray:
         """Return the row biases that go with points in the space of the components.
 
-        Points are those of known rows up to rounding, which may differ between machines
-        and from one reading of a file to the next.
-
-        Parameters
-        ----------
-        kind : type
-            How many digits the points came with: float32 or float64.
+        See `biases_at`.
         """
-        from scipy.spatial import KDTree
-
         zero = np.zeros(len(scores))
         if not self.fitted_.problem.has_row_biases:
             if given is not None:
@@ -228,26 +216,9 @@ class UsesFitted(ReadsTables):
                     f"numbers; give {len(scores)} finite numbers, one for each row of X"
                 )
             return biases
-        fit = np.asarray(self.embedding_, dtype=np.float64), self.row_biases_
-        known = [fit, *([self._recent] if hasattr(self, "_recent") else [])]
-        near = MATCHED * float(max(np.finfo(kind).eps, np.finfo(fit[0].dtype).eps))
-        near *= max(float(np.abs(points).max(initial=0)) for points, _ in known)
-        for points, biases in reversed(known):
-            alike = points.shape == scores.shape
-            if alike and (np.abs(points - scores) <= near).all():
-                return np.asarray(biases, dtype=np.float64)
-        ones = np.ones((len(fit[0]), 1))
-        line = np.linalg.lstsq(np.hstack([ones, fit[0]]), fit[1], rcond=None)[0]
-        found = np.asarray(line[0] + scores @ line[1:])
-        # One value for rows that share a point: the mean of their biases.
-        places: dict[bytes, list[float]] = {}
-        for points, biases in known:
-            for point, bias in zip(points + 0.0, biases, strict=True):
-                places.setdefault(point.tobytes(), []).append(float(bias))
-        points = np.array([np.frombuffer(point) for point in places])
-        means = np.array([np.mean(biases) for biases in places.values()])
-        _, place = KDTree(points).query(scores, distance_upper_bound=near + 1e-300)
-        return np.where(place < len(points), np.append(means, 0)[place], found)
+        points = np.asarray(self.embedding_, dtype=np.float64)
+        digits = float(max(np.finfo(kind).eps, np.finfo(points.dtype).eps))
+        return biases_at(scores, (points, self.row_biases_), self._recent, digits)
 
     def predict_cells(self, rows: Any, columns: Any) -> np.ndarray:
         """Return what the model says of some cells of the table it was fitted to.
@@ -284,12 +255,7 @@ class UsesFitted(ReadsTables):
                     f"{name} are no places in the table; give whole numbers from 0 to "
                     f"{end - 1}, as many rows as columns"
                 )
-        i, j = i.astype(np.int64), j.astype(np.int64)
-        total = np.zeros(len(i))
-        for point in self.fitted_.points:
-            left, right = self.fitted_.sides(point)
-            total += (left[i] * right[j]).sum(1)
-        return block.loss.impute(total / len(self.fitted_.points))
+        return self.fitted_.cells_at(i.astype(np.int64), j.astype(np.int64))
 
     def impute(
         self, X: Any, *, return_interval: bool = False, coverage: float = 0.9
@@ -365,14 +331,13 @@ class UsesFitted(ReadsTables):
         predicted = fitted.predictions(
             [fitted.solved(found, point) for point in fitted.points]
         )
-        codes = fitted.decoded(*predicted)
+        codes = fitted.filled(fitted.decoded(*predicted))
         if self.judged_ is not None:
-            codes = self.judged_.filled(codes)
             names = [column.name for column in self.columns_]
             says = self.judged_.says(names, np.isnan(values).any(0))
             if says is not None:
-                warnings.warn(says, UserWarning, stacklevel=2)
-        self._warn_of_far(codes, np.isnan(values), 3)
+                warn(says)
+        warn_of_far(fitted, codes, np.isnan(values))
         if table is not None:
             self._warn_of_held(filling.clipped(table, self.columns_, codes))
         filled = self._filled(X, table, values, codes)
@@ -384,17 +349,6 @@ class UsesFitted(ReadsTables):
         holes &= ~holes.all(1, keepdims=True)
         return filled, self.calibration_.intervals(fitted, predicted, holes, coverage)
 
-    def _warn_of_far(
-        self, codes: list[np.ndarray], holes: np.ndarray, level: int
-    ) -> str | None:
-        """Warn of fills that lie far outside what their column holds, and return it."""
-        far = self.fitted_.far_fills(codes, holes)
-        if far is None:
-            return None
-        says = far.says(self.fitted_.penalized)
-        warnings.warn(says, convergence_warning(), stacklevel=level)
-        return says
-
     @staticmethod
     def _warn_of_held(held: Mapping[str, int]) -> None:
         """Warn of fills of whole numbers that are held to the observed range."""
@@ -402,12 +356,10 @@ class UsesFitted(ReadsTables):
             return
         count = sum(held.values())
         are, their = ("is", "its") if count == 1 else ("are", "their")
-        warnings.warn(
+        warn(
             f"{counted(count, 'filled cell')} of whole numbers {are} predicted outside "
             f"what {their} column holds, and {are} held to the nearest observed number "
-            f"({listed(held)})",
-            UserWarning,
-            stacklevel=3,
+            f"({listed(held)})"
         )
 
     def _filled(
@@ -473,50 +425,9 @@ class UsesFitted(ReadsTables):
 
     def stored(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return the fitted model as arrays and plain values: what `save` writes."""
-        arrays, facts = self.fitted_.stored()
-        names = list(inspect.signature(type(self).__init__).parameters)[1:]
-        settings = {name: getattr(self, name) for name in names}
-        plain = str | int | float | np.number | np.bool_ | None
-        for name in ("loss", "initialization", "solver", "steps"):
-            if not isinstance(settings[name], plain):
-                settings[name] = "auto"
-        if not isinstance(settings["random_state"], plain):
-            settings["random_state"] = None
-        if any(
-            not isinstance(one, str) for side in self.fitted_.constraint for one in side
-        ):
-            settings["constraint"] = None  # fixed values stand apart
-        if np.ndim(settings["n_components"]):
-            ranks = settings["n_components"]
-            settings["n_components"] = [int(rank) for rank in ranks]
-        if isinstance(settings["penalty"], dict):
-            settings["penalty"] = {
-                n: list(map(float, v)) if np.ndim(v) else v
-                for n, v in settings["penalty"].items()
-            }
-        settings = {name: storage.typed(value) for name, value in settings.items()}
-        if self.calibration_ is not None:
-            arrays |= self.calibration_.stored()
-        if self.judged_ is not None:
-            arrays |= self.judged_.stored()
-        if hasattr(self, "_recent"):
+        arrays, facts = stored(self.fitted_)
+        if self._recent is not None:
             arrays["recent/points"], arrays["recent/biases"] = self._recent
-        facts |= {
-            "format": 2,
-            "model": "LowRankModel",
-            "settings": settings,
-            "names": list(getattr(self, "feature_names_in_", [])),
-            "features": self.n_features_in_,
-            "places": self._places,
-            "reference": vars(self.reference_),
-            "gap": self.gap_,
-            "constants_loss": self.constants_loss_,
-            "steps": self.solver_,
-            "seed": self._seed,
-            "selection": self.selection_ and self.selection_.described(),
-            "noise": self.noise_ and vars(self.noise_),
-            "scales": self.scales_,
-        }
         return arrays, facts
 
     @classmethod
@@ -547,44 +458,10 @@ class UsesFitted(ReadsTables):
     @classmethod
     def restored(cls, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> Self:
         """Return the model that `stored` gave."""
-        settings = facts["settings"]
-        if facts["format"] > 1:
-            settings = {n: storage.of_typed(value) for n, value in settings.items()}
-        model = cls(**_renamed(settings))
-        if facts["names"]:
-            model.feature_names_in_ = np.array(facts["names"], dtype=object)
-        model.n_features_in_ = facts["features"]
-        model._places = facts.get("places")
-        fitted = Fitted.restored(arrays, facts, model.combine)
-        model.columns_ = fitted.models
-        if model.constraint is None and any(fitted.constraint):
-            model.constraint = fitted.constraint
-        model._keep(fitted)
+        model = cls.of_fit(restored(arrays, facts))
         if "recent/points" in arrays:
             model._recent = arrays["recent/points"], arrays["recent/biases"]
-        model.solver_, model._seed = facts["steps"], facts.get("seed")
-        model.gap_ = np.nan if facts["gap"] is None else facts["gap"]
-        model.reference_ = Reference(**facts["reference"])
-        model.constants_loss_ = facts["constants_loss"]
-        model.calibration_ = Calibration.restored(model.columns_, arrays)
-        model.judged_ = Judged.restored(arrays)
-        implied = facts.get("noise")
-        model.noise_ = None if implied is None else Noise(**implied)
-        model.scales_ = facts.get("scales")
-        chosen = facts.get("selection")
-        model.selection_ = None if chosen is None else Selection.restored(chosen)
         return model
-
-
-def _renamed(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters of a stored model under the names that they have now."""
-    # Former names come last: one that was given replaces the default of the present name.
-    renamed = {
-        FORMER.get(name, name): value
-        for name, value in settings.items()
-        if name not in FORMER or not absent(value)
-    }
-    return {**renamed, "constraint": renamed_sets(renamed.get("constraint"))}
 
 
 def _of_type(numbers: np.ndarray, dtype: Any) -> np.ndarray:

@@ -20,7 +20,7 @@ MOST_ABREAST = 10
 
 def _pattern(run: Stored) -> Figure:
     figure, (ax,) = figures.new_figure(5.2, 4.4)
-    figures.pattern(ax, run.tensors["pattern"], run.result["shape"])
+    figures.pattern(ax, run.tensors["pattern"], run.result.shape)
     return figure
 
 
@@ -39,7 +39,7 @@ def _losses(run: Stored) -> Figure:
 
 def _biplot(run: Stored) -> Figure:
     figure, (ax,) = figures.new_figure(6.4, 5.6)
-    names = run.result["strongest"]
+    names = run.result.strongest
     figures.biplot(ax, run.tensors["scores"], run.tensors["loadings"], names)
     return figure
 
@@ -60,51 +60,47 @@ def _images(run: Stored) -> Figure:
 def _reconstruction(run: Stored) -> Figure:
     figure, (ax,) = figures.new_figure(4.8, 4.6)
     figures.reconstruction(ax, run.tensors["observed"], run.tensors["predicted"])
-    scaled = "" if run.result["stored"] else ", standardized by column"
+    scaled = "" if run.result.stored else ", standardized by column"
     ax.set(xlabel=f"observed{scaled}", ylabel=f"predicted{scaled}")
     return figure
 
 
 def _explained(run: Stored) -> Figure:
-    columns = sorted(
-        run.result["columns"], key=lambda column: -(column["explained"] or 0.0)
-    )
+    columns = sorted(run.result.columns, key=lambda column: -(column.explained or 0.0))
     if len(columns) > MOST_BARS:
         columns = columns[: MOST_BARS // 2] + columns[-MOST_BARS // 2 :]
     figure, (ax,) = figures.new_figure(6.2, 1.1 + 0.24 * len(columns))
-    figures.explained(
-        ax, [c["name"] for c in columns], [c["explained"] for c in columns]
-    )
+    figures.explained(ax, [c.name for c in columns], [c.explained for c in columns])
     return figure
 
 
 def _selection(run: Stored) -> Figure:
     """Draw held-out losses over the ranks and, at the chosen rank, over the penalties."""
-    selection = run.result["selection"]
-    if selection["how"] != "cells":
+    selection = run.result.selection
+    if selection.how != "cells":
         figure, (ax,) = figures.new_figure(5.6, 3.8)
-        figures.threshold(ax, np.array(selection["values"]), selection["threshold"])
+        figures.threshold(ax, np.array(selection.values), selection.threshold)
         return figure
-    ranks, penalties = selection["ranks"], selection["penalties"]
-    mean, error = (np.array(selection[n], dtype=np.float64) for n in ("mean", "error"))
+    ranks, penalties = selection.ranks, selection.penalties
+    mean, error = (
+        np.array(part, dtype=np.float64) for part in (selection.mean, selection.error)
+    )
     best = np.unravel_index(int(np.nanargmin(mean)), mean.shape)
     most = float(mean[best] + error[best])
-    rank = ranks.index(selection["rank"])
+    rank = ranks.index(selection.rank)
     both = len(ranks) > 1 and bool(penalties)
     figure, axes = figures.new_figure(9.6 if both else 5.6, 3.8, 2 if both else 1)
-    place = penalties.index(selection["penalty"]) if penalties else 0
+    place = penalties.index(selection.penalty) if penalties else 0
     if len(ranks) > 1 or not penalties:
         ax = axes[0]
         figures.held_out(ax, ranks, mean[:, place], error[:, place], rank, most)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.set_xlabel("rank" + (f", at the chosen {selection['name']}" if both else ""))
+        ax.set_xlabel("rank" + (f", at the chosen {selection.name}" if both else ""))
     if penalties:
         ax = axes[-1]
         figures.held_out(ax, penalties, mean[rank], error[rank], place, most)
         ax.set_xscale("log" if min(penalties) > 0 else "symlog")
-        ax.set_xlabel(
-            selection["name"] + (f", at rank {selection['rank']}" if both else "")
-        )
+        ax.set_xlabel(selection.name + (f", at rank {selection.rank}" if both else ""))
     return figure
 
 

@@ -22,6 +22,7 @@ from descents.pages import impute as imputed
 from descents.pages import reproduce as reproduced
 from descents.pages import train as trained
 from descents.pages.figures import Stored
+from descents.runs.lowrank_result import LowRankResult
 from descents.runs.network_result import NetworkResult
 from descents.storage import folders as storage
 from descents.storage.results import Result, read_result
@@ -37,7 +38,10 @@ PAGES = {
     "train": trained.PICTURES,
 }
 """The pictures of each command; its template has the name of the command."""
-RESULTS: Mapping[str, type[Result]] = {"train": NetworkResult}
+RESULTS: Mapping[str, type[Result]] = {
+    "factorize": LowRankResult,
+    "train": NetworkResult,
+}
 """The result of each command that has a dataclass for it."""
 Contents = tuple[Any, dict[str, np.ndarray], dict[str, np.ndarray]]
 """The result, the rows and the tensors of a run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import numpy as np
 from descents.cells.intake import convergence_warning
 from descents.cells.streamed import Streamed
 from descents.errors import InvalidValueError
+from descents.lowrank.conformal import Intervals
 from descents.lowrank.model import LowRank
-from descents.runs.factorize import MODEL, SCORES, Found, scores
-from descents.runs.on_disk import memory_facts, tell_peak, warmed_up
+from descents.runs.factorize import MODEL, SCORES, FactorizeRun, scores
+from descents.runs.lowrank_result import AppliedResult, AppliedRun, UnseenLevel
+from descents.runs.on_disk import memory_use, warmed_up
 from descents.runs.request import Data
 from descents.storage import folders as storage
 from descents.storage.folders import RESULT, RunFolder
@@ -35,7 +38,7 @@ SPARSE = (
 
 def imputed(
     model: LowRank, table: Table, coverage: float | None
-) -> tuple[Any, list[str]]:
+) -> tuple[str, list[str]]:
     """Return the table of a file as text with its missing cells filled, and warnings.
 
     The warnings say that filled values are far outside the range of their column, or
@@ -52,24 +55,26 @@ def imputed(
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        filled = _imputed(model, table, coverage)
+        if coverage is not None:
+            _, intervals = model.impute(table, return_interval=True, coverage=coverage)
+            table = table.beside(_texts_of(intervals))
+        filled: str = model.impute(table)
     # For the table of the fit, `fit` has already warned about fills far outside.
+    warned = model.fitted_.far is not None
     messages = [
         str(warning.message)
         for warning in caught
-        if model._far is None or not issubclass(warning.category, convergence_warning())
+        if not (warned and issubclass(warning.category, convergence_warning()))
     ]
     return filled, list(dict.fromkeys(messages))
 
 
-def _imputed(model: LowRank, table: Table, coverage: float | None) -> Any:
-    if coverage is None:
-        return model.impute(table)
-    _, intervals = model.impute(table, return_interval=True, coverage=coverage)
-    texts: dict[str, Any] = {}
+def _texts_of(intervals: Intervals) -> dict[str, list[float | str | None]]:
+    """Return the columns of intervals and sets of labels."""
+    texts: dict[str, list[float | str | None]] = {}
     for j, name in enumerate(intervals.names):
-        ends = (("low", intervals.lower[:, j]), ("high", intervals.upper[:, j]))
-        for end, values in ends:
+        for end, ends in (("low", intervals.lower), ("high", intervals.upper)):
+            values = ends[:, j]
             if np.isfinite(values).any():
                 texts[f"{name}_{end}"] = [
                     float(f"{x:.6g}") if np.isfinite(x) else None for x in values
@@ -80,7 +85,44 @@ def _imputed(model: LowRank, table: Table, coverage: float | None) -> Any:
                 None if labels is None else "|".join(map(str, labels))
                 for labels in sets
             ]
-    return model.impute(table.beside(texts))
+    return texts
+
+
+@dataclass(frozen=True, eq=False)
+class Applied:
+    """The rows of a table, transformed and imputed by a low-rank model.
+
+    Attributes
+    ----------
+    result : AppliedResult
+    data : Data
+    embedding : ndarray of shape (rows, rank)
+    filled : str or None
+        The text of the table with its missing cells filled; None for a sparse table.
+    """
+
+    result: AppliedResult
+    data: Data
+    embedding: np.ndarray
+    filled: str | None
+
+    def write(self, folder: RunFolder, impute: Path | None) -> None:
+        """Write the results into a run folder, and the filled table to a file.
+
+        Raises
+        ------
+        InvalidValueError
+            If the file is requested for a sparse table.
+        """
+        if impute is not None and self.filled is None:
+            raise InvalidValueError(SPARSE)
+        folder.write_table(SCORES, scores(self.data, self.embedding))
+        if self.filled is not None:
+            content = self.data.values.encoded(self.filled)
+            storage.write_bytes(folder.work / IMPUTED, content)
+            if impute is not None:
+                storage.write_bytes(impute, content)
+        folder.write_json(RESULT, self.result)
 
 
 def apply(
@@ -89,23 +131,20 @@ def apply(
     data: Data,
     coverage: float | None = None,
     unseen: str = "error",
-) -> tuple[dict[str, Any], np.ndarray, Any]:
+) -> Applied:
     """Apply a stored model to new rows.
 
     Parameters
     ----------
+    model : LowRank
+    run : mapping
+        The identity of the run.
+    data : Data
+    coverage : float, optional
+        The coverage probability of prediction intervals for filled cells.
     unseen : {"error", "missing"}
         Whether levels that the model was not fitted with are an error, or are read as
         missing cells and filled.
-    coverage : float, optional
-        The coverage probability of prediction intervals for filled cells.
-
-    Returns
-    -------
-    result : dict
-    embedding : ndarray of shape (rows, rank)
-    imputed : str or None
-        The table as CSV with its missing cells filled; None for a sparse table.
 
     Raises
     ------
@@ -114,46 +153,51 @@ def apply(
         sparse table, or from a model that was not calibrated.
     """
     values = data.values
+    extra: list[str] = []
+    unseen_levels: list[dict[str, Any]] = []
     if isinstance(values, Table):
         values, extra = of_model(values, [c.name for c in model.columns_])
         levels = {column.name: column.known for column in model.columns_}
         values, unseen_levels = without_unseen(values, levels, unseen)
-    else:
-        unseen_levels = []
-        extra = []
-        if values.shape[1] != model.n_features_in_:
-            raise InvalidValueError(
-                f"the table has {counted(values.shape[1], 'column')}, but the model was "
-                f"fitted with {model.n_features_in_}; give a table of the same columns"
-            )
-    if coverage is not None and not isinstance(values, Table):
+    elif values.shape[1] != model.n_features_in_:
         raise InvalidValueError(
-            "--intervals needs filled cells, but missing cells of a sparse table are not "
-            "filled; leave --intervals out"
+            f"the table has {counted(values.shape[1], 'column')}, but the model was "
+            f"fitted with {model.n_features_in_}; give a table of the same columns"
         )
-    if coverage is not None and model.calibration_ is None:
-        raise InvalidValueError(
-            "the model was stored without residuals of held-out cells, which --intervals "
-            "needs; also give --intervals to 'descents factorize'"
-        )
+    if coverage is not None:
+        _check_intervals(model, values)
     embedding = model.transform(values)
-    filled: Any = None
+    filled: str | None = None
     messages: list[str] = []
     if isinstance(values, Table):
         filled, messages = imputed(model, values, coverage)
     rows, observed = len(data.row_names), _observed(model, values)
-    result = {
-        "run": dict(run),
-        "read": list(data.notes),
-        "warnings": messages,
-        "not_used": extra,
-        "unseen": unseen_levels,
-        "rows": rows,
-        "observed": observed,
-        "holes": rows * len(model.columns_) - observed if filled is not None else 0,
-        "score": model.score(values) if observed else None,
-    }
-    return result, embedding, filled
+    result = AppliedResult(
+        run=AppliedRun(**run),
+        read=list(data.notes),
+        warnings=messages,
+        not_used=extra,
+        unseen=[UnseenLevel(**one) for one in unseen_levels],
+        rows=rows,
+        observed=observed,
+        holes=0 if filled is None else rows * len(model.columns_) - observed,
+        score=model.score(values) if observed else None,
+    )
+    return Applied(result, data, embedding, filled)
+
+
+def _check_intervals(model: LowRank, values: object) -> None:
+    """Raise unless there are prediction intervals for filled cells of a table."""
+    if not isinstance(values, Table):
+        raise InvalidValueError(
+            "--intervals needs filled cells, but missing cells of a sparse table are not "
+            "filled; leave --intervals out"
+        )
+    if model.calibration_ is None:
+        raise InvalidValueError(
+            "the model was stored without residuals of held-out cells, which --intervals "
+            "needs; also give --intervals to 'descents factorize'"
+        )
 
 
 def of_model(table: Table, names: Sequence[str]) -> tuple[Table, list[str]]:
@@ -211,14 +255,8 @@ def without_unseen(
 
 def apply_by_blocks(
     folder: RunFolder, model: LowRank, run: Mapping[str, Any], data: Data
-) -> dict[str, Any]:
-    """Apply a stored model to a table on disk, and write its scores block by block.
-
-    Returns
-    -------
-    dict
-        The result, as of `apply`, with the memory use.
-    """
+) -> AppliedResult:
+    """Apply a stored model to a table on disk, and write its scores block by block."""
     used = [column.name for column in model.columns_]
     table = data.values.of_columns(used)
     before = warmed_up()
@@ -230,43 +268,25 @@ def apply_by_blocks(
         ),
     )
     cells = Streamed(table)
-    result = {
-        "run": dict(run),
-        "read": list(data.notes),
-        "warnings": [],
-        "not_used": [name for name in data.values.names if name not in used],
-        "unseen": [],
-        "rows": table.shape[0],
-        "observed": cells.observed,
-        "holes": 0,
-        "score": model.score(table),
-        "memory": memory_facts(cells, before),
-    }
-    tell_peak(result["memory"])
+    result = AppliedResult(
+        run=AppliedRun(**run),
+        read=list(data.notes),
+        warnings=[],
+        not_used=[name for name in data.values.names if name not in used],
+        unseen=[],
+        rows=table.shape[0],
+        observed=cells.observed,
+        holes=0,
+        score=model.score(table),
+        memory=memory_use(cells, before),
+    )
     folder.write_json(RESULT, result)
     return result
 
 
-def write_applied(
-    folder: RunFolder,
-    data: Data,
-    applied: tuple[dict[str, Any], np.ndarray, Any],
-    impute: Path | None,
-) -> None:
-    """Write what `apply` returned into a run folder, and the filled table to a file."""
-    result, embedding, filled = applied
-    if impute is not None and filled is None:
-        raise InvalidValueError(SPARSE)
-    folder.write_table(SCORES, scores(data, embedding))
-    if filled is not None:
-        content = data.values.encoded(filled)
-        storage.write_bytes(folder.work / IMPUTED, content)
-        if impute is not None:
-            storage.write_bytes(impute, content)
-    folder.write_json(RESULT, result)
-
-
-def write_imputed(found: Found, path: Path, coverage: float | None = None) -> list[str]:
+def write_imputed(
+    found: FactorizeRun, path: Path, coverage: float | None = None
+) -> list[str]:
     """Write the table of a fit with its missing cells filled, optionally with intervals.
 
     Returns
@@ -286,12 +306,12 @@ def write_imputed(found: Found, path: Path, coverage: float | None = None) -> li
         raise InvalidValueError(SPARSE)
     filled, messages = imputed(found.model, table, coverage)
     storage.write_bytes(path, table.encoded(filled))
-    unseen = found.model._unseen
-    if unseen is not None:
-        codes = found.model._read(table, reset=False)[1].astype(np.float64)
-        better = unseen.better_by_imputer(codes, found.model._seed or 0)
+    unseen, codes = found.fitted.unseen, found.table.values
+    if unseen is not None and isinstance(codes, np.ndarray):
+        codes = codes.astype(np.float64)
+        better = unseen.better_by_imputer(codes, found.fitted.seed)
         messages += [] if better is None else [better]
-    return [says for says in messages if says not in found.result["warnings"]]
+    return [says for says in messages if says not in found.result.warnings]
 
 
 def _observed(model: LowRank, values: Any) -> int:

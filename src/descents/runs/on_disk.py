@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from descents.cells.streamed import Streamed
-from descents.lowrank.fitted import Fitted
 from descents.lowrank.model import LowRank
+from descents.lowrank.predictor import Predictor
+from descents.runs.lowrank_result import MemoryUse
 from descents.tables.memory import peak_memory, said
 from descents.text import counted
 
@@ -46,12 +46,12 @@ class Seen:
     predicted: np.ndarray
 
 
-def look(fitted: Fitted, picked: np.ndarray, worst: int, squares: int) -> Seen:
+def look(fitted: Predictor, picked: np.ndarray, worst: int, squares: int) -> Seen:
     """Read a table on disk once, and return how well a model fits it.
 
     Parameters
     ----------
-    fitted : Fitted
+    fitted : Predictor
         The fit of a table on disk.
     picked : int64 ndarray of shape (points,)
         The sorted indices of the sampled cells; observed cells are counted row by row.
@@ -160,30 +160,33 @@ def warmed_up() -> int | None:
     return peak_memory()
 
 
-def memory_facts(cells: Streamed, before: int | None) -> dict[str, Any]:
-    """Return the memory limit, the estimated need and the number of passes."""
-    return {
-        "asked": cells.table.memory,
-        "needed": cells.needed(cells.block_rows),
-        "before": before,
-        "peak": None,
-        "passes": cells.table.passes,
-        "block_rows": cells.block_rows,
-    }
+def memory_use(cells: Streamed, before: int | None) -> MemoryUse:
+    """Return the limit and the use of memory so far, and how the table was read.
 
-
-def tell_peak(memory: dict[str, Any]) -> None:
-    """Add the peak memory so far to the facts, with a sentence about it."""
-    memory["process_peak"] = peak_memory()
-    peak = "the peak is not available on this system"
-    if memory["process_peak"] is not None:
-        memory["peak"] = memory["process_peak"] - memory["before"]
-        peak = (
-            f"{said(memory['peak'])} at the peak, in addition to the "
-            f"{said(memory['before'])} of Python and its libraries"
+    Parameters
+    ----------
+    cells : Streamed
+    before : int or None
+        The peak memory before the fit, if the system reports it.
+    """
+    process_peak, peak, says = peak_memory(), None, ""
+    if process_peak is None or before is None:
+        says = "the peak is not available on this system"
+    else:
+        peak = process_peak - before
+        says = (
+            f"{said(peak)} at the peak, in addition to the {said(before)} of Python and "
+            "its libraries"
         )
-    memory["says"] = (
-        f"Memory: limit {said(memory['asked'])}, {peak}; the table was read "
-        f"{counted(memory['passes'], 'time')}, {counted(memory['block_rows'], 'row')} "
-        "at a time."
+    table = cells.table
+    return MemoryUse(
+        asked=table.memory,
+        needed=cells.needed(cells.block_rows),
+        before=before,
+        peak=peak,
+        process_peak=process_peak,
+        passes=table.passes,
+        block_rows=cells.block_rows,
+        says=f"Memory: limit {said(table.memory)}, {says}; the table was read "
+        f"{counted(table.passes, 'time')}, {counted(cells.block_rows, 'row')} at a time.",
     )

@@ -35,7 +35,8 @@ STAGES = "stages"
 def plain(value: Any) -> Any:
     """Convert `value` for JSON: numpy types to Python's, NaN and infinity to null.
 
-    Dataclasses become objects.
+    Dataclasses become objects. Fields with ``metadata={"omitted": True}`` are left out if
+    they are None.
 
     Examples
     --------
@@ -43,7 +44,12 @@ def plain(value: Any) -> Any:
     {'a': 0.5, 'b': [1, 2], 'c': None}
     """
     if is_dataclass(value) and not isinstance(value, type):
-        value = {field.name: getattr(value, field.name) for field in fields(value)}
+        value = {
+            field.name: getattr(value, field.name)
+            for field in fields(value)
+            if not field.metadata.get("omitted")
+            or getattr(value, field.name) is not None
+        }
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):

@@ -29,6 +29,8 @@ _TYPES = {
 Count = Annotated[int, ("minimum", 0)]
 Number = float | None
 """A number, or None if it is not defined."""
+OMITTED = {"omitted": True}
+"""The metadata of a field that is left out of the JSON if it is None."""
 Interval = Annotated[list[Number], ("minItems", 2), ("maxItems", 2)]
 
 
@@ -53,8 +55,8 @@ class Result:
 
     def __post_init__(self) -> None:
         """Replace the values by plain ones."""
-        for field in fields(self):
-            object.__setattr__(self, field.name, _value(getattr(self, field.name)))
+        for one in fields(self):
+            object.__setattr__(self, one.name, _value(getattr(self, one.name)))
 
 
 R = TypeVar("R", bound=Result)
@@ -122,9 +124,9 @@ def _restored(hint: Any, value: Any) -> Any:
 def _required(kind: type[Result]) -> list[str]:
     """Return the names of the fields without a default."""
     return [
-        field.name
-        for field in fields(kind)
-        if field.default is MISSING and field.default_factory is MISSING
+        one.name
+        for one in fields(kind)
+        if one.default is MISSING and one.default_factory is MISSING
     ]
 
 

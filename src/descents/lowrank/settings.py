@@ -1,0 +1,251 @@
+"""The settings of a low-rank model, checked and parsed once, and what controls a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+from descents.cells.intake import seed_of
+from descents.cells.streamed import LIMITS
+from descents.constraints.constraints import Regularizer, regularizers
+from descents.constraints.sets import Fixed
+from descents.errors import Complaints, InvalidValueError
+from descents.factorization.alternating import Alternating
+from descents.factorization.factorization import INITIALIZATIONS, OFFSETS, Factorization
+from descents.losses import get_loss
+from descents.lowrank.selection import THRESHOLD, Penalty, Search, asked
+from descents.lowrank.update_rules import STEPS, step_named
+from descents.optim.chunk import Watch
+from descents.optim.rules import UpdateRule
+from descents.validation import one_of, real_number, whole_number
+
+SCALES = ("auto", True, False)
+Initialization = str | tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class RunControl:
+    """What watches and limits a fit; it does not change what is minimized.
+
+    Attributes
+    ----------
+    record : sequence of int
+        The steps at which the losses of the starts are recorded.
+    watch : callable, optional
+        Called during the descent, see `descents.descend`.
+    seconds : float, optional
+        The time limit. Starts that have not ended then are interrupted.
+    workers : int
+        The number of parallel processes.
+    """
+
+    record: Sequence[int] = ()
+    watch: Watch | None = None
+    seconds: float | None = None
+    workers: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """The settings of a low-rank model. They are checked when the object is made.
+
+    Parameters
+    ----------
+    n_components, loss, offsets, ..., device
+        The parameters of `descents.LowRankModel`.
+
+    Attributes
+    ----------
+    search : Search or None
+        The ranks and penalties to choose from; None if both are given.
+    sides : pair of Regularizer
+        The constraints on the factors of the rows and of the columns, without penalties.
+    seed : int
+        The seed from `random_state`.
+
+    Raises
+    ------
+    InvalidValueError
+        If settings are invalid. The message lists all problems.
+
+    Examples
+    --------
+    >>> settings = Settings(n_components="auto", constraint="nonnegative")
+    >>> settings.offsets_used, settings.chooses
+    ('none', True)
+    """
+
+    n_components: int | str | Sequence[int] = 2
+    loss: object = "auto"
+    offsets: str = "auto"
+    scales: str | bool = "auto"
+    constraint: object = None
+    penalty: Penalty = None
+    sparse: str = "missing"
+    unseen: str = "error"
+    initialization: Initialization = "auto"
+    n_starts: int = 1
+    combine: str = "best"
+    solver: str | UpdateRule = "auto"
+    learning_rate: float | None = None
+    cv: int = 5
+    held_out: float = 0.1
+    max_iter: int = 2000
+    tol: float = 1e-7
+    random_state: int | np.random.RandomState | None = None
+    device: str = "cpu"
+    search: Search | None = field(init=False)
+    sides: tuple[Regularizer, Regularizer] = field(init=False)
+    seed: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Check and parse the settings."""
+        complaints = Complaints()
+        search = complaints.attempt(asked, *self._open())
+        self._check_numbers_and_names(complaints)
+        penalty = self.penalty if search is None else search.penalty(1.0)
+        complaints.attempt(regularizers, self.constraint, penalty)
+        self._check_solver(complaints)
+        self._check_initialization(complaints, search)
+        complaints.raise_any()
+        sides = regularizers(self.constraint, None)[:2]
+        for name, value in (
+            ("search", search),
+            ("sides", sides),
+            ("seed", seed_of(self.random_state)),
+        ):
+            object.__setattr__(self, name, value)
+
+    def _check_numbers_and_names(self, complaints: Complaints) -> None:
+        complaints.attempt(whole_number, "cv", self.cv, 2)
+        share = complaints.attempt(real_number, "held_out", self.held_out, 0)
+        complaints.require(
+            share is None or share <= 0.5,
+            f"held_out is {self.held_out}; give a number from 0 to 0.5",
+        )
+        complaints.attempt(whole_number, "n_starts", self.n_starts, 1)
+        complaints.attempt(whole_number, "max_iter", self.max_iter, 1)
+        complaints.attempt(real_number, "tol", self.tol, 0)
+        complaints.attempt(one_of, "combine", self.combine, ("best", "mean"))
+        complaints.attempt(one_of, "sparse", self.sparse, ("missing", "zero"))
+        complaints.attempt(one_of, "unseen", self.unseen, ("error", "missing"))
+        complaints.attempt(one_of, "offsets", self.offsets, ("auto", *OFFSETS))
+        complaints.require(
+            self.scales in SCALES,
+            f"scales is {self.scales!r}; give one of {', '.join(map(repr, SCALES))}",
+        )
+
+    def _check_solver(self, complaints: Complaints) -> None:
+        if not isinstance(self.solver, UpdateRule):
+            complaints.attempt(one_of, "solver", self.solver, STEPS)
+        if self.learning_rate is None:
+            return
+        complaints.attempt(
+            real_number, "learning_rate", self.learning_rate, 0, strict=True
+        )
+        complaints.require(
+            self.solver in ("gd", "adam"),
+            f"learning_rate is given, but solver is {self.solver!r}, which has none; "
+            "give solver='gd' or solver='adam' with it",
+        )
+
+    def _check_initialization(
+        self, complaints: Complaints, search: Search | None
+    ) -> None:
+        if isinstance(self.initialization, str):
+            names = ("auto", *INITIALIZATIONS)
+            complaints.attempt(one_of, "initialization", self.initialization, names)
+            return
+        complaints.attempt(_check_pair, self.initialization)
+        complaints.require(
+            search is None,
+            "initialization is two arrays, which have one rank, but a rank or a "
+            "penalty is to be chosen; give the name of an initialization",
+        )
+
+    def check_on_disk(self, weighted: bool) -> None:
+        """Raise unless the settings suit a table on disk.
+
+        Parameters
+        ----------
+        weighted : bool
+            Whether there are weights.
+        """
+        complaints = Complaints()
+        for name, value, allowed in (
+            ("loss", self.loss, ("auto", "squared", get_loss("squared"))),
+            ("solver", self.solver, ("auto", "alternating", Alternating())),
+            ("scales", self.scales, ("auto", False)),
+            ("device", self.device, ("cpu",)),
+        ):
+            complaints.require(
+                any(value is one or value == one for one in allowed),
+                f"{name} is {value!r}, but {LIMITS}",
+            )
+        complaints.require(not weighted, f"weights are given, but {LIMITS}")
+        complaints.require(
+            not self.chooses,
+            "a rank or a penalty is to be chosen, but a table that is read in blocks of "
+            "rows has no cells to hold out; give both as numbers",
+        )
+        complaints.raise_any()
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the rank or the penalty is chosen."""
+        return self.by_threshold or self.search is not None
+
+    @property
+    def by_threshold(self) -> bool:
+        """Whether the rank is chosen by the singular values."""
+        rank = self.n_components
+        return isinstance(rank, str) and rank == THRESHOLD
+
+    def _open(self) -> tuple[object, Penalty]:
+        """Return the rank and the penalty as `asked` takes them."""
+        return (1 if self.by_threshold else self.n_components), self.penalty
+
+    @property
+    def offsets_used(self) -> str:
+        """The offsets of the model, with "auto" resolved."""
+        if self.offsets != "auto":
+            return self.offsets
+        return "none" if any(side.positive for side in self.sides) else "columns"
+
+    @property
+    def has_fixed_values(self) -> bool:
+        """Whether a factor has fixed values, which are in the units of the data."""
+        return any(isinstance(side.inside, Fixed) for side in self.sides)
+
+    def step(self, problem: Factorization) -> UpdateRule:
+        """Return the update rule for a problem."""
+        if isinstance(self.solver, str):
+            return step_named(self.solver, problem, self.learning_rate)
+        return self.solver
+
+    def tolerance(self, dtype: np.dtype) -> float:
+        """Return `tol`, or 100 rounding errors if that is larger."""
+        return max(self.tol, 100 * float(np.finfo(dtype).eps))
+
+    def parameters(self) -> dict[str, object]:
+        """Return the settings as they were given, by name."""
+        return {name: getattr(self, name) for name in PARAMETERS}
+
+
+PARAMETERS = tuple(one.name for one in fields(Settings) if one.init)
+"""The names of the parameters of a model that are settings of a fit."""
+
+
+def _check_pair(factors: object) -> None:
+    pair = factors if isinstance(factors, tuple | list) else ()
+    if len(pair) != 2 or any(
+        np.ndim(f) != 3 or np.asarray(f).dtype.kind not in "biuf" for f in pair
+    ):
+        raise InvalidValueError(
+            "initialization is neither a name nor two arrays of numbers; give one of "
+            f"{', '.join(map(repr, ('auto', *INITIALIZATIONS)))}, or U of shape "
+            "(n_starts, rows, n_components) and V of shape (n_starts, coordinates, "
+            "n_components)"
+        )

@@ -1,0 +1,363 @@
+"""The result of `descents factorize`, from a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from descents.cells import encoding
+from descents.lowrank.conformal import Calibration, kind_of
+from descents.lowrank.fitted import Fitted
+from descents.lowrank.matrices import is_sparse
+from descents.optim.runs import Status
+from descents.runs.fit_pictures import strongest
+from descents.runs.lowrank_result import (
+    ColumnOfFit,
+    ColumnOfIntervals,
+    HeldOutCells,
+    IntervalsOfFit,
+    LowRankResult,
+    ReferenceOfFit,
+    SelectionOfFit,
+    StartsOfFit,
+    Value,
+    WorstCell,
+    WorstRow,
+)
+from descents.runs.on_disk import Seen
+from descents.runs.request import Data, environment
+from descents.runs.results import Environment, Formats, Run
+from descents.tables.blocks import TableOnDisk
+from descents.tables.tables import Table
+
+WORST = 10
+"""The number of the worst rows and cells in the result."""
+DOMINANT = 0.9
+"""A column with more than this share of the best constants' loss is reported."""
+
+
+def result_of(
+    run: Mapping[str, Any],
+    data: Data,
+    fitted: Fitted,
+    seen: Seen | None,
+    *,
+    warnings: Sequence[str],
+    coverage: float | None,
+    seconds: float,
+) -> LowRankResult:
+    """Return the result of a fit.
+
+    Parameters
+    ----------
+    run : mapping
+        The identity of the run.
+    data : Data
+    fitted : Fitted
+    seen : Seen or None
+        How the model fits a table on disk.
+    warnings : sequence of str
+    coverage : float or None
+        The coverage of prediction intervals, if they were requested.
+    seconds : float
+    """
+    cells, formats = fitted.problem.cells, data.formats()
+    selection, judged = fitted.selection, fitted.judged
+    intervals = None
+    if coverage is not None and fitted.calibration is not None:
+        intervals = _intervals(fitted.calibration, coverage)
+    worst_rows, worst_cells = _worst(fitted, data, seen)
+    return LowRankResult(
+        run=Run(**run),
+        read=list(data.notes),
+        formats=None if formats is None else Formats(**formats),
+        warnings=list(warnings),
+        shape=list(cells.shape),
+        observed=cells.observed,
+        rank=len(fitted.components),
+        selection=None
+        if selection is None
+        else SelectionOfFit(**selection.described()),
+        intervals=intervals,
+        losses={column.name: column.loss_label for column in fitted.models},
+        chosen=_chosen(fitted),
+        defaults=_defaults(fitted),
+        offsets=fitted.problem.offsets,
+        penalty=fitted.penalty,
+        steps=fitted.solver,
+        loss=fitted.loss,
+        constants_loss=fitted.constants_loss,
+        reference=ReferenceOfFit(**vars(fitted.reference)),
+        gap=fitted.gap,
+        gap_says=gap_sentence(fitted),
+        held_out=None if judged is None else HeldOutCells(**judged.overall()),
+        starts=_starts(fitted),
+        statuses=_statuses(fitted),
+        iterations=int(fitted.runs.steps_taken[fitted.runs.best]),
+        columns=_columns(fitted, seen),
+        worst_rows=worst_rows,
+        worst_cells=worst_cells,
+        strongest=strongest(fitted),
+        stored=not isinstance(data.values, Table | TableOnDisk),
+        environment=Environment(**environment()),
+        seconds=seconds,
+    )
+
+
+def _intervals(calibration: Calibration, coverage: float) -> IntervalsOfFit:
+    quantiles = calibration.quantiles(coverage)
+    counts = np.bincount(calibration.columns, minlength=len(calibration.models))
+    found = []
+    for model, count, quantile in zip(
+        calibration.models, counts, quantiles, strict=True
+    ):
+        kind = kind_of(model.loss)
+        assert kind is not None  # noqa: S101  checked when it was calibrated
+        width = float(2 * quantile) if kind in ("number", "period") else None
+        found.append(
+            ColumnOfIntervals(
+                name=model.name, kind=kind, held=count, quantile=quantile, width=width
+            )
+        )
+    return IntervalsOfFit(
+        coverage=coverage, held=len(calibration.scores), columns=found
+    )
+
+
+def _starts(fitted: Fitted) -> StartsOfFit:
+    runs = fitted.runs
+    finite = runs.losses[np.isfinite(runs.losses)]
+    return StartsOfFit(
+        count=len(runs),
+        best=runs.starts[runs.best],
+        loss_median=np.median(finite),
+        loss_max=finite.max(),
+        subspace_agreement=fitted.agreement(),
+    )
+
+
+def _statuses(fitted: Fitted) -> dict[str, int]:
+    """Return how many starts ended how, in the order of `Status`."""
+    words = [status.word for status in fitted.runs.statuses]
+    return {one.word: words.count(one.word) for one in Status if one.word in words}
+
+
+def _columns(fitted: Fitted, seen: Seen | None) -> list[ColumnOfFit]:
+    judged, wide = fitted.judged, len(fitted.models)
+    shares = [None] * wide if judged is None else judged.shares()
+    constant = np.zeros(wide, dtype=bool) if judged is None else judged.constant
+    return [
+        ColumnOfFit(
+            name=column.name,
+            loss=column.loss_label,
+            why=column.why,
+            observed=int(count),
+            explained=explained,
+            unseen=unseen,
+            filled_by="constant" if flat else "model",
+        )
+        for column, count, explained, unseen, flat in zip(
+            fitted.models,
+            fitted.problem.cells.column_counts,
+            _explained(fitted, seen),
+            shares,
+            constant,
+            strict=True,
+        )
+    ]
+
+
+def _defaults(fitted: Fitted) -> list[str]:
+    """Return a line for each setting that follows from the data, and why."""
+    found, settings = [], fitted.settings
+    if fitted.noise is not None:
+        says = fitted.noise.says
+        remedy = "; give --penalty l2=0 for none" if fitted.noise.l2 else ""
+        found.append(f"{says[:1].upper()}{says[1:]}{remedy}")
+    elif settings.penalty is None and fitted.penalized:
+        l2 = fitted.penalty["l2_rows"]
+        found.append(
+            f"Penalty l2={l2:.3g}, a tenth of the root of a column's mean number of cells, "
+            "as log-odds and logarithms may run away; give --penalty l2=0 for none"
+        )
+    if settings.scales == "auto" and fitted.scales is not None:
+        found.append(
+            f"Each column is over its spread, as {fitted.scales}; give --scales no to "
+            "leave them in their units"
+        )
+    return found
+
+
+def dominant(fitted: Fitted, seen: Seen | None) -> list[str]:
+    """Return a warning if one column of several is nearly all of the loss."""
+    cells = fitted.problem.cells
+    if seen is not None:
+        constant = seen.constants[None]
+    else:
+        constant = fitted.cell_losses(constants=True)
+    if cells.units is not None or constant.ndim == 1 or cells.shape[1] < 2:
+        return []
+    totals = np.nansum(constant, 0)
+    largest = int(totals.argmax())
+    share = totals[largest] / max(totals.sum(), 1e-300)
+    if share <= DOMINANT:
+        return []
+    return [
+        f"column {fitted.models[largest].name!r} alone is {100 * share:.0f}% of the "
+        "loss of the best constants, so that the model is mostly about it; give "
+        "--scales yes for all columns to count alike"
+    ]
+
+
+def gap_sentence(fitted: Fitted) -> str:
+    """Return in a sentence how far the loss is from the best known answer."""
+    reference, gap = fitted.reference, fitted.gap
+    kind = reference.kind
+    if kind == "best found":
+        return f"The loss is {reference.says}."
+    rounding = 1e-20 * max(fitted.problem.cells.square, 1e-300)
+    if kind == "exact" and fitted.loss <= rounding:
+        return "The table is fitted exactly: the loss is nothing but rounding."
+    if fitted.loss > rounding >= reference.value:
+        share = fitted.loss / max(fitted.constants_loss, 1e-300)
+        return (
+            f"The loss is {share:.2g} of that of the best constants, and what it is held "
+            f"against is nothing but rounding: {reference.says}."
+        )
+    if kind == "exact":
+        how = "equals" if gap <= 1e-9 else "is above"
+        size = f"within {max(gap, 1e-16):.1g}" if gap <= 1e-9 else f"by {gap:.2g}"
+        return f"The loss {how} the best possible one {size} of it: {reference.says}."
+    return (
+        f"The loss is at most {gap:.2g} of it above the best possible one: "
+        f"{reference.says}."
+    )
+
+
+def _chosen(fitted: Fitted) -> list[str]:
+    """Return a line for each loss: which columns have it, and why."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for column in fitted.models:
+        groups.setdefault((column.loss_label, column.reason), []).append(column.name)
+    lines = []
+    for (loss, why), names in groups.items():
+        listed = ", ".join(names[:6])
+        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+        lines.append(f"{loss} loss ({why}): {listed}{more}")
+    return lines
+
+
+def _explained(fitted: Fitted, seen: Seen | None) -> list[float | None]:
+    """Return the share of the loss of each column's constant that the model explains."""
+    if seen is not None:
+        return _shares(seen.losses, seen.constants)
+    each, constant = fitted.cell_losses(), fitted.cell_losses(constants=True)
+    cells = fitted.problem.cells
+    table = cells.in_memory.table
+    if is_sparse(table):
+        places, wide = table.indices, cells.shape[1]
+        left, whole = (np.bincount(places, part, wide) for part in (each, constant))
+    else:
+        left, whole = np.nansum(each, 0), np.nansum(constant, 0)
+    return _shares(left, whole)
+
+
+def _shares(left: np.ndarray, whole: np.ndarray) -> list[float | None]:
+    return [
+        float(1 - a / b) if b > 0 else None for a, b in zip(left, whole, strict=True)
+    ]
+
+
+def _worst(
+    fitted: Fitted, data: Data, seen: Seen | None
+) -> tuple[list[WorstRow], list[WorstCell]]:
+    """Return the rows and the cells that the model fits worst."""
+    cells = fitted.problem.cells
+    if seen is not None:
+        pairs = [(i, j) for i, j, _ in seen.cells]
+        observed = [value for *_, value in seen.cells]
+        rows = _worst_rows(data, seen.row_losses, cells.row_counts)
+        return rows, _worst_cells(fitted, data, pairs, observed)
+    each = fitted.cell_losses()
+    scale = np.ones(cells.shape[1]) if cells.scales is None else cells.scales
+    table = cells.in_memory.table
+    if is_sparse(table):
+        places = np.repeat(np.arange(table.shape[0]), np.diff(table.indptr))
+        weighted = each * scale[table.indices]
+        count = np.bincount(places, minlength=table.shape[0])
+        mean = np.bincount(places, weighted, table.shape[0]) / np.maximum(count, 1)
+        order = np.argsort(-weighted, kind="stable")[:WORST]
+        pairs = [(int(places[k]), int(table.indices[k])) for k in order]
+    else:
+        weighted = each * scale
+        count = np.isfinite(each).sum(1)
+        mean = np.nansum(weighted, 1) / np.maximum(count, 1)
+        flat = np.where(np.isnan(weighted), -np.inf, weighted).ravel()
+        order = np.argsort(-flat, kind="stable")[:WORST]
+        order = order[np.isfinite(flat[order])]
+        pairs = [(int(k) // each.shape[1], int(k) % each.shape[1]) for k in order]
+    observed = [float(cells.in_memory.given[i, j]) for i, j in pairs]
+    rows = _worst_rows(data, mean, count)
+    return rows, _worst_cells(fitted, data, pairs, observed)
+
+
+def _worst_rows(data: Data, mean: np.ndarray, count: np.ndarray) -> list[WorstRow]:
+    """Return the worst rows.
+
+    Parameters
+    ----------
+    data : Data
+    mean, count : ndarray of shape (rows,)
+        The mean loss of the observed cells of each row, and their number.
+    """
+    typical = float(np.median(mean[count > 0]))
+    return [
+        WorstRow(
+            row=data.row_names[i],
+            loss=mean[i],
+            observed=int(count[i]),
+            times_typical=float(mean[i] / typical) if typical > 0 else None,
+        )
+        for i in np.argsort(-mean, kind="stable")[:WORST].tolist()
+        if count[i]
+    ]
+
+
+def _worst_cells(
+    fitted: Fitted,
+    data: Data,
+    pairs: Sequence[tuple[int, int]],
+    observed: Sequence[float],
+) -> list[WorstCell]:
+    """Return the worst cells.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    data : Data
+    pairs : sequence of (int, int)
+        Their rows and columns.
+    observed : sequence of float
+        Their numbers, or codes of levels.
+    """
+    found = []
+    for (i, j), number in zip(pairs, observed, strict=True):
+        column = fitted.models[j]
+        predicted = fitted.codes_of(np.array([i]))[j]
+        value, guess = (
+            _plain(encoding.decoded(column, codes)[0])
+            for codes in (np.array([number]), predicted)
+        )
+        found.append(
+            WorstCell(
+                row=data.row_names[i], column=column.name, value=value, predicted=guess
+            )
+        )
+    return found
+
+
+def _plain(value: Any) -> Value:
+    plain: Value = value.item() if hasattr(value, "item") else value
+    return plain
