@@ -9,7 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from descents.pages import figures
-from descents.pages.figures import Picture, Stored
+from descents.pages.figures import Picture, PlainResult, Stored
+
+Run = Stored[PlainResult]
 
 MOST_BARS = 40
 """Maximum number of columns in the figure of explained shares."""
@@ -18,13 +20,13 @@ MOST_ABREAST = 10
 """Maximum number of components side by side in a row of pictures."""
 
 
-def _pattern(run: Stored) -> Figure:
+def _pattern(run: Run) -> Figure:
     figure, (ax,) = figures.new_figure(5.2, 4.4)
     figures.pattern(ax, run.tensors["pattern"], run.result["shape"])
     return figure
 
 
-def _losses(run: Stored) -> Figure:
+def _losses(run: Run) -> Figure:
     figure, (ax,) = figures.new_figure(5.6, 3.8)
     tensors = run.tensors
     figures.start_losses(
@@ -37,14 +39,14 @@ def _losses(run: Stored) -> Figure:
     return figure
 
 
-def _biplot(run: Stored) -> Figure:
+def _biplot(run: Run) -> Figure:
     figure, (ax,) = figures.new_figure(6.4, 5.6)
     names = run.result["strongest"]
     figures.biplot(ax, run.tensors["scores"], run.tensors["loadings"], names)
     return figure
 
 
-def _images(run: Stored) -> Figure:
+def _images(run: Run) -> Figure:
     values = run.tensors["images"]
     count, high, wide = values.shape[:3]
     columns = min(count, MOST_ABREAST)
@@ -57,7 +59,7 @@ def _images(run: Stored) -> Figure:
     return figure
 
 
-def _reconstruction(run: Stored) -> Figure:
+def _reconstruction(run: Run) -> Figure:
     figure, (ax,) = figures.new_figure(4.8, 4.6)
     figures.reconstruction(ax, run.tensors["observed"], run.tensors["predicted"])
     scaled = "" if run.result["stored"] else ", standardized by column"
@@ -65,7 +67,7 @@ def _reconstruction(run: Stored) -> Figure:
     return figure
 
 
-def _explained(run: Stored) -> Figure:
+def _explained(run: Run) -> Figure:
     columns = sorted(
         run.result["columns"], key=lambda column: -(column["explained"] or 0.0)
     )
@@ -78,7 +80,7 @@ def _explained(run: Stored) -> Figure:
     return figure
 
 
-def _selection(run: Stored) -> Figure:
+def _selection(run: Run) -> Figure:
     """Draw held-out losses over the ranks and, at the chosen rank, over the penalties."""
     selection = run.result["selection"]
     if selection["how"] != "cells":
@@ -108,7 +110,7 @@ def _selection(run: Stored) -> Figure:
     return figure
 
 
-PICTURES: Mapping[str, Picture] = {
+PICTURES: Mapping[str, Picture[PlainResult]] = {
     "figure-selection": Picture(
         _selection,
         "Held-out losses or singular values, with the choice marked.",
