@@ -7,8 +7,8 @@ from pathlib import Path
 from descents.reproduction.result import ReproductionResult
 from descents.runs.impute_result import ImputationResult
 from descents.runs.network_result import ComparisonResult, NetworkResult
-from descents.storage.folders import json_text
 from descents.storage.results import Result, json_schema
+from descents.storage.values import json_text
 
 SCHEMAS: dict[str, tuple[type[Result], str]] = {
     "compare": (ComparisonResult, "the output of descents compare --json"),

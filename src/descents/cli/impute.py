@@ -103,8 +103,9 @@ def impute(table: str, filled: Path, **given: Any) -> int:
     on observed cells that are hidden from the fit.
     """
     from descents.runs.impute_result import ImputationResult
-    from descents.storage.folders import RESULT, RunFolder, json_text
+    from descents.storage.folders import RESULT, RunFolder
     from descents.storage.results import read_result
+    from descents.storage.values import json_text
 
     resume, out, quiet, as_json = (
         given.pop(name) for name in ("resume", "out", "quiet", "as_json")
@@ -243,7 +244,8 @@ def fill(
     """Fill the missing cells of new rows by the model of a run of impute."""
     from descents.runs import impute as study
     from descents.runs.filling import Options
-    from descents.storage.folders import RESULT, RunFolder, json_text
+    from descents.storage.folders import RESULT, RunFolder
+    from descents.storage.values import json_text
 
     table, unseen = identity["table"], identity["unseen"]
     model = study.StoredImputer.load(run)

@@ -67,8 +67,9 @@ def reproduce(
 ) -> int:
     """Run the published report again on its data, and judge its claims."""
     from descents.reproduction.result import ReproductionResult, identity
-    from descents.storage.folders import RESULT, RunFolder, json_text
+    from descents.storage.folders import RESULT, RunFolder
     from descents.storage.results import read_result
+    from descents.storage.values import json_text
 
     if resume and out is None:
         raise click.UsageError(

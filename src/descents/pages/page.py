@@ -25,7 +25,8 @@ from descents.pages.figures import Picture, PlainResult, Stored
 from descents.reproduction.result import ReproductionResult
 from descents.runs.impute_result import ImputationResult
 from descents.runs.network_result import NetworkResult
-from descents.storage import folders as storage
+from descents.storage.files import read_json, read_table, read_tensors, write_bytes
+from descents.storage.folders import RESULT, ROWS, TENSORS
 from descents.storage.results import Result, read_result
 from descents.text import counted, visible
 
@@ -111,8 +112,8 @@ def read_run(folder: Path) -> Stored[RunResult]:
     RunFolderError
         If the folder does not contain a complete run that has a page.
     """
-    path = folder / storage.RESULT
-    stored = storage.read_json(path)
+    path = folder / RESULT
+    stored = read_json(path)
     identity = stored.get("run")
     command = identity.get("command") if isinstance(identity, dict) else None
     if not isinstance(command, str) or command not in PAGES:
@@ -123,8 +124,8 @@ def read_run(folder: Path) -> Stored[RunResult]:
         )
     kind = RESULTS.get(command)
     result = PlainResult(stored) if kind is None else read_result(kind, path)
-    rows = storage.read_table(folder / storage.ROWS)
-    tensors, _ = storage.read_tensors(folder / storage.TENSORS)
+    rows = read_table(folder / ROWS)
+    tensors, _ = read_tensors(folder / TENSORS)
     return Stored(_shown(result), rows, tensors)
 
 
@@ -189,7 +190,7 @@ def draw(
             "the command again, with a new folder"
         ) from error
     for name, content in files.items():
-        storage.write_bytes(folder / name, content)
+        write_bytes(folder / name, content)
 
 
 def warm() -> None:

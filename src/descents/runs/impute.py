@@ -46,7 +46,7 @@ from descents.runs.impute_sentences import (
 )
 from descents.runs.request import Data, environment
 from descents.runs.results import Environment, Formats, Run
-from descents.storage import folders as storage
+from descents.storage.files import read_json, read_tensors, write_bytes
 from descents.storage.folders import RESULT, ROWS, TENSORS, RunFolder
 from descents.tables.frames import given_back
 from descents.tables.tables import Table, from_frame
@@ -234,7 +234,7 @@ def write(filling: Filling, source: str, target: Path) -> None:
         When the file cannot be written.
     """
     place = target.expanduser()
-    storage.write_bytes(place, content(filling.filled(), source, place))
+    write_bytes(place, content(filling.filled(), source, place))
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,8 +263,8 @@ class StoredImputer:
         RunFolderError
             When the folder holds no such run.
         """
-        result = storage.read_json(folder / RESULT)
-        model, resampled = restored(*storage.read_tensors(folder / MODEL))
+        result = read_json(folder / RESULT)
+        model, resampled = restored(*read_tensors(folder / MODEL))
         return cls(result, model, tuple(resampled))
 
     def impute(self, frame: Any) -> Any:
