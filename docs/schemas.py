@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from descents.reproduction.result import ReproductionResult
+from descents.runs.impute_result import ImputationResult
 from descents.runs.lowrank_result import LowRankResult
 from descents.runs.network_result import ComparisonResult, NetworkResult
-from descents.storage.folders import json_text
 from descents.storage.results import Result, json_schema
+from descents.storage.values import json_text
 
 SCHEMAS: dict[str, tuple[type[Result], str]] = {
     "compare": (ComparisonResult, "the output of descents compare --json"),
     "factorize": (LowRankResult, "result.json of descents factorize"),
+    "impute": (ImputationResult, "result.json of descents impute"),
+    "result": (ReproductionResult, "result.json of descents reproduce"),
     "train": (NetworkResult, "result.json of descents train"),
 }
 """The result and the title of each schema."""

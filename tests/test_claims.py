@@ -269,9 +269,9 @@ def test_the_line_of_failure_parts_the_runs_that_the_report_calls_bad() -> None:
 
 def test_a_check_is_met_or_not() -> None:
     check = CHECKS["gd_loss_after_24_draws"]
-    assert check.judge(check.published + 4e-6)["met"]
-    assert not check.judge(check.published - 6e-6)["met"]
+    assert check.judge(check.published + 4e-6).met
+    assert not check.judge(check.published - 6e-6).met
     relative = CHECKS["gd_loss"].judge(15.2290)
-    assert relative["tolerance"] == pytest.approx(1.5228897e-4)
-    assert relative["met"]
-    assert not CHECKS["gd_loss"].judge(float("nan"))["met"]
+    assert relative.tolerance == pytest.approx(1.5228897e-4)
+    assert relative.met
+    assert not CHECKS["gd_loss"].judge(float("nan")).met

@@ -20,6 +20,8 @@ from descents.pages import factorize as factorized
 from descents.pages import figures
 from descents.pages.page import html, read_run
 from descents.pages.reproduce import PICTURES
+from descents.reproduction.result import ReproductionResult
+from descents.storage.results import of_json
 
 FLAGS = (
     "--headless",
@@ -167,7 +169,7 @@ def test_what_comes_from_a_result_is_escaped(result) -> None:
         name: {"uri": "data:,", "says": "<b>", "wide": False} for name in PICTURES
     }
     changed = {**result, "assumptions": ["a <script>alert(1)</script> b"]}
-    text = html(changed, pictures)
+    text = html(of_json(ReproductionResult, changed), pictures)
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
 
@@ -180,7 +182,8 @@ def test_numbers_that_are_not_known_are_said_so(result, whole) -> None:
     changed["factorization"]["starts"].update(gap_median=None, gap_max=None)
     changed["diagnosis"]["median_gradient_norm"] = {"failed": None, "others": None}
     changed["diagnosis"]["mean_dead_units"] = {"failed": None, "others": None}
-    assert "the median gap is not known" in html(changed, pictures)
+    unknown = of_json(ReproductionResult, changed)
+    assert "the median gap is not known" in html(unknown, pictures)
     run = read_run(whole)
     for name in ("history_loss", "later_accuracy"):
         run.tensors[name] = np.full_like(run.tensors[name], np.nan)

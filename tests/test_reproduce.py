@@ -9,6 +9,7 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from descents import (
     Factorization,
@@ -114,6 +115,34 @@ def test_a_row_for_each_part_setting_split_and_start(whole, result) -> None:
     assert np.bincount(rows["split"][one].astype(int)).tolist() == [50] * 20
     mean = setting(result, "sum", "uniform01", "uniform01")["training_accuracy_mean"]
     assert rows["training_accuracy"][one].mean() == pytest.approx(mean)
+
+
+def test_claim_6_gives_the_interval_of_the_rival_that_it_names(whole, result) -> None:
+    rows = storage.read_table(whole / "starts.parquet")
+    chosen = result["training"]["table_setting"]
+    bad = {}
+    for weights in ("uniform01", "normal", "kaiming", "xavier"):
+        name = f"{chosen['loss']}-{weights}-{chosen['biases']}"
+        each = (rows["part"] == "settings") & (rows["setting"] == name)
+        # A row for each shuffle, with its 50 starts.
+        below = (rows["training_accuracy"][each] < 0.8).reshape(50, 20).T
+        bad[weights] = below.astype(float)
+    intervals = {}
+    for rival in ("normal", "kaiming", "xavier"):
+        by_shuffle = (bad["uniform01"] - bad[rival]).mean(1)
+        test = stats.ttest_1samp(by_shuffle, 0.0)
+        intervals[rival] = (by_shuffle.mean(), *test.confidence_interval(0.95))
+    claim = result["claims"][5]
+    evidence = claim["evidence"]
+    least = min(intervals, key=lambda rival: intervals[rival][0])
+    assert evidence["rival_with_least_excess"] == least
+    names = ("excess_failure", "least_excess_low", "least_excess_high")
+    assert [evidence[name] for name in names] == pytest.approx(intervals[least])
+    for place, name in enumerate(("excess_failure_low", "excess_failure_high"), 1):
+        smallest = min(interval[place] for interval in intervals.values())
+        assert evidence[name] == pytest.approx(smallest)
+    low, high = (f"{end:.1%}" for end in intervals[least][1:])
+    assert f"95% interval of this difference {low} to {high}" in claim["finding"]
 
 
 def plain_network(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +18,9 @@ from conftest import run_python
 from descents.cli.main import main
 from descents.errors import RunFolderError
 from descents.pages.page import read_run
+from descents.reproduction import report
+from descents.reproduction.report import Reproduction
+from descents.reproduction.result import ReproductionResult
 from descents.runs.network_result import NetworkResult
 from descents.storage import folders as storage
 from descents.storage.results import (
@@ -177,13 +182,21 @@ def forbidden(*_: Any, **__: Any) -> None:
     raise AssertionError("a result was read back")
 
 
+def nothing_is_read(monkeypatch: Any) -> None:
+    """Make every function that reads a stored run fail."""
+    # A module that is imported meanwhile would keep the replaced functions.
+    importlib.import_module("descents.runs.stored")
+    readers = ("read_json", "read_table", "read_result", "read_run")
+    for module in [m for n, m in sys.modules.items() if n.startswith("descents.")]:
+        for name in readers:
+            if name in vars(module):
+                monkeypatch.setattr(module, name, forbidden)
+
+
 def test_nothing_is_read_back_to_be_printed(
     table: Path, trained: Path, tmp_path: Path, capsys: Any, monkeypatch: Any
 ) -> None:
-    for name in ("storage.results.read_json", "pages.page.read_run"):
-        monkeypatch.setattr(f"descents.{name}", forbidden)
-    for name in ("read_json", "read_table"):
-        monkeypatch.setattr(storage, name, forbidden)
+    nothing_is_read(monkeypatch)
     out = tmp_path / "run"
     assert main(["train", str(table), *TRAIN, "--out", str(out), "--json"]) == 0
     monkeypatch.undo()
@@ -193,6 +206,52 @@ def test_nothing_is_read_back_to_be_printed(
         for folder in (out, trained)
     ]
     assert pages[0] == pages[1]
+
+
+def test_nothing_of_impute_is_read_back(
+    table: Path, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    command = ["impute", str(table), str(tmp_path / "f.csv"), "--json"]
+    out = tmp_path / "run"
+    nothing_is_read(monkeypatch)
+    assert main([*command, "--out", str(out)]) == 0
+    new = capsys.readouterr().out
+    target, other = str(tmp_path / "g.csv"), str(tmp_path / "other")
+    monkeypatch.undo()  # the model is read
+    assert main(["apply", str(out), str(table), target, "--json", "--out", other]) == 0
+    applied = capsys.readouterr().out
+    assert applied == (tmp_path / "other" / "result.json").read_text()
+    assert new == (out / "result.json").read_text()
+    page = (out / "report.html").read_bytes()
+    assert main([*command, "--out", str(out), "--resume"]) == 0
+    assert capsys.readouterr().out == new
+    assert main(["report", str(out)]) == 0
+    assert (out / "report.html").read_bytes() == page
+
+
+def test_nothing_of_reproduce_is_read_back(
+    whole: Path, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    """The study itself is replaced by its stored result."""
+    found = Reproduction(
+        read_result(ReproductionResult, whole / "result.json"),
+        storage.read_table(whole / "starts.parquet"),
+        storage.read_tensors(whole / "tensors.safetensors")[0],
+    )
+    monkeypatch.setattr(report, "reproduce", lambda *_, **__: found)
+    nothing_is_read(monkeypatch)
+    out = tmp_path / "run"
+    assert main(["reproduce", "--out", str(out)]) == 0
+    monkeypatch.undo()
+    printed = capsys.readouterr().out
+    text = (whole / "printed.txt").read_text()
+    assert printed.replace(str(out), "") == text.replace(str(whole), "")
+    names = {path.name for path in whole.iterdir()} - {"printed.txt"}
+    assert names == {path.name for path in out.iterdir()}
+    for name in names - {"starts.parquet"}:
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+    assert main(["reproduce", "--out", str(out), "--resume"]) == 0
+    assert capsys.readouterr().out == printed
 
 
 def test_a_stored_run_is_printed_and_drawn_like_a_new_one(

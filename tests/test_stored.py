@@ -22,7 +22,7 @@ from descents import (
 from descents.cli.main import main
 from descents.errors import InvalidValueError, RunFolderError
 from descents.runs.compare import compare_runs
-from descents.storage.folders import json_text, of_typed, typed
+from descents.storage.values import json_text, of_typed, typed
 
 RNG = np.random.default_rng
 X = RNG(0).normal(size=(40, 3))
@@ -144,7 +144,7 @@ def test_a_low_rank_model_keeps_its_parameters(tmp_path) -> None:
 
 
 def test_a_file_of_the_first_format_is_read(tmp_path) -> None:
-    from descents.storage.folders import read_tensors, write_tensors
+    from descents.storage.files import read_tensors, write_tensors
 
     model = MLPStartsClassifier((4,), n_starts=2, max_epochs=2, random_state=0)
     model.fit(X, np.where(CODES, "yes", "no")).save(tmp_path / "m")

@@ -11,7 +11,7 @@ import torch
 
 from descents import GradientDescent, Stop, descend
 from descents.networks.splits import random_orders
-from descents.reproduction import ten_starts
+from descents.reproduction import ten_starts, ten_starts_summary
 from descents.reproduction.claims import TABLE_1
 from descents.reproduction.experiments import (
     Parts,
@@ -28,6 +28,7 @@ from descents.reproduction.ten_starts import (
     published_starts,
     ten_starts_part,
 )
+from descents.reproduction.ten_starts_summary import crossed_variance
 from descents.statistics.variance import crossed_variances
 from descents.storage import folders as storage
 from descents.tables.datasets import uci_iris
@@ -135,24 +136,24 @@ def test_a_plain_loop_gives_the_same_tables_in_float32() -> None:
 
 def test_the_witness_by_a_plain_loop() -> None:
     witness = Witness.stored()
-    stored = np.array(witness.facts["accuracies"])
+    stored = witness.accuracies
     assert sorted(witness.order.tolist()) == list(range(150))
     for dtype in (torch.float32, torch.float64):
         plain = author_s_table(witness.order, "sum", dtype)
         np.testing.assert_allclose(plain, stored, atol=1e-12)
     off = np.abs(stored - np.array(TABLE_1)).sum()
-    assert witness.facts["distance"] == pytest.approx(100 * off)
+    assert witness.search.distance == pytest.approx(100 * off)
     # A plain greedy search comes within 18; this one is to be nearer.
-    assert witness.facts["distance"] < 18
+    assert witness.search.distance < 18
 
 
 def test_the_witness_names_the_search_that_found_it() -> None:
-    facts = Witness.stored().facts
-    script = Path(__file__).parents[1] / facts["script"]
+    search = Witness.stored().search
+    script = Path(__file__).parents[1] / search.script
     text = ast.get_docstring(ast.parse(script.read_text()))
     assert "witness.json" in text
-    assert facts["proposals"] > 0
-    assert facts["seconds"] > 0
+    assert search.proposals > 0
+    assert search.seconds > 0
 
 
 def test_classes_are_numbered_by_first_appearance() -> None:
@@ -203,32 +204,32 @@ def test_every_setting_has_its_ten_starts_on_the_first_shuffles(part) -> None:
 
 
 def test_the_facts_by_plain_numpy(part) -> None:
-    facts = ten_starts.facts(part, seed=4)
+    facts = ten_starts_summary.ten_starts(part, seed=4)
     accuracies = part.published.accuracies
     training = accuracies[..., 0]
-    assert facts["failed_share"] == pytest.approx((training < 0.8).mean())
-    for k, run in enumerate(facts["runs"]):
-        assert run["training_accuracy_mean"] == pytest.approx(training[:, k].mean())
-        assert run["failed_share"] == pytest.approx((training[:, k] < 0.8).mean())
+    assert facts.failed_share == pytest.approx((training < 0.8).mean())
+    for k, run in enumerate(facts.runs):
+        assert run.training_accuracy_mean == pytest.approx(training[:, k].mean())
+        assert run.failed_share == pytest.approx((training[:, k] < 0.8).mean())
         worse = training[:, k].round(2) <= TABLE_1[k][0]
-        assert run["training_share_at_most_published"] == pytest.approx(worse.mean())
+        assert run.training_share_at_most_published == pytest.approx(worse.mean())
     bad = np.isin(np.arange(10), (1, 3, 9))
     same = ((training < 0.8) == bad).all(1)
-    assert facts["published_pattern_share"] == pytest.approx(same.mean())
-    variance = facts["variance"]["training"]
+    assert facts.published_pattern_share == pytest.approx(same.mean())
+    variance = facts.variance.training
     expected = crossed_variances(training.T)
-    assert variance["starts"] == expected["starts"]
-    assert variance["both"] == expected["residual"]
-    assert sum(variance["shares"].values()) == pytest.approx(1)
-    assert facts["nearest_shuffle"]["distance"] == distance(accuracies).min()
+    assert variance.starts == expected["starts"]
+    assert variance.both == expected["residual"]
+    assert sum(vars(variance.shares).values()) == pytest.approx(1)
+    assert facts.nearest_shuffle.distance == distance(accuracies).min()
     inputs = np.maximum(
         network_features() @ part.published.runs.parameters["weight1"][7]
         + part.published.runs.parameters["bias1"][7],
         0,
     )
     assert part.published.unlit[0, 7] == (inputs == 0).all(1).sum()
-    assert facts["witness"]["replayed_as_stored"]
-    assert facts["settings_say"].endswith("more starts give more shuffles.")
+    assert facts.witness.replayed_as_stored
+    assert facts.settings_say.endswith("more starts give more shuffles.")
 
 
 def test_variance_shares_are_found_again() -> None:
@@ -241,8 +242,8 @@ def test_variance_shares_are_found_again() -> None:
             + rng.normal(0, 0.5, (60, 1))
             + rng.normal(0, 0.8, (60, 10))
         )
-        facts = ten_starts._variance_facts(values)
-        found.append([facts["starts"], facts["shuffles"], facts["both"]])
+        facts = crossed_variance(values)
+        found.append([facts.starts, facts.shuffles, facts.both])
     error = np.std(found, axis=0) / np.sqrt(200)
     assert (np.abs(np.mean(found, axis=0) - [0.09, 0.25, 0.64]) < 4 * error).all()
 

@@ -81,7 +81,8 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     A model of `impute` writes TABLE with its missing cells filled to FILLED. A model of
     `factorize` transforms and imputes the rows. A network of `train` predicts its target.
     """
-    from descents.storage.folders import RESULT, read_json
+    from descents.storage.files import read_json
+    from descents.storage.folders import RESULT
 
     run = folder_path(run)
     result = read_json(run / RESULT)  # before anything heavy is loaded
@@ -148,7 +149,8 @@ def _transform(
 ) -> int:
     """Transform and impute the rows of a table by a low-rank model."""
     from descents.runs import apply as study
-    from descents.storage.folders import RunFolder, json_text
+    from descents.storage.folders import RunFolder
+    from descents.storage.values import json_text
 
     model = study.load_as(run)
     data = reading.read(identity["table"], wanted.memory)
@@ -275,7 +277,8 @@ def _predict(
 ) -> int:
     """Write the predictions of a stored network for the rows of a table."""
     from descents.runs import apply_network as study
-    from descents.storage.folders import RESULT, RunFolder, json_text, plain
+    from descents.storage.folders import RESULT, RunFolder
+    from descents.storage.values import json_text, plain
 
     trained = study.load(run)
     data = reading.read(identity["table"])

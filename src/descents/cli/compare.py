@@ -36,7 +36,9 @@ def compare(
     The difference is the mean of FIRST minus that of SECOND. It is positive where FIRST
     has the larger values: better for accuracy or R2, worse for a loss.
     """
-    from descents.storage.folders import RESULT, json_text, read_json
+    from descents.storage.files import read_json
+    from descents.storage.folders import RESULT
+    from descents.storage.values import json_text
 
     for run in (first, second):
         read_json(folder_path(run) / RESULT)  # report errors before torch is loaded

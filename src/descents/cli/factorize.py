@@ -225,7 +225,8 @@ def factorize(table: str, **given: Any) -> int:
 
     TABLE is a CSV or TSV file (.gz too), Parquet, .npy, .npz, or - for standard input.
     """
-    from descents.storage.folders import RESULT, RunFolder, json_text
+    from descents.storage.folders import RESULT, RunFolder
+    from descents.storage.values import json_text
 
     names = ("resume", "out", "max_seconds", "workers", "memory", "impute")
     resume, out, max_seconds, workers, memory, impute = map(given.pop, names)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,8 @@ from descents.validation import MOST_STARTS
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from descents.runs.impute_result import ImputationResult, ImputedColumn
 
 MOST_IMPUTATIONS = 1000
 
@@ -101,7 +102,10 @@ def impute(table: str, filled: Path, **given: Any) -> int:
     needed: columns are modeled by their type, and how well each is predicted is tested
     on observed cells that are hidden from the fit.
     """
-    from descents.storage.folders import RESULT, RunFolder, read_json
+    from descents.runs.impute_result import ImputationResult
+    from descents.storage.folders import RESULT, RunFolder
+    from descents.storage.results import read_result
+    from descents.storage.values import json_text
 
     resume, out, quiet, as_json = (
         given.pop(name) for name in ("resume", "out", "quiet", "as_json")
@@ -133,42 +137,44 @@ def impute(table: str, filled: Path, **given: Any) -> int:
                 f"{out} already holds this run, which is not fitted again; to fill a "
                 f"table with it, give 'descents apply {out} TABLE FILLED'"
             )
-        if not folder.complete:
+        if folder.complete:
+            result = read_result(ImputationResult, folder.path / RESULT)
+        else:
             data = reading.read(table)
             with bar(quiet or as_json) as progress:
                 found = study.impute(data, options, run, progress)
-                study.write(found, table, filled)
+                study.write(found.filling, table, filled)
                 found.write(folder)
                 progress("drawing", 0.97)
-                draw(folder.work)
+                draw(folder.work, (found.result, found.rows, found.tensors))
             folder.finish()
-    result = read_json(folder.path / RESULT)
+            result = found.result
     if as_json:
-        click.echo(json.dumps(result, indent=2))
+        click.echo(json_text(result), nl=False)
     elif not quiet:
         _show(terminal(soft_wrap=True), result, filled, folder.path)
     return 0
 
 
-def _show(console: Console, result: dict[str, Any], filled: Path, out: Path) -> None:
+def _show(console: Console, result: ImputationResult, filled: Path, out: Path) -> None:
     """Print warnings, what was filled and how well, then what is left alone."""
-    for line in result["warnings"]:
+    for line in result.warnings:
         console.print(f"Warning: {line}.", style="yellow", markup=False)
-    console.print(result["says"], markup=False)
-    if result["filled"]["cells"]:
-        console.print(result["quality"], markup=False)
-        _show_columns(console, result["columns"])
+    console.print(result.says, markup=False)
+    if result.filled.cells:
+        console.print(result.quality, markup=False)
+        _show_columns(console, result.columns)
     _show_left(console, result)
-    if result["added"]:
-        console.print(f"Added columns: {_listed(result['added'])}", markup=False)
+    if result.added:
+        console.print(f"Added columns: {_listed(result.added)}", markup=False)
     console.print("Read as:")
-    for note in result["read"]:
+    for note in result.read:
         say(f"  {note}")
     console.print(f"\nFilled table: {filled}", markup=False)
-    console.print(f"Page: {out / 'report.html'}  ({result['seconds']:.1f} s)")
+    console.print(f"Page: {out / 'report.html'}  ({result.seconds:.1f} s)")
 
 
-def _show_columns(console: Console, columns: list[dict[str, Any]]) -> None:
+def _show_columns(console: Console, columns: list[ImputedColumn]) -> None:
     """Print a line for each column with missing cells: its error on held-out cells."""
     from rich.table import Table
 
@@ -179,15 +185,15 @@ def _show_columns(console: Console, columns: list[dict[str, Any]]) -> None:
     for title in ("missing", "error*", "by its mean or mode"):
         table.add_column(title, justify="right")
     table.add_column("better?")
-    lacking = [column for column in columns if column["missing"]]
-    shown = sorted(lacking, key=lambda column: -column["missing"])[:MOST_LINES]
+    lacking = [column for column in columns if column.missing]
+    shown = sorted(lacking, key=lambda column: -column.missing)[:MOST_LINES]
     for column in shown:
         table.add_row(
-            short(column["name"]).replace("\n", "\\n"),
-            str(column["missing"]),
-            column["error_says"],
-            column["constant_says"],
-            column["verdict"],
+            short(column.name).replace("\n", "\\n"),
+            str(column.missing),
+            column.error_says,
+            column.constant_says,
+            column.verdict,
         )
     console.print()
     console.print(table)
@@ -202,17 +208,17 @@ MOST_LINES = 30
 """So many columns have a line in what is printed."""
 
 
-def _show_left(console: Console, result: Mapping[str, Any]) -> None:
+def _show_left(console: Console, result: ImputationResult) -> None:
     """Print which columns are not modeled, and why."""
     from descents.tables.frames import short
 
-    for one in result["passed"]:
+    for one in result.passed:
         console.print(
-            f"Left as it is: {short(one['name'])}, which {one['why']}", markup=False
+            f"Left as it is: {short(one.name)}, which {one.why}", markup=False
         )
-    if result["ignored"]:
+    if result.ignored:
         console.print(
-            f"Left as they are by --ignore and --id: {_listed(result['ignored'])}",
+            f"Left as they are by --ignore and --id: {_listed(result.ignored)}",
             markup=False,
         )
 
@@ -238,7 +244,8 @@ def fill(
     """Fill the missing cells of new rows by the model of a run of impute."""
     from descents.runs import impute as study
     from descents.runs.filling import Options
-    from descents.storage.folders import RESULT, RunFolder, read_json
+    from descents.storage.folders import RESULT, RunFolder
+    from descents.storage.values import json_text
 
     table, unseen = identity["table"], identity["unseen"]
     model = study.StoredImputer.load(run)
@@ -251,19 +258,19 @@ def fill(
         folder.finish()
     quiet, as_json = silent
     if as_json:
-        click.echo(json.dumps(read_json(folder.path / RESULT), indent=2))
+        click.echo(json_text(result), nl=False)
     elif not quiet:
-        show_unseen(result["unseen"])
-        without = result["filled"]["rows_without_cells"]
+        show_unseen([vars(one) for one in result.unseen])
+        without = result.filled.rows_without_cells
         if without:
             click.echo(
                 f"Warning: {counted(without, 'row')} without an observed cell in a modeled "
                 "column, filled by the means and the most probable levels of the model."
             )
-        click.echo(result["says"])
-        if result["not_used"]:
+        click.echo(result.says)
+        if result.not_used:
             click.echo(
-                f"Not in the model, left as they are: {_listed(result['not_used'])}"
+                f"Not in the model, left as they are: {_listed(result.not_used)}"
             )
         for note in data.notes:
             say(note)

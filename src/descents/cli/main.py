@@ -42,7 +42,8 @@ def commands() -> None:
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def report(run: Path, quiet: bool) -> int:
     """Redraw the figures and the page of a stored RUN."""
-    from descents.storage.folders import RESULT, read_json
+    from descents.storage.files import read_json
+    from descents.storage.folders import RESULT
 
     run = folder_path(run)
     read_json(run / RESULT)  # report errors before the drawing library is loaded

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -28,6 +27,9 @@ from descents.validation import MOST_STARTS
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from descents.reproduction.result import ReproductionResult, TrainingResult
+    from descents.storage.folders import RunFolder
 
 
 @click.command()
@@ -64,8 +66,10 @@ def reproduce(
     as_json: bool,
 ) -> int:
     """Run the published report again on its data, and judge its claims."""
-    from descents.reproduction.claims import identity
-    from descents.storage.folders import RESULT, RunFolder, read_json
+    from descents.reproduction.result import ReproductionResult, identity
+    from descents.storage.folders import RESULT, RunFolder
+    from descents.storage.results import read_result
+    from descents.storage.values import json_text
 
     if resume and out is None:
         raise click.UsageError(
@@ -74,11 +78,13 @@ def reproduce(
     if out is None:
         out = Path("runs") / f"reproduce-{time.strftime('%Y%m%d-%H%M%S')}"
     begun = time.monotonic()
-    folder = RunFolder(out, identity(starts, seed, device), resume=resume)
+    folder = RunFolder(out, vars(identity(starts, seed, device)), resume=resume)
     try:
         with folder:
-            if not folder.complete:
-                _reproduce(
+            if folder.complete:
+                result = read_result(ReproductionResult, folder.path / RESULT)
+            else:
+                result = _reproduce(
                     folder, starts, seed, device, workers, max_seconds, quiet or as_json
                 )
     except (InterruptedRunError, KeyboardInterrupt):
@@ -92,12 +98,11 @@ def reproduce(
             f"{shlex.quote(str(folder.path))} and the same options."
         )
         return OUT_OF_TIME if late else CTRL_C
-    result = read_json(folder.path / RESULT)
     if as_json:
-        click.echo(json.dumps(result, indent=2))
+        click.echo(json_text(result), nl=False)
     elif not quiet:
         _show(terminal(), result, folder.path)
-    missed = [check["figure"] for check in result["checks"] if not check["met"]]
+    missed = [check.figure for check in result.checks if not check.met]
     if strict and missed:
         say_error(f"published figures that were not reproduced: {'; '.join(missed)}.")
         return NOT_MET
@@ -105,14 +110,14 @@ def reproduce(
 
 
 def _reproduce(
-    folder: Any,
+    folder: RunFolder,
     starts: int,
     seed: int,
     device: str,
     workers: int,
     max_seconds: float | None,
     silent: bool,
-) -> None:
+) -> ReproductionResult:
     """Run the study and draw its page, with a progress bar."""
     draw = click.get_current_context().with_resource(drawing())
     with bar(silent) as progress:
@@ -131,11 +136,12 @@ def _reproduce(
         )
         progress("drawing", 0.97)
         outcome.write(folder)
-        draw(folder.work)
+        draw(folder.work, (outcome.result, outcome.rows, outcome.tensors))
         folder.finish()
+    return outcome.result
 
 
-def _show(console: Console, result: dict[str, Any], out: Path) -> None:
+def _show(console: Console, result: ReproductionResult, out: Path) -> None:
     """Print published and obtained figures side by side, and the verdicts on the claims."""
     from rich.table import Table
     from rich.text import Text
@@ -144,97 +150,94 @@ def _show(console: Console, result: dict[str, Any], out: Path) -> None:
     for name in ("figure", "published", "obtained", "met"):
         right = name in ("published", "obtained")
         figures.add_column(name, justify="right" if right else "left")
-    for check in result["checks"]:
+    for check in result.checks:
         figures.add_row(
-            check["figure"],
-            f"{check['published']:.9g}",
-            f"{check['obtained']:.9g}",
-            "yes" if check["met"] else Text("no", style="bold red"),
+            check.figure,
+            f"{check.published:.9g}",
+            "not known" if check.obtained is None else f"{check.obtained:.9g}",
+            "yes" if check.met else Text("no", style="bold red"),
         )
     console.print(figures)
-    _show_table_1(console, result["training"])
+    _show_table_1(console, result.training)
     _show_failures(console, result)
     colors = {"supported": "green", "supported with a correction": "yellow"}
     claims = Table(title="The report's claims", title_justify="left", show_lines=True)
     for name in ("#", "claim", "verdict"):
         claims.add_column(name)
-    for claim in result["claims"]:
-        color = colors.get(claim["verdict"], "red")
-        claims.add_row(
-            str(claim["number"]), claim["claim"], Text(claim["verdict"], style=color)
-        )
+    for claim in result.claims:
+        color = colors.get(claim.verdict, "red")
+        claims.add_row(str(claim.number), claim.claim, Text(claim.verdict, style=color))
     console.print(claims)
     console.print(
-        f"{result['seconds']:.0f} s. The page: {out / 'report.html'}", soft_wrap=True
+        f"{result.seconds:.0f} s. The page: {out / 'report.html'}", soft_wrap=True
     )
 
 
-def _show_table_1(console: Console, training: dict[str, Any]) -> None:
+def _show_table_1(console: Console, training: TrainingResult) -> None:
     """Print Table 1: as published, on the witness shuffle, and over all shuffles."""
     from rich.table import Table
 
-    ten = training["ten_starts"]
+    ten = training.ten_starts
     table = Table(
         title="Table 1 and its ten starts: training and validation accuracy; medians and "
-        f"failures over {counted(ten['shuffles'], 'shuffle')}",
+        f"failures over {counted(ten.shuffles, 'shuffle')}",
         title_justify="left",
     )
     for name in ("run", "published", "on the witness", "median", "failed"):
         table.add_column(name, justify="right")
     for published, witness, run in zip(
-        training["published"], ten["witness"]["table"], ten["runs"], strict=True
+        training.published, ten.witness.table, ten.runs, strict=True
     ):
         pairs = [
-            f"{row['training_accuracy']:.2f}  {row['validation_accuracy']:.2f}"
+            f"{row.training_accuracy:.2f}  {row.validation_accuracy:.2f}"
             for row in (published, witness)
         ]
         median = (
-            f"{run['training_accuracy_quantiles'][2]:.2f}  "
-            f"{run['validation_accuracy_quantiles'][2]:.2f}"
+            f"{run.training_accuracy_quantiles[2]:.2f}  "
+            f"{run.validation_accuracy_quantiles[2]:.2f}"
         )
         table.add_row(
-            str(published["start"]),
+            str(published.start),
             *pairs,
             median,
-            f"{100 * run['failed_share']:.1f}%",
+            f"{100 * run.failed_share:.1f}%",
         )
     console.print(table)
-    shares = ten["variance"]["training"]["shares"]
+    shares = ten.variance.training.shares
     parts = [
-        "not known" if share is None else f"{share:.0%}" for share in shares.values()
+        "not known" if share is None else f"{share:.0%}"
+        for share in (shares.starts, shares.shuffles, shares.both)
     ]
-    tests = ten["tests"]
-    not_rejected = sum(not row["rejected"] for row in ten["settings"])
+    tests = ten.tests
+    not_rejected = sum(not row.rejected for row in ten.settings)
     console.print(
-        f"p-values of Table 1 given these starts: {tests['joint']['p_value']:.3f} for the "
-        f"whole table, {tests['pattern']['p_value']:.3f} for which runs fail, "
-        f"{tests['shortfall']['p_value']:.3f} for how far they fail. {not_rejected} of "
-        f"{len(ten['settings'])} settings are not rejected.\n"
+        f"p-values of Table 1 given these starts: {tests.joint.p_value:.3f} for the "
+        f"whole table, {tests.pattern.p_value:.3f} for which runs fail, "
+        f"{tests.shortfall.p_value:.3f} for how far they fail. {not_rejected} of "
+        f"{len(ten.settings)} settings are not rejected.\n"
         f"Variance of training accuracy: {parts[0]} start, {parts[1]} shuffle, {parts[2]} "
-        f"interaction. The witness is {ten['witness']['distance']:.0f} percentage points "
+        f"interaction. The witness is {ten.witness.distance:.0f} percentage points "
         "from Table 1, summed over its twenty numbers"
         + (
             "."
-            if ten["witness"]["replayed_as_stored"]
+            if ten.witness.replayed_as_stored
             else "; the accuracies differ from the stored ones on this machine."
         )
     )
 
 
-def _show_failures(console: Console, result: dict[str, Any]) -> None:
+def _show_failures(console: Console, result: ReproductionResult) -> None:
     """Print how many fresh starts fail, over all shuffles and on the fixed one."""
-    training, diagnosis = result["training"], result["diagnosis"]
-    failures = training["failures"]
-    fixed = failures["fixed"]
-    verdicts = ", ".join(
-        f"{n} {word}" for word, n in diagnosis["verdicts"].items() if n
-    )
+    training, diagnosis = result.training, result.diagnosis
+    failures = training.failures
+    fixed = failures.fixed
+    verdicts = ", ".join(f"{n} {word}" for word, n in diagnosis.verdicts.items() if n)
     console.print(
-        f"Fresh starts below {diagnosis['threshold']} training accuracy: "
-        f"{failures['share']:.1%} over {counted(len(failures['by_shuffle']), 'shuffle')} "
-        f"({failures['low']:.1%} to {failures['high']:.1%}). On the fixed shuffle, number "
-        f"{fixed['place']} of {fixed['of']} from the easiest: {diagnosis['failed']} of "
-        f"{diagnosis['of']}" + (f" ({verdicts})." if verdicts else "."),
-        f"With fresh starts, Table 1 does not reject {len(training['chosen'])} of "
-        f"{len(training['settings'])} settings.\n",
+        f"Fresh starts below {diagnosis.threshold} training accuracy: "
+        f"{failures.share:.1%} over {counted(len(failures.by_shuffle), 'shuffle')} "
+        f"({failures.low:.1%} to {failures.high:.1%}). On the fixed shuffle, number "
+        f"{fixed.place} of {fixed.of} from the easiest: {diagnosis.failed} of "
+        f"{diagnosis.of}" + (f" ({verdicts})." if verdicts else "."),
+        f"With fresh starts, Table 1 does not reject {len(training.chosen)} of "
+        f"{len(training.settings)} settings.\n",
     )

@@ -205,7 +205,8 @@ def train(table: str, **arguments: Any) -> int:
 
     TABLE is a CSV or TSV file (.gz too), Parquet, .npy, .npz, or - for standard input.
     """
-    from descents.storage.folders import RESULT, RunFolder, json_text
+    from descents.storage.folders import RESULT, RunFolder
+    from descents.storage.values import json_text
 
     names = ("resume", "out", "max_seconds", "quiet", "as_json", "workers")
     resume, out, max_seconds, quiet, as_json, workers = (

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from descents.errors import RunFolderError
-from descents.storage.folders import write_new
+from descents.storage.files import write_new
 
 COMPILERS = ("cc", "gcc", "clang")
 # The code reads vectors also through pointers to their numbers, so it aliases.

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from descents.errors import Complaints, InvalidValueError
-from descents.storage.folders import plain
+from descents.storage.values import plain
 from descents.text import counted
 from descents.validation import real_number, whole_number
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from descents.cells.columns import MOST_CLASSES, TYPED
 from descents.errors import Complaints, InvalidValueError, for_caller
-from descents.storage.folders import plain
+from descents.storage.values import plain
 from descents.tables import levels
 from descents.tables.levels import Known
 from descents.tables.tables import Table

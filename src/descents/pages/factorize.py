@@ -10,6 +10,9 @@ from matplotlib.ticker import MaxNLocator
 
 from descents.pages import figures
 from descents.pages.figures import Picture, Stored
+from descents.runs.lowrank_result import LowRankResult
+
+Run = Stored[LowRankResult]
 
 MOST_BARS = 40
 """Maximum number of columns in the figure of explained shares."""
@@ -18,13 +21,13 @@ MOST_ABREAST = 10
 """Maximum number of components side by side in a row of pictures."""
 
 
-def _pattern(run: Stored) -> Figure:
+def _pattern(run: Run) -> Figure:
     figure, (ax,) = figures.new_figure(5.2, 4.4)
     figures.pattern(ax, run.tensors["pattern"], run.result.shape)
     return figure
 
 
-def _losses(run: Stored) -> Figure:
+def _losses(run: Run) -> Figure:
     figure, (ax,) = figures.new_figure(5.6, 3.8)
     tensors = run.tensors
     figures.start_losses(
@@ -37,14 +40,14 @@ def _losses(run: Stored) -> Figure:
     return figure
 
 
-def _biplot(run: Stored) -> Figure:
+def _biplot(run: Run) -> Figure:
     figure, (ax,) = figures.new_figure(6.4, 5.6)
     names = run.result.strongest
     figures.biplot(ax, run.tensors["scores"], run.tensors["loadings"], names)
     return figure
 
 
-def _images(run: Stored) -> Figure:
+def _images(run: Run) -> Figure:
     values = run.tensors["images"]
     count, high, wide = values.shape[:3]
     columns = min(count, MOST_ABREAST)
@@ -57,7 +60,7 @@ def _images(run: Stored) -> Figure:
     return figure
 
 
-def _reconstruction(run: Stored) -> Figure:
+def _reconstruction(run: Run) -> Figure:
     figure, (ax,) = figures.new_figure(4.8, 4.6)
     figures.reconstruction(ax, run.tensors["observed"], run.tensors["predicted"])
     scaled = "" if run.result.stored else ", standardized by column"
@@ -65,7 +68,7 @@ def _reconstruction(run: Stored) -> Figure:
     return figure
 
 
-def _explained(run: Stored) -> Figure:
+def _explained(run: Run) -> Figure:
     columns = sorted(run.result.columns, key=lambda column: -(column.explained or 0.0))
     if len(columns) > MOST_BARS:
         columns = columns[: MOST_BARS // 2] + columns[-MOST_BARS // 2 :]
@@ -74,12 +77,14 @@ def _explained(run: Stored) -> Figure:
     return figure
 
 
-def _selection(run: Stored) -> Figure:
+def _selection(run: Run) -> Figure:
     """Draw held-out losses over the ranks and, at the chosen rank, over the penalties."""
     selection = run.result.selection
+    assert selection is not None  # noqa: S101 - the picture needs it
     if selection.how != "cells":
         figure, (ax,) = figures.new_figure(5.6, 3.8)
-        figures.threshold(ax, np.array(selection.values), selection.threshold)
+        threshold = selection.threshold or 0.0
+        figures.threshold(ax, np.array(selection.values), threshold)
         return figure
     ranks, penalties = selection.ranks, selection.penalties
     mean, error = (
@@ -90,21 +95,22 @@ def _selection(run: Stored) -> Figure:
     rank = ranks.index(selection.rank)
     both = len(ranks) > 1 and bool(penalties)
     figure, axes = figures.new_figure(9.6 if both else 5.6, 3.8, 2 if both else 1)
-    place = penalties.index(selection.penalty) if penalties else 0
+    penalty, name = selection.penalty, selection.name or ""
+    place = 0 if penalty is None else penalties.index(penalty)
     if len(ranks) > 1 or not penalties:
         ax = axes[0]
         figures.held_out(ax, ranks, mean[:, place], error[:, place], rank, most)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.set_xlabel("rank" + (f", at the chosen {selection.name}" if both else ""))
+        ax.set_xlabel("rank" + (f", at the chosen {name}" if both else ""))
     if penalties:
         ax = axes[-1]
         figures.held_out(ax, penalties, mean[rank], error[rank], place, most)
         ax.set_xscale("log" if min(penalties) > 0 else "symlog")
-        ax.set_xlabel(selection.name + (f", at rank {selection.rank}" if both else ""))
+        ax.set_xlabel(name + (f", at rank {selection.rank}" if both else ""))
     return figure
 
 
-PICTURES: Mapping[str, Picture] = {
+PICTURES: Mapping[str, Picture[LowRankResult]] = {
     "figure-selection": Picture(
         _selection,
         "Held-out losses or singular values, with the choice marked.",

@@ -1,10 +1,14 @@
-"""Functions that draw figures on given axes; they compute no results, write no files."""
+"""Functions that draw figures on given axes; they compute no results, write no files.
+
+Those of `descents reproduce` alone are in `report_figures`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -13,14 +17,15 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, LogFormatterMathtext, MaxNLocator
 
+from descents.runs.network_result import Curve
 from descents.text import counted
 
 INK, FAINT, RED, BLUE = "#222222", "#9aa0a6", "#c0392b", "#1f5fa8"
-SPECIES_COLORS = ("#0072b2", "#e69f00", "#009e73")
-SPECIES_MARKERS = ("o", "s", "^")
 FARTHEST_SHOWN = 10.0
 """Scores further below the others than this many times their range are not drawn."""
-STYLE: Mapping[str, Any] = {
+R = TypeVar("R")
+"""The type of the result of a command."""
+STYLE: Mapping[str, str | float | bool] = {
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
     "axes.spines.right": False,
@@ -40,18 +45,20 @@ STYLE: Mapping[str, Any] = {
 }
 
 
-class Stored(NamedTuple):
+@dataclass(frozen=True)
+class Stored(Generic[R]):
     """The result, the rows and the tensors of a stored run."""
 
-    result: Any
+    result: R
     rows: dict[str, np.ndarray]
     tensors: dict[str, np.ndarray]
 
 
-class Picture(NamedTuple):
+@dataclass(frozen=True)
+class Picture(Generic[R]):
     """A figure: the function that draws it, and its alternative text `says`."""
 
-    draw: Callable[[Stored], Figure]
+    draw: Callable[[Stored[R]], Figure]
     says: str
     wide: bool = False
     needs: str | None = None
@@ -63,11 +70,13 @@ def style() -> AbstractContextManager[None]:
     return mpl.rc_context(rc=dict(STYLE))  # type: ignore[arg-type]
 
 
-def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
+def new_figure(
+    width: float, height: float, columns: int = 1
+) -> tuple[Figure, list[Axes]]:
     """Return a figure of a size in inches and its axes, without changing global state."""
     with style():
         figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(1, columns, squeeze=False)[0]
+        axes = list(figure.subplots(1, columns, squeeze=False)[0])
     return figure, axes
 
 
@@ -97,104 +106,7 @@ def plain_logarithms(figure: Figure) -> None:
                 axis.set_minor_formatter(PlainLogFormatter())
 
 
-def scatter_species(
-    ax: Axes,
-    points: np.ndarray,
-    species: np.ndarray,
-    names: Sequence[str],
-    *,
-    hollow: bool = False,
-    suffix: str = "",
-) -> Axes:
-    """Draw points of shape (n, 2), with a color and a marker for each species."""
-    for number, name in enumerate(names):
-        chosen = points[species == number]
-        color = SPECIES_COLORS[number]
-        ax.scatter(
-            chosen[:, 0],
-            chosen[:, 1],
-            s=34 if hollow else 16,
-            marker=SPECIES_MARKERS[number],
-            facecolors="none" if hollow else color,
-            edgecolors=color if hollow else "none",
-            linewidths=0.8,
-            alpha=0.9,
-            label=f"{name}{suffix}",
-        )
-    return ax
-
-
-def gaps(ax: Axes, values: np.ndarray, report: float) -> Axes:
-    """Draw the share of starts within each gap, and the report's own run."""
-    finite = values[np.isfinite(values)]
-    ordered = np.sort(np.maximum(finite, 1e-12))
-    ax.step(
-        ordered, np.arange(1, len(ordered) + 1) / len(values), color=BLUE, where="post"
-    )
-    ax.axvline(max(report, 1e-12), color=RED, linestyle="--", linewidth=1)
-    ax.annotate(
-        "the report's run",
-        (max(report, 1e-12), 0.04),
-        xytext=(4, 0),
-        textcoords="offset points",
-        color=RED,
-    )
-    ax.set(xscale="log", ylim=(0, 1.02))
-    ax.set_xlabel("gap to the exact minimum (log scale)")
-    ax.set_ylabel("share of starts within it")
-    return ax
-
-
-def settings(
-    ax: Axes,
-    names: Sequence[str],
-    accuracies: Sequence[np.ndarray],
-    compatible: Sequence[bool],
-    published: Sequence[float],
-) -> Axes:
-    """Draw the training accuracies of each setting: range, quartiles and median."""
-    for row, (values, possible) in enumerate(zip(accuracies, compatible, strict=True)):
-        color = BLUE if possible else FAINT
-        low, first, median, third, high = np.quantile(
-            values, [0.05, 0.25, 0.5, 0.75, 0.95]
-        )
-        ax.plot([low, high], [row, row], color=color, linewidth=1.2)
-        ax.plot([first, third], [row, row], color=color, linewidth=6, alpha=0.6)
-        ax.plot(median, row, "o", color="white", markeredgecolor=color, markersize=5)
-    for value in sorted(set(published)):
-        ax.axvline(value, color=RED, linewidth=0.7, alpha=0.45, zorder=0)
-    ax.set_yticks(range(len(names)), names)
-    ax.invert_yaxis()
-    ax.set_xlabel("training accuracy: 5 to 95%, quartiles, median; red: published")
-    return ax
-
-
-def accuracy_histogram(
-    ax: Axes, values: np.ndarray, published: Sequence[float], line: float
-) -> Axes:
-    """Draw a histogram of accuracies, with marks at the published values."""
-    # Accuracies are multiples of 0.01, so the edges are between these.
-    bins = (np.arange(np.floor(values.min() * 100), 102, 2) - 0.5) / 100
-    failed = values < line
-    ax.hist(
-        [values[failed], values[~failed]],
-        bins=list(bins),
-        stacked=True,
-        color=[RED, BLUE],
-        label=[f"below {line:g}", f"{line:g} and above"],
-    )
-    for value in published:
-        ax.plot(
-            value, 0, "|", color=INK, markersize=16, markeredgewidth=1.6, clip_on=False
-        )
-    ax.plot([], [], "|", color=INK, markersize=10, label="published runs")
-    ax.set_xlabel("training accuracy")
-    ax.set_ylabel("starts")
-    ax.legend(loc="upper center")
-    return ax
-
-
-def _many_lines(
+def many_lines(
     ax: Axes, x: np.ndarray, y: np.ndarray, color: str, alpha: float
 ) -> None:
     """Draw the columns of y over x as thin lines, rasterized as one image."""
@@ -204,142 +116,6 @@ def _many_lines(
     )
     ax.add_collection(collection)
     ax.autoscale_view()
-
-
-def loss_curves(
-    ax: Axes, recorded: np.ndarray, losses: np.ndarray, failed: np.ndarray
-) -> Axes:
-    """Draw the loss of every start, with the medians of failed and other starts."""
-    for members, color, name in ((~failed, BLUE, "others"), (failed, RED, "failed")):
-        chosen = members & np.isfinite(losses).all(0)
-        if not chosen.any():
-            continue
-        _many_lines(ax, recorded, losses[:, chosen], color, 0.12)
-        median = np.median(losses[:, chosen], axis=1)
-        label = f"{name} ({int(chosen.sum())}), median"
-        ax.plot(recorded, median, color=color, linewidth=2.2, label=label)
-    if ax.lines:
-        ax.set(yscale="log")
-        ax.legend(loc="upper right")
-    ax.set_xlabel("epoch")
-    ax.set_ylabel("training loss (log scale)")
-    return ax
-
-
-def runs_over_shuffles(
-    ax: Axes, values: np.ndarray, published: Sequence[float], witness: Sequence[float]
-) -> Axes:
-    """Draw the distribution of each run over shuffles, with its published value.
-
-    Parameters
-    ----------
-    ax : Axes
-    values : ndarray of shape (shuffles, runs)
-    published, witness : sequence of float, one for each run
-        The witness is drawn only where it differs from the published value.
-    """
-    low, first, median, third, high = np.quantile(
-        values, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0
-    )
-    rows = np.arange(values.shape[1])
-    ax.hlines(rows, low, high, color=BLUE, linewidth=1.2, label="5% to 95%")
-    ax.hlines(rows, first, third, color=BLUE, linewidth=6, alpha=0.6, label="quartiles")
-    ax.plot(
-        median, rows, "o", color="white", mec=BLUE, ms=5, linestyle="", label="median"
-    )
-    ax.plot(published, rows, "|", color=RED, ms=17, mew=2.2, label="published")
-    other = ~np.isclose(published, witness)
-    if other.any():
-        ax.plot(
-            np.asarray(witness)[other],
-            rows[other],
-            "x",
-            color=INK,
-            ms=6,
-            label="witness",
-        )
-    ax.set_yticks(rows, [str(row) for row in rows])
-    ax.invert_yaxis()
-    return ax
-
-
-def few_loss_curves(
-    ax: Axes, recorded: np.ndarray, losses: np.ndarray, marked: np.ndarray
-) -> Axes:
-    """Draw the loss curves of a few starts, with labels at those that are marked."""
-    ends = []
-    for run, (curve, bad) in enumerate(zip(losses.T, marked, strict=True)):
-        ax.plot(
-            recorded,
-            curve,
-            color=RED if bad else BLUE,
-            lw=1.6 if bad else 1,
-            alpha=0.85,
-        )
-        if bad and np.isfinite(curve[-1]) and curve[-1] > 0:
-            ends.append((float(np.log(curve[-1])), run))
-    ax.set(yscale="log", xlim=(recorded[0], recorded[-1]))
-    low, high = (np.log(limit) for limit in ax.get_ylim())
-    place = -np.inf
-    for end, run in sorted(ends):  # keep a distance between labels
-        place = max(end, place + 0.04 * (high - low))
-        ax.annotate(
-            f"run {run}",
-            (float(recorded[-1]), float(np.exp(place))),
-            xytext=(5, 0),
-            textcoords="offset points",
-            color=RED,
-            va="center",
-            fontsize=9.5,
-        )
-    ax.plot([], [], color=RED, label="below the line in the report")
-    ax.plot([], [], color=BLUE, label="the other runs")
-    ax.legend(loc="upper right")
-    ax.set(xlabel="epoch", ylabel="training loss (log scale)")
-    return ax
-
-
-def failures_by_shuffle(
-    ax: Axes, shares: Sequence[float], fixed: float, mean: float
-) -> Axes:
-    """Draw the share of failed starts of each shuffle, sorted, with the fixed one marked."""
-    values = np.append(np.asarray(shares), fixed)
-    order = np.argsort(values, kind="stable")
-    marked = order == len(shares)
-    places = np.arange(1, len(values) + 1)
-    for chosen, color, name in (
-        (~marked, BLUE, "a shuffle"),
-        (marked, RED, "the fixed shuffle"),
-    ):
-        height = values[order][chosen]
-        ax.vlines(places[chosen], 0, height, color=color, linewidth=1.4)
-        ax.plot(
-            places[chosen], height, "o", color=color, ms=6, clip_on=False, label=name
-        )
-    ax.axhline(mean, color=FAINT, linestyle="--", lw=1, label="mean over the others")
-    ax.set(xlabel="shuffles, from the easiest", ylabel="share of failed starts")
-    ax.set_ylim(0, max(0.05, 1.1 * float(np.nanmax(values))))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(loc="upper left")
-    return ax
-
-
-def later_accuracy(
-    ax: Axes, epochs: Sequence[int], accuracy: np.ndarray, line: float
-) -> Axes:
-    """Draw the accuracy of the failed starts after more epochs, and its median."""
-    _many_lines(ax, np.asarray(epochs), accuracy, RED, 0.15)
-    ax.plot(
-        epochs, np.median(accuracy, axis=1), color=INK, linewidth=2.2, label="median"
-    )
-    ax.axhline(line, color=FAINT, linestyle="--", linewidth=1)
-    ax.set(xscale="log")
-    ax.set_xticks(list(epochs), [f"{epoch:g}" for epoch in epochs])
-    ax.minorticks_off()
-    ax.set_xlabel("epochs (log scale)")
-    ax.set_ylabel("training accuracy")
-    ax.legend(loc="lower right")
-    return ax
 
 
 def pattern(ax: Axes, shares: np.ndarray, shape: Sequence[int]) -> Axes:
@@ -373,7 +149,7 @@ def start_losses(
     )
     steps, histories = steps[recorded], histories[recorded]
     if len(steps):
-        _many_lines(ax, steps + 1, histories[:, shown], FAINT, 0.6)
+        many_lines(ax, steps + 1, histories[:, shown], FAINT, 0.6)
         ax.plot(steps + 1, histories[:, best], color=BLUE, lw=2, label="best start")
         ax.set_xscale("log")
         ax.legend(loc="upper right")
@@ -642,10 +418,17 @@ def training_curves(
     return ax
 
 
-def band(ax: Axes, x: Sequence[float], middle: Any, low: Any, high: Any) -> Axes:
-    """Draw a line and its interval."""
-    ax.fill_between(x, low, high, color=BLUE, alpha=0.2, lw=0)
-    ax.plot(x, middle, color=BLUE)
+def band(
+    ax: Axes,
+    x: Sequence[float],
+    middle: Sequence[float | None],
+    low: Sequence[float | None],
+    high: Sequence[float | None],
+) -> Axes:
+    """Draw a line and its interval, except where they are not known."""
+    line, least, most = (np.asarray(y, dtype=np.float64) for y in (middle, low, high))
+    ax.fill_between(x, least, most, color=BLUE, alpha=0.2, lw=0)
+    ax.plot(x, line, color=BLUE)
     if len(x) > 1:
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:g}")
@@ -655,7 +438,7 @@ def band(ax: Axes, x: Sequence[float], middle: Any, low: Any, high: Any) -> Axes
 def profile(
     ax: Axes,
     thresholds: Sequence[float],
-    curves: Mapping[str, Any],
+    curves: Mapping[str, Curve],
     best: str,
 ) -> Axes:
     """Draw the share of starts that reach each threshold, with the best setting in color."""

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypedDict
 
 import matplotlib as mpl
 import numpy as np
@@ -21,17 +21,35 @@ from descents.pages import figures
 from descents.pages import impute as imputed
 from descents.pages import reproduce as reproduced
 from descents.pages import train as trained
-from descents.pages.figures import Stored
+from descents.pages.figures import Picture, Stored
+from descents.reproduction.result import ReproductionResult
+from descents.runs.impute_result import ImputationResult
 from descents.runs.lowrank_result import LowRankResult
 from descents.runs.network_result import NetworkResult
-from descents.storage import folders as storage
+from descents.storage.files import read_json, read_table, read_tensors, write_bytes
+from descents.storage.folders import RESULT, ROWS, TENSORS
 from descents.storage.results import Result, read_result
 from descents.text import counted, visible
 
 PAGE = "report.html"
 
 
-PAGES = {
+class _Run(Protocol):
+    """The identity of a run."""
+
+    @property
+    def command(self) -> str: ...
+
+
+class RunResult(Protocol):
+    """The result of a run that has a page."""
+
+    @property
+    def run(self) -> _Run:
+        """The identity of the run."""
+
+
+PAGES: Mapping[str, Mapping[str, Picture[Any]]] = {
     "reproduce": reproduced.PICTURES,
     "factorize": factorized.PICTURES,
     "impute": imputed.PICTURES,
@@ -40,16 +58,30 @@ PAGES = {
 """The pictures of each command; its template has the name of the command."""
 RESULTS: Mapping[str, type[Result]] = {
     "factorize": LowRankResult,
+    "reproduce": ReproductionResult,
+    "impute": ImputationResult,
     "train": NetworkResult,
 }
-"""The result of each command that has a dataclass for it."""
-Contents = tuple[Any, dict[str, np.ndarray], dict[str, np.ndarray]]
+"""The result of each command that has a page."""
+Contents = tuple[RunResult, dict[str, np.ndarray], dict[str, np.ndarray]]
 """The result, the rows and the tensors of a run."""
+Task = tuple[Stored[RunResult], str]
+"""A run, and the name of one of its pictures."""
+Files = tuple[bytes, bytes]
+"""A picture as PNG and as SVG."""
+Each = Callable[[Callable[[Task], Files], Iterable[Task]], Iterable[Files]]
+"""A function like `map`."""
 
-Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+
+class Embedded(TypedDict):
+    """A picture for the template of a page."""
+
+    uri: str
+    says: str
+    wide: bool
 
 
-def _files(task: tuple[Stored, str]) -> tuple[bytes, bytes]:
+def _files(task: Task) -> Files:
     """Return a picture of a run as PNG and as SVG.
 
     The canvases are used directly, because `Figure.savefig` draws everything twice.
@@ -57,7 +89,7 @@ def _files(task: tuple[Stored, str]) -> tuple[bytes, bytes]:
     run, name = task
     png, svg = io.BytesIO(), io.BytesIO()
     with figures.style():
-        figure = PAGES[_command(run.result)][name].draw(run)
+        figure = PAGES[run.result.run.command][name].draw(run)
         figures.plain_logarithms(figure)
         figure.set_dpi(mpl.rcParams["savefig.dpi"])
         _write(FigureCanvasAgg(figure).print_png, png, {"Software": None})
@@ -67,12 +99,14 @@ def _files(task: tuple[Stored, str]) -> tuple[bytes, bytes]:
     return png.getvalue(), visible(svg.getvalue().decode()).encode()
 
 
-def _write(write: Any, buffer: io.BytesIO, metadata: Mapping[str, Any]) -> None:
+def _write(
+    write: Callable[..., None], buffer: io.BytesIO, metadata: Mapping[str, None]
+) -> None:
     """Call a print method of a canvas, for which matplotlib has no types."""
     write(buffer, metadata=metadata)
 
 
-def read_run(folder: Path) -> Stored:
+def read_run(folder: Path) -> Stored[RunResult]:
     """Read the stored run that a page is drawn from.
 
     Raises
@@ -80,20 +114,19 @@ def read_run(folder: Path) -> Stored:
     RunFolderError
         If the folder does not contain a complete run that has a page.
     """
-    path = folder / storage.RESULT
-    result: Any = storage.read_json(path)
-    identity = result.get("run")
+    path = folder / RESULT
+    stored = read_json(path)
+    identity = stored.get("run")
     command = identity.get("command") if isinstance(identity, dict) else None
-    if command not in PAGES:
+    if not isinstance(command, str) or command not in PAGES:
         raise RunFolderError(
             f"{folder} contains a run of {command!r}; give the folder of a run that has a "
             "page: of 'descents reproduce', 'descents factorize', 'descents impute' or "
             "'descents train'"
         )
-    if command in RESULTS:
-        result = read_result(RESULTS[command], path)
-    rows = storage.read_table(folder / storage.ROWS)
-    tensors, _ = storage.read_tensors(folder / storage.TENSORS)
+    result = read_result(RESULTS[command], path)
+    rows = read_table(folder / ROWS)
+    tensors, _ = read_tensors(folder / TENSORS)
     return Stored(_shown(result), rows, tensors)
 
 
@@ -104,21 +137,8 @@ def _shown(value: Any) -> Any:
     if isinstance(value, Result):
         return replace(value, **{n: _shown(item) for n, item in vars(value).items()})
     if isinstance(value, dict):
-        return {_shown(name): _shown(item) for name, item in value.items()}
+        return {_shown(n): _shown(item) for n, item in value.items()}
     return [_shown(item) for item in value] if isinstance(value, list) else value
-
-
-def _command(result: Any) -> str:
-    """Return the command that computed a result."""
-    command: str = _part(_part(result, "run"), "command")
-    return command
-
-
-def _part(result: Any, name: str) -> Any:
-    """Return a part of a result; None if it has no such part."""
-    if isinstance(result, Result):
-        return getattr(result, name, None)
-    return result.get(name)
 
 
 def draw(
@@ -147,14 +167,14 @@ def draw(
     else:
         run = Stored(_shown(contents[0]), *contents[1:])
     files: dict[str, bytes] = {}
-    embedded = {}
+    embedded: dict[str, Embedded] = {}
     try:
         pictures = {
             name: picture
-            for name, picture in PAGES[_command(run.result)].items()
+            for name, picture in PAGES[run.result.run.command].items()
             if picture.needs is None
             or picture.needs in run.tensors
-            or _part(run.result, picture.needs) is not None
+            or getattr(run.result, picture.needs, None) is not None
         }
         drawn = (each or map)(_files, [(run, name) for name in pictures])
         for (name, picture), (png, svg) in zip(pictures.items(), drawn, strict=True):
@@ -171,7 +191,7 @@ def draw(
             "the command again, with a new folder"
         ) from error
     for name, content in files.items():
-        storage.write_bytes(folder / name, content)
+        write_bytes(folder / name, content)
 
 
 def warm() -> None:
@@ -185,7 +205,7 @@ def warm() -> None:
         _write(FigureCanvasSVG(figure).print_svg, io.BytesIO(), {})
 
 
-def html(result: Any, pictures: Mapping[str, Mapping[str, Any]]) -> str:
+def html(result: RunResult, pictures: Mapping[str, Embedded]) -> str:
     """Return the page as HTML text, which refers to no other file."""
     environment = Environment(
         loader=PackageLoader("descents", "pages"),
@@ -197,11 +217,11 @@ def html(result: Any, pictures: Mapping[str, Mapping[str, Any]]) -> str:
     environment.filters["number"] = number
     environment.filters["f"] = fixed
     environment.filters["counted"] = counted
-    template = environment.get_template(f"{_command(result)}.html")
+    template = environment.get_template(f"{result.run.command}.html")
     return visible(template.render(r=result, pictures=pictures))
 
 
-def fixed(value: Any, form: str) -> str:
+def fixed(value: float | None, form: str) -> str:
     """Return a number in a format, or "not known" for None.
 
     Examples
@@ -212,7 +232,7 @@ def fixed(value: Any, form: str) -> str:
     return "not known" if value is None else format(value, form)
 
 
-def number(value: Any) -> str:
+def number(value: float | str | None) -> str:
     """Return a number with four significant digits, or seven just below 1.
 
     Examples

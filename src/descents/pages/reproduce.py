@@ -7,17 +7,20 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from descents.pages import figures
-from descents.pages.figures import Picture, Stored
+from descents.pages import report_figures
+from descents.pages.figures import Picture, Stored, new_figure
+from descents.reproduction.result import ReproductionResult
+
+Run = Stored[ReproductionResult]
 
 PUBLISHED_SETTING = "sum-uniform01-uniform01"
 SPECIES = ("setosa", "versicolor", "virginica")
 
 
-def _figure_1a(run: Stored) -> Figure:
-    figure, (ax,) = figures.new_figure(4.8, 4.2)
+def _figure_1a(run: Run) -> Figure:
+    figure, (ax,) = new_figure(4.8, 4.2)
     tensors = run.tensors
-    figures.scatter_species(
+    report_figures.scatter_species(
         ax, tensors["left_singular_vectors"], tensors["species"], SPECIES
     )
     ax.set(xlabel="first column of U_t", ylabel="second column of U_t")
@@ -25,26 +28,28 @@ def _figure_1a(run: Stored) -> Figure:
     return figure
 
 
-def _figure_1b(run: Stored) -> Figure:
-    figure, (ax,) = figures.new_figure(4.8, 4.2)
-    figures.scatter_species(ax, run.tensors["U"], run.tensors["species"], SPECIES)
+def _figure_1b(run: Run) -> Figure:
+    figure, (ax,) = new_figure(4.8, 4.2)
+    report_figures.scatter_species(
+        ax, run.tensors["U"], run.tensors["species"], SPECIES
+    )
     ax.set(xlabel="first column of U-hat", ylabel="second column of U-hat")
     ax.legend()
     return figure
 
 
-def _figure_1c(run: Stored) -> Figure:
-    figure, axes = figures.new_figure(8.6, 4.2, columns=2)
-    tensors, fit = run.tensors, run.result["subspace"]["figure_1c_r2"]
+def _figure_1c(run: Run) -> Figure:
+    figure, axes = new_figure(8.6, 4.2, columns=2)
+    tensors, fit = run.tensors, run.result.subspace.figure_1c_r2
     panels = (
         (
             "U_similar",
-            f"by a rotation with one scale: R² {fit['rotation_with_one_scale']:.3f}",
+            f"by a rotation with one scale: R² {fit.rotation_with_one_scale:.3f}",
         ),
-        ("U_aligned", f"by a linear map: R² {fit['linear_map']:.8f}"),
+        ("U_aligned", f"by a linear map: R² {fit.linear_map:.8f}"),
     )
     for ax, (name, title) in zip(axes, panels, strict=True):
-        figures.scatter_species(
+        report_figures.scatter_species(
             ax,
             tensors["left_singular_vectors"],
             tensors["species"],
@@ -52,7 +57,7 @@ def _figure_1c(run: Stored) -> Figure:
             hollow=True,
             suffix=", U_t",
         )
-        figures.scatter_species(
+        report_figures.scatter_species(
             ax, tensors[name], tensors["species"], SPECIES, suffix=", U-hat"
         )
         ax.set(xlabel="first column", title=title)
@@ -61,7 +66,7 @@ def _figure_1c(run: Stored) -> Figure:
     return figure
 
 
-def _part(run: Stored, part: str, column: str, setting: str = "") -> np.ndarray:
+def _part(run: Run, part: str, column: str, setting: str = "") -> np.ndarray:
     chosen = run.rows["part"] == part
     if setting:
         chosen &= run.rows["setting"] == setting
@@ -69,21 +74,21 @@ def _part(run: Stored, part: str, column: str, setting: str = "") -> np.ndarray:
     return values
 
 
-def _figure_gaps(run: Stored) -> Figure:
-    figure, (ax,) = figures.new_figure(5.6, 3.6)
-    figures.gaps(
-        ax, _part(run, "factorization", "gap"), run.result["factorization"]["gap"]
+def _figure_gaps(run: Run) -> Figure:
+    figure, (ax,) = new_figure(5.6, 3.6)
+    report_figures.gaps(
+        ax, _part(run, "factorization", "gap"), run.result.factorization.gap
     )
     return figure
 
 
-def _published(run: Stored) -> list[float]:
-    return [row["training_accuracy"] for row in run.result["training"]["published"]]
+def _published(run: Run) -> list[float]:
+    return [row.training_accuracy for row in run.result.training.published]
 
 
-def _figure_ten_starts(run: Stored) -> Figure:
-    figure, axes = figures.new_figure(8.6, 4.2, columns=2)
-    training = run.result["training"]
+def _figure_ten_starts(run: Run) -> Figure:
+    figure, axes = new_figure(8.6, 4.2, columns=2)
+    training = run.result.training
     chosen = (run.rows["part"] == "ten-starts") & (
         run.rows["setting"] == PUBLISHED_SETTING
     )
@@ -93,13 +98,10 @@ def _figure_ten_starts(run: Stored) -> Figure:
         values = run.rows[name][chosen]
         by_run = np.stack([values[starts == k] for k in np.unique(starts)], 1)
         marks = [
-            [row[name] for row in rows]
-            for rows in (
-                training["published"],
-                training["ten_starts"]["witness"]["table"],
-            )
+            [getattr(row, name) for row in rows]
+            for rows in (training.published, training.ten_starts.witness.table)
         ]
-        figures.runs_over_shuffles(ax, by_run, *marks)
+        report_figures.runs_over_shuffles(ax, by_run, *marks)
         ax.set(xlabel=f"{kind} accuracy")
     axes[0].set_ylabel("run")
     handles, names = axes[0].get_legend_handles_labels()
@@ -107,10 +109,10 @@ def _figure_ten_starts(run: Stored) -> Figure:
     return figure
 
 
-def _figure_ten_losses(run: Stored) -> Figure:
-    figure, (ax,) = figures.new_figure(6.8, 4.2)
-    line = run.result["diagnosis"]["threshold"]
-    figures.few_loss_curves(
+def _figure_ten_losses(run: Run) -> Figure:
+    figure, (ax,) = new_figure(6.8, 4.2)
+    line = run.result.diagnosis.threshold
+    report_figures.few_loss_curves(
         ax,
         run.tensors["ten_recorded"],
         run.tensors["ten_history_loss"],
@@ -119,56 +121,56 @@ def _figure_ten_losses(run: Stored) -> Figure:
     return figure
 
 
-def _figure_shuffles(run: Stored) -> Figure:
-    figure, (ax,) = figures.new_figure(5.6, 3.6)
-    failures = run.result["training"]["failures"]
-    figures.failures_by_shuffle(
-        ax, failures["by_shuffle"], failures["fixed"]["share"], failures["share"]
+def _figure_shuffles(run: Run) -> Figure:
+    figure, (ax,) = new_figure(5.6, 3.6)
+    failures = run.result.training.failures
+    report_figures.failures_by_shuffle(
+        ax, failures.by_shuffle, failures.fixed.share, failures.share
     )
     return figure
 
 
-def _figure_settings(run: Stored) -> Figure:
-    figure, (ax,) = figures.new_figure(6.8, 5.6)
-    training = run.result["training"]
-    rows = training["settings"]
-    names = [f"{row['loss']}, {row['weights']}, {row['biases']}" for row in rows]
+def _figure_settings(run: Run) -> Figure:
+    figure, (ax,) = new_figure(6.8, 5.6)
+    training = run.result.training
+    rows = training.settings
+    names = [f"{row.loss}, {row.weights}, {row.biases}" for row in rows]
     accuracies = [
         _part(run, "settings", "training_accuracy", name.replace(", ", "-"))
         for name in names
     ]
-    possible = [row["p_adjusted"] >= training["level"] for row in rows]
-    figures.settings(ax, names, accuracies, possible, _published(run))
+    possible = [row.p_adjusted >= training.level for row in rows]
+    report_figures.settings(ax, names, accuracies, possible, _published(run))
     ax.set_title("loss, weights, biases; blue: not rejected by Table 1")
     return figure
 
 
-def _figure_accuracy(run: Stored) -> Figure:
-    figure, (ax,) = figures.new_figure(5.6, 3.6)
+def _figure_accuracy(run: Run) -> Figure:
+    figure, (ax,) = new_figure(5.6, 3.6)
     values = _part(run, "table", "training_accuracy")
-    line = run.result["diagnosis"]["threshold"]
-    figures.accuracy_histogram(ax, values, _published(run), line)
+    line = run.result.diagnosis.threshold
+    report_figures.accuracy_histogram(ax, values, _published(run), line)
     return figure
 
 
-def _figure_losses(run: Stored) -> Figure:
-    figure, (ax,) = figures.new_figure(5.6, 3.8)
+def _figure_losses(run: Run) -> Figure:
+    figure, (ax,) = new_figure(5.6, 3.8)
     tensors = run.tensors
-    figures.loss_curves(
+    report_figures.loss_curves(
         ax, tensors["recorded"], tensors["history_loss"], tensors["failed"]
     )
     return figure
 
 
-def _figure_epochs(run: Stored) -> Figure:
-    figure, (ax,) = figures.new_figure(5.6, 3.6)
-    diagnosis = run.result["diagnosis"]
-    if diagnosis["failed"]:
-        figures.later_accuracy(
+def _figure_epochs(run: Run) -> Figure:
+    figure, (ax,) = new_figure(5.6, 3.6)
+    diagnosis = run.result.diagnosis
+    if diagnosis.failed:
+        report_figures.later_accuracy(
             ax,
-            diagnosis["epochs"],
+            diagnosis.epochs,
             run.tensors["later_accuracy"],
-            diagnosis["threshold"],
+            diagnosis.threshold,
         )
     else:
         ax.set_axis_off()
@@ -176,7 +178,7 @@ def _figure_epochs(run: Stored) -> Figure:
     return figure
 
 
-PICTURES: Mapping[str, Picture] = {
+PICTURES: Mapping[str, Picture[ReproductionResult]] = {
     "figure-1a": Picture(
         _figure_1a,
         "Scatter plot of the first two left singular vectors, colored by species.",

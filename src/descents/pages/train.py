@@ -9,6 +9,9 @@ from matplotlib.figure import Figure
 
 from descents.pages import figures
 from descents.pages.figures import Picture, Stored
+from descents.runs.network_result import NetworkResult
+
+Run = Stored[NetworkResult]
 
 MOST_DOTS = 4000
 """Maximum number of starts that are drawn as dots."""
@@ -18,7 +21,7 @@ def _named(metric: str) -> str:
     return metric.replace("_", " ")
 
 
-def _distribution(run: Stored) -> Figure:
+def _distribution(run: Run) -> Figure:
     settings = [setting.name for setting in run.result.settings]
     figure, (ax,) = figures.new_figure(6.2, 1.4 + 0.55 * len(settings))
     figures.distributions(
@@ -28,7 +31,7 @@ def _distribution(run: Stored) -> Figure:
     return figure
 
 
-def _training_and_validation(run: Stored) -> Figure:
+def _training_and_validation(run: Run) -> Figure:
     figure, (ax,) = figures.new_figure(4.8, 4.4)
     rows, best = run.rows, run.result.best.setting
     score = "accuracy" if run.result.classes else "r2"
@@ -44,7 +47,7 @@ def _training_and_validation(run: Stored) -> Figure:
     return figure
 
 
-def _curves(run: Stored) -> Figure:
+def _curves(run: Run) -> Figure:
     figure, (ax,) = figures.new_figure(6.2, 3.8)
     tensors = run.tensors
     figures.training_curves(
@@ -53,7 +56,7 @@ def _curves(run: Stored) -> Figure:
     return figure
 
 
-def _profile(run: Stored) -> Figure:
+def _profile(run: Run) -> Figure:
     figure, (ax,) = figures.new_figure(5.6, 3.6)
     profile = run.result.profile
     best = run.result.best.setting
@@ -64,14 +67,10 @@ def _profile(run: Stored) -> Figure:
     return figure
 
 
-def _expected_best(run: Stored) -> Figure:
+def _expected_best(run: Run) -> Figure:
     figure, (ax,) = figures.new_figure(5.6, 3.6)
     expected = run.result.expected_best
-    low, high = (
-        [np.nan if x is None else x for x in side]
-        for side in (expected.low, expected.high)
-    )
-    figures.band(ax, expected.draws, expected.best, low, high)
+    figures.band(ax, expected.draws, expected.best, expected.low, expected.high)
     ax.set(
         xlabel="number of starts",
         ylabel=f"expected best {_named(run.result.metric)}",
@@ -79,7 +78,7 @@ def _expected_best(run: Stored) -> Figure:
     return figure
 
 
-PICTURES: Mapping[str, Picture] = {
+PICTURES: Mapping[str, Picture[NetworkResult]] = {
     "figure-distribution": Picture(
         _distribution, "The metric of every start as a dot, one line per setting.",
         wide=True,

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
+
+from descents.storage.results import Number, Result
 
 SUPPORTED = "supported"
 CORRECTED = "supported with a correction"
@@ -17,12 +19,23 @@ NOT_SUPPORTED = "not supported"
 UNDECIDED = "undecided"
 VERDICTS = (SUPPORTED, CORRECTED, NOT_SUPPORTED, UNDECIDED)
 
-REPORT = {
-    "title": "Lab 2 Exercise - PyTorch Autograd",
-    "where": "University of Southampton, COMP6248",
-    "date": "29 April 2021",
-    "note": "The exercise sheet is by Jonathon Hare.",
-}
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedReport(Result):
+    """The report that is reproduced."""
+
+    title: str
+    where: str
+    date: str
+    note: str
+
+
+REPORT = PublishedReport(
+    title="Lab 2 Exercise - PyTorch Autograd",
+    where="University of Southampton, COMP6248",
+    date="29 April 2021",
+    note="The exercise sheet is by Jonathon Hare.",
+)
 GD_LOSS = 15.228897094726562
 TRUNCATED_SVD_LOSS = 15.22883415222168
 TABLE_1 = (
@@ -69,7 +82,21 @@ ASSUMPTIONS = (
     "arbitrary.",
 )
 
-Evidence = Mapping[str, Any]
+Evidence = dict[str, float | str | None]
+"""The numbers and words that decide a claim; None if a number is not known."""
+Numbers = Mapping[str, float]
+"""The evidence that is known and is a number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckResult(Result):
+    """A published figure beside the one obtained."""
+
+    figure: str
+    published: float
+    obtained: Number
+    tolerance: Annotated[Number, "Null if `published` is a lower bound."]
+    met: bool
 
 
 @dataclass(frozen=True)
@@ -90,16 +117,16 @@ class Check:
     tolerance: float
     relative: bool = False
 
-    def judge(self, obtained: float) -> dict[str, Any]:
+    def judge(self, obtained: float) -> CheckResult:
         """Return the figures side by side, and whether the tolerance is met."""
         allowed = self.tolerance * (abs(self.published) if self.relative else 1.0)
-        return {
-            "figure": self.figure,
-            "published": self.published,
-            "obtained": obtained,
-            "tolerance": allowed,
-            "met": bool(abs(obtained - self.published) <= allowed),
-        }
+        return CheckResult(
+            figure=self.figure,
+            published=self.published,
+            obtained=obtained,
+            tolerance=allowed,
+            met=bool(abs(obtained - self.published) <= allowed),
+        )
 
 
 CHECKS = {
@@ -111,11 +138,6 @@ CHECKS = {
     ),
     "truncated_svd_loss": Check("truncated SVD", TRUNCATED_SVD_LOSS, tolerance=2e-6),
 }
-
-
-def identity(starts: int, seed: int, device: str) -> dict[str, Any]:
-    """Return the identity of a re-run: its command and settings."""
-    return {"command": "reproduce", "starts": starts, "seed": seed, "device": device}
 
 
 class _Unknown:
@@ -148,21 +170,22 @@ class Claim:
     number: int
     claim: str
     rule: str
-    judge: Callable[[Evidence], str]
+    judge: Callable[[Numbers], str]
     finding: str
     needs: tuple[str, ...]
 
     def missing(self, evidence: Evidence) -> list[str]:
         """Return which needed numbers are absent or not finite."""
+        numbers = _numbers(evidence)
         return [
             name
             for name in self.needs
-            if evidence.get(name) is None or not math.isfinite(evidence[name])
+            if name not in numbers or not math.isfinite(numbers[name])
         ]
 
     def verdict(self, evidence: Evidence) -> str:
         """Return one of `VERDICTS`."""
-        return UNDECIDED if self.missing(evidence) else self.judge(evidence)
+        return UNDECIDED if self.missing(evidence) else self.judge(_numbers(evidence))
 
     def found(self, evidence: Evidence) -> str:
         """Return the result as a sentence."""
@@ -174,7 +197,11 @@ class Claim:
         )
 
 
-def _almost_identical(evidence: Evidence) -> str:
+def _numbers(evidence: Evidence) -> Numbers:
+    return {name: v for name, v in evidence.items() if isinstance(v, int | float)}
+
+
+def _almost_identical(evidence: Numbers) -> str:
     if evidence["below_exact"] > 0:
         return UNDECIDED  # a bug of this program: its numbers prove nothing
     if abs(evidence["gap"]) > 1e-3:
@@ -182,7 +209,7 @@ def _almost_identical(evidence: Evidence) -> str:
     return SUPPORTED if evidence["share_of_starts_within"] >= 0.95 else CORRECTED
 
 
-def _rotated_and_scaled(evidence: Evidence) -> str:
+def _rotated_and_scaled(evidence: Numbers) -> str:
     if evidence["similarity_r2"] >= 0.999:
         return SUPPORTED
     if evidence["linear_r2"] >= 0.999:
@@ -190,7 +217,7 @@ def _rotated_and_scaled(evidence: Evidence) -> str:
     return NOT_SUPPORTED if evidence["linear_r2"] < 0.99 else UNDECIDED
 
 
-def _variance_is_reconstruction(evidence: Evidence) -> str:
+def _variance_is_reconstruction(evidence: Numbers) -> str:
     if abs(evidence["identity_error"]) > 1e-9:
         return UNDECIDED
     angle, share = evidence["largest_angle_rad"], evidence["variance_share_of_maximum"]
@@ -199,7 +226,7 @@ def _variance_is_reconstruction(evidence: Evidence) -> str:
     return CORRECTED if angle <= 0.1 and share >= 0.99 else NOT_SUPPORTED
 
 
-def _start_matters(evidence: Evidence) -> str:
+def _start_matters(evidence: Numbers) -> str:
     if evidence["failed_share_high"] < 0.01:
         return NOT_SUPPORTED
     if evidence["variance_share_of_shuffles"] > 0.95:
@@ -210,7 +237,7 @@ def _start_matters(evidence: Evidence) -> str:
     return SUPPORTED if alone else CORRECTED
 
 
-def _minimum_or_vanishing(evidence: Evidence) -> str:
+def _minimum_or_vanishing(evidence: Numbers) -> str:
     if evidence["failed"] < 20 or evidence["undecided_share"] >= 0.25:
         return UNDECIDED
     named = evidence["minimum_or_vanished_share"]
@@ -219,12 +246,12 @@ def _minimum_or_vanishing(evidence: Evidence) -> str:
     return CORRECTED if named >= 0.05 else NOT_SUPPORTED
 
 
-def _unit_interval_weights(evidence: Evidence) -> str:
+def _unit_interval_weights(evidence: Numbers) -> str:
     if evidence["excess_failure_high"] <= 0:
         return NOT_SUPPORTED
     if evidence["excess_failure_low"] <= 0:
         return UNDECIDED
-    vanished = evidence["vanished_share"] or 0.0  # None if no start failed
+    vanished = evidence.get("vanished_share", 0.0)  # not known if no start failed
     if vanished < 0.05:
         return NOT_SUPPORTED
     return SUPPORTED if vanished >= 0.5 else CORRECTED
@@ -323,9 +350,11 @@ CLAIMS = (
         _unit_interval_weights,
         "With weights on [0, 1), {failed_share_uniform01:.1%} of starts fail: "
         "{excess_failure:.1%} more than with {rival_with_least_excess} weights, the "
-        "distribution with the smallest difference (95% interval {excess_failure_low:.1%} "
-        "to {excess_failure_high:.1%}). {vanished_share:.1%} of these failures have a "
-        "vanished gradient.",
+        "distribution with the smallest difference (95% interval of this difference "
+        "{least_excess_low:.1%} to {least_excess_high:.1%}). Of the intervals for all "
+        "other distributions, the smallest lower end is {excess_failure_low:.1%} and the "
+        "smallest upper end {excess_failure_high:.1%}. {vanished_share:.1%} of these "
+        "failures have a vanished gradient.",
         ("excess_failure_low", "excess_failure_high"),
     ),
 )

@@ -13,7 +13,6 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,6 @@ from descents.optim.runs import Runs
 from descents.reproduction import claims
 from descents.reproduction.experiments import (
     HIDDEN,
-    LEVEL,
     NETWORK_EPOCHS,
     SPLITS,
     TRAINING_ROWS,
@@ -37,14 +35,8 @@ from descents.reproduction.experiments import (
     numbered,
     setting_name,
 )
-from descents.reproduction.tables import (
-    TableTest,
-    alignment_test,
-    monte_carlo_error,
-    rejected_share,
-    table_test,
-)
-from descents.statistics import confidence, variance
+from descents.reproduction.result import WitnessSearch
+from descents.storage.results import of_json
 from descents.tables.datasets import uci_iris
 
 RUNS = len(claims.TABLE_1)
@@ -56,13 +48,8 @@ SETTINGS = tuple(
 )
 """The settings whose ten initial points can be computed; the first is the published one."""
 FEWEST_SHUFFLES, FEWEST_OF_OTHERS = 100, 50
-PERMUTATIONS = 9999
 SHARE = 0.2
 """The share of this part in the whole work, for the progress bar."""
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-SPECIES = ("setosa", "versicolor", "virginica")
-UNLIT_ROWS = 20
-"""A start with all hidden units off in at least this many rows has equal logits."""
 
 
 def published_starts(
@@ -187,12 +174,15 @@ class Witness:
     Attributes
     ----------
     order : ndarray of shape (150,)
-    facts : dict
-        ``distance``, ``accuracies`` and statistics of the search.
+    accuracies : ndarray of shape (10, 2)
+        Training and validation accuracy of the ten starts, as the search found them.
+    search : WitnessSearch
+        The search, and the distance from Table 1.
     """
 
     order: np.ndarray
-    facts: dict[str, Any]
+    accuracies: np.ndarray
+    search: WitnessSearch
 
     @classmethod
     def stored(cls) -> Witness:
@@ -204,8 +194,11 @@ class Witness:
         True
         """
         file = importlib.resources.files("descents.reproduction") / "witness.json"
-        facts = json.loads(file.read_text(encoding="utf-8"))
-        return cls(np.array(facts.pop("order")), facts)
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        order, accuracies = (
+            np.array(stored.pop(name)) for name in ("order", "accuracies")
+        )
+        return cls(order, accuracies, of_json(WitnessSearch, stored))
 
 
 @dataclass
@@ -321,189 +314,3 @@ def distance(accuracies: np.ndarray) -> np.ndarray:
     difference = np.abs(accuracies - np.array(claims.TABLE_1))
     total: np.ndarray = 100 * difference.sum((-1, -2))
     return total
-
-
-def facts(part: TenStartsPart, seed: int) -> dict[str, Any]:
-    """Return the part of `result.json` on the ten starts."""
-    published = np.array(claims.TABLE_1)
-    ours = part.published
-    tests = {
-        setting: table_test(published, each.accuracies, claims.FAILED_BELOW)
-        for setting, each in part.settings.items()
-    }
-    correlation, aligned = alignment_test(
-        published,
-        ours.accuracies,
-        np.random.Generator(np.random.Philox(seed)),
-        PERMUTATIONS,
-    )
-    distances = distance(ours.accuracies)
-    return {
-        "shuffles": len(part.orders),
-        "runs": [_run_facts(ours, k) for k in range(RUNS)],
-        "failed_share": ours.failed.mean(),
-        "failed_runs_quantiles": np.quantile(ours.failed.sum(1), QUANTILES),
-        "published_pattern_share": _pattern_share(ours),
-        "published_inside": _inside(ours),
-        "tests": _test_facts(tests[PUBLISHED_SETTING]),
-        "alignment": {
-            "correlation": correlation,
-            "p_value": aligned,
-            "permutations": PERMUTATIONS,
-        },
-        "variance": {
-            name: _variance_facts(ours.accuracies[..., column])
-            for column, name in enumerate(("training", "validation"))
-        },
-        "classes": _class_facts(part),
-        "settings": _setting_facts(part, tests),
-        "settings_say": _settings_sentence(tests),
-        "nearest_shuffle": {
-            "split": SPLITS + 1 + int(distances.argmin()),
-            "distance": distances.min(),
-        },
-        "witness": _witness_facts(part),
-    }
-
-
-def _run_facts(found: TenStarts, run: int) -> dict[str, Any]:
-    """Return the distribution of one run over shuffles, beside its published values."""
-    facts: dict[str, Any] = {"start": run, "failed_share": found.failed[:, run].mean()}
-    for column, name in enumerate(("training", "validation")):
-        values = found.accuracies[:, run, column]
-        # The margin makes equal accuracies equal in spite of rounding.
-        reached = values <= claims.TABLE_1[run][column] + 1e-9
-        facts[f"{name}_accuracy_mean"] = values.mean()
-        facts[f"{name}_accuracy_quantiles"] = np.quantile(values, QUANTILES)
-        facts[f"{name}_share_at_most_published"] = reached.mean()
-    return facts
-
-
-def _pattern_share(found: TenStarts) -> float:
-    """Return the share of shuffles on which exactly the published runs fail."""
-    bad = np.array([pair[0] < claims.FAILED_BELOW for pair in claims.TABLE_1])
-    return float((found.failed == bad).all(1).mean())
-
-
-def _inside(found: TenStarts) -> int:
-    """Count the published values between the 5% and 95% quantiles over shuffles."""
-    low, high = np.quantile(found.accuracies, [0.05, 0.95], axis=0)
-    published = np.array(claims.TABLE_1)
-    return int(((published >= low - 1e-9) & (published <= high + 1e-9)).sum())
-
-
-def _test_facts(test: TableTest) -> dict[str, Any]:
-    names = ("joint", "pattern", "shortfall")
-    p_values = [getattr(test, name) for name in names]
-    return {
-        name: {
-            "p_value": p,
-            "p_adjusted": adjusted,
-            "monte_carlo_error": monte_carlo_error(p, test.simulated),
-        }
-        for name, p, adjusted in zip(
-            names, p_values, confidence.holm(p_values), strict=True
-        )
-    }
-
-
-def _variance_facts(accuracies: np.ndarray) -> dict[str, Any]:
-    """Return the variance of accuracy by source, and each source's share."""
-    parts = variance.crossed_variances(accuracies.T)
-    named = {
-        "starts": parts["starts"] or 0.0,
-        "shuffles": parts["splits"] or 0.0,
-        "both": parts["residual"] or 0.0,
-    }
-    total = sum(named.values())
-    return {
-        **named,
-        "shares": {name: v / total if total else None for name, v in named.items()},
-    }
-
-
-def _class_facts(part: TenStartsPart) -> dict[str, Any]:
-    """Return how failures depend on the class that appears first, and gets index 0."""
-    found = part.published
-    first = np.array(
-        [class_indices(order[:TRAINING_ROWS]).index(0) for order in part.orders]
-    )
-    failed = found.failed
-    unlit = found.unlit >= UNLIT_ROWS
-    return {
-        "failed_share_by_first_class": {
-            name: float(failed[first == kind].mean()) if (first == kind).any() else None
-            for kind, name in enumerate(SPECIES)
-        },
-        "rows": UNLIT_ROWS,
-        "failed_with_equal_logits_share": (
-            float(unlit[failed].mean()) if failed.any() else None
-        ),
-        "others_with_equal_logits_share": (
-            float(unlit[~failed].mean()) if not failed.all() else None
-        ),
-    }
-
-
-def _setting_facts(
-    part: TenStartsPart, tests: dict[Setting, TableTest]
-) -> list[dict[str, Any]]:
-    adjusted = confidence.holm([test.joint for test in tests.values()])
-    found = []
-    for (setting, test), holm in zip(tests.items(), adjusted, strict=True):
-        each = part.settings[setting]
-        other = setting != PUBLISHED_SETTING
-        found.append(
-            {
-                **dict(zip(("loss", "weights", "biases"), setting, strict=True)),
-                "shuffles": test.simulated,
-                "training_accuracy_mean": each.accuracies[..., 0].mean(),
-                "failed_share": each.failed.mean(),
-                "p_value": test.joint,
-                "monte_carlo_error": monte_carlo_error(test.joint, test.simulated),
-                "p_adjusted": holm,
-                "rejected": bool(holm < LEVEL),
-                "p_pattern": test.pattern,
-                "p_shortfall": test.shortfall,
-                "power": rejected_share(
-                    part.published.accuracies, each.accuracies, LEVEL
-                )
-                if other
-                else None,
-            }
-        )
-    return found
-
-
-def _settings_sentence(tests: dict[Setting, TableTest]) -> str:
-    """Return a sentence on the smallest possible p-value of a setting."""
-    fewest = min(test.simulated for test in tests.values())
-    least = min(1.0, len(tests) / (fewest + 1))
-    sentence = (
-        f"With {fewest} shuffles and {len(tests)} settings, the smallest possible adjusted "
-        f"p-value is {least:.3f}"
-    )
-    too_few = ", so no setting can be rejected; more starts give more shuffles."
-    return sentence + (too_few if least >= LEVEL else ".")
-
-
-def _witness_facts(part: TenStartsPart) -> dict[str, Any]:
-    """Return the ten starts on the witness, and whether they equal the stored ones."""
-    stored = part.witness.facts
-    names = ("training_accuracy", "validation_accuracy")
-    accuracies = np.stack([part.replayed.metrics[name] for name in names], -1)
-    return {
-        "table": [
-            {"start": k, names[0]: pair[0], names[1]: pair[1], "loss": float(loss)}
-            for k, (pair, loss) in enumerate(
-                zip(accuracies.tolist(), part.replayed.losses, strict=True)
-            )
-        ],
-        "distance": float(distance(accuracies).round(9)),
-        "equal": int(np.isclose(accuracies, claims.TABLE_1, atol=1e-9).sum()),
-        "replayed_as_stored": bool(
-            np.allclose(accuracies, stored["accuracies"], atol=1e-9)
-        ),
-        "class_indices": list(class_indices(part.witness.order)),
-        "stored": {name: v for name, v in stored.items() if name != "accuracies"},
-    }

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -15,22 +15,38 @@ from descents.marginal.draws import bootstrapped
 from descents.marginal.posterior import Gaussian
 from descents.marginal.stored import restored, stored
 from descents.marginal.tables import TableModel, fit_table, modeled
+from descents.optim.runs import Status
 from descents.runs.apply import of_model, without_unseen
 from descents.runs.filling import Filling, Options, added_names
 from descents.runs.impute_facts import (
+    Errors,
+    columns_of,
+    filled_cells,
+    filled_table,
+    fills_of,
+    ignored_columns,
+    intervals_of,
+    overall_error,
+    passed_columns,
+    pictures_of,
+)
+from descents.runs.impute_result import (
+    FilledRows,
+    ImputationModel,
+    ImputationResult,
+    ImputationStarts,
+    UnseenLevel,
+)
+from descents.runs.impute_sentences import (
     answer,
     caption_of,
     command,
-    how_of,
-    outside_of,
-    pictures_of,
-    said_of_cells,
-    said_of_intervals,
-    said_of_model,
+    quality,
     warnings_of,
 )
 from descents.runs.request import Data, environment
-from descents.storage import folders as storage
+from descents.runs.results import Environment, Formats, Run
+from descents.storage.files import read_json, read_tensors, write_bytes
 from descents.storage.folders import RESULT, ROWS, TENSORS, RunFolder
 from descents.tables.frames import given_back
 from descents.tables.tables import Table, from_frame
@@ -40,25 +56,34 @@ MODEL = "model.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
-class Imputed(Filling):
+class Imputed:
     """A table that a model was fitted to, as a run stores it.
 
     Attributes
     ----------
-    result : dict
-        ``result.json``.
+    filling : Filling
+        The model, and the table whose missing cells it fills.
+    result : ImputationResult
+        The contents of ``result.json``.
     tensors : dict of ndarray
-        What the pictures are drawn from.
+        The data of the pictures.
     """
 
-    result: dict[str, Any] = field(default_factory=dict)
-    tensors: dict[str, np.ndarray] = field(default_factory=dict)
+    filling: Filling
+    result: ImputationResult
+    tensors: dict[str, np.ndarray]
+
+    @property
+    def rows(self) -> dict[str, np.ndarray]:
+        """The columns of ``starts.parquet``."""
+        return self.filling.model.fitted.runs.table()
 
     def write(self, folder: RunFolder) -> None:
         """Write everything but the page into the work of a run folder."""
-        folder.write_table(ROWS, self.model.fitted.runs.table())
+        filling = self.filling
+        folder.write_table(ROWS, self.rows)
         folder.write_tensors(TENSORS, self.tensors, {})
-        folder.write_tensors(MODEL, *stored(self.model, self.resampled))
+        folder.write_tensors(MODEL, *stored(filling.model, filling.resampled))
         folder.write_json(RESULT, self.result)
 
 
@@ -66,9 +91,9 @@ def impute(
     data: Data,
     options: Options,
     run: Mapping[str, Any],
-    progress: Any = None,
+    progress: Callable[[str, float], None] | None = None,
 ) -> Imputed:
-    """Fit a model to a table, judge it, and make ready to fill the missing cells.
+    """Fit a model to a table, test it on held-out cells, and prepare to fill the table.
 
     Parameters
     ----------
@@ -77,55 +102,125 @@ def impute(
     run : mapping
         The identity of the run.
     progress : callable, optional
-        ``progress(what, share)``.
+        ``progress(part, share)``: the current part, and the finished share of the work.
 
     Raises
     ------
     InvalidValueError
-        With all that is wrong in one message.
+        If something is wrong; one message lists all problems.
     """
     begun = time.perf_counter()
-    tell = progress or (lambda what, share: None)
-    table = data.values
-    if not isinstance(table, Table):
+    tell = progress or (lambda part, share: None)
+    filling = _fitted(table_of(data), options, tell)
+    errors, intervals = Errors.of(filling.model.fitted), intervals_of(filling)
+    columns, passed = columns_of(filling, errors, intervals), passed_columns(filling)
+    filled, how = filled_table(filling, columns, passed), fills_of(options)
+    held_out = overall_error(filling.model.fitted, errors)
+    pictures, tensors = pictures_of(filling, columns)
+    shape, runs = filling.codes.shape, filling.model.fitted.runs
+    formats = data.formats()
+    result = ImputationResult(
+        run=Run(**run),
+        read=list(data.notes),
+        formats=None if formats is None else Formats(**formats),
+        warnings=warnings_of(filled, columns, held_out, runs.statuses[runs.best]),
+        shape=list(shape),
+        observed=int((~np.isnan(filling.codes)).sum()),
+        filled=filled,
+        how=how,
+        added=filling.added,
+        held_out=held_out,
+        columns=columns,
+        passed=passed,
+        ignored=ignored_columns(filling),
+        intervals=intervals,
+        says=answer(filled, how, shape),
+        quality=quality(held_out),
+        pictures=pictures,
+        caption=caption_of(pictures),
+        command=command(run["table"], run["options"], run["reading"]),
+        **_of_fit(filling.model),
+        environment=Environment(**environment()),
+        seconds=time.perf_counter() - begun,
+    )
+    return Imputed(filling, result, tensors)
+
+
+def table_of(data: Data) -> Table:
+    """Return the table that is to be filled.
+
+    Raises
+    ------
+    InvalidValueError
+        If the data are sparse.
+    """
+    if not isinstance(data.values, Table):
         raise InvalidValueError(
-            "the table is sparse, and what it does not store is not filled; give a "
-            "table of rows and columns"
+            "the table is sparse, and the cells that it does not store are not filled; "
+            "give a table of rows and columns"
         )
-    added_names(modeled(table)[0], table, options)  # refused before the fit
+    return data.values
+
+
+def _fitted(
+    table: Table, options: Options, tell: Callable[[str, float], None]
+) -> Filling:
+    """Fit a model to a table, and models to its resampled rows if imputations need them."""
+    added_names(modeled(table)[0], table, options)  # report errors before the fit
     tell("fitting", 0.0)
     model = fit_table(
         table,
         options.settings,
         watch=lambda done, count: tell("refining", 0.3 + 0.3 * done / count),
     )
-    fitting = Filling(model, (), table, options)
+    filling = Filling(model, (), table, options)
+    count = options.imputations
+    if count is None:
+        return filling
     resampled: list[Gaussian] = []
-    for one in bootstrapped(
-        model.fitted, fitting.codes, options.imputations or 1, options.seed
-    ):
-        if options.imputations is None:
-            break
+    for one in bootstrapped(model.fitted, filling.codes, count, options.seed):
         resampled.append(one.model.gaussian)
-        tell("resampling", 0.6 + 0.3 * len(resampled) / options.imputations)
-    cells = said_of_cells(fitting)
-    pictures, tensors = pictures_of(fitting, cells["columns"])
-    result = {
-        "run": run,
-        "read": list(data.notes),
-        "formats": data.formats(),
-        "warnings": [],
-        **cells,
-        "pictures": pictures,
-        "caption": caption_of(pictures),
-        "command": command(run),
-        **said_of_model(model),
-        "environment": environment(),
-        "seconds": 0.0,
+        tell("resampling", 0.6 + 0.3 * len(resampled) / count)
+    return replace(filling, resampled=tuple(resampled))
+
+
+class _Fit(TypedDict):
+    """The part of the result on the model and its starts."""
+
+    model: ImputationModel
+    loss: float
+    gap: float | None
+    reference: str | None
+    starts: ImputationStarts
+    statuses: dict[str, int]
+    iterations: int
+
+
+def _of_fit(model: TableModel) -> _Fit:
+    """Return the part of the result on the model and its starts."""
+    fitted, runs = model.fitted, model.fitted.runs
+    least, reference = model.reference
+    loss = float(runs.losses[runs.best])
+    words = [status.word for status in runs.statuses]
+    finite = runs.losses[np.isfinite(runs.losses)]
+    return {
+        "model": ImputationModel(
+            features=fitted.features.width,
+            components=fitted.n_components,
+            strength=fitted.setting.strength,
+            sample=fitted.setting.sample,
+        ),
+        "loss": loss,
+        "gap": None if reference is None else loss - least,
+        "reference": reference,
+        "starts": ImputationStarts(
+            count=len(runs),
+            best=int(runs.starts[runs.best]),
+            loss_max=float(finite.max()),
+        ),
+        "statuses": {s.word: words.count(s.word) for s in Status if s.word in words},
+        "iterations": int(runs.steps_taken[runs.best]),
     }
-    result["warnings"] = warnings_of(result, model.fitted)
-    result["seconds"] = time.perf_counter() - begun
-    return Imputed(model, tuple(resampled), table, options, result, tensors)
 
 
 def write(filling: Filling, source: str, target: Path) -> None:
@@ -139,7 +234,7 @@ def write(filling: Filling, source: str, target: Path) -> None:
         When the file cannot be written.
     """
     place = target.expanduser()
-    storage.write_bytes(place, content(filling.filled(), source, place))
+    write_bytes(place, content(filling.filled(), source, place))
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,8 +263,8 @@ class StoredImputer:
         RunFolderError
             When the folder holds no such run.
         """
-        result = storage.read_json(folder / RESULT)
-        model, resampled = restored(*storage.read_tensors(folder / MODEL))
+        result = read_json(folder / RESULT)
+        model, resampled = restored(*read_tensors(folder / MODEL))
         return cls(result, model, tuple(resampled))
 
     def impute(self, frame: Any) -> Any:
@@ -221,8 +316,8 @@ def apply(
     data: Data,
     options: Options,
     unseen: str = "missing",
-) -> tuple[dict[str, Any], Filling]:
-    """Return what a stored model fills into new rows.
+) -> tuple[FilledRows, Filling]:
+    """Fill the missing cells of new rows with a stored model.
 
     Parameters
     ----------
@@ -232,43 +327,31 @@ def apply(
     data : Data
     options : Options
     unseen : {"error", "missing"}
-        Whether cells of levels that the model was not fitted with are refused, or read
-        as missing, and filled as such.
+        Whether levels that the model was not fitted with are an error, or missing cells,
+        which are filled.
 
     Raises
     ------
     InvalidValueError
-        When columns are missing, or hold what the model does not know.
+        If columns are missing, or have levels that the model does not know.
     """
-    table = data.values
-    if not isinstance(table, Table):
-        raise InvalidValueError(
-            "the table is sparse, and what it does not store is not filled; give a "
-            "table of rows and columns"
-        )
     known = {column.name: column.known for column in model.model.columns}
-    kept, extra = of_model(table, list(known))
+    kept, extra = of_model(table_of(data), list(known))
     kept, strange = without_unseen(kept, known, unseen)
     filling = model.filling(kept, options)
-    lacking = np.isnan(filling.codes)
-    filled = {
-        "cells": int(lacking.sum()),
-        "columns": int(lacking.any(0).sum()),
-        "rows": int(lacking.any(1).sum()),
-        "rows_without_cells": int(lacking.all(1).sum()),
-        "outside_range": outside_of(filling, lacking),
-    }
-    result = {
-        "run": dict(run),
-        "read": list(data.notes),
-        "not_used": extra,
-        "unseen": strange,
-        "rows": len(lacking),
-        "shape": list(lacking.shape),
-        "filled": filled,
-        "how": how_of(options),
-        "added": filling.added,
-        "intervals": said_of_intervals(filling),
-        "environment": environment(),
-    }
-    return result | {"says": answer(result)}, filling
+    filled, how, shape = filled_cells(filling), fills_of(options), filling.codes.shape
+    result = FilledRows(
+        run=dict(run),
+        read=list(data.notes),
+        not_used=extra,
+        unseen=[UnseenLevel(**one) for one in strange],
+        rows=len(filling.codes),
+        shape=list(shape),
+        filled=filled,
+        how=how,
+        added=filling.added,
+        intervals=intervals_of(filling),
+        environment=Environment(**environment()),
+        says=answer(filled, how, shape),
+    )
+    return result, filling

@@ -1,10 +1,9 @@
-"""What is said of a table whose missing cells a model fills: how well, and why."""
+"""The numbers in the result of `descents impute`: what is filled, and how well."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,13 +12,22 @@ from descents.cells.encoding import decoded
 from descents.marginal.features import NumberFeatures
 from descents.marginal.held_out import ColumnScore, HeldOut
 from descents.marginal.model import Fitted
-from descents.marginal.tables import TableModel
-from descents.optim.runs import Status
 from descents.rng import stream
 from descents.runs.filling import Filling, Options, level_names
-from descents.runs.request import Reading
+from descents.runs.impute_result import (
+    ColumnIntervals,
+    FilledCells,
+    FilledTable,
+    FillIntervals,
+    Fills,
+    HeldOutError,
+    ImputedColumn,
+    Level,
+    PicturedColumn,
+    UnmodeledColumn,
+)
+from descents.runs.impute_sentences import error_text, to_precision
 from descents.tables.dates import of_days
-from descents.tables.frames import short
 from descents.tables.numerals import Written
 from descents.tables.spelling import text_of
 from descents.tables.typed_columns import Column
@@ -35,64 +43,104 @@ MOST_LEVELS = 12
 """A column with more levels is not drawn."""
 
 
-def said_of_cells(filling: Filling) -> dict[str, Any]:
-    """Return what is filled, how well, and what is left alone."""
-    model, fitted, table = filling.model, filling.model.fitted, filling.table
-    lacking = np.isnan(filling.codes)
-    errors = _errors(fitted)
-    columns = [_column(filling, k, errors) for k in range(len(model.columns))]
-    passed: list[dict[str, Any]] = []
-    for one in model.passed:
-        own = table.column(one.name)
+@dataclass(frozen=True)
+class Errors:
+    """The errors of the held-out cells of a fit: squared, or 1 for a wrong level.
+
+    Attributes
+    ----------
+    held_out : HeldOut
+    model, constant, filled : float64 ndarray of shape (cells,)
+        By the model, by the constant of the column, and by what fills the column.
+    """
+
+    held_out: HeldOut
+    model: np.ndarray
+    constant: np.ndarray
+    filled: np.ndarray
+
+    @classmethod
+    def of(cls, fitted: Fitted) -> Errors | None:
+        """Return the errors of a fit, or None if no cell was held out."""
+        held_out = fitted.held_out
+        if held_out is None or not len(held_out.columns):
+            return None
+        model, constant = held_out.errors(fitted.levels)
+        here = fitted.constant[held_out.columns]
+        filled = np.where(here, constant, model).astype(float)
+        return cls(held_out, model, constant.astype(float), filled)
+
+
+def columns_of(
+    filling: Filling, errors: Errors | None, intervals: FillIntervals | None
+) -> list[ImputedColumn]:
+    """Return the modeled columns, and how well each is predicted."""
+    return [
+        _column(filling, place, errors, intervals)
+        for place in range(len(filling.model.columns))
+    ]
+
+
+def passed_columns(filling: Filling) -> list[UnmodeledColumn]:
+    """Return the columns that are not modeled, and why."""
+    found = []
+    for one in filling.model.passed:
+        own = filling.table.column(one.name)
         missing, why = int(np.isnan(own.values).sum()), one.why
         if missing and own.kind not in ("text", "empty"):  # which say so
             why += f"; {counted(missing, 'cell')} left missing"
-        passed.append({"name": one.name, "why": why, "missing": missing})
-    read = {column.name for column in table.columns}
-    overall = _overall(fitted, errors)
-    found = said_of_intervals(filling)
-    for column in columns:
-        one = (found or {"columns": {}})["columns"].get(column["name"])
-        column["interval"] = one and one["says"]
-    by_constant = [
-        c["name"] for c in columns if c["missing"] and c["filled_by"] != "model"
-    ]
-    result = {
-        "shape": list(filling.codes.shape),
-        "observed": int((~lacking).sum()),
-        "filled": {
-            "cells": int(lacking.sum()),
-            "columns": int(lacking.any(0).sum()),
-            "rows": int(lacking.any(1).sum()),
-            "rows_without_cells": int(lacking.all(1).sum()),
-            "left_missing": sum(int(one["missing"]) for one in passed),
-            "outside_range": outside_of(filling, lacking),
-            "by_constant": by_constant,
-        },
-        "how": how_of(filling.options),
-        "added": filling.added,
-        "held_out": overall,
-        "columns": columns,
-        "passed": passed,
-        "ignored": [name for name in table.source.names if name not in read],
-        "intervals": found,
-    }
-    return result | {"says": answer(result), "quality": quality(overall)}
+        found.append(UnmodeledColumn(name=one.name, why=why, missing=missing))
+    return found
 
 
-def how_of(options: Options) -> dict[str, Any]:
-    """Return what goes into the missing cells."""
+def ignored_columns(filling: Filling) -> list[str]:
+    """Return the columns of the source that were not read."""
+    read = {column.name for column in filling.table.columns}
+    return [name for name in filling.table.source.names if name not in read]
+
+
+def filled_cells(filling: Filling) -> FilledCells:
+    """Return how many cells are filled."""
+    lacking = np.isnan(filling.codes)
+    return FilledCells(
+        cells=int(lacking.sum()),
+        columns=int(lacking.any(0).sum()),
+        rows=int(lacking.any(1).sum()),
+        rows_without_cells=int(lacking.all(1).sum()),
+        outside_range=_outside_range(filling, lacking),
+    )
+
+
+def filled_table(
+    filling: Filling,
+    columns: Sequence[ImputedColumn],
+    passed: Sequence[UnmodeledColumn],
+) -> FilledTable:
+    """Return how many cells of the table of the fit are filled, and which are not."""
+    return FilledTable(
+        **vars(filled_cells(filling)),
+        left_missing=sum(one.missing for one in passed),
+        by_constant=[
+            column.name
+            for column in columns
+            if column.missing and column.filled_by != "model"
+        ],
+    )
+
+
+def fills_of(options: Options) -> Fills:
+    """Return what the missing cells are filled with."""
     draws = options.imputations
-    return {
-        "imputations": draws,
-        "range": "observed" if options.limited else "free",
-        "says": "expected numbers and the most probable levels"
+    return Fills(
+        imputations=draws,
+        range="observed" if options.limited else "free",
+        says="expected numbers and the most probable levels"
         if draws is None
         else f"{draws} draws from models of resampled rows",
-    }
+    )
 
 
-def outside_of(filling: Filling, lacking: np.ndarray) -> int:
+def _outside_range(filling: Filling, lacking: np.ndarray) -> int:
     """Return how many single fills are outside the observed range of their column."""
     if filling.options.limited or filling.options.imputations is not None:
         return 0
@@ -105,98 +153,100 @@ def outside_of(filling: Filling, lacking: np.ndarray) -> int:
     return count
 
 
-def _errors(fitted: Fitted) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the errors of held-out cells as filled, and by constants."""
-    if fitted.held_out is None or not len(fitted.held_out.columns):
-        return None
-    model, constant = fitted.held_out.errors(fitted.levels)
-    here = fitted.constant[fitted.held_out.columns]
-    return np.where(here, constant, model).astype(float), constant.astype(float)
+def overall_error(fitted: Fitted, errors: Errors | None) -> HeldOutError | None:
+    """Return the mean over columns of the error relative to constants.
 
-
-def _overall(fitted: Fitted, errors: Any) -> dict[str, Any] | None:
-    """Return the mean error over columns relative to constants, with its standard error.
-
-    By the jackknife over blocks of held-out cells.
+    Its standard error is that of the jackknife over blocks of held-out cells.
     """
     if errors is None:
         return None
-    held_out: HeldOut = fitted.held_out  # type: ignore[assignment]
-    columns, levels = held_out.columns, fitted.levels
+    columns, levels = errors.held_out.columns, fitted.levels
     blocks = np.arange(len(columns)) % BLOCKS
 
     def ratio(kept: np.ndarray) -> float:
-        sums = [np.bincount(columns[kept], part[kept], len(levels)) for part in errors]
-        some = sums[1] > 0
-        shares = sums[0][some] / sums[1][some]
+        filled, constant = (
+            np.bincount(columns[kept], part[kept], len(levels))
+            for part in (errors.filled, errors.constant)
+        )
+        some = constant > 0
+        shares = filled[some] / constant[some]
         shares = np.where(levels[some] > 0, shares, np.sqrt(shares))
         return float(shares.mean()) if len(shares) else float("nan")
 
     each = np.array([ratio(blocks != block) for block in range(BLOCKS)])
-    known = bool(np.isfinite(each).all())  # not where one block has all that vary
+    known = bool(np.isfinite(each).all())  # not if all that vary are in one block
     spread = float(np.sqrt((BLOCKS - 1) * np.var(each))) if known else None
-    found = {
-        "cells": len(columns),
-        "columns": int((np.bincount(columns, errors[1]) > 0).sum()),
-        "relative_error": ratio(np.ones(len(columns), dtype=bool)),
-        "standard_error": spread,
-    }
-    return found | {"says": _spread_says(found)}
-
-
-def _spread_says(overall: Mapping[str, Any]) -> str:
-    """Return the relative error to the digits that the cells support."""
-    ratio = overall["relative_error"]
-    known = np.isfinite(ratio)
-    return to_precision(ratio, overall["standard_error"]) if known else "not known"
-
-
-def _column(filling: Filling, place: int, errors: Any) -> dict[str, Any]:
-    """Return what is said of a column."""
-    fitted, model = filling.model.fitted, filling.model.columns[place]
-    column, lacking = (
-        filling.table.column(model.name),
-        np.isnan(filling.codes[:, place]),
+    whole = ratio(np.ones(len(columns), dtype=bool))
+    return HeldOutError(
+        cells=len(columns),
+        columns=int((np.bincount(columns, errors.constant) > 0).sum()),
+        relative_error=whole,
+        standard_error=spread,
+        says=to_precision(whole, spread) if np.isfinite(whole) else "not known",
     )
+
+
+def _column(
+    filling: Filling,
+    place: int,
+    errors: Errors | None,
+    intervals: FillIntervals | None,
+) -> ImputedColumn:
+    """Return the numbers of a column."""
+    fitted, model = filling.model.fitted, filling.model.columns[place]
+    column = filling.table.column(model.name)
+    lacking = np.isnan(filling.codes[:, place])
     score, levels = fitted.scores[place], bool(model.levels)
     kind = "levels" if levels else "dates" if model.dates else "numbers"
     by = "model"
     if fitted.constant[place]:
         by = "most frequent level" if levels else "mean"
-    standard = None
-    if score is not None and errors is not None and score.cells > 1:
-        own = fitted.held_out.errors(fitted.levels)[0]  # type: ignore[union-attr]
-        part = own[fitted.held_out.columns == place]  # type: ignore[union-attr]
-        standard = float(part.std(ddof=1) / np.sqrt(len(part)))
-        if not levels:  # of the root of the mean
-            standard /= 2 * score.error if score.error > 0 else 1.0
-    found: dict[str, Any] = {
-        "name": model.name,
-        "kind": kind,
-        "levels": len(model.levels),
-        "observed": int((~lacking).sum()),
-        "missing": int(lacking.sum()),
-        "filled_by": by,
-        "verdict": _verdict(score, by),
-        "held_out": 0 if score is None else score.cells,
-        "error": None if score is None else score.error,
-        "standard_error": standard,
-        "constant_error": None if score is None else score.constant_error,
-        "measure": "share of wrong levels" if levels else "root mean squared error",
-    }
+    held_out = 0 if score is None else score.cells
+    error = None if score is None else score.error
+    by_constant = None if score is None else score.constant_error
+    standard = _standard_error(score, errors, place, levels=levels)
     written = column.written if isinstance(column.written, Written) else Written()
-    return found | {
-        "error_says": _error_says(found, found["error"], written),
-        "constant_says": _error_says(found, found["constant_error"], written),
-        "constant": _constant(model, column, fitted.constants[place]),
-    }
+    width = None if intervals is None else intervals.columns.get(model.name)
+    return ImputedColumn(
+        name=model.name,
+        kind=kind,
+        levels=len(model.levels),
+        observed=int((~lacking).sum()),
+        missing=int(lacking.sum()),
+        filled_by=by,
+        verdict=_verdict(score, by),
+        held_out=held_out,
+        error=error,
+        standard_error=standard,
+        constant_error=by_constant,
+        measure="share of wrong levels" if levels else "root mean squared error",
+        error_says=error_text(error, standard, kind, held_out, written),
+        constant_says=error_text(by_constant, standard, kind, held_out, written),
+        constant=_constant(model, column, fitted.constants[place]),
+        interval=None if width is None else width.says,
+    )
 
 
-def _constant(model: ColumnModel, column: Column, code: float) -> Any:
-    """Return the mean or the most frequent level of a column as it has it."""
+def _standard_error(
+    score: ColumnScore | None, errors: Errors | None, place: int, *, levels: bool
+) -> float | None:
+    """Return the standard error of the error of a column by the model."""
+    if score is None or errors is None or score.cells <= 1:
+        return None
+    part = errors.model[errors.held_out.columns == place]
+    standard = float(part.std(ddof=1) / np.sqrt(len(part)))
+    if levels:
+        return standard
+    # The error is the square root of the mean: the derivative of the root is 1 / (2 root).
+    return standard / (2 * score.error if score.error > 0 else 1.0)
+
+
+def _constant(model: ColumnModel, column: Column, code: float) -> Level:
+    """Return the mean or the most frequent level of a column, as in the column."""
     if model.dates:
         return text_of(of_days(np.array([code]), column.cells, column.values)[0])
-    return _plain(decoded(model, np.array([code]))[0])
+    level: Level = decoded(model, np.array([code]))[0]
+    return level
 
 
 def _verdict(score: ColumnScore | None, by: str) -> str:
@@ -211,83 +261,8 @@ def _verdict(score: ColumnScore | None, by: str) -> str:
     return "yes" if clear else "not clearly"
 
 
-def _error_says(
-    column: Mapping[str, Any], error: float | None, written: Written
-) -> str:
-    """Return an error in the unit of its column, to the digits that the cells support."""
-    if error is None:
-        return "not known"
-    standard = column["standard_error"]
-    if column["kind"] == "levels":
-        spread = max(standard or 0.0, 1 / max(column["held_out"], 1))
-        return f"{to_precision(100 * error, 100 * spread)}% wrong"
-    text = to_precision(error, standard)
-    if column["kind"] == "dates":
-        return f"{text} days"
-    form = written.positive or f"{written.before}#{written.after}"
-    return form.removeprefix("+").replace("#", text.replace(".", written.decimal))
-
-
-def to_precision(value: float, standard_error: float | None) -> str:
-    """Return a number with the digits that its standard error leaves.
-
-    Examples
-    --------
-    >>> to_precision(4.1234, 0.3), to_precision(4234.0, 180.0), to_precision(0.5, None)
-    ('4.1', '4200', '0.5')
-    >>> to_precision(1.23456e-7, 1e-9), to_precision(3.0, 0.0)
-    ('1.23e-07', '3')
-    """
-    if value == 0 or not np.isfinite(value):
-        return f"{value:g}"
-    size = int(np.floor(np.log10(abs(value))))
-    if standard_error is None or not np.isfinite(standard_error):
-        digits = 1
-    elif standard_error <= 0:
-        digits = 3
-    else:
-        digits = size - int(np.floor(np.log10(standard_error))) + 1
-    digits = min(max(digits, 1), 4)
-    found = float(f"{value:.{digits - 1}e}")
-    if not 1e-4 <= abs(found) < 1e9:
-        return f"{found:.{digits - 1}e}" if standard_error else f"{found:g}"
-    places = max(digits - 1 - size, 0)
-    return f"{found:.{places}f}" if standard_error else f"{found:g}"
-
-
-def answer(result: Mapping[str, Any]) -> str:
-    """Return in a sentence what was filled."""
-    filled, (rows, wide) = result["filled"], result["shape"]
-    of = f"{counted(rows, 'row')} and {counted(wide, 'modeled column')}"
-    if not filled["cells"]:
-        return f"No cell of {of} is missing; the table is written as it was."
-    draws = result["how"]["imputations"]
-    times = "" if draws is None else f", each by {draws} draws"
-    return (
-        f"Filled {counted(filled['cells'], 'missing cell')} in "
-        f"{counted(filled['columns'], 'column')}{times} (of {of})."
-    )
-
-
-def quality(overall: Mapping[str, Any] | None) -> str:
-    """Return in a sentence how good the model is on cells that it had not seen."""
-    if overall is None:
-        return "How good that is, is not known: too few cells to hold some out."
-    standard = overall["standard_error"]
-    sure = "not known" if standard is None else f"{standard:.1g}"
-    cells = counted(overall["cells"], "cell")
-    if not np.isfinite(overall["relative_error"]):
-        return f"All of {cells} held out from the fit are the constant of their column."
-    return (
-        f"On {cells} held out from the fit, the error is "
-        f"{overall['says']} of that of column means and most frequent "
-        f"levels (mean over {counted(overall['columns'], 'column')}, standard error "
-        f"{sure})."
-    )
-
-
-def said_of_intervals(filling: Filling) -> dict[str, Any] | None:
-    """Return the widths of intervals and the sizes of sets."""
+def intervals_of(filling: Filling) -> FillIntervals | None:
+    """Return the widths of the prediction intervals, and the sizes of the sets."""
     found = filling.intervals
     if found is None:
         return None
@@ -304,97 +279,18 @@ def said_of_intervals(filling: Filling) -> dict[str, Any] | None:
         else:
             width = float(np.median((found.upper - found.lower)[rows, place]))
             says = f"{width:.2g} days" if model.dates else f"{width:.2g}"
-        columns[model.name] = {"width": width, "levels": size, "says": says}
+        columns[model.name] = ColumnIntervals(width=width, levels=size, says=says)
     held_out = filling.model.fitted.held_out
     cells = 0 if held_out is None else len(held_out.columns)
-    return {"coverage": found.coverage, "cells": cells, "columns": columns}
-
-
-def said_of_model(model: TableModel) -> dict[str, Any]:
-    """Return the facts of the model and of its descents."""
-    fitted, runs = model.fitted, model.fitted.runs
-    least, reference = model.reference
-    loss = float(runs.losses[runs.best])
-    words = [status.word for status in runs.statuses]
-    finite = runs.losses[np.isfinite(runs.losses)]
-    return {
-        "model": {
-            "features": fitted.features.width,
-            "components": fitted.n_components,
-            "strength": fitted.setting.strength,
-            "sample": fitted.setting.sample,
-        },
-        "loss": loss,
-        "gap": None if reference is None else loss - least,
-        "reference": reference,
-        "starts": {
-            "count": len(runs),
-            "best": int(runs.starts[runs.best]),
-            "loss_max": float(finite.max()),
-        },
-        "statuses": {s.word: words.count(s.word) for s in Status if s.word in words},
-        "iterations": int(runs.steps_taken[runs.best]),
-    }
-
-
-def warnings_of(result: Mapping[str, Any], fitted: Fitted) -> list[str]:
-    """Return what a user has to know before the filled table is used."""
-    found, filled = [], result["filled"]
-    lacking = [column for column in result["columns"] if column["missing"]]
-    if filled["by_constant"]:
-        names = _names(filled["by_constant"])
-        found.append(
-            "not predicted better than by the mean or the most frequent level, and "
-            f"filled by it: {names}"
-        )
-    unclear = [c["name"] for c in lacking if c["verdict"] == "not clearly"]
-    if unclear:
-        found.append(
-            "predicted not clearly better than by the mean or the most frequent level "
-            f"(within two standard errors): {_names(unclear)}"
-        )
-    unknown = [c["name"] for c in lacking if c["held_out"] == 0]
-    if unknown and result["held_out"] is not None:
-        found.append(
-            f"no observed cell could be held out to judge by: {_names(unknown)}"
-        )
-    if filled["rows_without_cells"]:
-        rows = counted(filled["rows_without_cells"], "row")
-        verb = "has" if filled["rows_without_cells"] == 1 else "have"
-        found.append(
-            f"{rows} {verb} no observed cell in a modeled column; the model's means and most "
-            "probable levels are filled in there"
-        )
-    if filled["outside_range"]:
-        cells = counted(filled["outside_range"], "cell")
-        found.append(
-            f"{cells} filled outside the observed range of the column; --range observed "
-            "keeps values within it"
-        )
-    ended = fitted.runs.statuses[fitted.runs.best]
-    if ended is not Status.STATIONARY:
-        found.append(
-            f"the best start is not stationary ({ended.value}), so that a longer fit "
-            "may fill other values"
-        )
-    return found
-
-
-def _names(names: Sequence[str]) -> str:
-    """Return some names, at most ten of them."""
-    listed = ", ".join(short(name) for name in names[:10])
-    return f"{listed} and {len(names) - 10} more" if len(names) > 10 else listed
-
-
-# The pictures
+    return FillIntervals(coverage=found.coverage, cells=cells, columns=columns)
 
 
 def pictures_of(
-    filling: Filling, columns: Sequence[Mapping[str, Any]]
-) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    filling: Filling, columns: Sequence[ImputedColumn]
+) -> tuple[list[PicturedColumn], dict[str, np.ndarray]]:
     """Return the best and the worst predicted column, and their held-out cells."""
     fitted = filling.model.fitted
-    found: list[dict[str, Any]] = []
+    found: list[PicturedColumn] = []
     tensors: dict[str, np.ndarray] = {}
     held_out = fitted.held_out
     if held_out is None:
@@ -416,60 +312,16 @@ def pictures_of(
             generator = stream(filling.options.seed, "split", 1)
             picked = np.sort(generator.choice(picked, MOST_POINTS, replace=False))
         found.append(
-            {
-                "name": model.name,
-                "which": which,
-                "levels": level_names(model),
-                "cells": int(mine.sum()),
-                "drawn": len(picked),
-                "error_says": columns[place]["error_says"],
-                "constant_says": columns[place]["constant_says"],
-            }
+            PicturedColumn(
+                name=model.name,
+                which=which,
+                levels=level_names(model),
+                cells=int(mine.sum()),
+                drawn=len(picked),
+                error_says=columns[place].error_says,
+                constant_says=columns[place].constant_says,
+            )
         )
         tensors[f"{which}/truth"] = held_out.truth[picked]
         tensors[f"{which}/predicted"] = held_out.values[picked]
     return found, tensors
-
-
-def caption_of(pictures: Sequence[Mapping[str, Any]]) -> str:
-    """Return what the picture of the best and the worst column shows."""
-    parts = []
-    for one in pictures:
-        drawn = f", of which {one['drawn']} are drawn" * (one["drawn"] < one["cells"])
-        parts.append(
-            f"{one['name']} ({one['which']}): error {one['error_says']}, by its mean or "
-            f"mode {one['constant_says']}, on {counted(one['cells'], 'held-out cell')}"
-            f"{drawn}"
-        )
-    return f"{'; '.join(parts)}. A perfect prediction lies on the diagonal."
-
-
-def command(run: Mapping[str, Any]) -> str:
-    """Return a command that makes a run again.
-
-    Examples
-    --------
-    >>> reading = {"missing": ["?"], "header": True}
-    >>> command({"table": "a b.csv", "options": {"seed": 1}, "reading": reading})
-    "descents impute 'a b.csv' FILLED --seed 1 --missing '?'"
-    """
-    words = ["descents", "impute", str(run["table"]), "FILLED"]
-    given = {**run["options"], **run["reading"]}
-    names = {"identifier": "id", "header": "no-header"}
-    default = {**vars(Options()), **vars(Reading())}
-    for name, value in given.items():
-        option = f"--{names.get(name, name)}"
-        plain = tuple(value) if isinstance(value, list) else value
-        if plain == default.get(name) or value is None:
-            continue
-        if isinstance(value, bool):
-            words.append(option)
-        elif isinstance(value, list | tuple):
-            words += [word for one in value for word in (option, str(one))]
-        else:
-            words += [option, str(value)]
-    return shlex.join(words)
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value

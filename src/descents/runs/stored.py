@@ -18,7 +18,7 @@ from descents.runs import apply as applied
 from descents.runs import apply_network as trained
 from descents.runs.impute import StoredImputer
 from descents.runs.train import MODEL
-from descents.storage import folders as storage
+from descents.storage.files import read_json, read_table, read_tensors
 from descents.storage.folders import RESULT, ROWS, TENSORS
 from descents.validation import folder_path
 
@@ -76,7 +76,7 @@ def load(folder: str | Path) -> Any:
     folder = folder_path(folder)
     if folder.is_file():
         return _of_file(folder)
-    result = storage.read_json(folder / RESULT)
+    result = read_json(folder / RESULT)
     run = result.get("run")
     command = run.get("command") if isinstance(run, dict) else None
     if command == "factorize":
@@ -86,8 +86,8 @@ def load(folder: str | Path) -> Any:
     if command == "train":
         return trained.load(folder)
     if command == "reproduce":
-        tensors, _ = storage.read_tensors(folder / TENSORS)
-        return StoredRun(result, storage.read_table(folder / ROWS), tensors)
+        tensors, _ = read_tensors(folder / TENSORS)
+        return StoredRun(result, read_table(folder / ROWS), tensors)
     raise InvalidValueError(_no_model(folder, result, command))
 
 
@@ -123,7 +123,7 @@ def _of_file(path: Path) -> Any:
     )
     kinds: dict[str, Any] = {kind.__name__: kind for kind in classes}
     if path.suffix == ".json":
-        result = storage.read_json(path)
+        result = read_json(path)
         if "probability_of_improvement" in result:
             raise InvalidValueError(_no_model(path, result, None))
     if (path.parent / RESULT).is_file() and path.name != MODEL:
@@ -131,5 +131,5 @@ def _of_file(path: Path) -> Any:
             f"{path} is one file of a run and contains no model; give the folder of the "
             f"run, {path.parent}"
         )
-    _, facts = storage.read_tensors(path)
+    _, facts = read_tensors(path)
     return kinds.get(facts.get("model", ""), LowRankModel).load(path)

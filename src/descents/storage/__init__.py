@@ -1,4 +1,6 @@
-"""Run folders and atomic files: the only room that writes to disk.
+"""Run folders and files: the only room that writes to disk.
 
-`folders` writes a run beside its place and renames it when it is complete.
+`folders` writes a run beside its place and renames it when it is complete. `files` reads
+and writes single files, `values` converts values for JSON, and `results` describes results
+as dataclasses, with their JSON Schema.
 """

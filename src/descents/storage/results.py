@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from descents.errors import RunFolderError
-from descents.storage.folders import plain, read_json
+from descents.storage.files import read_json
+from descents.storage.values import plain
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_TYPES = {
+_TYPES: dict[type, str] = {
     bool: "boolean",
     int: "integer",
     float: "number",
@@ -43,7 +44,7 @@ class Result:
 
     Examples
     --------
-    >>> from descents.storage.folders import json_text
+    >>> from descents.storage.values import json_text
     >>> @dataclass(frozen=True, kw_only=True)
     ... class Answer(Result):
     ...     numbers: list[float | None]
@@ -60,9 +61,10 @@ class Result:
 
 
 R = TypeVar("R", bound=Result)
+T = TypeVar("T")
 
 
-def _value(value: Any) -> Any:
+def _value(value: object) -> object:
     """Return a value as in JSON, except that results remain results."""
     if isinstance(value, Result):
         return value
@@ -90,7 +92,7 @@ def read_result(kind: type[R], path: Path) -> R:
         ) from None
 
 
-def of_json(kind: type[R], value: Mapping[str, Any]) -> R:
+def of_json(kind: type[R], value: Mapping[str, object]) -> R:
     """Return the result whose JSON is `value`; fields that it does not have are ignored.
 
     Raises
@@ -105,19 +107,26 @@ def of_json(kind: type[R], value: Mapping[str, Any]) -> R:
     return kind(**{n: _restored(h, value[n]) for n, h in hints.items() if n in value})
 
 
-def _restored(hint: Any, value: Any) -> Any:
+def _restored(hint: object, value: object) -> object:
     """Return a value from JSON as its type hint says."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if value is None:
         return None
     if isinstance(hint, type) and issubclass(hint, Result):
-        return of_json(hint, value)
+        return of_json(hint, _of_type(dict, value))
     if types.NoneType in inner:  # the type of a value that may be null
         return _restored(inner[inner[0] is types.NoneType], value)
     if origin is list:
-        return [_restored(inner[0], item) for item in value]
+        return [_restored(inner[0], item) for item in _of_type(list, value)]
     if origin is dict:
-        return {name: _restored(inner[1], item) for name, item in value.items()}
+        items = _of_type(dict, value).items()
+        return {name: _restored(inner[1], item) for name, item in items}
+    return value
+
+
+def _of_type(kind: type[T], value: object) -> T:
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r} is not a {kind.__name__.lower()}")
     return value
 
 
@@ -130,7 +139,7 @@ def _required(kind: type[Result]) -> list[str]:
     ]
 
 
-def json_schema(kind: type[Result], title: str) -> dict[str, Any]:
+def json_schema(kind: type[Result], title: str) -> dict[str, object]:
     """Return the JSON Schema of a result, with a definition for each result inside it.
 
     Examples
@@ -141,13 +150,13 @@ def json_schema(kind: type[Result], title: str) -> dict[str, Any]:
     >>> json_schema(Answer, "an answer")["properties"]
     {'text': {'type': ['string', 'null'], 'description': 'What was found.'}}
     """
-    definitions: dict[str, Any] = {}
+    definitions: dict[str, object] = {}
     schema = {"$schema": DIALECT, "title": title, **_object(kind, definitions)}
-    found: dict[str, Any] = plain(schema | {"$defs": definitions})
+    found: dict[str, object] = plain(schema | {"$defs": definitions})
     return found
 
 
-def _object(kind: type[Result], definitions: dict[str, Any]) -> dict[str, Any]:
+def _object(kind: type[Result], definitions: dict[str, object]) -> dict[str, object]:
     """Return the schema of a result, and add those of its parts to `definitions`."""
     hints = typing.get_type_hints(kind, include_extras=True)
     return {
@@ -159,7 +168,7 @@ def _object(kind: type[Result], definitions: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _schema(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+def _schema(hint: object, definitions: dict[str, object]) -> dict[str, object]:
     """Return the schema of a type hint."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
@@ -167,8 +176,10 @@ def _schema(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         for said in inner[1:]:
             schema |= dict([("description", said) if isinstance(said, str) else said])
         return schema
-    if hint is Any:
+    if hint in (Any, object):
         return {}
+    if isinstance(hint, type) and hint in _TYPES:
+        return {"type": _TYPES[hint]}
     if origin in (types.UnionType, typing.Union):
         return _either([_schema(one, definitions) for one in inner])
     if origin in (list, dict):
@@ -178,15 +189,15 @@ def _schema(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         }[origin]
         values = _schema(inner[-1], definitions)
         return {"type": kind} | ({items: values} if values else {})
-    if hint in _TYPES:
-        return {"type": _TYPES[hint]}
+    if not isinstance(hint, type) or not issubclass(hint, Result):
+        raise TypeError(f"a field of a result cannot be {hint!r}")
     if hint.__name__ not in definitions:
         definitions[hint.__name__] = {}  # keeps the order of the fields
         definitions[hint.__name__] = _object(hint, definitions)
     return {"$ref": f"#/$defs/{hint.__name__}"}
 
 
-def _either(schemas: list[dict[str, Any]]) -> dict[str, Any]:
+def _either(schemas: list[dict[str, object]]) -> dict[str, object]:
     """Return the schema of a union."""
     *others, last = schemas
     nullable = len(others) == 1 and last == {"type": "null"}

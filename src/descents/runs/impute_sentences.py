@@ -1,0 +1,219 @@
+"""What `descents impute` says in words: the answer, its quality, warnings and captions."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from descents.optim.runs import Status
+from descents.runs.filling import Options
+from descents.runs.impute_result import (
+    FilledCells,
+    FilledTable,
+    Fills,
+    HeldOutError,
+    ImputedColumn,
+    PicturedColumn,
+)
+from descents.runs.request import Reading
+from descents.tables.frames import short
+from descents.tables.numerals import Written
+from descents.text import counted
+
+
+def to_precision(value: float, standard_error: float | None) -> str:
+    """Return a number with the digits that its standard error leaves.
+
+    Examples
+    --------
+    >>> to_precision(4.1234, 0.3), to_precision(4234.0, 180.0), to_precision(0.5, None)
+    ('4.1', '4200', '0.5')
+    >>> to_precision(1.23456e-7, 1e-9), to_precision(3.0, 0.0)
+    ('1.23e-07', '3')
+    """
+    if value == 0 or not np.isfinite(value):
+        return f"{value:g}"
+    size = int(np.floor(np.log10(abs(value))))
+    if standard_error is None or not np.isfinite(standard_error):
+        digits = 1
+    elif standard_error <= 0:
+        digits = 3
+    else:
+        digits = size - int(np.floor(np.log10(standard_error))) + 1
+    digits = min(max(digits, 1), 4)
+    found = float(f"{value:.{digits - 1}e}")
+    if not 1e-4 <= abs(found) < 1e9:
+        return f"{found:.{digits - 1}e}" if standard_error else f"{found:g}"
+    places = max(digits - 1 - size, 0)
+    return f"{found:.{places}f}" if standard_error else f"{found:g}"
+
+
+def error_text(
+    error: float | None,
+    standard_error: float | None,
+    kind: str,
+    held_out: int,
+    written: Written,
+) -> str:
+    """Return an error in the unit of its column, to the digits that the cells support.
+
+    Parameters
+    ----------
+    error : float or None
+        None if no cell of the column was held out.
+    standard_error : float or None
+    kind : {"numbers", "levels", "dates"}
+    held_out : int
+        The number of held-out cells.
+    written : Written
+        How the column writes its numbers.
+    """
+    if error is None:
+        return "not known"
+    if kind == "levels":
+        spread = max(standard_error or 0.0, 1 / max(held_out, 1))
+        return f"{to_precision(100 * error, 100 * spread)}% wrong"
+    text = to_precision(error, standard_error)
+    if kind == "dates":
+        return f"{text} days"
+    form = written.positive or f"{written.before}#{written.after}"
+    return form.removeprefix("+").replace("#", text.replace(".", written.decimal))
+
+
+def answer(filled: FilledCells, how: Fills, shape: Sequence[int]) -> str:
+    """Return a sentence on how much was filled."""
+    rows, wide = shape
+    of = f"{counted(rows, 'row')} and {counted(wide, 'modeled column')}"
+    if not filled.cells:
+        return f"No cell of {of} is missing; the table is written as it was."
+    times = "" if how.imputations is None else f", each by {how.imputations} draws"
+    return (
+        f"Filled {counted(filled.cells, 'missing cell')} in "
+        f"{counted(filled.columns, 'column')}{times} (of {of})."
+    )
+
+
+def quality(overall: HeldOutError | None) -> str:
+    """Return a sentence on the error of the model on held-out cells."""
+    if overall is None:
+        return "How good that is, is not known: too few cells to hold some out."
+    standard = overall.standard_error
+    sure = "not known" if standard is None else f"{standard:.1g}"
+    cells = counted(overall.cells, "cell")
+    if overall.relative_error is None:
+        return f"All of {cells} held out from the fit are the constant of their column."
+    return (
+        f"On {cells} held out from the fit, the error is "
+        f"{overall.says} of that of column means and most frequent "
+        f"levels (mean over {counted(overall.columns, 'column')}, standard error "
+        f"{sure})."
+    )
+
+
+def warnings_of(
+    filled: FilledTable,
+    columns: Sequence[ImputedColumn],
+    held_out: HeldOutError | None,
+    ended: Status,
+) -> list[str]:
+    """Return what a user has to know before using the filled table.
+
+    Parameters
+    ----------
+    filled : FilledTable
+    columns : sequence of ImputedColumn
+    held_out : HeldOutError or None
+    ended : Status
+        How the best start ended.
+    """
+    found = []
+    lacking = [column for column in columns if column.missing]
+    if filled.by_constant:
+        found.append(
+            "not predicted better than by the mean or the most frequent level, and "
+            f"filled by it: {some_names(filled.by_constant)}"
+        )
+    unclear = [column.name for column in lacking if column.verdict == "not clearly"]
+    if unclear:
+        found.append(
+            "predicted not clearly better than by the mean or the most frequent level "
+            f"(within two standard errors): {some_names(unclear)}"
+        )
+    unknown = [column.name for column in lacking if column.held_out == 0]
+    if unknown and held_out is not None:
+        found.append(
+            f"no observed cell could be held out to judge by: {some_names(unknown)}"
+        )
+    if filled.rows_without_cells:
+        rows = counted(filled.rows_without_cells, "row")
+        verb = "has" if filled.rows_without_cells == 1 else "have"
+        found.append(
+            f"{rows} {verb} no observed cell in a modeled column; the model's means and "
+            "most probable levels are filled in there"
+        )
+    if filled.outside_range:
+        cells = counted(filled.outside_range, "cell")
+        found.append(
+            f"{cells} filled outside the observed range of the column; --range observed "
+            "keeps values within it"
+        )
+    if ended is not Status.STATIONARY:
+        found.append(
+            f"the best start is not stationary ({ended.value}), so that a longer fit "
+            "may fill other values"
+        )
+    return found
+
+
+def some_names(names: Sequence[str]) -> str:
+    """Return a list of at most ten names, and how many more there are."""
+    listed = ", ".join(short(name) for name in names[:10])
+    return f"{listed} and {len(names) - 10} more" if len(names) > 10 else listed
+
+
+def caption_of(pictures: Sequence[PicturedColumn]) -> str:
+    """Return the caption of the picture of the best and the worst predicted column."""
+    parts = []
+    for one in pictures:
+        drawn = f", of which {one.drawn} are drawn" * (one.drawn < one.cells)
+        parts.append(
+            f"{one.name} ({one.which}): error {one.error_says}, by its mean or "
+            f"mode {one.constant_says}, on {counted(one.cells, 'held-out cell')}"
+            f"{drawn}"
+        )
+    return f"{'; '.join(parts)}. A perfect prediction lies on the diagonal."
+
+
+def command(
+    table: str, options: Mapping[str, object], reading: Mapping[str, object]
+) -> str:
+    """Return a command that repeats a run.
+
+    Parameters
+    ----------
+    table : str
+    options, reading : mapping
+        The fields of `Options` and of `Reading`; default ones are left out.
+
+    Examples
+    --------
+    >>> command("a b.csv", {"seed": 1}, {"missing": ["?"], "header": True})
+    "descents impute 'a b.csv' FILLED --seed 1 --missing '?'"
+    """
+    words = ["descents", "impute", table, "FILLED"]
+    names = {"identifier": "id", "header": "no-header"}
+    default = {**vars(Options()), **vars(Reading())}
+    for name, value in {**options, **reading}.items():
+        option = f"--{names.get(name, name)}"
+        plain = tuple(value) if isinstance(value, list) else value
+        if plain == default.get(name) or value is None:
+            continue
+        if isinstance(value, bool):
+            words.append(option)
+        elif isinstance(value, list | tuple):
+            words += [word for one in value for word in (option, str(one))]
+        else:
+            words += [option, str(value)]
+    return shlex.join(words)

@@ -1,0 +1,221 @@
+"""Files that are complete or absent: JSON, Parquet, safetensors.
+
+Every file is written under a temporary name and then renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from descents.errors import RunFolderError
+from descents.storage.values import plain
+
+if TYPE_CHECKING:
+    import pyarrow
+
+Column = np.ndarray | Sequence[object]
+"""The cells of a column of a Parquet file."""
+
+
+def _reason(error: Exception) -> str:
+    """Return the message of an error, without its number and path."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, then rename it.
+
+    Raises
+    ------
+    RunFolderError
+        If writing fails; no partial file is left.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise RunFolderError(
+            f"could not write {path}: {error.strerror}; free some space or give "
+            "another folder"
+        ) from None
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Create the folders of a file, then write it with `write_bytes`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(
+            f"could not create {path.parent}: {error.strerror}; give another folder"
+        ) from None
+    write_bytes(path, content)
+
+
+def write_tensors(
+    path: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, object]
+) -> None:
+    """Write named arrays as safetensors, with `facts` as JSON in the header."""
+    from safetensors.numpy import save
+
+    contiguous = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+    header = {"facts": json.dumps(plain(facts), allow_nan=False)}
+    write_bytes(path, save(contiguous, metadata=header))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the arrays and the facts that `write_tensors` wrote.
+
+    Raises
+    ------
+    RunFolderError
+        If the file is absent, damaged, or of another kind.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            facts = json.loads((file.metadata() or {})["facts"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise RunFolderError(
+            f"{path} cannot be read ({_reason(error)}); give a file that descents wrote"
+        ) from None
+    return arrays, facts
+
+
+def write_table(path: Path, columns: Mapping[str, Column]) -> None:
+    """Write columns of equal length as Parquet."""
+    import pyarrow
+    import pyarrow.parquet
+
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(_table(columns), sink)
+    write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def _table(columns: Mapping[str, Column]) -> pyarrow.Table:
+    import pyarrow
+
+    return pyarrow.table({name: _arrow(values) for name, values in columns.items()})
+
+
+def _arrow(values: Column) -> pyarrow.Array:
+    """Return a column as an Arrow array.
+
+    Numbers and texts are passed as buffers, because Arrow's own conversion imports pandas
+    if it is installed, which takes longer than all the writing.
+    """
+    import pyarrow
+
+    array = np.asarray(values)
+    if array.dtype.kind in "iuf" and array.ndim == 1:
+        data = pyarrow.py_buffer(np.ascontiguousarray(array))
+        kind = pyarrow.from_numpy_dtype(array.dtype)
+        return pyarrow.Array.from_buffers(kind, len(array), [None, data])
+    texts = [text for text in values if isinstance(text, str)]
+    if len(array) and len(texts) == len(array):
+        encoded = [str(text).encode() for text in texts]
+        ends = np.cumsum([0, *map(len, encoded)])
+        if ends[-1] < 2**31:
+            parts = [ends.astype(np.int32), b"".join(encoded)]
+            buffers = [None, *map(pyarrow.py_buffer, parts)]
+            return pyarrow.Array.from_buffers(pyarrow.string(), len(texts), buffers)
+    return pyarrow.array(values)
+
+
+def write_blocks(path: Path, blocks: Iterable[Mapping[str, Column]]) -> None:
+    """Write a Parquet file from blocks of rows.
+
+    Raises
+    ------
+    RunFolderError
+        If writing fails; no partial file is left.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    writer = None
+    try:
+        for block in blocks:
+            rows = _table(block)
+            if writer is None:
+                writer = pyarrow.parquet.ParquetWriter(temporary, rows.schema)
+            writer.write_table(rows)
+        if writer is not None:
+            writer.close()
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError) or isinstance(error, RunFolderError):
+            raise
+        raise RunFolderError(
+            f"could not write {path}: {_reason(error)}; free some space or give "
+            "another folder"
+        ) from None
+
+
+def read_table(path: Path) -> dict[str, np.ndarray]:
+    """Return the columns of a Parquet file as arrays, with NaN for null numbers."""
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            table = file.read()
+    except (OSError, pyarrow.ArrowException) as error:
+        raise RunFolderError(
+            f"{path} cannot be read ({_reason(error)}); give the folder of a complete run"
+        ) from None
+    return {
+        name: _numpy(column)
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    }
+
+
+def _numpy(column: pyarrow.ChunkedArray) -> np.ndarray:
+    """Return an Arrow column as a numpy array, like `_arrow` without pandas if possible."""
+    from pyarrow import types
+
+    plain = types.is_integer(column.type) or types.is_floating(column.type)
+    if plain and not column.null_count:
+        parts = [np.from_dlpack(part) for part in column.chunks if len(part)]
+        return np.concatenate(parts) if parts else column.to_numpy()
+    if types.is_string(column.type):
+        return np.array(column.to_pylist(), dtype=object)
+    array: np.ndarray = column.to_numpy()
+    return array
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises
+    ------
+    RunFolderError
+        If it is absent or is not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("it is not a JSON object")
+    except (OSError, ValueError) as error:
+        raise RunFolderError(
+            f"{path} cannot be read ({_reason(error)}); give the folder of a complete run"
+        ) from None
+    return value
