@@ -19,20 +19,7 @@ from descents.marginal.both_turns import best_gains
 from descents.marginal.ratings import RatingsModel, fit_ratings
 from descents.marginal.sightings import sightings
 from descents.optim.problem import Problem
-
-
-def planted(rows=60, columns=40, rank=2, noise=0.3, share=0.4, seed=0):
-    """Return a table of low rank with biases and noise, and which cells are observed."""
-    rng = np.random.default_rng(seed)
-    values = rng.normal(size=(rows, rank)) @ rng.normal(size=(rank, columns))
-    values += rng.normal(size=(rows, 1)) + rng.normal(size=columns) + 3
-    values += noise * rng.normal(size=values.shape)
-    return values, rng.random(values.shape) < share
-
-
-def stored(values, there):
-    i, j = np.nonzero(there)
-    return sparse.coo_array((values[i, j], (i, j)), shape=values.shape)
+from rating_tables import planted, stored
 
 
 def shaken(problem: Problem, size=0.1, starts=(0, 1)):

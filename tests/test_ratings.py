@@ -17,25 +17,12 @@ import descents
 from descents import LowRankRatings
 from descents.errors import InvalidValueError, RunFolderError
 from descents.marginal.both_parameters import Sides, each, narrowed
-
-
-def planted(rows=150, columns=60, rank=2, noise=0.5, share=0.3, seed=0):
-    """Return a table of low rank with biases and noise, and which cells are observed."""
-    rng = np.random.default_rng(seed)
-    values = rng.normal(size=(rows, rank)) @ rng.normal(size=(rank, columns))
-    values += rng.normal(size=(rows, 1)) + rng.normal(size=columns) + 3
-    values += noise * rng.normal(size=values.shape)
-    return values, rng.random(values.shape) < share
-
-
-def stored(values, there):
-    i, j = np.nonzero(there)
-    return sparse.coo_array((values[i, j], (i, j)), shape=values.shape)
+from rating_tables import planted, stored
 
 
 @pytest.fixture(scope="module")
 def fitted():
-    values, there = planted()
+    values, there = planted(150, 60, noise=0.5, share=0.3)
     return LowRankRatings(random_state=0).fit(stored(values, there)), values, there
 
 
@@ -162,7 +149,7 @@ def test_tables_of_all_kinds_are_the_same_table(fitted):
 
 
 def test_the_table_of_the_caller_is_not_changed():
-    values, there = planted(40, 30)
+    values, there = planted(40, 30, noise=0.5, share=0.3)
     table = stored(values, there)
     order = np.random.default_rng(1).permutation(table.nnz)
     order = order[np.argsort(table.coords[0][order], kind="stable")]

@@ -15,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FILES = (
+    "CONTRIBUTING.md",
     "README.md",
     "docs/architecture.md",
     "docs/engine.md",
