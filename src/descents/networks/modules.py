@@ -341,8 +341,8 @@ class BoundModules(BoundSupervised):
             return self.predict(parameters, features)
         if problem.remembers and len(features) > 1:
             raise InvalidValueError(
-                f"{counted(len(features), 'start')} share a module that remembers rows; give "
-                "width=1"
+                f"{counted(len(features), 'start')} share a module that remembers rows; "
+                "leave the width at 1"
             )
         caller.module.to(features.dtype)
         caller.module.train()

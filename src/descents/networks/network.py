@@ -195,9 +195,12 @@ class Network(Supervised):
         self.weights: str | Initialization | tuple[str | Initialization, ...] = rule
         self.biases, self.scalar_biases = biases, scalar_biases
         self.crossed, self.seed = crossed, seed
-        self.dropouts = np.broadcast_to(np.asarray(rates, np.float64), settings)
-        self.dropout = float(self.dropouts.max())
+        self._set_dropouts(np.broadcast_to(np.asarray(rates, np.float64), settings))
         self._set_widths([self.X.shape[1], *widths, self.outputs])
+
+    def _set_dropouts(self, dropouts: np.ndarray) -> None:
+        """Set the dropout of each setting."""
+        self.dropouts, self.dropout = dropouts, float(dropouts.max())
 
     def _set_widths(self, widths: list[int]) -> None:
         """Set the widths of all layers, and what follows from them."""
@@ -220,8 +223,7 @@ class Network(Supervised):
         alone = copy.copy(self)
         alone.batches = copy.copy(self.batches)
         alone.batches.settings = 1
-        alone.dropouts = self.dropouts[number : number + 1]
-        alone.dropout = float(alone.dropouts[0])
+        alone._set_dropouts(self.dropouts[number : number + 1])
         if isinstance(self.weights, tuple):
             alone.weights = self.weights[number]
         if isinstance(self.weight_decay, tuple):
