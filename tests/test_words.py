@@ -20,6 +20,7 @@ FILES = (
     "docs/index.md",
     "src/descents/*.py",
     "src/descents/cli/__init__.py",
+    "src/descents/cli/impute.py",
     "src/descents/cli/main.py",
     "src/descents/cli/options.py",
     "src/descents/cli/reproduce.py",
@@ -34,7 +35,11 @@ FILES = (
     "src/descents/optim/*.py",
     "src/descents/pages/*.py",
     "src/descents/pages/*.html",
+    "src/descents/reproduction/*.py",
+    "src/descents/runs/filling.py",
+    "src/descents/runs/impute*.py",
     "src/descents/statistics/*.py",
+    "src/descents/storage/*.py",
     "src/descents/tables/*.py",
 )
 """Files that have been gone through, as patterns below the root of the repository."""
