@@ -25,6 +25,7 @@ FILES = (
     "src/descents/cells/*.py",
     "src/descents/cli/__init__.py",
     "src/descents/cli/compare.py",
+    "src/descents/cli/impute.py",
     "src/descents/cli/main.py",
     "src/descents/cli/network_text.py",
     "src/descents/cli/options.py",
@@ -43,7 +44,11 @@ FILES = (
     "src/descents/pages/*.html",
     "src/descents/runs/network_*.py",
     "src/descents/runs/train.py",
+    "src/descents/reproduction/*.py",
+    "src/descents/runs/filling.py",
+    "src/descents/runs/impute*.py",
     "src/descents/statistics/*.py",
+    "src/descents/storage/*.py",
     "src/descents/tables/*.py",
 )
 """Files that have been gone through, as patterns below the root of the repository."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from descents.cli.options import (
+    Decorator,
     bar,
     column_options,
     levels_option,
@@ -29,19 +30,19 @@ from descents.validation import MOST_STARTS
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from descents.runs.impute_result import ImputationResult, ImputedColumn
+    from descents.runs.impute_result import ImputationResult, ImputedColumn, Level
+    from descents.runs.request import Reading
 
 MOST_IMPUTATIONS = 1000
 
 
-def imputations_option(says: str, **settings: Any) -> Callable[[Any], Any]:
+def imputations_option(says: str) -> Decorator:
     """Return the option that asks for several imputations."""
     return click.option(
         "--imputations",
         type=click.IntRange(2, MOST_IMPUTATIONS),
         metavar="M",
         help=says,
-        **settings,
     )
 
 
@@ -120,6 +121,7 @@ def impute(table: str, filled: Path, **given: Any) -> int:
     from descents.runs import impute as study
     from descents.runs import request as asked
     from descents.runs.filling import Options
+    from descents.runs.results import Run
     from descents.tables.written import check_target
 
     complaints = Complaints()
@@ -130,8 +132,8 @@ def impute(table: str, filled: Path, **given: Any) -> int:
     complaints.attempt(options.check)
     complaints.raise_any()
     identity = {"options": vars(options), "reading": vars(reading)}
-    run = asked.identity(table, identity, "impute")
-    with RunFolder(out, run, resume=resume) as folder:
+    run = Run(**asked.identity(table, identity, "impute"))
+    with RunFolder(out, vars(run), resume=resume) as folder:
         if folder.complete and not filled.expanduser().exists():
             raise InvalidValueError(
                 f"{out} already holds this run, which is not fitted again; to fill a "
@@ -233,9 +235,9 @@ def _listed(names: list[str]) -> str:
 
 def fill(
     run: Path,
-    reading: Any,
+    reading: Reading,
     filled: Path,
-    identity: dict[str, Any],
+    identity: Mapping[str, Level],
     out: Path,
     options: dict[str, Any],
     silent: tuple[bool, bool],
@@ -247,7 +249,7 @@ def fill(
     from descents.storage.folders import RESULT, RunFolder
     from descents.storage.values import json_text
 
-    table, unseen = identity["table"], identity["unseen"]
+    table, unseen = str(identity["table"]), str(identity["unseen"])
     model = study.StoredImputer.load(run)
     wanted = Options(**options)
     data = reading.read(table)

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeVar
 
 import click
 
@@ -18,6 +18,8 @@ from descents.text import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from descents.runs.request import Reading
 
 NOT_MET, BAD_INPUT, OUT_OF_TIME, LOST_PROCESS, CTRL_C = 1, 2, 3, 4, 130
 M_MMAP_THRESHOLD, LARGE = -3, 2**20
@@ -33,11 +35,11 @@ class Seconds(click.ParamType[float]):
     name = "seconds"
 
     def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Return the number, or fail with a message."""
         try:
-            seconds = float(value)
+            seconds = float(str(value))
         except ValueError:
             seconds = float("nan")
         if not 0 < seconds < float("inf"):
@@ -51,21 +53,31 @@ class Size(click.ParamType[int]):
     name = "size"
 
     def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
         """Return the number of bytes, or fail with a message."""
         from descents.tables.memory import size_in_bytes
 
         try:
-            return size_in_bytes(value)
+            return size_in_bytes(value if isinstance(value, int) else str(value))
         except InvalidValueError as error:
             self.fail(f"{error}.", param, ctx)
 
 
-def options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+F = TypeVar("F", bound=Callable[..., object])
+
+
+class Decorator(Protocol):
+    """Adds options to the function of a command."""
+
+    def __call__(self, function: F, /) -> F:
+        """Return the function with the options."""
+
+
+def options(*options: Decorator) -> Decorator:
     """Return one decorator that adds several options, in the order of the help text."""
 
-    def decorated(function: Any) -> Any:
+    def decorated(function: F) -> F:
         for option in reversed(options):
             function = option(function)
         return function
@@ -111,7 +123,7 @@ def run_options(
     max_seconds: str,
     seed: str | None = None,
     device: str | None = None,
-) -> Callable[[Any], Any]:
+) -> Decorator:
     """Return the options that all commands that fit a model share.
 
     The arguments are help texts, except for `name`, the command in the default folder.
@@ -193,7 +205,7 @@ range_option = click.option(
 class Visible:
     """Wrapper of a text stream that escapes control characters."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
     def write(self, text: str) -> int:
@@ -206,7 +218,7 @@ class Visible:
         for line in lines:
             self.write(line)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         """Return an attribute of the wrapped stream."""
         return getattr(self.stream, name)
 
@@ -225,7 +237,7 @@ def visible_streams() -> Iterator[None]:
         sys.stdout, sys.stderr = streams
 
 
-def terminal(*, stderr: bool = False, **settings: Any) -> Console:
+def terminal(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
     """Return a console that prints colors, but escapes control characters in texts."""
     from rich.console import Console
     from rich.segment import Segment
@@ -240,7 +252,9 @@ def terminal(*, stderr: bool = False, **settings: Any) -> Console:
                 for part in buffer
             )
 
-    return VisibleConsole(file=plain, highlight=False, markup=False, **settings)
+    return VisibleConsole(
+        file=plain, highlight=False, markup=False, soft_wrap=soft_wrap
+    )
 
 
 @contextlib.contextmanager
@@ -309,7 +323,7 @@ def free_at_once() -> None:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
-def reading_of(given: dict[str, Any]) -> Any:
+def reading_of(given: dict[str, Any]) -> Reading:
     """Remove the reading options from `given`, and return them as an `asked.Reading`."""
     from descents.runs import request as asked
 

@@ -13,9 +13,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from descents.devices import processors
+
+if TYPE_CHECKING:
+    from descents.pages.page import Contents
 
 DONE = "done"
 """The answer when a page was drawn; otherwise the caller draws it and gets the error."""
@@ -48,7 +51,7 @@ def drawing(*, ahead: bool = True) -> Iterator[Callable[..., None]]:
         stderr=subprocess.DEVNULL,
     )
 
-    def draw(folder: Path, contents: Any = None) -> None:
+    def draw(folder: Path, contents: Contents | None = None) -> None:
         answer = b""
         with contextlib.suppress(OSError):  # the process has died
             if process.stdin and process.stdout:
@@ -65,7 +68,7 @@ def drawing(*, ahead: bool = True) -> Iterator[Callable[..., None]]:
         process.communicate()
 
 
-def _draw_here(folder: Path, contents: Any = None) -> None:
+def _draw_here(folder: Path, contents: Contents | None = None) -> None:
     from descents.pages.page import draw
 
     draw(folder, contents)

@@ -84,56 +84,99 @@ def compatibility(
     >>> test.adjusted < 0.05
     array([False,  True])
     """
-    size, count = len(table), len(points)
-    # Points become indices of the distinct points, whose distances are computed once.
-    places, index = np.unique(
-        np.concatenate([table, *points]).round(9), axis=0, return_inverse=True
-    )
-    cuts = np.cumsum([size, *(len(chosen) for chosen in points)])[:-1]
-    own, *members = np.split(index.reshape(-1), cuts)
-    pairwise = np.linalg.norm(places[:, None] - places[None], axis=-1)
-
-    def distances(tables: np.ndarray, shares: np.ndarray) -> np.ndarray:
-        """Return the energy distances of (T, size) tables to a distribution."""
-        to_setting = pairwise @ shares  # E‖p - x‖ for every distinct point p
-        within = pairwise[tables[:, :, None], tables[:, None]].mean((1, 2))
-        energy: np.ndarray = (
-            2 * to_setting[tables].mean(1) - within - shares @ to_setting
-        )
-        return energy
-
-    def shares_of(chosen: np.ndarray) -> np.ndarray:
-        return np.bincount(chosen, minlength=len(places)) / len(chosen)
-
-    shares = [shares_of(member) for member in members]
+    lattice = _Lattice.of(table, points)
+    shares = [lattice.shares(member) for member in lattice.members]
     simulated, nulls = [], []
-    for member, group in zip(members, groups, strict=True):
-        tables, left_out = [], []
-        names = np.unique(group)
-        picked = np.bincount(generator.integers(len(names), size=draws))
-        for name, number in zip(names, picked, strict=False):
-            inside = member[group == name]
-            tables.append(generator.choice(inside, (number, size)))
-            others = member[group != name]
-            left_out.append(
-                distances(tables[-1], shares_of(others if len(others) else member))
-            )
-        simulated.append(np.concatenate(tables))
-        nulls.append(np.sort(np.concatenate(left_out)))
-    own_distance = np.array([distances(own[None], share)[0] for share in shares])
-    p_values = np.array(
-        [_upper_tail(*pair) for pair in zip(nulls, own_distance, strict=True)]
+    for member, group in zip(lattice.members, groups, strict=True):
+        tables, null = _null(lattice, member, group, generator, draws)
+        simulated.append(tables)
+        nulls.append(null)
+    own = np.array(
+        [lattice.distances(lattice.table[None], share)[0] for share in shares]
     )
+    p_values = np.array([_upper_tail(*pair) for pair in zip(nulls, own, strict=True)])
     power = np.array(
         [
             [
-                np.mean(_upper_tail(null, distances(tables, share)) <= level / count)
+                np.mean(
+                    _upper_tail(null, lattice.distances(tables, share))
+                    <= level / len(points)
+                )
                 for tables in simulated
             ]
             for null, share in zip(nulls, shares, strict=True)
         ]
     )
-    return Compatibility(own_distance, p_values, holm(p_values), power)
+    return Compatibility(own, p_values, holm(p_values), power)
+
+
+@dataclass(frozen=True)
+class _Lattice:
+    """Points as indices of the distinct points, whose distances are computed once.
+
+    Attributes
+    ----------
+    pairwise : ndarray of shape (P, P)
+        The distances between the distinct points.
+    table : ndarray of int, shape (size,)
+    members : list of ndarray of int, shape (N,)
+        The points of each setting.
+    """
+
+    pairwise: np.ndarray
+    table: np.ndarray
+    members: list[np.ndarray]
+
+    @classmethod
+    def of(cls, table: np.ndarray, points: Sequence[np.ndarray]) -> _Lattice:
+        """Return a table and the points of each setting; equal up to rounding is equal."""
+        places, index = np.unique(
+            np.concatenate([table, *points]).round(9), axis=0, return_inverse=True
+        )
+        sizes = [len(table), *(len(chosen) for chosen in points)]
+        own, *members = np.split(index.reshape(-1), np.cumsum(sizes)[:-1])
+        return cls(
+            np.linalg.norm(places[:, None] - places[None], axis=-1), own, members
+        )
+
+    def shares(self, chosen: np.ndarray) -> np.ndarray:
+        """Return the share of each distinct point among some points, shape (P,)."""
+        return np.bincount(chosen, minlength=len(self.pairwise)) / len(chosen)
+
+    def distances(self, tables: np.ndarray, shares: np.ndarray) -> np.ndarray:
+        """Return the energy distances of (T, size) tables to a distribution, shape (T,)."""
+        to_setting = self.pairwise @ shares  # E‖p - x‖ for every distinct point p
+        within = self.pairwise[tables[:, :, None], tables[:, None]].mean((1, 2))
+        energy: np.ndarray = (
+            2 * to_setting[tables].mean(1) - within - shares @ to_setting
+        )
+        return energy
+
+
+def _null(
+    lattice: _Lattice,
+    member: np.ndarray,
+    group: np.ndarray,
+    generator: np.random.Generator,
+    draws: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw tables of a setting, each within one group.
+
+    Returns
+    -------
+    tables : ndarray of int, shape (draws, size)
+    distances : ndarray of shape (draws,)
+        From each table to the points of the other groups, sorted.
+    """
+    tables, distances = [], []
+    names = np.unique(group)
+    picked = np.bincount(generator.integers(len(names), size=draws))
+    for name, number in zip(names, picked, strict=False):
+        inside, others = member[group == name], member[group != name]
+        tables.append(generator.choice(inside, (number, len(lattice.table))))
+        shares = lattice.shares(others if len(others) else member)
+        distances.append(lattice.distances(tables[-1], shares))
+    return np.concatenate(tables), np.sort(np.concatenate(distances))
 
 
 def _upper_tail(null: np.ndarray, observed: np.ndarray) -> np.ndarray:

@@ -6,10 +6,10 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from descents.bounds import gaps, subspaces
 from descents.bounds.references import SVDAnswer, truncated_svd
@@ -50,7 +50,7 @@ Progress = Callable[[str, float], None]
 
 
 def gd_factorise_ad(
-    A: Any,
+    A: ArrayLike | torch.Tensor,
     rank: int,
     num_epochs: int = 1000,
     lr: float = 0.01,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -140,9 +139,10 @@ class Filling:
         options = self.options
         return draws_of(models, self.codes, options.seed, limited=options.limited)
 
-    def _beside(self) -> dict[str, Any]:
+    def _beside(self) -> dict[str, list[object]]:
         """Return the columns of intervals and sets."""
-        found, cells = self.intervals, {}
+        found = self.intervals
+        cells: dict[str, list[object]] = {}
         if found is None:
             return {}
         lacking = np.isnan(self.codes)
@@ -201,9 +201,9 @@ def added_names(
     return found
 
 
-def _among(values: Sequence[Any], rows: np.ndarray, count: int) -> list[Any]:
+def _among(values: Sequence[object], rows: np.ndarray, count: int) -> list[object]:
     """Return values at some rows of a column, None at the others."""
-    cells: list[Any] = [None] * count
+    cells: list[object] = [None] * count
     for row, value in zip(rows, values, strict=True):
         cells[row] = value
     return cells

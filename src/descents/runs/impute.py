@@ -35,6 +35,7 @@ from descents.runs.impute_result import (
     ImputationModel,
     ImputationResult,
     ImputationStarts,
+    Level,
     UnseenLevel,
 )
 from descents.runs.impute_sentences import (
@@ -90,7 +91,7 @@ class Imputed:
 def impute(
     data: Data,
     options: Options,
-    run: Mapping[str, Any],
+    run: Run,
     progress: Callable[[str, float], None] | None = None,
 ) -> Imputed:
     """Fit a model to a table, test it on held-out cells, and prepare to fill the table.
@@ -99,7 +100,7 @@ def impute(
     ----------
     data : Data
     options : Options
-    run : mapping
+    run : Run
         The identity of the run.
     progress : callable, optional
         ``progress(part, share)``: the current part, and the finished share of the work.
@@ -120,7 +121,7 @@ def impute(
     shape, runs = filling.codes.shape, filling.model.fitted.runs
     formats = data.formats()
     result = ImputationResult(
-        run=Run(**run),
+        run=run,
         read=list(data.notes),
         formats=None if formats is None else Formats(**formats),
         warnings=warnings_of(filled, columns, held_out, runs.statuses[runs.best]),
@@ -138,7 +139,7 @@ def impute(
         quality=quality(held_out),
         pictures=pictures,
         caption=caption_of(pictures),
-        command=command(run["table"], run["options"], run["reading"]),
+        command=command(run.table, run.options, run.reading),
         **_of_fit(filling.model),
         environment=Environment(**environment()),
         seconds=time.perf_counter() - begun,
@@ -312,7 +313,7 @@ class StoredImputer:
 
 def apply(
     model: StoredImputer,
-    run: Mapping[str, Any],
+    run: Mapping[str, Level],
     data: Data,
     options: Options,
     unseen: str = "missing",

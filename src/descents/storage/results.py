@@ -146,9 +146,9 @@ def json_schema(kind: type[Result], title: str) -> dict[str, object]:
     --------
     >>> @dataclass(frozen=True, kw_only=True)
     ... class Answer(Result):
-    ...     text: Annotated[str | None, "What was found."] = None
+    ...     text: Annotated[str | None, "A sentence."] = None
     >>> json_schema(Answer, "an answer")["properties"]
-    {'text': {'type': ['string', 'null'], 'description': 'What was found.'}}
+    {'text': {'type': ['string', 'null'], 'description': 'A sentence.'}}
     """
     definitions: dict[str, object] = {}
     schema = {"$schema": DIALECT, "title": title, **_object(kind, definitions)}
