@@ -83,7 +83,7 @@ class Block:
         return {"cuts": part.reshape(*part.shape[:-1], len(self.columns), count)}
 
 
-class Look(NamedTuple):
+class Quadratic(NamedTuple):
     """A quadratic above the loss that touches it at one point: sum w (t - Z)^2 + constant.
 
     Attributes
@@ -387,7 +387,7 @@ class CellsInMemory(Cells):
     @abstractmethod
     def look(
         self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor, step: int
-    ) -> Look:
+    ) -> Quadratic:
         """Return the losses, and a quadratic above them that touches at this point.
 
         Parameters
@@ -398,7 +398,7 @@ class CellsInMemory(Cells):
             The number of the step; the quadratics of some losses change with it.
         """
 
-    def quadratic(self, dtype: torch.dtype, device: torch.device) -> Look | None:
+    def quadratic(self, dtype: torch.dtype, device: torch.device) -> Quadratic | None:
         """Return the weights and targets if the loss itself is quadratic, else None.
 
         They do not depend on the point. The losses are not computed.
@@ -408,12 +408,12 @@ class CellsInMemory(Cells):
         return self._quadratic(dtype, device)
 
     @abstractmethod
-    def _quadratic(self, dtype: torch.dtype, device: torch.device) -> Look:
+    def _quadratic(self, dtype: torch.dtype, device: torch.device) -> Quadratic:
         """Return the weights and targets of squared loss."""
 
     @abstractmethod
     def normal(
-        self, look: Look, side: Side, other: torch.Tensor
+        self, look: Quadratic, side: Side, other: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the normal equations G x = r of every row of one side.
 
@@ -422,7 +422,7 @@ class CellsInMemory(Cells):
 
         Parameters
         ----------
-        look : Look
+        look : Quadratic
         side : {"rows", "columns"}
         other : Tensor of shape (S, n, q)
             The factor of the other side.
@@ -435,7 +435,7 @@ class CellsInMemory(Cells):
 
     @abstractmethod
     def descent(
-        self, look: Look, left: torch.Tensor, right: torch.Tensor
+        self, look: Quadratic, left: torch.Tensor, right: torch.Tensor
     ) -> torch.Tensor:
         """Return minus the derivative of the loss with respect to R.
 

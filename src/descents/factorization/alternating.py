@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from descents.cells.base import Look, Side
+from descents.cells.base import Quadratic, Side
 from descents.cells.streamed import Streamed, losses_of
 from descents.constraints.sets import products
 from descents.devices import remote
@@ -274,7 +274,7 @@ def _rows_first(
     problem: Factorization,
     parameters: Parameters,
     state: State,
-    look: Look,
+    look: Quadratic,
     sides: tuple[torch.Tensor, torch.Tensor],
 ) -> tuple[_Half, Asked]:
     """Solve for the rows; return that half, and the mapping of both before it."""
@@ -289,9 +289,9 @@ def _looked(
     problem: Factorization,
     state: State,
     point: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-    quadratic: Look | None,
+    quadratic: Quadratic | None,
     step: int,
-) -> tuple[Look, Parameters]:
+) -> tuple[Quadratic, Parameters]:
     """Return the quadratic of the loss, and the loss of the data as far as it is known.
 
     Where the loss is quadratic, it is measured by residuals once, and then changes by
@@ -516,7 +516,7 @@ class _Half(NamedTuple):
 def _half(
     problem: Factorization,
     parameters: Parameters,
-    look: Look,
+    look: Quadratic,
     side: Side,
     other: torch.Tensor,
 ) -> _Half:
@@ -560,7 +560,7 @@ def _column_mapping(
     problem: Factorization,
     parameters: Parameters,
     state: State,
-    look: Look,
+    look: Quadratic,
     sides: tuple[torch.Tensor, torch.Tensor],
 ) -> Asked:
     """Return the mapping of the columns at the point that the losses are of."""
