@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from descents.cells.base import Block, CellsInMemory, Key, Quadratic, Side, cached
+from descents.cells.base import Block, Side
+from descents.cells.in_memory import CellsInMemory, Key, Quadratic, cached
 from descents.cells.products import times
 from descents.cells.sparse_products import SparseTensors
 from descents.cells.units import squares_about

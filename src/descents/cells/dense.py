@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from descents.cells import constants
-from descents.cells.base import Block, CellsInMemory, Key, Quadratic, Side, cached
+from descents.cells.base import Block, Side
 from descents.cells.complete import Complete
+from descents.cells.in_memory import CellsInMemory, Key, Quadratic, cached
 from descents.cells.products import outer, times, unpacked
 from descents.cells.units import FLAT, on_a_grid, spreads, squares_about
 from descents.losses import slope

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from descents.cells import constants
-from descents.cells.base import Block, CellsInMemory, Key, Quadratic, Side, cached
+from descents.cells.base import Block, Side
+from descents.cells.in_memory import CellsInMemory, Key, Quadratic, cached
 from descents.cells.products import outer, unpacked
 from descents.cells.sparse_products import SparseTensors
 from descents.cells.units import on_a_grid

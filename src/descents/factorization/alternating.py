@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import torch
 
-from descents.cells.base import Quadratic, Side
+from descents.cells.base import Side
+from descents.cells.in_memory import Quadratic
 from descents.cells.streamed import Streamed, losses_of
 from descents.constraints.sets import products
 from descents.devices import remote

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from descents.cells.base import Block, Cells, Quadratic, Side
+from descents.cells.base import Block, Cells, Side
 from descents.cells.dense import Dense
+from descents.cells.in_memory import Quadratic
 from descents.cells.sparse import Sparse
 from descents.constraints.sets import OneHot, products
 from descents.errors import InvalidValueError
