@@ -20,7 +20,7 @@ from descents.cells.encoding import encoded
 from descents.errors import InvalidValueError
 from descents.losses import NAMED
 from descents.runs.request import level_lists
-from descents.tables.levels import Known, Places, coded, levels_of
+from descents.tables.levels import KnownLevels, Places, coded, levels_of
 from descents.tables.orders import order_of, ordered
 from descents.tables.scales import PLACES, arranged
 from descents.tables.spelling import listed, text_of
@@ -262,12 +262,12 @@ def test_unseen_levels_of_an_array() -> None:
 def test_a_table_without_unseen_levels_is_itself() -> None:
     table = from_frame(frame_of(repeated("a", "b")))
     same, unseen = known_only(
-        table, {"c": Known(("a", "b")), "no": Known(("x",))}, None
+        table, {"c": KnownLevels(("a", "b")), "no": KnownLevels(("x",))}, None
     )
     assert same is table
     assert unseen == ()
     with pytest.raises(InvalidValueError, match="'c' holds 'a' in 12 cells.*; stop"):
-        known_only(table, {"c": Known(("b",))}, "stop")
+        known_only(table, {"c": KnownLevels(("b",))}, "stop")
 
 
 def test_levels_in_a_message_are_short() -> None:

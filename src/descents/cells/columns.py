@@ -12,7 +12,7 @@ from descents.cells.observed import LossLike
 from descents.errors import Complaints, InvalidValueError, for_caller
 from descents.losses import NAMED, CustomLoss, Huber, Loss, Periodic, get_loss
 from descents.tables import levels, orders
-from descents.tables.levels import Known
+from descents.tables.levels import KnownLevels
 from descents.tables.scales import KNOWN_SCALE, arranged
 from descents.tables.spelling import listed, plain, printed
 from descents.tables.tables import Table
@@ -96,12 +96,14 @@ class ColumnModel:
         return f"{self.reason}; width {self.loss.width:.3g} from the noise"
 
     @property
-    def known(self) -> Known:
+    def known(self) -> KnownLevels:
         """The levels, for matching with those of another table."""
         used = set(map(str, self.levels))
         others = [level for level in self.declared if str(level) not in used]
         stand_ins = tuple((level, self.stand_in(level)) for level in others)
-        return Known(self.levels, self.loss.kind == ORDERED, stand_ins, self.never)
+        return KnownLevels(
+            self.levels, self.loss.kind == ORDERED, stand_ins, self.never
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from descents.cells.base import Block, CellsInMemory, Key, Look, Side, cached
+from descents.cells.base import Block, Side
+from descents.cells.in_memory import CellsInMemory, Key, Quadratic, cached
 from descents.cells.products import times
 from descents.cells.sparse_products import SparseTensors
 from descents.cells.units import squares_about
@@ -144,7 +145,7 @@ class Complete(CellsInMemory):
 
     def look(
         self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor, step: int
-    ) -> Look:
+    ) -> Quadratic:
         """Return the losses from Gram matrices alone, without residuals.
 
         |A - L R^T|^2 = |A|^2 - 2 <A R, L> + <L^T L, R^T R>. The terms may cancel, so they
@@ -155,13 +156,13 @@ class Complete(CellsInMemory):
         cross = (product * left).sum((1, 2), dtype=torch.float64)
         every = ((left.mT @ left).double() * (right.mT @ right)).sum((1, 2))
         losses = tensors.square.double() - 2 * cross + every
-        return Look(losses.clamp_min(0).to(left.dtype), None, None, None, product)
+        return Quadratic(losses.clamp_min(0).to(left.dtype), None, None, None, product)
 
-    def _quadratic(self, dtype: torch.dtype, device: torch.device) -> Look:
-        return Look(None, None, None, None)
+    def _quadratic(self, dtype: torch.dtype, device: torch.device) -> Quadratic:
+        return Quadratic(None, None, None, None)
 
     def normal(
-        self, look: Look, side: Side, other: torch.Tensor
+        self, look: Quadratic, side: Side, other: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return one Gram matrix for all rows, and the table times the factor."""
         tensors = self.tensors(other.dtype, other.device)
@@ -171,7 +172,7 @@ class Complete(CellsInMemory):
         return (other.mT @ other)[:, None], product
 
     def descent(
-        self, look: Look, left: torch.Tensor, right: torch.Tensor
+        self, look: Quadratic, left: torch.Tensor, right: torch.Tensor
     ) -> torch.Tensor:
         """Return 2 (A^T L - R L^T L)."""
         tensors = self.tensors(left.dtype, left.device)

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from descents.cells import constants
-from descents.cells.base import Block, CellsInMemory, Key, Look, Side, cached
+from descents.cells.base import Block, Side
 from descents.cells.complete import Complete
+from descents.cells.in_memory import CellsInMemory, Key, Quadratic, cached
 from descents.cells.products import outer, times, unpacked
 from descents.cells.units import FLAT, on_a_grid, spreads, squares_about
 from descents.losses import slope
@@ -265,7 +266,7 @@ class Dense(CellsInMemory):
 
     def look(
         self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor, step: int
-    ) -> Look:
+    ) -> Quadratic:
         """Return the losses, and the quadratics of all blocks side by side.
 
         Per cell, the quadratic is w m (t - z)^2 for the weight w of the cell, and m and t
@@ -275,7 +276,7 @@ class Dense(CellsInMemory):
         z = torch.bmm(left, right.mT)
         losses = self._summed(z, cuts)
         if tensors.wide is not None:
-            return Look(losses, tensors.wide, tensors.wide_targets, z)
+            return Quadratic(losses, tensors.wide, tensors.wide_targets, z)
         weights, targets = torch.empty_like(z), torch.empty_like(z)
         for block, x, w in zip(
             self.blocks, tensors.targets, tensors.weights, strict=True
@@ -289,14 +290,14 @@ class Dense(CellsInMemory):
                 wide = tuple(shape)
             weights[..., block.place] = weight.expand(wide).reshape(shape)
             targets[..., block.place] = target.expand(wide).reshape(shape)
-        return Look(losses, weights, targets, z)
+        return Quadratic(losses, weights, targets, z)
 
-    def _quadratic(self, dtype: torch.dtype, device: torch.device) -> Look:
+    def _quadratic(self, dtype: torch.dtype, device: torch.device) -> Quadratic:
         tensors = self.tensors(dtype, device)
-        return Look(None, tensors.wide, tensors.wide_targets, None)
+        return Quadratic(None, tensors.wide, tensors.wide_targets, None)
 
     def normal(
-        self, look: Look, side: Side, other: torch.Tensor
+        self, look: Quadratic, side: Side, other: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the weighted Gram matrix of each row, and its right-hand side.
 
@@ -320,7 +321,7 @@ class Dense(CellsInMemory):
         return unpacked(gram, other.shape[-1]), multiply(product, other)
 
     def descent(
-        self, look: Look, left: torch.Tensor, right: torch.Tensor
+        self, look: Quadratic, left: torch.Tensor, right: torch.Tensor
     ) -> torch.Tensor:
         """Return 2 (w (t - Z))^T L."""
         assert look.weights is not None  # noqa: S101

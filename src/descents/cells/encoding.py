@@ -7,7 +7,7 @@ import numpy as np
 from descents.cells.columns import ColumnModel
 from descents.errors import InvalidValueError
 from descents.tables import levels
-from descents.tables.levels import Known, Places
+from descents.tables.levels import KnownLevels, Places
 from descents.tables.spelling import LARGEST, plain
 from descents.tables.typed_columns import Column
 from descents.tables.unseen import Unseen
@@ -50,7 +50,7 @@ def _numbers(model: ColumnModel, column: Column) -> np.ndarray:
     if column.kind == "number" or (dates and model.dates):
         return column.values
     if model.limits == (0, 1) and not dates:
-        codes, unseen = levels.coded(column, Known((0, 1)))  # no and yes
+        codes, unseen = levels.coded(column, KnownLevels((0, 1)))  # no and yes
         if not unseen:
             return codes
     values = None if dates else levels.numbers_in(column)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from descents.cells.base import Block, CellsInMemory
+from descents.cells.base import Block
 from descents.cells.complete import Complete
 from descents.cells.dense import Dense
+from descents.cells.in_memory import CellsInMemory
 from descents.cells.sparse import Sparse
 from descents.errors import Complaints, InvalidValueError
 from descents.losses import Huber, Loss, Squared, get_loss

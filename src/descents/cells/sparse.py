@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from descents.cells import constants
-from descents.cells.base import Block, CellsInMemory, Key, Look, Side, cached
+from descents.cells.base import Block, Side
+from descents.cells.in_memory import CellsInMemory, Key, Quadratic, cached
 from descents.cells.products import outer, unpacked
 from descents.cells.sparse_products import SparseTensors
 from descents.cells.units import on_a_grid
@@ -112,21 +113,21 @@ class Sparse(CellsInMemory):
 
     def look(
         self, left: torch.Tensor, right: torch.Tensor, cuts: torch.Tensor, step: int
-    ) -> Look:
+    ) -> Quadratic:
         """Return the losses and the quadratic of each entry."""
         tensors = self.tensors(left.dtype, left.device)
         z = tensors.predictions(left, right)
         weight, target = self.blocks[0].loss.majorize(z, tensors.values, step)
         if tensors.weights is not None:
             weight = tensors.weights if weight is None else weight * tensors.weights
-        return Look(self._summed(z, tensors), weight, target, z)
+        return Quadratic(self._summed(z, tensors), weight, target, z)
 
-    def _quadratic(self, dtype: torch.dtype, device: torch.device) -> Look:
+    def _quadratic(self, dtype: torch.dtype, device: torch.device) -> Quadratic:
         tensors = self.tensors(dtype, device)
-        return Look(None, tensors.weights, tensors.values, None)
+        return Quadratic(None, tensors.weights, tensors.values, None)
 
     def normal(
-        self, look: Look, side: Side, other: torch.Tensor
+        self, look: Quadratic, side: Side, other: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return sum_j w v_j v_j^T and sum_j w t v_j over the entries of each row.
 
@@ -155,7 +156,7 @@ class Sparse(CellsInMemory):
         return unpacked(gram, other.shape[-1]), tensors.sums(side, product, other)
 
     def descent(
-        self, look: Look, left: torch.Tensor, right: torch.Tensor
+        self, look: Quadratic, left: torch.Tensor, right: torch.Tensor
     ) -> torch.Tensor:
         """Return 2 (w (t - Z))^T L over the stored entries."""
         tensors = self.tensors(left.dtype, left.device)

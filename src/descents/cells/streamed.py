@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from descents.cells.base import Block, Cells, CellsInMemory
+from descents.cells.base import Block, Cells
 from descents.cells.complete import Complete
 from descents.cells.dense import Dense
+from descents.cells.in_memory import CellsInMemory
 from descents.errors import InvalidValueError
 from descents.losses import Squared
 from descents.tables.blocks import TableOnDisk

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import torch
 
-from descents.cells.base import Look, Side
+from descents.cells.base import Side
+from descents.cells.in_memory import Quadratic
 from descents.cells.streamed import Streamed, losses_of
 from descents.constraints.quadratics import products
 from descents.devices import remote
@@ -275,7 +276,7 @@ def _rows_first(
     problem: Factorization,
     parameters: Parameters,
     state: State,
-    look: Look,
+    look: Quadratic,
     sides: tuple[torch.Tensor, torch.Tensor],
 ) -> tuple[_Half, Asked]:
     """Solve for the rows; return that half, and the mapping of both before it."""
@@ -290,9 +291,9 @@ def _looked(
     problem: Factorization,
     state: State,
     point: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-    quadratic: Look | None,
+    quadratic: Quadratic | None,
     step: int,
-) -> tuple[Look, Parameters]:
+) -> tuple[Quadratic, Parameters]:
     """Return the quadratic of the loss, and the loss of the data as far as it is known.
 
     Where the loss is quadratic, it is measured by residuals once, and then changes by
@@ -517,7 +518,7 @@ class _Half(NamedTuple):
 def _half(
     problem: Factorization,
     parameters: Parameters,
-    look: Look,
+    look: Quadratic,
     side: Side,
     other: torch.Tensor,
 ) -> _Half:
@@ -561,7 +562,7 @@ def _column_mapping(
     problem: Factorization,
     parameters: Parameters,
     state: State,
-    look: Look,
+    look: Quadratic,
     sides: tuple[torch.Tensor, torch.Tensor],
 ) -> Asked:
     """Return the mapping of the columns at the point that the losses are of."""

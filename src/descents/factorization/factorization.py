@@ -10,9 +10,10 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from descents.cells.base import ONCE, Cells, CellsInMemory
+from descents.cells.base import ONCE, Cells
 from descents.cells.complete import Complete
 from descents.cells.dense import Dense
+from descents.cells.in_memory import CellsInMemory
 from descents.cells.observed import cells
 from descents.cells.sparse import Sparse
 from descents.cells.streamed import LIMITS as STREAMED_LIMITS

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from descents.cells.base import Block, Cells, Look, Side
+from descents.cells.base import Block, Cells, Side
 from descents.cells.dense import Dense
+from descents.cells.in_memory import Quadratic
 from descents.cells.sparse import Sparse
 from descents.constraints.quadratics import products
 from descents.constraints.sets import OneHot
@@ -124,13 +125,13 @@ class _Here(NamedTuple):
 
     problem: Factorization
     parameters: Parameters
-    look: Look
+    look: Quadratic
     cuts: torch.Tensor
 
 
 def _look(
     found: Cells, point: tuple[torch.Tensor, torch.Tensor, torch.Tensor], step: int
-) -> Look:
+) -> Quadratic:
     """Return the losses and a quadratic that touches them, cell by cell.
 
     As `Cells.look`, without that the quadratic lies above the loss.
@@ -145,7 +146,7 @@ def _look(
         each = loss(z, x)
         if entries.weights is not None:
             weight, each = weight * entries.weights, each * entries.weights
-        return Look(each.sum(-1), weight, target, z)
+        return Quadratic(each.sum(-1), weight, target, z)
     assert isinstance(found, Dense)  # noqa: S101
     held = found.tensors(left.dtype, left.device)
     z = torch.bmm(left, right.mT)
@@ -160,7 +161,7 @@ def _look(
         weights[..., block.place] = (weight * cell).expand_as(part).reshape(shape)
         targets[..., block.place] = target.expand_as(part).reshape(shape)
         total = total + (block.loss(part, x, **own) * w).sum((1, 2))
-    return Look(total, weights, targets, z)
+    return Quadratic(total, weights, targets, z)
 
 
 def _cells_before_and_after(

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from descents.cells.base import CellsInMemory
 from descents.cells.complete import Complete
 from descents.cells.dense import Dense
+from descents.cells.in_memory import CellsInMemory
 from descents.cells.sparse import Sparse
 from descents.constraints.constraints import Regularizer
 from descents.constraints.sets import Fixed, OneHot, Simplex

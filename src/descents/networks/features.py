@@ -13,7 +13,7 @@ from descents.cells.columns import MOST_CLASSES, TYPED
 from descents.errors import Complaints, InvalidValueError, for_caller
 from descents.storage.values import plain
 from descents.tables import levels
-from descents.tables.levels import Known
+from descents.tables.levels import KnownLevels
 from descents.tables.tables import Table
 from descents.tables.typed_columns import Column
 from descents.tables.unseen import Unseen
@@ -57,9 +57,9 @@ class Feature:
     binary: bool = False
 
     @property
-    def known(self) -> Known:
+    def known(self) -> KnownLevels:
         """The levels that are recognized in another table."""
-        return Known(self.levels, never=self.never)
+        return KnownLevels(self.levels, never=self.never)
 
     @property
     def labels(self) -> list[str]:
@@ -90,7 +90,7 @@ class Feature:
         if column.kind in ("number", "empty"):
             return column.values
         if self.binary and column.kind != "date":
-            codes, unseen = levels.coded(column, Known((0, 1)))
+            codes, unseen = levels.coded(column, KnownLevels((0, 1)))
             if not unseen:
                 return codes
         values = None if column.kind == "date" else levels.numbers_in(column)
@@ -210,7 +210,7 @@ class Features:
         return np.column_stack(parts)
 
     @property
-    def known(self) -> dict[str, Known]:
+    def known(self) -> dict[str, KnownLevels]:
         """The levels of each column that has levels."""
         return {f.name: f.known for f in self.features if f.levels}
 
@@ -333,7 +333,7 @@ class Target:
             codes[np.isnan(column.values)] = np.nan
         else:
             classes = found
-            codes, _ = levels.coded(column, Known(classes))
+            codes, _ = levels.coded(column, KnownLevels(classes))
         return cls(column.name, classes, 0.0, 1.0, why), codes
 
 

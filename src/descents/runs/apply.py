@@ -21,7 +21,7 @@ from descents.runs.on_disk import memory_use, warmed_up
 from descents.runs.request import Data
 from descents.storage import folders as storage
 from descents.storage.folders import RESULT, RunFolder
-from descents.tables.levels import Known, coded
+from descents.tables.levels import KnownLevels, coded
 from descents.tables.spelling import text_of
 from descents.tables.tables import Table
 from descents.tables.unseen import known_only
@@ -222,14 +222,14 @@ def of_model(table: Table, names: Sequence[str]) -> tuple[Table, list[str]]:
 
 
 def without_unseen(
-    table: Table, known: Mapping[str, Known], unseen: str
+    table: Table, known: Mapping[str, KnownLevels], unseen: str
 ) -> tuple[Table, list[dict[str, Any]]]:
     """Return a table without levels that a model was not fitted with, and a list of them.
 
     Parameters
     ----------
     table : Table
-    known : mapping from names of columns to Known
+    known : mapping from names of columns to KnownLevels
     unseen : {"error", "missing"}
         Whether such levels are an error, or their cells become missing.
 

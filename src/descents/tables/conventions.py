@@ -28,7 +28,7 @@ from descents.tables.open_ends import Ends
 _NAMES = {".": "points", ",": "commas"}
 
 
-class Cells(Protocol):
+class ColumnTexts(Protocol):
     """The distinct texts of a column, without marks of missing cells."""
 
     name: str
@@ -44,7 +44,7 @@ class Cells(Protocol):
 
 
 @dataclass(frozen=True)
-class Memory:
+class Expected:
     """How numbers are written, as far as it is known before a file is read.
 
     Attributes
@@ -103,15 +103,15 @@ class Settled:
 class _Column:
     """A column of new rows: how it may be written, and how it was written in the fit."""
 
-    def __init__(self, cells: Cells, memory: Memory) -> None:
+    def __init__(self, cells: ColumnTexts, expected: Expected) -> None:
         self.cells = cells
-        self.fitted = memory.fitted(cells.name)
+        self.fitted = expected.fitted(cells.name)
         self.ways: list[Written] = []
         if isinstance(self.fitted, Written):
             self.ways = [
                 way
                 for way in possible(cells, self.fitted)
-                if memory.decimal in (None, way.decimal)
+                if expected.decimal in (None, way.decimal)
             ]
 
     @property
@@ -161,12 +161,12 @@ class _Column:
         )
 
 
-def possible(cells: Cells, like: Written) -> list[Written]:
+def possible(cells: ColumnTexts, like: Written) -> list[Written]:
     """Return the possible ways in which the numbers of a column are written, at most two.
 
     Parameters
     ----------
-    cells : Cells
+    cells : ColumnTexts
     like : Written
         How the same column was written elsewhere: its unit, its brackets, and the decimal
         mark for cells without a mark.
@@ -190,7 +190,7 @@ def possible(cells: Cells, like: Written) -> list[Written]:
 
 
 def settled(
-    where: str, file_columns: Sequence[Cells], memory: Memory, delimiter: str
+    where: str, file_columns: Sequence[ColumnTexts], expected: Expected, delimiter: str
 ) -> Settled:
     """Decide how new rows are read, given how their columns were written in the fit.
 
@@ -204,7 +204,7 @@ def settled(
         If a column is ambiguous, and other columns show both decimal marks, differently
         than in the fit.
     """
-    columns = [_Column(cells, memory) for cells in file_columns]
+    columns = [_Column(cells, expected) for cells in file_columns]
     showing = [column for column in columns if column.shows]
     marks = {column.shows for column in showing}
     doubtful = [column for column in columns if len(column.ways) == 2]
@@ -216,7 +216,7 @@ def settled(
             other = showing[0].shows
         elif doubtful:
             raise _contradiction(where, doubtful, showing)
-    elif not showing and delimiter == "," != memory.delimiter:
+    elif not showing and delimiter == "," != expected.delimiter:
         other = "."  # because the delimiter is a comma
     ways = [column.way(other) for column in columns]
     changed = [
@@ -224,14 +224,16 @@ def settled(
         for column, way in zip(columns, ways, strict=True)
         if isinstance(way, Written) and column.example and way.decimal != column.before
     ]
-    decimal = other or (showing[0].shows if len(marks) == 1 else None) or memory.before
+    decimal = (
+        other or (showing[0].shows if len(marks) == 1 else None) or expected.before
+    )
     notes = []
-    if memory.decimal is None:
+    if expected.decimal is None:
         # Thousands separators are doubtful if the fit had none in the column.
         silent = [c for c in doubtful if (showing and not c.new_thousands) or other]
         notes = _of_change(changed)
         notes += _of_doubt([c for c in doubtful if c not in silent])
-    return Settled(ways, memory.decimal or decimal, notes)
+    return Settled(ways, expected.decimal or decimal, notes)
 
 
 def _of_change(changed: Sequence[_Column]) -> list[str]:
@@ -282,13 +284,13 @@ def _contradiction(
 
 
 def notes_of_points(
-    file_columns: Sequence[Cells], chosen: Sequence[Written | Ends | None]
+    file_columns: Sequence[ColumnTexts], chosen: Sequence[Written | Ends | None]
 ) -> list[str]:
     """Return a note on columns whose points were read as decimal points without evidence.
 
     Parameters
     ----------
-    file_columns : sequence of Cells
+    file_columns : sequence of ColumnTexts
         The columns of a file without evidence for its decimal mark.
     chosen : sequence of Written, Ends or None
         How they are read.
@@ -310,7 +312,7 @@ def notes_of_points(
     ]
 
 
-def _names(columns: Sequence[Cells]) -> str:
+def _names(columns: Sequence[ColumnTexts]) -> str:
     names = [short(column.name) for column in columns]
     more = f" and {len(names) - 6} more" if len(names) > 6 else ""
     return ", ".join(names[:6]) + more

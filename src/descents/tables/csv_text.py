@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from descents.errors import InvalidValueError
-from descents.tables.conventions import Memory
+from descents.tables.conventions import Expected
 from descents.tables.frames import Dialect, Source, reason_of
 from descents.tables.memory import memory_of_machine
 from descents.tables.tables import Table, check_names, known_names
@@ -162,7 +162,7 @@ def read_text(
     written: Dialect,
     delimiter: str | None,
     ignore: Sequence[str],
-    wanted: Memory,
+    wanted: Expected,
     skip: Sequence[str],
 ) -> Table:
     """Return the table in a CSV text."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from descents.errors import InvalidValueError
 from descents.tables.arrays import read_arrays
-from descents.tables.conventions import Memory
+from descents.tables.conventions import Expected
 from descents.tables.csv_text import checked_delimiter, decoded, read_bytes, read_text
 from descents.tables.frames import Dialect, cell_texts, reason_of, short
 from descents.tables.tables import Table, from_arrow
@@ -112,7 +112,7 @@ def read(
     text = decoded(where, read_bytes(where, path), encoding)
     bare = text.removeprefix("\ufeff")
     written = Dialect(None, encoding=encoding, marked=len(bare) < len(text))
-    wanted = Memory(decimal, formats)
+    wanted = Expected(decimal, formats)
     return read_text(
         where,
         bare,

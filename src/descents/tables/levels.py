@@ -210,7 +210,7 @@ def levels_of(column: Column) -> tuple[object, ...]:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownLevels:
     """The levels of a column in a model.
 
     Attributes
@@ -261,7 +261,7 @@ def never_observed(column: Column) -> tuple[object, ...]:
     return tuple(level for level in declared if level not in used)[:MOST_DECLARED]
 
 
-def coded(column: Column, known: Known) -> tuple[np.ndarray, dict[object, int]]:
+def coded(column: Column, known: KnownLevels) -> tuple[np.ndarray, dict[object, int]]:
     """Return a column as codes of a model's levels, and the counts of other levels.
 
     Returns
@@ -276,7 +276,7 @@ def coded(column: Column, known: Known) -> tuple[np.ndarray, dict[object, int]]:
     >>> import pyarrow
     >>> from descents.tables.tables import from_frame
     >>> column = from_frame(pyarrow.table({"a": [10, 48, None, 7]})).column("a")
-    >>> coded(column, Known(("01", "10", "48")))
+    >>> coded(column, KnownLevels(("01", "10", "48")))
     (array([ 1.,  2., nan, nan]), {7: 1})
     """
     codes, own = own_levels(column)

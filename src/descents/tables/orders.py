@@ -10,7 +10,7 @@ import numpy as np
 
 from descents.errors import Complaints, InvalidValueError
 from descents.tables.frames import short
-from descents.tables.levels import Known, coded, different_cells, levels_of
+from descents.tables.levels import KnownLevels, coded, different_cells, levels_of
 from descents.tables.scales import arranged
 from descents.tables.spelling import listed, number_of, spelled
 from descents.tables.tables import Table
@@ -137,7 +137,7 @@ def _in_order(column: Column, levels: tuple[str, ...], option: str) -> Column:
             f"{option} gives {listed(twice[:1]) + ' twice' if twice else 'no level'} for "
             f"column {name!r}; give each level once, from the lowest to the highest"
         )
-    codes, unseen = coded(column, Known(levels, loose=True))
+    codes, unseen = coded(column, KnownLevels(levels, loose=True))
     if unseen:
         cells = counted(sum(unseen.values()), "cell")
         raise InvalidValueError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from descents.tables.conventions import Memory, Settled, notes_of_points, settled
+from descents.tables.conventions import Expected, Settled, notes_of_points, settled
 from descents.tables.dates import as_days
 from descents.tables.frames import short
 from descents.tables.numerals import (
@@ -97,7 +97,7 @@ class TextCells:
 
 
 def text_columns(
-    where: str, file_columns: Sequence[TextCells], wanted: Memory, delimiter: str
+    where: str, file_columns: Sequence[TextCells], wanted: Expected, delimiter: str
 ) -> tuple[tuple[Column, ...], str, list[str]]:
     """Return the columns of a file, the decimal mark of its plain numbers, and notes.
 
@@ -119,7 +119,7 @@ def text_columns(
 
 
 def _recognized(
-    file_columns: Sequence[TextCells], wanted: Memory, delimiter: str
+    file_columns: Sequence[TextCells], wanted: Expected, delimiter: str
 ) -> Settled:
     """Decide how the columns of a file are read, without a table of a fit."""
     options = [_ways(cells, wanted) for cells in file_columns]
@@ -137,7 +137,7 @@ def _recognized(
     return Settled(chosen, sure or wanted.first, notes)
 
 
-def _ways(cells: TextCells, wanted: Memory) -> list[Written]:
+def _ways(cells: TextCells, wanted: Expected) -> list[Written]:
     """Return the possible ways in which numbers are written; none for plain numbers."""
     plain = cells.points if wanted.first == "." else cells.commas
     if plain is not None:

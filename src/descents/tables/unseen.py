@@ -9,7 +9,7 @@ import numpy as np
 
 from descents.errors import Complaints, InvalidValueError
 from descents.tables.frames import short
-from descents.tables.levels import Known, coded
+from descents.tables.levels import KnownLevels, coded
 from descents.tables.spelling import listed, text_of
 from descents.tables.tables import Table
 
@@ -61,14 +61,14 @@ class Unseen:
 
 
 def known_only(
-    table: Table, known: Mapping[str, Known], remedy: str | None
+    table: Table, known: Mapping[str, KnownLevels], remedy: str | None
 ) -> tuple[Table, tuple[Unseen, ...]]:
     """Return a table in which cells with unknown levels are missing, and these levels.
 
     Parameters
     ----------
     table : Table
-    known : mapping from names of columns to Known
+    known : mapping from names of columns to KnownLevels
         Columns that the table lacks are ignored.
     remedy : str, optional
         Raise an error with this remedy for unknown levels. By default they become missing.
@@ -83,7 +83,7 @@ def known_only(
     >>> import pyarrow
     >>> from descents.tables.tables import from_frame
     >>> table = from_frame(pyarrow.table({"a": ["x", "y", "x", None]}))
-    >>> less, unseen = known_only(table, {"a": Known(("x",))}, None)
+    >>> less, unseen = known_only(table, {"a": KnownLevels(("x",))}, None)
     >>> less.column("a").values, dict(unseen[0].cells)
     (array([ 0., nan,  0., nan]), {'y': 1})
     """
