@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from descents.cells import columns
-from descents.lowrank.conformal import Calibration, kind_of
+from descents.lowrank.conformal import Calibration
 from descents.lowrank.fitted import Fitted
 from descents.lowrank.matrices import is_sparse
 from descents.optim.runs import Status
@@ -107,22 +107,11 @@ def result_of(
 
 
 def _intervals(calibration: Calibration, coverage: float) -> IntervalsOfFit:
-    quantiles = calibration.quantiles(coverage)
-    counts = np.bincount(calibration.columns, minlength=len(calibration.models))
-    found = []
-    for model, count, quantile in zip(
-        calibration.models, counts, quantiles, strict=True
-    ):
-        kind = kind_of(model.loss)
-        assert kind is not None  # noqa: S101  checked when it was calibrated
-        width = float(2 * quantile) if kind in ("number", "period") else None
-        found.append(
-            ColumnOfIntervals(
-                name=model.name, kind=kind, held=count, quantile=quantile, width=width
-            )
-        )
+    facts = calibration.described(coverage)
     return IntervalsOfFit(
-        coverage=coverage, held=len(calibration.scores), columns=found
+        coverage=facts["coverage"],
+        held=facts["held"],
+        columns=[ColumnOfIntervals(**column) for column in facts["columns"]],
     )
 
 
