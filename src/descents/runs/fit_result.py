@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from descents.cells import columns
+from descents.cells.columns import ColumnModel
 from descents.lowrank.conformal import Calibration
 from descents.lowrank.fitted import Fitted
 from descents.lowrank.matrices import is_sparse
@@ -27,7 +27,7 @@ from descents.runs.lowrank_result import (
     WorstRow,
 )
 from descents.runs.on_disk import Seen
-from descents.runs.request import Data, environment
+from descents.runs.request import Data, Identity, environment
 from descents.runs.results import Environment, Formats, Run
 from descents.tables.blocks import TableOnDisk
 from descents.tables.tables import Table
@@ -39,7 +39,7 @@ DOMINANT = 0.9
 
 
 def result_of(
-    run: Mapping[str, Any],
+    run: Identity,
     data: Data,
     fitted: Fitted,
     seen: Seen | None,
@@ -335,18 +335,18 @@ def _worst_cells(
     for (i, j), number in zip(pairs, observed, strict=True):
         column = fitted.models[j]
         predicted = fitted.codes_of(np.array([i]))[j]
-        value, guess = (
-            _plain(columns.decoded(column, codes)[0])
-            for codes in (np.array([number]), predicted)
-        )
         found.append(
             WorstCell(
-                row=data.row_names[i], column=column.name, value=value, predicted=guess
+                row=data.row_names[i],
+                column=column.name,
+                value=_cell(column, np.array([number])),
+                predicted=_cell(column, predicted),
             )
         )
     return found
 
 
-def _plain(value: Any) -> Value:
-    plain: Value = value.item() if hasattr(value, "item") else value
-    return plain
+def _cell(column: ColumnModel, codes: np.ndarray) -> Value:
+    """Return the value of a cell, from its number or code."""
+    value: Value = columns.decoded(column, codes)[:1].tolist()[0]
+    return value
