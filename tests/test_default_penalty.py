@@ -14,6 +14,7 @@ from descents import Factorization, LowRankModel, TableOnDisk
 from descents.cells.observed import cells
 from descents.lowrank import noise
 from descents.lowrank.noise import Noise, implied
+from descents.lowrank.sweeps import Sweeps
 from descents.tables.datasets import planted_table
 
 IDENTITY: tuple[tuple[str, str | None], ...] = (
@@ -43,7 +44,7 @@ def test_of_a_complete_table_it_is_the_shrinkage_of_the_marginal_model() -> None
     """s m / d, with the variance of the noise that Tipping and Bishop's likelihood has."""
     table = planted_table(5000, 10, 3, noise=0.7, seed=0)[0]
     table -= table.mean(0)
-    sweeps = noise._Sweeps(table, np.ones(table.shape), 3, biased=True)
+    sweeps = Sweeps(table, np.ones(table.shape), 3, biased=True)
     share, l2 = sweeps.ended()
     values = np.linalg.svd(table, compute_uv=False)
     likely = np.square(values[3:]).mean() / len(table)
@@ -105,7 +106,7 @@ def test_the_sweeps_are_those_of_a_plain_loop(sparse: bool) -> None:
     given: Any = (table, weights)
     if sparse:
         given = tuple(scipy.sparse.csr_array(part) for part in given)
-    sweeps = noise._Sweeps(*given, 2, biased=False)
+    sweeps = Sweeps(*given, 2, biased=False)
     unit = sweeps.unit
     expected = by_a_loop(table / unit, weights, sweeps.U.copy(), sweeps.V.copy(), 4)
     for _ in range(4):

@@ -148,11 +148,12 @@ def _transform(
     silent: tuple[bool, bool],
 ) -> int:
     """Transform and impute the rows of a table by a low-rank model."""
+    from descents.lowrank.model import LowRank
     from descents.runs import apply as study
     from descents.storage.folders import RunFolder
     from descents.storage.values import json_text
 
-    model = study.load_as(run)
+    model = study.load_as(run, LowRank)
     data = reading.read(identity["table"], wanted.memory)
     with RunFolder(out, identity) as folder:
         if wanted.memory is not None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from descents.runs.factorize_options import Options
     from descents.runs.lowrank_result import LowRankResult
-    from descents.runs.request import Data, Reading
+    from descents.runs.request import Data, Identity, Reading
     from descents.storage.folders import RunFolder
 
 MOST_SHOWN = 12
@@ -334,7 +334,7 @@ def _stored(folder: Path, impute: Path | None) -> LowRankResult:
 def _fitted(
     data: Data,
     options: Options,
-    run: dict[str, Any],
+    run: Identity,
     folder: RunFolder,
     limits: Limits,
     silent: bool,

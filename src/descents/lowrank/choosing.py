@@ -88,8 +88,8 @@ def _by_singular_values(found: Cells, settings: Settings) -> Selection:
         not side.smooth or side.l2 or side.smoothness for side in sides
     ):
         raise InvalidValueError(
-            f"n_components is {selection.THRESHOLD!r}, which is for models without "
-            "constraint and penalty; give 'auto', or leave those out"
+            f"n_components is {selection.THRESHOLD!r}, which knows no constraint "
+            "and no penalty; give 'auto', or leave those out"
         )
     chosen = singular_values.by_singular_values(found, settings.offsets_used)
     if chosen.rank == 0:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -98,6 +98,24 @@ class Intervals:
     sets: np.ndarray
 
 
+class ColumnFacts(TypedDict):
+    """The calibration of a column as plain values."""
+
+    name: str
+    kind: str
+    held: int
+    quantile: float
+    width: float | None
+
+
+class CalibrationFacts(TypedDict):
+    """A `Calibration` as plain values."""
+
+    coverage: float
+    held: int
+    columns: list[ColumnFacts]
+
+
 @dataclass(frozen=True)
 class Calibration:
     """The scores of the held-out cells, to which the twin of a model was not fitted.
@@ -157,7 +175,7 @@ class Calibration:
             quantiles[j] = np.sort(scores)[rank_of(coverage, len(scores)) - 1]
         return quantiles
 
-    def described(self, coverage: float) -> dict[str, Any]:
+    def described(self, coverage: float) -> CalibrationFacts:
         """Return the numbers of held-out cells and the quantiles as plain values."""
         quantiles = self.quantiles(coverage)
         counts = np.bincount(self.columns, minlength=len(self.models))
@@ -167,7 +185,7 @@ class Calibration:
             "columns": [
                 {
                     "name": model.name,
-                    "kind": kind_of(model.loss),
+                    "kind": kind_of(model.loss) or "",
                     "held": int(count),
                     "quantile": float(quantile),
                     "width": float(2 * quantile)

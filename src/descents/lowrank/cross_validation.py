@@ -256,7 +256,7 @@ def _penalties_of(problem: Factorization) -> tuple[float, ...]:
     for side in (problem.row_regularizer, problem.column_regularizer):
         if side.inside is not None:
             raise InvalidValueError(
-                "penalty 'l2' is 'auto', for which there is no scale if a factor has "
+                "penalty 'l2' is 'auto', for which there is no scale where a factor has "
                 "to lie in a set; give a list of numbers to choose from"
             )
     top = problem.vanishing_l2() or 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from descents.factorization.factorization import Factorization
 from descents.lowrank.folds import dealt, with_holes
 from descents.lowrank.folds import observed as observed_of
 from descents.lowrank.predictor import decoded
+from descents.lowrank.problems import OfFactorization
 from descents.marginal.held_out import (
     ENOUGH_HELD_OUT,
     ENOUGH_OF_COLUMN,
@@ -48,6 +49,15 @@ ROUNDING = 1e-6
 """Errors that are nearer to each other, in their own units, are the same."""
 AWAY = 1e6
 """What is infinite counts as so many times the size of the others."""
+
+
+class Overall(TypedDict):
+    """The error on held-out cells: see `Judged.overall`."""
+
+    cells: int
+    relative_error: float
+    standard_error: float
+    says: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +134,7 @@ class Judged:
             f"{listed(flat)}"
         )
 
-    def overall(self) -> dict[str, Any]:
+    def overall(self) -> Overall:
         """Return the error of what is filled in over that of constants, in all.
 
         Returns
@@ -266,7 +276,7 @@ def judged(
     found: Cells,
     models: Sequence[ColumnModel],
     rank: int,
-    settings: Mapping[str, Any],
+    settings: OfFactorization,
     step: Callable[[Factorization], UpdateRule],
     stop: Stop,
     *,

@@ -1,15 +1,13 @@
-r"""How much of a table with missing cells is noise, and which penalty that implies.
+"""The share of noise in a table with missing cells, and the penalty that follows from it.
 
-A point estimate of every factor fits rows with few observed cells exactly, with factors of
-any size. Where the factors are uncertain, and integrated out, such rows shrink by
-themselves. The penalty that does the same to point estimates follows from that model.
+A point estimate fits rows with few observed cells exactly, with factors of any size. In a
+model in which the factors are integrated out, such rows shrink by themselves. The penalty
+is the one with which point estimates shrink in the same way (`descents.lowrank.sweeps`).
 """
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,48 +17,34 @@ from descents.cells.complete import Complete
 from descents.cells.streamed import Streamed
 from descents.constraints.sets import Sparse
 from descents.factorization.factorization import Factorization
-from descents.linalg.spectra import leading_triples
 from descents.losses import CustomLoss, Periodic
+from descents.lowrank.matrices import Matrix, is_sparse, like
+from descents.lowrank.sweeps import Sweeps
 
-SWEEPS = 500
-"""The limit of sweeps."""
-SETTLED = 1e-3
-"""The sweeps end once the penalty changes by less than this share in one."""
-VANISHED = 1e-12
-"""A noise of less than this share of the variance is none."""
-DIGITS = 5
-"""How many digits of a penalty count."""
-LEAST = 1e-30
-LIVE = 0.05
-"""A component with a smaller share of its mean square in its means has vanished."""
 MOST_NUMBERS = 2**22
-"""Longer sides are sampled, so that their covariances have no more numbers."""
+"""The largest number of covariances of a side; a longer side is sampled."""
 LEAST_ROWS = 2000
-"""As many of them are looked at, though."""
+"""A sample has at least this many rows or columns."""
 RENEWALS = 20
-"""The limit of times that quadratics are renewed near predictions."""
+"""The maximum number of times that quadratics are computed."""
 STAYS = 0.02
-"""They are not once the penalty changes by less than this share."""
-FAINT = 1e-4
-"""A share of noise to begin with that no component vanishes in."""
-PATIENT = 30
-"""So many sweeps hold it there."""
+"""They are not computed again once the penalty changes by less than this share."""
 CLOSE = 1e-9
-"""What is nearer to its prediction, in units of a column's spread, is that."""
+"""A residual of less than this many spreads of its column counts as 0."""
 NUDGE = 1e-3
-"""How far apart two slopes are that tell a curvature, in units of a column's spread."""
+"""The step of difference quotients of slopes, in spreads of the column."""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """The noise of a table, and the penalty that it implies.
+    """The noise of a table, and the penalty that follows from it.
 
     Attributes
     ----------
     share : float
-        The variance of the noise over that about the constants.
+        The variance of the noise over the variance around the best constants.
     l2 : float
-        Of both factors.
+        The penalty on both factors.
 
     Examples
     --------
@@ -73,7 +57,7 @@ class Noise:
 
     @property
     def says(self) -> str:
-        """Which penalty is taken, and why."""
+        """The penalty and its reason in a sentence."""
         if self.l2 == 0:
             return "no penalty, as there is no noise to speak of"
         share = 100 * min(self.share, 1)
@@ -99,15 +83,15 @@ def lacks_cells(found: Cells) -> bool:
 
 
 def implied(problem: Factorization) -> Noise | None:
-    """Return the noise of a table with missing cells, and the penalty that it implies.
+    """Return the noise of a table with missing cells, and the penalty that follows from it.
 
-    None where the table is complete; where a factor lies in a set, which has a size of its
-    own, other than one of few entries; and for a function of the user's.
+    It is None for a complete table, for a custom loss, and if a factor lies in a set that
+    determines its size.
 
     Parameters
     ----------
     problem : Factorization
-        Without a penalty; all its losses predict numbers on the scale of the data.
+        A problem without penalty. Its losses predict numbers on the scale of the data.
 
     Examples
     --------
@@ -127,7 +111,7 @@ def implied(problem: Factorization) -> Noise | None:
         return None
     share, l2, largest = _estimated(problem)
     if problem.has_offsets and not isinstance(found, Streamed):
-        # Twice what leaves nothing of the factors is as good as more.
+        # With twice the penalty at which the factors vanish, nothing changes any more.
         l2 = min(l2, 2 * problem.vanishing_l2())
     elif not np.isfinite(l2):
         l2 = largest
@@ -137,16 +121,14 @@ def implied(problem: Factorization) -> Noise | None:
 def _estimated(problem: Factorization) -> tuple[float, float, float]:
     """Return the share of noise, the l2, and the largest l2 of a component.
 
-    Quadratics near the best constants are those of the loss itself where its slope is a
-    line. Where it is not, they are renewed near the predictions, until the penalty stays:
-    what bends far away, and would pass for noise, is gone where predictions are exact.
+    The loss is replaced by quadratics. If its slope is a line, those near the best
+    constants are the loss itself. If not, they are computed anew near the predictions,
+    until the penalty stays: then the curvature far from the predictions, which would pass
+    for noise, has no effect.
     """
     found = problem.cells
     if isinstance(found, Streamed):
-        table, weights, times = _of_sampled_blocks(found, problem)
-        sweeps = _Sweeps(table, weights, problem.rank, biased=problem.has_offsets)
-        share, l2 = sweeps.ended()
-        return share, l2 * times, float(sweeps.penalties().max()) * sweeps.scale * times
+        return _estimated_on_disk(found, problem)
     left = np.ones((found.shape[0], 1))
     right = found.offsets[:, None]
     best = np.inf, np.inf, np.inf
@@ -156,11 +138,11 @@ def _estimated(problem: Factorization) -> tuple[float, float, float]:
         means = np.zeros(table.shape[0])
         if problem.has_row_biases:
             table, means = _less_row_means(table, weights)
-        sweeps = _Sweeps(table, weights, problem.rank, biased=problem.has_offsets)
+        sweeps = Sweeps(table, weights, problem.rank, biased=problem.has_offsets)
         share, l2 = sweeps.ended()
         largest = float(sweeps.penalties().max()) * sweeps.scale
         if np.isfinite(best[1]) and not (share < best[0] and np.isfinite(l2)):
-            break  # as around an asymmetric corner
+            break  # for example near a corner of an asymmetric loss
         settled = abs(l2 - best[1]) <= STAYS * l2 or not np.isfinite(l2)
         best = share, l2 * times, largest * times
         if straight or settled or table.shape != (found.shape[0], found.coordinates):
@@ -172,26 +154,35 @@ def _estimated(problem: Factorization) -> tuple[float, float, float]:
     return best
 
 
+def _estimated_on_disk(
+    found: Streamed, problem: Factorization
+) -> tuple[float, float, float]:
+    """Return the same for a table on disk, from a sample of its rows."""
+    table, weights, times = _of_sampled_blocks(found, problem)
+    sweeps = Sweeps(table, weights, problem.rank, biased=problem.has_offsets)
+    share, l2 = sweeps.ended()
+    return share, l2 * times, float(sweeps.penalties().max()) * sweeps.scale * times
+
+
 def _middle(problem: Factorization) -> np.ndarray:
-    """Return what is predicted of each coordinate without the factors."""
+    """Return the prediction of each coordinate without the factors."""
     found: np.ndarray = problem.cells.offsets if problem.has_offsets else problem.base
     return found
 
 
 def _quadratics(
     problem: Factorization, left: np.ndarray, right: np.ndarray
-) -> tuple[Any, Any, bool]:
+) -> tuple[Matrix, Matrix, bool]:
     r"""Return quadratics near the loss, sum k w (t - Z)^2, at predictions Z = L R^T.
 
-    With psi minus half the slope of the loss, t = Z + psi / k. k is the mean half
-    curvature of a column there; of losses whose predictions are on the scale of the data
-    the slope of the line of psi by x - Z, which corners do not mislead. For squared loss
-    t is x and k is 1.
+    Let psi be minus half the slope of the loss. Then t = Z + psi / k, where k is half the
+    mean curvature of a column: the slope of the least-squares line of psi over x - Z, which
+    also exists for losses with corners. For squared loss t is x and k is 1.
 
     Returns
     -------
     targets : float64 ndarray or csr array of shape (rows, coordinates)
-        About what is predicted without the factors; 0 where a cell is missing.
+        t minus the prediction without the factors; 0 for missing cells.
     weights : the same
     straight : bool
         Whether slopes are lines: t is x.
@@ -233,9 +224,7 @@ def _quadratics(
     targets = np.where(heavy > 0, Z - middle + steps, 0)
     if not sparse:
         return targets, heavy, straight
-    kind, parts = type(table), (table.indices, table.indptr)
-    of_entries = (kind((each, *parts), shape=found.shape) for each in (targets, heavy))
-    return *of_entries, straight
+    return like(table, targets), like(table, heavy), straight
 
 
 def _curvatures(
@@ -243,7 +232,7 @@ def _curvatures(
     sides: tuple[torch.Tensor, torch.Tensor],
     heights: np.ndarray,
 ) -> np.ndarray:
-    """Return the mean half curvature of each column, by slopes on both sides."""
+    """Return half the mean curvature of each column, from slopes on both sides."""
     left, right = sides
     nudge = NUDGE * torch.as_tensor(problem.spread())
     found, cuts = problem.cells.in_memory, torch.as_tensor(problem.cells.cuts)
@@ -257,10 +246,13 @@ def _curvatures(
     )
 
 
-def _sampled(targets: Any, weights: Any, rank: int) -> tuple[Any, Any, float]:
-    """Return some rows of a tall table, or some columns of a wide one.
+def _sampled(
+    targets: Matrix, weights: Matrix, rank: int
+) -> tuple[Matrix, Matrix, float]:
+    """Return a sample of the rows of a tall table, or of the columns of a wide one.
 
-    The penalty grows with the root of the length of the longer side.
+    The penalty is multiplied by the third value, because it grows with the square root of
+    the length of the longer side.
     """
     rows, wide = targets.shape
     most = max(LEAST_ROWS, MOST_NUMBERS // rank**2)
@@ -278,9 +270,9 @@ def _sampled(targets: Any, weights: Any, rank: int) -> tuple[Any, Any, float]:
 def _of_sampled_blocks(
     found: Streamed, problem: Factorization
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return some rows of a table on disk, as much from each block."""
+    """Return a sample of the rows of a table on disk, with all its blocks."""
     rows, wide = found.shape
-    each = 8 * (6 * wide + 6 * (problem.rank + 1) ** 2)  # bytes that a row takes
+    each = 8 * (6 * wide + 6 * (problem.rank + 1) ** 2)  # bytes per row
     room = found.table.memory // 2 // each
     most = max(1, min(rows, room, max(LEAST_ROWS, MOST_NUMBERS // problem.rank**2)))
     picked = np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
@@ -295,221 +287,17 @@ def _of_sampled_blocks(
     return np.concatenate(tables), np.concatenate(masks), float(np.sqrt(rows / most))
 
 
-def _less_row_means(table: Any, weights: Any) -> tuple[Any, np.ndarray]:
-    """Return a table less means of its rows, shrunk as if each had a cell more; them."""
+def _less_row_means(table: Matrix, weights: Matrix) -> tuple[Matrix, np.ndarray]:
+    """Return a table minus means of its rows, and these means.
+
+    The means are shrunk, as if each row had one more cell with the value 0.
+    """
     known = (weights > 0).sum(1)
     total = np.asarray((weights * table).sum(1)).reshape(-1)
     heights = np.asarray(weights.sum(1)).reshape(-1)
     known = np.asarray(known).reshape(-1)
     mean = total / np.where(heights > 0, heights, 1) * known / (known + 1)
-    if not hasattr(table, "tocsr"):
-        return np.where(weights > 0, table - mean[:, None], 0), mean
+    if not is_sparse(table):
+        return np.where(np.asarray(weights) > 0, table - mean[:, None], 0), mean
     rest = table.data - np.repeat(mean, np.diff(table.indptr))
-    return type(table)((rest, table.indices, table.indptr), shape=table.shape), mean
-
-
-class _Sweeps:
-    r"""Sweeps of variational Bayes over a table, and the penalty that they imply.
-
-    The model is x_ij = b_j + u_i^T v_j + e_ij with normal factors and noise of variance
-    s / w_ij. The distribution of all factors given the observed cells is approximated by
-    independent normal ones, of means u_i and v_j and covariances C_i and D_j [1]_; their
-    prior variances A and B, b and s are those that maximize the bound. A row solves
-
-    .. math::
-        \Big( \sum_j w_{ij} (v_j v_j^T + D_j) + s A^{-1} \Big) u_i
-        = \sum_j w_{ij} v_j (x_{ij} - b_j),
-
-    where a point estimate has l2 in the place of what is added to the first term. With p_k
-    the mean of its diagonal over the rows, and q_k that of its counterpart over the
-    columns, the penalty of component k is :math:`\sqrt{p_k q_k}`, which does not depend on
-    how the size of a component is shared out to U and V. For a complete table of m rows
-    and n < m columns it tends to s m / d, d the singular value of the component, for which
-    point estimates shrink as the posterior means of the marginal model do [2]_. The
-    penalty of all is the largest one of those that have not vanished.
-
-    Parameters
-    ----------
-    table, weights : float64 ndarray or csr array of shape (m, n)
-        0 where a cell is missing.
-    rank : int
-    biased : bool
-        Whether columns have offsets.
-
-    References
-    ----------
-    .. [1] Lim and Teh (2007), "Variational Bayesian approach to movie rating prediction",
-       KDD Cup. Ilin and Raiko (2010), "Practical approaches to principal component
-       analysis in the presence of missing values", Journal of Machine Learning Research 11.
-    .. [2] Tipping and Bishop (1999), "Probabilistic principal component analysis",
-       Journal of the Royal Statistical Society B 61(3).
-    """
-
-    def __init__(self, table: Any, weights: Any, rank: int, *, biased: bool) -> None:
-        self.sparse = hasattr(table, "tocsr")
-        given = weights.data if self.sparse else weights
-        self.count = max(int((given > 0).sum()), 1)
-        # Weights of any size imply the same.
-        heavy = float(given.sum()) / self.count or 1.0
-        weights = weights / heavy
-        self.weights, self.table, self.biased = weights, table, biased
-        self.turned = weights.T.tocsr() if self.sparse else weights.T
-        self.w, self.x = weights, table
-        if self.sparse:
-            self.rows = np.repeat(np.arange(table.shape[0]), np.diff(table.indptr))
-            self.w, self.x = weights.data, table.data
-        self.heights = np.asarray(weights.sum(0)).reshape(-1)
-        self.some_rows = np.asarray(weights.sum(1)).reshape(-1) > 0
-        self.some_columns = self.heights > 0
-        self.unit = float(np.abs(self.x).max(initial=0.0)) or 1.0
-        self.scale = heavy * self.unit
-        self.x = self.x / self.unit  # no square overflows or vanishes
-        self.variance = float((self.w * np.square(self.x)).sum() / self.count)
-        self._begin(min(rank, *table.shape), 0.5)
-
-    def _begin(self, rank: int, share: float) -> None:
-        """Set all that sweeps renew, the noise to a share of the variance."""
-        self.U, self.V = self._first_factors(rank)
-        self.C, self.D = (np.zeros((*part.shape, rank)) for part in (self.U, self.V))
-        self.prior = np.ones(rank), np.ones(rank)
-        self.added = np.ones(rank), np.ones(rank)
-        self.offsets = np.zeros(self.table.shape[1])
-        self.noise = self.variance * share
-
-    def _first_factors(self, rank: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the singular vectors of the table, each column in its weight."""
-        counts = np.asarray((self.weights > 0).sum(0)).reshape(-1)
-        over = np.sqrt(np.where(counts > 0, self.heights / np.maximum(counts, 1), 1))
-        each = over[self.table.indices] if self.sparse else over
-        left, values, right = leading_triples(self._weighted(self.x / each), rank)
-        share = self.count / (self.table.shape[0] * self.table.shape[1])
-        root = np.sqrt(values / share)
-        return left * root, right * root / over[:, None]
-
-    def fitted(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the factors and the offsets, in the units of the table."""
-        return self.U, self.V * self.unit, self.offsets * self.unit
-
-    def ended(self) -> tuple[float, float]:
-        """Return the share of noise, and the l2, where sweeps settle.
-
-        The first sweeps take much for noise, and a weak component may vanish in it for
-        good. Where one has, sweeps that begin with little noise tell whether there is any.
-        """
-        found = self._ended()
-        (rows, columns), rank = self.table.shape, self.U.shape[1]
-        spent = rank * (rows + columns - rank) + columns
-        if found[0] > 0 and not self._live().all() and self.count > spent:
-            other = copy.copy(self)
-            other._begin(rank, FAINT)
-            for _ in range(PATIENT):
-                other.sweep()
-                other.noise = min(other.noise, FAINT * self.variance)
-            if other._ended()[0] == 0:
-                return 0.0, 0.0
-        return found
-
-    def _ended(self) -> tuple[float, float]:
-        """Sweep until the penalty has settled."""
-        before = now = np.inf
-        for sweep in range(SWEEPS):
-            if self.noise <= VANISHED * self.variance:
-                return 0.0, 0.0
-            self.sweep()
-            live = self._live()
-            now = float(self.penalties()[live].max()) if live.any() else np.inf
-            if sweep > 1 and (now == before or abs(now - before) <= SETTLED * now):
-                break
-            before = now
-        # As many digits as it has, so that other units, and their roundings, give the same.
-        return self.noise / self.variance, float(f"{now:.{DIGITS}g}") * self.scale
-
-    def penalties(self) -> np.ndarray:
-        """Return the penalty that each component implies."""
-        found: np.ndarray = np.sqrt(self.added[0] * self.added[1])
-        return found
-
-    def sweep(self) -> None:
-        """Renew the factors of the rows, those of the columns, and what they share."""
-        product = self._weighted(self._centered())
-        self.U, self.C, of_rows = self._half(
-            self.weights, product, (self.V, self.D), self.prior[0]
-        )
-        turned = product.T
-        self.V, self.D, of_columns = self._half(
-            self.turned, turned, (self.U, self.C), self.prior[1]
-        )
-        self.added = (
-            of_rows[self.some_rows].mean(0),
-            of_columns[self.some_columns].mean(0),
-        )
-        self._turn()
-        fits = self._fits()
-        if self.biased:
-            rest = np.asarray(self._weighted(self.x - fits).sum(0)).reshape(-1)
-            self.offsets = rest / np.where(self.some_columns, self.heights, 1)
-        left = (self.w * np.square(self._centered() - fits)).sum()
-        C, D = (part.reshape(len(part), -1) for part in (self.C, self.D))
-        left += ((self.turned @ C) * (_squares(self.V) + D)).sum()
-        left += ((self.weights @ D) * _squares(self.U)).sum()
-        self.noise = float(left) / self.count
-
-    def _half(
-        self,
-        weights: Any,
-        product: Any,
-        other: tuple[np.ndarray, np.ndarray],
-        prior: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return means and covariances of one side, and what is added to its diagonals."""
-        means, covariances = other
-        rank = means.shape[1]
-        added = (weights @ covariances.reshape(len(means), -1)).reshape(-1, rank, rank)
-        added = added + np.diag(self.noise / prior)
-        gram = (weights @ _squares(means)).reshape(-1, rank, rank)
-        inverse = np.linalg.inv(gram + added)
-        solved = np.einsum("iab,ib->ia", inverse, product @ means)
-        return solved, self.noise * inverse, np.einsum("iaa->ia", added)
-
-    def _turn(self) -> None:
-        """Turn the factors to prior variances of 1 for the rows, and to independent ones."""
-        rows, columns = self.some_rows, self.some_columns
-        A = self.U[rows].T @ self.U[rows] + self.C[rows].sum(0)
-        B = self.V[columns].T @ self.V[columns] + self.D[columns].sum(0)
-        a, Q = np.linalg.eigh(A / rows.sum())
-        root = np.sqrt(np.maximum(a, LEAST))
-        b, P = np.linalg.eigh((Q * root).T @ (B / columns.sum()) @ (Q * root))
-        of_rows, of_columns = (Q / root) @ P, (Q * root) @ P
-        self.U, self.V = self.U @ of_rows, self.V @ of_columns
-        self.C = of_rows.T @ self.C @ of_rows
-        self.D = of_columns.T @ self.D @ of_columns
-        self.prior = np.ones(len(a)), np.maximum(b, LEAST)
-
-    def _live(self) -> np.ndarray:
-        """Return which components have not vanished."""
-        known = np.square(self.U).sum(0)
-        found: np.ndarray = known > LIVE * (known + np.einsum("iaa->a", self.C))
-        return found
-
-    def _weighted(self, x: np.ndarray) -> Any:
-        """Return the weights times numbers of the cells, laid out as the table is."""
-        if not self.sparse:
-            return self.w * x
-        parts = (self.w * x, self.table.indices, self.table.indptr)
-        return type(self.table)(parts, shape=self.table.shape)
-
-    def _fits(self) -> np.ndarray:
-        """Return u_i^T v_j of the cells."""
-        if not self.sparse:
-            return self.U @ self.V.T
-        pairs = self.U[self.rows], self.V[self.table.indices]
-        return np.asarray(np.einsum("ij,ij->i", *pairs))
-
-    def _centered(self) -> np.ndarray:
-        offsets = self.offsets[self.table.indices] if self.sparse else self.offsets
-        return np.asarray(self.x - offsets)
-
-
-def _squares(factor: np.ndarray) -> np.ndarray:
-    """Return x x^T of each row, flat."""
-    return (factor[:, :, None] * factor[:, None, :]).reshape(len(factor), -1)
+    return like(table, rest), mean

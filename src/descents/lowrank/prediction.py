@@ -13,23 +13,26 @@ from descents.cells import filling
 from descents.cells.base import Cells
 from descents.cells.intake import plain_array, result_type
 from descents.cells.streamed import Streamed, block_bytes, rows_at_once
-from descents.errors import InvalidValueError, RunFolderError
+from descents.errors import InvalidValueError
 from descents.lowrank import conformal
 from descents.lowrank.conformal import Calibration
 from descents.lowrank.fitted import Fitted
 from descents.lowrank.judging import Judged
+from descents.lowrank.matrices import Matrix, is_sparse
 from descents.lowrank.noise import Noise
 from descents.lowrank.notices import warn, warn_of_far
 from descents.lowrank.row_biases import biases_at
 from descents.lowrank.selection import Selection
-from descents.lowrank.stored import restored, stored
+from descents.lowrank.stored import Arrays, FitFacts, restored, stored
 from descents.lowrank.table import CodesTables
 from descents.marginal.held_out import ColumnScore
 from descents.optim.runs import Runs
 from descents.statistics import quantiles
 from descents.storage import folders as storage
+from descents.storage.models import read_model
 from descents.tables.blocks import TableOnDisk
 from descents.tables.spelling import listed
+from descents.tables.tables import Table
 from descents.text import counted
 
 
@@ -85,7 +88,7 @@ class UsesFitted(CodesTables):
     @property
     def scores_(self) -> dict[str, ColumnScore | None]:
         """How well each column is predicted, of cells that the fit has not seen."""
-        scores: Any = () if self.judged_ is None else self.judged_.scores
+        scores = () if self.judged_ is None else self.judged_.scores
         names = [column.name for column in self.columns_]
         return dict(zip(names, scores, strict=False))
 
@@ -97,13 +100,13 @@ class UsesFitted(CodesTables):
         flat = np.flatnonzero(self.judged_.constant)
         return [self.columns_[j].name for j in flat]
 
-    def transform(self, X: Any) -> np.ndarray:
+    def transform(self, X: object) -> np.ndarray:
         """Return new rows in the space of the components: `LowRankModel.transform`."""
         self._check_fitted()
         if isinstance(X, TableOnDisk):
             _, values = self._read(X, reset=False)
             scores = np.empty((values.shape[0], len(self.components_)), values.dtype)
-            biases: Any = np.zeros(len(scores))
+            biases = np.zeros(len(scores))
             for place, block in values.blocks(self._rows_at_once(values)):
                 scores[place], biases[place] = self._solved(block)
                 del block
@@ -128,11 +131,12 @@ class UsesFitted(CodesTables):
             yield place, self._solved(block)[0].astype(block.dtype, copy=False)
             del block
 
-    def _solved(self, values: Any) -> tuple[np.ndarray, Any]:
-        """Return the scores of new rows, and their biases (0 where there are none)."""
+    def _solved(self, values: Matrix) -> tuple[np.ndarray, np.ndarray]:
+        """Return the scores of new rows, and their biases (0 if there are no biases)."""
         found = self.fitted_.cells_of(values, self.sparse)
         solved = self.fitted_.solved(found, self.fitted_.points[0])
-        return self.fitted_.embedded(solved["U"]), solved.get("row_biases", 0.0)
+        biases = solved.get("row_biases", np.zeros(len(solved["U"])))
+        return self.fitted_.embedded(solved["U"]), biases
 
     def _rows_at_once(self, table: TableOnDisk) -> int:
         """Return how many new rows the memory of a table on disk is enough for."""
@@ -144,7 +148,7 @@ class UsesFitted(CodesTables):
             f"the scores of {counted(table.shape[0], 'row')} at rank {rank}",
         )
 
-    def inverse_transform(self, X: Any, *, row_biases: Any = None) -> np.ndarray:
+    def inverse_transform(self, X: object, *, row_biases: object = None) -> np.ndarray:
         """Return the table that points in the space of the components stand for.
 
         ``inverse_transform(transform(X))`` is the prediction of the rows of X, and
@@ -195,7 +199,9 @@ class UsesFitted(CodesTables):
             found = found.astype(kind, copy=False)
         return self._of_fit(found)
 
-    def _biases(self, scores: np.ndarray, given: Any, kind: Any) -> np.ndarray:
+    def _biases(
+        self, scores: np.ndarray, given: object, kind: type[np.floating]
+    ) -> np.ndarray:
         """Return the row biases that go with points in the space of the components.
 
         See `biases_at`.
@@ -220,7 +226,7 @@ class UsesFitted(CodesTables):
         digits = float(max(np.finfo(kind).eps, np.finfo(points.dtype).eps))
         return biases_at(scores, (points, self.row_biases_), self._recent, digits)
 
-    def predict_cells(self, rows: Any, columns: Any) -> np.ndarray:
+    def predict_cells(self, rows: object, columns: object) -> np.ndarray:
         """Return what the model says of some cells of the table it was fitted to.
 
         Parameters
@@ -258,7 +264,7 @@ class UsesFitted(CodesTables):
         return self.fitted_.cells_at(i.astype(np.int64), j.astype(np.int64))
 
     def impute(
-        self, X: Any, *, return_interval: bool = False, coverage: float = 0.9
+        self, X: object, *, return_interval: bool = False, coverage: float = 0.9
     ) -> Any:
         """Return the table with its holes filled, and nothing else changed.
 
@@ -312,7 +318,7 @@ class UsesFitted(CodesTables):
                 "X is a table on disk, and filling its holes would make a table in "
                 "memory; give some of its rows at a time"
             )
-        if hasattr(X, "tocsr"):
+        if is_sparse(X):
             raise InvalidValueError(
                 "X is sparse, and filling what it does not store would make it dense; "
                 "ask predict_cells for the cells that you need, or give a dense table"
@@ -363,7 +369,11 @@ class UsesFitted(CodesTables):
         )
 
     def _filled(
-        self, X: Any, table: Any, values: np.ndarray, codes: list[np.ndarray]
+        self,
+        X: object,
+        table: Table | None,
+        values: np.ndarray,
+        codes: list[np.ndarray],
     ) -> Any:
         """Return a table with its holes filled by numbers and codes.
 
@@ -382,7 +392,7 @@ class UsesFitted(CodesTables):
             given = given.astype(np.float64)
         return np.where(missing, filled.astype(given.dtype), given)
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: object, y: object = None) -> float:
         """Return the share of the best constants' loss that the model takes away.
 
         1 - loss / loss of the best constant of each column, over the observed cells of
@@ -423,7 +433,7 @@ class UsesFitted(CodesTables):
         arrays, facts = self.stored()
         storage.write_tensors(Path(path), arrays, facts)
 
-    def stored(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def stored(self) -> tuple[Arrays, FitFacts]:
         """Return the fitted model as arrays and plain values: what `save` writes."""
         arrays, facts = stored(self.fitted_)
         if self._recent is not None:
@@ -439,24 +449,10 @@ class UsesFitted(CodesTables):
         RunFolderError
             When the file cannot be read or is no such file.
         """
-        if Path(path).is_dir():
-            raise RunFolderError(
-                f"{path} is a folder; give the file that LowRankModel.save wrote, or "
-                "the folder to descents.load"
-            )
-        arrays, facts = storage.read_tensors(Path(path))
-        try:
-            if facts["model"] != "LowRankModel" or facts["format"] not in (1, 2):
-                raise InvalidValueError("it holds something else than a LowRankModel")
-            return cls.restored(arrays, facts)
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-            raise RunFolderError(
-                f"{path} holds no model that can be used ({error}); give a file that "
-                "LowRankModel.save wrote"
-            ) from None
+        return read_model(path, "LowRankModel", cls.restored)
 
     @classmethod
-    def restored(cls, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> Self:
+    def restored(cls, arrays: Arrays, facts: FitFacts) -> Self:
         """Return the model that `stored` gave."""
         model = cls.of_fit(restored(arrays, facts))
         if "recent/points" in arrays:
@@ -464,7 +460,7 @@ class UsesFitted(CodesTables):
         return model
 
 
-def _of_type(numbers: np.ndarray, dtype: Any) -> np.ndarray:
+def _of_type(numbers: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Return numbers as a type has them: rounded, and in its range, if it is of whole ones."""
     if dtype.kind not in "biu":
         return numbers.astype(dtype)

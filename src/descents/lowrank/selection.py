@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import TypedDict, TypeGuard
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from descents.storage.values import plain
 from descents.text import counted
 from descents.validation import real_number, whole_number
 
-Several = list[Any] | tuple[Any, ...] | range | np.ndarray
+Several = list[object] | tuple[object, ...] | range | np.ndarray
 AUTO, THRESHOLD = "auto", "gavish-donoho"
 Penalty = float | str | Mapping[str, object] | None
 """A penalty as it is given: l2, "auto", or several by name."""
@@ -134,6 +134,24 @@ def _penalties(name: str, values: Several) -> tuple[float, ...]:
             "above 0"
         )
     return tuple(sorted(found, reverse=True))
+
+
+class SelectionFacts(TypedDict):
+    """A `Selection` as plain values."""
+
+    how: str
+    rank: int
+    penalty: float | None
+    name: str | None
+    ranks: list[int]
+    penalties: list[float]
+    losses: list[list[list[float | None]]]
+    mean: list[list[float | None]]
+    error: list[list[float | None]]
+    held: int
+    values: list[float | None]
+    threshold: float | None
+    says: str
 
 
 @dataclass(frozen=True)
@@ -254,7 +272,7 @@ class Selection:
             f"out in {counted(self.losses.shape[-1], 'fold')})."
         )
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> SelectionFacts:
         """Return the selection as plain values."""
         cells = self.how == "cells"
         return {
@@ -274,7 +292,7 @@ class Selection:
         }
 
     @classmethod
-    def restored(cls, facts: Mapping[str, Any]) -> Selection:
+    def restored(cls, facts: SelectionFacts) -> Selection:
         """Return the selection from what `described` returned."""
         losses = np.array(facts["losses"], dtype=np.float64)
         return cls(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 
@@ -19,15 +18,56 @@ from descents.lowrank.conformal import Calibration
 from descents.lowrank.fitted import Fitted
 from descents.lowrank.judging import Judged
 from descents.lowrank.noise import Noise
-from descents.lowrank.selection import Selection
+from descents.lowrank.selection import Selection, SelectionFacts
 from descents.lowrank.settings import Settings
 from descents.lowrank.table import Header
-from descents.optim.runs import Runs
+from descents.optim.runs import RunFacts, Runs
 from descents.storage import folders as storage
 
 FORMER = {"steps": "solver", "folds": "cv"}
 """Former names of parameters, and what they are called now."""
 Arrays = dict[str, np.ndarray]
+Constraint = list[str | FactorSet]
+
+
+class NoiseFacts(TypedDict):
+    """A `Noise` as plain values."""
+
+    share: float
+    l2: float
+
+
+class ReferenceFacts(TypedDict):
+    """A `Reference` as plain values."""
+
+    value: float
+    kind: Literal["exact", "bound", "best found"]
+    says: str
+
+
+class FitFacts(TypedDict):
+    """What a file of a model has beside arrays."""
+
+    format: int
+    model: str
+    settings: dict[str, Any]
+    names: list[str]
+    features: int
+    columns: list[dict[str, Any]]
+    offsets: str
+    constraint: list[Constraint]
+    penalty: dict[str, float]
+    runs: RunFacts
+    reference: ReferenceFacts
+    gap: float | None
+    constants_loss: float
+    steps: str
+    # Models of earlier versions lack some of these.
+    places: NotRequired[list[int] | None]
+    seed: NotRequired[int | None]
+    selection: NotRequired[SelectionFacts | None]
+    noise: NotRequired[NoiseFacts | None]
+    scales: NotRequired[str | None]
 
 
 def absent(value: object) -> bool:
@@ -35,7 +75,7 @@ def absent(value: object) -> bool:
     return isinstance(value, str) and value == "deprecated"
 
 
-def stored(fit: Fitted) -> tuple[Arrays, dict[str, Any]]:
+def stored(fit: Fitted) -> tuple[Arrays, FitFacts]:
     """Return a fit as arrays and plain values.
 
     Raises
@@ -43,7 +83,7 @@ def stored(fit: Fitted) -> tuple[Arrays, dict[str, Any]]:
     InvalidValueError
         If a loss is a custom function.
     """
-    problem = fit.problem
+    problem, chosen, noise = fit.problem, fit.selection, fit.noise
     arrays, runs = fit.runs.stored()
     arrays["base"] = np.asarray(problem.base)
     if problem.cells.scales is not None:
@@ -52,13 +92,13 @@ def stored(fit: Fitted) -> tuple[Arrays, dict[str, Any]]:
         arrays["column_units"] = problem.cells.units
     arrays |= fit.known.stored()
     arrays["limits"] = fit.limits
-    named: list[list[str | FactorSet]] = []
+    named: list[Constraint] = []
     for of, sets in zip(("rows", "columns"), fit.constraint, strict=True):
         fixed = [one for one in sets if isinstance(one, Fixed)]
         if fixed:
             arrays[f"fixed_{of}"] = fixed[0].values
         named.append([one for one in sets if one not in fixed])
-    facts = {
+    facts: FitFacts = {
         "columns": [model.described() for model in fit.models],
         "offsets": problem.offsets,
         "constraint": named,
@@ -70,13 +110,17 @@ def stored(fit: Fitted) -> tuple[Arrays, dict[str, Any]]:
         "names": fit.header.names or [],
         "features": fit.header.features,
         "places": fit.header.places,
-        "reference": vars(fit.reference),
+        "reference": {
+            "value": fit.reference.value,
+            "kind": fit.reference.kind,
+            "says": fit.reference.says,
+        },
         "gap": fit.gap,
         "constants_loss": fit.constants_loss,
         "steps": fit.solver,
         "seed": fit.seed,
-        "selection": fit.selection and fit.selection.described(),
-        "noise": fit.noise and vars(fit.noise),
+        "selection": None if chosen is None else chosen.described(),
+        "noise": None if noise is None else {"share": noise.share, "l2": noise.l2},
         "scales": fit.scales,
     }
     if fit.calibration is not None:
@@ -108,7 +152,7 @@ def _plain_settings(fit: Fitted) -> dict[str, Any]:
     return {name: storage.typed(value) for name, value in settings.items()}
 
 
-def restored(arrays: Arrays, facts: Mapping[str, Any]) -> Fitted:
+def restored(arrays: Arrays, facts: FitFacts) -> Fitted:
     """Return the fit that `stored` gave; it knows the columns, but not the table."""
     models = [ColumnModel.restored(column) for column in facts["columns"]]
     if "units" in arrays:
@@ -162,7 +206,7 @@ def restored(arrays: Arrays, facts: Mapping[str, Any]) -> Fitted:
     )
 
 
-def _restored_settings(problem: Factorization, facts: Mapping[str, Any]) -> Settings:
+def _restored_settings(problem: Factorization, facts: FitFacts) -> Settings:
     settings = facts["settings"]
     if facts["format"] > 1:
         settings = {n: storage.of_typed(value) for n, value in settings.items()}
@@ -226,7 +270,7 @@ def _standardized(
     return arrays
 
 
-def _restored_constraint(arrays: dict[str, np.ndarray], named: Any) -> list[list[Any]]:
+def _restored_constraint(arrays: Arrays, named: list[Constraint]) -> list[Constraint]:
     """Return the constraints of both factors, with fixed values that lie apart."""
     found = []
     for of, names in zip(("rows", "columns"), renamed_sets(named), strict=True):

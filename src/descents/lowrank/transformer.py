@@ -6,8 +6,9 @@ importing torch. A command that fits a table does not have to wait for it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -15,7 +16,11 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import validate_data
 
+from descents.lowrank.matrices import Values
 from descents.lowrank.model import LowRank
+
+if TYPE_CHECKING:
+    from sklearn.utils import Tags
 
 
 class LowRankModel(
@@ -25,7 +30,7 @@ class LowRankModel(
 
     __doc__ = LowRank.__doc__
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         """Return the scikit-learn tags: missing cells and sparse tables are supported."""
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
@@ -33,12 +38,15 @@ class LowRankModel(
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    def _validated(self, X: Any, **settings: Any) -> Any:
-        return validate_data(self, X, **settings)
+    def _validated(self, X: object, *, reset: bool, **settings: object) -> Values:
+        found: Values = validate_data(self, X, reset=reset, **settings)
+        return found
 
     # scikit-learn's set_output wraps only methods that the class itself defines.
 
-    def fit_transform(self, X: Any, y: Any = None, *, weights: Any = None) -> Any:
+    def fit_transform(
+        self, X: object, y: object = None, *, weights: object = None
+    ) -> np.ndarray:
         """Fit the model and return the rows of the table in the space of the components.
 
         Parameters
@@ -53,7 +61,7 @@ class LowRankModel(
         points = self.fit(X, y, weights=weights).embedding_
         return points if self._kind is None else points.astype(self._kind, copy=False)
 
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: object) -> np.ndarray:
         """Return new rows in the space of the components.
 
         It minimizes the loss and the row penalty over the rows, with the parameters of

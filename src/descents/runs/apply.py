@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from descents.cells.intake import convergence_warning
 from descents.cells.streamed import Streamed
 from descents.errors import InvalidValueError
 from descents.lowrank.conformal import Intervals
+from descents.lowrank.matrices import SparseTable
 from descents.lowrank.model import LowRank
 from descents.runs.factorize import MODEL, SCORES, FactorizeRun, scores
 from descents.runs.lowrank_result import AppliedResult, AppliedRun, UnseenLevel
@@ -28,6 +29,7 @@ from descents.tables.unseen import known_only
 from descents.text import counted
 from descents.validation import folder_path
 
+M = TypeVar("M", bound=LowRank)
 IMPUTED = "imputed.csv"
 SPARSE = (
     "--impute writes a table with its missing cells filled, but missing cells of a sparse "
@@ -314,7 +316,7 @@ def write_imputed(
     return [says for says in messages if says not in found.result.warnings]
 
 
-def _observed(model: LowRank, values: Any) -> int:
+def _observed(model: LowRank, values: Table | SparseTable) -> int:
     """Return the number of observed cells; unseen levels do not count."""
     if not isinstance(values, Table):
         return int((~np.isnan(values.data)).sum())
@@ -326,10 +328,10 @@ def _observed(model: LowRank, values: Any) -> int:
     return total
 
 
-def load_as(folder: str | Path, kind: type[LowRank] = LowRank) -> Any:
+def load_as(folder: str | Path, kind: type[M]) -> M:
     """Load the model of a stored run of factorize, or of a file, as a given class.
 
-    The default class does not import scikit-learn.
+    `LowRank` does not import scikit-learn, `LowRankModel` does.
 
     Raises
     ------

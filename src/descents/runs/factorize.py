@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -25,7 +24,7 @@ from descents.runs.fit_pictures import MOST_POINTS, PATTERN, images, tensors_of
 from descents.runs.fit_result import WORST, dominant, result_of
 from descents.runs.lowrank_result import LowRankResult
 from descents.runs.on_disk import Seen, look, memory_use, warmed_up
-from descents.runs.request import Data
+from descents.runs.request import Data, Identity
 from descents.storage.folders import RESULT, ROWS, TENSORS, RunFolder
 from descents.tables.blocks import TableOnDisk
 from descents.tables.tables import Table
@@ -38,7 +37,7 @@ RECORDED = tuple(sorted({0, *np.geomspace(1, 2000, 40).astype(int).tolist()}))
 AT_ONCE = 2**14
 """The scores of this many rows of a table on disk are written at once."""
 Progress = Callable[[str, float], None]
-Columns = dict[str, Sequence[Any] | np.ndarray]
+Columns = dict[str, Sequence[str] | np.ndarray]
 """The columns of a table that is written."""
 
 
@@ -126,7 +125,7 @@ def _places(table: TableOnDisk) -> list[slice]:
 def factorize(
     data: Data,
     options: Options,
-    run: Mapping[str, Any],
+    run: Identity,
     *,
     workers: int = 1,
     max_seconds: float | None = None,

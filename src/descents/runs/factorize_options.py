@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from descents.cells.streamed import LIMITS
 from descents.constraints.constraints import regularizers
@@ -20,9 +19,13 @@ from descents.text import counted
 from descents.validation import real_number, whole_number
 
 SCALES: dict[str, str | bool] = {"auto": "auto", "yes": True, "no": False}
+Rank = int | str | list[int]
+"""A rank, ranks to choose from, or the name of a way to choose it."""
+Strength = float | str | list[float]
+"""A penalty, penalties to choose from, or "auto"."""
 
 
-def rank(text: str) -> Any:
+def rank(text: str) -> Rank:
     """Parse a rank: a number, ``auto``, ranks to choose from, or ``gavish-donoho``.
 
     Raises
@@ -61,7 +64,7 @@ def _last(low: str, high: Sequence[str]) -> int:
     return int(last)
 
 
-def _penalty(name: str, value: str) -> Any:
+def _penalty(name: str, value: str) -> Strength:
     """Parse a penalty: a number, ``auto``, or the numbers of ``auto:0.1,1,10``."""
     if value == AUTO:
         return AUTO
@@ -166,7 +169,7 @@ def check_image(sizes: Sequence[int], columns: int) -> None:
     )
 
 
-def penalties(given: Sequence[str]) -> dict[str, Any] | None:
+def penalties(given: Sequence[str]) -> dict[str, Strength] | None:
     """Parse ``l2=0.1`` texts, or a bare number for l2, as a dict; None if there are none.
 
     With ``auto`` in place of a number, the number is chosen by cross-validation; with
@@ -211,11 +214,11 @@ class Options:
         The height and width, and 3 for color, if each row is a picture.
     """
 
-    rank: Any
+    rank: Rank
     loss: str = "auto"
     loss_of: Mapping[str, str] | None = None
     constraint: str = "none"
-    penalty: Mapping[str, Any] | None = None
+    penalty: Mapping[str, Strength] | None = None
     offsets: str = "auto"
     scales: str = "auto"
     starts: int = 1
@@ -266,7 +269,7 @@ class Options:
             "table or in one that --memory reads; leave --intervals out",
         )
         complaints.raise_any()
-        loss: Any = self.loss
+        loss: str | dict[str, str] = self.loss
         if self.loss_of:
             loss = {**_for_all(data.values, self.loss), **self.loss_of}
         penalty = None if self.penalty is None else dict(self.penalty)
@@ -291,7 +294,7 @@ class Options:
         )
 
 
-def _for_all(table: Any, loss: str) -> dict[str, str]:
+def _for_all(table: object, loss: str) -> dict[str, str]:
     """Return a loss for each column whose type it suits."""
     if loss == "auto" or not isinstance(table, Table):
         return {}

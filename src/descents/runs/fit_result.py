@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from descents.cells import encoding
-from descents.lowrank.conformal import Calibration, kind_of
+from descents.cells.columns import ColumnModel
+from descents.lowrank.conformal import Calibration
 from descents.lowrank.fitted import Fitted
 from descents.lowrank.matrices import is_sparse
 from descents.optim.runs import Status
@@ -27,7 +27,7 @@ from descents.runs.lowrank_result import (
     WorstRow,
 )
 from descents.runs.on_disk import Seen
-from descents.runs.request import Data, environment
+from descents.runs.request import Data, Identity, environment
 from descents.runs.results import Environment, Formats, Run
 from descents.tables.blocks import TableOnDisk
 from descents.tables.tables import Table
@@ -39,7 +39,7 @@ DOMINANT = 0.9
 
 
 def result_of(
-    run: Mapping[str, Any],
+    run: Identity,
     data: Data,
     fitted: Fitted,
     seen: Seen | None,
@@ -107,22 +107,11 @@ def result_of(
 
 
 def _intervals(calibration: Calibration, coverage: float) -> IntervalsOfFit:
-    quantiles = calibration.quantiles(coverage)
-    counts = np.bincount(calibration.columns, minlength=len(calibration.models))
-    found = []
-    for model, count, quantile in zip(
-        calibration.models, counts, quantiles, strict=True
-    ):
-        kind = kind_of(model.loss)
-        assert kind is not None  # noqa: S101  checked when it was calibrated
-        width = float(2 * quantile) if kind in ("number", "period") else None
-        found.append(
-            ColumnOfIntervals(
-                name=model.name, kind=kind, held=count, quantile=quantile, width=width
-            )
-        )
+    facts = calibration.described(coverage)
     return IntervalsOfFit(
-        coverage=coverage, held=len(calibration.scores), columns=found
+        coverage=facts["coverage"],
+        held=facts["held"],
+        columns=[ColumnOfIntervals(**column) for column in facts["columns"]],
     )
 
 
@@ -346,18 +335,18 @@ def _worst_cells(
     for (i, j), number in zip(pairs, observed, strict=True):
         column = fitted.models[j]
         predicted = fitted.codes_of(np.array([i]))[j]
-        value, guess = (
-            _plain(encoding.decoded(column, codes)[0])
-            for codes in (np.array([number]), predicted)
-        )
         found.append(
             WorstCell(
-                row=data.row_names[i], column=column.name, value=value, predicted=guess
+                row=data.row_names[i],
+                column=column.name,
+                value=_cell(column, np.array([number])),
+                predicted=_cell(column, predicted),
             )
         )
     return found
 
 
-def _plain(value: Any) -> Value:
-    plain: Value = value.item() if hasattr(value, "item") else value
-    return plain
+def _cell(column: ColumnModel, codes: np.ndarray) -> Value:
+    """Return the value of a cell, from its number or code."""
+    value: Value = encoding.decoded(column, codes)[:1].tolist()[0]
+    return value

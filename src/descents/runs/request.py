@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypedDict, overload
 
 import numpy as np
 import torch
@@ -183,6 +183,19 @@ class Reading:
         return TableOnDisk(source, memory, ignore=ignored, dtype=np.float64)
 
 
+class Identity(TypedDict):
+    """The identity of a run; runs with the same identity have the same result.
+
+    Its values are those of `descents.runs.results.Run`.
+    """
+
+    command: str
+    table: str
+    sha256: str
+    options: dict[str, object]
+    reading: dict[str, object]
+
+
 @dataclass(frozen=True)
 class Data:
     """A table that was read, with the names of its rows.
@@ -271,9 +284,10 @@ class Numbered(Sequence[str]):
     def __getitem__(self, place: int) -> str: ...
     @overload
     def __getitem__(self, place: slice) -> list[str]: ...
-    def __getitem__(self, place: Any) -> Any:
-        numbers = self._places[place]
-        return [str(k) for k in numbers] if isinstance(place, slice) else str(numbers)
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [str(k) for k in self._places[place]]
+        return str(self._places[place])
 
     def __len__(self) -> int:
         return len(self._places)
@@ -373,8 +387,17 @@ def _parts(text: str) -> list[str]:
 
 def identity(
     table: str, options: Mapping[str, Any], command: str = "factorize"
-) -> dict[str, Any]:
-    """Return the identity of a run: the hash of its table, and its options."""
+) -> Identity:
+    """Return the identity of a run: the hash of its table, and its options.
+
+    Parameters
+    ----------
+    table : str
+        The file, or - for standard input.
+    options : mapping
+        The ``"options"`` of the command, and those for ``"reading"`` the table.
+    command : str
+    """
     digest = ""
     path = Path(table).expanduser()
     if table != "-" and path.is_file():
@@ -384,7 +407,8 @@ def identity(
         "command": command,
         "table": Path(table).name if table != "-" else table,
         "sha256": digest,
-        **storage.plain(dict(options)),
+        "options": storage.plain(options["options"]),
+        "reading": storage.plain(options["reading"]),
     }
 
 

@@ -1,0 +1,55 @@
+"""Read a model from the file that its `save` method wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from descents.errors import InvalidValueError, RunFolderError
+from descents.storage.files import read_tensors
+
+M = TypeVar("M")
+
+
+def read_model(
+    path: str | Path,
+    name: str,
+    restored: Callable[[dict[str, np.ndarray], Any], M],
+    formats: Sequence[int] = (1, 2),
+) -> M:
+    """Return the model in a file.
+
+    Parameters
+    ----------
+    path : path
+    name : str
+        The name of its class, which the file has as its ``"model"``.
+    restored : callable
+        Returns the model from the arrays and the other values of the file.
+    formats : sequence of int
+        The versions of the format, ``"format"`` in the file, that `restored` reads.
+
+    Raises
+    ------
+    RunFolderError
+        If the file cannot be read, or contains no such model.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise RunFolderError(
+            f"{path} is a folder; give the file that {name}.save wrote, or the folder to "
+            "descents.load"
+        )
+    arrays, facts = read_tensors(path)
+    try:
+        if facts["model"] != name or facts["format"] not in formats:
+            raise InvalidValueError(f"it does not contain a {name}")
+        return restored(arrays, facts)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise RunFolderError(
+            f"{path} contains no usable model ({error}); give a file that {name}.save "
+            "wrote"
+        ) from None
