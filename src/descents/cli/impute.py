@@ -1,4 +1,4 @@
-"""descents impute, and descents apply of its runs."""
+"""The command ``descents impute``, and ``descents apply`` with its runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MOST_IMPUTATIONS = 1000
 
 
 def imputations_option(says: str) -> Decorator:
-    """Return the option that asks for several imputations."""
+    """Return the option for several imputations."""
     return click.option(
         "--imputations",
         type=click.IntRange(2, MOST_IMPUTATIONS),
@@ -57,28 +57,28 @@ def imputations_option(says: str) -> Decorator:
     "missing cell with this probability.",
 )
 @imputations_option(
-    "Write M imputed tables below each other, with their number in a first column, in "
-    "place of one: each missing cell is drawn, from a model of resampled rows."
+    "Write M imputed tables instead of one, below each other, with their number in a "
+    "first column. Missing cells are drawn, each time from a model of resampled rows."
 )
 @range_option
 @click.option(
     "--rank",
     type=click.IntRange(0),
     metavar="R",
-    help="How many components the covariance has.  [default: no limit]",
+    help="Number of components of the covariance.  [default: no limit]",
 )
 @click.option(
     "--starts",
     type=click.IntRange(1, MOST_STARTS),
     default=1,
     show_default=True,
-    help="Starting points; the best fills.",
+    help="Number of starts; the best one fills the cells.",
 )
 @click.option(
     "--refine",
     is_flag=True,
-    help="Improve on the model by a forest for each column with missing cells, which takes "
-    "several times as long. New rows cannot be filled by such a run.",
+    help="Improve the model with a forest for each column with missing cells. This takes "
+    "several times as long, and such a run cannot fill new rows.",
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N"
@@ -92,7 +92,7 @@ def imputations_option(says: str) -> Decorator:
     help="A new folder for the results.  [default: runs/impute-<time>]",
 )
 @click.option(
-    "--resume", is_flag=True, help="Return at once if --out has this run already."
+    "--resume", is_flag=True, help="Return at once if --out contains this run."
 )
 @printing_options
 def impute(table: str, filled: Path, **given: Any) -> int:
@@ -112,7 +112,9 @@ def impute(table: str, filled: Path, **given: Any) -> int:
         given.pop(name) for name in ("resume", "out", "quiet", "as_json")
     )
     if resume and out is None:
-        raise click.UsageError("--resume needs --out, the folder to go on with.")
+        raise click.UsageError(
+            "--resume needs --out, the folder of the run to continue."
+        )
     if out is None:
         out = Path("runs") / f"impute-{time.strftime('%Y%m%d-%H%M%S')}"
     again = resume and (out / RESULT).exists()
@@ -136,7 +138,7 @@ def impute(table: str, filled: Path, **given: Any) -> int:
     with RunFolder(out, vars(run), resume=resume) as folder:
         if folder.complete and not filled.expanduser().exists():
             raise InvalidValueError(
-                f"{out} already holds this run, which is not fitted again; to fill a "
+                f"{out} already contains this run, which is not fitted again; to fill a "
                 f"table with it, give 'descents apply {out} TABLE FILLED'"
             )
         if folder.complete:
@@ -159,7 +161,7 @@ def impute(table: str, filled: Path, **given: Any) -> int:
 
 
 def _show(console: Console, result: ImputationResult, filled: Path, out: Path) -> None:
-    """Print warnings, what was filled and how well, then what is left alone."""
+    """Print warnings, how much was filled and how well, then the columns left alone."""
     for line in result.warnings:
         console.print(f"Warning: {line}.", style="yellow", markup=False)
     console.print(result.says, markup=False)

@@ -1,4 +1,4 @@
-"""A model of a table with rows whose missing cells it fills."""
+"""A model of a table, and the rows whose missing cells it fills."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class Options:
     Attributes
     ----------
     rank : int or None
-        How many components; None allows every covariance.
+        The number of components; None allows every covariance.
     starts, seed : int
     intervals : float or None
         The coverage of prediction intervals.
     imputations : int or None
-        How many completed tables are drawn in place of one that is filled.
+        The number of completed tables that are drawn, instead of one that is filled.
     range : {"observed", "free"} or None
-        Whether numbers stay within the observed range; by default single fills do, and
-        draws do not.
+        Whether numbers are limited to the observed range. By default single fills are,
+        and draws are not.
     refine : bool
-        Whether forests improve on the model.
+        Whether forests improve the model.
     """
 
     rank: int | None = None
@@ -54,7 +54,7 @@ class Options:
 
     @property
     def limited(self) -> bool:
-        """Whether numbers are kept within the observed range."""
+        """Whether numbers are limited to the observed range."""
         if self.range is None:
             return self.imputations is None
         return self.range == "observed"
@@ -63,18 +63,18 @@ class Options:
         """Refuse options that exclude each other."""
         if self.refine and self.imputations is not None:
             raise InvalidValueError(
-                "--refine improves on single values, --imputations draws from the model "
-                "that it improves on; leave one out"
+                "--refine improves single values, but --imputations draws from the model "
+                "without forests; leave one out"
             )
         if self.intervals is not None and self.imputations is not None:
             raise InvalidValueError(
-                "--intervals gives the uncertainty in columns beside single values, "
+                "--intervals gives the uncertainty in columns beside single values, but "
                 "--imputations by drawing each value several times; leave one out"
             )
 
     @property
     def settings(self) -> Settings:
-        """How the model is fitted."""
+        """The settings of the fit."""
         return Settings(
             self.rank, n_starts=self.starts, seed=self.seed, refine=self.refine
         )
@@ -82,7 +82,7 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Filling:
-    """A model with a table whose missing cells it fills.
+    """A model, and a table whose missing cells it fills.
 
     Attributes
     ----------
@@ -121,7 +121,7 @@ class Filling:
         return added_names(self.model.columns, self.table, self.options)
 
     def filled(self) -> Table:
-        """Return the table with its cells filled in its source, as it is written."""
+        """Return the table with the missing cells of its source filled."""
         if self.options.imputations is not None:
             sources = [
                 self.model.put(self.table, values, free=not self.options.limited).source
@@ -134,7 +134,7 @@ class Filling:
         return table if self.intervals is None else table.beside(self._beside())
 
     def draws(self) -> Iterator[np.ndarray]:
-        """Give numbers and codes with the missing ones drawn, one table at a time."""
+        """Yield numbers and codes with missing ones drawn, one table at a time."""
         models = (with_gaussian(self.model.fitted, one) for one in self.resampled)
         options = self.options
         return draws_of(models, self.codes, options.seed, limited=options.limited)
@@ -180,7 +180,7 @@ def added_names(
     Raises
     ------
     InvalidValueError
-        When the table has one of these already.
+        If the table already has one of these columns.
     """
     found, option = [], "--intervals"
     if options.imputations is not None:

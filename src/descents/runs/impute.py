@@ -1,4 +1,4 @@
-"""`descents impute`: a user's table, its missing cells filled, and how well."""
+"""`descents impute`: fill the missing cells of a table, and test how well it is done."""
 
 from __future__ import annotations
 
@@ -230,9 +230,9 @@ def write(filling: Filling, source: str, target: Path) -> None:
     Raises
     ------
     InvalidValueError
-        When the format has no place for a column.
+        If the format cannot hold a column.
     RunFolderError
-        When the file cannot be written.
+        If the file cannot be written.
     """
     place = target.expanduser()
     write_bytes(place, content(filling.filled(), source, place))
@@ -245,10 +245,10 @@ class StoredImputer:
     Attributes
     ----------
     result : dict
-        What is in ``result.json``.
+        The contents of ``result.json``.
     model : TableModel
     resampled : tuple of Gaussian
-        Models of resampled rows; empty where the run was made without imputations.
+        Models of resampled rows; empty if the run has no imputations.
     """
 
     result: Mapping[str, Any]
@@ -262,7 +262,7 @@ class StoredImputer:
         Raises
         ------
         RunFolderError
-            When the folder holds no such run.
+            If the folder does not contain such a run.
         """
         result = read_json(folder / RESULT)
         model, resampled = restored(*read_tensors(folder / MODEL))
@@ -271,13 +271,18 @@ class StoredImputer:
     def impute(self, frame: Any) -> Any:
         """Return a data frame with its missing cells filled.
 
-        Levels that the model does not know are filled as missing cells are. Columns that
-        are not modeled are returned as they are.
+        Levels that the model does not know count as missing cells. Columns that are not
+        modeled are returned unchanged.
 
         Parameters
         ----------
         frame : pandas or polars DataFrame, or pyarrow Table
-            With the modeled columns of the table of the run.
+            Has the modeled columns of the run's table.
+
+        Returns
+        -------
+        DataFrame or Table
+            Of the same type.
         """
         known = {column.name for column in self.model.columns}
         names = [str(name) for name in getattr(frame, "column_names", frame.columns)]
@@ -286,18 +291,18 @@ class StoredImputer:
         return given_back(table.source)
 
     def filling(self, table: Table, options: Options) -> Filling:
-        """Return the model with new rows.
+        """Return the model with new rows, whose missing cells it fills.
 
         Raises
         ------
         InvalidValueError
-            When modeled columns are not there or are of another kind, or when the run
-            has fewer imputations than are requested.
+            If modeled columns are missing or of another kind, or if the run has fewer
+            imputations than requested.
         """
         options.check()
         if self.result["run"]["options"].get("refine"):
             raise InvalidValueError(
-                "the run was made with --refine, and its forests are not stored; give "
+                "the run was made with --refine, whose forests are not stored; give "
                 "'descents impute' a table of old and new rows, or leave --refine out"
             )
         count = options.imputations or 0
