@@ -18,6 +18,7 @@ FILES = (
     "README.md",
     "docs/architecture.md",
     "docs/index.md",
+    "docs/train.md",
     "src/descents/*.py",
     "src/descents/cli/__init__.py",
     "src/descents/cli/compare.py",
