@@ -20,6 +20,7 @@ FILES = (
     "docs/architecture.md",
     "docs/engine.md",
     "docs/index.md",
+    "docs/train.md",
     "src/descents/*.py",
     "src/descents/bounds/*.py",
     "src/descents/cells/*.py",

@@ -153,10 +153,8 @@ class Fitted:
         self, metric: str | None = None, confidence: float = 0.95
     ) -> statistics.Summary:
         """Summarize a metric over the starts, with a confidence interval of its mean."""
-        generator = np.random.Generator(np.random.Philox(0))
-        return statistics.summary_of_starts(
-            *statistics.start_means(*self.of_splits(metric)), generator, confidence
-        )
+        means, failed = statistics.start_means(*self.of_splits(metric))
+        return statistics.summary_of_starts(means, failed, generator(), confidence)
 
     def variance(self, metric: str | None = None) -> dict[str, float | None]:
         """Estimate the variance of a metric between starts and between splits."""
@@ -240,3 +238,14 @@ def predicted(problem: Supervised, parameters: Parameters, X: np.ndarray) -> np.
                 outputs = outputs.softmax(-1)
             blocks.append(outputs.cpu().numpy())
     return np.concatenate(blocks, 1)
+
+
+def generator() -> np.random.Generator:
+    """Return a new random generator, in its initial state, for bootstrap and tests.
+
+    Examples
+    --------
+    >>> generator().random() == generator().random()
+    True
+    """
+    return np.random.Generator(np.random.Philox(0))

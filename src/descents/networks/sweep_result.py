@@ -11,6 +11,7 @@ from descents.errors import InvalidValueError
 from descents.networks.cautions import hopeless, many_failed
 from descents.networks.estimator_base import StartsEstimator
 from descents.networks.estimators import MLPStartsClassifier, MLPStartsRegressor
+from descents.networks.fitted import generator
 from descents.statistics import differences, effects
 from descents.statistics import summaries as statistics
 from descents.statistics.metrics import higher_is_better, metric_kind
@@ -382,14 +383,3 @@ def compared_starts(
         first_failed=int(lost[0].sum()),
         second_failed=int(lost[1].sum()),
     )
-
-
-def generator() -> np.random.Generator:
-    """Return a new random generator, in its initial state, for bootstrap and tests.
-
-    Examples
-    --------
-    >>> generator().random() == generator().random()
-    True
-    """
-    return np.random.Generator(np.random.Philox(0))
