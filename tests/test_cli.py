@@ -15,7 +15,7 @@ import pytest
 import descents
 from conftest import made_once, run_descents, run_python
 from descents.devices import processors
-from descents.storage import folders as storage
+from descents.storage.files import read_json
 
 
 def loaded_modules(*arguments: str) -> set[str]:
@@ -248,9 +248,9 @@ def test_json_quiet_and_strict(unbroken, tmp_path) -> None:
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
     as_json = (*again, "--json")
     done = run_descents(*as_json)
-    assert json.loads(done.stdout) == storage.read_json(out / "result.json")
+    assert json.loads(done.stdout) == read_json(out / "result.json")
     # A figure that is not met: --strict says so by its exit code.
-    changed = storage.read_json(out / "result.json")
+    changed = read_json(out / "result.json")
     changed["checks"][0]["met"] = False
     (out / "result.json").write_text(json.dumps(changed))
     assert run_descents(*as_json).returncode == 0
@@ -327,7 +327,7 @@ def test_what_is_interrupted_goes_on_to_the_same_result(
     assert refused.returncode == 2
     assert "continue it with --resume" in refused.stderr
     assert run_descents(*arguments, "--resume").returncode == 0
-    first, second = (storage.read_json(p / "result.json") for p in (out, unbroken))
+    first, second = (read_json(p / "result.json") for p in (out, unbroken))
     del first["seconds"], second["seconds"]
     assert first == second
 

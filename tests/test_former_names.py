@@ -12,7 +12,8 @@ from sklearn.base import clone
 
 from descents import LowRankModel, TableOnDisk
 from descents.errors import InvalidValueError
-from descents.storage import folders as storage
+from descents.storage.files import write_tensors
+from descents.storage.values import typed
 
 TABLE = np.random.default_rng(0).normal(size=(12, 5))
 
@@ -57,9 +58,9 @@ def test_models_stored_under_former_names_are_opened(tmp_path: Path) -> None:
     arrays, facts = model.stored()
     settings = facts["settings"]
     settings["steps"], settings["folds"] = settings.pop("solver"), settings.pop("cv")
-    settings["constraint"] = storage.typed(("unit_one_sparse", None))
+    settings["constraint"] = typed(("unit_one_sparse", None))
     facts["constraint"] = [["unit_one_sparse"], []]
-    storage.write_tensors(tmp_path / "model.safetensors", arrays, facts)
+    write_tensors(tmp_path / "model.safetensors", arrays, facts)
     back = LowRankModel.load(tmp_path / "model.safetensors")
     assert (back.solver, back.cv) == ("alternating", 3)
     assert tuple(back.constraint) == ("one_hot", None)

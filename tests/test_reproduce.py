@@ -27,7 +27,8 @@ from descents.reproduction.claims import GD_LOSS, TRUNCATED_SVD_LOSS
 from descents.reproduction.experiments import Parts, factorization_part, training_part
 from descents.reproduction.report import reproduce
 from descents.rng import stream
-from descents.storage import folders as storage
+from descents.storage.files import read_table
+from descents.storage.values import json_text
 from descents.tables.datasets import uci_iris
 from test_workers import all_same
 
@@ -101,7 +102,7 @@ def test_most_failed_starts_are_on_a_plateau(result) -> None:
 
 
 def test_a_row_for_each_part_setting_split_and_start(whole, result) -> None:
-    rows = storage.read_table(whole / "starts.parquet")
+    rows = read_table(whole / "starts.parquet")
     keys = list(
         zip(rows["part"], rows["setting"], rows["split"], rows["start"], strict=True)
     )
@@ -118,7 +119,7 @@ def test_a_row_for_each_part_setting_split_and_start(whole, result) -> None:
 
 
 def test_claim_6_gives_the_interval_of_the_rival_that_it_names(whole, result) -> None:
-    rows = storage.read_table(whole / "starts.parquet")
+    rows = read_table(whole / "starts.parquet")
     chosen = result["training"]["table_setting"]
     bad = {}
     for weights in ("uniform01", "normal", "kaiming", "xavier"):
@@ -202,7 +203,7 @@ def plain_network(
 
 
 def test_a_plain_loop_gives_the_same_table_1(whole, result) -> None:
-    rows = storage.read_table(whole / "starts.parquet")
+    rows = read_table(whole / "starts.parquet")
     losses = rows["loss"][rows["part"] == "table"]
     chosen = result["training"]["table_setting"]
     setting = (chosen["weights"], chosen["biases"], chosen["loss"])
@@ -293,7 +294,7 @@ def without_time(result):
 
 def test_few_starts_and_another_seed() -> None:
     found = reproduce(starts=7, seed=5 + 2**40)
-    result = json.loads(storage.json_text(found.result))
+    result = json.loads(json_text(found.result))
     jsonschema.validate(result, json.loads(SCHEMA.read_text()))
     assert len(result["training"]["table"]) == 7
     assert all(row["starts"] == 100 for row in result["training"]["settings"])
@@ -303,7 +304,7 @@ def test_few_starts_and_another_seed() -> None:
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_result() -> None:
-    first, again = (storage.json_text(reproduce(7, 5).result) for _ in range(2))
+    first, again = (json_text(reproduce(7, 5).result) for _ in range(2))
     assert without_time(json.loads(again)) == without_time(json.loads(first))
 
 

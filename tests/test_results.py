@@ -22,7 +22,7 @@ from descents.reproduction import report
 from descents.reproduction.report import Reproduction
 from descents.reproduction.result import ReproductionResult
 from descents.runs.network_result import NetworkResult
-from descents.storage import folders as storage
+from descents.storage.files import read_table, read_tensors
 from descents.storage.results import (
     Count,
     Interval,
@@ -32,6 +32,7 @@ from descents.storage.results import (
     of_json,
     read_result,
 )
+from descents.storage.values import json_text, plain
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -85,13 +86,11 @@ def test_a_result_has_the_values_of_its_json() -> None:
     assert found.parts[0].ends == [0.5, None]
     assert found.anything == [0, 1]
     assert found.open == {"1": [None, "x"]}
-    text = storage.json_text(found)
+    text = json_text(found)
     again = of_json(Whole, json.loads(text))
     assert again == found
     assert isinstance(again.named["b"], Part)
-    assert of_json(
-        Whole, json.loads(storage.json_text(whole(one=Part(word="low"))))
-    ).one
+    assert of_json(Whole, json.loads(json_text(whole(one=Part(word="low"))))).one
     assert of_json(Whole, {**json.loads(text), "later": 1}) == found
 
 
@@ -107,7 +106,7 @@ def test_the_schema_accepts_results_and_nothing_else() -> None:
         "minimum": 0,
         "description": "A count.",
     }
-    good = storage.plain(whole())
+    good = plain(whole())
     jsonschema.validate(good, schema)
     jsonschema.validate({**good, "value": None, "level": 1.5}, schema)
     jsonschema.validate({**good, "side": "left"}, schema)
@@ -142,7 +141,7 @@ def test_the_schema_accepts_results_and_nothing_else() -> None:
 )
 def test_a_damaged_result_is_refused(tmp_path: Path, text: str, words: str) -> None:
     if text is None:
-        text = json.dumps({**storage.plain(whole()), "parts": [{}]})
+        text = json.dumps({**plain(whole()), "parts": [{}]})
     path = tmp_path / "result.json"
     path.write_text(text)
     with pytest.raises(RunFolderError, match=words):
@@ -235,8 +234,8 @@ def test_nothing_of_reproduce_is_read_back(
     """The study itself is replaced by its stored result."""
     found = Reproduction(
         read_result(ReproductionResult, whole / "result.json"),
-        storage.read_table(whole / "starts.parquet"),
-        storage.read_tensors(whole / "tensors.safetensors")[0],
+        read_table(whole / "starts.parquet"),
+        read_tensors(whole / "tensors.safetensors")[0],
     )
     monkeypatch.setattr(report, "reproduce", lambda *_, **__: found)
     nothing_is_read(monkeypatch)
@@ -275,15 +274,17 @@ import sys
 from pathlib import Path
 from descents.pages import drawing
 from descents.storage import folders as storage
+from descents.storage.files import read_table, read_tensors
+from descents.storage.values import json_text, plain
 from descents.storage.results import read_result
 from descents.runs.network_result import NetworkResult
 folder, other = map(Path, sys.argv[1:])
 drawing.AT_ONCE = 1
 drawing._draw_here = None  # the other process has to do it
-tensors, _ = storage.read_tensors(folder / storage.TENSORS)
+tensors, _ = read_tensors(folder / storage.TENSORS)
 result = read_result(NetworkResult, folder / storage.RESULT)
 with drawing.drawing() as draw:
-    draw(other, (result, storage.read_table(folder / storage.ROWS), tensors))
+    draw(other, (result, read_table(folder / storage.ROWS), tensors))
 assert "torch" not in sys.modules
 """
 

@@ -11,7 +11,9 @@ import pytest
 from conftest import run_python
 from descents.errors import InterruptedRunError, RunFolderError
 from descents.storage import folders as storage
+from descents.storage.files import read_json, read_table, read_tensors
 from descents.storage.folders import RESULT, RunFolder
+from descents.storage.values import json_text
 
 ME = {"command": "test", "starts": 3}
 
@@ -38,9 +40,9 @@ def test_a_finished_folder_holds_only_what_was_written(tmp_path) -> None:
         "rows.parquet",
         "t.safetensors",
     ]
-    assert storage.read_json(place / RESULT) == {"run": ME, "nan": None}
-    assert storage.read_table(place / "rows.parquet")["b"].tolist() == ["x", "y", "z"]
-    arrays, facts = storage.read_tensors(place / "t.safetensors")
+    assert read_json(place / RESULT) == {"run": ME, "nan": None}
+    assert read_table(place / "rows.parquet")["b"].tolist() == ["x", "y", "z"]
+    arrays, facts = read_tensors(place / "t.safetensors")
     np.testing.assert_array_equal(arrays["x"], np.eye(2))
     assert facts == {"n": 1}
 
@@ -94,7 +96,7 @@ def test_a_complete_run_is_returned_at_once_by_resume_only(tmp_path) -> None:
         RunFolder(place, ME).__enter__()
     with pytest.raises(RunFolderError, match="contains another run"):
         RunFolder(place, {**ME, "starts": 4}, resume=True).__enter__()
-    assert storage.read_json(place / RESULT) == {"run": ME}
+    assert read_json(place / RESULT) == {"run": ME}
 
 
 def test_resume_of_nothing_begins_afresh(tmp_path) -> None:
@@ -169,7 +171,7 @@ def test_an_end_while_files_are_moved_up_is_resumed(tmp_path) -> None:
         again.write_json("a.json", {"new": 1})
         again.finish()
     assert sorted(p.name for p in place.iterdir()) == ["a.json", RESULT]
-    assert storage.read_json(place / "a.json") == {"new": 1}
+    assert read_json(place / "a.json") == {"new": 1}
 
 
 def test_a_disk_that_is_full_from_the_start_leaves_nothing(tmp_path) -> None:
@@ -204,13 +206,13 @@ def test_an_error_in_a_resumed_run_keeps_what_was_finished(tmp_path) -> None:
 
 def test_plain_is_json() -> None:
     value = {"a": (np.int64(1), np.float32("inf")), 2: np.array([[True]])}
-    assert json.loads(storage.json_text(value)) == {"a": [1, None], "2": [[True]]}
+    assert json.loads(json_text(value)) == {"a": [1, None], "2": [[True]]}
 
 
 def test_damaged_files_are_refused(tmp_path) -> None:
     (tmp_path / "list.json").write_text("[1]")
     with pytest.raises(RunFolderError, match="not a JSON object"):
-        storage.read_json(tmp_path / "list.json")
+        read_json(tmp_path / "list.json")
     (tmp_path / "rows.parquet").write_text("no table")
     with pytest.raises(RunFolderError, match="cannot be read"):
-        storage.read_table(tmp_path / "rows.parquet")
+        read_table(tmp_path / "rows.parquet")

@@ -30,7 +30,7 @@ from descents.reproduction.ten_starts import (
 )
 from descents.reproduction.ten_starts_summary import crossed_variance
 from descents.statistics.variance import crossed_variances
-from descents.storage import folders as storage
+from descents.storage.files import read_table
 from descents.tables.datasets import uci_iris
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -272,7 +272,7 @@ def test_table_1_given_its_ten_starts(result) -> None:
 
 def test_the_stored_rows_have_the_same_numbers(whole, result) -> None:
     found = result["training"]["ten_starts"]
-    rows = storage.read_table(whole / "starts.parquet")
+    rows = read_table(whole / "starts.parquet")
     ten = (rows["part"] == "ten-starts") & (
         rows["setting"] == "sum-uniform01-uniform01"
     )
@@ -290,7 +290,7 @@ def test_the_stored_rows_have_the_same_numbers(whole, result) -> None:
 
 
 def test_the_headline_is_over_shuffles(whole, result) -> None:
-    rows = storage.read_table(whole / "starts.parquet")
+    rows = read_table(whole / "starts.parquet")
     found = result["training"]["failures"]
     name = "-".join(result["training"]["table_setting"].values())
     fresh = (rows["part"] == "settings") & (rows["setting"] == name)

@@ -26,7 +26,7 @@ from descents.runs import request as asked
 from descents.runs.compare import compare_runs
 from descents.runs.network_options import NetworkOptions
 from descents.runs.network_rows import prepared as prepared_rows
-from descents.storage import folders as storage
+from descents.storage.files import read_table, read_tensors
 from descents.tables.files import read
 from descents.tables.tables import from_frame
 
@@ -290,8 +290,8 @@ def test_compare_says_what_else_the_runs_differ_in(
 
 def files_of(folder: Path) -> dict[str, bytes]:
     skipped = ("seconds",)
-    rows = storage.read_table(folder / "starts.parquet")
-    arrays, _ = storage.read_tensors(folder / "model.safetensors")
+    rows = read_table(folder / "starts.parquet")
+    arrays, _ = read_tensors(folder / "model.safetensors")
     arrays.pop("seconds", None)
     kept = {n: v.tobytes() for n, v in arrays.items()}
     return kept | {

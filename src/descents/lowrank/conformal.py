@@ -328,7 +328,7 @@ def calibrated(
     generator : numpy Generator
         Draws the cells that are scored if there are more than `MOST_SCORED`.
     """
-    deviations, spreads = twin.problem.deviations(), np.full(len(twin.models), np.nan)
+    sizes, spreads = twin.problem.deviations(), np.full(len(twin.models), np.nan)
     cells = twin.problem.cells
     for block in cells.blocks:
         for place, column in enumerate(block.columns):
@@ -338,7 +338,7 @@ def calibrated(
                 size = abs(cells.offsets[first])
                 floor = CONSTANT * (size if size > 0 else CONSTANT)
                 unit = twin.problem.units[first]
-                spreads[column] = max(deviations[first], floor) * unit
+                spreads[column] = max(sizes[first], floor) * unit
     i, j = np.nonzero(held & np.isfinite(spreads))
     if len(i) > MOST_SCORED:
         drawn = np.sort(generator.choice(len(i), MOST_SCORED, replace=False))

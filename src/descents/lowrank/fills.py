@@ -1,4 +1,4 @@
-"""Predicted numbers that lie far outside what their column holds."""
+"""Predicted numbers that are far outside the observed range of their column."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from descents.text import counted
 
 @dataclass(frozen=True)
 class Far:
-    """What is said where fills lie far outside the observed range of their column.
+    """Filled values that are far outside the observed range of their column.
 
     Attributes
     ----------
     cells : int
-        How many fills are outside by more than the range's own length.
+        The number of filled values that are outside by more than the length of the range.
     column : str
-        The one with the fill that is farthest outside, over that length.
+        The column with the value that is farthest outside, relative to that length.
     value, low, high : float
-        That fill, and the range.
+        That value, and the range.
     """
 
     cells: int
@@ -36,7 +36,7 @@ class Far:
     high: float
 
     def says(self, penalized: bool) -> str:
-        """Return it as a warning.
+        """Return a warning.
 
         Parameters
         ----------
@@ -69,7 +69,7 @@ def ranges(cells: Cells, models: Sequence[ColumnModel]) -> np.ndarray:
     Returns
     -------
     ndarray of shape (2, columns)
-        In the units of the data; NaN for levels, and where a fill cannot run away.
+        In the units of the data; NaN for levels and for columns with a bounded loss.
 
     Examples
     --------
@@ -106,10 +106,10 @@ def far_outside(
     fills: Sequence[np.ndarray],
     holes: np.ndarray,
 ) -> Far | None:
-    """Return what is to be said of fills that lie outside by more than the range.
+    """Return the filled values that are outside the range by more than its length.
 
-    The range of a column is from its least to its largest observed number; where these
-    are one, its size counts as the length.
+    The range of a column is from its smallest to its largest observed number. If these are
+    equal, their size counts as the length.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def far_outside(
     limits : ndarray of shape (2, columns)
         What `ranges` returned.
     fills : sequence of ndarray of shape (rows,)
-        The numbers, or codes, that are predicted of each column.
+        The numbers or codes that are predicted for each column.
     holes : bool ndarray of shape (rows, columns)
         Which cells are filled.
 

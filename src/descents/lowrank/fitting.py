@@ -141,8 +141,8 @@ def _seconds_left(control: RunControl, begun: float) -> float | None:
 def _judged(fit: Fitted, control: RunControl) -> tuple[Judged, Unseen] | None:
     """Fit without some of the cells, and compare predictions of them with constants.
 
-    None if no cell is missing and none was held out to choose something, if the table is
-    on disk, or if the time is up.
+    It is None if no cell is missing and nothing was chosen by held-out cells, if the table
+    is on disk, or if the time is up.
     """
     problem, settings = fit.problem, fit.settings
     found = problem.cells

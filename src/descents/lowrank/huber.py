@@ -1,4 +1,4 @@
-"""TODO."""
+"""The width of Huber's loss, from the noise of each column."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ NORMAL_MEDIAN = 0.6745
 
 
 def with_widths(models: list[ColumnModel], problem: Factorization) -> list[ColumnModel]:
-    """Give Huber's loss the width 1.345 times a robust estimate of the noise.
+    """Return columns with a width of Huber's loss, 1.345 times an estimate of the noise.
 
-    The noise of a column is judged from a fit by absolute loss: the median size of its
-    residuals over 0.6745, among the largest N - p of N, as the fit itself makes as many
-    as its parameters, p, vanish [1]_.
+    The noise of a column is estimated from a fit under absolute loss: the median absolute
+    residual over 0.6745, among the largest N - p of N residuals, because the fit makes p
+    residuals vanish, the number of its parameters [1]_.
 
     Parameters
     ----------
     models : list of ColumnModel
     problem : Factorization
-        With absolute loss in place of Huber's.
+        A problem with absolute loss in place of Huber's.
 
     References
     ----------
@@ -52,11 +52,11 @@ def with_widths(models: list[ColumnModel], problem: Factorization) -> list[Colum
     >>> bool(np.allclose(widths, 1.345, rtol=0.25))
     True
     """
-    # In one unit for the whole table, if not in one for each column.
+    # In one unit for the whole table, unless each column has its own.
     over, unit = rescaled(problem), 1.0
     if over is not None:
         problem, unit = over.problem, over.unit
-        # Penalties are those of Huber's loss, which is of one degree more in the unit.
+        # The penalties are for Huber's loss, whose degree in the unit is larger by 1.
         problem.row_regularizer = charged(problem.row_regularizer, 1.0, unit)
         problem.column_regularizer = charged(problem.column_regularizer, 1.0, unit)
         problem.l2_biases /= unit
@@ -86,8 +86,8 @@ def with_widths(models: list[ColumnModel], problem: Factorization) -> list[Colum
             rest = np.abs(found.table[kept, column] - left[kept] @ line)
             spent = problem.rank * (1 + rows / wide) * kept.sum() / rows
             noises[int(column)] = _noise(rest, spent)
-    # A column that is fitted exactly by chance is not to become all but absolute. They
-    # are compared in the units of the cells.
+    # The noise has a lower limit, because a column may be fitted exactly by chance. The
+    # noise of columns is compared in the units of the cells.
     units = np.full(wide, unit) if found.units is None else found.units
     typical = np.median(list(noises.values()))
     for column, noise in noises.items():

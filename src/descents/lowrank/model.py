@@ -28,119 +28,117 @@ from descents.tables.blocks import TableOnDisk
 
 
 class LowRank(UsesFitted):
-    r"""A table as a product of two thin factors, whatever its columns hold.
+    r"""Low-rank model of a table with columns of any types and missing cells.
 
-    Minimises the loss of the observed cells,
+    It minimizes the loss of the observed cells,
     :math:`\sum_{ij} w_{ij}\, \ell_j(a_i + b_j + u_i^\top v_j,\; x_{ij})`, plus penalties
-    on U and V, from one or many starting points, and says how far the result is from
-    the best known answer [1]_. Holes (NaN, None, NA, masked, or not stored) have no
-    part in the loss and are never filled while fitting.
+    on U and V, from one or many starting points, and compares the result with the best
+    known answer [1]_. Missing cells (NaN, None, NA, masked, or not stored) have no part in
+    the loss and are never filled while fitting.
 
     Parameters
     ----------
     n_components : int, "auto", sequence of int, or "gavish-donoho"
-        The rank, from 1 to min(rows, columns); up to the number of rows where rows are
-        shares or sparse, such as clusters. "auto" and a sequence choose it by cells
-        that are held out, in `cv` folds, with the one-standard-error rule
-        (`descents.lowrank.cross_validation.by_cells`), for a complete table too;
-        "gavish-donoho" counts the singular values above the optimal hard threshold
-        [2]_, which is for complete squared loss without constraint or penalty.
+        The rank, from 1 to min(rows, columns). If the rows of a factor are shares or
+        sparse, such as clusters, it can be as large as their number. "auto" and a sequence
+        choose it by held-out cells in `cv` folds, with the one-standard-error rule
+        (`descents.lowrank.cross_validation.by_cells`), also for a complete table.
+        "gavish-donoho" counts the singular values above the optimal hard threshold [2]_;
+        it is for complete tables under squared loss without constraint and penalty.
     loss : "auto", str, Loss, callable, a sequence of one for each column, or a dict
-        Numbers: "squared", "absolute", "huber", "quantile", "periodic:24"; two values:
-        "logistic", "hinge"; counts and other numbers of 0 or more: "poisson", "kl",
-        "itakura_saito", "beta:0.5"; classes: "categorical", "one_vs_all",
-        "one_vs_all_hinge"; levels with an order: "ordinal", "ordinal_hinge",
-        "bigger_vs_smaller", "bigger_vs_smaller_hinge", "sequential", "ordistic", which
-        take numbers, ordered categories of a data frame, and text of a well-known scale
-        or with numbers; other text is refused, as the alphabet is not an order. A
-        number behind a colon is the width of huber, the level of quantile, the period
-        of periodic, the weight of ones in hinge, the exponent of beta. Or a function
-        of prediction and target, two tensors of one shape, that returns the loss of
-        each cell. "auto" takes squared loss for numbers,
-        logistic for two values, categorical for text and ordinal for ordered levels of
-        a data frame; a dict of column names overrules it for some.
+        For numbers: "squared", "absolute", "huber", "quantile", "periodic:24". For two
+        values: "logistic", "hinge". For counts and other numbers of 0 or more: "poisson",
+        "kl", "itakura_saito", "beta:0.5". For classes: "categorical", "one_vs_all",
+        "one_vs_all_hinge". For ordered levels: "ordinal", "ordinal_hinge",
+        "bigger_vs_smaller", "bigger_vs_smaller_hinge", "sequential", "ordistic"; they take
+        numbers, ordered categories of a data frame, and text with numbers or of a
+        well-known scale, but no other text, because the alphabet is not an order. A
+        parameter after a colon is the width of huber, the level of quantile, the period of
+        periodic, the weight of ones in hinge, or the exponent of beta. A function takes
+        predictions and targets, two tensors of one shape, and returns the loss of each
+        cell. "auto" is squared loss for numbers, logistic for two values, categorical for
+        text and ordinal for ordered levels of a data frame. A dict by column names replaces
+        it for some columns.
     offsets : {"auto", "none", "columns", "rows", "both"}
-        Column offsets b and row biases a. "auto" is "columns", or "none" where a factor
-        is nonnegative (also as shares, or as clusters).
+        Column offsets b and row biases a. "auto" is "columns", or "none" if a factor is
+        nonnegative (also as shares, or as clusters).
     scales : "auto" or bool
-        Whether each column of numbers is divided by its standard deviation before the
-        fit, and the loss of each column by that of its best constant, so that the units
-        of columns do not count. "auto" does so where columns have different losses, and
-        where cells are missing and the standard deviations of columns differ by more
-        than a factor of ten, unless a factor has fixed values. The data alone decide,
-        the same for a data frame and its array, and `scales_` says why; sparse tables
-        and those on disk are never scaled. Penalties,
-        row biases and the components are then in units of the standard deviations
-        (`units_`); widths and periods of losses are given in those of the data.
-        Without it, the unit of the whole table does not count either, except with a
-        `learning_rate`.
+        Whether to divide each column of numbers by its standard deviation before the fit,
+        and the loss of each column by that of its best constant, so that the units of
+        columns have no effect. "auto" does so if columns have different losses, or if cells
+        are missing and the standard deviations differ by more than a factor of ten, unless
+        a factor has fixed values. This depends on the data alone, whether they are in a
+        data frame or an array; `scales_` has the reason. Sparse tables and tables on disk
+        are never scaled. Penalties, row biases and components are then in units of the
+        standard deviations (`units_`), but widths and periods of losses are in the units of
+        the data. Without scales, the unit of the whole table has no effect either, except
+        with a `learning_rate`.
     constraint : None, str, `Fixed`, or a pair for rows and columns
-        What U and V have to be: "nonnegative"; "simplex" (each row of the factor is of
-        shares, 0 or more with the sum 1); "unit_norm" (each of its columns has norm 1,
-        exactly); "sparse:K" (rows of at most K entries that are not 0); "one_sparse"
-        (K of 1); "one_hot" (one entry of 1, the others 0: as U, the clusters of
-        k-means); or `Fixed` values, NaN where free. "nonnegative" may be joined to each
-        ("nonnegative+sparse:2", or a sequence inside of a pair).
+        The constraint on U and V: "nonnegative"; "simplex" (each row of the factor has
+        shares, which are 0 or more and sum to 1); "unit_norm" (each column of the factor
+        has norm 1); "sparse:K" (each row has at most K nonzero entries); "one_sparse" (K is
+        1); "one_hot" (each row has one entry of 1 and zeros: for U, the clusters of
+        k-means); or `Fixed` values, NaN for free ones. "nonnegative" can be combined with
+        each of them ("nonnegative+sparse:2", or a sequence inside of a pair).
     penalty : None, float, "auto", or dict
-        l2 on both factors: l2 (||U||^2 + ||V||^2); or a dict of l1, l2, l1_rows,
-        l2_rows, l1_columns, l2_columns, l2_biases and count_power, with which the l1 and
-        l2 of a row or column grow with its number of observed cells; and smooth_rows and
-        smooth_columns, s in s sum_i ||x_{i+1} - x_i||^2 over neighboring rows of U or
-        of V (which shrinks them too, so that the other factor needs a penalty or norm 1
-        to hold their size). By default
-        (None) complete tables have no penalty, and tables with missing cells the l2 that
-        the noise of the table implies, `noise_`: that for which point estimates shrink as
-        the model does in which factors are integrated out
-        (`descents.lowrank.noise`). It is 0 where there is no noise, and where a factor
-        lies in a set or a loss is the user's. Where some predictions are log-odds
-        or logarithms, which without one can run to infinity, it is an l2 of a tenth of
-        the root of a column's mean number of observed cells, as noise grows with it,
-        for complete tables too. 0 is no penalty.
-        "auto" is {"l2": "auto"}: l2 is chosen as the rank is, the largest within one
-        standard error, together with it where both are open. l2, or l1, may also be a
-        sequence of numbers to choose from.
+        A number is l2 on both factors: l2 (||U||^2 + ||V||^2). A dict can have l1, l2,
+        l1_rows, l2_rows, l1_columns, l2_columns and l2_biases; count_power, with which the
+        l1 and l2 of a row or column grow with its number of observed cells; and smooth_rows
+        and smooth_columns, s in s sum_i ||x_{i+1} - x_i||^2 over neighboring rows of U or of
+        V. Smoothness shrinks a factor too, so the other factor needs a penalty or norm 1.
+
+        By default (None), complete tables have no penalty, and tables with missing cells
+        have the l2 that follows from the noise of the table, `noise_`: with it, point
+        estimates shrink as in the model in which factors are integrated out
+        (`descents.lowrank.noise`). It is 0 without noise, if a factor lies in a set, and for
+        a custom loss. If some predictions are log-odds or logarithms, which can diverge
+        without penalty, the default is an l2 of a tenth of the square root of a column's
+        mean number of observed cells, also for complete tables. 0 is no penalty.
+
+        "auto" is {"l2": "auto"}: l2 is chosen like the rank, and together with it if both
+        are open, as the largest within one standard error. l2 or l1 can also be a sequence
+        of numbers to choose from.
     unseen : {"error", "missing"}
         What `transform`, `impute` and `score` do with a level of a column that the
         model was not fitted with: raise an error, or read the cell as missing, with a
         warning that counts such cells.
     sparse : {"missing", "zero"}
-        What an entry is that a sparse table does not store: a hole, or a zero.
+        What an entry is that a sparse table does not store.
     initialization : {"auto", "uniform", "normal", "spectral", "nndsvd", "centers"}
-        Or two arrays. "auto" is "normal". Where rows of U are shares or have one entry,
-        it is "centers", rows of the table chosen as k-means++ does, save that under other
-        losses than squared every second start is normal ("uniform" where rows are
-        shares and V is in a set too); under nonnegativity the first two starts are
-        "nndsvd"; with holes and squared loss and no penalty
-        or other constraint, where a normal start may run off, the first is spectral.
-        Arrays are U of shape
-        (n_starts, rows, n_components) and V of shape (n_starts, coordinates,
-        n_components).
+        The name of an initialization, or two arrays: U of shape (n_starts, rows,
+        n_components) and V of shape (n_starts, coordinates, n_components). "auto" is
+        "normal", with these exceptions. If rows of U are shares or have one nonzero entry,
+        it is "centers", rows of the table chosen by k-means++; under losses other than
+        squared, every second start is normal; if rows are shares and V is in a set too, it
+        is "uniform". Under nonnegativity, the first two starts are "nndsvd". With missing
+        cells and squared loss, and without penalty or other constraint, a normal start may
+        diverge, and the first start is "spectral".
     n_starts : int
-        How many starting points are descended from together.
+        The number of starting points.
     combine : {"best", "mean"}
-        What imputes and scores: the start of least loss, or the mean of the
-        predictions of all.
+        Whether the start with the smallest loss imputes and scores, or the mean of the
+        predictions of all starts.
     solver : {"auto", "alternating", "lbfgs", "gd", "adam"} or UpdateRule
-        "auto": alternating, where every loss is squared, has a quadratic above it and
-        is constrained or not smooth, or for a divergence alone; L-BFGS for other smooth losses without
-        constraint; gradient descent that finds its own rate for others, Adam for a
-        function of the user's under constraints.
+        "auto" is alternating if every loss is squared, if every loss has a quadratic above
+        it and is constrained or not smooth, and for a divergence alone. It is L-BFGS for
+        other smooth losses without constraint, Adam for a custom loss under constraints,
+        and gradient descent with its own step sizes for others.
     learning_rate : float, optional
-        Of "gd" and "adam"; without it "gd" finds its own.
+        For "gd" and "adam". Without it, "gd" finds its own step sizes.
     cv : int
-        In how many parts cells are held out where something is chosen, at least 2.
+        The number of folds of held-out cells if something is chosen, at least 2.
     held_out : float
-        The share of the observed cells, up to 0.5, by which the fit is judged where cells
-        are missing or the rank or the penalty is chosen: it is fitted once more without
-        them (at most 20,000; of a small table in up to ten folds), and what it says of
-        them is compared with the best constants (`scores_`). `impute` fills columns that
-        are predicted no better with their constants. The model itself is fitted to all
-        cells. 0 does without. Tables on disk are not judged.
+        The share of the observed cells, up to 0.5, that are held out to judge the fit, if
+        cells are missing or the rank or the penalty is chosen. A second fit without them
+        (at most 20,000 cells; for a small table, in up to ten folds) predicts them, and is
+        compared with the best constants (`scores_`). `impute` fills columns that are not
+        predicted better with their constants. The model itself is fitted to all cells. With
+        0, nothing is held out. Fits of tables on disk are not judged.
     max_iter : int
     tol : float
         A start is stationary when a step can lower its loss by at most ``tol**2`` of
-        the loss, so that the parameters are within about `tol` (at least a hundred
-        roundings) of the minimum nearby.
+        the loss, so that the parameters are within about `tol` (at least 100 rounding
+        errors) of a local minimum.
     random_state : int, RandomState or None
     device : str
     steps, folds
@@ -150,10 +148,9 @@ class LowRank(UsesFitted):
     Attributes
     ----------
     components_ : ndarray of shape (n_components, coordinates)
-        V^T in SVD form (orthonormal rows, by falling size, the largest entry of each
-        positive) where loss and penalty allow a rotation, else as it was found. A
-        column has one coordinate, with categorical loss one for each class. Where
-        columns are scaled, it is counted in `units_`.
+        V^T. If loss and penalty allow a rotation, it is in SVD form: orthonormal rows in
+        decreasing order, the largest entry of each positive. A column has one coordinate,
+        with categorical loss one for each class. If columns are scaled, it is in `units_`.
     embedding_ : ndarray of shape (rows, n_components)
         What `fit_transform` returns.
     offsets_ : ndarray of shape (coordinates,)
@@ -161,57 +158,56 @@ class LowRank(UsesFitted):
     row_biases_ : ndarray of shape (rows,)
         The biases of the rows of the fit, with `offsets` of "rows" or "both".
     units_ : ndarray of shape (coordinates,)
-        The standard deviation of each column of numbers where columns are scaled,
-        else 1:
+        The standard deviation of each column of numbers if columns are scaled, else 1:
         ``offsets_ + units_ * (embedding_ @ components_)`` is the prediction.
     loss_ : float
-        Of the best start, penalties included.
+        The loss of the best start, with penalties.
     gap_ : float
-        ``(loss_ - reference_.value) / reference_.value``; NaN where nothing better
-        than the best start is known.
+        ``(loss_ - reference_.value) / reference_.value``; NaN if nothing better than the
+        best start is known.
     reference_ : Reference
-        The best known answer: its value, its kind ("exact", "bound" or "best found")
-        and what it says.
+        The best known answer: its value, its kind ("exact", "bound" or "best found") and a
+        sentence.
     runs_ : Runs
         All starts: losses, statuses, parameters.
     subspace_agreement_ : float or None
-        How far the starts find one space of columns: the median over the others of the
-        mean squared cosine of the angles to the best's; 1 is the same space.
+        How far the starts find the same space of columns: the median over the other starts
+        of the mean squared cosine of the angles to that of the best; 1 is the same space.
     solver_ : str
-        Which steps were taken.
+        The update rule.
     n_components_ : int
         The rank, chosen or given.
     selection_ : Selection or None
         The held-out losses and what was chosen by them.
     noise_ : Noise or None
         The default penalty of a table with missing cells, `l2`, and the `share` of the
-        variance that is noise; None where that is not what the penalty is from.
+        variance that is noise; None if the penalty does not follow from the noise.
     scales_ : str or None
-        Why columns are scaled; None where they are not.
+        Why columns are scaled; None if they are not.
     scores_ : dict of ColumnScore or None
-        How well each column is predicted, of cells that a fit had not seen.
+        How well held-out cells of each column are predicted.
     judged_ : Judged or None
-        The same in full; None where no cells were held out, or fewer than 50 could be.
+        The same in full; None if no cells were held out, or if fewer than 50 could be.
     constant_columns_ : list of str
         The columns that `impute` fills with their best constants.
     calibration_ : Calibration or None
-        What `calibrate` found.
+        The scores of held-out cells, from `calibrate`.
     columns_ : list of ColumnModel
         The loss of each column and why, and the levels that its codes stand for.
     fitted_ : Fitted
-        The problem and what was found, for who wants more of it.
+        The fit with all its parts: problem, starts, and what follows from them.
     constants_loss_ : float
         The loss of the best constant of each column.
     n_iter_ : int
-        Steps of the best start.
+        The number of steps of the best start.
     n_features_in_ : int
     feature_names_in_ : ndarray
-        Where the table had names.
+        The names of the columns, if the table has any.
 
     Raises
     ------
     InvalidValueError
-        With all that is wrong in one message.
+        If parameters are invalid, or do not suit the table. The message lists all problems.
 
     References
     ----------
@@ -294,12 +290,12 @@ class LowRank(UsesFitted):
         Parameters
         ----------
         X : array-like, masked array, sparse array or data frame, (rows, columns)
-            Or a `descents.TableOnDisk`, which is read by blocks of rows: once for
-            each step, and a few times before and after. It takes squared loss and
-            alternating steps.
+            Or a `descents.TableOnDisk`, which is read in blocks of rows: once for each
+            step, and a few times before and after. It is for squared loss and alternating
+            steps.
         y : ignored
         weights : array-like of the shape of X, optional
-            At least 0; of a sparse table, a sparse array of the same entries.
+            Numbers of at least 0; for a sparse table, a sparse array with the same entries.
 
         Returns
         -------
@@ -324,21 +320,21 @@ class LowRank(UsesFitted):
                 )
 
     def calibrate(self, X: object, y: object = None, *, weights: object = None) -> Self:
-        """Find how far predictions are from cells that they have not seen.
+        """Calibrate prediction intervals on held-out cells.
 
-        A fifth of the observed cells is held out, of each column as much, and a twin of
-        this model, of the same rank, penalty and settings, is fitted without them: this
-        takes as long as the fit, and changes nothing of it. Its residuals on the cells
-        held out are what `impute` makes intervals of; `save` keeps them. To fit again
-        forgets them.
+        A fifth of the observed cells is held out, with equal parts of each column, and a
+        second model (the twin) with the same rank, penalty and settings is fitted without
+        them. This takes as long as the fit and does not change the model. `impute` makes
+        intervals from the residuals of the twin on the held-out cells. `save` stores them,
+        and another `fit` drops them.
 
         Parameters
         ----------
         X : array-like, masked array or data frame
-            The table of the fit; not a sparse one.
+            The table of the fit. It must not be sparse.
         y : ignored
         weights : array-like, optional
-            Those of the fit.
+            The weights of the fit.
 
         Returns
         -------
@@ -348,8 +344,8 @@ class LowRank(UsesFitted):
         Raises
         ------
         InvalidValueError
-            When a column has a loss of the user's, the table is sparse, or no cell can
-            be held out, as no row and column has another.
+            If a column has a custom loss, the table is sparse, or no cell can be held out
+            because no row and column has another.
 
         Examples
         --------
@@ -374,7 +370,7 @@ class LowRank(UsesFitted):
         if is_sparse(X):
             raise InvalidValueError(
                 "X is sparse, and intervals are for cells that impute fills, of which a "
-                "sparse table has none; give a dense table with NaN at the holes"
+                "sparse table has none; give a dense table with NaN at the missing cells"
             )
         conformal.check_scored(self.columns_)
         table = self._coded(X, weights, reset=False)

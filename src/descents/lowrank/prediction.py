@@ -1,4 +1,4 @@
-"""What a fitted low-rank model is used for: new rows, filled tables, files."""
+"""The uses of a fitted low-rank model: new rows, filled tables, files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from descents.lowrank.table import CodesTables
 from descents.marginal.held_out import ColumnScore
 from descents.optim.runs import Runs
 from descents.statistics import quantiles
-from descents.storage import folders as storage
+from descents.storage.files import write_tensors
 from descents.storage.models import read_model
 from descents.tables.blocks import TableOnDisk
 from descents.tables.spelling import listed
@@ -37,7 +37,7 @@ from descents.text import counted
 
 
 class UsesFitted(CodesTables):
-    """What a model has once it is fitted, or read back.
+    """The methods of a model that is fitted, or read from a file.
 
     The attributes are those of `descents.LowRankModel`.
     """
@@ -87,7 +87,7 @@ class UsesFitted(CodesTables):
 
     @property
     def scores_(self) -> dict[str, ColumnScore | None]:
-        """How well each column is predicted, of cells that the fit has not seen."""
+        """How well held-out cells of each column are predicted."""
         scores = () if self.judged_ is None else self.judged_.scores
         names = [column.name for column in self.columns_]
         return dict(zip(names, scores, strict=False))
@@ -119,7 +119,7 @@ class UsesFitted(CodesTables):
         return scores
 
     def transformed_blocks(self, X: TableOnDisk) -> Iterator[tuple[slice, np.ndarray]]:
-        """Give the places of some rows of a table on disk, and what `transform` returns.
+        """Yield the places of some rows of a table on disk, and what `transform` returns.
 
         Parameters
         ----------
@@ -139,7 +139,7 @@ class UsesFitted(CodesTables):
         return self.fitted_.embedded(solved["U"]), biases
 
     def _rows_at_once(self, table: TableOnDisk) -> int:
-        """Return how many new rows the memory of a table on disk is enough for."""
+        """Return how many new rows fit into the memory for a table on disk."""
         rank = len(self.components_)
         return rows_at_once(
             table,
@@ -149,15 +149,14 @@ class UsesFitted(CodesTables):
         )
 
     def inverse_transform(self, X: object, *, row_biases: object = None) -> np.ndarray:
-        """Return the table that points in the space of the components stand for.
+        """Return the table of which some points are the embedding.
 
         ``inverse_transform(transform(X))`` is the prediction of the rows of X, and
         ``inverse_transform(embedding_)`` that of the rows of the fit. With ``offsets``
-        "rows" or "both" a row also has a bias, which its point does not hold. The model
-        knows the biases of the rows of the fit and of the latest `transform`, keeps them
-        when it is saved, and uses them where X has the points of these rows. Any other point gets the bias that
-        least squares on the points of the fit predict for it, or the one in
-        `row_biases`.
+        "rows" or "both", a row also has a bias, which is not part of its point. The model
+        has the biases of the rows of the fit and of the latest `transform`, also when it is
+        saved, and uses them for the points of these rows. Any other point gets the bias in
+        `row_biases`, or the one that least squares on the points of the fit predict.
 
         Parameters
         ----------
@@ -168,14 +167,14 @@ class UsesFitted(CodesTables):
         Returns
         -------
         ndarray of shape (rows, columns)
-            Numbers, in float32 where X is; of objects where a column holds levels that
-            are no numbers. A column without any data in the fit is NaN.
+            Numbers, in float32 if X is; objects if a column has levels that are not
+            numbers. A column without observed cells in the fit is NaN.
 
         Raises
         ------
         InvalidValueError
-            When X has another number of columns or holds NaN, or when `row_biases` has
-            another length or the model has none.
+            If X has another number of columns or has NaN, or if `row_biases` have another
+            length or the model has no row biases.
         """
         self._check_fitted()
         given = plain_array(X)
@@ -227,7 +226,7 @@ class UsesFitted(CodesTables):
         return biases_at(scores, (points, self.row_biases_), self._recent, digits)
 
     def predict_cells(self, rows: object, columns: object) -> np.ndarray:
-        """Return what the model says of some cells of the table it was fitted to.
+        """Return the predictions of some cells of the table of the fit.
 
         Parameters
         ----------
@@ -258,7 +257,7 @@ class UsesFitted(CodesTables):
             )
             if not inside or len(i) != len(j):
                 raise InvalidValueError(
-                    f"{name} are no places in the table; give whole numbers from 0 to "
+                    f"{name} are not places in the table; give whole numbers from 0 to "
                     f"{end - 1}, as many rows as columns"
                 )
         return self.fitted_.cells_at(i.astype(np.int64), j.astype(np.int64))
@@ -266,39 +265,35 @@ class UsesFitted(CodesTables):
     def impute(
         self, X: object, *, return_interval: bool = False, coverage: float = 0.9
     ) -> Any:
-        """Return the table with its holes filled, and nothing else changed.
+        """Return the table with its missing cells filled, and nothing else changed.
 
         Parameters
         ----------
         X : array-like, masked array or data frame of shape (rows, columns)
-            The table of the fit, or new rows. A sparse table of which most is not
-            stored has no place for the answer: see `predict_cells`. With
-            ``unseen="missing"``, cells of levels that the model was not fitted with are
-            filled as missing cells are.
+            The table of the fit, or new rows. A sparse table cannot be filled: see
+            `predict_cells`. With ``unseen="missing"``, cells with levels that the model was
+            not fitted with are filled like missing cells.
         return_interval : bool
-            Whether to return what holds each filled cell with the probability
-            `coverage`, too: split conformal prediction [1]_ [2]_ [3]_, for which
-            `calibrate` must have been called. What is filled in is the same, the
-            prediction of this model from all observed cells of a row, and the interval
-            is about it, as wide as the residuals of the twin ask for, whose columns
-            have not seen the cells held out, and which predicts each of them from all
-            others of its row, as a hidden cell is. That cells are held at least so
-            often is proved for the twin, if cells are missing at random, over all
-            cells, not for each row or column on its own; for this model, whose columns
-            have seen a fourth more cells, it holds as far as that makes its predictions
-            no worse. A row without any observed cell has none.
+            Whether to return prediction intervals too, by split conformal prediction [1]_
+            [2]_ [3]_; call `calibrate` before. The filled values are the same. The width
+            of an interval is a quantile of the residuals of the twin on held-out cells. The
+            column parameters of the twin were fitted without these cells, and the twin
+            predicts each of them from all others of its row, like a missing cell. The
+            coverage is proved for the twin, if cells are missing at random: over all cells,
+            not for each row or column. It applies to this model, whose columns were fitted
+            to a fourth more cells, if that makes its predictions no worse. A row without
+            observed cells has no intervals.
         coverage : float
             Above 0 and below 1.
 
         Returns
         -------
         filled : ndarray or data frame
-            Of the library and types that were given. Observed cells are the same to
-            the bit. In a data frame, a column of whole numbers is filled with whole
-            numbers, held to the range that was observed in the fit; a warning counts
-            the cells for which that made a difference.
+            A table of the same library and types. Observed cells are the same to the bit.
+            In a data frame, a column of whole numbers is filled with whole numbers, clipped
+            to the range that was observed in the fit; a warning counts the clipped cells.
         intervals : Intervals
-            With `return_interval`: `lower` and `upper` of numbers and counts, `sets` of
+            With `return_interval`: `lower` and `upper` for numbers and counts, `sets` of
             labels for levels.
 
         References
@@ -315,7 +310,7 @@ class UsesFitted(CodesTables):
         X = plain_array(X)
         if isinstance(X, TableOnDisk):
             raise InvalidValueError(
-                "X is a table on disk, and filling its holes would make a table in "
+                "X is a table on disk, and filling its missing cells would make a table in "
                 "memory; give some of its rows at a time"
             )
         if is_sparse(X):
@@ -350,14 +345,14 @@ class UsesFitted(CodesTables):
         if not return_interval:
             return filled
         assert self.calibration_ is not None  # noqa: S101
-        # A row of which nothing is known is none of those that the residuals are of.
+        # Rows without observed cells are not among those that the residuals are of.
         holes = np.isnan(values)
         holes &= ~holes.all(1, keepdims=True)
         return filled, self.calibration_.intervals(fitted, predicted, holes, coverage)
 
     @staticmethod
     def _warn_of_held(held: Mapping[str, int]) -> None:
-        """Warn of fills of whole numbers that are held to the observed range."""
+        """Warn of filled whole numbers that are clipped to the observed range."""
         if not held:
             return
         count = sum(held.values())
@@ -375,14 +370,14 @@ class UsesFitted(CodesTables):
         values: np.ndarray,
         codes: list[np.ndarray],
     ) -> Any:
-        """Return a table with its holes filled by numbers and codes.
+        """Return a table with its missing cells filled by numbers and codes.
 
-        Holes are where `values`, the table as the model reads it, has NaN.
+        Missing cells are those in which `values`, the table as the model reads it, has NaN.
         """
         if table is not None:
             return filling.filled(table, self.columns_, codes)
         filled = self._of_fit(self.fitted_.stacked(codes))
-        # A column of the fit without any data has nothing to be filled with.
+        # A column without observed cells in the fit is not filled.
         missing = np.isnan(self._of_fit(values)) & self._modeled
         if np.ma.isMaskedArray(X):
             fill = _of_type(filled, X.dtype)
@@ -393,10 +388,10 @@ class UsesFitted(CodesTables):
         return np.where(missing, filled.astype(given.dtype), given)
 
     def score(self, X: object, y: object = None) -> float:
-        """Return the share of the best constants' loss that the model takes away.
+        """Return the share of the best constants' loss that the model explains.
 
-        1 - loss / loss of the best constant of each column, over the observed cells of
-        X and without penalties: R^2 for squared loss.
+        It is 1 - loss / loss of the best constant of each column, over the observed cells
+        of X and without penalties: R^2 for squared loss.
 
         Parameters
         ----------
@@ -420,21 +415,21 @@ class UsesFitted(CodesTables):
     # Storing
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted model to one safetensors file, which loads without code.
+        """Write the fitted model to a safetensors file, which is loaded without running code.
 
         Raises
         ------
         InvalidValueError
-            When a loss is a function of the user's, which cannot be stored.
+            If a loss is a custom function, which cannot be stored.
         RunFolderError
-            When the file cannot be written.
+            If the file cannot be written.
         """
         self._check_fitted()
         arrays, facts = self.stored()
-        storage.write_tensors(Path(path), arrays, facts)
+        write_tensors(Path(path), arrays, facts)
 
     def stored(self) -> tuple[Arrays, FitFacts]:
-        """Return the fitted model as arrays and plain values: what `save` writes."""
+        """Return the fitted model as arrays and plain values, which `save` writes."""
         arrays, facts = stored(self.fitted_)
         if self._recent is not None:
             arrays["recent/points"], arrays["recent/biases"] = self._recent
@@ -442,18 +437,18 @@ class UsesFitted(CodesTables):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote.
+        """Load a model that `save` wrote.
 
         Raises
         ------
         RunFolderError
-            When the file cannot be read or is no such file.
+            If the file cannot be read, or contains no such model.
         """
         return read_model(path, "LowRankModel", cls.restored)
 
     @classmethod
     def restored(cls, arrays: Arrays, facts: FitFacts) -> Self:
-        """Return the model that `stored` gave."""
+        """Return the model from what `stored` returned."""
         model = cls.of_fit(restored(arrays, facts))
         if "recent/points" in arrays:
             model._recent = arrays["recent/points"], arrays["recent/biases"]
@@ -461,7 +456,7 @@ class UsesFitted(CodesTables):
 
 
 def _of_type(numbers: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return numbers as a type has them: rounded, and in its range, if it is of whole ones."""
+    """Return numbers in a type: for whole numbers, rounded and clipped to its range."""
     if dtype.kind not in "biu":
         return numbers.astype(dtype)
     if dtype.kind == "b":

@@ -142,11 +142,10 @@ class Predictor:
     def natural(
         self, scores: np.ndarray, biases: np.ndarray | float = 0.0
     ) -> np.ndarray:
-        """Return the natural parameters that points in the components' space stand for.
+        """Return the natural parameters of points in the space of the components.
 
-        (offsets + units * (scores @ components)) / units, of the best start, and the
-        bias of each row where there is one: in the units of the cells, as `predictions`
-        returns them.
+        They are (offsets + units * (scores @ components)) / units of the best start, plus
+        the bias of each row: in the units of the cells, as `predictions` returns them.
 
         Parameters
         ----------
@@ -167,7 +166,7 @@ class Predictor:
 
     @property
     def penalty(self) -> dict[str, float]:
-        """The penalties, as `descents.constraints.constraints.regularizers` takes them."""
+        """The penalties, in the form that `regularizers` takes."""
         rows, wide = self.problem.row_regularizer, self.problem.column_regularizer
         return {
             "l1_rows": rows.l1,
@@ -184,31 +183,31 @@ class Predictor:
     def constraint(
         self,
     ) -> tuple[list[str | Fixed], list[str | Fixed]]:
-        """The constraints, as `descents.constraints.constraints.regularizers` takes them."""
+        """The constraints, in the form that `regularizers` takes."""
         problem = self.problem
         return problem.row_regularizer.constraint, problem.column_regularizer.constraint
 
     def compared(self) -> tuple[Reference, float, float]:
         """Return the reference of the best start, its gap, and the constants' loss."""
         found = reference(self.problem, self.runs)
-        # Of a constant table the best constants leave nothing: what a gap is over is
-        # then the size of the table, a hundred millionth of it.
+        # For a constant table the best constants have no loss. The gap is then relative to
+        # a hundred millionth of the size of the table.
         constants = self.problem.cells.constants_loss()
         floor = max(constants, 1e-8 * self.problem.cells.square)
         dtype = numpy_dtype(self.problem.dtype)
         gap = gaps.gap([self.loss], found, floor, dtype)[0]
-        if found.kind == "best found":  # the best start beside itself: nothing is known
+        if found.kind == "best found":  # the reference is the best start itself
             gap = np.nan
         return found, float(gap), constants
 
     def agreement(self) -> float | None:
-        """Return how far the finite starts find one space of columns."""
+        """Return how far the finite starts find the same space of columns."""
         finite = np.isfinite(self.runs.losses)
         place = int(finite[: self.runs.best].sum())
         return subspaces.subspace_agreement(self.runs.parameters["V"][finite], place)
 
     def cells_of(self, values: Matrix, sparse: str = "missing") -> Cells:
-        """Return the cells of new rows; there may be none."""
+        """Return the cells of new rows; there may be no rows."""
         losses = [model.loss for model in self.models]
         if is_sparse(values):
             return cells(values, losses, sparse=sparse, blank=True)
@@ -228,7 +227,7 @@ class Predictor:
         name = automatic_steps(problem)
         steps = LineDescent() if name == "adam" else step_named(name, problem)
         unit = float(np.finfo(point["U"].dtype).eps)
-        # Where zero is all but the answer, no gradient falls to a share of the first.
+        # Near a solution of zero, no gradient decreases to a share of the first.
         stop = Stop(500, gradient_tol=100 * unit, loss_tol=unit)
         runs = descend(problem, 1, steps=steps, stop=stop, width=1)
         solved = {**point, **{n: v[0] for n, v in runs.parameters.items()}}
@@ -246,16 +245,13 @@ class Predictor:
         return np.asarray((U - mean) @ turn, dtype=U.dtype)
 
     def sides(self, point: Point) -> tuple[np.ndarray, np.ndarray]:
-        """Return L and R of one start in float64, of which L R^T is the prediction.
-
-        In the units of the cells.
-        """
+        """Return L and R of one start in float64; L R^T predicts in the units of the cells."""
         return sides(self.problem, point)
 
     def predictions(self, points: Sequence[Point]) -> tuple[np.ndarray, np.ndarray]:
-        """Return natural parameters and cut points, the mean over some starts.
+        """Return the mean natural parameters and cut points of some starts.
 
-        In the units of the cells.
+        They are in the units of the cells.
         """
         natural, cuts = np.zeros(()), np.zeros(())
         for point in points:
@@ -265,14 +261,14 @@ class Predictor:
         return natural / len(points), cuts / len(points)
 
     def decoded(self, natural: np.ndarray, cuts: np.ndarray) -> list[np.ndarray]:
-        """Return the numbers or codes that natural parameters stand for, by column.
+        """Return the predicted numbers or codes of each column.
 
         Natural parameters are in the units of the cells, numbers in those of the data.
         """
         return decoded(self.problem.cells, natural, cuts)
 
     def far_fills(self, fills: Sequence[np.ndarray], holes: np.ndarray) -> Far | None:
-        """Return what is to be said of fills far outside what their column holds.
+        """Return filled values that are far outside the observed range, None if there are none.
 
         Parameters
         ----------
@@ -320,8 +316,8 @@ class Predictor:
 
         Returns
         -------
-        ndarray of shape (rows, columns), NaN at holes; of a sparse table, of shape
-        (entries,)
+        ndarray of shape (rows, columns), NaN for missing cells; for a sparse table, of
+        shape (entries,)
         """
         found, best = self.problem.cells.in_memory, self.points[0]
         left, right = self.sides(best)
@@ -334,7 +330,7 @@ class Predictor:
         )
 
     def stacked(self, codes: Sequence[np.ndarray]) -> np.ndarray:
-        """Return columns as one array: of numbers, or of objects where there are levels."""
+        """Return columns as one array: of numbers, or of objects if there are levels."""
         parts = [
             encoding.decoded(model, code)
             for model, code in zip(self.models, codes, strict=True)
@@ -359,7 +355,7 @@ class Predictor:
 
 
 def decoded(found: Cells, natural: np.ndarray, cuts: np.ndarray) -> list[np.ndarray]:
-    """Return the numbers or codes that natural parameters stand for, by column.
+    """Return the predicted numbers or codes of each column.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ from descents.lowrank.selection import Selection, SelectionFacts
 from descents.lowrank.settings import Settings
 from descents.lowrank.table import Header
 from descents.optim.runs import RunFacts, Runs
-from descents.storage import folders as storage
+from descents.storage.values import of_typed, typed
 
 FORMER = {"steps": "solver", "folds": "cv"}
 """Former names of parameters, and what they are called now."""
@@ -149,7 +149,7 @@ def _plain_settings(fit: Fitted) -> dict[str, Any]:
             name: list(map(float, value)) if np.ndim(value) else value
             for name, value in fit.settings.penalty.items()
         }
-    return {name: storage.typed(value) for name, value in settings.items()}
+    return {name: typed(value) for name, value in settings.items()}
 
 
 def restored(arrays: Arrays, facts: FitFacts) -> Fitted:
@@ -209,7 +209,7 @@ def restored(arrays: Arrays, facts: FitFacts) -> Fitted:
 def _restored_settings(problem: Factorization, facts: FitFacts) -> Settings:
     settings = facts["settings"]
     if facts["format"] > 1:
-        settings = {n: storage.of_typed(value) for n, value in settings.items()}
+        settings = {n: of_typed(value) for n, value in settings.items()}
     # Former names come last: one that was given replaces the default of the present name.
     renamed = {
         FORMER.get(name, name): value

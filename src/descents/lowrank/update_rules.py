@@ -1,4 +1,4 @@
-"""TODO."""
+"""The update rules for low-rank models, and which one suits a problem."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from descents.optim.rules import UpdateRule
 STEPS = ("auto", "alternating", "lbfgs", "gd", "adam")
 
 ADAM_RATE = 0.05
-"""The rate of Adam where none is given: it is only taken where nothing else applies."""
+"""The default learning rate of Adam, which is used if no other rule applies."""
 
 
 def automatic_steps(problem: Factorization) -> str:
-    """Return the name of the steps that fit a problem.
+    """Return the name of the update rule that suits a problem.
 
-    Alternating where every loss is squared, where one is robust or there is a
-    constraint and all have a quadratic above them, and for one divergence; L-BFGS for
-    other smooth losses; under constraints gradient descent that finds its own rate, or
-    Adam for a function of the user's, of which nothing is known, and which has no
-    columns of norm one.
+    It is alternating if every loss is squared, if all losses have a quadratic above them
+    and one is robust or there is a constraint, and for one divergence. It is L-BFGS for
+    other smooth losses without constraint. Else it is gradient descent with its own step
+    sizes, or Adam for custom losses and losses with corners, unless columns have norm 1.
 
     Examples
     --------
@@ -44,14 +43,14 @@ def automatic_steps(problem: Factorization) -> str:
     coupled = any(
         side.inside is not None and side.inside.couples
         for side in (problem.row_regularizer, problem.column_regularizer)
-    )  # which asks for one rate
+    )  # which needs one rate
     return "adam" if not coupled and (own or not found.smooth) else "gd"
 
 
 def step_named(
     name: str, problem: Factorization, rate: float | None = None
 ) -> UpdateRule:
-    """Return the update rule of a name; "auto" is the one that fits.
+    """Return the update rule with a name; "auto" is the one that suits the problem.
 
     Examples
     --------
@@ -72,9 +71,10 @@ def step_named(
 
 
 def _clusters_by_losses(problem: Factorization) -> bool:
-    """Return whether rows choose among clusters under losses that are not quadratic.
+    """Return whether rows are assigned to clusters under losses that are not quadratic.
 
-    A quadratic above such a loss is steepest where a row is, and would hold it there.
+    A quadratic above such a loss is steepest at the current cluster, so that a row would
+    never change its cluster.
     """
     sides = (problem.row_regularizer, problem.column_regularizer)
     clusters = any(isinstance(side.inside, OneHot) for side in sides)
@@ -82,7 +82,7 @@ def _clusters_by_losses(problem: Factorization) -> bool:
 
 
 def name_of(step: UpdateRule) -> str:
-    """Return the name of an update rule, as `step_named` takes it where it can.
+    """Return the name of an update rule, in the form that `step_named` takes if it has one.
 
     Examples
     --------

@@ -29,7 +29,7 @@ from descents.marginal.model import Settings
 from descents.marginal.stored import restored, stored
 from descents.marginal.tables import TableModel, fit_codes, fit_table
 from descents.optim.runs import Runs, Status
-from descents.storage import folders as storage
+from descents.storage.files import write_tensors
 from descents.tables.frames import given_back
 from descents.tables.spelling import listed
 from descents.tables.tables import Table, from_frame
@@ -658,7 +658,7 @@ class LowRankImputer(
             "indicated": self._indicated.tolist(),
             "places": self._places,
         }
-        storage.write_tensors(Path(path), arrays, facts)
+        write_tensors(Path(path), arrays, facts)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -17,7 +17,7 @@ from descents.marginal import saved
 from descents.marginal.ratings import Predicted, RatingsModel, fit_ratings
 from descents.optim.runs import Runs, Status
 from descents.optim.stopping import Stop
-from descents.storage import folders as storage
+from descents.storage.files import write_tensors
 from descents.text import counted
 from descents.validation import one_of, real_number, whole_number
 
@@ -308,7 +308,7 @@ class LowRankRatings(BaseEstimator):
         check_is_fitted(self, "fitted_")
         arrays, facts = self.fitted_.stored()
         facts |= saved.facts_of(self, "LowRankRatings")
-        storage.write_tensors(Path(path), arrays, facts)
+        write_tensors(Path(path), arrays, facts)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from descents.errors import RunFolderError
-from descents.storage import folders as storage
+from descents.storage.files import read_tensors
+from descents.storage.values import of_typed, typed
 
 Estimator = TypeVar("Estimator")
 
@@ -31,7 +32,7 @@ def facts_of(estimator: Any, kind: str, **changed: Any) -> dict[str, Any]:
         settings["random_state"] = None
     return {
         "model": kind,
-        "settings": storage.typed(settings),
+        "settings": typed(settings),
         "names": list(getattr(estimator, "feature_names_in_", [])),
         "features_in": estimator.n_features_in_,
     }
@@ -55,13 +56,13 @@ def opened(
     RunFolderError
         When the file cannot be read or holds something else.
     """
-    arrays, facts = storage.read_tensors(Path(path))
+    arrays, facts = read_tensors(Path(path))
     if facts.get("model") != name:
         raise RunFolderError(
             f"{path} holds something else than a {name}; give a file that "
             f"{name}.save wrote"
         )
-    estimator: Any = kind(**storage.of_typed(facts["settings"]))
+    estimator: Any = kind(**of_typed(facts["settings"]))
     if facts["names"]:
         estimator.feature_names_in_ = np.array(facts["names"], dtype=object)
     estimator.n_features_in_ = facts["features_in"]

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
 from descents.errors import Complaints, InvalidValueError
-from descents.storage import folders as storage
+from descents.storage.values import plain
 from descents.validation import real_number
 
 ClassWeight = Mapping[object, float] | str | None
@@ -26,7 +26,7 @@ def check_class_weight(class_weight: object) -> None:
     complaints = Complaints()
     if isinstance(class_weight, Mapping):
         for name, weight in class_weight.items():
-            what = f"class_weight of {storage.plain(name)!r}"
+            what = f"class_weight of {plain(name)!r}"
             complaints.attempt(real_number, what, weight, 0)
     else:
         complaints.require(
@@ -71,7 +71,7 @@ def weights_of_classes(
     if not isinstance(class_weight, str):
         unknown = [repr(name) for name in class_weight if name not in list(classes)]
         if unknown and any(name not in class_weight for name in classes):
-            names = ", ".join(repr(storage.plain(name)) for name in classes)
+            names = ", ".join(repr(plain(name)) for name in classes)
             raise InvalidValueError(
                 f"class_weight names {', '.join(unknown)}, which y does not contain; "
                 f"its classes are {names}"

@@ -34,7 +34,8 @@ from descents.networks.splits import Folds, HoldOut
 from descents.optim.runs import Runs
 from descents.optim.stopping import EarlyStopping
 from descents.statistics.summaries import Summary
-from descents.storage import folders as storage
+from descents.storage.files import read_tensors
+from descents.storage.values import plain
 
 
 class StartsEstimator(BaseEstimator):
@@ -318,7 +319,7 @@ class StartsEstimator(BaseEstimator):
         RunFolderError
             If the file cannot be read or has another format.
         """
-        arrays, facts = storage.read_tensors(Path(path))
+        arrays, facts = read_tensors(Path(path))
         try:
             if facts["model"] != cls.__name__ or facts["format"] not in stored.FORMATS:
                 raise InvalidValueError(f"it does not contain a {cls.__name__}")
@@ -366,7 +367,7 @@ def cautions(fits: Sequence[Fitted]) -> list[str]:
     was learned: of several settings, that none of them beats the constant prediction.
     """
     classes = fits[0].classes
-    names = [] if classes is None else [str(storage.plain(name)) for name in classes]
+    names = [] if classes is None else [str(plain(name)) for name in classes]
     lone = lone_classes(fits[0].problem)
     sentences = [lone_sentence([names[code] for code in lone])] if lone else []
     # Leave out settings all of whose starts failed: they beat nothing.

@@ -11,7 +11,7 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d, validat
 
 from descents.cells.intake import plain_array
 from descents.errors import InvalidValueError
-from descents.storage import folders as storage
+from descents.storage.values import plain
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _coded(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ) from None
     if len(classes) < 2:
         raise InvalidValueError(
-            f"y contains only one class, {storage.plain(classes[0])!r}; give at "
+            f"y contains only one class, {plain(classes[0])!r}; give at "
             "least two classes"
         )
     return classes, codes

@@ -16,7 +16,8 @@ from descents.networks.settings import Settings
 from descents.networks.splits import Folds, HoldOut
 from descents.optim.runs import Runs
 from descents.optim.stopping import EarlyStopping
-from descents.storage import folders as storage
+from descents.storage.files import write_tensors
+from descents.storage.values import of_typed, typed
 
 FORMATS = (1, 2)
 """The formats of files that can be read; the last is written."""
@@ -40,7 +41,7 @@ def write(
     own: dict[str, object] = {"single": fitted.single}
     try:
         if fitted.classes is not None:
-            own = {"classes": storage.typed(fitted.classes)}
+            own = {"classes": typed(fitted.classes)}
         settings = _stored_parameters(parameters)
     except TypeError as error:
         raise InvalidValueError(
@@ -60,7 +61,7 @@ def write(
         "runs": runs,
         **own,
     }
-    storage.write_tensors(Path(path), arrays, facts)
+    write_tensors(Path(path), arrays, facts)
 
 
 def _stored_parameters(parameters: Mapping[str, object]) -> dict[str, object]:
@@ -72,10 +73,10 @@ def _stored_parameters(parameters: Mapping[str, object]) -> dict[str, object]:
         elif name == "random_state" and not isinstance(value, int | np.integer):
             stored[name] = None
         elif isinstance(value, HoldOut | Folds | EarlyStopping):
-            fields = {n: storage.typed(v) for n, v in vars(value).items()}
+            fields = {n: typed(v) for n, v in vars(value).items()}
             stored[name] = {"kind": type(value).__name__, **fields}
         else:
-            stored[name] = storage.typed(value)
+            stored[name] = typed(value)
     return stored
 
 
@@ -86,13 +87,11 @@ def parameters_of(facts: Mapping[str, Any]) -> dict[str, object]:
         kind = value.get("kind") if isinstance(value, dict) else None
         if kind in KINDS:
             rest = {n: v for n, v in value.items() if n != "kind"}
-            parameters[name] = KINDS[kind](
-                **{n: storage.of_typed(v) for n, v in rest.items()}
-            )
+            parameters[name] = KINDS[kind](**{n: of_typed(v) for n, v in rest.items()})
         elif kind == "sizes":  # format 1
             parameters[name] = tuple(value["sizes"])
         elif facts["format"] > 1:
-            parameters[name] = storage.of_typed(value)
+            parameters[name] = of_typed(value)
     return parameters
 
 
@@ -103,7 +102,7 @@ def restored(
     features, outputs = facts["features"], facts["outputs"]
     classes = None
     if settings.classifies and facts["format"] > 1:
-        classes = storage.of_typed(facts["classes"])
+        classes = of_typed(facts["classes"])
     elif settings.classifies:
         kind = object if facts["class_kind"] == "O" else None
         classes = np.array(facts["classes"], dtype=kind)

@@ -11,7 +11,7 @@ from typing import TypedDict, cast
 import numpy as np
 
 from descents.errors import InvalidValueError, RunFolderError
-from descents.storage import folders as storage
+from descents.storage.files import read_tensors, write_tensors
 
 UNJUDGED = "not diagnosed"
 """The verdict of a start that was not diagnosed."""
@@ -269,7 +269,7 @@ class Runs:
         RunFolderError
             If the file cannot be written.
         """
-        storage.write_tensors(Path(path), *self.stored())
+        write_tensors(Path(path), *self.stored())
 
     def stored(self) -> tuple[dict[str, np.ndarray], RunFacts]:
         """Return all results as named arrays and plain values, for `save`."""
@@ -295,7 +295,7 @@ class Runs:
         RunFolderError
             If the file cannot be read or was not written by `save`.
         """
-        arrays, facts = storage.read_tensors(Path(path))
+        arrays, facts = read_tensors(Path(path))
         return cls.restored(arrays, cast("RunFacts", facts))
 
     @classmethod

@@ -20,7 +20,7 @@ from descents.runs.factorize import MODEL, SCORES, FactorizeRun, scores
 from descents.runs.lowrank_result import AppliedResult, AppliedRun, UnseenLevel
 from descents.runs.on_disk import memory_use, warmed_up
 from descents.runs.request import Data
-from descents.storage import folders as storage
+from descents.storage.files import read_json, write_bytes
 from descents.storage.folders import RESULT, RunFolder
 from descents.tables.levels import KnownLevels, coded
 from descents.tables.spelling import text_of
@@ -121,9 +121,9 @@ class Applied:
         folder.write_table(SCORES, scores(self.data, self.embedding))
         if self.filled is not None:
             content = self.data.values.encoded(self.filled)
-            storage.write_bytes(folder.work / IMPUTED, content)
+            write_bytes(folder.work / IMPUTED, content)
             if impute is not None:
-                storage.write_bytes(impute, content)
+                write_bytes(impute, content)
         folder.write_json(RESULT, self.result)
 
 
@@ -307,7 +307,7 @@ def write_imputed(
     if not isinstance(table, Table):
         raise InvalidValueError(SPARSE)
     filled, messages = imputed(found.model, table, coverage)
-    storage.write_bytes(path, table.encoded(filled))
+    write_bytes(path, table.encoded(filled))
     unseen, codes = found.fitted.unseen, found.table.values
     if unseen is not None and isinstance(codes, np.ndarray):
         codes = codes.astype(np.float64)
@@ -343,7 +343,7 @@ def load_as(folder: str | Path, kind: type[M]) -> M:
     folder = folder_path(folder)
     if folder.is_file():
         return kind.load(folder)
-    result = storage.read_json(folder / RESULT)
+    result = read_json(folder / RESULT)
     run = result.get("run")
     if not isinstance(run, dict) or run.get("command") != "factorize":
         raise InvalidValueError(

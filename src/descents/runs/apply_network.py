@@ -16,7 +16,7 @@ from descents.networks.features import Features
 from descents.runs.apply import without_unseen
 from descents.runs.request import Data
 from descents.runs.train import MODEL
-from descents.storage import folders as storage
+from descents.storage.files import read_json
 from descents.storage.folders import RESULT
 from descents.tables.tables import Table, from_frame
 from descents.validation import folder_path
@@ -209,7 +209,7 @@ def load(folder: str | Path) -> Trained:
         If the folder contains no complete run.
     """
     folder = folder_path(folder)
-    result = storage.read_json(folder / RESULT)
+    result = read_json(folder / RESULT)
     kind: type[MLPStartsClassifier | MLPStartsRegressor] = (
         MLPStartsClassifier if result["classes"] else MLPStartsRegressor
     )

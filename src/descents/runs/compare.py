@@ -14,7 +14,7 @@ from descents.networks.sweep_result import compared_starts
 from descents.runs.network_result import ComparisonResult, NetworkResult, facts_of
 from descents.statistics.metrics import higher_is_better, metric_kind
 from descents.statistics.summaries import start_means
-from descents.storage import folders as storage
+from descents.storage.files import read_json, read_table
 from descents.storage.folders import RESULT, ROWS
 from descents.storage.results import read_result
 from descents.validation import folder_path, one_of
@@ -49,13 +49,13 @@ class Side:
     def of(cls, run: str | Path, metric: str | None) -> Side:
         """Read a stored run; `metric` is by default that of the run."""
         folder = folder_path(run)
-        stored = storage.read_json(folder / RESULT).get("run")
+        stored = read_json(folder / RESULT).get("run")
         if not isinstance(stored, dict) or stored.get("command") != "train":
             raise InvalidValueError(
                 f"{folder} contains no run of 'descents train'; give the folder of one"
             )
         result = read_result(NetworkResult, folder / RESULT)
-        rows = storage.read_table(folder / ROWS)
+        rows = read_table(folder / ROWS)
         name = metric or result.metric
         metrics = [
             n

@@ -212,8 +212,8 @@ def gap_sentence(fitted: Fitted) -> str:
     if fitted.loss > rounding >= reference.value:
         share = fitted.loss / max(fitted.constants_loss, 1e-300)
         return (
-            f"The loss is {share:.2g} of that of the best constants, and what it is held "
-            f"against is nothing but rounding: {reference.says}."
+            f"The loss is {share:.2g} of that of the best constants, and what it is compared "
+            f"with is nothing but rounding: {reference.says}."
         )
     if kind == "exact":
         how = "equals" if gap <= 1e-9 else "is above"

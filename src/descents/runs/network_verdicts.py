@@ -17,8 +17,9 @@ from descents.runs.network_result import (
     Example,
     SettingResult,
 )
-from descents.storage import folders as storage
+from descents.storage.files import read_json, write_bytes
 from descents.storage.results import of_json
+from descents.storage.values import json_text
 
 WORTH_A_VERDICT = 0.1
 """Verdicts mean little if the best start gains less than this share of what can be gained
@@ -54,7 +55,7 @@ def diagnosed(
     """
     if stage is not None and stage.exists():
         try:
-            stored = storage.read_json(stage)
+            stored = read_json(stage)
             judged = fitted.with_verdicts(stored["starts"], stored["words"])
             return judged, of_json(Ends, stored["facts"])
         except (RunFolderError, KeyError, ValueError, TypeError):
@@ -77,7 +78,7 @@ def diagnosed(
     ends = replace(ends, verdicts=verdicts, examples=examples)
     if stage is not None:
         facts = {"starts": diagnosis.starts, "words": words, "facts": ends}
-        storage.write_bytes(stage, storage.json_text(facts).encode())
+        write_bytes(stage, json_text(facts).encode())
     return fitted.with_verdicts(diagnosis.starts, words), ends
 
 

@@ -16,7 +16,7 @@ import torch
 
 from descents import __version__
 from descents.errors import Complaints, InvalidValueError
-from descents.storage import folders as storage
+from descents.storage.values import plain
 from descents.tables import files
 from descents.tables.blocks import TableOnDisk
 from descents.tables.frames import short
@@ -407,8 +407,8 @@ def identity(
         "command": command,
         "table": Path(table).name if table != "-" else table,
         "sha256": digest,
-        "options": storage.plain(options["options"]),
-        "reading": storage.plain(options["reading"]),
+        "options": plain(options["options"]),
+        "reading": plain(options["reading"]),
     }
 
 

@@ -19,33 +19,13 @@ from descents.errors import InterruptedRunError, LostProcessError, RunFolderErro
 from descents.storage.files import (
     Column,
     read_json,
-    read_table,
-    read_tensors,
     write_blocks,
     write_bytes,
-    write_new,
     write_table,
     write_tensors,
 )
-from descents.storage.values import json_text, of_typed, plain, typed
+from descents.storage.values import json_text, plain
 from descents.validation import folder_path
-
-# Modules that still import the functions of `files` and `values` from here.
-__all__ = [
-    "RunFolder",
-    "json_text",
-    "of_typed",
-    "plain",
-    "read_json",
-    "read_table",
-    "read_tensors",
-    "typed",
-    "write_blocks",
-    "write_bytes",
-    "write_new",
-    "write_table",
-    "write_tensors",
-]
 
 RESULT = "result.json"
 ROWS = "starts.parquet"
