@@ -76,7 +76,7 @@ def imputations_option(says: str, **settings: Any) -> Callable[[Any], Any]:
     "--refine",
     is_flag=True,
     help="Improve on the model by a forest for each column with missing cells, which takes "
-    "several times as long. New rows cannot be filled by such a run.",
+    "several times as long.",
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N"
