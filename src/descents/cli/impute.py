@@ -78,7 +78,7 @@ def imputations_option(says: str) -> Decorator:
     "--refine",
     is_flag=True,
     help="Improve the model with a forest for each column with missing cells. This takes "
-    "several times as long, and such a run cannot fill new rows.",
+    "several times as long.",
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N"

@@ -114,6 +114,9 @@ class LowRankImputer(
     held_out : float
         The share of the observed cells that the columns are judged by; 0 for none, which
         is quicker.
+    refine : bool
+        Whether a forest for each column with missing cells improves on the model, which
+        takes several times as long. `sample` draws from the model without the forests.
     random_state : int, RandomState or None
         Of starts, held-out cells and draws. After a fit, draws are the same each time.
 
@@ -200,6 +203,7 @@ class LowRankImputer(
         keep_empty_features: bool = False,
         unseen: str = "missing",
         held_out: float = 0.1,
+        refine: bool = False,
         random_state: Any = None,
     ) -> None:
         self.missing_values = missing_values
@@ -217,6 +221,7 @@ class LowRankImputer(
         self.keep_empty_features = keep_empty_features
         self.unseen = unseen
         self.held_out = held_out
+        self.refine = refine
         self.random_state = random_state
 
     def __sklearn_tags__(self) -> Any:
@@ -291,6 +296,7 @@ class LowRankImputer(
                 self._seed,
                 self.tol,
                 held_out=0.0 if share is None else share,
+                refine=bool(self.refine),
             )
         )
         complaints.raise_any()

@@ -339,7 +339,7 @@ def fit(
     # Where nothing could be held out, no dependence between columns is known either.
     constant = np.full(len(levels), bool(settings.held_out))
     if held_out is not None:
-        constant = filled_by_constants(held_out, scores, levels)
+        constant = filled_by_constants(held_out, scores, levels, sample=choice.sample)
     return Fitted(
         features,
         levels,

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from descents.marginal.features import Features, LevelFeatures
+from descents.marginal.forests import Forest
 from descents.marginal.posterior import Cells, Gaussian, RowsModel
 from descents.marginal.wide import ColumnsModel
 
@@ -39,8 +39,8 @@ class Readout:
 
     Attributes
     ----------
-    forest : estimator
-        Of the residuals of numbers, or of levels.
+    forest : Forest
+        Of the residuals of numbers over the spread of their column, or of levels.
     share : float
         Of numbers, what its prediction of the residual is multiplied by; of levels, the
         share of its probabilities.
@@ -48,7 +48,7 @@ class Readout:
         The share of the variance of the model's residuals that is left; 1 for levels.
     """
 
-    forest: Any
+    forest: Forest
     share: float
     left: float
 
@@ -95,14 +95,13 @@ class RefinedModel:
             if isinstance(column, LevelFeatures):
                 chances = found.probabilities[place].copy()
                 chances[rows] = _blended(
-                    chances[rows],
-                    _chances(readout.forest, design, column.width),
-                    readout.share,
+                    chances[rows], readout.forest.predict(design), readout.share
                 )
                 probabilities[place] = chances
                 values[rows, place] = chances[rows].argmax(1)
             else:
-                values[rows, place] += readout.share * readout.forest.predict(design)
+                residuals = column.spread * readout.forest.predict(design)[:, 0]
+                values[rows, place] += readout.share * residuals
                 deviations[rows, place] *= np.sqrt(readout.left)
         return replace(
             found, values=values, deviations=deviations, probabilities=probabilities
@@ -207,8 +206,11 @@ def _readout(
             for share in BLENDS
         ]
         share = float(BLENDS[int(np.argmin(losses))])
-        return Readout(classifier, share, 1.0) if share else None
-    residuals = truth - found.values[rows, place]
+        forest = Forest.of(classifier, column.width)
+        return Readout(forest, share, 1.0) if share else None
+    # scikit-learn does not split features or targets that vary too little, so that both
+    # are in units of their column.
+    residuals = (truth - found.values[rows, place]) / column.spread
     regressor = ExtraTreesRegressor(**options).fit(design, residuals)
     guess = regressor.oob_prediction_
     seen = np.isfinite(guess)
@@ -220,7 +222,7 @@ def _readout(
     after = residuals[seen] - share * guess[seen]
     total = float(np.square(residuals[seen]).sum())
     left = float(np.square(after).sum()) / total if total > 0 else 1.0
-    return Readout(regressor, share, min(left, 1.0)) if share else None
+    return Readout(Forest.of(regressor), share, min(left, 1.0)) if share else None
 
 
 def _design(
@@ -240,15 +242,8 @@ def _design(
         elif isinstance(column, LevelFeatures):
             parts.append(column.encoded(codes[:, other]))
         else:
-            parts.append(found.values[:, [other]])
+            parts.append((found.values[:, [other]] - column.center) / column.spread)
     return np.nan_to_num(np.concatenate(parts, axis=1))
-
-
-def _chances(forest: Any, design: np.ndarray, width: int) -> np.ndarray:
-    """Return the probabilities of all levels, 0 for those that a forest has not seen."""
-    found = np.zeros((len(design), width))
-    found[:, forest.classes_] = forest.predict_proba(design)
-    return found
 
 
 def _blended(own: np.ndarray, others: np.ndarray, share: float) -> np.ndarray:

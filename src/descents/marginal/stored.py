@@ -12,9 +12,11 @@ import torch
 from descents.cells.columns import ColumnModel
 from descents.errors import RunFolderError
 from descents.marginal.features import Features, LevelFeatures, NumberFeatures
+from descents.marginal.forests import Forest
 from descents.marginal.held_out import ColumnScore, HeldOut
 from descents.marginal.model import Fitted, Setting
 from descents.marginal.posterior import Gaussian, RowsModel
+from descents.marginal.refinement import Readout, RefinedModel
 from descents.marginal.tables import PassedColumn, TableModel
 from descents.marginal.wide import ColumnsModel
 from descents.optim.runs import Runs
@@ -45,8 +47,12 @@ def stored(
         features.append({"kind": kind, **put(arrays, f"features/{place}", column)})
     for place, gaussian in enumerate([fitted.model.gaussian, *resampled]):
         put(arrays, f"gaussian/{place}", gaussian)
-    if isinstance(fitted.model, ColumnsModel):
-        arrays["codes"] = fitted.model.codes
+    base, readouts = fitted.model, None
+    if isinstance(base, RefinedModel):
+        readouts = [_put_readout(arrays, *one) for one in base.readouts.items()]
+        base = base.model
+    if isinstance(base, ColumnsModel):
+        arrays["codes"] = base.codes
     if fitted.held_out is not None:
         put(arrays, "held_out", fitted.held_out)
     arrays |= {"levels": fitted.levels, "constant": fitted.constant.astype(np.int8)}
@@ -59,6 +65,7 @@ def stored(
         "runs": runs,
         "resampled": len(resampled),
         "setting": vars(fitted.setting),
+        "readouts": readouts,
         "n_components": fitted.n_components,
         "scores": [None if one is None else vars(one) for one in fitted.scores],
     }
@@ -96,9 +103,13 @@ def restored(
     )
     scores = [None if one is None else ColumnScore(**one) for one in facts["scores"]]
     features = Features(columns)
-    model: RowsModel | ColumnsModel = RowsModel(gaussians[0], features)
+    base: RowsModel | ColumnsModel = RowsModel(gaussians[0], features)
     if "codes" in arrays:
-        model = ColumnsModel(gaussians[0], features, arrays["codes"])
+        base = ColumnsModel(gaussians[0], features, arrays["codes"])
+    model: RowsModel | ColumnsModel | RefinedModel = base
+    if facts.get("readouts") is not None:
+        readouts = dict(_taken_readout(arrays, one) for one in facts["readouts"])
+        model = RefinedModel(base, readouts)
     fitted = Fitted(
         features,
         arrays["levels"],
@@ -113,6 +124,20 @@ def restored(
     models = tuple(ColumnModel.restored(one) for one in facts["columns"])
     passed = tuple(PassedColumn(**one) for one in facts["passed"])
     return TableModel(models, passed, fitted), gaussians[1:]
+
+
+def _put_readout(arrays: Arrays, place: int, readout: Readout) -> dict[str, object]:
+    """Put the forest of a column among arrays, and return its plain values."""
+    put(arrays, f"forests/{place}", readout.forest)
+    return {"place": place, "share": readout.share, "left": readout.left}
+
+
+def _taken_readout(
+    arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
+) -> tuple[int, Readout]:
+    """Return the place and the readout of a column that `_put_readout` put."""
+    forest = taken(Forest, arrays, f"forests/{facts['place']}", {})
+    return facts["place"], Readout(forest, facts["share"], facts["left"])
 
 
 def put(arrays: Arrays, place: str, value: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 from descents.errors import InvalidValueError
 from descents.marginal.draws import bootstrapped
 from descents.marginal.posterior import Gaussian
+from descents.marginal.refinement import RefinedModel
 from descents.marginal.stored import restored, stored
 from descents.marginal.tables import TableModel, fit_table, modeled
 from descents.optim.runs import Status
@@ -300,10 +301,11 @@ class StoredImputer:
             imputations than requested.
         """
         options.check()
-        if self.result["run"]["options"].get("refine"):
+        refine = self.result["run"]["options"].get("refine")
+        if refine and not isinstance(self.model.fitted.model, RefinedModel):
             raise InvalidValueError(
-                "the run was made with --refine, whose forests are not stored; give "
-                "'descents impute' a table of old and new rows, or leave --refine out"
+                "the run was made with --refine by a version of descents that did not "
+                "store its forests; run 'descents impute --refine' again"
             )
         count = options.imputations or 0
         if count > len(self.resampled):
