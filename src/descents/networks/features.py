@@ -97,7 +97,7 @@ class Feature:
         if values is None:
             raise InvalidValueError(
                 f"column {self.name!r} must contain numbers, because the model was trained "
-                f"with numbers, but it is {column.says}"
+                f"with numbers there, but it is {column.says}"
             )
         return values
 

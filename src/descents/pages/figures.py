@@ -380,7 +380,8 @@ def against(ax: Axes, training: np.ndarray, held_out: np.ndarray) -> Axes:
     both = np.concatenate([training, held_out])
     low, usual, high = np.quantile(both, [0.0, 0.01, 1.0])
     if usual < high and usual - low > FARTHEST_SHOWN * (high - usual):
-        below = int(((training < usual) | (held_out < usual)).sum())
+        end = usual - 0.05 * (high - usual)
+        below = int(((training < end) | (held_out < end)).sum())
         what = f"{counted(below, 'start')} below, down to {low:.3g}"
         ax.text(0.98, 0.02, what, ha="right", va="bottom", transform=ax.transAxes)
         low = usual
