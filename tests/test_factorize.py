@@ -160,7 +160,7 @@ def test_triples_equal_the_same_table_with_holes(run_here, tmp_path: Path) -> No
         "factorize", str(triples), "--triples", *common[:-1], "--impute", "x.csv"
     )
     assert refused.returncode == 2
-    assert "triples have no holes" in refused.stderr
+    assert "triples have no missing cells" in refused.stderr
 
 
 def test_seeds_make_equal_bits(run_here, tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_out_of_time_keeps_what_was_reached(run_here, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 3
     assert "the descent was stopped after 0.001 s" in done.stderr
-    assert "what they reached is kept" in done.stderr
+    assert "their results are kept" in done.stderr
     result = result_of(tmp_path / "run")
     assert result["statuses"] == {"interrupted": 1}
     assert (tmp_path / "run" / "report.html").exists()

@@ -231,7 +231,7 @@ def test_what_cannot_be_streamed_is_told_together(tmp_path: Path) -> None:
     ):
         descend(Factorization(Streamed(disk), 1), 1, steps=Adam())
     fitted = LowRankModel(2, random_state=0).fit(disk)
-    with pytest.raises(InvalidValueError, match="filling its holes"):
+    with pytest.raises(InvalidValueError, match="filling its missing cells"):
         fitted.impute(disk)
 
 
