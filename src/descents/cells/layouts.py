@@ -21,7 +21,7 @@ import torch
 from descents.cells.base import Block, Cells, Look, Side
 from descents.devices import remote
 from descents.kernels import entries
-from descents.losses import Loss, Ordinal, golden_section, slope
+from descents.losses import Loss, Ordinal, bisection, golden_section, slope
 
 PIECE = 2**18
 """How many numbers a product over stored entries keeps at once."""
@@ -621,10 +621,16 @@ class Stored(Cells):
             loss = self.blocks[0].loss(torch.as_tensor(z[columns]), target)
             return np.bincount(columns, weight * loss.numpy(), len(seen))
 
+        def derivative(z: np.ndarray) -> np.ndarray:
+            each = slope(self.blocks[0].loss, torch.as_tensor(z[columns]), target)
+            return np.bincount(columns, weight * each.numpy(), len(seen))
+
         begins = turned.indptr[seen]
         low = np.minimum.reduceat(values, begins)
         high = np.maximum.reduceat(values, begins)
-        found[seen] = golden_section(total, low, high)
+        found[seen] = bisection(
+            derivative, golden_section(total, low, high), high - low
+        )
         return found
 
     def over(self, unit: float, scale: float) -> Stored:

@@ -100,6 +100,8 @@ class FactorSet:
         Whether most entries of its members are 0.
     overcomplete : bool
         Whether a rank above the smaller side of the table is useful.
+    sized : bool
+        Whether the constraint sets the size of its members.
     couples : bool
         Whether the constraint of a row depends on the other rows.
     exact : bool
@@ -110,6 +112,7 @@ class FactorSet:
     positive: ClassVar[bool] = False
     sparse: ClassVar[bool] = False
     overcomplete: ClassVar[bool] = False
+    sized: ClassVar[bool] = False
     couples: ClassVar[bool] = False
     exact: bool = False
 
@@ -185,6 +188,7 @@ class Simplex(FactorSet):
     """
 
     name: str = field(default="simplex", init=False)
+    sized: ClassVar[bool] = True
     positive: ClassVar[bool] = True
     overcomplete: ClassVar[bool] = True
 
@@ -348,6 +352,7 @@ class OneHot(FactorSet):
     """
 
     name: str = field(default="one_hot", init=False)
+    sized: ClassVar[bool] = True
     exact: ClassVar[bool] = True  # type: ignore[misc]
     positive: ClassVar[bool] = True
     sparse: ClassVar[bool] = True
@@ -395,6 +400,7 @@ class UnitNorm(FactorSet):
     """
 
     name: str = field(default="unit_norm", init=False)
+    sized: ClassVar[bool] = True
     couples: ClassVar[bool] = True
 
     def prox(
@@ -560,6 +566,7 @@ class Fixed(FactorSet):
 
     values: Any
     name: str = field(default="fixed", init=False)
+    sized: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         try:

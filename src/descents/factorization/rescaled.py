@@ -18,7 +18,6 @@ import numpy as np
 from descents.cells.base import Cells
 from descents.cells.layouts import Complete, Dense, Stored
 from descents.constraints.constraints import Regularizer
-from descents.constraints.sets import Fixed, OneHot, Simplex, UnitNorm
 from descents.factorization.factorization import Factorization
 
 
@@ -72,7 +71,7 @@ def rescaled(problem: Factorization) -> Rescaled | None:
     found = problem.cells
     losses = found.losses_of_columns
     sides = (problem.row_regularizer, problem.column_regularizer)
-    sized = [_sized(side) for side in sides]
+    sized = [side.sized for side in sides]
     if (
         not isinstance(found, Complete | Dense | Stored)
         or found.units is not None
@@ -111,11 +110,6 @@ def rescaled(problem: Factorization) -> Rescaled | None:
         given = problem._given
         other._given = {"U": given["U"] / of_rows, "V": given["V"] / of_columns}
     return Rescaled(other, unit, of_rows, of_columns, factor)
-
-
-def _sized(side: Regularizer) -> bool:
-    """Return whether a constraint gives a factor its size."""
-    return isinstance(side.inside, Simplex | UnitNorm | OneHot | Fixed)
 
 
 def charged(side: Regularizer, size: float, factor: float) -> Regularizer:
