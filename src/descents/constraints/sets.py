@@ -14,6 +14,8 @@ References
 
 from __future__ import annotations
 
+import itertools
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,6 +36,8 @@ PASSES = 4
 MOST_PAIRED = 8
 """The largest number of shares of a row that are moved in pairs, because the number of
 pairs grows with its square."""
+MOST_CHOICES = 20
+"""The largest number of choices of the nonzero entries of a row that are all tried."""
 NORM_ROUNDED = 1e-5
 """The largest error of a squared norm of 1 by rounding."""
 SECULAR_STEPS = 12
@@ -325,8 +329,9 @@ class Sparse(FactorSet):
     ) -> torch.Tensor:
         """Minimize exactly for one nonzero entry per row, by trying each position.
 
-        For more entries, take prox-gradient steps, and then minimize over the entries
-        that they have chosen.
+        For more entries, minimize over the entries of each of the C(rank, count) choices
+        if there are few of them; else take prox-gradient steps, and then minimize over the
+        entries that they have chosen.
         """
         if self.count == 1:
             # Entry q alone has its minimum at x = prox(r_q) / g_q, with g_q = G_qq +
@@ -335,6 +340,24 @@ class Sparse(FactorSet):
             best = entrywise(right, l1 / 2, nonnegative=nonnegative)
             best = best / own.clamp_min(1e-30)
             return _largest_gains(best, own * best.square(), 1)
+        members = right.shape[-1]
+        if math.comb(members, self.count) <= MOST_CHOICES:
+            least = best = None
+            for places in itertools.combinations(range(members), self.count):
+                zero = torch.ones(members, dtype=torch.bool, device=right.device)
+                zero[list(places)] = False
+                at = point.masked_fill(zero, 0)
+                fixed = zero.expand(right.shape)
+                tried = _solve_free(gram, right, at, l2, l1, fixed, plain)
+                cost = tried * (products(gram, tried) - 2 * right + l2 * tried)
+                cost = (cost + l1 * tried.abs()).sum(-1, keepdim=True)
+                if least is None or best is None:
+                    least, best = cost, tried
+                else:
+                    best = torch.where(cost < least, tried, best)
+                    least = least.minimum(cost)
+            assert best is not None  # noqa: S101
+            return best
         moved = super().solve(
             gram, right, point, l2, l1, nonnegative=nonnegative, plain=plain
         )

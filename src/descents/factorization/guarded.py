@@ -111,6 +111,7 @@ class Guarded(UpdateRule):
             here = _Here(problem, moved, look, cuts)
             moved, _, more = _half(here, "columns", left, times)
             gain = gain + more
+            moved = alternating.normed(problem, moved)
             if "cuts" in moved:
                 moved, both["cuts"], more = _cut(problem, parameters, moved)
                 gain = gain + more
