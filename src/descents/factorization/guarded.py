@@ -98,6 +98,7 @@ class Guarded(UpdateRule):
         with torch.no_grad():
             left, right = problem.extended(parameters)
             cuts = problem.cut_parameters(parameters)
+            step = alternating.corner_step(problem, step)
             look = _look(problem.cells, (left, right, cuts), step)
             assert look.losses is not None  # noqa: S101
             losses = problem.penalized(look.losses, parameters)
