@@ -30,7 +30,9 @@ from descents.losses import (
 from descents.lowrank.update_rules import automatic_steps
 
 cvxpy = pytest.importorskip("cvxpy")
-pytestmark = pytest.mark.filterwarnings("ignore:none of .* starts is stationary")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:(none of .* starts is|the start is not) stationary"
+)
 
 
 def planted(rows: int, columns: int, seed: int = 0):

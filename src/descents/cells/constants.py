@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from descents.cells.base import Block
-from descents.losses import Loss, Ordinal, golden_section
+from descents.losses import Loss, Ordinal, bisection, golden_section, slope
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -115,7 +115,11 @@ def _searched(
         each = loss(torch.as_tensor(z[columns]), target)
         return np.bincount(columns, weight * each.numpy(), len(seen))
 
+    def derivative(z: np.ndarray) -> np.ndarray:
+        each = slope(loss, torch.as_tensor(z[columns]), target)
+        return np.bincount(columns, weight * each.numpy(), len(seen))
+
     values, begins = turned.data.astype(np.float64), turned.indptr[seen]
     low = np.minimum.reduceat(values, begins)
     high = np.maximum.reduceat(values, begins)
-    return golden_section(total, low, high)
+    return bisection(derivative, golden_section(total, low, high), high - low)

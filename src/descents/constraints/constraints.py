@@ -83,6 +83,11 @@ class Regularizer:
         return self.inside is not None and self.inside.exact and not self.smoothness
 
     @property
+    def sized(self) -> bool:
+        """Whether the constraint sets the size of the factor."""
+        return self.inside is not None and self.inside.sized
+
+    @property
     def positive(self) -> bool:
         """Whether the constraint keeps the factor at 0 or more."""
         return self.nonnegative or (self.inside is not None and self.inside.positive)

@@ -14,6 +14,8 @@ References
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -38,6 +40,8 @@ PASSES = 4
 MOST_PAIRED = 8
 """The largest number of shares of a row that are moved in pairs, because the number of
 pairs grows with its square."""
+MOST_CHOICES = 20
+"""The largest number of choices of the nonzero entries of a row that are all tried."""
 
 
 class FactorSet:
@@ -53,6 +57,8 @@ class FactorSet:
         Whether most entries of its members are 0.
     overcomplete : bool
         Whether a rank above the smaller side of the table is useful.
+    sized : bool
+        Whether the constraint sets the size of its members.
     couples : bool
         Whether the constraint of a row depends on the other rows.
     exact : bool
@@ -63,6 +69,7 @@ class FactorSet:
     positive: ClassVar[bool] = False
     sparse: ClassVar[bool] = False
     overcomplete: ClassVar[bool] = False
+    sized: ClassVar[bool] = False
     couples: ClassVar[bool] = False
     exact: bool = False
 
@@ -138,6 +145,7 @@ class Simplex(FactorSet):
     """
 
     name: str = field(default="simplex", init=False)
+    sized: ClassVar[bool] = True
     positive: ClassVar[bool] = True
     overcomplete: ClassVar[bool] = True
 
@@ -274,8 +282,9 @@ class Sparse(FactorSet):
     ) -> torch.Tensor:
         """Minimize exactly for one nonzero entry per row, by trying each position.
 
-        For more entries, take prox-gradient steps, and then minimize over the entries
-        that they have chosen.
+        For more entries, minimize over the entries of each of the C(rank, count) choices
+        if there are few of them; else take prox-gradient steps, and then minimize over the
+        entries that they have chosen.
         """
         if self.count == 1:
             # Entry q alone has its minimum at x = prox(r_q) / g_q, with g_q = G_qq +
@@ -284,10 +293,40 @@ class Sparse(FactorSet):
             best = entrywise(right, l1 / 2, nonnegative=nonnegative)
             best = best / own.clamp_min(1e-30)
             return _largest_gains(best, own * best.square(), 1)
+        if 0 < math.comb(right.shape[-1], self.count) <= MOST_CHOICES:
+            return self._best_choice(gram, right, point, l2, l1, plain)
         moved = super().solve(
             gram, right, point, l2, l1, nonnegative=nonnegative, plain=plain
         )
         return solve_free(gram, right, moved, l2, l1, moved == 0, plain)
+
+    def _best_choice(
+        self,
+        gram: torch.Tensor,
+        right: torch.Tensor,
+        point: torch.Tensor,
+        l2: torch.Tensor,
+        l1: torch.Tensor,
+        plain: Solve,
+    ) -> torch.Tensor:
+        """Return the best of the minima over each choice of the nonzero entries."""
+        members = right.shape[-1]
+        points, costs = [], []
+        for places in itertools.combinations(range(members), self.count):
+            zero = torch.ones(members, dtype=torch.bool, device=right.device)
+            zero[list(places)] = False
+            fixed = zero.expand(right.shape)
+            at = solve_free(
+                gram, right, point.masked_fill(zero, 0), l2, l1, fixed, plain
+            )
+            cost = at * (products(gram, at) - 2 * right + l2 * at) + l1 * at.abs()
+            points.append(at)
+            costs.append(cost.sum(-1, keepdim=True))
+        best, cost = points[0], costs[0]
+        for tried, its in zip(points[1:], costs[1:], strict=True):
+            best = torch.where(its < cost, tried, best)
+            cost = cost.minimum(its)
+        return best
 
 
 @dataclass(frozen=True)
@@ -301,6 +340,7 @@ class OneHot(FactorSet):
     """
 
     name: str = field(default="one_hot", init=False)
+    sized: ClassVar[bool] = True
     exact: ClassVar[bool] = True  # type: ignore[misc]
     positive: ClassVar[bool] = True
     sparse: ClassVar[bool] = True
@@ -355,6 +395,7 @@ class Fixed(FactorSet):
 
     values: np.ndarray
     name: str = field(default="fixed", init=False)
+    sized: ClassVar[bool] = True
 
     def __init__(self, values: ArrayLike) -> None:
         try:

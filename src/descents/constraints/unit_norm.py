@@ -36,6 +36,7 @@ class UnitNorm(FactorSet):
     """
 
     name: str = field(default="unit_norm", init=False)
+    sized: ClassVar[bool] = True
     couples: ClassVar[bool] = True
 
     def prox(

@@ -7,7 +7,7 @@ to be chosen, no step raises the loss, and no result leaves the constraints.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -16,6 +16,8 @@ from descents.cells.base import Side
 from descents.cells.in_memory import Quadratic
 from descents.cells.streamed import Streamed, losses_of
 from descents.constraints.quadratics import products
+from descents.constraints.sets import Sparse
+from descents.constraints.unit_norm import UnitNorm
 from descents.devices import remote
 from descents.errors import InvalidValueError
 from descents.factorization.factorization import Factorization
@@ -33,6 +35,9 @@ AWAY_EVERY = 10
 of an exact fit may be told as 0."""
 EVERY = 3
 """Of so many multiplicative steps, one goes further than the others."""
+SLOWER = 4
+"""How many steps have one rounding of corners where factors move slowly."""
+SIDES: tuple[Side, Side] = ("rows", "columns")
 LEFT = 0.5
 """What extrapolation leaves of a factor's entry at least."""
 
@@ -99,6 +104,7 @@ class Alternating(UpdateRule):
                 return _streamed(problem, problem.cells, parameters, state)
             left, right = problem.extended(parameters)
             cuts = problem.cut_parameters(parameters)
+            step = corner_step(problem, step)
             quadratic = problem.cells.in_memory.quadratic(left.dtype, left.device)
             look, known = _looked(problem, state, (left, right, cuts), quadratic, step)
             losses = problem.penalized(known["loss"].to(left.dtype), parameters)
@@ -114,6 +120,14 @@ class Alternating(UpdateRule):
             nearer = quadratic or problem.cells.in_memory.look(left, right, cuts, step)
             columns = _half(problem, rows.parameters, nearer, "columns", left)
             moved, equations = _balanced(problem, columns)
+            if any(norm_is_free(problem, side) for side in SIDES):
+                moved = normed(problem, moved)
+                if quadratic is not None:
+                    left = problem.extended(moved)[0]
+                    gram, wanted = problem.cells.in_memory.normal(
+                        quadratic, "columns", left
+                    )
+                    equations = {"gram": gram, "wanted": wanted}
             if quadratic is not None:
                 known["loss"] = (known["loss"] + columns.change).clamp_min(0)
                 found.update(known=known, equations=equations)
@@ -142,6 +156,7 @@ class Alternating(UpdateRule):
             look = problem.cells.in_memory.quadratic(left.dtype, left.device)
             if look is None:
                 cuts = problem.cut_parameters(parameters)
+                step = corner_step(problem, step)
                 look = problem.cells.in_memory.look(left, right, cuts, step)
             return _rows_first(problem, parameters, state, look, (left, right))[1]
 
@@ -258,6 +273,50 @@ def _balance(problem: Factorization, parameters: Parameters) -> _Balance | None:
     return _Balance(T, back, (of_rows, of_columns), seen)
 
 
+def norm_is_free(problem: Factorization, side: Side) -> bool:
+    """Return whether columns of norm one restrict a factor's form, but no prediction.
+
+    The other factor then takes up any norm at no cost: it is charged nothing, and with a
+    member its set has every multiple of it. Such a factor is solved for without its
+    norm, which then goes to the other one (`normed`).
+
+    Examples
+    --------
+    >>> table = [[1.0, 2.0], [0.0, 1.0]]
+    >>> [norm_is_free(Factorization(table, 1, constraint=pair), "rows")
+    ...  for pair in (("unit_norm", "nonnegative"), ("unit_norm", "simplex"))]
+    [True, False]
+    """
+    own, other = problem.row_regularizer, problem.column_regularizer
+    if side == "columns":
+        own, other = other, own
+    charged = any(part.l1 or part.l2 or part.smoothness for part in (own, other))
+    return (
+        isinstance(own.inside, UnitNorm)
+        and not charged
+        and (other.inside is None or isinstance(other.inside, Sparse))
+    )
+
+
+def normed(problem: Factorization, parameters: Parameters) -> Parameters:
+    """Return the same predictions by columns of norm one, where norms are free."""
+    if "V" not in parameters:
+        return parameters
+    for side, name, other in zip(SIDES, "UV", "VU", strict=True):
+        if norm_is_free(problem, side):
+            factor = parameters[name]
+            norm = torch.linalg.vector_norm(factor, dim=-2, keepdim=True)
+            own = problem.row_regularizer
+            if side == "columns":
+                own = problem.column_regularizer
+            parameters = {
+                **parameters,
+                name: own.nearest(factor),
+                other: parameters[other] * norm,
+            }
+    return parameters
+
+
 def _size(gram: torch.Tensor) -> torch.Tensor:
     """Return the trace of each matrix."""
     return gram.diagonal(dim1=-2, dim2=-1).sum(-1)
@@ -346,7 +405,19 @@ def corners_rounded(problem: Problem, step: int) -> bool:
     [False, True]
     """
     assert isinstance(problem, Factorization)  # noqa: S101
-    return still_rounded(step) and not problem.cells.smooth
+    return still_rounded(corner_step(problem, step)) and not problem.cells.smooth
+
+
+def corner_step(problem: Factorization, step: int) -> int:
+    """Return the step whose rounding of corners a step has.
+
+    Where columns of norm one cost nothing, factors are as free as without a constraint or
+    a penalty, and move slowly along directions in which the loss hardly changes. Corners
+    then sharpen at a quarter of the usual pace: at the usual one, the best of five starts
+    of a small table ended up to 8% higher.
+    """
+    slow = not problem.cells.smooth and any(norm_is_free(problem, s) for s in SIDES)
+    return step // SLOWER if slow else step
 
 
 class _Turn:
@@ -374,6 +445,8 @@ class _Turn:
         self.regularizer = (
             problem.row_regularizer if rows else problem.column_regularizer
         )
+        if norm_is_free(problem, side):
+            self.regularizer = replace(self.regularizer, inside=None)
         counts = problem.row_penalties if rows else problem.coordinate_counts
         plain = torch.as_tensor(counts).to(like)[..., None]
         # Of candidates, each start has a strength and counts of its own.

@@ -1036,7 +1036,20 @@ def _centers(
         V[:, r] = centers[best]
     if problem._diverges:
         return _inside(np.eye(rank)[nearest]), _inside(V)
-    return np.eye(rank)[nearest], V
+    root = _shared_size(problem)
+    return np.eye(rank)[nearest] * root, V / root
+
+
+def _shared_size(problem: Factorization) -> float:
+    """Return the size of U when both factors are to take up the unit of the table alike.
+
+    It is the root of the typical prediction, or 1 if a constraint gives a factor its
+    size. Penalties then act on a start in the same way, whatever the unit is.
+    """
+    sides = (problem.row_regularizer, problem.column_regularizer)
+    if any(side.sized for side in sides):
+        return 1.0
+    return float(np.square(problem.spread()).mean() ** 0.25)
 
 
 def _centers_and_normal(

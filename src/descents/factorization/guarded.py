@@ -100,6 +100,7 @@ class Guarded(UpdateRule):
         with torch.no_grad():
             left, right = problem.extended(parameters)
             cuts = problem.cut_parameters(parameters)
+            step = alternating.corner_step(problem, step)
             look = _look(problem.cells, (left, right, cuts), step)
             assert look.losses is not None  # noqa: S101
             losses = problem.penalized(look.losses, parameters)
@@ -113,6 +114,7 @@ class Guarded(UpdateRule):
             here = _Here(problem, moved, look, cuts)
             moved, _, more = _half(here, "columns", left, times)
             gain = gain + more
+            moved = alternating.normed(problem, moved)
             if "cuts" in moved:
                 moved, both["cuts"], more = _cut(problem, parameters, moved)
                 gain = gain + more

@@ -20,8 +20,6 @@ from descents.cells.dense import Dense
 from descents.cells.in_memory import CellsInMemory
 from descents.cells.sparse import Sparse
 from descents.constraints.constraints import Regularizer
-from descents.constraints.sets import Fixed, OneHot, Simplex
-from descents.constraints.unit_norm import UnitNorm
 from descents.factorization.factorization import Factorization
 
 
@@ -75,7 +73,7 @@ def rescaled(problem: Factorization) -> Rescaled | None:
     found = problem.cells
     losses = found.losses_of_columns
     sides = (problem.row_regularizer, problem.column_regularizer)
-    sized = [_sized(side) for side in sides]
+    sized = [side.sized for side in sides]
     if (
         not isinstance(found, Complete | Dense | Sparse)
         or found.units is not None
@@ -114,11 +112,6 @@ def rescaled(problem: Factorization) -> Rescaled | None:
         given = problem._given
         other._given = {"U": given["U"] / of_rows, "V": given["V"] / of_columns}
     return Rescaled(other, unit, of_rows, of_columns, factor)
-
-
-def _sized(side: Regularizer) -> bool:
-    """Return whether a constraint gives a factor its size."""
-    return isinstance(side.inside, Simplex | UnitNorm | OneHot | Fixed)
 
 
 def charged(side: Regularizer, size: float, factor: float) -> Regularizer:

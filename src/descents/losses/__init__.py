@@ -5,6 +5,7 @@ nonnegative numbers, and `levels` losses of codes of levels.
 """
 
 from descents.losses.base import Loss as Loss
+from descents.losses.base import bisection as bisection
 from descents.losses.base import golden_section as golden_section
 from descents.losses.base import slope as slope
 from descents.losses.divergences import BetaDivergence as BetaDivergence
