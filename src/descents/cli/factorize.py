@@ -443,10 +443,12 @@ def _show(console: Console, result: LowRankResult, out: Path) -> None:
     if result.selection is not None:
         console.print(result.selection.says, markup=False)
     rows, wide = result.shape
+    penalized = any(v for name, v in result.penalty.items() if name != "count_power")
     console.print(
         f"\nRank {result.rank} on {counted(result.observed, 'cell')} of {rows} x {wide}, "
-        f"by {result.steps} steps: loss {_form(result.loss, '.8g')}, where the best "
-        f"constants have {_form(result.constants_loss, '.6g')}."
+        f"by {result.steps} steps: loss {_form(result.loss, '.8g')}"
+        f"{' with its penalty' if penalized else ''}, where the best constants have "
+        f"{_form(result.constants_loss, '.6g')}."
     )
     console.print(result.gap_says, markup=False)
     _show_held_out(console, result)
