@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 FILES = (
     "README.md",
     "docs/architecture.md",
+    "docs/factorize.md",
     "docs/index.md",
     "src/descents/*.py",
     "src/descents/cli/__init__.py",
