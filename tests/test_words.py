@@ -19,6 +19,7 @@ FILES = (
     "README.md",
     "docs/architecture.md",
     "docs/engine.md",
+    "docs/factorize.md",
     "docs/index.md",
     "docs/train.md",
     "src/descents/*.py",
