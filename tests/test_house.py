@@ -240,13 +240,9 @@ PUBLIC = {
 }
 """Names of other libraries for which there is no public one."""
 REACHING: set[str] = {
-    "descents.cells.layouts",
     "descents.factorization.guarded",
     "descents.factorization.rescaled",
     "descents.marginal.imputer",
-    "descents.networks.sweep",
-    "descents.optim.chunk",
-    "descents.runs.train",
 }
 """Modules that still reach into objects of other modules; to be emptied."""
 

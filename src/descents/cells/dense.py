@@ -99,7 +99,7 @@ class Dense(CellsInMemory):
         if scales is None:
             scales = found._own_scales()
         found.weights, found.scales = found.weights * scales, scales
-        found._cache, found._constants_loss = {}, None
+        found._forget()
         quadratic = len(found.blocks) == 1 and found.blocks[0].loss.quadratic
         if quadratic and found.complete_with_ones:
             return Complete(found.table, found.blocks[0]).in_units_of(found)
@@ -196,8 +196,12 @@ class Dense(CellsInMemory):
         """
         other = copy.copy(self)
         other.weights = self.weights * masks
-        other._cache, other._constants_loss = {}, None
+        other._forget()
         return other
+
+    def _forget(self) -> None:
+        """Drop what was computed for other weights."""
+        self._cache, self._constants_loss = {}, None
 
     def tensors(self, dtype: torch.dtype, device: torch.device) -> DenseTensors:
         """Return the table as tensors in one precision on one device."""

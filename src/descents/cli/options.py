@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO, TypeVar
 
 import click
 
@@ -237,7 +237,14 @@ def visible_streams() -> Iterator[None]:
         sys.stdout, sys.stderr = streams
 
 
-def terminal(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
+def terminal(
+    *,
+    stderr: bool = False,
+    soft_wrap: bool = False,
+    force_terminal: bool | None = None,
+    color_system: Literal["auto", "standard"] = "auto",
+    width: int | None = None,
+) -> Console:
     """Return a console that prints colors, but escapes control characters in texts."""
     from rich.console import Console
     from rich.segment import Segment
@@ -253,7 +260,13 @@ def terminal(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
             )
 
     return VisibleConsole(
-        file=plain, highlight=False, markup=False, soft_wrap=soft_wrap
+        file=plain,
+        highlight=False,
+        markup=False,
+        soft_wrap=soft_wrap,
+        force_terminal=force_terminal,
+        color_system=color_system,
+        width=width,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 
 LEAST_SHARE = 0.05
@@ -15,8 +16,7 @@ class Clock:
     def __init__(self, max_seconds: float | None) -> None:
         limit = math.inf if max_seconds is None else max_seconds
         self._end = time.monotonic() + limit
-        self._stopped = False
-        self._whole: Clock | None = None
+        self._stopped = threading.Event()  # of the whole clock and all its shares
 
     def share(self, parts: int) -> Clock:
         """Divide the remaining time into equal parts, and return a clock for one."""
@@ -24,24 +24,19 @@ class Clock:
         if parts == 1 or math.isinf(left):
             return self
         part = Clock(max(left / parts, LEAST_SHARE))
-        part._end, part._whole = min(part._end, self._end), self
+        part._end, part._stopped = min(part._end, self._end), self._stopped
         return part
-
-    @property
-    def whole(self) -> Clock:
-        """The clock of which this one is a share; itself if it is not a share."""
-        return self._whole or self
 
     def interrupt(self) -> None:
         """Stop the whole clock and all its shares."""
-        self.whole._stopped = True
+        self._stopped.set()
 
     @property
     def interrupted(self) -> bool:
         """Whether the clock was stopped by the user or by an error, not by the time."""
-        return self.whole._stopped
+        return self._stopped.is_set()
 
     @property
     def out(self) -> bool:
         """Whether the time is up or the clock was stopped."""
-        return self.whole._stopped or time.monotonic() >= self._end
+        return self._stopped.is_set() or time.monotonic() >= self._end

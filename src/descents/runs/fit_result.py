@@ -217,7 +217,7 @@ def gap_sentence(fitted: Fitted) -> str:
         )
     if kind == "exact":
         how = "equals" if gap <= 1e-9 else "is above"
-        size = f"within {max(gap, 1e-16):.1g}" if gap <= 1e-9 else f"by {gap:.2g}"
+        size = f"within {max(gap, 1e-15):.1g}" if gap <= 1e-9 else f"by {gap:.2g}"
         return f"The loss {how} the best possible one {size} of it: {reference.says}."
     return (
         f"The loss is at most {gap:.2g} of it above the best possible one: "

@@ -14,7 +14,8 @@ import numpy as np
 def plain(value: object) -> Any:
     """Convert `value` for JSON: numpy types to Python's, NaN and infinity to null.
 
-    Dataclasses become objects.
+    Dataclasses become objects. Fields with ``metadata={"omitted": True}`` are left out if
+    they are None.
 
     Examples
     --------
@@ -22,7 +23,12 @@ def plain(value: object) -> Any:
     {'a': 0.5, 'b': [1, 2], 'c': None}
     """
     if is_dataclass(value) and not isinstance(value, type):
-        value = {field.name: getattr(value, field.name) for field in fields(value)}
+        value = {
+            field.name: getattr(value, field.name)
+            for field in fields(value)
+            if not field.metadata.get("omitted")
+            or getattr(value, field.name) is not None
+        }
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
