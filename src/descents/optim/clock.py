@@ -17,6 +17,7 @@ class Clock:
         limit = math.inf if max_seconds is None else max_seconds
         self._end = time.monotonic() + limit
         self._stopped = threading.Event()  # of the whole clock and all its shares
+        self._whole: Clock | None = None
 
     def share(self, parts: int) -> Clock:
         """Divide the remaining time into equal parts, and return a clock for one."""
@@ -24,8 +25,14 @@ class Clock:
         if parts == 1 or math.isinf(left):
             return self
         part = Clock(max(left / parts, LEAST_SHARE))
-        part._end, part._stopped = min(part._end, self._end), self._stopped
+        part._end, part._whole = min(part._end, self._end), self
+        part._stopped = self._stopped
         return part
+
+    @property
+    def whole(self) -> Clock:
+        """The clock of which this one is a share; itself if it is not a share."""
+        return self._whole or self
 
     def interrupt(self) -> None:
         """Stop the whole clock and all its shares."""
