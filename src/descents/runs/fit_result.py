@@ -216,13 +216,17 @@ def gap_sentence(fitted: Fitted) -> str:
             f"with is nothing but rounding: {reference.says}."
         )
     if kind == "exact":
-        how = "equals" if gap <= 1e-9 else "is above"
-        size = f"within {max(gap, 1e-15):.1g}" if gap <= 1e-9 else f"by {gap:.2g}"
-        return f"The loss {how} the best possible one {size} of it: {reference.says}."
-    return (
-        f"The loss is at most {gap:.2g} of it above the best possible one: "
-        f"{reference.says}."
-    )
+        if gap <= 1e-9:
+            size = f"equals the smallest possible loss to within {max(gap, 1e-15):.1g} of it"
+        else:
+            size = f"is {_percent(gap)} above the smallest possible loss"
+        return f"The loss {size}: {reference.says}."
+    return f"The loss is at most {_percent(gap)} above a proven lower bound: {reference.says}."
+
+
+def _percent(share: float) -> str:
+    """Return a share as a percentage, to two digits."""
+    return f"{100 * share:.2g}%" if share < 1 else f"{100 * share:.0f}%"
 
 
 def _chosen(fitted: Fitted) -> list[str]:
