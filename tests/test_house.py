@@ -116,8 +116,6 @@ LARGE_FILES = {
     "cli/train.py": 537,
     "factorization/alternating.py": 790,
     "factorization/factorization.py": 1118,
-    "losses/levels.py": 708,
-    "losses/numbers.py": 585,
     "lowrank/fitted.py": 629,
     "lowrank/model.py": 1112,
     "lowrank/noise.py": 515,

@@ -225,12 +225,18 @@ class Loss(ABC):
         standard = self.in_units(np.array([unit])).column(0)
         return float(self(z * unit, x * unit) / standard(z, x))
 
+    @classmethod
+    def defaults(cls) -> dict[str, object]:
+        """Return the default of each parameter; `dataclasses.MISSING` if there is none."""
+        return {field.name: field.default for field in fields(cls)}  # type: ignore[arg-type]
+
     @property
     def label(self) -> str:
         """Its name, with its number unless that is the default, as `named` takes it."""
-        defaults = {field.name: field.default for field in fields(self)}  # type: ignore[arg-type]
         number = getattr(self, self.parameter) if self.parameter else None
-        plain = not isinstance(number, float) or number == defaults[self.parameter]
+        plain = (
+            not isinstance(number, float) or number == self.defaults()[self.parameter]
+        )
         return self.name if plain else f"{self.name}:{number:.12g}"
 
     def allows(self, values: np.ndarray) -> np.ndarray:

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
-from typing import Any
+from collections.abc import Callable
+from dataclasses import MISSING
 
 from descents.errors import InvalidValueError
 from descents.losses.base import Loss
+from descents.losses.binary import Hinge, Logistic
+from descents.losses.counts import Poisson
+from descents.losses.custom import CustomLoss
 from descents.losses.divergences import BetaDivergence, ItakuraSaito, KullbackLeibler
-from descents.losses.levels import (
+from descents.losses.multiclass import Categorical, OneVsAll, OneVsAllHinge
+from descents.losses.ordinal import (
     BiggerVsSmaller,
     BiggerVsSmallerHinge,
-    Categorical,
-    Hinge,
-    Logistic,
-    OneVsAll,
-    OneVsAllHinge,
     Ordinal,
     OrdinalHinge,
     Ordistic,
     Sequential,
 )
-from descents.losses.numbers import (
-    Absolute,
-    CustomLoss,
-    Huber,
-    Periodic,
-    Poisson,
-    Quantile,
-    Squared,
-)
+from descents.losses.real import Absolute, Huber, Periodic, Quantile, Squared
 from descents.validation import one_of
 
 NAMED: dict[str, type[Loss]] = {
@@ -60,7 +51,7 @@ NAMED: dict[str, type[Loss]] = {
 """The classes of losses by their names."""
 
 
-def get_loss(value: Any, what: str = "loss") -> Loss:
+def get_loss(value: object, what: str = "loss") -> Loss:
     """Return the loss for a name, for a name with a parameter after a colon, or a function.
 
     Parameters
@@ -87,15 +78,15 @@ def get_loss(value: Any, what: str = "loss") -> Loss:
     name, colon, number = str(value).partition(":")
     if not isinstance(value, str) or name not in NAMED:
         one_of(what, value, NAMED)
-    kind: Any = NAMED[name]
+    kind: type[Loss] = NAMED[name]
     if colon and not kind.parameter:
         raise InvalidValueError(
             f"{what} is {value!r}, but {name} takes no number; give {name!r}"
         )
-    if not colon and any(f.default is MISSING for f in fields(kind)):
+    if not colon and MISSING in kind.defaults().values():
         raise InvalidValueError(
             f"{what} is {value!r}, which needs its {kind.parameter}; give it after a "
             f"colon, such as {kind.sample!r}"
         )
-    loss: Loss = kind(number) if colon else kind()
-    return loss
+    make: Callable[..., Loss] = kind
+    return make(number) if colon else make()

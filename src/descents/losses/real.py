@@ -1,22 +1,18 @@
-"""Losses of numbers, each written once and differentiated by autograd."""
+"""Losses of numbers: squared, robust, and periodic."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from descents.devices import constant
 from descents.errors import InvalidValueError
-from descents.losses.base import FARTHEST_LOGIT, NEAREST, Loss, corner
+from descents.losses.base import NEAREST, Loss, corner
 from descents.validation import real_number
-
-LARGEST_LOG = 60.0
-"""Logarithms of means are clipped to this absolute value when curvatures are computed."""
 
 
 def squared(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -38,28 +34,6 @@ def squared(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     tensor([0., 4.])
     """
     return (prediction - target).square()
-
-
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Negative log-likelihood log(sum_c exp(z_c)) - z_label of each row.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (starts, rows, classes)
-    labels : int64 Tensor of shape (starts, rows)
-        The class of each row.
-
-    Returns
-    -------
-    Tensor of shape (starts, rows)
-
-    Examples
-    --------
-    >>> cross_entropy(torch.zeros(1, 1, 2), torch.tensor([[0]]))
-    tensor([[0.6931]])
-    """
-    # With few classes, several times faster with the class axis in the middle than last.
-    return torch.nn.functional.cross_entropy(logits.mT, labels, reduction="none")
 
 
 def weighted_quantile(
@@ -340,7 +314,7 @@ class Huber(Loss):
         return np.where(inside, slope * target + np.square(slope) / 4, np.inf)
 
 
-def _width(value: Any) -> float:
+def _width(value: object) -> float:
     return real_number("the width of huber", value, 0, strict=True)
 
 
@@ -445,142 +419,3 @@ class Periodic(Loss):
         copy: np.ndarray = low + np.mod(prediction - low, self.period)
         # A value just below `low` may round to the excluded upper end.
         return np.where(copy >= low + self.period, low, copy)
-
-
-@dataclass(frozen=True)
-class Poisson(Loss):
-    """Half the Poisson deviance with log link: exp(z) - x z + x log x - x.
-
-    Examples
-    --------
-    >>> Poisson()(torch.zeros(2), torch.tensor([1.0, 2.0]))
-    tensor([0.0000, 0.3863])
-    """
-
-    name: ClassVar[str] = "poisson"
-    identity: ClassVar[bool] = False
-    domain: ClassVar[str] = "counts, 0 or more"
-    counts: ClassVar[bool] = True
-
-    def __call__(
-        self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
-    ) -> torch.Tensor:
-        """Return exp(z) - x z + x log x - x."""
-        saturated = torch.special.xlogy(target, target) - target
-        return prediction.exp() - target * prediction + saturated
-
-    def allows(self, values: np.ndarray) -> np.ndarray:
-        """Return which values are finite and at least 0."""
-        return np.isfinite(values) & (values >= 0)
-
-    def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return the logarithm of the weighted mean."""
-        with np.errstate(divide="ignore"):
-            log = np.log(np.average(values, weights=weights))
-        return np.array([np.maximum(log, -FARTHEST_LOGIT)])
-
-    def approximate(
-        self,
-        prediction: torch.Tensor,
-        target: torch.Tensor,
-        step: int,
-        **cuts: torch.Tensor,
-    ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Return a quadratic whose minimum is not beyond that of the loss.
-
-        If the prediction is too large, it has the curvature m = exp(z) of the loss. If it
-        is too small, it has the mean curvature (x - m) / (log x - z) on the way to the
-        minimum, so that its minimum is log x; with curvature m a step would overflow.
-        """
-        mean = prediction.clamp(-LARGEST_LOG, LARGEST_LOG).exp()
-        log = target.clamp_min(torch.finfo(target.dtype).tiny).log()
-        below = log > prediction
-        way = torch.where(below, log - prediction, torch.ones_like(prediction))
-        # On a short way d, (x - m) / d would be a difference of nearly equal numbers;
-        # its expansion is m (1 + d / 2).
-        near = way < 1e-3
-        between = torch.where(near, mean * (1 + way / 2), (target - mean) / way)
-        curvature = torch.where(below, between, mean)
-        fall = torch.where(below & ~near, way, (target - mean) / curvature)
-        return curvature / 2, prediction + fall
-
-    def conjugate(self, slope: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Return m log m - m - x log x + x of the mean m = g + x, at least 0."""
-        from scipy.special import xlogy
-
-        mean = slope + target
-        mean_or_zero = np.maximum(mean, 0)
-        value = (
-            xlogy(mean_or_zero, mean_or_zero)
-            - mean_or_zero
-            - xlogy(target, target)
-            + target
-        )
-        return np.where(mean >= 0, value, np.inf)
-
-    def impute(self, prediction: np.ndarray, **cuts: np.ndarray) -> np.ndarray:
-        """Return the mean exp(z)."""
-        return np.exp(prediction)
-
-
-@dataclass(frozen=True)
-class CustomLoss(Loss):
-    """A custom loss: any function of prediction and target, cell by cell.
-
-    Parameters
-    ----------
-    function : callable
-        ``function(prediction, target)`` takes two tensors of one shape and returns a
-        tensor of that shape. It uses torch operations, and autograd differentiates it.
-        It always gets numbers in the units of the data.
-    units : tuple of float, optional
-        The units of the columns, if the table was divided by them. Predictions and
-        targets are multiplied by them before the call.
-
-    Examples
-    --------
-    >>> loss = CustomLoss(lambda prediction, target: (prediction - target) ** 4)
-    >>> loss(torch.tensor([2.0]), torch.tensor([0.0]))
-    tensor([16.])
-    """
-
-    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    units: tuple[float, ...] | None = None
-
-    name: ClassVar[str] = "own"
-
-    def column(self, place: int) -> Loss:
-        """Return the loss of one of its columns."""
-        return (
-            self
-            if self.units is None
-            else CustomLoss(self.function, (self.units[place],))
-        )
-
-    def in_units(self, units: np.ndarray) -> Loss:
-        """Return a loss that calls the function with numbers in the units of the data."""
-        return CustomLoss(self.function, tuple(units.tolist()))
-
-    def __call__(
-        self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the result of the function, after a check of its shape."""
-        if self.units is not None:
-            unit = constant(self.units, prediction.dtype, prediction.device)
-            prediction, target = prediction * unit, target * unit
-        try:
-            value = self.function(prediction, target)
-        except TypeError as error:
-            raise InvalidValueError(
-                f"the given loss cannot be called with prediction and target ({error}); "
-                "give a function of two tensors of one shape"
-            ) from error
-        expected = prediction.shape
-        if not isinstance(value, torch.Tensor) or value.shape != expected:
-            got = getattr(value, "shape", None)
-            got = type(value).__name__ if got is None else tuple(got)
-            raise InvalidValueError(
-                f"the given loss returns {got} for predictions of shape "
-                f"{tuple(expected)}; return a tensor of that shape, one loss for each cell"
-            )
-        return value
