@@ -106,66 +106,23 @@ def test_what_the_walks_name_exists() -> None:
 
 FILE_LINES, TEST_LINES, FUNCTION_LINES = 500, 800, 60
 ARGUMENTS, CONSTRUCTOR_ARGUMENTS = 10, 20
-ANY = 975
-"""How often the package may say `Any`. It should fall to 250."""
+ANY = 150
+"""How often the package may say `Any`."""
 
 LARGE_FILES = {
-    "cells/columns.py": 703,
-    "cells/layouts.py": 944,
-    "cli/factorize.py": 697,
-    "cli/train.py": 537,
-    "factorization/alternating.py": 790,
-    "factorization/factorization.py": 1118,
-    "lowrank/fitted.py": 629,
-    "lowrank/model.py": 1112,
-    "lowrank/noise.py": 515,
-    "lowrank/prediction.py": 599,
-    "lowrank/selection.py": 696,
-    "marginal/imputer.py": 832,
-    "networks/batches.py": 542,
-    "networks/estimators.py": 1005,
-    "networks/modules.py": 611,
-    "networks/network.py": 566,
-    "networks/sweep.py": 637,
-    "networks/training.py": 516,
-    "pages/figures.py": 662,
-    "reproduction/report.py": 633,
-    "reproduction/ten_starts.py": 509,
-    "runs/factorize.py": 603,
-    "runs/request.py": 680,
-    "runs/train.py": 983,
-    "storage/folders.py": 550,
-    "tables/blocks.py": 528,
-    "tables/files.py": 664,
-    "tables/levels.py": 747,
-    "tables/numerals.py": 598,
-    "tables/tables.py": 700,
+    "factorization/alternating.py": 860,
+    "factorization/factorization.py": 1087,
 }
 """Files with more lines than the rule, and how many they may have."""
 
 LONG_FUNCTIONS = {
-    "cells: cells": 62,
-    "cli: apply": 62,
-    "cli: factorize": 80,
-    "cli: train": 74,
     "factorization: _streamed": 64,
-    "lowrank: LowRank.fit": 61,
-    "lowrank: by_cells": 87,
-    "marginal: fit": 80,
-    "networks: Labeled.__init__": 83,
-    "networks: Network.__init__": 73,
-    "networks: Target.of_column": 62,
-    "networks: train_module": 61,
-    "reproduction: _facts": 91,
-    "runs: _result": 65,
-    "runs: factorize": 65,
 }
 """Functions with more lines than the rule, docstrings not counted, by room and name."""
 
 MANY_ARGUMENTS = {
     "lowrank: LowRank.__init__": 21,
     "networks: Network.__init__": 21,
-    "networks: descend_network": 14,
     "networks: train_module": 17,
     "optim: descend": 11,
 }
@@ -240,7 +197,6 @@ PUBLIC = {
 REACHING: set[str] = {
     "descents.factorization.guarded",
     "descents.factorization.rescaled",
-    "descents.marginal.imputer",
 }
 """Modules that still reach into objects of other modules; to be emptied."""
 

@@ -247,7 +247,7 @@ def test_what_is_saved_predicts_the_same(tmp_path, fitted):
         )
     imputer = descents.LowRankImputer(held_out=0, random_state=0).fit(values)
     imputer.save(tmp_path / "other.safetensors")
-    with pytest.raises(RunFolderError, match="something else"):
+    with pytest.raises(RunFolderError, match="does not contain a LowRankRatings"):
         LowRankRatings.load(tmp_path / "other.safetensors")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -109,7 +108,7 @@ class View:
             level.numpy(),
         )
 
-    def blocks(self, cells: Any) -> Iterator[tuple[slice, Block]]:
+    def blocks(self, cells: sparse.csr_array) -> Iterator[tuple[slice, Block]]:
         """Give blocks of rows of a sparse array, in the precision of the sums."""
         return blocks(cells, self.packed.shape[1], self.packed.dtype)
 
@@ -198,13 +197,13 @@ def unpacked(upper: torch.Tensor, size: int) -> torch.Tensor:
 class Block:
     """The cells of some rows: their values, these squared, and ones, as sparse arrays."""
 
-    values: Any
-    squares: Any
-    pattern: Any
+    values: sparse.csr_array
+    squares: sparse.csr_array
+    pattern: sparse.csr_array
 
 
 def blocks(
-    cells: Any, width: int, dtype: np.dtype[Any]
+    cells: sparse.csr_array, width: int, dtype: np.dtype
 ) -> Iterator[tuple[slice, Block]]:
     """Give blocks of rows of a sparse array, of about `BLOCK_ENTRIES` over `width` rows."""
     rows, columns = cells.shape
@@ -227,7 +226,7 @@ def blocks(
 
 def csr(
     values: np.ndarray | None, indices: np.ndarray, ends: np.ndarray, columns: int
-) -> Any:
+) -> sparse.csr_array:
     """Return a sparse array of rows; of ones where there are no values."""
     values = np.ones(len(indices)) if values is None else values
     ends = ends.astype(np.int32) if ends[-1] < 2**31 else ends

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +34,7 @@ RANK = 20
 """The components that a fit begins with; what is not needed is removed."""
 
 
-def default_rank(cells: Any) -> int:
+def default_rank(cells: sparse.csr_array) -> int:
     """Return 20, or as many components as have no more factors than there are cells.
 
     From more, the descent may end where all factors are explained by noise, though the
@@ -169,7 +168,7 @@ class BothSides(Problem):
 
     dtype = torch.float64
 
-    def __init__(self, table: Any, rank: int | None = None) -> None:
+    def __init__(self, table: sparse.sparray, rank: int | None = None) -> None:
         complaints = Complaints()
         complaints.require(
             sparse.issparse(table) and table.ndim == 2,
@@ -202,7 +201,11 @@ class BothSides(Problem):
         )
 
     def _keep(
-        self, cells: Any, rank: int, scale: tuple[float, float], features: Sightings
+        self,
+        cells: sparse.csr_array,
+        rank: int,
+        scale: tuple[float, float],
+        features: Sightings,
     ) -> None:
         self.rows, self.columns = cells.shape
         self.cells, self.count, self.rank = cells, cells.nnz, rank
@@ -216,7 +219,11 @@ class BothSides(Problem):
 
     @classmethod
     def of_parts(
-        cls, cells: Any, rank: int, scale: tuple[float, float], features: Sightings
+        cls,
+        cells: sparse.csr_array,
+        rank: int,
+        scale: tuple[float, float],
+        features: Sightings,
     ) -> BothSides:
         """Return a problem from what another one was made of.
 

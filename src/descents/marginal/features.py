@@ -8,7 +8,6 @@ levels becomes one indicator a level.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
@@ -21,6 +20,10 @@ RIDGE_OF_SQUARES = 0.15
 RIDGE_OF_LEVELS = 0.01
 """The variances that the model adds to standardized values and their scores, to squares
 of scores, and to indicators. They were chosen by hidden cells of 15 tables."""
+
+LEAST_RELATED = 3.5
+"""Squares are features if their covariance with another column is larger than this many
+standard errors."""
 
 LINEAR = np.array([1.0, 0.0, 0.0, 0.0])
 """The coefficients of `readout_terms` that leave probabilities as they are."""
@@ -377,10 +380,11 @@ def _with_squares(
     sums = (centered[:, mine].T * weights) @ centered[:, others]
     scores = np.abs(sums) / np.sqrt(np.maximum(together, 1.0))
     scores[np.array(of_squares)[:, None] == owner[others][None, :]] = 0.0
-    columns: list[Any] = list(found.columns)
+    columns = list(found.columns)
     for place, strongest in zip(of_squares, scores.max(1), strict=True):
-        if strongest <= 3.5:
-            columns[place] = _without_square(columns[place])
+        column = columns[place]
+        if isinstance(column, NumberFeatures) and strongest <= LEAST_RELATED:
+            columns[place] = _without_square(column)
     return Features(tuple(columns))
 
 

@@ -8,6 +8,15 @@ from typing import TypeVar
 
 import numpy as np
 
+from descents.marginal.features import (
+    Features,
+    LevelFeatures,
+    NumberFeatures,
+    constants_of,
+)
+from descents.marginal.posterior import RowsModel
+from descents.marginal.refinement import RefinedModel
+from descents.marginal.wide import ColumnsModel
 from descents.rng import stream
 
 MOST_HELD_OUT = 20_000
@@ -104,6 +113,58 @@ class HeldOut:
                 for one in fields(cls)
             )
         )
+
+
+def of_hidden(
+    model: RowsModel | ColumnsModel | RefinedModel,
+    features: Features,
+    codes: np.ndarray,
+    shown: np.ndarray,
+    hidden: np.ndarray,
+    whole: Features,
+) -> HeldOut:
+    """Return the predictions of a model of the shown cells for the hidden ones.
+
+    Parameters
+    ----------
+    model : RowsModel, ColumnsModel or RefinedModel
+    features : Features
+        Those of the shown cells.
+    codes, shown : float64 ndarray of shape (n, p)
+        The table, and the same with NaN in place of the hidden cells.
+    hidden : bool ndarray of shape (n, p)
+    whole : Features
+        Those of all cells.
+    """
+    rows = np.flatnonzero(hidden.any(1))
+    base = model.model if isinstance(model, RefinedModel) else model
+    if isinstance(base, ColumnsModel):  # it knows the rows of its fit
+        rows = np.arange(len(codes))
+    held = hidden[rows]
+    predicted = model.predicted(shown[rows])
+    cells, columns = np.nonzero(held)
+    truth, values = codes[rows][held], predicted.values[held]
+    deviations, scores = predicted.deviations[held], np.zeros(len(truth))
+    widths = [c.width for c in features.columns if isinstance(c, LevelFeatures)]
+    probabilities = np.full((len(truth), max(widths, default=0)), np.nan)
+    for place, column in enumerate(features.columns):
+        mine = columns == place
+        if not mine.any():
+            continue
+        if isinstance(column, NumberFeatures):
+            off = np.abs(truth[mine] - values[mine])
+            scores[mine] = off / np.maximum(deviations[mine], 1e-300)
+            values[mine] = np.clip(values[mine], column.low, column.high)
+        else:
+            probable = predicted.probabilities[place][cells[mine]]
+            true = truth[mine].astype(np.int64)
+            scores[mine] = 1 - probable[np.arange(len(true)), true]
+            probabilities[mine, : column.width] = probable
+    of_levels = [isinstance(column, LevelFeatures) for column in features.columns]
+    constants = np.where(of_levels, constants_of(whole), constants_of(features))
+    return HeldOut(
+        columns, truth, values, constants[columns], scores, deviations, probabilities
+    )
 
 
 @dataclass(frozen=True)

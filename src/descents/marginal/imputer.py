@@ -3,65 +3,42 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
-from descents.cells import columns, encoding
-from descents.cells.intake import (
-    ReadsTables,
-    convergence_warning,
-    is_frame,
-    plain_array,
-    seed_of,
-)
+from descents.cells import columns
+from descents.cells.intake import seed_of
 from descents.errors import Complaints, InvalidValueError
 from descents.losses import get_loss
-from descents.marginal import saved
+from descents.marginal.clipping import Bound, clip_range
 from descents.marginal.draws import with_gaussian
 from descents.marginal.held_out import ColumnScore, HeldOut
+from descents.marginal.incomplete import CompletesTables, Incomplete
+from descents.marginal.missing_values import is_blank
 from descents.marginal.model import Settings
-from descents.marginal.stored import restored, stored
+from descents.marginal.notices import notices, warn_unconverged
+from descents.marginal.row_weights import row_weights
+from descents.marginal.saved import ImputerFacts, facts_of, unfitted
+from descents.marginal.stored import FORMAT, Arrays, restored, stored
 from descents.marginal.tables import TableModel, fit_codes, fit_table
-from descents.optim.runs import Runs, Status
+from descents.optim.runs import Runs
 from descents.storage.files import write_tensors
-from descents.tables.frames import given_back
-from descents.tables.spelling import listed
-from descents.tables.tables import Table, from_frame
-from descents.tables.typed_columns import Column
-from descents.text import counted, visible
+from descents.storage.models import read_model
+from descents.tables.frames import Frame
 from descents.validation import one_of, real_number, whole_number
 
 LIMITS = ("auto", "observed", "free")
 UNSEEN = ("missing", "error")
 
 
-@dataclass(frozen=True, eq=False)
-class Taken:
-    """A table as it was given.
-
-    Attributes
-    ----------
-    table : Table or None
-        That of a data frame; None of an array.
-    array : ndarray or None
-        That of an array, NaN where a cell is missing.
-    lacking : bool ndarray of shape (rows, columns)
-    """
-
-    table: Table | None
-    array: np.ndarray | None
-    lacking: np.ndarray
-
-
-class LowRankImputer(
-    ReadsTables, OneToOneFeatureMixin, TransformerMixin, BaseEstimator
-):
+class LowRankImputer(CompletesTables, TransformerMixin, BaseEstimator):
     r"""Fill missing cells of a table by a Gaussian model of its rows.
 
     The rows are normal with a covariance of low rank plus noise, or of any form by
@@ -179,16 +156,10 @@ class LowRankImputer(
     True
     """
 
-    fitted_: TableModel
-    _empty: np.ndarray
-    """Which columns of the fit have no observed cell."""
-    _framed: bool
-    """Whether the model was fitted to a data frame."""
-
     def __init__(  # noqa: PLR0913
         self,
         *,
-        missing_values: Any = np.nan,
+        missing_values: object = np.nan,
         n_components: int | None = None,
         strength: float | str = "auto",
         n_starts: int = 1,
@@ -196,15 +167,15 @@ class LowRankImputer(
         tol: float = 1e-3,
         sample_posterior: bool = False,
         n_imputations: int = 5,
-        min_value: Any = -np.inf,
-        max_value: Any = np.inf,
+        min_value: Bound = -np.inf,
+        max_value: Bound = np.inf,
         limits: str = "auto",
         add_indicator: bool = False,
         keep_empty_features: bool = False,
         unseen: str = "missing",
         held_out: float = 0.1,
         refine: bool = False,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.missing_values = missing_values
         self.n_components = n_components
@@ -224,26 +195,27 @@ class LowRankImputer(
         self.refine = refine
         self.random_state = random_state
 
-    def __sklearn_tags__(self) -> Any:
-        """Return what scikit-learn requests: missing cells are welcome."""
+    def __sklearn_tags__(self) -> Tags:
+        """Return scikit-learn's tags: tables with missing cells are accepted."""
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = _is_blank(self.missing_values)
+        tags.input_tags.allow_nan = is_blank(self.missing_values)
         tags.input_tags.string = False
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    def _validated(self, X: Any, **settings: Any) -> Any:
-        return validate_data(self, X, **settings)
+    def _validated(self, X: object, *, reset: bool, **settings: object) -> np.ndarray:
+        array: np.ndarray = validate_data(self, X, reset=reset, **settings)
+        return array
 
     # Fitting
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: object, y: object = None, sample_weight: object = None) -> Self:
         """Fit the model to a table.
 
         Parameters
         ----------
         X : array-like, masked array, tensor or data frame of shape (rows, columns)
-            Missing cells are welcome. Text, booleans and dates need a data frame of
+            It may have missing cells. Text, booleans and dates need a data frame of
             pandas or polars, or a pyarrow table.
         y : ignored
         sample_weight : array-like of shape (rows,), optional
@@ -256,28 +228,34 @@ class LowRankImputer(
         self._fit(X, sample_weight, 3)
         return self
 
-    def _fit(self, X: Any, sample_weight: Any, level: int) -> Taken:
-        """Fit the model, and return the table as it was read."""
+    def _fit(self, X: object, sample_weight: object, level: int) -> Incomplete:
+        """Fit the model, and return the table as it was read.
+
+        Parameters
+        ----------
+        X, sample_weight
+            As `fit` takes them.
+        level : int
+            How many calls up the user's code is, for warnings.
+        """
         self._seed = seed_of(self.random_state)
         settings = self._settings()
-        taken = self._taken(X, reset=True)
-        weights = _weights(sample_weight, taken.lacking)
-        lacking = taken.lacking if weights is None else taken.lacking[weights > 0]
-        self._empty = np.asarray(lacking.all(0))
-        self._indicated = np.flatnonzero(taken.lacking.any(0))
-        if taken.table is not None:
-            model = fit_table(taken.table, settings, weights)
+        table = self._incomplete(X, reset=True)
+        weights = row_weights(sample_weight, len(table.missing))
+        missing = table.missing if weights is None else table.missing[weights > 0]
+        self._empty = np.asarray(missing.all(0))
+        self._indicated = np.flatnonzero(table.missing.any(0))
+        if table.table is not None:
+            model = fit_table(table.table, settings, weights)
         else:
-            model = self._fit_array(taken.array, settings, weights)
-        names = self._names_of(taken)
-        self._places = [names.index(column.name) for column in model.columns]
-        self._keep(model)
-        self._low, self._high = self._bounds(names)
-        self._warn(names, lacking, level)
-        return taken
+            model = self._fit_array(table, settings, weights)
+        names = self._names_of(table)
+        self._set_model(model, names)
+        self._warn(names, missing, level)
+        return table
 
     def _settings(self) -> Settings:
-        """Return the settings of the model, or refuse all that are wrong together."""
+        """Return the settings of the model; one error reports all that are wrong."""
         complaints = Complaints()
         complaints.attempt(one_of, "limits", self.limits, LIMITS)
         complaints.attempt(one_of, "unseen", self.unseen, UNSEEN)
@@ -303,38 +281,36 @@ class LowRankImputer(
         return replace(settings, max_steps=self.max_iter)
 
     def _fit_array(
-        self, array: Any, settings: Settings, weights: np.ndarray | None
+        self, table: Incomplete, settings: Settings, weights: np.ndarray | None
     ) -> TableModel:
         """Return a model of the columns of an array that have any observed cell."""
-        kept = np.flatnonzero(~self._empty)
-        if not len(kept):
+        places = np.flatnonzero(~self._empty)
+        if not len(places):
             raise InvalidValueError(
                 "no column of X has an observed cell; give a table that has some"
             )
-        names = np.array(self._names(array.shape[1]), dtype=object)[kept]
-        values = np.asarray(array[:, kept], dtype=np.float64)
-        models = columns.of_matrix(
-            values, [get_loss("squared")] * len(kept), list(names)
-        )
+        assert table.array is not None  # noqa: S101
+        names = [self._names_of(table)[place] for place in places]
+        values = np.asarray(table.array[:, places], dtype=np.float64)
+        models = columns.of_matrix(values, [get_loss("squared")] * len(places), names)
         return fit_codes(values, tuple(models), settings, weights)
 
-    def _keep(self, model: TableModel) -> None:
-        """Set what is known of a fitted model."""
+    def _set_model(self, model: TableModel, names: list[str]) -> None:
+        """Set the attributes that follow from a model of a table with these columns."""
         fitted = model.fitted
         self.fitted_, self.columns_ = model, list(model.columns)
-        names = [column.name for column in model.columns]
+        modeled = [column.name for column in model.columns]
+        self._places = [names.index(name) for name in modeled]
         self.passed_columns_ = {one.name: one.why for one in model.passed}
         self.constant_columns_ = [
-            name for name, flat in zip(names, fitted.constant, strict=True) if flat
+            name for name, flat in zip(modeled, fitted.constant, strict=True) if flat
         ]
         self.scores_: dict[str, ColumnScore | None] = dict(
-            zip(names, fitted.scores, strict=True)
+            zip(modeled, fitted.scores, strict=True)
         )
         self.held_out_: HeldOut | None = fitted.held_out
-        self.n_components_, self.strength_ = (
-            fitted.n_components,
-            fitted.setting.strength,
-        )
+        self.n_components_ = fitted.n_components
+        self.strength_ = fitted.setting.strength
         self.runs_: Runs = fitted.runs
         best = self.runs_.best
         self.loss_ = float(self.runs_.losses[best])
@@ -343,70 +319,25 @@ class LowRankImputer(
         least, self.reference_ = model.reference
         self.gaps_ = self.runs_.losses - least
         self.gap_ = float(self.gaps_[best])
+        self._low, self._high = clip_range(
+            self.min_value,
+            self.max_value,
+            names,
+            dict(zip(self._places, self.columns_, strict=True)),
+        )
 
-    def _warn(self, names: list[str], lacking: np.ndarray, level: int) -> None:
-        """Say which columns are not modeled, or not predicted, and what did not converge."""
-        for sentence in self._remarks(names, lacking):
+    def _warn(self, names: list[str], missing: np.ndarray, level: int) -> None:
+        """Warn of columns that are not modeled or not predicted, and of no convergence."""
+        treatment = "filled with 0" if self.keep_empty_features else "dropped"
+        if self._framed:
+            treatment = "kept, still missing"
+        for sentence in notices(self.fitted_, names, missing, self._empty, treatment):
             warnings.warn(sentence, UserWarning, stacklevel=level + 1)
-        ended = {Status.STATIONARY, Status.SETTLED}
-        if not ended & set(self.runs_.statuses):
-            warnings.warn(
-                f"EM has not converged after {counted(self.max_iter, 'step')}; raise "
-                "max_iter or tol",
-                convergence_warning(),
-                stacklevel=level + 1,
-            )
-
-    def _remarks(self, names: list[str], lacking: np.ndarray) -> list[str]:
-        """Return what the caller should know of the columns."""
-        found = []
-        passed = {
-            name: why
-            for name, why in self.passed_columns_.items()
-            if not self._empty[names.index(name)]
-        }
-        if passed:
-            shown = "; ".join(
-                f"{name!r} {why}" for name, why in list(passed.items())[:5]
-            )
-            more = f"; and {len(passed) - 5} more" if len(passed) > 5 else ""
-            found.append(
-                f"{counted(len(passed), 'column')} cannot be modeled, and "
-                f"{'is' if len(passed) == 1 else 'are'} returned without a change: "
-                f"{visible(shown)}{more}"
-            )
-        empty = [name for name, blank in zip(names, self._empty, strict=True) if blank]
-        if empty:
-            of_frame = bool(self._framed)
-            kept = "filled with 0" if self.keep_empty_features else "dropped"
-            found.append(
-                f"{counted(len(empty), 'column')} without any observed cell "
-                f"{'is' if len(empty) == 1 else 'are'} "
-                f"{'kept, still missing' if of_frame else kept}: {listed(empty)}"
-            )
-        flat = [
-            name
-            for name in self.constant_columns_
-            if lacking[:, names.index(name)].any()
-        ]
-        judged = [one for one in self.scores_.values() if one is not None]
-        if judged and all(one.difference >= 0 for one in judged):
-            found.append(
-                "held-out cells of no column were predicted better than by the mean or "
-                "the most frequent level of the column; what is filled in says little more "
-                "than these"
-            )
-        elif flat:
-            found.append(
-                f"{counted(len(flat), 'column')} {'is' if len(flat) == 1 else 'are'} "
-                "filled with the mean or the most frequent level, as held-out cells were "
-                f"not predicted better: {listed(flat)}"
-            )
-        return found
+        warn_unconverged(self.runs_, "EM", self.max_iter, level + 2)
 
     # Filling
 
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: object) -> np.ndarray | Frame:
         """Return a table with its missing cells filled.
 
         Parameters
@@ -417,14 +348,15 @@ class LowRankImputer(
         Returns
         -------
         ndarray or data frame
-            A data frame is returned as one of the same library, with the same types of
-            columns; an array as an array of float64, or of float32 if it was. Observed
-            cells are unchanged.
+            For a data frame, one of the same library with the same types of columns; for
+            an array, one of float64, or of float32 if X is. Observed cells are unchanged.
         """
         self._check_fitted()
-        return self._transformed(self._taken(X, reset=False))
+        return self._transformed(self._incomplete(X, reset=False))
 
-    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    def fit_transform(
+        self, X: object, y: object = None, sample_weight: object = None
+    ) -> np.ndarray | Frame:
         """Fit the model to a table, and return it with its missing cells filled.
 
         Parameters
@@ -437,11 +369,10 @@ class LowRankImputer(
         ndarray or data frame
             As `transform` returns it.
         """
-        return self._transformed(
-            self._fit(X, sample_weight, 4)
-        )  # scikit-learn wraps it
+        # scikit-learn wraps this method, which is one more call.
+        return self._transformed(self._fit(X, sample_weight, 4))
 
-    def sample(self, X: Any, m: int | None = None) -> list[Any]:
+    def sample(self, X: object, m: int | None = None) -> list[np.ndarray | Frame]:
         """Return m completed tables, whose missing cells are drawn.
 
         For each, the model is fitted to rows that are drawn with replacement from the
@@ -475,365 +406,90 @@ class LowRankImputer(
         """
         self._check_fitted()
         m = whole_number("m", self.n_imputations if m is None else m, 1)
-        taken = self._taken(X, reset=False)
-        return [self._returned(taken, values, True) for values in self._drawn(taken, m)]
+        table = self._incomplete(X, reset=False)
+        drawn = self._drawn(table, m)
+        return [self._completed(table, values, drawn=True) for values in drawn]
 
-    def _drawn(self, taken: Taken, count: int) -> Any:
+    def _drawn(self, table: Incomplete, count: int) -> Iterator[np.ndarray]:
+        """Yield drawn values for the modeled columns of a table, `count` times."""
         limited = self.limits == "observed"
-        codes = self._codes(taken)
+        codes = self._codes(table)
         for values in self.fitted_.draws(codes, count, self._seed, limited=limited):
             yield self._clipped(values)
 
-    def _transformed(self, taken: Taken) -> Any:
+    def _transformed(self, table: Incomplete) -> np.ndarray | Frame:
+        """Return a table with its missing cells filled, with expectations or draws."""
         if self.sample_posterior:
-            return self._returned(taken, next(self._drawn(taken, 1)), True)
+            return self._completed(table, next(self._drawn(table, 1)), drawn=True)
         limited = self.limits != "free"
-        found = self.fitted_.fitted.predicted(self._codes(taken), limited=limited)
-        return self._returned(taken, self._clipped(found.values), False)
+        cells = self.fitted_.fitted.predicted(self._codes(table), limited=limited)
+        return self._completed(table, self._clipped(cells.values), drawn=False)
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Return the names of the columns that `transform` returns.
+    def _clipped(self, values: np.ndarray) -> np.ndarray:
+        """Return values within `min_value` and `max_value`.
 
-        Parameters
-        ----------
-        input_features : array-like of str, optional
-            By default those of the fit.
-
-        Returns
-        -------
-        ndarray of str
+        Those of observed cells are clipped too, but nothing reads them.
         """
-        self._check_fitted()
-        names = super().get_feature_names_out(input_features)
-        added = [f"missingindicator_{names[place]}" for place in self._indicated]
-        kept = names[self._kept]
-        if not self.add_indicator:
-            return kept
-        return np.concatenate([kept, np.array(added, dtype=object)])
-
-    # Reading and returning tables
-
-    def _taken(self, X: Any, *, reset: bool) -> Taken:
-        """Return a table as it was given, and where its cells are missing."""
-        X = plain_array(X)
-        if isinstance(X, Table) or is_frame(X):
-            return self._taken_frame(X, reset=reset)
-        if hasattr(X, "tocsr"):
-            raise InvalidValueError(
-                "X is sparse, and filling what it does not store would make it dense; "
-                "give a dense array with NaN where a cell is missing"
-            )
-        other = not _is_blank(self.missing_values)
-        if (
-            isinstance(X, list | tuple)
-            or getattr(getattr(X, "dtype", None), "kind", "") == "O"
-        ):
-            X = _none_as_nan(X)
-        array = self._clean(X, reset=reset)
-        if other:
-            if not np.ma.isMaskedArray(X) and np.isnan(array).any():
-                raise InvalidValueError(
-                    f"X holds NaN, but missing_values is {self.missing_values!r}; give "
-                    "missing_values=np.nan, or no NaN"
-                )
-            array = np.where(array == self.missing_values, np.nan, array)
-        if reset:
-            self._framed = False
-        return Taken(None, array, np.isnan(array))
-
-    def _taken_frame(self, X: Any, *, reset: bool) -> Taken:
-        """Return the table of a data frame."""
-        table = X if isinstance(X, Table) else from_frame(X)
-        if not isinstance(X, Table):
-            self._validated(X, reset=reset, skip_check_array=True)
-        elif reset:
-            names = [column.name for column in table.columns]
-            self.feature_names_in_ = np.array(names, dtype=object)
-            self.n_features_in_ = len(names)
-        if not _is_blank(self.missing_values):
-            marked = (_without(column, self.missing_values) for column in table.columns)
-            table = replace(table, columns=tuple(marked))
-        lacking = np.column_stack([np.isnan(column.values) for column in table.columns])
-        if reset:
-            self._framed = True
-        elif not self._framed:
-            # The model knows places, not the names of this frame.
-            array = np.column_stack([_as_numbers(column) for column in table.columns])
-            return Taken(None, array, np.isnan(array))
-        return Taken(table, None, lacking)
-
-    def _names_of(self, taken: Taken) -> list[str]:
-        """Return the names of the columns of the table of the fit."""
-        if taken.table is not None:
-            return [column.name for column in taken.table.columns]
-        assert taken.array is not None  # noqa: S101
-        return self._names(taken.array.shape[1])
-
-    def _codes(self, taken: Taken) -> np.ndarray:
-        """Return the modeled columns of a table as numbers and codes."""
-        if taken.table is not None:
-            codes, unseen = self.fitted_.codes(taken.table)
-            if self.unseen == "error":
-                complaints = Complaints()
-                for one in unseen:
-                    complaints.require(False, f"{one.says}; {encoding.UNSEEN}")
-                complaints.raise_any()
-            for one in unseen:
-                warnings.warn(
-                    f"{one.says}; these cells are filled as if they were missing",
-                    UserWarning,
-                    stacklevel=5,
-                )
-            return codes
-        assert taken.array is not None  # noqa: S101
-        part = np.asarray(taken.array[:, self._places], dtype=np.float64)
-        return self._codes_of_array(part)
-
-    def _returned(self, taken: Taken, values: np.ndarray, drawn: bool) -> Any:
-        """Return a table as it was given, with its missing cells filled."""
-        lacking = taken.lacking[:, self._indicated]
-        if taken.table is not None:
-            limited = self.limits == "observed" or (self.limits == "auto" and not drawn)
-            completed = self.fitted_.put(taken.table, values, free=not limited)
-            filled = given_back(completed.source)
-            if self.add_indicator:
-                names = self.get_feature_names_out()[-len(self._indicated) :]
-                filled = _beside(filled, dict(zip(names, lacking.T, strict=True)))
-            return self._in_container(filled)
-        assert taken.array is not None  # noqa: S101
-        kind = taken.array.dtype
-        found = np.where(taken.lacking, 0, taken.array)
-        fills = np.zeros(found.shape)
-        for place, model, part in zip(
-            self._places or [], self.columns_, values.T, strict=True
-        ):
-            fills[:, place] = encoding.decoded(model, part)
-        found = np.where(taken.lacking, fills, found).astype(kind)[:, self._kept]
-        if self.add_indicator:
-            found = np.hstack([found, lacking.astype(kind)])
-        return found
-
-    @property
-    def _kept(self) -> np.ndarray:
-        """The places of the columns that are returned."""
-        if self._framed or self.keep_empty_features:
-            return np.arange(self.n_features_in_)
-        return np.flatnonzero(~self._empty)
-
-    def _in_container(self, frame: Any) -> Any:
-        """Return a data frame as one of the library that `set_output` chose."""
-        from sklearn.utils._set_output import _get_output_config
-
-        wanted = _get_output_config("transform", self)["dense"]
-        if wanted == "default" or type(frame).__module__.split(".")[0] == wanted:
-            return frame
-        import narwhals
-
-        found = narwhals.from_native(frame)
-        return found.to_pandas() if wanted == "pandas" else found.to_polars()
+        return np.clip(values, self._low, self._high)
 
     # Storing
 
     def save(self, path: str | Path) -> None:
         """Write the fitted imputer to one safetensors file, which loads without code.
 
-        The file does not have the table of the fit: `sample` of what is loaded gives at
-        most `n_imputations` tables, whose models are stored.
-
-        Parameters
-        ----------
-        path : path
+        The file does not contain the table of the fit, but `n_imputations` models of its
+        resampled rows: the loaded imputer can `sample` at most so many tables.
 
         Raises
         ------
         RunFolderError
-            When the file cannot be written.
+            If the file cannot be written.
         """
         self._check_fitted()
         models = self.fitted_.resampled(self.n_imputations, self._seed)
         gaussians = [one.model.gaussian for one in models]
         arrays, facts = stored(self.fitted_, gaussians)
-        blank = {"missing_values": np.nan} if _is_blank(self.missing_values) else {}
-        facts |= {
-            **saved.facts_of(self, "LowRankImputer", **blank),
+        blank = {"missing_values": np.nan} if is_blank(self.missing_values) else {}
+        of_imputer: ImputerFacts = {
+            **facts_of(self, "LowRankImputer", **blank),
             "gap": self.gap_,
             "reference": self.reference_,
             "seed": self._seed,
             "framed": self._framed,
             "empty": self._empty.tolist(),
             "indicated": self._indicated.tolist(),
-            "places": self._places,
+            "places": self._places or [],
         }
-        write_tensors(Path(path), arrays, facts)
+        write_tensors(Path(path), arrays, {**facts, **of_imputer})
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote.
-
-        Parameters
-        ----------
-        path : path
+        """Load an imputer that `save` wrote.
 
         Raises
         ------
         RunFolderError
-            When the file cannot be read or is no such file.
+            If the file cannot be read, or contains no imputer.
         """
-        imputer, arrays, facts = saved.opened(cls, path, "LowRankImputer")
-        imputer._seed, imputer._framed = facts["seed"], facts["framed"]
-        imputer._empty = np.array(facts["empty"], dtype=bool)
-        imputer._indicated = np.array(facts["indicated"], dtype=np.int64)
-        imputer._places = facts["places"]
-        model, gaussians = restored(arrays, {**facts, "model": "TableModel"})
-        models = tuple(with_gaussian(model.fitted, one) for one in gaussians)
-        imputer._keep(replace(model, models=models))
-        imputer.gap_ = np.nan if facts["gap"] is None else facts["gap"]
-        imputer.gaps_ = imputer.runs_.losses - imputer.loss_ + imputer.gap_
-        imputer.reference_ = facts.get("reference")
-        names = facts["names"] or imputer._names(imputer.n_features_in_)
-        imputer._low, imputer._high = imputer._bounds(names)
+        return read_model(path, "LowRankImputer", cls._restored, (FORMAT,))
+
+    @classmethod
+    def _restored(cls, arrays: Arrays, facts: ImputerFacts) -> Self:
+        """Return the imputer from the contents of a file."""
+        imputer = unfitted(cls, facts)
+        imputer._restore(arrays, facts)
         return imputer
 
-    # Bounds
-
-    def _bounds(self, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the smallest and the largest value of each modeled column."""
-        complaints = Complaints()
-        ends = []
-        for name in ("min_value", "max_value"):
-            given = getattr(self, name)
-            free = -np.inf if name == "min_value" else np.inf
-            if isinstance(given, Mapping):
-                unknown = [key for key in given if key not in names]
-                complaints.require(
-                    not unknown,
-                    f"{name} names {listed(unknown)}, which is no column of X; name those "
-                    f"({listed(names)})",
-                )
-                given = [given.get(one, free) for one in names]
-            try:
-                found = np.array(
-                    np.broadcast_to(np.asarray(given, np.float64), (len(names),))
-                )
-            except (TypeError, ValueError):
-                complaints.require(
-                    False,
-                    f"{name} is {given!r}; give a number, or one for each of the "
-                    f"{counted(len(names), 'column')}",
-                )
-                found = np.full(len(names), free)
-            complaints.require(
-                not np.isnan(found).any(),
-                f"{name} is NaN; give numbers, or leave it out",
-            )
-            ends.append(found)
-        low, high = ends
-        wrong = np.flatnonzero(low >= high)
-        complaints.require(
-            not len(wrong),
-            f"min_value is not below max_value for {listed(names[j] for j in wrong)}; give "
-            "smaller ones",
-        )
-        complaints.raise_any()
-        low, high = low[self._places], high[self._places]
-        for j, model in enumerate(self.columns_):
-            if model.levels or model.dates:
-                low[j], high[j] = -np.inf, np.inf
-            elif model.whole:
-                low[j], high[j] = np.ceil(low[j]), np.floor(high[j])
-        return low, high
-
-    def _clipped(self, values: np.ndarray) -> np.ndarray:
-        """Return values within the bounds; those of observed cells are not read."""
-        return np.clip(values, self._low, self._high)
-
-
-def _is_blank(value: Any) -> bool:
-    """Return whether a value always stands for a missing cell: NaN, None or NA."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    return isinstance(value, float | np.floating) and bool(np.isnan(value))
-
-
-def _none_as_nan(X: Any) -> Any:
-    """Return nested sequences or an array of objects with NaN for None and NA."""
-    try:
-        array = np.asarray(X, dtype=object)
-    except ValueError:
-        return X
-    if array.ndim != 2 or not array.size:
-        return X
-    blank = np.vectorize(_is_blank, otypes=[bool])(array)
-    if not blank.any():
-        return X
-    return np.where(blank, np.nan, array)
-
-
-def _without(column: Column, mark: Any) -> Column:
-    """Return a column in which a mark stands for a missing cell."""
-    if column.levels:
-        if mark not in column.levels:
-            return column
-        place = column.levels.index(mark)
-        values = np.where(column.values == place, np.nan, column.values)
-        values = np.where(values > place, values - 1, values)
-        kept = column.levels[:place] + column.levels[place + 1 :]
-        found = replace(column, values=values, levels=kept)
-    elif isinstance(mark, int | float | np.number) and column.kind == "number":
-        values = np.where(column.values == mark, np.nan, column.values)
-        found = replace(column, values=values)
-    else:
-        return column
-    return replace(found, kind="empty") if np.isnan(found.values).all() else found
-
-
-def _as_numbers(column: Column) -> np.ndarray:
-    """Return a column of a frame for a model that was fitted to an array."""
-    if column.kind in ("number", "boolean", "empty"):
-        return column.values
-    raise InvalidValueError(
-        f"column {column.name!r} is {column.says}, but the model was fitted to an array; "
-        "give numbers, or fit it to a data frame"
-    )
-
-
-def _beside(frame: Any, added: Mapping[str, np.ndarray]) -> Any:
-    """Return a frame with more columns after its own."""
-    import narwhals
-
-    found = narwhals.from_native(frame)
-    made = [
-        narwhals.new_series(
-            name, np.ascontiguousarray(values), backend=found.implementation
-        )
-        for name, values in added.items()
-    ]
-    if found.implementation.is_pandas():
-        return frame.assign(**added)
-    return found.with_columns(*made).to_native()
-
-
-def _weights(given: Any, lacking: np.ndarray) -> np.ndarray | None:
-    """Return the weights of rows, or refuse them."""
-    if given is None:
-        return None
-    weights = np.asarray(plain_array(given))
-    try:
-        weights = weights.astype(np.float64)
-    except (TypeError, ValueError):
-        weights = np.full(1, np.nan)
-    if isinstance(given, int | float | np.number):
-        weights = np.full(len(lacking), float(weights))
-    if (
-        weights.shape != (len(lacking),)
-        or not (np.isfinite(weights) & (weights >= 0)).all()
-    ):
-        raise InvalidValueError(
-            f"sample_weight has shape {weights.shape}, or holds other than finite numbers "
-            f"of at least 0; give one for each of the {counted(len(lacking), 'row')}"
-        )
-    if not weights.any():
-        raise InvalidValueError(
-            "every weight in sample_weight is zero; give some above 0"
-        )
-    return weights
+    def _restore(self, arrays: Arrays, facts: ImputerFacts) -> None:
+        """Set the attributes of the fit that `save` stored."""
+        self._seed, self._framed = facts["seed"], facts["framed"]
+        self._empty = np.array(facts["empty"], dtype=bool)
+        self._indicated = np.array(facts["indicated"], dtype=np.int64)
+        model, gaussians = restored(arrays, {**facts, "model": "TableModel"})
+        models = tuple(with_gaussian(model.fitted, one) for one in gaussians)
+        names = facts["names"] or self._names(self.n_features_in_)
+        self._set_model(replace(model, models=models), names)
+        # The reference is not computed again: the file does not have the table of the fit.
+        self.gap_ = np.nan if facts["gap"] is None else facts["gap"]
+        self.gaps_ = self.runs_.losses - self.loss_ + self.gap_
+        self.reference_ = facts.get("reference")

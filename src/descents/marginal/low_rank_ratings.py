@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any, Self
+from typing import Literal, Self, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.base import BaseEstimator
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from descents.cells.intake import convergence_warning, plain_array, seed_of
+from descents.cells.intake import plain_array, seed_of
 from descents.errors import Complaints, InvalidValueError
-from descents.marginal import saved
-from descents.marginal.ratings import Predicted, RatingsModel, fit_ratings
-from descents.optim.runs import Runs, Status
+from descents.marginal.notices import warn_unconverged
+from descents.marginal.ratings import FORMAT, RatingsModel, fit_ratings
+from descents.marginal.saved import RatingsEstimatorFacts, facts_of, unfitted
+from descents.marginal.stored import Arrays
+from descents.optim.runs import Runs
 from descents.optim.stopping import Stop
 from descents.storage.files import write_tensors
+from descents.storage.models import read_model
 from descents.text import counted
 from descents.validation import one_of, real_number, whole_number
 
@@ -112,7 +117,7 @@ class LowRankRatings(BaseEstimator):
         max_iter: int = 200,
         tol: float = 0.03,
         unseen: str = "missing",
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.n_components = n_components
         self.n_starts = n_starts
@@ -121,14 +126,14 @@ class LowRankRatings(BaseEstimator):
         self.unseen = unseen
         self.random_state = random_state
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         """Return what scikit-learn requests: sparse tables and missing cells are welcome."""
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.input_tags.allow_nan = True
         return tags
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: object, y: object = None) -> Self:
         """Fit the model to the observed cells.
 
         Parameters
@@ -149,7 +154,7 @@ class LowRankRatings(BaseEstimator):
                 "no cell of X is observed; give a sparse array with ratings as its stored "
                 "entries"
             )
-        self._keep(
+        self._set_model(
             fit_ratings(
                 cells,
                 self.n_components,
@@ -158,13 +163,7 @@ class LowRankRatings(BaseEstimator):
                 stop=Stop(self.max_iter, self.tol),
             )
         )
-        if not {Status.STATIONARY, Status.SETTLED} & set(self.runs_.statuses):
-            warnings.warn(
-                f"the model has not converged after {counted(self.max_iter, 'step')}; "
-                "raise max_iter or tol",
-                convergence_warning(),
-                stacklevel=2,
-            )
+        warn_unconverged(self.runs_, "the model", self.max_iter, 3)
         return self
 
     def _check_settings(self) -> None:
@@ -178,31 +177,31 @@ class LowRankRatings(BaseEstimator):
         complaints.attempt(one_of, "unseen", self.unseen, UNSEEN)
         complaints.raise_any()
 
-    def _cells(self, X: Any, *, reset: bool) -> Any:
+    def _cells(self, X: object, *, reset: bool) -> sparse.sparray:
         """Return the observed cells of a table as a sparse array of rows."""
-        X = plain_array(X)
-        if np.ma.isMaskedArray(X):
-            X = np.ma.filled(X.astype(np.float64), np.nan)
-        X = validate_data(
+        table = plain_array(X)
+        if np.ma.isMaskedArray(table):
+            table = np.ma.filled(table.astype(np.float64), np.nan)
+        table = validate_data(
             self,
-            X,
+            table,
             reset=reset,
             dtype=[np.float64, np.float32],
             accept_sparse=["csr", "csc", "coo"],
             ensure_all_finite="allow-nan",
         )
-        if not sparse.issparse(X):
-            i, j = np.nonzero(~np.isnan(X))
-            return sparse.coo_array((X[i, j], (i, j)), shape=X.shape)
-        if not np.isnan(X.data).any():
-            return X
-        X = sparse.coo_array(X)
-        there = ~np.isnan(X.data)
-        places = tuple(part[there] for part in X.coords)
-        return sparse.coo_array((X.data[there], places), shape=X.shape)
+        if not sparse.issparse(table):
+            i, j = np.nonzero(~np.isnan(table))
+            return sparse.coo_array((table[i, j], (i, j)), shape=table.shape)
+        if not np.isnan(table.data).any():
+            return table
+        cells = sparse.coo_array(table)
+        there = ~np.isnan(cells.data)
+        places = tuple(part[there] for part in cells.coords)
+        return sparse.coo_array((cells.data[there], places), shape=cells.shape)
 
-    def _keep(self, model: RatingsModel) -> None:
-        """Set what is known of a fitted model."""
+    def _set_model(self, model: RatingsModel) -> None:
+        """Set the attributes that follow from a fitted model."""
         self.fitted_ = model
         self.runs_: Runs = model.runs
         best = self.runs_.best
@@ -212,9 +211,34 @@ class LowRankRatings(BaseEstimator):
         log_noise = float(self.runs_.parameters["noise"][best, 0])
         self.noise_ = float(np.exp(log_noise / 2)) * model.problem.unit
 
+    @overload
     def predict_cells(
-        self, rows: Any, columns: Any, X: Any = None, *, return_std: bool = False
-    ) -> Any:
+        self,
+        rows: ArrayLike,
+        columns: ArrayLike,
+        X: object = None,
+        *,
+        return_std: Literal[False] = False,
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict_cells(
+        self,
+        rows: ArrayLike,
+        columns: ArrayLike,
+        X: object = None,
+        *,
+        return_std: Literal[True],
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def predict_cells(
+        self,
+        rows: ArrayLike,
+        columns: ArrayLike,
+        X: object = None,
+        *,
+        return_std: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Return what is expected of some cells.
 
         Parameters
@@ -248,13 +272,9 @@ class LowRankRatings(BaseEstimator):
             found = model.predicted_new(cells, rows, columns, unseen=free)
         if free:
             self._warn_of_unseen(rows if X is None else [], columns)
-        return self._given(found, return_std)
-
-    @staticmethod
-    def _given(found: Predicted, return_std: bool) -> Any:
         return (found.values, found.deviations) if return_std else found.values
 
-    def _warn_of_unseen(self, rows: Any, columns: Any) -> None:
+    def _warn_of_unseen(self, rows: ArrayLike, columns: ArrayLike) -> None:
         """Say how many cells are in rows or columns that the fit has not seen."""
         shape = self.fitted_.problem.cells.shape
         for name, places, size in zip(
@@ -270,7 +290,7 @@ class LowRankRatings(BaseEstimator):
                     stacklevel=3,
                 )
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: object, y: object = None) -> float:
         """Return R^2 of the observed cells of X, predicted by the table of the fit.
 
         Parameters
@@ -298,31 +318,32 @@ class LowRankRatings(BaseEstimator):
         Parameters
         ----------
         path : path
-            Of a safetensors file, to be read by `load` and `descents.load`.
+            That of a safetensors file, which `load` and `descents.load` read.
 
         Raises
         ------
         RunFolderError
-            When the file cannot be written.
+            If the file cannot be written.
         """
         check_is_fitted(self, "fitted_")
         arrays, facts = self.fitted_.stored()
-        facts |= saved.facts_of(self, "LowRankRatings")
-        write_tensors(Path(path), arrays, facts)
+        of_estimator = facts_of(self, "LowRankRatings")
+        write_tensors(Path(path), arrays, {**facts, **of_estimator})
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote.
-
-        Parameters
-        ----------
-        path : path
+        """Load a model that `save` wrote.
 
         Raises
         ------
         RunFolderError
-            When the file cannot be read or is no such file.
+            If the file cannot be read, or contains no such model.
         """
-        model, arrays, facts = saved.opened(cls, path, "LowRankRatings")
-        model._keep(RatingsModel.restored(arrays, facts))
+        return read_model(path, "LowRankRatings", cls._restored, (FORMAT,))
+
+    @classmethod
+    def _restored(cls, arrays: Arrays, facts: RatingsEstimatorFacts) -> Self:
+        """Return the model from the contents of a file."""
+        model = unfitted(cls, facts)
+        model._set_model(RatingsModel.restored(arrays, facts))
         return model

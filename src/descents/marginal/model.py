@@ -17,7 +17,6 @@ from descents.marginal.calibration import (
 )
 from descents.marginal.features import (
     Features,
-    LevelFeatures,
     NumberFeatures,
     constants_of,
     features_of,
@@ -30,6 +29,7 @@ from descents.marginal.held_out import (
     best_of,
     filled_by_constants,
     folds_of,
+    of_hidden,
     scores_of,
 )
 from descents.marginal.maximization import EM
@@ -287,6 +287,75 @@ def fit(
         )
     folds = list(folds_of(codes, settings.held_out, settings.seed))
     whole = features_of(codes, levels, weights)
+    choice, held_out, before = _chosen(folds, codes, whole, settings, weights)
+    features = whole
+    if choice.sample == "columns":
+        features = features_of(codes, levels, weights, plain=True)
+    model, point, runs = _fitted(
+        codes, features, choice, settings, weights, before, starts=settings.n_starts
+    )
+    if isinstance(model, RowsModel):
+        model = with_profiles(model, codes, settings.seed)
+    if held_out is not None:
+        model = replace(model, features=with_readout(model.features, held_out))
+        held_out = calibrated(held_out, model.features)
+    features = model.features
+    predictor: RowsModel | ColumnsModel | RefinedModel = model
+    if settings.refine:
+        held_out = _refined_held_out(
+            folds[:FOLDS_OF_REFINED], codes, features, choice, settings, weights, point
+        )
+        missing = np.asarray(np.isnan(codes).any(0))
+        predictor = refined(model, codes, settings.seed, missing, watch)
+    scores: tuple[ColumnScore | None, ...] = (None,) * len(levels)
+    # Without held-out cells, no column is known to depend on others.
+    constant = np.full(len(levels), bool(settings.held_out))
+    if held_out is not None:
+        scores = scores_of(held_out, levels)
+        constant = filled_by_constants(held_out, scores, levels, sample=choice.sample)
+    return Fitted(
+        features,
+        levels,
+        predictor,
+        runs,
+        choice,
+        int((point["loadings"].square().sum(0) > 0).sum()),
+        held_out,
+        scores,
+        constant,
+    )
+
+
+def _chosen(
+    folds: Sequence[np.ndarray],
+    codes: np.ndarray,
+    whole: Features,
+    settings: Settings,
+    weights: np.ndarray | None,
+) -> tuple[Setting, HeldOut | None, Point | None]:
+    """Return the setting that predicts the held-out cells of all folds best.
+
+    All settings are tried in the first folds, and the best one of these in the others.
+
+    Parameters
+    ----------
+    folds : sequence of bool ndarray of shape (n, p)
+        The held-out cells of each fold.
+    codes : float64 ndarray of shape (n, p)
+    whole : Features
+        Those of all observed cells.
+    settings : Settings
+    weights : ndarray of shape (n,) or None
+
+    Returns
+    -------
+    choice : Setting
+    held_out : HeldOut or None
+        Its predictions of the held-out cells; None if there are no folds.
+    point : Point or None
+        Where its last fit ended, from which another one may begin.
+    """
+    levels = levels_of(whole)
     choices = _choices(settings, whole, codes, weights)
     parts: dict[Setting, list[HeldOut]] = {choice: [] for choice in choices}
     before: dict[Setting, Point] = {}
@@ -305,52 +374,11 @@ def fit(
                 shown, features, choice, settings, weights, before.get(choice), starts=1
             )
             before[choice] = point
-            some.append(_held_out(model, features, codes, shown, hidden, whole))
-    choice = best_of(parts, levels) if folds else choices[0]
-    held_out = HeldOut.joined(parts[choice]) if folds else None
-    features = whole
-    if choice.sample == "columns":
-        features = features_of(codes, levels, weights, plain=True)
-    model, point, runs = _fitted(
-        codes,
-        features,
-        choice,
-        settings,
-        weights,
-        before.get(choice),
-        starts=settings.n_starts,
-    )
-    if isinstance(model, RowsModel):
-        model = with_profiles(model, codes, settings.seed)
-    if held_out is not None:
-        model = replace(model, features=with_readout(model.features, held_out))
-        held_out = calibrated(held_out, model.features)
-    features = model.features
-    says: RowsModel | ColumnsModel | RefinedModel = model
-    if settings.refine:
-        held_out = _refined_held_out(
-            folds[:FOLDS_OF_REFINED], codes, features, choice, settings, weights, point
-        )
-        lacking = np.asarray(np.isnan(codes).any(0))
-        says = refined(model, codes, settings.seed, lacking, watch)
-    scores = (
-        scores_of(held_out, levels) if held_out is not None else (None,) * len(levels)
-    )
-    # Where nothing could be held out, no dependence between columns is known either.
-    constant = np.full(len(levels), bool(settings.held_out))
-    if held_out is not None:
-        constant = filled_by_constants(held_out, scores, levels, sample=choice.sample)
-    return Fitted(
-        features,
-        levels,
-        says,
-        runs,
-        choice,
-        int((point["loadings"].square().sum(0) > 0).sum()),
-        held_out,
-        scores,
-        constant,
-    )
+            some.append(of_hidden(model, features, codes, shown, hidden, whole))
+    if not folds:
+        return choices[0], None, None
+    choice = best_of(parts, levels)
+    return choice, HeldOut.joined(parts[choice]), before[choice]
 
 
 def _fitted(
@@ -413,7 +441,7 @@ def _refined_held_out(
         )
         model = replace(model, features=calibrated_as(features, whole))
         better = refined(model, shown, settings.seed, np.asarray(hidden.any(0)))
-        found.append(_held_out(better, features, codes, shown, hidden, whole))
+        found.append(of_hidden(better, features, codes, shown, hidden, whole))
     return HeldOut.joined(found) if found else None
 
 
@@ -451,46 +479,3 @@ def _choices(
             strengths = (0.0,)
         found += [Setting(side, strength) for strength in strengths]
     return tuple(found)
-
-
-def _held_out(
-    model: RowsModel | ColumnsModel | RefinedModel,
-    features: Features,
-    codes: np.ndarray,
-    shown: np.ndarray,
-    hidden: np.ndarray,
-    whole: Features,
-) -> HeldOut:
-    """Return what a model of the shown cells says of the hidden ones.
-
-    `features` are those of the shown cells, `whole` those of all.
-    """
-    some = np.flatnonzero(hidden.any(1))
-    base = model.model if isinstance(model, RefinedModel) else model
-    if isinstance(base, ColumnsModel):  # which knows the rows of its fit
-        some = np.arange(len(codes))
-    part = hidden[some]
-    found = model.predicted(shown[some])
-    cells, columns = np.nonzero(part)
-    truth, values = codes[some][part], found.values[part]
-    deviations, scores = found.deviations[part], np.zeros(len(truth))
-    widths = [c.width for c in features.columns if isinstance(c, LevelFeatures)]
-    probabilities = np.full((len(truth), max(widths, default=0)), np.nan)
-    for place, column in enumerate(features.columns):
-        mine = columns == place
-        if not mine.any():
-            continue
-        if isinstance(column, NumberFeatures):
-            off = np.abs(truth[mine] - values[mine])
-            scores[mine] = off / np.maximum(deviations[mine], 1e-300)
-            values[mine] = np.clip(values[mine], column.low, column.high)
-        else:
-            chances = found.probabilities[place][cells[mine]]
-            true = truth[mine].astype(np.int64)
-            scores[mine] = 1 - chances[np.arange(len(true)), true]
-            probabilities[mine, : column.width] = chances
-    of_levels = [isinstance(column, LevelFeatures) for column in features.columns]
-    constants = np.where(of_levels, constants_of(whole), constants_of(features))
-    return HeldOut(
-        columns, truth, values, constants[columns], scores, deviations, probabilities
-    )

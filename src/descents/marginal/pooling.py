@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from descents.errors import Complaints, InvalidValueError
 from descents.validation import real_number
+
+Numbers = float | np.ndarray
+"""One number, or one for each parameter."""
 
 SYMMETRIC = 1e-8
 """A covariance matrix may differ from its transpose by this share of its size."""
@@ -46,20 +49,20 @@ class Pooled:
         As they were given.
     """
 
-    estimate: Any
-    standard_error: Any
-    df: Any
-    low: Any
-    high: Any
-    p_value: Any
-    missing_information: Any
-    relative_increase: Any
-    within: Any
-    between: Any
-    covariance: Any
+    estimate: Numbers
+    standard_error: Numbers
+    df: Numbers
+    low: Numbers
+    high: Numbers
+    p_value: Numbers
+    missing_information: Numbers
+    relative_increase: Numbers
+    within: Numbers
+    between: Numbers
+    covariance: np.ndarray | None
     imputations: int
     confidence: float
-    null: Any
+    null: Numbers
 
     def __repr__(self) -> str:
         """Return the estimates with their intervals, in a line."""
@@ -87,12 +90,12 @@ class Pooled:
 
 
 def pool(
-    estimates: Any,
-    variances: Any,
+    estimates: ArrayLike,
+    variances: ArrayLike,
     *,
     complete_df: float = np.inf,
     confidence: float = 0.95,
-    null: Any = 0.0,
+    null: ArrayLike = 0.0,
 ) -> Pooled:
     r"""Combine the results of an analysis of several completed tables by Rubin's rules.
 
@@ -146,7 +149,7 @@ def pool(
     complete_df = complaints.attempt(_degrees, complete_df)
     confidence = complaints.attempt(_share, confidence)
     try:
-        null = np.broadcast_to(np.asarray(null, dtype=np.float64), found.shape[1:])
+        expected = np.broadcast_to(np.asarray(null, dtype=np.float64), found.shape[1:])
     except (TypeError, ValueError):
         complaints.require(
             False, f"null is {null!r}; give a number, or one for each parameter"
@@ -167,7 +170,7 @@ def pool(
         if np.isfinite(complete_df):
             of_data = (complete_df + 1) / (complete_df + 3) * of_data * (1 - share)
         df = 1 / (1 / of_draws + 1 / of_data)
-        off = np.where(estimate == null, 0.0, np.abs(estimate - null) / error)
+        off = np.where(estimate == expected, 0.0, np.abs(estimate - expected) / error)
         # (r + 2 / (v + 3)) / (r + 1) with r / (r + 1) = share, of Rubin's v
         missing = share + 2 / (of_draws + 3) * (1 - share)
     half = np.where(error > 0, stats.t.ppf((1 + confidence) / 2, df) * error, 0.0)
@@ -191,17 +194,17 @@ def pool(
         covariance,
         count,
         confidence,
-        _plain(null),
+        _plain(expected),
     )
 
 
-def _plain(numbers: Any) -> Any:
+def _plain(numbers: np.ndarray) -> Numbers:
     """Return an array as it is, and one without dimensions as a float."""
     return numbers if np.ndim(numbers) else float(numbers)
 
 
 def _checked(
-    estimates: Any, variances: Any
+    estimates: ArrayLike, variances: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Return estimates, their variances, and their covariances where these were given."""
     try:
@@ -242,14 +245,14 @@ def _checked(
     return found, spreads, given if square else None
 
 
-def _degrees(given: Any) -> float:
+def _degrees(given: float) -> float:
     """Return degrees of freedom, which may be infinite."""
     if isinstance(given, float) and given == np.inf:
         return given
     return real_number("complete_df", given, 0, strict=True)
 
 
-def _share(given: Any) -> float:
+def _share(given: float) -> float:
     """Return a confidence."""
     found = real_number("confidence", given, 0, strict=True)
     if found >= 1:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -14,13 +14,13 @@ from scipy import sparse
 
 from descents.errors import Complaints, InvalidValueError
 from descents.marginal.both_parameters import Gamma, Sides, each, moments, narrowed
-from descents.marginal.both_rows import Posterior, View, csr
+from descents.marginal.both_rows import Block, Posterior, View, csr
 from descents.marginal.both_sides import BothSides
 from descents.marginal.both_steps import CoordinateAscent
 from descents.marginal.sightings import Sightings
-from descents.marginal.stored import put, taken
+from descents.marginal.stored import Arrays, of_prefix, put, taken
 from descents.optim.loop import descend
-from descents.optim.runs import Runs
+from descents.optim.runs import RunFacts, Runs
 from descents.optim.stopping import Stop
 
 STEPS = Stop(200, gradient_tol=0.03)
@@ -31,6 +31,17 @@ PIECE = 2**14
 """So many cells are predicted together."""
 FORMAT = 1
 """Of what is stored."""
+
+
+class RatingsFacts(TypedDict):
+    """What a file of a `RatingsModel` contains beside arrays."""
+
+    format: int
+    runs: RunFacts
+    sightings: dict[str, object]
+    rank: int
+    columns: int
+    scale: tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +154,7 @@ class RatingsModel:
 
     def predicted_new(
         self,
-        table: Any,
+        table: sparse.sparray,
         rows: ArrayLike,
         columns: ArrayLike,
         *,
@@ -186,7 +197,7 @@ class RatingsModel:
 
     def _predicted(
         self,
-        cells: Any,
+        cells: sparse.csr_array,
         features: torch.Tensor,
         i: np.ndarray,
         j: np.ndarray,
@@ -213,7 +224,7 @@ class RatingsModel:
         deviations = np.sqrt(np.maximum(squares - values**2, 0)) * self.problem.unit
         return Predicted(values * self.problem.unit + self.problem.center, deviations)
 
-    def stored(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def stored(self) -> tuple[Arrays, RatingsFacts]:
         """Return the model as named arrays and plain values."""
         arrays, runs = self.runs.stored()
         arrays = {f"runs/{name}": array for name, array in arrays.items()}
@@ -227,28 +238,19 @@ class RatingsModel:
             "sightings": facts,
             "rank": problem.rank,
             "columns": problem.columns,
-            "scale": [problem.center, problem.unit],
+            "scale": (problem.center, problem.unit),
         }
 
     @classmethod
     def restored(
-        cls, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
+        cls, arrays: Mapping[str, np.ndarray], facts: RatingsFacts
     ) -> RatingsModel:
         """Return the model that `stored` gave."""
-        runs = {
-            name.removeprefix("runs/"): array
-            for name, array in arrays.items()
-            if name.startswith("runs/")
-        }
+        runs = of_prefix(arrays, "runs/")
         data, places, ends = (
             arrays[f"cells/{name}"] for name in ("data", "indices", "indptr")
         )
         features = taken(Sightings, arrays, "sightings", facts["sightings"])
-        features = replace(
-            features,
-            rows=torch.from_numpy(features.rows.copy()),
-            columns=torch.from_numpy(features.columns.copy()),
-        )
         center, unit = facts["scale"]
         cells = csr(data, places, ends, facts["columns"])
         problem = BothSides.of_parts(cells, facts["rank"], (center, unit), features)
@@ -256,7 +258,7 @@ class RatingsModel:
 
 
 def fit_ratings(
-    table: Any,
+    table: sparse.sparray,
     rank: int | None = None,
     *,
     starts: int = 1,
@@ -336,7 +338,7 @@ def _places(
 
 
 def _rows(
-    start: Start, block: Any, features: torch.Tensor, rates: torch.Tensor | None
+    start: Start, block: Block, features: torch.Tensor, rates: torch.Tensor | None
 ) -> tuple[Posterior, torch.Tensor]:
     """Return q(w) and E[rho] of rows; their noise is found too where there are no rates."""
     view, half = start.view, start.one.degrees[0].exp() / 2

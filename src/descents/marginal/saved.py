@@ -1,20 +1,44 @@
-"""Fitted estimators in one file each: the part that all of them save and load alike."""
+"""The part of a stored estimator that all estimators of this room have in common."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import NotRequired, TypedDict, TypeVar
 
 import numpy as np
+from sklearn.base import BaseEstimator
 
-from descents.errors import RunFolderError
-from descents.storage.files import read_tensors
+from descents.marginal.ratings import RatingsFacts
 from descents.storage.values import of_typed, typed
 
-Estimator = TypeVar("Estimator")
+E = TypeVar("E", bound=BaseEstimator)
 
 
-def facts_of(estimator: Any, kind: str, **changed: Any) -> dict[str, Any]:
+class EstimatorFacts(TypedDict):
+    """The parameters and columns of a fitted estimator, as plain values."""
+
+    model: str
+    settings: object
+    names: list[str]
+    features_in: int
+
+
+class ImputerFacts(EstimatorFacts):
+    """What a file of an imputer contains beside arrays and the facts of its `TableModel`."""
+
+    gap: float | None
+    seed: int
+    framed: bool
+    empty: list[bool]
+    indicated: list[int]
+    places: list[int]
+    reference: NotRequired[str | None]
+
+
+class RatingsEstimatorFacts(EstimatorFacts, RatingsFacts):
+    """What a file of `descents.LowRankRatings` contains beside arrays."""
+
+
+def facts_of(estimator: BaseEstimator, model: str, **changed: object) -> EstimatorFacts:
     """Return the parameters and the column names of a fitted estimator.
 
     Parameters
@@ -22,7 +46,7 @@ def facts_of(estimator: Any, kind: str, **changed: Any) -> dict[str, Any]:
     estimator : object
         A fitted estimator with a parameter ``random_state``. A generator as
         ``random_state`` is not stored.
-    kind : str
+    model : str
         The name of its class.
     **changed
         Parameters that are stored with another value than the estimator has.
@@ -31,39 +55,17 @@ def facts_of(estimator: Any, kind: str, **changed: Any) -> dict[str, Any]:
     if not isinstance(settings["random_state"], int | None):
         settings["random_state"] = None
     return {
-        "model": kind,
+        "model": model,
         "settings": typed(settings),
         "names": list(getattr(estimator, "feature_names_in_", [])),
         "features_in": estimator.n_features_in_,
     }
 
 
-def opened(
-    kind: type[Estimator], path: str | Path, name: str
-) -> tuple[Estimator, dict[str, np.ndarray], dict[str, Any]]:
-    """Return an estimator with the parameters of a file, and the rest of the file.
-
-    Parameters
-    ----------
-    kind : type
-        The class to make.
-    path : path
-    name : str
-        The `kind` of `facts_of` that the file must have.
-
-    Raises
-    ------
-    RunFolderError
-        When the file cannot be read or holds something else.
-    """
-    arrays, facts = read_tensors(Path(path))
-    if facts.get("model") != name:
-        raise RunFolderError(
-            f"{path} holds something else than a {name}; give a file that "
-            f"{name}.save wrote"
-        )
-    estimator: Any = kind(**of_typed(facts["settings"]))
+def unfitted(kind: type[E], facts: EstimatorFacts) -> E:
+    """Return an estimator with the parameters and columns that `facts_of` returned."""
+    estimator = kind(**of_typed(facts["settings"]))
     if facts["names"]:
         estimator.feature_names_in_ = np.array(facts["names"], dtype=object)
     estimator.n_features_in_ = facts["features_in"]
-    return estimator, arrays, facts
+    return estimator

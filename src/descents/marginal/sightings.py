@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 MOST_VECTORS = 20
 """How many singular vectors of the pattern are features at most."""
@@ -53,7 +56,7 @@ class Sightings:
         """p, how many features each side has."""
         return self.rows.shape[1]
 
-    def of_rows(self, pattern: Any) -> torch.Tensor:
+    def of_rows(self, pattern: csr_array) -> torch.Tensor:
         """Return the features of other rows, from ones at their observed cells.
 
         They are kept within the ends of those of the fit, as nothing is known beyond.
@@ -71,7 +74,7 @@ class Sightings:
         )
 
 
-def sightings(pattern: Any) -> Sightings:
+def sightings(pattern: csr_array) -> Sightings:
     """Return features of rows and columns.
 
     Parameters
@@ -113,7 +116,7 @@ def sightings(pattern: Any) -> Sightings:
 
 
 def _raw(
-    pattern: Any, vectors: np.ndarray, roots: np.ndarray, mean: float
+    pattern: csr_array, vectors: np.ndarray, roots: np.ndarray, mean: float
 ) -> np.ndarray:
     """Return ones, log counts and products with scaled vectors, as columns."""
     counts = pattern.sum(1)
@@ -121,7 +124,9 @@ def _raw(
     return np.column_stack([np.ones(len(counts)), np.log1p(counts), products])
 
 
-def _singular_vectors(pattern: Any, roots: list[np.ndarray], count: int) -> np.ndarray:
+def _singular_vectors(
+    pattern: csr_array, roots: list[np.ndarray], count: int
+) -> np.ndarray:
     """Return the first right singular vectors of the scaled pattern, by block Lanczos.
 
     Products are in single precision: features need not be better.

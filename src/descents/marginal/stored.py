@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -19,17 +19,62 @@ from descents.marginal.posterior import Gaussian, RowsModel
 from descents.marginal.refinement import Readout, RefinedModel
 from descents.marginal.tables import PassedColumn, TableModel
 from descents.marginal.wide import ColumnsModel
-from descents.optim.runs import Runs
+from descents.optim.runs import RunFacts, Runs
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 FORMAT = 1
-KINDS: dict[str, Any] = {"numbers": NumberFeatures, "levels": LevelFeatures}
+KINDS: dict[str, type[NumberFeatures | LevelFeatures]] = {
+    "numbers": NumberFeatures,
+    "levels": LevelFeatures,
+}
 
 Arrays = dict[str, np.ndarray]
+T = TypeVar("T", bound="DataclassInstance")
+
+
+class SettingFacts(TypedDict):
+    """A `Setting` as plain values."""
+
+    sample: str
+    strength: float
+
+
+class PassedFacts(TypedDict):
+    """A `PassedColumn` as plain values."""
+
+    name: str
+    why: str
+
+
+class ReadoutFacts(TypedDict):
+    """The plain values of a `Readout`, and which column it predicts."""
+
+    place: int
+    share: float
+    left: float
+
+
+class TableFacts(TypedDict):
+    """What a file of a `TableModel` contains beside arrays."""
+
+    format: int
+    model: str
+    columns: list[dict[str, object]]
+    passed: list[PassedFacts]
+    features: list[dict[str, object]]
+    runs: RunFacts
+    resampled: int
+    setting: SettingFacts
+    readouts: NotRequired[list[ReadoutFacts] | None]
+    n_components: int
+    scores: list[dict[str, float] | None]
 
 
 def stored(
     model: TableModel, resampled: Sequence[Gaussian] = ()
-) -> tuple[Arrays, dict[str, Any]]:
+) -> tuple[Arrays, TableFacts]:
     """Return a model as arrays and plain values, as a safetensors file has them.
 
     Parameters
@@ -60,11 +105,14 @@ def stored(
         "format": FORMAT,
         "model": "TableModel",
         "columns": [column.described() for column in model.columns],
-        "passed": [vars(column) for column in model.passed],
+        "passed": [{"name": one.name, "why": one.why} for one in model.passed],
         "features": features,
         "runs": runs,
         "resampled": len(resampled),
-        "setting": vars(fitted.setting),
+        "setting": {
+            "sample": fitted.setting.sample,
+            "strength": fitted.setting.strength,
+        },
         "readouts": readouts,
         "n_components": fitted.n_components,
         "scores": [None if one is None else vars(one) for one in fitted.scores],
@@ -72,7 +120,7 @@ def stored(
 
 
 def restored(
-    arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray], facts: Any
 ) -> tuple[TableModel, list[Gaussian]]:
     """Return what `stored` was given.
 
@@ -85,13 +133,9 @@ def restored(
         raise RunFolderError(
             "the file holds no model of 'descents impute'; give the folder of such a run"
         )
-    runs = {
-        name.removeprefix("runs/"): array
-        for name, array in arrays.items()
-        if name.startswith("runs/")
-    }
+    runs = of_prefix(arrays, "runs/")
     gaussians = [
-        taken(Gaussian, arrays, f"gaussian/{place}", {}, tensors=True)
+        taken(Gaussian, arrays, f"gaussian/{place}", {})
         for place in range(1 + facts["resampled"])
     ]
     held_out = None
@@ -126,23 +170,38 @@ def restored(
     return TableModel(models, passed, fitted), gaussians[1:]
 
 
-def _put_readout(arrays: Arrays, place: int, readout: Readout) -> dict[str, object]:
+def _put_readout(arrays: Arrays, place: int, readout: Readout) -> ReadoutFacts:
     """Put the forest of a column among arrays, and return its plain values."""
     put(arrays, f"forests/{place}", readout.forest)
     return {"place": place, "share": readout.share, "left": readout.left}
 
 
 def _taken_readout(
-    arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray], facts: ReadoutFacts
 ) -> tuple[int, Readout]:
     """Return the place and the readout of a column that `_put_readout` put."""
     forest = taken(Forest, arrays, f"forests/{facts['place']}", {})
     return facts["place"], Readout(forest, facts["share"], facts["left"])
 
 
-def put(arrays: Arrays, place: str, value: Any) -> dict[str, Any]:
+def of_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> Arrays:
+    """Return the arrays whose names begin with a prefix, by the rest of their names.
+
+    Examples
+    --------
+    >>> of_prefix({"runs/losses": np.ones(1), "levels": np.ones(2)}, "runs/")
+    {'losses': array([1.])}
+    """
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
+
+
+def put(arrays: Arrays, place: str, value: DataclassInstance) -> dict[str, object]:
     """Put the arrays of a dataclass among others, and return its plain values."""
-    facts = {}
+    facts: dict[str, object] = {}
     for field in fields(value):
         part = getattr(value, field.name)
         if isinstance(part, torch.Tensor):
@@ -155,20 +214,30 @@ def put(arrays: Arrays, place: str, value: Any) -> dict[str, Any]:
 
 
 def taken(
-    kind: Any,
+    kind: type[T],
     arrays: Mapping[str, np.ndarray],
     place: str,
-    facts: Mapping[str, Any],
-    *,
-    tensors: bool = False,
-) -> Any:
-    """Return the dataclass of which `put` put the arrays."""
-    parts: dict[str, Any] = {}
+    facts: Mapping[str, object],
+) -> T:
+    """Return the dataclass whose arrays and plain values `put` returned.
+
+    Parameters
+    ----------
+    kind : type
+        Its class.
+    arrays : mapping
+    place : str
+        The prefix of the names of its arrays.
+    facts : mapping
+        Its plain values.
+    """
+    parts: dict[str, object] = {}
     for field in fields(kind):
         key = f"{place}/{field.name}"
         if key in arrays:
             array = arrays[key]
-            parts[field.name] = torch.from_numpy(array.copy()) if tensors else array
+            is_tensor = field.type == "torch.Tensor"  # annotations are text
+            parts[field.name] = torch.from_numpy(array.copy()) if is_tensor else array
         elif field.name in facts or field.default is field.default_factory is MISSING:
             part = facts[field.name]
             parts[field.name] = tuple(part) if isinstance(part, list) else part

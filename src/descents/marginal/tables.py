@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from descents.marginal.draws import bootstrapped, draws_of
 from descents.marginal.model import Fitted, Setting, Settings, fit
 from descents.marginal.posterior import Cells
 from descents.marginal.refinement import Watch
-from descents.tables.frames import given_back
+from descents.tables.frames import Frame, given_back
 from descents.tables.tables import Table
 from descents.tables.typed_columns import Column
 from descents.tables.unseen import Unseen, known_only
@@ -146,7 +146,7 @@ class TableModel:
         """Return what the model says of the missing cells of a table."""
         return self.fitted.predicted(self.codes(table)[0], limited=limited)
 
-    def filled(self, table: Table, *, limited: bool = True) -> Any:
+    def filled(self, table: Table, *, limited: bool = True) -> Frame | str:
         """Return the table with its missing cells filled, of the type that it had."""
         values = self.predicted(table, limited=limited).values
         return given_back(self.put(table, values, free=not limited).source)
@@ -188,7 +188,7 @@ class TableModel:
 
     def imputations(
         self, table: Table, count: int, seed: int, *, limited: bool = False
-    ) -> Iterator[Any]:
+    ) -> Iterator[Frame | str]:
         """Give tables whose missing cells are drawn, as `draws` gives them."""
         codes, _ = self.codes(table)
         for values in self.draws(codes, count, seed, limited=limited):
