@@ -342,7 +342,8 @@ class Sparse(FactorSet):
             return _largest_gains(best, own * best.square(), 1)
         members = right.shape[-1]
         if math.comb(members, self.count) <= MOST_CHOICES:
-            least = best = None
+            best = point
+            least = torch.full_like(right[..., :1], torch.inf)
             for places in itertools.combinations(range(members), self.count):
                 zero = torch.ones(members, dtype=torch.bool, device=right.device)
                 zero[list(places)] = False
@@ -351,12 +352,8 @@ class Sparse(FactorSet):
                 tried = _solve_free(gram, right, at, l2, l1, fixed, plain)
                 cost = tried * (products(gram, tried) - 2 * right + l2 * tried)
                 cost = (cost + l1 * tried.abs()).sum(-1, keepdim=True)
-                if least is None or best is None:
-                    least, best = cost, tried
-                else:
-                    best = torch.where(cost < least, tried, best)
-                    least = least.minimum(cost)
-            assert best is not None  # noqa: S101
+                best = torch.where(cost < least, tried, best)
+                least = least.minimum(cost)
             return best
         moved = super().solve(
             gram, right, point, l2, l1, nonnegative=nonnegative, plain=plain
