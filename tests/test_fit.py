@@ -16,6 +16,7 @@ from descents.lowrank import RunControl, Settings, calibrated, fit, read
 from descents.pages.page import read_run
 from descents.runs.lowrank_result import LowRankResult
 from descents.storage import folders as storage
+from descents.storage.values import plain
 from descents.tables.datasets import planted_table
 
 
@@ -101,7 +102,7 @@ def test_the_command_prints_and_draws_the_result_that_it_has(
     assert capsys.readouterr().out == text
     found = read_run(out).result
     assert isinstance(found, LowRankResult)
-    assert storage.plain(found) == json.loads(text)
+    assert plain(found) == json.loads(text)
     assert found.memory is None
     assert "memory" not in json.loads(text)
     assert found.intervals is not None

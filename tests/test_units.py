@@ -152,11 +152,12 @@ def test_a_whole_table_in_other_units(loss, constraint, steps, missing, l2) -> N
     }
     own = loss_in(loss, np.full(COLUMNS, unit))
     other = fitted(table * unit, own, penalty=penalty, **options)
-    # The best constants of a loss of one's own are searched for, to half the digits.
-    room = 1e-3 if loss == "own" else 1e-6
+    # Which entry of a row is not 0 may be decided by rounding, which Adam magnifies.
+    chosen = loss == "own" and constraint == ("sparse:1", None)
+    room = 1e-3 if chosen else 1e-6
     assert other.loss_ / size == pytest.approx(one.loss_, rel=room)
     apart_by = apart(loss, predicted(other) / unit, predicted(one), table)
-    assert apart_by < (0.1 if loss == "own" else 1e-6)
+    assert apart_by < (0.1 if chosen else 1e-6)
 
 
 def _sized(constraint: Any, side: int) -> bool:

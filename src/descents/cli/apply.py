@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from descents.cli.factorize import check_impute, check_memory, intervals_option
+from descents.cli.checks import check_impute, check_memory
+from descents.cli.factorize import intervals_option
 from descents.cli.impute import fill, imputations_option
 from descents.cli.options import (
     free_at_once,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from descents.cli.checks import check_impute, check_memory
 from descents.cli.options import (
     CTRL_C,
     OUT_OF_TIME,
@@ -383,57 +384,6 @@ def _code_of(statuses: dict[str, int], max_seconds: float | None) -> int:
     return CTRL_C
 
 
-def check_memory(
-    memory: int | None,
-    impute: Path | None,
-    coverage: float | None,
-    workers: int = 1,
-) -> None:
-    """Raise if there are options that are not for a table that is read in blocks."""
-    if memory is not None and impute is not None:
-        raise click.UsageError(
-            "--impute writes a whole table, which --memory keeps out of memory; leave "
-            "one of them out."
-        )
-    if memory is not None and coverage is not None:
-        raise click.UsageError(
-            "--intervals is for cells that are filled in, and a table that --memory "
-            "keeps out of memory is not filled; leave one of them out."
-        )
-    if memory is not None and workers > 1:
-        raise click.UsageError(
-            "--memory is for one process, where all starts go together, but --workers "
-            f"is {workers}; leave one of them out."
-        )
-
-
-def check_impute(impute: Path | None, table: str, *, triples: bool = False) -> None:
-    """Raise if a filled table cannot be written to a place."""
-    if impute is None:
-        return
-    if triples:
-        raise click.UsageError(
-            "--impute writes a table with its missing cells filled, but triples have no "
-            "missing cells; leave it out."
-        )
-    place = impute.expanduser()
-    if not place.parent.is_dir():
-        raise click.UsageError(
-            f"--impute is {impute}, but there is no folder {impute.parent}; make it, or "
-            "give another place."
-        )
-    if place.suffix.lower() in (".parquet", ".npy", ".npz", ".gz"):
-        raise click.UsageError(
-            f"--impute is {impute}, but CSV text is written; give a name that ends in "
-            ".csv."
-        )
-    given = Path(table).expanduser()
-    if table != "-" and given.exists() and place.exists() and place.samefile(given):
-        raise click.UsageError(
-            f"--impute is {impute}, which is TABLE itself; give another name."
-        )
-
-
 def _show(console: Console, result: LowRankResult, out: Path) -> None:
     """Print what was fitted, how good it is, and how sure that is."""
     for line in result.warnings:
@@ -444,10 +394,11 @@ def _show(console: Console, result: LowRankResult, out: Path) -> None:
         console.print(result.selection.says, markup=False)
     rows, wide = result.shape
     penalized = any(v for name, v in result.penalty.items() if name != "count_power")
+    with_penalty = " with its penalty" if penalized else ""
     console.print(
         f"\nRank {result.rank} on {counted(result.observed, 'cell')} of {rows} x {wide}, "
         f"by {result.steps} steps: loss {_form(result.loss, '.8g')}"
-        f"{' with its penalty' if penalized else ''}, where the best constants have "
+        f"{with_penalty}, where the best constants have "
         f"{_form(result.constants_loss, '.6g')}."
     )
     console.print(result.gap_says, markup=False)
