@@ -26,7 +26,7 @@ from descents import (
 from descents.bounds.references import reference
 from descents.cells.observed import cells
 from descents.errors import InvalidValueError
-from descents.factorization import alternating
+from descents.factorization import alternating, multiplicative
 from descents.factorization.alternating import applies
 from descents.losses import Absolute, Huber
 from descents.optim.problem import losses_and_gradients
@@ -269,7 +269,7 @@ def test_extrapolated_steps_arrive_where_plain_ones_do_and_sooner(monkeypatch) -
     steps, stop = Alternating(), Stop(3000)
     problem = counts_problem()
     losses, soon = {}, {}
-    for every in (alternating.EVERY, 10**9):
+    for every in (multiplicative.EVERY, 10**9):
         monkeypatch.setattr(alternating, "EVERY", every)
         runs = descend(problem, 2, steps=steps, stop=stop, record=[60], width=2)
         losses[every], soon[every] = runs.losses, runs.histories["loss"][0]
@@ -285,14 +285,14 @@ def test_who_would_rise_by_extrapolation_takes_the_plain_step() -> None:
     starts, first = torch.arange(2), problem.points([0, 1], 0)
     points = [first]
     for _ in range(2):
-        points.append(alternating._multiplicative(problem, points[-1]).parameters)
+        points.append(multiplicative._multiplicative(problem, points[-1]).parameters)
     points[1] = dict(points[1])
     # The second start's two steps look like a straight line that goes on for long.
     for name, end in points[2].items():
         middle = (points[0][name][1] + end[1]) / 2
         points[1][name] = torch.stack([points[1][name][0], middle * (1 + 1e-9)])
     losses = problem.losses(points[1], starts, 0)
-    found = alternating._further(problem, tuple(points), losses)
+    found = multiplicative._further(problem, tuple(points), losses)
     for name, end in points[2].items():
         assert not torch.equal(found[name][0], end[0])
         assert torch.equal(found[name][1], end[1])

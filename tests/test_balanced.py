@@ -10,7 +10,8 @@ import torch
 
 from descents import LBFGS, Alternating, Factorization, LowRankModel, Stop, descend
 from descents.bounds.dual import _best_scale, _top_of_parabola
-from descents.factorization.alternating import _balance, _balanced, _half
+from descents.factorization.alternating import _balance, _balanced
+from descents.factorization.half_steps import half_step
 from descents.tables.datasets import planted_table
 
 SETTINGS: tuple[dict[str, Any], ...] = (
@@ -87,7 +88,7 @@ def test_the_equations_follow(settings: Any) -> None:
     before = drawn(problem)
     look = problem.cells.quadratic(torch.float64, torch.device("cpu"))
     left = problem.extended(before)[0]
-    half = _half(problem, before, look, "columns", left)
+    half = half_step(problem, before, look, "columns", left)
     moved, equations = _balanced(problem, half)
     left = problem.extended(moved)[0]
     seen = torch.as_tensor(problem.cells.column_counts > 0)

@@ -420,6 +420,8 @@ def test_what_is_saved_fills_and_draws_the_same(tmp_path):
             again.sample(given, 3)
     with pytest.raises(RunFolderError):
         LowRankImputer.load(tmp_path / "nothing")
+    with pytest.raises(RunFolderError, match="is a folder"):
+        LowRankImputer.load(tmp_path)
 
 
 @pytest.mark.parametrize("output", ["pandas", "polars"])

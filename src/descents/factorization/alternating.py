@@ -6,21 +6,30 @@ to be chosen, no step raises the loss, and no result leaves the constraints.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 
-from descents.cells.base import Side
 from descents.cells.in_memory import Quadratic
 from descents.cells.streamed import Streamed, losses_of
 from descents.constraints.quadratics import products
-from descents.constraints.sets import Sparse
-from descents.constraints.unit_norm import UnitNorm
 from descents.devices import remote
 from descents.errors import InvalidValueError
 from descents.factorization.factorization import Factorization
+from descents.factorization.half_steps import (
+    SIDES,
+    Half,
+    column_mapping,
+    half_step,
+    mapping_along,
+    norm_is_free,
+    normed,
+    solved_side,
+    turn_of,
+)
+from descents.factorization.multiplicative import SLOWER, accelerated
 from descents.losses.base import still_rounded
 from descents.optim.problem import Bound, Parameters, Problem
 from descents.optim.rules import State, Update, UpdateRule
@@ -33,13 +42,6 @@ WORN = 1e-3
 AWAY_EVERY = 10
 """On another device it is measured after so many steps, whether or not: in between, that
 of an exact fit may be told as 0."""
-EVERY = 3
-"""Of so many multiplicative steps, one goes further than the others."""
-SLOWER = 4
-"""How many steps have one rounding of corners where factors move slowly."""
-SIDES: tuple[Side, Side] = ("rows", "columns")
-LEFT = 0.5
-"""What extrapolation leaves of a factor's entry at least."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Alternating(UpdateRule):
         assert isinstance(problem, Factorization)  # noqa: S101
         with torch.no_grad():
             if problem.cells.blocks[0].loss.divergence:
-                return _accelerated(problem, parameters, state, step)
+                return accelerated(problem, parameters, state, step)
             if isinstance(problem.cells, Streamed):
                 return _streamed(problem, problem.cells, parameters, state)
             left, right = problem.extended(parameters)
@@ -118,7 +120,7 @@ class Alternating(UpdateRule):
             found = {}
             left, right = problem.extended(rows.parameters)
             nearer = quadratic or problem.cells.in_memory.look(left, right, cuts, step)
-            columns = _half(problem, rows.parameters, nearer, "columns", left)
+            columns = half_step(problem, rows.parameters, nearer, "columns", left)
             moved, equations = _balanced(problem, columns)
             if any(norm_is_free(problem, side) for side in SIDES):
                 moved = normed(problem, moved)
@@ -209,7 +211,7 @@ class _Balance(NamedTuple):
         return {"gram": M[:, None].mT @ gram @ M[:, None], "wanted": wanted @ M}
 
 
-def _balanced(problem: Factorization, half: _Half) -> tuple[Parameters, Parameters]:
+def _balanced(problem: Factorization, half: Half) -> tuple[Parameters, Parameters]:
     """Return the parameters after the columns' half at the least penalty, its equations."""
     turn = _balance(problem, half.parameters)
     if turn is None:
@@ -236,7 +238,7 @@ def _balance(problem: Factorization, parameters: Parameters) -> _Balance | None:
     like = parameters["U"]
     factors = [like, parameters["V"]]
     seen = problem.seen_rows(like)[:, None], problem.seen_coordinates(like)[:, None]
-    charges = [_turn(problem, side, like).l2[..., :1] for side in ("rows", "columns")]
+    charges = [turn_of(problem, side, like).l2[..., :1] for side in ("rows", "columns")]
     shifts = [like.new_zeros(len(like), 1, problem.rank) for _ in charges]
     free = (
         problem.has_offsets and not problem.l2_biases,
@@ -273,50 +275,6 @@ def _balance(problem: Factorization, parameters: Parameters) -> _Balance | None:
     return _Balance(T, back, (of_rows, of_columns), seen)
 
 
-def norm_is_free(problem: Factorization, side: Side) -> bool:
-    """Return whether columns of norm one restrict a factor's form, but no prediction.
-
-    The other factor then takes up any norm at no cost: it is charged nothing, and with a
-    member its set has every multiple of it. Such a factor is solved for without its
-    norm, which then goes to the other one (`normed`).
-
-    Examples
-    --------
-    >>> table = [[1.0, 2.0], [0.0, 1.0]]
-    >>> [norm_is_free(Factorization(table, 1, constraint=pair), "rows")
-    ...  for pair in (("unit_norm", "nonnegative"), ("unit_norm", "simplex"))]
-    [True, False]
-    """
-    own, other = problem.row_regularizer, problem.column_regularizer
-    if side == "columns":
-        own, other = other, own
-    charged = any(part.l1 or part.l2 or part.smoothness for part in (own, other))
-    return (
-        isinstance(own.inside, UnitNorm)
-        and not charged
-        and (other.inside is None or isinstance(other.inside, Sparse))
-    )
-
-
-def normed(problem: Factorization, parameters: Parameters) -> Parameters:
-    """Return the same predictions by columns of norm one, where norms are free."""
-    if "V" not in parameters:
-        return parameters
-    for side, name, other in zip(SIDES, "UV", "VU", strict=True):
-        if norm_is_free(problem, side):
-            factor = parameters[name]
-            norm = torch.linalg.vector_norm(factor, dim=-2, keepdim=True)
-            own = problem.row_regularizer
-            if side == "columns":
-                own = problem.column_regularizer
-            parameters = {
-                **parameters,
-                name: own.nearest(factor),
-                other: parameters[other] * norm,
-            }
-    return parameters
-
-
 def _size(gram: torch.Tensor) -> torch.Tensor:
     """Return the trace of each matrix."""
     return gram.diagonal(dim1=-2, dim2=-1).sum(-1)
@@ -337,12 +295,12 @@ def _rows_first(
     state: State,
     look: Quadratic,
     sides: tuple[torch.Tensor, torch.Tensor],
-) -> tuple[_Half, Asked]:
+) -> tuple[Half, Asked]:
     """Solve for the rows; return that half, and the mapping of both before it."""
-    rows = _half(problem, parameters, look, "rows", sides[1])
+    rows = half_step(problem, parameters, look, "rows", sides[1])
     if "V" not in parameters:
         return rows, rows.mapping
-    slopes = _column_mapping(problem, parameters, state, look, sides)
+    slopes = column_mapping(problem, parameters, state, look, sides)
     return rows, Asked.both(rows.mapping, slopes, parameters)
 
 
@@ -420,261 +378,6 @@ def corner_step(problem: Factorization, step: int) -> int:
     return step // SLOWER if slow else step
 
 
-class _Turn:
-    """Whose turn it is: which of its coordinates are free, and what they are charged.
-
-    Attributes
-    ----------
-    free : list of int
-        The columns of [U, a, 1] or [V, 1, b] that are solved for.
-    known : Tensor of shape (..., rows or coordinates, q)
-        The entries that are not: ones, and what penalised offsets deviate from.
-    l2, l1 : Tensor
-        The penalty of each free entry, multiplied out.
-    """
-
-    def __init__(self, problem: Factorization, side: Side, like: torch.Tensor) -> None:
-        rank, rows = problem.rank, side == "rows"
-        self.rank = rank
-        self.factor = "U" if rows else "V"
-        self.bias = None
-        if rows and problem.has_row_biases:
-            self.bias = "row_biases"
-        if not rows and problem.has_offsets:
-            self.bias = "offsets"
-        self.regularizer = (
-            problem.row_regularizer if rows else problem.column_regularizer
-        )
-        if norm_is_free(problem, side):
-            self.regularizer = replace(self.regularizer, inside=None)
-        counts = problem.row_penalties if rows else problem.coordinate_counts
-        plain = torch.as_tensor(counts).to(like)[..., None]
-        # Of candidates, each start has a strength and counts of its own.
-        strength = torch.as_tensor(problem.strength).to(like)[..., None]
-        self.counts = plain * strength
-        own = int(self.bias is not None)
-        self.l2 = self.counts * like.new_tensor([self.regularizer.l2] * rank)
-        self.l1 = self.counts * like.new_tensor([self.regularizer.l1] * rank)
-        if own:
-            biases = (plain * problem.l2_biases).expand_as(self.counts)
-            self.l2 = torch.cat([self.l2, biases], -1)
-            self.l1 = torch.cat([self.l1, torch.zeros_like(self.counts)], -1)
-        self.free = list(range(rank))
-        if own:
-            self.free.append(rank if rows else rank + int(problem.has_row_biases))
-        base = torch.as_tensor(problem.base).to(like)
-        self.known = like.new_zeros(*base.shape[:-1], counts.shape[-1], like.shape[-1])
-        if rows and like.shape[-1] > rank:
-            self.known[..., -1] = 1
-        elif like.shape[-1] > rank:
-            self.known[..., rank:-1] = 1
-            self.known[..., -1] = base
-
-    def point(self, parameters: Parameters) -> torch.Tensor:
-        point = parameters[self.factor]
-        if self.bias is not None:
-            point = torch.cat([point, parameters[self.bias][..., None]], -1)
-        return point
-
-    def solve(
-        self, gram: torch.Tensor, wanted: torch.Tensor, point: torch.Tensor
-    ) -> tuple[Parameters, torch.Tensor, torch.Tensor]:
-        """Return the solution of the quadratics of all rows, and their change by it.
-
-        Returns
-        -------
-        found : dict of Tensor
-        change, whole : float64 Tensor of shape (S,)
-            The change without and with the penalties.
-        """
-        found, change = self.regularizer.step(
-            gram, wanted, point, self.l2, self.l1, self.rank
-        )
-        # l2 (x'^2 - x^2) as a product, without cancellation.
-        penalty = self.l2 * (found - point) * (found + point)
-        if self.regularizer.l1:
-            penalty = penalty + self.l1 * (found.abs() - point.abs())
-        whole = change + penalty.double().sum((1, 2))
-        if self.regularizer.smoothness:
-            moved, both = ((found + s * point)[..., : self.rank] for s in (-1, 1))
-            rough = (moved.diff(dim=-2) * both.diff(dim=-2)).double().sum((1, 2))
-            whole = whole + self.regularizer.smoothness * rough
-        return self.named(found), change, whole
-
-    def mapping(
-        self,
-        point: torch.Tensor,
-        gradient: torch.Tensor,
-        gram: torch.Tensor,
-        heaviest: torch.Tensor | float = 1.0,
-        solved: torch.Tensor | None = None,
-    ) -> Parameters:
-        """Return (x - prox(x - rate g)) / rate; without constraints, the gradient g.
-
-        The rate is below one over the largest curvature, so that it is zero wherever a row, or a
-        column of norm one, is at its minimum, whatever the set.
-
-        Parameters
-        ----------
-        gram : Tensor of shape (S, rows, q, q) or (S, 1, q, q)
-            At least the curvature, when multiplied by the heaviest weight.
-        solved : Tensor, optional
-            The factor at the minimum of each row, where it is known of a set that is
-            not convex: in place of the prox, which stays at members that are better
-            than their neighbors alone.
-        """
-        asked = self.regularizer
-        if asked.smooth and not asked.smoothness:
-            return self.named(gradient)
-        size = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
-        if asked.entrywise:
-            largest = size.amax(-1) + self.l2.amax((-1, -2))
-            rate = (0.5 / largest.clamp_min(1e-30))[:, None, None]
-            plain = point - rate * gradient
-            factor = asked.prox(plain[..., : self.rank], rate, self.counts)
-            moved = torch.cat([factor, plain[..., self.rank :]], -1)
-            return self.named((point - moved) / rate)
-        largest = (size * heaviest).amax(-1) + self.l2.amax((-1, -2))
-        rate = 0.5 / (largest + 4 * asked.smoothness).clamp_min(1e-30)[:, None, None]
-        factor, slope = point[..., : self.rank], gradient
-        if asked.smoothness:
-            uphill = 2 * asked.uphill(factor)
-            rest = slope[..., self.rank :]
-            slope = torch.cat([slope[..., : self.rank] + uphill, rest], -1)
-        found = self.named(slope)
-        if not asked.smooth:
-            plain = factor - rate * found[self.factor]
-            if solved is None:
-                solved = asked.prox(plain, rate, self.counts)
-            found[self.factor] = (factor - solved) / rate
-        return found
-
-    def named(self, value: torch.Tensor) -> Parameters:
-        """Return the columns of a point as parameters."""
-        found = {self.factor: value[..., : self.rank]}
-        if self.bias is not None:
-            found[self.bias] = value[..., self.rank]
-        return found
-
-
-def _turn(problem: Factorization, side: Side, like: torch.Tensor) -> _Turn:
-    """Return whose turn it is, worked out once for a problem."""
-    key = (side, like.dtype, like.device)
-    if key not in problem.turns:
-        problem.turns[key] = _Turn(problem, side, like)
-    found: _Turn = problem.turns[key]
-    return found
-
-
-class _Half(NamedTuple):
-    """What half a step makes of the parameters.
-
-    Attributes
-    ----------
-    parameters : dict of Tensor
-        After it.
-    mapping : Asked
-        Of the rows, before it.
-    equations : dict of Tensor
-        The normal equations it solved.
-    change, whole : float64 Tensor of shape (S,)
-        What the quadratic changes by, without and with its penalties.
-    """
-
-    parameters: Parameters
-    mapping: Asked
-    equations: Parameters
-    change: torch.Tensor
-    whole: torch.Tensor
-
-
-def _half(
-    problem: Factorization,
-    parameters: Parameters,
-    look: Quadratic,
-    side: Side,
-    other: torch.Tensor,
-) -> _Half:
-    """Solve for one side."""
-    equations = problem.cells.in_memory.normal(look, side, other)
-    return _solved(problem, parameters, side, equations)
-
-
-def _solved(
-    problem: Factorization,
-    parameters: Parameters,
-    side: Side,
-    normal: tuple[torch.Tensor, torch.Tensor],
-) -> _Half:
-    """Solve the normal equations of one side."""
-    gram, wanted = normal
-    turn = _turn(problem, side, wanted)
-    equations = {"gram": gram, "wanted": wanted}
-    point = turn.point(parameters)
-    if gram.shape[-1] > problem.rank:
-        wanted = (wanted - products(gram, turn.known))[..., turn.free]
-        gram = gram[..., turn.free, :][..., turn.free]
-    found, change, whole = turn.solve(gram, wanted, point)
-
-    def mapping() -> Parameters:
-        gradient = 2 * (products(gram, point) - wanted + turn.l2 * point)
-        best = found[turn.factor] if turn.regularizer.exact else None
-        return turn.mapping(point, gradient, gram, solved=best)
-
-    # That of the columns is asked for before the rows have moved.
-    asked = _asked(mapping, gram) if side == "rows" else Asked(dict)
-    return _Half({**parameters, **found}, asked, equations, change, whole)
-
-
-def _asked(mapping: Callable[[], Parameters], gram: torch.Tensor) -> Asked:
-    """Return a mapping worked out where it is looked at; now, where it holds much."""
-    return Asked(mapping) if gram.shape[1] == 1 else Asked(mapping).now()
-
-
-def _column_mapping(
-    problem: Factorization,
-    parameters: Parameters,
-    state: State,
-    look: Quadratic,
-    sides: tuple[torch.Tensor, torch.Tensor],
-) -> Asked:
-    """Return the mapping of the columns at the point that the losses are of."""
-    left, right = sides
-    turn = _turn(problem, "columns", left)
-
-    def along(downhill: torch.Tensor) -> Parameters:
-        heaviest: torch.Tensor | float = 1.0
-        if not turn.regularizer.entrywise and look.weights is not None:
-            heaviest = look.weights.max()
-        best = None
-        if turn.regularizer.exact:
-            best = _half(problem, parameters, look, "columns", left).parameters["V"]
-        bound = (left.mT @ left)[:, None]
-        return _along(turn, parameters, downhill, bound, heaviest, best)
-
-    if "equations" not in state:
-        return Asked(
-            lambda: along(problem.cells.in_memory.descent(look, left, right))
-        ).now()
-    solved = state["equations"]  # only the columns have moved since
-    gram, wanted = solved["gram"], solved["wanted"]
-    return _asked(lambda: along(2 * (wanted - products(gram, right))), gram)
-
-
-def _along(
-    turn: _Turn,
-    parameters: Parameters,
-    downhill: torch.Tensor,
-    bound: torch.Tensor,
-    heaviest: torch.Tensor | float = 1.0,
-    solved: torch.Tensor | None = None,
-) -> Parameters:
-    """Return the mapping of the columns where the loss falls along `downhill`."""
-    point = turn.point(parameters)
-    gradient = 2 * turn.l2 * point - downhill[..., turn.free]
-    return turn.mapping(point, gradient, bound, heaviest, solved)
-
-
 def _streamed(
     problem: Factorization, found: Streamed, parameters: Parameters, state: State
 ) -> Update:
@@ -704,7 +407,7 @@ def _streamed(
             add(loss=losses_of(block, left, right))
         look = block.quadratic(left.dtype, left.device)
         assert look is not None  # noqa: S101
-        rows = _half(part, here, look, "rows", right)
+        rows = half_step(part, here, look, "rows", right)
         add(change=rows.change, whole=rows.whole)
         for name in own:
             moved[name][:, place] = rows.parameters[name]
@@ -735,114 +438,12 @@ def _streamed(
     if solved is None:
         solved = {name: summed[f"{name}_before"] for name in ("gram", "wanted")}
     downhill = 2 * (solved["wanted"] - products(solved["gram"], right))
-    turn = _turn(problem, "columns", downhill)
-    mapping |= _along(turn, parameters, downhill, summed["bound"])
-    columns = _solved(problem, moved, "columns", (summed["gram"], summed["wanted"]))
+    turn = turn_of(problem, "columns", downhill)
+    mapping |= mapping_along(turn, parameters, downhill, summed["bound"])
+    columns = solved_side(problem, moved, "columns", (summed["gram"], summed["wanted"]))
     known["loss"] = (known["loss"] + columns.change).clamp_min(0)
     mapping = {name: mapping[name] for name in parameters}
     balanced, equations = _balanced(problem, columns)
     ended: State = {"known": known, "equations": equations}
     gain = -(sums["whole"] + columns.whole)
     return Update(balanced, ended, losses, mapping, gain)
-
-
-def _multiplicative(problem: Factorization, parameters: Parameters) -> Update:
-    """Take the step of a divergence over U, then over V.
-
-    x <- x s, where s minimises a surrogate that lies above the loss and touches it at 1.
-    With n and p the two parts of the slope of the loss, summed over a row times v, its
-    slope is x ((p + l1 + 2 l2 x) s^(m - 1) - n s^(k - 1)), so that s is n / (p + l1 + 2
-    l2 x) to the power 1 / (m - k): terms of lower powers of s are bounded by those of
-    the highest. For kl, x itself minimises p x - n log x + l1 x + l2 x^2 with n = x sum
-    w a / z v: the surrogate of Lee and Seung with penalties, without that bound.
-    """
-    loss = problem.cells.blocks[0].loss
-    left, right = problem.extended(parameters)
-    losses = _penalized(problem, parameters)
-    moved, change = dict(parameters), losses.new_zeros(len(losses)).double()
-    turns: tuple[Side, ...] = ("rows", "columns") if "V" in parameters else ("rows",)
-    of_rows = problem.cells.in_memory.ratios("rows", left, right)
-    for side in turns:
-        turn = _turn(problem, side, left)
-        ratio, total = of_rows
-        if side == "columns":
-            ratio, total = problem.cells.in_memory.ratios(
-                side, *problem.extended(moved)
-            )
-        point = before = turn.point(parameters)
-        n, d = point * ratio, total + turn.l1
-        slope = d + 2 * turn.l2 * point - ratio
-        ridge = turn.regularizer.l2 > 0
-        power = loss.exponent(ridge=ridge)
-        if ridge and loss.name == "kl":
-            # The positive root of 2 l2 x^2 + d x - n = 0, without cancellation.
-            root = (d.square() + 8 * turn.l2 * n).sqrt()
-            point = 2 * n / (d + root).clamp_min(1e-30)
-        elif power == 1:
-            point = n / (d + 2 * turn.l2 * point).clamp_min(1e-30)
-        else:
-            share = ratio / (d + 2 * turn.l2 * point).clamp_min(1e-30)
-            point = point * share**power
-        # Half of what the slope promises: all of it, if the loss were linear.
-        change = change + (slope * (point - before)).double().sum((1, 2)) / 2
-        moved |= turn.named(point)
-
-    def mapping() -> Parameters:
-        found: Parameters = {}
-        for side in turns:
-            turn = _turn(problem, side, left)
-            ratio, total = of_rows
-            if side == "columns":  # where they were before the rows were moved
-                ratio, total = problem.cells.in_memory.ratios(side, left, right)
-            x = turn.point(parameters)
-            gradient = total - ratio + 2 * turn.l2 * x + turn.l1
-            rate = 1 / total.mean((1, 2), keepdim=True).clamp_min(1e-30)
-            away = (x - (x - rate * gradient).clamp_min(0)) / rate
-            found |= turn.named(away)
-        return found
-
-    return Update(moved, {}, losses, Asked(mapping), -change)
-
-
-def _penalized(problem: Factorization, parameters: Parameters) -> torch.Tensor:
-    """Return the losses of the data, with penalties."""
-    left, right = problem.extended(parameters)
-    losses = problem.cells.losses(left, right, problem.cut_parameters(parameters))
-    return problem.penalized(losses, parameters)
-
-
-def _accelerated(
-    problem: Factorization, parameters: Parameters, state: State, step: int
-) -> Update:
-    """Take the multiplicative step; each third goes further where that is lower.
-
-    With the points x, x + r and x + 2 r + v of two steps, it goes to x + 2 a r + a^2 v
-    for a = max(1, norm(r) / norm(v)), the squared extrapolation of Varadhan and Roland; for a = 1 that
-    is where the two steps led. The next cycle begins one step on.
-    """
-    found = _multiplicative(problem, parameters)
-    if step % EVERY == EVERY - 2:
-        return found._replace(state={"before": parameters})
-    if step % EVERY == EVERY - 1 and "before" in state:
-        points = state["before"], parameters, found.parameters
-        return found._replace(parameters=_further(problem, points, found.losses))
-    return found
-
-
-def _further(
-    problem: Factorization, points: tuple[Parameters, ...], losses: torch.Tensor
-) -> Parameters:
-    """Extrapolate from three points, and keep the third of the starts that do not fall."""
-    before, middle, last = points
-    first = {name: middle[name] - before[name] for name in last}
-    turn = {name: last[name] - middle[name] - first[name] for name in last}
-    norms = [flat(part).double().norm(dim=1) for part in (first, turn)]
-    length = (norms[0] / norms[1].clamp_min(1e-300)).clamp_min(1.0)
-    tried = {}
-    for name, end in last.items():
-        a = length.to(end)[:, None, None]
-        ahead = before[name] + 2 * a * first[name] + a.square() * turn[name]
-        # What reaches zero would stay there.
-        tried[name] = torch.maximum(ahead, LEFT * end)
-    lower = (_penalized(problem, tried) <= losses)[:, None, None]
-    return {name: torch.where(lower, tried[name], last[name]) for name in last}

@@ -19,7 +19,7 @@ from descents.cells.sparse import Sparse
 from descents.constraints.quadratics import products
 from descents.constraints.sets import OneHot
 from descents.errors import InvalidValueError
-from descents.factorization import alternating
+from descents.factorization import alternating, half_steps
 from descents.factorization.factorization import Factorization
 from descents.optim.problem import Bound, Parameters, Problem
 from descents.optim.rules import State, Update, UpdateRule
@@ -114,7 +114,7 @@ class Guarded(UpdateRule):
             here = _Here(problem, moved, look, cuts)
             moved, _, more = _half(here, "columns", left, times)
             gain = gain + more
-            moved = alternating.normed(problem, moved)
+            moved = half_steps.normed(problem, moved)
             if "cuts" in moved:
                 moved, both["cuts"], more = _cut(problem, parameters, moved)
                 gain = gain + more
@@ -294,7 +294,7 @@ def _half(
     """
     problem, parameters = here.problem, here.parameters
     gram, wanted = problem.cells.in_memory.normal(here.look, side, other)
-    turn = alternating._turn(problem, side, wanted)
+    turn = half_steps.turn_of(problem, side, wanted)
     point = turn.point(parameters)
     if gram.shape[-1] > problem.rank:
         wanted = (wanted - products(gram, turn.known))[..., turn.free]
@@ -388,7 +388,7 @@ def _wide(mask: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 def _column_mapping(here: _Here, left: torch.Tensor, right: torch.Tensor) -> Parameters:
     """Return the mapping of the columns before the rows have moved."""
     problem, look = here.problem, here.look
-    turn = alternating._turn(problem, "columns", left)
+    turn = half_steps.turn_of(problem, "columns", left)
     gram, wanted = problem.cells.in_memory.normal(look, "columns", left)
     downhill = (wanted - products(gram, right))[..., turn.free]
     gram = gram[..., turn.free, :][..., turn.free]

@@ -18,11 +18,11 @@ class Sides(NamedTuple):
     mean: torch.Tensor
     """m, shape (1,)."""
     scales: torch.Tensor
-    """Of the components, the biases of rows and those of columns, shape (K + 2,)."""
+    """s: the scales of the components, of row biases and of column biases, shape (K + 2,)."""
     noise: torch.Tensor
     """log sigma^2, shape (1,)."""
     degrees: torch.Tensor
-    """log nu of rows and of columns, shape (2,)."""
+    """log nu: the degrees of freedom of rows and of columns, shape (2,)."""
     row_rates: torch.Tensor
     """Logarithms of the rates of q(rho_i), shape (n,)."""
     column_rates: torch.Tensor
@@ -32,7 +32,7 @@ class Sides(NamedTuple):
     spreads: torch.Tensor
     """Lower triangular factors of the covariances of q(v_j, b_j), shape (d, q, q)."""
     weights: torch.Tensor
-    """The means of q(B) over the gains, shape (p, q)."""
+    """The means of q(B) divided by the gains, shape (p, q)."""
     row_gains: torch.Tensor
     """Standard deviations of the rows of B, shape (p,)."""
     column_gains: torch.Tensor
@@ -40,7 +40,7 @@ class Sides(NamedTuple):
 
 
 class Gamma(NamedTuple):
-    """Gamma distributions, by shape and rate."""
+    """Gamma distributions with given shapes and rates."""
 
     shape: torch.Tensor
     rate: torch.Tensor
@@ -56,7 +56,7 @@ class Gamma(NamedTuple):
         return self.shape.digamma() - self.rate.log()
 
     def divergence(self, half: torch.Tensor) -> torch.Tensor:
-        """Return the Kullback-Leibler divergence from Gamma(half, half)."""
+        """Return KL(Gamma(shape, rate) || Gamma(half, half))."""
         return (
             (self.shape - half) * self.shape.digamma()
             - self.shape.lgamma()
@@ -81,7 +81,7 @@ def stacked(ones: list[Sides]) -> Parameters:
 
 
 def kept(one: Sides) -> torch.Tensor:
-    """Return the places of the components that are not removed, and of the bias."""
+    """Return the positions of the components that are not removed, and of the bias."""
     rank = len(one.scales) - 2
     there = one.scales[:rank] != 0
     return torch.cat([torch.nonzero(there)[:, 0], torch.tensor([rank])])
@@ -101,7 +101,7 @@ def narrowed(one: Sides) -> Sides:
 
 
 def widened(one: Sides, rank: int) -> Sides:
-    """Return parameters with removed components added, the last ones, up to a rank."""
+    """Return parameters with removed components appended, up to a rank."""
     lacking = rank + 2 - len(one.scales)
     if not lacking:
         return one
@@ -130,7 +130,7 @@ def moments(
     ----------
     one : Sides
     covariances : Tensor of shape (d, q, q), optional
-        Of q(v_j, b_j), by default those of the spreads.
+        Those of q(v_j, b_j), by default L L^T with the spreads L.
 
     Returns
     -------
@@ -138,6 +138,7 @@ def moments(
     second : Tensor of shape (d, K + 2, K + 2)
     """
     rank = len(one.scales) - 2
+    # Only the entries s_k v_jk and m + s_b b_j of c_j are random: those in `here`.
     here = torch.tensor([*range(rank), rank + 1])
     own = one.scales[here]
     scaled = own * one.factors

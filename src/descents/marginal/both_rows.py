@@ -1,4 +1,4 @@
-"""What is known of rows, given their cells and the distribution of the columns."""
+"""The posterior of the factors of rows, given their cells and the distribution of columns."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from scipy import sparse
 from descents.marginal.both_parameters import Sides, moments
 
 BLOCK_ENTRIES = 2**19
-"""How many numbers the second moments of a block of rows hold."""
+"""Number of entries of the second moments of a block of rows."""
 FEWEST_ROWS = 8
-"""A block has at least a row for so many columns: sums over it are added to those of all
-columns."""
+"""A block has at least one row for each 8 columns, because its sums are added to arrays of
+all columns."""
 
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """What is known of rows, given their cells and the distribution of the columns.
+    """The distribution q(w) of the factors of rows, given that of the columns.
 
     Attributes
     ----------
     means : Tensor of shape (rows, q)
     covariances : Tensor of shape (rows, q, q)
     terms : Tensor of shape (rows,)
-        What each row adds to the loss by its factors and its squared errors.
+        The part of the loss that depends on the factors and squared errors of each row.
     seen : tuple of Tensor
-        The sums over cells.
+        The sums over the cells of each row: `gram`, `along` and `squares` of `posterior`.
     """
 
     means: torch.Tensor
@@ -49,13 +49,13 @@ class Posterior:
 
     @cached_property
     def squares(self) -> torch.Tensor:
-        """The expected squared errors of the cells of each row, weighted by column."""
+        """Expected squared errors of each row, summed over cells with the weights kappa_j."""
         return expected_squares(*self.lifted, *self.seen)
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What rows see of the columns.
+    """The moments of the columns, which determine q(w) of the rows.
 
     Attributes
     ----------
@@ -68,8 +68,8 @@ class View:
     gains : Tensor of shape (p, q)
         E[B].
     packed, weighted, levels : ndarray
-        What cells are multiplied with: kappa_j times the upper triangles of second
-        moments, times the means, and kappa_j itself.
+        The factors that cells are multiplied by: kappa_j times the upper triangles of
+        second moments, kappa_j times the means, and kappa_j.
     """
 
     means: torch.Tensor
@@ -85,14 +85,14 @@ class View:
     def of(
         cls, one: Sides, kappa: torch.Tensor, dtype: torch.dtype = torch.float64
     ) -> View:
-        """Return what rows see, at parameters without removed components.
+        """Return the moments at parameters without removed components.
 
         Parameters
         ----------
         one : Sides
         kappa : Tensor of shape (d,)
         dtype : torch.dtype
-            The precision in which sums over cells are taken.
+            The precision of sums over cells.
         """
         means, second = moments(one)
         upper = torch.triu_indices(*second.shape[1:])
@@ -109,7 +109,7 @@ class View:
         )
 
     def blocks(self, cells: sparse.csr_array) -> Iterator[tuple[slice, Block]]:
-        """Give blocks of rows of a sparse array, in the precision of the sums."""
+        """Yield blocks of rows of a sparse array, in the precision of the sums."""
         return blocks(cells, self.packed.shape[1], self.packed.dtype)
 
     def rows(
@@ -150,15 +150,20 @@ def posterior(
     prior : Tensor of shape (rows, q)
     """
     q = prior.shape[1]
+    # The posterior is N(P^{-1} r, P^{-1}) with P = I + rho / sigma^2 sum_j kappa_j E[c c^T]
+    # and r = B^T f + rho / sigma^2 sum_j kappa_j E[c (x - last)], where c is without its
+    # last entry; `inner` is P and `right` is r.
     weight = rho / noise
     inner = weight[:, None, None] * gram[:, :q, :q]
     inner = inner + torch.eye(q, dtype=gram.dtype)
     factors, failed = torch.linalg.cholesky_ex(inner)
-    if bool(failed.any()):  # of numbers that are not finite
+    if bool(failed.any()):  # P has numbers that are not finite
         factors = torch.where(failed[:, None, None] == 0, factors, torch.nan)
     right = prior + weight[:, None] * (along[:, :q] - gram[:, :q, q])
     covariances = torch.cholesky_inverse(factors)
     means = (covariances @ right[:, :, None])[:, :, 0]
+    # log|P| / 2 + (|B^T f|^2 - r^T P^{-1} r) / 2 + rho / (2 sigma^2) sum_j kappa_j
+    # E[(x - last)^2]
     logs = factors.diagonal(dim1=1, dim2=2).log().sum(1)
     fits = prior.square().sum(1) - (right * means).sum(1)
     rest = squares - 2 * along[:, q] + gram[:, q, q]
@@ -173,9 +178,12 @@ def expected_squares(
     along: torch.Tensor,
     squares: torch.Tensor,
 ) -> torch.Tensor:
-    """Return sums of E[(x - h^T c)^2] from the moments of one side and sums of the other."""
+    """Return sums of E[(x - h^T c)^2] from the moments of one side and sums of the other.
+
+    E[(x - h^T c)^2] = x^2 - 2 x E[h]^T E[c] + tr(E[h h^T] E[c c^T]), summed over cells.
+    """
     off = squares - 2 * (means * along).sum(1) + (second * gram).sum((1, 2))
-    return off.clamp(min=0)  # rounding may lead below
+    return off.clamp(min=0)  # rounding errors may make it negative
 
 
 def unpacked(upper: torch.Tensor, size: int) -> torch.Tensor:
@@ -195,7 +203,7 @@ def unpacked(upper: torch.Tensor, size: int) -> torch.Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """The cells of some rows: their values, these squared, and ones, as sparse arrays."""
+    """The cells of some rows as sparse arrays: their values, squared values, and ones."""
 
     values: sparse.csr_array
     squares: sparse.csr_array
@@ -205,7 +213,7 @@ class Block:
 def blocks(
     cells: sparse.csr_array, width: int, dtype: np.dtype
 ) -> Iterator[tuple[slice, Block]]:
-    """Give blocks of rows of a sparse array, of about `BLOCK_ENTRIES` over `width` rows."""
+    """Yield blocks of about ``BLOCK_ENTRIES / width`` rows of a sparse array."""
     rows, columns = cells.shape
     count = max(1, BLOCK_ENTRIES // width, columns // FEWEST_ROWS)
     for first in range(0, rows, count):
@@ -227,7 +235,7 @@ def blocks(
 def csr(
     values: np.ndarray | None, indices: np.ndarray, ends: np.ndarray, columns: int
 ) -> sparse.csr_array:
-    """Return a sparse array of rows; of ones where there are no values."""
+    """Return a sparse array of rows; its entries are ones if `values` is None."""
     values = np.ones(len(indices)) if values is None else values
     ends = ends.astype(np.int32) if ends[-1] < 2**31 else ends
     return sparse.csr_array((values, indices, ends), shape=(len(ends) - 1, columns))

@@ -1,4 +1,4 @@
-"""The problem: ratings with the factors of rows and of columns integrated out."""
+"""Ratings with the factors of rows and of columns integrated out."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from descents.optim.problem import Parameters, Problem
 from descents.validation import whole_number
 
 RANK = 20
-"""The components that a fit begins with; what is not needed is removed."""
+"""Number of components at the beginning of a fit; those that are not needed are removed."""
 
 
 def default_rank(cells: sparse.csr_array) -> int:
-    """Return 20, or as many components as have no more factors than there are cells.
+    """Return 20, or the largest number with no more factors than observed cells.
 
-    From more, the descent may end where all factors are explained by noise, though the
-    loss is lower elsewhere.
+    With more components, the descent may end at a local minimum where the noise explains
+    everything.
 
     Parameters
     ----------
@@ -55,9 +55,9 @@ def default_rank(cells: sparse.csr_array) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """What all rows say of the columns, and of the parameters that they share.
+    """Sums over all rows, from which columns and shared parameters are updated.
 
-    With h_i = (u_i, a_i, 1), sums over the cells of each column:
+    With h_i = (u_i, a_i, 1), the first three sums go over the cells of each column.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class Sums:
     seen : Tensor of shape (p, q)
         F^T E[w], for the features F of the rows.
     row_rates : Tensor of shape (n,)
-        The best ones.
+        Logarithms of the rates of the optimal q(rho_i).
     row_squares : Tensor of shape (n,)
         As in `Posterior`.
     """
@@ -104,13 +104,12 @@ class BothSides(Problem):
         x_{ij} = m + s_a a_i + s_b b_j + \sum_k s_k u_{ik} v_{jk} + e_{ij},
         \qquad e_{ij} \sim N(0, \sigma^2 / (\rho_i \kappa_j)).
 
-    A bias is a component whose counterpart is 1, so that its uncertainty is integrated
-    out too. Row factors w_i = (u_i, a_i) have the prior N(B^T f_i, I) and column factors
+    A bias is a component whose counterpart is 1, so that it is integrated out too. Row factors w_i = (u_i, a_i) have the prior N(B^T f_i, I) and column factors
     z_j = (v_j, b_j) the prior N(D^T g_j, I). The features f_i and g_j say which cells are
-    observed (`descents.marginal.sightings`): who rates what tells something of ratings. B
+    observed (`descents.marginal.sightings`), which may depend on the ratings. B
     and D have independent normal entries with variances r_f^2 and c_f^2 of each feature.
-    rho_i and kappa_j have Gamma priors with mean 1 and shapes nu / 2, which allows for
-    rows and columns that are noisier than others.
+    rho_i and kappa_j have Gamma priors with mean 1 and shapes nu / 2, so that some rows and
+    columns may be noisier than others.
 
     The loss of a start is the negative evidence lower bound of Gaussian variational Bayes
     in nats per observed cell [1]_ [2]_, the minimum over q of
@@ -119,25 +118,26 @@ class BothSides(Problem):
         \frac{1}{N} \Big[ -E_q \log p(x \mid w, z, \rho, \kappa)
         + KL(q(w) q(z) q(\rho) q(\kappa) q(B) q(D) \| p) \Big],
 
-    where q(w) and q(D) are the best ones given the rest, in closed form, and the others
-    are parameters (`Sides`). With h_i = (w_i, 1), c_j = (s_k v_jk, s_a, m + s_b b_j), a
+    where q(w) and q(D) are optimal given the rest, in closed form, and the others are
+    parameters (`Sides`). With h_i = (w_i, 1), c_j = (s_k v_jk, s_a, m + s_b b_j), a
     cell is h_i^T c_j + e_ij, and the posterior of row i is N(P^{-1} r, P^{-1}), where
 
     .. math::
         P = I + \rho_i \sum_j \kappa_j E[c_j c_j^T] / \sigma^2, \qquad
         r = B^T f_i + \rho_i \sum_j \kappa_j E[c_j (x_{ij} - m - s_b b_j)] / \sigma^2,
 
-    with c_j without its last entry. The scales s are standard deviations of components:
-    their product form shrinks a component that is not needed to 0 [3]_ [4]_.
+    with c_j without its last entry. The scales s are standard deviations of components.
+    As the prior variances of both factors are 1, the scale of a component that is not
+    needed shrinks to 0 [3]_ [4]_.
 
-    Internally the data have mean 0 and variance 1. Rows are worked through in blocks, but
-    the covariances of all columns are kept: let rows be the longer side.
+    Internally the data have mean 0 and variance 1. Rows are processed in blocks, but the
+    covariances of all columns are in memory, so rows should be the longer side.
 
     Parameters
     ----------
     table : scipy sparse array of shape (n, d)
-        Stored entries are data, zeros too; what is not stored is missing. It is never
-        made dense.
+        Stored entries are data, including zeros; all other cells are missing. The table is
+        never made dense.
     rank : int, optional
         K, by default `default_rank`.
 
@@ -186,7 +186,7 @@ class BothSides(Problem):
                 "observed cells, all of them finite"
             )
         if not cells.has_canonical_format:
-            cells = cells.copy()  # the caller's is not to change
+            cells = cells.copy()  # the caller's table must not change
             cells.sum_duplicates()
         values = cells.data.astype(np.float64)
         center = float(values.mean())
@@ -225,7 +225,7 @@ class BothSides(Problem):
         scale: tuple[float, float],
         features: Sightings,
     ) -> BothSides:
-        """Return a problem from what another one was made of.
+        """Return a problem from the attributes of another one.
 
         Parameters
         ----------
@@ -250,7 +250,7 @@ class BothSides(Problem):
     ) -> Mapping[str, np.ndarray]:
         """Return normal column factors, a quarter of the variance as noise, no features.
 
-        Half of the variance is that of components, in which they have equal shares.
+        The components have half of the variance, in equal shares.
         """
         q, p = self.rank + 1, self.sightings.count
         factors = generator.normal(size=(self.columns, q))
@@ -277,8 +277,8 @@ class BothSides(Problem):
     ) -> torch.Tensor:
         """Return the loss of each start, in nats per observed cell.
 
-        Where a gradient is recorded the sums go over single cells; `fused` is for tables
-        that are not small.
+        If a gradient is recorded, the sums go over single cells, which is for small tables;
+        `fused` is for large ones.
         """
         return torch.stack([self._loss(one) for one in each(parameters)])
 
@@ -287,7 +287,7 @@ class BothSides(Problem):
     ) -> tuple[torch.Tensor, Parameters]:
         """Return losses and gradients from the sums over rows.
 
-        As q(w) is the best one, the gradient is that of the bound with q(w) held fixed.
+        As q(w) is optimal, the gradient is that of the bound at constant q(w).
         """
         losses, gradients = [], []
         for one in each(parameters):
@@ -327,20 +327,24 @@ class BothSides(Problem):
         return self.sightings.rows @ (one.row_gains[:, None] * one.weights)
 
     def column_prior(self, one: Sides, features: torch.Tensor) -> torch.Tensor:
-        """Return E[D]^T g of columns with some features, shape (columns, q)."""
+        """Return E[D]^T g of columns with some features, shape (columns, q).
+
+        For features with F^T F = d I and the variances c^2 of D, the optimal q(D) has the
+        mean c^2 / (1 + d c^2) F^T E[z].
+        """
         gains = one.column_gains.square()
         shrunk = gains / (1 + self.columns * gains)
         return features @ (shrunk[:, None] * (self.sightings.columns.T @ one.factors))
 
     def sums(self, one: Sides, *, renew: bool, single: bool = False) -> Sums:
-        """Return what rows say of columns, adding up block by block.
+        """Return the sums over all rows, added up in blocks.
 
         Parameters
         ----------
         one : Sides
             Without removed components: see `narrowed`.
         renew : bool
-            Whether the sums over rows are weighted by the best rho_i, not the given ones.
+            Whether rows have the weights of the optimal q(rho_i) in place of the given ones.
         single : bool
             Whether sums over the cells of a block are taken in single precision.
         """
@@ -364,6 +368,8 @@ class BothSides(Problem):
         for place, block in view.blocks(self.cells):
             features = self.sightings.rows[place]
             rows = view.rows(block, features, rho.mean[place])
+            # q(rho_i) = Gamma(nu / 2 + n_i / 2, nu / 2 + sum_j kappa_j E[e_ij^2] /
+            # (2 sigma^2)); `best` is its rate.
             best = shape + rows.squares / (2 * noise)
             weight = rho.shape[place] / best if renew else rho.mean[place]
             rates[place], row_squares[place] = best.log(), rows.squares
@@ -399,16 +405,19 @@ class BothSides(Problem):
         return (self._shared(one) + terms + doubled / 2) / self.count
 
     def _shared(self, one: Sides) -> torch.Tensor:
-        """Return the terms of the loss that do not depend on rows' factors, times N."""
+        """Return N times the terms of the loss that do not depend on the factors of rows."""
         rho, kappa = self.precisions(one)
         shapes = one.degrees.exp() / 2
+        # -E[log p(x)] without the squared errors: log(2 pi sigma^2) / 2 - (E[log rho_i] +
+        # E[log kappa_j]) / 2 for each cell. Then KL(q(rho) || p) and KL(q(kappa) || p).
         total = self.count / 2 * (LOG_2PI + one.noise.sum())
         total = total - rho.log_mean @ self.row_counts / 2
         total = total - kappa.log_mean @ self.column_counts / 2
         total = (
             total + rho.divergence(shapes[0]).sum() + kappa.divergence(shapes[1]).sum()
         )
-        # The columns, with the best q(D).
+        # KL(q(z) q(D) || p) with the optimal q(D), doubled: |E[z]|^2 less the part that
+        # features explain, log-determinants of q(D), and tr(Cov) - log|Cov| - q of q(z).
         q, gains = one.factors.shape[1], self.columns * one.column_gains.square()
         seen = self.sightings.columns.T @ one.factors
         shrunk = gains / (1 + gains) / self.columns
@@ -428,7 +437,7 @@ class BothSides(Problem):
         return Sides(*gradients)
 
     def _expected(self, one: Sides, found: Sums) -> torch.Tensor:
-        """Return the bound with q(w) held fixed, up to a constant, per cell."""
+        """Return the bound per cell at constant q(w), up to a constant."""
         means, second = moments(one)
         rho, kappa = self.precisions(one)
         squares = expected_squares(
@@ -436,10 +445,12 @@ class BothSides(Problem):
         )
         noise = one.noise.exp()
         terms = (kappa.mean * squares).sum() / (2 * noise)
-        # The sums are weighted by rho: its gradient is that of the rows' squares.
+        # The sums have the weights rho, as constants. This term is 0, and its gradient by
+        # rho is that of the squared errors of the rows.
         terms = terms + (rho.mean - rho.mean.detach()) @ found.row_squares / (
             2 * noise.detach()
         )
+        # -E[log p(w | B)] = -sum f^T E[B] E[w] + n |E[B]|^2 / 2, as F^T F = n I.
         gains = one.row_gains[:, None] * one.weights
         terms = terms - (gains * found.seen).sum()
         terms = terms + self.rows / 2 * gains.square().sum()

@@ -24,46 +24,50 @@ from descents.optim.problem import Bound, Parameters
 from descents.optim.rules import State, Update, UpdateRule
 
 HELD = 5
-"""The first steps change factors alone: scales that are too small for factors that are
-not known yet would draw these to 0."""
+"""Number of first steps that change factors alone: scales that are too small would shrink
+factors to 0 before these are fitted."""
 REMOVE_EVERY = 5
-"""After so many steps it is tried whether the loss falls without a component."""
+"""Number of steps between attempts to remove components."""
 FIRST_REMOVAL = 7
-"""It is tried once early: a step of a large table takes three times as long with twice the
-components that it needs."""
+"""The step of the first attempt. It is early because a step of a large table takes three
+times as long with twice the components that it needs."""
 LEAST_KNOWN = 0.1
-"""The share of a component's variance that has to be known of either side's factors."""
+"""A component is removed if the posterior variances of the factors of both sides are more
+than 1 less this share of their prior variance, and the loss does not rise."""
 LEAST_NOISE = 1e-10
-"""No variance of noise is smaller, in units of the variance of the data."""
+"""The smallest variance of noise, in units of the variance of the data."""
 LEAST_OF_SINGLE = 1e-3
-"""Sums are in single precision where the variance of noise is larger, in units of the
-variance of the data: what is left of squares of the data is then right to 1e-4."""
+"""Sums are in single precision if the variance of noise is larger than this share of the
+variance of the data: residual sums of squares then have relative errors of 1e-4."""
 SLOWEST = 0.98
 """The remaining gain is extrapolated from ratios of successive falls of at most this."""
 LEAST_DEGREES, MOST_DEGREES = 0.5, 1e4
-"""Where the degrees of freedom of the noise are looked for."""
+"""The range of the degrees of freedom of the noise."""
 
 
 @dataclass(frozen=True)
 class CoordinateAscent(UpdateRule):
     """Coordinate ascent on the bound of `descents.marginal.both_sides.BothSides`.
 
-    A step takes in turn the best q(w), q(rho), q(z), q(kappa), noise, degrees, and q(B)
-    with the gains of features. A start is stationary when what it can still gain is less
-    than the square of the tolerance, in nats per cell: a thousandth is a thousandth of
-    the noise's standard deviation. Then the factors are shifted and rotated to the best of
-    those that leave every prediction as it is, which gives the best scales at once
-    [1]_. Every 5 steps,
-    components that nothing is known of are removed. The first steps change factors alone. The loss never rises.
+    A step minimizes the loss in turn over q(w), q(rho), q(z), q(kappa), the noise and the
+    degrees of freedom. Then it shifts and rotates the factors in the way that minimizes
+    the loss without changing any prediction, which also minimizes over the scales [1]_,
+    over q(B) and over the gains of features. The first 5 steps change factors alone. Every
+    5 steps, components whose factors the data do not determine are removed. The loss never
+    rises.
+
+    A start is stationary if the loss can still fall by less than the square of the
+    tolerance, in nats per cell: 0.001 nats correspond to a thousandth of the standard
+    deviation of the noise.
 
     Parameters
     ----------
     single : bool
-        Whether cells are summed up in single precision, where noise allows it: for a
-        large table steps take about half the time.
+        Whether sums over cells are taken in single precision if the noise is large
+        enough: steps of a large table then take about half the time.
     gradients : bool
-        Whether the gradient is taken, for its norms at the beginning and at the end;
-        they are NaN without.
+        Whether the gradient is computed, for its norms at the beginning and the end;
+        otherwise they are NaN.
 
     References
     ----------
@@ -111,8 +115,8 @@ class CoordinateAscent(UpdateRule):
     ) -> Update:
         """Take one step; losses are those of the given parameters.
 
-        The mapping is the gradient after rho is renewed, which is the gradient of the
-        loss where the steps stop.
+        The mapping is the gradient after q(rho) is updated, which is the gradient of the
+        loss at a fixed point of the steps.
         """
         problem = bound.problem
         assert isinstance(problem, BothSides)  # noqa: S101
@@ -147,9 +151,9 @@ class CoordinateAscent(UpdateRule):
 
 
 def improved(problem: BothSides, one: Sides, found: Sums, *, whole: bool) -> Sides:
-    """Return better parameters from sums over rows weighted by the best rho.
+    """Return better parameters from sums over rows weighted by the optimal q(rho).
 
-    Noise, scales and gains stay as they are unless `whole` is true.
+    Unless `whole` is true, only the factors and q(rho) change.
     """
     with torch.no_grad():
         one = one._replace(row_rates=found.row_rates)
@@ -164,8 +168,11 @@ def improved(problem: BothSides, one: Sides, found: Sums, *, whole: bool) -> Sid
 def _with_columns(
     problem: BothSides, one: Sides, found: Sums
 ) -> tuple[Sides, torch.Tensor]:
-    """Return the best q(z), q(kappa) and noise, and the covariances of q(z)."""
+    """Return the optimal q(z), q(kappa), noise and degrees, and the covariances of q(z)."""
     rank, scales = len(one.scales) - 2, one.scales
+    # q(z) of column j is N(P^{-1} r, P^{-1}), with `own` the scales S of its entries:
+    # P = I + kappa_j / sigma^2 S G S with G = sum_i rho_i E[h h^T] for `inner`, and
+    # r = D^T g_j + kappa_j / sigma^2 S sum_i rho_i E[h (x - s_a a_i - m)] for `right`.
     here = [*range(rank), rank + 1]
     own, noise = scales[here], one.noise.exp()
     rho, kappa = problem.precisions(one)
@@ -178,6 +185,8 @@ def _with_columns(
     inner = weight[:, None, None] * inner + torch.eye(len(own), dtype=gram.dtype)
     covariances = torch.cholesky_inverse(torch.linalg.cholesky(inner))
     one = one._replace(factors=(covariances @ right[:, :, None])[:, :, 0])
+    # q(kappa_j) = Gamma(nu / 2 + n_j / 2, nu / 2 + sum_i rho_i E[e_ij^2] / (2 sigma^2)),
+    # and sigma^2 is the mean of the squared errors with the weights rho_i kappa_j.
     off = expected_squares(*moments(one, covariances), gram, found.along, found.squares)
     rates = one.degrees[1].exp() / 2 + off / (2 * noise)
     best = Gamma(kappa.shape, rates).mean
@@ -185,8 +194,8 @@ def _with_columns(
     counts = problem.row_counts, problem.column_counts
     degrees, logs = [], []
     for k, mean in enumerate((rho.mean, best)):
-        # A factor of all of one side's precisions is that of the noise, too: a mean of 1
-        # is the best for the prior, and leaves the errors as likely as they are.
+        # Dividing all precisions of a side and the noise by their mean does not change
+        # the likelihood, and a mean of 1 is optimal for the prior.
         level = mean.mean()
         noise = noise / level
         degree = best_degrees(counts[k], mean / level, float(one.degrees[k]))
@@ -204,9 +213,9 @@ def _with_columns(
 def best_degrees(
     counts: torch.Tensor, means: torch.Tensor, log_degrees: float
 ) -> torch.Tensor:
-    """Return the logarithm of the best degrees of freedom, for given means of q(rho).
+    """Return the logarithm of the optimal degrees of freedom, given the means of q(rho).
 
-    With shapes s = (nu + counts) / 2 and means m, what depends on nu is
+    With shapes s = (nu + counts) / 2 and means m, the part of the loss that depends on nu is
 
         sum(s log s - lgamma(s) - s + lgamma(nu / 2) - nu / 2 (log(nu / 2) + log m - m)).
 
@@ -217,7 +226,7 @@ def best_degrees(
         degrees.
     means : Tensor of shape (n,)
     log_degrees : float
-        Those so far, which are returned if none are better.
+        The present value, which is returned unless another one is better.
     """
     cells, times = (
         torch.from_numpy(part) for part in np.unique(counts, return_counts=True)
@@ -240,10 +249,11 @@ def best_degrees(
 
 
 def fewer(problem: BothSides, one: Sides, *, single: bool) -> Sides:
-    """Return parameters without components that nothing is known of.
+    """Return parameters without components that the data do not determine.
 
-    Where factors of both sides have nearly their prior variance of 1, a component says
-    next to nothing. It is left out if that does not raise the loss.
+    Such a component has posterior variances near the prior variance of 1 in the factors of
+    both sides. It is removed if that does not raise the loss. All of them are tried
+    together, then the last one alone.
     """
     rank = len(one.scales) - 2
     known = 1 - one.spreads.square().sum((0, 2))[:rank] / problem.columns

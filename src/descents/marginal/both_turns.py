@@ -1,4 +1,4 @@
-"""The best of those factors of both sides that leave every prediction as it is."""
+"""Shift and rotate the factors of both sides without changing any prediction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from descents.marginal.both_parameters import Sides, narrowed
 from descents.marginal.both_sides import BothSides, Sums
 
 LEAST_SCALE = 1e-6
-"""Components of smaller scale are removed, in units of the data."""
+"""Components with smaller scales are removed, in units of the data."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,15 +53,18 @@ class Side:
         )
 
     def unexplained(self) -> torch.Tensor:
-        """Return the second moments about what features say of w, with the best q(B)."""
+        """Return sum E[w w^T] less the part that features explain, with the optimal q(B).
+
+        That part is S^T diag(r^2 / (1 + n r^2)) S with S = F^T E[w] and gains r.
+        """
         shrunk = self.gains.square() / (1 + self.count * self.gains.square())
         return self.second - self.seen.T @ (shrunk[:, None] * self.seen)
 
     def mean_moments(self) -> torch.Tensor:
-        """Return mean second moments, those of the features' weights over gains included.
+        """Return mean second moments, including those of the weights of features over gains.
 
-        Each feature of gain above 0 counts as a row: the covariance of its weights, and
-        what is lost of w by it, add up to I.
+        Each feature with a gain above 0 counts as a row with the second moment I: the
+        covariance of its weights, plus the part of w that it explains.
         """
         used = int((self.gains > 0).sum())
         own = used * torch.eye(len(self.second), dtype=self.second.dtype)
@@ -69,11 +72,11 @@ class Side:
 
 
 def _shear(one: Side, other: Side, scales: torch.Tensor) -> torch.Tensor:
-    """Return the best shift of the factors of one side, of which biases take the rest.
+    """Return the optimal shift of the factors of one side, compensated by biases.
 
-    u -> u + c and b -> b - (s c)^T v / s_b leave every prediction as it is. With C the
-    unexplained moments of (v, b), and features that have a constant of gain r first, what
-    depends on c is the quadratic
+    u -> u + c and b -> b - (s c)^T v / s_b change no prediction. With C the unexplained
+    moments of (v, b), and a constant first feature with gain r, the part of the loss that
+    depends on c is half of the quadratic
 
         (2 c^T sum E[u] + n |c|^2) / (1 + n r^2) - 2 g^T C_vb + g^T C_vv g, g = s c / s_b.
     """
@@ -81,6 +84,8 @@ def _shear(one: Side, other: Side, scales: torch.Tensor) -> torch.Tensor:
     first = one.gains[:1].square().sum()
     weight = 1 / (1 + one.count * first)
     ratio = scales[:rank] / scales[rank]
+    # The minimum: (diag(s / s_b) C_vv diag(s / s_b) + n / (1 + n r^2) I) c
+    # = s / s_b C_vb - sum E[u] / (1 + n r^2).
     inner = other.unexplained()
     left = inner[:rank, :rank] * torch.outer(ratio, ratio)
     left = left + one.count * weight * torch.eye(rank, dtype=left.dtype)
@@ -95,15 +100,15 @@ class Move(NamedTuple):
     shift: torch.Tensor
 
     def then(self, other: Move) -> Move:
-        """Return this map and then another, as one."""
+        """Return the composition: this map, then another."""
         return Move(other.matrix @ self.matrix, other.matrix @ self.shift + other.shift)
 
 
 def _sheared(rows: Side, columns: Side, scales: torch.Tensor) -> tuple[Move, Move]:
-    """Return the best shifts of both sides' factors, biases taking the rest.
+    """Return the optimal shifts of the factors of both sides, compensated by biases.
 
-    First the factors of rows are shifted, which the biases of columns make up for, and
-    then the other way round.
+    First the factors of rows are shifted and the biases of columns compensate for it, then
+    the other way round.
     """
     rank = len(scales) - 2
     eye = torch.eye(rank + 1, dtype=scales.dtype)
@@ -126,11 +131,11 @@ def _sheared(rows: Side, columns: Side, scales: torch.Tensor) -> tuple[Move, Mov
 def _rotated(
     rows: Side, columns: Side, scales: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the matrices by which factors of both sides are turned, and the scales.
+    """Return the matrices that rotate the factors of both sides, and the scales.
 
-    With M and N the mean moments of u and v, M = L L^T and N = R R^T, and the singular
-    values P S Q^T of L^T diag(s) R, the best factors are P^T L^{-1} u and Q^T R^{-1} v
-    with scales S: the mean moments become I. Biases are rescaled alone.
+    With the mean moments M = L L^T of u and N = R R^T of v, and the singular value
+    decomposition P S Q^T of L^T diag(s) R, the optimal factors are P^T L^{-1} u and
+    Q^T R^{-1} v with scales S: their mean moments are I. Biases are only rescaled.
     """
     rank = len(scales) - 2
     of_both = rows.mean_moments(), columns.mean_moments()
@@ -147,11 +152,11 @@ def _rotated(
 def turned(
     problem: BothSides, one: Sides, found: Sums, covariances: torch.Tensor
 ) -> Sides:
-    """Return the best parameters among those with the same predictions.
+    """Return the optimal parameters among those with the same predictions.
 
-    Factors may be shifted where the biases of the other side make up for it, biases where
-    the common mean does, and factors may be multiplied by a matrix where those of the
-    other side are by its inverse.
+    Predictions do not change if factors are shifted and the biases of the other side
+    compensate for it, if biases are shifted and the common mean compensates, or if the
+    factors of one side are multiplied by a matrix and those of the other by its inverse.
 
     Parameters
     ----------
@@ -169,7 +174,7 @@ def turned(
         shifted = sides[k].moved(*move)
         level = shifted.total[rank] / shifted.count
         mean = mean + one.scales[rank + k] * level
-        # Biases have mean 0.
+        # Biases get the mean 0, and the common mean takes theirs.
         off = torch.zeros_like(move.shift)
         off[rank] = -level
         centered = shifted.moved(torch.eye(len(off), dtype=off.dtype), off)
@@ -218,11 +223,11 @@ def _sides_of(
 
 
 def best_gains(seen: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the best gains of features, and the means of their weights over the gains.
+    """Return the optimal gains of features, and the means of their weights over the gains.
 
-    The features F of n rows have F^T F = n I, so that each has its own optimum: with
-    c = F^T w of the q factors, r^2 = (|c|^2 - q n) / (q n^2) where that is positive, else
-    0, and the mean of its weights is c r^2 / (1 + n r^2).
+    As the features F of n rows have F^T F = n I, each has its own optimum. With c = F^T w
+    of the q factors, it is r^2 = (|c|^2 - q n) / (q n^2), or 0 if that is negative, and the
+    mean of its weights is c r^2 / (1 + n r^2).
 
     Parameters
     ----------
@@ -242,7 +247,7 @@ def without(one: Sides, places: list[int]) -> Sides:
     scales, spreads = one.scales.clone(), one.spreads.clone()
     scales[places] = 0.0
     spreads[:, places], spreads[:, :, places] = 0.0, 0.0
-    # What is left of each covariance is that of the other components.
+    # The other components keep their covariances: L L^T of their rows of L.
     rank = len(scales) - 2
     stay = [k for k in range(rank + 1) if k not in places]
     block = one.spreads[:, stay]

@@ -1,4 +1,4 @@
-"""How sure the model is of its predictions, corrected by cells that it had not seen.
+"""Corrects the uncertainty of predictions by cells that the model has not seen.
 
 A Gaussian model gives numbers of a row the same standard deviation whatever their
 expectation is, and its means of indicators are no more than linear approximations of the
@@ -27,31 +27,31 @@ from descents.marginal.posterior import RowsModel
 from descents.rng import stream
 
 LEAST_CELLS = 60
-"""Of a column with fewer cells no profile is learned."""
+"""Fewest observed cells of a column for which a profile is learned."""
 MOST_CELLS = 400
-"""No more cells of a column are predicted to learn its profile."""
+"""Most cells of a column that are predicted to learn its profile."""
 SWEEPS = 10
-"""All profiles together take no more predicted rows than so many times the table's."""
+"""Most rows that are predicted for all profiles together, as a multiple of the table's."""
 NEIGHBORS = 0.15
-"""The share of the cells that are averaged over for each place of a profile."""
+"""Share of the cells that are averaged for each point of a profile."""
 PRIOR_CELLS = 5
-"""The mean over all cells counts as so many neighbors."""
+"""Weight of the mean over all cells, as a number of neighbors."""
 LEAST_EXPLAINED = 0.05
-"""No smaller share of the variance counts as explained where a profile was learned."""
+"""Smallest share of the variance that counts as explained where a profile was learned."""
 KNOTS = 33
-"""So many places of a profile are kept."""
+"""Most points of a profile."""
 MOST_OF_READOUT = 10_000
-"""The readout is learned from no more cells."""
+"""Most cells that the readout is learned from."""
 RIDGE = 1.0
-"""The penalty of a readout that is not linear."""
+"""The penalty on the distance of the readout from the linear one."""
 
 
 def with_profiles(model: RowsModel, codes: np.ndarray, seed: int) -> RowsModel:
-    """Return a model that knows how far it is off along the range of each column.
+    """Return a model whose standard deviations vary along the range of each column.
 
-    Observed cells are predicted without themselves. The distances of the truths over the
-    standard deviations of the model are averaged over the cells with the nearest
-    predictions, relative to the mean over all cells.
+    Observed cells are predicted from the other cells of their rows. Their absolute errors
+    over the standard deviations of the model are averaged over the cells with the nearest
+    predictions, and divided by the mean over all cells.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def with_profiles(model: RowsModel, codes: np.ndarray, seed: int) -> RowsModel:
     codes : float64 ndarray of shape (n, p)
         The table of the fit.
     seed : int
-        Of the choice of cells.
+        For the choice of cells.
 
     Examples
     --------
@@ -68,8 +68,8 @@ def with_profiles(model: RowsModel, codes: np.ndarray, seed: int) -> RowsModel:
     >>> x = rng.uniform(1, 3, 400)
     >>> codes = np.column_stack([x, x + 0.1 * x**2 * rng.normal(size=400)])
     >>> codes[:2] = [[1, np.nan], [3, np.nan]]
-    >>> deviations = fit(codes, np.zeros(2, int)).predicted(codes).deviations[:2, 1]
-    >>> bool(2 < deviations[1] / deviations[0] < 10)
+    >>> std = fit(codes, np.zeros(2, int)).predicted(codes).deviations[:2, 1]
+    >>> bool(2 < std[1] / std[0] < 10)
     True
     """
     columns = list(model.features.columns)
@@ -99,7 +99,7 @@ def with_profiles(model: RowsModel, codes: np.ndarray, seed: int) -> RowsModel:
 
 
 def _profile(predictions: np.ndarray, off: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return places of predictions, and by how much they are more off there."""
+    """Return some predictions, and how large errors near them are relative to the mean."""
     order = np.argsort(predictions, kind="stable")
     count, mean = len(order), off.mean()
     if not mean > 0:
@@ -117,10 +117,10 @@ def _profile(predictions: np.ndarray, off: np.ndarray) -> tuple[np.ndarray, np.n
 def with_readout(features: Features, held_out: HeldOut) -> Features:
     """Return features that turn means of indicators into calibrated probabilities.
 
-    The logarithms of the probabilities are, but for a constant in each cell, a
-    combination of `readout_terms`, whose four coefficients all columns of levels share.
-    They maximize the likelihood of the held-out levels, less a ridge toward the linear
-    probabilities.
+    The logarithms of the probabilities are, up to a constant in each cell, a linear
+    combination of `readout_terms`. All columns of levels share its four coefficients,
+    which maximize the likelihood of the held-out levels less a ridge penalty toward the
+    linear probabilities.
 
     Parameters
     ----------
@@ -151,9 +151,9 @@ def with_readout(features: Features, held_out: HeldOut) -> Features:
 
 
 def _logit(parts: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Return the coefficients of a conditional logit, by Newton steps.
+    """Return the coefficients of a conditional logit, by Newton's method.
 
-    Each part has the terms of cells, of shape (cells, levels, 4), and their levels.
+    Each part is a pair: the terms of cells, of shape (cells, levels, 4), and their levels.
     """
 
     def loss(readout: np.ndarray) -> float:
@@ -201,23 +201,23 @@ def calibrated_as(features: Features, other: Features) -> Features:
 
 
 def calibrated(held_out: HeldOut, features: Features) -> HeldOut:
-    """Return held-out cells as calibrated features predict them.
+    """Return held-out cells with the predictions of calibrated features.
 
     Parameters
     ----------
     held_out : HeldOut
-        As the linear model predicts them.
+        With the predictions of the linear model.
     features : Features
     """
     values, scores = held_out.values.copy(), held_out.scores.copy()
-    deviations, chances = held_out.deviations.copy(), held_out.chances.copy()
+    std, chances = held_out.deviations.copy(), held_out.chances.copy()
     for place, column in enumerate(features.columns):
         mine = np.flatnonzero(held_out.columns == place)
         if isinstance(column, NumberFeatures):
-            left = np.square(deviations[mine] / column.spread)
+            left = np.square(std[mine] / column.spread)
             relative = column.relative_at(values[mine], left)
             scores[mine] /= relative
-            deviations[mine] *= relative
+            std[mine] *= relative
         elif len(mine):
             part = column.read(chances[mine, : column.width])
             truth = held_out.truth[mine].astype(np.int64)
@@ -225,5 +225,5 @@ def calibrated(held_out: HeldOut, features: Features) -> HeldOut:
             values[mine] = part.argmax(1)
             scores[mine] = 1 - part[np.arange(len(mine)), truth]
     return replace(
-        held_out, values=values, scores=scores, deviations=deviations, chances=chances
+        held_out, values=values, scores=scores, deviations=std, chances=chances
     )

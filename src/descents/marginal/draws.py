@@ -20,9 +20,9 @@ from descents.rng import stream
 from descents.validation import whole_number
 
 MOST_STEPS = 20
-"""A fit to resampled rows takes at most so many steps of EM."""
+"""Most steps of EM in a fit to resampled rows."""
 TOLERANCE = 3e-3
-"""It stops earlier where EM can lower its loss by at most the square of this."""
+"""It stops earlier if EM can lower its loss by at most the square of this."""
 
 
 def bootstrapped(
@@ -32,17 +32,17 @@ def bootstrapped(
     seed: int,
     weights: np.ndarray | None = None,
 ) -> Iterator[Fitted]:
-    """Give models of the resampled rows of a table, a bootstrap sample each [1]_.
+    """Yield models that are fitted to bootstrap samples of the rows of a table [1]_.
 
-    They differ as much as the parameters are uncertain. The features of the columns, and
-    the number of components and the strength that were chosen, are those of the fit.
+    Their differences reflect the uncertainty of the parameters. The features of the
+    columns, the number of components and the strength are those of the fit.
 
     Parameters
     ----------
     fitted : Fitted
-        The model of the table; EM begins at its parameters.
+        The model of the table; EM starts at its parameters.
     codes : float64 ndarray of shape (n, p)
-        The table that it was fitted to, NaN where missing.
+        The table of the fit, NaN where missing.
     count : int
         How many models.
     seed : int
@@ -68,7 +68,7 @@ def bootstrapped(
         if weights is not None:
             sample *= weights
         if not ((sample > 0) & seen).any():
-            yield fitted  # a few rows, of which those with cells were not drawn
+            yield fitted  # the sample has no row with an observed cell
             continue
         problem = Marginal(
             members,
@@ -90,9 +90,9 @@ def bootstrapped(
 
 
 def with_gaussian(fitted: Fitted, gaussian: Gaussian) -> Fitted:
-    """Return a model with another distribution, such as that of resampled rows."""
+    """Return the model with another Gaussian, such as that of resampled rows."""
     model = fitted.model
-    if isinstance(model, RefinedModel):  # which draws from its Gaussian model
+    if isinstance(model, RefinedModel):  # it draws from its Gaussian model
         inner = replace(model.model, gaussian=gaussian)
         return replace(fitted, model=replace(model, model=inner))
     return replace(fitted, model=replace(model, gaussian=gaussian))
@@ -107,10 +107,10 @@ def bootstrap_draws(
     *,
     limited: bool = False,
 ) -> Iterator[np.ndarray]:
-    """Give completed tables: what is missing is drawn from models of resampled rows.
+    """Yield completed tables, with missing cells drawn from models of resampled rows.
 
-    So imputations differ by what the observed cells leave open and by how uncertain the
-    parameters are, as Rubin's rules for pooling require.
+    Imputations then vary because the observed cells do not determine the missing ones, and
+    because the parameters are uncertain. Rubin's rules for pooling require both.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def bootstrap_draws(
 def draws_of(
     models: Iterable[Fitted], codes: np.ndarray, seed: int, *, limited: bool
 ) -> Iterator[np.ndarray]:
-    """Give a table drawn from each of some models of resampled rows.
+    """Yield a table drawn from each of some models of resampled rows.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """The columns of a table as features of a Gaussian model, and back.
 
 A column of numbers becomes its standardized values, their normal scores where they are
-skewed, and the squares of those where they say something of other columns. A column of
-levels becomes one indicator a level.
+skewed, and the squares of the scores where they are correlated with other columns. A column
+of levels becomes one indicator for each level.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import numpy as np
 from scipy.special import ndtri
 
 LEAST_SKEWED = 0.001
-"""Normal scores whose squared correlation with the values is less than this from 1 add
-nothing to them."""
+"""Normal scores are features only if 1 minus their squared correlation with the values is
+at least this."""
 RIDGE_OF_VALUES = 0.005
 RIDGE_OF_SQUARES = 0.15
 RIDGE_OF_LEVELS = 0.01
 """The variances that the model adds to standardized values and their scores, to squares
-of scores, and to indicators. They were chosen by hidden cells of 15 tables."""
+of scores, and to indicators. They were chosen on hidden cells of 15 tables."""
 
 LEAST_RELATED = 3.5
 """Squares are features if their covariance with another column is larger than this many
 standard errors."""
 
 LINEAR = np.array([1.0, 0.0, 0.0, 0.0])
-"""The coefficients of `readout_terms` that leave probabilities as they are."""
+"""The coefficients of `readout_terms` that do not change probabilities."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,20 +36,23 @@ class NumberFeatures:
     Attributes
     ----------
     center, spread : float
-        The mean and the standard deviation of the observed values, 1 for a constant.
+        The mean and the standard deviation of the observed values; 1 for a constant.
     low, high : float
         The observed range.
     knots, scores : ndarray
-        The different observed values, and their normal scores with variance 1; empty
-        where scores are no feature.
+        The distinct observed values, and their normal scores with variance 1; empty if
+        scores are not used.
     square : tuple of float or None
-        The mean and the standard deviation of squared scores; None where they are no
+        The mean and the standard deviation of squared scores; None if these are not a
         feature.
+    has_scores : bool
+        Whether the scores are a feature.
     at, relative : ndarray
-        Some predictions, and by how much the standard deviation is larger there than on
-        the average; empty where it is the same everywhere.
+        Some predictions, and the factor that standard deviations are multiplied by near
+        them; empty if they are the same everywhere.
     explained : float
-        The share of the variance that was explained where `relative` was learned.
+        The share of the variance that was explained in the cells that `relative` was
+        learned from.
     """
 
     center: float
@@ -66,7 +69,7 @@ class NumberFeatures:
 
     @property
     def width(self) -> int:
-        """How many features there are."""
+        """Number of features."""
         return 1 + self.has_scores + (self.square is not None)
 
     @property
@@ -83,8 +86,8 @@ class NumberFeatures:
             if self.has_scores:
                 parts.append(scores)
             if self.square is not None:
-                mean, deviation = self.square
-                parts.append((np.square(scores) - mean) / deviation)
+                mean, std = self.square
+                parts.append((np.square(scores) - mean) / std)
         return np.column_stack(parts)
 
     def numbers(self, features: np.ndarray) -> np.ndarray:
@@ -92,11 +95,11 @@ class NumberFeatures:
         return features[..., 0] * self.spread + self.center
 
     def relative_at(self, values: np.ndarray, variances: np.ndarray) -> np.ndarray:
-        """Return what standard deviations of predictions are multiplied by.
+        """Return the factors of the standard deviations of predictions.
 
-        `relative` where as much of the variance is explained as where it was learned,
-        and 1 where nothing is: the mean of a row of which nothing is known is among
-        values of all sizes.
+        A factor is `relative` if as much of the variance is explained as in the cells that
+        it was learned from, and 1 if nothing is explained: a row without observed cells is
+        predicted to have the mean, whatever its value is.
 
         Parameters
         ----------
@@ -111,12 +114,12 @@ class NumberFeatures:
 
 @dataclass(frozen=True, eq=False)
 class LevelFeatures:
-    """The features of a column of levels: an indicator for each.
+    """The features of a column of levels: an indicator for each level.
 
     Attributes
     ----------
     shares : ndarray of shape (levels,)
-        How often each level was observed.
+        The observed share of each level.
     readout : ndarray of shape (4,)
         The coefficients of `readout_terms`.
     """
@@ -126,7 +129,7 @@ class LevelFeatures:
 
     @property
     def width(self) -> int:
-        """How many features there are."""
+        """Number of features."""
         return len(self.shares)
 
     @property
@@ -143,26 +146,26 @@ class LevelFeatures:
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Return the probabilities of levels from the means of their indicators.
 
-        A linear model may leave [0, 1]; what is below a hundredth of the observed share
-        of a level, but no less than a thousandth, is set to that. The readout turns
-        these into probabilities.
+        Linear predictions may be outside of [0, 1]. They are clipped below, to a hundredth
+        of the observed share of the level or to 0.001 if that is larger, divided by their
+        sum, and calibrated by the readout.
         """
         least = np.maximum(self.shares / 100, 1e-3)
         found = np.maximum(features, least)
         return self.read(found / found.sum(-1, keepdims=True))
 
     def read(self, chances: np.ndarray) -> np.ndarray:
-        """Return probabilities from those of the linear model."""
+        """Return calibrated probabilities from those of the linear model."""
         if np.array_equal(self.readout, LINEAR):
             return chances
         return softmax(readout_terms(chances, self.shares) @ self.readout)
 
 
 def readout_terms(chances: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Return what the logarithms of probabilities of levels are combined from.
+    """Return the terms whose linear combination is the logarithm of a probability.
 
-    The logarithms of linear probabilities and of the observed shares, and the difference
-    of both, relative to the share and as it is.
+    They are the logarithms of the linear probability and of the observed share, and the
+    difference of both, relative to the share and absolute.
 
     Parameters
     ----------
@@ -181,7 +184,7 @@ def readout_terms(chances: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return probabilities from their logarithms, but for a constant in each row."""
+    """Return probabilities from their logarithms up to a constant in each row."""
     found = np.exp(logits - logits.max(-1, keepdims=True))
     return np.asarray(found / found.sum(-1, keepdims=True))
 
@@ -197,20 +200,20 @@ class Features:
     ----------
     columns : tuple of NumberFeatures or LevelFeatures
     places : tuple of slice
-        Where the features of each column are.
+        The positions of the features of each column.
     """
 
     columns: tuple[ColumnFeatures, ...]
 
     @property
     def places(self) -> tuple[slice, ...]:
-        """Where the features of each column are."""
+        """The positions of the features of each column."""
         ends = np.cumsum([column.width for column in self.columns]).tolist()
         return tuple(map(slice, [0, *ends[:-1]], ends))
 
     @property
     def width(self) -> int:
-        """How many features there are."""
+        """Number of features."""
         return sum(column.width for column in self.columns)
 
     @property
@@ -240,9 +243,9 @@ def features_of(
     codes : float64 ndarray of shape (n, p)
         Numbers, and codes 0, 1, ... of levels; NaN where missing.
     levels : int ndarray of shape (p,)
-        How many levels a column has; 0 for a column of numbers.
+        Number of levels of each column; 0 for a column of numbers.
     weights : float64 ndarray of shape (n,), optional
-        Of the rows, above 0: a row of weight 2 counts as two.
+        Weights of the rows, above 0: a row of weight 2 counts as two.
     plain : bool
         Whether standardized values are the only features of numbers.
 
@@ -284,7 +287,7 @@ def constants_of(features: Features) -> np.ndarray:
 
 
 def levels_of(features: Features) -> np.ndarray:
-    """Return how many levels each column has, 0 for numbers."""
+    """Return the number of levels of each column, 0 for numbers."""
     return np.array(
         [
             column.width if isinstance(column, LevelFeatures) else 0
@@ -304,7 +307,7 @@ def _of_numbers(
     center = float(seen @ weights) / total
     spread = float(np.sqrt(np.square(seen - center) @ weights / total))
     low, high = float(seen.min()), float(seen.max())
-    # A spread of a few roundings of the values is none.
+    # A spread of the size of rounding errors is that of a constant.
     if spread <= 1e-14 * max(abs(low), abs(high)):
         return NumberFeatures(center, 1.0, low, high, none, none, None, False)
     one = NumberFeatures(center, spread, low, high, none, none, None, False)
@@ -319,8 +322,8 @@ def _of_numbers(
     alike = np.average(scores * (knots - center) / spread, weights=counts)
     square = np.square(scores)
     mean = float(np.average(square, weights=counts))
-    deviation = float(np.sqrt(np.average(np.square(square - mean), weights=counts)))
-    of_squares = (mean, deviation) if deviation > 1e-6 else None
+    std = float(np.sqrt(np.average(np.square(square - mean), weights=counts)))
+    of_squares = (mean, std) if std > 1e-6 else None
     skewed = _is_skewed(1 - float(alike) ** 2, total)
     return NumberFeatures(center, spread, low, high, knots, scores, of_squares, skewed)
 
@@ -336,17 +339,17 @@ def _is_skewed(off: float, count: float) -> bool:
         return off >= LEAST_SKEWED
     log, loglog = np.log(count), np.log(np.log(count))
     mean = -1.2725 + 1.0521 * (loglog - log)
-    deviation = 1.0308 - 0.26758 * (loglog + 2 / log)
-    return bool((np.log(off) - mean) / deviation > 2.326)
+    std = 1.0308 - 0.26758 * (loglog + 2 / log)
+    return bool((np.log(off) - mean) / std > 2.326)
 
 
 def _with_squares(
     found: Features, codes: np.ndarray, weights: np.ndarray, squares: list[int]
 ) -> Features:
-    """Return features without the squares that say nothing of other columns.
+    """Return features without the squares that are not correlated with other columns.
 
-    A square is kept where its correlation with a value or an indicator of another column
-    is more than 3.5 standard errors from zero.
+    A square is kept if its correlation with a value or an indicator of another column is
+    more than 3.5 standard errors from zero.
     """
     encoded = found.encoded(codes)
     seen = ~np.isnan(encoded)
@@ -354,8 +357,8 @@ def _with_squares(
     counts = np.maximum(weights @ seen, 1e-300)
     centered = np.where(seen, encoded, 0.0)
     centered = np.where(seen, centered - weights @ centered / counts, 0.0)
-    deviations = np.sqrt(np.maximum(weights @ np.square(centered) / counts, 1e-12))
-    centered /= deviations
+    std = np.sqrt(np.maximum(weights @ np.square(centered) / counts, 1e-12))
+    centered /= std
     of_squares = [
         place
         for place in squares

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
 MOST_PATHS = 2**20
-"""So many paths, one for each row and tree, are followed together."""
+"""Number of paths, one for each row and tree, that are followed together."""
 
 
 @dataclass(frozen=True, eq=False)
 class Forest:
-    """The mean of the predictions of trees.
+    """A forest, which predicts the mean of the predictions of its trees.
 
     A tree lists its nodes in preorder, so that the left child of a node is the next node.
     A row goes left where its feature is at most the threshold.
@@ -28,12 +28,12 @@ class Forest:
     features : int16 or int32 ndarray of shape (nodes,)
         The feature that a node compares; 0 at leaves.
     thresholds : float32 ndarray of shape (nodes,)
-        Features are compared as float32, so that these are no less exact than float64.
+        Features are compared as float32, so that these are as exact as float64.
     right : int32 ndarray of shape (nodes,)
         The right child of a node; ``-1 - k`` at leaf k.
     values : ndarray of shape (leaves, outputs)
-        The predictions of the leaves as float64, or as unsigned integers how many training
-        rows of each level a leaf has.
+        The predictions of the leaves as float64, or for levels, the numbers of training
+        rows of each level as unsigned integers.
     """
 
     roots: np.ndarray
@@ -51,10 +51,10 @@ class Forest:
         Parameters
         ----------
         fitted : ExtraTreesRegressor or ExtraTreesClassifier
-            Of classes 0, 1, ... where it is a classifier.
+            A classifier has classes 0, 1, ...
         width : int
-            How many classes there are, among them those that the forest has not seen; 0
-            for a regressor.
+            The number of classes, including those that the forest has not seen; 0 for a
+            regressor.
 
         Examples
         --------

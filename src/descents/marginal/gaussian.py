@@ -1,4 +1,4 @@
-"""The problem: the likelihood of the observed cells, with the factors integrated out."""
+"""The likelihood of the observed cells, with the factors of rows integrated out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Point = Mapping[str, torch.Tensor]
 """The mean, the loadings and the noise of one start, by name."""
 
 LEAST_NOISE = 1e-10
-"""No variance of noise is smaller, so that covariances can be inverted."""
+"""The smallest variance of noise, so that covariances can be inverted."""
 LOG_2PI = float(np.log(2 * np.pi))
 
 
@@ -33,14 +33,14 @@ class Parts(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """What the rows of a table are expected to be, given their observed cells.
+    """Moments of the completed rows of a table, given their observed cells.
 
     Attributes
     ----------
     loss : Tensor
         The penalized negative log likelihood per observed cell.
     shift : Tensor of shape (d,)
-        The mean of the completed rows less the mean of the model.
+        The mean of the completed rows minus the mean of the model.
     second : Tensor of shape (d, d)
         E[(x - m)(x - m)^T], averaged over rows; m is the mean of the model.
     """
@@ -62,10 +62,10 @@ class Marginal(Problem):
         + \frac{n}{2} \mathrm{tr}(C^{-1} \Lambda)
         + \frac{k d}{2} (\log|C| - \log|D|) \Big],
 
-    over the n rows and their N observed cells. The second term shrinks the covariance: it
-    adds the variances in the diagonal matrix Lambda to what is observed, so that no noise
-    vanishes [1]_. The third shrinks the eigenvalues of D^{-1/2} C D^{-1/2} towards 1, and
-    removes components that explain less than a multiple k d / n of the noise.
+    over the n rows and their N observed cells. The second term adds the variances in the
+    diagonal matrix Lambda to the observed covariance, so that no variance of noise becomes
+    0 [1]_. The third term shrinks the eigenvalues of D^{-1/2} C D^{-1/2} towards 1, and
+    removes components whose variance is at most k d / n times that of the noise.
 
     Parameters
     ----------
@@ -74,13 +74,13 @@ class Marginal(Problem):
     rank : int, optional
         The number of columns of V, by default d.
     noise : {"columns", "equal"}
-        Whether D has a variance for each column, or one for all.
+        Whether D has one variance for each column, or one for all columns.
     ridge : float or array of shape (d,)
         The diagonal of Lambda, at least 0.
     strength : float
         k, at least 0.
     weights : array of shape (n,), optional
-        Of the rows; n is then their sum.
+        Weights of the rows; n is then their sum.
 
     References
     ----------
@@ -148,7 +148,7 @@ class Marginal(Problem):
         self._before: Point | None = None
 
     def begin_at(self, point: Point | None) -> None:
-        """Let start 0 begin at a point, where its shapes are those of this problem."""
+        """Let start 0 begin at a point, if its shapes are those of this problem."""
         shapes = {"mean": (self.columns,), "loadings": (self.columns, self.rank)}
         fits = point is not None and all(
             tuple(point[name].shape) == shape for name, shape in shapes.items()
@@ -157,7 +157,7 @@ class Marginal(Problem):
 
     @property
     def full(self) -> bool:
-        """Whether every covariance of at least the ridge is one of the model's."""
+        """Whether the model has every covariance that is at least the ridge."""
         return (
             self.rank == self.columns and self.noise == "columns" and not self.strength
         )
@@ -172,8 +172,8 @@ class Marginal(Problem):
     ) -> Mapping[str, np.ndarray]:
         """Return the observed means, half of the variances as noise, and random loadings.
 
-        Start 0 has loadings of the size of the variances in the first columns alone where
-        the rank allows, which is the independent model; others are normal.
+        At full rank, start 0 has diagonal loadings, so that columns are independent. Other
+        starts have normal loadings.
         """
         if start == 0 and self._before is not None:
             return {name: part.numpy() for name, part in self._before.items()}
@@ -204,9 +204,10 @@ class Marginal(Problem):
     ) -> tuple[torch.Tensor, Parameters]:
         """Return losses and gradients from the moments of the completed rows.
 
-        By Fisher's identity the gradient of the likelihood of observed cells is that of
-        the expected likelihood of completed rows. With S the second moments and
-        P = C^{-1}, its derivative by C is n/2 (P - P (S + Lambda) P) + k d/2 P.
+        By Fisher's identity, the gradient of the likelihood of the observed cells is that
+        of the expected likelihood of completed rows. With the second moments S and
+        P = C^{-1}, the derivative of N times the loss by C is
+        n/2 (P - P (S + Lambda) P) + k d/2 P.
         """
         losses, gradients = [], []
         for one in each(parameters):
@@ -222,6 +223,8 @@ class Marginal(Problem):
         inverse = torch.linalg.inv(covariance(loadings, variances))
         weight, prior = self.patterns.weight, self.strength * self.columns
         second = found.second + torch.diag(self.ridge)
+        # The derivative by C; that by V is twice its product with V, and that by log D is
+        # its diagonal times D. log|D| has the derivative -k d/2 by each log D.
         slope = weight * (inverse - inverse @ second @ inverse) + prior * inverse
         slope = slope / (2 * self.patterns.cells)
         of_noise = slope.diagonal() * variances - prior / (2 * self.patterns.cells)
@@ -235,7 +238,7 @@ class Marginal(Problem):
         return noise.exp().clamp(min=LEAST_NOISE).expand(self.columns)
 
     def _expected(self, one: Parts, *, moments: bool = False) -> Moments:
-        r"""Return the loss, and where `moments` is true those of the completed rows.
+        r"""Return the loss, and if `moments` is true also those of the completed rows.
 
         With P = C^{-1}, o the observed and m the missing features of a row, and d_o the
         difference from the mean (0 at the missing features),
@@ -244,7 +247,9 @@ class Marginal(Problem):
             d_o^T C_oo^{-1} d_o = d^T P d - t^T P_mm^{-1} t,   t = (P d)_m,
             E[d_m | d_o] = -P_mm^{-1} t,   Cov[d_m | d_o] = P_mm^{-1},
 
-        so that the work for a row depends on how many of its features are missing.
+        so that the work for a row depends on how many of its features are missing. In the
+        code, `off` is d, `along` is P d, and `conditional` returns the Cholesky factors of
+        P_mm, E[d_m | d_o] and t.
         """
         mean, loadings, noise = one
         data, variances = self.patterns, self.variances(noise)
@@ -254,6 +259,7 @@ class Marginal(Problem):
             return Moments(lost, mean * lost, loadings @ loadings.T * lost)
         inverse = torch.cholesky_inverse(factor)
         log_det = 2 * factor.diagonal().log().sum()
+        # d = x - m; compressed rows have `constants` in place of 1.
         off = data.values - data.constants[:, None] * (data.observed * mean)
         along = off @ inverse
         logs, squares = data.weight * log_det, (off * along).sum()
@@ -267,8 +273,8 @@ class Marginal(Problem):
             logs = logs + 2 * (
                 factors.diagonal(dim1=1, dim2=2).log().sum(1) @ batch.weights
             )
-            squares = squares + (slopes * guess).sum()
-            if moments:
+            squares = squares + (slopes * guess).sum()  # - t^T P_mm^{-1} t
+            if moments:  # E[d d^T] = E[d] E[d]^T + P_mm^{-1}
                 places = batch.missing[batch.pattern]
                 completed[batch.rows].scatter_add_(1, places, guess)
                 batch.add(spread, torch.cholesky_inverse(factors))
@@ -313,7 +319,7 @@ def covariance(loadings: torch.Tensor, variances: torch.Tensor) -> torch.Tensor:
 def conditional(
     batch: Batch, inverse: torch.Tensor, along: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return what is expected of missing features given the observed ones.
+    """Return the conditional expectations of missing features, given the observed ones.
 
     Parameters
     ----------
@@ -328,13 +334,13 @@ def conditional(
     factors : Tensor of shape (patterns, m, m)
         The Cholesky factors of P_mm.
     guess : Tensor of shape (rows, m)
-        E[d_m | d_o], 0 in the padding.
+        E[d_m | d_o] = -P_mm^{-1} t; 0 in the padding.
     slopes : Tensor of shape (rows, m)
-        (P d)_m.
+        t = (P d)_m.
     """
     factors = torch.linalg.cholesky(batch.blocks(inverse))
     slopes = batch.entries(along)
-    if len(batch.pattern) == len(batch.weights):  # one row a pattern
+    if len(batch.pattern) == len(batch.weights):  # one row per pattern
         mine = factors
     else:
         mine = factors[batch.pattern]

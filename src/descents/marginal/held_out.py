@@ -1,4 +1,4 @@
-"""Judge a model by cells that it has not seen: folds, errors, and what they decide."""
+"""Judge a model by held-out cells: folds, errors, and decisions that depend on them."""
 
 from __future__ import annotations
 
@@ -20,47 +20,46 @@ from descents.marginal.wide import ColumnsModel
 from descents.rng import stream
 
 MOST_HELD_OUT = 20_000
-"""No more cells are held out in one fold."""
+"""Most cells that are held out in one fold."""
 ENOUGH_HELD_OUT = 1000
-"""Folds are added until so many cells were held out."""
+"""Folds are added until this many cells were held out."""
 MOST_FOLDS = 10
 ENOUGH_OF_COLUMN = 20
-"""Of fewer held-out cells it is not judged whether a column is predicted."""
+"""Fewest held-out cells from which it is decided whether a column is predicted."""
 BLOCKS = 20
-"""The blocks of cells of the jackknife."""
+"""Number of blocks of cells of the jackknife."""
 SURE = 2.0
-"""A table is filled by the model where it is better than constants by so many standard
+"""A table is filled by the model if that is better than constants by this many standard
 errors."""
 SURE_OF_COLUMNS = 0.5
 """The same where the columns are the sample. Such a model shrinks to the means by itself,
 and each fold leaves it less of the few rows than the table has. Both numbers were chosen
-by generated tables."""
+on generated tables."""
 
 Choice = TypeVar("Choice")
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """What was predicted of cells that a fit had not seen.
+    """Held-out cells with the predictions of fits that had not seen them.
 
     Attributes
     ----------
     columns : int64 ndarray
         The column of each cell.
     truth, values, constants : float64 ndarray
-        What was observed; the predictions of the model; the mean or the most frequent
-        level of the column. The mean is that of the cells that the same fit had seen; the
-        level is the most frequent one of all cells, as among levels that are about as
-        frequent the one that is held out would be the rarer one.
+        The observed value; the prediction of the model; the mean or the most frequent
+        level of the column. The mean is that of the cells that the fit had seen. The level
+        is the most frequent one of all cells: without the held-out cells, their level
+        would be rarer, which is decisive if levels are about equally frequent.
     scores : float64 ndarray
-        The nonconformity of the truth: of a number, its distance from the prediction
-        over the standard deviation that the model gives it; of a level, 1 less its
+        The nonconformity score of the truth. For a number, it is the distance from the
+        prediction over the predicted standard deviation; for a level, 1 less its
         probability.
     deviations : float64 ndarray
-        The standard deviation that the model gives a number; 0 for a level.
+        The predicted standard deviation of a number; 0 for a level.
     chances : float64 ndarray of shape (cells, most levels)
-        The probabilities of the levels of their column; NaN in what a column does not
-        have.
+        The predicted probabilities of the levels of the column; NaN past its last level.
     """
 
     columns: np.ndarray
@@ -72,13 +71,13 @@ class HeldOut:
     chances: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
 
     def __repr__(self) -> str:
-        """Return in a line how many cells there are."""
+        """Return the numbers of cells and columns, in one line."""
         return f"HeldOut({len(self.truth)} cells of {len(np.unique(self.columns))} columns)"
 
     def errors(self, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the errors of each cell by the model, and by constants.
+        """Return the errors of the model and of constants for each cell.
 
-        Squared differences of numbers, and 1 for a wrong level.
+        They are squared differences for numbers, and 1 for a wrong level.
         """
         of_levels = levels[self.columns] > 0
         model, constant = (
@@ -88,7 +87,7 @@ class HeldOut:
         return model, constant
 
     def some(self, kept: np.ndarray) -> HeldOut:
-        """Return some of the cells; fields that are not given stay empty.
+        """Return some of the cells; empty fields stay empty.
 
         Parameters
         ----------
@@ -144,7 +143,7 @@ def of_hidden(
     predicted = model.predicted(shown[rows])
     cells, columns = np.nonzero(held)
     truth, values = codes[rows][held], predicted.values[held]
-    deviations, scores = predicted.deviations[held], np.zeros(len(truth))
+    std, scores = predicted.deviations[held], np.zeros(len(truth))
     widths = [c.width for c in features.columns if isinstance(c, LevelFeatures)]
     probabilities = np.full((len(truth), max(widths, default=0)), np.nan)
     for place, column in enumerate(features.columns):
@@ -153,7 +152,7 @@ def of_hidden(
             continue
         if isinstance(column, NumberFeatures):
             off = np.abs(truth[mine] - values[mine])
-            scores[mine] = off / np.maximum(deviations[mine], 1e-300)
+            scores[mine] = off / np.maximum(std[mine], 1e-300)
             values[mine] = np.clip(values[mine], column.low, column.high)
         else:
             probable = predicted.probabilities[place][cells[mine]]
@@ -163,7 +162,7 @@ def of_hidden(
     of_levels = [isinstance(column, LevelFeatures) for column in features.columns]
     constants = np.where(of_levels, constants_of(whole), constants_of(features))
     return HeldOut(
-        columns, truth, values, constants[columns], scores, deviations, probabilities
+        columns, truth, values, constants[columns], scores, std, probabilities
     )
 
 
@@ -174,13 +173,13 @@ class ColumnScore:
     Attributes
     ----------
     cells : int
-        How many cells were held out.
+        Number of held-out cells.
     error, constant_error : float
-        The root mean squared error of numbers, in their units, or the share of wrong
-        levels: of the model, and of the mean or the most frequent level.
+        The error of the model, and that of the mean or the most frequent level: the root
+        mean squared error of numbers, in their units, or the share of wrong levels.
     difference, standard_error : float
-        The mean difference of the errors of cells (squared, of numbers), the model's
-        less the constant's, and its standard error.
+        The mean difference of the errors of cells (squared for numbers), that of the model
+        minus that of the constant, and its standard error.
     """
 
     cells: int
@@ -201,14 +200,15 @@ class ColumnScore:
 
 
 def folds_of(codes: np.ndarray, share: float, seed: int) -> Iterator[np.ndarray]:
-    """Give the cells that are held out, as masks, never the last of a row or a column.
+    """Yield the held-out cells of each fold, as masks.
 
-    One fold where that holds out enough cells, else up to ten that share no cell.
+    Each row and each column keeps an observed cell. There is one fold if that has enough
+    cells, and otherwise there are up to ten, which are disjoint.
     """
     cells = np.argwhere(~np.isnan(codes))
     cells = stream(seed, "split", 0).permutation(cells)
     kept = np.zeros(len(cells), dtype=bool)
-    for axis in (0, 1):  # the first of each row and of each column stays
+    for axis in (0, 1):  # the first cell of each row and each column is kept
         kept[np.unique(cells[:, axis], return_index=True)[1]] = True
     cells = cells[~kept]
     if not share or not len(cells):
@@ -222,14 +222,15 @@ def folds_of(codes: np.ndarray, share: float, seed: int) -> Iterator[np.ndarray]
 
 
 def best_of(parts: Mapping[Choice, Sequence[HeldOut]], levels: np.ndarray) -> Choice:
-    """Return the model with the least error, or the first if none is clearly better.
+    """Return the model with the smallest error, or the first if no other is clearly better.
 
-    Another model has to be better than the first by two standard errors of the difference
-    of their relative errors (`relative_errors`).
+    Another model must be better than the first by two standard errors of the difference of
+    their relative errors (`relative_errors`).
 
     Parameters
     ----------
-    parts : mapping of models to what was held out from each of their fits
+    parts : mapping of models to sequences of HeldOut
+        For each model, the held-out cells of each of its fits.
     levels : int ndarray of shape (p,)
     """
     first, *others = parts
@@ -244,10 +245,14 @@ def best_of(parts: Mapping[Choice, Sequence[HeldOut]], levels: np.ndarray) -> Ch
 
 
 def relative_errors(held_out: HeldOut, levels: np.ndarray) -> np.ndarray:
-    """Return the relative error of all cells, and without each of some blocks of them.
+    """Return the relative error of all cells, and of all but each of some blocks.
 
-    The mean over columns of the root mean squared error, or of the share of wrong levels,
-    over that of the constants; shape (1 + blocks,).
+    The relative error is the mean over columns of the root mean squared error, or of the
+    share of wrong levels, over that of the constants.
+
+    Returns
+    -------
+    ndarray of shape (1 + blocks,)
     """
     blocks = np.arange(len(held_out.columns)) % BLOCKS
     found = [_mean_error(held_out, levels, blocks != k) for k in (-1, *range(BLOCKS))]
@@ -255,7 +260,10 @@ def relative_errors(held_out: HeldOut, levels: np.ndarray) -> np.ndarray:
 
 
 def deviation_of(errors: np.ndarray) -> float:
-    """Return the standard error of the first, by the jackknife over the blocks."""
+    """Return the standard error of the first error, by the jackknife over the blocks.
+
+    With b blocks it is ((b - 1) times the variance of the other errors)^{1/2}.
+    """
     return float(np.sqrt((BLOCKS - 1) * np.var(errors[1:])))
 
 
@@ -266,12 +274,12 @@ def filled_by_constants(
     *,
     sample: str = "rows",
 ) -> np.ndarray:
-    """Return which columns are filled by their mean or most frequent level.
+    """Return which columns are filled with their mean or most frequent level.
 
-    Where the model as a whole is better than the constants by two standard errors, these
-    are the columns that it predicts worse by one standard error. Otherwise they are all
-    columns except those that it predicts better by two standard errors. Half a standard
-    error is enough for a model whose sample is the columns.
+    If the model as a whole is better than the constants by two standard errors, these are
+    the columns that it predicts worse by one standard error. Otherwise they are all columns
+    except those that it predicts better by two standard errors. If the columns are the
+    sample, half a standard error in place of the first two is enough.
 
     Parameters
     ----------
@@ -279,9 +287,9 @@ def filled_by_constants(
     scores : sequence of ColumnScore or None
         One for each column.
     levels : int ndarray of shape (p,)
-        How many levels each column has; 0 for numbers.
+        Number of levels of each column; 0 for numbers.
     sample : {"rows", "columns"}
-        The side whose factors the model integrates out.
+        The side whose factors are integrated out.
 
     Returns
     -------
@@ -295,7 +303,7 @@ def filled_by_constants(
 
 
 def _mean_error(held_out: HeldOut, levels: np.ndarray, kept: np.ndarray) -> float:
-    """Return the mean error over columns, relative to constants, of some of the cells."""
+    """Return the mean over columns of the relative error of some of the cells."""
     columns = held_out.columns[kept]
     sums = [
         np.bincount(columns, weights=part[kept], minlength=len(levels))
@@ -308,7 +316,7 @@ def _mean_error(held_out: HeldOut, levels: np.ndarray, kept: np.ndarray) -> floa
 
 
 def scores_of(held_out: HeldOut, levels: np.ndarray) -> tuple[ColumnScore | None, ...]:
-    """Return how well each column was predicted."""
+    """Return the score of each column; None for a column without held-out cells."""
     model, constant = held_out.errors(levels)
     found: list[ColumnScore | None] = []
     for place, count in enumerate(levels):
@@ -321,14 +329,14 @@ def scores_of(held_out: HeldOut, levels: np.ndarray) -> tuple[ColumnScore | None
         errors = [float(part[mine].mean()) for part in (model, constant)]
         if not count:
             errors = [float(np.sqrt(error)) for error in errors]
-        deviation = float(off.std(ddof=1)) if cells > 1 else np.inf
+        std = float(off.std(ddof=1)) if cells > 1 else np.inf
         found.append(
             ColumnScore(
                 cells,
                 errors[0],
                 errors[1],
                 float(off.mean()),
-                deviation / float(np.sqrt(cells)),
+                std / float(np.sqrt(cells)),
             )
         )
     return tuple(found)

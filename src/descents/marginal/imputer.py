@@ -41,91 +41,91 @@ UNSEEN = ("missing", "error")
 class LowRankImputer(CompletesTables, TransformerMixin, BaseEstimator):
     r"""Fill missing cells of a table by a Gaussian model of its rows.
 
-    The rows are normal with a covariance of low rank plus noise, or of any form by
-    default, whose parameters maximize the likelihood of the observed cells [1]_. The
-    factors of the rows are integrated out, so that a row with few observed cells is
-    filled with values near the means. Columns of levels enter as indicators, skewed
-    numbers also as normal scores. Missing cells are filled with their expectation, or
-    with their most probable level; `sample` draws them [2]_. What was observed is
-    returned as it was.
+    Rows have a normal distribution with any covariance, or one of low rank plus noise. Its
+    parameters maximize the likelihood of the observed cells [1]_. The factors of the rows
+    are integrated out, so that a row with few observed cells is filled with values near the
+    means. Columns of levels are modeled as indicators, and skewed numbers also as normal
+    scores. Missing cells are filled with their expectation or their most probable level;
+    `sample` draws them [2]_. Observed cells are unchanged.
 
     Parameters
     ----------
     missing_values : float, str or None
-        What stands for a missing cell, beside what always does: NaN, None, NA, NaT and
-        null of a data frame, masked cells of an array.
+        A value that represents a missing cell. NaN, None, NA, NaT, null of a data frame and
+        masked cells of an array always do.
     n_components : int, optional
-        The rank of the loadings. By default every covariance is possible, so that there
-        is no rank to choose.
+        The rank of the loadings. By default every covariance is possible, and there is no
+        rank to choose.
     strength : float or "auto"
-        How much the covariance is shrunk, at least 0. "auto" takes 0 where there are ten
-        rows or more for each feature, and otherwise what predicts held-out cells best.
+        How much the covariance is shrunk, at least 0. "auto" takes 0 if there are at least
+        ten rows for each feature, and otherwise the value that predicts held-out cells
+        best.
     n_starts : int
-        How many starting points. The first, the independent model, is nearly always
+        The number of starts. The first one, where columns are independent, is nearly always
         enough.
     max_iter : int
-        The largest number of steps of EM.
+        The maximum number of steps of EM.
     tol : float
-        A start has converged when a step can lower its loss by at most ``tol**2``.
+        A start has converged if its loss can fall by at most ``tol**2``.
     sample_posterior : bool
-        Whether `transform` fills cells with a draw, the first that `sample` gives, in
-        place of the expectation.
+        Whether `transform` fills cells with a draw, the first one of `sample`, in place of
+        the expectation.
     n_imputations : int
-        How many tables `sample` returns.
+        The number of tables that `sample` returns.
     min_value, max_value : float, array-like of shape (columns,), or dict of names
         Filled numbers are clipped to these.
     limits : {"auto", "observed", "free"}
-        Whether filled numbers are kept within the observed range of their column. "auto"
-        does so for the expectation, and leaves draws free, as they would otherwise vary
-        too little.
+        Whether filled numbers are clipped to the observed range of their column. "auto"
+        clips expectations but not draws, because clipped draws vary too little.
     add_indicator : bool
-        Whether a column is added for each column that had missing cells in the fit, which
-        says where cells are missing.
+        Whether to add a column for each column with missing cells in the fit, which
+        indicates where cells are missing.
     keep_empty_features : bool
-        Whether columns of an array that had no observed cell in the fit are kept and
-        filled with 0; otherwise they are dropped. Those of a data frame are always kept
-        as they are.
+        Whether columns of an array without observed cells in the fit are kept and filled
+        with 0; otherwise they are dropped. Those of a data frame are always kept unchanged.
     unseen : {"missing", "error"}
-        Whether levels that did not occur in the fit are filled as missing cells are, with
-        a warning, or refused.
+        Whether levels that did not occur in the fit are filled like missing cells, with a
+        warning, or are an error.
     held_out : float
-        The share of the observed cells that the columns are judged by; 0 for none, which
-        is quicker.
+        The share of the observed cells that are held out to judge the model. With 0 there
+        are no held-out cells, which is faster.
     refine : bool
-        Whether a forest for each column with missing cells improves on the model, which
-        takes several times as long. `sample` draws from the model without the forests.
+        Whether to improve the predictions by a forest for each column with missing cells,
+        which takes several times as long. `sample` draws from the model without forests.
     random_state : int, RandomState or None
-        Of starts, held-out cells and draws. After a fit, draws are the same each time.
+        The seed of starts, held-out cells and draws. After a fit, draws are the same each
+        time.
 
     Attributes
     ----------
     scores_ : dict
-        How well the held-out cells of each column were predicted by models that had not
-        seen them, and how well by the mean or the most frequent level.
+        The errors of the held-out cells of each column, predicted by models that had not
+        seen them, and those of the mean or the most frequent level.
     held_out_ : HeldOut or None
-        These cells.
+        The held-out cells.
     constant_columns_ : list
-        The columns that are filled with their mean or most frequent level, as held-out
-        cells were not predicted better than by these.
+        The columns that are filled with their mean or most frequent level, because held-out
+        cells were not predicted better.
     passed_columns_ : dict
-        The columns of a data frame that are returned as they were, and why.
+        The columns of a data frame that are returned unchanged, and the reasons.
     n_components_ : int
-        How many components the loadings have.
+        The number of components of the loadings.
     strength_ : float
         How much the covariance was shrunk.
     runs_ : Runs
         The starts.
     n_iter_ : int
-        The steps of the best start.
+        The number of steps of the best start.
     loss_ : float
-        The penalized negative log likelihood for each observed feature of a row.
+        The penalized negative log likelihood per observed feature of a row.
     gap_ : float
-        By how much the loss is above that of `reference_`; NaN where there is none.
+        The difference of the loss from that of `reference_`; NaN if there is none.
     gaps_ : ndarray of shape (n_starts,)
-        The same of each start.
+        The same for each start.
     reference_ : str or None
-        "the closed form", which is known for complete tables without `n_components` and
-        `strength`; else "the best of the starts", or None where there is one start.
+        "the closed form", which is known for complete tables if the covariance is neither
+        of low rank nor shrunk; otherwise "the best of the starts", or None if there is one
+        start.
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
@@ -375,10 +375,10 @@ class LowRankImputer(CompletesTables, TransformerMixin, BaseEstimator):
     def sample(self, X: object, m: int | None = None) -> list[np.ndarray | Frame]:
         """Return m completed tables, whose missing cells are drawn.
 
-        For each, the model is fitted to rows that are drawn with replacement from the
-        table of the fit, and the missing cells are then drawn from their distribution
-        given the observed cells of their row. So the tables differ by what the
-        observed cells leave open and by how uncertain the parameters are. Analyze each
+        For each table, the model is fitted to rows that are drawn with replacement from the
+        table of the fit. The missing cells are then drawn from their distribution given
+        the observed cells of their row. The differences between the tables therefore
+        reflect the uncertainty of the cells and that of the parameters. Analyze each
         table, and combine the results with `pool`.
 
         Parameters
@@ -437,8 +437,8 @@ class LowRankImputer(CompletesTables, TransformerMixin, BaseEstimator):
     def save(self, path: str | Path) -> None:
         """Write the fitted imputer to one safetensors file, which loads without code.
 
-        The file does not contain the table of the fit, but `n_imputations` models of its
-        resampled rows: the loaded imputer can `sample` at most so many tables.
+        The file does not contain the table of the fit, but the models of its
+        resampled rows: the loaded imputer can `sample` at most `n_imputations` tables.
 
         Raises
         ------

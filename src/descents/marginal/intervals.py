@@ -1,10 +1,10 @@
-"""Prediction intervals of imputed cells, calibrated on cells that a fit had not seen.
+"""Prediction intervals of imputed cells, calibrated on held-out cells.
 
 Split conformal prediction with normalized scores [1]_: the distance of a held-out number
-from its prediction is divided by the standard deviation that the model gives it. So a
-cell of a row of which much is known has a narrower interval, and so has one in the part of
-a skewed column where the model is less far off (`calibration`). Of a level, the score is 1
-less its probability.
+from its prediction is divided by the standard deviation that the model predicts. A cell
+therefore has a narrower interval in a row with more observed cells, and in the part of a
+skewed column where errors are smaller (`calibration`). The score of a level is 1 less its
+probability.
 
 References
 ----------
@@ -27,16 +27,16 @@ from descents.marginal.posterior import Cells
 
 @dataclass(frozen=True, eq=False)
 class CellIntervals:
-    """What holds the missing cells of a table with a given probability.
+    """Prediction intervals of numbers and prediction sets of levels for missing cells.
 
     Attributes
     ----------
     coverage : float
     lower, upper : float64 ndarray of shape (n, p)
-        The ends of intervals; NaN at observed cells and in columns of levels.
+        The limits of the intervals; NaN at observed cells and in columns of levels.
     sets : dict
-        For each column of levels, a bool array of shape (n, levels): which levels are
-        in the set of a missing cell. False in other rows.
+        For each column of levels, a bool array of shape (n, levels): whether each level
+        is in the set of a missing cell. It is False in other rows.
     """
 
     coverage: float
@@ -50,8 +50,8 @@ def intervals(
 ) -> CellIntervals:
     """Return intervals of the missing numbers of a table, and sets of its levels.
 
-    A column that is filled by its mean or its most frequent level, because held-out
-    cells were not predicted better than that, has an interval around that.
+    For a column that is filled with its mean or its most frequent level, the interval is
+    around that value.
 
     Parameters
     ----------
@@ -59,16 +59,16 @@ def intervals(
     codes : float64 ndarray of shape (n, p)
         NaN where missing.
     coverage : float
-        The probability with which a missing cell is in its interval, on the average
-        over cells that are missing at random.
+        The probability that an interval contains its cell, averaged over cells that are
+        missing at random.
     limited : bool
-        Whether cells are filled within the observed range. An interval always has the
-        value that is filled in; it may leave the range.
+        Whether cells are filled within the observed range. An interval always contains
+        the value that is filled in, and may extend beyond the range.
 
     Raises
     ------
     InvalidValueError
-        When too few cells were held out for such a coverage.
+        If too few cells were held out for this coverage.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def intervals(
 
 
 def _set_of(cells: Cells, place: int, rows: np.ndarray, quantile: float) -> np.ndarray:
-    """Return the levels that are likely enough, and always the one that is filled in."""
+    """Return which levels are in the set of each cell: likely ones, and that filled in."""
     chances = cells.probabilities[place][rows]
     found = np.zeros(cells.probabilities[place].shape, dtype=bool)
     part = chances >= 1 - quantile - 1e-12
@@ -118,7 +118,7 @@ def _set_of(cells: Cells, place: int, rows: np.ndarray, quantile: float) -> np.n
 
 
 def _of_constants(fitted: Fitted) -> HeldOut | None:
-    """Return the held-out cells with the scores that constants have."""
+    """Return the held-out cells with the scores of constants as predictions."""
     held_out = fitted.held_out
     if held_out is None:
         return None

@@ -1,4 +1,4 @@
-"""An estimator for sparse ratings, of which any cell is predicted with its uncertainty."""
+"""An estimator for sparse ratings, which predicts any cell with its standard deviation."""
 
 from __future__ import annotations
 
@@ -30,59 +30,59 @@ UNSEEN = ("missing", "error")
 
 
 class LowRankRatings(BaseEstimator):
-    r"""Predict ratings, or other cells of a table of which few are observed.
+    r"""Predict ratings, or other cells of a table with few observed cells.
 
-    A cell is a mean, a bias of its row, one of its column, the product of their factors,
-    and noise. Factors and biases of both rows and columns are integrated out, by
-    variational Bayes [1]_ [2]_, so that rows and columns with few cells shrink to what
-    others are like, and there is no penalty to choose. The rank is found: components that
+    A cell is the sum of a mean, a bias of its row, a bias of its column, the product of
+    their factors, and noise. The factors and biases of rows and columns are integrated out
+    by variational Bayes [1]_ [2]_. Rows and columns with few cells therefore shrink towards
+    the others, and there is no penalty to choose. The rank is estimated: components that
     are not needed are removed. Rows and columns may differ in noise, and which cells are
-    observed may tell of their values.
+    observed may depend on their values.
 
     Parameters
     ----------
     n_components : int, optional
-        How many components to begin with. By default 20, or less where there were more
-        factors than observed cells.
+        The number of components at the beginning. By default 20, or fewer if there would
+        be more factors than observed cells.
     n_starts : int
-        Of how many starting points predictions are averaged. Each costs the same; the
-        gain is small.
+        The number of starts, whose predictions are averaged. Each takes the same time, and
+        the gain is small.
     max_iter : int
-        The largest number of steps.
+        The maximum number of steps.
     tol : float
-        A start has converged when the loss can fall by at most ``tol**2`` nats per cell.
-        With 0.03 that is about a thousandth of the noise.
+        A start has converged if its loss can fall by at most ``tol**2`` nats per cell. The
+        default corresponds to about a thousandth of the noise.
     unseen : {"missing", "error"}
-        Whether rows and columns after the end of the table of the fit are predicted as
-        ones without any cell, with a warning, or refused.
+        Whether rows and columns after the end of the table of the fit are predicted like
+        those without observed cells, with a warning, or are an error.
     random_state : int, RandomState or None
-        Of the starting points.
+        The seed of the starting points.
 
     Attributes
     ----------
     n_components_ : int
-        How many components the best start has kept.
+        The number of components of the best start.
     noise_ : float
-        The standard deviation of the noise of a usual row and column.
+        The standard deviation of the noise of a typical row and column.
     runs_ : Runs
         The starts.
     n_iter_ : int
-        The steps of the best start.
+        The number of steps of the best start.
     loss_ : float
-        Its negative evidence lower bound, in nats for each observed cell, of a table
-        with mean 0 and variance 1.
+        The negative evidence lower bound of the best start, in nats per observed cell, for
+        the table scaled to mean 0 and variance 1.
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
     See Also
     --------
     LowRankModel : A point estimate of the factors, with other losses and constraints.
-    LowRankImputer : For tables of which most cells are observed.
+    LowRankImputer : For tables with mostly observed cells.
 
     Notes
     -----
-    Memory is that of the observed cells, and of a covariance of the factors for each
-    column: let rows be the longer side.
+    The observed cells and a covariance matrix of the factors of each column are in memory,
+    so rows should be the longer side.
 
     References
     ----------
@@ -127,7 +127,7 @@ class LowRankRatings(BaseEstimator):
         self.random_state = random_state
 
     def __sklearn_tags__(self) -> Tags:
-        """Return what scikit-learn requests: sparse tables and missing cells are welcome."""
+        """Return scikit-learn's tags: sparse tables and missing cells are accepted."""
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.input_tags.allow_nan = True
@@ -139,8 +139,8 @@ class LowRankRatings(BaseEstimator):
         Parameters
         ----------
         X : sparse array, array-like, masked array or data frame, (rows, columns)
-            Of a sparse array the stored entries are observed, zeros too, and all else is
-            missing. Of a dense one all but NaN are.
+            In a sparse array, the stored entries are observed, including zeros, and all
+            other cells are missing. In a dense array, NaN are missing.
         y : ignored
 
         Returns
@@ -167,7 +167,7 @@ class LowRankRatings(BaseEstimator):
         return self
 
     def _check_settings(self) -> None:
-        """Refuse all wrong settings together."""
+        """Raise one error that reports all wrong settings."""
         complaints = Complaints()
         if self.n_components is not None:
             complaints.attempt(whole_number, "n_components", self.n_components, 0)
@@ -239,25 +239,25 @@ class LowRankRatings(BaseEstimator):
         *,
         return_std: bool = False,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Return what is expected of some cells.
+        """Return the expectations of some cells.
 
         Parameters
         ----------
         rows, columns : array-like of int, shape (cells,)
-            Places in the table of the fit, from 0, or in X. Those of observed cells are
-            predicted too: what is expected without the noise.
+            Positions in the table of the fit, from 0, or in X. Observed cells are predicted
+            too, without their noise.
         X : as `fit` takes it, optional
-            Observed cells of new rows, in the columns of the fit. Nothing is fitted
-            again: their factors are found given those of the columns.
+            Observed cells of new rows, in the columns of the fit. The model is not fitted
+            again: the factors of new rows follow from those of the columns.
         return_std : bool
-            Whether standard deviations are returned too: of what would be observed, with
-            the noise and the uncertainty of factors and biases.
+            Whether standard deviations of observations are returned too. They include the
+            noise and the uncertainty of factors and biases.
 
         Returns
         -------
         mean : ndarray of shape (cells,)
         std : ndarray of shape (cells,)
-            If it was asked for.
+            Only with ``return_std=True``.
         """
         check_is_fitted(self, "fitted_")
         complaints = Complaints()
@@ -275,7 +275,7 @@ class LowRankRatings(BaseEstimator):
         return (found.values, found.deviations) if return_std else found.values
 
     def _warn_of_unseen(self, rows: ArrayLike, columns: ArrayLike) -> None:
-        """Say how many cells are in rows or columns that the fit has not seen."""
+        """Warn of cells in rows or columns that the table of the fit does not have."""
         shape = self.fitted_.problem.cells.shape
         for name, places, size in zip(
             ("row", "column"), (rows, columns), shape, strict=True
@@ -291,12 +291,12 @@ class LowRankRatings(BaseEstimator):
                 )
 
     def score(self, X: object, y: object = None) -> float:
-        """Return R^2 of the observed cells of X, predicted by the table of the fit.
+        """Return R^2 of the observed cells of X, predicted from the table of the fit.
 
         Parameters
         ----------
         X : as `fit` takes it
-            Of the shape of the table of the fit, with other cells of the same rows.
+            Other cells of the table of the fit, and of the same shape.
         y : ignored
         """
         check_is_fitted(self, "fitted_")

@@ -19,29 +19,29 @@ from descents.optim.problem import Bound, Parameters
 from descents.optim.rules import State, Update, UpdateRule
 
 ROUNDS = 3
-"""How often noise and loadings take turns in one step of EM."""
+"""Number of times that noise and loadings are updated in turn in one step of EM."""
 HALVINGS = 4
-"""How often a change of the noise that does not lower the loss is halved."""
+"""Number of times that a change of the noise is halved while it raises the loss."""
 MOST_EXTRAPOLATED = 8.0
-"""The factor of an extrapolation is no larger."""
+"""The largest factor of an extrapolation."""
 SLOWEST = 0.95
-"""The remaining gain is extrapolated from ratios of successive gains of at most this."""
+"""The largest ratio of successive gains from which the remaining gain is extrapolated."""
 
 
 @dataclass(frozen=True)
 class EM(UpdateRule):
     """Expectation-maximization for `descents.marginal.gaussian.Marginal` [1]_.
 
-    Each step completes the rows by their conditional expectations, and takes the mean,
-    the loadings and the noise that minimize the expected loss of the completed rows. The
-    loss never rises.
+    Each step computes the moments of the completed rows (E), and then the mean, the loadings
+    and the noise that minimize the expected loss of the completed rows (M). The loss never
+    rises.
 
     Parameters
     ----------
     accelerate : bool
         Whether the moments of completed rows are extrapolated by a factor that grows as
-        long as the loss falls [2]_. Where it rises, the step is taken back, and the
-        plain one is taken.
+        long as the loss falls [2]_. If the loss rises, the step is replaced by the plain
+        one.
 
     References
     ----------
@@ -66,7 +66,7 @@ class EM(UpdateRule):
     accelerate: bool = True
 
     def init(self, bound: Bound, parameters: Parameters) -> State:
-        """Return the state before the first step, which extrapolates nothing."""
+        """Return the state before the first step, which is not extrapolated."""
         problem = bound.problem
         assert isinstance(problem, Marginal)  # noqa: S101
         count, width = len(next(iter(parameters.values()))), problem.columns
@@ -91,8 +91,8 @@ class EM(UpdateRule):
     ) -> Update:
         """Take one step; losses are those of the parameters that it starts from.
 
-        Those are the given parameters, or the plain ones of the last step where an
-        extrapolation has raised the loss.
+        These are the given parameters, or the plain ones of the last step if its
+        extrapolation raised the loss.
         """
         problem = bound.problem
         assert isinstance(problem, Marginal)  # noqa: S101
@@ -125,8 +125,8 @@ class EM(UpdateRule):
             gains.append(gain)
             known.append((gain, found.loss, grown, target.mean, target.second))
         gain = torch.stack(gains)
-        # EM converges linearly: with the ratio r of successive gains, what is left is
-        # the gain times 1 / (1 - r).
+        # EM converges linearly: with the ratio r of successive gains, the sum of all
+        # remaining gains is the gain times 1 / (1 - r).
         ratio = (gain / before["gain"]).nan_to_num(0.0).clamp(0.0, SLOWEST)
         columns = (torch.stack(some) for some in zip(*known, strict=True))
         remembered = {
@@ -151,7 +151,7 @@ class Target:
 
     @classmethod
     def of(cls, found: Moments, mean: torch.Tensor) -> Target:
-        """Return those of moments about a mean."""
+        """Return the target with given moments about a mean."""
         centered = found.second - torch.outer(found.shift, found.shift)
         return cls(mean + found.shift, centered)
 
@@ -166,20 +166,21 @@ class Target:
 def maximized(
     problem: Marginal, one: Parts, found: Moments, target: Target
 ) -> tuple[Parts, torch.Tensor]:
-    """Return the best model of completed rows, and by how much it lowers their loss.
+    """Return the M step: the optimal model of completed rows, and how much it lowers the loss.
 
     Returns
     -------
     best : Parts
     gain : Tensor
-        Per observed cell. The loss of the observed cells falls by at least as much.
+        The fall of the expected loss of completed rows, per observed cell. The loss of
+        the observed cells falls by at least as much.
     """
     ridge = torch.diag(problem.ridge)
     _, loadings, noise = one
     before = _expected_loss(problem, loadings, noise, found.second + ridge)
     second = target.second + ridge
     if problem.full:
-        # C = S + Lambda is the best of all covariances.
+        # C = S + Lambda is the optimal covariance: V V^T = S, and D = Lambda.
         noise = problem.ridge.clamp(min=LEAST_NOISE).log()
         values, vectors = torch.linalg.eigh(target.second)
         loadings = (vectors * values.clamp(min=0).sqrt()).flip(1)
@@ -211,7 +212,7 @@ def _expected_loss(
 def _equal_noise(
     problem: Marginal, target: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the best loadings and noise where all columns have one variance s.
+    """Return the optimal loadings and noise if all columns have one variance s.
 
     For q components with eigenvalues L_1 >= ... >= L_q of the target, the eigenvalues of
     C are l_i = n L_i / (n + k d) and s otherwise, and (Tipping and Bishop, equation 8,
@@ -219,14 +220,14 @@ def _equal_noise(
 
         s = n (L_{q+1} + ... + L_d) / (n (d - q) - k d q).
 
-    Of all q up to the rank for which l_q >= s, the one with the least loss is taken.
+    Among all q up to the rank with l_q >= s, the one with the smallest loss is taken.
     """
     weight, prior = problem.patterns.weight, problem.strength * problem.columns
     values, vectors = torch.linalg.eigh(target)
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
     width = problem.columns
     shrunk = values * weight / (weight + prior)
-    tails = values.flip(0).cumsum(0).flip(0)
+    tails = values.flip(0).cumsum(0).flip(0)  # L_{q+1} + ... + L_d
     best: tuple[float, int, float] | None = None
     for count in range(min(problem.rank, width - 1) + 1):
         freedom = weight * (width - count) - prior * count
@@ -236,13 +237,15 @@ def _equal_noise(
         if count and float(shrunk[count - 1]) < variance * (1 - 1e-12):
             break
         kept = shrunk[:count].clamp(min=LEAST_NOISE)
+        # Twice the loss: (n + k d) sum log l_i + n sum L_i / l_i for the components, and
+        # (n (d - q) - k d q) log s + n (L_{q+1} + ... + L_d) / s for the rest, because
+        # log|D| = d log s.
         doubled = float(
             (weight + prior) * kept.log().sum()
             + weight * (values[:count] / kept).sum()
             + freedom * torch.tensor(variance).double().log()
             + weight * tails[count] / variance
         )
-        # log|D| is d log s, of which `freedom` has the share of the components.
         if best is None or doubled < best[0]:
             best = (doubled, count, variance)
     assert best is not None  # noqa: S101
@@ -256,13 +259,13 @@ def _equal_noise(
 def _noise_of_columns(
     problem: Marginal, noise: torch.Tensor, target: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return better loadings and noise, each the best for the other in turn.
+    """Return better loadings and noise, by updating each for the other in turn.
 
-    Given the noise D, the best loadings are D^{1/2} U (l - 1)^{1/2} with the eigenvectors
+    Given the noise D, the optimal loadings are D^{1/2} U (l - 1)^{1/2} with the eigenvectors
     U and eigenvalues L of D^{-1/2} (S + Lambda) D^{-1/2}, and l = n L / (n + k d) where
-    that is above 1. Where such loadings have the best noise, the derivative of the loss
-    by it vanishes, which means D = diag(S + Lambda - (1 + k d / n) V V^T); the noise is
-    set to that, or halfway back to what it was while the loss would rise.
+    that is above 1. At the optimal noise, the derivative of the loss by D is 0, which means
+    D = diag(S + Lambda - (1 + k d / n) V V^T). The noise is set to that; while the loss
+    would rise, the change of its logarithm is halved.
     """
     more = 1 + problem.strength * problem.columns / problem.patterns.weight
     loadings, loss = _best_loadings(problem, noise, target)
@@ -284,7 +287,10 @@ def _noise_of_columns(
 def _best_loadings(
     problem: Marginal, noise: torch.Tensor, target: torch.Tensor
 ) -> tuple[torch.Tensor, float]:
-    """Return the best loadings for a noise, and twice the loss of both."""
+    """Return the optimal loadings for a noise, and twice the loss of both.
+
+    They are D^{1/2} U (l - 1)^{1/2}, as `_noise_of_columns` explains.
+    """
     weight, prior = problem.patterns.weight, problem.strength * problem.columns
     roots = problem.variances(noise).sqrt()
     values, vectors = torch.linalg.eigh(target / torch.outer(roots, roots))

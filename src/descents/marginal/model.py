@@ -1,4 +1,4 @@
-"""Fit the Gaussian model of a table, and judge it by cells that it has not seen."""
+"""Fit the Gaussian model of a table, and judge it by held-out cells."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ from descents.statistics.quantiles import coverage_checked, rank_of
 from descents.validation import real_number, whole_number
 
 STRENGTHS = (0.0, 1.0, 4.0)
-"""What `strength="auto"` chooses from, where rows are few."""
+"""Candidates of `strength="auto"` if there are few rows."""
 FOLDS_OF_CHOICES = 3
-"""In how many folds all of these are tried."""
+"""Number of folds in which all of these are tried."""
 FOLDS_OF_REFINED = 2
-"""In how many folds refined models are judged: each takes as long as the fit."""
+"""Number of folds in which refined models are judged: each takes as long as the fit."""
 MANY_ROWS = 10
-"""With so many rows for each feature the covariance is not shrunk."""
+"""The covariance is not shrunk if there are at least this many rows for each feature."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,16 @@ class Settings:
     n_components : int, optional
         The rank of the loadings; by default every covariance is possible.
     strength : float or "auto"
-        How much the covariance is shrunk (`Marginal`). "auto" takes 0 where there are
-        ten rows or more for each feature, and else what predicts held-out cells best.
+        How much the covariance is shrunk (`Marginal`). "auto" takes 0 if there are at
+        least ten rows for each feature, and otherwise the value that predicts held-out
+        cells best.
     n_starts : int
     seed : int
     tol : float
         A start is stationary when EM can lower its loss by at most ``tol**2`` of it.
     max_steps : int
     held_out : float
-        The share of the observed cells that the model is judged by.
+        The share of the observed cells that are held out to judge the model.
     refine : bool
         Whether a forest for each column improves on the Gaussian model
         (`descents.marginal.refinement`), which takes several times as long.
@@ -99,7 +100,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Setting:
-    """Which model is fitted.
+    """The kind of model that is fitted.
 
     Attributes
     ----------
@@ -121,20 +122,20 @@ class Fitted:
     ----------
     features : Features
     levels : int64 ndarray of shape (p,)
-        How many levels each column has; 0 for numbers.
+        Number of levels of each column; 0 for numbers.
     model : RowsModel, ColumnsModel or RefinedModel
-        Says what is expected of missing cells.
+        Predicts missing cells.
     runs : Runs
-        The descents of the last fit, to all observed cells.
+        The starts of the last fit, to all observed cells.
     setting : Setting
-        Which model was taken.
+        The kind of model.
     n_components : int
-        How many components the loadings have.
+        Number of components of the loadings.
     held_out : HeldOut or None
     scores : tuple of ColumnScore or None
-        One for each column; None where no cell was held out.
+        One for each column; None if it has no held-out cell.
     constant : bool ndarray of shape (p,)
-        Which columns are filled by their mean or their most frequent level
+        Which columns are filled with their mean or their most frequent level
         (`descents.marginal.held_out.filled_by_constants`).
     """
 
@@ -149,7 +150,7 @@ class Fitted:
     constant: np.ndarray
 
     def __repr__(self) -> str:
-        """Return in a line what was fitted."""
+        """Return a summary of the fit, in one line."""
         return (
             f"Fitted({len(self.levels)} columns, {self.features.width} features, "
             f"{self.n_components} components, strength {self.setting.strength:g}, "
@@ -157,7 +158,7 @@ class Fitted:
         )
 
     def predicted(self, codes: np.ndarray, *, limited: bool = True) -> Cells:
-        """Return what the model says of the missing cells of a table.
+        """Return predictions of the missing cells of a table.
 
         Parameters
         ----------
@@ -210,13 +211,14 @@ class Fitted:
     def quantiles(self, coverage: float) -> np.ndarray:
         """Return the quantile of the scores of each column, shape (p,).
 
-        Of its own held-out cells where there are 30, and as many as the coverage needs;
-        else of those of all columns of numbers, or of all columns of levels.
+        It is that of the column's own held-out cells if these are at least 30, and as many
+        as the coverage needs. Otherwise it is that of all columns of numbers, or of all
+        columns of levels.
 
         Raises
         ------
         InvalidValueError
-            When too few cells were held out.
+            If too few cells were held out.
         """
         coverage = coverage_checked(coverage)
         least = int(np.ceil(coverage / (1 - coverage) - 1e-9))
@@ -245,29 +247,29 @@ def fit(
     weights: np.ndarray | None = None,
     watch: Watch | None = None,
 ) -> Fitted:
-    """Fit a model of a table, and judge it by cells that it has not seen.
+    """Fit a model of a table, and judge it by held-out cells.
 
-    A share of the observed cells is held out, a model is fitted to the others, and its
-    predictions of the held-out cells are compared with the mean or the most frequent
-    level of each column. Small tables have up to ten such folds. The model that is
-    returned is fitted to all observed cells.
+    A share of the observed cells is held out, and a model of the others predicts them. The
+    predictions are compared with the mean or the most frequent level of each column. Small
+    tables have up to ten such folds. The model that is returned is then fitted to all
+    observed cells.
 
     Parameters
     ----------
     codes : float64 ndarray of shape (n, p)
         Numbers, and codes 0, 1, ... of levels; NaN where missing.
     levels : int ndarray of shape (p,)
-        How many levels each column has; 0 for numbers.
+        Number of levels of each column; 0 for numbers.
     settings : Settings, optional
     weights : ndarray of shape (n,), optional
-        Of the rows.
+        Weights of the rows.
     watch : callable, optional
         ``watch(done, count)`` is called after each column that is refined.
 
     Raises
     ------
     InvalidValueError
-        When the table has no observed cell.
+        If the table has no observed cell.
 
     Examples
     --------
@@ -391,9 +393,11 @@ def _fitted(
     *,
     starts: int,
 ) -> tuple[RowsModel | ColumnsModel, Point, Runs]:
-    """Return the best of some starts, the first of them from the point of a fit before."""
+    """Return the best of some starts; the first one begins where an earlier fit ended."""
     encoded, ridge = sample_of(choice.sample, features, codes)
-    if choice.sample == "columns":  # weights are those of the members of a sample
+    if (
+        choice.sample == "columns"
+    ):  # weights belong to rows, which are not the sample here
         weights = None
     rank = settings.n_components
     problem = Marginal(
@@ -411,7 +415,7 @@ def _fitted(
         steps=EM(),
         stop=Stop(settings.max_steps, gradient_tol=settings.tol),
     )
-    if runs.interrupted:  # which descend notes, and a later fit would not
+    if runs.interrupted:  # otherwise later fits would go on
         raise KeyboardInterrupt
     best = runs.best
     point = {n: torch.as_tensor(p[best]) for n, p in runs.parameters.items()}
@@ -430,7 +434,7 @@ def _refined_held_out(
     weights: np.ndarray | None,
     before: Point,
 ) -> HeldOut | None:
-    """Return what refined models say of cells that they have not seen."""
+    """Return the predictions of refined models for held-out cells."""
     found = []
     for hidden in folds:
         shown = np.where(hidden, np.nan, codes)
@@ -451,15 +455,15 @@ def _choices(
     codes: np.ndarray,
     weights: np.ndarray | None,
 ) -> tuple[Setting, ...]:
-    """Return the models that held-out cells decide between.
+    """Return the kinds of models of which held-out cells choose one.
 
-    The longer side is the sample, whose factors are integrated out. Where neither is
-    twice as long as the other, both are tried; where the sample has ten times as many
-    members as features or more, the covariance need not be shrunk.
+    The longer side is the sample, whose factors are integrated out. If neither side is
+    twice as long as the other, both are tried. If the sample has at least ten times as many
+    members as features, the covariance is not shrunk.
     """
     rows, columns = len(codes), Standard(features).places[-1].stop
     sides = ["rows"] if rows >= columns else ["columns", "rows"]
-    if weights is not None:  # they weigh rows of a sample
+    if weights is not None:  # only a sample of rows can have weights of rows
         sides = ["rows"]
     elif columns > 2 * rows:
         sides = ["columns"]

@@ -1,7 +1,7 @@
 """Rows grouped by which of their features are missing.
 
-Rows with the same missing features share one conditional covariance, and patterns with
-about as many missing features are computed in one batch.
+Rows with the same missing features have the same conditional covariance, and patterns with
+similar numbers of missing features are computed in one batch.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 BATCH_ENTRIES = 2**21
-"""A batch keeps at most so many entries in its covariances of missing features."""
+"""Most entries of the covariances of missing features in a batch."""
 
 CHEAP_ENTRIES = 2**15
-"""A batch of so few costs as much as one of fewer, with whatever padding."""
+"""A batch of fewer entries costs the same, so that its padding does not matter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,15 +27,15 @@ class Batch:
     Attributes
     ----------
     missing : int64 Tensor of shape (patterns, m)
-        The missing features of each pattern; what is past them is padding.
+        The missing features of each pattern, then padding.
     real : bool Tensor of shape (patterns, m)
-        Which of those are no padding.
+        Which of these are not padding.
     rows : slice
         The rows of the batch among those of `Patterns`.
     pattern : int64 Tensor of shape (rows,)
         The pattern of each row.
     weights : float64 Tensor of shape (patterns,)
-        The weights of the rows of each pattern, summed.
+        The sum of the weights of the rows of each pattern.
     width : int
         How many features there are.
     """
@@ -49,9 +49,10 @@ class Batch:
 
     @cached_property
     def flat(self) -> torch.Tensor:
-        """Where the pairs of missing features are in a matrix of (width + 1)^2 entries.
+        """Positions of the pairs of missing features in a matrix of (width + 1)^2 entries.
 
-        Padding has the last row and column, which no feature has; shape (patterns, m, m).
+        Padding is in the last row and column, which belong to no feature. The shape is
+        (patterns, m, m).
         """
         places = torch.where(self.real, self.missing, self.width)
         return places[:, :, None] * (self.width + 1) + places[:, None, :]
@@ -59,7 +60,7 @@ class Batch:
     def blocks(self, matrix: torch.Tensor) -> torch.Tensor:
         """Return the submatrix of each pattern's missing features, shape (patterns, m, m).
 
-        Padding has ones on the diagonal and zeros elsewhere.
+        The padding is that of an identity matrix.
         """
         wider = torch.nn.functional.pad(matrix, (0, 1, 0, 1))
         found = wider.reshape(-1)[self.flat]
@@ -73,7 +74,7 @@ class Batch:
         Parameters
         ----------
         total : Tensor of shape (width + 1, width + 1)
-            Its last row and column take what padding has.
+            Its last row and column receive the padding.
         covariances : Tensor of shape (patterns, m, m)
         """
         part = covariances * self.weights[:, None, None]
@@ -89,10 +90,11 @@ class Batch:
 class Patterns:
     """The rows of a table of features, sorted by which of them are missing.
 
-    Rows of one pattern enter a Gaussian likelihood through their second moments alone.
-    Where a pattern has more rows than features, they are therefore replaced by the
-    triangular factor R of a QR decomposition of [1, X], which has the same moments; the
-    column of ones becomes `constants`. A row of weight w is the row times the root of w.
+    A Gaussian likelihood depends on the rows of one pattern only through their second
+    moments. If a pattern has more rows than features, they are therefore replaced by the
+    triangular factor R of a QR decomposition of [1, X], because R^T R = [1, X]^T [1, X].
+    The first column of R becomes `constants`. A row of weight w is multiplied by the root
+    of w.
 
     Attributes
     ----------
@@ -101,13 +103,13 @@ class Patterns:
     observed : bool Tensor of shape (rows, d)
     constants : float64 Tensor of shape (rows,)
     batches : tuple of Batch
-        Of all rows, in order.
+        They contain all rows, in order.
     order : int64 ndarray
-        The place in the table of each row; empty where rows were compressed.
+        The position of each row in the table; empty if rows were compressed.
     weight : float
-        The weights of all rows, summed.
+        The sum of the weights of all rows.
     cells : float
-        The weights of all observed features, summed.
+        The sum of the weights of all observed features.
     """
 
     values: torch.Tensor
@@ -129,7 +131,7 @@ def grouped(
     features : float64 ndarray of shape (n, d)
         NaN where missing.
     weights : ndarray of shape (n,), optional
-        Of the rows, by default 1; rows of weight 0 are left out.
+        Weights of the rows, by default 1; rows of weight 0 are left out.
     compress : bool
         Whether rows of one pattern may be replaced by fewer with the same moments.
 
@@ -151,7 +153,8 @@ def grouped(
     _, first, pattern = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     pattern = pattern.ravel()
     masks = observed[first]
-    # From the fewest missing features to the most, so that batches need little padding.
+    # Patterns are sorted by their number of missing features, so that batches need little
+    # padding.
     rank = np.argsort((~masks).sum(1), kind="stable")
     places = np.empty_like(rank)
     places[rank] = np.arange(len(rank))
@@ -182,7 +185,7 @@ def grouped(
 def _compressed(
     values: np.ndarray, roots: np.ndarray, counts: np.ndarray, masks: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return rows with the same second moments, at most one more a pattern than features."""
+    """Return fewer rows with the same second moments, by a QR decomposition per pattern."""
     parts, constants, fewer, begun = [], [], counts.copy(), 0
     for place, count in enumerate(counts):
         rows = slice(begun, begun + count)
@@ -204,14 +207,14 @@ def _compressed(
 def _batches(
     masks: np.ndarray, counts: np.ndarray, sums: np.ndarray
 ) -> Iterator[Batch]:
-    """Give batches of patterns, which are sorted by their number of missing features."""
+    """Yield batches of patterns, which are sorted by their number of missing features."""
     lacking = (~masks).sum(1)
     ends = np.cumsum(counts)
     first = 0
     while first < len(masks):
         last = first + 1
-        # Wider by an eighth at most, but for what is computed in no time, and as many as
-        # fit.
+        # A pattern joins the batch if that has room for it, and if the padding is at most an
+        # eighth of the width; in small batches more padding is allowed.
         while last < len(masks):
             entries = (last + 1 - first) * int(lacking[last]) ** 2
             wider = lacking[last] > lacking[first] * 9 // 8 + 1

@@ -1,4 +1,4 @@
-"""Results of several completed tables as one: Rubin's rules."""
+"""Rubin's rules: combine the results of an analysis of several completed tables."""
 
 from __future__ import annotations
 
@@ -20,33 +20,35 @@ SYMMETRIC = 1e-8
 
 @dataclass(frozen=True, eq=False)
 class Pooled:
-    """Estimates from several completed tables as one, a number or an array each.
+    """Combined estimates from several completed tables.
+
+    Each attribute is a number, or an array if there are several parameters.
 
     Attributes
     ----------
     estimate : float or ndarray of shape (k,)
         The mean of the estimates.
     standard_error : float or ndarray
-        The root of the total variance, W + (1 + 1/m) B.
+        The square root of the total variance W + (1 + 1/m) B.
     df : float or ndarray
         The degrees of freedom of Student's t distribution.
     low, high : float or ndarray
-        The confidence interval.
+        The limits of the confidence interval.
     p_value : float or ndarray
-        Two-sided, of the hypothesis that the parameter is `null`.
+        The two-sided p-value of the hypothesis that the parameter is `null`.
     missing_information : float or ndarray
-        The fraction of the information about the parameter that is missing, of large
+        The fraction of the information about the parameter that is missing, in large
         samples (Rubin 1987).
     relative_increase : float or ndarray
-        By which share of W the missing cells increase the variance.
+        The increase of the variance by the missing cells, as a share of W.
     within, between : float or ndarray
         W, the mean of the variances, and B, the variance of the estimates.
     covariance : ndarray of shape (k, k) or None
-        The total covariance, where covariance matrices were given.
+        The total covariance if covariance matrices were given.
     imputations : int
-        m, how many completed tables there were.
+        m, the number of completed tables.
     confidence, null : float or ndarray
-        As they were given.
+        The arguments of `pool`.
     """
 
     estimate: Numbers
@@ -65,7 +67,7 @@ class Pooled:
     null: Numbers
 
     def __repr__(self) -> str:
-        """Return the estimates with their intervals, in a line."""
+        """Return the estimates with their intervals, in one line."""
         parts = zip(
             *(np.ravel(part) for part in (self.estimate, self.low, self.high)),
             strict=True,
@@ -78,7 +80,7 @@ class Pooled:
         )
 
     def table(self) -> dict[str, np.ndarray]:
-        """Return what there is of each parameter as columns, such as for a data frame.
+        """Return the results of each parameter as columns, such as for a data frame.
 
         Examples
         --------
@@ -116,9 +118,9 @@ def pool(
         as n - k of a regression of n rows on k coefficients. The default is for large
         samples.
     confidence : float
-        Of the interval, above 0 and below 1.
+        The confidence of the interval, above 0 and below 1.
     null : float or array-like of shape (k,)
-        The value that the p-value is about.
+        The value of the parameter under the null hypothesis.
 
     Returns
     -------
@@ -127,8 +129,8 @@ def pool(
     Raises
     ------
     InvalidValueError
-        When there are fewer than two estimates, when shapes do not fit, or when a
-        variance is negative or not finite.
+        If there are fewer than two estimates, shapes do not match, or a variance is
+        negative or not finite.
 
     References
     ----------
@@ -161,10 +163,12 @@ def pool(
     more = 1 + 1 / count
     total = within + more * between
     error = np.sqrt(total)
-    # A variance of 0 is one of which nothing is missing.
+    # If the variance is 0, no information is missing.
     share = np.divide(more * between, total, out=np.zeros_like(total), where=total > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         increase = np.where(between > 0, more * between / within, 0.0)
+        # Degrees of freedom by Rubin, v = (m - 1) / share^2, and by Barnard and Rubin,
+        # 1 / (1/v + 1/v_obs), v_obs = (n + 1) / (n + 3) n (1 - share) for n = complete_df.
         of_draws = (count - 1) / np.square(share)
         of_data = complete_df * np.ones_like(share)
         if np.isfinite(complete_df):
@@ -199,20 +203,20 @@ def pool(
 
 
 def _plain(numbers: np.ndarray) -> Numbers:
-    """Return an array as it is, and one without dimensions as a float."""
+    """Return an array unchanged, and one without dimensions as a float."""
     return numbers if np.ndim(numbers) else float(numbers)
 
 
 def _checked(
     estimates: ArrayLike, variances: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return estimates, their variances, and their covariances where these were given."""
+    """Return estimates, their variances, and their covariances if these were given."""
     try:
         found = np.asarray(estimates, dtype=np.float64)
         given = np.asarray(variances, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidValueError(
-            f"estimates or variances are no numbers ({error}); give an estimate and a "
+            f"estimates or variances are not numbers ({error}); give an estimate and a "
             "variance from each completed table"
         ) from None
     if found.ndim not in (1, 2) or len(found) < 2:
@@ -229,8 +233,8 @@ def _checked(
     spreads = given.diagonal(axis1=1, axis2=2) if square else given
     if not (np.isfinite(found).all() and np.isfinite(given).all()):
         raise InvalidValueError(
-            "estimates or variances hold NaN or infinite numbers; leave out the tables "
-            "whose analysis failed, and say so"
+            "estimates or variances contain NaN or infinite numbers; leave out the tables "
+            "whose analysis failed, and report it"
         )
     if (spreads < 0).any():
         raise InvalidValueError(
@@ -246,14 +250,14 @@ def _checked(
 
 
 def _degrees(given: float) -> float:
-    """Return degrees of freedom, which may be infinite."""
+    """Return checked degrees of freedom, which may be infinite."""
     if isinstance(given, float) and given == np.inf:
         return given
     return real_number("complete_df", given, 0, strict=True)
 
 
 def _share(given: float) -> float:
-    """Return a confidence."""
+    """Return a checked confidence."""
     found = real_number("confidence", given, 0, strict=True)
     if found >= 1:
         raise InvalidValueError(

@@ -1,4 +1,4 @@
-"""What a Gaussian model says of missing features: expectations, variances and draws."""
+"""Predictions of a Gaussian model: expectations, variances and draws of missing features."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from descents.marginal.gaussian import Marginal, Point, conditional, covariance
 from descents.marginal.patterns import Batch, Patterns, grouped
 
 LEAST_LEFT = 0.5
-"""No smaller share of a variance is taken to be left by what explains it."""
+"""The smallest share of a variance that is assumed to be left by an explanation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +27,8 @@ class Gaussian:
     inverse : float64 Tensor of shape (d, d)
         The inverse of the covariance.
     size : float64 Tensor of shape ()
-        Of a model of resampled rows, how many cells a column of the table has; else
-        infinite.
+        For a model of resampled rows, the mean number of observed cells of a column of the
+        table; otherwise infinite.
     """
 
     mean: torch.Tensor
@@ -39,7 +39,7 @@ class Gaussian:
 
     @classmethod
     def of(cls, problem: Marginal, point: Point) -> Gaussian:
-        """Return the distribution that the parameters of a start stand for."""
+        """Return the distribution with the parameters of a start."""
         variances = problem.variances(point["noise"])
         factor = torch.linalg.cholesky(covariance(point["loadings"], variances))
         return cls(point["mean"], torch.cholesky_inverse(factor))
@@ -47,13 +47,13 @@ class Gaussian:
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """What is predicted of the missing cells of a table.
+    """Predictions of the missing cells of a table.
 
     Attributes
     ----------
     values : float64 ndarray of shape (n, p)
-        The expectation of a missing number, and the code of the most probable level;
-        what was observed elsewhere.
+        The expectation of a missing number, the code of the most probable level of a
+        missing level, and observed cells unchanged.
     deviations : float64 ndarray of shape (n, p)
         The standard deviation of a missing number; 0 elsewhere.
     probabilities : dict
@@ -68,7 +68,7 @@ class Cells:
 
 @dataclass(frozen=True, eq=False)
 class RowsModel:
-    """What a model of rows says of missing cells.
+    """A model in which the rows are the sample.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class RowsModel:
     features: Features
 
     def predicted(self, codes: np.ndarray) -> Cells:
-        """Return what the model says of the missing cells of a table."""
+        """Return predictions of the missing cells of a table."""
         return predicted(self.gaussian, self.features, codes)
 
     def drawn(self, codes: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -90,7 +90,7 @@ class RowsModel:
 
 
 def predicted(model: Gaussian, features: Features, codes: np.ndarray) -> Cells:
-    """Return what a model says of the missing cells of a table.
+    """Return the predictions of a model for the missing cells of a table.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def predicted(model: Gaussian, features: Features, codes: np.ndarray) -> Cells:
 def expected(
     model: Gaussian, sample: np.ndarray, generator: np.random.Generator | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what is expected of the missing features of a sample.
+    """Return the conditional moments of the missing features of a sample.
 
     Parameters
     ----------
@@ -114,15 +114,15 @@ def expected(
     sample : float64 ndarray of shape (members, d)
         NaN where missing.
     generator : Generator, optional
-        Of the normal numbers.
+        Draws the normal numbers.
 
     Returns
     -------
     means, variances : ndarray of shape (members, d)
         0 at observed features.
     normals : ndarray of shape (members, d)
-        Normal numbers of variance 1, correlated in each member as its missing features
-        are; 0 at observed features, and throughout without a generator.
+        Normal numbers of variance 1, which are correlated within each member as its
+        missing features are; 0 at observed features, and 0 without a generator.
     """
     found = [np.zeros_like(sample) for _ in range(3)]
     noise = None if generator is None else generator.standard_normal(sample.shape)
@@ -158,12 +158,12 @@ def cells_of(
     ----------
     features : Features
     places : sequence of slice
-        Where the features of each column are in the means and the variances.
+        The positions of the features of each column in the means and the variances.
     codes : float64 ndarray of shape (n, p)
     means, variances : ndarray of shape (n, d)
-        Of standardized numbers and of indicators.
+        Those of standardized numbers and of indicators.
     """
-    values, deviations = codes.copy(), np.zeros_like(codes)
+    values, std = codes.copy(), np.zeros_like(codes)
     probabilities = {}
     for place, (column, here) in enumerate(zip(features.columns, places, strict=True)):
         lacking = np.isnan(codes[:, place])
@@ -174,13 +174,13 @@ def cells_of(
             values[lacking, place] = column.numbers(part)
             left = variances[lacking, here.start]
             relative = column.relative_at(values[lacking, place], left)
-            deviations[lacking, place] = np.sqrt(left) * column.spread * relative
+            std[lacking, place] = np.sqrt(left) * column.spread * relative
         else:
             found = np.full((len(codes), column.width), np.nan)
             found[lacking] = column.probabilities(part)
             probabilities[place] = found
             values[lacking, place] = found[lacking].argmax(1)
-    return Cells(values, deviations, probabilities)
+    return Cells(values, std, probabilities)
 
 
 def drawn(
@@ -191,14 +191,15 @@ def drawn(
 ) -> np.ndarray:
     """Return a table whose missing cells are drawn from their distribution.
 
-    The missing features of a row are drawn together. A level is drawn with its
-    probabilities, by the normal numbers that its indicators were drawn with: what is left
-    of each after the indicators before it decides between its level and those after it,
-    so that cells of one row keep the dependence that the model has found.
+    The missing features of a row are drawn jointly. The normal numbers of the indicators
+    of a column, made independent of each other, then choose its level: number k decides
+    between level k and those after it (`levels_of`). So levels have their probabilities,
+    and the cells of a row have the dependence that the model has estimated.
 
-    Where the model was fitted to resampled rows, conditional covariances are divided by
-    (1 - p / n)^2, with n cells in a column of the table: a fit to n rows leaves the share
-    1 - p / n of a variance that p parameters explain, and so does resampling once more.
+    If the model was fitted to resampled rows, conditional covariances are divided by
+    (1 - p / n)^2, with n observed cells in a column of the table. In a fit of p parameters
+    to n rows, residuals have the share 1 - p / n of the variance of the noise, and the
+    resampling has the same effect once more.
     """
     encoded = features.encoded(codes)
     patterns = grouped(encoded, compress=False)
@@ -215,7 +216,7 @@ def drawn(
         explaining = encoded.shape[1] - batch.real.sum(1) + 1
         left = (1 - explaining / model.size).clamp(min=LEAST_LEFT)
         covariances = covariances / left.square()[:, None, None]
-        # The lower factor, so that the first m numbers make the first m features.
+        # With the lower factor, the first m features depend on the first m numbers alone.
         lower = torch.linalg.cholesky(covariances)
         raw = batch.entries(torch.from_numpy(noise[order]))
         shift = (lower[batch.pattern] @ raw[:, :, None])[:, :, 0]
@@ -248,7 +249,7 @@ def drawn(
 
 
 def along(model: Gaussian, patterns: Patterns) -> torch.Tensor:
-    """Return P d for each row, with d = 0 at its missing features."""
+    """Return P d for each row, with d = x - m, or 0 at missing features."""
     off = patterns.values - patterns.constants[:, None] * (
         patterns.observed * model.mean
     )
@@ -258,9 +259,9 @@ def along(model: Gaussian, patterns: Patterns) -> torch.Tensor:
 def spread(
     batch: Batch, entries: torch.Tensor, base: torch.Tensor, *, add: bool = True
 ) -> np.ndarray:
-    """Return entries at missing features as rows of all features, 0 elsewhere.
+    """Return entries at missing features as rows of all features, with 0 elsewhere.
 
-    Those of `base`, of shape (d,), are added to them.
+    If `add` is true, the entries of `base`, of shape (d,), are added to them.
     """
     places = batch.missing[batch.pattern]
     if add:
@@ -276,10 +277,10 @@ def _own_normals(
     rows: np.ndarray,
     here: slice,
 ) -> np.ndarray:
-    """Return independent normal numbers that the indicators of a column were drawn with.
+    """Return the independent normal numbers behind the drawn indicators of a column.
 
-    The shift of the first K - 1 of K indicators from their means, over the Cholesky
-    factor of their covariance, shape (rows, K - 1).
+    They are L^{-1} times the differences of the first K - 1 of K indicators from their
+    means, where L is the Cholesky factor of their covariance. The shape is (rows, K - 1).
     """
     mine = batch.pattern[torch.from_numpy(rows)]
     before = ((batch.missing < here.start) & batch.real).sum(1)[mine]
@@ -292,10 +293,10 @@ def _own_normals(
 
 
 def levels_of(chances: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """Return codes of levels with the given probabilities, one a row.
+    """Return the code of a drawn level for each row, given its probabilities.
 
-    Level k is taken, if none before it was, where normal number k is above the quantile
-    that leaves it p_k / (p_k + p_{k+1} + ...).
+    Level k is taken, unless one before it was, if normal number k is in the upper tail that
+    has the probability p_k / (p_k + p_{k+1} + ...).
     """
     left = np.cumsum(chances[:, ::-1], axis=1)[:, ::-1]
     taken = ndtr(normals) > 1 - chances[:, :-1] / left[:, :-1]

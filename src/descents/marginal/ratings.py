@@ -1,4 +1,4 @@
-"""A model of sparse ratings: fitted without settings, with predictions of any cell."""
+"""A model of sparse ratings without settings, which predicts any cell."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from descents.optim.runs import RunFacts, Runs
 from descents.optim.stopping import Stop
 
 STEPS = Stop(200, gradient_tol=0.03)
-"""The loss can then fall by 1e-3 nats per cell, or a thousandth of the noise."""
+"""When it stops, the loss can fall by 1e-3 nats per cell: a thousandth of the noise."""
 ROUNDS = 20
-"""How often the factors of a new row and its noise take turns."""
+"""Number of rounds in which the factors of a new row and its noise are updated in turn."""
 PIECE = 2**14
-"""So many cells are predicted together."""
+"""Number of cells that are predicted together."""
 FORMAT = 1
-"""Of what is stored."""
+"""The version of the stored form."""
 
 
 class RatingsFacts(TypedDict):
@@ -46,14 +46,14 @@ class RatingsFacts(TypedDict):
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """What is predicted of some cells.
+    """Predictions of some cells.
 
     Attributes
     ----------
     values : float64 ndarray
         Expectations.
     deviations : float64 ndarray
-        Standard deviations of what would be observed, noise included.
+        Standard deviations of observations, including the noise.
     """
 
     values: np.ndarray
@@ -62,15 +62,15 @@ class Predicted:
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """What predictions need of one start.
+    """The part of one start that predictions depend on.
 
     Attributes
     ----------
     one : Sides
     view : View
-        What rows see of the columns.
+        The moments of the columns.
     means, second : Tensor
-        As in the view, with one more column, that has no cell.
+        As in the view, with one more column, which has no observed cell.
     kappa : Tensor of shape (d + 1,)
     """
 
@@ -82,7 +82,7 @@ class Start:
 
     @classmethod
     def of(cls, problem: BothSides, parameters: Sides) -> Start:
-        """Return it from all parameters."""
+        """Return it from the parameters of the start."""
         one = narrowed(parameters)
         view = View.of(one, problem.precisions(one)[1].mean)
         prior = problem.column_prior(one, problem.sightings.of_blank()[1])
@@ -104,7 +104,7 @@ class RatingsModel:
     ----------
     problem : BothSides
     runs : Runs
-        The starts, of which predictions are averaged.
+        The starts, whose predictions are averaged.
     """
 
     problem: BothSides
@@ -112,13 +112,13 @@ class RatingsModel:
 
     @property
     def ranks(self) -> np.ndarray:
-        """How many components each start has kept, shape (S,)."""
+        """Number of components of each start that were not removed, shape (S,)."""
         scales = self.runs.parameters["scales"][:, : self.problem.rank]
         return np.count_nonzero(scales, axis=1)
 
     @cached_property
     def starts(self) -> list[Start]:
-        """What predictions need of each start."""
+        """The part of each start that predictions depend on."""
         parameters = self.runs.parameters
         found = each({n: torch.from_numpy(parameters[n]) for n in Sides._fields})
         return [Start.of(self.problem, one) for one in found]
@@ -126,15 +126,15 @@ class RatingsModel:
     def predicted(
         self, rows: ArrayLike, columns: ArrayLike, *, unseen: bool = False
     ) -> Predicted:
-        """Return what is predicted of cells of the table that the model was fitted to.
+        """Return predictions of cells of the table of the fit.
 
         Parameters
         ----------
         rows, columns : array-like of int
-            The places of the cells, of equal length.
+            The positions of the cells, of equal length.
         unseen : bool
-            Whether places after the last row or column are allowed: those of one without
-            any observed cell.
+            Whether positions after the last row or column are allowed; they stand for a row
+            or column without observed cells.
         """
         problem = self.problem
         i, j = _places(rows, columns, problem.cells.shape, (unseen, unseen))
@@ -160,17 +160,17 @@ class RatingsModel:
         *,
         unseen: bool = False,
     ) -> Predicted:
-        """Return what is predicted of cells of new rows, given their observed cells.
+        """Return predictions of cells of new rows, given their observed cells.
 
-        Nothing is fitted again: the factors of a new row are found given those of the
+        The model is not fitted again: the factors of a new row follow from those of the
         columns.
 
         Parameters
         ----------
         table : scipy sparse array of shape (rows, d)
-            The observed cells of new rows; a row may have none.
+            The observed cells of new rows.
         rows, columns : array-like of int
-            The places of the cells in this table.
+            The positions of the cells in this table.
         unseen : bool
             Whether places after the last column are allowed.
         """
@@ -221,8 +221,8 @@ class RatingsModel:
                     mean, square = _cells(start, found, rho, of_rows, columns[part])
                     values[part] += mean / len(self.starts)
                     squares[part] += square / len(self.starts)
-        deviations = np.sqrt(np.maximum(squares - values**2, 0)) * self.problem.unit
-        return Predicted(values * self.problem.unit + self.problem.center, deviations)
+        std = np.sqrt(np.maximum(squares - values**2, 0)) * self.problem.unit
+        return Predicted(values * self.problem.unit + self.problem.center, std)
 
     def stored(self) -> tuple[Arrays, RatingsFacts]:
         """Return the model as named arrays and plain values."""
@@ -265,7 +265,7 @@ def fit_ratings(
     seed: int = 0,
     stop: Stop = STEPS,
 ) -> RatingsModel:
-    """Fit a low-rank model with biases to sparse ratings; nothing has to be tuned.
+    """Fit a low-rank model with biases to sparse ratings; there is nothing to tune.
 
     Factors and biases of rows and columns are integrated out by variational Bayes
     (`BothSides`); components that are not needed are removed.
@@ -273,12 +273,12 @@ def fit_ratings(
     Parameters
     ----------
     table : scipy sparse array of shape (n, d)
-        Stored entries are ratings, zeros too; what is not stored is missing.
+        Stored entries are ratings, including zeros; all other cells are missing.
     rank : int, optional
-        How many components to begin with, by default
+        The number of components at the beginning, by default
         `descents.marginal.both_sides.default_rank`.
     starts : int
-        Of how many starts predictions are averaged; each costs the same.
+        The number of starts, whose predictions are averaged; each takes the same time.
     seed : int
 
     Examples
@@ -306,9 +306,9 @@ def _places(
     shape: tuple[int, int],
     unseen: tuple[bool, bool],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places of cells as arrays, or raise where they are not in a table.
+    """Return the positions of cells as arrays, or raise an error if they are not in a table.
 
-    Those after its end are allowed where `unseen` is true.
+    Positions after the end are allowed where `unseen` is true.
     """
     complaints = Complaints()
     found = []
@@ -340,7 +340,7 @@ def _places(
 def _rows(
     start: Start, block: Block, features: torch.Tensor, rates: torch.Tensor | None
 ) -> tuple[Posterior, torch.Tensor]:
-    """Return q(w) and E[rho] of rows; their noise is found too where there are no rates."""
+    """Return q(w) and E[rho] of rows; without rates, q(rho) is also fitted to their cells."""
     view, half = start.view, start.one.degrees[0].exp() / 2
     counts = torch.from_numpy(np.diff(block.values.indptr).astype(float))
     shapes = half + counts / 2
@@ -357,7 +357,11 @@ def _rows(
 def _cells(
     start: Start, found: Posterior, rho: torch.Tensor, i: torch.Tensor, j: torch.Tensor
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return E[x] and E[x^2] of cells, noise included."""
+    """Return E[x] and E[x^2] of cells, including the noise.
+
+    With x = h_i^T c_j + e, E[x] = E[h_i]^T E[c_j], and E[x^2] = tr(E[h_i h_i^T]
+    E[c_j c_j^T]) + sigma^2 / (E[rho_i] E[kappa_j]).
+    """
     means, second = found.lifted
     mean = (means[i] * start.means[j]).sum(1)
     square = (second[i] * start.second[j]).sum((1, 2))

@@ -1,8 +1,8 @@
-"""Readouts of each column by trees, on top of a Gaussian model.
+"""Forests that improve the predictions of a Gaussian model.
 
-The Gaussian model is linear in its features. Here a forest predicts, for each column with
-missing cells, what is left of the observed cells after the model's prediction of them
-from the other cells of their row, and both are blended as out-of-bag predictions tell.
+The Gaussian model is linear in its features. Here a forest for each column with missing
+cells predicts the residuals of the observed cells, which the model predicts from the other
+cells of their rows. Out-of-bag predictions determine how both are combined.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from descents.marginal.wide import ColumnsModel
 TREES = 100
 LEAST_LEAF = 2
 SHARE_OF_FEATURES = 0.5
-"""The trees of each forest, the fewest rows of a leaf, and the share of the features that
-is tried at each split."""
+"""Number of trees of each forest, fewest rows of a leaf, and share of the features that are
+tried at each split."""
 LEAST_ROWS = 20
-"""A column with fewer observed cells has no forest."""
+"""Fewest observed cells of a column that has a forest."""
 LEAST_PROBABILITY = 1e-3
-"""Logarithms of probabilities are taken of no less, where blends are compared."""
+"""The smallest probability whose logarithm is taken when combinations are compared."""
 BLENDS = np.linspace(0, 1, 11)
-"""The shares of the forest among which that of a column of levels is chosen."""
+"""Candidates for the share of the forest in the probabilities of levels."""
 
 Watch = Callable[[int, int], None]
-"""Called with how many columns are done, and how many there are."""
+"""Called with the number of columns that are finished, and that of all columns."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +40,12 @@ class Readout:
     Attributes
     ----------
     forest : Forest
-        Of the residuals of numbers over the spread of their column, or of levels.
+        It predicts residuals of numbers over the spread of their column, or levels.
     share : float
-        Of numbers, what its prediction of the residual is multiplied by; of levels, the
-        share of its probabilities.
+        For numbers, the factor of its prediction of the residual; for levels, the weight
+        of its probabilities.
     left : float
-        The share of the variance of the model's residuals that is left; 1 for levels.
+        The variance after the refinement over the variance of the residuals; 1 for levels.
     """
 
     forest: Forest
@@ -61,7 +61,7 @@ class RefinedModel:
     ----------
     model : RowsModel or ColumnsModel
     readouts : dict
-        By the place of a column; columns without one are predicted by the model.
+        The forests by the position of their column; other columns have only the model.
     """
 
     model: RowsModel | ColumnsModel
@@ -82,9 +82,9 @@ class RefinedModel:
         return self.model.drawn(codes, generator)
 
     def predicted(self, codes: np.ndarray) -> Cells:
-        """Return what the model and the readouts say of the missing cells of a table."""
+        """Return the predictions of the model and the forests for the missing cells."""
         found = self.model.predicted(codes)
-        values, deviations = found.values.copy(), found.deviations.copy()
+        values, std = found.values.copy(), found.deviations.copy()
         probabilities = dict(found.probabilities)
         for place, readout in self.readouts.items():
             rows = np.flatnonzero(np.isnan(codes[:, place]))
@@ -102,9 +102,9 @@ class RefinedModel:
             else:
                 residuals = column.spread * readout.forest.predict(design)[:, 0]
                 values[rows, place] += readout.share * residuals
-                deviations[rows, place] *= np.sqrt(readout.left)
+                std[rows, place] *= np.sqrt(readout.left)
         return replace(
-            found, values=values, deviations=deviations, probabilities=probabilities
+            found, values=values, deviations=std, probabilities=probabilities
         )
 
 
@@ -118,8 +118,8 @@ def refined(
     """Return a model with readouts of the columns that have missing cells.
 
     The training rows of a column are those where it is observed. The model predicts the
-    column, and the other missing cells of these rows, without that cell. The forest of
-    extremely randomized trees [1]_ has these cells and predictions as features.
+    column, and the other missing cells of these rows, from the other observed cells. These
+    cells and predictions are the features of a forest of extremely randomized trees [1]_.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def refined(
         The table of the fit.
     seed : int
     wanted : bool ndarray of shape (p,), optional
-        Which columns, by default those with missing cells.
+        The columns, by default those with missing cells.
     watch : callable, optional
         ``watch(done, count)`` is called after each column.
 
@@ -170,7 +170,7 @@ def refined(
 def _readout(
     model: RowsModel | ColumnsModel, codes: np.ndarray, place: int, seed: int
 ) -> Readout | None:
-    """Return the readout of a column, None where it gains nothing."""
+    """Return the readout of a column, or None if it does not improve predictions."""
     from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
     rows = np.flatnonzero(~np.isnan(codes[:, place]))
@@ -208,8 +208,8 @@ def _readout(
         share = float(BLENDS[int(np.argmin(losses))])
         forest = Forest.of(classifier, column.width)
         return Readout(forest, share, 1.0) if share else None
-    # scikit-learn does not split features or targets that vary too little, so that both
-    # are in units of their column.
+    # Features and targets are in units of the spread of their column, because scikit-learn
+    # does not split those that vary too little.
     residuals = (truth - found.values[rows, place]) / column.spread
     regressor = ExtraTreesRegressor(**options).fit(design, residuals)
     guess = regressor.oob_prediction_
@@ -217,7 +217,7 @@ def _readout(
     square = float(guess[seen] @ guess[seen])
     if square <= 0:
         return None
-    # The share that is best by least squares, kept between 0 and 1.
+    # The least-squares coefficient of the prediction, clipped to [0, 1].
     share = float(np.clip(guess[seen] @ residuals[seen] / square, 0, 1))
     after = residuals[seen] - share * guess[seen]
     total = float(np.square(residuals[seen]).sum())
@@ -228,10 +228,10 @@ def _readout(
 def _design(
     found: Cells, codes: np.ndarray, features: Features, place: int
 ) -> np.ndarray:
-    """Return what the forest of a column knows of each row.
+    """Return the features of each row for the forest of a column.
 
-    Numbers, observed or predicted, and the indicators or the probabilities of levels;
-    of the column itself, what the model predicts of it.
+    These are numbers, observed or predicted, and the indicators or the probabilities of
+    levels. The column itself is always predicted.
     """
     parts = []
     for other, column in enumerate(features.columns):
@@ -247,5 +247,5 @@ def _design(
 
 
 def _blended(own: np.ndarray, others: np.ndarray, share: float) -> np.ndarray:
-    """Return probabilities of which others have a share."""
+    """Return the weighted mean of probabilities, with a weight for `others`."""
     return (1 - share) * own + share * others

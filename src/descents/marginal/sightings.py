@@ -1,4 +1,4 @@
-"""Features of rows and columns that say which cells are observed."""
+"""Features of rows and columns that describe which cells are observed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 MOST_VECTORS = 20
-"""How many singular vectors of the pattern are features at most."""
+"""Most singular vectors of the pattern that are features."""
 BLOCK = 20
-"""How many vectors are multiplied together by the pattern and its transpose."""
+"""Number of vectors that the pattern and its transpose are multiplied by together."""
 ITERATIONS = 6
-"""How often that is done; it is exact where so many blocks span all columns."""
+"""Number of such products. The vectors are exact if all blocks together span all columns."""
 LEAST_NORM = 1e-6
-"""A feature that depends on those before it, but for this part, is left out."""
+"""A feature is left out if its part that is orthogonal to those before it is smaller than
+this share of its norm."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sightings:
-    """Which cells are observed, as a few features of each row and column.
+    """Features of each row and column that describe which cells are observed.
 
     The first feature is constant, the second the logarithm of one more than the number of
     cells; the others are singular vectors of the matrix of ones at observed cells, its
@@ -34,6 +35,9 @@ class Sightings:
     ----------
     rows : float64 Tensor of shape (n, p)
     columns : float64 Tensor of shape (d, p)
+    vectors, column_roots, mean_count, mixing, column_mixing, row_ends, column_ends
+        Determine the features of other rows: the singular vectors, the scale of the
+        pattern, the matrices that make features orthogonal, and the ranges of the fit.
 
     References
     ----------
@@ -53,19 +57,19 @@ class Sightings:
 
     @property
     def count(self) -> int:
-        """p, how many features each side has."""
+        """p, the number of features of each side."""
         return self.rows.shape[1]
 
     def of_rows(self, pattern: csr_array) -> torch.Tensor:
         """Return the features of other rows, from ones at their observed cells.
 
-        They are kept within the ends of those of the fit, as nothing is known beyond.
+        They are clipped to the range of the fit, because the model is not fitted beyond it.
         """
         raw = _raw(pattern, self.vectors, self.column_roots, self.mean_count)
         return torch.from_numpy(raw.clip(*self.row_ends) @ self.mixing)
 
     def of_blank(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the features of a row, and of a column, without any cell."""
+        """Return the features of a row, and of a column, without observed cells."""
         raw = np.zeros((1, self.row_ends.shape[1]))
         raw[:, 0] = 1.0
         return (
@@ -129,7 +133,7 @@ def _singular_vectors(
 ) -> np.ndarray:
     """Return the first right singular vectors of the scaled pattern, by block Lanczos.
 
-    Products are in single precision: features need not be better.
+    Products are in single precision, which is enough for features.
     """
     columns = pattern.shape[1]
     whole = columns <= BLOCK * ITERATIONS
@@ -142,7 +146,7 @@ def _singular_vectors(
         left = weights[0] ** 2 * (single @ (weights[1] * block.astype(np.float32)))
         image = (weights[1] * (single.T @ left)).astype(np.float64)
         basis, images = np.hstack([basis, block]), np.hstack([images, image])
-        for _ in range(2):  # twice is enough against rounding
+        for _ in range(2):  # the second pass removes rounding errors
             image = image - basis @ (basis.T @ image)
         block = np.linalg.qr(image)[0]
     products = basis.T @ images
@@ -151,7 +155,7 @@ def _singular_vectors(
 
 
 def _orthogonal(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return a matrix that makes features orthogonal, and which do not depend on others.
+    """Return a matrix that makes features orthogonal, and which features it keeps.
 
     The mean square of raw @ matrix is 1.
     """
@@ -162,7 +166,7 @@ def _orthogonal(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for k in range(raw.shape[1]):
         mix = np.zeros(raw.shape[1])
         mix[k] = 1.0
-        for _ in range(2):  # twice is enough against rounding
+        for _ in range(2):  # the second pass removes rounding errors
             mix -= matrix @ (found.T @ (raw @ mix)) / len(raw)
         vector = raw @ mix
         size = np.sqrt(np.square(vector).mean())

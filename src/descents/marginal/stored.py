@@ -81,7 +81,7 @@ def stored(
     ----------
     model : TableModel
     resampled : sequence of Gaussian
-        What was fitted to resampled rows, for imputations of new rows.
+        The models of resampled rows, for imputations of new rows.
     """
     fitted = model.fitted
     arrays, runs = fitted.runs.stored()
@@ -122,16 +122,16 @@ def stored(
 def restored(
     arrays: Mapping[str, np.ndarray], facts: Any
 ) -> tuple[TableModel, list[Gaussian]]:
-    """Return what `stored` was given.
+    """Return the model and the Gaussians of resampled rows from the result of `stored`.
 
     Raises
     ------
     RunFolderError
-        When it is no such model.
+        If the file contains another kind of model.
     """
     if facts.get("model") != "TableModel" or facts.get("format") != FORMAT:
         raise RunFolderError(
-            "the file holds no model of 'descents impute'; give the folder of such a run"
+            "the file contains no model of 'descents impute'; give the folder of such a run"
         )
     runs = of_prefix(arrays, "runs/")
     gaussians = [
@@ -179,7 +179,7 @@ def _put_readout(arrays: Arrays, place: int, readout: Readout) -> ReadoutFacts:
 def _taken_readout(
     arrays: Mapping[str, np.ndarray], facts: ReadoutFacts
 ) -> tuple[int, Readout]:
-    """Return the place and the readout of a column that `_put_readout` put."""
+    """Return the position and the readout of a column, which `_put_readout` stored."""
     forest = taken(Forest, arrays, f"forests/{facts['place']}", {})
     return facts["place"], Readout(forest, facts["share"], facts["left"])
 

@@ -1,4 +1,4 @@
-"""A model of a user's table: which columns it has, and the table with its cells filled."""
+"""Models of a user's table: choose the columns, fit them, and fill the table."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ from descents.text import counted, visible
 
 @dataclass(frozen=True)
 class PassedColumn:
-    """A column that is not modeled, and is returned as it was.
+    """A column that is not modeled, and is returned unchanged.
 
     Attributes
     ----------
     name : str
     why : str
+        The reason, for messages, such as "has no observed cell".
     """
 
     name: str
@@ -42,14 +43,14 @@ BEST = "the best of the starts"
 
 
 class Reference(NamedTuple):
-    """The loss that those of the starts are compared with, in nats per observed cell.
+    """The loss that the losses of the starts are compared with, in nats per observed cell.
 
     Attributes
     ----------
     loss : float
-        NaN where there is none.
+        NaN if there is no reference.
     name : str or None
-        "the closed form", which no loss is below, or "the best of the starts".
+        "the closed form", which is a minimum, or "the best of the starts".
     """
 
     loss: float
@@ -71,11 +72,11 @@ class TableModel:
         The others.
     fitted : Fitted
     rows : float64 ndarray of shape (n, modeled columns) or None
-        The table that was fitted, as codes: `draws` resamples its rows.
+        The table of the fit, as codes: `draws` resamples its rows.
     weights : ndarray of shape (n,) or None
-        Of these rows.
+        Weights of these rows.
     models : tuple of Fitted
-        Where a stored model has no rows: what was fitted to resampled ones.
+        For a stored model, which has no rows: the models of resampled rows.
     """
 
     columns: tuple[ColumnModel, ...]
@@ -86,7 +87,7 @@ class TableModel:
     models: tuple[Fitted, ...] = ()
 
     def __repr__(self) -> str:
-        """Return in a line what is modeled."""
+        """Return the numbers of columns and components, in one line."""
         return (
             f"TableModel({counted(len(self.columns), 'column')} modeled, "
             f"{len(self.passed)} passed through, "
@@ -96,12 +97,12 @@ class TableModel:
     def codes(self, table: Table) -> tuple[np.ndarray, tuple[Unseen, ...]]:
         """Return the modeled columns of a table as numbers and codes of levels.
 
-        Levels that the model does not know are missing; they are returned too.
+        Levels that the model does not know are missing, and are also returned.
 
         Raises
         ------
         InvalidValueError
-            When a modeled column is not there, or is of another kind.
+            If a modeled column is absent or of another kind.
         """
         table, unseen = self.known(table)
         complaints = Complaints()
@@ -115,18 +116,19 @@ class TableModel:
         return np.column_stack(parts), unseen
 
     def known(self, table: Table) -> tuple[Table, tuple[Unseen, ...]]:
-        """Return a table in which cells of unknown levels are missing, and what they held."""
+        """Return a table in which cells of unknown levels are missing, and these levels."""
         return known_only(
             table, {model.name: model.known for model in self.columns}, None
         )
 
     @property
     def reference(self) -> Reference:
-        """The loss that those of the starts are compared with.
+        """The loss that the losses of the starts are compared with.
 
-        Of a complete table, where every covariance is possible and none is shrunk, the
-        best covariance is S + Lambda: that of the features, plus the ridge. Else it is
-        the smallest loss of the starts, where there are several.
+        For a complete table, if every covariance is possible and the covariance is not
+        shrunk, the minimum is known: C = S + Lambda, the covariance of the features plus
+        the ridge. There the loss is (1 + log 2 pi + log|C| / d) / 2. Otherwise the reference
+        is the smallest loss of several starts.
         """
         fitted = self.fitted
         width = fitted.features.width
@@ -143,26 +145,26 @@ class TableModel:
         return Reference(float(least), CLOSED_FORM)
 
     def predicted(self, table: Table, *, limited: bool = True) -> Cells:
-        """Return what the model says of the missing cells of a table."""
+        """Return predictions of the missing cells of a table."""
         return self.fitted.predicted(self.codes(table)[0], limited=limited)
 
     def filled(self, table: Table, *, limited: bool = True) -> Frame | str:
-        """Return the table with its missing cells filled, of the type that it had."""
+        """Return the table with its missing cells filled, as a frame of the original type."""
         values = self.predicted(table, limited=limited).values
         return given_back(self.put(table, values, free=not limited).source)
 
     def draws(
         self, codes: np.ndarray, count: int, seed: int, *, limited: bool = False
     ) -> Iterator[np.ndarray]:
-        """Give completed rows: missing cells are drawn from models of resampled rows.
+        """Yield completed rows, with missing cells drawn from models of resampled rows.
 
         Parameters
         ----------
         codes : float64 ndarray of shape (rows, modeled columns)
-            Of the table of the fit, or of others.
+            Rows of the table of the fit, or others.
         count : int
         seed : int
-            Number k of the draws depends on it and on k alone.
+            Draw k depends on the seed and on k alone.
         limited : bool
             Whether numbers are kept within the observed range of their column.
         """
@@ -170,34 +172,34 @@ class TableModel:
         return draws_of(models, codes, seed, limited=limited)
 
     def resampled(self, count: int, seed: int) -> Iterator[Fitted]:
-        """Give models of the resampled rows of the table of the fit.
+        """Yield models of the resampled rows of the table of the fit.
 
         Raises
         ------
         InvalidValueError
-            When the model was stored with fewer.
+            If the model was stored with fewer.
         """
         if self.rows is not None:
             return bootstrapped(self.fitted, self.rows, count, seed, self.weights)
         if count > len(self.models):
             raise InvalidValueError(
                 f"{counted(count, 'imputation')} are requested, but the model was stored "
-                f"with {len(self.models)}; request at most so many, or fit it again"
+                f"with {len(self.models)}; request at most {len(self.models)}, or fit it again"
             )
         return iter(self.models[:count])
 
     def imputations(
         self, table: Table, count: int, seed: int, *, limited: bool = False
     ) -> Iterator[Frame | str]:
-        """Give tables whose missing cells are drawn, as `draws` gives them."""
+        """Yield completed tables, with the missing cells that `draws` yields."""
         codes, _ = self.codes(table)
         for values in self.draws(codes, count, seed, limited=limited):
             yield given_back(self.put(table, values, free=not limited).source)
 
     def put(self, table: Table, values: np.ndarray, *, free: bool = False) -> Table:
-        """Return the table with the missing cells of its modeled columns from values.
+        """Return the table with the missing cells of its modeled columns filled with values.
 
-        They are in the source of what is returned; levels that the model does not know
+        The source of the returned table contains them. Levels that the model does not know
         are filled as missing cells are.
 
         Parameters
@@ -231,7 +233,7 @@ def fit_table(
     Raises
     ------
     InvalidValueError
-        When no column can be modeled.
+        If no column can be modeled.
 
     Examples
     --------
@@ -262,7 +264,7 @@ def fit_codes(
     passed: tuple[PassedColumn, ...] = (),
     watch: Watch | None = None,
 ) -> TableModel:
-    """Fit a model of a table that is given as numbers and codes of levels.
+    """Fit a model to a table of numbers and codes of levels.
 
     Parameters
     ----------
@@ -271,7 +273,7 @@ def fit_codes(
     models : tuple of ColumnModel, length p
     settings : Settings, optional
     weights : ndarray of shape (n,), optional
-        Rows of weight 0 are left out.
+        Weights of the rows; those of weight 0 are left out.
     passed : tuple of PassedColumn
         The columns that are not modeled.
     watch : callable, optional
@@ -310,7 +312,7 @@ def modeled(table: Table) -> tuple[tuple[ColumnModel, ...], tuple[PassedColumn, 
 
 
 def _why_not(column: Column, rows: int) -> str:
-    """Return why a column is not modeled; empty if it is."""
+    """Return why a column is not modeled; "" if it is modeled."""
     if column.kind == "empty":
         return "has no observed cell"
     if column.kind == "text":

@@ -1,8 +1,7 @@
 """The model of a table with more columns than rows: the columns are the sample.
 
-Each standardized column is one draw from a Gaussian distribution over the rows, so that
-the factors of the columns are integrated out, and what is estimated has the size of the
-shorter side.
+Each standardized column is one draw from a Gaussian distribution over the rows. The factors
+of the columns are integrated out, and the covariance has the size of the shorter side.
 """
 
 from __future__ import annotations
@@ -40,20 +39,20 @@ class Standard:
     @property
     def scales(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the means and the standard deviations of values and indicators."""
-        means, deviations = [], []
+        means, std = [], []
         for column in self.features.columns:
             if isinstance(column, NumberFeatures):
                 means.append(np.array([column.center]))
-                deviations.append(np.array([column.spread]))
+                std.append(np.array([column.spread]))
             else:
                 means.append(column.shares)
                 spread_of = np.sqrt(column.shares * (1 - column.shares))
-                deviations.append(np.where(spread_of > 0, spread_of, 1.0))
-        return np.concatenate(means), np.concatenate(deviations)
+                std.append(np.where(spread_of > 0, spread_of, 1.0))
+        return np.concatenate(means), np.concatenate(std)
 
     @property
     def places(self) -> tuple[slice, ...]:
-        """Where the values or the indicators of each column are."""
+        """The positions of the values or the indicators of each column."""
         widths = [
             1 if isinstance(column, NumberFeatures) else column.width
             for column in self.features.columns
@@ -69,8 +68,8 @@ class Standard:
             else column.encoded(codes[:, place])
             for place, column in enumerate(self.features.columns)
         ]
-        means, deviations = self.scales
-        return (np.concatenate(parts, axis=1) - means) / deviations
+        means, std = self.scales
+        return (np.concatenate(parts, axis=1) - means) / std
 
 
 def sample_of(
@@ -81,7 +80,7 @@ def sample_of(
     Parameters
     ----------
     side : {"rows", "columns"}
-        Which side of the table is the sample.
+        The side of the table that is the sample.
     features : Features
     codes : float64 ndarray of shape (n, p)
     """
@@ -92,12 +91,12 @@ def sample_of(
 
 @dataclass(frozen=True, eq=False)
 class ColumnsModel:
-    """What a model of columns says of missing cells.
+    """A model in which the columns are the sample.
 
     Attributes
     ----------
     gaussian : Gaussian
-        The distribution over the rows of the fit of a standardized column.
+        The distribution of a standardized column, over the rows of the fit.
     features : Features
     codes : float64 ndarray of shape (n, p)
         The table of the fit.
@@ -108,7 +107,7 @@ class ColumnsModel:
     codes: np.ndarray
 
     def predicted(self, codes: np.ndarray) -> Cells:
-        """Return what the model says of the missing cells of a table."""
+        """Return predictions of the missing cells of a table."""
         means, variances, _ = self._expected(codes)
         return self._cells(codes, means, variances)
 
@@ -125,8 +124,8 @@ class ColumnsModel:
                 continue
             mine = normals[lacking, here]
             if isinstance(column, NumberFeatures):
-                deviations = found.deviations[lacking, place]
-                found.values[lacking, place] += deviations * mine[:, 0]
+                std = found.deviations[lacking, place]
+                found.values[lacking, place] += std * mine[:, 0]
             elif column.width > 1:
                 chances = found.probabilities[place][lacking]
                 found.values[lacking, place] = levels_of(chances, mine[:, :-1])
@@ -149,7 +148,7 @@ class ColumnsModel:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return expectations, variances and, with a generator, correlated normals.
 
-        Each of shape (rows, standardized columns); 0 at observed cells.
+        Each has shape (rows, standardized columns), with 0 at observed cells.
         """
         same = codes.shape == self.codes.shape and np.array_equal(
             codes, self.codes, equal_nan=True
@@ -163,13 +162,12 @@ class ColumnsModel:
     def _of_new_rows(
         self, codes: np.ndarray, generator: np.random.Generator | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        r"""Return what is expected of rows that the fit did not have.
+        r"""Return the conditional moments of rows that were not in the fit.
 
-        A row of the fit is, given the others, x_i = m_i + sum_j w_ij (x_j - m_j) + e_i
-        with w_ij = -P_ij / P_ii and a variance of e_i of 1 / P_ii. A new row is modeled
-        the same way: its weights are normal with the mean square of those w, its noise has
-        the mean of these variances, and the weights are integrated out, which makes it a
-        Gaussian over the columns.
+        Given the other rows, a row of the fit is x_i = m_i + sum_j w_ij (x_j - m_j) + e_i
+        with w_ij = -P_ij / P_ii, and e_i has the variance 1 / P_ii. A new row has the same
+        form: its weights are normal, with the mean square of the w_ij, and its noise has the
+        mean of the variances. The weights are integrated out, so that the row is Gaussian.
         """
         standard = Standard(self.features)
         sample = standard.encoded(self.codes).T
@@ -195,7 +193,11 @@ def _of_loadings(
     level: float,
     generator: np.random.Generator | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what is expected of rows x = L^T w + e, given their observed features.
+    """Return the conditional moments of rows x = L^T w + e, given their observed features.
+
+    With L_o the loadings of the observed features and A = I + L_o L_o^T / noise, the
+    weights w are N(A^{-1} L_o x_o / noise, A^{-1}), by Woodbury's identity. A missing
+    feature then has the variance l^T A^{-1} l + noise.
 
     Parameters
     ----------
@@ -205,7 +207,7 @@ def _of_loadings(
     noise : float
         The variance of e.
     level : float
-        Added to expectations.
+        This is added to expectations.
     """
     means, variances, normals = (np.zeros_like(rows) for _ in range(3))
     eye = torch.eye(len(loadings), dtype=torch.float64)
