@@ -13,7 +13,8 @@ import descents
 from descents import Alternating, Factorization, LineDescent, Problem, Runs, Stop
 from descents.cells.observed import cells
 from descents.errors import InvalidValueError
-from descents.factorization.factorization import INITIALIZATIONS, OFFSETS
+from descents.factorization.factorization import OFFSETS
+from descents.factorization.initialization import INITIALIZATIONS
 from descents.linalg.spectra import leading_triples, singular_form
 from descents.optim.problem import losses_and_gradients
 from descents.optim.stacked import flat

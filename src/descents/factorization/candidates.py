@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from descents.cells.base import ONCE, Cells
-from descents.factorization.factorization import SPECTRAL, Factorization
+from descents.factorization.factorization import Factorization
+from descents.factorization.initialization import SPECTRAL
 from descents.optim.problem import Bound, Parameters, Problem, stacked_points
 from descents.optim.rules import State, Update, UpdateRule
 from descents.rng import streams

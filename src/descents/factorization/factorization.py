@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +13,6 @@ import torch
 from descents.cells.base import ONCE, Cells
 from descents.cells.complete import Complete
 from descents.cells.dense import Dense
-from descents.cells.in_memory import CellsInMemory
 from descents.cells.observed import cells
 from descents.cells.sparse import Sparse
 from descents.cells.streamed import LIMITS as STREAMED_LIMITS
@@ -27,6 +26,12 @@ from descents.constraints.constraints import (
 from descents.constraints.sets import OneHot, Simplex
 from descents.devices import torch_device, torch_dtype
 from descents.errors import Complaints, InvalidValueError
+from descents.factorization.initialization import (
+    INITIALIZATIONS,
+    SPECTRAL,
+    moved_inside,
+    weighted_table,
+)
 from descents.linalg.spectra import leading_triples, shifted
 from descents.losses import CustomLoss, Loss, Poisson
 from descents.optim.functions import several_plain_steps
@@ -34,10 +39,6 @@ from descents.optim.problem import CHUNK_ENTRIES, Bound, Parameters, Problem
 from descents.validation import finite_matrix, one_of, whole_number
 
 OFFSETS = ("none", "columns", "rows", "both")
-SHAKEN = 0.1
-"""How large the random part of later spectral starts is, over that of a normal one."""
-INSIDE = 0.1
-"""What share of a starting point its mean is where predictions of zero cost too much."""
 ROUNDED = 1e-5
 """How far from their set given initial factors may be, by rounding."""
 
@@ -369,7 +370,7 @@ class Factorization(Problem):
         point = torch.from_numpy(np.array(drawn, dtype=np.float64))
         nearest = asked.nearest(point).numpy()
         if isinstance(asked.inside, Simplex) and self._diverges:
-            nearest = _inside(nearest)
+            nearest = moved_inside(nearest)
         return np.asarray(nearest)
 
     @property
@@ -773,7 +774,7 @@ class Factorization(Problem):
             return shifted(found.table, constant)
         if found.blocks[0].loss.divergence:
             # Its slope at zero is the same for every count. It has no offsets.
-            return found.table if found.weights is None else _weighted(found)
+            return found.table if found.weights is None else weighted_table(found)
         left = torch.ones(found.shape[0], 1, dtype=torch.float64)
         right = torch.as_tensor(constant)[:, None]
         return found.slopes(left, right, torch.as_tensor(found.cuts)) * -0.5
@@ -903,198 +904,5 @@ def _away(loss: Loss, z: np.ndarray, target: torch.Tensor) -> np.ndarray:
     return found
 
 
-def _weighted(found: CellsInMemory) -> Any:
-    """Return a table times its weights, of the layout that it has."""
-    if isinstance(found.table, np.ndarray):
-        return found.table * found.weights
-    parts = (found.table.data * found.weights, found.table.indices, found.table.indptr)
-    return type(found.table)(parts, found.shape)
-
-
-def _uniform(
-    problem: Factorization, generator: np.random.Generator, start: int
-) -> tuple[np.ndarray, np.ndarray]:
-    U = generator.random((problem.cells.shape[0], problem.rank))
-    return U, generator.random((problem.cells.coordinates, problem.rank))
-
-
-def _normal(
-    problem: Factorization, generator: np.random.Generator, start: int
-) -> tuple[np.ndarray, np.ndarray]:
-    spread = problem.spread()
-    typical = np.sqrt(np.sqrt(np.square(spread).mean()) / np.sqrt(problem.rank))
-    U = generator.standard_normal((problem.cells.shape[0], problem.rank)) * typical
-    V = generator.standard_normal((problem.cells.coordinates, problem.rank))
-    V *= (spread / np.sqrt(np.square(spread).mean()) * typical)[:, None]
-    if problem.row_regularizer.nonnegative:
-        U = np.abs(U)
-    if problem.column_regularizer.nonnegative:
-        V = np.abs(V)
-    return U, V
-
-
-def _spectral(
-    problem: Factorization, generator: np.random.Generator, start: int
-) -> tuple[np.ndarray, np.ndarray]:
-    left, values, right = problem.spectrum()
-    U, V = left * np.sqrt(values), right * np.sqrt(values)
-    if start:
-        other = _normal(problem, generator, start)
-        U, V = U + SHAKEN * other[0], V + SHAKEN * other[1]
-    if problem.row_regularizer.nonnegative:
-        U = np.abs(U)
-    if problem.column_regularizer.nonnegative:
-        V = np.abs(V)
-    return U, V
-
-
-def _spectral_then_normal(
-    problem: Factorization, generator: np.random.Generator, start: int
-) -> tuple[np.ndarray, np.ndarray]:
-    return (_normal if start else _spectral)(problem, generator, start)
-
-
-def _nndsvd(
-    problem: Factorization, generator: np.random.Generator, start: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the larger of the positive and the negative part of each singular pair.
-
-    Zeros, which multiplicative steps would never leave, are filled with the mean, or
-    in later starts with random numbers below a hundredth of it.
-    """
-    left, values, right = problem.spectrum()
-    U, V = np.zeros_like(left), np.zeros_like(right)
-    for r in range(problem.rank):
-        x, y = left[:, r], right[:, r]
-        parts = [(np.maximum(s * x, 0), np.maximum(s * y, 0)) for s in (1, -1)]
-        sizes = [np.linalg.norm(a) * np.linalg.norm(b) for a, b in parts]
-        a, b = parts[int(sizes[1] > sizes[0])]
-        size = max(sizes)
-        if size > 0:
-            root = np.sqrt(values[r] * size)
-            U[:, r], V[:, r] = (
-                root * a / np.linalg.norm(a),
-                root * b / np.linalg.norm(b),
-            )
-    for factor in (U, V):
-        mean = factor.mean()
-        fill = np.full(factor.shape, mean)
-        if start:
-            fill = mean / 100 * generator.random(factor.shape)
-        np.copyto(factor, fill, where=factor <= 1e-6 * mean)
-    return U, V
-
-
-def _nndsvd_then_normal(
-    problem: Factorization, generator: np.random.Generator, start: int
-) -> tuple[np.ndarray, np.ndarray]:
-    # The two differ in what fills their zeros; shaken further ones all end alike.
-    return (_normal if start > 1 else _nndsvd)(problem, generator, start)
-
-
-def _centers(
-    problem: Factorization, generator: np.random.Generator, start: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows of the table that lie apart, and which of them is nearest to each row.
-
-    Each is the best of a few that are drawn by the squared distance from those before.
-    Rows are what the best constants leave (minus half the slopes at them), a hole its
-    column's best constant.
-    """
-    table = problem.row_candidates()
-    if table is None:
-        return _normal(problem, generator, start)
-    sparse = hasattr(table, "tocsr")
-    far = _evenly_spread(problem, table)
-    squares = far.multiply(far) if sparse else np.square(far)
-    square = np.asarray(squares.sum(1), dtype=np.float64).reshape(-1)
-    seen = problem.cells.row_counts > 0
-
-    def dense(rows: Any) -> np.ndarray:
-        return np.asarray(rows.toarray() if sparse else rows, dtype=np.float64)
-
-    def distances(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        centers = dense(far[places])
-        inner = np.asarray(far @ centers.T)
-        away = square[:, None] - 2 * inner + np.square(centers).sum(1)
-        return dense(table[places]), np.maximum(away, 0)
-
-    rank, few = problem.rank, 2 + int(np.log(problem.rank))
-    away: np.ndarray = np.full(len(seen), np.inf)
-    V, nearest = np.empty((table.shape[1], rank)), np.zeros(len(seen), dtype=np.int64)
-    for r in range(rank):
-        weight = np.where(seen, away if r else 1.0, 0.0)
-        total = weight.sum()
-        drawn = generator.choice(
-            len(seen), few if r else 1, p=weight / total if total > 0 else None
-        )
-        centers, found = distances(drawn)
-        nearer = np.minimum(found, away[:, None])
-        best = int((nearer * seen[:, None]).sum(0).argmin())
-        nearest[found[:, best] < away] = r
-        away = nearer[:, best]
-        V[:, r] = centers[best]
-    if problem._diverges:
-        return _inside(np.eye(rank)[nearest]), _inside(V)
-    root = _shared_size(problem)
-    return np.eye(rank)[nearest] * root, V / root
-
-
-def _shared_size(problem: Factorization) -> float:
-    """Return the size of U when both factors are to take up the unit of the table alike.
-
-    It is the root of the typical prediction, or 1 if a constraint gives a factor its
-    size. Penalties then act on a start in the same way, whatever the unit is.
-    """
-    sides = (problem.row_regularizer, problem.column_regularizer)
-    if any(side.sized for side in sides):
-        return 1.0
-    return float(np.square(problem.spread()).mean() ** 0.25)
-
-
-def _centers_and_normal(
-    problem: Factorization, generator: np.random.Generator, start: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return centers and normal starts in turn: of some losses the others end lower."""
-    return (_normal if start % 2 else _centers)(problem, generator, start)
-
-
-def _evenly_spread(problem: Factorization, table: Any) -> Any:
-    """Return a table whose squared distances are like the loss of one row at another.
-
-    Under a beta-divergence the power b / 2 of numbers, or their logarithm: its
-    differences are about as large for small numbers as for large ones.
-    """
-    loss = problem.cells.blocks[0].loss
-    beta = getattr(loss, "beta", 2.0) if loss.divergence else 2.0
-    if beta == 2:
-        return table
-    if hasattr(table, "tocsr"):
-        return table.power(beta / 2) if beta > 0 else table
-    typical = float(np.abs(table).mean()) or 1.0
-    held = np.maximum(table, 1e-3 * typical if beta <= 0 else 0.0)
-    return np.log(held) if beta == 0 else np.power(held, beta / 2)
-
-
-def _inside(factor: np.ndarray) -> np.ndarray:
-    """Return rows moved towards their mean, so that what is nonnegative is above 0."""
-    return (1 - INSIDE) * factor + INSIDE * factor.mean(1, keepdims=True)
-
-
 def _names(asked: Regularizer) -> list[str]:
     return [one if isinstance(one, str) else one.name for one in asked.constraint]
-
-
-INITIALIZATIONS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
-    "uniform": _uniform,
-    "normal": _normal,
-    "spectral": _spectral,
-    "spectral_then_normal": _spectral_then_normal,
-    "nndsvd": _nndsvd,
-    "nndsvd_then_normal": _nndsvd_then_normal,
-    "centers": _centers,
-    "centers_and_normal": _centers_and_normal,
-}
-"""How U and V begin: see `Factorization`."""
-SPECTRAL = ("spectral", "spectral_then_normal", "nndsvd", "nndsvd_then_normal")
-"""Those that ask for the spectrum."""

@@ -13,7 +13,8 @@ from descents.constraints.constraints import Regularizer, regularizers
 from descents.constraints.sets import Fixed
 from descents.errors import Complaints, InvalidValueError
 from descents.factorization.alternating import Alternating
-from descents.factorization.factorization import INITIALIZATIONS, OFFSETS, Factorization
+from descents.factorization.factorization import OFFSETS, Factorization
+from descents.factorization.initialization import INITIALIZATIONS
 from descents.losses import get_loss
 from descents.lowrank.selection import THRESHOLD, Penalty, Search, asked
 from descents.lowrank.update_rules import STEPS, step_named
