@@ -150,12 +150,7 @@ def pool(
     complaints = Complaints()
     complete_df = complaints.attempt(_degrees, complete_df)
     confidence = complaints.attempt(_share, confidence)
-    try:
-        expected = np.broadcast_to(np.asarray(null, dtype=np.float64), found.shape[1:])
-    except (TypeError, ValueError):
-        complaints.require(
-            False, f"null is {null!r}; give a number, or one for each parameter"
-        )
+    expected = complaints.attempt(_null, null, found.shape[1:])
     complaints.raise_any()
     count = len(found)
     estimate, within = found.mean(0), spreads.mean(0)
@@ -264,3 +259,13 @@ def _share(given: float) -> float:
             f"confidence is {found:g}; give a number above 0 and below 1, such as 0.95"
         )
     return found
+
+
+def _null(given: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the values of the parameters under the null hypothesis."""
+    try:
+        return np.broadcast_to(np.asarray(given, dtype=np.float64), shape)
+    except (TypeError, ValueError):
+        raise InvalidValueError(
+            f"null is {given!r}; give a number, or one for each parameter"
+        ) from None
