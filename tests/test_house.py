@@ -106,18 +106,13 @@ def test_what_the_walks_name_exists() -> None:
 
 FILE_LINES, TEST_LINES, FUNCTION_LINES = 500, 800, 60
 ARGUMENTS, CONSTRUCTOR_ARGUMENTS = 10, 20
-ANY = 150
+ANY = 147
 """How often the package may say `Any`."""
 
-LARGE_FILES = {
-    "factorization/alternating.py": 860,
-    "factorization/factorization.py": 1087,
-}
+LARGE_FILES: dict[str, int] = {}
 """Files with more lines than the rule, and how many they may have."""
 
-LONG_FUNCTIONS = {
-    "factorization: _streamed": 64,
-}
+LONG_FUNCTIONS: dict[str, int] = {}
 """Functions with more lines than the rule, docstrings not counted, by room and name."""
 
 MANY_ARGUMENTS = {
@@ -194,11 +189,6 @@ PUBLIC = {
     *("_add_batch_dim", "_remove_batch_dim"),
 }
 """Names of other libraries for which there is no public one."""
-REACHING: set[str] = {
-    "descents.factorization.guarded",
-    "descents.factorization.rescaled",
-}
-"""Modules that still reach into objects of other modules; to be emptied."""
 
 
 def private(name: str) -> bool:
@@ -310,6 +300,6 @@ def test_reaching_into_other_objects_is_found(text: str, expected: object) -> No
     assert (len(found) if isinstance(expected, int) else found) == expected
 
 
-@pytest.mark.parametrize("name", sorted(set(modules()) - REACHING))
+@pytest.mark.parametrize("name", sorted(modules()))
 def test_private_attributes_are_used_where_they_are_defined(name: str) -> None:
     assert not reached_into(modules()[name].read_text())

@@ -69,6 +69,11 @@ class CellsInMemory(Cells):
         self.scales, self.units, self._given = other.scales, other.units, other._given
         return self
 
+    def without_units(self) -> Self:
+        """Drop units and scales: the cells are a table like any other afterwards."""
+        self.scales, self.units, self._given = None, None, None
+        return self
+
     @property
     def _data(self) -> np.ndarray:
         """The values of the table: all cells of a dense one, the entries of a sparse one."""

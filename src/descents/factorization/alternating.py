@@ -433,17 +433,36 @@ def _streamed(
     moved = {**parameters, **moved}
     if "V" not in parameters:
         return Update(moved, {"known": known}, losses, mapping, -sums["whole"])
-    summed = {name: value.to(like.dtype) for name, value in sums.items()}
-    solved = state.get("equations")
-    if solved is None:
-        solved = {name: summed[f"{name}_before"] for name in ("gram", "wanted")}
-    downhill = 2 * (solved["wanted"] - products(solved["gram"], right))
-    turn = turn_of(problem, "columns", downhill)
-    mapping |= mapping_along(turn, parameters, downhill, summed["bound"])
-    columns = solved_side(problem, moved, "columns", (summed["gram"], summed["wanted"]))
+    columns, slopes = _columns_of_sums(problem, parameters, moved, state, (sums, right))
+    mapping |= slopes
     known["loss"] = (known["loss"] + columns.change).clamp_min(0)
     mapping = {name: mapping[name] for name in parameters}
     balanced, equations = _balanced(problem, columns)
     ended: State = {"known": known, "equations": equations}
     gain = -(sums["whole"] + columns.whole)
     return Update(balanced, ended, losses, mapping, gain)
+
+
+def _columns_of_sums(
+    problem: Factorization,
+    parameters: Parameters,
+    moved: Parameters,
+    state: State,
+    read: tuple[Parameters, torch.Tensor],
+) -> tuple[Half, Parameters]:
+    """Solve for the columns after all rows were read, and return their mapping, too.
+
+    Before the step, the loss falls along 2 (W - G V), with the equations G V = W of the
+    rows as they were.
+    """
+    sums, right = read
+    like = parameters["U"]
+    summed = {name: value.to(like.dtype) for name, value in sums.items()}
+    before = state.get("equations")
+    if before is None:
+        before = {name: summed[f"{name}_before"] for name in ("gram", "wanted")}
+    downhill = 2 * (before["wanted"] - products(before["gram"], right))
+    turn = turn_of(problem, "columns", downhill)
+    slopes = mapping_along(turn, parameters, downhill, summed["bound"])
+    equations = summed["gram"], summed["wanted"]
+    return solved_side(problem, moved, "columns", equations), slopes

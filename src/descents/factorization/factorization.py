@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -12,37 +11,31 @@ import torch
 
 from descents.cells.base import Cells
 from descents.cells.complete import Complete
-from descents.cells.dense import Dense
 from descents.cells.observed import cells
-from descents.cells.sparse import Sparse
-from descents.cells.streamed import LIMITS as STREAMED_LIMITS
 from descents.cells.streamed import Streamed
 from descents.constraints.constraints import (
     Regularizer,
-    counted,
     most_components,
     regularizers,
 )
-from descents.constraints.sets import OneHot, Simplex
+from descents.constraints.sets import Simplex
 from descents.devices import torch_device, torch_dtype
-from descents.errors import Complaints, InvalidValueError
+from descents.errors import Complaints
+from descents.factorization.checks import check_divergences, check_sets, checked_factors
 from descents.factorization.initialization import (
     INITIALIZATIONS,
-    SPECTRAL,
     moved_inside,
 )
-from descents.factorization.residuals import Residuals
+from descents.factorization.regularized import Regularized
 from descents.losses import CustomLoss
 from descents.optim.functions import several_plain_steps
 from descents.optim.problem import CHUNK_ENTRIES, Bound, Parameters
 from descents.validation import finite_matrix, one_of, whole_number
 
 OFFSETS = ("none", "columns", "rows", "both")
-ROUNDED = 1e-5
-"""How far from their set given initial factors may be, by rounding."""
 
 
-class Factorization(Residuals):
+class Factorization(Regularized):
     r"""Losses of the observed cells of a table under U V^T, with penalties.
 
     Minimises :math:`\sum_{ij} w_{ij}\, \ell_j(a_i + b_j + u_i^\top v_j,\; x_{ij})
@@ -148,14 +141,14 @@ class Factorization(Residuals):
         self.constrained = not (
             self.row_regularizer.smooth and self.column_regularizer.smooth
         )
-        self._check_sets(initialization)
-        self._check_divergences()
+        check_sets(self, initialization)
+        check_divergences(self)
         self.size = self._largest()
         self.row_penalties, self.coordinate_counts = self._counted()
         self.initialization = initialization
         if not isinstance(initialization, str):
-            self._given = self._check_given(initialization)
-            self.available = len(self._given["U"])
+            self.initial_factors = checked_factors(self, initialization)
+            self.available = len(self.initial_factors["U"])
         self.strength: np.ndarray = np.ones(1)
         self._spectra: dict[str, Any] = {}
         self.turns: dict[Any, Any] = {}
@@ -170,121 +163,16 @@ class Factorization(Residuals):
         other._base, other._kept = self.base, {}
         return other
 
-    def _check_sets(self, initialization: Any) -> None:
-        complaints = Complaints()
-        for name, asked, length in (
-            ("U, the factor of the rows,", self.row_regularizer, self.cells.shape[0]),
-            (
-                "V, the factor of the columns,",
-                self.column_regularizer,
-                self.cells.coordinates,
-            ),
-        ):
-            if asked.inside is not None:
-                shape = (length, self.rank)
-                complaints.attempt(asked.inside.check, name, shape)
-                complaints.require(
-                    self._solvable or not isinstance(asked.inside, OneHot),
-                    f"the constraint of {name} is '{asked.inside.name}', whose members "
-                    "have no neighbors for a gradient to lead to; give losses that have "
-                    "a name, and kl loss of all cells of a sparse table as a dense one",
-                )
-        apart = self.row_regularizer.entrywise and self.column_regularizer.entrywise
-        complaints.require(
-            apart or not isinstance(self.cells, Streamed),
-            "a set that a factor lies in, or smooth rows, are asked for, but "
-            f"{STREAMED_LIMITS}",
-        )
-        by_values = isinstance(initialization, str) and initialization in SPECTRAL
-        complaints.require(
-            self.rank <= min(self.cells.shape) or not by_values,
-            f"initialization is {initialization!r}, of which there are no more than "
-            f"{min(self.cells.shape)} components, but the rank is {self.rank}; give "
-            "'centers', 'normal' or 'uniform'",
-        )
-        complaints.raise_any()
-
-    @property
-    def _solvable(self) -> bool:
-        """Whether rows can go to the minimum of a quadratic, above the loss or not."""
-        blocks = self.cells.blocks
-        known = all(block.loss.has_quadratic for block in blocks)
-        return self.cells.majorized or (
-            known and isinstance(self.cells, Dense | Sparse)
-        )
-
-    def _check_divergences(self) -> None:
-        sides = (self.row_regularizer, self.column_regularizer)
-        within = all(side.positive for side in sides) and self.offsets == "none"
-        for block in self.cells.blocks:
-            if not block.loss.divergence:
-                continue
-            label, instead = block.loss.label, ""
-            if block.loss.name == "kl":
-                instead = ", or loss 'poisson'"
-            if not within:
-                raise InvalidValueError(
-                    f"{label} loss needs predictions of at least 0; give "
-                    f"constraint='nonnegative' and no offsets{instead}"
-                )
-            finite = getattr(block.loss, "beta", 1.0) > 1
-            names = [side.inside.name for side in sides if side.inside is not None]
-            if not finite and all(
-                side.inside is not None and side.inside.sparse for side in sides
-            ):
-                raise InvalidValueError(
-                    f"{label} loss is infinite where a value is predicted to be 0, which "
-                    f"'{names[0]}' rows and '{names[1]}' columns do; leave the "
-                    "constraint of one factor at 'nonnegative', or give loss 'squared' "
-                    "or 'poisson'"
-                )
-
     def _largest(self) -> int:
         if isinstance(self.cells, Complete | Streamed):
             return self.cells.size
         q = self.rank + 2
         return max(self.cells.size, sum(self.cells.shape) * q * (q + 1) // 2)
 
-    def _counted(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return what the penalties of rows of U, and of V, are multiplied by."""
-        rows = counted(self.cells.row_counts, self.count_power)
-        columns = counted(self.cells.column_counts, self.count_power)
-        return rows, columns[self.cells.coordinate_columns]
-
     @property
     def units(self) -> np.ndarray:
         """What predictions are multiplied by, to be in the units of the data."""
         return self.cells.coordinate_units
-
-    def _check_given(self, factors: tuple[Any, Any]) -> dict[str, np.ndarray]:
-        rows, columns = self.cells.shape[0], self.cells.coordinates
-        given = {name: np.asarray(f) for name, f in zip("UV", factors, strict=True)}
-        count = len(given["U"])
-        for name, length in (("U", rows), ("V", columns)):
-            expected = (count, length, self.rank)
-            if given[name].shape != expected:
-                raise InvalidValueError(
-                    f"the initial {name} has shape {given[name].shape}; give "
-                    f"(starts, {length}, {self.rank}), here {expected}"
-                )
-            asked = self.row_regularizer if name == "U" else self.column_regularizer
-            if not np.isfinite(given[name]).all() or (
-                asked.nonnegative and (given[name] < 0).any()
-            ):
-                kind = "nonnegative " if asked.nonnegative else ""
-                raise InvalidValueError(
-                    f"the initial {name} holds other than finite {kind}numbers; give "
-                    "such ones"
-                )
-            if asked.inside is not None:
-                away = asked.distance(torch.as_tensor(given[name]).double())
-                if away > ROUNDED:
-                    raise InvalidValueError(
-                        f"the initial {name} is up to {away:.3g} away from the nearest "
-                        f"of the constraint {'+'.join(_names(asked))!r}; give one that "
-                        "meets it"
-                    )
-        return given
 
     def point(
         self, generator: np.random.Generator, start: int
@@ -298,7 +186,7 @@ class Factorization(Residuals):
         if isinstance(self.initialization, str):
             U, V = INITIALIZATIONS[self.initialization](self, generator, start)
         else:
-            U, V = self._given["U"][start], self._given["V"][start]
+            U, V = self.initial_factors["U"][start], self.initial_factors["V"][start]
         blank = self.cells.column_counts[self.cells.coordinate_columns] == 0
         if blank.any():
             V = np.where(blank[:, None], 0, V)
@@ -474,18 +362,6 @@ class Factorization(Residuals):
         right.append(offsets[..., None])
         return torch.cat(left, -1), torch.cat(right, -1)
 
-    def _held(self, name: str, like: torch.Tensor, *arrays: np.ndarray) -> torch.Tensor:
-        """Return the product of arrays as a tensor like another, kept between steps."""
-        key = name, like.dtype, like.device
-        known, found = self._kept.get(key, ((), like))
-        if len(known) == 0 or any(
-            old is not new for old, new in zip(known, arrays, strict=True)
-        ):
-            with torch.inference_mode(False):  # it outlives the caller's
-                found = torch.as_tensor(math.prod(arrays)).to(like)
-            self._kept[key] = arrays, found
-        return found
-
     def seen_rows(self, like: torch.Tensor) -> torch.Tensor:
         """Return 1 for each row that has a cell, 0 for the others."""
         return self._held("seen rows", like, self.cells.row_counts).sign()
@@ -554,24 +430,6 @@ class Factorization(Residuals):
             gradients["offsets"] = by_right[..., -1]
         return losses, {name: gradients[name] for name in parameters}
 
-    def _add_penalty_slopes(
-        self, gradients: Parameters, parameters: Parameters
-    ) -> None:
-        """Add the gradient of each l2 penalty, 2 l2 c x, to those of the parameters."""
-        for name, counts, asked in self._sides():
-            if asked.l2 and name in parameters:
-                weight = self._held(name, parameters[name], counts, self.strength)
-                slope = weight[..., None] * parameters[name]
-                gradients[name] = gradients[name] + 2 * asked.l2 * slope
-        for name, counts in (
-            ("row_biases", self.row_penalties),
-            ("offsets", self.coordinate_counts),
-        ):
-            if self.l2_biases and name in parameters:
-                weight = self._held(name, parameters[name], counts)
-                slope = weight * parameters[name]
-                gradients[name] = gradients[name] + 2 * self.l2_biases * slope
-
     @property
     def loss_scale(self) -> float | None:
         """The loss of the best constants, or what rounding leaves of the data."""
@@ -595,51 +453,6 @@ class Factorization(Residuals):
         if type(self) is not Factorization:
             return Bound(self, starts)
         return BoundFactorization(self, starts)
-
-    def penalized(self, losses: torch.Tensor, parameters: Parameters) -> torch.Tensor:
-        """Return losses with the penalties added; what `prox` minds has no gradient."""
-        for name, counts, asked in self._sides():
-            if name in self._fixed:
-                continue
-            if asked.l2 or asked.l1:
-                weight = self._held(name, parameters[name], counts, self.strength)
-            if asked.l2:
-                losses = losses + asked.ridge(parameters[name], weight)
-            if asked.smoothness:
-                losses = losses + asked.roughness(parameters[name])
-            if asked.l1:
-                with torch.no_grad():
-                    lasso = asked.lasso(parameters[name], weight)
-                losses = losses + lasso
-        if self.l2_biases:
-            for name, counts in (
-                ("row_biases", self.row_penalties),
-                ("offsets", self.coordinate_counts),
-            ):
-                if name in parameters and name not in self._fixed:
-                    weight = self._held(name, parameters[name], counts)
-                    square = (parameters[name].square() * weight).sum(-1)
-                    losses = losses + self.l2_biases * square
-        return losses
-
-    def _sides(self) -> tuple[tuple[str, np.ndarray, Regularizer], ...]:
-        return (
-            ("U", self.row_penalties, self.row_regularizer),
-            ("V", self.coordinate_counts, self.column_regularizer),
-        )
-
-    def prox(self, parameters: Parameters, rates: Parameters) -> Parameters:
-        """Return the prox of l1 and of the sets of each factor."""
-        moved = dict(parameters)
-        for name, counts, asked in self._sides():
-            if name in self._fixed:
-                continue
-            weight: Any = 1.0
-            if asked.l1:
-                weight = self._held(name, parameters[name], counts, self.strength)
-                weight = weight[..., None]
-            moved[name] = asked.prox(parameters[name], rates[name], weight)
-        return moved
 
     def predict(self, parameters: Parameters) -> torch.Tensor:
         """Return the natural parameters of each start, (S, rows, coordinates)."""
@@ -674,7 +487,3 @@ def _cells_of(table: Any, loss: Any) -> Cells:
         return cells(table, loss)
     array = finite_matrix("table", table, holes=True)
     return cells(array, loss)
-
-
-def _names(asked: Regularizer) -> list[str]:
-    return [one if isinstance(one, str) else one.name for one in asked.constraint]

@@ -109,8 +109,11 @@ def rescaled(problem: Factorization) -> Rescaled | None:
     other.l2_biases = problem.l2_biases * unit**2 / factor
     other._spectra, other.turns = {}, {}
     if not isinstance(problem.initialization, str):
-        given = problem._given
-        other._given = {"U": given["U"] / of_rows, "V": given["V"] / of_columns}
+        given = problem.initial_factors
+        other.initial_factors = {
+            "U": given["U"] / of_rows,
+            "V": given["V"] / of_columns,
+        }
     return Rescaled(other, unit, of_rows, of_columns, factor)
 
 
@@ -163,5 +166,4 @@ def _over(found: Any, unit: float, scales: np.ndarray) -> CellsInMemory:
     units = np.full(found.shape[1], unit)
     other: CellsInMemory = found.standardized(scales, units)
     # The way back is by the parameters: to the descent this is a table like any.
-    other.scales, other.units, other._given = None, None, None
-    return other
+    return other.without_units()

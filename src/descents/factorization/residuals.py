@@ -125,6 +125,7 @@ class Residuals(Problem):
 
         Examples
         --------
+        >>> from descents import Factorization
         >>> Factorization([[3.0, 0.0], [0.0, 1.0]], 1).vanishing_l2()
         3.0
         """

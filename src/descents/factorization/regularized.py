@@ -1,0 +1,118 @@
+"""The penalties and constraints of a factorization: their losses, slopes and prox."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from descents.constraints.constraints import (
+    Regularizer,
+    counted,
+)
+from descents.factorization.residuals import Residuals
+from descents.optim.problem import Parameters
+
+
+class Regularized(Residuals):
+    """A factorization with its penalties and constraints.
+
+    Attributes
+    ----------
+    row_regularizer, column_regularizer : Regularizer
+        Those of U and of V.
+    count_power : float
+        The penalties of a row are multiplied by this power of its number of cells.
+    strength : ndarray
+        What the penalties of each start are multiplied by.
+    """
+
+    row_regularizer: Regularizer
+    column_regularizer: Regularizer
+    count_power: float
+    strength: np.ndarray
+    _fixed: Parameters
+    _kept: dict[Any, tuple[tuple[np.ndarray, ...], torch.Tensor]]
+
+    def _counted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the penalties of rows of U, and of V, are multiplied by."""
+        rows = counted(self.cells.row_counts, self.count_power)
+        columns = counted(self.cells.column_counts, self.count_power)
+        return rows, columns[self.cells.coordinate_columns]
+
+    def _held(self, name: str, like: torch.Tensor, *arrays: np.ndarray) -> torch.Tensor:
+        """Return the product of arrays as a tensor like another, kept between steps."""
+        key = name, like.dtype, like.device
+        known, found = self._kept.get(key, ((), like))
+        if len(known) == 0 or any(
+            old is not new for old, new in zip(known, arrays, strict=True)
+        ):
+            with torch.inference_mode(False):  # it outlives the caller's
+                found = torch.as_tensor(math.prod(arrays)).to(like)
+            self._kept[key] = arrays, found
+        return found
+
+    def _add_penalty_slopes(
+        self, gradients: Parameters, parameters: Parameters
+    ) -> None:
+        """Add the gradient of each l2 penalty, 2 l2 c x, to those of the parameters."""
+        for name, counts, asked in self._sides():
+            if asked.l2 and name in parameters:
+                weight = self._held(name, parameters[name], counts, self.strength)
+                slope = weight[..., None] * parameters[name]
+                gradients[name] = gradients[name] + 2 * asked.l2 * slope
+        for name, counts in (
+            ("row_biases", self.row_penalties),
+            ("offsets", self.coordinate_counts),
+        ):
+            if self.l2_biases and name in parameters:
+                weight = self._held(name, parameters[name], counts)
+                slope = weight * parameters[name]
+                gradients[name] = gradients[name] + 2 * self.l2_biases * slope
+
+    def penalized(self, losses: torch.Tensor, parameters: Parameters) -> torch.Tensor:
+        """Return losses with the penalties added; what `prox` minds has no gradient."""
+        for name, counts, asked in self._sides():
+            if name in self._fixed:
+                continue
+            if asked.l2 or asked.l1:
+                weight = self._held(name, parameters[name], counts, self.strength)
+            if asked.l2:
+                losses = losses + asked.ridge(parameters[name], weight)
+            if asked.smoothness:
+                losses = losses + asked.roughness(parameters[name])
+            if asked.l1:
+                with torch.no_grad():
+                    lasso = asked.lasso(parameters[name], weight)
+                losses = losses + lasso
+        if self.l2_biases:
+            for name, counts in (
+                ("row_biases", self.row_penalties),
+                ("offsets", self.coordinate_counts),
+            ):
+                if name in parameters and name not in self._fixed:
+                    weight = self._held(name, parameters[name], counts)
+                    square = (parameters[name].square() * weight).sum(-1)
+                    losses = losses + self.l2_biases * square
+        return losses
+
+    def _sides(self) -> tuple[tuple[str, np.ndarray, Regularizer], ...]:
+        return (
+            ("U", self.row_penalties, self.row_regularizer),
+            ("V", self.coordinate_counts, self.column_regularizer),
+        )
+
+    def prox(self, parameters: Parameters, rates: Parameters) -> Parameters:
+        """Return the prox of l1 and of the sets of each factor."""
+        moved = dict(parameters)
+        for name, counts, asked in self._sides():
+            if name in self._fixed:
+                continue
+            weight: Any = 1.0
+            if asked.l1:
+                weight = self._held(name, parameters[name], counts, self.strength)
+                weight = weight[..., None]
+            moved[name] = asked.prox(parameters[name], rates[name], weight)
+        return moved
