@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from descents.reproduction.result import ReproductionResult
+from descents.runs.factorize_result import LowRankResult
 from descents.runs.impute_result import ImputationResult
-from descents.runs.lowrank_result import LowRankResult
-from descents.runs.network_result import ComparisonResult, NetworkResult
+from descents.runs.train_result import ComparisonResult, NetworkResult
 from descents.storage.results import Result, json_schema
 from descents.storage.values import json_text
 

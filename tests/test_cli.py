@@ -204,7 +204,7 @@ def test_a_read_only_directory_is_refused(tmp_path) -> None:
     for parent in [tmp_path, *list(tmp_path.parents)[:2]]:
         parent.chmod(0o755)
     code = (
-        "import os, sys\nfrom descents.cli import main as cli\nimport descents.storage.folders, descents.reproduction.claims\n"
+        "import os, sys\nfrom descents.cli import main as cli\nimport descents.storage.run_folders, descents.reproduction.claims\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"
         f"sys.exit(cli.main(['reproduce', '--out', {str(closed / 'run')!r}]))"
     )

@@ -14,7 +14,7 @@ from descents import Factorization, LowRankModel, TableOnDisk
 from descents.cells.observed import cells
 from descents.lowrank import noise
 from descents.lowrank.noise import Noise, implied
-from descents.lowrank.sweeps import Sweeps
+from descents.lowrank.noise_sweeps import Sweeps
 from descents.tables.datasets import planted_table
 
 IDENTITY: tuple[tuple[str, str | None], ...] = (

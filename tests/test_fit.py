@@ -14,8 +14,8 @@ from descents.cli.main import main
 from descents.errors import InvalidValueError
 from descents.lowrank import RunControl, Settings, calibrated, fit, read
 from descents.pages.page import read_run
-from descents.runs.lowrank_result import LowRankResult
-from descents.storage import folders as storage
+from descents.runs.factorize_result import LowRankResult
+from descents.storage import run_folders as storage
 from descents.storage.values import plain
 from descents.tables.datasets import planted_table
 

@@ -23,7 +23,7 @@ import pytest
 
 import descents
 from descents.cli.main import main
-from descents.marginal.maximization import EM
+from descents.marginal.em import EM
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "impute.schema.json"
 SCALE = ("never", "sometimes", "often")

@@ -20,7 +20,7 @@ from descents.cells.columns import ColumnModel
 from descents.cli.main import main
 from descents.errors import InvalidValueError
 from descents.losses import NAMED, get_loss
-from descents.lowrank.conformal import Calibration, kind_of
+from descents.lowrank.prediction_intervals import Calibration, kind_of
 from descents.statistics.quantiles import rank_of
 from descents.tables.datasets import planted_table
 

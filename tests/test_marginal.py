@@ -10,9 +10,9 @@ from scipy.stats import multivariate_normal, norm
 from conftest import slow
 from descents import Adam, Stop, descend
 from descents.errors import InvalidValueError
+from descents.marginal.em import EM
 from descents.marginal.features import features_of
 from descents.marginal.gaussian import Marginal, covariance
-from descents.marginal.maximization import EM
 from descents.marginal.model import Settings, fit
 from descents.marginal.patterns import grouped
 from descents.marginal.posterior import Gaussian, predicted

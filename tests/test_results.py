@@ -21,7 +21,7 @@ from descents.pages.page import read_run
 from descents.reproduction import report
 from descents.reproduction.report import Reproduction
 from descents.reproduction.result import ReproductionResult
-from descents.runs.network_result import NetworkResult
+from descents.runs.train_result import NetworkResult
 from descents.storage.files import read_table, read_tensors
 from descents.storage.results import (
     Count,
@@ -273,11 +273,11 @@ BESIDE = """
 import sys
 from pathlib import Path
 from descents.pages import drawing
-from descents.storage import folders as storage
+from descents.storage import run_folders as storage
 from descents.storage.files import read_table, read_tensors
 from descents.storage.values import json_text, plain
 from descents.storage.results import read_result
-from descents.runs.network_result import NetworkResult
+from descents.runs.train_result import NetworkResult
 folder, other = map(Path, sys.argv[1:])
 drawing.AT_ONCE = 1
 drawing._draw_here = None  # the other process has to do it

@@ -10,9 +10,9 @@ import pytest
 
 from conftest import run_python
 from descents.errors import InterruptedRunError, RunFolderError
-from descents.storage import folders as storage
+from descents.storage import run_folders as storage
 from descents.storage.files import read_json, read_table, read_tensors
-from descents.storage.folders import RESULT, RunFolder
+from descents.storage.run_folders import RESULT, RunFolder
 from descents.storage.values import json_text
 
 ME = {"command": "test", "starts": 3}
@@ -130,7 +130,7 @@ def test_two_at_once_are_refused(tmp_path) -> None:
     place = tmp_path / "run"
     with RunFolder(place, ME) as folder:
         code = (
-            "from descents.storage.folders import RunFolder\n"
+            "from descents.storage.run_folders import RunFolder\n"
             "from descents.errors import RunFolderError\n"
             f"try: RunFolder({str(place)!r}, {ME!r}, resume=True).__enter__()\n"
             "except RunFolderError as error: print(error)\n"
@@ -146,7 +146,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_half_written(tmp_path) -> None:
     """A limit on file size stands for a full disk: the write fails in the middle."""
     code = (
         "import resource, sys\n"
-        "from descents.storage.folders import RunFolder, write_bytes\n"
+        "from descents.storage.run_folders import RunFolder, write_bytes\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         f"with RunFolder({str(tmp_path / 'run')!r}, {ME!r}) as folder:\n"
         "    write_bytes(folder.work / 'small', b'x' * 100)\n"
@@ -177,7 +177,7 @@ def test_an_end_while_files_are_moved_up_is_resumed(tmp_path) -> None:
 def test_a_disk_that_is_full_from_the_start_leaves_nothing(tmp_path) -> None:
     code = (
         "import resource\n"
-        "from descents.storage.folders import RunFolder\n"
+        "from descents.storage.run_folders import RunFolder\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4, 4))\n"
         f"RunFolder({str(tmp_path / 'run')!r}, {ME!r}).__enter__()\n"
     )

@@ -22,8 +22,8 @@ from .optim.first_order import Adam as Adam
 from .optim.first_order import AdamW as AdamW
 from .optim.first_order import GradientDescent as GradientDescent
 from .optim.first_order import Momentum as Momentum
-from .optim.line_search import LBFGS as LBFGS
-from .optim.line_search import LineDescent as LineDescent
+from .optim.lbfgs import LBFGS as LBFGS
+from .optim.lbfgs import LineDescent as LineDescent
 from .optim.loop import descend as descend
 from .optim.problem import Problem as Problem
 from .optim.runs import Runs as Runs

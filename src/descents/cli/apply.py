@@ -27,7 +27,7 @@ from descents.text import counted
 from descents.validation import folder_path
 
 if TYPE_CHECKING:
-    from descents.runs.lowrank_result import AppliedResult
+    from descents.runs.factorize_result import AppliedResult
     from descents.runs.request import Reading
 
 
@@ -83,7 +83,7 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     `factorize` transforms and imputes the rows. A network of `train` predicts its target.
     """
     from descents.storage.files import read_json
-    from descents.storage.folders import RESULT
+    from descents.storage.run_folders import RESULT
 
     run = folder_path(run)
     result = read_json(run / RESULT)  # before anything heavy is loaded
@@ -151,7 +151,7 @@ def _transform(
     """Transform and impute the rows of a table by a low-rank model."""
     from descents.lowrank.model import LowRank
     from descents.runs import apply as study
-    from descents.storage.folders import RunFolder
+    from descents.storage.run_folders import RunFolder
     from descents.storage.values import json_text
 
     model = study.load_as(run, LowRank)
@@ -279,7 +279,7 @@ def _predict(
 ) -> int:
     """Write the predictions of a stored network for the rows of a table."""
     from descents.runs import apply_network as study
-    from descents.storage.folders import RESULT, RunFolder
+    from descents.storage.run_folders import RESULT, RunFolder
     from descents.storage.values import json_text, plain
 
     trained = study.load(run)

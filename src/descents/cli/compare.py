@@ -16,7 +16,7 @@ from descents.text import counted
 from descents.validation import folder_path
 
 if TYPE_CHECKING:
-    from descents.runs.network_result import ComparisonResult
+    from descents.runs.train_result import ComparisonResult
 
 
 @click.command("compare")
@@ -37,7 +37,7 @@ def compare(
     has the larger values: better for accuracy or R2, worse for a loss.
     """
     from descents.storage.files import read_json
-    from descents.storage.folders import RESULT
+    from descents.storage.run_folders import RESULT
     from descents.storage.values import json_text
 
     for run in (first, second):

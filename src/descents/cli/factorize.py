@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from descents.runs.factorize_options import Options
-    from descents.runs.lowrank_result import LowRankResult
+    from descents.runs.factorize_result import LowRankResult
     from descents.runs.request import Data, Identity, Reading
-    from descents.storage.folders import RunFolder
+    from descents.storage.run_folders import RunFolder
 
 MOST_SHOWN = 12
 """The number of columns for which it is printed how well they are predicted."""
@@ -226,7 +226,7 @@ def factorize(table: str, **given: Any) -> int:
 
     TABLE is a CSV or TSV file (.gz too), Parquet, .npy, .npz, or - for standard input.
     """
-    from descents.storage.folders import RESULT, RunFolder
+    from descents.storage.run_folders import RESULT, RunFolder
     from descents.storage.values import json_text
 
     names = ("resume", "out", "max_seconds", "workers", "memory", "impute")
@@ -320,9 +320,9 @@ def _parsed(table: str, given: dict[str, Any]) -> tuple[Reading, Options]:
 
 def _stored(folder: Path, impute: Path | None) -> LowRankResult:
     """Return the result of a run that is complete."""
-    from descents.runs.lowrank_result import LowRankResult
-    from descents.storage.folders import RESULT
+    from descents.runs.factorize_result import LowRankResult
     from descents.storage.results import read_result
+    from descents.storage.run_folders import RESULT
 
     if impute is not None:
         raise InvalidValueError(

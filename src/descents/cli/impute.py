@@ -104,8 +104,8 @@ def impute(table: str, filled: Path, **given: Any) -> int:
     on observed cells that are hidden from the fit.
     """
     from descents.runs.impute_result import ImputationResult
-    from descents.storage.folders import RESULT, RunFolder
     from descents.storage.results import read_result
+    from descents.storage.run_folders import RESULT, RunFolder
     from descents.storage.values import json_text
 
     resume, out, quiet, as_json = (
@@ -248,7 +248,7 @@ def fill(
     """Fill the missing cells of new rows by the model of a run of impute."""
     from descents.runs import impute as study
     from descents.runs.filling import Options
-    from descents.storage.folders import RESULT, RunFolder
+    from descents.storage.run_folders import RESULT, RunFolder
     from descents.storage.values import json_text
 
     table, unseen = str(identity["table"]), str(identity["unseen"])

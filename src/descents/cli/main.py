@@ -43,7 +43,7 @@ def commands() -> None:
 def report(run: Path, quiet: bool) -> int:
     """Redraw the figures and the page of a stored RUN."""
     from descents.storage.files import read_json
-    from descents.storage.folders import RESULT
+    from descents.storage.run_folders import RESULT
 
     run = folder_path(run)
     read_json(run / RESULT)  # report errors before the drawing library is loaded

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from descents.runs.network_result import NetworkResult, OptionEffect
+    from descents.runs.train_result import NetworkResult, OptionEffect
 
 
 def show(console: Console, result: NetworkResult, out: Path) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from descents.reproduction.result import ReproductionResult, TrainingResult
-    from descents.storage.folders import RunFolder
+    from descents.storage.run_folders import RunFolder
 
 
 @click.command()
@@ -67,8 +67,8 @@ def reproduce(
 ) -> int:
     """Run the published report again on its data, and judge its claims."""
     from descents.reproduction.result import ReproductionResult, identity
-    from descents.storage.folders import RESULT, RunFolder
     from descents.storage.results import read_result
+    from descents.storage.run_folders import RESULT, RunFolder
     from descents.storage.values import json_text
 
     if resume and out is None:

@@ -32,9 +32,9 @@ from descents.validation import MOST_STARTS
 
 if TYPE_CHECKING:
     from descents.runs.network_options import NetworkOptions
-    from descents.runs.network_result import NetworkResult
     from descents.runs.request import Data, Reading
-    from descents.storage.folders import RunFolder
+    from descents.runs.train_result import NetworkResult
+    from descents.storage.run_folders import RunFolder
 
 
 class _Widths(click.ParamType[tuple[int, ...]]):
@@ -205,7 +205,7 @@ def train(table: str, **arguments: Any) -> int:
 
     TABLE is a CSV or TSV file (.gz too), Parquet, .npy, .npz, or - for standard input.
     """
-    from descents.storage.folders import RESULT, RunFolder
+    from descents.storage.run_folders import RESULT, RunFolder
     from descents.storage.values import json_text
 
     names = ("resume", "out", "max_seconds", "quiet", "as_json", "workers")
@@ -278,9 +278,9 @@ def _options_of(
 
 def _stored_result(folder: RunFolder) -> NetworkResult | None:
     """Return the result of a complete run, None if the run is not complete."""
-    from descents.runs.network_result import NetworkResult
-    from descents.storage.folders import RESULT
+    from descents.runs.train_result import NetworkResult
     from descents.storage.results import read_result
+    from descents.storage.run_folders import RESULT
 
     if not folder.complete:
         return None

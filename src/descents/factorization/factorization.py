@@ -216,18 +216,18 @@ class Factorization(Regularized):
         # A copy: what was given may be read-only.
         point = torch.from_numpy(np.array(drawn, dtype=np.float64))
         nearest = asked.nearest(point).numpy()
-        if isinstance(asked.inside, Simplex) and self._diverges:
+        if isinstance(asked.inside, Simplex) and self.diverges:
             nearest = moved_inside(nearest)
         return np.asarray(nearest)
 
     @property
-    def _diverges(self) -> bool:
+    def diverges(self) -> bool:
         """Whether a loss is infinite, and without a slope, where zero is predicted."""
         return any(block.loss.divergence for block in self.cells.blocks)
 
     def _row_point(self) -> dict[str, np.ndarray]:
         """Return zeros; multiplicative steps, which would stay there, get ones."""
-        U = np.full((self.cells.shape[0], self.rank), 1.0 if self._diverges else 0.0)
+        U = np.full((self.cells.shape[0], self.rank), 1.0 if self.diverges else 0.0)
         U[self.cells.row_counts == 0] = 0
         if self.row_regularizer.inside is not None:
             U = self.row_regularizer.nearest(torch.as_tensor(U)).numpy()

@@ -150,7 +150,7 @@ def _centers(
         nearest[found[:, best] < away] = r
         away = nearer[:, best]
         V[:, r] = centers[best]
-    if problem._diverges:
+    if problem.diverges:
         return moved_inside(np.eye(rank)[nearest]), moved_inside(V)
     root = _shared_size(problem)
     return np.eye(rank)[nearest] * root, V / root

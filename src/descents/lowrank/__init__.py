@@ -1,7 +1,7 @@
 """Low-rank models of tables as scikit-learn estimators.
 
 `model` fits `LowRankModel`, `selection` chooses rank and penalty by held-out cells,
-`fitted` predicts cells and new rows, and `conformal` gives prediction intervals. The
+`fitted` predicts cells and new rows, and `prediction_intervals` gives prediction intervals. The
 problem that is minimized is that of `descents.factorization`.
 """
 

@@ -1,11 +1,11 @@
-from .conformal import Calibration as Calibration
-from .conformal import Intervals as Intervals
-from .conformal import kind_of as kind_of
 from .cross_validation import by_cells as by_cells
 from .fitted import Fitted as Fitted
 from .fitting import calibrated as calibrated
 from .fitting import fit as fit
 from .folds import dealt as dealt
+from .prediction_intervals import Calibration as Calibration
+from .prediction_intervals import Intervals as Intervals
+from .prediction_intervals import kind_of as kind_of
 from .selection import Selection as Selection
 from .settings import RunControl as RunControl
 from .settings import Settings as Settings

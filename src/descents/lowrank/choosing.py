@@ -11,7 +11,7 @@ from descents.constraints.constraints import most_components, regularizers
 from descents.errors import InvalidValueError
 from descents.lowrank import cross_validation, noise, selection, singular_values
 from descents.lowrank.descending import brief_stop
-from descents.lowrank.huber import with_widths
+from descents.lowrank.huber_width import with_widths
 from descents.lowrank.notices import warn
 from descents.lowrank.problems import (
     Encoded,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from descents.bounds.gaps import Reference
-from descents.lowrank.conformal import Calibration
 from descents.lowrank.judging import Judged, Unseen
 from descents.lowrank.noise import Noise
+from descents.lowrank.prediction_intervals import Calibration
 from descents.lowrank.predictor import Predictor
 from descents.lowrank.selection import Selection
 from descents.lowrank.settings import Settings

@@ -12,9 +12,8 @@ from descents.cells.dense import Dense
 from descents.cells.streamed import Streamed
 from descents.devices import numpy_dtype
 from descents.errors import InvalidValueError
-from descents.lowrank import conformal, noise
+from descents.lowrank import noise, prediction_intervals
 from descents.lowrank.choosing import chosen, penalty_taken
-from descents.lowrank.conformal import Calibration
 from descents.lowrank.descending import (
     brief_stop,
     compared_with_constants,
@@ -22,7 +21,7 @@ from descents.lowrank.descending import (
 )
 from descents.lowrank.fitted import Fitted
 from descents.lowrank.folds import dealt, with_holes
-from descents.lowrank.huber import with_widths
+from descents.lowrank.huber_width import with_widths
 from descents.lowrank.judging import Judged, Unseen, judged
 from descents.lowrank.matrices import is_sparse
 from descents.lowrank.notices import (
@@ -32,6 +31,7 @@ from descents.lowrank.notices import (
     warn_of_the_end,
     warn_of_the_fit,
 )
+from descents.lowrank.prediction_intervals import Calibration
 from descents.lowrank.predictor import Predictor
 from descents.lowrank.problems import (
     encoded,
@@ -224,7 +224,7 @@ def calibrated(
             "the table is sparse or on disk, and intervals are for cells that impute "
             "fills; give a dense table with NaN at the missing cells"
         )
-    conformal.check_scored(fit.models)
+    prediction_intervals.check_scored(fit.models)
     rows = len(fit.points[0]["U"])
     if len(values) != rows:
         raise InvalidValueError(
@@ -234,7 +234,7 @@ def calibrated(
     table = replace(table, columns=fit.models)
     whole = with_holes(encoded(table, settings).cells)
     generator = stream(fit.seed, "split", 1)
-    held = dealt(whole, conformal.PARTS, generator) == 0
+    held = dealt(whole, prediction_intervals.PARTS, generator) == 0
     if not held.any():
         raise InvalidValueError(
             "no cell can be held out such that its row, its column and its level "
@@ -251,4 +251,4 @@ def calibrated(
             hopeless(fit.models, fit.solver, settings.learning_rate)
         )
     twin = Predictor.of(fit.models, problem, runs, settings.combine)
-    return conformal.calibrated(twin, values, held, generator)
+    return prediction_intervals.calibrated(twin, values, held, generator)

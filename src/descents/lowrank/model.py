@@ -11,7 +11,7 @@ import numpy as np
 from descents.cells.intake import plain_array
 from descents.cells.streamed import LIMITS
 from descents.errors import InvalidValueError
-from descents.lowrank import conformal
+from descents.lowrank import prediction_intervals
 from descents.lowrank.fitting import calibrated, fit
 from descents.lowrank.matrices import is_sparse
 from descents.lowrank.notices import warn
@@ -372,7 +372,7 @@ class LowRank(UsesFitted):
                 "X is sparse, and intervals are for cells that impute fills, of which a "
                 "sparse table has none; give a dense table with NaN at the missing cells"
             )
-        conformal.check_scored(self.columns_)
+        prediction_intervals.check_scored(self.columns_)
         table = self._coded(X, weights, reset=False)
         found = calibrated(self.fitted_, table, self._settings())
         self.fitted_ = replace(self.fitted_, calibration=found)

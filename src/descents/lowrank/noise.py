@@ -2,7 +2,7 @@
 
 A point estimate fits rows with few observed cells exactly, with factors of any size. In a
 model in which the factors are integrated out, such rows shrink by themselves. The penalty
-is the one with which point estimates shrink in the same way (`descents.lowrank.sweeps`).
+is the one with which point estimates shrink in the same way (`descents.lowrank.noise_sweeps`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from descents.constraints.sets import Sparse
 from descents.factorization.factorization import Factorization
 from descents.losses import CustomLoss, Periodic
 from descents.lowrank.matrices import Matrix, is_sparse, like
-from descents.lowrank.sweeps import Sweeps
+from descents.lowrank.noise_sweeps import Sweeps
 
 MOST_NUMBERS = 2**22
 """The largest number of covariances of a side; a longer side is sampled."""

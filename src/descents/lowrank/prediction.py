@@ -14,13 +14,13 @@ from descents.cells.base import Cells
 from descents.cells.intake import plain_array, result_type
 from descents.cells.streamed import Streamed, block_bytes, rows_at_once
 from descents.errors import InvalidValueError
-from descents.lowrank import conformal
-from descents.lowrank.conformal import Calibration
+from descents.lowrank import prediction_intervals
 from descents.lowrank.fitted import Fitted
 from descents.lowrank.judging import Judged
 from descents.lowrank.matrices import Matrix, is_sparse
 from descents.lowrank.noise import Noise
 from descents.lowrank.notices import warn, warn_of_far
+from descents.lowrank.prediction_intervals import Calibration
 from descents.lowrank.row_biases import biases_at
 from descents.lowrank.selection import Selection
 from descents.lowrank.stored import Arrays, FitFacts, restored, stored
@@ -320,7 +320,7 @@ class UsesFitted(CodesTables):
             )
         if return_interval:
             quantiles.coverage_checked(coverage)
-            conformal.check_scored(self.columns_)
+            prediction_intervals.check_scored(self.columns_)
             if self.calibration_ is None:
                 raise InvalidValueError(
                     "intervals ask for residuals of cells that were held out; call "

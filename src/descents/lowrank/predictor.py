@@ -24,7 +24,7 @@ from descents.lowrank.blanks import Known, sides
 from descents.lowrank.fills import Far, far_outside, ranges
 from descents.lowrank.matrices import Matrix, is_sparse
 from descents.lowrank.update_rules import automatic_steps, step_named
-from descents.optim.line_search import LineDescent
+from descents.optim.lbfgs import LineDescent
 from descents.optim.loop import descend
 from descents.optim.runs import Runs
 from descents.optim.stopping import Stop

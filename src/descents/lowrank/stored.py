@@ -14,10 +14,10 @@ from descents.constraints.sets import FactorSet, Fixed
 from descents.errors import InvalidValueError
 from descents.factorization.factorization import Factorization
 from descents.lowrank.blanks import Known
-from descents.lowrank.conformal import Calibration
 from descents.lowrank.fitted import Fitted
 from descents.lowrank.judging import Judged
 from descents.lowrank.noise import Noise
+from descents.lowrank.prediction_intervals import Calibration
 from descents.lowrank.selection import Selection, SelectionFacts
 from descents.lowrank.settings import Settings
 from descents.lowrank.table import Header

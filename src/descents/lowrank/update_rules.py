@@ -8,7 +8,7 @@ from descents.factorization.alternating import Alternating
 from descents.factorization.factorization import Factorization
 from descents.factorization.guarded import Guarded
 from descents.optim.first_order import Adam, GradientDescent
-from descents.optim.line_search import LBFGS, LineDescent
+from descents.optim.lbfgs import LBFGS, LineDescent
 from descents.optim.rules import UpdateRule
 
 STEPS = ("auto", "alternating", "lbfgs", "gd", "adam")

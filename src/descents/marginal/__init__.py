@@ -1,6 +1,6 @@
 """Models of a table with the factors integrated out.
 
-`gaussian` is the marginal likelihood and `maximization` its EM steps; `features`, `model`
+`gaussian` is the marginal likelihood and `em` its EM steps; `features`, `model`
 and `tables` fit it to a user's table and judge it by held-out cells. `imputer` is the
 estimator, and `draws` and `pooling` are for multiple imputation. `low_rank_ratings` is the
 estimator for sparse ratings, with the factors of both rows and columns integrated out

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from descents.marginal.em import EM
 from descents.marginal.gaussian import Marginal
-from descents.marginal.maximization import EM
 from descents.marginal.model import Fitted
 from descents.marginal.posterior import Gaussian
 from descents.marginal.refinement import RefinedModel

@@ -94,7 +94,7 @@ class Marginal(Problem):
     >>> table = rng.normal(size=(50, 1)) * [1.0, 2.0, -1.0] + rng.normal(size=(50, 3))
     >>> table[::3, 1] = np.nan
     >>> from descents import Stop, descend
-    >>> from descents.marginal.maximization import EM
+    >>> from descents.marginal.em import EM
     >>> problem = Marginal(table, rank=1, ridge=0.01)
     >>> runs = descend(problem, steps=EM(), stop=Stop(500, gradient_tol=1e-6))
     >>> runs.statuses[0].name

@@ -15,6 +15,7 @@ from descents.marginal.calibration import (
     with_profiles,
     with_readout,
 )
+from descents.marginal.em import EM
 from descents.marginal.features import (
     Features,
     NumberFeatures,
@@ -32,7 +33,6 @@ from descents.marginal.held_out import (
     of_hidden,
     scores_of,
 )
-from descents.marginal.maximization import EM
 from descents.marginal.posterior import Cells, Gaussian, RowsModel
 from descents.marginal.refinement import RefinedModel, Watch, refined
 from descents.marginal.wide import ColumnsModel, Standard, sample_of

@@ -17,7 +17,7 @@ from descents.networks.network import probability
 from descents.networks.scores import SCORES
 from descents.networks.splits import Folds, HoldOut
 from descents.optim.first_order import Adam, AdamW, GradientDescent, Momentum
-from descents.optim.line_search import LBFGS
+from descents.optim.lbfgs import LBFGS
 from descents.optim.rules import UpdateRule
 from descents.optim.stopping import EarlyStopping, NoProgress, Stop
 from descents.text import counted

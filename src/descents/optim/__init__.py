@@ -1,7 +1,7 @@
 """Gradient descent from many starting points at once.
 
 `problem` defines problems, `rules` the interface of update rules; `first_order` and
-`line_search` are rules that use gradients alone. `loop` descends, one `chunk` of starts at
+`lbfgs` are rules that use gradients alone. `loop` descends, one `chunk` of starts at
 a time; `stopping` decides when a start stops, `control` how a fit is run, and
 `runs` holds the results. `workers` and `pace` spread chunks over processes and threads,
 and `graphs` captures steps on a GPU.

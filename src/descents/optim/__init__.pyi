@@ -3,8 +3,8 @@ from .first_order import Adam as Adam
 from .first_order import AdamW as AdamW
 from .first_order import GradientDescent as GradientDescent
 from .first_order import Momentum as Momentum
-from .line_search import LBFGS as LBFGS
-from .line_search import LineDescent as LineDescent
+from .lbfgs import LBFGS as LBFGS
+from .lbfgs import LineDescent as LineDescent
 from .loop import descend as descend
 from .problem import Bound as Bound
 from .problem import Problem as Problem

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from descents.pages import figures
 from descents.pages.figures import Picture, Stored
-from descents.runs.lowrank_result import LowRankResult
+from descents.runs.factorize_result import LowRankResult
 
 Run = Stored[LowRankResult]
 

@@ -17,7 +17,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, LogFormatterMathtext, MaxNLocator
 
-from descents.runs.network_result import Curve
+from descents.runs.train_result import Curve
 from descents.text import counted
 
 INK, FAINT, RED, BLUE = "#222222", "#9aa0a6", "#c0392b", "#1f5fa8"

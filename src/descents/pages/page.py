@@ -23,12 +23,12 @@ from descents.pages import reproduce as reproduced
 from descents.pages import train as trained
 from descents.pages.figures import Picture, Stored
 from descents.reproduction.result import ReproductionResult
+from descents.runs.factorize_result import LowRankResult
 from descents.runs.impute_result import ImputationResult
-from descents.runs.lowrank_result import LowRankResult
-from descents.runs.network_result import NetworkResult
+from descents.runs.train_result import NetworkResult
 from descents.storage.files import read_json, read_table, read_tensors, write_bytes
-from descents.storage.folders import RESULT, ROWS, TENSORS
 from descents.storage.results import Result, read_result
+from descents.storage.run_folders import RESULT, ROWS, TENSORS
 from descents.text import counted, visible
 
 PAGE = "report.html"

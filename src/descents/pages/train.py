@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from descents.pages import figures
 from descents.pages.figures import Picture, Stored
-from descents.runs.network_result import NetworkResult
+from descents.runs.train_result import NetworkResult
 
 Run = Stored[NetworkResult]
 

@@ -25,7 +25,7 @@ from descents.optim.problem import Problem
 from descents.optim.runs import Runs
 from descents.optim.stopping import Stop
 from descents.reproduction import agreement, claims
-from descents.storage.folders import RunFolder
+from descents.storage.run_folders import RunFolder
 from descents.tables.datasets import uci_iris
 from descents.validation import real_number, table_and_rank, whole_number
 

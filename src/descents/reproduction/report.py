@@ -30,7 +30,7 @@ from descents.reproduction.result import (
 )
 from descents.reproduction.ten_starts import ten_starts_part
 from descents.reproduction.ten_starts_summary import ten_starts
-from descents.storage.folders import RESULT, ROWS, TENSORS, RunFolder
+from descents.storage.run_folders import RESULT, ROWS, TENSORS, RunFolder
 from descents.validation import real_number, seed_number, whole_number
 
 

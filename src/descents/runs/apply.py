@@ -13,15 +13,15 @@ import numpy as np
 from descents.cells.intake import convergence_warning
 from descents.cells.streamed import Streamed
 from descents.errors import InvalidValueError
-from descents.lowrank.conformal import Intervals
 from descents.lowrank.matrices import SparseTable
 from descents.lowrank.model import LowRank
+from descents.lowrank.prediction_intervals import Intervals
+from descents.runs.block_tables import memory_use, warmed_up
 from descents.runs.factorize import MODEL, SCORES, FactorizeRun, scores
-from descents.runs.lowrank_result import AppliedResult, AppliedRun, UnseenLevel
-from descents.runs.on_disk import memory_use, warmed_up
+from descents.runs.factorize_result import AppliedResult, AppliedRun, UnseenLevel
 from descents.runs.request import Data
 from descents.storage.files import read_json, write_bytes
-from descents.storage.folders import RESULT, RunFolder
+from descents.storage.run_folders import RESULT, RunFolder
 from descents.tables.levels import KnownLevels, coded
 from descents.tables.spelling import text_of
 from descents.tables.tables import Table

@@ -17,7 +17,7 @@ from descents.runs.apply import without_unseen
 from descents.runs.request import Data
 from descents.runs.train import MODEL
 from descents.storage.files import read_json
-from descents.storage.folders import RESULT
+from descents.storage.run_folders import RESULT
 from descents.tables.tables import Table, from_frame
 from descents.validation import folder_path
 

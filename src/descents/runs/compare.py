@@ -11,12 +11,12 @@ import numpy as np
 from descents.errors import InvalidValueError
 from descents.networks.cautions import many_failed
 from descents.networks.sweep_result import compared_starts
-from descents.runs.network_result import ComparisonResult, NetworkResult, facts_of
+from descents.runs.train_result import ComparisonResult, NetworkResult, facts_of
 from descents.statistics.metrics import higher_is_better, metric_kind
 from descents.statistics.summaries import start_means
 from descents.storage.files import read_json, read_table
-from descents.storage.folders import RESULT, ROWS
 from descents.storage.results import read_result
+from descents.storage.run_folders import RESULT, ROWS
 from descents.validation import folder_path, one_of
 
 NO_METRIC = ("start", "split")

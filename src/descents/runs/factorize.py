@@ -19,13 +19,13 @@ from descents.lowrank.settings import RunControl
 from descents.lowrank.stored import stored
 from descents.lowrank.table import CodedTable, read
 from descents.optim.chunk import Watch
+from descents.runs.block_tables import Seen, look, memory_use, warmed_up
+from descents.runs.factorize_facts import WORST, dominant, result_of
 from descents.runs.factorize_options import Options
-from descents.runs.fit_pictures import MOST_POINTS, PATTERN, images, tensors_of
-from descents.runs.fit_result import WORST, dominant, result_of
-from descents.runs.lowrank_result import LowRankResult
-from descents.runs.on_disk import Seen, look, memory_use, warmed_up
+from descents.runs.factorize_pictures import MOST_POINTS, PATTERN, images, tensors_of
+from descents.runs.factorize_result import LowRankResult
 from descents.runs.request import Data, Identity
-from descents.storage.folders import RESULT, ROWS, TENSORS, RunFolder
+from descents.storage.run_folders import RESULT, ROWS, TENSORS, RunFolder
 from descents.tables.blocks import TableOnDisk
 from descents.tables.tables import Table
 

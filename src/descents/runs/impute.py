@@ -49,7 +49,7 @@ from descents.runs.impute_sentences import (
 from descents.runs.request import Data, environment
 from descents.runs.results import Environment, Formats, Run
 from descents.storage.files import read_json, read_tensors, write_bytes
-from descents.storage.folders import RESULT, ROWS, TENSORS, RunFolder
+from descents.storage.run_folders import RESULT, ROWS, TENSORS, RunFolder
 from descents.tables.frames import given_back
 from descents.tables.tables import Table, from_frame
 from descents.tables.written import content

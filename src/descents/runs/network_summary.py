@@ -13,7 +13,12 @@ from descents.errors import InvalidValueError
 from descents.networks.sweep_result import SweepResult, constant_loss
 from descents.optim.runs import Status
 from descents.runs.network_options import NetworkOptions, NetworkSetting
-from descents.runs.network_result import (
+from descents.runs.network_rows import Prepared
+from descents.runs.network_verdicts import weak_verdicts
+from descents.runs.network_warnings import warnings_of
+from descents.runs.request import Data, environment
+from descents.runs.results import Environment, Formats, Run
+from descents.runs.train_result import (
     BestStart,
     ComparedSettings,
     Curve,
@@ -33,11 +38,6 @@ from descents.runs.network_result import (
     Variance,
     facts_of,
 )
-from descents.runs.network_rows import Prepared
-from descents.runs.network_verdicts import weak_verdicts
-from descents.runs.network_warnings import warnings_of
-from descents.runs.request import Data, environment
-from descents.runs.results import Environment, Formats, Run
 from descents.statistics import confidence, planning
 from descents.statistics import summaries as statistics
 from descents.storage.results import Interval

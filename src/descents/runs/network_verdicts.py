@@ -12,7 +12,7 @@ from descents.diagnosis.diagnosis import reached_by_the_best
 from descents.diagnosis.verdicts import Diagnosis
 from descents.errors import RunFolderError
 from descents.networks.fitted import Fitted
-from descents.runs.network_result import (
+from descents.runs.train_result import (
     Ends,
     Example,
     SettingResult,

@@ -19,7 +19,7 @@ from descents.runs import apply_network as trained
 from descents.runs.impute import StoredImputer
 from descents.runs.train import MODEL
 from descents.storage.files import read_json, read_table, read_tensors
-from descents.storage.folders import RESULT, ROWS, TENSORS
+from descents.storage.run_folders import RESULT, ROWS, TENSORS
 from descents.validation import folder_path
 
 

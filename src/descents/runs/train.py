@@ -21,15 +21,15 @@ from descents.optim.chunk import Watch
 from descents.optim.control import RunControl
 from descents.optim.runs import Runs
 from descents.runs.network_options import NetworkOptions, NetworkSetting, class_weights
-from descents.runs.network_result import (
-    NetworkResult,
-)
 from descents.runs.network_rows import Prepared, prepared
 from descents.runs.network_summary import summarized, tensors_of
 from descents.runs.network_verdicts import diagnosed
 from descents.runs.network_warnings import hopeless
 from descents.runs.request import Data
-from descents.storage.folders import RESULT, ROWS, TENSORS, RunFolder
+from descents.runs.train_result import (
+    NetworkResult,
+)
+from descents.storage.run_folders import RESULT, ROWS, TENSORS, RunFolder
 from descents.validation import one_of
 
 MODEL = "model.safetensors"

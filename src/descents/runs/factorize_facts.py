@@ -8,12 +8,13 @@ import numpy as np
 
 from descents.cells import encoding
 from descents.cells.columns import ColumnModel
-from descents.lowrank.conformal import Calibration
 from descents.lowrank.fitted import Fitted
 from descents.lowrank.matrices import is_sparse
+from descents.lowrank.prediction_intervals import Calibration
 from descents.optim.runs import Status
-from descents.runs.fit_pictures import strongest
-from descents.runs.lowrank_result import (
+from descents.runs.block_tables import Seen
+from descents.runs.factorize_pictures import strongest
+from descents.runs.factorize_result import (
     ColumnOfFit,
     ColumnOfIntervals,
     HeldOutCells,
@@ -26,7 +27,6 @@ from descents.runs.lowrank_result import (
     WorstCell,
     WorstRow,
 )
-from descents.runs.on_disk import Seen
 from descents.runs.request import Data, Identity, environment
 from descents.runs.results import Environment, Formats, Run
 from descents.tables.blocks import TableOnDisk

@@ -11,7 +11,7 @@ from descents.cells.streamed import Streamed
 from descents.errors import InvalidValueError
 from descents.lowrank.fitted import Fitted
 from descents.lowrank.matrices import is_sparse
-from descents.runs.on_disk import Seen
+from descents.runs.block_tables import Seen
 
 MOST_POINTS = 4000
 """The largest number of rows, or cells, in a picture."""

@@ -11,7 +11,7 @@ import numpy as np
 from descents.cells.streamed import Streamed
 from descents.lowrank.model import LowRank
 from descents.lowrank.predictor import Predictor
-from descents.runs.lowrank_result import MemoryUse
+from descents.runs.factorize_result import MemoryUse
 from descents.tables.memory import peak_memory, said
 from descents.text import counted
 
