@@ -15,7 +15,6 @@ from descents.errors import InvalidValueError
 from descents.lowrank import RunControl, Settings, calibrated, fit, read
 from descents.pages.page import read_run
 from descents.runs.factorize_result import LowRankResult
-from descents.storage import run_folders as storage
 from descents.storage.values import plain
 from descents.tables.datasets import planted_table
 
@@ -92,10 +91,11 @@ def test_the_command_prints_and_draws_the_result_that_it_has(
     path, out = tmp_path / "t.csv", tmp_path / "run"
     np.savetxt(path, table(), delimiter=",", header="a,b,c,d,e,f,g,h", comments="")
     command = ["factorize", str(path), "--rank", "1", "--intervals", "0.8"]
-    for name in ("storage.results.read_json", "pages.page.read_run"):
+    for name in (
+        *("storage.results.read_json", "storage.run_folders.read_json"),
+        *("pages.page.read_run", "pages.page.read_json", "pages.page.read_table"),
+    ):
         monkeypatch.setattr(f"descents.{name}", forbidden)
-    for name in ("read_json", "read_table"):
-        monkeypatch.setattr(storage, name, forbidden)
     assert main([*command, "--out", str(out), "--json"]) == 0
     monkeypatch.undo()
     text = (out / "result.json").read_text()
