@@ -79,6 +79,15 @@ def made_once(
     return folder
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of one run of `descents reproduce` first, in their order.
+
+    The first of two processes gets the first half of the tests, so the other process does
+    not wait for that run.
+    """
+    items.sort(key=lambda item: "whole" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of one whole `descents reproduce` at its defaults."""
