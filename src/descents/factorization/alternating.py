@@ -33,7 +33,7 @@ from descents.factorization.multiplicative import SLOWER, accelerated
 from descents.losses.base import still_rounded
 from descents.optim.problem import Bound, Parameters, Problem
 from descents.optim.rules import State, Update, UpdateRule
-from descents.optim.stacked import Asked, flat
+from descents.optim.stacked import LazyParameters, flat
 
 OF_ROWS = ("U", "row_biases")
 """The parameters that have an entry for each row of the table."""
@@ -295,13 +295,13 @@ def _rows_first(
     state: State,
     look: Quadratic,
     sides: tuple[torch.Tensor, torch.Tensor],
-) -> tuple[Half, Asked]:
+) -> tuple[Half, LazyParameters]:
     """Solve for the rows; return that half, and the mapping of both before it."""
     rows = half_step(problem, parameters, look, "rows", sides[1])
     if "V" not in parameters:
         return rows, rows.mapping
     slopes = column_mapping(problem, parameters, state, look, sides)
-    return rows, Asked.both(rows.mapping, slopes, parameters)
+    return rows, LazyParameters.both(rows.mapping, slopes, parameters)
 
 
 def _looked(

@@ -20,7 +20,7 @@ from descents.constraints.unit_norm import UnitNorm
 from descents.factorization.factorization import Factorization
 from descents.optim.problem import Parameters
 from descents.optim.rules import State
-from descents.optim.stacked import Asked
+from descents.optim.stacked import LazyParameters
 
 SIDES: tuple[Side, Side] = ("rows", "columns")
 
@@ -179,7 +179,7 @@ class Half(NamedTuple):
     ----------
     parameters : dict of Tensor
         After it.
-    mapping : Asked
+    mapping : LazyParameters
         Of the rows, before it.
     equations : dict of Tensor
         The normal equations it solved.
@@ -188,7 +188,7 @@ class Half(NamedTuple):
     """
 
     parameters: Parameters
-    mapping: Asked
+    mapping: LazyParameters
     equations: Parameters
     change: torch.Tensor
     whole: torch.Tensor
@@ -228,13 +228,15 @@ def solved_side(
         return turn.mapping(point, gradient, gram, solved=best)
 
     # That of the columns is asked for before the rows have moved.
-    asked = _asked(mapping, gram) if side == "rows" else Asked(dict)
+    asked = _lazy(mapping, gram) if side == "rows" else LazyParameters(dict)
     return Half({**parameters, **found}, asked, equations, change, whole)
 
 
-def _asked(mapping: Callable[[], Parameters], gram: torch.Tensor) -> Asked:
+def _lazy(mapping: Callable[[], Parameters], gram: torch.Tensor) -> LazyParameters:
     """Return a mapping worked out where it is looked at; now, where it holds much."""
-    return Asked(mapping) if gram.shape[1] == 1 else Asked(mapping).now()
+    return (
+        LazyParameters(mapping) if gram.shape[1] == 1 else LazyParameters(mapping).now()
+    )
 
 
 def column_mapping(
@@ -243,7 +245,7 @@ def column_mapping(
     state: State,
     look: Quadratic,
     sides: tuple[torch.Tensor, torch.Tensor],
-) -> Asked:
+) -> LazyParameters:
     """Return the mapping of the columns at the point that the losses are of."""
     left, right = sides
     turn = turn_of(problem, "columns", left)
@@ -259,12 +261,12 @@ def column_mapping(
         return mapping_along(turn, parameters, downhill, bound, heaviest, best)
 
     if "equations" not in state:
-        return Asked(
+        return LazyParameters(
             lambda: along(problem.cells.in_memory.descent(look, left, right))
         ).now()
     solved = state["equations"]  # only the columns have moved since
     gram, wanted = solved["gram"], solved["wanted"]
-    return _asked(lambda: along(2 * (wanted - products(gram, right))), gram)
+    return _lazy(lambda: along(2 * (wanted - products(gram, right))), gram)
 
 
 def mapping_along(

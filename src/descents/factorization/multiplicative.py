@@ -9,7 +9,7 @@ from descents.factorization.factorization import Factorization
 from descents.factorization.half_steps import turn_of
 from descents.optim.problem import Parameters
 from descents.optim.rules import State, Update
-from descents.optim.stacked import Asked, flat
+from descents.optim.stacked import LazyParameters, flat
 
 EVERY = 3
 """Of so many multiplicative steps, one goes further than the others."""
@@ -76,7 +76,7 @@ def _multiplicative(problem: Factorization, parameters: Parameters) -> Update:
             found |= turn.named(away)
         return found
 
-    return Update(moved, {}, losses, Asked(mapping), -change)
+    return Update(moved, {}, losses, LazyParameters(mapping), -change)
 
 
 def _penalized(problem: Factorization, parameters: Parameters) -> torch.Tensor:
