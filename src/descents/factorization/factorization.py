@@ -66,7 +66,7 @@ class Factorization(Regularized):
         U V^T has the spread of the table. "spectral" takes the leading singular vectors
         of the residuals of the best constants, with noise added from the second start
         on. "nndsvd" is their nonnegative form [1]_. "centers" takes V from rows of the
-        table that k-means++ chooses far apart [2]_; U has a 1 at the nearest center.
+        table that k-means++ chooses far apart [2]_; U is nonzero at the nearest center.
         A pair of arrays U of shape (starts, rows, rank) and V of shape (starts,
         coordinates, rank) gives the initial factors of each start. Factors with a
         constraint set begin at the nearest point of the set.
