@@ -254,18 +254,18 @@ class Residuals(Problem):
         It is the root mean square residual of the best constants if predictions are on
         the scale of the data, else 1. Small values are raised.
         """
-        left = self.deviations()
+        left = self.root_mean_squares()
         typical = np.sqrt(np.square(left).mean())
         # A constant column must not begin at zero.
         floor = 1e-3 * typical if typical > 0 else 1.0
         return np.asarray(np.maximum(left, floor))
 
-    def deviations(self) -> np.ndarray:
+    def root_mean_squares(self) -> np.ndarray:
         """Return the root mean square residuals themselves, 0 for a constant column."""
-        if "deviations" not in self._spectra:
+        if "root mean squares" not in self._spectra:
             constant = self.cells.offsets if self.has_offsets else self.base
-            self._spectra["deviations"] = self.cells.root_mean_squares(constant)
-        found: np.ndarray = self._spectra["deviations"]
+            self._spectra["root mean squares"] = self.cells.root_mean_squares(constant)
+        found: np.ndarray = self._spectra["root mean squares"]
         return found
 
 
