@@ -34,6 +34,7 @@ def weighted_table(found: CellsInMemory) -> Any:
 def _uniform(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Return factors that are uniform on [0, 1)."""
     U = generator.random((problem.cells.shape[0], problem.rank))
     return U, generator.random((problem.cells.coordinates, problem.rank))
 
@@ -41,6 +42,7 @@ def _uniform(
 def _normal(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Return normal factors for which U V^T has the spread of the table."""
     # U V^T sums `rank` products, so entries of size (spread / rank^(1/2))^(1/2) in both
     # factors give it the spread of the table; V then follows the spread of each column.
     spread = problem.spread()
@@ -58,6 +60,7 @@ def _normal(
 def _spectral(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Return singular vectors times roots of singular values; noise from start 1 on."""
     left, values, right = problem.spectrum()
     U, V = left * np.sqrt(values), right * np.sqrt(values)
     if start:
@@ -73,6 +76,7 @@ def _spectral(
 def _spectral_then_normal(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Return spectral factors for start 0 and normal ones for the others."""
     return (_normal if start else _spectral)(problem, generator, start)
 
 
@@ -113,6 +117,7 @@ def _nndsvd(
 def _nndsvd_then_normal(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Return NNDSVD factors for starts 0 and 1 and normal ones for the others."""
     # Starts 0 and 1 fill zeros differently. More NNDSVD starts with noise would all
     # converge to the same point, so the others are normal.
     return (_normal if start > 1 else _nndsvd)(problem, generator, start)
