@@ -1,4 +1,4 @@
-"""The examples run, and what they compare is computed as they say."""
+"""The examples run, and what they compare is computed as documented."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ has_the_data = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def example() -> ModuleType:
     pytest.importorskip("pandas")
-    path = EXAMPLES / "divisions_and_starts.py"
+    path = EXAMPLES / "splits_and_starts.py"
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -32,25 +32,25 @@ def example() -> ModuleType:
     return module
 
 
-def test_the_published_deviation_has_the_interval_of_a_table(
+def test_the_published_standard_deviation_has_the_interval_of_a_table(
     example: ModuleType,
 ) -> None:
-    found, low, high = example.deviation(np.array([1.38, 4.77, 3.70]))
+    found, low, high = example.standard_deviation(np.array([1.38, 4.77, 3.70]))
     assert found == pytest.approx(np.sqrt(6.00647 / 2), abs=1e-5)
     # Quantiles of chi-square on two degrees: 2 ln 40 and -2 ln 0.975.
     assert low == pytest.approx(found / np.sqrt(np.log(40)))
     assert high == pytest.approx(found / np.sqrt(-np.log(0.975)))
 
 
-def test_what_was_published_is_told_from_what_is_not(example: ModuleType) -> None:
-    # Ten starts whose deviation is one; 21 divisions as far apart as published.
+def test_published_numbers_are_distinguished_from_others(example: ModuleType) -> None:
+    # Ten starts with a standard deviation of one; 21 splits as far apart as published.
     starts = np.linspace(-1, 1, 10)
     starts = starts / starts.std(ddof=1)
-    divisions = np.linspace(-1, 1, 21)
-    divisions = 1.733 * divisions / divisions.std(ddof=1)
+    splits = np.linspace(-1, 1, 21)
+    splits = 1.733 * splits / splits.std(ddof=1)
 
     def agreeing(level: float, between: float, within: np.ndarray) -> list[bool]:
-        errors = level + between * divisions + within * starts[:, None]
+        errors = level + between * splits + within * starts[:, None]
         rows = example.beside_published(errors).values()
         return [low <= published <= high for published, _, (_, low, high) in rows]
 
@@ -72,18 +72,18 @@ def test_errors_are_those_of_rows_that_are_held_out(
     generator = np.random.default_rng(0)
     X = generator.uniform(0, 1, (80, 3))
     y = (X[:, 0] > 0.5).astype(np.int64)
-    known = example.errors_in_percent(X, y, squared=squared, starts=3, divisions=3)
+    known = example.errors_in_percent(X, y, squared=squared, starts=3, splits=3)
     assert known.shape == (3, 3)
     assert np.allclose(known / 5, np.round(known / 5))  # one of 20 rows is 5 percent
     assert known.mean() < 15
     # A start is the same among fewer, and labels without a pattern are not learned.
-    fewer = example.errors_in_percent(X, y, squared=squared, starts=2, divisions=3)
+    fewer = example.errors_in_percent(X, y, squared=squared, starts=2, splits=3)
     assert np.array_equal(fewer, known[:2])
     tossed = generator.integers(0, 2, 80)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "no start of 3 is better than always")
         found = example.errors_in_percent(
-            X, tossed, squared=squared, starts=3, divisions=3
+            X, tossed, squared=squared, starts=3, splits=3
         )
     assert 25 < found.mean() < 75
 
@@ -106,22 +106,22 @@ def test_the_biopsies_are_those_of_the_report(example: ModuleType) -> None:
 @has_the_data
 def test_the_published_level_shows_in_a_few_runs(example: ModuleType) -> None:
     X, y = example.biopsies()
-    errors = example.errors_in_percent(X, y, squared=False, starts=4, divisions=3)
+    errors = example.errors_in_percent(X, y, squared=False, starts=4, splits=3)
     assert errors.mean() == pytest.approx(3.28, abs=1.5)
     assert errors.std(0, ddof=1).mean() < 1.2
 
 
 @pytest.mark.slow
 @has_the_data
-def test_divisions_differ_more_than_starts(
+def test_splits_differ_more_than_starts(
     example: ModuleType,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["divisions_and_starts.py"])
+    monkeypatch.setattr("sys.argv", ["splits_and_starts.py"])
     example.main()
     printed = capsys.readouterr().out
-    assert printed.count("Do divisions differ more than starts? yes") == 2
+    assert printed.count("Do splits differ more than starts? yes") == 2
     assert "1.73 may be 0.90 to 10.89" in printed
     numbers = re.findall(r"  ([\d.]+) +([\d.]+) \[.*: (\w+)", printed)
     published, here = np.array([row[:2] for row in numbers], dtype=float).T

@@ -645,7 +645,7 @@ BAD = [
     ),
     (
         {"initialization": (np.ones((1, 16, 3)), np.ones((1, 9, 3))), "constraint": ("simplex", None)},
-        "the initial U is up to 0.667 away from the nearest of the constraint 'simplex'",
+        "the initial U is up to 0.667 away from the nearest factor that meets the constraint 'simplex'",
     ),
     (
         {"loss": quartic, "constraint": (None, "one_hot")},
@@ -655,7 +655,7 @@ BAD = [
     ({"n_components": 10, "constraint": ("unit_norm", None)}, "number from 1 to 9"),
     (
         {"n_components": 12, "constraint": ("sparse:2", None), "initialization": "nndsvd"},
-        "initialization is 'nndsvd', of which there are no more than 9 components",
+        "initialization is 'nndsvd', which has at most 9 components",
     ),
     (
         {"constraint": (None, "unit_norm"), "solver": "adam"},

@@ -1,8 +1,8 @@
-"""The problem U V^T: starts, and the steps that are its own.
+"""The problem of two factors U V^T: its loss, its initial points and its update rules.
 
-`factorization` is the problem; `alternating` and `guarded` minimize over one factor at
-a time. `candidates` descends from several ranks, penalties and folds at once, and
-`rescaled` works in one unit for all columns.
+`factorization` defines the problem. `alternating` and `guarded` minimize over one factor
+at a time. `candidates` fits several ranks, penalties and folds at once, and `rescaled`
+divides a table by one unit before the descent.
 """
 
 import lazy_loader

@@ -1,7 +1,8 @@
-"""Alternating steps: each factor in turn, at the minimum of a quadratic above the loss.
+"""Alternating steps: each factor in turn goes to the minimum of a majorizing quadratic.
 
-For squared loss the quadratic is the loss, and each half of a step is exact. No rate is
-to be chosen, no step raises the loss, and no result leaves the constraints.
+The quadratic is nowhere below the loss and equals it at the current point. For squared
+loss it is the loss itself, and each half step is exact. There is no learning rate, no
+step raises the loss, and all iterates meet the constraints.
 """
 
 from __future__ import annotations
@@ -33,28 +34,31 @@ from descents.factorization.multiplicative import SLOWER, accelerated
 from descents.losses.base import still_rounded
 from descents.optim.problem import Bound, Parameters, Problem
 from descents.optim.rules import State, Update, UpdateRule
-from descents.optim.stacked import Asked, flat
+from descents.optim.stacked import LazyParameters, flat
 
 OF_ROWS = ("U", "row_biases")
-"""The parameters that have an entry for each row of the table."""
+"""The parameters with one entry, or one row, per row of the table."""
 WORN = 1e-3
-"""The share of a measured loss below which it is measured again."""
+"""If the loss falls below this share of the last evaluated one, it is evaluated again."""
 AWAY_EVERY = 10
-"""On another device it is measured after so many steps, whether or not: in between, that
-of an exact fit may be told as 0."""
+"""On another device, the loss is evaluated again after this number of steps. In between,
+the loss of an exact fit may be reported as 0."""
 
 
 @dataclass(frozen=True)
 class Alternating(UpdateRule):
-    """Alternating minimisation over the rows of U, then over those of V.
+    """Alternating minimization over the rows of U, then over the rows of V.
 
-    With biases and offsets in their turns. Rows are independent, and their normal
-    equations are solved together; with a constraint or an l1 penalty by rounds over
-    their coordinates (for nonnegative factors the HALS of [1]_); in a set of
-    `descents.constraints.sets` in the way of that set, at the least by prox-gradient
-    steps; smooth rows together, or every other one in turn. Beta-divergences,
-    Kullback-Leibler among them, have the multiplicative step of [2]_ with the exponent
-    of [3]_, with penalties, each third one extrapolated [4]_ where that lowers the loss.
+    Biases are updated with U, offsets with V. Given the other factor, rows are
+    independent, and the normal equations of all rows are solved in one batch. With
+    nonnegativity or an l1 penalty, they are solved by coordinate descent (for
+    nonnegative factors the HALS of [1]_). A set of `descents.constraints.sets` has a
+    solver of its own, or prox-gradient steps. Rows with a smoothness penalty are solved
+    jointly, or every other row in turn.
+
+    Beta-divergences, including Kullback-Leibler, use the multiplicative step of [2]_
+    with the exponent of [3]_, extended to penalties. Every third step is extrapolated
+    [4]_ if that lowers the loss.
 
     References
     ----------
@@ -79,13 +83,13 @@ class Alternating(UpdateRule):
     """
 
     def init(self, bound: Bound, parameters: Parameters) -> State:
-        """Return an empty state: nothing is remembered."""
+        """Return an empty state, or raise an error if the problem is not supported."""
         if not applies(bound.problem):
             raise InvalidValueError(
-                "alternating steps are for a Factorization whose losses have a quadratic "
-                "above them (all but poisson, ordinal, ordistic and one's own), or of "
-                "one divergence (kl, itakura_saito, beta) alone and nonnegative factors; "
-                "give other steps"
+                "alternating steps are for a Factorization whose losses have a majorizing "
+                "quadratic (all but poisson, ordinal, ordistic and custom losses), or "
+                "with one divergence (kl, itakura_saito, beta) for all columns and "
+                "nonnegative factors; give other steps"
             )
         return {}
 
@@ -104,6 +108,8 @@ class Alternating(UpdateRule):
                 return accelerated(problem, parameters, state, step)
             if isinstance(problem.cells, Streamed):
                 return _streamed(problem, problem.cells, parameters, state)
+            # The prediction is left @ right.T. The quadratic is that of squared loss,
+            # the same at every point, or None for losses that are majorized anew.
             left, right = problem.extended(parameters)
             cuts = problem.cut_parameters(parameters)
             step = corner_step(problem, step)
@@ -111,6 +117,7 @@ class Alternating(UpdateRule):
             look, known = _looked(problem, state, (left, right, cuts), quadratic, step)
             losses = problem.penalized(known["loss"].to(left.dtype), parameters)
             found: State
+            # The first half step is over U and the row biases.
             rows, mapping = _rows_first(problem, parameters, state, look, (left, right))
             if quadratic is not None:
                 known["loss"] = (known["loss"] + rows.change).clamp_min(0)
@@ -118,10 +125,12 @@ class Alternating(UpdateRule):
                 found = {"known": known}
                 return Update(rows.parameters, found, losses, mapping, -rows.whole)
             found = {}
+            # The second half step is over V and the offsets, majorized at the new rows.
             left, right = problem.extended(rows.parameters)
             nearer = quadratic or problem.cells.in_memory.look(left, right, cuts, step)
             columns = half_step(problem, rows.parameters, nearer, "columns", left)
             moved, equations = _balanced(problem, columns)
+            # The normal equations of the columns belong to the rows as they are returned.
             if any(norm_is_free(problem, side) for side in SIDES):
                 moved = normed(problem, moved)
                 if quadratic is not None:
@@ -137,7 +146,7 @@ class Alternating(UpdateRule):
         return Update(moved, found, losses, mapping, gain)
 
     def unsettled(self, bound: Bound, step: int) -> bool:
-        """Return whether corners of the losses are still being rounded."""
+        """Return whether this step still uses rounded corners of the losses."""
         return corners_rounded(bound.problem, step)
 
     def mapping(
@@ -147,7 +156,7 @@ class Alternating(UpdateRule):
         state: State,
         step: int,
     ) -> Mapping[str, torch.Tensor]:
-        """Return the mapping alone: half the work of a step where that is known."""
+        """Return the prox-gradient mapping without the step of the columns."""
         problem = bound.problem
         assert isinstance(problem, Factorization)  # noqa: S101
         single = problem.cells.blocks[0].loss.divergence
@@ -164,17 +173,17 @@ class Alternating(UpdateRule):
 
 
 class _Balance(NamedTuple):
-    """What gives the same predictions by factors of the least penalty.
+    """A change of factors that keeps the predictions and minimizes the penalties.
 
     Attributes
     ----------
     turn, back : Tensor of shape (S, rank, rank)
-        T and T^-T: what U and V are multiplied by.
+        T and T^-T, by which U and V are multiplied from the right.
     shifts : pair of Tensor of shape (S, 1, rank)
-        What is taken from the rows of U before, and goes to the offsets of the columns;
-        and from those of V, and goes to the biases of the rows.
-    seen : pair of Tensor of shape (rows, 1)
-        Which rows and columns have a cell; of the others nothing is taken.
+        Subtracted before that from the rows of U, which changes the offsets, and from
+        the rows of V, which changes the row biases.
+    seen : pair of Tensor, of shapes (rows, 1) and (coordinates, 1)
+        1 for rows and coordinates with observed cells. The others are not shifted.
     """
 
     turn: torch.Tensor
@@ -183,7 +192,9 @@ class _Balance(NamedTuple):
     seen: tuple[torch.Tensor, torch.Tensor]
 
     def of(self, parameters: Parameters) -> Parameters:
-        """Return parameters with the factors in that form."""
+        """Return the parameters with the factors changed."""
+        # With U = U' + 1 s' and V = V' + 1 t':
+        # U V' + a 1' + 1 b' = U' V'' + (a + U t) 1' + 1 (b + V' s)'.
         U, V, (of_rows, of_columns) = parameters["U"], parameters["V"], self.shifts
         found = dict(parameters)
         if "row_biases" in parameters:
@@ -197,14 +208,18 @@ class _Balance(NamedTuple):
         return found
 
     def of_equations(self, equations: Parameters) -> Parameters:
-        """Return the normal equations of the columns for the rows in that form."""
+        """Return the normal equations of the columns for the changed rows.
+
+        The rows [U, a, 1] become [U, a, 1] M, so that G becomes M' G M and w becomes
+        w M.
+        """
         gram, wanted, rank = equations["gram"], equations["wanted"], len(self.turn[0])
         size = gram.shape[-1]
         M = torch.eye(size, dtype=gram.dtype, device=gram.device)
         M = M.repeat(len(gram), 1, 1)
         M[:, :rank, :rank] = self.turn
         of_rows, of_columns = self.shifts
-        if size > rank:  # the last column of the rows is of ones, one before of biases
+        if size > rank:  # the last column is the ones, the one before the row biases
             M[:, -1:, :rank] = -of_rows @ self.turn
         if size > rank + 1:
             M[:, :rank, rank : rank + 1] = of_columns.mT
@@ -212,7 +227,7 @@ class _Balance(NamedTuple):
 
 
 def _balanced(problem: Factorization, half: Half) -> tuple[Parameters, Parameters]:
-    """Return the parameters after the columns' half at the least penalty, its equations."""
+    """Return parameters with minimal penalties, and the equations of their columns."""
     turn = _balance(problem, half.parameters)
     if turn is None:
         return half.parameters, half.equations
@@ -220,17 +235,20 @@ def _balanced(problem: Factorization, half: Half) -> tuple[Parameters, Parameter
 
 
 def _balance(problem: Factorization, parameters: Parameters) -> _Balance | None:
-    r"""Return what shares out the size of U V^T to the factors at the least penalty.
+    r"""Return the change of factors that keeps U V^T and minimizes the l2 penalties.
 
-    The mean of U, weighted by what its rows are charged, goes to the offsets of the
-    columns where these are free, and that of V to the biases of the rows. Then with A
-    and B the charged Gram matrices of U and V, such that their penalties are tr(T' A T)
-    and tr(T^-1 B T^-T) for U T and V T^-T, the least sum, 2 tr((A^(1/2) B
-    A^(1/2))^(1/2)), is that of T = A^(-1/2) Q D^(1/4), where Q D Q' = A^(1/2) B
-    A^(1/2): each component is charged as much in one factor as in the other. For l2
-    alone this is the product's SVD form, D^(1/4) half of each value. None where a
-    factor has no charge of its size, or a constraint or l1 that such a turn would
-    break.
+    Free offsets take up the mean of the rows of U, weighted by the l2 penalties of these
+    rows. Free row biases take up the mean of the rows of V.
+
+    Then let A = U' C_U U and B = V' C_V V, with the diagonal matrices of the penalties
+    of the rows, plus the smoothness penalties. The penalties of U T and V T^-T are tr(T'
+    A T) and tr(T^-1 B T^-T). Their minimal sum 2 tr((A^(1/2) B A^(1/2))^(1/2)) is
+    attained at T = A^(-1/2) Q D^(1/4), where Q D Q' = A^(1/2) B A^(1/2). Each component
+    then has the same penalty in both factors. With l2 penalties alone, U T and V T^-T
+    are the singular vectors of U V^T times the roots of the singular values.
+
+    None if a factor has no l2 penalty, or has a constraint or an l1 penalty, which
+    such a change would not preserve.
     """
     asked = problem.row_regularizer, problem.column_regularizer
     if not all(side.smooth and side.l2 for side in asked) or "V" not in parameters:
@@ -244,12 +262,14 @@ def _balance(problem: Factorization, parameters: Parameters) -> _Balance | None:
         problem.has_offsets and not problem.l2_biases,
         problem.has_row_biases and not problem.l2_biases,
     )
+    # The weighted means go to free offsets and biases.
     for k in (side for side in (0, 1) if free[side]):
         heavy = charges[k] * seen[k]
         total = heavy.sum(-2, keepdim=True)
         total = torch.where(total > 0, total, 1.0)
         shifts[k] = (heavy * factors[k]).sum(1, keepdim=True) / total
         factors[k] = factors[k] - shifts[k] * seen[k]
+    # A and B of the docstring, in float64.
     A, B = (
         (factor.mT @ (charge * factor)).double()
         for factor, charge in zip(factors, charges, strict=True)
@@ -258,16 +278,17 @@ def _balance(problem: Factorization, parameters: Parameters) -> _Balance | None:
         if asked[k].smoothness:
             apart = factors[k].diff(dim=-2)
             gram.add_((apart.mT @ apart).double(), alpha=asked[k].smoothness)
-    # Of candidates, some may have no penalty; and a start may have run away.
+    # Starts without a penalty, or that have diverged, keep T = 1.
     usable = torch.stack([_size(gram) for gram in (A, B)]).prod(0)
     usable = (usable > 0) & usable.isfinite()
     usable = usable[:, None, None]
     same = torch.eye(problem.rank, dtype=A.dtype, device=A.device).expand_as(A)
     A, B = torch.where(usable, A, same), torch.where(usable, B, same)
-    root, over = _roots(A)
+    root, over = _roots(A)  # A^(1/2) and A^(-1/2)
     values, Q = torch.linalg.eigh(root @ B @ root)
     least = torch.finfo(like.dtype).eps ** 2 * values[:, -1:]
     kept = values > least.clamp_min(torch.finfo(torch.float64).tiny)
+    # T = A^(-1/2) Q D^(1/4) and T^-T = A^(1/2) Q D^(-1/4); vanishing values give zeros.
     fourth = torch.where(kept, values, 1.0) ** 0.25
     T = torch.where(usable, over @ Q * (fourth * kept)[:, None], same).to(like)
     back = torch.where(usable, root @ Q * (kept / fourth)[:, None], same).to(like)
@@ -281,7 +302,7 @@ def _size(gram: torch.Tensor) -> torch.Tensor:
 
 
 def _roots(gram: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the symmetric root of a positive semidefinite matrix, and its inverse."""
+    """Return the symmetric square roots of matrices, and their pseudoinverses."""
     values, turn = torch.linalg.eigh(gram)
     kept = values > torch.finfo(gram.dtype).eps * values[:, -1:]
     root = torch.where(kept, values, 0.0).sqrt()
@@ -295,13 +316,13 @@ def _rows_first(
     state: State,
     look: Quadratic,
     sides: tuple[torch.Tensor, torch.Tensor],
-) -> tuple[Half, Asked]:
-    """Solve for the rows; return that half, and the mapping of both before it."""
+) -> tuple[Half, LazyParameters]:
+    """Return the half step of the rows, and the mapping of both sides before it."""
     rows = half_step(problem, parameters, look, "rows", sides[1])
     if "V" not in parameters:
         return rows, rows.mapping
     slopes = column_mapping(problem, parameters, state, look, sides)
-    return rows, Asked.both(rows.mapping, slopes, parameters)
+    return rows, LazyParameters.both(rows.mapping, slopes, parameters)
 
 
 def _looked(
@@ -311,11 +332,17 @@ def _looked(
     quadratic: Quadratic | None,
     step: int,
 ) -> tuple[Quadratic, Parameters]:
-    """Return the quadratic of the loss, and the loss of the data as far as it is known.
+    """Return the quadratic at a point, and the loss of each start without penalties.
 
-    Where the loss is quadratic, it is measured by residuals once, and then changes by
-    what every half of a step takes from it; it is measured again when so much of it is
-    gone that the rounding of what is gone would show.
+    If the loss is quadratic, it is evaluated once, and each half step then adds the
+    change of the quadratic. After the loss has fallen by a large factor, the rounding
+    errors of these changes would be visible, and it is evaluated again.
+
+    Returns
+    -------
+    look : Quadratic
+    known : dict of float64 Tensor of shape (S,)
+        "loss" is the current loss, "measured" the last one that was evaluated.
     """
     if quadratic is None or "known" not in state:
         look = problem.cells.in_memory.look(*point, step)
@@ -324,7 +351,7 @@ def _looked(
         return look, {"loss": fresh, "measured": fresh}
     known = dict(state["known"])
     small = _worn(known)
-    away = remote(small.device)  # it is not asked whether there are any
+    away = remote(small.device)  # looking at `small` would wait for the device
     if step % AWAY_EVERY == 0 if away else bool(small.any()):
         fresh = problem.cells.losses(*point).double()
         known = {name: torch.where(small, fresh, old) for name, old in known.items()}
@@ -332,12 +359,12 @@ def _looked(
 
 
 def _worn(known: Parameters) -> torch.Tensor:
-    """Return of which starts so much of the loss is gone that it is measured again."""
+    """Return a mask of the starts whose loss has to be evaluated again, shape (S,)."""
     return known["loss"] < WORN * known["measured"]
 
 
 def applies(problem: Problem) -> bool:
-    """Return whether alternating steps can be taken.
+    """Return whether `Alternating` supports a problem.
 
     Examples
     --------
@@ -353,7 +380,7 @@ def applies(problem: Problem) -> bool:
 
 
 def corners_rounded(problem: Problem, step: int) -> bool:
-    """Return whether the quadratics of a step are of losses with rounded corners.
+    """Return whether a step majorizes losses with rounded corners.
 
     Examples
     --------
@@ -367,12 +394,11 @@ def corners_rounded(problem: Problem, step: int) -> bool:
 
 
 def corner_step(problem: Factorization, step: int) -> int:
-    """Return the step whose rounding of corners a step has.
+    """Return the step number that sets how much corners of the losses are rounded.
 
-    Where columns of norm one cost nothing, factors are as free as without a constraint or
-    a penalty, and move slowly along directions in which the loss hardly changes. Corners
-    then sharpen at a quarter of the usual pace: at the usual one, the best of five starts
-    of a small table ended up to 8% higher.
+    Factors whose norms are free (`norm_is_free`) move slowly along directions in which
+    the loss hardly changes. The rounding then decreases at a quarter of the usual speed:
+    at the usual speed, the best of five starts on a small table ended up to 8% higher.
     """
     slow = not problem.cells.smooth and any(norm_is_free(problem, s) for s in SIDES)
     return step // SLOWER if slow else step
@@ -381,9 +407,9 @@ def corner_step(problem: Factorization, step: int) -> int:
 def _streamed(
     problem: Factorization, found: Streamed, parameters: Parameters, state: State
 ) -> Update:
-    """Take a step from one reading of a table on disk.
+    """Take a step with one pass over a table on disk.
 
-    The rows of a block are solved for while it is in memory, and add their part to the
+    While a block is in memory, its rows are solved for, and their terms are added to the
     normal equations of the columns.
     """
     like = parameters["U"]
@@ -428,7 +454,7 @@ def _streamed(
         known = {n: torch.where(measured, sums["loss"], k) for n, k in known.items()}
     losses = problem.penalized(known["loss"].to(like.dtype), parameters)
     known["loss"] = (known["loss"] + sums["change"]).clamp_min(0)
-    # Of the rows the norms alone: what is asked of a mapping is how large it is.
+    # Only the norm of a mapping is used, so that of the rows is a norm per start.
     mapping = {name: sums[name].sqrt()[:, None] for name in own}
     moved = {**parameters, **moved}
     if "V" not in parameters:
@@ -450,10 +476,10 @@ def _columns_of_sums(
     state: State,
     read: tuple[Parameters, torch.Tensor],
 ) -> tuple[Half, Parameters]:
-    """Solve for the columns after all rows were read, and return their mapping, too.
+    """Solve for the columns after all rows have been read, and return their mapping.
 
-    Before the step, the loss falls along 2 (W - G V), with the equations G V = W of the
-    rows as they were.
+    Before the step, the negative gradient by V is 2 (W - G V), with the normal equations
+    G V = W of the rows before the step.
     """
     sums, right = read
     like = parameters["U"]

@@ -1,8 +1,8 @@
 """Factorizations of one table that differ in rank, penalty and held-out cells.
 
-They are the starts of one problem, and descended together. A rank below the largest
-needs no mask: a component that is zero in both factors has a gradient of zero, and
-every rule leaves it where it is.
+They are the starts of one problem and are fitted together. A rank below the largest
+needs no mask: a component that is zero in both factors has a gradient of zero, and every
+update rule leaves it at zero.
 """
 
 from __future__ import annotations
@@ -24,32 +24,33 @@ from descents.rng import streams
 
 
 class Candidates(Problem):
-    r"""Losses of one table's factorizations, each without the cells of one fold.
+    r"""Losses of several factorizations of one table, each without one fold of cells.
 
-    Start k is a rank r, a strength s and a fold f, and minimises the loss of
-    `Factorization` over the cells that are not in the fold, the penalties of the factors
-    multiplied by s. It begins where start 0 of such a factorization alone would, and
-    takes the same steps: what is found does not depend on the other candidates.
+    Start k has a rank r, a strength s and a fold f. It minimizes the loss of
+    `Factorization` over the cells outside the fold, with the penalties of the factors
+    multiplied by s. It has the initial point of start 0 of that factorization alone and
+    takes the same steps, so its fit does not depend on the other candidates.
 
     Parameters
     ----------
     cells : Cells
-        All that is known, of the dense or the sparse layout with holes.
+        All observed cells, in the dense or the sparse layout with missing cells.
     folds : int64 ndarray
-        Of each cell of the table, or of each stored entry; below 0 where a cell is never
-        held out.
+        The fold of each cell of the table, or of each stored entry. Cells with a
+        negative number are never held out.
     ranks : sequence of int
-    strengths : sequence of float, or mapping of ranks to such
-        What the penalties of the factors are multiplied by.
+    strengths : sequence of float, or mapping from rank to sequence of float
+        Multiply the penalties of the factors.
     **settings
-        As `Factorization` takes them.
+        Passed to `Factorization`.
 
     Attributes
     ----------
     numbered : list of tuple of (rank, strength, fold)
-        What each start is, the smallest rank first, so that chunks are of like ranks.
+        The candidate of each start. They are sorted by rank, so that the starts of a
+        chunk have similar ranks.
     template : Factorization
-        Of the largest rank and all cells.
+        The factorization of the largest rank on all cells.
 
     Examples
     --------
@@ -62,7 +63,7 @@ class Candidates(Problem):
     >>> runs = descend(problem, 3, steps=OfCandidates(Alternating()), stop=Stop(200))
     >>> fold = problem.numbered[0][2]
     >>> held = problem.cell_losses(runs.parameters, 0)[folds == fold]
-    >>> bool(held.max() < 1e-9)  # cells that it has not seen
+    >>> bool(held.max() < 1e-9)  # cells that were not fitted
     True
     """
 
@@ -110,7 +111,7 @@ class Candidates(Problem):
         return self._alone[key]
 
     def _spectrum(self, fold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the singular triples that a fold's ranks have the first of."""
+        """Return the leading singular triples of a fold, as many as the largest rank."""
         if fold not in self._spectra:
             most = self.template.rank
             whole = Factorization(self.parts[fold], most, **self._settings)
@@ -118,14 +119,14 @@ class Candidates(Problem):
         return self._spectra[fold]
 
     def points(self, starts: Sequence[int] | np.ndarray, seed: int) -> Parameters:
-        """Return the initial points: each that of start 0 of its own factorization."""
+        """Return initial points: of each candidate, start 0 of its factorization."""
         numbers = [int(start) for start in starts]
         return stacked_points(self, numbers, streams(seed, "start", [0] * len(numbers)))
 
     def point(
         self, generator: np.random.Generator, start: int
     ) -> Mapping[str, np.ndarray]:
-        """Return where the factorization alone would begin, further components zero."""
+        """Return the initial point of one candidate, padded with components of zero."""
         rank, _, fold = self.numbered[start]
         point = dict(self.alone(rank, fold).point(generator, 0))
         wider = [(0, 0), (0, self.template.rank - rank)]
@@ -133,25 +134,28 @@ class Candidates(Problem):
 
     @property
     def loss_scale(self) -> float | None:
-        """That of all cells."""
+        """The loss scale of all cells."""
         return self.template.loss_scale
 
     @property
     def side_by_side(self) -> bool:
-        """True: each chunk has a factorization of its own; what they share is made once."""
+        """True, because each chunk has a factorization of its own."""
         return True
 
     @property
     def one_threaded(self) -> bool:
-        """False: torch computes the steps."""
+        """False, because torch computes the steps with its own threads."""
         return False
 
     def bind(self, starts: torch.Tensor, seed: int = 0) -> Bound:
-        """Return the starts of a chunk as those of one factorization."""
+        """Return the candidates of a chunk, bound as starts of one factorization."""
         return BoundCandidates(self, starts)
 
     def at(self, starts: torch.Tensor) -> Factorization:
-        """Return the factorization whose starts are these, of their largest rank."""
+        """Return the factorization with these candidates as starts.
+
+        It has their largest rank, and masks, counts and strengths per start.
+        """
         chosen = [self.numbered[k] for k in starts.tolist()]
         found = copy.copy(self.template)
         found.rank = max(rank for rank, _, _ in chosen)
@@ -168,22 +172,23 @@ class Candidates(Problem):
     def losses(
         self, parameters: Parameters, starts: torch.Tensor, step: int
     ) -> torch.Tensor:
-        """Return the loss of the cells each start is fitted to, with its penalties."""
+        """Return the loss of the fitted cells with penalties of each start, (S,)."""
         return self.at(starts).losses(parameters, starts, step)
 
     def cell_losses(
         self, parameters: Mapping[str, np.ndarray], start: int
     ) -> np.ndarray:
-        """Return the loss of each cell under one start, of those held out too.
+        """Return the loss of each cell under one start, including held-out cells.
 
         Parameters
         ----------
         parameters : dict of ndarray
-            Of all starts.
+            The parameters of all starts.
 
         Returns
         -------
-        ndarray shaped as the folds, NaN at holes
+        ndarray of the shape of the folds
+            NaN at missing cells.
         """
         rank, _, fold = self.numbered[start]
         tensors = {
@@ -198,14 +203,14 @@ class Candidates(Problem):
 
 
 class BoundCandidates(Bound):
-    """Some candidates, as the starts of one factorization of their largest rank.
+    """Candidates of a chunk, bound as the starts of one factorization.
 
     Attributes
     ----------
     joined : Bound
-        That factorization, bound to the same starts.
+        The factorization of their largest rank, bound to the same starts.
     unused : int
-        How many of the components of the parameters no start of the chunk has.
+        The number of trailing components that are zero in every start of the chunk.
     """
 
     def __init__(self, problem: Candidates, starts: torch.Tensor) -> None:
@@ -215,11 +220,11 @@ class BoundCandidates(Bound):
         self.unused = problem.template.rank - factorization.rank
 
     def losses(self, parameters: Parameters, step: int) -> torch.Tensor:
-        """Return the loss of the cells each start is fitted to, with its penalties."""
+        """Return the loss of the fitted cells with penalties of each start, (S,)."""
         return self.joined.losses(parameters, step)
 
     def cut(self, parameters: Parameters) -> Parameters:
-        """Return the parameters without the components that no start has."""
+        """Return the parameters without the unused components."""
         return {
             name: value[..., : value.shape[-1] - self.unused].contiguous()
             if name in ("U", "V")
@@ -230,12 +235,12 @@ class BoundCandidates(Bound):
 
 @dataclass(frozen=True)
 class OfCandidates(UpdateRule):
-    """Another rule's steps, on no more components than the largest of a chunk has.
+    """Steps of another rule, without the components that a chunk does not use.
 
     Parameters
     ----------
     rule : UpdateRule
-        Of a factorization.
+        An update rule for factorizations.
 
     Examples
     --------
@@ -248,16 +253,16 @@ class OfCandidates(UpdateRule):
 
     @property
     def kind(self) -> str:
-        """The name of both rules."""
+        """The names of both rules."""
         return f"{type(self).__name__}({self.rule.kind})"
 
     def init(self, bound: Bound, parameters: Parameters) -> State:
-        """Return the state of the rule, for the components that are in use."""
+        """Return the state of the wrapped rule for the components in use."""
         assert isinstance(bound, BoundCandidates)  # noqa: S101
         return self.rule.init(bound.joined, bound.cut(parameters))
 
     def unsettled(self, bound: Bound, step: int) -> bool:
-        """Return what the rule says of the factorization."""
+        """Return whether the wrapped rule still changes its loss at this step."""
         assert isinstance(bound, BoundCandidates)  # noqa: S101
         return self.rule.unsettled(bound.joined, step)
 
@@ -268,7 +273,7 @@ class OfCandidates(UpdateRule):
         state: State,
         step: int,
     ) -> Update:
-        """Take one step of the rule."""
+        """Take one step of the wrapped rule, and pad its result with zeros."""
         assert isinstance(bound, BoundCandidates)  # noqa: S101
         cut = bound.cut(parameters)
         found = self.rule.update(bound.joined, cut, state, step)

@@ -1,4 +1,4 @@
-"""Checks of a factorization before it begins: sets, divergences, given factors."""
+"""Checks of a factorization before a descent: constraints, divergences, initial factors."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from descents.factorization.factorization import Factorization
 
 ROUNDED = 1e-5
-"""How far from their set given initial factors may be, by rounding."""
+"""How far initial factors of the user may be from their constraint set, for rounding."""
 
 
 def check_sets(problem: Factorization, initialization: Any) -> None:
-    """Raise an error if constraints do not suit the table or the initial factors."""
+    """Raise an error if constraints do not suit the table or the initialization."""
     complaints = Complaints()
     for name, asked, length in (
         ("U, the factor of the rows,", problem.row_regularizer, problem.cells.shape[0]),
@@ -44,19 +44,19 @@ def check_sets(problem: Factorization, initialization: Any) -> None:
             complaints.require(
                 _solvable(problem) or not isinstance(asked.inside, OneHot),
                 f"the constraint of {name} is '{asked.inside.name}', whose members "
-                "have no neighbors for a gradient to lead to; give losses that have "
-                "a name, and kl loss of all cells of a sparse table as a dense one",
+                "have no neighbors for a gradient to lead to; use losses that have a "
+                "name, and give a sparse table with kl loss of all cells as a dense one",
             )
     apart = problem.row_regularizer.entrywise and problem.column_regularizer.entrywise
     complaints.require(
         apart or not isinstance(problem.cells, Streamed),
-        "a set that a factor lies in, or smooth rows, are asked for, but "
+        "a constraint set of a factor or a smoothness penalty was given, but "
         f"{STREAMED_LIMITS}",
     )
     by_values = isinstance(initialization, str) and initialization in SPECTRAL
     complaints.require(
         problem.rank <= min(problem.cells.shape) or not by_values,
-        f"initialization is {initialization!r}, of which there are no more than "
+        f"initialization is {initialization!r}, which has at most "
         f"{min(problem.cells.shape)} components, but the rank is {problem.rank}; give "
         "'centers', 'normal' or 'uniform'",
     )
@@ -64,7 +64,7 @@ def check_sets(problem: Factorization, initialization: Any) -> None:
 
 
 def _solvable(problem: Factorization) -> bool:
-    """Whether rows can go to the minimum of a quadratic, above the loss or not."""
+    """Return whether each row can go to the minimum of a quadratic model of the loss."""
     blocks = problem.cells.blocks
     known = all(block.loss.has_quadratic for block in blocks)
     return problem.cells.majorized or (
@@ -73,7 +73,7 @@ def _solvable(problem: Factorization) -> bool:
 
 
 def check_divergences(problem: Factorization) -> None:
-    """Raise an error if a divergence could be infinite under the constraints."""
+    """Raise an error if the constraints allow predictions with an infinite divergence."""
     sides = (problem.row_regularizer, problem.column_regularizer)
     within = all(side.positive for side in sides) and problem.offsets == "none"
     for block in problem.cells.blocks:
@@ -94,16 +94,21 @@ def check_divergences(problem: Factorization) -> None:
         ):
             raise InvalidValueError(
                 f"{label} loss is infinite where a value is predicted to be 0, which "
-                f"'{names[0]}' rows and '{names[1]}' columns do; leave the "
-                "constraint of one factor at 'nonnegative', or give loss 'squared' "
-                "or 'poisson'"
+                f"'{names[0]}' rows and '{names[1]}' columns do; set the constraint of "
+                "one factor to 'nonnegative', or the loss to 'squared' or 'poisson'"
             )
 
 
 def checked_factors(
     problem: Factorization, factors: tuple[Any, Any]
 ) -> dict[str, np.ndarray]:
-    """Return given initial factors U and V as arrays, or raise an error."""
+    """Return the initial factors of the user as arrays, or raise an error.
+
+    Returns
+    -------
+    dict of ndarray
+        "U" of shape (starts, rows, rank) and "V" of shape (starts, coordinates, rank).
+    """
     rows, columns = problem.cells.shape[0], problem.cells.coordinates
     given = {name: np.asarray(f) for name, f in zip("UV", factors, strict=True)}
     count = len(given["U"])
@@ -120,16 +125,16 @@ def checked_factors(
         ):
             kind = "nonnegative " if asked.nonnegative else ""
             raise InvalidValueError(
-                f"the initial {name} holds other than finite {kind}numbers; give "
-                "such ones"
+                f"the initial {name} contains entries that are not finite {kind}numbers; "
+                f"give finite {kind}numbers"
             )
         if asked.inside is not None:
             away = asked.distance(torch.as_tensor(given[name]).double())
             if away > ROUNDED:
                 raise InvalidValueError(
                     f"the initial {name} is up to {away:.3g} away from the nearest "
-                    f"of the constraint {'+'.join(_names(asked))!r}; give one that "
-                    "meets it"
+                    f"factor that meets the constraint {'+'.join(_names(asked))!r}; "
+                    f"give an initial {name} that meets it"
                 )
     return given
 

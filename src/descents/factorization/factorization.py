@@ -1,4 +1,4 @@
-"""Factorization: the natural parameters of a table as U V^T of two thin factors."""
+"""Factorization: models the natural parameters of a table as U V^T of two thin factors."""
 
 from __future__ import annotations
 
@@ -38,50 +38,52 @@ OFFSETS = ("none", "columns", "rows", "both")
 class Factorization(Regularized):
     r"""Losses of the observed cells of a table under U V^T, with penalties.
 
-    Minimises :math:`\sum_{ij} w_{ij}\, \ell_j(a_i + b_j + u_i^\top v_j,\; x_{ij})
+    Minimizes :math:`\sum_{ij} w_{ij}\, \ell_j(a_i + b_j + u_i^\top v_j,\; x_{ij})
     + \sum_i c_i r_U(u_i) + \sum_j c_j r_V(v_j)` over U of shape (rows, rank) and V of
-    shape (coordinates, rank); by default :math:`\|A - U V^\top\|_F^2`. Each column has
-    one coordinate, save those of categorical loss, which have one for each class. r is
-    l1 abs(x) + l2 x^2, on 0 or more where nonnegative; c is 1, or the number of observed
-    cells to the power ``count_power``. A factor may be smooth from row to row, and lie in
-    one of `descents.constraints.sets`.
+    shape (coordinates, rank). By default this is :math:`\|A - U V^\top\|_F^2`. A column
+    has one coordinate, or one per class if its loss is categorical. r is the penalty
+    l1 abs(x) + l2 x^2, restricted to x >= 0 if the factor is nonnegative. c is the number
+    of observed cells of the row or column to the power ``count_power``, which is 0 by
+    default. A smoothness penalty on differences of successive rows may be added. A factor
+    may be constrained to a set of `descents.constraints.sets`.
 
     Parameters
     ----------
     table : array-like or sparse array of shape (rows, columns), or Cells
-        What is NaN is left out of the loss. It is not centred here. `Cells`, made by
+        NaN cells have no loss. The table is not centered. `Cells`, made by
         `descents.cells.observed.cells`, also have weights, scales and levels.
     rank : int
-        From 1 to min(rows, columns); up to the number of rows of a factor whose rows
-        are shares or sparse.
+        From 1 to min(rows, columns). If the rows of a factor are shares or sparse, up to
+        the number of rows of that factor.
     loss : str, Loss, callable, or a sequence of one for each column
-        Only of a table; Cells have their own.
+        The loss of a table. Ignored for `Cells`, which have losses of their own.
     offsets : {"none", "columns", "rows", "both"}
         Whether the columns have offsets b and the rows biases a.
     constraint, penalty
         As `descents.constraints.constraints.regularizers` takes them.
-    initialization : {"uniform", "normal", "spectral", "nndsvd", "centers"} or arrays
-        Uniform on [0, 1); normal, of such a size that U V^T has the spread of the
-        table; from the leading singular vectors of what the best constants leave
-        (later starts shaken); its nonnegative form [1]_; V of rows of the table that
-        lie apart, as k-means++ chooses them [2]_, and U of ones where they are the
-        nearest; or a pair of U of shape (starts, rows, rank) and V of shape (starts,
-        coordinates, rank), of which start k takes the k-th. Where a factor has to lie
-        in a set, it begins at the nearest point of that.
+    initialization : str or pair of array-like
+        "uniform" draws on [0, 1). "normal" draws with a standard deviation such that
+        U V^T has the spread of the table. "spectral" takes the leading singular vectors
+        of the residuals of the best constants, with noise added from the second start
+        on. "nndsvd" is their nonnegative form [1]_. "centers" takes V from rows of the
+        table that k-means++ chooses far apart [2]_; U is nonzero at the nearest center.
+        A pair of arrays U of shape (starts, rows, rank) and V of shape (starts,
+        coordinates, rank) gives the initial factors of each start. Factors with a
+        constraint set begin at the nearest point of the set.
     dtype : torch.dtype, optional
-        float32 or float64, by default that of the table.
+        float32 or float64; by default the dtype of the table.
     device : str or torch.device
 
     Attributes
     ----------
     cells : Cells
     strength : ndarray of shape (1,), or (S, 1) where starts differ in it
-        What the penalties of the factors, not those of biases, are multiplied by.
+        Multiplies the penalties of the factors, but not those of biases and offsets.
 
     Raises
     ------
     InvalidValueError
-        With all that is wrong in one message.
+        If parameters are invalid. One message lists all problems.
 
     References
     ----------
@@ -157,7 +159,7 @@ class Factorization(Regularized):
         self._kept: dict[Any, tuple[tuple[np.ndarray, ...], torch.Tensor]] = {}
 
     def __copy__(self) -> Self:
-        """Return a problem on the same cells that keeps its tensors for itself."""
+        """Return a problem on the same cells with a tensor cache of its own."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other._base, other._kept = self.base, {}
@@ -171,15 +173,17 @@ class Factorization(Regularized):
 
     @property
     def units(self) -> np.ndarray:
-        """What predictions are multiplied by, to be in the units of the data."""
+        """Factors from predictions to the units of the data, shape (coordinates,)."""
         return self.cells.coordinate_units
 
     def point(
         self, generator: np.random.Generator, start: int
     ) -> Mapping[str, np.ndarray]:
-        """Draw U, then V, of one start; offsets and cut points begin at the best ones.
+        """Return the initial parameters of one start, without a start axis.
 
-        Rows and columns without a cell begin, and stay, at zero.
+        U is drawn before V. Row biases begin at 0, offsets and cut points at the values
+        that are best without factors. Rows and columns without observed cells begin,
+        and stay, at zero.
         """
         if self._fixed:
             return self._row_point()
@@ -203,8 +207,8 @@ class Factorization(Regularized):
             if self.l2_biases > 0:
                 point["offsets"] = np.where(blank, 0, point["offsets"])
             elif self.has_row_biases and self._one_scale:
-                # As with the least of penalties: what is like other columns but for
-                # its cells is their mean.
+                # This is the limit of a vanishing penalty: a column without observed
+                # cells gets the mean offset of the other columns.
                 mean = self._mean_offset - self.base
                 point["offsets"] = np.where(blank, mean, point["offsets"])
         if self.cells.cut_count:
@@ -212,8 +216,11 @@ class Factorization(Regularized):
         return point
 
     def _member(self, asked: Regularizer, drawn: np.ndarray) -> np.ndarray:
-        """Return the nearest factor that meets its constraint, and is no cause of zeros."""
-        # A copy: what was given may be read-only.
+        """Return the nearest factor that meets its constraint.
+
+        For divergences it is moved inside a simplex, so that no prediction is 0.
+        """
+        # A copy, because the array of the user may be read-only.
         point = torch.from_numpy(np.array(drawn, dtype=np.float64))
         nearest = asked.nearest(point).numpy()
         if isinstance(asked.inside, Simplex) and self.diverges:
@@ -222,11 +229,14 @@ class Factorization(Regularized):
 
     @property
     def diverges(self) -> bool:
-        """Whether a loss is infinite, and without a slope, where zero is predicted."""
+        """Whether a loss is infinite, without a gradient, at predictions of zero."""
         return any(block.loss.divergence for block in self.cells.blocks)
 
     def _row_point(self) -> dict[str, np.ndarray]:
-        """Return zeros; multiplicative steps, which would stay there, get ones."""
+        """Return initial rows of zeros, or of ones for multiplicative steps.
+
+        Multiplicative steps never leave zero.
+        """
         U = np.full((self.cells.shape[0], self.rank), 1.0 if self.diverges else 0.0)
         U[self.cells.row_counts == 0] = 0
         if self.row_regularizer.inside is not None:
@@ -237,14 +247,14 @@ class Factorization(Regularized):
         return point
 
     def for_rows(self, rows: Cells, parameters: Mapping[str, np.ndarray]) -> Any:
-        """Return the problem of new rows, all that belongs to the columns held fixed.
+        """Return the problem of fitting new rows with V, offsets and cut points fixed.
 
         Parameters
         ----------
         rows : Cells
-            Of other rows, with the same columns.
+            The cells of the new rows, with the same columns.
         parameters : mapping of ndarray
-            Of one start of this problem, without a start axis.
+            The parameters of one start of this problem, without a start axis.
 
         Examples
         --------
@@ -271,14 +281,14 @@ class Factorization(Regularized):
         return other
 
     def of_rows(self, place: slice, rows: Cells) -> Factorization:
-        """Return the problem of some rows of a table that is read by blocks of them.
+        """Return the problem of one block of rows of a table that is read in blocks.
 
         Parameters
         ----------
         place : slice
-            Where they are in the table.
+            The positions of the rows in the table.
         rows : Cells
-            Theirs.
+            The cells of these rows.
         """
         other = copy.copy(self)
         other._base = self.base
@@ -298,23 +308,23 @@ class Factorization(Regularized):
         base: np.ndarray,
         device: str | torch.device = "cpu",
     ) -> Factorization:
-        """Return a problem that knows columns alone, for `for_rows`: a stored model's.
+        """Return the problem of a stored model, on which `for_rows` can be called.
 
         Parameters
         ----------
         columns : Cells
             Any rows with the columns of the model.
         parameters : mapping of ndarray
-            Of one start, without a start axis.
+            The parameters of one start, without a start axis.
         base : ndarray of shape (coordinates,)
-            What penalised offsets deviate from.
+            The point from which the penalty of offsets measures.
         """
         asked = regularizers(constraint, penalty)
         problem = cls(
             columns,
             1,
             offsets=offsets,
-            # What else is asked is of factors of another shape.
+            # Other constraints may have the shapes of the factors of the fitted table.
             constraint=tuple(
                 "nonnegative" if side.positive else None for side in asked[:2]
             ),
@@ -331,7 +341,7 @@ class Factorization(Regularized):
         return problem
 
     def _with_fixed(self, parameters: Parameters) -> Parameters:
-        """Return the parameters with those that are held fixed, for every start."""
+        """Return the parameters, with the fixed ones repeated for every start."""
         if not self._fixed:
             return parameters
         some = next(iter(parameters.values()))
@@ -342,10 +352,10 @@ class Factorization(Regularized):
         return {**parameters, **fixed}
 
     def extended(self, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return L = [U, a, 1] and R = [V, 1, b], of which L R^T is the prediction.
+        """Return L = [U, a, 1] and R = [V, 1, b], with which the prediction is L R^T.
 
-        All in the units of the cells. Columns that the problem does not need are left
-        out.
+        Shapes (S, rows, q) and (S, coordinates, q), in the units of the cells. Without
+        biases or offsets, the columns for them are left out.
         """
         parameters = self._with_fixed(parameters)
         left, right = [parameters["U"]], [parameters["V"]]
@@ -363,16 +373,16 @@ class Factorization(Regularized):
         return torch.cat(left, -1), torch.cat(right, -1)
 
     def seen_rows(self, like: torch.Tensor) -> torch.Tensor:
-        """Return 1 for each row that has a cell, 0 for the others."""
+        """Return 1 for each row with observed cells, and 0 for the others, (rows,)."""
         return self._held("seen rows", like, self.cells.row_counts).sign()
 
     def seen_coordinates(self, like: torch.Tensor) -> torch.Tensor:
-        """Return 1 for each coordinate whose column has a cell, 0 for the others."""
+        """Return 1 for each coordinate of a column with observed cells, 0 for others."""
         counts = self.cells.column_counts[self.cells.coordinate_columns]
         return self._held("seen columns", like, counts).sign()
 
     def cut_parameters(self, parameters: Parameters) -> torch.Tensor:
-        """Return the parameters of the cut points, shape (S, cut_count)."""
+        """Return the parameters of the cut points of ordinal losses, (S, cut_count)."""
         parameters = self._with_fixed(parameters)
         if "cuts" in parameters:
             return parameters["cuts"]
@@ -390,10 +400,11 @@ class Factorization(Regularized):
     def fused(
         self, parameters: Parameters, starts: torch.Tensor, step: int
     ) -> tuple[torch.Tensor, Parameters] | None:
-        """Return the losses and gradients of a small table of squared losses directly.
+        """Return losses and gradients of a small table in closed form, or None.
 
-        With S the slopes of the losses by the predictions L R^T, the gradients by L and
-        R are S R and S^T L. Of few numbers, autograd takes several times as long.
+        If S is the derivative of the squared losses by the predictions L R^T, the
+        gradients by L and R are S R and S^T L. On small tables this is several times as
+        fast as autograd. None if the table is large or has other losses.
         """
         found = self.cells
         small = found.shape[0] * found.coordinates <= CHUNK_ENTRIES
@@ -410,7 +421,7 @@ class Factorization(Regularized):
             return self.penalized(losses, parameters), gradients
 
     def _slopes(self, parameters: Parameters) -> tuple[torch.Tensor, Parameters] | None:
-        """Return the squared losses of the cells alone, and their gradients."""
+        """Return the squared losses without penalties and their gradients, or None."""
         left, right = self.extended(parameters)
         looked = self.cells.squares(torch.bmm(left, right.mT))
         if looked is None:
@@ -432,7 +443,7 @@ class Factorization(Regularized):
 
     @property
     def loss_scale(self) -> float | None:
-        """The loss of the best constants, or what rounding leaves of the data."""
+        """The loss of the best constants, and at least the rounding error of the data."""
         if self._fixed or isinstance(self.cells, Streamed):
             return None
         rounded = float(np.finfo(np.float64).eps) * self.cells.loss_of_zero
@@ -440,28 +451,28 @@ class Factorization(Regularized):
 
     @property
     def side_by_side(self) -> bool:
-        """Whether chunks may go side by side: not where blocks are read from a disk."""
+        """Whether chunks may run in parallel; not if the table is read from a disk."""
         return type(self) is Factorization and not isinstance(self.cells, Streamed)
 
     @property
     def one_threaded(self) -> bool:
-        """False: torch computes the steps."""
+        """False, because torch computes the steps with its own threads."""
         return False
 
     def bind(self, starts: torch.Tensor, seed: int = 0) -> Bound:
-        """Return this problem bound to starts; a derived kind has the plain way."""
+        """Return this problem bound to starts; a subclass is bound without fast paths."""
         if type(self) is not Factorization:
             return Bound(self, starts)
         return BoundFactorization(self, starts)
 
     def predict(self, parameters: Parameters) -> torch.Tensor:
-        """Return the natural parameters of each start, (S, rows, coordinates)."""
+        """Return predictions as natural parameters, shape (S, rows, coordinates)."""
         left, right = self.extended(parameters)
         return torch.bmm(left, right.mT)
 
 
 class BoundFactorization(Bound):
-    """A factorization bound to starts."""
+    """A factorization bound to starts, with its fast paths."""
 
     def __init__(self, problem: Factorization, starts: torch.Tensor) -> None:
         super().__init__(problem, starts)
@@ -472,13 +483,13 @@ class BoundFactorization(Bound):
     def plain_steps(
         self, parameters: Parameters, step: int, rates: torch.Tensor, count: int
     ) -> tuple[int, Parameters, Parameters] | None:
-        """Take some steps of gradient descent, where they take no autograd."""
+        """Take several steps of gradient descent, or return None if they need autograd."""
         if self.fused(parameters, step) is None:
             return None
         return several_plain_steps(self, parameters, step, rates, count)
 
     def graph_inputs(self, step: int) -> Parameters | None:
-        """Return no inputs, where all cells are in memory: every step is the same."""
+        """Return the per-step inputs: none, or None if steps cannot be captured."""
         return {} if self._capturable else None
 
 

@@ -1,8 +1,8 @@
-"""Alternating steps for losses without a quadratic above them: each step is checked.
+"""Alternating steps for losses without a majorizing quadratic: each step is checked.
 
-Each factor in turn goes to the minimum of a quadratic that touches the loss, inside of
-its constraint. Rows are independent of each other, so that each is checked on its own: a
-row whose loss would rise tries again on a quadratic of larger curvature.
+Each factor in turn goes to the minimum, within its constraint, of a quadratic that equals
+the loss at the current point. Rows are independent, so each is checked separately: a row
+whose loss would rise is solved for again with a larger curvature.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from descents.optim.problem import Bound, Parameters, Problem
 from descents.optim.rules import State, Update, UpdateRule
 
 TRIALS = 8
-"""How many curvatures a step tries for a row."""
+"""The largest number of curvatures that a step tries for a row."""
 STEEPER, GENTLER = 4.0, 0.5
-"""What the curvature is multiplied by where the loss rises, and for the next step where it
-falls."""
+"""The factors of the curvature after a rise of the loss, and for the next step after a
+fall."""
 
 
 def applies(problem: Problem) -> bool:
-    """Return whether guarded steps can be taken.
+    """Return whether `Guarded` supports a problem.
 
     Examples
     --------
@@ -48,13 +48,13 @@ def applies(problem: Problem) -> bool:
 
 @dataclass(frozen=True)
 class Guarded(UpdateRule):
-    """Alternating minimization for any loss with a curvature, within any constraint.
+    """Alternating minimization for any loss with a curvature, under any constraint.
 
-    The rows of U, then those of V, go to the minimum of their quadratics, as
-    `Alternating` does it; the cut points of ordinal losses go along Newton's direction.
-    The loss is then evaluated, row by row: where it rises, the curvature is multiplied
-    by 4 and the step is taken again, up to 8 times. No step raises the loss. Where a
-    constraint or smoothness ties rows together, all of them are checked at once.
+    The rows of U, then those of V, go to the minimum of their quadratics, as in
+    `Alternating`. The cut points of ordinal losses take a Newton step. The loss of each
+    row is then evaluated. If it rises, the curvature is multiplied by 4 and the row is
+    solved for again, up to 8 times in total. No step raises the loss. If a constraint or
+    a smoothness penalty couples rows, they are accepted or rejected together.
 
     Examples
     --------
@@ -62,17 +62,17 @@ class Guarded(UpdateRule):
     >>> counts = [[1.0, 2.0], [2.0, 4.0], [3.0, float("nan")]]  # of rank one
     >>> problem = Factorization(counts, 1, loss="kl", constraint=("simplex", "nonnegative"))
     >>> runs = descend(problem, 2, steps=Guarded(), stop=Stop(100))
-    >>> runs.losses.round(3)  # at the means of the columns
+    >>> runs.losses.round(3)  # the loss of the column means
     array([0.863, 0.863])
     """
 
     def init(self, bound: Bound, parameters: Parameters) -> State:
-        """Return a state in which the curvature of every row is multiplied by 1."""
+        """Return the initial state: a factor of 1 for the curvature of every row."""
         if not applies(bound.problem):
             raise InvalidValueError(
                 "guarded alternating steps are for a Factorization of a dense table, or "
-                "of the stored entries of a sparse one, without losses of the user's "
-                "own; give other steps"
+                "of the stored entries of a sparse one, without custom losses; give "
+                "other steps"
             )
         return {
             "curvature": {
@@ -83,7 +83,7 @@ class Guarded(UpdateRule):
         }
 
     def unsettled(self, bound: Bound, step: int) -> bool:
-        """Return whether corners of the losses are still being rounded."""
+        """Return whether this step still uses rounded corners of the losses."""
         return alternating.corners_rounded(bound.problem, step)
 
     def update(
@@ -123,7 +123,7 @@ class Guarded(UpdateRule):
 
 
 class _Here(NamedTuple):
-    """Where a half of a step begins: the parameters, and the quadratic there."""
+    """The point at which a half step begins, and the quadratic at that point."""
 
     problem: Factorization
     parameters: Parameters
@@ -134,9 +134,9 @@ class _Here(NamedTuple):
 def _look(
     found: Cells, point: tuple[torch.Tensor, torch.Tensor, torch.Tensor], step: int
 ) -> Quadratic:
-    """Return the losses and a quadratic that touches them, cell by cell.
+    """Return the losses, and for each cell a quadratic that equals its loss at a point.
 
-    As `Cells.look`, without that the quadratic lies above the loss.
+    As `CellsInMemory.look`, but the quadratic may be below the loss elsewhere.
     """
     left, right, cuts = point
     if isinstance(found, Sparse):
@@ -169,11 +169,11 @@ def _look(
 def _cells_before_and_after(
     here: _Here, z: torch.Tensor, *, exact: bool
 ) -> list[tuple[Block | None, torch.Tensor, torch.Tensor]]:
-    """Return the loss of each cell at the old predictions and at new ones, by block.
+    """Return the loss of each cell at the old and the new predictions, per block.
 
-    Where a loss has a quadratic above it, that is taken unless exact losses are wanted:
-    the corners of some losses are rounded less and less, and the loss itself may rise a
-    little on the way.
+    If a loss has a majorizing quadratic, the values of the quadratic are returned,
+    unless `exact`. The reason is that the rounding of corners decreases from step to
+    step, in which the loss itself may rise a little.
     """
     found, look = here.problem.cells, here.look
     assert look.predictions is not None  # noqa: S101
@@ -206,9 +206,10 @@ def _cells_before_and_after(
 def _rise(
     here: _Here, side: Side, z: torch.Tensor, *, exact: bool
 ) -> tuple[torch.Tensor, Any]:
-    """Return what the loss of each row of a side rises by, and how large it was.
+    """Return the rise of the loss of each row of U or V, and its size before.
 
-    Columns of several coordinates, rows of V, share their rise among these.
+    Shapes (S, rows) or (S, coordinates). The loss of a column with several coordinates
+    is divided equally among them.
     """
     problem, parts = here.problem, _cells_before_and_after(here, z, exact=exact)
     if parts[0][0] is None:  # the stored entries of a sparse table
@@ -238,7 +239,7 @@ def _rise(
 def _together(
     here: _Here, side: Side, turn: Any, rise: torch.Tensor, *, exact: bool
 ) -> torch.Tensor:
-    """Return the rise of those rows that are accepted or rejected together, for each."""
+    """Return for each row the sum of the rises of all rows that are coupled to it."""
     asked = turn.regularizer
     if asked.smoothness or (asked.inside is not None and asked.inside.couples):
         return rise.sum(-1, keepdim=True).expand_as(rise)
@@ -257,7 +258,7 @@ def _together(
 
 
 def _predictions(problem: Factorization, parameters: Parameters) -> torch.Tensor:
-    """Return the predictions of the cells that are data."""
+    """Return the predictions of all cells, or of the stored entries of a sparse table."""
     left, right = problem.extended(parameters)
     if isinstance(problem.cells, Sparse):
         entries = problem.cells.tensors(left.dtype, left.device)
@@ -268,7 +269,10 @@ def _predictions(problem: Factorization, parameters: Parameters) -> torch.Tensor
 def _accepted(
     here: _Here, side: Side, turn: Any, tried: Parameters, *, exact: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return whether rows of candidates do not raise the loss, and their rise."""
+    """Return a mask of the rows that do not raise the loss with penalties, and the rises.
+
+    A rise within 4 eps of the size of the loss is rounding, and is accepted.
+    """
     problem, parameters = here.problem, here.parameters
     z = _predictions(problem, {**parameters, **tried})
     rise, size = _rise(here, side, z, exact=exact)
@@ -290,12 +294,13 @@ def _half(
 ) -> tuple[Parameters, Parameters, torch.Tensor]:
     """Solve for one side; return the parameters, the mapping before, and the gain.
 
-    The gain is what the first quadratic that is tried promises, of each start.
+    The gain is the decrease of the first quadratic that was tried, for each start.
     """
     problem, parameters = here.problem, here.parameters
     gram, wanted = problem.cells.in_memory.normal(here.look, side, other)
     turn = half_steps.turn_of(problem, side, wanted)
     point = turn.point(parameters)
+    # Reduce the normal equations G x = w to the free entries of x.
     if gram.shape[-1] > problem.rank:
         wanted = (wanted - products(gram, turn.known))[..., turn.free]
         gram = gram[..., turn.free, :][..., turn.free]
@@ -320,6 +325,7 @@ def _half(
         gain = gain + (fall.square() / bend.clamp_min(1e-30)).double().sum(-1)
         waiting = rise == 0  # the bias of a row that moves is left to the next step
     for _ in range(TRIALS):
+        # With the curvature c G, the slope at x stays the same: c G y = c G x + (w - G x).
         each = curvature[..., None]
         solved, _, change = turn.solve(
             gram * each[..., None], bent * each + downhill, point
@@ -344,10 +350,10 @@ def _half(
 
 
 def _members(here: _Here, side: Side, turn: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the best of all members of the set of rows with one entry of 1, and their rise.
+    """Return the best unit vector for each row (one-hot rows), and the rises of the loss.
 
-    The loss of each row is evaluated at every one of them: a quadratic that is steep at
-    the row's own member would hold it there.
+    The loss of each row is evaluated at every unit vector. A quadratic would not do,
+    because it is steep at the current one and would keep the row there.
     """
     old = here.parameters[turn.factor]
     best, least = old, torch.zeros_like(old[..., 0])
@@ -366,9 +372,9 @@ def _members(here: _Here, side: Side, turn: Any) -> tuple[torch.Tensor, torch.Te
 def _independent(
     problem: Factorization, side: Side, like: torch.Tensor
 ) -> list[torch.Tensor]:
-    """Return masks of rows of a factor that change losses of their own, shape (rows, 1).
+    """Return masks of rows of a factor whose losses are independent, shape (rows, 1).
 
-    All rows of U at once; of a column with several coordinates in V, one at a time.
+    All rows of U are in one mask. Each mask of V has one coordinate per column.
     """
     blocks = problem.cells.blocks
     most = 1 if side == "rows" else max(block.each for block in blocks)
@@ -381,12 +387,12 @@ def _independent(
 
 
 def _wide(mask: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Return a mask of rows, shaped for a factor or a bias."""
+    """Return a mask of rows, shaped to broadcast with a factor or a bias."""
     return mask[..., None] if like.ndim > mask.ndim else mask
 
 
 def _column_mapping(here: _Here, left: torch.Tensor, right: torch.Tensor) -> Parameters:
-    """Return the mapping of the columns before the rows have moved."""
+    """Return the prox-gradient mapping of the columns before the step of the rows."""
     problem, look = here.problem, here.look
     turn = half_steps.turn_of(problem, "columns", left)
     gram, wanted = problem.cells.in_memory.normal(look, "columns", left)
@@ -400,10 +406,10 @@ def _column_mapping(here: _Here, left: torch.Tensor, right: torch.Tensor) -> Par
 def _cut(
     problem: Factorization, before: Parameters, moved: Parameters
 ) -> tuple[Parameters, torch.Tensor, torch.Tensor]:
-    """Take a Newton step of the cut points; return their gradient before it, and the gain.
+    """Take a Newton step of the cut points; return the gradient before it and the gain.
 
-    Columns are independent, and each has a few cut points. The eigenvalues of its
-    Hessian are taken without their signs and raised until the loss falls.
+    Columns are independent, and each has a few cut points. With the Hessian Q D Q' of a
+    column, the step is Q (abs(D) + r)^-1 Q' g, where r increases until the loss falls.
     """
     found, mapping = problem.cells, torch.zeros_like(before["cuts"])
     z = {name: problem.predict(p) for name, p in (("old", before), ("new", moved))}
@@ -431,7 +437,7 @@ def _cut(
         raised, waiting = 1e-8 * size, torch.ones_like(least, dtype=torch.bool)
         for _ in range(TRIALS):
             fall = (vectors @ (along / (values.abs() + raised))[..., None])[..., 0]
-            if bool(waiting.all()):  # the first
+            if bool(waiting.all()):  # the first trial
                 gain = gain + (fall * slope).double().sum((1, 2)) / 2
             tried = own - fall
             now = total(tried, z["new"])
@@ -449,12 +455,19 @@ def _cut(
 def _derivatives(
     total: Any, cuts: torch.Tensor, z: torch.Tensor, *, second: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the first derivatives of losses of columns by their cut points, and the second.
+    """Return first and second derivatives of the losses of columns by their cut points.
 
     Parameters
     ----------
     total : callable
-        Of cut points of shape (S, columns, count) and predictions; returns (S, columns).
+        Takes cut points of shape (S, columns, count) and predictions, and returns losses
+        of shape (S, columns).
+
+    Returns
+    -------
+    slope : Tensor of shape (S, columns, count)
+    curved : Tensor of shape (S, columns, count, count)
+        The Hessians; the slopes again if `second` is false.
     """
     with torch.enable_grad():
         leaf = cuts.detach().requires_grad_()

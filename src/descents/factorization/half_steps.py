@@ -1,7 +1,8 @@
-"""Half a round of alternating steps: one factor, with the other one fixed.
+"""Half steps of alternating minimization: one factor, with the other one fixed.
 
-Under a quadratic of the loss, each row of a factor solves a least-squares problem of its
-own, `solved_side` for all rows and starts at once; `Turn` says what constrains them.
+Under a quadratic of the loss, each row x of a factor minimizes x' G x - 2 w' x plus its
+penalties, where G x = w are its normal equations. `solved_side` solves those of all rows
+and starts at once. `Turn` knows the penalties and constraints of the rows.
 """
 
 from __future__ import annotations
@@ -20,22 +21,25 @@ from descents.constraints.unit_norm import UnitNorm
 from descents.factorization.factorization import Factorization
 from descents.optim.problem import Parameters
 from descents.optim.rules import State
-from descents.optim.stacked import Asked
+from descents.optim.stacked import LazyParameters
 
 SIDES: tuple[Side, Side] = ("rows", "columns")
 
 
 class Turn:
-    """Whose turn it is: which of its coordinates are free, and what they are charged.
+    """The side that a half step solves for: its free entries, penalties and constraint.
+
+    A row of the extended factor is z = known + x on the free entries, with [U, a, 1] for
+    rows and [V, 1, b] for columns.
 
     Attributes
     ----------
     free : list of int
-        The columns of [U, a, 1] or [V, 1, b] that are solved for.
+        The columns of the extended factor that are solved for.
     known : Tensor of shape (..., rows or coordinates, q)
-        The entries that are not: ones, and what penalised offsets deviate from.
-    l2, l1 : Tensor
-        The penalty of each free entry, multiplied out.
+        The fixed part: ones, and the base from which the penalty of offsets measures.
+    l2, l1 : Tensor of shape (..., rows or coordinates, free entries)
+        The penalty of each free entry, with strengths and counts multiplied in.
     """
 
     def __init__(self, problem: Factorization, side: Side, like: torch.Tensor) -> None:
@@ -54,7 +58,7 @@ class Turn:
             self.regularizer = replace(self.regularizer, inside=None)
         counts = problem.row_penalties if rows else problem.coordinate_counts
         plain = torch.as_tensor(counts).to(like)[..., None]
-        # Of candidates, each start has a strength and counts of its own.
+        # With candidates, each start has its own strength and counts.
         strength = torch.as_tensor(problem.strength).to(like)[..., None]
         self.counts = plain * strength
         own = int(self.bias is not None)
@@ -76,7 +80,7 @@ class Turn:
             self.known[..., -1] = base
 
     def point(self, parameters: Parameters) -> torch.Tensor:
-        """Return the factor, with its bias as a last column."""
+        """Return the factor, with its biases or offsets as a last column if it has any."""
         point = parameters[self.factor]
         if self.bias is not None:
             point = torch.cat([point, parameters[self.bias][..., None]], -1)
@@ -85,13 +89,14 @@ class Turn:
     def solve(
         self, gram: torch.Tensor, wanted: torch.Tensor, point: torch.Tensor
     ) -> tuple[Parameters, torch.Tensor, torch.Tensor]:
-        """Return the solution of the quadratics of all rows, and their change by it.
+        """Minimize the quadratics of all rows, with penalties and within the constraint.
 
         Returns
         -------
         found : dict of Tensor
+            The new factor and its biases or offsets.
         change, whole : float64 Tensor of shape (S,)
-            The change without and with the penalties.
+            The change of the quadratics without and with the penalties.
         """
         found, change = self.regularizer.step(
             gram, wanted, point, self.l2, self.l1, self.rank
@@ -102,6 +107,7 @@ class Turn:
             penalty = penalty + self.l1 * (found.abs() - point.abs())
         whole = change + penalty.double().sum((1, 2))
         if self.regularizer.smoothness:
+            # The same for the squared differences of successive rows.
             moved, both = ((found + s * point)[..., : self.rank] for s in (-1, 1))
             rough = (moved.diff(dim=-2) * both.diff(dim=-2)).double().sum((1, 2))
             whole = whole + self.regularizer.smoothness * rough
@@ -117,17 +123,18 @@ class Turn:
     ) -> Parameters:
         """Return (x - prox(x - rate g)) / rate; without constraints, the gradient g.
 
-        The rate is below one over the largest curvature, so that it is zero wherever a row, or a
-        column of norm one, is at its minimum, whatever the set.
+        The rate is less than one over the largest curvature. The mapping is then zero
+        wherever each row, or each column of norm one, is at its minimum, also for sets
+        that are not convex.
 
         Parameters
         ----------
         gram : Tensor of shape (S, rows, q, q) or (S, 1, q, q)
-            At least the curvature, when multiplied by the heaviest weight.
+            Multiplied by `heaviest`, an upper bound on the curvature.
         solved : Tensor, optional
-            The factor at the minimum of each row, where it is known of a set that is
-            not convex: in place of the prox, which stays at members that are better
-            than their neighbors alone.
+            The factor with each row at its minimum, if it is known and the set is not
+            convex. It replaces the prox, which cannot leave a point that is better than
+            its neighbors only.
         """
         asked = self.regularizer
         if asked.smooth and not asked.smoothness:
@@ -156,7 +163,7 @@ class Turn:
         return found
 
     def named(self, value: torch.Tensor) -> Parameters:
-        """Return the columns of a point as parameters."""
+        """Return the columns of a point as named parameters."""
         found = {self.factor: value[..., : self.rank]}
         if self.bias is not None:
             found[self.bias] = value[..., self.rank]
@@ -164,7 +171,7 @@ class Turn:
 
 
 def turn_of(problem: Factorization, side: Side, like: torch.Tensor) -> Turn:
-    """Return whose turn it is, worked out once for a problem."""
+    """Return the `Turn` of a side of a problem, which is built once and cached."""
     key = (side, like.dtype, like.device)
     if key not in problem.turns:
         problem.turns[key] = Turn(problem, side, like)
@@ -173,22 +180,22 @@ def turn_of(problem: Factorization, side: Side, like: torch.Tensor) -> Turn:
 
 
 class Half(NamedTuple):
-    """What half a step makes of the parameters.
+    """The result of a half step.
 
     Attributes
     ----------
     parameters : dict of Tensor
-        After it.
-    mapping : Asked
-        Of the rows, before it.
+        The parameters after the half step.
+    mapping : LazyParameters
+        The prox-gradient mapping of the rows before the half step; empty for columns.
     equations : dict of Tensor
-        The normal equations it solved.
+        The normal equations that were solved: "gram" G and "wanted" w.
     change, whole : float64 Tensor of shape (S,)
-        What the quadratic changes by, without and with its penalties.
+        The change of the quadratic without and with the penalties.
     """
 
     parameters: Parameters
-    mapping: Asked
+    mapping: LazyParameters
     equations: Parameters
     change: torch.Tensor
     whole: torch.Tensor
@@ -201,7 +208,7 @@ def half_step(
     side: Side,
     other: torch.Tensor,
 ) -> Half:
-    """Solve for one side."""
+    """Minimize the quadratic `look` over one side, with the `other` factor fixed."""
     equations = problem.cells.in_memory.normal(look, side, other)
     return solved_side(problem, parameters, side, equations)
 
@@ -212,11 +219,12 @@ def solved_side(
     side: Side,
     normal: tuple[torch.Tensor, torch.Tensor],
 ) -> Half:
-    """Solve the normal equations of one side."""
+    """Minimize over one side, given its normal equations G x = w."""
     gram, wanted = normal
     turn = turn_of(problem, side, wanted)
     equations = {"gram": gram, "wanted": wanted}
     point = turn.point(parameters)
+    # Reduce to the free entries: with z = known + x, G x = w - G known.
     if gram.shape[-1] > problem.rank:
         wanted = (wanted - products(gram, turn.known))[..., turn.free]
         gram = gram[..., turn.free, :][..., turn.free]
@@ -227,14 +235,19 @@ def solved_side(
         best = found[turn.factor] if turn.regularizer.exact else None
         return turn.mapping(point, gradient, gram, solved=best)
 
-    # That of the columns is asked for before the rows have moved.
-    asked = _asked(mapping, gram) if side == "rows" else Asked(dict)
+    # The mapping of the columns is computed by `column_mapping`, before the rows move.
+    asked = _lazy(mapping, gram) if side == "rows" else LazyParameters(dict)
     return Half({**parameters, **found}, asked, equations, change, whole)
 
 
-def _asked(mapping: Callable[[], Parameters], gram: torch.Tensor) -> Asked:
-    """Return a mapping worked out where it is looked at; now, where it holds much."""
-    return Asked(mapping) if gram.shape[1] == 1 else Asked(mapping).now()
+def _lazy(mapping: Callable[[], Parameters], gram: torch.Tensor) -> LazyParameters:
+    """Return a mapping that is computed on first use.
+
+    It is computed now if each row has a Gram matrix, which would stay in memory.
+    """
+    return (
+        LazyParameters(mapping) if gram.shape[1] == 1 else LazyParameters(mapping).now()
+    )
 
 
 def column_mapping(
@@ -243,8 +256,8 @@ def column_mapping(
     state: State,
     look: Quadratic,
     sides: tuple[torch.Tensor, torch.Tensor],
-) -> Asked:
-    """Return the mapping of the columns at the point that the losses are of."""
+) -> LazyParameters:
+    """Return the mapping of the columns at the point before the step."""
     left, right = sides
     turn = turn_of(problem, "columns", left)
 
@@ -259,12 +272,12 @@ def column_mapping(
         return mapping_along(turn, parameters, downhill, bound, heaviest, best)
 
     if "equations" not in state:
-        return Asked(
+        return LazyParameters(
             lambda: along(problem.cells.in_memory.descent(look, left, right))
         ).now()
-    solved = state["equations"]  # only the columns have moved since
+    solved = state["equations"]  # the rows are still the same
     gram, wanted = solved["gram"], solved["wanted"]
-    return _asked(lambda: along(2 * (wanted - products(gram, right))), gram)
+    return _lazy(lambda: along(2 * (wanted - products(gram, right))), gram)
 
 
 def mapping_along(
@@ -275,18 +288,18 @@ def mapping_along(
     heaviest: torch.Tensor | float = 1.0,
     solved: torch.Tensor | None = None,
 ) -> Parameters:
-    """Return the mapping of the columns where the loss falls along `downhill`."""
+    """Return the mapping of the columns, given the negative gradient `downhill`."""
     point = turn.point(parameters)
     gradient = 2 * turn.l2 * point - downhill[..., turn.free]
     return turn.mapping(point, gradient, bound, heaviest, solved)
 
 
 def norm_is_free(problem: Factorization, side: Side) -> bool:
-    """Return whether columns of norm one restrict a factor's form, but no prediction.
+    """Return whether a constraint to columns of norm one leaves all predictions possible.
 
-    The other factor then takes up any norm at no cost: it is charged nothing, and with a
-    member its set has every multiple of it. Such a factor is solved for without its
-    norm, which then goes to the other one (`normed`).
+    This holds if the other factor can take up any norm at no cost: it has no penalty, and
+    its set contains all multiples of its members. The factor is then solved for without
+    the constraint, and its norms are moved to the other factor (`normed`).
 
     Examples
     --------
@@ -307,7 +320,7 @@ def norm_is_free(problem: Factorization, side: Side) -> bool:
 
 
 def normed(problem: Factorization, parameters: Parameters) -> Parameters:
-    """Return the same predictions by columns of norm one, where norms are free."""
+    """Return parameters with the same predictions, and free norms set to one."""
     if "V" not in parameters:
         return parameters
     for side, name, other in zip(SIDES, "UV", "VU", strict=True):

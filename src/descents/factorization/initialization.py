@@ -1,4 +1,8 @@
-"""Initial factors: random, from singular vectors, by NNDSVD, or at rows far apart."""
+"""Initial factors: random, from singular vectors, by NNDSVD, or from distant rows.
+
+Each function returns U of shape (rows, rank) and V of shape (coordinates, rank) of one
+start.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +17,14 @@ if TYPE_CHECKING:
     from descents.factorization.factorization import Factorization
 
 SHAKEN = 0.1
-"""How large the random part of later spectral starts is, over that of a normal one."""
+"""The size of the noise in later spectral starts, relative to a normal start."""
 
 INSIDE = 0.1
-"""What share of a starting point its mean is where predictions of zero cost too much."""
+"""The weight of the mean in initial points that must not predict zero."""
 
 
 def weighted_table(found: CellsInMemory) -> Any:
-    """Return a table times its weights, of the layout that it has."""
+    """Return a table times its weights, in the same layout."""
     if isinstance(found.table, np.ndarray):
         return found.table * found.weights
     parts = (found.table.data * found.weights, found.table.indices, found.table.indptr)
@@ -30,6 +34,7 @@ def weighted_table(found: CellsInMemory) -> Any:
 def _uniform(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Return factors that are uniform on [0, 1)."""
     U = generator.random((problem.cells.shape[0], problem.rank))
     return U, generator.random((problem.cells.coordinates, problem.rank))
 
@@ -37,6 +42,9 @@ def _uniform(
 def _normal(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Return normal factors for which U V^T has the spread of the table."""
+    # U V^T sums `rank` products, so entries of size (spread / rank^(1/2))^(1/2) in both
+    # factors give it the spread of the table; V then follows the spread of each column.
     spread = problem.spread()
     typical = np.sqrt(np.sqrt(np.square(spread).mean()) / np.sqrt(problem.rank))
     U = generator.standard_normal((problem.cells.shape[0], problem.rank)) * typical
@@ -52,6 +60,7 @@ def _normal(
 def _spectral(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Return singular vectors times roots of singular values; noise from start 1 on."""
     left, values, right = problem.spectrum()
     U, V = left * np.sqrt(values), right * np.sqrt(values)
     if start:
@@ -67,16 +76,20 @@ def _spectral(
 def _spectral_then_normal(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Return spectral factors for start 0 and normal ones for the others."""
     return (_normal if start else _spectral)(problem, generator, start)
 
 
 def _nndsvd(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the larger of the positive and the negative part of each singular pair.
+    """Return NNDSVD factors: a nonnegative part of each pair of singular vectors.
 
-    Zeros, which multiplicative steps would never leave, are filled with the mean, or
-    in later starts with random numbers below a hundredth of it.
+    For x and y with singular value s, let a and b be their positive parts, or the
+    positive parts of -x and -y, whichever has the larger |a| |b|. The component is
+    (s |a| |b|)^(1/2) times a / |a| in U and b / |b| in V. Multiplicative steps never
+    leave zeros. Therefore zeros are filled with the mean, or in later starts with random
+    numbers below a hundredth of it.
     """
     left, values, right = problem.spectrum()
     U, V = np.zeros_like(left), np.zeros_like(right)
@@ -104,18 +117,21 @@ def _nndsvd(
 def _nndsvd_then_normal(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    # The two differ in what fills their zeros; shaken further ones all end alike.
+    """Return NNDSVD factors for starts 0 and 1 and normal ones for the others."""
+    # Starts 0 and 1 fill zeros differently. More NNDSVD starts with noise would all
+    # converge to the same point, so the others are normal.
     return (_normal if start > 1 else _nndsvd)(problem, generator, start)
 
 
 def _centers(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows of the table that lie apart, and which of them is nearest to each row.
+    """Return distant rows of the table as V, and the nearest of them per row as U.
 
-    Each is the best of a few that are drawn by the squared distance from those before.
-    Rows are what the best constants leave (minus half the slopes at them), a hole its
-    column's best constant.
+    This is k-means++: each center is the best of a few rows, drawn with probability
+    proportional to the squared distance from the centers before. Rows are residuals of
+    the best constants (minus half the slopes there), with missing cells at the best
+    constant of their column.
     """
     table = problem.row_candidates()
     if table is None:
@@ -136,6 +152,7 @@ def _centers(
         return dense(table[places]), np.maximum(away, 0)
 
     rank, few = problem.rank, 2 + int(np.log(problem.rank))
+    # `away` is the squared distance of each row from the nearest center so far.
     away: np.ndarray = np.full(len(seen), np.inf)
     V, nearest = np.empty((table.shape[1], rank)), np.zeros(len(seen), dtype=np.int64)
     for r in range(rank):
@@ -157,10 +174,10 @@ def _centers(
 
 
 def _shared_size(problem: Factorization) -> float:
-    """Return the size of U when both factors are to take up the unit of the table alike.
+    """Return the size of U with which U and V have the same size.
 
-    It is the root of the typical prediction, or 1 if a constraint gives a factor its
-    size. Penalties then act on a start in the same way, whatever the unit is.
+    It is the root of the typical prediction, or 1 if a constraint sets the size of a
+    factor. Penalties then have the same effect on a start in any unit of the table.
     """
     sides = (problem.row_regularizer, problem.column_regularizer)
     if any(side.sized for side in sides):
@@ -171,15 +188,18 @@ def _shared_size(problem: Factorization) -> float:
 def _centers_and_normal(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return centers and normal starts in turn: of some losses the others end lower."""
+    """Return centers for even starts and normal factors for odd ones.
+
+    Which of them reach the lower loss depends on the loss function.
+    """
     return (_normal if start % 2 else _centers)(problem, generator, start)
 
 
 def _evenly_spread(problem: Factorization, table: Any) -> Any:
-    """Return a table whose squared distances are like the loss of one row at another.
+    """Return a table whose squared distances between rows resemble the loss.
 
-    Under a beta-divergence the power b / 2 of numbers, or their logarithm: its
-    differences are about as large for small numbers as for large ones.
+    For a beta-divergence this is the table to the power of beta / 2, or its logarithm if
+    beta is 0, so that small and large numbers have about the same weight.
     """
     loss = problem.cells.blocks[0].loss
     beta = getattr(loss, "beta", 2.0) if loss.divergence else 2.0
@@ -193,7 +213,7 @@ def _evenly_spread(problem: Factorization, table: Any) -> Any:
 
 
 def moved_inside(factor: np.ndarray) -> np.ndarray:
-    """Return rows moved towards their mean, so that what is nonnegative is above 0."""
+    """Return rows moved towards their means, so that nonnegative entries are above 0."""
     return (1 - INSIDE) * factor + INSIDE * factor.mean(1, keepdims=True)
 
 
@@ -207,7 +227,7 @@ INITIALIZATIONS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
     "centers": _centers,
     "centers_and_normal": _centers_and_normal,
 }
-"""How U and V begin: see `Factorization`."""
+"""The initializations by name: see `Factorization`."""
 
 SPECTRAL = ("spectral", "spectral_then_normal", "nndsvd", "nndsvd_then_normal")
-"""Those that ask for the spectrum."""
+"""The initializations that use singular vectors."""

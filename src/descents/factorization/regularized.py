@@ -1,4 +1,4 @@
-"""The penalties and constraints of a factorization: their losses, slopes and prox."""
+"""The penalties and constraints of a factorization: values, gradients and prox."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Regularized(Residuals):
     Attributes
     ----------
     row_regularizer, column_regularizer : Regularizer
-        Those of U and of V.
+        The penalties and constraint of U, and those of V.
     count_power : float
         The penalties of a row are multiplied by this power of its number of cells.
     strength : ndarray
-        What the penalties of each start are multiplied by.
+        Multiplies the penalties of the factors of each start.
     """
 
     row_regularizer: Regularizer
@@ -37,19 +37,21 @@ class Regularized(Residuals):
     _kept: dict[Any, tuple[tuple[np.ndarray, ...], torch.Tensor]]
 
     def _counted(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return what the penalties of rows of U, and of V, are multiplied by."""
+        """Return the multipliers of the penalties, shapes (rows,) and (coordinates,)."""
         rows = counted(self.cells.row_counts, self.count_power)
         columns = counted(self.cells.column_counts, self.count_power)
         return rows, columns[self.cells.coordinate_columns]
 
     def _held(self, name: str, like: torch.Tensor, *arrays: np.ndarray) -> torch.Tensor:
-        """Return the product of arrays as a tensor like another, kept between steps."""
+        """Return the product of arrays as a tensor, cached until an array is replaced."""
         key = name, like.dtype, like.device
         known, found = self._kept.get(key, ((), like))
         if len(known) == 0 or any(
             old is not new for old, new in zip(known, arrays, strict=True)
         ):
-            with torch.inference_mode(False):  # it outlives the caller's
+            with torch.inference_mode(
+                False
+            ):  # it may be used outside of the caller's mode
                 found = torch.as_tensor(math.prod(arrays)).to(like)
             self._kept[key] = arrays, found
         return found
@@ -57,7 +59,7 @@ class Regularized(Residuals):
     def _add_penalty_slopes(
         self, gradients: Parameters, parameters: Parameters
     ) -> None:
-        """Add the gradient of each l2 penalty, 2 l2 c x, to those of the parameters."""
+        """Add the gradients of the l2 penalties, 2 l2 c x, in place."""
         for name, counts, asked in self._sides():
             if asked.l2 and name in parameters:
                 weight = self._held(name, parameters[name], counts, self.strength)
@@ -73,7 +75,10 @@ class Regularized(Residuals):
                 gradients[name] = gradients[name] + 2 * self.l2_biases * slope
 
     def penalized(self, losses: torch.Tensor, parameters: Parameters) -> torch.Tensor:
-        """Return losses with the penalties added; what `prox` minds has no gradient."""
+        """Return the losses plus penalties, shape (S,).
+
+        The l1 penalties are added without a gradient, because `prox` applies them.
+        """
         for name, counts, asked in self._sides():
             if name in self._fixed:
                 continue
@@ -105,7 +110,7 @@ class Regularized(Residuals):
         )
 
     def prox(self, parameters: Parameters, rates: Parameters) -> Parameters:
-        """Return the prox of l1 and of the sets of each factor."""
+        """Return the prox of the l1 penalty and the constraint set of each factor."""
         moved = dict(parameters)
         for name, counts, asked in self._sides():
             if name in self._fixed:

@@ -1,9 +1,8 @@
-"""The same factorization over one common unit, so that the size of numbers is no matter.
+"""Factorizations in a common unit, so that results do not depend on the size of numbers.
 
-Rules with a rate of their own, line searches and limited memories take other ways where
-numbers are a billion times as large, and end in other local minima. Here a table is
-divided by its spread and its weights by their mean before the descent; the factors are
-brought back after it.
+Learning rates, line searches and L-BFGS take other paths on numbers that are a billion
+times as large, and end in other local minima. Therefore a table is divided by its spread,
+and its weights by their mean, before the descent. The factors are scaled back after it.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ from descents.factorization.factorization import Factorization
 
 @dataclass(frozen=True)
 class Rescaled:
-    """A problem over one unit, and the way back.
+    """A problem in a common unit, and the factors to scale its results back.
 
-    With X = u X' and losses that are homogeneous of degree d, loss(X) = f loss'(X') for
-    f = u^d times the mean weight. U = a U' and V = b V' with a b = u: a is the root of
-    u, or 1 or u where a constraint gives a factor its size. Penalties follow: l2
-    ||U||^2 = f (l2 a^2 / f) ||U'||^2.
+    Let X = u X', and let the losses be homogeneous of degree d. Then loss(X) = f
+    loss'(X') with f = u^d times the mean weight. The factors are U = a U' and V = b V'
+    with a b = u. Here a is the root of u, or 1 or u if a constraint sets the size of a
+    factor. The penalties become l2 ||U||^2 = f (l2 a^2 / f) ||U'||^2.
 
     Attributes
     ----------
     problem : Factorization
-        Over the unit.
+        The problem of X', U' and V'.
     unit, of_rows, of_columns : float
         u, a and b.
     factor : float
@@ -58,10 +57,10 @@ class Rescaled:
 
 
 def rescaled(problem: Factorization) -> Rescaled | None:
-    """Return a problem over one unit, or None where there is no such unit.
+    """Return a problem in a common unit, or None if there is no such unit.
 
-    That is where some columns hold levels or are modeled by log-odds or logarithms,
-    where both factors are of a fixed size, and for a table on disk.
+    There is none if some columns have levels or are modeled by log-odds or logarithms, if
+    constraints fix the sizes of both factors, and for a table on disk.
 
     Examples
     --------
@@ -84,21 +83,23 @@ def rescaled(problem: Factorization) -> Rescaled | None:
         return None
     spread = _spread(found)
     units = {loss.unit(spread) for loss in losses}
-    if len(units) > 1:  # of several periods
+    if len(units) > 1:  # columns with different periods
         return None
     unit = units.pop()
     sizes = {loss: loss.size_in(unit) for loss in set(losses)}
     ratios = np.array([sizes[loss] for loss in losses])
     if not (np.isfinite(ratios) & (ratios > 0)).all():
         return None
+    # Column j has the weight of its own u^d, relative to the first column.
     mean = found.mean_weight
     scales = ratios / ratios[0] / mean
     factor = float(ratios[0]) * mean
     over = _over(found, unit, scales)
-    if any(loss.name == "own" for loss in losses):  # of no known degree in the unit
+    if any(loss.name == "own" for loss in losses):  # the degree d is unknown
         size = over.constants_loss() / max(over.observed, 1)
         if size > 0:
             factor, over = factor * size, _over(found, unit, scales / size)
+    # a and b of `Rescaled`.
     of_rows = 1.0 if sized[0] else unit if sized[1] else float(np.sqrt(unit))
     of_columns = unit / of_rows
     other = copy.copy(problem)
@@ -118,7 +119,7 @@ def rescaled(problem: Factorization) -> Rescaled | None:
 
 
 def charged(side: Regularizer, size: float, factor: float) -> Regularizer:
-    """Return a side whose penalties of a factor over `size` are over `factor`.
+    """Return the penalties of a factor divided by `size`, themselves divided by `factor`.
 
     Examples
     --------
@@ -134,7 +135,10 @@ def charged(side: Regularizer, size: float, factor: float) -> Regularizer:
 
 
 def _spread(found: CellsInMemory) -> float:
-    """Return the root mean square of the data about the mean of their columns."""
+    """Return the root mean square of the data about their column means.
+
+    Data are divided by the largest one first, so that squares do not overflow.
+    """
     values, mask = found.table, None
     if not isinstance(values, np.ndarray):
         columns = found.shape[1]
@@ -150,12 +154,12 @@ def _spread(found: CellsInMemory) -> float:
         over = values.astype(np.float64) / largest
         mean = (over * mask).sum(0) / np.maximum(mask.sum(0), 1)
         total = float((np.square(over - mean) * mask).sum() / max(mask.sum(), 1))
-    # A table of constants is over its largest value.
+    # If all columns are constant, the unit is the largest value.
     return largest * float(np.sqrt(total)) if total > 1e-24 else largest
 
 
 def _over(found: Any, unit: float, scales: np.ndarray) -> CellsInMemory:
-    """Return cells over a unit, their weights times a number for each column."""
+    """Return cells divided by a unit, with their weights times the scale per column."""
     if isinstance(found, Sparse):
         return found.over(unit, float(scales[0]))
     if isinstance(found, Complete):
@@ -165,5 +169,5 @@ def _over(found: Any, unit: float, scales: np.ndarray) -> CellsInMemory:
         found = Dense(found.table.astype(np.float64), ones, found.blocks)
     units = np.full(found.shape[1], unit)
     other: CellsInMemory = found.standardized(scales, units)
-    # The way back is by the parameters: to the descent this is a table like any.
+    # The parameters are scaled back by `Rescaled`, so these cells have no units.
     return other.without_units()

@@ -1,4 +1,4 @@
-"""What the best constants of a table leave: residuals, their size and their spectrum."""
+"""Residuals of the best constants of a table: their size and their singular values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from descents.optim.problem import Problem
 
 
 class Residuals(Problem):
-    """What a factorization knows of its table before it begins.
+    """Statistics of a table that initial points and default penalties use.
+
+    Best constants are the best offsets of a model without factors.
 
     Attributes
     ----------
@@ -29,7 +31,7 @@ class Residuals(Problem):
     offsets : {"none", "columns", "rows", "both"}
     l2_biases : float
     row_penalties, coordinate_counts : ndarray
-        What the penalties of each row and coordinate are multiplied by.
+        Multiply the penalties of each row and of each coordinate.
     """
 
     cells: Cells
@@ -53,10 +55,10 @@ class Residuals(Problem):
 
     @property
     def base(self) -> np.ndarray:
-        """What penalised biases deviate from, shape (coordinates,).
+        """The point from which the penalty of offsets measures, shape (coordinates,).
 
-        The best constant of the whole table where all of it is on one scale, else that
-        of each column; 0 where biases are not penalised.
+        If all columns are on one scale, it is the mean of the best constants, else the
+        best constant of each column. It is 0 if offsets are free or there are no biases.
         """
         if self._base is not None:
             return self._base
@@ -71,7 +73,7 @@ class Residuals(Problem):
 
     @property
     def _one_scale(self) -> bool:
-        """Whether all columns have one loss, of one number a cell, and one unit."""
+        """Whether all columns have the same unit and loss, with one coordinate each."""
         alike = self.cells.units is None and len(self.cells.blocks) == 1
         return alike and self.cells.blocks[0].each == 1
 
@@ -82,10 +84,10 @@ class Residuals(Problem):
         return float(np.average(found.offsets, weights=weight))
 
     def spectrum(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return leading singular triples of what the constants leave, holes at zero.
+        """Return leading singular triples of the residuals, zero at missing cells.
 
-        The values are divided by the share of cells that are data, and by their mean
-        weight, so that they estimate those of the whole table.
+        The singular values are divided by the share of observed cells and by their mean
+        weight. They then estimate the singular values of the complete table.
 
         Returns
         -------
@@ -101,7 +103,7 @@ class Residuals(Problem):
     def _make_spectrum(self) -> None:
         if "spectrum" not in self._spectra:
             share = self.cells.observed / (self.cells.shape[0] * self.cells.shape[1])
-            share *= self.cells.mean_weight  # the same for weights of any size
+            share *= self.cells.mean_weight  # so that the size of weights has no effect
             if isinstance(self.cells, Streamed):
                 left, values, right = self._streamed_triples(self.cells)
             else:
@@ -111,17 +113,17 @@ class Residuals(Problem):
             self._spectra["spectrum"] = left, values / share, right
 
     def take_spectrum(self, triples: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-        """Take the first of what `spectrum` gave of the same cells for a larger rank."""
+        """Use the triples of `spectrum` of the same cells for a larger rank."""
         left, values, right = (part[..., : self.rank] for part in triples)
         self._spectra["spectrum"] = left, values, right
 
     def vanishing_l2(self) -> float:
-        r"""Return the least l2 on both factors under which zero factors are stationary.
+        r"""Return the smallest l2 for both factors at which zero factors are stationary.
 
-        Where the loss is convex they are then the minimum: with Z = U V^T the penalty
-        is at least 2 l2 times the nuclear norm, so that it is the spectral norm of half
-        the slopes at the best constants, each row and column over the root of what its
-        penalty is multiplied by.
+        For convex losses zero is then the minimum. With Z = U V^T, the smallest penalty
+        of factors of Z is 2 l2 times the nuclear norm of Z. Therefore the value is the
+        spectral norm of half the slopes at the best constants, with each row and column
+        divided by the root of the multiplier of its penalty.
 
         Examples
         --------
@@ -143,12 +145,12 @@ class Residuals(Problem):
     def _streamed_triples(
         self, found: Streamed
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the leading triples of a table on disk, from two readings."""
+        """Return the leading triples of a table on disk, in two passes over it."""
         if not found.has_triangle:
             raise InvalidValueError(
-                f"a spectral start of {found.shape[1]} columns that are read by blocks "
-                f"of rows takes more memory than {found.table.memory} bytes, or more "
-                f"columns than are looked at ({WIDEST}); give initialization='normal' "
+                f"a spectral start for {found.shape[1]} columns that are read in row "
+                f"blocks needs more memory than {found.table.memory} bytes, or there are "
+                f"more columns than supported ({WIDEST}); give initialization='normal' "
                 "or 'uniform'"
             )
         constant = found.offsets if self.has_offsets else self.base
@@ -158,7 +160,11 @@ class Residuals(Problem):
         return left * np.where(kept, 1 / np.where(kept, values, 1), 0), values, right
 
     def _rest(self) -> Any:
-        """Return minus half the slopes at the best constants: residuals, if squared."""
+        """Return minus half the slopes at the best constants.
+
+        For squared loss these are the residuals. Shape (rows, coordinates), of the same
+        layout as the table.
+        """
         found = self.cells.in_memory
         constant = found.offsets if self.has_offsets else self.base
         if isinstance(found, Complete):
@@ -168,17 +174,17 @@ class Residuals(Problem):
                 return found.table - constant
             return shifted(found.table, constant)
         if found.blocks[0].loss.divergence:
-            # Its slope at zero is the same for every count. It has no offsets.
+            # A divergence has no offsets, and its slope at zero does not depend on the data.
             return found.table if found.weights is None else weighted_table(found)
         left = torch.ones(found.shape[0], 1, dtype=torch.float64)
         right = torch.as_tensor(constant)[:, None]
         return found.slopes(left, right, torch.as_tensor(found.cuts)) * -0.5
 
     def _distances(self, weights: Any) -> Any:
-        """Return `_rest`, with logarithms where predictions are logarithms of means.
+        """Return `_rest`, with differences on the log scale for Poisson columns.
 
-        The slope of Poisson loss is a difference of counts, which as a prediction would
-        be raised to the power of e.
+        The slope of Poisson loss is a difference of counts, but predictions are
+        logarithms of counts.
         """
         found = self.cells.in_memory
         rest = self._with_residuals(self._rest(), weights)
@@ -201,9 +207,9 @@ class Residuals(Problem):
         return rest
 
     def _with_residuals(self, rest: Any, weights: Any) -> Any:
-        """Return `_rest` with weighted residuals for losses of the user's.
+        """Return `_rest`, with weighted residuals for columns with custom losses.
 
-        Their slopes are of no known size, whatever the size of the numbers is.
+        The slopes of a custom loss may have any size.
         """
         found = self.cells.in_memory
         if not any(isinstance(block.loss, CustomLoss) for block in found.blocks):
@@ -221,9 +227,9 @@ class Residuals(Problem):
         return rest
 
     def row_candidates(self) -> Any:
-        """Return the rows of the table as V may begin with them, or None.
+        """Return rows from which V may be initialized, shape (rows, coordinates), or None.
 
-        Of sparse tables with holes, or with offsets, there are none.
+        None for sparse tables with missing cells or with offsets.
         """
         found = self.cells
         if "candidates" not in self._spectra:
@@ -243,28 +249,28 @@ class Residuals(Problem):
         return self._spectra["candidates"]
 
     def spread(self) -> np.ndarray:
-        """Return the typical size of predictions about the constants, one a coordinate.
+        """Return the typical size of predictions about the constants, (coordinates,).
 
-        The root mean square of what the best constants leave where predictions are on
-        the scale of the data, else 1.
+        It is the root mean square residual of the best constants if predictions are on
+        the scale of the data, else 1. Small values are raised.
         """
-        left = self.deviations()
+        left = self.root_mean_squares()
         typical = np.sqrt(np.square(left).mean())
-        # A constant column is not to begin at zero.
+        # A constant column must not begin at zero.
         floor = 1e-3 * typical if typical > 0 else 1.0
         return np.asarray(np.maximum(left, floor))
 
-    def deviations(self) -> np.ndarray:
-        """Return the same as it is: next to nothing for a constant column."""
-        if "deviations" not in self._spectra:
+    def root_mean_squares(self) -> np.ndarray:
+        """Return the root mean square residuals themselves, 0 for a constant column."""
+        if "root mean squares" not in self._spectra:
             constant = self.cells.offsets if self.has_offsets else self.base
-            self._spectra["deviations"] = self.cells.root_mean_squares(constant)
-        found: np.ndarray = self._spectra["deviations"]
+            self._spectra["root mean squares"] = self.cells.root_mean_squares(constant)
+        found: np.ndarray = self._spectra["root mean squares"]
         return found
 
 
 def _away(loss: Loss, z: np.ndarray, target: torch.Tensor) -> np.ndarray:
-    """Return how far the minimum of a quadratic about a prediction is from it."""
+    """Return the step from a prediction to the minimum of the quadratic at it."""
     point = torch.tensor(z, dtype=target.dtype)
     found: np.ndarray = (loss.approximate(point, target, 0)[1] - point).numpy()
     return found

@@ -285,7 +285,7 @@ def _curvatures(problem: Factorization) -> np.ndarray:
         if isinstance(cells, Dense):
             return np.asarray(cells.weights.sum(0), dtype=np.float64)
         return np.bincount(cells.table.indices, cells.weights, wide)
-    step = 0.5 * problem.deviations()
+    step = 0.5 * problem.root_mean_squares()
     for block in cells.blocks:
         if block.loss.divergence:  # predictions stay above 0
             step[block.place] = np.minimum(

@@ -172,7 +172,7 @@ def _warn_of_rounding(fit: Predictor) -> None:
     for block in found.blocks:
         if block.loss.identity and problem.has_offsets:
             middle = np.abs(found.offsets[block.place])
-            spread = problem.deviations()[block.place]
+            spread = problem.root_mean_squares()[block.place]
             # The spread of a constant column is rounding alone, which hides nothing.
             varies = spread > 8 * np.finfo(found.dtype).eps * middle
             far += list(block.columns[varies & (middle > FAR * spread)])

@@ -328,7 +328,7 @@ def calibrated(
     generator : numpy Generator
         Draws the cells that are scored if there are more than `MOST_SCORED`.
     """
-    sizes, spreads = twin.problem.deviations(), np.full(len(twin.models), np.nan)
+    sizes, spreads = twin.problem.root_mean_squares(), np.full(len(twin.models), np.nan)
     cells = twin.problem.cells
     for block in cells.blocks:
         for place, column in enumerate(block.columns):

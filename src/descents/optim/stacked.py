@@ -1,4 +1,4 @@
-"""Parameters of many starts: as one matrix, chosen start by start, computed when used."""
+"""Parameters of many starts: as one matrix, selected per start, or computed on first use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from descents.optim.problem import Parameters
 
 
-class Asked(Mapping[str, torch.Tensor]):
+class LazyParameters(Mapping[str, torch.Tensor]):
     """Parameters that are computed when they are first used.
 
     Parameters
@@ -20,7 +20,7 @@ class Asked(Mapping[str, torch.Tensor]):
 
     Examples
     --------
-    >>> lazy = Asked(lambda: {"U": torch.zeros(2)})
+    >>> lazy = LazyParameters(lambda: {"U": torch.zeros(2)})
     >>> list(lazy), len(lazy["U"])
     (['U'], 2)
     """
@@ -30,7 +30,9 @@ class Asked(Mapping[str, torch.Tensor]):
         self._made: Parameters = {}
 
     @classmethod
-    def both(cls, one: Asked, other: Asked, names: Iterable[str]) -> Asked:
+    def both(
+        cls, one: LazyParameters, other: LazyParameters, names: Iterable[str]
+    ) -> LazyParameters:
         """Return the parameters of both, in the order of `names`."""
         order = tuple(names)
 
@@ -40,8 +42,8 @@ class Asked(Mapping[str, torch.Tensor]):
 
         return cls(made)
 
-    def now(self) -> Asked:
-        """Compute the parameters, release the data for it, and return itself."""
+    def now(self) -> LazyParameters:
+        """Compute the parameters, release the inputs of the computation, return self."""
         if self._make is not None:
             with torch.no_grad():
                 self._made, self._make = self._make(), None
