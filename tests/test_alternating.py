@@ -26,7 +26,7 @@ from descents import (
 from descents.bounds.references import reference
 from descents.cells.observed import cells
 from descents.errors import InvalidValueError
-from descents.factorization import alternating, multiplicative
+from descents.factorization import multiplicative
 from descents.factorization.alternating import applies
 from descents.losses import Absolute, Huber
 from descents.optim.problem import losses_and_gradients
@@ -270,7 +270,7 @@ def test_extrapolated_steps_arrive_where_plain_ones_do_and_sooner(monkeypatch) -
     problem = counts_problem()
     losses, soon = {}, {}
     for every in (multiplicative.EVERY, 10**9):
-        monkeypatch.setattr(alternating, "EVERY", every)
+        monkeypatch.setattr(multiplicative, "EVERY", every)
         runs = descend(problem, 2, steps=steps, stop=stop, record=[60], width=2)
         losses[every], soon[every] = runs.losses, runs.histories["loss"][0]
         assert (runs.gradient_norms <= 1e-5 * runs.initial_gradient_norms).all()

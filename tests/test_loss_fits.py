@@ -17,7 +17,7 @@ from descents.cells.columns import ColumnModel
 from descents.cells.observed import cells
 from descents.cli.main import main
 from descents.errors import InvalidValueError
-from descents.factorization import alternating
+from descents.factorization import multiplicative
 from descents.losses import (
     BetaDivergence,
     Hinge,
@@ -145,7 +145,9 @@ def test_stored_entries_have_the_steps_of_holes(beta) -> None:
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.5, 3.0])
 def test_multiplicative_steps_are_those_of_scikit_learn(beta, monkeypatch) -> None:
-    monkeypatch.setattr(alternating, "EVERY", 1000)  # none goes further than the others
+    monkeypatch.setattr(
+        multiplicative, "EVERY", 1000
+    )  # none goes further than the others
     generator = np.random.default_rng(2)
     table = generator.gamma(2.0, 1.0, (12, 8)) + 0.1
     W, H = generator.random((12, 2)) + 0.1, generator.random((2, 8)) + 0.1
