@@ -287,3 +287,18 @@ def test_what_is_said_of_a_fit_is_the_same_after_loading(tmp_path) -> None:
     loaded = LowRankModel.load(tmp_path / "m")
     assert loaded.judged_.overall() == model.judged_.overall()
     assert loaded.judged_.shares() == model.judged_.shares()
+
+
+def test_a_constant_that_fills_a_column_is_in_its_interval() -> None:
+    table = np.random.default_rng(0).normal(size=(60, 6))
+    table[np.random.default_rng(1).random(table.shape) < 0.2] = np.nan
+    model = LowRankModel(2, penalty={"l2": 0}, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nothing is predicted better than by constants
+        model.fit(table).calibrate(table)
+        filled, found = model.impute(table, return_interval=True, coverage=0.9)
+    assert model.judged_ is not None
+    assert model.judged_.constant.all()
+    missing = np.isnan(table)
+    middle = (found.lower + found.upper)[missing] / 2
+    np.testing.assert_allclose(middle, filled[missing], atol=1e-12)

@@ -12,6 +12,7 @@ from descents.bounds import gaps
 from descents.bounds.gaps import Reference
 from descents.cells.columns import ColumnModel
 from descents.cells.intake import convergence_warning
+from descents.errors import for_caller
 from descents.factorization.factorization import Factorization
 from descents.lowrank.blanks import alone
 from descents.lowrank.predictor import Predictor
@@ -157,12 +158,28 @@ def _remedy(problem: Factorization, runs: Runs, settings: Settings) -> str:
     sides = (problem.row_regularizer, problem.column_regularizer)
     charged = any(side.l1 or side.l2 or side.smoothness for side in sides)
     if charged and not problem.has_offsets:
-        return "lower the penalty, or give offsets='columns'"
+        return for_caller(
+            "lower the --penalty, or give --offsets columns",
+            "lower the penalty, or give offsets='columns'",
+        )
     if runs.steps_taken[runs.best] >= settings.max_iter:
-        return "raise max_iter, or try more starts (n_starts)"
+        return _more_steps()
     if not problem.has_offsets and not any(side.positive for side in sides):
-        return "give offsets='columns', a larger n_components, or more starts"
-    return "try more starts (n_starts), a larger n_components, or another solver"
+        return for_caller(
+            "give --offsets columns, a larger --rank, or more --starts",
+            "give offsets='columns', a larger n_components, or more starts",
+        )
+    return for_caller(
+        "try more --starts, a larger --rank, or another --solver",
+        "try more starts (n_starts), a larger n_components, or another solver",
+    )
+
+
+def _more_steps() -> str:
+    return for_caller(
+        "raise --max-iter, or try more --starts",
+        "raise max_iter, or try more starts (n_starts)",
+    )
 
 
 def _warn_of_rounding(fit: Predictor) -> None:
@@ -195,8 +212,8 @@ def warn_of_the_end(fit: Predictor, settings: Settings) -> None:
     flat = fit.problem.row_regularizer.l2 == 0 and fit.problem.cells.weights is not None
     none_is = "the start is not" if starts == 1 else f"none of {starts} starts is"
     warn(
-        f"{none_is} stationary after {counted(settings.max_iter, 'iteration')}; raise "
-        "max_iter, or try more starts (n_starts)"
+        f"{none_is} stationary after {counted(settings.max_iter, 'iteration')}; "
+        f"{_more_steps()}"
         + ", or give a penalty, because there may be no minimum with missing cells"
         * flat,
         convergence_warning(),

@@ -348,7 +348,9 @@ class UsesFitted(CodesTables):
         # Rows without observed cells are not among those that the residuals are of.
         holes = np.isnan(values)
         holes &= ~holes.all(1, keepdims=True)
-        return filled, self.calibration_.intervals(fitted, predicted, holes, coverage)
+        return filled, self.calibration_.intervals(
+            fitted, predicted, codes, holes, coverage
+        )
 
     @staticmethod
     def _warn_of_held(held: Mapping[str, int]) -> None:

@@ -202,19 +202,23 @@ class Calibration:
         self,
         fitted: Predictor,
         predicted: tuple[np.ndarray, np.ndarray],
+        filled: Sequence[np.ndarray],
         holes: np.ndarray,
         coverage: float,
     ) -> Intervals:
-        """Return intervals and sets around the predictions of a model.
+        """Return intervals and sets around the filled values of a model.
 
         They always contain the filled value: intervals are extended if the filled value
-        was rounded, and the most probable label is in every set.
+        was rounded, and the filled level is in every set.
 
         Parameters
         ----------
         fitted : Predictor
         predicted : pair of ndarray
             Natural parameters and cut points, see `Predictor.predictions`.
+        filled : sequence of ndarray
+            The numbers or codes that missing cells of each column are filled with. In
+            some columns these are constants in place of predictions.
         holes : bool ndarray of shape (rows, columns)
             The cells that need an interval.
         coverage : float
@@ -223,13 +227,12 @@ class Calibration:
         shape = (len(predicted[0]), len(self.models))
         lower, upper = np.full(shape, np.nan), np.full(shape, np.nan)
         sets = np.full(shape, None, dtype=object)
-        points = fitted.decoded(*predicted)
         of_levels = probabilities(fitted, *predicted)
         for j, model in enumerate(self.models):
             rows = np.flatnonzero(holes[:, j])
             if not np.isfinite(self.spreads[j]):  # fewer than two observed cells
                 continue
-            point, q, probability = points[j][rows], quantiles[j], of_levels[j]
+            point, q, probability = filled[j][rows], quantiles[j], of_levels[j]
             if probability is not None:
                 inside = 1 - probability[rows] <= q
                 inside[np.arange(len(rows)), point.astype(np.int64)] = True

@@ -201,6 +201,10 @@ class Features:
                 f"the model was trained with: {_list([repr(x) for x in absent])}; give "
                 "them, with empty cells where values are missing"
             )
+        if not self.features:
+            raise InvalidValueError(
+                "the model has no columns, so its file is damaged; train it again"
+            )
         complaints = Complaints()
         parts = [
             complaints.attempt(feature.encoded, table.column(feature.name))
