@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from descents.cells.intake import plain_array
 from descents.diagnosis.verdicts import Diagnosis
-from descents.errors import InvalidValueError, RunFolderError
+from descents.errors import InvalidValueError
 from descents.networks import stored
 from descents.networks.cautions import (
     Unbeaten,
@@ -34,7 +34,7 @@ from descents.networks.splits import Folds, HoldOut
 from descents.optim.runs import Runs
 from descents.optim.stopping import EarlyStopping
 from descents.statistics.summaries import Summary
-from descents.storage.files import read_tensors
+from descents.storage.models import read_model
 from descents.storage.values import plain
 
 
@@ -319,22 +319,18 @@ class StartsEstimator(BaseEstimator):
         RunFolderError
             If the file cannot be read or has another format.
         """
-        arrays, facts = read_tensors(Path(path))
-        try:
-            if facts["model"] != cls.__name__ or facts["format"] not in stored.FORMATS:
-                raise InvalidValueError(f"it does not contain a {cls.__name__}")
-            model = cls(**stored.parameters_of(facts))
-            settings = settings_of(model)
-            model._take(stored.restored(arrays, facts, settings))
-            if not model.fitted_.usable:
-                raise InvalidValueError(
-                    hopeless(settings.optimizer, settings.learning_rate)
-                )
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-            raise RunFolderError(
-                f"{path} contains no usable model ({error}); give a file that "
-                f"{cls.__name__}.save wrote"
-            ) from None
+        return read_model(path, cls.__name__, cls._restored, stored.FORMATS)
+
+    @classmethod
+    def _restored(cls, arrays: dict[str, np.ndarray], facts: stored.Facts) -> Self:
+        """Return the model from what `save` wrote."""
+        model = cls(**stored.parameters_of(facts))
+        settings = settings_of(model)
+        model._take(stored.restored(arrays, facts, settings))
+        if not model.fitted_.usable:
+            raise InvalidValueError(
+                hopeless(settings.optimizer, settings.learning_rate)
+            )
         return model
 
 

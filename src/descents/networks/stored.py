@@ -19,6 +19,8 @@ from descents.optim.stopping import EarlyStopping
 from descents.storage.files import write_tensors
 from descents.storage.values import of_typed, typed
 
+Facts = Mapping[str, Any]
+"""The plain values of a file."""
 FORMATS = (1, 2)
 """The formats of files that can be read; the last is written."""
 KINDS = {kind.__name__: kind for kind in (HoldOut, Folds, EarlyStopping)}
@@ -80,7 +82,7 @@ def _stored_parameters(parameters: Mapping[str, object]) -> dict[str, object]:
     return stored
 
 
-def parameters_of(facts: Mapping[str, Any]) -> dict[str, object]:
+def parameters_of(facts: Facts) -> dict[str, object]:
     """Return the parameters of the estimator from what `write` wrote."""
     parameters = dict(facts["settings"])
     for name, value in facts["settings"].items():
@@ -95,9 +97,7 @@ def parameters_of(facts: Mapping[str, Any]) -> dict[str, object]:
     return parameters
 
 
-def restored(
-    arrays: dict[str, np.ndarray], facts: Mapping[str, Any], settings: Settings
-) -> Fitted:
+def restored(arrays: dict[str, np.ndarray], facts: Facts, settings: Settings) -> Fitted:
     """Return the fit from what `write` wrote; it has no training rows."""
     features, outputs = facts["features"], facts["outputs"]
     classes = None
