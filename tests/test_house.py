@@ -7,6 +7,7 @@ to add an entry is to loosen the rule: split the file or the function instead.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import re
 import tomllib
@@ -23,6 +24,7 @@ ROOMS = [room for layer in LAYERS for room in layer.split(" | ")]
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Return every module of the package by its dotted name."""
     return {
@@ -106,7 +108,7 @@ def test_what_the_walks_name_exists() -> None:
 
 FILE_LINES, TEST_LINES, FUNCTION_LINES = 500, 800, 60
 ARGUMENTS, CONSTRUCTOR_ARGUMENTS = 10, 20
-ANY = 149
+ANY = 148
 """How often the package may say `Any`."""
 
 LARGE_FILES: dict[str, int] = {}
