@@ -102,6 +102,22 @@ def test_angles_are_recovered_modulo_the_period() -> None:
     assert filled.max() < 24
 
 
+def test_starts_of_angles_are_near_the_constants() -> None:
+    """From 4 times as far, 5 of these 10 starts end at copies that do not fit."""
+    generator = np.random.default_rng(0)
+    angles = generator.normal(size=(20, 2)) @ generator.normal(size=(2, 6))
+    model = LowRankModel(
+        2,
+        loss="periodic:24",
+        n_starts=10,
+        random_state=0,
+        penalty=1e-9,
+        max_iter=400,
+    )
+    model.fit((2 * angles + 12) % 24)
+    assert (model.runs_.losses < 1e-6).all()
+
+
 # Beta-divergences
 
 

@@ -42,10 +42,15 @@ def _uniform(
 def _normal(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return normal factors for which U V^T has the spread of the table."""
+    """Return normal factors for which U V^T has the spread of the table.
+
+    Of columns whose loss has a `first_size` it has that share of the spread.
+    """
     # U V^T sums `rank` products, so entries of size (spread / rank^(1/2))^(1/2) in both
     # factors give it the spread of the table; V then follows the spread of each column.
     spread = problem.spread()
+    for block in problem.cells.blocks:
+        spread[block.place] *= block.loss.first_size
     typical = np.sqrt(np.sqrt(np.square(spread).mean()) / np.sqrt(problem.rank))
     U = generator.standard_normal((problem.cells.shape[0], problem.rank)) * typical
     V = generator.standard_normal((problem.cells.coordinates, problem.rank))

@@ -140,6 +140,9 @@ class Loss(ABC):
         The field that a number after the name sets ("quantile:0.9"), if there is one.
     sample : str
         An example of a name with such a number.
+    first_size : float
+        The size of predictions of normal starts, about the best constants, in spreads of
+        the data.
     """
 
     name: ClassVar[str]
@@ -154,6 +157,7 @@ class Loss(ABC):
     divergence: ClassVar[bool] = False
     parameter: ClassVar[str] = ""
     sample: ClassVar[str] = ""
+    first_size: ClassVar[float] = 1.0
 
     @abstractmethod
     def __call__(

@@ -356,6 +356,9 @@ class Periodic(Loss):
     majorized: ClassVar[bool] = True
     parameter: ClassVar[str] = "period"
     sample: ClassVar[str] = "periodic:24"
+    # Predictions that begin far from the constants end at copies of the targets that no
+    # other cell of their row or column agrees with.
+    first_size: ClassVar[float] = 0.25
 
     def __post_init__(self) -> None:
         period = real_number("the period of periodic", self.period, 0, strict=True)
