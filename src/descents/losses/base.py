@@ -268,10 +268,10 @@ class Loss(ABC):
         Examples
         --------
         >>> from descents.losses import Huber
-        >>> values = np.array([[1.0, 2.0], [1.0, 8.0], [9.0, 0.0]])
+        >>> values = np.array([[1.0, 2.0], [1.0, 3.0], [9.0, 0.0]])
         >>> weights = np.array([[1.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
         >>> Huber(1.0).searched_constants(values, weights).round(6)
-        array([1.5, 5. ])
+        array([1.5, 2.5])
         """
         seen = weights > 0
         low = np.where(seen, values, np.inf).min(0)
