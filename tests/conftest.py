@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
+FEW = ("--starts", "7", "--seed", str(5 + 2**40))
+"""Of a short run of `descents reproduce`, with a seed that needs more than 32 bits."""
 MIXED = """name,size,weight,color,grade
 a,1.50,10,red,yes
 b,,12,blue,no
@@ -106,6 +108,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def result(whole: Path) -> dict[str, Any]:
     """Return what that run found."""
     return dict(json.loads((whole / "result.json").read_text()))
+
+
+@pytest.fixture(scope="session")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a `descents reproduce` of few starts, never interrupted."""
+
+    def make(folder: Path) -> None:
+        done = run_descents("reproduce", *FEW, "--out", str(folder / "run"))
+        assert done.returncode == 0, done.stderr
+
+    return made_once(tmp_path_factory, "unbroken", make) / "run"
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import descents
-from conftest import made_once, run_descents, run_python
+from conftest import FEW, run_descents, run_python
 from descents.devices import processors
 from descents.storage.files import read_json
 
@@ -243,7 +243,7 @@ def test_what_is_printed(whole) -> None:
 def test_json_quiet_and_strict(unbroken, tmp_path) -> None:
     out = tmp_path / "run"
     shutil.copytree(unbroken, out)
-    again = ("reproduce", "--starts", "40", "--resume", "--out", str(out))
+    again = ("reproduce", *FEW, "--resume", "--out", str(out))
     quiet = run_descents(*again, "--quiet")
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
     as_json = (*again, "--json")
@@ -288,18 +288,6 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
     raise AssertionError(f"{path} did not come")
 
 
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory) -> Path:
-    """Return the folder of a run of 40 starts that nothing interrupted."""
-
-    def make(folder: Path) -> None:
-        out = folder / "run"
-        done = run_descents("reproduce", "--starts", "40", "--out", str(out))
-        assert done.returncode == 0, done.stderr
-
-    return made_once(tmp_path_factory, "unbroken", make) / "run"
-
-
 @pytest.mark.parametrize(
     "how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
 )
@@ -307,7 +295,7 @@ def test_what_is_interrupted_goes_on_to_the_same_result(
     how, unbroken, tmp_path
 ) -> None:
     out = tmp_path / "run"
-    arguments = ["reproduce", "--starts", "40", "--out", str(out)]
+    arguments = ["reproduce", *FEW, "--out", str(out)]
     process = subprocess.Popen(
         [sys.executable, "-m", "descents", *arguments],
         stdout=subprocess.PIPE,

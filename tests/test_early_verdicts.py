@@ -32,7 +32,7 @@ CLASSES = (X[:, 0] * X[:, 1] + 0.3 * RANDOM.normal(size=60) > 0).astype(int)
 
 @pytest.mark.parametrize(
     ("activation", "steps", "count"),
-    [("tanh", Adam(0.05), 500), ("relu", GradientDescent(0.5), 1000)],
+    [("tanh", Adam(0.05), 250), ("relu", GradientDescent(0.5), 1000)],
 )
 def test_starts_at_one_loss_with_one_evidence_have_one_verdict(
     activation, steps, count

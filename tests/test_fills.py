@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import slow
 from descents import LowRankModel
 from descents.cli.main import main
 
@@ -41,7 +42,10 @@ def by_a_loop(table: np.ndarray, filled: np.ndarray) -> tuple[int, int]:
     return count, column
 
 
-@pytest.mark.parametrize("loss", NONNEGATIVE + FREE)
+@pytest.mark.parametrize(
+    "loss",
+    [slow(x) if x in ("huber", "quantile") else x for x in NONNEGATIVE + FREE],
+)
 def test_fills_far_outside_are_warned_of(loss: str, tmp_path: Path) -> None:
     table = holed(loss)
     constraint = "nonnegative" if loss in NONNEGATIVE else None

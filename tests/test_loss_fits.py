@@ -92,7 +92,7 @@ def test_angles_are_recovered_modulo_the_period() -> None:
     table = np.mod(angles, 24)
     holes = generator.random(table.shape) < 0.1
     given = np.where(holes, np.nan, table)
-    model = fit(given, "periodic:24", starts=12, steps=500)
+    model = fit(given, "periodic:24", starts=3, steps=400)
     assert model.columns_[0].loss == Periodic(24.0, 0.0)
     assert model.loss_ < 1e-8
     off = np.mod(model.impute(given)[holes] - table[holes] + 12, 24) - 12

@@ -143,38 +143,43 @@ def of_levels(levels: list[str], *, ordered: bool) -> pd.DataFrame:
     return frame
 
 
-@pytest.mark.parametrize(
-    "loss",
-    [
-        "ordinal",
-        "ordinal_hinge",
-        "bigger_vs_smaller",
-        "sequential",
-        "ordistic",
-        "categorical",
-        "one_vs_all",
-    ],
+OF_LEVELS = (
+    "ordinal",
+    "ordinal_hinge",
+    "bigger_vs_smaller",
+    "sequential",
+    "ordistic",
+    "categorical",
+    "one_vs_all",
 )
-def test_levels_that_do_not_occur_change_nothing(loss, tmp_path) -> None:
+# Quick tests take one choice of levels for each loss, in turn.
+UNUSED_OF = [
+    pytest.param(loss, levels, marks=[] if i % 4 == k else pytest.mark.slow)
+    for i, loss in enumerate(OF_LEVELS)
+    for k, levels in enumerate(UNUSED)
+]
+
+
+@pytest.mark.parametrize(("loss", "levels"), UNUSED_OF)
+def test_levels_that_do_not_occur_change_nothing(loss, levels, tmp_path) -> None:
     ordered = loss not in ("categorical", "one_vs_all")
     plain = of_levels(["low", "mid", "high"], ordered=ordered)
     settings = {"loss": {"c": loss}, "random_state": 0, "max_iter": 100}
     expected = fitted(LowRankModel(1, **settings), plain)
-    for levels in UNUSED:
-        frame = of_levels(levels, ordered=ordered)
-        model = fitted(LowRankModel(1, **settings), frame)
-        assert model.loss_ == expected.loss_
-        assert set(model.columns_[2].levels) == {"low", "mid", "high"}
-        filled = model.impute(frame)["c"]
-        assert list(filled.cat.categories) == levels
-        assert (filled == expected.impute(plain)["c"].astype(filled.dtype)).all()
-        model.save(tmp_path / "model.safetensors")
-        again = LowRankModel.load(tmp_path / "model.safetensors")
-        if not ordered:  # a class that the model does not know
-            continue
-        # A row that holds such a level is still a row.
-        frame.loc[0, "c"] = next(x for x in levels if x not in ("low", "mid", "high"))
-        assert again.transform(frame) == pytest.approx(model.transform(frame))
+    frame = of_levels(levels, ordered=ordered)
+    model = fitted(LowRankModel(1, **settings), frame)
+    assert model.loss_ == expected.loss_
+    assert set(model.columns_[2].levels) == {"low", "mid", "high"}
+    filled = model.impute(frame)["c"]
+    assert list(filled.cat.categories) == levels
+    assert (filled == expected.impute(plain)["c"].astype(filled.dtype)).all()
+    model.save(tmp_path / "model.safetensors")
+    again = LowRankModel.load(tmp_path / "model.safetensors")
+    if not ordered:  # a class that the model does not know
+        return
+    # A row that holds such a level is still a row.
+    frame.loc[0, "c"] = next(x for x in levels if x not in ("low", "mid", "high"))
+    assert again.transform(frame) == pytest.approx(model.transform(frame))
 
 
 def test_an_unused_level_stands_for_its_neighbor() -> None:

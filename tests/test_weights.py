@@ -21,6 +21,7 @@ from sklearn.metrics import (
 from sklearn.utils.class_weight import compute_class_weight
 
 import descents
+from conftest import slow
 from descents import (
     Adam,
     EarlyStopping,
@@ -169,7 +170,7 @@ def test_a_constant_times_the_weights_changes_nothing(factor, batch_size) -> Non
     )
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 8])
+@pytest.mark.parametrize("batch_size", [1, slow(2), 8])
 def test_small_batches_learn_what_weights_say(batch_size) -> None:
     features = np.random.default_rng(0).normal(size=(60, 2))
     y = (np.random.default_rng(1).random(60) < 0.2).astype(int)  # no signal

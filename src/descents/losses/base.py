@@ -250,19 +250,47 @@ class Loss(ABC):
     def best_constant(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return the natural parameter that fits one column best, shape (coordinates,).
 
-        By default it is found by golden-section search between the smallest and the
-        largest value, and then to full precision by bisection of the derivative.
+        By default it is found by the search of `searched_constants`.
         """
-        low, high = np.array([values.min()]), np.array([values.max()])
-        target, weight = torch.as_tensor(values), torch.as_tensor(weights)
+        return self.searched_constants(values[:, None], weights[:, None])
+
+    def searched_constants(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the best constants of columns of numbers, by one search for all of them.
+
+        It is a golden-section search between the smallest and the largest value of each
+        column, and then, to full precision, bisection of the derivative.
+
+        Parameters
+        ----------
+        values, weights : float64 ndarray of shape (rows, columns)
+            Values without weight are ignored; each column has one with a weight.
+
+        Returns
+        -------
+        float64 ndarray of shape (columns,)
+
+        Examples
+        --------
+        >>> from descents.losses import Huber
+        >>> values = np.array([[1.0, 2.0], [1.0, 3.0], [9.0, 0.0]])
+        >>> weights = np.array([[1.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
+        >>> Huber(1.0).searched_constants(values, weights).round(6)
+        array([1.5, 2.5])
+        """
+        seen = weights > 0
+        low = np.where(seen, values, np.inf).min(0)
+        high = np.where(seen, values, -np.inf).max(0)
+        # Cells without weight take a value of their column, which the loss allows.
+        target = torch.as_tensor(np.where(seen, values, low))
+        weight = torch.as_tensor(weights)
 
         def total(z: np.ndarray) -> np.ndarray:
-            loss = self(torch.as_tensor(z).expand(len(values)), target)
-            return (weight * loss).sum(0, keepdim=True).numpy()
+            loss = self(torch.as_tensor(z).expand(values.shape), target)
+            return (weight * loss).sum(0).numpy()
 
         def derivative(z: np.ndarray) -> np.ndarray:
-            each = slope(self, torch.as_tensor(z).expand(len(values)), target)
-            return (weight * each).sum(0, keepdim=True).numpy()
+            each = slope(self, torch.as_tensor(z).expand(values.shape), target)
+            return (weight * each).sum(0).numpy()
 
         return bisection(derivative, golden_section(total, low, high), high - low)
 

@@ -295,10 +295,15 @@ class Huber(Loss):
     def __call__(
         self, prediction: torch.Tensor, target: torch.Tensor, **cuts: torch.Tensor
     ) -> torch.Tensor:
-        """Return Huber's loss, as m (2 abs(r) - m) with m = min(abs(r), d)."""
-        size = (prediction - target).abs()
-        inner = size.minimum(constant(self._set_width(), size.dtype, size.device))
-        return inner * (2 * size - inner)
+        """Return Huber's loss, as m (2 r - m) with m = r clamped between -d and d.
+
+        The same with abs(r) has the same bits, but torch loads its compiler, for a
+        second, to differentiate the gradient of an absolute value.
+        """
+        rest = prediction - target
+        width = constant(self._set_width(), rest.dtype, rest.device)
+        inner = rest.clamp(-width, width)
+        return inner * (2 * rest - inner)
 
     def majorize(
         self, prediction: torch.Tensor, target: torch.Tensor, step: int
