@@ -95,10 +95,18 @@ def seed_of(*parts: object) -> int:
 
 def table_of(loss: str, seed: int) -> np.ndarray:
     """Return a small table with two holes, of a planted rank of two and noise."""
-    draw = np.random.default_rng(seed)
+    draw, name = np.random.default_rng(seed), loss.partition(":")[0]
+    table = drawn_table(name, draw)
+    while get_loss(loss).kind in ("classes", "levels") and any(
+        len(np.unique(column[~np.isnan(column)])) < LEVELS for column in table.T
+    ):
+        table = drawn_table(name, draw)  # the peer expects each level in each column
+    return table
+
+
+def drawn_table(name: str, draw: np.random.Generator) -> np.ndarray:
     latent = draw.normal(size=(ROWS, 2)) @ draw.normal(size=(2, COLUMNS))
     latent = latent + 0.5 * draw.normal(size=(ROWS, COLUMNS))
-    name = loss.partition(":")[0]
     if name in ("squared", "absolute", "huber", "quantile"):
         table = latent + 1
     elif name == "periodic":
@@ -133,9 +141,12 @@ class Peer:
         Whether columns have offsets.
     l2 : float
         The penalty on both factors.
+    l2_biases : float
+        The penalty on the distance of the offsets from `base`.
+    base : ndarray, optional
     """
 
-    def __init__(self, table, loss, pair, offsets, l2):
+    def __init__(self, table, loss, pair, offsets, l2, l2_biases=0.0, base=0.0):
         self.name, _, number = loss.partition(":")
         self.number = float(number) if number else None
         if self.name in ("kl", "itakura_saito"):
@@ -143,7 +154,8 @@ class Peer:
         self.mask = torch.tensor(~np.isnan(table))
         self.x = torch.tensor(np.nan_to_num(table, nan=1.0))
         self.sets = [set((one or "").split("+")) - {""} for one in pair]
-        self.offsets, self.l2 = offsets, l2
+        self.offsets, self.l2, self.l2_biases = offsets, l2, l2_biases
+        self.base = torch.as_tensor(base)
         self.each = {
             "categorical": LEVELS,
             "one_vs_all": LEVELS,
@@ -253,6 +265,8 @@ class Peer:
         if self.offsets:
             z = z + offsets
         loss = torch.where(self.mask, self.cells(z, cuts, smooth), 0.0).sum()
+        if self.offsets and self.l2_biases:
+            loss = loss + self.l2_biases * (offsets - self.base).square().sum()
         return loss + self.l2 * (U.square().sum() + V.square().sum())
 
     def descended(self, free, supports, corners=CORNERS, most=600):
@@ -350,6 +364,7 @@ def compared(loss: str, pair: tuple, starts: int = 4) -> tuple[LowRankModel, flo
         RANK,
         loss=loss,
         constraint=pair,
+        scales=False,  # the peer knows the loss of the table as it is
         # To which cluster rows belong is a search among finitely many, of which every
         # start finds one that no single row can improve.
         n_starts=20 if clusters else 5,
@@ -361,7 +376,16 @@ def compared(loss: str, pair: tuple, starts: int = 4) -> tuple[LowRankModel, flo
     penalty = model.fitted_.penalty
     assert penalty["l2_rows"] == penalty["l2_columns"]
     offsets = "offsets" in model.runs_.parameters
-    peer = Peer(table, loss, pair, offsets, penalty["l2_rows"])
+    biases = penalty["l2_biases"]
+    peer = Peer(
+        table,
+        loss,
+        pair,
+        offsets,
+        penalty["l2_rows"],
+        biases,
+        model.fitted_.problem.base,
+    )
     return model, peer.best(starts, seed)
 
 

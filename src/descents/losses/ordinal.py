@@ -324,7 +324,8 @@ class Ordistic(Loss):
     """Multinomial loss of -z_c^2: log(sum_c exp(-z_c^2)) + z_x^2, for levels [1]_.
 
     The likeliest level is the one whose natural parameter is nearest to zero. The loss is
-    not convex.
+    not convex. Far from zero, small changes of z change the probabilities as much as one
+    likes: where predictions have offsets, penalize these too (`l2_biases`).
 
     References
     ----------

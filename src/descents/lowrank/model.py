@@ -67,7 +67,8 @@ class LowRank(UsesFitted):
         and the loss of each column by that of its best constant, so that the units of
         columns have no effect. "auto" does so if columns have different losses, or if cells
         are missing and the standard deviations differ by more than a factor of ten, unless
-        a factor has fixed values. This depends on the data alone, whether they are in a
+        a factor has fixed values or rows of V are shares or clusters, which relate the
+        units of columns to each other. This depends on the data alone, whether they are in a
         data frame or an array; `scales_` has the reason. Sparse tables and tables on disk
         are never scaled. Penalties, row biases and components are then in units of the
         standard deviations (`units_`), but widths and periods of losses are in the units of
@@ -93,7 +94,9 @@ class LowRank(UsesFitted):
         (`descents.lowrank.noise`). It is 0 without noise, if a factor lies in a set, and for
         a custom loss. If some predictions are log-odds or logarithms, which can diverge
         without penalty, the default is an l2 of a tenth of the square root of a column's
-        mean number of observed cells, also for complete tables. 0 is no penalty.
+        mean number of observed cells, also for complete tables. 0 is no penalty. With
+        ordistic loss, a number is l2_biases too: with free offsets, a penalty on the
+        factors has no effect.
 
         "auto" is {"l2": "auto"}: l2 is chosen like the rank, and together with it if both
         are open, as the largest within one standard error. l2 or l1 can also be a sequence

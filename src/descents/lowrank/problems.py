@@ -18,7 +18,7 @@ from descents.constraints.constraints import most_components, regularizers
 from descents.constraints.sets import OneHot, Simplex, Sparse
 from descents.errors import InvalidValueError
 from descents.factorization.factorization import Factorization
-from descents.losses import Huber, Loss, get_loss
+from descents.losses import Huber, Loss, Ordistic, get_loss
 from descents.lowrank import noise
 from descents.lowrank.matrices import is_sparse
 from descents.lowrank.noise import Noise
@@ -117,7 +117,7 @@ def encoded(table: CodedTable, settings: Settings) -> Encoded:
         return Encoded(found, columns, why)
     if several:
         return Encoded(found, columns, "columns have different losses")
-    if isinstance(found, Dense) and not settings.has_fixed_values:
+    if isinstance(found, Dense) and not settings.has_units:
         ratio = _largest_ratio(found)
         if ratio > APART:
             why = (
@@ -165,6 +165,12 @@ def problem_settings(
     """
     if penalty is None and not all(block.loss.identity for block in found.blocks):
         penalty = PRIOR * float(np.sqrt(found.observed / found.shape[1]))
+    ordistic = any(isinstance(block.loss, Ordistic) for block in found.blocks)
+    if ordistic and isinstance(penalty, int | float):
+        # The exponent of a level, -(b + z)^2 = -b^2 - 2 b z - z^2, changes with z as much
+        # as one likes if the offset b is large enough. With free offsets, a penalty on
+        # the factors alone therefore has no effect.
+        penalty = {"l2": penalty, "l2_biases": penalty}
     initialization = settings.initialization
     if isinstance(initialization, str):
         if initialization == "auto":

@@ -10,7 +10,7 @@ import numpy as np
 from descents.cells.intake import seed_of
 from descents.cells.streamed import LIMITS
 from descents.constraints.constraints import Regularizer, regularizers
-from descents.constraints.sets import Fixed
+from descents.constraints.sets import Fixed, OneHot, Simplex
 from descents.errors import Complaints, InvalidValueError
 from descents.factorization.alternating import Alternating
 from descents.factorization.factorization import OFFSETS, Factorization
@@ -216,9 +216,14 @@ class Settings:
         return "none" if any(side.positive for side in self.sides) else "columns"
 
     @property
-    def has_fixed_values(self) -> bool:
-        """Whether a factor has fixed values, which are in the units of the data."""
-        return any(isinstance(side.inside, Fixed) for side in self.sides)
+    def has_units(self) -> bool:
+        """Whether the constraint relates the units of columns to each other.
+
+        Fixed values do, and rows of V that are shares or clusters: the columns of the
+        table are then mixtures of the columns of U, or copies of them.
+        """
+        fixed = any(isinstance(side.inside, Fixed) for side in self.sides)
+        return fixed or isinstance(self.sides[1].inside, Simplex | OneHot)
 
     def step(self, problem: Factorization) -> UpdateRule:
         """Return the update rule for a problem."""
