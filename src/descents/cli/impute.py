@@ -167,6 +167,8 @@ def _show(console: Console, result: ImputationResult, filled: Path, out: Path) -
     console.print(result.says, markup=False)
     if result.filled.cells:
         console.print(result.quality, markup=False)
+        if result.refinement is not None:
+            console.print(result.refinement.says, markup=False)
         _show_columns(console, result.columns)
     _show_left(console, result)
     if result.added:
