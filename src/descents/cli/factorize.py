@@ -437,9 +437,11 @@ def _show_held_out(console: Console, result: LowRankResult) -> None:
     flat = [c.name for c in result.columns if c.filled_by == "constant"]
     better = [name for name in flat if known.get(name, 0) > 0]
     worse = [name for name in flat if name not in better]
+    unsure = [name for name, share in known.items() if share <= 0 and name not in flat]
     for says, some in (
-        ("Not predicted better than by a constant", worse),
+        ("Not predicted better than by a constant, and filled with it", worse),
         ("Not clearly predicted better, and filled with a constant too", better),
+        ("Not predicted better than by a constant, but filled by the model", unsure),
     ):
         if some:
             console.print(f"{says}: {listed(some)}", markup=False)
