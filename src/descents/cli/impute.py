@@ -274,6 +274,11 @@ def fill(
                 "column, filled by the means and the most probable levels of the model."
             )
         click.echo(result.says)
+        if result.by_constant:
+            click.echo(
+                "Filled with the mean or the most frequent level, as in the run: "
+                f"{_listed(result.by_constant)}"
+            )
         if result.not_used:
             click.echo(
                 f"Not in the model, left as they are: {_listed(result.not_used)}"

@@ -23,7 +23,7 @@ def show(console: Console, result: NetworkResult, out: Path) -> None:
     )
     weights = result.run.options.get("weights")
     console.print(
-        f"{result.target.name}: {what} ({result.why}), "
+        f"{result.target.name}: {what}{f' ({result.why})' if result.why != what else ''}, "
         f"{counted(result.rows, 'row')}"
         f"{f' weighted by {weights}' if weights else ''}, "
         f"{len(result.features)} features.",

@@ -97,7 +97,7 @@ def _not_predicted(model: TableModel, filled: set[str]) -> Iterator[str]:
             "filled with the mean or the most frequent level, because held-out cells "
             f"were not predicted better: {listed(flat)}"
         )
-    if few and scored:
+    if few and any(one.difference < 0 for one in scored):
         yield (
             f"{counted(len(few), 'column')} {'is' if len(few) == 1 else 'are'} filled with "
             f"the mean or the most frequent level, because fewer than {ENOUGH_OF_COLUMN} "

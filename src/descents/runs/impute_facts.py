@@ -116,6 +116,18 @@ def filled_cells(filling: Filling) -> FilledCells:
     )
 
 
+def constant_columns(filling: Filling) -> list[str]:
+    """Return the columns whose missing cells are filled with a constant of the fit.
+
+    With several imputations, all cells are drawn from the model.
+    """
+    if filling.options.imputations is not None:
+        return []
+    lacking = np.isnan(filling.codes).any(0)
+    flat = lacking & filling.model.fitted.constant
+    return [filling.model.columns[int(place)].name for place in np.flatnonzero(flat)]
+
+
 def filled_table(
     filling: Filling,
     columns: Sequence[ImputedColumn],

@@ -257,6 +257,11 @@ class FilledRows(Result):
     shape: Shape
     filled: FilledCells
     how: Fills
+    by_constant: Annotated[
+        list[str],
+        "Columns with missing cells that are filled with their mean or most frequent "
+        "level, as those of the run are.",
+    ] = dataclasses.field(default_factory=list)
     added: Annotated[list[str], "Columns that FILLED has and TABLE has not."]
     intervals: FillIntervals | None
     environment: Environment

@@ -75,8 +75,9 @@ def error_text(
     if error is None:
         return "not known"
     if kind == "levels":
-        spread = max(standard_error or 0.0, 1 / max(held_out, 1))
-        return f"{to_precision(100 * error, 100 * spread)}% wrong"
+        # At least to whole percent: 12.5% of 8 cells is not about 10%.
+        spread = min(max(standard_error or 0.0, 1 / max(held_out, 1)), 0.01)
+        return f"{float(to_precision(100 * error, 100 * spread)):g}% wrong"
     text = to_precision(error, standard_error)
     if kind == "dates":
         return f"{text} days"
@@ -97,17 +98,21 @@ def answer(filled: FilledCells, how: Fills, shape: Sequence[int]) -> str:
     )
 
 
-def quality(overall: HeldOutError | None, filled: FilledTable) -> str:
+def quality(overall: HeldOutError | None, filled: FilledTable, how: Fills) -> str:
     """Return a sentence on the error of the filled columns on held-out cells."""
+    flat = bool(filled.cells) and len(filled.by_constant) == filled.columns
+    flat &= how.imputations is None  # otherwise all cells are drawn from the model
+    every = "All of them are filled with the mean or the most frequent level of their column"
     if overall is None:
+        if flat:
+            return f"{every}, because no cell could be held out to judge a model."
         return "How good that is, is not known: too few cells to hold some out."
     standard = overall.standard_error
     sure = "not known" if standard is None else f"{standard:.1g}"
     cells = counted(overall.cells, "cell")
-    if filled.cells and len(filled.by_constant) == filled.columns:
+    if flat:
         return (
-            "All of them are filled with the mean or the most frequent level of their "
-            f"column, because on {cells} held out from the fit, the model is not clearly "
+            f"{every}, because on {cells} held out from the fit, the model is not clearly "
             "better than these."
         )
     if overall.relative_error is None:

@@ -291,5 +291,8 @@ class ComparisonResult(Difference):
     higher_is_better: bool
     means: Annotated[list[Number], "The mean of each over starts that did not fail."]
     starts: Annotated[list[int], "The number of starts of each."]
+    constants: Annotated[
+        list[Number], "The metric of the best constant prediction; null if not known."
+    ]
     warnings: list[str]
     notes: list[str]
