@@ -166,3 +166,32 @@ def test_apply_names_the_columns_that_means_fill(tmp_path, capsys) -> None:
     assert (said in capsys.readouterr().out) == (flat == ["noise"])
     applied = json.loads((tmp_path / "applied" / "result.json").read_text())
     assert applied["by_constant"] == flat
+
+
+@pytest.mark.parametrize(
+    ("share", "cells", "text"), [(0.125, 8, "12% wrong"), (1 / 3, 3, "33% wrong")]
+)
+def test_shares_of_wrong_levels_are_not_rounded_to_tens(share, cells, text) -> None:
+    from descents.runs.impute_sentences import error_text
+    from descents.tables.numerals import Written
+
+    standard_error = float(np.sqrt(share * (1 - share) / cells))
+    assert error_text(share, standard_error, "levels", cells, Written()) == text
+
+
+def test_a_closed_bound_is_not_zero_percent_away(tmp_path, capsys) -> None:
+    table = np.random.default_rng(0).normal(size=(12, 4))
+    table[:2, 0] = np.nan
+    pd.DataFrame(table).to_csv(tmp_path / "t.csv", index=False)
+    command = [
+        "factorize",
+        str(tmp_path / "t.csv"),
+        "--rank",
+        "1",
+        "--penalty",
+        "l2=50",
+    ]
+    assert main([*command, "--out", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    assert "The loss equals a proven bound within" in out
+    assert "lower bound: a lower bound" not in out
