@@ -139,6 +139,24 @@ def test_complete_iris_equals_the_exact_answer(run_here, tmp_path: Path) -> None
     assert "not empty" in other.stderr
 
 
+@pytest.mark.parametrize("options", [(), ("--intervals", "0.9")])
+def test_another_imputed_table_of_a_complete_run_is_written(
+    run_here, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    values = load_iris().data.copy()
+    values[np.random.default_rng(0).random(values.shape) < 0.1] = np.nan
+    path = write_csv(tmp_path / "iris.csv", values)
+    common = ("factorize", str(path), "--rank", "1", "--out", str(tmp_path / "run"))
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    done = run_here(*common, *options, "--impute", str(first))
+    assert done.returncode == 0, done.stderr
+    second.write_text("something else")
+    again = run_here(*common, *options, "--impute", str(second), "--resume")
+    assert again.returncode == 0, again.stderr
+    assert str(second) in again.stdout
+    assert second.read_bytes() == first.read_bytes()
+
+
 def test_triples_equal_the_same_table_with_holes(run_here, tmp_path: Path) -> None:
     noisy, _ = planted_table(30, 12, 2, noise=0.1, seed=3)
     keep = np.random.default_rng(4).random(noisy.shape) < 0.6

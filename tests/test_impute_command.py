@@ -475,7 +475,26 @@ def test_a_complete_run_is_returned_and_a_complete_table_written(run, tmp_path) 
     assert other.code == 2
     assert "seed 0, not 1" in other.err
     (tmp_path / "f.csv").unlink()
-    assert "'descents apply" in run(*arguments, "--resume").err
+    assert run(*arguments, "--json", "--resume") == done
+    assert (tmp_path / "f.csv").read_text() == (tmp_path / "t.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--intervals", "0.9"), ("--imputations", "2"), ("--refine",)]
+)
+def test_another_filled_of_a_complete_run_is_written(run, tmp_path, options) -> None:
+    (tmp_path / "t.csv").write_text(text_of(planted(60)))
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    common = ("--out", tmp_path / "run", *options)
+    done = run("impute", tmp_path / "t.csv", first, *common)
+    assert done.code == 0, done.err
+    for there in (False, True):  # absent, or a file of something else
+        if there:
+            second.write_text("something else")
+        again = run("impute", tmp_path / "t.csv", second, *common, "--resume")
+        assert again.code == 0, again.err
+        assert f"Filled table: {second}" in again.out
+        assert second.read_bytes() == first.read_bytes()
 
 
 @pytest.mark.parametrize(

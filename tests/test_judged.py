@@ -199,7 +199,7 @@ def test_the_command_says_it(tmp_path: Path, capsys) -> None:
     out = capsys.readouterr().out
     assert result["held_out"]["says"] in out
     assert "Predicted of each column, of such cells: " in out
-    assert "Not predicted better than by a constant: 'noise'" in out
+    assert "Not predicted better than by a constant, and filled with it: 'noise'" in out
     assert any("filled with the mean" in line for line in result["warnings"])
     assert [c["name"] for c in result["columns"] if c["filled_by"] == "constant"] == [
         "noise"

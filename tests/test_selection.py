@@ -508,7 +508,7 @@ def test_the_command_says_what_was_chosen(
     assert main([*arguments[:2], "--rank", "best"]) == 2
     assert "--rank is 'best'; give a whole number" in capsys.readouterr().err
     assert main([*arguments[:2], "--rank", "auto:1-30", "--out", str(out) + "2"]) == 2
-    assert "n_components holds 30" in capsys.readouterr().err
+    assert "--rank tries 30" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -767,4 +767,4 @@ def test_the_command_makes_clusters_and_uses_them(tmp_path) -> None:
 def test_the_command_refuses_what_it_does_not_know(tmp_path) -> None:
     done = run_descents("factorize", "-", "--rank", "3", "--constraint", "rows=ones")
     assert done.returncode == 2
-    assert "constraint is 'ones'; give None, 'nonnegative', 'simplex'" in done.stderr
+    assert "--constraint is 'ones'; give none, nonnegative, simplex" in done.stderr

@@ -70,6 +70,7 @@ def test_the_mean_of_the_starts_is_that_of_their_probabilities() -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore:the starts are not clearly better than")  # 2 epochs
 def test_the_best_start_is_best_on_average_over_the_splits() -> None:
     """The easiest split does not decide, and a start that failed on one is last."""
     model = MLPStartsClassifier(

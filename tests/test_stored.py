@@ -85,6 +85,8 @@ CLASSES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:the starts are not clearly better than")  # 2 epochs
+@pytest.mark.filterwarnings("ignore:start 1, which predict uses")
 @pytest.mark.parametrize("kind", CLASSES)
 def test_a_classifier_keeps_its_classes_and_their_weights(kind: str, tmp_path) -> None:
     y = CLASSES[kind]

@@ -74,24 +74,34 @@ def _show_comparison(comparison: ComparisonResult) -> None:
         )
     ]
     click.echo(f"Mean {comparison.metric.replace('_', ' ')}: {', '.join(sides)}.")
+    constants = dict.fromkeys(number(value) for value in comparison.constants)
+    if "-" not in constants:
+        click.echo(f"The best constant prediction has {' and '.join(constants)}.")
     how = "start by start" if comparison.paired else "as two samples"
     first, second = comparison.counts
     starts = (
         counted(first, "start") if first == second else f"{first} and {second} starts"
     )
+    interval = between(comparison.interval, "+")
+    if interval == "-":
+        interval = "not known"
+    low, high = comparison.improvement_interval
+    p_value = number(comparison.p_value)
     click.echo(
         f"Difference, first minus second: {number(comparison.difference, '+.4f')} (95% "
-        f"interval {between(comparison.interval, '+')}; "
+        f"interval {interval}; "
         f"{'higher' if comparison.higher_is_better else 'lower'} is better), "
         f"compared {how} over {starts} that did not fail; "
-        f"permutation p {number(comparison.p_value)}."
+        f"permutation p {'not known' if p_value == '-' else p_value}."
     )
-    low, high = comparison.improvement_interval
+    if comparison.probability_of_improvement is None:
+        return
     note = (
         ", where a failed start counts as the worse" if any(comparison.failed) else ""
     )
     click.echo(
         "A start of the first is better than one of the second with probability "
-        f"{number(comparison.probability_of_improvement)} ({number(low)} to {number(high)})"
+        f"{number(comparison.probability_of_improvement)}"
+        f"{f' ({low:.4f} to {high:.4f})' if low is not None and high is not None else ''}"
         f"{note}."
     )

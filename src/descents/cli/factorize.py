@@ -28,7 +28,7 @@ from descents.cli.options import (
     terminal,
     threads,
 )
-from descents.errors import Complaints, InvalidValueError
+from descents.errors import Complaints
 from descents.pages.drawing import drawing
 from descents.tables.frames import short
 from descents.tables.spelling import listed
@@ -216,7 +216,7 @@ def intervals_option(says: str) -> Callable[[Any], Any]:
 @memory_option
 @run_options(
     "factorize",
-    resume="Return at once if --out has this run.",
+    resume="If --out contains this run, do not fit it again; --impute is written by its model.",
     max_seconds="Time limit of the descent: starts that have not ended then are interrupted "
     "and judged as they are.",
 )
@@ -226,6 +226,7 @@ def factorize(table: str, **given: Any) -> int:
 
     TABLE is a CSV or TSV file (.gz too), Parquet, .npy, .npz, or - for standard input.
     """
+    from descents.storage.results import read_result
     from descents.storage.run_folders import RESULT, RunFolder
     from descents.storage.values import json_text
 
@@ -242,6 +243,8 @@ def factorize(table: str, **given: Any) -> int:
     if memory is not None:
         free_at_once()
     from descents.runs import request as asked
+    from descents.runs.apply import write_filled
+    from descents.runs.factorize_result import LowRankResult
 
     reading, options = _parsed(table, given)
     settings = vars(options) | ({} if memory is None else {"memory": memory})
@@ -249,7 +252,10 @@ def factorize(table: str, **given: Any) -> int:
     notes: list[str] = []
     with RunFolder(out, run, resume=resume) as folder:
         if folder.complete:
-            result = _stored(folder.path, impute)
+            result = read_result(LowRankResult, folder.path / RESULT)
+            if impute is not None:
+                data, coverage = reading.read(table), options.intervals
+                notes = write_filled(folder.path, data, impute, coverage)
         else:
             data = reading.read(table, memory)
             result, notes = _fitted(
@@ -316,20 +322,6 @@ def _parsed(table: str, given: dict[str, Any]) -> tuple[Reading, Options]:
         image=image,
         **given,
     )
-
-
-def _stored(folder: Path, impute: Path | None) -> LowRankResult:
-    """Return the result of a run that is complete."""
-    from descents.runs.factorize_result import LowRankResult
-    from descents.storage.results import read_result
-    from descents.storage.run_folders import RESULT
-
-    if impute is not None:
-        raise InvalidValueError(
-            f"{folder} already contains this run, which is not fitted again; to fill the "
-            f"missing cells of a table with it, give 'descents apply {folder} TABLE'"
-        )
-    return read_result(LowRankResult, folder / RESULT)
 
 
 def _fitted(
@@ -445,9 +437,11 @@ def _show_held_out(console: Console, result: LowRankResult) -> None:
     flat = [c.name for c in result.columns if c.filled_by == "constant"]
     better = [name for name in flat if known.get(name, 0) > 0]
     worse = [name for name in flat if name not in better]
+    unsure = [name for name, share in known.items() if share <= 0 and name not in flat]
     for says, some in (
-        ("Not predicted better than by a constant", worse),
+        ("Not predicted better than by a constant, and filled with it", worse),
         ("Not clearly predicted better, and filled with a constant too", better),
+        ("Not predicted better than by a constant, but filled by the model", unsure),
     ):
         if some:
             console.print(f"{says}: {listed(some)}", markup=False)

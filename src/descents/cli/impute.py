@@ -22,7 +22,7 @@ from descents.cli.options import (
     text_options,
     threads,
 )
-from descents.errors import Complaints, InvalidValueError
+from descents.errors import Complaints
 from descents.pages.drawing import drawing
 from descents.text import counted
 from descents.validation import MOST_STARTS
@@ -92,7 +92,9 @@ def imputations_option(says: str) -> Decorator:
     help="A new folder for the results.  [default: runs/impute-<time>]",
 )
 @click.option(
-    "--resume", is_flag=True, help="Return at once if --out contains this run."
+    "--resume",
+    is_flag=True,
+    help="If --out contains this run, write FILLED by its model, without another fit.",
 )
 @printing_options
 def impute(table: str, filled: Path, **given: Any) -> int:
@@ -136,13 +138,11 @@ def impute(table: str, filled: Path, **given: Any) -> int:
     identity = {"options": vars(options), "reading": vars(reading)}
     run = Run(**asked.identity(table, identity, "impute"))
     with RunFolder(out, vars(run), resume=resume) as folder:
-        if folder.complete and not filled.expanduser().exists():
-            raise InvalidValueError(
-                f"{out} already contains this run, which is not fitted again; to fill a "
-                f"table with it, give 'descents apply {out} TABLE FILLED'"
-            )
-        if folder.complete:
+        if folder.complete:  # FILLED may be absent, or another file: write it again
             result = read_result(ImputationResult, folder.path / RESULT)
+            model = study.StoredImputer.load(folder.path)
+            data = reading.read(table)
+            study.write(model.filling(study.table_of(data), options), table, filled)
         else:
             data = reading.read(table)
             with bar(quiet or as_json) as progress:
@@ -167,6 +167,8 @@ def _show(console: Console, result: ImputationResult, filled: Path, out: Path) -
     console.print(result.says, markup=False)
     if result.filled.cells:
         console.print(result.quality, markup=False)
+        if result.refinement is not None:
+            console.print(result.refinement.says, markup=False)
         _show_columns(console, result.columns)
     _show_left(console, result)
     if result.added:
@@ -272,6 +274,11 @@ def fill(
                 "column, filled by the means and the most probable levels of the model."
             )
         click.echo(result.says)
+        if result.by_constant:
+            click.echo(
+                "Filled with the mean or the most frequent level, as in the run: "
+                f"{_listed(result.by_constant)}"
+            )
         if result.not_used:
             click.echo(
                 f"Not in the model, left as they are: {_listed(result.not_used)}"

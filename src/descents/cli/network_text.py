@@ -23,7 +23,7 @@ def show(console: Console, result: NetworkResult, out: Path) -> None:
     )
     weights = result.run.options.get("weights")
     console.print(
-        f"{result.target.name}: {what} ({result.why}), "
+        f"{result.target.name}: {what}{f' ({result.why})' if result.why != what else ''}, "
         f"{counted(result.rows, 'row')}"
         f"{f' weighted by {weights}' if weights else ''}, "
         f"{len(result.features)} features.",
@@ -83,7 +83,14 @@ def _settings(result: NetworkResult) -> Table:
             number(m.quartiles[1] if m.quartiles else None),
             f"{m.failed} of {result.starts}",
         )
+    if result.constant is not None:
+        shown.add_row("always " + _constant_answer(result), number(result.constant))
     return shown
+
+
+def _constant_answer(result: NetworkResult) -> str:
+    """Return what the constant prediction answers."""
+    return "the most frequent class" if result.classes else "the mean"
 
 
 def _verdicts(result: NetworkResult) -> list[str]:
@@ -107,8 +114,11 @@ def _best_start(result: NetworkResult) -> str:
     validated = result.run.options["validation"] != "none"
     score = "accuracy" if result.classes else "R2"
     held_out = f", {number(best.validation)} on the held-out rows" if validated else ""
+    if best.constant is not None:
+        constant = f"{_constant_answer(result)} has {number(best.constant)}"
+        held_out += f", where always predicting {constant}"
     if result.starts > 1 and validated:
-        held_out += " (somewhat too good, because these rows chose the start)"
+        held_out += " (the start's score is somewhat too good, because these rows chose the start)"
     which = "held-out" if validated else "training"
     where = f" on split {best.split}" if result.splits > 1 else ""
     return (

@@ -26,7 +26,7 @@ from descents.constraints.quadratics import (
 )
 from descents.constraints.sets import FactorSet, Fixed
 from descents.constraints.unit_norm import UnitNorm
-from descents.errors import Complaints, InvalidValueError
+from descents.errors import Complaints, InvalidValueError, for_caller
 from descents.validation import real_number
 
 
@@ -389,7 +389,7 @@ def regularizers(
     unknown = [name for name in given if name not in allowed]
     complaints.require(
         not unknown,
-        f"penalty has {', '.join(map(repr, unknown))}; give some of {', '.join(allowed)}",
+        f"{for_caller('--penalty', 'penalty')} has {', '.join(map(repr, unknown))}; give some of {', '.join(allowed)}",
     )
     values = {
         name: complaints.attempt(real_number, name, value, 0)
@@ -414,10 +414,12 @@ def regularizers(
 
 
 def _unknown(constraint: object) -> str:
-    return (
+    return for_caller(
+        f"--constraint is {constraint!r}; give none, nonnegative, {', '.join(NAMES)}, "
+        "several joined by +, or rows=NAME,columns=NAME",
         f"constraint is {constraint!r}; give None, 'nonnegative', "
         f"{', '.join(map(repr, NAMES))}, Fixed values, several joined by '+', or a pair "
-        "of these for rows and columns"
+        "of these for rows and columns",
     )
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 
 from descents.constraints.sets import FactorSet, OneHot, Simplex, Sparse
 from descents.constraints.unit_norm import UnitNorm
-from descents.errors import InvalidValueError
+from descents.errors import InvalidValueError, for_caller
 
 T = TypeVar("T")
 NAMES = ("simplex", "unit_norm", "sparse:K", "one_sparse", "one_hot")
@@ -60,7 +60,7 @@ def named_set(name: str) -> FactorSet | None:
             return Sparse(int(count))
         except ValueError:  # also InvalidValueError, which derives from it
             raise InvalidValueError(
-                f"constraint is {name!r}; give sparse:K with a whole number K from 1 to "
+                f"{for_caller('--constraint', 'constraint')} is {name!r}; give sparse:K with a whole number K from 1 to "
                 "the rank"
             ) from None
     named: dict[str, Callable[[], FactorSet]] = {

@@ -8,7 +8,7 @@ import numpy as np
 
 from descents.cells.base import Cells
 from descents.constraints.constraints import most_components, regularizers
-from descents.errors import InvalidValueError
+from descents.errors import InvalidValueError, for_caller
 from descents.lowrank import cross_validation, noise, selection, singular_values
 from descents.lowrank.descending import brief_stop
 from descents.lowrank.huber_width import with_widths
@@ -88,8 +88,12 @@ def _by_singular_values(found: Cells, settings: Settings) -> Selection:
         not side.smooth or side.l2 or side.smoothness for side in sides
     ):
         raise InvalidValueError(
-            f"n_components is {selection.THRESHOLD!r}, which knows no constraint "
-            "and no penalty; give 'auto', or leave those out"
+            for_caller(
+                f"--rank {selection.THRESHOLD} is for fits without --constraint and "
+                "--penalty; give --rank auto, or leave those out",
+                f"n_components is {selection.THRESHOLD!r}, which is for fits without "
+                "constraint and penalty; give 'auto', or leave those out",
+            )
         )
     chosen = singular_values.by_singular_values(found, settings.offsets_used)
     if chosen.rank == 0:

@@ -12,7 +12,7 @@ from descents.cells.base import Cells
 from descents.cells.dense import Dense
 from descents.cells.sparse import Sparse
 from descents.constraints.constraints import most_components, regularizers
-from descents.errors import InvalidValueError
+from descents.errors import InvalidValueError, for_caller
 from descents.factorization.candidates import Candidates, OfCandidates
 from descents.factorization.factorization import Factorization
 from descents.lowrank.folds import dealt, with_holes
@@ -152,7 +152,9 @@ def by_cells(
     if search.name is not None and search.penalties is None:
         values = _penalties_of(Factorization(whole, ranks[0], **given))
     losses = trials.losses(ranks, values)
-    chosen = Selection("cells", 0, None, search.name, ranks, values, losses, held)
+    chosen = Selection(
+        "cells", 0, None, search.name, ranks, values, losses, held, most=most
+    )
     chosen = _extended(chosen, search, trials, widest)
     if not np.isfinite(chosen.mean).any():
         raise InvalidValueError(
@@ -168,9 +170,14 @@ def _check_ranks(search: Search, found: Cells, most: int) -> None:
     if search.ranks is not None and search.ranks[-1] > most:
         rows, columns = found.shape
         raise InvalidValueError(
-            f"n_components holds {search.ranks[-1]}, but the table has {rows} rows and "
-            f"{counted(columns, 'column')} (n_samples and n_features); give ranks from 1 "
-            f"to {most}"
+            for_caller(
+                f"--rank tries {search.ranks[-1]}, but the table has "
+                f"{counted(rows, 'row')} and {counted(columns, 'column')}; give ranks "
+                f"from 1 to {most}",
+                f"n_components holds {search.ranks[-1]}, but the table has {rows} rows "
+                f"and {counted(columns, 'column')} (n_samples and n_features); give "
+                f"ranks from 1 to {most}",
+            )
         )
 
 

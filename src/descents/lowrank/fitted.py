@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from descents.bounds.gaps import Reference
-from descents.lowrank.judging import Judged, Unseen
+from descents.lowrank.judged import Judged
+from descents.lowrank.judging import Unseen
 from descents.lowrank.noise import Noise
 from descents.lowrank.prediction_intervals import Calibration
 from descents.lowrank.predictor import Predictor

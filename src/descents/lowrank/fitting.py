@@ -22,7 +22,8 @@ from descents.lowrank.descending import (
 from descents.lowrank.fitted import Fitted
 from descents.lowrank.folds import dealt, with_holes
 from descents.lowrank.huber_width import with_widths
-from descents.lowrank.judging import Judged, Unseen, judged
+from descents.lowrank.judged import Judged
+from descents.lowrank.judging import Unseen, judged
 from descents.lowrank.matrices import is_sparse
 from descents.lowrank.notices import (
     hopeless,
@@ -251,4 +252,8 @@ def calibrated(
             hopeless(fit.models, fit.solver, settings.learning_rate)
         )
     twin = Predictor.of(fit.models, problem, runs, settings.combine)
-    return prediction_intervals.calibrated(twin, values, held, generator)
+    flat = None
+    if fit.judged is not None:
+        _, shares = prediction_intervals.constants_of(fit)
+        flat = prediction_intervals.Flat(fit.judged.constant, shares)
+    return prediction_intervals.calibrated(twin, values, held, generator, flat)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from descents.factorization.candidates import Candidates, OfCandidates
 from descents.factorization.factorization import Factorization
 from descents.lowrank.folds import dealt, with_holes
 from descents.lowrank.folds import observed as observed_of
+from descents.lowrank.judged import Judged
 from descents.lowrank.predictor import decoded
 from descents.lowrank.problems import OfFactorization
 from descents.marginal.held_out import (
@@ -36,8 +37,6 @@ from descents.optim.problem import Problem
 from descents.optim.rules import UpdateRule
 from descents.optim.stopping import Stop
 from descents.rng import stream
-from descents.tables.spelling import listed
-from descents.text import counted
 
 MOST_WORK = 1e7
 """With more rows times squared features the imputer is not fitted to be compared."""
@@ -45,158 +44,8 @@ FOLDS_OF_IMPUTER = 2
 """In how many folds it is compared."""
 ENOUGH_TO_JUDGE = 50
 """Of fewer held-out cells nothing is concluded."""
-ROUNDING = 1e-6
-"""Errors that are nearer to each other, in their own units, are the same."""
 AWAY = 1e6
 """What is infinite counts as so many times the size of the others."""
-
-
-class Overall(TypedDict):
-    """The error on held-out cells: see `Judged.overall`."""
-
-    cells: int
-    relative_error: float
-    standard_error: float
-    says: str
-
-
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """How well a fit predicts cells that it has not seen.
-
-    Attributes
-    ----------
-    levels : int64 ndarray of shape (columns,)
-        How many levels each column has; 0 for numbers.
-    scores : tuple of ColumnScore or None
-        One for each column. Errors of numbers are roots of mean losses, in their units:
-        for squared loss the root mean squared error.
-    constant : bool ndarray of shape (columns,)
-        Which columns are filled with their best constant.
-    constants : float64 ndarray of shape (columns,)
-        The best constant of each column by its loss, or the code of a level.
-    cells : int
-        How many cells were held out.
-    relative_error : float
-        The error of what is filled in over that of the constants: the mean over columns.
-    standard_error : float
-        Of `relative_error`, by the jackknife.
-    """
-
-    levels: np.ndarray
-    scores: tuple[ColumnScore | None, ...]
-    constant: np.ndarray
-    constants: np.ndarray
-    cells: int
-    relative_error: float
-    standard_error: float
-
-    def shares(self) -> list[float | None]:
-        """Return which share of each column's loss is predicted, of cells not seen.
-
-        1 less the mean loss over that of the constant, for squared loss the share of the
-        variance; of levels 1 less the share of wrong ones over that of the constant.
-        """
-        found: list[float | None] = []
-        for score, count in zip(self.scores, self.levels, strict=True):
-            if score is None or score.constant_error == 0:
-                found.append(None)
-                continue
-            ratio = score.error / score.constant_error
-            found.append(1 - (ratio if count else ratio**2))
-        return found
-
-    def says(self, names: Sequence[str], lacking: np.ndarray) -> str | None:
-        """Return a warning where missing cells are filled with constants, or None.
-
-        Parameters
-        ----------
-        names : sequence of str
-            Of the columns.
-        lacking : bool ndarray of shape (columns,)
-            Which columns have missing cells.
-        """
-        varies = [one is not None and one.constant_error > 0 for one in self.scores]
-        here = self.constant & lacking & varies
-        flat = [name for name, one in zip(names, here, strict=True) if one]
-        if not flat:
-            return None
-        if not any(one is not None and _is_less(one) for one in self.scores):
-            return (
-                "held-out cells of no column are predicted better than by its mean or "
-                "most frequent level, with which missing cells are filled; the table may "
-                "have no structure of this rank"
-            )
-        are = "is" if len(flat) == 1 else "are"
-        return (
-            f"{counted(len(flat), 'column')} {are} filled with the mean or the most "
-            f"frequent level, as held-out cells are not clearly predicted better: "
-            f"{listed(flat)}"
-        )
-
-    def overall(self) -> Overall:
-        """Return the error of what is filled in over that of constants, in all.
-
-        Returns
-        -------
-        dict
-            `cells`, `relative_error`, `standard_error`, and a sentence, `says`.
-        """
-        says = (
-            f"On {counted(self.cells, 'cell')} that a fit had not seen, the error is "
-            f"{self.relative_error:.3g} of that of the best constants (mean over columns, "
-            f"standard error {self.standard_error:.2g})."
-        )
-        return {
-            "cells": self.cells,
-            "relative_error": self.relative_error,
-            "standard_error": self.standard_error,
-            "says": says,
-        }
-
-    def filled(self, codes: list[np.ndarray]) -> list[np.ndarray]:
-        """Return what is predicted of each column, constants where nothing beats them."""
-        return [
-            np.full_like(column, constant) if flat else column
-            for column, flat, constant in zip(
-                codes, self.constant, self.constants, strict=True
-            )
-        ]
-
-    def stored(self) -> dict[str, np.ndarray]:
-        """Return what `restored` takes."""
-        names = ("cells", "error", "constant_error", "difference", "standard_error")
-        each = [
-            [np.nan] * len(names) if one is None else [getattr(one, n) for n in names]
-            for one in self.scores
-        ]
-        return {
-            "judged/levels": self.levels,
-            "judged/scores": np.array(each, dtype=np.float64).reshape(-1, len(names)),
-            "judged/constant": self.constant.astype(np.uint8),
-            "judged/constants": self.constants,
-            "judged/overall": np.array(
-                [self.cells, self.relative_error, self.standard_error]
-            ),
-        }
-
-    @classmethod
-    def restored(cls, arrays: Mapping[str, np.ndarray]) -> Judged | None:
-        """Return what `stored` gave; None where there is nothing of it."""
-        if "judged/scores" not in arrays:
-            return None
-        scores = tuple(
-            None if np.isnan(row[0]) else ColumnScore(int(row[0]), *map(float, row[1:]))
-            for row in arrays["judged/scores"]
-        )
-        return cls(
-            arrays["judged/levels"],
-            scores,
-            arrays["judged/constant"].astype(bool),
-            arrays["judged/constants"],
-            int(arrays["judged/overall"][0]),
-            *map(float, arrays["judged/overall"][1:]),
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -353,12 +202,11 @@ def judged(
     unseen = Unseen(levels, constant, losses, predicted, rows, folds)
     errors = relative_errors(unseen.as_filled(losses), levels)
     overall = len(rows), float(errors[0]), deviation_of(errors)
-    return Judged(levels, scores, constant, constants, *overall), unseen
-
-
-def _is_less(score: ColumnScore) -> bool:
-    """Return whether the error is below that of the constant by more than rounding."""
-    return score.error < score.constant_error * (1 - ROUNDING)
+    model = math.nan, math.nan
+    if not exact:
+        alone = relative_errors(losses, levels)
+        model = float(alone[0]), deviation_of(alone)
+    return Judged(levels, scores, constant, constants, *overall, *model), unseen
 
 
 def _better_constants(

@@ -16,7 +16,7 @@ from descents.cells.streamed import Streamed, block_bytes, rows_at_once
 from descents.errors import InvalidValueError
 from descents.lowrank import prediction_intervals
 from descents.lowrank.fitted import Fitted
-from descents.lowrank.judging import Judged
+from descents.lowrank.judged import Judged
 from descents.lowrank.matrices import Matrix, is_sparse
 from descents.lowrank.noise import Noise
 from descents.lowrank.notices import warn, warn_of_far

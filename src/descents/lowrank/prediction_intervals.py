@@ -128,6 +128,9 @@ class Calibration:
     scores : float64 ndarray of shape (cells,)
     spreads : float64 ndarray of shape (columns,)
         The divisors of residuals in columns of numbers.
+    constant : bool ndarray of shape (columns,), optional
+        The columns that are filled with their constant, whose cells have the scores of
+        the constant; by default none.
 
     Examples
     --------
@@ -143,13 +146,21 @@ class Calibration:
     columns: np.ndarray
     scores: np.ndarray
     spreads: np.ndarray
+    constant: np.ndarray | None = None
+
+    @property
+    def flat(self) -> np.ndarray:
+        """Which columns are scored around their constant, bool of shape (columns,)."""
+        if self.constant is None:
+            return np.zeros(len(self.models), dtype=bool)
+        return self.constant
 
     def quantiles(self, coverage: float) -> np.ndarray:
         """Return the quantile of each column, shape (columns,).
 
         It is that of the column's own scores if at least 30 cells, and as many as the
         coverage needs, were held out. Otherwise it is that of the scores of all columns
-        that are scored in the same way.
+        that are scored in the same way, around predictions or around constants.
 
         Raises
         ------
@@ -158,7 +169,10 @@ class Calibration:
         """
         coverage = coverage_checked(coverage)
         least = math.ceil(coverage / (1 - coverage) - 1e-9)
-        kinds = [kind_of(model.loss) for model in self.models]
+        kinds = [
+            (kind_of(model.loss), bool(flat))
+            for model, flat in zip(self.models, self.flat, strict=True)
+        ]
         quantiles = np.full(len(kinds), np.nan)
         for j, kind in enumerate(kinds):
             scores = self.scores[self.columns == j]
@@ -227,13 +241,16 @@ class Calibration:
         shape = (len(predicted[0]), len(self.models))
         lower, upper = np.full(shape, np.nan), np.full(shape, np.nan)
         sets = np.full(shape, None, dtype=object)
-        of_levels = probabilities(fitted, *predicted)
+        of_levels, (_, shares) = probabilities(fitted, *predicted), constants_of(fitted)
         for j, model in enumerate(self.models):
             rows = np.flatnonzero(holes[:, j])
             if not np.isfinite(self.spreads[j]):  # fewer than two observed cells
                 continue
             point, q, probability = filled[j][rows], quantiles[j], of_levels[j]
             if probability is not None:
+                share = shares[j]
+                if self.flat[j] and share is not None:
+                    probability = np.broadcast_to(share, probability.shape)
                 inside = 1 - probability[rows] <= q
                 inside[np.arange(len(rows)), point.astype(np.int64)] = True
                 for row, mask in zip(rows, inside, strict=True):
@@ -267,6 +284,7 @@ class Calibration:
             "calibration/columns": self.columns,
             "calibration/scores": self.scores,
             "calibration/spreads": self.spreads,
+            "calibration/constant": self.flat.astype(np.uint8),
         }
 
     @classmethod
@@ -277,7 +295,10 @@ class Calibration:
         if "calibration/scores" not in arrays:
             return None
         names = ("columns", "scores", "spreads")
-        return cls(models, *(arrays[f"calibration/{name}"] for name in names))
+        columns, scores, spreads = (arrays[f"calibration/{name}"] for name in names)
+        constant = arrays.get("calibration/constant")  # version 0.1 has none
+        flat = None if constant is None else constant.astype(bool)
+        return cls(models, columns, scores, spreads, flat)
 
 
 def check_scored(models: Sequence[ColumnModel]) -> None:
@@ -307,11 +328,46 @@ def probabilities(
     return found
 
 
+def constants_of(
+    fitted: Predictor,
+) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+    """Return the constant of each column, and its probabilities of the levels.
+
+    Each is an array with one row: the prediction for a row whose factors are 0.
+    """
+    cells = fitted.problem.cells
+    natural = cells.offsets[None]
+    return (
+        fitted.decoded(natural, cells.cuts),
+        probabilities(fitted, natural, cells.cuts),
+    )
+
+
+@dataclass(frozen=True)
+class Flat:
+    """The columns that are filled with their constant.
+
+    Their numbers are scored by the constants of the twin, and their levels by the shares of
+    the whole table: sets consist of the same shares, and would leave out a level whose
+    share in the table of the twin is slightly larger.
+
+    Attributes
+    ----------
+    columns : bool ndarray of shape (columns,)
+    shares : list of ndarray of shape (1, levels) or None
+        The shares of the levels of each column; None for numbers.
+    """
+
+    columns: np.ndarray
+    shares: list[np.ndarray | None]
+
+
 def calibrated(
     twin: Predictor,
     values: np.ndarray,
     held: np.ndarray,
     generator: np.random.Generator,
+    flat: Flat | None = None,
 ) -> Calibration:
     """Score the held-out cells, to which the twin was not fitted.
 
@@ -330,7 +386,12 @@ def calibrated(
         The held-out cells.
     generator : numpy Generator
         Draws the cells that are scored if there are more than `MOST_SCORED`.
+    flat : Flat, optional
+        The columns that are filled with their constant.
     """
+    if flat is None:
+        none: list[np.ndarray | None] = [None] * len(twin.models)
+        flat = Flat(np.zeros(len(twin.models), dtype=bool), none)
     sizes, spreads = twin.problem.root_mean_squares(), np.full(len(twin.models), np.nan)
     cells = twin.problem.cells
     for block in cells.blocks:
@@ -348,30 +409,38 @@ def calibrated(
         i, j = i[drawn], j[drawn]
     size = max(1, AT_ONCE // values.shape[1])
     scores = [
-        _scores(twin, values, spreads, i[k : k + size], j[k : k + size])
+        _scores(twin, values, spreads, flat, i[k : k + size], j[k : k + size])
         for k in range(0, len(i), size)
     ]
-    return Calibration(twin.models, j, np.concatenate([*scores, np.zeros(0)]), spreads)
+    return Calibration(
+        twin.models, j, np.concatenate([*scores, np.zeros(0)]), spreads, flat.columns
+    )
 
 
 def _scores(
     twin: Predictor,
     values: np.ndarray,
     spreads: np.ndarray,
+    flat: Flat,
     i: np.ndarray,
     j: np.ndarray,
 ) -> np.ndarray:
-    """Score cells by predicting each from the other cells of its row."""
+    """Score cells by predicting each from the other cells of its row, or by constants."""
     rows, places = values[i], np.arange(len(i))
     truth = rows[places, j].astype(np.float64)
     rows[places, j] = np.nan
     others = twin.cells_of(rows)
     predicted = twin.predictions([twin.solved(others, start) for start in twin.points])
     points, of_levels = twin.decoded(*predicted), probabilities(twin, *predicted)
+    fixed, _ = constants_of(twin)
     scores = np.empty(len(i))
     for column in np.unique(j):
         here = np.flatnonzero(j == column)
         x, point, probability = truth[here], points[column][here], of_levels[column]
+        if flat.columns[column]:
+            point, share = np.full(len(here), fixed[column][0]), flat.shares[column]
+            if share is not None:
+                probability = np.broadcast_to(share, (len(i), share.shape[1]))
         if probability is not None:
             scores[here] = 1 - probability[here, x.astype(np.int64)]
         elif kind_of(twin.models[column].loss) == "count":

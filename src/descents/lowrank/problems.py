@@ -16,7 +16,7 @@ from descents.cells.observed import cells
 from descents.cells.streamed import Streamed
 from descents.constraints.constraints import most_components, regularizers
 from descents.constraints.sets import OneHot, Simplex, Sparse
-from descents.errors import InvalidValueError
+from descents.errors import InvalidValueError, for_caller
 from descents.factorization.factorization import Factorization
 from descents.losses import Huber, Loss, Ordistic, get_loss
 from descents.lowrank import noise
@@ -226,10 +226,14 @@ def check_rank(rank: int, found: Cells, settings: Settings) -> None:
     most = most_components((rows, columns), *settings.sides)
     if rank > most:
         raise InvalidValueError(
-            f"n_components is {rank} (the rank), but the table has "
-            f"n_samples={counted(rows, 'row')} and "
-            f"n_features={counted(columns, 'column')}; give a whole number from 1 to "
-            f"{most}"
+            for_caller(
+                f"--rank is {rank}, but the table has {counted(rows, 'row')} and "
+                f"{counted(columns, 'column')}; give a whole number from 1 to {most}",
+                f"n_components is {rank} (the rank), but the table has "
+                f"n_samples={counted(rows, 'row')} and "
+                f"n_features={counted(columns, 'column')}; give a whole number from 1 to "
+                f"{most}",
+            )
         )
 
 

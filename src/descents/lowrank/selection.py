@@ -11,7 +11,7 @@ from typing import TypedDict, TypeGuard
 
 import numpy as np
 
-from descents.errors import Complaints, InvalidValueError
+from descents.errors import Complaints, InvalidValueError, for_caller
 from descents.storage.values import plain
 from descents.text import counted
 from descents.validation import real_number, whole_number
@@ -151,6 +151,7 @@ class SelectionFacts(TypedDict):
     held: int
     values: list[float | None]
     threshold: float | None
+    most: int | None
     says: str
 
 
@@ -180,6 +181,8 @@ class Selection:
         The singular values, if they were used.
     threshold : float or None
         Singular values above it are counted.
+    most : int or None
+        The largest rank that the table allows; None if it is not known.
 
     Examples
     --------
@@ -201,6 +204,7 @@ class Selection:
     held: int
     values: np.ndarray = field(default_factory=lambda: np.zeros(0))
     threshold: float | None = None
+    most: int | None = None
 
     @property
     def mean(self) -> np.ndarray:
@@ -269,7 +273,21 @@ class Selection:
             f"{self.mean[self.chosen]:.4g} of the constants', is within one standard "
             f"error of the least, {self.mean[self.best]:.4g} +- "
             f"{self.error[self.best]:.2g} ({' and '.join(best)}; {counted(self.held, 'cell')} held "
-            f"out in {counted(self.losses.shape[-1], 'fold')})."
+            f"out in {counted(self.losses.shape[-1], 'fold')}).{self._at_the_end()}"
+        )
+
+    def _at_the_end(self) -> str:
+        """Return a sentence if the largest rank that was tried is chosen, else nothing."""
+        tried = self.ranks[-1]
+        if len(self.ranks) < 2 or self.rank < tried or tried >= (self.most or 0):
+            return ""
+        more = min(2 * tried, self.most or 0)
+        option = for_caller(
+            f"--rank auto:1-{more}", f"n_components=range(1, {more + 1})"
+        )
+        return (
+            f" This is the largest rank that was tried, and a larger one may be better: "
+            f"{option} tries more."
         )
 
     def described(self) -> SelectionFacts:
@@ -288,6 +306,7 @@ class Selection:
             "held": self.held,
             "values": plain(self.values),
             "threshold": self.threshold,
+            "most": self.most,
             "says": self.says,
         }
 
@@ -306,6 +325,7 @@ class Selection:
             facts["held"],
             np.array(facts["values"], dtype=np.float64),
             facts["threshold"],
+            facts.get("most"),  # version 0.1 has none
         )
 
 

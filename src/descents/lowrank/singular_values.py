@@ -6,7 +6,7 @@ import numpy as np
 
 from descents.cells.base import Cells
 from descents.cells.complete import Complete
-from descents.errors import InvalidValueError
+from descents.errors import InvalidValueError, for_caller
 from descents.lowrank.selection import THRESHOLD, Selection
 from descents.validation import real_number
 
@@ -101,8 +101,12 @@ def by_singular_values(found: Cells, offsets: str) -> Selection:
     """
     if not isinstance(found, Complete) or not isinstance(found.table, np.ndarray):
         raise InvalidValueError(
-            f"n_components is {THRESHOLD!r}, which is for a dense table without holes, "
-            "weights or scales, and squared loss; give 'auto', or a number"
+            for_caller(
+                f"--rank {THRESHOLD} is for a table of numbers without missing cells or "
+                "--scales, under squared loss; give --rank auto, or a number",
+                f"n_components is {THRESHOLD!r}, which is for a dense table without holes, "
+                "weights or scales, and squared loss; give 'auto', or a number",
+            )
         )
     table = found.table.astype(np.float64)
     rows, wide = table.shape

@@ -15,7 +15,7 @@ from descents.errors import InvalidValueError
 from descents.factorization.factorization import Factorization
 from descents.lowrank.blanks import Known
 from descents.lowrank.fitted import Fitted
-from descents.lowrank.judging import Judged
+from descents.lowrank.judged import Judged
 from descents.lowrank.noise import Noise
 from descents.lowrank.prediction_intervals import Calibration
 from descents.lowrank.selection import Selection, SelectionFacts

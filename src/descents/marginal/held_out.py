@@ -26,6 +26,8 @@ ENOUGH_HELD_OUT = 1000
 MOST_FOLDS = 10
 ENOUGH_OF_COLUMN = 20
 """Fewest held-out cells from which it is decided whether a column is predicted."""
+LEAST_FOLDS = 2
+"""Fewest folds in which refined models are judged: each takes as long as the fit."""
 BLOCKS = 20
 """Number of blocks of cells of the jackknife."""
 SURE = 2.0
@@ -188,15 +190,18 @@ class ColumnScore:
     difference: float
     standard_error: float
 
+    @property
+    def judged(self) -> bool:
+        """Whether there are enough held-out cells to compare the model with the constant."""
+        return self.cells >= ENOUGH_OF_COLUMN
+
     def is_worse(self) -> bool:
         """Return whether the model is worse than the constant by a standard error."""
-        enough = self.cells >= ENOUGH_OF_COLUMN
-        return enough and self.difference > self.standard_error
+        return self.judged and self.difference > self.standard_error
 
     def is_better(self) -> bool:
         """Return whether the model is better than the constant by two standard errors."""
-        enough = self.cells >= ENOUGH_OF_COLUMN
-        return enough and self.difference < -2 * self.standard_error
+        return self.judged and self.difference < -2 * self.standard_error
 
 
 def folds_of(codes: np.ndarray, share: float, seed: int) -> Iterator[np.ndarray]:
@@ -219,6 +224,34 @@ def folds_of(codes: np.ndarray, share: float, seed: int) -> Iterator[np.ndarray]
         hidden = np.zeros(codes.shape, dtype=bool)
         hidden[tuple(cells[fold * each : (fold + 1) * each].T)] = True
         yield hidden
+
+
+def enough_folds(folds: Sequence[np.ndarray], codes: np.ndarray) -> int:
+    """Return how many folds judge each column with missing cells, two or more.
+
+    Each of these columns has `ENOUGH_OF_COLUMN` held-out cells in these folds, or there
+    are no more folds.
+
+    Parameters
+    ----------
+    folds : sequence of bool ndarray of shape (n, p)
+    codes : float64 ndarray of shape (n, p)
+        The table.
+
+    Examples
+    --------
+    >>> codes = np.zeros((30, 1))
+    >>> codes[0] = np.nan
+    >>> enough_folds([np.arange(30)[:, None] % 3 == k for k in range(3)], codes)
+    2
+    """
+    missing = np.isnan(codes).any(0)
+    seen = np.zeros(codes.shape[1], dtype=np.int64)
+    for place, hidden in enumerate(folds):
+        if place >= LEAST_FOLDS and (seen[missing] >= ENOUGH_OF_COLUMN).all():
+            return place
+        seen += hidden.sum(0)
+    return len(folds)
 
 
 def best_of(parts: Mapping[Choice, Sequence[HeldOut]], levels: np.ndarray) -> Choice:
@@ -265,6 +298,39 @@ def deviation_of(errors: np.ndarray) -> float:
     With b blocks it is ((b - 1) times the variance of the other errors)^{1/2}.
     """
     return float(np.sqrt((BLOCKS - 1) * np.var(errors[1:])))
+
+
+@dataclass(frozen=True)
+class Change:
+    """The relative errors of two models on the same held-out cells.
+
+    Attributes
+    ----------
+    before, after : float
+        The relative errors (`relative_errors`).
+    standard_error : float
+        Of their difference, by the jackknife.
+    cells : int
+    """
+
+    before: float
+    after: float
+    standard_error: float
+    cells: int
+
+    @property
+    def verdict(self) -> str:
+        """Whether the difference is more than two standard errors, and which way."""
+        if abs(self.after - self.before) <= 2 * self.standard_error:
+            return "no clear difference"
+        return "better" if self.after < self.before else "worse"
+
+
+def change_of(before: HeldOut, after: HeldOut, levels: np.ndarray) -> Change:
+    """Return the relative errors of two models on the same held-out cells."""
+    first, second = relative_errors(before, levels), relative_errors(after, levels)
+    spread = deviation_of(second - first)
+    return Change(float(first[0]), float(second[0]), spread, len(after.columns))
 
 
 def filled_by_constants(

@@ -28,6 +28,7 @@ from descents.marginal.held_out import (
     ColumnScore,
     HeldOut,
     best_of,
+    enough_folds,
     filled_by_constants,
     folds_of,
     of_hidden,
@@ -46,8 +47,6 @@ STRENGTHS = (0.0, 1.0, 4.0)
 """Candidates of `strength="auto"` if there are few rows."""
 FOLDS_OF_CHOICES = 3
 """Number of folds in which all of these are tried."""
-FOLDS_OF_REFINED = 2
-"""Number of folds in which refined models are judged: each takes as long as the fit."""
 MANY_ROWS = 10
 """The covariance is not shrunk if there are at least this many rows for each feature."""
 
@@ -137,6 +136,9 @@ class Fitted:
     constant : bool ndarray of shape (p,)
         Which columns are filled with their mean or their most frequent level
         (`descents.marginal.held_out.filled_by_constants`).
+    unrefined : HeldOut or None
+        The predictions of the model without forests for the same held-out cells; None if
+        it has none.
     """
 
     features: Features
@@ -148,6 +150,7 @@ class Fitted:
     held_out: HeldOut | None
     scores: tuple[ColumnScore | None, ...]
     constant: np.ndarray
+    unrefined: HeldOut | None = None
 
     def __repr__(self) -> str:
         """Return a summary of the fit, in one line."""
@@ -303,9 +306,11 @@ def fit(
         held_out = calibrated(held_out, model.features)
     features = model.features
     predictor: RowsModel | ColumnsModel | RefinedModel = model
+    unrefined = None
     if settings.refine:
-        held_out = _refined_held_out(
-            folds[:FOLDS_OF_REFINED], codes, features, choice, settings, weights, point
+        some = folds[: enough_folds(folds, codes)]
+        held_out, unrefined = _refined_held_out(
+            some, codes, features, choice, settings, weights, point
         )
         missing = np.asarray(np.isnan(codes).any(0))
         predictor = refined(model, codes, settings.seed, missing, watch)
@@ -325,6 +330,7 @@ def fit(
         held_out,
         scores,
         constant,
+        unrefined,
     )
 
 
@@ -433,9 +439,9 @@ def _refined_held_out(
     settings: Settings,
     weights: np.ndarray | None,
     before: Point,
-) -> HeldOut | None:
-    """Return the predictions of refined models for held-out cells."""
-    found = []
+) -> tuple[HeldOut | None, HeldOut | None]:
+    """Return the predictions of refined models for held-out cells, and of the models."""
+    found, before_them = [], []
     for hidden in folds:
         shown = np.where(hidden, np.nan, codes)
         plain = choice.sample == "columns"
@@ -446,7 +452,10 @@ def _refined_held_out(
         model = replace(model, features=calibrated_as(features, whole))
         better = refined(model, shown, settings.seed, np.asarray(hidden.any(0)))
         found.append(of_hidden(better, features, codes, shown, hidden, whole))
-    return HeldOut.joined(found) if found else None
+        before_them.append(of_hidden(model, features, codes, shown, hidden, whole))
+    if not found:
+        return None, None
+    return HeldOut.joined(found), HeldOut.joined(before_them)
 
 
 def _choices(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from descents.cells.intake import convergence_warning
+from descents.marginal.held_out import ENOUGH_OF_COLUMN, change_of
 from descents.marginal.tables import TableModel
 from descents.optim.runs import Runs, Status
 from descents.tables.spelling import listed
@@ -47,6 +48,14 @@ def notices(
         )
     filled = {names[int(j)] for j in np.flatnonzero(missing.any(0))}
     yield from _not_predicted(model, filled)
+    fitted = model.fitted
+    if fitted.held_out is not None and fitted.unrefined is not None:
+        off = change_of(fitted.unrefined, fitted.held_out, fitted.levels)
+        if off.verdict == "worse":
+            yield (
+                f"refine=True made the predictions of held-out cells worse: {off.after:.3f} "
+                f"of the error of constants, {off.before:.3f} without it; leave it out"
+            )
 
 
 def _not_modeled(model: TableModel, empty: Sequence[str]) -> Iterator[str]:
@@ -70,11 +79,13 @@ def _not_predicted(model: TableModel, filled: set[str]) -> Iterator[str]:
     """Yield which columns with missing cells are filled with a constant."""
     fitted = model.fitted
     scored = [one for one in fitted.scores if one is not None]
-    flat = [
-        column.name
-        for column, constant in zip(model.columns, fitted.constant, strict=True)
-        if constant and column.name in filled
-    ]
+    flat: list[str] = []
+    few: list[str] = []
+    each = zip(model.columns, fitted.constant, fitted.scores, strict=True)
+    for column, constant, score in each:
+        if constant and column.name in filled:
+            judged = score is not None and score.judged
+            (flat if judged else few).append(column.name)
     if scored and all(one.difference >= 0 for one in scored):
         yield (
             "held-out cells of no column were predicted better than by its mean or most "
@@ -85,6 +96,13 @@ def _not_predicted(model: TableModel, filled: set[str]) -> Iterator[str]:
             f"{counted(len(flat), 'column')} {'is' if len(flat) == 1 else 'are'} "
             "filled with the mean or the most frequent level, because held-out cells "
             f"were not predicted better: {listed(flat)}"
+        )
+    if few and any(one.difference < 0 for one in scored):
+        yield (
+            f"{counted(len(few), 'column')} {'is' if len(few) == 1 else 'are'} filled with "
+            f"the mean or the most frequent level, because fewer than {ENOUGH_OF_COLUMN} "
+            "of its cells could be held out to judge whether the model predicts better: "
+            f"{listed(few)}"
         )
 
 

@@ -1,14 +1,12 @@
-"""Warnings after training: failed starts, undefined metrics, and nothing learned."""
+"""Warnings after training: failed starts, undefined metrics, and untested classes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from descents.networks.supervised import Supervised
-from descents.optim.runs import Runs
 from descents.statistics.metrics import metric_kind, metric_rows
 
 MOST_FAILED = 0.1
@@ -86,102 +84,6 @@ def undefined_sentences(metric: str, missing: int, splits: int) -> list[str]:
         f"{metric} is not defined on {missing} of {splits} splits of the rows, because {why}; "
         f"its values are means over the other {splits - missing}"
     ]
-
-
-@dataclass(frozen=True)
-class Unbeaten:
-    """A record that no start does better than a constant prediction.
-
-    Attributes
-    ----------
-    rows : {"training", "validation"}
-        The rows on which starts are judged.
-    score : {"accuracy", "balanced_accuracy", "r2"}
-    best, constant : float
-        The best score of a start, and the score of the constant prediction.
-    answer : int or None
-        The index of the most frequent class; None for numbers, which use the mean.
-    starts : int
-    """
-
-    rows: str
-    score: str
-    best: float
-    constant: float
-    answer: int | None
-    starts: int
-
-    @property
-    def metric(self) -> str:
-        """The metric by which starts are judged."""
-        return f"{self.rows}_{self.score}"
-
-    @property
-    def balanced(self) -> bool:
-        """Whether starts are judged by balanced accuracy."""
-        return self.score == "balanced_accuracy"
-
-    @property
-    def margin(self) -> float:
-        """How far the best start is above the constant prediction; at most 0."""
-        return self.best - self.constant
-
-    def sentence(self, answer: str, remedy: str) -> str:
-        """Return the warning, with the prediction and the advice in the caller's words."""
-        name = self.metric.replace("_", " ")
-        form = ".4f" if abs(self.best) < 1e4 else ".4g"
-        return (
-            f"no start of {self.starts} is better than always predicting {answer}: the "
-            f"best {name} is {self.best:{form}}, that of the constant prediction "
-            f"{self.constant:.4f}; {remedy}"
-        )
-
-
-def unbeaten(
-    problem: Supervised, runs: Runs, *, balanced: bool = False, crossed: bool = True
-) -> Unbeaten | None:
-    """Return a record that no start beats the constant prediction, None if one does.
-
-    Starts are judged by accuracy or R^2, on the held-out rows if there are any.
-
-    Parameters
-    ----------
-    problem, runs
-    balanced : bool
-        Whether to judge by balanced accuracy. If classes are weighted, the loss does not
-        aim at accuracy.
-    crossed : bool
-        Whether every start was trained on every split; if so, starts are judged by the
-        mean over the splits.
-    """
-    rows = "validation" if problem.batches.any_held_out else "training"
-    score = "r2"
-    if problem.classifies:
-        score = "balanced_accuracy" if balanced else "accuracy"
-    metric = f"{rows}_{score}"
-    if metric not in runs.metrics:
-        return None
-    count = len(problem.batches.splits)
-    values = np.where(np.isfinite(runs.losses), runs.metrics[metric], np.nan)
-    constants = problem.constant_scores(metric)[runs.starts % count]
-    groups = np.stack([values, constants]).reshape(2, -1, count if crossed else 1)
-    defined = np.isfinite(groups).all(0)
-    if not defined.any():
-        return None
-    total = np.where(defined, groups, 0.0).sum(2)[:, defined.any(1)]
-    values, constants = total / defined.sum(1)[defined.any(1)]
-    # No start can beat a constant that scores 1, as it does if all rows have one class.
-    if (values > np.minimum(constants + 1e-9, 1 - 1e-9)).any():
-        return None
-    best = int(np.argmax(values - constants))
-    return Unbeaten(
-        rows,
-        score,
-        float(values[best]),
-        float(constants[best]),
-        problem.majority() if problem.classifies else None,
-        len(values),
-    )
 
 
 def advice(

@@ -17,7 +17,6 @@ from descents.diagnosis.verdicts import Diagnosis
 from descents.errors import InvalidValueError
 from descents.networks import stored
 from descents.networks.cautions import (
-    Unbeaten,
     advice,
     hopeless,
     lone_classes,
@@ -25,7 +24,8 @@ from descents.networks.cautions import (
     many_failed,
     undefined_sentences,
 )
-from descents.networks.fitted import Fitted
+from descents.networks.constants import NOTHING_LEARNED, Unbeaten
+from descents.networks.fitted import Fitted, unbeaten_of_all
 from descents.networks.fitting import fit as fit_network
 from descents.networks.network import Network
 from descents.networks.rows import labeled_rows
@@ -84,7 +84,8 @@ class StartsEstimator(BaseEstimator):
         sentence = many_failed(self.failed("loss"))
         if sentence is not None:
             warnings.warn(sentence, ConvergenceWarning, stacklevel=2)
-        for line in cautions([self.fitted_]):
+        used = self.fitted_ if self.combine == "best" else None
+        for line in cautions([self.fitted_], used):
             warnings.warn(line, UserWarning, stacklevel=2)
         return self
 
@@ -139,10 +140,11 @@ class StartsEstimator(BaseEstimator):
         return np.asarray(self.fitted_.outputs(X, chosen).mean(0))
 
     def unbeaten(self) -> Unbeaten | None:
-        """Return a record that no start beats a constant prediction, None if one does.
+        """Return a record that starts do not beat a constant prediction, None if they do.
 
         Starts are judged by accuracy or R^2, on the held-out rows if there are any; by
-        balanced accuracy if classes are weighted.
+        balanced accuracy if classes are weighted. The best of many starts beats a constant
+        by chance: see `descents.networks.constants.unbeaten`.
         """
         check_is_fitted(self)
         return self.fitted_.unbeaten()
@@ -356,11 +358,21 @@ def with_fit(estimator: Estimator, fitted: Fitted) -> Estimator:
     return copied
 
 
-def cautions(fits: Sequence[Fitted]) -> list[str]:
+def cautions(
+    fits: Sequence[Fitted], used: Fitted | None, metric: str | None = None
+) -> list[str]:
     """Return the warnings after a fit.
 
     They name classes that are not tested, metrics that are undefined, and say if nothing
     was learned: of several settings, that none of them beats the constant prediction.
+
+    Parameters
+    ----------
+    fits : sequence of Fitted
+    used : Fitted or None
+        The fit whose best start predicts; None if not one start alone does.
+    metric : str, optional
+        The metric that compares starts.
     """
     classes = fits[0].classes
     names = [] if classes is None else [str(plain(name)) for name in classes]
@@ -371,14 +383,25 @@ def cautions(fits: Sequence[Fitted]) -> list[str]:
     if usable:
         missing = usable[0].undefined_splits(), usable[0].splits
         sentences += undefined_sentences(usable[0].metric, *missing)
-    records = [record for one in usable if (record := one.unbeaten()) is not None]
-    if records and len(records) == len(usable):
-        best = max(records, key=lambda record: record.margin)
-        answer = "the mean" if best.answer is None else repr(names[best.answer])
+
+    def said(judged: Unbeaten) -> str:
+        return "the mean" if judged.answer is None else repr(names[judged.answer])
+
+    record = unbeaten_of_all(usable, metric)
+    if record is not None:
         remedy = advice(
             usable[0].problem,
-            weighted=best.balanced,
+            weighted=record.balanced,
             weight_classes="give class_weight='balanced'",
         )
-        sentences.append(best.sentence(answer, remedy))
+        if record.better:
+            remedy = (
+                NOTHING_LEARNED + "a smaller max_epochs, weight_decay or early_stopping"
+            )
+        sentences.append(record.sentence(said(record), remedy))
+    if used is not None and used.usable and (record is None or record.better):
+        best = used.best_unbeaten(metric)
+        if best is not None:
+            which = f"start {used.best // used.splits}, which predict uses,"
+            sentences.append(best.sentence_of_best(which, said(best)))
     return sentences

@@ -11,7 +11,7 @@ import torch
 from descents.diagnosis.diagnosis import diagnose
 from descents.diagnosis.verdicts import Diagnosis
 from descents.errors import InvalidValueError
-from descents.networks.cautions import Unbeaten, unbeaten
+from descents.networks.constants import JUDGES, Unbeaten, best_unbeaten, unbeaten
 from descents.networks.network import Network
 from descents.networks.settings import Settings
 from descents.networks.supervised import Supervised
@@ -20,6 +20,7 @@ from descents.optim.rules import UpdateRule
 from descents.optim.runs import Runs
 from descents.statistics import summaries as statistics
 from descents.statistics import variance
+from descents.statistics.metrics import metric_kind
 from descents.validation import one_of
 
 PREDICTED_ENTRIES = 2**24
@@ -163,19 +164,45 @@ class Fitted:
 
     # Judgments, for which the training rows are needed
 
-    def unbeaten(self) -> Unbeaten | None:
-        """Return a record that no start beats a constant prediction, None if one does.
+    def unbeaten(self, metric: str | None = None) -> Unbeaten | None:
+        """Return a record that starts do not beat a constant prediction, None if they do.
 
-        Starts are judged by accuracy or R^2, on the held-out rows if there are any; by
-        balanced accuracy if classes are weighted.
+        See `descents.networks.constants.unbeaten`.
+
+        Parameters
+        ----------
+        metric : str, optional
+            Starts are judged by its score, if that is accuracy, balanced accuracy, the
+            area under the ROC curve, or R^2. By default by accuracy or R^2; by balanced
+            accuracy if classes are weighted.
         """
+        self._trained_by("fit it first")
+        return unbeaten(self.problem, self.runs, self._judge(metric))
+
+    def best_unbeaten(self, metric: str | None = None) -> Unbeaten | None:
+        """Return a record that the best start does not beat a constant, None if it does.
+
+        It is judged on the held-out rows of the split on which it does best, by the score
+        that `unbeaten` uses.
+        """
+        self._trained_by("fit it first")
+        return best_unbeaten(self.problem, self.runs, self.best, self._judge(metric))
+
+    def _judge(self, metric: str | None) -> str:
+        """Return the score by which starts are compared with a constant."""
+        if metric is not None and metric_kind(metric) in JUDGES:
+            return metric_kind(metric)
+        weighted = self.settings.class_weight is not None
+        return "balanced_accuracy" if weighted else self.settings.score
+
+    def _trained_by(self, remedy: str) -> UpdateRule:
+        """Return the rule; raise if the model was loaded, without its training rows."""
         if self.rule is None:
             raise InvalidValueError(
                 "the model was loaded from a file, which does not contain the training "
-                "rows; fit it first"
+                f"rows; {remedy}"
             )
-        balanced = self.settings.class_weight is not None
-        return unbeaten(self.problem, self.runs, balanced=balanced)
+        return self.rule
 
     def diagnose(
         self,
@@ -198,16 +225,12 @@ class Fitted:
         threads : int, optional
             How many chunks of starts run in parallel threads.
         """
-        if self.rule is None:
-            raise InvalidValueError(
-                "the model was loaded from a file, which does not contain the training "
-                "rows; fit it to diagnose it"
-            )
+        rule = self._trained_by("fit it to diagnose it")
         return diagnose(
             self.problem,
             self.runs,
             starts,
-            steps=self.rule,
+            steps=rule,
             multiples=multiples,
             max_seconds=seconds,
             threads=threads,
@@ -216,6 +239,19 @@ class Fitted:
     def with_verdicts(self, starts: Iterable[int], words: Sequence[str]) -> Fitted:
         """Return the same fit with the verdicts of some starts, which `table` shows."""
         return replace(self, runs=self.runs.with_verdicts(starts, words))
+
+
+def unbeaten_of_all(
+    fits: Sequence[Fitted], metric: str | None = None
+) -> Unbeaten | None:
+    """Return the best record of several fits that do not beat a constant prediction.
+
+    None if the starts of one of them do, or if there are no fits.
+    """
+    records = [record for one in fits if (record := one.unbeaten(metric)) is not None]
+    if not records or len(records) < len(fits):
+        return None
+    return max(records, key=lambda record: (record.better > 0, record.margin))
 
 
 def predicted(problem: Supervised, parameters: Parameters, X: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ import torch
 from descents.devices import torch_device, torch_dtype
 from descents.errors import Complaints, InvalidValueError
 from descents.networks.batches import Batches
+from descents.networks.constants import constant_score
 from descents.networks.fused import Shape
 from descents.networks.splits import Splits, training_rows
 from descents.optim.problem import Parameters, Problem
@@ -213,33 +214,36 @@ class Labeled(Problem):
         return float(np.nanmax(self.constant_scores(f"training_{metric_kind(metric)}")))
 
     def constant_scores(self, metric: str) -> np.ndarray:
-        """Return the score of always predicting the most frequent training class, by split.
+        """Return the score of the best constant prediction of each split.
+
+        It is the most frequent training class, or the mean; for losses of classes, the
+        shares of the classes in the training rows.
 
         Parameters
         ----------
         metric : str
-            ``training_`` or ``validation_`` with accuracy, balanced_accuracy or r2.
+            ``training_`` or ``validation_`` with the name of a score or a loss; ``loss``.
 
         Returns
         -------
         ndarray of shape (splits,)
-            NaN if all rows have weight 0; 0 for R^2, the score of the mean.
+            NaN if all rows have weight 0, or for metrics that do not judge predictions;
+            0 for R^2, the score of the mean.
         """
         splits = self.batches.splits
-        if not self.classifies:
+        if metric_kind(metric) == "r2":
             return np.zeros(len(splits))
-        weights = np.ones(len(self.y)) if self.row_weights is None else self.row_weights
-        found = np.full(len(splits), np.nan)
+        held_out = metric_rows(metric) == "validation"
+        every = np.arange(len(self.y))
+        kind, found = metric_kind(metric), np.full(len(splits), np.nan)
         for place, training in enumerate(splits):
-            answer = self.majority(place)
-            rows = training
-            if metric_rows(metric) == "validation":
-                rows = np.setdiff1d(np.arange(len(self.y)), training)
-            rows = rows[weights[rows] > 0]
-            if metric_kind(metric) == "balanced_accuracy" and len(rows):
-                found[place] = (answer in self.y[rows]) / len(np.unique(self.y[rows]))
-            elif len(rows):
-                found[place] = np.average(self.y[rows] == answer, weights=weights[rows])
+            rows = np.setdiff1d(every, training) if held_out else training
+            weights = self.loss_weights if kind == "loss" else self.row_weights
+            weights = np.ones(len(self.y)) if weights is None else weights
+            if len(rows) and weights[rows].any():
+                found[place] = constant_score(
+                    kind, self.y, weights, training, rows, classes=self.classifies
+                )
         return found
 
     def majority(self, split: int = 0) -> int:

@@ -106,7 +106,8 @@ def sweep(
     study = judged(combinations, named(combinations), fitted, metric)
     for sentence in study.warnings():
         warnings.warn(sentence, ConvergenceWarning, stacklevel=2)
-    for line in cautions(fits):
+    used = study.best_model.fitted_ if estimator.combine == "best" else None
+    for line in cautions(fits, used, metric):
         warnings.warn(line, UserWarning, stacklevel=2)
     return study
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from descents.networks.cautions import advice, lone_classes, lone_sentence, unbeaten
+from descents.networks.cautions import advice, lone_classes, lone_sentence
+from descents.networks.constants import NOTHING_LEARNED, unbeaten
 from descents.networks.fitting import descend_network
 from descents.networks.modules import Modules
 from descents.networks.settings import Settings
@@ -120,8 +121,14 @@ def _cautions(problem: Modules, runs: Runs) -> list[str]:
     """Return warnings about classes that are not tested, and if nothing was learned."""
     lone = lone_classes(problem)
     sentences = [lone_sentence([str(label) for label in lone])] if lone else []
-    record = unbeaten(problem, runs, crossed=False)
+    score = "accuracy" if problem.classifies else "r2"
+    record = unbeaten(problem, runs, score, crossed=False)
     if record is not None:
         answer = "the mean" if record.answer is None else f"class {record.answer}"
-        sentences.append(record.sentence(answer, advice(problem)))
+        remedy = advice(problem)
+        if record.better:
+            remedy = (
+                NOTHING_LEARNED + "a smaller max_epochs, weight_decay or early_stopping"
+            )
+        sentences.append(record.sentence(answer, remedy))
     return sentences

@@ -187,7 +187,7 @@ def draw(
         files[PAGE] = html(run.result, embedded).encode()
     except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
         raise RunFolderError(
-            f"{folder} contains a damaged run, or files of different runs ({error}); run "
+            f"{folder} contains a damaged run, or files of different runs; run "
             "the command again, with a new folder"
         ) from error
     for name, content in files.items():

@@ -316,6 +316,31 @@ def write_imputed(
     return [says for says in messages if says not in found.result.warnings]
 
 
+def write_filled(
+    folder: Path, data: Data, path: Path, coverage: float | None = None
+) -> list[str]:
+    """Write the table of a stored run with its missing cells filled by the run's model.
+
+    Returns
+    -------
+    list of str
+        Warnings about the filled values that the result does not contain.
+
+    Raises
+    ------
+    InvalidValueError
+        If the table is sparse.
+    RunFolderError
+        If the file cannot be written.
+    """
+    if not isinstance(data.values, Table):
+        raise InvalidValueError(SPARSE)
+    filled, messages = imputed(load_as(folder, LowRank), data.values, coverage)
+    write_bytes(path, data.values.encoded(filled))
+    warned = read_json(folder / RESULT)["warnings"]
+    return [says for says in messages if says not in warned]
+
+
 def _observed(model: LowRank, values: Table | SparseTable) -> int:
     """Return the number of observed cells; unseen levels do not count."""
     if not isinstance(values, Table):

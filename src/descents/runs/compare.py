@@ -12,11 +12,13 @@ from descents.errors import InvalidValueError
 from descents.networks.cautions import many_failed
 from descents.networks.sweep_result import compared_starts
 from descents.runs.train_result import ComparisonResult, NetworkResult, facts_of
+from descents.statistics.differences import Comparison
 from descents.statistics.metrics import higher_is_better, metric_kind
 from descents.statistics.summaries import start_means
 from descents.storage.files import read_json, read_table
 from descents.storage.results import read_result
 from descents.storage.run_folders import RESULT, ROWS
+from descents.text import counted
 from descents.validation import folder_path, one_of
 
 NO_METRIC = ("start", "split")
@@ -124,15 +126,51 @@ def compare_runs(
         higher_is_better=higher_is_better(name),
         means=[side.mean for side in sides],
         starts=[len(side.values) for side in sides],
+        constants=[
+            side.result.constant if name == side.result.metric else None
+            for side in sides
+        ],
         **facts_of(comparison),
         warnings=[
+            *_same_run(sides),
             *_differing(one.result, two.result),
             *_weighted_apart(one.result, two.result, name),
             *_undefined(name, sides),
             *_failing(sides),
+            *_too_few(comparison),
         ],
         notes=_chosen(sides),
     )
+
+
+def _same_run(sides: Sequence[Side]) -> list[str]:
+    """Warn if a run is compared with itself, or with a repetition of itself."""
+    one, two = (side.result.run for side in sides)
+    if folder_path(sides[0].run).resolve() == folder_path(sides[1].run).resolve():
+        return [
+            "both are the same run, so there is nothing to compare; give another run"
+        ]
+    if (
+        one.sha256
+        and one == two
+        and np.array_equal(sides[0].values, sides[1].values, equal_nan=True)
+    ):
+        return [
+            "both runs have the same table, options and seed, so their starts are the "
+            "same; give a run with other options"
+        ]
+    return []
+
+
+def _too_few(comparison: Comparison) -> list[str]:
+    """Warn if there are too few starts for an interval."""
+    fewest = min(comparison.first_count, comparison.second_count)
+    if fewest > 1 or np.isfinite(comparison.low):
+        return []
+    return [
+        f"the difference is of {counted(fewest, 'start')}, which says nothing about other "
+        "starts, so that there is no interval; give more --starts"
+    ]
 
 
 def _differing(one: NetworkResult, two: NetworkResult) -> list[str]:
@@ -140,8 +178,9 @@ def _differing(one: NetworkResult, two: NetworkResult) -> list[str]:
     warnings = []
     if one.run.sha256 != two.run.sha256 or one.target != two.target:
         warnings.append(
-            "they learned from different tables or targets, which contributes to the "
-            "difference"
+            "they learned from different tables or targets "
+            f"({_learned(one)} and {_learned(two)}), so the difference is not only that of "
+            "their options; train both on the same table"
         )
     first, second = (result.run.options["validation"] for result in (one, two))
     if first != second:
@@ -156,6 +195,12 @@ def _differing(one: NetworkResult, two: NetworkResult) -> list[str]:
             "rows; with the same seed they are compared start by start"
         )
     return warnings
+
+
+def _learned(result: NetworkResult) -> str:
+    """Return which target of which table a run learned."""
+    rows = counted(result.rows, "row")
+    return f"{result.target.name} of {result.run.table}, {rows}"
 
 
 def _weighted_apart(one: NetworkResult, two: NetworkResult, metric: str) -> list[str]:

@@ -200,6 +200,10 @@ def dominant(fitted: Fitted, seen: Seen | None) -> list[str]:
     ]
 
 
+CLOSED = 1e-9
+"""A gap that is nothing but rounding."""
+
+
 def gap_sentence(fitted: Fitted) -> str:
     """Return in a sentence how far the loss is from the best known answer."""
     reference, gap = fitted.reference, fitted.gap
@@ -216,12 +220,16 @@ def gap_sentence(fitted: Fitted) -> str:
             f"with is nothing but rounding: {reference.says}."
         )
     if kind == "exact":
-        if gap <= 1e-9:
+        if gap <= CLOSED:
             size = f"equals the smallest possible loss to within {max(gap, 1e-15):.1g} of it"
         else:
             size = f"is {_percent(gap)} above the smallest possible loss"
         return f"The loss {size}: {reference.says}."
-    return f"The loss is at most {_percent(gap)} above a proven lower bound: {reference.says}."
+    if gap <= CLOSED:
+        return f"The loss equals a proven bound within {max(gap, 1e-15):.1g} of it: {reference.says}."
+    return (
+        f"The loss is at most {_percent(gap)} above a proven bound: {reference.says}."
+    )
 
 
 def _percent(share: float) -> str:

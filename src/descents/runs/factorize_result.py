@@ -116,6 +116,9 @@ class SelectionOfFit(Result):
     held: Annotated[Count, "The number of held-out cells."]
     values: Annotated[list[Number], "The singular values."]
     threshold: Annotated[Number, "The threshold for singular values."]
+    most: Annotated[
+        int | None, "The largest rank that the table allows; null if it is not known."
+    ] = None
     says: Annotated[str, "The choice in a sentence."]
 
 

@@ -22,6 +22,7 @@ from descents.runs.filling import Filling, Options, added_names
 from descents.runs.impute_facts import (
     Errors,
     columns_of,
+    constant_columns,
     filled_cells,
     filled_table,
     fills_of,
@@ -30,6 +31,7 @@ from descents.runs.impute_facts import (
     overall_error,
     passed_columns,
     pictures_of,
+    refinement_of,
 )
 from descents.runs.impute_result import (
     FilledRows,
@@ -118,6 +120,7 @@ def impute(
     columns, passed = columns_of(filling, errors, intervals), passed_columns(filling)
     filled, how = filled_table(filling, columns, passed), fills_of(options)
     held_out = overall_error(filling.model.fitted, errors)
+    refinement = refinement_of(filling.model.fitted)
     pictures, tensors = pictures_of(filling, columns)
     shape, runs = filling.codes.shape, filling.model.fitted.runs
     formats = data.formats()
@@ -125,19 +128,22 @@ def impute(
         run=run,
         read=list(data.notes),
         formats=None if formats is None else Formats(**formats),
-        warnings=warnings_of(filled, columns, held_out, runs.statuses[runs.best]),
+        warnings=warnings_of(
+            filled, columns, held_out, runs.statuses[runs.best], refinement
+        ),
         shape=list(shape),
         observed=int((~np.isnan(filling.codes)).sum()),
         filled=filled,
         how=how,
         added=filling.added,
         held_out=held_out,
+        refinement=refinement,
         columns=columns,
         passed=passed,
         ignored=ignored_columns(filling),
         intervals=intervals,
         says=answer(filled, how, shape),
-        quality=quality(held_out),
+        quality=quality(held_out, filled, how),
         pictures=pictures,
         caption=caption_of(pictures),
         command=command(run.table, run.options, run.reading),
@@ -357,6 +363,7 @@ def apply(
         shape=list(shape),
         filled=filled,
         how=how,
+        by_constant=constant_columns(filling),
         added=filling.added,
         intervals=intervals_of(filling),
         environment=Environment(**environment()),

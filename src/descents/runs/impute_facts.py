@@ -10,7 +10,11 @@ import numpy as np
 from descents.cells.columns import ColumnModel
 from descents.cells.encoding import decoded
 from descents.marginal.features import NumberFeatures
-from descents.marginal.held_out import ColumnScore, HeldOut
+from descents.marginal.held_out import (
+    ColumnScore,
+    HeldOut,
+    change_of,
+)
 from descents.marginal.model import Fitted
 from descents.rng import stream
 from descents.runs.filling import Filling, Options, level_names
@@ -24,9 +28,10 @@ from descents.runs.impute_result import (
     ImputedColumn,
     Level,
     PicturedColumn,
+    Refinement,
     UnmodeledColumn,
 )
-from descents.runs.impute_sentences import error_text, to_precision
+from descents.runs.impute_sentences import error_text, refined_says, to_precision
 from descents.tables.dates import of_days
 from descents.tables.numerals import Written
 from descents.tables.spelling import text_of
@@ -111,6 +116,18 @@ def filled_cells(filling: Filling) -> FilledCells:
     )
 
 
+def constant_columns(filling: Filling) -> list[str]:
+    """Return the columns whose missing cells are filled with a constant of the fit.
+
+    With several imputations, all cells are drawn from the model.
+    """
+    if filling.options.imputations is not None:
+        return []
+    lacking = np.isnan(filling.codes).any(0)
+    flat = lacking & filling.model.fitted.constant
+    return [filling.model.columns[int(place)].name for place in np.flatnonzero(flat)]
+
+
 def filled_table(
     filling: Filling,
     columns: Sequence[ImputedColumn],
@@ -124,6 +141,11 @@ def filled_table(
             column.name
             for column in columns
             if column.missing and column.filled_by != "model"
+        ],
+        not_judged=[
+            column.name
+            for column in columns
+            if column.missing and column.verdict == "not judged"
         ],
     )
 
@@ -183,6 +205,22 @@ def overall_error(fitted: Fitted, errors: Errors | None) -> HeldOutError | None:
         relative_error=whole,
         standard_error=spread,
         says=to_precision(whole, spread) if np.isfinite(whole) else "not known",
+    )
+
+
+def refinement_of(fitted: Fitted) -> Refinement | None:
+    """Return whether forests improved the predictions of held-out cells."""
+    held_out, unrefined = fitted.held_out, fitted.unrefined
+    if held_out is None or unrefined is None:
+        return None
+    change = change_of(unrefined, held_out, fitted.levels)
+    return Refinement(
+        before=change.before,
+        after=change.after,
+        standard_error=change.standard_error,
+        cells=change.cells,
+        verdict=change.verdict,
+        says=refined_says(change),
     )
 
 
@@ -251,8 +289,8 @@ def _constant(model: ColumnModel, column: Column, code: float) -> Level:
 
 def _verdict(score: ColumnScore | None, by: str) -> str:
     """Return in words whether a column is predicted better than by a constant."""
-    if score is None:
-        return "not known"
+    if score is None or not score.judged:
+        return "not judged"
     if by != "model":
         return "no"
     if score.difference == 0:

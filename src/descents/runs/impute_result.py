@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -41,6 +42,11 @@ class FilledTable(FilledCells):
         "Columns that are filled with their mean or most frequent level, because the "
         "model predicts held-out cells no better.",
     ]
+    not_judged: Annotated[
+        list[str],
+        "Columns with missing cells of which too few cells could be held out to judge "
+        "them.",
+    ] = dataclasses.field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +76,20 @@ class HeldOutError(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Refinement(Result):
+    """Whether forests improved the predictions of held-out cells."""
+
+    before: Annotated[
+        float, "The relative error of the model, the mean over all columns."
+    ]
+    after: Annotated[float, "That of the model with forests, on the same cells."]
+    standard_error: Annotated[float, "Of the difference, by the jackknife."]
+    cells: Count
+    verdict: Annotated[str, ("enum", ("better", "no clear difference", "worse"))]
+    says: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImputedColumn(Result):
     """A modeled column, and how well its held-out cells are predicted."""
 
@@ -81,9 +101,10 @@ class ImputedColumn(Result):
     filled_by: Annotated[str, ("enum", ("model", "mean", "most frequent level"))]
     verdict: Annotated[
         str,
-        ("enum", ("yes", "not clearly", "no", "the same", "not known")),
+        ("enum", ("yes", "not clearly", "no", "the same", "not judged", "not known")),
         "Whether held-out cells are predicted better than by the mean or the most "
-        "frequent level; yes is by more than two standard errors of the difference.",
+        "frequent level; yes is by more than two standard errors of the difference. Not "
+        "judged with fewer than 20 held-out cells; not known is that of earlier versions.",
     ]
     held_out: Annotated[Count, "The number of observed cells that were held out."]
     error: Annotated[Number, "Of held-out cells, by the model."]
@@ -182,6 +203,9 @@ class ImputationResult(Result):
     held_out: Annotated[
         HeldOutError | None, "Null if there are too few cells to hold some out."
     ]
+    refinement: Annotated[
+        Refinement | None, "Null without --refine, or without held-out cells."
+    ] = None
     columns: list[ImputedColumn]
     passed: Annotated[list[UnmodeledColumn], "Columns that are not modeled."]
     ignored: Annotated[list[str], "Columns of --ignore and --id."]
@@ -233,6 +257,11 @@ class FilledRows(Result):
     shape: Shape
     filled: FilledCells
     how: Fills
+    by_constant: Annotated[
+        list[str],
+        "Columns with missing cells that are filled with their mean or most frequent "
+        "level, as those of the run are.",
+    ] = dataclasses.field(default_factory=list)
     added: Annotated[list[str], "Columns that FILLED has and TABLE has not."]
     intervals: FillIntervals | None
     environment: Environment

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from descents.errors import InvalidValueError
+from descents.networks.fitted import Fitted
 from descents.networks.sweep_result import SweepResult, constant_loss
 from descents.optim.runs import Status
 from descents.runs.network_options import NetworkOptions, NetworkSetting
@@ -40,6 +41,7 @@ from descents.runs.train_result import (
 )
 from descents.statistics import confidence, planning
 from descents.statistics import summaries as statistics
+from descents.statistics.metrics import metric_rows
 from descents.storage.results import Interval
 
 NEAR_BEST = 0.02
@@ -122,6 +124,7 @@ def summarized(
         metric=metric,
         higher_is_better=higher,
         success_threshold=threshold,
+        constant=_constant(model.fitted_, metric),
         settings=settings,
         compared=_compared(study),
         effects=effects,
@@ -144,6 +147,11 @@ def _best_start(
     start = int(table["start"][position])
     score = model.fitted_.settings.score
     validation = table.get(f"validation_{score}")
+    constant = None
+    if validation is not None:
+        problem = model.fitted_.problem
+        constants = problem.constant_scores(f"validation_{score}")
+        constant = float(constants[int(table["split"][position])])
     return BestStart(
         setting=study.names[study.best],
         count=int(np.isfinite(values).sum()),
@@ -154,8 +162,18 @@ def _best_start(
         loss=float(table["loss"][position]),
         training=float(table[f"training_{score}"][position]),
         validation=None if validation is None else float(validation[position]),
+        constant=constant,
         epochs=int(table.get("best_epoch", table["epochs"])[position]),
     )
+
+
+def _constant(fitted: Fitted, metric: str) -> float | None:
+    """Return the metric of the best constant prediction, the mean over the splits."""
+    if metric != "loss" and metric_rows(metric) is None:
+        return None
+    found = fitted.problem.constant_scores(metric)
+    found = found[np.isfinite(found)]
+    return float(found.mean()) if len(found) else None
 
 
 def success_threshold(values: np.ndarray, higher: bool, constant: float = 0.0) -> float:

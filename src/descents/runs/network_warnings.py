@@ -7,6 +7,8 @@ from descents.networks.cautions import (
     lone_sentence,
     undefined_sentences,
 )
+from descents.networks.constants import NOTHING_LEARNED, Unbeaten
+from descents.networks.fitted import unbeaten_of_all
 from descents.networks.sweep_result import SweepResult, loss_of
 from descents.runs.network_options import NetworkOptions
 from descents.runs.network_rows import Prepared
@@ -99,17 +101,33 @@ def _cautions(given: Prepared, study: SweepResult) -> list[str]:
     names = [str(name) for name in given.target.classes or ()]
     lone = [names[code] for code in lone_classes(fits[0].problem)]
     warnings = [lone_sentence(lone)] if set(lone) - set(given.single) else []
-    records = [record for one in fits if (record := one.unbeaten()) is not None]
-    if len(records) == len(fits):
-        best = max(records, key=lambda record: record.margin)
-        answer, remedy = "the mean", "give more --epochs, or another --learning-rate"
-        if best.answer is not None:
-            answer = f"{names[best.answer]!r}, the most frequent class"
-            if not best.balanced:
-                remedy = (
-                    "give more --epochs or another --learning-rate; for rare classes, try "
-                    "--class-weight balanced and --metric "
-                    f"{best.rows}_balanced_accuracy or roc_auc"
-                )
-        warnings.append(best.sentence(answer, remedy))
+
+    def said(judged: Unbeaten) -> str:
+        if judged.answer is None:
+            return "the mean"
+        return f"{names[judged.answer]!r}, the most frequent class"
+
+    record = unbeaten_of_all(fits, study.metric)
+    if record is not None:
+        remedy = "give more --epochs, or another --learning-rate"
+        if record.better:
+            remedy = NOTHING_LEARNED + "fewer --epochs or --weight-decay"
+        elif record.answer is not None and not record.balanced:
+            remedy = (
+                "give more --epochs or another --learning-rate; for rare classes, try "
+                "--class-weight balanced and --metric "
+                f"{record.rows}_balanced_accuracy or roc_auc"
+            )
+        warnings.append(record.sentence(said(record), remedy))
+    fitted = study.best_model.fitted_
+    if fitted.usable and (record is None or record.better):
+        best = fitted.best_unbeaten(study.metric)
+        if best is not None:
+            start = fitted.best // fitted.splits
+            name = f" of {study.names[study.best]}" if len(study.names) > 1 else ""
+            which = f"start {start}{name}, which 'descents apply' uses,"
+            warnings.append(
+                best.sentence_of_best(which, said(best))
+                + "; give --early-stopping, --weight-decay or more rows"
+            )
     return warnings

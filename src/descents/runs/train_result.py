@@ -230,6 +230,9 @@ class BestStart(Result):
     loss: Annotated[Number, "Its training loss on this split."]
     training: Annotated[Number, "Its training score on this split."]
     validation: Annotated[Number, "Its score on the held-out rows; null without any."]
+    constant: Annotated[
+        Number, "The score of the best constant prediction on the same held-out rows."
+    ] = None
     epochs: Count
 
 
@@ -259,6 +262,11 @@ class NetworkResult(Result):
     metric: Annotated[str, "The metric that compares starts and settings."]
     higher_is_better: bool
     success_threshold: Annotated[Number, "The value that counts as near the best."]
+    constant: Annotated[
+        Number,
+        "The metric of the best constant prediction, the most frequent class or the mean "
+        "of the training rows, as a mean over the splits; null if it has none.",
+    ] = None
     settings: list[SettingResult]
     compared: Annotated[
         list[ComparedSettings], "The best setting compared with each other one."
@@ -283,5 +291,8 @@ class ComparisonResult(Difference):
     higher_is_better: bool
     means: Annotated[list[Number], "The mean of each over starts that did not fail."]
     starts: Annotated[list[int], "The number of starts of each."]
+    constants: Annotated[
+        list[Number], "The metric of the best constant prediction; null if not known."
+    ]
     warnings: list[str]
     notes: list[str]

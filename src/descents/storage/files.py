@@ -214,8 +214,24 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value, dict):
             raise ValueError("it is not a JSON object")
+    except FileNotFoundError:
+        raise RunFolderError(
+            f"{_absence(path)}; give the folder of a complete run"
+        ) from None
     except (OSError, ValueError) as error:
         raise RunFolderError(
             f"{path} cannot be read ({_reason(error)}); give the folder of a complete run"
         ) from None
     return value
+
+
+def _absence(path: Path) -> str:
+    """Return why a file of a run is absent: there is no folder, or no complete run."""
+    folder = path.parent
+    if not folder.exists():
+        return f"the folder {folder} does not exist"
+    if (folder / ".partial").exists():
+        return (
+            f"{folder} contains a run that was not finished, which --resume continues"
+        )
+    return f"{folder} contains no run, as it has no {path.name}"

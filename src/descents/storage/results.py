@@ -87,9 +87,9 @@ def read_result(kind: type[R], path: Path) -> R:
         return of_json(kind, read_json(path))
     except (LookupError, TypeError, AttributeError) as error:
         raise RunFolderError(
-            f"{path} is damaged, or was written by another version of descents: {error}; "
-            "run the command again, with a new folder"
-        ) from None
+            f"{path} is damaged, or was written by another version of descents; run the "
+            "command again, with a new folder"
+        ) from error
 
 
 def of_json(kind: type[R], value: Mapping[str, object]) -> R:
@@ -107,15 +107,24 @@ def of_json(kind: type[R], value: Mapping[str, object]) -> R:
     return kind(**{n: _restored(h, value[n]) for n, h in hints.items() if n in value})
 
 
+_SCALARS: Mapping[object, type | tuple[type, ...]] = {
+    str: str,
+    int: int,
+    float: (int, float),
+}
+"""The types in JSON of texts and numbers. A number that is not finite is null there."""
+
+
 def _restored(hint: object, value: object) -> object:
     """Return a value from JSON as its type hint says."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if value is None:
-        return None
+    if hint in _SCALARS:
+        return value if value is None else _of_type(_SCALARS[hint], value)
     if isinstance(hint, type) and issubclass(hint, Result):
         return of_json(hint, _of_type(dict, value))
     if types.NoneType in inner:  # the type of a value that may be null
-        return _restored(inner[inner[0] is types.NoneType], value)
+        only = inner[inner[0] is types.NoneType] if len(inner) == 2 else object
+        return None if value is None else _restored(only, value)
     if origin is list:
         return [_restored(inner[0], item) for item in _of_type(list, value)]
     if origin is dict:
@@ -124,9 +133,9 @@ def _restored(hint: object, value: object) -> object:
     return value
 
 
-def _of_type(kind: type[T], value: object) -> T:
+def _of_type(kind: type[T] | tuple[type[T], ...], value: object) -> T:
     if not isinstance(value, kind):
-        raise TypeError(f"{value!r} is not a {kind.__name__.lower()}")
+        raise TypeError(f"{value!r} is not of the type {kind}")
     return value
 
 

@@ -1,0 +1,172 @@
+"""Networks are compared with the best constant prediction, which one lucky start beats."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics
+from sklearn.dummy import DummyClassifier, DummyRegressor
+
+from descents import MLPStartsClassifier, MLPStartsRegressor, sweep
+from descents.cli.main import main
+from descents.networks import Folds, HoldOut
+from descents.networks.constants import best_unbeaten, unbeaten
+
+ROWS = 200
+OPTIONS = {"n_starts": 30, "max_epochs": 40, "random_state": 0}
+LEARNED_NOTHING = pytest.mark.filterwarnings(
+    "ignore:(the starts? (is|are) not clearly|no start of|start .* which predict uses)"
+    ":UserWarning"
+)
+
+
+def table(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return features, and labels that have nothing to do with them."""
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=(ROWS, 4)), generator.integers(0, 2, ROWS)
+
+
+@LEARNED_NOTHING
+@pytest.mark.parametrize("classes", [2, 3])
+def test_scores_of_the_constant_are_those_of_scikit_learns_dummies(classes) -> None:
+    X, _ = table(0)
+    generator = np.random.default_rng(1)
+    y = generator.choice(
+        classes, ROWS, p=[0.5, 0.3, 0.2] if classes > 2 else [0.4, 0.6]
+    )
+    weights = generator.integers(1, 4, ROWS).astype(float)
+    model = MLPStartsClassifier(
+        3, n_starts=1, max_epochs=1, validation=Folds(3), random_state=0
+    ).fit(X, y, weights)
+    problem = model.problem_
+    every = np.arange(ROWS)
+    for split, training in enumerate(problem.batches.splits):
+        rows = np.setdiff1d(every, training)
+        most, prior = (
+            DummyClassifier(strategy=kind).fit(
+                X[training], y[training], weights[training]
+            )
+            for kind in ("most_frequent", "prior")
+        )
+        given = {"sample_weight": weights[rows]}
+        said, shares = most.predict(X[rows]), prior.predict_proba(X[rows])
+        average = "binary" if classes == 2 else "macro"
+        expected = {
+            "accuracy": metrics.accuracy_score(y[rows], said, **given),
+            "balanced_accuracy": metrics.balanced_accuracy_score(
+                y[rows], said, **given
+            ),
+            "f1": metrics.f1_score(
+                y[rows], said, average=average, zero_division=0, **given
+            ),
+            "roc_auc": 0.5,
+            "log_loss": metrics.log_loss(y[rows], shares, **given),
+            "loss": metrics.log_loss(y[rows], shares, **given),
+        }
+        for name, value in expected.items():
+            found = problem.constant_scores(f"validation_{name}")[split]
+            assert found == pytest.approx(value, rel=1e-12), name
+    assert np.isnan(problem.constant_scores("gradient_norm")).all()
+
+
+@LEARNED_NOTHING
+def test_the_loss_of_the_mean_is_that_of_scikit_learns_dummy() -> None:
+    X, y = table(2)
+    model = MLPStartsRegressor(
+        3, n_starts=1, max_epochs=1, validation=HoldOut(0.3), random_state=0
+    ).fit(X, y)
+    (training,) = model.problem_.batches.splits
+    rows = np.setdiff1d(np.arange(ROWS), training)
+    mean = DummyRegressor().fit(X[training], y[training]).predict(X[rows])
+    expected = metrics.mean_squared_error(y[rows], mean)
+    found = model.problem_.constant_scores("validation_loss")
+    assert found == pytest.approx([expected], rel=1e-12)
+    assert model.problem_.constant_scores("validation_r2") == [0]
+
+
+@LEARNED_NOTHING
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", [MLPStartsClassifier, MLPStartsRegressor])
+def test_labels_without_meaning_are_warned_of_and_others_not(seed, kind) -> None:
+    X, y = table(seed)
+    model = kind(12, validation=0.33, **OPTIONS)
+    with pytest.warns(UserWarning, match="than always predicting|than a constant"):
+        model.fit(X, y)
+    warnings.simplefilter("error")
+    learned = X[:, 0] + np.random.default_rng(seed).normal(size=ROWS)
+    kind(12, validation=0.33, **OPTIONS).fit(
+        X, learned > 0 if kind is MLPStartsClassifier else learned
+    )
+
+
+@LEARNED_NOTHING
+def test_a_lucky_start_does_not_silence_the_warning() -> None:
+    X, y = table(0)
+    model = MLPStartsClassifier(12, validation=0.33, **OPTIONS)
+    with pytest.warns(UserWarning, match="chance alone makes some on 66 held-out rows"):
+        model.fit(X, y)
+    record = model.unbeaten()
+    scores = model.table()["validation_accuracy"]
+    assert record is not None
+    assert record.best == scores.max() > record.constant
+    assert record.better == (scores > record.constant).sum() > 0
+    assert record.median == pytest.approx(np.median(scores))
+    with pytest.warns(UserWarning, match="not clearly better than a constant"):
+        sweep(model, {"learning_rate": [0.01, 0.02]}, X, y)
+
+
+@LEARNED_NOTHING
+def test_few_starts_that_learn_are_enough_if_chance_does_not_explain_them() -> None:
+    X, y = table(0)
+    model = MLPStartsClassifier(12, validation=0.33, **OPTIONS).fit(X, y)
+    runs = model.runs_
+    scores = np.full(30, 0.5)
+    runs.metrics["validation_accuracy"] = scores
+    constant = model.problem_.constant_scores("validation_accuracy")[0]
+    error = np.sqrt((1 - constant) / 66)
+    limit = constant + error * (1 + np.sqrt(2 * np.log(30)))
+    scores[3] = limit - 0.01
+    assert unbeaten(model.problem_, runs, "accuracy").better == 1
+    scores[3] = limit + 0.01
+    assert unbeaten(model.problem_, runs, "accuracy") is None
+    scores[:] = constant + error - 0.01  # the median decides
+    assert unbeaten(model.problem_, runs, "accuracy").better == 30
+    scores[:16] = constant + error + 0.01
+    assert unbeaten(model.problem_, runs, "accuracy") is None
+    # The start that predicts is judged by itself.
+    scores[5] = constant
+    assert best_unbeaten(model.problem_, runs, 5, "accuracy").constant == constant
+    assert best_unbeaten(model.problem_, runs, 6, "accuracy") is None
+
+
+def test_the_command_shows_the_constant_everywhere(tmp_path: Path, capsys) -> None:
+    X, y = table(0)
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(
+        answer=np.array(["no", "yes"])[y]
+    )
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    out = tmp_path / "run"
+    options = ["--starts", "30", "--epochs", "15", "--hidden", "12", "--diagnose", "0"]
+    table_of = ["train", str(tmp_path / "t.csv"), "--target", "answer"]
+    assert main([*table_of, *options, "--out", str(out)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    result = json.loads((out / "result.json").read_text())
+    constant = result["constant"]
+    assert constant == result["best"]["constant"]
+    share = (y == np.bincount(y).argmax()).mean()
+    assert constant == pytest.approx(share, abs=1 / 66)  # the split is stratified
+    page = (out / "report.html").read_text()
+    for text in (printed, page):
+        assert f"{constant:.4f}" in text
+        assert "always predicting the most frequent class" in text
+        assert "chance alone makes some" in text or "no start of 30" in text
+    assert any("constant" in line for line in result["warnings"])
+    metric = ["--metric", "gradient_norm", "--out", str(tmp_path / "norm"), "--quiet"]
+    assert main([*table_of, *options, *metric]) == 0
+    result = json.loads((tmp_path / "norm" / "result.json").read_text())
+    assert result["constant"] is None
