@@ -49,12 +49,14 @@ def _normal(
     # U V^T sums `rank` products, so entries of size (spread / rank^(1/2))^(1/2) in both
     # factors give it the spread of the table; V then follows the spread of each column.
     spread = problem.spread()
-    for block in problem.cells.blocks:
-        spread[block.place] *= block.loss.first_size
     typical = np.sqrt(np.sqrt(np.square(spread).mean()) / np.sqrt(problem.rank))
     U = generator.standard_normal((problem.cells.shape[0], problem.rank)) * typical
     V = generator.standard_normal((problem.cells.coordinates, problem.rank))
     V *= (spread / np.sqrt(np.square(spread).mean()) * typical)[:, None]
+    largest = max(block.loss.first_size for block in problem.cells.blocks)
+    U *= np.sqrt(largest)
+    for block in problem.cells.blocks:
+        V[block.place] *= block.loss.first_size / np.sqrt(largest)
     if problem.row_regularizer.nonnegative:
         U = np.abs(U)
     if problem.column_regularizer.nonnegative:

@@ -363,7 +363,7 @@ class Periodic(Loss):
     sample: ClassVar[str] = "periodic:24"
     # Predictions that begin far from the constants end at copies of the targets that no
     # other cell of their row or column agrees with.
-    first_size: ClassVar[float] = 0.25
+    first_size: ClassVar[float] = 0.1
 
     def __post_init__(self) -> None:
         period = real_number("the period of periodic", self.period, 0, strict=True)

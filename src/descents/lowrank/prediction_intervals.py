@@ -131,6 +131,8 @@ class Calibration:
     constant : bool ndarray of shape (columns,), optional
         The columns that are filled with their constant, whose cells have the scores of
         the constant; by default none.
+    shares : float64 ndarray of shape (columns, levels), optional
+        The shares of the levels of such columns in the table, NaN after the last one.
 
     Examples
     --------
@@ -147,6 +149,7 @@ class Calibration:
     scores: np.ndarray
     spreads: np.ndarray
     constant: np.ndarray | None = None
+    shares: np.ndarray | None = None
 
     @property
     def flat(self) -> np.ndarray:
@@ -241,15 +244,15 @@ class Calibration:
         shape = (len(predicted[0]), len(self.models))
         lower, upper = np.full(shape, np.nan), np.full(shape, np.nan)
         sets = np.full(shape, None, dtype=object)
-        of_levels, (_, shares) = probabilities(fitted, *predicted), constants_of(fitted)
+        of_levels = probabilities(fitted, *predicted)
         for j, model in enumerate(self.models):
             rows = np.flatnonzero(holes[:, j])
             if not np.isfinite(self.spreads[j]):  # fewer than two observed cells
                 continue
             point, q, probability = filled[j][rows], quantiles[j], of_levels[j]
             if probability is not None:
-                share = shares[j]
-                if self.flat[j] and share is not None:
+                if self.flat[j] and self.shares is not None:
+                    share = self.shares[j, : probability.shape[1]]
                     probability = np.broadcast_to(share, probability.shape)
                 inside = 1 - probability[rows] <= q
                 inside[np.arange(len(rows)), point.astype(np.int64)] = True
@@ -285,7 +288,7 @@ class Calibration:
             "calibration/scores": self.scores,
             "calibration/spreads": self.spreads,
             "calibration/constant": self.flat.astype(np.uint8),
-        }
+        } | ({} if self.shares is None else {"calibration/shares": self.shares})
 
     @classmethod
     def restored(
@@ -298,7 +301,8 @@ class Calibration:
         columns, scores, spreads = (arrays[f"calibration/{name}"] for name in names)
         constant = arrays.get("calibration/constant")  # version 0.1 has none
         flat = None if constant is None else constant.astype(bool)
-        return cls(models, columns, scores, spreads, flat)
+        shares = arrays.get("calibration/shares")
+        return cls(models, columns, scores, spreads, flat, shares)
 
 
 def check_scored(models: Sequence[ColumnModel]) -> None:
@@ -361,6 +365,18 @@ class Flat:
     columns: np.ndarray
     shares: list[np.ndarray | None]
 
+    @property
+    def table(self) -> np.ndarray | None:
+        """The shares as one array of shape (columns, levels); None if there are none."""
+        known = [0 if share is None else share.shape[1] for share in self.shares]
+        if not any(known):
+            return None
+        found = np.full((len(known), max(known)), np.nan)
+        for j, share in enumerate(self.shares):
+            if share is not None:
+                found[j, : known[j]] = share[0]
+        return found
+
 
 def calibrated(
     twin: Predictor,
@@ -412,9 +428,8 @@ def calibrated(
         _scores(twin, values, spreads, flat, i[k : k + size], j[k : k + size])
         for k in range(0, len(i), size)
     ]
-    return Calibration(
-        twin.models, j, np.concatenate([*scores, np.zeros(0)]), spreads, flat.columns
-    )
+    found = np.concatenate([*scores, np.zeros(0)])
+    return Calibration(twin.models, j, found, spreads, flat.columns, flat.table)
 
 
 def _scores(

@@ -177,8 +177,8 @@ def unbeaten(
     Starts are judged on the held-out rows if there are any. The best of many starts is
     above a constant by chance. Therefore either the median start has to be better than the
     constant by more than the standard error of the difference, or the best start by more
-    than this error explains, as it grows with the number of starts. Without held-out rows, one start that
-    is better is enough.
+    than this error explains, as it grows with the number of starts. Without held-out rows,
+    one start that is better is enough.
 
     Parameters
     ----------
@@ -259,7 +259,7 @@ def _beats(
     """Return which starts are better than the constant by more than chance explains.
 
     The best of n standard normal numbers is below sqrt(2 ln n) in the mean. R^2 of a
-    model that learned nothing is like the square of such a number.
+    model that learned nothing is at most the square of such a number, over n rows.
     """
     chance = 1 + np.sqrt(2 * np.log(starts))
     margin = error * (chance**2 if score == "r2" else chance)
@@ -276,8 +276,10 @@ def _error(
     The difference is that of the scores of a start and of the constant. Of accuracy, it is
     that of the rows where the two differ, about as many as the constant is wrong on:
     sqrt((1 - constant) / n). Recalls have at most the standard error 1 / (2 sqrt(n_k)), and
-    ranks the one of Mann and Whitney's statistic. A model that explains the share m of the
-    variance by chance has the error 2 sqrt(m / n), which it exceeds where m > 4 / n.
+    ranks the one of Mann and Whitney's statistic. Predictions that have the share m of the
+    variance and learned nothing have the R^2 -m on average, with the standard deviation
+    2 sqrt(m / n). They are z deviations above it at 2 z sqrt(m / n) - m, at most z^2 / n:
+    for R^2, 1 / n is returned.
     """
     every = np.arange(len(problem.y))
     held_out = [np.setdiff1d(every, rows) for rows in problem.batches.splits]
@@ -290,7 +292,7 @@ def _error(
     # Rows of unequal weight count as fewer rows of equal weight.
     size = float(inside.sum() ** 2 / np.square(inside).sum()) if len(rows) else 1.0
     if score == "r2":
-        return len(rows), 4 / size
+        return len(rows), 1 / size
     if score == "accuracy":
         return len(rows), float(np.sqrt(max(0.0, 1 - constant) / size))
     counts = np.unique(problem.y[rows], return_counts=True)[1]
