@@ -58,6 +58,9 @@ def test_starts_at_one_loss_with_one_evidence_have_one_verdict(
     assert Verdict.UNDECIDED not in found.verdicts
 
 
+@pytest.mark.filterwarnings(
+    "ignore:(the starts are not|start 12, which):UserWarning"
+)  # too short a training
 def test_a_start_that_was_ended_early_says_so() -> None:
     options = {
         "hidden_layer_sizes": (16,), "n_starts": 20, "max_epochs": 200,

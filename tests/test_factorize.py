@@ -231,7 +231,7 @@ def test_two_processes_give_the_same_bits(
 
 
 BAD = [
-    (("--rank", "9"), "n_features=3"),
+    (("--rank", "9"), "--rank is 9, but the table has 4 rows and 3 columns"),
     (("--rank", "1", "--loss", "best"), "--loss is 'best'"),
     (("--rank", "1", "--loss-of", "zz=huber"), "no column 'zz'"),
     (("--rank", "1", "--loss-of", "a"), "NAME=VALUE"),

@@ -240,7 +240,9 @@ def test_clusters_may_be_more_than_columns() -> None:
         LowRankModel([1, 90], constraint=("simplex", None)).fit(table)
     with pytest.raises(InvalidValueError, match="no scale where a factor has to lie"):
         LowRankModel(1, penalty="auto", constraint=("simplex", None)).fit(table)
-    with pytest.raises(InvalidValueError, match="knows no constraint and no penalty"):
+    with pytest.raises(
+        InvalidValueError, match="is for fits without constraint and penalty"
+    ):
         LowRankModel("gavish-donoho", penalty={"smooth_rows": 1.0}).fit(table)
 
 
@@ -449,7 +451,7 @@ def _message(call: Any) -> str:
         ),
         (
             {"n_components": "gavish-donoho", "constraint": "nonnegative"},
-            "knows no constraint",
+            "is for fits without constraint and penalty",
         ),
     ],
 )

@@ -151,10 +151,8 @@ def by_cells(
     values = search.penalties or ()
     if search.name is not None and search.penalties is None:
         values = _penalties_of(Factorization(whole, ranks[0], **given))
-    losses = trials.losses(ranks, values)
-    chosen = Selection(
-        "cells", 0, None, search.name, ranks, values, losses, held, most=most
-    )
+    tried = (search.name, ranks, values, trials.losses(ranks, values), held)
+    chosen = Selection("cells", 0, None, *tried, most=most)
     chosen = _extended(chosen, search, trials, widest)
     if not np.isfinite(chosen.mean).any():
         raise InvalidValueError(

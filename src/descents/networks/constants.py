@@ -278,8 +278,8 @@ def _error(
     sqrt((1 - constant) / n). Recalls have at most the standard error 1 / (2 sqrt(n_k)), and
     ranks the one of Mann and Whitney's statistic. Predictions that have the share m of the
     variance and learned nothing have the R^2 -m on average, with the standard deviation
-    2 sqrt(m / n). They are z deviations above it at 2 z sqrt(m / n) - m, at most z^2 / n:
-    for R^2, 1 / n is returned.
+    2 sqrt(m / n). At z times that above the mean, R^2 is 2 z sqrt(m / n) - m, at most
+    z^2 / n: for R^2, 1 / n is returned.
     """
     every = np.arange(len(problem.y))
     held_out = [np.setdiff1d(every, rows) for rows in problem.batches.splits]
