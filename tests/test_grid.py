@@ -15,6 +15,7 @@ import zlib
 import numpy as np
 import pytest
 import scipy.sparse
+import scipy.special
 import torch
 from scipy.optimize import minimize
 
@@ -436,6 +437,36 @@ def test_no_other_cluster_of_one_row_has_a_lower_loss(loss, pair) -> None:
             other[:, row] = torch.eye(3)[member]
             losses = problem.losses({**point, name: other}, torch.arange(2), 0)
             assert (losses >= ended * (1 - 1e-6)).all()
+
+
+def test_clusters_of_columns_are_found_as_those_of_rows_are() -> None:
+    """Centers are distant columns: from normal starts, the best of 20 had 66.6."""
+    pair = ("nonnegative", "one_hot")
+    table = table_of("kl", seed_of("kl", pair, "auto"))
+    both = []
+    for given, constraint in ((table, pair), (table.T, pair[::-1])):
+        model = LowRankModel(
+            3,
+            loss="kl",
+            constraint=constraint,
+            n_starts=20,
+            random_state=0,
+            scales=False,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            both.append(model.fit(given).loss_)
+    assert both[0] == pytest.approx(both[1], rel=0.01)
+    # The best of all partitions of the seven columns into three clusters. That of a row
+    # and a cluster has the mean of the cells as its minimum.
+    seen, x = ~np.isnan(table), np.nan_to_num(table)
+    best = math.inf
+    for of in itertools.product(range(RANK), repeat=COLUMNS - 1):
+        hot = np.eye(RANK)[[0, *of]]
+        mean = (x @ hot) / np.maximum(seen @ hot, 1) @ hot.T
+        parts = scipy.special.xlogy(x, x / np.where(mean > 0, mean, 1)) - x + mean
+        best = min(best, float(parts[seen].sum()))
+    assert both[0] == pytest.approx(best, rel=1e-6)
 
 
 def test_no_start_settles_while_corners_are_rounded() -> None:

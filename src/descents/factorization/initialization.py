@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from descents.cells.in_memory import CellsInMemory
+from descents.constraints.sets import OneHot, Sparse
 
 if TYPE_CHECKING:
     from descents.factorization.factorization import Factorization
@@ -138,19 +139,57 @@ def _centers(
     This is k-means++: each center is the best of a few rows, drawn with probability
     proportional to the squared distance from the centers before. Rows are residuals of
     the best constants (minus half the slopes there), with missing cells at the best
-    constant of their column.
+    constant of their column. Where columns are clusters and rows are not, the centers are
+    distant columns.
     """
-    table = problem.row_candidates()
-    if table is None:
+    if problem.row_candidates() is None:
         return _normal(problem, generator, start)
-    sparse = hasattr(table, "tocsr")
-    far = _evenly_spread(problem, table)
-    squares = far.multiply(far) if sparse else np.square(far)
+    of_columns = clusters(problem.column_regularizer.inside) and not clusters(
+        problem.row_regularizer.inside
+    )
+    centers, nearest = _distant(problem, generator, of_columns)
+    members = np.eye(problem.rank)[nearest]
+    if problem.diverges:
+        members, centers = moved_inside(members), moved_inside(centers)
+    else:
+        root = _shared_size(problem)
+        members, centers = members * root, centers / root
+    return (centers, members) if of_columns else (members, centers)
+
+
+def clusters(inside: object) -> bool:
+    """Return whether each row of a factor has one entry that is not zero."""
+    return isinstance(inside, OneHot) or inside == Sparse(1)
+
+
+def _is_sparse(table: object) -> bool:
+    return hasattr(table, "tocsr")
+
+
+def _distant(
+    problem: Factorization, generator: np.random.Generator, of_columns: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows, or columns, that are distant from each other, and the nearest of each.
+
+    Returns
+    -------
+    centers : float64 ndarray of shape (coordinates or rows, rank)
+    nearest : int64 ndarray of shape (rows or coordinates,)
+    """
+    table, rank = problem.row_candidates(), problem.rank
+    far, seen = _evenly_spread(problem, table), problem.cells.row_counts > 0
+    if of_columns:
+        table, far = table.T, far.T
+        if _is_sparse(table):
+            table, far = table.tocsr(), far.tocsr()
+        seen = problem.cells.column_counts[problem.cells.coordinate_columns] > 0
+    squares = far.multiply(far) if _is_sparse(far) else np.square(far)
     square = np.asarray(squares.sum(1), dtype=np.float64).reshape(-1)
-    seen = problem.cells.row_counts > 0
 
     def dense(rows: Any) -> np.ndarray:
-        return np.asarray(rows.toarray() if sparse else rows, dtype=np.float64)
+        return np.asarray(
+            rows.toarray() if _is_sparse(rows) else rows, dtype=np.float64
+        )
 
     def distances(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         centers = dense(far[places])
@@ -158,7 +197,7 @@ def _centers(
         away = square[:, None] - 2 * inner + np.square(centers).sum(1)
         return dense(table[places]), np.maximum(away, 0)
 
-    rank, few = problem.rank, 2 + int(np.log(problem.rank))
+    few = 2 + int(np.log(rank))
     # `away` is the squared distance of each row from the nearest center so far.
     away: np.ndarray = np.full(len(seen), np.inf)
     V, nearest = np.empty((table.shape[1], rank)), np.zeros(len(seen), dtype=np.int64)
@@ -174,10 +213,7 @@ def _centers(
         nearest[found[:, best] < away] = r
         away = nearer[:, best]
         V[:, r] = centers[best]
-    if problem.diverges:
-        return moved_inside(np.eye(rank)[nearest]), moved_inside(V)
-    root = _shared_size(problem)
-    return np.eye(rank)[nearest] * root, V / root
+    return V, nearest
 
 
 def _shared_size(problem: Factorization) -> float:
@@ -212,7 +248,7 @@ def _evenly_spread(problem: Factorization, table: Any) -> Any:
     beta = getattr(loss, "beta", 2.0) if loss.divergence else 2.0
     if beta == 2:
         return table
-    if hasattr(table, "tocsr"):
+    if _is_sparse(table):
         return table.power(beta / 2) if beta > 0 else table
     typical = float(np.abs(table).mean()) or 1.0
     held = np.maximum(table, 1e-3 * typical if beta <= 0 else 0.0)

@@ -15,9 +15,10 @@ from descents.cells.dense import Dense
 from descents.cells.observed import cells
 from descents.cells.streamed import Streamed
 from descents.constraints.constraints import most_components, regularizers
-from descents.constraints.sets import OneHot, Simplex, Sparse
+from descents.constraints.sets import Simplex
 from descents.errors import InvalidValueError, for_caller
 from descents.factorization.factorization import Factorization
+from descents.factorization.initialization import clusters
 from descents.losses import Huber, Loss, Ordistic, get_loss
 from descents.lowrank import noise
 from descents.lowrank.matrices import is_sparse
@@ -208,16 +209,22 @@ def _initialization(settings: Settings, found: Cells, *, spectral: bool) -> str:
     quadratic = all(block.loss.quadratic for block in found.blocks)
     rows, columns = settings.sides
     if rows.inside is not None or columns.inside is not None:
-        inside = rows.inside
-        if isinstance(inside, Simplex) and columns.inside is not None:
-            # Rows of the table, the centers, are not members of the set of V.
-            return "uniform"
-        if isinstance(inside, Simplex | OneHot) or inside == Sparse(1):
-            return "centers" if quadratic else "centers_and_normal"
-        return "normal"
+        return _initialization_in_sets(rows.inside, columns.inside, quadratic=quadratic)
     if rows.nonnegative or columns.nonnegative:
         return "nndsvd_then_normal"
     return "spectral_then_normal" if spectral and quadratic else "normal"
+
+
+def _initialization_in_sets(rows: object, columns: object, *, quadratic: bool) -> str:
+    """Return the initialization of factors of which one lies in a set."""
+    if isinstance(rows, Simplex) and columns is not None:
+        # Rows of the table, the centers, are not members of the set of V.
+        return "uniform"
+    if isinstance(rows, Simplex) or clusters(rows):
+        return "centers" if quadratic else "centers_and_normal"
+    if rows is None and clusters(columns):
+        return "centers_and_normal"
+    return "normal"
 
 
 def check_rank(rank: int, found: Cells, settings: Settings) -> None:
