@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -77,6 +78,7 @@ def labeled_rows(
     """
     reader = _Reader() if estimator is None else estimator
     X, y, sample_weight = (plain_array(part) for part in (X, y, sample_weight))
+    y = exact_target(y)
     numbers = (
         {} if task == "classification" else {"multi_output": True, "y_numeric": True}
     )
@@ -92,6 +94,30 @@ def labeled_rows(
         )
     names = tuple(getattr(reader, "feature_names_in_", ()))
     return LabeledRows(features, target, classes, weights, names)
+
+
+def exact_target(y: object) -> Any:
+    """Return nullable and arrow integers and booleans of pandas as plain arrays.
+
+    scikit-learn converts them to float64, in which large integers are no longer distinct.
+    A target with missing values, or of another type, is returned unchanged.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> exact_target(pd.Series([2**53, 2**53 + 1], dtype="Int64"))
+    array([9007199254740992, 9007199254740993])
+    """
+    kinds = getattr(y, "dtypes", None) if getattr(y, "ndim", 0) == 2 else None
+    kinds = [getattr(y, "dtype", None)] if kinds is None else list(kinds)
+    found = {getattr(kind, "kind", "") for kind in kinds}
+    extended = any(hasattr(kind, "na_value") for kind in kinds)
+    if not extended or not found or not found <= set("iub") or len(found) > 1:
+        return y
+    table: Any = y
+    if np.any(table.isna()):
+        return y
+    return table.to_numpy(dtype=np.result_type(*(kind.numpy_dtype for kind in kinds)))
 
 
 def _coded(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
