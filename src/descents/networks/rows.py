@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -12,6 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d, validat
 
 from descents.cells.intake import plain_array
 from descents.errors import InvalidValueError
+from descents.networks.labeled import of_mean_one
 from descents.storage.values import plain
 
 
@@ -92,11 +93,20 @@ def labeled_rows(
         weights = _check_sample_weight(
             sample_weight, features, ensure_non_negative=True
         )
+        weights = of_mean_one(weights)
     names = tuple(getattr(reader, "feature_names_in_", ()))
     return LabeledRows(features, target, classes, weights, names)
 
 
-def exact_target(y: object) -> Any:
+class _Nullable(Protocol):
+    """What of a pandas series, index, array or frame is used."""
+
+    def isna(self) -> np.ndarray: ...
+
+    def to_numpy(self, dtype: np.dtype) -> np.ndarray: ...
+
+
+def exact_target(y: object) -> object:
     """Return nullable and arrow integers and booleans of pandas as plain arrays.
 
     scikit-learn converts them to float64, in which large integers are no longer distinct.
@@ -114,7 +124,7 @@ def exact_target(y: object) -> Any:
     extended = any(hasattr(kind, "na_value") for kind in kinds)
     if not extended or not found or not found <= set("iub") or len(found) > 1:
         return y
-    table: Any = y
+    table = cast(_Nullable, y)
     if np.any(table.isna()):
         return y
     return table.to_numpy(dtype=np.result_type(*(kind.numpy_dtype for kind in kinds)))
