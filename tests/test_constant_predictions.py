@@ -170,3 +170,55 @@ def test_the_command_shows_the_constant_everywhere(tmp_path: Path, capsys) -> No
     assert main([*table_of, *options, *metric]) == 0
     result = json.loads((tmp_path / "norm" / "result.json").read_text())
     assert result["constant"] is None
+
+
+@pytest.mark.parametrize("value", [7.0, 0.0])
+def test_a_target_of_one_number_is_warned_of(value: float) -> None:
+    X, _ = table(0)
+    model = MLPStartsRegressor(4, n_starts=3, max_epochs=3, random_state=0)
+    said = f"y is {value:g} in all rows.*no start of 3 is better"
+    with (
+        pytest.warns(UserWarning, match="does not vary"),
+        pytest.warns(UserWarning, match=said),
+    ):
+        model.fit(X, np.full(ROWS, value))
+
+
+def test_a_target_whose_squares_vanish_is_said_to_be_small() -> None:
+    X, _ = table(0)
+    model = MLPStartsRegressor(4, n_starts=1, max_epochs=2, random_state=0)
+    with pytest.warns(UserWarning, match="vanish; scale it"):
+        model.fit(X, 1e-170 * X[:, 0])
+
+
+@LEARNED_NOTHING
+def test_a_class_without_weight_is_warned_of_with_this_reason() -> None:
+    X, _ = table(0)
+    y = np.arange(ROWS) % 3
+    model = MLPStartsClassifier(
+        4, n_starts=1, max_epochs=2, validation=HoldOut(), random_state=0
+    )
+    with pytest.warns(UserWarning, match="weight 0 in all rows") as warned:
+        model.fit(X, y, np.where(y == 2, 0.0, 1.0))
+    texts = [str(one.message) for one in warned]
+    assert any("1 class (2) has weight 0 in all rows" in text for text in texts)
+    assert not any("as classes of one row do" in text for text in texts)
+
+
+@LEARNED_NOTHING
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e160, 1e307])
+@pytest.mark.parametrize("kind", [MLPStartsClassifier, MLPStartsRegressor])
+def test_a_constant_times_extreme_weights_changes_no_score(kind, size: float) -> None:
+    X, y = table(0)
+    y = y if kind is MLPStartsClassifier else X[:, 0]
+    options = {"n_starts": 2, "max_epochs": 20, "validation": HoldOut()}
+    weights = 1.0 + np.arange(ROWS) % 3
+    plain, extreme = (
+        kind(4, random_state=0, **options).fit(X, y, given)
+        for given in (weights, size * weights)
+    )
+    for name, values in plain.table().items():
+        if name not in ("seconds", "status"):
+            np.testing.assert_allclose(
+                extreme.table()[name], values, rtol=1e-6, err_msg=name
+            )

@@ -314,3 +314,26 @@ def test_empty_columns_of_new_rows_are_missing() -> None:
         assert model.impute(blank)[column].notna().all()
         typed = frame.assign(**{column: pd.Series([pd.NA] * 30, dtype="string")})
         np.testing.assert_array_equal(model.transform(typed), scores)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["Int64", "UInt64", "int64[pyarrow]", "Int8", "boolean", "bool[pyarrow]"],
+)
+@FEW_EPOCHS
+def test_nullable_and_arrow_classes_keep_their_values_and_types(kind: str) -> None:
+    largest = 2**53 if "64" in kind else 0
+    labels = [largest + k % (2 if "bool" in kind else 3) for k in range(30)]
+    y = pd.Series(labels, dtype="Int64").astype(kind)
+    model = MLPStartsClassifier(n_starts=1, max_epochs=1, random_state=0).fit(DENSE, y)
+    assert model.classes_.tolist() == sorted(set(labels))
+    assert model.classes_.dtype == y.dtype.numpy_dtype
+    right = model.predict(DENSE) == np.array(labels, dtype=model.classes_.dtype)
+    assert model.score(DENSE, y) == right.mean()
+    other = MLPStartsClassifier(n_starts=1, max_epochs=1).fit(DENSE, y.array)
+    assert other.classes_.tolist() == model.classes_.tolist()
+
+
+def test_a_missing_class_is_refused() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        MLPStartsClassifier().fit(DENSE, pd.Series([None, 1, 2] * 10, dtype="Int64"))

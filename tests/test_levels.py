@@ -482,3 +482,39 @@ def test_no_warning_where_all_levels_are_known() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.transform(frame_of(["a", None]))
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        "0,25/0,5/1/2+",
+        "2,5%/5%/10%",
+        "0,25 mg/0,5 mg/1 mg",
+        "1,5/2,25/3",
+        "<0,25/0,5/1/2,5",
+        "1,5 stars/2 star/2,25 stars",
+        "1,250/1,5/2",
+        "0,5-1/1,5-2/2,5+",
+        "500/1,000/2,500",
+        "1.250 kg/2 kg/3.125 kg",
+        "100/5,00,000/10,00,000",
+    ],
+)
+def test_commas_in_levels_are_read_in_the_one_way_that_fits(levels: str) -> None:
+    rising = levels.split("/")
+    assert arranged(rising[::-1]) == (tuple(rising), "its numbers")
+
+
+@pytest.mark.parametrize(
+    "levels", ["1,000/2,500/3", "1,5/2/1,000,000", "500 kg/1.000 kg"]
+)
+def test_levels_with_ambiguous_marks_have_no_order(levels: str) -> None:
+    assert arranged(levels.split("/")) is None
+
+
+def test_decimal_commas_of_levels_in_a_frame_are_decimal() -> None:
+    frame = pd.DataFrame({"d": ["2,5%", "5%", "10%"] * 2})
+    assert order_of(from_frame(frame).columns[0]).levels == ("2,5%", "5%", "10%")
+    table = from_frame(pd.DataFrame({"d": ["1,000", "2,500", "3"] * 2}))
+    with pytest.raises(InvalidValueError, match="order is not known"):
+        of_table(table, {"d": "ordinal"})

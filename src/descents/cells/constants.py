@@ -46,6 +46,7 @@ def of_block(
     (array([2.]), array([], dtype=float64))
     """
     loss, count = block.loss, len(block.columns)
+    weights = _of_size_one(weights)
     if loss.quadratic:  # the weighted mean
         total = weights.sum(0)
         return (weights * values).sum(0) / np.where(total > 0, total, 1), np.zeros(0)
@@ -62,6 +63,14 @@ def of_block(
         if isinstance(loss, Ordinal):
             cuts[place] = Ordinal.best_cuts(x, w, block.levels)
     return offsets.reshape(-1), cuts.reshape(-1)
+
+
+def _of_size_one(weights: np.ndarray) -> np.ndarray:
+    """Return the weights of each column over the largest one: their size has no effect."""
+    most = weights.max(0, initial=0.0)
+    if np.isin(most, (0.0, 1.0)).all():
+        return weights
+    return np.asarray(weights / np.where(most > 0, most, 1.0))
 
 
 def _searched_at_once(
@@ -93,6 +102,8 @@ def of_entries(table: csr_array, weights: np.ndarray | None, loss: Loss) -> np.n
     """
     columns = table.shape[1]
     weight = np.ones(table.nnz) if weights is None else weights
+    if weights is not None and weights.max(initial=0.0) > 0:
+        weight = weights / weights.max()
     if loss.quadratic:
         total = np.bincount(table.indices, weight, columns)
         sums = np.bincount(table.indices, weight * table.data, columns)

@@ -199,6 +199,13 @@ class Dense(CellsInMemory):
         other._forget()
         return other
 
+    def with_weights_over(self, size: float) -> Dense:
+        """Return the same cells with all weights divided by a number."""
+        other = copy.copy(self)
+        other.weights = self.weights / size
+        other._forget()
+        return other
+
     def _forget(self) -> None:
         """Drop what was computed for other weights."""
         self._cache, self._constants_loss = {}, None

@@ -67,6 +67,10 @@ class Sparse(CellsInMemory):
             replace(self.blocks[0], loss=loss),
         )
 
+    def with_weights_over(self, size: float) -> Sparse:
+        """Return the same entries with all weights divided by a number."""
+        return self.of_starts(np.full(self.table.nnz, 1 / size))
+
     def part(self, mask: np.ndarray) -> Sparse:
         """Return some of the stored entries.
 

@@ -57,10 +57,11 @@ class Rescaled:
 
 
 def rescaled(problem: Factorization) -> Rescaled | None:
-    """Return a problem in a common unit, or None if there is no such unit.
+    """Return a problem in a common unit, or None if there is nothing to divide by.
 
-    There is none if some columns have levels or are modeled by log-odds or logarithms, if
-    constraints fix the sizes of both factors, and for a table on disk.
+    There is no unit if some columns have levels or are modeled by log-odds or logarithms,
+    if constraints fix the sizes of both factors, and for a table on disk. Then only the
+    weights are divided by their mean, if it is not 1.
 
     Examples
     --------
@@ -80,16 +81,16 @@ def rescaled(problem: Factorization) -> Rescaled | None:
         or all(sized)
         or not all(loss.has_units for loss in losses)
     ):
-        return None
+        return _reweighted(problem)
     spread = _spread(found)
     units = {loss.unit(spread) for loss in losses}
     if len(units) > 1:  # columns with different periods
-        return None
+        return _reweighted(problem)
     unit = units.pop()
     sizes = {loss: loss.size_in(unit) for loss in set(losses)}
     ratios = np.array([sizes[loss] for loss in losses])
     if not (np.isfinite(ratios) & (ratios > 0)).all():
-        return None
+        return _reweighted(problem)
     # Column j has the weight of its own u^d, relative to the first column.
     mean = found.mean_weight
     scales = ratios / ratios[0] / mean
@@ -116,6 +117,21 @@ def rescaled(problem: Factorization) -> Rescaled | None:
             "V": given["V"] / of_columns,
         }
     return Rescaled(other, unit, of_rows, of_columns, factor)
+
+
+def _reweighted(problem: Factorization) -> Rescaled | None:
+    """Return the problem with weights of mean 1; None if they have it."""
+    found = problem.cells
+    mean = found.mean_weight
+    if mean == 1 or not isinstance(found, Dense | Sparse):
+        return None
+    other = copy.copy(problem)
+    other.cells = found.with_weights_over(mean)
+    other.row_regularizer = charged(problem.row_regularizer, 1.0, mean)
+    other.column_regularizer = charged(problem.column_regularizer, 1.0, mean)
+    other.l2_biases = problem.l2_biases / mean
+    other._spectra, other.turns = {}, {}
+    return Rescaled(other, 1.0, 1.0, 1.0, mean)
 
 
 def charged(side: Regularizer, size: float, factor: float) -> Regularizer:

@@ -19,6 +19,7 @@ from descents.cells.observed import cells
 from descents.constraints.sets import Fixed
 from descents.devices import numpy_dtype
 from descents.factorization.factorization import Factorization
+from descents.factorization.rescaled import charged
 from descents.linalg.spectra import singular_form
 from descents.lowrank.blanks import Known, sides
 from descents.lowrank.fills import Far, far_outside, ranges
@@ -222,8 +223,14 @@ class Predictor:
         )
 
     def solved(self, rows: Cells, point: Point) -> Point:
-        """Return the parameters of new rows, with the columns of one start fixed."""
+        """Return the parameters of new rows, with the columns of one start fixed.
+
+        Cells of new rows have no weights: they count as those of the fit do on average.
+        """
         problem = self.problem.for_rows(rows, point)
+        heavy = self.problem.cells.mean_weight / rows.mean_weight
+        problem.row_regularizer = charged(problem.row_regularizer, 1.0, heavy)
+        problem.l2_biases /= heavy
         name = automatic_steps(problem)
         steps = LineDescent() if name == "adam" else step_named(name, problem)
         unit = float(np.finfo(point["U"].dtype).eps)

@@ -166,6 +166,7 @@ def problem_settings(
     """
     if penalty is None and not all(block.loss.identity for block in found.blocks):
         penalty = PRIOR * float(np.sqrt(found.observed / found.shape[1]))
+        penalty *= found.mean_weight  # so that the size of weights has no effect
     ordistic = any(isinstance(block.loss, Ordistic) for block in found.blocks)
     if ordistic and isinstance(penalty, int | float):
         # The exponent of a level, -(b + z)^2 = -b^2 - 2 b z - z^2, changes with z as much

@@ -68,6 +68,7 @@ class FitFacts(TypedDict):
     selection: NotRequired[SelectionFacts | None]
     noise: NotRequired[NoiseFacts | None]
     scales: NotRequired[str | None]
+    mean_weight: NotRequired[float]
 
 
 def absent(value: object) -> bool:
@@ -122,6 +123,7 @@ def stored(fit: Fitted) -> tuple[Arrays, FitFacts]:
         "selection": None if chosen is None else chosen.described(),
         "noise": None if noise is None else {"share": noise.share, "l2": noise.l2},
         "scales": fit.scales,
+        "mean_weight": problem.cells.mean_weight,
     }
     if fit.calibration is not None:
         arrays |= fit.calibration.stored()
@@ -164,6 +166,7 @@ def restored(arrays: Arrays, facts: FitFacts) -> Fitted:
         levels=[len(model.levels) for model in models],
         scales=arrays.get("scales", False),
         units=arrays.get("column_units"),
+        weights=np.full((1, len(models)), facts.get("mean_weight", 1.0)),
     )
     problem = Factorization.of_columns(
         known,

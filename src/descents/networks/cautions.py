@@ -7,12 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from descents.networks.supervised import Supervised
+from descents.optim.runs import Runs
 from descents.statistics.metrics import metric_kind, metric_rows
 
 MOST_FAILED = 0.1
 """A warning is shown if more than this share of the starts failed."""
 FARTHEST = 10.0
 """Targets are learned badly if their root mean square is above this or below 1 / this."""
+
+FAINTEST = 1e-150
+"""The squares of smaller numbers vanish in float64."""
 
 
 def hopeless(optimizer: str, learning_rate: float | Sequence[float]) -> str:
@@ -57,7 +61,9 @@ def many_failed(failed: np.ndarray, which: str = "") -> str | None:
     )
 
 
-def undefined_sentences(metric: str, missing: int, splits: int) -> list[str]:
+def undefined_sentences(
+    metric: str, missing: int, splits: int, problem: Supervised | None = None
+) -> list[str]:
     """Return the warning that a metric is undefined on some splits of the rows.
 
     Parameters
@@ -65,6 +71,8 @@ def undefined_sentences(metric: str, missing: int, splits: int) -> list[str]:
     metric : str
     missing, splits : int
         The number of splits on which it is undefined, and of all splits.
+    problem : Supervised, optional
+        Where the target of numbers may be the reason.
 
     Examples
     --------
@@ -78,6 +86,12 @@ def undefined_sentences(metric: str, missing: int, splits: int) -> list[str]:
         "r2": f"the target does not vary in the {rows} rows",
         "roc_auc": f"a class does not occur in the {rows} rows",
     }.get(metric_kind(metric), f"all {rows} rows have weight 0")
+    if problem is not None and metric_kind(metric) == "r2":
+        spread = float(np.ptp(problem.y, axis=0).max())
+        if 0 < spread < FAINTEST:
+            why = (
+                f"the squares of a target that varies by {spread:.3g} vanish; scale it"
+            )
     if missing == splits:
         return [f"{metric} is not defined for any start, because {why}"]
     return [
@@ -143,13 +157,74 @@ def lone_classes(problem: Supervised) -> list[int]:
     return [int(label) for label in classes[~crossed]]
 
 
+def untested(
+    problem: Supervised, names: Sequence[str], known: Sequence[str] = ()
+) -> list[str]:
+    """Return warnings about classes without weight, and those that are not tested.
+
+    Parameters
+    ----------
+    problem : Supervised
+    names : sequence of str
+        The names of the classes.
+    known : sequence of str
+        Classes that were warned of already.
+    """
+    if not problem.classifies:
+        return []
+    sentences, empty = [], _weightless(problem)
+    if empty:
+        many = len(empty) > 1
+        sentences = [
+            f"{_named([names[code] for code in empty])} {'have' if many else 'has'} weight "
+            f"0 in all rows: nothing is learned about {'them' if many else 'it'}; give a "
+            "row a weight above 0, or leave these rows out"
+        ]
+    lone = [names[code] for code in lone_classes(problem) if code not in empty]
+    if set(lone) - set(known):
+        sentences.append(lone_sentence(lone))
+    return sentences
+
+
+def _weightless(problem: Supervised) -> list[int]:
+    """Return the classes all of whose rows have weight 0."""
+    if problem.row_weights is None:
+        return []
+    seen = problem.y[problem.row_weights > 0]
+    return [int(label) for label in np.setdiff1d(problem.y, seen)]
+
+
+def _named(names: Sequence[str]) -> str:
+    return f"{len(names)} class{'es' if len(names) > 1 else ''} ({', '.join(names)})"
+
+
+def constant_target(problem: Supervised, runs: Runs) -> list[str]:
+    """Return the warning that a target of numbers does not vary.
+
+    R^2, by which starts are compared with a constant prediction, is then not defined.
+    """
+    finite = runs.losses[np.isfinite(runs.losses)]
+    if problem.classifies or not len(finite):
+        return []
+    y = problem.y
+    if problem.row_weights is not None:
+        y = y[problem.row_weights > 0]
+    if np.ptp(y, axis=0).any() or finite.min() == 0:
+        return []
+    value = ", ".join(f"{x:.6g}" for x in y[0])
+    return [
+        f"y is {value} in all rows, so there is nothing to learn: no start of "
+        f"{len(runs.losses)} is better than always predicting it, with a loss of 0; the "
+        f"smallest loss of a start is {finite.min():.4g}"
+    ]
+
+
 def lone_sentence(names: Sequence[str]) -> str:
     """Return the warning about the classes that `lone_classes` returns."""
     many = len(names) > 1
     them = "them" if many else "it"
     return (
-        f"{len(names)} class{'es' if many else ''} ({', '.join(names)}) "
-        f"{'have' if many else 'has'} rows only for training or only for validation, as "
+        f"{_named(names)} {'have' if many else 'has'} rows only for training or only for validation, as "
         f"classes of one row do: what is learned about {them} is not tested; give more "
         f"rows of {them}, or leave {them} out"
     )

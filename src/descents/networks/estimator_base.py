@@ -18,11 +18,11 @@ from descents.errors import InvalidValueError
 from descents.networks import stored
 from descents.networks.cautions import (
     advice,
+    constant_target,
     hopeless,
-    lone_classes,
-    lone_sentence,
     many_failed,
     undefined_sentences,
+    untested,
 )
 from descents.networks.constants import NOTHING_LEARNED, Unbeaten
 from descents.networks.fitted import Fitted, unbeaten_of_all
@@ -376,13 +376,14 @@ def cautions(
     """
     classes = fits[0].classes
     names = [] if classes is None else [str(plain(name)) for name in classes]
-    lone = lone_classes(fits[0].problem)
-    sentences = [lone_sentence([names[code] for code in lone])] if lone else []
+    sentences = untested(fits[0].problem, names)
     # Leave out settings all of whose starts failed: they beat nothing.
     usable = [one for one in fits if one.usable]
     if usable:
         missing = usable[0].undefined_splits(), usable[0].splits
-        sentences += undefined_sentences(usable[0].metric, *missing)
+        one = usable[0]
+        sentences += undefined_sentences(one.metric, *missing, one.problem)
+        sentences += constant_target(one.problem, one.runs)
 
     def said(judged: Unbeaten) -> str:
         return "the mean" if judged.answer is None else repr(names[judged.answer])

@@ -8,10 +8,12 @@ import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags
 
+from descents.cells.intake import plain_array
 from descents.networks.class_weights import ClassWeight
 from descents.networks.estimator_base import StartsEstimator, with_fit
 from descents.networks.fitted import Fitted
 from descents.networks.initialization import Initialization
+from descents.networks.rows import exact_target
 from descents.networks.splits import Folds, HoldOut
 from descents.optim.stopping import EarlyStopping
 
@@ -159,6 +161,10 @@ class MLPStartsClassifier(ClassifierMixin, StartsEstimator):
         rows = self._rows(X)
         chosen: np.ndarray = self.classes_[self._combined(rows).argmax(1)]
         return chosen
+
+    def score(self, X: object, y: object, sample_weight: object = None) -> float:
+        """Return the accuracy on rows with known classes."""
+        return float(super().score(X, exact_target(plain_array(y)), sample_weight))
 
 
 class MLPStartsRegressor(RegressorMixin, StartsEstimator):

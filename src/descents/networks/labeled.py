@@ -81,7 +81,7 @@ class Labeled(Problem):
             target = complaints.attempt(reader, "y", y, rows)
             self.dtype = complaints.attempt(torch_dtype, dtype, features)
             if row_weights is not None:
-                weights = complaints.attempt(_row_weights, row_weights, rows)
+                weights = complaints.attempt(_row_weights, row_weights, rows, loss)
             if splits is not None:
                 splits = complaints.attempt(training_rows, splits, rows)
         if target is not None:
@@ -114,6 +114,8 @@ class Labeled(Problem):
     ) -> None:
         """Set the rows and their weights, checked."""
         self.X, self.y = X, y
+        if weights is not None:
+            weights = of_mean_one(weights)
         self.row_weights, self.loss_weights = weights, loss_weights
         self.weights_of_rows = _sent(weights, self.batches.device)
         self.weights_of_losses = (
@@ -376,6 +378,28 @@ def _check_outputs(outputs: int | None, target: np.ndarray) -> None:
         )
 
 
+def of_mean_one(weights: np.ndarray) -> np.ndarray:
+    """Return weights times a power of 2, so that their mean is between 1/2 and 2.
+
+    Metrics and mean losses do not depend on the size of weights. A power of 2 keeps all
+    their digits.
+
+    Examples
+    --------
+    >>> of_mean_one(np.array([3e-200, 1e-200])).mean().round(3)
+    np.float64(0.765)
+    """
+    weights = np.asarray(weights, dtype=np.float64)
+    most = float(weights.max(initial=0.0))
+    if not 0 < most < np.inf:
+        return weights
+    first = -int(np.frexp(most)[1])
+    second = -int(np.round(np.log2(np.ldexp(weights, first).mean())))
+    if first + second == 0:
+        return weights
+    return np.asarray(np.ldexp(np.ldexp(weights, first), second))
+
+
 def _sent(weights: np.ndarray | None, device: torch.device) -> torch.Tensor | None:
     """Return weights as a float64 tensor on a device."""
     if weights is None:
@@ -383,7 +407,7 @@ def _sent(weights: np.ndarray | None, device: torch.device) -> torch.Tensor | No
     return torch.tensor(weights, dtype=torch.float64, device=device)
 
 
-def _row_weights(value: object, rows: int) -> np.ndarray:
+def _row_weights(value: object, rows: int, loss: str) -> np.ndarray:
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()
     try:
@@ -402,4 +426,4 @@ def _row_weights(value: object, rows: int) -> np.ndarray:
         raise InvalidValueError(
             "row_weights are all 0; give at least one row a weight above 0"
         )
-    return weights
+    return weights if loss == "sum" else of_mean_one(weights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -11,6 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d, validat
 
 from descents.cells.intake import plain_array
 from descents.errors import InvalidValueError
+from descents.networks.labeled import of_mean_one
 from descents.storage.values import plain
 
 
@@ -77,6 +79,7 @@ def labeled_rows(
     """
     reader = _Reader() if estimator is None else estimator
     X, y, sample_weight = (plain_array(part) for part in (X, y, sample_weight))
+    y = exact_target(y)
     numbers = (
         {} if task == "classification" else {"multi_output": True, "y_numeric": True}
     )
@@ -90,8 +93,41 @@ def labeled_rows(
         weights = _check_sample_weight(
             sample_weight, features, ensure_non_negative=True
         )
+        weights = of_mean_one(weights)
     names = tuple(getattr(reader, "feature_names_in_", ()))
     return LabeledRows(features, target, classes, weights, names)
+
+
+class _Nullable(Protocol):
+    """What of a pandas series, index, array or frame is used."""
+
+    def isna(self) -> np.ndarray: ...
+
+    def to_numpy(self, dtype: np.dtype) -> np.ndarray: ...
+
+
+def exact_target(y: object) -> object:
+    """Return nullable and arrow integers and booleans of pandas as plain arrays.
+
+    scikit-learn converts them to float64, in which large integers are no longer distinct.
+    A target with missing values, or of another type, is returned unchanged.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> exact_target(pd.Series([2**53, 2**53 + 1], dtype="Int64"))
+    array([9007199254740992, 9007199254740993])
+    """
+    kinds = getattr(y, "dtypes", None) if getattr(y, "ndim", 0) == 2 else None
+    kinds = [getattr(y, "dtype", None)] if kinds is None else list(kinds)
+    found = {getattr(kind, "kind", "") for kind in kinds}
+    extended = any(hasattr(kind, "na_value") for kind in kinds)
+    if not extended or not found or not found <= set("iub") or len(found) > 1:
+        return y
+    table = cast(_Nullable, y)
+    if np.any(table.isna()):
+        return y
+    return table.to_numpy(dtype=np.result_type(*(kind.numpy_dtype for kind in kinds)))
 
 
 def _coded(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from descents.networks.cautions import advice, lone_classes, lone_sentence
+from descents.networks.cautions import advice, constant_target, untested
 from descents.networks.constants import NOTHING_LEARNED, unbeaten
 from descents.networks.fitting import descend_network
 from descents.networks.modules import Modules
@@ -119,8 +119,8 @@ def train_module(  # noqa: PLR0913
 
 def _cautions(problem: Modules, runs: Runs) -> list[str]:
     """Return warnings about classes that are not tested, and if nothing was learned."""
-    lone = lone_classes(problem)
-    sentences = [lone_sentence([str(label) for label in lone])] if lone else []
+    labels = [str(label) for label in range(problem.outputs)]
+    sentences = [*untested(problem, labels), *constant_target(problem, runs)]
     score = "accuracy" if problem.classifies else "r2"
     record = unbeaten(problem, runs, score, crossed=False)
     if record is not None:

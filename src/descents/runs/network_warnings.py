@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from descents.networks.cautions import (
-    lone_classes,
-    lone_sentence,
+    constant_target,
     undefined_sentences,
+    untested,
 )
 from descents.networks.constants import NOTHING_LEARNED, Unbeaten
 from descents.networks.fitted import unbeaten_of_all
@@ -76,7 +76,7 @@ def _undefined(study: SweepResult, options: NetworkOptions) -> list[str]:
                 f"; settings are ranked by {judge} instead. Hold out more rows, or give "
                 f"--metric {judge}"
             )
-        sentences = undefined_sentences(name, missing, model.splits_)
+        sentences = undefined_sentences(name, missing, model.splits_, model.problem_)
         warnings += [sentence + remedy for sentence in sentences]
     return warnings
 
@@ -99,8 +99,9 @@ def _cautions(given: Prepared, study: SweepResult) -> list[str]:
     """Warn about classes that are not tested, and if no setting beats a constant."""
     fits = [model.fitted_ for model in study.models if model.fitted_.usable]
     names = [str(name) for name in given.target.classes or ()]
-    lone = [names[code] for code in lone_classes(fits[0].problem)]
-    warnings = [lone_sentence(lone)] if set(lone) - set(given.single) else []
+    first = fits[0]
+    warnings = untested(first.problem, names, given.single)
+    warnings += constant_target(first.problem, first.runs)
 
     def said(judged: Unbeaten) -> str:
         if judged.answer is None:

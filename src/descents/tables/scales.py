@@ -303,6 +303,16 @@ _FORMS = [
     (re.compile(rf"[(\[]\s*{_AMOUNT}\s*[,;]\s*{_AMOUNT}\s*[)\]](.*)"), 0),
     (re.compile(rf"{_AMOUNT}{_NO_UNIT}(.*)"), 0),
 ]
+_AMOUNTS = {
+    ".": re.compile(
+        r"[+-]?(?:\d+|[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d?(?:,\d\d)+,\d{3})(?:\.\d+)?"
+    ),
+    ",": re.compile(r"[+-]?(?:\d+|[1-9]\d{0,2}(?:\.\d{3})+)(?:,\d+)?"),
+}
+"""Numbers with each decimal mark; the other mark is between thousands."""
+_WHOLE_HUNDREDS = re.compile(r"(?<![\d.,])\d{3,}(?![\d.,])")
+Key = tuple[float, float, int]
+"""The ends of a range, and its side."""
 _LABELLED = re.compile(r"[(\[]?(\d+)[)\]]?\s*[-\u2013:.=)]\s*(\D+)")
 _COUNTED = re.compile(
     r"(grade|level|stage|quarter|q|week|wk|year|yr|month|day|phase|wave|step|degree|score"
@@ -332,11 +342,31 @@ def _by_numbers(levels: Sequence[str]) -> tuple[str, ...] | None:
     return None
 
 
-def _brackets(texts: Sequence[str]) -> list[tuple[float, float, int]] | None:
-    """Return keys of numbers and ranges with one unit: 18-24, under 18, 65+, 3 stars."""
+def _brackets(texts: Sequence[str]) -> list[Key] | None:
+    """Return keys of numbers and ranges with one unit: 18-24, under 18, 65+, 3 stars.
+
+    A comma is a decimal mark where it cannot be between thousands, and a thousands mark
+    where it cannot be decimal. If both are possible and give different orders, whole
+    numbers of three digits show that it is between thousands: 500, 1,000. A point is a
+    decimal mark, unless such numbers make it doubtful: 500 kg, 1.000 kg.
+    """
+    points, commas = _keys(texts, "."), _keys(texts, ",")
+    if points is None or commas is None or _ranked(points) == _ranked(commas):
+        return commas if points is None else points
+    hundreds = any(map(_WHOLE_HUNDREDS.search, texts))
+    return points if hundreds == any("," in text for text in texts) else None
+
+
+def _ranked(keys: Sequence[Key]) -> list[int]:
+    """Return the positions of keys in rising order."""
+    return sorted(range(len(keys)), key=lambda place: keys[place])
+
+
+def _keys(texts: Sequence[str], decimal: str) -> list[Key] | None:
+    """Return the keys of numbers and ranges with this decimal mark, None if they have none."""
     keys, units = [], set()
     for text in texts:
-        bracket = _bracket(text)
+        bracket = _bracket(text, decimal)
         if bracket is None:
             return None
         keys.append(bracket[0])
@@ -348,16 +378,20 @@ def _brackets(texts: Sequence[str]) -> list[tuple[float, float, int]] | None:
     return keys if apart and len(units - {""}) <= 1 else None
 
 
-def _bracket(text: str) -> tuple[tuple[float, float, int], str] | None:
+def _bracket(text: str, decimal: str) -> tuple[Key, str] | None:
     """Return the ends of a range, its side (-1 below, 1 above, else 0), and the unit."""
     for form, side in _FORMS:
         match = form.fullmatch(text)
         if match is not None:
             *amounts, unit = match.groups()
-            numbers = [
-                float(digits.replace(",", "")) * (1000 if mark == "k" else 1)
-                for digits, mark in zip(amounts[::2], amounts[1::2], strict=True)
-            ]
+            numbers = []
+            for given, mark in zip(amounts[::2], amounts[1::2], strict=True):
+                digits = given.removesuffix(",")
+                if not _AMOUNTS[decimal].fullmatch(digits):
+                    return None
+                thousands = "," if decimal == "." else "."
+                number = float(digits.replace(thousands, "").replace(decimal, "."))
+                numbers.append(number * (1000 if mark == "k" else 1))
             unit = unit.strip()
             unit = unit.removesuffix("s") if len(unit) > 1 else unit
             rising = numbers == sorted(numbers)
