@@ -61,8 +61,7 @@ def completed(
     >>> completed(table, [model], [np.zeros(3)]).source.frame.to_pydict()
     {'a': ['y', 'x', 'y']}
     """
-    dialect = table.source.dialect
-    textual = dialect is not None and dialect.textual
+    textual = table.textual
     parts = {
         model.name: _for_filling(model, table.column(model.name), code, textual, free)
         for model, code in zip(models, codes, strict=True)
@@ -102,7 +101,7 @@ def _for_filling(
     blank = column.kind == "empty"
     if model.dates and (blank or column.kind == "date"):
         return replace(column, kind="date"), codes
-    if not _is_rounded(model, column, textual):
+    if not is_rounded(model, column, textual):
         if typed and not textual:
             numbers, places = np.unique(codes, return_inverse=True)
             texts = tuple(map(text_of, numbers))
@@ -119,7 +118,7 @@ def _for_filling(
     return replace(column, kind="category", levels=fills), places.astype(float)
 
 
-def _is_rounded(model: ColumnModel, column: Column, textual: bool) -> bool:
+def is_rounded(model: ColumnModel, column: Column, textual: bool) -> bool:
     """Return whether a column of numbers is filled with whole numbers."""
     blank, typed = column.kind == "empty", column.kind in TYPED
     rounded = model.whole if blank or textual or typed else column.whole
@@ -169,12 +168,11 @@ def clipped(
     >>> clipped(table, of_table(table, "auto"), [np.array([1.0, 7.4, 3.0])])
     {'a': 1}
     """
-    dialect = table.source.dialect
-    textual = dialect is not None and dialect.textual
+    textual = table.textual
     counts = {}
     for model, numbers in zip(models, codes, strict=True):
         column = table.column(model.name)
-        if model.levels or not _is_rounded(model, column, textual):
+        if model.levels or not is_rounded(model, column, textual):
             continue
         low, high = _range_of(model, column)
         whole = _whole(model, numbers)

@@ -73,6 +73,12 @@ class Table:
         """
         return self.source.rows
 
+    @property
+    def textual(self) -> bool:
+        """Whether the source is a text file."""
+        dialect = self.source.dialect
+        return dialect is not None and dialect.textual
+
     def column(self, name: str) -> Column:
         """Return the column with this name.
 

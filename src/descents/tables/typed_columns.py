@@ -12,6 +12,7 @@ import numpy as np
 from descents.errors import InvalidValueError
 from descents.tables.dates import as_days
 from descents.tables.frames import short
+from descents.tables.limits import shown
 from descents.tables.numerals import Written
 from descents.tables.open_ends import Ends
 from descents.text import counted
@@ -90,9 +91,9 @@ def _clause(columns: Sequence[Column]) -> str:
     if kind == "number":
         low, high = min(map(np.min, observed)), max(map(np.max, observed))
         exact = columns[0].whole and max(-low, high) < 1e15
-        shown = [f"{x:.0f}" if exact else f"{x:.6g}" for x in (low, high)]
+        ends = [f"{x:.0f}" for x in (low, high)] if exact else shown((low, high))
         clause = "whole numbers" if columns[0].whole else "numbers"
-        clause += f", all {shown[0]}" if low == high else f" {shown[0]} to {shown[1]}"
+        clause += f", all {ends[0]}" if low == high else f" {ends[0]} to {ends[1]}"
     elif kind == "text":
         different = [len(column.levels) for column in columns]
         if max(different) == 1:
