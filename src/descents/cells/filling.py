@@ -11,6 +11,7 @@ from descents.cells.columns import TYPED, ColumnModel
 from descents.errors import InvalidValueError
 from descents.losses import Periodic
 from descents.tables import levels
+from descents.tables.fitted_types import CATEGORY, IN_ORDER, alike, named, widened
 from descents.tables.frames import Frame, given_back, reason_of
 from descents.tables.levels import Places
 from descents.tables.spelling import number_of, text_of, truth_among
@@ -62,6 +63,7 @@ def completed(
     {'a': ['y', 'x', 'y']}
     """
     textual = table.textual
+    table = table if textual else _as_fitted(table, models)
     parts = {
         model.name: _for_filling(model, table.column(model.name), code, textual, free)
         for model, code in zip(models, codes, strict=True)
@@ -82,6 +84,33 @@ def completed(
         ) from None
 
 
+def _as_fitted(table: Table, models: Sequence[ColumnModel]) -> Table:
+    """Return a table whose columns have types that can hold the values of a model.
+
+    A column without observed cells gets the type of the fit when it is filled, unless its
+    own holds the same kind of values. A category gets the levels that it lacks.
+    """
+    import pyarrow
+
+    source, columns = table.source, []
+    by_name = {model.name: model for model in models}
+    for column in table.columns:
+        model = by_name.get(column.name)
+        if model is not None and model.levels and column.kind != "empty":
+            every = model.declared or model.levels
+            place = source.names.index(column.name)
+            source = widened(source, place, [*every, *model.never])
+        own = getattr(column.cells, "type", None)
+        kind = None if model is None or own is None else named(model.cell_type)
+        if kind is None or column.kind != "empty":
+            columns.append(column)
+            continue
+        other = pyarrow.types.is_dictionary(kind) or not alike(own, kind)
+        cells = pyarrow.nulls(len(column.values), kind)
+        columns.append(replace(column, cells=cells, fitted=kind) if other else column)
+    return replace(table, source=source, columns=tuple(columns))
+
+
 def _for_filling(
     model: ColumnModel, column: Column, codes: np.ndarray, textual: bool, free: bool
 ) -> tuple[Column, np.ndarray]:
@@ -96,6 +125,11 @@ def _for_filling(
         places = np.clip(codes.astype(np.int64), 0, len(model.levels) - 1)
         own, index = _levels_for(model, column, textual)
         kind: Kind = column.kind if typed else "category"
+        in_order = model.cell_type == IN_ORDER
+        if column.fitted is not None and (in_order or model.cell_type == CATEGORY):
+            every = list(dict.fromkeys([*(model.declared or own), *own, *model.never]))
+            index = np.array([every.index(own[int(at)]) for at in index], dtype=float)
+            own, kind = tuple(every), "order" if in_order else "category"
         values, _ = levels.coded(column, model.known)  # NaN where a cell is missing
         return replace(column, kind=kind, levels=own, values=values), index[places]
     blank = column.kind == "empty"

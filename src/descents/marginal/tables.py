@@ -16,6 +16,7 @@ from descents.marginal.draws import bootstrapped, draws_of
 from descents.marginal.model import Fitted, Setting, Settings, fit
 from descents.marginal.posterior import Cells
 from descents.marginal.refinement import Watch
+from descents.tables.fitted_types import name_of
 from descents.tables.frames import Frame, given_back
 from descents.tables.tables import Table
 from descents.tables.typed_columns import Column
@@ -308,7 +309,16 @@ def modeled(table: Table) -> tuple[tuple[ColumnModel, ...], tuple[PassedColumn, 
             models.append(ColumnModel(column.name, loss, (), "dates", dates=True))
         else:
             models += of_table(replace(table, columns=(column,)), "auto")
-    return tuple(models), tuple(passed)
+    if table.textual:
+        return tuple(models), tuple(passed)
+    return tuple(_typed(one, table.column(one.name)) for one in models), tuple(passed)
+
+
+def _typed(model: ColumnModel, column: Column) -> ColumnModel:
+    """Return a column of a model with the type of its cells."""
+    if column.cells is None:
+        return model
+    return replace(model, cell_type=name_of(column.cells.type, column.kind == "order"))
 
 
 def _why_not(column: Column, rows: int) -> str:

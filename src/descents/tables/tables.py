@@ -16,6 +16,7 @@ import numpy as np
 
 from descents.errors import InvalidValueError
 from descents.tables.dates import of_days
+from descents.tables.fitted_types import fresh
 from descents.tables.frames import (
     Dialect,
     Frame,
@@ -194,7 +195,12 @@ class Table:
             written = column.written
             if isinstance(written, Written):  # write them like the other cells
                 fills = [x if isinstance(x, str) else written.text(x) for x in fills]
-            if fills:
+            if column.fitted is not None:
+                parts[places[name]] = fresh(
+                    source, places[name], fills, column.fitted, column.levels,
+                    column.kind == "order",
+                )  # fmt: skip
+            elif fills:
                 parts[places[name]] = put(source, places[name], holes, fills)
         return replace(self, source=assemble(source, parts))
 

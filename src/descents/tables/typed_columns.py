@@ -49,6 +49,9 @@ class Column:
         The cells of the source; None if there is no source.
     written : Written or Ends, optional
         How the cells of a text file are written, unless they are plain numbers.
+    fitted : arrow type, optional
+        The type that the column gets if it is filled, in place of its own, which cannot
+        hold the values of a model. The column then has no observed cell.
 
     Examples
     --------
@@ -67,6 +70,7 @@ class Column:
     says: str
     written: Written | Ends | None = field(default=None, repr=False)
     cells: pyarrow.Array = field(default=None, repr=False)
+    fitted: pyarrow.DataType = field(default=None, repr=False)
 
 
 def _span(group: Sequence[Column]) -> str:
