@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -39,6 +40,8 @@ class PassedColumn:
     why: str
 
 
+_IS_ID = re.compile(r"(?:^|[\W_])(?:id|ID|Id)$|[a-z](?:Id|ID)$")
+"""The names of columns that identify their rows."""
 CLOSED_FORM = "the closed form"
 BEST = "the best of the starts"
 
@@ -330,6 +333,12 @@ def _why_not(column: Column, rows: int) -> str:
     if len(column.levels) > MOST_CLASSES:
         return f"has {len(column.levels)} levels, more than {MOST_CLASSES}"
     values = column.values
+    if column.kind == "number" and _IS_ID.search(column.name):
+        seen = values[~np.isnan(values)]
+        digits = {len(f"{value:.0f}") for value in seen}
+        different = len(seen) > 2 and len(np.unique(seen)) == len(seen)
+        if different and len(digits) == 1 and not (seen % 1).any() and seen.min() > 0:
+            return f"is an id, all {len(seen)} numbers different"
     whole = column.kind == "number" and column.whole and rows > 2
     if whole and not np.isnan(values).any():
         steps = np.diff(values)
