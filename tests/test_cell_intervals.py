@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -111,3 +113,42 @@ def test_a_stored_model_is_the_same_model():
     np.testing.assert_array_equal(resampled[0].mean, found.model.gaussian.mean)
     assert again.fitted.scores == found.scores
     assert again.fitted.runs.losses == found.runs.losses
+
+
+def rows_without_cells(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a table, what its holes hold, and the rows whose numbers are all missing."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=300)
+    level = np.digitize(z, [-0.45, 0.45])
+    whole = np.column_stack([z[:, None] + 0.05 * rng.normal(size=(300, 2)), level])
+    blank = rng.random(300) < 0.1
+    codes = whole.copy()
+    codes[blank, :2] = np.nan
+    codes[rng.random(300) < 0.3, 2] = np.nan
+    return codes, whole, blank
+
+
+def test_rows_of_which_less_is_known_than_of_the_held_out_ones_are_covered():
+    inside, cells, levels = [], [], []
+    for seed in range(3):
+        codes, whole, blank = rows_without_cells(seed)
+        found = intervals(fit(codes[:, :2], np.zeros(2, int)), codes[:, :2], 0.9)
+        part = (found.lower <= whole[:, :2]) & (whole[:, :2] <= found.upper)
+        inside += list(part[blank].ravel())
+        cells += list((found.upper - found.lower)[blank].ravel())
+        sets = intervals(fit(codes, np.array([0, 0, 3])), codes, 0.9).sets[2]
+        levels += list(sets[blank & np.isnan(codes[:, 2])].sum(1))
+    assert np.mean(inside) > 0.8  # it was 0.5
+    assert abs(np.mean(cells) - 3.29) < 0.4
+    assert levels == [3] * len(levels)  # three equally frequent levels
+
+
+def test_models_without_the_deviations_of_held_out_cells_have_intervals():
+    codes, _, _ = rows_without_cells(0)
+    found = fit(codes, np.array([0, 0, 3]))
+    assert found.held_out is not None
+    less = replace(
+        found.held_out, deviations=np.empty(0), chances=np.empty((0, 0))
+    )  # as versions before stored them
+    these = intervals(replace(found, held_out=less), codes, 0.9)
+    assert np.isfinite(these.upper[np.isnan(codes[:, 0]), 0]).all()

@@ -64,6 +64,8 @@ class ColumnModel:
         Other levels that a category declares, but no cell of the table has.
     width_from_noise : bool
         Whether the width of its Huber loss was estimated from the noise of the column.
+    cell_type : str
+        The arrow type of its cells in the table of the fit; "" if that is not known.
 
     Examples
     --------
@@ -81,6 +83,7 @@ class ColumnModel:
     declared: tuple[object, ...] = ()
     never: tuple[object, ...] = ()
     width_from_noise: bool = False
+    cell_type: str = ""
 
     @property
     def why(self) -> str:
@@ -150,6 +153,7 @@ class ColumnModel:
             "declared": declared,
             "never": never,
             "width_from_noise": self.width_from_noise,
+            "cell_type": self.cell_type,
         }
 
     @classmethod
@@ -169,6 +173,7 @@ class ColumnModel:
             tuple(facts.get("declared", ())),
             tuple(facts.get("never", ())),
             facts.get("width_from_noise", bool(earlier)),
+            facts.get("cell_type", ""),
         )
 
     def stand_in(self, level: object) -> float:

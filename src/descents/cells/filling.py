@@ -11,6 +11,7 @@ from descents.cells.columns import TYPED, ColumnModel
 from descents.errors import InvalidValueError
 from descents.losses import Periodic
 from descents.tables import levels
+from descents.tables.fitted_types import CATEGORY, IN_ORDER, alike, named, widened
 from descents.tables.frames import Frame, given_back, reason_of
 from descents.tables.levels import Places
 from descents.tables.spelling import number_of, text_of, truth_among
@@ -61,8 +62,8 @@ def completed(
     >>> completed(table, [model], [np.zeros(3)]).source.frame.to_pydict()
     {'a': ['y', 'x', 'y']}
     """
-    dialect = table.source.dialect
-    textual = dialect is not None and dialect.textual
+    textual = table.textual
+    table = table if textual else _as_fitted(table, models)
     parts = {
         model.name: _for_filling(model, table.column(model.name), code, textual, free)
         for model, code in zip(models, codes, strict=True)
@@ -83,6 +84,33 @@ def completed(
         ) from None
 
 
+def _as_fitted(table: Table, models: Sequence[ColumnModel]) -> Table:
+    """Return a table whose columns have types that can hold the values of a model.
+
+    A column without observed cells gets the type of the fit when it is filled, unless its
+    own holds the same kind of values. A category gets the levels that it lacks.
+    """
+    import pyarrow
+
+    source, columns = table.source, []
+    by_name = {model.name: model for model in models}
+    for column in table.columns:
+        model = by_name.get(column.name)
+        if model is not None and model.levels and column.kind != "empty":
+            every = model.declared or model.levels
+            place = source.names.index(column.name)
+            source = widened(source, place, [*every, *model.never])
+        own = getattr(column.cells, "type", None)
+        kind = None if model is None or own is None else named(model.cell_type)
+        if kind is None or column.kind != "empty":
+            columns.append(column)
+            continue
+        other = pyarrow.types.is_dictionary(kind) or not alike(own, kind)
+        cells = pyarrow.nulls(len(column.values), kind)
+        columns.append(replace(column, cells=cells, fitted=kind) if other else column)
+    return replace(table, source=source, columns=tuple(columns))
+
+
 def _for_filling(
     model: ColumnModel, column: Column, codes: np.ndarray, textual: bool, free: bool
 ) -> tuple[Column, np.ndarray]:
@@ -97,12 +125,17 @@ def _for_filling(
         places = np.clip(codes.astype(np.int64), 0, len(model.levels) - 1)
         own, index = _levels_for(model, column, textual)
         kind: Kind = column.kind if typed else "category"
+        in_order = model.cell_type == IN_ORDER
+        if column.fitted is not None and (in_order or model.cell_type == CATEGORY):
+            every = list(dict.fromkeys([*(model.declared or own), *own, *model.never]))
+            index = np.array([every.index(own[int(at)]) for at in index], dtype=float)
+            own, kind = tuple(every), "order" if in_order else "category"
         values, _ = levels.coded(column, model.known)  # NaN where a cell is missing
         return replace(column, kind=kind, levels=own, values=values), index[places]
     blank = column.kind == "empty"
     if model.dates and (blank or column.kind == "date"):
         return replace(column, kind="date"), codes
-    if not _is_rounded(model, column, textual):
+    if not is_rounded(model, column, textual):
         if typed and not textual:
             numbers, places = np.unique(codes, return_inverse=True)
             texts = tuple(map(text_of, numbers))
@@ -119,7 +152,7 @@ def _for_filling(
     return replace(column, kind="category", levels=fills), places.astype(float)
 
 
-def _is_rounded(model: ColumnModel, column: Column, textual: bool) -> bool:
+def is_rounded(model: ColumnModel, column: Column, textual: bool) -> bool:
     """Return whether a column of numbers is filled with whole numbers."""
     blank, typed = column.kind == "empty", column.kind in TYPED
     rounded = model.whole if blank or textual or typed else column.whole
@@ -169,12 +202,11 @@ def clipped(
     >>> clipped(table, of_table(table, "auto"), [np.array([1.0, 7.4, 3.0])])
     {'a': 1}
     """
-    dialect = table.source.dialect
-    textual = dialect is not None and dialect.textual
+    textual = table.textual
     counts = {}
     for model, numbers in zip(models, codes, strict=True):
         column = table.column(model.name)
-        if model.levels or not _is_rounded(model, column, textual):
+        if model.levels or not is_rounded(model, column, textual):
             continue
         low, high = _range_of(model, column)
         whole = _whole(model, numbers)

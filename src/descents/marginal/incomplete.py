@@ -10,10 +10,12 @@ import numpy as np
 from sklearn.base import OneToOneFeatureMixin
 
 from descents.cells import encoding
+from descents.cells.columns import ColumnModel
 from descents.cells.intake import ReadsTables, is_frame, plain_array
 from descents.errors import Complaints, InvalidValueError
 from descents.marginal.missing_values import is_blank, none_as_nan, with_missing
 from descents.marginal.tables import TableModel
+from descents.tables.calendar import with_dates
 from descents.tables.frames import Frame, given_back
 from descents.tables.tables import Table, from_frame
 from descents.tables.typed_columns import Column
@@ -52,6 +54,7 @@ class CompletesTables(ReadsTables, OneToOneFeatureMixin):
     add_indicator: bool
     keep_empty_features: bool
     fitted_: TableModel
+    columns_: list[ColumnModel]
     _framed: bool
     """Whether the model was fitted to a data frame."""
     _empty: np.ndarray
@@ -125,6 +128,10 @@ class CompletesTables(ReadsTables, OneToOneFeatureMixin):
         if not is_blank(self.missing_values):
             marked = (with_missing(one, self.missing_values) for one in table.columns)
             table = replace(table, columns=tuple(marked))
+        if reset:
+            table = with_dates(table)
+        elif self._framed:
+            table = with_dates(table, [one.name for one in self.columns_ if one.dates])
         missing = np.column_stack([np.isnan(column.values) for column in table.columns])
         if reset:
             self._framed = True

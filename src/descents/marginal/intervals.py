@@ -16,6 +16,7 @@ References
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from descents.marginal.features import NumberFeatures
 from descents.marginal.held_out import HeldOut
 from descents.marginal.model import Fitted
 from descents.marginal.posterior import Cells
+
+USUAL = 0.9
+"""Share of the held-out cells of a column that count as usual: less is known of the rest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,12 +101,16 @@ def intervals(
             scale = free.deviations[rows, place]
             if column.low == column.high:  # a constant
                 scale = np.zeros(len(scale))
-            center, half = free.values[rows, place], quantiles[place] * scale
+            usual = np.inf if fitted.constant[place] else _usual(fitted, place)
+            center = free.values[rows, place]
+            half = _half_width(scale, usual, quantiles[place], coverage)
             value = filled.values[rows, place]
             lower[rows, place] = np.minimum(center - half, value)
             upper[rows, place] = np.maximum(center + half, value)
         else:
+            least = -1.0 if fitted.constant[place] else _least_certain(fitted, place)
             sets[place] = _set_of(free, place, rows, quantiles[place])
+            _extend(sets[place], free.probabilities[place], rows, least, coverage)
     return CellIntervals(coverage, lower, upper, sets)
 
 
@@ -115,6 +123,86 @@ def _set_of(cells: Cells, place: int, rows: np.ndarray, quantile: float) -> np.n
     part[np.arange(len(part)), likeliest] = True
     found[rows] = part
     return found
+
+
+def _half_width(
+    std: np.ndarray, usual: float, quantile: float, coverage: float
+) -> np.ndarray:
+    """Return half the widths of intervals.
+
+    The quantile was learned on the held-out cells. It may be small because the model is
+    too unsure of them, which says nothing about rows of which less is known: the variance
+    beyond `usual` is multiplied by no less than the normal quantile.
+
+    Parameters
+    ----------
+    std : ndarray
+        The standard deviations of the model.
+    usual : float
+        The standard deviation up to which there are held-out cells.
+    quantile, coverage : float
+    """
+    known = np.minimum(std, usual)
+    beyond = np.square(std) - np.square(known)
+    normal = NormalDist().inv_cdf((1 + coverage) / 2)
+    variance = np.square(quantile * known) + max(quantile, normal) ** 2 * beyond
+    return np.asarray(np.sqrt(variance))
+
+
+def _held_out_of(fitted: Fitted, place: int) -> tuple[HeldOut | None, np.ndarray]:
+    """Return the held-out cells, and which of them are of a column."""
+    held_out = fitted.held_out
+    if held_out is None:
+        return None, np.empty(0, dtype=np.int64)
+    return held_out, np.flatnonzero(held_out.columns == place)
+
+
+def _usual(fitted: Fitted, place: int) -> float:
+    """Return the standard deviation that few held-out cells of a column exceed."""
+    held_out, mine = _held_out_of(fitted, place)
+    if held_out is None or not len(held_out.deviations) or not len(mine):
+        return np.inf
+    return float(np.quantile(held_out.deviations[mine], USUAL))
+
+
+def _least_certain(fitted: Fitted, place: int) -> float:
+    """Return a probability of the likeliest level that few held-out cells fall below."""
+    held_out, mine = _held_out_of(fitted, place)
+    if held_out is None or not held_out.chances.size or not len(mine):
+        return -1.0
+    most = np.nanmax(held_out.chances[mine], axis=1)
+    return float(np.quantile(most, 1 - USUAL)) + 1e-9
+
+
+def _extend(
+    sets: np.ndarray,
+    chances: np.ndarray,
+    rows: np.ndarray,
+    least: float,
+    coverage: float,
+) -> None:
+    """Add likely levels to the sets of cells that are less certain than held-out ones.
+
+    These sets get the likeliest levels that together have the probability `coverage`.
+
+    Parameters
+    ----------
+    sets : bool ndarray of shape (n, levels)
+        Changed in place.
+    chances : ndarray of shape (n, levels)
+    rows : bool ndarray of shape (n,)
+        The rows of missing cells.
+    least : float
+        The probability of the likeliest level below which a cell is less certain.
+    coverage : float
+    """
+    unsure = np.flatnonzero(rows & (chances.max(1) <= least))
+    order = np.argsort(-chances[unsure], axis=1, kind="stable")
+    part = np.take_along_axis(chances[unsure], order, axis=1)
+    before = np.cumsum(part, axis=1) - part
+    added = np.zeros(part.shape, dtype=bool)
+    np.put_along_axis(added, order, before < coverage - 1e-9, axis=1)
+    sets[unsure] |= added
 
 
 def _of_constants(fitted: Fitted) -> HeldOut | None:

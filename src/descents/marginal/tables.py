@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from descents.marginal.draws import bootstrapped, draws_of
 from descents.marginal.model import Fitted, Setting, Settings, fit
 from descents.marginal.posterior import Cells
 from descents.marginal.refinement import Watch
+from descents.tables.fitted_types import name_of
 from descents.tables.frames import Frame, given_back
 from descents.tables.tables import Table
 from descents.tables.typed_columns import Column
@@ -38,6 +40,8 @@ class PassedColumn:
     why: str
 
 
+_IS_ID = re.compile(r"(?:^|[\W_])(?:id|ID|Id)$|[a-z](?:Id|ID)$")
+"""The names of columns that identify their rows."""
 CLOSED_FORM = "the closed form"
 BEST = "the best of the starts"
 
@@ -308,7 +312,16 @@ def modeled(table: Table) -> tuple[tuple[ColumnModel, ...], tuple[PassedColumn, 
             models.append(ColumnModel(column.name, loss, (), "dates", dates=True))
         else:
             models += of_table(replace(table, columns=(column,)), "auto")
-    return tuple(models), tuple(passed)
+    if table.textual:
+        return tuple(models), tuple(passed)
+    return tuple(_typed(one, table.column(one.name)) for one in models), tuple(passed)
+
+
+def _typed(model: ColumnModel, column: Column) -> ColumnModel:
+    """Return a column of a model with the type of its cells."""
+    if column.cells is None:
+        return model
+    return replace(model, cell_type=name_of(column.cells.type, column.kind == "order"))
 
 
 def _why_not(column: Column, rows: int) -> str:
@@ -320,6 +333,12 @@ def _why_not(column: Column, rows: int) -> str:
     if len(column.levels) > MOST_CLASSES:
         return f"has {len(column.levels)} levels, more than {MOST_CLASSES}"
     values = column.values
+    if column.kind == "number" and _IS_ID.search(column.name):
+        seen = values[~np.isnan(values)]
+        digits = {len(f"{value:.0f}") for value in seen}
+        different = len(seen) > 2 and len(np.unique(seen)) == len(seen)
+        if different and len(digits) == 1 and not (seen % 1).any() and seen.min() > 0:
+            return f"is an id, all {len(seen)} numbers different"
     whole = column.kind == "number" and column.whole and rows > 2
     if whole and not np.isnan(values).any():
         steps = np.diff(values)

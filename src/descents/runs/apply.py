@@ -23,6 +23,7 @@ from descents.runs.request import Data
 from descents.storage.files import read_json, write_bytes
 from descents.storage.run_folders import RESULT, RunFolder
 from descents.tables.levels import KnownLevels, coded
+from descents.tables.limits import outward
 from descents.tables.spelling import text_of
 from descents.tables.tables import Table
 from descents.tables.unseen import known_only
@@ -71,16 +72,19 @@ def imputed(
     return filled, list(dict.fromkeys(messages))
 
 
-def _texts_of(intervals: Intervals) -> dict[str, list[float | str | None]]:
+def _texts_of(intervals: Intervals) -> dict[str, list[object]]:
     """Return the columns of intervals and sets of labels."""
-    texts: dict[str, list[float | str | None]] = {}
+    texts: dict[str, list[object]] = {}
     for j, name in enumerate(intervals.names):
-        for end, ends in (("low", intervals.lower), ("high", intervals.upper)):
-            values = ends[:, j]
-            if np.isfinite(values).any():
-                texts[f"{name}_{end}"] = [
-                    float(f"{x:.6g}") if np.isfinite(x) else None for x in values
-                ]
+        lower, upper = intervals.lower[:, j], intervals.upper[:, j]
+        rows = np.flatnonzero(np.isfinite(lower))
+        if len(rows):
+            both = outward(lower[rows], upper[rows])
+            for end, ends in zip(("low", "high"), both, strict=True):
+                cells: list[object] = [None] * len(lower)
+                for row, value in zip(rows, ends, strict=True):
+                    cells[row] = value
+                texts[f"{name}_{end}"] = cells
         sets = intervals.sets[:, j]
         if any(labels is not None for labels in sets):
             texts[f"{name}_set"] = [

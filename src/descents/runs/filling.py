@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from descents.cells.columns import ColumnModel
+from descents.cells.filling import is_rounded
 from descents.errors import Complaints, InvalidValueError
 from descents.marginal.draws import draws_of, with_gaussian
 from descents.marginal.intervals import CellIntervals, intervals
@@ -17,8 +18,10 @@ from descents.marginal.posterior import Gaussian
 from descents.marginal.tables import TableModel
 from descents.tables.dates import of_days
 from descents.tables.frames import short, stacked
+from descents.tables.limits import outward
 from descents.tables.spelling import text_of
 from descents.tables.tables import Table
+from descents.tables.typed_columns import Column
 
 NUMBER = "imputation"
 """The column that numbers imputations."""
@@ -159,17 +162,24 @@ class Filling:
                 ]
                 cells[f"{model.name}_set"] = _among(each, rows, len(lacking))
                 continue
-            for end, ends, rounded in (
-                ("low", found.lower, np.floor),
-                ("high", found.upper, np.ceil),
+            limits = found.lower[rows, place], found.upper[rows, place]
+            for end, these in zip(
+                ("low", "high"), self._ends(model, column, *limits), strict=True
             ):
-                numbers = ends[rows, place]
-                if model.dates and column.cells is not None:
-                    these = of_days(numbers, column.cells, column.values, rounded)
-                else:
-                    these = [float(f"{x:.6g}") for x in numbers]
                 cells[f"{model.name}_{end}"] = _among(these, rows, len(lacking))
         return cells
+
+    def _ends(
+        self, model: ColumnModel, column: Column, lower: np.ndarray, upper: np.ndarray
+    ) -> tuple[list[object], list[object]]:
+        """Return the ends of the intervals of some cells of a column of numbers or dates."""
+        if model.dates and column.cells is not None:
+            return (
+                of_days(lower, column.cells, column.values, np.floor),
+                of_days(upper, column.cells, column.values, np.ceil),
+            )
+        whole = is_rounded(model, column, self.table.textual)
+        return outward(lower, upper, whole=whole, written=column.written)
 
 
 def added_names(

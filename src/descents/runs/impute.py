@@ -52,6 +52,7 @@ from descents.runs.request import Data, environment
 from descents.runs.results import Environment, Formats, Run
 from descents.storage.files import read_json, read_tensors, write_bytes
 from descents.storage.run_folders import RESULT, ROWS, TENSORS, RunFolder
+from descents.tables.calendar import with_dates
 from descents.tables.frames import given_back
 from descents.tables.tables import Table, from_frame
 from descents.tables.written import content
@@ -115,7 +116,9 @@ def impute(
     """
     begun = time.perf_counter()
     tell = progress or (lambda part, share: None)
-    filling = _fitted(table_of(data), options, tell)
+    table = with_dates(table_of(data))
+    dates = table.notes[len(table_of(data).notes) :]
+    filling = _fitted(table, options, tell)
     errors, intervals = Errors.of(filling.model.fitted), intervals_of(filling)
     columns, passed = columns_of(filling, errors, intervals), passed_columns(filling)
     filled, how = filled_table(filling, columns, passed), fills_of(options)
@@ -126,11 +129,14 @@ def impute(
     formats = data.formats()
     result = ImputationResult(
         run=run,
-        read=list(data.notes),
+        read=[*data.notes, *dates],
         formats=None if formats is None else Formats(**formats),
-        warnings=warnings_of(
-            filled, columns, held_out, runs.statuses[runs.best], refinement
-        ),
+        warnings=[
+            *dates,
+            *warnings_of(
+                filled, columns, held_out, runs.statuses[runs.best], refinement
+            ),
+        ],
         shape=list(shape),
         observed=int((~np.isnan(filling.codes)).sum()),
         filled=filled,
@@ -321,6 +327,8 @@ class StoredImputer:
                 "'descents impute' too"
             )
         table, _ = of_model(table, [column.name for column in self.model.columns])
+        dates = [column.name for column in self.model.columns if column.dates]
+        table = with_dates(table, dates)
         return Filling(self.model, self.resampled[:count], table, options)
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 DAY = 86_400_000_000  # in microseconds
 STEPS = (DAY, DAY // 24, DAY // 24 // 60, 1_000_000, 1000, 1)
 """Units for rounding: days, hours, minutes, seconds, milliseconds and microseconds."""
+YYYYMMDD = "00000000"
+"""The form of dates as whole numbers."""
 YEARS_1_TO_9999 = (-719_161.0, 2_932_895.0)
 NANOSECONDS = (-106_750.0, 106_750.0)
 """The ranges of Python's dates and of 64-bit nanoseconds, in days since 1970, less a day
@@ -88,7 +90,8 @@ def of_days(
     ----------
     days : float64 ndarray
     cells : arrow array
-        The cells of the column: dates, times, durations or ISO text.
+        The cells of the column: dates, times, durations, ISO text, or YYYYMMDD as text or
+        numbers.
     observed : float64 ndarray
         The days of all cells, NaN where missing.
     rounded : callable
@@ -110,13 +113,16 @@ def of_days(
     step, offset = step_of(observed, from_zero=types.is_time(kind))
     if text and _step_of_shape(shape) > step:
         step, offset = _step_of_shape(shape), 0
-    kind = pyarrow.timestamp("us") if text else kind
+    number = types.is_integer(kind) or types.is_floating(kind)
+    kind = pyarrow.timestamp("us") if text or number else kind
     low, high = NANOSECONDS if getattr(kind, "unit", "") == "ns" else YEARS_1_TO_9999
     if types.is_time(kind):
         low, high = 0.0, 1 - step / DAY
     counts = rounded(np.clip(days, low, high) * (DAY // step) - offset / step)
     numbers = pyarrow.array(counts.astype(np.int64) * step + offset)
     values = numbers.cast(_microseconds(kind)).cast(kind, safe=False).to_pylist()
+    if number:
+        return [int(_written(value, YYYYMMDD)) for value in values]
     return [_written(value, shape) for value in values] if text else list(values)
 
 
@@ -140,6 +146,8 @@ def _step_of_shape(shape: str) -> int:
 
 def _written(value: datetime.datetime, shape: str) -> str:
     """Return a time as ISO text in the form `shape`."""
+    if shape == YYYYMMDD:
+        return value.isoformat()[:10].replace("-", "")
     text: str = value.isoformat(sep=shape[10:11] or "T", timespec="microseconds")
     end = len(shape.removesuffix("Z"))
     return text[:end].ljust(end, "0") + "Z" * shape.endswith("Z")

@@ -215,7 +215,11 @@ def assemble(source: Source, parts: Mapping[int, object]) -> Source:
         frame = frame.with_columns(list(parts.values()))
     else:
         columns = [parts.get(place, cells) for place, cells in enumerate(frame.columns)]
-        frame = pyarrow.Table.from_arrays(columns, schema=frame.schema)
+        schema = frame.schema
+        for place, cells in parts.items():
+            field = schema.field(place).with_type(getattr(cells, "type", None))
+            schema = schema.set(place, field)
+        frame = pyarrow.Table.from_arrays(columns, schema=schema)
     return replace(source, frame=frame)
 
 

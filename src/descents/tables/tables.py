@@ -16,6 +16,7 @@ import numpy as np
 
 from descents.errors import InvalidValueError
 from descents.tables.dates import of_days
+from descents.tables.fitted_types import fresh
 from descents.tables.frames import (
     Dialect,
     Frame,
@@ -72,6 +73,12 @@ class Table:
         2
         """
         return self.source.rows
+
+    @property
+    def textual(self) -> bool:
+        """Whether the source is a text file."""
+        dialect = self.source.dialect
+        return dialect is not None and dialect.textual
 
     def column(self, name: str) -> Column:
         """Return the column with this name.
@@ -188,7 +195,12 @@ class Table:
             written = column.written
             if isinstance(written, Written):  # write them like the other cells
                 fills = [x if isinstance(x, str) else written.text(x) for x in fills]
-            if fills:
+            if column.fitted is not None:
+                parts[places[name]] = fresh(
+                    source, places[name], fills, column.fitted, column.levels,
+                    column.kind == "order",
+                )  # fmt: skip
+            elif fills:
                 parts[places[name]] = put(source, places[name], holes, fills)
         return replace(self, source=assemble(source, parts))
 

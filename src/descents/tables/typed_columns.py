@@ -12,6 +12,7 @@ import numpy as np
 from descents.errors import InvalidValueError
 from descents.tables.dates import as_days
 from descents.tables.frames import short
+from descents.tables.limits import shown
 from descents.tables.numerals import Written
 from descents.tables.open_ends import Ends
 from descents.text import counted
@@ -48,6 +49,9 @@ class Column:
         The cells of the source; None if there is no source.
     written : Written or Ends, optional
         How the cells of a text file are written, unless they are plain numbers.
+    fitted : arrow type, optional
+        The type that the column gets if it is filled, in place of its own, which cannot
+        hold the values of a model. The column then has no observed cell.
 
     Examples
     --------
@@ -66,6 +70,7 @@ class Column:
     says: str
     written: Written | Ends | None = field(default=None, repr=False)
     cells: pyarrow.Array = field(default=None, repr=False)
+    fitted: pyarrow.DataType = field(default=None, repr=False)
 
 
 def _span(group: Sequence[Column]) -> str:
@@ -90,9 +95,9 @@ def _clause(columns: Sequence[Column]) -> str:
     if kind == "number":
         low, high = min(map(np.min, observed)), max(map(np.max, observed))
         exact = columns[0].whole and max(-low, high) < 1e15
-        shown = [f"{x:.0f}" if exact else f"{x:.6g}" for x in (low, high)]
+        ends = [f"{x:.0f}" for x in (low, high)] if exact else shown((low, high))
         clause = "whole numbers" if columns[0].whole else "numbers"
-        clause += f", all {shown[0]}" if low == high else f" {shown[0]} to {shown[1]}"
+        clause += f", all {ends[0]}" if low == high else f" {ends[0]} to {ends[1]}"
     elif kind == "text":
         different = [len(column.levels) for column in columns]
         if max(different) == 1:
