@@ -237,7 +237,7 @@ def _rise(
 
 
 def _together(
-    here: _Here, side: Side, turn: Any, rise: torch.Tensor, *, exact: bool
+    here: _Here, side: Side, turn: half_steps.Turn, rise: torch.Tensor, *, exact: bool
 ) -> torch.Tensor:
     """Return for each row the sum of the rises of all rows that are coupled to it."""
     asked = turn.regularizer
@@ -267,7 +267,12 @@ def _predictions(problem: Factorization, parameters: Parameters) -> torch.Tensor
 
 
 def _accepted(
-    here: _Here, side: Side, turn: Any, tried: Parameters, *, exact: bool = False
+    here: _Here,
+    side: Side,
+    turn: half_steps.Turn,
+    tried: Parameters,
+    *,
+    exact: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a mask of the rows that do not raise the loss with penalties, and the rises.
 
