@@ -48,3 +48,30 @@ def test_fills_have_as_many_decimals_as_the_cells(decimal, delimiter, tmp_path) 
     assert main(["apply", *arguments, "--out", str(tmp_path / "applied")]) == 0
     fill = (tmp_path / "f.csv").read_text().splitlines()[1].split(delimiter)[1]
     assert re.fullmatch(rf"\d{decimal}\d{{3}}", fill)
+
+
+def test_quotes_around_all_cells_are_kept(tmp_path) -> None:
+    rows = [",".join(f'"{cell}"' for cell in row) for row in [["a", "b"], *lines()]]
+    found = filled(tmp_path, "\n".join(rows) + "\n", "--intervals", "0.5")
+    for row in found.splitlines():
+        assert re.fullmatch(r'("[^"]*",){3}"[^"]*"', row), row
+    before = [row.split(",")[0] for row in rows]
+    assert [row.split(",")[0] for row in found.splitlines()] == before
+
+
+def test_quotes_around_the_cells_of_a_column_are_kept(tmp_path) -> None:
+    rows = [["a", "b", '"word"']]
+    for place, row in enumerate(lines()):
+        rows.append([*row, "NA" if place % 7 == 0 else f'"{"xy"[place % 2]}"'])
+    found = filled(tmp_path, "\n".join(map(",".join, rows)) + "\n").splitlines()
+    assert found[0] == "a,b,word"
+    for row in found[1:]:
+        assert re.fullmatch(r'[-.0-9]+,[-.0-9]+,"[xy]"', row), row
+
+
+def test_a_blank_line_of_one_column_is_a_missing_cell(tmp_path) -> None:
+    found = filled(tmp_path, "a\n1.0\n\n3.0\n2.5\n1.5\n\n")
+    cells = found.splitlines()
+    assert len(cells) == 6
+    assert cells[:2] + cells[3:] == ["a", "1.0", "3.0", "2.5", "1.5"]
+    assert float(cells[2]) == 2.0
