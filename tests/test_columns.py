@@ -299,13 +299,14 @@ def test_one_row_is_filled_though_its_columns_are_blank(maker) -> None:
         assert str(found[name].iloc[0]) == str(whole[name].iloc[0]) or name == "height"
 
 
-def test_a_category_that_lacks_the_level_is_one_sentence() -> None:
+def test_a_category_that_lacks_the_level_is_filled_with_it() -> None:
     frame = pd.DataFrame({"a": np.arange(12.0), "k": pd.Categorical(list("xyz") * 4)})
     model = fitted(frame)
     column = from_frame(pd.DataFrame({"k": pd.Categorical(["x", None])}))
     models = [one for one in model.columns_ if one.name == "k"]
-    with pytest.raises(InvalidValueError, match="types that they had in the fit"):
-        filled(column, models, [np.array([0.0, 2.0])])
+    rows = filled(column, models, [np.array([0.0, 2.0])])
+    assert rows["k"].tolist() == ["x", "z"]
+    assert rows["k"].dtype == frame["k"].dtype
 
 
 # The parts

@@ -66,6 +66,8 @@ class ColumnModel:
         Whether the width of its Huber loss was estimated from the noise of the column.
     cell_type : str
         The arrow type of its cells in the table of the fit; "" if that is not known.
+    places : int or None
+        The number of decimals of its plain numbers in a text file, if all had the same.
 
     Examples
     --------
@@ -84,6 +86,7 @@ class ColumnModel:
     never: tuple[object, ...] = ()
     width_from_noise: bool = False
     cell_type: str = ""
+    places: int | None = None
 
     @property
     def why(self) -> str:
@@ -154,6 +157,7 @@ class ColumnModel:
             "never": never,
             "width_from_noise": self.width_from_noise,
             "cell_type": self.cell_type,
+            "places": self.places,
         }
 
     @classmethod
@@ -174,6 +178,7 @@ class ColumnModel:
             tuple(facts.get("never", ())),
             facts.get("width_from_noise", bool(earlier)),
             facts.get("cell_type", ""),
+            facts.get("places"),
         )
 
     def stand_in(self, level: object) -> float:
@@ -232,6 +237,13 @@ def of_table(
         if column.kind != "empty" or chosen.get(column.name) is not None
     ]
     complaints.raise_any()
+    if table.textual:
+        models = [
+            replace(model, places=table.places(model.name))
+            if not model.levels
+            else model
+            for model in models
+        ]
     if weights is not None and weights.shape != (table.rows, len(table.columns)):
         weights = None  # refused where all weights are checked
     places = {column.name: j for j, column in enumerate(table.columns)}

@@ -14,6 +14,7 @@ from descents.tables import levels
 from descents.tables.fitted_types import CATEGORY, IN_ORDER, alike, named, widened
 from descents.tables.frames import Frame, given_back, reason_of
 from descents.tables.levels import Places
+from descents.tables.numerals import Written
 from descents.tables.spelling import number_of, text_of, truth_among
 from descents.tables.tables import Table
 from descents.tables.typed_columns import Column, Kind
@@ -72,6 +73,12 @@ def completed(
         parts[column.name][0] if column.name in parts else column
         for column in table.columns
     )
+    by_name = {model.name: model for model in models}
+    if textual:
+        columns = tuple(
+            _with_places(column, by_name.get(column.name), table.decimal)
+            for column in columns
+        )
     values = {name: numbers for name, (_, numbers) in parts.items()}
     try:
         return replace(table, columns=columns).completed(values)
@@ -82,6 +89,16 @@ def completed(
             f"a column cannot hold what is to be filled in ({reason_of(error)}); give "
             "the columns the types that they had in the fit"
         ) from None
+
+
+def _with_places(column: Column, model: ColumnModel | None, decimal: str) -> Column:
+    """Return a column that is filled with as many decimals as it had in the fit."""
+    if model is None or model.places is None or column.kind != "number" or column.whole:
+        return column
+    written = column.written or Written(decimal)
+    if not isinstance(written, Written) or written.places is not None:
+        return column
+    return replace(column, written=replace(written, places=model.places))
 
 
 def _as_fitted(table: Table, models: Sequence[ColumnModel]) -> Table:

@@ -19,6 +19,7 @@ from descents.marginal.tables import TableModel
 from descents.tables.dates import of_days
 from descents.tables.frames import short, stacked
 from descents.tables.limits import outward
+from descents.tables.numerals import Written
 from descents.tables.spelling import text_of
 from descents.tables.tables import Table
 from descents.tables.typed_columns import Column
@@ -134,7 +135,7 @@ class Filling:
         fitted = self.model.fitted
         values = fitted.predicted(self.codes, limited=self.options.limited).values
         table = self.model.put(self.table, values, free=not self.options.limited)
-        return table if self.intervals is None else table.beside(self._beside())
+        return table if self.intervals is None else table.beside(self._beside(values))
 
     def draws(self) -> Iterator[np.ndarray]:
         """Yield numbers and codes with missing ones drawn, one table at a time."""
@@ -142,8 +143,8 @@ class Filling:
         options = self.options
         return draws_of(models, self.codes, options.seed, limited=options.limited)
 
-    def _beside(self) -> dict[str, list[object]]:
-        """Return the columns of intervals and sets."""
+    def _beside(self, values: np.ndarray) -> dict[str, list[object]]:
+        """Return the columns of intervals and sets, given the numbers of the fills."""
         found = self.intervals
         cells: dict[str, list[object]] = {}
         if found is None:
@@ -162,7 +163,16 @@ class Filling:
                 ]
                 cells[f"{model.name}_set"] = _among(each, rows, len(lacking))
                 continue
-            limits = found.lower[rows, place], found.upper[rows, place]
+            fills = values[rows, place]
+            written, places = column.written, model.places
+            if isinstance(written, Written) and written.places is not None:
+                places = written.places
+            if places is not None:  # fills are rounded to these
+                fills = np.array([float(f"{fill:.{places}f}") for fill in fills])
+            limits = (
+                np.minimum(found.lower[rows, place], fills),
+                np.maximum(found.upper[rows, place], fills),
+            )
             for end, these in zip(
                 ("low", "high"), self._ends(model, column, *limits), strict=True
             ):

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypedDict
 
 from descents.errors import InvalidValueError
 from descents.tables.conventions import Expected
@@ -208,9 +208,54 @@ def read_text(
         delimiter=delimiter,
         newline=newline,
         textual=True,
+        **_quotes(text, delimiter, len(first), marks, header),
     )
     source = Source("pyarrow", cells, tuple(names), len(cells), dialect)
     return Table(columns, source, (*notes, *([_NUMBERS_AS_NAMES] if numeric else ())))
+
+
+class _Quotes(TypedDict):
+    """The parts of a dialect on quotes."""
+
+    quoted: dict[str, frozenset[str]]
+    all_quoted: bool
+
+
+def _quotes(
+    text: str, delimiter: str, width: int, marks: set[str], header: bool
+) -> _Quotes:
+    """Return which columns have all their cells in quotes, except marks of missing ones."""
+    if '"' not in text:
+        return {"quoted": {}, "all_quoted": False}
+    mark = re.escape(delimiter)
+    cell = re.compile(
+        rf'("[^"]*+(?:""[^"]*+)*+"|[^{mark}\r\n]*+)({mark}|\r\n|\r|\n|\Z)'
+    )
+    bare: list[set[str]] = [set() for _ in range(width)]
+    some, left, blank = [False] * width, set(range(width)), marks | {""}
+    place, row, names = 0, 0, header
+    for match in cell.finditer(text):
+        content, end = match[1], match[2]
+        last = end != delimiter
+        if not (place == 0 and last and not content):  # not a blank line
+            if place >= width:
+                return {"quoted": {}, "all_quoted": False}
+            is_quoted = content.startswith('"')
+            if header and row == 0:
+                names &= is_quoted
+            elif is_quoted:
+                some[place] = True
+            elif content not in bare[place] and place in left:
+                bare[place].add(content)
+                if content.strip() not in blank:
+                    left.remove(place)
+                    if not left:
+                        break
+            row += last
+        place = 0 if last else place + 1
+    quoted = {str(at): frozenset(bare[at]) for at in left if some[at]}
+    every = len(quoted) == width and (names or not header)
+    return {"quoted": quoted, "all_quoted": every and not any(bare)}
 
 
 def _split(
@@ -252,6 +297,11 @@ def _parsed(where: str, text: str, delimiter: str, width: int) -> pyarrow.Table:
     import pyarrow
     from pyarrow import csv as arrow_csv
 
+    # A blank line in a single column is a missing cell, unless it is at an end, or other
+    # missing cells are written as "".
+    blanks = width == 1 and not re.search(r'^""\r?$', text, re.MULTILINE)
+    if blanks:
+        text = text.strip("\r\n") + "\n"
     content = text.encode()
     names = [str(place) for place in range(width)]
     try:
@@ -261,7 +311,11 @@ def _parsed(where: str, text: str, delimiter: str, width: int) -> pyarrow.Table:
             arrow_csv.ReadOptions(
                 column_names=names, block_size=min(len(content) + 1, 2**31 - 1)
             ),
-            arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            arrow_csv.ParseOptions(
+                delimiter=delimiter,
+                newlines_in_values=True,
+                ignore_empty_lines=not blanks,
+            ),
             arrow_csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pyarrow.string()),
                 strings_can_be_null=False,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -35,7 +35,8 @@ class Dialect:
     """How a table is written as CSV text."""
 
     # `textual`: the cells are the text of a file. `marked`: the file begins with a byte
-    # order mark.
+    # order mark. `quoted`: for each column of the frame whose cells are in quotes, the
+    # texts that are not, such as NA. `all_quoted`: so is every column, with its name.
 
     header: tuple[str, ...] | None
     delimiter: str = ","
@@ -44,6 +45,8 @@ class Dialect:
     textual: bool = False
     encoding: str = "utf-8"
     marked: bool = False
+    quoted: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    all_quoted: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,17 +280,32 @@ def beside(source: Source, texts: Mapping[str, Sequence[object]]) -> Source:
 
 
 def _csv_text(frame: pyarrow.Table, dialect: Dialect) -> str:
-    """Return a pyarrow table as CSV text, with quotes only around cells that need them."""
+    """Return a pyarrow table as CSV text.
+
+    Quotes are around cells that need them, and in the columns that have them in the source.
+    """
     special = re.compile(f'[{re.escape(dialect.delimiter)}"\r\n]')
 
-    def quoted(text: str) -> str:
+    def in_quotes(text: str) -> str:
         doubled = text.replace('"', '""')
-        return f'"{doubled}"' if special.search(text) else text
+        return f'"{doubled}"'
 
-    columns = [map(quoted, cell_texts(cells, dialect)) for cells in frame.columns]
+    def quoted(text: str) -> str:
+        return in_quotes(text) if special.search(text) else text
+
+    columns = []
+    for name, cells in zip(frame.column_names, frame.columns, strict=True):
+        bare = dialect.quoted.get(name, frozenset() if dialect.all_quoted else None)
+        columns.append(
+            [
+                quoted(text) if bare is None or text in bare else in_quotes(text)
+                for text in cell_texts(cells, dialect)
+            ]
+        )
     lines = list(map(dialect.delimiter.join, zip(*columns, strict=True)))
     if dialect.header is not None:
-        lines.insert(0, dialect.delimiter.join(map(quoted, dialect.header)))
+        of_names = in_quotes if dialect.all_quoted else quoted
+        lines.insert(0, dialect.delimiter.join(map(of_names, dialect.header)))
     # A blank line would not be read as a row, so it gets an empty quoted cell.
     return dialect.newline.join([line or '""' for line in lines] + [""])
 

@@ -96,7 +96,8 @@ def shown(numbers: Sequence[float]) -> list[str]:
     >>> shown([1e9 + 0.25, 1e9 + 0.5]), shown([0.1234567, 2e9])
     (['1000000000.25', '1000000000.5'], ['0.123457', '2e+09'])
     """
-    width, most = max(numbers) - min(numbers), max(map(abs, numbers))
+    low, high = float(min(numbers)), float(max(numbers))
+    width, most = high - low, max(-low, high)  # infinite without a warning
     digits = 6
     if 0 < width < math.inf:
         digits = min(max(digits, math.ceil(math.log10(most / width)) + 3), 17)

@@ -315,6 +315,25 @@ def _alike(
     return not others or all(cell[name] == others[0][name] for name in names)
 
 
+def fixed_places(texts: Iterable[str], decimal: str) -> int | None:
+    """Return the number of decimals of plain numbers if all have the same, at least 1.
+
+    Examples
+    --------
+    >>> fixed_places(["0.10", "-2.25"], "."), fixed_places(["0.1", "2.25"], ".")
+    (2, None)
+    >>> fixed_places(["0,1", "2,5"], ","), fixed_places(["1.5e3", "2.5e3"], ".")
+    (1, None)
+    """
+    lengths = set()
+    for text in texts:
+        _, _, behind = text.strip().partition(decimal)
+        lengths.add(len(behind) if behind.isdecimal() else 0)
+        if len(lengths) > 1:
+            return None
+    return lengths.pop() or None if lengths else None
+
+
 def grouped(texts: Iterable[str]) -> bool:
     """Return whether some cells have no comma or point, so that others may be grouped.
 

@@ -30,7 +30,7 @@ from descents.tables.frames import (
     put,
     short,
 )
-from descents.tables.numerals import Written
+from descents.tables.numerals import Written, fixed_places
 from descents.tables.typed_columns import Column, typed_column
 from descents.text import counted
 
@@ -115,6 +115,25 @@ class Table:
         dropped = known_names(names, [column.name for column in self.columns])
         left = tuple(column for column in self.columns if column.name not in dropped)
         return replace(self, columns=left)
+
+    def places(self, name: str) -> int | None:
+        """Return the number of decimals of a column of plain numbers in a text file.
+
+        None if the cells have different numbers of decimals, or a unit.
+        """
+        column = self.column(name)
+        bare = column.written in (None, Written(), Written(","))
+        if column.kind != "number" or column.whole or column.cells is None or not bare:
+            return None
+        seen = column.cells.take(np.flatnonzero(~np.isnan(column.values))).unique()
+        written = column.written
+        decimal = written.decimal if isinstance(written, Written) else self.decimal
+        return fixed_places(seen.to_pylist(), decimal)
+
+    @property
+    def decimal(self) -> str:
+        """The decimal mark of plain numbers in a text file."""
+        return "." if self.source.dialect is None else self.source.dialect.decimal
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Return the cells of a column of the source as text, "" if missing.
