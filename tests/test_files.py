@@ -362,8 +362,8 @@ def test_minus_signs_before_digits_are_minus(write, minus: str) -> None:
     assert table.columns[0].values[:2].tolist() == [-5, 7]
     assert table.columns[1].values[:2].tolist() == [3, -2]
     assert f"U+{ord(minus):04X}" in table.columns[0].written.says
-    filled = table.filled({"a": np.array([0, 0, -1.0]), "b": np.array([0, 0, -4.0])})
-    assert filled.splitlines()[-1] == f"{minus}1;{minus}4 kg"
+    filled = table.filled({"a": np.array([0, 0, -1.0]), "b": np.array([0, 0, -2.0])})
+    assert filled.splitlines()[-1] == f"{minus}1;{minus}2 kg"
     levels = [f"{minus}5", f"{minus}2,5", "0"]
     assert arranged(levels[::-1]) == (tuple(levels), "its numbers")
     assert number_of(f"{minus}5") == -5
