@@ -37,7 +37,7 @@ _REMEDY = " (or --no-header, if the first line is data)"
 _IN_NUMBER = re.compile(r"(?<=[0-9]),(?=[0-9])")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _SEPARATOR_LINE = re.compile(r'"?sep=(?P<mark>[^"\w\r\n])"?[ ;,\t]*(?=\r|\n)', re.I)
-"""The first line with which Excel is told the delimiter."""
+"""The first line that names the delimiter for Excel."""
 _CONTROLS = re.compile("[\udc80-\udc9f]")
 """Bytes from 0x80 to 0x9f that are not part of UTF-8."""
 _DELIMITERS = (",", ";", "\t", "|")
