@@ -23,6 +23,8 @@ from hypothesis import strategies as st
 
 from descents.tables import csv_text, files
 from descents.tables.files import read, read_triples
+from descents.tables.scales import arranged
+from descents.tables.spelling import number_of
 from descents.tables.tables import Table
 from descents.tables.triples import Triples
 from descents.tables.typed_columns import Column, describe
@@ -326,6 +328,10 @@ def test_triples_refused(write, text, words) -> None:
         ("a\n1e999\n", ["'a'", "infinite"]),
         ("größe\n1\n".encode("latin-1"), ["byte 2", "line 1", "--encoding latin-1"]),
         (b"a\n1\n\xff\n", ["byte 4", "line 3", "latin-1"]),
+        ("a\n€ 1\n".encode("cp1252"), ["byte 2", "line 2", "--encoding cp1252"]),
+        ("À€\n1\n".encode("cp1252"), ["--encoding cp1252"]),
+        ("Àß".encode() + b"\xe9\n1\n", ["--encoding latin-1"]),
+        ("sep=;\na;b\n1;2\n3\n", ["line 4 has 1 cell, the first line 2"]),
         ("a,b\n1,2\n".encode("utf-16"), ["--encoding utf-16"]),
         (bytes(range(256)) * 9, ["zero bytes"]),
         (b"a,b\n1,\0\n", ["zero bytes"]),
@@ -335,6 +341,38 @@ def test_triples_refused(write, text, words) -> None:
 def test_bad_text(write, content, words) -> None:
     path = write(content)
     refused(lambda: read(path), *words)
+
+
+@pytest.mark.parametrize(
+    "text", ["sep=;\r\n", '"sep=;"\n', "SEP=;\n", "\ufeffsep=;\n", "\ufeff\ufeff", ""]
+)
+def test_the_separator_line_of_excel_and_second_marks_are_read_past(
+    write, text
+) -> None:
+    path = write(text + "a;b\n1,5;x,y\n2,5;z,u\n")
+    table = read(path)
+    assert [column.name for column in table.columns] == ["a", "b"]
+    assert table.columns[0].values.tolist() == [1.5, 2.5]
+    assert read(path, delimiter=";").columns[1].levels == ("x,y", "z,u")
+
+
+@pytest.mark.parametrize("minus", ["\u2212", "\u2013", "\uff0d", "\ufe63"])
+def test_minus_signs_before_digits_are_minus(write, minus: str) -> None:
+    table = read(write(f"a;b\n{minus}5;3 kg\n7;{minus}2 kg\n;\n"))
+    assert table.columns[0].values[:2].tolist() == [-5, 7]
+    assert table.columns[1].values[:2].tolist() == [3, -2]
+    assert f"U+{ord(minus):04X}" in table.columns[0].written.says
+    filled = table.filled({"a": np.array([0, 0, -1.0]), "b": np.array([0, 0, -2.0])})
+    assert filled.splitlines()[-1] == f"{minus}1;{minus}2 kg"
+    levels = [f"{minus}5", f"{minus}2,5", "0"]
+    assert arranged(levels[::-1]) == (tuple(levels), "its numbers")
+    assert number_of(f"{minus}5") == -5
+
+
+def test_dashes_between_numbers_are_no_minus_signs(write) -> None:
+    table = read(write("a\n18\u201324\n25\u201334\n18\u201324\n"))
+    assert table.columns[0].kind == "category"
+    assert number_of("5\u2013") is None
 
 
 def test_bad_places_and_options(write, tmp_path) -> None:

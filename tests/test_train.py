@@ -659,3 +659,27 @@ def test_rates_that_print_alike_are_settings_of_their_own(tmp_path: Path) -> Non
     result = json.loads((out / "result.json").read_text())
     assert [s["name"] for s in result["settings"]] == rates
     assert pd.read_parquet(out / "starts.parquet")["setting"].nunique() == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            ["--init", "bad", "--optimizer", "o", "--validation", "2"],
+            ["--init is 'bad'", "--optimizer is 'o'", "--validation is '2'"],
+        ),
+        (["--target", "nobody", "--weights", "nothing"], ["'nobody'", "'nothing'"]),
+    ],
+)
+def test_several_wrong_options_are_named_at_once(
+    options: list[str],
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("a,b,y\n" + "1,2,u\n2,1,v\n3,5,u\n" * 4)
+    run = ["train", str(table), "--target", "y", "--out", str(tmp_path / "run")]
+    assert main([*run, *options]) != 0
+    said = capsys.readouterr().err
+    assert all(word in said for word in words), said

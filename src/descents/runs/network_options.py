@@ -109,6 +109,7 @@ class NetworkOptions:
             complaints.attempt(one_of, "--init", name, WEIGHTS)
         for name in self.optimizers:
             complaints.attempt(one_of, "--optimizer", name, OPTIMIZERS)
+        complaints.attempt(self.held_out)
         complaints.raise_any()
         options = (self.initializations, self.optimizers, self.learning_rates)
         varied = [len(set(option)) > 1 for option in options]

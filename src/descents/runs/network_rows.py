@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from descents.errors import InvalidValueError
+from descents.errors import Complaints, InvalidValueError
 from descents.networks.features import Features, Target
 from descents.runs.network_options import NetworkOptions
 from descents.runs.request import Data
@@ -56,7 +56,11 @@ def prepared(data: Data, options: NetworkOptions) -> Prepared:
             "train needs a table with column names, but this one is sparse; give CSV, TSV "
             "or Parquet"
         )
-    column = table.column(options.target)
+    complaints = Complaints()
+    column = complaints.attempt(table.column, options.target)
+    if options.weights is not None:
+        complaints.attempt(table.column, options.weights)
+    complaints.raise_any()
     target, values = Target.of_column(column, options.task)
     has_target = ~np.isnan(values)
     weights = None

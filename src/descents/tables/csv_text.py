@@ -36,6 +36,10 @@ _NUMBERS_AS_NAMES = (
 _REMEDY = " (or --no-header, if the first line is data)"
 _IN_NUMBER = re.compile(r"(?<=[0-9]),(?=[0-9])")
 _LINE_END = re.compile(r"\r\n|\r|\n")
+_SEPARATOR_LINE = re.compile(r'"?sep=(?P<mark>[^"\w\r\n])"?[ ;,\t]*(?=\r|\n)', re.I)
+"""The first line that names the delimiter for Excel."""
+_CONTROLS = re.compile("[\udc80-\udc9f]")
+"""Bytes from 0x80 to 0x9f that are not part of UTF-8."""
 _DELIMITERS = (",", ";", "\t", "|")
 
 
@@ -111,7 +115,7 @@ def decoded(where: str, content: bytes, encoding: str) -> str:
     except UnicodeError as error:
         at = getattr(error, "start", 0)
         if b"\0" not in content or utf16:
-            other = "utf-16" if utf16 else "latin-1"
+            other = _other_encoding(content)
             line = content.count(b"\n", 0, at) + 1
             raise InvalidValueError(
                 f"{where} is not {encoding}: byte {at}, in line {line}, is invalid; give "
@@ -124,6 +128,38 @@ def decoded(where: str, content: bytes, encoding: str) -> str:
             ".npz (UTF-16 text is read with --encoding utf-16)"
         )
     return text
+
+
+def without_separator_line(text: str) -> tuple[str, str | None]:
+    r"""Return a text without the line of Excel that names the delimiter, and the delimiter.
+
+    An empty line takes its place, so that later lines keep their numbers.
+
+    Examples
+    --------
+    >>> without_separator_line("sep=;\na;b\n"), without_separator_line("a,b\n")
+    (('\na;b\n', ';'), ('a,b\n', None))
+    """
+    match = _SEPARATOR_LINE.match(text)
+    return (text, None) if match is None else (text[match.end() :], match["mark"])
+
+
+def _other_encoding(content: bytes) -> str:
+    """Return an encoding that a file which is not UTF-8 may have.
+
+    Bytes from 0x80 to 0x9f are quotes, dashes and the euro sign in cp1252, but control
+    characters in latin-1.
+    """
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    rest = content.decode("utf-8", "surrogateescape")
+    if not _CONTROLS.search(rest):
+        return "latin-1"
+    try:
+        content.decode("cp1252")
+    except UnicodeError:
+        return "latin-1"
+    return "cp1252"
 
 
 def _records(text: str, delimiter: str, most: int) -> list[list[str]]:
@@ -331,8 +367,9 @@ def _parsed(where: str, text: str, delimiter: str, width: int) -> pyarrow.Table:
 
 
 def _first_line(text: str) -> int:
-    """Return the length of the first line of a text, including its line end."""
-    match = _LINE_END.search(text)
+    """Return where the first line of a text that is not blank ends, with its line end."""
+    blank = re.match(r"[\r\n]*", text)
+    match = _LINE_END.search(text, blank.end() if blank else 0)
     return match.end() if match else len(text)
 
 

@@ -13,7 +13,13 @@ import numpy as np
 from descents.errors import InvalidValueError
 from descents.tables.arrays import read_arrays
 from descents.tables.conventions import Expected
-from descents.tables.csv_text import checked_delimiter, decoded, read_bytes, read_text
+from descents.tables.csv_text import (
+    checked_delimiter,
+    decoded,
+    read_bytes,
+    read_text,
+    without_separator_line,
+)
 from descents.tables.frames import Dialect, cell_texts, reason_of, short
 from descents.tables.tables import Table, from_arrow
 from descents.tables.text_columns import NUMBER
@@ -110,9 +116,12 @@ def read(
         if delimiter is None and re.search(r"\.tsv(\.gz)?$", path.name.lower()):
             delimiter = "\t"
     text = decoded(where, read_bytes(where, path), encoding)
-    bare = text.removeprefix("\ufeff")
+    bare = text.lstrip("\ufeff")  # some programs write two
     written = Dialect(None, encoding=encoding, marked=len(bare) < len(text))
     wanted = Expected(decimal, formats)
+    bare, named = without_separator_line(bare)
+    if delimiter is None and named != decimal:
+        delimiter = checked_delimiter(named, decimal)
     return read_text(
         where,
         bare,

@@ -27,6 +27,10 @@ NO_UNITS = frozenset(
 """Words after numbers that mark ordinal numbers or times, not quantities."""
 
 _SPACES = re.compile("[\u00a0\u2007\u2009\u202f]")
+MINUS = re.compile(
+    "\u2212|(?<![\\w.,)\\]%])[\u2013\ufe63\uff0d](?= ?[0-9.,$\u00a2-\u00a5\u20a0-\u20cf])"
+)
+"""Minus signs other than that of ASCII; a dash is one only where a number begins."""
 MONEY = (
     r"(?:[A-Z]{0,3}[$\u00a2-\u00a5\u20a0-\u20cf\u0e3f]|" + "|".join(CURRENCIES) + ")"
 )
@@ -54,7 +58,7 @@ def plain(text: str) -> str:
     """
     if text.isascii():
         return text
-    text = _SPACES.sub(" ", text).replace("\u2212", "-")
+    text = MINUS.sub("-", _SPACES.sub(" ", text))
     return text.replace("\u2019", "'")
 
 

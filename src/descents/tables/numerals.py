@@ -14,6 +14,7 @@ from typing import Any
 
 from descents.tables.numeral_parts import (
     LAKHS,
+    MINUS,
     are_codes,
     fits,
     parted,
@@ -48,7 +49,7 @@ class Written:
     brackets : bool
         Whether numbers in round brackets are negative.
     minus : bool
-        Whether the minus sign is U+2212.
+        Whether the minus sign is another than that of ASCII.
     mark : str
         The character that is written as thousands separator if it is not the one of
         `thousands`, for example a no-break space.
@@ -113,7 +114,7 @@ class Written:
         space = " " if len(self.before) > 1 and self.before.isalpha() else ""
         form = self.positive or f"{self.before}{space}#{self.after}"
         if below:
-            sign = "\u2212" if self.minus else "-"
+            sign = self._sign
             other = f"({form})" if self.brackets else sign + form.removeprefix("+")
             form = self.negative or other
         return form.replace("#", digits)
@@ -130,6 +131,14 @@ class Written:
             return self
         mark = {".": ",", ",": "."}.get(self.thousands, self.thousands)
         return replace(self, decimal=decimal, thousands=mark)
+
+    @property
+    def _sign(self) -> str:
+        """The minus sign of the column."""
+        found = MINUS.search(self.negative.replace("#", "0"))
+        if found is not None:
+            return found[0]
+        return "\u2212" if self.minus else "-"
 
     @property
     def has_unit(self) -> bool:
@@ -206,7 +215,7 @@ class Written:
         if self.brackets:
             text += ", negative in brackets"
         if self.minus:
-            text += ", with minus signs (U+2212)"
+            text += f", with minus signs (U+{ord(self._sign):04X})"
         return text if text != "read as numbers" else f"{text} with decimal points"
 
     def described(self) -> dict[str, object]:
@@ -276,7 +285,7 @@ def ways(texts: Sequence[str], like: Written | None = None) -> list[Written]:
                 max(cell["before"] for cell in cells),
                 max(cell["after"] for cell in cells),
                 any(bracketed),
-                any("\u2212" in text for text in texts),
+                any(map(MINUS.search, texts)),
                 lakhs=any(LAKHS.match(cell["digits"]) for cell in cells),
             )
             options.append(way)

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from descents.tables.numeral_parts import MINUS
+
 KNOWN_SCALE = "a known scale"
 BY_NUMBERS = "its numbers"
 
@@ -327,7 +329,7 @@ _NO_ANSWER = re.compile(
 
 def _by_numbers(levels: Sequence[str]) -> tuple[str, ...] | None:
     """Return levels in the order of the numbers in them, if the numbers are distinct."""
-    texts = [" ".join(level.casefold().split()) for level in levels]
+    texts = [MINUS.sub("-", " ".join(level.casefold().split())) for level in levels]
     if not texts or any(map(_NO_ANSWER.search, texts)):
         return None
     ways: tuple[list[Any] | None, ...] = (

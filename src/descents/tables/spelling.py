@@ -15,6 +15,7 @@ from decimal import Decimal
 import numpy as np
 
 from descents.tables.frames import short
+from descents.tables.numeral_parts import MINUS
 
 LARGEST = 2**53
 """Up to this number, float64 represents every whole number exactly."""
@@ -112,6 +113,7 @@ def number_of(value: object) -> int | float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
+        value = value if value.isascii() else MINUS.sub("-", value)
         if _WHOLE.fullmatch(value):
             return int(value) if len(value) < 1000 else None
         value = float(value) if _NUMBER.fullmatch(value) else None
