@@ -254,6 +254,6 @@ def calibrated(
     twin = Predictor.of(fit.models, problem, runs, settings.combine)
     flat = None
     if fit.judged is not None:
-        _, shares = prediction_intervals.constants_of(fit)
+        _, shares = prediction_intervals.constants_of(fit, whole)
         flat = prediction_intervals.Flat(fit.judged.constant, shares)
     return prediction_intervals.calibrated(twin, values, held, generator, flat)

@@ -27,6 +27,7 @@ from typing import TypedDict
 
 import numpy as np
 
+from descents.cells.base import Cells
 from descents.cells.columns import ColumnModel
 from descents.errors import InvalidValueError
 from descents.losses import Loss, Periodic
@@ -333,13 +334,18 @@ def probabilities(
 
 
 def constants_of(
-    fitted: Predictor,
+    fitted: Predictor, cells: Cells
 ) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
     """Return the constant of each column, and its probabilities of the levels.
 
     Each is an array with one row: the prediction for a row whose factors are 0.
+
+    Parameters
+    ----------
+    fitted : Predictor
+    cells : Cells
+        Those of the table; a loaded model does not know its best constants.
     """
-    cells = fitted.problem.cells
     natural = cells.offsets[None]
     return (
         fitted.decoded(natural, cells.cuts),
@@ -447,7 +453,7 @@ def _scores(
     others = twin.cells_of(rows)
     predicted = twin.predictions([twin.solved(others, start) for start in twin.points])
     points, of_levels = twin.decoded(*predicted), probabilities(twin, *predicted)
-    fixed, _ = constants_of(twin)
+    fixed, _ = constants_of(twin, twin.problem.cells)
     scores = np.empty(len(i))
     for column in np.unique(j):
         here = np.flatnonzero(j == column)
