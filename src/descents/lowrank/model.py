@@ -113,8 +113,8 @@ class LowRank(UsesFitted):
         "normal", with these exceptions. If rows of U are shares or have one nonzero entry,
         it is "centers", rows of the table chosen by k-means++; under losses other than
         squared, every second start is normal; if rows are shares and V is in a set too, it
-        is "uniform". If only rows of V have one nonzero entry, the centers are columns of
-        the table, and every second start is normal. Under nonnegativity, the first two starts are "nndsvd". With missing
+        is "uniform". If only V is "one_hot", the centers are columns of the table, and
+        every second start is normal. Under nonnegativity, the first two starts are "nndsvd". With missing
         cells and squared loss, and without penalty or other constraint, a normal start may
         diverge, and the first start is "spectral".
     n_starts : int

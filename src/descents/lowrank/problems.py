@@ -15,7 +15,7 @@ from descents.cells.dense import Dense
 from descents.cells.observed import cells
 from descents.cells.streamed import Streamed
 from descents.constraints.constraints import most_components, regularizers
-from descents.constraints.sets import Simplex
+from descents.constraints.sets import OneHot, Simplex
 from descents.errors import InvalidValueError, for_caller
 from descents.factorization.factorization import Factorization
 from descents.factorization.initialization import clusters
@@ -223,7 +223,7 @@ def _initialization_in_sets(rows: object, columns: object, *, quadratic: bool) -
         return "uniform"
     if isinstance(rows, Simplex) or clusters(rows):
         return "centers" if quadratic else "centers_and_normal"
-    if rows is None and clusters(columns):
+    if rows is None and isinstance(columns, OneHot):
         return "centers_and_normal"
     return "normal"
 

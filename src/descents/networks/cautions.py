@@ -187,8 +187,11 @@ def untested(
 
 
 def _weightless(problem: Supervised) -> list[int]:
-    """Return the classes all of whose rows have weight 0."""
-    if problem.row_weights is None:
+    """Return the classes all of whose rows have weight 0, if rows are held out.
+
+    Without held-out rows, such weights are a way to leave a class out.
+    """
+    if problem.row_weights is None or not problem.batches.any_held_out:
         return []
     seen = problem.y[problem.row_weights > 0]
     return [int(label) for label in np.setdiff1d(problem.y, seen)]
