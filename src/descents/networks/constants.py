@@ -21,6 +21,9 @@ NOTHING_LEARNED = (
 )
 """The advice if starts are above the constant by chance; what limits a fit follows."""
 
+LIMIT_THE_FIT = NOTHING_LEARNED + "a smaller max_epochs, weight_decay or early_stopping"
+"""The same, with the parameters of estimators and `train_module`."""
+
 
 def constant_score(  # noqa: PLR0911
     kind: str,

@@ -24,7 +24,7 @@ from descents.networks.cautions import (
     undefined_sentences,
     untested,
 )
-from descents.networks.constants import NOTHING_LEARNED, Unbeaten
+from descents.networks.constants import LIMIT_THE_FIT, Unbeaten
 from descents.networks.fitted import Fitted, unbeaten_of_all
 from descents.networks.fitting import fit as fit_network
 from descents.networks.network import Network
@@ -396,9 +396,7 @@ def cautions(
             weight_classes="give class_weight='balanced'",
         )
         if record.better:
-            remedy = (
-                NOTHING_LEARNED + "a smaller max_epochs, weight_decay or early_stopping"
-            )
+            remedy = LIMIT_THE_FIT
         sentences.append(record.sentence(said(record), remedy))
     if used is not None and used.usable and (record is None or record.better):
         best = used.best_unbeaten(metric)

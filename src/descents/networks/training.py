@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from descents.networks.cautions import advice, constant_target, untested
-from descents.networks.constants import NOTHING_LEARNED, unbeaten
+from descents.networks.constants import LIMIT_THE_FIT, unbeaten
 from descents.networks.fitting import descend_network
 from descents.networks.modules import Modules
 from descents.networks.settings import Settings
@@ -127,8 +127,6 @@ def _cautions(problem: Modules, runs: Runs) -> list[str]:
         answer = "the mean" if record.answer is None else f"class {record.answer}"
         remedy = advice(problem)
         if record.better:
-            remedy = (
-                NOTHING_LEARNED + "a smaller max_epochs, weight_decay or early_stopping"
-            )
+            remedy = LIMIT_THE_FIT
         sentences.append(record.sentence(answer, remedy))
     return sentences

@@ -307,11 +307,7 @@ def write_imputed(
     RunFolderError
         If the file cannot be written.
     """
-    table = found.data.values
-    if not isinstance(table, Table):
-        raise InvalidValueError(SPARSE)
-    filled, messages = imputed(found.model, table, coverage)
-    write_bytes(path, table.encoded(filled))
+    messages = _write(found.model, found.data, path, coverage)
     unseen, codes = found.fitted.unseen, found.table.values
     if unseen is not None and isinstance(codes, np.ndarray):
         codes = codes.astype(np.float64)
@@ -337,12 +333,18 @@ def write_filled(
     RunFolderError
         If the file cannot be written.
     """
-    if not isinstance(data.values, Table):
-        raise InvalidValueError(SPARSE)
-    filled, messages = imputed(load_as(folder, LowRank), data.values, coverage)
-    write_bytes(path, data.values.encoded(filled))
+    messages = _write(load_as(folder, LowRank), data, path, coverage)
     warned = read_json(folder / RESULT)["warnings"]
     return [says for says in messages if says not in warned]
+
+
+def _write(model: LowRank, data: Data, path: Path, coverage: float | None) -> list[str]:
+    """Write a table with its missing cells filled by a model; return the warnings."""
+    if not isinstance(data.values, Table):
+        raise InvalidValueError(SPARSE)
+    filled, messages = imputed(model, data.values, coverage)
+    write_bytes(path, data.values.encoded(filled))
+    return messages
 
 
 def _observed(model: LowRank, values: Table | SparseTable) -> int:

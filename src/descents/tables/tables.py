@@ -125,10 +125,10 @@ class Table:
         bare = column.written in (None, Written(), Written(","))
         if column.kind != "number" or column.whole or column.cells is None or not bare:
             return None
-        # Cell by cell: pyarrow loads pandas to convert a mask or positions.
-        known = ~np.isnan(column.values)
-        cells = (str(cell) for cell in column.cells)
-        seen = {cell for cell, here in zip(cells, known, strict=True) if here}
+        # A list of texts: pyarrow loads pandas to convert a mask or positions.
+        known = (~np.isnan(column.values)).tolist()
+        cells = column.cells.to_pylist()
+        seen = {str(cell) for cell, here in zip(cells, known, strict=True) if here}
         written = column.written
         decimal = written.decimal if isinstance(written, Written) else self.decimal
         return fixed_places(list(seen), decimal)
