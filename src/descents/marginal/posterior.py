@@ -42,7 +42,8 @@ class Gaussian:
         """Return the distribution with the parameters of a start."""
         variances = problem.variances(point["noise"])
         factor = torch.linalg.cholesky(covariance(point["loadings"], variances))
-        return cls(point["mean"], torch.cholesky_inverse(factor))
+        # Row by row, as a stored model has it: products of other orders differ in bits.
+        return cls(point["mean"], torch.cholesky_inverse(factor).contiguous())
 
 
 @dataclass(frozen=True, eq=False)
