@@ -146,6 +146,8 @@ def test_a_study_tells_settings_apart() -> None:
     assert by_loss.best == np.argmin(by_loss.values().mean(1))
 
 
+# The seed is drawn, and 20 epochs are few: the start that predicts may be a bad one.
+@pytest.mark.filterwarnings("ignore:start ., which predict uses:UserWarning")
 def test_a_regressor_a_list_of_grids_and_folds() -> None:
     target = X[:, 0] + X[:, 1] ** 2
     model = MLPStartsRegressor((6,), n_starts=4, max_epochs=20, validation=Folds(3))

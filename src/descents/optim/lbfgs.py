@@ -146,11 +146,10 @@ class LBFGS(UpdateRule):
                 "update rule"
             )
         x = flat(parameters)
-        blank = x.new_zeros(len(x), self.memory, x.shape[1])
         return {
             "memory": {
-                "moves": blank,
-                "changes": blank.clone(),
+                # The moves s of the last steps, and below them the changes y of gradients.
+                "pairs": x.new_zeros(len(x), 2 * self.memory, x.shape[1]),
                 "weights": x.new_zeros(len(x), self.memory),
             }
         }
@@ -252,31 +251,36 @@ def _line_search(
 
 
 def _inverse_times(memory: Parameters, g: torch.Tensor) -> torch.Tensor:
-    """Return H^-1 g by the two-loop recursion over the pairs (s, y) of the memory.
+    """Return H^-1 g for the pairs (s, y) of the memory, in the compact form of [1]_.
 
-    With r = 1 / s'y: from the newest pair on, a = r s'q and q <- q - a y; then q <- q
-    s'y / y'y with the newest pair; then from the oldest on, b = r y'q and q <- q + (a -
-    b) s. A pair with weight 0 is empty and changes nothing.
+    With S and Y the pairs as columns, R the triangle of S'Y where y is not older than s,
+    D its diagonal and c = s'y / y'y of the newest pair,
+
+        H^-1 g = c g + S R^-T ((D + c Y'Y) p - c Y'g) - c Y p,  p = R^-1 S'g.
+
+    This is the two-loop recursion as two triangular systems: a few operations whatever
+    the number of pairs. An empty pair has weight 0, s = y = 0, and changes nothing.
+
+    References
+    ----------
+    .. [1] Byrd, Nocedal and Schnabel (1994), "Representations of quasi-Newton matrices
+       and their use in limited memory methods", Mathematical Programming 63.
     """
-    # r s and r y, so that the loops only multiply and sum.
-    weights = memory["weights"][..., None]
-    moves, changes = memory["moves"].unbind(1), memory["changes"].unbind(1)
-    by_moves = (weights * memory["moves"]).unbind(1)
-    by_changes = (weights * memory["changes"]).unbind(1)
-    q, shares = g, []
-    for k in range(len(moves)):  # from the newest pair to the oldest
-        share = (by_moves[k] * q).sum(1, keepdim=True)  # a
-        q = torch.addcmul(q, share, changes[k], value=-1)
-        shares.append(share)
-    square = changes[0].square().sum(1, keepdim=True)
-    newest = weights[:, 0]
-    # s'y / y'y; 1 while the memory is empty
-    scale = 1 / (newest * square).clamp_min(1e-30)
-    q = torch.where(newest > 0, scale, torch.ones_like(scale)) * q
-    for k in reversed(range(len(moves))):
-        back = (by_changes[k] * q).sum(1, keepdim=True)  # b
-        q = torch.addcmul(q, shares[k] - back, moves[k])
-    return q
+    pairs, used = memory["pairs"], memory["weights"] > 0
+    m = used.shape[1]
+    by_changes = pairs @ pairs[:, m:].mT  # S'Y above Y'Y
+    by_gradient = (pairs * g[:, None]).sum(2, keepdim=True)  # S'g above Y'g
+    sy, yy = by_changes[:, :m], by_changes[:, m:]
+    # The newest pair comes first, so that R is the lower triangle.
+    triangle = sy + torch.diag_embed((~used).to(g.dtype))
+    p = torch.linalg.solve_triangular(triangle, by_gradient[:, :m], upper=False)
+    newest = sy[:, :1, :1] / yy[:, :1, :1].clamp_min(1e-30)
+    c = torch.where(used[:, :1, None], newest, torch.ones_like(newest))
+    inner = sy.diagonal(dim1=1, dim2=2)[:, :, None] * p
+    inner = inner + c * (yy @ p - by_gradient[:, m:])
+    by_moves = torch.linalg.solve_triangular(triangle.mT, inner, upper=True)
+    factors = torch.cat([by_moves, -c * p], 1)
+    return torch.baddbmm(c * g[:, None], factors.mT, pairs)[:, 0]
 
 
 def _remembered(
@@ -290,10 +294,13 @@ def _remembered(
     norm = torch.linalg.vector_norm  # a quarter of the time of Tensor.norm
     usable = sy > 1e-12 * norm(move, dim=1) * norm(change, dim=1)
     weight = torch.where(usable, 1 / sy.clamp_min(1e-300), torch.zeros_like(sy))
-    added = {"moves": move, "changes": change, "weights": weight}
+    pairs, weights = memory["pairs"], memory["weights"]
+    m = weights.shape[1]
+    moves = [move[:, None], pairs[:, : m - 1]]
+    changes = [change[:, None], pairs[:, m : 2 * m - 1]]
     longer = {
-        name: torch.cat([added[name][:, None], old[:, :-1]], 1)
-        for name, old in memory.items()
+        "pairs": torch.cat([*moves, *changes], 1),
+        "weights": torch.cat([weight[:, None], weights[:, :-1]], 1),
     }
     if bool(usable.all()):  # every start moved
         return longer
