@@ -82,11 +82,23 @@ def made_once(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of one run of `descents reproduce` first, in their order.
+    """Mark what is left to `make test-all`, and put the tests of one long run first.
 
-    The first of two processes gets the first half of the tests, so the other process does
-    not wait for that run.
+    Of a test with the mark ``sampled(n)``, n cases that are evenly spread among its
+    parameters run in `make test`. Tests of the whole `descents reproduce` come first: the
+    first of two processes gets the first half of the tests, so the other process does not
+    wait for that run.
     """
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("sampled"):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for each in cases.values():
+        (count,) = each[0].get_closest_marker("sampled").args
+        kept = {round(k * (len(each) - 1) / max(1, count - 1)) for k in range(count)}
+        for place, item in enumerate(each):
+            if place not in kept:
+                item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: "whole" not in getattr(item, "fixturenames", ()))
 
 

@@ -169,6 +169,7 @@ def test_absolute_loss_falls_but_for_its_smoothing(asked) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("offsets", ["none", "columns", "both"])
 @pytest.mark.parametrize("initialization", ["spectral", "normal"])
+@pytest.mark.sampled(4)
 def test_absolute_loss_bears_a_constant_column(dtype, offsets, initialization) -> None:
     table = np.random.default_rng(0).normal(size=(20, 6))
     table[:, 2] = 3
@@ -205,6 +206,7 @@ COUNTS = np.random.default_rng(2).poisson(np.exp(CLEAN)).astype(float)
     "penalty", [None, {"l1": 0.3}, {"l2": 0.2}, {"l1": 0.1, "l2": 1}]
 )
 @pytest.mark.parametrize("kind", ["complete", "holes", "weights", "stored", "zeros"])
+@pytest.mark.sampled(8)
 def test_multiplicative_steps_never_raise_kl(penalty, kind) -> None:
     table, weights = COUNTS, None
     if kind in ("holes", "weights"):

@@ -54,6 +54,7 @@ ROWS, COLUMNS = np.arange(40) != 5, np.arange(12) != 7
 @pytest.mark.filterwarnings("ignore:.*predicted far outside")
 @pytest.mark.parametrize("offsets", OFFSETS)
 @pytest.mark.parametrize("constraint", CONSTRAINTS)
+@pytest.mark.sampled(12)
 def test_means_fill_what_is_blank(constraint, offsets, tmp_path) -> None:
     table = with_gaps()
     model = fitted(table, constraint=constraint, offsets=offsets)
@@ -123,6 +124,7 @@ LEVELS = ["logistic", "hinge", "categorical", "one_vs_all", "ordinal", "ordinal_
         *((loss, offsets) for loss in NUMBERS for offsets in ("columns", "both")),
     ],
 )
+@pytest.mark.sampled(6)
 def test_best_constants_of_losses_of_numbers(loss, offsets) -> None:
     within = loss in ("kl", "itakura_saito", "beta:1.5")
     draw = np.random.default_rng(2)
@@ -152,6 +154,7 @@ def test_best_constants_of_losses_of_numbers(loss, offsets) -> None:
 
 @pytest.mark.parametrize("offsets", ["none", "columns", "both"])
 @pytest.mark.parametrize("loss", LEVELS)
+@pytest.mark.sampled(6)
 def test_modes_of_losses_of_levels(loss, offsets) -> None:
     draw = np.random.default_rng(3)
     two = loss in ("logistic", "hinge")

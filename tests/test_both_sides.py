@@ -138,6 +138,7 @@ def test_the_loss_is_the_bound_added_up_cell_by_cell():
 @pytest.mark.parametrize(
     "case", [{}, {"rows": 20, "columns": 70}, {"noise": 2.0}], ids=str
 )
+@pytest.mark.sampled(3)
 def test_the_loss_never_rises_and_no_gradient_is_left(rank, case):
     problem = BothSides(stored(*planted(**case)), rank)
     runs = descend(

@@ -155,6 +155,7 @@ def fitted(name: str, rank: int, l2: float, offsets: str = "none", **penalty):
 
 @pytest.mark.parametrize("offsets", ["none", pytest.param("columns", marks=SLOW)])
 @pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.sampled(2)
 def test_the_optimum_is_that_of_a_convex_solver(name, offsets) -> None:
     l2 = 1.5
     problem, runs = fitted(name, 12, l2, offsets)
@@ -191,6 +192,7 @@ def test_the_optimum_is_that_of_a_convex_solver(name, offsets) -> None:
         ),
     ],
 )
+@pytest.mark.sampled(2)
 def test_the_bound_is_never_above_the_convex_minimum(
     name, rank, l2, offsets, penalty
 ) -> None:

@@ -113,6 +113,7 @@ def test_a_sequence_is_a_loss_for_each() -> None:
 
 @pytest.mark.parametrize("loss", ["huber", "squared", "absolute", Huber(2.0)])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.sampled(2)
 def test_a_loss_of_numbers_for_all_leaves_levels_alone(loss) -> None:
     found = losses(fitted(mixed_frame(), loss=loss))
     name = getattr(loss, "name", loss)
@@ -252,6 +253,7 @@ def test_a_level_unseen_in_an_array_is_refused() -> None:
     ],
 )
 @pytest.mark.parametrize("kind", ["array", "pandas", "nullable", "polars"])
+@pytest.mark.sampled(8)
 def test_numbers_under_a_loss_of_levels_keep_their_own_numbers(
     loss, levels, kind
 ) -> None:

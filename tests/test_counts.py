@@ -48,6 +48,7 @@ TABLE = "a,b\n1.5,2\n2.5,\n3,7\n1,4.5\n"
         ("r,c,v\nx,y,1\n", ("--triples",)),
     ],
 )
+@pytest.mark.sampled(4)
 def test_a_table_of_one(
     text: str, options: tuple[str, ...], tmp_path: Path, capsys
 ) -> None:

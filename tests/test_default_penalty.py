@@ -144,6 +144,7 @@ def test_rows_of_few_cells_shrink_as_in_the_marginal_model() -> None:
 
 
 @pytest.mark.parametrize(("loss", "constraint"), IDENTITY)
+@pytest.mark.sampled(4)
 def test_no_loss_runs_away_by_default(loss: str, constraint: str | None) -> None:
     """Rows of one cell are within the range, and hidden cells better than by means."""
     generator = np.random.default_rng(0)
@@ -406,6 +407,7 @@ def test_small_flat_and_wide_tables(table: np.ndarray) -> None:
 
 @pytest.mark.parametrize("loss", ["absolute", "huber", "huber:1"])
 @pytest.mark.parametrize("seed", some(range(3), 1))
+@pytest.mark.sampled(1)
 def test_a_table_without_noise_comes_back_under_bent_losses(loss, seed) -> None:
     """Around the constants, what bends far from them would pass for noise."""
     clean = planted_table(60, 12, 2, seed=seed)[0]

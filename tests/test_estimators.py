@@ -174,6 +174,7 @@ def test_a_weight_of_zero_is_a_hole(under) -> None:
 
 @pytest.mark.parametrize("loss", ["logistic", "categorical", "ordinal"])
 @pytest.mark.parametrize("under", [7.0, -1.0, np.nan])
+@pytest.mark.sampled(4)
 def test_a_level_under_a_weight_of_zero_is_none(loss, under) -> None:
     table = two_by_two(loss)
     hole = np.isnan(table)

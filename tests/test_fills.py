@@ -46,6 +46,7 @@ def by_a_loop(table: np.ndarray, filled: np.ndarray) -> tuple[int, int]:
     "loss",
     [slow(x) if x in ("huber", "quantile") else x for x in NONNEGATIVE + FREE],
 )
+@pytest.mark.sampled(3)
 def test_fills_far_outside_are_warned_of(loss: str, tmp_path: Path) -> None:
     table = holed(loss)
     constraint = "nonnegative" if loss in NONNEGATIVE else None

@@ -482,6 +482,7 @@ def test_a_complete_run_is_returned_and_a_complete_table_written(run, tmp_path) 
 @pytest.mark.parametrize(
     "options", [(), ("--intervals", "0.9"), ("--imputations", "2"), ("--refine",)]
 )
+@pytest.mark.sampled(2)
 def test_another_filled_of_a_complete_run_is_written(run, tmp_path, options) -> None:
     (tmp_path / "t.csv").write_text(text_of(planted(60)))
     first, second = tmp_path / "first.csv", tmp_path / "second.csv"

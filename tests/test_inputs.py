@@ -141,6 +141,7 @@ def views() -> dict[str, np.ndarray]:
 @FEW_EPOCHS
 @pytest.mark.parametrize("name", views())
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.sampled(4)
 def test_how_an_array_lies_in_memory_does_not_matter(name: str, dtype: Any) -> None:
     array = views()[name]
     if dtype is np.float32:

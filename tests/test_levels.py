@@ -138,6 +138,7 @@ def test_case_and_spaces_count_unless_they_do_not() -> None:
         (repeated(2**60, 2**60 + 1), [str(2**60 + 1)], [2**60 + 1]),
     ],
 )
+@pytest.mark.sampled(12)
 def test_new_rows_may_have_another_type(maker, fit, new, same) -> None:
     loss = {"c": "categorical"}
     model = fitted(maker(frame_of(fit)), loss=loss)

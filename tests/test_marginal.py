@@ -83,6 +83,7 @@ def test_losses_and_gradients_are_those_of_dense_normals(case, weighted):
 
 @pytest.mark.parametrize("accelerate", [slow(False), True])
 @pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.sampled(3)
 def test_the_loss_never_rises_and_adam_finds_nothing_lower(case, accelerate):
     problem = Marginal(table(), **case)
     runs = descend(

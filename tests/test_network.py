@@ -148,6 +148,7 @@ def agree(network: Network, rule: str, weights: np.ndarray | None = None) -> Non
 @pytest.mark.parametrize("batch_size", [None, 6])
 @pytest.mark.parametrize("task", ["classification", "regression"])
 @pytest.mark.parametrize("rule", RULES)
+@pytest.mark.sampled(10)
 def test_every_rule_is_a_plain_torch_loop(rule, task, batch_size) -> None:
     y = CLASSES if task == "classification" else NUMBERS
     agree(Network(X, y, [5, 3], task=task, batch_size=batch_size), rule)
@@ -155,6 +156,7 @@ def test_every_rule_is_a_plain_torch_loop(rule, task, batch_size) -> None:
 
 @pytest.mark.parametrize("activation", PLAIN)
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.sampled(4)
 def test_every_activation_with_and_without_dropout(activation, dropout) -> None:
     for batch_size in (None, 7):
         network = Network(

@@ -180,6 +180,7 @@ def test_weights_of_text_are_refused(weights) -> None:
 
 @pytest.mark.parametrize("loss", ["squared", "absolute", "huber"])
 @UNFINISHED
+@pytest.mark.sampled(1)
 def test_a_constant_column_is_predicted_as_constant(loss) -> None:
     table = planted_table(40, 6, 2, noise=0.1, seed=0)[0]
     table[:, 2] = 3.5

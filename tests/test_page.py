@@ -58,6 +58,7 @@ def browser(chromium, tmp_path) -> Iterator[webdriver.Chrome]:
         ("mixed", "table.csv: a model of rank 1", factorized.PICTURES),
     ],
 )
+@pytest.mark.sampled(2)
 def test_the_page_fits_and_asks_for_nothing(
     browser, request, run, title, pictures, width
 ) -> None:

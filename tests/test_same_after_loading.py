@@ -133,6 +133,7 @@ KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.sampled(6)
 def test_a_low_rank_model_is_the_same(kind: str, tmp_path: Path) -> None:
     table, settings = KINDS[kind]
     settings = {"n_components": 2, "random_state": None, "max_iter": 60, **settings}

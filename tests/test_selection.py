@@ -165,6 +165,7 @@ LEFT_TO_ALL = {
 @pytest.mark.parametrize(
     "name", [slow(name) if name in LEFT_TO_ALL else name for name in CASES]
 )
+@pytest.mark.sampled(3)
 def test_one_batch_equals_separate_fits(name: str) -> None:
     known, given, initialization, penalties = CASES[name]
     rest = given.get("penalty", {})

@@ -274,6 +274,7 @@ KINDS = {
         for kind in KINDS
     ],
 )
+@pytest.mark.sampled(16)
 def test_alternating_steps_fall_and_stay_inside(constraint, penalty, kind) -> None:
     table, offsets = KINDS[kind]()
     problem = made(constraint, penalty, table, offsets=offsets)

@@ -48,6 +48,7 @@ def predictions(table: object, size: float | None, **options: object) -> pd.Data
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.sampled(6)
 def test_a_constant_times_the_weights_changes_no_fill(
     table: np.ndarray, options: dict[str, object], size: float
 ) -> None:

@@ -136,6 +136,7 @@ def test_an_infinite_cell_is_named(tmp_path: Path, kind: str) -> None:
         {"penalty": {"l1": 0.3, "count_power": 0.5}},
     ],
 )
+@pytest.mark.sampled(6)
 def test_steps_are_those_in_memory(
     tmp_path: Path, kind: str, holes: float, settings: dict[str, Any]
 ) -> None:

@@ -44,6 +44,7 @@ def table_of(path: Path, words: tuple[str, str], *, holes: bool = False) -> Path
 
 
 @pytest.mark.parametrize("fit", SPELLINGS)
+@pytest.mark.sampled(3)
 def test_a_fit_knows_true_and_false_in_every_spelling(tmp_path, fit) -> None:
     """The embedding of new rows does not depend on how they spell it."""
     table = read(table_of(tmp_path / "fit.csv", fit))

@@ -184,6 +184,7 @@ def _sized(constraint: Any, side: int) -> bool:
 
 
 @pytest.mark.parametrize(("loss", "steps"), WEIGHTED)
+@pytest.mark.sampled(8)
 def test_weights_that_are_all_larger(loss, steps) -> None:
     table = table_of(loss, True)
     weights = np.random.default_rng(8).uniform(0.5, 2, table.shape)

@@ -52,6 +52,7 @@ def stored(table: np.ndarray) -> scipy.sparse.csr_array:
         ("squared", ("nonnegative", "sparse:2")),
     ],
 )
+@pytest.mark.sampled(4)
 def test_what_is_not_seen_is_predicted_by_means(
     loss, constraint, sparse, tmp_path
 ) -> None:
@@ -161,6 +162,7 @@ UNUSED_OF = [
 
 
 @pytest.mark.parametrize(("loss", "levels"), UNUSED_OF)
+@pytest.mark.sampled(3)
 def test_levels_that_do_not_occur_change_nothing(loss, levels, tmp_path) -> None:
     ordered = loss not in ("categorical", "one_vs_all")
     plain = of_levels(["low", "mid", "high"], ordered=ordered)

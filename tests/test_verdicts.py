@@ -218,6 +218,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.sampled(7)
 def test_planted_starts_are_told(name: str) -> None:
     case = CASES[name]
     found = case(10)
