@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from descents.errors import InvalidValueError
@@ -150,7 +151,7 @@ class LBFGS(UpdateRule):
             "memory": {
                 # The moves s of the last steps, and below them the changes y of gradients.
                 "pairs": x.new_zeros(len(x), 2 * self.memory, x.shape[1]),
-                "weights": x.new_zeros(len(x), self.memory),
+                "used": torch.zeros(len(x), self.memory, dtype=torch.bool).to(x.device),
             }
         }
 
@@ -164,21 +165,23 @@ class LBFGS(UpdateRule):
         """Take one step: a direction, and a line search along it."""
         losses, gradients = _evaluated(bound, parameters, state, step)
         x, g = flat(parameters), flat(gradients)
-        direction = -_inverse_times(state["memory"], g)
-        uphill = (direction * g).sum(1) >= 0
-        direction = torch.where(uphill[:, None], -g, direction)
-        # Without a memory the scale of the Hessian is unknown, and so is the length.
-        fresh = uphill | ~(state["memory"]["weights"] > 0).any(1)
+        memory = state["memory"]
+        direction = -_inverse_times(memory, g)
+        slope = (direction * g).sum(1)
         length = torch.ones_like(losses)
+        uphill = slope >= 0
+        fresh = uphill | ~memory["used"][:, 0]
         if bool(fresh.any()):
+            direction = torch.where(uphill[:, None], -g, direction)
+            slope = (direction * g).sum(1)
+            # Without a memory the scale of the Hessian is unknown, and so is the length.
             first = first_length(bound, parameters, g, step)
             length = torch.where(fresh, first, length)
         # With H approximated from the memory, the gain of a Newton step: g' H^-1 g / 2.
-        gain = -0.5 * (length[:, None] * direction * g).double().sum(1)
-        y, best, slopes = _line_search(
-            bound, parameters, (losses, g), direction, length, step
-        )
-        memory = _remembered(state["memory"], y - x, slopes - g)
+        gain = -0.5 * (length * slope).double()
+        line = _Line(bound, parameters, x, direction, step)
+        y, best, slopes = _line_search(line, losses, g, slope, length)
+        memory = _remembered(memory, y - x, slopes - g)
         evaluated = {"loss": best, **unflat(slopes, parameters)}
         moved = unflat(y, parameters)
         remembered = {"memory": memory, "known": evaluated}
@@ -198,13 +201,34 @@ def _evaluated(
     return evaluated.pop("loss"), evaluated
 
 
+@dataclass(frozen=True)
+class _Line:
+    """The line x + t d, and what evaluates a problem on it."""
+
+    bound: Bound
+    parameters: Parameters
+    x: torch.Tensor
+    direction: torch.Tensor
+    step: int
+
+    def at(
+        self, length: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the points with these t, their losses and gradients, and g(x + t d)'d."""
+        point = torch.addcmul(self.x, length[:, None], self.direction)
+        there = unflat(point, self.parameters)
+        losses, gradients = self.bound.losses_and_gradients(there, self.step)
+        g = flat(gradients)
+        return point, losses, g, (g * self.direction).sum(1)
+
+
+@np.errstate(invalid="ignore", over="ignore")
 def _line_search(
-    bound: Bound,
-    parameters: Parameters,
-    here: tuple[torch.Tensor, torch.Tensor],
-    direction: torch.Tensor,
+    line: _Line,
+    losses: torch.Tensor,
+    g: torch.Tensor,
+    slope: torch.Tensor,
     length: torch.Tensor,
-    step: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the points, losses and gradients that a bracketing search accepts.
 
@@ -217,37 +241,43 @@ def _line_search(
     short and becomes `low`. The next t is in the middle, or twice `low` while `high` is
     infinite. A start that finds no such t keeps the last point with sufficient decrease,
     or else stays where it is.
+
+    Each start has one t, so these decisions are made in NumPy, which is several times as
+    fast as torch on so few numbers.
     """
-    losses, g = here
-    x = flat(parameters)
-    slope = (g * direction).sum(1)
-    low, high = torch.zeros_like(length), torch.full_like(length, torch.inf)
-    y, best, slopes = x.clone(), losses.clone(), g.clone()
-    waiting = torch.isfinite(losses) & torch.isfinite(direction).all(1) & (slope < 0)
-    slack = 4 * torch.finfo(losses.dtype).eps * losses.abs()
-    for _ in range(TRIALS):
-        if not bool(waiting.any()):
+    f, downhill, t = (_on_host(part) for part in (losses, slope, length))
+    slack = 4 * torch.finfo(losses.dtype).eps * np.abs(f)
+    low, high = np.zeros_like(t), np.full_like(t, np.inf)
+    waiting = np.isfinite(f) & np.isfinite(downhill) & (downhill < 0)
+    y, best, slopes = line.x, losses, g
+    for trial in range(TRIALS):
+        if not waiting.any():
             break
-        tried = x + length[:, None] * direction
-        new, gradients = bound.losses_and_gradients(unflat(tried, parameters), step)
-        tried_slopes = flat(gradients)
-        enough = new <= losses + SUFFICIENT * length * slope + slack
-        enough &= torch.isfinite(tried_slopes).all(1)
-        flatter = (tried_slopes * direction).sum(1) >= CURVATURE * slope
-        if bool((waiting & enough & flatter).all()):  # usual, at the first trial
-            return tried, new, tried_slopes
-        accepted = (waiting & enough)[:, None]
-        y, slopes = (
-            torch.where(accepted, tried, y),
-            torch.where(accepted, tried_slopes, slopes),
-        )
-        best = torch.where(accepted[:, 0], new, best)
-        low = torch.where(waiting & enough, length, low)
-        high = torch.where(waiting & ~enough, length, high)
-        waiting = waiting & ~(enough & flatter)
-        middle = torch.where(torch.isfinite(high), (low + high) / 2, 2 * low)
-        length = torch.where(waiting, middle, length)
+        if trial:
+            length = torch.as_tensor(t, dtype=losses.dtype, device=losses.device)
+        point, new, there, rise = line.at(length)
+        value, rising = _on_host(new), _on_host(rise)
+        # A gradient with an entry that is not finite has no finite product with d.
+        enough = np.isfinite(rising) & (value <= f + SUFFICIENT * t * downhill + slack)
+        flatter = rising >= CURVATURE * downhill
+        accepted = waiting & enough
+        if (accepted & flatter).all():  # usual, at the first trial
+            return point, new, there
+        mask = torch.as_tensor(accepted, device=losses.device)
+        y = torch.where(mask[:, None], point, y)
+        slopes = torch.where(mask[:, None], there, slopes)
+        best = torch.where(mask, new, best)
+        low, high = np.where(accepted, t, low), np.where(waiting & ~enough, t, high)
+        waiting &= ~(enough & flatter)
+        middle = np.where(np.isfinite(high), (low + high) / 2, 2 * low)
+        t = np.where(waiting, middle, t)
     return y, best, slopes
+
+
+def _on_host(values: torch.Tensor) -> np.ndarray:
+    """Return one value for each start as float64."""
+    array: np.ndarray = values.numpy(force=True).astype(np.float64)
+    return array
 
 
 def _inverse_times(memory: Parameters, g: torch.Tensor) -> torch.Tensor:
@@ -259,26 +289,28 @@ def _inverse_times(memory: Parameters, g: torch.Tensor) -> torch.Tensor:
         H^-1 g = c g + S R^-T ((D + c Y'Y) p - c Y'g) - c Y p,  p = R^-1 S'g.
 
     This is the two-loop recursion as two triangular systems: a few operations whatever
-    the number of pairs. An empty pair has weight 0, s = y = 0, and changes nothing.
+    the number of pairs. A pair that is not used has s = y = 0 and changes nothing.
 
     References
     ----------
     .. [1] Byrd, Nocedal and Schnabel (1994), "Representations of quasi-Newton matrices
        and their use in limited memory methods", Mathematical Programming 63.
     """
-    pairs, used = memory["pairs"], memory["weights"] > 0
+    pairs, used = memory["pairs"], memory["used"]
     m = used.shape[1]
-    by_changes = pairs @ pairs[:, m:].mT  # S'Y above Y'Y
+    by_changes = torch.bmm(pairs, pairs[:, m:].mT)  # S'Y above Y'Y
     by_gradient = (pairs * g[:, None]).sum(2, keepdim=True)  # S'g above Y'g
-    sy, yy = by_changes[:, :m], by_changes[:, m:]
+    sy, yy = by_changes.chunk(2, 1)
     # The newest pair comes first, so that R is the lower triangle.
-    triangle = sy + torch.diag_embed((~used).to(g.dtype))
-    p = torch.linalg.solve_triangular(triangle, by_gradient[:, :m], upper=False)
-    newest = sy[:, :1, :1] / yy[:, :1, :1].clamp_min(1e-30)
-    c = torch.where(used[:, :1, None], newest, torch.ones_like(newest))
-    inner = sy.diagonal(dim1=1, dim2=2)[:, :, None] * p
-    inner = inner + c * (yy @ p - by_gradient[:, m:])
-    by_moves = torch.linalg.solve_triangular(triangle.mT, inner, upper=True)
+    d = sy.diagonal(dim1=1, dim2=2)[:, :, None]
+    c = sy[:, :1, :1] / yy[:, :1, :1].clamp_min(torch.finfo(g.dtype).tiny)
+    if not bool(used.all()):
+        sy = sy + torch.diag_embed((~used).to(g.dtype))
+        c = torch.where(used[:, :1, None], c, torch.ones_like(c))
+    sg, yg = by_gradient.chunk(2, 1)
+    p = torch.linalg.solve_triangular(sy, sg, upper=False)
+    inner = torch.addcmul(d * p, c, torch.baddbmm(yg, yy, p, beta=-1))
+    by_moves = torch.linalg.solve_triangular(sy.mT, inner, upper=True)
     factors = torch.cat([by_moves, -c * p], 1)
     return torch.baddbmm(c * g[:, None], factors.mT, pairs)[:, 0]
 
@@ -290,23 +322,20 @@ def _remembered(
 
     Otherwise the memory stays as it is; that of a start that did not move is emptied.
     """
-    sy = (move * change).sum(1)
+    pairs, used = memory["pairs"], memory["used"]
     norm = torch.linalg.vector_norm  # a quarter of the time of Tensor.norm
-    usable = sy > 1e-12 * norm(move, dim=1) * norm(change, dim=1)
-    weight = torch.where(usable, 1 / sy.clamp_min(1e-300), torch.zeros_like(sy))
-    pairs, weights = memory["pairs"], memory["weights"]
-    m = weights.shape[1]
+    sizes = norm(move, dim=1)
+    usable = (move * change).sum(1) > 1e-12 * sizes * norm(change, dim=1)
+    m = used.shape[1]
     moves = [move[:, None], pairs[:, : m - 1]]
     changes = [change[:, None], pairs[:, m : 2 * m - 1]]
-    longer = {
-        "pairs": torch.cat([*moves, *changes], 1),
-        "weights": torch.cat([weight[:, None], weights[:, :-1]], 1),
-    }
+    longer = torch.cat([*moves, *changes], 1)
+    more = torch.cat([usable[:, None], used[:, :-1]], 1)
     if bool(usable.all()):  # every start moved
-        return longer
-    stuck = move.square().sum(1) == 0
-    result = {}
-    for name, old in memory.items():
-        new = torch.where(shaped(usable, old), longer[name], old)
-        result[name] = torch.where(shaped(stuck, old), torch.zeros_like(old), new)
-    return result
+        return {"pairs": longer, "used": more}
+    stuck = (sizes == 0)[:, None]
+    pairs = torch.where(usable[:, None, None], longer, pairs)
+    return {
+        "pairs": torch.where(stuck[..., None], torch.zeros_like(pairs), pairs),
+        "used": torch.where(usable[:, None], more, used) & ~stuck,
+    }
