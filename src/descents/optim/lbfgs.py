@@ -180,7 +180,8 @@ class LBFGS(UpdateRule):
         # With H approximated from the memory, the gain of a Newton step: g' H^-1 g / 2.
         gain = -0.5 * (length * slope).double()
         line = _Line(bound, parameters, x, direction, step)
-        y, best, slopes = _line_search(line, losses, g, slope, length)
+        with np.errstate(invalid="ignore", over="ignore"):  # failed starts are NaN
+            y, best, slopes = _line_search(line, losses, g, slope, length)
         memory = _remembered(memory, y - x, slopes - g)
         evaluated = {"loss": best, **unflat(slopes, parameters)}
         moved = unflat(y, parameters)
@@ -222,7 +223,6 @@ class _Line:
         return point, losses, g, (g * self.direction).sum(1)
 
 
-@np.errstate(invalid="ignore", over="ignore")
 def _line_search(
     line: _Line,
     losses: torch.Tensor,
