@@ -1,4 +1,7 @@
-"""Whole numbers whose smallest or largest level is an open end, such as 10+ or <5."""
+"""Whole numbers whose smallest or largest level is an open end, such as 10+ or <5.
+
+If all levels are open to the same side, as 100+, 500+ and 1,000+, they are ordered too.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _OPEN_END = re.compile(
-    r"(?P<below>[<≤] ?=? ?)?(?P<above>[>≥] ?=? ?)?([0-9]+)(?P<plus> ?\+)?"
+    r"(?P<below>[<≤] ?=? ?)?(?P<above>[>≥] ?=? ?)?"
+    r"([0-9]+|[1-9][0-9]{0,2}(?:,[0-9]{3})+)(?P<plus> ?\+)?"
 )
 
 
@@ -26,7 +30,7 @@ class Ends:
     @property
     def says(self) -> str:
         """A clause that describes how the levels were read."""
-        ends = [repr(x) for x in (self.levels[0], self.levels[-1]) if not x.isdigit()]
+        ends = [repr(x) for x in (self.levels[0], self.levels[-1]) if is_open(x)]
         what = "an open end" if len(ends) == 1 else "open ends"
         return (
             f"read as {len(self.levels)} ordered levels, because {' and '.join(ends)} "
@@ -58,6 +62,8 @@ def open_ends(texts: Sequence[str], most: int) -> Ends | None:
     --------
     >>> open_ends(["3", "10+", "2"], 20).levels
     ('2', '3', '10+')
+    >>> open_ends(["1,000+", "50+", "500+"], 20).levels
+    ('50+', '500+', '1,000+')
     """
     if not 3 <= len(texts) <= most:
         return None
@@ -73,7 +79,10 @@ def open_ends(texts: Sequence[str], most: int) -> Ends | None:
         side = -1 if match["below"] else int(any(signs[1:]))
         if side:
             ends[side] += 1
-        keys[text] = (int(match[3]), side)
+        keys[text] = (int(match[3].replace(",", "")), side)
+    numbers = {number for number, _ in keys.values()}
+    if len(texts) in ends.values() and len(numbers) == len(texts):
+        return Ends(tuple(sorted(keys, key=lambda text: keys[text])))
     if not any(ends.values()) or max(ends.values()) > 1:
         return None
     order = sorted(keys, key=lambda text: keys[text])
