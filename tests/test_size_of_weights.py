@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 
-from descents import LowRankModel
+from descents import LowRankImputer, LowRankModel
 
 RANDOM = np.random.default_rng(3)
 WHOLE = RANDOM.normal(size=(30, 2)) @ RANDOM.normal(size=(2, 6))
@@ -99,3 +99,15 @@ def test_new_rows_of_a_stored_or_sparse_model_count_as_those_of_the_fit(
         for given in (None, heavy)
     ]
     np.testing.assert_allclose(*(m.transform(entries) for m in fits), rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-7, 1e-3, 10.0, 1e6])
+def test_the_size_of_row_weights_changes_no_fill_of_the_imputer(size: float) -> None:
+    rng = np.random.default_rng(0)
+    whole = rng.normal(size=(200, 1)) + rng.normal(size=(200, 4))
+    table = np.where(rng.random(whole.shape) < 0.2, np.nan, whole)
+    weights = rng.integers(0, 3, 200)
+    imputer = LowRankImputer(random_state=0, held_out=0)
+    plain = imputer.fit(table, sample_weight=weights).transform(table)
+    heavy = imputer.fit(table, sample_weight=weights * size).transform(table)
+    np.testing.assert_allclose(heavy, plain, atol=1e-9)

@@ -30,7 +30,7 @@ LEAST_FOLDS = 2
 """Fewest folds in which refined models are judged: each takes as long as the fit."""
 BLOCKS = 20
 """Number of blocks of cells of the jackknife."""
-SURE = 2.0
+SURE = 1.5
 """A table is filled by the model if that is better than constants by this many standard
 errors."""
 SURE_OF_COLUMNS = 0.5
@@ -342,10 +342,10 @@ def filled_by_constants(
 ) -> np.ndarray:
     """Return which columns are filled with their mean or most frequent level.
 
-    If the model as a whole is better than the constants by two standard errors, these are
+    If the model as a whole is better than the constants by 1.5 standard errors, these are
     the columns that it predicts worse by one standard error. Otherwise they are all columns
     except those that it predicts better by two standard errors. If the columns are the
-    sample, half a standard error in place of the first two is enough.
+    sample, half a standard error in place of the 1.5 is enough.
 
     Parameters
     ----------

@@ -10,7 +10,16 @@ from descents.text import counted
 
 
 def row_weights(sample_weight: object, rows: int) -> np.ndarray | None:
-    """Return the weights of rows as float64, or raise an error if they cannot be used."""
+    """Return the weights of rows with mean 1, or raise an error if they cannot be used.
+
+    The mean is that of the weights above 0. How complex a model is depends on the number
+    of rows, so the size of weights must not: those of a survey may count people.
+
+    Examples
+    --------
+    >>> row_weights([300, 0, 100], 3)
+    array([1.5, 0. , 0.5])
+    """
     if sample_weight is None:
         return None
     weights = np.asarray(plain_array(sample_weight))
@@ -30,4 +39,5 @@ def row_weights(sample_weight: object, rows: int) -> np.ndarray | None:
         raise InvalidValueError(
             "every weight in sample_weight is zero; give some above 0"
         )
-    return weights
+    weights = weights / weights.max()
+    return np.asarray(weights / weights[weights > 0].mean())
