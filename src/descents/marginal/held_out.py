@@ -333,6 +333,46 @@ def change_of(before: HeldOut, after: HeldOut, levels: np.ndarray) -> Change:
     return Change(float(first[0]), float(second[0]), spread, len(after.columns))
 
 
+def worse_columns(before: HeldOut, after: HeldOut, levels: np.ndarray) -> np.ndarray:
+    """Return which columns a second model predicts worse by one standard error.
+
+    Parameters
+    ----------
+    before, after : HeldOut
+        The same cells in the same order.
+    levels : int ndarray of shape (p,)
+
+    Returns
+    -------
+    bool ndarray of shape (p,)
+    """
+    off = after.errors(levels)[0] - before.errors(levels)[0]
+    found = np.zeros(len(levels), dtype=bool)
+    for place in np.unique(before.columns):
+        own = off[before.columns == place]
+        if len(own) > 1:
+            found[place] = own.mean() > own.std(ddof=1) / np.sqrt(len(own))
+    return found
+
+
+def with_columns(held_out: HeldOut, chosen: np.ndarray, other: HeldOut) -> HeldOut:
+    """Return held-out cells with the predictions of another model in some columns.
+
+    Parameters
+    ----------
+    held_out, other : HeldOut
+        The same cells in the same order.
+    chosen : bool ndarray of shape (p,)
+    """
+    mine = chosen[held_out.columns]
+    parts = []
+    for one in fields(HeldOut):
+        here, there = getattr(held_out, one.name), getattr(other, one.name)
+        pick = mine if here.ndim == 1 else mine[:, None]
+        parts.append(np.where(pick, there, here) if len(here) else here)
+    return HeldOut(*parts)
+
+
 def filled_by_constants(
     held_out: HeldOut,
     scores: Sequence[ColumnScore | None],

@@ -33,6 +33,8 @@ from descents.marginal.held_out import (
     folds_of,
     of_hidden,
     scores_of,
+    with_columns,
+    worse_columns,
 )
 from descents.marginal.posterior import Cells, Gaussian, RowsModel
 from descents.marginal.refinement import RefinedModel, Watch, refined
@@ -45,8 +47,7 @@ from descents.validation import real_number, whole_number
 
 STRENGTHS = (1.0, 0.0, 4.0)
 """Candidates of `strength="auto"` if there are few rows. The first one is taken unless
-another is clearly better on held-out cells: on small tables that are parts of real ones,
-1 was the best default (error over that of means .66; .68 with 0, .70 with 3)."""
+another is clearly better on held-out cells."""
 FOLDS_OF_CHOICES = 3
 """Number of folds in which all of these are tried."""
 MANY_ROWS = 10
@@ -306,24 +307,32 @@ def fit(
     if held_out is not None:
         model = replace(model, features=with_readout(model.features, held_out))
         held_out = calibrated(held_out, model.features)
-    features = model.features
-    predictor: RowsModel | ColumnsModel | RefinedModel = model
-    unrefined = None
-    if settings.refine:
-        some = folds[: enough_folds(folds, codes)]
-        held_out, unrefined = _refined_held_out(
-            some, codes, features, choice, settings, weights, point
-        )
-        missing = np.asarray(np.isnan(codes).any(0))
-        predictor = refined(model, codes, settings.seed, missing, watch)
     scores: tuple[ColumnScore | None, ...] = (None,) * len(levels)
     # Without held-out cells, no column is known to depend on others.
     constant = np.full(len(levels), bool(settings.held_out))
     if held_out is not None:
         scores = scores_of(held_out, levels)
         constant = filled_by_constants(held_out, scores, levels, sample=choice.sample)
+    predictor: RowsModel | ColumnsModel | RefinedModel = model
+    unrefined = None
+    if settings.refine:
+        missing = np.asarray(np.isnan(codes).any(0))
+        predictor = refined(model, codes, settings.seed, missing, watch)
+        some = folds[: enough_folds(folds, codes)]
+        parts = _refined_held_out(
+            some, codes, model.features, choice, settings, weights, point
+        )
+        if parts is not None:
+            unrefined, worse = parts[0], worse_columns(*parts, levels)
+            predictor = predictor.without(worse)
+            held_out = with_columns(parts[1], worse, unrefined)
+            scores = scores_of(held_out, levels)
+            # All folds have judged the model without forests, these the others.
+            constant &= ~np.array(
+                [one is not None and one.is_better() for one in scores]
+            )
     return Fitted(
-        features,
+        model.features,
         levels,
         predictor,
         runs,
@@ -403,9 +412,7 @@ def _fitted(
 ) -> tuple[RowsModel | ColumnsModel, Point, Runs]:
     """Return the best of some starts; the first one begins where an earlier fit ended."""
     encoded, ridge = sample_of(choice.sample, features, codes)
-    if (
-        choice.sample == "columns"
-    ):  # weights belong to rows, which are not the sample here
+    if choice.sample == "columns":  # weights belong to rows, which are not the sample
         weights = None
     rank = settings.n_components
     problem = Marginal(
@@ -425,8 +432,7 @@ def _fitted(
     )
     if runs.interrupted:  # otherwise later fits would go on
         raise KeyboardInterrupt
-    best = runs.best
-    point = {n: torch.as_tensor(p[best]) for n, p in runs.parameters.items()}
+    point = {n: torch.as_tensor(p[runs.best]) for n, p in runs.parameters.items()}
     gaussian = Gaussian.of(problem, point)
     if choice.sample == "columns":
         return ColumnsModel(gaussian, features, codes), point, runs
@@ -441,8 +447,8 @@ def _refined_held_out(
     settings: Settings,
     weights: np.ndarray | None,
     before: Point,
-) -> tuple[HeldOut | None, HeldOut | None]:
-    """Return the predictions of refined models for held-out cells, and of the models."""
+) -> tuple[HeldOut, HeldOut] | None:
+    """Return the predictions of models for held-out cells, without and with forests."""
     found, before_them = [], []
     for hidden in folds:
         shown = np.where(hidden, np.nan, codes)
@@ -455,9 +461,7 @@ def _refined_held_out(
         better = refined(model, shown, settings.seed, np.asarray(hidden.any(0)))
         found.append(of_hidden(better, features, codes, shown, hidden, whole))
         before_them.append(of_hidden(model, features, codes, shown, hidden, whole))
-    if not found:
-        return None, None
-    return HeldOut.joined(found), HeldOut.joined(before_them)
+    return (HeldOut.joined(before_them), HeldOut.joined(found)) if found else None
 
 
 def _choices(

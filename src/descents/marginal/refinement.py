@@ -81,6 +81,11 @@ class RefinedModel:
         """Return a table with missing cells drawn from the Gaussian model alone."""
         return self.model.drawn(codes, generator)
 
+    def without(self, columns: np.ndarray) -> RefinedModel:
+        """Return the model without the forests of some columns, given as a mask."""
+        kept = {p: one for p, one in self.readouts.items() if not columns[p]}
+        return replace(self, readouts=kept)
+
     def predicted(self, codes: np.ndarray) -> Cells:
         """Return the predictions of the model and the forests for the missing cells."""
         found = self.model.predicted(codes)

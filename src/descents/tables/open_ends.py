@@ -80,20 +80,14 @@ def open_ends(texts: Sequence[str], most: int) -> Ends | None:
         if side:
             ends[side] += 1
         keys[text] = (int(match[3].replace(",", "")), side)
-    numbers = {number for number, _ in keys.values()}
-    if len(texts) in ends.values() and len(numbers) == len(texts):
-        return Ends(tuple(sorted(keys, key=lambda text: keys[text])))
-    if not any(ends.values()) or max(ends.values()) > 1:
-        return None
-    order = sorted(keys, key=lambda text: keys[text])
-    inner = [text for text in order if keys[text][1] == 0]
-    if order != [
-        *(text for text in order if keys[text][1] < 0),
-        *inner,
-        *(text for text in order if keys[text][1] > 0),
-    ]:
-        return None  # numbers beyond the end
-    return Ends(tuple(order)) if inner else None
+    order = tuple(sorted(keys, key=lambda text: keys[text]))
+    distinct = len({number for number, _ in keys.values()}) == len(texts)
+    if len(texts) in ends.values() and distinct:
+        return Ends(order)
+    sides = [keys[text][1] for text in order]
+    # Not so if there are numbers beyond the end.
+    one_each = any(ends.values()) and max(ends.values()) <= 1 and 0 in sides
+    return Ends(order) if one_each and sides == sorted(sides) else None
 
 
 def is_open(text: str) -> bool:
