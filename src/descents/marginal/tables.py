@@ -24,6 +24,9 @@ from descents.tables.typed_columns import Column
 from descents.tables.unseen import Unseen, known_only
 from descents.text import counted, visible
 
+CELLS_OF_LEVEL = 5
+"""Text is a category if each of its values stands in at least so many cells on average."""
+
 
 @dataclass(frozen=True)
 class PassedColumn:
@@ -303,7 +306,7 @@ def modeled(table: Table) -> tuple[tuple[ColumnModel, ...], tuple[PassedColumn, 
     ('a', 'is an id, all 4 numbers different')
     """
     models, passed = [], []
-    for column in table.columns:
+    for column in map(_with_levels, table.columns):
         why = _why_not(column, table.rows)
         if why:
             passed.append(PassedColumn(column.name, why))
@@ -322,6 +325,15 @@ def _typed(model: ColumnModel, column: Column) -> ColumnModel:
     if column.cells is None:
         return model
     return replace(model, cell_type=name_of(column.cells.type, column.kind == "order"))
+
+
+def _with_levels(column: Column) -> Column:
+    """Return text whose values repeat often enough as a category."""
+    count = len(column.levels)
+    often = np.count_nonzero(~np.isnan(column.values)) >= CELLS_OF_LEVEL * count
+    if column.kind == "text" and often and count <= MOST_CLASSES:
+        return replace(column, kind="category")
+    return column
 
 
 def _why_not(column: Column, rows: int) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from descents.marginal.held_out import ENOUGH_OF_COLUMN, Change
+from descents.marginal.tables import CELLS_OF_LEVEL
 from descents.optim.runs import Status
 from descents.runs.filling import Options
 from descents.runs.impute_result import (
@@ -18,6 +19,7 @@ from descents.runs.impute_result import (
     ImputedColumn,
     PicturedColumn,
     Refinement,
+    UnmodeledColumn,
 )
 from descents.runs.request import Reading
 from descents.tables.frames import short
@@ -151,6 +153,7 @@ def warnings_of(
     held_out: HeldOutError | None,
     ended: Status,
     refinement: Refinement | None = None,
+    passed: Sequence[UnmodeledColumn] = (),
 ) -> list[str]:
     """Return what a user has to know before using the filled table.
 
@@ -162,8 +165,17 @@ def warnings_of(
     ended : Status
         How the best start ended.
     refinement : Refinement, optional
+    passed : sequence of UnmodeledColumn
     """
     found = []
+    left = [one for one in passed if one.missing]
+    if left:
+        count = sum(one.missing for one in left)
+        found.append(
+            f"{counted(count, 'missing cell')} {'is' if count == 1 else 'are'} left empty "
+            f"in columns that are not modeled: {some_names([one.name for one in left])} "
+            f"(text is modeled if each value occurs {CELLS_OF_LEVEL} times on average)"
+        )
     lacking = [column for column in columns if column.missing]
     judged = [name for name in filled.by_constant if name not in filled.not_judged]
     if judged:
