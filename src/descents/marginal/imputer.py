@@ -58,8 +58,8 @@ class LowRankImputer(CompletesTables, TransformerMixin, BaseEstimator):
         rank to choose.
     strength : float or "auto"
         How much the covariance is shrunk, at least 0. "auto" takes 0 if there are at least
-        ten rows for each feature, and otherwise the value that predicts held-out cells
-        best.
+        ten rows for each feature, and otherwise 1 unless 0 or 4 predicts held-out cells
+        clearly better.
     n_starts : int
         The number of starts. The first one, where columns are independent, is nearly always
         enough.

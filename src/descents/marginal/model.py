@@ -64,8 +64,8 @@ class Settings:
         The rank of the loadings; by default every covariance is possible.
     strength : float or "auto"
         How much the covariance is shrunk (`Marginal`). "auto" takes 0 if there are at
-        least ten rows for each feature, and otherwise the value that predicts held-out
-        cells best.
+        least ten rows for each feature, and otherwise 1 unless 0 or 4 predicts held-out
+        cells clearly better.
     n_starts : int
     seed : int
     tol : float
