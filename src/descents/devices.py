@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from descents.errors import InvalidValueError
+from descents.errors import InvalidValueError, for_caller
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,7 @@ def torch_device(value: str | torch.device) -> torch.device:
         reason, unknown, _ = str(error).splitlines()[0].partition("Expected one of")
         reason = "torch has no such type of device" if unknown else reason
         raise InvalidValueError(
-            f"device is {str(value)!r}, which is not usable here ({reason}); "
+            f"{for_caller('--device', 'device')} is {str(value)!r}, which is not usable here ({reason}); "
             "give 'cpu' or a device that this machine has"
         ) from None
     return device

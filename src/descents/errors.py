@@ -24,6 +24,9 @@ class DescentsError(Exception):
 class InvalidValueError(DescentsError, ValueError):
     """A value from the caller cannot be used; the message says what to do."""
 
+    problems: tuple[str, ...] = ()
+    """The messages that were joined, if there are several."""
+
 
 class RunFolderError(DescentsError, OSError):
     """A run folder cannot be written, or contains something else."""
@@ -74,7 +77,7 @@ class Complaints:
         try:
             return check(*arguments, **options)
         except InvalidValueError as error:
-            self.messages.append(str(error))
+            self.messages += error.problems or (str(error),)
             return cast("T", None)
 
     def raise_any(self) -> None:
@@ -92,7 +95,9 @@ class Complaints:
                 more = len(shown) - MOST_LISTED
                 shown = [*shown[:MOST_LISTED], f"and {more} more like these"]
             parts.append("; ".join([*shown, remedy]))
-        raise InvalidValueError("; ".join(parts))
+        error = InvalidValueError("; ".join(parts))
+        error.problems = tuple(self.messages)
+        raise error
 
 
 _BY_COMMAND: ContextVar[bool] = ContextVar("by_command", default=False)

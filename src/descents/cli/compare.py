@@ -9,9 +9,11 @@ import click
 
 from descents.cli.network_text import between, number
 from descents.cli.options import (
+    Command,
     printing_options,
     threads,
 )
+from descents.errors import Complaints, DescentsError
 from descents.text import counted
 from descents.validation import folder_path
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from descents.runs.train_result import ComparisonResult
 
 
-@click.command("compare")
+@click.command("compare", cls=Command)
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path))
 @click.option(
@@ -40,8 +42,13 @@ def compare(
     from descents.storage.run_folders import RESULT
     from descents.storage.values import json_text
 
-    for run in (first, second):
-        read_json(folder_path(run) / RESULT)  # report errors before torch is loaded
+    complaints = Complaints()
+    for run in (first, second):  # report errors before torch is loaded
+        try:
+            read_json(folder_path(run) / RESULT)
+        except DescentsError as error:
+            complaints.require(False, str(error))
+    complaints.raise_any()
     threads()
     from descents.runs.compare import compare_runs
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from descents.cli.checks import check_resume
 from descents.cli.options import (
+    Command,
     Decorator,
     bar,
     column_options,
@@ -46,7 +48,7 @@ def imputations_option(says: str) -> Decorator:
     )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("table")
 @click.argument("filled", type=click.Path(path_type=Path))
 @click.option(
@@ -113,10 +115,8 @@ def impute(table: str, filled: Path, **given: Any) -> int:
     resume, out, quiet, as_json = (
         given.pop(name) for name in ("resume", "out", "quiet", "as_json")
     )
-    if resume and out is None:
-        raise click.UsageError(
-            "--resume needs --out, the folder of the run to continue."
-        )
+    complaints = Complaints()
+    check_resume(complaints, resume, out)
     if out is None:
         out = Path("runs") / f"impute-{time.strftime('%Y%m%d-%H%M%S')}"
     again = resume and (out / RESULT).exists()
@@ -128,13 +128,14 @@ def impute(table: str, filled: Path, **given: Any) -> int:
     from descents.runs.results import Run
     from descents.tables.written import check_target
 
-    complaints = Complaints()
     complaints.attempt(check_target, table, filled)
     complaints.attempt(asked.level_lists, given["levels"])
     reading = reading_of(given)
     options = Options(**given)
     complaints.attempt(options.check)
-    complaints.raise_any()
+    if complaints.messages:  # report what does not fit the table too
+        complaints.attempt(reading.read, table)
+        complaints.raise_any()
     identity = {"options": vars(options), "reading": vars(reading)}
     run = Run(**asked.identity(table, identity, "impute"))
     with RunFolder(out, vars(run), resume=resume) as folder:

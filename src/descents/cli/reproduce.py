@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from descents.cli.checks import check_device, check_resume
 from descents.cli.options import (
     CTRL_C,
     NOT_MET,
     OUT_OF_TIME,
+    Command,
     bar,
     printing_options,
     run_options,
@@ -20,7 +22,7 @@ from descents.cli.options import (
     terminal,
     threads,
 )
-from descents.errors import InterruptedRunError
+from descents.errors import Complaints, InterruptedRunError
 from descents.pages.drawing import drawing
 from descents.text import counted
 from descents.validation import MOST_STARTS
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from descents.storage.run_folders import RunFolder
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--starts",
     type=click.IntRange(1, MOST_STARTS),
@@ -71,10 +73,10 @@ def reproduce(
     from descents.storage.run_folders import RESULT, RunFolder
     from descents.storage.values import json_text
 
-    if resume and out is None:
-        raise click.UsageError(
-            "--resume needs --out, the folder of the run to continue."
-        )
+    complaints = Complaints()
+    check_resume(complaints, resume, out)
+    check_device(complaints, device)
+    complaints.raise_any()
     if out is None:
         out = Path("runs") / f"reproduce-{time.strftime('%Y%m%d-%H%M%S')}"
     begun = time.monotonic()

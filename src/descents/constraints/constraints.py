@@ -389,7 +389,8 @@ def regularizers(
     unknown = [name for name in given if name not in allowed]
     complaints.require(
         not unknown,
-        f"{for_caller('--penalty', 'penalty')} has {', '.join(map(repr, unknown))}; give some of {', '.join(allowed)}",
+        f"{for_caller('--penalty', 'penalty')} has {', '.join(map(repr, unknown))}; give "
+        f"some of {', '.join(allowed)}",
     )
     values = {
         name: complaints.attempt(real_number, name, value, 0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from descents.errors import InvalidValueError
+from descents.errors import Complaints, InvalidValueError
 from descents.networks.cautions import many_failed
 from descents.networks.sweep_result import compared_starts
 from descents.runs.train_result import ComparisonResult, NetworkResult, facts_of
@@ -104,8 +104,11 @@ def compare_runs(
     InvalidValueError
         If the metric is not in both runs.
     """
-    sides = (Side.of(first, metric), Side.of(second, metric))
-    one, two = sides
+    complaints = Complaints()
+    one, two = sides = tuple(
+        complaints.attempt(Side.of, run, metric) for run in (first, second)
+    )
+    complaints.raise_any()
     if one.result.metric != two.result.metric and metric is None:
         raise InvalidValueError(
             f"the runs have the metrics {one.result.metric} and {two.result.metric}; give "

@@ -65,16 +65,19 @@ class Options:
 
     def check(self) -> None:
         """Refuse options that exclude each other."""
-        if self.refine and self.imputations is not None:
-            raise InvalidValueError(
-                "--refine improves single values, but --imputations draws from the model "
-                "without forests; leave one out"
-            )
-        if self.intervals is not None and self.imputations is not None:
-            raise InvalidValueError(
-                "--intervals gives the uncertainty in columns beside single values, but "
-                "--imputations by drawing each value several times; leave one out"
-            )
+        complaints = Complaints()
+        drawn = self.imputations is not None
+        complaints.require(
+            not (self.refine and drawn),
+            "--refine improves single values, but --imputations draws from the model "
+            "without forests; leave one out",
+        )
+        complaints.require(
+            self.intervals is None or not drawn,
+            "--intervals gives the uncertainty in columns beside single values, but "
+            "--imputations by drawing each value several times; leave one out",
+        )
+        complaints.raise_any()
 
     @property
     def settings(self) -> Settings:
