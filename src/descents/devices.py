@@ -39,6 +39,10 @@ def torch_device(value: str | torch.device) -> torch.device:
     try:
         device = torch.device(value)
         torch.empty(0, device=device).cpu()
+    except TypeError:
+        raise InvalidValueError(
+            f"device is {value!r}; give 'cpu' or the name of another device"
+        ) from None
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         # If torch does not know the type of device, its message lists all types.
         reason, unknown, _ = str(error).splitlines()[0].partition("Expected one of")

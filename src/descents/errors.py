@@ -113,6 +113,37 @@ def by_command() -> Iterator[None]:
         _BY_COMMAND.reset(token)
 
 
+_NAMES: ContextVar[dict[str, str] | None] = ContextVar("names", default=None)
+
+
+@contextmanager
+def called(**names: str) -> Iterator[None]:
+    """Let messages name arguments by the words of the caller.
+
+    Parameters
+    ----------
+    **names
+        What the caller calls each argument.
+    """
+    token = _NAMES.set({**(_NAMES.get() or {}), **names})
+    try:
+        yield
+    finally:
+        _NAMES.reset(token)
+
+
+def name_of(argument: str) -> str:
+    """Return what the caller calls an argument.
+
+    Examples
+    --------
+    >>> with called(row_weights="sample_weight"):
+    ...     print(name_of("row_weights"), name_of("splits"))
+    sample_weight splits
+    """
+    return (_NAMES.get() or {}).get(argument, argument)
+
+
 def for_caller(command: str, python: str) -> str:
     """Return the wording for users of the command line, or for users of Python.
 

@@ -433,12 +433,13 @@ def _parsed(constraint: object) -> tuple[bool, FactorSet | None]:
         parts = [p for part in constraint for p in _split(part)]
     nonnegative, sets = False, []
     for part in parts:
-        if part == "nonnegative":
+        name = part if isinstance(part, str) else ""
+        if name == "nonnegative":
             nonnegative = True
         elif isinstance(part, FactorSet):
             sets.append(part)
-        elif part is not None and part != "none":
-            factor_set = named_set(part) if isinstance(part, str) else None
+        elif part is not None and name != "none":
+            factor_set = named_set(name)
             if factor_set is None:
                 raise InvalidValueError(_unknown(constraint))
             sets.append(factor_set)

@@ -134,7 +134,8 @@ class Settings:
         complaints.attempt(one_of, "unseen", self.unseen, ("error", "missing"))
         complaints.attempt(one_of, "offsets", self.offsets, ("auto", *OFFSETS))
         complaints.require(
-            self.scales in SCALES,
+            isinstance(self.scales, bool | np.bool_)
+            or (isinstance(self.scales, str) and self.scales == SCALES[0]),
             f"scales is {self.scales!r}; give one of {', '.join(map(repr, SCALES))}",
         )
 

@@ -32,7 +32,7 @@ from descents.optim.runs import Runs
 from descents.storage.files import write_tensors
 from descents.storage.models import read_model
 from descents.tables.frames import Frame
-from descents.validation import one_of, real_number, whole_number
+from descents.validation import one_of, real_number, true_or_false, whole_number
 
 LIMITS = ("auto", "observed", "free")
 UNSEEN = ("missing", "error")
@@ -259,6 +259,9 @@ class LowRankImputer(CompletesTables, TransformerMixin, BaseEstimator):
         complaints = Complaints()
         complaints.attempt(one_of, "limits", self.limits, LIMITS)
         complaints.attempt(one_of, "unseen", self.unseen, UNSEEN)
+        refine = complaints.attempt(true_or_false, "refine", self.refine)
+        for name in ("sample_posterior", "add_indicator", "keep_empty_features"):
+            complaints.attempt(true_or_false, name, getattr(self, name))
         complaints.attempt(whole_number, "n_imputations", self.n_imputations, 1)
         complaints.attempt(whole_number, "max_iter", self.max_iter, 1)
         share = complaints.attempt(real_number, "held_out", self.held_out, 0)
@@ -274,7 +277,7 @@ class LowRankImputer(CompletesTables, TransformerMixin, BaseEstimator):
                 self._seed,
                 self.tol,
                 held_out=0.0 if share is None else share,
-                refine=bool(self.refine),
+                refine=bool(refine),
             )
         )
         complaints.raise_any()

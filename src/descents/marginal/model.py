@@ -88,7 +88,7 @@ class Settings:
         complaints = Complaints()
         if self.n_components is not None:
             complaints.attempt(whole_number, "n_components", self.n_components, 0)
-        if self.strength != "auto":
+        if not isinstance(self.strength, str) or self.strength != "auto":
             complaints.attempt(real_number, "strength", self.strength, 0)
         complaints.attempt(whole_number, "n_starts", self.n_starts, 1)
         complaints.attempt(whole_number, "max_steps", self.max_steps, 0)

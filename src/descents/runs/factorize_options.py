@@ -16,7 +16,7 @@ from descents.runs.request import Data, named_pairs
 from descents.tables.blocks import TableOnDisk
 from descents.tables.tables import Table
 from descents.text import counted
-from descents.validation import real_number, whole_number
+from descents.validation import number_in, real_number, whole_number
 
 SCALES: dict[str, str | bool] = {"auto": "auto", "yes": True, "no": False}
 Rank = int | str | list[int]
@@ -70,9 +70,9 @@ def _penalty(name: str, value: str) -> Strength:
         return AUTO
     if value.startswith(f"{AUTO}:"):
         grid = value.removeprefix(f"{AUTO}:").split(",")
-        return [real_number(name, part, 0) for part in grid]
+        return [real_number(name, number_in(part), 0) for part in grid]
     try:
-        return real_number(name, value, 0)
+        return real_number(name, number_in(value), 0)
     except InvalidValueError as error:
         raise InvalidValueError(f"{error}, auto, or auto:0.1,1,10") from None
 
