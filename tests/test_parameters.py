@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,8 @@ from descents import (
     MLPStartsRegressor,
 )
 from descents.errors import InvalidValueError
-from descents.networks import Folds
+from descents.networks import Folds, Network
+from descents.networks.cautions import many_failed
 
 X = np.random.default_rng(0).normal(size=(30, 1)) * [1.0, 2.0, -1.0]
 Y = (X[:, 0] > 0).astype(int)
@@ -67,3 +70,27 @@ def test_messages_about_weights_use_the_words_of_the_caller() -> None:
         model.fit(X, Y, (np.arange(30) == 0).astype(float))
     with pytest.raises(InvalidValueError, match="class_weight is 0 for every class"):
         MLPStartsClassifier(class_weight={0: 0, 1: 0}).fit(X, Y)
+
+
+@pytest.mark.parametrize("unit", [1e170, 1e-170])
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_a_target_in_an_extreme_unit_is_named(unit: float, optimizer: str) -> None:
+    model = MLPStartsRegressor(optimizer=optimizer, max_epochs=5, random_state=0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            model.fit(X, unit * X[:, 0])
+            sentences = [str(warning.message) for warning in caught]
+        except InvalidValueError as error:
+            sentences = [str(error)]
+    (sentence,) = sentences
+    assert "y has mean" in sentence or "of a target that varies" in sentence
+    assert "features" not in sentence
+
+
+def test_starts_that_fail_because_of_the_target_are_said_to() -> None:
+    y = 1e170 * X[:, 0]
+    problem = Network(X, y, 3, task="regression")
+    assert "y has mean" in str(many_failed(np.array([True, False]), problem=problem))
+    small = Network(X, X[:, 0], 3, task="regression")
+    assert "features" in str(many_failed(np.array([True, False]), problem=small))
