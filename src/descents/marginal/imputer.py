@@ -21,7 +21,7 @@ from descents.marginal.clipping import Bound, clip_range
 from descents.marginal.draws import with_gaussian
 from descents.marginal.held_out import ColumnScore, HeldOut
 from descents.marginal.incomplete import CompletesTables, Incomplete
-from descents.marginal.missing_values import is_blank
+from descents.marginal.missing_values import check_mark, is_blank
 from descents.marginal.model import Settings
 from descents.marginal.notices import notices, warn_unconverged
 from descents.marginal.row_weights import row_weights
@@ -259,6 +259,7 @@ class LowRankImputer(CompletesTables, TransformerMixin, BaseEstimator):
         complaints = Complaints()
         complaints.attempt(one_of, "limits", self.limits, LIMITS)
         complaints.attempt(one_of, "unseen", self.unseen, UNSEEN)
+        complaints.attempt(check_mark, self.missing_values)
         refine = complaints.attempt(true_or_false, "refine", self.refine)
         for name in ("sample_posterior", "add_indicator", "keep_empty_features"):
             complaints.attempt(true_or_false, name, getattr(self, name))
@@ -352,7 +353,8 @@ class LowRankImputer(CompletesTables, TransformerMixin, BaseEstimator):
         -------
         ndarray or data frame
             For a data frame, one of the same library with the same types of columns; for
-            an array, one of float64, or of float32 if X is. Observed cells are unchanged.
+            an array, one of float64, or of float32 or float16 if X is. Observed cells are
+            unchanged.
         """
         self._check_fitted()
         return self._transformed(self._incomplete(X, reset=False))

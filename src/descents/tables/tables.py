@@ -319,7 +319,9 @@ class Table:
 # From a frame
 
 
-def from_frame(frame: Frame, *, ignore: Sequence[str] = ()) -> Table:
+def from_frame(
+    frame: Frame, *, ignore: Sequence[str] = (), mark: object = None
+) -> Table:
     """Return the table in a pandas or polars data frame or a pyarrow table.
 
     None, NaN, NA, NaT and null are missing. Text is a category if values repeat and at
@@ -331,6 +333,8 @@ def from_frame(frame: Frame, *, ignore: Sequence[str] = ()) -> Table:
     ignore : sequence of str
         Columns that may contain anything. They are not among `Table.columns`, but
         `Table.filled` returns them.
+    mark : object, optional
+        A value of columns of objects of pandas that represents a missing cell.
 
     Raises
     ------
@@ -350,7 +354,7 @@ def from_frame(frame: Frame, *, ignore: Sequence[str] = ()) -> Table:
     >>> table.filled({"a": [0, 1.5]}).to_pydict()
     {'a': [0.5, 1.5], 'tags': [['x'], []]}
     """
-    return from_source(native(frame), "the table", ignore)
+    return from_source(native(frame, mark), "the table", ignore)
 
 
 def from_source(
