@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,6 @@ from descents.marginal.held_out import ColumnScore, HeldOut
 from descents.marginal.incomplete import CompletesTables, Incomplete
 from descents.marginal.missing_values import check_mark, is_blank
 from descents.marginal.model import Settings
-from descents.marginal.notices import notices, warn_unconverged
 from descents.marginal.row_weights import row_weights
 from descents.marginal.saved import ImputerFacts, facts_of, unfitted
 from descents.marginal.stored import FORMAT, Arrays, restored, stored
@@ -219,7 +217,11 @@ class LowRankImputer(CompletesTables, TransformerMixin, BaseEstimator):
             pandas or polars, or a pyarrow table.
         y : ignored
         sample_weight : array-like of shape (rows,), optional
-            At least 0 each.
+            At least 0 each. A row with weight w counts as w equal rows of the table: the
+            fit minimizes the sum over rows of w times the negative log likelihood of the
+            observed cells, plus the penalty of `strength`. As with more rows, larger
+            weights therefore shrink the covariance less. Rows with weight 0 are left
+            out. In `scores_` and `held_out_`, every other row counts once.
 
         Returns
         -------
@@ -251,7 +253,7 @@ class LowRankImputer(CompletesTables, TransformerMixin, BaseEstimator):
             model = self._fit_array(table, settings, weights)
         names = self._names_of(table)
         self._set_model(model, names)
-        self._warn(names, missing, level)
+        self._warn(table, names, missing, level)
         return table
 
     def _settings(self) -> Settings:
@@ -329,15 +331,6 @@ class LowRankImputer(CompletesTables, TransformerMixin, BaseEstimator):
             names,
             dict(zip(self._places, self.columns_, strict=True)),
         )
-
-    def _warn(self, names: list[str], missing: np.ndarray, level: int) -> None:
-        """Warn of columns that are not modeled or not predicted, and of no convergence."""
-        treatment = "filled with 0" if self.keep_empty_features else "dropped"
-        if self._framed:
-            treatment = "kept, still missing"
-        for sentence in notices(self.fitted_, names, missing, self._empty, treatment):
-            warnings.warn(sentence, UserWarning, stacklevel=level + 1)
-        warn_unconverged(self.runs_, "EM", self.max_iter, level + 2)
 
     # Filling
 

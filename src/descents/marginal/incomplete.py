@@ -19,7 +19,9 @@ from descents.marginal.missing_values import (
     none_as_nan,
     with_missing,
 )
+from descents.marginal.notices import notices, warn_unconverged
 from descents.marginal.tables import TableModel
+from descents.optim.runs import Runs
 from descents.tables.calendar import with_dates
 from descents.tables.frames import Frame, given_back
 from descents.tables.tables import Table, from_frame
@@ -39,12 +41,15 @@ class Incomplete:
         NaN where a cell is missing; None for a data frame.
     dtype : dtype or None
         The type of the array that is returned; None for a data frame.
+    notes : tuple of str
+        Decisions about the types of columns for the user to check.
     """
 
     missing: np.ndarray
     table: Table | None = None
     array: np.ndarray | None = None
     dtype: np.dtype | None = None
+    notes: tuple[str, ...] = ()
 
 
 class CompletesTables(ReadsTables, OneToOneFeatureMixin):
@@ -61,7 +66,10 @@ class CompletesTables(ReadsTables, OneToOneFeatureMixin):
     limits: str
     add_indicator: bool
     keep_empty_features: bool
+    sample_posterior: bool
+    max_iter: int
     fitted_: TableModel
+    runs_: Runs
     columns_: list[ColumnModel]
     _framed: bool
     """Whether the model was fitted to a data frame."""
@@ -89,6 +97,31 @@ class CompletesTables(ReadsTables, OneToOneFeatureMixin):
         if not self.add_indicator:
             return returned
         return np.concatenate([returned, np.array(added, dtype=object)])
+
+    def _warn(
+        self, table: Incomplete, names: list[str], missing: np.ndarray, level: int
+    ) -> None:
+        """Warn of how columns were read, are modeled and predicted, and of no convergence.
+
+        Parameters
+        ----------
+        table : Incomplete
+            The table of the fit.
+        names : list of str
+            Its columns.
+        missing : bool ndarray of shape (rows, columns)
+            The missing cells of rows that have a weight above 0.
+        level : int
+            How many calls up from the caller the user's code is.
+        """
+        treatment = "filled with 0" if self.keep_empty_features else "dropped"
+        if self._framed:
+            treatment = "kept, still missing"
+        drawn = bool(self.sample_posterior)
+        about = (self.fitted_, names, missing, self._empty, treatment)
+        for sentence in (*table.notes, *notices(*about, drawn=drawn)):
+            warnings.warn(sentence, UserWarning, stacklevel=level + 1)
+        warn_unconverged(self.runs_, "EM", self.max_iter, level + 2)
 
     # Reading
 
@@ -150,8 +183,11 @@ class CompletesTables(ReadsTables, OneToOneFeatureMixin):
         if not is_blank(self.missing_values):
             marked = (with_missing(one, self.missing_values) for one in table.columns)
             table = replace(table, columns=tuple(marked))
+        notes: tuple[str, ...] = ()
         if reset:
+            known = len(table.notes)
             table = with_dates(table)
+            notes = table.notes[known:]
         elif self._framed:
             table = with_dates(table, [one.name for one in self.columns_ if one.dates])
         missing = np.column_stack([np.isnan(column.values) for column in table.columns])
@@ -161,7 +197,7 @@ class CompletesTables(ReadsTables, OneToOneFeatureMixin):
             # A model of an array knows the positions of its columns, not their names.
             array = np.column_stack([_as_numbers(column) for column in table.columns])
             return Incomplete(np.isnan(array), array=array, dtype=array.dtype)
-        return Incomplete(missing, table=table)
+        return Incomplete(missing, table=table, notes=notes)
 
     def _names_of(self, incomplete: Incomplete) -> list[str]:
         """Return the names of the columns of the table of the fit."""

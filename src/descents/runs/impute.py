@@ -134,7 +134,7 @@ def impute(
         warnings=[
             *dates,
             *warnings_of(
-                filled, columns, held_out, runs.statuses[runs.best], refinement
+                filled, how, columns, held_out, runs.statuses[runs.best], refinement
             ),
         ],
         shape=list(shape),
