@@ -53,7 +53,7 @@ def real_number(
     Raises
     ------
     InvalidValueError
-        If it is not a finite number or is too small. Text and truth values are no numbers.
+        If it is not a finite number or is too small. Text and truth values are refused.
 
     Examples
     --------
@@ -64,7 +64,9 @@ def real_number(
     if minimum > -math.inf:
         wanted += f" {'above' if strict else 'of at least'} {minimum:g}"
     try:
-        if isinstance(value, str | bytes | bool | np.bool_) or np.ndim(value):
+        if isinstance(value, str | bytes | bool | np.bool_) or getattr(
+            value, "ndim", 0
+        ):
             raise TypeError
         number = float(cast("SupportsFloat", value))
     except (TypeError, ValueError, OverflowError):

@@ -359,10 +359,12 @@ def seed_of(random_state: int | RandomState | None) -> int:
     """Return a seed; if there is none, a new one that leaves numpy's global stream alone."""
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
-    whole = isinstance(random_state, int | np.integer)
-    if whole and not isinstance(random_state, bool) and random_state >= 0:
-        return int(random_state)
-    if isinstance(random_state, np.random.RandomState):
+    if isinstance(random_state, int | np.integer) and not isinstance(
+        random_state, bool
+    ):
+        if random_state >= 0:
+            return int(random_state)
+    elif isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31 - 1))
     raise InvalidValueError(
         f"random_state is {random_state!r}; give None, a whole number of at least 0, or a "

@@ -15,6 +15,7 @@ from descents.cli.impute import fill, imputations_option
 from descents.cli.options import (
     Command,
     free_at_once,
+    in_words,
     memory_option,
     printing_options,
     range_option,
@@ -158,7 +159,6 @@ def _transform(
     from descents.lowrank.model import LowRank
     from descents.runs import apply as study
     from descents.storage.run_folders import RunFolder
-    from descents.storage.values import json_text
 
     model = study.load_as(run, LowRank)
     data = reading.read(identity["table"], wanted.memory)
@@ -171,9 +171,7 @@ def _transform(
             result = applied.result
         folder.finish()
     quiet, as_json = silent
-    if as_json:
-        click.echo(json_text(result), nl=False)
-    elif not quiet:
+    if in_words(result, quiet, as_json):
         for line in result.warnings:
             click.echo(f"Warning: {line}.")
         for note in data.notes:
@@ -288,7 +286,7 @@ def _predict(
     """Write the predictions of a stored network for the rows of a table."""
     from descents.runs import apply_network as study
     from descents.storage.run_folders import RESULT, RunFolder
-    from descents.storage.values import json_text, plain
+    from descents.storage.values import plain
 
     trained = study.load(run)
     data = reading.read(identity["table"])
@@ -309,9 +307,7 @@ def _predict(
         folder.write_json(RESULT, result)
         folder.finish()
     quiet, as_json = silent
-    if as_json:
-        click.echo(json_text(result), nl=False)
-    elif not quiet:
+    if in_words(result, quiet, as_json):
         for note in data.notes:
             say(note)
         _show_unseen(strange)

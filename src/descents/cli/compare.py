@@ -10,6 +10,7 @@ import click
 from descents.cli.network_text import between, number
 from descents.cli.options import (
     Command,
+    in_words,
     printing_options,
     threads,
 )
@@ -40,7 +41,6 @@ def compare(
     """
     from descents.storage.files import read_json
     from descents.storage.run_folders import RESULT
-    from descents.storage.values import json_text
 
     complaints = Complaints()
     for run in (first, second):  # report errors before torch is loaded
@@ -53,9 +53,7 @@ def compare(
     from descents.runs.compare import compare_runs
 
     comparison = compare_runs(first, second, metric)
-    if as_json:
-        click.echo(json_text(comparison), nl=False)
-    elif not quiet:
+    if in_words(comparison, quiet, as_json):
         for line in comparison.warnings:
             click.echo(f"Warning: {line}.")
         _show_comparison(comparison)

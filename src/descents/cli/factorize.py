@@ -23,6 +23,7 @@ from descents.cli.options import (
     bar,
     column_options,
     free_at_once,
+    in_words,
     memory_option,
     printing_options,
     reading_of,
@@ -234,7 +235,6 @@ def factorize(table: str, **given: Any) -> int:
     """
     from descents.storage.results import read_result
     from descents.storage.run_folders import RESULT, RunFolder
-    from descents.storage.values import json_text
 
     names = ("resume", "out", "max_seconds", "workers", "memory", "impute")
     resume, out, max_seconds, workers, memory, impute = map(given.pop, names)
@@ -271,9 +271,7 @@ def factorize(table: str, **given: Any) -> int:
                 data, options, run, folder, limits, quiet or as_json, draw, impute
             )
             folder.finish()
-    if as_json:
-        click.echo(json_text(result), nl=False)
-    elif not quiet:
+    if in_words(result, quiet, as_json):
         _show(terminal(soft_wrap=True), result, folder.path)
         if impute is not None:
             click.echo(f"The table with its missing cells filled: {impute}")

@@ -15,6 +15,7 @@ from descents.cli.options import (
     Decorator,
     bar,
     column_options,
+    in_words,
     levels_option,
     printing_options,
     range_option,
@@ -110,7 +111,6 @@ def impute(table: str, filled: Path, **given: Any) -> int:
     from descents.runs.impute_result import ImputationResult
     from descents.storage.results import read_result
     from descents.storage.run_folders import RESULT, RunFolder
-    from descents.storage.values import json_text
 
     resume, out, quiet, as_json = (
         given.pop(name) for name in ("resume", "out", "quiet", "as_json")
@@ -154,9 +154,7 @@ def impute(table: str, filled: Path, **given: Any) -> int:
                 draw(folder.work, (found.result, found.rows, found.tensors))
             folder.finish()
             result = found.result
-    if as_json:
-        click.echo(json_text(result), nl=False)
-    elif not quiet:
+    if in_words(result, quiet, as_json):
         _show(terminal(soft_wrap=True), result, filled, folder.path)
     return 0
 
@@ -252,7 +250,6 @@ def fill(
     from descents.runs import impute as study
     from descents.runs.filling import Options
     from descents.storage.run_folders import RESULT, RunFolder
-    from descents.storage.values import json_text
 
     table, unseen = str(identity["table"]), str(identity["unseen"])
     model = study.StoredImputer.load(run)
@@ -264,9 +261,7 @@ def fill(
         folder.write_json(RESULT, result)
         folder.finish()
     quiet, as_json = silent
-    if as_json:
-        click.echo(json_text(result), nl=False)
-    elif not quiet:
+    if in_words(result, quiet, as_json):
         show_unseen([vars(one) for one in result.unseen])
         without = result.filled.rows_without_cells
         if without:

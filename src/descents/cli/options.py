@@ -371,6 +371,15 @@ def reading_of(given: dict[str, Any]) -> Reading:
     )
 
 
+def in_words(result: object, quiet: bool, as_json: bool) -> bool:
+    """Print a result as JSON if that is requested; return whether to say it in words."""
+    from descents.storage.values import json_text
+
+    if as_json:
+        click.echo(json_text(result), nl=False)
+    return not (quiet or as_json)
+
+
 def say(note: str) -> None:
     """Print a note on one line, with line ends in names escaped."""
     click.echo(visible(note).replace("\n", "\\n"))

@@ -16,6 +16,7 @@ from descents.cli.options import (
     OUT_OF_TIME,
     Command,
     bar,
+    in_words,
     printing_options,
     run_options,
     say_error,
@@ -71,7 +72,6 @@ def reproduce(
     from descents.reproduction.result import ReproductionResult, identity
     from descents.storage.results import read_result
     from descents.storage.run_folders import RESULT, RunFolder
-    from descents.storage.values import json_text
 
     complaints = Complaints()
     check_resume(complaints, resume, out)
@@ -100,9 +100,7 @@ def reproduce(
             f"{shlex.quote(str(folder.path))} and the same options."
         )
         return OUT_OF_TIME if late else CTRL_C
-    if as_json:
-        click.echo(json_text(result), nl=False)
-    elif not quiet:
+    if in_words(result, quiet, as_json):
         _show(terminal(), result, folder.path)
     missed = [check.figure for check in result.checks if not check.met]
     if strict and missed:

@@ -19,6 +19,7 @@ from descents.cli.options import (
     Command,
     bar,
     column_options,
+    in_words,
     printing_options,
     reading_of,
     reading_options,
@@ -208,7 +209,6 @@ def train(table: str, **arguments: Any) -> int:
     TABLE is a CSV or TSV file (.gz too), Parquet, .npy, .npz, or - for standard input.
     """
     from descents.storage.run_folders import RESULT, RunFolder
-    from descents.storage.values import json_text
 
     names = ("resume", "out", "max_seconds", "quiet", "as_json", "workers")
     resume, out, max_seconds, quiet, as_json, workers = (
@@ -250,9 +250,7 @@ def train(table: str, **arguments: Any) -> int:
             f"--resume --out {shlex.quote(str(folder.path))} and the same options."
         )
         return OUT_OF_TIME if late else CTRL_C
-    if as_json:
-        click.echo(json_text(result), nl=False)
-    elif not quiet:
+    if in_words(result, quiet, as_json):
         show(terminal(soft_wrap=True), result, folder.path)
     return 0
 

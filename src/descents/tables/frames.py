@@ -180,8 +180,10 @@ def put(source: Source, place: int, holes: np.ndarray, fills: list[Any]) -> Any:
         if hasattr(series, "sparse"):
             series = series.sparse.to_dense()
         single = isinstance(series.dtype, np.dtype) and series.dtype.kind == "f"
-        fills = own_values(series, fills)
-        series.iloc[holes] = _floats(fills, series.dtype) if single else fills
+        if single:
+            series.iloc[holes] = _floats(fills, series.dtype)
+        else:
+            series.iloc[holes] = own_values(series, fills)
         return series
     observed = np.ones(source.rows, dtype=bool)
     observed[holes] = False

@@ -7,7 +7,7 @@ text. `own_values` converts what is filled in back to the values of the column.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,7 +23,7 @@ PLAIN = ("integer", "floating", "string", "boolean", "empty")
 KIND = "numbers, text, booleans or dates"
 
 
-def readable(series: pandas.Series, mark: object = None) -> tuple[Any, bool]:
+def readable(series: pandas.Series, mark: object = None) -> tuple[pandas.Series, bool]:
     """Return a column that arrow can read, and whether its levels are certainly in order.
 
     Parameters
@@ -59,7 +59,7 @@ def readable(series: pandas.Series, mark: object = None) -> tuple[Any, bool]:
     return series.cat.rename_categories(texts), intervals or bool(series.cat.ordered)
 
 
-def own_values(series: pandas.Series, fills: Sequence[Any]) -> list[Any]:
+def own_values(series: pandas.Series, fills: Sequence[object]) -> list[object]:
     """Return values of a column that `readable` converted, as values of its own type.
 
     Examples
@@ -78,7 +78,7 @@ def own_values(series: pandas.Series, fills: Sequence[Any]) -> list[Any]:
         typed = typed.astype("category")
     if not _odd_categories(typed):
         return list(fills)
-    own = {str(value): value for value in typed.cat.categories}
+    own: dict[object, object] = {str(one): one for one in typed.cat.categories}
     return [own[fill] for fill in fills]
 
 
