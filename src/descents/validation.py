@@ -64,9 +64,8 @@ def real_number(
     if minimum > -math.inf:
         wanted += f" {'above' if strict else 'of at least'} {minimum:g}"
     try:
-        if isinstance(value, str | bytes | bool | np.bool_) or getattr(
-            value, "ndim", 0
-        ):
+        refused = isinstance(value, str | bytes | bool | np.bool_)
+        if refused or getattr(value, "ndim", None):
             raise TypeError
         number = float(cast("SupportsFloat", value))
     except (TypeError, ValueError, OverflowError):

@@ -325,7 +325,8 @@ def from_frame(
     """Return the table in a pandas or polars data frame or a pyarrow table.
 
     None, NaN, NA, NaT and null are missing. Text is a category if values repeat and at
-    most `MOST_LEVELS` differ. An ordered Categorical or an Enum gives ordered levels.
+    most `MOST_LEVELS` differ. An ordered Categorical, an Enum and intervals of pandas give
+    ordered levels; periods of pandas are dates.
 
     Parameters
     ----------
