@@ -119,3 +119,30 @@ def test_joined_problems_stay_apart_in_other_complaints() -> None:
     with pytest.raises(InvalidValueError) as error:
         outer.raise_any()
     assert str(error.value) == "c is 1; a is 1; give 2; b is 1; give 3"
+
+
+def test_problems_of_apply_and_compare_are_reported_once(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("T").write_text(TABLE)
+    common = ["--id", "name", "--quiet", "--out"]
+    train = ["train", "T", "--starts", "2", "--epochs", "2", "--diagnose", "0"]
+    assert main([*train, "--target", "y", *common, "one"]) == 0
+    assert main([*train, "--target", "a", *common, "two"]) == 0
+    capsys.readouterr()
+    calls = {
+        "compare one two --metric foo": ["which one does not", "which two does not"],
+        "apply one T --memory 3MB --impute x.npy --id z --imputations 3": [
+            "--imputations: for a run of 'descents impute'",
+            "leave --memory out",
+            "leave --impute and --intervals out",
+            "give a name that ends in .csv",
+            "'z' (--id)",
+        ],
+    }
+    for call, words in calls.items():
+        assert main(call.split()) == 2
+        sentence = capsys.readouterr().err
+        for word in words:
+            assert sentence.count(word) == 1, (word, sentence)

@@ -108,7 +108,8 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
         free_at_once()
     reading = reading_of(given).after(stored.get("reading", {}), result.get("formats"))
     if complaints.messages:  # report what does not fit the table too
-        complaints.attempt(reading.read, table, memory)
+        blocks = memory if command == "factorize" else None
+        complaints.attempt(reading.read, table, blocks)
         complaints.raise_any()
     identity = {"command": "apply", "model": str(run), "table": table}
     identity |= {} if coverage is None else {"intervals": coverage}

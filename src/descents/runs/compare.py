@@ -19,7 +19,7 @@ from descents.storage.files import read_json, read_table
 from descents.storage.results import read_result
 from descents.storage.run_folders import RESULT, ROWS
 from descents.text import counted
-from descents.validation import folder_path, one_of
+from descents.validation import folder_path
 
 NO_METRIC = ("start", "split")
 """Numeric columns that identify the start of a row, and are not metrics."""
@@ -66,7 +66,11 @@ class Side:
             and n not in NO_METRIC
             and not n.startswith("seconds")
         ]
-        one_of("--metric", name, metrics)
+        if name not in metrics:
+            raise InvalidValueError(
+                f"--metric is {name!r}, which {folder} does not have; give one of "
+                f"{', '.join(map(repr, metrics))}"
+            )
         setting = result.best.setting
         chosen = rows["setting"] == setting
         table, lost = (
