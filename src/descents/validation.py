@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
 from collections.abc import Iterable
@@ -81,13 +82,13 @@ def number_in(text: str) -> float | str:
 
     Examples
     --------
-    >>> number_in("0.5"), number_in("half")
-    (0.5, 'half')
+    >>> number_in("0.5"), number_in("2"), number_in("half")
+    (0.5, 2, 'half')
     """
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def true_or_false(name: str, value: object) -> bool:
