@@ -35,7 +35,7 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer
 
 import descents
-from descents.marginal.model import Settings
+from descents.marginal.settings import Settings
 from descents.marginal.tables import fit_table
 from descents.tables.datasets import mixed_table
 from descents.tables.tables import from_frame

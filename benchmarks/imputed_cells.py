@@ -30,8 +30,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 from descents.marginal.features import LINEAR, Features, LevelFeatures, NumberFeatures
 from descents.marginal.intervals import intervals
-from descents.marginal.model import Fitted, Settings
+from descents.marginal.model import Fitted
 from descents.marginal.refinement import RefinedModel
+from descents.marginal.settings import Settings
 from descents.marginal.tables import fit_table
 from descents.statistics.quantiles import rank_of
 from descents.tables.tables import from_frame

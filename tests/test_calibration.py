@@ -26,7 +26,8 @@ from descents.marginal.features import (
 )
 from descents.marginal.held_out import HeldOut
 from descents.marginal.intervals import intervals
-from descents.marginal.model import Fitted, Settings, fit
+from descents.marginal.model import Fitted, fit
+from descents.marginal.settings import Settings
 from descents.marginal.stored import restored, stored
 from descents.marginal.tables import TableModel
 

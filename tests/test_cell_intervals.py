@@ -9,7 +9,8 @@ import pytest
 
 from descents.errors import InvalidValueError
 from descents.marginal.intervals import intervals
-from descents.marginal.model import Settings, fit
+from descents.marginal.model import fit
+from descents.marginal.settings import Settings
 from descents.marginal.stored import restored, stored
 from descents.marginal.tables import TableModel
 

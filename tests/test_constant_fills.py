@@ -45,7 +45,7 @@ def test_intervals_around_constants_are_calibrated_on_their_errors(tmp_path) -> 
             assert filled[name][lacking].to_numpy() == pytest.approx(frame[name].mean())
         sets = found.sets[frame["label"].isna().to_numpy(), 5]
         assert all({"often", "rarely"} <= set(one) for one in sets)  # 90% of the cells
-    assert model.calibration_.flat.all()
+    assert model.calibration_.flat.columns.all()
 
 
 def test_intervals_of_columns_that_the_model_fills_are_of_its_errors() -> None:

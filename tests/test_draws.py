@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from descents.marginal.draws import bootstrap_draws, bootstrapped
-from descents.marginal.model import Settings, fit
+from descents.marginal.model import fit
+from descents.marginal.settings import Settings
 
 
 def test_imputations_differ_as_an_uncertain_regression_does():

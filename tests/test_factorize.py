@@ -239,7 +239,7 @@ BAD = [
     (("--rank", "1", "--penalty", "l2=-1"), "at least 0"),
     (("--rank", "1", "--loss", "poisson"), "column 'a' holds -1"),
     (("--rank", "1", "--loss", "kl"), "column 'a' holds -1"),
-    (("--rank", "1", "--learning-rate", "0.1"), "solver is 'auto'"),
+    (("--rank", "1", "--learning-rate", "0.1"), "--solver is auto"),
     (
         ("--rank", "1", "--solver", "gd", "--learning-rate", "1e9"),
         "learning_rate below",

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from descents import LowRankImputer
-from descents.marginal.model import Fitted, Settings, fit
+from descents.marginal.model import Fitted, fit
+from descents.marginal.settings import Settings
 
 KINDS = ["narrow", "wide", "one cell a row", "blocks", "collinear", "noise", "mixed", "skewed"]  # fmt: skip
 

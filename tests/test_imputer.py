@@ -494,3 +494,38 @@ def test_fitted_things_have_a_repr_of_a_line():
     assert shown.startswith("TableModel(4 columns modeled")
     assert "\n" not in shown
     assert "\n" not in repr(imputer.held_out_)
+
+
+def test_weights_count_as_equal_rows() -> None:
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(60, 1)) + rng.normal(size=(60, 3))
+    table[::6, 0] = np.nan
+    weights = rng.integers(1, 4, 60)
+    options = {"held_out": 0, "strength": 0.0, "tol": 1e-6, "max_iter": 3000}
+    weighted = LowRankImputer(**options).fit(table, sample_weight=weights)
+    repeated = LowRankImputer(**options).fit(np.repeat(table, weights, 0))
+    assert weighted.loss_ == pytest.approx(repeated.loss_, rel=1e-9)
+    np.testing.assert_allclose(
+        weighted.transform(table), repeated.transform(table), rtol=1e-5
+    )
+
+
+def test_numbers_that_are_read_as_dates_are_warned_of() -> None:
+    days = pd.date_range("2021-01-01", periods=40).strftime("%Y%m%d").astype(float)
+    frame = pd.DataFrame({"day": days, "x": np.arange(40.0)})
+    frame.loc[3, "day"] = np.nan
+    says = "column 'day' is read as dates: all its numbers have the form YYYYMMDD"
+    with pytest.warns(UserWarning, match=says) as caught:
+        LowRankImputer(held_out=0).fit(frame)
+    assert caught[0].filename == __file__
+
+
+def test_columns_that_are_not_predicted_are_said_to_be_drawn_if_they_are() -> None:
+    rng = np.random.default_rng(2)
+    table = rng.normal(size=(200, 1)) + 0.2 * rng.normal(size=(200, 4))
+    table[:, 3] = rng.normal(size=200)
+    table[rng.random(table.shape) < 0.1] = np.nan
+    with pytest.warns(UserWarning, match="is filled with the mean"):
+        LowRankImputer(random_state=0).fit(table)
+    with pytest.warns(UserWarning, match="draws of 1 column contain little"):
+        LowRankImputer(random_state=0, sample_posterior=True).fit(table)

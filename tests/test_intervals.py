@@ -20,7 +20,7 @@ from descents.cells.columns import ColumnModel
 from descents.cli.main import main
 from descents.errors import InvalidValueError
 from descents.losses import NAMED, get_loss
-from descents.lowrank.prediction_intervals import Calibration, kind_of
+from descents.lowrank.prediction_intervals import Calibration, Flat, kind_of
 from descents.statistics.quantiles import rank_of
 from descents.tables.datasets import planted_table
 
@@ -53,7 +53,7 @@ def test_quantiles_are_those_of_the_column_or_of_its_like() -> None:
     counts = [40, 12, 25, 35, 33]
     places = np.repeat(np.arange(5), counts)
     scores = generator.random(len(places))
-    known = Calibration(models, places, scores, np.ones(5))
+    known = Calibration(models, places, scores, np.ones(5), Flat.none(5))
     found = known.quantiles(0.8)
     for j, members in enumerate([[0], [0, 1], [2, 4], [3], [4]]):
         given = np.sort(scores[np.isin(places, members)])

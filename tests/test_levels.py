@@ -6,6 +6,7 @@ import datetime
 import itertools
 import warnings
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from descents.cells.encoding import encoded
 from descents.errors import InvalidValueError
 from descents.losses import NAMED
 from descents.runs.request import level_lists
+from descents.tables.files import read
 from descents.tables.levels import KnownLevels, Places, coded, levels_of
 from descents.tables.orders import order_of, ordered
 from descents.tables.scales import PLACES, arranged
@@ -519,3 +521,27 @@ def test_decimal_commas_of_levels_in_a_frame_are_decimal() -> None:
     table = from_frame(pd.DataFrame({"d": ["1,000", "2,500", "3"] * 2}))
     with pytest.raises(InvalidValueError, match="order is not known"):
         of_table(table, {"d": "ordinal"})
+
+
+@pytest.mark.parametrize(
+    ("decimal", "expected"),
+    [
+        (None, None),  # 1,500 may be 1.5 or 1500
+        (",", ["up to 1,500", "2 to 3", "over 3"]),
+        (".", ["2 to 3", "over 3", "up to 1,500"]),
+    ],
+)
+def test_the_decimal_mark_that_is_requested_orders_levels(
+    decimal: str | None, expected: list[str] | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.csv"
+    cells = ["over 3", "up to 1,500", "2 to 3"] * 3
+    path.write_text("\n".join(["q;x", *(f"{x};{k}" for k, x in enumerate(cells))]))
+    order = order_of(read(path, decimal=decimal).column("q"))
+    assert (order and list(order.levels)) == expected
+
+
+def test_levels_that_do_not_fit_the_requested_mark_are_read_as_without_it() -> None:
+    levels = ["25.5 to 30", "under 18.5", "18.5 to 25"]
+    assert arranged(levels, ",") == arranged(levels)
+    assert arranged(levels, ",")[0] == ("under 18.5", "18.5 to 25", "25.5 to 30")

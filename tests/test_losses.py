@@ -694,11 +694,11 @@ def test_a_loss_of_ones_own() -> None:
         (lambda: get_loss("quantile:x"), "the level of quantile is 'x'"),
         (
             lambda: get_loss("quantile:1"),
-            "quantile is '1'; give a number between 0 and 1",
+            "quantile is 1; give a number between 0 and 1",
         ),
         (lambda: Quantile(0.0), "the level of quantile is 0.0; give a number between"),
         (lambda: Quantile(1.5), "the level of quantile is 1.5; give a number between"),
-        (lambda: get_loss("periodic:0"), "the period of periodic is '0'; .* above 0"),
+        (lambda: get_loss("periodic:0"), "the period of periodic is 0; .* above 0"),
         (lambda: Periodic(-1.0), "the period of periodic is -1"),
         (lambda: Hinge(0.0), "the weight of hinge is 0"),
         (lambda: BetaDivergence(np.inf), "the beta of beta is inf"),

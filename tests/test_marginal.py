@@ -13,9 +13,10 @@ from descents.errors import InvalidValueError
 from descents.marginal.em import EM
 from descents.marginal.features import features_of
 from descents.marginal.gaussian import Marginal, covariance
-from descents.marginal.model import Settings, fit
+from descents.marginal.model import fit
 from descents.marginal.patterns import grouped
 from descents.marginal.posterior import Gaussian, predicted
+from descents.marginal.settings import Settings
 
 CASES = [
     {"rank": 2, "ridge": 0.1, "strength": 0.5},

@@ -42,7 +42,8 @@ def test_dates_as_numbers_are_filled_with_dates(tmp_path: Path, capsys) -> None:
 
 def test_imputers_fill_numbers_that_are_dates_with_dates() -> None:
     table, holes = dated()
-    imputer = LowRankImputer(random_state=0).fit(table)
+    with pytest.warns(UserWarning, match="'day' is read as dates"):
+        imputer = LowRankImputer(random_state=0).fit(table)
     found = imputer.transform(table)["day"]
     pd.to_datetime(found.astype(int).astype(str), format="%Y%m%d")
     assert (found[~holes] == table["day"][~holes]).all()
@@ -55,8 +56,11 @@ def test_numbers_that_identify_rows_pass_through() -> None:
     rng = np.random.default_rng(1)
     ids = rng.permutation(np.arange(10_000, 99_999))[:120].astype(float)
     ids[:3] = np.nan
-    with pytest.warns(UserWarning, match="customer_id"):
+    with pytest.warns(UserWarning, match="customer_id") as caught:
         imputer = LowRankImputer(random_state=0).fit(
             table.assign(customer_id=ids, fluid=table["x"] + 5)
         )
+    dates, passed = (str(warning.message) for warning in caught)
+    assert "'day' is read as dates" in dates
+    assert "customer_id" in passed
     assert list(imputer.passed_columns_) == ["customer_id"]

@@ -195,3 +195,29 @@ def test_a_closed_bound_is_not_zero_percent_away(tmp_path, capsys) -> None:
     out = capsys.readouterr().out
     assert "The loss equals a proven bound within" in out
     assert "lower bound: a lower bound" not in out
+
+
+def test_several_imputations_are_not_said_to_be_filled_by_constants(
+    tmp_path, capsys
+) -> None:
+    rng = np.random.default_rng(2)
+    table = rng.normal(size=(200, 1)) + 0.2 * rng.normal(size=(200, 4))
+    table[:, 3] = rng.normal(size=200)
+    table[rng.random(table.shape) < 0.1] = np.nan
+    pd.DataFrame(table, columns=list("abcd")).to_csv(tmp_path / "t.csv", index=False)
+    call = ["impute", *(str(tmp_path / name) for name in ("t.csv", "f.csv"))]
+    said = {}
+    for draws in ((), ("--imputations", "2")):
+        out = str(tmp_path / f"run{len(draws)}")
+        assert main([*call, *draws, "--out", out]) == 0
+        page = (tmp_path / f"run{len(draws)}" / "report.html").read_text()
+        said[len(draws)] = capsys.readouterr().out + page
+    assert "most frequent level, and filled by it: d" in said[0]
+    assert "filled by it" not in said[2]
+    assert "filled with its" not in said[2]
+    assert "filled with their" not in said[2]
+    assert "so that their draws from the model contain little information: d" in said[2]
+    assert "<strong>1 of 4</strong> columns are not predicted better" in said[2]
+    result = json.loads((tmp_path / "run2" / "result.json").read_text())
+    assert result["filled"]["by_constant"] == []
+    assert {one["filled_by"] for one in result["columns"]} == {"model"}

@@ -12,8 +12,9 @@ from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 from descents import LowRankImputer, load
 from descents.cli.main import main
 from descents.marginal.forests import Forest
-from descents.marginal.model import Settings, fit
+from descents.marginal.model import fit
 from descents.marginal.refinement import RefinedModel
+from descents.marginal.settings import Settings
 
 
 def bent(rows: int = 200, seed: int = 0) -> pd.DataFrame:

@@ -13,7 +13,8 @@ import pytest
 from descents import LowRankImputer
 from descents.cli.main import main
 from descents.marginal.held_out import ENOUGH_OF_COLUMN
-from descents.marginal.model import Settings, fit
+from descents.marginal.model import fit
+from descents.marginal.settings import Settings
 
 
 def small(rows: int, seed: int = 0) -> pd.DataFrame:

@@ -241,6 +241,31 @@ def test_a_stored_classifier_takes_data_frames_throughout(run: Path) -> None:
     assert model.score(frame, frame["species"]) == pytest.approx(right, rel=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["float64", "float32", "bool", "Int64", "category"])
+def test_a_stored_classifier_scores_classes_of_any_type(
+    kind: str, tmp_path: Path
+) -> None:
+    a = np.random.default_rng(0).normal(size=60)
+    half = pd.Series(np.where(a > 0, 0.5, 1.5))
+    y = (half - 0.5 if kind in ("bool", "Int64") else half).astype(kind)
+    frame = pd.DataFrame({"a": a, "y": y})
+    frame.to_parquet(tmp_path / "t.parquet")
+    call = ["train", str(tmp_path / "t.parquet"), "--target", "y", "--starts", "2"]
+    call += ["--task", "classification", "--epochs", "5", "--diagnose", "0"]
+    assert ran(*call, "--out", str(tmp_path / "r")) == 0
+    model = descents.load(tmp_path / "r")
+    chosen = model.predict(frame)
+    assert chosen.dtype.kind == {"bool": "b", "Int64": "i"}.get(kind, "f")
+    assert set(model.classes_.tolist()) == set(y.tolist())
+    right = float(np.mean([one == two for one, two in zip(chosen, y, strict=True)]))
+    weights = np.where(chosen == chosen[0], 3.0, 1.0)
+    assert model.score(frame, y) == pytest.approx(right)
+    assert model.score(frame, np.asarray(y)) == pytest.approx(right)
+    correct = (chosen == np.asarray(y)).astype(float)
+    expected = np.average(correct, weights=weights)
+    assert model.score(frame, y, weights) == pytest.approx(expected)
+
+
 def test_compare_is_paired_where_the_starts_are_shared(
     run: Path, tmp_path: Path, capsys
 ) -> None:

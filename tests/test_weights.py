@@ -327,7 +327,7 @@ def test_sweeps_and_folds_have_weights_too() -> None:
         ({"class_weights": [1.0]}, "for each of the 3 classes"),
         ({"class_weights": [1.0, -1.0, 1.0]}, "at least 0"),
         ({"class_weights": "heavy"}, "at least 0"),
-        ({"class_weights": [0.0, 0.0, 0.0]}, "class_weights are 0 for every class"),
+        ({"class_weights": [0.0, 0.0, 0.0]}, "class_weights is 0 for every class"),
     ],
 )
 def test_wrong_class_weights_are_refused(options, message) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from descents.errors import InvalidValueError
+from descents.errors import InvalidValueError, for_caller
 
 if TYPE_CHECKING:
     import torch
@@ -39,12 +39,16 @@ def torch_device(value: str | torch.device) -> torch.device:
     try:
         device = torch.device(value)
         torch.empty(0, device=device).cpu()
+    except TypeError:
+        raise InvalidValueError(
+            f"device is {value!r}; give 'cpu' or the name of another device"
+        ) from None
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         # If torch does not know the type of device, its message lists all types.
         reason, unknown, _ = str(error).splitlines()[0].partition("Expected one of")
         reason = "torch has no such type of device" if unknown else reason
         raise InvalidValueError(
-            f"device is {str(value)!r}, which is not usable here ({reason}); "
+            f"{for_caller('--device', 'device')} is {str(value)!r}, which is not usable here ({reason}); "
             "give 'cpu' or a device that this machine has"
         ) from None
     return device

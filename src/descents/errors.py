@@ -24,6 +24,9 @@ class DescentsError(Exception):
 class InvalidValueError(DescentsError, ValueError):
     """A value from the caller cannot be used; the message says what to do."""
 
+    problems: tuple[str, ...] = ()
+    """The messages that were joined, if there are several."""
+
 
 class RunFolderError(DescentsError, OSError):
     """A run folder cannot be written, or contains something else."""
@@ -74,7 +77,7 @@ class Complaints:
         try:
             return check(*arguments, **options)
         except InvalidValueError as error:
-            self.messages.append(str(error))
+            self.messages += error.problems or (str(error),)
             return cast("T", None)
 
     def raise_any(self) -> None:
@@ -92,7 +95,9 @@ class Complaints:
                 more = len(shown) - MOST_LISTED
                 shown = [*shown[:MOST_LISTED], f"and {more} more like these"]
             parts.append("; ".join([*shown, remedy]))
-        raise InvalidValueError("; ".join(parts))
+        error = InvalidValueError("; ".join(parts))
+        error.problems = tuple(self.messages)
+        raise error
 
 
 _BY_COMMAND: ContextVar[bool] = ContextVar("by_command", default=False)
@@ -106,6 +111,37 @@ def by_command() -> Iterator[None]:
         yield
     finally:
         _BY_COMMAND.reset(token)
+
+
+_NAMES: ContextVar[dict[str, str] | None] = ContextVar("names", default=None)
+
+
+@contextmanager
+def called(**names: str) -> Iterator[None]:
+    """Let messages name arguments by the words of the caller.
+
+    Parameters
+    ----------
+    **names
+        What the caller calls each argument.
+    """
+    token = _NAMES.set({**(_NAMES.get() or {}), **names})
+    try:
+        yield
+    finally:
+        _NAMES.reset(token)
+
+
+def name_of(argument: str) -> str:
+    """Return what the caller calls an argument.
+
+    Examples
+    --------
+    >>> with called(row_weights="sample_weight"):
+    ...     print(name_of("row_weights"), name_of("splits"))
+    sample_weight splits
+    """
+    return (_NAMES.get() or {}).get(argument, argument)
 
 
 def for_caller(command: str, python: str) -> str:

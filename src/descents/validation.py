@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
 from collections.abc import Iterable
@@ -53,7 +54,7 @@ def real_number(
     Raises
     ------
     InvalidValueError
-        If it is not a finite number or is too small.
+        If it is not a finite number or is too small. Text and truth values are refused.
 
     Examples
     --------
@@ -64,13 +65,48 @@ def real_number(
     if minimum > -math.inf:
         wanted += f" {'above' if strict else 'of at least'} {minimum:g}"
     try:
+        refused = isinstance(value, str | bytes | bool | np.bool_)
+        if refused or getattr(value, "ndim", None):
+            raise TypeError
         number = float(cast("SupportsFloat", value))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InvalidValueError(f"{name} is {value!r}; give {wanted}") from None
     low = number <= minimum if strict else number < minimum
     if not math.isfinite(number) or low:
         raise InvalidValueError(f"{name} is {value!r}; give {wanted}")
     return number
+
+
+def number_in(text: str) -> float | str:
+    """Return the number that a text is, or the text itself, which `real_number` refuses.
+
+    Examples
+    --------
+    >>> number_in("0.5"), number_in("2"), number_in("half")
+    (0.5, 2, 'half')
+    """
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def true_or_false(name: str, value: object) -> bool:
+    """Return `value` as a bool.
+
+    Raises
+    ------
+    InvalidValueError
+        If it is not True or False, of Python or numpy.
+
+    Examples
+    --------
+    >>> true_or_false("refine", np.True_)
+    True
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidValueError(f"{name} is {value!r}; give True or False")
+    return bool(value)
 
 
 def one_of(name: str, value: object, choices: Iterable[str]) -> str:

@@ -389,7 +389,11 @@ def _by_type(column: Column) -> tuple[Loss, str]:
     if column.kind == "category":
         why = f"{counted(len(column.levels), 'level')} without an order"
         texts = [level for level in column.levels if isinstance(level, str)]
-        scale = arranged(texts) if len(texts) == len(column.levels) else None
+        scale = (
+            arranged(texts, column.decimal)
+            if len(texts) == len(column.levels)
+            else None
+        )
         if scale is not None and scale[1] == KNOWN_SCALE:
             low, *_, high = scale[0]
             why = (

@@ -359,11 +359,17 @@ def seed_of(random_state: int | RandomState | None) -> int:
     """Return a seed; if there is none, a new one that leaves numpy's global stream alone."""
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
-    if isinstance(random_state, int) and random_state >= 0:
-        return random_state
-    from sklearn.utils import check_random_state
-
-    return int(check_random_state(random_state).randint(2**31 - 1))
+    if isinstance(random_state, int | np.integer) and not isinstance(
+        random_state, bool
+    ):
+        if random_state >= 0:
+            return int(random_state)
+    elif isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    raise InvalidValueError(
+        f"random_state is {random_state!r}; give None, a whole number of at least 0, or a "
+        "numpy.random.RandomState"
+    )
 
 
 def convergence_warning() -> type[Warning]:

@@ -13,7 +13,9 @@ from descents.cli.checks import check_impute, check_memory
 from descents.cli.factorize import intervals_option
 from descents.cli.impute import fill, imputations_option
 from descents.cli.options import (
+    Command,
     free_at_once,
+    in_words,
     memory_option,
     printing_options,
     range_option,
@@ -22,7 +24,7 @@ from descents.cli.options import (
     say,
     threads,
 )
-from descents.errors import Complaints, InvalidValueError
+from descents.errors import Complaints
 from descents.text import counted
 from descents.validation import folder_path
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from descents.runs.request import Reading
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("table")
 @click.argument("filled", required=False, type=click.Path(path_type=Path))
@@ -93,15 +95,22 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     silent = given.pop("quiet"), given.pop("as_json")
     drawing_of = {name: given.pop(name) for name in ("imputations", "range", "seed")}
     command = stored.get("command")
-    _check_apply(command, run, table, filled, impute, memory, drawing_of)
-    check_memory(memory, impute, coverage)
-    check_impute(impute, table)
+    complaints = Complaints()
+    _check_apply(complaints, command, run, table, filled, impute, memory, drawing_of)
+    check_memory(complaints, memory, impute, coverage)
+    check_impute(complaints, impute, table)
+    if command == "train":
+        _check_network(complaints, run, memory, impute, coverage)
     if out is None:
         out = Path("runs") / f"apply-{time.strftime('%Y%m%d-%H%M%S')}"
     threads()
     if memory is not None:
         free_at_once()
     reading = reading_of(given).after(stored.get("reading", {}), result.get("formats"))
+    if complaints.messages:  # report what does not fit the table too
+        blocks = memory if command == "factorize" else None
+        complaints.attempt(reading.read, table, blocks)
+        complaints.raise_any()
     identity = {"command": "apply", "model": str(run), "table": table}
     identity |= {} if coverage is None else {"intervals": coverage}
     if command == "impute":
@@ -112,7 +121,6 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
         return fill(run, reading, filled, identity, out, options, silent, _show_unseen)
     identity |= {} if unseen in (None, "error") else {"unseen": unseen}
     if command == "train":
-        _check_network(run, memory, impute, coverage)
         return _predict(run, reading, identity, out, unseen or "error", silent)
     wanted = Wanted(memory, impute, coverage, unseen or "error")
     return _transform(run, reading, identity, out, wanted, silent)
@@ -152,7 +160,6 @@ def _transform(
     from descents.lowrank.model import LowRank
     from descents.runs import apply as study
     from descents.storage.run_folders import RunFolder
-    from descents.storage.values import json_text
 
     model = study.load_as(run, LowRank)
     data = reading.read(identity["table"], wanted.memory)
@@ -165,9 +172,7 @@ def _transform(
             result = applied.result
         folder.finish()
     quiet, as_json = silent
-    if as_json:
-        click.echo(json_text(result), nl=False)
-    elif not quiet:
+    if in_words(result, quiet, as_json):
         for line in result.warnings:
             click.echo(f"Warning: {line}.")
         for note in data.notes:
@@ -179,19 +184,22 @@ def _transform(
 
 
 def _check_network(
-    run: Path, memory: int | None, impute: Path | None, coverage: float | None
+    complaints: Complaints,
+    run: Path,
+    memory: int | None,
+    impute: Path | None,
+    coverage: float | None,
 ) -> None:
-    """Raise if there are options that are not for a network."""
-    if memory is not None:
-        raise InvalidValueError(
-            f"{run} contains a network, for which the whole table is read; leave "
-            "--memory out"
-        )
-    if impute is not None or coverage is not None:
-        raise InvalidValueError(
-            f"{run} contains a network, which fills no missing cells; leave --impute and "
-            "--intervals out"
-        )
+    """Report options that are not for a network."""
+    complaints.require(
+        memory is None,
+        f"{run} contains a network, for which the whole table is read; leave --memory out",
+    )
+    complaints.require(
+        impute is None and coverage is None,
+        f"{run} contains a network, which fills no missing cells; leave --impute and "
+        "--intervals out",
+    )
 
 
 def run_of(result: dict[str, Any]) -> dict[str, Any]:
@@ -215,6 +223,7 @@ def _show_applied(
 
 
 def _check_apply(
+    complaints: Complaints,
     command: str | None,
     run: Path,
     table: str,
@@ -223,10 +232,9 @@ def _check_apply(
     memory: int | None,
     drawing_of: dict[str, Any],
 ) -> None:
-    """Raise if there are options for runs of another command."""
+    """Report options for runs of another command."""
     from descents.tables.written import check_target
 
-    complaints = Complaints()
     if command != "impute":
         given = [f"--{name}" for name, value in drawing_of.items() if value is not None]
         given += ["FILLED"] if filled is not None else []
@@ -249,7 +257,6 @@ def _check_apply(
             )
         else:
             complaints.attempt(check_target, table, filled)
-    complaints.raise_any()
 
 
 def _show_unseen(strange: list[dict[str, Any]]) -> None:
@@ -280,7 +287,7 @@ def _predict(
     """Write the predictions of a stored network for the rows of a table."""
     from descents.runs import apply_network as study
     from descents.storage.run_folders import RESULT, RunFolder
-    from descents.storage.values import json_text, plain
+    from descents.storage.values import plain
 
     trained = study.load(run)
     data = reading.read(identity["table"])
@@ -301,9 +308,7 @@ def _predict(
         folder.write_json(RESULT, result)
         folder.finish()
     quiet, as_json = silent
-    if as_json:
-        click.echo(json_text(result), nl=False)
-    elif not quiet:
+    if in_words(result, quiet, as_json):
         for note in data.notes:
             say(note)
         _show_unseen(strange)

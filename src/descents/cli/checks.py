@@ -4,55 +4,75 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
+from descents.errors import Complaints
+
+
+def check_resume(complaints: Complaints, resume: bool, out: Path | None) -> None:
+    """Report a run to continue that is not named."""
+    complaints.require(
+        not resume or out is not None,
+        "--resume needs --out, the folder of the run to continue",
+    )
+
+
+def check_device(complaints: Complaints, device: str) -> None:
+    """Report a device that this machine does not have."""
+    if device == "cpu":  # then torch need not be loaded yet
+        return
+    from descents.devices import torch_device
+
+    complaints.attempt(torch_device, device)
 
 
 def check_memory(
+    complaints: Complaints,
     memory: int | None,
     impute: Path | None,
     coverage: float | None,
     workers: int = 1,
 ) -> None:
-    """Raise if there are options that are not for a table that is read in blocks."""
-    if memory is not None and impute is not None:
-        raise click.UsageError(
-            "--impute writes a whole table, which --memory keeps out of memory; leave "
-            "one of them out."
-        )
-    if memory is not None and coverage is not None:
-        raise click.UsageError(
-            "--intervals is for cells that are filled in, and a table that --memory "
-            "keeps out of memory is not filled; leave one of them out."
-        )
-    if memory is not None and workers > 1:
-        raise click.UsageError(
-            "--memory is for one process, where all starts go together, but --workers "
-            f"is {workers}; leave one of them out."
-        )
+    """Report options that are not for a table that is read in blocks."""
+    if memory is None:
+        return
+    complaints.require(
+        impute is None,
+        "--impute writes a whole table, which --memory keeps out of memory; leave one of "
+        "them out",
+    )
+    complaints.require(
+        coverage is None,
+        "--intervals is for cells that are filled in, and a table that --memory keeps out "
+        "of memory is not filled; leave one of them out",
+    )
+    complaints.require(
+        workers == 1,
+        "--memory is for one process, where all starts go together, but --workers is "
+        f"{workers}; leave one of them out",
+    )
 
 
-def check_impute(impute: Path | None, table: str, *, triples: bool = False) -> None:
-    """Raise if a filled table cannot be written to a place."""
+def check_impute(
+    complaints: Complaints, impute: Path | None, table: str, *, triples: bool = False
+) -> None:
+    """Report a place that a filled table cannot be written to."""
     if impute is None:
         return
-    if triples:
-        raise click.UsageError(
-            "--impute writes a table with its missing cells filled, but triples have no "
-            "missing cells; leave it out."
-        )
-    place = impute.expanduser()
-    if not place.parent.is_dir():
-        raise click.UsageError(
-            f"--impute is {impute}, but there is no folder {impute.parent}; make it, or "
-            "give another place."
-        )
-    if place.suffix.lower() in (".parquet", ".npy", ".npz", ".gz"):
-        raise click.UsageError(
-            f"--impute is {impute}, but CSV text is written; give a name that ends in "
-            ".csv."
-        )
-    given = Path(table).expanduser()
-    if table != "-" and given.exists() and place.exists() and place.samefile(given):
-        raise click.UsageError(
-            f"--impute is {impute}, which is TABLE itself; give another name."
-        )
+    place, given = impute.expanduser(), Path(table).expanduser()
+    complaints.require(
+        not triples,
+        "--impute writes a table with its missing cells filled, but triples have no "
+        "missing cells; leave it out",
+    )
+    complaints.require(
+        place.parent.is_dir(),
+        f"--impute is {impute}, but there is no folder {impute.parent}; make it, or give "
+        "another place",
+    )
+    complaints.require(
+        place.suffix.lower() not in (".parquet", ".npy", ".npz", ".gz"),
+        f"--impute is {impute}, but CSV text is written; give a name that ends in .csv",
+    )
+    same = table != "-" and given.exists() and place.exists() and place.samefile(given)
+    complaints.require(
+        not same, f"--impute is {impute}, which is TABLE itself; give another name"
+    )

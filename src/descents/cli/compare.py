@@ -9,9 +9,12 @@ import click
 
 from descents.cli.network_text import between, number
 from descents.cli.options import (
+    Command,
+    in_words,
     printing_options,
     threads,
 )
+from descents.errors import Complaints, DescentsError
 from descents.text import counted
 from descents.validation import folder_path
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from descents.runs.train_result import ComparisonResult
 
 
-@click.command("compare")
+@click.command("compare", cls=Command)
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path))
 @click.option(
@@ -38,17 +41,19 @@ def compare(
     """
     from descents.storage.files import read_json
     from descents.storage.run_folders import RESULT
-    from descents.storage.values import json_text
 
-    for run in (first, second):
-        read_json(folder_path(run) / RESULT)  # report errors before torch is loaded
+    complaints = Complaints()
+    for run in (first, second):  # report errors before torch is loaded
+        try:
+            read_json(folder_path(run) / RESULT)
+        except DescentsError as error:
+            complaints.require(False, str(error))
+    complaints.raise_any()
     threads()
     from descents.runs.compare import compare_runs
 
     comparison = compare_runs(first, second, metric)
-    if as_json:
-        click.echo(json_text(comparison), nl=False)
-    elif not quiet:
+    if in_words(comparison, quiet, as_json):
         for line in comparison.warnings:
             click.echo(f"Warning: {line}.")
         _show_comparison(comparison)

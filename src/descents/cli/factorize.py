@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from descents.cli.checks import check_impute, check_memory
+from descents.cli.checks import (
+    check_device,
+    check_impute,
+    check_memory,
+    check_resume,
+)
 from descents.cli.options import (
     CTRL_C,
     OUT_OF_TIME,
+    Command,
     bar,
     column_options,
     free_at_once,
+    in_words,
     memory_option,
     printing_options,
     reading_of,
@@ -60,7 +67,7 @@ def intervals_option(says: str) -> Callable[[Any], Any]:
     )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("table")
 @click.option(
     "--rank",
@@ -228,13 +235,14 @@ def factorize(table: str, **given: Any) -> int:
     """
     from descents.storage.results import read_result
     from descents.storage.run_folders import RESULT, RunFolder
-    from descents.storage.values import json_text
 
     names = ("resume", "out", "max_seconds", "workers", "memory", "impute")
     resume, out, max_seconds, workers, memory, impute = map(given.pop, names)
     quiet, as_json = given.pop("quiet"), given.pop("as_json")
-    _check_together(table, given, resume, out, impute)
-    check_memory(memory, impute, given["intervals"], workers)
+    complaints = Complaints()
+    check_resume(complaints, resume, out)
+    check_impute(complaints, impute, table, triples=given["triples"])
+    check_memory(complaints, memory, impute, given["intervals"], workers)
     if out is None:
         out = Path("runs") / f"factorize-{time.strftime('%Y%m%d-%H%M%S')}"
     again = resume and (out / RESULT).exists()  # then nothing is drawn
@@ -246,7 +254,7 @@ def factorize(table: str, **given: Any) -> int:
     from descents.runs.apply import write_filled
     from descents.runs.factorize_result import LowRankResult
 
-    reading, options = _parsed(table, given)
+    reading, options = _parsed(table, given, memory, complaints)
     settings = vars(options) | ({} if memory is None else {"memory": memory})
     run = asked.identity(table, {"options": settings, "reading": vars(reading)})
     notes: list[str] = []
@@ -254,17 +262,16 @@ def factorize(table: str, **given: Any) -> int:
         if folder.complete:
             result = read_result(LowRankResult, folder.path / RESULT)
             if impute is not None:
-                data, coverage = reading.read(table), options.intervals
+                data = reading.read(table, named=options.columns)
+                coverage = options.intervals
                 notes = write_filled(folder.path, data, impute, coverage)
         else:
-            data = reading.read(table, memory)
+            data = reading.read(table, memory, options.columns)
             result, notes = _fitted(
                 data, options, run, folder, limits, quiet or as_json, draw, impute
             )
             folder.finish()
-    if as_json:
-        click.echo(json_text(result), nl=False)
-    elif not quiet:
+    if in_words(result, quiet, as_json):
         _show(terminal(soft_wrap=True), result, folder.path)
         if impute is not None:
             click.echo(f"The table with its missing cells filled: {impute}")
@@ -282,46 +289,42 @@ class Limits:
     seconds: float | None
 
 
-def _check_together(
-    table: str,
-    given: dict[str, Any],
-    resume: bool,
-    out: Path | None,
-    impute: Path | None,
-) -> None:
-    """Raise if options exclude each other."""
-    if resume and out is None:
-        raise click.UsageError(
-            "--resume needs --out, the folder of the run to continue."
-        )
-    check_impute(impute, table, triples=given["triples"])
-    if given["combine"] == "mean" and given["starts"] == 1:
-        raise click.UsageError(
-            "--combine mean averages several starts, but --starts is 1; give more."
-        )
+def _parsed(
+    table: str, given: dict[str, Any], memory: int | None, complaints: Complaints
+) -> tuple[Reading, Options]:
+    """Parse the options before TABLE is read; one error reports all problems.
 
-
-def _parsed(table: str, given: dict[str, Any]) -> tuple[Reading, Options]:
-    """Parse the options before TABLE is read; one error reports all problems."""
+    If an option is invalid, the table is read too, to report what does not fit it.
+    """
     from descents.runs import factorize_options as parse
     from descents.runs import request as asked
 
-    complaints = Complaints()
+    complaints.require(
+        given["combine"] != "mean" or given["starts"] > 1,
+        "--combine mean averages several starts, but --starts is 1; give more",
+    )
+    check_device(complaints, given["device"])
     loss_of = complaints.attempt(asked.named_pairs, "--loss-of", given.pop("loss_of"))
     penalty = complaints.attempt(parse.penalties, given.pop("penalty"))
     complaints.attempt(parse.constraints, given["constraint"])
     complaints.attempt(asked.level_lists, given["levels"])
     image = complaints.attempt(parse.image_shape, given.pop("image"))
     rank = complaints.attempt(parse.rank, given.pop("rank"))
-    complaints.raise_any()
-    reading = reading_of(given)
-    return reading, parse.Options(
-        rank=rank,
+    reading, loss_of = reading_of(given), loss_of or {}
+    options = parse.Options(
+        rank=rank or 1,
         loss_of={reading.name_in(table, name): loss_of[name] for name in loss_of},
         penalty=penalty,
         image=image,
         **given,
     )
+    complaints.attempt(options.model)
+    if complaints.messages:
+        data = complaints.attempt(reading.read, table, memory, options.columns)
+        if data is not None:
+            complaints.attempt(options.settings, data)
+        complaints.raise_any()
+    return reading, options
 
 
 def _fitted(

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from descents.cli.checks import check_resume
 from descents.cli.options import (
+    Command,
     Decorator,
     bar,
     column_options,
+    in_words,
     levels_option,
     printing_options,
     range_option,
@@ -46,7 +49,7 @@ def imputations_option(says: str) -> Decorator:
     )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("table")
 @click.argument("filled", type=click.Path(path_type=Path))
 @click.option(
@@ -108,15 +111,12 @@ def impute(table: str, filled: Path, **given: Any) -> int:
     from descents.runs.impute_result import ImputationResult
     from descents.storage.results import read_result
     from descents.storage.run_folders import RESULT, RunFolder
-    from descents.storage.values import json_text
 
     resume, out, quiet, as_json = (
         given.pop(name) for name in ("resume", "out", "quiet", "as_json")
     )
-    if resume and out is None:
-        raise click.UsageError(
-            "--resume needs --out, the folder of the run to continue."
-        )
+    complaints = Complaints()
+    check_resume(complaints, resume, out)
     if out is None:
         out = Path("runs") / f"impute-{time.strftime('%Y%m%d-%H%M%S')}"
     again = resume and (out / RESULT).exists()
@@ -128,13 +128,14 @@ def impute(table: str, filled: Path, **given: Any) -> int:
     from descents.runs.results import Run
     from descents.tables.written import check_target
 
-    complaints = Complaints()
     complaints.attempt(check_target, table, filled)
     complaints.attempt(asked.level_lists, given["levels"])
     reading = reading_of(given)
     options = Options(**given)
     complaints.attempt(options.check)
-    complaints.raise_any()
+    if complaints.messages:  # report what does not fit the table too
+        complaints.attempt(reading.read, table)
+        complaints.raise_any()
     identity = {"options": vars(options), "reading": vars(reading)}
     run = Run(**asked.identity(table, identity, "impute"))
     with RunFolder(out, vars(run), resume=resume) as folder:
@@ -153,9 +154,7 @@ def impute(table: str, filled: Path, **given: Any) -> int:
                 draw(folder.work, (found.result, found.rows, found.tensors))
             folder.finish()
             result = found.result
-    if as_json:
-        click.echo(json_text(result), nl=False)
-    elif not quiet:
+    if in_words(result, quiet, as_json):
         _show(terminal(soft_wrap=True), result, filled, folder.path)
     return 0
 
@@ -251,7 +250,6 @@ def fill(
     from descents.runs import impute as study
     from descents.runs.filling import Options
     from descents.storage.run_folders import RESULT, RunFolder
-    from descents.storage.values import json_text
 
     table, unseen = str(identity["table"]), str(identity["unseen"])
     model = study.StoredImputer.load(run)
@@ -263,9 +261,7 @@ def fill(
         folder.write_json(RESULT, result)
         folder.finish()
     quiet, as_json = silent
-    if as_json:
-        click.echo(json_text(result), nl=False)
-    elif not quiet:
+    if in_words(result, quiet, as_json):
         show_unseen([vars(one) for one in result.unseen])
         without = result.filled.rows_without_cells
         if without:

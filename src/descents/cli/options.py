@@ -64,6 +64,27 @@ class Size(click.ParamType[int]):
             self.fail(f"{error}.", param, ctx)
 
 
+class Command(click.Command):
+    """A command that reports all options with invalid values together."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; one error reports all options that are invalid."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError:
+            options, rest, _ = self.make_parser(ctx).parse_args(args=given)
+            problems = []
+            for option in self.get_params(ctx):
+                try:
+                    option.handle_parse_result(ctx, options, rest)
+                except click.UsageError as error:
+                    problems.append(error.format_message())
+            if len(problems) < 2:
+                raise
+            raise click.UsageError(" ".join(problems), ctx) from None
+
+
 F = TypeVar("F", bound=Callable[..., object])
 
 
@@ -348,6 +369,15 @@ def reading_of(given: dict[str, Any]) -> Reading:
         identifier=given.pop("identifier"),
         levels=given.pop("levels", ()),
     )
+
+
+def in_words(result: object, quiet: bool, as_json: bool) -> bool:
+    """Print a result as JSON if that is requested; return whether to say it in words."""
+    from descents.storage.values import json_text
+
+    if as_json:
+        click.echo(json_text(result), nl=False)
+    return not (quiet or as_json)
 
 
 def say(note: str) -> None:

@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING
 
 import click
 
+from descents.cli.checks import check_device, check_resume
 from descents.cli.options import (
     CTRL_C,
     NOT_MET,
     OUT_OF_TIME,
+    Command,
     bar,
+    in_words,
     printing_options,
     run_options,
     say_error,
     terminal,
     threads,
 )
-from descents.errors import InterruptedRunError
+from descents.errors import Complaints, InterruptedRunError
 from descents.pages.drawing import drawing
 from descents.text import counted
 from descents.validation import MOST_STARTS
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from descents.storage.run_folders import RunFolder
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--starts",
     type=click.IntRange(1, MOST_STARTS),
@@ -69,12 +72,11 @@ def reproduce(
     from descents.reproduction.result import ReproductionResult, identity
     from descents.storage.results import read_result
     from descents.storage.run_folders import RESULT, RunFolder
-    from descents.storage.values import json_text
 
-    if resume and out is None:
-        raise click.UsageError(
-            "--resume needs --out, the folder of the run to continue."
-        )
+    complaints = Complaints()
+    check_resume(complaints, resume, out)
+    check_device(complaints, device)
+    complaints.raise_any()
     if out is None:
         out = Path("runs") / f"reproduce-{time.strftime('%Y%m%d-%H%M%S')}"
     begun = time.monotonic()
@@ -98,9 +100,7 @@ def reproduce(
             f"{shlex.quote(str(folder.path))} and the same options."
         )
         return OUT_OF_TIME if late else CTRL_C
-    if as_json:
-        click.echo(json_text(result), nl=False)
-    elif not quiet:
+    if in_words(result, quiet, as_json):
         _show(terminal(), result, folder.path)
     missed = [check.figure for check in result.checks if not check.met]
     if strict and missed:

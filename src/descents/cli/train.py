@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from descents.cli.checks import check_device, check_resume
 from descents.cli.network_text import show
 from descents.cli.options import (
     CTRL_C,
     OUT_OF_TIME,
+    Command,
     bar,
     column_options,
+    in_words,
     printing_options,
     reading_of,
     reading_options,
@@ -26,7 +29,7 @@ from descents.cli.options import (
     terminal,
     threads,
 )
-from descents.errors import InterruptedRunError
+from descents.errors import Complaints, InterruptedRunError
 from descents.pages.drawing import drawing
 from descents.validation import MOST_STARTS
 
@@ -87,7 +90,7 @@ class _BatchSize(click.ParamType[int | str]):
         return rows
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("table")
 @click.option(
     "--target", required=True, metavar="COLUMN", help="The column to predict."
@@ -206,16 +209,13 @@ def train(table: str, **arguments: Any) -> int:
     TABLE is a CSV or TSV file (.gz too), Parquet, .npy, .npz, or - for standard input.
     """
     from descents.storage.run_folders import RESULT, RunFolder
-    from descents.storage.values import json_text
 
     names = ("resume", "out", "max_seconds", "quiet", "as_json", "workers")
     resume, out, max_seconds, quiet, as_json, workers = (
         arguments.pop(n) for n in names
     )
-    if resume and out is None:
-        raise click.UsageError(
-            "--resume needs --out, the folder of the run to continue."
-        )
+    complaints = Complaints()
+    check_resume(complaints, resume, out)
     if out is None:
         out = Path("runs") / f"train-{time.strftime('%Y%m%d-%H%M%S')}"
     finished = resume and (out / RESULT).exists()  # then nothing is drawn
@@ -223,7 +223,7 @@ def train(table: str, **arguments: Any) -> int:
     side_by_side = threads()
     from descents.runs.request import identity
 
-    options, reading = _options_of(table, arguments)
+    options, reading = _options_of(table, arguments, complaints)
     run = identity(
         table, {"options": vars(options), "reading": vars(reading)}, command="train"
     )
@@ -233,7 +233,7 @@ def train(table: str, **arguments: Any) -> int:
         with folder:
             result = _stored_result(folder) or _trained(
                 folder,
-                _table_of(table, reading, quiet or as_json),
+                _table_of(table, reading, options, quiet or as_json),
                 options,
                 run,
                 silent=quiet or as_json,
@@ -250,29 +250,36 @@ def train(table: str, **arguments: Any) -> int:
             f"--resume --out {shlex.quote(str(folder.path))} and the same options."
         )
         return OUT_OF_TIME if late else CTRL_C
-    if as_json:
-        click.echo(json_text(result), nl=False)
-    elif not quiet:
+    if in_words(result, quiet, as_json):
         show(terminal(soft_wrap=True), result, folder.path)
     return 0
 
 
 def _options_of(
-    table: str, arguments: dict[str, Any]
+    table: str, arguments: dict[str, Any], complaints: Complaints
 ) -> tuple[NetworkOptions, Reading]:
-    """Return the options of the network, and those for reading its table."""
+    """Return the options of the network, and those for reading its table.
+
+    If an option is invalid, the table is read too, so that one error reports all problems.
+    """
     from descents.runs.network_options import NetworkOptions
+    from descents.runs.network_rows import prepared
 
     reading = reading_of(arguments)
     for name in ("target", "weights"):
         if arguments[name] is not None:
             arguments[name] = reading.name_in(table, arguments[name])
-    _check_options(arguments, reading)
+    _check_options(arguments, reading, complaints)
+    check_device(complaints, arguments["device"])
     if arguments["batch_size"] == "all":
         arguments["batch_size"] = None
     options = NetworkOptions(**arguments)
-    options.settings()
-    options.held_out()
+    complaints.attempt(options.settings)
+    if complaints.messages:
+        data = complaints.attempt(reading.read, table, named=options.columns)
+        if data is not None:
+            complaints.attempt(prepared, data, options)
+        complaints.raise_any()
     return options, reading
 
 
@@ -287,9 +294,11 @@ def _stored_result(folder: RunFolder) -> NetworkResult | None:
     return read_result(NetworkResult, folder.path / RESULT)
 
 
-def _table_of(table: str, reading: Reading, silent: bool) -> Data:
+def _table_of(
+    table: str, reading: Reading, options: NetworkOptions, silent: bool
+) -> Data:
     """Read the table, and print how its columns were read."""
-    data = reading.read(table)
+    data = reading.read(table, named=options.columns)
     if not silent:
         for note in data.notes:
             say(note)
@@ -329,14 +338,17 @@ def _trained(
     return trained.result
 
 
-def _check_options(arguments: dict[str, Any], reading: Reading) -> None:
-    """Fail if one column has two uses, or if an option has no effect."""
+def _check_options(
+    arguments: dict[str, Any], reading: Reading, complaints: Complaints
+) -> None:
+    """Report a column that has two uses, and an option that has no effect."""
     source = click.get_current_context().get_parameter_source("n_iter_no_change")
-    if arguments["tol"] is None and source is click.core.ParameterSource.COMMANDLINE:
-        raise click.UsageError(
-            "--n-iter-no-change has no effect without --tol; give --tol, such as 0.0001, "
-            "or leave --n-iter-no-change out."
-        )
+    complaints.require(
+        arguments["tol"] is not None
+        or source is not click.core.ParameterSource.COMMANDLINE,
+        "--n-iter-no-change has no effect without --tol; give --tol, such as 0.0001, or "
+        "leave --n-iter-no-change out",
+    )
     uses = {
         "--target": (arguments["target"],),
         "--weights": (arguments["weights"],),
@@ -345,7 +357,9 @@ def _check_options(arguments: dict[str, Any], reading: Reading) -> None:
     }
     for (option, first), (other, second) in itertools.combinations(uses.items(), 2):
         both = (set(first) & set(second)) - {None}
-        if both and option in ("--target", "--weights"):
-            raise click.UsageError(
-                f"{both.pop()!r} is given to {option} and to {other}; give it to only one."
-            )
+        if option in ("--target", "--weights"):
+            for name in sorted(both):
+                complaints.require(
+                    False,
+                    f"{name!r} is given to {option} and to {other}; give it to only one",
+                )

@@ -389,7 +389,8 @@ def regularizers(
     unknown = [name for name in given if name not in allowed]
     complaints.require(
         not unknown,
-        f"{for_caller('--penalty', 'penalty')} has {', '.join(map(repr, unknown))}; give some of {', '.join(allowed)}",
+        f"{for_caller('--penalty', 'penalty')} has {', '.join(map(repr, unknown))}; give "
+        f"some of {', '.join(allowed)}",
     )
     values = {
         name: complaints.attempt(real_number, name, value, 0)
@@ -432,12 +433,13 @@ def _parsed(constraint: object) -> tuple[bool, FactorSet | None]:
         parts = [p for part in constraint for p in _split(part)]
     nonnegative, sets = False, []
     for part in parts:
-        if part == "nonnegative":
+        name = part if isinstance(part, str) else ""
+        if name == "nonnegative":
             nonnegative = True
         elif isinstance(part, FactorSet):
             sets.append(part)
-        elif part is not None and part != "none":
-            factor_set = named_set(part) if isinstance(part, str) else None
+        elif part is not None and name != "none":
+            factor_set = named_set(name)
             if factor_set is None:
                 raise InvalidValueError(_unknown(constraint))
             sets.append(factor_set)

@@ -60,8 +60,8 @@ def named_set(name: str) -> FactorSet | None:
             return Sparse(int(count))
         except ValueError:  # also InvalidValueError, which derives from it
             raise InvalidValueError(
-                f"{for_caller('--constraint', 'constraint')} is {name!r}; give sparse:K with a whole number K from 1 to "
-                "the rank"
+                f"{for_caller('--constraint', 'constraint')} is {name!r}; give sparse:K "
+                "with a whole number K from 1 to the rank"
             ) from None
     named: dict[str, Callable[[], FactorSet]] = {
         "simplex": Simplex,

@@ -21,7 +21,7 @@ from descents.losses.ordinal import (
     Sequential,
 )
 from descents.losses.real import Absolute, Huber, Periodic, Quantile, Squared
-from descents.validation import one_of
+from descents.validation import number_in, one_of
 
 NAMED: dict[str, type[Loss]] = {
     loss.name: loss
@@ -89,4 +89,4 @@ def get_loss(value: object, what: str = "loss") -> Loss:
             f"colon, such as {kind.sample!r}"
         )
     make: Callable[..., Loss] = kind
-    return make(number) if colon else make()
+    return make(number_in(number)) if colon else make()

@@ -255,5 +255,5 @@ def calibrated(
     flat = None
     if fit.judged is not None:
         _, shares = prediction_intervals.constants_of(fit, whole)
-        flat = prediction_intervals.Flat(fit.judged.constant, shares)
+        flat = prediction_intervals.Flat.of(fit.judged.constant, shares)
     return prediction_intervals.calibrated(twin, values, held, generator, flat)

@@ -31,7 +31,8 @@ from descents.marginal.held_out import (
     relative_errors,
     scores_of,
 )
-from descents.marginal.model import MANY_ROWS, Settings, fit
+from descents.marginal.model import MANY_ROWS, fit
+from descents.marginal.settings import Settings
 from descents.optim.loop import descend
 from descents.optim.problem import Problem
 from descents.optim.rules import UpdateRule

@@ -118,6 +118,51 @@ class CalibrationFacts(TypedDict):
 
 
 @dataclass(frozen=True)
+class Flat:
+    """The columns that are filled with their constant.
+
+    Their numbers are scored by the constants of the twin, and their levels by the shares of
+    the whole table: sets consist of the same shares, and would leave out a level whose
+    share in the table of the twin is slightly larger.
+
+    Attributes
+    ----------
+    columns : bool ndarray of shape (columns,)
+    shares : float64 ndarray of shape (columns, levels), optional
+        The shares of the levels in the table, NaN after the last one and for numbers.
+    """
+
+    columns: np.ndarray
+    shares: np.ndarray | None = None
+
+    @classmethod
+    def none(cls, count: int) -> Flat:
+        """Return that none of some columns is filled with its constant."""
+        return cls(np.zeros(count, dtype=bool))
+
+    @classmethod
+    def of(cls, columns: np.ndarray, shares: Sequence[np.ndarray | None]) -> Flat:
+        """Return columns with the shares of each, of shape (1, levels), None for numbers."""
+        known = [0 if share is None else share.shape[1] for share in shares]
+        table = np.full((len(known), max(known, default=0)), np.nan)
+        for j, share in enumerate(shares):
+            if share is not None:
+                table[j, : known[j]] = share[0]
+        return cls(columns, table if table.size else None)
+
+    def share(self, column: int, probability: np.ndarray) -> np.ndarray:
+        """Return the shares of levels of a column in place of their probabilities.
+
+        The probabilities, of shape (rows, levels), are returned if it is not filled with
+        its constant, or if its shares are not known.
+        """
+        if not self.columns[column] or self.shares is None:
+            return probability
+        share = self.shares[column, : probability.shape[1]]
+        return np.broadcast_to(share, probability.shape)
+
+
+@dataclass(frozen=True)
 class Calibration:
     """The scores of the held-out cells, to which the twin of a model was not fitted.
 
@@ -129,18 +174,17 @@ class Calibration:
     scores : float64 ndarray of shape (cells,)
     spreads : float64 ndarray of shape (columns,)
         The divisors of residuals in columns of numbers.
-    constant : bool ndarray of shape (columns,), optional
+    flat : Flat
         The columns that are filled with their constant, whose cells have the scores of
-        the constant; by default none.
-    shares : float64 ndarray of shape (columns, levels), optional
-        The shares of the levels of such columns in the table, NaN after the last one.
+        the constant.
 
     Examples
     --------
     >>> from descents.losses import get_loss
     >>> models = [ColumnModel(name, get_loss("squared"), (), "") for name in "ab"]
     >>> scores = np.arange(1.0, 41.0)
-    >>> calibration = Calibration(models, np.repeat([0, 1], [38, 2]), scores, np.ones(2))
+    >>> columns, flat = np.repeat([0, 1], [38, 2]), Flat.none(2)
+    >>> calibration = Calibration(models, columns, scores, np.ones(2), flat)
     >>> calibration.quantiles(0.9)  # the second column has too few cells of its own
     array([36., 37.])
     """
@@ -149,15 +193,7 @@ class Calibration:
     columns: np.ndarray
     scores: np.ndarray
     spreads: np.ndarray
-    constant: np.ndarray | None = None
-    shares: np.ndarray | None = None
-
-    @property
-    def flat(self) -> np.ndarray:
-        """Which columns are scored around their constant, bool of shape (columns,)."""
-        if self.constant is None:
-            return np.zeros(len(self.models), dtype=bool)
-        return self.constant
+    flat: Flat
 
     def quantiles(self, coverage: float) -> np.ndarray:
         """Return the quantile of each column, shape (columns,).
@@ -175,7 +211,7 @@ class Calibration:
         least = math.ceil(coverage / (1 - coverage) - 1e-9)
         kinds = [
             (kind_of(model.loss), bool(flat))
-            for model, flat in zip(self.models, self.flat, strict=True)
+            for model, flat in zip(self.models, self.flat.columns, strict=True)
         ]
         quantiles = np.full(len(kinds), np.nan)
         for j, kind in enumerate(kinds):
@@ -252,9 +288,7 @@ class Calibration:
                 continue
             point, q, probability = filled[j][rows], quantiles[j], of_levels[j]
             if probability is not None:
-                if self.flat[j] and self.shares is not None:
-                    share = self.shares[j, : probability.shape[1]]
-                    probability = np.broadcast_to(share, probability.shape)
+                probability = self.flat.share(j, probability)
                 inside = 1 - probability[rows] <= q
                 inside[np.arange(len(rows)), point.astype(np.int64)] = True
                 for row, mask in zip(rows, inside, strict=True):
@@ -284,12 +318,13 @@ class Calibration:
 
     def stored(self) -> dict[str, np.ndarray]:
         """Return the calibration as named arrays."""
+        shares = self.flat.shares
         return {
             "calibration/columns": self.columns,
             "calibration/scores": self.scores,
             "calibration/spreads": self.spreads,
-            "calibration/constant": self.flat.astype(np.uint8),
-        } | ({} if self.shares is None else {"calibration/shares": self.shares})
+            "calibration/constant": self.flat.columns.astype(np.uint8),
+        } | ({} if shares is None else {"calibration/shares": shares})
 
     @classmethod
     def restored(
@@ -301,9 +336,10 @@ class Calibration:
         names = ("columns", "scores", "spreads")
         columns, scores, spreads = (arrays[f"calibration/{name}"] for name in names)
         constant = arrays.get("calibration/constant")  # version 0.1 has none
-        flat = None if constant is None else constant.astype(bool)
-        shares = arrays.get("calibration/shares")
-        return cls(models, columns, scores, spreads, flat, shares)
+        flat = Flat.none(len(models))
+        if constant is not None:
+            flat = Flat(constant.astype(bool), arrays.get("calibration/shares"))
+        return cls(models, columns, scores, spreads, flat)
 
 
 def check_scored(models: Sequence[ColumnModel]) -> None:
@@ -353,37 +389,6 @@ def constants_of(
     )
 
 
-@dataclass(frozen=True)
-class Flat:
-    """The columns that are filled with their constant.
-
-    Their numbers are scored by the constants of the twin, and their levels by the shares of
-    the whole table: sets consist of the same shares, and would leave out a level whose
-    share in the table of the twin is slightly larger.
-
-    Attributes
-    ----------
-    columns : bool ndarray of shape (columns,)
-    shares : list of ndarray of shape (1, levels) or None
-        The shares of the levels of each column; None for numbers.
-    """
-
-    columns: np.ndarray
-    shares: list[np.ndarray | None]
-
-    @property
-    def table(self) -> np.ndarray | None:
-        """The shares as one array of shape (columns, levels); None if there are none."""
-        known = [0 if share is None else share.shape[1] for share in self.shares]
-        if not any(known):
-            return None
-        found = np.full((len(known), max(known)), np.nan)
-        for j, share in enumerate(self.shares):
-            if share is not None:
-                found[j, : known[j]] = share[0]
-        return found
-
-
 def calibrated(
     twin: Predictor,
     values: np.ndarray,
@@ -412,8 +417,7 @@ def calibrated(
         The columns that are filled with their constant.
     """
     if flat is None:
-        none: list[np.ndarray | None] = [None] * len(twin.models)
-        flat = Flat(np.zeros(len(twin.models), dtype=bool), none)
+        flat = Flat.none(len(twin.models))
     sizes, spreads = twin.problem.root_mean_squares(), np.full(len(twin.models), np.nan)
     cells = twin.problem.cells
     for block in cells.blocks:
@@ -435,7 +439,7 @@ def calibrated(
         for k in range(0, len(i), size)
     ]
     found = np.concatenate([*scores, np.zeros(0)])
-    return Calibration(twin.models, j, found, spreads, flat.columns, flat.table)
+    return Calibration(twin.models, j, found, spreads, flat)
 
 
 def _scores(
@@ -459,10 +463,9 @@ def _scores(
         here = np.flatnonzero(j == column)
         x, point, probability = truth[here], points[column][here], of_levels[column]
         if flat.columns[column]:
-            point, share = np.full(len(here), fixed[column][0]), flat.shares[column]
-            if share is not None:
-                probability = np.broadcast_to(share, (len(i), share.shape[1]))
+            point = np.full(len(here), fixed[column][0])
         if probability is not None:
+            probability = flat.share(column, probability)
             scores[here] = 1 - probability[here, x.astype(np.int64)]
         elif kind_of(twin.models[column].loss) == "count":
             roots = (np.sqrt(np.maximum(part, 0) + 3 / 8) for part in (x, point))

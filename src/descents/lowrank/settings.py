@@ -11,7 +11,7 @@ from descents.cells.intake import seed_of
 from descents.cells.streamed import LIMITS
 from descents.constraints.constraints import Regularizer, regularizers
 from descents.constraints.sets import Fixed, OneHot, Simplex
-from descents.errors import Complaints, InvalidValueError
+from descents.errors import Complaints, InvalidValueError, for_caller
 from descents.factorization.alternating import Alternating
 from descents.factorization.factorization import OFFSETS, Factorization
 from descents.factorization.initialization import INITIALIZATIONS
@@ -134,7 +134,8 @@ class Settings:
         complaints.attempt(one_of, "unseen", self.unseen, ("error", "missing"))
         complaints.attempt(one_of, "offsets", self.offsets, ("auto", *OFFSETS))
         complaints.require(
-            self.scales in SCALES,
+            isinstance(self.scales, bool | np.bool_)
+            or (isinstance(self.scales, str) and self.scales == SCALES[0]),
             f"scales is {self.scales!r}; give one of {', '.join(map(repr, SCALES))}",
         )
 
@@ -143,13 +144,16 @@ class Settings:
             complaints.attempt(one_of, "solver", self.solver, STEPS)
         if self.learning_rate is None:
             return
-        complaints.attempt(
-            real_number, "learning_rate", self.learning_rate, 0, strict=True
-        )
+        name = for_caller("--learning-rate", "learning_rate")
+        complaints.attempt(real_number, name, self.learning_rate, 0, strict=True)
         complaints.require(
             self.solver in ("gd", "adam"),
-            f"learning_rate is given, but solver is {self.solver!r}, which has none; "
-            "give solver='gd' or solver='adam' with it",
+            for_caller(
+                f"--learning-rate is given, but --solver is {self.solver}, which has none; "
+                "give --solver gd or --solver adam with it",
+                f"learning_rate is given, but solver is {self.solver!r}, which has none; "
+                "give solver='gd' or solver='adam' with it",
+            ),
         )
 
     def _check_initialization(

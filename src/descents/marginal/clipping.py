@@ -83,6 +83,8 @@ def _per_column(
         )
         numbers = [bound.get(one, default) for one in names]
     try:
+        if np.asarray(numbers).dtype.kind not in "iufO":
+            raise TypeError  # text or truth values
         per_column = np.array(
             np.broadcast_to(np.asarray(numbers, np.float64), (len(names),))
         )

@@ -121,7 +121,8 @@ def bootstrap_draws(
 
     Examples
     --------
-    >>> from descents.marginal.model import Settings, fit
+    >>> from descents.marginal.model import fit
+    >>> from descents.marginal.settings import Settings
     >>> rng = np.random.default_rng(0)
     >>> table = rng.normal(size=(100, 1)) + 0.1 * rng.normal(size=(100, 2))
     >>> table[0, 1] = np.nan

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,18 +20,17 @@ from descents.marginal.clipping import Bound, clip_range
 from descents.marginal.draws import with_gaussian
 from descents.marginal.held_out import ColumnScore, HeldOut
 from descents.marginal.incomplete import CompletesTables, Incomplete
-from descents.marginal.missing_values import is_blank
-from descents.marginal.model import Settings
-from descents.marginal.notices import notices, warn_unconverged
+from descents.marginal.missing_values import check_mark, is_blank
 from descents.marginal.row_weights import row_weights
 from descents.marginal.saved import ImputerFacts, facts_of, unfitted
+from descents.marginal.settings import Settings
 from descents.marginal.stored import FORMAT, Arrays, restored, stored
 from descents.marginal.tables import TableModel, fit_codes, fit_table
 from descents.optim.runs import Runs
 from descents.storage.files import write_tensors
 from descents.storage.models import read_model
 from descents.tables.frames import Frame
-from descents.validation import one_of, real_number, whole_number
+from descents.validation import one_of, real_number, true_or_false, whole_number
 
 LIMITS = ("auto", "observed", "free")
 UNSEEN = ("missing", "error")
@@ -219,7 +217,11 @@ class LowRankImputer(CompletesTables, TransformerMixin, BaseEstimator):
             pandas or polars, or a pyarrow table.
         y : ignored
         sample_weight : array-like of shape (rows,), optional
-            At least 0 each.
+            At least 0 each; a constant times the weights changes nothing. With w, the
+            weights over the mean of those above 0, the fit minimizes the sum over rows of
+            w times the negative log likelihood of the observed cells, plus the penalty of
+            `strength`. Rows with weight 0 are left out. In `scores_` and `held_out_`,
+            every other row counts once.
 
         Returns
         -------
@@ -251,7 +253,7 @@ class LowRankImputer(CompletesTables, TransformerMixin, BaseEstimator):
             model = self._fit_array(table, settings, weights)
         names = self._names_of(table)
         self._set_model(model, names)
-        self._warn(names, missing, level)
+        self._warn(table, names, missing, level)
         return table
 
     def _settings(self) -> Settings:
@@ -259,6 +261,10 @@ class LowRankImputer(CompletesTables, TransformerMixin, BaseEstimator):
         complaints = Complaints()
         complaints.attempt(one_of, "limits", self.limits, LIMITS)
         complaints.attempt(one_of, "unseen", self.unseen, UNSEEN)
+        complaints.attempt(check_mark, self.missing_values)
+        refine = complaints.attempt(true_or_false, "refine", self.refine)
+        for name in ("sample_posterior", "add_indicator", "keep_empty_features"):
+            complaints.attempt(true_or_false, name, getattr(self, name))
         complaints.attempt(whole_number, "n_imputations", self.n_imputations, 1)
         complaints.attempt(whole_number, "max_iter", self.max_iter, 1)
         share = complaints.attempt(real_number, "held_out", self.held_out, 0)
@@ -274,7 +280,7 @@ class LowRankImputer(CompletesTables, TransformerMixin, BaseEstimator):
                 self._seed,
                 self.tol,
                 held_out=0.0 if share is None else share,
-                refine=bool(self.refine),
+                refine=bool(refine),
             )
         )
         complaints.raise_any()
@@ -326,15 +332,6 @@ class LowRankImputer(CompletesTables, TransformerMixin, BaseEstimator):
             dict(zip(self._places, self.columns_, strict=True)),
         )
 
-    def _warn(self, names: list[str], missing: np.ndarray, level: int) -> None:
-        """Warn of columns that are not modeled or not predicted, and of no convergence."""
-        treatment = "filled with 0" if self.keep_empty_features else "dropped"
-        if self._framed:
-            treatment = "kept, still missing"
-        for sentence in notices(self.fitted_, names, missing, self._empty, treatment):
-            warnings.warn(sentence, UserWarning, stacklevel=level + 1)
-        warn_unconverged(self.runs_, "EM", self.max_iter, level + 2)
-
     # Filling
 
     def transform(self, X: object) -> np.ndarray | Frame:
@@ -349,7 +346,8 @@ class LowRankImputer(CompletesTables, TransformerMixin, BaseEstimator):
         -------
         ndarray or data frame
             For a data frame, one of the same library with the same types of columns; for
-            an array, one of float64, or of float32 if X is. Observed cells are unchanged.
+            an array, one of float64, or of float32 or float16 if X is. Observed cells are
+            unchanged.
         """
         self._check_fitted()
         return self._transformed(self._incomplete(X, reset=False))

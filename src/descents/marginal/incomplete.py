@@ -13,8 +13,15 @@ from descents.cells import encoding
 from descents.cells.columns import ColumnModel
 from descents.cells.intake import ReadsTables, is_frame, plain_array
 from descents.errors import Complaints, InvalidValueError
-from descents.marginal.missing_values import is_blank, none_as_nan, with_missing
+from descents.marginal.missing_values import (
+    is_blank,
+    marked_cells,
+    none_as_nan,
+    with_missing,
+)
+from descents.marginal.notices import notices, warn_unconverged
 from descents.marginal.tables import TableModel
+from descents.optim.runs import Runs
 from descents.tables.calendar import with_dates
 from descents.tables.frames import Frame, given_back
 from descents.tables.tables import Table, from_frame
@@ -32,11 +39,17 @@ class Incomplete:
         None for an array.
     array : ndarray or None
         NaN where a cell is missing; None for a data frame.
+    dtype : dtype or None
+        The type of the array that is returned; None for a data frame.
+    notes : tuple of str
+        Decisions about the types of columns for the user to check.
     """
 
     missing: np.ndarray
     table: Table | None = None
     array: np.ndarray | None = None
+    dtype: np.dtype | None = None
+    notes: tuple[str, ...] = ()
 
 
 class CompletesTables(ReadsTables, OneToOneFeatureMixin):
@@ -53,7 +66,10 @@ class CompletesTables(ReadsTables, OneToOneFeatureMixin):
     limits: str
     add_indicator: bool
     keep_empty_features: bool
+    sample_posterior: bool
+    max_iter: int
     fitted_: TableModel
+    runs_: Runs
     columns_: list[ColumnModel]
     _framed: bool
     """Whether the model was fitted to a data frame."""
@@ -82,6 +98,31 @@ class CompletesTables(ReadsTables, OneToOneFeatureMixin):
             return returned
         return np.concatenate([returned, np.array(added, dtype=object)])
 
+    def _warn(
+        self, table: Incomplete, names: list[str], missing: np.ndarray, level: int
+    ) -> None:
+        """Warn of how columns were read, are modeled and predicted, and of no convergence.
+
+        Parameters
+        ----------
+        table : Incomplete
+            The table of the fit.
+        names : list of str
+            Its columns.
+        missing : bool ndarray of shape (rows, columns)
+            The missing cells of rows that have a weight above 0.
+        level : int
+            How many calls up from the caller the user's code is.
+        """
+        treatment = "filled with 0" if self.keep_empty_features else "dropped"
+        if self._framed:
+            treatment = "kept, still missing"
+        drawn = bool(self.sample_posterior)
+        about = (self.fitted_, names, missing, self._empty, treatment)
+        for sentence in (*table.notes, *notices(*about, drawn=drawn)):
+            warnings.warn(sentence, UserWarning, stacklevel=level + 1)
+        warn_unconverged(self.runs_, "EM", self.max_iter, level + 2)
+
     # Reading
 
     def _incomplete(self, X: object, *, reset: bool) -> Incomplete:
@@ -102,23 +143,37 @@ class CompletesTables(ReadsTables, OneToOneFeatureMixin):
                 "dense; give a dense array with NaN where a cell is missing"
             )
         of_objects = getattr(getattr(X, "dtype", None), "kind", "") == "O"
+        mark = self.missing_values
+        masked = np.ma.isMaskedArray(X)
         if isinstance(X, list | tuple) or of_objects:
             X = none_as_nan(X)
+        marked = None
+        if not is_blank(mark):
+            marked = marked_cells(X, mark)
+            X = (
+                X
+                if marked is None
+                else np.where(marked, 0, np.asarray(X, dtype=object))
+            )
         array = self._clean(X, reset=reset)
-        if not is_blank(self.missing_values):
-            if not np.ma.isMaskedArray(X) and np.isnan(array).any():
+        if not is_blank(mark):
+            if not masked and np.isnan(array).any():
                 raise InvalidValueError(
-                    f"X contains NaN, but missing_values is {self.missing_values!r}; give "
+                    f"X contains NaN, but missing_values is {mark!r}; give "
                     "missing_values=np.nan, or no NaN"
                 )
-            array = np.where(array == self.missing_values, np.nan, array)
+            lacking = array == mark if marked is None else marked
+            array = np.where(lacking, np.nan, array)
         if reset:
             self._framed = False
-        return Incomplete(np.isnan(array), array=array)
+        half = getattr(X, "dtype", None) == np.float16
+        dtype = np.dtype(np.float16) if half else array.dtype
+        return Incomplete(np.isnan(array), array=array, dtype=dtype)
 
     def _incomplete_frame(self, X: object, *, reset: bool) -> Incomplete:
         """Return the table of a data frame."""
-        table = X if isinstance(X, Table) else from_frame(X)
+        mark = None if is_blank(self.missing_values) else self.missing_values
+        table = X if isinstance(X, Table) else from_frame(X, mark=mark)
         if not isinstance(X, Table):
             self._validated(X, reset=reset, skip_check_array=True)
         elif reset:
@@ -128,8 +183,11 @@ class CompletesTables(ReadsTables, OneToOneFeatureMixin):
         if not is_blank(self.missing_values):
             marked = (with_missing(one, self.missing_values) for one in table.columns)
             table = replace(table, columns=tuple(marked))
+        notes: tuple[str, ...] = ()
         if reset:
+            known = len(table.notes)
             table = with_dates(table)
+            notes = table.notes[known:]
         elif self._framed:
             table = with_dates(table, [one.name for one in self.columns_ if one.dates])
         missing = np.column_stack([np.isnan(column.values) for column in table.columns])
@@ -138,8 +196,8 @@ class CompletesTables(ReadsTables, OneToOneFeatureMixin):
         elif not self._framed:
             # A model of an array knows the positions of its columns, not their names.
             array = np.column_stack([_as_numbers(column) for column in table.columns])
-            return Incomplete(np.isnan(array), array=array)
-        return Incomplete(missing, table=table)
+            return Incomplete(np.isnan(array), array=array, dtype=array.dtype)
+        return Incomplete(missing, table=table, notes=notes)
 
     def _names_of(self, incomplete: Incomplete) -> list[str]:
         """Return the names of the columns of the table of the fit."""
@@ -193,13 +251,15 @@ class CompletesTables(ReadsTables, OneToOneFeatureMixin):
                 frame = _beside(frame, dict(zip(names, indicators.T, strict=True)))
             return self._in_container(frame)
         assert incomplete.array is not None  # noqa: S101
-        dtype = incomplete.array.dtype
+        dtype = incomplete.dtype or incomplete.array.dtype
         filled = np.where(incomplete.missing, 0, incomplete.array)
         fills = np.zeros(filled.shape)
         for place, model, column in zip(
             self._places or [], self.columns_, values.T, strict=True
         ):
             fills[:, place] = encoding.decoded(model, column)
+        most = np.finfo(dtype).max
+        fills = np.clip(fills, -most, most)  # a free fill may be too large for the type
         filled = np.where(incomplete.missing, fills, filled).astype(dtype)
         filled = filled[:, self._returned_places]
         if self.add_indicator:

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from descents.errors import InvalidValueError
+from descents.tables.pandas_values import equals
 from descents.tables.typed_columns import Column
 
 
@@ -36,6 +38,40 @@ def none_as_nan(X: object) -> object:
     if not blank.any():
         return X
     return np.where(blank, np.nan, array)
+
+
+def marked_cells(X: object, mark: object) -> np.ndarray | None:
+    """Return which cells of nested sequences or of an array of objects are a mark of text.
+
+    None if the mark is a number, or if no cell is the mark.
+
+    Examples
+    --------
+    >>> marked_cells([[1, "?"]], "?"), marked_cells([[1, 2]], "?")
+    (array([[False,  True]]), None)
+    """
+    if not isinstance(mark, str) or np.ma.isMaskedArray(X):
+        return None
+    kind = getattr(getattr(X, "dtype", None), "kind", "O")
+    if kind not in "OUS":
+        return None
+    try:
+        array = np.asarray(X, dtype=object)
+    except ValueError:
+        return None
+    if array.ndim != 2:
+        return None
+    marked = np.array([[equals(x, mark) for x in row] for row in array], dtype=bool)
+    return marked if marked.any() else None
+
+
+def check_mark(mark: object) -> None:
+    """Raise an error unless a value can represent a missing cell."""
+    single = isinstance(mark, str | bool | int | float | np.generic)
+    if not single and not is_blank(mark):
+        raise InvalidValueError(
+            f"missing_values is {mark!r}; give one number or text, or np.nan or None"
+        )
 
 
 def with_missing(column: Column, mark: object) -> Column:

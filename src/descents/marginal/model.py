@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from descents.errors import Complaints, InvalidValueError
+from descents.errors import InvalidValueError
 from descents.marginal.calibration import (
     calibrated,
     calibrated_as,
@@ -38,12 +38,12 @@ from descents.marginal.held_out import (
 )
 from descents.marginal.posterior import Cells, Gaussian, RowsModel
 from descents.marginal.refinement import RefinedModel, Watch, refined
+from descents.marginal.settings import Setting, Settings
 from descents.marginal.wide import ColumnsModel, Standard, sample_of
 from descents.optim.loop import descend
 from descents.optim.runs import Runs
 from descents.optim.stopping import Stop
 from descents.statistics.quantiles import coverage_checked, rank_of
-from descents.validation import real_number, whole_number
 
 STRENGTHS = (1.0, 0.0, 4.0)
 """Candidates of `strength="auto"` if there are few rows. The first one is taken unless
@@ -52,68 +52,6 @@ FOLDS_OF_CHOICES = 3
 """Number of folds in which all of these are tried."""
 MANY_ROWS = 10
 """The covariance is not shrunk if there are at least this many rows for each feature."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a table is modeled.
-
-    Parameters
-    ----------
-    n_components : int, optional
-        The rank of the loadings; by default every covariance is possible.
-    strength : float or "auto"
-        How much the covariance is shrunk (`Marginal`). "auto" takes 0 if there are at
-        least ten rows for each feature, and otherwise 1 unless 0 or 4 predicts held-out
-        cells clearly better.
-    n_starts : int
-    seed : int
-    tol : float
-        A start is stationary when EM can lower its loss by at most ``tol**2`` of it.
-    max_steps : int
-    held_out : float
-        The share of the observed cells that are held out to judge the model.
-    refine : bool
-        Whether a forest for each column improves on the Gaussian model
-        (`descents.marginal.refinement`), which takes several times as long.
-    """
-
-    n_components: int | None = None
-    strength: float | str = "auto"
-    n_starts: int = 1
-    seed: int = 0
-    tol: float = 1e-3
-    max_steps: int = 300
-    held_out: float = 0.1
-    refine: bool = False
-
-    def __post_init__(self) -> None:
-        complaints = Complaints()
-        if self.n_components is not None:
-            complaints.attempt(whole_number, "n_components", self.n_components, 0)
-        if self.strength != "auto":
-            complaints.attempt(real_number, "strength", self.strength, 0)
-        complaints.attempt(whole_number, "n_starts", self.n_starts, 1)
-        complaints.attempt(whole_number, "max_steps", self.max_steps, 0)
-        complaints.attempt(real_number, "tol", self.tol, 0)
-        complaints.attempt(real_number, "held_out", self.held_out, 0)
-        complaints.raise_any()
-
-
-@dataclass(frozen=True)
-class Setting:
-    """The kind of model that is fitted.
-
-    Attributes
-    ----------
-    sample : {"rows", "columns"}
-        The side whose factors are integrated out.
-    strength : float
-        How much the covariance is shrunk (`Marginal`).
-    """
-
-    sample: str
-    strength: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,35 +251,56 @@ def fit(
     if held_out is not None:
         scores = scores_of(held_out, levels)
         constant = filled_by_constants(held_out, scores, levels, sample=choice.sample)
-    predictor: RowsModel | ColumnsModel | RefinedModel = model
-    unrefined = None
-    if settings.refine:
-        missing = np.asarray(np.isnan(codes).any(0))
-        predictor = refined(model, codes, settings.seed, missing, watch)
-        some = folds[: enough_folds(folds, codes)]
-        parts = _refined_held_out(
-            some, codes, model.features, choice, settings, weights, point
-        )
-        if parts is not None:
-            unrefined, worse = parts[0], worse_columns(*parts, levels)
-            predictor = predictor.without(worse)
-            held_out = with_columns(parts[1], worse, unrefined)
-            scores = scores_of(held_out, levels)
-            # All folds have judged the model without forests, these the others.
-            constant &= ~np.array(
-                [one is not None and one.is_better() for one in scores]
-            )
-    return Fitted(
+    fitted = Fitted(
         model.features,
         levels,
-        predictor,
+        model,
         runs,
         choice,
         int((point["loadings"].square().sum(0) > 0).sum()),
         held_out,
         scores,
         constant,
-        unrefined,
+    )
+    if settings.refine:
+        return _with_forests(
+            fitted, model, codes, folds, settings, weights, point, watch
+        )
+    return fitted
+
+
+def _with_forests(
+    fitted: Fitted,
+    model: RowsModel | ColumnsModel,
+    codes: np.ndarray,
+    folds: Sequence[np.ndarray],
+    settings: Settings,
+    weights: np.ndarray | None,
+    point: Point,
+    watch: Watch | None,
+) -> Fitted:
+    """Return a fit whose model has forests, and is judged with them."""
+    levels = fitted.levels
+    missing = np.asarray(np.isnan(codes).any(0))
+    better = refined(model, codes, settings.seed, missing, watch)
+    some = folds[: enough_folds(folds, codes)]
+    parts = _refined_held_out(
+        some, codes, fitted.features, fitted.setting, settings, weights, point
+    )
+    if parts is None:
+        return replace(fitted, model=better)
+    worse = worse_columns(*parts, levels)
+    held_out = with_columns(parts[1], worse, parts[0])
+    scores = scores_of(held_out, levels)
+    # All folds have judged the model without forests, and only some these.
+    predicted = [one is not None and one.is_better() for one in scores]
+    return replace(
+        fitted,
+        model=better.without(worse),
+        held_out=held_out,
+        scores=scores,
+        constant=fitted.constant & ~np.array(predicted),
+        unrefined=parts[0],
     )
 
 

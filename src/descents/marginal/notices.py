@@ -24,6 +24,8 @@ def notices(
     missing: np.ndarray,
     empty: np.ndarray,
     treatment: str,
+    *,
+    drawn: bool = False,
 ) -> Iterator[str]:
     """Yield a sentence for each thing that the user should know about the columns.
 
@@ -38,6 +40,8 @@ def notices(
     treatment : str
         What is done with these: they are "dropped", "filled with 0", or "kept, still
         missing".
+    drawn : bool
+        Whether cells are filled with draws.
     """
     without = [name for name, blank in zip(names, empty, strict=True) if blank]
     yield from _not_modeled(model, without)
@@ -47,7 +51,7 @@ def notices(
             f"{'is' if len(without) == 1 else 'are'} {treatment}: {listed(without)}"
         )
     filled = {names[int(j)] for j in np.flatnonzero(missing.any(0))}
-    yield from _not_predicted(model, filled)
+    yield from _not_predicted(model, filled, drawn=drawn)
     fitted = model.fitted
     if fitted.held_out is not None and fitted.unrefined is not None:
         off = change_of(fitted.unrefined, fitted.held_out, fitted.levels)
@@ -75,8 +79,13 @@ def _not_modeled(model: TableModel, empty: Sequence[str]) -> Iterator[str]:
     )
 
 
-def _not_predicted(model: TableModel, filled: set[str]) -> Iterator[str]:
-    """Yield which columns with missing cells are filled with a constant."""
+def _not_predicted(
+    model: TableModel, filled: set[str], *, drawn: bool
+) -> Iterator[str]:
+    """Yield which columns with missing cells are filled with a constant.
+
+    Draws are from the model, but those of such columns contain little information.
+    """
     fitted = model.fitted
     scored = [one for one in fitted.scores if one is not None]
     flat: list[str] = []
@@ -91,13 +100,19 @@ def _not_predicted(model: TableModel, filled: set[str]) -> Iterator[str]:
             "held-out cells of no column were predicted better than by its mean or most "
             "frequent level; the filled cells contain little more information than these"
         )
+    elif flat and drawn:
+        yield (
+            f"draws of {counted(len(flat), 'column')} contain little information, because "
+            "held-out cells were not predicted better than by the mean or the most "
+            f"frequent level: {listed(flat)}"
+        )
     elif flat:
         yield (
             f"{counted(len(flat), 'column')} {'is' if len(flat) == 1 else 'are'} "
             "filled with the mean or the most frequent level, because held-out cells "
             f"were not predicted better: {listed(flat)}"
         )
-    if few and any(one.difference < 0 for one in scored):
+    if not drawn and few and any(one.difference < 0 for one in scored):
         yield (
             f"{counted(len(few), 'column')} {'is' if len(few) == 1 else 'are'} filled with "
             f"the mean or the most frequent level, because fewer than {ENOUGH_OF_COLUMN} "

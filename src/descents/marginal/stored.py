@@ -14,9 +14,10 @@ from descents.errors import RunFolderError
 from descents.marginal.features import Features, LevelFeatures, NumberFeatures
 from descents.marginal.forests import Forest
 from descents.marginal.held_out import ColumnScore, HeldOut
-from descents.marginal.model import Fitted, Setting
+from descents.marginal.model import Fitted
 from descents.marginal.posterior import Gaussian, RowsModel
 from descents.marginal.refinement import Readout, RefinedModel
+from descents.marginal.settings import Setting
 from descents.marginal.tables import PassedColumn, TableModel
 from descents.marginal.wide import ColumnsModel
 from descents.optim.runs import RunFacts, Runs

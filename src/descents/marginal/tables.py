@@ -14,9 +14,10 @@ from descents.cells.columns import MOST_CLASSES, ColumnModel, of_table
 from descents.errors import Complaints, InvalidValueError
 from descents.losses import get_loss
 from descents.marginal.draws import bootstrapped, draws_of
-from descents.marginal.model import Fitted, Setting, Settings, fit
+from descents.marginal.model import Fitted, fit
 from descents.marginal.posterior import Cells
 from descents.marginal.refinement import Watch
+from descents.marginal.settings import Setting, Settings
 from descents.tables.fitted_types import name_of
 from descents.tables.frames import Frame, given_back
 from descents.tables.tables import Table

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from descents.networks.features import mean_and_deviation
 from descents.networks.supervised import Supervised
 from descents.optim.runs import Runs
 from descents.statistics.metrics import metric_kind, metric_rows
@@ -19,8 +20,15 @@ FAINTEST = 1e-150
 """The squares of smaller numbers vanish in float64."""
 
 
-def hopeless(optimizer: str, learning_rate: float | Sequence[float]) -> str:
+def hopeless(
+    optimizer: str,
+    learning_rate: float | Sequence[float],
+    problem: Supervised | None = None,
+) -> str:
     """Return the message for the case that every start failed."""
+    scaled = unscaled_target(problem)
+    if scaled is not None:
+        return f"the loss of every start became infinite or NaN: {scaled}"
     if optimizer == "lbfgs":
         return "the loss of every start became infinite or NaN; scale the features"
     highest = float(np.max(learning_rate))
@@ -30,7 +38,25 @@ def hopeless(optimizer: str, learning_rate: float | Sequence[float]) -> str:
     )
 
 
-def many_failed(failed: np.ndarray, which: str = "") -> str | None:
+def unscaled_target(problem: Supervised | None) -> str | None:
+    """Return that a target of numbers is to be scaled, None if its size is near 1."""
+    if problem is None or problem.classifies or not problem.y.any():
+        return None
+    y = np.asarray(problem.y, np.float64)
+    each = [mean_and_deviation(column) for column in y.T if column.any()]
+    size = max(float(np.hypot(*one)) for one in each)
+    if 1 / FARTHEST <= size <= FARTHEST:
+        return None
+    mean, spread = (float(np.mean(part)) for part in zip(*each, strict=True))
+    return (
+        f"y has mean {mean:.3g} and standard deviation {spread:.3g}, so scale it to 0 "
+        "and 1 first, as sklearn.compose.TransformedTargetRegressor does"
+    )
+
+
+def many_failed(
+    failed: np.ndarray, which: str = "", problem: Supervised | None = None
+) -> str | None:
     """Return a warning if more than a tenth of the starts failed, else None.
 
     Parameters
@@ -38,6 +64,8 @@ def many_failed(failed: np.ndarray, which: str = "") -> str | None:
     failed : bool ndarray of shape (S,)
     which : str
         A phrase that says which starts, with a space at its end.
+    problem : Supervised, optional
+        Where the target of numbers may be the reason.
 
     Examples
     --------
@@ -49,15 +77,15 @@ def many_failed(failed: np.ndarray, which: str = "") -> str | None:
     total, lost = len(failed), int(failed.sum())
     if lost <= MOST_FAILED * total:
         return None
+    remedy = "Give a smaller learning rate, or scale the features"
+    scaled = unscaled_target(problem)
+    if scaled is not None:
+        remedy = f"The target {scaled}"
     if lost == total:
-        return (
-            f"every start {which}failed: its loss became infinite or NaN. Give a smaller "
-            "learning rate, or scale the features"
-        )
+        return f"every start {which}failed: its loss became infinite or NaN. {remedy}"
     return (
         f"{lost} of {total} starts {which}failed, because their loss became infinite or "
-        f"NaN; means and intervals are of the other {total - lost}. Give a smaller "
-        "learning rate, or scale the features"
+        f"NaN; means and intervals are of the other {total - lost}. {remedy}"
     )
 
 
@@ -125,14 +153,8 @@ def advice(
             f"{weight_classes}"
         )
         return usual if weighted else usual + rare
-    root_mean_square = float(np.sqrt(np.square(problem.y).mean()))
-    if 1 / FARTHEST <= root_mean_square <= FARTHEST or root_mean_square == 0:
-        return usual
-    mean, spread = problem.y.mean(), problem.y.std(0).mean()
-    return (
-        f"y has mean {mean:.3g} and standard deviation {spread:.3g}, so scale it to 0 "
-        f"and 1 first, as sklearn.compose.TransformedTargetRegressor does; or {usual}"
-    )
+    scaled = unscaled_target(problem)
+    return usual if scaled is None else f"{scaled}; or {usual}"
 
 
 def lone_classes(problem: Supervised) -> list[int]:

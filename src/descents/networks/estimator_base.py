@@ -79,9 +79,9 @@ class StartsEstimator(BaseEstimator):
         self._take(fit_network(rows, settings))
         if not self.fitted_.usable:
             raise InvalidValueError(
-                hopeless(settings.optimizer, settings.learning_rate)
+                hopeless(settings.optimizer, settings.learning_rate, self.problem_)
             )
-        sentence = many_failed(self.failed("loss"))
+        sentence = many_failed(self.failed("loss"), problem=self.problem_)
         if sentence is not None:
             warnings.warn(sentence, ConvergenceWarning, stacklevel=2)
         used = self.fitted_ if self.combine == "best" else None

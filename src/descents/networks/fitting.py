@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from descents.errors import InterruptedRunError
+from descents.errors import InterruptedRunError, called, for_caller
 from descents.networks.class_weights import weights_of_classes
 from descents.networks.fitted import Fitted
 from descents.networks.network import Network
@@ -193,25 +193,31 @@ def _problem(rows: LabeledRows, settings: Sequence[Settings]) -> Network:
         groups = rows.y if first.classifies else np.zeros(len(rows.y))
         splits = first.validation.splits(groups, first.random_state)
     coupled = first.optimizer != "adamw"
-    return Network(
-        rows.X,
-        rows.y,
-        first.hidden_layer_sizes,
-        task=first.task,
-        outputs=None if rows.classes is None else len(rows.classes),
-        activation=first.activation,
-        weights=tuple(one.initialization for one in settings),
-        splits=splits,
-        crossed=True,
-        row_weights=rows.weights,
-        class_weights=class_weights,
-        batch_size=first.batch_size,
-        dropout=tuple(one.dropout for one in settings),
-        weight_decay=tuple(one.weight_decay if coupled else 0.0 for one in settings),
-        settings=len(settings),
-        seed=first.random_state,
-        device=first.device,
-    )
+    with called(
+        row_weights=for_caller("--weights", "sample_weight"),
+        class_weights=for_caller("--class-weight", "class_weight"),
+    ):
+        return Network(
+            rows.X,
+            rows.y,
+            first.hidden_layer_sizes,
+            task=first.task,
+            outputs=None if rows.classes is None else len(rows.classes),
+            activation=first.activation,
+            weights=tuple(one.initialization for one in settings),
+            splits=splits,
+            crossed=True,
+            row_weights=rows.weights,
+            class_weights=class_weights,
+            batch_size=first.batch_size,
+            dropout=tuple(one.dropout for one in settings),
+            weight_decay=tuple(
+                one.weight_decay if coupled else 0.0 for one in settings
+            ),
+            settings=len(settings),
+            seed=first.random_state,
+            device=first.device,
+        )
 
 
 def _trained(problem: Network, rows: LabeledRows, jobs: Sequence[Job]) -> list[Fitted]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from descents.devices import torch_device, torch_dtype
-from descents.errors import Complaints, InvalidValueError
+from descents.errors import Complaints, InvalidValueError, name_of
 from descents.networks.batches import Batches
 from descents.networks.constants import constant_score
 from descents.networks.fused import Shape
@@ -331,8 +331,8 @@ def _weighed(
     places = splits or [np.arange(len(target))]
     if weights is not None and not all(weights[rows].any() for rows in places):
         raise InvalidValueError(
-            "row_weights are 0 on all training rows of a split; give a row of each split "
-            "a weight above 0"
+            f"{name_of('row_weights')} is 0 on all training rows of a split; give a row of "
+            "each split a weight above 0"
         )
     if class_weights is None:
         return weights
@@ -341,8 +341,8 @@ def _weighed(
     found = each if weights is None else each * weights
     if not all(found[rows].any() for rows in places):
         raise InvalidValueError(
-            "class_weights are 0 for every class of the training rows of a split; give "
-            "one of its classes a weight above 0"
+            f"{name_of('class_weights')} is 0 for every class of the training rows of a "
+            "split; give one of its classes a weight above 0"
         )
     return found
 
@@ -358,10 +358,11 @@ def _class_weights(value: object, classes: int) -> np.ndarray:
         or min(weights) < 0
     ):
         raise InvalidValueError(
-            f"class_weights is {value!r}; give a finite number of at least 0 for each of "
+            f"{name_of('class_weights')} is {value!r}; give a finite number of at least 0 for each of "
             f"the {classes} classes"
             if classes
-            else "class_weights is for classification; leave it out for regression"
+            else f"{name_of('class_weights')} is for classification; leave it out for "
+            "regression"
         )
     return weights
 
@@ -414,16 +415,17 @@ def _row_weights(value: object, rows: int, loss: str) -> np.ndarray:
         weights = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidValueError(
-            f"row_weights are not numbers ({error}); give a finite number of at least 0 "
-            f"for each of the {counted(rows, 'row')}"
+            f"{name_of('row_weights')} has values that are not numbers ({error}); give a "
+            f"finite number of at least 0 for each of the {counted(rows, 'row')}"
         ) from None
     if weights.shape != (rows,) or not np.isfinite(weights).all() or weights.min() < 0:
         raise InvalidValueError(
-            f"row_weights has shape {weights.shape}; give a finite number of at least "
-            f"0 for each of the {counted(rows, 'row')}"
+            f"{name_of('row_weights')} has shape {weights.shape}; give a finite number of "
+            f"at least 0 for each of the {counted(rows, 'row')}"
         )
     if not weights.any():
         raise InvalidValueError(
-            "row_weights are all 0; give at least one row a weight above 0"
+            f"{name_of('row_weights')} is 0 for every row; give at least one row a weight "
+            "above 0"
         )
     return weights if loss == "sum" else of_mean_one(weights)

@@ -142,8 +142,10 @@ class SweepResult:
     def warnings(self) -> list[str]:
         """Return a warning for each setting in which more than a tenth of starts failed."""
         sentences = [
-            many_failed(lost, f"of the setting {name} ")
-            for name, lost in zip(self.names, self.failed(), strict=True)
+            many_failed(lost, f"of the setting {name} ", model.problem_)
+            for name, lost, model in zip(
+                self.names, self.failed(), self.models, strict=True
+            )
         ]
         return [sentence for sentence in sentences if sentence]
 
@@ -276,8 +278,8 @@ def judged(
         If every start of every model failed.
     """
     if not any(model.fitted_.usable for model in models):
-        first = models[0].fitted_.settings
-        raise InvalidValueError(hopeless(first.optimizer, first.learning_rate))
+        first, problem = models[0].fitted_.settings, models[0].problem_
+        raise InvalidValueError(hopeless(first.optimizer, first.learning_rate, problem))
     if metric is None:
         metric = models[0].metric_
         defined = any(np.isfinite(model.values(metric)).any() for model in models)

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.metrics import accuracy_score, r2_score
 
+from descents.cells.intake import plain_array
 from descents.errors import InvalidValueError
 from descents.networks.estimators import MLPStartsClassifier, MLPStartsRegressor
 from descents.networks.features import Features
+from descents.networks.rows import exact_target
 from descents.runs.apply import without_unseen
 from descents.runs.request import Data
 from descents.runs.train import MODEL
 from descents.storage.files import read_json
 from descents.storage.run_folders import RESULT
+from descents.tables.levels import Places
+from descents.tables.spelling import plain
 from descents.tables.tables import Table, from_frame
 from descents.validation import folder_path
 
@@ -101,12 +105,14 @@ class Trained:
         -------
         ndarray of shape (rows,)
         """
-        features = self._encoded(X)
         if self.classes is None:
-            return self._in_units(self.model.predict(features))
-        codes = self._classifier.predict_proba(features).argmax(1)
-        chosen: np.ndarray = self.classes_[codes]
+            return self._in_units(self.model.predict(self._encoded(X)))
+        chosen: np.ndarray = self.classes_[self._codes(X)]
         return chosen
+
+    def _codes(self, X: object) -> np.ndarray:
+        """Return the position in `classes` of the predicted class of each row."""
+        return np.asarray(self.predict_proba(X).argmax(1))
 
     def predict_proba(self, X: object) -> np.ndarray:
         """Return the probability of each class, shape (rows, classes)."""
@@ -135,11 +141,20 @@ class Trained:
         ----------
         X : data frame, Table or array-like of shape (rows, columns)
         y : array-like of shape (rows,)
-            Classes, or numbers in the unit of the target.
+            Classes, or numbers in the unit of the target. Classes may be spelled in
+            another way than in the table of the run, such as 1 for 1.0 or "1".
         sample_weight : array-like of shape (rows,), optional
         """
-        measure = r2_score if self.classes is None else accuracy_score
-        return float(measure(y, self.predict(X), sample_weight=sample_weight))
+        if self.classes is None:
+            return float(r2_score(y, self.predict(X), sample_weight=sample_weight))
+        # Codes are compared, because classes may be fractions, which scikit-learn's
+        # measures take for numbers.
+        search = Places(self.classes)
+        given = np.ravel(np.asarray(exact_target(plain_array(y))))
+        unknown = len(self.classes)  # as good as a wrong class
+        codes = [unknown if (at := search.of(plain(x))) is None else at for x in given]
+        weights = None if sample_weight is None else plain_array(sample_weight)
+        return float(accuracy_score(codes, self._codes(X), sample_weight=weights))
 
     def known_only(self, data: Data, unseen: str) -> tuple[Data, list[dict[str, Any]]]:
         """Return data without unseen levels, and a list of these levels.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from descents.errors import InvalidValueError
+from descents.errors import Complaints, InvalidValueError
 from descents.networks.cautions import many_failed
 from descents.networks.sweep_result import compared_starts
 from descents.runs.train_result import ComparisonResult, NetworkResult, facts_of
@@ -19,7 +19,7 @@ from descents.storage.files import read_json, read_table
 from descents.storage.results import read_result
 from descents.storage.run_folders import RESULT, ROWS
 from descents.text import counted
-from descents.validation import folder_path, one_of
+from descents.validation import folder_path
 
 NO_METRIC = ("start", "split")
 """Numeric columns that identify the start of a row, and are not metrics."""
@@ -66,7 +66,11 @@ class Side:
             and n not in NO_METRIC
             and not n.startswith("seconds")
         ]
-        one_of("--metric", name, metrics)
+        if name not in metrics:
+            raise InvalidValueError(
+                f"--metric is {name!r}, which {folder} does not have; give one of "
+                f"{', '.join(map(repr, metrics))}"
+            )
         setting = result.best.setting
         chosen = rows["setting"] == setting
         table, lost = (
@@ -104,8 +108,11 @@ def compare_runs(
     InvalidValueError
         If the metric is not in both runs.
     """
-    sides = (Side.of(first, metric), Side.of(second, metric))
-    one, two = sides
+    complaints = Complaints()
+    one, two = sides = tuple(
+        complaints.attempt(Side.of, run, metric) for run in (first, second)
+    )
+    complaints.raise_any()
     if one.result.metric != two.result.metric and metric is None:
         raise InvalidValueError(
             f"the runs have the metrics {one.result.metric} and {two.result.metric}; give "

@@ -16,7 +16,7 @@ from descents.runs.request import Data, named_pairs
 from descents.tables.blocks import TableOnDisk
 from descents.tables.tables import Table
 from descents.text import counted
-from descents.validation import real_number, whole_number
+from descents.validation import number_in, real_number, whole_number
 
 SCALES: dict[str, str | bool] = {"auto": "auto", "yes": True, "no": False}
 Rank = int | str | list[int]
@@ -70,9 +70,9 @@ def _penalty(name: str, value: str) -> Strength:
         return AUTO
     if value.startswith(f"{AUTO}:"):
         grid = value.removeprefix(f"{AUTO}:").split(",")
-        return [real_number(name, part, 0) for part in grid]
+        return [real_number(name, number_in(part), 0) for part in grid]
     try:
-        return real_number(name, value, 0)
+        return real_number(name, number_in(value), 0)
     except InvalidValueError as error:
         raise InvalidValueError(f"{error}, auto, or auto:0.1,1,10") from None
 
@@ -235,6 +235,11 @@ class Options:
     device: str = "cpu"
     image: tuple[int, ...] | None = None
 
+    @property
+    def columns(self) -> dict[str, list[str]]:
+        """The columns that the table must have, by option."""
+        return {"--loss-of": list(self.loss_of or {})}
+
     def settings(self, data: Data) -> Settings:
         """Return the settings of a model with these options for a table.
 
@@ -244,10 +249,6 @@ class Options:
             If options are invalid, or do not fit the table.
         """
         complaints = Complaints()
-        if self.loss != "auto":
-            complaints.attempt(get_loss, self.loss, "--loss")
-        for value in (self.loss_of or {}).values():
-            complaints.attempt(get_loss, value, "--loss-of")
         for name in self.loss_of or {}:
             if isinstance(data.values, Table):
                 complaints.attempt(data.values.column, name)
@@ -268,17 +269,41 @@ class Options:
             "--intervals needs filled cells, but missing cells are not filled in a sparse "
             "table or in one that --memory reads; leave --intervals out",
         )
+        complaints.attempt(self.model)
         complaints.raise_any()
         loss: str | dict[str, str] = self.loss
         if self.loss_of:
             loss = {**_for_all(data.values, self.loss), **self.loss_of}
+        return self.model(loss)
+
+    def model(self, loss: str | dict[str, str] = "auto") -> Settings:
+        """Return the settings of a model with these losses of its columns.
+
+        Raises
+        ------
+        InvalidValueError
+            If options are invalid, whatever the table. The message lists all problems.
+        """
+        complaints = Complaints()
+        if self.loss != "auto":
+            complaints.attempt(get_loss, self.loss, "--loss")
+        for value in (self.loss_of or {}).values():
+            complaints.attempt(get_loss, value, "--loss-of")
+        constraint = complaints.attempt(constraints, self.constraint)
+        settings = complaints.attempt(self._model, loss, constraint)
+        complaints.raise_any()
+        return settings
+
+    def _model(
+        self, loss: str | dict[str, str], constraint: str | tuple[str, str] | None
+    ) -> Settings:
         penalty = None if self.penalty is None else dict(self.penalty)
         return Settings(
             self.rank,
             loss=loss,
             offsets=self.offsets,
             scales=SCALES[self.scales],
-            constraint=constraints(self.constraint),
+            constraint=constraint,
             penalty=penalty,
             sparse=self.sparse,
             initialization=self.initialization,

@@ -13,8 +13,8 @@ from descents.cells.filling import is_rounded
 from descents.errors import Complaints, InvalidValueError
 from descents.marginal.draws import draws_of, with_gaussian
 from descents.marginal.intervals import CellIntervals, intervals
-from descents.marginal.model import Settings
 from descents.marginal.posterior import Gaussian
+from descents.marginal.settings import Settings
 from descents.marginal.tables import TableModel
 from descents.tables.dates import of_days
 from descents.tables.frames import short, stacked
@@ -65,16 +65,19 @@ class Options:
 
     def check(self) -> None:
         """Refuse options that exclude each other."""
-        if self.refine and self.imputations is not None:
-            raise InvalidValueError(
-                "--refine improves single values, but --imputations draws from the model "
-                "without forests; leave one out"
-            )
-        if self.intervals is not None and self.imputations is not None:
-            raise InvalidValueError(
-                "--intervals gives the uncertainty in columns beside single values, but "
-                "--imputations by drawing each value several times; leave one out"
-            )
+        complaints = Complaints()
+        drawn = self.imputations is not None
+        complaints.require(
+            not (self.refine and drawn),
+            "--refine improves single values, but --imputations draws from the model "
+            "without forests; leave one out",
+        )
+        complaints.require(
+            self.intervals is None or not drawn,
+            "--intervals gives the uncertainty in columns beside single values, but "
+            "--imputations by drawing each value several times; leave one out",
+        )
+        complaints.raise_any()
 
     @property
     def settings(self) -> Settings:

@@ -134,7 +134,13 @@ def impute(
         warnings=[
             *dates,
             *warnings_of(
-                filled, columns, held_out, runs.statuses[runs.best], refinement, passed
+                filled,
+                how,
+                columns,
+                held_out,
+                runs.statuses[runs.best],
+                refinement,
+                passed,
             ),
         ],
         shape=list(shape),

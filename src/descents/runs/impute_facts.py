@@ -251,7 +251,7 @@ def _column(
         levels=len(model.levels),
         observed=int((~lacking).sum()),
         missing=int(lacking.sum()),
-        filled_by=by,
+        filled_by=by if filling.options.imputations is None else "model",
         verdict=_verdict(score, by),
         held_out=held_out,
         error=error,

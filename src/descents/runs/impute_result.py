@@ -40,7 +40,7 @@ class FilledTable(FilledCells):
     by_constant: Annotated[
         list[str],
         "Columns that are filled with their mean or most frequent level, because the "
-        "model predicts held-out cells no better.",
+        "model predicts held-out cells no better; none with several imputations.",
     ]
     not_judged: Annotated[
         list[str],

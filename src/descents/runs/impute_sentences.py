@@ -149,6 +149,7 @@ def refined_says(change: Change) -> str:
 
 def warnings_of(
     filled: FilledTable,
+    how: Fills,
     columns: Sequence[ImputedColumn],
     held_out: HeldOutError | None,
     ended: Status,
@@ -160,6 +161,7 @@ def warnings_of(
     Parameters
     ----------
     filled : FilledTable
+    how : Fills
     columns : sequence of ImputedColumn
     held_out : HeldOutError or None
     ended : Status
@@ -167,24 +169,20 @@ def warnings_of(
     refinement : Refinement, optional
     passed : sequence of UnmodeledColumn
     """
-    found = []
-    left = [one for one in passed if one.missing]
-    if left:
-        count = sum(one.missing for one in left)
-        found.append(
-            f"{counted(count, 'missing cell')} {'is' if count == 1 else 'are'} left empty "
-            f"in columns that are not modeled: {some_names([one.name for one in left])} "
-            f"(text is modeled if each value occurs {CELLS_OF_LEVEL} times on average)"
-        )
+    found, drawn = _left_empty(passed), how.imputations is not None
     lacking = [column for column in columns if column.missing]
     judged = [name for name in filled.by_constant if name not in filled.not_judged]
+    so = "and filled by it"
+    if drawn:
+        judged = [column.name for column in lacking if column.verdict == "no"]
+        so = "so that their draws from the model contain little information"
     if judged:
         found.append(
-            "not predicted better than by the mean or the most frequent level, and "
-            f"filled by it: {some_names(judged)}"
+            "not predicted better than by the mean or the most frequent level, "
+            f"{so}: {some_names(judged)}"
         )
     if held_out is not None:
-        found += _not_judged(filled)
+        found += _not_judged(filled, drawn=drawn)
     if refinement is not None and refinement.verdict == "worse":
         found.append("--refine made the predictions worse; leave it out")
     unclear = [column.name for column in lacking if column.verdict == "not clearly"]
@@ -197,8 +195,12 @@ def warnings_of(
         rows = counted(filled.rows_without_cells, "row")
         verb = "has" if filled.rows_without_cells == 1 else "have"
         found.append(
-            f"{rows} {verb} no observed cell in a modeled column; the model's means and "
-            "most probable levels are filled in there"
+            f"{rows} {verb} no observed cell in a modeled column; "
+            + (
+                "cells there are drawn from the distribution of all rows"
+                if drawn
+                else "the model's means and most probable levels are filled in there"
+            )
         )
     if filled.outside_range:
         cells = counted(filled.outside_range, "cell")
@@ -214,11 +216,24 @@ def warnings_of(
     return found
 
 
-def _not_judged(filled: FilledTable) -> list[str]:
+def _left_empty(passed: Sequence[UnmodeledColumn]) -> list[str]:
+    """Warn of missing cells in columns that are not modeled."""
+    left = [one for one in passed if one.missing]
+    if not left:
+        return []
+    count = sum(one.missing for one in left)
+    return [
+        f"{counted(count, 'missing cell')} {'is' if count == 1 else 'are'} left empty in "
+        f"columns that are not modeled: {some_names([one.name for one in left])} (text is "
+        f"modeled if each value occurs {CELLS_OF_LEVEL} times on average)"
+    ]
+
+
+def _not_judged(filled: FilledTable, *, drawn: bool) -> list[str]:
     """Warn of columns of which too few cells could be held out to judge them."""
     found = []
     for says, constant in (
-        ("filled by the model all the same", False),
+        (f"{'drawn from' if drawn else 'filled by'} the model all the same", False),
         ("filled by their mean or most frequent level", True),
     ):
         names = [

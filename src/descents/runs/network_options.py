@@ -12,7 +12,7 @@ from descents.errors import Complaints, InvalidValueError
 from descents.networks.features import Target
 from descents.networks.initialization import WEIGHTS
 from descents.networks.setting_names import word_of
-from descents.networks.settings import OPTIMIZERS
+from descents.networks.settings import OPTIMIZERS, metric_names
 from descents.networks.splits import Folds, HoldOut
 from descents.validation import one_of
 
@@ -102,6 +102,28 @@ class NetworkOptions:
     seed: int = 0
     device: str = "cpu"
 
+    @property
+    def columns(self) -> dict[str, list[str]]:
+        """The columns that the table must have, by option."""
+        named = {"--target": self.target, "--weights": self.weights}
+        return {option: [name] for option, name in named.items() if name is not None}
+
+    def check_metric(self, task: str) -> None:
+        """Raise unless `metric` is one of a task: that of the target, or "auto" for any."""
+        if self.metric is None:
+            return
+        possible = self._metrics(self.task)  # before the target is known
+        names = self._metrics(task) if self.metric in possible else possible
+        one_of("--metric", self.metric, names)
+
+    def _metrics(self, task: str) -> list[str]:
+        """Return the metrics of a task, or of both if it is "auto"."""
+        tasks = ("classification", "regression") if task == "auto" else (task,)
+        validated = self.validation.strip().lower() != "none"
+        early = self.early_stopping is not None
+        each = [metric_names(one, validated=validated, early=early) for one in tasks]
+        return list(dict.fromkeys(itertools.chain(*each)))
+
     def settings(self) -> list[NetworkSetting]:
         """Return every combination of the options, without duplicates."""
         complaints = Complaints()
@@ -110,6 +132,7 @@ class NetworkOptions:
         for name in self.optimizers:
             complaints.attempt(one_of, "--optimizer", name, OPTIMIZERS)
         complaints.attempt(self.held_out)
+        complaints.attempt(self.check_metric, self.task)
         complaints.raise_any()
         options = (self.initializations, self.optimizers, self.learning_rates)
         varied = [len(set(option)) > 1 for option in options]

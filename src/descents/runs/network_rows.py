@@ -8,7 +8,7 @@ import numpy as np
 
 from descents.errors import Complaints, InvalidValueError
 from descents.networks.features import Features, Target
-from descents.runs.network_options import NetworkOptions
+from descents.runs.network_options import NetworkOptions, class_weights
 from descents.runs.request import Data
 from descents.tables.tables import Table
 from descents.tables.typed_columns import Column
@@ -58,18 +58,28 @@ def prepared(data: Data, options: NetworkOptions) -> Prepared:
         )
     complaints = Complaints()
     column = complaints.attempt(table.column, options.target)
+    weighted = None
     if options.weights is not None:
-        complaints.attempt(table.column, options.weights)
-    complaints.raise_any()
-    target, values = Target.of_column(column, options.task)
-    has_target = ~np.isnan(values)
-    weights = None
-    if options.weights is not None:
-        weights = row_weights(table.column(options.weights), has_target)
+        weighted = complaints.attempt(table.column, options.weights)
         rest = (c for c in table.columns if c.name != options.weights)
         table = replace(table, columns=tuple(rest))
+    has_target = np.ones(table.rows, dtype=bool)
+    target, values = None, np.empty(0)
+    if column is not None:
+        found = complaints.attempt(Target.of_column, column, options.task)
+        target, values = found or (None, column.values)
+        has_target = ~np.isnan(values)
+    weights = None
+    if weighted is not None:
+        weights = complaints.attempt(row_weights, weighted, has_target)
     training = _rows(table, has_target)
-    features = Features.of_table(training, options.target)
+    features = complaints.attempt(Features.of_table, training, options.target)
+    if target is not None:
+        complaints.attempt(class_weights, options.class_weight, target)
+    task = options.task if target is None else target.task
+    complaints.attempt(options.check_metric, task)
+    complaints.raise_any()
+    assert target is not None  # noqa: S101  otherwise an error was raised
     X = features.encoded(training).astype(np.float32)
     single: tuple[str, ...] = ()
     if target.classes:

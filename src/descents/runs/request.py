@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -21,7 +21,7 @@ from descents.tables import files
 from descents.tables.blocks import TableOnDisk
 from descents.tables.frames import short
 from descents.tables.orders import ordered
-from descents.tables.tables import Table
+from descents.tables.tables import Table, check_name
 from descents.tables.triples import Triples
 from descents.tables.typed_columns import describe, remarks
 from descents.text import counted
@@ -88,18 +88,31 @@ class Reading:
             inherited |= {"identifier": before["identifier"], "lenient": True}
         return replace(self, formats=formats, **inherited)
 
-    def read(self, source: str, memory: int | None = None) -> Data:
+    def read(
+        self,
+        source: str,
+        memory: int | None = None,
+        named: Mapping[str, Iterable[str]] | None = None,
+    ) -> Data:
         """Read the table in a file; with a memory limit, leave its rows on disk.
+
+        Parameters
+        ----------
+        source : str
+        memory : int, optional
+            In bytes.
+        named : mapping of iterables of str, optional
+            Columns that other options name, by option, which the table must have.
 
         Raises
         ------
         InvalidValueError
-            If the file cannot be read.
+            If the file cannot be read, or if options do not fit it. The message lists all
+            problems.
         """
         if memory is not None:
             return Data.of_disk(self._on_disk(source, memory))
-        if self.triples and self.levels:
-            raise InvalidValueError(_NO_LEVELS)
+        complaints = Complaints()
         options: dict[str, Any] = {
             "header": self.header,
             "missing": self.missing,
@@ -108,40 +121,64 @@ class Reading:
             "encoding": self.encoding or "utf-8",
         }
         if self.triples:
-            if self.ignore or self.identifier:
-                raise InvalidValueError(
-                    "--ignore and --id name columns of a table, but triples have only row, "
-                    "column and value; leave them out"
-                )
-            return Data.of_stored(files.read_triples(source, **options))
+            complaints.require(not self.levels, _NO_LEVELS)
+            complaints.require(
+                not self.ignore and not self.identifier,
+                "--ignore and --id name columns of a table, but triples have only row, "
+                "column and value; leave them out",
+            )
+            triples = complaints.attempt(files.read_triples, source, **options)
+            complaints.raise_any()
+            return Data.of_stored(triples)
         ignore = tuple(self.name_in(source, name) for name in self.ignore)
         identifier = self.identifier and self.name_in(source, self.identifier)
-        if identifier is not None and identifier in ignore:
-            raise InvalidValueError(
-                f"{self.identifier!r} is given to --id and to --ignore; give it to only one "
-                "of them"
-            )
+        complaints.require(
+            identifier is None or identifier not in ignore,
+            f"{self.identifier!r} is given to --id and to --ignore; give it to only one "
+            "of them",
+        )
         # Row names are text and are not interpreted.
         skip = () if identifier is None else (identifier,)
-        options["formats"] = self.formats
-        table = files.read(source, **options, ignore=ignore, skip=skip)
+        options |= {"formats": self.formats, "skip": (*ignore, *skip)}
+        table = complaints.attempt(files.read, source, **options)
         if isinstance(table, Triples):
-            if self.identifier:
-                raise InvalidValueError(
-                    "--id names a column, but a sparse table has only numbers; leave it out"
-                )
-            if self.levels:
-                raise InvalidValueError(_NO_LEVELS)
+            self._check_sparse(complaints)
+            complaints.raise_any()
             return Data.of_stored(table)
-        if self.levels:
-            names = [column.name for column in table.columns]
-            if not self.header:
-                names += [str(place) for place in range(1, len(table.source.names) + 1)]
-            orders = level_lists(self.levels, names)
-            orders = {self.name_in(source, name): o for name, o in orders.items()}
-            table = ordered(table, orders)
+        if table is not None:
+            uses = {"--ignore": ignore, "--id": () if self.lenient else skip}
+            for option, names in (uses | dict(named or {})).items():
+                for name in names:
+                    complaints.attempt(check_name, name, table.source.names, option)
+            table = complaints.attempt(self._with_levels, source, table)
+        complaints.raise_any()
         absent = self.lenient and identifier not in table.source.names
         return Data.of_table(table, None if absent else identifier)
+
+    def _check_sparse(self, complaints: Complaints) -> None:
+        """Report options that a sparse table does not have."""
+        complaints.require(
+            not self.ignore,
+            "--ignore names a column, but all columns of a sparse table are read; leave "
+            "it out",
+        )
+        complaints.require(
+            not self.identifier,
+            "--id names a column, but a sparse table has only numbers; leave it out",
+        )
+        complaints.require(not self.levels, _NO_LEVELS)
+
+    def _with_levels(self, source: str, table: Table) -> Table:
+        """Return a table with the levels of columns in the order of `levels`."""
+        if not self.levels:
+            return table
+        names = [column.name for column in table.columns]
+        if not self.header:
+            names += [str(place) for place in range(1, len(table.source.names) + 1)]
+        orders = level_lists(self.levels, names)
+        return ordered(
+            table, {self.name_in(source, name): o for name, o in orders.items()}
+        )
 
     def name_in(self, source: str, name: str) -> str:
         """Return the name of a column; in a text file without a header, of its number.
@@ -172,15 +209,19 @@ class Reading:
             "--memory numbers the rows from 1, and does not read the names of --id; give "
             f"--ignore {self.identifier} instead",
         )
-        complaints.raise_any()
-        ignored = list(self.ignore)
+        complaints.require(
+            source != "-",
+            "--memory reads a table more than once, but standard input can be read "
+            "only once; give a .npy or .parquet file",
+        )
         if source == "-":
-            raise InvalidValueError(
-                "--memory reads a table more than once, but standard input can be read "
-                "only once; give a .npy or .parquet file"
-            )
+            complaints.raise_any()
         # In float64, as tables in memory are.
-        return TableOnDisk(source, memory, ignore=ignored, dtype=np.float64)
+        table = complaints.attempt(
+            lambda: TableOnDisk(source, memory, ignore=self.ignore, dtype=np.float64)
+        )
+        complaints.raise_any()
+        return table
 
 
 class Identity(TypedDict):

@@ -30,7 +30,6 @@ from descents.runs.train_result import (
     NetworkResult,
 )
 from descents.storage.run_folders import RESULT, ROWS, TENSORS, RunFolder
-from descents.validation import one_of
 
 MODEL = "model.safetensors"
 CURVES = 40
@@ -156,8 +155,6 @@ def _jobs(
     """Return what is to be trained: one job for each of the settings."""
     held_out, named = options.held_out(), options.settings()
     settings = [_settings_of(given, options, setting, held_out) for setting in named]
-    if options.metric is not None:
-        one_of("--metric", options.metric, settings[0].metric_names)
     ended: set[tuple[str, int]] = set()
     jobs = []
     for setting, one in zip(named, settings, strict=True):

@@ -235,7 +235,8 @@ def read_text(
     )
     places = {name: place for place, name in enumerate(names)}
     columns = tuple(
-        replace(column, cells=cells.column(places[column.name])) for column in columns
+        replace(column, cells=cells.column(places[column.name]), decimal=wanted.decimal)
+        for column in columns
     )
     dialect = replace(
         written,

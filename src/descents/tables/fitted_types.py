@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from descents.tables.frames import Source, arrow_cells
+from descents.tables.pandas_values import wide_categories
 
 if TYPE_CHECKING:
     import pyarrow
@@ -164,7 +165,7 @@ def widened(source: Source, place: int, levels: Sequence[object]) -> Source:
     frame = source.frame
     if source.library == "pandas":
         frame = frame.copy()
-        wide = frame.iloc[:, place].cat.set_categories(every)
+        wide = wide_categories(frame.iloc[:, place], every)
         frame.isetitem(place, wide)
     elif source.library == "pyarrow":
         at = {level: code for code, level in enumerate(every)}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from descents.errors import InvalidValueError
+from descents.tables.pandas_values import own_values, readable, refusal
 
 if TYPE_CHECKING:
     import pyarrow
@@ -58,6 +59,7 @@ class Source:
     names: tuple[str, ...]
     rows: int
     dialect: Dialect | None = None  # None: the caller passed a frame
+    mark: object = None  # of missing cells, in columns of objects
 
 
 def library_of(frame: object) -> Library | None:
@@ -78,7 +80,7 @@ def library_of(frame: object) -> Library | None:
     return None
 
 
-def native(frame: object) -> Source:
+def native(frame: object, mark: object = None) -> Source:
     """Return a frame from the caller as a source; raise an error for other types."""
     library = library_of(frame)
     if library is None:
@@ -90,7 +92,7 @@ def native(frame: object) -> Source:
     known: Frame = frame
     labels = known.column_names if library == "pyarrow" else known.columns
     names = tuple(str(label) for label in labels)
-    return Source(library, frame, names, len(known))
+    return Source(library, frame, names, len(known), mark=mark)
 
 
 def arrow_cells(source: Source, place: int) -> tuple[pyarrow.Array, bool]:
@@ -98,7 +100,7 @@ def arrow_cells(source: Source, place: int) -> tuple[pyarrow.Array, bool]:
     import pyarrow
 
     name = short(source.names[place])
-    ordered = False
+    ordered, series = False, None
     try:
         if source.library == "pandas":
             series = source.frame.iloc[:, place]
@@ -106,7 +108,10 @@ def arrow_cells(source: Source, place: int) -> tuple[pyarrow.Array, bool]:
                 series = series.sparse.to_dense()
             if getattr(series.dtype, "kind", "") == "c":
                 raise TypeError("complex numbers")
-            cells = pyarrow.Array.from_pandas(series)
+            read, ordered = readable(series, source.mark)
+            cells = pyarrow.Array.from_pandas(read)
+            if series.dtype == object and not _known(cells.type):
+                raise TypeError("unknown values")
         elif source.library == "polars":
             series = source.frame.to_series(place)
             ordered = type(series.dtype).__name__ == "Enum"
@@ -116,13 +121,19 @@ def arrow_cells(source: Source, place: int) -> tuple[pyarrow.Array, bool]:
         if isinstance(cells, pyarrow.ChunkedArray):
             cells = cells.combine_chunks()
     except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise InvalidValueError(
-            f"column {name!r} has values of several types or of an unknown type "
-            f"({reason_of(error)}); give numbers, text, booleans or dates"
-        ) from None
+        own = series if source.library == "pandas" else None
+        raise refusal(name, own, reason_of(error)) from None
     if pyarrow.types.is_dictionary(cells.type):
         ordered = ordered or cells.type.ordered
     return cells, ordered
+
+
+def _known(kind: pyarrow.DataType) -> bool:
+    """Return whether an arrow type that objects have can be read as a column."""
+    from pyarrow import types
+
+    binary = types.is_binary(kind) or types.is_large_binary(kind)
+    return not (binary or types.is_nested(kind) or hasattr(kind, "extension_name"))
 
 
 # Names and errors in messages
@@ -169,7 +180,10 @@ def put(source: Source, place: int, holes: np.ndarray, fills: list[Any]) -> Any:
         if hasattr(series, "sparse"):
             series = series.sparse.to_dense()
         single = isinstance(series.dtype, np.dtype) and series.dtype.kind == "f"
-        series.iloc[holes] = np.array(fills, dtype=series.dtype) if single else fills
+        if single:
+            series.iloc[holes] = _floats(fills, series.dtype)
+        else:
+            series.iloc[holes] = own_values(series, fills)
         return series
     observed = np.ones(source.rows, dtype=bool)
     observed[holes] = False
@@ -185,7 +199,7 @@ def put(source: Source, place: int, holes: np.ndarray, fills: list[Any]) -> Any:
     if str(plain.type) == "string_view":  # pyarrow cannot take elements of this type
         plain = plain.cast(pyarrow.large_string())
     if types.is_floating(plain.type):
-        filler = pyarrow.array(np.array(fills, dtype=plain.type.to_pandas_dtype()))
+        filler = pyarrow.array(_floats(fills, plain.type.to_pandas_dtype()))
     else:
         filler = pyarrow.array(fills, type=plain.type)
     whole = compute.if_else(pyarrow.array(observed), plain, filler.take(index))
@@ -194,6 +208,12 @@ def put(source: Source, place: int, holes: np.ndarray, fills: list[Any]) -> Any:
     codes = compute.index_in(whole, value_set=cells.dictionary).cast(kind.index_type)
     maker = pyarrow.DictionaryArray.from_arrays
     return maker(codes, cells.dictionary, ordered=kind.ordered)
+
+
+def _floats(fills: Sequence[float], dtype: np.dtype) -> np.ndarray:
+    """Return numbers as floats of a type, clipped to its finite range."""
+    most = float(np.finfo(dtype).max)
+    return np.clip(np.array(fills, dtype=np.float64), -most, most).astype(dtype)
 
 
 def _decimals(fills: Sequence[float], digits: int, scale: int) -> list[Decimal]:

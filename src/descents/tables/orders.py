@@ -60,7 +60,7 @@ def order_of(column: Column) -> Order | None:
     numbers = [number_of(text) for text in texts]
     if None not in numbers and len(set(numbers)) == len(numbers):
         return Order(tuple(sorted(texts, key=lambda text: number_of(text) or 0)))
-    arrangement = arranged(texts)
+    arrangement = arranged(texts, column.decimal)
     if arrangement is not None:
         return Order(*arrangement, mark=_doubtful_mark(column, texts))
     return Order(tuple(texts)) if len(texts) <= 2 else None
@@ -74,7 +74,7 @@ def _doubtful_mark(column: Column, texts: Sequence[str]) -> str:
     for cell in different_cells(column.cells)[1]:
         if not isinstance(cell, str) or not cell or spelled(cell) in levels:
             continue
-        if arranged([*texts, cell]) is not None:
+        if arranged([*texts, cell], column.decimal) is not None:
             return cell
     return ""
 

@@ -254,11 +254,19 @@ PLACES: list[dict[str, int]] = [
 ]
 
 
-def arranged(levels: Sequence[str]) -> tuple[tuple[str, ...], str] | None:
+def arranged(
+    levels: Sequence[str], decimal: str | None = None
+) -> tuple[tuple[str, ...], str] | None:
     """Return levels of text from the lowest to the highest, and the source of the order.
 
     None if the order is not certain. Case, spaces and punctuation are ignored, so levels
     that differ only in these have no order.
+
+    Parameters
+    ----------
+    levels : sequence of str
+    decimal : {".", ","}, optional
+        The decimal mark of numbers in levels, if it is known.
 
     Examples
     --------
@@ -266,6 +274,8 @@ def arranged(levels: Sequence[str]) -> tuple[tuple[str, ...], str] | None:
     (('NEUTRAL', 'Agree', 'strongly agree'), 'a known scale')
     >>> arranged(["35+", "18-24", "25-34", "under 18"])
     (('under 18', '18-24', '25-34', '35+'), 'its numbers')
+    >>> arranged(["1,500 kg", "2 kg", "0,5 kg"], ",")
+    (('0,5 kg', '1,500 kg', '2 kg'), 'its numbers')
     >>> arranged(["Mon", "Tue"]), arranged(["Mon", "Tue", "Sun"]), arranged(["a", "b"])
     ((('Mon', 'Tue'), 'a known scale'), None, None)
     """
@@ -280,7 +290,7 @@ def arranged(levels: Sequence[str]) -> tuple[tuple[str, ...], str] | None:
             orders.add(tuple(sorted(levels, key=lambda level: place[level])))
     if len(orders) == 1:
         return orders.pop(), KNOWN_SCALE
-    by_numbers = None if orders else _by_numbers(levels)
+    by_numbers = None if orders else _by_numbers(levels, decimal)
     return None if by_numbers is None else (by_numbers, BY_NUMBERS)
 
 
@@ -327,12 +337,13 @@ _NO_ANSWER = re.compile(
 )
 
 
-def _by_numbers(levels: Sequence[str]) -> tuple[str, ...] | None:
+def _by_numbers(levels: Sequence[str], decimal: str | None) -> tuple[str, ...] | None:
     """Return levels in the order of the numbers in them, if the numbers are distinct."""
     texts = [MINUS.sub("-", " ".join(level.casefold().split())) for level in levels]
     if not texts or any(map(_NO_ANSWER.search, texts)):
         return None
     ways: tuple[list[Any] | None, ...] = (
+        None if decimal is None else _keys(texts, decimal),
         _brackets(texts),
         _labels(texts),
         _ranks(texts),

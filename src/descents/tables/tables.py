@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from descents.errors import InvalidValueError
+from descents.errors import Complaints, InvalidValueError
 from descents.tables.dates import of_days
 from descents.tables.fitted_types import fresh
 from descents.tables.frames import (
@@ -319,11 +319,14 @@ class Table:
 # From a frame
 
 
-def from_frame(frame: Frame, *, ignore: Sequence[str] = ()) -> Table:
+def from_frame(
+    frame: Frame, *, ignore: Sequence[str] = (), mark: object = None
+) -> Table:
     """Return the table in a pandas or polars data frame or a pyarrow table.
 
     None, NaN, NA, NaT and null are missing. Text is a category if values repeat and at
-    most `MOST_LEVELS` differ. An ordered Categorical or an Enum gives ordered levels.
+    most `MOST_LEVELS` differ. An ordered Categorical, an Enum and intervals of pandas give
+    ordered levels; periods of pandas are dates.
 
     Parameters
     ----------
@@ -331,6 +334,8 @@ def from_frame(frame: Frame, *, ignore: Sequence[str] = ()) -> Table:
     ignore : sequence of str
         Columns that may contain anything. They are not among `Table.columns`, but
         `Table.filled` returns them.
+    mark : object, optional
+        A value of columns of objects of pandas that represents a missing cell.
 
     Raises
     ------
@@ -350,7 +355,7 @@ def from_frame(frame: Frame, *, ignore: Sequence[str] = ()) -> Table:
     >>> table.filled({"a": [0, 1.5]}).to_pydict()
     {'a': [0.5, 1.5], 'tags': [['x'], []]}
     """
-    return from_source(native(frame), "the table", ignore)
+    return from_source(native(frame, mark), "the table", ignore)
 
 
 def from_source(
@@ -396,22 +401,46 @@ def check_names(where: str, names: Sequence[str], remedy: str = "") -> None:
 
 
 def known_names(requested: str | Iterable[str], names: Sequence[str]) -> set[str]:
-    """Return the requested names as a set; raise an error if one is not in `names`."""
+    """Return the requested names as a set; raise an error if some are not in `names`."""
     requested = [requested] if isinstance(requested, str) else list(requested)
-    present = set(names)
+    complaints = Complaints()
     for name in requested:
-        if not isinstance(name, str) or name not in present:
-            raise _unknown(name, names)
+        complaints.attempt(check_name, name, names)
+    complaints.raise_any()
     return set(requested)
 
 
-def _unknown(name: object, names: Sequence[str]) -> InvalidValueError:
+def check_name(name: object, names: Sequence[str], option: str = "") -> None:
+    """Raise an error if there is no column with this name.
+
+    Parameters
+    ----------
+    name : object
+    names : sequence of str
+        The columns of the table.
+    option : str
+        The option that gives the name, for the message.
+
+    Examples
+    --------
+    >>> check_name("agee", ["age", "size"], "--ignore")
+    Traceback (most recent call last):
+    ...
+    descents.errors.InvalidValueError: there is no column 'agee' (--ignore); did you mean
+    'age'? The columns are age, size
+    """
+    if not isinstance(name, str) or name not in names:
+        raise _unknown(name, names, option)
+
+
+def _unknown(name: object, names: Sequence[str], option: str = "") -> InvalidValueError:
     near = difflib.get_close_matches(str(name), names, 1)
     hint = f"did you mean {near[0]!r}? The" if near else "the"
     listed = ", ".join(short(each) for each in names[:20])
     more = f", ... ({len(names)} in all)" if len(names) > 20 else ""
     return InvalidValueError(
-        f"there is no column {name!r}; {hint} columns are {listed}{more}"
+        f"there is no column {name!r}{f' ({option})' if option else ''}; {hint} columns "
+        f"are {listed}{more}"
     )
 
 

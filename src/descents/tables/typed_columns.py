@@ -52,6 +52,8 @@ class Column:
     fitted : arrow type, optional
         The type that the column gets if it is filled, in place of its own, which cannot
         hold the values of a model. The column then has no observed cell.
+    decimal : {".", ","} or None
+        The decimal mark that was requested for the file; None if it was not.
 
     Examples
     --------
@@ -71,6 +73,7 @@ class Column:
     written: Written | Ends | None = field(default=None, repr=False)
     cells: pyarrow.Array = field(default=None, repr=False)
     fitted: pyarrow.DataType = field(default=None, repr=False)
+    decimal: str | None = field(default=None, repr=False)
 
 
 def _span(group: Sequence[Column]) -> str:
