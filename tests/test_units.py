@@ -172,6 +172,8 @@ def test_a_whole_table_in_other_units(loss, constraint, steps, missing, l2) -> N
     other = fitted(table * unit, own, penalty=penalty, **options)
     # Which entry of a row is not 0 may be decided by rounding, which Adam magnifies.
     chosen = loss == "own" and constraint == ("sparse:1", None)
+    # At the best constants some gradients are rounding errors, of which Adam takes the sign.
+    chosen |= (loss, constraint, steps) == ("huber", ("one_hot", None), "adam")
     room = 1e-3 if chosen else 1e-6
     assert other.loss_ / size == pytest.approx(one.loss_, rel=room)
     apart_by = apart(loss, predicted(other) / unit, predicted(one), table)

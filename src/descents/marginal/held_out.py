@@ -280,8 +280,9 @@ def best_of(parts: Mapping[Choice, Sequence[HeldOut]], levels: np.ndarray) -> Ch
 def relative_errors(held_out: HeldOut, levels: np.ndarray) -> np.ndarray:
     """Return the relative error of all cells, and of all but each of some blocks.
 
-    The relative error is the mean over columns of the root mean squared error, or of the
-    share of wrong levels, over that of the constants.
+    The relative error is the mean error of the columns over that of the constants. The error
+    of a column of numbers is the root mean squared error over that of its constant, the
+    error of a column of levels the share of wrong ones.
 
     Returns
     -------
@@ -409,16 +410,20 @@ def filled_by_constants(
 
 
 def _mean_error(held_out: HeldOut, levels: np.ndarray, kept: np.ndarray) -> float:
-    """Return the mean over columns of the relative error of some of the cells."""
+    """Return the relative error of some of the cells."""
     columns = held_out.columns[kept]
     sums = [
         np.bincount(columns, weights=part[kept], minlength=len(levels))
         for part in held_out.errors(levels)
     ]
     some = sums[1] > 0
+    of_levels = levels[some] > 0
     ratios = sums[0][some] / sums[1][some]
-    ratios = np.where(levels[some] > 0, ratios, np.sqrt(ratios))
-    return float(ratios.mean()) if len(ratios) else 0.0
+    # Errors of numbers are over those of the constants, errors of levels are shares.
+    shares = sums[1][some] / np.bincount(columns, minlength=len(levels))[some]
+    weights = np.where(of_levels, shares, 1.0)
+    errors = np.where(of_levels, ratios, np.sqrt(ratios))
+    return float(errors @ weights / weights.sum()) if len(ratios) else 0.0
 
 
 def scores_of(held_out: HeldOut, levels: np.ndarray) -> tuple[ColumnScore | None, ...]:
