@@ -43,6 +43,7 @@ class Told:
 
     found: dict[str, list[float]]
     lost: list[bool]
+    problem_: object = None
 
     def metric_names(self) -> list[str]:
         return list(self.found)

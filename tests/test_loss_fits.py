@@ -421,8 +421,8 @@ NUMBERS = np.array([[1.0, 2.0], [3.0, 0.0], [2.0, 5.0]])
         (NUMBERS, {"loss": "itakura_saito"}, "holds 0, but itakura_saito loss is for"),
         (-NUMBERS - 1, {"loss": "beta:0.5"}, "holds -.*, but beta:0.5 loss is for"),
         (NUMBERS, {"loss": "hinge"}, "3 different values, but hinge loss is for two"),
-        (NUMBERS, {"loss": "quantile:2"}, "the level of quantile is '2'"),
-        (NUMBERS, {"loss": "periodic:-1"}, "the period of periodic is '-1'"),
+        (NUMBERS, {"loss": "quantile:2"}, "the level of quantile is 2"),
+        (NUMBERS, {"loss": "periodic:-1"}, "the period of periodic is -1"),
         (NUMBERS, {"loss": "periodic"}, "which needs its period"),
         (NUMBERS, {"loss": "kl:2"}, "kl takes no number"),
         (
@@ -456,7 +456,7 @@ def test_bad_input_is_one_sentence(table, settings, message) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--loss-of=price=quantile:1.5", "the level of quantile is '1.5'"),
+        ("--loss-of=price=quantile:1.5", "the level of quantile is 1.5"),
         ("--loss-of=price=squared:2", "--loss-of is 'squared:2', but squared takes no"),
         ("--loss=hubber", "--loss is 'hubber'; give one of"),
         ("--loss-of=kind=hinge", "holds 3 different values, but hinge loss is"),

