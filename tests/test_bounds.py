@@ -274,6 +274,7 @@ def test_shrunk_singular_values_are_the_convex_minimum(offsets) -> None:
 
 @pytest.mark.parametrize("offsets", some(["columns", "none", "rows", "both"], 2))
 @pytest.mark.parametrize("l2", [0.0, 0.7, {"l2_rows": 0.3, "l2_columns": 2.0}])
+@pytest.mark.sampled(3)
 def test_descents_reach_shrunk_singular_values_and_nothing_below(offsets, l2) -> None:
     problem = Factorization(
         SMALL, 3, offsets=offsets, penalty=l2, initialization="normal"

@@ -43,6 +43,7 @@ def loaded_modules(*arguments: str) -> set[str]:
         ),
     ],
 )
+@pytest.mark.sampled(3)
 def test_a_closed_output_ends_quietly(arguments, read, tmp_path) -> None:
     """As other tools do in ``... | head -1``: with the code of the signal of a pipe."""
     table = tmp_path / "table.csv"

@@ -316,6 +316,7 @@ def test_imputing_new_rows_of_text_may_need_a_level_they_lack() -> None:
 @pytest.mark.parametrize(
     "loss", [*(loss for loss in LOSSES if loss != "absolute"), "nonnegative"]
 )
+@pytest.mark.sampled(4)
 def test_transform_of_the_training_table_is_the_embedding(loss) -> None:
     table = two_by_two(loss)
     model = LowRankModel(2, **settings_for(loss))
@@ -372,6 +373,7 @@ def test_a_row_without_any_cell_is_the_constant() -> None:
 
 @pytest.mark.parametrize("loss", [*LOSSES, "nonnegative"])
 @UNFINISHED
+@pytest.mark.sampled(4)
 def test_inverse_transform_is_the_reconstruction(loss) -> None:
     table = two_by_two(loss)
     settings = settings_for(loss) | {"max_iter": 500, "tol": 1e-8}

@@ -310,6 +310,7 @@ def test_the_singular_form_has_the_same_product(
 
 @pytest.mark.parametrize("offsets", OFFSETS)
 @pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.sampled(4)
 def test_the_rows_of_a_table_as_new_rows_have_no_better_place(offsets, biased) -> None:
     penalty = {"l2": 0.5, "l2_biases": 0.3 if biased else 0.0}
     problem = Factorization(HOLED, 2, offsets=offsets, penalty=penalty)

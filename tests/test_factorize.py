@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -340,18 +340,19 @@ def test_out_of_time_keeps_what_was_reached(run_here, tmp_path: Path) -> None:
     assert (tmp_path / "run" / "report.html").exists()
 
 
-def test_standard_input_and_json_alone(tmp_path: Path) -> None:
+def test_standard_input_and_json_alone(tmp_path: Path, monkeypatch, capsys) -> None:
     losses = []
     for options in ((), ("--decimal", ",")):  # recognized, or said
-        done = subprocess.run(
-            [sys.executable, "-m", "descents", "factorize", "-", "--rank", "1",
-             "--json", *options, "--out", str(tmp_path / f"run{len(options)}")],
-            input="a;b\n1,5;2\n3;4\n5;7,25\n",
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["shape"] == [3, 2]
-        losses.append(json.loads(done.stdout)["loss"])
+        stream = io.TextIOWrapper(io.BytesIO(b"a;b\n1,5;2\n3;4\n5;7,25\n"))
+        monkeypatch.setattr(sys, "stdin", stream)
+        run = str(tmp_path / f"run{len(options)}")
+        assert (
+            main(("factorize", "-", "--rank", "1", "--json", *options, "--out", run))
+            == 0
+        )
+        found = json.loads(capsys.readouterr().out)
+        assert found["shape"] == [3, 2]
+        losses.append(found["loss"])
     assert losses[0] == losses[1]
 
 

@@ -140,7 +140,7 @@ def few(count: int):
     )
 
 
-@few(25)
+@few(15)
 @given(drawn_tables())
 def test_fills_are_finite_and_in_the_observed_range(
     drawn: tuple[np.ndarray, np.ndarray],
@@ -166,7 +166,7 @@ def test_fills_are_finite_and_in_the_observed_range(
             assert part.max() <= own.max()
 
 
-@few(12)
+@few(8)
 @given(drawn_tables(), st.data())
 def test_fills_change_with_the_units_of_columns(
     drawn: tuple[np.ndarray, np.ndarray], data: st.DataObject

@@ -168,6 +168,7 @@ def test_every_activation_with_and_without_dropout(activation, dropout) -> None:
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
 @pytest.mark.parametrize("loss", ["mean", "sum"])
+@pytest.mark.sampled(2)
 def test_weights_of_rows_decay_and_divisions(task, loss) -> None:
     y = CLASSES if task == "classification" else NUMBERS
     for options in ({}, {"batch_size": 5, "dropout": 0.2}):

@@ -38,7 +38,7 @@ def predictions(table: object, size: float | None, **options: object) -> pd.Data
         (TABLE, {"scales": True}),
         (np.abs(TABLE), {"constraint": "nonnegative"}),
         (TABLE, {"loss": "huber"}),
-        (TABLE, {"loss": "absolute"}),
+        pytest.param(TABLE, {"loss": "absolute"}, marks=pytest.mark.slow),
         (TABLE, {"offsets": "both"}),
         (BITS, {"loss": "logistic"}),
         (COUNTS, {"loss": "poisson"}),

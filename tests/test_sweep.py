@@ -47,6 +47,7 @@ def classifier(**settings) -> MLPStartsClassifier:
         ({"optimizer": "adamw", "weight_decay": 0.3}, {"learning_rate": [0.1, 0.01]}),
     ],
 )  # fmt: skip
+@pytest.mark.sampled(3)
 def test_a_setting_learns_in_a_shared_batch_what_it_learns_alone(base, grid) -> None:
     study = sweep(classifier(**base), grid, X, Y)
     assert len(batched([settings_of(model) for model in study.models])) == 1

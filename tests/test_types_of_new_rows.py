@@ -36,6 +36,7 @@ def imputer(frame: object) -> LowRankImputer:
 
 @pytest.mark.parametrize("kind", [pl.String, pl.Categorical, pl.Enum(["lo", "hi"])])
 @pytest.mark.parametrize("new", [NEW, NAN, TEXT])
+@pytest.mark.sampled(4)
 def test_columns_without_a_cell_get_the_type_of_the_fit(kind, new, tmp_path) -> None:
     frame = pl.DataFrame(COLUMNS).with_columns(pl.col("text").cast(kind))
     found = imputer(frame)
