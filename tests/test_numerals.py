@@ -237,7 +237,11 @@ def test_open_ends_are_ordered_levels(column) -> None:
     assert open_ends(["10+", "20+", "5"], 20) is None
     assert open_ends(["1", "2", "3"], 20) is None
     # Thousands, and levels that are all open to one side.
-    assert open_ends(["5,000+", "800", "1,200"], 20).levels == ("800", "1,200", "5,000+")
+    assert open_ends(["5,000+", "800", "1,200"], 20).levels == (
+        "800",
+        "1,200",
+        "5,000+",
+    )
     assert open_ends(["5,000+", "10+", "500+"], 20).levels == ("10+", "500+", "5,000+")
     assert open_ends(["10+", "<5", "20+"], 20) is None
     many = column(["<0.5", *(f"{1 + k / 8}" for k in range(30))])
