@@ -10,7 +10,8 @@ import torch
 
 from descents import LBFGS, Alternating, Factorization, LowRankModel, Stop, descend
 from descents.bounds.dual import _best_scale, _top_of_parabola
-from descents.factorization.alternating import _balance, _balanced
+from descents.factorization.balance import balance, balanced
+from descents.factorization.guarded import Guarded
 from descents.factorization.half_steps import half_step
 from descents.tables.datasets import planted_table
 
@@ -47,7 +48,7 @@ def drawn(problem: Factorization, starts: int = 3) -> dict[str, torch.Tensor]:
 def test_predictions_are_kept_and_the_penalty_is_the_least(settings: Any) -> None:
     problem = Factorization(table_of(), 2, initialization="normal", **settings)
     before = drawn(problem)
-    turn = _balance(problem, before)
+    turn = balance(problem, before)
     after = turn.of(before)
     seen = ~torch.as_tensor(np.isnan(table_of()))
     predicted = [problem.predict(one)[:, seen] for one in (before, after)]
@@ -59,7 +60,7 @@ def test_predictions_are_kept_and_the_penalty_is_the_least(settings: Any) -> Non
         assert not after[name][:, 4 if name == "U" else 3].any()
     # No other turn, nor shift, is lower: the penalty is stationary there.
     for _ in range(2):
-        again = _balance(problem, after).of(after)
+        again = balance(problem, after).of(after)
         lower = problem.losses(again, starts, 0)
         torch.testing.assert_close(lower, losses[1], rtol=1e-9, atol=0)
     generator = torch.Generator().manual_seed(1)
@@ -75,11 +76,45 @@ def test_predictions_are_kept_and_the_penalty_is_the_least(settings: Any) -> Non
 def test_of_l2_alone_it_is_the_nuclear_norm() -> None:
     problem = Factorization(table_of(), 2, penalty=0.7, initialization="normal")
     before = drawn(problem)
-    after = _balance(problem, before).of(before)
+    after = balance(problem, before).of(before)
     for k in range(3):
         values = np.linalg.svd(problem.predict(before)[k].numpy(), compute_uv=False)
         size = sum(float(after[name][k].square().sum()) for name in ("U", "V"))
         assert size == pytest.approx(2 * values.sum(), rel=1e-10)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.7])
+def test_nonnegative_factors_are_scaled_to_the_least_penalty(power: float) -> None:
+    """At the least, each component has the same penalty in both factors."""
+    table, penalty = np.abs(table_of()), {"l2": 0.5, "count_power": power}
+    problem = Factorization(table, 2, constraint="nonnegative", penalty=penalty)
+    before = {name: part.abs() for name, part in drawn(problem).items()}
+    after = balance(problem, before).of(before)
+    torch.testing.assert_close(problem.predict(after), problem.predict(before))
+    counts = [np.isfinite(table).sum(axis) ** power for axis in (1, 0)]
+    sizes = [
+        (torch.as_tensor(count)[:, None] * after[name].square()).sum(1)
+        for count, name in zip(counts, ("U", "V"), strict=True)
+    ]
+    torch.testing.assert_close(sizes[0], sizes[1])
+    assert all((part >= 0).all() for part in after.values())
+    losses = [problem.losses(one, torch.arange(3), 0) for one in (before, after)]
+    assert (losses[1] < losses[0]).all()
+
+
+@pytest.mark.parametrize("loss", ["squared", "kl", "itakura_saito", "beta:0.5"])
+def test_nonnegative_columns_far_from_zero_end_at_the_minimum(loss: str) -> None:
+    """Of a table of rank 1 and nothing else, at 2 l2 d, the penalty of its product."""
+    generator = np.random.default_rng(0)
+    u, v = 30 + generator.random(60), 20 + generator.random(5)
+    table = np.outer(u, v)
+    table[generator.random(table.shape) < 0.2] = np.nan
+    problem = Factorization(table, 1, loss=loss, constraint="nonnegative", penalty=1e-6)
+    rules: tuple[Any, ...] = (Alternating(), Guarded())
+    for steps in rules[: 1 if loss == "squared" else 2]:
+        runs = descend(problem, 2, steps=steps, stop=Stop(300, gradient_tol=1e-10))
+        size = 2e-6 * np.linalg.norm(u) * np.linalg.norm(v)
+        np.testing.assert_allclose(runs.losses, size, rtol=1e-4)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
@@ -89,7 +124,7 @@ def test_the_equations_follow(settings: Any) -> None:
     look = problem.cells.quadratic(torch.float64, torch.device("cpu"))
     left = problem.extended(before)[0]
     half = half_step(problem, before, look, "columns", left)
-    moved, equations = _balanced(problem, half)
+    moved, equations = balanced(problem, half)
     left = problem.extended(moved)[0]
     seen = torch.as_tensor(problem.cells.column_counts > 0)
     gram, wanted = problem.cells.normal(look, "columns", left)
@@ -132,11 +167,11 @@ def test_without_a_size_to_share_nothing_is_turned() -> None:
     for settings in (
         {},
         {"penalty": {"l2_rows": 1.0}},
-        {"penalty": 1.0, "constraint": "nonnegative"},
+        {"penalty": 1.0, "constraint": "simplex"},
         {"penalty": {"l2": 1.0, "l1": 0.1}},
     ):
         problem = Factorization(np.abs(np.nan_to_num(table_of())), 2, **settings)
-        assert _balance(problem, drawn(problem)) is None
+        assert balance(problem, drawn(problem)) is None
 
 
 @pytest.mark.parametrize("top", [-0.5, 0.3, 7.0])

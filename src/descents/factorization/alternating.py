@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 
@@ -18,6 +17,7 @@ from descents.cells.streamed import Streamed, losses_of
 from descents.constraints.quadratics import products
 from descents.devices import remote
 from descents.errors import InvalidValueError
+from descents.factorization.balance import balanced
 from descents.factorization.factorization import Factorization
 from descents.factorization.half_steps import (
     SIDES,
@@ -129,7 +129,7 @@ class Alternating(UpdateRule):
             left, right = problem.extended(rows.parameters)
             nearer = quadratic or problem.cells.in_memory.look(left, right, cuts, step)
             columns = half_step(problem, rows.parameters, nearer, "columns", left)
-            moved, equations = _balanced(problem, columns)
+            moved, equations = balanced(problem, columns)
             # The normal equations of the columns belong to the rows as they are returned.
             if any(norm_is_free(problem, side) for side in SIDES):
                 moved = normed(problem, moved)
@@ -170,144 +170,6 @@ class Alternating(UpdateRule):
                 step = corner_step(problem, step)
                 look = problem.cells.in_memory.look(left, right, cuts, step)
             return _rows_first(problem, parameters, state, look, (left, right))[1]
-
-
-class _Balance(NamedTuple):
-    """A change of factors that keeps the predictions and minimizes the penalties.
-
-    Attributes
-    ----------
-    turn, back : Tensor of shape (S, rank, rank)
-        T and T^-T, by which U and V are multiplied from the right.
-    shifts : pair of Tensor of shape (S, 1, rank)
-        Subtracted before that from the rows of U, which changes the offsets, and from
-        the rows of V, which changes the row biases.
-    seen : pair of Tensor, of shapes (rows, 1) and (coordinates, 1)
-        1 for rows and coordinates with observed cells. The others are not shifted.
-    """
-
-    turn: torch.Tensor
-    back: torch.Tensor
-    shifts: tuple[torch.Tensor, torch.Tensor]
-    seen: tuple[torch.Tensor, torch.Tensor]
-
-    def of(self, parameters: Parameters) -> Parameters:
-        """Return the parameters with the factors changed."""
-        # With U = U' + 1 s' and V = V' + 1 t':
-        # U V' + a 1' + 1 b' = U' V'' + (a + U t) 1' + 1 (b + V' s)'.
-        U, V, (of_rows, of_columns) = parameters["U"], parameters["V"], self.shifts
-        found = dict(parameters)
-        if "row_biases" in parameters:
-            gained = (U @ of_columns.mT)[..., 0]
-            found["row_biases"] = parameters["row_biases"] + gained
-            V = V - of_columns * self.seen[1]
-        if "offsets" in parameters:
-            found["offsets"] = parameters["offsets"] + (V @ of_rows.mT)[..., 0]
-        found["U"] = (U - of_rows * self.seen[0]) @ self.turn
-        found["V"] = V @ self.back
-        return found
-
-    def of_equations(self, equations: Parameters) -> Parameters:
-        """Return the normal equations of the columns for the changed rows.
-
-        The rows [U, a, 1] become [U, a, 1] M, so that G becomes M' G M and w becomes
-        w M.
-        """
-        gram, wanted, rank = equations["gram"], equations["wanted"], len(self.turn[0])
-        size = gram.shape[-1]
-        M = torch.eye(size, dtype=gram.dtype, device=gram.device)
-        M = M.repeat(len(gram), 1, 1)
-        M[:, :rank, :rank] = self.turn
-        of_rows, of_columns = self.shifts
-        if size > rank:  # the last column is the ones, the one before the row biases
-            M[:, -1:, :rank] = -of_rows @ self.turn
-        if size > rank + 1:
-            M[:, :rank, rank : rank + 1] = of_columns.mT
-        return {"gram": M[:, None].mT @ gram @ M[:, None], "wanted": wanted @ M}
-
-
-def _balanced(problem: Factorization, half: Half) -> tuple[Parameters, Parameters]:
-    """Return parameters with minimal penalties, and the equations of their columns."""
-    turn = _balance(problem, half.parameters)
-    if turn is None:
-        return half.parameters, half.equations
-    return turn.of(half.parameters), turn.of_equations(half.equations)
-
-
-def _balance(problem: Factorization, parameters: Parameters) -> _Balance | None:
-    r"""Return the change of factors that keeps U V^T and minimizes the l2 penalties.
-
-    Free offsets take up the mean of the rows of U, weighted by the l2 penalties of these
-    rows. Free row biases take up the mean of the rows of V.
-
-    Then let A = U' C_U U and B = V' C_V V, with the diagonal matrices of the penalties
-    of the rows, plus the smoothness penalties. The penalties of U T and V T^-T are tr(T'
-    A T) and tr(T^-1 B T^-T). Their minimal sum 2 tr((A^(1/2) B A^(1/2))^(1/2)) is
-    attained at T = A^(-1/2) Q D^(1/4), where Q D Q' = A^(1/2) B A^(1/2). Each component
-    then has the same penalty in both factors. With l2 penalties alone, U T and V T^-T
-    are the singular vectors of U V^T times the roots of the singular values.
-
-    None if a factor has no l2 penalty, or has a constraint or an l1 penalty, which
-    such a change would not preserve.
-    """
-    asked = problem.row_regularizer, problem.column_regularizer
-    if not all(side.smooth and side.l2 for side in asked) or "V" not in parameters:
-        return None
-    like = parameters["U"]
-    factors = [like, parameters["V"]]
-    seen = problem.seen_rows(like)[:, None], problem.seen_coordinates(like)[:, None]
-    charges = [turn_of(problem, side, like).l2[..., :1] for side in ("rows", "columns")]
-    shifts = [like.new_zeros(len(like), 1, problem.rank) for _ in charges]
-    free = (
-        problem.has_offsets and not problem.l2_biases,
-        problem.has_row_biases and not problem.l2_biases,
-    )
-    # The weighted means go to free offsets and biases.
-    for k in (side for side in (0, 1) if free[side]):
-        heavy = charges[k] * seen[k]
-        total = heavy.sum(-2, keepdim=True)
-        total = torch.where(total > 0, total, 1.0)
-        shifts[k] = (heavy * factors[k]).sum(1, keepdim=True) / total
-        factors[k] = factors[k] - shifts[k] * seen[k]
-    # A and B of the docstring, in float64.
-    A, B = (
-        (factor.mT @ (charge * factor)).double()
-        for factor, charge in zip(factors, charges, strict=True)
-    )
-    for k, gram in enumerate((A, B)):
-        if asked[k].smoothness:
-            apart = factors[k].diff(dim=-2)
-            gram.add_((apart.mT @ apart).double(), alpha=asked[k].smoothness)
-    # Starts without a penalty, or that have diverged, keep T = 1.
-    usable = torch.stack([_size(gram) for gram in (A, B)]).prod(0)
-    usable = (usable > 0) & usable.isfinite()
-    usable = usable[:, None, None]
-    same = torch.eye(problem.rank, dtype=A.dtype, device=A.device).expand_as(A)
-    A, B = torch.where(usable, A, same), torch.where(usable, B, same)
-    root, over = _roots(A)  # A^(1/2) and A^(-1/2)
-    values, Q = torch.linalg.eigh(root @ B @ root)
-    least = torch.finfo(like.dtype).eps ** 2 * values[:, -1:]
-    kept = values > least.clamp_min(torch.finfo(torch.float64).tiny)
-    # T = A^(-1/2) Q D^(1/4) and T^-T = A^(1/2) Q D^(-1/4); vanishing values give zeros.
-    fourth = torch.where(kept, values, 1.0) ** 0.25
-    T = torch.where(usable, over @ Q * (fourth * kept)[:, None], same).to(like)
-    back = torch.where(usable, root @ Q * (kept / fourth)[:, None], same).to(like)
-    of_rows, of_columns = (torch.where(usable, shift, 0.0) for shift in shifts)
-    return _Balance(T, back, (of_rows, of_columns), seen)
-
-
-def _size(gram: torch.Tensor) -> torch.Tensor:
-    """Return the trace of each matrix."""
-    return gram.diagonal(dim1=-2, dim2=-1).sum(-1)
-
-
-def _roots(gram: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the symmetric square roots of matrices, and their pseudoinverses."""
-    values, turn = torch.linalg.eigh(gram)
-    kept = values > torch.finfo(gram.dtype).eps * values[:, -1:]
-    root = torch.where(kept, values, 0.0).sqrt()
-    over = kept / torch.where(kept, root, 1.0)
-    return turn * root[:, None] @ turn.mT, turn * over[:, None] @ turn.mT
 
 
 def _rows_first(
@@ -463,10 +325,10 @@ def _streamed(
     mapping |= slopes
     known["loss"] = (known["loss"] + columns.change).clamp_min(0)
     mapping = {name: mapping[name] for name in parameters}
-    balanced, equations = _balanced(problem, columns)
+    sized, equations = balanced(problem, columns)
     ended: State = {"known": known, "equations": equations}
     gain = -(sums["whole"] + columns.whole)
-    return Update(balanced, ended, losses, mapping, gain)
+    return Update(sized, ended, losses, mapping, gain)
 
 
 def _columns_of_sums(

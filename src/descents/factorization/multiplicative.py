@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from descents.cells.base import Side
+from descents.factorization.balance import balance
 from descents.factorization.factorization import Factorization
 from descents.factorization.half_steps import turn_of
 from descents.optim.problem import Parameters
@@ -64,6 +65,8 @@ def _multiplicative(problem: Factorization, parameters: Parameters) -> Update:
         # Half the change to first order estimates the change of the loss.
         change = change + (slope * (point - before)).double().sum((1, 2)) / 2
         moved |= turn.named(point)
+    sized = balance(problem, moved)
+    moved = moved if sized is None else sized.of(moved)
 
     def mapping() -> Parameters:
         found: Parameters = {}

@@ -27,6 +27,7 @@ from descents.lowrank.matrices import Matrix, is_sparse
 from descents.lowrank.update_rules import automatic_steps, step_named
 from descents.optim.lbfgs import LineDescent
 from descents.optim.loop import descend
+from descents.optim.rules import UpdateRule
 from descents.optim.runs import Runs
 from descents.optim.stopping import Stop
 
@@ -232,7 +233,9 @@ class Predictor:
         problem.row_regularizer = charged(problem.row_regularizer, 1.0, heavy)
         problem.l2_biases /= heavy
         name = automatic_steps(problem)
-        steps = LineDescent() if name == "adam" else step_named(name, problem)
+        steps: UpdateRule = LineDescent()
+        if name != "adam":
+            steps = step_named(name, problem, fitted=self.problem)
         unit = float(np.finfo(point["U"].dtype).eps)
         # Near a solution of zero, no gradient decreases to a share of the first.
         stop = Stop(500, gradient_tol=100 * unit, loss_tol=unit)

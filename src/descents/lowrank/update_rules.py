@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from descents.cells.units import FLAT
 from descents.constraints.sets import OneHot
 from descents.factorization import alternating, guarded
 from descents.factorization.alternating import Alternating
@@ -15,6 +18,12 @@ STEPS = ("auto", "alternating", "lbfgs", "gd", "adam")
 
 ADAM_RATE = 0.05
 """The default learning rate of Adam, which is used if no other rule applies."""
+
+
+FAR_FROM_ZERO = 100.0
+"""The mean of squared means of columns over their variances from which divergences are
+minimized by guarded steps. Multiplicative steps change the size of an entry of a factor:
+where the mean of a column is ten times its spread, they hardly move what it varies by."""
 
 
 def automatic_steps(problem: Factorization) -> str:
@@ -48,9 +57,22 @@ def automatic_steps(problem: Factorization) -> str:
 
 
 def step_named(
-    name: str, problem: Factorization, rate: float | None = None
+    name: str,
+    problem: Factorization,
+    rate: float | None = None,
+    *,
+    fitted: Factorization | None = None,
 ) -> UpdateRule:
     """Return the update rule with a name; "auto" is the one that suits the problem.
+
+    Parameters
+    ----------
+    name : str
+    problem : Factorization
+    rate : float, optional
+        The learning rate.
+    fitted : Factorization, optional
+        The problem of the fit, where `problem` is that of a few new rows.
 
     Examples
     --------
@@ -60,7 +82,9 @@ def step_named(
     name = automatic_steps(problem) if name == "auto" else name
     if name == "alternating":
         checked = guarded.applies(problem) and (
-            not alternating.applies(problem) or _clusters_by_losses(problem)
+            not alternating.applies(problem)
+            or _clusters_by_losses(problem)
+            or _is_far(problem if fitted is None else fitted)
         )
         return Guarded() if checked else Alternating()
     if name == "lbfgs":
@@ -79,6 +103,26 @@ def _clusters_by_losses(problem: Factorization) -> bool:
     sides = (problem.row_regularizer, problem.column_regularizer)
     clusters = any(isinstance(side.inside, OneHot) for side in sides)
     return clusters and not all(block.loss.quadratic for block in problem.cells.blocks)
+
+
+def _is_far(problem: Factorization) -> bool:
+    """Return whether divergences have columns that vary little about a mean far from 0.
+
+    Examples
+    --------
+    >>> table, kl = np.array([[9.0, 1.0], [10.0, 3.0], [11.0, 2.0]]), "kl"
+    >>> [_is_far(Factorization(table + add, 1, loss=kl, constraint="nonnegative"))
+    ...  for add in (0.0, 20.0)]
+    [False, True]
+    """
+    found = problem.cells
+    if not all(block.loss.divergence for block in found.blocks):
+        return False
+    middle = np.abs(found.offsets)
+    spread = found.root_mean_squares(found.offsets)
+    varies = spread > FLAT * middle
+    ratios = np.square(middle[varies] / spread[varies])
+    return bool(len(ratios)) and float(ratios.mean()) >= FAR_FROM_ZERO
 
 
 def name_of(step: UpdateRule) -> str:
