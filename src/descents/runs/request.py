@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 from collections import Counter
@@ -19,6 +20,7 @@ from descents.errors import Complaints, InvalidValueError
 from descents.storage.values import plain
 from descents.tables import files
 from descents.tables.blocks import TableOnDisk
+from descents.tables.csv_text import checked_delimiter
 from descents.tables.frames import short
 from descents.tables.orders import ordered
 from descents.tables.tables import Table, check_name
@@ -113,6 +115,7 @@ class Reading:
         if memory is not None:
             return Data.of_disk(self._on_disk(source, memory))
         complaints = Complaints()
+        self._check_text_options(complaints)
         options: dict[str, Any] = {
             "header": self.header,
             "missing": self.missing,
@@ -154,6 +157,21 @@ class Reading:
         complaints.raise_any()
         absent = self.lenient and identifier not in table.source.names
         return Data.of_table(table, None if absent else identifier)
+
+    def _check_text_options(self, complaints: Complaints) -> None:
+        """Report --delimiter and --encoding together if neither can be used."""
+        complaints.attempt(
+            checked_delimiter, self.delimiter, self.decimal, "--delimiter"
+        )
+        try:
+            codecs.lookup(self.encoding or "utf-8")
+        except LookupError:
+            complaints.require(
+                False,
+                f"--encoding is {self.encoding!r}, which is unknown; give an encoding "
+                "such as utf-8 or latin-1",
+            )
+        complaints.raise_any()
 
     def _check_sparse(self, complaints: Complaints) -> None:
         """Report options that a sparse table does not have."""

@@ -43,18 +43,18 @@ _CONTROLS = re.compile("[\udc80-\udc9f]")
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
-def checked_delimiter(mark: str | None, decimal: str | None) -> str | None:
+def checked_delimiter(
+    mark: str | None, decimal: str | None, name: str = "delimiter"
+) -> str | None:
     """Return the delimiter that a user gave, or raise an error; None if there is none."""
     if mark is None:
         return None
     mark = "\t" if mark == "\\t" else mark
     if not isinstance(mark, str) or len(mark) != 1 or mark in '"\r\n\0':
-        raise InvalidValueError(
-            f"delimiter is {mark!r}; give one character, such as ';'"
-        )
+        raise InvalidValueError(f"{name} is {mark!r}; give one character, such as ';'")
     if not mark.isascii() or mark == decimal:
         raise InvalidValueError(
-            f"delimiter is {mark!r} with decimal {decimal!r}; give an ASCII character "
+            f"{name} is {mark!r} with decimal {decimal!r}; give an ASCII character "
             "that is not the decimal mark"
         )
     return mark
@@ -236,10 +236,9 @@ def read_text(
         wanted,
         delimiter,
     )
-    places = {name: place for place, name in enumerate(names)}
     columns = tuple(
-        replace(column, cells=cells.column(places[column.name]), decimal=wanted.decimal)
-        for column in columns
+        replace(one, cells=cells.column(names.index(one.name)), decimal=wanted.decimal)
+        for one in columns
     )
     dialect = replace(
         written,
