@@ -12,6 +12,8 @@ import pytest
 
 from descents import LowRankModel
 from descents.cli.main import main
+from descents.lowrank.judged import Judged
+from descents.marginal.held_out import ColumnScore
 from descents.tables.datasets import planted_table
 
 
@@ -78,12 +80,38 @@ def test_the_command_says_that_constants_fill_all_columns(tmp_path, capsys) -> N
     assert {one["filled_by"] for one in result["columns"]} == {"constant"}
     says = result["held_out"]["says"]
     assert "the model is not clearly better than the best constants" in says
-    assert "with which missing cells of all columns are filled" in says
+    assert "missing cells of all columns are filled with these" in says
     assert "is 1 of that" not in says
     page = (tmp_path / "run" / "report.html").read_text()
     for text in (capsys.readouterr().out, page):
         assert says in text
     assert "unless the model is better in it by more than two standard errors" in page
+
+
+@pytest.mark.parametrize(
+    ("size", "says"),
+    [
+        (
+            12.0,
+            "the model is worse than the best constants: its error is 12 times theirs",
+        ),
+        (
+            1.004,
+            "not clearly better than the best constants: its error is 1 times theirs",
+        ),
+        (
+            0.98,
+            "not clearly better than the best constants: its error is 0.98 of theirs",
+        ),
+    ],
+)
+def test_it_says_by_how_much_the_model_is_worse(size: float, says: str) -> None:
+    score = ColumnScore(60, size, 1.0, size - 1, 0.01)
+    flat, none = np.ones(2, dtype=bool), np.zeros(2, dtype=np.int64)
+    judged = Judged(none, (score,) * 2, flat, np.zeros(2), 120, 1.0, 0.0, size, 0.002)
+    assert says in judged.overall()["says"]
+    warned = judged.says(["a", "b"], flat)
+    assert ("worse than constants, with 12 times their error" in warned) == (size == 12)
 
 
 def test_columns_that_the_model_fills_in_vain_are_listed(tmp_path, capsys) -> None:

@@ -139,8 +139,7 @@ def compared_with_constants(problem: Factorization, runs: Runs) -> Runs:
     as a whole is not compared with others.
     """
     found = problem.cells
-    sides = (problem.row_regularizer.inside, problem.column_regularizer.inside)
-    if any(isinstance(one, Fixed) and not np.isnan(one.values).any() for one in sides):
+    if is_given(problem):
         return runs
     constants = found.constants_loss()
     most = constants * (1 + 1e-6) + 1e-12 * found.loss_of_zero
@@ -152,12 +151,25 @@ def compared_with_constants(problem: Factorization, runs: Runs) -> Runs:
     for k in above:
         if statuses[k] not in ended:
             continue
-        one = {
-            n: torch.as_tensor(p[k])[None].double() for n, p in runs.parameters.items()
-        }
-        with torch.no_grad():
-            left, right = problem.extended(one)
-            loss = float(found.losses(left, right, problem.cut_parameters(one)))
-        if loss > most:
+        if loss_of_the_data(problem, runs, k) > most:
             statuses[k] = Status.WORSE
     return replace(runs, statuses=tuple(statuses))
+
+
+def is_given(problem: Factorization) -> bool:
+    """Return whether a factor is given as a whole."""
+    sides = (problem.row_regularizer.inside, problem.column_regularizer.inside)
+    return any(
+        isinstance(one, Fixed) and not np.isnan(one.values).any() for one in sides
+    )
+
+
+def loss_of_the_data(problem: Factorization, runs: Runs, place: int) -> float:
+    """Return the loss of a start without penalties."""
+    one = {
+        name: torch.as_tensor(value[place])[None].double()
+        for name, value in runs.parameters.items()
+    }
+    with torch.no_grad():
+        left, right = problem.extended(one)
+        return float(problem.cells.losses(left, right, problem.cut_parameters(one)))

@@ -15,6 +15,8 @@ from descents.text import counted
 
 ROUNDING = 1e-6
 """Errors that are nearer to each other, in their own units, are the same."""
+CLEAR = 0.01
+"""A model whose error is above that of constants by a smaller share is not called worse."""
 ENOUGH_OF_TABLE = 100
 """Fewest held-out cells from which it is said that the model is no better than constants."""
 
@@ -64,6 +66,11 @@ class Judged:
     model_error: float = math.nan
     model_standard_error: float = math.nan
 
+    @property
+    def is_worse(self) -> bool:
+        """Whether the model as a whole predicts clearly worse than constants."""
+        return self.model_error > 1 + max(self.model_standard_error, CLEAR)
+
     def shares(self) -> list[float | None]:
         """Return which share of each column's loss is predicted, of cells not seen.
 
@@ -97,14 +104,23 @@ class Judged:
         if not any(one is not None and _is_less(one) for one in self.scores):
             return (
                 "held-out cells of no column are predicted better than by its mean or "
-                "most frequent level, with which missing cells are filled; the table may "
-                "have no structure of this rank"
+                f"most frequent level, with which missing cells are filled{self._worse()}; "
+                "the table may have no structure of this rank"
             )
         are = "is" if len(flat) == 1 else "are"
         return (
             f"{counted(len(flat), 'column')} {are} filled with the mean or the most "
             f"frequent level, as held-out cells are not clearly predicted better: "
-            f"{listed(flat)}"
+            f"{listed(flat)}{self._worse()}"
+        )
+
+    def _worse(self) -> str:
+        """Return by how much the model as a whole is worse than constants, if it is."""
+        if not self.is_worse:
+            return ""
+        return (
+            f"; the model as a whole is worse than constants, with {self.model_error:.3g} "
+            "times their error"
         )
 
     def _of_the_whole(self) -> str | None:
@@ -116,8 +132,8 @@ class Judged:
             return None
         return (
             f"the model as a whole predicts {counted(self.cells, 'held-out cell')} no "
-            f"better than constants: its error is {self.model_error:.3g} of theirs (mean "
-            "over columns); the table may have no structure of this rank"
+            f"better than constants: its error is {self.model_error:.3g} times theirs "
+            "(mean over columns); the table may have no structure of this rank"
         )
 
     def overall(self) -> Overall:
@@ -131,23 +147,18 @@ class Judged:
         on = f"On {counted(self.cells, 'cell')} that a fit had not seen, "
         scored = np.array([one is not None for one in self.scores])
         if self.constant[scored].all():
-            model = ""
-            if np.isfinite(self.model_error):
-                model = (
-                    f": its error is {self.model_error:.3g} of theirs (mean over columns, "
-                    f"standard error {self.model_standard_error:.2g})"
-                )
             says = (
-                f"{on}the model is not clearly better than the best constants, with "
-                f"which missing cells of all columns are filled{model}."
+                f"{on}the model is {self._compared()}; missing cells of all columns are "
+                "filled with these."
             )
         else:
             flat = int(self.constant.sum())
             some = f", with {counted(flat, 'column')} filled with constants" * bool(
                 flat
             )
+            times = "times" if self.relative_error >= 1 + ROUNDING else "of"
             says = (
-                f"{on}the error is {self.relative_error:.3g} of that of the best constants "
+                f"{on}the error is {self.relative_error:.3g} {times} that of the best constants "
                 f"(mean over columns{some}, standard error {self.standard_error:.2g})."
             )
         return {
@@ -156,6 +167,18 @@ class Judged:
             "standard_error": self.standard_error,
             "says": says,
         }
+
+    def _compared(self) -> str:
+        """Return how the model compares with the best constants."""
+        size, error = self.model_error, self.model_standard_error
+        if not np.isfinite(size):
+            return "not clearly better than the best constants"
+        how = "worse than" if self.is_worse else "not clearly better than"
+        times = "times" if size >= 1 + ROUNDING else "of"
+        return (
+            f"{how} the best constants: its error is {size:.3g} {times} theirs (mean over "
+            f"columns, standard error {error:.2g})"
+        )
 
     def filled(self, codes: list[np.ndarray]) -> list[np.ndarray]:
         """Return what is predicted of each column, constants where nothing beats them."""

@@ -19,7 +19,7 @@ from descents.constraints.sets import Sparse
 from descents.factorization.factorization import Factorization
 from descents.losses import CustomLoss, Periodic
 from descents.lowrank.matrices import Matrix, is_sparse, like
-from descents.lowrank.noise_sweeps import Sweeps
+from descents.lowrank.noise_sweeps import DIGITS, Sweeps
 
 MOST_NUMBERS = 2**22
 """The largest number of covariances of a side; a longer side is sampled."""
@@ -31,6 +31,8 @@ STAYS = 0.02
 """They are not computed again once the penalty changes by less than this share."""
 CLOSE = 1e-9
 """A residual of less than this many spreads of its column counts as 0."""
+MOVED = 1.5
+"""The number of standard errors by which a penalty may move constants."""
 NUDGE = 1e-3
 """The step of difference quotients of slopes, in spreads of the column."""
 
@@ -109,17 +111,56 @@ def implied(problem: Factorization) -> Noise | None:
     own = any(isinstance(block.loss, CustomLoss) for block in found.blocks)
     if own or not lacks_cells(found):
         return None
-    share, l2, largest = _estimated(problem)
+    share, l2, largest, size = _estimated(problem)
     if problem.has_offsets and not isinstance(found, Streamed):
         # With twice the penalty at which the factors vanish, nothing changes any more.
         l2 = min(l2, 2 * problem.vanishing_l2())
     elif not np.isfinite(l2):
         l2 = largest
+    if not problem.has_offsets and np.any(found.offsets):
+        constants = found.constants_loss()
+        if constants > 0:
+            share = size * found.observed / constants
+        l2 = min(l2, _largest_for_constants(problem, size))
     return Noise(share, l2)
 
 
-def _estimated(problem: Factorization) -> tuple[float, float, float]:
-    """Return the share of noise, the l2, and the largest l2 of a component.
+def _largest_for_constants(problem: Factorization, size: float) -> float:
+    r"""Return the largest l2 that leaves the constants of the columns about as they are.
+
+    Without offsets, the factors represent the constants c too. Those of m rows have the
+    penalty 2 l2 m^(1/2) |c|, which is at most the loss of the best constants: else
+    predictions of 0 may cost less.
+
+    And l2 moves c_j by l2 m^(1/2) c_j / (|c| k_j), where k_j is half the curvature of the
+    loss of column j. For divergences, the loss that this adds is at most that of moving
+    the constants by `MOVED` standard errors, each of which costs the noise of one cell.
+
+    Parameters
+    ----------
+    problem : Factorization
+        A problem without offsets, of which a column has a constant other than 0.
+    size : float
+        The noise of a cell, in units of the loss.
+    """
+    found = problem.cells
+    rows, constant = found.shape[0], found.offsets
+    norm = float(np.linalg.norm(constant))
+    most = found.constants_loss() / (2 * np.sqrt(rows) * norm)
+    if problem.diverges:
+        weights = _quadratics(problem, np.ones((rows, 1)), constant[:, None])[1]
+        heights = np.asarray(weights.sum(0)).reshape(-1)
+        seen = heights > 0
+        added = rows * (np.square(constant[seen] / norm) / heights[seen]).sum()
+        if added > 0:
+            most = min(most, MOVED * float(np.sqrt(seen.sum() * size / added)))
+    return float(f"{most:.{DIGITS}g}")
+
+
+def _estimated(problem: Factorization) -> tuple[float, float, float, float]:
+    """Return the share of noise, the l2, the largest l2 of a component, and the noise.
+
+    The noise is that of a cell in units of the loss.
 
     The loss is replaced by quadratics. If its slope is a line, those near the best
     constants are the loss itself. If not, they are computed anew near the predictions,
@@ -131,7 +172,7 @@ def _estimated(problem: Factorization) -> tuple[float, float, float]:
         return _estimated_on_disk(found, problem)
     left = np.ones((found.shape[0], 1))
     right = found.offsets[:, None]
-    best = np.inf, np.inf, np.inf
+    best = np.inf, np.inf, np.inf, 0.0
     for _ in range(RENEWALS):
         table, weights, straight = _quadratics(problem, left, right)
         table, weights, times = _sampled(table, weights, problem.rank)
@@ -144,7 +185,7 @@ def _estimated(problem: Factorization) -> tuple[float, float, float]:
         if np.isfinite(best[1]) and not (share < best[0] and np.isfinite(l2)):
             break  # for example near a corner of an asymmetric loss
         settled = abs(l2 - best[1]) <= STAYS * l2 or not np.isfinite(l2)
-        best = share, l2 * times, largest * times
+        best = share, l2 * times, largest * times, sweeps.noise_of_a_cell
         if straight or settled or table.shape != (found.shape[0], found.coordinates):
             break
         U, V, offsets = sweeps.fitted()
@@ -156,12 +197,13 @@ def _estimated(problem: Factorization) -> tuple[float, float, float]:
 
 def _estimated_on_disk(
     found: Streamed, problem: Factorization
-) -> tuple[float, float, float]:
+) -> tuple[float, float, float, float]:
     """Return the same for a table on disk, from a sample of its rows."""
     table, weights, times = _of_sampled_blocks(found, problem)
     sweeps = Sweeps(table, weights, problem.rank, biased=problem.has_offsets)
     share, l2 = sweeps.ended()
-    return share, l2 * times, float(sweeps.penalties().max()) * sweeps.scale * times
+    largest = float(sweeps.penalties().max()) * sweeps.scale
+    return share, l2 * times, largest * times, sweeps.noise_of_a_cell
 
 
 def _middle(problem: Factorization) -> np.ndarray:

@@ -128,6 +128,11 @@ class Sweeps:
         """Return the factors and the offsets, in the units of the table."""
         return self.U, self.V * self.unit, self.offsets * self.unit
 
+    @property
+    def noise_of_a_cell(self) -> float:
+        """The variance of the noise, times the mean weight, in the units of the table."""
+        return self.noise * self.scale * self.unit
+
     def ended(self) -> tuple[float, float]:
         """Sweep until the penalty converges; return the share of noise and the l2.
 

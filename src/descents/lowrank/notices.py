@@ -12,9 +12,11 @@ from descents.bounds import gaps
 from descents.bounds.gaps import Reference
 from descents.cells.columns import ColumnModel
 from descents.cells.intake import convergence_warning
+from descents.cells.streamed import Streamed
 from descents.errors import for_caller
 from descents.factorization.factorization import Factorization
 from descents.lowrank.blanks import alone
+from descents.lowrank.descending import is_given, loss_of_the_data
 from descents.lowrank.predictor import Predictor
 from descents.lowrank.settings import Settings
 from descents.optim.runs import Runs, Status
@@ -151,12 +153,35 @@ def _warn_of_constants(fit: Predictor, constants: float, settings: Settings) -> 
             "the best start is not one of them",
             convergence_warning(),
         )
+    elif fit.penalized and fit.loss > constants * (1 + 1e-6) and constants > 0:
+        _warn_of_penalty(fit, constants, settings)
+
+
+def _warn_of_penalty(fit: Predictor, constants: float, settings: Settings) -> None:
+    """Warn that the loss is above that of constants because of the penalty."""
+    problem, parts = fit.problem, ""
+    if is_given(problem):
+        return
+    if not isinstance(problem.cells, Streamed):
+        data = loss_of_the_data(problem, fit.runs, fit.runs.best)
+        parts = f": {data:.6g} is the loss of the cells, and {fit.loss - data:.6g} the penalty"
+    warn(
+        f"the loss with its penalty, {fit.loss:.6g}, is above {constants:.6g}, that of the "
+        f"best constant of each column{parts}; {_remedy(problem, fit.runs, settings)}"
+    )
 
 
 def _remedy(problem: Factorization, runs: Runs, settings: Settings) -> str:
     """Return what to change if the fit is worse than constants."""
     sides = (problem.row_regularizer, problem.column_regularizer)
     charged = any(side.l1 or side.l2 or side.smoothness for side in sides)
+    if charged and not problem.has_offsets and problem.diverges:
+        return for_caller(
+            "lower the --penalty, give --constraint rows=simplex,columns=nonnegative, or "
+            "squared loss, which may have offsets",
+            "lower the penalty, give constraint=('simplex', 'nonnegative'), or squared "
+            "loss, which may have offsets",
+        )
     if charged and not problem.has_offsets:
         return for_caller(
             "lower the --penalty, or give --offsets columns",
