@@ -21,6 +21,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from descents.errors import InvalidValueError
 from descents.tables import csv_text, files
 from descents.tables.files import read, read_triples
 from descents.tables.scales import arranged
@@ -28,6 +29,7 @@ from descents.tables.spelling import number_of
 from descents.tables.tables import Table
 from descents.tables.triples import Triples
 from descents.tables.typed_columns import Column, describe
+from descents.tables.written import check_target
 from test_tables import constant, facts, refused
 
 NAN = np.nan
@@ -608,3 +610,35 @@ def test_any_table_is_read_back_and_filled_in_its_holes_alone(
             assert not np.isnan(now.values).any()
             kept = ~np.isnan(then.values)
             np.testing.assert_array_equal(now.values[kept], then.values[kept])
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "says"),
+    [
+        ("a,b\n1,2\n3,4\n", ";", "each of its first lines contains commas"),
+        ("a;b\n1;2\n3;4\n", ",", "contains semicolons"),
+        ("a\tb\n1\t2\n", "|", r"contains tabs; leave the delimiter out, or give '\t'"),
+    ],
+)
+def test_a_wrong_delimiter_is_named_with_the_right_one(
+    write, text, given, says
+) -> None:
+    with pytest.raises(InvalidValueError) as caught:
+        read(write(text), delimiter=given)
+    assert says in str(caught.value)
+
+
+def test_one_column_with_another_delimiter_is_read(write) -> None:
+    for text in ("a\n1,5\n2,5\n", 'a\n"1,000"\n20\n'):
+        assert len(read(write(text), delimiter=";").columns) == 1
+
+
+@pytest.mark.parametrize("kind", [".xlsx", ".XLS", ".ods", ".sav"])
+def test_files_of_other_programs_are_neither_read_nor_written(write, kind) -> None:
+    """Text under such a name misleads the program that opens it."""
+    path = write("a,b\n1,2\n3,4\n", f"table{kind}")
+    says = "export the table as CSV or Parquet"
+    with pytest.raises(InvalidValueError, match=says):
+        read(path)
+    with pytest.raises(InvalidValueError, match=f"FILLED is .*{says}"):
+        check_target("table.csv", path.with_name(f"filled{kind}"))

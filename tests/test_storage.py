@@ -11,7 +11,7 @@ import pytest
 from conftest import run_python
 from descents.errors import InterruptedRunError, RunFolderError
 from descents.storage import run_folders as storage
-from descents.storage.files import read_json, read_table, read_tensors
+from descents.storage.files import read_json, read_table, read_tensors, write_bytes
 from descents.storage.run_folders import RESULT, RunFolder
 from descents.storage.values import json_text
 
@@ -140,6 +140,18 @@ def test_two_at_once_are_refused(tmp_path) -> None:
         assert (folder.work / storage.IDENTITY).exists()
         folder.write_json(RESULT, {})
         folder.finish()
+
+
+def test_advice_on_a_file_that_cannot_be_written_fits_the_error(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    for path, advice in (
+        (tmp_path / "absent" / "a", "its folder does not exist or takes no new files"),
+        (tmp_path / "file" / "a", "its folder does not exist or takes no new files"),
+        (tmp_path / ("a" * 300), "give a shorter name"),
+    ):
+        with pytest.raises(RunFolderError, match=advice) as caught:
+            write_bytes(path, b"x")
+        assert "free some space" not in str(caught.value)
 
 
 def test_a_full_disk_is_one_sentence_and_nothing_half_written(tmp_path) -> None:

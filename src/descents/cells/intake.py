@@ -145,8 +145,9 @@ class ReadsTables:
             self.columns_ = columns.of_table(table, self.loss, dense)
             if not self.columns_ or not table.rows:
                 raise InvalidValueError(
-                    f"the table has {counted(table.rows, 'row')} and {len(table.columns)} "
-                    "columns, none of which can be used; give one that has some"
+                    f"the table has {counted(table.rows, 'row')} and "
+                    f"{counted(len(table.columns), 'column')}, none of which can be used; "
+                    "give one that has some"
                 )
             names = [column.name for column in table.columns]
             self._places = [names.index(column.name) for column in self.columns_]

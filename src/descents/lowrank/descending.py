@@ -148,7 +148,7 @@ def compared_with_constants(problem: Factorization, runs: Runs) -> Runs:
         return runs
     statuses = list(runs.statuses)
     ended = (Status.STATIONARY, Status.SETTLED, Status.LIMIT)
-    for k in above:
+    for k in above.tolist():
         if statuses[k] not in ended:
             continue
         if loss_of_the_data(problem, runs, k) > most:

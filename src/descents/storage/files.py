@@ -6,6 +6,7 @@ Every file is written under a temporary name and then renamed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +30,35 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LOCKED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_ABSENT = {errno.ENOENT, errno.ENOTDIR}
+
+
+def remedy_of(error: Exception, instead: str = "another folder") -> str:
+    """Return what to do about an error in writing a file.
+
+    Examples
+    --------
+    >>> remedy_of(OSError(errno.ENOSPC, "No space left on device"))
+    'free some space or give another folder'
+    >>> remedy_of(OSError(errno.ENOENT, "No such file or directory"), "another --out")
+    'its folder does not exist or takes no new files; give another --out'
+    """
+    number = getattr(error, "errno", None)
+    if number in _LOCKED:
+        return (
+            f"its folder cannot be written to; change its permissions or give {instead}"
+        )
+    if number in _ABSENT:
+        return f"its folder does not exist or takes no new files; give {instead}"
+    if number == errno.ENAMETOOLONG:
+        return "give a shorter name"
+    if number is None or number in _FULL:
+        return f"free some space or give {instead}"
+    return f"give {instead}"
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file under a temporary name, then rename it.
 
@@ -48,8 +78,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise RunFolderError(
-            f"could not write {path}: {error.strerror}; free some space or give "
-            "another folder"
+            f"could not write {path}: {error.strerror}; {remedy_of(error)}"
         ) from None
 
 
@@ -166,8 +195,7 @@ def write_blocks(path: Path, blocks: Iterable[Mapping[str, Column]]) -> None:
         if not isinstance(error, OSError) or isinstance(error, RunFolderError):
             raise
         raise RunFolderError(
-            f"could not write {path}: {_reason(error)}; free some space or give "
-            "another folder"
+            f"could not write {path}: {_reason(error)}; {remedy_of(error)}"
         ) from None
 
 

@@ -19,6 +19,7 @@ from descents.errors import InterruptedRunError, LostProcessError, RunFolderErro
 from descents.storage.files import (
     Column,
     read_json,
+    remedy_of,
     write_blocks,
     write_bytes,
     write_table,
@@ -204,8 +205,8 @@ class RunFolder:
             self._move_up()  # this takes a moment, and then the run is complete
         except OSError as error:
             raise RunFolderError(
-                f"could not write {self.path}: {error.strerror}; free some space or "
-                "give another --out"
+                f"could not write {self.path}: {error.strerror}; "
+                f"{remedy_of(error, 'another --out')}"
             ) from None
 
     def _move_up(self) -> None:

@@ -40,7 +40,7 @@ _SEPARATOR_LINE = re.compile(r'"?sep=(?P<mark>[^"\w\r\n])"?[ ;,\t]*(?=\r|\n)', r
 """The first line that names the delimiter for Excel."""
 _CONTROLS = re.compile("[\udc80-\udc9f]")
 """Bytes from 0x80 to 0x9f that are not part of UTF-8."""
-_DELIMITERS = (",", ";", "\t", "|")
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 def checked_delimiter(mark: str | None, decimal: str | None) -> str | None:
@@ -204,7 +204,10 @@ def read_text(
     """Return the table in a CSV text."""
     if not text.strip():
         raise InvalidValueError(f"{where} is empty; give a table of at least one row")
-    delimiter, newline, first, cells = _split(where, text, delimiter, wanted.decimal)
+    given = delimiter
+    delimiter, newline, first, cells = _split(where, text, given, wanted.decimal)
+    if header and given is not None and len(first) == 1:
+        _check_other_delimiter(where, given, cells.column(0).slice(0, 20).to_pylist())
     if header:
         cells = cells.slice(1)
         names = [name.strip() for name in first]
@@ -248,6 +251,17 @@ def read_text(
     )
     source = Source("pyarrow", cells, tuple(names), len(cells), dialect)
     return Table(columns, source, (*notes, *([_NUMBERS_AS_NAMES] if numeric else ())))
+
+
+def _check_other_delimiter(where: str, given: str, lines: list[str]) -> None:
+    """Raise if the first lines, which the given delimiter leaves whole, have another."""
+    for mark, noun in _DELIMITERS.items():
+        counts = {line.count(mark) for line in lines}
+        if mark != given and len(counts) == 1 and counts != {0}:
+            raise InvalidValueError(
+                f"{where} has one column if the delimiter is {given!r}, but each of its "
+                f"first lines contains {noun}; leave the delimiter out, or give {mark!r}"
+            )
 
 
 class _Quotes(TypedDict):

@@ -20,6 +20,7 @@ from descents.tables.csv_text import (
     read_text,
     without_separator_line,
 )
+from descents.tables.formats import OTHER_PROGRAMS, refusal
 from descents.tables.frames import Dialect, cell_texts, reason_of, short
 from descents.tables.tables import Table, from_arrow
 from descents.tables.text_columns import NUMBER
@@ -109,6 +110,8 @@ def read(
             raise InvalidValueError(f"{where} is a folder; give a file")
         if not os.path.exists(path):
             raise InvalidValueError(f"there is no file {where}; check its name")
+        if path.suffix.lower() in OTHER_PROGRAMS:
+            raise InvalidValueError(f"the table {refusal(where)}")
         if path.suffix.lower() == ".parquet":
             return _read_parquet(where, path, ignore, skip)
         if path.suffix.lower() in (".npy", ".npz"):

@@ -11,6 +11,7 @@ import numpy as np
 
 from descents.errors import Complaints, InvalidValueError
 from descents.tables.arrays import array_name
+from descents.tables.formats import OTHER_PROGRAMS, refusal
 from descents.tables.frames import given_back, short
 from descents.tables.tables import Table
 
@@ -56,6 +57,7 @@ def check_target(source: str, target: Path, name: str = "FILLED") -> None:
         str(target) != "-" and not destination.is_dir(),
         f"{name} is {target}, which is not a file; give the name of a file",
     )
+    complaints.require(wanted not in OTHER_PROGRAMS, f"{name} {refusal(target)}")
     same = source != "-" and original.exists() and destination.exists()
     complaints.require(
         not (same and destination.samefile(original)),
