@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from descents.errors import Complaints
+from descents.tables.formats import OTHER_PROGRAMS, refusal
 
 
 def check_resume(complaints: Complaints, resume: bool, out: Path | None) -> None:
@@ -71,6 +72,9 @@ def check_impute(
     complaints.require(
         place.suffix.lower() not in (".parquet", ".npy", ".npz", ".gz"),
         f"--impute is {impute}, but CSV text is written; give a name that ends in .csv",
+    )
+    complaints.require(
+        place.suffix.lower() not in OTHER_PROGRAMS, f"--impute {refusal(impute)}"
     )
     same = table != "-" and given.exists() and place.exists() and place.samefile(given)
     complaints.require(

@@ -430,7 +430,12 @@ def _show_held_out(console: Console, result: LowRankResult) -> None:
     console.print(result.held_out.says, markup=False)
     known = {c.name: c.unseen for c in result.columns if c.unseen is not None}
     names = sorted(known, key=lambda name: -known[name])
-    each = [f"{short(name)} {round(100 * known[name])}%" for name in names]
+    each = [
+        f"{short(name)} {round(100 * known[name])}%"
+        if known[name] >= -1
+        else f"{short(name)} below -100%"
+        for name in names
+    ]
     if len(each) > MOST_SHOWN:
         each = [*each[: MOST_SHOWN // 2], "...", *each[-MOST_SHOWN // 2 :]]
     if each:

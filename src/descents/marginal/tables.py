@@ -255,8 +255,9 @@ def fit_table(
     models, passed = modeled(table)
     if not models or not table.rows:
         raise InvalidValueError(
-            f"the table has {table.rows} rows and {len(table.columns)} columns, none of "
-            "which can be modeled; give one that has some"
+            f"the table has {counted(table.rows, 'row')} and "
+            f"{counted(len(table.columns), 'column')} of which none can be modeled; give "
+            "one with columns of numbers, dates or levels"
         )
     codes = np.column_stack(
         [encoding.encoded(model, table.column(model.name)) for model in models]
