@@ -203,6 +203,7 @@ def test_tensors_are_taken_as_arrays() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*predicted far outside")
+@pytest.mark.filterwarnings("ignore:the loss with its penalty")
 @pytest.mark.parametrize("steps", ["alternating", "gd", "adam"])
 def test_nothing_that_is_given_is_changed(steps: str) -> None:
     table, weights = np.abs(HOLES), np.where(MASK, 0.5, 1.0)

@@ -387,6 +387,7 @@ def test_labels_of_boundaries() -> None:
     assert ColumnModel("x", get_loss("ordinal_hinge"), (1, 2, 3), "").labels == ("x",)
 
 
+@pytest.mark.filterwarnings("ignore:the loss with its penalty")
 def test_a_divergence_without_zeros_is_stored(tmp_path) -> None:
     table = np.random.default_rng(4).gamma(2.0, 1.0, (10, 5)) + 0.1
     table[0, 0] = np.nan

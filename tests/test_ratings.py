@@ -253,7 +253,7 @@ def test_what_is_saved_predicts_the_same(tmp_path, fitted):
 
 def test_a_large_table_is_never_made_dense():
     rng = np.random.default_rng(0)
-    shape, count = (60_000, 20_000), 20_000
+    shape, count = (60_000, 20_000), 40_000
     places = rng.integers(0, shape[0], count), rng.integers(0, shape[1], count)
     values = rng.normal(size=shape[0])[places[0]] + rng.normal(size=count)
     table = sparse.coo_array((values, places), shape=shape)
