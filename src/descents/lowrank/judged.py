@@ -48,7 +48,9 @@ class Judged:
     cells : int
         How many cells were held out.
     relative_error : float
-        The error of what is filled in over that of the constants: the mean over columns.
+        The mean error of the columns as filled over that of the constants. The error of
+        numbers is the root mean squared error over that of the constant, the error of
+        levels the share of wrong ones.
     standard_error : float
         Of `relative_error`, by the jackknife.
     model_error, model_standard_error : float

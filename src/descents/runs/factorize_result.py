@@ -40,8 +40,9 @@ class HeldOutCells(Result):
     cells: Annotated[Count, "The number of held-out cells."]
     relative_error: Annotated[
         Number,
-        "The error of what is filled in, relative to that of the best constants: the "
-        "mean over the columns.",
+        "The mean error of the columns as filled, divided by that of the best constants. "
+        "The error of numbers is the root mean squared error over that of the constant, "
+        "the error of levels the share of wrong ones.",
     ]
     standard_error: Annotated[Number, "The standard error of `relative_error`."]
     says: Annotated[str, "The error in a sentence."]

@@ -68,8 +68,9 @@ class HeldOutError(Result):
     columns: Annotated[Count, "The number of columns that the mean is over."]
     relative_error: Annotated[
         Number,
-        "The mean over columns of the error as filled, divided by that of means and most "
-        "frequent levels.",
+        "The mean error of the columns as filled, divided by that of means and most "
+        "frequent levels. The error of numbers is the root mean squared error over that "
+        "of the mean, the error of levels the share of wrong ones.",
     ]
     standard_error: Annotated[Number, "Of the relative error, by the jackknife."]
     says: str
@@ -79,9 +80,7 @@ class HeldOutError(Result):
 class Refinement(Result):
     """Whether forests improved the predictions of held-out cells."""
 
-    before: Annotated[
-        float, "The relative error of the model, the mean over all columns."
-    ]
+    before: Annotated[float, "The relative error of the model, over all columns."]
     after: Annotated[float, "That of the model with forests, on the same cells."]
     standard_error: Annotated[float, "Of the difference, by the jackknife."]
     cells: Count
