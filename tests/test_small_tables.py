@@ -12,7 +12,7 @@ import pytest
 
 from descents import LowRankImputer
 from descents.cli.main import main
-from descents.marginal.held_out import ENOUGH_OF_COLUMN
+from descents.marginal.held_out import ENOUGH_OF_COLUMN, relative_errors
 from descents.marginal.model import fit
 from descents.marginal.settings import Settings
 
@@ -116,3 +116,22 @@ def test_a_table_that_constants_fill_is_described_so(tmp_path: Path) -> None:
     assert "is 1 of that" not in result["quality"]
     page = (tmp_path / "run" / "report.html").read_text()
     assert "<strong>0</strong> of these columns are filled by the model" in page
+
+
+def test_wide_tables_are_judged_by_the_mean_error_of_their_columns() -> None:
+    """Two or three held-out cells of a column say next to nothing of its own error."""
+    rng = np.random.default_rng(0)
+    whole = rng.normal(size=(40, 2)) @ rng.normal(size=(2, 1200))
+    whole += rng.normal(size=whole.shape)
+    hidden = rng.random(whole.shape) < 0.2
+    codes = np.where(hidden, np.nan, whole)
+    found = fit(codes, np.zeros(1200, dtype=int), Settings())
+    assert found.setting.sample == "columns"
+    assert not found.constant.any()
+    off = [
+        np.sqrt(np.mean(np.square(guess - whole)[hidden]))
+        for guess in (found.predicted(codes).values, np.nanmean(codes, 0)[None])
+    ]
+    said = relative_errors(found.held_out, found.levels)[0]
+    assert off[0] / off[1] == pytest.approx(said, abs=0.03)
+    assert said < 0.85

@@ -62,6 +62,8 @@ class HeldOut:
         The predicted standard deviation of a number; 0 for a level.
     chances : float64 ndarray of shape (cells, most levels)
         The predicted probabilities of the levels of the column; NaN past its last level.
+    spreads : float64 ndarray
+        The standard deviation of all observed cells of the column; 1 for levels.
     """
 
     columns: np.ndarray
@@ -71,6 +73,7 @@ class HeldOut:
     scores: np.ndarray
     deviations: np.ndarray = field(default_factory=lambda: np.empty(0))
     chances: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    spreads: np.ndarray = field(default_factory=lambda: np.empty(0))
 
     def __repr__(self) -> str:
         """Return the numbers of cells and columns, in one line."""
@@ -163,8 +166,16 @@ def of_hidden(
             probabilities[mine, : column.width] = probable
     of_levels = [isinstance(column, LevelFeatures) for column in features.columns]
     constants = np.where(of_levels, constants_of(whole), constants_of(features))
+    spreads = np.array([getattr(column, "spread", 1.0) for column in whole.columns])
     return HeldOut(
-        columns, truth, values, constants[columns], scores, std, probabilities
+        columns,
+        truth,
+        values,
+        constants[columns],
+        scores,
+        std,
+        probabilities,
+        spreads[columns],
     )
 
 
@@ -281,7 +292,7 @@ def relative_errors(held_out: HeldOut, levels: np.ndarray) -> np.ndarray:
     """Return the relative error of all cells, and of all but each of some blocks.
 
     The relative error is the mean error of the columns over that of the constants. The error
-    of a column of numbers is the root mean squared error over that of its constant, the
+    of a column of numbers is the root mean squared error over its standard deviation, the
     error of a column of levels the share of wrong ones.
 
     Returns
@@ -411,19 +422,26 @@ def filled_by_constants(
 
 def _mean_error(held_out: HeldOut, levels: np.ndarray, kept: np.ndarray) -> float:
     """Return the relative error of some of the cells."""
-    columns = held_out.columns[kept]
+    columns, most = held_out.columns[kept], len(levels)
     sums = [
-        np.bincount(columns, weights=part[kept], minlength=len(levels))
+        np.bincount(columns, weights=part[kept], minlength=most)
         for part in held_out.errors(levels)
     ]
     some = sums[1] > 0
+    if not some.any():
+        return 0.0
     of_levels = levels[some] > 0
     ratios = sums[0][some] / sums[1][some]
-    # Errors of numbers are over those of the constants, errors of levels are shares.
-    shares = sums[1][some] / np.bincount(columns, minlength=len(levels))[some]
+    ratios = np.where(of_levels, ratios, np.sqrt(ratios))
+    # The mean of ratios, weighted by the errors of the constants, is the ratio of means.
+    # Without spreads, numbers have the weight 1 of many cells.
+    shares = sums[1][some] / np.bincount(columns, minlength=most)[some]
     weights = np.where(of_levels, shares, 1.0)
-    errors = np.where(of_levels, ratios, np.sqrt(ratios))
-    return float(errors @ weights / weights.sum()) if len(ratios) else 0.0
+    if len(held_out.spreads):
+        spreads = np.ones(most)
+        spreads[columns] = held_out.spreads[kept]
+        weights = np.where(of_levels, shares, np.sqrt(shares) / spreads[some])
+    return float(ratios @ weights / weights.sum())
 
 
 def scores_of(held_out: HeldOut, levels: np.ndarray) -> tuple[ColumnScore | None, ...]:

@@ -69,8 +69,8 @@ class HeldOutError(Result):
     relative_error: Annotated[
         Number,
         "The mean error of the columns as filled, divided by that of means and most "
-        "frequent levels. The error of numbers is the root mean squared error over that "
-        "of the mean, the error of levels the share of wrong ones.",
+        "frequent levels. The error of numbers is the root mean squared error over the "
+        "standard deviation, the error of levels the share of wrong ones.",
     ]
     standard_error: Annotated[Number, "Of the relative error, by the jackknife."]
     says: str
