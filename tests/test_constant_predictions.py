@@ -222,3 +222,30 @@ def test_a_constant_times_extreme_weights_changes_no_score(kind, size: float) ->
             np.testing.assert_allclose(
                 extreme.table()[name], values, rtol=1e-6, err_msg=name
             )
+
+
+def test_weighted_classes_are_judged_by_balanced_accuracy(tmp_path) -> None:
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(300, 3))
+    rare = X[:, 0] + generator.normal(0, 0.8, 300) > 1.9
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    frame.assign(y=np.where(rare, "rare", "common")).to_csv(
+        tmp_path / "rare.csv", index=False
+    )
+
+    def said(name: str, *options: str) -> str:
+        out = str(tmp_path / name)
+        given = ["train", str(tmp_path / "rare.csv"), "--target", "y", "--out", out]
+        given += ["--starts", "6", "--epochs", "30", "--hidden", "4"]
+        given += ["--class-weight", "balanced", "--diagnose", "0", "--quiet"]
+        assert main([*given, *options]) == 0
+        found = json.loads((tmp_path / name / "result.json").read_text())
+        assert found["settings"][0]["metric"]["maximum"] < found["constant"]
+        return "\n".join(found["warnings"])
+
+    # All starts are less accurate than a constant, but tell the classes apart.
+    assert "constant" not in said("default")
+    plain = said("plain", "--metric", "validation_accuracy")
+    assert "no start of 6 is better" in plain
+    assert "for rare classes, try --metric validation_balanced_accuracy" in plain
+    assert "--class-weight" not in plain
