@@ -300,7 +300,7 @@ def _overfitted(
 
 
 def _metric(runs: Runs) -> str:
-    """Return the metric to compare with the threshold if none is given."""
+    """Return the default metric to compare with the threshold."""
     return next((m for m in METRICS if m in runs.metrics), METRICS[0])
 
 
