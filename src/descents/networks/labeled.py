@@ -90,13 +90,9 @@ class Labeled(Problem):
             weighed = complaints.attempt(_weighed, *given)
         complaints.raise_any()
         assert target is not None  # noqa: S101
-        self.task, self.loss, self.weighs_classes = (
-            task,
-            loss,
-            class_weights is not None,
-        )
+        self.task, self.loss, self.classifies = task, loss, task == "classification"
+        self.weighs_classes = class_weights is not None
         self.weight_decay: float | tuple[float, ...] = decay
-        self.classifies = task == "classification"
         self.batches = Batches(
             len(features),
             splits=splits,
