@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -222,3 +223,64 @@ def test_a_constant_times_extreme_weights_changes_no_score(kind, size: float) ->
             np.testing.assert_allclose(
                 extreme.table()[name], values, rtol=1e-6, err_msg=name
             )
+
+
+def test_weighted_classes_are_judged_by_balanced_accuracy(tmp_path) -> None:
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(300, 3))
+    rare = X[:, 0] + generator.normal(0, 0.8, 300) > 1.9
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    frame.assign(y=np.where(rare, "rare", "common")).to_csv(
+        tmp_path / "rare.csv", index=False
+    )
+
+    def said(name: str, *options: str) -> str:
+        out = str(tmp_path / name)
+        given = ["train", str(tmp_path / "rare.csv"), "--target", "y", "--out", out]
+        given += ["--starts", "6", "--epochs", "30", "--hidden", "4"]
+        given += ["--class-weight", "balanced", "--diagnose", "0", "--quiet"]
+        assert main([*given, *options]) == 0
+        found = json.loads((tmp_path / name / "result.json").read_text())
+        assert found["settings"][0]["metric"]["maximum"] < found["constant"]
+        return "\n".join(found["warnings"])
+
+    # All starts are less accurate than a constant, but tell the classes apart.
+    assert "constant" not in said("default")
+    plain = said("plain", "--metric", "validation_accuracy")
+    assert "no start of 6 is better" in plain
+    assert "for rare classes, try --metric validation_balanced_accuracy" in plain
+    assert "--class-weight" not in plain
+
+
+def test_weighted_classes_decide_the_verdicts_by_balanced_accuracy() -> None:
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(300, 3))
+    rare = X[:, 0] + generator.normal(0, 0.8, 300) > 1.9
+    model = MLPStartsClassifier(
+        4, n_starts=6, max_epochs=30, class_weight="balanced", random_state=0
+    ).fit(X, rare)
+    runs, problem = model.runs_, model.problem_
+    name = "training_balanced_accuracy"
+    assert problem.deciding_metric == name
+    assert runs.metrics["training_accuracy"].max() < problem.baseline(
+        "training_accuracy"
+    )
+    found = model.fitted_.diagnose(multiples=[10])
+    best = runs.metrics[name].max()
+    assert found.threshold == pytest.approx(0.5 + 0.8 * (best - 0.5))
+    np.testing.assert_array_equal(found.metric[0], runs.metrics[name])
+    short = runs.metrics[name] < found.threshold
+    assert not short.all()
+    np.testing.assert_array_equal(found.reached, ~short)
+    # A start that did not learn is trained for longer and judged by the same score.
+    values = np.where(np.arange(6) == 2, 0.5, runs.metrics[name])
+    fallen = replace(
+        model.fitted_, runs=replace(runs, metrics={**runs.metrics, name: values})
+    ).diagnose(multiples=[10])
+    assert not fallen.reached[2]
+    assert fallen.recovered[2]
+    assert fallen.metric[1, 2] > 0.7
+    codes = model.fitted_.outputs(X, np.arange(6)).argmax(-1)
+    for start, said in enumerate(codes):  # as scikit-learn defines it
+        expected = metrics.balanced_accuracy_score(rare, said)
+        assert runs.metrics[name][start] == pytest.approx(expected)

@@ -307,6 +307,10 @@ class BoundSupervised(Bound):
         counted = batches.counted(starts)
         name = "accuracy" if self.problem.classifies else "r2"
         found = {f"training_{name}": self._judged(parameters, rows, counted)[1]}
+        if self.problem.weighs_classes:
+            found["training_balanced_accuracy"] = self._recall(
+                parameters, rows, counted
+            )
         if batches.any_held_out:
             loss, score = self._judged(parameters, *batches.held_out(starts))
             found[f"validation_{name}"] = score
@@ -315,6 +319,25 @@ class BoundSupervised(Bound):
         if dead.shape[1]:
             found["dead_units"] = dead.sum(1)
         return found
+
+    def _recall(
+        self,
+        parameters: Parameters,
+        rows: torch.Tensor,
+        counted: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Return the mean recall of the classes of some rows, in float64."""
+        dtype = next(iter(parameters.values())).dtype
+        shape = len(rows), self.problem.outputs
+        right = torch.zeros(shape, dtype=torch.float64, device=rows.device)
+        every = torch.zeros_like(right)
+        for place, features, target in self._slices(rows, dtype):
+            real = None if counted is None else counted[:, place]
+            kept = self._weights_of(self.problem.weights_of_rows, rows[:, place], real)
+            hit = self.predict(parameters, features).argmax(-1) == target
+            every.scatter_add_(1, target, kept)
+            right.scatter_add_(1, target, kept * hit)
+        return (right / every).nanmean(1)
 
     def final_metrics(self, parameters: Parameters) -> dict[str, torch.Tensor]:
         """Return the metrics computed only at the end: `Supervised.final_metrics`."""

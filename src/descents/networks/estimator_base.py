@@ -392,7 +392,8 @@ def cautions(
     if record is not None:
         remedy = advice(
             usable[0].problem,
-            weighted=record.balanced,
+            weighted=record.balanced
+            or any(one.settings.class_weight is not None for one in usable),
             weight_classes="give class_weight='balanced'",
         )
         if record.better:

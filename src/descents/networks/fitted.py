@@ -231,6 +231,7 @@ class Fitted:
             self.runs,
             starts,
             steps=rule,
+            metric=self.problem.deciding_metric,
             multiples=multiples,
             max_seconds=seconds,
             threads=threads,

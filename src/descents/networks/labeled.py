@@ -90,9 +90,9 @@ class Labeled(Problem):
             weighed = complaints.attempt(_weighed, *given)
         complaints.raise_any()
         assert target is not None  # noqa: S101
-        self.task, self.loss = task, loss
+        self.task, self.loss, self.classifies = task, loss, task == "classification"
+        self.weighs_classes = class_weights is not None
         self.weight_decay: float | tuple[float, ...] = decay
-        self.classifies = task == "classification"
         self.batches = Batches(
             len(features),
             splits=splits,
@@ -214,6 +214,17 @@ class Labeled(Problem):
         if metric_kind(metric) not in ("accuracy", "balanced_accuracy"):
             return 0.0
         return float(np.nanmax(self.constant_scores(f"training_{metric_kind(metric)}")))
+
+    @property
+    def deciding_metric(self) -> str:
+        """The training score that says whether a start learned.
+
+        It is R^2 or accuracy; balanced accuracy if classes are weighted, because a start
+        then gives up accuracy for the recall of rare classes.
+        """
+        if not self.classifies:
+            return "training_r2"
+        return f"training_{'balanced_' * self.weighs_classes}accuracy"
 
     def constant_scores(self, metric: str) -> np.ndarray:
         """Return the score of the best constant prediction of each split.

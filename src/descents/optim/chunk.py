@@ -403,7 +403,7 @@ class Chunk:
             fused = whole.fused(precise, step)
             losses = fused[0] if fused else whole.losses(precise, step)
         check_losses(losses, self.width)
-        self.final_only = tuple(final_only)
+        self.final_only = tuple(n for n in final_only if n not in metrics)
         final = losses.cpu().numpy().astype(np.float64)
         norms = np.full(self.width, np.nan)
         if step == 0 or self.reached:

@@ -60,7 +60,7 @@ def diagnosed(
             return judged, of_json(Ends, stored["facts"])
         except (RunFolderError, KeyError, ValueError, TypeError):
             pass  # the file is damaged: diagnose again
-    metric = f"training_{fitted.settings.score}"
+    metric = fitted.problem.deciding_metric
     ends, short = _below(fitted, metric, most)
     if not most:
         return fitted, ends
@@ -121,8 +121,9 @@ def weak_verdicts(settings: Sequence[SettingResult]) -> list[str]:
     """Warn if the best start learned too little for the verdicts to mean much."""
     return [
         f"the best start of {s.name} has a training score of {s.most:.3f}, and a "
-        f"constant prediction has {s.baseline:.3f}: with so little between them, the "
-        "verdicts mean little"
+        f"constant prediction has {s.baseline:.3f}: "
+        + ("with so little between them, " * (s.most >= s.baseline))
+        + "the verdicts mean little"
         for s in settings
         if s.verdicts
         and s.most is not None

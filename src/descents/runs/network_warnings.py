@@ -32,7 +32,7 @@ def warnings_of(
             f"{count} of one row alone ({', '.join(given.single)}): what is learned from "
             "such a row is not tested on another row"
         )
-    found += _cautions(given, study)
+    found += _cautions(given, options, study)
     if "lbfgs" in options.optimizers:
         unused = [
             f"--{name}"
@@ -95,7 +95,9 @@ def _few_starts(study: SweepResult) -> list[str]:
     ]
 
 
-def _cautions(given: Prepared, study: SweepResult) -> list[str]:
+def _cautions(
+    given: Prepared, options: NetworkOptions, study: SweepResult
+) -> list[str]:
     """Warn about classes that are not tested, and if no setting beats a constant."""
     fits = [model.fitted_ for model in study.models if model.fitted_.usable]
     names = [str(name) for name in given.target.classes or ()]
@@ -108,27 +110,31 @@ def _cautions(given: Prepared, study: SweepResult) -> list[str]:
             return "the mean"
         return f"{names[judged.answer]!r}, the most frequent class"
 
-    record = unbeaten_of_all(fits, study.metric)
+    record = unbeaten_of_all(fits, options.metric)
     if record is not None:
         remedy = "give more --epochs, or another --learning-rate"
         if record.better:
-            remedy = NOTHING_LEARNED + "fewer --epochs or --weight-decay"
+            remedy = f"{NOTHING_LEARNED}fewer --epochs or {_decay(options)}"
         elif record.answer is not None and not record.balanced:
+            weights = "" if options.class_weight else "--class-weight balanced and "
             remedy = (
                 "give more --epochs or another --learning-rate; for rare classes, try "
-                "--class-weight balanced and --metric "
-                f"{record.rows}_balanced_accuracy or roc_auc"
+                f"{weights}--metric {record.rows}_balanced_accuracy or roc_auc"
             )
         warnings.append(record.sentence(said(record), remedy))
     fitted = study.best_model.fitted_
     if fitted.usable and (record is None or record.better):
-        best = fitted.best_unbeaten(study.metric)
+        best = fitted.best_unbeaten(options.metric)
         if best is not None:
             start = fitted.best // fitted.splits
             name = f" of {study.names[study.best]}" if len(study.names) > 1 else ""
             which = f"start {start}{name}, which 'descents apply' uses,"
-            warnings.append(
-                best.sentence_of_best(which, said(best))
-                + "; give --early-stopping, --weight-decay or more rows"
-            )
+            early = "" if options.early_stopping else "--early-stopping, "
+            remedy = f"give {early}{_decay(options)} or more rows"
+            warnings.append(f"{best.sentence_of_best(which, said(best))}; {remedy}")
     return warnings
+
+
+def _decay(options: NetworkOptions) -> str:
+    """Return the advice to let weights decay, or to let them decay faster."""
+    return "a larger --weight-decay" if options.weight_decay else "--weight-decay"

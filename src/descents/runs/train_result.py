@@ -99,7 +99,10 @@ class Ends(Result):
         "The training score from which on a start is not short, to ten digits; starts "
         "are counted by a limit that is 1e-12 of it lower.",
     ]
-    baseline: Annotated[float, "The training score without learning."]
+    baseline: Annotated[
+        float,
+        "The training score without learning; balanced accuracy if classes are weighted.",
+    ]
     most: Annotated[Number, "The best training score of a start."]
     examples: Annotated[dict[str, Example], "The first start with each verdict."]
 
