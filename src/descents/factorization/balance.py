@@ -73,6 +73,12 @@ def balanced(problem: Factorization, half: Half) -> tuple[Parameters, Parameters
     return turn.of(half.parameters), turn.of_equations(half.equations)
 
 
+def with_least_penalties(problem: Factorization, parameters: Parameters) -> Parameters:
+    """Return parameters with the same predictions and minimal penalties."""
+    turn = balance(problem, parameters)
+    return parameters if turn is None else turn.of(parameters)
+
+
 def balance(problem: Factorization, parameters: Parameters) -> Balance | None:
     r"""Return the change of factors that keeps U V^T and minimizes the l2 penalties.
 

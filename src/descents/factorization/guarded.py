@@ -20,7 +20,7 @@ from descents.constraints.quadratics import products
 from descents.constraints.sets import OneHot
 from descents.errors import InvalidValueError
 from descents.factorization import alternating, half_steps
-from descents.factorization.balance import balance
+from descents.factorization.balance import with_least_penalties
 from descents.factorization.factorization import Factorization
 from descents.optim.problem import Bound, Parameters, Problem
 from descents.optim.rules import State, Update, UpdateRule
@@ -116,8 +116,7 @@ class Guarded(UpdateRule):
             moved, _, more = _half(here, "columns", left, times)
             gain = gain + more
             moved = half_steps.normed(problem, moved)
-            sized = balance(problem, moved)
-            moved = moved if sized is None else sized.of(moved)
+            moved = with_least_penalties(problem, moved)
             if "cuts" in moved:
                 moved, both["cuts"], more = _cut(problem, parameters, moved)
                 gain = gain + more

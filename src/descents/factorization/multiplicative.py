@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from descents.cells.base import Side
-from descents.factorization.balance import balance
+from descents.factorization.balance import with_least_penalties
 from descents.factorization.factorization import Factorization
 from descents.factorization.half_steps import turn_of
 from descents.optim.problem import Parameters
@@ -65,8 +65,7 @@ def _multiplicative(problem: Factorization, parameters: Parameters) -> Update:
         # Half the change to first order estimates the change of the loss.
         change = change + (slope * (point - before)).double().sum((1, 2)) / 2
         moved |= turn.named(point)
-    sized = balance(problem, moved)
-    moved = moved if sized is None else sized.of(moved)
+    moved = with_least_penalties(problem, moved)
 
     def mapping() -> Parameters:
         found: Parameters = {}

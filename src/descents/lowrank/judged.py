@@ -160,8 +160,8 @@ class Judged:
             )
             times = "times" if self.relative_error >= 1 + ROUNDING else "of"
             says = (
-                f"{on}the error is {self.relative_error:.3g} {times} that of the best constants "
-                f"(mean over columns{some}, standard error {self.standard_error:.2g})."
+                f"{on}the error is {self.relative_error:.3g} {times} that of the best "
+                f"constants (mean over columns{some}, standard error {self.standard_error:.2g})."
             )
         return {
             "cells": self.cells,

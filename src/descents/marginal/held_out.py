@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
 import numpy as np
@@ -358,13 +358,10 @@ def worse_columns(before: HeldOut, after: HeldOut, levels: np.ndarray) -> np.nda
     -------
     bool ndarray of shape (p,)
     """
-    off = after.errors(levels)[0] - before.errors(levels)[0]
-    found = np.zeros(len(levels), dtype=bool)
-    for place in np.unique(before.columns):
-        own = off[before.columns == place]
-        if len(own) > 1:
-            found[place] = own.mean() > own.std(ddof=1) / np.sqrt(len(own))
-    return found
+    scores = scores_of(replace(after, constants=before.values), levels)
+    return np.array(
+        [one is not None and one.difference > one.standard_error for one in scores]
+    )
 
 
 def with_columns(held_out: HeldOut, chosen: np.ndarray, other: HeldOut) -> HeldOut:

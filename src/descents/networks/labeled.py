@@ -369,8 +369,8 @@ def _class_weights(value: object, classes: int) -> np.ndarray:
         or min(weights) < 0
     ):
         raise InvalidValueError(
-            f"{name_of('class_weights')} is {value!r}; give a finite number of at least 0 for each of "
-            f"the {classes} classes"
+            f"{name_of('class_weights')} is {value!r}; give a finite number of at least 0 "
+            f"for each of the {classes} classes"
             if classes
             else f"{name_of('class_weights')} is for classification; leave it out for "
             "regression"

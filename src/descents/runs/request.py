@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import hashlib
 from collections import Counter
@@ -20,7 +19,7 @@ from descents.errors import Complaints, InvalidValueError
 from descents.storage.values import plain
 from descents.tables import files
 from descents.tables.blocks import TableOnDisk
-from descents.tables.csv_text import checked_delimiter
+from descents.tables.csv_text import checked_delimiter, checked_encoding
 from descents.tables.frames import short
 from descents.tables.orders import ordered
 from descents.tables.tables import Table, check_name
@@ -163,14 +162,7 @@ class Reading:
         complaints.attempt(
             checked_delimiter, self.delimiter, self.decimal, "--delimiter"
         )
-        try:
-            codecs.lookup(self.encoding or "utf-8")
-        except LookupError:
-            complaints.require(
-                False,
-                f"--encoding is {self.encoding!r}, which is unknown; give an encoding "
-                "such as utf-8 or latin-1",
-            )
+        complaints.attempt(checked_encoding, self.encoding or "utf-8", "--encoding")
         complaints.raise_any()
 
     def _check_sparse(self, complaints: Complaints) -> None:

@@ -93,9 +93,10 @@ def compared(
     The difference of means has Student's interval over the differences if paired, and
     Welch's [1]_ otherwise. The probability of improvement P(A > B) + P(A = B) / 2 is over
     the pairs, or, if not paired, over all pairs of a first and a second (Mann and
-    Whitney). Values that differ by no more than rounding are ties. Its interval is symmetric on the logit scale, with the variance of DeLong
-    [2]_, or Wilson's if one set is better in all pairs. Its coverage is nominal for
-    probabilities from 0.05 to 0.95, and 93 of 100 at 30 starts for those nearer to 0 or 1.
+    Whitney). Values that differ by no more than rounding are ties. Its interval is
+    symmetric on the logit scale, with the variance of DeLong [2]_, or Wilson's if one set
+    is better in all pairs. Its coverage is nominal for probabilities from 0.05 to 0.95, and
+    93 of 100 at 30 starts for those nearer to 0 or 1.
 
     The permutation test flips the signs of the differences if paired. Otherwise it
     permutes the labels and compares Welch's statistic, which makes it robust to unequal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -60,6 +61,19 @@ def checked_delimiter(
     return mark
 
 
+def checked_encoding(encoding: str, name: str = "encoding") -> str:
+    """Return the name of an encoding, or raise an error if it is unknown."""
+    try:
+        with contextlib.suppress(UnicodeError):  # half a character of UTF-16
+            b" ".decode(encoding)
+    except LookupError:  # also of codecs that are not of text, such as hex
+        raise InvalidValueError(
+            f"{name} is {encoding!r}, which is unknown; give an encoding such as 'utf-8' "
+            "or 'latin-1'"
+        ) from None
+    return encoding
+
+
 def read_bytes(where: str, path: Path | None) -> bytes:
     """Return the content of a file, decompressed; raise an error for an endless line."""
     try:
@@ -105,13 +119,9 @@ def decoded(where: str, content: bytes, encoding: str) -> str:
     """Return bytes as text; raise an error if they are not text in this encoding."""
     binary = f"{where} contains zero bytes, so it is not text"
     utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    encoding = checked_encoding(encoding)
     try:
         text = content.decode(encoding)
-    except LookupError:
-        raise InvalidValueError(
-            f"encoding is {encoding!r}, which is unknown; give an encoding such as "
-            "'utf-8' or 'latin-1'"
-        ) from None
     except UnicodeError as error:
         at = getattr(error, "start", 0)
         if b"\0" not in content or utf16:
