@@ -45,7 +45,7 @@ test: lint docs
 	$(TESTS) -n auto --dist worksteal --durations=25 -m "not slow"
 
 test-all: lint docs
-	$(TESTS) -n auto --dist worksteal
+	$(TESTS) -n auto --dist worksteal --hypothesis-profile=default
 
 # Peers are installed as far as they can be; the results say which are missing, and why.
 $(VENV)/peers: $(VENV)/dev

@@ -13,6 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# `make test` tries the same examples each time; `make test-all` tries others.
+settings.register_profile("fixed", derandomize=True)
+settings.load_profile("fixed")
 
 ROOT = Path(__file__).parents[1]
 FEW = ("--starts", "7", "--seed", str(5 + 2**40))

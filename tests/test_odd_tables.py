@@ -361,6 +361,7 @@ TYPES = [np.float32, np.float64, np.int64, np.int8, bool]
 )
 @UNFINISHED
 @BLANKS
+@pytest.mark.filterwarnings("ignore:the loss with its penalty:UserWarning")
 def test_any_table_is_fitted_or_refused(
     data, shape, dtype, loss, rank, penalty, constraint, offsets
 ) -> None:
