@@ -6,11 +6,15 @@ import itertools
 from math import factorial
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
 
 from descents.errors import InvalidValueError
 from descents.statistics.effects import main_effects
+from descents.statistics.factorial import variance_sources
 
 
 def grid(**levels) -> list[dict[str, object]]:
@@ -154,3 +158,74 @@ def test_intervals_cover_and_tests_reject_as_often_as_they_say(starts: int) -> N
     for name in ("a", "b"):
         assert 0.93 <= held[name] / 2000 <= 0.97
         assert 0.035 <= rejected[name] / 2000 <= 0.065
+
+
+def test_variance_sources_are_those_of_an_analysis_of_variance() -> None:
+    """By statsmodels, with the starts as a factor of their own."""
+    settings = grid(a=[0, 1, 2], b=["x", "y"], c=[1, 2])
+    values = generator(7).normal(size=(12, 9)) + generator(8).normal(size=9)
+    values[::3] += 1.0
+    rows = [
+        {**setting, "start": k, "value": values[g, k]}
+        for g, setting in enumerate(settings)
+        for k in range(9)
+    ]
+    fitted = ols("value ~ C(a) * C(b) * C(c) + C(start)", pd.DataFrame(rows)).fit()
+    table = anova_lm(fitted)
+    total = table["sum_sq"].sum()
+    found = {
+        s.name: s for s in variance_sources(values, settings, generator=generator())
+    }
+    names = {"a": "C(a)", "a x b": "C(a):C(b)", "b x c": "C(b):C(c)"}
+    names |= {"a x b x c": "C(a):C(b):C(c)", "starts": "C(start)", "rest": "Residual"}
+    assert len(found) == 9
+    assert sum(source.share for source in found.values()) == pytest.approx(1)
+    for name, peer in names.items():
+        expected = table.loc[peer]
+        assert found[name].share == pytest.approx(expected["sum_sq"] / total, rel=1e-9)
+        assert found[name].degrees == expected["df"]
+
+
+def test_a_crossing_interaction_is_found_where_no_option_matters_alone() -> None:
+    settings = grid(rate=[0.1, 0.2], init=["a", "b"])
+    noise = generator(2).normal(size=(4, 40))
+    crossed = noise + np.array([0.0, 1.0, 1.0, 0.0])[:, None]
+    first = variance_sources(crossed, settings, generator=generator())[0]
+    assert (first.parameters, first.p_value < 0.01) == (("rate", "init"), True)
+    main = main_effects(crossed, settings, generator=generator())
+    assert all(effect.share < 0.05 for effect in main)
+
+
+def test_signs_of_all_starts_give_the_p_value_of_an_interaction() -> None:
+    settings = grid(a=[0, 1], b=[0, 1])
+    values = generator(4).normal(size=(4, 8))
+    values[0] += 1.0
+    contrast = (values[0] - values[1] - values[2] + values[3]) / 4
+
+    def statistic(one: np.ndarray) -> float:
+        return abs(one.mean()) / (one.std(ddof=0) / np.sqrt(len(one) - 1))
+
+    every = [
+        statistic(contrast * np.array(signs))
+        for signs in itertools.product([1, -1], repeat=8)
+    ]
+    exact = np.mean(np.array(every) >= statistic(contrast) * (1 - 1e-9))
+    sources = variance_sources(
+        values, settings, generator=generator(), resamples=40_000
+    )
+    found = {source.name: source.p_value for source in sources}
+    assert found["a x b"] == pytest.approx(exact, abs=0.008)
+
+
+def test_tests_of_interactions_hold_their_level() -> None:
+    settings = grid(a=[0, 1], b=[0, 1, 2])
+    random = generator(11)
+    small = [
+        found.p_value < 0.05
+        for _ in range(200)
+        for found in variance_sources(
+            random.normal(size=(6, 12)), settings, generator=random, resamples=199
+        )
+        if found.name == "a x b"
+    ]
+    assert 0.01 < np.mean(small) < 0.1

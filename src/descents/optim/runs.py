@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import numpy as np
 
 from descents.errors import InvalidValueError, RunFolderError
+from descents.plots import axes, notebook
 from descents.storage.files import read_tensors, write_tensors
+from descents.tables.data_frames import data_frame
+from descents.text import UNJUDGED, counted
 
-UNJUDGED = "not diagnosed"
-"""The verdict of a start that was not diagnosed."""
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Status(Enum):
@@ -136,6 +140,32 @@ class Runs:
     def __len__(self) -> int:
         return len(self.starts)
 
+    def __repr__(self) -> str:
+        """Return how many starts there are, how they ended, and the least loss."""
+        return f"Runs({counted(len(self), 'start')}: {self._ends()})"
+
+    def _ends(self) -> str:
+        """Return how many starts ended how, and the least loss."""
+        words = Counter(status.word for status in self.statuses)
+        ends = ", ".join(f"{count} {word}" for word, count in words.most_common())
+        if not np.isfinite(self.losses).any():
+            return f"{ends}; no loss is finite"
+        return f"{ends}; the least loss is {self.losses[self.best]:.6g}"
+
+    def _repr_html_(self) -> str:
+        """Return a sentence, a picture and the five best starts, for a notebook."""
+        table = self.columns()
+        order = np.argsort(self.losses, kind="stable")  # NaN comes last
+        names = ("start", "loss", "status", "verdict", "steps_taken", "gradient_norm")
+        shown = {n: table[n][order[: notebook.ROWS]] for n in names if n in table}
+        return notebook.block(
+            f"{counted(len(self), 'start')}: {self._ends()}. Losses are of the data that "
+            "the starts have seen.",
+            shown,
+            lambda ax: axes.start_gaps(ax, self.losses, {}),
+            rows=len(self),
+        )
+
     @property
     def best(self) -> int:
         """The position of the start with the lowest finite loss.
@@ -239,15 +269,19 @@ class Runs:
             self, verdicts=tuple(new_words.get(k, word) for k, word in pairs)
         )
 
-    def table(self) -> dict[str, np.ndarray]:
-        """Return the results as columns with one row per start.
+    def table(self) -> pd.DataFrame | dict[str, np.ndarray]:
+        """Return the results as a table with one row per start.
 
         Returns
         -------
-        dict of ndarray of shape (S,)
-            It can be passed to `pandas.DataFrame`. There is a column ``verdict`` if
-            starts were diagnosed.
+        DataFrame
+            If pandas is not installed, a dict of ndarray of shape (S,). There is a column
+            ``verdict`` if starts were diagnosed.
         """
+        return data_frame(self.columns())
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return the columns of `table` as arrays of shape (S,)."""
         judged = {"verdict": np.array(self.verdicts)} if self.verdicts else {}
         return {
             "start": self.starts,

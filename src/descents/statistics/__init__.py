@@ -1,7 +1,7 @@
 """Statistics of one number for each of many starts, with intervals and tests.
 
-`summaries` describes one setting, `differences` and `simultaneous` compare settings,
-`effects` estimates which options matter, and `planning` computes how many starts are
+`summaries` describes one setting, `differences`, `simultaneous` and `margins` compare
+settings, `effects` estimates which options matter, and `planning` computes how many starts are
 needed. The modules use numpy and scipy alone.
 """
 

@@ -2,6 +2,10 @@ from .differences import Comparison as Comparison
 from .differences import compared as compared
 from .effects import Effect as Effect
 from .effects import main_effects as main_effects
+from .factorial import Source as Source
+from .factorial import variance_sources as variance_sources
+from .margins import Equivalence as Equivalence
+from .margins import equivalence as equivalence
 from .metrics import higher_is_better as higher_is_better
 from .planning import expected_best as expected_best
 from .planning import expected_best_interval as expected_best_interval

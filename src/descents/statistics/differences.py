@@ -13,10 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit, logit, ndtri, stdtrit
 
 from descents.errors import Complaints
-from descents.statistics.confidence import paired_difference_interval, wilson_interval
+from descents.statistics.confidence import (
+    paired_difference_interval,
+    welch_error,
+    wilson_interval,
+)
 from descents.statistics.samples import (
     RESAMPLES,
     chunk_rows,
@@ -157,7 +160,7 @@ def compared(
             "same starts of both, or paired=False",
         )
     complaints.raise_any()
-    a, b = _tied(a, b)
+    a, b = tied(a, b)
     enough = min(len(a), len(b)) > 1
     low = high = math.nan
     difference = float(a.mean() - b.mean())
@@ -170,7 +173,10 @@ def compared(
     else:
         p_value = _label_test(a, b, generator, resamples)
         if enough:
-            half = _welch_half_width(a, b, confidence)
+            error, degrees = welch_error(a, b)
+            from scipy.special import stdtrit
+
+            half = error * float(stdtrit(degrees, (1 + confidence) / 2))
             low, high = difference - half, difference + half
     sign = 1.0 if higher_is_better else -1.0
     return Comparison(
@@ -210,7 +216,7 @@ def improvement(
     >>> improvement(np.array([1.0, 2.0]), np.array([-np.inf, 2.0]), paired=True)[0]
     0.75
     """
-    wins_first, wins_second = _wins(*_tied(first, second), paired)
+    wins_first, wins_second = _wins(*tied(first, second), paired)
     pairs, variance = min(len(first), len(second)), math.nan
     if pairs > 1:
         sides = (wins_first,) if paired else (wins_first, wins_second)
@@ -219,8 +225,15 @@ def improvement(
     return share, *_logit_interval(share, variance, pairs, confidence)
 
 
-def _tied(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values with those made equal that differ by no more than rounding."""
+def tied(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values with those made equal that differ by no more than rounding.
+
+    Examples
+    --------
+    >>> first, second = tied(np.array([0.1 + 0.2]), np.array([0.3]))
+    >>> bool(first[0] == second[0])
+    True
+    """
     values = np.concatenate([first, second])
     order = np.argsort(values, kind="stable")
     room = ROUNDING * float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
@@ -250,6 +263,8 @@ def _logit_interval(
     share: float, variance: float, pairs: int, confidence: float
 ) -> tuple[float, float]:
     """Return an interval of a share with a variance, symmetric on the logit scale."""
+    from scipy.special import expit, logit, ndtri
+
     if math.isnan(variance):
         return math.nan, math.nan
     if share in (0.0, 1.0):  # at least `pairs` independent pairs agree
@@ -258,19 +273,6 @@ def _logit_interval(
     reach = ndtri((1 + confidence) / 2) * scaled
     low, high = expit(logit(share) + np.array([-reach, reach]))
     return float(low), float(high)
-
-
-def _welch_half_width(
-    first: np.ndarray, second: np.ndarray, confidence: float
-) -> float:
-    """Return the half width of Welch's interval of a difference of means."""
-    shares = np.array([part.var(ddof=1) / len(part) for part in (first, second)])
-    variance = shares.sum()
-    if variance == 0:
-        return 0.0
-    parts = (shares / variance) ** 2 / (np.array([len(first), len(second)]) - 1)
-    quantile = stdtrit(1 / parts.sum(), (1 + confidence) / 2)
-    return float(quantile * np.sqrt(variance))
 
 
 def permuted_share(observed: float, chunks: Iterator[np.ndarray], exact: bool) -> float:

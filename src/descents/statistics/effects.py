@@ -117,19 +117,9 @@ def main_effects(
     complaints = Complaints()
     confidence = complaints.attempt(number_between, "confidence", confidence)
     resamples = complaints.attempt(whole_number, "resamples", resamples, 1)
-    table = np.asarray(values, dtype=np.float64)
-    complaints.require(
-        table.ndim == 2 and len(table) == len(settings) and table.shape[1] > 1,
-        f"values has shape {table.shape} for {counted(len(settings), 'setting')}; give one "
-        "row per setting, with at least two starts",
-    )
-    complaints.require(
-        bool(np.isfinite(table).all()),
-        "values contains a number that is not finite; leave out starts and settings that "
-        "failed",
-    )
+    table = complaints.attempt(checked_values, values, settings)
     complaints.raise_any()
-    grid = _grid(settings)
+    grid = grid_of(settings)
     rest = residual_mean_square(table)
     total = float(np.square(table - table.mean()).sum())
     effects = []
@@ -166,6 +156,32 @@ def main_effects(
     return sorted(effects, key=lambda effect: -effect.share)
 
 
+def checked_values(
+    values: ArrayLike, settings: Sequence[Mapping[str, object]]
+) -> np.ndarray:
+    """Return the values of a sweep as a table with a row for each setting.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is not a row of at least two finite numbers for each setting.
+    """
+    complaints = Complaints()
+    table = np.asarray(values, dtype=np.float64)
+    complaints.require(
+        table.ndim == 2 and len(table) == len(settings) and table.shape[1] > 1,
+        f"values has shape {table.shape} for {counted(len(settings), 'setting')}; give one "
+        "row per setting, with at least two starts",
+    )
+    complaints.require(
+        bool(np.isfinite(table).all()),
+        "values contains a number that is not finite; leave out starts and settings that "
+        "failed",
+    )
+    complaints.raise_any()
+    return table
+
+
 def same_value(one: object, two: object) -> bool:
     """Return whether two values of a parameter are equal; arrays are compared as a whole.
 
@@ -184,7 +200,7 @@ def same_value(one: object, two: object) -> bool:
     return bool(one == two)
 
 
-def _grid(
+def grid_of(
     settings: Sequence[Mapping[str, object]],
 ) -> dict[str, tuple[tuple[object, ...], np.ndarray]]:
     """Return for each parameter that varies its levels, and the level of each setting."""

@@ -55,6 +55,23 @@ def metric_rows(metric: str) -> str | None:
     return None
 
 
+WORDS = {"f1": "F1 score", "roc_auc": "area under the ROC curve", "r2": "R²"}
+"""How a metric is called in a sentence, unless by its name."""
+
+
+def metric_words(metric: str) -> str:
+    """Return what a metric is called in a sentence.
+
+    Examples
+    --------
+    >>> metric_words("validation_balanced_accuracy"), metric_words("training_r2")
+    ('validation balanced accuracy', 'training R²')
+    """
+    kind, rows = metric_kind(metric), metric_rows(metric)
+    words = WORDS.get(kind, kind.replace("_", " "))
+    return f"{rows} {words}" if rows else words
+
+
 def has_direction(metric: str) -> bool:
     """Return whether `higher_is_better` is defined for a metric.
 
