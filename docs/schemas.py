@@ -12,7 +12,7 @@ from descents.storage.results import Result, json_schema
 from descents.storage.values import json_text
 
 SCHEMAS: dict[str, tuple[type[Result], str]] = {
-    "compare": (ComparisonResult, "the output of descents compare --json"),
+    "compare": (ComparisonResult, "result.json of descents compare"),
     "factorize": (LowRankResult, "result.json of descents factorize"),
     "impute": (ImputationResult, "result.json of descents impute"),
     "result": (ReproductionResult, "result.json of descents reproduce"),

@@ -8,12 +8,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import settings
+from sklearn.datasets import load_iris
+
+from browsing import Browser
 
 # `make test` tries the same examples each time; `make test-all` tries others.
 settings.register_profile("fixed", derandomize=True)
@@ -55,6 +60,14 @@ def run_descents(*arguments: str, **options: Any) -> subprocess.CompletedProcess
         check=False,
         **options,
     )
+
+
+def error_of(printed: str) -> str:
+    """Return the one line of an error on standard error, after what the command began."""
+    *begun, says = printed.splitlines()
+    assert all(line.startswith("Reading ") for line in begun), printed
+    assert says.startswith("descents: "), printed
+    return says
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
@@ -155,7 +168,73 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(tmp_path_factory, "mixed", make)
 
 
-@pytest.fixture
+TRAINED_STARTS = 40
+"""The number of starts of each of the four settings of `trained`."""
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the run of a small network in four settings, two of them with bad starts."""
+
+    def make(folder: Path) -> None:
+        iris = load_iris(as_frame=True)
+        table = iris.frame
+        table["target"] = iris.target_names[table["target"]]
+        table.to_csv(folder / "iris.csv", index=False)
+        done = run_descents(
+            "train", str(folder / "iris.csv"), "--target", "target", "--hidden", "6",
+            "--starts", str(TRAINED_STARTS), "--epochs", "15", "--diagnose", "3",
+            "--init", "kaiming", "--init", "uniform01", "--learning-rate", "0.01",
+            "--learning-rate", "3.0", "--out", str(folder / "run"),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        (folder / "printed.txt").write_text(done.stdout)
+
+    return made_once(tmp_path_factory, "trained", make) / "run"
+
+
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
+    """Return the run of a comparison of two settings of `trained`."""
+
+    def make(folder: Path) -> None:
+        done = run_descents(
+            "compare", str(trained), "--setting", "kaiming with learning rate 0.01",
+            "--setting", "uniform01 with learning rate 0.01", "--margin", "0.05",
+            "--out", str(folder / "run"),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        (folder / "printed.txt").write_text(done.stdout)
+
+    return made_once(tmp_path_factory, "compared", make) / "run"
+
+
+@pytest.fixture(scope="session")
+def imputed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the run of an imputation of a table with numbers and levels."""
+
+    def make(folder: Path) -> None:
+        generator = np.random.default_rng(0)
+        u = generator.normal(size=(120, 2))
+        table = pd.DataFrame(
+            u @ generator.normal(size=(2, 5)) + 0.4 * generator.normal(size=(120, 5)),
+            columns=[f"x{k}" for k in range(5)],
+        )
+        table["kind"] = np.where(u[:, 0] > 0, "high", "low")
+        table["noise"] = generator.normal(size=120)
+        table = table.mask(generator.random(table.shape) < 0.15)
+        table.to_csv(folder / "table.csv", index=False)
+        done = run_descents(
+            "impute", str(folder / "table.csv"), str(folder / "filled.csv"),
+            "--out", str(folder / "run"),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        (folder / "printed.txt").write_text(done.stdout)
+
+    return made_once(tmp_path_factory, "imputed", make) / "run"
+
+
+@pytest.fixture(scope="session")
 def chromium() -> tuple[str, str]:
     """Return browser and driver; absent, a test is skipped, but never in CI."""
     found = shutil.which("chromium"), shutil.which("chromedriver")
@@ -164,3 +243,13 @@ def chromium() -> tuple[str, str]:
             pytest.fail("chromium and chromedriver are missing; .ci/run installs them")
         pytest.skip("chromium and chromedriver are not installed")
     return str(found[0]), str(found[1])
+
+
+@pytest.fixture(scope="session")
+def browser(
+    chromium: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Browser]:
+    """Return a browser that the tests of a process share."""
+    found = Browser(chromium, tmp_path_factory.mktemp("browser"))
+    yield found
+    found.driver.quit()

@@ -286,7 +286,7 @@ def test_no_control_character_reaches_the_terminal(
 
 
 def test_colors_reach_the_terminal_and_control_characters_do_not(capsys) -> None:
-    from descents.cli.options import terminal, visible_streams
+    from descents.cli.printing import terminal, visible_streams
 
     with visible_streams():
         print(NASTY)  # noqa: T201

@@ -76,7 +76,7 @@ def test_a_start_that_was_ended_early_says_so() -> None:
     assert (short & stopped).sum() > 5
     causes = {"ended early", "dead units", "vanishing gradient", "exploding"}
     assert set(table["verdict"][short & stopped]) <= causes
-    assert "ended early" in table["verdict"]
+    assert "ended early" in set(table["verdict"])
     assert not (table["verdict"] == "plateau")[stopped].any()
     # The evidence is that of the returned parameters.
     later = MLPStartsClassifier(**options).fit(X, CLASSES)

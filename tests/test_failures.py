@@ -219,7 +219,10 @@ def survivors(folder: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:overflow")
-def test_both_counts_are_said_everywhere(tmp_path: Path, capsys: Any) -> None:
+def test_both_counts_are_said_everywhere(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     table = survivors(tmp_path)
     common = ["train", str(table), "--target", "y", "--task", "regression", "--starts", "24",
               "--epochs", "40", "--hidden", "16", "--optimizer", "gd", "--batch-size", "all",
@@ -285,8 +288,13 @@ def rare(folder: Path, where: str) -> Path:
 @pytest.mark.parametrize("where", ["held-out", slow("training")])
 @pytest.mark.parametrize("metric", some([None, "validation_r2", "training_r2"], 1))
 def test_a_target_that_does_not_vary_is_carried_to_the_end(
-    where: str, metric: str | None, tmp_path: Path, capsys: Any
+    where: str,
+    metric: str | None,
+    tmp_path: Path,
+    capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     table, out = rare(tmp_path, where), tmp_path / "out"
     options = ["train", str(table), "--target", "y", "--task", "regression", "--starts", "3",
                "--epochs", "3", "--learning-rate", "0.01", "--learning-rate", "0.02",
@@ -315,8 +323,9 @@ def test_a_target_that_does_not_vary_is_carried_to_the_end(
 
 
 def test_splits_without_a_score_are_left_out_in_compare_as_in_train(
-    tmp_path: Path, capsys: Any
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     table = rare(tmp_path, "training")
     options = ["train", str(table), "--target", "y", "--task", "regression", "--starts", "4",
                "--epochs", "3", "--validation", "folds=5", "--diagnose", "0"]  # fmt: skip

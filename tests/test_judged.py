@@ -206,7 +206,7 @@ def test_the_command_says_it(tmp_path: Path, capsys) -> None:
     ]
     page = (tmp_path / "run" / "report.html").read_text()
     assert result["held_out"]["says"] in page
-    assert "Cells that the fit had not seen" in page
+    assert "Can the filled cells be trusted?" in page
     plain = run(tmp_path / "t.csv", tmp_path / "plain", "--held-out", "0")
     assert plain["held_out"] is None
     assert {c["unseen"] for c in plain["columns"]} == {None}

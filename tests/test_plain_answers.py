@@ -78,7 +78,10 @@ def test_the_largest_rank_tried_is_named_so(
         assert "n_components=range(1, 5) tries more" in model.selection_.says
 
 
-def test_absent_and_damaged_runs_are_called_so(place, tmp_path, capsys) -> None:
+def test_absent_and_damaged_runs_are_called_so(
+    place, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     for command in (["report"], ["compare", str(place / "r")]):
         assert main([*command, str(tmp_path / "none")]) == 2
@@ -104,7 +107,10 @@ def test_absent_and_damaged_runs_are_called_so(place, tmp_path, capsys) -> None:
             assert "object" not in message
 
 
-def test_comparisons_that_say_nothing_are_called_so(place, tmp_path, capsys) -> None:
+def test_comparisons_that_say_nothing_are_called_so(
+    place, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert main(["compare", str(place / "r"), str(place / "r" / "..") + "/r"]) == 0
     assert "both are the same run, so there is nothing" in capsys.readouterr().out
     shutil.copytree(place / "r", tmp_path / "copy")

@@ -104,7 +104,7 @@ def test_every_start_is_tried_on_every_split() -> None:
     torch.testing.assert_close(first[0], first[4], rtol=0, atol=0)
     assert not torch.equal(first[0], first[5])
     values = model.values()
-    expected = table["validation_accuracy"].reshape(6, 5).mean(1)
+    expected = table["validation_accuracy"].to_numpy().reshape(6, 5).mean(1)
     np.testing.assert_allclose(values, expected, rtol=1e-15)
     parts = model.variance()
     assert set(parts) == {"starts", "splits", "residual"}

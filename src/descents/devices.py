@@ -6,11 +6,10 @@ import functools
 import os
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from descents.errors import InvalidValueError, for_caller
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 
@@ -93,6 +92,7 @@ def numpy_dtype(dtype: torch.dtype) -> type[np.float32] | type[np.float64]:
     >>> numpy_dtype(torch.float32)
     <class 'numpy.float32'>
     """
+    import numpy as np
     import torch
 
     return np.float32 if dtype == torch.float32 else np.float64
@@ -103,13 +103,15 @@ def torch_dtype(dtype: torch.dtype | None, data: np.ndarray) -> torch.dtype:
 
     Examples
     --------
-    >>> import torch
+    >>> import numpy as np
     >>> torch_dtype(None, np.zeros(1, dtype=np.float32))
     torch.float32
     """
     import torch
 
     if dtype is None:
+        import numpy as np
+
         return torch.float64 if data.dtype == np.float64 else torch.float32
     if dtype not in (torch.float32, torch.float64):
         raise InvalidValueError(

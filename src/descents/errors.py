@@ -32,6 +32,10 @@ class RunFolderError(DescentsError, OSError):
     """A run folder cannot be written, or contains something else."""
 
 
+class DrawingError(RunFolderError):
+    """The page of a run could not be drawn; everything else of the run is there."""
+
+
 class InterruptedRunError(DescentsError):
     """A study was interrupted; finished parts are kept, so that it can be resumed."""
 

@@ -11,7 +11,7 @@ from typing import SupportsFloat, SupportsIndex, cast
 
 import numpy as np
 
-from descents.errors import Complaints, InvalidValueError
+from descents.errors import Complaints, InvalidValueError, name_of
 
 MOST_STARTS = 10**6
 """Upper limit on the number of starts; a larger number is taken for a typing error."""
@@ -32,7 +32,7 @@ def whole_number(
     >>> whole_number("rank", np.int64(2), 1)
     2
     """
-    wanted = f"a whole number of at least {minimum}"
+    name, wanted = name_of(name), f"a whole number of at least {minimum}"
     if maximum is not None:
         wanted = f"a whole number from {minimum} to {maximum}"
     try:
@@ -61,7 +61,7 @@ def real_number(
     >>> real_number("tolerance", 0, minimum=0)
     0.0
     """
-    wanted = "a finite number"
+    name, wanted = name_of(name), "a finite number"
     if minimum > -math.inf:
         wanted += f" {'above' if strict else 'of at least'} {minimum:g}"
     try:
@@ -105,7 +105,7 @@ def true_or_false(name: str, value: object) -> bool:
     True
     """
     if not isinstance(value, bool | np.bool_):
-        raise InvalidValueError(f"{name} is {value!r}; give True or False")
+        raise InvalidValueError(f"{name_of(name)} is {value!r}; give True or False")
     return bool(value)
 
 
@@ -125,7 +125,7 @@ def one_of(name: str, value: object, choices: Iterable[str]) -> str:
     choices = list(choices)
     if not isinstance(value, str) or value not in choices:
         listed = ", ".join(repr(choice) for choice in choices)
-        raise InvalidValueError(f"{name} is {value!r}; give one of {listed}")
+        raise InvalidValueError(f"{name_of(name)} is {value!r}; give one of {listed}")
     return value
 
 

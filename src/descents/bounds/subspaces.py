@@ -66,6 +66,49 @@ def subspace_agreement(factors: ArrayLike, best: int) -> float | None:
     return float(np.median(means).round(12))
 
 
+def matched_cosines(components: ArrayLike, best: int) -> np.ndarray:
+    """Return how well the components of starts match those of the best start.
+
+    Each component of the best start is matched with one component of a start such that the
+    sum of the absolute cosines is as large as possible (the Hungarian algorithm [1]_).
+
+    Parameters
+    ----------
+    components : array-like of shape (S, rank, columns)
+        NaN for starts that failed.
+    best : int
+
+    Returns
+    -------
+    ndarray of shape (S, rank)
+        The absolute cosine of the match of each component of the best start; NaN for
+        starts that failed, and 0 for a component that is zero.
+
+    References
+    ----------
+    .. [1] Kuhn (1955), "The Hungarian method for the assignment problem", Naval Research
+       Logistics Quarterly 2.
+
+    Examples
+    --------
+    >>> first, second = [[1.0, 0.0], [0.0, 1.0]], [[0.0, -2.0], [3.0, 4.0]]
+    >>> matched_cosines([first, second], 0)
+    array([[1. , 1. ],
+           [0.6, 1. ]])
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    components = np.asarray(components, dtype=np.float64)
+    size = np.linalg.norm(components, axis=2, keepdims=True)
+    unit = components / np.where(size > 0, size, 1.0)
+    found = np.full(components.shape[:2], np.nan)
+    for start, cosines in enumerate(np.abs(unit[best] @ unit.transpose(0, 2, 1))):
+        if np.isfinite(cosines).all():
+            rows, match = linear_sum_assignment(cosines, maximize=True)
+            found[start, rows] = np.minimum(cosines[rows, match], 1.0)
+    return found
+
+
 def _r_squared(target: np.ndarray, fitted: np.ndarray) -> float:
     return 1.0 - float(np.square(target - fitted).sum() / np.square(target).sum())
 

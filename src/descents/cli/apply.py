@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,19 +13,20 @@ from descents.cli.factorize import intervals_option
 from descents.cli.impute import fill, imputations_option
 from descents.cli.options import (
     Command,
+    default_folder,
     free_at_once,
     in_words,
+    load_torch,
     memory_option,
     printing_options,
     range_option,
     reading_of,
     reading_options,
-    say,
     threads,
 )
+from descents.cli.printing import announce_reading, say, warn_of
 from descents.errors import Complaints
 from descents.text import counted
-from descents.validation import folder_path
 
 if TYPE_CHECKING:
     from descents.runs.factorize_result import AppliedResult
@@ -84,8 +84,10 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     A model of `impute` writes TABLE with its missing cells filled to FILLED. A model of
     `factorize` transforms and imputes the rows. A network of `train` predicts its target.
     """
+    announce_reading(table, given["quiet"] or given["as_json"])
     from descents.storage.files import read_json
     from descents.storage.run_folders import RESULT
+    from descents.validation import folder_path
 
     run = folder_path(run)
     result = read_json(run / RESULT)  # before anything heavy is loaded
@@ -102,8 +104,9 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     if command == "train":
         _check_network(complaints, run, memory, impute, coverage)
     if out is None:
-        out = Path("runs") / f"apply-{time.strftime('%Y%m%d-%H%M%S')}"
+        out = default_folder("apply")
     threads()
+    load_torch()
     if memory is not None:
         free_at_once()
     reading = reading_of(given).after(stored.get("reading", {}), result.get("formats"))
@@ -173,8 +176,7 @@ def _transform(
         folder.finish()
     quiet, as_json = silent
     if in_words(result, quiet, as_json):
-        for line in result.warnings:
-            click.echo(f"Warning: {line}.")
+        warn_of(result.warnings)
         for note in data.notes:
             say(note)
         _show_applied(
@@ -213,10 +215,10 @@ def _show_applied(
 ) -> None:
     """Print what a low-rank model was used for."""
     if result.not_used:
-        click.echo(f"Not in the model, left alone: {', '.join(result.not_used)}")
+        say(f"Not in the model, left alone: {', '.join(result.not_used)}")
     _show_unseen([vars(one) for one in result.unseen])
     filled = counted(result.holes, "missing cell") if in_memory else "no missing cell"
-    click.echo(
+    say(
         f"{counted(result.rows, 'row')} transformed to {counted(rank, 'dimension')}, "
         f"{filled} filled: {place}"
     )
@@ -270,7 +272,7 @@ def _show_unseen(strange: list[dict[str, Any]]) -> None:
     for name, levels in columns.items():
         cells = counted(sum(level["cells"] for level in levels), "cell")
         says = listed(level["level"] for level in levels)
-        click.echo(
+        say(
             f"{short(name)}: {cells} read as missing, of levels that the model was not "
             f"fitted with: {says}"
         )
@@ -312,7 +314,7 @@ def _predict(
         for note in data.notes:
             say(note)
         _show_unseen(strange)
-        click.echo(
+        say(
             f"{trained.target['name']} of {counted(len(data.row_names), 'row')} "
             f"predicted: {folder.path / 'predictions.parquet'}"
         )

@@ -7,106 +7,139 @@ from typing import TYPE_CHECKING
 
 import click
 
-from descents.cli.network_text import between, number
 from descents.cli.options import (
     Command,
+    default_folder,
     in_words,
+    load_torch,
     printing_options,
     threads,
 )
+from descents.cli.printing import draw_page, say
 from descents.errors import Complaints, DescentsError
-from descents.text import counted
+from descents.pages.drawing import drawing
+from descents.text import counted, decimals_of, rounded
 from descents.validation import folder_path
 
 if TYPE_CHECKING:
-    from descents.runs.train_result import ComparisonResult
+    from descents.runs.train_result import ComparisonResult, SideOfComparison
 
 
 @click.command("compare", cls=Command)
-@click.argument("first", type=click.Path(path_type=Path))
-@click.argument("second", type=click.Path(path_type=Path))
+@click.argument("runs", metavar="RUN [RUN ...]", nargs=-1, required=True)
+@click.option(
+    "--setting", "settings", multiple=True, metavar="[RUN:]SETTING",
+    help="The setting of RUN, or of every run, that is compared. Repeat the option to "
+    "compare several settings of a run.  [default: the best setting of each run]",
+)  # fmt: skip
+@click.option(
+    "--against", metavar="SIDE",
+    help="The run, or RUN:SETTING, with which all others are compared.  [default: the "
+    "second of two; the best of several]",
+)  # fmt: skip
+@click.option(
+    "--margin", type=click.FloatRange(0, min_open=True), metavar="DIFFERENCE",
+    help="The smallest difference that matters. Two one-sided tests then show whether "
+    "sides are equivalent: whether they differ by less than this.",
+)  # fmt: skip
 @click.option(
     "--metric",
-    help="Metric that compares the best settings of the two runs: a column of both "
-    "starts.parquet.  [default: the metric of the runs]",
+    help="Metric that compares the starts: a column of starts.parquet of all runs.  "
+    "[default: the metric of the runs]",
 )
+@click.option(
+    "--out", type=click.Path(path_type=Path),
+    help="New folder for the results.  [default: runs/compare-<time>]",
+)  # fmt: skip
 @printing_options
 def compare(
-    first: Path, second: Path, metric: str | None, quiet: bool, as_json: bool
+    runs: tuple[str, ...],
+    settings: tuple[str, ...],
+    against: str | None,
+    margin: float | None,
+    metric: str | None,
+    out: Path | None,
+    quiet: bool,
+    as_json: bool,
 ) -> int:
-    """Compare the starts of two runs of 'descents train', and report which is better.
+    """Compare the starts of runs of 'descents train', and report which is better.
 
-    The difference is the mean of FIRST minus that of SECOND. It is positive where FIRST
-    has the larger values: better for accuracy or R2, worse for a loss.
+    Each RUN is the folder of a run. Its best setting is compared, or those of --setting.
     """
     from descents.storage.files import read_json
-    from descents.storage.run_folders import RESULT
+    from descents.storage.run_folders import RESULT, RunFolder
 
     complaints = Complaints()
-    for run in (first, second):  # report errors before torch is loaded
+    for run in dict.fromkeys(runs):  # report errors before torch is loaded
         try:
             read_json(folder_path(run) / RESULT)
         except DescentsError as error:
             complaints.require(False, str(error))
     complaints.raise_any()
+    draw = click.get_current_context().with_resource(drawing("compare"))
     threads()
-    from descents.runs.compare import compare_runs
+    load_torch()
+    from descents.runs.compare import ComparisonOptions
+    from descents.runs.compare import compare as compare_sides
 
-    comparison = compare_runs(first, second, metric)
-    if in_words(comparison, quiet, as_json):
-        for line in comparison.warnings:
-            click.echo(f"Warning: {line}.")
-        _show_comparison(comparison)
-        for line in comparison.notes:
-            click.echo(f"Note: {line}.")
+    compared = compare_sides(runs, ComparisonOptions(metric, settings, against, margin))
+    result = compared.result
+    folder = RunFolder(out or default_folder("compare"), vars(result.run))
+    with folder:
+        compared.write(folder)
+        draw_page(draw, folder.work, (result, compared.rows, {}))
+        folder.finish()
+    if in_words(result, quiet, as_json):
+        _show(result, folder.path)
     return 0
 
 
-def _show_comparison(comparison: ComparisonResult) -> None:
-    """Print the comparison of two runs."""
-    sides = [
-        f"{number(mean)} of {total - failed} of {counted(total, 'start')} of {run} "
-        f"({setting})"
-        if failed
-        else f"{number(mean)} of {counted(total, 'start')} of {run} ({setting})"
-        for mean, total, failed, run, setting in zip(
-            comparison.means,
-            comparison.starts,
-            comparison.failed,
-            comparison.runs,
-            comparison.settings,
-            strict=True,
+def _show(result: ComparisonResult, folder: Path) -> None:
+    """Print the comparison, its answer first."""
+    say(result.answer)
+    for line in result.warnings:
+        say(f"Warning: {line}.")
+    if len(result.differences) > 1:
+        for one in result.differences:
+            say(f"{one.says}.")
+    sides = ", ".join(_mean(side, result.resolution) for side in result.sides)
+    say(f"Mean {result.metric.replace('_', ' ')}: {sides}.")
+    constants = [rounded(value, None) for value in dict.fromkeys(result.constants)]
+    if None not in result.constants:
+        say(f"The best constant prediction has {' and '.join(constants)}.")
+    say(result.how)
+    for one in result.differences:
+        share = one.probability_of_improvement
+        if share is None:
+            continue
+        ends = one.improvement_interval
+        known = None not in ends
+        note = ", where a failed start counts as the worse" if any(one.failed) else ""
+        places = decimals_of(ends)
+        say(
+            f"A start of {one.side} is better than one of {one.reference} with probability "
+            f"{rounded(share, places)}"
+            + (
+                f" ({rounded(ends[0], places)} to {rounded(ends[1], places)})"
+                if known
+                else ""
+            )
+            + f"{note}."
         )
-    ]
-    click.echo(f"Mean {comparison.metric.replace('_', ' ')}: {', '.join(sides)}.")
-    constants = dict.fromkeys(number(value) for value in comparison.constants)
-    if "-" not in constants:
-        click.echo(f"The best constant prediction has {' and '.join(constants)}.")
-    how = "start by start" if comparison.paired else "as two samples"
-    first, second = comparison.counts
-    starts = (
-        counted(first, "start") if first == second else f"{first} and {second} starts"
-    )
-    interval = between(comparison.interval, "+")
-    if interval == "-":
-        interval = "not known"
-    low, high = comparison.improvement_interval
-    p_value = number(comparison.p_value)
-    click.echo(
-        f"Difference, first minus second: {number(comparison.difference, '+.4f')} (95% "
-        f"interval {interval}; "
-        f"{'higher' if comparison.higher_is_better else 'lower'} is better), "
-        f"compared {how} over {starts} that did not fail; "
-        f"permutation p {'not known' if p_value == '-' else p_value}."
-    )
-    if comparison.probability_of_improvement is None:
-        return
-    note = (
-        ", where a failed start counts as the worse" if any(comparison.failed) else ""
-    )
-    click.echo(
-        "A start of the first is better than one of the second with probability "
-        f"{number(comparison.probability_of_improvement)}"
-        f"{f' ({low:.4f} to {high:.4f})' if low is not None and high is not None else ''}"
-        f"{note}."
+    if result.options:
+        names = ", ".join(one.option for one in result.options)
+        say(f"The sides differ in {names}.")
+    for line in result.notes:
+        say(f"Note: {line}.")
+    say(f"The page: {folder / 'report.html'}")
+
+
+def _mean(side: SideOfComparison, resolution: float | None) -> str:
+    """Return the mean of a side, and of how many of its starts it is."""
+    places = decimals_of(side.interval, resolution)
+    failed = side.starts - side.failed
+    of = f"{failed} of " if side.failed else ""
+    return (
+        f"{rounded(side.mean, places)} of {of}{counted(side.starts, 'start')} of "
+        f"{side.run} ({side.setting})"
     )

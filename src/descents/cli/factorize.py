@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,33 +17,29 @@ from descents.cli.checks import (
 )
 from descents.cli.options import (
     CTRL_C,
+    MOST_STARTS,
     OUT_OF_TIME,
     Command,
-    bar,
     column_options,
+    default_folder,
     free_at_once,
     in_words,
+    load_torch,
     memory_option,
     printing_options,
     reading_of,
     reading_options,
     run_options,
-    say,
-    say_error,
     share_products,
-    terminal,
     threads,
 )
+from descents.cli.printing import announce_reading, draw_page, say, say_error, warn_of
+from descents.cli.progress import bar
 from descents.errors import Complaints
 from descents.pages.drawing import drawing
-from descents.tables.frames import short
-from descents.tables.spelling import listed
 from descents.text import counted
-from descents.validation import MOST_STARTS
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from descents.runs.factorize_options import Options
     from descents.runs.factorize_result import LowRankResult
     from descents.runs.request import Data, Identity, Reading
@@ -233,26 +228,30 @@ def factorize(table: str, **given: Any) -> int:
 
     TABLE is a CSV or TSV file (.gz too), Parquet, .npy, .npz, or - for standard input.
     """
-    from descents.storage.results import read_result
-    from descents.storage.run_folders import RESULT, RunFolder
-
     names = ("resume", "out", "max_seconds", "workers", "memory", "impute")
     resume, out, max_seconds, workers, memory, impute = map(given.pop, names)
     quiet, as_json = given.pop("quiet"), given.pop("as_json")
+    announce_reading(table, quiet or as_json)
     complaints = Complaints()
     check_resume(complaints, resume, out)
     check_impute(complaints, impute, table, triples=given["triples"])
     check_memory(complaints, memory, impute, given["intervals"], workers)
     if out is None:
-        out = Path("runs") / f"factorize-{time.strftime('%Y%m%d-%H%M%S')}"
+        out = default_folder("factorize")
+    from descents.storage.run_folders import RESULT, RunFolder
+
     again = resume and (out / RESULT).exists()  # then nothing is drawn
-    draw = click.get_current_context().with_resource(drawing(ahead=not again))
+    draw = click.get_current_context().with_resource(
+        drawing("factorize", ahead=not again)
+    )
     limits = Limits(threads() if workers == 1 else 1, workers, max_seconds)
+    load_torch()
     if memory is not None:
         free_at_once()
     from descents.runs import request as asked
     from descents.runs.apply import write_filled
     from descents.runs.factorize_result import LowRankResult
+    from descents.storage.results import read_result
 
     reading, options = _parsed(table, given, memory, complaints)
     settings = vars(options) | ({} if memory is None else {"memory": memory})
@@ -272,11 +271,11 @@ def factorize(table: str, **given: Any) -> int:
             )
             folder.finish()
     if in_words(result, quiet, as_json):
-        _show(terminal(soft_wrap=True), result, folder.path)
+        _show(result, folder.path)
         if impute is not None:
-            click.echo(f"The table with its missing cells filled: {impute}")
+            say(f"The table with its missing cells filled: {impute}")
             for line in notes:
-                click.echo(f"Note: {line}.")
+                say(f"Note: {line}.")
     return _code_of(result.statuses, max_seconds)
 
 
@@ -359,7 +358,7 @@ def _fitted(
         )
         result = made.write(folder)
         progress("drawing", 0.97)
-        draw(folder.work, (result, made.rows, made.tensors))
+        draw_page(draw, folder.work, (result, made.rows, made.tensors))
     if impute is None:
         return result, []
     return result, write_imputed(made, impute, options.intervals)
@@ -379,43 +378,43 @@ def _code_of(statuses: dict[str, int], max_seconds: float | None) -> int:
     return CTRL_C
 
 
-def _show(console: Console, result: LowRankResult, out: Path) -> None:
+def _show(result: LowRankResult, out: Path) -> None:
     """Print what was fitted, how good it is, and how sure that is."""
-    for line in result.warnings:
-        console.print(f"Warning: {line}.", style="yellow", markup=False)
+    warn_of(result.warnings)
     for line in [*result.chosen, *result.defaults]:
-        console.print(line, markup=False)
+        say(line)
     if result.selection is not None:
-        console.print(result.selection.says, markup=False)
+        say(result.selection.says)
     rows, wide = result.shape
     penalized = any(v for name, v in result.penalty.items() if name != "count_power")
     with_penalty = " with its penalty" if penalized else ""
-    console.print(
-        f"\nRank {result.rank} on {counted(result.observed, 'cell')} of {rows} x {wide}, "
+    say()
+    say(
+        f"Rank {result.rank} on {counted(result.observed, 'cell')} of {rows} x {wide}, "
         f"by {result.steps} steps: loss {_form(result.loss, '.8g')}"
         f"{with_penalty}, where the best constants have "
         f"{_form(result.constants_loss, '.6g')}."
     )
-    console.print(result.gap_says, markup=False)
-    _show_held_out(console, result)
+    say(result.gap_says)
+    _show_held_out(result)
     starts = result.starts
     if starts.count > 1:
-        console.print(
+        say(
             f"{counted(starts.count, 'start')}: median loss "
             f"{_form(starts.loss_median, '.8g')}, largest "
             f"{_form(starts.loss_max, '.8g')}; their column spaces agree to "
             f"{_form(starts.subspace_agreement, '.3g')} (1 is the same space)."
         )
     if result.intervals is not None:
-        console.print(
+        say(
             f"{100 * result.intervals.coverage:g}% prediction intervals for imputed "
             f"cells, calibrated on {counted(result.intervals.held, 'held-out cell')}."
         )
     statuses = ", ".join(f"{n} {word}" for word, n in result.statuses.items())
-    console.print(f"Starts: {statuses}. {_form(result.seconds, '.1f')} s.")
+    say(f"Starts: {statuses}. {_form(result.seconds, '.1f')} s.")
     if result.memory is not None:
-        console.print(result.memory.says)
-    console.print(f"The page: {out / 'report.html'}")
+        say(result.memory.says)
+    say(f"The page: {out / 'report.html'}")
 
 
 def _form(value: float | None, form: str) -> str:
@@ -423,11 +422,14 @@ def _form(value: float | None, form: str) -> str:
     return "not known" if value is None else format(value, form)
 
 
-def _show_held_out(console: Console, result: LowRankResult) -> None:
+def _show_held_out(result: LowRankResult) -> None:
     """Print how well held-out cells are predicted."""
+    from descents.tables.frames import short
+    from descents.tables.spelling import listed
+
     if result.held_out is None:
         return
-    console.print(result.held_out.says, markup=False)
+    say(result.held_out.says)
     known = {c.name: c.unseen for c in result.columns if c.unseen is not None}
     names = sorted(known, key=lambda name: -known[name])
     each = [
@@ -439,9 +441,7 @@ def _show_held_out(console: Console, result: LowRankResult) -> None:
     if len(each) > MOST_SHOWN:
         each = [*each[: MOST_SHOWN // 2], "...", *each[-MOST_SHOWN // 2 :]]
     if each:
-        console.print(
-            f"Predicted of each column, of such cells: {', '.join(each)}", markup=False
-        )
+        say(f"Predicted of each column, of such cells: {', '.join(each)}")
     flat = [c.name for c in result.columns if c.filled_by == "constant"]
     better = [name for name in flat if known.get(name, 0) > 0]
     worse = [name for name in flat if name not in better]
@@ -452,4 +452,4 @@ def _show_held_out(console: Console, result: LowRankResult) -> None:
         ("Not predicted better than by a constant, but filled by the model", unsure),
     ):
         if some:
-            console.print(f"{says}: {listed(some)}", markup=False)
+            say(f"{says}: {listed(some)}")

@@ -11,28 +11,33 @@ import click
 
 from descents.cli.checks import check_resume
 from descents.cli.options import (
+    MOST_STARTS,
     Command,
     Decorator,
-    bar,
     column_options,
     in_words,
     levels_option,
+    load_torch,
     printing_options,
     range_option,
     reading_of,
-    say,
-    terminal,
     text_options,
     threads,
 )
+from descents.cli.printing import (
+    Column,
+    announce_reading,
+    draw_page,
+    say,
+    show_table,
+    warn_of,
+)
+from descents.cli.progress import bar
 from descents.errors import Complaints
 from descents.pages.drawing import drawing
-from descents.text import counted
-from descents.validation import MOST_STARTS
+from descents.text import counted, visible
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from descents.runs.impute_result import ImputationResult, ImputedColumn, Level
     from descents.runs.request import Reading
 
@@ -108,24 +113,26 @@ def impute(table: str, filled: Path, **given: Any) -> int:
     needed: columns are modeled by their type, and how well each is predicted is tested
     on observed cells that are hidden from the fit.
     """
-    from descents.runs.impute_result import ImputationResult
-    from descents.storage.results import read_result
-    from descents.storage.run_folders import RESULT, RunFolder
-
     resume, out, quiet, as_json = (
         given.pop(name) for name in ("resume", "out", "quiet", "as_json")
     )
+    announce_reading(table, quiet or as_json)
     complaints = Complaints()
     check_resume(complaints, resume, out)
     if out is None:
         out = Path("runs") / f"impute-{time.strftime('%Y%m%d-%H%M%S')}"
+    from descents.storage.run_folders import RESULT, RunFolder
+
     again = resume and (out / RESULT).exists()
-    draw = click.get_current_context().with_resource(drawing(ahead=not again))
+    draw = click.get_current_context().with_resource(drawing("impute", ahead=not again))
     threads()
+    load_torch()
     from descents.runs import impute as study
     from descents.runs import request as asked
     from descents.runs.filling import Options
+    from descents.runs.impute_result import ImputationResult
     from descents.runs.results import Run
+    from descents.storage.results import read_result
     from descents.tables.written import check_target
 
     complaints.attempt(check_target, table, filled)
@@ -151,81 +158,77 @@ def impute(table: str, filled: Path, **given: Any) -> int:
                 study.write(found.filling, table, filled)
                 found.write(folder)
                 progress("drawing", 0.97)
-                draw(folder.work, (found.result, found.rows, found.tensors))
+                draw_page(draw, folder.work, (found.result, found.rows, found.tensors))
             folder.finish()
             result = found.result
     if in_words(result, quiet, as_json):
-        _show(terminal(soft_wrap=True), result, filled, folder.path)
+        _show(result, filled, folder.path)
     return 0
 
 
-def _show(console: Console, result: ImputationResult, filled: Path, out: Path) -> None:
+def _show(result: ImputationResult, filled: Path, out: Path) -> None:
     """Print warnings, how much was filled and how well, then the columns left alone."""
-    for line in result.warnings:
-        console.print(f"Warning: {line}.", style="yellow", markup=False)
-    console.print(result.says, markup=False)
+    warn_of(result.warnings)
+    say(result.says)
     if result.filled.cells:
-        console.print(result.quality, markup=False)
+        say(result.quality)
         if result.refinement is not None:
-            console.print(result.refinement.says, markup=False)
-        _show_columns(console, result.columns)
-    _show_left(console, result)
+            say(result.refinement.says)
+        _show_columns(result.columns)
+    _show_left(result)
     if result.added:
-        console.print(f"Added columns: {_listed(result.added)}", markup=False)
-    console.print("Read as:")
+        say(f"Added columns: {_listed(result.added)}")
+    say("Read as:")
     for note in result.read:
         say(f"  {note}")
-    console.print(f"\nFilled table: {filled}", markup=False)
-    console.print(f"Page: {out / 'report.html'}  ({result.seconds:.1f} s)")
+    say()
+    say(f"Filled table: {filled}")
+    say(f"Page: {out / 'report.html'}  ({result.seconds:.1f} s)")
 
 
-def _show_columns(console: Console, columns: list[ImputedColumn]) -> None:
+def _show_columns(columns: list[ImputedColumn]) -> None:
     """Print a line for each column with missing cells: its error on held-out cells."""
-    from rich.table import Table
-
     from descents.tables.frames import short
 
-    table = Table(box=None, pad_edge=False, header_style="")
-    table.add_column("column", no_wrap=True)
-    for title in ("missing", "error*", "by its mean or mode"):
-        table.add_column(title, justify="right")
-    table.add_column("better?")
     lacking = [column for column in columns if column.missing]
     shown = sorted(lacking, key=lambda column: -column.missing)[:MOST_LINES]
-    for column in shown:
-        table.add_row(
-            short(column.name).replace("\n", "\\n"),
-            str(column.missing),
-            column.error_says,
-            column.constant_says,
-            column.verdict,
-        )
-    console.print()
-    console.print(table)
-    if len(lacking) > len(shown):
-        console.print(f"and {len(lacking) - len(shown)} more, which the page lists")
-    console.print(
-        "* of held-out cells: the root mean squared error, or the share of wrong levels.\n"
+    names = [visible(short(column.name)).replace("\n", "\\n") for column in shown]
+    say()
+    show_table(
+        [
+            Column("column", names),
+            Column("missing", [str(one.missing) for one in shown], 3, right=True),
+            Column("error*", [one.error_says for one in shown], 1, right=True),
+            Column(
+                "by its mean or mode",
+                [one.constant_says for one in shown],
+                4,
+                right=True,
+            ),
+            Column("better?", [one.verdict for one in shown], 2),
+        ],
+        framed=False,
     )
+    if len(lacking) > len(shown):
+        say(f"and {len(lacking) - len(shown)} more, which the page lists")
+    say(
+        "* of held-out cells: the root mean squared error, or the share of wrong levels."
+    )
+    say()
 
 
 MOST_LINES = 30
 """So many columns have a line in what is printed."""
 
 
-def _show_left(console: Console, result: ImputationResult) -> None:
+def _show_left(result: ImputationResult) -> None:
     """Print which columns are not modeled, and why."""
     from descents.tables.frames import short
 
     for one in result.passed:
-        console.print(
-            f"Left as it is: {short(one.name)}, which {one.why}", markup=False
-        )
+        say(f"Left as it is: {short(one.name)}, which {one.why}")
     if result.ignored:
-        console.print(
-            f"Left as they are by --ignore and --id: {_listed(result.ignored)}",
-            markup=False,
-        )
+        say(f"Left as they are by --ignore and --id: {_listed(result.ignored)}")
 
 
 def _listed(names: list[str]) -> str:
@@ -265,21 +268,19 @@ def fill(
         show_unseen([vars(one) for one in result.unseen])
         without = result.filled.rows_without_cells
         if without:
-            click.echo(
+            say(
                 f"Warning: {counted(without, 'row')} without an observed cell in a modeled "
                 "column, filled by the means and the most probable levels of the model."
             )
-        click.echo(result.says)
+        say(result.says)
         if result.by_constant:
-            click.echo(
+            say(
                 "Filled with the mean or the most frequent level, as in the run: "
                 f"{_listed(result.by_constant)}"
             )
         if result.not_used:
-            click.echo(
-                f"Not in the model, left as they are: {_listed(result.not_used)}"
-            )
+            say(f"Not in the model, left as they are: {_listed(result.not_used)}")
         for note in data.notes:
             say(note)
-        click.echo(f"Filled table: {filled}")
+        say(f"Filled table: {filled}")
     return 0

@@ -2,61 +2,57 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
 from descents import __version__
-from descents.cli.apply import apply
-from descents.cli.compare import compare
-from descents.cli.factorize import factorize
-from descents.cli.impute import impute
 from descents.cli.options import (
     BAD_INPUT,
     CLOSED_OUTPUT,
     CTRL_C,
     LOST_PROCESS,
-    say_error,
-    visible_streams,
+    OPTIONS,
 )
-from descents.cli.reproduce import reproduce
-from descents.cli.train import train
-from descents.errors import DescentsError, LostProcessError, by_command
-from descents.validation import folder_path
+from descents.cli.printing import say_error, visible_streams
+from descents.errors import DescentsError, LostProcessError, by_command, called
+
+MODULES = ("apply", "compare", "factorize", "impute", "report", "reproduce", "train")
+"""The commands that have modules of their own, in which they have the same name."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """A group that loads the module of a command when the command is run.
+
+    So the first line is printed before the libraries of other commands are loaded.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted([*super().list_commands(ctx), *MODULES])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command with a name, None if there is none."""
+        if cmd_name not in MODULES:
+            return super().get_command(ctx, cmd_name)
+        try:
+            module = importlib.import_module(f"descents.cli.{cmd_name}")
+        except KeyboardInterrupt:  # click would print an empty line
+            raise click.Abort from None
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s", prog_name="descents")
 def commands() -> None:
     """Fit low-rank models and small networks by gradient descent from many starting
     points, and compare every result with the best known answer.
     """
-
-
-@commands.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-def report(run: Path, quiet: bool) -> int:
-    """Redraw the figures and the page of a stored RUN."""
-    from descents.storage.files import read_json
-    from descents.storage.run_folders import RESULT
-
-    run = folder_path(run)
-    read_json(run / RESULT)  # report errors before the drawing library is loaded
-    from descents.pages.page import PAGE, draw
-
-    draw(run)
-    if not quiet:
-        click.echo(f"The page: {run / PAGE}")
-    return 0
-
-
-for command in (reproduce, factorize, impute, train, compare, apply):
-    commands.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="replace")  # the terminal may lack some characters
     try:
-        with visible_streams(), by_command():
+        with visible_streams(), by_command(), called(**OPTIONS):
             return _run(arguments)
     except (BrokenPipeError, SystemExit):  # what click and rich raise at a closed pipe
         # The interpreter flushes stdout at exit, which would fail at the closed pipe.

@@ -5,87 +5,92 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from descents.text import counted
+from descents.cli.printing import Column, say, show_table, warn_of
+from descents.pages.numbers import digits_of
+from descents.text import counted, p_text
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
+    from descents.pages.numbers import Digits
     from descents.runs.train_result import NetworkResult, OptionEffect
 
 
-def show(console: Console, result: NetworkResult, out: Path) -> None:
+def show(result: NetworkResult, out: Path) -> None:
     """Print what was trained, and how much the result depends on the start."""
+    form = digits_of(result)
     what = (
         f"{counted(len(result.classes), 'class', 'classes')}"
         if result.classes
         else "numbers"
     )
     weights = result.run.options.get("weights")
-    console.print(
+    say(
         f"{result.target.name}: {what}{f' ({result.why})' if result.why != what else ''}, "
         f"{counted(result.rows, 'row')}"
         f"{f' weighted by {weights}' if weights else ''}, "
         f"{len(result.features)} features.",
-        markup=False,
     )
-    for line in result.warnings:
-        console.print(f"Warning: {line}.", style="yellow", markup=False)
-    console.print(_settings(result))
+    warn_of(result.warnings)
+    _show_settings(result)
     for line in _caveats(result):
-        console.print(line)
+        say(line)
     for line in _verdicts(result):
-        console.print(line, markup=False)
+        say(line)
     if result.effects:
-        console.print(_effects(result.effects))
+        _show_effects(result.effects, form)
+    for source in result.sources:
+        if len(source.parameters) > 1 and source.share is not None:
+            say(
+                f"Interaction {source.source.replace('_', ' ')}: {source.share:.1%} of the "
+                f"sum of squares, {p_text(source.p_value)}."
+            )
     if result.compared:
-        console.print(
+        say(
             "The best setting compared with each other one (95% simultaneous intervals):"
         )
     for pair in result.compared:
-        console.print(
+        say(
             f"{pair.setting} against {pair.against}: "
-            f"{number(pair.difference, '+.4f')} ({between(pair.interval)}), adjusted "
-            f"p {number(pair.p_adjusted, '.2g')}"
+            f"{form(pair.difference, sign=True)} ({form.between(pair.interval)}), "
+            f"adjusted {p_text(pair.p_adjusted)}"
             f"{_of_how_many(pair.counts[0], result.starts)}.",
-            markup=False,
         )
     variance = result.variance
     if variance.splits is not None and variance.starts is not None:
-        console.print(
+        say(
             f"The interval is over starts, on these {result.splits} splits of the "
             "rows: the standard deviation is "
-            f"{variance.starts**0.5:.4f} between starts and "
-            f"{variance.splits**0.5:.4f} between splits."
+            f"{form.one(variance.starts**0.5)} between starts and "
+            f"{form.one(variance.splits**0.5)} between splits."
         )
-    console.print(_best_start(result), markup=False)
-    console.print(f"The page: {out / 'report.html'}")
+    say(_best_start(result))
+    say(f"The page: {out / 'report.html'}")
 
 
-def _settings(result: NetworkResult) -> Table:
-    """Return the table of the metric in each setting."""
-    from rich import table
-
-    metric = result.metric.replace("_", " ")
-    starts = counted(result.starts, "start")
-    shown = table.Table(title=f"{metric}, {starts}", title_justify="left")
-    longest = max(len(setting.name) for setting in result.settings)
-    shown.add_column("setting", overflow="fold", min_width=min(longest, 30))
-    for name in ("mean", "95% interval", "std. dev.", "median", "failed"):
-        shown.add_column(name, justify="right", no_wrap=True)
-    for setting in result.settings:
-        m = setting.metric
-        shown.add_row(
-            setting.name,
-            number(m.mean),
-            between(m.interval),
-            number(m.standard_deviation),
-            number(m.quartiles[1] if m.quartiles else None),
-            f"{m.failed} of {result.starts}",
-        )
+def _show_settings(result: NetworkResult) -> None:
+    """Print the table of the metric in each setting."""
+    form = digits_of(result)
+    names = [setting.name for setting in result.settings]
+    metrics = [setting.metric for setting in result.settings]
+    medians = [form.one(m.quartiles[1] if m.quartiles else None) for m in metrics]
+    columns = {
+        "mean": [form(m.mean) for m in metrics],
+        "95% interval": [form.between(m.interval) for m in metrics],
+        "std. dev.": [form(m.standard_deviation) for m in metrics],
+        "median": medians,
+        "failed": [f"{m.failed} of {result.starts}" for m in metrics],
+    }
     if result.constant is not None:
-        shown.add_row("always " + _constant_answer(result), number(result.constant))
-    return shown
+        names.append("always " + _constant_answer(result))
+        for title, cells in columns.items():
+            cells.append(form(result.constant) if title == "mean" else "")
+    order = {"mean": 1, "95% interval": 2, "failed": 3, "std. dev.": 4, "median": 5}
+    show_table(
+        [
+            Column("setting", names),
+            *(Column(t, c, order[t], right=True) for t, c in columns.items()),
+        ],
+        f"{result.metric.replace('_', ' ')}, {counted(result.starts, 'start')}",
+    )
 
 
 def _constant_answer(result: NetworkResult) -> str:
@@ -109,13 +114,15 @@ def _verdicts(result: NetworkResult) -> list[str]:
 
 def _best_start(result: NetworkResult) -> str:
     """Return which start `descents apply` uses, and its scores."""
-    best = result.best
+    best, form = result.best, digits_of(result)
     # A score on held-out rows may be undefined, which is not the same as no such rows.
     validated = result.run.options["validation"] != "none"
     score = "accuracy" if result.classes else "R2"
-    held_out = f", {number(best.validation)} on the held-out rows" if validated else ""
+    held_out = (
+        f", {form.one(best.validation)} on the held-out rows" if validated else ""
+    )
     if best.constant is not None:
-        constant = f"{_constant_answer(result)} has {number(best.constant)}"
+        constant = f"{_constant_answer(result)} has {form.one(best.constant)}"
         held_out += f", where always predicting {constant}"
     if result.starts > 1 and validated:
         held_out += " (the start's score is somewhat too good, because these rows chose the start)"
@@ -123,7 +130,7 @@ def _best_start(result: NetworkResult) -> str:
     where = f" on split {best.split}" if result.splits > 1 else ""
     return (
         f"'descents apply' uses the start with the least {which} loss, start "
-        f"{best.start} of {best.setting}{where}: {score} {number(best.training)} "
+        f"{best.start} of {best.setting}{where}: {score} {form.one(best.training)} "
         f"in training{held_out}. {result.seconds:.1f} s."
     )
 
@@ -141,53 +148,39 @@ def _caveats(result: NetworkResult) -> list[str]:
     return []
 
 
-def _effects(effects: list[OptionEffect]) -> Table:
-    """Return a table of the main effect of each option."""
-    from rich import table
-
-    count = effects[0].count
-    title = f"which option matters, from {counted(count, 'start')} per setting"
-    shown = table.Table(title=title, title_justify="left")
-    for name in ("option", "value"):
-        shown.add_column(name, overflow="fold")
-    for name in ("share", "p", "mean", "minus overall mean"):
-        shown.add_column(name, justify="right", no_wrap=True)
-    for effect in effects:
-        for position, level in enumerate(effect.levels):
-            first = position == 0
-            shown.add_row(
-                effect.parameter.replace("_", " ") if first else "",
-                str(level.value),
-                f"{effect.share:.1%}" if first else "",
-                f"{effect.p_adjusted:.2g}" if first else "",
-                f"{level.mean:.4f}",
-                between(level.interval, "+"),
-            )
-    return shown
-
-
-def between(ends: list[float | None] | None, sign: str = "") -> str:
-    """Return an interval as text, "-" if there is none.
-
-    Examples
-    --------
-    >>> between([0.5, 1.0]), between(None)
-    ('0.5000 to 1.0000', '-')
-    """
-    if ends is None or None in ends:
-        return "-"
-    return f"{ends[0]:{sign}.4f} to {ends[1]:{sign}.4f}"
-
-
-def number(value: float | None, form: str = ".4f") -> str:
-    """Return a number as text, "-" if there is none.
-
-    Examples
-    --------
-    >>> number(0.5), number(None)
-    ('0.5000', '-')
-    """
-    return "-" if value is None else format(value, form)
+def _show_effects(effects: list[OptionEffect], form: Digits) -> None:
+    """Print a table of the main effect of each option."""
+    levels = [
+        (effect, level, place == 0)
+        for effect in effects
+        for place, level in enumerate(effect.levels)
+    ]
+    show_table(
+        [
+            Column(
+                "option",
+                [
+                    e.parameter.replace("_", " ") if first else ""
+                    for e, _, first in levels
+                ],
+            ),
+            Column("value", [str(level.value) for _, level, _ in levels]),
+            Column(
+                "share", [f"{e.share:.1%}" * first for e, _, first in levels], 1, True
+            ),
+            Column(
+                "p", [f"{e.p_adjusted:.2g}" * first for e, _, first in levels], 3, True
+            ),
+            Column("mean", [form(level.mean) for _, level, _ in levels], 2, True),
+            Column(
+                "minus overall mean",
+                [form.between(level.interval, sign=True) for _, level, _ in levels],
+                4,
+                True,
+            ),
+        ],
+        f"which option matters, from {counted(effects[0].count, 'start')} per setting",
+    )
 
 
 def _of_how_many(count: int, total: int) -> str:

@@ -1,27 +1,61 @@
-"""What the commands share: options, the progress bar, messages and exit codes."""
+"""What the commands share: options, checks of their texts, and exit codes."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
 from descents.devices import processors
 from descents.errors import InvalidValueError
-from descents.text import visible
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from descents.runs.request import Reading
 
 NOT_MET, BAD_INPUT, OUT_OF_TIME, LOST_PROCESS, CTRL_C = 1, 2, 3, 4, 130
+MOST_STARTS = 10**6
+"""`descents.validation.MOST_STARTS`, without the libraries that it loads."""
+OPTIONS = {
+    "batch_size": "--batch-size",
+    "class_weight": "--class-weight",
+    "combine": "--combine",
+    "cv": "--cv",
+    "device": "--device",
+    "dropout": "--dropout",
+    "early_stopping": "--early-stopping",
+    "held_out": "--held-out",
+    "initialization": "--init",
+    "learning_rate": "--learning-rate",
+    "loss": "--loss",
+    "max_epochs": "--epochs",
+    "max_iter": "--max-iter",
+    "memory": "--memory",
+    "metric": "--metric",
+    "n_components": "--rank",
+    "n_iter_no_change": "--n-iter-no-change",
+    "n_starts": "--starts",
+    "offsets": "--offsets",
+    "optimizer": "--optimizer",
+    "random_state": "--seed",
+    "scales": "--scales",
+    "seed": "--seed",
+    "solver": "--solver",
+    "sparse": "--sparse",
+    "starts": "--starts",
+    "tol": "--tol",
+    "unseen": "--unseen",
+    "validation": "--validation",
+    "weight_decay": "--weight-decay",
+}
+"""The options for parameters of Python, which messages of a command name."""
 M_MMAP_THRESHOLD, LARGE = -3, 2**20
 """The glibc parameter for the smallest allocation that is returned to the system as soon
 as it is freed, and the value that it gets, in bytes."""
@@ -223,109 +257,6 @@ range_option = click.option(
 )
 
 
-class Visible:
-    """Wrapper of a text stream that escapes control characters."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-
-    def write(self, text: str) -> int:
-        """Write a text with its control characters escaped."""
-        self.stream.write(visible(text))
-        return len(text)
-
-    def writelines(self, lines: Iterable[str]) -> None:
-        """Write several texts."""
-        for line in lines:
-            self.write(line)
-
-    def __getattr__(self, name: str) -> object:
-        """Return an attribute of the wrapped stream."""
-        return getattr(self.stream, name)
-
-
-@contextlib.contextmanager
-def visible_streams() -> Iterator[None]:
-    """Escape control characters in all output, including warnings and tracebacks."""
-    streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (
-        stream if stream is None or isinstance(stream, Visible) else Visible(stream)
-        for stream in streams
-    )
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = streams
-
-
-def terminal(
-    *,
-    stderr: bool = False,
-    soft_wrap: bool = False,
-    force_terminal: bool | None = None,
-    color_system: Literal["auto", "standard"] = "auto",
-    width: int | None = None,
-) -> Console:
-    """Return a console that prints colors, but escapes control characters in texts."""
-    from rich.console import Console
-    from rich.segment import Segment
-
-    stream = sys.stderr if stderr else sys.stdout
-    plain = stream.stream if isinstance(stream, Visible) else stream
-
-    class VisibleConsole(Console):
-        def _render_buffer(self, buffer: Iterable[Segment]) -> str:
-            return super()._render_buffer(
-                part if part.control else Segment(visible(part.text), part.style)
-                for part in buffer
-            )
-
-    return VisibleConsole(
-        file=plain,
-        highlight=False,
-        markup=False,
-        soft_wrap=soft_wrap,
-        force_terminal=force_terminal,
-        color_system=color_system,
-        width=width,
-    )
-
-
-@contextlib.contextmanager
-def bar(silent: bool) -> Iterator[Callable[[str, float], None]]:
-    """Show a progress bar on a terminal; the function that is yielded advances it."""
-    if silent:  # do not load the library
-        yield lambda part, share: None
-        return
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = terminal(stderr=True)
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description:<26}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        task = bar.add_task("loading", total=1.0)
-
-        def progress(part: str, share: float) -> None:
-            bar.update(task, description=part, completed=share)
-
-        yield progress
-
-
 def threads() -> int:
     """Return how many chunks of starts run in parallel, and set torch to one thread each.
 
@@ -338,6 +269,22 @@ def threads() -> int:
         return 1
     os.environ["OMP_NUM_THREADS"] = "1"
     return processors()
+
+
+def load_torch() -> None:
+    """Load torch, whose objects the garbage collector then leaves alone.
+
+    They live until the process ends. Each full collection would look through all of them,
+    and so would the one at exit: together that takes a quarter of the time to load torch.
+    """
+    if "torch" in sys.modules:
+        return
+    gc.disable()
+    try:
+        import torch  # noqa: F401
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def share_products(count: int) -> None:
@@ -380,11 +327,8 @@ def in_words(result: object, quiet: bool, as_json: bool) -> bool:
     return not (quiet or as_json)
 
 
-def say(note: str) -> None:
-    """Print a note on one line, with line ends in names escaped."""
-    click.echo(visible(note).replace("\n", "\\n"))
-
-
-def say_error(sentence: str) -> None:
-    """Print an error message as one line on standard error."""
-    click.echo(f"descents: {visible(' '.join(sentence.split()))}", err=True)
+def default_folder(command: str) -> Path:
+    """Return a new folder for the results of a command, named by the time."""
+    name = f"{command}-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
+    return next(path for path in (Path("runs") / n for n in names) if not path.exists())

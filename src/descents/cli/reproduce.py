@@ -12,25 +12,30 @@ import click
 from descents.cli.checks import check_device, check_resume
 from descents.cli.options import (
     CTRL_C,
+    MOST_STARTS,
     NOT_MET,
     OUT_OF_TIME,
     Command,
-    bar,
     in_words,
+    load_torch,
     printing_options,
     run_options,
-    say_error,
-    terminal,
     threads,
 )
+from descents.cli.printing import (
+    Column,
+    announce,
+    draw_page,
+    say,
+    say_error,
+    show_table,
+)
+from descents.cli.progress import bar
 from descents.errors import Complaints, InterruptedRunError
 from descents.pages.drawing import drawing
 from descents.text import counted
-from descents.validation import MOST_STARTS
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from descents.reproduction.result import ReproductionResult, TrainingResult
     from descents.storage.run_folders import RunFolder
 
@@ -101,7 +106,7 @@ def reproduce(
         )
         return OUT_OF_TIME if late else CTRL_C
     if in_words(result, quiet, as_json):
-        _show(terminal(), result, folder.path)
+        _show(result, folder.path)
     missed = [check.figure for check in result.checks if not check.met]
     if strict and missed:
         say_error(f"published figures that were not reproduced: {'; '.join(missed)}.")
@@ -119,9 +124,11 @@ def _reproduce(
     silent: bool,
 ) -> ReproductionResult:
     """Run the study and draw its page, with a progress bar."""
-    draw = click.get_current_context().with_resource(drawing())
+    announce(f"Repeating the report with {counted(starts, 'start')}", silent)
+    draw = click.get_current_context().with_resource(drawing("reproduce"))
     with bar(silent) as progress:
         side_by_side = threads()
+        load_torch()
         from descents.reproduction.report import reproduce as study
 
         outcome = study(
@@ -136,73 +143,88 @@ def _reproduce(
         )
         progress("drawing", 0.97)
         outcome.write(folder)
-        draw(folder.work, (outcome.result, outcome.rows, outcome.tensors))
+        draw_page(draw, folder.work, (outcome.result, outcome.rows, outcome.tensors))
         folder.finish()
     return outcome.result
 
 
-def _show(console: Console, result: ReproductionResult, out: Path) -> None:
+def _show(result: ReproductionResult, out: Path) -> None:
     """Print published and obtained figures side by side, and the verdicts on the claims."""
-    from rich.table import Table
     from rich.text import Text
 
-    figures = Table(title="Published and obtained figures", title_justify="left")
-    for name in ("figure", "published", "obtained", "met"):
-        right = name in ("published", "obtained")
-        figures.add_column(name, justify="right" if right else "left")
-    for check in result.checks:
-        figures.add_row(
-            check.figure,
-            f"{check.published:.9g}",
-            "not known" if check.obtained is None else f"{check.obtained:.9g}",
-            "yes" if check.met else Text("no", style="bold red"),
-        )
-    console.print(figures)
-    _show_table_1(console, result.training)
-    _show_failures(console, result)
+    checks = result.checks
+    show_table(
+        [
+            Column("figure", [check.figure for check in checks]),
+            Column("published", [f"{one.published:.9g}" for one in checks], 3, True),
+            Column(
+                "obtained",
+                [
+                    "not known" if one.obtained is None else f"{one.obtained:.9g}"
+                    for one in checks
+                ],
+                2,
+                True,
+            ),
+            Column(
+                "met",
+                ["yes" if one.met else Text("no", "bold red") for one in checks],
+                1,
+            ),
+        ],
+        "Published and obtained figures",
+    )
+    _show_table_1(result.training)
+    _show_failures(result)
     colors = {"supported": "green", "supported with a correction": "yellow"}
-    claims = Table(title="The report's claims", title_justify="left", show_lines=True)
-    for name in ("#", "claim", "verdict"):
-        claims.add_column(name)
-    for claim in result.claims:
-        color = colors.get(claim.verdict, "red")
-        claims.add_row(str(claim.number), claim.claim, Text(claim.verdict, style=color))
-    console.print(claims)
-    console.print(
-        f"{result.seconds:.0f} s. The page: {out / 'report.html'}", soft_wrap=True
+    claims = result.claims
+    show_table(
+        [
+            Column("#", [str(one.number) for one in claims]),
+            Column("claim", [one.claim for one in claims]),
+            Column(
+                "verdict",
+                [Text(one.verdict, colors.get(one.verdict, "red")) for one in claims],
+            ),
+        ],
+        "The report's claims",
+        lines=True,
     )
+    say(f"{result.seconds:.0f} s. The page: {out / 'report.html'}")
 
 
-def _show_table_1(console: Console, training: TrainingResult) -> None:
+def _show_table_1(training: TrainingResult) -> None:
     """Print Table 1: as published, on the witness shuffle, and over all shuffles."""
-    from rich.table import Table
-
     ten = training.ten_starts
-    table = Table(
-        title="Table 1 and its ten starts: training and validation accuracy; medians and "
+
+    def pair(training: float, validation: float) -> str:
+        return f"{training:.2f}  {validation:.2f}"
+
+    published = [
+        pair(row.training_accuracy, row.validation_accuracy)
+        for row in training.published
+    ]
+    witness = [
+        pair(row.training_accuracy, row.validation_accuracy)
+        for row in ten.witness.table
+    ]
+    medians = [
+        pair(run.training_accuracy_quantiles[2], run.validation_accuracy_quantiles[2])
+        for run in ten.runs
+    ]
+    failed = [f"{100 * run.failed_share:.1f}%" for run in ten.runs]
+    starts = [str(row.start) for row in training.published]
+    show_table(
+        [
+            Column("run", starts, right=True),
+            Column("published", published, 1, right=True),
+            Column("on the witness", witness, 3, right=True),
+            Column("median", medians, 2, right=True),
+            Column("failed", failed, 4, right=True),
+        ],
+        "Table 1 and its ten starts: training and validation accuracy; medians and "
         f"failures over {counted(ten.shuffles, 'shuffle')}",
-        title_justify="left",
     )
-    for name in ("run", "published", "on the witness", "median", "failed"):
-        table.add_column(name, justify="right")
-    for published, witness, run in zip(
-        training.published, ten.witness.table, ten.runs, strict=True
-    ):
-        pairs = [
-            f"{row.training_accuracy:.2f}  {row.validation_accuracy:.2f}"
-            for row in (published, witness)
-        ]
-        median = (
-            f"{run.training_accuracy_quantiles[2]:.2f}  "
-            f"{run.validation_accuracy_quantiles[2]:.2f}"
-        )
-        table.add_row(
-            str(published.start),
-            *pairs,
-            median,
-            f"{100 * run.failed_share:.1f}%",
-        )
-    console.print(table)
     shares = ten.variance.training.shares
     parts = [
         "not known" if share is None else f"{share:.0%}"
@@ -210,11 +232,13 @@ def _show_table_1(console: Console, training: TrainingResult) -> None:
     ]
     tests = ten.tests
     not_rejected = sum(not row.rejected for row in ten.settings)
-    console.print(
+    say(
         f"p-values of Table 1 given these starts: {tests.joint.p_value:.3f} for the "
         f"whole table, {tests.pattern.p_value:.3f} for which runs fail, "
         f"{tests.shortfall.p_value:.3f} for how far they fail. {not_rejected} of "
-        f"{len(ten.settings)} settings are not rejected.\n"
+        f"{len(ten.settings)} settings are not rejected."
+    )
+    say(
         f"Variance of training accuracy: {parts[0]} start, {parts[1]} shuffle, {parts[2]} "
         f"interaction. The witness is {ten.witness.distance:.0f} percentage points "
         "from Table 1, summed over its twenty numbers"
@@ -226,18 +250,20 @@ def _show_table_1(console: Console, training: TrainingResult) -> None:
     )
 
 
-def _show_failures(console: Console, result: ReproductionResult) -> None:
+def _show_failures(result: ReproductionResult) -> None:
     """Print how many fresh starts fail, over all shuffles and on the fixed one."""
     training, diagnosis = result.training, result.diagnosis
     failures = training.failures
     fixed = failures.fixed
     verdicts = ", ".join(f"{n} {word}" for word, n in diagnosis.verdicts.items() if n)
-    console.print(
+    say(
         f"Fresh starts below {diagnosis.threshold} training accuracy: "
         f"{failures.share:.1%} over {counted(len(failures.by_shuffle), 'shuffle')} "
         f"({failures.low:.1%} to {failures.high:.1%}). On the fixed shuffle, number "
         f"{fixed.place} of {fixed.of} from the easiest: {diagnosis.failed} of "
-        f"{diagnosis.of}" + (f" ({verdicts})." if verdicts else "."),
+        f"{diagnosis.of}" + (f" ({verdicts})." if verdicts else ".")
+    )
+    say(
         f"With fresh starts, Table 1 does not reject {len(training.chosen)} of "
-        f"{len(training.settings)} settings.\n",
+        f"{len(training.settings)} settings."
     )

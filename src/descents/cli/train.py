@@ -15,23 +15,22 @@ from descents.cli.checks import check_device, check_resume
 from descents.cli.network_text import show
 from descents.cli.options import (
     CTRL_C,
+    MOST_STARTS,
     OUT_OF_TIME,
     Command,
-    bar,
     column_options,
     in_words,
+    load_torch,
     printing_options,
     reading_of,
     reading_options,
     run_options,
-    say,
-    say_error,
-    terminal,
     threads,
 )
+from descents.cli.printing import announce_reading, draw_page, say, say_error
+from descents.cli.progress import bar
 from descents.errors import Complaints, InterruptedRunError
 from descents.pages.drawing import drawing
-from descents.validation import MOST_STARTS
 
 if TYPE_CHECKING:
     from descents.runs.network_options import NetworkOptions
@@ -208,19 +207,23 @@ def train(table: str, **arguments: Any) -> int:
 
     TABLE is a CSV or TSV file (.gz too), Parquet, .npy, .npz, or - for standard input.
     """
-    from descents.storage.run_folders import RESULT, RunFolder
-
     names = ("resume", "out", "max_seconds", "quiet", "as_json", "workers")
     resume, out, max_seconds, quiet, as_json, workers = (
         arguments.pop(n) for n in names
     )
+    announce_reading(table, quiet or as_json)
     complaints = Complaints()
     check_resume(complaints, resume, out)
     if out is None:
         out = Path("runs") / f"train-{time.strftime('%Y%m%d-%H%M%S')}"
+    from descents.storage.run_folders import RESULT, RunFolder
+
     finished = resume and (out / RESULT).exists()  # then nothing is drawn
-    draw = click.get_current_context().with_resource(drawing(ahead=not finished))
+    draw = click.get_current_context().with_resource(
+        drawing("train", ahead=not finished)
+    )
     side_by_side = threads()
+    load_torch()
     from descents.runs.request import identity
 
     options, reading = _options_of(table, arguments, complaints)
@@ -251,7 +254,7 @@ def train(table: str, **arguments: Any) -> int:
         )
         return OUT_OF_TIME if late else CTRL_C
     if in_words(result, quiet, as_json):
-        show(terminal(soft_wrap=True), result, folder.path)
+        show(result, folder.path)
     return 0
 
 
@@ -333,7 +336,7 @@ def _trained(
         )
         trained.write(folder)
         progress("drawing", 0.97)
-        draw(folder.work, (trained.result, trained.rows, trained.tensors))
+        draw_page(draw, folder.work, (trained.result, trained.rows, trained.tensors))
     folder.finish()
     return trained.result
 

@@ -8,6 +8,7 @@ from enum import Enum
 import numpy as np
 
 from descents.diagnosis.evidence import Look
+from descents.text import OneLine
 
 EXPLODED_RATIO = 100.0
 """Exploded: at some step of the run the loss is at least this times the initial loss, ..."""
@@ -128,7 +129,7 @@ HEALTHY = (Verdict.OVERFITTED, Verdict.CONVERGED)
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(OneLine):
     """Evidence and verdicts of the F diagnosed starts.
 
     Evidence that needs longer descents or curvature is computed only for starts below the

@@ -15,7 +15,7 @@ from descents.constraints.constraints import (
     Regularizer,
 )
 from descents.constraints.sets import OneHot
-from descents.errors import Complaints, InvalidValueError
+from descents.errors import Complaints, InvalidValueError, name_of
 from descents.factorization.initialization import (
     SPECTRAL,
 )
@@ -56,7 +56,7 @@ def check_sets(problem: Factorization, initialization: Any) -> None:
     by_values = isinstance(initialization, str) and initialization in SPECTRAL
     complaints.require(
         problem.rank <= min(problem.cells.shape) or not by_values,
-        f"initialization is {initialization!r}, which has at most "
+        f"{name_of('initialization')} is {initialization!r}, which has at most "
         f"{min(problem.cells.shape)} components, but the rank is {problem.rank}; give "
         "'centers', 'normal' or 'uniform'",
     )

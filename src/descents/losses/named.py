@@ -89,4 +89,7 @@ def get_loss(value: object, what: str = "loss") -> Loss:
             f"colon, such as {kind.sample!r}"
         )
     make: Callable[..., Loss] = kind
-    return make(number_in(number)) if colon else make()
+    try:
+        return make(number_in(number)) if colon else make()
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{what} is {value!r}: {error}") from None

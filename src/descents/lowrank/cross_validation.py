@@ -123,11 +123,7 @@ def by_cells(
     fold = dealt(whole, folds, stream(seed, "split", 0))
     held = int((fold >= 0).sum())
     if held < LEAST_FOLD * folds:
-        raise InvalidValueError(
-            f"only {counted(held, 'cell')} can be held out, those whose row, column and "
-            f"level have another observed cell, but {counted(folds, 'fold')} need "
-            f"{LEAST_FOLD * folds}; give the rank and the penalty as numbers"
-        )
+        raise InvalidValueError(_too_few(held, folds))
     trials = _Trials(
         whole,
         fold,
@@ -157,11 +153,24 @@ def by_cells(
     if not np.isfinite(chosen.mean).any():
         raise InvalidValueError(
             "no rank and penalty of those tried has a finite loss on held-out cells; "
-            "give other steps, or divide numbers that are very large"
+            f"give another {for_caller('--solver', 'solver')}, or divide numbers that are very large"
         )
     place = chosen.chosen
     penalty = chosen.penalties[place[1]] if chosen.penalties else None
     return replace(chosen, rank=chosen.ranks[place[0]], penalty=penalty)
+
+
+def _too_few(held: int, folds: int) -> str:
+    """Return the error message if too few cells can be held out."""
+    numbers = for_caller(
+        "--rank and --penalty as numbers", "the rank and the penalty as numbers"
+    )
+    return (
+        f"only {counted(held, 'cell')} can be held out, those whose row, column and level "
+        f"have another observed cell, but {counted(folds, 'fold')} "
+        f"({for_caller('--cv', 'cv')}) need {LEAST_FOLD * folds}; give fewer folds, or "
+        f"{numbers}"
+    )
 
 
 def _check_ranks(search: Search, found: Cells, most: int) -> None:

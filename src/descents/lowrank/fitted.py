@@ -15,6 +15,7 @@ from descents.lowrank.predictor import Predictor
 from descents.lowrank.selection import Selection
 from descents.lowrank.settings import Settings
 from descents.lowrank.table import Header
+from descents.text import counted
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -70,6 +71,11 @@ class Fitted(Predictor):
     unseen: Unseen | None = None
     far: str | None = None
     calibration: Calibration | None = None
+
+    def __repr__(self) -> str:
+        """Return the rank, the starts and the loss."""
+        starts = counted(len(self.runs), "start")
+        return f"Fitted(rank {len(self.components)}, {starts}, loss {self.loss:.6g})"
 
     def filled(self, codes: list[np.ndarray]) -> list[np.ndarray]:
         """Return predicted columns, with constants in place of columns that need them."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from descents.marginal.held_out import ColumnScore
 from descents.tables.spelling import listed
-from descents.text import counted
+from descents.text import OneLine, counted
 
 ROUNDING = 1e-6
 """Errors that are nearer to each other, in their own units, are the same."""
@@ -31,7 +31,7 @@ class Overall(TypedDict):
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class Judged(OneLine):
     """How well a fit predicts cells that it has not seen.
 
     Attributes

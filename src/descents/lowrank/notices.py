@@ -239,7 +239,7 @@ def warn_of_the_end(fit: Predictor, settings: Settings) -> None:
     warn(
         f"{none_is} stationary after {counted(settings.max_iter, 'iteration')}; "
         f"{_more_steps()}"
-        + ", or give a penalty, because there may be no minimum with missing cells"
+        + f", or give a {for_caller('--penalty', 'penalty')}, because there may be no minimum with missing cells"
         * flat,
         convergence_warning(),
     )
@@ -277,9 +277,11 @@ def hopeless(columns: Sequence[ColumnModel], solver: str, rate: float | None) ->
             "the given loss is NaN or infinite at every start; return finite numbers "
             "for every finite prediction"
         )
-    remedy = "give another solver, or divide numbers that are very large"
+    solver_is = for_caller("--solver", "solver")
+    remedy = f"give another {solver_is}, or divide numbers that are very large"
     if rate is not None:
-        remedy += f", or a learning_rate below {rate:g}"
+        name = for_caller("--learning-rate", "learning_rate")
+        remedy += f", or a {name} below {rate:g}"
     return (
         f"the loss of every start became infinite or NaN with {solver} steps; {remedy}"
     )

@@ -33,7 +33,7 @@ from descents.errors import InvalidValueError
 from descents.losses import Loss, Periodic
 from descents.lowrank.predictor import Predictor
 from descents.statistics.quantiles import coverage_checked, rank_of
-from descents.text import counted
+from descents.text import OneLine, counted
 
 PARTS = 5
 """One in this many of the observed cells is held out."""
@@ -77,7 +77,7 @@ def kind_of(loss: Loss) -> str | None:
 
 
 @dataclass(frozen=True)
-class Intervals:
+class Intervals(OneLine):
     """Prediction intervals and sets of the cells that were filled.
 
     Attributes
@@ -163,7 +163,7 @@ class Flat:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(OneLine):
     """The scores of the held-out cells, to which the twin of a model was not fitted.
 
     Attributes

@@ -30,13 +30,16 @@ from descents.optim.loop import descend
 from descents.optim.rules import UpdateRule
 from descents.optim.runs import Runs
 from descents.optim.stopping import Stop
+from descents.text import OneLine
 
+NOTHING = 1e-6
+"""A component whose size is a smaller share of that of the table is zero."""
 Point = dict[str, np.ndarray]
 """The parameters of one start."""
 
 
 @dataclass(frozen=True, eq=False)
-class Predictor:
+class Predictor(OneLine):
     """A fitted factorization, and what it predicts.
 
     Attributes
@@ -104,15 +107,18 @@ class Predictor:
         self,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """The scores, the components, the rotation and the mean that give them."""
-        problem, best = self.problem, self.points[0]
-        free = not problem.constrained
-        scores, components, turn, mean = singular_form(
-            best["U"],
-            best["V"],
+        return self._in_singular_form(self.points[0])
+
+    def _in_singular_form(
+        self, point: Point
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        problem, free = self.problem, not self.problem.constrained
+        return singular_form(
+            point["U"],
+            point["V"],
             center=problem.has_offsets and free and not problem.l2_biases,
             rotate=free,
         )
-        return scores, components, turn, mean
 
     @property
     def loss(self) -> float:
@@ -207,6 +213,30 @@ class Predictor:
         finite = np.isfinite(self.runs.losses)
         place = int(finite[: self.runs.best].sum())
         return subspaces.subspace_agreement(self.runs.parameters["V"][finite], place)
+
+    def matched(self) -> np.ndarray:
+        """Return the cosines of the components of every start with those of the best.
+
+        Returns
+        -------
+        ndarray of shape (starts, rank)
+            See `descents.bounds.subspaces.matched_cosines`. Where a rotation is allowed,
+            components are those of the SVD form. NaN for components of the best start
+            that are zero.
+        """
+        parameters, losses = self.runs.parameters, self.runs.losses
+        shape = len(losses), self.problem.rank, parameters["V"].shape[1]
+        found = np.full(shape, np.nan)
+        for k in np.flatnonzero(np.isfinite(losses)).tolist():
+            point = {name: parameters[name][k] for name in ("U", "V")}
+            found[k] = self._in_singular_form(point)[1]
+        cosines = subspaces.matched_cosines(found, self.runs.best)
+        sizes = np.linalg.norm(self.scores, axis=0) * np.linalg.norm(
+            self.components, axis=1
+        )
+        least = NOTHING * np.sqrt(max(self.problem.cells.square, 0.0))
+        cosines[:, sizes <= least] = np.nan
+        return cosines
 
     def cells_of(self, values: Matrix, sparse: str = "missing") -> Cells:
         """Return the cells of new rows; there may be no rows."""

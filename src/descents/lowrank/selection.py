@@ -13,7 +13,7 @@ import numpy as np
 
 from descents.errors import Complaints, InvalidValueError, for_caller
 from descents.storage.values import plain
-from descents.text import counted
+from descents.text import OneLine, counted
 from descents.validation import real_number, whole_number
 
 Several = list[object] | tuple[object, ...] | range | np.ndarray
@@ -85,12 +85,13 @@ def asked(rank: object, penalty: Penalty) -> Search | None:
         given = f", with {', '.join(map(repr, beside))} given" if beside else ""
         complaints.require(
             name in ("l1", "l2") and not beside,
-            f"penalty {name!r} is to be chosen{given}; let 'l2' or 'l1' alone be chosen, "
-            "beside l2_biases, count_power, smooth_rows and smooth_columns",
+            f"{for_caller('--penalty', 'penalty')} {name!r} is to be chosen{given}; let "
+            "'l2' or 'l1' alone be chosen, beside l2_biases, count_power, smooth_rows and "
+            "smooth_columns",
         )
         complaints.require(
             name != "l1" or not _is_auto(named[name]),
-            f"penalty {name!r} is 'auto', for which there is no scale; give a list of "
+            f"{for_caller('--penalty', 'penalty')} {name!r} is 'auto', for which there is no scale; give a list of "
             "numbers to choose from",
         )
         grid, values = None, named[name]
@@ -130,8 +131,8 @@ def _penalties(name: str, values: Several) -> tuple[float, ...]:
     found = {real_number(f"a number in penalty {name!r}", x, 0) for x in values}
     if not found or max(found) == 0:
         raise InvalidValueError(
-            f"penalty {name!r} has nothing above 0 to choose from; give numbers, some "
-            "above 0"
+            f"{for_caller('--penalty', 'penalty')} {name!r} has nothing above 0 to choose "
+            "from; give numbers, some above 0"
         )
     return tuple(sorted(found, reverse=True))
 
@@ -156,7 +157,7 @@ class SelectionFacts(TypedDict):
 
 
 @dataclass(frozen=True)
-class Selection:
+class Selection(OneLine):
     """How a rank and a penalty were chosen.
 
     Attributes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -11,12 +11,12 @@ from descents.cells.intake import seed_of
 from descents.cells.streamed import LIMITS
 from descents.constraints.constraints import Regularizer, regularizers
 from descents.constraints.sets import Fixed, OneHot, Simplex
-from descents.errors import Complaints, InvalidValueError, for_caller
+from descents.errors import Complaints, InvalidValueError, for_caller, name_of
 from descents.factorization.alternating import Alternating
 from descents.factorization.factorization import OFFSETS, Factorization
 from descents.factorization.initialization import INITIALIZATIONS
 from descents.losses import get_loss
-from descents.lowrank.selection import THRESHOLD, Penalty, Search, asked
+from descents.lowrank.selection import AUTO, THRESHOLD, Penalty, Search, asked
 from descents.lowrank.update_rules import STEPS, step_named
 from descents.optim.chunk import Watch
 from descents.optim.rules import UpdateRule
@@ -106,7 +106,8 @@ class Settings:
         complaints = Complaints()
         search = complaints.attempt(asked, *self._open())
         self._check_numbers_and_names(complaints)
-        penalty = self.penalty if search is None else search.penalty(1.0)
+        # What `asked` refuses is not refused twice.
+        penalty = _given(self.penalty) if search is None else search.penalty(1.0)
         complaints.attempt(regularizers, self.constraint, penalty)
         self._check_solver(complaints)
         self._check_initialization(complaints, search)
@@ -187,7 +188,7 @@ class Settings:
         ):
             complaints.require(
                 any(value is one or value == one for one in allowed),
-                f"{name} is {value!r}, but {LIMITS}",
+                f"{name_of(name)} is {value!r}, but {LIMITS}",
             )
         complaints.require(not weighted, f"weights are given, but {LIMITS}")
         complaints.require(
@@ -259,3 +260,20 @@ def _check_pair(factors: object) -> None:
             "(n_starts, rows, n_components) and V of shape (n_starts, coordinates, "
             "n_components)"
         )
+
+
+def _given(penalty: object) -> object:
+    """Return a penalty without those that are to be chosen.
+
+    Examples
+    --------
+    >>> _given({"l2": "auto", "l1": 0.1}), _given(0.5)
+    ({'l1': 0.1}, 0.5)
+    """
+    if not isinstance(penalty, Mapping):
+        return penalty
+    return {
+        name: value
+        for name, value in penalty.items()
+        if value != AUTO and not isinstance(value, list | tuple)
+    }

@@ -9,22 +9,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import validate_data
 
 from descents.lowrank.matrices import Values
 from descents.lowrank.model import LowRank
+from descents.lowrank.shown import block_of
+from descents.plots.estimators import ShownEstimator
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
 
 class LowRankModel(
-    LowRank, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    LowRank, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ShownEstimator
 ):
     """`LowRank` with the methods that scikit-learn requires."""
 
@@ -37,6 +35,10 @@ class LowRankModel(
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+    def _shown(self) -> str:
+        """Return the HTML that a notebook shows of a fitted model."""
+        return block_of(self.fitted_) if hasattr(self, "fitted_") else ""
 
     def _validated(self, X: object, *, reset: bool, **settings: object) -> Values:
         found: Values = validate_data(self, X, reset=reset, **settings)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import ndtri
 
 LEAST_SKEWED = 0.001
 """Normal scores are features only if 1 minus their squared correlation with the values is
@@ -300,6 +299,8 @@ def _of_numbers(
     seen: np.ndarray, weights: np.ndarray, *, plain: bool
 ) -> NumberFeatures:
     """Return the features of a column of numbers, given its observed values."""
+    from scipy.special import ndtri
+
     none = np.empty(0)
     if len(seen) == 0:
         return NumberFeatures(0.0, 1.0, 0.0, 0.0, none, none, None, False)

@@ -18,6 +18,7 @@ from descents.marginal.posterior import RowsModel
 from descents.marginal.refinement import RefinedModel
 from descents.marginal.wide import ColumnsModel
 from descents.rng import stream
+from descents.text import OneLine
 
 MOST_HELD_OUT = 20_000
 """Most cells that are held out in one fold."""
@@ -42,7 +43,7 @@ Choice = TypeVar("Choice")
 
 
 @dataclass(frozen=True, eq=False)
-class HeldOut:
+class HeldOut(OneLine):
     """Held-out cells with the predictions of fits that had not seen them.
 
     Attributes

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
@@ -24,9 +24,11 @@ from descents.marginal.missing_values import check_mark, is_blank
 from descents.marginal.row_weights import row_weights
 from descents.marginal.saved import ImputerFacts, facts_of, unfitted
 from descents.marginal.settings import Settings
+from descents.marginal.shown import block_of
 from descents.marginal.stored import FORMAT, Arrays, restored, stored
 from descents.marginal.tables import TableModel, fit_codes, fit_table
 from descents.optim.runs import Runs
+from descents.plots.estimators import ShownEstimator
 from descents.storage.files import write_tensors
 from descents.storage.models import read_model
 from descents.tables.frames import Frame
@@ -36,7 +38,7 @@ LIMITS = ("auto", "observed", "free")
 UNSEEN = ("missing", "error")
 
 
-class LowRankImputer(CompletesTables, TransformerMixin, BaseEstimator):
+class LowRankImputer(CompletesTables, TransformerMixin, ShownEstimator):
     r"""Fill missing cells of a table by a Gaussian model of its rows.
 
     Rows have a normal distribution with any covariance, or one of low rank plus noise. Its
@@ -200,6 +202,9 @@ class LowRankImputer(CompletesTables, TransformerMixin, BaseEstimator):
         tags.input_tags.string = False
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+    def _shown(self) -> str:
+        return block_of(self.fitted_) if hasattr(self, "fitted_") else ""
 
     def _validated(self, X: object, *, reset: bool, **settings: object) -> np.ndarray:
         array: np.ndarray = validate_data(self, X, reset=reset, **settings)

@@ -44,6 +44,7 @@ from descents.optim.loop import descend
 from descents.optim.runs import Runs
 from descents.optim.stopping import Stop
 from descents.statistics.quantiles import coverage_checked, rank_of
+from descents.text import OneLine
 
 STRENGTHS = (1.0, 0.0, 4.0)
 """Candidates of `strength="auto"` if there are few rows. The first one is taken unless
@@ -55,7 +56,7 @@ MANY_ROWS = 10
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class Fitted(OneLine):
     """A model of a table.
 
     Attributes

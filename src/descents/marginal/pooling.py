@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from descents.errors import Complaints, InvalidValueError
+from descents.text import OneLine
 from descents.validation import real_number
 
 Numbers = float | np.ndarray
@@ -19,7 +20,7 @@ SYMMETRIC = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
-class Pooled:
+class Pooled(OneLine):
     """Combined estimates from several completed tables.
 
     Each attribute is a number, or an array if there are several parameters.

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from scipy.special import ndtr
 
 from descents.marginal.features import Features, NumberFeatures
 from descents.marginal.gaussian import Marginal, Point, conditional, covariance
@@ -299,6 +298,8 @@ def levels_of(chances: np.ndarray, normals: np.ndarray) -> np.ndarray:
     Level k is taken, unless one before it was, if normal number k is in the upper tail that
     has the probability p_k / (p_k + p_{k+1} + ...).
     """
+    from scipy.special import ndtr
+
     left = np.cumsum(chances[:, ::-1], axis=1)[:, ::-1]
     taken = ndtr(normals) > 1 - chances[:, :-1] / left[:, :-1]
     last = np.full(len(chances), chances.shape[1] - 1)

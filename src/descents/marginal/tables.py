@@ -23,7 +23,7 @@ from descents.tables.frames import Frame, given_back
 from descents.tables.tables import Table
 from descents.tables.typed_columns import Column
 from descents.tables.unseen import Unseen, known_only
-from descents.text import counted, visible
+from descents.text import OneLine, counted, visible
 
 CELLS_OF_LEVEL = 5
 """Text is a category if each of its values stands in at least so many cells on average."""
@@ -69,7 +69,7 @@ NO_REFERENCE = Reference(np.nan, None)
 
 
 @dataclass(frozen=True, eq=False)
-class TableModel:
+class TableModel(OneLine):
     """A model of a table.
 
     Attributes

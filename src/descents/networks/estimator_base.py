@@ -5,10 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -30,15 +30,20 @@ from descents.networks.fitting import fit as fit_network
 from descents.networks.network import Network
 from descents.networks.rows import labeled_rows
 from descents.networks.settings import Settings, metric_names
+from descents.networks.shown import block_of_starts
 from descents.networks.splits import Folds, HoldOut
 from descents.optim.runs import Runs
 from descents.optim.stopping import EarlyStopping
+from descents.plots.estimators import ShownEstimator
 from descents.statistics.summaries import Summary
 from descents.storage.models import read_model
 from descents.storage.values import plain
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-class StartsEstimator(BaseEstimator):
+
+class StartsEstimator(ShownEstimator):
     """Base class of the classifier and the regressor.
 
     It trains by `descents.networks.fit` and keeps its result, `Fitted`, from which it
@@ -149,15 +154,19 @@ class StartsEstimator(BaseEstimator):
         check_is_fitted(self)
         return self.fitted_.unbeaten()
 
+    def _shown(self) -> str:
+        """Return the HTML that a notebook shows of the starts."""
+        return block_of_starts(self.fitted_) if hasattr(self, "fitted_") else ""
+
     # Statistics of the starts
 
-    def table(self) -> dict[str, np.ndarray]:
-        """Return the results as columns, with a row for each start and split.
+    def table(self) -> pd.DataFrame | dict[str, np.ndarray]:
+        """Return the results as a data frame, with a row for each start and split.
 
         Returns
         -------
-        dict of ndarray
-            Input for `pandas.DataFrame`: start, split, loss, metrics, epochs, status,
+        DataFrame
+            If pandas is not installed, a dict of ndarray. Its columns are start, split, loss, metrics, epochs, status,
             gradient norm; ``best_epoch`` if the best epoch was kept, ``verdict`` after
             `diagnose` was called.
         """

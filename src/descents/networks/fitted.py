@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,7 +22,12 @@ from descents.optim.runs import Runs
 from descents.statistics import summaries as statistics
 from descents.statistics import variance
 from descents.statistics.metrics import metric_kind
+from descents.tables.data_frames import data_frame
+from descents.text import counted
 from descents.validation import one_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PREDICTED_ENTRIES = 2**24
 """The largest number of values kept in memory at once while predicting."""
@@ -60,6 +66,12 @@ class Fitted:
     names: tuple[str, ...] = ()
     single: bool = True
     rule: UpdateRule | None = None
+
+    def __repr__(self) -> str:
+        """Return the starts, the splits and the least loss."""
+        starts = counted(len(self.runs) // self.splits, "start")
+        splits = counted(self.splits, "split")
+        return f"Fitted({starts} on {splits}, by {self.metric}: {self.runs!r})"
 
     @property
     def usable(self) -> bool:
@@ -111,9 +123,16 @@ class Fitted:
 
     # Statistics of the starts
 
-    def table(self) -> dict[str, np.ndarray]:
-        """Return the results as columns, with a row for each start and split."""
-        columns = dict(self.runs.table())
+    def table(self) -> pd.DataFrame | dict[str, np.ndarray]:
+        """Return the results as a data frame, with a row for each start and split.
+
+        If pandas is not installed, it is a dict of ndarray.
+        """
+        return data_frame(self.columns())
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return the columns of `table` as arrays."""
+        columns = dict(self.runs.columns())
         numbers = columns.pop("start")
         table = {
             "start": numbers // self.splits,
@@ -144,7 +163,7 @@ class Fitted:
 
     def of_splits(self, metric: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return a metric and which starts failed, both of shape (n_starts, splits)."""
-        table = self.table()
+        table = self.columns()
         metric = self.metric if metric is None else metric
         one_of("metric", metric, self.settings.metric_names)
         values = table[metric].astype(np.float64).reshape(-1, self.splits)

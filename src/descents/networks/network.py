@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import torch
 
-from descents.errors import Complaints, InvalidValueError
+from descents.errors import Complaints, InvalidValueError, name_of
 from descents.networks.activations import ACTIVATIONS
 from descents.networks.bound_supervised import BoundSupervised
 from descents.networks.fused import Shape, compiled, losses_and_gradients, plain_steps
@@ -38,7 +38,7 @@ def probability(name: str, value: object) -> float:
     fraction = real_number(name, value, 0)
     if fraction >= 1:
         raise InvalidValueError(
-            f"{name} is {value}; give a probability from 0 to below 1"
+            f"{name_of(name)} is {value}; give a probability from 0 to below 1"
         )
     return fraction
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from descents.errors import Complaints, InvalidValueError
+from descents.errors import Complaints, InvalidValueError, name_of
 from descents.rng import stream
 from descents.text import counted
 from descents.validation import real_number, whole_number
@@ -213,7 +213,8 @@ class HoldOut:
         found = stratified_splits(groups, self.share, range(self.repeats), seed)
         if any(len(rows) == len(groups) for rows in found):
             raise InvalidValueError(
-                f"a share of {self.share:g} of {counted(len(groups), 'row')} holds out no row; give "
+                f"{name_of('validation')} is {self.share:g}, and this share of "
+                f"{counted(len(groups), 'row')} is no row; give "
                 "a larger share, or more rows"
             )
         return found
@@ -248,7 +249,7 @@ class Folds:
         """Return the training rows of each fold."""
         if self.count > len(groups):
             raise InvalidValueError(
-                f"{counted(self.count, 'fold')} are requested, but there are {counted(len(groups), 'row')}; "
+                f"{name_of('validation')} has {counted(self.count, 'fold')}, but there are {counted(len(groups), 'row')}; "
                 "give fewer folds"
             )
         found = stratified_folds(groups, self.count, seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,10 +13,16 @@ from descents.networks.cautions import hopeless, many_failed
 from descents.networks.estimator_base import StartsEstimator
 from descents.networks.estimators import MLPStartsClassifier, MLPStartsRegressor
 from descents.networks.fitted import generator
-from descents.statistics import differences, effects
+from descents.networks.shown import block_of_settings
+from descents.statistics import differences, effects, factorial
 from descents.statistics import summaries as statistics
 from descents.statistics.metrics import higher_is_better, metric_kind
 from descents.statistics.simultaneous import simultaneous_differences
+from descents.tables.data_frames import data_frame
+from descents.text import counted
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FLOORS = {
     "accuracy": 0.0,
@@ -48,6 +55,26 @@ class SweepResult:
     names: tuple[str, ...]
     models: tuple[MLPStartsClassifier | MLPStartsRegressor, ...]
     metric: str
+
+    def __repr__(self) -> str:
+        """Return how many settings there are, and the best one."""
+        starts = counted(len(self.models[0].runs_) // self.models[0].splits_, "start")
+        return (
+            f"SweepResult({counted(len(self.names), 'setting')} of {starts}, best "
+            f"{self.names[self.best]!r} by {self.metric})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a sentence, a picture and the five best settings, for a notebook."""
+        fits = [model.fitted_ for model in self.models]
+        return block_of_settings(
+            fits,
+            self.names,
+            self.metric,
+            self.ranked,
+            self.summaries(),
+            self.compared(),
+        )
 
     @property
     def higher_is_better(self) -> bool:
@@ -213,6 +240,26 @@ class SweepResult:
             If fewer than two starts succeeded in all settings, the metric is not defined,
             or the settings are not a full grid.
         """
+        values, settings = self._complete(metric)
+        return effects.main_effects(values, settings, generator=generator())
+
+    def sources(self, metric: str | None = None) -> list[factorial.Source]:
+        """Split the variance among the options, their interactions and the starts.
+
+        It applies `variance_sources` to the starts that failed in no setting.
+
+        Raises
+        ------
+        InvalidValueError
+            As `effects`.
+        """
+        values, settings = self._complete(metric)
+        return factorial.variance_sources(values, settings, generator=generator())
+
+    def _complete(
+        self, metric: str | None
+    ) -> tuple[np.ndarray, tuple[Mapping[str, object], ...]]:
+        """Return the values of the starts that failed in no setting, and the settings."""
         metric = self.metric if metric is None else metric
         values = self.values(metric)
         complete = np.isfinite(values).all(0)
@@ -238,20 +285,22 @@ class SweepResult:
                 f"{which}, and two are needed; leave out settings that fail, or give "
                 "more starts"
             )
-        return effects.main_effects(
-            values[:, complete], self.settings, generator=generator()
-        )
+        return values[:, complete], self.settings
 
-    def table(self) -> dict[str, np.ndarray]:
-        """Return the results as columns, with a row for each setting, start and split.
+    def table(self) -> pd.DataFrame | dict[str, np.ndarray]:
+        """Return the results as a data frame, with a row for each setting, start and split.
 
         Returns
         -------
-        dict of ndarray
-            Input for `pandas.DataFrame`: ``setting``, the name of the setting, and the
-            columns that the tables of all models share.
+        DataFrame
+            If pandas is not installed, a dict of ndarray. Its columns are ``setting``, the
+            name of the setting, and those that the tables of all models share.
         """
-        tables = [model.table() for model in self.models]
+        return data_frame(self.columns())
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return the columns of `table` as arrays."""
+        tables = [model.fitted_.columns() for model in self.models]
         shared = [n for n in tables[0] if all(n in table for table in tables)]
         sizes = [len(table["start"]) for table in tables]
         return {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from descents.errors import InvalidValueError
+from descents.errors import InvalidValueError, for_caller
 from descents.optim.curvature import first_length
 from descents.optim.problem import Bound, Parameters
 from descents.optim.rules import State, Update, UpdateRule
@@ -143,8 +143,12 @@ class LBFGS(UpdateRule):
         """Return an empty memory."""
         if bound.constrained:
             raise InvalidValueError(
-                "L-BFGS supports neither constraints nor an l1 penalty; use another "
-                "update rule"
+                for_caller(
+                    "--solver lbfgs supports neither --constraint nor --penalty l1; give "
+                    "another --solver, or leave these out",
+                    "L-BFGS supports neither constraints nor an l1 penalty; use another "
+                    "update rule",
+                )
             )
         x = flat(parameters)
         return {

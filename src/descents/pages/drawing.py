@@ -27,7 +27,7 @@ AT_ONCE = 2
 
 
 @contextlib.contextmanager
-def drawing(*, ahead: bool = True) -> Iterator[Callable[..., None]]:
+def drawing(command: str, *, ahead: bool = True) -> Iterator[Callable[..., None]]:
     """Prepare to draw; yield a function with the first two arguments of `page.draw`.
 
     No process is started if `ahead` is False, or if it would save no time: if torch is
@@ -35,7 +35,7 @@ def drawing(*, ahead: bool = True) -> Iterator[Callable[..., None]]:
 
     Examples
     --------
-    >>> with drawing() as draw:
+    >>> with drawing("train") as draw:
     ...     callable(draw)
     True
     """
@@ -43,7 +43,7 @@ def drawing(*, ahead: bool = True) -> Iterator[Callable[..., None]]:
         yield _draw_here
         return
     # The process must import the same modules as this one.
-    source = f"import sys; sys.path[:] = {sys.path!r}; import {__name__} as here; here.serve()"
+    source = f"import sys; sys.path[:] = {sys.path!r}; import {__name__} as here; here.serve({command!r})"
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", source],
         stdin=subprocess.PIPE,
@@ -74,8 +74,8 @@ def _draw_here(folder: Path, contents: Contents | None = None) -> None:
     draw(folder, contents)
 
 
-def serve() -> None:
-    """Draw the pages of the pickled runs on standard input, until it ends."""
+def serve(command: str) -> None:
+    """Draw the pages of the pickled runs of a command on standard input, until it ends."""
     import gc
     import multiprocessing
     import signal
@@ -83,7 +83,7 @@ def serve() -> None:
     from descents.pages import page
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends this one
-    page.warm()
+    page.warm(command)
     gc.disable()  # the process is short, so there is little garbage
     fork = "fork" in multiprocessing.get_all_start_methods()
     with contextlib.ExitStack() as stack:

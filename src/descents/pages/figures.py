@@ -5,6 +5,7 @@ Those of `descents reproduce` alone are in `report_figures`.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,14 +16,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, LogFormatterMathtext, MaxNLocator
+from matplotlib.ticker import LogFormatter, LogFormatterMathtext
 
-from descents.runs.train_result import Curve
-from descents.text import counted
+from descents.pages import marks
 
 INK, FAINT, RED, BLUE = "#222222", "#9aa0a6", "#c0392b", "#1f5fa8"
-FARTHEST_SHOWN = 10.0
-"""Scores further below the others than this many times their range are not drawn."""
+LINES = (BLUE, "#b7791f", "#3a8f6f", "#c2578b", "#8e5bb5", RED, FAINT)
+"""Colors of lines that are seen on light and on dark paper."""
+MOST_COLUMNS = 12
+"""The most columns of a stack of dots."""
+STACK = 20
+"""Dots in a stack before a second column begins, and in the lowest full height."""
 R = TypeVar("R")
 """The type of the result of a command."""
 STYLE: Mapping[str, str | float | bool] = {
@@ -37,6 +41,7 @@ STYLE: Mapping[str, str | float | bool] = {
     "legend.frameon": False,
     "legend.fontsize": 9.5,
     "savefig.dpi": 160,
+    "svg.fonttype": "none",
     "svg.hashsalt": "descents",
     "text.color": INK,
     "text.parse_math": False,  # a column may be called "cost ($) of $1"
@@ -56,10 +61,13 @@ class Stored(Generic[R]):
 
 @dataclass(frozen=True)
 class Picture(Generic[R]):
-    """A figure: the function that draws it, and its alternative text `says`."""
+    """A figure: the function that draws it, and what it shows.
+
+    The text `says` is the caption and the alternative text: what the reader is to see.
+    """
 
     draw: Callable[[Stored[R]], Figure]
-    says: str
+    says: str | Callable[[Stored[R]], str]
     wide: bool = False
     needs: str | None = None
     """The tensor or the key of the result that this picture needs, if any."""
@@ -118,244 +126,152 @@ def many_lines(
     ax.autoscale_view()
 
 
-def pattern(ax: Axes, shares: np.ndarray, shape: Sequence[int]) -> Axes:
-    """Draw the share of observed cells in each square of a table."""
-    ax.imshow(
-        shares,
-        cmap="Blues",
-        vmin=0,
-        vmax=max(1.0 if shares.max() > 0.5 else shares.max(), 1e-12),
-        aspect="auto",
-        interpolation="nearest",
-        extent=(0.5, shape[1] + 0.5, shape[0] + 0.5, 0.5),
-    )
-    ax.set(xlabel="column", ylabel="row")
-    for axis, count in ((ax.xaxis, shape[1]), (ax.yaxis, shape[0])):
-        axis.set_major_locator(MaxNLocator(integer=True))
-        if count <= 12:
-            axis.set_ticks(range(1, count + 1))
-    return ax
+def stacked(values: np.ndarray, bins: int = 80) -> tuple[np.ndarray, np.ndarray]:
+    """Return where dots are drawn so that those of about one value do not overlap.
 
+    Dots of one value are stacked. If there are few different values, such as accuracies on
+    few rows, high stacks get several columns in the room between the values.
 
-def start_losses(
-    ax: Axes, steps: np.ndarray, histories: np.ndarray, losses: np.ndarray, best: int
-) -> Axes:
-    """Draw the loss of every start over the steps, with the best in color."""
-    shown = np.isfinite(losses)
-    floor = losses[shown].min()
-    span = max(float(losses[shown].max() - floor), 1e-300)
-    recorded = (
-        np.isfinite(histories[:, best]) if len(steps) else np.zeros(0, dtype=bool)
-    )
-    steps, histories = steps[recorded], histories[recorded]
-    if len(steps):
-        many_lines(ax, steps + 1, histories[:, shown], FAINT, 0.6)
-        ax.plot(steps + 1, histories[:, best], color=BLUE, lw=2, label="best start")
-        ax.set_xscale("log")
-        ax.legend(loc="upper right")
-    first = histories[0, shown].max() if len(steps) else floor + span
-    if floor > 0 and first / floor > 20:
-        ax.set_yscale("log")
-    ax.set(xlabel="steps + 1", ylabel="loss with penalties")
-    return ax
+    Returns
+    -------
+    x, height : ndarray of shape (starts,)
+        The height is from 0 to 1; NaN stays NaN.
 
-
-def biplot(
-    ax: Axes, scores: np.ndarray, loadings: np.ndarray, names: Sequence[str]
-) -> Axes:
-    """Draw rows as points and columns as arrows, in the first two components.
-
-    Along each component the arrows are scaled to the points, so lengths can be compared
-    only along one component. An arrow is faint and has no name if its name would overlap
-    with that of a longer arrow.
+    Examples
+    --------
+    >>> x, height = stacked(np.array([1.0, 1.0, 2.0, 1.0, np.nan]))
+    >>> x, height.round(2)
+    (array([ 1.,  1.,  2.,  1., nan]), array([0.  , 0.05, 0.  , 0.1 ,  nan]))
     """
-    if scores.shape[1] == 1:
-        order = np.argsort(scores[:, 0])
-        ax.plot(np.arange(1, len(order) + 1), scores[order, 0], ".", color=BLUE, ms=3)
-        ax.set(xlabel="rows, by their score", ylabel="component 1")
-        return ax
-    ax.axhline(0, color=FAINT, lw=0.6)
-    ax.axvline(0, color=FAINT, lw=0.6)
-    ax.plot(scores[:, 0], scores[:, 1], ".", color=BLUE, ms=3.5, alpha=0.5)
-    reach = np.maximum(np.abs(scores).max(0), 1e-300)
-    size = np.maximum(np.abs(loadings).max(0), 1e-300)
-    # Arrows come in order of length, so the longer of two close ones keeps its name.
-    taken: list[np.ndarray] = []
-    for arrow, name in zip(loadings / size * reach * 0.9, names, strict=True):
-        place = arrow * 1.06
-        near = np.array([0.5, 0.09]) * reach
-        hidden = any((np.abs(place - other) < near).all() for other in taken)
-        ax.annotate(
-            "",
-            xy=tuple(arrow),
-            xytext=(0, 0),
-            arrowprops={
-                "arrowstyle": "-|>",
-                "color": RED,
-                "lw": 1,
-                "alpha": 0.2 if hidden else 0.85,
-            },
-            in_layout=False,
-        )
-        if hidden:
-            continue
-        taken.append(place)
-        ax.text(
-            float(place[0]),
-            float(place[1]),
-            name if len(name) <= 18 else name[:17] + "…",
-            color=RED,
-            fontsize=9,
-            ha="left" if arrow[0] >= 0 else "right",
-            va="center",
-            in_layout=False,
-        )
-    ax.margins(0.2)
-    ax.set(xlabel="component 1", ylabel="component 2")
-    # Make room for names beyond the ends of the arrows.
-    low, high = ax.get_xlim()
-    room = 0.22 * (high - low)
-    ends = [place[0] for place in taken]
-    ax.set_xlim(
-        low - room * any(end < 0.6 * low for end in ends),
-        high + room * any(end > 0.6 * high for end in ends),
+    x, height = values.astype(np.float64), np.full(len(values), np.nan)
+    finite = np.flatnonzero(np.isfinite(x))
+    if not len(finite):
+        return x, height
+    numbers = x[finite]
+    levels = np.unique(numbers)
+    few = len(levels) <= bins // 2
+    width = (levels[-1] - levels[0]) / bins
+    places = (
+        np.searchsorted(levels, numbers)
+        if few or not width
+        else np.floor((numbers - levels[0]) / width)
     )
-    return ax
+    order = np.argsort(places, kind="stable")
+    _, first, count = np.unique(places[order], return_index=True, return_counts=True)
+    rank = np.arange(len(order)) - np.repeat(first, count)
+    columns = 1
+    if few and len(levels) > 1:
+        columns = min(-(-int(count.max()) // STACK), MOST_COLUMNS)
+        step = 0.6 * float(np.diff(levels).min()) / MOST_COLUMNS
+        used = np.minimum(np.repeat(count, count), columns)
+        x[finite[order]] += (rank % columns - (used - 1) / 2) * step
+    height[finite[order]] = (
+        rank // columns / max(-(-int(count.max()) // columns) - 1, STACK)
+    )
+    return x, height
 
 
-def reconstruction(ax: Axes, observed: np.ndarray, predicted: np.ndarray) -> Axes:
-    """Draw predicted against observed values; a perfect fit lies on the line."""
-    if not len(observed):
-        ax.set_axis_off()
-        ax.text(0.5, 0.5, "no column has numbers", ha="center", va="center")
-        return ax
-    low, high = np.quantile(np.concatenate([observed, predicted]), [0.002, 0.998])
-    ax.plot([low, high], [low, high], color=FAINT, lw=1)
-    ax.plot(observed, predicted, ".", color=BLUE, ms=3, alpha=0.4)
-    pad = 0.05 * (high - low) or 1.0
-    ax.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad))
-    return ax
+def shortened(name: str, most: int = 28) -> str:
+    """Return a name for an axis, shortened if it is long.
+
+    Examples
+    --------
+    >>> shortened("kaiming"), shortened("a" * 40, 5)
+    ('kaiming', 'aaaa…')
+    """
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
-def explained(ax: Axes, names: Sequence[str], shares: Sequence[float | None]) -> Axes:
-    """Draw the share of each column's loss that the model explains."""
-    widths = [0.0 if share is None else share for share in shares]
-    places = np.arange(len(widths))
-    ax.barh(places, widths, color=BLUE, height=0.7)
-    ax.set_yticks(places, [n if len(n) <= 22 else n[:21] + "…" for n in names])
-    ax.invert_yaxis()
-    ax.set(xlabel="explained share of the loss of the column's best constant")
-    ax.set_xlim(min([0.0, *widths]), 1.0)
-    return ax
+def in_lines(name: str, width: int = 24) -> str:
+    r"""Return a name for an axis in at most three lines, shortened if it is longer.
+
+    Examples
+    --------
+    >>> in_lines("kaiming with learning rate 0.01", 20)
+    'kaiming with\nlearning rate 0.01'
+    """
+    lines = textwrap.wrap(name, width, max_lines=3, placeholder="…")
+    return "\n".join(lines)
 
 
-def images(ax: Axes, values: np.ndarray, columns: int) -> Axes:
-    """Draw numbered small pictures in a grid, each with its own scale.
+def shaken(values: np.ndarray, stream: int, step: float | None) -> np.ndarray:
+    """Return values moved by less than a third of the step between them.
+
+    Without a step, values are as they are. The same values are moved by the same amounts
+    in every picture.
+    """
+    if step is None:
+        return values
+    generator = np.random.Generator(np.random.Philox(stream))
+    moved: np.ndarray = values + generator.uniform(-0.3, 0.3, len(values)) * step
+    return moved
+
+
+def forest(
+    ax: Axes,
+    names: Sequence[str],
+    values: Sequence[float | None],
+    intervals: Sequence[Sequence[float | None]],
+    margin: float | None = None,
+) -> Axes:
+    """Draw differences with their intervals, one line per name, and a line at 0.
 
     Parameters
     ----------
-    values : ndarray of shape (pictures, height, width) or (pictures, height, width, 3)
-        0 is black, and the largest value of a picture white. If any picture has negative
-        numbers, these are blue, positive numbers red and 0 white. In color pictures, 0 is
-        then gray.
-    columns : int
-        Number of pictures in a row of the grid.
+    ax : Axes
+    names : sequence of str
+    values : sequence of float or None
+    intervals : sequence of (float or None, float or None)
+    margin : float, optional
+        Differences smaller than this are equivalent, which a band shows.
     """
-    count, high, wide = values.shape[:3]
-    signed = bool((values < 0).any())
-    size = np.abs(values).reshape(count, -1).max(1)
-    scaled = values / np.where(size > 0, size, 1).reshape(-1, *[1] * (values.ndim - 1))
-    if values.ndim == 4:
-        painted = scaled / 2 + 0.5 if signed else scaled
-    elif signed:
-        painted = mpl.colormaps["RdBu_r"](scaled / 2 + 0.5)[..., :3]
-    else:
-        painted = mpl.colormaps["gray"](scaled)[..., :3]
-    lines = -(-count // columns)
-    # In units of the width of a picture: the gap between pictures, and room for numbers.
-    between, above = 0.08, 0.2
-    for k in range(count):
-        line, place = divmod(k, columns)
-        left, top = place * (1 + between), line * (high / wide + above + between)
-        bottom = top + above + high / wide
-        ax.imshow(
-            painted[k],
-            extent=(left, left + 1, bottom, top + above),
-            interpolation="nearest",
-        )
-        ax.text(
-            left, top + 0.8 * above, str(k + 1), color=FAINT, fontsize=9, va="bottom"
-        )
-    ax.set_xlim(0, columns * (1 + between) - between)
-    ax.set_ylim(lines * (high / wide + above + between), 0)
-    ax.set_aspect("equal")
-    ax.set_axis_off()
+    if margin is not None:
+        ax.axvspan(-margin, margin, color=FAINT, alpha=0.18, lw=0)
+    ax.axvline(0, color=FAINT, lw=1)
+    for place, (value, (low, high)) in enumerate(zip(values, intervals, strict=True)):
+        if low is not None and high is not None:
+            ax.plot([low, high], [place, place], color=INK, lw=2)
+        if value is not None:
+            ax.plot([value], [place], "o", color=BLUE, ms=6)
+    ax.set_yticks(range(len(names)), [in_lines(name) for name in names])
+    ax.set_ylim(len(names) - 0.5, -0.5)
     return ax
 
 
-def distributions(ax: Axes, names: Sequence[str], values: Sequence[np.ndarray]) -> Axes:
-    """Draw each start as a dot, one line per name, with quartiles and median."""
-    generator = np.random.Generator(np.random.Philox(0))
-    for place, numbers in enumerate(values):
-        finite = numbers[np.isfinite(numbers)]
-        shift = generator.uniform(-0.28, 0.28, len(finite))
-        ax.plot(finite, place + shift, ".", color=BLUE, ms=3.5, alpha=0.35)
-        if len(finite):
-            low, middle, high = np.quantile(finite, [0.25, 0.5, 0.75])
-            ax.plot([low, high], [place, place], color=INK, lw=2.5)
-            ax.plot([middle], [place], "o", color=INK, ms=6, mec="white")
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.4, -0.6)
-    return ax
-
-
-def held_out(
+def interaction(
     ax: Axes,
-    x: Sequence[float],
-    mean: np.ndarray,
-    error: np.ndarray,
-    chosen: int,
-    most: float,
+    options: Sequence[str],
+    means: Mapping[tuple[str | float, ...], float | None],
 ) -> Axes:
-    """Draw held-out losses with standard errors, and mark the chosen one.
-
-    Losses far above the best are outside of the axes, because the others would be hard to
-    distinguish.
-    """
-    finite = np.isfinite(mean)
-    at = np.asarray(x, dtype=np.float64)
-    ax.axhline(most, color=FAINT, lw=1, ls="--", label="minimum + one standard error")
-    ax.errorbar(
-        at[finite],
-        mean[finite],
-        error[finite],
-        color=BLUE,
-        fmt="o-",
-        ms=4,
-        lw=1,
-        capsize=3,
-    )
-    ax.plot(at[chosen], mean[chosen], "o", color=RED, ms=9, mfc="none", label="chosen")
-    least = mean[finite].min()
-    high = max(1.0, 1.5 * float(mean[finite][0]), most + (most - least))
-    if (mean[finite] > high).any():
-        ax.set_ylim(max(0.0, least - 0.1 * (high - least)), 1.05 * high)
-    ax.set_ylabel("held-out loss (1: constants)")
-    ax.legend()
+    """Draw the mean at each value of an option, one line per value of another option."""
+    first, second = (list(dict.fromkeys(cell[k] for cell in means)) for k in (0, 1))
+    if len(second) > len(first):  # the longer option is on the axis
+        means = {(b, a): value for (a, b), value in means.items()}
+        first, second, options = second, first, [options[1], options[0]]
+    for place, value in enumerate(second):
+        color = LINES[place % len(LINES)]
+        line = [means[one, value] for one in first]
+        ys = np.array([np.nan if y is None else y for y in line])
+        ax.plot(
+            range(len(first)),
+            ys,
+            "o-",
+            color=color,
+            label=str(value),
+        )
+    ax.set_xticks(range(len(first)), [shortened(str(one), 14) for one in first])
+    ax.margins(x=0.1)
+    names = [option.replace("_", " ") for option in options]
+    ax.set_xlabel(names[0])
+    ax.legend(title=names[1])
     return ax
 
 
-def threshold(ax: Axes, values: np.ndarray, least: float) -> Axes:
-    """Draw singular values, and the threshold above which they count."""
-    places = np.arange(1, len(values) + 1)
-    above = values > least
-    ax.plot(places[above], values[above], "o", color=BLUE, ms=5, label="counted")
-    ax.plot(places[~above], values[~above], "o", color=FAINT, ms=4, label="noise")
-    ax.axhline(least, color=RED, lw=1, ls="--", label="optimal hard threshold")
-    ax.set(xlabel="index", ylabel="singular value", ylim=(0, None))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend()
-    return ax
+def loss_axes(ax: Axes, losses: np.ndarray) -> None:
+    """Use a logarithmic axis for losses of very different sizes, if all are positive."""
+    finite = losses[np.isfinite(losses)]
+    if len(finite) and finite.min() > 0 and finite.max() > 20 * finite.min():
+        ax.set_yscale("log")
 
 
 def histogram(ax: Axes, values: np.ndarray) -> Axes:
@@ -364,58 +280,42 @@ def histogram(ax: Axes, values: np.ndarray) -> Axes:
     return ax
 
 
-def against(ax: Axes, training: np.ndarray, held_out: np.ndarray) -> Axes:
-    """Draw validation against training scores, one dot per start, and the diagonal.
+def against(
+    ax: Axes,
+    training: np.ndarray,
+    held_out: np.ndarray,
+    colors: Mapping[str, tuple[np.ndarray, str]],
+) -> Axes:
+    """Draw held-out against training scores, one dot per start, and the diagonal.
 
-    Starts without one of the scores have no dot. If the worst scores are so low that the
-    others could not be distinguished, the axes end above them, and a line says how many
-    starts are below.
+    Parameters
+    ----------
+    ax : Axes
+    training, held_out : ndarray of shape (starts,)
+        Starts without one of the scores have no dot.
+    colors : mapping of str to (ndarray, str)
+        The starts that have each label, and their color.
     """
     defined = np.isfinite(training) & np.isfinite(held_out)
-    training, held_out = training[defined], held_out[defined]
-    if not len(training):
+    if not defined.any():
         ax.set_axis_off()
         ax.text(0.5, 0.5, "not defined for any start", ha="center", va="center")
         return ax
-    both = np.concatenate([training, held_out])
-    low, usual, high = np.quantile(both, [0.0, 0.01, 1.0])
-    if usual < high and usual - low > FARTHEST_SHOWN * (high - usual):
-        end = usual - 0.05 * (high - usual)
-        below = int(((training < end) | (held_out < end)).sum())
-        what = f"{counted(below, 'start')} below, down to {low:.3g}"
-        ax.text(0.98, 0.02, what, ha="right", va="bottom", transform=ax.transAxes)
-        low = usual
+    both = np.concatenate([training[defined], held_out[defined]])
+    low, high = float(both.min()), float(both.max())
     pad = 0.05 * (high - low) or 0.01
-    ax.plot([low - pad, high + pad], [low - pad, high + pad], color=FAINT, lw=1)
-    # Many starts have the same accuracy; a little noise shows how many.
-    generator = np.random.Generator(np.random.Philox(0))
-    noise = generator.normal(0, 0.006 * (high - low + 1e-12), (2, len(training)))
-    ax.plot(training + noise[0], held_out + noise[1], ".", color=BLUE, ms=4, alpha=0.4)
-    ax.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad))
-    return ax
-
-
-def training_curves(
-    ax: Axes, epochs: np.ndarray, losses: np.ndarray, failed: np.ndarray
-) -> Axes:
-    """Draw the loss of starts over the epochs, at most 500 of each color, failed in red."""
-    for chosen, color in ((~failed, BLUE), (failed, RED)):
-        places = np.flatnonzero(chosen)[:500]
-        lines = [
-            np.column_stack([epochs, losses[:, k]])[np.isfinite(losses[:, k])]
-            for k in places
-        ]
-        curves = [line for line in lines if len(line) > 1]
-        ax.add_collection(
-            LineCollection(curves, colors=color, linewidths=0.6, alpha=0.35)
-        )
-    finite = losses[np.isfinite(losses) & (losses > 0)]
-    if len(finite):
-        low, high = np.quantile(finite, [0.0, 0.995])
-        ax.set_yscale("log")
-        ax.set_ylim(0.8 * low, 1.25 * high)
-    ax.set_xlim(float(epochs[0]), float(max(epochs[-1], epochs[0] + 1)))
-    ax.set(xlabel="epochs", ylabel="training loss (log scale)")
+    ends = low - pad, high + pad
+    ax.plot(ends, ends, color=FAINT, lw=1)
+    for label, (rows, color) in colors.items():
+        chosen = rows[defined[rows]]
+        if len(chosen):
+            marks.dots(ax, training[chosen], held_out[chosen], chosen, color, 4.5, 0.5)
+            if len(colors) > 1:
+                ax.plot([], [], "o", color=color, ms=5, label=label)
+    if len(colors) > 1:
+        ax.legend(fontsize=8.5)
+    ax.set(xlim=ends, ylim=ends)
+    ax.set_aspect("equal", adjustable="box")
     return ax
 
 
@@ -433,25 +333,4 @@ def band(
     if len(x) > 1:
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:g}")
-    return ax
-
-
-def profile(
-    ax: Axes,
-    thresholds: Sequence[float],
-    curves: Mapping[str, Curve],
-    best: str,
-) -> Axes:
-    """Draw the share of starts that reach each threshold, with the best setting in color."""
-    for name, curve in curves.items():
-        if name != best:
-            ax.plot(thresholds, curve.shares, color=FAINT, lw=0.9)
-    if len(curves) > 1:
-        ax.plot([], [], color=FAINT, label="other settings")
-    curve = curves[best]
-    ax.fill_between(thresholds, curve.low, curve.high, color=BLUE, alpha=0.2, lw=0)
-    ax.plot(thresholds, curve.shares, color=BLUE, label=best)
-    if len(curves) > 1:
-        ax.legend()
-    ax.set_ylim(-0.02, 1.02)
     return ax

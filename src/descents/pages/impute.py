@@ -1,74 +1,180 @@
-"""Pictures for the page of `descents impute`."""
+"""The page of `descents impute`: what it says, its columns and its starts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from descents.pages import figures
-from descents.pages.figures import FAINT, INK, Picture, Stored
-from descents.runs.impute_result import ImputationResult
-
-Run = Stored[ImputationResult]
-
-LONGEST = 28
-"""Maximum number of characters of a name in a picture."""
-
-
-def _predicted(run: Run) -> Figure:
-    shown = run.result.pictures
-    figure, axes = figures.new_figure(0.6 + 4.2 * len(shown), 4.3, len(shown))
-    for ax, column in zip(axes, shown, strict=True):
-        which = column.which
-        truth, predicted = (
-            run.tensors[f"{which}/{name}"] for name in ("truth", "predicted")
-        )
-        if column.levels:
-            _levels(ax, truth, predicted, column.levels)
-        else:
-            figures.reconstruction(ax, truth, predicted)
-            both = np.concatenate([truth, predicted])
-            pad = 0.05 * (both.max() - both.min()) or 1.0
-            ends = both.min() - pad, both.max() + pad
-            ax.set(xlim=ends, ylim=ends)
-            ax.set_aspect("equal")
-        ax.set_title(f"{which} predicted: {_short(column.name)}")
-        ax.set(xlabel="true", ylabel="predicted")
-    return figure
+from descents.pages import small
+from descents.pages.answers import Alert, Answer, Tile
+from descents.pages.columns import MANY, Detail, detail, points_of_column
+from descents.pages.factorize_figures import percent
+from descents.pages.impute_figures import (
+    PICTURES,
+    Run,
+    above_best,
+    by_error,
+    has,
+    ratio,
+)
+from descents.pages.kinds import Kind
+from descents.pages.numbers import settings_of
+from descents.pages.starts import StartsTable
+from descents.runs.impute_result import ImputationResult, ImputedColumn
+from descents.text import counted
 
 
-def _levels(
-    ax: Axes, truth: np.ndarray, predicted: np.ndarray, levels: list[str]
-) -> None:
-    """Draw the confusion matrix of levels, colored by shares of each true level."""
-    count = len(levels)
-    table = np.zeros((count, count))
-    np.add.at(table, (predicted.astype(int), truth.astype(int)), 1)
-    shares = table / np.maximum(table.sum(0), 1)
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, origin="lower", aspect="equal")
-    for i, j in np.argwhere(table > 0):
-        color = "white" if shares[i, j] > 0.6 else INK
-        ax.text(j, i, f"{table[i, j]:.0f}", ha="center", va="center", color=color)
-    names = [_short(level, 12) for level in levels]
-    ax.set_xticks(range(count), names, rotation=40 if count > 3 else 0, ha="right")
-    ax.set_yticks(range(count), names)
-    for side in ax.spines.values():
-        side.set_color(FAINT)
+def starts(run: Run) -> StartsTable | None:
+    """Return the table of all starts; None if there is one."""
+    rows = run.rows
+    if len(rows["start"]) < 2:
+        return None
+    table = StartsTable(len(rows["start"]), metric="loss", higher=False)
+    table.add("start", "start", rows["start"])
+    table.add("loss", "loss", rows["loss"])
+    table.add("above", "above the best", above_best(run))
+    table.add("status", "end", rows["status"], filtered=True)
+    table.add("steps_taken", "steps", rows["steps_taken"])
+    for name in ("gradient_norm", "seconds"):
+        if name in rows:
+            table.add(name, name.replace("_", " "), rows[name], shown=False)
+    table.tip = ["start", "loss", "status"]
+    return table
 
 
-def _short(name: str, longest: int = LONGEST) -> str:
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
-
-
-PICTURES: Mapping[str, Picture[ImputationResult]] = {
-    "figure-predicted": Picture(
-        _predicted,
-        "Predicted against true values of held-out cells, for the best and the worst "
-        "predicted column.",
-        wide=True,
-        needs="best/truth",
+def answer(run: Run) -> Answer:
+    """Return the answer of the page: how much was filled, and how well."""
+    result = run.result
+    table = "Standard input" if result.run.table == "-" else result.run.table
+    sections = {"trust": "Can the filled cells be trusted?"}
+    if has(run, "best/truth"):
+        sections["pictures"] = "Best and worst predicted column"
+    sections["model"] = "The model"
+    if result.starts.count > 1:
+        sections["starts"] = "Do the starts agree?"
+    sections |= {
+        "read": "What was read",
+        "paper": "For your paper",
+        "again": "Run it again",
+    }
+    says = [result.says]
+    if result.filled.cells:
+        says.append(result.quality)
+        if result.refinement is not None:
+            says.append(result.refinement.says)
+    return Answer(
+        f"{table}: missing cells filled",
+        " ".join(says),
+        _tiles(result),
+        [_alert(line, sections) for line in result.warnings],
+        sections,
+        result.command,
     )
-}
+
+
+def _tiles(result: ImputationResult) -> list[Tile]:
+    filled = result.filled
+    tiles = [
+        Tile(str(filled.cells), f"cells filled in {counted(filled.columns, 'column')}"),
+        _tile_of_error(result),
+    ]
+    few = len(filled.not_judged)
+    judged = filled.columns - few
+    if few and not judged:
+        tiles.append(
+            Tile(
+                "0",
+                "of these columns could be judged one by one: fewer than 20 of their "
+                "cells were held out",
+            )
+        )
+        return tiles
+    flat = [name for name in filled.by_constant if name not in filled.not_judged]
+    how = "filled with their mean or most frequent level"
+    if result.how.imputations:
+        flat = [c.name for c in result.columns if c.missing and c.verdict == "no"]
+        how = "drawn from the model all the same"
+    says = f"{'judged ' if few else ''}columns are not predicted better than that, and are {how}"
+    unclear = [
+        c.name for c in result.columns if c.missing and c.verdict == "not clearly"
+    ]
+    if unclear:
+        says += f"; {len(unclear)} more not clearly better"
+    if few:
+        says += (
+            f"; {counted(few, 'column')} with fewer than 20 held-out cells "
+            f"{'is' if few == 1 else 'are'} not judged"
+        )
+    tiles.append(Tile(f"{len(flat)} of {judged}", says))
+    return tiles
+
+
+def _tile_of_error(result: ImputationResult) -> Tile:
+    filled, held_out = result.filled, result.held_out
+    if filled.columns and len(filled.by_constant) == filled.columns:
+        why = "because no cell could be held out to judge it"
+        if held_out is not None:
+            why = (
+                "which is not clearly better than column means and most frequent levels on "
+                f"{counted(held_out.cells, 'held-out cell')}"
+            )
+        return Tile("0", f"of these columns are filled by the model, {why}")
+    cells = counted(0 if held_out is None else held_out.cells, "held-out cell")
+    return Tile(
+        "not known" if held_out is None else held_out.says,
+        f"of the error of column means and most frequent levels, on {cells}",
+    )
+
+
+def _alert(line: str, sections: Mapping[str, str]) -> Alert:
+    """Return a warning with a link to the section that explains it."""
+    words = {"not modeled": "read", "stationary": "model", "day": "read"}
+    section = next((s for word, s in words.items() if word in line), "trust")
+    return Alert(f"{line}.", section, sections[section])
+
+
+def _details(run: Run) -> list[Detail]:
+    """Return all columns, by how well they are predicted."""
+    result = run.result
+    places = {id(column): k for k, column in enumerate(result.columns)}
+    most = points_of_column(len(result.columns))
+    return [
+        detail(
+            column.name,
+            places[id(column)],
+            _summary(column),
+            column.distribution,
+            run.tensors,
+            column.held_out,
+            most,
+            column.calibration,
+        )
+        for column in by_error(result)
+    ]
+
+
+def _summary(column: ImputedColumn) -> str:
+    """Return in a few words how well a column is predicted."""
+    if column.error is None:
+        return "no cell could be held out"
+    return (
+        f"error {column.error_says}, by its mean or mode {column.constant_says}, on "
+        f"{counted(column.held_out, 'held-out cell')}"
+    )
+
+
+def extra(run: Run) -> dict[str, object]:
+    """Return what the template needs besides the result."""
+    details = _details(run)
+    return {
+        "columns": by_error(run.result),
+        "details": details,
+        "folded": len(details) > MANY,
+        "ratio": ratio,
+        "percent": percent,
+        "histogram": small.histogram,
+        "says_of": small.says_of,
+        "settings": settings_of({**run.result.run.options, **run.result.run.reading}),
+    }
+
+
+KIND = Kind(ImputationResult, PICTURES, answer, starts, extra, has)

@@ -1,35 +1,34 @@
-"""Draws the figures of a stored run and its page, one self-contained HTML file."""
+"""Draws the page of a stored run: one HTML file that refers to no other file."""
 
 from __future__ import annotations
 
 import base64
-import io
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+import hashlib
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol
 
-import matplotlib as mpl
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
+from markupsafe import Markup
+from matplotlib.figure import Figure
 
-from descents.errors import RunFolderError
-from descents.pages import factorize as factorized
-from descents.pages import figures
-from descents.pages import impute as imputed
-from descents.pages import reproduce as reproduced
-from descents.pages import train as trained
-from descents.pages.figures import Picture, Stored
-from descents.reproduction.result import ReproductionResult
-from descents.runs.factorize_result import LowRankResult
-from descents.runs.impute_result import ImputationResult
-from descents.runs.train_result import NetworkResult
+from descents import __version__
+from descents.errors import DrawingError, RunFolderError
+from descents.pages import figures, svg
+from descents.pages.figures import Picture, R, Stored
+from descents.pages.formats import as_file
+from descents.pages.kinds import Kind
+from descents.pages.numbers import fixed, number
+from descents.statistics.metrics import metric_words
 from descents.storage.files import read_json, read_table, read_tensors, write_bytes
 from descents.storage.results import Result, read_result
 from descents.storage.run_folders import RESULT, ROWS, TENSORS
-from descents.text import counted, visible
+from descents.text import counted, decimals_of, rounded, visible
 
 PAGE = "report.html"
 
@@ -49,61 +48,68 @@ class RunResult(Protocol):
         """The identity of the run."""
 
 
-PAGES: Mapping[str, Mapping[str, Picture[Any]]] = {
-    "reproduce": reproduced.PICTURES,
-    "factorize": factorized.PICTURES,
-    "impute": imputed.PICTURES,
-    "train": trained.PICTURES,
-}
-"""The pictures of each command; its template has the name of the command."""
-RESULTS: Mapping[str, type[Result]] = {
-    "factorize": LowRankResult,
-    "reproduce": ReproductionResult,
-    "impute": ImputationResult,
-    "train": NetworkResult,
-}
-"""The result of each command that has a page."""
+AnyKind = Kind[Any]
+"""The page of a command whose result is of any type."""
+COMMANDS = ("reproduce", "factorize", "impute", "train", "compare")
+"""The commands that have a page; each has a module here with its `KIND`."""
+
+
+def kind_of(command: str) -> AnyKind:
+    """Return the page of a command; the module of no other command is loaded."""
+    kind: AnyKind = importlib.import_module(f"descents.pages.{command}").KIND
+    return kind
+
+
 Contents = tuple[RunResult, dict[str, np.ndarray], dict[str, np.ndarray]]
 """The result, the rows and the tensors of a run."""
 Task = tuple[Stored[RunResult], str]
 """A run, and the name of one of its pictures."""
-Files = tuple[bytes, bytes]
-"""A picture as PNG and as SVG."""
-Each = Callable[[Callable[[Task], Files], Iterable[Task]], Iterable[Files]]
+Each = Callable[[Callable[[Task], "Drawn"], Iterable[Task]], Iterable["Drawn"]]
 """A function like `map`."""
 
 
-class Embedded(TypedDict):
-    """A picture for the template of a page."""
+@dataclass(frozen=True)
+class Drawn:
+    """A picture as it stands in a page, and in files if the command writes them.
 
-    uri: str
+    Attributes
+    ----------
+    svg : str
+        The SVG element.
+    says : str
+        What the picture shows: its caption, and its alternative text.
+    wide : bool
+        Whether it is scrolled sideways on a narrow screen.
+    files : mapping of str to bytes
+        The content of each file, by its format.
+    """
+
+    svg: str
     says: str
     wide: bool
+    files: Mapping[str, bytes]
 
 
-def _files(task: Task) -> Files:
-    """Return a picture of a run as PNG and as SVG.
-
-    The canvases are used directly, because `Figure.savefig` draws everything twice.
-    """
+def _drawn(task: Task) -> Drawn:
+    """Draw a picture of a run for its page."""
     run, name = task
-    png, svg = io.BytesIO(), io.BytesIO()
+    kind = kind_of(run.result.run.command)
+    picture = kind.pictures[name]
+    says = visible(picture.says(run) if callable(picture.says) else picture.says)
     with figures.style():
-        figure = PAGES[run.result.run.command][name].draw(run)
-        figures.plain_logarithms(figure)
-        figure.set_dpi(mpl.rcParams["savefig.dpi"])
-        _write(FigureCanvasAgg(figure).print_png, png, {"Software": None})
-        figure.set_layout_engine("none")  # keep the layout of the PNG
-        _write(FigureCanvasSVG(figure).print_svg, svg, {"Date": None})
-    # The name of a column may contain control characters, which XML forbids.
-    return png.getvalue(), visible(svg.getvalue().decode()).encode()
+        figure = finished(picture, run)
+        text = svg.inline(figure, name, says)
+        files = {}
+        if name in kind.files:
+            files = {form: as_file(figure, form) for form in ("png", "svg")}
+    return Drawn(text, says, picture.wide, files)
 
 
-def _write(
-    write: Callable[..., None], buffer: io.BytesIO, metadata: Mapping[str, None]
-) -> None:
-    """Call a print method of a canvas, for which matplotlib has no types."""
-    write(buffer, metadata=metadata)
+def finished(picture: Picture[R], run: Stored[R]) -> Figure:
+    """Return a figure with plain numbers on its logarithmic axes."""
+    figure = picture.draw(run)
+    figures.plain_logarithms(figure)
+    return figure
 
 
 def read_run(folder: Path) -> Stored[RunResult]:
@@ -118,15 +124,17 @@ def read_run(folder: Path) -> Stored[RunResult]:
     stored = read_json(path)
     identity = stored.get("run")
     command = identity.get("command") if isinstance(identity, dict) else None
-    if not isinstance(command, str) or command not in PAGES:
+    if not isinstance(command, str) or command not in COMMANDS:
+        commands = " or ".join(f"'descents {name}'" for name in COMMANDS)
         raise RunFolderError(
             f"{folder} contains a run of {command!r}; give the folder of a run that has a "
-            "page: of 'descents reproduce', 'descents factorize', 'descents impute' or "
-            "'descents train'"
+            f"page: of {commands}"
         )
-    result = read_result(RESULTS[command], path)
+    result = read_result(kind_of(command).result, path)
     rows = read_table(folder / ROWS)
-    tensors, _ = read_tensors(folder / TENSORS)
+    tensors: dict[str, np.ndarray] = {}
+    if command != "compare":  # which has no tensors
+        tensors, _ = read_tensors(folder / TENSORS)
     return Stored(_shown(result), rows, tensors)
 
 
@@ -141,10 +149,20 @@ def _shown(value: Any) -> Any:
     return [_shown(item) for item in value] if isinstance(value, list) else value
 
 
+def pictures_of(run: Stored[RunResult]) -> dict[str, Picture[Any]]:
+    """Return the pictures of the page of a run, by name."""
+    kind = kind_of(run.result.run.command)
+    return {
+        name: picture
+        for name, picture in kind.pictures.items()
+        if picture.needs is None or kind.has(run, picture.needs)
+    }
+
+
 def draw(
     folder: Path, contents: Contents | None = None, each: Each | None = None
 ) -> None:
-    """Draw the figures of a run, as PNG and SVG, and its page.
+    """Draw the page of a run.
 
     Parameters
     ----------
@@ -161,32 +179,24 @@ def draw(
     ------
     RunFolderError
         If the folder does not contain such a run, or cannot be written.
+    DrawingError
+        If the run is damaged.
     """
     if contents is None:
         run = read_run(folder)
     else:
         run = Stored(_shown(contents[0]), *contents[1:])
     files: dict[str, bytes] = {}
-    embedded: dict[str, Embedded] = {}
     try:
-        pictures = {
-            name: picture
-            for name, picture in PAGES[run.result.run.command].items()
-            if picture.needs is None
-            or picture.needs in run.tensors
-            or getattr(run.result, picture.needs, None) is not None
-        }
-        drawn = (each or map)(_files, [(run, name) for name in pictures])
-        for (name, picture), (png, svg) in zip(pictures.items(), drawn, strict=True):
-            files |= {f"{name}.png": png, f"{name}.svg": svg}
-            embedded[name] = {
-                "uri": "data:image/svg+xml;base64," + base64.b64encode(svg).decode(),
-                "says": picture.says,
-                "wide": picture.wide,
-            }
-        files[PAGE] = html(run.result, embedded).encode()
+        names = list(pictures_of(run))
+        drawn = dict(
+            zip(names, (each or map)(_drawn, [(run, n) for n in names]), strict=True)
+        )
+        for name, picture in drawn.items():
+            files |= {f"{name}.{form}": got for form, got in picture.files.items()}
+        files[PAGE] = html(run, drawn).encode()
     except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
-        raise RunFolderError(
+        raise DrawingError(
             f"{folder} contains a damaged run, or files of different runs; run "
             "the command again, with a new folder"
         ) from error
@@ -194,19 +204,21 @@ def draw(
         write_bytes(folder / name, content)
 
 
-def warm() -> None:
-    """Draw a small picture, so that fonts and parsers are loaded in advance."""
+def warm(command: str = "train") -> None:
+    """Load the page of a command and draw a small picture, so that this is done early."""
+    kind_of(command)
     figure, (ax,) = figures.new_figure(1, 1)
     ax.plot([1, 2], [1, 10])
     ax.set(yscale="log")
     figures.plain_logarithms(figure)
     with figures.style():
-        _write(FigureCanvasAgg(figure).print_png, io.BytesIO(), {})
-        _write(FigureCanvasSVG(figure).print_svg, io.BytesIO(), {})
+        svg.inline(figure, "warm", "")
+    _environment().get_template(f"{command}.html")
 
 
-def html(result: RunResult, pictures: Mapping[str, Embedded]) -> str:
-    """Return the page as HTML text, which refers to no other file."""
+@cache
+def _environment() -> Environment:
+    """Return what renders templates, with the filters that they use."""
     environment = Environment(
         loader=PackageLoader("descents", "pages"),
         autoescape=True,
@@ -214,35 +226,67 @@ def html(result: RunResult, pictures: Mapping[str, Embedded]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = number
-    environment.filters["f"] = fixed
-    environment.filters["counted"] = counted
-    template = environment.get_template(f"{result.run.command}.html")
-    return visible(template.render(r=result, pictures=pictures))
+    environment.filters |= {
+        "number": number,
+        "f": fixed,
+        "counted": counted,
+        "rounded": rounded,
+        "decimals_of": decimals_of,
+        "metric_words": metric_words,
+    }
+    return environment
 
 
-def fixed(value: float | None, form: str) -> str:
-    """Return a number in a format, or "not known" for None.
+def _scripts(linked: bool) -> list[str]:
+    """Return the scripts of a page; `linked` pages have a selection of starts."""
+    folder = resources.files("descents.pages") / "static"
+    names = ["d3-brush.min.js", "linked.js"] if linked else []
+    return [(folder / name).read_text(encoding="utf-8") for name in [*names, "page.js"]]
 
-    Examples
-    --------
-    >>> fixed(0.12345, ".2f"), fixed(None, ".2f")
-    ('0.12', 'not known')
+
+def policy(scripts: Sequence[str]) -> str:
+    """Return the content security policy of a page.
+
+    Only these scripts run, nothing is evaluated from text, and nothing is requested from
+    anywhere.
     """
-    return "not known" if value is None else format(value, form)
+    hashes = [
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+        for script in scripts
+    ]
+    return (
+        "default-src 'none'; connect-src 'none'; base-uri 'none'; form-action 'none'; "
+        "style-src 'unsafe-inline'; img-src data:; "
+        f"script-src {' '.join(hashes)}"
+    )
 
 
-def number(value: float | str | None) -> str:
-    """Return a number with four significant digits, or seven just below 1.
+def _versions(result: RunResult) -> Mapping[str, str]:
+    """Return the versions of the libraries that computed a result."""
+    environment = vars(result)["environment"]
+    found: Mapping[str, str] = vars(environment)
+    return vars(environment).get("versions", found)
 
-    Examples
-    --------
-    >>> number(0.000123456), number(1000), number(0.9), number(None), number("kaiming")
-    ('0.0001235', '1000', '0.9', 'not known', 'kaiming')
-    """
-    if value is None:
-        return "not known"
-    if isinstance(value, str | int):
-        return str(value)
-    # Four digits would round 0.9999996 to 1.
-    return f"{value:.7g}" if 0.999 < abs(value) < 1 else f"{value:.4g}"
+
+def html(run: Stored[RunResult], drawn: Mapping[str, Drawn]) -> str:
+    """Return the page as HTML text, which refers to no other file."""
+    result = run.result
+    kind = kind_of(result.run.command)
+    table = kind.starts(run)
+    scripts = _scripts(table is not None)
+    template = _environment().get_template(f"{result.run.command}.html")
+    text = template.render(
+        r=result,
+        answer=kind.answer(run),
+        pictures={
+            name: {"svg": Markup(one.svg), "says": one.says, "wide": one.wide}  # noqa: S704
+            for name, one in drawn.items()
+        },
+        starts=None if table is None else Markup(table.json()),  # noqa: S704 - escaped
+        scripts=[Markup(script) for script in scripts],  # noqa: S704 - ours
+        policy=policy(scripts),
+        version=_versions(result).get("descents", __version__),
+        versions=_versions(result),
+        **kind.facts(run),
+    )
+    return visible(text)

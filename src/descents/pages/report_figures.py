@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from descents.pages.figures import BLUE, FAINT, INK, RED, many_lines
+from descents.pages.figures import BLUE, FAINT, INK, RED
 
 SPECIES_COLORS = ("#0072b2", "#e69f00", "#009e73")
 SPECIES_MARKERS = ("o", "s", "^")
@@ -87,48 +87,23 @@ def settings(
     return ax
 
 
-def accuracy_histogram(
-    ax: Axes, values: np.ndarray, published: Sequence[float], line: float
-) -> Axes:
-    """Draw a histogram of accuracies, with marks at the published values."""
-    # Accuracies are multiples of 0.01, so the edges are between these.
-    bins = (np.arange(np.floor(values.min() * 100), 102, 2) - 0.5) / 100
-    failed = values < line
-    ax.hist(
-        [values[failed], values[~failed]],
-        bins=list(bins),
-        stacked=True,
-        color=[RED, BLUE],
-        label=[f"below {line:g}", f"{line:g} and above"],
-    )
+def mark_published(ax: Axes, published: Sequence[float], line: float) -> Axes:
+    """Mark the published accuracies below stacked dots, and the line of failed starts."""
+    ax.axvline(line, color=FAINT, linestyle="--", linewidth=1)
     for value in published:
         ax.plot(
-            value, 0, "|", color=INK, markersize=16, markeredgewidth=1.6, clip_on=False
+            value,
+            -0.05,
+            "|",
+            color=INK,
+            markersize=12,
+            markeredgewidth=1.6,
+            clip_on=False,
         )
-    ax.plot([], [], "|", color=INK, markersize=10, label="published runs")
     ax.set_xlabel("training accuracy")
-    ax.set_ylabel("starts")
-    ax.legend(loc="upper center")
-    return ax
-
-
-def loss_curves(
-    ax: Axes, recorded: np.ndarray, losses: np.ndarray, failed: np.ndarray
-) -> Axes:
-    """Draw the loss of every start, with the medians of failed and other starts."""
-    for members, color, name in ((~failed, BLUE, "others"), (failed, RED, "failed")):
-        chosen = members & np.isfinite(losses).all(0)
-        if not chosen.any():
-            continue
-        many_lines(ax, recorded, losses[:, chosen], color, 0.12)
-        median = np.median(losses[:, chosen], axis=1)
-        label = f"{name} ({int(chosen.sum())}), median"
-        ax.plot(recorded, median, color=color, linewidth=2.2, label=label)
-    if ax.lines:
-        ax.set(yscale="log")
-        ax.legend(loc="upper right")
-    ax.set_xlabel("epoch")
-    ax.set_ylabel("training loss (log scale)")
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    ax.set_ylim(-0.08, 1.05)
     return ax
 
 
@@ -233,8 +208,7 @@ def failures_by_shuffle(
 def later_accuracy(
     ax: Axes, epochs: Sequence[int], accuracy: np.ndarray, line: float
 ) -> Axes:
-    """Draw the accuracy of the failed starts after more epochs, and its median."""
-    many_lines(ax, np.asarray(epochs), accuracy, RED, 0.15)
+    """Draw the median accuracy of the failed starts after more epochs."""
     ax.plot(
         epochs, np.median(accuracy, axis=1), color=INK, linewidth=2.2, label="median"
     )

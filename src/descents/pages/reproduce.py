@@ -1,4 +1,4 @@
-"""Pictures for the page of `descents reproduce`."""
+"""The page of `descents reproduce`: what it says first, its figures and its starts."""
 
 from __future__ import annotations
 
@@ -7,14 +7,26 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from descents.pages import report_figures
-from descents.pages.figures import Picture, Stored, new_figure
+from descents.pages import figures, marks, report_figures
+from descents.pages.answers import Alert, Answer, Tile
+from descents.pages.figures import BLUE, RED, Picture, Stored, new_figure
+from descents.pages.kinds import Kind
+from descents.pages.starts import StartsTable
 from descents.reproduction.result import ReproductionResult
+from descents.runs.curves import drawn_starts
+from descents.text import counted, joined
 
 Run = Stored[ReproductionResult]
 
 PUBLISHED_SETTING = "sum-uniform01-uniform01"
 SPECIES = ("setosa", "versicolor", "virginica")
+
+
+def _legend_below(figure: Figure) -> None:
+    """Put the legend of the first axes below the figure, where it hides no point."""
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    columns = 3 if len(names) == 6 else len(names)
+    figure.legend(handles, names, loc="outside lower center", ncols=columns)
 
 
 def _figure_1a(run: Run) -> Figure:
@@ -23,8 +35,8 @@ def _figure_1a(run: Run) -> Figure:
     report_figures.scatter_species(
         ax, tensors["left_singular_vectors"], tensors["species"], SPECIES
     )
-    ax.set(xlabel="first column of U_t", ylabel="second column of U_t")
-    ax.legend()
+    ax.set(xlabel="first column of U_t", ylabel="second column of U_t", aspect="equal")
+    _legend_below(figure)
     return figure
 
 
@@ -33,8 +45,10 @@ def _figure_1b(run: Run) -> Figure:
     report_figures.scatter_species(
         ax, run.tensors["U"], run.tensors["species"], SPECIES
     )
-    ax.set(xlabel="first column of U-hat", ylabel="second column of U-hat")
-    ax.legend()
+    ax.set(
+        xlabel="first column of U-hat", ylabel="second column of U-hat", aspect="equal"
+    )
+    _legend_below(figure)
     return figure
 
 
@@ -60,9 +74,9 @@ def _figure_1c(run: Run) -> Figure:
         report_figures.scatter_species(
             ax, tensors[name], tensors["species"], SPECIES, suffix=", U-hat"
         )
-        ax.set(xlabel="first column", title=title)
+        ax.set(xlabel="first column", title=title, aspect="equal")
     axes[0].set_ylabel("second column")
-    axes[0].legend(fontsize=8)
+    _legend_below(figure)
     return figure
 
 
@@ -104,8 +118,7 @@ def _figure_ten_starts(run: Run) -> Figure:
         report_figures.runs_over_shuffles(ax, by_run, *marks)
         ax.set(xlabel=f"{kind} accuracy")
     axes[0].set_ylabel("run")
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+    _legend_below(figure)
     return figure
 
 
@@ -145,85 +158,296 @@ def _figure_settings(run: Run) -> Figure:
     return figure
 
 
+def _fixed(run: Run) -> np.ndarray:
+    """Return the rows of the fresh starts on the fixed shuffle."""
+    return np.flatnonzero(run.rows["part"] == "table")
+
+
 def _figure_accuracy(run: Run) -> Figure:
-    figure, (ax,) = new_figure(5.6, 3.6)
-    values = _part(run, "table", "training_accuracy")
-    line = run.result.diagnosis.threshold
-    report_figures.accuracy_histogram(ax, values, _published(run), line)
+    figure, (ax,) = new_figure(6.8, 3.2)
+    rows, line = _fixed(run), run.result.diagnosis.threshold
+    values = run.rows["training_accuracy"][rows].astype(np.float64)
+    x, height = figures.stacked(values)
+    for chosen, color in ((values >= line, BLUE), (values < line, RED)):
+        places = np.flatnonzero(chosen)
+        marks.dots(ax, x[chosen], height[chosen], places, color, 3.4, 0.7)
+    report_figures.mark_published(ax, _published(run), line)
     return figure
 
 
 def _figure_losses(run: Run) -> Figure:
-    figure, (ax,) = new_figure(5.6, 3.8)
+    figure, (ax,) = new_figure(5.2, 4.2)
     tensors = run.tensors
-    report_figures.loss_curves(
-        ax, tensors["recorded"], tensors["history_loss"], tensors["failed"]
-    )
+    losses, failed = tensors["history_loss"], tensors["failed"].astype(bool)
+    chosen = drawn_starts(failed)
+    for members, color in ((~failed, BLUE), (failed, RED)):
+        places = chosen[members[chosen]]
+        marks.curves(ax, tensors["recorded"], losses[:, places], places, color, 0.25)
+    figures.loss_axes(ax, losses)
+    ax.set(xlabel="epoch", ylabel="training loss", xlim=tensors["recorded"][[0, -1]])
     return figure
 
 
 def _figure_epochs(run: Run) -> Figure:
-    figure, (ax,) = new_figure(5.6, 3.6)
+    figure, (ax,) = new_figure(5.2, 4.2)
     diagnosis = run.result.diagnosis
-    if diagnosis.failed:
-        report_figures.later_accuracy(
-            ax,
-            diagnosis.epochs,
-            run.tensors["later_accuracy"],
-            diagnosis.threshold,
-        )
-    else:
-        ax.set_axis_off()
-        ax.text(0.5, 0.5, "no start failed", ha="center", va="center")
+    later = run.tensors["later_accuracy"]
+    places = np.flatnonzero(run.tensors["failed"].astype(bool))
+    epochs = np.asarray(diagnosis.epochs, dtype=np.float64)
+    marks.curves(ax, epochs, later, places[: later.shape[1]], RED, 0.2)
+    report_figures.later_accuracy(ax, diagnosis.epochs, later, diagnosis.threshold)
     return figure
+
+
+def _says_gaps(run: Run) -> str:
+    starts = run.result.factorization.starts
+    if starts.gap_median is None:
+        return "The gaps of the starts are not known."
+    return (
+        f"Half of the {starts.count} fresh starts are within {starts.gap_median:.2g} of the "
+        "exact minimum after 1000 epochs."
+    )
+
+
+def _says_1c(run: Run) -> str:
+    fit = run.result.subspace.figure_1c_r2
+    return (
+        "Figure 1c: U-hat (filled) mapped onto U_t (hollow), on the left by the best "
+        f"rotation with one scale (R² {fit.rotation_with_one_scale:.3f}), on the right by "
+        f"the best linear map (R² {fit.linear_map:.8f})."
+    )
+
+
+def _says_ten(run: Run) -> str:
+    ten = run.result.training.ten_starts
+    return (
+        f"{ten.published_inside} of the 20 published values lie between the 5% and 95% "
+        f"quantiles of their run over {ten.shuffles} shuffles."
+    )
+
+
+def _bad(run: Run) -> list[int]:
+    """Return the published runs that failed."""
+    line = run.result.diagnosis.threshold
+    published = run.result.training.published
+    return [row.start for row in published if row.training_accuracy < line]
+
+
+def _says_ten_losses(run: Run) -> str:
+    training, bad = run.result.training, _bad(run)
+    ends = [row.loss or np.nan for row in training.ten_starts.witness.table]
+    low = [ends[k] for k in bad]
+    others = [end for k, end in enumerate(ends) if k not in bad]
+    return (
+        "The ten loss curves that the report left out, on the witness: runs "
+        f"{', '.join(map(str, bad))} end at losses of {min(low):.0f} to {max(low):.0f}, the "
+        f"others at {min(others):.0f} to {max(others):.0f}."
+    )
+
+
+def _says_settings(run: Run) -> str:
+    training = run.result.training
+    return (
+        f"{len(training.chosen)} of {counted(len(training.settings), 'setting')} are "
+        "not rejected by Table 1 (blue). Training accuracy over starts and shuffles; the "
+        "red lines are the published values; loss, weights and biases name a setting."
+    )
+
+
+def _says_shuffles(run: Run) -> str:
+    failures = run.result.training.failures
+    fixed, shares = failures.fixed, failures.by_shuffle
+    return (
+        f"The share of failed starts depends on the shuffle: from {min(shares):.0%} to "
+        f"{max([*shares, fixed.share]):.0%}. The fixed shuffle is number {fixed.place} of "
+        f"{fixed.of}, counted from the easiest."
+    )
+
+
+def _says_accuracy(run: Run) -> str:
+    result = run.result
+    failed, of = result.diagnosis.failed, result.diagnosis.of
+    fixed = result.training.failures.fixed
+    return (
+        f"{failed} of {of} starts end below {result.diagnosis.threshold} training accuracy "
+        f"(red) on the fixed shuffle, number {fixed.place} of {fixed.of} from the easiest. "
+        "Equal values are stacked; the black marks are the ten published runs."
+    )
+
+
+def _says_losses(run: Run) -> str:
+    failed = run.tensors["failed"].astype(bool)
+    drawn = len(drawn_starts(failed))
+    which = (
+        f"All {len(failed)} curves are drawn"
+        if drawn == len(failed)
+        else f"{drawn} of {len(failed)} curves are drawn, with every failed one"
+    )
+    ends = run.tensors["history_loss"][-1]
+    known = np.isfinite(ends)
+    middle = [
+        float(np.median(ends[part & known]))
+        for part in (failed, ~failed)
+        if (part & known).any()
+    ]
+    medians = (
+        f"failed starts (red) end at a median loss of {middle[0]:.3g}, the others at "
+        f"{middle[1]:.3g}"
+        if len(middle) == 2
+        else "failed starts are red"
+    )
+    return f"On the fixed shuffle {medians}. {which}."
+
+
+def _says_epochs(run: Run) -> str:
+    diagnosis = run.result.diagnosis
+    return (
+        f"{diagnosis.recovered_fraction:.0%} of the {diagnosis.failed} failed starts "
+        f"recover with up to {diagnosis.epochs[-1]} epochs; those below the dashed line "
+        "count as failed."
+    )
 
 
 PICTURES: Mapping[str, Picture[ReproductionResult]] = {
     "figure-1a": Picture(
         _figure_1a,
-        "Scatter plot of the first two left singular vectors, colored by species.",
+        "Figure 1a: the first two columns of U_t, the left singular vectors, separate the "
+        "species.",
     ),
     "figure-1b": Picture(
         _figure_1b,
-        "Scatter plot of the two columns of U-hat, colored by species.",
+        "Figure 1b: the two columns of U-hat, from gradient descent, separate them as well.",
     ),
-    "figure-1c": Picture(
-        _figure_1c,
-        "Two scatter plots of U-hat over U_t: mapped by a rotation with one scale, and by "
-        "a linear map.",
-        wide=True,
-    ),
-    "figure-gaps": Picture(
-        _figure_gaps, "Share of starts of the factorization within each gap."
-    ),
-    "figure-ten-starts": Picture(
-        _figure_ten_starts,
-        "Training and validation accuracy of each of the ten published starts over "
-        "shuffles, with the published values marked.",
-        wide=True,
-    ),
-    "figure-ten-losses": Picture(
-        _figure_ten_losses,
-        "Loss curves of the ten published starts on the witness, with the three bad runs "
-        "in red.",
-    ),
-    "figure-shuffles": Picture(
-        _figure_shuffles,
-        "Share of failed starts on each of 21 shuffles, with the fixed one in red.",
-    ),
-    "figure-settings": Picture(
-        _figure_settings,
-        "Training accuracies of every setting, with the published ones marked.",
-        wide=True,
-    ),
-    "figure-accuracy": Picture(
-        _figure_accuracy, "Histogram of training accuracy over starts."
-    ),
-    "figure-losses": Picture(
-        _figure_losses, "Loss curves of all starts, with failed starts in red."
-    ),
-    "figure-epochs": Picture(
-        _figure_epochs,
-        "Training accuracy of the failed starts after 1, 10 and 30 times the epochs.",
-    ),
+    "figure-1c": Picture(_figure_1c, _says_1c, wide=True),
+    "figure-gaps": Picture(_figure_gaps, _says_gaps),
+    "figure-ten-starts": Picture(_figure_ten_starts, _says_ten, wide=True),
+    "figure-ten-losses": Picture(_figure_ten_losses, _says_ten_losses),
+    "figure-shuffles": Picture(_figure_shuffles, _says_shuffles),
+    "figure-settings": Picture(_figure_settings, _says_settings, wide=True),
+    "figure-accuracy": Picture(_figure_accuracy, _says_accuracy, wide=True),
+    "figure-losses": Picture(_figure_losses, _says_losses),
+    "figure-epochs": Picture(_figure_epochs, _says_epochs, needs="failures"),
 }
+
+
+def has(run: Run, need: str) -> bool:
+    """Return whether any start failed, which the only such picture needs."""
+    return bool(run.result.diagnosis.failed)
+
+
+# What the page says first
+
+SECTIONS = {
+    "claims": "The six claims",
+    "checks": "Published and obtained figures",
+    "factorization": "Factorization: gradient descent compared with the exact answer",
+    "ten": "The network: the ten published starts",
+    "fresh": "The network: fresh starts in every setting",
+    "why": "Why starts fail",
+    "starts": "All starts on the fixed shuffle",
+    "assumptions": "Assumptions",
+    "paper": "For your paper",
+    "again": "Run it again",
+}
+
+EVIDENCE = {
+    1: ("figure-gaps", "See the gaps of all starts."),
+    2: ("figure-1c", "See both maps."),
+    3: ("factorization", "See the factorization."),
+    4: ("figure-shuffles", "See the share of failed starts by shuffle."),
+    5: ("why", "See the verdicts on failed starts."),
+    6: ("figure-settings", "See the settings."),
+}
+"""The evidence of each claim: where it stands, and the text of the link."""
+
+
+def answer(run: Run) -> Answer:
+    """Return the answer: how many of the claims hold, and the figures behind it."""
+    result = run.result
+    words = [claim.verdict for claim in result.claims]
+    counts = {word: words.count(word) for word in dict.fromkeys(words)}
+    order = ("supported", "supported with a correction", "not supported", "undecided")
+    said = [
+        f"{counts[word]} {'is' if counts[word] == 1 else 'are'} {word}"
+        for word in order
+        if word in counts
+    ]
+    met = sum(check.met for check in result.checks)
+    failures, starts = result.training.failures, result.factorization.starts
+    sentence = (
+        f"Of the {len(words)} claims of the report, {joined(said)}; {met} of "
+        f"{len(result.checks)} published figures were obtained within their tolerance. "
+        f"Both parts were run again on the real data, from {starts.count} starting points "
+        "instead of one or ten."
+    )
+    gap = "not known" if starts.gap_median is None else f"{starts.gap_median:.1g}"
+    tiles = [
+        Tile(
+            f"{met} of {len(result.checks)}",
+            "published figures obtained within tolerance",
+        ),
+        Tile(
+            gap,
+            f"median gap to the exact minimum, over {counted(starts.count, 'start')}",
+        ),
+        Tile(
+            f"{failures.share:.1%}",
+            f"of fresh starts of the network fail (95% interval {failures.low:.1%} to "
+            f"{failures.high:.1%}), over {counted(len(failures.by_shuffle), 'shuffle')}; on "
+            f"the fixed one, number {failures.fixed.place} of {failures.fixed.of} from the "
+            f"easiest, {failures.fixed.share:.1%}",
+        ),
+    ]
+    alerts = [
+        Alert(
+            f"{check.figure}: {check.obtained:.8g} was obtained where {check.published:.8g} "
+            "was published.",
+            "checks",
+            SECTIONS["checks"],
+        )
+        for check in result.checks
+        if not check.met
+    ]
+    command = (
+        f"descents reproduce --starts {result.run.starts} --seed {result.run.seed}"
+    )
+    title = "The report, re-run and judged"
+    return Answer(title, sentence, tiles, alerts, SECTIONS, command)
+
+
+def starts(run: Run) -> StartsTable:
+    """Return the table of the fresh starts on the fixed shuffle."""
+    rows = _fixed(run)
+    table = StartsTable(len(rows), metric="training_accuracy", higher=True)
+    every = run.rows
+    table.add("start", "start", every["start"][rows].astype(np.int64))
+    for name in ("training_accuracy", "validation_accuracy"):
+        table.add(name, name.replace("_", " "), every[name][rows], places=2)
+    table.add("loss", "training loss", every["loss"][rows])
+    table.add("verdict", "verdict", every["verdict"][rows], filtered=True)
+    for name in ("dead_units", "gradient_norm"):
+        table.add(name, name.replace("_", " "), every[name][rows])
+    table.tip = ["start", "training_accuracy", "verdict"]
+    return table
+
+
+def facts(run: Run) -> dict[str, object]:
+    """Return what the template needs besides the result."""
+    return {
+        "evidence": {
+            number: {"link": link, "says": says}
+            for number, (link, says) in EVIDENCE.items()
+        },
+        "bad": ", ".join(map(str, _bad(run))),
+    }
+
+
+KIND = Kind(
+    ReproductionResult,
+    PICTURES,
+    answer,
+    starts,
+    facts,
+    has,
+    files=("figure-1a", "figure-1b", "figure-1c"),
+)

@@ -11,7 +11,13 @@ from descents.reproduction.claims import (
     Evidence,
     PublishedReport,
 )
-from descents.storage.results import Count, Number, Result
+from descents.storage.results import (
+    SCHEMA_VERSION,
+    Count,
+    Number,
+    Result,
+    SchemaVersion,
+)
 
 _FIVE = ("minItems", 5), ("maxItems", 5)
 _TEN = ("minItems", 10), ("maxItems", 10)
@@ -428,6 +434,7 @@ class ReproductionResult(Result):
     """The result of `descents reproduce`."""
 
     run: ReproductionRun
+    schema_version: SchemaVersion = SCHEMA_VERSION
     report: PublishedReport
     assumptions: list[str]
     factorization: FactorizationResult

@@ -39,7 +39,7 @@ def rows(
     blocks = [
         *_of_factorization(factorization),
         *(
-            _Block("settings", setting_name(setting), shuffle_of(runs), runs.table())
+            _Block("settings", setting_name(setting), shuffle_of(runs), runs.columns())
             for setting, runs in training.settings.items()
         ),
         *_of_ten_starts(ten),
@@ -65,7 +65,7 @@ def rows(
 def _of_factorization(part: FactorizationPart) -> list[_Block]:
     return [
         _Block(
-            name, "", np.full(len(runs), -1), {"gap": part.gaps(runs), **runs.table()}
+            name, "", np.full(len(runs), -1), {"gap": part.gaps(runs), **runs.columns()}
         )
         for name, runs in (
             ("factorization-report", part.report),
@@ -80,12 +80,12 @@ def _of_ten_starts(ten: TenStartsPart) -> list[_Block]:
     blocks = []
     for setting, each in ten.settings.items():
         place, run = np.divmod(each.runs.starts, ten_starts.RUNS)
-        columns = {**each.runs.table(), "start": run}
+        columns = {**each.runs.columns(), "start": run}
         split = SPLITS + 1 + place
         blocks.append(_Block("ten-starts", setting_name(setting), split, columns))
     published = setting_name(ten_starts.PUBLISHED_SETTING)
     no_split = np.full(ten_starts.RUNS, -1)
-    witness = _Block("ten-witness", published, no_split, ten.replayed.table())
+    witness = _Block("ten-witness", published, no_split, ten.replayed.columns())
     return [*blocks, witness]
 
 
@@ -102,7 +102,7 @@ def _of_table(training: TrainingPart, diagnosis: Diagnosis) -> _Block:
         if name != "start"
     }
     setting = setting_name(training.likeliest)
-    columns = {**runs.table(), **diagnosed}
+    columns = {**runs.columns(), **diagnosed}
     return _Block("table", setting, np.full(len(runs), SPLITS), columns)
 
 

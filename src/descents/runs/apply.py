@@ -27,7 +27,7 @@ from descents.tables.limits import outward
 from descents.tables.spelling import text_of
 from descents.tables.tables import Table
 from descents.tables.unseen import known_only
-from descents.text import counted
+from descents.text import OneLine, counted
 from descents.validation import folder_path
 
 M = TypeVar("M", bound=LowRank)
@@ -95,7 +95,7 @@ def _texts_of(intervals: Intervals) -> dict[str, list[object]]:
 
 
 @dataclass(frozen=True, eq=False)
-class Applied:
+class Applied(OneLine):
     """The rows of a table, transformed and imputed by a low-rank model.
 
     Attributes

@@ -23,6 +23,7 @@ from descents.storage.run_folders import RESULT
 from descents.tables.levels import Places
 from descents.tables.spelling import plain
 from descents.tables.tables import Table, from_frame
+from descents.text import OneLine
 from descents.validation import folder_path
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ Column = np.ndarray | Sequence[object]
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(OneLine):
     """A stored network with the encoding of its table.
 
     It predicts from a data frame with the columns of the run, or from an array with the

@@ -1,263 +1,380 @@
-"""`descents compare`: compare the starts of two stored runs of `descents train`."""
+"""`descents compare`: compare the starts of stored runs of `descents train`."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 
-from descents.errors import Complaints, InvalidValueError
-from descents.networks.cautions import many_failed
+from descents.errors import Complaints
+from descents.networks.fitted import generator
 from descents.networks.sweep_result import compared_starts
-from descents.runs.train_result import ComparisonResult, NetworkResult, facts_of
+from descents.runs.compared_sides import (
+    Side,
+    option_differences,
+    reference_of,
+    sides_of,
+    starts_in_words,
+)
+from descents.runs.comparison_notes import notes_of, warnings_of
+from descents.runs.comparison_words import Judged, answer_of
+from descents.runs.quotes import quote_of_comparison
+from descents.runs.request import environment
+from descents.runs.results import Environment, Run
+from descents.runs.train_result import (
+    ComparedSides,
+    ComparisonResult,
+    Difference,
+    EquivalenceOfSides,
+    SideOfComparison,
+    facts_of,
+)
+from descents.statistics.confidence import bonferroni_difference
 from descents.statistics.differences import Comparison
-from descents.statistics.metrics import higher_is_better, metric_kind
-from descents.statistics.summaries import start_means
-from descents.storage.files import read_json, read_table
-from descents.storage.results import read_result
-from descents.storage.run_folders import RESULT, ROWS
-from descents.text import counted
-from descents.validation import folder_path
-
-NO_METRIC = ("start", "split")
-"""Numeric columns that identify the start of a row, and are not metrics."""
+from descents.statistics.margins import equivalence
+from descents.statistics.metrics import higher_is_better
+from descents.statistics.simultaneous import simultaneous_differences
+from descents.statistics.summaries import summary_of_starts
+from descents.storage.run_folders import RESULT, ROWS, RunFolder
+from descents.text import decimals_of, rounded
+from descents.validation import real_number
 
 
 @dataclass(frozen=True)
-class Side:
-    """One of two runs that are compared, with the starts of its best setting.
+class ComparisonOptions:
+    """The options of `descents compare`.
 
     Attributes
     ----------
-    run : str
-        The folder, as it was given.
-    result : NetworkResult
-    setting : str
-        The best setting.
-    values : ndarray of shape (starts,)
-        The metric of each start, the mean over its splits; NaN if it has none.
-    failed : bool ndarray of shape (starts,)
+    metric : str or None
+        By default that of the runs.
+    settings : tuple of str
+        SETTING or RUN:SETTING; by default the best setting of each run.
+    against : str or None
+        The side with which the others are compared; by default the second of two sides,
+        and the best of several.
+    margin : float or None
+        The margin of equivalence; without one it is not tested.
     """
 
-    run: str
-    result: NetworkResult
-    setting: str
-    values: np.ndarray
-    failed: np.ndarray
+    metric: str | None = None
+    settings: tuple[str, ...] = ()
+    against: str | None = None
+    margin: float | None = None
 
-    @classmethod
-    def of(cls, run: str | Path, metric: str | None) -> Side:
-        """Read a stored run; `metric` is by default that of the run."""
-        folder = folder_path(run)
-        stored = read_json(folder / RESULT).get("run")
-        if not isinstance(stored, dict) or stored.get("command") != "train":
-            raise InvalidValueError(
-                f"{folder} contains no run of 'descents train'; give the folder of one"
-            )
-        result = read_result(NetworkResult, folder / RESULT)
-        rows = read_table(folder / ROWS)
-        name = metric or result.metric
-        metrics = [
-            n
-            for n, v in rows.items()
-            if v.dtype.kind in "iuf"
-            and n not in NO_METRIC
-            and not n.startswith("seconds")
-        ]
-        if name not in metrics:
-            raise InvalidValueError(
-                f"--metric is {name!r}, which {folder} does not have; give one of "
-                f"{', '.join(map(repr, metrics))}"
-            )
-        setting = result.best.setting
-        chosen = rows["setting"] == setting
-        table, lost = (
-            column[chosen].reshape(-1, result.splits)
-            for column in (rows[name].astype(np.float64), ~np.isfinite(rows["loss"]))
-        )
-        return cls(str(run), result, setting, *start_means(table, lost))
 
-    @property
-    def mean(self) -> float:
-        """The mean of the starts that have a value; NaN if there is none."""
-        finite = self.values[np.isfinite(self.values)]
-        return float(finite.mean()) if len(finite) else np.nan
+@dataclass(frozen=True)
+class ComparedRuns:
+    """What `compare` returns: the result, and the rows that are stored beside it."""
 
-    @property
-    def design(self) -> tuple[object, ...]:
-        """What two runs have in common if they are compared start by start."""
-        result, options = self.result, self.result.run.options
-        facts = (result.starts, result.splits, result.rows, result.target)
-        return (*facts, options["seed"], options["validation"], result.run.sha256)
+    result: ComparisonResult
+    rows: dict[str, np.ndarray]
+
+    def write(self, folder: RunFolder) -> None:
+        """Write everything but the page into a run folder."""
+        folder.write_json(RESULT, self.result)
+        folder.write_table(ROWS, self.rows)
 
 
 def compare_runs(
     first: str | Path, second: str | Path, metric: str | None = None
 ) -> ComparisonResult:
-    """Compare the best settings of two stored runs.
+    """Compare the best settings of two stored runs; see `compare`."""
+    return compare([first, second], ComparisonOptions(metric)).result
 
-    Starts are compared in pairs if both runs have the same table, target, number of
+
+def compare(
+    runs: Sequence[str | Path], options: ComparisonOptions | None = None
+) -> ComparedRuns:
+    """Compare settings of stored runs of `descents train`.
+
+    Sides are compared start by start if their runs have the same table, target, number of
     starts, seed and validation.
+
+    Parameters
+    ----------
+    runs : sequence of paths
+        The folders of the runs.
+    options : ComparisonOptions, optional
 
     Raises
     ------
     RunFolderError
         If a folder contains no complete run of train.
     InvalidValueError
-        If the metric is not in both runs.
+        If a setting, the metric or the reference is unknown, or there is one side only.
     """
+    begun = time.perf_counter()
+    options = options or ComparisonOptions()
     complaints = Complaints()
-    one, two = sides = tuple(
-        complaints.attempt(Side.of, run, metric) for run in (first, second)
-    )
+    found = complaints.attempt(sides_of, runs, options.settings, options.metric)
+    margin = options.margin
+    if margin is not None:
+        margin = complaints.attempt(
+            lambda: real_number("--margin", margin, 0, strict=True)
+        )
+    higher = place = None
+    if found is not None:
+        higher = complaints.attempt(higher_is_better, found[1])
+        place = complaints.attempt(
+            reference_of, found[0], options.against, bool(higher)
+        )
     complaints.raise_any()
-    if one.result.metric != two.result.metric and metric is None:
-        raise InvalidValueError(
-            f"the runs have the metrics {one.result.metric} and {two.result.metric}; give "
-            "--metric with one that both have"
-        )
-    name = metric or one.result.metric
-    comparison = compared_starts(
-        one.values,
-        two.values,
-        paired=one.design == two.design,
-        higher_is_better=higher_is_better(name),
-        failed=(one.failed, two.failed),
+    sides, metric = found
+    assert higher is not None and place is not None  # noqa: S101, PT018  see raise_any
+    comparing = _Comparing(sides, metric, higher, place, options.against, margin)
+    tables = dict.fromkeys(side.result.run.table for side in sides)
+    hashes = {side.result.run.sha256 for side in sides}
+    run = Run(
+        command="compare",
+        table=", ".join(tables),
+        sha256=hashes.pop() if len(hashes) == 1 else "",
+        options={"runs": [str(run) for run in runs], **vars(options)},
+        reading={},
     )
-    return ComparisonResult(
-        runs=[side.run for side in sides],
-        settings=[side.setting for side in sides],
-        metric=name,
-        higher_is_better=higher_is_better(name),
-        means=[side.mean for side in sides],
-        starts=[len(side.values) for side in sides],
-        constants=[
-            side.result.constant if name == side.result.metric else None
-            for side in sides
-        ],
-        **facts_of(comparison),
-        warnings=[
-            *_same_run(sides),
-            *_differing(one.result, two.result),
-            *_weighted_apart(one.result, two.result, name),
-            *_undefined(name, sides),
-            *_failing(sides),
-            *_too_few(comparison),
-        ],
-        notes=_chosen(sides),
-    )
+    return ComparedRuns(comparing.result(run, begun), _rows(sides))
 
 
-def _same_run(sides: Sequence[Side]) -> list[str]:
-    """Warn if a run is compared with itself, or with a repetition of itself."""
-    one, two = (side.result.run for side in sides)
-    if folder_path(sides[0].run).resolve() == folder_path(sides[1].run).resolve():
-        return [
-            "both are the same run, so there is nothing to compare; give another run"
+def _rows(sides: Sequence[Side]) -> dict[str, np.ndarray]:
+    """Return a row for each side and start."""
+    sizes = [len(side.values) for side in sides]
+
+    def repeated(texts: Sequence[str]) -> np.ndarray:
+        return np.repeat(np.array(texts, dtype=object), sizes)
+
+    return {
+        "side": repeated([side.name for side in sides]),
+        "run": repeated([side.run for side in sides]),
+        "setting": repeated([side.setting for side in sides]),
+        "start": np.concatenate([np.arange(size) for size in sizes]),
+        "value": np.concatenate([side.values for side in sides]),
+        "failed": np.concatenate([side.failed for side in sides]),
+    }
+
+
+@dataclass(frozen=True)
+class _Comparing:
+    """Sides, and how they are compared with one of them."""
+
+    sides: Sequence[Side]
+    metric: str
+    higher: bool
+    reference: int
+    against: str | None
+    margin: float | None
+
+    @property
+    def others(self) -> list[int]:
+        """The positions of the sides that are compared with the reference."""
+        return [k for k in range(len(self.sides)) if k != self.reference]
+
+    @property
+    def tests(self) -> int:
+        """The number of comparisons: with a reference chosen by its values, all pairs."""
+        count = len(self.sides)
+        return count - 1 if self.against or count == 2 else count * (count - 1) // 2
+
+    @property
+    def resolution(self) -> float | None:
+        """The smallest difference that the metric of a start can have, if it is known."""
+        steps = [
+            side.result.resolution if self.metric == side.result.metric else None
+            for side in self.sides
         ]
-    if (
-        one.sha256
-        and one == two
-        and np.array_equal(sides[0].values, sides[1].values, equal_nan=True)
-    ):
-        return [
-            "both runs have the same table, options and seed, so their starts are the "
-            "same; give a run with other options"
-        ]
-    return []
+        known = [step for step in steps if step is not None]
+        return min(known) if len(known) == len(steps) else None
 
+    @property
+    def paired(self) -> bool:
+        """Whether all sides are compared start by start."""
+        return len({side.design for side in self.sides}) == 1
 
-def _too_few(comparison: Comparison) -> list[str]:
-    """Warn if there are too few starts for an interval."""
-    fewest = min(comparison.first_count, comparison.second_count)
-    if fewest > 1 or np.isfinite(comparison.low):
-        return []
-    return [
-        f"the difference is of {counted(fewest, 'start')}, which says nothing about other "
-        "starts, so that there is no interval; give more --starts"
-    ]
+    @property
+    def reference_is(self) -> str:
+        """Why the reference is one."""
+        if self.against is not None:
+            return "given"
+        return "the second" if len(self.sides) == 2 else "the best"
 
-
-def _differing(one: NetworkResult, two: NetworkResult) -> list[str]:
-    """Warn about differences between the runs that affect the comparison."""
-    warnings = []
-    if one.run.sha256 != two.run.sha256 or one.target != two.target:
-        warnings.append(
-            "they learned from different tables or targets "
-            f"({_learned(one)} and {_learned(two)}), so the difference is not only that of "
-            "their options; train both on the same table"
+    def result(self, run: Run, begun: float) -> ComparisonResult:
+        """Return the result of the comparison."""
+        described = [self._described(side) for side in self.sides]
+        differences = self._differences()
+        reference = described[self.reference]
+        kept = {
+            one.name: getattr(differences[0], one.name) for one in fields(Difference)
+        }
+        result = ComparisonResult(
+            run=run,
+            answer=answer_of(
+                differences,
+                reference.name,
+                rounded(
+                    reference.mean, decimals_of(reference.interval, self.resolution)
+                ),
+                self.reference_is,
+                self.metric,
+                self.margin,
+            ),
+            quote="",
+            **kept,
+            runs=[side.run for side in self.sides],
+            settings=[side.setting for side in self.sides],
+            metric=self.metric,
+            higher_is_better=self.higher,
+            means=[one.mean for one in described],
+            starts=[one.starts for one in described],
+            constants=[one.constant for one in described],
+            sides=described,
+            reference=reference.name,
+            reference_is=self.reference_is,
+            margin=self.margin,
+            how=self._how(differences),
+            differences=differences,
+            resolution=self.resolution,
+            options=option_differences(self.sides),
+            warnings=warnings_of(self.sides, self.metric, differences),
+            notes=notes_of(self.sides),
+            environment=Environment(**environment()),
+            seconds=time.perf_counter() - begun,
         )
-    first, second = (result.run.options["validation"] for result in (one, two))
-    if first != second:
-        warnings.append(
-            f"they hold out different rows (--validation {first} and {second}), which "
-            "contributes to the difference"
+        return replace(result, quote=quote_of_comparison(result))
+
+    def _described(self, side: Side) -> SideOfComparison:
+        """Return a side with the statistics of its starts."""
+        found = summary_of_starts(side.values, side.failed, generator())
+        same = self.metric == side.result.metric
+        return SideOfComparison(
+            name=side.name,
+            run=side.run,
+            setting=side.setting,
+            mean=side.mean,
+            interval=[found.low, found.high],
+            standard_deviation=found.standard_deviation,
+            starts=len(side.values),
+            count=found.count,
+            failed=found.failed,
+            constant=side.result.constant if same else None,
         )
-    seeds = [result.run.options["seed"] for result in (one, two)]
-    if not warnings and seeds[0] != seeds[1]:
-        warnings.append(
-            f"their seeds ({seeds[0]} and {seeds[1]}) draw different starts and held-out "
-            "rows; with the same seed they are compared start by start"
+
+    def _differences(self) -> list[ComparedSides]:
+        """Compare each other side with the reference."""
+        joint = None
+        if len(self.sides) > 2 and self.paired:
+            values = np.stack([side.values for side in self.sides])
+            joint = simultaneous_differences(values, generator=generator())
+        differences = []
+        for place in self.others:
+            comparison, pair = self._pair(place)
+            p_adjusted = comparison.p_value
+            if joint is not None:
+                low, high, p_value = (
+                    float(table[place, self.reference])
+                    for table in (joint.low, joint.high, joint.p_value)
+                )
+                p_adjusted = float(np.fmax(p_value, p_adjusted))
+                comparison = replace(comparison, low=low, high=high)
+            elif len(self.sides) > 2 and np.isfinite(comparison.low):
+                low, high, p_value = bonferroni_difference(
+                    *pair, paired=comparison.paired, tests=self.tests
+                )
+                p_adjusted = min(1.0, max(p_value, self.tests * p_adjusted))
+                comparison = replace(comparison, low=low, high=high)
+            differences.append(self._judged(place, comparison, p_adjusted, pair))
+        return differences
+
+    def _pair(self, place: int) -> tuple[Comparison, tuple[np.ndarray, np.ndarray]]:
+        """Compare a side with the reference; also return the values that are used."""
+        one, two = self.sides[place], self.sides[self.reference]
+        paired = one.design == two.design
+        comparison = compared_starts(
+            one.values,
+            two.values,
+            paired=paired,
+            higher_is_better=self.higher,
+            failed=(one.failed, two.failed),
         )
-    return warnings
+        if not paired:
+            return comparison, (one.finite, two.finite)
+        both = np.isfinite(one.values) & np.isfinite(two.values)
+        return comparison, (one.values[both], two.values[both])
 
-
-def _learned(result: NetworkResult) -> str:
-    """Return which target of which table a run learned."""
-    rows = counted(result.rows, "row")
-    return f"{result.target.name} of {result.run.table}, {rows}"
-
-
-def _weighted_apart(one: NetworkResult, two: NetworkResult, metric: str) -> list[str]:
-    """Warn if the metric weights rows or classes differently in the two runs."""
-    one_options, two_options = one.run.options, two.run.options
-    warnings = []
-    rows = [one_options.get("weights"), two_options.get("weights")]
-    if rows[0] != rows[1]:
-        names = " and ".join(f"--weights {name}" if name else "none" for name in rows)
-        warnings.append(
-            f"they weight rows differently ({names}), and {metric} uses these weights, "
-            "which contributes to the difference"
+    def _judged(
+        self,
+        place: int,
+        comparison: Comparison,
+        p_adjusted: float,
+        values: tuple[np.ndarray, np.ndarray],
+    ) -> ComparedSides:
+        """Return a comparison with its verdict, and the test of equivalence."""
+        found = Difference(**facts_of(comparison))
+        test = None
+        if self.margin is not None and comparison.first_count:
+            told = equivalence(
+                *values, self.margin, paired=comparison.paired, tests=self.tests
+            )
+            test = EquivalenceOfSides(
+                margin=self.margin,
+                confidence=1 - 2 * told.level / told.tests,
+                interval=[told.low, told.high],
+                p_low=told.p_low,
+                p_high=told.p_high,
+                equivalent=told.equivalent,
+            )
+        p_value = p_adjusted if np.isfinite(p_adjusted) else None
+        names = self.sides[place].name, self.sides[self.reference].name
+        judged = Judged(
+            *names, self.metric, self.higher, found, p_value, test, self.resolution
         )
-    classes = [
-        list(options.get("class_weight") or ())
-        for options in (one_options, two_options)
-    ]
-    if metric_kind(metric) == "loss" and classes[0] != classes[1]:
-        warnings.append(
-            f"their --class-weight differ, and {metric} uses these weights, which "
-            "contributes to the difference; validation_log_loss does not use them"
+        return ComparedSides(
+            **vars(found),
+            side=names[0],
+            reference=names[1],
+            p_adjusted=p_value,
+            equivalence=test,
+            verdict=judged.verdict,
+            says=judged.says,
         )
-    return warnings
 
-
-def _undefined(metric: str, sides: Sequence[Side]) -> list[str]:
-    """Warn about runs in which no start has a value."""
-    return [
-        f"{metric} is not defined for any start of {side.run}; give --metric "
-        "validation_loss, or another that is defined"
-        for side in sides
-        if not np.isfinite(side.values).any() and not side.failed.all()
-    ]
-
-
-def _failing(sides: Sequence[Side]) -> list[str]:
-    """Warn about runs in which many starts failed."""
-    sentences = [
-        many_failed(side.failed, f"of {side.run} ({side.setting}) ") for side in sides
-    ]
-    return [sentence for sentence in sentences if sentence]
-
-
-def _chosen(sides: Sequence[Side]) -> list[str]:
-    """Return notes on settings that were chosen by the starts that are compared."""
-    notes = [
-        f"{side.setting} is the best of {len(side.result.settings)} settings of "
-        f"{side.run} by these starts, so its values are somewhat too good; to compare it "
-        "without this bias, train it alone with another --seed"
-        for side in sides
-        if len(side.result.settings) > 1
-    ]
-    return list(dict.fromkeys(notes))
+    def _how(self, differences: Sequence[ComparedSides]) -> str:
+        """Return which intervals and tests were used, and why."""
+        if len(self.sides) == 2:
+            (one,) = differences
+            starts = starts_in_words(one.counts)
+            how = (
+                f"The sides share table, seed and held-out rows, so they are compared "
+                f"start by start, over the {starts} that failed in neither: Student's "
+                "interval of the mean difference, and a permutation test that flips the "
+                "signs of differences"
+                if one.paired
+                else f"The sides do not share table, seed, held-out rows and number of "
+                f"starts, so they are compared as two samples, over the {starts} that did "
+                "not fail: Welch's interval, and a permutation test"
+            )
+        elif self.paired:
+            how = (
+                "All sides share table, seed and held-out rows, so they are compared start "
+                "by start. The intervals are simultaneous: those of all pairs of sides "
+                "cover at once with a probability of 95% (Tukey's procedure, by "
+                "resampling), and p-values are adjusted in the same way"
+            )
+        else:
+            how = (
+                "Not all sides share table, seed, held-out rows and number of starts: those "
+                "that do are compared start by start, others as two samples. The intervals "
+                "are Student's and Welch's, so wide that all cover at once with a "
+                f"probability of at least 95% (Bonferroni's rule for {self.tests} "
+                "comparisons), and p-values are multiplied by this number"
+            )
+        if self.margin is not None:
+            rule = ""
+            if self.tests > 1:
+                rule = f", adjusted by Bonferroni's rule for {self.tests} comparisons"
+            how += (
+                f". Equivalence within {self.margin:g} is shown if two one-sided tests "
+                f"reject differences of that size at level .05{rule} (Schuirmann 1987)"
+            )
+        return f"{how}."

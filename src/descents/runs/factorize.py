@@ -173,7 +173,10 @@ def factorize(
     generator = np.random.Generator(np.random.Philox(0))
     seen = _seen(fitted, generator)
     warned = _ordered(fitted, [str(warning.message) for warning in caught])
+    cosines = fitted.matched() if len(fitted.runs) > 1 else None
     tensors = tensors_of(fitted, generator, seen)
+    if cosines is not None:
+        tensors["cosines"] = cosines
     if options.image is not None:
         tensors["images"] = images(fitted, options.image)
     distances = gaps.gap(
@@ -184,11 +187,14 @@ def factorize(
         data,
         fitted,
         seen,
+        cosines=cosines,
         warnings=warned + dominant(fitted, seen),
         coverage=options.intervals,
         seconds=time.perf_counter() - begun,
     )
-    rows = {"gap": distances, **fitted.runs.table()}
+    rows = {"gap": distances, **fitted.runs.columns()}
+    if cosines is not None:
+        rows["least_cosine"] = np.fmin.reduce(cosines, axis=1)
     return FactorizeRun(result, data, fitted, table, before, rows, tensors)
 
 

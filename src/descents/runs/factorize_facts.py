@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,12 +11,16 @@ from descents.cells import encoding
 from descents.cells.columns import ColumnModel
 from descents.lowrank.fitted import Fitted
 from descents.lowrank.matrices import is_sparse
-from descents.lowrank.prediction_intervals import Calibration
+from descents.lowrank.prediction_intervals import Calibration, probabilities
 from descents.optim.runs import Status
 from descents.runs.block_tables import Seen
+from descents.runs.command_line import command_line, defaults
+from descents.runs.factorize_columns import SeenCells
+from descents.runs.factorize_options import Options
 from descents.runs.factorize_pictures import strongest
 from descents.runs.factorize_result import (
-    ColumnOfFit,
+    CLOSED,
+    SAME,
     ColumnOfIntervals,
     HeldOutCells,
     IntervalsOfFit,
@@ -27,8 +32,9 @@ from descents.runs.factorize_result import (
     WorstCell,
     WorstRow,
 )
-from descents.runs.request import Data, Identity, environment
-from descents.runs.results import Environment, Formats, Run
+from descents.runs.low_rank_quotes import quote_of_factorization
+from descents.runs.request import Data, Identity, Reading, environment, formats_of
+from descents.runs.results import Environment, Run
 from descents.tables.blocks import TableOnDisk
 from descents.tables.tables import Table
 
@@ -44,6 +50,7 @@ def result_of(
     fitted: Fitted,
     seen: Seen | None,
     *,
+    cosines: np.ndarray | None,
     warnings: Sequence[str],
     coverage: float | None,
     seconds: float,
@@ -58,21 +65,21 @@ def result_of(
     fitted : Fitted
     seen : Seen or None
         How the model fits a table on disk.
+    cosines : ndarray of shape (starts, rank) or None
+        How well the components of the starts match those of the best; None for one.
     warnings : sequence of str
     coverage : float or None
         The coverage of prediction intervals, if they were requested.
     seconds : float
     """
-    cells, formats = fitted.problem.cells, data.formats()
+    cells = fitted.problem.cells
     selection, judged = fitted.selection, fitted.judged
-    intervals = None
-    if coverage is not None and fitted.calibration is not None:
-        intervals = _intervals(fitted.calibration, coverage)
     worst_rows, worst_cells = _worst(fitted, data, seen)
-    return LowRankResult(
+    parts = SeenCells(fitted, seen)
+    result = LowRankResult(
         run=Run(**run),
         read=list(data.notes),
-        formats=None if formats is None else Formats(**formats),
+        formats=formats_of(data),
         warnings=list(warnings),
         shape=list(cells.shape),
         observed=cells.observed,
@@ -80,7 +87,7 @@ def result_of(
         selection=None
         if selection is None
         else SelectionOfFit(**selection.described()),
-        intervals=intervals,
+        intervals=_intervals(fitted.calibration, coverage),
         losses={column.name: column.loss_label for column in fitted.models},
         chosen=_chosen(fitted),
         defaults=_defaults(fitted),
@@ -93,20 +100,36 @@ def result_of(
         gap=fitted.gap,
         gap_says=gap_sentence(fitted),
         held_out=None if judged is None else HeldOutCells(**judged.overall()),
-        starts=_starts(fitted),
+        shares=parts.overall(),
+        starts=_starts(fitted, cosines),
         statuses=_statuses(fitted),
         iterations=int(fitted.runs.steps_taken[fitted.runs.best]),
-        columns=_columns(fitted, seen),
+        columns=parts.columns(),
         worst_rows=worst_rows,
         worst_cells=worst_cells,
         strongest=strongest(fitted),
         stored=not isinstance(data.values, Table | TableOnDisk),
+        command=_command(run),
         environment=Environment(**environment()),
         seconds=seconds,
     )
+    return replace(result, quote=quote_of_factorization(result))
 
 
-def _intervals(calibration: Calibration, coverage: float) -> IntervalsOfFit:
+def _command(run: Identity) -> str:
+    """Return a command that repeats the run."""
+    return command_line(
+        ["descents", "factorize", run["table"]],
+        {**run["options"], **run["reading"]},
+        {**defaults(Options), **defaults(Reading)},
+    )
+
+
+def _intervals(
+    calibration: Calibration | None, coverage: float | None
+) -> IntervalsOfFit | None:
+    if calibration is None or coverage is None:
+        return None
     facts = calibration.described(coverage)
     return IntervalsOfFit(
         coverage=facts["coverage"],
@@ -115,8 +138,16 @@ def _intervals(calibration: Calibration, coverage: float) -> IntervalsOfFit:
     )
 
 
-def _starts(fitted: Fitted) -> StartsOfFit:
+def _starts(fitted: Fitted, cosines: np.ndarray | None) -> StartsOfFit:
     runs = fitted.runs
+    same, medians = None, []
+    if cosines is not None:
+        cosines = cosines[:, np.isfinite(cosines[runs.best])]  # others are zero
+        known = np.isfinite(runs.losses)
+        same = int((cosines[known] >= SAME).all(1).sum()) if cosines.size else None
+        known[runs.best] = False
+        if known.any():
+            medians = np.median(cosines[known], 0).tolist()
     finite = runs.losses[np.isfinite(runs.losses)]
     return StartsOfFit(
         count=len(runs),
@@ -124,6 +155,8 @@ def _starts(fitted: Fitted) -> StartsOfFit:
         loss_median=np.median(finite),
         loss_max=finite.max(),
         subspace_agreement=fitted.agreement(),
+        same_components=same,
+        cosines=medians,
     )
 
 
@@ -131,31 +164,6 @@ def _statuses(fitted: Fitted) -> dict[str, int]:
     """Return how many starts ended how, in the order of `Status`."""
     words = [status.word for status in fitted.runs.statuses]
     return {one.word: words.count(one.word) for one in Status if one.word in words}
-
-
-def _columns(fitted: Fitted, seen: Seen | None) -> list[ColumnOfFit]:
-    judged, wide = fitted.judged, len(fitted.models)
-    shares = [None] * wide if judged is None else judged.shares()
-    constant = np.zeros(wide, dtype=bool) if judged is None else judged.constant
-    return [
-        ColumnOfFit(
-            name=column.name,
-            loss=column.loss_label,
-            why=column.why,
-            observed=int(count),
-            explained=explained,
-            unseen=unseen,
-            filled_by="constant" if flat else "model",
-        )
-        for column, count, explained, unseen, flat in zip(
-            fitted.models,
-            fitted.problem.cells.column_counts,
-            _explained(fitted, seen),
-            shares,
-            constant,
-            strict=True,
-        )
-    ]
 
 
 def _defaults(fitted: Fitted) -> list[str]:
@@ -198,10 +206,6 @@ def dominant(fitted: Fitted, seen: Seen | None) -> list[str]:
         "loss of the best constants, so that the model is mostly about it; give "
         "--scales yes for all columns to count alike"
     ]
-
-
-CLOSED = 1e-9
-"""A gap that is nothing but rounding."""
 
 
 def gap_sentence(fitted: Fitted) -> str:
@@ -248,27 +252,6 @@ def _chosen(fitted: Fitted) -> list[str]:
         more = f" and {len(names) - 6} more" if len(names) > 6 else ""
         lines.append(f"{loss} loss ({why}): {listed}{more}")
     return lines
-
-
-def _explained(fitted: Fitted, seen: Seen | None) -> list[float | None]:
-    """Return the share of the loss of each column's constant that the model explains."""
-    if seen is not None:
-        return _shares(seen.losses, seen.constants)
-    each, constant = fitted.cell_losses(), fitted.cell_losses(constants=True)
-    cells = fitted.problem.cells
-    table = cells.in_memory.table
-    if is_sparse(table):
-        places, wide = table.indices, cells.shape[1]
-        left, whole = (np.bincount(places, part, wide) for part in (each, constant))
-    else:
-        left, whole = np.nansum(each, 0), np.nansum(constant, 0)
-    return _shares(left, whole)
-
-
-def _shares(left: np.ndarray, whole: np.ndarray) -> list[float | None]:
-    return [
-        float(1 - a / b) if b > 0 else None for a, b in zip(left, whole, strict=True)
-    ]
 
 
 def _worst(
@@ -346,13 +329,20 @@ def _worst_cells(
     found = []
     for (i, j), number in zip(pairs, observed, strict=True):
         column = fitted.models[j]
-        predicted = fitted.codes_of(np.array([i]))[j]
+        points = [fitted.of_rows(point, np.array([i])) for point in fitted.points]
+        predictions = fitted.predictions(points)
+        predicted = fitted.decoded(*predictions)[j]
+        chance = None
+        if column.levels:
+            chances = probabilities(fitted, *predictions)[j]
+            chance = None if chances is None else float(chances[0, int(number)])
         found.append(
             WorstCell(
                 row=data.row_names[i],
                 column=column.name,
                 value=_cell(column, np.array([number])),
                 predicted=_cell(column, predicted),
+                probability=chance,
             )
         )
     return found

@@ -68,13 +68,16 @@ def _penalty(name: str, value: str) -> Strength:
     """Parse a penalty: a number, ``auto``, or the numbers of ``auto:0.1,1,10``."""
     if value == AUTO:
         return AUTO
-    if value.startswith(f"{AUTO}:"):
-        grid = value.removeprefix(f"{AUTO}:").split(",")
-        return [real_number(name, number_in(part), 0) for part in grid]
     try:
+        if value.startswith(f"{AUTO}:"):
+            grid = value.removeprefix(f"{AUTO}:").split(",")
+            return [real_number(name, number_in(part), 0) for part in grid]
         return real_number(name, number_in(value), 0)
-    except InvalidValueError as error:
-        raise InvalidValueError(f"{error}, auto, or auto:0.1,1,10") from None
+    except InvalidValueError:
+        raise InvalidValueError(
+            f"--penalty {name}={value} is refused; give a number of at least 0, auto, or "
+            "auto:0.1,1,10"
+        ) from None
 
 
 def constraints(given: str) -> str | tuple[str, str] | None:

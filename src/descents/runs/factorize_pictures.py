@@ -12,11 +12,16 @@ from descents.errors import InvalidValueError
 from descents.lowrank.fitted import Fitted
 from descents.lowrank.matrices import is_sparse
 from descents.runs.block_tables import Seen
+from descents.runs.distributions import hidden_cells
 
 MOST_POINTS = 4000
 """The largest number of rows, or cells, in a picture."""
-ARROWS = 16
-"""The number of columns with an arrow in the picture of the components."""
+MOST_COORDINATES = 200
+"""The largest number of coordinates whose loadings are in the page."""
+MOST_COMPONENTS = 12
+"""The largest number of components whose loadings are in the page."""
+PAIRED = 4
+"""The scores of this many components are drawn against each other."""
 PATTERN = 160
 """The largest number of squares along a side of the picture of the observed cells."""
 MOST_IMAGES = 60
@@ -56,16 +61,21 @@ def tensors_of(
     moving = runs.recorded <= max(2, int(1.3 * runs.steps_taken.max()))
     return {
         "pattern": pattern,
-        "scores": fitted.scores[rows, :2],
-        "loadings": fitted.components[:2, _strongest(fitted)].T,
+        "scores": fitted.scores[rows, :PAIRED],
+        "loadings": fitted.components[:MOST_COMPONENTS, _strongest(fitted)].T,
         "recorded": runs.recorded[moving],
         "history_loss": runs.histories["loss"][moving],
         "losses": runs.losses,
         "best": np.array(runs.best),
         "sizes": np.linalg.norm(fitted.scores, axis=0),
+        "importance": np.linalg.norm(fitted.scores, axis=0)
+        * np.linalg.norm(fitted.components, axis=1),
         "observed": observed,
         "predicted": predicted,
         "column": column,
+        **hidden_cells(
+            None if fitted.unseen is None else fitted.unseen.predicted, fitted.seed
+        ),
     }
 
 
@@ -89,8 +99,10 @@ def strongest(fitted: Fitted) -> list[str]:
 
 
 def _strongest(fitted: Fitted) -> np.ndarray:
-    size = np.square(fitted.components[:2]).sum(0)
-    return np.argsort(-size, kind="stable")[:ARROWS]
+    # Scores are in the units of the cells: a coordinate counts by what it contributes.
+    weights = np.square(fitted.scores[:, :MOST_COMPONENTS]).sum(0, dtype=np.float64)
+    size = weights @ np.square(fitted.components[:MOST_COMPONENTS], dtype=np.float64)
+    return np.argsort(-size, kind="stable")[:MOST_COORDINATES]
 
 
 def _pattern(cells: Cells) -> np.ndarray:

@@ -5,9 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from descents.runs.results import Environment, Formats, Run
-from descents.storage.results import OMITTED, Count, Number, Result
+from descents.runs.results import Distribution, Environment, Formats, Run
+from descents.storage.results import (
+    OMITTED,
+    SCHEMA_VERSION,
+    Count,
+    Number,
+    Result,
+    SchemaVersion,
+)
 
+SAME = 0.95
+"""Components whose absolute cosine is at least this are called the same."""
+CLOSED = 1e-9
+"""A gap that is nothing but rounding."""
 Value = str | float | bool | None
 """A cell of a table."""
 
@@ -28,9 +39,45 @@ class ColumnOfFit(Result):
         "The share of the loss of its best constant that is predicted, on held-out "
         "cells; for levels the share of the wrong levels.",
     ] = None
+    seen: Annotated[
+        Number, "The same as `unseen`, on the cells of the fit; null if not known."
+    ] = None
+    held_out: Annotated[Count | None, "The number of its held-out cells."] = None
+    kind: Annotated[
+        str | None, "What it holds.", ("enum", ("numbers", "levels", "dates", None))
+    ] = None
+    spread: Annotated[
+        Number,
+        "The standard deviation of its numbers, in days for dates; null for sparse "
+        "tables and for those in blocks.",
+    ] = None
+    distribution: Annotated[
+        Distribution | None,
+        "How often its values occur; null for tables of more than 200 columns, for sparse "
+        "tables and for those in blocks.",
+    ] = None
     filled_by: Annotated[
         str, "What fills its missing cells.", ("enum", ("model", "constant"))
     ] = "model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharesOfFit(Result):
+    """How much of the table the model explains: of seen cells, and of hidden ones."""
+
+    measure: Annotated[
+        str,
+        "Shares of the variance around the best constants, if all columns have squared "
+        "loss, or of the mean error of the columns relative to constants.",
+        ("enum", ("variance", "error")),
+    ]
+    seen: Annotated[Number, "On the cells of the fit."]
+    hidden: Annotated[
+        Number,
+        "On held-out cells, by the model in all columns; null if no cell was held out.",
+    ]
+    standard_error: Annotated[Number, "Of `hidden`, by the jackknife."]
+    cells: Annotated[Count, "The number of held-out cells."]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +183,16 @@ class StartsOfFit(Result):
         "The median over the other starts of the mean squared cosine of the angles "
         "between their space of columns and that of the best; null for one start.",
     ]
+    same_components: Annotated[
+        Count | None,
+        "How many starts, the best included, have the components of the best: each "
+        "matched component has an absolute cosine of at least 0.95; null for one start.",
+    ] = None
+    cosines: Annotated[
+        list[Number],
+        "For each component of the best start, the median over the other starts of the "
+        "absolute cosine of the matched component; empty for one start.",
+    ] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +203,10 @@ class WorstCell(Result):
     column: Annotated[str, "The name of its column."]
     value: Annotated[Value, "The observed value."]
     predicted: Value
+    probability: Annotated[
+        Number,
+        "The probability that the model gives the observed level; null for numbers.",
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +224,10 @@ class LowRankResult(Result):
     """The result of `descents factorize`."""
 
     run: Run
+    schema_version: SchemaVersion = SCHEMA_VERSION
+    quote: Annotated[
+        str | None, "A sentence for a paper; null in runs of earlier versions."
+    ] = None
     read: Annotated[list[str], "How the columns were read."]
     formats: Annotated[
         Formats | None, "How a text file writes numbers; null for other files."
@@ -206,6 +271,9 @@ class LowRankResult(Result):
         HeldOutCells | None,
         "How well held-out cells are predicted; null if no cells were held out.",
     ] = None
+    shares: Annotated[
+        SharesOfFit | None, "How much of the table the model explains."
+    ] = None
     starts: StartsOfFit
     statuses: Annotated[dict[str, int], "How many starts ended how."]
     iterations: Annotated[Count, "The number of steps of the best start."]
@@ -213,9 +281,10 @@ class LowRankResult(Result):
     worst_rows: list[WorstRow]
     worst_cells: list[WorstCell]
     strongest: Annotated[
-        list[str], "The coordinates with the largest loadings on two components."
+        list[str], "The coordinates with the largest loadings, the largest first."
     ]
     stored: Annotated[bool, "Whether the table is a sparse one."]
+    command: Annotated[str, "A command that repeats the run."] = ""
     environment: Environment
     seconds: Number
     memory: Annotated[

@@ -18,6 +18,8 @@ from descents.marginal.stored import restored, stored
 from descents.marginal.tables import TableModel, fit_table, modeled
 from descents.optim.runs import Status
 from descents.runs.apply import of_model, without_unseen
+from descents.runs.command_line import command_line, defaults
+from descents.runs.distributions import hidden_cells
 from descents.runs.filling import Filling, Options, added_names
 from descents.runs.impute_facts import (
     Errors,
@@ -44,12 +46,12 @@ from descents.runs.impute_result import (
 from descents.runs.impute_sentences import (
     answer,
     caption_of,
-    command,
     quality,
     warnings_of,
 )
-from descents.runs.request import Data, environment
-from descents.runs.results import Environment, Formats, Run
+from descents.runs.low_rank_quotes import quote_of_imputation
+from descents.runs.request import Data, Reading, environment, formats_of
+from descents.runs.results import Environment, Run
 from descents.storage.files import read_json, read_tensors, write_bytes
 from descents.storage.run_folders import RESULT, ROWS, TENSORS, RunFolder
 from descents.tables.calendar import with_dates
@@ -81,7 +83,7 @@ class Imputed:
     @property
     def rows(self) -> dict[str, np.ndarray]:
         """The columns of ``starts.parquet``."""
-        return self.filling.model.fitted.runs.table()
+        return self.filling.model.fitted.runs.columns()
 
     def write(self, folder: RunFolder) -> None:
         """Write everything but the page into the work of a run folder."""
@@ -90,6 +92,15 @@ class Imputed:
         folder.write_tensors(TENSORS, self.tensors, {})
         folder.write_tensors(MODEL, *stored(filling.model, filling.resampled))
         folder.write_json(RESULT, self.result)
+
+
+def _command(run: Run) -> str:
+    """Return a command that repeats the run."""
+    return command_line(
+        ["descents", "impute", run.table, "FILLED"],
+        {**run.options, **run.reading},
+        {**defaults(Options), **defaults(Reading)},
+    )
 
 
 def impute(
@@ -125,12 +136,12 @@ def impute(
     held_out = overall_error(filling.model.fitted, errors)
     refinement = refinement_of(filling.model.fitted)
     pictures, tensors = pictures_of(filling, columns)
+    tensors |= hidden_cells(filling.model.fitted.held_out, options.seed)
     shape, runs = filling.codes.shape, filling.model.fitted.runs
-    formats = data.formats()
     result = ImputationResult(
         run=run,
         read=[*data.notes, *dates],
-        formats=None if formats is None else Formats(**formats),
+        formats=formats_of(data),
         warnings=[
             *dates,
             *warnings_of(
@@ -158,12 +169,13 @@ def impute(
         quality=quality(held_out, filled, how),
         pictures=pictures,
         caption=caption_of(pictures),
-        command=command(run.table, run.options, run.reading),
+        command=_command(run),
         **_of_fit(filling.model),
         environment=Environment(**environment()),
         seconds=time.perf_counter() - begun,
     )
-    return Imputed(filling, result, tensors)
+    quoted = replace(result, quote=quote_of_imputation(result))
+    return Imputed(filling, quoted, tensors)
 
 
 def table_of(data: Data) -> Table:

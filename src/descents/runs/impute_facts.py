@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from descents.marginal.held_out import (
 )
 from descents.marginal.model import Fitted
 from descents.rng import stream
+from descents.runs.distributions import MOST_COLUMNS, calibrations, distribution
 from descents.runs.filling import Filling, Options, level_names
 from descents.runs.impute_result import (
     ColumnIntervals,
@@ -32,6 +33,7 @@ from descents.runs.impute_result import (
     UnmodeledColumn,
 )
 from descents.runs.impute_sentences import error_text, refined_says, to_precision
+from descents.runs.results import Distribution
 from descents.tables.dates import of_days
 from descents.tables.numerals import Written
 from descents.tables.spelling import text_of
@@ -80,10 +82,43 @@ def columns_of(
     filling: Filling, errors: Errors | None, intervals: FillIntervals | None
 ) -> list[ImputedColumn]:
     """Return the modeled columns, and how well each is predicted."""
-    return [
-        _column(filling, place, errors, intervals)
-        for place in range(len(filling.model.columns))
+    columns, fitted = filling.model.columns, filling.model.fitted
+    found = [
+        _column(filling, place, errors, intervals) for place in range(len(columns))
     ]
+    if len(columns) > MOST_COLUMNS:
+        return found
+    filled = None
+    if filling.options.imputations is None:
+        filled = fitted.predicted(filling.codes, limited=filling.options.limited).values
+    levels = [len(model.levels) for model in columns]
+    calibrated = calibrations(fitted.held_out, levels)
+    return [
+        replace(
+            column,
+            spread=_spread(filling, place),
+            distribution=_distribution(filling, place, filled),
+            calibration=calibrated[place],
+        )
+        for place, column in enumerate(found)
+    ]
+
+
+def _spread(filling: Filling, place: int) -> float | None:
+    """Return the standard deviation of a column of numbers."""
+    if filling.model.columns[place].levels:
+        return None
+    return float(np.nanstd(filling.codes[:, place]))
+
+
+def _distribution(
+    filling: Filling, place: int, filled: np.ndarray | None
+) -> Distribution | None:
+    """Return how often the values of a column occur; draws are not counted as filled."""
+    values = filling.codes[:, place]
+    lacking = np.isnan(values)
+    fills = np.zeros(0) if filled is None else filled[lacking, place]
+    return distribution(filling.model.columns[place], values[~lacking], fills)
 
 
 def passed_columns(filling: Filling) -> list[UnmodeledColumn]:

@@ -6,8 +6,20 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated
 
-from descents.runs.results import Environment, Formats, Run
-from descents.storage.results import Count, Number, Result
+from descents.runs.results import (
+    Calibration,
+    Distribution,
+    Environment,
+    Formats,
+    Run,
+)
+from descents.storage.results import (
+    SCHEMA_VERSION,
+    Count,
+    Number,
+    Result,
+    SchemaVersion,
+)
 
 Level = bool | int | float | str | None
 """A cell of a table, as its JSON has it."""
@@ -119,6 +131,16 @@ class ImputedColumn(Result):
     constant_says: str
     constant: Annotated[Level, "The mean or the most frequent level, as in the column."]
     interval: Annotated[str | None, "The width of its intervals; null without them."]
+    spread: Annotated[
+        Number, "The standard deviation of its numbers, in days for dates."
+    ] = None
+    distribution: Annotated[
+        Distribution | None,
+        "How often its values occur; null for tables of more than 200 columns.",
+    ] = None
+    calibration: Annotated[
+        Calibration | None, "How often probable levels are right; null for numbers."
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +211,10 @@ class ImputationResult(Result):
     """The result of `descents impute`."""
 
     run: Run
+    schema_version: SchemaVersion = SCHEMA_VERSION
+    quote: Annotated[
+        str | None, "A sentence for a paper; null in runs of earlier versions."
+    ] = None
     read: Annotated[list[str], "How the columns were read."]
     formats: Annotated[
         Formats | None, "How a text file writes numbers; null for other files."

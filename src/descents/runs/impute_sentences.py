@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from descents.marginal.held_out import ENOUGH_OF_COLUMN, Change
 from descents.marginal.tables import CELLS_OF_LEVEL
 from descents.optim.runs import Status
-from descents.runs.filling import Options
 from descents.runs.impute_result import (
     FilledCells,
     FilledTable,
@@ -21,7 +19,6 @@ from descents.runs.impute_result import (
     Refinement,
     UnmodeledColumn,
 )
-from descents.runs.request import Reading
 from descents.tables.frames import short
 from descents.tables.numerals import Written
 from descents.text import counted
@@ -267,36 +264,3 @@ def caption_of(pictures: Sequence[PicturedColumn]) -> str:
             f"{drawn}"
         )
     return f"{'; '.join(parts)}. A perfect prediction lies on the diagonal."
-
-
-def command(
-    table: str, options: Mapping[str, object], reading: Mapping[str, object]
-) -> str:
-    """Return a command that repeats a run.
-
-    Parameters
-    ----------
-    table : str
-    options, reading : mapping
-        The fields of `Options` and of `Reading`; default ones are left out.
-
-    Examples
-    --------
-    >>> command("a b.csv", {"seed": 1}, {"missing": ["?"], "header": True})
-    "descents impute 'a b.csv' FILLED --seed 1 --missing '?'"
-    """
-    words = ["descents", "impute", table, "FILLED"]
-    names = {"identifier": "id", "header": "no-header"}
-    default = {**vars(Options()), **vars(Reading())}
-    for name, value in {**options, **reading}.items():
-        option = f"--{names.get(name, name)}"
-        plain = tuple(value) if isinstance(value, list) else value
-        if plain == default.get(name) or value is None:
-            continue
-        if isinstance(value, bool):
-            words.append(option)
-        elif isinstance(value, list | tuple):
-            words += [word for one in value for word in (option, str(one))]
-        else:
-            words += [option, str(value)]
-    return shlex.join(words)

@@ -139,9 +139,7 @@ class NetworkOptions:
         varied[0] = varied[0] or not any(varied)
         settings = []
         for values in dict.fromkeys(itertools.product(*options)):
-            words = (values[0], values[1], word_of(values[2]))
-            name = "-".join(itertools.compress(words, varied))
-            settings.append(NetworkSetting(name, *values))
+            settings.append(NetworkSetting(_name_of(values, varied), *values))
         return settings
 
     def held_out(self) -> HoldOut | Folds | None:
@@ -167,11 +165,30 @@ class NetworkOptions:
                 return Folds(int(text.removeprefix("folds=")))
             share, _, repeats = text.partition("x")
             return HoldOut(float(share), int(repeats or 1))
-        except ValueError as error:
+        except InvalidValueError as error:
             raise InvalidValueError(
-                f"--validation is {self.validation!r} ({error}); give none, a share such "
+                f"--validation is {self.validation!r}: {error}"
+            ) from None
+        except ValueError:
+            raise InvalidValueError(
+                f"--validation is {self.validation!r}; give none, a share such "
                 "as 0.33, a share and the number of splits, such as 0.33x5, or folds=5"
             ) from None
+
+
+def _name_of(values: tuple[str, str, float], varied: Sequence[bool]) -> str:
+    """Return the name of a setting, made of the options that vary.
+
+    Examples
+    --------
+    >>> _name_of(("kaiming", "adam", 0.01), (False, True, True))
+    'adam with learning rate 0.01'
+    """
+    name = "-".join(itertools.compress(values[:2], varied[:2]))
+    if not varied[2]:
+        return name
+    rate = f"learning rate {word_of(values[2])}"
+    return f"{name} with {rate}" if name else rate
 
 
 def class_weights(

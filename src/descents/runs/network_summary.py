@@ -5,22 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from descents.errors import InvalidValueError
+from descents.networks.features import Target
 from descents.networks.fitted import Fitted
 from descents.networks.sweep_result import SweepResult, constant_loss
 from descents.optim.runs import Status
+from descents.runs.command_line import command_line, defaults
+from descents.runs.curves import drawn_starts
 from descents.runs.network_options import NetworkOptions, NetworkSetting
 from descents.runs.network_rows import Prepared
 from descents.runs.network_verdicts import weak_verdicts
 from descents.runs.network_warnings import warnings_of
-from descents.runs.request import Data, environment
-from descents.runs.results import Environment, Formats, Run
+from descents.runs.quotes import quote_of_network
+from descents.runs.request import Data, Reading, environment, formats_of
+from descents.runs.results import Environment, Run
 from descents.runs.train_result import (
     BestStart,
+    CellMean,
     ComparedSettings,
     Curve,
     Encoding,
@@ -37,11 +42,12 @@ from descents.runs.train_result import (
     Success,
     TargetColumn,
     Variance,
+    VarianceSource,
     facts_of,
 )
 from descents.statistics import confidence, planning
 from descents.statistics import summaries as statistics
-from descents.statistics.metrics import metric_rows
+from descents.statistics.metrics import metric_kind, metric_rows
 from descents.storage.results import Interval
 
 NEAR_BEST = 0.02
@@ -51,6 +57,10 @@ For a loss, it is a share of the loss of the best constant answer."""
 
 PRECISION = 0.005
 """The half width of the mean's interval for which the number of starts is computed."""
+
+
+Value = str | float
+"""The value of an option."""
 
 
 PROFILE = 60
@@ -89,7 +99,8 @@ def summarized(
     values, failed = study.values(), study.failed()
     effects, why_not = _effects(study)
     constant = max(constant_loss(one, metric) for one in study.models)
-    threshold = success_threshold(values, higher, constant)
+    step = resolution(study.best_model.fitted_, metric)
+    threshold = success_threshold(values, higher, constant, step)
     best, model = study.best, study.best_model
     settings = [
         SettingResult(**vars(starts), **vars(end))
@@ -98,19 +109,14 @@ def summarized(
         )
     ]
     warnings = [*warnings_of(given, options, study), *why_not, *weak_verdicts(settings)]
-    formats = data.formats()
-    return NetworkResult(
+    result = NetworkResult(
         run=Run(**run),
         read=[*data.notes, *given.features.notes],
-        formats=None if formats is None else Formats(**formats),
+        formats=formats_of(data),
         warnings=warnings,
         task=given.target.task,
         why=given.target.why,
-        target=TargetColumn(
-            name=given.target.name,
-            center=given.target.center,
-            spread=given.target.spread,
-        ),
+        target=_target(given.target),
         rows=len(given.y),
         rows_without_target=given.without_target,
         classes=list(given.target.classes) or None,
@@ -119,15 +125,18 @@ def summarized(
         hidden=list(options.hidden),
         starts=options.starts,
         splits=model.splits_,
+        held_out_rows=_held_out_rows(model.fitted_),
         epochs=options.epochs,
         batch_size=model.batch_size,
         metric=metric,
         higher_is_better=higher,
         success_threshold=threshold,
+        resolution=step,
         constant=_constant(model.fitted_, metric),
         settings=settings,
         compared=_compared(study),
         effects=effects,
+        sources=_sources(study) if effects else [],
         profile=_profile(study),
         variance=Variance(**model.variance(metric)),
         expected_best=_expected_best(study.counted_values()[best], higher),
@@ -136,6 +145,28 @@ def summarized(
         environment=Environment(**environment()),
         seconds=time.perf_counter() - begun,
     )
+    return replace(result, quote=quote_of_network(result), command=_command(result.run))
+
+
+def _command(run: Run) -> str:
+    """Return a command that repeats the run."""
+    return command_line(
+        ["descents", "train", run.table],
+        {**run.options, **run.reading},
+        {**defaults(NetworkOptions), **defaults(Reading)},
+    )
+
+
+def _target(found: Target) -> TargetColumn:
+    """Return the column that is predicted."""
+    return TargetColumn(name=found.name, center=found.center, spread=found.spread)
+
+
+def _held_out_rows(fitted: Fitted) -> list[int]:
+    """Return the number of held-out rows of each split; empty if no rows are held out."""
+    batches = fitted.problem.batches
+    rows = len(fitted.problem.y)
+    return [rows - len(s) for s in batches.splits] if batches.any_held_out else []
 
 
 def _best_start(
@@ -143,7 +174,7 @@ def _best_start(
 ) -> BestStart:
     """Return the best start of the best setting, whose values are given."""
     model = study.best_model
-    table, position = model.table(), model.best_
+    table, position = model.fitted_.columns(), model.best_
     start = int(table["start"][position])
     score = model.fitted_.settings.score
     validation = table.get(f"validation_{score}")
@@ -176,8 +207,10 @@ def _constant(fitted: Fitted, metric: str) -> float | None:
     return float(found.mean()) if len(found) else None
 
 
-def success_threshold(values: np.ndarray, higher: bool, constant: float = 0.0) -> float:
-    """Return the value that counts as near the best; NaN if no start has a value.
+def success_distance(
+    values: np.ndarray, higher: bool, constant: float = 0.0, step: float | None = None
+) -> float:
+    """Return how far from the best a start may be to count as near it.
 
     Parameters
     ----------
@@ -189,6 +222,30 @@ def success_threshold(values: np.ndarray, higher: bool, constant: float = 0.0) -
         relative to it, because a share of the best loss itself means nothing if that is
         near 0. In regression, the loss and R^2 then count the same starts. For metrics
         that are not a loss, give 0; the distance is then relative to the best value.
+    step : float, optional
+        The smallest difference that the metric of a start can have, such as one of the
+        held-out rows. The distance is at least this.
+
+    Examples
+    --------
+    >>> success_distance(np.array([0.9, 0.5]), True)
+    0.02
+    >>> round(success_distance(np.array([48 / 49]), True, step=1 / 49), 4)
+    0.0204
+    >>> round(success_distance(np.array([1e-6, 0.5]), False, 0.7), 4)
+    0.014
+    """
+    best = abs(float(np.nanmax(values) if higher else np.nanmin(values)))
+    distance = NEAR_BEST if higher else NEAR_BEST * (constant or best)
+    return max(distance, step or 0.0)
+
+
+def success_threshold(
+    values: np.ndarray, higher: bool, constant: float = 0.0, step: float | None = None
+) -> float:
+    """Return the value that counts as near the best; NaN if no start has a value.
+
+    The parameters are those of `success_distance`.
 
     Examples
     --------
@@ -199,8 +256,28 @@ def success_threshold(values: np.ndarray, higher: bool, constant: float = 0.0) -
     """
     if not np.isfinite(values).any():
         return float("nan")
-    best = float(np.nanmax(values) if higher else np.nanmin(values))
-    return best - NEAR_BEST if higher else best + NEAR_BEST * (constant or abs(best))
+    distance = success_distance(values, higher, constant, step)
+    if higher:
+        return float(np.nanmax(values)) - distance
+    return float(np.nanmin(values)) + distance
+
+
+def resolution(fitted: Fitted, metric: str) -> float | None:
+    """Return the smallest difference that the metric of a start can have, or None.
+
+    It is one row of those that accuracy is computed on, over the splits. Weighted rows and
+    other metrics have no such step.
+    """
+    problem, rows = fitted.problem, metric_rows(metric)
+    if metric_kind(metric) != "accuracy" or rows is None:
+        return None
+    if problem.row_weights is not None:
+        return None
+    held_out = _held_out_rows(fitted) or [0]
+    judged = sum(held_out)
+    if rows == "training":
+        judged = len(held_out) * len(problem.y) - judged
+    return 1 / judged if judged else None
 
 
 def _settings(
@@ -306,6 +383,33 @@ def _effects(study: SweepResult) -> tuple[list[OptionEffect], list[str]]:
     return found, []
 
 
+def _sources(study: SweepResult) -> list[VarianceSource]:
+    """Return how the options share the variance, with the means of pairs of options."""
+    values = np.nanmean(
+        np.where(np.isfinite(study.values()), study.values(), np.nan), 1
+    )
+    found = []
+    for source in study.sources():
+        means: dict[tuple[Value, ...], list[float]] = {}
+        if len(source.parameters) == 2:
+            for setting, value in zip(study.settings, values, strict=True):
+                cell = tuple(cast("Value", setting[name]) for name in source.parameters)
+                means.setdefault(cell, []).append(float(value))
+        found.append(
+            VarianceSource(
+                source=source.name,
+                parameters=list(source.parameters),
+                share=source.share,
+                p_value=source.p_value,
+                means=[
+                    CellMean(values=list(cell), mean=float(np.mean(one)))
+                    for cell, one in means.items()
+                ],
+            )
+        )
+    return found
+
+
 def _profile(study: SweepResult) -> Profile:
     """Return the share of starts of each setting that reach each threshold."""
     values = study.values()
@@ -362,12 +466,13 @@ def _needed(values: np.ndarray, failed: np.ndarray) -> StartsNeeded:
 
 
 def tensors_of(study: SweepResult, marks: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the arrays that the figures are drawn from."""
-    runs = study.best_model.runs_
-    values = zip(study.names, study.values(), strict=True)
-    return {
-        "epochs": marks,
-        "history_loss": runs.histories["loss"],
-        "failed": ~np.isfinite(runs.losses),
-        **{f"values/{name}": row for name, row in values},
-    }
+    """Return the arrays that the figures are drawn from: loss curves of starts.
+
+    ``curve_rows`` are the rows of ``starts.parquet`` whose curves are stored: all, or of
+    many starts a sample with every failed start.
+    """
+    runs = [model.runs_ for model in study.models]
+    losses = np.concatenate([one.losses for one in runs])
+    rows = drawn_starts(~np.isfinite(losses))
+    histories = np.concatenate([one.histories["loss"] for one in runs], axis=1)
+    return {"epochs": marks, "curve_rows": rows, "curves": histories[:, rows]}

@@ -16,6 +16,7 @@ import torch
 
 from descents import __version__
 from descents.errors import Complaints, InvalidValueError
+from descents.runs.results import Formats
 from descents.storage.values import plain
 from descents.tables import files
 from descents.tables.blocks import TableOnDisk
@@ -461,6 +462,12 @@ def identity(
         "options": plain(options["options"]),
         "reading": plain(options["reading"]),
     }
+
+
+def formats_of(data: Data) -> Formats | None:
+    """Return how a text file writes numbers; None for other files."""
+    formats = data.formats()
+    return None if formats is None else Formats(**formats)
 
 
 def environment() -> dict[str, str]:

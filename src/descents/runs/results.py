@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from descents.storage.results import Result
+from descents.storage.results import Count, Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,3 +40,29 @@ class Environment(Result):
     descents: str
     torch: str
     numpy: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distribution(Result):
+    """How often the values of a column occur: in equal bins, or by level."""
+
+    low: Annotated[
+        float | str | None, "The lower end of the first bin; null for levels."
+    ] = None
+    high: Annotated[
+        float | str | None, "The upper end of the last bin; null for levels."
+    ] = None
+    levels: Annotated[list[str], "The levels; empty for numbers and dates."]
+    observed: Annotated[list[int], "Observed cells in each bin or level."]
+    filled: Annotated[list[int], "Filled cells in each; empty without missing cells."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration(Result):
+    """Held-out cells of levels by the probability of the predicted level."""
+
+    cells: Annotated[list[Count], "Held-out cells in each tenth of the probability."]
+    predicted: Annotated[
+        list[float | None], "The mean probability of the predicted level in each."
+    ]
+    right: Annotated[list[float | None], "The share of right predictions in each."]

@@ -20,11 +20,12 @@ from descents.runs.impute import StoredImputer
 from descents.runs.train import MODEL
 from descents.storage.files import read_json, read_table, read_tensors
 from descents.storage.run_folders import RESULT, ROWS, TENSORS
+from descents.text import OneLine, joined
 from descents.validation import folder_path
 
 
 @dataclass(frozen=True)
-class StoredRun:
+class StoredRun(OneLine):
     """A stored run that has no single model, such as a run of `descents reproduce`.
 
     Attributes
@@ -99,10 +100,10 @@ def _no_model(place: Path, result: Mapping[str, Any], command: str | None) -> st
             f"run whose model it used, {result['run'].get('model')}"
         )
     if "probability_of_improvement" in result:
-        first, second = result["runs"]
+        runs = joined(list(dict.fromkeys(result["runs"])))
         return (
-            f"{place} contains the output of 'descents compare --json', which has no "
-            f"model; load the runs that it compared, {first} and {second}"
+            f"{place} contains the result of 'descents compare', which has no model; load "
+            f"the runs that it compared, {runs}"
         )
     what = f"a run of 'descents {command}', which stores no model"
     return (

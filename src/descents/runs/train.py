@@ -141,7 +141,7 @@ def train(
         options.metric,
     )
     result = summarized(given, data, options, run, study, ends, begun)
-    return TrainedRun(result, study, study.table(), tensors_of(study, marks))
+    return TrainedRun(result, study, study.columns(), tensors_of(study, marks))
 
 
 def _jobs(

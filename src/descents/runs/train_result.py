@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from descents.runs.results import Environment, Formats, Run
 from descents.statistics.differences import Comparison
-from descents.storage.results import Count, Interval, Number, Result
+from descents.storage.results import (
+    SCHEMA_VERSION,
+    Count,
+    Interval,
+    Number,
+    Result,
+    SchemaVersion,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +184,25 @@ class OptionEffect(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CellMean(Result):
+    """The mean of the metric where several options have given values."""
+
+    values: Annotated[list[str | float], "A value of each of the options."]
+    mean: Number
+
+
+@dataclass(frozen=True, kw_only=True)
+class VarianceSource(Result):
+    """A source of the variance over settings and starts."""
+
+    source: Annotated[str, "An option, options joined by x, starts, or rest."]
+    parameters: Annotated[list[str], "The options; empty for starts and rest."]
+    share: Annotated[Number, "Its share of the sum of squares; all add up to 1."]
+    p_value: Annotated[Number, "Of no interaction; null for other sources."] = None
+    means: Annotated[list[CellMean], "For two options, the mean of each cell."]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Curve(Result):
     """The share of the starts of a setting that reach each threshold."""
 
@@ -244,6 +270,7 @@ class NetworkResult(Result):
     """The result of `descents train`."""
 
     run: Run
+    schema_version: SchemaVersion = SCHEMA_VERSION
     read: Annotated[list[str], "How the columns were read."]
     formats: Annotated[
         Formats | None, "How a text file writes numbers; null for other files."
@@ -260,11 +287,23 @@ class NetworkResult(Result):
     hidden: Annotated[list[int], "The numbers of units of the hidden layers."]
     starts: Annotated[Count, "The number of starts of each setting."]
     splits: Annotated[Count, "The number of splits into training and held-out rows."]
+    held_out_rows: Annotated[
+        list[int], "The held-out rows of each split; empty if no rows are held out."
+    ] = field(default_factory=list)
+    quote: Annotated[
+        str | None, "A sentence for a paper; null in runs of earlier versions."
+    ] = None
+    command: Annotated[str, "A command that repeats the run."] = ""
     epochs: Count
     batch_size: Annotated[int | None, "The rows of a step; null for all rows."]
     metric: Annotated[str, "The metric that compares starts and settings."]
     higher_is_better: bool
     success_threshold: Annotated[Number, "The value that counts as near the best."]
+    resolution: Annotated[
+        Number,
+        "The smallest difference that the metric of a start can have: one row, over the "
+        "splits; null if it has none.",
+    ] = None
     constant: Annotated[
         Number,
         "The metric of the best constant prediction, the most frequent class or the mean "
@@ -275,6 +314,10 @@ class NetworkResult(Result):
         list[ComparedSettings], "The best setting compared with each other one."
     ]
     effects: Annotated[list[OptionEffect], "Which option matters."]
+    sources: Annotated[
+        list[VarianceSource],
+        "How the options share the variance, interactions included.",
+    ] = field(default_factory=list)
     profile: Profile
     variance: Variance
     expected_best: ExpectedBest
@@ -285,11 +328,84 @@ class NetworkResult(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComparisonResult(Difference):
-    """The result of `descents compare`: the best settings of two runs."""
+class EquivalenceOfSides(Result):
+    """Whether two sides differ by less than a margin: two one-sided tests at level .05."""
 
-    runs: Annotated[list[str], "The folders of the runs."]
-    settings: Annotated[list[str], "The best setting of each run."]
+    margin: float
+    confidence: Annotated[
+        float, "Of `interval`: 0.9, or more if there are more than two sides."
+    ]
+    interval: Annotated[
+        Interval, "Of the difference; inside of the margin if the sides are equivalent."
+    ]
+    p_low: Annotated[Number, "One-sided, of a difference of -margin or less; adjusted."]
+    p_high: Annotated[Number, "One-sided, of a difference of margin or more; adjusted."]
+    equivalent: Annotated[bool, "Whether both p-values are below .05."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedSides(Difference):
+    """A side compared with the reference; the difference is its mean minus that of it.
+
+    With more than two sides, the interval and `p_adjusted` are simultaneous.
+    """
+
+    side: Annotated[str, "The name of the side."]
+    reference: Annotated[str, "The name of the side that it is compared with."]
+    p_adjusted: Annotated[Number, "The p-value, adjusted for the comparisons made."]
+    equivalence: Annotated[EquivalenceOfSides | None, "Null without a margin."] = None
+    verdict: Annotated[
+        str,
+        (
+            "enum",
+            ("better", "worse", "equivalent", "not distinguished", "not compared"),
+        ),
+        "Of the side. Better or worse: the interval excludes 0 and `p_adjusted` is below "
+        ".05. Equivalent, which comes first: within the margin. Not compared: a side has "
+        "no value.",
+    ]
+    says: Annotated[str, "The comparison in a sentence."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideOfComparison(Result):
+    """The starts of a setting of a run, one of the sides that are compared."""
+
+    name: Annotated[str, "The folder; with the setting, if the run has several."]
+    run: Annotated[str, "The folder, as it was given."]
+    setting: str
+    mean: Annotated[Number, "The mean of the starts that did not fail."]
+    interval: Annotated[Interval, "The 95% interval of the mean."]
+    standard_deviation: Number
+    starts: Count
+    count: Annotated[Count, "Starts with a value."]
+    failed: Count
+    constant: Annotated[
+        Number, "The metric of the best constant prediction; null if not known."
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptionOfSides(Result):
+    """An option in which the sides differ."""
+
+    option: str
+    values: Annotated[list[str], "The value of each side, in their order."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonResult(Difference):
+    """The result of `descents compare`: settings of runs of `descents train`.
+
+    The fields of a difference are those of the first of `differences`.
+    """
+
+    run: Run
+    schema_version: SchemaVersion = SCHEMA_VERSION
+    answer: Annotated[str, "The result in a sentence."]
+    quote: Annotated[str, "A sentence for a paper."]
+    runs: Annotated[list[str], "The folder of each side."]
+    settings: Annotated[list[str], "The setting of each side."]
     metric: str
     higher_is_better: bool
     means: Annotated[list[Number], "The mean of each over starts that did not fail."]
@@ -297,5 +413,30 @@ class ComparisonResult(Difference):
     constants: Annotated[
         list[Number], "The metric of the best constant prediction; null if not known."
     ]
+    sides: Annotated[list[SideOfComparison], "What is compared, in the given order."]
+    reference: Annotated[str, "The side with which the others are compared."]
+    reference_is: Annotated[
+        str,
+        ("enum", ("given", "the best", "the second")),
+        "Why it is the reference: --against, or the best of more than two sides.",
+    ]
+    margin: Annotated[Number, "The margin of equivalence; null without one."]
+    how: Annotated[str, "Which intervals and tests were used, and why."]
+    differences: Annotated[
+        list[ComparedSides], "Each other side compared with the reference."
+    ]
+    resolution: Annotated[
+        Number, "The smallest difference that the metric of a start can have, or null."
+    ] = None
+    options: Annotated[
+        list[OptionOfSides], "The options in which the sides differ, and their tables."
+    ]
     warnings: list[str]
     notes: list[str]
+    environment: Environment
+    seconds: Number
+
+    @property
+    def paired_side(self) -> str | None:
+        """The first side that is compared start by start; None if there is none."""
+        return next((one.side for one in self.differences if one.paired), None)

@@ -84,13 +84,24 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_new(path: Path, content: bytes) -> None:
     """Create the folders of a file, then write it with `write_bytes`."""
+    make_folder(path.parent)
+    write_bytes(path, content)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder, unless it exists.
+
+    Raises
+    ------
+    RunFolderError
+        If that is not possible.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunFolderError(
-            f"could not create {path.parent}: {error.strerror}; give another folder"
+            f"could not create {folder}: {error.strerror}; give another folder"
         ) from None
-    write_bytes(path, content)
 
 
 def write_tensors(

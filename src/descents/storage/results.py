@@ -17,6 +17,7 @@ from typing import Annotated, Any, TypeVar
 from descents.errors import RunFolderError
 from descents.storage.files import read_json
 from descents.storage.values import plain
+from descents.text import OneLine
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _TYPES: dict[type, str] = {
@@ -30,13 +31,17 @@ _TYPES: dict[type, str] = {
 Count = Annotated[int, ("minimum", 0)]
 Number = float | None
 """A number, or None if it is not defined."""
+SCHEMA_VERSION = 1
+"""The version of the results that this program writes. It grows when a field changes its
+meaning; fields that are added do not change it. A result without a version is of version 1."""
 OMITTED = {"omitted": True}
 """The metadata of a field that is left out of the JSON if it is None."""
+SchemaVersion = Annotated[int, "The version of this schema.", ("minimum", 1)]
 Interval = Annotated[list[Number], ("minItems", 2), ("maxItems", 2)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class Result(OneLine):
     """Base class of results: when constructed, its values are those of its JSON.
 
     Numbers and arrays of numpy become plain ones, tuples become lists, and NaN and
@@ -81,10 +86,18 @@ def read_result(kind: type[R], path: Path) -> R:
     Raises
     ------
     RunFolderError
-        If the file is absent, is not a JSON object, or lacks a field of the result.
+        If the file is absent, is not a JSON object, lacks a field of the result, or is of
+        a later version than this program knows.
     """
+    value = read_json(path)
+    version = value.get("schema_version", 1)
+    if version not in range(1, SCHEMA_VERSION + 1):
+        raise RunFolderError(
+            f"{path} has the schema version {version!r}, and this version of descents reads "
+            f"those up to {SCHEMA_VERSION}; open it with the version that wrote it"
+        )
     try:
-        return of_json(kind, read_json(path))
+        return of_json(kind, value)
     except (LookupError, TypeError, AttributeError) as error:
         raise RunFolderError(
             f"{path} is damaged, or was written by another version of descents; run the "

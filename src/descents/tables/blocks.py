@@ -229,8 +229,8 @@ def _opened(source: str | Path) -> _Array | _Parquet:
     if suffix not in (".npy", ".parquet"):
         raise InvalidValueError(
             f"{where} is neither a .npy nor a .parquet file, and only these are read in "
-            "blocks of rows; convert it to one of them, or give no memory to read it "
-            "whole"
+            "blocks of rows; convert it to one of them, or "
+            f"{for_caller('leave --memory out', 'give no memory')} to read it whole"
         )
     if path.is_dir():
         raise InvalidValueError(f"{where} is a folder; give a file")

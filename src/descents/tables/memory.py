@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from descents.errors import InvalidValueError
+from descents.errors import InvalidValueError, name_of
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -34,7 +34,7 @@ def size_in_bytes(given: str | int) -> int:
         size = int(float(match[1]) * UNITS[match[2].upper()])
     if size <= 0:
         raise InvalidValueError(
-            f"memory is {given!r}; give a size above 0, such as 500MB, 2GB or 1.5GiB"
+            f"{name_of('memory')} is {given!r}; give a size above 0, such as 500MB, 2GB or 1.5GiB"
         )
     return size
 
