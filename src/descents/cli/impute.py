@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from descents.cli.options import (
     Command,
     Decorator,
     column_options,
+    default_folder,
     in_words,
     levels_option,
     load_torch,
@@ -120,7 +120,7 @@ def impute(table: str, filled: Path, **given: Any) -> int:
     complaints = Complaints()
     check_resume(complaints, resume, out)
     if out is None:
-        out = Path("runs") / f"impute-{time.strftime('%Y%m%d-%H%M%S')}"
+        out = default_folder("impute")
     from descents.storage.run_folders import RESULT, RunFolder
 
     again = resume and (out / RESULT).exists()

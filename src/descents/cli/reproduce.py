@@ -16,6 +16,7 @@ from descents.cli.options import (
     NOT_MET,
     OUT_OF_TIME,
     Command,
+    default_folder,
     in_words,
     load_torch,
     printing_options,
@@ -83,7 +84,7 @@ def reproduce(
     check_device(complaints, device)
     complaints.raise_any()
     if out is None:
-        out = Path("runs") / f"reproduce-{time.strftime('%Y%m%d-%H%M%S')}"
+        out = default_folder("reproduce")
     begun = time.monotonic()
     folder = RunFolder(out, vars(identity(starts, seed, device)), resume=resume)
     try:

@@ -6,7 +6,6 @@ import itertools
 import shlex
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +18,7 @@ from descents.cli.options import (
     OUT_OF_TIME,
     Command,
     column_options,
+    default_folder,
     in_words,
     load_torch,
     printing_options,
@@ -215,7 +215,7 @@ def train(table: str, **arguments: Any) -> int:
     complaints = Complaints()
     check_resume(complaints, resume, out)
     if out is None:
-        out = Path("runs") / f"train-{time.strftime('%Y%m%d-%H%M%S')}"
+        out = default_folder("train")
     from descents.storage.run_folders import RESULT, RunFolder
 
     finished = resume and (out / RESULT).exists()  # then nothing is drawn

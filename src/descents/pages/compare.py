@@ -40,17 +40,14 @@ def _sides(run: Run) -> Figure:
     """Draw the starts of all sides on one axis, with their means and intervals."""
     sides = run.result.sides
     figure, (ax,) = figures.new_figure(6.8, 1.3 + 0.75 * len(sides))
-    for place, side in enumerate(sides):
-        rows = _rows(run, side.name)
-        x, height = figures.stacked(run.rows["value"][rows].astype(np.float64))
-        marks.dots(ax, x, place - 0.12 - 0.62 * height, rows, BLUE, 3.2, 0.6)
-        if side.mean is not None:
-            if side.interval and side.interval[0] is not None:
-                ends = np.asarray(side.interval, dtype=np.float64)
-                ax.plot(ends, [place + 0.08] * 2, color=INK, lw=2.5)
-            ax.plot([side.mean], [place + 0.08], "D", color=INK, ms=4.5)
-    ax.set_yticks(range(len(sides)), [_short(side.name) for side in sides])
-    ax.set_ylim(len(sides) - 0.6, -0.95)
+    rows = [_rows(run, side.name) for side in sides]
+    figures.stacks(
+        ax,
+        [_short(side.name) for side in sides],
+        [(chosen, run.rows["value"][chosen].astype(np.float64)) for chosen in rows],
+        [side.mean for side in sides],
+        [side.interval for side in sides],
+    )
     ax.set_xlabel(f"{metric_words(run.result.metric)} of a start")
     return figure
 

@@ -44,19 +44,8 @@ def starts(run: Run) -> StartsTable | None:
     rows = run.rows
     if len(rows["start"]) < 2:
         return None
-    table = StartsTable(len(rows["start"]), metric="loss", higher=False)
-    table.add("start", "start", rows["start"])
-    table.add("loss", "loss", rows["loss"])
-    table.add("above", "above the best / constants", above_best(run))
-    table.ties = ["above"]
-    if "least_cosine" in rows:
-        label = "least cosine of a component"
-        table.add("least_cosine", label, rows["least_cosine"], places=3)
-    table.add("status", "end", rows["status"], filtered=True)
-    table.add("steps_taken", "steps", rows["steps_taken"])
-    for name in ("gap", "gradient_norm", "seconds"):
-        if name in rows:
-            table.add(name, name.replace("_", " "), rows[name], shown=False)
+    label = "above the best / constants"
+    table = StartsTable.of_losses(rows, above_best(run), label)
     table.tip = [n for n in ("start", "loss", "least_cosine") if n in table.columns]
     return table
 

@@ -66,10 +66,7 @@ def seen_share(column: ColumnOfFit) -> float | None:
 
 
 def _drawn(result: LowRankResult) -> list[ColumnOfFit]:
-    columns = by_hidden(result)
-    if len(columns) <= MOST_DRAWN:
-        return columns
-    return columns[: MOST_DRAWN // 2] + columns[-MOST_DRAWN // 2 :]
+    return figures.ends(by_hidden(result), MOST_DRAWN)
 
 
 def _trust(run: Run) -> Figure:

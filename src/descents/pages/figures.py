@@ -14,7 +14,6 @@ from typing import Generic, TypeVar
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, LogFormatterMathtext
 
@@ -27,6 +26,8 @@ MOST_COLUMNS = 12
 """The most columns of a stack of dots."""
 STACK = 20
 """Dots in a stack before a second column begins, and in the lowest full height."""
+T = TypeVar("T")
+"""The type of what is drawn."""
 R = TypeVar("R")
 """The type of the result of a command."""
 STYLE: Mapping[str, str | float | bool] = {
@@ -114,18 +115,6 @@ def plain_logarithms(figure: Figure) -> None:
                 axis.set_minor_formatter(PlainLogFormatter())
 
 
-def many_lines(
-    ax: Axes, x: np.ndarray, y: np.ndarray, color: str, alpha: float
-) -> None:
-    """Draw the columns of y over x as thin lines, rasterized as one image."""
-    lines = np.stack([np.broadcast_to(x[:, None], y.shape), y], -1).transpose(1, 0, 2)
-    collection = LineCollection(
-        list(lines), colors=color, linewidths=0.5, alpha=alpha, rasterized=True
-    )
-    ax.add_collection(collection)
-    ax.autoscale_view()
-
-
 def stacked(values: np.ndarray, bins: int = 80) -> tuple[np.ndarray, np.ndarray]:
     """Return where dots are drawn so that those of about one value do not overlap.
 
@@ -171,6 +160,40 @@ def stacked(values: np.ndarray, bins: int = 80) -> tuple[np.ndarray, np.ndarray]
     return x, height
 
 
+def stacks(
+    ax: Axes,
+    names: Sequence[str],
+    parts: Sequence[tuple[np.ndarray, np.ndarray]],
+    means: Sequence[float | None],
+    intervals: Sequence[Sequence[float | None] | None],
+) -> Axes:
+    """Draw the values of all starts as stacked dots, one line per name, with the means.
+
+    Parameters
+    ----------
+    ax : Axes
+    names : sequence of str
+    parts : sequence of (ndarray, ndarray)
+        The rows of the starts of each name in the table of starts, and their values.
+    means : sequence of float or None
+    intervals : sequence of (float or None, float or None) or None
+        The 95% intervals of the means.
+    """
+    for place, (rows, values) in enumerate(parts):
+        x, height = stacked(values)
+        marks.dots(ax, x, place - 0.12 - 0.62 * height, rows, BLUE, 3.2, 0.6)
+    for place, (mean, ends) in enumerate(zip(means, intervals, strict=True)):
+        if mean is None:
+            continue
+        if ends and ends[0] is not None:
+            line = np.asarray(ends, dtype=np.float64)
+            ax.plot(line, [place + 0.08] * 2, color=INK, lw=2.5)
+        ax.plot([mean], [place + 0.08], "D", color=INK, ms=4.5)
+    ax.set_yticks(range(len(names)), list(names))
+    ax.set_ylim(len(names) - 0.6, -0.95)
+    return ax
+
+
 def shortened(name: str, most: int = 28) -> str:
     """Return a name for an axis, shortened if it is long.
 
@@ -194,6 +217,19 @@ def in_lines(name: str, width: int = 24) -> str:
     return "\n".join(lines)
 
 
+def ends(items: list[T], most: int) -> list[T]:
+    """Return all items, or of more than `most` the first and the last ones.
+
+    Examples
+    --------
+    >>> ends([1, 2, 3, 4, 5], 4), ends([1, 2], 4)
+    ([1, 2, 4, 5], [1, 2])
+    """
+    if len(items) <= most:
+        return items
+    return items[: most // 2] + items[-most // 2 :]
+
+
 def shaken(values: np.ndarray, stream: int, step: float | None) -> np.ndarray:
     """Return values moved by less than a third of the step between them.
 
@@ -212,7 +248,6 @@ def forest(
     names: Sequence[str],
     values: Sequence[float | None],
     intervals: Sequence[Sequence[float | None]],
-    margin: float | None = None,
 ) -> Axes:
     """Draw differences with their intervals, one line per name, and a line at 0.
 
@@ -222,11 +257,7 @@ def forest(
     names : sequence of str
     values : sequence of float or None
     intervals : sequence of (float or None, float or None)
-    margin : float, optional
-        Differences smaller than this are equivalent, which a band shows.
     """
-    if margin is not None:
-        ax.axvspan(-margin, margin, color=FAINT, alpha=0.18, lw=0)
     ax.axvline(0, color=FAINT, lw=1)
     for place, (value, (low, high)) in enumerate(zip(values, intervals, strict=True)):
         if low is not None and high is not None:

@@ -28,15 +28,7 @@ def starts(run: Run) -> StartsTable | None:
     rows = run.rows
     if len(rows["start"]) < 2:
         return None
-    table = StartsTable(len(rows["start"]), metric="loss", higher=False)
-    table.add("start", "start", rows["start"])
-    table.add("loss", "loss", rows["loss"])
-    table.add("above", "above the best", above_best(run))
-    table.add("status", "end", rows["status"], filtered=True)
-    table.add("steps_taken", "steps", rows["steps_taken"])
-    for name in ("gradient_norm", "seconds"):
-        if name in rows:
-            table.add(name, name.replace("_", " "), rows[name], shown=False)
+    table = StartsTable.of_losses(rows, above_best(run), "above the best")
     table.tip = ["start", "loss", "status"]
     return table
 

@@ -40,10 +40,7 @@ def by_error(result: ImputationResult) -> list[ImputedColumn]:
 
 
 def _drawn(result: ImputationResult) -> list[ImputedColumn]:
-    columns = by_error(result)
-    if len(columns) <= MOST_DRAWN:
-        return columns
-    return columns[: MOST_DRAWN // 2] + columns[-MOST_DRAWN // 2 :]
+    return figures.ends(by_error(result), MOST_DRAWN)
 
 
 def _trust(run: Run) -> Figure:

@@ -94,6 +94,37 @@ class StartsTable:
             facts["values"] = values.astype(np.int64).tolist()
         self.columns[name] = facts
 
+    @classmethod
+    def of_losses(
+        cls, rows: Mapping[str, np.ndarray], above: np.ndarray, label: str
+    ) -> StartsTable:
+        """Return the table of starts that are compared by their loss.
+
+        Parameters
+        ----------
+        rows : mapping of ndarray
+            The columns of ``starts.parquet``.
+        above : ndarray
+            How far each loss is above the best one, which also orders losses that are
+            written alike.
+        label : str
+            The heading of these distances.
+        """
+        table = cls(len(rows["start"]), metric="loss", higher=False)
+        table.add("start", "start", rows["start"])
+        table.add("loss", "loss", rows["loss"])
+        table.add("above", label, above)
+        table.ties = ["above"]
+        if "least_cosine" in rows:
+            name = "least cosine of a component"
+            table.add("least_cosine", name, rows["least_cosine"], places=3)
+        table.add("status", "end", rows["status"], filtered=True)
+        table.add("steps_taken", "steps", rows["steps_taken"])
+        for name in ("gap", "gradient_norm", "seconds"):
+            if name in rows:
+                table.add(name, name.replace("_", " "), rows[name], shown=False)
+        return table
+
     def json(self) -> str:
         """Return the table as JSON that may stand in a script element."""
         facts = {

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from descents.pages import figures, marks
-from descents.pages.figures import BLUE, INK, Picture, Stored
+from descents.pages.figures import BLUE, Picture, Stored
 from descents.pages.numbers import digits_of
 from descents.runs.train_result import NetworkResult, SettingResult, VarianceSource
 from descents.statistics.metrics import metric_words
@@ -60,20 +60,15 @@ def _distribution(run: Run) -> Figure:
     result = run.result
     names = [setting.name for setting in result.settings]
     figure, (ax,) = figures.new_figure(6.8, 1.3 + 0.75 * len(names))
-    parts = [_means(run, name) for name in names]
-    for place, (rows, values) in enumerate(parts):
-        x, height = figures.stacked(values)
-        marks.dots(ax, x, place - 0.12 - 0.62 * height, rows, BLUE, 3.2, 0.6)
-        metric = result.settings[place].metric
-        if metric.mean is not None:
-            if metric.interval and metric.interval[0] is not None:
-                ends = [end for end in metric.interval if end is not None]
-                ax.plot(ends, [place + 0.08] * 2, color=INK, lw=2.5)
-            ax.plot([metric.mean], [place + 0.08], "D", color=INK, ms=4.5)
+    figures.stacks(
+        ax,
+        [figures.in_lines(name) for name in names],
+        [_means(run, name) for name in names],
+        [setting.metric.mean for setting in result.settings],
+        [setting.metric.interval for setting in result.settings],
+    )
     if result.constant is not None and _constant_is_near(run):
         ax.axvline(result.constant, color=figures.FAINT, lw=1, ls="--")
-    ax.set_yticks(range(len(names)), [figures.in_lines(name) for name in names])
-    ax.set_ylim(len(names) - 0.6, -0.95)
     ax.set_xlabel(f"{metric_words(result.metric)} of a start")
     return figure
 

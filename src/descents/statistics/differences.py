@@ -24,9 +24,9 @@ from descents.statistics.samples import (
     RESAMPLES,
     chunk_rows,
     number_between,
+    require_pairs,
     start_values,
 )
-from descents.text import counted
 from descents.validation import whole_number
 
 ROUNDING = 1e-12
@@ -153,12 +153,7 @@ def compared(
     b = complaints.attempt(start_values, "second", second)
     confidence = complaints.attempt(number_between, "confidence", confidence)
     resamples = complaints.attempt(whole_number, "resamples", resamples, 1)
-    if paired and a is not None and b is not None:
-        complaints.require(
-            len(a) == len(b),
-            f"first has {counted(len(a), 'start')} and second has {len(b)}; give the "
-            "same starts of both, or paired=False",
-        )
+    require_pairs(complaints, a, b, paired)
     complaints.raise_any()
     a, b = tied(a, b)
     enough = min(len(a), len(b)) > 1

@@ -232,6 +232,16 @@ def grid_of(
     return grid
 
 
+def largest_ratio(size: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Return the largest size over its standard error in each row.
+
+    Without an error, the ratio is infinite, and 0 if the size is 0.
+    """
+    ratio = np.where(size > 0, np.inf, 0.0)
+    np.divide(size, error, out=ratio, where=error > 1e-12)
+    return np.asarray(ratio.max(1))
+
+
 def _test(
     differences: np.ndarray, generator: np.random.Generator, resamples: int
 ) -> float:
@@ -245,9 +255,7 @@ def _test(
     def greatest(rows: np.ndarray) -> np.ndarray:
         mean = np.abs(rows.mean(1)).round(12)
         error = rows.std(1, ddof=1) / np.sqrt(starts)
-        ratio = np.where(mean > 0, np.inf, 0.0)
-        np.divide(mean, error, out=ratio, where=error > 1e-12)
-        return np.asarray(ratio.max(1))
+        return largest_ratio(mean, error)
 
     def chunks() -> Iterator[np.ndarray]:
         for rows in chunk_rows(resamples, differences.size):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from descents.statistics.differences import permuted_share
-from descents.statistics.effects import checked_values, grid_of
+from descents.statistics.effects import checked_values, grid_of, largest_ratio
 from descents.statistics.samples import RESAMPLES, chunk_rows
 from descents.validation import whole_number
 
@@ -165,9 +165,7 @@ def _flipped(
     def greatest(signs: np.ndarray) -> np.ndarray:
         means = (signs @ parts.T / starts).round(12)
         error = np.sqrt(np.maximum(size - means**2, 0.0) / (starts - 1))
-        ratio = np.where(means != 0, np.inf, 0.0)
-        np.divide(np.abs(means), error, out=ratio, where=error > 1e-12)
-        return np.asarray(ratio.max(1))
+        return largest_ratio(np.abs(means), error)
 
     def chunks() -> Iterator[np.ndarray]:
         for rows in chunk_rows(resamples, parts.size):

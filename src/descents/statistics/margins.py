@@ -12,8 +12,7 @@ from scipy.special import stdtr, stdtrit
 from descents.errors import Complaints
 from descents.statistics.confidence import paired_error, welch_error
 from descents.statistics.differences import tied
-from descents.statistics.samples import number_between, start_values
-from descents.text import counted
+from descents.statistics.samples import number_between, require_pairs, start_values
 from descents.validation import real_number, whole_number
 
 
@@ -130,12 +129,7 @@ def equivalence(
     )
     level = complaints.attempt(number_between, "level", level, 0.0, 0.5)
     tests = complaints.attempt(whole_number, "tests", tests, 1)
-    if paired and a is not None and b is not None:
-        complaints.require(
-            len(a) == len(b),
-            f"first has {counted(len(a), 'start')} and second has {len(b)}; give the "
-            "same starts of both, or paired=False",
-        )
+    require_pairs(complaints, a, b, paired)
     complaints.raise_any()
     a, b = tied(a, b)
     difference = float((a - b).mean()) if paired else float(a.mean() - b.mean())

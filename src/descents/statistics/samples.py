@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from descents.errors import InvalidValueError
+from descents.errors import Complaints, InvalidValueError
 from descents.text import counted
 from descents.validation import from_torch, real_number
 
@@ -52,6 +52,21 @@ def start_values(name: str, values: object) -> np.ndarray:
             "value of a failure"
         )
     return array
+
+
+def require_pairs(
+    complaints: Complaints, first: np.ndarray, second: np.ndarray, paired: bool
+) -> None:
+    """Add a complaint if values that are compared start by start differ in number.
+
+    Values that were refused, which are None then, are not compared.
+    """
+    if paired and first is not None and second is not None:
+        complaints.require(
+            len(first) == len(second),
+            f"first has {counted(len(first), 'start')} and second has {len(second)}; give "
+            "the same starts of both, or paired=False",
+        )
 
 
 def number_between(
