@@ -222,7 +222,8 @@ def test_the_page_is_opened(runs: Path, tmp_path: Path, monkeypatch, capsys) -> 
     [
         (["nowhere"], "the folder nowhere does not exist"),
         (["empty"], "contains no run, as it has no result.json"),
-        (["RUNS/applied"], "contains a run of 'apply'; give the folder of a run that has a page"),
+        (["RUNS/applied", "--figures", "pdf"], "the page of 'descents apply' has no figures"),
+        (["unknown"], "contains a run of 'paint'; give the folder of a run that has a page"),
         (["RUNS/train", "--figures", "gif"], "'gif' is not a format of figures"),
         (["RUNS/train", "--figures", "gif", "--table", "word"], "'word' is not one of"),
         (["RUNS/train", "--out", "file"], "could not create file"),
@@ -242,6 +243,9 @@ def test_wrong_input_is_refused_in_one_sentence(
     result = result_of(runs / "compare")
     Path("later/result.json").write_text(json.dumps({**result, "schema_version": 99}))
     shutil.copy(runs / "train" / "starts.parquet", "damaged/starts.parquet")
+    Path("unknown").mkdir()
+    unknown = {**result, "run": {**result["run"], "command": "paint"}}
+    Path("unknown/result.json").write_text(json.dumps(unknown))
     call = [part.replace("RUNS", str(runs)) for part in arguments]
     assert main(["report", *call]) == 2
     said = capsys.readouterr()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import click
 
 from descents.cli.checks import check_impute, check_memory
 from descents.cli.factorize import intervals_option
-from descents.cli.impute import fill, imputations_option
+from descents.cli.impute import imputations_option, names_listed
 from descents.cli.options import (
     Command,
     default_folder,
@@ -24,12 +25,14 @@ from descents.cli.options import (
     reading_options,
     threads,
 )
-from descents.cli.printing import announce_reading, say, warn_of
+from descents.cli.printing import announce_reading, draw_page, say, warn_of
 from descents.errors import Complaints
+from descents.pages.drawing import drawing
 from descents.text import counted
 
 if TYPE_CHECKING:
-    from descents.runs.factorize_result import AppliedResult
+    from descents.runs.apply_facts import Arguments
+    from descents.runs.apply_result import AppliedResult, AppliedRun
     from descents.runs.request import Reading
 
 
@@ -109,24 +112,67 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     load_torch()
     if memory is not None:
         free_at_once()
-    reading = reading_of(given).after(stored.get("reading", {}), result.get("formats"))
+    requested = reading_of(given)
+    reading = requested.after(stored.get("reading", {}), result.get("formats"))
     if complaints.messages:  # report what does not fit the table too
         blocks = memory if command == "factorize" else None
         complaints.attempt(reading.read, table, blocks)
         complaints.raise_any()
-    identity = {"command": "apply", "model": str(run), "table": table}
-    identity |= {} if coverage is None else {"intervals": coverage}
+    options: dict[str, Any] = {} if coverage is None else {"intervals": coverage}
+    if command == "impute":
+        options |= {name: x for name, x in drawing_of.items() if x is not None}
+        options["unseen"] = unseen or "missing"
+    elif unseen not in (None, "error"):
+        options["unseen"] = unseen
+    use = Use.of(run, table, options, requested, {"": filled, "impute": impute})
     if command == "impute":
         assert filled is not None  # noqa: S101  checked above
-        given_of = {name: x for name, x in drawing_of.items() if x is not None}
-        identity |= {**given_of, "unseen": unseen or "missing"}
-        options = {"intervals": coverage, **drawing_of, "seed": drawing_of["seed"] or 0}
-        return fill(run, reading, filled, identity, out, options, silent, _show_unseen)
-    identity |= {} if unseen in (None, "error") else {"unseen": unseen}
+        filling = {"intervals": coverage, **drawing_of, "seed": drawing_of["seed"] or 0}
+        return _fill(run, reading, filled, use, out, filling, silent)
     if command == "train":
-        return _predict(run, reading, identity, out, unseen or "error", silent)
+        return _predict(run, reading, use, out, unseen or "error", silent)
     wanted = Wanted(memory, impute, coverage, unseen or "error")
-    return _transform(run, reading, identity, out, wanted, silent)
+    return _transform(run, reading, use, out, wanted, silent)
+
+
+@dataclass(frozen=True)
+class Use:
+    """One use of a stored model.
+
+    Attributes
+    ----------
+    run : AppliedRun
+        The identity of the run of `descents apply`.
+    said : Arguments
+        What the result says of the run of the model, and the command that repeats this.
+    draw : callable
+        Draws the page.
+    """
+
+    run: AppliedRun
+    said: Arguments
+    draw: Callable[..., None]
+
+    @property
+    def table(self) -> str:
+        """The file with the rows; - for standard input."""
+        return self.run.table
+
+    @classmethod
+    def of(
+        cls,
+        model: Path,
+        table: str,
+        options: dict[str, Any],
+        reading: Reading,
+        written: dict[str, Path | None],
+    ) -> Use:
+        """Return the use of a model, with a process that prepares to draw its page."""
+        from descents.runs.apply_facts import arguments, run_of_table
+
+        found = run_of_table(model, table, options)
+        draw = click.get_current_context().with_resource(drawing("apply"))
+        return cls(found, arguments(found, reading, written), draw)
 
 
 @dataclass(frozen=True)
@@ -154,7 +200,7 @@ class Wanted:
 def _transform(
     run: Path,
     reading: Reading,
-    identity: dict[str, Any],
+    use: Use,
     out: Path,
     wanted: Wanted,
     silent: tuple[bool, bool],
@@ -165,14 +211,16 @@ def _transform(
     from descents.storage.run_folders import RunFolder
 
     model = study.load_as(run, LowRank)
-    data = reading.read(identity["table"], wanted.memory)
-    with RunFolder(out, identity) as folder:
+    data = reading.read(use.table, wanted.memory)
+    with RunFolder(out, vars(use.run)) as folder:
         if wanted.memory is not None:
-            result = study.apply_by_blocks(folder, model, identity, data)
+            result = study.apply_by_blocks(folder, model, use.run, data, use.said)
         else:
-            applied = study.apply(model, identity, data, wanted.coverage, wanted.unseen)
+            options = wanted.coverage, wanted.unseen
+            applied = study.apply(model, use.run, data, *options, use.said)
             applied.write(folder, wanted.impute)
             result = applied.result
+        draw_page(use.draw, folder.work, (result, {}, {}))
         folder.finish()
     quiet, as_json = silent
     if in_words(result, quiet, as_json):
@@ -222,6 +270,7 @@ def _show_applied(
         f"{counted(result.rows, 'row')} transformed to {counted(rank, 'dimension')}, "
         f"{filled} filled: {place}"
     )
+    say(f"Page: {place / 'report.html'}")
 
 
 def _check_apply(
@@ -281,41 +330,80 @@ def _show_unseen(strange: list[dict[str, Any]]) -> None:
 def _predict(
     run: Path,
     reading: Reading,
-    identity: dict[str, Any],
+    use: Use,
     out: Path,
     unseen: str,
     silent: tuple[bool, bool],
 ) -> int:
     """Write the predictions of a stored network for the rows of a table."""
     from descents.runs import apply_network as study
+    from descents.runs.apply_network import PREDICTIONS
     from descents.storage.run_folders import RESULT, RunFolder
-    from descents.storage.values import plain
 
     trained = study.load(run)
-    data = reading.read(identity["table"])
-    with RunFolder(out, identity) as folder:
-        data, strange = trained.known_only(data, unseen)
-        found = trained.apply(data)
-        folder.write_table("predictions.parquet", found)
-        result = plain(
-            {
-                "run": identity,
-                "read": data.notes,
-                "target": trained.target["name"],
-                "unseen": strange,
-                "rows": len(data.row_names),
-                "columns": list(found),
-            }
-        )
+    data = reading.read(use.table)
+    with RunFolder(out, vars(use.run)) as folder:
+        result, found = trained.predicted(use.run, data, unseen, use.said)
+        folder.write_table(PREDICTIONS, found)
         folder.write_json(RESULT, result)
+        draw_page(use.draw, folder.work, (result, {}, {}))
         folder.finish()
     quiet, as_json = silent
     if in_words(result, quiet, as_json):
         for note in data.notes:
             say(note)
-        _show_unseen(strange)
+        _show_unseen([vars(one) for one in result.unseen])
         say(
-            f"{trained.target['name']} of {counted(len(data.row_names), 'row')} "
-            f"predicted: {folder.path / 'predictions.parquet'}"
+            f"{result.target} of {counted(result.rows, 'row')} "
+            f"predicted: {folder.path / PREDICTIONS}"
         )
+        say(f"Page: {folder.path / 'report.html'}")
+    return 0
+
+
+def _fill(
+    run: Path,
+    reading: Reading,
+    filled: Path,
+    use: Use,
+    out: Path,
+    options: dict[str, Any],
+    silent: tuple[bool, bool],
+) -> int:
+    """Fill the missing cells of new rows by the model of a run of impute."""
+    from descents.runs import impute as study
+    from descents.runs.filling import Options
+    from descents.storage.run_folders import RESULT, RunFolder
+
+    unseen = str(use.run.unseen)
+    model = study.StoredImputer.load(run)
+    wanted = Options(**options)
+    data = reading.read(use.table)
+    with RunFolder(out, vars(use.run)) as folder:
+        result, found = study.apply(model, use.run, data, wanted, unseen, use.said)
+        study.write(found, use.table, filled)
+        folder.write_json(RESULT, result)
+        draw_page(use.draw, folder.work, (result, {}, {}))
+        folder.finish()
+    quiet, as_json = silent
+    if in_words(result, quiet, as_json):
+        _show_unseen([vars(one) for one in result.unseen])
+        without = result.filled.rows_without_cells
+        if without:
+            say(
+                f"Warning: {counted(without, 'row')} without an observed cell in a modeled "
+                "column, filled by the means and the most probable levels of the model."
+            )
+        say(result.says)
+        if result.by_constant:
+            say(
+                "Filled with the mean or the most frequent level, as in the run: "
+                f"{names_listed(result.by_constant)}"
+            )
+        if result.not_used:
+            say(f"Not in the model, left as they are: {names_listed(result.not_used)}")
+        for note in data.notes:
+            say(note)
+        say(f"Filled table: {filled}")
+        say(f"Page: {folder.path / 'report.html'}")
     return 0

@@ -1,8 +1,7 @@
-"""The command ``descents impute``, and ``descents apply`` with its runs."""
+"""The command ``descents impute``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +34,10 @@ from descents.cli.printing import (
 from descents.cli.progress import bar
 from descents.errors import Complaints
 from descents.pages.drawing import drawing
-from descents.text import counted, visible
+from descents.text import visible
 
 if TYPE_CHECKING:
-    from descents.runs.impute_result import ImputationResult, ImputedColumn, Level
-    from descents.runs.request import Reading
+    from descents.runs.impute_result import ImputationResult, ImputedColumn
 
 MOST_IMPUTATIONS = 1000
 
@@ -177,7 +175,7 @@ def _show(result: ImputationResult, filled: Path, out: Path) -> None:
         _show_columns(result.columns)
     _show_left(result)
     if result.added:
-        say(f"Added columns: {_listed(result.added)}")
+        say(f"Added columns: {names_listed(result.added)}")
     say("Read as:")
     for note in result.read:
         say(f"  {note}")
@@ -228,59 +226,12 @@ def _show_left(result: ImputationResult) -> None:
     for one in result.passed:
         say(f"Left as it is: {short(one.name)}, which {one.why}")
     if result.ignored:
-        say(f"Left as they are by --ignore and --id: {_listed(result.ignored)}")
+        say(f"Left as they are by --ignore and --id: {names_listed(result.ignored)}")
 
 
-def _listed(names: list[str]) -> str:
+def names_listed(names: list[str]) -> str:
     """Return some names, at most ten of them."""
     from descents.tables.frames import short
 
     shown = ", ".join(map(short, names[:10]))
     return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown
-
-
-def fill(
-    run: Path,
-    reading: Reading,
-    filled: Path,
-    identity: Mapping[str, Level],
-    out: Path,
-    options: dict[str, Any],
-    silent: tuple[bool, bool],
-    show_unseen: Callable[[list[dict[str, Any]]], None],
-) -> int:
-    """Fill the missing cells of new rows by the model of a run of impute."""
-    from descents.runs import impute as study
-    from descents.runs.filling import Options
-    from descents.storage.run_folders import RESULT, RunFolder
-
-    table, unseen = str(identity["table"]), str(identity["unseen"])
-    model = study.StoredImputer.load(run)
-    wanted = Options(**options)
-    data = reading.read(table)
-    with RunFolder(out, identity) as folder:
-        result, found = study.apply(model, identity, data, wanted, unseen)
-        study.write(found, table, filled)
-        folder.write_json(RESULT, result)
-        folder.finish()
-    quiet, as_json = silent
-    if in_words(result, quiet, as_json):
-        show_unseen([vars(one) for one in result.unseen])
-        without = result.filled.rows_without_cells
-        if without:
-            say(
-                f"Warning: {counted(without, 'row')} without an observed cell in a modeled "
-                "column, filled by the means and the most probable levels of the model."
-            )
-        say(result.says)
-        if result.by_constant:
-            say(
-                "Filled with the mean or the most frequent level, as in the run: "
-                f"{_listed(result.by_constant)}"
-            )
-        if result.not_used:
-            say(f"Not in the model, left as they are: {_listed(result.not_used)}")
-        for note in data.notes:
-            say(note)
-        say(f"Filled table: {filled}")
-    return 0

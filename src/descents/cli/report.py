@@ -63,7 +63,7 @@ def report(
 ) -> int:
     """Draw the figures and the page of a stored RUN again.
 
-    RUN is the folder of a run of reproduce, factorize, impute, train or compare.
+    RUN is the folder of a run of reproduce, factorize, impute, train, compare or apply.
     """
     from descents.storage.files import read_json
     from descents.storage.run_folders import RESULT

@@ -28,10 +28,15 @@ def write_figures(
     Raises
     ------
     RunFolderError
-        If the run is damaged, or the folder cannot be written.
+        If the run is damaged or has no figures, or the folder cannot be written.
     """
-    paths = []
-    for name, picture in pictures_of(run).items():
+    pictures, paths = pictures_of(run), []
+    if forms and not pictures:
+        raise RunFolderError(
+            f"the page of 'descents {run.result.run.command}' has no figures; leave "
+            "--figures out"
+        )
+    for name, picture in pictures.items():
         for form in dict.fromkeys(forms):
             try:
                 with figures.style():

@@ -46,6 +46,8 @@ class Kind(Generic[R]):
         Whether a run has what a picture needs.
     files : tuple of str
         The pictures that are also written as PNG and SVG files.
+    result_type : callable or None
+        The class of a stored result, if a command has several.
     """
 
     result: type[Result]
@@ -55,3 +57,8 @@ class Kind(Generic[R]):
     facts: Callable[[Stored[R]], dict[str, object]] = nothing
     has: Callable[[Stored[R], str], bool] = present
     files: tuple[str, ...] = ()
+    result_type: Callable[[Mapping[str, object]], type[Result]] | None = None
+
+    def type_of(self, stored: Mapping[str, object]) -> type[Result]:
+        """Return the class of a stored result."""
+        return self.result if self.result_type is None else self.result_type(stored)

@@ -50,8 +50,10 @@ class RunResult(Protocol):
 
 AnyKind = Kind[Any]
 """The page of a command whose result is of any type."""
-COMMANDS = ("reproduce", "factorize", "impute", "train", "compare")
+COMMANDS = ("reproduce", "factorize", "impute", "train", "compare", "apply")
 """The commands that have a page; each has a module here with its `KIND`."""
+WITHOUT_STARTS = ("apply",)
+WITHOUT_TENSORS = ("compare", "apply")
 
 
 def kind_of(command: str) -> AnyKind:
@@ -130,10 +132,12 @@ def read_run(folder: Path) -> Stored[RunResult]:
             f"{folder} contains a run of {command!r}; give the folder of a run that has a "
             f"page: of {commands}"
         )
-    result = read_result(kind_of(command).result, path)
-    rows = read_table(folder / ROWS)
+    result = read_result(kind_of(command).type_of(stored), path)
+    rows: dict[str, np.ndarray] = {}
     tensors: dict[str, np.ndarray] = {}
-    if command != "compare":  # which has no tensors
+    if command not in WITHOUT_STARTS:
+        rows = read_table(folder / ROWS)
+    if command not in WITHOUT_TENSORS:
         tensors, _ = read_tensors(folder / TENSORS)
     return Stored(_shown(result), rows, tensors)
 
@@ -264,6 +268,8 @@ def policy(scripts: Sequence[str]) -> str:
 def _versions(result: RunResult) -> Mapping[str, str]:
     """Return the versions of the libraries that computed a result."""
     environment = vars(result)["environment"]
+    if environment is None:  # of a run of an earlier version
+        return {}
     found: Mapping[str, str] = vars(environment)
     return vars(environment).get("versions", found)
 

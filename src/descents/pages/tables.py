@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from descents.errors import RunFolderError
 from descents.pages.table_formats import FORMATS
 from descents.reproduction.result import ReproductionResult
+from descents.runs.apply_result import PredictedRows, UseOfModel
 from descents.runs.factorize_result import LowRankResult
 from descents.runs.impute_result import ImputationResult
 from descents.runs.train_result import ComparisonResult, NetworkResult
@@ -97,8 +98,10 @@ def main_table(result: object) -> PaperTable:
         return _of_imputation(result)
     if isinstance(result, ReproductionResult):
         return _of_report(result)
+    if isinstance(result, UseOfModel):
+        return _of_new_rows(result)
     raise RunFolderError(
-        f"there is no table of a {type(result).__name__}; give the folder of another run"
+        "a run of this command has no table; give the folder of another run"
     )
 
 
@@ -258,6 +261,33 @@ def _of_report(result: ReproductionResult) -> PaperTable:
         [
             [Cell(one.number), Cell(one.claim), Cell(one.verdict), Cell(one.finding)]
             for one in result.claims
+        ],
+    )
+
+
+def _of_new_rows(result: UseOfModel) -> PaperTable:
+    """Return how often each class is predicted, or the columns of the new rows."""
+    model = f"by the model of {result.run.model}"
+    if (
+        isinstance(result, PredictedRows)
+        and result.predicted
+        and result.predicted.levels
+    ):
+        counts = result.predicted.observed
+        return PaperTable(
+            f"{result.target} of {counted(result.rows, 'row')}, predicted {model}",
+            [result.target, "rows", "share of rows"],
+            [
+                [Cell(level), Cell(count), Cell(count / result.rows, 3)]
+                for level, count in zip(result.predicted.levels, counts, strict=True)
+            ],
+        )
+    return PaperTable(
+        f"Columns of {counted(result.rows, 'row')}, used {model}",
+        ["column", "missing cells", "cells outside the range of the fit"],
+        [
+            [Cell(one.name), Cell(one.missing), Cell(one.outside)]
+            for one in result.table_columns
         ],
     )
 

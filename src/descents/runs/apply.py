@@ -13,13 +13,19 @@ import numpy as np
 from descents.cells.intake import convergence_warning
 from descents.cells.streamed import Streamed
 from descents.errors import InvalidValueError
-from descents.lowrank.matrices import SparseTable
 from descents.lowrank.model import LowRank
 from descents.lowrank.prediction_intervals import Intervals
+from descents.runs.apply_facts import NOT_SAID, Arguments, new_columns
+from descents.runs.apply_result import (
+    AppliedResult,
+    AppliedRun,
+    NewColumn,
+    UnseenLevel,
+)
 from descents.runs.block_tables import memory_use, warmed_up
 from descents.runs.factorize import MODEL, SCORES, FactorizeRun, scores
-from descents.runs.factorize_result import AppliedResult, AppliedRun, UnseenLevel
-from descents.runs.request import Data
+from descents.runs.request import Data, environment
+from descents.runs.results import Environment
 from descents.storage.files import read_json, write_bytes
 from descents.storage.run_folders import RESULT, RunFolder
 from descents.tables.levels import KnownLevels, coded
@@ -133,17 +139,18 @@ class Applied(OneLine):
 
 def apply(
     model: LowRank,
-    run: Mapping[str, Any],
+    run: AppliedRun,
     data: Data,
     coverage: float | None = None,
     unseen: str = "error",
+    said: Arguments = NOT_SAID,
 ) -> Applied:
     """Apply a stored model to new rows.
 
     Parameters
     ----------
     model : LowRank
-    run : mapping
+    run : AppliedRun
         The identity of the run.
     data : Data
     coverage : float, optional
@@ -151,6 +158,8 @@ def apply(
     unseen : {"error", "missing"}
         Whether levels that the model was not fitted with are an error, or are read as
         missing cells and filled.
+    said : Arguments, optional
+        What `descents.runs.apply_facts.arguments` returned.
 
     Raises
     ------
@@ -177,9 +186,16 @@ def apply(
     messages: list[str] = []
     if isinstance(values, Table):
         filled, messages = imputed(model, values, coverage)
-    rows, observed = len(data.row_names), _observed(model, values)
+    columns: list[NewColumn] = []
+    if isinstance(values, Table):
+        codes = _codes(model, values)
+        observed = sum(int((~np.isnan(each)).sum()) for each in codes)
+        columns = new_columns(model.columns_, codes, model.fitted_.limits)
+    else:
+        observed = int((~np.isnan(values.data)).sum())
+    rows = len(data.row_names)
     result = AppliedResult(
-        run=AppliedRun(**run),
+        run=run,
         read=list(data.notes),
         warnings=messages,
         not_used=extra,
@@ -187,7 +203,11 @@ def apply(
         rows=rows,
         observed=observed,
         holes=0 if filled is None else rows * len(model.columns_) - observed,
+        dimensions=len(model.components_),
         score=model.score(values) if observed else None,
+        table_columns=columns,
+        environment=Environment(**environment()),
+        **said,
     )
     return Applied(result, data, embedding, filled)
 
@@ -260,7 +280,11 @@ def without_unseen(
 
 
 def apply_by_blocks(
-    folder: RunFolder, model: LowRank, run: Mapping[str, Any], data: Data
+    folder: RunFolder,
+    model: LowRank,
+    run: AppliedRun,
+    data: Data,
+    said: Arguments = NOT_SAID,
 ) -> AppliedResult:
     """Apply a stored model to a table on disk, and write its scores block by block."""
     used = [column.name for column in model.columns_]
@@ -275,7 +299,7 @@ def apply_by_blocks(
     )
     cells = Streamed(table)
     result = AppliedResult(
-        run=AppliedRun(**run),
+        run=run,
         read=list(data.notes),
         warnings=[],
         not_used=[name for name in data.values.names if name not in used],
@@ -283,8 +307,11 @@ def apply_by_blocks(
         rows=table.shape[0],
         observed=cells.observed,
         holes=0,
+        dimensions=len(model.components_),
         score=model.score(table),
         memory=memory_use(cells, before),
+        environment=Environment(**environment()),
+        **said,
     )
     folder.write_json(RESULT, result)
     return result
@@ -347,16 +374,14 @@ def _write(model: LowRank, data: Data, path: Path, coverage: float | None) -> li
     return messages
 
 
-def _observed(model: LowRank, values: Table | SparseTable) -> int:
-    """Return the number of observed cells; unseen levels do not count."""
-    if not isinstance(values, Table):
-        return int((~np.isnan(values.data)).sum())
-    total = 0
+def _codes(model: LowRank, table: Table) -> list[np.ndarray]:
+    """Return the numbers of each column, or codes of its levels; NaN for unseen ones."""
+    found = []
     for column in model.columns_:
-        part = values.column(column.name)
+        part = table.column(column.name)
         codes = coded(part, column.known)[0] if column.levels else part.values
-        total += int((~np.isnan(codes)).sum())
-    return total
+        found.append(np.asarray(codes, np.float64))
+    return found
 
 
 def load_as(folder: str | Path, kind: type[M]) -> M:

@@ -10,13 +10,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.metrics import accuracy_score, r2_score
 
+from descents.cells.columns import ColumnModel
 from descents.cells.intake import plain_array
 from descents.errors import InvalidValueError
+from descents.losses import get_loss
 from descents.networks.estimators import MLPStartsClassifier, MLPStartsRegressor
 from descents.networks.features import Features
 from descents.networks.rows import exact_target
 from descents.runs.apply import without_unseen
-from descents.runs.request import Data
+from descents.runs.apply_facts import NOT_SAID, Arguments
+from descents.runs.apply_result import (
+    AppliedRun,
+    NewColumn,
+    PredictedRows,
+    UnseenLevel,
+)
+from descents.runs.distributions import distribution
+from descents.runs.request import Data, environment
+from descents.runs.results import Distribution, Environment
 from descents.runs.train import MODEL
 from descents.storage.files import read_json
 from descents.storage.run_folders import RESULT
@@ -30,6 +41,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 
+PREDICTIONS = "predictions.parquet"
 Column = np.ndarray | Sequence[object]
 """A column of predictions."""
 
@@ -156,6 +168,77 @@ class Trained(OneLine):
         codes = [unknown if (at := search.of(plain(x))) is None else at for x in given]
         weights = None if sample_weight is None else plain_array(sample_weight)
         return float(accuracy_score(codes, self._codes(X), sample_weight=weights))
+
+    def predicted(
+        self,
+        run: AppliedRun,
+        data: Data,
+        unseen: str = "error",
+        said: Arguments = NOT_SAID,
+    ) -> tuple[PredictedRows, dict[str, Column]]:
+        """Predict new rows, as `descents apply` does.
+
+        Parameters
+        ----------
+        run : AppliedRun
+            The identity of the run.
+        data : Data
+        unseen : {"error", "missing"}
+            Whether levels that the network was not trained with are an error, or are read
+            as missing cells.
+        said : Arguments, optional
+            What `descents.runs.apply_facts.arguments` returned.
+
+        Returns
+        -------
+        result : PredictedRows
+        predictions : dict
+            The columns of ``predictions.parquet``.
+
+        Raises
+        ------
+        InvalidValueError
+            If columns are missing, or have levels that the network does not know.
+        """
+        data, strange = self.known_only(data, unseen)
+        found = self.apply(data)
+        names = [feature.name for feature in self.features.features]
+        result = PredictedRows(
+            run=run,
+            read=list(data.notes),
+            target=self.target["name"],
+            not_used=[name for name in data.column_names if name not in names],
+            unseen=[UnseenLevel(**one) for one in strange],
+            rows=len(data.row_names),
+            table_columns=self._new_columns(data.values),
+            columns=list(found),
+            predicted=self._distribution(found[self.target["name"]]),
+            environment=Environment(**environment()),
+            **said,
+        )
+        return result, found
+
+    def _new_columns(self, table: Table) -> list[NewColumn]:
+        """Return how many cells of each feature are missing in new rows."""
+        lacking = {
+            feature.name: table.column(feature.name).values
+            for feature in self.features.features
+        }
+        return [
+            NewColumn(name=name, missing=int(np.isnan(values).sum()))
+            for name, values in lacking.items()
+        ]
+
+    def _distribution(self, values: Column) -> Distribution | None:
+        """Return how often classes or numbers are predicted."""
+        name, classes = str(self.target["name"]), self.classes
+        if classes is None:
+            numbers = ColumnModel(name, get_loss("squared"), (), "")
+            return distribution(numbers, np.asarray(values, np.float64), np.zeros(0))
+        levels = ColumnModel(name, get_loss("categorical"), tuple(classes), "")
+        search = Places(classes)
+        codes = np.array([search.of(value) for value in values], np.float64)
+        return distribution(levels, codes, np.zeros(0))
 
     def known_only(self, data: Data, unseen: str) -> tuple[Data, list[dict[str, Any]]]:
         """Return data without unseen levels, and a list of these levels.

@@ -1,4 +1,4 @@
-"""The results of `descents factorize`, and of `descents apply` with its model."""
+"""The result of `descents factorize`."""
 
 from __future__ import annotations
 
@@ -287,52 +287,6 @@ class LowRankResult(Result):
     command: Annotated[str, "A command that repeats the run."] = ""
     environment: Environment
     seconds: Number
-    memory: Annotated[
-        MemoryUse | None, "The use of memory, for a table that is read in blocks."
-    ] = field(default=None, metadata=OMITTED)
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnseenLevel(Result):
-    """A level that the model was not fitted with."""
-
-    column: Annotated[str, "The name of the column."]
-    level: str
-    cells: Annotated[Count, "The number of cells with this level, read as missing."]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AppliedRun(Result):
-    """The identity of a run of `descents apply`."""
-
-    command: str
-    model: Annotated[str, "The folder of the run with the model."]
-    table: str
-    intervals: Annotated[float | None, "The coverage of the intervals."] = field(
-        default=None, metadata=OMITTED
-    )
-    unseen: Annotated[str | None, "What was done with unseen levels."] = field(
-        default=None, metadata=OMITTED
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class AppliedResult(Result):
-    """The result of `descents apply` with a model of `descents factorize`."""
-
-    run: AppliedRun
-    read: Annotated[list[str], "How the columns were read."]
-    warnings: list[str]
-    not_used: Annotated[list[str], "The columns that the model does not use."]
-    unseen: list[UnseenLevel]
-    rows: Annotated[Count, "The number of rows."]
-    observed: Annotated[Count, "The number of observed cells."]
-    holes: Annotated[Count, "The number of missing cells that were filled."]
-    score: Annotated[
-        Number,
-        "The share of the loss of the best constants that the model explains; null "
-        "without observed cells.",
-    ]
     memory: Annotated[
         MemoryUse | None, "The use of memory, for a table that is read in blocks."
     ] = field(default=None, metadata=OMITTED)

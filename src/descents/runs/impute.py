@@ -18,12 +18,15 @@ from descents.marginal.stored import restored, stored
 from descents.marginal.tables import TableModel, fit_table, modeled
 from descents.optim.runs import Status
 from descents.runs.apply import of_model, without_unseen
+from descents.runs.apply_facts import NOT_SAID, Arguments
+from descents.runs.apply_result import AppliedRun, FilledRows, UnseenLevel
 from descents.runs.command_line import command_line, defaults
 from descents.runs.distributions import hidden_cells
 from descents.runs.filling import Filling, Options, added_names
 from descents.runs.impute_facts import (
     Errors,
     columns_of,
+    columns_of_rows,
     constant_columns,
     filled_cells,
     filled_table,
@@ -36,12 +39,9 @@ from descents.runs.impute_facts import (
     refinement_of,
 )
 from descents.runs.impute_result import (
-    FilledRows,
     ImputationModel,
     ImputationResult,
     ImputationStarts,
-    Level,
-    UnseenLevel,
 )
 from descents.runs.impute_sentences import (
     answer,
@@ -352,23 +352,26 @@ class StoredImputer:
 
 def apply(
     model: StoredImputer,
-    run: Mapping[str, Level],
+    run: AppliedRun,
     data: Data,
     options: Options,
     unseen: str = "missing",
+    said: Arguments = NOT_SAID,
 ) -> tuple[FilledRows, Filling]:
     """Fill the missing cells of new rows with a stored model.
 
     Parameters
     ----------
     model : StoredImputer
-    run : mapping
+    run : AppliedRun
         The identity of the run.
     data : Data
     options : Options
     unseen : {"error", "missing"}
         Whether levels that the model was not fitted with are an error, or missing cells,
         which are filled.
+    said : Arguments, optional
+        What `descents.runs.apply_facts.arguments` returned.
 
     Raises
     ------
@@ -381,7 +384,7 @@ def apply(
     filling = model.filling(kept, options)
     filled, how, shape = filled_cells(filling), fills_of(options), filling.codes.shape
     result = FilledRows(
-        run=dict(run),
+        run=run,
         read=list(data.notes),
         not_used=extra,
         unseen=[UnseenLevel(**one) for one in strange],
@@ -392,7 +395,9 @@ def apply(
         by_constant=constant_columns(filling),
         added=filling.added,
         intervals=intervals_of(filling),
-        environment=Environment(**environment()),
         says=answer(filled, how, shape),
+        table_columns=columns_of_rows(filling),
+        environment=Environment(**environment()),
+        **said,
     )
     return result, filling

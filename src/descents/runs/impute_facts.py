@@ -17,6 +17,8 @@ from descents.marginal.held_out import (
 )
 from descents.marginal.model import Fitted
 from descents.rng import stream
+from descents.runs.apply_facts import new_columns
+from descents.runs.apply_result import NewColumn
 from descents.runs.distributions import MOST_COLUMNS, calibrations, distribution
 from descents.runs.filling import Filling, Options, level_names
 from descents.runs.impute_result import (
@@ -119,6 +121,23 @@ def _distribution(
     lacking = np.isnan(values)
     fills = np.zeros(0) if filled is None else filled[lacking, place]
     return distribution(filling.model.columns[place], values[~lacking], fills)
+
+
+def columns_of_rows(filling: Filling) -> list[NewColumn]:
+    """Return what the columns of the model have in the rows that it fills."""
+    fitted, codes, filled = filling.model.fitted, filling.codes, None
+    if filling.options.imputations is None:
+        values = fitted.predicted(codes, limited=filling.options.limited).values
+        filled = [values[np.isnan(codes[:, k]), k] for k in range(codes.shape[1])]
+    numbers = [
+        (column.low, column.high)
+        if isinstance(column, NumberFeatures)
+        else (np.nan, np.nan)
+        for column in fitted.features.columns
+    ]
+    return new_columns(
+        filling.model.columns, list(codes.T), np.transpose(numbers), filled
+    )
 
 
 def passed_columns(filling: Filling) -> list[UnmodeledColumn]:

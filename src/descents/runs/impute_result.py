@@ -1,4 +1,4 @@
-"""The results of `descents impute`, and of `descents apply` with the run of it."""
+"""The result of `descents impute`."""
 
 from __future__ import annotations
 
@@ -257,37 +257,3 @@ class ImputationResult(Result):
     iterations: Count
     environment: Environment
     seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnseenLevel(Result):
-    """A level of a column that the model was not fitted with."""
-
-    column: str
-    level: str
-    cells: Count
-
-
-@dataclass(frozen=True, kw_only=True)
-class FilledRows(Result):
-    """The result of `descents apply` with a run of `descents impute`."""
-
-    run: Annotated[
-        dict[str, Level], "The command, the folder of the model, its options."
-    ]
-    read: Annotated[list[str], "How the columns were read."]
-    not_used: Annotated[list[str], "Columns that the model does not have."]
-    unseen: Annotated[list[UnseenLevel], "Levels that were read as missing cells."]
-    rows: Count
-    shape: Shape
-    filled: FilledCells
-    how: Fills
-    by_constant: Annotated[
-        list[str],
-        "Columns with missing cells that are filled with their mean or most frequent "
-        "level, as those of the run are.",
-    ] = dataclasses.field(default_factory=list)
-    added: Annotated[list[str], "Columns that FILLED has and TABLE has not."]
-    intervals: FillIntervals | None
-    environment: Environment
-    says: str
