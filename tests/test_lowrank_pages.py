@@ -402,3 +402,38 @@ def test_components_that_a_penalty_shrinks_to_nothing_are_not_described(
     assert "is mostly" not in page
     assert "same components" not in page.replace("find the same components, as no", "")
     assert factorize.answer(read_run(run)).tiles[1].value == "not known"
+
+
+def test_columns_that_do_not_vary_are_not_counted_as_predicted(tmp_path) -> None:
+    table = planted(120, 5, 0.3, 0.1)
+    table[:, 4] = np.where(np.isnan(table[:, 4]), np.nan, 3.0)
+    run = factorized(tmp_path, table, "--rank", "2", "--starts", "2")
+    result = json.loads((run / "result.json").read_text())
+    held = {column["name"]: column["held_out"] for column in result["columns"]}
+    assert held["c4"] > 0
+    assert result["held_out"]["cells"] == sum(held.values()) - held["c4"]
+    out = str(tmp_path / "imputed")
+    filled = str(tmp_path / "filled.csv")
+    words = ["impute", str(tmp_path / "t.csv"), filled, "--out", out, "--quiet"]
+    assert main(words) == 0
+    result = json.loads((tmp_path / "imputed" / "result.json").read_text())
+    held = {column["name"]: column["held_out"] for column in result["columns"]}
+    assert held["c4"] > 0
+    assert result["held_out"]["cells"] == sum(held.values()) - held["c4"]
+    assert result["held_out"]["columns"] == 4
+
+
+def test_cells_of_columns_filled_by_constants_are_not_listed_as_worst(tmp_path) -> None:
+    table = planted(300, 6, 0.1, 0.1)
+    table[:, 5] = np.random.default_rng(1).standard_t(2, size=300)
+    table[::9, 5] = np.nan
+    run = factorized(tmp_path, table, "--rank", "2", "--starts", "2")
+    result = json.loads((run / "result.json").read_text())
+    flat = {c["name"] for c in result["columns"] if c["filled_by"] == "constant"}
+    assert flat == {"c5"}
+    left_out = sum(cell["column"] in flat for cell in result["worst_cells"])
+    assert left_out > 0
+    text = text_of(run / "report.html")
+    cells = "cell of" if left_out == 1 else "cells of"
+    assert f"{left_out} {cells} columns whose missing cells are filled" in text
+    assert "probability of the observed level" not in text  # numbers have none

@@ -130,6 +130,28 @@ def test_a_page_prints(browser, request, run) -> None:
     assert 1 <= pages <= 20
 
 
+def test_paper_has_the_whole_command_and_the_names_of_columns(browser, trained) -> None:
+    browser.open(trained / "report.html")
+    command = browser.driver.execute_cdp_cmd
+    command("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        heads, cut, shown = browser.run(
+            "const style = (one) => getComputedStyle(one);"
+            "const heads = [...document.querySelectorAll('table.starts th')]"
+            ".filter(e => style(e).display !== 'none').map(e => e.innerText);"
+            "const pre = document.getElementById('command').parentElement;"
+            "const shown = [...document.querySelectorAll('.hint, .controls, .copy')]"
+            ".filter(e => e.offsetParent !== null).length;"
+            "return [heads, style(pre).whiteSpace, shown]"
+        )
+    finally:
+        command("Emulation.setEmulatedMedia", {"media": ""})
+    assert "start" in heads
+    assert "pin" not in heads
+    assert cut == "pre-wrap"
+    assert shown == 0
+
+
 def test_the_policy_blocks_other_scripts(browser, trained, tmp_path) -> None:
     """A script that a changed page contains is not run, and text is not evaluated."""
     text = (trained / "report.html").read_text()

@@ -157,6 +157,20 @@ def rounded(value: float | None, places: int | None, sign: bool = False) -> str:
     return text[1:] if zero else text
 
 
+def small(value: float | None, places: int | None, sign: bool = False) -> str:
+    """Return a number with some decimals; one that would be 0 has one digit.
+
+    Examples
+    --------
+    >>> small(0.00004, 3), small(0.0, 3), small(0.1234, 3)
+    ('4e-05', '0.000', '0.123')
+    """
+    text = rounded(value, places, sign)
+    if value and math.isfinite(value) and not any(c in "123456789" for c in text):
+        return f"{value:{'+' if sign else ''}.1g}"
+    return text
+
+
 def joined(names: Sequence[str], word: str = "and") -> str:
     """Return names as a list in a sentence.
 

@@ -18,7 +18,7 @@ from descents.cli.options import (
 from descents.cli.printing import draw_page, say
 from descents.errors import Complaints, DescentsError
 from descents.pages.drawing import drawing
-from descents.text import counted, decimals_of, rounded
+from descents.text import counted, decimals_of, small
 from descents.validation import folder_path
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _show(result: ComparisonResult, folder: Path) -> None:
             say(f"{one.says}.")
     sides = ", ".join(_mean(side, result.resolution) for side in result.sides)
     say(f"Mean {result.metric.replace('_', ' ')}: {sides}.")
-    constants = [rounded(value, None) for value in dict.fromkeys(result.constants)]
+    constants = [small(value, None) for value in dict.fromkeys(result.constants)]
     if None not in result.constants:
         say(f"The best constant prediction has {' and '.join(constants)}.")
     say(result.how)
@@ -118,9 +118,9 @@ def _show(result: ComparisonResult, folder: Path) -> None:
         places = decimals_of(ends)
         say(
             f"A start of {one.side} is better than one of {one.reference} with probability "
-            f"{rounded(share, places)}"
+            f"{small(share, places)}"
             + (
-                f" ({rounded(ends[0], places)} to {rounded(ends[1], places)})"
+                f" ({small(ends[0], places)} to {small(ends[1], places)})"
                 if known
                 else ""
             )
@@ -140,6 +140,6 @@ def _mean(side: SideOfComparison, resolution: float | None) -> str:
     failed = side.starts - side.failed
     of = f"{failed} of " if side.failed else ""
     return (
-        f"{rounded(side.mean, places)} of {of}{counted(side.starts, 'start')} of "
+        f"{small(side.mean, places)} of {of}{counted(side.starts, 'start')} of "
         f"{side.run} ({side.setting})"
     )

@@ -144,9 +144,12 @@ class Judged(OneLine):
         Returns
         -------
         dict
-            `cells`, `relative_error`, `standard_error`, and a sentence, `says`.
+            `cells` (of columns that vary), `relative_error`, `standard_error`, and a
+            sentence, `says`.
         """
-        on = f"On {counted(self.cells, 'cell')} that a fit had not seen, "
+        # A column that does not vary is predicted by its constant without an error.
+        cells = sum(one.cells for one in self.scores if one and one.constant_error > 0)
+        on = f"On {counted(cells, 'cell')} that a fit had not seen, "
         scored = np.array([one is not None for one in self.scores])
         if self.constant[scored].all():
             says = (
@@ -164,7 +167,7 @@ class Judged(OneLine):
                 f"constants (mean over columns{some}, standard error {self.standard_error:.2g})."
             )
         return {
-            "cells": self.cells,
+            "cells": cells,
             "relative_error": self.relative_error,
             "standard_error": self.standard_error,
             "says": says,

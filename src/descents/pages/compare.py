@@ -16,7 +16,7 @@ from descents.pages.starts import StartsTable
 from descents.runs.command_line import command_line
 from descents.runs.train_result import ComparisonResult
 from descents.statistics.metrics import metric_words
-from descents.text import counted, decimals_of, joined, rounded
+from descents.text import counted, decimals_of, joined, small
 
 Run = Stored[ComparisonResult]
 
@@ -55,7 +55,7 @@ def _sides(run: Run) -> Figure:
 def _sides_says(run: Run) -> str:
     result = run.result
     means = [
-        f"{side.name} {rounded(side.mean, decimals_of(side.interval, result.resolution))}"
+        f"{side.name} {small(side.mean, decimals_of(side.interval, result.resolution))}"
         for side in result.sides
     ]
     return (
@@ -220,12 +220,12 @@ def _tiles(result: ComparisonResult) -> list[Tile]:
     tiles = []
     for one in result.differences[:3]:
         places = decimals_of(one.interval, result.resolution)
-        low, high = (rounded(end, places, sign=True) for end in one.interval)
+        low, high = (small(end, places, sign=True) for end in one.interval)
         tiles.append(
             Tile(
                 one.verdict,
                 f"{one.side} against {one.reference}: difference "
-                f"{rounded(one.difference, places, sign=True)} (95% interval {low} to "
+                f"{small(one.difference, places, sign=True)} (95% interval {low} to "
                 f"{high})",
             )
         )

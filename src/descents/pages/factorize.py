@@ -439,6 +439,7 @@ def extra(run: Run) -> dict[str, object]:
     result = run.result
     loadings = [] if vanished(result) else _loadings(run)
     details = _details(run)
+    flat = {one.name for one in result.columns if one.filled_by == "constant"}
     return {
         "details": details,
         "folded": len(details) > MANY,
@@ -454,6 +455,7 @@ def extra(run: Run) -> dict[str, object]:
         "says_of": small.says_of,
         "settings": settings_of({**result.run.options, **result.run.reading}),
         "auto": f"--rank auto:{result.rank}",
+        "worst_cells": [cell for cell in result.worst_cells if cell.column not in flat],
     }
 
 

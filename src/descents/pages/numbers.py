@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from descents.text import decimals, decimals_of, rounded
+from descents.text import decimals, decimals_of, small
 
 if TYPE_CHECKING:
     from descents.runs.train_result import NetworkResult
@@ -84,20 +83,6 @@ def digits_of(result: NetworkResult) -> Digits:
     best = next(s for s in result.settings if s.name == result.best.setting)
     metric = best.metric
     return Digits.of(result.resolution, metric.standard_deviation, metric.interval)
-
-
-def small(value: float | None, places: int | None, sign: bool = False) -> str:
-    """Return a number with some decimals; one that would be 0 has one digit.
-
-    Examples
-    --------
-    >>> small(0.00004, 3), small(0.0, 3), small(0.1234, 3)
-    ('4e-05', '0.000', '0.123')
-    """
-    text = rounded(value, places, sign)
-    if value and math.isfinite(value) and not any(c in "123456789" for c in text):
-        return f"{value:{'+' if sign else ''}.1g}"
-    return text
 
 
 def fixed(value: float | None, form: str) -> str:

@@ -28,7 +28,7 @@ from descents.statistics.metrics import metric_words
 from descents.storage.files import read_json, read_table, read_tensors, write_bytes
 from descents.storage.results import Result, read_result
 from descents.storage.run_folders import RESULT, ROWS, TENSORS
-from descents.text import counted, decimals_of, rounded, visible
+from descents.text import counted, decimals_of, rounded, small, visible
 
 PAGE = "report.html"
 
@@ -235,6 +235,7 @@ def _environment() -> Environment:
         "f": fixed,
         "counted": counted,
         "rounded": rounded,
+        "small": small,
         "decimals_of": decimals_of,
         "metric_words": metric_words,
     }

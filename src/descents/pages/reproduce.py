@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,7 +12,8 @@ from descents.pages.answers import Alert, Answer, Tile
 from descents.pages.figures import BLUE, RED, Picture, Stored, new_figure
 from descents.pages.kinds import Kind
 from descents.pages.starts import StartsTable
-from descents.reproduction.result import ReproductionResult
+from descents.reproduction.claims import CheckResult
+from descents.reproduction.result import NetworkSetting, ReproductionResult
 from descents.runs.curves import drawn_starts
 from descents.text import counted, joined
 
@@ -361,6 +362,40 @@ EVIDENCE = {
 """The evidence of each claim: where it stands, and the text of the link."""
 
 
+def _checks(run: Run) -> tuple[list[CheckResult], list[CheckResult]]:
+    """Return the published losses, and the p-values of the tests of Table 1."""
+    checks = run.result.checks
+    losses = [check for check in checks if check.tolerance is not None]
+    return losses, [check for check in checks if check.tolerance is None]
+
+
+def _both_tests(run: Run) -> str:
+    """Return how the test of fresh starts and that of the ten starts go together."""
+    training = run.result.training
+    fresh, ten = _names(training.chosen), training.ten_starts.settings
+    rejected = _names([one for one in ten if one.rejected])
+    text = (
+        "The test in the section above uses the ten initial points of the report, this one "
+        "only their distribution, so it is the weaker one. "
+    )
+    both = sorted(rejected & fresh)
+    if not both:
+        left = len(ten) - len(rejected)
+        return f"{text}There, {left} of {len(ten)} settings are not rejected."
+    return (
+        f"{text}{counted(len(both), 'setting')} that this test does not reject "
+        f"{'is' if len(both) == 1 else 'are'} rejected there: {'; '.join(both)}."
+    )
+
+
+def _names(settings: Sequence[NetworkSetting]) -> set[str]:
+    """Return the settings in words."""
+    return {
+        f"{one.loss} of the cross-entropy, weights {one.weights}, biases {one.biases}"
+        for one in settings
+    }
+
+
 def answer(run: Run) -> Answer:
     """Return the answer: how many of the claims hold, and the figures behind it."""
     result = run.result
@@ -372,19 +407,22 @@ def answer(run: Run) -> Answer:
         for word in order
         if word in counts
     ]
-    met = sum(check.met for check in result.checks)
+    losses, tests = _checks(run)
+    met = sum(check.met for check in losses)
+    passed = sum(check.met for check in tests)
     failures, starts = result.training.failures, result.factorization.starts
     sentence = (
         f"Of the {len(words)} claims of the report, {joined(said)}; {met} of "
-        f"{len(result.checks)} published figures were obtained within their tolerance. "
+        f"{len(losses)} published losses were obtained within their tolerance, and "
+        f"{passed} of {len(tests)} tests do not reject that Table 1 comes from this code. "
         f"Both parts were run again on the real data, from {starts.count} starting points "
         "instead of one or ten."
     )
     gap = "not known" if starts.gap_median is None else f"{starts.gap_median:.1g}"
     tiles = [
         Tile(
-            f"{met} of {len(result.checks)}",
-            "published figures obtained within tolerance",
+            f"{met} of {len(losses)}",
+            "published losses obtained within tolerance",
         ),
         Tile(
             gap,
@@ -433,12 +471,17 @@ def starts(run: Run) -> StartsTable:
 
 def facts(run: Run) -> dict[str, object]:
     """Return what the template needs besides the result."""
+    losses, tests = _checks(run)
     return {
         "evidence": {
             number: {"link": link, "says": says}
             for number, (link, says) in EVIDENCE.items()
         },
         "bad": ", ".join(map(str, _bad(run))),
+        "losses": losses,
+        "tests": tests,
+        "both_tests": _both_tests(run),
+        "vanished": run.result.claims[4].evidence.get("vanished_share"),
     }
 
 

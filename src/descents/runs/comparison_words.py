@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from descents.runs.train_result import ComparedSides, Difference, EquivalenceOfSides
 from descents.statistics.metrics import metric_words
 from descents.storage.results import Interval, Number
-from descents.text import decimals_of, joined, p_text, percent, rounded
+from descents.text import decimals_of, joined, p_text, percent, small
 
 LEVEL = 0.05
 """The level of the verdicts."""
@@ -90,8 +90,7 @@ class Judged:
         names = self.side, self.reference
         better, worse = names if (gap > 0) is self.higher_is_better else names[::-1]
         size, least, most = (
-            rounded(None if x is None else abs(x), self._places)
-            for x in (gap, low, high)
+            small(None if x is None else abs(x), self._places) for x in (gap, low, high)
         )
         lower = "" if self.higher_is_better else ", where lower is better"
         return (
@@ -129,7 +128,7 @@ class Judged:
                 f"{interval}, {ends}, is not within {test.margin:g}"
             )
         near, far = sorted(abs(x) for x in test.interval if x is not None)
-        ends = f"{rounded(near, self._places)} to {rounded(far, self._places)}"
+        ends = f"{small(near, self._places)} to {small(far, self._places)}"
         if near > test.margin:
             return f"; {interval}, {ends}, is beyond the margin of {test.margin:g}"
         return (
@@ -161,7 +160,7 @@ def _moved_by(value: float, places: int | None) -> str:
     """
     if value == 0:
         return "0"
-    return f"{rounded(abs(value), places)} {'higher' if value > 0 else 'lower'}"
+    return f"{small(abs(value), places)} {'higher' if value > 0 else 'lower'}"
 
 
 def _moved(interval: Interval, places: int | None) -> str:
@@ -177,9 +176,7 @@ def _moved(interval: Interval, places: int | None) -> str:
         return "not known"
     if low * high > 0:
         near, far = sorted((abs(low), abs(high)))
-        return (
-            f"{rounded(near, places)} to {_moved_by(far if low > 0 else -far, places)}"
-        )
+        return f"{small(near, places)} to {_moved_by(far if low > 0 else -far, places)}"
     return f"{_moved_by(low, places)} to {_moved_by(high, places)}"
 
 

@@ -253,9 +253,11 @@ def overall_error(fitted: Fitted, errors: Errors | None) -> HeldOutError | None:
     known = bool(np.isfinite(each).all())  # not if all that vary are in one block
     spread = float(np.sqrt((BLOCKS - 1) * np.var(each))) if known else None
     whole = ratio(np.ones(len(columns), dtype=bool))
+    # A column that does not vary is predicted by its constant without an error.
+    varies = np.bincount(columns, errors.constant, len(levels)) > 0
     return HeldOutError(
-        cells=len(columns),
-        columns=int((np.bincount(columns, errors.constant) > 0).sum()),
+        cells=int(varies[columns].sum()),
+        columns=int(varies.sum()),
         relative_error=whole,
         standard_error=spread,
         says=to_precision(whole, spread) if np.isfinite(whole) else "not known",

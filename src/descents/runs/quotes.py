@@ -14,7 +14,7 @@ from descents.runs.train_result import (
 )
 from descents.statistics.metrics import metric_rows, metric_words
 from descents.storage.results import Interval, Number
-from descents.text import counted, decimals_of, joined, rounded
+from descents.text import counted, decimals_of, joined, rounded, small
 
 
 def quote_of_comparison(result: ComparisonResult) -> str:
@@ -49,10 +49,8 @@ def figure(
     text = rounded(mean, places)
     if interval is None or None in interval:
         return text
-    low, high = (rounded(end, places) for end in interval)
-    return (
-        f"{text} (95% CI {low} to {high}; SD between starts {rounded(spread, places)})"
-    )
+    low, high = (small(end, places) for end in interval)
+    return f"{text} (95% CI {low} to {high}; SD between starts {small(spread, places)})"
 
 
 def _failures(side: SideOfComparison) -> str:

@@ -492,7 +492,7 @@
         ? ` Equal values are ordered by ${data.ties.map((name) => byName.get(name).label).join(", then ")}.`
         : "";
       this.say(active ? `${chosen} of ${count} ${data.unit} selected${this.middle()}.${tied}`
-        : `${count} ${data.unit}${this.middle()}. ${data.help}`);
+        : `${count} ${data.unit}${this.middle()}. `, active ? "" : data.help);
     },
     middle() {
       const metric = byName.get(data.metric);
@@ -507,7 +507,10 @@
       const median = values.length % 2 ? values[half] : (values[half - 1] + values[half]) / 2;
       return `, median ${metric.label} ${Number(median.toPrecision(4))}`;
     },
-    say(words) { this.status.textContent = words; },
+    // What to do is not printed on paper.
+    say(words, help = "") {
+      this.status.replaceChildren(words, ...(help ? [element("span", { class: "hint" }, help)] : []));
+    },
   };
 
   const quoted = (value) => (/[",\n\r]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
