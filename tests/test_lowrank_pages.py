@@ -437,3 +437,36 @@ def test_cells_of_columns_filled_by_constants_are_not_listed_as_worst(tmp_path) 
     cells = "cell of" if left_out == 1 else "cells of"
     assert f"{left_out} {cells} columns whose missing cells are filled" in text
     assert "probability of the observed level" not in text  # numbers have none
+
+
+def test_probabilities_of_held_out_levels_are_calibrated_on_the_page(tmp_path) -> None:
+    """The loss is the right one, so probable levels are right as often as they should be."""
+    rng = np.random.default_rng(4)
+    factor = rng.normal(size=(2000, 1))
+    frame = pd.DataFrame(factor + 0.1 * rng.normal(size=(2000, 3)), columns=list("abc"))
+    chance = 1 / (1 + np.exp(-2 * factor[:, 0]))
+    frame["yes"] = np.where(rng.random(2000) < chance, "yes", "no")
+    frame = frame.mask(rng.random((2000, 4)) < 0.05)
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    for loss, known in (("logistic", True), ("hinge", False)):
+        out = tmp_path / loss
+        words = ["factorize", str(tmp_path / "t.csv"), "--rank", "1", "--quiet"]
+        words += ["--loss-of", f"yes={loss}", "--out", str(out)]
+        assert main(words) == 0
+        columns = json.loads((out / "result.json").read_text())["columns"]
+        (yes,) = (column for column in columns if column["name"] == "yes")
+        assert all(c["calibration"] is None for c in columns if c["name"] != "yes")
+        assert ("how often it is right" in text_of(out / "report.html")) is known
+        if not known:  # a hinge has no probabilities
+            assert yes["calibration"] is None
+            continue
+        found = yes["calibration"]
+        assert sum(found["cells"]) == yes["held_out"]
+        cells = np.array(found["cells"])
+        some = cells >= 20
+        assert some.sum() >= 3
+        predicted, right = (
+            np.array(found[name], dtype=float)[some] for name in ("predicted", "right")
+        )
+        deviation = np.sqrt(predicted * (1 - predicted) / cells[some])
+        assert (np.abs(right - predicted) < 4 * deviation + 0.05).all()

@@ -133,6 +133,9 @@ class Loss(ABC):
         Whether it is for counts, whose variance grows with their mean.
     kind : {"numbers", "two values", "classes", "levels"}
         The content of a column: numbers, or codes 0, 1, ... of its levels.
+    likelihood : bool
+        Whether it is minus the log-probability of a level, so that `probabilities` returns
+        these probabilities.
     divergence : bool
         Whether predictions must be at least 0. Such losses have multiplicative steps,
         see `parts` and `exponent`.
@@ -154,6 +157,7 @@ class Loss(ABC):
     domain: ClassVar[str] = "finite numbers"
     counts: ClassVar[bool] = False
     kind: ClassVar[Kind] = "numbers"
+    likelihood: ClassVar[bool] = False
     divergence: ClassVar[bool] = False
     parameter: ClassVar[str] = ""
     sample: ClassVar[str] = ""

@@ -35,6 +35,7 @@ class Logistic(Loss):
     """
 
     name: ClassVar[str] = "logistic"
+    likelihood: ClassVar[bool] = True
     majorized: ClassVar[bool] = True
     identity: ClassVar[bool] = False
     domain: ClassVar[str] = "two values, such as 0 and 1"

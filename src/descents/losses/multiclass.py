@@ -30,6 +30,7 @@ class Categorical(Loss):
     """
 
     name: ClassVar[str] = "categorical"
+    likelihood: ClassVar[bool] = True
     majorized: ClassVar[bool] = True
     identity: ClassVar[bool] = False
     domain: ClassVar[str] = "classes"

@@ -39,6 +39,7 @@ class Ordinal(Loss):
     """
 
     name: ClassVar[str] = "ordinal"
+    likelihood: ClassVar[bool] = True
     identity: ClassVar[bool] = False
     domain: ClassVar[str] = "levels with an order"
     kind: ClassVar[Kind] = "levels"
@@ -305,6 +306,7 @@ class Sequential(BiggerVsSmaller):
     """
 
     name: ClassVar[str] = "sequential"
+    likelihood: ClassVar[bool] = True
 
     def _mask(self, target: torch.Tensor, count: int) -> torch.Tensor:
         return target[..., None] >= torch.arange(count, device=target.device)
@@ -340,6 +342,7 @@ class Ordistic(Loss):
     """
 
     name: ClassVar[str] = "ordistic"
+    likelihood: ClassVar[bool] = True
     identity: ClassVar[bool] = False
     domain: ClassVar[str] = "levels with an order"
     kind: ClassVar[Kind] = "levels"

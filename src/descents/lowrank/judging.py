@@ -17,7 +17,7 @@ from descents.factorization.factorization import Factorization
 from descents.lowrank.folds import dealt, with_holes
 from descents.lowrank.folds import observed as observed_of
 from descents.lowrank.judged import Judged
-from descents.lowrank.predictor import decoded
+from descents.lowrank.predictor import decoded, probabilities
 from descents.lowrank.problems import OfFactorization
 from descents.marginal.held_out import (
     ENOUGH_HELD_OUT,
@@ -269,6 +269,7 @@ def _of_fold(
         torch.as_tensor(known.offsets)[:, None],
     )
     units = _units(found)
+    chances = _chances(found, (left, right), cuts.numpy(), i, j)
     roots, guesses = [], []
     for sides, its in (((left, right), cuts), (middle, torch.as_tensor(known.cuts))):
         each = np.asarray(found.in_memory.each(*sides, its))[hidden]
@@ -280,7 +281,7 @@ def _of_fold(
     by_loss = [np.where(of_levels, g, r) for g, r in zip(guesses, roots, strict=True)]
     return (
         HeldOut(j, np.where(of_levels, truth, 0.0), by_loss[0], by_loss[1], none),
-        HeldOut(j, truth, guesses[0], guesses[1], none),
+        HeldOut(j, truth, guesses[0], guesses[1], none, chances=chances),
         i,
     )
 
@@ -312,6 +313,35 @@ def _guesses(
         mine = columns == column
         picked[mine] = values[rows[mine]]
     return _finite(picked)
+
+
+def _chances(
+    found: Cells,
+    sides: tuple[torch.Tensor, torch.Tensor],
+    cuts: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+) -> np.ndarray:
+    """Return the probabilities of the levels of some cells, where the loss has these.
+
+    Returns
+    -------
+    ndarray of shape (cells, most levels)
+        NaN past the last level of a column, and for losses that are no likelihood.
+    """
+    likely = [block for block in found.blocks if block.loss.likelihood]
+    if isinstance(found, Sparse) or not likely:
+        return np.zeros((len(rows), 0))
+    left, right = (side.numpy() for side in sides)
+    most = max(max(block.levels, 2) for block in likely)
+    chances: np.ndarray = np.full((len(rows), most), np.nan)
+    of_columns = probabilities(found, left @ right.T, cuts)
+    for block in likely:
+        for column in block.columns:
+            mine, values = columns == column, of_columns[column]
+            if values is not None:
+                chances[mine, : values.shape[1]] = values[rows[mine]]
+    return chances
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ from descents.cells.base import Cells
 from descents.cells.columns import ColumnModel
 from descents.errors import InvalidValueError
 from descents.losses import Loss, Periodic
-from descents.lowrank.predictor import Predictor
+from descents.lowrank.predictor import Predictor, probabilities
 from descents.statistics.quantiles import coverage_checked, rank_of
 from descents.text import OneLine, counted
 
@@ -281,7 +281,7 @@ class Calibration(OneLine):
         shape = (len(predicted[0]), len(self.models))
         lower, upper = np.full(shape, np.nan), np.full(shape, np.nan)
         sets = np.full(shape, None, dtype=object)
-        of_levels = probabilities(fitted, *predicted)
+        of_levels = probabilities(fitted.problem.cells, *predicted)
         for j, model in enumerate(self.models):
             rows = np.flatnonzero(holes[:, j])
             if not np.isfinite(self.spreads[j]):  # fewer than two observed cells
@@ -353,22 +353,6 @@ def check_scored(models: Sequence[ColumnModel]) -> None:
         )
 
 
-def probabilities(
-    fitted: Predictor, natural: np.ndarray, cuts: np.ndarray
-) -> list[np.ndarray | None]:
-    """Return the probabilities of the levels of each column; None for numeric columns."""
-    found: list[np.ndarray | None] = [None] * len(fitted.models)
-    for block in fitted.problem.cells.blocks:
-        if not block.loss.has_levels:
-            continue
-        values = block.loss.probabilities(
-            block.predictions(natural), block.levels, **block.cuts(cuts)
-        )
-        for place, column in enumerate(block.columns):
-            found[column] = values[:, place]
-    return found
-
-
 def constants_of(
     fitted: Predictor, cells: Cells
 ) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
@@ -385,7 +369,7 @@ def constants_of(
     natural = cells.offsets[None]
     return (
         fitted.decoded(natural, cells.cuts),
-        probabilities(fitted, natural, cells.cuts),
+        probabilities(fitted.problem.cells, natural, cells.cuts),
     )
 
 
@@ -456,7 +440,10 @@ def _scores(
     rows[places, j] = np.nan
     others = twin.cells_of(rows)
     predicted = twin.predictions([twin.solved(others, start) for start in twin.points])
-    points, of_levels = twin.decoded(*predicted), probabilities(twin, *predicted)
+    points, of_levels = (
+        twin.decoded(*predicted),
+        probabilities(twin.problem.cells, *predicted),
+    )
     fixed, _ = constants_of(twin, twin.problem.cells)
     scores = np.empty(len(i))
     for column in np.unique(j):

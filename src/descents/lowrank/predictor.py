@@ -412,3 +412,29 @@ def decoded(found: Cells, natural: np.ndarray, cuts: np.ndarray) -> list[np.ndar
             if found.units is not None and block.loss.has_units:
                 codes[column] = codes[column] * found.units[column]
     return codes
+
+
+def probabilities(
+    found: Cells, natural: np.ndarray, cuts: np.ndarray
+) -> list[np.ndarray | None]:
+    """Return the probabilities of the levels of each column; None for columns of numbers.
+
+    Those of a loss that is no likelihood only compare the levels.
+
+    Parameters
+    ----------
+    found : Cells
+    natural : ndarray of shape (rows, coordinates)
+        In the units of the cells.
+    cuts : ndarray of shape (cut_count,)
+    """
+    chances: list[np.ndarray | None] = [None] * found.shape[1]
+    for block in found.blocks:
+        if not block.loss.has_levels:
+            continue
+        values = block.loss.probabilities(
+            block.predictions(natural), block.levels, **block.cuts(cuts)
+        )
+        for place, column in enumerate(block.columns):
+            chances[column] = values[:, place]
+    return chances

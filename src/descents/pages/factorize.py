@@ -312,6 +312,7 @@ def _details(run: Run) -> list[Detail]:
             run.tensors,
             column.held_out or 0,
             most,
+            column.calibration,
         )
         for column in by_hidden(result)
     ]

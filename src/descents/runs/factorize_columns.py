@@ -12,7 +12,11 @@ from descents.lowrank.matrices import is_sparse
 from descents.lowrank.predictor import decoded
 from descents.marginal.held_out import BLOCKS, HeldOut, deviation_of
 from descents.runs.block_tables import Seen
-from descents.runs.distributions import MOST_COLUMNS, distribution
+from descents.runs.distributions import (
+    MOST_COLUMNS,
+    calibrations,
+    distribution,
+)
 from descents.runs.factorize_result import ColumnOfFit, SharesOfFit
 from descents.runs.results import Distribution
 
@@ -123,6 +127,9 @@ class SeenCells:
             else [None if score is None else score.cells for score in judged.scores]
         )
         counts = fitted.problem.cells.column_counts
+        levels = [len(m.levels) if m.loss.likelihood else 0 for m in fitted.models]
+        held_out = None if fitted.unseen is None else fitted.unseen.predicted
+        calibrated = calibrations(held_out, levels)
         return [
             ColumnOfFit(
                 name=column.name,
@@ -141,6 +148,7 @@ class SeenCells:
                 else "numbers",
                 spread=self.spread(k),
                 distribution=self.distribution(k),
+                calibration=calibrated[k],
             )
             for k, column in enumerate(fitted.models)
         ]

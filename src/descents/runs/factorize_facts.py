@@ -11,7 +11,8 @@ from descents.cells import encoding
 from descents.cells.columns import ColumnModel
 from descents.lowrank.fitted import Fitted
 from descents.lowrank.matrices import is_sparse
-from descents.lowrank.prediction_intervals import Calibration, probabilities
+from descents.lowrank.prediction_intervals import Calibration
+from descents.lowrank.predictor import probabilities
 from descents.optim.runs import Status
 from descents.runs.block_tables import Seen
 from descents.runs.command_line import command_line, defaults
@@ -333,8 +334,8 @@ def _worst_cells(
         predictions = fitted.predictions(points)
         predicted = fitted.decoded(*predictions)[j]
         chance = None
-        if column.levels:
-            chances = probabilities(fitted, *predictions)[j]
+        if column.loss.likelihood:
+            chances = probabilities(fitted.problem.cells, *predictions)[j]
             chance = None if chances is None else float(chances[0, int(number)])
         found.append(
             WorstCell(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from descents.runs.results import Distribution, Environment, Formats, Run
+from descents.runs.results import Calibration, Distribution, Environment, Formats, Run
 from descents.storage.results import (
     OMITTED,
     SCHEMA_VERSION,
@@ -55,6 +55,11 @@ class ColumnOfFit(Result):
         Distribution | None,
         "How often its values occur; null for tables of more than 200 columns, for sparse "
         "tables and for those in blocks.",
+    ] = None
+    calibration: Annotated[
+        Calibration | None,
+        "How often probable levels are right, on held-out cells; null for numbers and for "
+        "losses that are no likelihood.",
     ] = None
     filled_by: Annotated[
         str, "What fills its missing cells.", ("enum", ("model", "constant"))
