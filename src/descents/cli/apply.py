@@ -31,6 +31,7 @@ from descents.text import counted
 if TYPE_CHECKING:
     from descents.runs.factorize_result import AppliedResult
     from descents.runs.request import Reading
+    from descents.tables.sources import TableSource
 
 
 @click.command(cls=Command)
@@ -87,6 +88,7 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     announce_reading(table, given["quiet"] or given["as_json"])
     from descents.storage.files import read_json
     from descents.storage.run_folders import RESULT
+    from descents.tables.sources import TableSource
     from descents.validation import folder_path
 
     run = folder_path(run)
@@ -114,19 +116,23 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
         blocks = memory if command == "factorize" else None
         complaints.attempt(reading.read, table, blocks)
         complaints.raise_any()
+    source = TableSource(table)
     identity = {"command": "apply", "model": str(run), "table": table}
+    identity |= {"sha256": source.sha256}
     identity |= {} if coverage is None else {"intervals": coverage}
     if command == "impute":
         assert filled is not None  # noqa: S101  checked above
         given_of = {name: x for name, x in drawing_of.items() if x is not None}
         identity |= {**given_of, "unseen": unseen or "missing"}
         options = {"intervals": coverage, **drawing_of, "seed": drawing_of["seed"] or 0}
-        return fill(run, reading, filled, identity, out, options, silent, _show_unseen)
+        return fill(
+            run, reading, filled, source, identity, out, options, silent, _show_unseen
+        )
     identity |= {} if unseen in (None, "error") else {"unseen": unseen}
     if command == "train":
-        return _predict(run, reading, identity, out, unseen or "error", silent)
+        return _predict(run, reading, source, identity, out, unseen or "error", silent)
     wanted = Wanted(memory, impute, coverage, unseen or "error")
-    return _transform(run, reading, identity, out, wanted, silent)
+    return _transform(run, reading, source, identity, out, wanted, silent)
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,7 @@ class Wanted:
 def _transform(
     run: Path,
     reading: Reading,
+    source: TableSource,
     identity: dict[str, Any],
     out: Path,
     wanted: Wanted,
@@ -165,14 +172,15 @@ def _transform(
     from descents.storage.run_folders import RunFolder
 
     model = study.load_as(run, LowRank)
-    data = reading.read(identity["table"], wanted.memory)
-    with RunFolder(out, identity) as folder:
+    data = reading.read(source, wanted.memory)
+    with RunFolder(out, identity, resumable=False) as folder:
         if wanted.memory is not None:
             result = study.apply_by_blocks(folder, model, identity, data)
         else:
             applied = study.apply(model, identity, data, wanted.coverage, wanted.unseen)
             applied.write(folder, wanted.impute)
             result = applied.result
+        source.check_unchanged()  # a table on disk is read by blocks
         folder.finish()
     quiet, as_json = silent
     if in_words(result, quiet, as_json):
@@ -281,6 +289,7 @@ def _show_unseen(strange: list[dict[str, Any]]) -> None:
 def _predict(
     run: Path,
     reading: Reading,
+    source: TableSource,
     identity: dict[str, Any],
     out: Path,
     unseen: str,
@@ -292,8 +301,8 @@ def _predict(
     from descents.storage.values import plain
 
     trained = study.load(run)
-    data = reading.read(identity["table"])
-    with RunFolder(out, identity) as folder:
+    data = reading.read(source)
+    with RunFolder(out, identity, resumable=False) as folder:
         data, strange = trained.known_only(data, unseen)
         found = trained.apply(data)
         folder.write_table("predictions.parquet", found)

@@ -308,6 +308,7 @@ class AppliedRun(Result):
     command: str
     model: Annotated[str, "The folder of the run with the model."]
     table: str
+    sha256: Annotated[str, "The hash of the bytes of the table."]
     intervals: Annotated[float | None, "The coverage of the intervals."] = field(
         default=None, metadata=OMITTED
     )
