@@ -154,7 +154,7 @@ def test_advice_on_a_file_that_cannot_be_written_fits_the_error(tmp_path) -> Non
         assert "free some space" not in str(caught.value)
 
 
-def test_a_full_disk_is_one_sentence_and_nothing_half_written(tmp_path) -> None:
+def test_a_full_disk_is_one_sentence_and_keeps_what_was_written(tmp_path) -> None:
     """A limit on file size stands for a full disk: the write fails in the middle."""
     code = (
         "import resource, sys\n"
@@ -166,8 +166,14 @@ def test_a_full_disk_is_one_sentence_and_nothing_half_written(tmp_path) -> None:
     )
     done = run_python(code)
     assert "RunFolderError: could not write" in done.stderr
-    assert "File too large; free some space or give another folder" in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert "File too large; raise the limit on the size of files" in done.stderr
+    assert "continue with --resume --out" in done.stderr
+    there = sorted(path.name for path in (tmp_path / "run" / ".partial").iterdir())
+    assert there == ["run.json", "small", "stages"]
+    with RunFolder(tmp_path / "run", ME, resume=True) as folder:
+        folder.write_json(RESULT, {"run": ME})
+        folder.finish()
+    assert read_json(tmp_path / "run" / RESULT) == {"run": ME}
 
 
 def test_an_end_while_files_are_moved_up_is_resumed(tmp_path) -> None:

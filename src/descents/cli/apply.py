@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from descents.runs.apply_facts import Arguments
     from descents.runs.apply_result import AppliedResult, AppliedRun
     from descents.runs.request import Reading
+    from descents.tables.sources import TableSource
 
 
 @click.command(cls=Command)
@@ -90,6 +91,7 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     announce_reading(table, given["quiet"] or given["as_json"])
     from descents.storage.files import read_json
     from descents.storage.run_folders import RESULT
+    from descents.tables.sources import TableSource
     from descents.validation import folder_path
 
     run = folder_path(run)
@@ -124,7 +126,8 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
         options["unseen"] = unseen or "missing"
     elif unseen not in (None, "error"):
         options["unseen"] = unseen
-    use = Use.of(run, table, options, requested, {"": filled, "impute": impute})
+    source = TableSource(table)
+    use = Use.of(run, source, options, requested, {"": filled, "impute": impute})
     if command == "impute":
         assert filled is not None  # noqa: S101  checked above
         filling = {"intervals": coverage, **drawing_of, "seed": drawing_of["seed"] or 0}
@@ -145,24 +148,22 @@ class Use:
         The identity of the run of `descents apply`.
     said : Arguments
         What the result says of the run of the model, and the command that repeats this.
+    source : TableSource
+        The rows.
     draw : callable
         Draws the page.
     """
 
     run: AppliedRun
     said: Arguments
+    source: TableSource
     draw: Callable[..., None]
-
-    @property
-    def table(self) -> str:
-        """The file with the rows; - for standard input."""
-        return self.run.table
 
     @classmethod
     def of(
         cls,
         model: Path,
-        table: str,
+        source: TableSource,
         options: dict[str, Any],
         reading: Reading,
         written: dict[str, Path | None],
@@ -170,9 +171,9 @@ class Use:
         """Return the use of a model, with a process that prepares to draw its page."""
         from descents.runs.apply_facts import arguments, run_of_table
 
-        found = run_of_table(model, table, options)
+        found = run_of_table(model, source, options)
         draw = click.get_current_context().with_resource(drawing("apply"))
-        return cls(found, arguments(found, reading, written), draw)
+        return cls(found, arguments(found, reading, written), source, draw)
 
 
 @dataclass(frozen=True)
@@ -211,8 +212,8 @@ def _transform(
     from descents.storage.run_folders import RunFolder
 
     model = study.load_as(run, LowRank)
-    data = reading.read(use.table, wanted.memory)
-    with RunFolder(out, vars(use.run)) as folder:
+    data = reading.read(use.source, wanted.memory)
+    with RunFolder(out, vars(use.run), resumable=False) as folder:
         if wanted.memory is not None:
             result = study.apply_by_blocks(folder, model, use.run, data, use.said)
         else:
@@ -220,6 +221,7 @@ def _transform(
             applied = study.apply(model, use.run, data, *options, use.said)
             applied.write(folder, wanted.impute)
             result = applied.result
+        use.source.check_unchanged()  # a table on disk is read by blocks
         draw_page(use.draw, folder.work, (result, {}, {}))
         folder.finish()
     quiet, as_json = silent
@@ -341,8 +343,8 @@ def _predict(
     from descents.storage.run_folders import RESULT, RunFolder
 
     trained = study.load(run)
-    data = reading.read(use.table)
-    with RunFolder(out, vars(use.run)) as folder:
+    data = reading.read(use.source)
+    with RunFolder(out, vars(use.run), resumable=False) as folder:
         result, found = trained.predicted(use.run, data, unseen, use.said)
         folder.write_table(PREDICTIONS, found)
         folder.write_json(RESULT, result)
@@ -378,10 +380,10 @@ def _fill(
     unseen = str(use.run.unseen)
     model = study.StoredImputer.load(run)
     wanted = Options(**options)
-    data = reading.read(use.table)
-    with RunFolder(out, vars(use.run)) as folder:
+    data = reading.read(use.source)
+    with RunFolder(out, vars(use.run), resumable=False) as folder:
         result, found = study.apply(model, use.run, data, wanted, unseen, use.said)
-        study.write(found, use.table, filled)
+        study.write(found, use.run.table, filled)
         folder.write_json(RESULT, result)
         draw_page(use.draw, folder.work, (result, {}, {}))
         folder.finish()

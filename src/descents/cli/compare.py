@@ -84,7 +84,8 @@ def compare(
 
     compared = compare_sides(runs, ComparisonOptions(metric, settings, against, margin))
     result = compared.result
-    folder = RunFolder(out or default_folder("compare"), vars(result.run))
+    place = out or default_folder("compare")
+    folder = RunFolder(place, vars(result.run), resumable=False)
     with folder:
         compared.write(folder)
         draw_page(draw, folder.work, (result, compared.rows, {}))

@@ -35,14 +35,17 @@ from descents.cli.options import (
 )
 from descents.cli.printing import announce_reading, draw_page, say, say_error, warn_of
 from descents.cli.progress import bar
+from descents.cli.stored_runs import stored_result, to_draw
 from descents.errors import Complaints
 from descents.pages.drawing import drawing
 from descents.text import counted
 
 if TYPE_CHECKING:
+    from descents.runs.factorize import FactorizeRun
     from descents.runs.factorize_options import Options
     from descents.runs.factorize_result import LowRankResult
-    from descents.runs.request import Data, Identity, Reading
+    from descents.runs.identities import Identity
+    from descents.runs.request import Data, Reading
     from descents.storage.run_folders import RunFolder
 
 MOST_SHOWN = 12
@@ -238,38 +241,36 @@ def factorize(table: str, **given: Any) -> int:
     check_memory(complaints, memory, impute, given["intervals"], workers)
     if out is None:
         out = default_folder("factorize")
-    from descents.storage.run_folders import RESULT, RunFolder
-
-    again = resume and (out / RESULT).exists()  # then nothing is drawn
     draw = click.get_current_context().with_resource(
-        drawing("factorize", ahead=not again)
+        drawing("factorize", ahead=to_draw(out, resume))
     )
     limits = Limits(threads() if workers == 1 else 1, workers, max_seconds)
     load_torch()
     if memory is not None:
         free_at_once()
-    from descents.runs import request as asked
-    from descents.runs.apply import write_filled
+    from descents.runs.apply import write_filled, write_imputed
     from descents.runs.factorize_result import LowRankResult
-    from descents.storage.results import read_result
+    from descents.runs.identities import identity
+    from descents.storage.run_folders import RunFolder
+    from descents.tables.sources import TableSource
 
     reading, options = _parsed(table, given, memory, complaints)
     settings = vars(options) | ({} if memory is None else {"memory": memory})
-    run = asked.identity(table, {"options": settings, "reading": vars(reading)})
-    notes: list[str] = []
+    source, coverage, notes = TableSource(table), options.intervals, []
+    run = identity(source, {"options": settings, "reading": vars(reading)})
     with RunFolder(out, run, resume=resume) as folder:
-        if folder.complete:
-            result = read_result(LowRankResult, folder.path / RESULT)
-            if impute is not None:
-                data = reading.read(table, named=options.columns)
-                coverage = options.intervals
-                notes = write_filled(folder.path, data, impute, coverage)
-        else:
-            data = reading.read(table, memory, options.columns)
-            result, notes = _fitted(
-                data, options, run, folder, limits, quiet or as_json, draw, impute
-            )
+        result = stored_result(folder, LowRankResult, draw)
+        if result is None:
+            data = reading.read(source, memory, options.columns)
+            made = _fitted(data, options, run, limits, quiet or as_json)
+            result = _stored(made, folder, quiet or as_json, draw)
+            source.check_unchanged()  # a table on disk is read until here
             folder.finish()
+            if impute is not None:  # the run is complete, and cannot be lost by it
+                notes = write_imputed(made, impute, coverage)
+        elif impute is not None:
+            data = reading.read(source, named=options.columns)
+            notes = write_filled(folder.path, data, impute, coverage)
     if in_words(result, quiet, as_json):
         _show(result, folder.path)
         if impute is not None:
@@ -327,17 +328,9 @@ def _parsed(
 
 
 def _fitted(
-    data: Data,
-    options: Options,
-    run: Identity,
-    folder: RunFolder,
-    limits: Limits,
-    silent: bool,
-    draw: Callable[..., None],
-    impute: Path | None,
-) -> tuple[LowRankResult, list[str]]:
-    """Fit, store and draw; return the result, and notes about the table that is filled."""
-    from descents.runs.apply import write_imputed
+    data: Data, options: Options, run: Identity, limits: Limits, silent: bool
+) -> FactorizeRun:
+    """Fit the model and judge it."""
     from descents.runs.factorize import factorize as fit
 
     if not silent:
@@ -348,7 +341,7 @@ def _fitted(
     if single and limits.threads > 1 and data.entries >= LARGE_TABLE:
         share_products(limits.threads)
     with bar(silent) as progress:
-        made = fit(
+        return fit(
             data,
             options,
             run,
@@ -356,12 +349,17 @@ def _fitted(
             max_seconds=limits.seconds,
             progress=progress,
         )
+
+
+def _stored(
+    made: FactorizeRun, folder: RunFolder, silent: bool, draw: Callable[..., None]
+) -> LowRankResult:
+    """Store a fit, draw its page, and return its result."""
+    with bar(silent) as progress:
         result = made.write(folder)
         progress("drawing", 0.97)
         draw_page(draw, folder.work, (result, made.rows, made.tensors))
-    if impute is None:
-        return result, []
-    return result, write_imputed(made, impute, options.intervals)
+    return result
 
 
 def _code_of(statuses: dict[str, int], max_seconds: float | None) -> int:

@@ -32,6 +32,7 @@ from descents.cli.printing import (
     warn_of,
 )
 from descents.cli.progress import bar
+from descents.cli.stored_runs import stored_result, to_draw
 from descents.errors import Complaints
 from descents.pages.drawing import drawing
 from descents.text import visible
@@ -119,18 +120,19 @@ def impute(table: str, filled: Path, **given: Any) -> int:
     check_resume(complaints, resume, out)
     if out is None:
         out = default_folder("impute")
-    from descents.storage.run_folders import RESULT, RunFolder
-
-    again = resume and (out / RESULT).exists()
-    draw = click.get_current_context().with_resource(drawing("impute", ahead=not again))
+    draw = click.get_current_context().with_resource(
+        drawing("impute", ahead=to_draw(out, resume))
+    )
     threads()
     load_torch()
     from descents.runs import impute as study
     from descents.runs import request as asked
     from descents.runs.filling import Options
+    from descents.runs.identities import identity
     from descents.runs.impute_result import ImputationResult
     from descents.runs.results import Run
-    from descents.storage.results import read_result
+    from descents.storage.run_folders import RunFolder
+    from descents.tables.sources import TableSource
     from descents.tables.written import check_target
 
     complaints.attempt(check_target, table, filled)
@@ -141,24 +143,26 @@ def impute(table: str, filled: Path, **given: Any) -> int:
     if complaints.messages:  # report what does not fit the table too
         complaints.attempt(reading.read, table)
         complaints.raise_any()
-    identity = {"options": vars(options), "reading": vars(reading)}
-    run = Run(**asked.identity(table, identity, "impute"))
+    source, asked_for = TableSource(table), {"options": vars(options)}
+    asked_for |= {"reading": vars(reading)}
+    run = Run(**identity(source, asked_for, "impute"))
     with RunFolder(out, vars(run), resume=resume) as folder:
-        if folder.complete:  # FILLED may be absent, or another file: write it again
-            result = read_result(ImputationResult, folder.path / RESULT)
+        result = stored_result(folder, ImputationResult, draw)
+        if result is not None:  # FILLED may be absent, or another file: write it again
             model = study.StoredImputer.load(folder.path)
-            data = reading.read(table)
+            data = reading.read(source)
             study.write(model.filling(study.table_of(data), options), table, filled)
         else:
-            data = reading.read(table)
+            data = reading.read(source)
             with bar(quiet or as_json) as progress:
                 found = study.impute(data, options, run, progress)
-                study.write(found.filling, table, filled)
                 found.write(folder)
                 progress("drawing", 0.97)
                 draw_page(draw, folder.work, (found.result, found.rows, found.tensors))
             folder.finish()
             result = found.result
+            # The run is complete, so that a full disk loses nothing of it.
+            study.write(found.filling, table, filled)
     if in_words(result, quiet, as_json):
         _show(result, filled, folder.path)
     return 0

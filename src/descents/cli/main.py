@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import os
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 
 import click
 
-from descents import __version__
+from descents import __version__, signals
 from descents.cli.options import (
     BAD_INPUT,
     CLOSED_OUTPUT,
@@ -20,6 +21,7 @@ from descents.cli.options import (
 )
 from descents.cli.printing import say_error, visible_streams
 from descents.errors import DescentsError, LostProcessError, by_command, called
+from descents.text import visible
 
 MODULES = ("apply", "compare", "factorize", "impute", "report", "reproduce", "train")
 """The commands that have modules of their own, in which they have the same name."""
@@ -64,12 +66,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="replace")  # the terminal may lack some characters
     try:
-        with visible_streams(), by_command(), called(**OPTIONS):
+        with (
+            visible_streams(),
+            by_command(),
+            called(**OPTIONS),
+            signals.raised(_end, last=arguments is None),
+        ):
             return _run(arguments)
     except (BrokenPipeError, SystemExit):  # what click and rich raise at a closed pipe
         # The interpreter flushes stdout at exit, which would fail at the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
         return CLOSED_OUTPUT
+
+
+def _end(number: int) -> None:
+    """End this process, which a signal has not ended so far; no clean-up is needed."""
+    signals.end_children()
+    error = signals.StoppedBySignalError(number)
+    with contextlib.suppress(OSError):
+        os.write(2, f"descents: {visible(f'{error}{signals.hints()}')}.\n".encode())
+    os._exit(error.code)
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -89,8 +105,12 @@ def _run(arguments: Sequence[str] | None) -> int:
         say_error(error.format_message() + hint)
         return BAD_INPUT
     except (click.Abort, KeyboardInterrupt):
-        say_error("interrupted.")
+        say_error(f"interrupted{signals.hints()}.")
         return CTRL_C
+    except signals.StoppedBySignalError as error:
+        signals.end_children()
+        say_error(f"{error}{signals.hints()}.")
+        return error.code
     except DescentsError as error:
         notes = getattr(error, "__notes__", [])
         say_error(f"{'; '.join([str(error), *notes])}.")

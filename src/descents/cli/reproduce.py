@@ -32,8 +32,10 @@ from descents.cli.printing import (
     show_table,
 )
 from descents.cli.progress import bar
+from descents.cli.stored_runs import stored_result
 from descents.errors import Complaints, InterruptedRunError
 from descents.pages.drawing import drawing
+from descents.signals import hints
 from descents.text import counted
 
 if TYPE_CHECKING:
@@ -76,8 +78,7 @@ def reproduce(
 ) -> int:
     """Run the published report again on its data, and judge its claims."""
     from descents.reproduction.result import ReproductionResult, identity
-    from descents.storage.results import read_result
-    from descents.storage.run_folders import RESULT, RunFolder
+    from descents.storage.run_folders import RunFolder
 
     complaints = Complaints()
     check_resume(complaints, resume, out)
@@ -85,12 +86,15 @@ def reproduce(
     complaints.raise_any()
     if out is None:
         out = default_folder("reproduce")
+    context = click.get_current_context()
+    draw = context.with_resource(drawing("reproduce", ahead=False))
     begun = time.monotonic()
     folder = RunFolder(out, vars(identity(starts, seed, device)), resume=resume)
     try:
         with folder:
-            if folder.complete:
-                result = read_result(ReproductionResult, folder.path / RESULT)
+            stored = stored_result(folder, ReproductionResult, draw)
+            if stored is not None:
+                result = stored
             else:
                 result = _reproduce(
                     folder, starts, seed, device, workers, max_seconds, quiet or as_json
@@ -105,6 +109,7 @@ def reproduce(
             f"{why}; {kept}: continue with --resume --out "
             f"{shlex.quote(str(folder.path))} and the same options."
         )
+        hints()  # they say the same
         return OUT_OF_TIME if late else CTRL_C
     if in_words(result, quiet, as_json):
         _show(result, folder.path)

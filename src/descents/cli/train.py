@@ -29,14 +29,17 @@ from descents.cli.options import (
 )
 from descents.cli.printing import announce_reading, draw_page, say, say_error
 from descents.cli.progress import bar
+from descents.cli.stored_runs import stored_result, to_draw
 from descents.errors import Complaints, InterruptedRunError
 from descents.pages.drawing import drawing
+from descents.signals import hints
 
 if TYPE_CHECKING:
     from descents.runs.network_options import NetworkOptions
     from descents.runs.request import Data, Reading
     from descents.runs.train_result import NetworkResult
     from descents.storage.run_folders import RunFolder
+    from descents.tables.sources import TableSource
 
 
 class _Widths(click.ParamType[tuple[int, ...]]):
@@ -216,27 +219,28 @@ def train(table: str, **arguments: Any) -> int:
     check_resume(complaints, resume, out)
     if out is None:
         out = default_folder("train")
-    from descents.storage.run_folders import RESULT, RunFolder
-
-    finished = resume and (out / RESULT).exists()  # then nothing is drawn
     draw = click.get_current_context().with_resource(
-        drawing("train", ahead=not finished)
+        drawing("train", ahead=to_draw(out, resume))
     )
     side_by_side = threads()
     load_torch()
-    from descents.runs.request import identity
+    from descents.runs.identities import identity
+    from descents.runs.train_result import NetworkResult
+    from descents.storage.run_folders import RunFolder
+    from descents.tables.sources import TableSource
 
     options, reading = _options_of(table, arguments, complaints)
+    source = TableSource(table)
     run = identity(
-        table, {"options": vars(options), "reading": vars(reading)}, command="train"
+        source, {"options": vars(options), "reading": vars(reading)}, command="train"
     )
     folder = RunFolder(out, run, resume=resume)
     begun = time.monotonic()
     try:
         with folder:
-            result = _stored_result(folder) or _trained(
+            result = stored_result(folder, NetworkResult, draw) or _trained(
                 folder,
-                _table_of(table, reading, options, quiet or as_json),
+                _table_of(source, reading, options, quiet or as_json),
                 options,
                 run,
                 silent=quiet or as_json,
@@ -252,6 +256,7 @@ def train(table: str, **arguments: Any) -> int:
             f"{why}; {folder.stages} finished parts are kept: continue with "
             f"--resume --out {shlex.quote(str(folder.path))} and the same options."
         )
+        hints()  # they say the same
         return OUT_OF_TIME if late else CTRL_C
     if in_words(result, quiet, as_json):
         show(result, folder.path)
@@ -286,19 +291,8 @@ def _options_of(
     return options, reading
 
 
-def _stored_result(folder: RunFolder) -> NetworkResult | None:
-    """Return the result of a complete run, None if the run is not complete."""
-    from descents.runs.train_result import NetworkResult
-    from descents.storage.results import read_result
-    from descents.storage.run_folders import RESULT
-
-    if not folder.complete:
-        return None
-    return read_result(NetworkResult, folder.path / RESULT)
-
-
 def _table_of(
-    table: str, reading: Reading, options: NetworkOptions, silent: bool
+    table: TableSource, reading: Reading, options: NetworkOptions, silent: bool
 ) -> Data:
     """Read the table, and print how its columns were read."""
     data = reading.read(table, named=options.columns)

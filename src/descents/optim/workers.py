@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import time
 import warnings
 from collections.abc import Generator, Sequence
@@ -15,6 +16,10 @@ from descents.errors import LostProcessError
 from descents.optim.chunk import Watch
 from descents.optim.runs import Runs
 from descents.optim.stopping import Stop
+from descents.signals import begin_tracker, exit_with
+
+SIGNALLED = 0.5
+"""The seconds after the loss of a process in which this one may get the same signal."""
 
 
 class Store(Protocol):
@@ -123,6 +128,9 @@ def compute(
                 if watch is not None:
                     watch(runs.starts, int(runs.steps_taken.max()), runs.losses)
     except TerminatedWorkerError as error:
+        time.sleep(
+            SIGNALLED
+        )  # if a signal to all processes ended it, this one ends here
         raise LostProcessError(
             f"one of {workers} processes was killed, probably because memory ran out, "
             f"when {finished.state}; use fewer workers"
@@ -135,10 +143,20 @@ def compute(
 def _from_processes(
     work: Work, chunks: Sequence[np.ndarray], deadline: float | None, workers: int
 ) -> Generator[Runs, None, None]:
-    """Yield the runs of chunks as they finish; closing it cancels the others."""
+    """Yield the runs of chunks as they finish; closing it cancels the others.
+
+    A process ends when this one has ended, however that ended.
+    """
     from joblib import Parallel, delayed, parallel_config
 
-    with parallel_config("loky", n_jobs=workers, inner_max_num_threads=1):
+    begin_tracker()
+    with parallel_config(
+        "loky",
+        n_jobs=workers,
+        inner_max_num_threads=1,
+        initializer=exit_with,
+        initargs=(os.getpid(),),
+    ):
         finished = Parallel(return_as="generator_unordered", pre_dispatch="all")(
             delayed(work.computed)(chunk, deadline) for chunk in chunks
         )

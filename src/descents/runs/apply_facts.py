@@ -13,9 +13,10 @@ from descents.cells.columns import ColumnModel
 from descents.runs.apply_result import AppliedRun, NewColumn
 from descents.runs.command_line import command_line, defaults
 from descents.runs.distributions import MOST_COLUMNS, distribution
-from descents.runs.request import Reading, identity
+from descents.runs.request import Reading
 from descents.storage.files import read_json
 from descents.storage.run_folders import RESULT
+from descents.tables.sources import TableSource
 
 OPTIONS = ("intervals", "imputations", "range", "seed", "unseen")
 """The fields of a run that are options of the command."""
@@ -31,14 +32,15 @@ class Arguments(TypedDict):
 NOT_SAID: Arguments = {"model_quote": "", "command": ""}
 
 
-def run_of_table(model: Path, table: str, options: Mapping[str, Any]) -> AppliedRun:
+def run_of_table(
+    model: Path, source: TableSource, options: Mapping[str, Any]
+) -> AppliedRun:
     """Return the identity of a run: the model, the table with its hash, the options."""
-    found = identity(table, {"options": {}, "reading": {}}, "apply")
     return AppliedRun(
         command="apply",
         model=str(model),
-        table=table,
-        sha256=found["sha256"],
+        table=source.given,
+        sha256=source.sha256,
         **options,
     )
 

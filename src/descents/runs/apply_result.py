@@ -34,7 +34,7 @@ class AppliedRun(Result):
     command: str
     model: Annotated[str, "The folder of the run with the model."]
     table: str
-    sha256: Annotated[str, "The hash of the file; empty for standard input."] = ""
+    sha256: Annotated[str, "The hash of the bytes of the table."] = ""
     intervals: Annotated[float | None, "The coverage of the intervals."] = field(
         default=None, metadata=OMITTED
     )

@@ -75,8 +75,8 @@ class ComparedRuns:
 
     def write(self, folder: RunFolder) -> None:
         """Write everything but the page into a run folder."""
-        folder.write_json(RESULT, self.result)
         folder.write_table(ROWS, self.rows)
+        folder.write_json(RESULT, self.result)
 
 
 def compare_runs(

@@ -70,7 +70,9 @@ class Side:
         """What two runs have in common if they are compared start by start."""
         result, options = self.result, self.result.run.options
         facts = (result.starts, result.splits, result.rows, result.target)
-        return (*facts, options["seed"], options["validation"], result.run.sha256)
+        # Earlier versions stored no hash of what they read from standard input.
+        table = result.run.sha256 or str(folder_path(self.run).resolve())
+        return (*facts, options["seed"], options["validation"], table)
 
 
 @dataclass(frozen=True)

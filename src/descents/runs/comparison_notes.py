@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def _same_run(sides: Sequence[Side]) -> list[str]:
             ]
         first, second = one.result.run, two.result.run
         same = np.array_equal(one.values, two.values, equal_nan=True)
-        if first.sha256 and first == second and same:
+        if first.sha256 and replace(first, table=second.table) == second and same:
             runs = "both runs" if len(sides) == 2 else both
             return [
                 f"{runs} have the same table, options and seed, so their starts are the "
@@ -68,7 +69,13 @@ def _differing(results: Sequence[NetworkResult]) -> list[str]:
     """Warn about differences between the runs that affect the comparison."""
     warnings = []
     both = "both" if len(results) == 2 else "all"
-    if len({(one.run.sha256, str(one.target)) for one in results}) > 1:
+    unknown = [one.run.table for one in results if not one.run.sha256]
+    if unknown and len(results) > 1:
+        warnings.append(
+            "a run of an earlier version does not say which bytes it read from standard "
+            "input, so it is not known whether the tables are the same; train it again"
+        )
+    elif len({(one.run.sha256, str(one.target)) for one in results}) > 1:
         learned = joined(list(dict.fromkeys(map(_learned, results))))
         warnings.append(
             f"they learned from different tables or targets ({learned}), so the difference "

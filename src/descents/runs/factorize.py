@@ -24,7 +24,8 @@ from descents.runs.factorize_facts import WORST, dominant, result_of
 from descents.runs.factorize_options import Options
 from descents.runs.factorize_pictures import MOST_POINTS, PATTERN, images, tensors_of
 from descents.runs.factorize_result import LowRankResult
-from descents.runs.request import Data, Identity
+from descents.runs.identities import Identity
+from descents.runs.request import Data
 from descents.storage.run_folders import RESULT, ROWS, TENSORS, RunFolder
 from descents.tables.blocks import TableOnDisk
 from descents.tables.tables import Table

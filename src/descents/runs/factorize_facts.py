@@ -33,8 +33,9 @@ from descents.runs.factorize_result import (
     WorstCell,
     WorstRow,
 )
+from descents.runs.identities import Identity
 from descents.runs.low_rank_quotes import quote_of_factorization
-from descents.runs.request import Data, Identity, Reading, environment, formats_of
+from descents.runs.request import Data, Reading, environment, formats_of
 from descents.runs.results import Environment, Run
 from descents.tables.blocks import TableOnDisk
 from descents.tables.tables import Table

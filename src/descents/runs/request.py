@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypedDict, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -17,12 +16,12 @@ import torch
 from descents import __version__
 from descents.errors import Complaints, InvalidValueError
 from descents.runs.results import Formats
-from descents.storage.values import plain
 from descents.tables import files
 from descents.tables.blocks import TableOnDisk
 from descents.tables.csv_text import checked_delimiter, checked_encoding
 from descents.tables.frames import short
 from descents.tables.orders import ordered
+from descents.tables.sources import TableSource
 from descents.tables.tables import Table, check_name
 from descents.tables.triples import Triples
 from descents.tables.typed_columns import describe, remarks
@@ -92,7 +91,7 @@ class Reading:
 
     def read(
         self,
-        source: str,
+        source: str | TableSource,
         memory: int | None = None,
         named: Mapping[str, Iterable[str]] | None = None,
     ) -> Data:
@@ -100,7 +99,7 @@ class Reading:
 
         Parameters
         ----------
-        source : str
+        source : str or TableSource
         memory : int, optional
             In bytes.
         named : mapping of iterables of str, optional
@@ -112,8 +111,17 @@ class Reading:
             If the file cannot be read, or if options do not fit it. The message lists all
             problems.
         """
+        given = source if isinstance(source, TableSource) else TableSource(source)
         if memory is not None:
-            return Data.of_disk(self._on_disk(source, memory))
+            return Data.of_disk(self._on_disk(given, memory))
+        data = self._in_memory(given, named or {})
+        given.check_unchanged()
+        return data
+
+    def _in_memory(
+        self, given: TableSource, named: Mapping[str, Iterable[str]]
+    ) -> Data:
+        source = given.given
         complaints = Complaints()
         self._check_text_options(complaints)
         options: dict[str, Any] = {
@@ -122,6 +130,7 @@ class Reading:
             "decimal": self.decimal,
             "delimiter": self.delimiter,
             "encoding": self.encoding or "utf-8",
+            "content": given.content(),
         }
         if self.triples:
             complaints.require(not self.levels, _NO_LEVELS)
@@ -150,7 +159,7 @@ class Reading:
             return Data.of_stored(table)
         if table is not None:
             uses = {"--ignore": ignore, "--id": () if self.lenient else skip}
-            for option, names in (uses | dict(named or {})).items():
+            for option, names in (uses | dict(named)).items():
                 for name in names:
                     complaints.attempt(check_name, name, table.source.names, option)
             table = complaints.attempt(self._with_levels, source, table)
@@ -203,7 +212,7 @@ class Reading:
         number = name.isascii() and name.isdigit()
         return name if self.header or not (text and number) else f"column{int(name)}"
 
-    def _on_disk(self, source: str, memory: int) -> TableOnDisk:
+    def _on_disk(self, given: TableSource, memory: int) -> TableOnDisk:
         complaints = Complaints()
         complaints.require(
             not self.levels,
@@ -221,31 +230,21 @@ class Reading:
             f"--ignore {self.identifier} instead",
         )
         complaints.require(
-            source != "-",
-            "--memory reads a table more than once, but standard input can be read "
-            "only once; give a .npy or .parquet file",
+            not given.piped,
+            "--memory reads a table more than once, but "
+            f"{'standard input' if given.given == '-' else given.given} can be read only "
+            "once; give a .npy or .parquet file",
         )
-        if source == "-":
+        if given.piped:
             complaints.raise_any()
         # In float64, as tables in memory are.
         table = complaints.attempt(
-            lambda: TableOnDisk(source, memory, ignore=self.ignore, dtype=np.float64)
+            lambda: TableOnDisk(
+                given.given, memory, ignore=self.ignore, dtype=np.float64
+            )
         )
         complaints.raise_any()
         return table
-
-
-class Identity(TypedDict):
-    """The identity of a run; runs with the same identity have the same result.
-
-    Its values are those of `descents.runs.results.Run`.
-    """
-
-    command: str
-    table: str
-    sha256: str
-    options: dict[str, object]
-    reading: dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -435,33 +434,6 @@ def _parts(text: str) -> list[str]:
     """Split a text at commas outside of double quotes."""
     parts = next(csv.reader([text], skipinitialspace=True), [])
     return [part.strip() for part in parts]
-
-
-def identity(
-    table: str, options: Mapping[str, Any], command: str = "factorize"
-) -> Identity:
-    """Return the identity of a run: the hash of its table, and its options.
-
-    Parameters
-    ----------
-    table : str
-        The file, or - for standard input.
-    options : mapping
-        The ``"options"`` of the command, and those for ``"reading"`` the table.
-    command : str
-    """
-    digest = ""
-    path = Path(table).expanduser()
-    if table != "-" and path.is_file():
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {
-        "command": command,
-        "table": Path(table).name if table != "-" else table,
-        "sha256": digest,
-        "options": plain(options["options"]),
-        "reading": plain(options["reading"]),
-    }
 
 
 def formats_of(data: Data) -> Formats | None:

@@ -13,8 +13,8 @@ class Run(Result):
     """The identity of a run: its command, its table and its options."""
 
     command: Annotated[str, "The command."]
-    table: Annotated[str, "The name of the file; - for standard input."]
-    sha256: Annotated[str, "The hash of the file; empty for standard input."]
+    table: Annotated[str, "The name of the file; - for standard input and for a pipe."]
+    sha256: Annotated[str, "The hash of the bytes that were read."]
     options: Annotated[dict[str, Any], "The options of the command."]
     reading: Annotated[dict[str, Any], "The options for reading the table."]
 

@@ -66,10 +66,10 @@ class TrainedRun:
 
     def write(self, folder: RunFolder) -> None:
         """Write everything but the page into a run folder."""
-        folder.write_json(RESULT, self.result)
         folder.write_table(ROWS, self.rows)
         folder.write_tensors(TENSORS, self.tensors, {})
         self.study.best_model.save(folder.work / MODEL)
+        folder.write_json(RESULT, self.result)  # the last: only the page is left
 
 
 def train(

@@ -30,7 +30,7 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _LOCKED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _ABSENT = {errno.ENOENT, errno.ENOTDIR}
 
@@ -52,6 +52,8 @@ def remedy_of(error: Exception, instead: str = "another folder") -> str:
         )
     if number in _ABSENT:
         return f"its folder does not exist or takes no new files; give {instead}"
+    if number == errno.EFBIG:
+        return f"raise the limit on the size of files (ulimit -f) or give {instead}"
     if number == errno.ENAMETOOLONG:
         return "give a shorter name"
     if number is None or number in _FULL:

@@ -15,7 +15,19 @@ from types import TracebackType
 
 import numpy as np
 
-from descents.errors import InterruptedRunError, LostProcessError, RunFolderError
+from descents.errors import (
+    DescentsError,
+    InterruptedRunError,
+    InvalidValueError,
+    LostProcessError,
+    RunFolderError,
+)
+from descents.signals import (
+    StoppedBySignalError,
+    add_hint,
+    deferred,
+    remove_hint,
+)
 from descents.storage.files import (
     Column,
     read_json,
@@ -26,6 +38,7 @@ from descents.storage.files import (
     write_tensors,
 )
 from descents.storage.values import json_text, plain
+from descents.text import counted
 from descents.validation import folder_path
 
 RESULT = "result.json"
@@ -34,6 +47,16 @@ TENSORS = "tensors.safetensors"
 PARTIAL = ".partial"
 IDENTITY = "run.json"
 STAGES = "stages"
+
+
+def _same_bytes(one: Mapping[str, object], two: Mapping[str, object]) -> bool:
+    """Return whether two runs read the same bytes in the same way, of any name.
+
+    The end of a name decides how a file is read.
+    """
+    kinds = [Path(str(run.get("table"))).suffix.lower() for run in (one, two)]
+    hashes = [run.get("sha256") for run in (one, two)]
+    return bool(hashes[0]) and hashes[0] == hashes[1] and kinds[0] == kinds[1]
 
 
 def _flat(value: Mapping[str, object]) -> dict[str, object]:
@@ -55,6 +78,9 @@ class RunFolder:
     identity : mapping
         The command and its settings, which identify the run.
     resume : bool
+    resumable : bool
+        Whether the command has an option to continue a run. If not, what it wrote is
+        removed when it ends early.
 
     Attributes
     ----------
@@ -80,30 +106,37 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: str | Path, identity: Mapping[str, object], *, resume: bool = False
+        self,
+        path: str | Path,
+        identity: Mapping[str, object],
+        *,
+        resume: bool = False,
+        resumable: bool = True,
     ) -> None:
         self.path = folder_path(path)
         self.work = self.path / PARTIAL
         self._identity: dict[str, object] = plain(identity)
-        self._resume = resume
+        self._resume, self._resumable = resume, resumable
         self._made: list[Path] = []
         self._ours = False  # whether the contents of .partial may be removed
         self._lock: int | None = None
         self.complete = False
 
     def __enter__(self) -> RunFolder:
-        try:
-            self._make_folder()
-            self._take_lock()
-            self._look_inside()
-        except OSError as error:
-            self._abandon()
-            if isinstance(error, RunFolderError):
-                raise
-            raise RunFolderError(
-                f"the folder {self.path} cannot be written: {error.strerror}; "
-                "give another --out"
-            ) from None
+        with deferred():
+            try:
+                self._make_folder()
+                self._take_lock()
+                self._look_inside()
+            except (OSError, ValueError) as error:  # a ValueError of a zero byte
+                self._abandon()
+                if isinstance(error, RunFolderError):
+                    raise
+                raise RunFolderError(
+                    f"the folder {self.path} cannot be written: "
+                    f"{getattr(error, 'strerror', None) or error}; give another --out"
+                ) from None
+            add_hint(self._hint)
         return self
 
     def _make_folder(self) -> None:
@@ -134,6 +167,8 @@ class RunFolder:
         if RESULT in present and self._resume:
             self._compare(read_json(self.path / RESULT).get("run"))
             self.complete = True
+            # A kill may have come after the last file was moved up.
+            shutil.rmtree(self.work, ignore_errors=True)
             return
         if self._resume and begun:
             # If the run ended while files were moved up, they are moved again.
@@ -157,9 +192,11 @@ class RunFolder:
         self.write_json(IDENTITY, self._identity)
 
     def _compare(self, stored: object) -> None:
-        if stored != self._identity:
-            old = _flat(stored) if isinstance(stored, dict) else {}
-            new = _flat(self._identity)
+        known = stored if isinstance(stored, dict) else {}
+        if _same_bytes(known, self._identity):  # its name has no effect then
+            known = known | {"table": self._identity["table"]}
+        if known != self._identity:
+            old, new = _flat(known), _flat(self._identity)
             differences = [
                 f"{name} {old.get(name)!r}, not {new.get(name)!r}"
                 for name in sorted({*old, *new})
@@ -195,14 +232,25 @@ class RunFolder:
     @property
     def stages(self) -> int:
         """Number of stored intermediate results."""
-        return len(list((self.work / STAGES).glob("[!.]*")))
+        try:
+            names = os.listdir(self.work / STAGES)
+        except OSError:
+            return 0
+        return sum(not name.startswith(".") for name in names)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether everything is written but the page, and waits for `finish`.
+
+        ``result.json`` is the last file that is written before the page is drawn.
+        """
+        return not self.complete and (self.work / RESULT).exists()
 
     def finish(self) -> None:
         """Move all files from `work` to the folder, ``result.json`` last."""
         try:
-            self._move_up()
-        except KeyboardInterrupt:
-            self._move_up()  # this takes a moment, and then the run is complete
+            with deferred():
+                self._move_up()
         except OSError as error:
             raise RunFolderError(
                 f"could not write {self.path}: {error.strerror}; "
@@ -242,11 +290,40 @@ class RunFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        keep_parts = isinstance(error, KeyboardInterrupt | InterruptedRunError)
-        if isinstance(error, LostProcessError) and self.stages:
-            keep_parts = True
-            place = shlex.quote(str(self.path))
-            error.add_note(f"continue with --resume --out {place} and the same options")
-        if not self.complete and not keep_parts:
-            self._abandon()
-        self._release()
+        with deferred():
+            if not isinstance(error, StoppedBySignalError | KeyboardInterrupt):
+                remove_hint(self._hint)
+            kept = self.complete or self._is_kept(error)
+            if kept and isinstance(error, DescentsError | OSError | MemoryError):
+                error.add_note(self._hint())
+            if not kept:
+                self._abandon()
+            self._release()
+
+    def _is_kept(self, error: BaseException | None) -> bool:
+        """Return whether a run that ended early can be continued.
+
+        Whatever was stored is kept, unless the options or the table must be changed.
+        """
+        if not self._resumable or error is None or isinstance(error, InvalidValueError):
+            return False
+        if isinstance(error, LostProcessError):
+            return self.stages > 0
+        expected = KeyboardInterrupt | StoppedBySignalError | InterruptedRunError
+        if isinstance(error, expected | OSError | MemoryError):
+            return True
+        return self.stages > 0 or self.fitted
+
+    def _hint(self) -> str:
+        """Return what a command that ends early leaves behind, and how to go on."""
+        options = f"--resume --out {shlex.quote(str(self.path))} and the same options"
+        if self.complete:
+            return f"the run in {self.path} is complete; {options} write what is left"
+        if not self._resumable:
+            return "nothing is kept"
+        if self.fitted:
+            return f"the fit is kept: continue with {options}"
+        count = self.stages
+        are = "is" if count == 1 else "are"
+        kept = f"{counted(count, 'finished part')} {are} kept: " if count else ""
+        return f"{kept}continue with {options}"

@@ -74,14 +74,20 @@ def checked_encoding(encoding: str, name: str = "encoding") -> str:
     return encoding
 
 
-def read_bytes(where: str, path: Path | None) -> bytes:
-    """Return the content of a file, decompressed; raise an error for an endless line."""
+def read_bytes(where: str, path: Path | None, content: bytes | None = None) -> bytes:
+    """Return the content of a file, decompressed; raise an error for an endless line.
+
+    `content` has the bytes if they were read already, as those of a pipe are.
+    """
     try:
+        packed = path is not None and path.suffix.lower() == ".gz"
+        if content is not None and not packed:
+            return content
         if path is None:
-            return _bytes_in_lines(where, sys.stdin.buffer)
-        packed = path.suffix.lower() == ".gz"
-        with gzip.open(path) if packed else path.open("rb") as stream:
-            return _bytes_in_lines(where, stream)
+            return bytes_in_lines(where, sys.stdin.buffer)
+        source = path if content is None else io.BytesIO(content)
+        with gzip.open(source) if packed else path.open("rb") as stream:
+            return bytes_in_lines(where, stream)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InvalidValueError(
             f"{where} is not a complete gzip file ({reason_of(error)}); give another, or "
@@ -93,7 +99,8 @@ def read_bytes(where: str, path: Path | None) -> bytes:
         ) from None
 
 
-def _bytes_in_lines(where: str, stream: BinaryIO | gzip.GzipFile) -> bytes:
+def bytes_in_lines(where: str, stream: BinaryIO | gzip.GzipFile) -> bytes:
+    """Return the bytes of a stream; raise an error for an endless line."""
     chunks = []
     length = 0  # of the current line
     whole, most = 0, memory_of_machine() // 4  # there are several copies of the text

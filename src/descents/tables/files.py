@@ -43,6 +43,7 @@ def read(
     ignore: Sequence[str] = (),
     formats: Mapping[str, Any] | None = None,
     skip: Sequence[str] = (),
+    content: bytes | None = None,
 ) -> Table | Triples:
     r"""Read the table in a file.
 
@@ -70,6 +71,9 @@ def read(
         file, and columns of text are not read as numbers.
     skip : sequence of str
         Columns to ignore if the table has them.
+    content : bytes, optional
+        The bytes of a text file that were read already, see
+        `descents.tables.sources.TableSource`.
 
     Returns
     -------
@@ -118,7 +122,7 @@ def read(
             return read_arrays(where, path, ignore, skip)
         if delimiter is None and re.search(r"\.tsv(\.gz)?$", path.name.lower()):
             delimiter = "\t"
-    text = decoded(where, read_bytes(where, path), encoding)
+    text = decoded(where, read_bytes(where, path, content), encoding)
     bare = text.lstrip("\ufeff")  # some programs write two
     written = Dialect(None, encoding=encoding, marked=len(bare) < len(text))
     wanted = Expected(decimal, formats)
@@ -146,6 +150,7 @@ def read_triples(
     decimal: str | None = None,
     delimiter: str | None = None,
     encoding: str = "utf-8",
+    content: bytes | None = None,
 ) -> Triples:
     r"""Read a table from a file that lists its cells: row, column, value.
 
@@ -175,6 +180,7 @@ def read_triples(
         decimal=decimal,
         delimiter=delimiter,
         encoding=encoding,
+        content=content,
     )
     if isinstance(table, Triples):
         return table
