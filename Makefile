@@ -44,7 +44,12 @@ schemas: $(VENV)/core
 test: lint docs
 	$(TESTS) -n auto --dist worksteal --durations=25 -m "not slow"
 
-test-all: lint docs
+# Clusters that --workers connects to.
+$(VENV)/workers: $(VENV)/dev
+	$(INSTALL) --editable '.[dask,ray]'
+	touch $@
+
+test-all: lint docs $(VENV)/workers
 	$(TESTS) -n auto --dist worksteal --hypothesis-profile=default
 
 # Peers are installed as far as they can be; the results say which are missing, and why.

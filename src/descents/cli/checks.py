@@ -30,7 +30,7 @@ def check_memory(
     memory: int | None,
     impute: Path | None,
     coverage: float | None,
-    workers: int = 1,
+    workers: int | str = 1,
 ) -> None:
     """Report options that are not for a table that is read in blocks."""
     if memory is None:

@@ -285,7 +285,7 @@ class Limits:
     """The threads for matrix products, the processes, and the time limit in seconds."""
 
     threads: int
-    workers: int
+    workers: int | str
     seconds: float | None
 
 
@@ -340,12 +340,14 @@ def _fitted(
     single = single and "auto" not in (options.penalty or {}).values()
     if single and limits.threads > 1 and data.entries >= LARGE_TABLE:
         share_products(limits.threads)
-    with bar(silent) as progress:
+    from descents.optim.executors import connected
+
+    with connected(limits.workers) as workers, bar(silent) as progress:
         return fit(
             data,
             options,
             run,
-            workers=limits.workers,
+            workers=workers,
             max_seconds=limits.seconds,
             progress=progress,
         )

@@ -23,7 +23,16 @@ from descents.cli.printing import say_error, visible_streams
 from descents.errors import DescentsError, LostProcessError, by_command, called
 from descents.text import visible
 
-MODULES = ("apply", "compare", "factorize", "impute", "report", "reproduce", "train")
+MODULES = (
+    "apply",
+    "compare",
+    "factorize",
+    "impute",
+    "merge",
+    "report",
+    "reproduce",
+    "train",
+)
 """The commands that have modules of their own, in which they have the same name."""
 
 

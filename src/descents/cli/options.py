@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from descents.devices import processors
 from descents.errors import InvalidValueError
 
 if TYPE_CHECKING:
+    from descents.optim.spans import Shard
     from descents.runs.request import Reading
 
 NOT_MET, BAD_INPUT, OUT_OF_TIME, LOST_PROCESS, CTRL_C = 1, 2, 3, 4, 130
@@ -79,6 +81,49 @@ class Seconds(click.ParamType[float]):
         if not 0 < seconds < float("inf"):
             self.fail(f"{value!r} is not a number of seconds above 0.", param, ctx)
         return seconds
+
+
+class Workers(click.ParamType[int | str]):
+    """Option type: a number of processes, or the address of workers."""
+
+    name = "workers"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """Return the number or the address, or fail with a message."""
+        text = str(value)
+        if re.fullmatch(r"[0-9]{1,9}", text) and int(text) >= 1:
+            return int(text)
+        if not re.fullmatch(r"(dask|ray)://[^\s/]+:[0-9]{1,5}", text):
+            self.fail(
+                f"{text!r} is neither a number of processes nor the address of workers; "
+                "give 1 or more, dask://HOST:PORT or ray://HOST:PORT.",
+                param,
+                ctx,
+            )
+        return text
+
+
+class ShardOption(click.ParamType["Shard"]):
+    """Option type: a shard K/N."""
+
+    name = "shard"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Shard:
+        """Return the shard, or fail with a message."""
+        from descents.optim.spans import Shard
+
+        found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", str(value))
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            self.fail(
+                f"{value!r} is no shard; give K/N with K from 1 to N, such as 3/10.",
+                param,
+                ctx,
+            )
+        return Shard(int(found[1]), int(found[2]))
 
 
 class Size(click.ParamType[int]):
@@ -194,10 +239,13 @@ def run_options(
         click.option("--device", default="cpu", show_default=True, help=device),
         click.option(
             "--workers",
-            type=click.IntRange(1),
+            type=Workers(),
             default=1,
             show_default=True,
-            help="Number of parallel processes; the result does not depend on it.",
+            metavar="N|ADDRESS",
+            help="Number of parallel processes, or the address of workers: "
+            "dask://HOST:PORT of a dask scheduler, ray://HOST:PORT of a Ray cluster. The "
+            "result does not depend on it.",
         ),
         click.option(
             "--out",

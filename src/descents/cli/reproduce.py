@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +10,8 @@ import click
 
 from descents.cli.checks import check_device, check_resume
 from descents.cli.options import (
-    CTRL_C,
     MOST_STARTS,
     NOT_MET,
-    OUT_OF_TIME,
     Command,
     default_folder,
     in_words,
@@ -32,10 +29,9 @@ from descents.cli.printing import (
     show_table,
 )
 from descents.cli.progress import bar
-from descents.cli.stored_runs import stored_result
+from descents.cli.stored_runs import resumed, stopped, stored_result
 from descents.errors import Complaints, InterruptedRunError
 from descents.pages.drawing import drawing
-from descents.signals import hints
 from descents.text import counted
 
 if TYPE_CHECKING:
@@ -68,7 +64,7 @@ def reproduce(
     starts: int,
     seed: int,
     device: str,
-    workers: int,
+    workers: int | str,
     out: Path | None,
     resume: bool,
     max_seconds: float | None,
@@ -100,17 +96,7 @@ def reproduce(
                     folder, starts, seed, device, workers, max_seconds, quiet or as_json
                 )
     except (InterruptedRunError, KeyboardInterrupt):
-        late = max_seconds is not None and time.monotonic() - begun >= max_seconds
-        why = f"Stopped after {max_seconds:g} s" if late else "Interrupted"
-        kept = f"{folder.stages} finished parts are kept"
-        if late and not folder.stages:
-            kept = "no part was finished: give more seconds"
-        say_error(
-            f"{why}; {kept}: continue with --resume --out "
-            f"{shlex.quote(str(folder.path))} and the same options."
-        )
-        hints()  # they say the same
-        return OUT_OF_TIME if late else CTRL_C
+        return stopped(folder, begun, max_seconds, resumed(folder))
     if in_words(result, quiet, as_json):
         _show(result, folder.path)
     missed = [check.figure for check in result.checks if not check.met]
@@ -125,7 +111,7 @@ def _reproduce(
     starts: int,
     seed: int,
     device: str,
-    workers: int,
+    workers: int | str,
     max_seconds: float | None,
     silent: bool,
 ) -> ReproductionResult:
@@ -135,18 +121,20 @@ def _reproduce(
     with bar(silent) as progress:
         side_by_side = threads()
         load_torch()
+        from descents.optim.executors import connected
         from descents.reproduction.report import reproduce as study
 
-        outcome = study(
-            starts,
-            seed,
-            device=device,
-            threads=side_by_side,
-            workers=workers,
-            max_seconds=max_seconds,
-            folder=folder,
-            progress=progress,
-        )
+        with connected(workers) as processes:
+            outcome = study(
+                starts,
+                seed,
+                device=device,
+                threads=side_by_side,
+                workers=processes,
+                max_seconds=max_seconds,
+                folder=folder,
+                progress=progress,
+            )
         progress("drawing", 0.97)
         outcome.write(folder)
         draw_page(draw, folder.work, (outcome.result, outcome.rows, outcome.tensors))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from descents.cli.printing import draw_page
+from descents.cli.options import CTRL_C, OUT_OF_TIME
+from descents.cli.printing import draw_page, say_error
+from descents.signals import hints
 
 if TYPE_CHECKING:
     from descents.storage.results import Result
@@ -20,6 +24,35 @@ def to_draw(out: Path, resume: bool) -> bool:
     from descents.storage.run_folders import RESULT
 
     return not (resume and (out / RESULT).exists())
+
+
+def stopped(folder: RunFolder, begun: float, seconds: float | None, again: str) -> int:
+    """Print what an interrupted command leaves behind; return the exit code.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    begun : float
+        When it began (`time.monotonic`).
+    seconds : float or None
+        Its time limit.
+    again : str
+        How to go on.
+    """
+    late = seconds is not None and time.monotonic() - begun >= seconds
+    why = f"Stopped after {seconds:g} s" if late else "Interrupted"
+    kept = f"{folder.stages} finished parts are kept"
+    if late and not folder.stages:
+        kept = "no part was finished: give more seconds"
+    say_error(f"{why}; {kept}: {again}.")
+    hints()  # they say the same
+    return OUT_OF_TIME if late else CTRL_C
+
+
+def resumed(folder: RunFolder) -> str:
+    """Return how a run is continued."""
+    place = shlex.quote(str(folder.path))
+    return f"continue with --resume --out {place} and the same options"
 
 
 def stored_result(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shlex
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,10 +12,9 @@ import click
 from descents.cli.checks import check_device, check_resume
 from descents.cli.network_text import show
 from descents.cli.options import (
-    CTRL_C,
     MOST_STARTS,
-    OUT_OF_TIME,
     Command,
+    ShardOption,
     column_options,
     default_folder,
     in_words,
@@ -27,12 +25,12 @@ from descents.cli.options import (
     run_options,
     threads,
 )
-from descents.cli.printing import announce_reading, draw_page, say, say_error
+from descents.cli.printing import announce_reading, draw_page, say
 from descents.cli.progress import bar
-from descents.cli.stored_runs import stored_result, to_draw
+from descents.cli.shards import ShardOfRun, check_shard
+from descents.cli.stored_runs import resumed, stopped, stored_result, to_draw
 from descents.errors import Complaints, InterruptedRunError
 from descents.pages.drawing import drawing
-from descents.signals import hints
 
 if TYPE_CHECKING:
     from descents.runs.network_options import NetworkOptions
@@ -204,23 +202,33 @@ class _BatchSize(click.ParamType[int | str]):
     resume="Continue the run in --out.",
     max_seconds="Stop after this time; finished parts are kept for --resume.",
 )
+@click.option(
+    "--shard",
+    type=ShardOption(),
+    metavar="K/N",
+    help="Train only share K of N of the starts, and write one file for it into the folder "
+    "--out, which all N commands share. A share that is there is not trained again. "
+    "'descents merge' joins them.",
+)
 @printing_options
 def train(table: str, **arguments: Any) -> int:
     """Train a network on TABLE from many starts, and report how much they differ.
 
     TABLE is a CSV or TSV file (.gz too), Parquet, .npy, .npz, or - for standard input.
     """
-    names = ("resume", "out", "max_seconds", "quiet", "as_json", "workers")
-    resume, out, max_seconds, quiet, as_json, workers = (
+    names = ("resume", "out", "max_seconds", "quiet", "as_json", "workers", "shard")
+    resume, out, max_seconds, quiet, as_json, workers, shard = (
         arguments.pop(n) for n in names
     )
     announce_reading(table, quiet or as_json)
     complaints = Complaints()
     check_resume(complaints, resume, out)
+    if shard is not None:
+        check_shard(complaints, table, out)
     if out is None:
         out = default_folder("train")
     draw = click.get_current_context().with_resource(
-        drawing("train", ahead=to_draw(out, resume))
+        drawing("train", ahead=shard is None and to_draw(out, resume))
     )
     side_by_side = threads()
     load_torch()
@@ -234,30 +242,34 @@ def train(table: str, **arguments: Any) -> int:
     run = identity(
         source, {"options": vars(options), "reading": vars(reading)}, command="train"
     )
-    folder = RunFolder(out, run, resume=resume)
-    begun = time.monotonic()
+    part = None if shard is None else ShardOfRun(shard, out, run, table)
+    if part is not None and part.is_done():
+        return part.say(quiet, as_json)
+    folder = RunFolder(out, run, resume=resume) if part is None else part.folder
+    begun, silent = time.monotonic(), quiet or as_json
+    limits = {
+        "threads": side_by_side if workers == 1 else 1,
+        "workers": workers,
+        "max_seconds": max_seconds,
+    }
     try:
         with folder:
-            result = stored_result(folder, NetworkResult, draw) or _trained(
-                folder,
-                _table_of(source, reading, options, quiet or as_json),
-                options,
-                run,
-                silent=quiet or as_json,
-                threads=side_by_side if workers == 1 else 1,
-                workers=workers,
-                max_seconds=max_seconds,
-                draw=draw,
-            )
+            result = None
+            if part is None:
+                result = stored_result(folder, NetworkResult, draw)
+            if result is None:
+                data = _table_of(source, reading, options, silent)
+                if part is not None:
+                    part.train(data, options, silent=silent, **limits)
+                else:
+                    result = _trained(
+                        folder, data, options, run, silent=silent, draw=draw, **limits
+                    )
     except (InterruptedRunError, KeyboardInterrupt):
-        late = max_seconds is not None and time.monotonic() - begun >= max_seconds
-        why = f"Stopped after {max_seconds:g} s" if late else "Interrupted"
-        say_error(
-            f"{why}; {folder.stages} finished parts are kept: continue with "
-            f"--resume --out {shlex.quote(str(folder.path))} and the same options."
-        )
-        hints()  # they say the same
-        return OUT_OF_TIME if late else CTRL_C
+        again = resumed(folder) if part is None else "run the same command again"
+        return stopped(folder, begun, max_seconds, again)
+    if part is not None or result is None:
+        return 0 if part is None else part.say(quiet, as_json)
     if in_words(result, quiet, as_json):
         show(result, folder.path)
     return 0
@@ -310,21 +322,22 @@ def _trained(
     *,
     silent: bool,
     threads: int,
-    workers: int,
+    workers: int | str,
     max_seconds: float | None,
     draw: Callable[..., None],
 ) -> NetworkResult:
     """Train into a folder, draw the page, and return the result."""
+    from descents.optim.executors import connected
     from descents.runs.train import train as train_network
 
-    with bar(silent) as progress:
+    with connected(workers) as processes, bar(silent) as progress:
         trained = train_network(
             data,
             options,
             run,
             folder=folder,
             threads=threads,
-            workers=workers,
+            workers=processes,
             max_seconds=max_seconds,
             progress=progress,
         )

@@ -18,6 +18,7 @@ from descents.factorization.factorization import Factorization
 from descents.lowrank.folds import dealt, with_holes
 from descents.lowrank.problems import OfFactorization
 from descents.lowrank.selection import Penalty, Search, Selection
+from descents.optim.executors import Workers
 from descents.optim.loop import descend
 from descents.optim.rules import UpdateRule
 from descents.optim.stopping import Stop
@@ -49,7 +50,7 @@ def by_cells(
     folds: int = 5,
     seed: int = 0,
     stop: Stop | None = None,
-    workers: int = 1,
+    workers: Workers = 1,
     l2_of: Callable[[int], float | None] | None = None,
 ) -> Selection:
     r"""Choose by the loss of held-out cells, never of whole rows [1]_.
@@ -86,7 +87,7 @@ def by_cells(
     seed : int
     stop : Stop, optional
         When a candidate stops.
-    workers : int
+    workers : int or Executor
         The number of parallel processes.
     l2_of : callable, optional
         Returns the l2 of a rank that follows from the noise, if no penalty is given.
@@ -220,7 +221,7 @@ class _Trials:
     step: Callable[[Factorization], UpdateRule]
     seed: int
     stop: Stop
-    workers: int
+    workers: Workers
     l2_of: Callable[[int], float | None] | None
     apart: bool
     scorer: _Scorer

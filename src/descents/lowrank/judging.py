@@ -33,6 +33,7 @@ from descents.marginal.held_out import (
 )
 from descents.marginal.model import MANY_ROWS, fit
 from descents.marginal.settings import Settings
+from descents.optim.executors import Workers
 from descents.optim.loop import descend
 from descents.optim.problem import Problem
 from descents.optim.rules import UpdateRule
@@ -132,7 +133,7 @@ def judged(
     *,
     share: float = 0.1,
     seed: int = 0,
-    workers: int = 1,
+    workers: Workers = 1,
     exact: bool = False,
 ) -> tuple[Judged, Unseen] | None:
     """Fit without some of the cells, and compare what is predicted of them.
@@ -156,7 +157,7 @@ def judged(
         When a fit rests.
     share : float
     seed : int
-    workers : int
+    workers : int or Executor
         Processes that descend side by side.
     exact : bool
         Whether the table is fitted exactly by fewer parameters than it has cells, so that

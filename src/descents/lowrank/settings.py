@@ -19,6 +19,7 @@ from descents.losses import get_loss
 from descents.lowrank.selection import AUTO, THRESHOLD, Penalty, Search, asked
 from descents.lowrank.update_rules import STEPS, step_named
 from descents.optim.chunk import Watch
+from descents.optim.executors import Workers
 from descents.optim.rules import UpdateRule
 from descents.validation import one_of, real_number, whole_number
 
@@ -38,14 +39,14 @@ class RunControl:
         Called during the descent, see `descents.descend`.
     seconds : float, optional
         The time limit. Starts that have not ended then are interrupted.
-    workers : int
-        The number of parallel processes.
+    workers : int or Executor
+        The number of parallel processes, or the executor of chunks of starts.
     """
 
     record: Sequence[int] = ()
     watch: Watch | None = None
     seconds: float | None = None
-    workers: int = 1
+    workers: Workers = 1
 
 
 @dataclass(frozen=True, eq=False)

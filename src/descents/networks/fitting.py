@@ -19,6 +19,7 @@ from descents.optim.control import RunControl
 from descents.optim.loop import descend, described
 from descents.optim.rules import UpdateRule
 from descents.optim.runs import Runs
+from descents.optim.spans import Shard
 from descents.optim.workers import Store
 
 
@@ -112,17 +113,48 @@ def fit_together(rows: LabeledRows, jobs: Sequence[Job]) -> list[Fitted]:
     InterruptedRunError
         If the settings do not share a batch, and one was interrupted.
     """
+    parts = _parts(rows, jobs)
+    begun: float = time.monotonic()
+    fits: list[Fitted] = []
+    for problem, own in parts:
+        spent = time.monotonic() - begun
+        fits += _trained(problem, rows, [_later(job, spent) for job in own])
+        if len(parts) > 1 and fits[-1].runs.interrupted:
+            raise InterruptedRunError("training was interrupted")
+    return fits
+
+
+def _parts(
+    rows: LabeledRows, jobs: Sequence[Job]
+) -> list[tuple[Network, Sequence[Job]]]:
+    """Return the problems of settings that can share a batch, each with its jobs."""
     problem = _problem(rows, [job.settings for job in jobs])
     starts = jobs[0].settings.n_starts * len(problem.batches.splits)
     if len(jobs) == 1 or starts < problem.width:
-        return _trained(problem, rows, jobs)
-    begun, fits = time.monotonic(), []
-    for place, job in enumerate(jobs):
-        alone = _later(job, time.monotonic() - begun)
-        fits += _trained(problem.of_setting(place), rows, [alone])
-        if fits[-1].runs.interrupted:
-            raise InterruptedRunError("training was interrupted")
-    return fits
+        return [(problem, jobs)]
+    return [(problem.of_setting(place), [job]) for place, job in enumerate(jobs)]
+
+
+def train_shard(rows: LabeledRows, jobs: Sequence[Job], shard: Shard) -> None:
+    """Train the starts of a shard in every setting, and leave them in the stores of the jobs.
+
+    `fit_all` with the same jobs then finds these starts in the stores.
+
+    Raises
+    ------
+    InvalidValueError
+        If the settings do not fit the rows.
+    InterruptedRunError
+        If the time limit was reached, or the user interrupted.
+    """
+    begun = time.monotonic()
+    for group in batched([job.settings for job in jobs]):
+        for problem, own in _parts(rows, [jobs[place] for place in group]):
+            spent = time.monotonic() - begun
+            later = [_later(job, spent) for job in own]
+            runs = _descended(problem, later, shard)
+            if runs is not None and runs.interrupted:
+                raise InterruptedRunError("training was interrupted")
 
 
 def batched(settings: Sequence[Settings]) -> list[list[int]]:
@@ -151,7 +183,7 @@ def batched(settings: Sequence[Settings]) -> list[list[int]]:
 
 def descend_network(
     problem: Supervised,
-    count: int,
+    starts: int | np.ndarray,
     settings: Settings,
     rule: UpdateRule,
     job: Job | None = None,
@@ -162,7 +194,7 @@ def descend_network(
     record = control.record or ()
     return descend(
         problem,
-        count,
+        starts,
         settings.random_state,
         steps=rule,
         stop=settings.stop(epoch, control.seconds),
@@ -220,12 +252,26 @@ def _problem(rows: LabeledRows, settings: Sequence[Settings]) -> Network:
         )
 
 
-def _trained(problem: Network, rows: LabeledRows, jobs: Sequence[Job]) -> list[Fitted]:
-    """Train the starts of a problem that has one setting per job."""
+def _descended(
+    problem: Network, jobs: Sequence[Job], shard: Shard | None = None
+) -> Runs | None:
+    """Train the starts of a problem that has one setting per job, or those of a shard.
+
+    Returns
+    -------
+    Runs or None
+        None if the shard has no start.
+    """
     first, splits = jobs[0].settings, len(problem.batches.splits)
-    runs = descend_network(
+    count = first.n_starts * splits * len(jobs)
+    starts: int | np.ndarray = count
+    if shard is not None:
+        starts = shard.starts(count, problem.width, problem.edges)
+        if not len(starts):
+            return None
+    return descend_network(
         problem,
-        first.n_starts * splits * len(jobs),
+        starts,
         first,
         optimizer_named(
             first.optimizer,
@@ -235,6 +281,13 @@ def _trained(problem: Network, rows: LabeledRows, jobs: Sequence[Job]) -> list[F
         ),
         jobs[0],
     )
+
+
+def _trained(problem: Network, rows: LabeledRows, jobs: Sequence[Job]) -> list[Fitted]:
+    """Train the starts of a problem that has one setting per job."""
+    splits = len(problem.batches.splits)
+    runs = _descended(problem, jobs)
+    assert runs is not None  # noqa: S101  of all starts
     number = problem.batches.setting_of(runs.starts)
     fits = []
     for place, job in enumerate(jobs):

@@ -1,4 +1,7 @@
 from .control import RunControl as RunControl
+from .executors import SharingExecutor as SharingExecutor
+from .executors import Workers as Workers
+from .executors import connected as connected
 from .first_order import Adam as Adam
 from .first_order import AdamW as AdamW
 from .first_order import GradientDescent as GradientDescent

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from descents.optim.chunk import Watch
+from descents.optim.executors import Workers
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,9 @@ class RunControl:
         Called as ``watch(starts, step, losses)``, see `descents.optim.descend`.
     seconds : float or None
         The limit on wall time. Starts that have not stopped by then are interrupted.
-    workers : int
-        How many processes compute chunks of starts; 1 is this process.
+    workers : int or Executor
+        How many processes compute chunks of starts; 1 is this process. Or the executor
+        that computes them.
 
     Examples
     --------
@@ -35,4 +37,4 @@ class RunControl:
     record: tuple[int, ...] | None = None
     watch: Watch | None = None
     seconds: float | None = None
-    workers: int = 1
+    workers: Workers = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from queue import SimpleQueue
 from typing import cast
@@ -15,6 +15,7 @@ from descents.errors import Complaints
 from descents.optim import workers as processes
 from descents.optim.chunk import Chunk, Watch
 from descents.optim.clock import Clock
+from descents.optim.executors import Workers
 from descents.optim.first_order import Adam
 from descents.optim.pace import Pace
 from descents.optim.problem import Problem
@@ -37,7 +38,7 @@ def descend(  # noqa: PLR0913
     watch: Watch | None = None,
     width: int | None = None,
     threads: int | None = None,
-    workers: int = 1,
+    workers: Workers = 1,
     store: Store | None = None,
 ) -> Runs:
     """Descend from many starting points at once.
@@ -72,9 +73,10 @@ def descend(  # noqa: PLR0913
         How many chunks of starts run in parallel threads; the result is the same. The
         default depends on the problem and on torch's own threads, see
         `descents.optim.pace.Pace`. Each of several workers uses one thread.
-    workers : int
-        How many processes compute chunks, by joblib; 1 is this process. The result is
-        the same on equal machines.
+    workers : int or Executor
+        How many processes compute chunks, by joblib; 1 is this process. Or an executor of
+        `concurrent.futures`, such as that of `descents.optim.connected` for dask and Ray;
+        each task is a chunk on one thread. The result is the same on equal machines.
     store : Store, optional
         Where finished chunks are saved. Chunks that are there are not computed again.
 
@@ -103,7 +105,8 @@ def descend(  # noqa: PLR0913
     """
     complaints = Complaints()
     numbers = complaints.attempt(start_numbers, starts)
-    complaints.attempt(whole_number, "workers", workers, 1)
+    if not isinstance(workers, Executor):
+        complaints.attempt(whole_number, "workers", workers, 1)
     if threads is not None:
         complaints.attempt(whole_number, "threads", threads, 1)
     stop, rule = stop or Stop(), Adam() if steps is None else steps

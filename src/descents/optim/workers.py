@@ -14,6 +14,7 @@ import numpy as np
 
 from descents.errors import LostProcessError
 from descents.optim.chunk import Watch
+from descents.optim.executors import Workers, from_executor
 from descents.optim.runs import Runs
 from descents.optim.stopping import Stop
 from descents.signals import begin_tracker, exit_with
@@ -101,16 +102,16 @@ class Finished:
 
 
 def compute(
-    work: Work, finished: Finished, workers: int, watch: Watch | None = None
+    work: Work, finished: Finished, workers: Workers, watch: Watch | None = None
 ) -> None:
-    """Compute the unfinished chunks in several processes.
+    """Compute the unfinished chunks in several processes, or by an executor.
 
     After an interrupt (Ctrl-C), starts of unfinished chunks are at their initial points.
 
     Raises
     ------
     LostProcessError
-        If a process was killed.
+        If a process was killed, or a worker was lost.
     """
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -120,7 +121,7 @@ def compute(
         with (
             contextlib.suppress(KeyboardInterrupt),
             contextlib.closing(
-                _from_processes(work, finished.waiting, deadline, workers)
+                _results(work, finished.waiting, deadline, workers)
             ) as results,
         ):
             for runs in results:
@@ -135,9 +136,23 @@ def compute(
             f"one of {workers} processes was killed, probably because memory ran out, "
             f"when {finished.state}; use fewer workers"
         ) from error
+    except LostProcessError as error:
+        raise LostProcessError(f"{error}, when {finished.state}") from error
     for chunk in finished.waiting:
         if not finished.has(chunk):
             finished.take(work.computed(chunk, 0.0))
+
+
+def _results(
+    work: Work,
+    chunks: Sequence[np.ndarray],
+    deadline: float | None,
+    workers: Workers,
+) -> Generator[Runs, None, None]:
+    """Yield the runs of chunks as they finish; closing it cancels the others."""
+    if isinstance(workers, int):
+        return _from_processes(work, chunks, deadline, workers)
+    return from_executor(work, chunks, deadline, workers)
 
 
 def _from_processes(

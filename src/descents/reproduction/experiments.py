@@ -19,6 +19,7 @@ from descents.networks.initialization import BIASES
 from descents.networks.labeled import REDUCTIONS
 from descents.networks.network import Network
 from descents.networks.splits import random_splits
+from descents.optim.executors import Workers
 from descents.optim.first_order import GradientDescent
 from descents.optim.loop import descend
 from descents.optim.problem import Problem
@@ -130,7 +131,7 @@ class Parts:
         max_seconds: float | None,
         progress: Progress | None,
         threads: int,
-        workers: int,
+        workers: Workers,
     ) -> None:
         self.threads = threads
         self._workers = workers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +14,7 @@ from descents.devices import torch_device
 from descents.diagnosis.diagnosis import diagnose
 from descents.diagnosis.verdicts import Diagnosis
 from descents.errors import Complaints
+from descents.optim.executors import Workers
 from descents.optim.first_order import GradientDescent
 from descents.reproduction import claims, evidence, rows, summaries
 from descents.reproduction.experiments import (
@@ -65,7 +67,7 @@ def reproduce(
     *,
     device: str = "cpu",
     threads: int = 1,
-    workers: int = 1,
+    workers: Workers = 1,
     max_seconds: float | None = None,
     folder: RunFolder | None = None,
     progress: Progress | None = None,
@@ -81,7 +83,8 @@ def reproduce(
         The seed of our own streams; the report's two runs use torch's, seeded 0.
     device : str
         The device of our starts; the report's two runs use the CPU.
-    threads, workers : int
+    threads : int
+    workers : int or Executor
         How many chunks of starts run in parallel, in threads or in processes; the result
         is the same. The diagnosis stays in this process.
     max_seconds : float, optional
@@ -116,7 +119,8 @@ def reproduce(
     seed = complaints.attempt(seed_number, seed)
     complaints.attempt(torch_device, device)
     complaints.attempt(whole_number, "threads", threads, 1)
-    complaints.attempt(whole_number, "workers", workers, 1)
+    if not isinstance(workers, Executor):
+        complaints.attempt(whole_number, "workers", workers, 1)
     if max_seconds is not None:
         complaints.attempt(real_number, "max_seconds", max_seconds, 0)
     complaints.raise_any()

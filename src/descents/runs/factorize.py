@@ -19,6 +19,7 @@ from descents.lowrank.settings import RunControl
 from descents.lowrank.stored import stored
 from descents.lowrank.table import CodedTable, read
 from descents.optim.chunk import Watch
+from descents.optim.executors import Workers
 from descents.runs.block_tables import Seen, look, memory_use, warmed_up
 from descents.runs.factorize_facts import WORST, dominant, result_of
 from descents.runs.factorize_options import Options
@@ -128,7 +129,7 @@ def factorize(
     options: Options,
     run: Identity,
     *,
-    workers: int = 1,
+    workers: Workers = 1,
     max_seconds: float | None = None,
     progress: Progress = lambda part, share: None,
 ) -> FactorizeRun:
@@ -140,7 +141,7 @@ def factorize(
     options : Options
     run : mapping
         The identity of the run.
-    workers : int
+    workers : int or Executor
         The number of parallel processes, each with a chunk of starts.
     max_seconds : float, optional
         The time limit of the descent. Starts that have not ended then are interrupted, and

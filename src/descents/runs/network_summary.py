@@ -145,10 +145,10 @@ def summarized(
         environment=Environment(**environment()),
         seconds=time.perf_counter() - begun,
     )
-    return replace(result, quote=quote_of_network(result), command=_command(result.run))
+    return replace(result, quote=quote_of_network(result), command=rerun(result.run))
 
 
-def _command(run: Run) -> str:
+def rerun(run: Run) -> str:
     """Return a command that repeats the run."""
     return command_line(
         ["descents", "train", run.table],

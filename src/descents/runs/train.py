@@ -13,13 +13,16 @@ import numpy as np
 from descents.errors import InvalidValueError
 from descents.networks.estimators import estimator_of
 from descents.networks.fitting import Job, fit_all
+from descents.networks.fitting import train_shard as run_shard
 from descents.networks.rows import labeled_rows
 from descents.networks.settings import Settings
 from descents.networks.splits import Folds, HoldOut
 from descents.networks.sweep_result import SweepResult, judged
 from descents.optim.chunk import Watch
 from descents.optim.control import RunControl
+from descents.optim.executors import Workers
 from descents.optim.runs import Runs
+from descents.optim.spans import Shard
 from descents.runs.network_options import NetworkOptions, NetworkSetting, class_weights
 from descents.runs.network_rows import Prepared, prepared
 from descents.runs.network_summary import summarized, tensors_of
@@ -79,7 +82,7 @@ def train(
     *,
     folder: RunFolder | None = None,
     threads: int = 1,
-    workers: int = 1,
+    workers: Workers = 1,
     max_seconds: float | None = None,
     progress: Progress | None = None,
 ) -> TrainedRun:
@@ -94,7 +97,8 @@ def train(
     folder : RunFolder, optional
         Stores finished chunks of starts; chunks that it already contains are not
         computed again.
-    threads, workers : int
+    threads : int
+    workers : int or Executor
         How many chunks run in parallel, in threads or in processes.
     max_seconds : float, optional
     progress : callable, optional
@@ -113,10 +117,8 @@ def train(
     names = [setting.name for setting in options.settings()]
     given = prepared(data, options)
     limit = None if max_seconds is None else time.monotonic() + max_seconds
-    marks = np.unique(
-        np.linspace(0, options.epochs, min(CURVES, options.epochs + 1)).astype(int)
-    )
-    control = RunControl(tuple(marks.tolist()), None, max_seconds, workers)
+    marks = _marks(options)
+    control = RunControl(marks, None, max_seconds, workers)
     jobs = _jobs(given, options, control, threads, folder, progress)
     rows = labeled_rows(given.X, given.y, given.target.task, given.weights)
     fits = fit_all(rows, jobs)
@@ -141,7 +143,46 @@ def train(
         options.metric,
     )
     result = summarized(given, data, options, run, study, ends, begun)
-    return TrainedRun(result, study, study.columns(), tensors_of(study, marks))
+    return TrainedRun(
+        result, study, study.columns(), tensors_of(study, np.array(marks))
+    )
+
+
+def train_shard(
+    data: Data,
+    options: NetworkOptions,
+    folder: RunFolder,
+    shard: Shard,
+    *,
+    threads: int = 1,
+    workers: Workers = 1,
+    max_seconds: float | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Train the starts of a shard in every setting, and store them in a run folder.
+
+    The parameters are those of `train`, which needs all shards for its result.
+
+    Raises
+    ------
+    InvalidValueError
+        If options or data are invalid; one message lists all problems.
+    InterruptedRunError
+        If the time limit was reached, or the user interrupted; finished chunks are
+        stored.
+    """
+    given = prepared(data, options)
+    control = RunControl(_marks(options), None, max_seconds, workers)
+    jobs = _jobs(given, options, control, threads, folder, progress, shard.count)
+    rows = labeled_rows(given.X, given.y, given.target.task, given.weights)
+    run_shard(rows, jobs, shard)
+
+
+def _marks(options: NetworkOptions) -> tuple[int, ...]:
+    """Return the epochs at which losses are recorded."""
+    count = min(CURVES, options.epochs + 1)
+    marks = np.unique(np.linspace(0, options.epochs, count).astype(int))
+    return tuple(marks.tolist())
 
 
 def _jobs(
@@ -151,8 +192,12 @@ def _jobs(
     threads: int,
     folder: RunFolder | None,
     progress: Progress | None,
+    shards: int = 1,
 ) -> list[Job]:
-    """Return what is to be trained: one job for each of the settings."""
+    """Return what is to be trained: one job for each of the settings.
+
+    Progress is reported for one of `shards` equal shares of the starts.
+    """
     held_out, named = options.held_out(), options.settings()
     settings = [_settings_of(given, options, setting, held_out) for setting in named]
     ended: set[tuple[str, int]] = set()
@@ -160,7 +205,7 @@ def _jobs(
     for setting, one in zip(named, settings, strict=True):
         watch, store = None, None
         if progress is not None:
-            watch = _watch(progress, setting.name, len(named), one, ended)
+            watch = _watch(progress, setting.name, len(named) / shards, one, ended)
         if folder is not None:
             store = FolderStore(folder, setting.name)
         jobs.append(Job(one, replace(control, watch=watch), threads, store))
@@ -170,7 +215,7 @@ def _jobs(
 def _watch(
     progress: Progress,
     name: str,
-    count: int,
+    count: float,
     settings: Settings,
     ended: set[tuple[str, int]],
 ) -> Watch:

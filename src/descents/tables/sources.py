@@ -58,7 +58,7 @@ class TableSource:
         self._content: bytes | None = None
         self._sha256: str | None = None
         self._state: tuple[int, ...] | None = None
-        self.piped = self._path is None or _is_pipe(self._path)
+        self.piped = self._path is None or is_pipe(self._path)
         if self.piped:
             self._content = self._read_pipe()
             self._sha256 = hashlib.sha256(self._content).hexdigest()
@@ -139,7 +139,7 @@ class TableSource:
             raise InvalidValueError(f"{where} is closed; give a file") from None
 
 
-def _is_pipe(path: Path) -> bool:
+def is_pipe(path: Path) -> bool:
     """Return whether there is something that can be read only once, such as a FIFO."""
     try:
         kind = os.stat(path).st_mode
