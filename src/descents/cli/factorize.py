@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,7 +241,7 @@ def factorize(table: str, **given: Any) -> int:
         out = default_folder("factorize")
     from descents.storage.run_folders import RESULT, RunFolder
 
-    again = resume and (out / RESULT).exists()  # then nothing is drawn
+    again = resume and os.path.exists(out / RESULT)  # then nothing is drawn
     draw = click.get_current_context().with_resource(
         drawing("factorize", ahead=not again)
     )

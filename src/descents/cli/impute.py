@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,7 +124,7 @@ def impute(table: str, filled: Path, **given: Any) -> int:
         out = default_folder("impute")
     from descents.storage.run_folders import RESULT, RunFolder
 
-    again = resume and (out / RESULT).exists()
+    again = resume and os.path.exists(out / RESULT)
     draw = click.get_current_context().with_resource(drawing("impute", ahead=not again))
     threads()
     load_torch()

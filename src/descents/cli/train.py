@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shlex
 import time
 from collections.abc import Callable, Mapping
@@ -218,7 +219,7 @@ def train(table: str, **arguments: Any) -> int:
         out = default_folder("train")
     from descents.storage.run_folders import RESULT, RunFolder
 
-    finished = resume and (out / RESULT).exists()  # then nothing is drawn
+    finished = resume and os.path.exists(out / RESULT)  # then nothing is drawn
     draw = click.get_current_context().with_resource(
         drawing("train", ahead=not finished)
     )

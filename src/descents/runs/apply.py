@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -372,7 +373,7 @@ def load_as(folder: str | Path, kind: type[M]) -> M:
         If it is a run of another command.
     """
     folder = folder_path(folder)
-    if folder.is_file():
+    if os.path.isfile(folder):
         return kind.load(folder)
     result = read_json(folder / RESULT)
     run = result.get("run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -452,7 +453,7 @@ def identity(
     """
     digest = ""
     path = Path(table).expanduser()
-    if table != "-" and path.is_file():
+    if table != "-" and os.path.isfile(path):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ def load(folder: str | Path) -> Any:
         ``study.best_model``, with its `save` method.
     """
     folder = folder_path(folder)
-    if folder.is_file():
+    if os.path.isfile(folder):
         return _of_file(folder)
     result = read_json(folder / RESULT)
     run = result.get("run")
@@ -127,7 +128,7 @@ def _of_file(path: Path) -> Any:
         result = read_json(path)
         if "probability_of_improvement" in result:
             raise InvalidValueError(_no_model(path, result, None))
-    if (path.parent / RESULT).is_file() and path.name != MODEL:
+    if os.path.isfile(path.parent / RESULT) and path.name != MODEL:
         raise InvalidValueError(
             f"{path} is one file of a run and contains no model; give the folder of the "
             f"run, {path.parent}"

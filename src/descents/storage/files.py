@@ -267,9 +267,9 @@ def read_json(path: Path) -> dict[str, Any]:
 def _absence(path: Path) -> str:
     """Return why a file of a run is absent: there is no folder, or no complete run."""
     folder = path.parent
-    if not folder.exists():
+    if not os.path.exists(folder):
         return f"the folder {folder} does not exist"
-    if (folder / ".partial").exists():
+    if os.path.exists(folder / ".partial"):
         return (
             f"{folder} contains a run that was not finished, which --resume continues"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,7 +39,7 @@ def read_model(
         If the file cannot be read, or contains no such model.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise RunFolderError(
             f"{path} is a folder; give the file that {name}.save wrote, or the folder to "
             "descents.load"

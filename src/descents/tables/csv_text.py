@@ -18,6 +18,11 @@ from descents.errors import InvalidValueError
 from descents.tables.conventions import Expected
 from descents.tables.frames import Dialect, Source, reason_of
 from descents.tables.memory import memory_of_machine
+from descents.tables.sizes import (
+    MOST_TIMES_TEXT,
+    SUSPECT_TEXT,
+    check_columns,
+)
 from descents.tables.tables import Table, check_names, known_names
 from descents.tables.text_columns import TextCells, plain_number, text_columns
 from descents.text import counted
@@ -27,8 +32,6 @@ if TYPE_CHECKING:
 
 LONGEST_LINE = 64 * 2**20
 """Maximum length of a line, in bytes; a longer one is not part of a table."""
-MOST_COLUMNS = 100_000
-"""Maximum number of columns of a text file; with more it is not a table."""
 
 _NUMBERS_AS_NAMES = (
     "the first line has only numbers and was taken for column names; give --no-header "
@@ -78,10 +81,17 @@ def read_bytes(where: str, path: Path | None) -> bytes:
     """Return the content of a file, decompressed; raise an error for an endless line."""
     try:
         if path is None:
+            if sys.stdin is None:  # it was closed before this process began
+                raise InvalidValueError(
+                    "standard input is closed; give the path of a file, or a pipe"
+                )
             return _bytes_in_lines(where, sys.stdin.buffer)
-        packed = path.suffix.lower() == ".gz"
-        with gzip.open(path) if packed else path.open("rb") as stream:
-            return _bytes_in_lines(where, stream)
+        if path.suffix.lower() != ".gz":
+            with path.open("rb") as stream:
+                return _bytes_in_lines(where, stream)
+        most = max(SUSPECT_TEXT, MOST_TIMES_TEXT * path.stat().st_size)
+        with gzip.open(path) as unpacked:
+            return _bytes_in_lines(where, unpacked, most)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InvalidValueError(
             f"{where} is not a complete gzip file ({reason_of(error)}); give another, or "
@@ -93,12 +103,20 @@ def read_bytes(where: str, path: Path | None) -> bytes:
         ) from None
 
 
-def _bytes_in_lines(where: str, stream: BinaryIO | gzip.GzipFile) -> bytes:
+def _bytes_in_lines(
+    where: str, stream: BinaryIO | gzip.GzipFile, expands: int | None = None
+) -> bytes:
+    """Return the bytes of a stream, of which a gzip file may contain `expands`."""
     chunks = []
     length = 0  # of the current line
     whole, most = 0, memory_of_machine() // 4  # there are several copies of the text
     while chunk := stream.read(2**20):
         whole += len(chunk)
+        if expands is not None and whole > expands:
+            raise InvalidValueError(
+                f"{where} contains more than {MOST_TIMES_TEXT} times its size, {expands // 2**20} "
+                "MiB of text; decompress it, and give the file if it is the table"
+            )
         if whole > most:
             raise InvalidValueError(
                 f"{where} has more than {most // 2**20} MiB of text, which is too much for "
@@ -193,7 +211,10 @@ def _sniffed(head: str, decimal: str | None) -> str:
     inside = decimal is None and head.count(",") == len(_IN_NUMBER.findall(head))
     for delimiter in _DELIMITERS:
         if delimiter != decimal:
-            counts = [len(record) for record in _records(head, delimiter, 20)]
+            try:
+                counts = [len(record) for record in _records(head, delimiter, 20)]
+            except csv.Error:  # a cell of over 128 KiB: not the delimiter, unless alone
+                continue
             even = counts[0] > 1 and len(set(counts)) == 1
             if (inside and even and best[2] == ",") or (even, counts[0]) > best[:2]:
                 best = (even, counts[0], delimiter)
@@ -246,8 +267,9 @@ def read_text(
         wanted,
         delimiter,
     )
+    places = {name: place for place, name in enumerate(names)}
     columns = tuple(
-        replace(one, cells=cells.column(names.index(one.name)), decimal=wanted.decimal)
+        replace(one, cells=cells.column(places[one.name]), decimal=wanted.decimal)
         for one in columns
     )
     dialect = replace(
@@ -324,11 +346,7 @@ def _split(
     """Return the delimiter, the line end, the first record, and columns of all records."""
     end = _first_line(text)
     marks_in_line = [text.count(mark, 0, end) for mark in delimiter or _DELIMITERS]
-    if max(marks_in_line) >= MOST_COLUMNS:
-        raise InvalidValueError(
-            f"{where} has {max(marks_in_line) + 1} columns, more than {MOST_COLUMNS}; "
-            "give fewer, or a Parquet or .npy file"
-        )
+    check_columns(where, max(marks_in_line) + 1)
     head = text[: max(2**16, end)]
     if len(head) < len(text):
         head = head[: max(head.rfind("\n"), head.rfind("\r")) + 1]
@@ -381,6 +399,8 @@ def _parsed(where: str, text: str, delimiter: str, width: int) -> pyarrow.Table:
                 strings_can_be_null=False,
             ),
         )
+    except MemoryError:  # some of which are ArrowExceptions too
+        raise
     except (pyarrow.ArrowException, OSError) as error:
         check_quotes(where, text, delimiter)
         reason = _ragged(text, delimiter, width) or reason_of(error)

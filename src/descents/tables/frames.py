@@ -140,7 +140,8 @@ def _known(kind: pyarrow.DataType) -> bool:
 
 
 def short(name: str) -> str:
-    """Return a name for a message, shortened if it is long."""
+    """Return a name for a message, in one line and shortened if it is long."""
+    name = "\\n".join(name.splitlines()) if "\n" in name or "\r" in name else name
     return name if len(name) <= 40 else f"{name[:37]}..."
 
 

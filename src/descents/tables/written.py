@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,16 +50,16 @@ def check_target(source: str, target: Path, name: str = "FILLED") -> None:
     complaints = Complaints()
     kind, wanted = original.suffix.lower(), destination.suffix.lower()
     complaints.require(
-        destination.parent.is_dir(),
+        os.path.isdir(destination.parent),
         f"{name} is {target}, but there is no folder {target.parent}; create it, or give "
         "another path",
     )
     complaints.require(
-        str(target) != "-" and not destination.is_dir(),
+        str(target) != "-" and not os.path.isdir(destination),
         f"{name} is {target}, which is not a file; give the name of a file",
     )
     complaints.require(wanted not in OTHER_PROGRAMS, f"{name} {refusal(target)}")
-    same = source != "-" and original.exists() and destination.exists()
+    same = source != "-" and os.path.exists(original) and os.path.exists(destination)
     complaints.require(
         not (same and destination.samefile(original)),
         f"{name} is {target}, which is TABLE itself; give another name",
