@@ -304,6 +304,7 @@ class Cases:
                 "factorize": 2, "impute": 2, "train": 2, "numbers": 0.5, "compare": 1,
                 "reproduce": 0.1, "partial": 0.1, "models": 1,
             }  # fmt: skip
+            shutil.copytree(runs / "partial", runs / "begun", dirs_exist_ok=True)
             for kind in RUNS:
                 files = sorted(p for p in (runs / kind).rglob("*") if p.is_file())
                 kept = (".json", ".parquet", ".safetensors")
@@ -355,7 +356,7 @@ class Cases:
         assert self.runs is not None
         if case.kind == "partial":  # which reading changes
             shutil.rmtree(self.folder / "partial", ignore_errors=True)
-            shutil.copytree(self.runs / "partial", self.folder / "partial")
+            shutil.copytree(self.runs / "begun", self.folder / "partial")
         path = self.folder / case.name
         path.write_bytes(case.content)
         try:

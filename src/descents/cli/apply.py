@@ -85,6 +85,7 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     `factorize` transforms and imputes the rows. A network of `train` predicts its target.
     """
     announce_reading(table, given["quiet"] or given["as_json"])
+    from descents.storage.damage import undamaged
     from descents.storage.files import read_json
     from descents.storage.run_folders import RESULT
     from descents.validation import folder_path
@@ -109,7 +110,9 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     load_torch()
     if memory is not None:
         free_at_once()
-    reading = reading_of(given).after(stored.get("reading", {}), result.get("formats"))
+    with undamaged(run):
+        before, formats = stored.get("reading", {}), result.get("formats")
+        reading = reading_of(given).after(before, formats)
     if complaints.messages:  # report what does not fit the table too
         blocks = memory if command == "factorize" else None
         complaints.attempt(reading.read, table, blocks)

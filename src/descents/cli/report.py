@@ -65,6 +65,7 @@ def report(
 
     RUN is the folder of a run of reproduce, factorize, impute, train or compare.
     """
+    from descents.storage.damage import undamaged
     from descents.storage.files import read_json
     from descents.storage.run_folders import RESULT
 
@@ -75,17 +76,20 @@ def report(
     from descents.pages.tables import formatted, main_table
     from descents.storage.files import make_folder
 
-    stored = read_run(run)
     folder = run if out is None else folder_path(out)
+    with undamaged(run):
+        stored = read_run(run)
+        text = "" if form is None else formatted(main_table(stored.result), form)
     lines = []
     if forms or opened or out is not None or form is None:
         make_folder(folder)
         draw(folder, (stored.result, stored.rows, stored.tensors))
         wanted = [one for each in forms for one in each]
         lines = [f"The page: {folder / PAGE}"]
-        lines += [str(path) for path in write_figures(stored, folder, wanted)]
+        with undamaged(run):
+            lines += [str(path) for path in write_figures(stored, folder, wanted)]
     if form is not None:
-        click.echo(formatted(main_table(stored.result), form), nl=False)
+        click.echo(text, nl=False)
     if not quiet:  # beside a table, the paths go to standard error
         for line in lines:
             click.echo(line, err=form is not None)

@@ -474,7 +474,8 @@ class LowRankImputer(CompletesTables, TransformerMixin, ShownEstimator):
         RunFolderError
             If the file cannot be read, or contains no imputer.
         """
-        return read_model(path, "LowRankImputer", cls._restored, (FORMAT,))
+        kind = ImputerFacts
+        return read_model(path, "LowRankImputer", cls._restored, (FORMAT,), kind)
 
     @classmethod
     def _restored(cls, arrays: Arrays, facts: ImputerFacts) -> Self:

@@ -21,6 +21,7 @@ from descents.runs.block_tables import memory_use, warmed_up
 from descents.runs.factorize import MODEL, SCORES, FactorizeRun, scores
 from descents.runs.factorize_result import AppliedResult, AppliedRun, UnseenLevel
 from descents.runs.request import Data
+from descents.storage.damage import undamaged
 from descents.storage.files import read_json, write_bytes
 from descents.storage.run_folders import RESULT, RunFolder
 from descents.tables.levels import KnownLevels, coded
@@ -375,6 +376,12 @@ def load_as(folder: str | Path, kind: type[M]) -> M:
     folder = folder_path(folder)
     if os.path.isfile(folder):
         return kind.load(folder)
+    with undamaged(folder):
+        return _loaded(folder, kind)
+
+
+def _loaded(folder: Path, kind: type[M]) -> M:
+    """Load the model of a stored run of factorize as a given class."""
     result = read_json(folder / RESULT)
     run = result.get("run")
     if not isinstance(run, dict) or run.get("command") != "factorize":

@@ -11,6 +11,7 @@ import numpy as np
 from descents.errors import Complaints, InvalidValueError
 from descents.runs.train_result import NetworkResult, OptionOfSides
 from descents.statistics.summaries import start_means
+from descents.storage.damage import undamaged
 from descents.storage.files import read_json, read_table
 from descents.storage.results import read_result
 from descents.storage.run_folders import RESULT, ROWS
@@ -93,6 +94,11 @@ class StoredStarts:
             If it contains a run of another command.
         """
         folder = folder_path(run)
+        with undamaged(folder):
+            return cls._of_folder(run, folder)
+
+    @classmethod
+    def _of_folder(cls, run: str | Path, folder: Path) -> StoredStarts:
         stored = read_json(folder / RESULT).get("run")
         if not isinstance(stored, dict) or stored.get("command") != "train":
             raise InvalidValueError(
@@ -131,6 +137,10 @@ class StoredStarts:
 
     def side(self, setting: str | None, metric: str) -> Side:
         """Return the starts of a setting, by default of the best one."""
+        with undamaged(folder_path(self.run)):
+            return self._side(setting, metric)
+
+    def _side(self, setting: str | None, metric: str) -> Side:
         name = self.result.best.setting if setting is None else setting
         rows = self.rows["setting"] == name
         table, lost = (

@@ -18,6 +18,7 @@ import torch
 from descents import __version__
 from descents.errors import Complaints, InvalidValueError
 from descents.runs.results import Formats
+from descents.runs.stored_reading import check_reading
 from descents.storage.values import plain
 from descents.tables import files
 from descents.tables.blocks import TableOnDisk
@@ -79,6 +80,7 @@ class Reading:
         >>> Reading().after({"identifier": "name", "missing": ["?"]}).missing
         ('?',)
         """
+        check_reading(before, formats)
         inherited: dict[str, Any] = {}
         names = ["missing", "delimiter", "encoding"]
         names += ["decimal"] if formats is None else []  # formats include the mark

@@ -19,6 +19,7 @@ from descents.runs import apply as applied
 from descents.runs import apply_network as trained
 from descents.runs.impute import StoredImputer
 from descents.runs.train import MODEL
+from descents.storage.damage import undamaged
 from descents.storage.files import read_json, read_table, read_tensors
 from descents.storage.run_folders import RESULT, ROWS, TENSORS
 from descents.text import OneLine, joined
@@ -76,8 +77,12 @@ def load(folder: str | Path) -> Any:
         ``study.best_model``, with its `save` method.
     """
     folder = folder_path(folder)
-    if os.path.isfile(folder):
-        return _of_file(folder)
+    with undamaged(folder):
+        return _of_file(folder) if os.path.isfile(folder) else _of_folder(folder)
+
+
+def _of_folder(folder: Path) -> Any:
+    """Return the model of a stored run."""
     result = read_json(folder / RESULT)
     run = result.get("run")
     command = run.get("command") if isinstance(run, dict) else None
@@ -134,4 +139,6 @@ def _of_file(path: Path) -> Any:
             f"run, {path.parent}"
         )
     _, facts = read_tensors(path)
-    return kinds.get(facts.get("model", ""), LowRankModel).load(path)
+    name = facts.get("model")
+    kind = kinds.get(name, LowRankModel) if isinstance(name, str) else LowRankModel
+    return kind.load(path)
