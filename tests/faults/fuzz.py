@@ -10,6 +10,8 @@ sentence is kept in ``found/``.
 from __future__ import annotations
 
 import argparse
+import faulthandler
+import importlib
 import json
 import mmap
 import os
@@ -126,6 +128,7 @@ def _read_batch(
     """Read inputs in this process, which was forked for it, and report at the end."""
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     warnings.simplefilter("error")
+    faulthandler.disable()  # which pytest enables
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
@@ -310,9 +313,12 @@ def main() -> int:
     parser.add_argument("--found", type=Path, default=FOUND)
     given = parser.parse_args()
     shard, shards = map(int, given.shard.split("/"))
+    from descents.cli.main import MODULES
     from faults.readers import Cases
     from faults.wholes import make_runs
 
+    for command in MODULES:  # before the processes are forked
+        importlib.import_module(f"descents.cli.{command}")
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as name:
         folder = Path(name)

@@ -22,6 +22,7 @@ from descents.cli.options import (
     range_option,
     reading_of,
     reading_options,
+    safe_csv_option,
     threads,
 )
 from descents.cli.printing import announce_reading, say, warn_of
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     metavar="OUT.csv",
     help="Of a run of factorize: also write TABLE with its missing cells filled to this file.",
 )
+@safe_csv_option
 @intervals_option(
     "Also write prediction intervals with this coverage for the filled cells. A RUN of "
     "factorize must have been made with --intervals."
@@ -93,8 +95,8 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     run = folder_path(run)
     result = read_json(run / RESULT)  # before anything heavy is loaded
     stored = run_of(result)
-    names = ("out", "impute", "memory", "intervals", "unseen")
-    out, impute, memory, coverage, unseen = map(given.pop, names)
+    names = ("out", "impute", "memory", "intervals", "unseen", "safe_csv")
+    out, impute, memory, coverage, unseen, safe = map(given.pop, names)
     silent = given.pop("quiet"), given.pop("as_json")
     drawing_of = {name: given.pop(name) for name in ("imputations", "range", "seed")}
     command = stored.get("command")
@@ -104,6 +106,11 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     check_impute(complaints, impute, table)
     if command == "train":
         _check_network(complaints, run, memory, impute, coverage)
+        complaints.require(
+            not safe,
+            f"{run} contains a network, whose predictions are written as Parquet; leave "
+            "--safe-csv out",
+        )
     if out is None:
         out = default_folder("apply")
     threads()
@@ -124,11 +131,13 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
         given_of = {name: x for name, x in drawing_of.items() if x is not None}
         identity |= {**given_of, "unseen": unseen or "missing"}
         options = {"intervals": coverage, **drawing_of, "seed": drawing_of["seed"] or 0}
-        return fill(run, reading, filled, identity, out, options, silent, _show_unseen)
+        return fill(
+            run, reading, filled, identity, out, options, silent, safe, _show_unseen
+        )
     identity |= {} if unseen in (None, "error") else {"unseen": unseen}
     if command == "train":
         return _predict(run, reading, identity, out, unseen or "error", silent)
-    wanted = Wanted(memory, impute, coverage, unseen or "error")
+    wanted = Wanted(memory, impute, coverage, unseen or "error", safe)
     return _transform(run, reading, identity, out, wanted, silent)
 
 
@@ -146,12 +155,15 @@ class Wanted:
         The coverage of prediction intervals.
     unseen : {"error", "missing"}
         What is done with levels that the model was not fitted with.
+    safe : bool
+        Whether CSV text has no formulas.
     """
 
     memory: int | None
     impute: Path | None
     coverage: float | None
     unseen: str
+    safe: bool
 
 
 def _transform(
@@ -168,7 +180,7 @@ def _transform(
     from descents.storage.run_folders import RunFolder
 
     model = study.load_as(run, LowRank)
-    data = reading.read(identity["table"], wanted.memory)
+    data = reading.read(identity["table"], wanted.memory).safe(wanted.safe)
     with RunFolder(out, identity) as folder:
         if wanted.memory is not None:
             result = study.apply_by_blocks(folder, model, identity, data)

@@ -31,6 +31,7 @@ from descents.cli.options import (
     reading_of,
     reading_options,
     run_options,
+    safe_csv_option,
     share_products,
     threads,
 )
@@ -206,6 +207,7 @@ def intervals_option(says: str) -> Callable[[Any], Any]:
     "To fill a table, 'descents impute' is better: it needs no rank, and says how well "
     "each column is predicted.",
 )
+@safe_csv_option
 @intervals_option(
     "Fit a second model without a fifth of the cells, to calibrate prediction intervals "
     "with this coverage for imputed cells; --impute also writes them."
@@ -229,14 +231,18 @@ def factorize(table: str, **given: Any) -> int:
 
     TABLE is a CSV or TSV file (.gz too), Parquet, .npy, .npz, or - for standard input.
     """
-    names = ("resume", "out", "max_seconds", "workers", "memory", "impute")
-    resume, out, max_seconds, workers, memory, impute = map(given.pop, names)
+    names = ("resume", "out", "max_seconds", "workers", "memory", "impute", "safe_csv")
+    resume, out, max_seconds, workers, memory, impute, safe = map(given.pop, names)
     quiet, as_json = given.pop("quiet"), given.pop("as_json")
     announce_reading(table, quiet or as_json)
     complaints = Complaints()
     check_resume(complaints, resume, out)
     check_impute(complaints, impute, table, triples=given["triples"])
     check_memory(complaints, memory, impute, given["intervals"], workers)
+    complaints.require(
+        not safe or impute is not None,
+        "--safe-csv is for the table of --impute; leave it out, or give --impute",
+    )
     if out is None:
         out = default_folder("factorize")
     from descents.storage.run_folders import RESULT, RunFolder
@@ -262,11 +268,11 @@ def factorize(table: str, **given: Any) -> int:
         if folder.complete:
             result = read_result(LowRankResult, folder.path / RESULT)
             if impute is not None:
-                data = reading.read(table, named=options.columns)
+                data = reading.read(table, named=options.columns).safe(safe)
                 coverage = options.intervals
                 notes = write_filled(folder.path, data, impute, coverage)
         else:
-            data = reading.read(table, memory, options.columns)
+            data = reading.read(table, memory, options.columns).safe(safe)
             result, notes = _fitted(
                 data, options, run, folder, limits, quiet or as_json, draw, impute
             )

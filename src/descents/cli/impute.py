@@ -22,6 +22,7 @@ from descents.cli.options import (
     printing_options,
     range_option,
     reading_of,
+    safe_csv_option,
     text_options,
     threads,
 )
@@ -95,6 +96,7 @@ def imputations_option(says: str) -> Decorator:
 @levels_option
 @column_options
 @text_options
+@safe_csv_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -114,8 +116,8 @@ def impute(table: str, filled: Path, **given: Any) -> int:
     needed: columns are modeled by their type, and how well each is predicted is tested
     on observed cells that are hidden from the fit.
     """
-    resume, out, quiet, as_json = (
-        given.pop(name) for name in ("resume", "out", "quiet", "as_json")
+    resume, out, quiet, as_json, safe = (
+        given.pop(name) for name in ("resume", "out", "quiet", "as_json", "safe_csv")
     )
     announce_reading(table, quiet or as_json)
     complaints = Complaints()
@@ -150,10 +152,10 @@ def impute(table: str, filled: Path, **given: Any) -> int:
         if folder.complete:  # FILLED may be absent, or another file: write it again
             result = read_result(ImputationResult, folder.path / RESULT)
             model = study.StoredImputer.load(folder.path)
-            data = reading.read(table)
+            data = reading.read(table).safe(safe)
             study.write(model.filling(study.table_of(data), options), table, filled)
         else:
-            data = reading.read(table)
+            data = reading.read(table).safe(safe)
             with bar(quiet or as_json) as progress:
                 found = study.impute(data, options, run, progress)
                 study.write(found.filling, table, filled)
@@ -248,6 +250,7 @@ def fill(
     out: Path,
     options: dict[str, Any],
     silent: tuple[bool, bool],
+    safe: bool,
     show_unseen: Callable[[list[dict[str, Any]]], None],
 ) -> int:
     """Fill the missing cells of new rows by the model of a run of impute."""
@@ -258,7 +261,7 @@ def fill(
     table, unseen = str(identity["table"]), str(identity["unseen"])
     model = study.StoredImputer.load(run)
     wanted = Options(**options)
-    data = reading.read(table)
+    data = reading.read(table).safe(safe)
     with RunFolder(out, identity) as folder:
         result, found = study.apply(model, identity, data, wanted, unseen)
         study.write(found, table, filled)

@@ -72,6 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CLOSED_OUTPUT
 
 
+def _of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Return whether an error is a lack of memory; torch has none of its own for it."""
+    texts = ("can't allocate memory", "out of memory", "bad_alloc", "bad allocation")
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(text in said for text in texts)
+
+
 def _run(arguments: Sequence[str] | None) -> int:
     try:
         code = commands.main(
@@ -91,6 +98,14 @@ def _run(arguments: Sequence[str] | None) -> int:
     except (click.Abort, KeyboardInterrupt):
         say_error("interrupted.")
         return CTRL_C
+    except (MemoryError, RuntimeError) as error:
+        if not _of_memory(error):
+            raise
+        say_error(
+            "there is not enough memory; free some, raise its limit, or give a smaller "
+            "table, a lower rank or fewer starts."
+        )
+        return BAD_INPUT
     except DescentsError as error:
         notes = getattr(error, "__notes__", [])
         say_error(f"{'; '.join([str(error), *notes])}.")

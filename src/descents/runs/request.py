@@ -28,6 +28,7 @@ from descents.tables.orders import ordered
 from descents.tables.tables import Table, check_name
 from descents.tables.triples import Triples
 from descents.tables.typed_columns import describe, remarks
+from descents.tables.written import without_formulas
 from descents.text import counted
 
 _NO_LEVELS = (
@@ -299,6 +300,12 @@ class Data:
     def formats(self) -> dict[str, Any] | None:
         """Return how a table writes its numbers; None for other kinds of data."""
         return self.values.formats() if isinstance(self.values, Table) else None
+
+    def safe(self, wanted: bool) -> Data:
+        """Return the data, on request with CSV text that no spreadsheet computes."""
+        if not wanted or not isinstance(self.values, Table):
+            return self
+        return replace(self, values=without_formulas(self.values))
 
     @classmethod
     def of_disk(cls, table: TableOnDisk) -> Data:

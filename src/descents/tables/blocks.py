@@ -397,6 +397,8 @@ class _Parquet:
 
         try:
             return pyarrow.parquet.ParquetFile(self.path)
+        except MemoryError:  # some of which are ArrowExceptions too
+            raise
         except (OSError, ValueError, pyarrow.ArrowException) as error:
             raise InvalidValueError(
                 f"{self.where} cannot be read as Parquet ({reason_of(error)}); give a "
@@ -445,6 +447,8 @@ class _Parquet:
                     for first in range(0, len(block), rows):
                         yield block[first : first + rows]
                     del block
+        except MemoryError:
+            raise
         except pyarrow.ArrowException as error:
             raise OSError(reason_of(error)) from None
 

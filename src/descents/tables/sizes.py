@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from descents.errors import InvalidValueError, for_caller
+from descents.tables.frames import reason_of
 from descents.tables.memory import memory_of_machine, said
 
 MOST_COLUMNS = 100_000
@@ -64,6 +65,8 @@ def check_size(
     Raises
     ------
     ValueError
+    MemoryError
+        If the memory is not enough.
 
     Examples
     --------
@@ -80,9 +83,9 @@ def check_size(
 
 
 def check_memory(what: str, size: int) -> None:
-    """Raise a ValueError for contents that take more than the memory of this process."""
+    """Raise a MemoryError for contents that take more than this process may use."""
     if size > memory_of_machine():
-        raise ValueError(
+        raise MemoryError(
             f"{what} takes {said(size)} to read, more than the memory of this machine "
             "or than its limit"
         )
@@ -109,9 +112,10 @@ def enough_memory(where: str) -> Iterator[None]:
     """
     try:
         yield
-    except MemoryError:
+    except MemoryError as error:
+        why = f" ({reason_of(error)})" if str(error) else ""
         raise InvalidValueError(
-            f"there is not enough memory to read {where}; free some, raise the limit of "
-            "memory, give a smaller table, or a .npy or .parquet file of numbers and "
+            f"there is not enough memory to read {where}{why}; free some, raise the limit "
+            "of memory, give a smaller table, or a .npy or .parquet file of numbers and "
             + for_caller("--memory", "a TableOnDisk")
         ) from None

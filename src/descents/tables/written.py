@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,28 @@ if TYPE_CHECKING:
 
 ARRAYS = (".npy", ".npz")
 BINARY = (".parquet", *ARRAYS)
+
+
+def without_formulas(table: Table) -> Table:
+    """Return the table of a file with CSV text that no spreadsheet computes.
+
+    In `Table.filled`, text and names that begin with =, +, -, @, a tab or a carriage
+    return have a single quote in front; see `descents.text.without_formula`.
+
+    Examples
+    --------
+    >>> import pyarrow
+    >>> from descents.tables.tables import from_arrow
+    >>> frame = pyarrow.table({"a": ["=1+1", "-2"], "b": [-1.5, 2.0]})
+    >>> table = from_arrow("t.parquet", frame, [], [])
+    >>> without_formulas(table).filled({}).splitlines()
+    ['a,b', "'=1+1,-1.5", '-2,2']
+    """
+    source = table.source
+    if source.dialect is None:
+        return table
+    dialect = replace(source.dialect, safe=True)
+    return replace(table, source=replace(source, dialect=dialect))
 
 
 def check_target(source: str, target: Path, name: str = "FILLED") -> None:
