@@ -283,6 +283,8 @@ def check_file(where: str, path: Path) -> None:
     """
     try:
         is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+        if not os.access(path, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except (OSError, ValueError) as error:
         numbers = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
         if not isinstance(error, OSError) or error.errno in numbers:

@@ -117,15 +117,12 @@ def _limited(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _resident() -> int:
-    """Return the largest resident memory that this process has had, in bytes."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def _read_batch(
     cases: Any, seed: int, numbers: range, shared: Shared, pipe: int
 ) -> None:
     """Read inputs in this process, which was forked for it, and report at the end."""
+    from descents.tables.memory import peak_memory
+
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     warnings.simplefilter("error")
     faulthandler.disable()  # which pytest enables
@@ -135,7 +132,7 @@ def _read_batch(
     # Half of the processes cannot have more memory; of the others it is measured.
     tight = generators(seed, numbers.start)[1].random() < 0.5
     _limited(MEMORY if tight else 6 * MEMORY)
-    resident = _resident()
+    peak = peak_memory() or 0
     with os.fdopen(pipe, "w") as report:
         for number in numbers:
             making, reading = generators(seed, number)
@@ -144,9 +141,10 @@ def _read_batch(
             signal.setitimer(signal.ITIMER_PROF, SECONDS)
             outcome, place = outcome_of(cases, case, reading)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            if not tight and _resident() > resident + MEMORY:
-                outcome, place = "memory", f"{_resident() - resident} bytes"
-                resident = _resident()
+            grown = 0 if tight else (peak_memory() or 0) - peak
+            if grown > MEMORY:
+                outcome, place = "memory", f"{grown} bytes"
+                peak += grown
             report.write(json.dumps([number, case.kind, outcome, place]) + "\n")
             if number % 64 == 0:
                 report.flush()

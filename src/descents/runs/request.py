@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import os
@@ -463,7 +464,8 @@ def identity(
     digest = ""
     path = Path(table).expanduser()
     if table != "-" and os.path.isfile(path):
-        with path.open("rb") as file:
+        # A file that cannot be read is reported when it is.
+        with contextlib.suppress(OSError), path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "command": command,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict, cast
 
 from descents.storage.damage import check_facts
 from descents.tables.numerals import restored
+
+MOST_PLACES = 400
+"""Numbers have at most so many decimals."""
 
 
 class InheritedFacts(TypedDict, total=False):
@@ -19,11 +22,28 @@ class InheritedFacts(TypedDict, total=False):
     identifier: str | None
 
 
+class WrittenFacts(TypedDict, total=False):
+    """How one column writes numbers, or its levels with open ends."""
+
+    decimal: Literal[".", ","]
+    thousands: str
+    before: str
+    after: str
+    brackets: bool
+    minus: bool
+    mark: str
+    positive: str
+    negative: str
+    lakhs: bool
+    places: int | None
+    levels: list[str]
+
+
 class FormatFacts(TypedDict):
     """The result of `Table.formats`."""
 
-    decimal: str
-    columns: dict[str, dict[str, object]]
+    decimal: Literal[".", ","]
+    columns: dict[str, WrittenFacts]
     numbers: NotRequired[list[str]]
     delimiter: NotRequired[str | None]
 
@@ -51,7 +71,11 @@ def check_reading(before: Mapping[str, object], formats: object) -> None:
     TypeError: its reading, 'delimiter' is not of the type str or NoneType
     """
     check_facts(InheritedFacts, before, "its reading")
-    if isinstance(formats, Mapping):
-        for written in formats["columns"].values():
-            restored(written)
-    check_facts(FormatFacts | None, formats, "its formats")
+    if formats is None:
+        return
+    check_facts(FormatFacts, formats, "its formats")
+    for written in cast("FormatFacts", formats)["columns"].values():
+        restored(written)
+        places = written.get("places") or 0
+        if not 0 <= places <= MOST_PLACES:
+            raise ValueError(f"its formats have numbers of {places} decimals")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO
@@ -67,17 +68,23 @@ def array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     return tuple(int(size) for size in shape), bool(fortran_order), dtype
 
 
-def check_length(shape: tuple[int, ...], dtype: np.dtype, length: int) -> None:
+def check_length(
+    shape: tuple[int, ...], dtype: np.dtype, length: int, packed: int | None = None
+) -> None:
     """Raise an error for an array that is longer than its file or than the memory.
 
     Parameters
     ----------
     length : int
         Number of bytes that follow the header.
+    packed : int, optional
+        The size of a compressed file, in bytes.
 
     Raises
     ------
     ValueError
+    MemoryError
+        If the memory is not enough.
 
     Examples
     --------
@@ -92,7 +99,11 @@ def check_length(shape: tuple[int, ...], dtype: np.dtype, length: int) -> None:
         raise ValueError(
             f"its shape is {shape}, which takes {size} bytes, but {length} follow"
         )
-    check_memory(f"its shape is {shape}, which", bytes_to_read(shape, dtype.itemsize))
+    what, needs = f"its shape is {shape}, which", bytes_to_read(shape, dtype.itemsize)
+    if packed is None:
+        check_memory(what, needs)
+    else:
+        check_size(what, needs, packed)
 
 
 def load_checked(file: BinaryIO) -> np.ndarray | NpzFile:
@@ -149,10 +160,17 @@ def check_members(loaded: NpzFile, names: Iterable[str], packed: int) -> None:
     used = [infos[name.removesuffix(".npy")] for name in names]
     check_size("its content", sum(info.file_size for info in used), packed)
     for info in used:
+        # Python decompresses other methods without a limit, whatever size is declared.
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(
+                f"its member {info.filename!r} is compressed by a method that numpy does "
+                "not use"
+            )
         with members.open(info) as member:
             try:
                 shape, _, dtype = array_header(member)
-                check_length(shape, dtype, info.file_size - member.tell())
+                length = info.file_size - member.tell()
+                check_length(shape, dtype, length, packed)
             except ValueError as error:
                 raise ValueError(f"its member {info.filename!r}: {error}") from None
 

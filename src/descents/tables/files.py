@@ -21,7 +21,12 @@ from descents.tables.csv_text import (
 )
 from descents.tables.formats import OTHER_PROGRAMS, refusal
 from descents.tables.frames import Dialect, cell_texts, reason_of, short
-from descents.tables.sizes import check_columns, check_size, enough_memory
+from descents.tables.sizes import (
+    bytes_to_read,
+    check_columns,
+    check_size,
+    enough_memory,
+)
 from descents.tables.tables import Table, from_arrow
 from descents.tables.text_columns import NUMBER
 from descents.tables.triples import Triples, stored_once
@@ -261,8 +266,8 @@ def _check_declared(where: str, file: pyarrow.parquet.ParquetFile, length: int) 
     check_columns(where, columns)
     if rows < 0:
         raise ValueError(f"it declares {rows} rows")
-    # Each cell takes a number in the file's own type, and one in float64.
-    check_size(f"its table of {rows} rows", 16 * rows * columns, length)
+    needs = bytes_to_read((rows, columns), 8)
+    check_size(f"its table of {rows} rows", needs, length)
 
 
 # Triples

@@ -16,9 +16,9 @@ MOST_COLUMNS_ON_DISK = 10**6
 """Maximum number of columns of a table that is read in blocks of rows."""
 MOST_TIMES = 500
 """A file that grows more than this many times is suspect, if what it becomes is large."""
-SUSPECT = 2**28
-"""The size, in bytes, from which arrays count as large."""
-MOST_TIMES_TEXT, SUSPECT_TEXT = 200, 2**26
+SUSPECT = 2**29
+"""The memory, in bytes, from which tables count as large."""
+MOST_TIMES_TEXT, SUSPECT_TEXT = 200, 2**25
 """The same for text, of which reading needs several copies."""
 
 
@@ -92,14 +92,16 @@ def check_memory(what: str, size: int) -> None:
 
 
 def bytes_to_read(shape: tuple[int, ...], itemsize: int) -> int:
-    """Return the memory that reading an array takes: itself, its columns, and float64.
+    """Return the memory that reading an array takes.
+
+    This is the array, its columns, float64 values, and an intermediate result of these.
 
     Examples
     --------
     >>> bytes_to_read((1000, 2), 4)
-    32000
+    48000
     """
-    return math.prod(shape) * (2 * itemsize + 8)
+    return math.prod(shape) * (2 * itemsize + 16)
 
 
 @contextmanager
