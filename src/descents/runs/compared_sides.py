@@ -120,7 +120,7 @@ class StoredStarts:
         InvalidValueError
             If the run does not have it.
         """
-        name = given or self.result.metric
+        name = self.result.metric if given is None else given
         metrics = [
             n
             for n, v in self.rows.items()
@@ -128,6 +128,9 @@ class StoredStarts:
             and n not in NO_METRIC
             and not n.startswith("seconds")
         ]
+        if given is None and name not in metrics:
+            with undamaged(folder_path(self.run)):
+                raise ValueError("starts.parquet lacks the metric of the run")
         if name not in metrics:
             raise InvalidValueError(
                 f"--metric is {name!r}, which {folder_path(self.run)} does not have; give "
