@@ -8,7 +8,7 @@ COMPILE := $(BIN)/python -m compileall -qq -j 0 -r 20 -x '/tests?/' $(VENV)/lib 
 # Two torch threads beside another busy process can be many times slower than one.
 TESTS := OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m pytest
 
-.PHONY: reproduce test test-all bench docs schemas lint clean
+.PHONY: reproduce test test-all faults bench docs schemas lint clean
 
 $(VENV)/made:
 	$(PYTHON) -m venv $(VENV)
@@ -56,6 +56,10 @@ test-all: lint docs $(VENV)/workers
 $(VENV)/peers: $(VENV)/dev
 	-$(BIN)/python benchmarks/peers.py
 	touch $@
+
+# Damaged inputs: `make faults FAULTS="--shard 3/10 --count 100000"` adds to the counts.
+faults: $(VENV)/dev
+	PYTHONPATH=tests OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m faults.fuzz $(FAULTS)
 
 bench: $(VENV)/peers
 	$(BIN)/python benchmarks/run.py $(BENCH)

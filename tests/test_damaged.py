@@ -17,7 +17,6 @@ import pytest
 from descents import TableOnDisk
 from descents.cli.main import main
 from descents.errors import InvalidValueError
-from descents.tables import arrays
 from descents.tables.files import read
 from test_tables import refused
 
@@ -115,7 +114,7 @@ def test_more_than_the_memory_of_the_machine(tmp_path: Path, monkeypatch) -> Non
     path.write_bytes(packed(X=np.zeros((1000, 100))))
     assert path.stat().st_size < 2000
     assert read(path).rows == 1000
-    monkeypatch.setattr(arrays, "memory_of_machine", lambda: 10**5)
+    monkeypatch.setattr("descents.tables.sizes.memory_of_machine", lambda: 10**5)
     refused(lambda: read(path), "more than the memory of this machine")
     path = tmp_path / "t.csv"
     path.write_text("a,b\n" + "1,2\n" * 10**5)

@@ -30,6 +30,29 @@ def visible(text: str) -> str:
     return _CONTROL_CHARACTERS.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""The first characters of a cell that a spreadsheet may compute or execute."""
+_PLAIN_NUMBER = re.compile(
+    r"[+-]\s?[$€£¥]?\s?[0-9.,'\s]*[0-9]\.?(e[+-]?[0-9]+)?\s?%?", re.IGNORECASE
+)
+
+
+def without_formula(cell: str) -> str:
+    """Return a cell of CSV text that no spreadsheet takes for a formula.
+
+    Text that begins with =, +, -, @, a tab or a carriage return gets a single quote in
+    front, as OWASP advises. Numbers are returned unchanged.
+
+    Examples
+    --------
+    >>> without_formula("=1+1"), without_formula("-1.5"), without_formula("-x")
+    ("'=1+1", '-1.5', "'-x")
+    """
+    if not cell.startswith(_FORMULA) or _PLAIN_NUMBER.fullmatch(cell):
+        return cell
+    return f"'{cell}"
+
+
 def counted(count: int, noun: str, nouns: str | None = None) -> str:
     """Return a count followed by its noun, in the singular or the plural.
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import operator
+import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import SupportsFloat, SupportsIndex, cast
@@ -256,6 +259,43 @@ def class_labels(name: str, value: object, rows: int) -> np.ndarray:
     if labels.max() < 1:
         raise InvalidValueError(f"{name} has only one class; give at least two")
     return labels.astype(np.int64)
+
+
+def check_file(where: str, path: Path) -> None:
+    """Raise an error if a path is not that of a file that can be looked up.
+
+    Parameters
+    ----------
+    where : str
+        The path in the words of the caller.
+    path : Path
+
+    Raises
+    ------
+    InvalidValueError
+
+    Examples
+    --------
+    >>> check_file("nowhere.csv", Path("nowhere.csv"))
+    Traceback (most recent call last):
+    ...
+    descents.errors.InvalidValueError: there is no file nowhere.csv; check its name
+    """
+    try:
+        is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+        if not os.access(path, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except (OSError, ValueError) as error:
+        numbers = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+        if not isinstance(error, OSError) or error.errno in numbers:
+            raise InvalidValueError(
+                f"there is no file {where}; check its name"
+            ) from None
+        raise InvalidValueError(
+            f"{where} cannot be read ({error.strerror}); give a file that can"
+        ) from None
+    if is_folder:
+        raise InvalidValueError(f"{where} is a folder; give a file")
 
 
 def folder_path(value: str | Path) -> Path:

@@ -23,6 +23,7 @@ from descents.cli.options import (
     range_option,
     reading_of,
     reading_options,
+    safe_csv_option,
     threads,
 )
 from descents.cli.printing import announce_reading, draw_page, say, warn_of
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     metavar="OUT.csv",
     help="Of a run of factorize: also write TABLE with its missing cells filled to this file.",
 )
+@safe_csv_option
 @intervals_option(
     "Also write prediction intervals with this coverage for the filled cells. A RUN of "
     "factorize must have been made with --intervals."
@@ -89,6 +91,7 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     `factorize` transforms and imputes the rows. A network of `train` predicts its target.
     """
     announce_reading(table, given["quiet"] or given["as_json"])
+    from descents.storage.damage import undamaged
     from descents.storage.files import read_json
     from descents.storage.run_folders import RESULT
     from descents.tables.sources import TableSource
@@ -97,8 +100,8 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     run = folder_path(run)
     result = read_json(run / RESULT)  # before anything heavy is loaded
     stored = run_of(result)
-    names = ("out", "impute", "memory", "intervals", "unseen")
-    out, impute, memory, coverage, unseen = map(given.pop, names)
+    names = ("out", "impute", "memory", "intervals", "unseen", "safe_csv")
+    out, impute, memory, coverage, unseen, safe = map(given.pop, names)
     silent = given.pop("quiet"), given.pop("as_json")
     drawing_of = {name: given.pop(name) for name in ("imputations", "range", "seed")}
     command = stored.get("command")
@@ -108,6 +111,11 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     check_impute(complaints, impute, table)
     if command == "train":
         _check_network(complaints, run, memory, impute, coverage)
+        complaints.require(
+            not safe,
+            f"{run} contains a network, whose predictions are written as Parquet; leave "
+            "--safe-csv out",
+        )
     if out is None:
         out = default_folder("apply")
     threads()
@@ -115,7 +123,9 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     if memory is not None:
         free_at_once()
     requested = reading_of(given)
-    reading = requested.after(stored.get("reading", {}), result.get("formats"))
+    with undamaged(run):
+        before, formats = stored.get("reading", {}), result.get("formats")
+        reading = requested.after(before, formats)
     if complaints.messages:  # report what does not fit the table too
         blocks = memory if command == "factorize" else None
         complaints.attempt(reading.read, table, blocks)
@@ -131,10 +141,10 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     if command == "impute":
         assert filled is not None  # noqa: S101  checked above
         filling = {"intervals": coverage, **drawing_of, "seed": drawing_of["seed"] or 0}
-        return _fill(run, reading, filled, use, out, filling, silent)
+        return _fill(run, reading, filled, use, out, filling, silent, safe)
     if command == "train":
         return _predict(run, reading, use, out, unseen or "error", silent)
-    wanted = Wanted(memory, impute, coverage, unseen or "error")
+    wanted = Wanted(memory, impute, coverage, unseen or "error", safe)
     return _transform(run, reading, use, out, wanted, silent)
 
 
@@ -190,12 +200,15 @@ class Wanted:
         The coverage of prediction intervals.
     unseen : {"error", "missing"}
         What is done with levels that the model was not fitted with.
+    safe : bool
+        Whether CSV text has no formulas.
     """
 
     memory: int | None
     impute: Path | None
     coverage: float | None
     unseen: str
+    safe: bool
 
 
 def _transform(
@@ -212,7 +225,7 @@ def _transform(
     from descents.storage.run_folders import RunFolder
 
     model = study.load_as(run, LowRank)
-    data = reading.read(use.source, wanted.memory)
+    data = reading.read(use.source, wanted.memory).safe(wanted.safe)
     with RunFolder(out, vars(use.run), resumable=False) as folder:
         if wanted.memory is not None:
             result = study.apply_by_blocks(folder, model, use.run, data, use.said)
@@ -371,6 +384,7 @@ def _fill(
     out: Path,
     options: dict[str, Any],
     silent: tuple[bool, bool],
+    safe: bool,
 ) -> int:
     """Fill the missing cells of new rows by the model of a run of impute."""
     from descents.runs import impute as study
@@ -380,7 +394,7 @@ def _fill(
     unseen = str(use.run.unseen)
     model = study.StoredImputer.load(run)
     wanted = Options(**options)
-    data = reading.read(use.source)
+    data = reading.read(use.source).safe(safe)
     with RunFolder(out, vars(use.run), resumable=False) as folder:
         result, found = study.apply(model, use.run, data, wanted, unseen, use.said)
         study.write(found, use.run.table, filled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from descents.errors import Complaints
@@ -65,7 +66,7 @@ def check_impute(
         "missing cells; leave it out",
     )
     complaints.require(
-        place.parent.is_dir(),
+        os.path.isdir(place.parent),
         f"--impute is {impute}, but there is no folder {impute.parent}; make it, or give "
         "another place",
     )
@@ -76,7 +77,12 @@ def check_impute(
     complaints.require(
         place.suffix.lower() not in OTHER_PROGRAMS, f"--impute {refusal(impute)}"
     )
-    same = table != "-" and given.exists() and place.exists() and place.samefile(given)
+    same = (
+        table != "-"
+        and os.path.exists(given)
+        and os.path.exists(place)
+        and place.samefile(given)
+    )
     complaints.require(
         not same, f"--impute is {impute}, which is TABLE itself; give another name"
     )

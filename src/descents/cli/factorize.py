@@ -30,6 +30,7 @@ from descents.cli.options import (
     reading_of,
     reading_options,
     run_options,
+    safe_csv_option,
     share_products,
     threads,
 )
@@ -208,6 +209,7 @@ def intervals_option(says: str) -> Callable[[Any], Any]:
     "To fill a table, 'descents impute' is better: it needs no rank, and says how well "
     "each column is predicted.",
 )
+@safe_csv_option
 @intervals_option(
     "Fit a second model without a fifth of the cells, to calibrate prediction intervals "
     "with this coverage for imputed cells; --impute also writes them."
@@ -231,14 +233,18 @@ def factorize(table: str, **given: Any) -> int:
 
     TABLE is a CSV or TSV file (.gz too), Parquet, .npy, .npz, or - for standard input.
     """
-    names = ("resume", "out", "max_seconds", "workers", "memory", "impute")
-    resume, out, max_seconds, workers, memory, impute = map(given.pop, names)
+    names = ("resume", "out", "max_seconds", "workers", "memory", "impute", "safe_csv")
+    resume, out, max_seconds, workers, memory, impute, safe = map(given.pop, names)
     quiet, as_json = given.pop("quiet"), given.pop("as_json")
     announce_reading(table, quiet or as_json)
     complaints = Complaints()
     check_resume(complaints, resume, out)
     check_impute(complaints, impute, table, triples=given["triples"])
     check_memory(complaints, memory, impute, given["intervals"], workers)
+    complaints.require(
+        not safe or impute is not None,
+        "--safe-csv is for the table of --impute; leave it out, or give --impute",
+    )
     if out is None:
         out = default_folder("factorize")
     draw = click.get_current_context().with_resource(
@@ -261,7 +267,7 @@ def factorize(table: str, **given: Any) -> int:
     with RunFolder(out, run, resume=resume) as folder:
         result = stored_result(folder, LowRankResult, draw)
         if result is None:
-            data = reading.read(source, memory, options.columns)
+            data = reading.read(source, memory, options.columns).safe(safe)
             made = _fitted(data, options, run, limits, quiet or as_json)
             result = _stored(made, folder, quiet or as_json, draw)
             source.check_unchanged()  # a table on disk is read until here
@@ -269,7 +275,7 @@ def factorize(table: str, **given: Any) -> int:
             if impute is not None:  # the run is complete, and cannot be lost by it
                 notes = write_imputed(made, impute, coverage)
         elif impute is not None:
-            data = reading.read(source, named=options.columns)
+            data = reading.read(source, named=options.columns).safe(safe)
             notes = write_filled(folder.path, data, impute, coverage)
     if in_words(result, quiet, as_json):
         _show(result, folder.path)

@@ -20,6 +20,7 @@ from descents.cli.options import (
     printing_options,
     range_option,
     reading_of,
+    safe_csv_option,
     text_options,
     threads,
 )
@@ -93,6 +94,7 @@ def imputations_option(says: str) -> Decorator:
 @levels_option
 @column_options
 @text_options
+@safe_csv_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -112,8 +114,8 @@ def impute(table: str, filled: Path, **given: Any) -> int:
     needed: columns are modeled by their type, and how well each is predicted is tested
     on observed cells that are hidden from the fit.
     """
-    resume, out, quiet, as_json = (
-        given.pop(name) for name in ("resume", "out", "quiet", "as_json")
+    resume, out, quiet, as_json, safe = (
+        given.pop(name) for name in ("resume", "out", "quiet", "as_json", "safe_csv")
     )
     announce_reading(table, quiet or as_json)
     complaints = Complaints()
@@ -150,10 +152,10 @@ def impute(table: str, filled: Path, **given: Any) -> int:
         result = stored_result(folder, ImputationResult, draw)
         if result is not None:  # FILLED may be absent, or another file: write it again
             model = study.StoredImputer.load(folder.path)
-            data = reading.read(source)
+            data = reading.read(source).safe(safe)
             study.write(model.filling(study.table_of(data), options), table, filled)
         else:
-            data = reading.read(source)
+            data = reading.read(source).safe(safe)
             with bar(quiet or as_json) as progress:
                 found = study.impute(data, options, run, progress)
                 found.write(folder)

@@ -97,7 +97,14 @@ def _end(number: int) -> None:
     os._exit(error.code)
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def _of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Return whether an error is a lack of memory; torch has none of its own for it."""
+    texts = ("can't allocate memory", "out of memory", "bad_alloc", "bad allocation")
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(text in said for text in texts)
+
+
+def _run(arguments: Sequence[str] | None) -> int:  # noqa: PLR0911
     try:
         code = commands.main(
             args=None if arguments is None else list(arguments),
@@ -120,6 +127,14 @@ def _run(arguments: Sequence[str] | None) -> int:
         signals.end_children()
         say_error(f"{error}{signals.hints()}.")
         return error.code
+    except (MemoryError, RuntimeError) as error:
+        if not _of_memory(error):
+            raise
+        say_error(
+            "there is not enough memory; free some, raise its limit, or give a smaller "
+            "table, a lower rank or fewer starts."
+        )
+        return BAD_INPUT
     except DescentsError as error:
         notes = getattr(error, "__notes__", [])
         say_error(f"{'; '.join([str(error), *notes])}.")

@@ -352,6 +352,17 @@ def free_at_once() -> None:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
+def safe_csv_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option for CSV text that no spreadsheet takes for formulas."""
+    return click.option(
+        "--safe-csv",
+        is_flag=True,
+        help="In CSV text that is written, put a single quote before text that begins "
+        "with = + - @, a tab or a carriage return, so that no spreadsheet takes it for a "
+        "formula. Numbers are left alone.",
+    )(function)
+
+
 def reading_of(given: dict[str, Any]) -> Reading:
     """Remove the reading options from `given`, and return them as an `asked.Reading`."""
     from descents.runs import request as asked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -178,7 +179,7 @@ def announce_reading(table: str, silent: bool) -> None:
     """Print that a table is read, unless the file is absent, which is an error soon."""
     if table == "-":
         announce("Reading standard input", silent)
-    elif Path(table).exists():
+    elif os.path.exists(table):
         announce(f"Reading {table}", silent)
 
 

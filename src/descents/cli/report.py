@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from descents.cli.options import Command
+from descents.cli.options import Command, safe_csv_option
 from descents.cli.printing import say_error
+from descents.errors import InvalidValueError
 from descents.validation import folder_path
 
 FORMS = ("png", "svg", "pdf")
@@ -47,6 +48,7 @@ class _Forms(click.ParamType[tuple[str, ...]]):
     help="Print the main table of the run, with intervals and n. Without other options, "
     "nothing is drawn.",
 )  # fmt: skip
+@safe_csv_option
 @click.option("--open", "opened", is_flag=True, help="Open the page in the browser.")
 @click.option(
     "--out", type=click.Path(path_type=Path),
@@ -57,6 +59,7 @@ def report(
     run: Path,
     forms: tuple[tuple[str, ...], ...],
     form: str | None,
+    safe_csv: bool,
     opened: bool,
     out: Path | None,
     quiet: bool,
@@ -65,9 +68,14 @@ def report(
 
     RUN is the folder of a run of reproduce, factorize, impute, train, compare or apply.
     """
+    from descents.storage.damage import undamaged
     from descents.storage.files import read_json
     from descents.storage.run_folders import RESULT
 
+    if safe_csv and form != "csv":
+        raise InvalidValueError(
+            "--safe-csv is for --table csv; leave it out, or give --table csv"
+        )
     run = folder_path(run)
     read_json(run / RESULT)  # report errors before the drawing library is loaded
     from descents.pages.figure_files import write_figures
@@ -75,17 +83,21 @@ def report(
     from descents.pages.tables import formatted, main_table
     from descents.storage.files import make_folder
 
-    stored = read_run(run)
     folder = run if out is None else folder_path(out)
+    with undamaged(run):
+        stored = read_run(run)
+        kind = "safe csv" if safe_csv else form
+        text = "" if kind is None else formatted(main_table(stored.result), kind)
     lines = []
     if forms or opened or out is not None or form is None:
         make_folder(folder)
         draw(folder, (stored.result, stored.rows, stored.tensors))
         wanted = [one for each in forms for one in each]
         lines = [f"The page: {folder / PAGE}"]
-        lines += [str(path) for path in write_figures(stored, folder, wanted)]
+        with undamaged(run):
+            lines += [str(path) for path in write_figures(stored, folder, wanted)]
     if form is not None:
-        click.echo(formatted(main_table(stored.result), form), nl=False)
+        click.echo(text, nl=False)
     if not quiet:  # beside a table, the paths go to standard error
         for line in lines:
             click.echo(line, err=form is not None)

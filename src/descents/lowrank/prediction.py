@@ -446,7 +446,7 @@ class UsesFitted(CodesTables):
         RunFolderError
             If the file cannot be read, or contains no such model.
         """
-        return read_model(path, "LowRankModel", cls.restored)
+        return read_model(path, "LowRankModel", cls.restored, kind=FitFacts)
 
     @classmethod
     def restored(cls, arrays: Arrays, facts: FitFacts) -> Self:

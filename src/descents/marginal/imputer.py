@@ -22,7 +22,7 @@ from descents.marginal.held_out import ColumnScore, HeldOut
 from descents.marginal.incomplete import CompletesTables, Incomplete
 from descents.marginal.missing_values import check_mark, is_blank
 from descents.marginal.row_weights import row_weights
-from descents.marginal.saved import ImputerFacts, facts_of, unfitted
+from descents.marginal.saved import ImputerFacts, check_columns, facts_of, unfitted
 from descents.marginal.settings import Settings
 from descents.marginal.shown import block_of
 from descents.marginal.stored import FORMAT, Arrays, restored, stored
@@ -474,7 +474,8 @@ class LowRankImputer(CompletesTables, TransformerMixin, ShownEstimator):
         RunFolderError
             If the file cannot be read, or contains no imputer.
         """
-        return read_model(path, "LowRankImputer", cls._restored, (FORMAT,))
+        kind = ImputerFacts
+        return read_model(path, "LowRankImputer", cls._restored, (FORMAT,), kind)
 
     @classmethod
     def _restored(cls, arrays: Arrays, facts: ImputerFacts) -> Self:
@@ -485,6 +486,7 @@ class LowRankImputer(CompletesTables, TransformerMixin, ShownEstimator):
 
     def _restore(self, arrays: Arrays, facts: ImputerFacts) -> None:
         """Set the attributes of the fit that `save` stored."""
+        check_columns(facts)
         self._seed, self._framed = facts["seed"], facts["framed"]
         self._empty = np.array(facts["empty"], dtype=bool)
         self._indicated = np.array(facts["indicated"], dtype=np.int64)

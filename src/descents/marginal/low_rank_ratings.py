@@ -339,11 +339,13 @@ class LowRankRatings(BaseEstimator):
         RunFolderError
             If the file cannot be read, or contains no such model.
         """
-        return read_model(path, "LowRankRatings", cls._restored, (FORMAT,))
+        kind = RatingsEstimatorFacts
+        return read_model(path, "LowRankRatings", cls._restored, (FORMAT,), kind)
 
     @classmethod
     def _restored(cls, arrays: Arrays, facts: RatingsEstimatorFacts) -> Self:
         """Return the model from the contents of a file."""
         model = unfitted(cls, facts)
         model._set_model(RatingsModel.restored(arrays, facts))
+        model.fitted_.predicted([0], [0])  # fails here if arrays do not belong together
         return model

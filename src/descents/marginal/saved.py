@@ -38,6 +38,15 @@ class RatingsEstimatorFacts(EstimatorFacts, RatingsFacts):
     """What a file of `descents.LowRankRatings` contains beside arrays."""
 
 
+def check_columns(facts: ImputerFacts) -> None:
+    """Raise a ValueError if facts are of different numbers of columns."""
+    columns = facts["features_in"]
+    inside = all(0 <= place < columns for place in facts["indicated"])
+    named = not facts["names"] or len(facts["names"]) == columns
+    if not (inside and named and len(facts["empty"]) == columns):
+        raise ValueError(f"its parts are not all of {columns} columns")
+
+
 def facts_of(estimator: BaseEstimator, model: str, **changed: object) -> EstimatorFacts:
     """Return the parameters and the column names of a fitted estimator.
 

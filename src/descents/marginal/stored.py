@@ -11,6 +11,7 @@ import torch
 
 from descents.cells.columns import ColumnModel
 from descents.errors import RunFolderError
+from descents.marginal.draws import with_gaussian
 from descents.marginal.features import Features, LevelFeatures, NumberFeatures
 from descents.marginal.forests import Forest
 from descents.marginal.held_out import ColumnScore, HeldOut
@@ -21,6 +22,7 @@ from descents.marginal.settings import Setting
 from descents.marginal.tables import PassedColumn, TableModel
 from descents.marginal.wide import ColumnsModel
 from descents.optim.runs import RunFacts, Runs
+from descents.storage.damage import check_facts
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -134,6 +136,7 @@ def restored(
         raise RunFolderError(
             "the file contains no model of 'descents impute'; give the folder of such a run"
         )
+    check_facts(TableFacts, facts)
     runs = of_prefix(arrays, "runs/")
     gaussians = [
         taken(Gaussian, arrays, f"gaussian/{place}", {})
@@ -168,6 +171,8 @@ def restored(
     )
     models = tuple(ColumnModel.restored(one) for one in facts["columns"])
     passed = tuple(PassedColumn(**one) for one in facts["passed"])
+    for gaussian in gaussians:  # fails here if arrays do not belong together
+        with_gaussian(fitted, gaussian).predicted(np.full((1, len(columns)), np.nan))
     return TableModel(models, passed, fitted), gaussians[1:]
 
 

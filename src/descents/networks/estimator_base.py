@@ -342,6 +342,8 @@ class StartsEstimator(ShownEstimator):
             raise InvalidValueError(
                 hopeless(settings.optimizer, settings.learning_rate)
             )
+        rows = np.zeros((1, model.n_features_in_), dtype=np.float32)
+        model._combined(rows)  # fails here if arrays do not belong together
         return model
 
 

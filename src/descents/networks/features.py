@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
 from descents.cells.columns import MOST_CLASSES, TYPED
 from descents.errors import Complaints, InvalidValueError, for_caller
+from descents.storage.damage import check_facts
 from descents.storage.values import plain
 from descents.tables import levels
 from descents.tables.levels import KnownLevels
@@ -100,6 +101,18 @@ class Feature:
                 f"with numbers there, but it is {column.says}"
             )
         return values
+
+
+class FeatureFacts(TypedDict):
+    """A `Feature` as plain values."""
+
+    name: str
+    levels: list[str | float | bool]
+    fill: float
+    center: float
+    spread: float
+    never: NotRequired[list[str | float | bool]]
+    binary: NotRequired[bool]
 
 
 @dataclass(frozen=True)
@@ -225,6 +238,7 @@ class Features:
     @classmethod
     def restored(cls, facts: Sequence[Mapping[str, Any]]) -> Features:
         """Return the encoding that `described` returned as plain values."""
+        check_facts(list[FeatureFacts], facts, "the encoding")
         sets = ("levels", "never")
         return cls(
             tuple(

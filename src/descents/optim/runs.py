@@ -13,6 +13,7 @@ import numpy as np
 
 from descents.errors import InvalidValueError, RunFolderError
 from descents.plots import axes, notebook
+from descents.storage.damage import check_facts, undamaged
 from descents.storage.files import read_tensors, write_tensors
 from descents.tables.data_frames import data_frame
 from descents.text import UNJUDGED, counted
@@ -330,7 +331,8 @@ class Runs:
             If the file cannot be read or was not written by `save`.
         """
         arrays, facts = read_tensors(Path(path))
-        return cls.restored(arrays, cast("RunFacts", facts))
+        with undamaged(path):
+            return cls.restored(arrays, cast("RunFacts", facts))
 
     @classmethod
     def if_kept(cls, path: str | Path) -> Runs | None:
@@ -348,12 +350,20 @@ class Runs:
 
     @classmethod
     def restored(cls, arrays: dict[str, np.ndarray], facts: RunFacts) -> Runs:
-        """Return the runs from the result of `stored`; other arrays are ignored."""
+        """Return the runs from the result of `stored`; other arrays are ignored.
+
+        Raises
+        ------
+        LookupError, TypeError or ValueError
+            If arrays or facts are missing, or do not belong together.
+        """
+        check_facts(RunFacts, facts)
         groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in _GROUPS}
         for key in [key for key in facts.get("order", arrays) if "/" in key]:
             group, name = key.split("/", 1)
             groups[group][name] = arrays[key]
         per_start = {name: arrays[name] for name in _ARRAYS}
+        _check_arrays(per_start, groups, len(facts["statuses"]))
         return cls(
             statuses=tuple(Status[word] for word in facts["statuses"]),
             settings=facts["settings"],
@@ -363,6 +373,32 @@ class Runs:
             histories=groups["histories"],
             **per_start,
         )
+
+
+def _check_arrays(
+    arrays: dict[str, np.ndarray],
+    groups: dict[str, dict[str, np.ndarray]],
+    starts: int,
+) -> None:
+    """Raise a ValueError if stored arrays of so many starts do not belong together."""
+    whole = {"starts", "steps_taken", "recorded"}
+    recorded = arrays["recorded"].size
+    shapes = {name: (starts,) for name in _PER_START} | {"recorded": (recorded,)}
+    for name, array in arrays.items():
+        if array.shape != shapes[name] or array.dtype.kind not in (
+            "iu" if name in whole else "f"
+        ):
+            raise ValueError(f"{name} is an array of {array.dtype}, {array.shape}")
+    firsts: dict[str, tuple[int, ...]] = {
+        "parameters": (starts,),
+        "metrics": (starts,),
+        "histories": (recorded, starts),
+    }
+    for group, first in firsts.items():
+        for name, array in groups[group].items():
+            kinds = "f" if group == "parameters" else "fiu"
+            if array.shape[: len(first)] != first or array.dtype.kind not in kinds:
+                raise ValueError(f"{name} is an array of {array.dtype}, {array.shape}")
 
 
 _PER_START = (

@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from descents import __version__
-from descents.errors import DrawingError, RunFolderError
+from descents.errors import DescentsError, DrawingError, RunFolderError
 from descents.pages import figures, svg
 from descents.pages.figures import Picture, R, Stored
 from descents.pages.formats import as_file
 from descents.pages.kinds import Kind
 from descents.pages.numbers import fixed, number
 from descents.statistics.metrics import metric_words
+from descents.storage.damage import undamaged
 from descents.storage.files import read_json, read_table, read_tensors, write_bytes
 from descents.storage.results import Result, read_result
 from descents.storage.run_folders import RESULT, ROWS, TENSORS
@@ -187,7 +188,8 @@ def draw(
         If the run is damaged.
     """
     if contents is None:
-        run = read_run(folder)
+        with undamaged(folder):
+            run = read_run(folder)
     else:
         run = Stored(_shown(contents[0]), *contents[1:])
     files: dict[str, bytes] = {}
@@ -199,7 +201,9 @@ def draw(
         for name, picture in drawn.items():
             files |= {f"{name}.{form}": got for form, got in picture.files.items()}
         files[PAGE] = html(run, drawn).encode()
-    except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
+    except (DescentsError, OSError, MemoryError):
+        raise
+    except Exception as error:  # a damaged run can raise any
         raise DrawingError(
             f"{folder} contains a damaged run, or files of different runs; run "
             "the command again, with a new folder"

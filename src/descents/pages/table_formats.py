@@ -7,6 +7,8 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from descents.text import without_formula
+
 LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -156,10 +158,28 @@ def comma_separated(
     return text.getvalue()
 
 
+def safe_comma_separated(
+    caption: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    numbers: Sequence[bool],
+) -> str:
+    r"""Return a table as CSV in which a spreadsheet finds no formulas.
+
+    Examples
+    --------
+    >>> safe_comma_separated("", ["x", "n"], [["=a", "-2"]], [False, True])
+    "x,n\n'=a,-2\n"
+    """
+    safe = [list(map(without_formula, row)) for row in [header, *rows]]
+    return comma_separated(caption, safe[0], safe[1:], numbers)
+
+
 Format = Callable[[str, Sequence[str], Sequence[Sequence[str]], Sequence[bool]], str]
 FORMATS: Mapping[str, Format] = {
     "latex": latex,
     "markdown": markdown,
     "csv": comma_separated,
+    "safe csv": safe_comma_separated,
 }
 """The function that writes a table in each format."""

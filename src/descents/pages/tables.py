@@ -294,7 +294,7 @@ def _of_new_rows(result: UseOfModel) -> PaperTable:
 
 def formatted(table: PaperTable, form: str) -> str:
     """Return a table as text in one of `FORMATS`."""
-    return FORMATS[form](table.caption, *_columns(table, split=form == "csv"))
+    return FORMATS[form](table.caption, *_columns(table, split=form.endswith("csv")))
 
 
 def _columns(

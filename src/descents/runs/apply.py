@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from descents.runs.block_tables import memory_use, warmed_up
 from descents.runs.factorize import MODEL, SCORES, FactorizeRun, scores
 from descents.runs.request import Data, environment
 from descents.runs.results import Environment
+from descents.storage.damage import undamaged
 from descents.storage.files import read_json, write_bytes
 from descents.storage.run_folders import RESULT, RunFolder
 from descents.tables.levels import KnownLevels, coded
@@ -397,8 +399,14 @@ def load_as(folder: str | Path, kind: type[M]) -> M:
         If it is a run of another command.
     """
     folder = folder_path(folder)
-    if folder.is_file():
+    if os.path.isfile(folder):
         return kind.load(folder)
+    with undamaged(folder):
+        return _loaded(folder, kind)
+
+
+def _loaded(folder: Path, kind: type[M]) -> M:
+    """Load the model of a stored run of factorize as a given class."""
     result = read_json(folder / RESULT)
     run = result.get("run")
     if not isinstance(run, dict) or run.get("command") != "factorize":

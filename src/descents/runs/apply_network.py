@@ -29,12 +29,13 @@ from descents.runs.distributions import distribution
 from descents.runs.request import Data, environment
 from descents.runs.results import Distribution, Environment
 from descents.runs.train import MODEL
+from descents.storage.damage import check_facts, undamaged
 from descents.storage.files import read_json
 from descents.storage.run_folders import RESULT
 from descents.tables.levels import Places
 from descents.tables.spelling import plain
 from descents.tables.tables import Table, from_frame
-from descents.text import OneLine
+from descents.text import OneLine, counted
 from descents.validation import folder_path
 
 if TYPE_CHECKING:
@@ -78,6 +79,29 @@ class Trained(OneLine):
         if name.startswith("__") or name == "model":
             raise AttributeError(name)
         return getattr(self.model, name)
+
+    def check(self) -> None:
+        """Raise an error if the parts of a stored run do not belong together.
+
+        Raises
+        ------
+        TypeError or ValueError
+        """
+        check_facts(str, self.target["name"], "the name of the target")
+        encoded = sum(len(feature.labels) for feature in self.features.features)
+        named = hasattr(self.model, "feature_names_in_")
+        if encoded != self.model.n_features_in_ or named:
+            raise ValueError(
+                f"the network has {counted(self.model.n_features_in_, 'feature')}, but "
+                f"the table {encoded}"
+            )
+        if self.classes is None:
+            for name in ("center", "spread"):
+                check_facts(float, self.target[name], f"the {name} of the target")
+        elif len(self.classes) != len(self._classifier.classes_):
+            raise ValueError("the network has another number of classes")
+        else:
+            check_facts(list[str | float | bool], self.classes, "its classes")
 
     @property
     def classes_(self) -> np.ndarray:
@@ -308,14 +332,17 @@ def load(folder: str | Path) -> Trained:
         If the folder contains no complete run.
     """
     folder = folder_path(folder)
-    result = read_json(folder / RESULT)
-    kind: type[MLPStartsClassifier | MLPStartsRegressor] = (
-        MLPStartsClassifier if result["classes"] else MLPStartsRegressor
-    )
-    return Trained(
-        kind.load(folder / MODEL),
-        Features.restored(result["encoding"]),
-        result["target"],
-        result["classes"],
-        result,
-    )
+    with undamaged(folder):
+        result = read_json(folder / RESULT)
+        kind: type[MLPStartsClassifier | MLPStartsRegressor] = (
+            MLPStartsClassifier if result["classes"] else MLPStartsRegressor
+        )
+        trained = Trained(
+            kind.load(folder / MODEL),
+            Features.restored(result["encoding"]),
+            result["target"],
+            result["classes"],
+            result,
+        )
+        trained.check()
+    return trained

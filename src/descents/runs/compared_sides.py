@@ -11,6 +11,7 @@ import numpy as np
 from descents.errors import Complaints, InvalidValueError
 from descents.runs.train_result import NetworkResult, OptionOfSides
 from descents.statistics.summaries import start_means
+from descents.storage.damage import undamaged
 from descents.storage.files import read_json, read_table
 from descents.storage.results import read_result
 from descents.storage.run_folders import RESULT, ROWS
@@ -95,6 +96,11 @@ class StoredStarts:
             If it contains a run of another command.
         """
         folder = folder_path(run)
+        with undamaged(folder):
+            return cls._of_folder(run, folder)
+
+    @classmethod
+    def _of_folder(cls, run: str | Path, folder: Path) -> StoredStarts:
         stored = read_json(folder / RESULT).get("run")
         if not isinstance(stored, dict) or stored.get("command") != "train":
             raise InvalidValueError(
@@ -116,7 +122,7 @@ class StoredStarts:
         InvalidValueError
             If the run does not have it.
         """
-        name = given or self.result.metric
+        name = self.result.metric if given is None else given
         metrics = [
             n
             for n, v in self.rows.items()
@@ -124,6 +130,9 @@ class StoredStarts:
             and n not in NO_METRIC
             and not n.startswith("seconds")
         ]
+        if given is None and name not in metrics:
+            with undamaged(folder_path(self.run)):
+                raise ValueError("starts.parquet lacks the metric of the run")
         if name not in metrics:
             raise InvalidValueError(
                 f"--metric is {name!r}, which {folder_path(self.run)} does not have; give "
@@ -133,6 +142,10 @@ class StoredStarts:
 
     def side(self, setting: str | None, metric: str) -> Side:
         """Return the starts of a setting, by default of the best one."""
+        with undamaged(folder_path(self.run)):
+            return self._side(setting, metric)
+
+    def _side(self, setting: str | None, metric: str) -> Side:
         name = self.result.best.setting if setting is None else setting
         rows = self.rows["setting"] == name
         table, lost = (

@@ -52,6 +52,7 @@ from descents.runs.impute_sentences import (
 from descents.runs.low_rank_quotes import quote_of_imputation
 from descents.runs.request import Data, Reading, environment, formats_of
 from descents.runs.results import Environment, Run
+from descents.storage.damage import check_facts, undamaged
 from descents.storage.files import read_json, read_tensors, write_bytes
 from descents.storage.run_folders import RESULT, ROWS, TENSORS, RunFolder
 from descents.tables.calendar import with_dates
@@ -295,8 +296,10 @@ class StoredImputer:
         RunFolderError
             If the folder does not contain such a run.
         """
-        result = read_json(folder / RESULT)
-        model, resampled = restored(*read_tensors(folder / MODEL))
+        with undamaged(folder):
+            result = read_json(folder / RESULT)
+            check_facts(dict[str, Any], result["run"]["options"], "its options")
+            model, resampled = restored(*read_tensors(folder / MODEL))
         return cls(result, model, tuple(resampled))
 
     def impute(self, frame: Any) -> Any:

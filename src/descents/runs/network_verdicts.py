@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from descents.runs.train_result import (
     Example,
     SettingResult,
 )
+from descents.storage.damage import check_facts
 from descents.storage.files import read_json, write_bytes
 from descents.storage.results import of_json
 from descents.storage.values import json_text
@@ -24,6 +26,14 @@ from descents.storage.values import json_text
 WORTH_A_VERDICT = 0.1
 """Verdicts mean little if the best start gains less than this share of what can be gained
 over no learning."""
+
+
+class StageFacts(TypedDict):
+    """The verdicts of a setting, as a run that is not finished stores them."""
+
+    starts: list[int]
+    words: list[str]
+    facts: dict[str, object]
 
 
 LONGER = 10
@@ -56,9 +66,10 @@ def diagnosed(
     if stage is not None and stage.exists():
         try:
             stored = read_json(stage)
+            check_facts(StageFacts, stored)
             judged = fitted.with_verdicts(stored["starts"], stored["words"])
             return judged, of_json(Ends, stored["facts"])
-        except (RunFolderError, KeyError, ValueError, TypeError):
+        except (RunFolderError, LookupError, ValueError, TypeError):
             pass  # the file is damaged: diagnose again
     metric = fitted.problem.deciding_metric
     ends, short = _below(fitted, metric, most)

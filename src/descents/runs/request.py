@@ -16,6 +16,7 @@ import torch
 from descents import __version__
 from descents.errors import Complaints, InvalidValueError
 from descents.runs.results import Formats
+from descents.runs.stored_reading import check_reading
 from descents.tables import files
 from descents.tables.blocks import TableOnDisk
 from descents.tables.csv_text import checked_delimiter, checked_encoding
@@ -25,6 +26,7 @@ from descents.tables.sources import TableSource
 from descents.tables.tables import Table, check_name
 from descents.tables.triples import Triples
 from descents.tables.typed_columns import describe, remarks
+from descents.tables.written import without_formulas
 from descents.text import counted
 
 _NO_LEVELS = (
@@ -77,6 +79,7 @@ class Reading:
         >>> Reading().after({"identifier": "name", "missing": ["?"]}).missing
         ('?',)
         """
+        check_reading(before, formats)
         inherited: dict[str, Any] = {}
         names = ["missing", "delimiter", "encoding"]
         names += ["decimal"] if formats is None else []  # formats include the mark
@@ -295,6 +298,12 @@ class Data:
     def formats(self) -> dict[str, Any] | None:
         """Return how a table writes its numbers; None for other kinds of data."""
         return self.values.formats() if isinstance(self.values, Table) else None
+
+    def safe(self, wanted: bool) -> Data:
+        """Return the data, on request with CSV text that no spreadsheet computes."""
+        if not wanted or not isinstance(self.values, Table):
+            return self
+        return replace(self, values=without_formulas(self.values))
 
     @classmethod
     def of_disk(cls, table: TableOnDisk) -> Data:

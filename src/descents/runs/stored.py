@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from descents.runs import apply as applied
 from descents.runs import apply_network as trained
 from descents.runs.impute import StoredImputer
 from descents.runs.train import MODEL
+from descents.storage.damage import undamaged
 from descents.storage.files import read_json, read_table, read_tensors
 from descents.storage.run_folders import RESULT, ROWS, TENSORS
 from descents.text import OneLine, joined
@@ -75,8 +77,12 @@ def load(folder: str | Path) -> Any:
         ``study.best_model``, with its `save` method.
     """
     folder = folder_path(folder)
-    if folder.is_file():
-        return _of_file(folder)
+    with undamaged(folder):
+        return _of_file(folder) if os.path.isfile(folder) else _of_folder(folder)
+
+
+def _of_folder(folder: Path) -> Any:
+    """Return the model of a stored run."""
     result = read_json(folder / RESULT)
     run = result.get("run")
     command = run.get("command") if isinstance(run, dict) else None
@@ -127,10 +133,12 @@ def _of_file(path: Path) -> Any:
         result = read_json(path)
         if "probability_of_improvement" in result:
             raise InvalidValueError(_no_model(path, result, None))
-    if (path.parent / RESULT).is_file() and path.name != MODEL:
+    if os.path.isfile(path.parent / RESULT) and path.name != MODEL:
         raise InvalidValueError(
             f"{path} is one file of a run and contains no model; give the folder of the "
             f"run, {path.parent}"
         )
     _, facts = read_tensors(path)
-    return kinds.get(facts.get("model", ""), LowRankModel).load(path)
+    name = facts.get("model")
+    kind = kinds.get(name, LowRankModel) if isinstance(name, str) else LowRankModel
+    return kind.load(path)

@@ -9,9 +9,10 @@ import contextlib
 import errno
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -26,10 +27,14 @@ Column = np.ndarray | Sequence[object]
 
 
 def _reason(error: Exception) -> str:
-    """Return the message of an error, without its number and path."""
-    return getattr(error, "strerror", None) or str(error)
+    """Return the message of an error in one line, without its number and path."""
+    text = str(getattr(error, "strerror", None) or error)
+    return (text.splitlines() or [type(error).__name__])[0][:200].rstrip(".")
 
 
+DEEPEST = 60
+"""How deeply objects and lists of a JSON file may be nested."""
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _LOCKED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _ABSENT = {errno.ENOENT, errno.ENOTDIR}
@@ -129,9 +134,11 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
     try:
         with safe_open(path, framework="np") as file:
-            facts = json.loads((file.metadata() or {})["facts"])
+            facts = of_json_text((file.metadata() or {})["facts"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except MemoryError:
+        raise
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise RunFolderError(
             f"{path} cannot be read ({_reason(error)}); give a file that descents wrote"
         ) from None
@@ -219,14 +226,17 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             table = file.read()
-    except (OSError, pyarrow.ArrowException) as error:
+        table.validate(full=True)  # text that is not UTF-8, or ends outside
+        return {
+            name: _numpy(column)
+            for name, column in zip(table.column_names, table.columns, strict=True)
+        }
+    except MemoryError:
+        raise
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise RunFolderError(
             f"{path} cannot be read ({_reason(error)}); give the folder of a complete run"
         ) from None
-    return {
-        name: _numpy(column)
-        for name, column in zip(table.column_names, table.columns, strict=True)
-    }
 
 
 def _numpy(column: pyarrow.ChunkedArray) -> np.ndarray:
@@ -252,9 +262,7 @@ def read_json(path: Path) -> dict[str, Any]:
         If it is absent or is not a JSON object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(value, dict):
-            raise ValueError("it is not a JSON object")
+        value = of_json_text(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunFolderError(
             f"{_absence(path)}; give the folder of a complete run"
@@ -266,12 +274,57 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def of_json_text(text: str) -> dict[str, Any]:
+    """Return the object in a JSON text, which may come from anywhere.
+
+    Raises
+    ------
+    ValueError
+        If it is not a JSON object, is nested deeper than any result, or has numbers or
+        texts that cannot be stored.
+
+    Examples
+    --------
+    >>> of_json_text('{"a": [1, null]}')
+    {'a': [1, None]}
+    >>> of_json_text("[" * 10_000)
+    Traceback (most recent call last):
+    ...
+    ValueError: it is nested too deeply
+    """
+    try:
+        value = json.loads(text, parse_constant=_not_a_number)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError("it is not a JSON object")
+    level: list[object] = [value]
+    for _ in range(DEEPEST):
+        level = [
+            item
+            for one in level
+            for item in (
+                one.values() if isinstance(one, dict) else cast("list[object]", one)
+            )
+            if isinstance(item, dict | list)
+        ]
+    if level:
+        raise ValueError("it is nested too deeply")
+    if _SURROGATE.search(text):
+        json.dumps(value, ensure_ascii=False).encode()  # half a character raises
+    return value
+
+
+def _not_a_number(text: str) -> None:
+    raise ValueError(f"it contains {text}")
+
+
 def _absence(path: Path) -> str:
     """Return why a file of a run is absent: there is no folder, or no complete run."""
     folder = path.parent
-    if not folder.exists():
+    if not os.path.exists(folder):
         return f"the folder {folder} does not exist"
-    if (folder / ".partial").exists():
+    if os.path.exists(folder / ".partial"):
         return (
             f"{folder} contains a run that was not finished, which --resume continues"
         )

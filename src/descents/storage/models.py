@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from descents.errors import InvalidValueError, RunFolderError
+from descents.storage.damage import brief, check_facts
 from descents.storage.files import read_tensors
 
 M = TypeVar("M")
@@ -19,6 +21,7 @@ def read_model(
     name: str,
     restored: Callable[[dict[str, np.ndarray], Any], M],
     formats: Sequence[int] = (1, 2),
+    kind: object = None,
 ) -> M:
     """Return the model in a file.
 
@@ -31,6 +34,8 @@ def read_model(
         Returns the model from the arrays and the other values of the file.
     formats : sequence of int
         The versions of the format, ``"format"`` in the file, that `restored` reads.
+    kind : TypedDict, optional
+        What the plain values of the file are.
 
     Raises
     ------
@@ -38,7 +43,7 @@ def read_model(
         If the file cannot be read, or contains no such model.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise RunFolderError(
             f"{path} is a folder; give the file that {name}.save wrote, or the folder to "
             "descents.load"
@@ -47,9 +52,14 @@ def read_model(
     try:
         if facts["model"] != name or facts["format"] not in formats:
             raise InvalidValueError(f"it does not contain a {name}")
+        if kind is not None:
+            check_facts(kind, facts)
         return restored(arrays, facts)
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file can raise any
+        own = isinstance(error, InvalidValueError)
         raise RunFolderError(
-            f"{path} contains no usable model ({error}); give a file that {name}.save "
-            "wrote"
-        ) from None
+            f"{path} contains no usable model ({error if own else brief(error)}); give a "
+            f"file that {name}.save wrote"
+        ) from error

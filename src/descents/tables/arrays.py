@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO
@@ -12,7 +13,7 @@ import numpy as np
 
 from descents.errors import InvalidValueError
 from descents.tables.frames import reason_of, short
-from descents.tables.memory import memory_of_machine
+from descents.tables.sizes import bytes_to_read, check_columns, check_memory, check_size
 from descents.tables.tables import Table, from_arrow
 from descents.tables.triples import Triples, stored_once
 
@@ -26,6 +27,8 @@ MOST_BLANK = 10**6
 """Maximum number of rows or columns of a sparse matrix if nearly all of them are empty."""
 BLANK = 1000
 """Nearly all rows count as empty if there are more than this many per stored cell."""
+BYTES_OF_NAME = 64
+"""The memory of the name of a row or a column."""
 
 
 def array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -65,17 +68,23 @@ def array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     return tuple(int(size) for size in shape), bool(fortran_order), dtype
 
 
-def check_length(shape: tuple[int, ...], dtype: np.dtype, length: int) -> None:
+def check_length(
+    shape: tuple[int, ...], dtype: np.dtype, length: int, packed: int | None = None
+) -> None:
     """Raise an error for an array that is longer than its file or than the memory.
 
     Parameters
     ----------
     length : int
         Number of bytes that follow the header.
+    packed : int, optional
+        The size of a compressed file, in bytes.
 
     Raises
     ------
     ValueError
+    MemoryError
+        If the memory is not enough.
 
     Examples
     --------
@@ -90,11 +99,11 @@ def check_length(shape: tuple[int, ...], dtype: np.dtype, length: int) -> None:
         raise ValueError(
             f"its shape is {shape}, which takes {size} bytes, but {length} follow"
         )
-    if size > memory_of_machine():
-        raise ValueError(
-            f"its shape is {shape}, which takes {size} bytes, more than the memory of "
-            "this machine"
-        )
+    what, needs = f"its shape is {shape}, which", bytes_to_read(shape, dtype.itemsize)
+    if packed is None:
+        check_memory(what, needs)
+    else:
+        check_size(what, needs, packed)
 
 
 def load_checked(file: BinaryIO) -> np.ndarray | NpzFile:
@@ -113,8 +122,7 @@ def load_checked(file: BinaryIO) -> np.ndarray | NpzFile:
     >>> load_checked(stream)
     array([0., 1., 2.])
     """
-    end = file.seek(0, os.SEEK_END)
-    file.seek(0)
+    end = _length(file)
     magic = file.read(len(np.lib.format.MAGIC_PREFIX))
     file.seek(0)
     if magic == np.lib.format.MAGIC_PREFIX:
@@ -124,28 +132,53 @@ def load_checked(file: BinaryIO) -> np.ndarray | NpzFile:
     return np.load(file, allow_pickle=False)
 
 
-def check_members(loaded: NpzFile, names: Iterable[str]) -> None:
+def _length(file: BinaryIO) -> int:
+    """Return the number of bytes of a file, which is then at its beginning."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return end
+
+
+def check_members(loaded: NpzFile, names: Iterable[str], packed: int) -> None:
     """Raise an error for a member of a .npz file that is damaged or not a .npy file.
+
+    Parameters
+    ----------
+    loaded : NpzFile
+    names : iterable of str
+    packed : int
+        The size of the file, in bytes.
 
     Raises
     ------
     ValueError
+        Also if the members together are far larger than the file.
     """
     members = loaded.zip
     assert members is not None  # noqa: S101 - until the file is closed
     infos = {info.filename.removesuffix(".npy"): info for info in members.infolist()}
-    for name in names:
-        info = infos[name.removesuffix(".npy")]
+    used = [infos[name.removesuffix(".npy")] for name in names]
+    check_size("its content", sum(info.file_size for info in used), packed)
+    for info in used:
+        # Python decompresses other methods without a limit, whatever size is declared.
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(
+                f"its member {info.filename!r} is compressed by a method that numpy does "
+                "not use"
+            )
         with members.open(info) as member:
             try:
                 shape, _, dtype = array_header(member)
-                check_length(shape, dtype, info.file_size - member.tell())
+                length = info.file_size - member.tell()
+                check_length(shape, dtype, length, packed)
             except ValueError as error:
                 raise ValueError(f"its member {info.filename!r}: {error}") from None
 
 
-def check_sparse(where: str, loaded: NpzFile) -> None:
+def check_sparse(where: str, loaded: NpzFile, packed: int) -> None:
     """Raise an error for the members of a sparse matrix if its shape is not plausible.
+
+    `packed` is the size of the file, in bytes.
 
     Raises
     ------
@@ -155,7 +188,7 @@ def check_sparse(where: str, loaded: NpzFile) -> None:
     ValueError
         If its shape is not two whole numbers of at least 0.
     """
-    check_members(loaded, loaded.files)
+    check_members(loaded, loaded.files, packed)
     shape = loaded["shape"]
     if shape.dtype.kind not in "iu" or shape.shape != (2,) or (shape < 0).any():
         raise ValueError(f"its member 'shape' is {shape.tolist()!r}")
@@ -168,6 +201,8 @@ def check_sparse(where: str, loaded: NpzFile) -> None:
                 f"but a model needs memory for each of the {what}; give one without the "
                 f"empty {what}"
             )
+    names = sum(shape.tolist()) * BYTES_OF_NAME
+    check_size(f"its shape is {tuple(shape.tolist())}, which", names, packed)
 
 
 def read_arrays(
@@ -179,6 +214,7 @@ def read_arrays(
 
     try:
         with path.open("rb") as file:
+            packed = _length(file)
             loaded = load_checked(file)
             if isinstance(loaded, np.ndarray):
                 array = loaded
@@ -188,16 +224,16 @@ def read_arrays(
                         f"{where} is a sparse matrix, and all its columns are read; "
                         "give no columns to ignore"
                     )
-                check_sparse(where, loaded)
+                check_sparse(where, loaded, packed)
                 file.seek(0)
                 return _from_sparse(where, scipy.sparse.load_npz(file))
             else:
                 name = array_name(where, loaded.files)
-                check_members(loaded, [name])
+                check_members(loaded, [name], packed)
                 array = loaded[name]
-    except InvalidValueError:
+    except (InvalidValueError, MemoryError):
         raise
-    except Exception as error:  # damaged files: errors of zip, zlib, tokenizer, memory
+    except Exception as error:  # damaged files: errors of zip, zlib, tokenizer
         reason = reason_of(error)
         if "pickled" in str(error) or "Object arrays" in str(error):
             reason = "it contains Python objects, or is damaged"
@@ -210,8 +246,16 @@ def read_arrays(
             f"{where} has {array.dtype} values of shape {array.shape}; give a "
             "two-dimensional table of real numbers"
         )
+    if not all(array.shape):
+        raise InvalidValueError(
+            f"{where} has shape {array.shape}, no rows or no columns; give at least one of "
+            "each"
+        )
+    check_columns(where, array.shape[1])
     if array.dtype.kind == "f":
-        array = array.astype(np.float32 if array.itemsize <= 4 else np.float64)
+        narrow = np.float32 if array.itemsize <= 4 else np.float64
+        with np.errstate(all="ignore"):  # NaNs of other widths; too large is infinite
+            array = array.astype(narrow, copy=False)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     columns = [pyarrow.array(np.ascontiguousarray(column)) for column in array.T]
     names = [str(place) for place in range(array.shape[1])]

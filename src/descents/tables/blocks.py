@@ -18,9 +18,10 @@ from descents.errors import InvalidValueError, for_caller
 from descents.tables.arrays import array_header
 from descents.tables.frames import reason_of, short
 from descents.tables.memory import size_in_bytes
+from descents.tables.sizes import MOST_COLUMNS_ON_DISK, check_columns, enough_memory
 from descents.tables.tables import check_names, known_names
 from descents.text import counted
-from descents.validation import folder_path
+from descents.validation import check_file, folder_path
 
 if TYPE_CHECKING:
     from io import FileIO
@@ -186,13 +187,18 @@ class TableOnDisk:
         self.passes += 1
         first = 0
         self._check()
+        reading = iter(self._reader.read(rows, self.dtype))
         try:
-            for block in self._reader.read(rows, self.dtype):
+            while True:
+                with enough_memory(self.where):  # but not what is done with a block
+                    block = next(reading, None)
+                if block is None:
+                    break
                 place = slice(first, first + len(block))
                 first = place.stop
                 yield place, block
                 del block
-        except (OSError, EOFError, MemoryError) as error:
+        except (OSError, EOFError) as error:
             self._check()
             raise InvalidValueError(
                 f"{self.where} cannot be read ({reason_of(error)}); give a file that can"
@@ -232,10 +238,7 @@ def _opened(source: str | Path) -> _Array | _Parquet:
             "blocks of rows; convert it to one of them, or "
             f"{for_caller('leave --memory out', 'give no memory')} to read it whole"
         )
-    if path.is_dir():
-        raise InvalidValueError(f"{where} is a folder; give a file")
-    if not path.exists():
-        raise InvalidValueError(f"there is no file {where}; check its name")
+    check_file(where, path)
     if suffix == ".parquet":
         return _Parquet(where, path)
     try:
@@ -286,7 +289,12 @@ class _Array:
             )
         self.dtype, self.turned = dtype, turned
         self.rows, self.columns = shape
-        self.names = [str(place) for place in range(self.columns)]
+        if not all(shape):
+            raise InvalidValueError(
+                f"{where} has {counted(self.rows, 'row')} and "
+                f"{counted(self.columns, 'column')}; give a table with at least one of each"
+            )
+        check_columns(where, self.columns, MOST_COLUMNS_ON_DISK)
         missing = begins + self.rows * self.columns * dtype.itemsize
         missing -= _stamp(where, path)[0]
         if missing > 0:
@@ -294,6 +302,7 @@ class _Array:
                 f"{where} is {counted(missing, 'byte')} too short for its shape, {shape}; "
                 "give a complete file"
             )
+        self.names = [str(place) for place in range(self.columns)]
 
     def select(self, columns: list[int]) -> None:
         self.selected: slice | list[int] = (
@@ -388,6 +397,8 @@ class _Parquet:
 
         try:
             return pyarrow.parquet.ParquetFile(self.path)
+        except MemoryError:  # some of which are ArrowExceptions too
+            raise
         except (OSError, ValueError, pyarrow.ArrowException) as error:
             raise InvalidValueError(
                 f"{self.where} cannot be read as Parquet ({reason_of(error)}); give a "
@@ -436,6 +447,8 @@ class _Parquet:
                     for first in range(0, len(block), rows):
                         yield block[first : first + rows]
                     del block
+        except MemoryError:
+            raise
         except pyarrow.ArrowException as error:
             raise OSError(reason_of(error)) from None
 

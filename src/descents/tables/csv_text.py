@@ -18,6 +18,11 @@ from descents.errors import InvalidValueError
 from descents.tables.conventions import Expected
 from descents.tables.frames import Dialect, Source, reason_of
 from descents.tables.memory import memory_of_machine
+from descents.tables.sizes import (
+    MOST_TIMES_TEXT,
+    SUSPECT_TEXT,
+    check_columns,
+)
 from descents.tables.tables import Table, check_names, known_names
 from descents.tables.text_columns import TextCells, plain_number, text_columns
 from descents.text import counted
@@ -27,8 +32,6 @@ if TYPE_CHECKING:
 
 LONGEST_LINE = 64 * 2**20
 """Maximum length of a line, in bytes; a longer one is not part of a table."""
-MOST_COLUMNS = 100_000
-"""Maximum number of columns of a text file; with more it is not a table."""
 
 _NUMBERS_AS_NAMES = (
     "the first line has only numbers and was taken for column names; give --no-header "
@@ -85,9 +88,13 @@ def read_bytes(where: str, path: Path | None, content: bytes | None = None) -> b
             return content
         if path is None:
             return bytes_in_lines(where, sys.stdin.buffer)
-        source = path if content is None else io.BytesIO(content)
-        with gzip.open(source) if packed else path.open("rb") as stream:
-            return bytes_in_lines(where, stream)
+        if not packed:
+            with path.open("rb") as stream:
+                return bytes_in_lines(where, stream)
+        size = path.stat().st_size if content is None else len(content)
+        most = max(SUSPECT_TEXT, MOST_TIMES_TEXT * size)
+        with gzip.open(path if content is None else io.BytesIO(content)) as unpacked:
+            return bytes_in_lines(where, unpacked, most)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InvalidValueError(
             f"{where} is not a complete gzip file ({reason_of(error)}); give another, or "
@@ -99,13 +106,26 @@ def read_bytes(where: str, path: Path | None, content: bytes | None = None) -> b
         ) from None
 
 
-def bytes_in_lines(where: str, stream: BinaryIO | gzip.GzipFile) -> bytes:
-    """Return the bytes of a stream; raise an error for an endless line."""
+def bytes_in_lines(
+    where: str, stream: BinaryIO | gzip.GzipFile, expands: int | None = None
+) -> bytes:
+    """Return the bytes of a stream, of which a gzip file may contain `expands`.
+
+    Raises
+    ------
+    InvalidValueError
+        If a line is endless, or the stream is too large.
+    """
     chunks = []
     length = 0  # of the current line
     whole, most = 0, memory_of_machine() // 4  # there are several copies of the text
     while chunk := stream.read(2**20):
         whole += len(chunk)
+        if expands is not None and whole > expands:
+            raise InvalidValueError(
+                f"{where} contains more than {MOST_TIMES_TEXT} times its size, {expands // 2**20} "
+                "MiB of text; decompress it, and give the file if it is the table"
+            )
         if whole > most:
             raise InvalidValueError(
                 f"{where} has more than {most // 2**20} MiB of text, which is too much for "
@@ -200,7 +220,10 @@ def _sniffed(head: str, decimal: str | None) -> str:
     inside = decimal is None and head.count(",") == len(_IN_NUMBER.findall(head))
     for delimiter in _DELIMITERS:
         if delimiter != decimal:
-            counts = [len(record) for record in _records(head, delimiter, 20)]
+            try:
+                counts = [len(record) for record in _records(head, delimiter, 20)]
+            except csv.Error:  # a cell of over 128 KiB: not the delimiter, unless alone
+                continue
             even = counts[0] > 1 and len(set(counts)) == 1
             if (inside and even and best[2] == ",") or (even, counts[0]) > best[:2]:
                 best = (even, counts[0], delimiter)
@@ -253,8 +276,9 @@ def read_text(
         wanted,
         delimiter,
     )
+    places = {name: place for place, name in enumerate(names)}
     columns = tuple(
-        replace(one, cells=cells.column(names.index(one.name)), decimal=wanted.decimal)
+        replace(one, cells=cells.column(places[one.name]), decimal=wanted.decimal)
         for one in columns
     )
     dialect = replace(
@@ -331,11 +355,7 @@ def _split(
     """Return the delimiter, the line end, the first record, and columns of all records."""
     end = _first_line(text)
     marks_in_line = [text.count(mark, 0, end) for mark in delimiter or _DELIMITERS]
-    if max(marks_in_line) >= MOST_COLUMNS:
-        raise InvalidValueError(
-            f"{where} has {max(marks_in_line) + 1} columns, more than {MOST_COLUMNS}; "
-            "give fewer, or a Parquet or .npy file"
-        )
+    check_columns(where, max(marks_in_line) + 1)
     head = text[: max(2**16, end)]
     if len(head) < len(text):
         head = head[: max(head.rfind("\n"), head.rfind("\r")) + 1]
@@ -388,6 +408,8 @@ def _parsed(where: str, text: str, delimiter: str, width: int) -> pyarrow.Table:
                 strings_can_be_null=False,
             ),
         )
+    except MemoryError:  # some of which are ArrowExceptions too
+        raise
     except (pyarrow.ArrowException, OSError) as error:
         check_quotes(where, text, delimiter)
         reason = _ragged(text, delimiter, width) or reason_of(error)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,11 +21,20 @@ from descents.tables.csv_text import (
 )
 from descents.tables.formats import OTHER_PROGRAMS, refusal
 from descents.tables.frames import Dialect, cell_texts, reason_of, short
+from descents.tables.sizes import (
+    bytes_to_read,
+    check_columns,
+    check_size,
+    enough_memory,
+)
 from descents.tables.tables import Table, from_arrow
 from descents.tables.text_columns import NUMBER
 from descents.tables.triples import Triples, stored_once
 from descents.text import counted
-from descents.validation import folder_path, one_of
+from descents.validation import check_file, folder_path, one_of
+
+if TYPE_CHECKING:
+    import pyarrow
 
 MISSING = ("", "NA", "NaN", "nan", "null", "None", "N/A", "NULL", "#N/A")
 """Texts that always mark a missing cell in a text file; spaces around them are ignored."""
@@ -96,6 +104,34 @@ def read(
     >>> table.filled({"length": np.full(3, 1.25)})
     'length;kind\n1,50;x\n1,25;y\n2;x\n'
     """
+    where = "standard input" if str(source) == "-" else str(source)
+    with enough_memory(where):
+        return _read(
+            source,
+            header,
+            missing,
+            decimal,
+            delimiter,
+            encoding,
+            ignore,
+            formats,
+            skip,
+            content,
+        )
+
+
+def _read(
+    source: str | Path,
+    header: bool,
+    missing: Sequence[str],
+    decimal: str | None,
+    delimiter: str | None,
+    encoding: str,
+    ignore: Sequence[str],
+    formats: Mapping[str, Any] | None,
+    skip: Sequence[str],
+    content: bytes | None,
+) -> Table | Triples:
     if decimal is not None:
         one_of("decimal", decimal, (".", ","))
     delimiter = checked_delimiter(delimiter, decimal)
@@ -110,10 +146,7 @@ def read(
         where, path = "standard input", None
     else:
         where, path = str(source), folder_path(source)
-        if os.path.isdir(path):
-            raise InvalidValueError(f"{where} is a folder; give a file")
-        if not os.path.exists(path):
-            raise InvalidValueError(f"there is no file {where}; check its name")
+        check_file(where, path)
         if path.suffix.lower() in OTHER_PROGRAMS:
             raise InvalidValueError(f"the table {refusal(where)}")
         if path.suffix.lower() == ".parquet":
@@ -221,14 +254,28 @@ def _read_parquet(
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            return from_arrow(where, file.read(), ignore, skip)
-    except InvalidValueError:
+            _check_declared(where, file, path.stat().st_size)
+            frame = file.read()
+        # Text that is not UTF-8, and codes without a level, would fail later or crash.
+        frame.validate(full=True)
+        return from_arrow(where, frame, ignore, skip)
+    except (InvalidValueError, MemoryError):
         raise
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
+    except (OSError, ValueError, LookupError, pyarrow.ArrowException) as error:
         raise InvalidValueError(
             f"{where} cannot be read as Parquet ({reason_of(error)}); give a whole "
             "Parquet file"
         ) from None
+
+
+def _check_declared(where: str, file: pyarrow.parquet.ParquetFile, length: int) -> None:
+    """Raise an error if a file declares more columns or cells than can be read."""
+    columns, rows = file.metadata.num_columns, file.metadata.num_rows
+    check_columns(where, columns)
+    if rows < 0:
+        raise ValueError(f"it declares {rows} rows")
+    needs = bytes_to_read((rows, columns), 8)
+    check_size(f"its table of {rows} rows", needs, length)
 
 
 # Triples

@@ -17,6 +17,7 @@ import numpy as np
 
 from descents.errors import InvalidValueError
 from descents.tables.pandas_values import own_values, readable, refusal
+from descents.text import without_formula
 
 if TYPE_CHECKING:
     import pyarrow
@@ -38,6 +39,7 @@ class Dialect:
     # `textual`: the cells are the text of a file. `marked`: the file begins with a byte
     # order mark. `quoted`: for each column of the frame whose cells are in quotes, the
     # texts that are not, such as NA. `all_quoted`: so is every column, with its name.
+    # `safe`: text that a spreadsheet would take for a formula gets a quote in front.
 
     header: tuple[str, ...] | None
     delimiter: str = ","
@@ -48,6 +50,7 @@ class Dialect:
     marked: bool = False
     quoted: Mapping[str, frozenset[str]] = field(default_factory=dict)
     all_quoted: bool = False
+    safe: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +123,8 @@ def arrow_cells(source: Source, place: int) -> tuple[pyarrow.Array, bool]:
             cells = source.frame.column(place)
         if isinstance(cells, pyarrow.ChunkedArray):
             cells = cells.combine_chunks()
+    except MemoryError:  # some of which are ArrowExceptions too
+        raise
     except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
         own = series if source.library == "pandas" else None
         raise refusal(name, own, reason_of(error)) from None
@@ -140,7 +145,8 @@ def _known(kind: pyarrow.DataType) -> bool:
 
 
 def short(name: str) -> str:
-    """Return a name for a message, shortened if it is long."""
+    """Return a name for a message, in one line and shortened if it is long."""
+    name = "\\n".join(name.splitlines()) if "\n" in name or "\r" in name else name
     return name if len(name) <= 40 else f"{name[:37]}..."
 
 
@@ -316,16 +322,22 @@ def _csv_text(frame: pyarrow.Table, dialect: Dialect) -> str:
     columns = []
     for name, cells in zip(frame.column_names, frame.columns, strict=True):
         bare = dialect.quoted.get(name, frozenset() if dialect.all_quoted else None)
+        texts = cell_texts(cells, dialect)
+        if dialect.safe:
+            texts = list(map(without_formula, texts))
         columns.append(
             [
                 quoted(text) if bare is None or text in bare else in_quotes(text)
-                for text in cell_texts(cells, dialect)
+                for text in texts
             ]
         )
     lines = list(map(dialect.delimiter.join, zip(*columns, strict=True)))
     if dialect.header is not None:
         of_names = in_quotes if dialect.all_quoted else quoted
-        lines.insert(0, dialect.delimiter.join(map(of_names, dialect.header)))
+        names = dialect.header
+        if dialect.safe:
+            names = tuple(map(without_formula, names))
+        lines.insert(0, dialect.delimiter.join(map(of_names, names)))
     # A blank line would not be read as a row, so it gets an empty quoted cell.
     return dialect.newline.join([line or '""' for line in lines] + [""])
 

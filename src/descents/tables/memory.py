@@ -81,7 +81,8 @@ def peak_memory() -> int | None:
 def memory_of_machine() -> int:
     """Return the maximum amount of memory that this process may use, in bytes.
 
-    It is 2**40 if the system does not report it.
+    This is the memory of the machine, or of the container, or what is left of a limit on
+    this process (``ulimit -v``). It is 2**40 if the system does not report it.
 
     Examples
     --------
@@ -94,4 +95,21 @@ def memory_of_machine() -> int:
     with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
         text = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
         limits.append(int(text))
+    limits.append(_left_of_limit())
     return min(limit for limit in limits if limit > 0)
+
+
+def _left_of_limit() -> int:
+    """Return how much of a limit on the memory of this process is left; 2**40 without."""
+    try:
+        import resource
+    except ImportError:
+        return 2**40
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return 2**40
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except (OSError, IndexError, ValueError):
+        pages = 0
+    return max(1, int(limit) - pages * resource.getpagesize())

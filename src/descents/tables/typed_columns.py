@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
@@ -138,7 +138,8 @@ def as_column(
             "cell empty"
         )
     column = Column(name, kind, values, tuple(levels), whole, "", written)
-    return replace(column, says=_clause([column]))
+    object.__setattr__(column, "says", _clause([column]))  # `replace` takes longer
+    return column
 
 
 # From arrow
@@ -163,7 +164,8 @@ def typed_column(name: str, cells: pyarrow.Array, ordered: bool) -> Column:
         codes = np.array(cells.to_pylist(), dtype=np.float64)
         return as_column(name, "boolean", codes, (False, True))
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
-        values = np.array(cells.to_numpy(zero_copy_only=False), dtype=np.float64)
+        with np.errstate(invalid="ignore"):  # NaNs of 16 or 32 bits, which stay NaN
+            values = np.array(cells.to_numpy(zero_copy_only=False), dtype=np.float64)
         return as_column(name, "number", values, whole=types.is_integer(kind))
     if types.is_temporal(kind) and not types.is_interval(kind):
         return as_column(name, "date", as_days(cells))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,28 @@ if TYPE_CHECKING:
 
 ARRAYS = (".npy", ".npz")
 BINARY = (".parquet", *ARRAYS)
+
+
+def without_formulas(table: Table) -> Table:
+    """Return the table of a file with CSV text that no spreadsheet computes.
+
+    In `Table.filled`, text and names that begin with =, +, -, @, a tab or a carriage
+    return have a single quote in front; see `descents.text.without_formula`.
+
+    Examples
+    --------
+    >>> import pyarrow
+    >>> from descents.tables.tables import from_arrow
+    >>> frame = pyarrow.table({"a": ["=1+1", "-2"], "b": [-1.5, 2.0]})
+    >>> table = from_arrow("t.parquet", frame, [], [])
+    >>> without_formulas(table).filled({}).splitlines()
+    ['a,b', "'=1+1,-1.5", '-2,2']
+    """
+    source = table.source
+    if source.dialect is None:
+        return table
+    dialect = replace(source.dialect, safe=True)
+    return replace(table, source=replace(source, dialect=dialect))
 
 
 def check_target(source: str, target: Path, name: str = "FILLED") -> None:
@@ -49,16 +73,16 @@ def check_target(source: str, target: Path, name: str = "FILLED") -> None:
     complaints = Complaints()
     kind, wanted = original.suffix.lower(), destination.suffix.lower()
     complaints.require(
-        destination.parent.is_dir(),
+        os.path.isdir(destination.parent),
         f"{name} is {target}, but there is no folder {target.parent}; create it, or give "
         "another path",
     )
     complaints.require(
-        str(target) != "-" and not destination.is_dir(),
+        str(target) != "-" and not os.path.isdir(destination),
         f"{name} is {target}, which is not a file; give the name of a file",
     )
     complaints.require(wanted not in OTHER_PROGRAMS, f"{name} {refusal(target)}")
-    same = source != "-" and original.exists() and destination.exists()
+    same = source != "-" and os.path.exists(original) and os.path.exists(destination)
     complaints.require(
         not (same and destination.samefile(original)),
         f"{name} is {target}, which is TABLE itself; give another name",
