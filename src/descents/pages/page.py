@@ -201,7 +201,7 @@ def draw(
             "the command again, with a new folder"
         ) from error
     for name, content in files.items():
-        write_bytes(folder / name, content)
+        write_bytes(folder / name, content, alone=True)
 
 
 def warm(command: str = "train") -> None:

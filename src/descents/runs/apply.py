@@ -127,7 +127,7 @@ class Applied(OneLine):
             content = self.data.values.encoded(self.filled)
             write_bytes(folder.work / IMPUTED, content)
             if impute is not None:
-                write_bytes(impute, content)
+                write_bytes(impute, content, alone=True)
         folder.write_json(RESULT, self.result)
 
 
@@ -343,7 +343,7 @@ def _write(model: LowRank, data: Data, path: Path, coverage: float | None) -> li
     if not isinstance(data.values, Table):
         raise InvalidValueError(SPARSE)
     filled, messages = imputed(model, data.values, coverage)
-    write_bytes(path, data.values.encoded(filled))
+    write_bytes(path, data.values.encoded(filled), alone=True)
     return messages
 
 

@@ -266,7 +266,7 @@ def write(filling: Filling, source: str, target: Path) -> None:
         If the file cannot be written.
     """
     place = target.expanduser()
-    write_bytes(place, content(filling.filled(), source, place))
+    write_bytes(place, content(filling.filled(), source, place), alone=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,7 @@ from descents.signals import (
 )
 from descents.storage.files import (
     Column,
+    check_space,
     read_json,
     remedy_of,
     write_blocks,
@@ -118,6 +119,7 @@ class RunFolder:
         self._identity: dict[str, object] = plain(identity)
         self._resume, self._resumable = resume, resumable
         self._made: list[Path] = []
+        self._moved: list[Path] = []
         self._ours = False  # whether the contents of .partial may be removed
         self._lock: int | None = None
         self.complete = False
@@ -185,9 +187,9 @@ class RunFolder:
                 f"{self.path} is not empty (it contains {present[0]}); give --out a new "
                 "folder"
             )
-        self._ours = (
-            not begun
-        )  # an error must not remove parts that an earlier run made
+        # An error must not remove parts that an earlier run made.
+        self._ours = not begun
+        check_space(self.path)
         (self.work / STAGES).mkdir(parents=True, exist_ok=True)
         self.write_json(IDENTITY, self._identity)
 
@@ -262,6 +264,7 @@ class RunFolder:
         for name in sorted(names, key=lambda name: (name == RESULT, name)):
             if not name.startswith("."):  # skip temporary files of a killed process
                 os.replace(self.work / name, self.path / name)
+                self._moved.append(self.path / name)
         self.complete = True
         shutil.rmtree(self.work, ignore_errors=True)
 
@@ -269,6 +272,8 @@ class RunFolder:
         """Remove the files and folders that this run created."""
         if self._ours:
             shutil.rmtree(self.work, ignore_errors=True)
+            for path in self._moved:  # the disk was full before the last one
+                path.unlink(missing_ok=True)
         self._release()
         self._unmake()
 
