@@ -340,3 +340,87 @@ def test_space_that_cannot_be_measured_is_not_refused(monkeypatch: Any) -> None:
     monkeypatch.setattr(files.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     with pytest.raises(RunFolderError, match="has 0 bytes left"):
         check_space(Path("/"))
+
+
+# Memory
+
+
+def limited(kilobytes: int, *words: str) -> Any:
+    return subprocess.run(
+        ["sh", "-c", f'ulimit -v {kilobytes}; exec "$0" -m descents "$@"',
+         sys.executable, *words],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("megabytes", some([500, 200, 800, 950, 1100], 1))
+def test_a_limit_on_memory_is_said_to_be_one(
+    megabytes: int, place: Path, tmp_path: Path
+) -> None:
+    done = limited(
+        1000 * megabytes, *words_of("train", place, tmp_path / "run"), "--workers", "1"
+    )
+    if done.returncode == 0:  # it is enough on this machine
+        return
+    assert "Traceback" not in done.stderr
+    assert "delimiter" not in done.stderr
+    if "OpenBLAS" not in done.stderr:  # which ends the process by itself
+        assert done.returncode == 4
+        assert error_of(done.stderr).startswith("descents: memory ran out; give fewer")
+
+
+def test_threads_that_cannot_be_started_are_no_missing_delimiter(
+    place: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    import pyarrow.csv
+
+    def failing(*_: Any, **__: Any) -> None:
+        says = "Failed to launch worker thread: Resource temporarily unavailable"
+        raise OSError("Unknown error: " + says)
+
+    monkeypatch.setattr(pyarrow.csv, "read_csv", failing)
+    assert main(words_of("train", place, tmp_path / "run")) == 4
+    assert error_of(capsys.readouterr().err).startswith("descents: memory ran out")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        np._core._exceptions._ArrayMemoryError((10**12,), np.dtype(float)),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: 4 bytes"
+        ),
+        RuntimeError("can't start new thread"),
+        ImportError("lib.so: failed to map segment from shared object"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_memory_that_runs_out_is_one_sentence(
+    error: Exception, place: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    def failing(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("descents.runs.train.diagnosed", failing)
+    out = tmp_path / "run"
+    assert main(words_of("train", place, out)) == 4
+    says = error_of(capsys.readouterr().err)
+    assert says.startswith("descents: memory ran out")
+    assert f"parts are kept: continue with --resume --out {out}" in says
+    monkeypatch.undo()
+    assert main([*words_of("train", place, out), "--resume"]) == 0
+
+
+def test_a_network_that_is_too_large_names_its_option(
+    place: Path, tmp_path: Path, capsys: Any
+) -> None:
+    words = words_of("train", place, tmp_path / "run")
+    words[words.index("--hidden") + 1] = "100000,100000,100000"
+    assert main(words) == 2
+    says = error_of(capsys.readouterr().err)
+    # 3 inputs and 2 classes: 4 * 1e5 + 2 * 100001 * 1e5 + 100001 * 2 weights
+    assert "--hidden is 100000,100000,100000, which makes 20000800002 weights" in says
+    assert "give fewer or smaller layers" in says
+    assert not (tmp_path / "run").exists()

@@ -32,6 +32,7 @@ OPTIONS = {
     "dropout": "--dropout",
     "early_stopping": "--early-stopping",
     "held_out": "--held-out",
+    "hidden_layer_sizes": "--hidden",
     "initialization": "--init",
     "learning_rate": "--learning-rate",
     "loss": "--loss",

@@ -5,19 +5,9 @@ from __future__ import annotations
 import errno
 
 from descents.cli.options import BAD_INPUT, LOST_PROCESS
+from descents.errors import ran_out
 from descents.storage.files import remedy_of
 
-MEMORY = (
-    "cannot allocate memory",
-    "can't allocate memory",
-    "can't start new thread",
-    "failed to map segment",
-    "malloc of size",
-    "not enough memory",
-    "out of memory",
-    "resource temporarily unavailable",
-)
-"""What libraries write in errors of other types when they get no memory, or no thread."""
 _FILES = {errno.EMFILE, errno.ENFILE}
 _SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
@@ -33,13 +23,7 @@ def shortage(error: BaseException) -> tuple[str, int] | None:
     True
     """
     number = getattr(error, "errno", None)
-    text = str(error).casefold()
-    general = isinstance(error, RuntimeError | ImportError | OSError | SystemError)
-    if (
-        isinstance(error, MemoryError)
-        or number == errno.ENOMEM
-        or (general and any(words in text for words in MEMORY))
-    ):
+    if ran_out(error):
         return (
             "memory ran out; give fewer --starts, fewer --workers or a smaller model, or "
             "let the process have more (ulimit -v)",

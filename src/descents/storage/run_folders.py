@@ -16,7 +16,6 @@ from types import TracebackType
 import numpy as np
 
 from descents.errors import (
-    DescentsError,
     InterruptedRunError,
     InvalidValueError,
     LostProcessError,
@@ -173,8 +172,8 @@ class RunFolder:
             shutil.rmtree(self.work, ignore_errors=True)
             return
         if self._resume and begun:
-            # If the run ended while files were moved up, they are moved again.
             self._compare(read_json(self.work / IDENTITY))
+            self._move_back(name for name in present if name != PARTIAL)
         elif self._resume and present == [PARTIAL]:
             pass  # the run ended before its identity was written
         elif PARTIAL in present:
@@ -192,6 +191,12 @@ class RunFolder:
         check_space(self.path)
         (self.work / STAGES).mkdir(parents=True, exist_ok=True)
         self.write_json(IDENTITY, self._identity)
+
+    def _move_back(self, names: Iterable[str]) -> None:
+        """Undo what `finish` did before the run ended, so that it can be done again."""
+        for name in names:
+            if not (self.work / name).exists():
+                os.replace(self.path / name, self.work / name)
 
     def _compare(self, stored: object) -> None:
         known = stored if isinstance(stored, dict) else {}
@@ -299,7 +304,7 @@ class RunFolder:
             if not isinstance(error, StoppedBySignalError | KeyboardInterrupt):
                 remove_hint(self._hint)
             kept = self.complete or self._is_kept(error)
-            if kept and isinstance(error, DescentsError | OSError | MemoryError):
+            if kept and isinstance(error, Exception):
                 error.add_note(self._hint())
             if not kept:
                 self._abandon()

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypedDict
 
-from descents.errors import InvalidValueError
+from descents.errors import InvalidValueError, ran_out
 from descents.tables.conventions import Expected
 from descents.tables.frames import Dialect, Source, reason_of
 from descents.tables.memory import memory_of_machine
@@ -389,6 +389,8 @@ def _parsed(where: str, text: str, delimiter: str, width: int) -> pyarrow.Table:
             ),
         )
     except (pyarrow.ArrowException, OSError) as error:
+        if ran_out(error):
+            raise MemoryError(str(error)) from None
         check_quotes(where, text, delimiter)
         reason = _ragged(text, delimiter, width) or reason_of(error)
     raise InvalidValueError(

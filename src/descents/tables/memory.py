@@ -94,4 +94,8 @@ def memory_of_machine() -> int:
     with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
         text = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
         limits.append(int(text))
+    with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):
+        import resource
+
+        limits.append(resource.getrlimit(resource.RLIMIT_AS)[0])  # -1 if there is none
     return min(limit for limit in limits if limit > 0)
