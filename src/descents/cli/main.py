@@ -24,7 +24,16 @@ from descents.cli.streams import discard, standard_streams
 from descents.errors import DescentsError, LostProcessError, by_command, called
 from descents.text import visible
 
-MODULES = ("apply", "compare", "factorize", "impute", "report", "reproduce", "train")
+MODULES = (
+    "apply",
+    "compare",
+    "factorize",
+    "impute",
+    "report",
+    "reproduce",
+    "train",
+    "verify",
+)
 """The commands that have modules of their own, in which they have the same name."""
 
 

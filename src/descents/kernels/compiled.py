@@ -73,6 +73,14 @@ def library(source: Path, *options: str) -> ctypes.CDLL | None:
     return _known[source, options]
 
 
+def available() -> bool:
+    """Return whether C code is compiled: it is not turned off, and there is a compiler.
+
+    Results with and without it are the same up to rounding.
+    """
+    return os.environ.get("DESCENTS_COMPILE") != "0" and _compiler()[0] is not None
+
+
 def of_precision(source: Path, dtype: torch.dtype) -> ctypes.CDLL | None:
     """Return the library of a C file for one precision, or None if there is none."""
     return library(source, *OPTIONS[dtype]) if dtype in OPTIONS else None

@@ -215,7 +215,6 @@ class Network(Supervised):
         self.weights: str | Initialization | tuple[str | Initialization, ...] = rule
         self.biases, self.scalar_biases = biases, scalar_biases
         self.crossed, self.seed = crossed, seed
-        _check_size([self.X.shape[1], *widths, self.outputs])
         self._set_dropouts(np.broadcast_to(np.asarray(rates, np.float64), settings))
         self._set_widths([self.X.shape[1], *widths, self.outputs])
 
@@ -225,6 +224,7 @@ class Network(Supervised):
 
     def _set_widths(self, widths: list[int]) -> None:
         """Set the widths of all layers, and what follows from them."""
+        _check_size(widths)
         self.widths = widths
         self._has_layers_of(max(widths))
         shape = Shape(

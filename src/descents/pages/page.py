@@ -263,9 +263,8 @@ def policy(scripts: Sequence[str]) -> str:
 
 def _versions(result: RunResult) -> Mapping[str, str]:
     """Return the versions of the libraries that computed a result."""
-    environment = vars(result)["environment"]
-    found: Mapping[str, str] = vars(environment)
-    return vars(environment).get("versions", found)
+    versions: Mapping[str, str] = vars(result)["environment"].versions
+    return versions
 
 
 def html(run: Stored[RunResult], drawn: Mapping[str, Drawn]) -> str:

@@ -51,7 +51,7 @@ from descents.runs.impute_sentences import (
 )
 from descents.runs.low_rank_quotes import quote_of_imputation
 from descents.runs.request import Data, Reading, environment, formats_of
-from descents.runs.results import Environment, Run
+from descents.runs.results import Run
 from descents.storage.files import read_json, read_tensors, write_bytes
 from descents.storage.run_folders import RESULT, ROWS, TENSORS, RunFolder
 from descents.tables.calendar import with_dates
@@ -171,7 +171,7 @@ def impute(
         caption=caption_of(pictures),
         command=_command(run),
         **_of_fit(filling.model),
-        environment=Environment(**environment()),
+        environment=environment(),
         seconds=time.perf_counter() - begun,
     )
     quoted = replace(result, quote=quote_of_imputation(result))
@@ -392,7 +392,7 @@ def apply(
         by_constant=constant_columns(filling),
         added=filling.added,
         intervals=intervals_of(filling),
-        environment=Environment(**environment()),
+        environment=environment(),
         says=answer(filled, how, shape),
     )
     return result, filling
