@@ -237,6 +237,7 @@ def test_a_read_only_directory_is_refused(tmp_path) -> None:
 def test_a_full_disk_in_the_middle(tmp_path) -> None:
     code = (
         "import resource, sys\nfrom descents.cli.main import main\n"
+        "from descents.storage import files\nfiles.LEAST_FILE = 0\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))\n"
         f"sys.exit(main(['reproduce', '--starts', '5', '--out', {str(tmp_path / 'r')!r}]))"
     )

@@ -285,9 +285,10 @@ def test_no_control_character_reaches_the_terminal(
 
 
 def test_colors_reach_the_terminal_and_control_characters_do_not(capsys) -> None:
-    from descents.cli.printing import terminal, visible_streams
+    from descents.cli.printing import terminal
+    from descents.cli.streams import standard_streams
 
-    with visible_streams():
+    with standard_streams():
         print(NASTY)  # noqa: T201
         sys.stderr.write(f"{NASTY}\n")
         console = terminal(force_terminal=True, color_system="standard", width=200)

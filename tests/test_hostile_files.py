@@ -341,8 +341,8 @@ def test_too_little_memory_is_said_to_be_that(
         assert main(arguments) == 2
     assert "not enough memory" in capsys.readouterr().err
     monkeypatch.setattr("descents.runs.factorize.factorize", full)
-    assert main(arguments) == 2
-    assert "there is not enough memory;" in capsys.readouterr().err
+    assert main(arguments) == 4
+    assert "memory ran out; give fewer" in capsys.readouterr().err
 
 
 def test_a_limit_of_memory_counts(monkeypatch) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import platform
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from descents.errors import InvalidValueError, for_caller
@@ -11,6 +14,23 @@ from descents.errors import InvalidValueError, for_caller
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+
+def processor() -> str:
+    """Return which kind of processor this machine has, as far as it says.
+
+    Examples
+    --------
+    >>> processor() != ""
+    True
+    """
+    with contextlib.suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        for line in text.splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in ("model name", "CPU part") and value.strip():
+                return f"{platform.machine()} {value.strip()}"
+    return platform.processor() or platform.machine() or "not known"
 
 
 def processors() -> int:

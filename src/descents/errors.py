@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -42,6 +43,38 @@ class InterruptedRunError(DescentsError):
 
 class LostProcessError(DescentsError):
     """A worker process was killed; chunks that finished before are kept in a store."""
+
+
+_MEMORY = (
+    "cannot allocate memory",
+    "can't allocate memory",
+    "can't start new thread",
+    "failed to map segment",
+    "malloc of size",
+    "not enough memory",
+    "out of memory",
+    "resource temporarily unavailable",
+)
+"""What libraries write in errors of other types when they get no memory, or no thread."""
+
+
+def ran_out(error: BaseException) -> bool:
+    """Return whether an error says that there is no more memory, or no more threads.
+
+    Libraries raise errors of many types then.
+
+    Examples
+    --------
+    >>> ran_out(OSError("Failed to launch worker thread: Resource temporarily unavailable"))
+    True
+    >>> ran_out(ValueError("out of memory is a title of a film"))
+    False
+    """
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    text = str(error).casefold()
+    general = isinstance(error, RuntimeError | ImportError | OSError | SystemError)
+    return general and any(words in text for words in _MEMORY)
 
 
 MOST_LISTED = 6

@@ -170,8 +170,14 @@ def end_children() -> None:
 
     The resource tracker is left: it ends by itself, and removes shared memory before.
     """
+    end_tree(os.getpid(), itself=False)
+
+
+def end_tree(root: int, *, itself: bool = True) -> None:
+    """Kill a process and all that it has started, and that these have started."""
     for _ in range(3):  # a process may start another one in the meantime
-        found = _descendants(os.getpid())
+        found = _descendants(root) + [root] * itself
+        itself = False
         for process in found:
             with contextlib.suppress(OSError):
                 os.kill(process, signal.SIGKILL)

@@ -8,7 +8,8 @@ import re
 from collections.abc import Sequence
 
 _CONTROL_CHARACTERS = re.compile(
-    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+    "\ud800-\udfff]"
 )
 
 
@@ -20,7 +21,8 @@ def visible(text: str) -> str:
     r"""Return a text with its control characters escaped, except for line ends.
 
     A terminal executes control characters, and those that change the direction of
-    writing make one text look like another. Neither may reach a terminal from a file.
+    writing make one text look like another. Neither may reach a terminal from a file. A
+    name that is not UTF-8 has surrogates, which no stream and no file can encode.
 
     Examples
     --------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ from descents.text import counted
 
 if TYPE_CHECKING:
     from descents.runs.apply_facts import Arguments
-    from descents.runs.apply_result import AppliedResult, AppliedRun
+    from descents.runs.apply_result import AppliedResult, AppliedRun, UnseenLevel
     from descents.runs.request import Reading
     from descents.tables.sources import TableSource
 
@@ -279,7 +279,7 @@ def _show_applied(
     """Print what a low-rank model was used for."""
     if result.not_used:
         say(f"Not in the model, left alone: {', '.join(result.not_used)}")
-    _show_unseen([vars(one) for one in result.unseen])
+    _show_unseen(result.unseen)
     filled = counted(result.holes, "missing cell") if in_memory else "no missing cell"
     say(
         f"{counted(result.rows, 'row')} transformed to {counted(rank, 'dimension')}, "
@@ -325,17 +325,17 @@ def _check_apply(
             complaints.attempt(check_target, table, filled)
 
 
-def _show_unseen(strange: list[dict[str, Any]]) -> None:
+def _show_unseen(strange: Sequence[UnseenLevel]) -> None:
     """Print which cells were read as missing, a line for each column."""
     from descents.tables.frames import short
     from descents.tables.spelling import listed
 
-    columns: dict[str, list[dict[str, Any]]] = {}
+    columns: dict[str, list[UnseenLevel]] = {}
     for one in strange:
-        columns.setdefault(one["column"], []).append(one)
+        columns.setdefault(one.column, []).append(one)
     for name, levels in columns.items():
-        cells = counted(sum(level["cells"] for level in levels), "cell")
-        says = listed(level["level"] for level in levels)
+        cells = counted(sum(level.cells for level in levels), "cell")
+        says = listed(level.level for level in levels)
         say(
             f"{short(name)}: {cells} read as missing, of levels that the model was not "
             f"fitted with: {says}"
@@ -367,7 +367,7 @@ def _predict(
     if in_words(result, quiet, as_json):
         for note in data.notes:
             say(note)
-        _show_unseen([vars(one) for one in result.unseen])
+        _show_unseen(result.unseen)
         say(
             f"{result.target} of {counted(result.rows, 'row')} "
             f"predicted: {folder.path / PREDICTIONS}"
@@ -403,7 +403,7 @@ def _fill(
         folder.finish()
     quiet, as_json = silent
     if in_words(result, quiet, as_json):
-        _show_unseen([vars(one) for one in result.unseen])
+        _show_unseen(result.unseen)
         without = result.filled.rows_without_cells
         if without:
             say(

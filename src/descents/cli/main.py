@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import io
 import os
 import sys
 from collections.abc import Sequence
@@ -19,7 +18,9 @@ from descents.cli.options import (
     LOST_PROCESS,
     OPTIONS,
 )
-from descents.cli.printing import say_error, visible_streams
+from descents.cli.printing import say_error
+from descents.cli.resources import shortage
+from descents.cli.streams import discard, standard_streams
 from descents.errors import DescentsError, LostProcessError, by_command, called
 from descents.text import visible
 
@@ -32,6 +33,7 @@ MODULES = (
     "report",
     "reproduce",
     "train",
+    "verify",
 )
 """The commands that have modules of their own, in which they have the same name."""
 
@@ -71,21 +73,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     If the output is closed early, as in ``descents ... | head -1``, it ends silently.
     """
-    stdout = sys.stdout
-    if isinstance(stdout, io.TextIOWrapper):
-        stdout.reconfigure(errors="replace")  # the terminal may lack some characters
     try:
         with (
-            visible_streams(),
+            standard_streams() as output,
             by_command(),
             called(**OPTIONS),
             signals.raised(_end, last=arguments is None),
         ):
-            return _run(arguments)
+            signals.hints()  # forget those of an earlier command in this process
+            code = _run(arguments)
+            output.flush()
+            if output.lost is not None:
+                say_error(
+                    f"standard output could not be written ({output.lost}), so what was "
+                    "printed is lost; what was stored is not."
+                )
+                code = code or BAD_INPUT
+            return code
     except (BrokenPipeError, SystemExit):  # what click and rich raise at a closed pipe
-        # The interpreter flushes stdout at exit, which would fail at the closed pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+        discard(sys.stdout)  # the interpreter flushes it at exit, which would fail
         return CLOSED_OUTPUT
+    except signals.StoppedBySignalError as error:  # while the streams were set up
+        return error.code
 
 
 def _end(number: int) -> None:
@@ -97,14 +106,7 @@ def _end(number: int) -> None:
     os._exit(error.code)
 
 
-def _of_memory(error: MemoryError | RuntimeError) -> bool:
-    """Return whether an error is a lack of memory; torch has none of its own for it."""
-    texts = ("can't allocate memory", "out of memory", "bad_alloc", "bad allocation")
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or any(text in said for text in texts)
-
-
-def _run(arguments: Sequence[str] | None) -> int:  # noqa: PLR0911
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         code = commands.main(
             args=None if arguments is None else list(arguments),
@@ -114,32 +116,35 @@ def _run(arguments: Sequence[str] | None) -> int:  # noqa: PLR0911
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return 0
-    except click.ClickException as error:
-        hint = ""
-        if isinstance(error, click.UsageError) and error.ctx is not None:
-            hint = f" See '{error.ctx.command_path} --help'."
-        say_error(error.format_message() + hint)
-        return BAD_INPUT
-    except (click.Abort, KeyboardInterrupt):
-        say_error(f"interrupted{signals.hints()}.")
-        return CTRL_C
-    except signals.StoppedBySignalError as error:
-        signals.end_children()
-        say_error(f"{error}{signals.hints()}.")
-        return error.code
-    except (MemoryError, RuntimeError) as error:
-        if not _of_memory(error):
+    except (Exception, KeyboardInterrupt, signals.StoppedBySignalError) as error:
+        if (found := _said(error)) is None:
             raise
-        say_error(
-            "there is not enough memory; free some, raise its limit, or give a smaller "
-            "table, a lower rank or fewer starts."
-        )
-        return BAD_INPUT
-    except DescentsError as error:
-        notes = getattr(error, "__notes__", [])
-        say_error(f"{'; '.join([str(error), *notes])}.")
-        return LOST_PROCESS if isinstance(error, LostProcessError) else BAD_INPUT
+        says, code = found
+        say_error(says)
     return code if isinstance(code, int) else 0
+
+
+def _said(error: BaseException) -> tuple[str, int] | None:
+    """Return what a command says of an error, and its exit code; None for a bug."""
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        return f"interrupted{signals.hints()}.", CTRL_C
+    if isinstance(error, signals.StoppedBySignalError):
+        signals.end_children()
+        return f"{error}{signals.hints()}.", error.code
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        hint = f" See '{error.ctx.command_path} --help'."
+        return error.format_message() + hint, BAD_INPUT
+    if isinstance(error, click.ClickException):
+        return error.format_message(), BAD_INPUT
+    if isinstance(error, DescentsError):
+        lost = isinstance(error, LostProcessError)
+        found = str(error), LOST_PROCESS if lost else BAD_INPUT
+    elif (short := shortage(error)) is not None:
+        found = short
+    else:
+        return None
+    says, code = found
+    return f"{'; '.join([says, *getattr(error, '__notes__', [])])}.", code
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ OPTIONS = {
     "dropout": "--dropout",
     "early_stopping": "--early-stopping",
     "held_out": "--held-out",
+    "hidden_layer_sizes": "--hidden",
     "initialization": "--init",
     "learning_rate": "--learning-rate",
     "loss": "--loss",
@@ -352,15 +353,13 @@ def free_at_once() -> None:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
-def safe_csv_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the option for CSV text that no spreadsheet takes for formulas."""
-    return click.option(
-        "--safe-csv",
-        is_flag=True,
-        help="In CSV text that is written, put a single quote before text that begins "
-        "with = + - @, a tab or a carriage return, so that no spreadsheet takes it for a "
-        "formula. Numbers are left alone.",
-    )(function)
+safe_csv_option = click.option(
+    "--safe-csv",
+    is_flag=True,
+    help="In CSV text that is written, put a single quote before text that begins with "
+    "= + - @, a tab or a carriage return, so that no spreadsheet takes it for a formula. "
+    "Numbers are left alone.",
+)
 
 
 def reading_of(given: dict[str, Any]) -> Reading:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO, cast
 
 import click
 
+from descents.cli.streams import Visible
 from descents.errors import DrawingError
 from descents.text import visible
 
@@ -24,41 +24,6 @@ EASILY_READ = 16
 """Columns of numbers are left out before the column of names is narrower than this."""
 LEAST_WIDTH = 20
 """The least number of characters in a line; narrower terminals are treated like this one."""
-
-
-class Visible:
-    """Wrapper of a text stream that escapes control characters."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-
-    def write(self, text: str) -> int:
-        """Write a text with its control characters escaped."""
-        self.stream.write(visible(text))
-        return len(text)
-
-    def writelines(self, lines: Iterable[str]) -> None:
-        """Write several texts."""
-        for line in lines:
-            self.write(line)
-
-    def __getattr__(self, name: str) -> object:
-        """Return an attribute of the wrapped stream."""
-        return getattr(self.stream, name)
-
-
-@contextlib.contextmanager
-def visible_streams() -> Iterator[None]:
-    """Escape control characters in all output, including warnings and tracebacks."""
-    streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (
-        stream if stream is None or isinstance(stream, Visible) else Visible(stream)
-        for stream in streams
-    )
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = streams
 
 
 def terminal(
@@ -84,7 +49,7 @@ def terminal(
             )
 
     return VisibleConsole(
-        file=plain,
+        file=cast("TextIO", plain),
         highlight=False,
         markup=False,
         soft_wrap=soft_wrap,

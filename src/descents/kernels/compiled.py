@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from descents.errors import RunFolderError
-from descents.storage.files import write_new
+from descents.signals import end_tree
+from descents.storage.code_cache import cache_folder, store_library, stored_library
 
 COMPILERS = ("cc", "gcc", "clang")
 # The code reads vectors also through pointers to their numbers, so it aliases.
@@ -34,8 +34,8 @@ OPTIONS = {
     torch.float32: ("-DREAL=float", "-DINTEGER=int32_t"),
     torch.float64: ("-DREAL=double", "-DINTEGER=int64_t"),
 }
-SECONDS = 120
-"""The time limit for the compiler, in seconds."""
+SECONDS, SECONDS_TO_ANSWER = 120, 10
+"""The time limits for the compiler, and for its answer which version it is."""
 
 _once = threading.Lock()
 _known: dict[tuple[Path, tuple[str, ...]], ctypes.CDLL | None] = {}
@@ -45,8 +45,8 @@ _known: dict[tuple[Path, tuple[str, ...]], ctypes.CDLL | None] = {}
 def library(source: Path, *options: str) -> ctypes.CDLL | None:
     """Compile a C file and load it as a library, or return None if that is not possible.
 
-    The library is cached in ``$XDG_CACHE_HOME/descents`` or ``~/.cache/descents``, with a
-    name that depends on source, options, compiler and processor. ``CC`` names another
+    The library is cached, see `descents.storage.code_cache`, with a name that depends on
+    source, options, compiler and processor. ``CC`` names another
     compiler, and ``DESCENTS_COMPILE=0`` turns compilation off. If there is no compiler, a
     warning says so once.
 
@@ -73,6 +73,14 @@ def library(source: Path, *options: str) -> ctypes.CDLL | None:
     return _known[source, options]
 
 
+def available() -> bool:
+    """Return whether C code is compiled: it is not turned off, and there is a compiler.
+
+    Results with and without it are the same up to rounding.
+    """
+    return os.environ.get("DESCENTS_COMPILE") != "0" and _compiler()[0] is not None
+
+
 def of_precision(source: Path, dtype: torch.dtype) -> ctypes.CDLL | None:
     """Return the library of a C file for one precision, or None if there is none."""
     return library(source, *OPTIONS[dtype]) if dtype in OPTIONS else None
@@ -84,60 +92,92 @@ def address(tensor: torch.Tensor | None) -> ctypes.c_void_p:
 
 
 def _made(source: Path, options: tuple[str, ...]) -> ctypes.CDLL | None:
-    compiler = _compiler()
+    compiler, why = _compiler()
     if compiler is None:
-        _warn("no C compiler was found")
+        _warn(why)
         return None
     try:
-        version = subprocess.run(  # noqa: S603 - the user's own compiler
-            [*compiler, "--version"], capture_output=True, timeout=SECONDS, check=True
-        ).stdout
-        parts = [source.read_bytes(), version, _processor().encode()]
+        version = _ran([*compiler, "--version"], SECONDS_TO_ANSWER)
+        if version.returncode:
+            _warn(f"the C compiler {compiler[0]} does not say its version")
+            return None
+        parts = [source.read_bytes(), version.stdout, _processor().encode()]
         parts += [path.read_bytes() for path in sorted(source.parent.glob("*.h"))]
-        parts += [" ".join([*compiler, *FLAGS, *options]).encode()]
+        parts += [os.fsencode(" ".join([*compiler, *FLAGS, *options]))]
         key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
-        place = _folder() / f"{source.stem}-{key}.so"
-        if place.is_file():
-            return ctypes.CDLL(str(place))
-        with tempfile.TemporaryDirectory() as folder:
-            fresh = Path(folder) / place.name
-            for machine in MACHINES:
-                command = [*compiler, *FLAGS, *machine, *options, "-o", str(fresh)]
-                done = subprocess.run(  # noqa: S603
-                    [*command, str(source)],
-                    capture_output=True,
-                    timeout=SECONDS,
-                    check=False,
-                )
-                if done.returncode == 0:
-                    break
-            else:
-                lines = done.stderr.decode(errors="replace").splitlines()
-                first = next((line for line in lines if "error" in line), "no reason")
-                _warn(f"the C compiler {compiler[0]} failed ({first.strip()})")
-                return None
-            try:
-                write_new(place, fresh.read_bytes())
-            except RunFolderError:  # a full or read-only home: load it without a cache
-                return ctypes.CDLL(str(fresh))
-        return ctypes.CDLL(str(place))
+        name, (place, why) = f"{source.stem}-{key}", cache_folder()
+        found = None if place is None else stored_library(place, name)
+        if found is not None:
+            return ctypes.CDLL(str(found))
+        library = _built(compiler, source, options, name, place)
+        if library is not None and place is None:
+            _warn_of_no_cache(why)
+        return library
     except (OSError, subprocess.SubprocessError) as error:
         _warn(f"the C compiler {compiler[0]} could not be used ({error})")
         return None
 
 
-def _compiler() -> list[str] | None:
-    """Return the command of a compiler, from $CC or else the first usual name found."""
-    from_user = shlex.split(os.environ.get("CC", ""))
+def _built(
+    compiler: list[str],
+    source: Path,
+    options: tuple[str, ...],
+    name: str,
+    place: Path | None,
+) -> ctypes.CDLL | None:
+    """Compile a file, store the library if there is a place for it, and load it."""
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder) / f"{name}.so"
+        for machine in MACHINES:
+            command = [*compiler, *FLAGS, *machine, *options, "-o", str(fresh)]
+            done = _ran([*command, str(source)], SECONDS)
+            if done.returncode == 0:
+                break
+        else:
+            lines = done.stderr.decode(errors="replace").splitlines()
+            first = next((line for line in lines if "error" in line), "no reason")
+            _warn(f"the C compiler {compiler[0]} failed ({first.strip()})")
+            return None
+        stored = None
+        if place is not None:
+            stored = store_library(place, name, fresh.read_bytes())
+        # A full disk, or no safe place: load it where it is, without a cache.
+        return ctypes.CDLL(str(stored or fresh))
+
+
+def _ran(command: list[str], seconds: float) -> subprocess.CompletedProcess[bytes]:
+    """Run a compiler; if it takes too long, or a signal ends this, end all it started."""
+    with subprocess.Popen(  # noqa: S603 - the user's own compiler
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=seconds)
+        except BaseException:
+            end_tree(process.pid)
+            process.wait()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def _compiler() -> tuple[list[str] | None, str]:
+    """Return the command of a compiler, or None and why there is none.
+
+    It is that of $CC, or else the first usual name that is found.
+    """
+    given = os.environ.get("CC", "")
+    try:
+        from_user = shlex.split(given)
+    except ValueError as error:  # of a quote that is not closed
+        return None, f"CC is {given!r}, which is not a command ({error})"
     for command in [from_user] if from_user else [[name] for name in COMPILERS]:
         if shutil.which(command[0]):
-            return command
-    return None
-
-
-def _folder() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "descents"
+            return command, ""
+    if from_user:
+        return None, f"CC is {given!r}, which was not found"
+    return None, "no C compiler was found"
 
 
 def _processor() -> str:
@@ -157,6 +197,17 @@ def _warn(what: str) -> None:
         warnings.warn(
             f"{what}; slower code is used, with the same results up to rounding; "
             "install a C compiler, or set DESCENTS_COMPILE=0 to hide this warning",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _warn_of_no_cache(why: str) -> None:
+    if not _warned:
+        _warned.append(why)
+        warnings.warn(
+            f"compiled code cannot be kept, because {why}, so it is compiled in every run; "
+            "set XDG_CACHE_HOME to a folder of your own",
             RuntimeWarning,
             stacklevel=2,
         )

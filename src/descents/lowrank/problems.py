@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import torch
@@ -25,9 +25,11 @@ from descents.lowrank.matrices import is_sparse
 from descents.lowrank.noise import Noise
 from descents.lowrank.selection import Penalty
 from descents.lowrank.settings import Initialization, Settings
-from descents.lowrank.table import CodedTable
 from descents.tables.blocks import TableOnDisk
 from descents.text import counted
+
+if TYPE_CHECKING:  # that module reads tables for a fit, and needs this one
+    from descents.lowrank.table import CodedTable
 
 OF_BIASES = {"l2_biases"}
 """Penalties that are not penalties on the factors."""

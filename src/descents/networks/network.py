@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -24,6 +25,7 @@ from descents.networks.splits import Splits
 from descents.networks.supervised import Supervised
 from descents.optim.problem import Bound, Parameters, sent, stacked_points
 from descents.rng import streams
+from descents.tables.memory import memory_of_machine
 from descents.validation import finite_matrix, one_of, real_number, whole_number
 
 
@@ -41,6 +43,24 @@ def probability(name: str, value: object) -> float:
             f"{name_of(name)} is {value}; give a probability from 0 to below 1"
         )
     return fraction
+
+
+BYTES_OF_WEIGHT = 28
+"""A weight is drawn in 8 bytes; then it, its gradient and what Adam keeps take 4 each, and
+8 more while one is computed from the others."""
+
+
+def _check_size(widths: Sequence[int]) -> None:
+    """Raise an error for a network of which not even one start fits into memory."""
+    count = sum((one + 1) * two for one, two in itertools.pairwise(widths))
+    needed, there = count * BYTES_OF_WEIGHT, memory_of_machine()
+    if needed > there:
+        hidden = ",".join(map(str, widths[1:-1]))
+        raise InvalidValueError(
+            f"{name_of('hidden_layer_sizes')} is {hidden}, which makes {count} weights; one "
+            f"start takes about {needed / 2**30:.1f} GiB, and there are "
+            f"{there / 2**30:.1f} GiB of memory; give fewer or smaller layers"
+        )
 
 
 def _hidden_widths(hidden: int | Sequence[int]) -> list[int]:
@@ -204,6 +224,7 @@ class Network(Supervised):
 
     def _set_widths(self, widths: list[int]) -> None:
         """Set the widths of all layers, and what follows from them."""
+        _check_size(widths)
         self.widths = widths
         self._has_layers_of(max(widths))
         shape = Shape(

@@ -209,7 +209,7 @@ def draw(
             "the command again, with a new folder"
         ) from error
     for name, content in files.items():
-        write_bytes(folder / name, content)
+        write_bytes(folder / name, content, alone=True)
 
 
 def warm(command: str = "train") -> None:
@@ -275,8 +275,8 @@ def _versions(result: RunResult) -> Mapping[str, str]:
     environment = vars(result)["environment"]
     if environment is None:  # of a run of an earlier version
         return {}
-    found: Mapping[str, str] = vars(environment)
-    return vars(environment).get("versions", found)
+    versions: Mapping[str, str] = environment.versions
+    return versions
 
 
 def html(run: Stored[RunResult], drawn: Mapping[str, Drawn]) -> str:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from descents.devices import torch_device
+from descents.devices import processor, torch_device
 from descents.diagnosis.diagnosis import diagnose
 from descents.diagnosis.verdicts import Diagnosis
 from descents.errors import Complaints
+from descents.kernels.compiled import available
 from descents.optim.executors import Workers
 from descents.optim.first_order import GradientDescent
 from descents.reproduction import claims, evidence, rows, summaries
@@ -187,4 +188,6 @@ def _environment(seed: int, device: str, threads: int) -> ReproductionEnvironmen
         torch_threads=torch.get_num_threads(),
         machine=platform.machine(),
         seed=seed,
+        processor=processor(),
+        compiled=available(),
     )

@@ -427,6 +427,12 @@ class ReproductionEnvironment(Result):
     torch_threads: int
     machine: str
     seed: Count
+    processor: Annotated[
+        str | None, "The kind of processor; null in runs of earlier versions."
+    ] = None
+    compiled: Annotated[
+        bool | None, "Whether code in C was used, where there is some."
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

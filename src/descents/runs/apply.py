@@ -26,7 +26,6 @@ from descents.runs.apply_result import (
 from descents.runs.block_tables import memory_use, warmed_up
 from descents.runs.factorize import MODEL, SCORES, FactorizeRun, scores
 from descents.runs.request import Data, environment
-from descents.runs.results import Environment
 from descents.storage.damage import undamaged
 from descents.storage.files import read_json, write_bytes
 from descents.storage.run_folders import RESULT, RunFolder
@@ -135,7 +134,7 @@ class Applied(OneLine):
             content = self.data.values.encoded(self.filled)
             write_bytes(folder.work / IMPUTED, content)
             if impute is not None:
-                write_bytes(impute, content)
+                write_bytes(impute, content, alone=True)
         folder.write_json(RESULT, self.result)
 
 
@@ -208,7 +207,7 @@ def apply(
         dimensions=len(model.components_),
         score=model.score(values) if observed else None,
         table_columns=columns,
-        environment=Environment(**environment()),
+        environment=environment(),
         **said,
     )
     return Applied(result, data, embedding, filled)
@@ -312,7 +311,7 @@ def apply_by_blocks(
         dimensions=len(model.components_),
         score=model.score(table),
         memory=memory_use(cells, before),
-        environment=Environment(**environment()),
+        environment=environment(),
         **said,
     )
     folder.write_json(RESULT, result)
@@ -372,7 +371,7 @@ def _write(model: LowRank, data: Data, path: Path, coverage: float | None) -> li
     if not isinstance(data.values, Table):
         raise InvalidValueError(SPARSE)
     filled, messages = imputed(model, data.values, coverage)
-    write_bytes(path, data.values.encoded(filled))
+    write_bytes(path, data.values.encoded(filled), alone=True)
     return messages
 
 

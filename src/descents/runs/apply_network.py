@@ -27,7 +27,7 @@ from descents.runs.apply_result import (
 )
 from descents.runs.distributions import distribution
 from descents.runs.request import Data, environment
-from descents.runs.results import Distribution, Environment
+from descents.runs.results import Distribution
 from descents.runs.train import MODEL
 from descents.storage.damage import check_facts, undamaged
 from descents.storage.files import read_json
@@ -237,7 +237,7 @@ class Trained(OneLine):
             table_columns=self._new_columns(data.values),
             columns=list(found),
             predicted=self._distribution(found[self.target["name"]]),
-            environment=Environment(**environment()),
+            environment=environment(),
             **said,
         )
         return result, found

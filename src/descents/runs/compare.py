@@ -23,7 +23,7 @@ from descents.runs.comparison_notes import notes_of, warnings_of
 from descents.runs.comparison_words import Judged, answer_of
 from descents.runs.quotes import quote_of_comparison
 from descents.runs.request import environment
-from descents.runs.results import Environment, Run
+from descents.runs.results import Run
 from descents.runs.train_result import (
     ComparedSides,
     ComparisonResult,
@@ -238,7 +238,7 @@ class _Comparing:
             options=option_differences(self.sides),
             warnings=warnings_of(self.sides, self.metric, differences),
             notes=notes_of(self.sides),
-            environment=Environment(**environment()),
+            environment=environment(),
             seconds=time.perf_counter() - begun,
         )
         return replace(result, quote=quote_of_comparison(result))

@@ -325,7 +325,7 @@ def _facts(side: Side) -> dict[str, str]:
         varied = VARIED.get(name)
         facts[varied or name] = getattr(setting, varied) if varied else value
     facts |= {name: value for name, value in result.run.reading.items() if value}
-    facts |= {f"version of {n}": v for n, v in vars(result.environment).items()}
+    facts |= {f"version of {n}": v for n, v in result.environment.versions.items()}
     return {name.replace("_", " "): _text(value) for name, value in facts.items()}
 
 

@@ -36,7 +36,7 @@ from descents.runs.factorize_result import (
 from descents.runs.identities import Identity
 from descents.runs.low_rank_quotes import quote_of_factorization
 from descents.runs.request import Data, Reading, environment, formats_of
-from descents.runs.results import Environment, Run
+from descents.runs.results import Run
 from descents.tables.blocks import TableOnDisk
 from descents.tables.tables import Table
 
@@ -112,7 +112,7 @@ def result_of(
         strongest=strongest(fitted),
         stored=not isinstance(data.values, Table | TableOnDisk),
         command=_command(run),
-        environment=Environment(**environment()),
+        environment=environment(),
         seconds=seconds,
     )
     return replace(result, quote=quote_of_factorization(result))

@@ -51,7 +51,7 @@ from descents.runs.impute_sentences import (
 )
 from descents.runs.low_rank_quotes import quote_of_imputation
 from descents.runs.request import Data, Reading, environment, formats_of
-from descents.runs.results import Environment, Run
+from descents.runs.results import Run
 from descents.storage.damage import check_facts, undamaged
 from descents.storage.files import read_json, read_tensors, write_bytes
 from descents.storage.run_folders import RESULT, ROWS, TENSORS, RunFolder
@@ -172,7 +172,7 @@ def impute(
         caption=caption_of(pictures),
         command=_command(run),
         **_of_fit(filling.model),
-        environment=Environment(**environment()),
+        environment=environment(),
         seconds=time.perf_counter() - begun,
     )
     quoted = replace(result, quote=quote_of_imputation(result))
@@ -267,7 +267,7 @@ def write(filling: Filling, source: str, target: Path) -> None:
         If the file cannot be written.
     """
     place = target.expanduser()
-    write_bytes(place, content(filling.filled(), source, place))
+    write_bytes(place, content(filling.filled(), source, place), alone=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -400,7 +400,7 @@ def apply(
         intervals=intervals_of(filling),
         says=answer(filled, how, shape),
         table_columns=columns_of_rows(filling),
-        environment=Environment(**environment()),
+        environment=environment(),
         **said,
     )
     return result, filling

@@ -22,7 +22,7 @@ from descents.runs.network_verdicts import weak_verdicts
 from descents.runs.network_warnings import warnings_of
 from descents.runs.quotes import quote_of_network
 from descents.runs.request import Data, Reading, environment, formats_of
-from descents.runs.results import Environment, Run
+from descents.runs.results import Run
 from descents.runs.train_result import (
     BestStart,
     CellMean,
@@ -142,7 +142,7 @@ def summarized(
         expected_best=_expected_best(study.counted_values()[best], higher),
         starts_needed=_needed(values[best], failed[best]),
         best=_best_start(study, values[best], failed[best]),
-        environment=Environment(**environment()),
+        environment=environment(),
         seconds=time.perf_counter() - begun,
     )
     return replace(result, quote=quote_of_network(result), command=rerun(result.run))

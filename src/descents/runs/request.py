@@ -14,8 +14,10 @@ import numpy as np
 import torch
 
 from descents import __version__
+from descents.devices import processor
 from descents.errors import Complaints, InvalidValueError
-from descents.runs.results import Formats
+from descents.kernels.compiled import available
+from descents.runs.results import Environment, Formats
 from descents.runs.stored_reading import check_reading
 from descents.tables import files
 from descents.tables.blocks import TableOnDisk
@@ -451,10 +453,13 @@ def formats_of(data: Data) -> Formats | None:
     return None if formats is None else Formats(**formats)
 
 
-def environment() -> dict[str, str]:
-    """Return the versions of the libraries that computed a result."""
-    return {
-        "descents": __version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-    }
+def environment() -> Environment:
+    """Return what computed a result: the versions of the libraries, and the machine."""
+    return Environment(
+        descents=__version__,
+        torch=torch.__version__,
+        numpy=np.__version__,
+        processor=processor(),
+        threads=torch.get_num_threads(),
+        compiled=available(),
+    )

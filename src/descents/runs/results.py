@@ -35,11 +35,23 @@ class Formats(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Environment(Result):
-    """The versions of the libraries that computed a result."""
+    """What computed a result: the versions of the libraries, and the machine."""
 
     descents: str
     torch: str
     numpy: str
+    processor: Annotated[
+        str | None, "The kind of processor; null in runs of earlier versions."
+    ] = None
+    threads: Annotated[int | None, "The threads that share a matrix product."] = None
+    compiled: Annotated[
+        bool | None, "Whether code in C was used, where there is some."
+    ] = None
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions alone, by the name of the library."""
+        return {n: getattr(self, n) for n in ("descents", "torch", "numpy")}
 
 
 @dataclass(frozen=True, kw_only=True)

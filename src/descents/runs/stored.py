@@ -25,6 +25,9 @@ from descents.storage.run_folders import RESULT, ROWS, TENSORS
 from descents.text import OneLine, joined
 from descents.validation import folder_path
 
+Facts = Mapping[str, Any]
+"""The contents of a ``result.json``."""
+
 
 @dataclass(frozen=True)
 class StoredRun(OneLine):
@@ -39,7 +42,7 @@ class StoredRun(OneLine):
     tensors : dict of ndarray
     """
 
-    result: Mapping[str, Any]
+    result: Facts
     rows: Mapping[str, np.ndarray]
     tensors: Mapping[str, np.ndarray]
 
@@ -98,7 +101,7 @@ def _of_folder(folder: Path) -> Any:
     raise InvalidValueError(_no_model(folder, result, command))
 
 
-def _no_model(place: Path, result: Mapping[str, Any], command: str | None) -> str:
+def _no_model(place: Path, result: Facts, command: str | None) -> str:
     """Return the message that a path has no model, and which path to load instead."""
     if command == "apply":
         return (

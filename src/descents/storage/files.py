@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
 
 Column = np.ndarray | Sequence[object]
 """The cells of a column of a Parquet file."""
+
+
+LONGEST_NAME = 200
+"""Names of files that have more bytes get a shorter temporary name."""
+LEAST_SPACE, LEAST_FILE = 2**20, 2**18
+"""The bytes that a run takes at least, and that its largest file may need."""
 
 
 def _reason(error: Exception) -> str:
@@ -66,24 +74,83 @@ def remedy_of(error: Exception, instead: str = "another folder") -> str:
     return f"give {instead}"
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def _temporary(path: Path) -> Path:
+    """Return the temporary name of a file, which is not longer than names may be."""
+    name = path.name
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return path.with_name(f".{name}.{os.getpid()}")
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove temporary files that killed processes left of a file."""
+    stem = _temporary(path).name.rpartition(".")[0] + "."
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(path.parent):
+            number = entry.name.removeprefix(stem)
+            if entry.name.startswith(stem) and number.isdecimal():
+                try:
+                    os.kill(int(number), 0)
+                except (ProcessLookupError, OverflowError):
+                    os.unlink(entry.path)
+
+
+def check_space(folder: Path) -> None:
+    """Raise an error if a disk is so full that no run could be written to it.
+
+    Raises
+    ------
+    RunFolderError
+        If there is less than `LEAST_SPACE`, or files are limited to less than `LEAST_FILE`.
+    """
+    limit, free = -1, LEAST_SPACE
+    with contextlib.suppress(OSError, ImportError):
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        free = shutil.disk_usage(folder).free
+    if 0 <= limit < LEAST_FILE:
+        raise RunFolderError(
+            f"a process may write files of {limit} bytes here, but those of a run may "
+            f"have {LEAST_FILE} or more; raise the limit (ulimit -f)"
+        )
+    if free < LEAST_SPACE:
+        raise RunFolderError(
+            f"the disk of {folder} has {free} bytes left, but a run takes at least "
+            f"{LEAST_SPACE}; free some space or give another folder"
+        )
+
+
+def write_bytes(path: Path, content: bytes, *, alone: bool = False) -> None:
     """Write a file under a temporary name, then rename it.
+
+    Parameters
+    ----------
+    path : Path
+    content : bytes
+    alone : bool
+        Whether the file is in a folder of the user, and not in the work of a run: what
+        killed processes left of it is then removed.
 
     Raises
     ------
     RunFolderError
         If writing fails; no partial file is left.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _temporary(path)
+    if alone:
+        remove_abandoned(path)
     try:
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError):  # a signal
+            raise
         raise RunFolderError(
             f"could not write {path}: {error.strerror}; {remedy_of(error)}"
         ) from None
@@ -196,17 +263,17 @@ def write_blocks(path: Path, blocks: Iterable[Mapping[str, Column]]) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    writer = None
+    temporary, writer = _temporary(path), None
     try:
-        for block in blocks:
-            rows = _table(block)
-            if writer is None:
-                writer = pyarrow.parquet.ParquetWriter(temporary, rows.schema)
-            writer.write_table(rows)
-        if writer is not None:
-            writer.close()
-        with open(temporary, "rb+") as file:
+        with open(temporary, "wb") as file:
+            for block in blocks:
+                rows = _table(block)
+                if writer is None:
+                    writer = pyarrow.parquet.ParquetWriter(file, rows.schema)
+                writer.write_table(rows)
+            if writer is not None:
+                writer.close()
+            file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException as error:
@@ -224,7 +291,9 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
     import pyarrow.parquet
 
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        # As bytes, because Arrow opens no path that is not UTF-8.
+        source = pyarrow.BufferReader(path.read_bytes())
+        with pyarrow.parquet.ParquetFile(source) as file:
             table = file.read()
         table.validate(full=True)  # text that is not UTF-8, or ends outside
         return {
@@ -311,7 +380,8 @@ def of_json_text(text: str) -> dict[str, Any]:
     if level:
         raise ValueError("it is nested too deeply")
     if _SURROGATE.search(text):
-        json.dumps(value, ensure_ascii=False).encode()  # half a character raises
+        # Half a character raises, a byte of a file name that is not UTF-8 does not.
+        json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
     return value
 
 

@@ -16,7 +16,6 @@ from types import TracebackType
 import numpy as np
 
 from descents.errors import (
-    DescentsError,
     InterruptedRunError,
     InvalidValueError,
     LostProcessError,
@@ -30,6 +29,7 @@ from descents.signals import (
 )
 from descents.storage.files import (
     Column,
+    check_space,
     read_json,
     remedy_of,
     write_blocks,
@@ -118,6 +118,7 @@ class RunFolder:
         self._identity: dict[str, object] = plain(identity)
         self._resume, self._resumable = resume, resumable
         self._made: list[Path] = []
+        self._moved: list[Path] = []
         self._ours = False  # whether the contents of .partial may be removed
         self._lock: int | None = None
         self.complete = False
@@ -171,8 +172,8 @@ class RunFolder:
             shutil.rmtree(self.work, ignore_errors=True)
             return
         if self._resume and begun:
-            # If the run ended while files were moved up, they are moved again.
             self._compare(read_json(self.work / IDENTITY))
+            self._move_back(name for name in present if name != PARTIAL)
         elif self._resume and present == [PARTIAL]:
             pass  # the run ended before its identity was written
         elif PARTIAL in present:
@@ -185,11 +186,17 @@ class RunFolder:
                 f"{self.path} is not empty (it contains {present[0]}); give --out a new "
                 "folder"
             )
-        self._ours = (
-            not begun
-        )  # an error must not remove parts that an earlier run made
+        # An error must not remove parts that an earlier run made.
+        self._ours = not begun
+        check_space(self.path)
         (self.work / STAGES).mkdir(parents=True, exist_ok=True)
         self.write_json(IDENTITY, self._identity)
+
+    def _move_back(self, names: Iterable[str]) -> None:
+        """Undo what `finish` did before the run ended, so that it can be done again."""
+        for name in names:
+            if not (self.work / name).exists():
+                os.replace(self.path / name, self.work / name)
 
     def _compare(self, stored: object) -> None:
         known = stored if isinstance(stored, dict) else {}
@@ -262,6 +269,7 @@ class RunFolder:
         for name in sorted(names, key=lambda name: (name == RESULT, name)):
             if not name.startswith("."):  # skip temporary files of a killed process
                 os.replace(self.work / name, self.path / name)
+                self._moved.append(self.path / name)
         self.complete = True
         shutil.rmtree(self.work, ignore_errors=True)
 
@@ -269,6 +277,8 @@ class RunFolder:
         """Remove the files and folders that this run created."""
         if self._ours:
             shutil.rmtree(self.work, ignore_errors=True)
+            for path in self._moved:  # the disk was full before the last one
+                path.unlink(missing_ok=True)
         self._release()
         self._unmake()
 
@@ -294,7 +304,7 @@ class RunFolder:
             if not isinstance(error, StoppedBySignalError | KeyboardInterrupt):
                 remove_hint(self._hint)
             kept = self.complete or self._is_kept(error)
-            if kept and isinstance(error, DescentsError | OSError | MemoryError):
+            if kept and isinstance(error, Exception):
                 error.add_note(self._hint())
             if not kept:
                 self._abandon()

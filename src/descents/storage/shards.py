@@ -17,7 +17,6 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from descents.errors import Complaints, RunFolderError
 from descents.storage.files import make_folder, remedy_of, write_bytes
@@ -51,7 +50,7 @@ class ShardFile:
     """
 
     path: Path
-    run: Mapping[str, Any]
+    run: Mapping[str, object]
     number: int
     count: int
     table: str

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypedDict
 
-from descents.errors import InvalidValueError
+from descents.errors import InvalidValueError, ran_out
 from descents.tables.conventions import Expected
 from descents.tables.frames import Dialect, Source, reason_of
 from descents.tables.memory import memory_of_machine
@@ -87,6 +87,10 @@ def read_bytes(where: str, path: Path | None, content: bytes | None = None) -> b
         if content is not None and not packed:
             return content
         if path is None:
+            if sys.stdin is None:  # it was closed before this process began
+                raise InvalidValueError(
+                    "standard input is closed; give the path of a file, or a pipe"
+                )
             return bytes_in_lines(where, sys.stdin.buffer)
         if not packed:
             with path.open("rb") as stream:
@@ -247,7 +251,7 @@ def read_text(
     given = delimiter
     delimiter, newline, first, cells = _split(where, text, given, wanted.decimal)
     if header and given is not None and len(first) == 1:
-        _check_other_delimiter(where, given, cells.column(0).slice(0, 20).to_pylist())
+        _check_other_delimiter(where, given, cells)
     if header:
         cells = cells.slice(1)
         names = [name.strip() for name in first]
@@ -276,10 +280,10 @@ def read_text(
         wanted,
         delimiter,
     )
-    places = {name: place for place, name in enumerate(names)}
+    places = dict(zip(names, range(len(names)), strict=True))
+    mark = wanted.decimal
     columns = tuple(
-        replace(one, cells=cells.column(places[one.name]), decimal=wanted.decimal)
-        for one in columns
+        replace(c, cells=cells.column(places[c.name]), decimal=mark) for c in columns
     )
     dialect = replace(
         written,
@@ -294,8 +298,9 @@ def read_text(
     return Table(columns, source, (*notes, *([_NUMBERS_AS_NAMES] if numeric else ())))
 
 
-def _check_other_delimiter(where: str, given: str, lines: list[str]) -> None:
+def _check_other_delimiter(where: str, given: str, cells: pyarrow.Table) -> None:
     """Raise if the first lines, which the given delimiter leaves whole, have another."""
+    lines = cells.column(0).slice(0, 20).to_pylist()
     for mark, noun in _DELIMITERS.items():
         counts = {line.count(mark) for line in lines}
         if mark != given and len(counts) == 1 and counts != {0}:
@@ -411,6 +416,8 @@ def _parsed(where: str, text: str, delimiter: str, width: int) -> pyarrow.Table:
     except MemoryError:  # some of which are ArrowExceptions too
         raise
     except (pyarrow.ArrowException, OSError) as error:
+        if ran_out(error):
+            raise MemoryError(str(error)) from None
         check_quotes(where, text, delimiter)
         reason = _ragged(text, delimiter, width) or reason_of(error)
     raise InvalidValueError(
