@@ -252,11 +252,8 @@ def read_text(
     delimiter, newline, first, cells = _split(where, text, given, wanted.decimal)
     if header and given is not None and len(first) == 1:
         _check_other_delimiter(where, given, cells)
-    if header:
-        cells = cells.slice(1)
-        names = [name.strip() for name in first]
-    else:
-        names = [""] * len(first)
+    cells = cells.slice(1) if header else cells
+    names = [name.strip() if header else "" for name in first]
     marks_tried = (wanted.decimal,) if wanted.decimal else (".", ",")
     numeric = header and any(
         all(plain_number(name, mark) is not None for name in names)
