@@ -1,0 +1,1 @@
+"""Damaged inputs: made from whole ones by mutations, read in processes with limits."""
