@@ -8,7 +8,7 @@ COMPILE := $(BIN)/python -m compileall -qq -j 0 -r 20 -x '/tests?/' $(VENV)/lib 
 # Two torch threads beside another busy process can be many times slower than one.
 TESTS := OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m pytest
 
-.PHONY: reproduce test test-all bench docs schemas lint clean
+.PHONY: reproduce test test-all faults bench docs schemas lint clean
 
 $(VENV)/made:
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +46,11 @@ test: lint docs
 
 test-all: lint docs
 	$(TESTS) -n auto --dist worksteal --hypothesis-profile=default
+
+# Commands that are ended at random moments: `make faults FAULTS="--shard 3/10 --count 50"`
+# adds to the counts in tests/faults/kills.json, and writes them into docs/reliability.md.
+faults: $(VENV)/dev
+	PYTHONPATH=tests OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m faults.kills $(FAULTS)
 
 # Peers are installed as far as they can be; the results say which are missing, and why.
 $(VENV)/peers: $(VENV)/dev
