@@ -8,7 +8,7 @@ COMPILE := $(BIN)/python -m compileall -qq -j 0 -r 20 -x '/tests?/' $(VENV)/lib 
 # Two torch threads beside another busy process can be many times slower than one.
 TESTS := OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m pytest
 
-.PHONY: reproduce test test-all faults bench docs schemas lint clean
+.PHONY: reproduce test test-all faults faults-inputs faults-kills bench docs schemas lint clean
 
 $(VENV)/made:
 	$(PYTHON) -m venv $(VENV)
@@ -52,14 +52,22 @@ $(VENV)/workers: $(VENV)/dev
 test-all: lint docs $(VENV)/workers
 	$(TESTS) -n auto --dist worksteal --hypothesis-profile=default
 
+# Faults, seeded; each adds to stored counts, which are in docs/reliability.md. Inputs are
+# damaged, and commands are ended at random moments.
+# `make faults-inputs FAULTS="--shard 3/10 --count 100000"` goes on where the last one stopped.
+FAULTY := PYTHONPATH=tests OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m
+faults: faults-inputs faults-kills
+
+faults-inputs: $(VENV)/dev
+	$(FAULTY) faults.fuzz $(FAULTS)
+
+faults-kills: $(VENV)/dev
+	$(FAULTY) faults.kills $(FAULTS)
+
 # Peers are installed as far as they can be; the results say which are missing, and why.
 $(VENV)/peers: $(VENV)/dev
 	-$(BIN)/python benchmarks/peers.py
 	touch $@
-
-# Damaged inputs: `make faults FAULTS="--shard 3/10 --count 100000"` adds to the counts.
-faults: $(VENV)/dev
-	PYTHONPATH=tests OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m faults.fuzz $(FAULTS)
 
 bench: $(VENV)/peers
 	$(BIN)/python benchmarks/run.py $(BENCH)

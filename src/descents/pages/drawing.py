@@ -8,6 +8,7 @@ Two copies of the process then share the pictures.
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from descents.devices import processors
+from descents.signals import exit_with
 
 if TYPE_CHECKING:
     from descents.pages.page import Contents
@@ -43,7 +45,7 @@ def drawing(command: str, *, ahead: bool = True) -> Iterator[Callable[..., None]
         yield _draw_here
         return
     # The process must import the same modules as this one.
-    source = f"import sys; sys.path[:] = {sys.path!r}; import {__name__} as here; here.serve({command!r})"
+    source = f"import sys; sys.path[:] = {sys.path!r}; import {__name__} as here; here.serve({command!r}, {os.getpid()})"
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", source],
         stdin=subprocess.PIPE,
@@ -74,22 +76,28 @@ def _draw_here(folder: Path, contents: Contents | None = None) -> None:
     draw(folder, contents)
 
 
-def serve(command: str) -> None:
-    """Draw the pages of the pickled runs of a command on standard input, until it ends."""
+def serve(command: str, parent: int) -> None:
+    """Draw the pages of the pickled runs of a command on standard input, until it ends.
+
+    If the parent process has ended, this one ends within seconds, whatever it does.
+    """
     import gc
     import multiprocessing
     import signal
 
+    exit_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends this one
     from descents.pages import page
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends this one
     page.warm(command)
     gc.disable()  # the process is short, so there is little garbage
     fork = "fork" in multiprocessing.get_all_start_methods()
     with contextlib.ExitStack() as stack:
         mapping = None
         if fork:  # copies of this process have the libraries loaded
-            pool = multiprocessing.get_context("fork").Pool(AT_ONCE)
+            pool = multiprocessing.get_context("fork").Pool(
+                AT_ONCE, exit_with, (os.getpid(),)
+            )
             mapping = stack.enter_context(pool).imap
         stack.enter_context(contextlib.suppress(EOFError))
         while True:
