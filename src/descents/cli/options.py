@@ -304,7 +304,7 @@ def free_at_once() -> None:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
-def safe_csv_option(function: Callable[..., Any]) -> Callable[..., Any]:
+def safe_csv_option(function: F) -> F:
     """Add the option for CSV text that no spreadsheet takes for formulas."""
     return click.option(
         "--safe-csv",

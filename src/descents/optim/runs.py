@@ -380,7 +380,7 @@ def _check_arrays(
     groups: dict[str, dict[str, np.ndarray]],
     starts: int,
 ) -> None:
-    """Raise a ValueError if stored arrays of so many starts do not belong together."""
+    """Raise a ValueError if stored arrays do not belong together."""
     whole = {"starts", "steps_taken", "recorded"}
     recorded = arrays["recorded"].size
     shapes = {name: (starts,) for name in _PER_START} | {"recorded": (recorded,)}

@@ -9,7 +9,7 @@ from descents.storage.damage import check_facts
 from descents.tables.numerals import restored
 
 MOST_PLACES = 400
-"""Numbers have at most so many decimals."""
+"""The largest number of decimals of a written number."""
 
 
 class InheritedFacts(TypedDict, total=False):

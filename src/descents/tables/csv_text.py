@@ -267,10 +267,9 @@ def read_text(
         wanted,
         delimiter,
     )
-    places = {name: place for place, name in enumerate(names)}
+    by_name = dict(zip(names, cells.columns, strict=True))
     columns = tuple(
-        replace(one, cells=cells.column(places[one.name]), decimal=wanted.decimal)
-        for one in columns
+        replace(one, cells=by_name[one.name], decimal=wanted.decimal) for one in columns
     )
     dialect = replace(
         written,

@@ -123,7 +123,7 @@ def _read(
     delimiter: str | None,
     encoding: str,
     ignore: Sequence[str],
-    formats: Mapping[str, Any] | None,
+    formats: Mapping[str, object] | None,
     skip: Sequence[str],
 ) -> Table | Triples:
     if decimal is not None:
