@@ -384,6 +384,7 @@ def test_facts_are_checked_by_their_types() -> None:
         (int, True),
         (int, 2**63),
         (float, "1"),
+        (float, True),
         (list[int], {"a": 1}),
         (dict[str, int], [1]),
         (tuple[int, int], [1]),
