@@ -384,6 +384,7 @@ def test_facts_are_checked_by_their_types() -> None:
         (int, True),
         (int, 2**63),
         (float, "1"),
+        (float, True),
         (list[int], {"a": 1}),
         (dict[str, int], [1]),
         (tuple[int, int], [1]),
@@ -606,7 +607,9 @@ def test_faults_are_counted_as_what_they_are(tmp_path: Path, monkeypatch) -> Non
     counts = tmp_path / "counts.json"
     fuzz.add(counts, tally, "1/1", 16, 0)
     fuzz.add(counts, tally, "1/1", 32, 0)
-    stored = fuzz.stored_counts(counts, 0)
+    stored = fuzz.stored_counts(counts, None)
+    with pytest.raises(ValueError, match="counts of seed 0"):
+        fuzz.stored_counts(counts, 1)
     assert stored["inputs"] == 32
     assert stored["next"] == {"1/1": 32}
     assert stored["counts"]["csv"]["abort"] == 2 * expected["abort"]

@@ -261,13 +261,22 @@ def add(path: Path, tally: Tally, shard: str, following: int, seed: int) -> None
     os.replace(beside, path)
 
 
-def stored_counts(path: Path, seed: int) -> dict[str, Any]:
-    """Return the counts in a file; new ones if it is absent or of another seed."""
-    if path.exists():
-        stored: dict[str, Any] = json.loads(path.read_text())
-        if stored["seed"] == seed:
-            return stored
-    return {"seed": seed, "inputs": 0, "next": {}, "counts": {}}
+def stored_counts(path: Path, seed: int | None) -> dict[str, Any]:
+    """Return the counts in a file, new ones if it is absent.
+
+    Raises
+    ------
+    ValueError
+        If they are of another seed.
+    """
+    if not path.exists():
+        return {"seed": seed or 0, "inputs": 0, "next": {}, "counts": {}}
+    stored: dict[str, Any] = json.loads(path.read_text())
+    if seed not in (None, stored["seed"]):
+        raise ValueError(
+            f"{path} has counts of seed {stored['seed']}; give this --seed, or other --counts"
+        )
+    return stored
 
 
 def fuzz(
@@ -301,7 +310,7 @@ def main() -> int:
     parser.add_argument(
         "--shard", default="1/1", help="such as 3/10: every tenth input"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, help="by default that of the counts, or 0")
     parser.add_argument(
         "--seconds", type=float, default=1e9, help="stop after this time"
     )
@@ -326,14 +335,14 @@ def main() -> int:
         if given.only:
             kept = given.only.split(",")
             cases.kinds = {k: w for k, w in cases.kinds.items() if k in kept}
-        first = stored_counts(given.counts, given.seed)["next"].get(
-            given.shard, shard - 1
-        )
+        stored = stored_counts(given.counts, given.seed)
+        seed = stored["seed"]
+        first = stored["next"].get(given.shard, shard - 1)
         numbers = range(first, first + shards * given.count, shards)
         begun = time.monotonic()
 
         def after(tally: Tally, following: int) -> None:
-            add(given.counts, tally, given.shard, following, given.seed)
+            add(given.counts, tally, given.shard, following, seed)
             keep(cases, tally.failures, given.found)
             for one in tally.failures:
                 print(
@@ -341,7 +350,7 @@ def main() -> int:
                     flush=True,
                 )
 
-        tally = fuzz(cases, given.seed, numbers, given.seconds, after)
+        tally = fuzz(cases, seed, numbers, given.seconds, after)
         rate = tally.inputs / (time.monotonic() - begun)
         print(f"{tally.inputs} inputs, {rate:.0f} a second, {tally.faults} faults")
         return int(tally.faults > 0)

@@ -88,6 +88,9 @@ class Trained(OneLine):
         TypeError or ValueError
         """
         check_facts(str, self.target["name"], "the name of the target")
+        numbers = [(one.fill, one.center, one.spread) for one in self.features.features]
+        if any(number is None for each in numbers for number in each):
+            raise ValueError("the encoding lacks numbers")
         encoded = sum(len(feature.labels) for feature in self.features.features)
         named = hasattr(self.model, "feature_names_in_")
         if encoded != self.model.n_features_in_ or named:
@@ -98,6 +101,8 @@ class Trained(OneLine):
         if self.classes is None:
             for name in ("center", "spread"):
                 check_facts(float, self.target[name], f"the {name} of the target")
+                if self.target[name] is None:
+                    raise ValueError(f"there is no {name} of the target")
         elif len(self.classes) != len(self._classifier.classes_):
             raise ValueError("the network has another number of classes")
         else:

@@ -298,7 +298,7 @@ class StoredImputer:
         """
         with undamaged(folder):
             result = read_json(folder / RESULT)
-            check_facts(dict[str, Any], result["run"]["options"], "its options")
+            check_facts(dict[str, object], result["run"]["options"], "its options")
             model, resampled = restored(*read_tensors(folder / MODEL))
         return cls(result, model, tuple(resampled))
 

@@ -84,7 +84,7 @@ def load(folder: str | Path) -> Any:
         return _of_file(folder) if os.path.isfile(folder) else _of_folder(folder)
 
 
-def _of_folder(folder: Path) -> Any:
+def _of_folder(folder: Path) -> object:
     """Return the model of a stored run."""
     result = read_json(folder / RESULT)
     run = result.get("run")

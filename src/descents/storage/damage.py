@@ -71,7 +71,7 @@ def check_facts(kind: object, value: object, name: str = "its content") -> None:
     ----------
     kind : type hint
         Of plain values, lists, tuples and dictionaries, or a TypedDict. A float may be a
-        whole number. Other types are not checked.
+        whole number, or null, which NaN is in JSON. Other types are not checked.
     value : object
     name : str
         What the value is, for the message.
@@ -101,7 +101,7 @@ def check_facts(kind: object, value: object, name: str = "its content") -> None:
     elif origin in (list, dict, tuple):
         _check_items(origin, inner, value, name)
     elif kind is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = isinstance(value, int | float | None) and not isinstance(value, bool)
         _require(number, name, "float")
     elif kind is int:
         whole = isinstance(value, int) and not isinstance(value, bool)

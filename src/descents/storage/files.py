@@ -343,7 +343,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def of_json_text(text: str) -> dict[str, Any]:
+def of_json_text(text: str) -> dict[str, object]:
     """Return the object in a JSON text, which may come from anywhere.
 
     Raises

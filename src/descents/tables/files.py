@@ -128,7 +128,7 @@ def _read(
     delimiter: str | None,
     encoding: str,
     ignore: Sequence[str],
-    formats: Mapping[str, Any] | None,
+    formats: Mapping[str, object] | None,
     skip: Sequence[str],
     content: bytes | None,
 ) -> Table | Triples:
