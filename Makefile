@@ -8,7 +8,7 @@ COMPILE := $(BIN)/python -m compileall -qq -j 0 -r 20 -x '/tests?/' $(VENV)/lib 
 # Two torch threads beside another busy process can be many times slower than one.
 TESTS := OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m pytest
 
-.PHONY: reproduce test test-all faults faults-inputs faults-kills bench docs schemas lint clean
+.PHONY: reproduce test test-all audit faults faults-inputs faults-kills bench docs schemas lint clean
 
 $(VENV)/made:
 	$(PYTHON) -m venv $(VENV)
@@ -37,9 +37,16 @@ lint: $(VENV)/dev
 docs: $(VENV)/dev
 	$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env docs docs/_build/html
 
-# The JSON Schemas in docs/ are those of the result dataclasses.
+# The JSON Schemas in docs/ are those of the result dataclasses; the licenses of dependencies
+# are those that the packages declare.
 schemas: $(VENV)/core
 	$(BIN)/python docs/schemas.py
+	$(BIN)/python docs/dependencies.py
+
+# Known vulnerabilities; without a connection to a service that knows them it says so.
+audit: $(VENV)/dev
+	$(INSTALL) pip-audit
+	$(BIN)/python tests/audit.py
 
 test: lint docs
 	$(TESTS) -n auto --dist worksteal --durations=25 -m "not slow"
@@ -49,7 +56,7 @@ $(VENV)/workers: $(VENV)/dev
 	$(INSTALL) --editable '.[dask,ray]'
 	touch $@
 
-test-all: lint docs $(VENV)/workers
+test-all: lint docs audit $(VENV)/workers
 	$(TESTS) -n auto --dist worksteal --hypothesis-profile=default
 
 # Faults, seeded; each adds to stored counts, which are in docs/reliability.md. Inputs are
