@@ -193,7 +193,7 @@ def shrunk_svd(problem: Factorization) -> Reference | None:
         return None
     sides = (problem.row_regularizer, problem.column_regularizer)
     within = any(side.inside is not None for side in sides)
-    if within and problem.rank >= min(problem.cells.shape):
+    if within and problem.rank >= min(problem.cells.whole_shape):
         return None  # the bound is 0, which says nothing about the members of the sets
     centered = _centered(problem, weights)
     if centered is None:

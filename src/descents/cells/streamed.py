@@ -86,6 +86,10 @@ class Streamed(Cells):
         self.block_rows = self._fitting()
         self.row_counts = np.broadcast_to(np.float64(columns), (rows,))
         self._survey()
+        if not self.column_counts.any():
+            raise InvalidValueError(
+                "the table has no observed cell; give one that has some"
+            )
         if not self.complete:
             self.block_rows = self._fitting()
 
@@ -163,10 +167,6 @@ class Streamed(Cells):
             mean += apart * here / joined
             count += here
             del given, missing, block, about
-        if not count.any():
-            raise InvalidValueError(
-                "the table has no observed cell; give one that has some"
-            )
         self.column_counts, self.offsets, self._squares = count, mean, rest
 
     def _refuse_infinite(self, first: int, block: np.ndarray) -> None:
@@ -179,8 +179,8 @@ class Streamed(Cells):
             )
         row, column = bad[0]
         raise InvalidValueError(
-            f"{self.table.where} holds {block[row, column]:g} in row {first + row + 1} "
-            f"(1-based) of column {self.table.names[column]!r}; give finite numbers, or "
+            f"{self.table.where} holds {block[row, column]:g} in row "
+            f"{self.table.first_row + first + row + 1} (1-based) of column {self.table.names[column]!r}; give finite numbers, or "
             "NaN where one is missing"
         )
 

@@ -55,9 +55,9 @@ def check_sets(problem: Factorization, initialization: Any) -> None:
     )
     by_values = isinstance(initialization, str) and initialization in SPECTRAL
     complaints.require(
-        problem.rank <= min(problem.cells.shape) or not by_values,
+        problem.rank <= min(problem.cells.whole_shape) or not by_values,
         f"{name_of('initialization')} is {initialization!r}, which has at most "
-        f"{min(problem.cells.shape)} components, but the rank is {problem.rank}; give "
+        f"{min(problem.cells.whole_shape)} components, but the rank is {problem.rank}; give "
         "'centers', 'normal' or 'uniform'",
     )
     complaints.raise_any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,7 @@ class Residuals(Problem):
 
     def _make_spectrum(self) -> None:
         if "spectrum" not in self._spectra:
-            share = self.cells.observed / (self.cells.shape[0] * self.cells.shape[1])
+            share = self.cells.observed / math.prod(self.cells.whole_shape)
             share *= self.cells.mean_weight  # so that the size of weights has no effect
             if isinstance(self.cells, Streamed):
                 left, values, right = self._streamed_triples(self.cells)

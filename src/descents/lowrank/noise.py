@@ -7,6 +7,7 @@ is the one with which point estimates shrink in the same way (`descents.lowrank.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +82,7 @@ def lacks_cells(found: Cells) -> bool:
     """
     if isinstance(found, Complete):
         return False
-    return found.observed < found.shape[0] * found.shape[1]
+    return found.observed < math.prod(found.whole_shape)
 
 
 def implied(problem: Factorization) -> Noise | None:
@@ -144,7 +145,7 @@ def _largest_for_constants(problem: Factorization, size: float) -> float:
         The noise of a cell, in units of the loss.
     """
     found = problem.cells
-    rows, constant = found.shape[0], found.offsets
+    rows, constant = found.all_rows, found.offsets
     norm = float(np.linalg.norm(constant))
     most = found.constants_loss() / (2 * np.sqrt(rows) * norm)
     if problem.diverges:
@@ -312,8 +313,8 @@ def _sampled(
 def _of_sampled_blocks(
     found: Streamed, problem: Factorization
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return a sample of the rows of a table on disk, with all its blocks."""
-    rows, wide = found.shape
+    """Return a sample of the rows of a table on disk, those of all processes."""
+    rows, wide = found.whole_shape
     each = 8 * (6 * wide + 6 * (problem.rank + 1) ** 2)  # bytes per row
     room = found.table.memory // 2 // each
     most = max(1, min(rows, room, max(LEAST_ROWS, MOST_NUMBERS // problem.rank**2)))
@@ -321,12 +322,17 @@ def _of_sampled_blocks(
     constant = found.offsets if problem.has_offsets else problem.base
     tables, masks = [], []
     for place, block in found.table.blocks(found.block_rows):
-        some = picked[(picked >= place.start) & (picked < place.start + len(block))]
-        part = block[some - place.start].astype(np.float64) - constant
+        first = found.first_row + place.start
+        some = picked[(picked >= first) & (picked < first + len(block))]
+        part = block[some - first].astype(np.float64) - constant
         tables.append(np.where(np.isnan(part), 0, part))
         masks.append(np.where(np.isnan(part), 0.0, 1.0))
         del block
-    return np.concatenate(tables), np.concatenate(masks), float(np.sqrt(rows / most))
+    targets, weights = (
+        np.concatenate(list(found.together.arrays(np.concatenate(part))))
+        for part in (tables, masks)
+    )
+    return targets, weights, float(np.sqrt(rows / most))
 
 
 def _less_row_means(table: Matrix, weights: Matrix) -> tuple[Matrix, np.ndarray]:

@@ -230,7 +230,7 @@ def _initialization_in_sets(rows: object, columns: object, *, quadratic: bool) -
 
 def check_rank(rank: int, found: Cells, settings: Settings) -> None:
     """Raise if a rank is too large for a table."""
-    rows, columns = found.shape
+    rows, columns = found.whole_shape
     most = most_components((rows, columns), *settings.sides)
     if rank > most:
         raise InvalidValueError(

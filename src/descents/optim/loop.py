@@ -210,7 +210,8 @@ def _in_this_process(
     work: _Work, finished: Finished, watch: Watch | None, threads: int | None
 ) -> bool:
     """Compute the unfinished chunks; return whether the user interrupted."""
-    clock, width = Clock(work.stop.max_seconds), work.width
+    clock = Clock(work.stop.max_seconds, work.problem.together)
+    width = work.width
     chunks = [work.chunk(numbers) for numbers in finished.waiting]
     settings, done = work.settings, 0
     pace = Pace(work.problem, work.rule, width, threads)

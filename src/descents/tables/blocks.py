@@ -75,6 +75,8 @@ class TableOnDisk:
     memory : int
         In bytes.
     shape : tuple of int
+    first_row, all_rows : int
+        The position of the first row in the file, and how many rows the file has.
     names : tuple of str
         Names of the columns.
     named : bool
@@ -124,6 +126,7 @@ class TableOnDisk:
         self.named = isinstance(reader, _Parquet)
         reader.select(selected)
         self.shape = (reader.rows, len(selected))
+        self.first_row, self.all_rows = 0, reader.rows
         if not all(self.shape):
             raise InvalidValueError(
                 f"{self.where} has {counted(self.shape[0], 'row')} and "
@@ -164,6 +167,28 @@ class TableOnDisk:
         other.names, other.shape = tuple(names), (self.shape[0], len(names))
         other.whole = np.array([self.whole[self.names.index(n)] for n in names])
         return other
+
+    def of_rows(self, place: slice) -> TableOnDisk:
+        """Return the table of some successive rows, of which alone the file is read.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "table.npy"
+        >>> np.save(path, np.arange(6.0).reshape(3, 2))
+        >>> [block.tolist() for _, block in TableOnDisk(path, "1MB").of_rows(slice(1, 3)).blocks(9)]
+        [[[2.0, 3.0], [4.0, 5.0]]]
+        """
+        other = copy.copy(self)
+        other._reader = copy.copy(self._reader)
+        other._reader.first, other._reader.rows = place.start, place.stop - place.start
+        other.first_row, other.shape = place.start, (other._reader.rows, self.shape[1])
+        return other
+
+    @property
+    def edges(self) -> list[int]:
+        """Where the row groups of the file begin; none in an array."""
+        return list(np.cumsum([0, *self._reader.groups[:-1]]))
 
     def blocks(self, rows: int) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield blocks of rows in order, each with its position in the table.
@@ -286,6 +311,7 @@ class _Array:
             )
         self.dtype, self.turned = dtype, turned
         self.rows, self.columns = shape
+        self.first, self.length, self.groups = 0, self.rows, [self.rows]
         self.names = [str(place) for place in range(self.columns)]
         missing = begins + self.rows * self.columns * dtype.itemsize
         missing -= _stamp(where, path)[0]
@@ -315,14 +341,14 @@ class _Array:
                 del block
 
     def _filled(self, file: FileIO, first: int, count: int) -> np.ndarray:
-        size = self.dtype.itemsize
+        first, size = first + self.first, self.dtype.itemsize
         if not self.turned:
             block = np.empty((count, self.columns), dtype=self.dtype)
             self._fill(file, self.begins + first * self.columns * size, block)
             return block
         block = np.empty((self.columns, count), dtype=self.dtype)
         for column in range(self.columns):
-            place = (column * self.rows + first) * size
+            place = (column * self.length + first) * size
             self._fill(file, self.begins + place, block[column])
         return block.T
 
@@ -343,7 +369,7 @@ class _Parquet:
         self.where, self.path = where, path.absolute()
         with self._file() as file:
             schema, facts = file.schema_arrow, file.metadata
-            self.rows = facts.num_rows
+            self.first, self.rows = 0, facts.num_rows
             numbers = range(facts.num_row_groups)
             self.groups = [facts.row_group(k).num_rows for k in numbers]
         self.pages = self._largest_pages()
@@ -431,26 +457,36 @@ class _Parquet:
 
         try:
             with self._file() as file:
-                for together in self._together(rows):
+                for begin, together in self._together(rows):
                     block = self._read_groups(file, together, dtype)
+                    ends = np.clip(self.first - begin + np.array([0, self.rows]), 0, None)
+                    block = block[slice(*ends)]
                     for first in range(0, len(block), rows):
                         yield block[first : first + rows]
                     del block
         except pyarrow.ArrowException as error:
             raise OSError(reason_of(error)) from None
 
-    def _together(self, rows: int) -> Iterator[list[int]]:
-        """Yield lists of row groups to read at once: at most `rows` rows, or one group."""
+    def _together(self, rows: int) -> Iterator[tuple[int, list[int]]]:
+        """Yield row groups to read at once: at most `rows` rows, or one group.
+
+        Each list follows the position of its first row. Groups without a row that is to
+        be read are left out.
+        """
         waiting: list[int] = []
-        count = 0
+        count = begin = 0
         for number, size in enumerate(self.groups):
+            end = begin + count
             if waiting and count + size > rows:
-                yield waiting
-                waiting, count = [], 0
-            waiting.append(number)
-            count += size
+                yield begin, waiting
+                waiting, count, begin = [], 0, end
+            if end + size > self.first and end < self.first + self.rows:
+                waiting.append(number)
+                count += size
+            elif not waiting:
+                begin += size
         if waiting:
-            yield waiting
+            yield begin, waiting
 
     def _read_groups(
         self, file: pyarrow.parquet.ParquetFile, groups: list[int], dtype: np.dtype

@@ -1,0 +1,73 @@
+"""Inner products of parameters, of which each process may have some rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from descents.optim.collective import Collective
+
+
+class Inner:
+    """Inner products over all parameters of a start, those of all processes.
+
+    Parameters
+    ----------
+    together : Collective
+    divided : tuple of str
+        The parameters of which each process has some rows. The others are replicated,
+        and the first process counts them.
+
+    Examples
+    --------
+    >>> from descents.optim.collective import ALONE
+    >>> x = {"x": torch.tensor([[3.0, 4.0]])}
+    >>> Inner(ALONE, ()).norm(x["x"], x)
+    tensor([5.])
+    """
+
+    def __init__(self, together: Collective, divided: tuple[str, ...]) -> None:
+        self.together, self.divided = together, divided
+
+    def counted(
+        self, values: torch.Tensor, like: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Return values of shape (..., P), with 0 for those that another process counts."""
+        if self.together.rank == 0:
+            return values
+        each = [
+            values.new_full((value[0].numel(),), float(name in self.divided))
+            for name, value in like.items()
+        ]
+        return values * torch.cat(each)
+
+    def total(self, part: torch.Tensor) -> torch.Tensor:
+        """Return the sum of a tensor over all processes."""
+        return self.together.sum(part)
+
+    def dot(
+        self, x: torch.Tensor, y: torch.Tensor, like: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Return the inner product of each start, shape (S,).
+
+        Parameters
+        ----------
+        x, y : Tensor of shape (S, P)
+            In the order of `flat`.
+        like : mapping of Tensor
+            The parameters that they belong to.
+        """
+        return self.total((self.counted(x, like) * y).sum(1))
+
+    def norm(self, x: torch.Tensor, like: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return the norm of each start, shape (S,)."""
+        if self.together.size == 1:
+            return torch.linalg.vector_norm(x, dim=1)
+        return self.dot(x, x, like).sqrt()
+
+    def every(self, mask: torch.Tensor) -> torch.Tensor:
+        """Return whether something holds for a start in all processes, shape (S,)."""
+        if self.together.size == 1:
+            return mask
+        return self.total((~mask).double()) == 0
