@@ -17,30 +17,33 @@ from descents.optim.collective import Collective, parts
 from descents.tables.blocks import TableOnDisk
 
 UNLIMITED = 2**60
-"""The memory, in bytes, of a table of which each process keeps its rows in memory."""
+"""The memory, in bytes, of a table whose rows are kept in memory."""
+SHARED_LIMITS = (
+    "several processes (torchrun) fit squared loss by alternating, lbfgs, gd or adam steps, "
+    "with nonnegative factors and l1 and l2 penalties alone, without weights or scales; "
+    "leave the others out, or start one process"
+)
 
 
 class SharedTable(TableOnDisk):
     """The rows of a file that this process has, of a table that several processes share.
 
+    Each process reads only its own rows, and keeps them in memory.
+
     Parameters
     ----------
     source : str or Path
-        A ``.npy`` or ``.parquet`` file, as `TableOnDisk` takes it. Each process reads only
-        its own rows of it.
+        A ``.npy`` or ``.parquet`` file, as `TableOnDisk` takes it.
     together : Collective
         The processes.
-    memory : int, optional
-        Memory that each process may use. Its rows are then read anew in each step; by
-        default they are kept in memory.
     ignore : sequence of str
         Columns that are not read.
 
     Attributes
     ----------
     together : Collective
-    kept : bool
-        Whether rows are kept in memory.
+    whole_table : TableOnDisk
+        The table with the rows of all processes.
 
     Raises
     ------
@@ -53,13 +56,11 @@ class SharedTable(TableOnDisk):
         self,
         source: str | Path,
         together: Collective,
-        memory: int | None = None,
         *,
         ignore: Sequence[str] = (),
     ) -> None:
-        limit = UNLIMITED if memory is None else memory
         whole = together.attempt(
-            TableOnDisk, source, limit, ignore=ignore, dtype=np.float64
+            TableOnDisk, source, UNLIMITED, ignore=ignore, dtype=np.float64
         )
         if whole.shape[0] < together.size:
             raise InvalidValueError(
@@ -68,7 +69,7 @@ class SharedTable(TableOnDisk):
             )
         place = parts(whole.shape[0], together.size, whole.edges)[together.rank]
         vars(self).update(vars(whole.of_rows(place)))
-        self.together, self.kept, self.whole_table = together, memory is None, whole
+        self.together, self.whole_table = together, whole
 
 
 class Distributed(Streamed):
@@ -84,9 +85,11 @@ class Distributed(Streamed):
         See `Streamed`.
     """
 
+    limits = SHARED_LIMITS
+
     def __init__(self, table: SharedTable, rank: int = 1, starts: int = 1) -> None:
         self.together, self.first_row = table.together, table.first_row
-        self._rows, self._kept, self.unit = table.all_rows, table.kept, 1.0
+        self._rows, self.unit = table.all_rows, 1.0
         self._pieces: list[tuple[slice, Complete | Dense]] = []
         self._joined: dict[tuple[bytes, bool], np.ndarray] = {}
         super().__init__(table, rank, starts)
@@ -147,8 +150,8 @@ class Distributed(Streamed):
 
     def pieces(self) -> Iterator[tuple[slice, Complete | Dense]]:
         """Yield the positions of blocks of the rows of this process, and their cells."""
-        if self._pieces or not self._kept:
-            yield from self._pieces or super().pieces()
+        if self._pieces:
+            yield from self._pieces
             return
         found = []
         for place, piece in super().pieces():

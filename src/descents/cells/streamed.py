@@ -52,6 +52,8 @@ class Streamed(Cells):
         Whether no cell is missing.
     least, most : float64 ndarray of shape (columns,)
         The range of the observed cells.
+    limits : str
+        What such a table is limited to, for messages.
 
     Raises
     ------
@@ -68,6 +70,8 @@ class Streamed(Cells):
     >>> cells.observed, cells.offsets, cells.constants_loss()
     (3, array([2., 2.]), 2.0)
     """
+
+    limits = LIMITS
 
     def __init__(self, table: TableOnDisk, rank: int = 1, starts: int = 1) -> None:
         self.table, self.shape = table, table.shape
@@ -180,8 +184,8 @@ class Streamed(Cells):
         row, column = bad[0]
         raise InvalidValueError(
             f"{self.table.where} holds {block[row, column]:g} in row "
-            f"{self.table.first_row + first + row + 1} (1-based) of column {self.table.names[column]!r}; give finite numbers, or "
-            "NaN where one is missing"
+            f"{self.table.first_row + first + row + 1} (1-based) of column "
+            f"{self.table.names[column]!r}; give finite numbers, or NaN where one is missing"
         )
 
     @property
@@ -202,7 +206,7 @@ class Streamed(Cells):
 
     @property
     def in_memory(self) -> CellsInMemory:  # noqa: D102 - as in the base
-        raise InvalidValueError(LIMITS)
+        raise InvalidValueError(self.limits)
 
     # Further readings
 

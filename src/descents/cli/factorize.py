@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,12 +35,14 @@ from descents.cli.options import (
     threads,
 )
 from descents.cli.printing import announce_reading, draw_page, say, say_error, warn_of
+from descents.cli.processes import check_shared, started
 from descents.cli.progress import bar
 from descents.errors import Complaints
 from descents.pages.drawing import drawing
 from descents.text import counted
 
 if TYPE_CHECKING:
+    from descents.optim.collective import Collective
     from descents.runs.factorize_options import Options
     from descents.runs.factorize_result import LowRankResult
     from descents.runs.request import Data, Identity, Reading
@@ -236,13 +239,14 @@ def factorize(table: str, **given: Any) -> int:
     check_resume(complaints, resume, out)
     check_impute(complaints, impute, table, triples=given["triples"])
     check_memory(complaints, memory, impute, given["intervals"], workers)
+    check_shared(complaints, memory, workers, impute, given["intervals"])
     if out is None:
         out = default_folder("factorize")
     from descents.storage.run_folders import RESULT, RunFolder
 
     again = resume and (out / RESULT).exists()  # then nothing is drawn
     draw = click.get_current_context().with_resource(
-        drawing("factorize", ahead=not again)
+        drawing("factorize", ahead=not again and started()[1] == 1)
     )
     limits = Limits(threads() if workers == 1 else 1, workers, max_seconds)
     load_torch()
@@ -254,10 +258,14 @@ def factorize(table: str, **given: Any) -> int:
     from descents.storage.results import read_result
 
     reading, options = _parsed(table, given, memory, complaints)
+    together = _joined(options.device, out)
     settings = vars(options) | ({} if memory is None else {"memory": memory})
+    if together.rank:
+        return _take_part(table, reading, options, together, max_seconds)
     run = asked.identity(table, {"options": settings, "reading": vars(reading)})
     notes: list[str] = []
     with RunFolder(out, run, resume=resume) as folder:
+        together.from_first(None if folder.complete else run)
         if folder.complete:
             result = read_result(LowRankResult, folder.path / RESULT)
             if impute is not None:
@@ -265,7 +273,7 @@ def factorize(table: str, **given: Any) -> int:
                 coverage = options.intervals
                 notes = write_filled(folder.path, data, impute, coverage)
         else:
-            data = reading.read(table, memory, options.columns)
+            data = reading.read(table, memory, options.columns, together)
             result, notes = _fitted(
                 data, options, run, folder, limits, quiet or as_json, draw, impute
             )
@@ -318,12 +326,41 @@ def _parsed(
         **given,
     )
     complaints.attempt(options.model)
-    if complaints.messages:
+    if complaints.messages and started()[1] == 1:
         data = complaints.attempt(reading.read, table, memory, options.columns)
         if data is not None:
             complaints.attempt(options.settings, data)
-        complaints.raise_any()
+    complaints.raise_any()
     return reading, options
+
+
+def _joined(device: str, out: Path) -> Collective:
+    """Return the processes that torchrun has started, or this one alone."""
+    from descents.optim.collective import ALONE, joined, leave
+
+    if started()[1] == 1:
+        return ALONE
+    click.get_current_context().call_on_close(leave)
+    place = shlex.quote(str(out))
+    again = f"start all of them again with --resume --out {place} and the same options"
+    return joined(device, again)
+
+
+def _take_part(
+    table: str,
+    reading: Reading,
+    options: Options,
+    together: Collective,
+    max_seconds: float | None,
+) -> int:
+    """Fit the rows of a process that is not the first one, which writes the result."""
+    from descents.runs.factorize import factorize as fit
+
+    run: Identity | None = together.from_first(None)
+    if run is not None:  # else the run is complete
+        data = reading.read(table, None, options.columns, together)
+        fit(data, options, run, max_seconds=max_seconds)
+    return 0
 
 
 def _fitted(
@@ -356,6 +393,7 @@ def _fitted(
             max_seconds=limits.seconds,
             progress=progress,
         )
+        assert made is not None  # noqa: S101  this is the first process
         result = made.write(folder)
         progress("drawing", 0.97)
         draw_page(draw, folder.work, (result, made.rows, made.tensors))

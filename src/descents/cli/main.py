@@ -19,6 +19,7 @@ from descents.cli.options import (
     OPTIONS,
 )
 from descents.cli.printing import say_error, visible_streams
+from descents.cli.processes import Voice, check_command
 from descents.errors import DescentsError, LostProcessError, by_command, called
 
 MODULES = ("apply", "compare", "factorize", "impute", "report", "reproduce", "train")
@@ -39,6 +40,7 @@ class Commands(click.Group):
         """Return the command with a name, None if there is none."""
         if cmd_name not in MODULES:
             return super().get_command(ctx, cmd_name)
+        check_command(cmd_name)
         try:
             module = importlib.import_module(f"descents.cli.{cmd_name}")
         except KeyboardInterrupt:  # click would print an empty line
@@ -63,9 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stdout = sys.stdout
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="replace")  # the terminal may lack some characters
+    voice = Voice()
     try:
-        with visible_streams(), by_command(), called(**OPTIONS):
-            return _run(arguments)
+        with voice.used(), visible_streams(), by_command(), called(**OPTIONS):
+            code = _run(arguments)
+        return voice.ended(code)
     except (BrokenPipeError, SystemExit):  # what click and rich raise at a closed pipe
         # The interpreter flushes stdout at exit, which would fail at the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -81,6 +82,8 @@ class Alternating(UpdateRule):
     >>> bool((runs.losses < 1e-20).all())
     True
     """
+
+    distributed: ClassVar[bool] = True
 
     def init(self, bound: Bound, parameters: Parameters) -> State:
         """Return an empty state, or raise an error if the problem is not supported."""

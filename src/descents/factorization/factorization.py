@@ -283,6 +283,14 @@ class Factorization(Regularized):
         }
         return other
 
+    def on_whole(self, cells: Cells) -> Factorization:
+        """Return the problem of all rows of a table that several processes shared."""
+        other = copy.copy(self)
+        other.cells, other.together = cells, cells.together
+        other.row_penalties, other.coordinate_counts = other._counted()
+        other._spectra, other.turns = {}, {}
+        return other
+
     def of_rows(self, place: slice, rows: Cells) -> Factorization:
         """Return the problem of one block of rows of a table that is read in blocks.
 

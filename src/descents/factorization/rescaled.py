@@ -157,7 +157,9 @@ def _spread(found: CellsInMemory | Distributed) -> float:
     Data are divided by the largest one first, so that squares do not overflow.
     """
     if isinstance(found, Distributed):
-        largest = float(np.nanmax(np.abs([found.least, found.most]), initial=0.0)) or 1.0
+        largest = (
+            float(np.nanmax(np.abs([found.least, found.most]), initial=0.0)) or 1.0
+        )
         mean_square = found.constants_loss() / found.observed
         small = mean_square <= 1e-24 * largest**2
         return largest if small else float(np.sqrt(mean_square))
@@ -180,9 +182,7 @@ def _spread(found: CellsInMemory | Distributed) -> float:
     return largest * float(np.sqrt(total)) if total > 1e-24 else largest
 
 
-def _over(
-    found: Any, unit: float, scales: np.ndarray
-) -> CellsInMemory | Distributed:
+def _over(found: Any, unit: float, scales: np.ndarray) -> CellsInMemory | Distributed:
     """Return cells divided by a unit, with their weights times the scale per column."""
     if isinstance(found, Distributed):
         return found.over(unit)

@@ -22,9 +22,7 @@ class Clock:
         Processes that share the work: the time is up for all of them at once.
     """
 
-    def __init__(
-        self, max_seconds: float | None, together: Collective = ALONE
-    ) -> None:
+    def __init__(self, max_seconds: float | None, together: Collective = ALONE) -> None:
         self._together = together
         limit = math.inf if max_seconds is None else max_seconds
         self._end = time.monotonic() + limit

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import ParamSpec, TypeVar, cast
 
 import numpy as np
@@ -151,7 +152,7 @@ class Processes(Collective):
     def sums(self, parts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:  # noqa: D102
         flat = [part.detach().reshape(-1).double() for part in parts.values()]
         message = self._reduced(torch.cat(flat), self._torch.ReduceOp.SUM)
-        pieces = message.split([len(part) for part in flat])
+        pieces = message.split_with_sizes([len(part) for part in flat])
         return {
             name: piece.reshape(part.shape).to(part.dtype)
             for (name, part), piece in zip(parts.items(), pieces, strict=True)
@@ -217,45 +218,29 @@ def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
         yield array[first : first + ROWS_AT_ONCE]
 
 
-def started() -> tuple[int, int]:
-    """Return the number of this process and how many torchrun has started.
-
-    It is 0 of 1 if torchrun has not started this process.
-
-    Examples
-    --------
-    >>> started()
-    (0, 1)
-    """
-    names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    given = [os.environ.get(name, "") for name in names]
-    if not all(given) or not (given[0].isdigit() and given[1].isdigit()):
-        return 0, 1
-    return int(given[0]), int(given[1])
-
-
-def joined(device: str, remedy: str) -> Collective:
-    """Return the processes that torchrun has started, or this one alone.
+def joined(device: str, remedy: str) -> Processes:
+    """Return the processes that torchrun has started, this one among them.
 
     Parameters
     ----------
     device : str
-        The device of the problem; tensors of a GPU need nccl.
+        The device of the problem. Each process of a machine has a GPU of its own, and
+        tensors there go by nccl.
     remedy : str
         What to do if a process is lost.
     """
-    if started()[1] == 1:
-        return ALONE
     from torch import distributed
 
-    backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
+    if device != "cpu":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     if not distributed.is_initialized():
+        backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
         distributed.init_process_group(backend)
     return Processes(remedy)
 
 
 def leave() -> None:
-    """End the group of processes, if there is one."""
+    """End the group of processes, whose threads must not outlive the interpreter."""
     from torch import distributed
 
     if distributed.is_initialized():
@@ -285,4 +270,4 @@ def parts(rows: int, size: int, edges: Sequence[int] = ()) -> list[slice]:
         nearest = int(near[np.abs(near - bounds[k]).argmin()])
         if abs(nearest - bounds[k]) * size * 4 < rows:
             bounds[k] = nearest
-    return [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [slice(*bound) for bound in pairwise(bounds)]

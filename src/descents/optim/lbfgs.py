@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -44,6 +45,8 @@ class LineDescent(UpdateRule):
     >>> descend(bowl, 1, steps=LineDescent(), stop=Stop(30)).losses
     array([0.])
     """
+
+    distributed: ClassVar[bool] = True
 
     def init(self, bound: Bound, parameters: Parameters) -> State:
         """Return rates of zero, which stand for a rate that is still to be found."""
@@ -96,7 +99,9 @@ class LineDescent(UpdateRule):
         # Barzilai and Borwein: the next t is s's / s'y, where s is the move and y the
         # change of the gradient. It stays between t / 10 and 10 t; 2 t if s'y <= 0.
         sy = inner.dot(moved, change, parameters)
-        bb = inner.dot(moved, moved, parameters) / sy.clamp_min(torch.finfo(g.dtype).tiny)
+        bb = inner.dot(moved, moved, parameters) / sy.clamp_min(
+            torch.finfo(g.dtype).tiny
+        )
         following = torch.where(sy > 0, bb.clamp(max=10 * t).maximum(t / 10), 2 * t)
         evaluated = {"loss": best, **slopes}
         steepest = flat(mapping).double()
@@ -139,6 +144,7 @@ class LBFGS(UpdateRule):
     """
 
     memory: int = 10
+    distributed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole_number("memory", self.memory, 1)
@@ -323,8 +329,8 @@ def _inverse_times(
         c = torch.where(used[:, :1, None], c, torch.ones_like(c))
     sg, yg = by_gradient.chunk(2, 1)
     p = torch.linalg.solve_triangular(sy, sg, upper=False)
-    inner = torch.addcmul(d * p, c, torch.baddbmm(yg, yy, p, beta=-1))
-    by_moves = torch.linalg.solve_triangular(sy.mT, inner, upper=True)
+    right = torch.addcmul(d * p, c, torch.baddbmm(yg, yy, p, beta=-1))
+    by_moves = torch.linalg.solve_triangular(sy.mT, right, upper=True)
     factors = torch.cat([by_moves, -c * p], 1)
     return torch.baddbmm(c * g[:, None], factors.mT, pairs)[:, 0]
 

@@ -11,9 +11,11 @@ from functools import cached_property
 import numpy as np
 
 from descents.bounds import gaps
+from descents.cells.distributed import Distributed, SharedTable
 from descents.cells.streamed import Streamed
 from descents.lowrank.fitted import Fitted
 from descents.lowrank.fitting import calibrated, fit
+from descents.lowrank.gathered import gathered
 from descents.lowrank.model import LowRank
 from descents.lowrank.settings import RunControl
 from descents.lowrank.stored import stored
@@ -91,8 +93,9 @@ class FactorizeRun:
             folder.write_blocks(
                 SCORES, (scores(self.data, embedding[p], p) for p in places)
             )
+        if isinstance(cells, Streamed) and not isinstance(cells, Distributed):
             result = replace(result, memory=memory_use(cells, self.before))
-        else:
+        elif not isinstance(cells, Streamed):
             folder.write_table(SCORES, scores(self.data, embedding))
         folder.write_json(RESULT, result)
         return result
@@ -130,8 +133,10 @@ def factorize(
     workers: int = 1,
     max_seconds: float | None = None,
     progress: Progress = lambda part, share: None,
-) -> FactorizeRun:
+) -> FactorizeRun | None:
     """Fit a model to a table and judge it.
+
+    Of processes that share a table, the first one returns the run, and the others None.
 
     Parameters
     ----------
@@ -154,8 +159,9 @@ def factorize(
     """
     begun = time.perf_counter()
     settings = options.settings(data)
-    on_disk = isinstance(data.values, TableOnDisk)
-    before = warmed_up() if on_disk else None
+    limited = isinstance(data.values, TableOnDisk)
+    limited &= not isinstance(data.values, SharedTable)
+    before = warmed_up() if limited else None
     progress("choosing" if settings.chooses else "descending", 0.0)
     control = RunControl(RECORDED, _watching(progress, options), max_seconds, workers)
     names = None if isinstance(data.values, Table) else data.column_names
@@ -171,7 +177,10 @@ def factorize(
             fitted = replace(fitted, calibration=calibration)
     progress("judging", 0.92)
     generator = np.random.Generator(np.random.Philox(0))
-    seen = _seen(fitted, generator)
+    seen, whole = _seen(fitted, generator), gathered(fitted)
+    if whole is None:
+        return None
+    fitted = whole
     warned = _ordered(fitted, [str(warning.message) for warning in caught])
     cosines = fitted.matched() if len(fitted.runs) > 1 else None
     tensors = tensors_of(fitted, generator, seen)

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 
 from descents import __version__
-from descents.errors import Complaints, InvalidValueError
+from descents.cells.distributed import SharedTable
+from descents.errors import Complaints, InvalidValueError, called
+from descents.optim.collective import ALONE, Collective
 from descents.runs.results import Formats
 from descents.storage.values import plain
 from descents.tables import files
@@ -95,6 +97,7 @@ class Reading:
         source: str,
         memory: int | None = None,
         named: Mapping[str, Iterable[str]] | None = None,
+        together: Collective = ALONE,
     ) -> Data:
         """Read the table in a file; with a memory limit, leave its rows on disk.
 
@@ -103,6 +106,8 @@ class Reading:
         source : str
         memory : int, optional
             In bytes.
+        together : Collective
+            Processes that share the table: each reads its own rows.
         named : mapping of iterables of str, optional
             Columns that other options name, by option, which the table must have.
 
@@ -112,8 +117,8 @@ class Reading:
             If the file cannot be read, or if options do not fit it. The message lists all
             problems.
         """
-        if memory is not None:
-            return Data.of_disk(self._on_disk(source, memory))
+        if memory is not None or together.size > 1:
+            return Data.of_disk(self._on_disk(source, memory, together))
         complaints = Complaints()
         self._check_text_options(complaints)
         options: dict[str, Any] = {
@@ -203,34 +208,41 @@ class Reading:
         number = name.isascii() and name.isdigit()
         return name if self.header or not (text and number) else f"column{int(name)}"
 
-    def _on_disk(self, source: str, memory: int) -> TableOnDisk:
-        complaints = Complaints()
+    def _on_disk(
+        self, source: str, memory: int | None, together: Collective
+    ) -> TableOnDisk:
+        complaints, by = Complaints(), "--memory" if memory is not None else "torchrun"
         complaints.require(
             not self.levels,
-            "--levels is for columns of text, but --memory reads columns of numbers; "
+            f"--levels is for columns of text, but {by} reads columns of numbers; "
             "leave it out",
         )
         complaints.require(
             not self.triples,
-            "--memory is for a table of rows and columns, but --triples lists cells; "
+            f"{by} is for a table of rows and columns, but --triples lists cells; "
             "leave one of them out",
         )
         complaints.require(
             self.identifier is None or self.lenient,
-            "--memory numbers the rows from 1, and does not read the names of --id; give "
+            f"{by} numbers the rows from 1, and does not read the names of --id; give "
             f"--ignore {self.identifier} instead",
         )
         complaints.require(
             source != "-",
-            "--memory reads a table more than once, but standard input can be read "
+            f"{by} reads a table more than once, but standard input can be read "
             "only once; give a .npy or .parquet file",
         )
         if source == "-":
             complaints.raise_any()
-        # In float64, as tables in memory are.
-        table = complaints.attempt(
-            lambda: TableOnDisk(source, memory, ignore=self.ignore, dtype=np.float64)
-        )
+
+        def opened() -> TableOnDisk:
+            if memory is None:
+                with called(memory="torchrun"):
+                    return SharedTable(source, together, ignore=self.ignore)
+            # In float64, as tables in memory are.
+            return TableOnDisk(source, memory, ignore=self.ignore, dtype=np.float64)
+
+        table = complaints.attempt(opened)
         complaints.raise_any()
         return table
 
@@ -301,10 +313,14 @@ class Data:
     def of_disk(cls, table: TableOnDisk) -> Data:
         """Return a table on disk, with rows numbered from 1."""
         rows, wide = table.shape
-        note = (
-            f"{counted(rows, 'row')} and {counted(wide, 'column')} of numbers, read in "
-            "blocks of rows"
-        )
+        how = "read in blocks of rows"
+        if isinstance(table, SharedTable):
+            rows = table.all_rows
+            how = (
+                f"shared by {table.together.size} processes, which do not hide cells to "
+                "judge the fit (--held-out)"
+            )
+        note = f"{counted(rows, 'row')} and {counted(wide, 'column')} of numbers, {how}"
         return cls(table, Numbered(rows), table.names, (note,))
 
     @classmethod
