@@ -127,6 +127,12 @@ class Distributed(Streamed):
         other.together = Collective()
         return other
 
+    @property
+    def own_rows(self) -> Complete | Dense:
+        """The cells of the rows of this process, as one table in memory."""
+        rows = [block for _, block in self.table.blocks(self.block_rows)]
+        return self.piece(np.concatenate(rows))
+
     def over(self, unit: float) -> Distributed:
         """Return the cells divided by a unit."""
         other = copy.copy(self)

@@ -49,6 +49,11 @@ def check_sets(problem: Factorization, initialization: Any) -> None:
     apart = problem.row_regularizer.entrywise and problem.column_regularizer.entrywise
     if isinstance(problem.cells, Streamed):
         complaints.require(
+            initialization not in ("centers", "centers_and_normal"),
+            f"{name_of('initialization')} is {initialization!r}, which compares all rows "
+            f"with each other, but {problem.cells.limits}",
+        )
+        complaints.require(
             apart,
             "a constraint set of a factor or a smoothness penalty was given, but "
             f"{problem.cells.limits}",

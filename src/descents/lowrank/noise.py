@@ -15,6 +15,7 @@ import torch
 
 from descents.cells.base import Cells
 from descents.cells.complete import Complete
+from descents.cells.distributed import Distributed
 from descents.cells.streamed import Streamed
 from descents.constraints.sets import Sparse
 from descents.factorization.factorization import Factorization
@@ -201,6 +202,8 @@ def _estimated_on_disk(
 ) -> tuple[float, float, float, float]:
     """Return the same for a table on disk, from a sample of its rows."""
     table, weights, times = _of_sampled_blocks(found, problem)
+    if problem.has_row_biases and isinstance(found, Distributed):
+        table = np.asarray(_less_row_means(table, weights)[0])
     sweeps = Sweeps(table, weights, problem.rank, biased=problem.has_offsets)
     share, l2 = sweeps.ended()
     largest = float(sweeps.penalties().max()) * sweeps.scale

@@ -21,6 +21,7 @@ from descents.lowrank.selection import AUTO, THRESHOLD, Penalty, Search, asked
 from descents.lowrank.update_rules import STEPS, step_named
 from descents.optim.chunk import Watch
 from descents.optim.rules import UpdateRule
+from descents.optim.workers import Store
 from descents.validation import one_of, real_number, whole_number
 
 SCALES = ("auto", True, False)
@@ -41,12 +42,15 @@ class RunControl:
         The time limit. Starts that have not ended then are interrupted.
     workers : int
         The number of parallel processes.
+    store : Store, optional
+        Where the descent keeps its state, see `descents.descend`.
     """
 
     record: Sequence[int] = ()
     watch: Watch | None = None
     seconds: float | None = None
     workers: int = 1
+    store: Store | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from descents.devices import remote
+from descents.optim.checkpoints import Keeper, go_on, keep
 from descents.optim.checks import check_losses, check_points
 from descents.optim.clock import Clock
 from descents.optim.graphs import Recording, advanced
@@ -76,6 +77,7 @@ class Chunk:
     reached: int = 0
     seconds: float = 0.0
     closed: bool = False
+    keeper: Keeper | None = None
 
     def descend(
         self, steps: UpdateRule, stop: Stop, clock: Clock, watch: Watch | None
@@ -123,6 +125,7 @@ class Chunk:
         )
         self.convergence = Convergence(stop, self.problem, self.width)
         self.active = np.ones(self.width, dtype=bool)
+        go_on(self)
 
     def close(
         self, steps: UpdateRule, stop: Stop, clock: Clock, watch: Watch | None
@@ -181,6 +184,7 @@ class Chunk:
         step = self.reached - 1
         while (step := step + 1) < stop.max_steps:
             self.reached = step
+            keep(self, step)
             if clock.out:
                 return
             if self.best is not None and step % self.best.rule.every == 0:

@@ -89,6 +89,19 @@ class Collective:
         """Return the rows of all processes in the first one, None in the others."""
         return array
 
+    def dealt(self, whole: np.ndarray | None, like: np.ndarray) -> np.ndarray:
+        """Return the rows of this process of an array that the first process has.
+
+        Parameters
+        ----------
+        whole : ndarray or None
+            The rows of all processes; None in the others.
+        like : ndarray
+            An array of the shape and type that the result has.
+        """
+        assert whole is not None  # noqa: S101
+        return whole
+
     def attempt(
         self, work: Callable[P, T], *arguments: P.args, **options: P.kwargs
     ) -> T:
@@ -112,21 +125,16 @@ class Processes(Collective):
 
     Sums are computed in float64. Tensors of a GPU go by nccl, the others by gloo.
 
-    Parameters
-    ----------
-    remedy : str
-        What to do if a process is lost.
-
     Raises
     ------
     LostProcessError
         By every method, if another process has ended.
     """
 
-    def __init__(self, remedy: str = "start all of them again") -> None:
+    def __init__(self) -> None:
         from torch import distributed
 
-        self._torch, self._remedy = distributed, remedy
+        self._torch = distributed
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
         self.messages = self.sent = 0
 
@@ -137,9 +145,9 @@ class Processes(Collective):
             work(*arguments)
         except RuntimeError as error:
             raise LostProcessError(
-                f"process {self.rank} of {self.size} has lost another one, which was "
-                f"killed or has failed ({str(error).splitlines()[0][:150]}); {self._remedy}"
-            ) from None
+                f"process {self.rank} has lost another one of {self.size}, which was killed "
+                "or has failed; start all of them again"
+            ) from error
 
     def _reduced(self, message: torch.Tensor, how: object) -> torch.Tensor:
         size = message.numel() * message.element_size()
@@ -211,6 +219,25 @@ class Processes(Collective):
             first += count
         return whole
 
+    def dealt(self, whole: np.ndarray | None, like: np.ndarray) -> np.ndarray:  # noqa: D102
+        counts = self.each(len(like))
+        if self.rank:
+            found: np.ndarray = np.empty(like.shape, like.dtype)
+            for block in _blocks(found):
+                message = torch.empty(block.shape, dtype=torch.as_tensor(block).dtype)
+                self._call(0, self._torch.recv, message, 0)
+                block[...] = message.numpy()
+            return found
+        assert whole is not None  # noqa: S101
+        first = counts[0]
+        for rank, count in enumerate(counts[1:], 1):
+            for block in _blocks(whole[first : first + count]):
+                message = torch.tensor(block)
+                size = message.numel() * message.element_size()
+                self._call(size, self._torch.send, message, rank)
+            first += count
+        return whole[: counts[0]]
+
 
 def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
     """Yield views of some rows of an array."""
@@ -218,7 +245,7 @@ def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
         yield array[first : first + ROWS_AT_ONCE]
 
 
-def joined(device: str, remedy: str) -> Processes:
+def joined(device: str = "cpu") -> Processes:
     """Return the processes that torchrun has started, this one among them.
 
     Parameters
@@ -226,8 +253,6 @@ def joined(device: str, remedy: str) -> Processes:
     device : str
         The device of the problem. Each process of a machine has a GPU of its own, and
         tensors there go by nccl.
-    remedy : str
-        What to do if a process is lost.
     """
     from torch import distributed
 
@@ -236,7 +261,7 @@ def joined(device: str, remedy: str) -> Processes:
     if not distributed.is_initialized():
         backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
         distributed.init_process_group(backend)
-    return Processes(remedy)
+    return Processes()
 
 
 def leave() -> None:

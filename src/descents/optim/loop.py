@@ -76,7 +76,9 @@ def descend(  # noqa: PLR0913
         How many processes compute chunks, by joblib; 1 is this process. The result is
         the same on equal machines.
     store : Store, optional
-        Where finished chunks are saved. Chunks that are there are not computed again.
+        Where finished chunks are saved. Chunks that are there are not computed again. If
+        it is a `descents.optim.checkpoints.Keeper`, the states of unfinished chunks are
+        kept too, unless there are several workers.
 
     Returns
     -------
@@ -213,6 +215,8 @@ def _in_this_process(
     clock = Clock(work.stop.max_seconds, work.problem.together)
     width = work.width
     chunks = [work.chunk(numbers) for numbers in finished.waiting]
+    for chunk in chunks:
+        chunk.keeper = finished.keeper
     settings, done = work.settings, 0
     pace = Pace(work.problem, work.rule, width, threads)
 

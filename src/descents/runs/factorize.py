@@ -21,6 +21,7 @@ from descents.lowrank.settings import RunControl
 from descents.lowrank.stored import stored
 from descents.lowrank.table import CodedTable, read
 from descents.optim.chunk import Watch
+from descents.optim.workers import Store
 from descents.runs.block_tables import Seen, look, memory_use, warmed_up
 from descents.runs.factorize_facts import WORST, dominant, result_of
 from descents.runs.factorize_options import Options
@@ -132,6 +133,7 @@ def factorize(
     *,
     workers: int = 1,
     max_seconds: float | None = None,
+    store: Store | None = None,
     progress: Progress = lambda part, share: None,
 ) -> FactorizeRun | None:
     """Fit a model to a table and judge it.
@@ -149,6 +151,8 @@ def factorize(
     max_seconds : float, optional
         The time limit of the descent. Starts that have not ended then are interrupted, and
         judged as they are.
+    store : Store, optional
+        Where the descent keeps its state.
     progress : callable, optional
         ``progress(part, share)`` is called with what is done, and the share that is done.
 
@@ -163,7 +167,8 @@ def factorize(
     limited &= not isinstance(data.values, SharedTable)
     before = warmed_up() if limited else None
     progress("choosing" if settings.chooses else "descending", 0.0)
-    control = RunControl(RECORDED, _watching(progress, options), max_seconds, workers)
+    watch = _watching(progress, options)
+    control = RunControl(RECORDED, watch, max_seconds, workers, store)
     names = None if isinstance(data.values, Table) else data.column_names
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
