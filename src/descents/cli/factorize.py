@@ -257,7 +257,6 @@ def factorize(table: str, **given: Any) -> int:
         drawing("factorize", ahead=not again and started()[1] == 1)
     )
     shared_by = threads() if workers == 1 else 1
-    limits = Limits(shared_by, workers, max_seconds, checkpoint)
     load_torch()
     if memory is not None:
         free_at_once()
@@ -268,9 +267,10 @@ def factorize(table: str, **given: Any) -> int:
 
     reading, options = _parsed(table, given, memory, complaints)
     together = _joined(options.device)
-    settings = vars(options) | ({} if memory is None else {"memory": memory})
+    limits = Limits(shared_by, workers, max_seconds, checkpoint, together)
     if together.rank:
-        return _take_part(table, reading, options, together, limits)
+        return _take_part(table, reading, options, limits)
+    settings = vars(options) | ({} if memory is None else {"memory": memory})
     run = asked.identity(table, {"options": settings, "reading": vars(reading)})
     notes: list[str] = []
     with RunFolder(out, run, resume=resume) as folder:
@@ -284,15 +284,7 @@ def factorize(table: str, **given: Any) -> int:
         else:
             data = reading.read(table, memory, options.columns, together)
             result, notes = _fitted(
-                data,
-                options,
-                run,
-                folder,
-                together,
-                limits,
-                quiet or as_json,
-                draw,
-                impute,
+                data, options, run, folder, limits, quiet or as_json, draw, impute
             )
             folder.finish()
     if in_words(result, quiet, as_json):
@@ -306,15 +298,17 @@ def factorize(table: str, **given: Any) -> int:
 
 @dataclass(frozen=True)
 class Limits:
-    """The threads for matrix products, the processes, and the limits of time in seconds.
+    """The threads for matrix products, the workers, and the limits of time in seconds.
 
-    `checkpoint` is the least time between two states of the descent that are kept.
+    `checkpoint` is the least time between two states of the descent that are kept, and
+    `together` are the processes that share the table.
     """
 
     threads: int
     workers: int
     seconds: float | None
     checkpoint: float
+    together: Collective
 
 
 def _parsed(
@@ -369,13 +363,13 @@ def _take_part(
     table: str,
     reading: Reading,
     options: Options,
-    together: Collective,
     limits: Limits,
 ) -> int:
     """Fit the rows of a process that is not the first one, which writes the result."""
     from descents.runs.factorize import factorize as fit
     from descents.runs.kept_descents import KeptDescents
 
+    together = limits.together
     run: Identity | None = together.from_first(None)
     if run is not None:  # else the run is complete
         data = reading.read(table, None, options.columns, together)
@@ -389,7 +383,6 @@ def _fitted(
     options: Options,
     run: Identity,
     folder: RunFolder,
-    together: Collective,
     limits: Limits,
     silent: bool,
     draw: Callable[..., None],
@@ -414,7 +407,7 @@ def _fitted(
             run,
             workers=limits.workers,
             max_seconds=limits.seconds,
-            store=KeptDescents(folder, together, limits.checkpoint),
+            store=KeptDescents(folder, limits.together, limits.checkpoint),
             progress=progress,
         )
         assert made is not None  # noqa: S101  this is the first process

@@ -102,8 +102,6 @@ class Factorization(Regularized):
     True
     """
 
-    divided = ("U", "row_biases")
-
     def __init__(
         self,
         table: Any,

@@ -7,7 +7,7 @@ start.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def drawn_rows(
         return block(0, generator)[first : first + found.shape[0]]
     stop = first + found.shape[0]
     numbers = range(first // BLOCK_ROWS, -(-stop // BLOCK_ROWS))
-    bits: Any = generator.bit_generator
+    bits = cast("np.random.Philox", generator.bit_generator)
     ahead = {k: np.random.Generator(bits.jumped(k)) for k in numbers if k}
     opening = block(0, generator)
     U: np.ndarray = np.empty((found.shape[0], rank))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,21 +112,20 @@ class Regularized(Residuals):
         """Return the sum over all rows of a parameter, those of all processes."""
         return self.together.sum(part) if name in self.divided else part
 
-    @property
-    def own(self) -> Self:
-        """The losses of the rows of this process; the first one has the other penalties.
+    def own_losses(self, parameters: Parameters) -> torch.Tensor:
+        """Return the losses of the rows of this process, with their penalties.
 
-        All processes together sum up to the losses, and autograd can differentiate them.
+        The first process has the other penalties, so that the losses of all processes sum
+        up to those of the problem. Autograd can differentiate them.
         """
-        if self.together.size == 1:
-            return self
         other = copy.copy(self)
         other.together, other.cells = ALONE, self.cells.alone()
         if self.together.rank:
             other.coordinate_counts = np.zeros_like(self.coordinate_counts)
             regularizer = self.column_regularizer
             other.column_regularizer = replace(regularizer, smoothness=0.0)
-        return other
+        starts = torch.arange(len(next(iter(parameters.values()))))
+        return other.losses(parameters, starts, 0)
 
     def _sides(self) -> tuple[tuple[str, np.ndarray, Regularizer], ...]:
         return (

@@ -17,6 +17,7 @@ from descents.factorization.initialization import (
 )
 from descents.linalg.spectra import leading_triples, shifted
 from descents.losses import CustomLoss, Loss, Poisson
+from descents.optim.collective import Collective
 from descents.optim.problem import Problem
 
 
@@ -28,6 +29,10 @@ class Residuals(Problem):
     Attributes
     ----------
     cells : Cells
+    together : Collective
+        The processes that share the table.
+    divided : tuple of str
+        The parameters of which each process has some rows.
     rank : int
     offsets : {"none", "columns", "rows", "both"}
     l2_biases : float
@@ -36,6 +41,8 @@ class Residuals(Problem):
     """
 
     cells: Cells
+    together: Collective
+    divided: tuple[str, ...] = ("U", "row_biases")
     rank: int
     offsets: str
     l2_biases: float

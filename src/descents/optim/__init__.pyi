@@ -1,3 +1,5 @@
+from .collective import Processes as Processes
+from .collective import joined as joined
 from .control import RunControl as RunControl
 from .first_order import Adam as Adam
 from .first_order import AdamW as AdamW

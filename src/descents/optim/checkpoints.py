@@ -70,7 +70,7 @@ def go_on(chunk: Chunk) -> None:
     """Set a chunk to the state that was kept, if there is one of this problem."""
     if chunk.keeper is None:
         return
-    divided = [n for n in chunk.problem.divided if n in chunk.parameters]
+    divided = [n for n in chunk.bound.inner.divided if n in chunk.parameters]
     rows = chunk.parameters[divided[0]].shape[1] if divided else 0
     found = chunk.keeper.kept(_name(chunk), rows)
     if found is not None and _fits(chunk, found):
@@ -84,7 +84,7 @@ def _name(chunk: Chunk) -> str:
 def _captured(chunk: Chunk) -> Iterator[Part]:
     """Yield the arrays of a state; the order of parameters is that of their names."""
     for place, (name, value) in enumerate(chunk.parameters.items()):
-        divided = name in chunk.problem.divided
+        divided = name in chunk.bound.inner.divided
         yield Part(f"parameters/{place:02}/{name}", value.numpy(force=True), divided)
     for group, values in chunk.state.items():
         for place, (name, value) in enumerate(values.items()):
@@ -93,7 +93,7 @@ def _captured(chunk: Chunk) -> Iterator[Part]:
                 yield from _split(chunk, where, value)
                 continue
             like = chunk.parameters.get(name)
-            divided = name in chunk.problem.divided
+            divided = name in chunk.bound.inner.divided
             divided &= like is not None and like.shape == value.shape
             yield Part(where, value.numpy(force=True), divided)
     assert chunk.active is not None  # noqa: S101
@@ -115,12 +115,12 @@ def _split(chunk: Chunk, where: str, value: torch.Tensor) -> Iterator[Part]:
     """Yield the parts of a tensor of shape (S, n, P) that belong to each parameter."""
     count = value.shape[0] * value.shape[1]
     for name, part in unflat(value.reshape(count, -1), _repeated(chunk, count)).items():
-        divided = name in chunk.problem.divided
+        divided = name in chunk.bound.inner.divided
         yield Part(f"{where}/{name}", part.numpy(force=True), divided)
 
 
 def _repeated(chunk: Chunk, count: int) -> Parameters:
-    """Return parameters of so many starts, without memory of their own."""
+    """Return parameters of `count` starts, without memory of their own."""
     return {
         name: value[:1].expand(count, *value.shape[1:])
         for name, value in chunk.parameters.items()

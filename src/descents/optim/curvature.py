@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
+from descents.optim.inner import Divided
 from descents.optim.problem import Bound, Parameters
 from descents.optim.stacked import flat
 
@@ -44,7 +45,7 @@ def curvature_along(
     """
     leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
     with torch.inference_mode(False), torch.enable_grad():
-        losses = bound.own_losses(leaves, step)
+        losses = _own_losses(bound, leaves, step)
         gradients = torch.autograd.grad(
             losses.sum(), list(leaves.values()), create_graph=True, allow_unused=True
         )
@@ -59,6 +60,14 @@ def curvature_along(
         bent = torch.autograd.grad(along, list(leaves.values()), materialize_grads=True)
     product = (flat(dict(zip(leaves, bent, strict=True))) * direction).sum(1)
     return bound.inner.total(product)  # over the losses of all processes
+
+
+def _own_losses(bound: Bound, parameters: Parameters, step: int) -> torch.Tensor:
+    """Return the losses, or the part of them that is this process's."""
+    problem = bound.problem
+    if bound.inner.together.size > 1 and isinstance(problem, Divided):
+        return problem.own_losses(parameters)
+    return bound.losses(parameters, step)
 
 
 def first_length(

@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 import torch
 
-from descents.optim.collective import Collective
+from descents.optim.collective import ALONE, Collective
+
+
+@runtime_checkable
+class Divided(Protocol):
+    """A problem that several processes may share.
+
+    Attributes
+    ----------
+    together : Collective
+        The processes.
+    divided : tuple of str
+        The parameters of which each process has some rows. The others are replicated.
+    """
+
+    together: Collective
+    divided: tuple[str, ...]
+
+    def own_losses(self, parameters: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return losses that sum up to those of the problem over all processes.
+
+        Autograd can differentiate them.
+        """
 
 
 class Inner:
@@ -29,6 +52,13 @@ class Inner:
 
     def __init__(self, together: Collective, divided: tuple[str, ...]) -> None:
         self.together, self.divided = together, divided
+
+    @classmethod
+    def of(cls, problem: object) -> Inner:
+        """Return the inner products of the parameters of a problem."""
+        if isinstance(problem, Divided):
+            return cls(problem.together, problem.divided)
+        return cls(ALONE, ())
 
     def counted(
         self, values: torch.Tensor, like: Mapping[str, torch.Tensor]

@@ -16,6 +16,7 @@ from descents.optim import workers as processes
 from descents.optim.chunk import Chunk, Watch
 from descents.optim.clock import Clock
 from descents.optim.first_order import Adam
+from descents.optim.inner import Inner
 from descents.optim.pace import Pace
 from descents.optim.problem import Problem
 from descents.optim.rules import UpdateRule
@@ -212,7 +213,7 @@ def _in_this_process(
     work: _Work, finished: Finished, watch: Watch | None, threads: int | None
 ) -> bool:
     """Compute the unfinished chunks; return whether the user interrupted."""
-    clock = Clock(work.stop.max_seconds, work.problem.together)
+    clock = Clock(work.stop.max_seconds, Inner.of(work.problem).together)
     width = work.width
     chunks = [work.chunk(numbers) for numbers in finished.waiting]
     for chunk in chunks:

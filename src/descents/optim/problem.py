@@ -14,7 +14,6 @@ from descents.devices import remote
 from descents.errors import InvalidValueError
 from descents.optim.autograd import gradients_of, lifted
 from descents.optim.checks import check_losses
-from descents.optim.collective import ALONE, Collective
 from descents.optim.inner import Inner
 from descents.rng import streams
 
@@ -72,10 +71,6 @@ class Problem(ABC):
     loss_scale : float or None
         The loss relative to which another loss counts as zero, such as that of the best
         constants. None uses the loss at each start's initial point.
-    together : Collective
-        The processes that share the problem.
-    divided : tuple of str
-        The parameters of which each process has some rows; the others are replicated.
     """
 
     dtype: torch.dtype = torch.float32
@@ -84,13 +79,6 @@ class Problem(ABC):
     size: int = CHUNK_ENTRIES // WIDEST_CHUNK
     available: int | None = None
     constrained: bool = False
-    together: Collective = ALONE
-    divided: tuple[str, ...] = ()
-
-    @property
-    def own(self) -> Problem:
-        """The part of this process, whose losses all processes together sum up to."""
-        return self
 
     @property
     def loss_scale(self) -> float | None:  # noqa: D102 - among the attributes
@@ -314,7 +302,7 @@ class Bound:
 
     def __init__(self, problem: Problem, starts: torch.Tensor) -> None:
         self.problem, self.starts = problem, starts
-        self.inner = Inner(problem.together, problem.divided)
+        self.inner = Inner.of(problem)
         self.constrained, self.device = problem.constrained, problem.device
         self._fused = problem.fused if isinstance(problem, Accelerated) else None
 
@@ -330,12 +318,6 @@ class Bound:
     def losses(self, parameters: Parameters, step: int) -> torch.Tensor:
         """Return the loss of each start, shape (S,)."""
         return self.problem.losses(parameters, self.starts, step)
-
-    def own_losses(self, parameters: Parameters, step: int) -> torch.Tensor:
-        """Return the part of the losses that is this process's (`Problem.own`)."""
-        if self.inner.together.size == 1:
-            return self.losses(parameters, step)
-        return self.problem.own.losses(parameters, self.starts, step)
 
     def fused(
         self, parameters: Parameters, step: int

@@ -15,7 +15,7 @@ from descents.cells.distributed import Distributed, SharedTable
 from descents.cells.streamed import Streamed
 from descents.lowrank.fitted import Fitted
 from descents.lowrank.fitting import calibrated, fit
-from descents.lowrank.gathered import gathered
+from descents.lowrank.gathering import gathered
 from descents.lowrank.model import LowRank
 from descents.lowrank.settings import RunControl
 from descents.lowrank.stored import stored
