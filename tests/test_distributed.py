@@ -36,7 +36,9 @@ from processes import Thread, fit_together, in_processes
 
 ROWS, COLUMNS, RANK = 151, 8, 2
 QUIET = pytest.mark.filterwarnings(
-    "ignore::sklearn.exceptions.ConvergenceWarning", "ignore:.*no observed cell"
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+    "ignore:.*no observed cell",
+    "ignore:the loss with its penalty",
 )
 
 
@@ -161,7 +163,12 @@ def test_parts_cover_all_rows() -> None:
 
 SETTINGS: list[dict[str, Any]] = [
     {},
-    {"offsets": "both", "penalty": {"l2": 0.5, "l2_biases": 0.3}, "n_starts": 3},
+    {
+        "offsets": "both",
+        "penalty": {"l2": 0.5, "l2_biases": 0.3},
+        "n_starts": 3,
+        "max_iter": 40,
+    },
     {"constraint": "nonnegative"},
     {"penalty": {"l1": 0.3, "count_power": 0.5}, "max_iter": 40},
     {"solver": "adam", "max_iter": 30},
@@ -198,10 +205,7 @@ def test_several_processes_reach_what_one_does(
     one = fit(table, Settings(**given))
     other = fit_together(write(tmp_path, table), count, **given)
     compare(one, other)
-    if isinstance(settings.get("solver", ""), str) and settings.get("solver") in (
-        "gd",
-        "lbfgs",
-    ):
+    if "solver" in settings and "max_iter" not in settings:
         return  # line searches amplify rounding: other paths to the same minimum
     np.testing.assert_array_equal(other.runs.steps_taken, one.runs.steps_taken)
     np.testing.assert_allclose(
@@ -307,12 +311,15 @@ def test_traffic_does_not_grow_with_rows(
 
 
 def test_the_bytes_of_an_alternating_step_are_those_of_the_note(tmp_path: Path) -> None:
-    # Two numbers, and G, w and U'U of rank + 1 coordinates (docs/scale.md); then the
+    # Two numbers, and G, w and U'U of q = rank + 1 coordinates (docs/scale.md); then the
     # l2 penalty of U, the mean of its rows, and its Gram matrix.
     q = RANK + 1
-    (*_, sums, shift, gram) = traffic(write(tmp_path, table_of()), Alternating(), 3)
-    assert sums == 8 * (2 + 2 * q * q + COLUMNS * q)
-    assert (shift, gram) == (8 * (1 + RANK), 8 * RANK**2)
+    rest = [8, 8 * (1 + RANK), 8 * RANK**2]
+    sent = traffic(write(tmp_path, table_of()), Alternating(), 3)
+    assert sent[-4:] == [8 * (2 + 2 * q * q + COLUMNS * q), *rest]
+    # With missing cells, each column has a G of its own.
+    sent = traffic(write(tmp_path, table_of(0.2)), Alternating(), 3)
+    assert sent[-4:] == [8 * (2 + (1 + COLUMNS) * q * q + COLUMNS * q), *rest]
 
 
 # What is refused
@@ -423,12 +430,12 @@ def kept_fit(
 
 @QUIET
 @pytest.mark.parametrize("solver", ["alternating", "adam", "lbfgs", "gd"])
-@pytest.mark.parametrize(("before", "after"), [(3, 2), slow((2, 1)), slow((1, 3))])
+@pytest.mark.parametrize("counts", [(3, 2), slow((2, 1)), slow((1, 3))])
 @pytest.mark.parametrize("holes", [0.2, slow(0.0)])
 def test_a_descent_goes_on_with_another_number_of_processes(
-    tmp_path: Path, solver: str, before: int, after: int, holes: float
+    tmp_path: Path, solver: str, counts: tuple[int, int], holes: float
 ) -> None:
-    path = write(tmp_path, table_of(holes))
+    path, (before, after) = write(tmp_path, table_of(holes)), counts
     given: dict[str, Any] = {
         "n_components": RANK,
         "solver": solver,
@@ -440,8 +447,7 @@ def test_a_descent_goes_on_with_another_number_of_processes(
     whole = fit_together(path, 2, RunControl(record=range(0, 40, 7)), **given)
     with RunFolder(tmp_path / "run", {"command": "test"}) as folder:
         _, kept = kept_fit(folder, path, before, **given)
-        assert kept >= 3
-        # The last state is that of step 30 at the latest: it is behind the others.
+        assert kept >= 2  # the last state is that of the last tenth step
         assert folder.stages == 1
         found, kept = kept_fit(folder, path, after, **given)
         assert kept <= 1
