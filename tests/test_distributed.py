@@ -14,6 +14,7 @@ import torch
 
 from conftest import slow
 from descents import Factorization, TableOnDisk
+from descents.cells import streamed
 from descents.cells.distributed import Distributed, SharedTable
 from descents.errors import InvalidValueError
 from descents.factorization import initialization
@@ -236,6 +237,26 @@ def test_what_the_page_shows_is_that_of_one_process(tmp_path: Path, kind: str) -
     worst = np.sort(residuals[~np.isnan(residuals)])[::-1][:5]
     cells = [residuals[i, j] for i, j, _ in found.cells]
     np.testing.assert_allclose(cells, worst)
+
+
+@QUIET
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"offsets": "both"},
+        {"offsets": "none", "penalty": 3.0, "constraint": None},
+        {"constraint": "nonnegative", "offsets": "none"},
+    ],
+)
+def test_wide_tables_have_the_same_reference_and_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    given = {"n_components": RANK, "random_state": 1, **settings}
+    table = table_of()
+    one = fit(table, Settings(**given))
+    monkeypatch.setattr(streamed, "WIDEST", COLUMNS - 1)
+    compare(one, fit_together(write(tmp_path, table), 3, **given))
 
 
 def test_curvature_and_first_length_are_those_of_all_rows(tmp_path: Path) -> None:

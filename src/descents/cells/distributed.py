@@ -201,8 +201,14 @@ class Distributed(Streamed):
         self, constant: np.ndarray, *, level: bool
     ) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield blocks of the rows of this process, minus a constant of each column."""
-        for place, block in super().rest(constant * self.unit, level=level):
-            yield place, block if self.unit == 1 else block / self.unit
+        for place, piece in self.pieces():
+            block = np.array(piece.table, dtype=np.float64)
+            if level:
+                block -= block.mean(1, keepdims=True)
+            block -= constant
+            if piece.weights is not None:
+                block[piece.weights == 0] = 0
+            yield place, block
 
     def triangle(self, constant: np.ndarray, *, level: bool = False) -> np.ndarray:
         """Return R of the decomposition Q R of the rest of the whole table.
@@ -218,3 +224,41 @@ class Distributed(Streamed):
                 joined = np.asarray(np.linalg.qr(stacked, mode="r"))
             self._joined[key] = joined
         return self._joined[key]
+
+    def leading(
+        self, constant: np.ndarray, count: int, *, level: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return leading singular values of the rest, by Lanczos on A'A.
+
+        It is for tables with too many columns for `triangle`. All processes take the same
+        steps, because the products with A'A have the same bits in all of them.
+
+        Returns
+        -------
+        values : ndarray of shape (count,)
+            The largest first.
+        right : ndarray of shape (columns, count)
+            The entry of largest magnitude of each column is positive.
+        square : float
+            The sum of the squares of the rest.
+        """
+        from scipy.sparse.linalg import LinearOperator, eigsh
+
+        size = self.shape[1]
+
+        def times(vector: np.ndarray) -> np.ndarray:
+            found = np.zeros(size)
+            for _, block in self.rest(constant, level=level):
+                found += block.T @ (block @ vector.ravel())
+            return self.together.sum_arrays(found)[0]
+
+        blocks = self.rest(constant, level=level)
+        own = sum(float(np.square(block).sum()) for _, block in blocks)
+        square = float(self.together.sum_arrays(np.asarray(own))[0])
+        first = np.random.Generator(np.random.Philox(0)).standard_normal(size)
+        gram = LinearOperator((size, size), matvec=times, dtype=np.float64)
+        squares, right = eigsh(gram, count, v0=first)
+        order = np.argsort(squares)[::-1]
+        values, right = np.sqrt(np.maximum(squares[order], 0)), right[:, order]
+        largest = right[np.abs(right).argmax(0), np.arange(count)]
+        return values, right * np.where(largest < 0, -1.0, 1.0), square

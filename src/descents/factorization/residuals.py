@@ -10,6 +10,7 @@ import torch
 
 from descents.cells.base import ONCE, Cells
 from descents.cells.complete import Complete
+from descents.cells.distributed import Distributed
 from descents.cells.streamed import WIDEST, Streamed
 from descents.errors import InvalidValueError
 from descents.factorization.initialization import (
@@ -154,6 +155,10 @@ class Residuals(Problem):
         self, found: Streamed
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the leading triples of a table on disk, in two passes over it."""
+        constant = found.offsets if self.has_offsets else self.base
+        if isinstance(found, Distributed) and not found.has_triangle:
+            values, right, _ = found.leading(constant, self.rank)
+            return self._with_left(found, constant, values, right)
         if not found.has_triangle:
             raise InvalidValueError(
                 f"a spectral start for {found.shape[1]} columns that are read in row "
@@ -161,8 +166,14 @@ class Residuals(Problem):
                 f"more columns than supported ({WIDEST}); give initialization='normal' "
                 "or 'uniform'"
             )
-        constant = found.offsets if self.has_offsets else self.base
         _, values, right = leading_triples(found.triangle(constant), self.rank)
+        return self._with_left(found, constant, values, right)
+
+    @staticmethod
+    def _with_left(
+        found: Streamed, constant: np.ndarray, values: np.ndarray, right: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return triples, with the left vectors from a pass over the table."""
         left = found.times(constant, right)
         kept = values > np.finfo(np.float64).eps * values[0]
         return left * np.where(kept, 1 / np.where(kept, values, 1), 0), values, right
