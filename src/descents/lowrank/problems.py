@@ -227,8 +227,11 @@ def _initialization(settings: Settings, found: Cells, *, spectral: bool) -> str:
         Whether normal starts may diverge, because cells are missing and there is no
         penalty.
     """
-    in_blocks = isinstance(found, Streamed) and not isinstance(found, Distributed)
-    if in_blocks and not found.has_triangle:
+    if (
+        isinstance(found, Streamed)
+        and not isinstance(found, Distributed)
+        and not found.has_triangle
+    ):
         return "normal"
     quadratic = all(block.loss.quadratic for block in found.blocks)
     rows, columns = settings.sides
