@@ -76,6 +76,13 @@ class Inner:
         """Return the sum of a tensor over all processes."""
         return self.together.sum(part)
 
+    def totals(self, *parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the sums of several tensors over all processes, from one message."""
+        if self.together.size == 1:
+            return parts
+        named = {str(place): part for place, part in enumerate(parts)}
+        return tuple(self.together.sums(named).values())
+
     def dot(
         self, x: torch.Tensor, y: torch.Tensor, like: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
@@ -95,6 +102,18 @@ class Inner:
         if self.together.size == 1:
             return torch.linalg.vector_norm(x, dim=1)
         return self.dot(x, x, like).sqrt()
+
+    def norms_and_product(
+        self, x: torch.Tensor, y: torch.Tensor, like: Mapping[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the norms of x and of y and their product, each of shape (S,)."""
+        if self.together.size == 1:
+            norm = torch.linalg.vector_norm
+            return norm(x, dim=1), norm(y, dim=1), (x * y).sum(1)
+        own, other = self.counted(x, like), self.counted(y, like)
+        squares = (own * x).sum(1), (other * y).sum(1), (own * y).sum(1)
+        first, second, product = self.totals(*squares)
+        return first.sqrt(), second.sqrt(), product
 
     def every(self, mask: torch.Tensor) -> torch.Tensor:
         """Return whether something holds for a start in all processes, shape (S,)."""

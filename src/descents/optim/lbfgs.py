@@ -317,9 +317,10 @@ def _inverse_times(
     pairs, used = memory["pairs"], memory["used"]
     m = used.shape[1]
     own = inner.counted(pairs, like)
-    by_changes = inner.total(torch.bmm(own, pairs[:, m:].mT))  # S'Y above Y'Y
-    # S'g above Y'g
-    by_gradient = inner.total((own * g[:, None]).sum(2, keepdim=True))
+    by_changes, by_gradient = inner.totals(
+        torch.bmm(own, pairs[:, m:].mT),  # S'Y above Y'Y
+        (own * g[:, None]).sum(2, keepdim=True),  # S'g above Y'g
+    )
     sy, yy = by_changes.chunk(2, 1)
     # The newest pair comes first, so that R is the lower triangle.
     d = sy.diagonal(dim1=1, dim2=2)[:, :, None]
@@ -347,8 +348,8 @@ def _remembered(
     Otherwise the memory stays as it is; that of a start that did not move is emptied.
     """
     pairs, used = memory["pairs"], memory["used"]
-    sizes, product = inner.norm(move, like), inner.dot(move, change, like)
-    usable = product > 1e-12 * sizes * inner.norm(change, like)
+    sizes, lengths, product = inner.norms_and_product(move, change, like)
+    usable = product > 1e-12 * sizes * lengths
     m = used.shape[1]
     moves = [move[:, None], pairs[:, : m - 1]]
     changes = [change[:, None], pairs[:, m : 2 * m - 1]]
