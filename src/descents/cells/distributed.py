@@ -93,6 +93,8 @@ class Distributed(Streamed):
         self._pieces: list[tuple[slice, Complete | Dense]] = []
         self._joined: dict[tuple[bytes, bool], np.ndarray] = {}
         super().__init__(table, rank, starts)
+        # Starts are in the same chunks as in one process, which has all rows.
+        self.size = self.all_rows * self.coordinates
 
     @property
     def all_rows(self) -> int:  # noqa: D102 - as in the base

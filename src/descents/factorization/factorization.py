@@ -167,10 +167,12 @@ class Factorization(Regularized):
         return other
 
     def _largest(self) -> int:
-        if isinstance(self.cells, Complete | Streamed):
-            return self.cells.size
+        found = self.cells
+        whole = isinstance(found, Complete) or found.complete
+        if whole or (isinstance(found, Streamed) and found.size == 1):
+            return found.size
         q = self.rank + 2
-        return max(self.cells.size, sum(self.cells.shape) * q * (q + 1) // 2)
+        return max(found.size, sum(found.whole_shape) * q * (q + 1) // 2)
 
     @property
     def units(self) -> np.ndarray:
