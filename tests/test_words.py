@@ -27,6 +27,7 @@ FILES = (
     "docs/models.md",
     "docs/report.md",
     "docs/reproduce.md",
+    "docs/scale.md",
     "docs/survey.md",
     "docs/terminal-and-notebook.md",
     "docs/train.md",

@@ -15,10 +15,13 @@ import numpy as np
 import torch
 
 from descents.bounds.gaps import Reference
+from descents.cells.base import Cells
 from descents.cells.complete import Complete
+from descents.cells.distributed import Distributed
+from descents.cells.in_memory import CellsInMemory
 from descents.cells.streamed import Streamed
 from descents.factorization.factorization import Factorization
-from descents.linalg.spectra import spectral_norm
+from descents.linalg.spectra import WHOLE_SIDE, spectral_norm
 from descents.optim.runs import Runs
 
 if TYPE_CHECKING:
@@ -68,21 +71,23 @@ def dual_bound(problem: Factorization, runs: Runs) -> Reference | None:
     l2 = problem.row_regularizer.l2 * problem.column_regularizer.l2
     conjugate = all(b.each == 1 and b.loss.has_conjugate for b in cells.blocks)
     sparse_zeros = isinstance(cells, Complete) and hasattr(cells.table, "tocsr")
-    if not l2 or not conjugate or sparse_zeros or isinstance(cells, Streamed):
+    if not l2 or not conjugate or sparse_zeros or not _is_near(cells):
         return None
-    slopes = _slopes(problem, runs)  # G, before scaling
+    # Of a table that several processes share, each has the slopes of its rows.
+    near = cells.own_rows if isinstance(cells, Distributed) else cells.in_memory
+    slopes = _slopes(problem, near, runs)  # G, before scaling
     if slopes is None:
         return None
     # The largest c with ||c G|| <= tau, where the norm is weighted by the penalties.
-    norm = spectral_norm(
-        _scaled(slopes, problem.row_penalties, problem.coordinate_counts)
+    norm = _norm(
+        problem, _scaled(slopes, problem.row_penalties, problem.coordinate_counts)
     )
     most = 2 * np.sqrt(l2) / norm if norm > 0 else 1.0
     # The dual function is concave in c, and a parabola if f is quadratic.
     search = _best_scale
     if all(block.loss.quadratic for block in cells.blocks):
         search = _top_of_parabola
-    value = search(lambda c: _dual_value(problem, slopes, c), min(most, 4.0))
+    value = search(lambda c: _dual_value(problem, near, slopes, c), min(most, 4.0))
     # No loss is negative, so a bound of at most 0 adds nothing. A hinge, whose slopes are
     # 0 in most cells, may have no better one if there are offsets. For smooth losses 0
     # can be the infimum, for example if a bias separates the classes.
@@ -105,7 +110,23 @@ def dual_bound(problem: Factorization, runs: Runs) -> Reference | None:
     return Reference(value=value, kind="bound", says=says)
 
 
-def _slopes(problem: Factorization, runs: Runs) -> Slopes | None:
+def _is_near(cells: Cells) -> bool:
+    """Return whether all cells are in memory, perhaps that of several processes."""
+    if isinstance(cells, Distributed):
+        return cells.shape[1] <= WHOLE_SIDE
+    return not isinstance(cells, Streamed)
+
+
+def _norm(problem: Factorization, slopes: Slopes) -> float:
+    """Return the spectral norm of slopes, of which each process has some rows."""
+    together = problem.together
+    if together.size == 1:
+        return spectral_norm(slopes)
+    (gram,) = together.sum_arrays(slopes.T @ slopes)
+    return float(np.sqrt(max(np.linalg.eigvalsh(gram)[-1], 0)) * (1 + 1e-14))
+
+
+def _slopes(problem: Factorization, near: CellsInMemory, runs: Runs) -> Slopes | None:
     """Return the gradient of f at the best start, balanced; None if that fails."""
     best = {
         name: torch.as_tensor(value[runs.best : runs.best + 1]).double()
@@ -113,11 +134,13 @@ def _slopes(problem: Factorization, runs: Runs) -> Slopes | None:
     }
     left, right = problem.extended(best)
     cuts = problem.cut_parameters(best)[0]
-    slopes: Slopes = problem.cells.in_memory.slopes(left[0], right[0], cuts)
-    return slopes if problem.l2_biases else _balanced(problem, slopes)
+    slopes: Slopes = near.slopes(left[0], right[0], cuts)
+    return slopes if problem.l2_biases else _balanced(problem, near, slopes)
 
 
-def _dual_value(problem: Factorization, slopes: Slopes, scale: float) -> float:
+def _dual_value(
+    problem: Factorization, near: CellsInMemory, slopes: Slopes, scale: float
+) -> float:
     """Return the dual function at the scaled slopes c G.
 
     It is -f*(c G), minus sum_j (sum_i c G_ij)^2 / (4 lambda n_j) for penalized offsets,
@@ -125,24 +148,24 @@ def _dual_value(problem: Factorization, slopes: Slopes, scale: float) -> float:
     each column of X adds the inner product of c G with it.
     """
     scaled = slopes * scale
-    value = -problem.cells.in_memory.conjugates(scaled)
-    if problem.l2_biases:
-        for has, axis, counts in (
-            (problem.has_row_biases, 1, problem.row_penalties),
-            (problem.has_offsets, 0, problem.coordinate_counts),
-        ):
-            if has:
-                squares = np.square(_sums(scaled, axis)) / counts
-                value -= float(squares.sum() / 4 / problem.l2_biases)
+    value = -near.conjugates(scaled)
+    if problem.l2_biases and problem.has_row_biases:
+        squares = np.square(_sums(problem, scaled, 1)) / problem.row_penalties
+        value -= float(squares.sum() / 4 / problem.l2_biases)
+    value = float(problem.together.sum_arrays(np.asarray(value))[0])
+    if problem.l2_biases and problem.has_offsets:
+        squares = np.square(_sums(problem, scaled, 0)) / problem.coordinate_counts
+        value -= float(squares.sum() / 4 / problem.l2_biases)
     base = problem.base
     if base.any():
-        value += float(_sums(scaled, 0) @ base)
+        value += float(_sums(problem, scaled, 0) @ base)
     return value
 
 
-def _sums(slopes: Slopes, axis: int) -> np.ndarray:
-    """Return the sums over rows (axis 0) or over columns (axis 1)."""
-    return np.asarray(slopes.sum(axis=axis)).reshape(-1)
+def _sums(problem: Factorization, slopes: Slopes, axis: int) -> np.ndarray:
+    """Return the sums over all rows (axis 0), or over the columns of rows here (axis 1)."""
+    found: np.ndarray = np.asarray(slopes.sum(axis=axis)).reshape(-1)
+    return problem.together.sum_arrays(found)[0] if axis == 0 else found
 
 
 def _best_scale(function: Callable[[float], float], most: float) -> float:
@@ -170,7 +193,9 @@ def _top_of_parabola(function: Callable[[float], float], most: float) -> float:
     return max(low, middle, high, float(function(min(max(top, 0.0), most))))
 
 
-def _balanced(problem: Factorization, slopes: Slopes) -> Slopes | None:
+def _balanced(
+    problem: Factorization, near: CellsInMemory, slopes: Slopes
+) -> Slopes | None:
     """Return slopes that sum to zero over each free offset, None if that fails.
 
     The means over rows and over columns are subtracted in turn, from observed cells only.
@@ -185,21 +210,25 @@ def _balanced(problem: Factorization, slopes: Slopes) -> Slopes | None:
         if has
     ]
     if isinstance(slopes, np.ndarray):
-        mask = np.ones(cells.shape) if cells.weights is None else cells.weights > 0
+        mask = np.ones(near.shape) if near.weights is None else near.weights > 0
         mask = mask[:, cells.coordinate_columns]
     else:
         slopes = slopes.copy()
         rows = np.repeat(np.arange(slopes.shape[0]), np.diff(slopes.indptr))
         places = (slopes.indices, rows)  # of each stored cell: its column, its row
-    size = np.abs(slopes).max()
+    together = problem.together
+    size = float(together.most(np.asarray(np.abs(slopes).max())))
     for _ in range(1 if len(sides) < 2 else 500):
         for axis, counts in sides:
-            mean = _sums(slopes, axis) / counts
+            mean = _sums(problem, slopes, axis) / counts
             if isinstance(slopes, np.ndarray):
                 slopes = slopes - mask * np.expand_dims(mean, axis)
             else:
                 slopes.data -= mean[places[axis]]
-    worst = max((np.abs(_sums(slopes, axis)).max() for axis, _ in sides), default=0.0)
+    worst = max(
+        (np.abs(_sums(problem, slopes, axis)).max() for axis, _ in sides), default=0.0
+    )
+    worst = float(together.most(np.asarray(worst)))
     return slopes if worst <= 1e-9 * max(size, 1e-300) else None
 
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from descents.bounds.dual import dual_bound
 from descents.bounds.gaps import Reference
 from descents.cells.complete import Complete
+from descents.cells.distributed import Distributed
 from descents.cells.streamed import Streamed
 from descents.errors import Complaints
 from descents.factorization.factorization import Factorization
@@ -193,15 +194,34 @@ def shrunk_svd(problem: Factorization) -> Reference | None:
         return None
     sides = (problem.row_regularizer, problem.column_regularizer)
     within = any(side.inside is not None for side in sides)
-    if within and problem.rank >= min(problem.cells.shape):
+    if within and problem.rank >= min(problem.cells.whole_shape):
         return None  # the bound is 0, which says nothing about the members of the sets
+    # t: the penalty is on V, but the singular values are those of the weighted table.
+    threshold = float(np.sqrt(sides[0].l2 * sides[1].l2)) / float(np.sqrt(weights[0]))
+    found = _values_and_tail(problem, weights)
+    if found is None:
+        return None
+    values, tail = found
+    # The sum of s_i^2 - (s_i - t)_+^2 over i <= r.
+    head = values[: problem.rank]
+    shrunk = np.square(head) - np.square(np.maximum(head - threshold, 0))
+    value = tail + float(shrunk.sum()) if threshold else tail
+    return _described(problem, value, threshold)
+
+
+def _values_and_tail(
+    problem: Factorization, weights: np.ndarray
+) -> tuple[np.ndarray, float] | None:
+    """Return the singular values s, and the sum of s_i^2 over i > r; None if unknown."""
+    cells = problem.cells
+    if isinstance(cells, Distributed) and not cells.has_triangle:
+        constant, level = _constant(problem, cells), problem.has_row_biases
+        values, _, square = cells.leading(constant, problem.rank, level=level)
+        return values, square - float(np.square(values).sum())
     centered = _centered(problem, weights)
     if centered is None:
         return None
     table, square = centered
-    # t: the penalty is on V, but the singular values are those of the weighted table.
-    threshold = float(np.sqrt(sides[0].l2 * sides[1].l2)) / float(np.sqrt(weights[0]))
-    # The values s, and the sum of s_i^2 over i > r.
     if isinstance(table, np.ndarray) and min(table.shape) <= WHOLE_SIDE:
         values = np.linalg.svd(table, compute_uv=False)
         # A sum of small squares has no cancellation if the tail is tiny.
@@ -209,11 +229,7 @@ def shrunk_svd(problem: Factorization) -> Reference | None:
     else:
         values = leading_triples(table, problem.rank)[1]
         tail = square - float(np.square(values).sum())
-    # The sum of s_i^2 - (s_i - t)_+^2 over i <= r.
-    head = values[: problem.rank]
-    shrunk = np.square(head) - np.square(np.maximum(head - threshold, 0))
-    value = tail + float(shrunk.sum()) if threshold else tail
-    return _described(problem, value, threshold)
+    return values, tail
 
 
 def _described(problem: Factorization, value: float, threshold: float) -> Reference:
@@ -279,10 +295,16 @@ def _centered(
 
 def _triangle(problem: Factorization, cells: Streamed) -> np.ndarray:
     """Return a small matrix with the singular values of a centered table on disk."""
+    constant = _constant(problem, cells)
+    return cells.triangle(constant, level=problem.has_row_biases)
+
+
+def _constant(problem: Factorization, cells: Streamed) -> np.ndarray:
+    """Return what is subtracted from the columns, after the row means if there are any."""
     constant = cells.offsets if problem.has_offsets else np.zeros(cells.shape[1])
     if problem.has_row_biases:
         constant = constant - constant.mean()
-    return cells.triangle(constant, level=problem.has_row_biases)
+    return constant
 
 
 def _column_weights(problem: Factorization) -> np.ndarray | None:
@@ -295,7 +317,8 @@ def _column_weights(problem: Factorization) -> np.ndarray | None:
     if len(cells.blocks) > 1 or not cells.blocks[0].loss.quadratic:
         return None
     if isinstance(cells, Streamed):
-        usable = cells.complete and cells.has_triangle
+        usable = cells.has_triangle or isinstance(cells, Distributed)
+        usable = usable and cells.complete
         return np.ones(cells.shape[1]) if usable else None
     if isinstance(cells, Complete):
         return np.ones(cells.shape[1])

@@ -1,1 +1,2 @@
+from .distributed import SharedTable as SharedTable
 from .observed import cells as cells

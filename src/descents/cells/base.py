@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from descents.losses import Loss
+from descents.optim.collective import ALONE, Collective
 
 if TYPE_CHECKING:
     from descents.cells.in_memory import CellsInMemory
@@ -88,7 +89,12 @@ class Cells(ABC):
     Attributes
     ----------
     shape : tuple of int
-        Rows and columns of the table.
+        Rows and columns of the table; of a table that several processes share, the rows
+        that this one has.
+    together : Collective
+        The processes that share the table.
+    first_row : int
+        The position of the first row of this process in the table.
     blocks : tuple of Block
     coordinates : int
         The number of natural parameters of a row.
@@ -116,6 +122,8 @@ class Cells(ABC):
     """
 
     shape: tuple[int, int]
+    together: Collective = ALONE
+    first_row: int = 0
     blocks: tuple[Block, ...]
     coordinates: int
     cut_count: int
@@ -128,6 +136,20 @@ class Cells(ABC):
     weights: Any = None
     scales: np.ndarray | None = None
     units: np.ndarray | None = None
+
+    @property
+    def all_rows(self) -> int:
+        """The number of rows of the table, those of all processes."""
+        return self.shape[0]
+
+    @property
+    def whole_shape(self) -> tuple[int, int]:
+        """The rows, of all processes, and the columns of the table."""
+        return self.all_rows, self.shape[1]
+
+    def alone(self) -> Cells:
+        """Return the cells of this process alone, without those of the others."""
+        return self
 
     @property
     def coordinate_units(self) -> np.ndarray:
@@ -253,6 +275,25 @@ class Cells(ABC):
             The derivative of the losses with respect to the predictions.
         """
         return None
+
+    def gradients(
+        self, left: torch.Tensor, right: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
+        """Return the losses and their gradients by both sides if all losses are squared.
+
+        None where `squares` is None.
+
+        Returns
+        -------
+        losses : Tensor of shape (S,)
+        by_left : Tensor of shape (S, rows, q)
+        by_right : Tensor of shape (S, coordinates, q)
+        """
+        looked = self.squares(torch.bmm(left, right.mT))
+        if looked is None:
+            return None
+        losses, slopes = looked
+        return losses, torch.bmm(slopes, right), torch.bmm(left.mT, slopes).mT
 
     @property
     @abstractmethod

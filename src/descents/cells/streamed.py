@@ -52,6 +52,8 @@ class Streamed(Cells):
         Whether no cell is missing.
     least, most : float64 ndarray of shape (columns,)
         The range of the observed cells.
+    limits : str
+        What such a table is limited to, for messages.
 
     Raises
     ------
@@ -68,6 +70,8 @@ class Streamed(Cells):
     >>> cells.observed, cells.offsets, cells.constants_loss()
     (3, array([2., 2.]), 2.0)
     """
+
+    limits = LIMITS
 
     def __init__(self, table: TableOnDisk, rank: int = 1, starts: int = 1) -> None:
         self.table, self.shape = table, table.shape
@@ -86,6 +90,10 @@ class Streamed(Cells):
         self.block_rows = self._fitting()
         self.row_counts = np.broadcast_to(np.float64(columns), (rows,))
         self._survey()
+        if not self.column_counts.any():
+            raise InvalidValueError(
+                "the table has no observed cell; give one that has some"
+            )
         if not self.complete:
             self.block_rows = self._fitting()
 
@@ -163,10 +171,6 @@ class Streamed(Cells):
             mean += apart * here / joined
             count += here
             del given, missing, block, about
-        if not count.any():
-            raise InvalidValueError(
-                "the table has no observed cell; give one that has some"
-            )
         self.column_counts, self.offsets, self._squares = count, mean, rest
 
     def _refuse_infinite(self, first: int, block: np.ndarray) -> None:
@@ -179,9 +183,9 @@ class Streamed(Cells):
             )
         row, column = bad[0]
         raise InvalidValueError(
-            f"{self.table.where} holds {block[row, column]:g} in row {first + row + 1} "
-            f"(1-based) of column {self.table.names[column]!r}; give finite numbers, or "
-            "NaN where one is missing"
+            f"{self.table.where} holds {block[row, column]:g} in row "
+            f"{self.table.first_row + first + row + 1} (1-based) of column "
+            f"{self.table.names[column]!r}; give finite numbers, or NaN where one is missing"
         )
 
     @property
@@ -202,7 +206,7 @@ class Streamed(Cells):
 
     @property
     def in_memory(self) -> CellsInMemory:  # noqa: D102 - as in the base
-        raise InvalidValueError(LIMITS)
+        raise InvalidValueError(self.limits)
 
     # Further readings
 

@@ -15,11 +15,13 @@ from descents.cli.checks import (
     check_memory,
     check_resume,
 )
+from descents.cli.factorize_text import show
 from descents.cli.options import (
     CTRL_C,
     MOST_STARTS,
     OUT_OF_TIME,
     Command,
+    Seconds,
     column_options,
     default_folder,
     free_at_once,
@@ -34,14 +36,15 @@ from descents.cli.options import (
     share_products,
     threads,
 )
-from descents.cli.printing import announce_reading, draw_page, say, say_error, warn_of
+from descents.cli.printing import announce_reading, draw_page, say, say_error
+from descents.cli.processes import check_shared, started
 from descents.cli.progress import bar
 from descents.cli.stored_runs import stored_result, to_draw
 from descents.errors import Complaints
 from descents.pages.drawing import drawing
-from descents.text import counted
 
 if TYPE_CHECKING:
+    from descents.optim.collective import Collective
     from descents.runs.factorize import FactorizeRun
     from descents.runs.factorize_options import Options
     from descents.runs.factorize_result import LowRankResult
@@ -49,8 +52,6 @@ if TYPE_CHECKING:
     from descents.runs.request import Data, Reading
     from descents.storage.run_folders import RunFolder
 
-MOST_SHOWN = 12
-"""The number of columns for which it is printed how well they are predicted."""
 LARGE_TABLE = 2**20
 """For tables with this many cells, matrix products are shared by several threads; the time
 in which threads wait for each other is then negligible."""
@@ -221,9 +222,18 @@ def intervals_option(says: str) -> Callable[[Any], Any]:
     "numbers line by line; HEIGHTxWIDTHx3 for color.",
 )
 @memory_option
+@click.option(
+    "--checkpoint",
+    type=Seconds(),
+    default=60,
+    show_default=True,
+    help="Keep the state of the descent in --out, at most this often, so that --resume goes "
+    "on from there.",
+)
 @run_options(
     "factorize",
-    resume="If --out contains this run, do not fit it again; --impute is written by its model.",
+    resume="If --out contains this run, go on with its descent, or do not fit it again if it "
+    "is complete; --impute is written by its model.",
     max_seconds="Time limit of the descent: starts that have not ended then are interrupted "
     "and judged as they are.",
 )
@@ -235,6 +245,7 @@ def factorize(table: str, **given: Any) -> int:
     """
     names = ("resume", "out", "max_seconds", "workers", "memory", "impute", "safe_csv")
     resume, out, max_seconds, workers, memory, impute, safe = map(given.pop, names)
+    checkpoint = given.pop("checkpoint")
     quiet, as_json = given.pop("quiet"), given.pop("as_json")
     announce_reading(table, quiet or as_json)
     complaints = Complaints()
@@ -245,12 +256,13 @@ def factorize(table: str, **given: Any) -> int:
         not safe or impute is not None,
         "--safe-csv is for the table of --impute; leave it out, or give --impute",
     )
+    check_shared(complaints, memory, workers, impute, given["intervals"])
     if out is None:
         out = default_folder("factorize")
     draw = click.get_current_context().with_resource(
-        drawing("factorize", ahead=to_draw(out, resume))
+        drawing("factorize", ahead=to_draw(out, resume) and started()[1] == 1)
     )
-    limits = Limits(threads() if workers == 1 else 1, workers, max_seconds)
+    shared_by = threads() if workers == 1 else 1
     load_torch()
     if memory is not None:
         free_at_once()
@@ -261,14 +273,19 @@ def factorize(table: str, **given: Any) -> int:
     from descents.tables.sources import TableSource
 
     reading, options = _parsed(table, given, memory, complaints)
+    together = _joined(options.device)
+    limits = Limits(shared_by, workers, max_seconds, checkpoint, together)
+    if together.rank:
+        return _take_part(table, reading, options, limits)
     settings = vars(options) | ({} if memory is None else {"memory": memory})
     source, coverage, notes = TableSource(table), options.intervals, []
     run = identity(source, {"options": settings, "reading": vars(reading)})
     with RunFolder(out, run, resume=resume) as folder:
         result = stored_result(folder, LowRankResult, draw)
+        together.from_first(run if result is None else None)
         if result is None:
-            data = reading.read(source, memory, options.columns).safe(safe)
-            made = _fitted(data, options, run, limits, quiet or as_json)
+            data = reading.read(source, memory, options.columns, together).safe(safe)
+            made = _fitted(data, options, run, folder, limits, quiet or as_json)
             result = _stored(made, folder, quiet or as_json, draw)
             source.check_unchanged()  # a table on disk is read until here
             folder.finish()
@@ -278,7 +295,7 @@ def factorize(table: str, **given: Any) -> int:
             data = reading.read(source, named=options.columns).safe(safe)
             notes = write_filled(folder.path, data, impute, coverage)
     if in_words(result, quiet, as_json):
-        _show(result, folder.path)
+        show(result, folder.path)
         if impute is not None:
             say(f"The table with its missing cells filled: {impute}")
             for line in notes:
@@ -288,11 +305,17 @@ def factorize(table: str, **given: Any) -> int:
 
 @dataclass(frozen=True)
 class Limits:
-    """The threads for matrix products, the processes, and the time limit in seconds."""
+    """The threads for matrix products, the workers, and the limits of time in seconds.
+
+    `checkpoint` is the least time between two states of the descent that are kept, and
+    `together` are the processes that share the table.
+    """
 
     threads: int
     workers: int | str
     seconds: float | None
+    checkpoint: float
+    together: Collective
 
 
 def _parsed(
@@ -325,19 +348,55 @@ def _parsed(
         **given,
     )
     complaints.attempt(options.model)
-    if complaints.messages:
+    if complaints.messages and started()[1] == 1:
         data = complaints.attempt(reading.read, table, memory, options.columns)
         if data is not None:
             complaints.attempt(options.settings, data)
-        complaints.raise_any()
+    complaints.raise_any()
     return reading, options
 
 
+def _joined(device: str) -> Collective:
+    """Return the processes that torchrun has started, or this one alone."""
+    from descents.optim.collective import ALONE, joined, leave
+
+    if started()[1] == 1:
+        return ALONE
+    click.get_current_context().call_on_close(leave)
+    return joined(device)
+
+
+def _take_part(
+    table: str,
+    reading: Reading,
+    options: Options,
+    limits: Limits,
+) -> int:
+    """Fit the rows of a process that is not the first one, which writes the result."""
+    from descents.runs.factorize import factorize as fit
+    from descents.runs.kept_descents import KeptDescents
+
+    together = limits.together
+    run: Identity | None = together.from_first(None)
+    if run is not None:  # else the run is complete
+        data = reading.read(table, None, options.columns, together)
+        store = KeptDescents(None, together, limits.checkpoint)
+        fit(data, options, run, max_seconds=limits.seconds, store=store)
+    return 0
+
+
 def _fitted(
-    data: Data, options: Options, run: Identity, limits: Limits, silent: bool
+    data: Data,
+    options: Options,
+    run: Identity,
+    folder: RunFolder,
+    limits: Limits,
+    silent: bool,
 ) -> FactorizeRun:
     """Fit the model and judge it."""
+    from descents.optim.executors import connected
     from descents.runs.factorize import factorize as fit
+    from descents.runs.kept_descents import KeptDescents
 
     if not silent:
         for note in data.notes:
@@ -346,17 +405,18 @@ def _fitted(
     single = single and "auto" not in (options.penalty or {}).values()
     if single and limits.threads > 1 and data.entries >= LARGE_TABLE:
         share_products(limits.threads)
-    from descents.optim.executors import connected
-
     with connected(limits.workers) as workers, bar(silent) as progress:
-        return fit(
+        made = fit(
             data,
             options,
             run,
             workers=workers,
             max_seconds=limits.seconds,
+            store=KeptDescents(folder, limits.together, limits.checkpoint),
             progress=progress,
         )
+    assert made is not None  # noqa: S101  this is the first process
+    return made
 
 
 def _stored(
@@ -382,80 +442,3 @@ def _code_of(statuses: dict[str, int], max_seconds: float | None) -> int:
         return OUT_OF_TIME
     say_error("interrupted; the results of the starts are kept.")
     return CTRL_C
-
-
-def _show(result: LowRankResult, out: Path) -> None:
-    """Print what was fitted, how good it is, and how sure that is."""
-    warn_of(result.warnings)
-    for line in [*result.chosen, *result.defaults]:
-        say(line)
-    if result.selection is not None:
-        say(result.selection.says)
-    rows, wide = result.shape
-    penalized = any(v for name, v in result.penalty.items() if name != "count_power")
-    with_penalty = " with its penalty" if penalized else ""
-    say()
-    say(
-        f"Rank {result.rank} on {counted(result.observed, 'cell')} of {rows} x {wide}, "
-        f"by {result.steps} steps: loss {_form(result.loss, '.8g')}"
-        f"{with_penalty}, where the best constants have "
-        f"{_form(result.constants_loss, '.6g')}."
-    )
-    say(result.gap_says)
-    _show_held_out(result)
-    starts = result.starts
-    if starts.count > 1:
-        say(
-            f"{counted(starts.count, 'start')}: median loss "
-            f"{_form(starts.loss_median, '.8g')}, largest "
-            f"{_form(starts.loss_max, '.8g')}; their column spaces agree to "
-            f"{_form(starts.subspace_agreement, '.3g')} (1 is the same space)."
-        )
-    if result.intervals is not None:
-        say(
-            f"{100 * result.intervals.coverage:g}% prediction intervals for imputed "
-            f"cells, calibrated on {counted(result.intervals.held, 'held-out cell')}."
-        )
-    statuses = ", ".join(f"{n} {word}" for word, n in result.statuses.items())
-    say(f"Starts: {statuses}. {_form(result.seconds, '.1f')} s.")
-    if result.memory is not None:
-        say(result.memory.says)
-    say(f"The page: {out / 'report.html'}")
-
-
-def _form(value: float | None, form: str) -> str:
-    """Return a number in a format, or "not known" for None."""
-    return "not known" if value is None else format(value, form)
-
-
-def _show_held_out(result: LowRankResult) -> None:
-    """Print how well held-out cells are predicted."""
-    from descents.tables.frames import short
-    from descents.tables.spelling import listed
-
-    if result.held_out is None:
-        return
-    say(result.held_out.says)
-    known = {c.name: c.unseen for c in result.columns if c.unseen is not None}
-    names = sorted(known, key=lambda name: -known[name])
-    each = [
-        f"{short(name)} {round(100 * known[name])}%"
-        if known[name] >= -1
-        else f"{short(name)} below -100%"
-        for name in names
-    ]
-    if len(each) > MOST_SHOWN:
-        each = [*each[: MOST_SHOWN // 2], "...", *each[-MOST_SHOWN // 2 :]]
-    if each:
-        say(f"Predicted of each column, of such cells: {', '.join(each)}")
-    flat = [c.name for c in result.columns if c.filled_by == "constant"]
-    better = [name for name in flat if known.get(name, 0) > 0]
-    worse = [name for name in flat if name not in better]
-    unsure = [name for name, share in known.items() if share <= 0 and name not in flat]
-    for says, some in (
-        ("Not predicted better than by a constant, and filled with it", worse),
-        ("Not clearly predicted better, and filled with a constant too", better),
-        ("Not predicted better than by a constant, but filled by the model", unsure),
-    ):
-        if some:
-            say(f"{says}: {listed(some)}")

@@ -19,6 +19,7 @@ from descents.cli.options import (
     OPTIONS,
 )
 from descents.cli.printing import say_error
+from descents.cli.processes import Voice, check_command
 from descents.cli.resources import shortage
 from descents.cli.streams import discard, standard_streams
 from descents.errors import DescentsError, LostProcessError, by_command, called
@@ -52,6 +53,7 @@ class Commands(click.Group):
         """Return the command with a name, None if there is none."""
         if cmd_name not in MODULES:
             return super().get_command(ctx, cmd_name)
+        check_command(cmd_name)
         try:
             module = importlib.import_module(f"descents.cli.{cmd_name}")
         except KeyboardInterrupt:  # click would print an empty line
@@ -73,8 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     If the output is closed early, as in ``descents ... | head -1``, it ends silently.
     """
+    voice = Voice()
     try:
         with (
+            voice.used(),
             standard_streams() as output,
             by_command(),
             called(**OPTIONS),
@@ -89,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     "printed is lost; what was stored is not."
                 )
                 code = code or BAD_INPUT
-            return code
+        return voice.ended(code)
     except (BrokenPipeError, SystemExit):  # what click and rich raise at a closed pipe
         discard(sys.stdout)  # the interpreter flushes it at exit, which would fail
         return CLOSED_OUTPUT

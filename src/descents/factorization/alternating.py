@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -81,6 +82,8 @@ class Alternating(UpdateRule):
     >>> bool((runs.losses < 1e-20).all())
     True
     """
+
+    distributed: ClassVar[bool] = True
 
     def init(self, bound: Bound, parameters: Parameters) -> State:
         """Return an empty state, or raise an error if the problem is not supported."""
@@ -280,7 +283,8 @@ def _streamed(
     }
     moved: Parameters = {name: torch.empty_like(value) for name, value in own.items()}
     known = dict(state.get("known", {}))
-    measured = _worn(known) if known else torch.ones(len(like), dtype=torch.bool)
+    every = torch.ones(len(like), dtype=torch.bool, device=like.device)
+    measured = _worn(known) if known else every
     sums: Parameters = {}
 
     def add(**parts: torch.Tensor) -> None:
@@ -310,6 +314,7 @@ def _streamed(
             )
             add(gram=gram, wanted=wanted)
         del block, look
+    sums = _of_all_processes(found, sums)
     if not known:
         known = {"loss": sums["loss"], "measured": sums["loss"]}
     elif "loss" in sums:
@@ -329,6 +334,22 @@ def _streamed(
     ended: State = {"known": known, "equations": equations}
     gain = -(sums["whole"] + columns.whole)
     return Update(sized, ended, losses, mapping, gain)
+
+
+def _of_all_processes(found: Streamed, sums: Parameters) -> Parameters:
+    """Return sums over the rows of all processes, except for the mapping of the rows.
+
+    Of the mapping, each process has the norm of its own rows.
+    """
+    together, shared = found.together, dict(sums)
+    if together.size == 1:
+        return sums
+    own = {name: shared.pop(name) for name in OF_ROWS if name in shared}
+    for name in ("gram", "gram_before"):
+        if name in shared and not found.complete:  # one for each column
+            gram = shared[name]
+            shared[name] = gram.expand(-1, found.coordinates, -1, -1)
+    return together.sums(shared) | own
 
 
 def _columns_of_sums(

@@ -103,7 +103,7 @@ def balance(problem: Factorization, parameters: Parameters) -> Balance | None:
     if not preserved or "V" not in parameters:
         return None
     scaled = any(side.nonnegative for side in asked)
-    like = parameters["U"]
+    like, together = parameters["U"], problem.together
     factors = [like, parameters["V"]]
     seen = problem.seen_rows(like)[:, None], problem.seen_coordinates(like)[:, None]
     charges = [turn_of(problem, side, like).l2[..., :1] for side in ("rows", "columns")]
@@ -115,15 +115,20 @@ def balance(problem: Factorization, parameters: Parameters) -> Balance | None:
     # The weighted means go to free offsets and biases.
     for k in (side for side in (0, 1) if free[side]):
         heavy = charges[k] * seen[k]
-        total = heavy.sum(-2, keepdim=True)
-        total = torch.where(total > 0, total, 1.0)
-        shifts[k] = (heavy * factors[k]).sum(1, keepdim=True) / total
+        summed = {
+            "total": heavy.sum(-2, keepdim=True),
+            "shift": (heavy * factors[k]).sum(1, keepdim=True),
+        }
+        summed = together.sums(summed) if k == 0 else summed
+        total = torch.where(summed["total"] > 0, summed["total"], 1.0)
+        shifts[k] = summed["shift"] / total
         factors[k] = factors[k] - shifts[k] * seen[k]
     # A and B of the docstring, in float64.
     A, B = (
         (factor.mT @ (charge * factor)).double()
         for factor, charge in zip(factors, charges, strict=True)
     )
+    A = together.sum(A)  # each process has some of the rows of U
     for k, gram in enumerate((A, B)):
         if asked[k].smoothness:
             apart = factors[k].diff(dim=-2)

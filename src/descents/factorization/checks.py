@@ -9,7 +9,6 @@ import torch
 
 from descents.cells.dense import Dense
 from descents.cells.sparse import Sparse
-from descents.cells.streamed import LIMITS as STREAMED_LIMITS
 from descents.cells.streamed import Streamed
 from descents.constraints.constraints import (
     Regularizer,
@@ -48,16 +47,22 @@ def check_sets(problem: Factorization, initialization: Any) -> None:
                 "name, and give a sparse table with kl loss of all cells as a dense one",
             )
     apart = problem.row_regularizer.entrywise and problem.column_regularizer.entrywise
-    complaints.require(
-        apart or not isinstance(problem.cells, Streamed),
-        "a constraint set of a factor or a smoothness penalty was given, but "
-        f"{STREAMED_LIMITS}",
-    )
+    if isinstance(problem.cells, Streamed):
+        complaints.require(
+            initialization not in ("centers", "centers_and_normal"),
+            f"{name_of('initialization')} is {initialization!r}, which compares all rows "
+            f"with each other, but {problem.cells.limits}",
+        )
+        complaints.require(
+            apart,
+            "a constraint set of a factor or a smoothness penalty was given, but "
+            f"{problem.cells.limits}",
+        )
     by_values = isinstance(initialization, str) and initialization in SPECTRAL
     complaints.require(
-        problem.rank <= min(problem.cells.shape) or not by_values,
+        problem.rank <= min(problem.cells.whole_shape) or not by_values,
         f"{name_of('initialization')} is {initialization!r}, which has at most "
-        f"{min(problem.cells.shape)} components, but the rank is {problem.rank}; give "
+        f"{min(problem.cells.whole_shape)} components, but the rank is {problem.rank}; give "
         "'centers', 'normal' or 'uniform'",
     )
     complaints.raise_any()

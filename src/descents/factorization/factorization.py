@@ -11,6 +11,7 @@ import torch
 
 from descents.cells.base import Cells
 from descents.cells.complete import Complete
+from descents.cells.distributed import Distributed
 from descents.cells.observed import cells
 from descents.cells.streamed import Streamed
 from descents.constraints.constraints import (
@@ -21,14 +22,13 @@ from descents.constraints.constraints import (
 from descents.constraints.sets import Simplex
 from descents.devices import torch_device, torch_dtype
 from descents.errors import Complaints
+from descents.factorization.bound import BoundFactorization
 from descents.factorization.checks import check_divergences, check_sets, checked_factors
 from descents.factorization.initialization import (
     INITIALIZATIONS,
     moved_inside,
 )
 from descents.factorization.regularized import Regularized
-from descents.losses import CustomLoss
-from descents.optim.functions import several_plain_steps
 from descents.optim.problem import CHUNK_ENTRIES, Bound, Parameters
 from descents.validation import finite_matrix, one_of, whole_number
 
@@ -120,9 +120,9 @@ class Factorization(Regularized):
         if not isinstance(table, Cells):
             found = complaints.attempt(_cells_of, table, loss)
         asked = complaints.attempt(regularizers, constraint, penalty)
-        most = None if found is None else min(found.shape)
+        most = None if found is None else min(found.whole_shape)
         if found is not None and asked is not None:
-            most = most_components(found.shape, *asked[:2])
+            most = most_components(found.whole_shape, *asked[:2])
         given_rank = complaints.attempt(whole_number, "rank", rank, 1, most)
         given_device = complaints.attempt(torch_device, device)
         given_dtype: Any = None
@@ -135,6 +135,7 @@ class Factorization(Regularized):
         complaints.attempt(one_of, "offsets", offsets, OFFSETS)
         complaints.raise_any()
         self.cells: Cells = found
+        self.together = found.together
         self.rank: int = given_rank
         self.row_regularizer, self.column_regularizer = asked[:2]
         self.l2_biases, self.count_power = asked[2:]
@@ -166,10 +167,12 @@ class Factorization(Regularized):
         return other
 
     def _largest(self) -> int:
-        if isinstance(self.cells, Complete | Streamed):
-            return self.cells.size
+        found = self.cells
+        whole = isinstance(found, Complete) or found.complete
+        if whole or (isinstance(found, Streamed) and found.size == 1):
+            return found.size
         q = self.rank + 2
-        return max(self.cells.size, sum(self.cells.shape) * q * (q + 1) // 2)
+        return max(found.size, sum(found.whole_shape) * q * (q + 1) // 2)
 
     @property
     def units(self) -> np.ndarray:
@@ -278,6 +281,14 @@ class Factorization(Regularized):
             for name, value in parameters.items()
             if name in ("V", "offsets", "cuts")
         }
+        return other
+
+    def on_whole(self, cells: Cells) -> Factorization:
+        """Return the problem of all rows of a table that several processes shared."""
+        other = copy.copy(self)
+        other.cells, other.together = cells, cells.together
+        other.row_penalties, other.coordinate_counts = other._counted()
+        other._spectra, other.turns = {}, {}
         return other
 
     def of_rows(self, place: slice, rows: Cells) -> Factorization:
@@ -404,10 +415,12 @@ class Factorization(Regularized):
 
         If S is the derivative of the squared losses by the predictions L R^T, the
         gradients by L and R are S R and S^T L. On small tables this is several times as
-        fast as autograd. None if the table is large or has other losses.
+        fast as autograd. None if the table is large or has other losses. The cells of a
+        table that several processes share compute both in any case.
         """
         found = self.cells
         small = found.shape[0] * found.coordinates <= CHUNK_ENTRIES
+        small = small or isinstance(found, Distributed)
         if type(self) is not Factorization or not small or found.cut_count:
             return None
         if self.row_regularizer.smoothness or self.column_regularizer.smoothness:
@@ -423,11 +436,10 @@ class Factorization(Regularized):
     def _slopes(self, parameters: Parameters) -> tuple[torch.Tensor, Parameters] | None:
         """Return the squared losses without penalties and their gradients, or None."""
         left, right = self.extended(parameters)
-        looked = self.cells.squares(torch.bmm(left, right.mT))
+        looked = self.cells.gradients(left, right)
         if looked is None:
             return None
-        losses, slopes = looked
-        by_left, by_right = torch.bmm(slopes, right), torch.bmm(left.mT, slopes).mT
+        losses, by_left, by_right = looked
         if left is parameters["U"]:  # there are neither biases nor offsets
             gradients = {"U": by_left, "V": by_right}
         else:
@@ -444,7 +456,8 @@ class Factorization(Regularized):
     @property
     def loss_scale(self) -> float | None:
         """The loss of the best constants, and at least the rounding error of the data."""
-        if self._fixed or isinstance(self.cells, Streamed):
+        found = self.cells
+        if self._fixed or (isinstance(found, Streamed) and found.together.size == 1):
             return None
         rounded = float(np.finfo(np.float64).eps) * self.cells.loss_of_zero
         return max(self.cells.constants_loss(), rounded)
@@ -469,28 +482,6 @@ class Factorization(Regularized):
         """Return predictions as natural parameters, shape (S, rows, coordinates)."""
         left, right = self.extended(parameters)
         return torch.bmm(left, right.mT)
-
-
-class BoundFactorization(Bound):
-    """A factorization bound to starts, with its fast paths."""
-
-    def __init__(self, problem: Factorization, starts: torch.Tensor) -> None:
-        super().__init__(problem, starts)
-        cells = problem.cells
-        own = any(isinstance(block.loss, CustomLoss) for block in cells.blocks)
-        self._capturable = not isinstance(cells, Streamed) and not own
-
-    def plain_steps(
-        self, parameters: Parameters, step: int, rates: torch.Tensor, count: int
-    ) -> tuple[int, Parameters, Parameters] | None:
-        """Take several steps of gradient descent, or return None if they need autograd."""
-        if self.fused(parameters, step) is None:
-            return None
-        return several_plain_steps(self, parameters, step, rates, count)
-
-    def graph_inputs(self, step: int) -> Parameters | None:
-        """Return the per-step inputs: none, or None if steps cannot be captured."""
-        return {} if self._capturable else None
 
 
 def _cells_of(table: Any, loss: Any) -> Cells:

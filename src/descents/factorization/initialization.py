@@ -7,7 +7,7 @@ start.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -23,6 +23,50 @@ SHAKEN = 0.1
 INSIDE = 0.1
 """The weight of the mean in initial points that must not predict zero."""
 
+BLOCK_ROWS = 2**16
+"""The rows of U are drawn in blocks of this many, each from numbers of its own."""
+
+
+def drawn_rows(
+    problem: Factorization, generator: np.random.Generator, *, normal: bool
+) -> np.ndarray:
+    """Return random numbers for the rows of U that this process has.
+
+    Those of block b are the generator's, b jumps of 2**128 numbers ahead. They depend on
+    the generator and on b alone, so that a process draws only the blocks of its rows. The
+    first block is always drawn, because what is drawn after it comes from the same
+    numbers.
+
+    Parameters
+    ----------
+    problem : Factorization
+    generator : numpy Generator
+        After the call, it is behind the first block.
+    normal : bool
+        Whether numbers are normal, or uniform on [0, 1).
+    """
+    found, rank = problem.cells, problem.rank
+    first, rows = found.first_row, found.all_rows
+
+    def block(number: int, drawing: np.random.Generator) -> np.ndarray:
+        shape = (min(BLOCK_ROWS, rows - number * BLOCK_ROWS), rank)
+        return drawing.standard_normal(shape) if normal else drawing.random(shape)
+
+    if rows <= BLOCK_ROWS:
+        return block(0, generator)[first : first + found.shape[0]]
+    stop = first + found.shape[0]
+    numbers = range(first // BLOCK_ROWS, -(-stop // BLOCK_ROWS))
+    bits = cast("np.random.Philox", generator.bit_generator)
+    ahead = {k: np.random.Generator(bits.jumped(k)) for k in numbers if k}
+    opening = block(0, generator)
+    U: np.ndarray = np.empty((found.shape[0], rank))
+    for number in numbers:
+        drawn = block(number, ahead[number]) if number else opening
+        begin = number * BLOCK_ROWS
+        low, high = max(first, begin), min(stop, begin + len(drawn))
+        U[low - first : high - first] = drawn[low - begin : high - begin]
+    return U
+
 
 def weighted_table(found: CellsInMemory) -> Any:
     """Return a table times its weights, in the same layout."""
@@ -36,7 +80,7 @@ def _uniform(
     problem: Factorization, generator: np.random.Generator, start: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return factors that are uniform on [0, 1)."""
-    U = generator.random((problem.cells.shape[0], problem.rank))
+    U = drawn_rows(problem, generator, normal=False)
     return U, generator.random((problem.cells.coordinates, problem.rank))
 
 
@@ -51,7 +95,7 @@ def _normal(
     # factors give it the spread of the table; V then follows the spread of each column.
     spread = problem.spread()
     typical = np.sqrt(np.sqrt(np.square(spread).mean()) / np.sqrt(problem.rank))
-    U = generator.standard_normal((problem.cells.shape[0], problem.rank)) * typical
+    U = drawn_rows(problem, generator, normal=True) * typical
     V = generator.standard_normal((problem.cells.coordinates, problem.rank))
     V *= (spread / np.sqrt(np.square(spread).mean()) * typical)[:, None]
     largest = max(block.loss.first_size for block in problem.cells.blocks)
@@ -104,22 +148,35 @@ def _nndsvd(
     for r in range(problem.rank):
         x, y = left[:, r], right[:, r]
         parts = [(np.maximum(s * x, 0), np.maximum(s * y, 0)) for s in (1, -1)]
-        sizes = [np.linalg.norm(a) * np.linalg.norm(b) for a, b in parts]
-        a, b = parts[int(sizes[1] > sizes[0])]
+        tall = [_norm_of_rows(problem, a) for a, _ in parts]
+        wide = [np.linalg.norm(b) for _, b in parts]
+        sizes = [one * other for one, other in zip(tall, wide, strict=True)]
+        larger = int(sizes[1] > sizes[0])
+        a, b = parts[larger]
         size = max(sizes)
         if size > 0:
             root = np.sqrt(values[r] * size)
-            U[:, r], V[:, r] = (
-                root * a / np.linalg.norm(a),
-                root * b / np.linalg.norm(b),
-            )
+            U[:, r], V[:, r] = root * a / tall[larger], root * b / wide[larger]
     for factor in (U, V):
         mean = factor.mean()
+        if factor is U and problem.together.size > 1:
+            (total,) = problem.together.sum_arrays(np.asarray(factor.sum()))
+            mean = float(total) / (problem.cells.all_rows * problem.rank)
         fill = np.full(factor.shape, mean)
-        if start:
+        if start and factor is U:
+            fill = mean / 100 * drawn_rows(problem, generator, normal=False)
+        elif start:
             fill = mean / 100 * generator.random(factor.shape)
         np.copyto(factor, fill, where=factor <= 1e-6 * mean)
     return U, V
+
+
+def _norm_of_rows(problem: Factorization, column: np.ndarray) -> float:
+    """Return the norm of a column of U, of which this process has some rows."""
+    if problem.together.size == 1:
+        return float(np.linalg.norm(column))
+    (square,) = problem.together.sum_arrays(np.asarray(np.square(column).sum()))
+    return float(np.sqrt(square))
 
 
 def _nndsvd_then_normal(

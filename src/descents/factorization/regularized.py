@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from descents.constraints.constraints import (
     counted,
 )
 from descents.factorization.residuals import Residuals
+from descents.optim.collective import ALONE
 from descents.optim.problem import Parameters
 
 
@@ -85,13 +88,14 @@ class Regularized(Residuals):
             if asked.l2 or asked.l1:
                 weight = self._held(name, parameters[name], counts, self.strength)
             if asked.l2:
-                losses = losses + asked.ridge(parameters[name], weight)
+                ridge = asked.ridge(parameters[name], weight)
+                losses = losses + self._over_all(name, ridge)
             if asked.smoothness:
                 losses = losses + asked.roughness(parameters[name])
             if asked.l1:
                 with torch.no_grad():
                     lasso = asked.lasso(parameters[name], weight)
-                losses = losses + lasso
+                losses = losses + self._over_all(name, lasso)
         if self.l2_biases:
             for name, counts in (
                 ("row_biases", self.row_penalties),
@@ -100,8 +104,28 @@ class Regularized(Residuals):
                 if name in parameters and name not in self._fixed:
                     weight = self._held(name, parameters[name], counts)
                     square = (parameters[name].square() * weight).sum(-1)
+                    square = self._over_all(name, square)
                     losses = losses + self.l2_biases * square
         return losses
+
+    def _over_all(self, name: str, part: torch.Tensor) -> torch.Tensor:
+        """Return the sum over all rows of a parameter, those of all processes."""
+        return self.together.sum(part) if name in self.divided else part
+
+    def own_losses(self, parameters: Parameters) -> torch.Tensor:
+        """Return the losses of the rows of this process, with their penalties.
+
+        The first process has the other penalties, so that the losses of all processes sum
+        up to those of the problem. Autograd can differentiate them.
+        """
+        other = copy.copy(self)
+        other.together, other.cells = ALONE, self.cells.alone()
+        if self.together.rank:
+            other.coordinate_counts = np.zeros_like(self.coordinate_counts)
+            regularizer = self.column_regularizer
+            other.column_regularizer = replace(regularizer, smoothness=0.0)
+        starts = torch.arange(len(next(iter(parameters.values()))))
+        return other.losses(parameters, starts, 0)
 
     def _sides(self) -> tuple[tuple[str, np.ndarray, Regularizer], ...]:
         return (

@@ -16,6 +16,7 @@ import numpy as np
 
 from descents.cells.complete import Complete
 from descents.cells.dense import Dense
+from descents.cells.distributed import Distributed
 from descents.cells.in_memory import CellsInMemory
 from descents.cells.sparse import Sparse
 from descents.constraints.constraints import Regularizer
@@ -75,7 +76,7 @@ def rescaled(problem: Factorization) -> Rescaled | None:
     sides = (problem.row_regularizer, problem.column_regularizer)
     sized = [side.sized for side in sides]
     if (
-        not isinstance(found, Complete | Dense | Sparse)
+        not isinstance(found, Complete | Dense | Sparse | Distributed)
         or found.units is not None
         or found.cut_count
         or all(sized)
@@ -150,11 +151,18 @@ def charged(side: Regularizer, size: float, factor: float) -> Regularizer:
     )
 
 
-def _spread(found: CellsInMemory) -> float:
+def _spread(found: CellsInMemory | Distributed) -> float:
     """Return the root mean square of the data about their column means.
 
     Data are divided by the largest one first, so that squares do not overflow.
     """
+    if isinstance(found, Distributed):
+        largest = (
+            float(np.nanmax(np.abs([found.least, found.most]), initial=0.0)) or 1.0
+        )
+        mean_square = found.constants_loss() / found.observed
+        small = mean_square <= 1e-24 * largest**2
+        return largest if small else float(np.sqrt(mean_square))
     values, mask = found.table, None
     if not isinstance(values, np.ndarray):
         columns = found.shape[1]
@@ -174,8 +182,10 @@ def _spread(found: CellsInMemory) -> float:
     return largest * float(np.sqrt(total)) if total > 1e-24 else largest
 
 
-def _over(found: Any, unit: float, scales: np.ndarray) -> CellsInMemory:
+def _over(found: Any, unit: float, scales: np.ndarray) -> CellsInMemory | Distributed:
     """Return cells divided by a unit, with their weights times the scale per column."""
+    if isinstance(found, Distributed):
+        return found.over(unit)
     if isinstance(found, Sparse):
         return found.over(unit, float(scales[0]))
     if isinstance(found, Complete):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from descents.cells.base import ONCE, Cells
 from descents.cells.complete import Complete
+from descents.cells.distributed import Distributed
 from descents.cells.streamed import WIDEST, Streamed
 from descents.errors import InvalidValueError
 from descents.factorization.initialization import (
@@ -16,6 +18,7 @@ from descents.factorization.initialization import (
 )
 from descents.linalg.spectra import leading_triples, shifted
 from descents.losses import CustomLoss, Loss, Poisson
+from descents.optim.collective import Collective
 from descents.optim.problem import Problem
 
 
@@ -27,6 +30,10 @@ class Residuals(Problem):
     Attributes
     ----------
     cells : Cells
+    together : Collective
+        The processes that share the table.
+    divided : tuple of str
+        The parameters of which each process has some rows.
     rank : int
     offsets : {"none", "columns", "rows", "both"}
     l2_biases : float
@@ -35,6 +42,8 @@ class Residuals(Problem):
     """
 
     cells: Cells
+    together: Collective
+    divided: tuple[str, ...] = ("U", "row_biases")
     rank: int
     offsets: str
     l2_biases: float
@@ -102,7 +111,7 @@ class Residuals(Problem):
 
     def _make_spectrum(self) -> None:
         if "spectrum" not in self._spectra:
-            share = self.cells.observed / (self.cells.shape[0] * self.cells.shape[1])
+            share = self.cells.observed / math.prod(self.cells.whole_shape)
             share *= self.cells.mean_weight  # so that the size of weights has no effect
             if isinstance(self.cells, Streamed):
                 left, values, right = self._streamed_triples(self.cells)
@@ -146,6 +155,10 @@ class Residuals(Problem):
         self, found: Streamed
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the leading triples of a table on disk, in two passes over it."""
+        constant = found.offsets if self.has_offsets else self.base
+        if isinstance(found, Distributed) and not found.has_triangle:
+            values, right, _ = found.leading(constant, self.rank)
+            return self._with_left(found, constant, values, right)
         if not found.has_triangle:
             raise InvalidValueError(
                 f"a spectral start for {found.shape[1]} columns that are read in row "
@@ -153,8 +166,14 @@ class Residuals(Problem):
                 f"more columns than supported ({WIDEST}); give initialization='normal' "
                 "or 'uniform'"
             )
-        constant = found.offsets if self.has_offsets else self.base
         _, values, right = leading_triples(found.triangle(constant), self.rank)
+        return self._with_left(found, constant, values, right)
+
+    @staticmethod
+    def _with_left(
+        found: Streamed, constant: np.ndarray, values: np.ndarray, right: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return triples, with the left vectors from a pass over the table."""
         left = found.times(constant, right)
         kept = values > np.finfo(np.float64).eps * values[0]
         return left * np.where(kept, 1 / np.where(kept, values, 1), 0), values, right

@@ -3,6 +3,7 @@ from .fitted import Fitted as Fitted
 from .fitting import calibrated as calibrated
 from .fitting import fit as fit
 from .folds import dealt as dealt
+from .gathering import gathered as gathered
 from .prediction_intervals import Calibration as Calibration
 from .prediction_intervals import Intervals as Intervals
 from .prediction_intervals import kind_of as kind_of

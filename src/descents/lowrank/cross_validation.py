@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,7 +17,6 @@ from descents.errors import InvalidValueError, for_caller
 from descents.factorization.candidates import Candidates, OfCandidates
 from descents.factorization.factorization import Factorization
 from descents.lowrank.folds import dealt, with_holes
-from descents.lowrank.problems import OfFactorization
 from descents.lowrank.selection import Penalty, Search, Selection
 from descents.optim.executors import Workers
 from descents.optim.loop import descend
@@ -24,6 +24,9 @@ from descents.optim.rules import UpdateRule
 from descents.optim.stopping import Stop
 from descents.rng import stream
 from descents.text import counted
+
+if TYPE_CHECKING:
+    from descents.lowrank.problems import OfFactorization
 
 RANKS = 6
 """How many ranks "auto" tries at once, and again while the last of them is the best."""
@@ -37,7 +40,7 @@ SETTLED = 3e-4
 less than the standard error of the held-out loss."""
 STEPS = 100
 """The maximum number of steps of a candidate."""
-ArgumentsOf = Callable[[Penalty], OfFactorization]
+ArgumentsOf = Callable[[Penalty], "OfFactorization"]
 """Returns the arguments of `Factorization` for a penalty."""
 
 

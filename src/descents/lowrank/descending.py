@@ -88,6 +88,7 @@ def _in_units_of(
         record=control.record,
         watch=control.watch,
         workers=control.workers,
+        store=control.store,
     )
 
 

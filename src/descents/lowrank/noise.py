@@ -7,6 +7,7 @@ is the one with which point estimates shrink in the same way (`descents.lowrank.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 from descents.cells.base import Cells
 from descents.cells.complete import Complete
+from descents.cells.distributed import Distributed
 from descents.cells.streamed import Streamed
 from descents.constraints.sets import Sparse
 from descents.factorization.factorization import Factorization
@@ -81,7 +83,7 @@ def lacks_cells(found: Cells) -> bool:
     """
     if isinstance(found, Complete):
         return False
-    return found.observed < found.shape[0] * found.shape[1]
+    return found.observed < math.prod(found.whole_shape)
 
 
 def implied(problem: Factorization) -> Noise | None:
@@ -144,7 +146,7 @@ def _largest_for_constants(problem: Factorization, size: float) -> float:
         The noise of a cell, in units of the loss.
     """
     found = problem.cells
-    rows, constant = found.shape[0], found.offsets
+    rows, constant = found.all_rows, found.offsets
     norm = float(np.linalg.norm(constant))
     most = found.constants_loss() / (2 * np.sqrt(rows) * norm)
     if problem.diverges:
@@ -200,6 +202,8 @@ def _estimated_on_disk(
 ) -> tuple[float, float, float, float]:
     """Return the same for a table on disk, from a sample of its rows."""
     table, weights, times = _of_sampled_blocks(found, problem)
+    if problem.has_row_biases and isinstance(found, Distributed):
+        table = np.asarray(_less_row_means(table, weights)[0])
     sweeps = Sweeps(table, weights, problem.rank, biased=problem.has_offsets)
     share, l2 = sweeps.ended()
     largest = float(sweeps.penalties().max()) * sweeps.scale
@@ -312,8 +316,8 @@ def _sampled(
 def _of_sampled_blocks(
     found: Streamed, problem: Factorization
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return a sample of the rows of a table on disk, with all its blocks."""
-    rows, wide = found.shape
+    """Return a sample of the rows of a table on disk, those of all processes."""
+    rows, wide = found.whole_shape
     each = 8 * (6 * wide + 6 * (problem.rank + 1) ** 2)  # bytes per row
     room = found.table.memory // 2 // each
     most = max(1, min(rows, room, max(LEAST_ROWS, MOST_NUMBERS // problem.rank**2)))
@@ -321,12 +325,17 @@ def _of_sampled_blocks(
     constant = found.offsets if problem.has_offsets else problem.base
     tables, masks = [], []
     for place, block in found.table.blocks(found.block_rows):
-        some = picked[(picked >= place.start) & (picked < place.start + len(block))]
-        part = block[some - place.start].astype(np.float64) - constant
+        first = found.first_row + place.start
+        some = picked[(picked >= first) & (picked < first + len(block))]
+        part = block[some - first].astype(np.float64) - constant
         tables.append(np.where(np.isnan(part), 0, part))
         masks.append(np.where(np.isnan(part), 0.0, 1.0))
         del block
-    return np.concatenate(tables), np.concatenate(masks), float(np.sqrt(rows / most))
+    targets, weights = (
+        np.concatenate(list(found.together.arrays(np.concatenate(part))))
+        for part in (tables, masks)
+    )
+    return targets, weights, float(np.sqrt(rows / most))
 
 
 def _less_row_means(table: Matrix, weights: Matrix) -> tuple[Matrix, np.ndarray]:

@@ -56,7 +56,8 @@ def warn_of_blanks(
         None numbers the rows from 0.
     """
     found = problem.cells
-    blank = np.flatnonzero(found.row_counts == 0)
+    blank = np.flatnonzero(found.row_counts == 0) + found.first_row
+    blank = np.concatenate(found.together.each(blank))
     if len(blank) and not problem.row_regularizer.smoothness:
         base = ", 0-based" * (row_names is None)
         _warn_of_blank(

@@ -12,6 +12,7 @@ import torch
 from descents.cells.base import Cells
 from descents.cells.columns import ColumnModel
 from descents.cells.dense import Dense
+from descents.cells.distributed import Distributed, SharedTable
 from descents.cells.observed import cells
 from descents.cells.streamed import Streamed
 from descents.constraints.constraints import most_components, regularizers
@@ -97,7 +98,12 @@ def encoded(table: CodedTable, settings: Settings) -> Encoded:
     if isinstance(values, TableOnDisk):
         assert isinstance(settings.n_components, int)  # noqa: S101  checked by `read`
         biased = settings.offsets in ("rows", "both")
-        disk = Streamed(values, settings.n_components + biased, settings.n_starts)
+        size = settings.n_components + biased, settings.n_starts
+        if isinstance(values, SharedTable):
+            disk: Streamed = Distributed(values, *size)
+            _check_spreads(disk, settings)
+        else:
+            disk = Streamed(values, *size)
         for j in np.flatnonzero(values.whole):
             limits = (float(disk.least[j]), float(disk.most[j]))
             columns[j] = replace(columns[j], whole=True, limits=limits)
@@ -129,6 +135,22 @@ def encoded(table: CodedTable, settings: Settings) -> Encoded:
             )
             return Encoded(found.standardized(), columns, why)
     return Encoded(found, columns)
+
+
+def _check_spreads(disk: Streamed, settings: Settings) -> None:
+    """Raise an error if one process would scale the columns of a shared table."""
+    spreads = disk.root_mean_squares(disk.offsets)
+    spreads = spreads[spreads > 0]
+    if disk.complete or settings.scales != "auto" or settings.has_units:
+        return
+    ratio = float(spreads.max() / spreads.min()) if len(spreads) else 1.0
+    if ratio > APART:
+        raise InvalidValueError(
+            f"cells are missing and the spreads of columns differ by a factor of {ratio:.3g}, "
+            "for which one process scales the columns, but several processes do not; "
+            + for_caller("give --scales no", "give scales=False")
+            + ", or divide the columns by their spreads first"
+        )
 
 
 def _largest_ratio(found: Dense) -> float:
@@ -207,7 +229,11 @@ def _initialization(settings: Settings, found: Cells, *, spectral: bool) -> str:
         Whether normal starts may diverge, because cells are missing and there is no
         penalty.
     """
-    if isinstance(found, Streamed) and not found.has_triangle:
+    if (
+        isinstance(found, Streamed)
+        and not isinstance(found, Distributed)
+        and not found.has_triangle
+    ):
         return "normal"
     quadratic = all(block.loss.quadratic for block in found.blocks)
     rows, columns = settings.sides
@@ -232,7 +258,7 @@ def _initialization_in_sets(rows: object, columns: object, *, quadratic: bool) -
 
 def check_rank(rank: int, found: Cells, settings: Settings) -> None:
     """Raise if a rank is too large for a table."""
-    rows, columns = found.shape
+    rows, columns = found.whole_shape
     most = most_components((rows, columns), *settings.sides)
     if rank > most:
         raise InvalidValueError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from descents.cells.distributed import SHARED_LIMITS
 from descents.cells.intake import seed_of
 from descents.cells.streamed import LIMITS
 from descents.constraints.constraints import Regularizer, regularizers
@@ -21,6 +22,7 @@ from descents.lowrank.update_rules import STEPS, step_named
 from descents.optim.chunk import Watch
 from descents.optim.executors import Workers
 from descents.optim.rules import UpdateRule
+from descents.optim.workers import Store
 from descents.validation import one_of, real_number, whole_number
 
 SCALES = ("auto", True, False)
@@ -41,12 +43,15 @@ class RunControl:
         The time limit. Starts that have not ended then are interrupted.
     workers : int or Executor
         The number of parallel processes, or the executor of chunks of starts.
+    store : Store, optional
+        Where the descent keeps its state, see `descents.descend`.
     """
 
     record: Sequence[int] = ()
     watch: Watch | None = None
     seconds: float | None = None
     workers: Workers = 1
+    store: Store | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,30 +177,41 @@ class Settings:
             "penalty is to be chosen; give the name of an initialization",
         )
 
-    def check_on_disk(self, weighted: bool) -> None:
+    def check_on_disk(self, weighted: bool, *, shared: bool = False) -> None:
         """Raise unless the settings suit a table on disk.
 
         Parameters
         ----------
         weighted : bool
             Whether there are weights.
+        shared : bool
+            Whether several processes share the table.
         """
         complaints = Complaints()
+        limits = SHARED_LIMITS if shared else LIMITS
+        solvers: tuple[object, ...] = ("auto", "alternating", Alternating())
+        devices: tuple[object, ...] = ("cpu",)
+        if shared:
+            own = isinstance(self.solver, UpdateRule) and self.solver.distributed
+            solvers = (*solvers, *STEPS, self.solver if own else "auto")
+            devices = (self.device,)
         for name, value, allowed in (
             ("loss", self.loss, ("auto", "squared", get_loss("squared"))),
-            ("solver", self.solver, ("auto", "alternating", Alternating())),
+            ("solver", self.solver, solvers),
             ("scales", self.scales, ("auto", False)),
-            ("device", self.device, ("cpu",)),
+            ("device", self.device, devices),
         ):
             complaints.require(
                 any(value is one or value == one for one in allowed),
-                f"{name_of(name)} is {value!r}, but {LIMITS}",
+                f"{name_of(name)} is {value!r}, but {limits}",
             )
-        complaints.require(not weighted, f"weights are given, but {LIMITS}")
+        complaints.require(not weighted, f"weights are given, but {limits}")
         complaints.require(
             not self.chooses,
-            "a rank or a penalty is to be chosen, but a table that is read in blocks of "
-            "rows has no cells to hold out; give both as numbers",
+            "a rank or a penalty is to be chosen, but a table that "
+            + ("several processes share" if shared else "is read in blocks of rows")
+            + " has no cells to hold out; give both as numbers"
+            + (", or start one process" if shared else ""),
         )
         complaints.raise_any()
 

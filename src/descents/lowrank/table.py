@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from descents.cells.columns import ColumnModel
+from descents.cells.distributed import SharedTable
 from descents.cells.intake import ReadsTables, checked_weights
 from descents.errors import InvalidValueError
 from descents.lowrank.matrices import Matrix, Values, is_sparse
@@ -163,7 +164,8 @@ def read(
     'b'
     """
     if isinstance(X, TableOnDisk):
-        settings.check_on_disk(weights is not None)
+        shared = isinstance(X, SharedTable)
+        settings.check_on_disk(weights is not None, shared=shared)
     table = TableReader(settings).coded(X, weights)
     columns = table.columns
     if column_names is not None:

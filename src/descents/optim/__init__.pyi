@@ -1,3 +1,6 @@
+from .collective import ALONE as ALONE
+from .collective import Processes as Processes
+from .collective import joined as joined
 from .control import RunControl as RunControl
 from .executors import SharingExecutor as SharingExecutor
 from .executors import Workers as Workers

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from descents.devices import remote
+from descents.optim.checkpoints import Keeper, go_on, keep
 from descents.optim.checks import check_losses, check_points
 from descents.optim.clock import Clock
 from descents.optim.graphs import Recording, advanced
@@ -76,6 +77,7 @@ class Chunk:
     reached: int = 0
     seconds: float = 0.0
     closed: bool = False
+    keeper: Keeper | None = None
 
     def descend(
         self, steps: UpdateRule, stop: Stop, clock: Clock, watch: Watch | None
@@ -123,6 +125,7 @@ class Chunk:
         )
         self.convergence = Convergence(stop, self.problem, self.width)
         self.active = np.ones(self.width, dtype=bool)
+        go_on(self)
 
     def close(
         self, steps: UpdateRule, stop: Stop, clock: Clock, watch: Watch | None
@@ -181,6 +184,7 @@ class Chunk:
         step = self.reached - 1
         while (step := step + 1) < stop.max_steps:
             self.reached = step
+            keep(self, step)
             if clock.out:
                 return
             if self.best is not None and step % self.best.rule.every == 0:
@@ -336,7 +340,8 @@ class Chunk:
     def _measure_initial(self, update: Update) -> None:
         """Store the gradient norms and the scale of the loss at the initial points."""
         stochastic = self.bound.stochastic
-        self.initial = _norms(self._whole_gradient(0) if stochastic else update.mapping)
+        mapping = self._whole_gradient(0) if stochastic else update.mapping
+        self.initial = self._norms(mapping)
         self.convergence.set_scale(update.losses)
 
     def _converged(
@@ -411,7 +416,7 @@ class Chunk:
             limited = self.statuses[places] == Status.LIMIT
             decides = bool(stop.gradient_tol) and limited.any()
             update = self._final_update(steps, step, losses, decides=decides)
-            norms = _norms(update.mapping)
+            norms = self._norms(update.mapping)
             if decides:
                 here = whole, self.parameters
                 small = self.convergence.stationary(*here, update, step)
@@ -455,6 +460,12 @@ class Chunk:
             return steps.update(*here)._replace(losses=losses)
         return unmoved._replace(mapping=steps.mapping(*here))
 
+    def _norms(self, mapping: Mapping[str, torch.Tensor]) -> np.ndarray:
+        """Return each start's norm over all parameters, accumulated in float64."""
+        norms = self.bound.inner.norm(flat(mapping).double(), mapping)
+        found: np.ndarray = norms.cpu().numpy()
+        return found
+
     def _complete_histories(self) -> None:
         """Fill each start's histories from its last step on: its final value, or NaN.
 
@@ -475,9 +486,3 @@ class Chunk:
             for place, epoch in enumerate(self.epochs):
                 ended = self.taken[self.places] <= epoch
                 rows[place] = np.where(ended & ~cut, rest, rows[place])
-
-
-def _norms(mapping: Mapping[str, torch.Tensor]) -> np.ndarray:
-    """Return each start's norm over all parameters, accumulated in float64."""
-    norms: np.ndarray = flat(mapping).double().norm(dim=1).cpu().numpy()
-    return norms

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
+from descents.optim.inner import Divided
 from descents.optim.problem import Bound, Parameters
 from descents.optim.stacked import flat
 
@@ -44,7 +45,7 @@ def curvature_along(
     """
     leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
     with torch.inference_mode(False), torch.enable_grad():
-        losses = bound.losses(leaves, step)
+        losses = _own_losses(bound, leaves, step)
         gradients = torch.autograd.grad(
             losses.sum(), list(leaves.values()), create_graph=True, allow_unused=True
         )
@@ -54,10 +55,19 @@ def curvature_along(
         }
         along = (flat(slopes) * direction).sum()  # g'd
         if not along.requires_grad:  # the loss is linear here
-            return direction.new_zeros(len(direction))
+            return bound.inner.total(direction.new_zeros(len(direction)))
         # The gradient of g'd is H d.
         bent = torch.autograd.grad(along, list(leaves.values()), materialize_grads=True)
-    return (flat(dict(zip(leaves, bent, strict=True))) * direction).sum(1)
+    product = (flat(dict(zip(leaves, bent, strict=True))) * direction).sum(1)
+    return bound.inner.total(product)  # over the losses of all processes
+
+
+def _own_losses(bound: Bound, parameters: Parameters, step: int) -> torch.Tensor:
+    """Return the losses, or the part of them that is this process's."""
+    problem = bound.problem
+    if bound.inner.together.size > 1 and isinstance(problem, Divided):
+        return problem.own_losses(parameters)
+    return bound.losses(parameters, step)
 
 
 def first_length(
@@ -72,10 +82,11 @@ def first_length(
     g'g / |g'Hg|, but is not longer than the point itself, ||t g|| <= ||x||. It does not
     depend on the units of the parameters or of the loss.
     """
-    square = gradient.square().sum(1)
+    inner = bound.inner
+    square = inner.dot(gradient, gradient, parameters)
     norm = square.sqrt().clamp_min(torch.finfo(gradient.dtype).tiny)
     bent = curvature_along(bound, parameters, gradient, step).abs()
-    size = flat(parameters).norm(dim=1)
+    size = inner.norm(flat(parameters), parameters)
     # Without curvature, go 1% of ||x||. At x = 0 only the curvature gives a scale.
     least = torch.where(size > 0, 0.01 * size, 1e-5)
     most = torch.where(size > 0, size, torch.inf)
@@ -112,7 +123,7 @@ def gains(
     tensor([12.], dtype=torch.float64)
     """
     along = flat(mapping)
-    square = along.double().square().sum(1)
+    square = bound.inner.dot(along.double(), along.double(), parameters)
     bent = curvature_along(bound, parameters, along, step).double().abs()
     gain = torch.where(bent > 0, square.square() / (2 * bent), torch.inf)
     return torch.where(square > 0, gain, square)

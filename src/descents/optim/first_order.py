@@ -119,6 +119,7 @@ class GradientDescent(_FirstOrder):
     """
 
     capturable: ClassVar[bool] = True
+    distributed: ClassVar[bool] = True
 
     def update(
         self,
@@ -180,6 +181,7 @@ class Momentum(_FirstOrder):
     momentum: float = 0.9
     nesterov: bool = False
     capturable: ClassVar[bool] = True
+    distributed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -240,6 +242,7 @@ class Adam(_FirstOrder):
     beta2: float = 0.999
     epsilon: float = 1e-8
     capturable: ClassVar[bool] = True
+    distributed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -309,6 +312,7 @@ class AdamW(Adam):
 
     weight_decay: float = 0.01
     capturable: ClassVar[bool] = True
+    distributed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

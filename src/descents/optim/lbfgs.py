@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from descents.errors import InvalidValueError, for_caller
 from descents.optim.curvature import first_length
+from descents.optim.inner import Inner
 from descents.optim.problem import Bound, Parameters
 from descents.optim.rules import State, Update, UpdateRule
 from descents.optim.stacked import chosen, flat, shaped, unflat
@@ -44,6 +46,8 @@ class LineDescent(UpdateRule):
     array([0.])
     """
 
+    distributed: ClassVar[bool] = True
+
     def init(self, bound: Bound, parameters: Parameters) -> State:
         """Return rates of zero, which stand for a rate that is still to be found."""
         rate = next(iter(parameters.values()))
@@ -68,7 +72,8 @@ class LineDescent(UpdateRule):
         accepted = {n: p.clone() for n, p in parameters.items()}
         best, slopes = losses.clone(), {n: v.clone() for n, v in gradients.items()}
         # Starts in `waiting` have no accepted step yet; the others no longer change.
-        waiting = torch.isfinite(losses) & torch.isfinite(g).all(1)
+        inner = bound.inner
+        waiting = torch.isfinite(losses) & inner.every(torch.isfinite(g).all(1))
         mapping = gradients
         for trial in range(TRIALS):
             rates = {n: shaped(t, p) for n, p in parameters.items()}
@@ -78,7 +83,8 @@ class LineDescent(UpdateRule):
             if bound.constrained and trial == 0:
                 mapping = {n: (p - tried[n]) / rates[n] for n, p in parameters.items()}
             new, sloped = bound.losses_and_gradients(tried, step)
-            square = (flat(tried) - flat(parameters)).square().sum(1)
+            apart = flat(tried) - flat(parameters)
+            square = inner.dot(apart, apart, parameters)
             slack = 4 * torch.finfo(new.dtype).eps * losses.abs()
             # The loss fell by at least ||move||^2 / (4 t), up to rounding.
             enough = waiting & (new <= losses - 0.25 * square / t + slack)
@@ -92,11 +98,14 @@ class LineDescent(UpdateRule):
         moved, change = flat(accepted) - flat(parameters), flat(slopes) - g
         # Barzilai and Borwein: the next t is s's / s'y, where s is the move and y the
         # change of the gradient. It stays between t / 10 and 10 t; 2 t if s'y <= 0.
-        sy = (moved * change).sum(1)
-        bb = moved.square().sum(1) / sy.clamp_min(torch.finfo(g.dtype).tiny)
+        sy = inner.dot(moved, change, parameters)
+        bb = inner.dot(moved, moved, parameters) / sy.clamp_min(
+            torch.finfo(g.dtype).tiny
+        )
         following = torch.where(sy > 0, bb.clamp(max=10 * t).maximum(t / 10), 2 * t)
         evaluated = {"loss": best, **slopes}
-        gain = t0.double() * flat(mapping).double().square().sum(1) / 2
+        steepest = flat(mapping).double()
+        gain = t0.double() * inner.dot(steepest, steepest, parameters) / 2
         remembered = {"rate": {"rate": following}, "known": evaluated}
         return Update(accepted, remembered, losses, mapping, gain)
 
@@ -135,6 +144,7 @@ class LBFGS(UpdateRule):
     """
 
     memory: int = 10
+    distributed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole_number("memory", self.memory, 1)
@@ -170,14 +180,15 @@ class LBFGS(UpdateRule):
         losses, gradients = _evaluated(bound, parameters, state, step)
         x, g = flat(parameters), flat(gradients)
         memory = state["memory"]
-        direction = -_inverse_times(memory, g)
-        slope = (direction * g).sum(1)
+        inner = bound.inner
+        direction = -_inverse_times(memory, g, inner, parameters)
+        slope = inner.dot(direction, g, parameters)
         length = torch.ones_like(losses)
         uphill = slope >= 0
         fresh = uphill | ~memory["used"][:, 0]
         if bool(fresh.any()):
             direction = torch.where(uphill[:, None], -g, direction)
-            slope = (direction * g).sum(1)
+            slope = inner.dot(direction, g, parameters)
             # Without a memory the scale of the Hessian is unknown, and so is the length.
             first = first_length(bound, parameters, g, step)
             length = torch.where(fresh, first, length)
@@ -186,7 +197,7 @@ class LBFGS(UpdateRule):
         line = _Line(bound, parameters, x, direction, step)
         with np.errstate(invalid="ignore", over="ignore"):  # failed starts are NaN
             y, best, slopes = _line_search(line, losses, g, slope, length)
-        memory = _remembered(memory, y - x, slopes - g)
+        memory = _remembered(memory, y - x, slopes - g, inner, parameters)
         evaluated = {"loss": best, **unflat(slopes, parameters)}
         moved = unflat(y, parameters)
         remembered = {"memory": memory, "known": evaluated}
@@ -224,7 +235,8 @@ class _Line:
         there = unflat(point, self.parameters)
         losses, gradients = self.bound.losses_and_gradients(there, self.step)
         g = flat(gradients)
-        return point, losses, g, (g * self.direction).sum(1)
+        rise = self.bound.inner.dot(g, self.direction, self.parameters)
+        return point, losses, g, rise
 
 
 def _line_search(
@@ -284,7 +296,9 @@ def _on_host(values: torch.Tensor) -> np.ndarray:
     return array
 
 
-def _inverse_times(memory: Parameters, g: torch.Tensor) -> torch.Tensor:
+def _inverse_times(
+    memory: Parameters, g: torch.Tensor, inner: Inner, like: Parameters
+) -> torch.Tensor:
     """Return H^-1 g for the pairs (s, y) of the memory, in the compact form of [1]_.
 
     With S and Y the pairs as columns, R the triangle of S'Y where y is not older than s,
@@ -302,8 +316,11 @@ def _inverse_times(memory: Parameters, g: torch.Tensor) -> torch.Tensor:
     """
     pairs, used = memory["pairs"], memory["used"]
     m = used.shape[1]
-    by_changes = torch.bmm(pairs, pairs[:, m:].mT)  # S'Y above Y'Y
-    by_gradient = (pairs * g[:, None]).sum(2, keepdim=True)  # S'g above Y'g
+    own = inner.counted(pairs, like)
+    by_changes, by_gradient = inner.totals(
+        torch.bmm(own, pairs[:, m:].mT),  # S'Y above Y'Y
+        (own * g[:, None]).sum(2, keepdim=True),  # S'g above Y'g
+    )
     sy, yy = by_changes.chunk(2, 1)
     # The newest pair comes first, so that R is the lower triangle.
     d = sy.diagonal(dim1=1, dim2=2)[:, :, None]
@@ -313,23 +330,26 @@ def _inverse_times(memory: Parameters, g: torch.Tensor) -> torch.Tensor:
         c = torch.where(used[:, :1, None], c, torch.ones_like(c))
     sg, yg = by_gradient.chunk(2, 1)
     p = torch.linalg.solve_triangular(sy, sg, upper=False)
-    inner = torch.addcmul(d * p, c, torch.baddbmm(yg, yy, p, beta=-1))
-    by_moves = torch.linalg.solve_triangular(sy.mT, inner, upper=True)
+    right = torch.addcmul(d * p, c, torch.baddbmm(yg, yy, p, beta=-1))
+    by_moves = torch.linalg.solve_triangular(sy.mT, right, upper=True)
     factors = torch.cat([by_moves, -c * p], 1)
     return torch.baddbmm(c * g[:, None], factors.mT, pairs)[:, 0]
 
 
 def _remembered(
-    memory: Parameters, move: torch.Tensor, change: torch.Tensor
+    memory: Parameters,
+    move: torch.Tensor,
+    change: torch.Tensor,
+    inner: Inner,
+    like: Parameters,
 ) -> Parameters:
     """Return the memory with the newest pair (s, y) in front, if its curvature is positive.
 
     Otherwise the memory stays as it is; that of a start that did not move is emptied.
     """
     pairs, used = memory["pairs"], memory["used"]
-    norm = torch.linalg.vector_norm  # a quarter of the time of Tensor.norm
-    sizes = norm(move, dim=1)
-    usable = (move * change).sum(1) > 1e-12 * sizes * norm(change, dim=1)
+    sizes, lengths, product = inner.norms_and_product(move, change, like)
+    usable = product > 1e-12 * sizes * lengths
     m = used.shape[1]
     moves = [move[:, None], pairs[:, : m - 1]]
     changes = [change[:, None], pairs[:, m : 2 * m - 1]]

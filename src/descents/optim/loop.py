@@ -17,6 +17,7 @@ from descents.optim.chunk import Chunk, Watch
 from descents.optim.clock import Clock
 from descents.optim.executors import Workers
 from descents.optim.first_order import Adam
+from descents.optim.inner import Inner
 from descents.optim.pace import Pace
 from descents.optim.problem import Problem
 from descents.optim.rules import UpdateRule
@@ -78,7 +79,9 @@ def descend(  # noqa: PLR0913
         `concurrent.futures`, such as that of `descents.optim.connected` for dask and Ray;
         each task is a chunk on one thread. The result is the same on equal machines.
     store : Store, optional
-        Where finished chunks are saved. Chunks that are there are not computed again.
+        Where finished chunks are saved. Chunks that are there are not computed again. If
+        it is a `descents.optim.checkpoints.Keeper`, the states of unfinished chunks are
+        kept too, unless there are several workers.
 
     Returns
     -------
@@ -213,8 +216,11 @@ def _in_this_process(
     work: _Work, finished: Finished, watch: Watch | None, threads: int | None
 ) -> bool:
     """Compute the unfinished chunks; return whether the user interrupted."""
-    clock, width = Clock(work.stop.max_seconds), work.width
+    clock = Clock(work.stop.max_seconds, Inner.of(work.problem).together)
+    width = work.width
     chunks = [work.chunk(numbers) for numbers in finished.waiting]
+    for chunk in chunks:
+        chunk.keeper = finished.keeper
     settings, done = work.settings, 0
     pace = Pace(work.problem, work.rule, width, threads)
 

@@ -14,6 +14,7 @@ from descents.devices import remote
 from descents.errors import InvalidValueError
 from descents.optim.autograd import gradients_of, lifted
 from descents.optim.checks import check_losses
+from descents.optim.inner import Inner
 from descents.rng import streams
 
 Parameters = dict[str, torch.Tensor]
@@ -281,6 +282,8 @@ class Bound:
     problem : Problem
     starts : int64 Tensor of shape (S,)
         The numbers of the starts.
+    inner : Inner
+        Inner products of parameters, over all processes.
     stochastic : bool
         Whether `losses` are those of a random sample, such as a mini-batch.
 
@@ -299,6 +302,7 @@ class Bound:
 
     def __init__(self, problem: Problem, starts: torch.Tensor) -> None:
         self.problem, self.starts = problem, starts
+        self.inner = Inner.of(problem)
         self.constrained, self.device = problem.constrained, problem.device
         self._fused = problem.fused if isinstance(problem, Accelerated) else None
 

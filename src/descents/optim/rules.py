@@ -55,6 +55,9 @@ class UpdateRule(ABC):
         Whether `update` can be captured in a CUDA graph: it consists of torch operations
         alone, reads no number, and accepts the step as a tensor. A derived class has to
         declare it again.
+    distributed : bool
+        Whether several processes can share a problem: all sums over parameters are those
+        of `Bound.inner`. A derived class has to declare it again.
 
     Examples
     --------
@@ -75,11 +78,13 @@ class UpdateRule(ABC):
     """
 
     capturable: ClassVar[bool] = False
+    distributed: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
         # An overridden update may do more than that of the base class.
         cls.capturable = vars(cls).get("capturable", False)
+        cls.distributed = vars(cls).get("distributed", False)
 
     @property
     def kind(self) -> str:

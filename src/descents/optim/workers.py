@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from descents.errors import LostProcessError
+from descents.optim.checkpoints import Keeper
 from descents.optim.chunk import Watch
 from descents.optim.executors import Workers, from_executor
 from descents.optim.runs import Runs
@@ -53,6 +54,11 @@ class Finished:
         The numbers of the starts of each chunk.
     store : Store or None
 
+    Attributes
+    ----------
+    keeper : Keeper or None
+        The store, if it also keeps the states of unfinished chunks.
+
     Examples
     --------
     >>> Finished([np.array([0]), np.array([1, 2])], None).waiting
@@ -61,6 +67,7 @@ class Finished:
 
     def __init__(self, chunks: Sequence[np.ndarray], store: Store | None) -> None:
         self._store = store
+        self.keeper = store if isinstance(store, Keeper) else None
         self._names = [chunk_name(chunk) for chunk in chunks]
         self._runs: dict[str, Runs] = {}
         if store is not None:

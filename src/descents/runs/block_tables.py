@@ -49,6 +49,8 @@ class Seen:
 def look(fitted: Predictor, picked: np.ndarray, worst: int, squares: int) -> Seen:
     """Read a table on disk once, and return how well a model fits it.
 
+    Processes that share the table read their own rows, and the first one has the result.
+
     Parameters
     ----------
     fitted : Predictor
@@ -62,13 +64,14 @@ def look(fitted: Predictor, picked: np.ndarray, worst: int, squares: int) -> See
     """
     cells = fitted.problem.cells
     assert isinstance(cells, Streamed)  # noqa: S101
-    rows, columns = cells.shape
+    (rows, columns), together = cells.whole_shape, cells.together
     losses, constants = np.zeros((2, columns))
-    row_losses = np.zeros(rows)
+    row_losses = np.zeros(cells.shape[0])
     cellwise: list[tuple[float, int, int, float]] = []
     grid = _Grid(rows, columns, squares)
     sampled: list[np.ndarray] = []
-    passed = 0  # observed cells in the blocks before
+    # The observed cells in the blocks before, and in the processes before.
+    passed = together.offset(int(cells.row_counts.sum()))
     for place, block in cells.table.blocks(cells.block_rows):
         natural, _ = fitted.predictions([fitted.of_rows(fitted.points[0], place)])
         squared = np.square(block - natural, dtype=np.float64)
@@ -78,8 +81,9 @@ def look(fitted: Predictor, picked: np.ndarray, worst: int, squares: int) -> See
         losses += squared.sum(0)
         row_losses[place] = squared.sum(1) / np.maximum((~missing).sum(1), 1)
         constants += np.nansum(np.square(block - cells.offsets), 0)
-        grid.add(place, ~missing)
-        cellwise += _largest(squared, missing, worst, place.start, block)
+        first = cells.first_row + place.start
+        grid.add(first, ~missing)
+        cellwise += _largest(squared, missing, worst, first, block)
         cellwise = sorted(cellwise, key=lambda cell: (-cell[0], cell[1:3]))[:worst]
         ends = np.searchsorted(picked, [passed, passed + len(observed)])
         i, j = np.divmod(observed[picked[slice(*ends)] - passed], columns)
@@ -88,18 +92,22 @@ def look(fitted: Predictor, picked: np.ndarray, worst: int, squares: int) -> See
             natural, _ = fitted.predictions(
                 [fitted.of_rows(point, place) for point in fitted.points]
             )
-        sampled.append(
-            np.column_stack([i + place.start, j, block[i, j], natural[i, j]])
-        )
+        sampled.append(np.column_stack([i + first, j, block[i, j], natural[i, j]]))
         # Free the block before the next one is read.
         del block, natural, squared, missing, observed
-    points = np.concatenate(sampled)
+    points = np.concatenate(list(together.arrays(np.concatenate(sampled))))
+    losses, constants, *counts = together.sum_arrays(
+        losses, constants, grid.counts, grid.sizes
+    )
+    of_rows = together.rows(row_losses)
+    cellwise = [cell for each in together.each(cellwise) for cell in each]
+    cellwise = sorted(cellwise, key=lambda cell: (-cell[0], cell[1:3]))[:worst]
     return Seen(
         losses,
         constants,
-        row_losses,
+        row_losses if of_rows is None else of_rows,
         [(i, j, value) for _, i, j, value in cellwise],
-        grid.share,
+        grid.share(*counts),
         points[:, :2].astype(np.int64),
         points[:, 2],
         points[:, 3],
@@ -135,15 +143,15 @@ class _Grid:
         self.counts = np.zeros((self.high, wide))
         self.sizes = np.zeros(self.high)
 
-    def add(self, place: slice, observed: np.ndarray) -> None:
-        square = np.arange(place.start, place.stop) * self.high // self.rows
+    def add(self, first: int, observed: np.ndarray) -> None:
+        square = np.arange(first, first + len(observed)) * self.high // self.rows
         np.add.at(self.counts, square, observed @ self.belongs)
         np.add.at(self.sizes, square, 1)
 
-    @property
-    def share(self) -> np.ndarray:
-        size: np.ndarray = self.sizes[:, None] * self.belongs.sum(0)
-        return self.counts / size
+    def share(self, counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """Return the share of observed cells, from the sums of all processes."""
+        size: np.ndarray = sizes[:, None] * self.belongs.sum(0)
+        return counts / size
 
 
 def warmed_up() -> int | None:

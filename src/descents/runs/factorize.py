@@ -11,15 +11,18 @@ from functools import cached_property
 import numpy as np
 
 from descents.bounds import gaps
+from descents.cells.distributed import Distributed, SharedTable
 from descents.cells.streamed import Streamed
 from descents.lowrank.fitted import Fitted
 from descents.lowrank.fitting import calibrated, fit
+from descents.lowrank.gathering import gathered
 from descents.lowrank.model import LowRank
 from descents.lowrank.settings import RunControl
 from descents.lowrank.stored import stored
 from descents.lowrank.table import CodedTable, read
 from descents.optim.chunk import Watch
 from descents.optim.executors import Workers
+from descents.optim.workers import Store
 from descents.runs.block_tables import Seen, look, memory_use, warmed_up
 from descents.runs.factorize_facts import WORST, dominant, result_of
 from descents.runs.factorize_options import Options
@@ -93,8 +96,9 @@ class FactorizeRun:
             folder.write_blocks(
                 SCORES, (scores(self.data, embedding[p], p) for p in places)
             )
+        if isinstance(cells, Streamed) and not isinstance(cells, Distributed):
             result = replace(result, memory=memory_use(cells, self.before))
-        else:
+        elif not isinstance(cells, Streamed):
             folder.write_table(SCORES, scores(self.data, embedding))
         folder.write_json(RESULT, result)
         return result
@@ -131,9 +135,12 @@ def factorize(
     *,
     workers: Workers = 1,
     max_seconds: float | None = None,
+    store: Store | None = None,
     progress: Progress = lambda part, share: None,
-) -> FactorizeRun:
+) -> FactorizeRun | None:
     """Fit a model to a table and judge it.
+
+    Of processes that share a table, the first one returns the run, and the others None.
 
     Parameters
     ----------
@@ -146,6 +153,8 @@ def factorize(
     max_seconds : float, optional
         The time limit of the descent. Starts that have not ended then are interrupted, and
         judged as they are.
+    store : Store, optional
+        Where the descent keeps its state.
     progress : callable, optional
         ``progress(part, share)`` is called with what is done, and the share that is done.
 
@@ -156,10 +165,12 @@ def factorize(
     """
     begun = time.perf_counter()
     settings = options.settings(data)
-    on_disk = isinstance(data.values, TableOnDisk)
-    before = warmed_up() if on_disk else None
+    limited = isinstance(data.values, TableOnDisk)
+    limited &= not isinstance(data.values, SharedTable)
+    before = warmed_up() if limited else None
     progress("choosing" if settings.chooses else "descending", 0.0)
-    control = RunControl(RECORDED, _watching(progress, options), max_seconds, workers)
+    watch = _watching(progress, options)
+    control = RunControl(RECORDED, watch, max_seconds, workers, store)
     names = None if isinstance(data.values, Table) else data.column_names
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -173,7 +184,10 @@ def factorize(
             fitted = replace(fitted, calibration=calibration)
     progress("judging", 0.92)
     generator = np.random.Generator(np.random.Philox(0))
-    seen = _seen(fitted, generator)
+    seen, whole = _seen(fitted, generator), gathered(fitted)
+    if whole is None:
+        return None
+    fitted = whole
     warned = _ordered(fitted, [str(warning.message) for warning in caught])
     cosines = fitted.matched() if len(fitted.runs) > 1 else None
     tensors = tensors_of(fitted, generator, seen)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from descents.cells.distributed import SHARED_LIMITS, SharedTable
 from descents.cells.streamed import LIMITS
 from descents.constraints.constraints import regularizers
 from descents.errors import Complaints, InvalidValueError
@@ -256,7 +257,9 @@ class Options:
             if isinstance(data.values, Table):
                 complaints.attempt(data.values.column, name)
             elif isinstance(data.values, TableOnDisk):
-                complaints.require(False, f"--loss-of is given, but {LIMITS}")
+                shared = isinstance(data.values, SharedTable)
+                limits = SHARED_LIMITS if shared else LIMITS
+                complaints.require(False, f"--loss-of is given, but {limits}")
             else:
                 complaints.require(False, "--loss-of is for tables, not for triples")
         complaints.require(

@@ -14,9 +14,11 @@ import numpy as np
 import torch
 
 from descents import __version__
+from descents.cells.distributed import SharedTable
 from descents.devices import processor
-from descents.errors import Complaints, InvalidValueError
+from descents.errors import Complaints, InvalidValueError, called
 from descents.kernels.compiled import available
+from descents.optim.collective import ALONE, Collective
 from descents.runs.results import Environment, Formats
 from descents.runs.stored_reading import check_reading
 from descents.tables import files
@@ -99,6 +101,7 @@ class Reading:
         source: str | TableSource,
         memory: int | None = None,
         named: Mapping[str, Iterable[str]] | None = None,
+        together: Collective = ALONE,
     ) -> Data:
         """Read the table in a file; with a memory limit, leave its rows on disk.
 
@@ -107,6 +110,8 @@ class Reading:
         source : str or TableSource
         memory : int, optional
             In bytes.
+        together : Collective
+            Processes that share the table: each reads its own rows.
         named : mapping of iterables of str, optional
             Columns that other options name, by option, which the table must have.
 
@@ -117,8 +122,8 @@ class Reading:
             problems.
         """
         given = source if isinstance(source, TableSource) else TableSource(source)
-        if memory is not None:
-            return Data.of_disk(self._on_disk(given, memory))
+        if memory is not None or together.size > 1:
+            return Data.of_disk(self._on_disk(given, memory, together))
         data = self._in_memory(given, named or {})
         given.check_unchanged()
         return data
@@ -217,37 +222,44 @@ class Reading:
         number = name.isascii() and name.isdigit()
         return name if self.header or not (text and number) else f"column{int(name)}"
 
-    def _on_disk(self, given: TableSource, memory: int) -> TableOnDisk:
-        complaints = Complaints()
+    def _on_disk(
+        self, given: TableSource, memory: int | None, together: Collective
+    ) -> TableOnDisk:
+        complaints, by = Complaints(), "--memory" if memory is not None else "torchrun"
         complaints.require(
             not self.levels,
-            "--levels is for columns of text, but --memory reads columns of numbers; "
+            f"--levels is for columns of text, but {by} reads columns of numbers; "
             "leave it out",
         )
         complaints.require(
             not self.triples,
-            "--memory is for a table of rows and columns, but --triples lists cells; "
+            f"{by} is for a table of rows and columns, but --triples lists cells; "
             "leave one of them out",
         )
         complaints.require(
             self.identifier is None or self.lenient,
-            "--memory numbers the rows from 1, and does not read the names of --id; give "
+            f"{by} numbers the rows from 1, and does not read the names of --id; give "
             f"--ignore {self.identifier} instead",
         )
         complaints.require(
             not given.piped,
-            "--memory reads a table more than once, but "
+            f"{by} reads a table more than once, but "
             f"{'standard input' if given.given == '-' else given.given} can be read only "
             "once; give a .npy or .parquet file",
         )
         if given.piped:
             complaints.raise_any()
-        # In float64, as tables in memory are.
-        table = complaints.attempt(
-            lambda: TableOnDisk(
+
+        def opened() -> TableOnDisk:
+            if memory is None:
+                with called(memory="torchrun"):
+                    return SharedTable(given.given, together, ignore=self.ignore)
+            # In float64, as tables in memory are.
+            return TableOnDisk(
                 given.given, memory, ignore=self.ignore, dtype=np.float64
             )
-        )
+
+        table = complaints.attempt(opened)
         complaints.raise_any()
         return table
 
@@ -311,10 +323,14 @@ class Data:
     def of_disk(cls, table: TableOnDisk) -> Data:
         """Return a table on disk, with rows numbered from 1."""
         rows, wide = table.shape
-        note = (
-            f"{counted(rows, 'row')} and {counted(wide, 'column')} of numbers, read in "
-            "blocks of rows"
-        )
+        how = "read in blocks of rows"
+        if isinstance(table, SharedTable):
+            rows = table.all_rows
+            how = (
+                f"shared by {table.together.size} processes, which do not hide cells to "
+                "judge the fit (--held-out)"
+            )
+        note = f"{counted(rows, 'row')} and {counted(wide, 'column')} of numbers, {how}"
         return cls(table, Numbered(rows), table.names, (note,))
 
     @classmethod

@@ -208,6 +208,7 @@ def _computed(
         workers=control.workers,
         progress=control.progress,
     )
+    assert made is not None  # noqa: S101  no other process shares the table
     return made.result, made.rows
 
 
