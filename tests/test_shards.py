@@ -183,6 +183,35 @@ def test_options_that_shards_need(made: Path, tmp_path: Path, capsys) -> None:
     assert "a pipe can be read only once" in says
 
 
+def test_shards_of_a_factorization(made: Path, tmp_path: Path, capsys) -> None:
+    """The starts are those of one command, and so is everything else."""
+    rng = np.random.default_rng(3)
+    table = rng.normal(size=(40, 2)) @ rng.normal(size=(2, 6))
+    table[rng.random(table.shape) < 0.1] = np.nan
+    path = tmp_path / "holes.csv"
+    pd.DataFrame(table, columns=list("abcdef")).to_csv(path, index=False)
+    words = ["factorize", str(path), "--rank", "2", "--starts", "40", "--loss", "huber"]
+    words += ["--max-iter", "30", "--quiet"]
+    for k in (1, 2, 3):
+        assert main([*words, "--shard", f"{k}/3", "--out", str(tmp_path / "s")]) == 0
+    files = sorted(one.name for one in (tmp_path / "s").iterdir())
+    assert files == [f"shard-{k}-of-3.zip" for k in (1, 2, 3)]
+    again = [*words[:-1], "--shard", "2/3", "--out", str(tmp_path / "s"), "--json"]
+    assert main(again) == 0
+    assert json.loads(capsys.readouterr().out)["shard"] == "2/3"
+    out = ["--out", str(tmp_path / "joined"), "--quiet"]
+    assert main(["merge", str(tmp_path / "s"), *out]) == 0
+    assert main([*words, "--out", str(tmp_path / "whole")]) == 0
+    first, second = results(tmp_path / "whole"), results(tmp_path / "joined")
+    assert first[0] == second[0]
+    pd.testing.assert_frame_equal(first[1], second[1])
+    for option in (["--memory", "1GB"], ["--impute", str(tmp_path / "f.csv")]):
+        says = refused(
+            capsys, *words, *option, "--shard", "1/3", "--out", str(tmp_path / "x")
+        )
+        assert f"{option[0]} is for a whole run" in says
+
+
 def test_more_shards_than_chunks(made: Path, tmp_path: Path) -> None:
     words = ["train", str(made / "t.csv"), "--target", "kind", "--starts", "2"]
     words += ["--epochs", "3", "--hidden", "3", "--diagnose", "0", "--quiet"]

@@ -107,7 +107,7 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     command = stored.get("command")
     complaints = Complaints()
     _check_apply(complaints, command, run, table, filled, impute, memory, drawing_of)
-    check_memory(complaints, memory, impute, coverage)
+    check_memory(complaints, memory, impute, coverage, table=table)
     check_impute(complaints, impute, table)
     if command == "train":
         _check_network(complaints, run, memory, impute, coverage)
@@ -225,7 +225,7 @@ def _transform(
     from descents.storage.run_folders import RunFolder
 
     model = study.load_as(run, LowRank)
-    data = reading.read(use.source, wanted.memory).safe(wanted.safe)
+    data = reading.read(use.source, wanted.memory, safe=wanted.safe)
     with RunFolder(out, vars(use.run), resumable=False) as folder:
         if wanted.memory is not None:
             result = study.apply_by_blocks(folder, model, use.run, data, use.said)
@@ -394,7 +394,7 @@ def _fill(
     unseen = str(use.run.unseen)
     model = study.StoredImputer.load(run)
     wanted = Options(**options)
-    data = reading.read(use.source).safe(safe)
+    data = reading.read(use.source, safe=safe)
     with RunFolder(out, vars(use.run), resumable=False) as folder:
         result, found = study.apply(model, use.run, data, wanted, unseen, use.said)
         study.write(found, use.run.table, filled)

@@ -32,10 +32,22 @@ def check_memory(
     impute: Path | None,
     coverage: float | None,
     workers: int | str = 1,
+    table: str = "",
 ) -> None:
     """Report options that are not for a table that is read in blocks."""
+    from descents.tables.sources import is_pipe
+
     if memory is None:
         return
+    piped = table == "-" or is_pipe(Path(table))
+    complaints.require(
+        not piped,
+        "--memory reads a table more than once, but "
+        f"{'standard input' if table == '-' else table} can be read only once; give a "
+        ".npy or .parquet file",
+    )
+    if piped:  # which is not read to find other problems
+        complaints.raise_any()
     complaints.require(
         impute is None,
         "--impute writes a whole table, which --memory keeps out of memory; leave one of "
@@ -54,10 +66,19 @@ def check_memory(
 
 
 def check_impute(
-    complaints: Complaints, impute: Path | None, table: str, *, triples: bool = False
+    complaints: Complaints,
+    impute: Path | None,
+    table: str,
+    *,
+    triples: bool = False,
+    safe: bool = False,
 ) -> None:
-    """Report a place that a filled table cannot be written to."""
+    """Report a place that a filled table cannot be written to, and what needs one."""
     if impute is None:
+        complaints.require(
+            not safe,
+            "--safe-csv is for the table of --impute; leave it out, or give --impute",
+        )
         return
     place, given = impute.expanduser(), Path(table).expanduser()
     complaints.require(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,12 +33,14 @@ from descents.cli.options import (
     reading_options,
     run_options,
     safe_csv_option,
+    shard_option,
     share_products,
     threads,
 )
 from descents.cli.printing import announce_reading, draw_page, say, say_error
 from descents.cli.processes import check_shared, started
 from descents.cli.progress import bar
+from descents.cli.shards import ShardOfRun, check_shard_of_table, factorize_part
 from descents.cli.stored_runs import stored_result, to_draw
 from descents.errors import Complaints
 from descents.pages.drawing import drawing
@@ -237,6 +239,7 @@ def intervals_option(says: str) -> Callable[[Any], Any]:
     max_seconds="Time limit of the descent: starts that have not ended then are interrupted "
     "and judged as they are.",
 )
+@shard_option
 @printing_options
 def factorize(table: str, **given: Any) -> int:
     """Fit a low-rank model to TABLE, with columns of any types and missing cells.
@@ -245,22 +248,22 @@ def factorize(table: str, **given: Any) -> int:
     """
     names = ("resume", "out", "max_seconds", "workers", "memory", "impute", "safe_csv")
     resume, out, max_seconds, workers, memory, impute, safe = map(given.pop, names)
-    checkpoint = given.pop("checkpoint")
+    checkpoint, shard = given.pop("checkpoint"), given.pop("shard")
     quiet, as_json = given.pop("quiet"), given.pop("as_json")
     announce_reading(table, quiet or as_json)
     complaints = Complaints()
     check_resume(complaints, resume, out)
-    check_impute(complaints, impute, table, triples=given["triples"])
-    check_memory(complaints, memory, impute, given["intervals"], workers)
-    complaints.require(
-        not safe or impute is not None,
-        "--safe-csv is for the table of --impute; leave it out, or give --impute",
-    )
+    check_impute(complaints, impute, table, triples=given["triples"], safe=safe)
+    check_memory(complaints, memory, impute, given["intervals"], workers, table)
     check_shared(complaints, memory, workers, impute, given["intervals"])
-    if out is None:
-        out = default_folder("factorize")
+    if shard is not None:
+        check_shard_of_table(complaints, table, out, memory, impute)
+    out = out or default_folder("factorize")
     draw = click.get_current_context().with_resource(
-        drawing("factorize", ahead=to_draw(out, resume) and started()[1] == 1)
+        drawing(
+            "factorize",
+            ahead=shard is None and to_draw(out, resume) and started()[1] == 1,
+        )
     )
     shared_by = threads() if workers == 1 else 1
     load_torch()
@@ -278,13 +281,16 @@ def factorize(table: str, **given: Any) -> int:
     if together.rank:
         return _take_part(table, reading, options, limits)
     settings = vars(options) | ({} if memory is None else {"memory": memory})
-    source, coverage, notes = TableSource(table), options.intervals, []
+    source, coverage, notes = TableSource(table), options.intervals, list[str]()
     run = identity(source, {"options": settings, "reading": vars(reading)})
+    if shard is not None:
+        part = ShardOfRun(shard, out, run, table)
+        return factorize_part(part, source, reading, options, limits, (quiet, as_json))
     with RunFolder(out, run, resume=resume) as folder:
         result = stored_result(folder, LowRankResult, draw)
         together.from_first(run if result is None else None)
         if result is None:
-            data = reading.read(source, memory, options.columns, together).safe(safe)
+            data = reading.read(source, memory, options.columns, together, safe)
             made = _fitted(data, options, run, folder, limits, quiet or as_json)
             result = _stored(made, folder, quiet or as_json, draw)
             source.check_unchanged()  # a table on disk is read until here
@@ -292,15 +298,21 @@ def factorize(table: str, **given: Any) -> int:
             if impute is not None:  # the run is complete, and cannot be lost by it
                 notes = write_imputed(made, impute, coverage)
         elif impute is not None:
-            data = reading.read(source, named=options.columns).safe(safe)
+            data = reading.read(source, named=options.columns, safe=safe)
             notes = write_filled(folder.path, data, impute, coverage)
     if in_words(result, quiet, as_json):
         show(result, folder.path)
-        if impute is not None:
-            say(f"The table with its missing cells filled: {impute}")
-            for line in notes:
-                say(f"Note: {line}.")
+        _say_filled(impute, notes)
     return _code_of(result.statuses, max_seconds)
+
+
+def _say_filled(impute: Path | None, notes: Sequence[str]) -> None:
+    """Print where the filled table is."""
+    if impute is None:
+        return
+    say(f"The table with its missing cells filled: {impute}")
+    for line in notes:
+        say(f"Note: {line}.")
 
 
 @dataclass(frozen=True)

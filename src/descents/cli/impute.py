@@ -152,10 +152,10 @@ def impute(table: str, filled: Path, **given: Any) -> int:
         result = stored_result(folder, ImputationResult, draw)
         if result is not None:  # FILLED may be absent, or another file: write it again
             model = study.StoredImputer.load(folder.path)
-            data = reading.read(source).safe(safe)
+            data = reading.read(source, safe=safe)
             study.write(model.filling(study.table_of(data), options), table, filled)
         else:
-            data = reading.read(source).safe(safe)
+            data = reading.read(source, safe=safe)
             with bar(quiet or as_json) as progress:
                 found = study.impute(data, options, run, progress)
                 found.write(folder)

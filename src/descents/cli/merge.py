@@ -32,16 +32,19 @@ def merge(
 ) -> int:
     """Join the SHARDS of a run into the run that one command without --shard makes.
 
-    SHARDS are files that 'descents train --shard K/N' wrote, or folders of such files.
+    SHARDS are files that 'descents train --shard K/N' or 'descents factorize --shard K/N'
+    wrote, or folders of such files.
     """
+    from descents.cli.factorize import factorize
     from descents.cli.train import train
     from descents.runs.merging import begun, shards_of_a_run
 
     found = shards_of_a_run(shards)
     place = out or default_folder("merge")
-    arguments = begun(found, table, place)[1:]
+    name, *arguments = begun(found, table, place)
     arguments += ["--quiet"] * quiet + ["--json"] * as_json
     if not (quiet or as_json):
         say(f"Shards joined: {found[0].count}")
-    code: int = train.main(arguments, standalone_mode=False)
+    command = train if name == "train" else factorize
+    code: int = command.main(arguments, standalone_mode=False)
     return code

@@ -353,6 +353,14 @@ def free_at_once() -> None:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
+shard_option = click.option(
+    "--shard",
+    type=ShardOption(),
+    metavar="K/N",
+    help="Compute only share K of N of the starts, and write one file for it into the "
+    "folder --out, which all N commands share. A share that is there is not computed again. "
+    "'descents merge' joins them.",
+)
 safe_csv_option = click.option(
     "--safe-csv",
     is_flag=True,

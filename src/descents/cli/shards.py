@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
 from descents.cli.printing import say
+from descents.cli.processes import started
 from descents.cli.progress import bar
-from descents.errors import Complaints, RunFolderError
+from descents.cli.stored_runs import stopped
+from descents.errors import Complaints, InterruptedRunError, RunFolderError
 
 if TYPE_CHECKING:
     from descents.optim.spans import Shard
+    from descents.runs.factorize_options import Options
     from descents.runs.network_options import NetworkOptions
-    from descents.runs.request import Data
+    from descents.runs.request import Data, Reading
     from descents.storage.run_folders import RunFolder
+    from descents.tables.sources import TableSource
 
 
 def check_shard(complaints: Complaints, table: str, out: Path | None) -> None:
@@ -36,6 +41,22 @@ def check_shard(complaints: Complaints, table: str, out: Path | None) -> None:
     )
     if is_pipe(Path(table)):  # which is not read to find other problems
         complaints.raise_any()
+
+
+class PartLimits(Protocol):
+    """The limits of a command, of which a share of its starts has these."""
+
+    @property
+    def workers(self) -> int | str:
+        """The processes, or their address."""
+
+    @property
+    def seconds(self) -> float | None:
+        """The time limit."""
+
+    @property
+    def checkpoint(self) -> float:
+        """The least time between two states of the descent that are kept."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +141,36 @@ class ShardOfRun:
             )
         write_shard(self.folder, self.path, facts_of(self.run, self.shard, self.table))
 
+    def factorize(
+        self,
+        data: Data,
+        options: Options,
+        *,
+        silent: bool,
+        workers: int | str,
+        max_seconds: float | None,
+        checkpoint: float,
+    ) -> None:
+        """Descend from the starts in the open folder, and write the file."""
+        from descents.optim.collective import ALONE
+        from descents.optim.executors import connected
+        from descents.runs.factorize import factorize_shard
+        from descents.runs.kept_descents import KeptDescents
+        from descents.runs.merging import facts_of
+        from descents.storage.shards import write_shard
+
+        with connected(workers) as processes, bar(silent) as progress:
+            factorize_shard(
+                data,
+                options,
+                KeptDescents(self.folder, ALONE, checkpoint, every=True),
+                self.shard,
+                workers=processes,
+                max_seconds=max_seconds,
+                progress=progress,
+            )
+        write_shard(self.folder, self.path, facts_of(self.run, self.shard, self.table))
+
     def say(self, quiet: bool, as_json: bool) -> int:
         """Print where the file is; return the exit code."""
         if as_json:
@@ -128,3 +179,54 @@ class ShardOfRun:
             say(f"Shard {self.shard}: {self.path}")
             say(f"'descents merge {self.out}' joins all {self.shard.count} shards.")
         return 0
+
+
+def check_shard_of_table(
+    complaints: Complaints,
+    table: str,
+    out: Path | None,
+    memory: int | None,
+    impute: Path | None,
+) -> None:
+    """Report what is not for one share of the starts."""
+    check_shard(complaints, table, out)
+    for holds, option in ((memory is None, "--memory"), (impute is None, "--impute")):
+        complaints.require(
+            holds,
+            f"{option} is for a whole run, but --shard makes one share of its starts; leave "
+            "one of them out",
+        )
+    complaints.require(
+        started()[1] == 1,
+        "--shard divides the starts, but processes of torchrun share the rows; leave one "
+        "of them out",
+    )
+
+
+def factorize_part(
+    part: ShardOfRun,
+    source: TableSource,
+    reading: Reading,
+    options: Options,
+    limits: PartLimits,
+    printing: tuple[bool, bool],
+) -> int:
+    """Descend from one share of the starts, and write its file; return the exit code."""
+    if part.is_done():
+        return part.say(*printing)
+    begun = time.monotonic()
+    try:
+        with part.folder:
+            data = reading.read(source, named=options.columns)
+            part.factorize(
+                data,
+                options,
+                silent=any(printing),
+                workers=limits.workers,
+                max_seconds=limits.seconds,
+                checkpoint=limits.checkpoint,
+            )
+    except (InterruptedRunError, KeyboardInterrupt):
+        again = "run the same command again"
+        return stopped(part.folder, begun, limits.seconds, again)
+    return part.say(*printing)

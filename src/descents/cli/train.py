@@ -14,7 +14,6 @@ from descents.cli.network_text import show
 from descents.cli.options import (
     MOST_STARTS,
     Command,
-    ShardOption,
     column_options,
     default_folder,
     in_words,
@@ -23,6 +22,7 @@ from descents.cli.options import (
     reading_of,
     reading_options,
     run_options,
+    shard_option,
     threads,
 )
 from descents.cli.printing import announce_reading, draw_page, say
@@ -202,14 +202,7 @@ class _BatchSize(click.ParamType[int | str]):
     resume="Continue the run in --out.",
     max_seconds="Stop after this time; finished parts are kept for --resume.",
 )
-@click.option(
-    "--shard",
-    type=ShardOption(),
-    metavar="K/N",
-    help="Train only share K of N of the starts, and write one file for it into the folder "
-    "--out, which all N commands share. A share that is there is not trained again. "
-    "'descents merge' joins them.",
-)
+@shard_option
 @printing_options
 def train(table: str, **arguments: Any) -> int:
     """Train a network on TABLE from many starts, and report how much they differ.

@@ -11,6 +11,7 @@ from descents.cells.base import Cells
 from descents.cells.streamed import Streamed
 from descents.constraints.sets import Fixed
 from descents.devices import numpy_dtype
+from descents.errors import InterruptedRunError
 from descents.factorization.alternating import Alternating
 from descents.factorization.factorization import Factorization
 from descents.factorization.rescaled import Rescaled, rescaled
@@ -26,6 +27,10 @@ from descents.optim.stopping import Stop
 SETTLED = 1e-7
 """A start of a loss without a continuous gradient stops when the loss decreases by a
 smaller share."""
+
+
+class ShardDone(Exception):  # noqa: N818 - it is no error
+    """The starts of a shard have descended, and there is no fit without the others."""
 
 
 def descended(
@@ -74,9 +79,14 @@ def _in_units_of(
         # Epsilon is relative to the gradient, so that the size of the loss has no effect.
         mean = problem.cells.constants_loss() / max(problem.cells.observed, 1)
         step = replace(step, epsilon=Adam().epsilon * (mean if mean > 0 else 1.0))
-    return descend(
+    starts: int | np.ndarray = settings.n_starts
+    if control.shard is not None:
+        starts = control.shard.starts(settings.n_starts, problem.width, problem.edges)
+        if not len(starts):
+            raise ShardDone
+    runs = descend(
         problem,
-        settings.n_starts,
+        starts,
         seed,
         steps=step,
         stop=Stop(
@@ -90,6 +100,11 @@ def _in_units_of(
         workers=control.workers,
         store=control.store,
     )
+    if control.shard is None:
+        return runs
+    if runs.interrupted:
+        raise InterruptedRunError("the descent was interrupted")
+    raise ShardDone
 
 
 def brief_stop(settings: Settings, dtype: np.dtype, seconds: float | None) -> Stop:

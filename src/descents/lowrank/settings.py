@@ -22,6 +22,7 @@ from descents.lowrank.update_rules import STEPS, step_named
 from descents.optim.chunk import Watch
 from descents.optim.executors import Workers
 from descents.optim.rules import UpdateRule
+from descents.optim.spans import Shard
 from descents.optim.workers import Store
 from descents.validation import one_of, real_number, whole_number
 
@@ -45,6 +46,9 @@ class RunControl:
         The number of parallel processes, or the executor of chunks of starts.
     store : Store, optional
         Where the descent keeps its state, see `descents.descend`.
+    shard : Shard, optional
+        The share of the starts that descends. They are left in the store, and
+        `descents.lowrank.fitting.fit` raises `ShardDone`.
     """
 
     record: Sequence[int] = ()
@@ -52,6 +56,7 @@ class RunControl:
     seconds: float | None = None
     workers: Workers = 1
     store: Store | None = None
+    shard: Shard | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from descents.bounds import gaps
 from descents.cells.distributed import Distributed, SharedTable
 from descents.cells.streamed import Streamed
+from descents.lowrank.descending import ShardDone
 from descents.lowrank.fitted import Fitted
 from descents.lowrank.fitting import calibrated, fit
 from descents.lowrank.gathering import gathered
@@ -22,6 +24,7 @@ from descents.lowrank.stored import stored
 from descents.lowrank.table import CodedTable, read
 from descents.optim.chunk import Watch
 from descents.optim.executors import Workers
+from descents.optim.spans import Shard
 from descents.optim.workers import Store
 from descents.runs.block_tables import Seen, look, memory_use, warmed_up
 from descents.runs.factorize_facts import WORST, dominant, result_of
@@ -212,6 +215,40 @@ def factorize(
     if cosines is not None:
         rows["least_cosine"] = np.fmin.reduce(cosines, axis=1)
     return FactorizeRun(result, data, fitted, table, before, rows, tensors)
+
+
+def factorize_shard(
+    data: Data,
+    options: Options,
+    store: Store,
+    shard: Shard,
+    *,
+    workers: Workers = 1,
+    max_seconds: float | None = None,
+    progress: Progress = lambda part, share: None,
+) -> None:
+    """Descend from the starts of a shard, and leave them in the store.
+
+    The parameters are those of `factorize`, which needs all shards for its result.
+
+    Raises
+    ------
+    InvalidValueError
+        If options are invalid, or do not fit the table. The message lists all problems.
+    InterruptedRunError
+        If the time limit was reached, or the user interrupted; finished chunks are stored.
+    """
+    settings = options.settings(data)
+    progress("choosing" if settings.chooses else "descending", 0.0)
+    watch = _watching(progress, options)
+    control = RunControl(RECORDED, watch, max_seconds, workers, store, shard)
+    names = None if isinstance(data.values, Table) else data.column_names
+    with warnings.catch_warnings(), contextlib.suppress(ShardDone):
+        warnings.simplefilter("ignore")  # the whole fit gives them
+        table = read(
+            data.values, settings, row_names=data.row_names, column_names=names
+        )
+        fit(table, settings, control)
 
 
 def _watching(progress: Progress, options: Options) -> Watch:

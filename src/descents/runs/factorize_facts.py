@@ -111,14 +111,14 @@ def result_of(
         worst_cells=worst_cells,
         strongest=strongest(fitted),
         stored=not isinstance(data.values, Table | TableOnDisk),
-        command=_command(run),
+        command=rerun(run),
         environment=environment(),
         seconds=seconds,
     )
     return replace(result, quote=quote_of_factorization(result))
 
 
-def _command(run: Identity) -> str:
+def rerun(run: Identity) -> str:
     """Return a command that repeats the run."""
     return command_line(
         ["descents", "factorize", run["table"]],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -31,20 +32,49 @@ class KeptDescents:
     together : Collective
     seconds : float
         The least time between two states.
+    every : bool
+        Whether every finished chunk is kept, as a shard needs. Otherwise a chunk is kept
+        if `seconds` have passed: to write the starts of a short descent would take longer
+        than the descent. Of processes that share a table no finished chunk is kept.
     """
 
     def __init__(
-        self, folder: RunFolder | None, together: Collective, seconds: float
+        self,
+        folder: RunFolder | None,
+        together: Collective,
+        seconds: float,
+        *,
+        every: bool = False,
     ) -> None:
         self._folder, self._together, self._seconds = folder, together, seconds
         self._next = time.monotonic() + seconds
+        self._every = every
+
+    def _chunk(self, name: str) -> Path | None:
+        """Return the file of a finished chunk."""
+        if self._folder is None or self._together.size > 1:
+            return None
+        return self._folder.stage(f"starts-{name}.safetensors")
 
     def get(self, name: str) -> Runs | None:
-        """Return None: finished chunks are not kept apart."""
-        return None
+        """Return a finished chunk, None if it is not kept."""
+        path = self._chunk(name)
+        return None if path is None else Runs.if_kept(path)
 
     def put(self, name: str, runs: Runs) -> None:
-        """Do nothing with a finished chunk."""
+        """Keep a finished chunk, if it is time to.
+
+        A chunk of a shard that cannot be written is an error, others are not needed.
+        """
+        path = self._chunk(name)
+        if path is None or not (self._every or time.monotonic() >= self._next):
+            return
+        with (
+            contextlib.nullcontext()
+            if self._every
+            else contextlib.suppress(RunFolderError)
+        ):
+            runs.save(path)
 
     def due(self) -> bool:
         """Return whether it is time to keep a state."""

@@ -1,4 +1,4 @@
-"""Join the shards of a run of `descents train`."""
+"""Join the shards of a run of `descents train` or `descents factorize`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from descents import __version__
-from descents.errors import Complaints
+from descents.errors import Complaints, RunFolderError
 from descents.optim.spans import Shard
+from descents.runs import factorize_facts
 from descents.runs.network_summary import rerun
 from descents.runs.results import Run
 from descents.storage.results import of_json
@@ -106,5 +107,24 @@ def begun(shards: Sequence[ShardFile], table: str | None, out: Path) -> list[str
         If a file is damaged, or the folder is not empty or cannot be written.
     """
     run = replace(of_json(Run, shards[0].run), table=table or shards[0].table)
+    again = {"factorize": _factorize_again, "train": rerun}.get(run.command)
+    if again is None:
+        raise RunFolderError(
+            f"{shards[0].path} is a shard of 'descents {run.command}', which has no shards; "
+            "give shards of train or factorize"
+        )
     unpack(shards, out)
-    return [*shlex.split(rerun(run))[1:], "--resume", "--out", str(out)]
+    return [*shlex.split(again(run))[1:], "--resume", "--out", str(out)]
+
+
+def _factorize_again(run: Run) -> str:
+    """Return a command that repeats a run of `descents factorize`."""
+    return factorize_facts.rerun(
+        {
+            "command": run.command,
+            "table": run.table,
+            "sha256": run.sha256,
+            "options": run.options,
+            "reading": run.reading,
+        }
+    )

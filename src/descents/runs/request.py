@@ -102,6 +102,7 @@ class Reading:
         memory: int | None = None,
         named: Mapping[str, Iterable[str]] | None = None,
         together: Collective = ALONE,
+        safe: bool = False,
     ) -> Data:
         """Read the table in a file; with a memory limit, leave its rows on disk.
 
@@ -112,6 +113,8 @@ class Reading:
             In bytes.
         together : Collective
             Processes that share the table: each reads its own rows.
+        safe : bool
+            Whether CSV text that is written of it must have no formulas.
         named : mapping of iterables of str, optional
             Columns that other options name, by option, which the table must have.
 
@@ -126,7 +129,7 @@ class Reading:
             return Data.of_disk(self._on_disk(given, memory, together))
         data = self._in_memory(given, named or {})
         given.check_unchanged()
-        return data
+        return data.safe() if safe else data
 
     def _in_memory(
         self, given: TableSource, named: Mapping[str, Iterable[str]]
@@ -313,9 +316,9 @@ class Data:
         """Return how a table writes its numbers; None for other kinds of data."""
         return self.values.formats() if isinstance(self.values, Table) else None
 
-    def safe(self, wanted: bool) -> Data:
-        """Return the data, on request with CSV text that no spreadsheet computes."""
-        if not wanted or not isinstance(self.values, Table):
+    def safe(self) -> Data:
+        """Return the data with CSV text that no spreadsheet computes."""
+        if not isinstance(self.values, Table):
             return self
         return replace(self, values=without_formulas(self.values))
 
