@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     If the output is closed early, as in ``descents ... | head -1``, it ends silently.
     """
+    _prepare_for_limit()
     stdout = sys.stdout
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="replace")  # the terminal may lack some characters
@@ -72,9 +73,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CLOSED_OUTPUT
 
 
-def _of_memory(error: MemoryError | RuntimeError) -> bool:
+def _prepare_for_limit() -> None:
+    """Let pyarrow not reserve 1 GiB of addresses if these are limited (``ulimit -v``).
+
+    Other libraries would find none left, and end the process.
+    """
+    try:
+        import resource
+    except ImportError:
+        return
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
+
+def _of_memory(error: Exception) -> bool:
     """Return whether an error is a lack of memory; torch has none of its own for it."""
-    texts = ("can't allocate memory", "out of memory", "bad_alloc", "bad allocation")
+    texts = [
+        *("can't allocate memory", "out of memory", "bad_alloc", "bad allocation"),
+        # Of libraries that cannot be loaded, and of threads:
+        *("failed to map segment", "cannot allocate memory", "can't start new thread"),
+    ]
     said = str(error).lower()
     return isinstance(error, MemoryError) or any(text in said for text in texts)
 
@@ -98,7 +116,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     except (click.Abort, KeyboardInterrupt):
         say_error("interrupted.")
         return CTRL_C
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ImportError) as error:
         if not _of_memory(error):
             raise
         say_error(
