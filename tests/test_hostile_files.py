@@ -357,6 +357,34 @@ def test_a_limit_of_memory_counts(monkeypatch) -> None:
     assert memory.memory_of_machine() <= 2**20
 
 
+def test_a_limit_that_is_too_low_for_the_libraries(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr("descents.tables.memory.left_of_limit", lambda: 5 * 10**8)
+    assert main(["factorize", str(tmp_path / "t.csv"), "--rank", "1"]) == 2
+    assert "the limit of memory leaves 500 MB" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [400, 700, 1200, 2000])
+def test_any_limit_of_addresses_ends_in_a_sentence(tmp_path: Path, limit: int) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text(table_text())
+    code = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({limit} * 2**20,) * 2);"
+        "import sys; from descents.__main__ import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", code, "factorize", str(table), "--rank", "1"]
+    done = subprocess.run(
+        [*command, "--id", "id", "--out", str(tmp_path / "out"), "--quiet"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == (0 if limit >= 1200 else 2), done.stderr
+    assert done.stderr.count("\n") == (limit < 1200)
+
+
 # Stored runs
 
 

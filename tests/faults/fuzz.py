@@ -327,8 +327,8 @@ def main() -> int:
     for command in MODULES:  # before the processes are forked
         importlib.import_module(f"descents.cli.{command}")
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=memory) as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(dir=memory) as scratch:
+        folder = Path(scratch)
         if not given.no_runs:
             make_runs(folder)
         cases = Cases(folder, None if given.no_runs else folder)
@@ -337,12 +337,14 @@ def main() -> int:
             cases.kinds = {k: w for k, w in cases.kinds.items() if k in kept}
         stored = stored_counts(given.counts, given.seed)
         seed = stored["seed"]
-        first = stored["next"].get(given.shard, shard - 1)
+        # Without runs, the inputs of the same numbers are others.
+        name = f"{given.shard} of tables" if given.no_runs else given.shard
+        first = stored["next"].get(name, shard - 1)
         numbers = range(first, first + shards * given.count, shards)
         begun = time.monotonic()
 
         def after(tally: Tally, following: int) -> None:
-            add(given.counts, tally, given.shard, following, seed)
+            add(given.counts, tally, name, following, seed)
             keep(cases, tally.failures, given.found)
             for one in tally.failures:
                 print(

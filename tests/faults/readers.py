@@ -22,6 +22,7 @@ from descents.errors import DescentsError
 from descents.pages.page import draw, read_run
 from descents.pages.tables import formatted, main_table
 from descents.runs.compare import compare
+from descents.storage.damage import undamaged
 from descents.tables.arrays import array_name
 from descents.tables.blocks import TableOnDisk
 from descents.tables.files import read, read_triples
@@ -204,8 +205,9 @@ def _other_features() -> Iterator[None]:
 
 
 def _page(rng: Random, run: Path, often: float) -> None:
-    stored = read_run(run)
-    formatted(main_table(stored.result), rng.choice(("csv", "latex", "markdown")))
+    with undamaged(run):  # as `descents report` does
+        stored = read_run(run)
+        formatted(main_table(stored.result), rng.choice(("csv", "latex", "markdown")))
     if rng.random() < often:
         draw(run.parent / "drawn", (stored.result, stored.rows, stored.tensors))
 

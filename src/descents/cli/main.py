@@ -75,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     If the output is closed early, as in ``descents ... | head -1``, it ends silently.
     """
+    _prepare_for_limit()
     voice = Voice()
     try:
         with (
@@ -99,6 +100,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CLOSED_OUTPUT
     except signals.StoppedBySignalError as error:  # while the streams were set up
         return error.code
+
+
+def _prepare_for_limit() -> None:
+    """Let pyarrow not reserve 1 GiB of addresses if these are limited (``ulimit -v``).
+
+    Other libraries would find none left, and end the process.
+    """
+    try:
+        import resource
+    except ImportError:
+        return
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
 def _end(number: int) -> None:

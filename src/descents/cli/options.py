@@ -164,7 +164,22 @@ class Command(click.Command):
                 raise
             raise click.UsageError(" ".join(problems), ctx) from None
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command, unless too little memory is left for its libraries."""
+        from descents.tables.memory import left_of_limit, said
 
+        free = left_of_limit()
+        if free < LEAST_MEMORY:
+            raise InvalidValueError(
+                f"the limit of memory leaves {said(free)}, which is too little for the "
+                f"libraries; raise it (ulimit -v), so that {said(LEAST_MEMORY)} are left"
+            )
+        return super().invoke(ctx)
+
+
+LEAST_MEMORY = 900 * 10**6
+"""The addresses that the libraries of a command take. With less, some of them end the
+process without a message."""
 F = TypeVar("F", bound=Callable[..., object])
 
 

@@ -95,12 +95,15 @@ def memory_of_machine() -> int:
     with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
         text = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
         limits.append(int(text))
-    limits.append(_left_of_limit())
+    limits.append(left_of_limit())
     return min(limit for limit in limits if limit > 0)
 
 
-def _left_of_limit() -> int:
-    """Return how much of a limit on the memory of this process is left; 2**40 without."""
+def left_of_limit() -> int:
+    """Return how much of a limit on the addresses of this process is left, in bytes.
+
+    It is 2**40 without a limit.
+    """
     try:
         import resource
     except ImportError:
