@@ -222,6 +222,36 @@ def test_an_error_in_a_resumed_run_keeps_what_was_finished(tmp_path) -> None:
         folder.finish()
 
 
+def test_a_pipe_that_nobody_reads_keeps_only_finished_parts(tmp_path) -> None:
+    def end(place: Path, *parts: str) -> None:
+        with RunFolder(place, ME) as folder:
+            for part in parts:
+                folder.stage(part).write_text("kept")
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        end(tmp_path / "without")
+    with pytest.raises(BrokenPipeError):
+        end(tmp_path / "with", "part")
+    assert [path.name for path in tmp_path.iterdir()] == ["with"]
+
+
+def test_files_that_were_moved_up_are_moved_again(tmp_path) -> None:
+    """A fit whose page was drawn is complete wherever its files are."""
+    place = tmp_path / "run"
+    folder = RunFolder(place, ME)
+    folder.__enter__()
+    for name in ("a.json", "b.json", RESULT):
+        folder.write_json(name, {"run": ME})
+    (folder.work / "a.json").rename(place / "a.json")
+    folder.__exit__(OSError, OSError(28, "No space left on device"), None)
+    with RunFolder(place, ME, resume=True) as again:
+        assert again.fitted
+        assert (again.work / "a.json").exists()
+        again.finish()
+    assert sorted(p.name for p in place.iterdir()) == ["a.json", "b.json", RESULT]
+
+
 def test_plain_is_json() -> None:
     value = {"a": (np.int64(1), np.float32("inf")), 2: np.array([[True]])}
     assert json.loads(json_text(value)) == {"a": [1, None], "2": [[True]]}

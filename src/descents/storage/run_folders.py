@@ -320,7 +320,8 @@ class RunFolder:
         if isinstance(error, LostProcessError):
             return self.stages > 0
         expected = KeyboardInterrupt | StoppedBySignalError | InterruptedRunError
-        if isinstance(error, expected | OSError | MemoryError):
+        nobody_reads = isinstance(error, BrokenPipeError)  # as in `| head -1`
+        if isinstance(error, expected | OSError | MemoryError) and not nobody_reads:
             return True
         return self.stages > 0 or self.fitted
 
