@@ -174,8 +174,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"penalty": {"l1": 0.3, "count_power": 0.5}, "max_iter": 40},
     {"solver": "adam", "max_iter": 30},
     {"solver": "gd", "learning_rate": 1e-3, "max_iter": 30},
-    {"solver": "gd", "tol": 1e-4},
-    {"solver": "lbfgs", "tol": 1e-4},
+    {"solver": "gd", "tol": 1e-6},
+    {"solver": "lbfgs", "tol": 1e-6},
     {"solver": Momentum(1e-4), "max_iter": 30, "penalty": 1.0},
 ]
 
