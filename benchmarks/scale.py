@@ -89,9 +89,10 @@ def table(case: Case, folder: Path) -> Path:
 
 
 def measured(case: Case, path: Path) -> dict[str, Any]:
-    """Return the seconds of the fastest step, and the messages and bytes of one.
+    """Return the seconds, the processor's seconds, the messages and the bytes of a step.
 
-    The fastest step is the one that other programs of the machine disturbed least.
+    The seconds are those of the fastest step, which other programs of the machine
+    disturbed least.
     """
     together = joined() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ALONE
     cells = Distributed(SharedTable(path, together), case.rank)
@@ -100,16 +101,18 @@ def measured(case: Case, path: Path) -> dict[str, Any]:
     )
     rule, bound = RULES[case.rule], problem.bind(torch.arange(1))
     point = problem.points([0], 0)
-    state, seconds = rule.init(bound, point), []
+    state, seconds, work = rule.init(bound, point), [], []
     counts = together.messages, together.sent
     for step in range(WARM + case.steps):
         if step == WARM:
             counts = together.messages, together.sent
-        begun = time.perf_counter()
+        begun = time.perf_counter(), time.process_time()
         point, state, *_ = rule.update(bound, point, state, step)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - begun[0])
+        work.append(time.process_time() - begun[1])
     found = {
         "seconds": min(seconds[WARM:]),
+        "work": float(np.median(work[WARM:])),
         "messages": (together.messages - counts[0]) / case.steps,
         "bytes": (together.sent - counts[1]) / case.steps,
     }
@@ -172,15 +175,17 @@ def main() -> None:
 
 def report(cases: list[Case], times: dict[Any, Any], counts: dict[Any, Any]) -> None:
     """Print the measurements, the model and what it predicts."""
-    # seconds = flops / (processes * speed) + overhead + messages * latency
+    # seconds = flops / (processes * speed) + overhead + messages * latency, with speed and
+    # overhead from the processor's seconds of one process
     speeds, overheads = {}, {}
     kinds = sorted({(case.rule, case.holes > 0) for case in cases})
     for kind in kinds:
         own = [case for case in cases if (case.rule, case.holes > 0) == kind]
         few, many = own[0], own[-1]
-        rise = times[many, 1]["seconds"] - times[few, 1]["seconds"]
+        rise = times[many, 1]["work"] - times[few, 1]["work"]
         speeds[kind] = (many.flops - few.flops) / rise
-        overheads[kind] = times[few, 1]["seconds"] - few.flops / speeds[kind]
+        rest = times[few, 1]["work"] - few.flops / speeds[kind]
+        overheads[kind] = max(0.0, rest)
     small = [case for case in cases if case.rows == cases[0].rows]
     latency = float(
         np.median(

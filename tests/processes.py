@@ -30,18 +30,19 @@ class Thread(Collective):
     """One of several threads; facts are exchanged by a list that all of them see."""
 
     def __init__(
-        self, rank: int, shared: list[Any], barrier: threading.Barrier
+        self, rank: int, shared: list[list[Any]], barrier: threading.Barrier
     ) -> None:
-        self.rank, self.size = rank, len(shared)
-        self._shared, self._barrier = shared, barrier
+        self.rank, self.size = rank, len(shared[0])
+        self._shared, self._barrier, self._turn = shared, barrier, 0
         self.sizes: list[int] = []
 
     def each(self, fact: T) -> list[T]:
-        self._shared[self.rank] = fact
+        # Two lists in turn: one is written again only when all have read it.
+        self._turn = 1 - self._turn
+        shared = self._shared[self._turn]
+        shared[self.rank] = fact
         self._barrier.wait(PATIENCE)
-        facts = list(self._shared)
-        self._barrier.wait(PATIENCE)
-        return facts
+        return list(shared)
 
     def sums(self, parts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         flat = {name: part.detach().double() for name, part in parts.items()}
@@ -85,7 +86,7 @@ class Thread(Collective):
 
 def in_processes(count: int, work: Callable[[Thread], T]) -> list[T]:
     """Return what `count` processes that work together return."""
-    shared: list[Any] = [None] * count
+    shared: list[list[Any]] = [[None] * count for _ in range(2)]
     barrier = threading.Barrier(count)
     every = [Thread(rank, shared, barrier) for rank in range(count)]
 

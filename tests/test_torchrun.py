@@ -161,21 +161,8 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
 def test_a_killed_process_ends_all_and_resume_finishes(
     tmp_path: Path, victim: int, after: int
 ) -> None:
-    generator = np.random.default_rng(0)
-    table = generator.normal(size=(40_000, 30))
-    np.save(tmp_path / "table.npy", table)
-    out = tmp_path / "run"
-    options = ["factorize", str(tmp_path / "table.npy"), "--rank", "5", "--solver"]
-    options += ["adam", "--max-iter", "400", "--checkpoint", "0.2", "--out"]
-    run = subprocess.Popen(
-        command(2, *options, str(out)),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    run, options, out = begun(tmp_path)
     state = out / ".partial" / "stages" / "descent-0-1.safetensors"
-    wait_for(state.exists)
     ranks = ranks_of(run.pid)
     os.kill(ranks[victim], signal.SIGKILL)
     _, stderr = run.communicate(timeout=SECONDS)
@@ -191,6 +178,37 @@ def test_a_killed_process_ends_all_and_resume_finishes(
     assert second["loss"] == pytest.approx(first["loss"], rel=1e-9)
     assert second["iterations"] == first["iterations"] == 400
     assert not (out / ".partial").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_all_and_keeps_the_state(tmp_path: Path, number: int) -> None:
+    run, _, out = begun(tmp_path)
+    ranks, since = ranks_of(run.pid), time.monotonic()
+    run.send_signal(number)
+    run.communicate(timeout=SECONDS)
+    assert time.monotonic() - since < 25  # torchrun kills after 30 s
+    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks.values())
+    assert [path.name for path in out.iterdir()] == [".partial"]
+    assert list((out / ".partial" / "stages").glob("descent-*.safetensors"))
+
+
+def begun(folder: Path) -> tuple[subprocess.Popen[str], list[str], Path]:
+    """Return two processes that have kept a state, their options and their folder."""
+    generator = np.random.default_rng(0)
+    np.save(folder / "table.npy", generator.normal(size=(40_000, 30)))
+    out = folder / "run"
+    options = ["factorize", str(folder / "table.npy"), "--rank", "5", "--solver"]
+    options += ["adam", "--max-iter", "400", "--checkpoint", "0.2", "--out"]
+    run = subprocess.Popen(
+        command(2, *options, str(out)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    wait_for((out / ".partial" / "stages" / "descent-0-1.safetensors").exists)
+    return run, options, out
 
 
 def wait_for(holds: Callable[[], bool]) -> None:

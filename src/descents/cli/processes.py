@@ -50,8 +50,10 @@ class Voice:
     @contextlib.contextmanager
     def used(self) -> Iterator[None]:
         """Hold back what other processes than the first one print."""
-        if self.size > 1:  # torchrun ends its processes by SIGTERM after Ctrl-C
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if self.size > 1:
+            # End at once after Ctrl-C: a process that waits for the others would not see
+            # an exception. The state that was kept stays.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         if self.rank == 0:
             yield
             return
