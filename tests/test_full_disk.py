@@ -366,7 +366,9 @@ def test_a_limit_on_memory_is_said_to_be_one(
     assert "delimiter" not in done.stderr
     ended = "OpenBLAS" in done.stderr or "bad_alloc" in done.stderr  # by a library
     says = error_of(done.stderr)
-    if not ended and done.returncode == 2:  # it is clear before the libraries are loaded
+    if (
+        not ended and done.returncode == 2
+    ):  # it is clear before the libraries are loaded
         assert says.startswith("descents: the limit of memory leaves ")
     elif not ended:
         assert done.returncode == 4
@@ -430,3 +432,35 @@ def test_a_network_that_is_too_large_names_its_option(
     assert "--hidden is 100000,100000,100000, which makes 20000800002 weights" in says
     assert "give fewer or smaller layers" in says
     assert not (tmp_path / "run").exists()
+
+
+# Files that are none
+
+
+@pytest.mark.parametrize("command", ["impute", "factorize"])
+def test_a_pipe_is_not_replaced_by_a_filled_table(
+    command: str, tmp_path: Path, capsys: Any
+) -> None:
+    table, pipe = tmp_path / "t.csv", tmp_path / "pipe.csv"
+    rows = "".join(f"{k},{k % 7}.5\n" for k in range(60))
+    table.write_text(f"a,b\n,1.5\n{rows}")
+    os.mkfifo(pipe)
+    words = [command, str(table), "--out", str(tmp_path / "run"), "--quiet"]
+    words += [str(pipe)] if command == "impute" else ["--rank", "1"]
+    words += [] if command == "impute" else ["--impute", str(pipe)]
+    assert main(words) == 2
+    assert "a device or a pipe; give the name of a file" in capsys.readouterr().err
+    assert pipe.is_fifo()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    table, real, link = (tmp_path / name for name in ("t.csv", "real.csv", "link.csv"))
+    rows = "".join(f"{k},{k % 7}.5\n" for k in range(60))
+    table.write_text(f"a,b\n,1.5\n{rows}")
+    real.write_text("old")
+    link.symlink_to(real)
+    words = ["impute", str(table), str(link), "--out", str(tmp_path / "r"), "--quiet"]
+    assert main(words) == 0
+    assert link.is_symlink()
+    assert real.read_text().startswith("a,b\n")

@@ -98,7 +98,7 @@ def test_a_finished_shard_is_not_trained_again(made: Path, capsys) -> None:
     assert said == {"shard": "2/3", "file": str(path)}
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
     assert main([*words, "--seed", "5", "--out", str(made / "shards")]) == 2
-    assert "is the shard of another run" in capsys.readouterr().err
+    assert "of another run" in capsys.readouterr().err
 
 
 def refused(capsys, *words: str) -> str:
@@ -131,8 +131,22 @@ def test_what_cannot_be_joined_is_refused(made: Path, tmp_path: Path, capsys) ->
     changed = tmp_path / "t.csv"
     changed.write_text((made / "t.csv").read_text().replace("p", "r"))
     says = refused(capsys, "merge", str(shards), "--table", str(changed), *out)
-    assert "contains another run" in says
-    assert "sha256" in says
+    assert "is not the table of the shards" in says
+    assert not (tmp_path / "out").exists()
+    absent = str(tmp_path / "absent.csv")
+    says = refused(capsys, "merge", str(shards), "--table", absent, *out)
+    assert "there is no file" in says
+    assert not (tmp_path / "out").exists()
+    # a shard of another run is refused before it is trained
+    words = ["train", str(made / "t.csv"), *OPTIONS, "--quiet"]
+    place = ["--out", str(other)]
+    assert "is shard 1/3 of another run" in refused(
+        capsys, *words, "--shard", "2/3", *place
+    )
+    words += ["--seed", "1"]
+    assert "is shard 1/3 of another run" in refused(
+        capsys, *words, "--shard", "2/4", *place
+    )
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "facts", "chunk", "name", "packed"])

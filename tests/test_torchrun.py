@@ -89,6 +89,10 @@ def test_two_processes_factorize_as_one_does(tables: Path, tmp_path: Path) -> No
     drawn = [load_file(folder / "tensors.safetensors") for folder in (one, two)]
     for name in ("scores", "observed", "predicted", "pattern", "history_loss"):
         np.testing.assert_allclose(drawn[1][name], drawn[0][name], atol=1e-7, rtol=1e-6)
+    assert second["environment"]["processes"] == 2
+    assert "processes" not in first["environment"]
+    # one process sums in another order, so the same bits are not expected
+    assert main(["verify", str(two), table, "--quiet"]) == 0
 
 
 @pytest.mark.slow

@@ -319,3 +319,18 @@ def table_and_rank(
     array = complaints.attempt(finite_matrix, name, table)
     most = None if array is None else min(array.shape)
     return array, complaints.attempt(whole_number, "rank", rank, 1, most)
+
+
+def is_special(path: Path) -> bool:
+    """Return whether a path is a device, a pipe or a socket.
+
+    Examples
+    --------
+    >>> is_special(Path("/dev/null")), is_special(Path("absent"))
+    (True, False)
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))

@@ -35,11 +35,11 @@ def check_memory(
     table: str = "",
 ) -> None:
     """Report options that are not for a table that is read in blocks."""
-    from descents.tables.sources import is_pipe
+    from descents.validation import is_special
 
     if memory is None:
         return
-    piped = table == "-" or is_pipe(Path(table))
+    piped = table == "-" or is_special(Path(table))
     complaints.require(
         not piped,
         "--memory reads a table more than once, but "
@@ -74,6 +74,8 @@ def check_impute(
     safe: bool = False,
 ) -> None:
     """Report a place that a filled table cannot be written to, and what needs one."""
+    from descents.validation import is_special
+
     if impute is None:
         complaints.require(
             not safe,
@@ -94,6 +96,10 @@ def check_impute(
     complaints.require(
         place.suffix.lower() not in (".parquet", ".npy", ".npz", ".gz"),
         f"--impute is {impute}, but CSV text is written; give a name that ends in .csv",
+    )
+    complaints.require(
+        not is_special(place),
+        f"--impute is {impute}, which is a device or a pipe; give the name of a file",
     )
     complaints.require(
         place.suffix.lower() not in OTHER_PROGRAMS, f"--impute {refusal(impute)}"

@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 def check_shard(complaints: Complaints, table: str, out: Path | None) -> None:
     """Report what all shards of a run need."""
-    from descents.tables.sources import is_pipe
+    from descents.validation import is_special
 
     complaints.require(
         out is not None, "--shard needs --out, the folder of the files of all shards"
     )
     complaints.require(
-        table != "-" and not is_pipe(Path(table)),
+        table != "-" and not is_special(Path(table)),
         "--shard and 'descents merge' read the same table, but a pipe can be read only "
         "once; give a file",
     )
-    if is_pipe(Path(table)):  # which is not read to find other problems
+    if is_special(Path(table)):  # which is not read to find other problems
         complaints.raise_any()
 
 
@@ -98,19 +98,20 @@ class ShardOfRun:
         Raises
         ------
         RunFolderError
-            If it is that of another run.
+            If the folder has shards of another run.
         """
-        from descents.storage.shards import read_shard
+        from descents.storage.shards import read_shard, shard_files
         from descents.storage.values import plain
 
-        if not self.path.exists():
-            return False
-        if read_shard(self.path).run != plain(self.run):
-            raise RunFolderError(
-                f"{self.path} is the shard of another run; give the same table and options, "
-                "or another --out"
-            )
-        return True
+        present = self.out.is_dir() and any(self.out.glob("shard-*-of-*.zip"))
+        for path in shard_files([self.out]) if present else []:
+            other = read_shard(path)
+            if other.run != plain(self.run) or other.count != self.shard.count:
+                raise RunFolderError(
+                    f"{path} is shard {other.number}/{other.count} of another run; give the "
+                    "same table and options, or another --out, or remove that file"
+                )
+        return self.path.exists()
 
     def train(
         self,

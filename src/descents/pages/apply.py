@@ -185,6 +185,10 @@ def facts(run: Run) -> dict[str, object]:
         "left_out": len(columns) - SHOWN,
         "outside": any(column.outside is not None for column in columns),
         "distributions": any(column.distribution is not None for column in columns),
+        "filled_shown": any(
+            column.distribution is not None and column.distribution.filled
+            for column in columns
+        ),
         "score": result.score if isinstance(result, AppliedResult) else None,
         "imputations": isinstance(result, FilledRows) and result.how.imputations,
         "predicted": getattr(result, "predicted", None),

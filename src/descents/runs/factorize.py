@@ -168,9 +168,7 @@ def factorize(
     """
     begun = time.perf_counter()
     settings = options.settings(data)
-    limited = isinstance(data.values, TableOnDisk)
-    limited &= not isinstance(data.values, SharedTable)
-    before = warmed_up() if limited else None
+    before = warmed_up() if _is_limited(data) else None
     progress("choosing" if settings.chooses else "descending", 0.0)
     watch = _watching(progress, options)
     control = RunControl(RECORDED, watch, max_seconds, workers, store)
@@ -214,7 +212,22 @@ def factorize(
     rows = {"gap": distances, **fitted.runs.columns()}
     if cosines is not None:
         rows["least_cosine"] = np.fmin.reduce(cosines, axis=1)
+    result = _with_processes(result, data)
     return FactorizeRun(result, data, fitted, table, before, rows, tensors)
+
+
+def _is_limited(data: Data) -> bool:
+    """Return whether a table is read in blocks, with a limit of memory."""
+    shared = isinstance(data.values, SharedTable)
+    return isinstance(data.values, TableOnDisk) and not shared
+
+
+def _with_processes(result: LowRankResult, data: Data) -> LowRankResult:
+    """Return a result with the number of the processes that shared the table."""
+    if not isinstance(data.values, SharedTable) or data.values.together.size == 1:
+        return result
+    size = data.values.together.size
+    return replace(result, environment=replace(result.environment, processes=size))
 
 
 def factorize_shard(

@@ -8,14 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from descents import __version__
-from descents.errors import Complaints, RunFolderError
+from descents.errors import (
+    Complaints,
+    InvalidValueError,
+    RunFolderError,
+    for_caller,
+)
 from descents.optim.spans import Shard
 from descents.runs import factorize_facts
 from descents.runs.network_summary import rerun
 from descents.runs.results import Run
 from descents.storage.results import of_json
 from descents.storage.shards import ShardFile, read_shard, shard_files, unpack
+from descents.tables.sources import TableSource
 from descents.text import joined
+from descents.validation import check_file
 
 FEW = 10
 """How many numbers of missing shards are listed."""
@@ -103,10 +110,13 @@ def begun(shards: Sequence[ShardFile], table: str | None, out: Path) -> list[str
 
     Raises
     ------
+    InvalidValueError
+        If the table is not that of the shards.
     RunFolderError
         If a file is damaged, or the folder is not empty or cannot be written.
     """
     run = replace(of_json(Run, shards[0].run), table=table or shards[0].table)
+    _check_table(run)
     again = {"factorize": _factorize_again, "train": rerun}.get(run.command)
     if again is None:
         raise RunFolderError(
@@ -115,6 +125,17 @@ def begun(shards: Sequence[ShardFile], table: str | None, out: Path) -> list[str
         )
     unpack(shards, out)
     return [*shlex.split(again(run))[1:], "--resume", "--out", str(out)]
+
+
+def _check_table(run: Run) -> None:
+    """Raise an error if the table of a run is not there, or is another one now."""
+    path = Path(run.table).expanduser()
+    check_file(run.table, path)
+    if TableSource(run.table).sha256 != run.sha256:
+        raise InvalidValueError(
+            f"{run.table} is not the table of the shards, or was changed (its sha256 "
+            f"differs); give {for_caller('--table', 'table')} the one that they were made of"
+        )
 
 
 def _factorize_again(run: Run) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from descents.storage.results import Count, Result
+from descents.storage.results import OMITTED, Count, Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,9 @@ class Environment(Result):
     compiled: Annotated[
         bool | None, "Whether code in C was used, where there is some."
     ] = None
+    processes: Annotated[
+        int | None, "The processes that shared the table, if there were several."
+    ] = field(default=None, metadata=OMITTED)
 
     @property
     def versions(self) -> dict[str, str]:

@@ -285,7 +285,8 @@ def _differences(
     """Return what differs in what computed two results, each as a short text."""
     found = []
     for name in sorted({*before, *after} - {"seed", "device"}):
-        old, new = before.get(name), after.get(name)
+        absent = 1 if name == "processes" else None
+        old, new = before.get(name, absent), after.get(name, absent)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += _differences(old, new)
         elif old != new:
@@ -332,7 +333,7 @@ def _judged(
         columns=columns,
         difference=difference,
         seconds=seconds,
-        says=_says(holds, tolerance, whole, difference, differs),
+        says=_says(holds, tolerance, whole, difference, differs or columns),
     )
 
 
@@ -343,15 +344,21 @@ def _says(
     difference: float,
     differs: Sequence[str],
 ) -> str:
-    """Return the answer as a sentence."""
+    """Return the answer as a sentence.
+
+    `differs` is what differs in the machine and the versions; if that is nothing, the
+    columns that differ.
+    """
     starts = counted(len(whole), "start")
     answer = "The result holds" if holds else "The result does not hold"
     if tolerance is None:
         if holds:
             return f"{answer}: computed again, all bits of {starts} are the same."
+        count = int((~whole).sum())
         return (
-            f"{answer}: {int((~whole).sum())} of {starts} differ, the losses by up to "
-            f"{difference:.3g} of them, on the same machine with the same versions."
+            f"{answer}: {count} of {starts} {'differs' if count == 1 else 'differ'} in "
+            f"{joined(list(differs[:3]))}, the losses by up to {difference:.3g} of them, on "
+            "the same machine with the same versions."
         )
     return (
         f"{answer}: the best and the median loss of {starts} differ by {difference:.3g} of "

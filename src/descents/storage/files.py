@@ -20,6 +20,7 @@ import numpy as np
 
 from descents.errors import RunFolderError
 from descents.storage.values import plain
+from descents.validation import is_special
 
 if TYPE_CHECKING:
     import pyarrow
@@ -129,17 +130,22 @@ def write_bytes(path: Path, content: bytes, *, alone: bool = False) -> None:
     path : Path
     content : bytes
     alone : bool
-        Whether the file is in a folder of the user, and not in the work of a run: what
-        killed processes left of it is then removed.
+        Whether the file is in a folder of the user, and not in the work of a run: a link
+        is then followed, and what killed processes left of the file is removed.
 
     Raises
     ------
     RunFolderError
-        If writing fails; no partial file is left.
+        If writing fails, or if there is a device or a pipe; no partial file is left.
     """
-    temporary = _temporary(path)
     if alone:
+        path = Path(os.path.realpath(path))
+        if is_special(path):
+            raise RunFolderError(
+                f"{path} is a device or a pipe; give the name of a file"
+            )
         remove_abandoned(path)
+    temporary = _temporary(path)
     try:
         with open(temporary, "wb") as file:
             file.write(content)

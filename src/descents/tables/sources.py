@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import stat
 import sys
-from pathlib import Path
 
 from descents.errors import InvalidValueError
 from descents.tables.csv_text import bytes_in_lines
-from descents.validation import folder_path
+from descents.validation import folder_path, is_special
 
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/(?:self|[0-9]+))/fd/[0-9]+")
 """The path of an open file of a process, as shells write it for ``<(...)``."""
@@ -58,7 +55,7 @@ class TableSource:
         self._content: bytes | None = None
         self._sha256: str | None = None
         self._state: tuple[int, ...] | None = None
-        self.piped = self._path is None or is_pipe(self._path)
+        self.piped = self._path is None or is_special(self._path)
         if self.piped:
             self._content = self._read_pipe()
             self._sha256 = hashlib.sha256(self._content).hexdigest()
@@ -137,12 +134,3 @@ class TableSource:
             ) from None
         except ValueError:  # of a stream that is closed
             raise InvalidValueError(f"{where} is closed; give a file") from None
-
-
-def is_pipe(path: Path) -> bool:
-    """Return whether there is something that can be read only once, such as a FIFO."""
-    try:
-        kind = os.stat(path).st_mode
-    except (OSError, ValueError):  # also of a name with a zero byte
-        return False
-    return stat.S_ISFIFO(kind) or stat.S_ISCHR(kind) or stat.S_ISSOCK(kind)

@@ -16,6 +16,7 @@ from descents.tables.arrays import array_name
 from descents.tables.formats import OTHER_PROGRAMS, refusal
 from descents.tables.frames import given_back, short
 from descents.tables.tables import Table
+from descents.validation import is_special
 
 if TYPE_CHECKING:
     import pyarrow
@@ -80,6 +81,10 @@ def check_target(source: str, target: Path, name: str = "FILLED") -> None:
     complaints.require(
         str(target) != "-" and not os.path.isdir(destination),
         f"{name} is {target}, which is not a file; give the name of a file",
+    )
+    complaints.require(
+        not is_special(destination),
+        f"{name} is {target}, which is a device or a pipe; give the name of a file",
     )
     complaints.require(wanted not in OTHER_PROGRAMS, f"{name} {refusal(target)}")
     same = source != "-" and os.path.exists(original) and os.path.exists(destination)
