@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 import time
 import warnings
 from collections.abc import Generator, Sequence
@@ -160,14 +161,35 @@ def _from_processes(
         finished = Parallel(return_as="generator_unordered", pre_dispatch="all")(
             delayed(work.computed)(chunk, deadline) for chunk in chunks
         )
+        ended = False
         try:
             # Not `yield from`, which would close `finished` with a warning.
             for runs in finished:  # noqa: UP028
                 yield runs
+            ended = True
         finally:
+            if not ended:
+                _silence_managers()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # tasks are cancelled on purpose
                 finished.close()
+
+
+def _silence_managers() -> None:
+    """Let the threads that feed processes end without a traceback.
+
+    They may look for a task that was just cancelled.
+    """
+    managers = [
+        one for one in threading.enumerate() if one.name == "ExecutorManagerThread"
+    ]
+    former = threading.excepthook
+
+    def hook(told: threading.ExceptHookArgs) -> None:
+        if told.thread not in managers:
+            former(told)
+
+    threading.excepthook = hook
 
 
 def chunk_name(chunk: np.ndarray) -> str:
