@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -151,6 +151,8 @@ def _from_processes(
     from joblib import Parallel, delayed, parallel_config
 
     begin_tracker()
+    hook = threading.excepthook  # an interrupt may come at any time from here on
+    threading.excepthook = _without_cancelled(hook)
     with parallel_config(
         "loky",
         n_jobs=workers,
@@ -161,35 +163,33 @@ def _from_processes(
         finished = Parallel(return_as="generator_unordered", pre_dispatch="all")(
             delayed(work.computed)(chunk, deadline) for chunk in chunks
         )
-        ended = False
         try:
             # Not `yield from`, which would close `finished` with a warning.
             for runs in finished:  # noqa: UP028
                 yield runs
-            ended = True
+            threading.excepthook = hook
         finally:
-            if not ended:
-                _silence_managers()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # tasks are cancelled on purpose
                 finished.close()
 
 
-def _silence_managers() -> None:
-    """Let the threads that feed processes end without a traceback.
+def _without_cancelled(
+    hook: Callable[[threading.ExceptHookArgs], object],
+) -> Callable[[threading.ExceptHookArgs], object]:
+    """Return a hook that prints no traceback of a thread that feeds processes.
 
-    They may look for a task that was just cancelled.
+    When tasks are cancelled, such a thread may look for one of them, and ends.
     """
-    managers = [
-        one for one in threading.enumerate() if one.name == "ExecutorManagerThread"
-    ]
-    former = threading.excepthook
 
-    def hook(told: threading.ExceptHookArgs) -> None:
-        if told.thread not in managers:
-            former(told)
+    def filtered(told: threading.ExceptHookArgs) -> None:
+        manager = (
+            told.thread is not None and told.thread.name == "ExecutorManagerThread"
+        )
+        if not (manager and told.exc_type is KeyError):
+            hook(told)
 
-    threading.excepthook = hook
+    return filtered
 
 
 def chunk_name(chunk: np.ndarray) -> str:
