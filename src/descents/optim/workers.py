@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 import time
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -172,6 +173,8 @@ def _from_processes(
     from joblib import Parallel, delayed, parallel_config
 
     begin_tracker()
+    hook = threading.excepthook  # an interrupt may come at any time from here on
+    threading.excepthook = _without_cancelled(hook)
     with parallel_config(
         "loky",
         n_jobs=workers,
@@ -186,10 +189,29 @@ def _from_processes(
             # Not `yield from`, which would close `finished` with a warning.
             for runs in finished:  # noqa: UP028
                 yield runs
+            threading.excepthook = hook
         finally:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # tasks are cancelled on purpose
                 finished.close()
+
+
+def _without_cancelled(
+    hook: Callable[[threading.ExceptHookArgs], object],
+) -> Callable[[threading.ExceptHookArgs], object]:
+    """Return a hook that prints no traceback of a thread that feeds processes.
+
+    When tasks are cancelled, such a thread may look for one of them, and ends.
+    """
+
+    def filtered(told: threading.ExceptHookArgs) -> None:
+        manager = (
+            told.thread is not None and told.thread.name == "ExecutorManagerThread"
+        )
+        if not (manager and told.exc_type is KeyError):
+            hook(told)
+
+    return filtered
 
 
 def chunk_name(chunk: np.ndarray) -> str:
