@@ -394,6 +394,7 @@ def test_bad_places_and_options(write, tmp_path) -> None:
     assert read(path, missing="2").column("b").kind == "empty"
 
 
+@pytest.mark.slow
 def test_endless_lines(write, monkeypatch) -> None:
     began = time.monotonic()
     refused(lambda: read(write("x" * 50_000_000)), "huge cell")

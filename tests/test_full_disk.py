@@ -208,6 +208,7 @@ def test_a_full_disk_loses_nothing_of_a_report(
     assert list(tried("reproduce", points, place, whole, tmp_path, capsys)) == [point]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["compare", "apply", "report"])
 def test_a_full_disk_leaves_nothing_of_commands_without_resume(
     command: str, place: Path, whole: Any, tmp_path: Path, capsys: Any

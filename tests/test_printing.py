@@ -189,6 +189,7 @@ def test_a_command_on_a_narrow_terminal(tmp_path: Path) -> None:
     assert "Left out in lines of 40 characters" in shown
 
 
+@pytest.mark.slow
 def test_quiet_and_json_print_no_progress(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text(MIXED)

@@ -251,6 +251,7 @@ def test_what_is_saved_predicts_the_same(tmp_path, fitted):
         LowRankRatings.load(tmp_path / "other.safetensors")
 
 
+@pytest.mark.slow
 def test_a_large_table_is_never_made_dense():
     rng = np.random.default_rng(0)
     shape, count = (60_000, 20_000), 40_000

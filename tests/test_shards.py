@@ -239,6 +239,7 @@ def test_more_shards_than_chunks(made: Path, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(first[1], second[1])
 
 
+@pytest.mark.slow
 def test_a_killed_shard_is_continued(made: Path, tmp_path: Path) -> None:
     """What was finished before is not trained again, and the file is the same."""
     words = ["train", str(made / "t.csv"), *OPTIONS, "--shard", "1/3", "--quiet"]

@@ -675,6 +675,7 @@ def test_a_run_of_another_command_is_not_compared(run: Path, tmp_path: Path) -> 
         compare_runs(run, tmp_path)
 
 
+@pytest.mark.slow
 def test_max_seconds_keeps_what_is_finished(tmp_path: Path, capsys) -> None:
     table = iris_csv(tmp_path)
     out = tmp_path / "o"

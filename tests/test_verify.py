@@ -107,6 +107,7 @@ def environment_of(run: Path, **changes: object) -> None:
     path.write_text(json.dumps(stored))
 
 
+@pytest.mark.slow
 def test_another_machine_may_differ_by_a_tolerance(place: Path, tmp_path: Path) -> None:
     run = copied(place, "factorize", tmp_path)
     environment_of(run, torch="1.0", processor="another")
