@@ -19,6 +19,7 @@ import pytest
 
 from conftest import FEW, error_of, run_descents
 from descents import signals
+from descents.cli.main import main
 from descents.storage.files import read_json, read_table
 from descents.storage.run_folders import RESULT, RunFolder
 
@@ -398,3 +399,27 @@ def test_a_command_that_cannot_be_continued_keeps_nothing(
         run()
     assert signals.hints() == "; nothing is kept"
     assert list(tmp_path.iterdir()) == []
+
+
+@linux
+def test_a_command_within_a_program_ends_only_its_own_processes(
+    monkeypatch: Any,
+) -> None:
+    """The program had started a process before, which is none of the command's."""
+    program = [sys.executable, "-c", "import time; time.sleep(60)"]
+    before = subprocess.Popen(program)
+    own: list[subprocess.Popen[bytes]] = []
+
+    def stopped(*_: Any, **__: Any) -> None:
+        own.append(subprocess.Popen(program))
+        raise signals.StoppedBySignalError(signal.SIGTERM)
+
+    monkeypatch.setattr("descents.cli.main.commands.main", stopped)
+    try:
+        assert main(["report", "nowhere"]) == 143
+        assert own[0].wait(10) == -signal.SIGKILL
+        assert before.poll() is None
+    finally:
+        for process in (before, *own):
+            process.kill()
+            process.wait()

@@ -99,6 +99,8 @@ def raised(
         yield
         return
     arrived: list[int] = []
+    if not last:  # a command within a program, whose processes are not its own
+        _spared.update(_children(os.getpid()))
 
     def handle(number: int, _: FrameType | None) -> None:
         if not arrived:
@@ -120,6 +122,7 @@ def raised(
     try:
         yield
     finally:
+        _spared.clear()
         done.set()
         for number in taken:
             ends = last and arrived
@@ -165,8 +168,12 @@ def deferred() -> Iterator[None]:
             signal.raise_signal(number)
 
 
+_spared: set[int] = set()
+"""The processes that a program had started before it ran a command."""
+
+
 def end_children() -> None:
-    """Kill all processes that this one has started, and those that they have.
+    """Kill all processes that this command has started, and those that they have.
 
     The resource tracker is left: it ends by itself, and removes shared memory before.
     """
@@ -192,10 +199,19 @@ def _descendants(process: int) -> list[int]:
         below.setdefault(parent, []).append(child)
     found, waiting = [], [process]
     while waiting:
-        children = [one for one in below.get(waiting.pop(), []) if not _is_tracker(one)]
+        children = [
+            one
+            for one in below.get(waiting.pop(), [])
+            if one not in _spared and not _is_tracker(one)
+        ]
         found += children
         waiting += children
     return found
+
+
+def _children(process: int) -> list[int]:
+    """Return the processes that one has started."""
+    return [child for child, parent in _parents() if parent == process]
 
 
 def _parents() -> list[tuple[int, int]]:

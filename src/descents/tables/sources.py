@@ -42,6 +42,7 @@ class TableSource:
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> path = Path(tempfile.mkdtemp()) / "table.csv"
     >>> _ = path.write_bytes(b"a,b")
     >>> source = TableSource(str(path))
