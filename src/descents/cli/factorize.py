@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -284,8 +285,10 @@ def factorize(table: str, **given: Any) -> int:
     source, coverage, notes = TableSource(table), options.intervals, list[str]()
     run = identity(source, {"options": settings, "reading": vars(reading)})
     if shard is not None:
-        part = ShardOfRun(shard, out, run, table)
-        return factorize_part(part, source, reading, options, limits, (quiet, as_json))
+        read = partial(reading.read, source, named=options.columns)
+        return factorize_part(
+            ShardOfRun(shard, out, run, table), read, options, limits, (quiet, as_json)
+        )
     with RunFolder(out, run, resume=resume) as folder:
         result = stored_result(folder, LowRankResult, draw)
         together.from_first(run if result is None else None)
@@ -301,13 +304,15 @@ def factorize(table: str, **given: Any) -> int:
             data = reading.read(source, named=options.columns, safe=safe)
             notes = write_filled(folder.path, data, impute, coverage)
     if in_words(result, quiet, as_json):
-        show(result, folder.path)
-        _say_filled(impute, notes)
+        _show(result, folder.path, impute, notes)
     return _code_of(result.statuses, max_seconds)
 
 
-def _say_filled(impute: Path | None, notes: Sequence[str]) -> None:
-    """Print where the filled table is."""
+def _show(
+    result: LowRankResult, place: Path, impute: Path | None, notes: Sequence[str]
+) -> None:
+    """Print the result, and where the filled table is."""
+    show(result, place)
     if impute is None:
         return
     say(f"The table with its missing cells filled: {impute}")

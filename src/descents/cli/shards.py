@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,12 +19,15 @@ from descents.cli.stored_runs import stopped
 from descents.errors import Complaints, InterruptedRunError, RunFolderError
 
 if TYPE_CHECKING:
+    from descents.cli.factorize import Limits
+    from descents.optim.executors import Workers
     from descents.optim.spans import Shard
     from descents.runs.factorize_options import Options
     from descents.runs.network_options import NetworkOptions
-    from descents.runs.request import Data, Reading
+    from descents.runs.request import Data
     from descents.storage.run_folders import RunFolder
-    from descents.tables.sources import TableSource
+
+    Progress = Callable[[str, float], None]
 
 
 def check_shard(complaints: Complaints, table: str, out: Path | None) -> None:
@@ -43,25 +46,9 @@ def check_shard(complaints: Complaints, table: str, out: Path | None) -> None:
         complaints.raise_any()
 
 
-class PartLimits(Protocol):
-    """The limits of a command, of which a share of its starts has these."""
-
-    @property
-    def workers(self) -> int | str:
-        """The processes, or their address."""
-
-    @property
-    def seconds(self) -> float | None:
-        """The time limit."""
-
-    @property
-    def checkpoint(self) -> float:
-        """The least time between two states of the descent that are kept."""
-
-
 @dataclass(frozen=True)
 class ShardOfRun:
-    """A share of the starts of a run, which is trained into one file.
+    """A share of the starts of a run, which is computed into one file.
 
     Attributes
     ----------
@@ -113,64 +100,51 @@ class ShardOfRun:
                 )
         return self.path.exists()
 
-    def train(
+    def made(
         self,
-        data: Data,
-        options: NetworkOptions,
-        *,
-        silent: bool,
-        threads: int,
+        read: Callable[[], Data],
+        compute: Callable[[Data, Workers, Progress], None],
         workers: int | str,
-        max_seconds: float | None,
-    ) -> None:
-        """Train the starts in the open folder, and write the file."""
-        from descents.optim.executors import connected
-        from descents.runs.merging import facts_of
-        from descents.runs.train import train_shard
-        from descents.storage.shards import write_shard
+        seconds: float | None,
+        printing: tuple[bool, bool],
+    ) -> int:
+        """Compute the share, unless its file is there, and write the file.
 
-        with connected(workers) as processes, bar(silent) as progress:
-            train_shard(
-                data,
-                options,
-                self.folder,
-                self.shard,
-                threads=threads,
-                workers=processes,
-                max_seconds=max_seconds,
-                progress=progress,
-            )
-        write_shard(self.folder, self.path, facts_of(self.run, self.shard, self.table))
+        Parameters
+        ----------
+        read : callable
+            Reads the table.
+        compute : callable
+            Leaves the starts of the share in the folder.
+        workers : int or str
+            The processes, or their address.
+        seconds : float or None
+            The time limit.
+        printing : tuple of bool
+            The options --quiet and --json.
 
-    def factorize(
-        self,
-        data: Data,
-        options: Options,
-        *,
-        silent: bool,
-        workers: int | str,
-        max_seconds: float | None,
-        checkpoint: float,
-    ) -> None:
-        """Descend from the starts in the open folder, and write the file."""
-        from descents.optim.collective import ALONE
+        Returns
+        -------
+        int
+            The exit code.
+        """
         from descents.optim.executors import connected
-        from descents.runs.factorize import factorize_shard
-        from descents.runs.kept_descents import KeptDescents
         from descents.runs.merging import facts_of
         from descents.storage.shards import write_shard
 
-        with connected(workers) as processes, bar(silent) as progress:
-            factorize_shard(
-                data,
-                options,
-                KeptDescents(self.folder, ALONE, checkpoint, every=True),
-                self.shard,
-                workers=processes,
-                max_seconds=max_seconds,
-                progress=progress,
-            )
-        write_shard(self.folder, self.path, facts_of(self.run, self.shard, self.table))
+        if self.is_done():
+            return self.say(*printing)
+        begun = time.monotonic()
+        try:
+            with self.folder:
+                data = read()
+                with connected(workers) as processes, bar(any(printing)) as progress:
+                    compute(data, processes, progress)
+                facts = facts_of(self.run, self.shard, self.table)
+                write_shard(self.folder, self.path, facts)
+        except (InterruptedRunError, KeyboardInterrupt):
+            return stopped(self.folder, begun, seconds, "run the same command again")
+        return self.say(*printing)
 
     def say(self, quiet: bool, as_json: bool) -> int:
         """Print where the file is; return the exit code."""
@@ -204,30 +178,54 @@ def check_shard_of_table(
     )
 
 
-def factorize_part(
+def train_part(
     part: ShardOfRun,
-    source: TableSource,
-    reading: Reading,
-    options: Options,
-    limits: PartLimits,
+    read: Callable[[], Data],
+    options: NetworkOptions,
+    threads: int,
+    workers: int | str,
+    seconds: float | None,
     printing: tuple[bool, bool],
 ) -> int:
-    """Descend from one share of the starts, and write its file; return the exit code."""
-    if part.is_done():
-        return part.say(*printing)
-    begun = time.monotonic()
-    try:
-        with part.folder:
-            data = reading.read(source, named=options.columns)
-            part.factorize(
-                data,
-                options,
-                silent=any(printing),
-                workers=limits.workers,
-                max_seconds=limits.seconds,
-                checkpoint=limits.checkpoint,
-            )
-    except (InterruptedRunError, KeyboardInterrupt):
-        again = "run the same command again"
-        return stopped(part.folder, begun, limits.seconds, again)
-    return part.say(*printing)
+    """Train one share of the starts; return the exit code."""
+    from descents.runs.train import train_shard
+
+    def compute(data: Data, processes: Workers, progress: Progress) -> None:
+        train_shard(
+            data,
+            options,
+            part.folder,
+            part.shard,
+            threads=threads,
+            workers=processes,
+            max_seconds=seconds,
+            progress=progress,
+        )
+
+    return part.made(read, compute, workers, seconds, printing)
+
+
+def factorize_part(
+    part: ShardOfRun,
+    read: Callable[[], Data],
+    options: Options,
+    limits: Limits,
+    printing: tuple[bool, bool],
+) -> int:
+    """Descend from one share of the starts; return the exit code."""
+    from descents.optim.collective import ALONE
+    from descents.runs.factorize import factorize_shard
+    from descents.runs.kept_descents import KeptDescents
+
+    def compute(data: Data, processes: Workers, progress: Progress) -> None:
+        factorize_shard(
+            data,
+            options,
+            KeptDescents(part.folder, ALONE, limits.checkpoint, every=True),
+            part.shard,
+            workers=processes,
+            max_seconds=limits.seconds,
+            progress=progress,
+        )
+
+    return part.made(read, compute, limits.workers, limits.seconds, printing)

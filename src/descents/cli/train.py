@@ -27,7 +27,7 @@ from descents.cli.options import (
 )
 from descents.cli.printing import announce_reading, draw_page, say
 from descents.cli.progress import bar
-from descents.cli.shards import ShardOfRun, check_shard
+from descents.cli.shards import ShardOfRun, check_shard, train_part
 from descents.cli.stored_runs import resumed, stopped, stored_result, to_draw
 from descents.errors import Complaints, InterruptedRunError
 from descents.pages.drawing import drawing
@@ -235,34 +235,34 @@ def train(table: str, **arguments: Any) -> int:
     run = identity(
         source, {"options": vars(options), "reading": vars(reading)}, command="train"
     )
-    part = None if shard is None else ShardOfRun(shard, out, run, table)
-    if part is not None and part.is_done():
-        return part.say(quiet, as_json)
-    folder = RunFolder(out, run, resume=resume) if part is None else part.folder
-    begun, silent = time.monotonic(), quiet or as_json
-    limits = {
-        "threads": side_by_side if workers == 1 else 1,
-        "workers": workers,
-        "max_seconds": max_seconds,
-    }
+    silent, count = quiet or as_json, side_by_side if workers == 1 else 1
+    if shard is not None:
+        return train_part(
+            ShardOfRun(shard, out, run, table),
+            lambda: _table_of(source, reading, options, silent),
+            options,
+            count,
+            workers,
+            max_seconds,
+            (quiet, as_json),
+        )
+    folder = RunFolder(out, run, resume=resume)
+    begun = time.monotonic()
     try:
         with folder:
-            result = None
-            if part is None:
-                result = stored_result(folder, NetworkResult, draw)
-            if result is None:
-                data = _table_of(source, reading, options, silent)
-                if part is not None:
-                    part.train(data, options, silent=silent, **limits)
-                else:
-                    result = _trained(
-                        folder, data, options, run, silent=silent, draw=draw, **limits
-                    )
+            result = stored_result(folder, NetworkResult, draw) or _trained(
+                folder,
+                _table_of(source, reading, options, silent),
+                options,
+                run,
+                silent=silent,
+                threads=count,
+                workers=workers,
+                max_seconds=max_seconds,
+                draw=draw,
+            )
     except (InterruptedRunError, KeyboardInterrupt):
-        again = resumed(folder) if part is None else "run the same command again"
-        return stopped(folder, begun, max_seconds, again)
-    if part is not None or result is None:
-        return 0 if part is None else part.say(quiet, as_json)
+        return stopped(folder, begun, max_seconds, resumed(folder))
     if in_words(result, quiet, as_json):
         show(result, folder.path)
     return 0
